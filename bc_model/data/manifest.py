@@ -1,0 +1,205 @@
+"""The manifest of a data set: every usable picture once, and every file left out with its reason.
+
+Reads the official BreakHis tree at any depth, or a plain folder per class. Nothing that is wrong
+with one file stops the reading of the others.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bc_model.data.names import CLASSES, PICTURE_SUFFIXES, UNKNOWN_SUBTYPE, parse_name
+from bc_model.data.pictures import pixel_sha256, read_picture
+from bc_model.errors import DataError, FolderNotFound, PictureError
+
+COLUMNS = [
+    "path", "sha256", "class", "subtype", "year", "case", "section", "magnification",
+    "width_px", "height_px", "group",
+]  # fmt: skip
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder holds.
+
+    Attributes
+    ----------
+    root : Path
+        The folder that was read; paths in the frames are relative to it.
+    pictures : DataFrame
+        One row a picture, sorted by path, columns `COLUMNS`. `sha256` is of the pixels. `case`,
+        `section` are empty strings and `year`, `magnification` are NA where names do not say
+        them. `group` is what a split must keep whole: the case, joined with every other case
+        that holds one of its pictures, pixel for pixel.
+    rejected : DataFrame
+        One row a file left out: path, reason (misnamed, misfiled, empty, unreadable, too large,
+        too small, unsupported, duplicate, contradiction), detail (a sentence).
+    """
+
+    root: Path
+    pictures: pd.DataFrame
+    rejected: pd.DataFrame
+
+
+def read_manifest(root: Path, *, progress: Progress | None = None) -> Manifest:
+    """Read, decode and hash every picture under a folder.
+
+    Parameters
+    ----------
+    root : Path
+        The official tree at any depth (the archive's top, one magnification, one slide), or a
+        folder that holds a folder named ``benign`` and one named ``malignant``.
+    progress : callable, optional
+        Called with (files done, files in all).
+
+    Returns
+    -------
+    Manifest
+
+    Raises
+    ------
+    FolderNotFound
+        `root` does not exist or is not a folder.
+    DataError
+        No picture file lies under it, or none can be used.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FolderNotFound(f"There is no folder {root}; check the path of the data set.")
+    files = sorted(_picture_files(root))
+    if not files:
+        raise DataError(
+            f"The folder {root} holds no PNG, JPEG or TIFF picture at any depth; "
+            "point to the folder that holds the pictures."
+        )
+    official = any(parse_name(path.name) for path in files)
+    rows: list[dict] = []
+    rejected: list[dict] = []
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
+        described = pool.map(lambda path: _describe(path, root, official), files)
+        for done, (row, reason, detail) in enumerate(described, start=1):
+            if reason:
+                rejected.append({"path": row["path"], "reason": reason, "detail": detail})
+            else:
+                rows.append(row)
+            if progress:
+                progress(done, len(files))
+    pictures = pd.DataFrame(rows, columns=COLUMNS[:-1])
+    pictures, twins = _drop_twins(pictures)
+    rejected_frame = pd.DataFrame([*rejected, *twins], columns=["path", "reason", "detail"])
+    rejected_frame = rejected_frame.sort_values("path", ignore_index=True)
+    if pictures.empty:
+        raise DataError(_nothing_usable(root, rejected_frame))
+    return Manifest(root, _settle_types(pictures), rejected_frame)
+
+
+def _picture_files(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root, followlinks=False):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            # Hidden files are macOS and editor droppings ("._x.png"), never pictures.
+            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES:
+                yield Path(folder) / name
+
+
+def _class_of_folder(relative: Path) -> str | None:
+    classes = {part.lower() for part in relative.parts[:-1]} & set(CLASSES)
+    return classes.pop() if len(classes) == 1 else None
+
+
+def _describe(path: Path, root: Path, official: bool) -> tuple[dict, str, str]:
+    """Return the row of one file and, when it must be left out, the reason and a sentence."""
+    relative = path.relative_to(root)
+    row: dict = {"path": relative.as_posix()}
+    # The folder above may be the class itself when someone points at ".../benign".
+    folder_class = _class_of_folder(Path(root.resolve().name) / relative)
+    name = parse_name(path.name)
+    if official:
+        if name is None:
+            return row, "misnamed", "The name does not follow the BreakHis grammar."
+        if folder_class and folder_class != name.class_name:
+            return (
+                row,
+                "misfiled",
+                f"The name says {name.class_name}, the folder says {folder_class}.",
+            )
+        row |= {
+            "class": name.class_name, "subtype": name.subtype, "year": name.year,
+            "case": name.case, "section": name.section, "magnification": name.magnification,
+        }  # fmt: skip
+    elif folder_class:
+        row |= {
+            "class": folder_class, "subtype": UNKNOWN_SUBTYPE, "year": None,
+            "case": "", "section": "", "magnification": None,
+        }  # fmt: skip
+    else:
+        return (
+            row,
+            "misnamed",
+            "Neither its name nor a folder named benign or malignant says what it is.",
+        )
+    try:
+        rgb = read_picture(path)
+    except PictureError as error:
+        return row, error.reason, str(error)
+    row |= {"sha256": pixel_sha256(rgb), "width_px": rgb.shape[1], "height_px": rgb.shape[0]}
+    return row, "", ""
+
+
+def _drop_twins(pictures: pd.DataFrame) -> tuple[pd.DataFrame, list[dict]]:
+    """Keep the first of each set of identical pictures and join the cases that share one."""
+    parent = {case: case for case in pictures["case"].unique()}
+
+    def find(case: str) -> str:
+        while parent[case] != case:
+            case = parent[case]
+        return case
+
+    keep: list[int] = []
+    dropped: list[dict] = []
+    for _, twins in pictures.groupby("sha256", sort=False):
+        first = twins.iloc[0]
+        for other in twins["case"].iloc[1:]:
+            low, high = sorted((find(first["case"]), find(other)))
+            parent[high] = low
+        if twins["class"].nunique() > 1:
+            dropped += [
+                {
+                    "path": path,
+                    "reason": "contradiction",
+                    "detail": "The same pixels are filed as benign and as malignant: "
+                    + ", ".join(twins["path"]),
+                }
+                for path in twins["path"]
+            ]
+            continue
+        keep.append(twins.index[0])
+        dropped += [
+            {"path": path, "reason": "duplicate", "detail": f"Same pixels as {first['path']}."}
+            for path in twins["path"].iloc[1:]
+        ]
+    kept = pictures.loc[sorted(keep)].reset_index(drop=True)
+    kept["group"] = [find(case) for case in kept["case"]]
+    return kept, dropped
+
+
+def _settle_types(pictures: pd.DataFrame) -> pd.DataFrame:
+    subtypes = pictures.groupby("case")["subtype"].transform("nunique")
+    two_subtypes = (subtypes > 1) & (pictures["case"] != "")
+    pictures.loc[two_subtypes, "subtype"] = UNKNOWN_SUBTYPE
+    return pictures.astype({"year": "Int64", "magnification": "Int64"})[COLUMNS]
+
+
+def _nothing_usable(root: Path, rejected: pd.DataFrame) -> str:
+    counts = ", ".join(f"{n} {reason}" for reason, n in rejected["reason"].value_counts().items())
+    return (
+        f"None of the {len(rejected)} picture files under {root} can be used ({counts}); expected "
+        "BreakHis names, or two folders named benign and malignant. "
+        f"First: {rejected['path'].iloc[0]}: {rejected['detail'].iloc[0]}"
+    )

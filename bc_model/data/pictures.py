@@ -1,0 +1,218 @@
+"""Bytes to pixels: the one road into the network, for training and serving alike.
+
+bytes -> checks -> RGB uint8 -> common field -> resize. The other half, float32 and the
+backbone's own preprocessing, is inside the graph.
+"""
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from bc_model.errors import PictureError
+
+MAX_FILE_MB = 64
+MAX_PIXELS = 40_000_000
+MIN_SIDE_PX = 32
+FORMATS = ("PNG", "JPEG", "TIFF")
+
+FRAME_PX = (700, 460)
+"""Width and height of an official BreakHis frame."""
+FIELD_PX = (700, 456)
+"""The field that every official frame has: 456 px high ones come from few malignant slides."""
+
+_MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr"})
+
+
+def decode_picture(data: bytes, name: str) -> np.ndarray:
+    """Decode a picture after checking it.
+
+    The header is checked before any pixel is unpacked, so a picture too large costs nothing.
+    Colour profiles and gamma chunks are ignored on purpose: the numbers in the file are what the
+    network learned from, and every reader must see the same ones.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file, PNG, JPEG or TIFF, one frame, 8 bits a channel.
+    name : str
+        What to call the picture in a message. Never used as a path.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+        RGB. Transparent pixels are laid on white, as on a slide scanner.
+
+    Raises
+    ------
+    PictureError
+        Empty, not a picture, truncated, too large, too small, several frames or 16-bit.
+    """
+    if not data:
+        raise PictureError(f"{name} is empty (0 bytes); export the picture again.", "empty")
+    if len(data) > MAX_FILE_MB * 2**20:
+        raise _too_many_bytes(name, len(data))
+    with warnings.catch_warnings():
+        # Pillow's own bomb warning starts above our limit: the header check below speaks first.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _check_header(image, name)
+                return _to_rgb(image)
+        except PictureError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise _too_many_pixels(name) from error
+        except UnidentifiedImageError as error:
+            raise PictureError(
+                f"{name} is not a PNG, JPEG or TIFF picture, whatever its name says; "
+                "export it again from the microscope's software."
+            ) from error
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise PictureError(
+                f"{name} is damaged or cut short and cannot be decoded; copy or export it again."
+            ) from error
+
+
+def read_file(path: Path) -> bytes:
+    """Read a picture file's bytes, unless there are too many.
+
+    Raises
+    ------
+    PictureError
+        No such file, not readable, or too large.
+    """
+    try:
+        if (size := path.stat().st_size) > MAX_FILE_MB * 2**20:
+            raise _too_many_bytes(path.name, size)
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise PictureError(f"There is no picture {path}; check the path.") from error
+    except OSError as error:
+        raise PictureError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read and decode the picture at `path`; see `decode_picture`."""
+    return decode_picture(read_file(path), path.name)
+
+
+def pixel_sha256(rgb: np.ndarray) -> str:
+    """Hash the pixels, not the file: twins keep one hash under any name and any lossless format.
+
+    Parameters
+    ----------
+    rgb : ndarray of shape (height, width, 3), uint8
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits. The shape is hashed too: 2x8 and 4x4 pictures differ.
+    """
+    digest = hashlib.sha256(repr(rgb.shape).encode())
+    digest.update(rgb.tobytes())
+    return digest.hexdigest()
+
+
+def field_box(height: int, width: int) -> tuple[int, int, int, int]:
+    """Return the common field of a picture as (top, left, height, width), px of the picture.
+
+    Pictures within 2 % of the official shape (700x460 and 700x456 at any scale) are cut about
+    their centre to exactly 700:456, so that neither the height nor a padding gives the slide
+    away. Any other picture is taken whole: cutting half of a square picture would hide tissue
+    from the verdict.
+
+    Examples
+    --------
+    >>> field_box(460, 700)
+    (2, 0, 456, 700)
+    >>> field_box(224, 224)
+    (0, 0, 224, 224)
+    """
+    target = FIELD_PX[0] / FIELD_PX[1]
+    if abs(width / height / target - 1.0) > 0.02:
+        return 0, 0, height, width
+    field_height = min(height, round(width / target))
+    field_width = min(width, round(height * target))
+    return (height - field_height) // 2, (width - field_width) // 2, field_height, field_width
+
+
+def model_input(rgb: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Trim to the common field and resize: the first half of preprocessing.
+
+    Parameters
+    ----------
+    rgb : ndarray of shape (height, width, 3), uint8
+    image_size : (int, int)
+        Height and width of the network's input, px.
+
+    Returns
+    -------
+    ndarray of shape (*image_size, 3), uint8
+        Area averaging when shrinking (no aliasing), bilinear when enlarging.
+    """
+    top, left, field_height, field_width = field_box(*rgb.shape[:2])
+    field = rgb[top : top + field_height, left : left + field_width]
+    height, width = image_size
+    if field.shape[:2] == (height, width):
+        return np.ascontiguousarray(field)
+    shrinks = field_height >= height and field_width >= width
+    return cv2.resize(
+        np.ascontiguousarray(field),
+        (width, height),
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+    )
+
+
+def _check_header(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_many_pixels(name, width, height)
+    if min(width, height) < MIN_SIDE_PX:
+        raise PictureError(
+            f"{name} has {width} x {height} pixels; each side needs at least {MIN_SIDE_PX}.",
+            "too small",
+        )
+    frames = getattr(image, "n_frames", 1)
+    if frames != 1:
+        raise PictureError(
+            f"{name} holds {frames} pictures in one file; save the one you want as its own file.",
+            "unsupported",
+        )
+    if image.mode not in _MODES:
+        raise PictureError(
+            f"{name} has the pixel format {image.mode}; 8 bits a channel are needed. "
+            "Save it as 8-bit RGB.",
+            "unsupported",
+        )
+
+
+def _too_many_bytes(name: str, size: int) -> PictureError:
+    return PictureError(
+        f"{name} has {size / 2**20:.0f} MB; a picture may have at most {MAX_FILE_MB} MB. "
+        "Save a smaller field of view.",
+        "too large",
+    )
+
+
+def _too_many_pixels(name: str, width: int = 0, height: int = 0) -> PictureError:
+    came = f"{width} x {height} pixels" if width else "far too many pixels"
+    return PictureError(
+        f"{name} has {came}; a picture may have at most {MAX_PIXELS // 10**6} million. "
+        "Save a smaller field of view.",
+        "too large",
+    )
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        upright = Image.alpha_composite(white, rgba)
+    return np.asarray(upright.convert("RGB"), dtype=np.uint8)

@@ -1,0 +1,186 @@
+"""Pictures to batches: loaded once through the serving road, augmented in tf.data.
+
+Every random number of an augmented picture follows from (seed, epoch, position), so a run can be
+repeated, and continued in the middle, with the same pictures in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bc_model.data.names import CLASSES
+from bc_model.data.pictures import model_input, read_picture
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+CROP_MARGIN = 1.25
+"""Training pictures are kept this much larger than the input, so that crops lose no detail."""
+SMALLEST_CROP = 0.8
+HUE_SHIFT = 0.03
+SATURATION_RANGE = (0.75, 1.3)
+BRIGHTNESS_SHIFT = 0.1
+
+
+def load_pixels(
+    root: Path,
+    paths: Sequence[str],
+    image_size: tuple[int, int],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Read pictures as the network sees them.
+
+    Parameters
+    ----------
+    root : Path
+    paths : sequence of str
+        Relative to `root`, as in a manifest.
+    image_size : (int, int)
+        Height and width, px.
+    progress : callable, optional
+        Called with (pictures done, pictures in all).
+
+    Returns
+    -------
+    ndarray of shape (n, *image_size, 3), uint8
+
+    Raises
+    ------
+    PictureError
+        A picture cannot be read any more.
+    """
+    pixels = np.empty((len(paths), *image_size, 3), np.uint8)
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
+        inputs = pool.map(lambda path: model_input(read_picture(root / path), image_size), paths)
+        for i, picture in enumerate(inputs):
+            pixels[i] = picture
+            if progress:
+                progress(i + 1, len(paths))
+    return pixels
+
+
+def training_size(image_size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size at which training pictures are kept, px."""
+    return round(image_size[0] * CROP_MARGIN), round(image_size[1] * CROP_MARGIN)
+
+
+def one_hot(classes: Iterable[str]) -> np.ndarray:
+    """Encode class names as float32 rows in the order of `CLASSES`."""
+    return np.eye(len(CLASSES), dtype=np.float32)[[CLASSES.index(name) for name in classes]]
+
+
+def epoch_orders(n: int, *, seed: int, first_epoch: int, last_epoch: int) -> np.ndarray:
+    """Shuffle the pictures anew for each epoch, each epoch by its own seed.
+
+    Returns
+    -------
+    ndarray of shape (last_epoch - first_epoch, n), int64
+    """
+    epochs = range(first_epoch, last_epoch)
+    orders = [np.random.default_rng([seed, epoch]).permutation(n) for epoch in epochs]
+    return np.array(orders, np.int64).reshape(len(epochs), n)
+
+
+def training_dataset(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    image_size: tuple[int, int],
+    *,
+    batch_size: int,
+    seed: int,
+    first_epoch: int,
+    last_epoch: int,
+) -> tf.data.Dataset:
+    """Make the batches of several epochs, shuffled and augmented.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (n, *training_size(image_size), 3), uint8
+    labels : ndarray of shape (n, 2), float32
+    image_size : (int, int)
+    batch_size, seed : int
+    first_epoch, last_epoch : int
+        Counted over the whole run, not within a phase; `last_epoch` is not included.
+
+    Returns
+    -------
+    tf.data.Dataset
+        Pictures (b, *image_size, 3) float32 in [0, 255], labels (b, 2); each epoch has
+        ceil(n / batch_size) batches.
+    """
+    import tensorflow as tf
+
+    orders = epoch_orders(len(pixels), seed=seed, first_epoch=first_epoch, last_epoch=last_epoch)
+    kept, truth = tf.constant(pixels), tf.constant(labels)
+
+    def example(epoch: tf.Tensor, position: tf.Tensor, index: tf.Tensor) -> tuple:
+        picture = augment(kept[index], image_size, tf.stack([seed * 1_000_003 + epoch, position]))
+        return picture, truth[index]
+
+    def one_epoch(number: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
+        examples = tf.data.Dataset.from_tensor_slices(order).enumerate()
+        examples = examples.map(
+            lambda position, index: example(number + first_epoch, position, index),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return examples.batch(batch_size)
+
+    epochs = tf.data.Dataset.from_tensor_slices(orders).enumerate()
+    return epochs.flat_map(one_epoch).prefetch(2)
+
+
+def plain_dataset(
+    pixels: np.ndarray, labels: np.ndarray | None, *, batch_size: int
+) -> tf.data.Dataset:
+    """Make batches in order, without augmentation, for validation and prediction."""
+    import tensorflow as tf
+
+    arrays = (pixels,) if labels is None else (pixels, labels)
+    dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size)
+    return dataset.map(lambda picture, *rest: (tf.cast(picture, tf.float32), *rest)).prefetch(2)
+
+
+def augment(picture: tf.Tensor, image_size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
+    """Turn, flip, crop and tint one picture.
+
+    Quarter turns and flips keep tissue as it is: histology has no up. Hue, saturation and
+    brightness stand for stains and scanners.
+
+    Parameters
+    ----------
+    picture : Tensor of shape (height, width, 3), uint8
+    image_size : (int, int)
+    seed : Tensor of shape (2,), int64
+        Equal seeds give equal pictures.
+
+    Returns
+    -------
+    Tensor of shape (*image_size, 3), float32
+        In [0, 255].
+    """
+    import tensorflow as tf
+
+    draws = tf.random.stateless_uniform((8,), seed)
+    x = tf.cast(picture, tf.float32) / 255.0
+    x = tf.image.rot90(x, tf.cast(draws[0] * 4.0, tf.int32))
+    x = tf.cond(draws[1] < 0.5, lambda: tf.image.flip_left_right(x), lambda: x)
+    share = SMALLEST_CROP + draws[2] * (1.0 - SMALLEST_CROP)
+    size = tf.cast(tf.shape(x)[:2], tf.float32)
+    extent = tf.cast(tf.round(size * share), tf.int32)
+    room = size - tf.cast(extent, tf.float32) + 0.999
+    corner = tf.cast(tf.floor(room * draws[3:5]), tf.int32)
+    x = tf.slice(x, tf.concat([corner, [0]], 0), tf.concat([extent, [3]], 0))
+    x = tf.image.resize(x, image_size)
+    x = tf.image.adjust_hue(x, (draws[5] * 2.0 - 1.0) * HUE_SHIFT)
+    low, high = SATURATION_RANGE
+    x = tf.image.adjust_saturation(x, low + draws[6] * (high - low))
+    x = x + (draws[7] * 2.0 - 1.0) * BRIGHTNESS_SHIFT
+    return tf.ensure_shape(tf.clip_by_value(x, 0.0, 1.0) * 255.0, (*image_size, 3))

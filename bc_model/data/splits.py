@@ -1,0 +1,217 @@
+"""Splits of a data set into training, validation and test, and the proof of what they share.
+
+`case` keeps every case, over all magnifications and sections, on one side. `image` draws pictures
+at random, as most published figures do: sections and neighbouring fields of one slide then stand
+on both sides, so its figures flatter and are marked as leaky everywhere.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold
+
+from bc_model.data.manifest import Manifest
+from bc_model.data.names import CLASSES
+from bc_model.errors import DataError, SplitError
+from bc_model.files import write_text_atomic
+
+PROTOCOLS = ("case", "image")
+PARTS = ("train", "validation", "test")
+LEAKY_PROTOCOLS = frozenset({"image"})
+
+_COLUMNS = ["path", "sha256", "class", "case", "group", "magnification", "part", "protocol"]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What two sides of a split share.
+
+    Attributes
+    ----------
+    cases : int
+        Cases with pictures both in training and in test.
+    test_pictures : int
+        Test pictures whose case has pictures in training.
+    benign_test_pictures : int
+        Those of them that are benign, the smaller class that leaks most.
+    n_test, n_benign_test : int
+        The pictures they are counted from.
+    pixels : int
+        Test pictures that stand in training pixel for pixel.
+    """
+
+    cases: int
+    test_pictures: int
+    benign_test_pictures: int
+    n_test: int
+    n_benign_test: int
+    pixels: int
+
+
+def make_split(
+    manifest: Manifest, protocol: str = "case", *, n_folds: int = 5, fold: int = 0, seed: int = 0
+) -> pd.DataFrame:
+    """Divide a manifest: one fold for test, the next for validation, the rest for training.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    protocol : {'case', 'image'}
+        See the module. Stratified by class.
+    n_folds : int
+        At least 3, and at most the number of cases (pictures for `image`) of each class.
+    fold : int
+        Which fold is the test fold, 0 to ``n_folds - 1``. Over all values each picture is in
+        test exactly once.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        path, sha256, class, case, group, magnification, part, protocol; sorted by path.
+
+    Raises
+    ------
+    SplitError
+        Unknown protocol, one class only, cases unknown, or fewer cases than folds.
+    """
+    pictures = manifest.pictures
+    if protocol not in PROTOCOLS:
+        raise SplitError(
+            f"There is no split protocol '{protocol}'; choose one of {', '.join(PROTOCOLS)}."
+        )
+    if n_folds < 3 or not 0 <= fold < n_folds:
+        raise SplitError(
+            f"Fold {fold} of {n_folds} was asked for; a split needs at least 3 folds, numbered "
+            "from 0, one each for test and validation and the rest for training."
+        )
+    require_both_classes(manifest)
+    by_case = protocol == "case"
+    if by_case and (pictures["case"] == "").any():
+        raise SplitError(
+            f"The pictures under {manifest.root} carry no case in their names, so a split by case "
+            "cannot be made; name them by the BreakHis grammar, or ask for the protocol 'image' "
+            "and read its figures as leaky."
+        )
+    # Folds divide units, whole cases or single pictures, stratified by class: each fold then holds
+    # as many cases of each class as the others, whatever the number of pictures in them.
+    unit = "group" if by_case else "path"
+    units = pictures.groupby(unit)["class"].max()
+    for name in CLASSES:
+        count = int((units == name).sum())
+        if count < n_folds:
+            word = "cases" if by_case else "pictures"
+            raise SplitError(
+                f"A split into {n_folds} folds needs at least {n_folds} {name} {word}, one a fold; "
+                f"this data has {count}. Add {word} or ask for fewer folds."
+            )
+    fold_of_unit = pd.Series(-1, index=units.index)
+    splitter = StratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
+    for number, (_, members) in enumerate(splitter.split(units, units)):
+        fold_of_unit.iloc[members] = number
+    folds = pictures[unit].map(fold_of_unit).to_numpy()
+    part = np.full(len(pictures), "train", dtype=object)
+    part[folds == fold] = "test"
+    part[folds == (fold + 1) % n_folds] = "validation"
+    split = pictures.assign(part=part, protocol=protocol)[_COLUMNS]
+    return split.reset_index(drop=True)
+
+
+def require_both_classes(manifest: Manifest) -> None:
+    """Raise `SplitError` when a data set holds one class only."""
+    present = set(manifest.pictures["class"])
+    if present != set(CLASSES):
+        raise SplitError(
+            f"All {len(manifest.pictures)} pictures under {manifest.root} are {present.pop()}; "
+            "a classifier needs benign and malignant pictures."
+        )
+
+
+def count_leaks(split: pd.DataFrame) -> Leak:
+    """Count what test shares with training (validation counts as training: it chooses the model).
+
+    Parameters
+    ----------
+    split : DataFrame
+        As `make_split` returns it.
+
+    Returns
+    -------
+    Leak
+        Pictures without a case count only by their pixels.
+    """
+    test = split[split["part"] == "test"]
+    seen = split[split["part"] != "test"]
+    known = (test["case"] != "") & test["group"].isin(seen["group"])
+    benign = test["class"] == CLASSES[0]
+    return Leak(
+        cases=int(test.loc[known, "case"].nunique()),
+        test_pictures=int(known.sum()),
+        benign_test_pictures=int((known & benign).sum()),
+        n_test=len(test),
+        n_benign_test=int(benign.sum()),
+        pixels=int(test["sha256"].isin(seen["sha256"]).sum()),
+    )
+
+
+def write_split(split: pd.DataFrame, path: Path) -> None:
+    """Write a split as CSV, whole or not at all."""
+    write_text_atomic(path, split.to_csv(index=False, lineterminator="\n"))
+
+
+def read_split(path: Path) -> pd.DataFrame:
+    """Read a split written by `write_split`.
+
+    Raises
+    ------
+    SplitError
+        No such file, or not a split.
+    """
+    try:
+        split = pd.read_csv(
+            path,
+            dtype={"case": "str", "group": "str", "magnification": "Int64"},
+            keep_default_na=False,
+            na_values={"magnification": [""]},
+        )
+    except FileNotFoundError as error:
+        raise SplitError(f"There is no split file {path}; make one with `split`.") from error
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise SplitError(f"{path} is not a split file: it cannot be read as CSV.") from error
+    missing = [column for column in _COLUMNS if column not in split]
+    if missing or not set(split["part"]) <= set(PARTS) or split["path"].duplicated().any():
+        what = f"columns {', '.join(missing)} are missing" if missing else "a part is not known"
+        raise SplitError(f"{path} is not a split file ({what}); make one with `split`.")
+    return split
+
+
+def match_split(split: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
+    """Check that a split is of this data, picture by picture.
+
+    Returns
+    -------
+    DataFrame
+        The split, with the manifest's subtype and section joined.
+
+    Raises
+    ------
+    DataError
+        Pictures of the split are missing from the data or have other pixels now.
+    """
+    now = manifest.pictures.set_index("path")
+    missing = ~split["path"].isin(now.index)
+    if missing.any():
+        raise DataError(
+            f"{int(missing.sum())} of {len(split)} pictures of the split are not under "
+            f"{manifest.root}, first {split.loc[missing, 'path'].iloc[0]}; "
+            "use the data set that the split was made from, or make a new split."
+        )
+    other = now.loc[split["path"], "sha256"].to_numpy() != split["sha256"].to_numpy()
+    if other.any():
+        raise DataError(
+            f"{int(other.sum())} of {len(split)} pictures have other pixels than when the split "
+            f"was made, first {split.loc[other, 'path'].iloc[0]}; make a new split."
+        )
+    return split.join(now[["subtype", "section"]], on="path")

@@ -1,0 +1,174 @@
+"""A drawn data set in BreakHis's own layout: for tests, demonstrations and a first dry run.
+
+The pictures look like H&E from afar and mean nothing: benign ones hold glands with a ring of
+small nuclei, malignant ones crowded, large, irregular nuclei. A model trained on them knows
+nothing of tissue.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from bc_model.data.names import SUBTYPES
+from bc_model.errors import SettingsError
+
+_EOSIN = np.array([236.0, 178.0, 206.0])
+_NUCLEUS = np.array([104.0, 70.0, 148.0])
+_LUMEN = np.array([244.0, 240.0, 244.0])
+
+
+def draw_picture(
+    *, malignant: bool, seed: int, case_seed: int = 0, size: tuple[int, int] = (460, 700)
+) -> np.ndarray:
+    """Draw one picture.
+
+    Parameters
+    ----------
+    malignant : bool
+    seed : int
+        Of the field: which nuclei lie where.
+    case_seed : int
+        Of the slide: its stain, which all fields of one case share.
+    size : (int, int)
+        Height and width, px; at least 32.
+
+    Returns
+    -------
+    ndarray of shape (*size, 3), uint8
+        RGB.
+    """
+    height, width = size
+    scale = height / 460
+    rng = np.random.default_rng([seed, case_seed, int(malignant)])
+    stain = np.random.default_rng([case_seed, 7])
+    tint = stain.normal(0, 9, 3)
+    picture: np.ndarray = _stroma(rng, height, width) + tint
+    nucleus = np.clip(_NUCLEUS + tint + stain.normal(0, 8, 3), 20, 200)
+    if malignant:
+        spots = rng.uniform((0, 0), (width, height), (round(170 * rng.uniform(0.8, 1.2)), 2))
+        radii = rng.uniform(9, 17, len(spots)) * scale
+    else:
+        spots, radii = _glands(rng, picture, height, width, scale)
+    for (x_px, y_px), radius_px in zip(spots, radii, strict=True):
+        _draw_nucleus(rng, picture, x_px, y_px, radius_px, nucleus, irregular=malignant)
+    picture = cv2.GaussianBlur(picture, (0, 0), max(0.6, 1.1 * scale))
+    return np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
+
+
+def write_synthetic(
+    folder: Path,
+    *,
+    n_cases: int = 12,
+    pictures_per_case: int = 6,
+    size: tuple[int, int] = (460, 700),
+    magnifications: tuple[int, ...] = (200,),
+    seed: int = 0,
+) -> int:
+    """Draw a data set in the official tree.
+
+    Parameters
+    ----------
+    folder : Path
+        Created; must be empty or not exist.
+    n_cases : int
+        At least 2; half of them benign, rounded down.
+    pictures_per_case : int
+        Pictures a case and magnification, at least 1.
+    size, magnifications, seed
+        See `draw_picture`.
+
+    Returns
+    -------
+    int
+        Pictures written.
+
+    Raises
+    ------
+    SettingsError
+        The folder holds something, or a number is out of range.
+    """
+    if n_cases < 2 or pictures_per_case < 1 or min(size) < 32:
+        raise SettingsError(
+            f"A synthetic set needs at least 2 cases, 1 picture a case and 32 px a side; "
+            f"asked for {n_cases}, {pictures_per_case} and {min(size)}."
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError(f"{folder} is not an empty folder; name a new one.")
+    written = 0
+    codes = list(SUBTYPES)
+    for number in range(n_cases):
+        malignant = number >= n_cases // 2
+        code = codes[4 + number % 4] if malignant else codes[number % 4]
+        label = "M" if malignant else "B"
+        slide = 90001 + number
+        for magnification in magnifications:
+            place = (
+                folder / "histology_slides/breast" / ("malignant" if malignant else "benign")
+                / "SOB" / SUBTYPES[code] / f"SOB_{label}_{code}_14-{slide}" / f"{magnification}X"
+            )  # fmt: skip
+            place.mkdir(parents=True)
+            for sequence in range(1, pictures_per_case + 1):
+                rgb = draw_picture(
+                    malignant=malignant,
+                    seed=seed * 1_000_003 + magnification * 101 + sequence,
+                    case_seed=seed * 1_000_003 + slide,
+                    size=size,
+                )
+                name = f"SOB_{label}_{code}-14-{slide}-{magnification}-{sequence:03d}.png"
+                Image.fromarray(rgb).save(place / name)
+                written += 1
+    return written
+
+
+def _stroma(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Pink ground with soft fibres: noise blurred far along one direction."""
+    noise = rng.normal(0, 1, (height, width, 1)).astype(np.float32)
+    fibres = cv2.GaussianBlur(
+        noise, (0, 0), sigmaX=max(height / 20, 1), sigmaY=max(height / 150, 1)
+    )
+    strength = fibres / (np.abs(fibres).max() + 1e-6)
+    return _EOSIN + strength[..., None] * np.array([10.0, 26.0, 16.0])
+
+
+def _glands(
+    rng: np.random.Generator, picture: np.ndarray, height: int, width: int, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Open lumina into the picture and return the nuclei that ring them, and stray ones."""
+    spots = [rng.uniform((0, 0), (width, height), (25, 2))]
+    for _ in range(rng.integers(5, 9)):
+        x_px, y_px = rng.uniform((0, 0), (width, height))
+        axes = rng.uniform(28, 58, 2) * scale
+        angle = rng.uniform(0, 180)
+        cv2.ellipse(
+            picture, (round(x_px), round(y_px)), (max(1, round(axes[0])), max(1, round(axes[1]))),
+            angle, 0, 360, _LUMEN.tolist(), -1, cv2.LINE_AA,
+        )  # fmt: skip
+        turn = np.deg2rad(angle)
+        around = np.linspace(0, 2 * np.pi, 26, endpoint=False) + rng.normal(0, 0.05, 26)
+        ring = np.stack([np.cos(around), np.sin(around)], axis=1) * (axes + 8 * scale)
+        rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+        spots.append(ring @ rotation + (x_px, y_px))
+    points = np.concatenate(spots)
+    return points, rng.uniform(4.5, 7.0, len(points)) * scale
+
+
+def _draw_nucleus(
+    rng: np.random.Generator,
+    picture: np.ndarray,
+    x_px: float,
+    y_px: float,
+    radius_px: float,
+    colour: np.ndarray,
+    *,
+    irregular: bool,
+) -> None:
+    around = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+    wobble = 1 + rng.normal(0, 0.16 if irregular else 0.05, around.shape)
+    stretch = rng.uniform(0.65, 1.0)
+    outline = np.stack(
+        [np.cos(around) * radius_px, np.sin(around) * radius_px * stretch], axis=1
+    ) * wobble[:, None] + (x_px, y_px)
+    shade = colour + rng.normal(0, 14 if irregular else 6)
+    cv2.fillPoly(picture, [np.round(outline).astype(np.int32)], shade.tolist(), cv2.LINE_AA)

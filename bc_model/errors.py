@@ -1,0 +1,72 @@
+"""Every error the library raises on purpose.
+
+BcModelError
+├── DataError (ValueError)          a data set that cannot be used
+│   ├── FolderNotFound (FileNotFoundError)
+│   ├── PictureError                one picture that cannot be read
+│   └── SplitError                  a split that cannot be made or does not fit the data
+├── SettingsError (ValueError)      a setting out of its range, or two that contradict
+├── ModelError                      a model that cannot be built, loaded or explained
+│   ├── WeightsError                pretrained weights that are missing or are other bytes
+│   └── BundleError                 a model folder that is not what its passport says
+└── RunError                        a run folder that is taken, missing or unreadable
+
+A message is one sentence a person can act on: what was asked, the rule, what came, what to do.
+The command line prints it and exits with 2; the app shows it in a box. Anything that is not a
+`BcModelError` is a fault of ours and is logged as one.
+"""
+
+
+class BcModelError(Exception):
+    """Base of every error the library raises on purpose."""
+
+
+class DataError(BcModelError, ValueError):
+    """A data set cannot be used as asked."""
+
+
+class FolderNotFound(DataError, FileNotFoundError):
+    """A folder that was asked for does not exist or is not a folder."""
+
+    # FileNotFoundError's own __str__ would drop the sentence when it sees a second argument.
+    __str__ = Exception.__str__
+
+
+class PictureError(DataError):
+    """One picture cannot be read; the others are not affected.
+
+    Parameters
+    ----------
+    message : str
+        The sentence for a person.
+    reason : {'empty', 'unreadable', 'too large', 'too small', 'unsupported'}
+        The word under which an audit counts the picture.
+    """
+
+    def __init__(self, message: str, reason: str = "unreadable") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SplitError(DataError):
+    """A split cannot be made from this data, or does not fit it."""
+
+
+class SettingsError(BcModelError, ValueError):
+    """A setting is out of range, or two settings contradict each other."""
+
+
+class ModelError(BcModelError):
+    """A model cannot be built, loaded or explained."""
+
+
+class WeightsError(ModelError):
+    """Pretrained weights are missing, cannot be fetched or are not the expected bytes."""
+
+
+class BundleError(ModelError):
+    """A model folder is not what its passport says, or has none."""
+
+
+class RunError(BcModelError):
+    """A run folder is taken, missing or unreadable."""
