@@ -1,0 +1,110 @@
+"""Sentences that stand above the figures of a report when a reader might be misled by them.
+
+They never change a figure and never stop an evaluation.
+"""
+
+import pandas as pd
+
+from bc_model.evaluation.intervals import Figure
+
+# Published results with cases kept apart end below this; what is above it has turned out to leak.
+TOO_GOOD = 0.97
+FEW_CASES = 10
+
+
+def alarms(predictions: pd.DataFrame, figures: dict[str, Figure], *, leaky: bool) -> list[str]:
+    """Return what a reader must know before believing the figures, the gravest first.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        As `check_predictions` returns it.
+    figures : dict of str to Figure
+        As `estimate_figures` returns it.
+    leaky : bool
+        Whether the protocol lets pictures of one case stand in training and test.
+
+    Returns
+    -------
+    list of str
+        Plain sentences; empty when there is nothing to say.
+    """
+    found = []
+    if leaky:
+        found.append(
+            "Leaky protocol: pictures of one case stand on both sides; this figure flatters."
+        )
+    found += _too_good(figures)
+    found += _no_better_than_guessing(predictions, figures)
+    found += _cases(predictions)
+    found += _twins(predictions)
+    return found
+
+
+def _too_good(figures: dict[str, Figure]) -> list[str]:
+    high = [
+        f"{words} {value:.3f}"
+        for words, value in (
+            ("accuracy", figures["accuracy"].value),
+            ("ROC AUC", figures["roc_auc"].value),
+        )
+        if value is not None and value > TOO_GOOD
+    ]
+    if not high:
+        return []
+    return [
+        f"Alarm: {' and '.join(high)} above {TOO_GOOD}, better than honest results on such "
+        "pictures: check for leaks (one case, or the same picture, in training and test) before "
+        "you believe it."
+    ]
+
+
+def _no_better_than_guessing(predictions: pd.DataFrame, figures: dict[str, Figure]) -> list[str]:
+    value = figures["accuracy"].value
+    base_rate = float((predictions["class"] == "malignant").mean())
+    # With one class only there is nothing to tell apart, which `_cases` says already.
+    if value is None or base_rate in (0.0, 1.0) or value > max(base_rate, 1 - base_rate):
+        return []
+    common = "malignant" if base_rate >= 0.5 else "benign"
+    return [
+        f"Accuracy {value:.3f} is no better than always answering {common}, which is right "
+        f"{max(base_rate, 1 - base_rate):.3f} of the time."
+    ]
+
+
+def _cases(predictions: pd.DataFrame) -> list[str]:
+    found = []
+    known = predictions[predictions["case"] != ""]
+    n, n_unknown = len(predictions), len(predictions) - len(known)
+    for name in ("benign", "malignant"):
+        if not (predictions["class"] == name).any():
+            found.append(f"There is no {name} picture, so some figures are not defined.")
+            continue
+        n_cases = known.loc[known["class"] == name, "case"].nunique()
+        if n_unknown == 0 and n_cases < FEW_CASES:
+            cases = "case" if n_cases == 1 else "cases"
+            found.append(
+                f"Only {n_cases} {name} {cases}: figures from fewer than {FEW_CASES} cases of a "
+                "class say little about new patients."
+            )
+    if n_unknown:
+        found.append(
+            f"The case is unknown for {n_unknown} of {n} pictures: leaks cannot be ruled out and "
+            "the intervals are too narrow."
+        )
+    mixed = known.groupby("case")["class"].nunique()
+    names = mixed.index[mixed > 1]
+    if len(names):
+        found.append(
+            f"Case {names[0]} has benign and malignant pictures ({len(names)} such in all): its "
+            "two parts are drawn apart in the intervals; check the labels."
+        )
+    return found
+
+
+def _twins(predictions: pd.DataFrame) -> list[str]:
+    hashes = predictions.loc[predictions["sha256"] != "", "sha256"]
+    n_twins = int(hashes.duplicated().sum())
+    if n_twins == 0:
+        return []
+    return [f"The same file comes under several paths: {n_twins} pictures count more than once."]

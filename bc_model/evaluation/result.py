@@ -1,0 +1,173 @@
+"""What one evaluation found, as data: it goes to a dictionary and back without loss.
+
+Computing it is the work of `report`, keeping it on disk that of `store`.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bc_model.errors import DataError
+from bc_model.evaluation.intervals import Figure
+from bc_model.evaluation.metrics import METRICS
+
+_FORMAT = "bc_model evaluation report, version 1"
+
+Confusion = tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """Corners of a ROC curve from (0, 0) to (1, 1); the first threshold is infinite."""
+
+    fpr: tuple[float, ...]
+    tpr: tuple[float, ...]
+    threshold: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, list[float | None]]:
+        """Return plain lists; JSON has no infinity, so an infinite threshold is None."""
+        return {
+            "fpr": list(self.fpr),
+            "tpr": list(self.tpr),
+            "threshold": [t if math.isfinite(t) else None for t in self.threshold],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, list[float | None]]) -> "RocCurve":
+        """Undo `as_dict`."""
+        fpr, tpr = ([float(v) for v in data[k] if v is not None] for k in ("fpr", "tpr"))
+        threshold = [math.inf if t is None else float(t) for t in data["threshold"]]
+        if not len(fpr) == len(tpr) == len(threshold) >= 2:
+            raise ValueError("the three lists of the ROC curve differ in length")
+        return cls(tuple(fpr), tuple(tpr), tuple(threshold))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one evaluation found.
+
+    Parameters
+    ----------
+    protocol : str
+        How the test pictures were chosen, such as 'case' or 'image'.
+    leaky : bool
+        Whether that protocol lets pictures of one case stand in training and test.
+    threshold : float
+        A picture is called malignant at this probability or above.
+    n : int
+        Pictures.
+    n_cases, n_benign_cases, n_malignant_cases : int
+        Known cases; a case with pictures of both classes counts in both.
+    base_rate : float
+        Share of malignant pictures, which is the accuracy of always answering 'malignant'.
+    confusion : tuple of two pairs of int
+        Rows are the truth, columns the verdict, each in the order benign, malignant.
+    figures : dict of str to Figure
+        Keys as in `metrics.METRICS`.
+    roc : RocCurve or None
+        None when only one class is present.
+    warnings : list of str
+        To be shown above the figures.
+    predictions : pandas.DataFrame or None
+        The checked table; None in a report made by `from_dict`.
+    """
+
+    protocol: str
+    leaky: bool
+    threshold: float
+    n: int
+    n_cases: int
+    n_benign_cases: int
+    n_malignant_cases: int
+    base_rate: float
+    confusion: Confusion
+    figures: dict[str, Figure]
+    roc: RocCurve | None
+    warnings: list[str]
+    predictions: pd.DataFrame | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def always_malignant_accuracy(self) -> float:
+        """Accuracy of calling every picture malignant, in [0, 1]: show it beside accuracy."""
+        return self.base_rate
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but the predictions as plain values that JSON can hold."""
+        shown = {name: value for name, value in vars(self).items() if name != "predictions"}
+        return {
+            "format": _FORMAT,
+            **shown,
+            "always_malignant_accuracy": self.always_malignant_accuracy,
+            "confusion": [list(row) for row in self.confusion],
+            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
+            "roc": None if self.roc is None else self.roc.as_dict(),
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Report":
+        """Undo `as_dict`; the predictions are not in it.
+
+        Raises
+        ------
+        DataError
+            The dictionary is no such report: a part is missing, or two parts contradict.
+        """
+        try:
+            return _report_from_dict(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"An evaluation report should be a dictionary made by as_dict, but this one does "
+                f"not fit ({type(error).__name__}: {error}): evaluate again."
+            ) from error
+
+    def write(self, folder: str | Path) -> None:
+        """Write ``predictions.csv``, ``confusion.png``, ``roc.png`` and, last, ``report.json``.
+
+        Each file is replaced whole. `report.json` comes last, so a folder that has a new one has
+        everything that belongs to it.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made when missing.
+
+        Raises
+        ------
+        RunError
+            The report has no predictions, or the folder cannot be written.
+        """
+        # The store draws with matplotlib, which a reader of reports need not load.
+        from bc_model.evaluation.store import write_report
+
+        write_report(self, folder)
+
+
+def _report_from_dict(data: dict[str, Any]) -> Report:
+    if data["format"] != _FORMAT:
+        raise ValueError(f"its format is {data['format']!r}, not {_FORMAT!r}")
+    if not isinstance(data["leaky"], bool):
+        raise ValueError("leaky is not true or false")
+    if tuple(data["figures"]) != METRICS:
+        raise ValueError(f"the figures are {list(data['figures'])}, not {list(METRICS)}")
+    (tn, fp), (fn, tp) = data["confusion"]
+    report = Report(
+        protocol=str(data["protocol"]),
+        leaky=data["leaky"],
+        threshold=float(data["threshold"]),
+        n=int(data["n"]),
+        n_cases=int(data["n_cases"]),
+        n_benign_cases=int(data["n_benign_cases"]),
+        n_malignant_cases=int(data["n_malignant_cases"]),
+        base_rate=float(data["base_rate"]),
+        confusion=((int(tn), int(fp)), (int(fn), int(tp))),
+        figures={name: Figure(**figure) for name, figure in data["figures"].items()},
+        roc=None if data["roc"] is None else RocCurve.from_dict(data["roc"]),
+        warnings=[str(sentence) for sentence in data["warnings"]],
+    )
+    if sum(map(sum, report.confusion)) != report.n:
+        raise ValueError("the confusion counts do not add up to n")
+    return report

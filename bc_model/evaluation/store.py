@@ -1,0 +1,97 @@
+"""The folder of a report on disk: written whole, read back with its predictions.
+
+Files: ``report.json``, ``predictions.csv``, ``confusion.png``, ``roc.png``.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from bc_model.errors import RunError
+from bc_model.evaluation.metrics import confusion_counts
+from bc_model.evaluation.predictions import predictions_to_csv, read_predictions
+from bc_model.evaluation.result import Report
+from bc_model.files import write_bytes_atomic, write_text_atomic
+
+
+def write_report(report: Report, folder: str | Path) -> None:
+    """Write a report; `Report.write` is the same and says what comes in which order.
+
+    Raises
+    ------
+    RunError
+        The report has no predictions, or the folder cannot be written.
+    """
+    # Matplotlib takes a while to load, and reading a report does not need it.
+    from bc_model.evaluation.plots import confusion_png, roc_png
+
+    if report.predictions is None:
+        raise RunError(
+            "Writing a report needs its predictions, but this one was made from a summary "
+            "without them: evaluate again or use read_report."
+        )
+    target = Path(folder)
+    text = json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    pictures = {"confusion.png": confusion_png(report), "roc.png": roc_png(report)}
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(target / "predictions.csv", predictions_to_csv(report.predictions))
+        for name, data in pictures.items():
+            write_bytes_atomic(target / name, data)
+        write_text_atomic(target / "report.json", text + "\n")
+    except OSError as error:
+        raise RunError(
+            f"The report should be written to '{target}', but that failed "
+            f"({error.strerror or error}): choose a folder that can be written."
+        ) from error
+
+
+def read_report(folder: str | Path) -> Report:
+    """Read back what `Report.write` wrote, with its predictions.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where the report was written.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    RunError
+        A file is missing or damaged, or the predictions are not those of the report, as after a
+        write that was cut short.
+    """
+    path = Path(folder) / "report.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        report = Report.from_dict(data)
+        predictions = read_predictions(path.with_name("predictions.csv"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunError(
+            f"An evaluation folder holds report.json and predictions.csv, but '{error.filename}' "
+            "is missing: evaluate the model first."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"'{folder}' should hold an evaluation report, but it cannot be read ({error}): "
+            "evaluate again."
+        ) from error
+    counts = confusion_counts(
+        predictions["class"] == "malignant",
+        predictions["prob_malignant"],
+        threshold=report.threshold,
+    )
+    if counts.astype(int).tolist() != [list(row) for row in report.confusion]:
+        raise RunError(
+            f"report.json and predictions.csv in '{folder}' should come from one evaluation, but "
+            "their counts differ: evaluate again."
+        )
+    return replace(report, predictions=predictions)
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")

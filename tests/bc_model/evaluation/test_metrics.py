@@ -1,0 +1,217 @@
+"""Each metric by hand and against scikit-learn, plain and over a matrix of weights."""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics as oracle
+
+from bc_model.evaluation import metrics
+from bc_model.evaluation.intervals import case_bootstrap_weights, percentile_interval
+from bc_model.evaluation.metrics import (
+    METRICS,
+    accuracy,
+    all_metrics,
+    balanced_accuracy,
+    confusion_counts,
+    log_loss,
+    roc_auc,
+    roc_curve,
+    sensitivity,
+    specificity,
+)
+
+# By hand: benign at 0.1, 0.4, 0.8; malignant at 0.4, 0.8, 0.9, 0.3, 0.6. At 0.5 two of three
+# benign and three of five malignant are right.
+TRUTH = np.array([0, 0, 0, 1, 1, 1, 1, 1], dtype=bool)
+PROB = np.array([0.1, 0.4, 0.8, 0.4, 0.8, 0.9, 0.3, 0.6])
+
+
+def _sample(seed: int, n: int = 400, *, ties: bool = False) -> tuple[Any, Any, Any]:
+    rng = np.random.default_rng(seed)
+    truth = rng.random(n) < 0.69
+    prob = np.clip(0.35 * truth + 0.65 * rng.random(n), 0, 1)
+    case = np.array([f"{'m' if t else 'b'}{rng.integers(12)}" for t in truth])
+    return truth, prob.round(1) if ties else prob, case
+
+
+def _by_sklearn(truth: Any, prob: Any, threshold: float, weight: Any) -> dict[str, float]:
+    called = prob >= threshold
+    w = {"sample_weight": weight}
+    return {
+        "accuracy": oracle.accuracy_score(truth, called, **w),
+        "balanced_accuracy": oracle.balanced_accuracy_score(truth, called, **w),
+        "sensitivity": oracle.recall_score(truth, called, **w),
+        "specificity": oracle.recall_score(truth, called, pos_label=False, **w),
+        "roc_auc": oracle.roc_auc_score(truth, prob, **w),
+        "log_loss": oracle.log_loss(truth, prob, **w),
+    }
+
+
+def test_by_hand() -> None:
+    confusion = confusion_counts(TRUTH, PROB)
+    assert confusion.tolist() == [[2, 1], [2, 3]]
+    assert accuracy(confusion) == 5 / 8
+    assert sensitivity(confusion) == 3 / 5
+    assert specificity(confusion) == 2 / 3
+    assert balanced_accuracy(confusion) == pytest.approx((3 / 5 + 2 / 3) / 2, abs=1e-15)
+    # Benign weight each malignant picture beats, a tie one half:
+    # 0.4 -> 1 + 1/2, 0.8 -> 2 + 1/2, 0.9 -> 3, 0.3 -> 1, 0.6 -> 2: 10 of 15 pairs.
+    assert roc_auc(TRUTH, PROB) == pytest.approx(10 / 15, abs=1e-15)
+
+
+def test_log_loss_by_hand() -> None:
+    assert log_loss([True, False], [0.5, 0.5]) == pytest.approx(math.log(2), abs=1e-15)
+    assert log_loss([True, False], [0.25, 0.5]) == pytest.approx(1.5 * math.log(2), abs=1e-15)
+
+
+def test_certain_and_wrong_is_dear_but_finite() -> None:
+    loss = float(log_loss([True, False], [0.0, 1.0]))
+    assert loss == pytest.approx(-math.log(np.finfo(float).eps))
+    assert loss == pytest.approx(oracle.log_loss([1, 0], [0.0, 1.0]), abs=1e-12)
+    assert log_loss([True, False], [1.0, 0.0]) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_threshold_itself_is_malignant() -> None:
+    assert confusion_counts([True, False], [0.5, 0.5], threshold=0.5).tolist() == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_to_sklearn(seed: int, threshold: float, ties: bool) -> None:
+    truth, prob, _ = _sample(seed, ties=ties)
+    ours = all_metrics(truth, prob, threshold=threshold)
+    theirs = _by_sklearn(truth, prob, threshold, None)
+    assert tuple(ours) == METRICS
+    for name in METRICS:
+        assert ours[name].shape == ()
+        assert float(ours[name]) == pytest.approx(theirs[name], abs=1e-12), name
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_bootstrap_matrix_equal_to_sklearn_row_by_row(ties: bool) -> None:
+    truth, prob, case = _sample(7, ties=ties)
+    weights = case_bootstrap_weights(case, truth, n_resamples=40)
+    ours = all_metrics(truth, prob, weights=weights)
+    for row in range(40):
+        theirs = _by_sklearn(truth, prob, 0.5, weights[row])
+        for name in METRICS:
+            assert ours[name][row] == pytest.approx(theirs[name], abs=1e-12), name
+
+
+def test_real_valued_weights_equal_to_sklearn() -> None:
+    truth, prob, _ = _sample(8, ties=True)
+    weight = np.random.default_rng(1).random(truth.size)
+    ours = all_metrics(truth, prob, weights=weight)
+    for name, value in _by_sklearn(truth, prob, 0.5, weight).items():
+        assert ours[name].shape == ()
+        assert float(ours[name]) == pytest.approx(value, abs=1e-12), name
+
+
+def test_bootstrap_equal_to_a_slow_loop_that_repeats_rows() -> None:
+    truth, prob, case = _sample(9, n=120, ties=True)
+    weights = case_bootstrap_weights(case, truth, n_resamples=200, seed=5)
+    quick = all_metrics(truth, prob, weights=weights)
+    slow: dict[str, list[float]] = {name: [] for name in METRICS}
+    for row in weights:
+        drawn = np.repeat(np.arange(truth.size), row)
+        for name, value in _by_sklearn(truth[drawn], prob[drawn], 0.5, None).items():
+            slow[name].append(value)
+    for name in METRICS:
+        expected = np.percentile(slow[name], [2.5, 97.5])
+        interval = percentile_interval(quick[name])
+        assert [interval.low, interval.high] == pytest.approx(expected, abs=1e-12), name
+
+
+def test_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, prob, case = _sample(10)
+    weights = case_bootstrap_weights(case, truth, n_resamples=31)
+    whole = all_metrics(truth, prob, weights=weights)
+    monkeypatch.setattr(metrics, "_BLOCK_ELEMENTS", 4 * truth.size)
+    in_blocks = all_metrics(truth, prob, weights=weights)
+    for name in METRICS:
+        assert np.allclose(whole[name], in_blocks[name], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("malignant", [True, False])
+def test_one_class_only(malignant: bool) -> None:
+    truth = np.full(4, malignant)
+    values = all_metrics(truth, [0.1, 0.6, 0.7, 0.9], weights=np.ones((3, 4), int))
+    undefined = {"balanced_accuracy", "roc_auc", "specificity" if malignant else "sensitivity"}
+    for name in METRICS:
+        assert np.isnan(values[name]).all() == (name in undefined), name
+        assert np.isnan(values[name]).any() == (name in undefined), name
+    assert roc_curve(truth, [0.1, 0.6, 0.7, 0.9]) is None
+
+
+def test_a_row_without_weight_is_undefined_alone() -> None:
+    weights = [[1] * 8, [0] * 8, [1, 1, 1, 0, 0, 0, 0, 0]]
+    values = all_metrics(TRUTH, PROB, weights=weights)
+    for name in METRICS:
+        assert not np.isnan(values[name][0])
+        assert np.isnan(values[name][1])
+    assert np.isnan(values["roc_auc"][2])
+    assert values["accuracy"][2] == 2 / 3
+
+
+def test_all_scores_equal_is_chance() -> None:
+    assert roc_auc(TRUTH, np.full(8, 0.7)) == 0.5
+
+
+@pytest.mark.parametrize("weights", [np.ones(7), np.ones((2, 9)), np.ones((1, 1, 8)), 1.0])
+def test_weights_of_another_shape_are_refused(weights: Any) -> None:
+    with pytest.raises(ValueError, match="weights must have shape"):
+        roc_auc(TRUTH, PROB, weights=weights)
+
+
+def test_roc_curve_by_hand() -> None:
+    # From the top: 0.9 M | 0.8 B M | 0.6 M | 0.4 B M | 0.3 M | 0.1 B. No point is in a line.
+    curve = roc_curve(TRUTH, PROB)
+    assert curve is not None
+    fpr, tpr, threshold = curve
+    assert np.allclose(fpr, [0, 0, 1 / 3, 1 / 3, 2 / 3, 2 / 3, 1])
+    assert np.allclose(tpr, [0, 0.2, 0.4, 0.6, 0.8, 1, 1])
+    assert threshold.tolist() == [np.inf, 0.9, 0.8, 0.6, 0.4, 0.3, 0.1]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_roc_curve_equal_to_sklearn(ties: bool) -> None:
+    truth, prob, _ = _sample(11, n=300, ties=ties)
+    ours = roc_curve(truth, prob)
+    assert ours is not None
+    every = np.column_stack(oracle.roc_curve(truth, prob, drop_intermediate=False))
+    kept = every[np.isin(every[:, 2], ours[2])]
+    assert np.column_stack(ours) == pytest.approx(kept, abs=1e-12)
+    # Each point left out lies on the line between its kept neighbours.
+    along = every[:, 0] + every[:, 1]
+    for axis in (0, 1):
+        drawn = np.interp(along, ours[0] + ours[1], ours[axis])
+        assert drawn == pytest.approx(every[:, axis], abs=1e-12)
+    if not ties:
+        assert len(kept) < len(every) / 2
+
+
+def test_a_long_roc_curve_is_thinned_without_losing_its_shape() -> None:
+    truth, prob, _ = _sample(12, n=20_000)
+    full, thin = roc_curve(truth, prob, max_points=10**6), roc_curve(truth, prob)
+    assert full is not None
+    assert thin is not None
+    fpr, tpr, threshold = thin
+    assert 200 < fpr.size <= 500 < full[0].size
+    assert (fpr[0], tpr[0], threshold[0]) == (0, 0, np.inf)
+    assert (fpr[-1], tpr[-1]) == (1, 1)
+    assert (np.diff(fpr) >= 0).all()
+    assert (np.diff(tpr) >= 0).all()
+    assert (np.diff(threshold) < 0).all()
+    assert np.trapezoid(tpr, fpr) == pytest.approx(float(roc_auc(truth, prob)), abs=5e-4)
+
+
+def test_nothing_warns_on_the_smallest_input() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = all_metrics([True], [1.0])
+    assert values["accuracy"] == 1
+    assert np.isnan(values["roc_auc"])
