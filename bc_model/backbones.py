@@ -1,0 +1,127 @@
+"""The table of backbones: adding a network is adding an entry here.
+
+An entry says how to build the convolutional part, what its pixels must look like, and at which
+blocks fine-tuning may begin. TensorFlow is imported when something is built, not before.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bc_model.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One convolutional network.
+
+    Attributes
+    ----------
+    name : str
+    build : callable
+        ``build(input_tensor, weights)`` returns a Keras model without its top, built around
+        `input_tensor` so that its layers lie flat in ours; `weights` is 'imagenet' or None.
+    preprocessing : {'caffe', 'scale'}
+        'caffe': RGB to BGR, minus the ImageNet mean. 'scale': the network, or the factor 1/127.5,
+        brings [0, 255] to its own range. Done inside the graph, exactly once.
+    blocks : tuple of str
+        Prefixes of layer names, from the input up, where fine-tuning may begin.
+    default_block : str
+        Where it begins when pretrained weights were loaded.
+    weights_file : str
+        What Keras calls the file of pretrained weights, empty when there is none.
+    min_side_px : int
+        Smallest input.
+    """
+
+    name: str
+    build: Callable[[Any, str | None], Any]
+    preprocessing: str
+    blocks: tuple[str, ...]
+    default_block: str
+    weights_file: str = ""
+    min_side_px: int = 32
+
+
+def _resnet50(input_tensor: Any, weights: str | None) -> Any:
+    from keras.applications import ResNet50
+
+    return ResNet50(include_top=False, weights=weights, input_tensor=input_tensor)
+
+
+def _efficientnetb0(input_tensor: Any, weights: str | None) -> Any:
+    from keras.applications import EfficientNetB0
+
+    return EfficientNetB0(include_top=False, weights=weights, input_tensor=input_tensor)
+
+
+def _vgg16(input_tensor: Any, weights: str | None) -> Any:
+    from keras.applications import VGG16
+
+    return VGG16(include_top=False, weights=weights, input_tensor=input_tensor)
+
+
+def _tiny(input_tensor: Any, weights: str | None) -> Any:
+    import keras
+
+    x = input_tensor
+    for block, filters in enumerate((8, 16, 32), start=1):
+        name = f"block{block}"
+        x = keras.layers.Conv2D(
+            filters, 3, strides=2, padding="same", use_bias=False, name=f"{name}_conv"
+        )(x)
+        x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
+        x = keras.layers.ReLU(name=f"{name}_out")(x)
+    return keras.Model(_source(input_tensor), x, name="tiny")
+
+
+def _source(tensor: Any) -> Any:
+    from keras.utils import get_source_inputs
+
+    return get_source_inputs(tensor)
+
+
+BACKBONES: dict[str, Backbone] = {
+    entry.name: entry
+    for entry in (
+        Backbone(
+            "resnet50",
+            _resnet50,
+            "caffe",
+            ("conv1", "conv2", "conv3", "conv4", "conv5"),
+            "conv5",
+            "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        ),
+        Backbone(
+            "efficientnetb0",
+            _efficientnetb0,
+            "none",
+            ("stem", "block2", "block3", "block4", "block5", "block6", "block7"),
+            "block6",
+            "efficientnetb0_notop.h5",
+        ),
+        Backbone(
+            "vgg16",
+            _vgg16,
+            "caffe",
+            ("block1", "block2", "block3", "block4", "block5"),
+            "block5",
+            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        ),
+        # Three layers, for tests and for a dry run of a new data set. Never for results.
+        Backbone("tiny", _tiny, "scale", ("block1", "block2", "block3"), "block3"),
+    )
+}
+
+
+def backbone(name: str) -> Backbone:
+    """Look up an entry of the table.
+
+    Raises
+    ------
+    SettingsError
+        No such backbone; the message lists those there are.
+    """
+    if name not in BACKBONES:
+        raise SettingsError(f"There is no backbone '{name}'; choose one of {', '.join(BACKBONES)}.")
+    return BACKBONES[name]

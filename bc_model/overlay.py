@@ -1,0 +1,59 @@
+"""Drawing a heatmap over its picture. The evidence is computed elsewhere; here are only colours."""
+
+import cv2
+import numpy as np
+
+from bc_model.data.names import CLASSES
+from bc_model.gradcam import Heatmap, spread_over_picture
+
+
+def overlay_heatmap(
+    rgb: np.ndarray, heatmap: Heatmap, *, opacity: float = 0.6, full_scale: float | None = None
+) -> np.ndarray:
+    """Lay a heatmap over its picture.
+
+    The colours are cividis, made to read the same with and without colour vision; where there is
+    little evidence the tissue shows through, so that no colour is ever laid on nothing.
+
+    Parameters
+    ----------
+    rgb : ndarray of shape (height, width, 3), uint8
+        The picture at its own size.
+    heatmap : Heatmap
+    opacity : float
+        In [0, 1], of the strongest evidence.
+    full_scale : float, optional
+        The value drawn as strongest. Give the larger maximum of both classes to compare them;
+        default is this map's own maximum.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+        The picture itself, unchanged, when the map is empty.
+    """
+    if heatmap.is_empty or opacity <= 0.0:
+        return rgb.copy()
+    height, width = rgb.shape[:2]
+    scale = heatmap.maximum if full_scale is None else full_scale
+    share = np.clip(spread_over_picture(heatmap.raw, height, width) / scale, 0.0, 1.0)
+    levels = np.round(share * 255).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)
+    alpha = (opacity * np.sqrt(share))[..., None]
+    return np.round(rgb * (1.0 - alpha) + colours * alpha).astype(np.uint8)
+
+
+def shared_scale(heatmaps: dict[str, Heatmap]) -> float:
+    """Return the larger maximum of both classes' maps, so that equal colours mean equal evidence.
+
+    Returns
+    -------
+    float
+        0 when both maps are empty.
+    """
+    return max(heatmaps[name].maximum for name in CLASSES)
+
+
+def colour_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:
+    """Draw the colour scale from no to strongest evidence, shape (height, width, 3), uint8."""
+    ramp = np.linspace(0, 255, width_px).astype(np.uint8)[None].repeat(height_px, axis=0)
+    return cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)

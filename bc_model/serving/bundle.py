@@ -1,0 +1,120 @@
+"""The model bundle: a folder with the weights, the served graph, the head and the passport.
+
+Every file is checked against the SHA-256 in the passport before it is used. Nothing in a bundle
+can hold code: no pickle, no Lambda.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bc_model.errors import BundleError, ModelError
+from bc_model.serving.passport import PASSPORT_FILE, read_passport
+
+MODEL_FOLDER = "model"
+KERAS_FILE = "model.keras"
+SERVED_FILES = ("served.xml", "served.bin", "head.npz")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One model on disk.
+
+    Attributes
+    ----------
+    folder : Path
+    passport : dict
+        Checked against the schema.
+    """
+
+    folder: Path
+    passport: dict[str, Any]
+    _checked: dict[str, Path] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the network's input, px."""
+        return self.passport["input"]["height_px"], self.passport["input"]["width_px"]
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the softmax."""
+        return float(self.passport["temperature"]["value"])
+
+    @property
+    def threshold(self) -> float:
+        """Estimated probability of malignancy from which a picture is called malignant."""
+        return float(self.passport["threshold"]["value"])
+
+    @property
+    def key(self) -> str:
+        """Identify the model: a hash of all its files' hashes, fit for a cache key."""
+        listed = "".join(f"{n}{h}" for n, h in sorted(self.passport["files"].items()))
+        return hashlib.sha256(f"{listed}{self.temperature}{self.threshold}".encode()).hexdigest()
+
+    def file(self, name: str) -> Path:
+        """Return the path of one file, after checking its bytes once.
+
+        Raises
+        ------
+        BundleError
+            The passport does not list it, it is missing, or its bytes have changed.
+        """
+        if name not in self._checked:
+            self._checked[name] = self._check(name)
+        return self._checked[name]
+
+    def verify(self) -> None:
+        """Check every file that the passport lists; raises `BundleError` at the first misfit."""
+        for name in self.passport["files"]:
+            self._check(name)
+
+    def _check(self, name: str) -> Path:
+        expected = self.passport["files"].get(name)
+        path = self.folder / name
+        if expected is None:
+            raise BundleError(f"The passport in {self.folder} does not list {name}.")
+        if not path.is_file():
+            raise BundleError(f"The model in {self.folder} lacks its file {name}.")
+        found = file_sha256(path)
+        if found != expected:
+            raise BundleError(
+                f"{name} in {self.folder} is not the file its passport describes (SHA-256 "
+                f"{found[:12]}..., expected {expected[:12]}...); copy or train the model again."
+            )
+        return path
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Open a model by the path of its run, its bundle folder or its ``.keras`` file.
+
+    Raises
+    ------
+    ModelError
+        Nothing there, or not a model.
+    BundleError
+        A bundle whose passport is not valid.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ModelError(f"There is no model {path}; give the folder of a finished run.")
+    if path.is_file():
+        if (
+            path.name not in (KERAS_FILE, PASSPORT_FILE)
+            or not (path.parent / PASSPORT_FILE).exists()
+        ):
+            raise ModelError(
+                f"{path} is not a model: a model is the folder that `train` wrote, with its "
+                f"{PASSPORT_FILE}."
+            )
+        path = path.parent
+    elif not (path / PASSPORT_FILE).exists() and (path / MODEL_FOLDER / PASSPORT_FILE).exists():
+        path = path / MODEL_FOLDER
+    return Bundle(path, read_passport(path))
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

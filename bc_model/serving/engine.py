@@ -1,0 +1,107 @@
+"""The serving engine: one graph on OpenVINO, two outputs, and everything behind them in NumPy.
+
+The graph gives the last block's activations and the pooled features; the head, its logits and
+their gradient are closed-form (`head.py`). An explained prediction costs one forward pass.
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bc_model.data.names import CLASSES
+from bc_model.errors import BundleError
+from bc_model.gradcam import Heatmap, weigh_activations
+from bc_model.serving.bundle import Bundle
+from bc_model.serving.head import Head
+
+
+class Engine:
+    """Predict and explain with one bundle; safe to share between threads.
+
+    Parameters
+    ----------
+    bundle : Bundle
+
+    Raises
+    ------
+    BundleError
+        The served graph or the head is damaged.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._head = Head.load(bundle.file("head.npz"))
+        self._graph = _compile(bundle.file("served.xml"), bundle.file("served.bin"))
+        self._request = self._graph.create_infer_request()
+        self._lock = threading.Lock()
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the logits of a batch.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n, height, width, 3), uint8
+            RGB at the bundle's input size, as `model_input` gives it.
+
+        Returns
+        -------
+        ndarray of shape (n, 2), float32
+            In the order of `CLASSES`, before temperature.
+        """
+        _, pooled = self._forward(pixels)
+        return self._head.logits(pooled)
+
+    def explain(self, pixels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Heatmap]]]:
+        """Return the logits of a batch and, for each picture, the heatmap of each class.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n, height, width, 3), uint8
+
+        Returns
+        -------
+        logits : ndarray of shape (n, 2), float32
+        heatmaps : list of dict from class name to Heatmap
+        """
+        activations, pooled = self._forward(pixels)
+        cells = activations.shape[1] * activations.shape[2]
+        # d logit / d activation is d logit / d pooled over the number of cells, the same in each
+        # cell; its mean over the map, Grad-CAM's channel weight, is therefore that number itself.
+        weights = self._head.gradient(pooled) / cells
+        heatmaps = [
+            {
+                name: Heatmap(name, weigh_activations(one, weights[i, c]))
+                for c, name in enumerate(CLASSES)
+            }
+            for i, one in enumerate(activations)
+        ]
+        return self._head.logits(pooled), heatmaps
+
+    def _forward(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        batch = np.ascontiguousarray(pixels, np.float32)
+        with self._lock:
+            self._request.infer([batch])
+            # The request reuses its buffers: copy before the next caller may overwrite them.
+            activations = self._request.get_output_tensor(0).data.copy()
+            pooled = self._request.get_output_tensor(1).data.copy()
+        return activations, pooled
+
+
+def _compile(xml: Path, weights: Path) -> Any:
+    import openvino
+
+    core = openvino.Core()
+    try:
+        graph = core.read_model(xml, weights)
+    except RuntimeError as error:
+        raise BundleError(f"{xml} does not hold a served graph that can be read.") from error
+    if len(graph.outputs) != 2:
+        raise BundleError(
+            f"The served graph in {xml} has {len(graph.outputs)} outputs; 2 are needed."
+        )
+    # Left alone, OpenVINO computes in bfloat16 where the processor has it, and says nothing.
+    return core.compile_model(
+        graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    )

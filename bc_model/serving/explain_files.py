@@ -1,0 +1,73 @@
+"""Explain pictures on disk: for each a JSON, and for each class a heatmap PNG and its raw map."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bc_model.data.names import CLASSES
+from bc_model.data.pictures import read_file
+from bc_model.files import write_bytes_atomic, write_text_atomic
+from bc_model.overlay import overlay_heatmap, shared_scale
+from bc_model.serving.engine import Engine
+from bc_model.serving.verdict import diagnose
+
+
+def explain_file(engine: Engine, path: Path, out: Path) -> dict[str, Any]:
+    """Explain one picture and write what was found.
+
+    Writes ``<stem>-<hash>.json`` and, for each class, ``...-<class>.png`` (overlay at the
+    picture's own size) and ``...-<class>.npy`` (the raw map, float32). The hash keeps pictures of
+    the same name apart.
+
+    Returns
+    -------
+    dict
+        The content of the JSON.
+
+    Raises
+    ------
+    PictureError
+        The picture cannot be read; nothing is written.
+    """
+    verdict = diagnose(engine, read_file(path), path.name)
+    base = f"{path.stem}-{verdict.sha256[:8]}"
+    scale = shared_scale(verdict.heatmaps)
+    maps = {}
+    for name in CLASSES:
+        heatmap = verdict.heatmaps[name]
+        drawn = overlay_heatmap(verdict.rgb, heatmap, full_scale=scale or None)
+        write_bytes_atomic(out / f"{base}-{name}.png", encode_png(drawn))
+        raw = io.BytesIO()
+        np.save(raw, heatmap.raw, allow_pickle=False)
+        write_bytes_atomic(out / f"{base}-{name}.npy", raw.getvalue())
+        maps[name] = {
+            "overlay": f"{base}-{name}.png",
+            "raw": f"{base}-{name}.npy",
+            "maximum": heatmap.maximum,
+            "evidence": "none for this class" if heatmap.is_empty else "see the map",
+        }
+    result = {
+        "picture": str(path),
+        "sha256": verdict.sha256,
+        "model": engine.bundle.passport["name"],
+        "prob_malignant": verdict.prob_malignant,
+        "threshold": engine.bundle.threshold,
+        "class": verdict.class_name,
+        "logits": dict(zip(CLASSES, verdict.logits, strict=True)),
+        "heatmaps": maps,
+        "cautions": list(verdict.cautions),
+        "use": "Research use only, not a diagnosis.",
+    }
+    write_text_atomic(out / f"{base}.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+    return result
+
+
+def encode_png(rgb: np.ndarray) -> bytes:
+    """Encode an RGB picture as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue()

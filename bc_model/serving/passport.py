@@ -1,0 +1,157 @@
+"""The passport of a model: what it is, what it learned from, how well it did, what it is not for.
+
+A JSON file beside the weights. Its schema is below; a passport of another version or shape is
+refused rather than guessed at.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from bc_model.data.names import CLASSES
+from bc_model.errors import BundleError
+from bc_model.files import write_text_atomic
+
+SCHEMA_VERSION = 1
+PASSPORT_FILE = "passport.json"
+
+INTENDED_USE = (
+    "Research use only, not a diagnosis. Estimates the probability of malignancy for single fields "
+    "of H&E-stained breast tissue from surgical biopsies, at the magnification named here."
+)
+LIMITS = (
+    "The training pictures hold no normal tissue, no in-situ-only lesion and no atypia; phyllodes "
+    "tumours are all filed as benign. They come from one laboratory, and a pathologist chose the "
+    "fields. Anything else is outside what the model knows, and it will answer all the same."
+)
+
+_TEXT = {"type": "string", "minLength": 1}
+_COUNT = {"type": "integer", "minimum": 0}
+_SIDE = {"type": "integer", "minimum": 1}
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": [
+        "schema_version", "name", "version", "created", "architecture", "classes", "input",
+        "scale", "data", "metrics", "threshold", "temperature", "intended_use", "limits", "files",
+    ],
+    "additionalProperties": False,
+    "properties": {
+        "schema_version": {"const": SCHEMA_VERSION},
+        "name": _TEXT,
+        "version": _TEXT,
+        "created": _TEXT,
+        "architecture": {
+            "type": "object",
+            "required": ["backbone", "initial_weights", "parameters"],
+            "properties": {"backbone": _TEXT, "initial_weights": _TEXT, "parameters": _COUNT},
+        },
+        "classes": {"type": "array", "items": _TEXT, "minItems": 2, "uniqueItems": True},
+        "input": {
+            "type": "object",
+            "required": ["height_px", "width_px", "channels", "range", "preprocessing"],
+            "properties": {"height_px": _SIDE, "width_px": _SIDE, "preprocessing": _TEXT},
+        },
+        "scale": {
+            "type": "object",
+            "required": ["magnifications", "mpp_range", "source"],
+            "properties": {
+                "magnifications": {"type": "array", "items": _COUNT},
+                "mpp_range": {"type": "object"},
+            },
+        },
+        "data": {
+            "type": "object",
+            "required": [
+                "manifest_sha256", "split_sha256", "protocol", "leaky", "pictures", "cases",
+                "training_cases", "licence",
+            ],
+            "properties": {
+                "leaky": {"type": "boolean"},
+                "training_cases": {"type": "array", "items": {"type": "string"}},
+            },
+        },
+        "metrics": {"type": "object"},
+        "threshold": {
+            "type": "object",
+            "required": ["value", "chosen"],
+            "properties": {"value": {"type": "number", "minimum": 0, "maximum": 1}},
+        },
+        "temperature": {
+            "type": "object",
+            "required": ["value", "chosen"],
+            "properties": {"value": {"type": "number", "exclusiveMinimum": 0}},
+        },
+        "intended_use": _TEXT,
+        "limits": _TEXT,
+        "files": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            # A file name, never a path: a passport must not reach outside its folder.
+            "propertyNames": {"pattern": r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"},
+        },
+    },
+}  # fmt: skip
+
+
+def check_passport(passport: Any, where: str) -> dict[str, Any]:
+    """Check a passport against the schema.
+
+    Returns
+    -------
+    dict
+        The passport itself.
+
+    Raises
+    ------
+    BundleError
+        The message names the field and the rule.
+    """
+    version = passport.get("schema_version") if isinstance(passport, dict) else None
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        raise BundleError(
+            f"The passport in {where} has schema version {version}; this program reads version "
+            f"{SCHEMA_VERSION}. Export the model again with the program that wrote it."
+        )
+    error = jsonschema.exceptions.best_match(
+        jsonschema.Draft202012Validator(SCHEMA).iter_errors(passport)
+    )
+    if error is not None:
+        field = "/".join(str(part) for part in error.absolute_path) or "the whole"
+        raise BundleError(f"The passport in {where} is not valid ({field}: {error.message}).")
+    if tuple(passport["classes"]) != CLASSES:
+        raise BundleError(
+            f"The model in {where} tells apart {', '.join(passport['classes'])}; this program "
+            f"serves {', '.join(CLASSES)}, in this order."
+        )
+    return passport
+
+
+def read_passport(folder: Path) -> dict[str, Any]:
+    """Read and check the passport in a bundle folder.
+
+    Raises
+    ------
+    BundleError
+        None there, not JSON, or not valid.
+    """
+    path = folder / PASSPORT_FILE
+    try:
+        passport = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{folder} is not a model: it has no {PASSPORT_FILE}. "
+            "Give the folder of a finished run, or its folder 'model'."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"The passport in {folder} cannot be read as JSON.") from error
+    return check_passport(passport, str(folder))
+
+
+def write_passport(folder: Path, passport: dict[str, Any]) -> None:
+    """Check a passport and write it into a bundle folder, whole or not at all."""
+    text = json.dumps(check_passport(passport, str(folder)), indent=2, allow_nan=False)
+    write_text_atomic(folder / PASSPORT_FILE, text + "\n")

@@ -1,0 +1,1 @@
+"""Training: settings, the run folder, the two phases, and runs as processes of their own."""

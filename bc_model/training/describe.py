@@ -1,0 +1,139 @@
+"""What a run says of itself: the configuration beside it and the passport of its model."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import bc_model
+from bc_model.backbones import backbone
+from bc_model.data.manifest import Manifest
+from bc_model.data.names import CLASSES, MPP_RANGE
+from bc_model.data.pictures import FIELD_PX
+from bc_model.data.splits import LEAKY_PROTOCOLS
+from bc_model.serving.bundle import file_sha256
+from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
+from bc_model.training.run_folder import RunFolder
+from bc_model.training.settings import TrainSettings
+
+_BREAKHIS_LICENCE = (
+    "BreakHis: Spanhol et al., IEEE Transactions on Biomedical Engineering 63(7), 2016, "
+    "doi 10.1109/TBME.2015.2496264. Third parties state CC BY 4.0; the pictures are not included."
+)
+_UNKNOWN_LICENCE = "Not stated: ask the owner of the pictures before passing the model on."
+
+
+def describe_run(settings: TrainSettings, manifest: Manifest, split_file: Path) -> dict[str, Any]:
+    """Return the content of `config.json`: settings, versions, commit, hashes of data and split."""
+    packages = ("keras", "numpy", "openvino", "opencv-python-headless", "pillow")
+    return {
+        "settings": settings.as_dict(),
+        "data_sha256": manifest_sha256(manifest),
+        "split_sha256": file_sha256(split_file),
+        "versions": {
+            "bc_model": bc_model.__version__,
+            "python": platform.python_version(),
+            "tensorflow": _tensorflow_version(),
+            **{name: version(name) for name in packages},
+        },
+        "git_commit": git_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def manifest_sha256(manifest: Manifest) -> str:
+    """Hash names and pixels of a data set: equal hashes mean the same pictures."""
+    lines = manifest.pictures["path"] + " " + manifest.pictures["sha256"]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def git_commit() -> str | None:
+    """Return the commit of the program, with '+changes' when it is not clean; None outside git."""
+    place = Path(bc_model.__file__).parent
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", *command], cwd=place, capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}+changes" if changes else commit
+
+
+def draft_passport(
+    settings: TrainSettings,
+    manifest: Manifest,
+    split: pd.DataFrame,
+    run: RunFolder,
+    n_parameters: int,
+) -> dict[str, Any]:
+    """Return the passport of a fresh model, without its files and its figures."""
+    training = split[split["part"] == "train"]
+    magnifications = sorted(int(value) for value in training["magnification"].dropna().unique())
+    parts = split.groupby("part")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": run.name,
+        "version": bc_model.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "architecture": {
+            "backbone": settings.backbone,
+            "initial_weights": settings.weights
+            if settings.weights in ("imagenet", "none")
+            else Path(settings.weights).name,
+            "dense_units": list(settings.dense_units),
+            "dropout": settings.dropout,
+            "parameters": n_parameters,
+        },
+        "classes": list(CLASSES),
+        "input": {
+            "height_px": settings.image_size[0],
+            "width_px": settings.image_size[1],
+            "channels": "RGB",
+            "range": [0, 255],
+            "preprocessing": f"in the graph: {backbone(settings.backbone).preprocessing}",
+            "field": f"official frames trimmed to {FIELD_PX[0]}x{FIELD_PX[1]}, others whole",
+            "training_sizes": _sizes(manifest, training),
+        },
+        "scale": {
+            "magnifications": magnifications,
+            "mpp_range": {str(m): list(MPP_RANGE[m]) for m in magnifications},
+            "source": "rough estimate for the original 700x460 frame, from the size of red cells",
+        },
+        "data": {
+            "manifest_sha256": manifest_sha256(manifest),
+            "split_sha256": file_sha256(run.split_file),
+            "protocol": settings.protocol,
+            "leaky": settings.protocol in LEAKY_PROTOCOLS,
+            "pictures": {str(part): len(rows) for part, rows in parts},
+            "cases": {str(part): int(rows["case"].nunique()) for part, rows in parts},
+            "training_cases": sorted(set(training["case"]) - {""}),
+            "licence": _BREAKHIS_LICENCE if magnifications else _UNKNOWN_LICENCE,
+        },
+        "metrics": {},
+        "threshold": {"value": 0.5, "chosen": "default, not tuned"},
+        "temperature": {"value": 1.0, "chosen": "default, not fitted: probabilities are raw"},
+        "intended_use": INTENDED_USE,
+        "limits": LIMITS,
+    }
+
+
+def _sizes(manifest: Manifest, training: pd.DataFrame) -> list[str]:
+    pictures = manifest.pictures[manifest.pictures["path"].isin(training["path"])]
+    sizes = pictures["width_px"].astype(str) + "x" + pictures["height_px"].astype(str)
+    return [str(size) for size in sizes.value_counts().index[:10]]
+
+
+def _tensorflow_version() -> str:
+    import tensorflow as tf
+
+    return str(tf.__version__)

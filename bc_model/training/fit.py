@@ -1,0 +1,262 @@
+"""A training run from folder to bundle: split, two phases, best weights, model, test figures."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from bc_model.data.manifest import Manifest, read_manifest
+from bc_model.data.names import CLASSES
+from bc_model.data.pipeline import (
+    load_pixels,
+    one_hot,
+    plain_dataset,
+    training_dataset,
+    training_size,
+)
+from bc_model.data.splits import LEAKY_PROTOCOLS, count_leaks, make_split, write_split
+from bc_model.errors import RunError
+from bc_model.evaluation.evaluate import evaluate_split
+from bc_model.model import build_model, freeze, unfreeze
+from bc_model.serving.bundle import Bundle
+from bc_model.serving.engine import Engine
+from bc_model.serving.export import write_bundle
+from bc_model.serving.passport import write_passport
+from bc_model.training.callbacks import Phase, RunReporter, StopRequested
+from bc_model.training.describe import describe_run, draft_passport
+from bc_model.training.run_folder import RunFolder
+from bc_model.training.settings import TrainSettings
+
+logger = logging.getLogger("bc_model.training")
+
+FINETUNE_EPOCH_COST = 3.0
+"""What an epoch of phase two costs, in epochs of phase one; only for the first guess of time."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    pixels: np.ndarray
+    labels: np.ndarray
+
+
+def train(settings: TrainSettings, run: RunFolder) -> Bundle | None:
+    """Train, export and evaluate a model, and say everything in the run folder.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    run : RunFolder
+        Fresh, from `RunFolder.create`.
+
+    Returns
+    -------
+    Bundle or None
+        None when the run was stopped before its first epoch ended.
+
+    Raises
+    ------
+    BcModelError
+        The data, the weights or the settings cannot be used; the status then says 'failed'.
+    """
+    run.write_status("starting", message="Reading the pictures")
+    try:
+        bundle = _train(settings, run)
+    except BaseException as error:
+        message = str(error) if str(error) else type(error).__name__
+        run.write_status("failed", message=message)
+        raise
+    if bundle is None:
+        run.write_status("cancelled", message="Stopped before the first epoch had ended.")
+    return bundle
+
+
+def _train(settings: TrainSettings, run: RunFolder) -> Bundle | None:
+    keras.utils.set_random_seed(settings.seed)
+    manifest = read_manifest(Path(settings.data))
+    split = make_split(
+        manifest,
+        settings.protocol,
+        n_folds=settings.n_folds,
+        fold=settings.fold,
+        seed=settings.seed,
+    )
+    write_split(split, run.split_file)
+    run.write_config(describe_run(settings, manifest, run.split_file))
+    _log_split(manifest, split)
+
+    # Weights first: a download that fails should not cost the reading of the pictures.
+    model = build_model(
+        settings.backbone,
+        image_size=settings.image_size,
+        weights=settings.weights,
+        dense_units=settings.dense_units,
+        dropout=settings.dropout,
+    )
+    training = _load(manifest, split, "train", training_size(settings.image_size))
+    validation = _load(manifest, split, "validation", settings.image_size)
+    finished = _fit_phases(model, settings, run, training, validation)
+    if not run.best_weights.exists():
+        if not finished:
+            return None
+        raise RunError(
+            "Training gave no finite validation loss in any epoch; lower the learning rates."
+        )
+    model.load_weights(run.best_weights)
+    run.write_status("running", message="Writing the model", phase="export")
+    passport = draft_passport(settings, manifest, split, run, model.count_params())
+    bundle = write_bundle(model, run.model_folder, passport)
+    del model, training, validation
+    gc.collect()
+
+    run.write_status("running", message="Evaluating on the test part", phase="evaluation")
+    report = evaluate_split(Engine(bundle), manifest.root, split, part="test")
+    report.write(run.evaluation_folder)
+    figures = {key: value for key, value in report.as_dict().items() if key != "roc"}
+    passport = bundle.passport | {"metrics": {"test": figures}}
+    write_passport(bundle.folder, passport)
+    for name in ("accuracy", "balanced_accuracy", "roc_auc"):
+        logger.info("test %s: %s", name.replace("_", " "), report.figures[name])
+    message = "Finished." if finished else "Stopped on request; the best model so far was kept."
+    run.write_status("done", message=message)
+    logger.info("%s Model in %s", message, bundle.folder)
+    return Bundle(bundle.folder, passport)
+
+
+def _fit_phases(
+    model: keras.Model, settings: TrainSettings, run: RunFolder, training: _Part, validation: _Part
+) -> bool:
+    """Run both phases; False when the run was stopped on request."""
+    total = settings.head_epochs + settings.finetune_epochs
+    best_loss: float | None = None
+    phases = [
+        Phase(
+            "head", "frozen backbone", 0, settings.head_epochs, total,
+            settings.finetune_epochs * FINETUNE_EPOCH_COST,
+        ),
+        Phase("finetune", "fine-tuning", settings.head_epochs, total, total, 0.0),
+    ]  # fmt: skip
+    for phase in phases:
+        if phase.first_epoch == phase.last_epoch:
+            continue
+        if phase.name == "head":
+            freeze(model)
+            rate = settings.head_learning_rate
+        else:
+            if best_loss is not None:
+                model.load_weights(run.best_weights)
+            unfreeze(
+                model,
+                settings.resolved_unfreeze_from,
+                train_batch_norm=settings.from_scratch,
+            )
+            rate = settings.resolved_finetune_rate
+        model.compile(
+            optimizer=keras.optimizers.Adam(rate),
+            loss=keras.losses.CategoricalCrossentropy(),
+            metrics=["accuracy"],
+        )
+        try:
+            best_loss = _fit(model, settings, run, phase, training, validation, best_loss)
+        except StopRequested:
+            return False
+    return True
+
+
+def _fit(
+    model: keras.Model,
+    settings: TrainSettings,
+    run: RunFolder,
+    phase: Phase,
+    training: _Part,
+    validation: _Part,
+    best_loss: float | None,
+) -> float | None:
+    run.best_weights.parent.mkdir(exist_ok=True)
+    checkpoint = keras.callbacks.ModelCheckpoint(
+        run.best_weights,
+        monitor="val_loss",
+        save_best_only=True,
+        save_weights_only=True,
+        initial_value_threshold=best_loss,
+    )
+    dataset = training_dataset(
+        training.pixels,
+        training.labels,
+        settings.image_size,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        first_epoch=phase.first_epoch,
+        last_epoch=phase.last_epoch,
+    )
+    model.fit(
+        dataset,
+        validation_data=plain_dataset(
+            validation.pixels, validation.labels, batch_size=settings.batch_size
+        ),
+        initial_epoch=phase.first_epoch,
+        epochs=phase.last_epoch,
+        steps_per_epoch=-(-len(training.pixels) // settings.batch_size),
+        class_weight=class_weights(training.labels),
+        verbose=0,
+        callbacks=[
+            keras.callbacks.TerminateOnNaN(),
+            RunReporter(run, phase),
+            checkpoint,
+            keras.callbacks.ReduceLROnPlateau(
+                monitor="val_loss", factor=1 / 3, patience=max(1, settings.patience // 2)
+            ),
+            keras.callbacks.EarlyStopping(monitor="val_loss", patience=settings.patience),
+            keras.callbacks.CSVLogger(run.path / "history.csv", append=phase.first_epoch > 0),
+        ],
+    )
+    return checkpoint.best if run.best_weights.exists() else best_loss
+
+
+def class_weights(labels: np.ndarray) -> dict[int, float]:
+    """Weigh each class by the inverse of its share, so that both count the same in the loss.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n, classes)
+        One-hot; every class present.
+
+    Returns
+    -------
+    dict from class index to weight
+        n / (classes * n_class): the mean weight over the pictures is 1.
+    """
+    counts = labels.sum(axis=0)
+    return {i: float(len(labels) / (len(counts) * count)) for i, count in enumerate(counts)}
+
+
+def _load(manifest: Manifest, split: pd.DataFrame, part: str, size: tuple[int, int]) -> _Part:
+    rows = split[split["part"] == part]
+    return _Part(load_pixels(manifest.root, list(rows["path"]), size), one_hot(rows["class"]))
+
+
+def _log_split(manifest: Manifest, split: pd.DataFrame) -> None:
+    logger.info(
+        "%d pictures, %d cases; %d files left out",
+        len(manifest.pictures), manifest.pictures["case"].nunique(), len(manifest.rejected),
+    )  # fmt: skip
+    for part, rows in split.groupby("part", sort=False):
+        counts = ", ".join(
+            f"{int((rows['class'] == name).sum())} {name} of "
+            f"{rows.loc[rows['class'] == name, 'case'].nunique()} cases"
+            for name in CLASSES
+        )
+        logger.info("%s: %s", part, counts)
+    protocol = split["protocol"].iloc[0]
+    if protocol in LEAKY_PROTOCOLS:
+        leak = count_leaks(split)
+        logger.warning(
+            "The protocol '%s' is leaky: %d of %d test pictures have their case in training. "
+            "Figures from it flatter.",
+            protocol, leak.test_pictures, leak.n_test,
+        )  # fmt: skip

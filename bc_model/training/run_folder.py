@@ -1,0 +1,236 @@
+"""The run folder: the only channel between a training process and everyone who watches it.
+
+`config.json` every setting, versions, data hash; `split.csv`; `history.jsonl` one line an epoch,
+append-only; `status.json` replaced atomically; `log.txt`; `checkpoints/`; `model/`;
+`evaluation/`. A file named `stop` asks the trainer to end with the best model so far.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bc_model.errors import RunError
+from bc_model.files import write_text_atomic
+
+FINAL_STATES = frozenset({"done", "failed", "cancelled"})
+STATES = frozenset({"queued", "starting", "running", "cancelling"}) | FINAL_STATES
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Make a new run folder, or take over one that was only queued.
+
+        Raises
+        ------
+        RunError
+            The folder holds something else.
+        """
+        path = Path(path)
+        run = cls(path)
+        if path.is_file() or (path.is_dir() and any(path.iterdir()) and not run._is_queued()):
+            raise RunError(
+                f"The run folder {path} is taken; name a new one with --run, or delete it first."
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"The run folder {path} cannot be made: {error.strerror}.") from error
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run.
+
+        Raises
+        ------
+        RunError
+            There is none.
+        """
+        if not (Path(path) / "status.json").is_file():
+            raise RunError(f"There is no run in {path}.")
+        return cls(Path(path))
+
+    @property
+    def name(self) -> str:
+        """The id: the folder's name."""
+        return self.path.name
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the bundle is, once there is one."""
+        return self.path / "model"
+
+    @property
+    def evaluation_folder(self) -> Path:
+        """Where the report on the test part is, once there is one."""
+        return self.path / "evaluation"
+
+    @property
+    def split_file(self) -> Path:
+        """The split of this run."""
+        return self.path / "split.csv"
+
+    @property
+    def best_weights(self) -> Path:
+        """The weights of the best epoch so far."""
+        return self.path / "checkpoints" / "best.weights.h5"
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write `config.json`."""
+        text = json.dumps(config, indent=2, allow_nan=False)
+        write_text_atomic(self.path / "config.json", text + "\n")
+
+    def read_config(self) -> dict[str, Any]:
+        """Read `config.json`; raises `RunError` when it is missing or damaged."""
+        return self._read_json("config.json")
+
+    def write_status(self, state: str, **fields: Any) -> None:
+        """Replace `status.json`; process and heartbeat are filled in.
+
+        Parameters
+        ----------
+        state : str
+            One of `STATES`.
+        **fields
+            JSON-safe values: phase, epoch, epochs, step, steps, seconds_left, message.
+        """
+        if state not in STATES:
+            raise RunError(f"'{state}' is not a state of a run.")
+        pid = os.getpid()
+        status = {
+            "state": state,
+            "pid": pid,
+            "pid_started": psutil.Process(pid).create_time(),
+            "heartbeat": time.time(),
+            **fields,
+        }
+        write_text_atomic(self.path / "status.json", json.dumps(status, allow_nan=False) + "\n")
+
+    def read_status(self) -> dict[str, Any]:
+        """Read `status.json`; a run whose process is gone is told as failed.
+
+        The process is known by its number *and* its start time, since numbers are used again.
+        """
+        status = self._read_json("status.json")
+        if status.get("state") not in STATES:
+            raise RunError(f"The status of the run {self.name} is not valid.")
+        just_queued = status["state"] == "queued" and time.time() - status["heartbeat"] < 60
+        if status["state"] in FINAL_STATES or just_queued or _is_alive(status):
+            return status
+        return status | {
+            "state": "failed",
+            "message": "The training process was interrupted: it ended without a word.",
+        }
+
+    def append_history(self, record: dict[str, Any]) -> None:
+        """Append one epoch to `history.jsonl`, in one write."""
+        line = json.dumps(record, allow_nan=False) + "\n"
+        with (self.path / "history.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line)
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """Read the epochs so far; a last line that is still being written is left for later."""
+        try:
+            text = (self.path / "history.jsonl").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        complete = text[: text.rfind("\n") + 1]
+        try:
+            return [json.loads(line) for line in complete.splitlines()]
+        except ValueError as error:
+            raise RunError(f"The history of the run {self.name} is damaged.") from error
+
+    def request_stop(self) -> None:
+        """Ask the trainer to end within one batch and keep the best model so far."""
+        (self.path / "stop").touch()
+
+    def stop_requested(self) -> bool:
+        """Tell whether someone asked for the end."""
+        return (self.path / "stop").exists()
+
+    def read_log(self, last_lines: int = 200) -> str:
+        """Return the end of `log.txt`."""
+        try:
+            text = (self.path / "log.txt").read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-last_lines:])
+
+    def _is_queued(self) -> bool:
+        try:
+            return self._read_json("status.json").get("state") == "queued"
+        except RunError:
+            return False
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"The run in {self.path} has no readable {name}.") from error
+        if not isinstance(content, dict):
+            raise RunError(f"The run in {self.path} has no readable {name}.")
+        return content
+
+
+def new_run_id(backbone: str) -> str:
+    """Name a run by its start and its backbone, such as '20261123-181500-resnet50'."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{backbone}"
+
+
+def find_run(runs: Path, run_id: str) -> RunFolder:
+    """Open a run by its id, which may come from a URL.
+
+    Raises
+    ------
+    RunError
+        Not an id, or no such run.
+    """
+    if not _ID.fullmatch(run_id):
+        raise RunError(f"'{run_id[:100]}' is not the name of a run.")
+    return RunFolder.open(Path(runs) / run_id)
+
+
+def list_runs(runs: Path) -> list[RunFolder]:
+    """Return the runs under a folder, newest first; other folders are passed over."""
+    try:
+        folders = [path for path in Path(runs).iterdir() if (path / "status.json").is_file()]
+    except FileNotFoundError:
+        return []
+    folders.sort(key=lambda path: _started(path), reverse=True)
+    return [RunFolder(path) for path in folders]
+
+
+def _started(path: Path) -> float:
+    config = path / "config.json"
+    return (config if config.exists() else path / "status.json").stat().st_mtime
+
+
+def _is_alive(status: dict[str, Any]) -> bool:
+    try:
+        process = psutil.Process(int(status["pid"]))
+        same = abs(process.create_time() - float(status["pid_started"])) < 1.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return False
