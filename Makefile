@@ -1,0 +1,55 @@
+# What people do daily. `make` alone lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help run test test-all lint format screenshots lock clean
+
+help: ## List these targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: $(VENV)/.ready ## Set everything up and start the app on http://127.0.0.1:8501
+	@echo "Starting the app on http://127.0.0.1:8501 (Ctrl-C ends it)"
+	$(BIN)/streamlit run app/main.py
+
+test: $(VENV)/.ready-dev ## Set everything up and run the tests
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.ready-dev ## Run the slow tests too
+	$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/.ready-dev ## Check style and types, change nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready-dev ## Put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+screenshots: $(VENV)/.ready-dev ## Take the pictures in docs/ anew (needs BC_DATA and the run runs/first)
+	$(BIN)/python docs/take_screenshots.py
+
+lock: $(VENV)/.ready-dev ## Resolve requirements.in into pinned requirements, for Python 3.11 to 3.13
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements.in -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements-dev.in -o requirements-dev.txt
+
+clean: ## Remove the virtual environment and all caches; runs stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); sys.exit(None if ok else f"Python 3.11 to 3.13 is needed; {sys.executable} is {sys.version.split()[0]}. Name another one: make PYTHON=python3.12")'
+	@echo "Making the virtual environment $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: requirements.txt | $(VENV)/bin/python
+	@echo "Installing the pinned packages of requirements.txt (once, a few minutes)"
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.txt requirements.txt | $(VENV)/bin/python
+	@echo "Installing the pinned packages of requirements-dev.txt (once, a few minutes)"
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@ $(VENV)/.ready
