@@ -6,6 +6,7 @@ backbone's own preprocessing, is inside the graph.
 
 import hashlib
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -66,7 +67,10 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
         except PictureError:
             raise
         except Image.DecompressionBombError as error:
-            raise _too_many_pixels(name) from error
+            # Pillow refuses the largest ones itself, before it tells width and height.
+            count = re.search(r"(\d+) pixels", str(error))
+            million = f"{int(count[1]) / 1e6:.0f} million" if count else "far too many"
+            raise _too_many_pixels(name, f"{million} pixels") from error
         except UnidentifiedImageError as error:
             raise PictureError(
                 f"{name} is not a PNG, JPEG or TIFF picture, whatever its name says; "
@@ -171,6 +175,7 @@ def model_input(rgb: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
 def _check_header(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
+        raise _too_many_pixels(name, f"{width} x {height} pixels")
         raise _too_many_pixels(name, width, height)
     if min(width, height) < MIN_SIDE_PX:
         raise PictureError(
@@ -199,10 +204,9 @@ def _too_many_bytes(name: str, size: int) -> PictureError:
     )
 
 
-def _too_many_pixels(name: str, width: int = 0, height: int = 0) -> PictureError:
-    came = f"{width} x {height} pixels" if width else "far too many pixels"
+def _too_many_pixels(name: str, came: str) -> PictureError:
     return PictureError(
-        f"{name} has {came}; a picture may have at most {MAX_PIXELS // 10**6} million. "
+        f"{name} has {came}; a picture may have at most {MAX_PIXELS // 10**6} million pixels. "
         "Save a smaller field of view.",
         "too large",
     )

@@ -5,6 +5,7 @@ small nuclei, malignant ones crowded, large, irregular nuclei. A model trained o
 nothing of tissue.
 """
 
+import io
 from pathlib import Path
 
 import cv2
@@ -172,3 +173,10 @@ def _draw_nucleus(
     ) * wobble[:, None] + (x_px, y_px)
     shade = colour + rng.normal(0, 14 if irregular else 6)
     cv2.fillPoly(picture, [np.round(outline).astype(np.int32)], shade.tolist(), cv2.LINE_AA)
+
+
+def example_png(*, malignant: bool) -> bytes:
+    """Return one drawn picture of the official size as PNG, the same each time."""
+    buffer = io.BytesIO()
+    Image.fromarray(draw_picture(malignant=malignant, seed=2, case_seed=5)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bc_model.data.names import CLASSES
 from bc_model.evaluation.intervals import (
     Figure,
     Interval,
@@ -15,7 +16,6 @@ from bc_model.evaluation.intervals import (
     percentile_interval,
 )
 from bc_model.evaluation.metrics import METRICS, all_metrics
-from bc_model.evaluation.predictions import CLASSES
 
 _NEEDS_BOTH_CLASSES = ("balanced_accuracy", "roc_auc")
 

@@ -12,8 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Sheet
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from bc_model.data.names import CLASSES
 from bc_model.evaluation.intervals import Figure
-from bc_model.evaluation.predictions import CLASSES
 from bc_model.evaluation.result import Report
 
 # Told apart by readers with every common form of colour blindness (Okabe and Ito).

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bc_model.data.names import CLASSES
 from bc_model.errors import DataError
 from bc_model.evaluation.intervals import case_names
 
 COLUMNS = ("path", "sha256", "case", "class", "magnification", "prob_malignant")
-CLASSES = ("benign", "malignant")
 
 
 def check_predictions(frame: pd.DataFrame) -> pd.DataFrame:

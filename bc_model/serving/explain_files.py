@@ -59,6 +59,7 @@ def explain_file(engine: Engine, path: Path, out: Path) -> dict[str, Any]:
         "class": verdict.class_name,
         "logits": dict(zip(CLASSES, verdict.logits, strict=True)),
         "heatmaps": maps,
+        "warnings": list(verdict.warnings),
         "cautions": list(verdict.cautions),
         "use": "Research use only, not a diagnosis.",
     }

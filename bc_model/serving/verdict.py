@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
-from bc_model.data.names import CLASSES
+from bc_model.data.names import CLASSES, parse_name
 from bc_model.data.pictures import FIELD_PX, FRAME_PX, decode_picture, field_box, model_input
 from bc_model.gradcam import Heatmap
+from bc_model.serving.bundle import Bundle
 from bc_model.serving.engine import Engine
 
 
@@ -30,8 +31,10 @@ class Verdict:
     class_name : {'benign', 'malignant'}
         By the model's threshold.
     heatmaps : dict from class name to Heatmap
+    warnings : tuple of str
+        Reasons not to rely on this estimate at all.
     cautions : tuple of str
-        Sentences for the reader, most important first.
+        What to keep in mind when reading it.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Verdict:
     prob_malignant: float
     class_name: str
     heatmaps: dict[str, Heatmap]
+    warnings: tuple[str, ...]
     cautions: tuple[str, ...]
 
 
@@ -72,7 +76,8 @@ def diagnose(engine: Engine, data: bytes, name: str) -> Verdict:
         prob_malignant=probability,
         class_name=CLASSES[int(probability >= bundle.threshold)],
         heatmaps=heatmaps[0],
-        cautions=_cautions(rgb, engine),
+        warnings=_warnings(name, bundle),
+        cautions=_cautions(rgb, bundle),
     )
 
 
@@ -82,11 +87,35 @@ def prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(scaled, axis=1)[:, CLASSES.index("malignant")]
 
 
-def _cautions(rgb: np.ndarray, engine: Engine) -> tuple[str, ...]:
+def _warnings(name: str, bundle: Bundle) -> tuple[str, ...]:
+    """Hold what an official file name says against what the model learned from."""
+    said = parse_name(name)
+    if said is None:
+        return ()
+    warnings = []
+    known = bundle.passport["scale"]["magnifications"]
+    if known and said.magnification not in known:
+        warnings.append(
+            f"By its name this picture was taken at {said.magnification}X; the model knows only "
+            f"{_listed(known)}. The estimate means nothing."
+        )
+    if said.case in bundle.passport["data"]["training_cases"]:
+        warnings.append(
+            f"By its name this picture is of case {said.case}, which the model was trained on. "
+            "The estimate says nothing about how well it does on new cases."
+        )
+    return tuple(warnings)
+
+
+def _listed(magnifications: list[int]) -> str:
+    return " and ".join(f"{m}X" for m in magnifications)
+
+
+def _cautions(rgb: np.ndarray, bundle: Bundle) -> tuple[str, ...]:
     height, width = rgb.shape[:2]
-    scale = engine.bundle.passport["scale"]
+    known = bundle.passport["scale"]["magnifications"]
     cautions = []
-    known_sizes = engine.bundle.passport["input"].get("training_sizes", [])
+    known_sizes = bundle.passport["input"].get("training_sizes", [])
     is_frame = field_box(height, width)[2:] != (height, width) or (width, height) in (
         FRAME_PX,
         FIELD_PX,
@@ -97,11 +126,12 @@ def _cautions(rgb: np.ndarray, engine: Engine) -> tuple[str, ...]:
             f"{FRAME_PX[0]} x {FRAME_PX[1]}. It was read whole, so its scale and shape may not be "
             "what the model knows."
         )
-    if scale["magnifications"]:
-        named = " and ".join(f"{m}X" for m in scale["magnifications"])
+    if known:
+        objectives = " and ".join(f"{m // 10}x" for m in known)
         cautions.append(
-            f"The file does not say its scale. The model knows {named} (in BreakHis, "
-            f"{' and '.join(f'{m // 10}x' for m in scale['magnifications'])} objective); at any "
-            "other magnification the estimate means nothing."
+            f"A picture does not say its scale. The model knows BreakHis's {_listed(known)}, which "
+            f"is a {objectives} objective; at another one the estimate means nothing."
         )
+    if bundle.temperature == 1.0:
+        cautions.append("This model's probabilities have not been calibrated.")
     return tuple(cautions)

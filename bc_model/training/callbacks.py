@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from bc_model.training.run_folder import RunFolder
+from bc_model.words import duration_in_words
 
 logger = logging.getLogger("bc_model.training")
 
@@ -93,7 +94,7 @@ class RunReporter(keras.callbacks.Callback):
             epoch + 1, self.phase.total_epochs, self.phase.title,
             figures.get("loss", math.nan), figures.get("accuracy", math.nan),
             figures.get("val_loss", math.nan), figures.get("val_accuracy", math.nan),
-            record["learning_rate"], in_words(seconds), in_words(left),
+            record["learning_rate"], duration_in_words(seconds), duration_in_words(left),
         )  # fmt: skip
 
     def _beat(self, step: int | None) -> None:
@@ -118,19 +119,3 @@ class RunReporter(keras.callbacks.Callback):
         per_epoch = (time.monotonic() - self._phase_began) / max(done, 0.01)
         here = self.phase.last_epoch - self._epoch - share_of_epoch
         return per_epoch * (here + self.phase.later_epoch_cost)
-
-
-def in_words(seconds: float) -> str:
-    """Say a duration, such as '40 s', '3 min 20 s' or '2 h 5 min'.
-
-    Examples
-    --------
-    >>> in_words(200)
-    '3 min 20 s'
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

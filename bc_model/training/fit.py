@@ -14,11 +14,12 @@ import pandas as pd
 from bc_model.data.manifest import Manifest, read_manifest
 from bc_model.data.names import CLASSES
 from bc_model.data.pipeline import (
+    class_weights,
     load_pixels,
     one_hot,
-    plain_dataset,
     training_dataset,
     training_size,
+    validation_dataset,
 )
 from bc_model.data.splits import LEAKY_PROTOCOLS, count_leaks, make_split, write_split
 from bc_model.errors import RunError
@@ -122,9 +123,9 @@ def _train(settings: TrainSettings, run: RunFolder) -> Bundle | None:
     write_passport(bundle.folder, passport)
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
         logger.info("test %s: %s", name.replace("_", " "), report.figures[name])
-    message = "Finished." if finished else "Stopped on request; the best model so far was kept."
+    message = "" if finished else "Stopped on request; the best model so far was kept."
     run.write_status("done", message=message)
-    logger.info("%s Model in %s", message, bundle.folder)
+    logger.info("%s Model in %s", message or "Finished.", bundle.folder)
     return Bundle(bundle.folder, passport)
 
 
@@ -196,7 +197,7 @@ def _fit(
     )
     model.fit(
         dataset,
-        validation_data=plain_dataset(
+        validation_data=validation_dataset(
             validation.pixels, validation.labels, batch_size=settings.batch_size
         ),
         initial_epoch=phase.first_epoch,
@@ -216,23 +217,6 @@ def _fit(
         ],
     )
     return checkpoint.best if run.best_weights.exists() else best_loss
-
-
-def class_weights(labels: np.ndarray) -> dict[int, float]:
-    """Weigh each class by the inverse of its share, so that both count the same in the loss.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n, classes)
-        One-hot; every class present.
-
-    Returns
-    -------
-    dict from class index to weight
-        n / (classes * n_class): the mean weight over the pictures is 1.
-    """
-    counts = labels.sum(axis=0)
-    return {i: float(len(labels) / (len(counts) * count)) for i, count in enumerate(counts)}
 
 
 def _load(manifest: Manifest, split: pd.DataFrame, part: str, size: tuple[int, int]) -> _Part:

@@ -88,6 +88,11 @@ class RunFolder:
         return self.path / "evaluation"
 
     @property
+    def has_report(self) -> bool:
+        """True once the test part has been evaluated."""
+        return (self.evaluation_folder / "report.json").is_file()
+
+    @property
     def split_file(self) -> Path:
         """The split of this run."""
         return self.path / "split.csv"

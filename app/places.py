@@ -1,0 +1,13 @@
+"""Where the app keeps and finds things on disk."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS = ROOT / "assets"
+SHIPPED_MODELS = ASSETS / "models"
+
+
+def runs_folder() -> Path:
+    """Return the folder of all runs: `BC_RUNS`, or `runs` beside the program."""
+    return Path(os.environ.get("BC_RUNS") or ROOT / "runs")

@@ -1,0 +1,102 @@
+"""Diagnose: drop pictures in, see the estimate and where the evidence lies."""
+
+import hashlib
+
+import streamlit as st
+
+from app.components.frame import show_error
+from app.components.models import choose_model, engine_of
+from app.components.verdict import draw_verdict
+from bc_model.data.synthetic import example_png
+from bc_model.errors import PictureError
+from bc_model.overlay import colour_bar
+from bc_model.serving.bundle import Bundle
+from bc_model.serving.verdict import Verdict, diagnose
+
+PER_PAGE = 4
+EXAMPLES = {"Drawn, gland-like": False, "Drawn, crowded nuclei": True}
+
+st.title("Diagnose", anchor=False)
+st.markdown(
+    "Drop in fields of H&E-stained breast tissue. The model estimates how likely each is "
+    "malignant and shows what moved its score."
+)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def verdict_of(sha256: str, name: str, bundle_key: str, _data: bytes, _bundle: Bundle) -> Verdict:
+    return diagnose(engine_of(_bundle), _data, name)
+
+
+bundle = choose_model()
+if bundle is None:
+    with st.container(border=True):
+        st.subheader("No model yet", anchor=False)
+        st.markdown("Train one first; it appears here as soon as its run has ended.")
+        st.page_link("views/train.py", label="Go to Train", icon=":material/model_training:")
+    st.stop()
+
+uploads = st.file_uploader(
+    "Pictures",
+    type=["png", "jpg", "jpeg", "tif", "tiff"],
+    accept_multiple_files=True,
+    key="pictures",
+    help="PNG, JPEG or TIFF, one field each. They are kept in memory only, never stored.",
+)
+pictures = [(upload.name, upload.getvalue()) for upload in uploads]
+if not pictures:
+    example = st.pills(
+        "No picture at hand? Try one drawn by this program. It is not tissue.",
+        list(EXAMPLES),
+        key="example",
+    )
+    if example in EXAMPLES:
+        pictures = [(example, example_png(malignant=EXAMPLES[example]))]
+if not pictures:
+    st.stop()
+
+settings, legend = st.columns([1, 2], gap="large", vertical_alignment="bottom")
+opacity = settings.slider("Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity")
+with legend:
+    st.image(colour_bar(512, 10), width="stretch", alt="")
+    st.caption(
+        "From no evidence to the strongest in the picture. The maps show what moved the score, "
+        "not where a lesion is."
+    )
+
+verdicts = []
+progress = st.progress(0.0, "Reading the pictures") if len(pictures) > 3 else None
+for done, (name, data) in enumerate(pictures, start=1):
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        verdict = verdict_of(digest, name, bundle.key, data, bundle)
+        verdicts.append((name, digest, verdict))
+    except PictureError as error:
+        show_error(error, title="A picture was left out")
+    if progress:
+        progress.progress(done / len(pictures), f"{done} of {len(pictures)} pictures")
+if progress:
+    progress.empty()
+
+if len(verdicts) > 1:
+    st.dataframe(
+        [
+            {
+                "Picture": name,
+                "Estimated probability of malignancy": verdict.prob_malignant,
+                "Called": verdict.class_name,
+            }
+            for name, _, verdict in verdicts
+        ],
+        column_config={
+            "Estimated probability of malignancy": st.column_config.ProgressColumn(
+                format="%.2f", min_value=0.0, max_value=1.0
+            )
+        },
+        hide_index=True,
+        alt="Estimate and call of each picture",
+    )
+pages = -(-len(verdicts) // PER_PAGE)
+page = st.pagination(pages, key="page") if pages > 1 else 1
+for _, _, verdict in verdicts[(page - 1) * PER_PAGE : page * PER_PAGE]:
+    draw_verdict(verdict, bundle, opacity)

@@ -1,0 +1,39 @@
+"""Every model that can be served: those of finished runs, and those shipped with the program."""
+
+from pathlib import Path
+
+from bc_model.errors import BundleError
+from bc_model.serving.bundle import MODEL_FOLDER, Bundle
+from bc_model.serving.passport import PASSPORT_FILE, read_passport
+
+
+def list_bundles(runs: Path, shipped: Path) -> tuple[list[Bundle], list[str]]:
+    """Find the bundles, newest first, and say what is wrong with those that cannot be opened.
+
+    Only passports are read here; files are checked when a model is loaded.
+
+    Parameters
+    ----------
+    runs : Path
+        Folder of run folders, each with a folder 'model'.
+    shipped : Path
+        Folder of bundle folders.
+
+    Returns
+    -------
+    bundles : list of Bundle
+    problems : list of str
+        One sentence a model.
+    """
+    folders = [
+        *(path.parent for path in runs.glob(f"*/{MODEL_FOLDER}/{PASSPORT_FILE}")),
+        *(path.parent for path in shipped.glob(f"*/{PASSPORT_FILE}")),
+    ]
+    bundles, problems = [], []
+    for folder in folders:
+        try:
+            bundles.append(Bundle(folder, read_passport(folder)))
+        except BundleError as error:
+            problems.append(str(error))
+    bundles.sort(key=lambda bundle: bundle.passport["created"], reverse=True)
+    return bundles, problems

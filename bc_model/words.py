@@ -1,0 +1,17 @@
+"""Numbers as people say them."""
+
+
+def duration_in_words(seconds: float) -> str:
+    """Say a duration, such as '40 s', '3 min 20 s' or '2 h 5 min'.
+
+    Examples
+    --------
+    >>> duration_in_words(200)
+    '3 min 20 s'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

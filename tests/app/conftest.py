@@ -1,0 +1,51 @@
+"""The app's pages in Streamlit's own test harness: no browser, no TensorFlow."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from bc_model.training.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder of runs that the app uses instead of its own."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.setenv("BC_RUNS", str(folder))
+    monkeypatch.setattr("app.places.SHIPPED_MODELS", tmp_path / "no-models")
+    monkeypatch.setattr("app.components.models.SHIPPED_MODELS", tmp_path / "no-models")
+    return folder
+
+
+@pytest.fixture
+def finished_run(runs: Path, tiny_run: RunFolder) -> RunFolder:
+    """Return a finished run that a test may alter."""
+    shutil.copytree(tiny_run.path, runs / "finished")
+    return RunFolder(runs / "finished")
+
+
+@pytest.fixture
+def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """Return a function that opens a page of the app and fails on any exception."""
+    monkeypatch.chdir(ROOT)  # Streamlit reads .streamlit/config.toml from here
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+    def open_named(name: str, **query: str) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=30)
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        if name != "diagnose":
+            app.switch_page(f"views/{name}.py").run()
+        assert not app.exception
+        return app
+
+    return open_named

@@ -1,0 +1,122 @@
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from bc_model.data.synthetic import draw_picture, example_png
+from bc_model.training.run_folder import RunFolder
+
+
+def png(rgb: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def texts(elements) -> str:
+    return "\n".join(str(element.value) for element in elements)
+
+
+def test_without_a_model_the_page_says_where_to_get_one(runs, open_page):
+    app = open_page("diagnose")
+
+    assert "No model yet" in texts(app.subheader)
+    assert not app.file_uploader
+
+
+def test_an_uploaded_picture_gets_an_estimate_and_both_maps(
+    finished_run: RunFolder, open_page: Callable[[str], AppTest]
+):
+    app = open_page("diagnose")
+    app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+
+    assert not app.exception
+    assert app.metric[0].label == "Estimated probability of malignancy"
+    assert 0.0 <= float(app.metric[0].value) <= 1.0
+    words = texts(app.markdown)
+    assert "Evidence for benign" in words
+    assert "Evidence for malignant" in words
+    assert "Research use only, not a diagnosis." in words
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("notes.png", b"these are notes, not pixels", "not a PNG, JPEG or TIFF"),
+        ("cut.png", example_png(malignant=False)[:5000], "damaged or cut short"),
+        ("empty.png", b"", "is empty"),
+    ],
+)
+def test_a_bad_picture_gets_one_sentence_and_the_others_are_answered(
+    finished_run, open_page, name, data, said
+):
+    app = open_page("diagnose")
+    good = example_png(malignant=False)
+    app.file_uploader[0].upload(name, data).upload("good.png", good).run()
+
+    assert not app.exception
+    assert said in texts(app.error).replace("\\", "")
+    assert len(app.metric) == 1
+
+
+def test_a_huge_picture_is_refused_from_its_header(finished_run, open_page):
+    huge = io.BytesIO()
+    Image.new("1", (20000, 20000)).save(huge, "PNG")
+    app = open_page("diagnose")
+    app.file_uploader[0].upload("huge.png", huge.getvalue()).run()
+
+    assert not app.exception
+    assert "400 million pixels" in texts(app.error)
+
+
+def test_two_large_pictures_that_differ_in_one_spot_get_their_own_answers(finished_run, open_page):
+    # Streamlit hashes large arrays by a sample of their numbers: keyed by pixels, the second
+    # picture would be given the first one's answer.
+    first = draw_picture(malignant=False, seed=1, size=(1024, 1024))
+    second = first.copy()
+    second[500:900, 100:900] = (90, 50, 140)
+    app = open_page("diagnose")
+    app.file_uploader[0].upload("a.png", png(first)).upload("b.png", png(second)).run()
+
+    assert not app.exception
+    table = app.dataframe[0].value
+    estimates = table["Estimated probability of malignancy"]
+    assert estimates[0] != estimates[1]
+
+
+def test_a_name_that_tells_another_magnification_is_warned_about(finished_run, open_page):
+    app = open_page("diagnose")
+    name = "SOB_B_A-14-22549AB-40-001.png"
+    app.file_uploader[0].upload(name, example_png(malignant=False)).run()
+
+    assert "taken at 40X" in texts(app.warning)
+
+
+def test_a_drawn_example_can_be_tried_without_a_picture(finished_run, open_page):
+    app = open_page("diagnose")
+    app.button_group(key="example").set_value("Drawn, crowded nuclei").run()
+
+    assert not app.exception
+    assert len(app.metric) == 1
+
+
+def test_a_model_whose_bytes_changed_is_refused_in_one_sentence(finished_run, open_page):
+    graph = finished_run.model_folder / "served.bin"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    app = open_page("diagnose")
+    app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+
+    assert not app.exception
+    assert "not the file its passport describes" in texts(app.error).replace("\\", "")
+    assert not app.metric
+
+
+def test_a_model_with_a_damaged_passport_is_left_out_and_said_so(finished_run, open_page):
+    (finished_run.model_folder / "passport.json").write_text("{")
+    app = open_page("diagnose")
+
+    assert "cannot be read as JSON" in texts(app.warning)
+    assert "No model yet" in texts(app.subheader)

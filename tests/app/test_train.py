@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import pytest
+
+from bc_model.errors import RunError
+from bc_model.training.run_folder import RunFolder
+from bc_model.training.settings import TrainSettings
+
+
+def texts(elements) -> str:
+    return "\n".join(str(element.value) for element in elements).replace("\\", "")
+
+
+def test_a_folder_that_does_not_exist_is_said_and_nothing_can_start(runs, open_page):
+    app = open_page("train")
+    app.text_input(key="data").set_value("/no/such/folder").run()
+
+    assert "There is no folder /no/such/folder" in texts(app.error)
+    assert app.button(key="start").disabled
+
+
+def test_a_folder_without_pictures_is_said(runs, open_page, tmp_path):
+    (tmp_path / "empty").mkdir()
+    app = open_page("train")
+    app.text_input(key="data").set_value(str(tmp_path / "empty")).run()
+
+    assert "holds no PNG, JPEG or TIFF picture" in texts(app.error)
+    assert app.button(key="start").disabled
+
+
+def test_one_class_only_cannot_start(runs, open_page, drawn_set: Path):
+    app = open_page("train")
+    benign = drawn_set / "histology_slides/breast/benign"
+    app.text_input(key="data").set_value(str(benign)).run()
+
+    assert "no malignant picture" in texts(app.error)
+    assert app.button(key="start").disabled
+
+
+def test_the_audit_stands_beside_the_settings(runs, open_page, drawn_set: Path):
+    app = open_page("train")
+    app.text_input(key="data").set_value(str(drawn_set)).run()
+
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown == {
+        "Pictures": "30",
+        "Cases": "10",
+        "Benign cases": "5",
+        "Malignant cases": "5",
+    }
+    assert not app.button(key="start").disabled
+
+
+def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
+    runs, open_page, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+):
+    started: list[tuple[TrainSettings, Path]] = []
+
+    def start(settings: TrainSettings, folder: Path) -> RunFolder:
+        started.append((settings, folder))
+        run = RunFolder.create(folder / "new-run")
+        run.write_config({"settings": settings.as_dict()})
+        run.write_status("running", phase="head", epoch=1, epochs=3, step=1, steps=2)
+        return run
+
+    monkeypatch.setattr("bc_model.training.jobs.start_run", start)
+    app = open_page("train")
+    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.selectbox(key="backbone").set_value("tiny")
+    app.selectbox(key="weights").set_value("none")
+    app.select_slider(key="side").set_value(64)
+    app.number_input(key="head_epochs").set_value(1)
+    app.number_input(key="finetune_epochs").set_value(2).run()
+    app.button(key="start").click().run()
+
+    assert not app.exception
+    (settings, folder), *rest = started
+    assert not rest
+    assert folder == runs
+    assert settings == TrainSettings(
+        data=str(drawn_set.resolve()),
+        weights="none",
+        backbone="tiny",
+        head_epochs=1,
+        finetune_epochs=2,
+        image_size=(64, 64),
+    )
+    assert app.selectbox(key="run").value == "new-run"
+
+
+def test_a_refused_start_is_said(runs, open_page, drawn_set, monkeypatch):
+    def refuse(settings: TrainSettings, folder: Path) -> RunFolder:
+        raise RunError("The run first is still going on.")
+
+    monkeypatch.setattr("bc_model.training.jobs.start_run", refuse)
+    app = open_page("train")
+    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.selectbox(key="weights").set_value("none").run()
+    app.button(key="start").click().run()
+
+    assert "still going on" in texts(app.error)
+
+
+def test_imagenet_weights_for_a_backbone_without_them_are_refused_before_a_start(
+    runs, open_page, drawn_set
+):
+    app = open_page("train")
+    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.selectbox(key="backbone").set_value("tiny")
+    app.selectbox(key="weights").set_value("imagenet").run()
+    app.button(key="start").click().run()
+
+    assert "no ImageNet weights for tiny" in texts(app.error)
+    assert not any(runs.iterdir())
+
+
+def test_the_leaky_split_is_warned_about(runs, open_page):
+    app = open_page("train")
+    app.selectbox(key="protocol").set_value("image").run()
+
+    assert "marked as leaky" in texts(app.warning)
+
+
+def test_a_finished_run_shows_its_curves_and_leads_to_its_figures(finished_run, open_page):
+    app = open_page("train")
+
+    assert len(app.get("vega_lite_chart")) == 2
+    assert "Finished" in texts(app.markdown)
+    assert app.get("page_link")
+
+
+def test_a_run_whose_process_is_gone_is_said_to_be_interrupted(finished_run, open_page):
+    status = finished_run.path / "status.json"
+    status.write_text('{"state": "running", "pid": 1, "pid_started": 1.0, "heartbeat": 1.0}')
+    app = open_page("train")
+
+    assert "interrupted" in texts(app.markdown)
+
+
+def test_a_run_can_be_opened_by_its_name_in_the_url(finished_run, runs, open_page):
+    other = RunFolder.create(runs / "later")
+    other.write_config({"settings": {}})
+    other.write_status("cancelled", message="Stopped before the first epoch had ended.")
+    app = open_page("train", run="finished")
+
+    assert app.selectbox(key="run").value == "finished"

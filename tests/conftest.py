@@ -1,0 +1,55 @@
+"""Fixtures that several test files share: real pictures, a drawn set, a trained tiny model."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bc_model.data.synthetic import write_synthetic
+from bc_model.training.run_folder import RunFolder
+from bc_model.training.settings import TrainSettings
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real pictures, or skip; read it, never write there."""
+    named = os.environ.get("BC_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared/data"
+    if not folder.is_dir():
+        pytest.skip(f"no real pictures: {folder} is not a folder; name one with BC_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a drawn data set: 10 cases, 5 of them benign, 3 pictures each, 64 x 96 px, 200X."""
+    folder = tmp_path_factory.mktemp("drawn") / "set"
+    write_synthetic(folder, n_cases=10, pictures_per_case=3, size=(64, 96))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(drawn_set: Path) -> TrainSettings:
+    """Return the settings of the smallest training there is, on the drawn set."""
+    return TrainSettings(
+        data=str(drawn_set),
+        weights="none",
+        backbone="tiny",
+        image_size=(32, 32),
+        head_epochs=1,
+        finetune_epochs=1,
+        batch_size=8,
+        dense_units=(8,),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_settings: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Train the three-layer backbone for two epochs and return its finished run; do not alter it."""
+    from bc_model.training.fit import train
+
+    run = RunFolder.create(tmp_path_factory.mktemp("runs") / "tiny")
+    train(tiny_settings, run)
+    return run
