@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.components.audit import draw_audit
-from app.components.frame import escape, show_error
+from app.components.frame import show_error
 from app.components.runs import watch_run
 from app.places import runs_folder
 from bc_model.backbones import BACKBONES
@@ -114,6 +114,12 @@ if not runs:
     st.info("No run yet. Fill in the folder above and start one.", icon=":material/info:")
     st.stop()
 
-chosen = st.selectbox("Run", runs, key="run", bind="query-params", format_func=escape)
+if "run" not in st.query_params:
+    # Not the widget's own default: that one would not be written into the URL, and a refresh
+    # after another start would show another run.
+    st.session_state.setdefault("run", runs[0])
+chosen = st.selectbox(
+    "Run", runs, index=None, key="run", bind="query-params", placeholder="Choose a run"
+)
 if chosen in runs:
     watch_run(chosen)

@@ -204,6 +204,7 @@ def _fit(
         epochs=phase.last_epoch,
         steps_per_epoch=-(-len(training.pixels) // settings.batch_size),
         class_weight=class_weights(training.labels),
+        shuffle=False,  # the data set shuffles by (seed, epoch)
         verbose=0,
         callbacks=[
             keras.callbacks.TerminateOnNaN(),
