@@ -70,7 +70,7 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=PATIENT_MS)
 
     stop.click()
-    expect(page.get_by_text("Stopped on request")).to_be_visible(timeout=PATIENT_MS)
+    expect(page.get_by_text("Stopped on request").first).to_be_visible(timeout=PATIENT_MS)
     (run,) = [path for path in app.runs.iterdir() if path.name != "finished"]
     assert RunFolder(run).read_status()["state"] in FINAL_STATES
 
