@@ -16,11 +16,11 @@ from bc_model.training.run_folder import list_runs
 from bc_model.training.settings import TrainSettings
 
 PROTOCOL_WORDS = {
-    "case": "By case: no case on both sides (honest)",
-    "image": "By picture: cases on both sides (leaky)",
+    "case": "By case (honest)",
+    "image": "By picture (leaky)",
 }
 WEIGHT_WORDS = {
-    "imagenet": "ImageNet (downloaded by Keras)",
+    "imagenet": "ImageNet (download)",
     "none": "None: from scratch",
     "file": "A file",
 }

@@ -68,6 +68,10 @@ def _counts(values: pd.Series) -> dict[str, int]:
     return {str(key): int(count) for key, count in values.value_counts().sort_index().items()}
 
 
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
+
+
 def _warnings(manifest: Manifest, cases: dict[str, int]) -> list[str]:
     pictures = manifest.pictures
     found = []
@@ -86,7 +90,7 @@ def _warnings(manifest: Manifest, cases: dict[str, int]) -> list[str]:
     if heights.ngroups > 1 and FIELD_PX[1] in heights.groups:
         found.append(
             f"{len(heights.get_group(FIELD_PX[1]))} pictures are {FIELD_PX[1]} px high instead of "
-            f"{FRAME_PX[1]}, from {heights.get_group(FIELD_PX[1]).nunique()} case(s): the size is "
+            f"{FRAME_PX[1]}, from {_cases(heights.get_group(FIELD_PX[1]).nunique())}: the size is "
             "a clue to the slide, so all pictures are trimmed to the common field."
         )
     return found
