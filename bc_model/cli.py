@@ -35,6 +35,14 @@ def main() -> None:
         code = commands(standalone_mode=False)
     except BcModelError as error:
         code = _fail(str(error), 2)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left: nobody to tell.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        code = 1
+    except OSError as error:
+        name = error.filename2 or error.filename
+        place = f"{name} " if name else "A file "
+        code = _fail(f"{place}cannot be read or written: {error.strerror}.", 2)
     except click.exceptions.Abort:
         code = _fail("stopped.", 130)
     except click.ClickException as error:
@@ -43,10 +51,6 @@ def main() -> None:
         code = _fail(error.format_message() + hint, 2)
     except KeyboardInterrupt:
         code = _fail("stopped.", 130)
-    except BrokenPipeError:
-        # The reader of our output (head, less) has left: nobody to tell.
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
-        code = 1
     except Exception as error:  # a fault of ours: say so, and keep the details for a report
         if os.environ.get("BC_DEBUG"):
             traceback.print_exc()
@@ -113,7 +117,7 @@ def split(
     manifest = read_manifest(data, progress=_progress("reading"))
     made = make_split(manifest, protocol, n_folds=n_folds, fold=fold, seed=seed)
     leak = count_leaks(made)
-    _make_parent(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_split(made, out)
     parts = {
         part: {
@@ -245,7 +249,6 @@ def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -
     from bc_model.serving.explain_files import explain_file
 
     engine = Engine(open_bundle(model))
-    out.mkdir(parents=True, exist_ok=True)
     results = []
     for picture in pictures:
         result = explain_file(engine, picture, out)
@@ -303,13 +306,6 @@ def _parse_units(text: str) -> tuple[int, ...]:
         raise SettingsError(
             f"--dense-units must be numbers such as 256 or 512,128; asked for '{text}'."
         ) from error
-
-
-def _make_parent(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"{path.parent} cannot be made: {error.strerror}.") from error
 
 
 def _progress(verb: str) -> Callable[[int, int], None]:

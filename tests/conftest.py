@@ -47,7 +47,7 @@ def tiny_settings(drawn_set: Path) -> TrainSettings:
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_settings: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Train the three-layer backbone for two epochs and return its finished run; do not alter it."""
+    """Train the three-layer backbone for two epochs and return the finished run; only read it."""
     from bc_model.training.fit import train
 
     run = RunFolder.create(tmp_path_factory.mktemp("runs") / "tiny")

@@ -72,7 +72,7 @@ def read_manifest(root: Path, *, progress: Progress | None = None) -> Manifest:
     root = Path(root)
     if not root.is_dir():
         raise FolderNotFound(f"There is no folder {root}; check the path of the data set.")
-    files = sorted(_picture_files(root))
+    files = sorted(_picture_files(root), key=Path.as_posix)
     if not files:
         raise DataError(
             f"The folder {root} holds no PNG, JPEG or TIFF picture at any depth; "

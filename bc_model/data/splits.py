@@ -181,9 +181,13 @@ def read_split(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise SplitError(f"{path} is not a split file: it cannot be read as CSV.") from error
     missing = [column for column in _COLUMNS if column not in split]
-    if missing or not set(split["part"]) <= set(PARTS) or split["path"].duplicated().any():
-        what = f"columns {', '.join(missing)} are missing" if missing else "a part is not known"
-        raise SplitError(f"{path} is not a split file ({what}); make one with `split`.")
+    wrong = f"columns {', '.join(missing)} are missing" if missing else ""
+    if not wrong and (unknown := set(split["part"]) - set(PARTS)):
+        wrong = f"a part is called '{min(unknown)}'"
+    if not wrong and (twice := split["path"].duplicated()).any():
+        wrong = f"{split.loc[twice, 'path'].iloc[0]} is listed twice"
+    if wrong:
+        raise SplitError(f"{path} is not a split file: {wrong}; make one with `split`.")
     return split
 
 

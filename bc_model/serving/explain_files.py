@@ -34,6 +34,7 @@ def explain_file(engine: Engine, path: Path, out: Path) -> dict[str, Any]:
         The picture cannot be read; nothing is written.
     """
     verdict = diagnose(engine, read_file(path), path.name)
+    out.mkdir(parents=True, exist_ok=True)
     base = f"{path.stem}-{verdict.sha256[:8]}"
     scale = shared_scale(verdict.heatmaps)
     maps = {}

@@ -195,28 +195,33 @@ def _fit(
         first_epoch=phase.first_epoch,
         last_epoch=phase.last_epoch,
     )
-    model.fit(
-        dataset,
-        validation_data=validation_dataset(
-            validation.pixels, validation.labels, batch_size=settings.batch_size
-        ),
-        initial_epoch=phase.first_epoch,
-        epochs=phase.last_epoch,
-        steps_per_epoch=-(-len(training.pixels) // settings.batch_size),
-        class_weight=class_weights(training.labels),
-        shuffle=False,  # the data set shuffles by (seed, epoch)
-        verbose=0,
-        callbacks=[
-            keras.callbacks.TerminateOnNaN(),
-            RunReporter(run, phase),
-            checkpoint,
-            keras.callbacks.ReduceLROnPlateau(
-                monitor="val_loss", factor=1 / 3, patience=max(1, settings.patience // 2)
+    csv = keras.callbacks.CSVLogger(run.path / "history.csv", append=phase.first_epoch > 0)
+    try:
+        model.fit(
+            dataset,
+            validation_data=validation_dataset(
+                validation.pixels, validation.labels, batch_size=settings.batch_size
             ),
-            keras.callbacks.EarlyStopping(monitor="val_loss", patience=settings.patience),
-            keras.callbacks.CSVLogger(run.path / "history.csv", append=phase.first_epoch > 0),
-        ],
-    )
+            initial_epoch=phase.first_epoch,
+            epochs=phase.last_epoch,
+            steps_per_epoch=-(-len(training.pixels) // settings.batch_size),
+            class_weight=class_weights(training.labels),
+            shuffle=False,  # the data set shuffles by (seed, epoch)
+            verbose=0,
+            callbacks=[
+                keras.callbacks.TerminateOnNaN(),
+                RunReporter(run, phase),
+                checkpoint,
+                keras.callbacks.ReduceLROnPlateau(
+                    monitor="val_loss", factor=1 / 3, patience=max(1, settings.patience // 2)
+                ),
+                keras.callbacks.EarlyStopping(monitor="val_loss", patience=settings.patience),
+                csv,
+            ],
+        )
+    except StopRequested:
+        csv.on_train_end()  # Keras does not tell callbacks of an end by exception
+        raise
     return checkpoint.best if run.best_weights.exists() else best_loss
 
 

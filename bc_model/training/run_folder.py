@@ -24,6 +24,9 @@ from bc_model.files import write_text_atomic
 FINAL_STATES = frozenset({"done", "failed", "cancelled"})
 STATES = frozenset({"queued", "starting", "running", "cancelling"}) | FINAL_STATES
 
+QUEUE_LIMIT_S = 120.0
+"""A process that has not spoken this long after it was started never will."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -141,8 +144,9 @@ class RunFolder:
         status = self._read_json("status.json")
         if status.get("state") not in STATES:
             raise RunError(f"The status of the run {self.name} is not valid.")
-        just_queued = status["state"] == "queued" and time.time() - status["heartbeat"] < 60
-        if status["state"] in FINAL_STATES or just_queued or _is_alive(status):
+        # The process that queued a run is not the one that trains it: only time can tell.
+        living = _is_fresh(status) if status["state"] == "queued" else _is_alive(status)
+        if status["state"] in FINAL_STATES or living:
             return status
         return status | {
             "state": "failed",
@@ -221,15 +225,20 @@ def list_runs(runs: Path) -> list[RunFolder]:
     """Return the runs under a folder, newest first; other folders are passed over."""
     try:
         folders = [path for path in Path(runs).iterdir() if (path / "status.json").is_file()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    folders.sort(key=lambda path: _started(path), reverse=True)
+    folders.sort(key=_started, reverse=True)
     return [RunFolder(path) for path in folders]
 
 
 def _started(path: Path) -> float:
     config = path / "config.json"
     return (config if config.exists() else path / "status.json").stat().st_mtime
+
+
+def _is_fresh(status: dict[str, Any]) -> bool:
+    beat = status.get("heartbeat")
+    return isinstance(beat, int | float) and time.time() - beat < QUEUE_LIMIT_S
 
 
 def _is_alive(status: dict[str, Any]) -> bool:

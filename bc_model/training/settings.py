@@ -74,8 +74,8 @@ class TrainSettings:
             raise SettingsError("Both phases have 0 epochs; at least one needs one.")
         low = entry.min_side_px
         _require(
-            all(low <= side <= 1024 for side in self.image_size),
-            "image_size", f"from {low} to 1024 px a side for {self.backbone}", self,
+            len(self.image_size) == 2 and all(low <= side <= 1024 for side in self.image_size),
+            "image_size", f"two sides from {low} to 1024 px for {self.backbone}", self,
         )  # fmt: skip
         _require(1 <= self.batch_size <= 512, "batch_size", "from 1 to 512", self)
         for name in ("head_learning_rate", "finetune_learning_rate"):
@@ -83,7 +83,7 @@ class TrainSettings:
             _require(rate is None or 0.0 < rate <= 1.0, name, "above 0 and at most 1", self)
         blocks = (*entry.blocks, "all")
         _require(
-            self.unfreeze_from is None or self.unfreeze_from.startswith(blocks),
+            self.unfreeze_from in (None, "all") or str(self.unfreeze_from).startswith(entry.blocks),
             "unfreeze_from", f"one of {', '.join(blocks)}", self,
         )  # fmt: skip
         _require(0.0 <= self.dropout < 1.0, "dropout", "from 0 to below 1", self)

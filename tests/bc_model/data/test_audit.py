@@ -1,0 +1,100 @@
+"""The audit: the numbers of a manifest, and the sentences that belong beside them."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bc_model.data.audit import audit_manifest, folder_fingerprint
+from bc_model.data.manifest import COLUMNS, Manifest, read_manifest
+
+
+def manifest_of(*rows: dict, rejected: tuple[tuple[str, str], ...] = ()) -> Manifest:
+    full = [
+        {
+            "path": f"{i}.png", "sha256": f"{i:064x}", "subtype": "unknown", "year": 14,
+            "section": "", "magnification": 200, "width_px": 700, "height_px": 460,
+            "group": row["case"], **row,
+        }
+        for i, row in enumerate(rows)
+    ]  # fmt: skip
+    pictures = pd.DataFrame(full)[COLUMNS].astype({"year": "Int64", "magnification": "Int64"})
+    left_out = [(path, reason, "why") for path, reason in rejected]
+    return Manifest(
+        Path("set"), pictures, pd.DataFrame(left_out, columns=["path", "reason", "detail"])
+    )
+
+
+BENIGN = {"class": "benign", "subtype": "adenosis", "case": "1"}
+MALIGNANT = {"class": "malignant", "subtype": "ductal_carcinoma", "case": "2"}
+
+
+def test_counts_by_hand() -> None:
+    audit = audit_manifest(
+        manifest_of(
+            BENIGN | {"section": "A", "magnification": 40},
+            BENIGN | {"section": "B"},
+            BENIGN | {"section": "B"},
+            MALIGNANT,
+            MALIGNANT | {"case": "3", "height_px": 456},
+            rejected=(("x.png", "empty"), ("y.png", "duplicate"), ("z.png", "duplicate")),
+        )
+    )
+    expected = {
+        "root": "set",
+        "pictures": 5,
+        "cases": 3,
+        "benign_cases": 1,
+        "malignant_cases": 2,
+        "sections": 4,  # 1A, 1B, 2, 3
+        "pictures_without_case": 0,
+        "by_class": {"benign": 3, "malignant": 2},
+        "by_magnification": {"200X": 4, "40X": 1},
+        "by_subtype": {"adenosis": 3, "ductal_carcinoma": 2},
+        "by_size": {"700x456": 1, "700x460": 4},
+        "rejected": {"duplicate": 2, "empty": 1},
+    }
+    assert {key: audit[key] for key in expected} == expected
+    assert audit["rejected_files"][0] == {"path": "x.png", "reason": "empty", "detail": "why"}
+
+
+def test_an_audit_is_plain_json(drawn_set: Path) -> None:
+    audit = audit_manifest(read_manifest(drawn_set))
+    assert json.loads(json.dumps(audit, allow_nan=False)) == audit
+
+
+def test_pictures_without_a_case_or_magnification_are_counted_apart() -> None:
+    unnamed = BENIGN | {"case": "", "magnification": pd.NA}
+    audit = audit_manifest(manifest_of(unnamed, unnamed, MALIGNANT))
+    assert (audit["cases"], audit["benign_cases"], audit["pictures_without_case"]) == (1, 0, 2)
+    assert audit["by_magnification"] == {"200X": 1}
+    assert any("no case in their name" in sentence for sentence in audit["warnings"])
+
+
+@pytest.mark.parametrize(("n_benign", "warned"), [(9, True), (10, False)])
+def test_fewer_than_ten_cases_of_a_class_are_warned_of(n_benign: int, warned: bool) -> None:
+    rows = [BENIGN | {"case": f"b{i}"} for i in range(n_benign)]
+    rows += [MALIGNANT | {"case": f"m{i}"} for i in range(10)]
+    warnings = audit_manifest(manifest_of(*rows))["warnings"]
+    assert any("Fewer than ten benign cases" in sentence for sentence in warnings) is warned
+
+
+def test_two_heights_are_warned_of_as_a_clue_to_the_slide() -> None:
+    low = MALIGNANT | {"height_px": 456}
+    warnings = audit_manifest(manifest_of(BENIGN, low, low | {"case": "3"}))["warnings"]
+    assert any("2 pictures are 456 px high" in s and "from 2 cases" in s for s in warnings)
+
+
+def test_one_height_is_no_clue() -> None:
+    warnings = audit_manifest(manifest_of(BENIGN, MALIGNANT))["warnings"]
+    assert not any("px high" in sentence for sentence in warnings)
+
+
+def test_the_fingerprint_of_a_folder_stays_until_a_file_changes(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.png").write_bytes(b"one")
+    before = folder_fingerprint(tmp_path)
+    assert folder_fingerprint(tmp_path) == before
+    (tmp_path / "a/1.png").write_bytes(b"other")
+    assert folder_fingerprint(tmp_path) != before

@@ -1,0 +1,275 @@
+"""The run folder: who may have it, what its status says of a dead process, and reading in time."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bc_model.errors import RunError
+from bc_model.training.run_folder import STATES, RunFolder, find_run, list_runs, new_run_id
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "runs" / "a")
+
+
+@pytest.fixture(scope="module")
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def put_status(run: RunFolder, **changes: object) -> None:
+    """Write a status as another process would have."""
+    status = {
+        "state": "running",
+        "pid": os.getpid(),
+        "pid_started": psutil.Process().create_time(),
+        "heartbeat": time.time(),
+    }
+    (run.path / "status.json").write_text(json.dumps(status | changes))
+
+
+# Making and opening
+
+
+def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    assert RunFolder.create(tmp_path / "x" / "y").path.is_dir()
+
+
+def test_an_empty_folder_is_taken_over(tmp_path: Path) -> None:
+    assert RunFolder.create(tmp_path).path == tmp_path
+
+
+def test_a_queued_run_is_taken_over_by_its_process(run: RunFolder) -> None:
+    run.write_status("queued")
+    assert RunFolder.create(run.path) == run
+
+
+@pytest.mark.parametrize("state", sorted(STATES - {"queued"}))
+def test_the_folder_of_a_run_that_began_is_taken(run: RunFolder, state: str) -> None:
+    run.write_status(state)
+    with pytest.raises(RunError, match="is taken"):
+        RunFolder.create(run.path)
+
+
+def test_a_folder_with_anything_in_it_is_taken_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(RunError, match="is taken"):
+        RunFolder.create(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_in_the_way_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(RunError, match="is taken"):
+        RunFolder.create(tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match="cannot be made"):
+        RunFolder.create(tmp_path / "file" / "run")
+
+
+def test_opening_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run in"):
+        RunFolder.open(tmp_path)
+
+
+# Status
+
+
+def test_a_status_comes_back_with_its_fields(run: RunFolder) -> None:
+    run.write_status("running", phase="head", epoch=2, epochs=30)
+    status = run.read_status()
+    assert (status["state"], status["phase"], status["epoch"]) == ("running", "head", 2)
+    assert status["pid"] == os.getpid()
+    assert abs(status["heartbeat"] - time.time()) < 5
+
+
+def test_an_unknown_state_is_not_written(run: RunFolder) -> None:
+    with pytest.raises(RunError, match="'paused' is not a state"):
+        run.write_status("paused")
+    assert not (run.path / "status.json").exists()
+
+
+def test_a_run_whose_process_is_dead_has_failed(run: RunFolder, dead_pid: int) -> None:
+    put_status(run, pid=dead_pid, phase="head")
+    status = run.read_status()
+    assert status["state"] == "failed"
+    assert "interrupted" in status["message"]
+    assert status["phase"] == "head"
+
+
+def test_a_number_used_again_by_another_process_is_not_the_run(run: RunFolder) -> None:
+    put_status(run, pid_started=psutil.Process().create_time() - 60)
+    assert run.read_status()["state"] == "failed"
+
+
+def test_reading_does_not_write(run: RunFolder, dead_pid: int) -> None:
+    put_status(run, pid=dead_pid)
+    before = (run.path / "status.json").read_bytes()
+    run.read_status()
+    assert (run.path / "status.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("state", ["done", "failed", "cancelled"])
+def test_an_ended_run_needs_no_process(run: RunFolder, dead_pid: int, state: str) -> None:
+    put_status(run, state=state, pid=dead_pid)
+    assert run.read_status()["state"] == state
+
+
+def test_a_run_just_queued_waits_for_its_process(run: RunFolder, dead_pid: int) -> None:
+    put_status(run, state="queued", pid=dead_pid, heartbeat=time.time() - 5)
+    assert run.read_status()["state"] == "queued"
+
+
+def test_a_run_queued_long_ago_by_a_dead_process_has_failed(run: RunFolder, dead_pid: int) -> None:
+    put_status(run, state="queued", pid=dead_pid, heartbeat=time.time() - 600)
+    assert run.read_status()["state"] == "failed"
+
+
+def test_a_run_queued_long_ago_has_failed_even_if_the_app_that_queued_it_lives(
+    run: RunFolder,
+) -> None:
+    # The status 'queued' carries the process of the app, which says nothing of the trainer.
+    put_status(run, state="queued", heartbeat=time.time() - 600)
+    assert run.read_status()["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'"running"', b"\xff\xfe\x00", b'{"state": "paused"}', b'{"pid": 1}'],
+)
+def test_a_damaged_status_is_a_run_error(run: RunFolder, content: bytes) -> None:
+    (run.path / "status.json").write_bytes(content)
+    with pytest.raises(RunError):
+        run.read_status()
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_status_that_lacks_its_process_has_failed(run: RunFolder, state: str) -> None:
+    (run.path / "status.json").write_text(json.dumps({"state": state}))
+    assert run.read_status()["state"] == "failed"
+
+
+def test_a_reader_never_sees_half_a_status(run: RunFolder) -> None:
+    run.write_status("running", message="x" * 5000)
+    over = threading.Event()
+
+    def write() -> None:
+        for _ in range(100):
+            run.write_status("running", message="x" * 5000)
+        over.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not over.is_set():
+        assert len(run.read_status()["message"]) == 5000
+    writer.join()
+    assert [path.name for path in run.path.iterdir()] == ["status.json"]
+
+
+# Configuration, history, log, stop
+
+
+def test_a_configuration_comes_back(run: RunFolder) -> None:
+    run.write_config({"settings": {"seed": 3}})
+    assert run.read_config() == {"settings": {"seed": 3}}
+
+
+def test_a_missing_configuration_is_a_run_error(run: RunFolder) -> None:
+    with pytest.raises(RunError, match=r"no readable config\.json"):
+        run.read_config()
+
+
+def test_history_grows_by_a_line_an_epoch(run: RunFolder) -> None:
+    assert run.read_history() == []
+    run.append_history({"epoch": 1, "loss": 0.5})
+    run.append_history({"epoch": 2, "loss": 0.4})
+    assert run.read_history() == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.4}]
+
+
+def test_a_line_that_is_still_being_written_is_left_for_later(run: RunFolder) -> None:
+    run.append_history({"epoch": 1})
+    with (run.path / "history.jsonl").open("a") as stream:
+        stream.write('{"epoch": 2, "lo')
+    assert run.read_history() == [{"epoch": 1}]
+
+
+def test_a_history_damaged_in_the_middle_is_a_run_error(run: RunFolder) -> None:
+    (run.path / "history.jsonl").write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
+    with pytest.raises(RunError, match="history of the run a is damaged"):
+        run.read_history()
+
+
+def test_a_figure_that_is_not_finite_is_not_written(run: RunFolder) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        run.append_history({"loss": float("nan")})
+    assert run.read_history() == []
+
+
+def test_the_log_is_read_from_its_end(run: RunFolder) -> None:
+    assert run.read_log() == ""
+    (run.path / "log.txt").write_bytes(b"one\ntwo\n\xff three\n")
+    assert run.read_log(last_lines=2) == "two\n\ufffd three"
+
+
+def test_a_stop_is_asked_for_by_a_file(run: RunFolder) -> None:
+    assert not run.stop_requested()
+    run.request_stop()
+    run.request_stop()
+    assert run.stop_requested()
+
+
+# Ids
+
+
+def test_a_run_is_found_by_its_id(run: RunFolder) -> None:
+    run.write_status("running")
+    assert find_run(run.path.parent, "a") == run
+
+
+@pytest.mark.parametrize(
+    "run_id",
+    ["../a", "..", ".", "", "x/../a", "a/", "/etc", "a\n", "a\x00", ".hidden", "a" * 101, "\u00e4"],
+)
+def test_what_is_not_an_id_finds_nothing(run: RunFolder, run_id: str) -> None:
+    run.write_status("running")
+    with pytest.raises(RunError, match="is not the name of a run"):
+        find_run(run.path.parent, run_id)
+
+
+def test_an_unknown_id_finds_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run in"):
+        find_run(tmp_path, "20261123-181500-resnet50")
+
+
+def test_a_new_id_is_an_id(tmp_path: Path) -> None:
+    run_id = new_run_id("resnet50")
+    RunFolder.create(tmp_path / run_id).write_status("queued")
+    assert find_run(tmp_path, run_id).name == run_id
+
+
+def test_runs_are_listed_newest_first_and_other_folders_passed_over(tmp_path: Path) -> None:
+    for number, name in enumerate(["old", "new"]):
+        run = RunFolder.create(tmp_path / name)
+        run.write_status("done")
+        run.write_config({})
+        os.utime(run.path / "config.json", (number * 1000, number * 1000))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "a.txt").write_text("x")
+    assert [run.name for run in list_runs(tmp_path)] == ["new", "old"]
+
+
+def test_no_folder_of_runs_is_no_runs(tmp_path: Path) -> None:
+    assert list_runs(tmp_path / "gone") == []
