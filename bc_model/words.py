@@ -15,3 +15,18 @@ def duration_in_words(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def probability_in_words(probability: float) -> str:
+    """Say a probability with two digits, and never as a certainty.
+
+    Examples
+    --------
+    >>> probability_in_words(0.874), probability_in_words(0.9996), probability_in_words(0.001)
+    ('0.87', 'above 0.99', 'below 0.01')
+    """
+    if probability > 0.99:
+        return "above 0.99"
+    if probability < 0.01:
+        return "below 0.01"
+    return f"{probability:.2f}"

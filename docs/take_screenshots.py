@@ -48,7 +48,7 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             for scheme, suffix in (("light", ""), ("dark", "-dark")):
                 context = browser.new_context(
-                    viewport={"width": 1280, "height": 960}, color_scheme=scheme
+                    viewport={"width": 1280, "height": 1180}, color_scheme=scheme
                 )
                 page = context.new_page()
                 _diagnose(page, data / PICTURE, DOCS / f"diagnose{suffix}.png")

@@ -9,17 +9,19 @@ from bc_model.overlay import display_jpeg, overlay_heatmap, shared_scale
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.explain_files import encode_png
 from bc_model.serving.verdict import Verdict
+from bc_model.words import probability_in_words
 
 DISPLAY_WIDTH_PX = 900
 
 
 def draw_verdict(verdict: Verdict, bundle: Bundle, opacity: float) -> None:
     """Draw a card: words and bar on top, three pictures of equal size below."""
+    said = probability_in_words(verdict.prob_malignant)
     with st.container(border=True):
         st.subheader(escape(verdict.name), anchor=False)
         words, bar = st.columns([2, 3], vertical_alignment="center", gap="large")
         with words:
-            st.metric("Estimated probability of malignancy", f"{verdict.prob_malignant:.2f}")
+            st.metric("Estimated probability of malignancy", said)
         with bar:
             icon = "report" if verdict.class_name == "malignant" else "check_circle"
             st.markdown(
@@ -28,7 +30,7 @@ def draw_verdict(verdict: Verdict, bundle: Bundle, opacity: float) -> None:
             )
             st.altair_chart(
                 probability_bar(verdict.prob_malignant, bundle.threshold),
-                alt=f"Estimated probability {verdict.prob_malignant:.2f} on a line from 0 to 1",
+                alt=f"Estimated probability {said} on a line from 0 to 1",
             )
         for sentence in verdict.warnings:
             st.warning(escape(sentence), icon=":material/warning:")
