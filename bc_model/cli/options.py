@@ -1,0 +1,58 @@
+"""What several commands share: options, progress, and printing."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bc_model.errors import SettingsError
+
+PATH = click.Path(path_type=Path)
+as_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON on stdout, only that."
+)
+seed_option = click.option("--seed", default=0, show_default=True, help="Of every random choice.")
+n_folds_option = click.option("--n-folds", default=5, show_default=True, help="Folds in all.")
+fold_option = click.option("--fold", default=0, show_default=True, help="The test fold.")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read a size such as ``224x224``: height and width."""
+    try:
+        height, width = (int(side) for side in text.lower().split("x"))
+    except ValueError as error:
+        raise SettingsError(
+            f"--image-size must be height x width such as 224x224; asked for '{text}'."
+        ) from error
+    return height, width
+
+
+def progress(verb: str) -> Callable[[int, int], None]:
+    """Return a callback that keeps one line of stderr up to date, on a terminal only."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty() and (done % 20 == 0 or done == total):
+            end = "\n" if done == total else ""
+            click.echo(f"\r{verb} {done}/{total}", nl=False, err=True)
+            click.echo(end, nl=False, err=True)
+
+    return show
+
+
+def log_to(path: Path) -> None:
+    """Send the library's log to stdout, and with dates to a file."""
+    logger = logging.getLogger("bc_model")
+    logger.setLevel(logging.INFO)
+    plain, dated = logging.StreamHandler(sys.stdout), logging.FileHandler(path, encoding="utf-8")
+    dated.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    for handler in (plain, dated):
+        logger.addHandler(handler)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))

@@ -1,0 +1,74 @@
+"""The command that trains."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bc_model.cli.options import (
+    PATH,
+    fold_option,
+    log_to,
+    n_folds_option,
+    parse_size,
+    seed_option,
+)
+from bc_model.errors import FolderNotFound, SettingsError
+from bc_model.quiet import native_stderr_silenced
+
+
+@click.command()
+@click.argument("data", type=PATH)
+@click.option("--run", "run_path", type=PATH, required=True, help="Run folder to write.")
+@click.option("--weights", default="imagenet", show_default=True, help="imagenet, none or a file.")
+@click.option("--backbone", default="resnet50", show_default=True)
+@click.option("--protocol", type=click.Choice(["case", "image"]), default="case", show_default=True)
+@n_folds_option
+@fold_option
+@click.option("--head-epochs", default=10, show_default=True, help="Frozen backbone.")
+@click.option("--finetune-epochs", default=20, show_default=True, help="Fine-tuning.")
+@click.option("--image-size", default="224x224", show_default=True, metavar="HxW")
+@click.option("--batch-size", default=32, show_default=True)
+@click.option("--head-learning-rate", default=1e-3, show_default=True)
+@click.option("--finetune-learning-rate", type=float, help="1e-4; from scratch 5e-4.")
+@click.option("--unfreeze-from", help="Block where fine-tuning begins, or 'all'.")
+@click.option("--dense-units", default="256", show_default=True, metavar="N[,N...]")
+@click.option("--dropout", default=0.3, show_default=True)
+@click.option("--patience", default=6, show_default=True, help="Epochs without a better loss.")
+@seed_option
+def train(data: Path, run_path: Path, image_size: str, dense_units: str, **options: Any) -> None:
+    """Train on DATA: frozen backbone first, then fine-tuning; ends with a model and its figures.
+
+    Ctrl-C ends the run within one batch and keeps the best model so far.
+    """
+    from bc_model.training.run_folder import RunFolder
+    from bc_model.training.settings import TrainSettings
+
+    settings = TrainSettings(
+        data=str(data),
+        image_size=parse_size(image_size),
+        dense_units=_parse_units(dense_units),
+        **options,
+    )
+    if not data.is_dir():
+        raise FolderNotFound(f"There is no folder {data}; check the path of the data set.")
+    run = RunFolder.create(run_path)
+    log_to(run.path / "log.txt")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: run.request_stop())
+    # TensorFlow takes seconds to import: the run says that it is there before that.
+    run.write_status("starting", message="Starting TensorFlow")
+    with native_stderr_silenced():
+        from bc_model.training.fit import train as train_model
+
+    train_model(settings, run)
+
+
+def _parse_units(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(units) for units in text.split(",") if units.strip())
+    except ValueError as error:
+        raise SettingsError(
+            f"--dense-units must be numbers such as 256 or 512,128; asked for '{text}'."
+        ) from error
