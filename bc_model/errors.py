@@ -9,6 +9,7 @@ BcModelError
 ├── ModelError                      a model that cannot be built, loaded or explained
 │   ├── WeightsError                pretrained weights that are missing or are other bytes
 │   └── BundleError                 a model folder that is not what its passport says
+├── EngineBusy                      more pictures are waiting than the engine takes
 └── RunError                        a run folder that is taken, missing or unreadable
 
 A message is one sentence a person can act on: what was asked, the rule, what came, what to do.
@@ -66,6 +67,10 @@ class WeightsError(ModelError):
 
 class BundleError(ModelError):
     """A model folder is not what its passport says, or has none."""
+
+
+class EngineBusy(BcModelError):
+    """More pictures are waiting than the engine takes; nothing was computed."""
 
 
 class RunError(BcModelError):

@@ -181,6 +181,29 @@ def head_matrices(model: keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:
     return matrices
 
 
+def reference_logits(model: keras.Model, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
+    """Return the logits of a batch by TensorFlow, in float32: what serving is held against.
+
+    Parameters
+    ----------
+    model : keras.Model
+    pixels : ndarray of shape (n, height, width, 3), uint8
+    batch_size : int
+
+    Returns
+    -------
+    ndarray of shape (n, 2), float32
+    """
+    import keras
+
+    graph = keras.Model(model.inputs[0], logits_output(model))
+    batches = [
+        graph.predict_on_batch(pixels[start : start + batch_size].astype(np.float32))
+        for start in range(0, len(pixels), batch_size)
+    ]
+    return np.concatenate(batches)
+
+
 def load_keras(path: Path) -> keras.Model:
     """Load a ``.keras`` file in safe mode: no code in it is ever run.
 

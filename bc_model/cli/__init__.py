@@ -13,6 +13,7 @@ import click
 from bc_model import __version__
 from bc_model.cli.data import audit, data, split
 from bc_model.cli.evaluate import evaluate, explain
+from bc_model.cli.models import models
 from bc_model.cli.train import train
 from bc_model.errors import BcModelError
 
@@ -56,7 +57,7 @@ def commands() -> None:
     """Classify breast histopathology pictures and explain each verdict. Research use only."""
 
 
-for command in (audit, split, train, evaluate, explain, data):
+for command in (audit, split, train, evaluate, explain, data, models):
     commands.add_command(command)
 
 

@@ -4,6 +4,7 @@ The graph gives the last block's activations and the pooled features; the head, 
 their gradient are closed-form (`head.py`). An explained prediction costs one forward pass.
 """
 
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,19 @@ from typing import Any
 import numpy as np
 
 from bc_model.data.names import CLASSES
-from bc_model.errors import BundleError
+from bc_model.errors import BundleError, SettingsError
 from bc_model.gradcam import Heatmap, weigh_activations
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.head import Head
+from bc_model.serving.precision import PRECISIONS, supported_precisions
+
+logger = logging.getLogger("bc_model.serving")
+
+GRAPH_FILES = {
+    "f32": ("served.xml", "served.bin"),
+    "bf16": ("served.xml", "served.bin"),
+    "int8": ("served-int8.xml", "served-int8.bin"),
+}
 
 
 class Engine:
@@ -23,17 +33,31 @@ class Engine:
     Parameters
     ----------
     bundle : Bundle
+    precision : {'f32', 'bf16', 'int8'}
+        Of the convolutional graph; the head is always float32.
+    require_parity : bool
+        Refuse a precision whose comparison with the reference is not stored in the passport or
+        was not passed. Only the comparison itself turns this off.
+
+    Attributes
+    ----------
+    precision : {'f32', 'bf16', 'int8'}
+        What is computed in: float32 when the processor lacks what was asked for.
 
     Raises
     ------
     BundleError
-        The served graph or the head is damaged.
+        The served graph or the head is damaged, or the precision is not allowed for this model.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(
+        self, bundle: Bundle, precision: str = "f32", *, require_parity: bool = True
+    ) -> None:
         self.bundle = bundle
+        self.precision = _usable(bundle, precision, require_parity)
+        xml, weights = GRAPH_FILES[self.precision]
         self._head = Head.load(bundle.file("head.npz"))
-        self._graph = _compile(bundle.file("served.xml"), bundle.file("served.bin"))
+        self._graph = _compile(bundle.file(xml), bundle.file(weights), self.precision)
         self._request = self._graph.create_infer_request()
         self._lock = threading.Lock()
 
@@ -89,7 +113,33 @@ class Engine:
         return activations, pooled
 
 
-def _compile(xml: Path, weights: Path) -> Any:
+def _usable(bundle: Bundle, precision: str, require_parity: bool) -> str:
+    if precision not in PRECISIONS:
+        raise SettingsError(
+            f"There is no precision '{precision}'; choose one of {', '.join(PRECISIONS)}."
+        )
+    if precision == "f32":
+        return precision
+    name = bundle.passport["name"]
+    if require_parity:
+        parity = bundle.passport["precisions"].get(precision)
+        if parity is None:
+            raise BundleError(
+                f"{precision} was never compared with the reference for the model {name}; "
+                "run `models optimise` on it first."
+            )
+        if not parity["allowed"]:
+            raise BundleError(
+                f"{precision} is not allowed for the model {name}: on {parity['n']} validation "
+                "pictures it strayed too far from the reference. Use f32."
+            )
+    if precision not in supported_precisions():
+        logger.warning("This processor does not compute in %s; using f32 instead.", precision)
+        return "f32"
+    return precision
+
+
+def _compile(xml: Path, weights: Path, precision: str) -> Any:
     import openvino
 
     core = openvino.Core()
@@ -101,7 +151,9 @@ def _compile(xml: Path, weights: Path) -> Any:
         raise BundleError(
             f"The served graph in {xml} has {len(graph.outputs)} outputs; 2 are needed."
         )
-    # Left alone, OpenVINO computes in bfloat16 where the processor has it, and says nothing.
+    # Left alone, OpenVINO computes in bfloat16 where the processor has it, and says nothing. An
+    # int8 graph names its own integers; the hint is for the layers between them.
+    hint = "bf16" if precision == "bf16" else "f32"
     return core.compile_model(
-        graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        graph, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
     )

@@ -13,6 +13,7 @@ import jsonschema
 from bc_model.data.names import CLASSES
 from bc_model.errors import BundleError
 from bc_model.files import write_text_atomic
+from bc_model.serving.precision import PRECISIONS
 
 SCHEMA_VERSION = 1
 PASSPORT_FILE = "passport.json"
@@ -35,7 +36,8 @@ SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": [
         "schema_version", "name", "version", "created", "architecture", "classes", "input",
-        "scale", "data", "metrics", "threshold", "temperature", "intended_use", "limits", "files",
+        "scale", "data", "metrics", "threshold", "temperature", "precisions", "intended_use",
+        "limits", "files",
     ],
     "additionalProperties": False,
     "properties": {
@@ -83,6 +85,20 @@ SCHEMA: dict[str, Any] = {
             "type": "object",
             "required": ["value", "chosen"],
             "properties": {"value": {"type": "number", "exclusiveMinimum": 0}},
+        },
+        "precisions": {
+            "type": "object",
+            "propertyNames": {"enum": list(PRECISIONS)},
+            "additionalProperties": {
+                "type": "object",
+                "required": ["prob_difference_p99", "auc_difference", "n", "allowed"],
+                "properties": {
+                    "prob_difference_p99": {"type": "number", "minimum": 0},
+                    "auc_difference": {"type": ["number", "null"]},
+                    "n": _COUNT,
+                    "allowed": {"type": "boolean"},
+                },
+            },
         },
         "intended_use": _TEXT,
         "limits": _TEXT,

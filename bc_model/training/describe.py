@@ -122,6 +122,7 @@ def draft_passport(
         "metrics": {},
         "threshold": {"value": 0.5, "chosen": "default, not tuned"},
         "temperature": {"value": 1.0, "chosen": "default, not fitted: probabilities are raw"},
+        "precisions": {},
         "intended_use": INTENDED_USE,
         "limits": LIMITS,
     }

@@ -1,0 +1,150 @@
+"""Commands on models: list, show, verify, export, optimise."""
+
+import json
+from pathlib import Path
+
+import click
+
+from bc_model.cli.options import PATH, as_json_option, print_json, progress
+
+_model = click.argument("model", type=PATH)
+
+
+@click.group()
+def models() -> None:
+    """Look at models, check them, write them in other formats."""
+
+
+@models.command("list")
+@click.option("--runs", type=PATH, default=Path("runs"), show_default=True)
+@as_json_option
+def list_models(runs: Path, as_json: bool) -> None:
+    """List the models of finished runs, newest first."""
+    from bc_model.serving.catalogue import list_bundles
+
+    bundles, problems = list_bundles(runs, Path("assets/models"))
+    if as_json:
+        rows = [{"folder": str(one.folder), "name": one.passport["name"]} for one in bundles]
+        print_json({"models": rows, "problems": problems})
+        return
+    for one in bundles:
+        click.echo(f"{one.passport['name']}  {one.folder}")
+        click.echo(f"    {one.passport['architecture']['backbone']}, {_figure_of(one.passport)}")
+    for sentence in problems:
+        click.echo(f"left out: {sentence}")
+    if not bundles:
+        click.echo(f"No model under {runs}; train one first.")
+
+
+@models.command()
+@_model
+def show(model: Path) -> None:
+    """Print the passport of MODEL as JSON."""
+    from bc_model.serving.bundle import open_bundle
+
+    click.echo(json.dumps(open_bundle(model).passport, indent=2, allow_nan=False))
+
+
+@models.command()
+@_model
+def verify(model: Path) -> None:
+    """Check every file of MODEL against its passport, and that it loads and answers."""
+    import numpy as np
+
+    from bc_model.serving.bundle import open_bundle
+    from bc_model.serving.engine import Engine
+
+    bundle = open_bundle(model)
+    bundle.verify()
+    Engine(bundle).explain(np.zeros((1, *bundle.image_size, 3), np.uint8))
+    click.echo(f"{bundle.folder}: {len(bundle.passport['files'])} files are what they should be")
+
+
+@models.command()
+@_model
+@click.option("--out", type=PATH, required=True, help="Folder to write into.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["keras", "onnx", "tflite"]),
+    help="May be given several times; default is all.",
+)
+@as_json_option
+def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> None:
+    """Write MODEL as .keras, ONNX and TFLite, each compared with the reference."""
+    from bc_model.serving.bundle import open_bundle
+    from bc_model.serving.export_formats import FORMATS, export_model
+
+    bundle = open_bundle(model)
+    bundle.verify()
+    written = []
+    for fmt in formats or FORMATS:
+        one = export_model(bundle, fmt, out)
+        written.append(
+            {"format": fmt, "path": str(one.path), "max_difference": one.max_difference, "n": one.n}
+        )
+        if not as_json:
+            click.echo(
+                f"{one.path}: largest difference from the reference {one.max_difference:.1e} "
+                f"on {one.n} pictures"
+            )
+    if as_json:
+        print_json(written)
+
+
+@models.command()
+@_model
+@click.argument("data", type=PATH)
+@click.option("--split", "split_file", type=PATH, help="Default: the split of the run.")
+@as_json_option
+def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) -> None:
+    """Add int8 to MODEL and compare every precision with the reference.
+
+    Quantises on the training pictures of DATA and compares on its validation pictures.
+    """
+    from bc_model.data.manifest import read_manifest
+    from bc_model.data.pipeline import load_pixels
+    from bc_model.data.splits import match_split, read_split
+    from bc_model.model import load_keras
+    from bc_model.serving.bundle import KERAS_FILE, open_bundle
+    from bc_model.serving.optimise import measure_parity, quantise
+
+    bundle = open_bundle(model)
+    split = read_split(split_file or bundle.folder.parent / "split.csv")
+    manifest = read_manifest(data, progress=progress("reading"))
+    match_split(split, manifest)
+    training, validation = (split[split["part"] == part] for part in ("train", "validation"))
+    size = bundle.image_size
+    bundle = quantise(bundle, load_pixels(manifest.root, list(training["path"]), size))
+    bundle = measure_parity(
+        bundle,
+        load_keras(bundle.file(KERAS_FILE)),
+        load_pixels(manifest.root, list(validation["path"]), size),
+        (validation["class"] == "malignant").to_numpy(),
+    )
+    precisions = bundle.passport["precisions"]
+    if as_json:
+        print_json(precisions)
+        return
+    for name, parity in precisions.items():
+        auc = parity["auc_difference"]
+        click.echo(
+            f"{name}: {'allowed' if parity['allowed'] else 'not allowed'}; probability within "
+            f"{parity['prob_difference_p99']:.5f} (99th percentile), AUC within "
+            f"{'not defined' if auc is None else f'{auc:.5f}'}, {parity['n']} pictures"
+        )
+
+
+def _figure_of(passport: dict) -> str:
+    figure = passport["metrics"].get("test", {}).get("figures", {}).get("balanced_accuracy")
+    if not figure or figure["value"] is None:
+        return "not evaluated"
+    interval = ""
+    if figure["low"] is not None:
+        interval = f" (95 % {figure['low']:.2f}-{figure['high']:.2f})"
+    leaky = ", LEAKY protocol" if passport["data"]["leaky"] else ""
+    return (
+        f"balanced accuracy {figure['value']:.2f}{interval} on {figure['n']} pictures of "
+        f"{figure['n_cases']} cases{leaky}"
+    )

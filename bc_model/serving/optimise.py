@@ -1,0 +1,131 @@
+"""Make faster precisions of a bundle, and compare each with the reference before it is allowed.
+
+int8 is made by post-training quantisation (NNCF) on training pictures; bfloat16 needs no graph of
+its own. Every comparison is made on validation pictures and stored in the passport.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bc_model.model import reference_logits
+from bc_model.serving.bundle import Bundle, file_sha256
+from bc_model.serving.engine import GRAPH_FILES, Engine
+from bc_model.serving.passport import write_passport
+from bc_model.serving.precision import Parity, compare, supported_precisions
+from bc_model.serving.verdict import prob_malignant
+
+if TYPE_CHECKING:
+    import keras
+
+logger = logging.getLogger("bc_model.serving")
+
+CALIBRATION_PICTURES = 300
+BATCH = 32
+
+
+def measure_parity(
+    bundle: Bundle, model: keras.Model, pixels: np.ndarray, malignant: np.ndarray
+) -> Bundle:
+    """Compare every precision that the bundle and the processor have; store the results.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    model : keras.Model
+        The bundle's own, as the reference.
+    pixels : ndarray of shape (n, height, width, 3), uint8
+        Validation pictures at the bundle's input size.
+    malignant : ndarray of shape (n,), bool
+
+    Returns
+    -------
+    Bundle
+        With the new passport, which is written. What this machine cannot compute keeps the
+        result it had.
+    """
+    reference = prob_malignant(reference_logits(model, pixels), bundle.temperature)
+    precisions = dict(bundle.passport["precisions"])
+    for precision in sorted(supported_precisions()):
+        if not all(name in bundle.passport["files"] for name in GRAPH_FILES[precision]):
+            continue
+        parity = _parity_of(bundle, precision, reference, pixels, malignant)
+        precisions[precision] = parity.as_dict()
+        auc = "not defined" if parity.auc_difference is None else f"{parity.auc_difference:.4f}"
+        logger.info(
+            "%s against the reference on %d pictures: probability %.5f (99th percentile), "
+            "AUC %s: %s",
+            precision, parity.n, parity.prob_difference_p99, auc,
+            "allowed" if parity.allowed else "not allowed",
+        )  # fmt: skip
+    passport = bundle.passport | {"precisions": precisions}
+    write_passport(bundle.folder, passport)
+    return Bundle(bundle.folder, passport)
+
+
+def quantise(bundle: Bundle, pixels: np.ndarray) -> Bundle:
+    """Add an int8 graph to a bundle. It may not be used before `measure_parity` has been passed.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    pixels : ndarray of shape (n, height, width, 3), uint8
+        Training pictures at the bundle's input size; up to `CALIBRATION_PICTURES` are used.
+
+    Returns
+    -------
+    Bundle
+        With the new passport, which is written after the graph.
+    """
+    import nncf
+    import openvino
+
+    graph = openvino.Core().read_model(*(bundle.file(name) for name in GRAPH_FILES["f32"]))
+    count = min(len(pixels), CALIBRATION_PICTURES)
+    chosen = np.linspace(0, len(pixels) - 1, count).astype(int)  # spread over all cases
+    samples = nncf.Dataset([pixels[i : i + 1].astype(np.float32) for i in chosen])
+    quantised = nncf.quantize(
+        graph, samples, subset_size=count, preset=nncf.QuantizationPreset.MIXED
+    )
+    xml, weights = GRAPH_FILES["int8"]
+    draft = Path(tempfile.mkdtemp(prefix=".int8-", dir=bundle.folder))
+    try:
+        openvino.save_model(quantised, draft / xml, compress_to_fp16=False)
+        hashes = {name: file_sha256(draft / name) for name in (xml, weights)}
+        # The passport forgets the old graph before it is replaced: at no moment does it describe
+        # bytes that are not there.
+        _store_int8(bundle, {})
+        for name in hashes:
+            (draft / name).replace(bundle.folder / name)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return _store_int8(bundle, hashes)
+
+
+def _store_int8(bundle: Bundle, hashes: dict[str, str]) -> Bundle:
+    """Write the passport with these int8 files and without an int8 comparison."""
+    passport = bundle.passport
+    files = {k: v for k, v in passport["files"].items() if k not in GRAPH_FILES["int8"]}
+    precisions = {k: v for k, v in passport["precisions"].items() if k != "int8"}
+    passport = passport | {"files": files | hashes, "precisions": precisions}
+    write_passport(bundle.folder, passport)
+    return Bundle(bundle.folder, passport)
+
+
+def _parity_of(
+    bundle: Bundle,
+    precision: str,
+    reference: np.ndarray,
+    pixels: np.ndarray,
+    malignant: np.ndarray,
+) -> Parity:
+    engine = Engine(bundle, precision, require_parity=False)
+    logits = [engine.predict(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+    served = prob_malignant(np.concatenate(logits), bundle.temperature)
+    return compare(precision, reference, served, malignant)
