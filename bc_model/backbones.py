@@ -20,10 +20,11 @@ class Backbone:
     name : str
     build : callable
         ``build(input_tensor, weights)`` returns a Keras model without its top, built around
-        `input_tensor` so that its layers lie flat in ours; `weights` is 'imagenet' or None.
-    preprocessing : {'caffe', 'scale'}
-        'caffe': RGB to BGR, minus the ImageNet mean. 'scale': the network, or the factor 1/127.5,
-        brings [0, 255] to its own range. Done inside the graph, exactly once.
+        `input_tensor`, or an input like it, so that its layers lie flat in ours; `weights` is
+        'imagenet' or None.
+    preprocessing : {'caffe', 'scale', 'efficientnet'}
+        'caffe': RGB to BGR, minus the ImageNet mean. 'scale': to [-1, 1]. 'efficientnet': the
+        network normalises itself. Done inside the graph, exactly once.
     blocks : tuple of str
         Prefixes of layer names, from the input up, where fine-tuning may begin.
     default_block : str
@@ -50,9 +51,22 @@ def _resnet50(input_tensor: Any, weights: str | None) -> Any:
 
 
 def _efficientnetb0(input_tensor: Any, weights: str | None) -> Any:
+    import keras
     from keras.applications import EfficientNetB0
 
-    return EfficientNetB0(include_top=False, weights=weights, input_tensor=input_tensor)
+    base = EfficientNetB0(include_top=False, weights=weights, input_tensor=input_tensor)
+    if weights == "imagenet":
+        return base
+
+    # Keras divides the normalised input by sqrt(std) once more, but only in the network that it
+    # loads 'imagenet' into itself. The same file loaded by its path needs the same network.
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        output = layer(*args, **kwargs)
+        if isinstance(layer, keras.layers.Normalization):
+            return keras.layers.Rescaling([std**-0.5 for std in (0.229, 0.224, 0.225)])(output)
+        return output
+
+    return keras.models.clone_model(base, call_function=call)
 
 
 def _vgg16(input_tensor: Any, weights: str | None) -> Any:
@@ -95,7 +109,7 @@ BACKBONES: dict[str, Backbone] = {
         Backbone(
             "efficientnetb0",
             _efficientnetb0,
-            "none",
+            "efficientnet",
             ("stem", "block2", "block3", "block4", "block5", "block6", "block7"),
             "block6",
             "efficientnetb0_notop.h5",

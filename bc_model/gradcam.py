@@ -32,7 +32,7 @@ class Heatmap:
     ----------
     class_name : {'benign', 'malignant'}
     raw : ndarray of shape (map_height, map_width), float32
-        Not negative, in units of the logit: its mean is what the positive regions add to it, to
+        Not negative, in units of the logit: its sum is what the positive regions add to it, to
         first order. All zero when nothing in the picture speaks for the class.
     """
 
@@ -66,8 +66,6 @@ def weigh_activations(activations: np.ndarray, channel_weights: np.ndarray) -> n
     """
     total = activations @ channel_weights
     magnitude = float(np.max(np.abs(activations) @ np.abs(channel_weights), initial=0.0))
-    if not np.isfinite(magnitude):
-        return np.zeros(total.shape, np.float32)
     return np.where(total > _NOISE_FLOOR * magnitude, total, 0.0).astype(np.float32)
 
 
@@ -113,15 +111,16 @@ class GradCAM:
 
         from bc_model.model import last_conv_output, logits_output
 
-        graph = keras.Model(model.inputs[0], [last_conv_output(model), logits_output(model)])
+        activations_of = keras.Model(model.inputs[0], last_conv_output(model))
+        logits_of = keras.Model(last_conv_output(model), logits_output(model))
 
         @tf.function(reduce_retracing=True)
         def differentiate(pixels: tf.Tensor, class_index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            with tf.GradientTape() as tape:
-                activations, logits = graph(pixels, training=False)
+            activations = activations_of(pixels, training=False)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(activations)
-                logit = tf.gather(logits, class_index, axis=1)
-            return activations, logits, tape.gradient(logit, activations)
+                logit = tf.gather(logits_of(activations, training=False), class_index, axis=1)
+            return activations, tape.gradient(logit, activations)
 
         self._differentiate = differentiate
 
@@ -142,7 +141,7 @@ class GradCAM:
 
         index = tf.constant(CLASSES.index(class_name))
         batch = tf.convert_to_tensor(pixels, tf.float32)
-        activations, _, gradients = (part.numpy() for part in self._differentiate(batch, index))
+        activations, gradients = (part.numpy() for part in self._differentiate(batch, index))
         channel_weights = gradients.mean(axis=(1, 2))
         return [
             Heatmap(class_name, weigh_activations(one, weights))

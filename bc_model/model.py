@@ -90,7 +90,7 @@ def build_model(
     x = keras.layers.Activation("softmax", name="probabilities")(x)
 
     # === Functional model ===
-    model = keras.Model(picture, x, name=entry.name)
+    model = keras.Model(base.inputs[0], x, name=entry.name)
     if weights == "none":
         for layer in model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
@@ -228,9 +228,19 @@ def load_keras(path: Path) -> keras.Model:
 def weights_fingerprint(model: keras.Model) -> str:
     """Hash all weights, in order: equal fingerprints mean bit-equal networks."""
     digest = hashlib.sha256()
-    for variable in model.variables:
-        digest.update(variable.numpy().tobytes())
+    for weight in model.weights:
+        digest.update(weight.numpy().tobytes())
     return digest.hexdigest()
+
+
+def without_optimizer(model: keras.Model) -> keras.Model:
+    """Return the same layers and weights as a model that was never compiled.
+
+    Keras writes and reads the optimizer's state with a compiled model, whatever one asks for.
+    """
+    import keras
+
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
 def _named_layer(model: keras.Model, name: str) -> keras.layers.Layer:
@@ -279,7 +289,7 @@ def _load_weights_file(base: keras.Model, path: Path) -> None:
         )
     try:
         if path.suffix == ".keras":
-            _copy_by_name(load_keras(path), base)
+            _copy_weights(load_keras(path), base)
         else:
             base.load_weights(path)
     except WeightsError:
@@ -291,13 +301,15 @@ def _load_weights_file(base: keras.Model, path: Path) -> None:
         ) from error
 
 
-def _copy_by_name(source: keras.Model, target: keras.Model) -> None:
-    theirs = {layer.name: layer for layer in source.layers}
-    for layer in target.layers:
-        if layer.weights:
-            if layer.name not in theirs:
-                raise WeightsError(
-                    f"The model to start from has no layer '{layer.name}'; "
-                    "it was built from another backbone."
-                )
-            layer.set_weights(theirs[layer.name].get_weights())
+def _copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copy the backbone's weights layer by layer, in order: Keras numbers some names anew."""
+    theirs = [layer for layer in backbone_layers(source) if layer.weights]
+    ours = [layer for layer in target.layers if layer.weights]
+    shapes = [[[w.shape for w in layer.weights] for layer in layers] for layers in (theirs, ours)]
+    if shapes[0] != shapes[1]:
+        raise WeightsError(
+            f"The model to start from, {source.name}, does not have the layers of {target.name}; "
+            "choose the same backbone."
+        )
+    for ours_one, theirs_one in zip(ours, theirs, strict=True):
+        ours_one.set_weights(theirs_one.get_weights())

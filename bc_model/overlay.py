@@ -59,21 +59,16 @@ def colour_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)
 
 
-def display_jpeg(rgb: np.ndarray, max_width_px: int) -> bytes:
-    """Encode a picture for a screen: no wider than asked, JPEG of high quality.
-
-    Parameters
-    ----------
-    rgb : ndarray of shape (height, width, 3), uint8
-    max_width_px : int
-
-    Returns
-    -------
-    bytes
-    """
+def at_most_wide(rgb: np.ndarray, max_width_px: int) -> np.ndarray:
+    """Shrink a picture for a screen, when it is wider than asked."""
     height, width = rgb.shape[:2]
-    if width > max_width_px:
-        size = (max_width_px, max(1, round(height * max_width_px / width)))
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    if width <= max_width_px:
+        return rgb
+    size = (max_width_px, max(1, round(height * max_width_px / width)))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+
+def encode_jpeg(rgb: np.ndarray) -> bytes:
+    """Encode an RGB picture as JPEG of high quality, for a screen."""
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()

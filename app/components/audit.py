@@ -7,23 +7,56 @@ import streamlit as st
 
 from app.components.frame import escape, show_error
 from bc_model.data.audit import audit_manifest, folder_fingerprint
-from bc_model.data.manifest import read_manifest
+from bc_model.data.manifest import Manifest, read_manifest
 from bc_model.data.names import CLASSES
+from bc_model.data.splits import make_split, summarise_parts
 from bc_model.errors import BcModelError
 
-
-@st.cache_data(max_entries=16, show_spinner="Reading the pictures")
-def _audit(folder: str, fingerprint: str) -> dict:
-    return audit_manifest(read_manifest(Path(folder)))
+FEW_CASES = 3
 
 
-def draw_audit(folder: Path) -> bool:
-    """Draw the counts of a folder; False when it cannot be trained on."""
+@st.cache_data(max_entries=8, show_spinner="Reading the pictures")
+def _manifest(folder: str, fingerprint: str) -> Manifest:
+    return read_manifest(Path(folder))
+
+
+def draw_audit(folder: Path, protocol: str, n_folds: int) -> bool:
+    """Draw what a folder holds and how it would be split; False when it cannot be trained on."""
     try:
-        found = _audit(str(folder), folder_fingerprint(folder))
-    except BcModelError as error:
+        manifest = _manifest(str(folder), folder_fingerprint(folder))
+    except (BcModelError, OSError) as error:
         show_error(error, title="This folder cannot be used")
         return False
+    _draw_counts(audit_manifest(manifest))
+    try:
+        split = make_split(manifest, protocol, n_folds=n_folds)
+    except BcModelError as error:
+        show_error(error, title="This data cannot be split so")
+        return False
+    _draw_parts(summarise_parts(split))
+    return True
+
+
+def _draw_parts(parts: dict[str, dict[str, int]]) -> None:
+    words = "; ".join(
+        f"{part} {counts['pictures']} pictures"
+        + (
+            f" ({counts['benign_cases']} benign and {counts['malignant_cases']} malignant cases)"
+            if counts["cases"]
+            else ""
+        )
+        for part, counts in parts.items()
+    )
+    st.caption(f"Split: {words}.")
+    few = min(parts[part][f"{c}_cases"] for part in ("validation", "test") for c in CLASSES)
+    if 0 < few < FEW_CASES:
+        st.caption(
+            f":material/info: A part with {few} {'case' if few == 1 else 'cases'} of a class: the "
+            "choice of the best epoch and the test figures hang on very few patients."
+        )
+
+
+def _draw_counts(found: dict) -> None:
     pictures, cases, benign, malignant = st.columns(4)
     pictures.metric("Pictures", f"{found['pictures']:,}")
     cases.metric("Cases", found["cases"] or "unknown")
@@ -41,10 +74,3 @@ def draw_audit(folder: Path) -> bool:
             )
     for sentence in found["warnings"]:
         st.caption(f":material/info: {escape(sentence)}")
-    if missing := [name for name in CLASSES if name not in found["by_class"]]:
-        st.error(
-            f"There is no {missing[0]} picture in this folder; a classifier needs both classes.",
-            title="One class only",
-        )
-        return False
-    return True

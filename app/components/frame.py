@@ -40,10 +40,9 @@ def explain_errors() -> Iterator[None]:
         )
 
 
-def show_error(error: BcModelError, title: str = "This did not work") -> None:
+def show_error(error: Exception, title: str = "This did not work") -> None:
     """Show an error of the library in a box. Its message is plain text, never Markdown."""
-    with st.container():
-        st.error(escape(str(error)), title=title)
+    st.error(escape(str(error)), title=title)
 
 
 def escape(text: str) -> str:

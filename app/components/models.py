@@ -1,9 +1,10 @@
-"""Choosing a model, and the one loaded engine that all sessions share."""
+"""Choosing a model, what to know of it, and the one loaded engine that all sessions share."""
 
 import streamlit as st
 
 from app.components.frame import escape
 from app.places import SHIPPED_MODELS, runs_folder
+from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.catalogue import list_bundles
 from bc_model.serving.engine import Engine
@@ -16,49 +17,80 @@ def choose_model() -> Bundle | None:
         st.warning(escape(problem), title="A model was left out")
     if not bundles:
         return None
-    by_name = {bundle.passport["name"]: bundle for bundle in reversed(bundles)}
-    names = list(reversed(by_name))
-    name = st.selectbox(
+    by_label = {bundle.label: bundle for bundle in reversed(bundles)}
+    wanted = st.query_params.get("model")
+    if wanted and wanted not in by_label:
+        st.warning(
+            f"The model {escape(wanted)} named in the address is not there; another one is chosen.",
+        )
+    label = st.selectbox(
         "Model",
-        names,
+        list(reversed(by_label)),
         key="model",
         bind="query-params",
         help="Models of finished runs, newest first.",
     )
-    if name not in by_name:
+    if label not in by_label:
         return None
-    st.caption(describe(by_name[name]))
-    return by_name[name]
+    _describe(by_label[label])
+    return by_label[label]
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model")
-def _load_engine(bundle_key: str, _bundle: Bundle) -> Engine:
-    return Engine(_bundle)
+def _load_engine(bundle_key: str, _bundle: Bundle) -> BatchingEngine:
+    return BatchingEngine(Engine(_bundle))
 
 
-def engine_of(bundle: Bundle) -> Engine:
+def engine_of(bundle: Bundle) -> BatchingEngine:
     """Return the engine of a bundle, loaded once for all sessions."""
     return _load_engine(bundle.key, bundle)
 
 
-def describe(bundle: Bundle) -> str:
-    """Say in two sentences what a model knows and how well it did."""
+def _describe(bundle: Bundle) -> None:
+    """Say what a model knows, how well it did, and what speaks against it."""
     passport = bundle.passport
     height, width = bundle.image_size
     magnifications = ", ".join(f"{m}X" for m in passport["scale"]["magnifications"])
     cases = len(passport["data"]["training_cases"])
-    text = (
+    words = (
         f"{passport['architecture']['backbone']} on {width} x {height} px, learned from "
         f"{passport['data']['pictures']['train']} pictures of {cases or 'unknown'} cases at "
         f"{magnifications or 'unknown magnification'}."
     )
-    figures = passport["metrics"].get("test", {}).get("figures", {})
-    figure = figures.get("balanced_accuracy")
-    if figure and figure["value"] is not None:
-        text += f" Balanced accuracy on its test cases {figure['value']:.2f}"
-        if figure["low"] is not None:
-            text += f" (95 % interval {figure['low']:.2f} to {figure['high']:.2f})"
-        text += f", {figure['n']} pictures of {figure['n_cases']} cases."
-    if passport["data"]["leaky"]:
-        text += " **Leaky protocol: this figure flatters.**"
-    return text
+    test = passport["metrics"].get("test")
+    if test:
+        named = ("sensitivity", "specificity", "balanced_accuracy")
+        words += " On its test cases: " + "; ".join(
+            f"{name.replace('_', ' ')} {_in_words(test['figures'][name])}" for name in named
+        )
+        words += "."
+    st.caption(escape(words))
+    against = list(test["warnings"]) if test else ["This model has not been evaluated."]
+    if passport["data"]["drawn"]:
+        against.insert(0, "It learned from drawn pictures and knows nothing of tissue.")
+    if passport["architecture"]["backbone"] == "tiny":
+        against.insert(0, "Its network has three layers and is for dry runs only.")
+    if against:
+        st.warning(
+            "\n".join(f"- {escape(sentence)}" for sentence in against),
+            title="What speaks against this model",
+        )
+    with st.expander("What it is for, and what it cannot know", icon=":material/info:"):
+        st.markdown(escape(passport["intended_use"]))
+        st.markdown(escape(passport["limits"]))
+        st.markdown(
+            f"Cut-off {bundle.threshold:.2f}: {escape(passport['threshold']['chosen'])}. "
+            f"Probabilities: {escape(passport['temperature']['chosen'])}."
+        )
+
+
+def _in_words(figure: dict) -> str:
+    if figure["value"] is None:
+        return "not defined"
+    interval = ""
+    if figure["low"] is not None:
+        interval = f", 95 % {figure['low']:.2f} to {figure['high']:.2f}"
+    return (
+        f"{figure['value']:.2f} ({figure['n']} pictures of "
+        f"{figure['n_cases'] or 'unknown'} cases{interval})"
+    )

@@ -1,11 +1,13 @@
 """One picture's verdict: the estimate, the picture, and the evidence for each class."""
 
+import numpy as np
 import streamlit as st
 
 from app.components.charts import probability_bar
 from app.components.frame import RESEARCH_USE, escape
 from bc_model.data.names import CLASSES
-from bc_model.overlay import display_jpeg, overlay_heatmap, shared_scale
+from bc_model.data.pictures import decode_picture
+from bc_model.overlay import at_most_wide, encode_jpeg, overlay_heatmap, shared_scale
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.explain_files import encode_png
 from bc_model.serving.verdict import Verdict
@@ -14,19 +16,33 @@ from bc_model.words import probability_in_words
 DISPLAY_WIDTH_PX = 900
 
 
-def draw_verdict(verdict: Verdict, bundle: Bundle, opacity: float) -> None:
-    """Draw a card: words and bar on top, three pictures of equal size below."""
+def draw_verdict(
+    verdict: Verdict, data: bytes, sha256: str, bundle: Bundle, opacity: float
+) -> None:
+    """Draw a card: words and bar on top, three pictures of equal size below.
+
+    Parameters
+    ----------
+    verdict : Verdict
+    data : bytes
+        The picture's file.
+    sha256 : str
+        Of `data`: what every cache is keyed by.
+    bundle : Bundle
+    opacity : float
+        In [0, 1].
+    """
     said = probability_in_words(verdict.prob_malignant)
+    shown = _display_picture(sha256, data)
     with st.container(border=True):
         st.subheader(escape(verdict.name), anchor=False)
         words, bar = st.columns([2, 3], vertical_alignment="center", gap="large")
         with words:
             st.metric("Estimated probability of malignancy", said)
         with bar:
-            icon = "report" if verdict.class_name == "malignant" else "check_circle"
             st.markdown(
-                f":material/{icon}: Called **{verdict.class_name}** at the cut-off of "
-                f"{bundle.threshold:.2f}. {RESEARCH_USE}"
+                f"Called **{verdict.class_name}** at the cut-off of {bundle.threshold:.2f}. "
+                f"{RESEARCH_USE}"
             )
             st.altair_chart(
                 probability_bar(verdict.prob_malignant, bundle.threshold),
@@ -34,71 +50,60 @@ def draw_verdict(verdict: Verdict, bundle: Bundle, opacity: float) -> None:
             )
         for sentence in verdict.warnings:
             st.warning(escape(sentence), icon=":material/warning:")
-        scale = shared_scale(verdict.heatmaps)
         picture, *maps = st.columns(3)
         with picture:
             st.markdown("**Picture**")
             st.image(
-                _picture_jpeg(verdict.sha256, verdict),
-                width="stretch",
-                alt=f"The picture {verdict.name} as uploaded",
+                encode_jpeg(shown), width="stretch", alt=f"The picture {verdict.name} as uploaded"
             )
-            height, width = verdict.rgb.shape[:2]
-            st.caption(f"{width} x {height} px")
+            st.caption(f"{verdict.width_px} x {verdict.height_px} px")
         for column, name in zip(maps, CLASSES, strict=True):
             with column:
-                _draw_map(verdict, bundle, name, opacity, scale)
+                _draw_map(verdict, name, shown, data, sha256, opacity)
         for caution in verdict.cautions:
             st.caption(f":material/info: {escape(caution)}")
 
 
 def _draw_map(
-    verdict: Verdict, bundle: Bundle, name: str, opacity: float, full_scale: float
+    verdict: Verdict, name: str, shown: np.ndarray, data: bytes, sha256: str, opacity: float
 ) -> None:
     heatmap = verdict.heatmaps[name]
+    full_scale = shared_scale(verdict.heatmaps)
     st.markdown(f"**Evidence for {name}**")
     if heatmap.is_empty:
-        st.image(
-            _picture_jpeg(verdict.sha256, verdict),
-            width="stretch",
-            alt=f"The picture without a heatmap: no evidence for {name}",
+        alt = f"The picture without a heatmap: no evidence for {name}"
+        words = f"No evidence for {name}: nothing in this picture raised its score."
+    else:
+        alt = f"Heatmap of the evidence for {name} over the picture"
+        rows, columns = heatmap.raw.shape
+        words = (
+            f"Peak at {heatmap.maximum / full_scale:.0%} of the scale that both maps share. "
+            f"The map has {columns} x {rows} cells; what lies between is smoothed."
         )
-        st.caption(f"No evidence for {name}: nothing in this picture raised its score.")
-        return
-    st.image(
-        _overlay_jpeg(verdict.sha256, bundle.key, name, opacity, verdict),
-        width="stretch",
-        alt=f"Heatmap of the evidence for {name} over the picture",
-    )
-    st.caption(
-        f"Strongest evidence {heatmap.maximum:.2f}. Both maps share one scale, up to "
-        f"{full_scale:.2f}."
-    )
-    st.download_button(
-        "Save at full size",
-        lambda: encode_png(overlay_heatmap(verdict.rgb, heatmap, full_scale=full_scale)),
-        file_name=f"{verdict.sha256[:12]}-{name}.png",
-        mime="image/png",
-        key=f"save-{verdict.sha256}-{name}",
-        icon=":material/download:",
-        type="tertiary",
-    )
+    drawn = overlay_heatmap(shown, heatmap, opacity=opacity, full_scale=full_scale or None)
+    st.image(encode_jpeg(drawn), width="stretch", alt=alt)
+    st.caption(words)
+    if not heatmap.is_empty:
+        st.download_button(
+            "Save at full size",
+            lambda: encode_png(
+                overlay_heatmap(
+                    decode_picture(data, verdict.name),
+                    heatmap,
+                    opacity=opacity,
+                    full_scale=full_scale,
+                )
+            ),
+            file_name=f"{sha256[:12]}-{name}.png",
+            mime="image/png",
+            key=f"save-{sha256}-{name}",
+            icon=":material/download:",
+            type="tertiary",
+        )
 
 
-# Keys are hashes: pixels passed to a cache are hashed by sample and get another picture's answer.
+# Keyed by the file's hash: pixels passed to a cache are hashed by sample, and a picture could be
+# given another one's answer.
 @st.cache_data(max_entries=64, show_spinner=False)
-def _picture_jpeg(sha256: str, _verdict: Verdict) -> bytes:
-    return display_jpeg(_verdict.rgb, DISPLAY_WIDTH_PX)
-
-
-@st.cache_data(max_entries=256, show_spinner=False)
-def _overlay_jpeg(
-    sha256: str, bundle_key: str, class_name: str, opacity: float, _verdict: Verdict
-) -> bytes:
-    drawn = overlay_heatmap(
-        _verdict.rgb,
-        _verdict.heatmaps[class_name],
-        opacity=opacity,
-        full_scale=shared_scale(_verdict.heatmaps),
-    )
-    return display_jpeg(drawn, DISPLAY_WIDTH_PX)
+def _display_picture(sha256: str, _data: bytes) -> np.ndarray:
+    return at_most_wide(decode_picture(_data, "The picture"), DISPLAY_WIDTH_PX)

@@ -4,14 +4,16 @@ import hashlib
 
 import streamlit as st
 
-from app.components.frame import show_error
+from app.components.frame import escape, show_error
 from app.components.models import choose_model, engine_of
 from app.components.verdict import draw_verdict
+from bc_model.data.pictures import decode_picture
 from bc_model.data.synthetic import example_png
-from bc_model.errors import PictureError
+from bc_model.errors import EngineBusy, PictureError
 from bc_model.overlay import colour_bar
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.verdict import Verdict, diagnose
+from bc_model.words import probability_in_words
 
 PER_PAGE = 4
 EXAMPLES = {"Drawn, gland-like": False, "Drawn, crowded nuclei": True}
@@ -25,7 +27,7 @@ st.markdown(
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def verdict_of(sha256: str, name: str, bundle_key: str, _data: bytes, _bundle: Bundle) -> Verdict:
-    return diagnose(engine_of(_bundle), _data, name)
+    return diagnose(engine_of(_bundle), decode_picture(_data, name), name)
 
 
 bundle = choose_model()
@@ -64,15 +66,22 @@ with legend:
         "not where a lesion is."
     )
 
-verdicts = []
+verdicts: dict[str, tuple[Verdict, bytes]] = {}
 progress = st.progress(0.0, "Reading the pictures") if len(pictures) > 3 else None
 for done, (name, data) in enumerate(pictures, start=1):
     digest = hashlib.sha256(data).hexdigest()
+    if digest in verdicts:
+        st.caption(
+            f":material/info: {escape(name)} is the same file as "
+            f"{escape(verdicts[digest][0].name)} and is shown once."
+        )
+        continue
     try:
-        verdict = verdict_of(digest, name, bundle.key, data, bundle)
-        verdicts.append((name, digest, verdict))
+        verdicts[digest] = verdict_of(digest, name, bundle.key, data, bundle), data
     except PictureError as error:
         show_error(error, title="A picture was left out")
+    except EngineBusy as error:
+        show_error(error, title="The program is busy")
     if progress:
         progress.progress(done / len(pictures), f"{done} of {len(pictures)} pictures")
 if progress:
@@ -82,21 +91,16 @@ if len(verdicts) > 1:
     st.dataframe(
         [
             {
-                "Picture": name,
-                "Estimated probability of malignancy": verdict.prob_malignant,
+                "Picture": verdict.name,
+                "Estimated probability of malignancy": probability_in_words(verdict.prob_malignant),
                 "Called": verdict.class_name,
             }
-            for name, _, verdict in verdicts
+            for verdict, _ in verdicts.values()
         ],
-        column_config={
-            "Estimated probability of malignancy": st.column_config.ProgressColumn(
-                format="%.2f", min_value=0.0, max_value=1.0
-            )
-        },
         hide_index=True,
         alt="Estimate and call of each picture",
     )
 pages = -(-len(verdicts) // PER_PAGE)
 page = st.pagination(pages, key="page") if pages > 1 else 1
-for _, _, verdict in verdicts[(page - 1) * PER_PAGE : page * PER_PAGE]:
-    draw_verdict(verdict, bundle, opacity)
+for digest, (verdict, data) in list(verdicts.items())[(page - 1) * PER_PAGE : page * PER_PAGE]:
+    draw_verdict(verdict, data, digest, bundle, opacity)

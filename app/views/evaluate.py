@@ -36,14 +36,14 @@ def draw_figures(report: Report) -> None:
                 "Value": "not defined" if figure.value is None else f"{figure.value:.2f}",
                 "95 % interval": interval,
                 "Pictures": figure.n,
-                "Cases": figure.n_cases,
+                "Cases": str(figure.n_cases or "unknown"),
                 "Meaning": meaning,
             }
         )
     st.dataframe(rows, hide_index=True, alt="Figures with interval, pictures and cases")
     for name, (title, _) in FIGURE_WORDS.items():
         if note := report.figures[name].note:
-            st.caption(f"{title}: {escape(note)}.")
+            st.caption(f"{title}: no interval, {escape(note)}.")
     st.caption(
         f"Calling all {report.n} pictures malignant would be right for "
         f"{report.always_malignant_accuracy:.0%} of them. Cut-off {report.threshold:.2f}."
@@ -51,14 +51,11 @@ def draw_figures(report: Report) -> None:
 
 
 def draw_report(run: RunFolder, report: Report) -> None:
+    sentences = "\n".join(f"- {escape(sentence)}" for sentence in report.warnings)
     if report.leaky:
-        st.error(
-            "Pictures of one case stand in training and in test. These figures flatter and must "
-            "not be compared with honest ones.",
-            title=f"Leaky protocol: {report.protocol}",
-        )
-    if report.warnings:
-        st.warning("\n".join(f"- {escape(sentence)}" for sentence in report.warnings))
+        st.error(sentences, title=f"Leaky protocol: {escape(report.protocol)}")
+    elif sentences:
+        st.warning(sentences)
     draw_figures(report)
     matrix, curve = st.columns(2, gap="large")
     with matrix:
@@ -97,7 +94,7 @@ if not finished:
         st.page_link("views/train.py", label="Go to Train", icon=":material/model_training:")
     st.stop()
 
-name = st.selectbox("Run", finished, key="evaluated", bind="query-params", format_func=escape)
+name = st.selectbox("Run", finished, key="evaluated", bind="query-params")
 if name in finished:
     try:
         chosen = find_run(runs_folder(), name)

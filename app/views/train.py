@@ -28,8 +28,16 @@ WEIGHT_WORDS = {
 st.title("Train", anchor=False)
 st.markdown(
     "A run is a process of its own: closing or refreshing this page does not touch it. "
-    "First a new head on the frozen backbone, then fine-tuning of the last blocks."
+    "First a new head on the frozen backbone; then fine-tuning, of the last blocks from pretrained "
+    "weights and of all blocks from scratch."
 )
+
+
+def whole_path(folder: str) -> Path:
+    try:
+        return Path(folder.strip()).expanduser()
+    except RuntimeError:  # a home folder of somebody who is not there
+        return Path(folder.strip())
 
 
 def start(settings: TrainSettings) -> None:
@@ -46,10 +54,15 @@ with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
         placeholder="/data/BreaKHis_v1",
         help="The BreakHis tree at any depth, or a folder with folders named benign and malignant.",
     )
-    usable = draw_audit(Path(folder).expanduser()) if folder.strip() else False
+    audited = st.container()
     left, middle, right = st.columns(3, gap="medium")
     with left:
-        backbone = st.selectbox("Backbone", list(BACKBONES), key="backbone")
+        backbone = st.selectbox(
+            "Backbone",
+            list(BACKBONES),
+            format_func=lambda name: "tiny (dry runs only)" if name == "tiny" else name,
+            key="backbone",
+        )
         weights = st.selectbox(
             "Initial weights",
             list(WEIGHT_WORDS),
@@ -65,6 +78,14 @@ with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
         protocol = st.selectbox(
             "Split", list(PROTOCOLS), format_func=PROTOCOL_WORDS.__getitem__, key="protocol"
         )
+        n_folds = st.number_input(
+            "Folds",
+            3,
+            50,
+            5,
+            key="n_folds",
+            help="One fold is for test, one for validation, the others for training.",
+        )
         head_epochs = st.number_input(
             "Epochs with the backbone frozen", 0, 1000, 10, key="head_epochs"
         )
@@ -77,6 +98,8 @@ with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
         )
         batch_size = st.number_input("Batch size", 1, 512, 32, key="batch_size")
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="seed")
+    with audited:
+        usable = draw_audit(whole_path(folder), protocol, int(n_folds)) if folder.strip() else False
     if protocol in LEAKY_PROTOCOLS:
         st.warning(
             "Pictures of one case will stand in training and in test. Every figure of this run "
@@ -93,10 +116,11 @@ with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
         try:
             start(
                 TrainSettings(
-                    data=str(Path(folder).expanduser().resolve()),
+                    data=str(whole_path(folder).resolve()),
                     weights=weights_file.strip() if weights == "file" else weights,
                     backbone=backbone,
                     protocol=protocol,
+                    n_folds=int(n_folds),
                     head_epochs=int(head_epochs),
                     finetune_epochs=int(finetune_epochs),
                     image_size=(int(side), int(side)),
@@ -107,8 +131,8 @@ with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
             runs = [run.name for run in list_runs(runs_folder())]
         except BcModelError as error:
             show_error(error, title="The run was not started")
-    if not usable:
-        st.caption("Give a folder whose pictures can be read; the button wakes then.")
+    if not folder.strip():
+        st.caption("Name a folder first; what it holds will be shown here.")
 
 if not runs:
     st.info("No run yet. Fill in the folder above and start one.", icon=":material/info:")

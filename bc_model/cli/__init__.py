@@ -34,6 +34,9 @@ def main() -> None:
         code = _fail(f"{place}cannot be read or written: {error.strerror}.", 2)
     except click.exceptions.Abort:
         code = _fail("stopped.", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        code = 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see '{context.command_path} --help')" if context else ""

@@ -60,22 +60,19 @@ def split(
     from dataclasses import asdict
 
     from bc_model.data.manifest import read_manifest
-    from bc_model.data.splits import PARTS, count_leaks, make_split, write_split
+    from bc_model.data.splits import (
+        count_leaks,
+        make_split,
+        summarise_parts,
+        write_split,
+    )
 
     manifest = read_manifest(data, progress=progress("reading"))
     made = make_split(manifest, protocol, n_folds=n_folds, fold=fold, seed=seed)
     leak = count_leaks(made)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_split(made, out)
-    parts = {
-        part: {
-            "pictures": len(rows),
-            "cases": int(rows.loc[rows["case"] != "", "case"].nunique()),
-            "benign_cases": int(rows.loc[rows["class"] == "benign", "case"].nunique()),
-        }
-        for part in PARTS
-        for rows in [made[made["part"] == part]]
-    }
+    parts = summarise_parts(made)
     if as_json:
         print_json({"protocol": protocol, "out": str(out), "parts": parts, "shared": asdict(leak)})
         return

@@ -58,11 +58,16 @@ def evaluate(
 @as_json_option
 def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> None:
     """Predict each of PICTURES and write its heatmaps: PNG, raw map as NPY, JSON."""
+    from bc_model.data.pictures import read_picture
+    from bc_model.serving.batching import BatchingEngine
     from bc_model.serving.bundle import open_bundle
     from bc_model.serving.engine import Engine
     from bc_model.serving.explain_files import explain_file
+    from bc_model.words import probability_in_words
 
-    engine = Engine(open_bundle(model))
+    engine = BatchingEngine(Engine(open_bundle(model)))
+    for picture in pictures:
+        read_picture(picture)  # all of them can be read, or nothing is written
     results = []
     for picture in pictures:
         result = explain_file(engine, picture, out)
@@ -70,7 +75,7 @@ def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -
         if not as_json:
             click.echo(
                 f"{picture}: estimated probability of malignancy "
-                f"{result['prob_malignant']:.3f}, called {result['class']}"
+                f"{probability_in_words(result['prob_malignant'])}, called {result['class']}"
             )
     if as_json:
         print_json(results)

@@ -106,8 +106,7 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
     from bc_model.data.manifest import read_manifest
     from bc_model.data.pipeline import load_pixels
     from bc_model.data.splits import match_split, read_split
-    from bc_model.model import load_keras
-    from bc_model.serving.bundle import KERAS_FILE, open_bundle
+    from bc_model.serving.bundle import open_bundle
     from bc_model.serving.optimise import measure_parity, quantise
 
     bundle = open_bundle(model)
@@ -119,7 +118,6 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
     bundle = quantise(bundle, load_pixels(manifest.root, list(training["path"]), size))
     bundle = measure_parity(
         bundle,
-        load_keras(bundle.file(KERAS_FILE)),
         load_pixels(manifest.root, list(validation["path"]), size),
         (validation["class"] == "malignant").to_numpy(),
     )

@@ -1,5 +1,7 @@
 """The command that trains."""
 
+import logging
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from bc_model.cli.options import (
     parse_size,
     seed_option,
 )
-from bc_model.errors import FolderNotFound, SettingsError
+from bc_model.errors import BcModelError, FolderNotFound, SettingsError
 from bc_model.quiet import native_stderr_silenced
+from bc_model.training.run_folder import RunFolder
 
 
 @click.command()
@@ -37,12 +40,12 @@ from bc_model.quiet import native_stderr_silenced
 @click.option("--dropout", default=0.3, show_default=True)
 @click.option("--patience", default=6, show_default=True, help="Epochs without a better loss.")
 @seed_option
+@click.option("--split-seed", default=0, show_default=True, help="Of the split alone.")
 def train(data: Path, run_path: Path, image_size: str, dense_units: str, **options: Any) -> None:
     """Train on DATA: frozen backbone first, then fine-tuning; ends with a model and its figures.
 
     Ctrl-C ends the run within one batch and keeps the best model so far.
     """
-    from bc_model.training.run_folder import RunFolder
     from bc_model.training.settings import TrainSettings
 
     settings = TrainSettings(
@@ -53,16 +56,30 @@ def train(data: Path, run_path: Path, image_size: str, dense_units: str, **optio
     )
     if not data.is_dir():
         raise FolderNotFound(f"There is no folder {data}; check the path of the data set.")
+    was_there = run_path.exists()
     run = RunFolder.create(run_path)
     log_to(run.path / "log.txt")
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: run.request_stop())
+        signal.signal(number, lambda *_: _ask_to_stop(run))
     # TensorFlow takes seconds to import: the run says that it is there before that.
     run.write_status("starting", message="Starting TensorFlow")
     with native_stderr_silenced():
         from bc_model.training.fit import train as train_model
 
-    train_model(settings, run)
+    try:
+        train_model(settings, run)
+    except BcModelError:
+        if not was_there and not run.read_history():
+            # Nothing was trained: the next try, with better input, may have this name.
+            logging.shutdown()
+            shutil.rmtree(run.path)
+        raise
+
+
+def _ask_to_stop(run: RunFolder) -> None:
+    run.request_stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # who asks twice means it
 
 
 def _parse_units(text: str) -> tuple[int, ...]:

@@ -9,6 +9,9 @@ import pandas as pd
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
 from bc_model.data.pictures import FIELD_PX, FRAME_PX
+from bc_model.errors import DataError
+
+MAX_FILES = 100_000
 
 
 def audit_manifest(manifest: Manifest) -> dict:
@@ -51,10 +54,22 @@ def folder_fingerprint(folder: Path) -> str:
     """Hash names, sizes and times of the files under a folder: it changes when the data does.
 
     Reads no file, so it is quick enough to be asked at each look at a page.
+
+    Raises
+    ------
+    DataError
+        There are more than `MAX_FILES` files: this is no folder of pictures.
     """
     digest = hashlib.sha256()
+    count = 0
     for place, folders, names in os.walk(folder):
         folders.sort()
+        count += len(names)
+        if count > MAX_FILES:
+            raise DataError(
+                f"There are more than {MAX_FILES:,} files under {folder}; "
+                "point to the folder that holds the pictures."
+            )
         for name in sorted(names):
             try:
                 stat = (Path(place) / name).stat()

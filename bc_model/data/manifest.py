@@ -78,7 +78,8 @@ def read_manifest(root: Path, *, progress: Progress | None = None) -> Manifest:
             f"The folder {root} holds no PNG, JPEG or TIFF picture at any depth; "
             "point to the folder that holds the pictures."
         )
-    official = any(parse_name(path.name) for path in files)
+    # One stray official name does not turn a plain folder per class into a broken official tree.
+    official = 2 * sum(parse_name(path.name) is not None for path in files) >= len(files)
     rows: list[dict] = []
     rejected: list[dict] = []
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:

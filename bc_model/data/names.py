@@ -26,6 +26,9 @@ UNKNOWN_SUBTYPE = "unknown"
 TWO_SUBTYPE_CASES = frozenset({"13412"})
 """Filed as ductal and as lobular carcinoma with the same pixels: its subtype is unknown."""
 
+FIRST_DRAWN_CASE = 90001
+"""Slide numbers from here on are of pictures drawn by this program; official ones end below."""
+
 MPP_RANGE = {40: (2.5, 3.0), 100: (1.0, 1.2), 200: (0.5, 0.6), 400: (0.25, 0.3)}
 """Rough um/px of the original 700x460 frame by magnification, from the size of red cells.
 
@@ -40,6 +43,11 @@ _NAME = re.compile(
     r"-(?P<magnification>40|100|200|400)-(?P<sequence>\d+)",
     re.ASCII,
 )
+
+
+def is_drawn(case: str) -> bool:
+    """Tell whether a case was drawn by `bc_model.data.synthetic`."""
+    return case.isdecimal() and int(case) >= FIRST_DRAWN_CASE
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ backbone's own preprocessing, is inside the graph.
 
 import hashlib
 import io
+import logging
 import re
 import struct
 import warnings
@@ -26,6 +27,11 @@ FRAME_PX = (700, 460)
 """Width and height of an official BreakHis frame."""
 FIELD_PX = (700, 456)
 """The field that every official frame has: 456 px high ones come from few malignant slides."""
+
+# Pillow warns of what the checks here refuse, and of metadata that nobody reads. Filters are of the
+# whole process: set once, since `catch_warnings` in several threads leaves them in disorder.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error)
 """What Pillow raises for damaged files; found by decoding thousands of mutated ones."""
@@ -61,29 +67,26 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
         raise PictureError(f"{name} is empty (0 bytes); export the picture again.", "empty")
     if len(data) > MAX_FILE_MB * 2**20:
         raise _too_many_bytes(name, len(data))
-    with warnings.catch_warnings():
-        # Pillow's own bomb warning starts above our limit: the header check below speaks first.
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_header(image, data, name)
-                return _to_rgb(image)
-        except PictureError:
-            raise
-        except Image.DecompressionBombError as error:
-            # Pillow refuses the largest ones itself, before it tells width and height.
-            count = re.search(r"(\d+) pixels", str(error))
-            million = f"{int(count[1]) / 1e6:.0f} million" if count else "far too many"
-            raise _too_many_pixels(name, f"{million} pixels") from error
-        except UnidentifiedImageError as error:
-            raise PictureError(
-                f"{name} is not a PNG, JPEG or TIFF picture, whatever its name says; "
-                "export it again from the microscope's software."
-            ) from error
-        except _DAMAGE as error:
-            raise PictureError(
-                f"{name} is damaged or cut short and cannot be decoded; copy or export it again."
-            ) from error
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_header(image, data, name)
+            return _to_rgb(image)
+    except PictureError:
+        raise
+    except Image.DecompressionBombError as error:
+        # Pillow refuses the largest ones itself, before it tells width and height.
+        count = re.search(r"(\d+) pixels", str(error))
+        million = f"{int(count[1]) / 1e6:.0f} million" if count else "far too many"
+        raise _too_many_pixels(name, f"{million} pixels") from error
+    except UnidentifiedImageError as error:
+        raise PictureError(
+            f"{name} is not a PNG, JPEG or TIFF picture, whatever its name says; "
+            "export it again from the microscope's software."
+        ) from error
+    except _DAMAGE as error:
+        raise PictureError(
+            f"{name} is damaged or cut short and cannot be decoded; copy or export it again."
+        ) from error
 
 
 def read_file(path: Path) -> bytes:
@@ -126,6 +129,11 @@ def pixel_sha256(rgb: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def is_official_shape(height: int, width: int) -> bool:
+    """Tell whether a picture has the shape of a BreakHis frame, within 2 %, at any scale."""
+    return abs(width / height / (FIELD_PX[0] / FIELD_PX[1]) - 1.0) <= 0.02
+
+
 def field_box(height: int, width: int) -> tuple[int, int, int, int]:
     """Return the common field of a picture as (top, left, height, width), px of the picture.
 
@@ -141,9 +149,9 @@ def field_box(height: int, width: int) -> tuple[int, int, int, int]:
     >>> field_box(224, 224)
     (0, 0, 224, 224)
     """
-    target = FIELD_PX[0] / FIELD_PX[1]
-    if abs(width / height / target - 1.0) > 0.02:
+    if not is_official_shape(height, width):
         return 0, 0, height, width
+    target = FIELD_PX[0] / FIELD_PX[1]
     field_height = min(height, round(width / target))
     field_width = min(width, round(height * target))
     return (height - field_height) // 2, (width - field_width) // 2, field_height, field_width
@@ -187,7 +195,8 @@ def _check_header(image: Image.Image, data: bytes, name: str) -> None:
             "too small",
         )
     frames = getattr(image, "n_frames", 1)
-    if frames != 1:
+    # A phone's JPEG may carry a second, smaller picture (MPO): the first one is the picture.
+    if frames != 1 and image.format != "MPO":
         raise PictureError(
             f"{name} holds {frames} pictures in one file; save the one you want as its own file.",
             "unsupported",

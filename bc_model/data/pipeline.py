@@ -118,11 +118,16 @@ def training_dataset(
     import tensorflow as tf
 
     orders = epoch_orders(len(pixels), seed=seed, first_epoch=first_epoch, last_epoch=last_epoch)
-    kept, truth = tf.constant(pixels), tf.constant(labels)
+
+    def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return pixels[index], labels[index]
 
     def example(epoch: tf.Tensor, position: tf.Tensor, index: tf.Tensor) -> tuple:
-        picture = augment(kept[index], image_size, tf.stack([seed * 1_000_003 + epoch, position]))
-        return picture, truth[index]
+        # The pictures stay where they are: as a tensor they would be held two or three times.
+        picture, truth = tf.numpy_function(read, [index], (tf.uint8, tf.float32), stateful=False)
+        picture = tf.ensure_shape(picture, pixels.shape[1:])
+        picture = augment(picture, image_size, tf.stack([seed * 1_000_003 + epoch, position]))
+        return picture, tf.ensure_shape(truth, labels.shape[1:])
 
     def one_epoch(number: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
         examples = tf.data.Dataset.from_tensor_slices(order).enumerate()
@@ -177,8 +182,9 @@ def class_weights(labels: np.ndarray) -> dict[int, float]:
 def augment(picture: tf.Tensor, image_size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
     """Turn, flip, crop and tint one picture.
 
-    Quarter turns and flips keep tissue as it is: histology has no up. Hue, saturation and
-    brightness stand for stains and scanners.
+    Quarter turns and flips keep tissue as it is: histology has no up. (A turned picture of another
+    shape than the input is stretched a little differently than an upright one.) Hue, saturation
+    and brightness stand for stains and scanners.
 
     Parameters
     ----------

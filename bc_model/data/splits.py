@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold
 
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
@@ -107,6 +106,8 @@ def make_split(
                 f"A split into {n_folds} folds needs at least {n_folds} {name} {word}, one a fold; "
                 f"this data has {count}. Add {word} or ask for fewer folds."
             )
+    from sklearn.model_selection import StratifiedKFold  # two seconds that the app need not wait
+
     fold_of_unit = pd.Series(-1, index=units.index)
     splitter = StratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     for number, (_, members) in enumerate(splitter.split(units, units)):
@@ -127,6 +128,27 @@ def require_both_classes(manifest: Manifest) -> None:
             f"All {len(manifest.pictures)} pictures under {manifest.root} are {present.pop()}; "
             "a classifier needs benign and malignant pictures."
         )
+
+
+def summarise_parts(split: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Count pictures and cases of each part, by class.
+
+    Returns
+    -------
+    dict
+        For each of `PARTS`: pictures, benign, malignant, cases, benign_cases, malignant_cases.
+    """
+    summary = {}
+    for part in PARTS:
+        rows = split[split["part"] == part]
+        known = rows[rows["case"] != ""]
+        summary[part] = {"pictures": len(rows), "cases": int(known["case"].nunique())}
+        for name in CLASSES:
+            summary[part][name] = int((rows["class"] == name).sum())
+            summary[part][f"{name}_cases"] = int(
+                known.loc[known["class"] == name, "case"].nunique()
+            )
+    return summary
 
 
 def count_leaks(split: pd.DataFrame) -> Leak:
@@ -191,20 +213,15 @@ def read_split(path: Path) -> pd.DataFrame:
     return split
 
 
-def match_split(split: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
+def match_split(split: pd.DataFrame, manifest: Manifest) -> None:
     """Check that a split is of this data, picture by picture.
-
-    Returns
-    -------
-    DataFrame
-        The split, with the manifest's subtype and section joined.
 
     Raises
     ------
     DataError
         Pictures of the split are missing from the data or have other pixels now.
     """
-    now = manifest.pictures.set_index("path")
+    now = manifest.pictures.set_index("path")["sha256"]
     missing = ~split["path"].isin(now.index)
     if missing.any():
         raise DataError(
@@ -212,10 +229,9 @@ def match_split(split: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
             f"{manifest.root}, first {split.loc[missing, 'path'].iloc[0]}; "
             "use the data set that the split was made from, or make a new split."
         )
-    other = now.loc[split["path"], "sha256"].to_numpy() != split["sha256"].to_numpy()
+    other = now[split["path"]].to_numpy() != split["sha256"].to_numpy()
     if other.any():
         raise DataError(
             f"{int(other.sum())} of {len(split)} pictures have other pixels than when the split "
             f"was made, first {split.loc[other, 'path'].iloc[0]}; make a new split."
         )
-    return split.join(now[["subtype", "section"]], on="path")

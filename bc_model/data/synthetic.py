@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bc_model.data.names import SUBTYPES
+from bc_model.data.names import FIRST_DRAWN_CASE, SUBTYPES
 from bc_model.errors import SettingsError
 
 _EOSIN = np.array([236.0, 178.0, 206.0])
@@ -103,7 +103,7 @@ def write_synthetic(
         malignant = number >= n_cases // 2
         code = codes[4 + number % 4] if malignant else codes[number % 4]
         label = "M" if malignant else "B"
-        slide = 90001 + number
+        slide = FIRST_DRAWN_CASE + number
         for magnification in magnifications:
             place = (
                 folder / "histology_slides/breast" / ("malignant" if malignant else "benign")

@@ -3,6 +3,8 @@
 It decides when an interval may be shown at all; the arithmetic is in `metrics` and `intervals`.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -66,7 +68,23 @@ def estimate_figures(
             undefined=_why_undefined(name),
             draws=f"{n_resamples} resamples within each class, seed {seed}",
         )
-    return figures
+    return figures | {"balanced_accuracy": _honest_mean(figures)}
+
+
+def _honest_mean(figures: dict[str, Figure]) -> Figure:
+    """Give balanced accuracy no interval when one of the two it is the mean of has none.
+
+    The bootstrap would treat that one as exact, and the interval would be too narrow.
+    """
+    mean = figures["balanced_accuracy"]
+    unsure = [
+        name
+        for name in ("sensitivity", "specificity")
+        if mean.value is not None and figures[name].low is None
+    ]
+    if not unsure:
+        return mean
+    return replace(mean, low=None, high=None, note=f"{unsure[0]} has no interval")
 
 
 def _figure(

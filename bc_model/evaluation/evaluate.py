@@ -34,8 +34,15 @@ def evaluate_split(
     split : DataFrame
         As `bc_model.data.splits.make_split` returns it.
     part : {'test', 'validation', 'train'}
+        Any but 'test' is reported as leaky: the model was made from it.
     progress : callable, optional
         Called with (pictures done, pictures in all).
+
+    Returns
+    -------
+    Report
+        Marked as leaky when the protocol is, or when the model learned from, or was chosen by,
+        a case of this part.
 
     Raises
     ------
@@ -49,11 +56,13 @@ def evaluate_split(
         prob_malignant=predict_pictures(engine, root, list(rows["path"]), progress=progress)
     )
     protocol = str(rows["protocol"].iloc[0])
+    shared = sorted(set(rows["case"]) & engine.bundle.known_cases)
+    leaky = protocol in LEAKY_PROTOCOLS or engine.bundle.passport["data"]["leaky"] or bool(shared)
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,
-        protocol=protocol,
-        leaky=protocol in LEAKY_PROTOCOLS or engine.bundle.passport["data"]["leaky"],
+        protocol=protocol if part == "test" else f"{protocol}, {part} part",
+        leaky=leaky or part != "test",
     )
 
 

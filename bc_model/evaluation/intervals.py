@@ -254,7 +254,7 @@ def percentile_interval(
         return Interval(None, None, f"{100 * undefined_share:.0f} % of the resamples had no figure")
     # Equal sums taken in another order differ in the last bits.
     if np.ptp(defined) <= 1e-12 * max(1.0, float(np.abs(defined).max())):
-        return Interval(None, None, "every resample gave the same figure")
+        return Interval(None, None, "all cases gave the same, so their spread is unseen")
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(defined, [tail, 100 - tail])
     return Interval(float(low), float(high))

@@ -33,6 +33,18 @@ class Bundle:
     _checked: dict[str, Path] = field(default_factory=dict, compare=False, repr=False)
 
     @property
+    def label(self) -> str:
+        """What people call the model: the folder of its run, or its own."""
+        is_in_run = self.folder.name == MODEL_FOLDER
+        return self.folder.resolve().parent.name if is_in_run else self.folder.name
+
+    @property
+    def known_cases(self) -> set[str]:
+        """Cases that the model was trained on, or chosen by."""
+        data = self.passport["data"]
+        return set(data["training_cases"]) | set(data["validation_cases"])
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the network's input, px."""
         return self.passport["input"]["height_px"], self.passport["input"]["width_px"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bc_model.data.names import CLASSES
-from bc_model.errors import BundleError, SettingsError
+from bc_model.errors import BundleError, ModelError, SettingsError
 from bc_model.gradcam import Heatmap, weigh_activations
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.head import Head
@@ -75,7 +75,7 @@ class Engine:
             In the order of `CLASSES`, before temperature.
         """
         _, pooled = self._forward(pixels)
-        return self._head.logits(pooled)
+        return self._logits(pooled)
 
     def explain(self, pixels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Heatmap]]]:
         """Return the logits of a batch and, for each picture, the heatmap of each class.
@@ -101,7 +101,17 @@ class Engine:
             }
             for i, one in enumerate(activations)
         ]
-        return self._head.logits(pooled), heatmaps
+        return self._logits(pooled), heatmaps
+
+    def _logits(self, pooled: np.ndarray) -> np.ndarray:
+        logits = self._head.logits(pooled)
+        if not np.isfinite(logits).all():
+            # NaN reaches no threshold: unnoticed, it would be called benign.
+            raise ModelError(
+                f"The model {self.bundle.label} answered with numbers that are not finite; no "
+                "estimate can be made from it. Train it again."
+            )
+        return logits
 
     def _forward(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch = np.ascontiguousarray(pixels, np.float32)
@@ -147,9 +157,11 @@ def _compile(xml: Path, weights: Path, precision: str) -> Any:
         graph = core.read_model(xml, weights)
     except RuntimeError as error:
         raise BundleError(f"{xml} does not hold a served graph that can be read.") from error
-    if len(graph.outputs) != 2:
+    ranks = [len(output.partial_shape) for output in graph.outputs]
+    if ranks != [4, 2]:
         raise BundleError(
-            f"The served graph in {xml} has {len(graph.outputs)} outputs; 2 are needed."
+            f"The served graph in {xml} has outputs of rank {ranks}; the last block's activations "
+            "(rank 4) and the pooled features (rank 2) are needed."
         )
     # Left alone, OpenVINO computes in bfloat16 where the processor has it, and says nothing. An
     # int8 graph names its own integers; the hint is for the layers between them.

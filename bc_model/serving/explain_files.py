@@ -1,5 +1,6 @@
 """Explain pictures on disk: for each a JSON, and for each class a heatmap PNG and its raw map."""
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -9,14 +10,14 @@ import numpy as np
 from PIL import Image
 
 from bc_model.data.names import CLASSES
-from bc_model.data.pictures import read_file
+from bc_model.data.pictures import decode_picture, read_file
 from bc_model.files import write_bytes_atomic, write_text_atomic
 from bc_model.overlay import overlay_heatmap, shared_scale
-from bc_model.serving.engine import Engine
+from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.verdict import diagnose
 
 
-def explain_file(engine: Engine, path: Path, out: Path) -> dict[str, Any]:
+def explain_file(engine: BatchingEngine, path: Path, out: Path) -> dict[str, Any]:
     """Explain one picture and write what was found.
 
     Writes ``<stem>-<hash>.json`` and, for each class, ``...-<class>.png`` (overlay at the
@@ -33,14 +34,17 @@ def explain_file(engine: Engine, path: Path, out: Path) -> dict[str, Any]:
     PictureError
         The picture cannot be read; nothing is written.
     """
-    verdict = diagnose(engine, read_file(path), path.name)
+    data = read_file(path)
+    rgb = decode_picture(data, path.name)
+    verdict = diagnose(engine, rgb, path.name)
+    sha256 = hashlib.sha256(data).hexdigest()
     out.mkdir(parents=True, exist_ok=True)
-    base = f"{path.stem}-{verdict.sha256[:8]}"
+    base = f"{path.stem}-{sha256[:8]}"
     scale = shared_scale(verdict.heatmaps)
     maps = {}
     for name in CLASSES:
         heatmap = verdict.heatmaps[name]
-        drawn = overlay_heatmap(verdict.rgb, heatmap, full_scale=scale or None)
+        drawn = overlay_heatmap(rgb, heatmap, full_scale=scale or None)
         write_bytes_atomic(out / f"{base}-{name}.png", encode_png(drawn))
         raw = io.BytesIO()
         np.save(raw, heatmap.raw, allow_pickle=False)
@@ -53,7 +57,7 @@ def explain_file(engine: Engine, path: Path, out: Path) -> dict[str, Any]:
         }
     result = {
         "picture": str(path),
-        "sha256": verdict.sha256,
+        "sha256": sha256,
         "model": engine.bundle.passport["name"],
         "prob_malignant": verdict.prob_malignant,
         "threshold": engine.bundle.threshold,

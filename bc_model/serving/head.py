@@ -8,6 +8,7 @@ map. Grad-CAM then needs no backward pass through the network.
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -73,12 +74,14 @@ class Head:
             Not such a file, or matrices that do not fit each other.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 count = len(arrays.files) // 2
                 kernels = tuple(arrays[f"kernel_{i}"] for i in range(count))
                 biases = tuple(arrays[f"bias_{i}"] for i in range(count))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise BundleError(f"{path} does not hold the matrices of a head.") from error
+        if any(kernel.ndim != 2 for kernel in kernels):
+            raise BundleError(f"{path} holds an array that is not a matrix.")
         chained = all(a.shape[1] == b.shape[0] for a, b in pairwise(kernels))
         biased = all(k.shape[1:] == b.shape for k, b in zip(kernels, biases, strict=True))
         if not kernels or not chained or not biased:

@@ -10,19 +10,15 @@ import logging
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bc_model.model import reference_logits
-from bc_model.serving.bundle import Bundle, file_sha256
+from bc_model.model import load_keras, reference_logits
+from bc_model.serving.bundle import KERAS_FILE, Bundle, file_sha256
 from bc_model.serving.engine import GRAPH_FILES, Engine
 from bc_model.serving.passport import write_passport
 from bc_model.serving.precision import Parity, compare, supported_precisions
 from bc_model.serving.verdict import prob_malignant
-
-if TYPE_CHECKING:
-    import keras
 
 logger = logging.getLogger("bc_model.serving")
 
@@ -30,16 +26,12 @@ CALIBRATION_PICTURES = 300
 BATCH = 32
 
 
-def measure_parity(
-    bundle: Bundle, model: keras.Model, pixels: np.ndarray, malignant: np.ndarray
-) -> Bundle:
+def measure_parity(bundle: Bundle, pixels: np.ndarray, malignant: np.ndarray) -> Bundle:
     """Compare every precision that the bundle and the processor have; store the results.
 
     Parameters
     ----------
     bundle : Bundle
-    model : keras.Model
-        The bundle's own, as the reference.
     pixels : ndarray of shape (n, height, width, 3), uint8
         Validation pictures at the bundle's input size.
     malignant : ndarray of shape (n,), bool
@@ -50,6 +42,7 @@ def measure_parity(
         With the new passport, which is written. What this machine cannot compute keeps the
         result it had.
     """
+    model = load_keras(bundle.file(KERAS_FILE))
     reference = prob_malignant(reference_logits(model, pixels), bundle.temperature)
     precisions = dict(bundle.passport["precisions"])
     for precision in sorted(supported_precisions()):

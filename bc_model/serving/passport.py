@@ -53,8 +53,15 @@ SCHEMA: dict[str, Any] = {
         "classes": {"type": "array", "items": _TEXT, "minItems": 2, "uniqueItems": True},
         "input": {
             "type": "object",
-            "required": ["height_px", "width_px", "channels", "range", "preprocessing"],
-            "properties": {"height_px": _SIDE, "width_px": _SIDE, "preprocessing": _TEXT},
+            "required": [
+                "height_px", "width_px", "channels", "range", "preprocessing", "training_sizes",
+            ],
+            "properties": {
+                "height_px": _SIDE,
+                "width_px": _SIDE,
+                "preprocessing": _TEXT,
+                "training_sizes": {"type": "array", "items": _TEXT},
+            },
         },
         "scale": {
             "type": "object",
@@ -68,10 +75,13 @@ SCHEMA: dict[str, Any] = {
             "type": "object",
             "required": [
                 "manifest_sha256", "split_sha256", "protocol", "leaky", "pictures", "cases",
-                "training_cases", "licence",
+                "training_cases", "validation_cases", "drawn", "licence",
             ],
             "properties": {
                 "leaky": {"type": "boolean"},
+                "drawn": {"type": "boolean"},
+                "pictures": {"type": "object", "required": ["train", "validation", "test"]},
+                "validation_cases": {"type": "array", "items": {"type": "string"}},
                 "training_cases": {"type": "array", "items": {"type": "string"}},
             },
         },
@@ -84,7 +94,7 @@ SCHEMA: dict[str, Any] = {
         "temperature": {
             "type": "object",
             "required": ["value", "chosen"],
-            "properties": {"value": {"type": "number", "exclusiveMinimum": 0}},
+            "properties": {"value": {"type": "number", "exclusiveMinimum": 0, "maximum": 100}},
         },
         "precisions": {
             "type": "object",
@@ -156,15 +166,20 @@ def read_passport(folder: Path) -> dict[str, Any]:
     """
     path = folder / PASSPORT_FILE
     try:
-        passport = json.loads(path.read_text(encoding="utf-8"))
+        passport = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise BundleError(
             f"{folder} is not a model: it has no {PASSPORT_FILE}. "
             "Give the folder of a finished run, or its folder 'model'."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"The passport in {folder} cannot be read as JSON.") from error
     return check_passport(passport, str(folder))
+
+
+def _refuse_constant(word: str) -> None:
+    # Python's reader takes NaN, with which every probability would lie below the cut-off.
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def write_passport(folder: Path, passport: dict[str, Any]) -> None:

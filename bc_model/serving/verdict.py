@@ -1,29 +1,26 @@
-"""From a picture's bytes to a verdict: probability, class, heatmaps, and what to be careful of."""
+"""From a picture to a verdict: probability, class, heatmaps, and what to be careful of."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import softmax
 
 from bc_model.data.names import CLASSES, parse_name
-from bc_model.data.pictures import FIELD_PX, FRAME_PX, decode_picture, field_box, model_input
+from bc_model.data.pictures import is_official_shape, model_input
 from bc_model.gradcam import Heatmap
+from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.bundle import Bundle
-from bc_model.serving.engine import Engine
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the model says of one picture.
+    """What the model says of one picture. The picture itself is not kept.
 
     Attributes
     ----------
     name : str
         As the file was called; only to be shown.
-    sha256 : str
-        Of the file's bytes.
-    rgb : ndarray of shape (height, width, 3), uint8
+    width_px, height_px : int
+        Of the picture.
     logits : tuple of float
         In the order of `CLASSES`.
     prob_malignant : float
@@ -38,8 +35,8 @@ class Verdict:
     """
 
     name: str
-    sha256: str
-    rgb: np.ndarray
+    width_px: int
+    height_px: int
     logits: tuple[float, ...]
     prob_malignant: float
     class_name: str
@@ -48,43 +45,45 @@ class Verdict:
     cautions: tuple[str, ...]
 
 
-def diagnose(engine: Engine, data: bytes, name: str) -> Verdict:
-    """Decode, predict and explain one picture.
+def diagnose(engine: BatchingEngine, rgb: np.ndarray, name: str) -> Verdict:
+    """Predict and explain one decoded picture.
 
     Parameters
     ----------
-    engine : Engine
-    data : bytes
-        The whole file.
+    engine : BatchingEngine
+    rgb : ndarray of shape (height, width, 3), uint8
+        As `bc_model.data.pictures.decode_picture` returns it.
     name : str
-        What to call it.
+        What to call it. An official name is held against what the model knows.
 
     Raises
     ------
-    PictureError
-        The picture cannot be read; see `decode_picture`.
+    EngineBusy
+        Too many pictures are waiting already.
+    ModelError
+        The model's answer is not finite.
     """
-    rgb = decode_picture(data, name)
     bundle = engine.bundle
-    logits, heatmaps = engine.explain(model_input(rgb, bundle.image_size)[None])
-    probability = float(prob_malignant(logits, bundle.temperature)[0])
+    logits, heatmaps = engine.explain_one(model_input(rgb, bundle.image_size))
+    probability = float(prob_malignant(logits[None], bundle.temperature)[0])
     return Verdict(
         name=name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        rgb=rgb,
-        logits=tuple(float(logit) for logit in logits[0]),
+        width_px=rgb.shape[1],
+        height_px=rgb.shape[0],
+        logits=tuple(float(logit) for logit in logits),
         prob_malignant=probability,
         class_name=CLASSES[int(probability >= bundle.threshold)],
-        heatmaps=heatmaps[0],
+        heatmaps=heatmaps,
         warnings=_warnings(name, bundle),
-        cautions=_cautions(rgb, bundle),
+        cautions=_cautions(rgb.shape[1], rgb.shape[0], bundle),
     )
 
 
 def prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
     """Turn logits, shape (n, 2), into the estimated probability of malignancy, shape (n,)."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    return softmax(scaled, axis=1)[:, CLASSES.index("malignant")]
+    benign, malignant = (np.asarray(logits, np.float64) / temperature).T
+    # The softmax of two logits is the logistic of their difference; logaddexp never overflows.
+    return np.exp(-np.logaddexp(0.0, benign - malignant))
 
 
 def _warnings(name: str, bundle: Bundle) -> tuple[str, ...]:
@@ -99,7 +98,7 @@ def _warnings(name: str, bundle: Bundle) -> tuple[str, ...]:
             f"By its name this picture was taken at {said.magnification}X; the model knows only "
             f"{_listed(known)}. The estimate means nothing."
         )
-    if said.case in bundle.passport["data"]["training_cases"]:
+    if said.case in bundle.known_cases:
         warnings.append(
             f"By its name this picture is of case {said.case}, which the model was trained on. "
             "The estimate says nothing about how well it does on new cases."
@@ -111,22 +110,16 @@ def _listed(magnifications: list[int]) -> str:
     return " and ".join(f"{m}X" for m in magnifications)
 
 
-def _cautions(rgb: np.ndarray, bundle: Bundle) -> tuple[str, ...]:
-    height, width = rgb.shape[:2]
-    known = bundle.passport["scale"]["magnifications"]
+def _cautions(width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
     cautions = []
-    known_sizes = bundle.passport["input"].get("training_sizes", [])
-    is_frame = field_box(height, width)[2:] != (height, width) or (width, height) in (
-        FRAME_PX,
-        FIELD_PX,
-    )
-    if not is_frame and f"{width}x{height}" not in known_sizes:
+    known_sizes = bundle.passport["input"]["training_sizes"]
+    if not is_official_shape(height_px, width_px) and f"{width_px}x{height_px}" not in known_sizes:
         cautions.append(
-            f"This picture has {width} x {height} pixels; the model learned from frames of "
-            f"{FRAME_PX[0]} x {FRAME_PX[1]}. It was read whole, so its scale and shape may not be "
-            "what the model knows."
+            f"This picture has {width_px} x {height_px} pixels; the model learned from pictures of "
+            f"{' and '.join(known_sizes[:3])}. It was read whole, so its scale and shape may not "
+            "be what the model knows."
         )
-    if known:
+    if known := bundle.passport["scale"]["magnifications"]:
         objectives = " and ".join(f"{m // 10}x" for m in known)
         cautions.append(
             f"A picture does not say its scale. The model knows BreakHis's {_listed(known)}, which "

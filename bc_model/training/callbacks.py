@@ -104,8 +104,15 @@ class RunReporter(keras.callbacks.Callback):
         self._last_beat = now
         steps = (self.params or {}).get("steps") or 0
         done = min(1.0, step / steps) if step and steps else 1.0
+        state = "cancelling" if self.run.stop_requested() else "running"
+        try:
+            self._write(state, step, steps, done)
+        except OSError as error:  # a full disk, or a reader that holds the file on Windows
+            logger.warning("the status could not be written: %s", error)
+
+    def _write(self, state: str, step: int | None, steps: int, done: float) -> None:
         self.run.write_status(
-            "cancelling" if self.run.stop_requested() else "running",
+            state,
             phase=self.phase.name,
             epoch=self._epoch + 1,
             epochs=self.phase.total_epochs,

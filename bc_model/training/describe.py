@@ -15,7 +15,7 @@ import pandas as pd
 import bc_model
 from bc_model.backbones import backbone
 from bc_model.data.manifest import Manifest
-from bc_model.data.names import CLASSES, MPP_RANGE
+from bc_model.data.names import CLASSES, MPP_RANGE, is_drawn
 from bc_model.data.pictures import FIELD_PX
 from bc_model.data.splits import LEAKY_PROTOCOLS
 from bc_model.serving.bundle import file_sha256
@@ -77,8 +77,11 @@ def draft_passport(
     n_parameters: int,
 ) -> dict[str, Any]:
     """Return the passport of a fresh model, without its files and its figures."""
-    training = split[split["part"] == "train"]
-    magnifications = sorted(int(value) for value in training["magnification"].dropna().unique())
+    training, validation = (split[split["part"] == part] for part in ("train", "validation"))
+    drawn = bool(training["case"].map(is_drawn).any())
+    # Drawn pictures bear a magnification in their names and have none.
+    known = set() if drawn else set(training["magnification"].dropna())
+    magnifications = sorted(int(value) for value in known)
     parts = split.groupby("part")
     return {
         "schema_version": SCHEMA_VERSION,
@@ -117,7 +120,9 @@ def draft_passport(
             "pictures": {str(part): len(rows) for part, rows in parts},
             "cases": {str(part): int(rows["case"].nunique()) for part, rows in parts},
             "training_cases": sorted(set(training["case"]) - {""}),
-            "licence": _BREAKHIS_LICENCE if magnifications else _UNKNOWN_LICENCE,
+            "validation_cases": sorted(set(validation["case"]) - {""}),
+            "drawn": drawn,
+            "licence": _licence(drawn, bool(magnifications)),
         },
         "metrics": {},
         "threshold": {"value": 0.5, "chosen": "default, not tuned"},
@@ -126,6 +131,12 @@ def draft_passport(
         "intended_use": INTENDED_USE,
         "limits": LIMITS,
     }
+
+
+def _licence(drawn: bool, official: bool) -> str:
+    if drawn:
+        return "Drawn by this program: invented pictures, not tissue."
+    return _BREAKHIS_LICENCE if official else _UNKNOWN_LICENCE
 
 
 def _sizes(manifest: Manifest, training: pd.DataFrame) -> list[str]:

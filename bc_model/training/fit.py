@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +24,22 @@ from bc_model.data.pipeline import (
     training_size,
     validation_dataset,
 )
-from bc_model.data.splits import LEAKY_PROTOCOLS, count_leaks, make_split, write_split
+from bc_model.data.splits import (
+    LEAKY_PROTOCOLS,
+    count_leaks,
+    make_split,
+    summarise_parts,
+    write_split,
+)
 from bc_model.errors import RunError
 from bc_model.evaluation.evaluate import evaluate_split
-from bc_model.model import build_model, freeze, unfreeze
+from bc_model.model import build_model, freeze, unfreeze, without_optimizer
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.engine import Engine
-from bc_model.serving.export import write_bundle
+from bc_model.serving.export import check_bundle, write_bundle
+from bc_model.serving.optimise import measure_parity
 from bc_model.serving.passport import write_passport
-from bc_model.training.callbacks import Phase, RunReporter, StopRequested
+from bc_model.training.callbacks import HEARTBEAT_S, Phase, RunReporter, StopRequested
 from bc_model.training.describe import describe_run, draft_passport
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
@@ -65,12 +75,12 @@ def train(settings: TrainSettings, run: RunFolder) -> Bundle | None:
     BcModelError
         The data, the weights or the settings cannot be used; the status then says 'failed'.
     """
-    run.write_status("starting", message="Reading the pictures")
     try:
         bundle = _train(settings, run)
+    except StopRequested:
+        bundle = None
     except BaseException as error:
-        message = str(error) if str(error) else type(error).__name__
-        run.write_status("failed", message=message)
+        run.write_status("failed", message=str(error) or type(error).__name__)
         raise
     if bundle is None:
         run.write_status("cancelled", message="Stopped before the first epoch had ended.")
@@ -79,19 +89,9 @@ def train(settings: TrainSettings, run: RunFolder) -> Bundle | None:
 
 def _train(settings: TrainSettings, run: RunFolder) -> Bundle | None:
     keras.utils.set_random_seed(settings.seed)
-    manifest = read_manifest(Path(settings.data))
-    split = make_split(
-        manifest,
-        settings.protocol,
-        n_folds=settings.n_folds,
-        fold=settings.fold,
-        seed=settings.seed,
-    )
-    write_split(split, run.split_file)
-    run.write_config(describe_run(settings, manifest, run.split_file))
-    _log_split(manifest, split)
-
-    # Weights first: a download that fails should not cost the reading of the pictures.
+    run.write_status("starting", message="Building the network")
+    # Before the pictures: a download that fails or a block that is not there should not cost the
+    # reading of a whole data set.
     model = build_model(
         settings.backbone,
         image_size=settings.image_size,
@@ -99,8 +99,23 @@ def _train(settings: TrainSettings, run: RunFolder) -> Bundle | None:
         dense_units=settings.dense_units,
         dropout=settings.dropout,
     )
-    training = _load(manifest, split, "train", training_size(settings.image_size))
-    validation = _load(manifest, split, "validation", settings.image_size)
+    unfreeze(model, settings.resolved_unfreeze_from, train_batch_norm=settings.from_scratch)
+
+    manifest = read_manifest(Path(settings.data), progress=_progress(run, "Reading the data set"))
+    split = make_split(
+        manifest,
+        settings.protocol,
+        n_folds=settings.n_folds,
+        fold=settings.fold,
+        seed=settings.split_seed,
+    )
+    write_split(split, run.split_file)
+    run.write_config(describe_run(settings, manifest, run.split_file))
+    _log_split(manifest, split)
+    training = _load(run, manifest, split, "train", training_size(settings.image_size))
+    validation = _load(run, manifest, split, "validation", settings.image_size)
+
+    run.write_status("starting", message="Preparing the first batch")
     finished = _fit_phases(model, settings, run, training, validation)
     if not run.best_weights.exists():
         if not finished:
@@ -108,10 +123,13 @@ def _train(settings: TrainSettings, run: RunFolder) -> Bundle | None:
         raise RunError(
             "Training gave no finite validation loss in any epoch; lower the learning rates."
         )
-    model.load_weights(run.best_weights)
+    without_optimizer(model).load_weights(run.best_weights)
+    # From here on a stop asks for what is being done anyway: the best model, kept.
     run.write_status("running", message="Writing the model", phase="export")
     passport = draft_passport(settings, manifest, split, run, model.count_params())
     bundle = write_bundle(model, run.model_folder, passport)
+    check_bundle(bundle, validation.pixels[:4])
+    bundle = measure_parity(bundle, validation.pixels, validation.labels[:, 1] == 1.0)
     del model, training, validation
     gc.collect()
 
@@ -127,6 +145,21 @@ def _train(settings: TrainSettings, run: RunFolder) -> Bundle | None:
     run.write_status("done", message=message)
     logger.info("%s Model in %s", message or "Finished.", bundle.folder)
     return Bundle(bundle.folder, passport)
+
+
+def _progress(run: RunFolder, doing: str) -> Callable[[int, int], None]:
+    """Return a callback that tells the run folder of a count, and ends it when asked to."""
+    last = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if run.stop_requested():
+            raise StopRequested
+        if time.monotonic() - last > HEARTBEAT_S:
+            last = time.monotonic()
+            run.write_status("starting", message=f"{doing}: {done} of {total} pictures")
+
+    return tell
 
 
 def _fit_phases(
@@ -150,7 +183,7 @@ def _fit_phases(
             rate = settings.head_learning_rate
         else:
             if best_loss is not None:
-                model.load_weights(run.best_weights)
+                without_optimizer(model).load_weights(run.best_weights)
             unfreeze(
                 model,
                 settings.resolved_unfreeze_from,
@@ -184,7 +217,8 @@ def _fit(
         monitor="val_loss",
         save_best_only=True,
         save_weights_only=True,
-        initial_value_threshold=best_loss,
+        # Keras would take the first value whatever it is, NaN too.
+        initial_value_threshold=math.inf if best_loss is None else best_loss,
     )
     dataset = training_dataset(
         training.pixels,
@@ -225,9 +259,13 @@ def _fit(
     return checkpoint.best if run.best_weights.exists() else best_loss
 
 
-def _load(manifest: Manifest, split: pd.DataFrame, part: str, size: tuple[int, int]) -> _Part:
+def _load(
+    run: RunFolder, manifest: Manifest, split: pd.DataFrame, part: str, size: tuple[int, int]
+) -> _Part:
     rows = split[split["part"] == part]
-    return _Part(load_pixels(manifest.root, list(rows["path"]), size), one_hot(rows["class"]))
+    progress = _progress(run, f"Loading the {part} part")
+    pixels = load_pixels(manifest.root, list(rows["path"]), size, progress=progress)
+    return _Part(pixels, one_hot(rows["class"]))
 
 
 def _log_split(manifest: Manifest, split: pd.DataFrame) -> None:
@@ -235,13 +273,11 @@ def _log_split(manifest: Manifest, split: pd.DataFrame) -> None:
         "%d pictures, %d cases; %d files left out",
         len(manifest.pictures), manifest.pictures["case"].nunique(), len(manifest.rejected),
     )  # fmt: skip
-    for part, rows in split.groupby("part", sort=False):
-        counts = ", ".join(
-            f"{int((rows['class'] == name).sum())} {name} of "
-            f"{rows.loc[rows['class'] == name, 'case'].nunique()} cases"
-            for name in CLASSES
-        )
-        logger.info("%s: %s", part, counts)
+    for part, counts in summarise_parts(split).items():
+        logger.info(
+            "%s: %s", part,
+            ", ".join(f"{counts[c]} {c} of {counts[f'{c}_cases']} cases" for c in CLASSES),
+        )  # fmt: skip
     protocol = split["protocol"].iloc[0]
     if protocol in LEAKY_PROTOCOLS:
         leak = count_leaks(split)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,8 @@ from bc_model.errors import RunError
 from bc_model.training.run_folder import FINAL_STATES, RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
 
-_children: list[tuple[subprocess.Popen, RunFolder]] = []
+_children: list[subprocess.Popen] = []
+_starting = threading.Lock()
 
 
 def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
@@ -40,16 +42,38 @@ def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
     RunError
         Another run is going on: two would take the processor from each other and from the app.
     """
-    reap_children()
-    if going := [run.name for run in list_runs(runs) if _is_going(run)]:
-        raise RunError(
-            f"The run {going[0]} is still going on; wait for it or stop it before starting another."
-        )
-    settings = _with_whole_paths(settings)
-    run = RunFolder.create(_free_folder(Path(runs).resolve(), new_run_id(settings.backbone)))
-    run.write_config({"settings": settings.as_dict()})
-    run.write_status("queued", message="Waiting for the training process")
+    with _starting:
+        reap_children()
+        if going := [run.name for run in list_runs(runs) if _is_going(run)]:
+            raise RunError(
+                f"The run {going[0]} is still going on; wait for it or stop it before starting "
+                "another."
+            )
+        settings = _with_whole_paths(settings)
+        run = RunFolder.create(_new_folder(Path(runs).resolve(), new_run_id(settings.backbone)))
+        run.write_config({"settings": settings.as_dict()})
+        run.write_status("queued", message="Waiting for the training process")
+        child = _spawn(run, settings)
+    try:
+        run.write_status("queued", pid=child.pid, message="Waiting for the training process")
+        # Predictions on the page go before training.
+        psutil.Process(child.pid).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10))
+    except psutil.Error:
+        return run  # it has ended already: its status and its last words tell of it
+    return run
+
+
+def reap_children() -> None:
+    """Collect processes that have ended, so that none stays behind as a zombie."""
+    _children[:] = [child for child in _children if child.poll() is None]
+
+
+def _spawn(run: RunFolder, settings: TrainSettings) -> subprocess.Popen:
     command = [sys.executable, "-m", "bc_model", "train", "--run", str(run.path)]
+    # On Windows a session of its own has no meaning; a process group is what Ctrl-C stops at.
+    windows = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
+        subprocess, "CREATE_NO_WINDOW", 0
+    )
     with (run.path / "stderr.txt").open("wb") as errors:
         child = subprocess.Popen(
             [*command, *settings.as_arguments()],
@@ -58,26 +82,10 @@ def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
             stdout=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
+            creationflags=windows,
         )
-    _lower_priority(child.pid)
-    _children.append((child, run))
-    return run
-
-
-def reap_children() -> None:
-    """Collect processes that have ended, so that none stays behind as a zombie.
-
-    One that ended before it could speak has its last words written into its status.
-    """
-    for child, run in list(_children):
-        if child.poll() is None:
-            continue
-        _children.remove((child, run))
-        try:
-            if run.read_status()["state"] == "queued":
-                run.write_status("failed", message=_last_words(run))
-        except (RunError, OSError):
-            continue  # the run was deleted meanwhile: nobody is left to be told
+    _children.append(child)
+    return child
 
 
 def _with_whole_paths(settings: TrainSettings) -> TrainSettings:
@@ -87,28 +95,17 @@ def _with_whole_paths(settings: TrainSettings) -> TrainSettings:
     return dataclasses.replace(settings, data=str(Path(settings.data).resolve()), weights=weights)
 
 
-def _free_folder(runs: Path, run_id: str) -> Path:
-    number = 1
-    folder = runs / run_id
-    while folder.exists():
-        number += 1
-        folder = runs / f"{run_id}-{number}"
-    return folder
-
-
-def _last_words(run: RunFolder) -> str:
-    lines = (run.path / "stderr.txt").read_text(encoding="utf-8", errors="replace").split("\n")
-    words = [line for line in lines if line.strip()]
-    return words[-1] if words else "The training process ended before it could start."
-
-
-def _lower_priority(pid: int) -> None:
-    """Let predictions on the page go before training."""
-    try:
-        low = getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10)
-        psutil.Process(pid).nice(low)
-    except psutil.Error:
-        return  # it has ended already, and will be told of by its status
+def _new_folder(runs: Path, run_id: str) -> Path:
+    """Make a folder that was not there before: two starts in one second get two folders."""
+    runs.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1000):
+        folder = runs / (run_id if number == 1 else f"{run_id}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise RunError(f"There are a thousand runs named {run_id} already; delete some.")
 
 
 def _is_going(run: RunFolder) -> bool:

@@ -8,7 +8,6 @@ append-only; `status.json` replaced atomically; `log.txt`; `checkpoints/`; `mode
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -23,9 +22,6 @@ from bc_model.files import write_text_atomic
 
 FINAL_STATES = frozenset({"done", "failed", "cancelled"})
 STATES = frozenset({"queued", "starting", "running", "cancelling"}) | FINAL_STATES
-
-QUEUE_LIMIT_S = 120.0
-"""A process that has not spoken this long after it was started never will."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -52,6 +48,11 @@ class RunFolder:
         """
         path = Path(path)
         run = cls(path)
+        if not _ID.fullmatch(path.resolve().name):
+            raise RunError(
+                f"'{path.name}' cannot be the name of a run: it may hold letters, digits, '.', '_' "
+                "and '-', and begins with a letter or digit."
+            )
         if path.is_file() or (path.is_dir() and any(path.iterdir()) and not run._is_queued()):
             raise RunError(
                 f"The run folder {path} is taken; name a new one with --run, or delete it first."
@@ -114,23 +115,25 @@ class RunFolder:
         """Read `config.json`; raises `RunError` when it is missing or damaged."""
         return self._read_json("config.json")
 
-    def write_status(self, state: str, **fields: Any) -> None:
-        """Replace `status.json`; process and heartbeat are filled in.
+    def write_status(self, state: str, *, pid: int | None = None, **fields: Any) -> None:
+        """Replace `status.json`; the process's start time and the heartbeat are filled in.
 
         Parameters
         ----------
         state : str
             One of `STATES`.
+        pid : int, optional
+            The process that works on the run; default is this one.
         **fields
             JSON-safe values: phase, epoch, epochs, step, steps, seconds_left, message.
         """
         if state not in STATES:
             raise RunError(f"'{state}' is not a state of a run.")
-        pid = os.getpid()
+        process = psutil.Process(pid)
         status = {
             "state": state,
-            "pid": pid,
-            "pid_started": psutil.Process(pid).create_time(),
+            "pid": process.pid,
+            "pid_started": process.create_time(),
             "heartbeat": time.time(),
             **fields,
         }
@@ -144,13 +147,13 @@ class RunFolder:
         status = self._read_json("status.json")
         if status.get("state") not in STATES:
             raise RunError(f"The status of the run {self.name} is not valid.")
-        # The process that queued a run is not the one that trains it: only time can tell.
-        living = _is_fresh(status) if status["state"] == "queued" else _is_alive(status)
-        if status["state"] in FINAL_STATES or living:
+        if status["state"] in FINAL_STATES or _is_alive(status):
             return status
+        last_words = self._last_words()
         return status | {
             "state": "failed",
-            "message": "The training process was interrupted: it ended without a word.",
+            "message": "The training process was interrupted"
+            + (f"; its last words: {last_words}" if last_words else ": it ended without a word."),
         }
 
     def append_history(self, record: dict[str, Any]) -> None:
@@ -186,6 +189,13 @@ class RunFolder:
         except FileNotFoundError:
             return ""
         return "\n".join(text.splitlines()[-last_lines:])
+
+    def _last_words(self) -> str:
+        try:
+            text = (self.path / "stderr.txt").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
     def _is_queued(self) -> bool:
         try:
@@ -234,11 +244,6 @@ def list_runs(runs: Path) -> list[RunFolder]:
 def _started(path: Path) -> float:
     config = path / "config.json"
     return (config if config.exists() else path / "status.json").stat().st_mtime
-
-
-def _is_fresh(status: dict[str, Any]) -> bool:
-    beat = status.get("heartbeat")
-    return isinstance(beat, int | float) and time.time() - beat < QUEUE_LIMIT_S
 
 
 def _is_alive(status: dict[str, Any]) -> bool:

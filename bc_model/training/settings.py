@@ -43,6 +43,9 @@ class TrainSettings:
         Epochs without a better validation loss before a phase ends; half of it before the
         learning rate falls to a third.
     seed : int
+        Of weights, order and augmentation.
+    split_seed : int
+        Of the split alone, so that runs of several seeds can be compared on one test part.
     """
 
     data: str
@@ -62,6 +65,7 @@ class TrainSettings:
     dropout: float = 0.3
     patience: int = 6
     seed: int = 0
+    split_seed: int = 0
 
     def __post_init__(self) -> None:
         entry = backbone(self.backbone)
@@ -92,7 +96,8 @@ class TrainSettings:
             "dense_units", "from 1 to 8192 each", self,
         )  # fmt: skip
         _require(self.patience >= 1, "patience", "at least 1", self)
-        _require(0 <= self.seed < 2**31, "seed", "from 0 to 2147483647", self)
+        for name in ("seed", "split_seed"):
+            _require(0 <= getattr(self, name) < 2**31, name, "from 0 to 2147483647", self)
         if self.weights == "imagenet" and not entry.weights_file:
             raise SettingsError(
                 f"There are no ImageNet weights for {self.backbone}; use --weights none."

@@ -1,4 +1,5 @@
 import io
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -88,6 +89,10 @@ def test_two_large_pictures_that_differ_in_one_spot_get_their_own_answers(finish
 
 
 def test_a_name_that_tells_another_magnification_is_warned_about(finished_run, open_page):
+    path = finished_run.model_folder / "passport.json"
+    passport = json.loads(path.read_text())
+    passport["scale"]["magnifications"] = [200]  # the drawn set it learned from has none
+    path.write_text(json.dumps(passport))
     app = open_page("diagnose")
     name = "SOB_B_A-14-22549AB-40-001.png"
     app.file_uploader[0].upload(name, example_png(malignant=False)).run()

@@ -35,7 +35,7 @@ def test_every_figure_stands_with_its_pictures_and_cases(finished_run, open_page
             "log_loss",
         )
     ]
-    assert (table["Cases"] > 0).all()
+    assert table["Cases"].astype(int).gt(0).all()
     assert len(app.get("vega_lite_chart")) == 2
 
 
@@ -48,10 +48,12 @@ def test_the_base_rate_stands_beside_the_figures(finished_run, open_page):
 def test_a_leaky_report_carries_the_word(finished_run, open_page):
     path = finished_run.evaluation_folder / "report.json"
     report = json.loads(path.read_text())
-    path.write_text(json.dumps(report | {"leaky": True, "protocol": "image"}))
+    leaky = {"leaky": True, "protocol": "image", "warnings": ["This figure flatters."]}
+    path.write_text(json.dumps(report | leaky))
     app = open_page("evaluate")
 
-    assert "These figures flatter" in texts(app.error)
+    assert "This figure flatters" in texts(app.error)
+    assert not app.warning
 
 
 def test_a_damaged_report_is_said_in_one_sentence(finished_run, open_page):

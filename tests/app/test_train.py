@@ -33,7 +33,7 @@ def test_one_class_only_cannot_start(runs, open_page, drawn_set: Path):
     benign = drawn_set / "histology_slides/breast/benign"
     app.text_input(key="data").set_value(str(benign)).run()
 
-    assert "no malignant picture" in texts(app.error)
+    assert "are benign; a classifier needs benign and malignant" in texts(app.error)
     assert app.button(key="start").disabled
 
 

@@ -103,7 +103,10 @@ def test_a_split_is_written_and_proven_clean(
     assert (code, err) == (0, "")
     assert told["shared"]["test_pictures"] == told["shared"]["pixels"] == 0
     # 10 cases of 3 pictures in 5 folds: one benign and one malignant case each.
-    assert told["parts"]["test"] == {"pictures": 6, "cases": 2, "benign_cases": 1}
+    assert told["parts"]["test"] == {
+        "pictures": 6, "benign": 3, "malignant": 3,
+        "cases": 2, "benign_cases": 1, "malignant_cases": 1,
+    }  # fmt: skip
     assert len(read_split(tmp_path / "new/split.csv")) == 30
 
 

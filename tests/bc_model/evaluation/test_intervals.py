@@ -163,8 +163,8 @@ def test_a_few_undefined_replicates_are_left_out() -> None:
         ([0.1, 0.2, np.nan], "33 % of the resamples had no figure"),
         ([np.nan, np.nan], "100 % of the resamples had no figure"),
         ([], "100 % of the resamples had no figure"),
-        ([1.0, 1.0, 1.0], "every resample gave the same figure"),
-        ([0.3, 0.1 + 0.2], "every resample gave the same figure"),
+        ([1.0, 1.0, 1.0], "all cases gave the same, so their spread is unseen"),
+        ([0.3, 0.1 + 0.2], "all cases gave the same, so their spread is unseen"),
     ],
 )
 def test_no_interval(replicates: list[float], note: str) -> None:

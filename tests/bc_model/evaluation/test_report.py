@@ -164,7 +164,7 @@ def test_one_case_of_a_class_has_no_interval() -> None:
 def test_no_mistake_has_no_interval() -> None:
     figure = evaluate(table(noise=0.0)).figures["accuracy"]
     assert (figure.value, figure.low) == (1.0, None)
-    assert figure.note == "every resample gave the same figure"
+    assert figure.note == "all cases gave the same, so their spread is unseen"
 
 
 def test_an_ordinary_report_has_no_warning(report: Report) -> None:

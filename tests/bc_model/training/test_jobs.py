@@ -23,7 +23,7 @@ PATIENCE_S = 90
 @pytest.fixture(autouse=True)
 def _no_child_is_left_behind() -> Iterator[None]:
     yield
-    for child, _ in list(jobs._children):
+    for child in list(jobs._children):
         child.kill()
         child.wait()
     jobs.reap_children()
@@ -106,7 +106,7 @@ class FakeProcess:
         pass
 
     def wait(self) -> None:
-        jobs._children[:] = [pair for pair in jobs._children if pair[0] is not self]
+        jobs._children.remove(self)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_run_is_queued_with_its_settings_before_its_process_speaks(
     run = jobs.start_run(tiny_settings, tmp_path / "runs")
     assert run.read_status()["state"] == "queued"
     assert TrainSettings.from_dict(run.read_config()["settings"]) == tiny_settings
-    child, _ = jobs._children[-1]
+    child = jobs._children[-1]
     assert child.command[:5] == [sys.executable, "-m", "bc_model", "train", "--run"]
     assert child.command[5] == str(run.path)
 
@@ -135,7 +135,7 @@ def test_a_relative_path_means_the_same_to_the_child(
     (tmp_path / "mine").mkdir()
     settings = dataclasses.replace(TrainSettings(data=str(tmp_path)), **{field: "mine"})
     jobs.start_run(settings, Path("runs"))
-    child, _ = jobs._children[-1]
+    child = jobs._children[-1]
     told = [part for part in child.command if part.endswith("mine")]
     assert (Path(child.options["cwd"]) / told[0]).resolve() == (tmp_path / "mine").resolve()
 
@@ -176,7 +176,7 @@ def test_a_started_run_ends_done_with_a_model_and_its_figures(
     assert (run.model_folder / "passport.json").is_file()
     assert (run.evaluation_folder / "report.json").is_file()
     assert [record["epoch"] for record in run.read_history()] == [1, 2]
-    assert jobs._children[-1][0].wait(PATIENCE_S) == 0
+    assert jobs._children[-1].wait(PATIENCE_S) == 0
 
 
 def test_a_run_whose_process_ends_before_it_speaks_has_its_last_words_in_its_status(
@@ -184,7 +184,7 @@ def test_a_run_whose_process_ends_before_it_speaks_has_its_last_words_in_its_sta
 ) -> None:
     # Otherwise it would stay 'queued' while the app lives, and no other run could be started.
     run = jobs.start_run(dataclasses.replace(tiny_settings, data="gone"), tmp_path)
-    assert jobs._children[-1][0].wait(PATIENCE_S) == 2
+    assert jobs._children[-1].wait(PATIENCE_S) == 2
     jobs.reap_children()
     status = run.read_status()
     assert status["state"] == "failed"

@@ -128,22 +128,26 @@ def test_an_ended_run_needs_no_process(run: RunFolder, dead_pid: int, state: str
     assert run.read_status()["state"] == state
 
 
-def test_a_run_just_queued_waits_for_its_process(run: RunFolder, dead_pid: int) -> None:
-    put_status(run, state="queued", pid=dead_pid, heartbeat=time.time() - 5)
+def test_a_queued_run_waits_for_its_process_as_long_as_it_lives(run: RunFolder) -> None:
+    put_status(run, state="queued", heartbeat=time.time() - 600)
     assert run.read_status()["state"] == "queued"
 
 
-def test_a_run_queued_long_ago_by_a_dead_process_has_failed(run: RunFolder, dead_pid: int) -> None:
-    put_status(run, state="queued", pid=dead_pid, heartbeat=time.time() - 600)
+def test_a_queued_run_whose_process_is_gone_has_failed(run: RunFolder, dead_pid: int) -> None:
+    put_status(run, state="queued", pid=dead_pid)
     assert run.read_status()["state"] == "failed"
 
 
-def test_a_run_queued_long_ago_has_failed_even_if_the_app_that_queued_it_lives(
-    run: RunFolder,
-) -> None:
-    # The status 'queued' carries the process of the app, which says nothing of the trainer.
-    put_status(run, state="queued", heartbeat=time.time() - 600)
-    assert run.read_status()["state"] == "failed"
+def test_the_last_words_of_a_process_stand_in_the_message(run: RunFolder, dead_pid: int) -> None:
+    (run.path / "stderr.txt").write_text("noise\nError: the disk is full.\n\n")
+    put_status(run, state="running", pid=dead_pid)
+    assert run.read_status()["message"].endswith("Error: the disk is full.")
+
+
+@pytest.mark.parametrize("name", ["my run", "-x", "ü"])
+def test_a_name_that_could_not_be_opened_again_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match="cannot be the name of a run"):
+        RunFolder.create(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,185 @@
+"""Grad-CAM against maps worked out by hand, and its closed form against TensorFlow."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bc_model.gradcam import GradCAM, Heatmap, weigh_activations
+from bc_model.model import build_model, load_keras
+from bc_model.serving.head import Head
+
+RED = [[1.0, 2.0], [3.0, 4.0]]
+GREEN = [[4.0, 3.0], [2.0, 1.0]]
+PICTURE = np.stack([RED, GREEN, np.zeros((2, 2))], axis=-1).astype("float32")[None]
+
+# The network's channels are RED and GREEN. logit benign = mean(R) - mean(G) and
+# logit malignant = -2 mean(R) + 3 mean(G); over four cells the channel weights are a quarter.
+KERNEL = np.array([[1.0, -2.0], [-1.0, 3.0]])
+BENIGN_MAP = [[0.0, 0.0], [0.25, 0.75]]  # (R - G) / 4 = -0.75, -0.25, 0.25, 0.75
+MALIGNANT_MAP = [[2.5, 1.25], [0.0, 0.0]]  # (-2 R + 3 G) / 4 = 2.5, 1.25, 0, -1.25
+
+
+def by_hand(kernel: np.ndarray = KERNEL, *, temperature: float = 1.0) -> keras.Model:
+    picture = keras.Input((2, 2, 3), name="picture")
+    x = keras.layers.Conv2D(2, 1, use_bias=False, name="conv")(picture)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = keras.layers.Dense(2, name="logits")(x)
+    x = keras.layers.Rescaling(1 / temperature, name="temperature")(x)
+    model = keras.Model(picture, keras.layers.Activation("softmax", name="probabilities")(x))
+    model.get_layer("conv").set_weights([np.eye(3)[:, :2].reshape(1, 1, 3, 2)])
+    model.get_layer("logits").set_weights([kernel, np.array([0.5, -0.5])])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("class_name", "expected"), [("benign", BENIGN_MAP), ("malignant", MALIGNANT_MAP)]
+)
+def test_the_map_worked_out_by_hand(class_name: str, expected: list) -> None:
+    (heatmap,) = GradCAM(by_hand())(PICTURE, class_name)
+    assert heatmap.class_name == class_name
+    np.testing.assert_allclose(heatmap.raw, expected, atol=1e-6)
+    assert heatmap.maximum == pytest.approx(np.max(expected))
+
+
+def test_bytes_and_floats_give_the_same_map() -> None:
+    explain = GradCAM(by_hand())
+    (as_bytes,) = explain(PICTURE.astype(np.uint8), "malignant")
+    np.testing.assert_allclose(as_bytes.raw, MALIGNANT_MAP, atol=1e-6)
+
+
+def test_a_reloaded_model_gives_the_same_map(tmp_path: Path) -> None:
+    by_hand().save(tmp_path / "model.keras")
+    (heatmap,) = GradCAM(load_keras(tmp_path / "model.keras"))(PICTURE, "malignant")
+    np.testing.assert_allclose(heatmap.raw, MALIGNANT_MAP, atol=1e-6)
+
+
+def test_the_logit_is_explained_and_not_the_probability() -> None:
+    """A saturated softmax has next to no gradient; the map must not know of it."""
+    (heatmap,) = GradCAM(by_hand(temperature=0.001))(PICTURE, "malignant")
+    np.testing.assert_allclose(heatmap.raw, MALIGNANT_MAP, atol=1e-6)
+
+
+def test_what_the_regions_add_to_the_logit_is_the_sum_of_the_map() -> None:
+    """With positive evidence only, nothing is cut: the map adds up to the logit without bias."""
+    kernel = np.array([[1.0, 0.5], [2.0, 0.25]])
+    (heatmap,) = GradCAM(by_hand(kernel))(PICTURE, "benign")
+    assert heatmap.raw.sum() == pytest.approx(1.0 * np.mean(RED) + 2.0 * np.mean(GREEN))
+
+
+def test_no_evidence_gives_an_empty_map() -> None:
+    (heatmap,) = GradCAM(by_hand(-np.ones((2, 2))))(PICTURE, "malignant")
+    assert heatmap.is_empty
+    np.testing.assert_array_equal(heatmap.raw, np.zeros((2, 2)))
+
+
+def test_a_black_picture_gives_an_empty_map() -> None:
+    (heatmap,) = GradCAM(by_hand())(np.zeros_like(PICTURE), "malignant")
+    assert heatmap.is_empty
+
+
+def test_a_map_with_evidence_is_not_empty() -> None:
+    assert not Heatmap("benign", np.array(BENIGN_MAP, "float32")).is_empty
+
+
+def test_rounding_noise_is_no_evidence() -> None:
+    """Channels that cancel exactly leave a remainder in float32; scaled up it would be a map."""
+    rng = np.random.default_rng(0)
+    half, weights = rng.uniform(0, 1, (7, 7, 256)), rng.normal(size=256)
+    order = rng.permutation(512)
+    activations = np.concatenate([half, half], axis=-1)[..., order].astype("float32")
+    cancelling = np.concatenate([weights, -weights])[order].astype("float32")
+    assert (activations @ cancelling).max() > 0.0
+    np.testing.assert_array_equal(weigh_activations(activations, cancelling), np.zeros((7, 7)))
+
+
+def test_weak_evidence_is_kept() -> None:
+    activations = np.array([[[1.0, 1.0]]], "float32")
+    weights = np.array([1.0, -1.0 + 1e-4], "float32")
+    assert weigh_activations(activations, weights)[0, 0] == pytest.approx(1e-4, rel=1e-2)
+
+
+def test_small_numbers_all_over_are_still_evidence() -> None:
+    activations = np.full((2, 2, 1), 1e-20, "float32")
+    map_ = weigh_activations(activations, np.array([1e-10], "float32"))
+    np.testing.assert_allclose(map_, 1e-30, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_activations_that_are_no_numbers_give_no_map(value: float) -> None:
+    activations = np.array([[[1.0, value]]], "float32")
+    map_ = weigh_activations(activations, np.array([1.0, 1.0], "float32"))
+    np.testing.assert_array_equal(map_, [[0.0]])
+
+
+def test_a_batch_is_explained_picture_by_picture() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype("float32")
+    explain = GradCAM(build_model("tiny", image_size=(32, 32), dense_units=(6,)))
+    together = explain(pictures, "malignant")
+    for picture, heatmap in zip(pictures, together, strict=True):
+        (alone,) = explain(picture[None], "malignant")
+        np.testing.assert_allclose(heatmap.raw, alone.raw, atol=1e-5 * max(alone.maximum, 1e-6))
+
+
+def test_resnet50_reloaded_gives_maps_of_its_last_block(tmp_path: Path) -> None:
+    build_model("resnet50", image_size=(64, 64), dense_units=(16,)).save(tmp_path / "model.keras")
+    explain = GradCAM(load_keras(tmp_path / "model.keras"))
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3))
+    maps = explain(pictures, "benign") + explain(pictures, "malignant")
+    assert {heatmap.raw.shape for heatmap in maps} == {(2, 2)}
+    assert all(np.isfinite(heatmap.raw).all() for heatmap in maps)
+    assert any(not heatmap.is_empty for heatmap in maps)
+
+
+# --- The closed form, against TensorFlow ---
+
+
+def random_head(units: tuple[int, ...], seed: int) -> tuple[keras.Model, Head]:
+    rng = np.random.default_rng(seed)
+    pooled = keras.Input((12,))
+    x = pooled
+    for width in units:
+        x = keras.layers.Dense(width, activation="relu")(x)
+    model = keras.Model(pooled, keras.layers.Dense(2)(x))
+    model.set_weights([rng.normal(size=w.shape).astype("float32") for w in model.weights])
+    weights = model.get_weights()
+    return model, Head(tuple(weights[::2]), tuple(weights[1::2]))
+
+
+def gradients(model: keras.Model, pooled: np.ndarray) -> np.ndarray:
+    """Return d logit / d pooled by TensorFlow, shape (n, classes, channels)."""
+    x = tf.constant(pooled)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        logits = model(x)
+    return tape.batch_jacobian(logits, x).numpy()
+
+
+@pytest.mark.parametrize("units", [(), (7,), (9, 5)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_closed_form_is_tensorflows(units: tuple[int, ...], seed: int) -> None:
+    model, head = random_head(units, seed)
+    pooled = np.random.default_rng(seed).normal(size=(4, 12)).astype("float32")
+    np.testing.assert_allclose(head.logits(pooled), model(pooled).numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        head.gradient(pooled), gradients(model, pooled), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_unit_exactly_at_zero_has_no_gradient_in_both() -> None:
+    model, head = random_head((3,), seed=2)
+    head.kernels[0][:, 1] = 0.0
+    head.biases[0][1] = 0.0
+    model.set_weights([head.kernels[0], head.biases[0], head.kernels[1], head.biases[1]])
+    pooled = np.abs(np.random.default_rng(0).normal(size=(2, 12))).astype("float32")
+    np.testing.assert_allclose(head.gradient(pooled), gradients(model, pooled), atol=1e-5)
+
+
+def test_a_dead_head_has_no_gradient_and_no_map() -> None:
+    head = Head(
+        (-np.ones((4, 3), "float32"), np.ones((3, 2), "float32")),
+        (np.zeros(3, "float32"), np.zeros(2, "float32")),
+    )
+    np.testing.assert_array_equal(head.gradient(np.ones((1, 4), "float32")), np.zeros((1, 2, 4)))

@@ -1,0 +1,84 @@
+"""What must not be loaded: TensorFlow where answers are served, Streamlit under the library."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bc_model.training.run_folder import RunFolder
+
+REPOSITORY = Path(__file__).parents[2]
+HEAVY = ("tensorflow", "keras", "openvino_telemetry", "streamlit", "torch")
+TENSORFLOW_AT_IMPORT = {"bc_model.training.fit", "bc_model.training.callbacks"}
+
+
+def loaded_after(code: str, *arguments: str) -> list[str]:
+    """Run code in a fresh interpreter and return which heavy packages it has loaded."""
+    report = f"""
+import json, sys
+print(json.dumps([name for name in {HEAVY!r} if sys.modules.get(name) is not None]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code + report, *arguments],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_serving_loads_no_training_library(tiny_run: RunFolder) -> None:
+    code = """
+import sys
+import numpy as np
+import bc_model.serving.verdict, bc_model.serving.engine, bc_model.overlay
+import bc_model.training.jobs, bc_model.training.run_folder, bc_model.evaluation
+from bc_model.serving.bundle import open_bundle
+from bc_model.serving.engine import Engine
+Engine(open_bundle(sys.argv[1])).explain(np.zeros((1, 32, 32, 3), np.uint8))
+"""
+    assert loaded_after(code, str(tiny_run.path)) == []
+
+
+@pytest.mark.parametrize("module", ["bc_model", "bc_model.cli", "bc_model.model"])
+def test_a_light_module_stays_light(module: str) -> None:
+    assert loaded_after(f"import {module}") == []
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((REPOSITORY / package).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports, anywhere in it, by its full name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def offenders(package: str, forbidden: set[str]) -> list[str]:
+    return [
+        f"{path.relative_to(REPOSITORY)}: {name}"
+        for path in sources(package)
+        for name in imported(path)
+        if name.split(".")[0] in forbidden or name in forbidden
+    ]
+
+
+def test_both_packages_are_looked_at() -> None:
+    assert len(sources("bc_model")) > 20
+    assert sources("app")
+
+
+def test_the_library_does_not_know_the_app() -> None:
+    assert offenders("bc_model", {"streamlit", "app"}) == []
+
+
+def test_the_app_does_not_load_tensorflow() -> None:
+    assert offenders("app", {"tensorflow", "keras", *TENSORFLOW_AT_IMPORT}) == []

@@ -1,0 +1,449 @@
+"""The network as it is built: flat, preprocessed once, frozen by name, started from files."""
+
+import functools
+import hashlib
+import http.server
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras.src.legacy.saving import legacy_h5_format
+
+from bc_model.errors import ModelError, SettingsError, WeightsError
+from bc_model.model import (
+    SCRATCH_BN_MOMENTUM,
+    backbone_layers,
+    build_model,
+    freeze,
+    head_matrices,
+    last_conv_output,
+    load_keras,
+    logits_output,
+    unfreeze,
+    weights_fingerprint,
+)
+
+CONV5 = {
+    "conv5_block1_0_conv", "conv5_block1_1_conv", "conv5_block1_2_conv", "conv5_block1_3_conv",
+    "conv5_block2_1_conv", "conv5_block2_2_conv", "conv5_block2_3_conv",
+    "conv5_block3_1_conv", "conv5_block3_2_conv", "conv5_block3_3_conv",
+}  # fmt: skip
+HEAD = {"dense_1", "logits"}
+PICTURES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def resnet() -> keras.Model:
+    return build_model("resnet50", image_size=None, dense_units=(8,))
+
+
+def tiny(**settings: object) -> keras.Model:
+    return build_model("tiny", image_size=(32, 32), dense_units=(4,), **settings)
+
+
+def features(model: keras.Model) -> np.ndarray:
+    part = keras.Model(model.inputs[0], last_conv_output(model))
+    return part(PICTURES, training=False).numpy()
+
+
+def shuffle_weights(model: keras.Model, seed: int) -> keras.Model:
+    """Give every weight a value of its own: fresh networks agree in their biases and statistics."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        values = [w + rng.uniform(0, 0.02, w.shape) for w in layer.get_weights()]
+        layer.set_weights([v.astype(w.dtype) for v, w in zip(values, layer.weights, strict=True)])
+    return model
+
+
+def trained_layers(model: keras.Model) -> set[str]:
+    return {layer.name for layer in model.layers if layer.trainable_weights}
+
+
+def batch_norms(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def one_step(model: keras.Model) -> None:
+    model.compile(optimizer=keras.optimizers.SGD(0.1), loss="categorical_crossentropy")
+    model.train_on_batch(PICTURES, np.eye(2, dtype="float32"))
+
+
+# --- The graph ---
+
+
+def test_resnet50_lies_flat(resnet: keras.Model) -> None:
+    assert not [layer for layer in resnet.layers if isinstance(layer, keras.Model)]
+    assert resnet.get_layer("conv5_block3_out").output is last_conv_output(resnet)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 48)])
+def test_a_free_input_size_takes_any_picture(resnet: keras.Model, height: int, width: int) -> None:
+    probabilities = resnet(np.zeros((1, height, width, 3), "float32"), training=False)
+    assert probabilities.shape == (1, 2)
+
+
+def test_the_output_is_the_softmax_of_the_logits() -> None:
+    model = tiny()
+    both = keras.Model(model.inputs[0], [logits_output(model), model.outputs[0]])
+    logits, probabilities = (part.numpy() for part in both(PICTURES, training=False))
+    powers = np.exp(logits.astype(np.float64))
+    np.testing.assert_allclose(probabilities, powers / powers.sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_no_dense_layer_leaves_the_logits_alone() -> None:
+    model = build_model("tiny", image_size=(32, 32), dense_units=())
+    assert [kernel.shape for kernel, _ in head_matrices(model)] == [(32, 2)]
+
+
+def test_the_head_matrices_come_in_order() -> None:
+    model = build_model("tiny", image_size=(32, 32), dense_units=(5, 3))
+    assert [kernel.shape for kernel, _ in head_matrices(model)] == [(32, 5), (5, 3), (3, 2)]
+    assert [bias.shape for _, bias in head_matrices(model)] == [(5,), (3,), (2,)]
+
+
+def test_too_small_a_picture_is_refused() -> None:
+    with pytest.raises(SettingsError, match="at least 32 px"):
+        build_model("tiny", image_size=(31, 64))
+
+
+def test_an_unknown_backbone_is_refused_with_the_list() -> None:
+    with pytest.raises(SettingsError, match="resnet50"):
+        build_model("resnet51")
+
+
+@pytest.mark.parametrize("wrong", [{"dropout": 1.0}, {"dropout": -0.1}, {"dense_units": (0,)}])
+def test_a_head_out_of_range_is_refused(wrong: dict) -> None:
+    with pytest.raises(SettingsError, match="Dropout"):
+        build_model("tiny", image_size=(32, 32), **wrong)
+
+
+# --- Preprocessing: what reaches the first layer of the network ---
+
+
+def reaches(model: keras.Model, layer: keras.layers.Layer) -> np.ndarray:
+    picture = np.full((1, 32, 32, 3), (200.0, 100.0, 50.0), "float32")
+    return keras.Model(model.inputs[0], layer.input)(picture).numpy()
+
+
+def constant_rgb() -> np.ndarray:
+    return np.full((1, 32, 32, 3), (200.0, 100.0, 50.0), "float32")
+
+
+def test_resnet50_is_preprocessed_once(resnet: keras.Model) -> None:
+    expected = keras.applications.resnet50.preprocess_input(constant_rgb())
+    np.testing.assert_allclose(reaches(resnet, resnet.get_layer("conv1_pad")), expected, atol=1e-4)
+
+
+def test_vgg16_is_preprocessed_once() -> None:
+    model = build_model("vgg16", image_size=(32, 32))
+    expected = keras.applications.vgg16.preprocess_input(constant_rgb())
+    np.testing.assert_allclose(reaches(model, model.get_layer("block1_conv1")), expected, atol=1e-4)
+
+
+def test_efficientnetb0_gets_the_pixels_and_scales_them_itself() -> None:
+    model = build_model("efficientnetb0", image_size=(32, 32))
+    rescalings = [layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling)]
+    # To [0, 1], and once more by the deviation, which Keras itself adds only for 'imagenet'.
+    assert [np.ravel(layer.scale)[0] for layer in rescalings] == pytest.approx(
+        [1 / 255, 0.229**-0.5]
+    )
+    np.testing.assert_array_equal(reaches(model, rescalings[0]), constant_rgb())
+
+
+def test_tiny_sees_pixels_from_minus_one_to_one() -> None:
+    model = tiny()
+    seen = reaches(model, model.get_layer("block1_conv"))[0, 0, 0]
+    np.testing.assert_allclose(seen, [200 / 127.5 - 1, 100 / 127.5 - 1, 50 / 127.5 - 1], atol=1e-6)
+
+
+# --- Freezing ---
+
+
+def test_frozen_only_the_head_trains(resnet: keras.Model) -> None:
+    freeze(resnet)
+    assert trained_layers(resnet) == HEAD
+
+
+def test_a_step_on_a_frozen_backbone_leaves_it_bit_for_bit() -> None:
+    model = tiny()
+    before = [layer.get_weights() for layer in backbone_layers(model)]
+    freeze(model)
+    one_step(model)
+    after = [layer.get_weights() for layer in backbone_layers(model)]
+    assert all(
+        np.array_equal(a, b)
+        for old, new in zip(before, after, strict=True)
+        for a, b in zip(old, new, strict=True)
+    )
+
+
+def test_unfreezing_conv5_trains_its_convolutions_and_the_head(resnet: keras.Model) -> None:
+    unfreeze(resnet, "conv5", train_batch_norm=False)
+    assert trained_layers(resnet) == CONV5 | HEAD
+
+
+def test_unfreezing_can_begin_inside_a_block(resnet: keras.Model) -> None:
+    unfreeze(resnet, "conv5_block3", train_batch_norm=False)
+    last = {name for name in CONV5 if name.startswith("conv5_block3")}
+    assert trained_layers(resnet) == last | HEAD
+
+
+def test_unfreezing_less_than_before_freezes_again(resnet: keras.Model) -> None:
+    unfreeze(resnet, "all", train_batch_norm=True)
+    unfreeze(resnet, "conv5", train_batch_norm=False)
+    assert trained_layers(resnet) == CONV5 | HEAD
+
+
+def test_unfreezing_all_from_scratch_trains_every_layer_with_weights(resnet: keras.Model) -> None:
+    unfreeze(resnet, "all", train_batch_norm=True)
+    assert trained_layers(resnet) == {layer.name for layer in resnet.layers if layer.weights}
+
+
+def test_batch_norm_of_a_pretrained_network_keeps_its_statistics() -> None:
+    model = tiny()
+    unfreeze(model, "all", train_batch_norm=False)
+    before = [layer.get_weights() for layer in batch_norms(model)]
+    one_step(model)
+    for old, layer in zip(before, batch_norms(model), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(old, layer.get_weights(), strict=True))
+
+
+def test_batch_norm_from_scratch_learns_its_statistics() -> None:
+    model = tiny()
+    unfreeze(model, "all", train_batch_norm=True)
+    before = model.get_layer("block1_bn").moving_mean.numpy()
+    one_step(model)
+    assert not np.array_equal(before, model.get_layer("block1_bn").moving_mean.numpy())
+
+
+def test_an_unknown_block_is_refused_with_the_list(resnet: keras.Model) -> None:
+    with pytest.raises(SettingsError, match=r"'conv9'.*conv1, conv2, conv3, conv4, conv5"):
+        unfreeze(resnet, "conv9", train_batch_norm=False)
+
+
+def test_momentum_is_short_from_scratch(resnet: keras.Model) -> None:
+    assert {layer.momentum for layer in batch_norms(resnet)} == {SCRATCH_BN_MOMENTUM} == {0.9}
+
+
+def test_momentum_is_kept_with_weights(tmp_path: Path) -> None:
+    tiny().save_weights(tmp_path / "start.weights.h5")
+    model = tiny(weights=str(tmp_path / "start.weights.h5"))
+    assert {layer.momentum for layer in batch_norms(model)} == {0.99}
+
+
+# --- Weights from files ---
+
+
+def write_weights(model: keras.Model, path: Path) -> Path:
+    """Write what the suffix asks for; ``.h5`` is the format of Keras's own pretrained files."""
+    if path.suffix == ".keras":
+        model.save(path)
+    elif path.name.endswith(".weights.h5"):
+        keras.Model(model.inputs[0], last_conv_output(model)).save_weights(path)
+    else:
+        with h5py.File(path, "w") as file:
+            legacy_h5_format.save_weights_to_hdf5_group(
+                file, keras.Model(model.inputs[0], last_conv_output(model))
+            )
+    return path
+
+
+@pytest.mark.parametrize("name", ["start.weights.h5", "start.keras", "start.h5"])
+def test_weights_from_a_file_give_the_same_features(name: str, tmp_path: Path) -> None:
+    source = shuffle_weights(tiny(), seed=1)
+    copy = tiny(weights=str(write_weights(source, tmp_path / name)))
+    np.testing.assert_array_equal(features(copy), features(source))
+
+
+def test_the_weights_of_a_whole_model_start_another(tmp_path: Path) -> None:
+    source = shuffle_weights(tiny(), seed=1)
+    source.save_weights(tmp_path / "best.weights.h5")
+    copy = tiny(weights=str(tmp_path / "best.weights.h5"))
+    np.testing.assert_array_equal(features(copy), features(source))
+
+
+def test_an_efficientnetb0_starts_from_a_keras_file_of_its_own_kind(tmp_path: Path) -> None:
+    source = build_model("efficientnetb0", image_size=(32, 32))
+    path = write_weights(source, tmp_path / "start.keras")
+    copy = build_model("efficientnetb0", image_size=(32, 32), weights=str(path))
+    np.testing.assert_array_equal(features(copy), features(source))
+
+
+@pytest.mark.parametrize("name", ["start.weights.h5", "start.keras", "start.h5"])
+def test_weights_of_another_backbone_are_refused(name: str, tmp_path: Path) -> None:
+    path = write_weights(tiny(), tmp_path / name)
+    with pytest.raises(WeightsError) as caught:
+        build_model("vgg16", image_size=(32, 32), weights=str(path))
+    assert_one_sentence(caught.value)
+
+
+def test_a_missing_weights_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no weights file .*gone\.h5") as caught:
+        tiny(weights=str(tmp_path / "gone.h5"))
+    assert_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.weights.h5", "a.keras", "a.txt"])
+def test_a_text_file_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("not weights")
+    with pytest.raises(WeightsError, match=re.escape(name)) as caught:
+        tiny(weights=str(tmp_path / name))
+    assert_one_sentence(caught.value)
+
+
+def assert_one_sentence(error: Exception) -> None:
+    text = str(error)
+    assert text.endswith(".")
+    assert "\n" not in text
+    assert ". " not in text
+
+
+# --- ImageNet weights, fetched from a server of our own ---
+
+
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "keras-home"
+    home.mkdir()
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(home))
+    monkeypatch.setenv("no_proxy", "*")
+    return home
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(_QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+        thread.join()
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def serve_weights(
+    monkeypatch: pytest.MonkeyPatch, module: str, key: str, url: str, file_hash: str
+) -> None:
+    monkeypatch.setattr(f"keras.src.applications.{module}.BASE_WEIGHTS_PATH", url)
+    monkeypatch.setitem(
+        getattr(keras.src.applications, module).WEIGHTS_HASHES, key, ("", file_hash)
+    )
+
+
+def test_imagenet_weights_are_fetched_and_fit(
+    resnet: keras.Model,
+    server: tuple[Path, str],
+    keras_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, url = server
+    name = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    write_weights(resnet, folder / name)
+    serve_weights(monkeypatch, "resnet", "resnet50", url, md5(folder / name))
+    fetched = build_model("resnet50", image_size=(32, 32), weights="imagenet")
+    np.testing.assert_array_equal(features(fetched), features(resnet))
+    assert (keras_home / "models" / name).is_file()
+
+
+def test_efficientnetb0_is_the_same_from_the_network_and_from_the_file(
+    server: tuple[Path, str], keras_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras adds a rescaling layer for 'imagenet' only; the same bytes must give one network."""
+    folder, url = server
+    name = "efficientnetb0_notop.h5"
+    write_weights(build_model("efficientnetb0", image_size=(32, 32)), folder / name)
+    serve_weights(monkeypatch, "efficientnet", "b0", url, md5(folder / name))
+    fetched = build_model("efficientnetb0", image_size=(32, 32), weights="imagenet")
+    given = build_model("efficientnetb0", image_size=(32, 32), weights=str(folder / name))
+    largest = np.abs(features(fetched)).max()
+    np.testing.assert_allclose(features(given), features(fetched), atol=1e-4 * largest)
+
+
+def test_other_bytes_than_the_expected_are_refused(
+    server: tuple[Path, str], keras_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url = server
+    (folder / "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"other")
+    serve_weights(monkeypatch, "resnet", "resnet50", url, "0" * 32)
+    with pytest.raises(WeightsError, match="resnet50 could not be fetched"):
+        build_model("resnet50", image_size=(32, 32), weights="imagenet")
+
+
+def test_without_a_network_the_message_names_the_three_ways_out(
+    server: tuple[Path, str], keras_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = "http://127.0.0.1:9/"
+    serve_weights(monkeypatch, "resnet", "resnet50", nobody, "0" * 32)
+    with pytest.raises(WeightsError) as caught:
+        build_model("resnet50", image_size=(32, 32), weights="imagenet")
+    text = str(caught.value)
+    assert "copy resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 into" in text
+    assert "--weights FILE" in text
+    assert "--weights none" in text
+
+
+def test_a_backbone_without_imagenet_weights_says_so() -> None:
+    with pytest.raises(WeightsError, match="no ImageNet weights for 'tiny'"):
+        tiny(weights="imagenet")
+
+
+# --- Whole models on disk ---
+
+
+def test_a_saved_model_is_the_same_when_loaded(tmp_path: Path) -> None:
+    model = shuffle_weights(tiny(), seed=2)
+    model.save(tmp_path / "a.keras")
+    loaded = load_keras(tmp_path / "a.keras")
+    assert weights_fingerprint(loaded) == weights_fingerprint(model)
+    np.testing.assert_array_equal(features(loaded), features(model))
+
+
+def test_the_fingerprint_sees_a_single_weight() -> None:
+    model = tiny()
+    before = weights_fingerprint(model)
+    kernel, bias = model.get_layer("logits").get_weights()
+    bias[1] += 1e-6
+    model.get_layer("logits").set_weights([kernel, bias])
+    assert weights_fingerprint(model) != before
+
+
+def test_a_missing_model_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model file"):
+        load_keras(tmp_path / "gone.keras")
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.keras").write_text("not a model")
+    with pytest.raises(ModelError, match="not a Keras model"):
+        load_keras(tmp_path / "a.keras")
+
+
+def test_a_model_that_holds_code_is_refused(tmp_path: Path) -> None:
+    picture = keras.Input((2, 2, 3))
+    keras.Model(picture, keras.layers.Lambda(lambda x: x * 2)(picture)).save(tmp_path / "a.keras")
+    with pytest.raises(ModelError, match="loaded safely"):
+        load_keras(tmp_path / "a.keras")
+
+
+def test_a_foreign_model_cannot_be_explained() -> None:
+    picture = keras.Input((2, 2, 3))
+    foreign = keras.Model(picture, keras.layers.Flatten()(picture))
+    for look in (last_conv_output, logits_output, head_matrices):
+        with pytest.raises(ModelError, match="only models built by this project"):
+            look(foreign)

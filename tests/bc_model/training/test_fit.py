@@ -1,0 +1,250 @@
+"""A run from folder to bundle, on drawn pictures and the three-layer network."""
+
+import dataclasses
+import json
+import logging
+import math
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from bc_model.data.manifest import read_manifest
+from bc_model.data.pipeline import class_weights, one_hot
+from bc_model.data.splits import count_leaks, read_split
+from bc_model.errors import RunError, SplitError
+from bc_model.evaluation import read_report
+from bc_model.model import backbone_layers, build_model, load_keras
+from bc_model.serving.bundle import open_bundle
+from bc_model.training import fit
+from bc_model.training.describe import manifest_sha256
+from bc_model.training.fit import train
+from bc_model.training.run_folder import RunFolder
+from bc_model.training.settings import TrainSettings
+
+
+def settings_for(data: Path, **changes: object) -> TrainSettings:
+    """Return the settings of the run that `tiny_run` made, with changes."""
+    values = {
+        "data": str(data), "weights": "none", "backbone": "tiny", "image_size": (32, 32),
+        "head_epochs": 1, "finetune_epochs": 1, "batch_size": 8, "dense_units": (8,),
+    }  # fmt: skip
+    return TrainSettings(**{**values, **changes})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run")
+
+
+# --- Class weights ---
+
+
+def test_class_weights_by_hand() -> None:
+    # 4 pictures, 2 classes: 4 / (2 * 3) and 4 / (2 * 1).
+    labels = one_hot(["benign", "malignant", "benign", "benign"])
+    assert class_weights(labels) == {0: pytest.approx(2 / 3), 1: pytest.approx(2.0)}
+
+
+def test_even_classes_weigh_one() -> None:
+    assert class_weights(one_hot(["benign", "malignant"])) == {0: 1.0, 1: 1.0}
+
+
+# --- A finished run ---
+
+
+def test_a_run_leaves_its_files(tiny_run: RunFolder) -> None:
+    there = {str(path.relative_to(tiny_run.path)) for path in tiny_run.path.rglob("*")}
+    assert there >= {
+        "config.json", "split.csv", "history.jsonl", "history.csv", "status.json",
+        "checkpoints/best.weights.h5", "model/model.keras", "model/passport.json",
+        "evaluation/report.json", "evaluation/predictions.csv",
+    }  # fmt: skip
+    assert not [name for name in there if name.endswith(".tmp") or "/." in name]
+
+
+def test_a_run_ends_as_done(tiny_run: RunFolder) -> None:
+    status = tiny_run.read_status()
+    assert status["state"] == "done"
+    assert "Stopped" not in status["message"]
+
+
+def test_the_config_repeats_the_run(tiny_run: RunFolder, drawn_set: Path) -> None:
+    config = tiny_run.read_config()
+    assert TrainSettings.from_dict(config["settings"]) == settings_for(drawn_set)
+    assert config["data_sha256"] == manifest_sha256(read_manifest(drawn_set))
+    assert {"keras", "tensorflow", "openvino", "python"} <= set(config["versions"])
+
+
+def test_the_split_keeps_cases_apart(tiny_run: RunFolder) -> None:
+    split = read_split(tiny_run.split_file)
+    assert set(split["part"]) == {"train", "validation", "test"}
+    assert count_leaks(split).cases == 0
+
+
+def test_the_history_counts_on_through_both_phases(tiny_run: RunFolder) -> None:
+    history = tiny_run.read_history()
+    assert [(entry["epoch"], entry["phase"]) for entry in history] == [
+        (1, "head"),
+        (2, "finetune"),
+    ]
+    for entry in history:
+        assert all(math.isfinite(entry[key]) for key in ("loss", "val_loss", "learning_rate"))
+
+
+def test_keras_own_log_has_both_phases(tiny_run: RunFolder) -> None:
+    header, *rows = (tiny_run.path / "history.csv").read_text().splitlines()
+    assert header.startswith("epoch,")
+    assert [row.split(",")[0] for row in rows] == ["0", "1"]
+
+
+def test_the_model_has_the_weights_of_the_best_epoch(tiny_run: RunFolder) -> None:
+    best = build_model("tiny", image_size=(32, 32), dense_units=(8,))
+    best.load_weights(tiny_run.best_weights)
+    served = load_keras(tiny_run.model_folder / "model.keras")
+    pairs = zip(best.get_weights(), served.get_weights(), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_the_bundle_is_whole(tiny_run: RunFolder) -> None:
+    open_bundle(tiny_run.path).verify()
+
+
+def test_the_passport_says_what_the_report_says(tiny_run: RunFolder) -> None:
+    report = json.loads((tiny_run.evaluation_folder / "report.json").read_text())
+    expected = {key: value for key, value in report.items() if key != "roc"}
+    assert open_bundle(tiny_run.path).passport["metrics"] == {"test": expected}
+
+
+def test_the_report_is_on_the_test_part(tiny_run: RunFolder) -> None:
+    split = read_split(tiny_run.split_file)
+    report = read_report(tiny_run.evaluation_folder)
+    assert report.n == (split["part"] == "test").sum()
+    assert not report.leaky
+
+
+def test_the_passport_says_what_it_learned_from(tiny_run: RunFolder) -> None:
+    split = read_split(
+        tiny_run.split_file,
+    )
+    passport = open_bundle(tiny_run.path).passport
+    training = split[split["part"] == "train"]
+    assert passport["data"]["training_cases"] == sorted(set(training["case"].astype(str)))
+    assert passport["data"]["pictures"]["train"] == len(training)
+    assert passport["input"]["training_sizes"] == ["96x64"]
+    assert passport["data"]["drawn"]
+    assert passport["scale"]["magnifications"] == []  # a drawn picture has no scale
+
+
+# --- Other runs ---
+
+
+def test_the_same_seed_gives_the_same_losses(
+    drawn_set: Path, tiny_run: RunFolder, run: RunFolder
+) -> None:
+    train(settings_for(drawn_set), run)
+    for again, first in zip(run.read_history(), tiny_run.read_history(), strict=True):
+        for key in ("loss", "val_loss", "accuracy", "val_accuracy"):
+            assert again[key] == pytest.approx(first[key], rel=1e-4, abs=1e-4)
+
+
+def test_the_head_phase_leaves_the_backbone_bit_for_bit(
+    drawn_set: Path, run: RunFolder, tmp_path: Path
+) -> None:
+    start = build_model("tiny", image_size=(32, 32))
+    start.save_weights(tmp_path / "start.weights.h5")
+    settings = settings_for(
+        drawn_set, weights=str(tmp_path / "start.weights.h5"), finetune_epochs=0
+    )
+    bundle = train(settings, run)
+    trained = load_keras(bundle.file("model.keras"))
+    before = [w for layer in backbone_layers(start) for w in layer.get_weights()]
+    after = [w for layer in backbone_layers(trained) for w in layer.get_weights()]
+    assert len(before) == 15
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    assert bundle.passport["architecture"]["initial_weights"] == "start.weights.h5"
+
+
+def test_an_epoch_is_told_in_one_line(
+    drawn_set: Path, run: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="bc_model.training"):
+        train(settings_for(drawn_set, head_epochs=0, protocol="image"), run)
+    lines = [message for message in caplog.messages if message.startswith("epoch ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("epoch 1/1 fine-tuning  loss ")
+    assert any("leaky" in message for message in caplog.messages)
+    assert open_bundle(run.path).passport["data"]["leaky"] is True
+    assert read_report(run.evaluation_folder).leaky
+
+
+def test_a_run_stopped_before_its_first_epoch_is_cancelled(drawn_set: Path, run: RunFolder) -> None:
+    run.request_stop()
+    assert train(settings_for(drawn_set), run) is None
+    assert run.read_status()["state"] == "cancelled"
+    assert not run.model_folder.exists()
+    assert run.read_history() == []
+
+
+def test_a_run_stopped_later_keeps_its_best_model(
+    drawn_set: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = RunFolder.append_history
+
+    def append_and_stop(self: RunFolder, record: dict) -> None:
+        append(self, record)
+        self.request_stop()
+
+    monkeypatch.setattr(RunFolder, "append_history", append_and_stop)
+    bundle = train(settings_for(drawn_set, head_epochs=5), run)
+    status = run.read_status()
+    assert status["state"] == "done"
+    assert "Stopped on request" in status["message"]
+    assert [entry["epoch"] for entry in run.read_history()] == [1]
+    open_bundle(run.path).verify()
+    assert bundle.passport["metrics"]["test"]["n"] > 0
+
+
+def test_a_failing_run_says_why(drawn_set: Path, run: RunFolder, tmp_path: Path) -> None:
+    for picture in drawn_set.rglob("SOB_B_*.png"):
+        target = tmp_path / "benign" / picture.relative_to(drawn_set)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, target)
+    with pytest.raises(SplitError, match="benign and malignant") as caught:
+        train(settings_for(tmp_path / "benign"), run)
+    status = run.read_status()
+    assert (status["state"], status["message"]) == ("failed", str(caught.value))
+
+
+def test_a_loss_that_is_never_finite_is_an_error_with_a_way_out(
+    drawn_set: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "class_weights", lambda _: {0: math.nan, 1: math.nan})
+    with pytest.raises(RunError, match="lower the learning rates"):
+        train(settings_for(drawn_set), run)
+    assert run.read_status()["state"] == "failed"
+    assert not run.model_folder.exists()
+
+
+def test_a_loss_that_is_lost_in_fine_tuning_keeps_the_best_epoch(
+    drawn_set: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = iter([{0: 1.0, 1: 1.0}, {0: math.nan, 1: math.nan}])
+    monkeypatch.setattr(fit, "class_weights", lambda _: next(weights))
+    bundle = train(settings_for(drawn_set), run)
+    assert run.read_status()["state"] == "done"
+    assert [entry["phase"] for entry in run.read_history()] == ["head"]
+    served = load_keras(bundle.file("model.keras"))
+    assert all(np.isfinite(w).all() for w in served.get_weights())
+
+
+def test_a_pretrained_start_is_fine_tuned_from_its_default_block(drawn_set: Path) -> None:
+    settings = dataclasses.replace(settings_for(drawn_set), weights="start.weights.h5")
+    assert settings.resolved_unfreeze_from == "block3"
+    assert not settings.from_scratch
+
+
+def test_keras_is_left_in_float32() -> None:
+    assert keras.config.dtype_policy().name == "float32"
