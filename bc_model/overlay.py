@@ -6,6 +6,9 @@ import numpy as np
 from bc_model.data.names import CLASSES
 from bc_model.gradcam import Heatmap, spread_over_picture
 
+SMALLEST_SCALE = 0.01
+"""Of a cell's share in the logit."""
+
 
 def overlay_heatmap(
     rgb: np.ndarray, heatmap: Heatmap, *, opacity: float = 0.6, full_scale: float | None = None
@@ -43,14 +46,15 @@ def overlay_heatmap(
 
 
 def shared_scale(heatmaps: dict[str, Heatmap]) -> float:
-    """Return the larger maximum of both classes' maps, so that equal colours mean equal evidence.
+    """Return the value drawn as strongest in both maps, so that equal colours mean equal evidence.
 
     Returns
     -------
     float
-        0 when both maps are empty.
+        The larger maximum, but at least `SMALLEST_SCALE`: a map that hardly moves the score is
+        drawn faint, not stretched until it glows.
     """
-    return max(heatmaps[name].maximum for name in CLASSES)
+    return max(SMALLEST_SCALE, *(heatmaps[name].maximum for name in CLASSES))
 
 
 def colour_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:

@@ -50,19 +50,25 @@ def _draw_run(run: RunFolder, was_going: bool) -> None:
         show_error(error, title="This run cannot be shown")
         return
     state = status["state"]
+    if state not in FINAL_STATES and run.stop_requested():
+        state = "cancelling"
     if was_going and state in FINAL_STATES:
         st.rerun()
-    title, button = st.columns([4, 1], vertical_alignment="center")
+    title, button = st.columns([3, 1], vertical_alignment="center")
     with title:
         words, colour, icon = STATE_WORDS[state]
         st.badge(words, color=colour, icon=f":material/{icon}:")
         if status.get("message"):
             st.markdown(escape(status["message"]))
-    if state in ("queued", "starting", "running") and button.button(
-        "Stop and keep the best", key=f"stop-{run.name}", icon=":material/stop:", width="stretch"
-    ):
-        run.request_stop()
-        st.toast("Stopping after this batch; the best model so far is kept.")
+    if state in ("queued", "starting", "running"):
+        button.button(
+            "Stop, keep the best",
+            key=f"stop-{run.name}",
+            icon=":material/stop:",
+            width="stretch",
+            on_click=run.request_stop,
+            help="Ends after the batch at hand and keeps the best model so far.",
+        )
     if state in ("running", "cancelling") and status.get("epochs"):
         _draw_progress(status)
     if history:
@@ -70,7 +76,12 @@ def _draw_run(run: RunFolder, was_going: bool) -> None:
     with st.expander("Log", icon=":material/description:"):
         st.code(run.read_log() or "Nothing yet.", language=None)
     if state == "done":
-        st.page_link("views/evaluate.py", label="See how well it does", icon=":material/analytics:")
+        st.page_link(
+            "views/evaluate.py",
+            label="See how well it does",
+            icon=":material/analytics:",
+            query_params={"evaluated": run.name},
+        )
 
 
 def _draw_progress(status: dict) -> None:

@@ -1,5 +1,7 @@
 """One picture's verdict: the estimate, the picture, and the evidence for each class."""
 
+from pathlib import Path
+
 import numpy as np
 import streamlit as st
 
@@ -80,7 +82,7 @@ def _draw_map(
             f"Peak at {heatmap.maximum / full_scale:.0%} of the scale that both maps share. "
             f"The map has {columns} x {rows} cells; what lies between is smoothed."
         )
-    drawn = overlay_heatmap(shown, heatmap, opacity=opacity, full_scale=full_scale or None)
+    drawn = overlay_heatmap(shown, heatmap, opacity=opacity, full_scale=full_scale)
     st.image(encode_jpeg(drawn), width="stretch", alt=alt)
     st.caption(words)
     if not heatmap.is_empty:
@@ -94,7 +96,7 @@ def _draw_map(
                     full_scale=full_scale,
                 )
             ),
-            file_name=f"{sha256[:12]}-{name}.png",
+            file_name=f"{Path(verdict.name).stem}-{sha256[:8]}-{name}.png",
             mime="image/png",
             key=f"save-{sha256}-{name}",
             icon=":material/download:",

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bc_model.backbones import BACKBONES
 from bc_model.cli.options import (
     PATH,
     fold_option,
@@ -25,7 +26,9 @@ from bc_model.training.run_folder import RunFolder
 @click.argument("data", type=PATH)
 @click.option("--run", "run_path", type=PATH, required=True, help="Run folder to write.")
 @click.option("--weights", default="imagenet", show_default=True, help="imagenet, none or a file.")
-@click.option("--backbone", default="resnet50", show_default=True)
+@click.option(
+    "--backbone", type=click.Choice(list(BACKBONES)), default="resnet50", show_default=True
+)
 @click.option("--protocol", type=click.Choice(["case", "image"]), default="case", show_default=True)
 @n_folds_option
 @fold_option

@@ -86,6 +86,8 @@ def make_split(
             f"Fold {fold} of {n_folds} was asked for; a split needs at least 3 folds, numbered "
             "from 0, one each for test and validation and the rest for training."
         )
+    if not 0 <= seed < 2**31:
+        raise SplitError(f"The seed of a split lies from 0 to 2147483647; asked for {seed}.")
     require_both_classes(manifest)
     by_case = protocol == "case"
     if by_case and (pictures["case"] == "").any():

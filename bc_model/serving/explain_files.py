@@ -44,7 +44,7 @@ def explain_file(engine: BatchingEngine, path: Path, out: Path) -> dict[str, Any
     maps = {}
     for name in CLASSES:
         heatmap = verdict.heatmaps[name]
-        drawn = overlay_heatmap(rgb, heatmap, full_scale=scale or None)
+        drawn = overlay_heatmap(rgb, heatmap, full_scale=scale)
         write_bytes_atomic(out / f"{base}-{name}.png", encode_png(drawn))
         raw = io.BytesIO()
         np.save(raw, heatmap.raw, allow_pickle=False)

@@ -50,6 +50,9 @@ FINETUNE_EPOCH_COST = 3.0
 """What an epoch of phase two costs, in epochs of phase one; only for the first guess of time."""
 
 
+PHASE_TITLES = {"head": "frozen backbone", "finetune": "fine-tuning"}
+
+
 @dataclass(frozen=True)
 class _Part:
     pixels: np.ndarray
@@ -166,18 +169,17 @@ def _fit_phases(
     model: keras.Model, settings: TrainSettings, run: RunFolder, training: _Part, validation: _Part
 ) -> bool:
     """Run both phases; False when the run was stopped on request."""
-    total = settings.head_epochs + settings.finetune_epochs
     best_loss: float | None = None
-    phases = [
-        Phase(
-            "head", "frozen backbone", 0, settings.head_epochs, total,
-            settings.finetune_epochs * FINETUNE_EPOCH_COST,
-        ),
-        Phase("finetune", "fine-tuning", settings.head_epochs, total, total, 0.0),
-    ]  # fmt: skip
-    for phase in phases:
-        if phase.first_epoch == phase.last_epoch:
+    done = 0
+    for name, epochs in (("head", settings.head_epochs), ("finetune", settings.finetune_epochs)):
+        if epochs == 0:
             continue
+        # A phase that ends early leaves no gap: the next one goes on counting where it ended.
+        later = settings.finetune_epochs if name == "head" else 0
+        phase = Phase(
+            name, PHASE_TITLES[name], done, done + epochs, done + epochs + later,
+            later * FINETUNE_EPOCH_COST,
+        )  # fmt: skip
         if phase.name == "head":
             freeze(model)
             rate = settings.head_learning_rate
@@ -199,6 +201,12 @@ def _fit_phases(
             best_loss = _fit(model, settings, run, phase, training, validation, best_loss)
         except StopRequested:
             return False
+        done = len(run.read_history())
+        if done < phase.last_epoch:
+            logger.info(
+                "%s ended early: no lower validation loss for %d epochs",
+                phase.title, settings.patience,
+            )  # fmt: skip
     return True
 
 

@@ -125,3 +125,25 @@ def test_a_model_with_a_damaged_passport_is_left_out_and_said_so(finished_run, o
 
     assert "cannot be read as JSON" in texts(app.warning)
     assert "No model yet" in texts(app.subheader)
+
+
+def test_one_file_under_two_names_is_shown_once(finished_run, open_page):
+    app = open_page("diagnose")
+    data = example_png(malignant=True)
+    app.file_uploader[0].upload("a.png", data).upload("copy.png", data).run()
+
+    assert not app.exception
+    assert len(app.metric) == 1
+    assert "is the same file as" in texts(app.caption)
+
+
+def test_a_model_named_in_the_address_that_is_gone_is_said(finished_run, open_page):
+    app = open_page("diagnose", model="gone")
+
+    assert "The model gone named in the address is not there" in texts(app.warning)
+
+
+def test_a_model_that_learned_from_drawn_pictures_is_warned_about(finished_run, open_page):
+    app = open_page("diagnose")
+
+    assert "knows nothing of tissue" in texts(app.warning)

@@ -94,7 +94,11 @@ def test_evidence_lands_where_it_lies() -> None:
 def test_both_classes_share_the_larger_scale() -> None:
     maps = {"benign": heatmap([[1.0]], "benign"), "malignant": heatmap([[4.0]])}
     assert shared_scale(maps) == 4.0
-    assert shared_scale({name: heatmap([[0.0]], name) for name in maps}) == 0.0
+
+
+def test_maps_that_hardly_move_the_score_are_drawn_faint() -> None:
+    maps = {"benign": heatmap([[0.0]], "benign"), "malignant": heatmap([[0.0003]])}
+    assert shared_scale(maps) == 0.01
 
 
 def test_equal_evidence_has_equal_colours_at_a_shared_scale() -> None:

@@ -56,7 +56,7 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
     folder.fill(str(drawn_set))
     folder.press("Enter")
     expect(page.get_by_text("Benign cases")).to_be_visible(timeout=PATIENT_MS)
-    _choose(page, "Backbone", "tiny")
+    _choose(page, "Backbone", "tiny (dry runs only)")
     _choose(page, "Initial weights", "None: from scratch")
     epochs = page.get_by_label("Epochs of fine-tuning", exact=True)
     epochs.fill("900")
@@ -64,7 +64,7 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
     page.get_by_role("button", name="Start the run").click()
 
     # The process is on its own: a refresh finds it again by the name in the URL.
-    stop = page.get_by_role("button", name="Stop and keep the best")
+    stop = page.get_by_role("button", name="Stop, keep the best")
     expect(stop).to_be_visible(timeout=PATIENT_MS)
     expect(page).to_have_url(re.compile(r"run="))
     page.reload()

@@ -1,0 +1,142 @@
+"""Many users at once: ``python -m benchmarks.load [--json]``, on this machine's loopback only.
+
+Sixteen threads ask one engine for explained predictions for one minute, each picture compared with
+the answer that a single user got. Bounded in users, time and memory; it stops by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import psutil
+
+from benchmarks.serving import SIZE
+from benchmarks.timing import describe_machine
+
+USERS = 16
+SECONDS = 60
+PICTURES = 24
+SINGLE_ROUNDS = 15
+
+
+def measure(users: int, seconds: float) -> dict[str, Any]:
+    """Run the load and return counts, times and memory."""
+    from bc_model.data.names import CLASSES
+    from bc_model.data.pictures import decode_picture, model_input
+    from bc_model.data.synthetic import draw_picture
+    from bc_model.model import build_model
+    from bc_model.serving.batching import BatchingEngine
+    from bc_model.serving.engine import Engine
+    from bc_model.serving.explain_files import encode_png
+    from bc_model.serving.export import write_bundle
+    from benchmarks.passport import dummy_passport
+
+    files = [
+        encode_png(draw_picture(malignant=bool(i % 2), seed=i, case_seed=i))
+        for i in range(PICTURES)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        model = build_model("resnet50", image_size=SIZE)
+        bundle = write_bundle(model, Path(folder) / "model", dummy_passport(SIZE))
+        engine = BatchingEngine(Engine(bundle))
+
+    def ask(data: bytes) -> tuple[np.ndarray, dict]:
+        return engine.explain_one(model_input(decode_picture(data, "picture"), SIZE))
+
+    alone = [ask(data) for data in files]
+    single = []
+    for i in range(SINGLE_ROUNDS):
+        start = time.perf_counter()
+        ask(files[i % PICTURES])
+        single.append(time.perf_counter() - start)
+
+    times: list[float] = []
+    errors: list[str] = []
+    wrong = 0
+    lock = threading.Lock()
+    memory = [_memory_mb()]
+    end = time.monotonic() + seconds
+
+    def user(number: int) -> None:
+        nonlocal wrong
+        rng = np.random.default_rng(number)
+        while time.monotonic() < end:
+            which = int(rng.integers(PICTURES))
+            start = time.perf_counter()
+            try:
+                logits, heatmaps = ask(files[which])
+            except Exception as error:  # counted, never hidden
+                with lock:
+                    errors.append(repr(error))
+                continue
+            spent = time.perf_counter() - start
+            expected_logits, expected = alone[which]
+            close = _close(logits, expected_logits) and all(
+                _close(heatmaps[name].raw, expected[name].raw) for name in CLASSES
+            )
+            with lock:
+                times.append(spent)
+                wrong += not close
+
+    threads = [threading.Thread(target=user, args=(i,)) for i in range(users)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(1.0)
+        memory.append(_memory_mb())
+    for thread in threads:
+        thread.join()
+    one = float(np.median(single))
+    p95 = float(np.percentile(times, 95))
+    half = len(memory) // 2
+    return {
+        "machine": describe_machine(),
+        "users": users,
+        "seconds": seconds,
+        "answers": len(times),
+        "errors": errors[:5],
+        "n_errors": len(errors),
+        "wrong_answers": int(wrong),
+        "single_user_ms": 1e3 * one,
+        "p50_ms": 1e3 * float(np.percentile(times, 50)),
+        "p95_ms": 1e3 * p95,
+        "p95_limit_ms": 1e3 * one * users * 1.5,
+        "p95_within_limit": p95 <= one * users * 1.5,
+        "memory_mb_start": memory[0],
+        "memory_mb_half_way": memory[half],
+        "memory_mb_end": memory[-1],
+    }
+
+
+def _close(found: np.ndarray, expected: np.ndarray) -> bool:
+    scale = max(float(np.abs(expected).max()), 1e-6)
+    return float(np.abs(found - expected).max()) <= 1e-3 * scale
+
+
+def _memory_mb() -> float:
+    return psutil.Process().memory_info().rss / 2**20
+
+
+@click.command()
+@click.option("--users", type=click.IntRange(1, 64), default=USERS, show_default=True)
+@click.option("--seconds", type=click.FloatRange(1, 120), default=SECONDS, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
+def main(users: int, seconds: float, as_json: bool) -> None:
+    """Ask one engine from many threads at once, for a bounded time."""
+    found = measure(users, seconds)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        click.echo(f"{name.replace('_', ' ')}: {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""How long until the app is on the screen, and until its first explained answer.
+
+A cold process each time: the server is started as a person would start it, a real Chromium opens
+the first page, and memory is read from the server's process. Needs Chromium.
+"""
+
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from bc_model.data.synthetic import example_png
+from benchmarks.passport import dummy_passport
+
+ROOT = Path(__file__).parents[1]
+STARTS = 5
+
+
+def measure_start() -> dict[str, float]:
+    """Return medians over cold starts: seconds and MB. Empty without a browser."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        return {}
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        runs = Path(folder) / "runs"
+        _write_model(runs)
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        found = [_one_start(browser, runs) for _ in range(STARTS)]
+        browser.close()
+    return {key: statistics.median(one[key] for one in found) for key in found[0]}
+
+
+def _write_model(runs: Path) -> None:
+    from bc_model.model import build_model
+    from bc_model.serving.export import write_bundle
+
+    size = (224, 224)
+    write_bundle(build_model("resnet50", image_size=size), runs / "b/model", dummy_passport(size))
+
+
+def _one_start(browser: Browser, runs: Path) -> dict[str, float]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    page = browser.new_page()
+    begin = time.perf_counter()
+    server = subprocess.Popen(
+        [
+            Path(sys.executable).with_name("streamlit"),
+            "run",
+            "app/main.py",
+            f"--server.port={port}",
+        ],
+        cwd=ROOT,
+        env=os.environ | {"BC_RUNS": str(runs)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait(url, server)
+        healthy = time.perf_counter() - begin
+        page.goto(url)
+        page.get_by_role("heading", name="Diagnose").wait_for()
+        page.locator("input[type=file]").wait_for(state="attached")
+        drawn = time.perf_counter() - begin
+        memory = psutil.Process(server.pid).memory_info().rss / 2**20
+        answer = _answer(page)
+    finally:
+        server.terminate()
+        server.wait()
+        page.close()
+    return {
+        "server_healthy_s": healthy,
+        "first_page_s": drawn,
+        "first_page_rss_mb": memory,
+        "first_answer_s": answer,
+    }
+
+
+def _answer(page: Page) -> float:
+    """Upload one picture and wait until what explains it is on the screen, model load included."""
+    data = example_png(malignant=True)
+    begin = time.perf_counter()
+    page.locator("input[type=file]").set_input_files(
+        [{"name": "field.png", "mimeType": "image/png", "buffer": data}]
+    )
+    page.get_by_text("Evidence for malignant").wait_for()
+    page.get_by_role("img", name="for malignant").wait_for()
+    return time.perf_counter() - begin
+
+
+def _wait(url: str, server: subprocess.Popen) -> None:
+    while server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.02)
+    raise RuntimeError("the server ended before it answered")

@@ -1,0 +1,84 @@
+"""Rounds, medians and ratios: the same way for every benchmark.
+
+The machines are shared and noisy, so nothing is quoted alone: each round runs every contestant
+once, in turn, and a claim is the median over rounds of a ratio within one round.
+"""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How much faster one contestant is than another.
+
+    Attributes
+    ----------
+    median, low, high : float
+        Over the rounds; low and high are the extremes.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f}x ({self.low:.2f}-{self.high:.2f})"
+
+
+def run_rounds(contestants: dict[str, Callable[[], Any]], *, rounds: int = ROUNDS) -> dict:
+    """Time every contestant once a round, alternating, after one warm-up each.
+
+    Returns
+    -------
+    dict from name to ndarray of shape (rounds,)
+        Seconds.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for run in contestants.values():
+        run()
+    for number in range(rounds):
+        names = list(contestants)
+        # The order turns each round: nobody always follows the one that heats the processor.
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            start = time.perf_counter()
+            contestants[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def faster(seconds: dict[str, np.ndarray], name: str, than: str) -> Ratio:
+    """Return how many times faster `name` is, round by round."""
+    ratios = seconds[than] / seconds[name]
+    return Ratio(float(np.median(ratios)), float(ratios.min()), float(ratios.max()))
+
+
+def describe_machine() -> dict[str, Any]:
+    """Say on what machine the figures were taken."""
+    import os
+
+    model = platform.processor() or platform.machine()
+    cpu_info = Path("/proc/cpuinfo")
+    flags: set[str] = set()
+    if cpu_info.exists():
+        for line in cpu_info.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+            if line.startswith("flags"):
+                flags = set(line.split(":", 1)[1].split())
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "features": [flag for flag in wanted if flag in flags],
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,52 @@
+"""A figure is marked as leaky when the model has seen the cases it is computed from."""
+
+from pathlib import Path
+
+import pytest
+
+from bc_model.data.manifest import read_manifest
+from bc_model.data.splits import make_split, read_split
+from bc_model.errors import SplitError
+from bc_model.evaluation.evaluate import evaluate_split
+from bc_model.serving.bundle import open_bundle
+from bc_model.serving.engine import Engine
+from bc_model.training.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_run: RunFolder) -> Engine:
+    return Engine(open_bundle(tiny_run.path))
+
+
+def test_the_test_part_of_the_models_own_split_is_honest(
+    engine: Engine, tiny_run: RunFolder, drawn_set: Path
+) -> None:
+    report = evaluate_split(engine, drawn_set, read_split(tiny_run.split_file))
+    assert not report.leaky
+    assert report.protocol == "case"
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_a_part_that_made_or_chose_the_model_is_leaky_and_named(
+    engine: Engine, tiny_run: RunFolder, drawn_set: Path, part: str
+) -> None:
+    report = evaluate_split(engine, drawn_set, read_split(tiny_run.split_file), part=part)
+    assert report.leaky
+    assert report.protocol == f"case, {part} part"
+
+
+def test_a_split_of_another_seed_shares_cases_and_is_leaky(engine: Engine, drawn_set: Path) -> None:
+    manifest = read_manifest(drawn_set)
+    known = engine.bundle.known_cases
+    foreign = next(
+        split
+        for split in (make_split(manifest, "case", seed=seed) for seed in range(1, 20))
+        if set(split.loc[split["part"] == "test", "case"]) & known
+    )
+    assert evaluate_split(engine, drawn_set, foreign).leaky
+
+
+def test_an_empty_part_is_refused(engine: Engine, tiny_run: RunFolder, drawn_set: Path) -> None:
+    split = read_split(tiny_run.split_file)
+    with pytest.raises(SplitError, match="no test part"):
+        evaluate_split(engine, drawn_set, split[split["part"] != "test"])
