@@ -1,13 +1,18 @@
 """Choosing a model, what to know of it, and the one loaded engine that all sessions share."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from app.components.frame import escape
 from app.places import SHIPPED_MODELS, runs_folder
-from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.catalogue import list_bundles
-from bc_model.serving.engine import Engine
+
+if TYPE_CHECKING:
+    from bc_model.serving.batching import BatchingEngine
 
 
 def choose_model() -> Bundle | None:
@@ -38,6 +43,10 @@ def choose_model() -> Bundle | None:
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model")
 def _load_engine(bundle_key: str, _bundle: Bundle) -> BatchingEngine:
+    # The page stands on the screen before the first picture needs an engine.
+    from bc_model.serving.batching import BatchingEngine
+    from bc_model.serving.engine import Engine
+
     return BatchingEngine(Engine(_bundle))
 
 

@@ -1,21 +1,10 @@
 """Diagnose: drop pictures in, see the estimate and where the evidence lies."""
 
-import hashlib
-
 import streamlit as st
 
-from app.components.frame import escape, show_error
-from app.components.models import choose_model, engine_of
-from app.components.verdict import draw_verdict
-from bc_model.data.pictures import decode_picture
-from bc_model.data.synthetic import example_png
-from bc_model.errors import EngineBusy, PictureError
-from bc_model.overlay import colour_bar
-from bc_model.serving.bundle import Bundle
-from bc_model.serving.verdict import Verdict, diagnose
-from bc_model.words import probability_in_words
+from app.components.models import choose_model
+from app.components.warm import warm_up
 
-PER_PAGE = 4
 EXAMPLES = {"Drawn, gland-like": False, "Drawn, crowded nuclei": True}
 
 st.title("Diagnose", anchor=False)
@@ -23,12 +12,6 @@ st.markdown(
     "Drop in fields of H&E-stained breast tissue. The model estimates how likely each is "
     "malignant and shows what moved its score."
 )
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def verdict_of(sha256: str, name: str, bundle_key: str, _data: bytes, _bundle: Bundle) -> Verdict:
-    return diagnose(engine_of(_bundle), decode_picture(_data, name), name)
-
 
 bundle = choose_model()
 if bundle is None:
@@ -46,61 +29,21 @@ uploads = st.file_uploader(
     help="PNG, JPEG or TIFF, one field each. They are kept in memory only, never stored.",
 )
 pictures = [(upload.name, upload.getvalue()) for upload in uploads]
+example = None
 if not pictures:
     example = st.pills(
         "No picture at hand? Try one drawn by this program. It is not tissue.",
         list(EXAMPLES),
         key="example",
     )
-    if example in EXAMPLES:
-        pictures = [(example, example_png(malignant=EXAMPLES[example]))]
-if not pictures:
-    st.stop()
+    if example not in EXAMPLES:
+        warm_up()
+        st.stop()
 
-settings, legend = st.columns([1, 2], gap="large", vertical_alignment="bottom")
-opacity = settings.slider("Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity")
-with legend:
-    st.image(colour_bar(512, 10), width="stretch", alt="")
-    st.caption(
-        "From no evidence to the strongest in the picture. The maps show what moved the score, "
-        "not where a lesion is."
-    )
+# Only now: these bring the imaging libraries, which the first look at the page need not wait for.
+from app.components.answers import draw_answers
+from bc_model.data.synthetic import example_png
 
-verdicts: dict[str, tuple[Verdict, bytes]] = {}
-progress = st.progress(0.0, "Reading the pictures") if len(pictures) > 3 else None
-for done, (name, data) in enumerate(pictures, start=1):
-    digest = hashlib.sha256(data).hexdigest()
-    if digest in verdicts:
-        st.caption(
-            f":material/info: {escape(name)} is the same file as "
-            f"{escape(verdicts[digest][0].name)} and is shown once."
-        )
-        continue
-    try:
-        verdicts[digest] = verdict_of(digest, name, bundle.key, data, bundle), data
-    except PictureError as error:
-        show_error(error, title="A picture was left out")
-    except EngineBusy as error:
-        show_error(error, title="The program is busy")
-    if progress:
-        progress.progress(done / len(pictures), f"{done} of {len(pictures)} pictures")
-if progress:
-    progress.empty()
-
-if len(verdicts) > 1:
-    st.dataframe(
-        [
-            {
-                "Picture": verdict.name,
-                "Estimated probability of malignancy": probability_in_words(verdict.prob_malignant),
-                "Called": verdict.class_name,
-            }
-            for verdict, _ in verdicts.values()
-        ],
-        hide_index=True,
-        alt="Estimate and call of each picture",
-    )
-pages = -(-len(verdicts) // PER_PAGE)
-page = st.pagination(pages, key="page") if pages > 1 else 1
-for digest, (verdict, data) in list(verdicts.items())[(page - 1) * PER_PAGE : page * PER_PAGE]:
-    draw_verdict(verdict, data, digest, bundle, opacity)
+if example:
+    pictures = [(example, example_png(malignant=EXAMPLES[example]))]
+draw_answers(pictures, bundle)

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from bc_model.evaluation.metrics import roc_auc
-
 PRECISIONS = ("f32", "bf16", "int8")
 
 LIMITS = {"f32": (0.001, 0.001), "bf16": (0.01, 0.002), "int8": (0.02, 0.005)}
@@ -63,6 +61,9 @@ def compare(
     Parity
         Not allowed when one class is missing: half of the test could not be made.
     """
+    # Its package brings pandas, which a reader of passports need not wait for.
+    from bc_model.evaluation.metrics import roc_auc
+
     prob_limit, auc_limit = LIMITS[precision]
     p99 = float(np.percentile(np.abs(reference - prob_malignant), 99))
     aucs = [float(roc_auc(malignant, scores)) for scores in (reference, prob_malignant)]

@@ -1,0 +1,48 @@
+"""No page, and nothing that a page imports, loads TensorFlow: the app serves without it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bc_model.training.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+
+# In a process of its own: this one has trained a model and holds TensorFlow already.
+VISIT_EVERY_PAGE = """
+import json, sys
+from streamlit.testing.v1 import AppTest
+from bc_model.data.synthetic import example_png
+
+app = AppTest.from_file("app/main.py", default_timeout=60).run()
+app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+answered = len(app.metric)
+loaded = {}
+for page in ("diagnose", "train", "evaluate"):
+    if page != "diagnose":
+        app.switch_page(f"views/{page}.py").run()
+    assert not app.exception, page
+    loaded[page] = sorted({name.partition(".")[0] for name in sys.modules})
+print(json.dumps({"answered": answered, "loaded": loaded}))
+"""
+
+
+def test_tensorflow_is_not_loaded_by_any_page(finished_run: RunFolder) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", VISIT_EVERY_PAGE],
+        cwd=ROOT,
+        env=os.environ | {"BC_RUNS": str(finished_run.path.parent)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["answered"] == 1, "the Diagnose page has to have given an answer"
+    assert set(found["loaded"]) == {"diagnose", "train", "evaluate"}
+    for page, modules in found["loaded"].items():
+        heavy = {"tensorflow", "keras", "torch", "onnxruntime", "nncf"} & set(modules)
+        assert not heavy, f"{page} loads {heavy}"
+        assert "openvino" in modules
