@@ -6,6 +6,8 @@ its own. Every comparison is made on validation pictures and stored in the passp
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import shutil
 import tempfile
@@ -83,9 +85,10 @@ def quantise(bundle: Bundle, pixels: np.ndarray) -> Bundle:
     count = min(len(pixels), CALIBRATION_PICTURES)
     chosen = np.linspace(0, len(pixels) - 1, count).astype(int)  # spread over all cases
     samples = nncf.Dataset([pixels[i : i + 1].astype(np.float32) for i in chosen])
-    quantised = nncf.quantize(
-        graph, samples, subset_size=count, preset=nncf.QuantizationPreset.MIXED
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # where NNCF draws its progress
+        quantised = nncf.quantize(
+            graph, samples, subset_size=count, preset=nncf.QuantizationPreset.MIXED
+        )
     xml, weights = GRAPH_FILES["int8"]
     draft = Path(tempfile.mkdtemp(prefix=".int8-", dir=bundle.folder))
     try:

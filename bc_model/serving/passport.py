@@ -42,7 +42,8 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
     "properties": {
         "schema_version": {"const": SCHEMA_VERSION},
-        "name": _TEXT,
+        # It names files when a model is exported: the rule is that of `files` below.
+        "name": {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"},
         "version": _TEXT,
         "created": _TEXT,
         "architecture": {

@@ -1,0 +1,185 @@
+"""The commands on models: what is there, what it is, whether it is whole, and what it becomes."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bc_model.cli import main
+from bc_model.serving.bundle import open_bundle
+from bc_model.serving.precision import supported_precisions
+from bc_model.training.run_folder import RunFolder
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    """Run `models` as a person would, where nothing is shipped: exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bc_model", "models", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code or 0, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def run(tiny_run: RunFolder, tmp_path: Path) -> Path:
+    """Return a copy of the finished run that may be changed."""
+    return Path(shutil.copytree(tiny_run.path, tmp_path / "runs/tiny"))
+
+
+def change_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def assert_one_line(ended: tuple[int, str, str], said: str) -> None:
+    code, out, err = ended
+    assert (code, out) == (2, ""), err
+    assert err.startswith("Error: ")
+    assert (err.count("\n"), err[-1]) == (1, "\n")
+    assert said in err
+
+
+# --- list ---
+
+
+def test_the_list_tells_what_each_model_is(command: Command, run: Path) -> None:
+    code, out, err = command("list")
+    assert (code, err) == (0, "")
+    first, second = out.splitlines()
+    assert first == "tiny  runs/tiny/model"
+    assert second.strip().startswith("tiny, balanced accuracy ")
+    assert "pictures of 2 cases" in second
+
+
+def test_the_list_as_json(command: Command, run: Path) -> None:
+    code, out, err = command("list", "--runs", run.parent, "--json")
+    assert (code, err) == (0, "")
+    row = {"folder": str(run / "model"), "name": "tiny"}
+    assert json.loads(out) == {"models": [row], "problems": []}
+
+
+def test_an_empty_list_says_what_to_do(command: Command) -> None:
+    assert command("list") == (0, "No model under runs; train one first.\n", "")
+
+
+def test_an_empty_list_as_json(command: Command) -> None:
+    code, out, _ = command("list", "--json")
+    assert (code, json.loads(out)) == (0, {"models": [], "problems": []})
+
+
+def test_a_model_that_cannot_be_opened_is_told_beside_the_others(
+    command: Command, run: Path
+) -> None:
+    broken = run.parent / "broken/model"
+    broken.mkdir(parents=True)
+    (broken / "passport.json").write_text("{")
+    code, out, _ = command("list")
+    assert code == 0
+    assert "tiny  runs/tiny/model" in out
+    assert "left out: The passport in runs/broken/model cannot be read" in out
+
+
+# --- show and verify ---
+
+
+def test_show_prints_the_passport_as_json(command: Command, run: Path) -> None:
+    code, out, err = command("show", run)
+    assert (code, err) == (0, "")
+    assert json.loads(out) == open_bundle(run).passport
+
+
+def test_show_of_nothing(command: Command, tmp_path: Path) -> None:
+    assert_one_line(command("show", tmp_path / "gone"), "no model")
+
+
+def test_a_whole_model_is_verified(command: Command, run: Path) -> None:
+    code, out, _ = command("verify", run)
+    assert (code, out) == (0, f"{run / 'model'}: 4 files are what they should be\n")
+
+
+@pytest.mark.parametrize("name", ["model.keras", "served.bin", "head.npz"])
+def test_a_changed_byte_is_found(command: Command, run: Path, name: str) -> None:
+    change_a_byte(run / "model" / name)
+    assert_one_line(command("verify", run), f"{name} in {run / 'model'} is not the file")
+
+
+# --- export ---
+
+
+def test_an_export_as_json(command: Command, run: Path, tmp_path: Path) -> None:
+    code, out, _ = command("export", run, "--out", tmp_path / "out", "--format", "keras", "--json")
+    path = tmp_path / "out/tiny.keras"
+    assert code == 0
+    assert json.loads(out) == [
+        {"format": "keras", "path": str(path), "max_difference": 0.0, "n": 8}
+    ]
+    assert path.read_bytes() == (run / "model/model.keras").read_bytes()
+
+
+def test_an_export_in_words(command: Command, run: Path, tmp_path: Path) -> None:
+    code, out, _ = command("export", run, "--out", tmp_path / "out", "--format", "keras")
+    assert (code, out) == (
+        0,
+        f"{tmp_path}/out/tiny.keras: largest difference from the reference 0.0e+00 on 8 pictures\n",
+    )
+
+
+def test_a_changed_model_is_not_exported(command: Command, run: Path, tmp_path: Path) -> None:
+    change_a_byte(run / "model/served.bin")
+    ended = command("export", run, "--out", tmp_path / "out", "--format", "keras")
+    assert_one_line(ended, "served.bin")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_format(command: Command, run: Path, tmp_path: Path) -> None:
+    ended = command("export", run, "--out", tmp_path / "out", "--format", "pickle")
+    assert_one_line(ended, "pickle")
+
+
+# --- optimise ---
+
+
+def test_optimise_tells_of_every_precision(command: Command, run: Path, drawn_set: Path) -> None:
+    code, out, err = command("optimise", run, drawn_set)
+    assert code == 0, err
+    told = dict(line.split(": ", 1) for line in out.splitlines() if ": " in line)
+    for precision in sorted({*supported_precisions(), "f32"}):
+        assert told[precision].startswith(("allowed; ", "not allowed; "))
+        assert told[precision].endswith(", 6 pictures")
+    assert told["f32"].startswith("allowed; probability within 0.00000 (99th percentile)")
+    open_bundle(run).verify()
+    assert "served-int8.xml" in open_bundle(run).passport["files"]
+
+
+def test_optimise_as_json_is_all_of_stdout(command: Command, run: Path, drawn_set: Path) -> None:
+    code, out, err = command("optimise", run, drawn_set, "--json")
+    assert code == 0, err
+    assert json.loads(out) == open_bundle(run).passport["precisions"]
+
+
+def test_optimise_with_other_pictures(command: Command, run: Path, drawn_set: Path) -> None:
+    other = drawn_set / "histology_slides/breast/malignant"
+    before = {path: path.read_bytes() for path in (run / "model").iterdir()}
+    assert_one_line(command("optimise", run, other), "pictures of the split are not under")
+    assert {path: path.read_bytes() for path in (run / "model").iterdir()} == before
+
+
+def test_optimise_of_a_model_without_its_split(
+    command: Command, run: Path, drawn_set: Path
+) -> None:
+    (run / "split.csv").unlink()
+    assert_one_line(command("optimise", run, drawn_set), "split.csv")
