@@ -6,6 +6,9 @@ import numpy as np
 from bc_model.data.names import CLASSES
 from bc_model.gradcam import Heatmap, spread_over_picture
 
+# Okabe and Ito's blue and vermilion, which all eyes tell apart.
+_BENIGN_BGR, _MALIGNANT_BGR, _GREY_BGR = (178, 114, 0), (0, 94, 213), (145, 138, 123)
+
 SMALLEST_SCALE = 0.01
 """Of a cell's share in the logit."""
 
@@ -61,6 +64,32 @@ def colour_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:
     """Draw the colour scale from no to strongest evidence, shape (height, width, 3), uint8."""
     ramp = np.linspace(0, 255, width_px).astype(np.uint8)[None].repeat(height_px, axis=0)
     return cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)
+
+
+def probability_bar(prob_malignant: float, threshold: float) -> bytes:
+    """Draw one probability on a line from 0 to 1 with the cut-off marked, as PNG.
+
+    A picture and not a chart: it is on screen at once, on light and dark ground alike.
+
+    Parameters
+    ----------
+    prob_malignant, threshold : float
+        In [0, 1].
+
+    Returns
+    -------
+    bytes
+        1000 x 44 px with transparency; blue below the cut-off, vermilion from it on.
+    """
+    width, height, tick = 1000, 44, 6
+    bar = np.zeros((height, width, 4), np.uint8)
+    track = slice(height // 2 - 10, height // 2 + 10)
+    bar[track] = (*_GREY_BGR, 70)
+    called = _MALIGNANT_BGR if prob_malignant >= threshold else _BENIGN_BGR
+    bar[track, : max(tick, round(width * prob_malignant))] = (*called, 255)
+    left = min(width - tick, max(0, round(width * threshold) - tick // 2))
+    bar[:, left : left + tick] = (*_GREY_BGR, 255)
+    return cv2.imencode(".png", bar)[1].tobytes()
 
 
 def at_most_wide(rgb: np.ndarray, max_width_px: int) -> np.ndarray:

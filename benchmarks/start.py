@@ -75,6 +75,7 @@ def _one_start(browser: Browser, runs: Path) -> dict[str, float]:
         drawn = time.perf_counter() - begin
         memory = psutil.Process(server.pid).memory_info().rss / 2**20
         answer = _answer(page)
+        memory_then = psutil.Process(server.pid).memory_info().rss / 2**20
     finally:
         server.terminate()
         server.wait()
@@ -84,6 +85,7 @@ def _one_start(browser: Browser, runs: Path) -> dict[str, float]:
         "first_page_s": drawn,
         "first_page_rss_mb": memory,
         "first_answer_s": answer,
+        "first_answer_rss_mb": memory_then,
     }
 
 

@@ -1,4 +1,4 @@
-"""Charts: learning curves, confusion matrix, ROC, and the bar of one probability."""
+"""Charts of runs and reports: learning curves, confusion matrix, ROC."""
 
 import altair as alt
 import pandas as pd
@@ -6,8 +6,7 @@ import pandas as pd
 from bc_model.data.names import CLASSES
 from bc_model.evaluation.report import Report
 
-BENIGN, MALIGNANT = "#0072b2", "#d55e00"
-_GREY = "#7b8a91"
+_GREY, _CUT_OFF = "#7b8a91", "#d55e00"
 _TEAL = "#1f8089"
 _SERIES = {"training": _TEAL, "validation": "#c97b12"}
 
@@ -116,7 +115,7 @@ def roc_chart(report: Report) -> alt.LayerChart:
     point = pd.DataFrame({"fpr": [1 - specificity], "tpr": [sensitivity]})
     mark = (
         alt.Chart(point)
-        .mark_point(size=110, filled=True, color=MALIGNANT, opacity=1)
+        .mark_point(size=110, filled=True, color=_CUT_OFF, opacity=1)
         .encode(
             **axes,
             tooltip=[
@@ -126,17 +125,3 @@ def roc_chart(report: Report) -> alt.LayerChart:
         )
     )
     return alt.layer(diagonal, line, mark).properties(height=300)
-
-
-def probability_bar(prob_malignant: float, threshold: float) -> alt.LayerChart:
-    """Draw one probability on a line from 0 to 1, with the cut-off marked."""
-    called = MALIGNANT if prob_malignant >= threshold else BENIGN
-    frame = pd.DataFrame({"from": [0.0], "p": [prob_malignant], "cut": [threshold], "to": [1.0]})
-    x = alt.X("p:Q", scale=alt.Scale(domain=[0, 1]), title=None, axis=alt.Axis(values=[0, 0.5, 1]))
-    base = alt.Chart(frame)
-    track = base.mark_bar(height=10, color=_GREY, opacity=0.25, cornerRadius=5).encode(
-        x=alt.X("from:Q", scale=alt.Scale(domain=[0, 1]), title=None), x2="to:Q"
-    )
-    bar = base.mark_bar(height=10, color=called, cornerRadius=5).encode(x=x)
-    cut = base.mark_tick(color=_GREY, thickness=2, size=22).encode(x="cut:Q")
-    return alt.layer(track, bar, cut).properties(height=50)

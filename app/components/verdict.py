@@ -5,11 +5,16 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from app.components.charts import probability_bar
 from app.components.frame import RESEARCH_USE, escape
 from bc_model.data.names import CLASSES
 from bc_model.data.pictures import decode_picture
-from bc_model.overlay import at_most_wide, encode_jpeg, overlay_heatmap, shared_scale
+from bc_model.overlay import (
+    at_most_wide,
+    encode_jpeg,
+    overlay_heatmap,
+    probability_bar,
+    shared_scale,
+)
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.explain_files import encode_png
 from bc_model.serving.verdict import Verdict
@@ -46,10 +51,12 @@ def draw_verdict(
                 f"Called **{verdict.class_name}** at the cut-off of {bundle.threshold:.2f}. "
                 f"{RESEARCH_USE}"
             )
-            st.altair_chart(
+            st.image(
                 probability_bar(verdict.prob_malignant, bundle.threshold),
+                width="stretch",
                 alt=f"Estimated probability {said} on a line from 0 to 1",
             )
+            st.caption("From 0 to 1; the mark is the cut-off.")
         for sentence in verdict.warnings:
             st.warning(escape(sentence), icon=":material/warning:")
         picture, *maps = st.columns(3)

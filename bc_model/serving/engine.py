@@ -6,6 +6,7 @@ their gradient are closed-form (`head.py`). An explained prediction costs one fo
 
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,13 @@ class Engine:
         self.bundle = bundle
         self.precision = _usable(bundle, precision, require_parity)
         xml, weights = GRAPH_FILES[self.precision]
-        self._head = Head.load(bundle.file("head.npz"))
-        self._graph = _compile(bundle.file(xml), bundle.file(weights), self.precision)
+        # Hashing the weights and importing OpenVINO take a fifth of a second each: side by side.
+        with ThreadPoolExecutor(1) as pool:
+            checked = pool.submit(bundle.file, weights)
+            import openvino  # noqa: F401
+
+            self._head = Head.load(bundle.file("head.npz"))
+            self._graph = _compile(bundle.file(xml), checked.result(), self.precision)
         self._request = self._graph.create_infer_request()
         self._lock = threading.Lock()
 

@@ -5,10 +5,13 @@ of tiles, and only where the processor has them and a stored comparison with the
 model's own validation pictures, stayed within limits.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from __future__ import annotations
 
-import numpy as np
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PRECISIONS = ("f32", "bf16", "int8")
 
@@ -61,7 +64,9 @@ def compare(
     Parity
         Not allowed when one class is missing: half of the test could not be made.
     """
-    # Its package brings pandas, which a reader of passports need not wait for.
+    # Numerics, which a reader of passports need not wait for.
+    import numpy as np
+
     from bc_model.evaluation.metrics import roc_auc
 
     prob_limit, auc_limit = LIMITS[precision]

@@ -1,11 +1,14 @@
 """Drawing: no colour where there is no evidence, and equal colours for equal evidence."""
 
+import io
+
 import matplotlib
 import numpy as np
 import pytest
+from PIL import Image
 
 from bc_model.gradcam import Heatmap, spread_over_picture
-from bc_model.overlay import colour_bar, overlay_heatmap, shared_scale
+from bc_model.overlay import colour_bar, overlay_heatmap, probability_bar, shared_scale
 
 
 def picture(height: int = 48, width: int = 64) -> np.ndarray:
@@ -131,3 +134,17 @@ def test_the_colour_bar_runs_from_the_first_colour_to_the_last() -> None:
     assert bar.shape == (5, 100, 3)
     np.testing.assert_allclose(bar[0, 0], cividis(0.0), atol=2)
     np.testing.assert_allclose(bar[-1, -1], cividis(1.0), atol=2)
+
+
+@pytest.mark.parametrize(
+    ("probability", "colour"), [(0.49, (0, 114, 178)), (0.5, (213, 94, 0)), (0.9, (213, 94, 0))]
+)
+def test_the_bar_is_as_long_as_the_probability_and_coloured_by_the_call(
+    probability: float, colour: tuple[int, int, int]
+) -> None:
+    bar = np.asarray(Image.open(io.BytesIO(probability_bar(probability, 0.5))))
+    middle = bar[bar.shape[0] // 2]
+    filled = (middle[:, 3] == 255) & (middle[:, :3] == colour).all(axis=1)
+    # The mark of the cut-off lies over the bar, 6 px wide.
+    assert filled.sum() == pytest.approx(1000 * probability, abs=6)
+    assert (middle[497:503, :3] == (123, 138, 145)).all()
