@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-all lint format screenshots lock clean
+.PHONY: help run test test-all lint format bench screenshots lock clean
 
 help: ## List these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,11 @@ format: $(VENV)/.ready-dev ## Put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: $(VENV)/.ready-dev ## Measure serving and load side by side with the references
+	$(BIN)/python -m pip install --quiet -r requirements-bench.txt
+	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.load
+
 screenshots: $(VENV)/.ready-dev ## Take the pictures in docs/ anew (needs BC_DATA and the run runs/first)
 	$(BIN)/python docs/take_screenshots.py
 
@@ -34,6 +39,7 @@ lock: $(VENV)/.ready-dev ## Resolve requirements.in into pinned requirements, fo
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements.in -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements-dev.in -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements-bench.in -o requirements-bench.txt
 
 clean: ## Remove the virtual environment and all caches; runs stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

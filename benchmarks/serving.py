@@ -184,6 +184,8 @@ def main(rounds: int, as_json: bool) -> None:
     click.echo(
         f"{machine['processor']}, {machine['cores']} cores, {', '.join(machine['features'])}"
     )
+    native = ", ".join(found["native_precisions"])
+    click.echo(f"  computed natively: {native}; what is not among them fell back to f32")
     for name, speed in found["pictures_per_second"].items():
         click.echo(f"  {name}: {speed:.1f} pictures/s")
     for name, against in found["faster_at_batch_32"].items():
