@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 ROUNDS = 7
+PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ class Ratio:
 
 
 def run_rounds(contestants: dict[str, Callable[[], Any]], *, rounds: int = ROUNDS) -> dict:
-    """Time every contestant once a round, alternating, after one warm-up each.
+    """Time every contestant once a round, alternating, each after an untimed run of its own.
+
+    Threads of one engine go on spinning for a while after its work, on the very processors that
+    the next one needs: without the pause and the untimed run, what is measured is the neighbour.
 
     Returns
     -------
@@ -43,12 +47,12 @@ def run_rounds(contestants: dict[str, Callable[[], Any]], *, rounds: int = ROUND
         Seconds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for run in contestants.values():
-        run()
     for number in range(rounds):
         names = list(contestants)
         # The order turns each round: nobody always follows the one that heats the processor.
         for name in names[number % len(names) :] + names[: number % len(names)]:
+            time.sleep(PAUSE_S)
+            contestants[name]()
             start = time.perf_counter()
             contestants[name]()
             seconds[name].append(time.perf_counter() - start)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from bc_model.cli.options import PATH, as_json_option, print_json, progress
+from bc_model.quiet import native_stderr_silenced
 
 _model = click.argument("model", type=PATH)
 
@@ -76,6 +77,9 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
     from bc_model.serving.bundle import open_bundle
     from bc_model.serving.export_formats import FORMATS, export_model
 
+    with native_stderr_silenced():
+        import tensorflow  # noqa: F401
+
     bundle = open_bundle(model)
     bundle.verify()
     written = []
@@ -109,6 +113,8 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
     from bc_model.serving.bundle import open_bundle
     from bc_model.serving.optimise import measure_parity, quantise
 
+    with native_stderr_silenced():
+        import tensorflow  # noqa: F401
     bundle = open_bundle(model)
     split = read_split(split_file or bundle.folder.parent / "split.csv")
     manifest = read_manifest(data, progress=progress("reading"))
