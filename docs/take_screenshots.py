@@ -62,6 +62,7 @@ def main() -> None:
 
 
 def _diagnose(page: Page, picture: Path, out: Path) -> None:
+    page.set_viewport_size({"width": 1280, "height": 1400})  # the whole card
     page.goto(f"{URL}/?model=first")
     page.locator("input[type=file]").set_input_files(picture)
     expect(page.get_by_text("Estimated probability")).to_be_visible(timeout=PATIENT_MS)
@@ -70,6 +71,7 @@ def _diagnose(page: Page, picture: Path, out: Path) -> None:
 
 
 def _open(page: Page, path: str, out: Path) -> None:
+    page.set_viewport_size({"width": 1280, "height": 1180})
     page.goto(f"{URL}/{path}")
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(2, timeout=PATIENT_MS)
     page.wait_for_timeout(2500)
