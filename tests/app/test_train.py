@@ -144,3 +144,12 @@ def test_a_run_can_be_opened_by_its_name_in_the_url(finished_run, runs, open_pag
     app = open_page("train", run="finished")
 
     assert app.selectbox(key="run").value == "finished"
+
+
+def test_fewer_cases_than_folds_is_said_before_a_start(runs, open_page, drawn_set: Path):
+    app = open_page("train")
+    app.number_input(key="n_folds").set_value(6)
+    app.text_input(key="data").set_value(str(drawn_set)).run()
+
+    assert "needs at least 6 benign cases" in texts(app.error)
+    assert app.button(key="start").disabled
