@@ -42,10 +42,13 @@ def overlay_heatmap(
     height, width = rgb.shape[:2]
     scale = heatmap.maximum if full_scale is None else full_scale
     share = np.clip(spread_over_picture(heatmap.raw, height, width) / scale, 0.0, 1.0)
-    levels = np.round(share * 255).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)
-    alpha = (opacity * np.sqrt(share))[..., None]
-    return np.round(rgb * (1.0 - alpha) + colours * alpha).astype(np.uint8)
+    levels = cv2.merge([np.round(share * 255).astype(np.uint8)] * 3)
+    # 256 levels of evidence, so both weights of the blend are tables: ten times less arithmetic.
+    alpha = opacity * np.sqrt(np.arange(256) / 255.0)[None, :, None]
+    through = np.repeat(np.round(255 * (1.0 - alpha)), 3, axis=2).astype(np.uint8)
+    colours = np.round(colour_bar(256, 1) * alpha).astype(np.uint8)
+    tissue = cv2.multiply(rgb, cv2.LUT(levels, through), scale=1 / 255)
+    return cv2.add(tissue, cv2.LUT(levels, colours))
 
 
 def shared_scale(heatmaps: dict[str, Heatmap]) -> float:

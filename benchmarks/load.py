@@ -17,7 +17,7 @@ import click
 import numpy as np
 import psutil
 
-from benchmarks.serving import SIZE
+from benchmarks.contestants import SIZE
 from benchmarks.timing import describe_machine
 
 USERS = 16

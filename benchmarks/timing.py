@@ -35,27 +35,33 @@ class Ratio:
         return f"{self.median:.2f}x ({self.low:.2f}-{self.high:.2f})"
 
 
-def run_rounds(contestants: dict[str, Callable[[], Any]], *, rounds: int = ROUNDS) -> dict:
-    """Time every contestant once a round, alternating, each after an untimed run of its own.
+def time_once(action: Callable[[], Any]) -> float:
+    """Run an action twice and return the seconds of the second time."""
+    action()
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def run_rounds(timers: dict[str, Callable[[], float]], *, rounds: int = ROUNDS) -> dict:
+    """Ask every contestant's timer once a round, in turn.
 
     Threads of one engine go on spinning for a while after its work, on the very processors that
-    the next one needs: without the pause and the untimed run, what is measured is the neighbour.
+    the next one needs, hence a pause before each and the untimed run in `time_once`: without
+    them, what is measured is the neighbour.
 
     Returns
     -------
     dict from name to ndarray of shape (rounds,)
         Seconds.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    seconds: dict[str, list[float]] = {name: [] for name in timers}
+    names = list(timers)
     for number in range(rounds):
-        names = list(contestants)
         # The order turns each round: nobody always follows the one that heats the processor.
         for name in names[number % len(names) :] + names[: number % len(names)]:
             time.sleep(PAUSE_S)
-            contestants[name]()
-            start = time.perf_counter()
-            contestants[name]()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(timers[name]())
     return {name: np.array(values) for name, values in seconds.items()}
 
 

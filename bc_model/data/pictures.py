@@ -188,7 +188,6 @@ def _check_header(image: Image.Image, data: bytes, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _too_many_pixels(name, f"{width} x {height} pixels")
-        raise _too_many_pixels(name, width, height)
     if min(width, height) < MIN_SIDE_PX:
         raise PictureError(
             f"{name} has {width} x {height} pixels; each side needs at least {MIN_SIDE_PX}.",

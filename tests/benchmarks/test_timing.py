@@ -1,10 +1,19 @@
 """The arithmetic of the benchmarks: a wrong ratio would be a wrong claim."""
 
+import importlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 import pytest
 
-from benchmarks.ceiling import count_gflop
-from benchmarks.timing import describe_machine, faster, run_rounds
+from benchmarks.ceiling import PRODUCT_GFLOP, count_gflop
+from benchmarks.contestants import BATCH
+from benchmarks.serving import summarise_batch
+from benchmarks.timing import describe_machine, faster, run_rounds, time_once
+from benchmarks.workers import workers
 
 
 def test_a_ratio_is_taken_within_each_round() -> None:
@@ -14,12 +23,67 @@ def test_a_ratio_is_taken_within_each_round() -> None:
     assert (ratio.median, ratio.low, ratio.high) == (2.0, 2.0, 4.0)
 
 
-def test_each_round_times_everyone_after_an_untimed_run_of_its_own() -> None:
-    ran: list[str] = []
-    found = run_rounds({"a": lambda: ran.append("a"), "b": lambda: ran.append("b")}, rounds=2)
-    # And the order turns: nobody always follows the same one.
-    assert ran == ["a", "a", "b", "b", "b", "b", "a", "a"]
-    assert {name: len(values) for name, values in found.items()} == {"a": 2, "b": 2}
+def test_each_round_asks_everyone_and_turns_the_order() -> None:
+    asked: list[str] = []
+
+    def timer(name: str, seconds: float) -> Callable[[], float]:
+        return lambda: (asked.append(name), seconds)[1]
+
+    found = run_rounds({"a": timer("a", 1.0), "b": timer("b", 2.0)}, rounds=2)
+    assert asked == ["a", "b", "b", "a"]
+    assert {name: list(values) for name, values in found.items()} == {"a": [1, 1], "b": [2, 2]}
+
+
+def test_the_timed_run_follows_an_untimed_one() -> None:
+    ran: list[int] = []
+    assert time_once(lambda: ran.append(1)) >= 0.0
+    assert len(ran) == 2
+
+
+FACTORIES = """
+import os
+
+def counting(folder):
+    return {"write": lambda: (folder / "pid").write_text(str(os.getpid()))}
+
+def broken(folder):
+    (folder / "tried").touch()
+    raise SystemExit(1)
+"""
+
+
+@pytest.fixture
+def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module that a new process can import, which pytest's own test modules are not."""
+    (tmp_path / "factories_of_a_test.py").write_text(FACTORIES)
+    monkeypatch.syspath_prepend(tmp_path)
+    return importlib.import_module("factories_of_a_test")
+
+
+def test_contestants_run_in_a_process_of_their_own(tmp_path: Path, factories: ModuleType) -> None:
+    with workers(tmp_path, factories.counting) as timers:
+        assert timers["write"]() >= 0.0
+    assert int((tmp_path / "pid").read_text()) != os.getpid()
+
+
+def test_a_worker_that_dies_is_noticed(tmp_path: Path, factories: ModuleType) -> None:
+    with pytest.raises(EOFError), workers(tmp_path, factories.broken):
+        pass
+    assert (tmp_path / "tried").exists()
+
+
+def test_ratios_of_a_batch_by_hand() -> None:
+    names = ("Model.predict", "tf.function", "ONNX Runtime", "f32", "bf16", "int8")
+    seconds = {name: np.array([2.0, 4.0, 2.0]) for name in names}
+    seconds["f32"] = np.array([1.0, 2.0, 1.0])
+    seconds["f32 with heatmaps"] = np.array([1.1, 2.2, 1.1])
+    seconds |= {"ceiling f32": np.full(3, 0.5), "ceiling bf16": np.full(3, 0.25)}
+    found = summarise_batch(seconds, gflop=1.0)
+    assert found["faster_at_batch_32"]["f32"]["Model.predict"]["median"] == 2.0
+    assert found["pictures_per_second"]["f32"] == BATCH
+    assert found["heatmap_extra_cost_at_batch_32"] == pytest.approx(0.1)
+    # 32 pictures of 1 GFLOP in a second, where the machine could do PRODUCT_GFLOP in half a one.
+    assert found["share_of_ceiling"]["f32"] == pytest.approx(BATCH / (PRODUCT_GFLOP / 0.5))
 
 
 def test_multiply_adds_of_one_convolution_by_hand() -> None:

@@ -1,0 +1,159 @@
+"""Who is timed, each in a process of its own: what one of them leaves running hurts no other.
+
+A factory gets the folder that `prepare` filled and returns its contestants by name; it is called
+in the contestants' process, so that this project's engine runs there without TensorFlow, as it
+does in the app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ceiling import product
+
+BATCH = 32
+SIZE = (224, 224)
+PRECISIONS = ("f32", "bf16", "int8")
+Contestants = dict[str, Callable[[], Any]]
+
+
+def prepare(folder: Path) -> Any:
+    """Write pictures, a ResNet50 with random weights, its bundle and its ONNX export.
+
+    Returns
+    -------
+    keras.Model
+        The same one, in memory.
+    """
+    from bc_model.data.pictures import model_input
+    from bc_model.data.synthetic import draw_picture
+    from bc_model.model import build_model
+    from bc_model.serving.export import write_bundle
+    from bc_model.serving.export_formats import export_model
+    from bc_model.serving.optimise import measure_parity, quantise
+    from benchmarks.passport import dummy_passport
+
+    drawn = [draw_picture(malignant=bool(i % 2), seed=i, case_seed=i) for i in range(BATCH)]
+    pixels = np.stack([model_input(rgb, SIZE) for rgb in drawn])
+    np.save(folder / "pixels.npy", pixels)
+    model = build_model("resnet50", image_size=SIZE)
+    bundle = write_bundle(model, folder / "model", dummy_passport(SIZE))
+    bundle = quantise(bundle, pixels)
+    bundle = measure_parity(bundle, pixels, np.arange(BATCH) % 2 == 1)
+    export_model(bundle, "onnx", folder)
+    return model
+
+
+def tensorflow_batch(folder: Path) -> Contestants:
+    """Return the usual ways to predict with Keras."""
+    import tensorflow as tf
+
+    model, batch = _keras(folder), _pixels(folder).astype(np.float32)
+    compiled = tf.function(
+        lambda x: model(x, training=False),
+        input_signature=[tf.TensorSpec((None, *SIZE, 3), tf.float32)],
+    )
+    tensor = tf.constant(batch)
+    return {
+        "Model.predict": lambda: model.predict(batch, batch_size=BATCH, verbose=0),
+        "tf.function": lambda: compiled(tensor).numpy(),
+    }
+
+
+def onnx_batch(folder: Path) -> Contestants:
+    """Return ONNX Runtime with its own defaults."""
+    import onnxruntime
+
+    batch = _pixels(folder).astype(np.float32)
+    session = onnxruntime.InferenceSession(
+        next(folder.glob("*.onnx")), providers=["CPUExecutionProvider"]
+    )
+    feed = {session.get_inputs()[0].name: batch}
+    return {"ONNX Runtime": lambda: session.run(None, feed)}
+
+
+def our_batch(folder: Path) -> Contestants:
+    """Return this project's engine at each precision, and with all heatmaps."""
+    pixels = _pixels(folder)
+    engines = {name: _engine(folder, name) for name in PRECISIONS}
+    contestants: Contestants = {
+        name: lambda engine=engine: engine.predict(pixels) for name, engine in engines.items()
+    }
+    return contestants | {"f32 with heatmaps": lambda: engines["f32"].explain(pixels)}
+
+
+def machine_ceiling(folder: Path) -> Contestants:
+    """Return large matrix products by the engine that serves."""
+    return {f"ceiling {name}": product(name) for name in ("f32", "bf16")}
+
+
+def our_single(folder: Path) -> Contestants:
+    """Return one picture, decoded already, and one from a file's bytes to both overlays."""
+    from bc_model.data.names import CLASSES
+    from bc_model.data.pictures import decode_picture
+    from bc_model.data.synthetic import example_png
+    from bc_model.overlay import encode_jpeg, overlay_heatmap, shared_scale
+    from bc_model.serving.batching import BatchingEngine
+    from bc_model.serving.verdict import diagnose
+
+    engine = _engine(folder, "f32")
+    single = _pixels(folder)[:1]
+    shared = BatchingEngine(engine)
+    data = example_png(malignant=True)
+
+    def decode_to_overlay() -> None:
+        rgb = decode_picture(data, "example.png")
+        maps = diagnose(shared, rgb, "example.png").heatmaps
+        scale = shared_scale(maps)
+        for name in CLASSES:
+            encode_jpeg(overlay_heatmap(rgb, maps[name], full_scale=scale))
+
+    return {
+        "this project": lambda: engine.explain(single),
+        "prediction alone": lambda: engine.predict(single),
+        "decode to overlay": decode_to_overlay,
+    }
+
+
+def tensorflow_single(folder: Path) -> Contestants:
+    """Return Grad-CAM by automatic differentiation: the plain reference, and tf-keras-vis."""
+    from tf_keras_vis.gradcam import Gradcam
+    from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
+    from tf_keras_vis.utils.scores import CategoricalScore
+
+    from bc_model.gradcam import GradCAM
+
+    model, single = _keras(folder), _pixels(folder)[:1]
+    tape = GradCAM(model)
+    theirs = Gradcam(model, model_modifier=ReplaceToLinear(), clone=True)
+    return {
+        "GradientTape": lambda: tape(single, "malignant"),
+        "tf-keras-vis": lambda: theirs(
+            CategoricalScore([1]),
+            single.astype(np.float32),
+            penultimate_layer="conv5_block3_out",
+            seek_penultimate_conv_layer=False,
+        ),
+    }
+
+
+def _pixels(folder: Path) -> np.ndarray:
+    return np.load(folder / "pixels.npy")
+
+
+def _engine(folder: Path, precision: str) -> Any:
+    from bc_model.serving.bundle import load_bundle
+    from bc_model.serving.engine import Engine
+
+    return Engine(load_bundle(folder / "model"), precision, require_parity=False)
+
+
+def _keras(folder: Path) -> Any:
+    from bc_model.model import load_keras
+    from bc_model.serving.bundle import KERAS_FILE
+
+    return load_keras(folder / "model" / KERAS_FILE)
