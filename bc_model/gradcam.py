@@ -64,8 +64,10 @@ def weigh_activations(activations: np.ndarray, channel_weights: np.ndarray) -> n
     ndarray of shape (map_height, map_width), float32
         Exactly zero where the sum is no more than rounding noise, so that an empty map stays one.
     """
-    total = activations @ channel_weights
-    magnitude = float(np.max(np.abs(activations) @ np.abs(channel_weights), initial=0.0))
+    # einsum and not `@`: see `serving/head.py` on BLAS's threads.
+    total = np.einsum("hwc,c->hw", activations, channel_weights)
+    magnitudes = np.einsum("hwc,c->hw", np.abs(activations), np.abs(channel_weights))
+    magnitude = float(np.max(magnitudes, initial=0.0))
     return np.where(total > _NOISE_FLOOR * magnitude, total, 0.0).astype(np.float32)
 
 

@@ -146,10 +146,10 @@ def _pixels(folder: Path) -> np.ndarray:
 
 
 def _engine(folder: Path, precision: str) -> Any:
-    from bc_model.serving.bundle import load_bundle
+    from bc_model.serving.bundle import open_bundle
     from bc_model.serving.engine import Engine
 
-    return Engine(load_bundle(folder / "model"), precision, require_parity=False)
+    return Engine(open_bundle(folder / "model"), precision, require_parity=False)
 
 
 def _keras(folder: Path) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import click
 import numpy as np
 
+from bc_model.quiet import native_stderr_silenced
 from bc_model.serving.precision import supported_precisions
 from benchmarks import contestants
 from benchmarks.ceiling import PRODUCT_GFLOP, count_gflop
@@ -31,7 +32,8 @@ def measure(rounds: int) -> dict[str, Any]:
     """Measure everything and return it as JSON-safe values."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        gflop = count_gflop(contestants.prepare(folder))
+        with native_stderr_silenced():
+            gflop = count_gflop(contestants.prepare(folder))
         with workers(
             folder,
             contestants.tensorflow_batch,

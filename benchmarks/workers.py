@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from bc_model.quiet import native_stderr_silenced
 from benchmarks.timing import time_once
 
 Factory = Callable[[Path], dict[str, Callable[[], Any]]]
@@ -59,7 +60,8 @@ def _ask(connection: Connection, name: str) -> float:
 
 
 def _work(connection: Connection, folder: Path, factory: Factory) -> None:
-    contestants = factory(folder)
+    with native_stderr_silenced():
+        contestants = factory(folder)
     connection.send(list(contestants))
     while True:
         try:

@@ -27,6 +27,9 @@ GRAPH_FILES = {
     "int8": ("served-int8.xml", "served-int8.bin"),
 }
 
+_PIECE = 8
+"""Pictures computed at once. More do not fit the caches: int8 loses a tenth at 32, f32 nothing."""
+
 
 class Engine:
     """Predict and explain with one bundle; safe to share between threads.
@@ -120,6 +123,11 @@ class Engine:
         return logits
 
     def _forward(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pieces = [self._infer(pixels[i : i + _PIECE]) for i in range(0, len(pixels), _PIECE)]
+        activations, pooled = zip(*pieces, strict=True)
+        return np.concatenate(activations), np.concatenate(pooled)
+
+    def _infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch = np.ascontiguousarray(pixels, np.float32)
         with self._lock:
             self._request.infer([batch])

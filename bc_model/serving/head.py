@@ -3,6 +3,10 @@
 A few small matrices, so both are closed-form: the gradient of a logit with respect to the last
 block's activations is the gradient with respect to the pooled features, spread evenly over the
 map. Grad-CAM then needs no backward pass through the network.
+
+Products are written with `einsum`, which uses one thread and no BLAS. BLAS's threads go on spinning
+after a product, on the very cores that the next forward pass needs: measured on two cores, with
+`@` one explained picture took 66 ms instead of 38.
 """
 
 from dataclasses import dataclass
@@ -32,8 +36,8 @@ class Head:
         """Return the logits, shape (n, classes), of pooled features, shape (n, channels)."""
         x = pooled
         for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
-            x = np.maximum(x @ kernel + bias, 0.0)
-        return x @ self.kernels[-1] + self.biases[-1]
+            x = np.maximum(_product(x, kernel) + bias, 0.0)
+        return _product(x, self.kernels[-1]) + self.biases[-1]
 
     def gradient(self, pooled: np.ndarray) -> np.ndarray:
         """Differentiate each logit by each pooled feature.
@@ -50,12 +54,12 @@ class Head:
         active = []
         x = pooled
         for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
-            x = x @ kernel + bias
+            x = _product(x, kernel) + bias
             active.append(x > 0.0)
             x = np.maximum(x, 0.0)
         gradient = np.broadcast_to(self.kernels[-1].T, (len(pooled), *self.kernels[-1].T.shape))
         for kernel, mask in zip(reversed(self.kernels[:-1]), reversed(active), strict=True):
-            gradient = (gradient * mask[:, None, :]) @ kernel.T
+            gradient = np.einsum("nku,iu->nki", gradient * mask[:, None, :], kernel)
         return gradient
 
     def save(self, path: Path) -> None:
@@ -87,3 +91,7 @@ class Head:
         if not kernels or not chained or not biased:
             raise BundleError(f"The matrices in {path} do not fit each other.")
         return cls(kernels, biases)
+
+
+def _product(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    return np.einsum("ni,io->no", x, kernel)
