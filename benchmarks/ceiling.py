@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-SIDE = 3072
+SIDE = 4096  # at 2048 and below the same machine gives three quarters of it
 PRODUCT_GFLOP = 2 * SIDE**3 / 1e9
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ceiling import PRODUCT_GFLOP, count_gflop
-from benchmarks.contestants import BATCH
+from benchmarks.contestants import PICTURES
 from benchmarks.serving import summarise_batch
 from benchmarks.timing import describe_machine, faster, run_rounds, time_once
 from benchmarks.workers import workers
@@ -80,10 +80,10 @@ def test_ratios_of_a_batch_by_hand() -> None:
     seconds |= {"ceiling f32": np.full(3, 0.5), "ceiling bf16": np.full(3, 0.25)}
     found = summarise_batch(seconds, gflop=1.0)
     assert found["faster_at_batch_32"]["f32"]["Model.predict"]["median"] == 2.0
-    assert found["pictures_per_second"]["f32"] == BATCH
+    assert found["pictures_per_second"]["f32"] == PICTURES
     assert found["heatmap_extra_cost_at_batch_32"] == pytest.approx(0.1)
-    # 32 pictures of 1 GFLOP in a second, where the machine could do PRODUCT_GFLOP in half a one.
-    assert found["share_of_ceiling"]["f32"] == pytest.approx(BATCH / (PRODUCT_GFLOP / 0.5))
+    # Pictures of 1 GFLOP in a second, where the machine could do PRODUCT_GFLOP in half a one.
+    assert found["share_of_ceiling"]["f32"] == pytest.approx(PICTURES / (PRODUCT_GFLOP / 0.5))
 
 
 def test_multiply_adds_of_one_convolution_by_hand() -> None:
