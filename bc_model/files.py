@@ -32,7 +32,7 @@ def write_text_atomic(path: str | Path, text: str) -> None:
     write_bytes_atomic(path, text.encode("utf-8"))
 
 
-def write_bytes_atomic(path: str | Path, data: bytes) -> None:
+def write_bytes_atomic(path: str | Path, data: bytes | memoryview) -> None:
     """Write bytes, all of them or nothing, and see them onto the disk.
 
     A link at `path` is replaced by a file; what it pointed to stays as it was.

@@ -17,7 +17,8 @@ from bc_model.words import probability_in_words
 PER_PAGE = 4
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+# A verdict is a few kB: many, so that several users with many pictures do not push each other out.
+@st.cache_data(max_entries=2000, show_spinner=False)
 def _verdict_of(sha256: str, name: str, bundle_key: str, _data: bytes, _bundle: Bundle) -> Verdict:
     return diagnose(engine_of(_bundle), decode_picture(_data, name), name)
 

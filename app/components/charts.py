@@ -59,6 +59,38 @@ def learning_curve(history: list[dict], figure: str, title: str) -> alt.LayerCha
     return alt.layer(rule, word, lines).properties(height=260)
 
 
+def learning_rate_curve(history: list[dict]) -> alt.Chart:
+    """Draw the learning rate over the epochs, on a logarithmic scale."""
+    frame = pd.DataFrame(
+        [
+            {"epoch": r["epoch"], "rate": r["learning_rate"]}
+            for r in history
+            if "learning_rate" in r
+        ],
+        columns=["epoch", "rate"],
+    )
+    return (
+        alt.Chart(frame)
+        .mark_line(interpolate="step-after", strokeWidth=2, color=_GREY, point=True)
+        .encode(
+            x=alt.X(
+                "epoch:Q",
+                title="Epoch",
+                axis=alt.Axis(tickMinStep=1, format="d"),
+                scale=alt.Scale(zero=False, nice=False),
+            ),
+            y=alt.Y(
+                "rate:Q",
+                title="Learning rate",
+                scale=alt.Scale(type="log"),
+                axis=alt.Axis(format=".0e", tickCount=3),
+            ),
+            tooltip=["epoch", alt.Tooltip("rate:Q", format=".1e", title="Learning rate")],
+        )
+        .properties(height=260)
+    )
+
+
 def confusion_chart(report: Report) -> alt.LayerChart:
     """Draw the confusion matrix: counts, and shares of each true class."""
     rows = []

@@ -1,26 +1,32 @@
-"""One run, watched: state, curves, log, and the button that stops it."""
+"""One run, watched: state, curves, log, and the buttons that change its course."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
 import pandas as pd
 import streamlit as st
 
-from app.components.charts import learning_curve
+from app.components.charts import learning_curve, learning_rate_curve
 from app.components.frame import escape, show_error
 from app.places import runs_folder
 from bc_model.errors import RunError
-from bc_model.training.run_folder import FINAL_STATES, RunFolder, find_run
+from bc_model.training.jobs import advance_queue, cancel_run, delete_run, resume_run
+from bc_model.training.run_folder import ENDED_STATES, RunFolder, find_run
 from bc_model.words import duration_in_words
 
 Colour = Literal["gray", "blue", "orange", "green", "red"]
 STATE_WORDS: dict[str, tuple[str, Colour, str]] = {
-    "queued": ("Waiting to start", "gray", "schedule"),
+    "queued": ("Waiting for its turn", "gray", "schedule"),
     "starting": ("Starting", "blue", "hourglass_top"),
     "running": ("Running", "blue", "play_circle"),
-    "cancelling": ("Stopping", "orange", "stop_circle"),
+    "stopping": ("Stopping", "orange", "stop_circle"),
+    "pausing": ("Pausing", "orange", "pause_circle"),
+    "paused": ("Paused", "orange", "pause_circle"),
+    "cancelling": ("Cancelling", "orange", "cancel"),
+    "interrupted": ("Interrupted", "orange", "power_off"),
     "done": ("Finished", "green", "check_circle"),
-    "cancelled": ("Stopped", "gray", "cancel"),
+    "cancelled": ("Cancelled", "gray", "cancel"),
     "failed": ("Failed", "red", "error"),
 }
 PHASE_WORDS = {
@@ -29,50 +35,50 @@ PHASE_WORDS = {
     "export": "writing the model",
     "evaluation": "evaluating",
 }
+_ASKED = {"stop": "stopping", "pause": "pausing", "cancel": "cancelling"}
 
 
-def watch_run(run_id: str) -> None:
-    """Draw a run; while it goes on, redraw it every second without touching the rest."""
+def watch_run(run_id: str, *, narrow: bool = False) -> None:
+    """Draw a run; while it goes on, redraw it every second without touching the rest.
+
+    Parameters
+    ----------
+    run_id : str
+    narrow : bool
+        In a column beside another run: its curves below each other.
+    """
     try:
         run = find_run(runs_folder(), run_id)
-        going = run.read_status()["state"] not in FINAL_STATES
+        going = run.read_status()["state"] not in ENDED_STATES
     except RunError as error:
         show_error(error, title="This run cannot be shown")
         return
     # The period belongs to the decorator, so it is applied anew: none once the run has ended.
-    st.fragment(_draw_run, run_every="1s" if going else None)(run, going)
+    st.fragment(_draw_run, run_every="1s" if going else None)(run, going, narrow)
 
 
-def _draw_run(run: RunFolder, was_going: bool) -> None:
+def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
     try:
+        advance_queue(runs_folder())
         status, history = run.read_status(), run.read_history()
     except RunError as error:
         show_error(error, title="This run cannot be shown")
         return
     state = status["state"]
-    if state not in FINAL_STATES and run.stop_requested():
-        state = "cancelling"
-    if was_going and state in FINAL_STATES:
+    if was_going == (state in ENDED_STATES):
         st.rerun()
-    title, button = st.columns([3, 1], vertical_alignment="center")
-    with title:
-        words, colour, icon = STATE_WORDS[state]
-        st.badge(words, color=colour, icon=f":material/{icon}:")
-        if status.get("message"):
-            st.markdown(escape(status["message"]))
-    if state in ("queued", "starting", "running"):
-        button.button(
-            "Stop, keep the best",
-            key=f"stop-{run.name}",
-            icon=":material/stop:",
-            width="stretch",
-            on_click=run.request_stop,
-            help="Ends after the batch at hand and keeps the best model so far.",
-        )
-    if state in ("running", "cancelling") and status.get("epochs"):
+    shown = state
+    if state not in ENDED_STATES | {"paused"}:
+        shown = _ASKED.get(run.requested() or "", state)
+    words, colour, icon = STATE_WORDS[shown]
+    st.badge(words, color=colour, icon=f":material/{icon}:")
+    if status.get("message"):
+        st.markdown(escape(status["message"]))
+    _draw_buttons(run, shown)
+    if status.get("epochs") and state not in ENDED_STATES:
         _draw_progress(status)
     if history:
-        _draw_curves(history)
+        _draw_curves(history, narrow)
     with st.expander("Log", icon=":material/description:"):
         st.code(run.read_log() or "Nothing yet.", language=None)
     if state == "done":
@@ -82,6 +88,61 @@ def _draw_run(run: RunFolder, was_going: bool) -> None:
             icon=":material/analytics:",
             query_params={"evaluated": run.name},
         )
+
+
+def _draw_buttons(run: RunFolder, state: str) -> None:
+    with st.container(horizontal=True, key=f"buttons-{run.name}"):
+        if state in ("starting", "running"):
+            _button(run, "Pause", "pause", "Waits after the batch at hand and loses nothing.",
+                    lambda: run.request("pause"))  # fmt: skip
+        if state in ("paused", "pausing"):
+            _button(run, "Go on", "play_arrow", "Goes on at the very batch where it was paused.",
+                    lambda: run.request(None))  # fmt: skip
+        if state in ("starting", "running", "paused"):
+            _button(run, "Stop, keep the best", "stop",
+                    "Ends after the batch at hand and keeps the best model so far.",
+                    lambda: run.request("stop"))  # fmt: skip
+        if state in ("queued", "starting", "running", "paused"):
+            _button(run, "Cancel", "close", "Ends without a model. It can be resumed.",
+                    lambda: cancel_run(run))  # fmt: skip
+        if run.can_resume:
+            _button(run, "Resume", "play_arrow", "Goes on after the last whole epoch.",
+                    lambda: resume_run(run))  # fmt: skip
+            if "accept-changes" in run.read_status().get("message", ""):
+                _button(run, "Resume anyway", "warning",
+                        "With data or code that are not what they were.",
+                        lambda: resume_run(run, accept_changes=True))  # fmt: skip
+        if state in ENDED_STATES:
+            _draw_delete(run)
+
+
+def _button(run: RunFolder, label: str, icon: str, words: str, action: Callable[[], None]) -> None:
+    def act() -> None:
+        try:
+            action()
+        except RunError as error:
+            st.session_state["run-error"] = str(error)
+
+    st.button(
+        label, key=f"{icon}-{label}-{run.name}", icon=f":material/{icon}:", help=words, on_click=act
+    )
+
+
+def _draw_delete(run: RunFolder) -> None:
+    with st.popover("Delete", icon=":material/delete:"):
+        st.markdown("This removes the run's model, figures and log. It cannot be undone.")
+
+        def delete() -> None:
+            try:
+                delete_run(run)
+            except RunError as error:
+                st.session_state["run-error"] = str(error)
+            st.session_state.pop("run", None)
+
+        st.button(
+            "Delete this run", key=f"delete-{run.name}", type="primary", on_click=delete,
+            icon=":material/delete_forever:",
+        )  # fmt: skip
 
 
 def _draw_progress(status: dict) -> None:
@@ -97,9 +158,17 @@ def _draw_progress(status: dict) -> None:
     )
 
 
-def _draw_curves(history: list[dict]) -> None:
+def _draw_curves(history: list[dict], narrow: bool) -> None:
     last = history[-1]
-    loss, accuracy = st.columns(2, gap="large")
+    if "learning_rate" in last:
+        st.caption(
+            f"Validation loss {last.get('val_loss', 0):.3f} and accuracy "
+            f"{last.get('val_accuracy', 0):.3f} after epoch {last['epoch']}; "
+            f"learning rate {last['learning_rate']:.1e}."
+        )
+    loss, accuracy, rate = (
+        [st.container() for _ in range(3)] if narrow else st.columns([5, 5, 3], gap="medium")
+    )
     with loss:
         st.altair_chart(
             learning_curve(history, "loss", "Loss"),
@@ -110,6 +179,8 @@ def _draw_curves(history: list[dict]) -> None:
             learning_curve(history, "accuracy", "Accuracy"),
             alt="Accuracy of training and validation over the epochs",
         )
+    with rate:
+        st.altair_chart(learning_rate_curve(history), alt="Learning rate over the epochs")
     st.caption(
         "Validation loss counts both classes the same; accuracy does not, so compare it with the "
         "share of the commoner class. Training is measured on augmented pictures."

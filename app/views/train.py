@@ -1,4 +1,4 @@
-"""Train: choose a folder and settings, start a run, watch it, stop it."""
+"""Train: choose a folder and settings, start runs, watch them, change their course."""
 
 from pathlib import Path
 
@@ -7,23 +7,15 @@ import streamlit as st
 from app.components.audit import draw_audit
 from app.components.frame import show_error
 from app.components.runs import watch_run
+from app.components.settings import draw_settings
 from app.places import runs_folder
-from bc_model.backbones import BACKBONES
-from bc_model.data.splits import LEAKY_PROTOCOLS, PROTOCOLS
+from bc_model.data.splits import LEAKY_PROTOCOLS
 from bc_model.errors import BcModelError
 from bc_model.training.jobs import start_run
 from bc_model.training.run_folder import list_runs
 from bc_model.training.settings import TrainSettings
 
-PROTOCOL_WORDS = {
-    "case": "By case (honest)",
-    "image": "By picture (leaky)",
-}
-WEIGHT_WORDS = {
-    "imagenet": "ImageNet (download)",
-    "none": "None: from scratch",
-    "file": "A file",
-}
+SIDE_BY_SIDE = 3
 
 st.title("Train", anchor=False)
 st.markdown(
@@ -40,11 +32,8 @@ def whole_path(folder: str) -> Path:
         return Path(folder.strip())
 
 
-def start(settings: TrainSettings) -> None:
-    run = start_run(settings, runs_folder())
-    st.session_state["run"] = run.name
-
-
+if refused := st.session_state.pop("run-error", None):
+    show_error(BcModelError(refused))
 runs = [run.name for run in list_runs(runs_folder())]
 with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
     folder = st.text_input(
@@ -55,80 +44,37 @@ with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
         help="The BreakHis tree at any depth, or a folder with folders named benign and malignant.",
     )
     audited = st.container()
-    left, middle, right = st.columns(3, gap="medium")
-    with left:
-        backbone = st.selectbox(
-            "Backbone",
-            list(BACKBONES),
-            format_func=lambda name: "tiny (dry runs only)" if name == "tiny" else name,
-            key="backbone",
-        )
-        weights = st.selectbox(
-            "Initial weights",
-            list(WEIGHT_WORDS),
-            format_func=WEIGHT_WORDS.__getitem__,
-            key="weights",
-        )
-        weights_file = (
-            st.text_input("Weights file", key="weights_file", placeholder="/weights/resnet50.h5")
-            if weights == "file"
-            else ""
-        )
-    with middle:
-        protocol = st.selectbox(
-            "Split", list(PROTOCOLS), format_func=PROTOCOL_WORDS.__getitem__, key="protocol"
-        )
-        n_folds = st.number_input(
-            "Folds",
-            3,
-            50,
-            5,
-            key="n_folds",
-            help="One fold is for test, one for validation, the others for training.",
-        )
-        head_epochs = st.number_input(
-            "Epochs with the backbone frozen", 0, 1000, 10, key="head_epochs"
-        )
-        finetune_epochs = st.number_input(
-            "Epochs of fine-tuning", 0, 1000, 20, key="finetune_epochs"
-        )
-    with right:
-        side = st.select_slider(
-            "Picture size, px", [32, 64, 96, 128, 160, 192, 224, 256, 320], 224, key="side"
-        )
-        batch_size = st.number_input("Batch size", 1, 512, 32, key="batch_size")
-        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="seed")
-    with audited:
-        usable = draw_audit(whole_path(folder), protocol, int(n_folds)) if folder.strip() else False
-    if protocol in LEAKY_PROTOCOLS:
-        st.warning(
-            "Pictures of one case will stand in training and in test. Every figure of this run "
-            "will be marked as leaky.",
-            title="This split flatters",
-        )
+    settings: TrainSettings | None = None
+    try:
+        chosen = draw_settings()
+        with audited:
+            usable = (
+                draw_audit(whole_path(folder), chosen["protocol"], chosen["n_folds"])
+                if folder.strip()
+                else False
+            )
+        if chosen["protocol"] in LEAKY_PROTOCOLS:
+            st.warning(
+                "Pictures of one case will stand in training and in test. Every figure of this run "
+                "will be marked as leaky.",
+                title="This split flatters",
+            )
+        settings = TrainSettings(data=str(whole_path(folder).resolve()), **chosen)
+    except BcModelError as error:
+        usable = False
+        show_error(error, title="These settings cannot be used")
     if st.button(
         "Start the run",
         type="primary",
         key="start",
-        disabled=not usable,
+        disabled=not (usable and settings),
         icon=":material/play_arrow:",
     ):
         try:
-            start(
-                TrainSettings(
-                    data=str(whole_path(folder).resolve()),
-                    weights=weights_file.strip() if weights == "file" else weights,
-                    backbone=backbone,
-                    protocol=protocol,
-                    n_folds=int(n_folds),
-                    head_epochs=int(head_epochs),
-                    finetune_epochs=int(finetune_epochs),
-                    image_size=(int(side), int(side)),
-                    batch_size=int(batch_size),
-                    seed=int(seed),
-                )
-            )
+            assert settings is not None
+            new = start_run(settings, runs_folder()).name
             runs = [run.name for run in list_runs(runs_folder())]
+            st.session_state["run"] = [new, *st.session_state.get("run", [])][:SIDE_BY_SIDE]
         except BcModelError as error:
             show_error(error, title="The run was not started")
     if not folder.strip():
@@ -141,9 +87,17 @@ if not runs:
 if "run" not in st.query_params:
     # Not the widget's own default: that one would not be written into the URL, and a refresh
     # after another start would show another run.
-    st.session_state.setdefault("run", runs[0])
-chosen = st.selectbox(
-    "Run", runs, index=None, key="run", bind="query-params", placeholder="Choose a run"
+    st.session_state.setdefault("run", runs[:1])
+watched = st.multiselect(
+    "Runs, side by side",
+    runs,
+    key="run",
+    bind="query-params",
+    max_selections=SIDE_BY_SIDE,
+    placeholder="Choose up to three runs",
 )
-if chosen in runs:
-    watch_run(chosen)
+for column, name in zip(st.columns(max(1, len(watched)), gap="large"), watched, strict=False):
+    with column:
+        if len(watched) > 1:
+            st.subheader(name, anchor=False)
+        watch_run(name, narrow=len(watched) > 1)

@@ -11,6 +11,7 @@ import traceback
 import click
 
 from bc_model import __version__
+from bc_model.cli.compare import compare
 from bc_model.cli.data import audit, data, split
 from bc_model.cli.evaluate import evaluate, explain
 from bc_model.cli.models import models
@@ -60,7 +61,7 @@ def commands() -> None:
     """Classify breast histopathology pictures and explain each verdict. Research use only."""
 
 
-for command in (audit, split, train, evaluate, explain, data, models):
+for command in (audit, split, train, evaluate, compare, explain, data, models):
     commands.add_command(command)
 
 

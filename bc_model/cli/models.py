@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from bc_model.cli.options import PATH, as_json_option, print_json, progress
+from bc_model.errors import SplitError
 from bc_model.quiet import native_stderr_silenced
 
 _model = click.argument("model", type=PATH)
@@ -110,18 +111,26 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
     from bc_model.data.manifest import read_manifest
     from bc_model.data.pipeline import load_pixels
     from bc_model.data.splits import match_split, read_split
-    from bc_model.serving.bundle import open_bundle
-    from bc_model.serving.optimise import measure_parity, quantise
+    from bc_model.serving.bundle import file_sha256, open_bundle
+    from bc_model.serving.optimise import CALIBRATION_PICTURES, measure_parity, quantise
 
     with native_stderr_silenced():
         import tensorflow  # noqa: F401
     bundle = open_bundle(model)
-    split = read_split(split_file or bundle.folder.parent / "split.csv")
+    split_file = split_file or bundle.folder.parent / "split.csv"
+    split = read_split(split_file)
+    if file_sha256(split_file) != bundle.passport["data"]["split_sha256"]:
+        raise SplitError(
+            f"{split_file} is not the split that the model {bundle.label} was trained with; its "
+            "own validation pictures are needed. Give its run's split.csv with --split."
+        )
     manifest = read_manifest(data, progress=progress("reading"))
     match_split(split, manifest)
     training, validation = (split[split["part"] == part] for part in ("train", "validation"))
     size = bundle.image_size
-    bundle = quantise(bundle, load_pixels(manifest.root, list(training["path"]), size))
+    every = -(-len(training) // CALIBRATION_PICTURES)  # spread over all cases
+    calibration = load_pixels(manifest.root, list(training["path"])[::every], size)
+    bundle = quantise(bundle, calibration)
     bundle = measure_parity(
         bundle,
         load_pixels(manifest.root, list(validation["path"]), size),

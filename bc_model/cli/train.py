@@ -4,7 +4,7 @@ import logging
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,9 +21,12 @@ from bc_model.errors import BcModelError, FolderNotFound, SettingsError
 from bc_model.quiet import native_stderr_silenced
 from bc_model.training.run_folder import RunFolder
 
+if TYPE_CHECKING:
+    from bc_model.training.settings import TrainSettings
+
 
 @click.command()
-@click.argument("data", type=PATH)
+@click.argument("data", type=PATH, required=False)
 @click.option("--run", "run_path", type=PATH, required=True, help="Run folder to write.")
 @click.option("--weights", default="imagenet", show_default=True, help="imagenet, none or a file.")
 @click.option(
@@ -44,13 +47,31 @@ from bc_model.training.run_folder import RunFolder
 @click.option("--patience", default=6, show_default=True, help="Epochs without a better loss.")
 @seed_option
 @click.option("--split-seed", default=0, show_default=True, help="Of the split alone.")
-def train(data: Path, run_path: Path, image_size: str, dense_units: str, **options: Any) -> None:
+@click.option("--deterministic/--no-deterministic", help="Repeat a run bit for bit; slower.")
+@click.option("--threads", default=0, help="At most this many; 0 takes all.")
+@click.option("--resume", is_flag=True, help="Go on with RUN; its own settings hold.")
+@click.option("--accept-changes", is_flag=True, help="Resume though data or code changed.")
+def train(
+    data: Path | None,
+    run_path: Path,
+    image_size: str,
+    dense_units: str,
+    resume: bool,
+    accept_changes: bool,
+    **options: Any,
+) -> None:
     """Train on DATA: frozen backbone first, then fine-tuning; ends with a model and its figures.
 
-    Ctrl-C ends the run within one batch and keeps the best model so far.
+    Ctrl-C ends the run within one batch and keeps the best model so far. A run that was
+    interrupted goes on after its last whole epoch: train --run RUN --resume.
     """
     from bc_model.training.settings import TrainSettings
 
+    if resume:
+        _resume(RunFolder.open(run_path), accept_changes)
+        return
+    if data is None:
+        raise SettingsError("Name the folder of the data set, or give --resume to go on with RUN.")
     settings = TrainSettings(
         data=str(data),
         image_size=parse_size(image_size),
@@ -61,16 +82,8 @@ def train(data: Path, run_path: Path, image_size: str, dense_units: str, **optio
         raise FolderNotFound(f"There is no folder {data}; check the path of the data set.")
     was_there = run_path.exists()
     run = RunFolder.create(run_path)
-    log_to(run.path / "log.txt")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _ask_to_stop(run))
-    # TensorFlow takes seconds to import: the run says that it is there before that.
-    run.write_status("starting", message="Starting TensorFlow")
-    with native_stderr_silenced():
-        from bc_model.training.fit import train as train_model
-
     try:
-        train_model(settings, run)
+        _work_on(run, settings)
     except BcModelError:
         if not was_there and not run.read_history():
             # Nothing was trained: the next try, with better input, may have this name.
@@ -79,8 +92,33 @@ def train(data: Path, run_path: Path, image_size: str, dense_units: str, **optio
         raise
 
 
+def _resume(run: RunFolder, accept_changes: bool) -> None:
+    from bc_model.training.jobs import advance_queue
+    from bc_model.training.resume import settings_to_resume
+
+    settings = settings_to_resume(run)
+    run.request(None)
+    try:
+        _work_on(run, settings, resume=True, accept_changes=accept_changes)
+    finally:
+        advance_queue(run.path.parent)
+
+
+def _work_on(run: RunFolder, settings: "TrainSettings", **how: bool) -> None:
+    """Train in this process, with its log and its signals tied to the run."""
+    log_to(run.path / "log.txt")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _ask_to_stop(run))
+    # TensorFlow takes seconds to import: the run says that it is there before that.
+    run.write_status("starting", message="Starting TensorFlow")
+    with native_stderr_silenced():
+        from bc_model.training.fit import train as train_model
+
+    train_model(settings, run, **how)
+
+
 def _ask_to_stop(run: RunFolder) -> None:
-    run.request_stop()
+    run.request("stop")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # who asks twice means it
 

@@ -17,7 +17,7 @@ from bc_model.errors import BundleError, ModelError, SettingsError
 from bc_model.gradcam import Heatmap, weigh_activations
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.head import Head
-from bc_model.serving.precision import PRECISIONS, supported_precisions
+from bc_model.serving.precision import PRECISIONS, is_within_limits, supported_precisions
 
 logger = logging.getLogger("bc_model.serving")
 
@@ -67,6 +67,7 @@ class Engine:
 
             self._head = Head.load(bundle.file("head.npz"))
             self._graph = _compile(bundle.file(xml), checked.result(), self.precision)
+        _check_fit(bundle, self._graph, self._head)
         self._request = self._graph.create_infer_request()
         self._lock = threading.Lock()
 
@@ -123,7 +124,8 @@ class Engine:
         return logits
 
     def _forward(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pieces = [self._infer(pixels[i : i + _PIECE]) for i in range(0, len(pixels), _PIECE)]
+        starts = range(0, max(1, len(pixels)), _PIECE)  # no picture at all has an answer, too
+        pieces = [self._infer(pixels[i : i + _PIECE]) for i in starts]
         activations, pooled = zip(*pieces, strict=True)
         return np.concatenate(activations), np.concatenate(pooled)
 
@@ -152,7 +154,10 @@ def _usable(bundle: Bundle, precision: str, require_parity: bool) -> str:
                 f"{precision} was never compared with the reference for the model {name}; "
                 "run `models optimise` on it first."
             )
-        if not parity["allowed"]:
+        within = is_within_limits(
+            precision, parity["prob_difference_p99"], parity["auc_difference"]
+        )
+        if not (parity["allowed"] and within):
             raise BundleError(
                 f"{precision} is not allowed for the model {name}: on {parity['n']} validation "
                 "pictures it strayed too far from the reference. Use f32."
@@ -183,3 +188,20 @@ def _compile(xml: Path, weights: Path, precision: str) -> Any:
     return core.compile_model(
         graph, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
     )
+
+
+def _check_fit(bundle: Bundle, graph: Any, head: Head) -> None:
+    """Hold graph, head and passport against each other: each may be whole and not belong here."""
+    picture, pooled = graph.inputs[0].partial_shape, graph.outputs[1].partial_shape
+    widths = (head.kernels[0].shape[0], head.kernels[-1].shape[1])
+    sizes = tuple(
+        bundle.image_size[i] if picture[i + 1].is_dynamic else picture[i + 1].get_length()
+        for i in range(2)
+    )
+    if sizes != bundle.image_size or widths != (pooled[1].get_length(), len(CLASSES)):
+        raise BundleError(
+            f"The parts of the model {bundle.label} do not belong together: the passport says "
+            f"{bundle.image_size[0]}x{bundle.image_size[1]} px and {len(CLASSES)} classes, the "
+            f"graph takes {sizes[0]}x{sizes[1]} px and gives {pooled[1].get_length()} features, "
+            f"the head takes {widths[0]} and gives {widths[1]}. Export the model again."
+        )

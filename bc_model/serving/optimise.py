@@ -71,7 +71,7 @@ def quantise(bundle: Bundle, pixels: np.ndarray) -> Bundle:
     ----------
     bundle : Bundle
     pixels : ndarray of shape (n, height, width, 3), uint8
-        Training pictures at the bundle's input size; up to `CALIBRATION_PICTURES` are used.
+        Training pictures at the bundle's input size, `CALIBRATION_PICTURES` or so.
 
     Returns
     -------
@@ -82,12 +82,10 @@ def quantise(bundle: Bundle, pixels: np.ndarray) -> Bundle:
     import openvino
 
     graph = openvino.Core().read_model(*(bundle.file(name) for name in GRAPH_FILES["f32"]))
-    count = min(len(pixels), CALIBRATION_PICTURES)
-    chosen = np.linspace(0, len(pixels) - 1, count).astype(int)  # spread over all cases
-    samples = nncf.Dataset([pixels[i : i + 1].astype(np.float32) for i in chosen])
+    samples = nncf.Dataset([one[None].astype(np.float32) for one in pixels])
     with contextlib.redirect_stdout(io.StringIO()):  # where NNCF draws its progress
         quantised = nncf.quantize(
-            graph, samples, subset_size=count, preset=nncf.QuantizationPreset.MIXED
+            graph, samples, subset_size=len(pixels), preset=nncf.QuantizationPreset.MIXED
         )
     xml, weights = GRAPH_FILES["int8"]
     draft = Path(tempfile.mkdtemp(prefix=".int8-", dir=bundle.folder))

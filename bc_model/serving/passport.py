@@ -5,8 +5,9 @@ refused rather than guessed at.
 """
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonschema
 
@@ -31,6 +32,17 @@ LIMITS = (
 _TEXT = {"type": "string", "minLength": 1}
 _COUNT = {"type": "integer", "minimum": 0}
 _SIDE = {"type": "integer", "minimum": 1}
+_PARTS = {
+    "type": "object",
+    "required": ["train", "validation", "test"],
+    "additionalProperties": _COUNT,
+}
+_FIGURE = {
+    "type": "object",
+    "required": ["value", "low", "high", "n", "n_cases"],
+    "properties": {name: {"type": ["number", "null"]} for name in ("value", "low", "high")}
+    | dict.fromkeys(("n", "n_cases"), _COUNT),
+}
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -81,21 +93,38 @@ SCHEMA: dict[str, Any] = {
             "properties": {
                 "leaky": {"type": "boolean"},
                 "drawn": {"type": "boolean"},
-                "pictures": {"type": "object", "required": ["train", "validation", "test"]},
+                "pictures": _PARTS,
+                "cases": _PARTS,
                 "validation_cases": {"type": "array", "items": {"type": "string"}},
                 "training_cases": {"type": "array", "items": {"type": "string"}},
             },
         },
-        "metrics": {"type": "object"},
+        "metrics": {
+            "type": "object",
+            "properties": {
+                "test": {
+                    "type": "object",
+                    "properties": {
+                        "figures": {"type": "object", "additionalProperties": _FIGURE},
+                    },
+                }
+            },
+        },
         "threshold": {
             "type": "object",
             "required": ["value", "chosen"],
-            "properties": {"value": {"type": "number", "minimum": 0, "maximum": 1}},
+            "properties": {
+                "value": {"type": "number", "minimum": 0, "maximum": 1},
+                "chosen": _TEXT,
+            },
         },
         "temperature": {
             "type": "object",
             "required": ["value", "chosen"],
-            "properties": {"value": {"type": "number", "exclusiveMinimum": 0, "maximum": 100}},
+            "properties": {
+                "value": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+                "chosen": _TEXT,
+            },
         },
         "precisions": {
             "type": "object",
@@ -167,7 +196,11 @@ def read_passport(folder: Path) -> dict[str, Any]:
     """
     path = folder / PASSPORT_FILE
     try:
-        passport = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        passport = json.loads(
+            path.read_text(encoding="utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
+        )
     except FileNotFoundError as error:
         raise BundleError(
             f"{folder} is not a model: it has no {PASSPORT_FILE}. "
@@ -178,9 +211,14 @@ def read_passport(folder: Path) -> dict[str, Any]:
     return check_passport(passport, str(folder))
 
 
-def _refuse_constant(word: str) -> None:
+def _refuse_constant(word: str) -> NoReturn:
     # Python's reader takes NaN, with which every probability would lie below the cut-off.
     raise ValueError(f"{word} is not a JSON number")
+
+
+def _finite_float(word: str) -> float:
+    value = float(word)
+    return value if math.isfinite(value) else _refuse_constant(word)
 
 
 def write_passport(folder: Path, passport: dict[str, Any]) -> None:

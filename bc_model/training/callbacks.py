@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
+from bc_model.training.checkpoint import TrainState, save_state, save_weights
 from bc_model.training.run_folder import RunFolder
 from bc_model.words import duration_in_words
 
@@ -42,14 +44,42 @@ class Phase:
     later_epoch_cost: float
 
 
-class StopRequested(Exception):
-    """Raised between two batches when a stop was asked for, so that no validation follows."""
+class EndRequested(Exception):
+    """Raised between two batches, so that no validation follows.
+
+    Attributes
+    ----------
+    what : {'stop', 'cancel'}
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+def obey(run: RunFolder, beat: Callable[[str], None]) -> None:
+    """Do what the run was asked for: raise `EndRequested`, or wait while it is to be paused.
+
+    A paused run keeps its process and its memory: it goes on at the very batch it stands at.
+    Should the process die meanwhile, the run is resumed after its last whole epoch.
+
+    Parameters
+    ----------
+    run : RunFolder
+    beat : callable
+        Told 'paused' every second while waiting.
+    """
+    while (what := run.requested()) == "pause":
+        beat("paused")
+        time.sleep(HEARTBEAT_S)
+    if what is not None:
+        raise EndRequested(what)
 
 
 class RunReporter(keras.callbacks.Callback):
     """Write heartbeat and history into the run folder and a line an epoch to the log.
 
-    Raises `StopRequested` after the batch in which a stop is asked for.
+    Raises `EndRequested` after the batch in which an end is asked for.
     """
 
     def __init__(self, run: RunFolder, phase: Phase) -> None:
@@ -60,15 +90,20 @@ class RunReporter(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._phase_began = time.monotonic()
+        self._began_at: int | None = None
+        self._paused_s = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
+        if self._began_at is None:
+            self._began_at = epoch
         self._epoch_began = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._beat(batch + 1)
-        if self.run.stop_requested():
-            raise StopRequested
+        began = time.monotonic()
+        obey(self.run, lambda state: self._write_or_warn(state, batch + 1))
+        self._paused_s += time.monotonic() - began
 
     def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._beat(None)
@@ -102,9 +137,12 @@ class RunReporter(keras.callbacks.Callback):
         if now - self._last_beat < HEARTBEAT_S:
             return
         self._last_beat = now
+        state = {"pause": "pausing", "cancel": "cancelling"}.get(self.run.requested() or "")
+        self._write_or_warn(state or "running", step)
+
+    def _write_or_warn(self, state: str, step: int | None) -> None:
         steps = (self.params or {}).get("steps") or 0
         done = min(1.0, step / steps) if step and steps else 1.0
-        state = "cancelling" if self.run.stop_requested() else "running"
         try:
             self._write(state, step, steps, done)
         except OSError as error:  # a full disk, or a reader that holds the file on Windows
@@ -122,7 +160,75 @@ class RunReporter(keras.callbacks.Callback):
         )
 
     def _seconds_left(self, share_of_epoch: float) -> float:
-        done = self._epoch - self.phase.first_epoch + share_of_epoch
-        per_epoch = (time.monotonic() - self._phase_began) / max(done, 0.01)
+        done = self._epoch - (self._began_at or 0) + share_of_epoch
+        spent = time.monotonic() - self._phase_began - self._paused_s
+        per_epoch = spent / max(done, 0.01)
         here = self.phase.last_epoch - self._epoch - share_of_epoch
         return per_epoch * (here + self.phase.later_epoch_cost)
+
+
+class StateKeeper(keras.callbacks.Callback):
+    """Keep the best weights and, after every epoch, all that the next one depends on.
+
+    The last of the callbacks: what the others count in an epoch is counted by then, and what they
+    forget when training begins is put back after them.
+
+    Parameters
+    ----------
+    run : RunFolder
+    phase : Phase
+    whole : keras.Model
+        The classifier, of which the fitted model may be a part.
+    best_loss : float or None
+        Of the phase before.
+    counting : dict from name to callback
+        Those whose counters belong to the state.
+    resumed : TrainState, optional
+        Where this phase goes on.
+    """
+
+    COUNTERS = ("best", "wait", "cooldown_counter")
+
+    def __init__(
+        self,
+        run: RunFolder,
+        phase: Phase,
+        whole: keras.Model,
+        best_loss: float | None,
+        counting: dict[str, keras.callbacks.Callback],
+        resumed: TrainState | None = None,
+    ) -> None:
+        super().__init__()
+        self.run, self.phase, self.whole = run, phase, whole
+        self.best_loss = best_loss
+        self._counting = counting
+        self._resumed = resumed
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        if self._resumed is None:
+            return
+        for name, counters in self._resumed.counters.items():
+            for counter, value in counters.items():
+                setattr(self._counting[name], counter, value)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        loss = float((logs or {}).get("val_loss", math.nan))
+        if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
+            self.best_loss = loss
+            save_weights(self.run.best_weights, self.whole)
+        if not all(math.isfinite(value) for value in (logs or {}).values()):
+            return  # the phase ends here, with its last good state
+        state = TrainState(
+            phase=self.phase.name,
+            epoch=epoch + 1,
+            phase_first_epoch=self.phase.first_epoch,
+            phase_over=self.model.stop_training or epoch + 1 == self.phase.last_epoch,
+            best_loss=self.best_loss,
+            counters={name: self._counters(one) for name, one in self._counting.items()},
+        )
+        save_state(self.run.state_file, state, self.model)
+
+    def _counters(self, callback: keras.callbacks.Callback) -> dict[str, float]:
+        found = {name: getattr(callback, name, None) for name in self.COUNTERS}
+        # Before the first better epoch, 'best' is infinite, and Keras sets it so by itself.
+        return {k: float(v) for k, v in found.items() if v is not None and math.isfinite(v)}

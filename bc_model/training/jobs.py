@@ -1,29 +1,37 @@
-"""Runs as processes of their own: started by the app, watched through their run folders.
+"""Runs as processes of their own: a queue, and what can be asked of a run.
 
 The process is the command line's own `train`, in its own session, so that a closed tab, a
-refreshed page or a restarted server cannot reach it.
+refreshed page or a restarted server cannot reach it. The queue is the run folders themselves: who
+calls `advance_queue`, be it a page or a run that has just ended, starts what may start.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import psutil
 
-from bc_model.errors import RunError
-from bc_model.training.run_folder import FINAL_STATES, RunFolder, list_runs, new_run_id
+from bc_model.errors import RunError, SettingsError
+from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
+
+LOCK_TIMEOUT_S = 30
 
 _children: list[subprocess.Popen] = []
 _starting = threading.Lock()
 
 
 def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
-    """Start a training process.
+    """Queue a training run, and start it when no others are in its way.
 
     Parameters
     ----------
@@ -35,32 +43,90 @@ def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
     Returns
     -------
     RunFolder
-        Its status is 'queued' until the process speaks.
+        Queued, or starting.
+    """
+    settings = _with_whole_paths(settings)
+    run = RunFolder.create(_new_folder(Path(runs).resolve(), new_run_id(settings.backbone)))
+    run.write_config({"settings": settings.as_dict()})
+    run.write_status("queued", message="Waiting for its turn")
+    advance_queue(runs)
+    return run
+
+
+def resume_run(run: RunFolder, *, accept_changes: bool = False) -> None:
+    """Queue a run that ended before it was done; it goes on after its last whole epoch.
 
     Raises
     ------
     RunError
-        Another run is going on: two would take the processor from each other and from the app.
+        It goes on, or is done.
     """
-    with _starting:
-        reap_children()
-        if going := [run.name for run in list_runs(runs) if _is_going(run)]:
-            raise RunError(
-                f"The run {going[0]} is still going on; wait for it or stop it before starting "
-                "another."
-            )
-        settings = _with_whole_paths(settings)
-        run = RunFolder.create(_new_folder(Path(runs).resolve(), new_run_id(settings.backbone)))
-        run.write_config({"settings": settings.as_dict()})
-        run.write_status("queued", message="Waiting for the training process")
-        child = _spawn(run, settings)
-    try:
-        run.write_status("queued", pid=child.pid, message="Waiting for the training process")
-        # Predictions on the page go before training.
-        psutil.Process(child.pid).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10))
-    except psutil.Error:
-        return run  # it has ended already: its status and its last words tell of it
-    return run
+    if not run.can_resume:
+        raise RunError(f"The run {run.name} cannot be resumed: it goes on, or it is done.")
+    run.request(None)
+    run.write_status("queued", message="Waiting for its turn", accept_changes=accept_changes)
+    advance_queue(run.path.parent)
+
+
+def cancel_run(run: RunFolder) -> None:
+    """End a run without a model. One that nobody works on is cancelled at once."""
+    with _locked(run.path.parent):
+        if _state(run) in {"queued", "interrupted"}:
+            run.write_status("cancelled", message="Cancelled on request.")
+        else:
+            run.request("cancel")
+
+
+def delete_run(run: RunFolder) -> None:
+    """Remove a run's folder with all in it.
+
+    Raises
+    ------
+    RunError
+        A process works on it, or will.
+    """
+    with _locked(run.path.parent):
+        if _state(run) not in ENDED_STATES | {""}:
+            raise RunError(f"The run {run.name} goes on; cancel it before deleting it.")
+        # Out of the list in one step, whatever may interrupt the rest.
+        doomed = run.path.with_name(f".deleted-{run.name}")
+        run.path.replace(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def advance_queue(runs: Path) -> list[str]:
+    """Start queued runs, oldest first, while fewer than `max_runs` go on.
+
+    Returns
+    -------
+    list of str
+        The names of the runs started.
+    """
+    reap_children()
+    if not any(_state(run) == "queued" for run in list_runs(runs)):
+        return []
+    with _locked(runs):
+        everyone = list_runs(runs)
+        free = max_runs() - sum(_is_going(run) for run in everyone)
+        queued = [run for run in reversed(everyone) if _state(run) == "queued"]
+        started = queued[: max(0, free)]
+        for run in started:
+            _spawn(run)
+    return [run.name for run in started]
+
+
+def max_runs() -> int:
+    """Return how many runs may go on at a time: BC_MAX_RUNS, or one.
+
+    Raises
+    ------
+    SettingsError
+        BC_MAX_RUNS is not a number from 1 to 64.
+    """
+    said = os.environ.get("BC_MAX_RUNS", "1")
+    if not said.isdecimal() or not 1 <= int(said) <= 64:
+        raise SettingsError(f"BC_MAX_RUNS must be a number from 1 to 64; it is '{said}'.")
+    return int(said)
 
 
 def reap_children() -> None:
@@ -68,15 +134,25 @@ def reap_children() -> None:
     _children[:] = [child for child in _children if child.poll() is None]
 
 
-def _spawn(run: RunFolder, settings: TrainSettings) -> subprocess.Popen:
-    command = [sys.executable, "-m", "bc_model", "train", "--run", str(run.path)]
+@contextmanager
+def _locked(runs: Path) -> Iterator[None]:
+    """Keep other processes, and other users' pages, from starting the same run."""
+    Path(runs).mkdir(parents=True, exist_ok=True)
+    with _starting, filelock.FileLock(Path(runs) / ".lock", timeout=LOCK_TIMEOUT_S):
+        yield
+
+
+def _spawn(run: RunFolder) -> None:
+    command = [sys.executable, "-m", "bc_model", "train", "--run", str(run.path), "--resume"]
+    if run.read_status().get("accept_changes"):
+        command.append("--accept-changes")
     # On Windows a session of its own has no meaning; a process group is what Ctrl-C stops at.
     windows = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
         subprocess, "CREATE_NO_WINDOW", 0
     )
     with (run.path / "stderr.txt").open("wb") as errors:
         child = subprocess.Popen(
-            [*command, *settings.as_arguments()],
+            command,
             cwd=Path(__file__).parents[2],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -85,7 +161,12 @@ def _spawn(run: RunFolder, settings: TrainSettings) -> subprocess.Popen:
             creationflags=windows,
         )
     _children.append(child)
-    return child
+    try:
+        run.write_status("starting", pid=child.pid, message="Starting the training process")
+        # Predictions on the page go before training.
+        psutil.Process(child.pid).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10))
+    except psutil.Error:
+        run.write_status("failed", message="The training process ended before it could speak.")
 
 
 def _with_whole_paths(settings: TrainSettings) -> TrainSettings:
@@ -109,7 +190,12 @@ def _new_folder(runs: Path, run_id: str) -> Path:
 
 
 def _is_going(run: RunFolder) -> bool:
+    return _state(run) not in ENDED_STATES | {"queued", "paused", ""}
+
+
+def _state(run: RunFolder) -> str:
+    """Return the state of a run; empty when its status cannot be read."""
     try:
-        return run.read_status()["state"] not in FINAL_STATES
+        return str(run.read_status()["state"])
     except RunError:
-        return False
+        return ""

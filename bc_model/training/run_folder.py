@@ -2,7 +2,7 @@
 
 `config.json` every setting, versions, data hash; `split.csv`; `history.jsonl` one line an epoch,
 append-only; `status.json` replaced atomically; `log.txt`; `checkpoints/`; `model/`;
-`evaluation/`. A file named `stop` asks the trainer to end with the best model so far.
+`evaluation/`. A file named `request` holds what the trainer is asked to do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from bc_model.errors import RunError
 from bc_model.files import write_text_atomic
 
 FINAL_STATES = frozenset({"done", "failed", "cancelled"})
-STATES = frozenset({"queued", "starting", "running", "cancelling"}) | FINAL_STATES
+STATES = FINAL_STATES | {"queued", "starting", "running", "pausing", "paused", "cancelling"}
+ENDED_STATES = FINAL_STATES | {"interrupted"}
+"""Nobody works on the run. 'interrupted' is never written: its process is gone without a word."""
+
+REQUESTS = ("stop", "pause", "cancel")
+"""End and keep the best model; wait, losing nothing; end without a model."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -39,7 +44,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Make a new run folder, or take over one that was only queued.
+        """Make a new run folder.
 
         Raises
         ------
@@ -53,7 +58,7 @@ class RunFolder:
                 f"'{path.name}' cannot be the name of a run: it may hold letters, digits, '.', '_' "
                 "and '-', and begins with a letter or digit."
             )
-        if path.is_file() or (path.is_dir() and any(path.iterdir()) and not run._is_queued()):
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise RunError(
                 f"The run folder {path} is taken; name a new one with --run, or delete it first."
             )
@@ -104,7 +109,23 @@ class RunFolder:
     @property
     def best_weights(self) -> Path:
         """The weights of the best epoch so far."""
-        return self.path / "checkpoints" / "best.weights.h5"
+        return self.path / "checkpoints" / "best.npz"
+
+    @property
+    def state_file(self) -> Path:
+        """What the next epoch depends on."""
+        return self.path / "checkpoints" / "state.npz"
+
+    @property
+    def can_resume(self) -> bool:
+        """True when the run ended before it was done and knows its settings."""
+        try:
+            return (
+                self.read_status()["state"] in ENDED_STATES - {"done"}
+                and "settings" in self.read_config()
+            )
+        except RunError:
+            return False
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write `config.json`."""
@@ -123,37 +144,34 @@ class RunFolder:
         state : str
             One of `STATES`.
         pid : int, optional
-            The process that works on the run; default is this one.
+            The process that works on the run; default is this one, and nobody when queued.
         **fields
             JSON-safe values: phase, epoch, epochs, step, steps, seconds_left, message.
         """
         if state not in STATES:
             raise RunError(f"'{state}' is not a state of a run.")
-        process = psutil.Process(pid)
-        status = {
-            "state": state,
-            "pid": process.pid,
-            "pid_started": process.create_time(),
-            "heartbeat": time.time(),
-            **fields,
-        }
+        who = {}
+        if state != "queued":
+            process = psutil.Process(pid)
+            who = {"pid": process.pid, "pid_started": process.create_time()}
+        status = {"state": state, **who, "heartbeat": time.time(), **fields}
         write_text_atomic(self.path / "status.json", json.dumps(status, allow_nan=False) + "\n")
 
     def read_status(self) -> dict[str, Any]:
-        """Read `status.json`; a run whose process is gone is told as failed.
+        """Read `status.json`; a run whose process is gone is told as 'interrupted'.
 
         The process is known by its number *and* its start time, since numbers are used again.
         """
         status = self._read_json("status.json")
         if status.get("state") not in STATES:
             raise RunError(f"The status of the run {self.name} is not valid.")
-        if status["state"] in FINAL_STATES or _is_alive(status):
+        if status["state"] in FINAL_STATES | {"queued"} or _is_alive(status):
             return status
         last_words = self._last_words()
         return status | {
-            "state": "failed",
-            "message": "The training process was interrupted"
-            + (f"; its last words: {last_words}" if last_words else ": it ended without a word."),
+            "state": "interrupted",
+            "message": "The training process is gone"
+            + (f"; its last words: {last_words}" if last_words else " without a word."),
         }
 
     def append_history(self, record: dict[str, Any]) -> None:
@@ -174,13 +192,32 @@ class RunFolder:
         except ValueError as error:
             raise RunError(f"The history of the run {self.name} is damaged.") from error
 
-    def request_stop(self) -> None:
-        """Ask the trainer to end within one batch and keep the best model so far."""
-        (self.path / "stop").touch()
+    def keep_history(self, epochs: int) -> None:
+        """Forget the epochs after the given number: a resumed run makes them again."""
+        lines = [json.dumps(record, allow_nan=False) for record in self.read_history()[:epochs]]
+        write_text_atomic(self.path / "history.jsonl", "".join(f"{line}\n" for line in lines))
 
-    def stop_requested(self) -> bool:
-        """Tell whether someone asked for the end."""
-        return (self.path / "stop").exists()
+    def request(self, what: str | None) -> None:
+        """Ask the trainer for something within one batch; None takes it back.
+
+        Parameters
+        ----------
+        what : {'stop', 'pause', 'cancel'} or None
+        """
+        if what is None:
+            (self.path / "request").unlink(missing_ok=True)
+        elif what in REQUESTS:
+            write_text_atomic(self.path / "request", what)
+        else:
+            raise RunError(f"'{what}' cannot be asked of a run; there are {', '.join(REQUESTS)}.")
+
+    def requested(self) -> str | None:
+        """Return what the trainer is asked to do."""
+        try:
+            said = (self.path / "request").read_text(encoding="utf-8")
+        except OSError:
+            return None
+        return said if said in REQUESTS else None
 
     def read_log(self, last_lines: int = 200) -> str:
         """Return the end of `log.txt`."""
@@ -196,12 +233,6 @@ class RunFolder:
         except OSError:
             return ""
         return next((line for line in reversed(text.splitlines()) if line.strip()), "")
-
-    def _is_queued(self) -> bool:
-        try:
-            return self._read_json("status.json").get("state") == "queued"
-        except RunError:
-            return False
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bc_model.backbones import backbone
@@ -46,6 +45,10 @@ class TrainSettings:
         Of weights, order and augmentation.
     split_seed : int
         Of the split alone, so that runs of several seeds can be compared on one test part.
+    deterministic : bool
+        Repeat a run bit for bit on the same machine; slower.
+    threads : int
+        Of the processor, at most; 0 takes all.
     """
 
     data: str
@@ -66,6 +69,8 @@ class TrainSettings:
     patience: int = 6
     seed: int = 0
     split_seed: int = 0
+    deterministic: bool = False
+    threads: int = 0
 
     def __post_init__(self) -> None:
         entry = backbone(self.backbone)
@@ -96,6 +101,7 @@ class TrainSettings:
             "dense_units", "from 1 to 8192 each", self,
         )  # fmt: skip
         _require(self.patience >= 1, "patience", "at least 1", self)
+        _require(0 <= self.threads <= 1024, "threads", "from 0 (all) to 1024", self)
         for name in ("seed", "split_seed"):
             _require(0 <= getattr(self, name) < 2**31, name, "from 0 to 2147483647", self)
         if self.weights == "imagenet" and not entry.weights_file:
@@ -145,17 +151,6 @@ class TrainSettings:
             )
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         return cls(**{**values, **lists})
-
-    def as_arguments(self) -> list[str]:
-        """Return the settings as arguments of ``python -m bc_model train``."""
-        height, width = self.image_size
-        arguments = [str(Path(self.data)), "--image-size", f"{height}x{width}"]
-        arguments += ["--dense-units", ",".join(str(units) for units in self.dense_units)]
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name not in ("data", "image_size", "dense_units") and value is not None:
-                arguments += [f"--{field.name.replace('_', '-')}", str(value)]
-        return arguments
 
 
 def _require(holds: bool, name: str, rule: str, settings: TrainSettings) -> None:

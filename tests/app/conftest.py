@@ -46,6 +46,8 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         if name != "diagnose":
             app.switch_page(f"views/{name}.py").run()
         assert not app.exception
+        # The frame turns what nobody foresaw into a sentence: that is a failure here.
+        assert "made a mistake" not in " ".join(str(error.value) for error in app.error)
         return app
 
     return open_named

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
         finetune_epochs=2,
         image_size=(64, 64),
     )
-    assert app.selectbox(key="run").value == "new-run"
+    assert app.multiselect(key="run").value == ["new-run"]
 
 
 def test_a_refused_start_is_said(runs, open_page, drawn_set, monkeypatch):
@@ -108,9 +109,9 @@ def test_imagenet_weights_for_a_backbone_without_them_are_refused_before_a_start
     app.text_input(key="data").set_value(str(drawn_set)).run()
     app.selectbox(key="backbone").set_value("tiny")
     app.selectbox(key="weights").set_value("imagenet").run()
-    app.button(key="start").click().run()
 
     assert "no ImageNet weights for tiny" in texts(app.error)
+    assert app.button(key="start").disabled
     assert not any(runs.iterdir())
 
 
@@ -124,7 +125,7 @@ def test_the_leaky_split_is_warned_about(runs, open_page):
 def test_a_finished_run_shows_its_curves_and_leads_to_its_figures(finished_run, open_page):
     app = open_page("train")
 
-    assert len(app.get("vega_lite_chart")) == 2
+    assert len(app.get("vega_lite_chart")) == 3
     assert "Finished" in texts(app.markdown)
     assert app.get("page_link")
 
@@ -134,7 +135,8 @@ def test_a_run_whose_process_is_gone_is_said_to_be_interrupted(finished_run, ope
     status.write_text('{"state": "running", "pid": 1, "pid_started": 1.0, "heartbeat": 1.0}')
     app = open_page("train")
 
-    assert "interrupted" in texts(app.markdown)
+    assert "Interrupted" in texts(app.markdown)
+    assert [button.label for button in app.button if button.label == "Resume"]
 
 
 def test_a_run_can_be_opened_by_its_name_in_the_url(finished_run, runs, open_page):
@@ -143,7 +145,7 @@ def test_a_run_can_be_opened_by_its_name_in_the_url(finished_run, runs, open_pag
     other.write_status("cancelled", message="Stopped before the first epoch had ended.")
     app = open_page("train", run="finished")
 
-    assert app.selectbox(key="run").value == "finished"
+    assert app.multiselect(key="run").value == ["finished"]
 
 
 def test_fewer_cases_than_folds_is_said_before_a_start(runs, open_page, drawn_set: Path):
@@ -153,3 +155,113 @@ def test_fewer_cases_than_folds_is_said_before_a_start(runs, open_page, drawn_se
 
     assert "needs at least 6 benign cases" in texts(app.error)
     assert app.button(key="start").disabled
+
+
+def test_a_preset_fills_in_and_every_value_stays_open(runs, open_page):
+    app = open_page("train")
+    app.segmented_control(key="preset").set_value("Quick look").run()
+
+    assert app.number_input(key="head_epochs").value == 3
+    assert app.select_slider(key="side").value == 128
+    app.number_input(key="head_epochs").set_value(7).run()
+    assert app.number_input(key="head_epochs").value == 7
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "said"),
+    [
+        ("head_rate", "fast", "must be a number such as 0.001; it is 'fast'"),
+        ("finetune_rate", "7", "finetune_learning_rate must be above 0 and at most 1"),
+        ("dense_units", "wide", "must be numbers such as 256"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_before_a_start(
+    runs, open_page, drawn_set: Path, key: str, text: str, said: str
+):
+    app = open_page("train")
+    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.text_input(key=key).set_value(text).run()
+
+    assert said in texts(app.error)
+    assert app.button(key="start").disabled
+
+
+def going_run(runs: Path, state: str) -> RunFolder:
+    """A run that this process stands for."""
+    run = RunFolder.create(runs / "going")
+    run.write_config({"settings": {}})
+    run.write_status(state, phase="head", epoch=1, epochs=3, step=1, steps=2)
+    return run
+
+
+def press(app, label: str) -> None:
+    next(button for button in app.button if button.label == label).click().run()
+
+
+@pytest.mark.parametrize(
+    ("state", "label", "asked"),
+    [
+        ("running", "Pause", "pause"),
+        ("running", "Stop, keep the best", "stop"),
+        ("running", "Cancel", "cancel"),
+        ("paused", "Stop, keep the best", "stop"),
+    ],
+)
+def test_what_can_be_asked_of_a_run_is_asked(runs, open_page, state: str, label: str, asked: str):
+    run = going_run(runs, state)
+    app = open_page("train")
+    press(app, label)
+
+    assert run.requested() == asked
+
+
+def test_a_paused_run_goes_on(runs, open_page):
+    run = going_run(runs, "paused")
+    run.request("pause")
+    app = open_page("train")
+    press(app, "Go on")
+
+    assert run.requested() is None
+
+
+def test_an_interrupted_run_is_resumed_from_the_page(finished_run, open_page, monkeypatch):
+    resumed: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        "app.components.runs.resume_run",
+        lambda run, accept_changes=False: resumed.append((run.name, accept_changes)),
+    )
+    (finished_run.path / "status.json").write_text('{"state": "running"}')
+    app = open_page("train")
+    press(app, "Resume")
+
+    assert resumed == [("finished", False)]
+
+
+def test_a_run_whose_data_changed_can_be_resumed_anyway(finished_run, open_page, monkeypatch):
+    resumed: list[bool] = []
+    monkeypatch.setattr(
+        "app.components.runs.resume_run",
+        lambda run, accept_changes=False: resumed.append(accept_changes),
+    )
+    finished_run.write_status("failed", message="Changed since: the data. Give --accept-changes.")
+    app = open_page("train")
+    press(app, "Resume anyway")
+
+    assert resumed == [True]
+
+
+def test_a_finished_run_is_deleted_and_no_longer_offered(finished_run, open_page):
+    app = open_page("train")
+    press(app, "Delete this run")
+
+    assert not finished_run.path.exists()
+    assert "No run yet" in texts(app.info)
+
+
+def test_two_runs_stand_side_by_side(finished_run, runs, open_page):
+    shutil.copytree(finished_run.path, runs / "second")
+    app = open_page("train")
+    app.multiselect(key="run").set_value(["finished", "second"]).run()
+
+    assert [header.value for header in app.subheader] == ["finished", "second"]
+    assert len(app.get("vega_lite_chart")) == 6

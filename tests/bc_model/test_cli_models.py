@@ -183,3 +183,14 @@ def test_optimise_of_a_model_without_its_split(
 ) -> None:
     (run / "split.csv").unlink()
     assert_one_line(command("optimise", run, drawn_set), "split.csv")
+
+
+def test_optimise_with_the_split_of_another_run(
+    command: Command, run: Path, drawn_set: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text((run / "split.csv").read_text() + "\n")
+    passport = (run / "model" / "passport.json").read_text()
+    ended = command("optimise", run, drawn_set, "--split", other)
+    assert_one_line(ended, "is not the split that the model")
+    assert (run / "model" / "passport.json").read_text() == passport

@@ -1,5 +1,6 @@
 """The real app in a real headless Chromium."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,12 +12,14 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from bc_model.training.run_folder import RunFolder
+from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -53,7 +56,30 @@ class App:
 
     url: str
     runs: Path
-    process: subprocess.Popen = field(repr=False)
+    log: BinaryIO = field(repr=False)
+    process: subprocess.Popen = field(init=False, repr=False)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        command = Path(sys.executable).with_name("streamlit")
+        self.process = subprocess.Popen(
+            [command, "run", "app/main.py", "--server.port", str(urlsplit(self.url).port)],
+            cwd=ROOT,
+            env=os.environ | {"BC_RUNS": str(self.runs)},
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+        _wait_until_healthy(self.url, self.process)
+
+    def stop(self) -> None:
+        """End the server as Ctrl-C does."""
+        self.process.terminate()
+        self.process.wait(timeout=20)
+
+    def restart(self) -> None:
+        """Stop and start, on the same port."""
+        self.stop()
+        self.start()
 
 
 @pytest.fixture
@@ -64,22 +90,17 @@ def app(tmp_path: Path, tiny_run: RunFolder) -> Iterator[App]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = Path(sys.executable).with_name("streamlit")
     with (tmp_path / "server.log").open("wb") as log:  # a pipe that nobody reads would block
-        process = subprocess.Popen(
-            [command, "run", "app/main.py", "--server.port", str(port)],
-            cwd=ROOT,
-            env=os.environ | {"BC_RUNS": str(runs)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        _wait_until_healthy(url, process)
-        yield App(url, runs, process)
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+        server = App(f"http://127.0.0.1:{port}", runs, log)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+            for run in list_runs(runs):
+                with contextlib.suppress(psutil.Error, KeyError):
+                    if run.read_status()["state"] not in ENDED_STATES:
+                        psutil.Process(run.read_status()["pid"]).kill()
 
 
 @pytest.fixture

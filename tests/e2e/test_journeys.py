@@ -1,13 +1,16 @@
 """What a person does, from end to end."""
 
+import dataclasses
 import re
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
 from bc_model.data.synthetic import example_png
-from bc_model.training.run_folder import FINAL_STATES, RunFolder
+from bc_model.training.run_folder import FINAL_STATES, RunFolder, list_runs
+from bc_model.training.settings import TrainSettings
 
 pytestmark = pytest.mark.e2e
 
@@ -73,12 +76,48 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
 
     stop.click()
     expect(page.get_by_text("Stopped on request").first).to_be_visible(timeout=PATIENT_MS)
-    (run,) = [path for path in app.runs.iterdir() if path.name != "finished"]
-    assert RunFolder(run).read_status()["state"] in FINAL_STATES
+    (run,) = [run for run in list_runs(app.runs) if run.name != "finished"]
+    assert run.read_status()["state"] in FINAL_STATES
 
     page.get_by_role("link", name="Evaluate", exact=True).click()
     expect(page.get_by_role("heading", name="Confusion matrix")).to_be_visible(timeout=PATIENT_MS)
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(2)
+
+
+def test_a_run_outlives_the_tab_the_server_and_its_own_process(
+    page: Page, app, tiny_settings: TrainSettings
+):
+    """Pause, close the tab, restart the server, go on, kill -9, resume, stop."""
+    run = RunFolder.create(app.runs / "long")
+    settings = dataclasses.replace(tiny_settings, head_epochs=900, patience=900)
+    run.write_config({"settings": settings.as_dict()})
+    run.write_status("queued")
+    page.goto(f"{app.url}/train?run=long")  # an open page starts what is queued
+    page.get_by_role("button", name="Pause").click(timeout=PATIENT_MS)
+    expect(page.get_by_text("Paused")).to_be_visible(timeout=PATIENT_MS)
+    trainer = psutil.Process(run.read_status()["pid"])
+    epochs = len(run.read_history())
+
+    page.goto("about:blank")
+    app.restart()
+    page.goto(f"{app.url}/train?run=long")
+    expect(page.get_by_text("Paused")).to_be_visible(timeout=PATIENT_MS)
+    assert trainer.is_running()
+    assert len(run.read_history()) == epochs
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("Running")).to_be_visible(timeout=PATIENT_MS)
+
+    trainer.kill()
+    page.get_by_role("button", name="Resume").click(timeout=PATIENT_MS)
+    expect(page.get_by_text("Running")).to_be_visible(timeout=PATIENT_MS)
+    assert run.read_status()["pid"] != trainer.pid
+    assert len(run.read_history()) >= epochs
+
+    page.get_by_role("button", name="Stop, keep the best").click()
+    expect(page.get_by_text("Stopped on request").first).to_be_visible(timeout=PATIENT_MS)
+    assert [record["epoch"] for record in run.read_history()] == list(
+        range(1, len(run.read_history()) + 1)
+    )
 
 
 def _choose(page: Page, label: str, option: str) -> None:

@@ -16,6 +16,7 @@ from bc_model.model import build_model, load_keras, logits_output
 from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.export import write_bundle
+from bc_model.serving.head import Head
 from bc_model.serving.passport import PASSPORT_FILE
 from bc_model.training.run_folder import RunFolder
 
@@ -161,3 +162,31 @@ def test_changed_weights_are_refused_before_anything_is_compiled(
     (folder / "served.bin").write_bytes(b"other")
     with pytest.raises(BundleError, match=r"served\.bin"):
         Engine(open_bundle(folder))
+
+
+def test_no_picture_has_no_answer(tiny: Engine) -> None:
+    logits, heatmaps = tiny.explain(np.zeros((0, 32, 32, 3), np.uint8))
+    assert logits.shape == (0, 2)
+    assert heatmaps == []
+
+
+def test_more_pictures_than_a_piece_keep_their_order(tiny: Engine) -> None:
+    pixels = pictures(19, 32)
+    alone = np.concatenate([tiny.predict(pixel[None]) for pixel in pixels])
+    np.testing.assert_allclose(tiny.predict(pixels), alone, atol=1e-5)
+
+
+def test_a_head_of_another_model_is_refused(tiny_run: RunFolder, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_run.model_folder, tmp_path / "model"))
+    other = tmp_path / "head.npz"
+    Head((np.zeros((7, 2), np.float32),), (np.zeros(2, np.float32),)).save(other)
+    bundle = edit_file(folder, "head.npz", other.read_bytes())
+    with pytest.raises(BundleError, match="do not belong together"):
+        Engine(bundle)
+
+
+def test_a_passport_cannot_allow_what_its_own_figures_forbid(tiny: Engine) -> None:
+    said = {"prob_difference_p99": 0.5, "auc_difference": 0.0, "n": 9, "allowed": True}
+    passport = tiny.bundle.passport | {"precisions": {"bf16": said}}
+    with pytest.raises(BundleError, match="not allowed"):
+        Engine(Bundle(tiny.bundle.folder, passport), "bf16")

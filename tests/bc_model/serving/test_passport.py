@@ -203,3 +203,15 @@ def test_a_passport_nested_without_end_is_refused(tmp_path: Path) -> None:
 def test_the_words_say_that_it_is_no_diagnosis() -> None:
     assert "not a diagnosis" in INTENDED_USE
     assert "no normal tissue" in LIMITS
+
+
+def test_a_number_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
+    text = json.dumps(VALID).replace('"threshold": {"value": 0.5', '"threshold": {"value": 1e999')
+    assert "1e999" in text
+    with pytest.raises(BundleError, match="cannot be read as JSON"):
+        read_passport(write(tmp_path, text))
+
+
+def test_figures_of_another_kind_are_refused() -> None:
+    with pytest.raises(BundleError, match="metrics/test/figures/accuracy"):
+        check_passport(changed(("metrics",), {"test": {"figures": {"accuracy": "good"}}}), "here")

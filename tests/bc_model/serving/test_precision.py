@@ -84,3 +84,20 @@ def test_one_class_is_not_enough(malignant: list[bool]) -> None:
 
 def test_every_machine_computes_in_float32() -> None:
     assert "f32" in supported_precisions() <= set(PRECISIONS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_int8"),
+    [
+        ("flags : fpu avx2 avx512f", False),
+        ("flags : fpu avx2 avx512_vnni", True),
+        ("Features : fp asimd asimddp", True),
+        ("nothing that is known", True),
+    ],
+)
+def test_int8_needs_the_instructions_for_it(
+    flags: str, has_int8: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # OpenVINO claims INT8 everywhere; where the system does not tell the flags, it is believed.
+    monkeypatch.setattr("pathlib.Path.read_text", lambda self, **_: flags)
+    assert ("int8" in supported_precisions()) == has_int8

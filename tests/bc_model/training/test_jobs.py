@@ -1,4 +1,4 @@
-"""Runs as processes: the settings reach the child, one at a time, and a stop ends it."""
+"""Runs as processes: the queue, what can be asked of a run, and real children."""
 
 import dataclasses
 import gc
@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bc_model import cli
-from bc_model.errors import BcModelError, RunError
+from bc_model.errors import RunError, SettingsError
 from bc_model.training import jobs
-from bc_model.training.run_folder import FINAL_STATES, RunFolder, list_runs
+from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.settings import TrainSettings
 
 PATIENCE_S = 90
@@ -38,57 +37,7 @@ def wait_for(holds: Callable[[], bool], run: RunFolder) -> None:
 
 
 def has_ended(run: RunFolder) -> bool:
-    return run.read_status()["state"] in FINAL_STATES
-
-
-# From settings to arguments
-
-
-class Caught(BcModelError):
-    """Ends the command once its settings are made."""
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        TrainSettings(data="set"),
-        TrainSettings(
-            data="a folder/with spaces",
-            weights="my weights.h5",
-            backbone="efficientnetb0",
-            protocol="image",
-            n_folds=3,
-            fold=2,
-            head_epochs=0,
-            finetune_epochs=7,
-            image_size=(96, 144),
-            batch_size=4,
-            head_learning_rate=1e-5,
-            finetune_learning_rate=3e-7,
-            unfreeze_from="block4",
-            dense_units=(512, 64),
-            dropout=0.0,
-            patience=1,
-            seed=2**31 - 1,
-        ),
-        TrainSettings(data="set", dense_units=()),
-    ],
-    ids=["defaults", "nothing default", "no dense layer"],
-)
-def test_the_child_reads_from_its_arguments_the_settings_of_the_parent(
-    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = []
-
-    def catch(**values: object) -> TrainSettings:
-        made.append(TrainSettings(**values))
-        raise Caught
-
-    monkeypatch.setattr("bc_model.training.settings.TrainSettings", catch)
-    arguments = ["train", "--run", str(tmp_path / "run"), *settings.as_arguments()]
-    with pytest.raises(Caught):
-        cli.commands(arguments, standalone_mode=False)
-    assert made == [settings]
+    return run.read_status()["state"] in ENDED_STATES
 
 
 class FakeProcess:
@@ -115,15 +64,15 @@ def fake_popen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fake_popen")
-def test_a_run_is_queued_with_its_settings_before_its_process_speaks(
+def test_a_run_is_started_from_its_folder_alone(
     tiny_settings: TrainSettings, tmp_path: Path
 ) -> None:
     run = jobs.start_run(tiny_settings, tmp_path / "runs")
-    assert run.read_status()["state"] == "queued"
     assert TrainSettings.from_dict(run.read_config()["settings"]) == tiny_settings
     child = jobs._children[-1]
-    assert child.command[:5] == [sys.executable, "-m", "bc_model", "train", "--run"]
-    assert child.command[5] == str(run.path)
+    assert child.command == [
+        sys.executable, "-m", "bc_model", "train", "--run", str(run.path), "--resume",
+    ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("fake_popen")
@@ -134,24 +83,55 @@ def test_a_relative_path_means_the_same_to_the_child(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     settings = dataclasses.replace(TrainSettings(data=str(tmp_path)), **{field: "mine"})
-    jobs.start_run(settings, Path("runs"))
-    child = jobs._children[-1]
-    told = [part for part in child.command if part.endswith("mine")]
-    assert (Path(child.options["cwd"]) / told[0]).resolve() == (tmp_path / "mine").resolve()
+    run = jobs.start_run(settings, Path("runs"))
+    assert run.read_config()["settings"][field] == str((tmp_path / "mine").resolve())
 
 
-# One at a time
+# The queue
 
 
-@pytest.mark.parametrize("state", ["queued", "starting", "running", "cancelling"])
+@pytest.mark.parametrize("state", ["starting", "running", "pausing", "cancelling"])
 @pytest.mark.usefixtures("fake_popen")
-def test_a_second_run_is_refused_while_one_is_going(
+def test_a_second_run_waits_while_one_is_going(
     tiny_settings: TrainSettings, tmp_path: Path, state: str
 ) -> None:
-    RunFolder.create(tmp_path / "first").write_status(state)
-    with pytest.raises(RunError, match="The run first is still going on"):
-        jobs.start_run(tiny_settings, tmp_path)
-    assert [run.name for run in list_runs(tmp_path)] == ["first"]
+    first = RunFolder.create(tmp_path / "first")
+    first.write_status(state)
+    second = jobs.start_run(tiny_settings, tmp_path)
+    assert second.read_status()["state"] == "queued"
+    assert jobs._children == []
+    first.write_status("done")
+    assert jobs.advance_queue(tmp_path) == [second.name]
+
+
+@pytest.mark.usefixtures("fake_popen")
+def test_a_paused_run_leaves_its_place(tiny_settings: TrainSettings, tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "first").write_status("paused")
+    jobs.start_run(tiny_settings, tmp_path)
+    assert len(jobs._children) == 1
+
+
+@pytest.mark.usefixtures("fake_popen")
+def test_as_many_as_allowed_go_on_oldest_first(
+    tiny_settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BC_MAX_RUNS", "2")
+    # This process stands for the children, which are not there.
+    monkeypatch.setattr(jobs, "_spawn", lambda run: run.write_status("running"))
+    runs = [jobs.start_run(tiny_settings, tmp_path) for _ in range(4)]
+    states = [run.read_status()["state"] for run in runs]
+    assert states == ["running", "running", "queued", "queued"]
+    runs[1].write_status("done")
+    assert jobs.advance_queue(tmp_path) == [runs[2].name]
+
+
+@pytest.mark.parametrize("said", ["0", "many", "-1", "65", ""])
+def test_a_number_of_runs_that_is_none_is_refused(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BC_MAX_RUNS", said)
+    with pytest.raises(SettingsError, match="BC_MAX_RUNS must be a number from 1 to 64"):
+        jobs.max_runs()
 
 
 @pytest.mark.parametrize("status", ['{"state": "done"}', "damaged", '{"state": "running"}'])
@@ -161,7 +141,61 @@ def test_an_ended_damaged_or_dead_run_is_not_in_the_way(
 ) -> None:
     first = RunFolder.create(tmp_path / "first")
     (first.path / "status.json").write_text(status)
-    assert jobs.start_run(tiny_settings, tmp_path).path.parent == tmp_path
+    jobs.start_run(tiny_settings, tmp_path)
+    assert len(jobs._children) == 1
+
+
+def test_a_queued_or_interrupted_run_is_cancelled_at_once(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_status("queued")
+    jobs.cancel_run(run)
+    assert run.read_status()["state"] == "cancelled"
+    (run.path / "status.json").write_text('{"state": "running"}')
+    jobs.cancel_run(run)
+    assert run.read_status()["state"] == "cancelled"
+
+
+def test_a_going_run_is_asked_to_cancel(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_status("running")
+    jobs.cancel_run(run)
+    assert (run.read_status()["state"], run.requested()) == ("running", "cancel")
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "paused"])
+def test_a_run_that_goes_on_is_not_deleted(tmp_path: Path, state: str) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_status(state)
+    with pytest.raises(RunError, match="cancel it before deleting"):
+        jobs.delete_run(run)
+    assert run.path.exists()
+
+
+def test_a_deleted_run_is_gone(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_status("done")
+    jobs.delete_run(run)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_done_run_is_not_resumed(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config({"settings": {}})
+    run.write_status("done")
+    with pytest.raises(RunError, match="cannot be resumed"):
+        jobs.resume_run(run)
+
+
+@pytest.mark.usefixtures("fake_popen")
+@pytest.mark.parametrize("accept", [True, False])
+def test_an_interrupted_run_is_queued_again(tmp_path: Path, accept: bool) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config({"settings": {}})
+    run.request("stop")
+    (run.path / "status.json").write_text('{"state": "running"}')
+    jobs.resume_run(run, accept_changes=accept)
+    assert run.requested() is None
+    assert ("--accept-changes" in jobs._children[-1].command) is accept
 
 
 # Real processes
@@ -188,7 +222,7 @@ def test_a_run_whose_process_ends_before_it_speaks_has_its_last_words_in_its_sta
     jobs.reap_children()
     status = run.read_status()
     assert status["state"] == "failed"
-    assert "gone" in status["message"]
+    assert "There is no folder" in status["message"]
 
 
 # A stop, here without a second process: it reaches the trainer through the folder either way
@@ -203,7 +237,7 @@ def test_a_stop_ends_a_run_and_keeps_its_best_model(
 
     def stop_after_the_first_epoch() -> None:
         wait_for(lambda: bool(run.read_history()), run)
-        run.request_stop()
+        run.request("stop")
 
     watcher = threading.Thread(target=stop_after_the_first_epoch)
     watcher.start()
@@ -222,7 +256,7 @@ def test_a_stop_before_the_first_epoch_has_ended_leaves_no_model_and_no_open_fil
     from bc_model.training.fit import train
 
     run = RunFolder.create(tmp_path / "run")
-    run.request_stop()
+    run.request("stop")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert train(tiny_settings, run) is None

@@ -49,13 +49,8 @@ def test_an_empty_folder_is_taken_over(tmp_path: Path) -> None:
     assert RunFolder.create(tmp_path).path == tmp_path
 
 
-def test_a_queued_run_is_taken_over_by_its_process(run: RunFolder) -> None:
-    run.write_status("queued")
-    assert RunFolder.create(run.path) == run
-
-
-@pytest.mark.parametrize("state", sorted(STATES - {"queued"}))
-def test_the_folder_of_a_run_that_began_is_taken(run: RunFolder, state: str) -> None:
+@pytest.mark.parametrize("state", sorted(STATES))
+def test_the_folder_of_a_run_is_taken(run: RunFolder, state: str) -> None:
     run.write_status(state)
     with pytest.raises(RunError, match="is taken"):
         RunFolder.create(run.path)
@@ -97,22 +92,22 @@ def test_a_status_comes_back_with_its_fields(run: RunFolder) -> None:
 
 
 def test_an_unknown_state_is_not_written(run: RunFolder) -> None:
-    with pytest.raises(RunError, match="'paused' is not a state"):
-        run.write_status("paused")
+    with pytest.raises(RunError, match="'asleep' is not a state"):
+        run.write_status("asleep")
     assert not (run.path / "status.json").exists()
 
 
-def test_a_run_whose_process_is_dead_has_failed(run: RunFolder, dead_pid: int) -> None:
+def test_a_run_whose_process_is_dead_was_interrupted(run: RunFolder, dead_pid: int) -> None:
     put_status(run, pid=dead_pid, phase="head")
     status = run.read_status()
-    assert status["state"] == "failed"
-    assert "interrupted" in status["message"]
+    assert status["state"] == "interrupted"
+    assert "is gone" in status["message"]
     assert status["phase"] == "head"
 
 
 def test_a_number_used_again_by_another_process_is_not_the_run(run: RunFolder) -> None:
     put_status(run, pid_started=psutil.Process().create_time() - 60)
-    assert run.read_status()["state"] == "failed"
+    assert run.read_status()["state"] == "interrupted"
 
 
 def test_reading_does_not_write(run: RunFolder, dead_pid: int) -> None:
@@ -128,14 +123,10 @@ def test_an_ended_run_needs_no_process(run: RunFolder, dead_pid: int, state: str
     assert run.read_status()["state"] == state
 
 
-def test_a_queued_run_waits_for_its_process_as_long_as_it_lives(run: RunFolder) -> None:
-    put_status(run, state="queued", heartbeat=time.time() - 600)
+def test_a_queued_run_has_no_process_and_waits(run: RunFolder) -> None:
+    run.write_status("queued", message="Waiting for its turn")
+    assert "pid" not in json.loads((run.path / "status.json").read_text())
     assert run.read_status()["state"] == "queued"
-
-
-def test_a_queued_run_whose_process_is_gone_has_failed(run: RunFolder, dead_pid: int) -> None:
-    put_status(run, state="queued", pid=dead_pid)
-    assert run.read_status()["state"] == "failed"
 
 
 def test_the_last_words_of_a_process_stand_in_the_message(run: RunFolder, dead_pid: int) -> None:
@@ -152,7 +143,7 @@ def test_a_name_that_could_not_be_opened_again_is_refused(tmp_path: Path, name: 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b'"running"', b"\xff\xfe\x00", b'{"state": "paused"}', b'{"pid": 1}'],
+    [b"", b"{", b"[]", b'"running"', b"\xff\xfe\x00", b'{"state": "asleep"}', b'{"pid": 1}'],
 )
 def test_a_damaged_status_is_a_run_error(run: RunFolder, content: bytes) -> None:
     (run.path / "status.json").write_bytes(content)
@@ -160,10 +151,10 @@ def test_a_damaged_status_is_a_run_error(run: RunFolder, content: bytes) -> None
         run.read_status()
 
 
-@pytest.mark.parametrize("state", ["queued", "running"])
-def test_a_status_that_lacks_its_process_has_failed(run: RunFolder, state: str) -> None:
+@pytest.mark.parametrize("state", ["paused", "running"])
+def test_a_status_that_lacks_its_process_was_interrupted(run: RunFolder, state: str) -> None:
     (run.path / "status.json").write_text(json.dumps({"state": state}))
-    assert run.read_status()["state"] == "failed"
+    assert run.read_status()["state"] == "interrupted"
 
 
 def test_a_reader_never_sees_half_a_status(run: RunFolder) -> None:
@@ -229,10 +220,46 @@ def test_the_log_is_read_from_its_end(run: RunFolder) -> None:
 
 
 def test_a_stop_is_asked_for_by_a_file(run: RunFolder) -> None:
-    assert not run.stop_requested()
-    run.request_stop()
-    run.request_stop()
-    assert run.stop_requested()
+    assert run.requested() is None
+    run.request("stop")
+    run.request("stop")
+    assert run.requested() == "stop"
+    run.request(None)
+    run.request(None)
+    assert run.requested() is None
+
+
+def test_what_cannot_be_asked_is_refused(run: RunFolder) -> None:
+    with pytest.raises(RunError, match="'explode' cannot be asked of a run"):
+        run.request("explode")
+    (run.path / "request").write_text("explode")
+    assert run.requested() is None
+
+
+def test_later_epochs_are_forgotten(run: RunFolder) -> None:
+    for epoch in (1, 2, 3):
+        run.append_history({"epoch": epoch})
+    with (run.path / "history.jsonl").open("a") as stream:
+        stream.write('{"epoch": 4, "lo')
+    run.keep_history(2)
+    run.append_history({"epoch": 3})
+    assert [record["epoch"] for record in run.read_history()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("state", "can"), [("done", False), ("failed", True), ("cancelled", True), ("running", False)]
+)
+def test_what_ended_before_it_was_done_can_be_resumed(
+    run: RunFolder, state: str, can: bool
+) -> None:
+    run.write_config({"settings": {}})
+    run.write_status(state)
+    assert run.can_resume is can
+
+
+def test_a_run_that_does_not_know_its_settings_cannot_be_resumed(run: RunFolder) -> None:
+    run.write_status("failed")
+    assert not run.can_resume
 
 
 # Ids

@@ -1,0 +1,232 @@
+"""The settings of a new run: a preset, and every parameter open to change."""
+
+from typing import Any
+
+import streamlit as st
+
+from bc_model.backbones import BACKBONES
+from bc_model.data.splits import PROTOCOLS
+from bc_model.errors import SettingsError
+
+PROTOCOL_WORDS = {"case": "By case (honest)", "image": "By picture (leaky)"}
+WEIGHT_WORDS = {
+    "imagenet": "ImageNet (download)",
+    "none": "None: from scratch",
+    "file": "A file",
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "Quick look": {"head_epochs": 3, "finetune_epochs": 5, "side": 128, "patience": 3},
+    "Standard": {"head_epochs": 10, "finetune_epochs": 20, "side": 224, "patience": 6},
+    "Thorough": {"head_epochs": 20, "finetune_epochs": 60, "side": 224, "patience": 12},
+}
+PRESET_WORDS = {
+    "Quick look": "Small pictures and few epochs: does the data set work at all? Not for results.",
+    "Standard": "The network's own picture size; ends by itself when nothing gets better.",
+    "Thorough": "Twice the patience and three times the epochs, for the model that you keep.",
+}
+AUTOMATIC = "Automatic"
+
+
+def draw_settings() -> dict[str, Any]:
+    """Draw the widgets and return what `TrainSettings` takes, without the data.
+
+    Raises
+    ------
+    SettingsError
+        A text among them cannot be read.
+    """
+    preset = st.segmented_control(
+        "Preset",
+        list(PRESETS),
+        default="Standard",
+        key="preset",
+        on_change=_apply_preset,
+        required=True,
+    )
+    st.caption(PRESET_WORDS[preset or "Standard"])
+    for name, value in PRESETS["Standard"].items():
+        st.session_state.setdefault(name, value)
+    left, middle, right = st.columns(3, gap="medium")
+    with left:
+        chosen = _network()
+    with middle:
+        chosen |= _length()
+    with right:
+        chosen |= _split()
+    with st.expander("Every other parameter", icon=":material/tune:"):
+        chosen |= _others(chosen["backbone"])
+    return chosen
+
+
+def _apply_preset() -> None:
+    st.session_state.update(PRESETS[st.session_state["preset"]])
+
+
+def _network() -> dict[str, Any]:
+    backbone = st.selectbox(
+        "Backbone",
+        list(BACKBONES),
+        format_func=lambda name: "tiny (dry runs only)" if name == "tiny" else name,
+        key="backbone",
+        help="The network that turns a picture into features. ResNet50 is the one to begin with.",
+    )
+    weights = st.selectbox(
+        "Initial weights",
+        list(WEIGHT_WORDS),
+        format_func=WEIGHT_WORDS.__getitem__,
+        key="weights",
+        help="Weights learned from everyday pictures save most of the training. From scratch "
+        "needs more pictures than most have.",
+    )
+    if weights == "file":
+        weights = st.text_input(
+            "Weights file", key="weights_file", placeholder="/weights/resnet50.h5"
+        ).strip()
+    side = st.select_slider(
+        "Picture size, px",
+        [32, 64, 96, 128, 160, 192, 224, 256, 320],
+        key="side",
+        help="Pictures are shrunk to a square of this side. Time grows with its square.",
+    )
+    return {"backbone": backbone, "weights": weights, "image_size": (int(side), int(side))}
+
+
+def _length() -> dict[str, Any]:
+    return {
+        "head_epochs": st.number_input(
+            "Epochs with the backbone frozen",
+            0,
+            1000,
+            key="head_epochs",
+            help="First phase: only the new layers behind the backbone learn.",
+        ),
+        "finetune_epochs": st.number_input(
+            "Epochs of fine-tuning",
+            0,
+            1000,
+            key="finetune_epochs",
+            help="Second phase: the last blocks learn too, at a lower rate.",
+        ),
+        "patience": st.number_input(
+            "Patience, epochs",
+            1,
+            1000,
+            key="patience",
+            help="A phase ends after so many epochs without a lower validation loss; after half "
+            "as many the learning rate falls to a third.",
+        ),
+    }
+
+
+def _split() -> dict[str, Any]:
+    protocol = st.selectbox(
+        "Split",
+        list(PROTOCOLS),
+        format_func=PROTOCOL_WORDS.__getitem__,
+        key="protocol",
+        help="By case: all pictures of a slide stay on one side.",
+    )
+    n_folds = int(
+        st.number_input(
+            "Folds",
+            3,
+            50,
+            5,
+            key="n_folds",
+            help="One fold is for test, one for validation, the others for training.",
+        )
+    )
+    fold = st.number_input(
+        "Test fold", 0, n_folds - 1, 0, key="fold", help="Which of the folds is for test."
+    )
+    return {"protocol": protocol, "n_folds": n_folds, "fold": int(fold)}
+
+
+def _others(backbone: str) -> dict[str, Any]:
+    left, middle, right = st.columns(3, gap="medium")
+    with left:
+        head_rate = st.text_input(
+            "Learning rate, frozen", "0.001", key="head_rate", help="Step size of the first phase."
+        )
+        finetune_rate = st.text_input(
+            "Learning rate, fine-tuning",
+            AUTOMATIC,
+            key="finetune_rate",
+            help="Automatic: 1e-4 from pretrained weights, 5e-4 from scratch.",
+        )
+        unfreeze_from = st.selectbox(
+            "Fine-tune from",
+            [AUTOMATIC, *BACKBONES[backbone].blocks, "all"],
+            key="unfreeze_from",
+            help="The first block that learns in the second phase. Automatic: the last one from "
+            "pretrained weights, all from scratch.",
+        )
+    with middle:
+        dense = st.text_input(
+            "Dense layers",
+            "256",
+            key="dense_units",
+            help="Widths of the layers behind the backbone, such as 256 or 512, 128; may be empty.",
+        )
+        dropout = st.number_input(
+            "Dropout",
+            0.0,
+            0.95,
+            0.3,
+            0.05,
+            key="dropout",
+            help="Share of features left out at random while training, against overfitting.",
+        )
+        batch_size = st.number_input(
+            "Batch size", 1, 512, 32, key="batch_size", help="Pictures between two steps."
+        )
+    with right:
+        seed = st.number_input(
+            "Seed", 0, 2**31 - 1, 0, key="seed", help="Of weights, order and augmentation."
+        )
+        split_seed = st.number_input(
+            "Seed of the split",
+            0,
+            2**31 - 1,
+            0,
+            key="split_seed",
+            help="Leave it to compare runs of several seeds on the same test part.",
+        )
+        threads = st.number_input(
+            "Threads", 0, 1024, 0, key="threads", help="Of the processor, at most; 0 takes all."
+        )
+        deterministic = st.checkbox(
+            "Repeat bit for bit",
+            key="deterministic",
+            help="The same seed gives the same weights on the same machine; slower.",
+        )
+    return {
+        "head_learning_rate": _rate("Learning rate, frozen", head_rate),
+        "finetune_learning_rate": None
+        if finetune_rate.strip() in ("", AUTOMATIC)
+        else _rate("Learning rate, fine-tuning", finetune_rate),
+        "unfreeze_from": None if unfreeze_from == AUTOMATIC else unfreeze_from,
+        "dense_units": _units(dense),
+        "dropout": float(dropout),
+        "batch_size": int(batch_size),
+        "seed": int(seed),
+        "split_seed": int(split_seed),
+        "threads": int(threads),
+        "deterministic": deterministic,
+    }
+
+
+def _rate(label: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingsError(f"{label} must be a number such as 0.001; it is '{text}'.") from None
+
+
+def _units(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(units) for units in text.split(",") if units.strip())
+    except ValueError:
+        raise SettingsError(
+            f"Dense layers must be numbers such as 256 or 512, 128; they are '{text}'."
+        ) from None

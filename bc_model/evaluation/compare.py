@@ -1,0 +1,173 @@
+"""Two models on the same pictures: the difference of each figure, with a paired interval.
+
+Both are judged on exactly the pictures that both predicted, and each bootstrap replicate draws the
+same whole cases for both. It does not read runs; that is the work of `compare_runs`.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bc_model.data.names import CLASSES
+from bc_model.errors import DataError
+from bc_model.evaluation.alarms import FEW_CASES
+from bc_model.evaluation.difference import COMPARED, Comparison, Difference, Side, verdict_on
+from bc_model.evaluation.estimate import _figure, _honest_mean, _why_undefined
+from bc_model.evaluation.intervals import case_bootstrap_blocks
+from bc_model.evaluation.metrics import Floats, all_metrics
+from bc_model.evaluation.predictions import check_predictions
+
+
+def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0) -> Comparison:
+    """Compare two models on the pictures that both predicted.
+
+    A picture is the same when its path is, and its hash where both sides have one.
+
+    Parameters
+    ----------
+    first, second : Side
+    n_resamples : int, default=2000
+        Bootstrap replicates.
+    seed : int, default=0
+        Of the bootstrap, 0 or more.
+
+    Returns
+    -------
+    Comparison
+        Differences are second minus first, each model at its own cut-off.
+
+    Raises
+    ------
+    DataError
+        The two share no picture, or disagree on the class or the case of one.
+    """
+    pairs, n_left_out = _join(first, second)
+    case = pairs["case"].to_numpy(dtype=str)
+    malignant = (pairs["class"] == "malignant").to_numpy(dtype=bool)
+
+    def figures_of(weights: NDArray[np.int32] | None) -> Iterator[dict[str, Floats]]:
+        for side, column in ((first, "prob_first"), (second, "prob_second")):
+            prob = pairs[column].to_numpy(dtype=np.float64)
+            yield all_metrics(malignant, prob, threshold=side.threshold, weights=weights) | {
+                "brier": _brier(malignant, prob, weights)
+            }
+
+    values = tuple(figures_of(None))
+    replicates: dict[str, list[Floats]] = {name: [] for name in COMPARED}
+    for weights in case_bootstrap_blocks(case, malignant, n_resamples=n_resamples, seed=seed):
+        of_first, of_second = figures_of(weights)
+        for name in COMPARED:
+            replicates[name].append(of_second[name] - of_first[name])
+    figures = {}
+    for name in COMPARED:
+        scope = {"sensitivity": malignant, "specificity": ~malignant}.get(
+            name, np.ones_like(malignant)
+        )
+        figures[name] = _figure(
+            float(values[1][name] - values[0][name]),
+            np.concatenate(replicates[name]),
+            case[scope],
+            malignant[scope],
+            undefined=_why_undefined(name),
+            draws=f"paired, {n_resamples} resamples within each class, seed {seed}",
+        )
+    figures["balanced_accuracy"] = _honest_mean(figures)
+    return Comparison(
+        first=first.name,
+        second=second.name,
+        n=len(pairs),
+        n_cases=pairs.loc[pairs["case"] != "", "case"].nunique(),
+        n_left_out=n_left_out,
+        differences={
+            name: Difference(
+                _or_none(values[0][name]),
+                _or_none(values[1][name]),
+                figure,
+                verdict_on(name, figure, first.name, second.name),
+            )
+            for name, figure in figures.items()
+        },
+        warnings=_warnings(pairs, n_left_out, first, second),
+    )
+
+
+def _join(first: Side, second: Side) -> tuple[pd.DataFrame, tuple[int, int]]:
+    """Return one row for each common picture, and how many each side has beside them."""
+    tables = [check_predictions(side.predictions) for side in (first, second)]
+    columns = ["path", "sha256", "case", "class", "prob_malignant"]
+    pairs = tables[0][columns].merge(tables[1][columns], on="path", suffixes=("_first", "_second"))
+    hashes = pairs["sha256_first"], pairs["sha256_second"]
+    pairs = pairs[(hashes[0] == hashes[1]) | (hashes[0] == "") | (hashes[1] == "")]
+    if pairs.empty:
+        raise DataError(
+            f"Two runs can be compared on pictures that both predicted, but {first.name} and "
+            f"{second.name} share none: train both on one data set with the same split seed, "
+            "number of folds and fold."
+        )
+    for column in ("class", "case"):
+        one, other = pairs[f"{column}_first"], pairs[f"{column}_second"]
+        differ = pairs[(one != other) & (one != "") & (other != "")]
+        if len(differ):
+            row = differ.iloc[0]
+            raise DataError(
+                f"Both runs must know the same {column} for a picture, but '{row['path']}' is "
+                f"{row[f'{column}_first']} for {first.name} and {row[f'{column}_second']} for "
+                f"{second.name} ({len(differ)} such in all): train one of them again."
+            )
+    case = pairs["case_first"].where(pairs["case_first"] != "", pairs["case_second"])
+    joined = pairs.rename(
+        columns={
+            "class_first": "class",
+            "prob_malignant_first": "prob_first",
+            "prob_malignant_second": "prob_second",
+        }
+    ).assign(case=case)[["path", "case", "class", "prob_first", "prob_second"]]
+    n_left_out = len(tables[0]) - len(joined), len(tables[1]) - len(joined)
+    return joined.reset_index(drop=True), n_left_out
+
+
+def _brier(malignant: NDArray[np.bool_], prob: Floats, weights: NDArray[np.int32] | None) -> Floats:
+    """Return the mean squared error of the probabilities, shape () or (n_resamples,)."""
+    squared = (prob - malignant) ** 2
+    if weights is None:
+        return np.asarray(squared.mean())
+    # A replicate draws as many cases as there are, so its weight is never zero.
+    return weights @ squared / weights.sum(axis=1)
+
+
+def _or_none(value: Floats) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _warnings(
+    pairs: pd.DataFrame, n_left_out: tuple[int, int], first: Side, second: Side
+) -> list[str]:
+    found = []
+    cases = set(pairs["case"]) - {""}
+    for side in (first, second):
+        if side.leaky:
+            found.append(
+                f"{side.name} is leaky: pictures of one case stand in its training and its test, "
+                "so its figures flatter and a difference may come from that alone."
+            )
+        if shared := sorted(cases & side.seen_cases):
+            found.append(
+                f"{side.name} knows {len(shared)} of the {len(cases)} cases compared here from its "
+                f"training or validation, first {shared[0]}: the comparison favours it."
+            )
+    if any(n_left_out):
+        found.append(
+            f"The test parts differ: {n_left_out[0]} pictures of {first.name} and "
+            f"{n_left_out[1]} of {second.name} were left out, {len(pairs)} that both predicted "
+            "remain."
+        )
+    for name in CLASSES:
+        n = pairs.loc[(pairs["class"] == name) & (pairs["case"] != ""), "case"].nunique()
+        if 0 < n < FEW_CASES:
+            found.append(
+                f"Only {n} {name} {'case' if n == 1 else 'cases'}: with fewer than {FEW_CASES} of "
+                "a class an interval is a rough guess, mostly too narrow."
+            )
+    return found

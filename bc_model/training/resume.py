@@ -1,0 +1,75 @@
+"""Going on with a run: what must be as it was, and what is not."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from bc_model.errors import RunError
+from bc_model.training.run_folder import RunFolder
+from bc_model.training.settings import TrainSettings
+
+
+def settings_to_resume(run: RunFolder) -> TrainSettings:
+    """Return the settings of a run that ended before it was done.
+
+    Raises
+    ------
+    RunError
+        It goes on, or is done.
+    """
+    status = run.read_status()
+    state = status["state"]
+    # Queued: nobody's yet. Starting, as this process: the app has just started it for this.
+    ours = state == "queued" or (state == "starting" and status.get("pid") == os.getpid())
+    if not (ours or run.can_resume):
+        raise RunError(
+            f"The run {run.name} is {state}; only a run that was interrupted, cancelled or failed "
+            "can be resumed."
+        )
+    return TrainSettings.from_dict(run.read_config()["settings"])
+
+
+def changes_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Name what a resumed run would find changed; with a change it is no longer the same run.
+
+    Parameters
+    ----------
+    before, now : dict
+        As `describe_run` returns it. A run that never came to its data has no hashes yet.
+
+    Returns
+    -------
+    list of str
+        In words; empty when all is as it was.
+    """
+    changes = []
+    if "data_sha256" in before and before["data_sha256"] != now["data_sha256"]:
+        changes.append("the pictures of the data set")
+    if "split_sha256" in before and before["split_sha256"] != now["split_sha256"]:
+        changes.append("the split into training, validation and test")
+    was, here = before.get("versions", {}), now["versions"]
+    changes += [
+        f"{name} (was {was[name]}, is {here.get(name, 'gone')})"
+        for name in was
+        if was[name] != here.get(name)
+    ]
+    if before.get("git_commit") != now["git_commit"] and "versions" in before:
+        changes.append("the program's code")
+    return changes
+
+
+def require_unchanged(before: dict[str, Any], now: dict[str, Any], run: RunFolder) -> None:
+    """Refuse to go on with a run whose data, split or code changed.
+
+    Raises
+    ------
+    RunError
+        The message names each change and how to go on all the same.
+    """
+    if changes := changes_since(before, now):
+        raise RunError(
+            f"The run {run.name} cannot be resumed as the same run. Changed since: "
+            f"{', '.join(changes)}. To go on all the same: --accept-changes, or 'Resume anyway' "
+            "in the app."
+        )

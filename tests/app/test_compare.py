@@ -1,0 +1,155 @@
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.components.overlaid import overlaid_curves
+from bc_model.training.run_folder import RunFolder
+
+
+def texts(elements) -> str:
+    return "\n".join(str(element.value) for element in elements).replace("\\", "")
+
+
+def tables(app) -> list:
+    return [element.value for element in app.dataframe]
+
+
+@pytest.fixture
+def other_run(finished_run: RunFolder) -> RunFolder:
+    """Return a second finished run, with another seed; both predicted the same pictures."""
+    other = RunFolder(finished_run.path.with_name("other"))
+    shutil.copytree(finished_run.path, other.path)
+    config = other.read_config()
+    other.write_config(config | {"settings": config["settings"] | {"seed": 7}})
+    return other
+
+
+@pytest.fixture
+def unfinished_run(runs: Path, tiny_run: RunFolder) -> RunFolder:
+    """Return a run without an evaluation."""
+    shutil.copytree(tiny_run.path, runs / "unfinished")
+    shutil.rmtree(runs / "unfinished/evaluation")
+    return RunFolder(runs / "unfinished")
+
+
+def test_without_two_runs_the_page_says_where_to_get_them(finished_run, open_page):
+    app = open_page("compare")
+
+    assert "Fewer than two runs" in texts(app.subheader)
+    assert not app.dataframe
+    assert not app.multiselect
+
+
+def test_two_runs_stand_side_by_side(finished_run, other_run, open_page):
+    app = open_page("compare", compared=["finished", "other"])
+
+    differences, figures, settings = tables(app)
+    assert set(differences["Verdict"]) == {"No evidence of a difference"}
+    assert list(differences["Figure"])[:2] == ["Balanced accuracy", "Sensitivity"]
+    assert set(differences["B - A"]) == {"+0.000"}
+    assert differences["Pictures"].tolist() == [6, 3, 3, 6, 6, 6]
+    assert differences["Cases"].tolist() == ["2", "1", "1", "2", "2", "2"]
+    assert list(figures.columns) == ["Figure", "A: finished", "B: other"]
+    assert figures["A: finished"][0] == "6 pictures, 2 cases"
+    assert settings.values.tolist() == [["Seed", "0", "7"]]
+    assert len(app.get("vega_lite_chart")) == 2
+    assert "no evidence of a difference" in texts(app.markdown)
+    assert "Exploratory" in texts(app.caption)
+
+
+def test_all_settings_on_request(finished_run, other_run, open_page):
+    app = open_page("compare", compared=["finished", "other"])
+    app.toggle(key="all_settings").set_value(True).run()
+
+    assert "Backbone" in set(tables(app)[-1]["Setting"])
+
+
+def test_three_runs_are_told_against_the_first(finished_run, other_run, open_page):
+    shutil.copytree(other_run.path, other_run.path.with_name("third"))
+    app = open_page("compare", compared=["finished", "other", "third"])
+
+    assert [list(table.columns)[3] for table in tables(app)[:2]] == ["B - A", "C - A"]
+    assert "12 intervals" in texts(app.caption)
+
+
+def test_the_choice_and_its_order_come_from_the_address(finished_run, other_run, open_page):
+    for chosen in (["other", "finished"], ["finished", "other"]):
+        app = open_page("compare", compared=chosen)
+
+        assert app.multiselect(key="compared").value == chosen
+        assert list(tables(app)[1].columns)[1] == f"A: {chosen[0]}"
+
+
+def test_the_address_holds_four_runs_at_most(finished_run, other_run, open_page):
+    for name in ("three", "four", "five"):
+        shutil.copytree(other_run.path, other_run.path.with_name(name))
+    app = open_page("compare", compared=["finished", "other", "three", "four", "five"])
+
+    assert len(app.multiselect(key="compared").value) == 4
+    assert "18 intervals" in texts(app.caption)
+
+
+def test_an_unknown_run_in_the_address_is_passed_over(finished_run, other_run, open_page):
+    app = open_page("compare", compared=["finished", "../gone"])
+
+    assert app.multiselect(key="compared").value == ["finished"]
+    assert "at least two" in texts(app.info)
+
+
+def test_an_unfinished_run_is_compared_by_curves_and_settings(
+    finished_run, unfinished_run, open_page
+):
+    app = open_page("compare", compared=["finished", "unfinished"])
+
+    assert "B not evaluated yet" in texts(app.info)
+    assert "Is there a difference?" not in texts(app.subheader)
+    assert len(app.get("vega_lite_chart")) == 2
+    assert "No setting differs" in texts(app.caption)
+
+
+def test_a_leaky_run_carries_the_word(finished_run, other_run, open_page):
+    path = other_run.evaluation_folder / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"leaky": True}))
+    app = open_page("compare", compared=["finished", "other"])
+
+    assert "B is leaky" in texts(app.warning)
+    assert "training and test of B" in texts(app.error)
+
+
+def test_runs_on_other_pictures_are_refused_in_one_sentence(finished_run, other_run, open_page):
+    path = other_run.evaluation_folder / "predictions.csv"
+    path.write_text(path.read_text().replace("histology_slides", "elsewhere"))
+    app = open_page("compare", compared=["finished", "other"])
+
+    assert "A and B share none" in texts(app.error)
+    assert len(tables(app)) == 1 + len(["settings"])
+
+
+@pytest.mark.parametrize("name", ["report.json", "../config.json"])
+def test_a_damaged_run_is_said_in_one_sentence(finished_run, other_run, open_page, name):
+    (other_run.evaluation_folder / name).write_text("{")
+    app = open_page("compare", compared=["finished", "other"])
+
+    assert len(app.error) == 1
+
+
+def test_letters_of_curves_that_end_together_do_not_overlap():
+    histories = {
+        run: [{"epoch": 1, "val_loss": 1.0}, {"epoch": 2, "val_loss": end}]
+        for run, end in (("one", 0.5), ("two", 0.5), ("three", 0.51), ("four", 0.2))
+    }
+    chart = overlaid_curves(histories, "val_loss", "Loss", list("ABCD"))
+    labels = sorted(chart.layer[1].data["label"])
+
+    assert min(b - a for a, b in itertools.pairwise(labels)) > 0.05
+
+
+def test_a_run_without_an_epoch_leaves_the_others():
+    histories = {"one": [{"epoch": 1, "val_loss": 1.0}], "two": []}
+    chart = overlaid_curves(histories, "val_loss", "Loss", list("AB"))
+
+    assert list(chart.layer[1].data["run"]) == ["A"]
+    assert overlaid_curves({"two": []}, "val_loss", "Loss", ["A"]).to_dict()

@@ -1,0 +1,239 @@
+"""Two models on the same pictures: the join, the paired interval, and what may be said of it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bc_model.errors import DataError
+from bc_model.evaluation.compare import compare
+from bc_model.evaluation.difference import (
+    COMPARED,
+    NO_EVIDENCE,
+    Comparison,
+    Side,
+    caution,
+    verdict_on,
+)
+from bc_model.evaluation.intervals import Figure
+from bc_model.evaluation.report import evaluate_predictions
+
+
+def table(case: list[str], malignant: list[bool], prob: list[float]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "path": [f"{i:04d}.png" for i in range(len(case))],
+            "sha256": [f"{i:064x}" for i in range(len(case))],
+            "case": case,
+            "class": np.where(malignant, "malignant", "benign"),
+            "magnification": 200,
+            "prob_malignant": prob,
+        }
+    )
+
+
+# Benign cases b and c, malignant cases m and o, two pictures each.
+CASES = list("bbccmmoo")
+MALIGNANT = [False] * 4 + [True] * 4
+FIRST = table(CASES, MALIGNANT, [0.1, 0.6, 0.2, 0.3, 0.9, 0.4, 0.4, 0.8])
+SECOND = table(CASES, MALIGNANT, [0.1, 0.2, 0.2, 0.3, 0.9, 0.7, 0.4, 0.8])
+
+
+def sides(first: pd.DataFrame = FIRST, second: pd.DataFrame = SECOND) -> tuple[Side, Side]:
+    return Side("A", first), Side("B", second)
+
+
+def noisy(seed: int, noise: float, n_cases: int = 30, per_case: int = 5) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    number = np.repeat(np.arange(n_cases), per_case)
+    malignant = number % 2 == 1
+    prob = np.clip(np.where(malignant, 0.7, 0.3) + noise * rng.standard_normal(number.size), 0, 1)
+    return table([f"case{k}" for k in number], list(malignant), list(prob))
+
+
+def test_by_hand() -> None:
+    found = compare(*sides())
+    told = {name: (d.first, d.second, d.difference.value) for name, d in found.differences.items()}
+    # First: benign 0.6 called malignant, malignant 0.4 twice called benign. Second: 0.4 once.
+    assert told["sensitivity"] == (0.5, 0.75, 0.25)
+    assert told["specificity"] == (0.75, 1.0, 0.25)
+    assert told["accuracy"] == (0.625, 0.875, 0.25)
+    assert told["balanced_accuracy"] == (0.625, 0.875, 0.25)
+    # Pairs won of 16: all but the two 0.4 against 0.6; then all.
+    assert told["roc_auc"] == (0.875, 1.0, 0.125)
+    # Errors to be squared, first .1 .6 .2 .3 | .1 .6 .6 .2, second .1 .2 .2 .3 | .1 .3 .6 .2.
+    assert told["brier"] == pytest.approx((1.27 / 8, 0.68 / 8, -0.59 / 8), abs=1e-12)
+    assert tuple(found.differences) == COMPARED
+    assert (found.n, found.n_cases, found.n_left_out) == (8, 4, (0, 0))
+
+
+def test_the_interval_by_hand() -> None:
+    # Specificity rises by 1/2 in case b and by 0 in case c. Of two drawn from {b, c}: b twice in
+    # 1/4 of the draws (+0.5), once in 1/2 (+0.25), never in 1/4 (0).
+    difference = compare(*sides()).differences["specificity"].difference
+    assert (difference.low, difference.high) == (0.0, 0.5)
+    assert (difference.n, difference.n_cases) == (4, 2)
+    assert "paired" in difference.method
+    assert "over cases" in difference.method
+
+
+def test_the_other_way_round_is_the_same_with_the_other_sign() -> None:
+    one, other = compare(*sides()), compare(*reversed(sides()))
+    for name in COMPARED:
+        value = one.differences[name].difference.value
+        assert other.differences[name].difference.value == pytest.approx(-value, abs=1e-12)
+
+
+def test_identical_predictions_differ_by_exactly_zero() -> None:
+    found = compare(*sides(noisy(0, 0.3), noisy(0, 0.3)))
+    for one in found.differences.values():
+        assert one.difference.value == 0.0
+        assert one.verdict == NO_EVIDENCE
+        assert not one.has_evidence
+
+
+def test_equally_good_models_give_no_evidence() -> None:
+    found = compare(*sides(noisy(0, 0.3), noisy(1, 0.3)))
+    assert {one.verdict for one in found.differences.values()} == {NO_EVIDENCE}
+
+
+def test_a_clearly_better_model_gives_evidence() -> None:
+    found = compare(*sides(noisy(0, 0.6), noisy(1, 0.2)))
+    for name, one in found.differences.items():
+        assert one.has_evidence
+        assert one.verdict == ("A is higher, which is worse" if name == "brier" else "B is higher")
+
+
+def test_only_cases_count_not_the_number_of_their_pictures() -> None:
+    # The second model is right on all 40 pictures of one benign case, where the first is wrong;
+    # elsewhere they agree. By picture that is overwhelming, by case it is one case of eight.
+    case = np.repeat([f"b{k}" for k in range(8)] + [f"m{k}" for k in range(8)], 40)
+    malignant = np.char.startswith(case, "m")
+    right = np.where(malignant, 0.9, 0.1)
+    wrong_in_one = np.where(case == "b0", 0.9, right)
+    by_case = [table(list(case), list(malignant), list(p)) for p in (wrong_in_one, right)]
+    by_picture = [frame.assign(case=frame["path"]) for frame in by_case]
+
+    assert compare(*sides(*by_picture)).differences["specificity"].verdict == "B is higher"
+    assert compare(*sides(*by_case)).differences["specificity"].verdict == NO_EVIDENCE
+
+
+def test_the_draw_is_paired() -> None:
+    # The second is right where the first is, and on every sixth of its mistakes. The two
+    # intervals overlap by far; the difference, never negative, is plain all the same.
+    first = noisy(0, 0.5)
+    prob, malignant = first["prob_malignant"].to_numpy(), first["class"] == "malignant"
+    mistakes = np.flatnonzero((prob >= 0.5) != malignant)[::6]
+    second = first.copy()
+    second.loc[mistakes, "prob_malignant"] = 1 - prob[mistakes]
+    alone = [
+        evaluate_predictions(frame, protocol="case", leaky=False).figures["accuracy"]
+        for frame in (first, second)
+    ]
+    assert alone[0].high > alone[1].value
+    assert compare(*sides(first, second)).differences["accuracy"].verdict == "B is higher"
+
+
+def test_only_common_pictures_count_and_the_others_are_told() -> None:
+    found = compare(*sides(FIRST, SECOND.drop(index=[0, 7])))
+    assert (found.n, found.n_left_out) == (6, (2, 0))
+    assert any("2 pictures of A and 0 of B were left out" in line for line in found.warnings)
+    assert compare(*sides(FIRST.iloc[:6], SECOND.iloc[:6])).n_left_out == (0, 0)
+
+
+def test_a_picture_with_other_pixels_is_another_picture() -> None:
+    other = SECOND.copy()
+    other.loc[0, "sha256"] = "f" * 64
+    assert compare(*sides(FIRST, other)).n == 7
+    other.loc[0, "sha256"] = ""
+    assert compare(*sides(FIRST, other)).n == 8
+
+
+def test_no_common_picture_is_refused() -> None:
+    with pytest.raises(DataError, match="A and B share none"):
+        compare(*sides(FIRST.iloc[:4], SECOND.iloc[4:]))
+
+
+@pytest.mark.parametrize(("column", "value"), [("class", "malignant"), ("case", "elsewhere")])
+def test_two_truths_for_one_picture_are_refused(column: str, value: str) -> None:
+    other = SECOND.copy()
+    other.loc[2, column] = value
+    with pytest.raises(DataError, match=rf"same {column} .*'0002.png'.*{value} for B"):
+        compare(*sides(FIRST, other))
+
+
+def test_a_case_that_one_side_knows_is_enough() -> None:
+    assert compare(*sides(FIRST, SECOND.assign(case=""))).n_cases == 4
+
+
+def test_what_is_not_defined_is_said() -> None:
+    benign = FIRST[FIRST["class"] == "benign"], SECOND[SECOND["class"] == "benign"]
+    found = compare(*sides(*benign)).differences
+    for name in ("balanced_accuracy", "sensitivity", "roc_auc"):
+        assert found[name].difference.value is None
+        assert found[name].verdict == "not defined"
+        assert found[name].text() == f"not defined: {found[name].difference.note}"
+    assert found["specificity"].difference.value == 0.25
+
+
+def test_one_case_of_a_class_is_no_ground_for_a_verdict() -> None:
+    keep = FIRST["case"] != "c"
+    one = compare(*sides(FIRST[keep], SECOND[keep])).differences["specificity"]
+    assert one.verdict == "cannot be judged"
+    assert "no interval" in one.text()
+    assert one.text().endswith("cannot be judged, only one benign case")
+
+
+def test_a_leaky_side_is_told_first() -> None:
+    found = compare(Side("A", FIRST), Side("B", SECOND, leaky=True))
+    assert found.warnings[0].startswith("B is leaky: ")
+
+
+def test_a_side_that_learned_from_a_common_case_is_told() -> None:
+    seen = frozenset({"m", "elsewhere"})
+    found = compare(Side("A", FIRST, seen_cases=seen), Side("B", SECOND))
+    assert found.warnings[0].startswith("A knows 1 of the 4 cases")
+    elsewhere = compare(Side("A", FIRST, seen_cases=frozenset({"elsewhere"})), Side("B", SECOND))
+    assert not any("knows" in line for line in elsewhere.warnings)
+
+
+def test_few_cases_are_told() -> None:
+    assert sum("rough guess" in line for line in compare(*sides()).warnings) == 2
+    assert compare(*sides(noisy(0, 0.3), noisy(1, 0.3))).warnings == []
+
+
+def test_each_side_has_its_own_cut_off() -> None:
+    found = compare(Side("A", FIRST, threshold=0.35), Side("B", FIRST, threshold=0.5))
+    # At 0.35 all four malignant pictures are called so, at 0.5 two of them.
+    assert found.differences["sensitivity"].difference.value == -0.5
+    assert found.differences["roc_auc"].difference.value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "verdict"),
+    [
+        (0.1, 0.0, 0.2, NO_EVIDENCE),
+        (0.1, 1e-17, 0.2, NO_EVIDENCE),
+        (0.1, 0.01, 0.2, "B is higher"),
+        (-0.1, -0.2, -0.01, "A is higher"),
+        (-0.1, -0.2, -1e-17, NO_EVIDENCE),
+        (0.0, None, None, NO_EVIDENCE),
+        (0.1, None, None, "cannot be judged"),
+        (None, None, None, "not defined"),
+    ],
+)
+def test_verdicts(value: float | None, low: float | None, high: float | None, verdict: str) -> None:
+    assert verdict_on("accuracy", Figure(value, low, high, 8, 4, "m", "why"), "A", "B") == verdict
+
+
+def test_a_comparison_is_plain_json() -> None:
+    found: Comparison = compare(*sides())
+    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert told["differences"]["specificity"]["difference"]["high"] == 0.5
+    assert told["n_left_out"] == [0, 0]
+
+
+def test_several_looks_are_called_exploratory() -> None:
+    assert caution(1).startswith("Exploratory: 6 intervals")
+    assert caution(3).startswith("Exploratory: 18 intervals")

@@ -1,0 +1,135 @@
+"""The command that compares two runs, and what a comparison reads of a run."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bc_model.cli import main
+from bc_model.errors import RunError, SplitError
+from bc_model.evaluation.compare_runs import compare_runs, setting_rows
+from bc_model.training.run_folder import RunFolder
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line as a person would: exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bc_model", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code or 0, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def pair(tiny_run: RunFolder, tmp_path: Path) -> tuple[RunFolder, RunFolder]:
+    """Return two copies of a finished run; the second says that its seed was 7."""
+    runs = tuple(RunFolder(tmp_path / name) for name in ("one", "two"))
+    for run in runs:
+        shutil.copytree(tiny_run.path, run.path)
+    config = runs[1].read_config()
+    runs[1].write_config(config | {"settings": config["settings"] | {"seed": 7}})
+    return runs  # type: ignore[return-value]
+
+
+def test_two_runs_in_words(command: Command, pair: tuple[RunFolder, RunFolder]) -> None:
+    code, out, err = command("compare", pair[0].path, pair[1].path)
+    assert (code, err) == (0, "")
+    assert out.startswith("two minus one, on 6 test pictures of 2 cases")
+    assert out.count("no evidence of a difference") == 6
+    assert "setting seed: 0 and 7" in out
+    assert out.count("setting ") == 1
+    assert "Exploratory" in out
+
+
+def test_json_is_all_of_stdout(command: Command, pair: tuple[RunFolder, RunFolder]) -> None:
+    code, out, err = command("compare", pair[0].path, pair[1].path, "--json")
+    told = json.loads(out)
+    assert (code, err) == (0, "")
+    assert told["differences"]["accuracy"]["difference"]["value"] == 0.0
+    assert told["settings_that_differ"] == {"seed": ["0", "7"]}
+
+
+def test_a_run_without_an_evaluation_is_refused(
+    command: Command, pair: tuple[RunFolder, RunFolder]
+) -> None:
+    shutil.rmtree(pair[1].evaluation_folder)
+    code, out, err = command("compare", pair[0].path, pair[1].path)
+    assert (code, out) == (2, "")
+    assert "evaluate the model first" in err
+    assert err.count("\n") == 1
+
+
+def test_what_is_no_run_is_refused(command: Command, tmp_path: Path) -> None:
+    code, _, err = command("compare", tmp_path / "gone", tmp_path / "gone")
+    assert code == 2
+    assert "There is no run in" in err
+
+
+def test_the_split_says_which_cases_a_run_knows(pair: tuple[RunFolder, RunFolder]) -> None:
+    assert not any("knows" in line for line in compare_runs(*pair).warnings)
+    split = pd.read_csv(pair[1].split_file, dtype=str, keep_default_na=False)
+    split.assign(part="train").to_csv(pair[1].split_file, index=False)
+    found = compare_runs(*pair, names=("A", "B"))
+    assert found.warnings[0].startswith("B knows 2 of the 2 cases")
+
+
+def test_a_run_without_its_split_is_refused(pair: tuple[RunFolder, RunFolder]) -> None:
+    pair[0].split_file.unlink()
+    with pytest.raises(SplitError, match="no split file"):
+        compare_runs(*pair)
+
+
+def test_a_leaky_run_is_told(pair: tuple[RunFolder, RunFolder]) -> None:
+    path = pair[0].evaluation_folder / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"leaky": True}))
+    assert compare_runs(*pair).warnings[0].startswith("one is leaky")
+
+
+def test_settings_in_words(pair: tuple[RunFolder, RunFolder]) -> None:
+    rows = {row.name: row for row in setting_rows(list(pair))}
+    assert rows["seed"].differs
+    assert rows["image size"].values == ("32 x 32", "32 x 32")
+    assert rows["unfreeze from"].values == ("default", "default")
+    assert [name for name, row in rows.items() if row.differs] == ["seed"]
+
+
+def test_a_setting_that_one_run_lacks_is_not_stated(pair: tuple[RunFolder, RunFolder]) -> None:
+    config = pair[1].read_config()
+    del config["settings"]["dropout"], config["git_commit"]
+    pair[1].write_config(config)
+    rows = {row.name: row for row in setting_rows(list(pair))}
+    assert rows["dropout"].values[1] == "not stated"
+    assert rows["program (commit)"].values[1] == "not stated"
+
+
+def test_settings_of_a_damaged_run_are_refused(pair: tuple[RunFolder, RunFolder]) -> None:
+    (pair[1].path / "config.json").write_text("{")
+    with pytest.raises(RunError, match=r"no readable config\.json"):
+        setting_rows(list(pair))
+
+
+def test_comparing_loads_no_heavy_library() -> None:
+    code = (
+        "import sys, bc_model.evaluation.compare_runs\n"
+        "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'matplotlib', "
+        "'sklearn', 'streamlit')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

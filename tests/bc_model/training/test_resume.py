@@ -1,0 +1,256 @@
+"""A run that ends at any moment goes on exactly as if it had never ended."""
+
+import dataclasses
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from bc_model.data.synthetic import write_synthetic
+from bc_model.errors import RunError
+from bc_model.model import build_model, load_keras, weights_fingerprint
+from bc_model.training import callbacks, checkpoint
+from bc_model.training.checkpoint import (
+    TrainState,
+    load_weights,
+    read_state,
+    restore_state,
+    save_state,
+    save_weights,
+)
+from bc_model.training.fit import train
+from bc_model.training.resume import changes_since
+from bc_model.training.run_folder import RunFolder
+from bc_model.training.settings import TrainSettings
+
+PATIENCE_S = 120
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing of ours catches it on purpose."""
+
+
+@pytest.fixture
+def settings(tiny_settings: TrainSettings) -> TrainSettings:
+    # Two epochs without a better loss lower the rate, four end a phase: the counters matter.
+    return dataclasses.replace(
+        tiny_settings, head_epochs=3, finetune_epochs=4, patience=4, deterministic=True
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_settings: TrainSettings, tmp_path_factory: pytest.TempPathFactory):
+    """Train once without a break."""
+    run = RunFolder.create(tmp_path_factory.mktemp("whole") / "run")
+    train(
+        dataclasses.replace(
+            tiny_settings, head_epochs=3, finetune_epochs=4, patience=4, deterministic=True
+        ),
+        run,
+    )
+    return run
+
+
+def fingerprint(run: RunFolder) -> str:
+    return weights_fingerprint(load_keras(run.model_folder / "model.keras"))
+
+
+def figures(run: RunFolder) -> list[dict]:
+    passing = ("seconds", "time")
+    return [{k: v for k, v in one.items() if k not in passing} for one in run.read_history()]
+
+
+def die_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int) -> None:
+    """Let the given call of a function, counted from 1, end the process before it does anything."""
+    original, calls = getattr(owner, name), [0]
+
+    def counted(*args: object, **kwargs: object) -> object:
+        calls[0] += 1
+        if calls[0] == call:
+            raise Killed
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, counted)
+
+
+slow = pytest.mark.slow
+MOMENTS = [
+    # Before any state; between history and state; between best weights and state; in phase two;
+    # at the boundary; after the last epoch; while the model is written.
+    pytest.param("bc_model.training.callbacks.save_state", 1, id="first epoch", marks=slow),
+    pytest.param("bc_model.training.callbacks.save_state", 2, id="head"),
+    pytest.param("bc_model.training.callbacks.save_weights", 2, id="best weights", marks=slow),
+    pytest.param("bc_model.training.callbacks.save_state", 5, id="fine-tuning"),
+    pytest.param("bc_model.training.fit.unfreeze", 2, id="boundary"),
+    pytest.param("bc_model.training.fit.write_bundle", 1, id="export", marks=slow),
+]
+
+
+@pytest.mark.parametrize(("place", "call"), MOMENTS)
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    settings: TrainSettings,
+    uninterrupted: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    call: int,
+) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        module, _, name = place.rpartition(".")
+        die_at(patch, sys.modules[module], name, call)
+        with pytest.raises(Killed):
+            train(settings, run)
+    assert not run.model_folder.exists()
+
+    train(settings, run, resume=True)
+
+    assert run.read_status()["state"] == "done"
+    assert figures(run) == figures(uninterrupted)
+    assert fingerprint(run) == fingerprint(uninterrupted)
+
+
+def test_a_real_kill_in_the_middle(
+    settings: TrainSettings, uninterrupted: RunFolder, tmp_path: Path
+) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config({"settings": settings.as_dict()})
+    run.write_status("queued")
+    command = [sys.executable, "-m", "bc_model", "train", "--run", str(run.path), "--resume"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + PATIENCE_S
+    while len(run.read_history()) < 2:
+        assert child.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(random.random() / 10)
+    child.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+    child.wait()
+    assert run.read_status()["state"] == "interrupted"
+
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE_S)
+
+    assert figures(run) == figures(uninterrupted)
+    assert fingerprint(run) == fingerprint(uninterrupted)
+
+
+def test_a_full_disk_loses_the_epoch_and_not_the_run(
+    settings: TrainSettings,
+    uninterrupted: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    write, calls = checkpoint.write_bytes_atomic, [0]
+
+    def full(path: Path, data: bytes) -> None:
+        calls[0] += 1
+        if calls[0] == 4:
+            raise OSError(28, "No space left on device")
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_bytes_atomic", full)
+        with pytest.raises(RunError, match=r"No space left on device\. Make room and resume"):
+            train(settings, run)
+    assert run.read_status()["state"] == "failed"
+    train(settings, run, resume=True)
+    assert fingerprint(run) == fingerprint(uninterrupted)
+
+
+# What changed
+
+
+def test_other_pictures_are_named_and_refused_unless_accepted(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "set"
+    write_synthetic(data, n_cases=10, pictures_per_case=3, size=(64, 96))
+    settings = dataclasses.replace(settings, data=str(data))
+    run = RunFolder.create(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        die_at(patch, callbacks, "save_state", 2)
+        with pytest.raises(Killed):
+            train(settings, run)
+    next(data.rglob("*.png")).unlink()
+
+    with pytest.raises(RunError, match=r"the pictures of the data set, the split.*accept-changes"):
+        train(settings, run, resume=True)
+    assert train(settings, run, resume=True, accept_changes=True) is not None
+
+
+def test_each_change_is_named() -> None:
+    before = {
+        "data_sha256": "a", "split_sha256": "b", "git_commit": "c",
+        "versions": {"keras": "3.1", "numpy": "2.0"},
+    }  # fmt: skip
+    assert changes_since(before, before) == []
+    now = before | {"git_commit": "d", "versions": {"keras": "3.2", "numpy": "2.0"}}
+    assert changes_since(before, now) == ["keras (was 3.1, is 3.2)", "the program's code"]
+
+
+def test_a_run_that_never_came_to_its_data_has_nothing_to_compare() -> None:
+    now = {"data_sha256": "a", "split_sha256": "b", "git_commit": "c", "versions": {}}
+    assert changes_since({"settings": {}}, now) == []
+
+
+# The file
+
+
+@pytest.fixture
+def model() -> keras.Model:
+    built = build_model("tiny", image_size=(32, 32), dense_units=(4,))
+    built.compile(optimizer=keras.optimizers.Adam(0.01), loss="categorical_crossentropy")
+    rng = np.random.default_rng(0)
+    x = rng.random((8, 32, 32, 3), np.float32) * 255
+    built.fit(x, np.eye(2)[rng.integers(2, size=8)], epochs=1, verbose=0)
+    return built
+
+
+def test_a_state_comes_back_whole(model: keras.Model, tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    state = TrainState("finetune", 7, 3, False, 0.25, {"plateau": {"best": 0.25, "wait": 2.0}})
+    save_state(path, state, model)
+    model_then = [v.numpy().copy() for v in model.variables]
+    optimizer_then = [v.numpy().copy() for v in model.optimizer.variables]
+
+    other = build_model("tiny", image_size=(32, 32), dense_units=(4,))
+    other.compile(optimizer=keras.optimizers.Adam(0.5), loss="categorical_crossentropy")
+    restore_state(path, other)
+
+    assert read_state(path) == state
+    for was, variable in zip(model_then, other.variables, strict=True):
+        np.testing.assert_array_equal(was, variable.numpy())
+    for was, variable in zip(optimizer_then, other.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(was, variable.numpy())
+    assert float(other.optimizer.learning_rate.numpy()) == pytest.approx(0.01)
+    # Dropout draws on from where it stood: its seed is part of the state.
+    assert any("seed" in variable.path for variable in model.variables)
+
+
+def test_no_state_is_none(tmp_path: Path) -> None:
+    assert read_state(tmp_path / "state.npz") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive"])
+def test_a_damaged_state_is_a_run_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "state.npz").write_bytes(content)
+    with pytest.raises(RunError, match="damaged"):
+        read_state(tmp_path / "state.npz")
+
+
+def test_weights_of_another_network_are_refused(model: keras.Model, tmp_path: Path) -> None:
+    save_weights(tmp_path / "best.npz", model)
+    with pytest.raises(RunError, match="of another network"):
+        load_weights(tmp_path / "best.npz", build_model("tiny", dense_units=(5,)))
+
+
+def test_nothing_is_left_beside_the_file(model: keras.Model, tmp_path: Path) -> None:
+    save_weights(tmp_path / "best.npz", model)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.npz"]
