@@ -33,6 +33,9 @@ class Backbone:
         What Keras calls the file of pretrained weights, empty when there is none.
     min_side_px : int
         Smallest input.
+    gflop : float
+        Work of one forward pass at 224x224, two operations a multiply-add, in 10^9; EfficientNet's
+        is raised to what it costs beside the others: its layers wait for memory.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Backbone:
     default_block: str
     weights_file: str = ""
     min_side_px: int = 32
+    gflop: float = 1.0
 
 
 def _resnet50(input_tensor: Any, weights: str | None) -> Any:
@@ -105,6 +109,7 @@ BACKBONES: dict[str, Backbone] = {
             ("conv1", "conv2", "conv3", "conv4", "conv5"),
             "conv5",
             "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            gflop=7.7,
         ),
         Backbone(
             "efficientnetb0",
@@ -113,6 +118,7 @@ BACKBONES: dict[str, Backbone] = {
             ("stem", "block2", "block3", "block4", "block5", "block6", "block7"),
             "block6",
             "efficientnetb0_notop.h5",
+            gflop=3.0,
         ),
         Backbone(
             "vgg16",
@@ -121,9 +127,10 @@ BACKBONES: dict[str, Backbone] = {
             ("block1", "block2", "block3", "block4", "block5"),
             "block5",
             "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            gflop=30.7,
         ),
         # Three layers, for tests and for a dry run of a new data set. Never for results.
-        Backbone("tiny", _tiny, "scale", ("block1", "block2", "block3"), "block3"),
+        Backbone("tiny", _tiny, "scale", ("block1", "block2", "block3"), "block3", gflop=0.02),
     )
 }
 

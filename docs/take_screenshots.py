@@ -52,8 +52,8 @@ def main() -> None:
                 )
                 page = context.new_page()
                 _diagnose(page, data / PICTURE, DOCS / f"diagnose{suffix}.png")
-                _open(page, "train?run=first", DOCS / f"train{suffix}.png")
-                _open(page, "evaluate?evaluated=first", DOCS / f"evaluate{suffix}.png")
+                _open(page, "train?run=first", 3, DOCS / f"train{suffix}.png")
+                _open(page, "evaluate?evaluated=first", 2, DOCS / f"evaluate{suffix}.png")
                 context.close()
             browser.close()
     finally:
@@ -70,10 +70,10 @@ def _diagnose(page: Page, picture: Path, out: Path) -> None:
     page.screenshot(path=out)
 
 
-def _open(page: Page, path: str, out: Path) -> None:
+def _open(page: Page, path: str, charts: int, out: Path) -> None:
     page.set_viewport_size({"width": 1280, "height": 1180})
     page.goto(f"{URL}/{path}")
-    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(2, timeout=PATIENT_MS)
+    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(charts, timeout=PATIENT_MS)
     page.wait_for_timeout(2500)
     page.screenshot(path=out)
 

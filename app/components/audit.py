@@ -9,7 +9,7 @@ from app.components.frame import escape, show_error
 from bc_model.data.audit import audit_manifest, folder_fingerprint
 from bc_model.data.manifest import Manifest, read_manifest
 from bc_model.data.names import CLASSES
-from bc_model.data.splits import make_split, summarise_parts
+from bc_model.data.splits import count_leaks, make_split, summarise_parts
 from bc_model.errors import BcModelError
 
 FEW_CASES = 3
@@ -20,21 +20,36 @@ def _manifest(folder: str, fingerprint: str) -> Manifest:
     return read_manifest(Path(folder))
 
 
-def draw_audit(folder: Path, protocol: str, n_folds: int) -> bool:
-    """Draw what a folder holds and how it would be split; False when it cannot be trained on."""
+def draw_audit(
+    folder: Path, protocol: str, n_folds: int, *, fold: int = 0, seed: int = 0
+) -> dict[str, dict[str, int]] | None:
+    """Draw what a folder holds and how it would be split.
+
+    Returns
+    -------
+    dict or None
+        As `summarise_parts` counts; None when it cannot be trained on.
+    """
     try:
         manifest = _manifest(str(folder), folder_fingerprint(folder))
     except (BcModelError, OSError) as error:
         show_error(error, title="This folder cannot be used")
-        return False
+        return None
     _draw_counts(audit_manifest(manifest))
     try:
-        split = make_split(manifest, protocol, n_folds=n_folds)
+        split = make_split(manifest, protocol, n_folds=n_folds, fold=fold, seed=seed)
     except BcModelError as error:
         show_error(error, title="This data cannot be split so")
-        return False
-    _draw_parts(summarise_parts(split))
-    return True
+        return None
+    parts = summarise_parts(split)
+    _draw_parts(parts)
+    leak = count_leaks(split)
+    if leak.test_pictures:
+        st.caption(
+            f":material/warning: Leak: {leak.test_pictures} of {leak.n_test} test pictures have "
+            "their case in training, too."
+        )
+    return parts
 
 
 def _draw_parts(parts: dict[str, dict[str, int]]) -> None:

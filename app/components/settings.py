@@ -195,6 +195,21 @@ def _others(backbone: str) -> dict[str, Any]:
         threads = st.number_input(
             "Threads", 0, 1024, 0, key="threads", help="Of the processor, at most; 0 takes all."
         )
+        cache = st.checkbox(
+            "Keep features",
+            value=True,
+            key="cache",
+            help="Compute what frozen layers make of the pictures once, not in every epoch.",
+        )
+        views = st.number_input(
+            "Views of a picture",
+            1,
+            64,
+            6,
+            key="views",
+            disabled=not cache,
+            help="Turned, cropped and tinted versions of each picture among the kept features.",
+        )
         deterministic = st.checkbox(
             "Repeat bit for bit",
             key="deterministic",
@@ -213,6 +228,8 @@ def _others(backbone: str) -> dict[str, Any]:
         "split_seed": int(split_seed),
         "threads": int(threads),
         "deterministic": deterministic,
+        "cache": cache,
+        "views": int(views),
     }
 
 

@@ -1,5 +1,6 @@
 """Train: choose a folder and settings, start runs, watch them, change their course."""
 
+import math
 from pathlib import Path
 
 import streamlit as st
@@ -11,9 +12,11 @@ from app.components.settings import draw_settings
 from app.places import runs_folder
 from bc_model.data.splits import LEAKY_PROTOCOLS
 from bc_model.errors import BcModelError
+from bc_model.training.forecast import forecast_seconds, measure_gflops
 from bc_model.training.jobs import start_run
 from bc_model.training.run_folder import list_runs
 from bc_model.training.settings import TrainSettings
+from bc_model.words import duration_in_words
 
 SIDE_BY_SIDE = 3
 
@@ -23,6 +26,11 @@ st.markdown(
     "First a new head on the frozen backbone; then fine-tuning, of the last blocks from pretrained "
     "weights and of all blocks from scratch."
 )
+
+
+@st.cache_data(show_spinner=False)
+def machine_rate() -> float:
+    return measure_gflops()
 
 
 def whole_path(folder: str) -> Path:
@@ -45,14 +53,18 @@ with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
     )
     audited = st.container()
     settings: TrainSettings | None = None
+    parts: dict | None = None
     try:
         chosen = draw_settings()
         with audited:
-            usable = (
-                draw_audit(whole_path(folder), chosen["protocol"], chosen["n_folds"])
-                if folder.strip()
-                else False
-            )
+            if folder.strip():
+                parts = draw_audit(
+                    whole_path(folder),
+                    chosen["protocol"],
+                    chosen["n_folds"],
+                    fold=chosen["fold"],
+                    seed=chosen["split_seed"],
+                )
         if chosen["protocol"] in LEAKY_PROTOCOLS:
             st.warning(
                 "Pictures of one case will stand in training and in test. Every figure of this run "
@@ -61,13 +73,20 @@ with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
             )
         settings = TrainSettings(data=str(whole_path(folder).resolve()), **chosen)
     except BcModelError as error:
-        usable = False
         show_error(error, title="These settings cannot be used")
+    if settings and parts:
+        seconds = forecast_seconds(
+            settings, parts["train"]["pictures"], parts["validation"]["pictures"], machine_rate()
+        )
+        st.caption(
+            f":material/schedule: About {duration_in_words(60 * math.ceil(seconds / 60))} on this "
+            "machine if no phase ends early; give or take a factor of two."
+        )
     if st.button(
         "Start the run",
         type="primary",
         key="start",
-        disabled=not (usable and settings),
+        disabled=not (parts and settings),
         icon=":material/play_arrow:",
     ):
         try:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 @click.option("--split-seed", default=0, show_default=True, help="Of the split alone.")
 @click.option("--deterministic/--no-deterministic", help="Repeat a run bit for bit; slower.")
 @click.option("--threads", default=0, help="At most this many; 0 takes all.")
+@click.option("--cache/--no-cache", default=True, help="Compute what is frozen only once.")
+@click.option("--views", default=6, show_default=True, help="Augmented views in the cache.")
 @click.option("--resume", is_flag=True, help="Go on with RUN; its own settings hold.")
 @click.option("--accept-changes", is_flag=True, help="Resume though data or code changed.")
 def train(

@@ -34,6 +34,8 @@ class Phase:
         Of the run.
     later_epoch_cost : float
         Epochs of later phases, in units of one epoch of this phase; for the time left.
+    later_seconds : float
+        The same in seconds, where one kind of epoch says nothing of the other.
     """
 
     name: str
@@ -41,7 +43,8 @@ class Phase:
     first_epoch: int
     last_epoch: int
     total_epochs: int
-    later_epoch_cost: float
+    later_epoch_cost: float = 0.0
+    later_seconds: float = 0.0
 
 
 class EndRequested(Exception):
@@ -74,6 +77,21 @@ def obey(run: RunFolder, beat: Callable[[str], None]) -> None:
         time.sleep(HEARTBEAT_S)
     if what is not None:
         raise EndRequested(what)
+
+
+def progress_of(run: RunFolder, doing: str) -> Callable[[int, int], None]:
+    """Return a callback that tells the run folder of a count, and ends it when asked to."""
+    last = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > HEARTBEAT_S:
+            last = time.monotonic()
+            message = f"{doing}: {done} of {total} pictures"
+            obey(run, lambda state: run.write_status(state, message=message))
+            run.write_status("starting", message=message)
+
+    return tell
 
 
 class RunReporter(keras.callbacks.Callback):
@@ -164,7 +182,7 @@ class RunReporter(keras.callbacks.Callback):
         spent = time.monotonic() - self._phase_began - self._paused_s
         per_epoch = spent / max(done, 0.01)
         here = self.phase.last_epoch - self._epoch - share_of_epoch
-        return per_epoch * (here + self.phase.later_epoch_cost)
+        return per_epoch * (here + self.phase.later_epoch_cost) + self.phase.later_seconds
 
 
 class StateKeeper(keras.callbacks.Callback):

@@ -117,6 +117,11 @@ class RunFolder:
         return self.path / "checkpoints" / "state.npz"
 
     @property
+    def cache_folder(self) -> Path:
+        """Features of the pictures, kept while the run goes on."""
+        return self.path / "cache"
+
+    @property
     def can_resume(self) -> bool:
         """True when the run ended before it was done and knows its settings."""
         try:

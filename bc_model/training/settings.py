@@ -49,6 +49,10 @@ class TrainSettings:
         Repeat a run bit for bit on the same machine; slower.
     threads : int
         Of the processor, at most; 0 takes all.
+    cache : bool
+        Compute what frozen layers make of the pictures once, and keep it while the run goes on.
+    views : int
+        Augmented views of each picture in the cache; the first is the picture itself.
     """
 
     data: str
@@ -71,6 +75,8 @@ class TrainSettings:
     split_seed: int = 0
     deterministic: bool = False
     threads: int = 0
+    cache: bool = True
+    views: int = 6
 
     def __post_init__(self) -> None:
         entry = backbone(self.backbone)
@@ -101,6 +107,7 @@ class TrainSettings:
             "dense_units", "from 1 to 8192 each", self,
         )  # fmt: skip
         _require(self.patience >= 1, "patience", "at least 1", self)
+        _require(1 <= self.views <= 64, "views", "from 1 to 64", self)
         _require(0 <= self.threads <= 1024, "threads", "from 0 (all) to 1024", self)
         for name in ("seed", "split_seed"):
             _require(0 <= getattr(self, name) < 2**31, name, "from 0 to 2147483647", self)

@@ -18,7 +18,7 @@ from bc_model.errors import RunError, SplitError
 from bc_model.evaluation import read_report
 from bc_model.model import backbone_layers, build_model, load_keras
 from bc_model.serving.bundle import open_bundle
-from bc_model.training import fit
+from bc_model.training import phases
 from bc_model.training.checkpoint import load_weights
 from bc_model.training.describe import manifest_sha256
 from bc_model.training.fit import train
@@ -216,7 +216,7 @@ def test_a_failing_run_says_why(drawn_set: Path, run: RunFolder, tmp_path: Path)
 def test_a_loss_that_is_never_finite_is_an_error_with_a_way_out(
     drawn_set: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "class_weights", lambda _: {0: math.nan, 1: math.nan})
+    monkeypatch.setattr(phases, "class_weights", lambda _: {0: math.nan, 1: math.nan})
     with pytest.raises(RunError, match="lower the learning rates"):
         train(settings_for(drawn_set), run)
     assert run.read_status()["state"] == "failed"
@@ -227,7 +227,7 @@ def test_a_loss_that_is_lost_in_fine_tuning_keeps_the_best_epoch(
     drawn_set: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = iter([{0: 1.0, 1: 1.0}, {0: math.nan, 1: math.nan}])
-    monkeypatch.setattr(fit, "class_weights", lambda _: next(weights))
+    monkeypatch.setattr(phases, "class_weights", lambda _: next(weights))
     bundle = train(settings_for(drawn_set), run)
     assert run.read_status()["state"] == "done"
     assert [entry["phase"] for entry in run.read_history()] == ["head"]

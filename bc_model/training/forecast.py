@@ -1,0 +1,72 @@
+"""How long a run will take, said before it starts: work counted, this machine's rate measured.
+
+Rough, a factor of two either way: early stopping may end it sooner, and other programs want the
+processor too. Once the run goes on, its own epochs tell better.
+"""
+
+import time
+
+import numpy as np
+
+from bc_model.backbones import backbone
+from bc_model.training.settings import TrainSettings
+
+SIDE = 1536
+TRIES = 3
+START_S = 20.0
+"""Starting TensorFlow, building the network, and writing the model at the end."""
+
+BACKWARD_SHARE = {"all": 2.0, "default": 0.5}
+"""A backward pass in forward passes: through everything, or through the last blocks."""
+TAIL_SHARE = 0.25
+"""Forward pass of the last blocks alone, as a share of the whole."""
+
+
+def measure_gflops() -> float:
+    """Return this machine's rate of float32 matrix products, GFLOP/s: a tenth of a second's work.
+
+    Rates of convolutions lie close to it on processors; a GPU is not counted on.
+    """
+    matrix = np.ones((SIDE, SIDE), np.float32)
+    best = np.inf
+    for _ in range(TRIES):
+        start = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - start)
+    return 2 * SIDE**3 / best / 1e9
+
+
+def forecast_seconds(
+    settings: TrainSettings, n_training: int, n_validation: int, gflops: float
+) -> float:
+    """Estimate the duration of a run with all its epochs.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    n_training, n_validation : int
+        Pictures.
+    gflops : float
+        From `measure_gflops`.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
+    height, width = settings.image_size
+    forward_s = backbone(settings.backbone).gflop * height * width / 224**2 / gflops
+    epoch = n_training + n_validation
+    head = settings.head_epochs * epoch
+    if settings.cache and settings.head_epochs:
+        head = n_training * settings.views + n_validation
+    if settings.resolved_unfreeze_from == "all":
+        tuned = settings.finetune_epochs * (epoch + BACKWARD_SHARE["all"] * n_training)
+    elif settings.cache:
+        once = n_training * settings.views + n_validation
+        tuned = once + settings.finetune_epochs * TAIL_SHARE * (epoch + 2.0 * n_training)
+    else:
+        tuned = settings.finetune_epochs * (epoch + BACKWARD_SHARE["default"] * n_training)
+    if not settings.finetune_epochs:
+        tuned = 0.0
+    return START_S + (head + tuned) * forward_s

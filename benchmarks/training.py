@@ -1,0 +1,270 @@
+"""Training against the usual Keras recipe: ``python -m benchmarks.training DATA [--json]``.
+
+The recipe: a frozen backbone, `fit` with augmentation on the fly, then conv5 unfrozen and `fit`
+again. Ours: the same network, weights, pictures, split, epochs and batch size, through the cache.
+Each side trains in a process of its own, one after the other, and both are judged by the weights
+of their best epoch on the same validation pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from bc_model.cli.options import parse_size
+from bc_model.quiet import native_stderr_silenced
+from bc_model.training.settings import TrainSettings
+from benchmarks.timing import describe_machine
+
+
+def load(settings: TrainSettings) -> dict[str, Any]:
+    """Read the training and the validation part; training pictures with their margin for crops."""
+    from bc_model.data.manifest import read_manifest
+    from bc_model.data.pipeline import load_pixels, one_hot, training_size
+    from bc_model.data.splits import make_split
+    from bc_model.training.feed import Part
+
+    manifest = read_manifest(Path(settings.data))
+    split = make_split(manifest, "case", n_folds=settings.n_folds, seed=settings.split_seed)
+    parts = {}
+    sizes = {"train": training_size(settings.image_size), "validation": settings.image_size}
+    for name, size in sizes.items():
+        rows = split[split["part"] == name]
+        pixels = load_pixels(manifest.root, list(rows["path"]), size)
+        parts[name] = Part(pixels, one_hot(rows["class"]))
+    return parts
+
+
+def build(settings: TrainSettings) -> Any:
+    """Return the same network with the same weights for both sides."""
+    import keras
+
+    from bc_model.model import build_model
+
+    keras.utils.set_random_seed(settings.seed)
+    return build_model(
+        settings.backbone,
+        image_size=settings.image_size,
+        weights=settings.weights,
+        dense_units=settings.dense_units,
+        dropout=settings.dropout,
+    )
+
+
+def ours(settings: TrainSettings) -> dict[str, float]:
+    """Train through the cache, as `train` does."""
+    from bc_model.training.checkpoint import load_weights
+    from bc_model.training.phases import fit_phases
+    from bc_model.training.run_folder import RunFolder
+
+    with native_stderr_silenced():
+        parts, model = load(settings), build(settings)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.create(Path(folder) / "run")
+        began = time.time()
+        fit_phases(model, settings, run, parts["train"], parts["validation"], None)
+        history = run.read_history()
+        load_weights(run.best_weights, model)
+    head, tuned = ([r for r in history if r["phase"] == p] for p in ("head", "finetune"))
+    before_second = tuned[0]["time"] - tuned[0]["seconds"] - head[-1]["time"]
+    return {
+        "head_s": head[-1]["time"] - began,
+        "finetune_epoch_s": float(np.median([record["seconds"] for record in tuned[1:] or tuned])),
+        "finetune_preparation_s": before_second,
+        "all_s": tuned[-1]["time"] - began,
+        "balanced_accuracy": judge(model, parts["validation"]),
+        **memory(),
+    }
+
+
+def recipe(settings: TrainSettings) -> dict[str, float]:
+    """Train as the tutorials do."""
+    import keras
+
+    from bc_model.data.pipeline import class_weights, validation_dataset
+    from bc_model.model import freeze, unfreeze
+
+    with native_stderr_silenced():
+        parts, model = load(settings), build(settings)
+    training, validation = parts["train"], parts["validation"]
+    batches = augmented(training, settings)
+    held_out = validation_dataset(
+        validation.pixels, validation.labels, batch_size=settings.batch_size
+    )
+    best: dict[str, Any] = {"loss": np.inf, "weights": None}
+
+    def keep(epoch: int, logs: dict[str, float]) -> None:
+        if logs["val_loss"] < best["loss"]:
+            best.update(loss=logs["val_loss"], weights=model.get_weights())
+
+    began = time.time()
+    marks = []
+    for phase, epochs, rate in (
+        ("head", settings.head_epochs, settings.head_learning_rate),
+        ("finetune", settings.finetune_epochs, settings.resolved_finetune_rate),
+    ):
+        if phase == "head":
+            freeze(model)
+        else:
+            model.set_weights(best["weights"])
+            unfreeze(model, settings.resolved_unfreeze_from, train_batch_norm=False)
+        model.compile(keras.optimizers.Adam(rate), "categorical_crossentropy", ["accuracy"])
+        ends: list[float] = [time.time()]
+        model.fit(
+            batches,
+            validation_data=held_out,
+            epochs=epochs,
+            class_weight=class_weights(training.labels),
+            verbose=0,
+            callbacks=[
+                keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda epoch, logs, ends=ends: (
+                        ends.append(time.time()),
+                        keep(epoch, logs),
+                    )
+                )
+            ],
+        )
+        marks.append(ends)
+    model.set_weights(best["weights"])
+    tuned = np.diff(marks[1])
+    return {
+        "head_s": marks[0][-1] - began,
+        "finetune_epoch_s": float(np.median(tuned[1:] if len(tuned) > 1 else tuned)),
+        "finetune_preparation_s": 0.0,
+        "all_s": marks[1][-1] - began,
+        "balanced_accuracy": judge(model, validation),
+        **memory(),
+    }
+
+
+def augmented(part: Any, settings: TrainSettings) -> Any:
+    """Shuffle and augment on the fly, by Keras's own layers on several pictures at a time."""
+    import keras
+    import tensorflow as tf
+
+    height, width = settings.image_size
+    layers = keras.Sequential(
+        [
+            keras.layers.RandomFlip("horizontal_and_vertical"),
+            keras.layers.RandomRotation(0.25, fill_mode="reflect"),
+            keras.layers.RandomCrop(height, width),
+            keras.layers.RandomContrast(0.2),
+        ]
+    )
+    dataset = tf.data.Dataset.from_tensor_slices((part.pixels, part.labels))
+    dataset = dataset.shuffle(len(part.labels), seed=settings.seed).batch(settings.batch_size)
+    return dataset.map(
+        lambda x, y: (layers(tf.cast(x, tf.float32), training=True), y),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    ).prefetch(2)
+
+
+def judge(model: Any, part: Any) -> float:
+    """Return the balanced accuracy at 0.5 on a part, computed in float32 by the whole network."""
+    from sklearn.metrics import balanced_accuracy_score
+
+    from bc_model.model import reference_logits
+
+    called = reference_logits(model, part.pixels).argmax(axis=1)
+    return float(balanced_accuracy_score(part.labels.argmax(axis=1), called))
+
+
+def memory() -> dict[str, float]:
+    """Return this process's own memory at its highest, without mapped files, in MB."""
+    import psutil
+
+    return {"memory_mb": psutil.Process().memory_full_info().uss / 2**20}
+
+
+def measure(settings: TrainSettings, seeds: int) -> dict[str, Any]:
+    """Train both sides once a seed and return figures and their ratios."""
+    context = multiprocessing.get_context("spawn")
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "recipe": []}
+    for seed in range(seeds):
+        here = TrainSettings(**{**asdict(settings), "seed": seed})
+        sides = [("ours", ours), ("recipe", recipe)]
+        for name, side in sides if seed % 2 == 0 else sides[::-1]:
+            with context.Pool(1) as pool:  # a fresh process: nothing is left of the other side
+                found[name].append(pool.apply(side, (here,)))
+            click.echo(f"seed {seed}, {name}: {found[name][-1]}", err=True)
+    return {"machine": describe_machine(), "settings": settings.as_dict(), **summarise(found)}
+
+
+def summarise(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """Turn figures by side and seed into medians, and ratios within each seed."""
+    table = {
+        side: {key: [one[key] for one in runs] for key in runs[0]} for side, runs in found.items()
+    }
+    ratios = {
+        key: [
+            theirs / mine
+            for theirs, mine in zip(table["recipe"][key], table["ours"][key], strict=True)
+        ]
+        for key in ("head_s", "finetune_epoch_s", "all_s")
+    }
+    gain = np.subtract(table["ours"]["balanced_accuracy"], table["recipe"]["balanced_accuracy"])
+    return {
+        "seeds": len(found["ours"]),
+        "by_seed": table,
+        "times_faster": {
+            key: {"median": float(np.median(v)), "low": min(v), "high": max(v)}
+            for key, v in ratios.items()
+        },
+        "balanced_accuracy_gain": {
+            "mean": float(gain.mean()), "low": float(gain.min()), "high": float(gain.max()),
+        },
+    }  # fmt: skip
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path, exists=True))
+@click.option("--weights", default="imagenet", show_default=True, help="imagenet or a file.")
+@click.option("--head-epochs", default=20, show_default=True)
+@click.option("--finetune-epochs", default=3, show_default=True)
+@click.option("--image-size", default="224x224", show_default=True, metavar="HxW")
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1, 20))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
+def main(
+    data: Path,
+    weights: str,
+    head_epochs: int,
+    finetune_epochs: int,
+    image_size: str,
+    seeds: int,
+    as_json: bool,
+) -> None:
+    """Measure training side by side with the usual recipe, on the pictures in DATA."""
+    settings = TrainSettings(
+        data=str(data.resolve()),
+        weights=weights,
+        head_epochs=head_epochs,
+        finetune_epochs=finetune_epochs,
+        image_size=parse_size(image_size),
+        patience=1000,  # the same number of epochs on both sides
+    )
+    if settings.from_scratch:
+        raise click.UsageError("From scratch nothing is frozen; give 'imagenet' or a file.")
+    found = measure(settings, seeds)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for name, ratio in found["times_faster"].items():
+        click.echo(f"{name}: {ratio['median']:.1f}x ({ratio['low']:.1f}-{ratio['high']:.1f})")
+    gain = found["balanced_accuracy_gain"]
+    click.echo(
+        f"balanced accuracy, ours minus the recipe's: {gain['mean']:+.3f} "
+        f"({gain['low']:+.3f} to {gain['high']:+.3f}) over {found['seeds']} seeds"
+    )
+
+
+if __name__ == "__main__":
+    main()
