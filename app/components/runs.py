@@ -10,7 +10,7 @@ import streamlit as st
 from app.components.charts import learning_curve, learning_rate_curve
 from app.components.frame import escape, show_error
 from app.places import runs_folder
-from bc_model.errors import RunError
+from bc_model.errors import BcModelError, RunError
 from bc_model.training.jobs import advance_queue, cancel_run, delete_run, resume_run
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, find_run
 from bc_model.words import duration_in_words
@@ -61,7 +61,7 @@ def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
     try:
         advance_queue(runs_folder())
         status, history = run.read_status(), run.read_history()
-    except RunError as error:
+    except (BcModelError, OSError) as error:
         show_error(error, title="This run cannot be shown")
         return
     state = status["state"]
@@ -74,7 +74,7 @@ def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
     st.badge(words, color=colour, icon=f":material/{icon}:")
     if status.get("message"):
         st.markdown(escape(status["message"]))
-    _draw_buttons(run, shown)
+    _draw_buttons(run, shown, writing=status.get("phase") in ("export", "evaluation"))
     if status.get("epochs") and state not in ENDED_STATES:
         _draw_progress(status)
     if history:
@@ -90,7 +90,9 @@ def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
         )
 
 
-def _draw_buttons(run: RunFolder, state: str) -> None:
+def _draw_buttons(run: RunFolder, state: str, *, writing: bool) -> None:
+    if writing and state not in ENDED_STATES:
+        return  # the model is being written: nothing more can be asked
     with st.container(horizontal=True, key=f"buttons-{run.name}"):
         if state in ("starting", "running"):
             _button(run, "Pause", "pause", "Waits after the batch at hand and loses nothing.",
@@ -120,7 +122,7 @@ def _button(run: RunFolder, label: str, icon: str, words: str, action: Callable[
     def act() -> None:
         try:
             action()
-        except RunError as error:
+        except (BcModelError, OSError) as error:
             st.session_state["run-error"] = str(error)
 
     st.button(
@@ -135,7 +137,7 @@ def _draw_delete(run: RunFolder) -> None:
         def delete() -> None:
             try:
                 delete_run(run)
-            except RunError as error:
+            except (BcModelError, OSError) as error:
                 st.session_state["run-error"] = str(error)
             st.session_state.pop("run", None)
 

@@ -205,7 +205,7 @@ def _others(backbone: str) -> dict[str, Any]:
             "Views of a picture",
             1,
             64,
-            6,
+            5,
             key="views",
             disabled=not cache,
             help="Turned, cropped and tinted versions of each picture among the kept features.",

@@ -94,7 +94,7 @@ with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
             new = start_run(settings, runs_folder()).name
             runs = [run.name for run in list_runs(runs_folder())]
             st.session_state["run"] = [new, *st.session_state.get("run", [])][:SIDE_BY_SIDE]
-        except BcModelError as error:
+        except (BcModelError, OSError) as error:
             show_error(error, title="The run was not started")
     if not folder.strip():
         st.caption("Name a folder first; what it holds will be shown here.")

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--deterministic/--no-deterministic", help="Repeat a run bit for bit; slower.")
 @click.option("--threads", default=0, help="At most this many; 0 takes all.")
 @click.option("--cache/--no-cache", default=True, help="Compute what is frozen only once.")
-@click.option("--views", default=6, show_default=True, help="Augmented views in the cache.")
+@click.option("--views", default=5, show_default=True, help="Augmented views in the cache.")
 @click.option("--resume", is_flag=True, help="Go on with RUN; its own settings hold.")
 @click.option("--accept-changes", is_flag=True, help="Resume though data or code changed.")
 def train(
@@ -98,8 +98,10 @@ def _resume(run: RunFolder, accept_changes: bool) -> None:
     from bc_model.training.jobs import advance_queue
     from bc_model.training.resume import settings_to_resume
 
+    started_by_hand = run.read_status()["state"] != "starting"
     settings = settings_to_resume(run)
-    run.request(None)
+    if started_by_hand:
+        run.request(None)  # of the run that ended; the app has done so before it started this one
     try:
         _work_on(run, settings, resume=True, accept_changes=accept_changes)
     finally:
@@ -109,8 +111,8 @@ def _resume(run: RunFolder, accept_changes: bool) -> None:
 def _work_on(run: RunFolder, settings: "TrainSettings", **how: bool) -> None:
     """Train in this process, with its log and its signals tied to the run."""
     log_to(run.path / "log.txt")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _ask_to_stop(run))
+    # Ctrl-C is a person's; SIGTERM is a machine that shuts down, and the run is to be resumed.
+    signal.signal(signal.SIGINT, lambda *_: _ask_to_stop(run))
     # TensorFlow takes seconds to import: the run says that it is there before that.
     run.write_status("starting", message="Starting TensorFlow")
     with native_stderr_silenced():
@@ -121,8 +123,7 @@ def _work_on(run: RunFolder, settings: "TrainSettings", **how: bool) -> None:
 
 def _ask_to_stop(run: RunFolder) -> None:
     run.request("stop")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)  # who asks twice means it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who asks twice means it
 
 
 def _parse_units(text: str) -> tuple[int, ...]:

@@ -130,6 +130,7 @@ class RunReporter(keras.callbacks.Callback):
         figures = {name: float(value) for name, value in (logs or {}).items()}
         if not all(math.isfinite(value) for value in figures.values()):
             logger.warning("epoch %d: the loss is not finite; this phase ends here", epoch + 1)
+            self.model.stop_training = True
             return
         seconds = time.monotonic() - self._epoch_began
         record: dict[str, Any] = {

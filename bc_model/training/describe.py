@@ -37,6 +37,7 @@ def describe_run(settings: TrainSettings, manifest: Manifest, split_file: Path) 
         "settings": settings.as_dict(),
         "data_sha256": manifest_sha256(manifest),
         "split_sha256": file_sha256(split_file),
+        "weights_sha256": _weights_sha256(settings.weights),
         "versions": {
             "bc_model": bc_model.__version__,
             "python": platform.python_version(),
@@ -131,6 +132,10 @@ def draft_passport(
         "intended_use": INTENDED_USE,
         "limits": LIMITS,
     }
+
+
+def _weights_sha256(weights: str) -> str | None:
+    return None if weights in ("imagenet", "none") else file_sha256(Path(weights))
 
 
 def _licence(drawn: bool, official: bool) -> str:

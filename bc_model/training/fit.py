@@ -120,15 +120,17 @@ def _train(
     _log_split(manifest, split)
     if state:
         logger.info("Resumed after epoch %d", state.epoch)
+    if settings.cache and not run.cache_folder.exists():
+        # Found now, not after the pictures or the first phase. A resumed run has its room already.
+        counts = (int((split["part"] == part).sum()) for part in ("train", "validation"))
+        check_room(run.cache_folder, cache_bytes(model, settings, *counts))
     training = _load(run, manifest, split, "train", training_size(settings.image_size))
     validation = _load(run, manifest, split, "validation", settings.image_size)
 
-    if settings.cache:
-        # Found now, not after the first phase.
-        size_bytes = cache_bytes(model, settings, len(training.labels), len(validation.labels))
-        check_room(run.cache_folder, size_bytes)
     run.write_status("starting", message="Preparing the first batch")
     finished = fit_phases(model, settings, run, training, validation, state)
+    if run.requested() == "cancel":
+        raise EndRequested("cancel")
     if not run.best_weights.exists():
         if not finished:
             return None
@@ -136,7 +138,7 @@ def _train(
             "Training gave no finite validation loss in any epoch; lower the learning rates."
         )
     load_weights(run.best_weights, model)
-    # From here on a stop asks for what is being done anyway: the best model, kept.
+    # From here on nothing is obeyed: a stop asks for what is being done anyway.
     run.write_status("running", message="Writing the model", phase="export")
     passport = draft_passport(settings, manifest, split, run, model.count_params())
     bundle = write_bundle(model, run.model_folder, passport)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 import filelock
 import psutil
 
-from bc_model.errors import RunError, SettingsError
+from bc_model.errors import RunError, SettingsError, WeightsError
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
 
@@ -44,8 +45,17 @@ def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
     -------
     RunFolder
         Queued, or starting.
+
+    Raises
+    ------
+    WeightsError
+        There is no such weights file.
+    SettingsError
+        BC_MAX_RUNS is not a number.
     """
+    max_runs()  # a number that is none is said before a run waits for it
     settings = _with_whole_paths(settings)
+    _check_weights_file(settings)
     run = RunFolder.create(_new_folder(Path(runs).resolve(), new_run_id(settings.backbone)))
     run.write_config({"settings": settings.as_dict()})
     run.write_status("queued", message="Waiting for its turn")
@@ -61,10 +71,11 @@ def resume_run(run: RunFolder, *, accept_changes: bool = False) -> None:
     RunError
         It goes on, or is done.
     """
-    if not run.can_resume:
-        raise RunError(f"The run {run.name} cannot be resumed: it goes on, or it is done.")
-    run.request(None)
-    run.write_status("queued", message="Waiting for its turn", accept_changes=accept_changes)
+    with _locked(run.path.parent):
+        if not run.can_resume:
+            raise RunError(f"The run {run.name} cannot be resumed: it goes on, or it is done.")
+        run.request(None)
+        run.write_status("queued", message="Waiting for its turn", accept_changes=accept_changes)
     advance_queue(run.path.parent)
 
 
@@ -89,7 +100,7 @@ def delete_run(run: RunFolder) -> None:
         if _state(run) not in ENDED_STATES | {""}:
             raise RunError(f"The run {run.name} goes on; cancel it before deleting it.")
         # Out of the list in one step, whatever may interrupt the rest.
-        doomed = run.path.with_name(f".deleted-{run.name}")
+        doomed = run.path.with_name(f".deleted-{secrets.token_hex(8)}")
         run.path.replace(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
@@ -138,8 +149,13 @@ def reap_children() -> None:
 def _locked(runs: Path) -> Iterator[None]:
     """Keep other processes, and other users' pages, from starting the same run."""
     Path(runs).mkdir(parents=True, exist_ok=True)
-    with _starting, filelock.FileLock(Path(runs) / ".lock", timeout=LOCK_TIMEOUT_S):
-        yield
+    try:
+        with _starting, filelock.FileLock(Path(runs) / ".lock", timeout=LOCK_TIMEOUT_S):
+            yield
+    except filelock.Timeout as error:
+        raise RunError(
+            f"The folder of runs {runs} is locked by another process; try again in a minute."
+        ) from error
 
 
 def _spawn(run: RunFolder) -> None:
@@ -167,6 +183,11 @@ def _spawn(run: RunFolder) -> None:
         psutil.Process(child.pid).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10))
     except psutil.Error:
         run.write_status("failed", message="The training process ended before it could speak.")
+
+
+def _check_weights_file(settings: TrainSettings) -> None:
+    if settings.weights not in ("imagenet", "none") and not Path(settings.weights).is_file():
+        raise WeightsError(f"There is no weights file {settings.weights}; check its path.")
 
 
 def _with_whole_paths(settings: TrainSettings) -> TrainSettings:

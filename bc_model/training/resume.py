@@ -20,8 +20,10 @@ def settings_to_resume(run: RunFolder) -> TrainSettings:
     """
     status = run.read_status()
     state = status["state"]
-    # Queued: nobody's yet. Starting, as this process: the app has just started it for this.
-    ours = state == "queued" or (state == "starting" and status.get("pid") == os.getpid())
+    # Queued: nobody's yet. Starting, as this process: the app has just started it for this; in a
+    # virtual environment on Windows, it knows the number of the launcher, our parent.
+    us = (os.getpid(), os.getppid())
+    ours = state == "queued" or (state == "starting" and status.get("pid") in us)
     if not (ours or run.can_resume):
         raise RunError(
             f"The run {run.name} is {state}; only a run that was interrupted, cancelled or failed "
@@ -48,6 +50,8 @@ def changes_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         changes.append("the pictures of the data set")
     if "split_sha256" in before and before["split_sha256"] != now["split_sha256"]:
         changes.append("the split into training, validation and test")
+    if "weights_sha256" in before and before["weights_sha256"] != now["weights_sha256"]:
+        changes.append("the file of initial weights")
     was, here = before.get("versions", {}), now["versions"]
     changes += [
         f"{name} (was {was[name]}, is {here.get(name, 'gone')})"

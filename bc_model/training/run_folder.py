@@ -8,6 +8,7 @@ append-only; `status.json` replaced atomically; `log.txt`; `checkpoints/`; `mode
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -184,6 +185,9 @@ class RunFolder:
         line = json.dumps(record, allow_nan=False) + "\n"
         with (self.path / "history.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line)
+            stream.flush()
+            # The state of this epoch is on the disk next: a power cut must not leave it without.
+            os.fsync(stream.fileno())
 
     def read_history(self) -> list[dict[str, Any]]:
         """Read the epochs so far; a last line that is still being written is left for later."""
@@ -270,7 +274,11 @@ def find_run(runs: Path, run_id: str) -> RunFolder:
 def list_runs(runs: Path) -> list[RunFolder]:
     """Return the runs under a folder, newest first; other folders are passed over."""
     try:
-        folders = [path for path in Path(runs).iterdir() if (path / "status.json").is_file()]
+        folders = [
+            path
+            for path in Path(runs).iterdir()
+            if _ID.fullmatch(path.name) and (path / "status.json").is_file()
+        ]
     except (FileNotFoundError, NotADirectoryError):
         return []
     folders.sort(key=_started, reverse=True)
@@ -278,8 +286,12 @@ def list_runs(runs: Path) -> list[RunFolder]:
 
 
 def _started(path: Path) -> float:
-    config = path / "config.json"
-    return (config if config.exists() else path / "status.json").stat().st_mtime
+    for name in ("config.json", "status.json"):
+        try:
+            return (path / name).stat().st_mtime
+        except OSError:
+            continue
+    return 0.0  # deleted since it was listed
 
 
 def _is_alive(status: dict[str, Any]) -> bool:

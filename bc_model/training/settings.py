@@ -76,7 +76,7 @@ class TrainSettings:
     deterministic: bool = False
     threads: int = 0
     cache: bool = True
-    views: int = 6
+    views: int = 5
 
     def __post_init__(self) -> None:
         entry = backbone(self.backbone)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.errors import RunError, SettingsError
+from bc_model.errors import RunError, SettingsError, WeightsError
 from bc_model.training import jobs
 from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.settings import TrainSettings
@@ -83,6 +83,7 @@ def test_a_relative_path_means_the_same_to_the_child(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     settings = dataclasses.replace(TrainSettings(data=str(tmp_path)), **{field: "mine"})
+    monkeypatch.setattr(jobs, "_check_weights_file", lambda _: None)
     run = jobs.start_run(settings, Path("runs"))
     assert run.read_config()["settings"][field] == str((tmp_path / "mine").resolve())
 
@@ -143,6 +144,15 @@ def test_an_ended_damaged_or_dead_run_is_not_in_the_way(
     (first.path / "status.json").write_text(status)
     jobs.start_run(tiny_settings, tmp_path)
     assert len(jobs._children) == 1
+
+
+def test_a_weights_file_that_is_not_there_is_said_before_anything_is_queued(
+    tiny_settings: TrainSettings, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(tiny_settings, weights=str(tmp_path / "gone.h5"))
+    with pytest.raises(WeightsError, match=r"There is no weights file .*gone\.h5"):
+        jobs.start_run(settings, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_queued_or_interrupted_run_is_cancelled_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,9 +85,9 @@ MOMENTS = [
     # Before any state; between history and state; between best weights and state; in phase two;
     # at the boundary; after the last epoch; while the model is written.
     pytest.param("bc_model.training.callbacks.save_state", 1, id="first epoch", marks=slow),
-    pytest.param("bc_model.training.callbacks.save_state", 2, id="head"),
+    pytest.param("bc_model.training.callbacks.save_state", 2, id="head", marks=slow),
     pytest.param("bc_model.training.callbacks.save_weights", 2, id="best weights", marks=slow),
-    pytest.param("bc_model.training.callbacks.save_state", 5, id="fine-tuning"),
+    pytest.param("bc_model.training.callbacks.save_state", 5, id="fine-tuning", marks=slow),
     pytest.param("bc_model.training.phases.unfreeze", 1, id="boundary"),
     pytest.param("bc_model.training.fit.write_bundle", 1, id="export", marks=slow),
 ]
@@ -116,6 +117,52 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert fingerprint(run) == fingerprint(uninterrupted)
 
 
+@pytest.mark.parametrize(
+    "call", [pytest.param(2, id="head", marks=slow), pytest.param(6, id="fine-tuning")]
+)
+def test_a_run_through_the_cache_is_resumed_as_exactly(
+    settings: TrainSettings,
+    tiny_run: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: int,
+) -> None:
+    # From trained weights only the last block learns, on kept activations, in both phases.
+    weights = tmp_path / "start.keras"
+    shutil.copy(tiny_run.model_folder / "model.keras", weights)
+    settings = dataclasses.replace(settings, weights=str(weights), views=2)
+    whole, run = (RunFolder.create(tmp_path / name) for name in ("whole", "run"))
+    train(settings, whole)
+    with monkeypatch.context() as patch:
+        die_at(patch, callbacks, "save_state", call)
+        with pytest.raises(Killed):
+            train(settings, run)
+    assert run.cache_folder.is_dir()
+
+    train(settings, run, resume=True)
+
+    assert figures(run) == figures(whole)
+    assert fingerprint(run) == fingerprint(whole)
+
+
+@slow
+def test_another_file_of_initial_weights_is_noticed(
+    settings: TrainSettings, tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "start.keras"
+    shutil.copy(tiny_run.model_folder / "model.keras", weights)
+    settings = dataclasses.replace(settings, weights=str(weights))
+    run = RunFolder.create(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        die_at(patch, callbacks, "save_state", 2)
+        with pytest.raises(Killed):
+            train(settings, run)
+    build_model("tiny", image_size=(32, 32), dense_units=(8,)).save(weights)
+
+    with pytest.raises(RunError, match="the file of initial weights"):
+        train(settings, run, resume=True)
+
+
 def test_a_real_kill_in_the_middle(
     settings: TrainSettings, uninterrupted: RunFolder, tmp_path: Path
 ) -> None:
@@ -140,6 +187,7 @@ def test_a_real_kill_in_the_middle(
     assert fingerprint(run) == fingerprint(uninterrupted)
 
 
+@slow
 def test_a_full_disk_loses_the_epoch_and_not_the_run(
     settings: TrainSettings,
     uninterrupted: RunFolder,
@@ -167,6 +215,7 @@ def test_a_full_disk_loses_the_epoch_and_not_the_run(
 # What changed
 
 
+@slow
 def test_other_pictures_are_named_and_refused_unless_accepted(
     settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
