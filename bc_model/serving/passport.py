@@ -94,7 +94,7 @@ SCHEMA: dict[str, Any] = {
                 "leaky": {"type": "boolean"},
                 "drawn": {"type": "boolean"},
                 "pictures": _PARTS,
-                "cases": _PARTS,
+                "cases": {"type": "object", "additionalProperties": _COUNT},
                 "validation_cases": {"type": "array", "items": {"type": "string"}},
                 "training_cases": {"type": "array", "items": {"type": "string"}},
             },
