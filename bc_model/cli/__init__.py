@@ -14,6 +14,7 @@ from bc_model import __version__
 from bc_model.cli.compare import compare
 from bc_model.cli.data import audit, data, split
 from bc_model.cli.evaluate import evaluate, explain
+from bc_model.cli.jobs import jobs
 from bc_model.cli.models import models
 from bc_model.cli.train import train
 from bc_model.errors import BcModelError
@@ -61,7 +62,7 @@ def commands() -> None:
     """Classify breast histopathology pictures and explain each verdict. Research use only."""
 
 
-for command in (audit, split, train, evaluate, compare, explain, data, models):
+for command in (audit, split, train, evaluate, compare, explain, data, models, jobs):
     commands.add_command(command)
 
 
