@@ -17,6 +17,23 @@ def duration_in_words(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def rough_duration_in_words(seconds: float) -> str:
+    """Say a duration that is only guessed: whole minutes, then whole hours and tens of minutes.
+
+    Examples
+    --------
+    >>> rough_duration_in_words(20), rough_duration_in_words(1020), rough_duration_in_words(8000)
+    ('a minute', '17 min', '2 h 10 min')
+    """
+    minutes = max(1, round(seconds / 60))
+    if minutes == 1:
+        return "a minute"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(round(minutes / 10), 6)
+    return f"{hours} h {10 * rest} min" if rest else f"{hours} h"
+
+
 def probability_in_words(probability: float) -> str:
     """Say a probability with two digits, and never as a certainty.
 

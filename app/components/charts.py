@@ -83,7 +83,7 @@ def learning_rate_curve(history: list[dict]) -> alt.Chart:
                 "rate:Q",
                 title="Learning rate",
                 scale=alt.Scale(type="log"),
-                axis=alt.Axis(format=".0e", tickCount=3),
+                axis=alt.Axis(format=".0e", tickCount=3, grid=False),
             ),
             tooltip=["epoch", alt.Tooltip("rate:Q", format=".1e", title="Learning rate")],
         )

@@ -161,6 +161,12 @@ def _others(backbone: str) -> dict[str, Any]:
             help="The first block that learns in the second phase. Automatic: the last one from "
             "pretrained weights, all from scratch.",
         )
+        cache = st.checkbox(
+            "Keep features",
+            value=True,
+            key="cache",
+            help="Compute what frozen layers make of the pictures once, not in every epoch.",
+        )
     with middle:
         dense = st.text_input(
             "Dense layers",
@@ -180,6 +186,15 @@ def _others(backbone: str) -> dict[str, Any]:
         batch_size = st.number_input(
             "Batch size", 1, 512, 32, key="batch_size", help="Pictures between two steps."
         )
+        views = st.number_input(
+            "Views of a picture",
+            1,
+            64,
+            5,
+            key="views",
+            disabled=not cache,
+            help="Turned, cropped and tinted versions of each picture among the kept features.",
+        )
     with right:
         seed = st.number_input(
             "Seed", 0, 2**31 - 1, 0, key="seed", help="Of weights, order and augmentation."
@@ -194,21 +209,6 @@ def _others(backbone: str) -> dict[str, Any]:
         )
         threads = st.number_input(
             "Threads", 0, 1024, 0, key="threads", help="Of the processor, at most; 0 takes all."
-        )
-        cache = st.checkbox(
-            "Keep features",
-            value=True,
-            key="cache",
-            help="Compute what frozen layers make of the pictures once, not in every epoch.",
-        )
-        views = st.number_input(
-            "Views of a picture",
-            1,
-            64,
-            5,
-            key="views",
-            disabled=not cache,
-            help="Turned, cropped and tinted versions of each picture among the kept features.",
         )
         deterministic = st.checkbox(
             "Repeat bit for bit",

@@ -1,6 +1,5 @@
 """Train: choose a folder and settings, start runs, watch them, change their course."""
 
-import math
 from pathlib import Path
 
 import streamlit as st
@@ -16,7 +15,7 @@ from bc_model.training.forecast import forecast_seconds, measure_gflops
 from bc_model.training.jobs import start_run
 from bc_model.training.run_folder import list_runs
 from bc_model.training.settings import TrainSettings
-from bc_model.words import duration_in_words
+from bc_model.words import rough_duration_in_words
 
 SIDE_BY_SIDE = 3
 
@@ -79,7 +78,7 @@ with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
             settings, parts["train"]["pictures"], parts["validation"]["pictures"], machine_rate()
         )
         st.caption(
-            f":material/schedule: About {duration_in_words(60 * math.ceil(seconds / 60))} on this "
+            f":material/schedule: About {rough_duration_in_words(seconds)} on this "
             "machine if no phase ends early; give or take a factor of two."
         )
     if st.button(

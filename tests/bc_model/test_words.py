@@ -1,6 +1,6 @@
 import pytest
 
-from bc_model.words import duration_in_words, probability_in_words
+from bc_model.words import duration_in_words, probability_in_words, rough_duration_in_words
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,11 @@ def test_durations(seconds: float, words: str):
 )
 def test_a_probability_is_never_said_to_be_certain(probability: float, words: str):
     assert probability_in_words(probability) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "a minute"), (1020, "17 min"), (3590, "1 h"), (8000, "2 h 10 min"), (7170, "2 h")],
+)
+def test_a_guess_is_not_said_to_the_second(seconds: float, words: str):
+    assert rough_duration_in_words(seconds) == words
