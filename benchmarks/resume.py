@@ -2,7 +2,8 @@
 
 One run is left alone, the other is ended by SIGKILL at random moments across both phases and
 resumed each time. Their histories and final weights must be equal, bit for bit. Beside that: how
-long a resume takes until it trains again, in excess of a plain start.
+long a resume takes until it trains again, in excess of a plain start. Leave the code alone
+meanwhile: a run refuses to go on with another one.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
                 {"epoch": len(history), "phase": history[-1]["phase"] if history else "head"}
             )
         child = start(run)
-        child.wait()
+        if child.wait() != 0:
+            raise RuntimeError(f"the run could not be resumed: {run.read_status()['message']}")
         return {
             "kills": len(moments),
             "moments": moments,
