@@ -48,6 +48,14 @@ if TYPE_CHECKING:
 @seed_option
 @click.option("--split-seed", default=0, show_default=True, help="Of the split alone.")
 @click.option("--deterministic/--no-deterministic", help="Repeat a run bit for bit; slower.")
+@click.option(
+    "--arithmetic",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of the convolutions that learn; auto: bfloat16 where the machine has it.",
+)
+@click.option("--mirrored", is_flag=True, help="Share each batch among all graphics cards.")
 @click.option("--threads", default=0, help="At most this many; 0 takes all.")
 @click.option("--cache/--no-cache", default=True, help="Compute what is frozen only once.")
 @click.option("--views", default=5, show_default=True, help="Augmented views in the cache.")

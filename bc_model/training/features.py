@@ -68,7 +68,7 @@ def tensorflow_base(base: keras.Model) -> Extractor:
     return Extractor("tensorflow-f32", build)
 
 
-def fast_base(base: keras.Model, image_size: tuple[int, int]) -> Extractor:
+def fast_base(base: keras.Model, image_size: tuple[int, int], threads: int = 0) -> Extractor:
     """Return the fastest extractor of this machine.
 
     With a GPU that is TensorFlow. Without one it is OpenVINO: in bfloat16 where the processor has
@@ -82,6 +82,8 @@ def fast_base(base: keras.Model, image_size: tuple[int, int]) -> Extractor:
         Picture to one tensor.
     image_size : (int, int)
         Height and width, px, of the pictures that will come.
+    threads : int
+        Of the processor, at most; 0 takes all.
     """
     import tensorflow as tf
 
@@ -90,11 +92,11 @@ def fast_base(base: keras.Model, image_size: tuple[int, int]) -> Extractor:
     if tf.config.list_physical_devices("GPU"):
         return tensorflow_base(base)
     hint = "bf16" if "bf16" in supported_precisions() else "f32"
-    return Extractor(f"openvino-{hint}", lambda: _by_openvino(base, image_size, hint))
+    return Extractor(f"openvino-{hint}", lambda: _by_openvino(base, image_size, hint, threads))
 
 
 def _by_openvino(
-    base: keras.Model, image_size: tuple[int, int], hint: str
+    base: keras.Model, image_size: tuple[int, int], hint: str, threads: int
 ) -> Callable[[np.ndarray], np.ndarray]:
     import openvino
 
@@ -103,9 +105,10 @@ def _by_openvino(
         graph = _exported(base, image_size, Path(folder), core)
         # Compiled inside the block: it reads the weights from the folder. Left alone, OpenVINO
         # computes in bfloat16 where the processor has it, and says nothing.
-        request = core.compile_model(
-            graph, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-        ).create_infer_request()
+        how: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            how["INFERENCE_NUM_THREADS"] = threads
+        request = core.compile_model(graph, "CPU", how).create_infer_request()
         del graph  # it holds the weights' file open, which Windows would refuse to delete
 
     def forward(batch: np.ndarray) -> np.ndarray:

@@ -200,4 +200,4 @@ def _extractor(base: keras.Model, settings: TrainSettings) -> Extractor:
     # An untrained network has activations of any size: bfloat16 moved them by up to nine tenths.
     if settings.from_scratch or settings.deterministic:
         return tensorflow_base(base)
-    return fast_base(base, settings.image_size)
+    return fast_base(base, settings.image_size, settings.threads)

@@ -33,6 +33,7 @@ from bc_model.training.cache import check_room
 from bc_model.training.callbacks import EndRequested, progress_of
 from bc_model.training.checkpoint import load_weights, read_state
 from bc_model.training.describe import describe_run, draft_passport
+from bc_model.training.distribute import strategy_for
 from bc_model.training.feed import Part, cache_bytes
 from bc_model.training.phases import fit_phases
 from bc_model.training.resume import require_unchanged
@@ -91,14 +92,16 @@ def _train(
     run.write_status("starting", message="Building the network")
     # Before the pictures: a download that fails or a block that is not there should not cost the
     # reading of a whole data set.
-    model = build_model(
-        settings.backbone,
-        image_size=settings.image_size,
-        weights=settings.weights,
-        dense_units=settings.dense_units,
-        dropout=settings.dropout,
-    )
-    unfreeze(model, settings.resolved_unfreeze_from, train_batch_norm=settings.from_scratch)
+    strategy = strategy_for(settings)
+    with strategy.scope():
+        model = build_model(
+            settings.backbone,
+            image_size=settings.image_size,
+            weights=settings.weights,
+            dense_units=settings.dense_units,
+            dropout=settings.dropout,
+        )
+        unfreeze(model, settings.resolved_unfreeze_from, train_batch_norm=settings.from_scratch)
 
     manifest = read_manifest(Path(settings.data), progress=progress_of(run, "Reading the data set"))
     split = make_split(
@@ -128,7 +131,8 @@ def _train(
     validation = _load(run, manifest, split, "validation", settings.image_size)
 
     run.write_status("starting", message="Preparing the first batch")
-    finished = fit_phases(model, settings, run, training, validation, state)
+    with strategy.scope():
+        finished = fit_phases(model, settings, run, training, validation, state)
     if run.requested() == "cancel":
         raise EndRequested("cancel")
     if not run.best_weights.exists():

@@ -8,6 +8,7 @@ import keras
 
 from bc_model.data.pipeline import class_weights
 from bc_model.model import freeze, unfreeze
+from bc_model.training.arithmetic import computing_in, resolve_arithmetic
 from bc_model.training.callbacks import (
     EndRequested,
     Phase,
@@ -148,20 +149,21 @@ def _fit(
         "stopping": keras.callbacks.EarlyStopping(monitor="val_loss", patience=settings.patience),
     }
     keeper = StateKeeper(run, phase, model, best_loss, counting, resumed)
-    feed.fitted.fit(
-        feed.training(first_epoch, phase.last_epoch),
-        validation_data=feed.validation,
-        initial_epoch=first_epoch,
-        epochs=phase.last_epoch,
-        steps_per_epoch=-(-feed.n_training // settings.batch_size),
-        class_weight=weights,
-        shuffle=False,  # the data set shuffles by (seed, epoch)
-        verbose=0,
-        callbacks=[
-            keras.callbacks.TerminateOnNaN(),
-            RunReporter(run, phase),
-            *counting.values(),
-            keeper,
-        ],
-    )
+    with computing_in(feed.fitted, resolve_arithmetic(settings)):
+        feed.fitted.fit(
+            feed.training(first_epoch, phase.last_epoch),
+            validation_data=feed.validation,
+            initial_epoch=first_epoch,
+            epochs=phase.last_epoch,
+            steps_per_epoch=-(-feed.n_training // settings.batch_size),
+            class_weight=weights,
+            shuffle=False,  # the data set shuffles by (seed, epoch)
+            verbose=0,
+            callbacks=[
+                keras.callbacks.TerminateOnNaN(),
+                RunReporter(run, phase),
+                *counting.values(),
+                keeper,
+            ],
+        )
     return keeper.best_loss

@@ -10,6 +10,8 @@ from bc_model.backbones import backbone
 from bc_model.data.splits import PROTOCOLS
 from bc_model.errors import SettingsError
 
+ARITHMETICS = ("auto", "float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -47,8 +49,12 @@ class TrainSettings:
         Of the split alone, so that runs of several seeds can be compared on one test part.
     deterministic : bool
         Repeat a run bit for bit on the same machine; slower.
+    arithmetic : {'auto', 'float32', 'bfloat16'}
+        Of the convolutions that learn; 'auto' is bfloat16 where the machine is faster in it.
     threads : int
         Of the processor, at most; 0 takes all.
+    mirrored : bool
+        Share every batch among all graphics cards; there must be two or more.
     cache : bool
         Compute what frozen layers make of the pictures once, and keep it while the run goes on.
     views : int
@@ -74,7 +80,9 @@ class TrainSettings:
     seed: int = 0
     split_seed: int = 0
     deterministic: bool = False
+    arithmetic: str = "auto"
     threads: int = 0
+    mirrored: bool = False
     cache: bool = True
     views: int = 5
 
@@ -108,6 +116,9 @@ class TrainSettings:
         )  # fmt: skip
         _require(self.patience >= 1, "patience", "at least 1", self)
         _require(1 <= self.views <= 64, "views", "from 1 to 64", self)
+        _require(
+            self.arithmetic in ARITHMETICS, "arithmetic", f"one of {', '.join(ARITHMETICS)}", self
+        )
         _require(0 <= self.threads <= 1024, "threads", "from 0 (all) to 1024", self)
         for name in ("seed", "split_seed"):
             _require(0 <= getattr(self, name) < 2**31, name, "from 0 to 2147483647", self)

@@ -1,0 +1,68 @@
+"""Mixed precision for the layers that learn: products in bfloat16, weights and sums in float32.
+
+bfloat16 has float32's range, so no loss needs scaling. Processors and cards that have it in
+hardware multiply up to three times as fast; on all others it would be slower, and is not chosen.
+Method: Kalamkar et al., "A study of bfloat16 for deep learning training", arXiv:1905.12322.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bc_model.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    import keras
+
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+_GPU_WITH_BFLOAT16 = (8, 0)
+"""Compute capability of the first NVIDIA cards that multiply in bfloat16 (Ampere)."""
+
+
+def resolve_arithmetic(settings: TrainSettings) -> str:
+    """Return 'float32' or 'bfloat16': as the settings say, or what this machine is fastest in."""
+    if settings.arithmetic != "auto":
+        return settings.arithmetic
+    import tensorflow as tf
+
+    from bc_model.serving.precision import supported_precisions
+
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        able = all(one.get("compute_capability", (0, 0)) >= _GPU_WITH_BFLOAT16 for one in details)
+    else:
+        able = "bf16" in supported_precisions()
+    return "bfloat16" if able else "float32"
+
+
+@contextmanager
+def computing_in(model: keras.Model, arithmetic: str) -> Iterator[None]:
+    """Let the convolutional layers of a model compute in another precision for a while.
+
+    What follows the pooling stays in float32: it costs nothing, and the softmax of a rounded logit
+    would be a rounded loss. The layers are as before when the block ends, so that what is saved
+    computes in float32. A function traced inside the block keeps the block's precision.
+
+    Parameters
+    ----------
+    model : keras.Model
+        The classifier or its tail.
+    arithmetic : {'float32', 'bfloat16'}
+    """
+    import keras
+
+    names = [layer.name for layer in model.layers]
+    until = names.index("pool") if "pool" in names else 0
+    layers = [
+        layer for layer in model.layers[:until] if not isinstance(layer, keras.layers.InputLayer)
+    ]
+    before = [layer.dtype_policy for layer in layers]
+    try:
+        for layer in layers:
+            layer.dtype_policy = _POLICIES[arithmetic]
+        yield
+    finally:
+        for layer, policy in zip(layers, before, strict=True):
+            layer.dtype_policy = policy
