@@ -7,6 +7,7 @@ import streamlit as st
 from bc_model.backbones import BACKBONES
 from bc_model.data.splits import PROTOCOLS
 from bc_model.errors import SettingsError
+from bc_model.training.settings import ARITHMETICS
 
 PROTOCOL_WORDS = {"case": "By case (honest)", "image": "By picture (leaky)"}
 WEIGHT_WORDS = {
@@ -25,6 +26,7 @@ PRESET_WORDS = {
     "Thorough": "Twice the patience and three times the epochs, for the model that you keep.",
 }
 AUTOMATIC = "Automatic"
+ARITHMETIC_WORDS = {"auto": AUTOMATIC, "float32": "float32", "bfloat16": "bfloat16"}
 
 
 def draw_settings() -> dict[str, Any]:
@@ -210,6 +212,19 @@ def _others(backbone: str) -> dict[str, Any]:
         threads = st.number_input(
             "Threads", 0, 1024, 0, key="threads", help="Of the processor, at most; 0 takes all."
         )
+        arithmetic = st.selectbox(
+            "Arithmetic",
+            ARITHMETICS,
+            format_func=ARITHMETIC_WORDS.__getitem__,
+            key="arithmetic",
+            help="Of the convolutions that learn. bfloat16 is faster where the processor or card "
+            "has it, and is chosen there.",
+        )
+        mirrored = st.checkbox(
+            "All graphics cards",
+            key="mirrored",
+            help="Share each batch among all cards of this machine; it needs two or more.",
+        )
         deterministic = st.checkbox(
             "Repeat bit for bit",
             key="deterministic",
@@ -226,7 +241,9 @@ def _others(backbone: str) -> dict[str, Any]:
         "batch_size": int(batch_size),
         "seed": int(seed),
         "split_seed": int(split_seed),
+        "arithmetic": arithmetic,
         "threads": int(threads),
+        "mirrored": mirrored,
         "deterministic": deterministic,
         "cache": cache,
         "views": int(views),

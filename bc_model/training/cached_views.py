@@ -1,11 +1,12 @@
 """What a frozen base made of every view of every picture, read from disk batch by batch.
 
-One file a view, mapped into memory: the system keeps in RAM what fits, and nothing is copied that
-no batch asks for. `cache.py` writes these files.
+One file a view, mapped into memory: nothing is copied that no batch asks for, the system keeps in
+RAM what fits, and the process holds none of it. `cache.py` writes these files.
 """
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,6 +185,7 @@ class CachedViews:
             for view in np.unique(views):
                 chosen = views == view
                 stored[chosen] = files[view][index[chosen]]
+                _give_back(files[view])
             return decode(stored, self.dtype)
 
         return read
@@ -197,3 +199,12 @@ class CachedViews:
                 f"The stored features {path} are missing or damaged; delete the folder "
                 f"{self.folder} and start again."
             ) from error
+
+
+def _give_back(mapped: np.ndarray) -> None:
+    """Count the pages read as the system's cache, no longer as this process's memory.
+
+    They would add up to all files together, and a limit on the process would kill it for them.
+    """
+    if isinstance(mapped.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        mapped.base.madvise(mmap.MADV_DONTNEED)

@@ -20,6 +20,7 @@ from bc_model.data.pictures import FIELD_PX
 from bc_model.data.splits import LEAKY_PROTOCOLS
 from bc_model.serving.bundle import file_sha256
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
+from bc_model.training.arithmetic import resolve_arithmetic
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 
@@ -38,6 +39,7 @@ def describe_run(settings: TrainSettings, manifest: Manifest, split_file: Path) 
         "data_sha256": manifest_sha256(manifest),
         "split_sha256": file_sha256(split_file),
         "weights_sha256": _weights_sha256(settings.weights),
+        "arithmetic": resolve_arithmetic(settings),
         "versions": {
             "bc_model": bc_model.__version__,
             "python": platform.python_version(),

@@ -52,6 +52,8 @@ def changes_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         changes.append("the split into training, validation and test")
     if "weights_sha256" in before and before["weights_sha256"] != now["weights_sha256"]:
         changes.append("the file of initial weights")
+    if before.get("arithmetic", now["arithmetic"]) != now["arithmetic"]:
+        changes.append(f"the arithmetic (was {before['arithmetic']}, is {now['arithmetic']})")
     was, here = before.get("versions", {}), now["versions"]
     changes += [
         f"{name} (was {was[name]}, is {here.get(name, 'gone')})"

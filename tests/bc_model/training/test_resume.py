@@ -236,16 +236,24 @@ def test_other_pictures_are_named_and_refused_unless_accepted(
 
 def test_each_change_is_named() -> None:
     before = {
-        "data_sha256": "a", "split_sha256": "b", "git_commit": "c",
+        "data_sha256": "a", "split_sha256": "b", "git_commit": "c", "arithmetic": "float32",
         "versions": {"keras": "3.1", "numpy": "2.0"},
     }  # fmt: skip
     assert changes_since(before, before) == []
     now = before | {"git_commit": "d", "versions": {"keras": "3.2", "numpy": "2.0"}}
     assert changes_since(before, now) == ["keras (was 3.1, is 3.2)", "the program's code"]
+    now = before | {"arithmetic": "bfloat16"}
+    assert changes_since(before, now) == ["the arithmetic (was float32, is bfloat16)"]
 
 
 def test_a_run_that_never_came_to_its_data_has_nothing_to_compare() -> None:
-    now = {"data_sha256": "a", "split_sha256": "b", "git_commit": "c", "versions": {}}
+    now = {
+        "data_sha256": "a",
+        "split_sha256": "b",
+        "git_commit": "c",
+        "arithmetic": "float32",
+        "versions": {},
+    }
     assert changes_since({"settings": {}}, now) == []
 
 

@@ -1,0 +1,103 @@
+"""Diagnose beside a training run: ``python -m benchmarks.beside [--json]``.
+
+How long one explained picture takes on a quiet machine, and while a run goes on that the app has
+started: at a lower priority, with all threads but those left free, and with all of them. Training
+goes on in both phases' kinds of work: a whole network learns, from scratch.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from bc_model.data.synthetic import draw_picture, write_synthetic
+from bc_model.training.jobs import cancel_run, start_run
+from bc_model.training.run_folder import RunFolder
+from bc_model.training.settings import TrainSettings
+from benchmarks.contestants import SIZE
+from benchmarks.timing import describe_machine
+
+PAUSE_S = 0.3
+PATIENCE_S = 180.0
+
+
+def ask(engine: Any, rounds: int) -> dict[str, float]:
+    """Explain pictures with a pause between them, as a person does."""
+    times = []
+    for number in range(rounds):
+        picture = draw_picture(malignant=bool(number % 2), seed=number, case_seed=number)[
+            :224, :224
+        ]
+        began = time.perf_counter()
+        engine.explain_one(picture)
+        times.append(time.perf_counter() - began)
+        time.sleep(PAUSE_S)
+    return {
+        "p50_ms": 1e3 * float(np.median(times)),
+        "p95_ms": 1e3 * float(np.percentile(times, 95)),
+    }
+
+
+def wait_until_trained(run: RunFolder, epochs: int) -> None:
+    """Wait until a run has some epochs behind it."""
+    end = time.monotonic() + PATIENCE_S
+    while len(run.read_history()) < epochs and time.monotonic() < end:
+        time.sleep(0.2)
+
+
+def measure(rounds: int, thread_counts: tuple[int, ...]) -> dict[str, Any]:
+    """Time the engine alone, then beside a run with each number of threads."""
+    from bc_model.model import build_model
+    from bc_model.serving.batching import BatchingEngine
+    from bc_model.serving.engine import Engine
+    from bc_model.serving.export import write_bundle
+    from benchmarks.passport import dummy_passport
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_synthetic(folder / "drawn", n_cases=10, pictures_per_case=16, size=SIZE)
+        model = build_model("resnet50", image_size=SIZE)
+        bundle = write_bundle(model, folder / "model", dummy_passport(SIZE))
+        engine = BatchingEngine(Engine(bundle))
+        ask(engine, 3)
+        found: dict[str, Any] = {"machine": describe_machine(), "alone": ask(engine, rounds)}
+        for threads in thread_counts:
+            settings = TrainSettings(
+                data=str(folder / "drawn"), weights="none", head_epochs=0, finetune_epochs=500,
+                patience=1000, threads=threads,
+            )  # fmt: skip
+            run = start_run(settings, folder / "runs")
+            wait_until_trained(run, 1)
+            before = run.read_history()[-1]["seconds"]
+            answers = ask(engine, rounds)
+            wait_until_trained(run, len(run.read_history()) + 1)
+            found[f"beside_{threads or 'all'}_threads"] = answers | {"first_epoch_s": before}
+            cancel_run(run)
+            end = time.monotonic() + PATIENCE_S
+            while run.read_status()["state"] != "cancelled" and time.monotonic() < end:
+                time.sleep(0.2)
+    return found
+
+
+@click.command()
+@click.option("--rounds", default=40, show_default=True, type=click.IntRange(5, 500))
+@click.option("--threads", default="0", show_default=True, help="Of the trainer, such as 0,1.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
+def main(rounds: int, threads: str, as_json: bool) -> None:
+    """Time an explained picture alone and beside a training run."""
+    found = measure(rounds, tuple(int(count) for count in threads.split(",")))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        click.echo(f"{name.replace('_', ' ')}: {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Every family of networks goes the whole way: both phases, the bundle, an explained verdict."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bc_model.backbones import BACKBONES
+from bc_model.data.names import CLASSES
+from bc_model.data.synthetic import draw_picture
+from bc_model.gradcam import GradCAM
+from bc_model.model import build_model, load_keras
+from bc_model.serving.engine import Engine
+from bc_model.training.fit import train
+from bc_model.training.run_folder import RunFolder
+from bc_model.training.settings import TrainSettings
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES if name != "tiny"]
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["tiny", *SLOW])
+def test_from_pretrained_weights_to_a_heatmap(
+    family: str, arithmetic: str, tiny_settings: TrainSettings, tmp_path: Path
+) -> None:
+    start = build_model(family, image_size=(32, 32), dense_units=(8,))
+    start.save(tmp_path / "start.keras")
+    settings = replace(
+        tiny_settings, backbone=family, weights=str(tmp_path / "start.keras"), views=2,
+        arithmetic=arithmetic, finetune_learning_rate=1e-2,
+    )  # fmt: skip
+    run = RunFolder.create(tmp_path / "run")
+    bundle = train(settings, run)
+
+    assert [epoch["phase"] for epoch in run.read_history()] == ["head", "finetune"]
+    picture = draw_picture(malignant=True, seed=1, case_seed=1, size=(32, 32))
+    model = load_keras(bundle.folder / "model.keras")
+    # What is saved computes in float32, whatever it was trained in.
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    _, heatmaps = Engine(bundle).explain(picture[None])
+    for name in CLASSES:
+        (expected,) = GradCAM(model)(picture[None], name)
+        scale = max(expected.maximum, 1e-6)
+        np.testing.assert_allclose(heatmaps[0][name].raw, expected.raw, atol=1e-3 * scale)
