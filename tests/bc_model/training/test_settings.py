@@ -112,7 +112,7 @@ def test_settings_go_through_json_and_come_back_equal() -> None:
 
 
 def test_an_unknown_key_is_named() -> None:
-    with pytest.raises(SettingsError, match=r"no setting epochs; there are backbone, "):
+    with pytest.raises(SettingsError, match=r"no setting epochs; there are arithmetic, backbone, "):
         TrainSettings.from_dict({"data": "set", "epochs": 3})
 
 
@@ -124,3 +124,8 @@ def test_reading_checks_ranges_too() -> None:
 def test_settings_cannot_be_altered() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         make().seed = 1
+
+
+def test_arithmetic_has_three_words() -> None:
+    with pytest.raises(SettingsError, match="arithmetic must be one of auto, float32, bfloat16"):
+        TrainSettings(data="set", arithmetic="float16")
