@@ -1,18 +1,20 @@
-"""Training against the usual Keras recipe: ``python -m benchmarks.training DATA [--json]``.
+"""Training against the usual Keras recipe: ``python -m benchmarks.training [DATA] [--json]``.
 
 The recipe: a frozen backbone, `fit` with augmentation on the fly, then conv5 unfrozen and `fit`
 again. Ours: the same network, weights, pictures, split, epochs and batch size, through the cache.
 Each side trains in a process of its own, one after the other, and both are judged by the weights
-of their best epoch on the same validation pictures.
+of their best epoch on the same validation pictures. Without a network, the weights that both start
+from are learned here first, from scratch, on the training part.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,14 @@ import click
 import numpy as np
 
 from bc_model.cli.options import parse_size
+from bc_model.data.synthetic import write_synthetic
+from bc_model.errors import WeightsError
 from bc_model.quiet import native_stderr_silenced
 from bc_model.training.settings import TrainSettings
 from benchmarks.timing import describe_machine
+
+OWN_EPOCHS = 15
+OWN_SIDE_PX = 128
 
 
 def load(settings: TrainSettings) -> dict[str, Any]:
@@ -57,6 +64,33 @@ def build(settings: TrainSettings) -> Any:
         dense_units=settings.dense_units,
         dropout=settings.dropout,
     )
+
+
+def can_fetch_imagenet(settings: TrainSettings) -> bool:
+    """Tell whether the pretrained weights are there or can be had."""
+    try:
+        with native_stderr_silenced():
+            build(replace(settings, weights="imagenet"))
+    except WeightsError:
+        return False
+    return True
+
+
+def learn_own_weights(settings: TrainSettings, path: Path) -> None:
+    """Train a network from scratch on small pictures of the training part and save it."""
+    from bc_model.training.phases import fit_phases
+    from bc_model.training.run_folder import RunFolder
+
+    small = replace(
+        settings, weights="none", image_size=(OWN_SIDE_PX, OWN_SIDE_PX), head_epochs=0,
+        finetune_epochs=OWN_EPOCHS,
+    )  # fmt: skip
+    with native_stderr_silenced():
+        parts, model = load(small), build(small)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.create(Path(folder) / "run")
+        fit_phases(model, small, run, parts["train"], parts["validation"], None)
+    model.save(path)
 
 
 def ours(settings: TrainSettings) -> dict[str, float]:
@@ -190,16 +224,20 @@ def memory() -> dict[str, float]:
     return {"memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
 
 
+def apart(action: Any, *arguments: Any) -> Any:
+    """Call a function in a fresh process: nothing is left of the other side."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(action, arguments)
+
+
 def measure(settings: TrainSettings, seeds: int) -> dict[str, Any]:
     """Train both sides once a seed and return figures and their ratios."""
-    context = multiprocessing.get_context("spawn")
     found: dict[str, list[dict[str, float]]] = {"ours": [], "recipe": []}
     for seed in range(seeds):
-        here = TrainSettings(**{**asdict(settings), "seed": seed})
+        here = replace(settings, seed=seed)
         sides = [("ours", ours), ("recipe", recipe)]
         for name, side in sides if seed % 2 == 0 else sides[::-1]:
-            with context.Pool(1) as pool:  # a fresh process: nothing is left of the other side
-                found[name].append(pool.apply(side, (here,)))
+            found[name].append(apart(side, here))
             click.echo(f"seed {seed}, {name}: {found[name][-1]}", err=True)
     return {"machine": describe_machine(), "settings": settings.as_dict(), **summarise(found)}
 
@@ -230,17 +268,26 @@ def summarise(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def default_data(folder: Path) -> Path:
+    """Return the real 200X pictures when they are there, else draw some."""
+    real = Path(os.environ.get("BC_DATA", "../shared/data")) / "breakhis_200x_224"
+    if real.is_dir():
+        return real
+    write_synthetic(folder / "drawn", n_cases=30, pictures_per_case=20)
+    return folder / "drawn"
+
+
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path, exists=True))
-@click.option("--weights", default="imagenet", show_default=True, help="imagenet or a file.")
+@click.argument("data", type=click.Path(path_type=Path, exists=True), required=False)
+@click.option("--weights", help="imagenet or a file; default: imagenet, or else learned here.")
 @click.option("--head-epochs", default=20, show_default=True)
 @click.option("--finetune-epochs", default=3, show_default=True)
 @click.option("--image-size", default="224x224", show_default=True, metavar="HxW")
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1, 20))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def main(
-    data: Path,
-    weights: str,
+    data: Path | None,
+    weights: str | None,
     head_epochs: int,
     finetune_epochs: int,
     image_size: str,
@@ -248,17 +295,23 @@ def main(
     as_json: bool,
 ) -> None:
     """Measure training side by side with the usual recipe, on the pictures in DATA."""
-    settings = TrainSettings(
-        data=str(data.resolve()),
-        weights=weights,
-        head_epochs=head_epochs,
-        finetune_epochs=finetune_epochs,
-        image_size=parse_size(image_size),
-        patience=1000,  # the same number of epochs on both sides
-    )
-    if settings.from_scratch:
-        raise click.UsageError("From scratch nothing is frozen; give 'imagenet' or a file.")
-    found = measure(settings, seeds)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = TrainSettings(
+            data=str((data or default_data(folder)).resolve()),
+            weights=weights or "imagenet",
+            head_epochs=head_epochs,
+            finetune_epochs=finetune_epochs,
+            image_size=parse_size(image_size),
+            patience=1000,  # the same number of epochs on both sides
+        )
+        if settings.from_scratch:
+            raise click.UsageError("From scratch nothing is frozen; give 'imagenet' or a file.")
+        if weights is None and not apart(can_fetch_imagenet, settings):
+            click.echo("No ImageNet weights to be had; learning some here first", err=True)
+            settings = replace(settings, weights=str(folder / "own.keras"))
+            apart(learn_own_weights, settings, folder / "own.keras")
+        found = measure(settings, seeds)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
