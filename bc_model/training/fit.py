@@ -133,6 +133,7 @@ def _train(
     run.write_status("starting", message="Preparing the first batch")
     with strategy.scope():
         finished = fit_phases(model, settings, run, training, validation, state)
+    del training  # the largest thing in memory, while the model's files are the next to be
     if run.requested() == "cancel":
         raise EndRequested("cancel")
     if not run.best_weights.exists():
@@ -148,7 +149,7 @@ def _train(
     bundle = write_bundle(model, run.model_folder, passport)
     check_bundle(bundle, validation.pixels[:4])
     bundle = measure_parity(bundle, validation.pixels, validation.labels[:, 1] == 1.0)
-    del model, training, validation
+    del model, validation
     gc.collect()
 
     run.write_status("running", message="Evaluating on the test part", phase="evaluation")
