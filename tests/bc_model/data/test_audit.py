@@ -15,6 +15,7 @@ def manifest_of(*rows: dict, rejected: tuple[tuple[str, str], ...] = ()) -> Mani
         {
             "path": f"{i}.png", "sha256": f"{i:064x}", "subtype": "unknown", "year": 14,
             "section": "", "magnification": 200, "width_px": 700, "height_px": 460,
+            "dhash": i * 0x9E3779B97F4A7C15 % 2**64,
             "group": row["case"], **row,
         }
         for i, row in enumerate(rows)

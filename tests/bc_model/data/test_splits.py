@@ -22,7 +22,7 @@ def manifest_of(rows: list[dict]) -> Manifest:
     full = [
         {
             "path": f"{i:03d}.png", "sha256": f"{i:064x}", "subtype": "unknown", "year": 14,
-            "section": "", "magnification": 200, "width_px": 700, "height_px": 460,
+            "section": "", "magnification": 200, "width_px": 700, "height_px": 460, "dhash": i,
             "group": row["case"], **row,
         }
         for i, row in enumerate(rows)
@@ -181,8 +181,8 @@ def test_pictures_without_a_case_can_be_split_by_picture() -> None:
 
 
 def test_an_unknown_protocol() -> None:
-    with pytest.raises(SplitError, match=r"no split protocol 'folder'; choose one of case, image"):
-        make_split(manifest_of(cases()), "folder")
+    with pytest.raises(SplitError, match=r"no split protocol 'random'; choose one of case, "):
+        make_split(manifest_of(cases()), "random")
 
 
 @pytest.mark.parametrize(("n_folds", "fold"), [(5, 5), (5, -1), (2, 0), (0, 0)])

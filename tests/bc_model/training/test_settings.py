@@ -16,7 +16,7 @@ def make(**changes: object) -> TrainSettings:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("protocol", "folder"),
+        ("protocol", "random"),
         ("n_folds", 2),
         ("n_folds", 51),
         ("fold", -1),
