@@ -1,4 +1,4 @@
-"""Commands on data sets: audit, split, data."""
+"""Commands that look into a data set and divide it: audit, split."""
 
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from bc_model.cli.options import (
     fold_option,
     folds_option,
     n_folds_option,
-    parse_size,
     print_json,
     progress,
     protocol_option,
@@ -185,28 +184,3 @@ def split(
     if leaky or leak.test_pictures:
         click.echo("This split is LEAKY: figures from it flatter.")
     click.echo(f"written to {out}")
-
-
-@click.group()
-def data() -> None:
-    """Make data sets."""
-
-
-@data.command()
-@click.argument("folder", type=PATH)
-@click.option("--cases", default=12, show_default=True)
-@click.option("--pictures-per-case", default=6, show_default=True)
-@click.option("--image-size", default="460x700", show_default=True, metavar="HxW")
-@seed_option
-def synthetic(folder: Path, cases: int, pictures_per_case: int, image_size: str, seed: int) -> None:
-    """Draw a data set of invented pictures into FOLDER, to try the program without real ones."""
-    from bc_model.data.synthetic import write_synthetic
-
-    written = write_synthetic(
-        folder,
-        n_cases=cases,
-        pictures_per_case=pictures_per_case,
-        size=parse_size(image_size),
-        seed=seed,
-    )
-    click.echo(f"{written} drawn pictures of {cases} invented cases in {folder}")

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,22 @@ def progress(verb: str) -> Callable[[int, int], None]:
             end = "\n" if done == total else ""
             click.echo(f"\r{verb} {done}/{total}", nl=False, err=True)
             click.echo(end, nl=False, err=True)
+
+    return show
+
+
+def byte_progress() -> Callable[[str, int, int], None]:
+    """Return a callback of (verb, bytes done, bytes in all or 0) that does the same, in MB."""
+    told_s = 0.0
+
+    def show(verb: str, done: int, total: int) -> None:
+        nonlocal told_s
+        last = done == total
+        if sys.stderr.isatty() and (last or time.monotonic() - told_s > 0.2):
+            told_s = time.monotonic()
+            of = f" of {total / 1e6:,.0f}" if total else ""
+            end = "\n" if last else ""
+            click.echo(f"\r{verb} {done / 1e6:,.0f}{of} MB{end}", nl=False, err=True)
 
     return show
 
