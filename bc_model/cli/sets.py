@@ -1,5 +1,6 @@
 """The commands for the shelf of data sets: add, download, list, remove, synthetic."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,8 @@ def add(source: Path, name: str | None, as_json: bool) -> None:
     """
     from bc_model.data.intake import add as add_set
 
-    chosen = name or source.resolve().name.removesuffix(".gz").removesuffix(".tar")
-    _tell(add_set(source, chosen.removesuffix(".zip"), progress=byte_progress()), as_json)
+    chosen = name or re.sub(r"(?i)\.(zip|tgz|tar\.gz)$", "", source.resolve().name)
+    _tell(add_set(source, chosen, progress=byte_progress()), as_json)
 
 
 @data.command()

@@ -73,6 +73,27 @@ def check_pin(sha256: str) -> str:
     return pin
 
 
+def check_address(url: str) -> str:
+    """Return an address that can be asked for.
+
+    Raises
+    ------
+    DownloadError
+        It is none, or is neither http nor https.
+    """
+    try:
+        parts = urlsplit(url)
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        named = False
+    if not named or not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
+        raise DownloadError(
+            f"{url!a} cannot be downloaded: an address begins with http:// or https:// and holds "
+            "no blanks."
+        )
+    return url
+
+
 @contextmanager
 def fetch(
     url: str,
@@ -109,12 +130,7 @@ def fetch(
     DataError
         The disk has no room.
     """
-    if not _is_address(url):
-        raise DownloadError(
-            f"{url!a} cannot be downloaded: an address begins with http:// or https:// and holds "
-            "no blanks."
-        )
-    part = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.part"
+    part = folder / f"{hashlib.sha256(check_address(url).encode()).hexdigest()[:16]}.part"
     try:
         with filelock.FileLock(part.with_suffix(".lock"), timeout=0):
             _bring(url, part, progress)
@@ -211,15 +227,6 @@ def _receive(
     # `read` in pieces does not tell a line that broke from the end of the file.
     if size is not None and have != size:
         raise _Broken(f"the line broke after {have:,} of {size:,} bytes")
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none
-        return False
-    return named and url.isascii() and re.search(r"[\x00-\x20\x7f]", url) is None
 
 
 def _read(got: http.client.HTTPResponse) -> bytes:

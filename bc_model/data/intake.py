@@ -15,7 +15,7 @@ from typing import BinaryIO
 from bc_model.data.archive_guards import MAX_TOTAL_GB, require_room
 from bc_model.data.archives import CHUNK, open_archive
 from bc_model.data.counts import compare_with_official
-from bc_model.data.download import OFFICIAL_URL, check_pin, fetch
+from bc_model.data.download import OFFICIAL_URL, check_address, check_pin, fetch
 from bc_model.data.names import CLASSES, parse_name
 from bc_model.data.sets import (
     PICTURES_FOLDER,
@@ -158,6 +158,7 @@ def add_download(
         See `add_archive`. A damaged archive is deleted, so that the next call starts again.
     """
     pin = check_pin(sha256)
+    check_address(url)
     target = free_place(name, shelf)
     downloads = target.parent / DOWNLOADS_FOLDER
     downloads.mkdir(exist_ok=True)

@@ -79,6 +79,24 @@ def test_a_run_needs_an_epoch() -> None:
         make(head_epochs=0, finetune_epochs=0)
 
 
+@pytest.mark.parametrize("protocol", ["folds", "folds-clean"])
+def test_official_folds_need_their_file(protocol: str) -> None:
+    with pytest.raises(SettingsError, match=f"'{protocol}' needs an official fold file"):
+        make(protocol=protocol)
+    assert make(protocol=protocol, folds_file="dsfold1.txt").folds_file == "dsfold1.txt"
+
+
+def test_a_fold_file_that_nobody_reads_is_refused() -> None:
+    with pytest.raises(SettingsError, match="'case' takes no fold file"):
+        make(folds_file="dsfold1.txt")
+
+
+def test_settings_of_a_run_from_before_there_were_fold_files() -> None:
+    values = make().as_dict()
+    del values["folds_file"]
+    assert TrainSettings.from_dict(values) == make()
+
+
 def test_an_unknown_backbone_lists_those_there_are() -> None:
     with pytest.raises(SettingsError, match=r"no backbone 'resnet18'; choose one of resnet50, "):
         make(backbone="resnet18")
