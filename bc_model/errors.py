@@ -4,7 +4,9 @@ BcModelError
 ├── DataError (ValueError)          a data set that cannot be used
 │   ├── FolderNotFound (FileNotFoundError)
 │   ├── PictureError                one picture that cannot be read
+│   ├── ArchiveError                an archive that is not one, is damaged or not to be trusted
 │   └── SplitError                  a split that cannot be made or does not fit the data
+├── DownloadError                   a download that did not end, or brought other bytes
 ├── SettingsError (ValueError)      a setting out of its range, or two that contradict
 ├── ModelError                      a model that cannot be built, loaded or explained
 │   ├── WeightsError                pretrained weights that are missing or are other bytes
@@ -49,8 +51,16 @@ class PictureError(DataError):
         self.reason = reason
 
 
+class ArchiveError(DataError):
+    """An archive is not one, is damaged, or holds what is never taken in."""
+
+
 class SplitError(DataError):
     """A split cannot be made from this data, or does not fit it."""
+
+
+class DownloadError(BcModelError):
+    """A download did not come to its end, or brought other bytes than were asked for."""
 
 
 class SettingsError(BcModelError, ValueError):

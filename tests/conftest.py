@@ -1,13 +1,16 @@
 """Fixtures that several test files share: real pictures, a drawn set, a trained tiny model."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from bc_model.data.synthetic import write_synthetic
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
+from tests.file_server import Server
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -53,3 +56,14 @@ def tiny_run(tiny_settings: TrainSettings, tmp_path_factory: pytest.TempPathFact
     run = RunFolder.create(tmp_path_factory.mktemp("runs") / "tiny")
     train(tiny_settings, run)
     return run
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Return a running server of one file, and let downloads not wait between their tries."""
+    monkeypatch.setattr("bc_model.data.download.BACKOFF_S", 0.001)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server() as found:
+        Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield found
+        found.shutdown()

@@ -5,11 +5,14 @@ from typing import Any
 import streamlit as st
 
 from bc_model.backbones import BACKBONES
-from bc_model.data.splits import PROTOCOLS
 from bc_model.errors import SettingsError
 from bc_model.training.settings import ARITHMETICS
 
-PROTOCOL_WORDS = {"case": "By case (honest)", "image": "By picture (leaky)"}
+PROTOCOL_WORDS = {
+    "case": "By case (honest)",
+    "folder": "By folder (leaky)",
+    "image": "By picture (leaky)",
+}
 WEIGHT_WORDS = {
     "imagenet": "ImageNet (download)",
     "none": "None: from scratch",
@@ -123,7 +126,7 @@ def _length() -> dict[str, Any]:
 def _split() -> dict[str, Any]:
     protocol = st.selectbox(
         "Split",
-        list(PROTOCOLS),
+        list(PROTOCOL_WORDS),
         format_func=PROTOCOL_WORDS.__getitem__,
         key="protocol",
         help="By case: all pictures of a slide stay on one side.",

@@ -12,10 +12,11 @@ import click
 
 from bc_model import __version__
 from bc_model.cli.compare import compare
-from bc_model.cli.data import audit, data, split
+from bc_model.cli.data import audit, split
 from bc_model.cli.evaluate import evaluate, explain
 from bc_model.cli.jobs import jobs
 from bc_model.cli.models import models
+from bc_model.cli.sets import data
 from bc_model.cli.train import train
 from bc_model.errors import BcModelError
 

@@ -3,12 +3,14 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from bc_model.data.protocols import PROTOCOLS
 from bc_model.errors import SettingsError
 
 PATH = click.Path(path_type=Path)
@@ -17,7 +19,26 @@ as_json_option = click.option(
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="Of every random choice.")
 n_folds_option = click.option("--n-folds", default=5, show_default=True, help="Folds in all.")
-fold_option = click.option("--fold", default=0, show_default=True, help="The test fold.")
+fold_option = click.option(
+    "--fold",
+    default=0,
+    show_default=True,
+    help="The test fold; with --folds, the share of its training cases that validates.",
+)
+protocol_option = click.option(
+    "--protocol",
+    type=click.Choice(PROTOCOLS),
+    default="case",
+    show_default=True,
+    help="How the data is split; folder, folds and image leak.",
+)
+folds_option = click.option(
+    "--folds",
+    "folds_file",
+    default="",
+    metavar="FILE",
+    help="Official fold file, for --protocol folds or folds-clean.",
+)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -39,6 +60,22 @@ def progress(verb: str) -> Callable[[int, int], None]:
             end = "\n" if done == total else ""
             click.echo(f"\r{verb} {done}/{total}", nl=False, err=True)
             click.echo(end, nl=False, err=True)
+
+    return show
+
+
+def byte_progress() -> Callable[[str, int, int], None]:
+    """Return a callback of (verb, bytes done, bytes in all or 0) that does the same, in MB."""
+    told_s = 0.0
+
+    def show(verb: str, done: int, total: int) -> None:
+        nonlocal told_s
+        last = done == total
+        if sys.stderr.isatty() and (last or time.monotonic() - told_s > 0.2):
+            told_s = time.monotonic()
+            of = f" of {total / 1e6:,.0f}" if total else ""
+            end = "\n" if last else ""
+            click.echo(f"\r{verb} {done / 1e6:,.0f}{of} MB{end}", nl=False, err=True)
 
     return show
 

@@ -12,9 +12,11 @@ from bc_model.backbones import BACKBONES
 from bc_model.cli.options import (
     PATH,
     fold_option,
+    folds_option,
     log_to,
     n_folds_option,
     parse_size,
+    protocol_option,
     seed_option,
 )
 from bc_model.errors import BcModelError, FolderNotFound, SettingsError
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--backbone", type=click.Choice(list(BACKBONES)), default="resnet50", show_default=True
 )
-@click.option("--protocol", type=click.Choice(["case", "image"]), default="case", show_default=True)
+@protocol_option
+@folds_option
 @n_folds_option
 @fold_option
 @click.option("--head-epochs", default=10, show_default=True, help="Frozen backbone.")
@@ -75,6 +78,7 @@ def train(
     Ctrl-C ends the run within one batch and keeps the best model so far. A run that was
     interrupted goes on after its last whole epoch: train --run RUN --resume.
     """
+    from bc_model.data.fold_file import read_fold_file
     from bc_model.training.settings import TrainSettings
 
     if resume:
@@ -90,6 +94,8 @@ def train(
     )
     if not data.is_dir():
         raise FolderNotFound(f"There is no folder {data}; check the path of the data set.")
+    if settings.folds_file:
+        read_fold_file(Path(settings.folds_file))
     was_there = run_path.exists()
     run = RunFolder.create(run_path)
     try:

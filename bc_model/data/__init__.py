@@ -1,1 +1,1 @@
-"""Pictures on disk: their names, their pixels, the manifest of a data set, and its splits."""
+"""Pictures on disk: where they come from, their names, their pixels, the manifest, the splits."""

@@ -2,16 +2,22 @@
 
 import hashlib
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
+from bc_model.data.counts import count_pictures, size_clues
+from bc_model.data.fold_file import FoldFile
+from bc_model.data.fold_leaks import count_siblings, count_twins
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
+from bc_model.data.near_twins import MAX_DISTANCE, NearTwins, find_near_twins
 from bc_model.data.pictures import FIELD_PX, FRAME_PX
 from bc_model.errors import DataError
 
 MAX_FILES = 100_000
+_SHOWN = 3
 
 
 def audit_manifest(manifest: Manifest) -> dict:
@@ -27,11 +33,15 @@ def audit_manifest(manifest: Manifest) -> dict:
         JSON-safe: pictures, cases, benign_cases, malignant_cases, by_class, by_magnification,
         by_subtype, by_size, rejected (count by reason), rejected_files, warnings (sentences).
         `cases` counts slide numbers; pictures without one are counted in `pictures_without_case`.
+        `sizes` holds a record for each size and class: size, class, pictures, cases.
+        `near_twins` holds pairs by relation and `near_twin_pairs` the first of them, see
+        `bc_model.data.near_twins`.
     """
     pictures = manifest.pictures
     known = pictures[pictures["case"] != ""]
     cases = {name: int(known.loc[known["class"] == name, "case"].nunique()) for name in CLASSES}
-    sizes = pictures["width_px"].astype(str) + "x" + pictures["height_px"].astype(str)
+    sizes = count_pictures(pictures, "size", "class")
+    near = find_near_twins(pictures)
     return {
         "root": Path(manifest.root).as_posix(),
         "pictures": len(pictures),
@@ -43,10 +53,45 @@ def audit_manifest(manifest: Manifest) -> dict:
         "by_class": _counts(pictures["class"]),
         "by_magnification": _counts(pictures["magnification"].dropna().astype(str) + "X"),
         "by_subtype": _counts(pictures["subtype"]),
-        "by_size": _counts(sizes),
+        "by_size": {
+            str(size): int(count) for size, count in sizes.groupby("size")["pictures"].sum().items()
+        },
+        "sizes": sizes.to_dict("records"),
         "rejected": _counts(manifest.rejected["reason"]),
         "rejected_files": manifest.rejected.to_dict("records"),
-        "warnings": _warnings(manifest, cases),
+        "near_twins": near.counts,
+        "near_twin_pairs": near.pairs.to_dict("records"),
+        "warnings": [*_warnings(manifest, cases), *_near_twin_warnings(near)],
+    }
+
+
+def audit_folds(folds: FoldFile, manifest: Manifest | None = None) -> dict:
+    """Count what one official fold file shares between training and test.
+
+    Parameters
+    ----------
+    folds : FoldFile
+    manifest : Manifest, optional
+        For the twins among its pictures; the siblings are counted from names alone.
+
+    Returns
+    -------
+    dict
+        JSON-safe: file, fold, names, siblings (for 'all' and each magnification: test, shared,
+        share, benign_test, benign_shared, benign_share), twins (None without a manifest; else
+        see `bc_model.data.fold_leaks.TwinLeak`).
+
+    Raises
+    ------
+    DataError
+        The file lists none of the pictures.
+    """
+    return {
+        "file": folds.path.as_posix(),
+        "fold": folds.fold,
+        "names": len(folds.names),
+        "siblings": {key: leak.as_dict() for key, leak in count_siblings(folds).items()},
+        "twins": asdict(count_twins(folds, manifest)) if manifest else None,
     }
 
 
@@ -83,8 +128,8 @@ def _counts(values: pd.Series) -> dict[str, int]:
     return {str(key): int(count) for key, count in values.value_counts().sort_index().items()}
 
 
-def _cases(count: int) -> str:
-    return "1 case" if count == 1 else f"{count} cases"
+def _many(count: int, thing: str) -> str:
+    return f"1 {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _warnings(manifest: Manifest, cases: dict[str, int]) -> list[str]:
@@ -103,9 +148,38 @@ def _warnings(manifest: Manifest, cases: dict[str, int]) -> list[str]:
         )
     heights = pictures.loc[pictures["width_px"] == FRAME_PX[0]].groupby("height_px")["case"]
     if heights.ngroups > 1 and FIELD_PX[1] in heights.groups:
+        low = heights.get_group(FIELD_PX[1])
         found.append(
-            f"{len(heights.get_group(FIELD_PX[1]))} pictures are {FIELD_PX[1]} px high instead of "
-            f"{FRAME_PX[1]}, from {_cases(heights.get_group(FIELD_PX[1]).nunique())}: the size is "
-            "a clue to the slide, so all pictures are trimmed to the common field."
+            f"{_many(len(low), 'picture')} {'is' if len(low) == 1 else 'are'} {FIELD_PX[1]} px "
+            f"high instead of {FRAME_PX[1]}, from {_many(low.nunique(), 'case')}: the size is a "
+            "clue to the slide, so all pictures are trimmed to the common field."
         )
+    for name, rows in size_clues(pictures).groupby("class"):
+        shown = ", ".join(
+            f"{size} ({_many(count, 'picture')}, {_many(n_cases, 'case')})"
+            for size, count, n_cases in zip(
+                rows["size"][:_SHOWN], rows["pictures"], rows["cases"], strict=False
+            )
+        )
+        more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+        found.append(
+            f"Only {name} pictures have the size {shown}{more}: the size tells the class, and "
+            "after all are brought to one size, sharpness or proportions may still tell it."
+        )
+    return found
+
+
+def _near_twin_warnings(near: NearTwins) -> list[str]:
+    found = []
+    for relation, words in (
+        ("other class", "of a benign and a malignant picture"),
+        ("other case", "of pictures of two cases"),
+    ):
+        if count := near.counts[relation]:
+            first = near.pairs[near.pairs["relation"] == relation].iloc[0]
+            found.append(
+                f"{_many(count, 'pair')} {words} look the same within "
+                f"{MAX_DISTANCE} bits of 64, first {first['path']} and {first['other']}: a split "
+                "by case may part them, so look at them."
+            )
     return found

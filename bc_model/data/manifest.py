@@ -7,18 +7,20 @@ with one file stops the reading of the others.
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from bc_model.data.names import CLASSES, PICTURE_SUFFIXES, UNKNOWN_SUBTYPE, parse_name
+from bc_model.data.near_twins import dhash
 from bc_model.data.pictures import pixel_sha256, read_picture
+from bc_model.data.pixel_cache import PixelCache, PixelFacts
 from bc_model.errors import DataError, FolderNotFound, PictureError
 
 COLUMNS = [
     "path", "sha256", "class", "subtype", "year", "case", "section", "magnification",
-    "width_px", "height_px", "group",
+    "width_px", "height_px", "dhash", "group",
 ]  # fmt: skip
 
 Progress = Callable[[int, int], None]
@@ -33,21 +35,27 @@ class Manifest:
     root : Path
         The folder that was read; paths in the frames are relative to it.
     pictures : DataFrame
-        One row a picture, sorted by path, columns `COLUMNS`. `sha256` is of the pixels. `case`,
-        `section` are empty strings and `year`, `magnification` are NA where names do not say
-        them. `group` is what a split must keep whole: the case, joined with every other case
-        that holds one of its pictures, pixel for pixel.
+        One row a picture, sorted by path, columns `COLUMNS`. `sha256` is of the pixels, `dhash`
+        of their coarse gradients (`bc_model.data.near_twins`). `case`, `section` are empty
+        strings and `year`, `magnification` are NA where names do not say them. `group` is what a
+        split must keep whole: the case, joined with every other case that holds one of its
+        pictures, pixel for pixel.
     rejected : DataFrame
         One row a file left out: path, reason (misnamed, misfiled, empty, unreadable, too large,
         too small, unsupported, duplicate, contradiction), detail (a sentence).
+    twins : DataFrame
+        One row a duplicate: path, twin_of (the path of the picture that was kept).
     """
 
     root: Path
     pictures: pd.DataFrame
     rejected: pd.DataFrame
+    twins: pd.DataFrame = field(default_factory=lambda: _twins_frame([]))
 
 
-def read_manifest(root: Path, *, progress: Progress | None = None) -> Manifest:
+def read_manifest(
+    root: Path, *, progress: Progress | None = None, cache: Path | None = None
+) -> Manifest:
     """Read, decode and hash every picture under a folder.
 
     Parameters
@@ -57,6 +65,9 @@ def read_manifest(root: Path, *, progress: Progress | None = None) -> Manifest:
         folder that holds a folder named ``benign`` and one named ``malignant``.
     progress : callable, optional
         Called with (files done, files in all).
+    cache : Path, optional
+        A folder where pixels that were read once are remembered (`bc_model.data.pixel_cache`).
+        For looking at data again and again; training reads every picture.
 
     Returns
     -------
@@ -82,8 +93,9 @@ def read_manifest(root: Path, *, progress: Progress | None = None) -> Manifest:
     official = 2 * sum(parse_name(path.name) is not None for path in files) >= len(files)
     rows: list[dict] = []
     rejected: list[dict] = []
+    known = PixelCache(cache, root) if cache else None
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
-        described = pool.map(lambda path: _describe(path, root, official), files)
+        described = pool.map(lambda path: _describe(path, root, official, known), files)
         for done, (row, reason, detail) in enumerate(described, start=1):
             if reason:
                 rejected.append({"path": row["path"], "reason": reason, "detail": detail})
@@ -91,13 +103,15 @@ def read_manifest(root: Path, *, progress: Progress | None = None) -> Manifest:
                 rows.append(row)
             if progress:
                 progress(done, len(files))
+    if known:
+        known.save()
     pictures = pd.DataFrame(rows, columns=COLUMNS[:-1])
-    pictures, twins = _drop_twins(pictures)
-    rejected_frame = pd.DataFrame([*rejected, *twins], columns=["path", "reason", "detail"])
+    pictures, dropped, twins = _drop_twins(pictures)
+    rejected_frame = pd.DataFrame([*rejected, *dropped], columns=["path", "reason", "detail"])
     rejected_frame = rejected_frame.sort_values("path", ignore_index=True)
     if pictures.empty:
         raise DataError(_nothing_usable(root, rejected_frame))
-    return Manifest(root, _settle_types(pictures), rejected_frame)
+    return Manifest(root, _settle_types(pictures), rejected_frame, _twins_frame(twins))
 
 
 def _picture_files(root: Path) -> Iterator[Path]:
@@ -114,7 +128,9 @@ def _class_of_folder(relative: Path) -> str | None:
     return classes.pop() if len(classes) == 1 else None
 
 
-def _describe(path: Path, root: Path, official: bool) -> tuple[dict, str, str]:
+def _describe(
+    path: Path, root: Path, official: bool, known: PixelCache | None
+) -> tuple[dict, str, str]:
     """Return the row of one file and, when it must be left out, the reason and a sentence."""
     relative = path.relative_to(root)
     row: dict = {"path": relative.as_posix()}
@@ -146,15 +162,31 @@ def _describe(path: Path, root: Path, official: bool) -> tuple[dict, str, str]:
             "Neither its name nor a folder named benign or malignant says what it is.",
         )
     try:
-        rgb = read_picture(path)
+        facts = _read_facts(path, row["path"], known)
     except PictureError as error:
         return row, error.reason, str(error)
-    row |= {"sha256": pixel_sha256(rgb), "width_px": rgb.shape[1], "height_px": rgb.shape[0]}
-    return row, "", ""
+    return row | facts._asdict(), "", ""
 
 
-def _drop_twins(pictures: pd.DataFrame) -> tuple[pd.DataFrame, list[dict]]:
-    """Keep the first of each set of identical pictures and join the cases that share one."""
+def _read_facts(path: Path, relative: str, known: PixelCache | None) -> PixelFacts:
+    try:
+        stat = path.stat() if known else None
+    except OSError:
+        stat = None  # `read_picture` says what is wrong
+    if known and stat and (facts := known.get(relative, stat)):
+        return facts
+    rgb = read_picture(path)
+    facts = PixelFacts(pixel_sha256(rgb), rgb.shape[1], rgb.shape[0], dhash(rgb))
+    if known and stat:
+        known.put(relative, stat, facts)
+    return facts
+
+
+def _drop_twins(pictures: pd.DataFrame) -> tuple[pd.DataFrame, list[dict], list[tuple[str, str]]]:
+    """Keep the first of each set of identical pictures and join the cases that share one.
+
+    Returns the pictures, the rows of `rejected`, and (path, path kept) of each duplicate.
+    """
     parent = {case: case for case in pictures["case"].unique()}
 
     def find(case: str) -> str:
@@ -164,6 +196,7 @@ def _drop_twins(pictures: pd.DataFrame) -> tuple[pd.DataFrame, list[dict]]:
 
     keep: list[int] = []
     dropped: list[dict] = []
+    pairs: list[tuple[str, str]] = []
     for _, twins in pictures.groupby("sha256", sort=False):
         first = twins.iloc[0]
         for other in twins["case"].iloc[1:]:
@@ -185,16 +218,23 @@ def _drop_twins(pictures: pd.DataFrame) -> tuple[pd.DataFrame, list[dict]]:
             {"path": path, "reason": "duplicate", "detail": f"Same pixels as {first['path']}."}
             for path in twins["path"].iloc[1:]
         ]
+        pairs += [(path, first["path"]) for path in twins["path"].iloc[1:]]
     kept = pictures.loc[sorted(keep)].reset_index(drop=True)
     kept["group"] = [find(case) for case in kept["case"]]
-    return kept, dropped
+    return kept, dropped, pairs
+
+
+def _twins_frame(pairs: list[tuple[str, str]]) -> pd.DataFrame:
+    frame = pd.DataFrame(pairs, columns=["path", "twin_of"], dtype="str")
+    return frame.sort_values("path", ignore_index=True)
 
 
 def _settle_types(pictures: pd.DataFrame) -> pd.DataFrame:
     subtypes = pictures.groupby("case")["subtype"].transform("nunique")
     two_subtypes = (subtypes > 1) & (pictures["case"] != "")
     pictures.loc[two_subtypes, "subtype"] = UNKNOWN_SUBTYPE
-    return pictures.astype({"year": "Int64", "magnification": "Int64"})[COLUMNS]
+    types = {"year": "Int64", "magnification": "Int64", "dhash": "uint64"}
+    return pictures.astype(types)[COLUMNS]
 
 
 def _nothing_usable(root: Path, rejected: pd.DataFrame) -> str:

@@ -29,6 +29,9 @@ TWO_SUBTYPE_CASES = frozenset({"13412"})
 FIRST_DRAWN_CASE = 90001
 """Slide numbers from here on are of pictures drawn by this program; official ones end below."""
 
+OFFICIAL_COUNTS = {40: (625, 1370), 100: (644, 1437), 200: (623, 1390), 400: (588, 1232)}
+"""Benign and malignant pictures of BreakHis by magnification: 7,909 in all."""
+
 MPP_RANGE = {40: (2.5, 3.0), 100: (1.0, 1.2), 200: (0.5, 0.6), 400: (0.25, 0.3)}
 """Rough um/px of the original 700x460 frame by magnification, from the size of red cells.
 
@@ -125,3 +128,26 @@ def parse_name(file_name: str) -> PictureName | None:
         magnification=int(match["magnification"]),
         sequence=int(match["sequence"]),
     )
+
+
+def name_key(file_name: str) -> str | None:
+    """Reduce an official file name to its fields, so that copies of one name are equal.
+
+    Neither the suffix nor leading zeros of the sequence number count: public extracts re-encode
+    the pictures. Unlike `PictureName` it keeps the subtype as written, also of a case filed under
+    two.
+
+    Returns
+    -------
+    str or None
+        None when `parse_name` cannot read it.
+
+    Examples
+    --------
+    >>> name_key("SOB_B_TA-14-3411F-40-001.jpg")
+    'SOB_B_TA-14-3411F-40-1'
+    """
+    name = parse_name(file_name)
+    if name is None:
+        return None
+    return f"{file_name.rpartition('.')[0].rpartition('-')[0]}-{name.sequence}"

@@ -1,24 +1,23 @@
 """Splits of a data set into training, validation and test, and the proof of what they share.
 
-`case` keeps every case, over all magnifications and sections, on one side. `image` draws pictures
-at random, as most published figures do: sections and neighbouring fields of one slide then stand
-on both sides, so its figures flatter and are marked as leaky everywhere.
+By which rules: see `bc_model.data.protocols`.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from bc_model.data.fold_file import read_fold_file
+from bc_model.data.folds import fold_parts
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
+from bc_model.data.protocols import FOLDS_PROTOCOLS, require_protocol
+from bc_model.data.protocols import LEAKY_PROTOCOLS as LEAKY_PROTOCOLS  # whoever splits asks this
 from bc_model.errors import DataError, SplitError
 from bc_model.files import write_text_atomic
 
-PROTOCOLS = ("case", "image")
 PARTS = ("train", "validation", "test")
-LEAKY_PROTOCOLS = frozenset({"image"})
 
 _COLUMNS = ["path", "sha256", "class", "case", "group", "magnification", "part", "protocol"]
 
@@ -50,37 +49,47 @@ class Leak:
 
 
 def make_split(
-    manifest: Manifest, protocol: str = "case", *, n_folds: int = 5, fold: int = 0, seed: int = 0
+    manifest: Manifest,
+    protocol: str = "case",
+    *,
+    n_folds: int = 5,
+    fold: int = 0,
+    seed: int = 0,
+    folds_file: str | Path = "",
 ) -> pd.DataFrame:
-    """Divide a manifest: one fold for test, the next for validation, the rest for training.
+    """Divide a manifest into training, validation and test.
 
     Parameters
     ----------
     manifest : Manifest
-    protocol : {'case', 'image'}
-        See the module. Stratified by class.
+    protocol : {'case', 'folds-clean', 'folds', 'folder', 'image'}
+        See `bc_model.data.protocols`. Stratified by class.
     n_folds : int
-        At least 3, and at most the number of cases (pictures for `image`) of each class.
+        At least 3. `case`, `folder`, `image`: the data is dealt out in so many folds, one for test,
+        the next for validation, the rest for training; at most the number of cases (folders,
+        pictures) of each class. `folds`, `folds-clean`: so many shares of the file's training
+        cases, one of which validates.
     fold : int
-        Which fold is the test fold, 0 to ``n_folds - 1``. Over all values each picture is in
-        test exactly once.
+        0 to ``n_folds - 1``. `case`, `folder`, `image`: which fold is test; over all values each
+        picture is in test exactly once. `folds`, `folds-clean`: which share validates; which fold
+        is test, the file says.
     seed : int
+    folds_file : path
+        An official fold file, for `folds` and `folds-clean` alone.
 
     Returns
     -------
     DataFrame
-        path, sha256, class, case, group, magnification, part, protocol; sorted by path.
+        path, sha256, class, case, group, magnification, part, protocol; sorted by path. Pictures
+        that a fold file does not list, or that `folds-clean` keeps out, are not in it.
 
     Raises
     ------
     SplitError
-        Unknown protocol, one class only, cases unknown, or fewer cases than folds.
+        Unknown protocol, one class only, cases unknown, fewer cases than folds, or a fold file
+        that is missing, not one, or of other data.
     """
-    pictures = manifest.pictures
-    if protocol not in PROTOCOLS:
-        raise SplitError(
-            f"There is no split protocol '{protocol}'; choose one of {', '.join(PROTOCOLS)}."
-        )
+    require_protocol(protocol, folds_file)
     if n_folds < 3 or not 0 <= fold < n_folds:
         raise SplitError(
             f"Fold {fold} of {n_folds} was asked for; a split needs at least 3 folds, numbered "
@@ -89,21 +98,39 @@ def make_split(
     if not 0 <= seed < 2**31:
         raise SplitError(f"The seed of a split lies from 0 to 2147483647; asked for {seed}.")
     require_both_classes(manifest)
-    by_case = protocol == "case"
-    if by_case and (pictures["case"] == "").any():
+    pictures = manifest.pictures
+    if protocol in FOLDS_PROTOCOLS:
+        folds = read_fold_file(Path(folds_file))
+        clean = protocol == "folds-clean"
+        part = fold_parts(manifest, folds, clean=clean, n_folds=n_folds, fold=fold, seed=seed)
+    else:
+        part = _deal_out(manifest, protocol, n_folds, fold, seed)
+    split = pictures.assign(part=part, protocol=protocol)[_COLUMNS]
+    return split[split["part"] != ""].reset_index(drop=True)
+
+
+def _deal_out(manifest: Manifest, protocol: str, n_folds: int, fold: int, seed: int) -> pd.Series:
+    """Deal out units, whole cases, folders or single pictures, stratified by class.
+
+    Each fold then holds as many units of each class as the others, whatever the number of pictures
+    in them.
+    """
+    pictures = manifest.pictures
+    if protocol != "image" and (pictures["case"] == "").any():
         raise SplitError(
-            f"The pictures under {manifest.root} carry no case in their names, so a split by case "
-            "cannot be made; name them by the BreakHis grammar, or ask for the protocol 'image' "
-            "and read its figures as leaky."
+            f"The pictures under {manifest.root} carry no case in their names, so a split by "
+            f"{protocol} cannot be made; name them by the BreakHis grammar, or ask for the "
+            "protocol 'image' and read its figures as leaky."
         )
-    # Folds divide units, whole cases or single pictures, stratified by class: each fold then holds
-    # as many cases of each class as the others, whatever the number of pictures in them.
-    unit = "group" if by_case else "path"
+    word, unit = {
+        "case": ("cases", pictures["group"]),
+        "folder": ("folders", pictures["case"] + pictures["section"]),
+        "image": ("pictures", pictures["path"]),
+    }[protocol]
     units = pictures.groupby(unit)["class"].max()
     for name in CLASSES:
         count = int((units == name).sum())
         if count < n_folds:
-            word = "cases" if by_case else "pictures"
             raise SplitError(
                 f"A split into {n_folds} folds needs at least {n_folds} {name} {word}, one a fold; "
                 f"this data has {count}. Add {word} or ask for fewer folds."
@@ -114,12 +141,11 @@ def make_split(
     splitter = StratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     for number, (_, members) in enumerate(splitter.split(units, units)):
         fold_of_unit.iloc[members] = number
-    folds = pictures[unit].map(fold_of_unit).to_numpy()
-    part = np.full(len(pictures), "train", dtype=object)
+    folds = unit.map(fold_of_unit)
+    part = pd.Series("train", index=pictures.index)
     part[folds == fold] = "test"
     part[folds == (fold + 1) % n_folds] = "validation"
-    split = pictures.assign(part=part, protocol=protocol)[_COLUMNS]
-    return split.reset_index(drop=True)
+    return part
 
 
 def require_both_classes(manifest: Manifest) -> None:

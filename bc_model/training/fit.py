@@ -110,6 +110,7 @@ def _train(
         n_folds=settings.n_folds,
         fold=settings.fold,
         seed=settings.split_seed,
+        folds_file=settings.folds_file,
     )
     write_split(split, run.split_file)
     config = describe_run(settings, manifest, run.split_file)

@@ -21,6 +21,7 @@ from pathlib import Path
 import filelock
 import psutil
 
+from bc_model.data.fold_file import read_fold_file
 from bc_model.errors import RunError, SettingsError, WeightsError
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
@@ -50,12 +51,16 @@ def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
     ------
     WeightsError
         There is no such weights file.
+    SplitError
+        The fold file is missing or not one.
     SettingsError
         BC_MAX_RUNS is not a number.
     """
     max_runs()  # a number that is none is said before a run waits for it
     settings = _with_whole_paths(settings)
     _check_weights_file(settings)
+    if settings.folds_file:
+        read_fold_file(Path(settings.folds_file))
     run = RunFolder.create(_new_folder(Path(runs).resolve(), new_run_id(settings.backbone)))
     run.write_config({"settings": settings.as_dict()})
     run.write_status("queued", message="Waiting for its turn")
@@ -194,7 +199,9 @@ def _with_whole_paths(settings: TrainSettings) -> TrainSettings:
     weights = settings.weights
     if weights not in ("imagenet", "none"):
         weights = str(Path(weights).resolve())
-    return dataclasses.replace(settings, data=str(Path(settings.data).resolve()), weights=weights)
+    folds_file = str(Path(settings.folds_file).resolve()) if settings.folds_file else ""
+    data = str(Path(settings.data).resolve())
+    return dataclasses.replace(settings, data=data, weights=weights, folds_file=folds_file)
 
 
 def _new_folder(runs: Path, run_id: str) -> Path:

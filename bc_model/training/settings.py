@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bc_model.backbones import backbone
-from bc_model.data.splits import PROTOCOLS
-from bc_model.errors import SettingsError
+from bc_model.data.protocols import PROTOCOLS, require_protocol
+from bc_model.errors import SettingsError, SplitError
 
 ARITHMETICS = ("auto", "float32", "bfloat16")
 
@@ -24,9 +24,13 @@ class TrainSettings:
     weights : str
         'imagenet', 'none' or the path of a weights file.
     backbone : str
-    protocol : {'case', 'image'}
+    protocol : {'case', 'folds-clean', 'folds', 'folder', 'image'}
+        How the data is split; see `bc_model.data.protocols`.
     n_folds, fold : int
-        The split: how many folds, and which one is the test fold.
+        The split: how many folds, and which one is the test fold. With a fold file, which gives
+        the test part: in how many shares its training cases are dealt, and which one validates.
+    folds_file : str
+        Path of an official fold file, for the protocols 'folds' and 'folds-clean' alone.
     head_epochs, finetune_epochs : int
         At most this many epochs in each phase; one of them may be 0.
     image_size : (int, int)
@@ -85,10 +89,15 @@ class TrainSettings:
     mirrored: bool = False
     cache: bool = True
     views: int = 5
+    folds_file: str = ""
 
     def __post_init__(self) -> None:
         entry = backbone(self.backbone)
         _require(self.protocol in PROTOCOLS, "protocol", f"one of {', '.join(PROTOCOLS)}", self)
+        try:
+            require_protocol(self.protocol, self.folds_file)
+        except SplitError as error:
+            raise SettingsError(str(error)) from error
         _require(3 <= self.n_folds <= 50, "n_folds", "from 3 to 50", self)
         _require(0 <= self.fold < self.n_folds, "fold", "from 0 to n_folds - 1", self)
         for name in ("head_epochs", "finetune_epochs"):

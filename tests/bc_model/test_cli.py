@@ -339,7 +339,7 @@ def test_a_bad_image_size(
         ("--dense-units", "256;64", "256;64"),
         ("--dropout", "1.5", "dropout"),
         ("--batch-size", "many", "--batch-size"),
-        ("--protocol", "folder", "--protocol"),
+        ("--protocol", "random", "--protocol"),
         ("--fold", "5", "fold"),
     ],
 )

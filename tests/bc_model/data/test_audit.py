@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bc_model.data.audit import audit_manifest, folder_fingerprint
+from bc_model.data.audit import audit_folds, audit_manifest, folder_fingerprint
+from bc_model.data.fold_file import read_fold_file
 from bc_model.data.manifest import COLUMNS, Manifest, read_manifest
 
 
@@ -15,6 +16,7 @@ def manifest_of(*rows: dict, rejected: tuple[tuple[str, str], ...] = ()) -> Mani
         {
             "path": f"{i}.png", "sha256": f"{i:064x}", "subtype": "unknown", "year": 14,
             "section": "", "magnification": 200, "width_px": 700, "height_px": 460,
+            "dhash": i * 0x9E3779B97F4A7C15 % 2**64,
             "group": row["case"], **row,
         }
         for i, row in enumerate(rows)
@@ -89,6 +91,68 @@ def test_two_heights_are_warned_of_as_a_clue_to_the_slide() -> None:
 def test_one_height_is_no_clue() -> None:
     warnings = audit_manifest(manifest_of(BENIGN, MALIGNANT))["warnings"]
     assert not any("px high" in sentence for sentence in warnings)
+
+
+def test_sizes_are_counted_by_class_and_told_when_one_class_alone_has_one() -> None:
+    audit = audit_manifest(
+        manifest_of(BENIGN, MALIGNANT, MALIGNANT | {"case": "3", "width_px": 350})
+    )
+    assert audit["sizes"] == [
+        {"size": "350x460", "class": "malignant", "pictures": 1, "cases": 1},
+        {"size": "700x460", "class": "benign", "pictures": 1, "cases": 1},
+        {"size": "700x460", "class": "malignant", "pictures": 1, "cases": 1},
+    ]
+    (told,) = (s for s in audit["warnings"] if "the size tells the class" in s)
+    assert told.startswith("Only malignant pictures have the size 350x460 (1 picture, 1 case):")
+
+
+def test_many_sizes_of_one_class_are_told_in_short() -> None:
+    rows = [MALIGNANT | {"width_px": 100 + i} for i in range(5)]
+    (told,) = (
+        s
+        for s in audit_manifest(manifest_of(BENIGN, BENIGN, *rows))["warnings"]
+        if s.startswith("Only malignant")
+    )
+    assert told.count("(1 picture, 1 case)") == 3
+    assert " and 2 more: " in told
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (MALIGNANT, "1 pair of a benign and a malignant picture look the same within 2 bits"),
+        (BENIGN | {"case": "9"}, "1 pair of pictures of two cases look the same within 2 bits"),
+    ],
+)
+def test_near_twins_of_two_cases_are_warned_of(other: dict, words: str) -> None:
+    audit = audit_manifest(manifest_of(BENIGN | {"dhash": 7}, other | {"dhash": 5}))
+    (told,) = (sentence for sentence in audit["warnings"] if sentence.startswith(words))
+    assert "first 0.png and 1.png" in told
+    assert [pair["distance"] for pair in audit["near_twin_pairs"]] == [1]
+
+
+def test_near_twins_of_one_case_are_counted_and_no_warning() -> None:
+    audit = audit_manifest(manifest_of(BENIGN | {"dhash": 7}, BENIGN | {"dhash": 7}))
+    assert audit["near_twins"]["same case"] == 1
+    assert not any("look the same" in sentence for sentence in audit["warnings"])
+
+
+def test_the_audit_of_a_fold_file_is_plain_json(tmp_path: Path, drawn_set: Path) -> None:
+    manifest = read_manifest(drawn_set)
+    names = [Path(path).name for path in manifest.pictures["path"]]
+    file = tmp_path / "dsfold3.txt"
+    lines = [f"{name}|200|3|{'test' if i % 3 else 'train'}" for i, name in enumerate(names)]
+    file.write_text("\n".join(lines))
+    alone = audit_folds(read_fold_file(file))
+    assert (alone["fold"], alone["names"], alone["twins"]) == (3, 30, None)
+    # Three pictures a case, the first of each in training: all others have it there.
+    assert alone["siblings"]["all"] == {
+        "test": 20, "shared": 20, "share": 1.0,
+        "benign_test": 10, "benign_shared": 10, "benign_share": 1.0,
+    }  # fmt: skip
+    beside = audit_folds(read_fold_file(file), manifest)
+    assert beside["twins"]["listed"] == 30
+    assert json.loads(json.dumps(beside, allow_nan=False)) == beside
 
 
 def test_the_fingerprint_of_a_folder_stays_until_a_file_changes(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from bc_model.data.manifest import COLUMNS, Manifest, read_manifest
+from bc_model.data.near_twins import dhash
+from bc_model.data.pictures import read_picture
 from bc_model.errors import DataError, FolderNotFound
 
 
@@ -52,6 +54,7 @@ def test_a_row_says_what_the_name_and_the_pixels_say(tmp_path: Path) -> None:
     assert (row["class"], row["subtype"], row["case"], row["section"], row["group"]) == (
         "benign", "adenosis", "100", "A", "100",
     )  # fmt: skip
+    assert row["dhash"] == dhash(read_picture(tmp_path / row["path"]))
     assert (row["year"], row["magnification"], row["width_px"], row["height_px"]) == (
         14,
         40,
@@ -170,6 +173,18 @@ def test_the_same_pixels_of_one_case_count_once(tmp_path: Path) -> None:
     assert len(manifest.pictures) == 1
     assert reasons(manifest) == {"SOB_B_A-14-100A-40-002.png": "duplicate"}
     assert B_1 in manifest.rejected["detail"].iloc[0]
+
+
+def test_a_duplicate_is_listed_with_the_picture_that_was_kept(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        official(tmp_path, f"SOB_B_A-14-100A-40-00{number}.png", seed=1)
+    official(tmp_path, M_1)
+    manifest = read_manifest(tmp_path)
+    folder = "breast/benign/SOB/A/SOB_B_A_14-100A/40X"
+    assert manifest.twins.to_dict("list") == {
+        "path": [f"{folder}/SOB_B_A-14-100A-40-00{number}.png" for number in (2, 3)],
+        "twin_of": [f"{folder}/{B_1}"] * 2,
+    }
 
 
 def test_two_cases_that_share_a_picture_are_one_group(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data.names import PictureName, parse_name
+from bc_model.data.names import PictureName, name_key, parse_name
 
 
 def test_an_official_name_says_eight_things() -> None:
@@ -98,6 +98,26 @@ def test_public_extracts_re_encode_the_pictures(suffix: str) -> None:
 )
 def test_other_names_say_nothing(name: str) -> None:
     assert parse_name(name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SOB_M_DC-14-13412-40-007.png",
+        "SOB_M_DC-14-13412-40-7.jpg",
+        "SOB_M_DC-14-13412-40-0007.TIFF",
+    ],
+)
+def test_a_key_is_the_same_under_any_suffix_and_with_any_zeros(name: str) -> None:
+    assert name_key(name) == "SOB_M_DC-14-13412-40-7"
+
+
+def test_a_key_keeps_the_subtype_as_written() -> None:
+    assert name_key("SOB_M_LC-14-13412-40-007.png") != name_key("SOB_M_DC-14-13412-40-007.png")
+
+
+def test_another_name_has_no_key() -> None:
+    assert name_key("SOB_M_TA-14-3411F-40-001.png") is None
 
 
 @pytest.mark.real

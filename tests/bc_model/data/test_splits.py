@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from bc_model.data.manifest import COLUMNS, Manifest
+from bc_model.data.protocols import LEAKY_PROTOCOLS, PROTOCOLS
 from bc_model.data.splits import (
     Leak,
     count_leaks,
@@ -22,7 +23,7 @@ def manifest_of(rows: list[dict]) -> Manifest:
     full = [
         {
             "path": f"{i:03d}.png", "sha256": f"{i:064x}", "subtype": "unknown", "year": 14,
-            "section": "", "magnification": 200, "width_px": 700, "height_px": 460,
+            "section": "", "magnification": 200, "width_px": 700, "height_px": 460, "dhash": i,
             "group": row["case"], **row,
         }
         for i, row in enumerate(rows)
@@ -177,12 +178,55 @@ def test_pictures_without_a_case_can_be_split_by_picture() -> None:
     assert parts == {"train": 4, "validation": 4, "test": 4}
 
 
+# By folder
+
+
+def sections(*, benign: int = 6, malignant: int = 10) -> list[dict]:
+    """Return rows of cases with two sections each and two pictures a section."""
+    return [row | {"section": s} for row in cases(benign=benign, malignant=malignant) for s in "AB"]
+
+
+@pytest.mark.parametrize("fold", range(5))
+def test_a_split_by_folder_keeps_sections_whole_and_parts_siblings(fold: int) -> None:
+    manifest = manifest_of(sections())
+    split = make_split(manifest, "folder", fold=fold)
+    section = split["path"].map(manifest.pictures.set_index("path")["section"])
+    assert split.groupby(split["case"] + section)["part"].nunique().max() == 1
+    assert count_leaks(split).test_pictures > 0
+    assert set(split["protocol"]) == {"folder"}
+
+
+def test_a_split_by_folder_counts_folders_not_cases() -> None:
+    # 3 benign cases are 6 folders.
+    make_split(manifest_of(sections(benign=3)), "folder", n_folds=6)
+    with pytest.raises(SplitError, match="at least 7 benign folders, one a fold; this data has 6"):
+        make_split(manifest_of(sections(benign=3)), "folder", n_folds=7)
+
+
+def test_exactly_these_protocols_leak() -> None:
+    honest = set(PROTOCOLS) - LEAKY_PROTOCOLS
+    assert honest == {"case", "folds-clean"}
+    assert set(PROTOCOLS) - honest == {"image", "folder", "folds"}
+
+
 # What cannot be split
 
 
+@pytest.mark.parametrize("protocol", ["folds", "folds-clean"])
+def test_a_protocol_without_its_fold_file(protocol: str) -> None:
+    with pytest.raises(SplitError, match=f"'{protocol}' needs an official fold file; name one"):
+        make_split(manifest_of(cases()), protocol)
+
+
+@pytest.mark.parametrize("protocol", ["case", "folder", "image"])
+def test_a_fold_file_that_the_protocol_does_not_take(protocol: str) -> None:
+    with pytest.raises(SplitError, match=f"'{protocol}' takes no fold file; .* leave f.txt out"):
+        make_split(manifest_of(cases()), protocol, folds_file="f.txt")
+
+
 def test_an_unknown_protocol() -> None:
-    with pytest.raises(SplitError, match=r"no split protocol 'folder'; choose one of case, image"):
-        make_split(manifest_of(cases()), "folder")
+    with pytest.raises(SplitError, match=r"no split protocol 'random'; choose one of case, "):
+        make_split(manifest_of(cases()), "random")
 
 
 @pytest.mark.parametrize(("n_folds", "fold"), [(5, 5), (5, -1), (2, 0), (0, 0)])
@@ -212,8 +256,9 @@ def test_joined_cases_count_as_one_towards_the_folds() -> None:
 
 def test_unknown_cases_cannot_be_split_by_case() -> None:
     rows = [*cases(), {"class": "benign", "case": ""}]
-    with pytest.raises(SplitError, match="carry no case"):
-        make_split(manifest_of(rows), "case")
+    for protocol in ("case", "folder"):
+        with pytest.raises(SplitError, match=f"carry no case .* split by {protocol} cannot"):
+            make_split(manifest_of(rows), protocol)
 
 
 # On disk

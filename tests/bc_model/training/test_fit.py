@@ -175,6 +175,26 @@ def test_an_epoch_is_told_in_one_line(
     assert read_report(run.evaluation_folder).leaky
 
 
+def test_a_run_by_a_fold_file_is_leaky_wherever_it_is_told(
+    drawn_set: Path, run: RunFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = sorted(path.name for path in drawn_set.rglob("*.png"))
+    cases = sorted({name.split("-")[2] for name in names})
+    # The last picture of each second case is in test, the others of these cases in training.
+    test = [n for n in names if n.split("-")[2] in cases[::4] and n.endswith("-003.png")]
+    lines = [f"{name}|200|1|{'test' if name in test else 'train'}" for name in names]
+    file = tmp_path / "dsfold1.txt"
+    file.write_text("\n".join(lines))
+    with caplog.at_level(logging.INFO, logger="bc_model"):
+        train(settings_for(drawn_set, head_epochs=0, protocol="folds", folds_file=str(file)), run)
+    split = read_split(run.split_file)
+    assert sorted(Path(p).name for p in split.loc[split["part"] == "test", "path"]) == test
+    data = open_bundle(run.path).passport["data"]
+    report = read_report(run.evaluation_folder)
+    assert (data["protocol"], data["leaky"]) == (report.protocol, report.leaky) == ("folds", True)
+    assert any("is leaky: 3 of 3 test pictures" in message for message in caplog.messages)
+
+
 def test_a_run_stopped_before_its_first_epoch_is_cancelled(drawn_set: Path, run: RunFolder) -> None:
     run.request("stop")
     assert train(settings_for(drawn_set), run) is None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.errors import RunError, SettingsError, WeightsError
+from bc_model.errors import RunError, SettingsError, SplitError, WeightsError
 from bc_model.training import jobs
 from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.settings import TrainSettings
@@ -88,6 +88,18 @@ def test_a_relative_path_means_the_same_to_the_child(
     assert run.read_config()["settings"][field] == str((tmp_path / "mine").resolve())
 
 
+@pytest.mark.usefixtures("fake_popen")
+def test_a_relative_fold_file_means_the_same_to_the_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "SOB_B_A-14-100-40-001.png|40|1|"
+    Path("f.txt").write_text(f"{name}train\n{name.replace('001', '002')}test\n")
+    settings = TrainSettings(data=str(tmp_path), protocol="folds", folds_file="f.txt")
+    run = jobs.start_run(settings, Path("runs"))
+    assert run.read_config()["settings"]["folds_file"] == str((tmp_path / "f.txt").resolve())
+
+
 # The queue
 
 
@@ -152,6 +164,18 @@ def test_a_weights_file_that_is_not_there_is_said_before_anything_is_queued(
     settings = dataclasses.replace(tiny_settings, weights=str(tmp_path / "gone.h5"))
     with pytest.raises(WeightsError, match=r"There is no weights file .*gone\.h5"):
         jobs.start_run(settings, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_fold_file_that_is_none_is_said_before_anything_is_queued(
+    tiny_settings: TrainSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "f.txt").write_text("no fold file")
+    for name, said in (("gone.txt", "no fold file .*gone"), ("f.txt", "is not a fold file")):
+        path = str(tmp_path / name)
+        settings = dataclasses.replace(tiny_settings, protocol="folds", folds_file=path)
+        with pytest.raises(SplitError, match=said):
+            jobs.start_run(settings, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 

@@ -16,7 +16,7 @@ def make(**changes: object) -> TrainSettings:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("protocol", "folder"),
+        ("protocol", "random"),
         ("n_folds", 2),
         ("n_folds", 51),
         ("fold", -1),
@@ -77,6 +77,24 @@ def test_the_message_says_what_came() -> None:
 def test_a_run_needs_an_epoch() -> None:
     with pytest.raises(SettingsError, match="Both phases have 0 epochs"):
         make(head_epochs=0, finetune_epochs=0)
+
+
+@pytest.mark.parametrize("protocol", ["folds", "folds-clean"])
+def test_official_folds_need_their_file(protocol: str) -> None:
+    with pytest.raises(SettingsError, match=f"'{protocol}' needs an official fold file"):
+        make(protocol=protocol)
+    assert make(protocol=protocol, folds_file="dsfold1.txt").folds_file == "dsfold1.txt"
+
+
+def test_a_fold_file_that_nobody_reads_is_refused() -> None:
+    with pytest.raises(SettingsError, match="'case' takes no fold file"):
+        make(folds_file="dsfold1.txt")
+
+
+def test_settings_of_a_run_from_before_there_were_fold_files() -> None:
+    values = make().as_dict()
+    del values["folds_file"]
+    assert TrainSettings.from_dict(values) == make()
 
 
 def test_an_unknown_backbone_lists_those_there_are() -> None:

@@ -1,0 +1,242 @@
+"""The shelf of data sets: where they live on this machine, by name.
+
+A data set is a folder on the shelf. Its `set.json` says where the pictures are, in it or elsewhere,
+and where they came from; a folder without one was put there by hand and holds its own pictures.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import bc_model
+from bc_model.errors import DataError, FolderNotFound
+from bc_model.files import write_text_atomic
+
+SET_FILE = "set.json"
+PICTURES_FOLDER = "pictures"
+
+_LEFT_OVER_S = 86_400
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set.
+
+    Attributes
+    ----------
+    name : str
+    pictures : Path
+        The folder to read, for `bc_model.data.manifest.read_manifest`.
+    kind : {'stored', 'linked', 'by hand'}
+        Unpacked on the shelf, a folder elsewhere, or a folder put on the shelf without this
+        program.
+    source : str
+        What it was made from: a file's name, an address, a folder. Empty by hand.
+    added : str
+        When, ISO 8601 with zone. Empty by hand.
+    details : dict
+        What else is known: `sha256` of a download, `skipped` files of an archive, `notes`.
+    """
+
+    name: str
+    pictures: Path
+    kind: str
+    source: str
+    added: str
+    details: dict[str, Any]
+
+    @property
+    def is_there(self) -> bool:
+        """False when a linked folder has gone."""
+        return self.pictures.is_dir()
+
+
+def datasets_folder() -> Path:
+    """Return the shelf: `BC_DATASETS`, or `data` beside the program. It need not exist."""
+    return Path(os.environ.get("BC_DATASETS") or Path(bc_model.__file__).parents[1] / "data")
+
+
+def cache_folder() -> Path:
+    """Return where manifests and thumbnails are remembered; it can be deleted at any time."""
+    return datasets_folder() / ".cache"
+
+
+def list_sets(shelf: Path | None = None) -> tuple[list[DataSet], list[str]]:
+    """Find the data sets by name, and say what is wrong with those that cannot be opened.
+
+    Returns
+    -------
+    sets : list of DataSet
+    problems : list of str
+        One sentence a set.
+    """
+    shelf = shelf or datasets_folder()
+    sets, problems = [], []
+    folders = [path for path in shelf.iterdir() if path.is_dir()] if shelf.is_dir() else []
+    for path in sorted(folders, key=lambda path: path.name.lower()):
+        if path.name.startswith("."):
+            continue
+        try:
+            sets.append(_open(path))
+        except DataError as error:
+            problems.append(str(error))
+    return sets, problems
+
+
+def open_set(name: str, shelf: Path | None = None) -> DataSet:
+    """Open a data set by its name.
+
+    Raises
+    ------
+    DataError
+        There is none, or its `set.json` cannot be read.
+    """
+    folder = (shelf or datasets_folder()) / check_name(name)
+    if not folder.is_dir():
+        raise DataError(f"There is no data set {name} in {folder.parent}; see `data list`.")
+    return _open(folder)
+
+
+def link_folder(folder: Path, name: str, shelf: Path | None = None) -> DataSet:
+    """Put a folder of pictures on the shelf by its path; nothing is copied.
+
+    Raises
+    ------
+    FolderNotFound
+        There is no such folder.
+    DataError
+        The name is taken or cannot be one.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FolderNotFound(f"There is no folder {folder}; check the path of the data set.")
+    target = free_place(name, shelf)
+    staging = staging_folder(target.parent)
+    try:
+        whole = str(folder.resolve())
+        describe_set(staging, kind="linked", pictures=whole, source=whole)
+        put_in_place(staging, target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return _open(target)
+
+
+def remove_set(name: str, shelf: Path | None = None) -> None:
+    """Take a data set off the shelf: delete stored pictures, leave a linked folder as it is.
+
+    Raises
+    ------
+    DataError
+        There is none, or it was put there by hand: then a person deletes it.
+    """
+    folder = (shelf or datasets_folder()) / check_name(name)
+    if not (folder / SET_FILE).is_file():
+        raise DataError(
+            f"There is no data set {name} in {folder.parent} that this program put there; "
+            "delete the folder by hand if you mean to."
+        )
+    # Renamed first: a set is on the shelf whole, or not at all.
+    going = folder.parent / f".going-{secrets.token_hex(8)}"
+    folder.rename(going)
+    shutil.rmtree(going)
+
+
+def check_name(name: str) -> str:
+    """Return a name that can be a data set's, on every system.
+
+    Raises
+    ------
+    DataError
+        It cannot.
+    """
+    if not _NAME.fullmatch(name) or name.endswith(".") or _WINDOWS_DEVICES.fullmatch(name):
+        raise DataError(
+            f"'{name}' cannot be the name of a data set: it may hold up to 80 letters, digits, "
+            "'.', '_' and '-', begins with a letter or digit and is no reserved word."
+        )
+    return name
+
+
+def free_place(name: str, shelf: Path | None = None) -> Path:
+    """Return the folder that a new data set will have, and make the shelf.
+
+    Raises
+    ------
+    DataError
+        The name is taken, in small or capital letters, or cannot be one.
+    """
+    shelf = shelf or datasets_folder()
+    check_name(name)
+    shelf.mkdir(parents=True, exist_ok=True)
+    taken = {path.name.lower(): path for path in shelf.iterdir()}
+    if name.lower() in taken:
+        raise DataError(f"{taken[name.lower()]} is there already; choose another name.")
+    return shelf / name
+
+
+def staging_folder(shelf: Path) -> Path:
+    """Make a hidden folder on the shelf where a set is put together."""
+    _clear_leftovers(shelf)
+    folder = shelf / f".adding-{secrets.token_hex(8)}"
+    folder.mkdir()
+    return folder
+
+
+def describe_set(folder: Path, *, kind: str, pictures: str, source: str, **details: Any) -> None:
+    """Write `set.json`; `pictures` is a folder's path, or relative to `folder`."""
+    added = datetime.now(UTC).isoformat(timespec="seconds")
+    content = {"kind": kind, "pictures": pictures, "source": source, "added": added, **details}
+    write_text_atomic(folder / SET_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def put_in_place(staging: Path, target: Path) -> None:
+    """Give a finished set its name, in one step.
+
+    Raises
+    ------
+    DataError
+        Someone took the name meanwhile.
+    """
+    try:
+        if target.exists():  # an empty folder would be replaced without a word
+            raise FileExistsError
+        staging.rename(target)
+    except OSError as error:
+        if target.exists():
+            raise DataError(f"{target} is there already; choose another name.") from error
+        raise
+
+
+def _clear_leftovers(shelf: Path) -> None:
+    """Delete what a process that was killed left half done; a day is longer than any unpacking."""
+    for path in (*shelf.glob(".adding-*"), *shelf.glob(".going-*")):
+        try:
+            if time.time() - path.stat().st_mtime > _LEFT_OVER_S:
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            continue  # another process has just deleted it
+
+
+def _open(folder: Path) -> DataSet:
+    file = folder / SET_FILE
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        kind, pictures = content.pop("kind"), content.pop("pictures")
+        source, added = content.pop("source"), content.pop("added")
+        if not all(isinstance(value, str) for value in (kind, pictures, source, added)):
+            raise TypeError
+    except FileNotFoundError:
+        return DataSet(folder.name, folder, "by hand", "", "", {})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"The data set {folder.name} is damaged: {file} is not JSON.") from error
+    return DataSet(folder.name, folder / pictures, kind, source, added, content)
