@@ -24,7 +24,6 @@ FINAL_STATES = frozenset({"done", "failed", "cancelled"})
 STATES = FINAL_STATES | {"queued", "starting", "running", "pausing", "paused", "cancelling"}
 ENDED_STATES = FINAL_STATES | {"interrupted"}
 """Nobody works on the run. 'interrupted' is never written: its process is gone without a word."""
-
 REQUESTS = ("stop", "pause", "cancel")
 """End and keep the best model; wait, losing nothing; end without a model."""
 
@@ -52,13 +51,12 @@ class RunFolder:
             The folder holds something else.
         """
         path = Path(path)
-        run = cls(path)
         if not is_name(path.resolve().name):
             raise RunError(
                 f"'{path.name}' cannot be the name of a run: it may hold letters, digits, '.', '_' "
                 "and '-', and begins with a letter or digit."
             )
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        if is_taken(path):
             raise RunError(
                 f"The run folder {path} is taken; name a new one with --run, or delete it first."
             )
@@ -66,7 +64,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"The run folder {path} cannot be made: {error.strerror}.") from error
-        return run
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -261,6 +259,11 @@ def new_run_id(backbone: str) -> str:
 def is_name(text: str) -> bool:
     """Return whether a run may be called so: ASCII letters, digits, '.', '_' and '-'."""
     return bool(_ID.fullmatch(text))
+
+
+def is_taken(path: Path) -> bool:
+    """Return whether a path holds something already; an empty folder is free."""
+    return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
 def find_run(runs: Path, run_id: str) -> RunFolder:
