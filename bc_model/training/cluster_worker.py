@@ -28,10 +28,9 @@ _one_training = threading.Lock()
 """Held by the task that trains: one at a time, however many threads a worker has."""
 
 
-def program() -> str:
-    """Name the version of this program; with its commit where git knows it."""
-    commit = git_commit()
-    return bc_model.__version__ + (f", commit {commit[:12]}" if commit else "")
+def program() -> tuple[str, str | None]:
+    """Return the version of this program and its commit, where git knows it."""
+    return bc_model.__version__, git_commit()
 
 
 def listing(folder: str) -> str:
@@ -59,10 +58,10 @@ def look_around(needs: dict[str, Any]) -> str:
         shared = False
     if not shared:
         return f"does not see the folder of runs {probe.parent}; mount it there"
-    mine = probe.with_name(f"{probe.name}-{os.getpid()}")
+    beside = probe.with_name(f"{probe.name}-{os.getpid()}")
     try:
-        mine.touch()
-        mine.unlink()
+        beside.touch()
+        beside.unlink()
     except OSError as error:
         return f"cannot write into the folder of runs {probe.parent} ({error.strerror})"
     for folder, names in needs["folders"].items():
@@ -71,8 +70,9 @@ def look_around(needs: dict[str, Any]) -> str:
     for file in needs["files"]:
         if not Path(file).is_file():
             return f"does not see the weights file {file}; put it where all machines see it"
-    if program() != needs["program"]:
-        return f"has another version of this program ({program()}; here {needs['program']})"
+    for name, mine, wanted in zip(("version", "commit"), program(), needs["program"], strict=True):
+        if mine and wanted and mine != wanted:
+            return f"has another {name} of this program ({mine}; here {wanted})"
     return ""
 
 

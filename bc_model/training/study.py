@@ -78,9 +78,16 @@ def start_study(
     runs = Path(runs).resolve()
     study = _make(name, plan)
     with locked(runs):
-        if study_file(runs, name).exists():
-            there = read_study(runs, name)
-            _require_same(there, study)
+        there = read_study(runs, name) if study_file(runs, name).exists() else None
+        # A study whose runs were all deleted keeps its name from nobody.
+        if there and (differs := _difference(there, study)):
+            if set(study_state(there, runs)) != {MISSING}:
+                raise RunError(
+                    f"There is a study {name} already, with other settings: {differs}. Give the "
+                    "same settings to go on with it, or another name."
+                )
+            there = None
+        if there:
             study = there
         else:
             for member in study.members:
@@ -196,20 +203,14 @@ def _settings_of(run: RunFolder) -> TrainSettings | None:
         return None
 
 
-def _require_same(there: Study, asked: Study) -> None:
+def _difference(there: Study, asked: Study) -> str:
+    """Say how two studies differ first; empty when they are the same."""
     known = {member.run: member.settings for member in there.members}
     wanted = {member.run: member.settings for member in asked.members}
-    if known == wanted:
-        return
-    differs = "its runs are others"
     for run in wanted:
         if run in known and known[run] != wanted[run]:
             was, now = known[run].as_dict(), wanted[run].as_dict()
             name = next(name for name in now if was[name] != now[name])
             old, new = (value_text(name, getattr(one[run], name)) for one in (known, wanted))
-            differs = f"{name} is {old} there and {new} here"
-            break
-    raise RunError(
-        f"There is a study {there.name} already, with other settings: {differs}. Give the same "
-        "settings to go on with it, or another name."
-    )
+            return f"{name} is {old} there and {new} here"
+    return "" if known == wanted else "its runs are others"

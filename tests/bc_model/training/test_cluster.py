@@ -273,11 +273,24 @@ def test_a_worker_that_sees_everything_lacks_nothing(needs: dict, tmp_path: Path
         ({"token": "another"}, "does not see the folder of runs "),
         ({"folders": {"/gone/set": "0"}}, "does not see the data set /gone/set as it is here"),
         ({"files": ["/gone/w.h5"]}, "does not see the weights file /gone/w.h5"),
-        ({"program": "9.9"}, "has another version of this program (0"),
+        ({"program": ("9.9", None)}, "has another version of this program (0"),
     ],
 )
 def test_what_a_worker_lacks_is_named(needs: dict, lack: dict, said: str) -> None:
     assert cluster_worker.look_around(needs | lack).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("mine", "wanted", "said"),
+    [("abc", "abc", ""), ("abc", None, ""), (None, "abc", ""), ("abc", "abd", "another commit")],
+)
+def test_commits_are_held_against_each_other_where_git_knows_both(
+    needs: dict, monkeypatch: pytest.MonkeyPatch, mine: str | None, wanted: str | None, said: str
+) -> None:
+    monkeypatch.setattr(cluster_worker, "git_commit", lambda: mine)
+    version, _ = cluster_worker.program()
+    answer = cluster_worker.look_around(needs | {"program": (version, wanted)})
+    assert (said in answer) if said else (answer == "")
 
 
 def test_other_names_in_the_data_set_are_noticed(needs: dict, tmp_path: Path) -> None:

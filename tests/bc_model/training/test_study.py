@@ -171,6 +171,17 @@ def test_a_name_taken_by_other_settings_is_refused_with_the_first_difference(
         start_study("cv", plan[:2], tmp_path)
 
 
+def test_a_study_whose_runs_were_all_deleted_keeps_its_name_from_nobody(
+    plan: Plan, tmp_path: Path
+) -> None:
+    for member in start_study("cv", plan, tmp_path).members:
+        run = RunFolder(tmp_path / member.run)
+        run.write_status("failed")
+        jobs.delete_run(run)
+    made = start_study("cv", plan[:2], tmp_path)
+    assert len(made.members) == len(read_study(tmp_path, "cv").members) == 2
+
+
 def test_a_run_that_is_not_of_the_study_is_left_alone(plan: Plan, tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "cv-dropout-0.1-fold1").write_status("done")
     with pytest.raises(RunError, match=r"cv-dropout-0\.1-fold1 already that is not of this study"):
