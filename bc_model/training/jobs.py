@@ -12,17 +12,18 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import filelock
-import psutil
 
 from bc_model.data.fold_file import read_fold_file
 from bc_model.errors import RunError, SettingsError, WeightsError
+from bc_model.training.launch import launch
+from bc_model.training.liveness import is_of_this_host
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
 
@@ -57,15 +58,51 @@ def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
         BC_MAX_RUNS is not a number.
     """
     max_runs()  # a number that is none is said before a run waits for it
+    settings = checked_paths(settings)
+    run = RunFolder.create(_new_folder(Path(runs).resolve(), new_run_id(settings.backbone)))
+    run.write_config({"settings": settings.as_dict()})
+    put_in_queue(run)
+    advance_queue(runs)
+    return run
+
+
+def checked_paths(settings: TrainSettings) -> TrainSettings:
+    """Return settings whose paths mean the same to every process.
+
+    Raises
+    ------
+    WeightsError
+        There is no such weights file.
+    SplitError
+        The fold file is missing or not one.
+    """
     settings = _with_whole_paths(settings)
     _check_weights_file(settings)
     if settings.folds_file:
         read_fold_file(Path(settings.folds_file))
-    run = RunFolder.create(_new_folder(Path(runs).resolve(), new_run_id(settings.backbone)))
-    run.write_config({"settings": settings.as_dict()})
-    run.write_status("queued", message="Waiting for its turn")
-    advance_queue(runs)
-    return run
+    return settings
+
+
+def put_in_queue(
+    run: RunFolder, *, accept_changes: bool = False, cluster: dict[str, Any] | None = None
+) -> None:
+    """Let a run wait; whoever calls it makes sure that nobody works on the run.
+
+    Parameters
+    ----------
+    run : RunFolder
+        With its settings in `config.json`.
+    accept_changes : bool
+        See `bc_model.training.fit.train`.
+    cluster : dict, optional
+        For a run that a cluster is to start, and not this queue: the address of its 'scheduler'
+        and the 'task' that may start it.
+    """
+    run.request(None)
+    message = "Waiting for its turn"
+    if cluster:
+        message += f" on the cluster {cluster['scheduler']}"
+    run.write_status("queued", message=message, accept_changes=accept_changes, **(cluster or {}))
 
 
 def resume_run(run: RunFolder, *, accept_changes: bool = False) -> None:
@@ -76,17 +113,16 @@ def resume_run(run: RunFolder, *, accept_changes: bool = False) -> None:
     RunError
         It goes on, or is done.
     """
-    with _locked(run.path.parent):
+    with locked(run.path.parent):
         if not run.can_resume:
             raise RunError(f"The run {run.name} cannot be resumed: it goes on, or it is done.")
-        run.request(None)
-        run.write_status("queued", message="Waiting for its turn", accept_changes=accept_changes)
+        put_in_queue(run, accept_changes=accept_changes)
     advance_queue(run.path.parent)
 
 
 def cancel_run(run: RunFolder) -> None:
     """End a run without a model. One that nobody works on is cancelled at once."""
-    with _locked(run.path.parent):
+    with locked(run.path.parent):
         if _state(run) in {"queued", "interrupted"}:
             run.write_status("cancelled", message="Cancelled on request.")
         else:
@@ -101,7 +137,7 @@ def delete_run(run: RunFolder) -> None:
     RunError
         A process works on it, or will.
     """
-    with _locked(run.path.parent):
+    with locked(run.path.parent):
         if _state(run) not in ENDED_STATES | {""}:
             raise RunError(f"The run {run.name} goes on; cancel it before deleting it.")
         # Out of the list in one step, whatever may interrupt the rest.
@@ -111,7 +147,7 @@ def delete_run(run: RunFolder) -> None:
 
 
 def advance_queue(runs: Path) -> list[str]:
-    """Start queued runs, oldest first, while fewer than `max_runs` go on.
+    """Start queued runs, oldest first, while fewer than `max_runs` go on here.
 
     Returns
     -------
@@ -119,15 +155,15 @@ def advance_queue(runs: Path) -> list[str]:
         The names of the runs started.
     """
     reap_children()
-    if not any(_state(run) == "queued" for run in list_runs(runs)):
+    if not any(_is_waiting(run) for run in list_runs(runs)):
         return []
-    with _locked(runs):
+    with locked(runs):
         everyone = list_runs(runs)
         free = max_runs() - sum(_is_going(run) for run in everyone)
-        queued = [run for run in reversed(everyone) if _state(run) == "queued"]
+        queued = [run for run in reversed(everyone) if _is_waiting(run)]
         started = queued[: max(0, free)]
         for run in started:
-            _spawn(run)
+            _children.append(launch(run))
     return [run.name for run in started]
 
 
@@ -151,8 +187,14 @@ def reap_children() -> None:
 
 
 @contextmanager
-def _locked(runs: Path) -> Iterator[None]:
-    """Keep other processes, and other users' pages, from starting the same run."""
+def locked(runs: Path) -> Iterator[None]:
+    """Keep other processes, machines and users' pages from starting the same run.
+
+    Raises
+    ------
+    RunError
+        Another one holds the lock for longer than `LOCK_TIMEOUT_S`.
+    """
     Path(runs).mkdir(parents=True, exist_ok=True)
     try:
         with _starting, filelock.FileLock(Path(runs) / ".lock", timeout=LOCK_TIMEOUT_S):
@@ -161,33 +203,6 @@ def _locked(runs: Path) -> Iterator[None]:
         raise RunError(
             f"The folder of runs {runs} is locked by another process; try again in a minute."
         ) from error
-
-
-def _spawn(run: RunFolder) -> None:
-    command = [sys.executable, "-m", "bc_model", "train", "--run", str(run.path), "--resume"]
-    if run.read_status().get("accept_changes"):
-        command.append("--accept-changes")
-    # On Windows a session of its own has no meaning; a process group is what Ctrl-C stops at.
-    windows = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
-        subprocess, "CREATE_NO_WINDOW", 0
-    )
-    with (run.path / "stderr.txt").open("wb") as errors:
-        child = subprocess.Popen(
-            command,
-            cwd=Path(__file__).parents[2],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,
-            creationflags=windows,
-        )
-    _children.append(child)
-    try:
-        run.write_status("starting", pid=child.pid, message="Starting the training process")
-        # Predictions on the page go before training.
-        psutil.Process(child.pid).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10))
-    except psutil.Error:
-        run.write_status("failed", message="The training process ended before it could speak.")
 
 
 def _check_weights_file(settings: TrainSettings) -> None:
@@ -217,13 +232,26 @@ def _new_folder(runs: Path, run_id: str) -> Path:
     raise RunError(f"There are a thousand runs named {run_id} already; delete some.")
 
 
+def _is_waiting(run: RunFolder) -> bool:
+    """Return whether this queue may start a run; one with a task waits for a cluster."""
+    status = _status(run)
+    return status.get("state") == "queued" and "task" not in status
+
+
 def _is_going(run: RunFolder) -> bool:
-    return _state(run) not in ENDED_STATES | {"queued", "paused", ""}
+    status = _status(run)
+    # What another machine works on takes no place on this one.
+    ours = is_of_this_host(status)
+    return ours and status.get("state", "") not in ENDED_STATES | {"queued", "paused", ""}
 
 
 def _state(run: RunFolder) -> str:
     """Return the state of a run; empty when its status cannot be read."""
+    return str(_status(run).get("state", ""))
+
+
+def _status(run: RunFolder) -> dict[str, Any]:
     try:
-        return str(run.read_status()["state"])
+        return run.read_status()
     except RunError:
-        return ""
+        return {}

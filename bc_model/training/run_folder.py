@@ -16,16 +16,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bc_model.errors import RunError
 from bc_model.files import write_text_atomic
+from bc_model.training.liveness import is_alive, is_of_this_host, process_fields
 
 FINAL_STATES = frozenset({"done", "failed", "cancelled"})
 STATES = FINAL_STATES | {"queued", "starting", "running", "pausing", "paused", "cancelling"}
 ENDED_STATES = FINAL_STATES | {"interrupted"}
 """Nobody works on the run. 'interrupted' is never written: its process is gone without a word."""
-
 REQUESTS = ("stop", "pause", "cancel")
 """End and keep the best model; wait, losing nothing; end without a model."""
 
@@ -53,13 +51,12 @@ class RunFolder:
             The folder holds something else.
         """
         path = Path(path)
-        run = cls(path)
-        if not _ID.fullmatch(path.resolve().name):
+        if not is_name(path.resolve().name):
             raise RunError(
                 f"'{path.name}' cannot be the name of a run: it may hold letters, digits, '.', '_' "
                 "and '-', and begins with a letter or digit."
             )
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        if is_taken(path):
             raise RunError(
                 f"The run folder {path} is taken; name a new one with --run, or delete it first."
             )
@@ -67,7 +64,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"The run folder {path} cannot be made: {error.strerror}.") from error
-        return run
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -143,7 +140,7 @@ class RunFolder:
         return self._read_json("config.json")
 
     def write_status(self, state: str, *, pid: int | None = None, **fields: Any) -> None:
-        """Replace `status.json`; the process's start time and the heartbeat are filled in.
+        """Replace `status.json`; the process, its machine and the heartbeat are filled in.
 
         Parameters
         ----------
@@ -156,27 +153,28 @@ class RunFolder:
         """
         if state not in STATES:
             raise RunError(f"'{state}' is not a state of a run.")
-        who = {}
-        if state != "queued":
-            process = psutil.Process(pid)
-            who = {"pid": process.pid, "pid_started": process.create_time()}
+        who = {} if state == "queued" else process_fields(pid)
         status = {"state": state, **who, "heartbeat": time.time(), **fields}
         write_text_atomic(self.path / "status.json", json.dumps(status, allow_nan=False) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """Read `status.json`; a run whose process is gone is told as 'interrupted'.
 
-        The process is known by its number *and* its start time, since numbers are used again.
+        The process is known by its number *and* its start time, since numbers are used again; one
+        of another machine by the age of its status.
         """
         status = self._read_json("status.json")
         if status.get("state") not in STATES:
             raise RunError(f"The status of the run {self.name} is not valid.")
-        if status["state"] in FINAL_STATES | {"queued"} or _is_alive(status):
+        if status["state"] in FINAL_STATES | {"queued"} or is_alive(
+            status, self.path / "status.json"
+        ):
             return status
         last_words = self._last_words()
+        where = "" if is_of_this_host(status) else f" on {status['host']}"
         return status | {
             "state": "interrupted",
-            "message": "The training process is gone"
+            "message": f"The training process{where} is gone"
             + (f"; its last words: {last_words}" if last_words else " without a word."),
         }
 
@@ -258,6 +256,16 @@ def new_run_id(backbone: str) -> str:
     return f"{datetime.now():%Y%m%d-%H%M%S}-{backbone}"
 
 
+def is_name(text: str) -> bool:
+    """Return whether a run may be called so: ASCII letters, digits, '.', '_' and '-'."""
+    return bool(_ID.fullmatch(text))
+
+
+def is_taken(path: Path) -> bool:
+    """Return whether a path holds something already; an empty folder is free."""
+    return path.is_file() or (path.is_dir() and any(path.iterdir()))
+
+
 def find_run(runs: Path, run_id: str) -> RunFolder:
     """Open a run by its id, which may come from a URL.
 
@@ -266,7 +274,7 @@ def find_run(runs: Path, run_id: str) -> RunFolder:
     RunError
         Not an id, or no such run.
     """
-    if not _ID.fullmatch(run_id):
+    if not is_name(run_id):
         raise RunError(f"'{run_id[:100]}' is not the name of a run.")
     return RunFolder.open(Path(runs) / run_id)
 
@@ -277,7 +285,7 @@ def list_runs(runs: Path) -> list[RunFolder]:
         folders = [
             path
             for path in Path(runs).iterdir()
-            if _ID.fullmatch(path.name) and (path / "status.json").is_file()
+            if is_name(path.name) and (path / "status.json").is_file()
         ]
     except (FileNotFoundError, NotADirectoryError):
         return []
@@ -292,12 +300,3 @@ def _started(path: Path) -> float:
         except OSError:
             continue
     return 0.0  # deleted since it was listed
-
-
-def _is_alive(status: dict[str, Any]) -> bool:
-    try:
-        process = psutil.Process(int(status["pid"]))
-        same = abs(process.create_time() - float(status["pid_started"])) < 1.0
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, KeyError, TypeError, ValueError):
-        return False

@@ -12,7 +12,7 @@ import pytest
 from bc_model.training.run_folder import RunFolder
 
 REPOSITORY = Path(__file__).parents[2]
-HEAVY = ("tensorflow", "keras", "openvino_telemetry", "streamlit", "torch")
+HEAVY = ("tensorflow", "keras", "openvino_telemetry", "streamlit", "torch", "distributed")
 TENSORFLOW_AT_IMPORT = {"bc_model.training.fit", "bc_model.training.callbacks"}
 
 
@@ -36,6 +36,7 @@ import sys
 import numpy as np
 import bc_model.serving.verdict, bc_model.serving.engine, bc_model.overlay
 import bc_model.training.jobs, bc_model.training.run_folder, bc_model.evaluation
+import bc_model.training.study, bc_model.evaluation.study_figures
 from bc_model.serving.bundle import open_bundle
 from bc_model.serving.engine import Engine
 Engine(open_bundle(sys.argv[1])).explain(np.zeros((1, 32, 32, 3), np.uint8))
@@ -43,7 +44,9 @@ Engine(open_bundle(sys.argv[1])).explain(np.zeros((1, 32, 32, 3), np.uint8))
     assert loaded_after(code, str(tiny_run.path)) == []
 
 
-@pytest.mark.parametrize("module", ["bc_model", "bc_model.cli", "bc_model.model"])
+@pytest.mark.parametrize(
+    "module", ["bc_model", "bc_model.cli", "bc_model.model", "bc_model.training.cluster"]
+)
 def test_a_light_module_stays_light(module: str) -> None:
     assert loaded_after(f"import {module}") == []
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import json
 import sys
 import threading
 import time
@@ -118,6 +119,30 @@ def test_a_second_run_waits_while_one_is_going(
 
 
 @pytest.mark.usefixtures("fake_popen")
+def test_a_run_of_another_machine_takes_no_place(
+    tiny_settings: TrainSettings, tmp_path: Path
+) -> None:
+    first = RunFolder.create(tmp_path / "first")
+    status = {"state": "running", "pid": 1, "pid_started": 0.0, "host": "elsewhere"}
+    (first.path / "status.json").write_text(json.dumps(status))
+    assert first.read_status()["state"] == "running"
+    jobs.start_run(tiny_settings, tmp_path)
+    assert len(jobs._children) == 1
+
+
+@pytest.mark.usefixtures("fake_popen")
+def test_a_run_that_waits_for_a_cluster_is_not_started_here(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config({"settings": {}})
+    jobs.put_in_queue(run, cluster={"scheduler": "tcp://there:8786", "task": "a"})
+    assert jobs.advance_queue(tmp_path) == []
+    assert run.read_status()["message"] == "Waiting for its turn on the cluster tcp://there:8786"
+    jobs.cancel_run(run)
+    jobs.resume_run(run)
+    assert len(jobs._children) == 1
+
+
+@pytest.mark.usefixtures("fake_popen")
 def test_a_paused_run_leaves_its_place(tiny_settings: TrainSettings, tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "first").write_status("paused")
     jobs.start_run(tiny_settings, tmp_path)
@@ -130,7 +155,7 @@ def test_as_many_as_allowed_go_on_oldest_first(
 ) -> None:
     monkeypatch.setenv("BC_MAX_RUNS", "2")
     # This process stands for the children, which are not there.
-    monkeypatch.setattr(jobs, "_spawn", lambda run: run.write_status("running"))
+    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running") or FakeProcess([]))
     runs = [jobs.start_run(tiny_settings, tmp_path) for _ in range(4)]
     states = [run.read_status()["state"] for run in runs]
     assert states == ["running", "running", "queued", "queued"]

@@ -1,0 +1,160 @@
+"""Figures of a study: the test predictions of all folds of the same settings, pooled.
+
+Over the folds of one split each picture is in test once, so the pool is judged as one evaluation,
+by cases. A partial pool says so.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bc_model.errors import BcModelError, DataError
+from bc_model.evaluation.report import Report, evaluate_predictions, read_report
+from bc_model.training.run_folder import ENDED_STATES, RunFolder
+from bc_model.training.study import MISSING, member_states
+from bc_model.training.study_file import Member, Study
+
+
+@dataclass(frozen=True)
+class GroupFigures:
+    """What the runs of the same settings came to so far.
+
+    Parameters
+    ----------
+    group : str
+        What sets the settings apart, in words; empty when the study has one group.
+    folds : list of int
+        The test folds whose predictions are in.
+    n_runs, n_failed : int
+        All runs of the group, and those that ended without a result.
+    report : Report or None
+        Of the pooled predictions; None while none are in, or when they cannot be pooled.
+    warnings : list of str
+        To be shown above the figures, the gravest first.
+    """
+
+    group: str
+    folds: list[int]
+    n_runs: int
+    n_failed: int
+    report: Report | None = field(repr=False)
+    warnings: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        report = None if self.report is None else self.report.as_dict()
+        return vars(self) | {"report": report}
+
+
+def pool_predictions(runs: list[RunFolder]) -> Report:
+    """Evaluate the test predictions of several finished runs as one.
+
+    Parameters
+    ----------
+    runs : list of RunFolder
+        Folds of one split: no picture is in the test part of two.
+
+    Returns
+    -------
+    Report
+        Its predictions have a further column, ``run``. Leaky when one of the runs is.
+
+    Raises
+    ------
+    RunError
+        A run has no readable evaluation.
+    DataError
+        The runs share a test picture, saw other data, or were judged by other rules.
+    """
+    reports = [read_report(run.evaluation_folder) for run in runs]
+    frames = [
+        report.predictions.assign(run=run.name)
+        for run, report in zip(runs, reports, strict=True)
+        if report.predictions is not None
+    ]
+    pooled = pd.concat(frames, ignore_index=True)
+    twice = pooled[pooled["path"].duplicated(keep=False)]
+    if len(twice):
+        first = twice[twice["path"] == twice["path"].iloc[0]]
+        raise DataError(
+            "Folds are pooled when each picture is in one test part, but "
+            f"'{first['path'].iloc[0]}' is in those of {' and '.join(first['run'])}: train them "
+            "with one split."
+        )
+    _require_one({run.name: run.read_config().get("data_sha256") for run in runs}, "other pictures")
+    rules = {run.name: (r.threshold, r.protocol) for run, r in zip(runs, reports, strict=True)}
+    _require_one(rules, "another cut-off or protocol")
+    return evaluate_predictions(
+        pooled,
+        threshold=reports[0].threshold,
+        protocol=reports[0].protocol,
+        leaky=any(report.leaky for report in reports),
+    )
+
+
+def summarise_study(study: Study, runs: Path) -> list[GroupFigures]:
+    """Return the figures of each group of settings, as far as its runs are done.
+
+    Parameters
+    ----------
+    study : Study
+    runs : Path
+        Folder of all runs.
+
+    Returns
+    -------
+    list of GroupFigures
+        In the order of the plan.
+    """
+    states = {run: str(status["state"]) for run, status in member_states(study, runs).items()}
+    return [_summarise(group, of, states, runs) for group, of in study.groups.items()]
+
+
+def choice_caution(n_groups: int) -> str:
+    """Say what the best of several settings is worth when test pictures chose it."""
+    return (
+        f"{n_groups} settings were judged on the same test pictures: the best of them looks better "
+        "than it is, so confirm it on other cases."
+    )
+
+
+def _summarise(
+    group: str, members: list[Member], states: dict[str, str], runs: Path
+) -> GroupFigures:
+    done = [member for member in members if states[member.run] == "done"]
+    count = Counter(states[member.run] for member in members)
+    n_failed = sum(count[state] for state in (ENDED_STATES | {MISSING}) - {"done"})
+    n_open = len(members) - len(done) - n_failed
+    report, warnings = None, []
+    try:
+        if done:
+            report = pool_predictions([RunFolder(Path(runs) / member.run) for member in done])
+            warnings = list(report.warnings)
+    except BcModelError as error:
+        warnings = [str(error)]
+    of_folds = f"{len(done)} of {len(members)} folds are in"
+    if n_failed:
+        warnings.insert(0, f"{of_folds}, {n_failed} ended without a result.")
+    elif n_open:
+        warnings.insert(0, f"{of_folds}: these figures will change.")
+    return GroupFigures(
+        group=group,
+        folds=sorted(member.fold for member in done),
+        n_runs=len(members),
+        n_failed=n_failed,
+        report=report,
+        warnings=warnings,
+    )
+
+
+def _require_one(values: dict[str, Any], what: str) -> None:
+    (first, value), *others = values.items()
+    for run, other in others:
+        if other != value:
+            raise DataError(
+                f"Folds are pooled when all were made alike, but {run} has {what} than {first}: "
+                "train them again."
+            )

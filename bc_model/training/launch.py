@@ -1,0 +1,58 @@
+"""The process that trains a run: the command line's own `train`, in a session of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from bc_model.training.run_folder import RunFolder
+
+
+def launch(
+    run: RunFolder, *, tied: bool = False, env: dict[str, str] | None = None
+) -> subprocess.Popen:
+    """Start the process that trains a queued or interrupted run; the caller holds the lock.
+
+    Parameters
+    ----------
+    run : RunFolder
+    tied : bool
+        The process ends when this one does, or when its `stdin` is closed.
+    env : dict, optional
+        Its environment; default is that of this process.
+
+    Returns
+    -------
+    Popen
+        The run is 'starting', or 'failed' when its process has ended already.
+    """
+    command = [sys.executable, "-m", "bc_model", "train", "--run", str(run.path), "--resume"]
+    if run.read_status().get("accept_changes"):
+        command.append("--accept-changes")
+    if tied:
+        command.append("--end-with-stdin")
+    # On Windows a session of its own has no meaning; a process group is what Ctrl-C stops at.
+    windows = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
+        subprocess, "CREATE_NO_WINDOW", 0
+    )
+    with (run.path / "stderr.txt").open("wb") as errors:
+        child = subprocess.Popen(
+            command,
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+            creationflags=windows,
+            env=env,
+        )
+    try:
+        run.write_status("starting", pid=child.pid, message="Starting the training process")
+        # Predictions on the page go before training.
+        psutil.Process(child.pid).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10))
+    except psutil.Error:
+        run.write_status("failed", message="The training process ended before it could speak.")
+    return child

@@ -1,0 +1,195 @@
+"""`sweep`: the table and the JSON, how it ends, and bad input that starts nothing."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bc_model.cli import main
+from bc_model.training import jobs, study
+from bc_model.training.run_folder import RunFolder, list_runs
+from bc_model.training.settings import TrainSettings
+
+Command = Callable[..., tuple[int, str, str]]
+TINY = [
+    "--backbone", "tiny", "--weights", "none", "--image-size", "32x32", "--batch-size", 8,
+    "--head-epochs", 1, "--finetune-epochs", 1, "--dense-units", 8,
+]  # fmt: skip
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], drawn_set: Path
+) -> Command:
+    """Run `sweep` on the drawn set as a person would: exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        told = ["bc_model", "sweep", drawn_set, *TINY, *arguments]
+        monkeypatch.setattr(sys, "argv", list(map(str, told)))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code or 0, *capfd.readouterr())
+
+    return run
+
+
+class Child:
+    def poll(self) -> int:
+        return 0
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch, tiny_run: RunFolder) -> Iterator[list[str]]:
+    """Let each run end at once with what the tiny run came to; one with seed 9 fails."""
+    names: list[str] = []
+
+    def launch(run: RunFolder) -> Child:
+        names.append(run.name)
+        settings = run.read_config()["settings"]
+        if settings["seed"] == 9:
+            run.write_status("failed", message="The disk is full.")
+        else:
+            shutil.copytree(tiny_run.evaluation_folder, run.evaluation_folder)
+            run.write_status("done")
+        return Child()
+
+    monkeypatch.setattr(jobs, "launch", launch)
+    monkeypatch.setattr(study, "_LOOK_EVERY_S", 0.01)
+    yield names
+    jobs._children.clear()
+
+
+def test_a_line_for_each_setting_with_its_folds_and_intervals(
+    command: Command, trained: list[str], tmp_path: Path
+) -> None:
+    code, out, err = command(
+        "--study", "try", "--runs", tmp_path / "runs", "--test-folds", 0,
+        "--set", "head-learning-rate=1e-3,1e-4", "--set", "dense_units=8,8+4",
+    )  # fmt: skip
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].split("  ")[0] == "settings"
+    assert [line.split("  ")[0] for line in lines[1:5]] == [
+        "head_learning_rate=0.001, dense_units=8", "head_learning_rate=0.001, dense_units=8+4",
+        "head_learning_rate=0.0001, dense_units=8", "head_learning_rate=0.0001, dense_units=8+4",
+    ]  # fmt: skip
+    assert all("1 of 1" in line and line.split()[-2:] == ["6", "2"] for line in lines[1:5])
+    assert "balanced accuracy" in lines[0]
+    assert "ROC AUC" in lines[0]
+    assert "note: 4 settings were judged on the same test pictures" in out
+    assert err.splitlines()[-1] == "4 done"
+    settings = TrainSettings.from_dict(
+        RunFolder(tmp_path / "runs" / trained[-1]).read_config()["settings"]
+    )
+    assert (settings.head_learning_rate, settings.dense_units, settings.fold) == (1e-4, (8, 4), 0)
+
+
+def test_json_is_all_of_stdout(command: Command, trained: list[str], tmp_path: Path) -> None:
+    code, out, _ = command("--study", "cv", "--runs", tmp_path, "--test-folds", 0, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["runs"] == [
+        {"run": "cv-fold0", "group": "", "fold": 0, "state": "done", "message": ""}
+    ]
+    (group,) = told["groups"]
+    assert (group["folds"], group["n_runs"], group["n_failed"]) == ([0], 1, 0)
+    assert group["report"]["n"] == 6
+
+
+def test_a_run_that_failed_is_told_and_the_rest_goes_on(
+    command: Command, trained: list[str], tmp_path: Path
+) -> None:
+    code, out, err = command(
+        "--study", "cv", "--runs", tmp_path, "--test-folds", 0, "--set", "seed=9,1,2"
+    )
+    assert code == 1
+    assert len(trained) == 3
+    assert err.splitlines()[-1] == "cv-seed-9-fold0: failed: The disk is full."
+    assert "seed=9: 0 of 1 folds are in, 1 ended without a result." in out
+    assert [line.split()[1:4] for line in out.splitlines()[1:4]] == [
+        ["0", "of", "1"], ["1", "of", "1"], ["1", "of", "1"],
+    ]  # fmt: skip
+
+
+def test_the_same_command_again_goes_on_with_what_is_not_done(
+    command: Command, trained: list[str], tmp_path: Path
+) -> None:
+    arguments = ("--study", "cv", "--runs", tmp_path, "--test-folds", 0, "--set", "seed=9,1")
+    command(*arguments)
+    command(*arguments)
+    assert trained == ["cv-seed-9-fold0", "cv-seed-1-fold0", "cv-seed-9-fold0"]
+
+
+def test_detached_it_does_not_wait(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running") or Child())
+    code, out, err = command("--study", "cv", "--runs", tmp_path, "--n-folds", 3, "--detach")
+    assert (code, err) == (0, "")
+    assert "0 of 3 folds are in: these figures will change." in out
+    assert out.splitlines()[-1] == f"The runs go on: `jobs list {tmp_path}` shows them."
+    assert len(list_runs(tmp_path)) == 3
+
+
+def test_ctrl_c_leaves_the_runs_and_says_so(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running") or Child())
+    monkeypatch.setattr(study.time, "sleep", interrupt)
+    code, out, err = command("--study", "cv", "--runs", tmp_path, "--n-folds", 3)
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1].startswith(f"The runs go on: `jobs list {tmp_path}` shows them")
+    assert [run.requested() for run in list_runs(tmp_path)] == [None] * 3
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "epochs=1"], "no setting 'epochs'"),
+        (["--set", "fold=1"], "the folds have their own list"),
+        (["--set", "dropout=0.1,1.5"], "dropout must be from 0 to below 1; asked for 1.5"),
+        (["--set", "dropout=x"], "dropout must be a number; asked for 'x'"),
+        (["--set", "dropout"], "--set must be a setting and its values"),
+        (["--set", "dropout=0", "--set", "dropout=1"], "once for each setting"),
+        (["--set", "dropout=0.5,0.5"], "comes twice"),
+        (["--dropout", "2"], "dropout must be"),
+        (["--test-folds", "some"], "--test-folds must be all, or numbers"),
+        (["--test-folds", "5"], "fold must be from 0 to n_folds - 1; asked for 5"),
+        (["--set", "seed=" + ",".join(map(str, range(41)))], "at most 200 runs"),
+        (["--study", "my study"], "'my study' cannot be the name of a study"),
+        (["--set", "weights=gone.h5"], "gone.h5"),
+        (["--scheduler", "nonsense"], "Nobody answers at nonsense, not a Dask scheduler"),
+    ],
+)
+def test_bad_input_is_one_line_and_starts_nothing(
+    command: Command, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    runs = tmp_path / "runs"
+    code, out, err = command("--study", "cv", "--runs", runs, *arguments)
+    assert (code, out) == (2, ""), err
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert not runs.exists()
+
+
+def test_a_study_name_that_is_taken_is_refused(
+    command: Command, trained: list[str], tmp_path: Path
+) -> None:
+    command("--study", "cv", "--runs", tmp_path, "--test-folds", 0)
+    code, out, err = command(
+        "--study", "cv", "--runs", tmp_path, "--test-folds", 0, "--patience", 3
+    )
+    assert (code, out) == (2, "")
+    assert "study cv already, with other settings: patience is 6 there and 3 here" in err
+    assert trained == ["cv-fold0"]

@@ -1,0 +1,159 @@
+"""Planning a study: what is multiplied, how it is named, and what is refused before a start."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from bc_model.errors import SettingsError
+from bc_model.training.run_folder import is_name
+from bc_model.training.settings import TrainSettings
+from bc_model.training.study_plan import (
+    MAX_LABEL,
+    group_words,
+    parse_value,
+    plan_study,
+    require_distinct,
+    value_text,
+)
+
+BASE = TrainSettings(data="set", n_folds=3)
+
+
+def test_all_folds_of_one_setting() -> None:
+    plan = plan_study(BASE)
+    assert [label for label, _ in plan] == ["fold0", "fold1", "fold2"]
+    assert [settings for _, settings in plan] == [
+        dataclasses.replace(BASE, fold=fold) for fold in range(3)
+    ]
+
+
+def test_every_combination_with_every_fold() -> None:
+    plan = plan_study(BASE, folds=[0, 2], grid={"dropout": [0.1, 0.5], "seed": [1, 2]})
+    assert [(s.dropout, s.seed, s.fold) for _, s in plan] == [
+        (0.1, 1, 0), (0.1, 1, 2), (0.1, 2, 0), (0.1, 2, 2),
+        (0.5, 1, 0), (0.5, 1, 2), (0.5, 2, 0), (0.5, 2, 2),
+    ]  # fmt: skip
+    assert plan[5][0] == "dropout-0.5-seed-1-fold2"
+
+
+def test_how_many_folds_there_are_hangs_on_the_setting() -> None:
+    plan = plan_study(BASE, grid={"n_folds": [3, 4]})
+    assert [(s.n_folds, s.fold) for _, s in plan] == [
+        (3, 0), (3, 1), (3, 2), (4, 0), (4, 1), (4, 2), (4, 3),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"head_learning_rate": [1e-5], "finetune_learning_rate": [1e-5, None], "dropout": [0.25]},
+        {"weights": ["/a/start.h5", "/a-start.h5"]},
+    ],
+    ids=["too long", "the same but for signs"],
+)
+def test_labels_that_cannot_be_names_are_numbers(grid: dict[str, list[Any]]) -> None:
+    labels = [label for label, _ in plan_study(BASE, grid=grid)]
+    assert labels == [f"s{group}-fold{fold}" for group in (1, 2) for fold in range(3)]
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"weights": ["imagenet", "none", "/data/ä b/w.h5"]},
+        {"image_size": [(64, 96), [96, 96]]},
+        {"dense_units": [(), (256,), (512, 128)]},
+        {"unfreeze_from": [None, "all"], "cache": [True, False]},
+        {"head_learning_rate": [1e-5, 1.0]},
+    ],
+    ids=lambda grid: next(iter(grid)),
+)
+def test_labels_are_names_and_distinct(grid: dict[str, list[Any]]) -> None:
+    labels = [label for label, _ in plan_study(BASE, grid=grid)]
+    assert len(set(labels)) == len(labels)
+    assert all(is_name(label) and len(label) <= MAX_LABEL for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"grid": {"epochs": [1]}}, r"no setting 'epochs' to try values of; there are backbone, "),
+        ({"grid": {"fold": [1]}}, "the folds have their own list"),
+        ({"grid": {"dropout": [0.1, 1.5]}}, r"dropout must be .* asked for 1\.5"),
+        ({"grid": {"dropout": []}}, "dropout has no value to try"),
+        ({"grid": {"dropout": ["much"]}}, "of another kind than it takes: dropout='much'"),
+        ({"grid": {"dropout": [0.5, 0.5]}}, "comes twice with the same settings"),
+        ({"grid": {"dropout": [i / 1000 for i in range(67)]}}, "asked for 67 settings with 3 fo"),
+        ({"grid": {"n_folds": list(range(3, 51))}}, "at most 200|from 1 to 200 runs"),
+        ({"folds": []}, "folds must be 'all' or numbers"),
+        ({"folds": "0"}, "folds must be 'all' or numbers"),
+        ({"folds": [3]}, "fold must be from 0 to n_folds - 1; asked for 3"),
+        ({"folds": [1, 1]}, "comes twice"),
+    ],
+)
+def test_what_cannot_be_planned_is_said(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        plan_study(BASE, **arguments)
+
+
+def test_two_runs_of_one_name_are_refused() -> None:
+    other = dataclasses.replace(BASE, fold=1)
+    with pytest.raises(SettingsError, match="Two runs of the study are called 'A'"):
+        require_distinct([("a", BASE), ("A", other)])
+    with pytest.raises(SettingsError, match="from 1 to 200 runs; asked for 0"):
+        require_distinct([])
+
+
+def test_a_group_is_named_by_what_sets_it_apart() -> None:
+    settings = [
+        dataclasses.replace(BASE, dropout=dropout, image_size=size, fold=fold)
+        for dropout, size in ((0.1, (64, 96)), (0.5, (64, 64)))
+        for fold in (0, 1)
+    ]
+    assert group_words(settings) == [
+        "image_size=64x96, dropout=0.1", "image_size=64x96, dropout=0.1",
+        "image_size=64x64, dropout=0.5", "image_size=64x64, dropout=0.5",
+    ]  # fmt: skip
+    assert group_words(settings[:2]) == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("head_learning_rate", "1e-3", 0.001),
+        ("finetune_learning_rate", "0.5", 0.5),
+        ("finetune_learning_rate", "default", None),
+        ("unfreeze_from", "default", None),
+        ("unfreeze_from", "conv5", "conv5"),
+        ("seed", "7", 7),
+        ("image_size", "64x96", (64, 96)),
+        ("dense_units", "512+128", (512, 128)),
+        ("dense_units", "256", (256,)),
+        ("dense_units", "", ()),
+        ("cache", "False", False),
+        ("deterministic", "true", True),
+        ("weights", "default", "default"),
+    ],
+)
+def test_values_as_they_are_typed(name: str, text: str, value: object) -> None:
+    parsed = parse_value(name, text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+    assert parse_value(name, value_text(name, value)) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("seed", "1.5", r"seed must be a whole number; asked for '1\.5'"),
+        ("dropout", "half", "dropout must be a number; asked for 'half'"),
+        ("cache", "on", "cache must be true or false; asked for 'on'"),
+        ("image_size", "64*64", "image_size must be whole numbers joined by x"),
+        ("finetune_learning_rate", "", "finetune_learning_rate must be a number; asked for ''"),
+        ("fold", "1", "folds have their own list"),
+        ("epochs", "1", "no setting 'epochs'"),
+    ],
+)
+def test_a_value_of_another_kind_is_said(name: str, text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        parse_value(name, text)
