@@ -176,14 +176,37 @@ def case_bootstrap_blocks(
         The next replicates; all blocks together are the whole matrix, whatever their size.
     """
     cluster, cluster_stratum, _ = case_clusters(case, stratum)
+    block = max(1, _BLOCK_ELEMENTS // max(1, cluster.size))
+    for counts in cluster_draws(cluster_stratum, n_resamples=n_resamples, seed=seed, block=block):
+        yield np.take(counts, cluster, axis=1)
+
+
+def cluster_draws(
+    cluster_stratum: NDArray[np.intp], *, n_resamples: int, seed: int, block: int | None = None
+) -> Iterator[NDArray[np.int32]]:
+    """Yield how often each cluster is drawn, in blocks of resamples.
+
+    Parameters
+    ----------
+    cluster_stratum : ndarray of int, shape (n_clusters,)
+        As `case_clusters` returns it.
+    n_resamples, seed : int
+    block : int, optional
+        Resamples in a block; default is all of them.
+
+    Yields
+    ------
+    ndarray of int32, shape (n_block, n_clusters)
+        Multiplicities; those of a class add up to its number of clusters.
+    """
     sizes = np.bincount(cluster_stratum)
     # One stream a class: the draws of a class depend neither on the other nor on the block size.
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(len(sizes))]
-    block = max(1, _BLOCK_ELEMENTS // max(1, cluster.size))
+    block = block or n_resamples
     for start in range(0, n_resamples, block):
         rows = min(block, n_resamples - start)
         counts = [_draw(rng, rows, int(k)) for rng, k in zip(streams, sizes, strict=True)]
-        yield np.take(np.concatenate(counts, axis=1), cluster, axis=1)
+        yield np.concatenate(counts, axis=1)
 
 
 def case_bootstrap_weights(

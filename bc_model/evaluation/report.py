@@ -8,8 +8,9 @@ import pandas as pd
 from bc_model.errors import SettingsError
 from bc_model.evaluation.alarms import alarms
 from bc_model.evaluation.estimate import estimate_figures
-from bc_model.evaluation.metrics import confusion_counts, roc_curve
+from bc_model.evaluation.metrics import confusion_counts
 from bc_model.evaluation.predictions import check_predictions
+from bc_model.evaluation.ranking import roc_curve
 from bc_model.evaluation.result import Report, RocCurve
 from bc_model.evaluation.store import read_report
 
