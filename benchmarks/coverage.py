@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bc_model.evaluation.bootstrap_t import CaseSample, studentised
+from bc_model.evaluation.bootstrap_t import studentised
 from bc_model.evaluation.estimate import functional_of
 from bc_model.evaluation.functionals import Functional
 from bc_model.evaluation.metrics import all_metrics
+from bc_model.evaluation.sample import CaseSample
 from bc_model.evaluation.weighting import Floats
 from benchmarks.intervals_tried import TRIED, Seen
 

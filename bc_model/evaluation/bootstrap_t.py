@@ -5,63 +5,22 @@ With a few dozen cases the usual bootstrap intervals are too short. This one cov
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bc_model.evaluation.functionals import Functional
-from bc_model.evaluation.intervals import Interval, case_clusters, case_names, cluster_draws
+from bc_model.evaluation.intervals import Interval
 from bc_model.evaluation.proportions import korn_graubard
+from bc_model.evaluation.sample import CaseSample
 from bc_model.evaluation.weighting import Floats
 
 UNSEEN = "all cases gave the same, so their spread is unseen"
 OPEN = "too few cases differ to bound it"
 
-# Pictures without a case are drawn in at most this many random groups of a class: as good as one
-# by one, and thousands of them cost no more than a hundred cases.
-_MAX_GROUPS = 200
 _MAX_UNDEFINED = 0.05
 _ALL_OF_IT = 0.95
 """An interval over more of the range than this says nothing."""
-
-
-@dataclass(frozen=True)
-class CaseSample:
-    """The clusters that are drawn: one for each case, within each class.
-
-    Attributes
-    ----------
-    cluster : ndarray of int, shape (n_pictures,)
-        Of each picture, 0 to ``size - 1``.
-    stratum : ndarray of int, shape (size,)
-        Class of each cluster, as a rank among the classes present.
-    """
-
-    cluster: NDArray[np.intp]
-    stratum: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, case: NDArray[np.str_], malignant: NDArray[np.bool_]) -> "CaseSample":
-        """Find the clusters; unknown cases are empty text, and such pictures are drawn alone."""
-        cluster, stratum, _ = case_clusters(_pooled(case_names(case), malignant), malignant)
-        return cls(cluster, stratum)
-
-    @property
-    def size(self) -> int:
-        """Number of clusters."""
-        return self.stratum.size
-
-    def sums(self, columns: Floats) -> Floats:
-        """Add up what the pictures of each cluster have: (n_pictures, k) to (size, k)."""
-        return np.stack(
-            [np.bincount(self.cluster, weights=c, minlength=self.size) for c in columns.T], axis=1
-        )
-
-    def draws(self, n_resamples: int, seed: int) -> Floats:
-        """Draw clusters within each class: counts of shape (n_resamples, size)."""
-        (counts,) = cluster_draws(self.stratum, n_resamples=n_resamples, seed=seed)
-        return counts.astype(np.float64)
 
 
 def studentised(
@@ -177,15 +136,3 @@ def _t(distance: Floats, errors: Floats) -> Floats:
     t = distance / np.where(sure, 1.0, errors)
     beyond = np.where(np.abs(distance) <= 1e-12, 0.0, np.copysign(np.inf, distance))
     return np.where(sure, beyond, t)
-
-
-def _pooled(case: NDArray[np.str_], malignant: NDArray[np.bool_]) -> NDArray[np.str_]:
-    """Name random groups for the pictures of unknown cases where there are very many."""
-    names = case.astype(object)
-    rng = np.random.default_rng(0)
-    for truth in (False, True):
-        unknown = np.flatnonzero((case == "") & (malignant == truth))
-        if unknown.size > _MAX_GROUPS:
-            groups = rng.permutation(unknown.size) % _MAX_GROUPS
-            names[unknown] = [f"\0{k}" for k in groups]  # no case is called so
-    return names.astype(str)

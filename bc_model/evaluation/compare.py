@@ -12,7 +12,6 @@ import pandas as pd
 from bc_model.data.names import CLASSES
 from bc_model.errors import DataError
 from bc_model.evaluation.alarms import FEW_CASES
-from bc_model.evaluation.bootstrap_t import CaseSample
 from bc_model.evaluation.difference import COMPARED, Comparison, Difference, Side, verdict_on
 from bc_model.evaluation.estimate import (
     draws_in_words,
@@ -24,6 +23,7 @@ from bc_model.evaluation.estimate import (
 from bc_model.evaluation.functionals import Functional
 from bc_model.evaluation.metrics import all_metrics
 from bc_model.evaluation.predictions import check_predictions
+from bc_model.evaluation.sample import CaseSample
 from bc_model.evaluation.weighting import Floats
 
 

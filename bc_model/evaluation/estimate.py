@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bc_model.data.names import CLASSES
 from bc_model.evaluation import metrics
-from bc_model.evaluation.bootstrap_t import UNSEEN, CaseSample, studentised
+from bc_model.evaluation.bootstrap_t import UNSEEN, studentised
 from bc_model.evaluation.combined import mean_interval
 from bc_model.evaluation.functionals import (
     Functional,
@@ -24,9 +24,10 @@ from bc_model.evaluation.functionals import (
     of_confusion,
     of_sums,
 )
-from bc_model.evaluation.intervals import Figure, Interval, case_clusters
+from bc_model.evaluation.intervals import Figure, Interval
 from bc_model.evaluation.metrics import METRICS
 from bc_model.evaluation.proportions import korn_graubard
+from bc_model.evaluation.sample import CaseSample, case_clusters
 from bc_model.evaluation.weighting import Floats, ratio
 
 OF_CONFUSION: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from bc_model.evaluation import bootstrap_t
-from bc_model.evaluation.bootstrap_t import OPEN, UNSEEN, CaseSample, studentised, welch_degrees
+from bc_model.evaluation import sample as sample_module
+from bc_model.evaluation.bootstrap_t import OPEN, UNSEEN, studentised, welch_degrees
 from bc_model.evaluation.estimate import functional_of
 from bc_model.evaluation.functionals import of_sums
-from bc_model.evaluation.intervals import case_bootstrap_weights
 from bc_model.evaluation.metrics import all_metrics
 from bc_model.evaluation.proportions import korn_graubard
+from bc_model.evaluation.sample import CaseSample
 from bc_model.evaluation.weighting import Floats, ratio
 
 
@@ -47,9 +47,9 @@ def by_loop(n_resamples: int) -> tuple[float, float, float]:
     value = rates(list(names))[0]
     left_out = np.array([rates([n for n in names if n != name])[0] for name in names])
     error = math.sqrt((names.size - 1) * left_out.var())
-    weights = case_bootstrap_weights(case, malignant, n_resamples=n_resamples, seed=4)
+    sample = CaseSample.of(case, malignant)
     t = []
-    for row in weights:
+    for row in sample.draws(n_resamples, seed=4)[:, sample.cluster].astype(int):
         drawn = [name for name in names for _ in range(row[(case == name) & malignant][0])]
         share, spread = rates(drawn)
         t.append((share - value) / spread)
@@ -165,7 +165,7 @@ def test_thousands_of_unknown_cases_are_drawn_in_groups(monkeypatch: pytest.Monk
     unknown = np.full(1500, "")
     widths = []
     for groups in (200, 10_000):
-        monkeypatch.setattr(bootstrap_t, "_MAX_GROUPS", groups)
+        monkeypatch.setattr(sample_module, "_MAX_GROUPS", groups)
         sample = CaseSample.of(unknown, malignant)
         assert sample.size == min(2 * groups, 1500)
         functional = functional_of("accuracy", sample, malignant, prob, 0.5)
@@ -173,10 +173,3 @@ def test_thousands_of_unknown_cases_are_drawn_in_groups(monkeypatch: pytest.Monk
         assert value == pytest.approx(float(all_metrics(malignant, prob)["accuracy"]))
         widths.append(interval.high - interval.low)  # type: ignore[operator]
     assert widths[0] == pytest.approx(widths[1], rel=0.15)
-
-
-def test_draws_are_those_of_the_weights() -> None:
-    case, malignant, _ = pictures()
-    sample = CaseSample.of(case, malignant)
-    by_picture = case_bootstrap_weights(case, malignant, n_resamples=60, seed=9)
-    assert (sample.draws(60, seed=9)[:, sample.cluster] == by_picture).all()

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from bc_model.evaluation.bootstrap_t import CaseSample
 from bc_model.evaluation.estimate import functional_of
 from bc_model.evaluation.functionals import of_sums
 from bc_model.evaluation.metrics import METRICS, all_metrics
+from bc_model.evaluation.sample import CaseSample
 from bc_model.evaluation.weighting import Floats, ratio
 
 N_CASES = 14

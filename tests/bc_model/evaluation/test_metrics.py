@@ -9,7 +9,6 @@ import pytest
 from sklearn import metrics as oracle
 
 from bc_model.evaluation import weighting
-from bc_model.evaluation.intervals import case_bootstrap_weights, percentile_interval
 from bc_model.evaluation.metrics import (
     METRICS,
     accuracy,
@@ -24,6 +23,7 @@ from bc_model.evaluation.metrics import (
     specificity,
 )
 from bc_model.evaluation.ranking import average_precision, pr_curve, roc_auc, roc_curve
+from bc_model.evaluation.sample import CaseSample
 
 # By hand: benign at 0.1, 0.4, 0.8; malignant at 0.4, 0.8, 0.9, 0.3, 0.6. At 0.5 two of three
 # benign and three of five malignant are right.
@@ -37,6 +37,11 @@ def _sample(seed: int, n: int = 400, *, ties: bool = False) -> tuple[Any, Any, A
     prob = np.clip(0.35 * truth + 0.65 * rng.random(n), 0, 1)
     case = np.array([f"{'m' if t else 'b'}{rng.integers(12)}" for t in truth])
     return truth, prob.round(1) if ties else prob, case
+
+
+def _weights(case: Any, truth: Any, n_resamples: int, seed: int = 0) -> Any:
+    sample = CaseSample.of(case, truth)
+    return sample.draws(n_resamples, seed)[:, sample.cluster].astype(int)
 
 
 def _by_sklearn(truth: Any, prob: Any, threshold: float, weight: Any) -> dict[str, float]:
@@ -108,7 +113,7 @@ def test_equal_to_sklearn(seed: int, threshold: float, ties: bool) -> None:
 @pytest.mark.parametrize("ties", [False, True])
 def test_bootstrap_matrix_equal_to_sklearn_row_by_row(ties: bool) -> None:
     truth, prob, case = _sample(7, ties=ties)
-    weights = case_bootstrap_weights(case, truth, n_resamples=40)
+    weights = _weights(case, truth, 40)
     ours = all_metrics(truth, prob, weights=weights)
     for row in range(40):
         theirs = _by_sklearn(truth, prob, 0.5, weights[row])
@@ -127,7 +132,7 @@ def test_real_valued_weights_equal_to_sklearn() -> None:
 
 def test_bootstrap_equal_to_a_slow_loop_that_repeats_rows() -> None:
     truth, prob, case = _sample(9, n=120, ties=True)
-    weights = case_bootstrap_weights(case, truth, n_resamples=200, seed=5)
+    weights = _weights(case, truth, 200, 5)
     quick = all_metrics(truth, prob, weights=weights)
     slow: dict[str, list[float]] = {name: [] for name in METRICS}
     for row in weights:
@@ -135,14 +140,12 @@ def test_bootstrap_equal_to_a_slow_loop_that_repeats_rows() -> None:
         for name, value in _by_sklearn(truth[drawn], prob[drawn], 0.5, None).items():
             slow[name].append(value)
     for name in METRICS:
-        expected = np.percentile(slow[name], [2.5, 97.5])
-        interval = percentile_interval(quick[name])
-        assert [interval.low, interval.high] == pytest.approx(expected, abs=1e-12), name
+        assert quick[name] == pytest.approx(slow[name], abs=1e-12), name
 
 
 def test_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, prob, case = _sample(10)
-    weights = case_bootstrap_weights(case, truth, n_resamples=31)
+    weights = _weights(case, truth, 31)
     whole = all_metrics(truth, prob, weights=weights)
     monkeypatch.setattr(weighting, "_BLOCK_ELEMENTS", 4 * truth.size)
     in_blocks = all_metrics(truth, prob, weights=weights)
