@@ -22,13 +22,13 @@ from bc_model.evaluation.functionals import (
     of_area,
     of_average_precision,
     of_confusion,
-    of_sums,
+    of_means,
 )
 from bc_model.evaluation.intervals import Figure, Interval
 from bc_model.evaluation.metrics import METRICS
 from bc_model.evaluation.proportions import korn_graubard
 from bc_model.evaluation.sample import CaseSample, case_clusters
-from bc_model.evaluation.weighting import Floats, ratio
+from bc_model.evaluation.weighting import Floats
 
 OF_CONFUSION: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "accuracy": metrics.accuracy,
@@ -160,7 +160,7 @@ def functional_of(
     if name in ("brier", "log_loss"):
         losses = {"brier": metrics.squared_errors, "log_loss": metrics.log_losses}[name]
         columns = np.stack([losses(malignant, prob), np.ones(prob.size)], axis=1)
-        return of_sums(sample.sums(columns), lambda sums: ratio(sums[..., 0], sums[..., 1]))
+        return of_means(sample.sums(columns))
     area = {"roc_auc": of_area, "average_precision": of_average_precision}[name]
     return area(malignant, prob, sample.cluster, sample.size)
 

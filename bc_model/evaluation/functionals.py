@@ -63,6 +63,11 @@ def of_confusion(cells: Floats, function: Callable[[NDArray[Any]], NDArray[Any]]
     return of_sums(cells, lambda sums: function(sums.reshape(*sums.shape[:-1], 2, 2)))
 
 
+def of_means(columns: Floats) -> Functional:
+    """Make a functional of a mean: ``columns`` are, of each case, a sum and what it is over."""
+    return of_sums(columns, lambda sums: ratio(sums[..., 0], sums[..., 1]))
+
+
 def of_area(
     malignant: NDArray[np.bool_], prob_malignant: Floats, cluster: NDArray[np.intp], n_cases: int
 ) -> Functional:

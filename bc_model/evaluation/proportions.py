@@ -10,7 +10,7 @@ from bc_model.evaluation.intervals import Interval
 LEVEL = 0.95
 
 
-def wilson(successes: int, n: float, *, level: float = LEVEL) -> Interval:
+def wilson(successes: float, n: float, *, level: float = LEVEL) -> Interval:
     """Return Wilson's score interval for a share of independent observations.
 
     Parameters

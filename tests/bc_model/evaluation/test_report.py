@@ -236,10 +236,48 @@ def test_goes_through_json_and_back(report: Report) -> None:
     assert json.loads(text)["always_malignant_accuracy"] == report.base_rate
 
 
+def test_everything_is_in_a_report(report: Report) -> None:
+    assert report.by_case is not None
+    assert report.by_case.figures["accuracy"].n_cases == report.n_cases
+    assert [group.name for group in report.groups] == ["40X", "100X", "200X", "not stated"]
+    assert sum(group.n for group in report.groups) == report.n
+    assert report.calibration is not None
+    assert sum(one.observed.n for one in report.calibration.bins) == report.n
+    assert report.pr is not None
+    assert report.pr.recall[-1] == 1.0
+    check, area = report.checks["roc_auc_delong"], report.figures["roc_auc"]
+    assert check.value == pytest.approx(area.value, abs=1e-12)
+    assert abs(check.low - area.low) < 0.05  # type: ignore[operator]
+    assert evaluate(table(), notes=["a", "b"]).notes == ("a", "b")
+
+
+def test_a_passport_keeps_no_curves(report: Report) -> None:
+    summary = report.summary()
+    assert set(report.as_dict()) - set(summary) == {"roc", "pr", "calibration"}
+
+
+def test_a_report_of_version_1_is_read(report: Report) -> None:
+    old = report.as_dict()
+    for name in ("pr", "by_case", "groups", "calibration", "checks", "notes"):
+        del old[name]
+    kept = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
+    old["figures"] = {name: old["figures"][name] for name in kept}
+    old["format"] = "bc_model evaluation report, version 1"
+    back = Report.from_dict(old)
+    assert back.figures == {name: report.figures[name] for name in kept}
+    assert (back.by_case, back.groups, back.pr, back.calibration) == (None, (), None, None)
+    assert back.roc == report.roc
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"format": "other"},
+        {"format": "bc_model evaluation report, version 1"},
+        {"pr": {"recall": [1.0], "precision": [], "threshold": [0.5]}},
+        {"groups": [{"kind": "subtype"}]},
+        {"calibration": {"bins": []}},
+        {"by_case": 3},
         {"figures": {}},
         {"confusion": [[1, 2], [3, 4]]},
         {"confusion": 3},
