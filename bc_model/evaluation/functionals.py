@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bc_model.evaluation.ranking import average_precision
 from bc_model.evaluation.weighting import Floats, ratio, row_blocks
 
 Functional = Callable[[Floats], tuple[Floats, Floats]]
@@ -18,6 +19,7 @@ Functional = Callable[[Floats], tuple[Floats, Floats]]
 
 # Far below any count: the step then leaves the value itself as it is, to the last bit.
 _STEP = 1e-30
+_MAX_CUT_OFFS = 500
 
 
 def of_sums(columns: Floats, function: Callable[[NDArray[Any]], NDArray[Any]]) -> Functional:
@@ -102,26 +104,53 @@ def of_area(
 def of_average_precision(
     malignant: NDArray[np.bool_], prob_malignant: Floats, cluster: NDArray[np.intp], n_cases: int
 ) -> Functional:
-    """Make a functional of the average precision; parameters as for `of_area`."""
+    """Make a functional of the average precision; parameters as for `of_area`.
+
+    With thousands of malignant pictures the steps of several are taken together, and what that
+    adds or takes away at the data is given back: the figure itself stays exact.
+    """
     cut_offs = np.unique(prob_malignant[malignant])[::-1]
-    found = _at_or_above(cut_offs, prob_malignant[malignant], cluster[malignant], n_cases)
-    called = _at_or_above(cut_offs, prob_malignant, cluster, n_cases)
+    every = -(-cut_offs.size // _MAX_CUT_OFFS)
+    exact = float(average_precision(malignant, prob_malignant))
+    coarse = _average_precision(
+        cut_offs[::-1][::every][::-1], malignant, prob_malignant, cluster, n_cases
+    )
+    shift = exact - float(coarse(np.ones((1, n_cases)))[0][0])
+
+    def functional(counts: Floats) -> tuple[Floats, Floats]:
+        values, slopes = coarse(counts)
+        return values + shift, slopes
+
+    return functional
+
+
+def _average_precision(
+    cut_offs: Floats,
+    malignant: NDArray[np.bool_],
+    prob: Floats,
+    cluster: NDArray[np.intp],
+    n_cases: int,
+) -> Functional:
+    """Make the functional that steps at the given falling cut-offs only."""
+    found = _at_or_above(cut_offs, prob[malignant], cluster[malignant], n_cases)
+    called = _at_or_above(cut_offs, prob, cluster, n_cases)
     sizes = np.bincount(cluster[malignant], minlength=n_cases).astype(np.float64)
     steps = np.diff(found, axis=0, prepend=0.0)
 
     def of_block(counts: Floats) -> tuple[Floats, Floats]:
-        n_found, n_called = counts @ found.T, counts @ called.T
+        n_called, step = counts @ called.T, counts @ steps.T
         total = (counts @ sizes)[:, None]
         # Where nothing is called there is no precision, and no step of the recall either.
-        precision = np.nan_to_num(ratio(n_found, n_called), nan=0.0)
-        weight = np.nan_to_num(ratio(counts @ steps.T, n_called), nan=0.0)
-        area = ratio((precision * (counts @ steps.T)).sum(axis=1), total[:, 0])
+        share = np.divide(1.0, n_called, out=np.zeros_like(n_called), where=n_called > 0)
+        precision = (counts @ found.T) * share
+        area = ratio(np.einsum("ij,ij->i", precision, step), total[:, 0])
+        weight = step * share
         by_case = precision @ steps + weight @ found - (weight * precision) @ called
         return area, ratio(by_case - area[:, None] * sizes, np.broadcast_to(total, counts.shape))
 
     def functional(counts: Floats) -> tuple[Floats, Floats]:
-        blocks = [of_block(block) for block in row_blocks(counts, width=cut_offs.size)]
-        values, slopes = zip(*blocks, strict=True)
+        bands = row_blocks(counts, width=cut_offs.size)
+        values, slopes = zip(*map(of_block, bands), strict=True)
         return np.concatenate(values), np.concatenate(slopes)
 
     return functional

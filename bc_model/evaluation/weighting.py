@@ -42,7 +42,7 @@ def row_blocks(matrix: NDArray[Any], width: int | None = None) -> Iterator[Float
     ----------
     matrix : ndarray of shape (rows, columns)
     width : int, optional
-        Elements a row costs whoever works on the bands; default is its columns.
+        Elements that a row costs whoever works on the bands; default is its columns.
     """
     rows = max(1, _BLOCK_ELEMENTS // max(1, width or matrix.shape[1]))
     for start in range(0, len(matrix), rows):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bc_model.evaluation import functionals
 from bc_model.evaluation.estimate import functional_of
 from bc_model.evaluation.functionals import of_sums
 from bc_model.evaluation.metrics import METRICS, all_metrics
@@ -45,6 +46,24 @@ def test_the_derivative_is_the_slope_of_the_value(name: str, ties: bool) -> None
         aside = step * np.eye(N_CASES)[k]
         measured = (functional(counts + aside)[0] - functional(counts - aside)[0]) / (2 * step)
         assert slopes[:, k] == pytest.approx(measured, abs=1e-8)
+
+
+def test_many_cut_offs_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, malignant, prob = pictures()
+    sample = CaseSample.of(case, malignant)
+    draws = sample.draws(200, seed=1)
+    whole = functional_of("average_precision", sample, malignant, prob, 0.5)(draws)
+    monkeypatch.setattr(functionals, "_MAX_CUT_OFFS", 40)
+    functional = functional_of("average_precision", sample, malignant, prob, 0.5)
+    value, _ = functional(np.ones((1, sample.size)))
+    assert value[0] == pytest.approx(
+        float(all_metrics(malignant, prob)["average_precision"]), abs=1e-12
+    )
+    coarse = functional(draws)
+    assert np.corrcoef(coarse[0], whole[0])[0, 1] > 0.99
+    assert coarse[0].std() == pytest.approx(whole[0].std(), rel=0.05)
+    drawn = draws > 0  # the slopes of the others weigh nothing
+    assert np.abs(coarse[1] - whole[1])[drawn].max() < 0.1 * np.abs(whole[1][drawn]).max()
 
 
 def test_a_slope_by_hand() -> None:
