@@ -87,10 +87,10 @@ def expanded_bca(seen: Seen) -> tuple[float, float]:
 
 def t_on_logits(seen: Seen) -> tuple[float, float]:
     """Student's t with the jackknife's standard error, on the logit scale."""
-    parts, _ = seen.variances
-    reach = stats.t.ppf(0.975, seen.degrees_of_freedom) * np.sqrt(parts.sum())
     if not 0.0 < seen.value < 1.0:
         return 0.0, 1.0
+    parts, _ = seen.variances
+    reach = stats.t.ppf(0.975, seen.degrees_of_freedom) * np.sqrt(parts.sum())
     centre = np.log(seen.value / (1 - seen.value))
     reach /= seen.value * (1 - seen.value)
     low, high = 1 / (1 + np.exp(-(centre + np.array([-reach, reach]))))

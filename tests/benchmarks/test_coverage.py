@@ -76,5 +76,5 @@ def test_the_wider_ones_are_students() -> None:
     mean = values.mean()
     centre, on_logits = np.log(mean / (1 - mean)), reach / (mean * (1 - mean))
     ends = [1 / (1 + np.exp(-(centre + side * on_logits))) for side in (-1, 1)]
-    assert t_on_logits(seen(values)) == pytest.approx(ends, abs=1e-9)
+    assert t_on_logits(seen(values)) == pytest.approx(tuple(ends), abs=1e-9)
     assert t_on_logits(seen(np.ones(5))) == (0.0, 1.0)
