@@ -3,15 +3,13 @@
 It loads NumPy and pandas only; matplotlib is loaded when a report is written or drawn.
 """
 
-from bc_model.evaluation.intervals import Figure, case_bootstrap_weights, percentile_interval
+from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.report import Report, RocCurve, evaluate_predictions, read_report
 
 __all__ = [
     "Figure",
     "Report",
     "RocCurve",
-    "case_bootstrap_weights",
     "evaluate_predictions",
-    "percentile_interval",
     "read_report",
 ]

@@ -4,20 +4,27 @@ Both are judged on exactly the pictures that both predicted, and each bootstrap 
 same whole cases for both. It does not read runs; that is the work of `compare_runs`.
 """
 
-from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from bc_model.data.names import CLASSES
 from bc_model.errors import DataError
 from bc_model.evaluation.alarms import FEW_CASES
 from bc_model.evaluation.difference import COMPARED, Comparison, Difference, Side, verdict_on
-from bc_model.evaluation.estimate import _figure, _honest_mean, _why_undefined
-from bc_model.evaluation.intervals import case_bootstrap_blocks
-from bc_model.evaluation.metrics import Floats, all_metrics
+from bc_model.evaluation.estimate import (
+    draws_in_words,
+    functional_of,
+    honest_mean,
+    measure,
+    why_undefined,
+)
+from bc_model.evaluation.functionals import Functional
+from bc_model.evaluation.metrics import all_metrics
 from bc_model.evaluation.predictions import check_predictions
+from bc_model.evaluation.sample import CaseSample
+from bc_model.evaluation.weighting import Floats
 
 
 def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0) -> Comparison:
@@ -46,34 +53,31 @@ def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0
     pairs, n_left_out = _join(first, second)
     case = pairs["case"].to_numpy(dtype=str)
     malignant = (pairs["class"] == "malignant").to_numpy(dtype=bool)
+    probs = [pairs[column].to_numpy(dtype=np.float64) for column in ("prob_first", "prob_second")]
+    values = [
+        all_metrics(malignant, prob, threshold=side.threshold)
+        for side, prob in zip((first, second), probs, strict=True)
+    ]
+    sample = CaseSample.of(case, malignant)
+    draws = sample.draws(n_resamples, seed)
 
-    def figures_of(weights: NDArray[np.int32] | None) -> Iterator[dict[str, Floats]]:
-        for side, column in ((first, "prob_first"), (second, "prob_second")):
-            prob = pairs[column].to_numpy(dtype=np.float64)
-            yield all_metrics(malignant, prob, threshold=side.threshold, weights=weights) | {
-                "brier": _brier(malignant, prob, weights)
-            }
+    def difference_in(name: str) -> Functional:
+        one, other = (
+            functional_of(name, sample, malignant, prob, side.threshold)
+            for side, prob in zip((first, second), probs, strict=True)
+        )
+        return _difference(one, other)
 
-    values = tuple(figures_of(None))
-    replicates: dict[str, list[Floats]] = {name: [] for name in COMPARED}
-    for weights in case_bootstrap_blocks(case, malignant, n_resamples=n_resamples, seed=seed):
-        of_first, of_second = figures_of(weights)
-        for name in COMPARED:
-            replicates[name].append(of_second[name] - of_first[name])
-    figures = {}
-    for name in COMPARED:
-        scope = {"sensitivity": malignant, "specificity": ~malignant}.get(
-            name, np.ones_like(malignant)
-        )
-        figures[name] = _figure(
-            float(values[1][name] - values[0][name]),
-            np.concatenate(replicates[name]),
-            case[scope],
-            malignant[scope],
-            undefined=_why_undefined(name),
-            draws=f"paired, {n_resamples} resamples within each class, seed {seed}",
-        )
-    figures["balanced_accuracy"] = _honest_mean(figures)
+    figures = honest_mean(
+        {
+            name: measure(
+                name, partial(difference_in, name), sample, draws, case, malignant,
+                undefined=why_undefined(name, malignant), bounds=(-1.0, 1.0),
+                draws_told=f"paired, {draws_in_words(n_resamples, seed)}",
+            )
+            for name in COMPARED
+        }
+    )  # fmt: skip
     return Comparison(
         first=first.name,
         second=second.name,
@@ -128,17 +132,18 @@ def _join(first: Side, second: Side) -> tuple[pd.DataFrame, tuple[int, int]]:
     return joined.reset_index(drop=True), n_left_out
 
 
-def _brier(malignant: NDArray[np.bool_], prob: Floats, weights: NDArray[np.int32] | None) -> Floats:
-    """Return the mean squared error of the probabilities, shape () or (n_resamples,)."""
-    squared = (prob - malignant) ** 2
-    if weights is None:
-        return np.asarray(squared.mean())
-    # A replicate draws as many cases as there are, so its weight is never zero.
-    return weights @ squared / weights.sum(axis=1)
-
-
 def _or_none(value: Floats) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def _difference(first: Functional, second: Functional) -> Functional:
+    """Return the functional of second minus first: both see the same draw."""
+
+    def functional(counts: Floats) -> tuple[Floats, Floats]:
+        (one, slope_of_one), (other, slope_of_other) = first(counts), second(counts)
+        return other - one, slope_of_other - slope_of_one
+
+    return functional
 
 
 def _warnings(

@@ -11,12 +11,24 @@ from typing import Any
 import pandas as pd
 
 from bc_model.errors import DataError
+from bc_model.evaluation.by_case import ByCase, Confusion
+from bc_model.evaluation.by_group import Group
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.metrics import METRICS
+from bc_model.evaluation.reliability import Reliability
 
-_FORMAT = "bc_model evaluation report, version 1"
-
-Confusion = tuple[tuple[int, int], tuple[int, int]]
+_FORMAT = "bc_model evaluation report, version 2"
+_FORMAT_1 = "bc_model evaluation report, version 1"
+"""Six figures over all pictures and the ROC curve; what came later is empty when it is read."""
+_FIGURES_1 = (
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "roc_auc",
+    "log_loss",
+)
+_CURVES = ("roc", "pr", "calibration")
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,27 @@ class RocCurve:
 
 
 @dataclass(frozen=True)
+class PrCurve:
+    """Points of a precision-recall curve, from the highest cut-off to the lowest."""
+
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+    threshold: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, list[float]]:
+        """Return plain lists."""
+        return {name: list(axis) for name, axis in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, list[float]]) -> "PrCurve":
+        """Undo `as_dict`."""
+        axes = [tuple(map(float, data[k])) for k in ("recall", "precision", "threshold")]
+        if len(set(map(len, axes))) != 1:
+            raise ValueError("the three lists of the precision-recall curve differ in length")
+        return cls(*axes)
+
+
+@dataclass(frozen=True)
 class Report:
     """What one evaluation found.
 
@@ -66,11 +99,23 @@ class Report:
     confusion : tuple of two pairs of int
         Rows are the truth, columns the verdict, each in the order benign, malignant.
     figures : dict of str to Figure
-        Keys as in `metrics.METRICS`.
+        Keys as in `metrics.METRICS`; a report of version 1 has six of them.
     roc : RocCurve or None
         None when only one class is present.
     warnings : list of str
         To be shown above the figures.
+    pr : PrCurve or None
+        None when only one class is present.
+    by_case : ByCase or None
+        None when no case is known.
+    groups : tuple of Group
+        By magnification and by subtype.
+    calibration : Reliability or None
+        None in a report of version 1.
+    checks : dict of str to Figure
+        The same figures by another road: ``roc_auc_delong``.
+    notes : tuple of str
+        What else a reader should know of where the pictures came from.
     predictions : pandas.DataFrame or None
         The checked table; None in a report made by `from_dict`.
     """
@@ -87,6 +132,12 @@ class Report:
     figures: dict[str, Figure]
     roc: RocCurve | None
     warnings: list[str]
+    pr: PrCurve | None = None
+    by_case: ByCase | None = None
+    groups: tuple[Group, ...] = ()
+    calibration: Reliability | None = None
+    checks: dict[str, Figure] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     predictions: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -102,10 +153,20 @@ class Report:
             **shown,
             "always_malignant_accuracy": self.always_malignant_accuracy,
             "confusion": [list(row) for row in self.confusion],
-            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
+            "figures": _dicts(self.figures),
             "roc": None if self.roc is None else self.roc.as_dict(),
             "warnings": list(self.warnings),
+            "pr": None if self.pr is None else self.pr.as_dict(),
+            "by_case": None if self.by_case is None else self.by_case.as_dict(),
+            "groups": [group.as_dict() for group in self.groups],
+            "calibration": None if self.calibration is None else self.calibration.as_dict(),
+            "checks": _dicts(self.checks),
+            "notes": list(self.notes),
         }
+
+    def summary(self) -> dict[str, Any]:
+        """Return `as_dict` without the curves: what a passport keeps."""
+        return {name: value for name, value in self.as_dict().items() if name not in _CURVES}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Report":
@@ -146,13 +207,22 @@ class Report:
         write_report(self, folder)
 
 
+def _dicts(figures: dict[str, Figure]) -> dict[str, dict[str, Any]]:
+    return {name: figure.as_dict() for name, figure in figures.items()}
+
+
+def _figures(data: dict[str, Any]) -> dict[str, Figure]:
+    return {name: Figure(**figure) for name, figure in data.items()}
+
+
 def _report_from_dict(data: dict[str, Any]) -> Report:
-    if data["format"] != _FORMAT:
+    expected = {_FORMAT: METRICS, _FORMAT_1: _FIGURES_1}.get(data["format"])
+    if expected is None:
         raise ValueError(f"its format is {data['format']!r}, not {_FORMAT!r}")
     if not isinstance(data["leaky"], bool):
         raise ValueError("leaky is not true or false")
-    if tuple(data["figures"]) != METRICS:
-        raise ValueError(f"the figures are {list(data['figures'])}, not {list(METRICS)}")
+    if tuple(data["figures"]) != expected:
+        raise ValueError(f"the figures are {list(data['figures'])}, not {list(expected)}")
     (tn, fp), (fn, tp) = data["confusion"]
     report = Report(
         protocol=str(data["protocol"]),
@@ -164,10 +234,24 @@ def _report_from_dict(data: dict[str, Any]) -> Report:
         n_malignant_cases=int(data["n_malignant_cases"]),
         base_rate=float(data["base_rate"]),
         confusion=((int(tn), int(fp)), (int(fn), int(tp))),
-        figures={name: Figure(**figure) for name, figure in data["figures"].items()},
+        figures=_figures(data["figures"]),
         roc=None if data["roc"] is None else RocCurve.from_dict(data["roc"]),
         warnings=[str(sentence) for sentence in data["warnings"]],
+        **({} if data["format"] == _FORMAT_1 else _later_parts(data)),
     )
     if sum(map(sum, report.confusion)) != report.n:
         raise ValueError("the confusion counts do not add up to n")
     return report
+
+
+def _later_parts(data: dict[str, Any]) -> dict[str, Any]:
+    """Return what version 2 added."""
+    calibration = data["calibration"]
+    return {
+        "pr": None if data["pr"] is None else PrCurve.from_dict(data["pr"]),
+        "by_case": None if data["by_case"] is None else ByCase.from_dict(data["by_case"]),
+        "groups": tuple(Group.from_dict(group) for group in data["groups"]),
+        "calibration": None if calibration is None else Reliability.from_dict(calibration),
+        "checks": _figures(data["checks"]),
+        "notes": tuple(map(str, data["notes"])),
+    }

@@ -70,7 +70,7 @@ def compare(
     # Numerics, which a reader of passports need not wait for.
     import numpy as np
 
-    from bc_model.evaluation.metrics import roc_auc
+    from bc_model.evaluation.ranking import roc_auc
 
     p99 = float(np.percentile(np.abs(reference - prob_malignant), 99))
     aucs = [float(roc_auc(malignant, scores)) for scores in (reference, prob_malignant)]

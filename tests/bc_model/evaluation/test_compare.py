@@ -69,11 +69,24 @@ def test_by_hand() -> None:
 
 
 def test_the_interval_by_hand() -> None:
-    # Specificity rises by 1/2 in case b and by 0 in case c. Of two drawn from {b, c}: b twice in
-    # 1/4 of the draws (+0.5), once in 1/2 (+0.25), never in 1/4 (0).
-    difference = compare(*sides()).differences["specificity"].difference
-    assert (difference.low, difference.high) == (0.0, 0.5)
-    assert (difference.n, difference.n_cases) == (4, 2)
+    # Specificity rises in every other of eight benign cases, by 1/2: 1/4 in all. A resample that
+    # draws k of those four has k/16 and a standard error of its own; the two tails differ.
+    case = [f"b{k}" for k in range(8) for _ in range(2)] + ["m1", "m2"]
+    malignant = [False] * 16 + [True] * 2
+    first = [0.9 if i % 4 == 0 else 0.1 for i in range(16)] + [0.9, 0.9]
+    found = compare(
+        *sides(table(case, malignant, first), table(case, malignant, [0.1] * 16 + [0.9] * 2))
+    )
+    difference = found.differences["specificity"].difference
+    rng = np.random.default_rng(5)
+    k = rng.binomial(8, 0.5, 200_000)
+    spread = np.sqrt(k * (8 - k) / 8 / (8 - 1) / 8) / 2
+    with np.errstate(divide="ignore"):
+        t = (k / 16 - 0.25) / spread
+    error = np.sqrt(4 * 4 / 8 / 7 / 8) / 2
+    low, high = 0.25 - error * np.quantile(t, [0.975, 0.025])
+    assert (difference.low, difference.high) == pytest.approx((low, high), abs=0.01)
+    assert (difference.n, difference.n_cases) == (16, 8)
     assert "paired" in difference.method
     assert "over cases" in difference.method
 
@@ -230,7 +243,7 @@ def test_verdicts(value: float | None, low: float | None, high: float | None, ve
 def test_a_comparison_is_plain_json() -> None:
     found: Comparison = compare(*sides())
     told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert told["differences"]["specificity"]["difference"]["high"] == 0.5
+    assert told["differences"]["specificity"]["difference"]["value"] == 0.25
     assert told["n_left_out"] == [0, 0]
 
 

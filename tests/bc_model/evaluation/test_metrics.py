@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from bc_model.evaluation import metrics
-from bc_model.evaluation.intervals import case_bootstrap_weights, percentile_interval
+from bc_model.evaluation import weighting
 from bc_model.evaluation.metrics import (
     METRICS,
     accuracy,
     all_metrics,
     balanced_accuracy,
+    brier,
     confusion_counts,
+    f1,
     log_loss,
-    roc_auc,
-    roc_curve,
+    mcc,
     sensitivity,
     specificity,
 )
+from bc_model.evaluation.ranking import average_precision, pr_curve, roc_auc, roc_curve
+from bc_model.evaluation.sample import CaseSample
 
 # By hand: benign at 0.1, 0.4, 0.8; malignant at 0.4, 0.8, 0.9, 0.3, 0.6. At 0.5 two of three
 # benign and three of five malignant are right.
@@ -37,6 +39,11 @@ def _sample(seed: int, n: int = 400, *, ties: bool = False) -> tuple[Any, Any, A
     return truth, prob.round(1) if ties else prob, case
 
 
+def _weights(case: Any, truth: Any, n_resamples: int, seed: int = 0) -> Any:
+    sample = CaseSample.of(case, truth)
+    return sample.draws(n_resamples, seed)[:, sample.cluster].astype(int)
+
+
 def _by_sklearn(truth: Any, prob: Any, threshold: float, weight: Any) -> dict[str, float]:
     called = prob >= threshold
     w = {"sample_weight": weight}
@@ -45,7 +52,11 @@ def _by_sklearn(truth: Any, prob: Any, threshold: float, weight: Any) -> dict[st
         "balanced_accuracy": oracle.balanced_accuracy_score(truth, called, **w),
         "sensitivity": oracle.recall_score(truth, called, **w),
         "specificity": oracle.recall_score(truth, called, pos_label=False, **w),
+        "f1": oracle.f1_score(truth, called, **w),
+        "mcc": oracle.matthews_corrcoef(truth, called, **w),
         "roc_auc": oracle.roc_auc_score(truth, prob, **w),
+        "average_precision": oracle.average_precision_score(truth, prob, **w),
+        "brier": oracle.brier_score_loss(truth, prob, **w),
         "log_loss": oracle.log_loss(truth, prob, **w),
     }
 
@@ -60,6 +71,14 @@ def test_by_hand() -> None:
     # Benign weight each malignant picture beats, a tie one half:
     # 0.4 -> 1 + 1/2, 0.8 -> 2 + 1/2, 0.9 -> 3, 0.3 -> 1, 0.6 -> 2: 10 of 15 pairs.
     assert roc_auc(TRUTH, PROB) == pytest.approx(10 / 15, abs=1e-15)
+    # Precision 3/4, sensitivity 3/5.
+    assert f1(confusion) == pytest.approx(2 * (3 / 4) * (3 / 5) / (3 / 4 + 3 / 5), abs=1e-15)
+    assert mcc(confusion) == pytest.approx((3 * 2 - 1 * 2) / math.sqrt(4 * 5 * 3 * 4), abs=1e-15)
+    # Precision at 0.9, 0.8, 0.6, 0.4, 0.3: 1, 2/3, 3/4, 4/6, 5/7, a fifth of the recall each.
+    expected = (1 + 2 / 3 + 3 / 4 + 4 / 6 + 5 / 7) / 5
+    assert average_precision(TRUTH, PROB) == pytest.approx(expected, abs=1e-15)
+    errors = [0.01, 0.16, 0.64, 0.36, 0.04, 0.01, 0.49, 0.16]
+    assert brier(TRUTH, PROB) == pytest.approx(sum(errors) / 8, abs=1e-15)
 
 
 def test_log_loss_by_hand() -> None:
@@ -94,7 +113,7 @@ def test_equal_to_sklearn(seed: int, threshold: float, ties: bool) -> None:
 @pytest.mark.parametrize("ties", [False, True])
 def test_bootstrap_matrix_equal_to_sklearn_row_by_row(ties: bool) -> None:
     truth, prob, case = _sample(7, ties=ties)
-    weights = case_bootstrap_weights(case, truth, n_resamples=40)
+    weights = _weights(case, truth, 40)
     ours = all_metrics(truth, prob, weights=weights)
     for row in range(40):
         theirs = _by_sklearn(truth, prob, 0.5, weights[row])
@@ -113,7 +132,7 @@ def test_real_valued_weights_equal_to_sklearn() -> None:
 
 def test_bootstrap_equal_to_a_slow_loop_that_repeats_rows() -> None:
     truth, prob, case = _sample(9, n=120, ties=True)
-    weights = case_bootstrap_weights(case, truth, n_resamples=200, seed=5)
+    weights = _weights(case, truth, 200, 5)
     quick = all_metrics(truth, prob, weights=weights)
     slow: dict[str, list[float]] = {name: [] for name in METRICS}
     for row in weights:
@@ -121,16 +140,14 @@ def test_bootstrap_equal_to_a_slow_loop_that_repeats_rows() -> None:
         for name, value in _by_sklearn(truth[drawn], prob[drawn], 0.5, None).items():
             slow[name].append(value)
     for name in METRICS:
-        expected = np.percentile(slow[name], [2.5, 97.5])
-        interval = percentile_interval(quick[name])
-        assert [interval.low, interval.high] == pytest.approx(expected, abs=1e-12), name
+        assert quick[name] == pytest.approx(slow[name], abs=1e-12), name
 
 
 def test_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, prob, case = _sample(10)
-    weights = case_bootstrap_weights(case, truth, n_resamples=31)
+    weights = _weights(case, truth, 31)
     whole = all_metrics(truth, prob, weights=weights)
-    monkeypatch.setattr(metrics, "_BLOCK_ELEMENTS", 4 * truth.size)
+    monkeypatch.setattr(weighting, "_BLOCK_ELEMENTS", 4 * truth.size)
     in_blocks = all_metrics(truth, prob, weights=weights)
     for name in METRICS:
         assert np.allclose(whole[name], in_blocks[name], rtol=0, atol=1e-14)
@@ -140,7 +157,8 @@ def test_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_class_only(malignant: bool) -> None:
     truth = np.full(4, malignant)
     values = all_metrics(truth, [0.1, 0.6, 0.7, 0.9], weights=np.ones((3, 4), int))
-    undefined = {"balanced_accuracy", "roc_auc", "specificity" if malignant else "sensitivity"}
+    undefined = {"balanced_accuracy", "f1", "mcc", "roc_auc", "average_precision"}
+    undefined.add("specificity" if malignant else "sensitivity")
     for name in METRICS:
         assert np.isnan(values[name]).all() == (name in undefined), name
         assert np.isnan(values[name]).any() == (name in undefined), name
@@ -154,11 +172,19 @@ def test_a_row_without_weight_is_undefined_alone() -> None:
         assert not np.isnan(values[name][0])
         assert np.isnan(values[name][1])
     assert np.isnan(values["roc_auc"][2])
+    assert np.isnan(values["average_precision"][2])
     assert values["accuracy"][2] == 2 / 3
 
 
 def test_all_scores_equal_is_chance() -> None:
     assert roc_auc(TRUTH, np.full(8, 0.7)) == 0.5
+    assert average_precision(TRUTH, np.full(8, 0.7)) == 5 / 8
+
+
+def test_a_verdict_that_never_varies_correlates_with_nothing() -> None:
+    assert np.isnan(mcc(confusion_counts(TRUTH, PROB, threshold=0.0)))
+    assert np.isnan(mcc(confusion_counts(TRUTH, PROB, threshold=1.0)))
+    assert f1(confusion_counts(TRUTH, PROB, threshold=1.0)) == 0.0
 
 
 @pytest.mark.parametrize("weights", [np.ones(7), np.ones((2, 9)), np.ones((1, 1, 8)), 1.0])
@@ -207,6 +233,32 @@ def test_a_long_roc_curve_is_thinned_without_losing_its_shape() -> None:
     assert (np.diff(tpr) >= 0).all()
     assert (np.diff(threshold) < 0).all()
     assert np.trapezoid(tpr, fpr) == pytest.approx(float(roc_auc(truth, prob)), abs=5e-4)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_pr_curve_equal_to_sklearn(ties: bool) -> None:
+    truth, prob, _ = _sample(13, n=300, ties=ties)
+    ours = pr_curve(truth, prob)
+    assert ours is not None
+    precision, recall, threshold = oracle.precision_recall_curve(truth, prob)
+    # scikit-learn begins at the lowest cut-off and ends with a point that no picture has.
+    theirs = np.column_stack([recall[:-1], precision[:-1], threshold])[::-1]
+    last = int(np.argmax(theirs[:, 0] == 1.0))
+    assert np.column_stack(ours) == pytest.approx(theirs[: last + 1], abs=1e-12)
+
+
+def test_a_long_pr_curve_is_thinned() -> None:
+    truth, prob, _ = _sample(14, n=20_000)
+    thin = pr_curve(truth, prob)
+    assert thin is not None
+    recall, precision, threshold = thin
+    assert 200 < recall.size <= 501
+    assert recall[-1] == 1.0
+    assert (np.diff(recall) >= 0).all()
+    assert (np.diff(threshold) < 0).all()
+    area = np.trapezoid(precision, recall) + precision[0] * recall[0]
+    assert area == pytest.approx(float(average_precision(truth, prob)), abs=2e-3)
+    assert pr_curve([True, True], [0.1, 0.2]) is None
 
 
 def test_nothing_warns_on_the_smallest_input() -> None:

@@ -13,8 +13,7 @@ import pytest
 
 from bc_model.errors import DataError, RunError, SettingsError
 from bc_model.evaluation import store
-from bc_model.evaluation.intervals import case_bootstrap_weights
-from bc_model.evaluation.metrics import METRICS, all_metrics
+from bc_model.evaluation.metrics import METRICS
 from bc_model.evaluation.report import Report, evaluate_predictions, read_report
 
 
@@ -70,21 +69,16 @@ def test_by_hand() -> None:
     assert figures["specificity"].value == pytest.approx(2 / 3)
     assert (figures["specificity"].n, figures["specificity"].n_cases) == (3, 2)
     assert figures["roc_auc"].value == pytest.approx(5 / 6)
-    # Two malignant cases, one right and one wrong: replicates are 0, 1/2 and 1.
-    assert (figures["sensitivity"].low, figures["sensitivity"].high) == (0.0, 1.0)
+    # Two malignant cases, one right and one wrong, leave everything open.
+    assert figures["sensitivity"].low is None
+    assert figures["sensitivity"].note == "too few cases differ to bound it"
 
 
-def test_intervals_are_those_of_the_weights(report: Report) -> None:
-    frame = table()
-    malignant = (frame["class"] == "malignant").to_numpy()
-    weights = case_bootstrap_weights(frame["case"], malignant, n_resamples=200)
-    replicates = all_metrics(malignant, frame["prob_malignant"], weights=weights)
+def test_every_metric_has_its_interval_and_says_how_it_was_made(report: Report) -> None:
     assert tuple(report.figures) == METRICS
-    for name, figure in report.figures.items():
-        low, high = np.percentile(replicates[name], [2.5, 97.5])
-        assert (figure.low, figure.high) == pytest.approx((low, high), abs=1e-12)
+    for figure in report.figures.values():
         assert figure.low < figure.value < figure.high  # type: ignore[operator]
-        assert "over cases, 200 resamples within each class, seed 0" in figure.method
+        assert "bootstrap-t over cases, 200 resamples within each class, seed 0" in figure.method
 
 
 def test_row_order_and_index_do_not_matter(report: Report) -> None:
@@ -161,10 +155,18 @@ def test_one_case_of_a_class_has_no_interval() -> None:
     assert found.figures["sensitivity"].low is not None
 
 
-def test_no_mistake_has_no_interval() -> None:
-    figure = evaluate(table(noise=0.0)).figures["accuracy"]
-    assert (figure.value, figure.low) == (1.0, None)
-    assert figure.note == "all cases gave the same, so their spread is unseen"
+def test_no_mistake_has_the_interval_of_its_cases() -> None:
+    # 12 benign and 15 malignant cases without a mistake: at worst 0.025^(1/27) are right.
+    figures = evaluate(table(noise=0.0)).figures
+    assert figures["accuracy"].value == 1.0
+    assert figures["accuracy"].low == pytest.approx(0.025 ** (1 / 27), abs=1e-12)
+    assert figures["sensitivity"].low == pytest.approx(0.025 ** (1 / 15), abs=1e-12)
+    assert "exact binomial" in figures["accuracy"].note
+    low = 1 - math.hypot(1 - 0.025 ** (1 / 15), 1 - 0.025 ** (1 / 12)) / 2
+    assert figures["balanced_accuracy"].low == pytest.approx(low, abs=1e-12)
+    # No such reasoning holds for a ranking.
+    assert (figures["roc_auc"].value, figures["roc_auc"].low) == (1.0, None)
+    assert figures["roc_auc"].note == "all cases gave the same, so their spread is unseen"
 
 
 def test_an_ordinary_report_has_no_warning(report: Report) -> None:
@@ -234,10 +236,48 @@ def test_goes_through_json_and_back(report: Report) -> None:
     assert json.loads(text)["always_malignant_accuracy"] == report.base_rate
 
 
+def test_everything_is_in_a_report(report: Report) -> None:
+    assert report.by_case is not None
+    assert report.by_case.figures["accuracy"].n_cases == report.n_cases
+    assert [group.name for group in report.groups] == ["40X", "100X", "200X", "not stated"]
+    assert sum(group.n for group in report.groups) == report.n
+    assert report.calibration is not None
+    assert sum(one.observed.n for one in report.calibration.bins) == report.n
+    assert report.pr is not None
+    assert report.pr.recall[-1] == 1.0
+    check, area = report.checks["roc_auc_delong"], report.figures["roc_auc"]
+    assert check.value == pytest.approx(area.value, abs=1e-12)
+    assert abs(check.low - area.low) < 0.05  # type: ignore[operator]
+    assert evaluate(table(), notes=["a", "b"]).notes == ("a", "b")
+
+
+def test_a_passport_keeps_no_curves(report: Report) -> None:
+    summary = report.summary()
+    assert set(report.as_dict()) - set(summary) == {"roc", "pr", "calibration"}
+
+
+def test_a_report_of_version_1_is_read(report: Report) -> None:
+    old = report.as_dict()
+    for name in ("pr", "by_case", "groups", "calibration", "checks", "notes"):
+        del old[name]
+    kept = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
+    old["figures"] = {name: old["figures"][name] for name in kept}
+    old["format"] = "bc_model evaluation report, version 1"
+    back = Report.from_dict(old)
+    assert back.figures == {name: report.figures[name] for name in kept}
+    assert (back.by_case, back.groups, back.pr, back.calibration) == (None, (), None, None)
+    assert back.roc == report.roc
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"format": "other"},
+        {"format": "bc_model evaluation report, version 1"},
+        {"pr": {"recall": [1.0], "precision": [], "threshold": [0.5]}},
+        {"groups": [{"kind": "subtype"}]},
+        {"calibration": {"bins": []}},
+        {"by_case": 3},
         {"figures": {}},
         {"confusion": [[1, 2], [3, 4]]},
         {"confusion": 3},

@@ -1,0 +1,154 @@
+"""Figures by case instead of by picture: what a patient would get.
+
+A case counts once, however many pictures it has. Pictures without a case are left out. A case with
+pictures of both classes, which does not exist in BreakHis, counts as two.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bc_model.evaluation import metrics
+from bc_model.evaluation.estimate import (
+    draws_in_words,
+    functional_of,
+    in_scope,
+    measure,
+    why_undefined,
+)
+from bc_model.evaluation.functionals import Functional, of_means
+from bc_model.evaluation.intervals import Figure
+from bc_model.evaluation.proportions import wilson
+from bc_model.evaluation.sample import CaseSample
+from bc_model.evaluation.weighting import Floats
+
+Confusion = tuple[tuple[int, int], tuple[int, int]]
+
+CASE_FIGURES = (
+    "recognition_rate",
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "roc_auc",
+)
+SHARES = {
+    "accuracy": metrics.accuracy,
+    "sensitivity": metrics.sensitivity,
+    "specificity": metrics.specificity,
+}
+_WILSON = "95 % Wilson over cases"
+
+
+@dataclass(frozen=True)
+class ByCase:
+    """What one evaluation found by case.
+
+    Attributes
+    ----------
+    confusion : tuple of two pairs of int
+        Cases: rows are the truth, columns the verdict on the mean probability.
+    figures : dict of str to Figure
+        Keys as in `CASE_FIGURES`. ``recognition_rate`` is the mean over cases of the share of their
+        pictures called right (Spanhol and others, 2016); all others judge a case by its mean
+        probability.
+    """
+
+    confusion: Confusion
+    figures: dict[str, Figure]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "confusion": [list(row) for row in self.confusion],
+            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "ByCase":
+        """Undo `as_dict`."""
+        (tn, fp), (fn, tp) = data["confusion"]
+        figures = {name: Figure(**figure) for name, figure in data["figures"].items()}
+        return cls(((int(tn), int(fp)), (int(fn), int(tp))), figures)
+
+
+def case_table(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Return one row a case, the worst patient score first.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        As `check_predictions` returns it.
+    threshold : float
+        A picture, or the mean of a case, is called malignant at this probability or above.
+
+    Returns
+    -------
+    pandas.DataFrame
+        case, class, pictures, right (pictures called right), patient_score (their share),
+        mean_prob, called.
+    """
+    known = predictions[predictions["case"] != ""]
+    right = (known["prob_malignant"] >= threshold) == (known["class"] == "malignant")
+    grouped = known.assign(right=right).groupby(["case", "class"], as_index=False)
+    table = grouped.agg(
+        pictures=("path", "size"), right=("right", "sum"), mean_prob=("prob_malignant", "mean")
+    )
+    table["patient_score"] = table["right"] / table["pictures"]
+    table["called"] = np.where(table["mean_prob"] >= threshold, "malignant", "benign")
+    columns = ["case", "class", "pictures", "right", "patient_score", "mean_prob", "called"]
+    return table.sort_values(["patient_score", "case"], ignore_index=True)[columns]
+
+
+def by_case(
+    predictions: pd.DataFrame, *, threshold: float, n_resamples: int, seed: int
+) -> ByCase | None:
+    """Compute the figures by case; None when no case is known.
+
+    Shares of cases have Wilson's interval, since cases are independent; the others a bootstrap-t.
+    """
+    table = case_table(predictions, threshold)
+    if table.empty:
+        return None
+    malignant = (table["class"] == "malignant").to_numpy(dtype=bool)
+    prob = table["mean_prob"].to_numpy(dtype=np.float64)
+    counts = metrics.confusion_counts(malignant, prob, threshold=threshold)
+    # A case of both classes has two rows of one name: apart, as everywhere.
+    names = (table["case"] + "\n" + table["class"]).to_numpy(dtype=str)
+    sample = CaseSample.of(names, malignant)
+    draws = sample.draws(n_resamples, seed)
+    scores = sample.sums(np.stack([table["patient_score"], np.ones(len(table))], axis=1))
+
+    def bootstrapped(name: str, make: Callable[[], Functional], undefined: str) -> Figure:
+        told = draws_in_words(n_resamples, seed)
+        return measure(
+            name, make, sample, draws, names, malignant, undefined=undefined, draws_told=told
+        )
+
+    found = {"recognition_rate": bootstrapped("recognition_rate", lambda: of_means(scores), "")} | {
+        name: _share(metric(counts), in_scope(name, malignant)) for name, metric in SHARES.items()
+    }
+    for name in ("balanced_accuracy", "roc_auc"):
+        make = partial(functional_of, name, sample, malignant, prob, threshold)
+        found[name] = bootstrapped(name, make, why_undefined(name, malignant))
+    (tn, fp), (fn, tp) = counts.astype(int).tolist()
+    pictures = table["pictures"].to_numpy()
+    figures = {}
+    for name in CASE_FIGURES:
+        scope = in_scope(name, malignant)
+        figures[name] = replace(found[name], n=int(pictures[scope].sum()), n_cases=int(scope.sum()))
+    return ByCase(((tn, fp), (fn, tp)), figures)
+
+
+def _share(value: Floats, scope: NDArray[np.bool_]) -> Figure:
+    """Return a share of cases; how many pictures they have is filled in later."""
+    n = int(scope.sum())
+    if n == 0:
+        return Figure(None, None, None, 0, 0, _WILSON, "no such case")
+    interval = wilson(round(float(value) * n), n)
+    return Figure(float(value), interval.low, interval.high, n, n, _WILSON)

@@ -1,0 +1,111 @@
+"""Figures made of sensitivity and specificity: their intervals follow from those of the two.
+
+The two rest on different cases, so they vary apart, and the distances of their ends add up in
+squares (Zou and Donner, "Construction of confidence limits about effect measures: a general
+approach", Statistics in Medicine 27, 2008).
+"""
+
+import math
+
+from bc_model.evaluation.intervals import Figure, Interval
+
+_Ends = tuple[float, float, float]
+
+
+def mean_interval(one: Figure, other: Figure) -> Interval:
+    """Return the interval of the mean of two figures; without ends when one of them has none."""
+    first, second = _ends(one), _ends(other)
+    if first is None or second is None:
+        return Interval(None, None, one.note if first is None else other.note)
+    mean = (first[1] + second[1]) / 2
+    low, high = (math.hypot(first[1] - first[i], second[1] - second[i]) / 2 for i in (0, 2))
+    return Interval(max(0.0, mean - low), min(1.0, mean + high))
+
+
+def predictive_values(
+    sensitivity: Figure, specificity: Figure, prevalence: float
+) -> dict[str, Figure]:
+    """Return what a verdict is worth where malignant tissue has a given share.
+
+    By Bayes, from sensitivity and specificity alone: the share of malignant pictures in the test
+    data plays no part. The intervals are added up on the scale of log odds.
+
+    Parameters
+    ----------
+    sensitivity, specificity : Figure
+        At one cut-off.
+    prevalence : float
+        Share of malignant ones where the model is to be used, in (0, 1).
+
+    Returns
+    -------
+    dict of str to Figure
+        ``positive``: of those called malignant, the share that is; ``negative``: of those called
+        benign, the share that is. Not defined where nothing is called so.
+
+    Raises
+    ------
+    ValueError
+        The prevalence is not between 0 and 1.
+    """
+    # Written so that NaN fails as well.
+    if not 0.0 < prevalence < 1.0:
+        raise ValueError(f"a prevalence lies between 0 and 1, both left out, got {prevalence}")
+    return {
+        "positive": _share_right(sensitivity, specificity, prevalence, "malignant"),
+        "negative": _share_right(specificity, sensitivity, 1.0 - prevalence, "benign"),
+    }
+
+
+def _share_right(found: Figure, spared: Figure, share: float, called: str) -> Figure:
+    """Return the share that is right among those called so.
+
+    `found` is the share called so of those who are, `spared` the share not called so of the rest,
+    and `share` the share of those who are among all.
+    """
+    n, n_cases = found.n + spared.n, found.n_cases + spared.n_cases
+    method = f"Bayes at a share of {share:g} {called}, from the intervals of both rates"
+
+    def blank(value: float | None, note: str) -> Figure:
+        return Figure(value, None, None, n, n_cases, method, note)
+
+    if found.value is None or spared.value is None:
+        return blank(None, found.note if found.value is None else spared.note)
+    right, wrong = share * found.value, (1 - share) * (1 - spared.value)
+    if right + wrong == 0:
+        return blank(None, f"nothing is called {called}")
+    value = right / (right + wrong)
+    rate, other_rate = _ends(found), _ends(spared)
+    if rate is None or other_rate is None:
+        return blank(value, found.note if rate is None else spared.note)
+    # log odds = log prior odds + log rate - log (1 - other rate), at the low end, itself, the high.
+    rise = [_log(end) for end in rate]
+    fall = [_log(1 - end) for end in other_rate]
+    prior = math.log(share / (1 - share))
+    if math.isfinite(rise[1]) and math.isfinite(fall[1]):
+        centre = prior + rise[1] - fall[1]
+        low = centre - math.hypot(rise[1] - rise[0], fall[0] - fall[1])
+        high = centre + math.hypot(rise[2] - rise[1], fall[1] - fall[2])
+    else:
+        # A rate of 0 or 1 is infinitely far from any other: its own ends are all there is.
+        low, high = prior + rise[0] - fall[0], prior + rise[2] - fall[2]
+    notes = "; ".join(dict.fromkeys(one.note for one in (found, spared) if one.note))
+    return Figure(value, _share(low), _share(high), n, n_cases, method, notes)
+
+
+def _ends(figure: Figure) -> _Ends | None:
+    if figure.value is None or figure.low is None or figure.high is None:
+        return None
+    return figure.low, figure.value, figure.high
+
+
+def _log(share: float) -> float:
+    return math.log(share) if share > 0 else -math.inf
+
+
+def _share(log_odds: float) -> float:
+    """Turn log odds into a share without an overflow."""
+    if log_odds >= 0:
+        return 1 / (1 + math.exp(-log_odds))
+    odds = math.exp(log_odds)
+    return odds / (1 + odds)

@@ -1,0 +1,247 @@
+"""How often a 95 % interval holds the truth: data sets of 40 clustered cases, drawn many times.
+
+    python -m benchmarks.coverage [--data-sets 2000] [--json]
+
+The pictures of a case share an effect, so they are right or wrong together; cases differ in their
+number of pictures. The truth is that of 100,000 cases of each class. Beside the interval of the
+library stand the usual ones (`intervals_tried`), from the same resamples. Last, two equally good
+models are compared: how often is a difference found that is none.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bc_model.evaluation.bootstrap_t import studentised
+from bc_model.evaluation.compare import compare
+from bc_model.evaluation.difference import Side
+from bc_model.evaluation.estimate import functional_of
+from bc_model.evaluation.functionals import Functional
+from bc_model.evaluation.metrics import all_metrics
+from bc_model.evaluation.sample import CaseSample
+from bc_model.evaluation.weighting import Floats
+from benchmarks.intervals_tried import TRIED, Seen
+
+FIGURES = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity", "accuracy")
+OURS = "bootstrap-t"
+_TRUTH_CASES = 100_000
+_BLOCK = 20
+
+
+@dataclass(frozen=True)
+class World:
+    """Where data sets are drawn from.
+
+    Attributes
+    ----------
+    n_benign, n_malignant : int
+        Cases in a data set.
+    case_sd : float
+        Spread of the logit between cases; between the pictures of a case it is 1. So
+        ``case_sd ** 2 / (1 + case_sd ** 2)`` is the correlation within a case.
+    centres : (float, float)
+        Mean logit of benign and of malignant pictures.
+    mean_pictures : int
+        A case has 5 pictures and a geometric number more.
+    """
+
+    n_benign: int
+    n_malignant: int
+    case_sd: float
+    centres: tuple[float, float] = (-1.4, 1.8)
+    mean_pictures: int = 20
+
+    def draw(
+        self, rng: np.random.Generator, n_benign: int, n_malignant: int
+    ) -> tuple[np.ndarray, np.ndarray, Floats]:
+        """Return case (as a number), truth and probability of each picture."""
+        truth = np.arange(n_benign + n_malignant) >= n_benign
+        pictures = 4 + rng.geometric(1 / (self.mean_pictures - 4), truth.size)
+        effect = np.where(truth, *reversed(self.centres))
+        effect = effect + self.case_sd * rng.standard_normal(truth.size)
+        case = np.repeat(np.arange(truth.size), pictures)
+        logit = effect[case] + rng.standard_normal(case.size)
+        return case, truth[case], 1 / (1 + np.exp(-logit))
+
+    def truths(self) -> dict[str, float]:
+        """Return the figures of an endless data set with this share of benign cases."""
+        _, malignant, prob = self.draw(np.random.default_rng(1), _TRUTH_CASES, _TRUTH_CASES)
+        share = self.n_malignant / (self.n_benign + self.n_malignant)
+        weights = np.where(malignant, share, 1 - share)
+        found = all_metrics(malignant, prob, weights=weights)
+        return {name: float(found[name]) for name in FIGURES}
+
+
+WORLDS = {
+    "20 benign, 20 malignant, strong cases": World(20, 20, 1.2),
+    "20 benign, 20 malignant, weak cases": World(20, 20, 0.6),
+    "12 benign, 28 malignant, strong cases": World(12, 28, 1.2),
+    "9 benign, 31 malignant, strong cases": World(9, 31, 1.2),
+}
+
+
+def measure(
+    world: World,
+    *,
+    data_sets: int,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    figures: tuple[str, ...] = FIGURES,
+    others: dict[str, Callable[[Seen], tuple[float, float]]] = TRIED,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Draw data sets and count how often each interval holds the truth.
+
+    Returns
+    -------
+    dict
+        Figure to method to ``covered``, ``too_high`` (the truth lies below), ``too_low``,
+        ``none`` (shares of the data sets with an interval, and of all) and ``width``, the median.
+    """
+    truths = world.truths()
+    rng = np.random.default_rng(seed)
+    ends: dict[tuple[str, str], list[tuple[float, float]]] = {
+        (name, method): [] for name in figures for method in (OURS, *others)
+    }
+    for number in range(data_sets):
+        case, malignant, prob = world.draw(rng, world.n_benign, world.n_malignant)
+        sample = CaseSample.of(case.astype(str), malignant)
+        draws = sample.draws(n_resamples, seed=number)
+        for name in figures:
+            functional = functional_of(name, sample, malignant, prob, 0.5)
+            value, interval = studentised(functional, sample, draws, bounds=(0.0, 1.0))
+            if interval.low is None or interval.high is None:
+                continue
+            ends[name, OURS].append((interval.low, interval.high))
+            seen = _seen(name, value, functional, sample, draws)
+            for method, function in others.items():
+                ends[name, method].append(function(seen))
+    return {
+        name: {
+            method: _told(np.array(ends[name, method]), truths[name], data_sets)
+            for method in (OURS, *others)
+        }
+        for name in figures
+    }
+
+
+def false_evidence(
+    world: World, *, data_sets: int, n_resamples: int = 1000, seed: int = 0
+) -> dict[str, float]:
+    """Compare two equally good models, again and again, on pictures that both predicted.
+
+    Their case effects are correlated by 0.7, as those of two networks trained alike.
+
+    Returns
+    -------
+    dict of str to float
+        Share of the data sets in which evidence of a difference was found; 0.05 is aimed at.
+    """
+    rng = np.random.default_rng(seed)
+    found = dict.fromkeys(("balanced_accuracy", "roc_auc", "accuracy"), 0)
+    for number in range(data_sets):
+        case, malignant, prob = world.draw(rng, world.n_benign, world.n_malignant)
+        sides = [
+            Side(name, _table(case, malignant, _shaken(world, rng, case, malignant, prob)))
+            for name in ("first", "second")
+        ]
+        pair = compare(*sides, n_resamples=n_resamples, seed=number)
+        for name in found:
+            found[name] += pair.differences[name].has_evidence
+    return {name: count / data_sets for name, count in found.items()}
+
+
+def _shaken(
+    world: World,
+    rng: np.random.Generator,
+    case: np.ndarray,
+    malignant: np.ndarray,
+    prob: Floats,
+) -> Floats:
+    """Return the probabilities of one model: a part of the case effect and noise of its own."""
+    centre = np.where(malignant, *reversed(world.centres))
+    shared = np.log(prob / (1 - prob)) - centre
+    own = world.case_sd * rng.standard_normal(case.max() + 1)[case]
+    own = own + rng.standard_normal(case.size)
+    return 1 / (1 + np.exp(-(centre + np.sqrt(0.7) * shared + np.sqrt(0.3) * own)))
+
+
+def _table(case: np.ndarray, malignant: np.ndarray, prob: Floats) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(case.size)],
+            "sha256": "",
+            "case": case.astype(str),
+            "class": np.where(malignant, "malignant", "benign"),
+            "magnification": None,
+            "prob_malignant": prob,
+        }
+    )
+
+
+def _seen(
+    name: str, value: float, functional: Functional, sample: CaseSample, draws: Floats
+) -> Seen:
+    alone = {"specificity": 0, "sensitivity": 1}
+    kept = np.isin(sample.stratum, alone.get(name, [0, 1]))
+    left_out, _ = functional(1.0 - np.eye(sample.size))
+    return Seen(value, functional(draws)[0], left_out[kept], sample.stratum[kept])
+
+
+def _told(ends: np.ndarray, truth: float, data_sets: int) -> dict[str, float]:
+    low, high = ends.T
+    return {
+        "covered": float(((low <= truth) & (truth <= high)).mean()),
+        "too_high": float((truth < low).mean()),
+        "too_low": float((truth > high).mean()),
+        "none": 1 - len(ends) / data_sets,
+        "width": float(np.median(high - low)),
+    }
+
+
+def main() -> None:
+    """Measure every world and print a table, or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data-sets", type=int, default=2000)
+    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    start = time.perf_counter()
+    found = {
+        title: measure(world, data_sets=options.data_sets, n_resamples=options.resamples)
+        for title, world in WORLDS.items()
+    }
+    evidence = {
+        title: false_evidence(
+            world, data_sets=options.data_sets // 4, n_resamples=options.resamples
+        )
+        for title, world in WORLDS.items()
+    }
+    if options.json:
+        json.dump({"coverage": found, "false_evidence": evidence}, sys.stdout, indent=2)
+        return
+    error = 100 * np.sqrt(0.95 * 0.05 / options.data_sets)
+    for title, figures in found.items():
+        print(f"\n{title}: % of {options.data_sets} intervals that hold the truth (median width)")  # noqa: T201
+        print(f"{'':22}" + "".join(f"{name.replace('_', ' '):>22}" for name in figures))  # noqa: T201
+        for method in (OURS, *TRIED):
+            cells = [
+                f"{100 * figures[name][method]['covered']:.1f} "
+                f"({figures[name][method]['width']:.2f})"
+                for name in figures
+            ]
+            print(f"{method:22}" + "".join(f"{cell:>22}" for cell in cells))  # noqa: T201
+    print("\nEvidence of a difference between two equally good models, % of data sets")  # noqa: T201
+    for title, shares in evidence.items():
+        told = ", ".join(f"{name.replace('_', ' ')} {100 * x:.1f}" for name, x in shares.items())
+        print(f"  {title}: {told}")  # noqa: T201
+    print(f"\nStandard error of a share: {error:.1f}. {time.perf_counter() - start:.0f} s.")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
