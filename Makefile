@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-all lint format bench screenshots lock clean
+.PHONY: help run test test-all lint format bench bench-training screenshots lock clean
 
 help: ## List these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,12 +32,17 @@ bench: $(VENV)/.ready-dev ## Measure serving and load side by side with the refe
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.load
 
+bench-training: $(VENV)/.ready-dev ## Measure training side by side with the usual recipe (an hour)
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.resume
+
 screenshots: $(VENV)/.ready-dev ## Take the pictures in docs/ anew (needs BC_DATA and the run runs/first)
 	$(BIN)/python docs/take_screenshots.py
 
 lock: $(VENV)/.ready-dev ## Resolve requirements.in into pinned requirements, for Python 3.11 to 3.13
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements.in -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements-cluster.in -o requirements-cluster.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements-dev.in -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements-bench.in -o requirements-bench.txt
 
