@@ -172,6 +172,16 @@ def _others(backbone: str) -> dict[str, Any]:
             key="cache",
             help="Compute what frozen layers make of the pictures once, not in every epoch.",
         )
+        deterministic = st.checkbox(
+            "Repeat bit for bit",
+            key="deterministic",
+            help="The same seed gives the same weights on the same machine; slower.",
+        )
+        mirrored = st.checkbox(
+            "All graphics cards",
+            key="mirrored",
+            help="Share each batch among all cards of this machine; it needs two or more.",
+        )
     with middle:
         dense = st.text_input(
             "Dense layers",
@@ -222,16 +232,6 @@ def _others(backbone: str) -> dict[str, Any]:
             key="arithmetic",
             help="Of the convolutions that learn. bfloat16 is faster where the processor or card "
             "has it, and is chosen there.",
-        )
-        mirrored = st.checkbox(
-            "All graphics cards",
-            key="mirrored",
-            help="Share each batch among all cards of this machine; it needs two or more.",
-        )
-        deterministic = st.checkbox(
-            "Repeat bit for bit",
-            key="deterministic",
-            help="The same seed gives the same weights on the same machine; slower.",
         )
     return {
         "head_learning_rate": _rate("Learning rate, frozen", head_rate),
