@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -26,7 +26,6 @@ from bc_model.files import write_text_atomic
 from bc_model.model import weights_fingerprint
 from bc_model.training.cached_views import STORED_AS, CachedViews, encode, view_file
 from bc_model.training.features import Extractor, tensorflow_base
-from bc_model.training.views import VIEW_SCHEME, view_dataset
 
 if TYPE_CHECKING:
     import keras
@@ -39,12 +38,28 @@ _STALE_S = 600.0
 """A file in the making that nothing was added to for so long was left by a killed process."""
 
 
+class Source(Protocol):
+    """Where views come from: `PictureViews`, or the `CachedViews` of an earlier base."""
+
+    @property
+    def n(self) -> int:
+        """How many pictures."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one view of one picture."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the views depend on."""
+
+    def batches(self, view: int, batch_size: int) -> Iterator[np.ndarray]:
+        """Return a view of every picture, in order."""
+
+
 def cache_key(
     base: keras.Model,
-    pixels: np.ndarray,
-    image_size: tuple[int, int],
+    source: Source,
     *,
-    seed: int,
     dtype: str,
     extractor_name: str = "tensorflow-f32",
 ) -> str:
@@ -56,10 +71,7 @@ def cache_key(
     ----------
     base : keras.Model
         From `cut_at_pool` or `cut_before`; its name says backbone and place.
-    pixels : ndarray of shape (n, height, width, 3), uint8
-    image_size : (int, int)
-    seed : int
-        Of the views.
+    source : Source
     dtype : {'float32', 'bfloat16'}
     extractor_name : str
 
@@ -68,21 +80,17 @@ def cache_key(
     str
         64 hexadecimal digits.
     """
-    picture_hash = hashlib.sha256(np.ascontiguousarray(pixels).reshape(-1).data).hexdigest()
-    about = {
-        "pixels": [picture_hash, list(pixels.shape), str(pixels.dtype)],
+    about = source.identity() | {
         "weights": weights_fingerprint(base),
-        "output": [base.name, list(feature_shape(base, image_size))],
-        "image_size": list(image_size),
-        "views": [VIEW_SCHEME, seed],
+        "output": [base.name, list(feature_shape(base, source.shape))],
         "stored": [dtype, extractor_name],
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def feature_shape(base: keras.Model, image_size: tuple[int, int]) -> tuple[int, ...]:
-    """Return the shape of what the base makes of one picture."""
-    return tuple(base.compute_output_shape((1, *image_size, 3))[1:])
+def feature_shape(base: keras.Model, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of what the base makes of one input of the given shape."""
+    return tuple(base.compute_output_shape((1, *shape))[1:])
 
 
 def needed_bytes(n: int, views: int, shape: tuple[int, ...], dtype: str) -> int:
@@ -110,11 +118,9 @@ def check_room(folder: Path, size_bytes: int) -> None:
 
 def compute(
     base: keras.Model,
-    pixels: np.ndarray,
-    image_size: tuple[int, int],
+    source: Source,
     *,
     views: int,
-    seed: int,
     batch_size: int,
     dtype: str,
     folder: Path,
@@ -127,12 +133,11 @@ def compute(
     ----------
     base : keras.Model
         From `cut_at_pool` or `cut_before`.
-    pixels : ndarray of shape (n, height, width, 3), uint8
-        As `view_dataset` takes them.
-    image_size : (int, int)
+    source : Source
+        With at least as many views.
     views : int
         At least 1: view 0 is the picture as it is.
-    seed, batch_size : int
+    batch_size : int
     dtype : {'float32', 'bfloat16'}
     folder : Path
         Of all stores; made when it is missing.
@@ -152,9 +157,9 @@ def compute(
         The disk is too small, or cannot be written.
     """
     extract = extract or tensorflow_base(base)
-    key = cache_key(base, pixels, image_size, seed=seed, dtype=dtype, extractor_name=extract.name)
-    shape = feature_shape(base, image_size)
-    store = CachedViews(folder / key, views, len(pixels), shape, dtype)
+    key = cache_key(base, source, dtype=dtype, extractor_name=extract.name)
+    shape = feature_shape(base, source.shape)
+    store = CachedViews(folder / key, views, source.n, shape, dtype)
     missing = [view for view in range(views) if not store.is_whole(view)]
     if not missing:
         return store
@@ -164,14 +169,13 @@ def compute(
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         _sweep(store.folder)
-        _write_about(store, base, image_size, seed, extract.name)
+        _write_about(store, base, source, extract.name)
         for view in missing:
-            batches = view_dataset(pixels, image_size, view=view, seed=seed, batch_size=batch_size)
             with _growing_file(view_file(store.folder, view), store) as stream:
-                for batch in batches:
+                for batch in source.batches(view, batch_size):
                     if progress:
                         progress(done, total)
-                    stream.write(encode(extract(batch.numpy()), dtype).data)
+                    stream.write(encode(extract(batch), dtype).data)
                     done += len(batch)
     except OSError as error:
         raise RunError(
@@ -216,20 +220,14 @@ def _sweep(folder: Path) -> None:
 
 
 def _write_about(
-    store: CachedViews,
-    base: keras.Model,
-    image_size: tuple[int, int],
-    seed: int,
-    extractor_name: str,
+    store: CachedViews, base: keras.Model, source: Source, extractor_name: str
 ) -> None:
     about = {
         "base": base.name,
         "pictures": store.n,
-        "image_size": list(image_size),
         "feature_shape": list(store.feature_shape),
         "dtype": store.dtype,
         "computed_by": extractor_name,
-        "view_scheme": VIEW_SCHEME,
-        "seed": seed,
+        "computed_from": source.identity(),
     }
     write_text_atomic(store.folder / "about.json", json.dumps(about, indent=2) + "\n")

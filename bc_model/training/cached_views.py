@@ -7,10 +7,10 @@ RAM what fits, and the process holds none of it. `cache.py` writes these files.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -94,6 +94,22 @@ class CachedViews:
         return (
             stored.shape == (self.n, *self.feature_shape) and stored.dtype == STORED_AS[self.dtype]
         )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one view of one picture, as a source for a further base."""
+        return self.feature_shape
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the views depend on: the folder is named by it."""
+        return {"store": self.folder.name}
+
+    def batches(self, view: int, batch_size: int) -> Iterator[np.ndarray]:
+        """Return a view of every picture, in order, float32."""
+        reader = self._reader()
+        for start in range(0, self.n, batch_size):
+            index = np.arange(start, min(start + batch_size, self.n))
+            yield reader(np.full_like(index, view), index)
 
     def read(self, views: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Read some pictures, each in a view of its own.

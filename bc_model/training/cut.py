@@ -69,6 +69,14 @@ def cut_before(model: keras.Model, from_block: str) -> tuple[keras.Model, keras.
     return _halves(model, *crossing[0])
 
 
+def from_there_to_pool(model: keras.Model, base: keras.Model) -> keras.Model:
+    """Return the part between the end of a base, from `cut_before`, and the pooled features."""
+    import keras
+
+    pooled = model.get_layer("pool").output
+    return keras.Model(base.outputs[0], pooled, name=f"{base.name}_on_to_pool")
+
+
 def _crossing(model: keras.Model, tail_ids: set[int]) -> list[tuple[Any, str]]:
     """Return the tensors that enter the tail, each with the name of the operation it comes from.
 

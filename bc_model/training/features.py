@@ -41,8 +41,8 @@ class Extractor:
 
         Parameters
         ----------
-        batch : ndarray of shape (n, height, width, 3), float32
-            RGB in [0, 255].
+        batch : ndarray of shape (n, height, width, channels), float32
+            RGB in [0, 255], or what an earlier base made of it.
 
         Returns
         -------
@@ -68,7 +68,7 @@ def tensorflow_base(base: keras.Model) -> Extractor:
     return Extractor("tensorflow-f32", build)
 
 
-def fast_base(base: keras.Model, image_size: tuple[int, int], threads: int = 0) -> Extractor:
+def fast_base(base: keras.Model, shape: tuple[int, ...], threads: int = 0) -> Extractor:
     """Return the fastest extractor of this machine.
 
     With a GPU that is TensorFlow. Without one it is OpenVINO: in bfloat16 where the processor has
@@ -79,9 +79,9 @@ def fast_base(base: keras.Model, image_size: tuple[int, int], threads: int = 0) 
     Parameters
     ----------
     base : keras.Model
-        Picture to one tensor.
-    image_size : (int, int)
-        Height and width, px, of the pictures that will come.
+        A picture, or what an earlier base made of it, to one tensor.
+    shape : tuple of int
+        Of one input: height, width, channels.
     threads : int
         Of the processor, at most; 0 takes all.
     """
@@ -92,17 +92,17 @@ def fast_base(base: keras.Model, image_size: tuple[int, int], threads: int = 0) 
     if tf.config.list_physical_devices("GPU"):
         return tensorflow_base(base)
     hint = "bf16" if "bf16" in supported_precisions() else "f32"
-    return Extractor(f"openvino-{hint}", lambda: _by_openvino(base, image_size, hint, threads))
+    return Extractor(f"openvino-{hint}", lambda: _by_openvino(base, shape, hint, threads))
 
 
 def _by_openvino(
-    base: keras.Model, image_size: tuple[int, int], hint: str, threads: int
+    base: keras.Model, shape: tuple[int, ...], hint: str, threads: int
 ) -> Callable[[np.ndarray], np.ndarray]:
     import openvino
 
     core = openvino.Core()
     with tempfile.TemporaryDirectory(prefix="bc-base-") as folder:
-        graph = _exported(base, image_size, Path(folder), core)
+        graph = _exported(base, shape, Path(folder), core)
         # Compiled inside the block: it reads the weights from the folder. Left alone, OpenVINO
         # computes in bfloat16 where the processor has it, and says nothing.
         how: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
@@ -125,7 +125,7 @@ def _by_openvino(
     return forward
 
 
-def _exported(base: keras.Model, image_size: tuple[int, int], folder: Path, core: Any) -> Any:
+def _exported(base: keras.Model, shape: tuple[int, ...], folder: Path, core: Any) -> Any:
     path = folder / "base.xml"
     base.export(str(path), format="openvino", verbose=False)
     graph = core.read_model(path)
@@ -133,5 +133,5 @@ def _exported(base: keras.Model, image_size: tuple[int, int], folder: Path, core
     # each in the converted graph; ours is the first.
     for extra in graph.get_results()[1:]:
         graph.remove_result(extra)
-    graph.reshape([_PIECE, *image_size, 3])
+    graph.reshape([_PIECE, *shape])
     return graph

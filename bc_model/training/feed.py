@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bc_model.data.pipeline import training_dataset, validation_dataset
-from bc_model.training.cache import compute, feature_shape, needed_bytes
+from bc_model.training.cache import Source, compute, feature_shape, needed_bytes
 from bc_model.training.cached_views import CachedViews
-from bc_model.training.cut import cut_at_pool, cut_before
+from bc_model.training.cut import cut_at_pool, cut_before, from_there_to_pool
 from bc_model.training.features import Extractor, fast_base, tensorflow_base
+from bc_model.training.views import PictureViews
 
 if TYPE_CHECKING:
     import keras
@@ -127,34 +128,35 @@ def cached_feed(
     halves = _cut(model, phase, settings)
     if halves is None:
         return None
-    base, tail = halves
-    extract = _extractor(base, settings)
     began = time.monotonic()
     computed = 0
 
-    def store(name: str, part: Part, views: int) -> CachedViews:
+    def store(part: Part, name: str, views: int) -> CachedViews:
         def tell(done: int, total: int) -> None:
             nonlocal computed
             computed += total if done == total else 0
             progress(name, done, total)
 
-        return compute(
-            base,
-            part.pixels,
-            settings.image_size,
-            views=views,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            dtype=STORED[phase],
-            folder=folder,
-            extract=extract,
-            progress=tell,
-        )
+        source: Source = PictureViews(part.pixels, settings.image_size, settings.seed)
+        for base, dtype in steps:
+            source = compute(
+                base,
+                source,
+                views=views,
+                batch_size=settings.batch_size,
+                dtype=dtype,
+                folder=folder,
+                extract=_extractor(base, source.shape, settings),
+                progress=tell,
+            )
+        assert isinstance(source, CachedViews)
+        return source
 
-    kept = store("training", training, settings.views)
-    held_out = store("validation", validation, 1)
+    steps = _steps(model, phase, settings)
+    kept = store(training, "training", settings.views)
+    held_out = store(validation, "validation", 1)
     return Feed(
-        tail,
+        halves[1],
         lambda first, last: kept.training_dataset(
             training.labels,
             batch_size=settings.batch_size,
@@ -164,7 +166,7 @@ def cached_feed(
         ),
         held_out.plain(validation.labels, batch_size=settings.batch_size),
         len(training.labels),
-        (time.monotonic() - began) / computed if computed else 0.0,
+        len(steps) * (time.monotonic() - began) / computed if computed else 0.0,
     )
 
 
@@ -182,10 +184,26 @@ def cache_bytes(
     for phase, epochs in (("head", settings.head_epochs), ("finetune", settings.finetune_epochs)):
         halves = _cut(model, phase, settings) if epochs else None
         if halves is not None:
-            shape = feature_shape(halves[0], settings.image_size)
+            shape = feature_shape(halves[0], (*settings.image_size, 3))
             pictures = n_training * settings.views + n_validation
             total += needed_bytes(pictures, 1, shape, STORED[phase])
     return total
+
+
+def _steps(
+    model: keras.Model, phase: str, settings: TrainSettings
+) -> list[tuple[keras.Model, str]]:
+    """Return the bases from the pictures to what a phase is fed with, and how each is kept.
+
+    Phase two begins at activations on the way to the pooled features of phase one. So they are kept
+    on that way, and one pass through the network serves both phases.
+    """
+    halves = _cut(model, phase, settings)
+    assert halves is not None
+    later = _cut(model, "finetune", settings) if settings.finetune_epochs else None
+    if phase == "finetune" or later is None:
+        return [(halves[0], STORED[phase])]
+    return [(later[0], STORED["finetune"]), (from_there_to_pool(model, later[0]), STORED["head"])]
 
 
 def _cut(
@@ -196,8 +214,8 @@ def _cut(
     return cut_before(model, settings.resolved_unfreeze_from)
 
 
-def _extractor(base: keras.Model, settings: TrainSettings) -> Extractor:
+def _extractor(base: keras.Model, shape: tuple[int, ...], settings: TrainSettings) -> Extractor:
     # An untrained network has activations of any size: bfloat16 moved them by up to nine tenths.
     if settings.from_scratch or settings.deterministic:
         return tensorflow_base(base)
-    return fast_base(base, settings.image_size, settings.threads)
+    return fast_base(base, shape, settings.threads)

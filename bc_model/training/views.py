@@ -6,7 +6,10 @@ View 0 is the picture itself. Every other view is one draw of the augmentation, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +20,49 @@ if TYPE_CHECKING:
 
 VIEW_SCHEME = 1
 """Raised whenever a view of the same number would become another picture."""
+
+
+@dataclass(frozen=True)
+class PictureViews:
+    """Pictures as a source of views for `cache.compute`.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (n, height, width, 3), uint8
+        As `view_dataset` takes them.
+    image_size : (int, int)
+    seed : int
+        Of the views.
+    """
+
+    pixels: np.ndarray
+    image_size: tuple[int, int]
+    seed: int
+
+    @property
+    def n(self) -> int:
+        """How many pictures."""
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one view of one picture."""
+        return (*self.image_size, 3)
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the views depend on."""
+        content = np.ascontiguousarray(self.pixels).reshape(-1).data
+        return {
+            "pixels": [hashlib.sha256(content).hexdigest(), list(self.pixels.shape)],
+            "image_size": list(self.image_size),
+            "views": [VIEW_SCHEME, self.seed],
+        }
+
+    def batches(self, view: int, batch_size: int) -> Iterator[np.ndarray]:
+        """Return a view of every picture, in order, float32 in [0, 255]."""
+        return view_dataset(
+            self.pixels, self.image_size, view=view, seed=self.seed, batch_size=batch_size
+        ).as_numpy_iterator()
 
 
 def view_dataset(

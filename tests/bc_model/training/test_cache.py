@@ -19,9 +19,9 @@ from bc_model.model import build_model, unfreeze
 from bc_model.training import cache
 from bc_model.training.cache import cache_key, check_room, compute, needed_bytes
 from bc_model.training.cached_views import CachedViews, view_file
-from bc_model.training.cut import cut_at_pool, cut_before
+from bc_model.training.cut import cut_at_pool, cut_before, from_there_to_pool
 from bc_model.training.features import Extractor, tensorflow_base
-from bc_model.training.views import view_dataset
+from bc_model.training.views import PictureViews, view_dataset
 
 SIZE = (32, 32)
 N, VIEWS = 7, 3
@@ -44,8 +44,8 @@ def base(model: keras.Model) -> keras.Model:
 
 
 def fill(base: keras.Model, folder: Path, **changes: object) -> CachedViews:
-    values = {"views": VIEWS, "seed": 5, "batch_size": 3, "dtype": "float32", "folder": folder}
-    return compute(base, PIXELS, SIZE, **{**values, **changes})
+    values = {"views": VIEWS, "batch_size": 3, "dtype": "float32", "folder": folder}
+    return compute(base, PictureViews(PIXELS, SIZE, 5), **{**values, **changes})
 
 
 def expected_features(base: keras.Model) -> np.ndarray:
@@ -101,9 +101,11 @@ def test_activations_are_kept_as_bfloat16(model: keras.Model, tmp_path: Path) ->
 
 def test_the_store_says_what_it_holds(base: keras.Model, tmp_path: Path) -> None:
     about = json.loads((fill(base, tmp_path).folder / "about.json").read_text())
+    source = about.pop("computed_from")
+    assert (source["image_size"], source["views"]) == ([32, 32], [1, 5])
     assert about == {
-        "base": "tiny_to_pool", "pictures": N, "image_size": [32, 32], "feature_shape": [32],
-        "dtype": "float32", "computed_by": "tensorflow-f32", "view_scheme": 1, "seed": 5,
+        "base": "tiny_to_pool", "pictures": N, "feature_shape": [32], "dtype": "float32",
+        "computed_by": "tensorflow-f32",
     }  # fmt: skip
 
 
@@ -172,12 +174,26 @@ def test_only_old_leftovers_are_swept(base: keras.Model, tmp_path: Path) -> None
     assert (old.exists(), young.exists()) == (False, True)
 
 
+def test_a_store_is_the_source_of_the_next(model: keras.Model, tmp_path: Path) -> None:
+    near, _ = cut_before(model, "block3") or pytest.fail("no cut")
+    behind = from_there_to_pool(model, near)
+    first = fill(near, tmp_path)
+    second = compute(behind, first, views=VIEWS, batch_size=4, dtype="float32", folder=tmp_path)
+    whole = fill(cut_at_pool(model)[0], tmp_path)
+    np.testing.assert_allclose(everything(second), everything(whole), rtol=1e-5, atol=1e-6)
+    assert second.folder not in (first.folder, whole.folder)
+    other = fill(near, tmp_path, dtype="bfloat16")
+    assert cache_key(behind, other, dtype="float32") != cache_key(behind, first, dtype="float32")
+
+
 # --- What names a store ---
 
 
 def key(base: keras.Model, pixels: np.ndarray = PIXELS, **changes: object) -> str:
-    values = {"image_size": SIZE, "seed": 5, "dtype": "float32", "extractor_name": "a"}
-    return cache_key(base, pixels, **{**values, **changes})
+    source = {"image_size": SIZE, "seed": 5}
+    source |= {name: changes.pop(name) for name in source if name in changes}
+    how = {"dtype": "float32", "extractor_name": "a", **changes}
+    return cache_key(base, PictureViews(pixels, **source), **how)
 
 
 def test_the_key_is_the_same_for_the_same(base: keras.Model, model: keras.Model) -> None:

@@ -61,7 +61,7 @@ def test_the_fast_base_gives_what_the_base_gives(
     model(x, training=True)  # fresh statistics would let the signal die out
     base, _ = cut_before(model, place) or pytest.fail("no cut")
     expected = tensorflow_base(base)(x)
-    fast = fast_base(base, (side, side))
+    fast = fast_base(base, (side, side, 3))
     found = fast(x)
     assert fast.name == "openvino-f32"
     assert (found.shape, found.dtype) == (expected.shape, np.float32)
@@ -70,7 +70,7 @@ def test_the_fast_base_gives_what_the_base_gives(
 
 def test_where_there_is_bfloat16_the_base_is_computed_in_it(model: keras.Model) -> None:
     base, _ = cut_before(model, "block3") or pytest.fail("no cut")
-    fast = fast_base(base, SIZE)
+    fast = fast_base(base, (*SIZE, 3))
     if fast.name != "openvino-bf16":
         pytest.skip(f"this machine computes by {fast.name}")
     assert 1e-4 < error_of(fast(PICTURES), tensorflow_base(base)(PICTURES)) < 3e-2
@@ -78,4 +78,4 @@ def test_where_there_is_bfloat16_the_base_is_computed_in_it(model: keras.Model) 
 
 def test_with_a_gpu_tensorflow_computes(base: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [kind])
-    assert fast_base(base, SIZE).name == "tensorflow-f32"
+    assert fast_base(base, (*SIZE, 3)).name == "tensorflow-f32"

@@ -105,6 +105,25 @@ def test_only_what_learns_is_fitted(
     np.testing.assert_allclose(fed.fitted(features, training=False).numpy(), expected, atol=2e-2)
 
 
+def test_one_pass_through_the_network_serves_both_phases(
+    pretrained: TrainSettings, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    model = load_keras(tiny_run.model_folder / "model.keras")
+    training, validation = parts()
+    told: list[int] = []
+    arguments = (
+        pretrained, training, validation, tmp_path, lambda _, done, total: told.append(total),
+    )  # fmt: skip
+    fed = cached_feed(model, "head", *arguments)
+    assert fed is not None
+    (features, _, _) = next(iter(fed.validation))
+    expected = model(validation.pixels.astype(np.float32), training=False).numpy()
+    np.testing.assert_allclose(fed.fitted(features, training=False).numpy(), expected, atol=2e-2)
+    told.clear()
+    assert cached_feed(model, "finetune", *arguments) is not None
+    assert told == []
+
+
 def test_nothing_is_kept_where_everything_learns(
     tiny_settings: TrainSettings, tmp_path: Path
 ) -> None:
@@ -128,7 +147,7 @@ def test_a_network_from_scratch_is_computed_in_float32(
     tiny_settings: TrainSettings, pretrained: TrainSettings
 ) -> None:
     base = keras.Model(x := keras.Input((32, 32, 3)), keras.layers.Flatten()(x))
-    assert feed._extractor(base, tiny_settings).name == "tensorflow-f32"
-    assert feed._extractor(base, pretrained).name.startswith("openvino")
+    assert feed._extractor(base, (32, 32, 3), tiny_settings).name == "tensorflow-f32"
+    assert feed._extractor(base, (32, 32, 3), pretrained).name.startswith("openvino")
     exact = dataclasses.replace(pretrained, deterministic=True)
-    assert feed._extractor(base, exact).name == "tensorflow-f32"
+    assert feed._extractor(base, (32, 32, 3), exact).name == "tensorflow-f32"
