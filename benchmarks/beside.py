@@ -1,8 +1,7 @@
 """Diagnose beside a training run: ``python -m benchmarks.beside [--json]``.
 
-How long one explained picture takes on a quiet machine, and while a run goes on that the app has
-started: at a lower priority, with all threads but those left free, and with all of them. Training
-goes on in both phases' kinds of work: a whole network learns, from scratch.
+How long one explained picture takes on a quiet machine, and while a run goes on as the app starts
+it: at a lower priority, a whole network learning, with each number of threads asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 
 from bc_model.data.synthetic import draw_picture, write_synthetic
 from bc_model.training.jobs import cancel_run, start_run
-from bc_model.training.run_folder import RunFolder
+from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.settings import TrainSettings
 from benchmarks.contestants import SIZE
 from benchmarks.timing import describe_machine
@@ -47,7 +46,9 @@ def ask(engine: Any, rounds: int) -> dict[str, float]:
 def wait_until_trained(run: RunFolder, epochs: int) -> None:
     """Wait until a run has some epochs behind it."""
     end = time.monotonic() + PATIENCE_S
-    while len(run.read_history()) < epochs and time.monotonic() < end:
+    while len(run.read_history()) < epochs:
+        if time.monotonic() > end or run.read_status()["state"] in ENDED_STATES:
+            raise RuntimeError(f"the run does not train; its log: {run.read_log()}")
         time.sleep(0.2)
 
 
@@ -73,12 +74,17 @@ def measure(rounds: int, thread_counts: tuple[int, ...]) -> dict[str, Any]:
                 patience=1000, threads=threads,
             )  # fmt: skip
             run = start_run(settings, folder / "runs")
-            wait_until_trained(run, 1)
-            before = run.read_history()[-1]["seconds"]
-            answers = ask(engine, rounds)
-            wait_until_trained(run, len(run.read_history()) + 1)
-            found[f"beside_{threads or 'all'}_threads"] = answers | {"first_epoch_s": before}
-            cancel_run(run)
+            try:
+                wait_until_trained(run, 1)
+                before = len(run.read_history())
+                answers = ask(engine, rounds)
+                wait_until_trained(run, before + 1)
+                epochs = [record["seconds"] for record in run.read_history()[before:]]
+            finally:
+                cancel_run(run)
+            found[f"beside_{threads or 'default'}_threads"] = answers | {
+                "epoch_s": float(np.median(epochs))
+            }
             end = time.monotonic() + PATIENCE_S
             while run.read_status()["state"] != "cancelled" and time.monotonic() < end:
                 time.sleep(0.2)
@@ -87,7 +93,7 @@ def measure(rounds: int, thread_counts: tuple[int, ...]) -> dict[str, Any]:
 
 @click.command()
 @click.option("--rounds", default=40, show_default=True, type=click.IntRange(5, 500))
-@click.option("--threads", default="0", show_default=True, help="Of the trainer, such as 0,1.")
+@click.option("--threads", default="0,1", show_default=True, help="Of the trainer; 0: default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def main(rounds: int, threads: str, as_json: bool) -> None:
     """Time an explained picture alone and beside a training run."""

@@ -7,6 +7,7 @@ Mapped files are told apart: the system takes their pages back when others need 
 from __future__ import annotations
 
 import json
+import resource  # not on Windows, where nobody measures this
 import subprocess
 import sys
 import tempfile
@@ -52,10 +53,10 @@ def measure(settings: TrainSettings, folder: Path) -> dict[str, Any]:
     peaks = watch(child, run)
     if child.wait() != 0:
         raise RuntimeError(f"the run failed: {run.read_status().get('message')}")
-    highest = max(one["resident_gb"] for one in peaks.values())
     return {
         "machine": describe_machine(),
-        "resident_gb": highest,
+        "pictures": sum(1 for path in Path(settings.data).rglob("*.png")),
+        "resident_gb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9,
         "by_stage": peaks,
         "seconds": time.monotonic() - began,
     }
@@ -82,6 +83,7 @@ def main(weights: str, pictures: int, views: int, data: Path | None, as_json: bo
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
+    click.echo(f"{found['pictures']} pictures: {found['resident_gb']:.2f} GB at most")
     for stage, peak in found["by_stage"].items():
         words = f"{peak['resident_gb']:.2f} GB, {peak['mapped_files_gb']:.2f} of them mapped files"
         click.echo(f"{stage}: {words}")

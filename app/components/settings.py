@@ -223,7 +223,12 @@ def _others(backbone: str) -> dict[str, Any]:
             help="Leave it to compare runs of several seeds on the same test part.",
         )
         threads = st.number_input(
-            "Threads", 0, 1024, 0, key="threads", help="Of the processor, at most; 0 takes all."
+            "Threads",
+            0,
+            1024,
+            0,
+            key="threads",
+            help="At most so many; 0 leaves one core free where there are three or more.",
         )
         arithmetic = st.selectbox(
             "Arithmetic",

@@ -97,6 +97,7 @@ def training_dataset(
     seed: int,
     first_epoch: int,
     last_epoch: int,
+    whole_batches: bool = False,
 ) -> tf.data.Dataset:
     """Make the batches of several epochs, shuffled and augmented.
 
@@ -108,12 +109,14 @@ def training_dataset(
     batch_size, seed : int
     first_epoch, last_epoch : int
         Counted over the whole run, not within a phase; `last_epoch` is not included.
+    whole_batches : bool
+        Leave out an epoch's last batch when it is smaller; other pictures in every epoch.
 
     Returns
     -------
     tf.data.Dataset
         Pictures (b, *image_size, 3) float32 in [0, 255], labels (b, 2); each epoch has
-        ceil(n / batch_size) batches.
+        `steps_in_epoch` batches.
     """
     import tensorflow as tf
 
@@ -136,19 +139,32 @@ def training_dataset(
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        return examples.batch(batch_size)
+        return examples.batch(batch_size, drop_remainder=whole_batches)
 
     epochs = tf.data.Dataset.from_tensor_slices(orders).enumerate()
     return epochs.flat_map(one_epoch).prefetch(2)
 
 
+def steps_in_epoch(n: int, batch_size: int, *, whole_batches: bool = False) -> int:
+    """Return how many batches `training_dataset` makes of `n` pictures in an epoch."""
+    return n // batch_size if whole_batches else -(-n // batch_size)
+
+
 def validation_dataset(
-    pixels: np.ndarray, labels: np.ndarray, *, batch_size: int
+    pixels: np.ndarray, labels: np.ndarray, *, batch_size: int, shares: int = 1
 ) -> tf.data.Dataset:
     """Make batches in order, without augmentation, each class weighing the same.
 
     The few cases of a validation part seldom hold both classes in the share of the training part.
     Unweighted, its loss would choose the epoch that calls everything by the commoner class.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (n, height, width, 3), uint8
+    labels : ndarray of shape (n, 2), float32
+    batch_size : int
+    shares : int
+        Devices among which each batch is divided; see `validation_order`.
 
     Returns
     -------
@@ -157,9 +173,46 @@ def validation_dataset(
     """
     import tensorflow as tf
 
-    weights = np.array(list(class_weights(labels).values()), np.float32)[labels.argmax(axis=1)]
+    index, weights, batch_size = validation_order(labels, batch_size, shares)
+    if len(index) > len(labels):
+        pixels, labels = pixels[index], labels[index]
     dataset = tf.data.Dataset.from_tensor_slices((pixels, labels, weights)).batch(batch_size)
     return dataset.map(lambda x, *rest: (tf.cast(x, tf.float32), *rest)).prefetch(2)
+
+
+def validation_order(
+    labels: np.ndarray, batch_size: int, shares: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return in which order pictures are validated, their weights, and the size of a batch.
+
+    One device takes them as they are. Several devices must all get a share of every batch: none
+    means NaN or a crash. So the batch is made a little smaller until few pictures are missing from
+    the last one, and the first pictures come once more to fill it, without weight: the loss is that
+    of the pictures alone; the accuracy, not weighted, counts those few twice.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n, 2)
+    batch_size : int
+        At most.
+    shares : int
+
+    Returns
+    -------
+    index : ndarray of int64
+    weights : ndarray of float32
+        As long; their sum over the pictures, divided by the length, is 1.
+    batch_size : int
+    """
+    n = len(labels)
+    weights = np.array(list(class_weights(labels).values()), np.float32)[labels.argmax(axis=1)]
+    if shares == 1:
+        return np.arange(n), weights, batch_size
+    sizes = range(batch_size - batch_size % shares, max(shares, batch_size // 2) - 1, -shares)
+    size = min(sizes, key=lambda one: -n % one)
+    more = -n % size
+    weights = np.concatenate([weights * ((n + more) / n), np.zeros(more)]).astype(np.float32)
+    return np.resize(np.arange(n), n + more), weights, size
 
 
 def class_weights(labels: np.ndarray) -> dict[int, float]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bc_model.data.pipeline import class_weights, epoch_orders
+from bc_model.data.pipeline import epoch_orders, validation_order
 from bc_model.errors import RunError
 
 if TYPE_CHECKING:
@@ -125,7 +125,14 @@ class CachedViews:
         return self._reader()(views, index)
 
     def training_dataset(
-        self, labels: np.ndarray, *, batch_size: int, seed: int, first_epoch: int, last_epoch: int
+        self,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int,
+        first_epoch: int,
+        last_epoch: int,
+        whole_batches: bool = False,
     ) -> tf.data.Dataset:
         """Make the batches of several epochs, shuffled as `pipeline.training_dataset` shuffles.
 
@@ -135,26 +142,29 @@ class CachedViews:
         batch_size, seed : int
         first_epoch, last_epoch : int
             Counted over the whole run, not within a phase; `last_epoch` is not included.
+        whole_batches : bool
+            As for `pipeline.training_dataset`.
 
         Returns
         -------
         tf.data.Dataset
             Features (b, *feature_shape) float32, labels (b, 2); each epoch has
-            ceil(n / batch_size) batches.
+            `pipeline.steps_in_epoch` batches.
         """
         orders = epoch_orders(self.n, seed=seed, first_epoch=first_epoch, last_epoch=last_epoch)
         choices = [
             epoch_views(self.n, self.views, seed=seed, epoch=epoch)
             for epoch in range(first_epoch, last_epoch)
         ]
+        end = self.n - self.n % batch_size if whole_batches else self.n
         a_batch = [
             (choice[order[start : start + batch_size]], order[start : start + batch_size])
             for choice, order in zip(choices, orders, strict=True)
-            for start in range(0, self.n, batch_size)
+            for start in range(0, end, batch_size)
         ]
-        return self._dataset(a_batch, [labels])
+        return self._dataset(a_batch, labels)
 
-    def plain(self, labels: np.ndarray, *, batch_size: int) -> tf.data.Dataset:
+    def plain(self, labels: np.ndarray, *, batch_size: int, shares: int = 1) -> tf.data.Dataset:
         """Make batches of view 0, in order, each class weighing the same in the loss.
 
         Returns
@@ -163,25 +173,33 @@ class CachedViews:
             Features (b, *feature_shape) float32, labels (b, 2), weights (b,), as
             `pipeline.validation_dataset` has them.
         """
-        weights = np.array(list(class_weights(labels).values()), np.float32)[labels.argmax(axis=1)]
-        index = [
-            np.arange(start, min(start + batch_size, self.n))
-            for start in range(0, self.n, batch_size)
+        order, weights, batch_size = validation_order(labels, batch_size, shares)
+        places = [
+            np.arange(start, min(start + batch_size, len(order)))
+            for start in range(0, len(order), batch_size)
         ]
-        return self._dataset([(np.zeros_like(one), one) for one in index], [labels, weights])
+        return self._dataset(
+            [(np.zeros_like(order[one]), order[one]) for one in places],
+            labels,
+            [weights[one] for one in places],
+        )
 
     def _dataset(
-        self, batches: list[tuple[np.ndarray, np.ndarray]], beside: list[np.ndarray]
+        self,
+        batches: list[tuple[np.ndarray, np.ndarray]],
+        labels: np.ndarray,
+        weights: list[np.ndarray] | None = None,
     ) -> tf.data.Dataset:
         import tensorflow as tf
 
         reader = self._reader()
-        types = [tf.float32, *(tf.as_dtype(array.dtype) for array in beside)]
-        shapes = [self.feature_shape, *(array.shape[1:] for array in beside)]
+        types = [tf.float32, tf.as_dtype(labels.dtype), *([tf.float32] if weights else [])]
+        shapes = [self.feature_shape, labels.shape[1:], *([()] if weights else [])]
 
         def read(number: np.ndarray) -> tuple[np.ndarray, ...]:
             views, index = batches[number]
-            return reader(views, index), *(array[index] for array in beside)
+            beside = [weights[number]] if weights else []
+            return reader(views, index), labels[index], *beside
 
         def example(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
             parts = tf.numpy_function(read, [number], types, stateful=False)

@@ -105,6 +105,12 @@ def load_weights(path: Path, model: keras.Model) -> None:
     _assign(path, model.weights, "model")
 
 
+def sweep(folder: Path) -> None:
+    """Delete what a killed process left half-written; nobody else may work on the run."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+
+
 def _values(variables: Iterable[Any]) -> list[np.ndarray]:
     return [variable.numpy() for variable in variables]
 

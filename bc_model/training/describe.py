@@ -21,6 +21,7 @@ from bc_model.data.splits import LEAKY_PROTOCOLS
 from bc_model.serving.bundle import file_sha256
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
 from bc_model.training.arithmetic import resolve_arithmetic
+from bc_model.training.feed import extractor_name
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 
@@ -33,6 +34,8 @@ _UNKNOWN_LICENCE = "Not stated: ask the owner of the pictures before passing the
 
 def describe_run(settings: TrainSettings, manifest: Manifest, split_file: Path) -> dict[str, Any]:
     """Return the content of `config.json`: settings, versions, commit, hashes of data and split."""
+    import tensorflow as tf
+
     packages = ("keras", "numpy", "openvino", "opencv-python-headless", "pillow")
     return {
         "settings": settings.as_dict(),
@@ -40,6 +43,8 @@ def describe_run(settings: TrainSettings, manifest: Manifest, split_file: Path) 
         "split_sha256": file_sha256(split_file),
         "weights_sha256": _weights_sha256(settings.weights),
         "arithmetic": resolve_arithmetic(settings),
+        "features_by": extractor_name(settings) if settings.cache else None,
+        "devices": tf.distribute.get_strategy().num_replicas_in_sync,
         "versions": {
             "bc_model": bc_model.__version__,
             "python": platform.python_version(),

@@ -22,7 +22,7 @@ def strategy_for(settings: TrainSettings) -> tf.distribute.Strategy:
     Raises
     ------
     SettingsError
-        A shared batch is asked for with fewer than two cards, or smaller than their number.
+        A shared batch is asked for with fewer than two cards.
     """
     import tensorflow as tf
 
@@ -35,9 +35,28 @@ def strategy_for(settings: TrainSettings) -> tf.distribute.Strategy:
             f"{len(cards) or 'none'} here. Leave it out, or see that the drivers and "
             "'tensorflow[and-cuda]' are installed."
         )
-    if settings.batch_size < len(cards):
-        raise SettingsError(
-            f"batch_size must be at least the number of graphics cards, {len(cards)}; asked for "
-            f"{settings.batch_size}."
-        )
     return tf.distribute.MirroredStrategy(cards)
+
+
+def batch_of(settings: TrainSettings, n_training: int) -> tuple[int, int]:
+    """Return the size of a batch and among how many devices it is shared, here and now.
+
+    Every device gets the same share of every batch: one that got nothing would normalise over
+    nothing, and the weights of all would be NaN.
+
+    Raises
+    ------
+    SettingsError
+        There are fewer pictures in a batch, or in training, than devices to share them.
+    """
+    import tensorflow as tf
+
+    shares = tf.distribute.get_strategy().num_replicas_in_sync
+    size = settings.batch_size - settings.batch_size % shares
+    if size == 0 or (shares > 1 and n_training < size):
+        raise SettingsError(
+            f"Batches of {settings.batch_size} from {n_training} training pictures cannot be "
+            f"shared among {shares} graphics cards; choose a batch size from {shares} to "
+            f"{n_training}, or leave out --mirrored."
+        )
+    return size, shares

@@ -16,6 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
+TENSORFLOW = "tensorflow-f32"
+
 _PIECE = 8
 """Pictures that OpenVINO computes at once, always: a graph of one fixed shape is the fastest."""
 
@@ -65,7 +67,7 @@ def tensorflow_base(base: keras.Model) -> Extractor:
         forward = tf.function(lambda x: base(x, training=False), input_signature=signature)
         return lambda batch: np.asarray(forward(batch).numpy(), np.float32)
 
-    return Extractor("tensorflow-f32", build)
+    return Extractor(TENSORFLOW, build)
 
 
 def fast_base(base: keras.Model, shape: tuple[int, ...], threads: int = 0) -> Extractor:
@@ -85,14 +87,22 @@ def fast_base(base: keras.Model, shape: tuple[int, ...], threads: int = 0) -> Ex
     threads : int
         Of the processor, at most; 0 takes all.
     """
+    name = fastest_name()
+    if name == TENSORFLOW:
+        return tensorflow_base(base)
+    hint = name.removeprefix("openvino-")
+    return Extractor(name, lambda: _by_openvino(base, shape, hint, threads))
+
+
+def fastest_name() -> str:
+    """Return the name of the extractor that `fast_base` chooses on this machine."""
     import tensorflow as tf
 
     from bc_model.serving.precision import supported_precisions
 
     if tf.config.list_physical_devices("GPU"):
-        return tensorflow_base(base)
-    hint = "bf16" if "bf16" in supported_precisions() else "f32"
-    return Extractor(f"openvino-{hint}", lambda: _by_openvino(base, shape, hint, threads))
+        return TENSORFLOW
+    return "openvino-bf16" if "bf16" in supported_precisions() else "openvino-f32"
 
 
 def _by_openvino(

@@ -16,11 +16,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bc_model.data.pipeline import training_dataset, validation_dataset
+from bc_model.data.pipeline import steps_in_epoch, training_dataset, validation_dataset
 from bc_model.training.cache import Source, compute, feature_shape, needed_bytes
 from bc_model.training.cached_views import CachedViews
 from bc_model.training.cut import cut_at_pool, cut_before, from_there_to_pool
-from bc_model.training.features import Extractor, fast_base, tensorflow_base
+from bc_model.training.distribute import batch_of
+from bc_model.training.features import (
+    TENSORFLOW,
+    Extractor,
+    fast_base,
+    fastest_name,
+    tensorflow_base,
+)
 from bc_model.training.views import PictureViews
 
 if TYPE_CHECKING:
@@ -58,8 +65,8 @@ class Feed:
     training : callable
         ``training(first_epoch, last_epoch)`` returns the batches of these epochs.
     validation : tf.data.Dataset
-    n_training : int
-        Pictures in an epoch.
+    n_training, steps : int
+        Pictures and batches in an epoch.
     seconds_a_picture : float
         Of one forward pass, as measured; 0 when nothing was computed.
     """
@@ -68,6 +75,7 @@ class Feed:
     training: Callable[[int, int], tf.data.Dataset]
     validation: tf.data.Dataset
     n_training: int
+    steps: int
     seconds_a_picture: float = 0.0
 
 
@@ -75,22 +83,25 @@ def plain_feed(
     model: keras.Model, settings: TrainSettings, training: Part, validation: Part
 ) -> Feed:
     """Feed augmented pictures to the whole classifier."""
+    size, shares = batch_of(settings, len(training.labels))
 
     def batches(first_epoch: int, last_epoch: int) -> tf.data.Dataset:
         return training_dataset(
             training.pixels,
             training.labels,
             settings.image_size,
-            batch_size=settings.batch_size,
+            batch_size=size,
             seed=settings.seed,
             first_epoch=first_epoch,
             last_epoch=last_epoch,
+            whole_batches=shares > 1,
         )
 
     held_out = validation_dataset(
-        validation.pixels, validation.labels, batch_size=settings.batch_size
+        validation.pixels, validation.labels, batch_size=size, shares=shares
     )
-    return Feed(model, batches, held_out, len(training.labels))
+    n = len(training.labels)
+    return Feed(model, batches, held_out, n, steps_in_epoch(n, size, whole_batches=shares > 1))
 
 
 def cached_feed(
@@ -128,6 +139,8 @@ def cached_feed(
     halves = _cut(model, phase, settings)
     if halves is None:
         return None
+    size, shares = batch_of(settings, len(training.labels))
+    n = len(training.labels)
     began = time.monotonic()
     computed = 0
 
@@ -159,13 +172,15 @@ def cached_feed(
         halves[1],
         lambda first, last: kept.training_dataset(
             training.labels,
-            batch_size=settings.batch_size,
+            batch_size=size,
             seed=settings.seed,
             first_epoch=first,
             last_epoch=last,
+            whole_batches=shares > 1,
         ),
-        held_out.plain(validation.labels, batch_size=settings.batch_size),
-        len(training.labels),
+        held_out.plain(validation.labels, batch_size=size, shares=shares),
+        n,
+        steps_in_epoch(n, size, whole_batches=shares > 1),
         len(steps) * (time.monotonic() - began) / computed if computed else 0.0,
     )
 
@@ -214,8 +229,14 @@ def _cut(
     return cut_before(model, settings.resolved_unfreeze_from)
 
 
-def _extractor(base: keras.Model, shape: tuple[int, ...], settings: TrainSettings) -> Extractor:
+def extractor_name(settings: TrainSettings) -> str:
+    """Return by what the frozen layers of a run are computed on this machine."""
     # An untrained network has activations of any size: bfloat16 moved them by up to nine tenths.
-    if settings.from_scratch or settings.deterministic:
+    exact = settings.from_scratch or settings.deterministic
+    return TENSORFLOW if exact else fastest_name()
+
+
+def _extractor(base: keras.Model, shape: tuple[int, ...], settings: TrainSettings) -> Extractor:
+    if extractor_name(settings) == TENSORFLOW:
         return tensorflow_base(base)
-    return fast_base(base, shape, settings.threads)
+    return fast_base(base, shape, settings.resolved_threads)

@@ -31,7 +31,7 @@ from bc_model.serving.optimise import measure_parity
 from bc_model.serving.passport import write_passport
 from bc_model.training.cache import check_room
 from bc_model.training.callbacks import EndRequested, progress_of
-from bc_model.training.checkpoint import load_weights, read_state
+from bc_model.training.checkpoint import load_weights, read_state, sweep
 from bc_model.training.describe import describe_run, draft_passport
 from bc_model.training.distribute import strategy_for
 from bc_model.training.feed import Part, cache_bytes
@@ -113,8 +113,10 @@ def _train(
         folds_file=settings.folds_file,
     )
     write_split(split, run.split_file)
-    config = describe_run(settings, manifest, run.split_file)
+    with strategy.scope():
+        config = describe_run(settings, manifest, run.split_file)
     if resume:
+        sweep(run.state_file.parent)
         if not accept_changes:
             require_unchanged(run.read_config(), config, run)
         config["started"] = run.read_config().get("started", config["started"])
@@ -172,10 +174,10 @@ def set_up_tensorflow(settings: TrainSettings) -> None:
     """Apply what holds for the whole process; it can be done once, before TensorFlow is used."""
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    if settings.threads:
+    if threads := settings.resolved_threads:
         try:
-            tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
-            tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
         except RuntimeError:
             logger.warning("TensorFlow was in use already; it keeps its number of threads.")
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from bc_model.training.run_folder import RunFolder
+
+NICENESS = 10
+"""About a tenth of the processor beside somebody who wants all of it."""
 
 
 def launch(
@@ -49,10 +53,25 @@ def launch(
             creationflags=windows,
             env=env,
         )
+    _go_second(child.pid)
     try:
         run.write_status("starting", pid=child.pid, message="Starting the training process")
-        # Predictions on the page go before training.
-        psutil.Process(child.pid).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10))
-    except psutil.Error:
+    except psutil.NoSuchProcess:
         run.write_status("failed", message="The training process ended before it could speak.")
+    except OSError:
+        child.kill()  # nobody would know of it
+        raise
     return child
+
+
+def _go_second(pid: int) -> None:
+    """Let predictions on the page go before a training process."""
+    with suppress(psutil.Error):
+        below = getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", None)
+        if below is None:  # not on Windows; never above a starter that is nicer still
+            below = max(NICENESS, psutil.Process().nice())
+        psutil.Process(pid).nice(below)
+    # Where Linux groups processes by session, niceness counts only within a group, and the trainer
+    # has a session of its own: the group needs it, too (sched(7), "The autogroup feature").
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(NICENESS), encoding="ascii")

@@ -155,7 +155,7 @@ def _fit(
             validation_data=feed.validation,
             initial_epoch=first_epoch,
             epochs=phase.last_epoch,
-            steps_per_epoch=-(-feed.n_training // settings.batch_size),
+            steps_per_epoch=feed.steps,
             class_weight=weights,
             shuffle=False,  # the data set shuffles by (seed, epoch)
             verbose=0,

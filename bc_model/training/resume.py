@@ -9,6 +9,13 @@ from bc_model.errors import RunError
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 
+_MACHINE = {
+    "arithmetic": "the arithmetic",
+    "features_by": "what the features are computed by",
+    "devices": "the number of devices that share a batch",
+}
+"""What another machine may do otherwise, by its key in `config.json`."""
+
 
 def settings_to_resume(run: RunFolder) -> TrainSettings:
     """Return the settings of a run that ended before it was done.
@@ -52,8 +59,15 @@ def changes_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         changes.append("the split into training, validation and test")
     if "weights_sha256" in before and before["weights_sha256"] != now["weights_sha256"]:
         changes.append("the file of initial weights")
-    if before.get("arithmetic", now["arithmetic"]) != now["arithmetic"]:
-        changes.append(f"the arithmetic (was {before['arithmetic']}, is {now['arithmetic']})")
+    if "versions" in before:
+        # What runs of an earlier version did without saying so.
+        earlier: dict[str, Any] = {"arithmetic": "float32", "devices": 1}
+        before = earlier | before
+    changes += [
+        f"{words} (was {before[key]}, is {now[key]})"
+        for key, words in _MACHINE.items()
+        if key in before and before[key] != now[key]
+    ]
     was, here = before.get("versions", {}), now["versions"]
     changes += [
         f"{name} (was {was[name]}, is {here.get(name, 'gone')})"

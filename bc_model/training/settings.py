@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ class TrainSettings:
     arithmetic : {'auto', 'float32', 'bfloat16'}
         Of the convolutions that learn; 'auto' is bfloat16 where the machine is faster in it.
     threads : int
-        Of the processor, at most; 0 takes all.
+        Of the processor, at most; 0 leaves one free where there are more than two.
     mirrored : bool
         Share every batch among all graphics cards; there must be two or more.
     cache : bool
@@ -154,6 +155,12 @@ class TrainSettings:
         if self.unfreeze_from is not None:
             return self.unfreeze_from
         return "all" if self.from_scratch else backbone(self.backbone).default_block
+
+    @property
+    def resolved_threads(self) -> int:
+        """The most threads to use; 0 where no limit is to be set."""
+        cores = os.cpu_count() or 1
+        return self.threads or (cores - 1 if cores > 2 else 0)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-safe values."""

@@ -8,6 +8,7 @@ import pytest
 
 from bc_model.data.pipeline import epoch_orders, one_hot, validation_dataset
 from bc_model.errors import RunError
+from bc_model.training import cached_views
 from bc_model.training.cached_views import CachedViews, decode, encode, epoch_views, view_file
 
 N, VIEWS = 7, 3
@@ -37,6 +38,31 @@ def test_any_picture_is_read_in_any_view(stored: tuple[CachedViews, np.ndarray])
     store, values = stored
     views, index = np.array([2, 0, 2, 1, 0]), np.array([6, 6, 0, 3, 6])
     np.testing.assert_array_equal(store.read(views, index), values[views, index])
+
+
+def test_pages_that_were_read_are_given_back(
+    stored: tuple[CachedViews, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[np.ndarray] = []
+    monkeypatch.setattr(cached_views, "_give_back", given.append)
+    stored[0].read(np.array([2, 0, 2]), np.array([6, 6, 0]))
+    assert len(given) == 2  # a file each view that was read
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux alone tells of pages")
+def test_giving_back_empties_the_memory_of_this_process(tmp_path: Path) -> None:
+    np.save(tmp_path / "large.npy", np.ones(2**21, np.uint8))
+    mapped = np.load(tmp_path / "large.npy", mmap_mode="r")
+
+    def resident_kb() -> int:
+        lines = Path("/proc/self/smaps").read_text().split("large.npy")[1].splitlines()
+        return int(next(line for line in lines if line.startswith("Rss:")).split()[1])
+
+    assert mapped.sum() == 2**21
+    before = resident_kb()
+    cached_views._give_back(mapped)
+    assert before > 2000
+    assert resident_kb() < 100
 
 
 def test_a_view_of_another_shape_or_type_is_not_whole(

@@ -1,15 +1,19 @@
 """Batches shared among several devices: two logical processors stand for two graphics cards."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from bc_model.data.pipeline import validation_order
 from bc_model.errors import SettingsError
-from bc_model.training.distribute import strategy_for
+from bc_model.training.distribute import batch_of, strategy_for
 from bc_model.training.settings import TrainSettings
 
 # In a process of its own: devices are divided before TensorFlow uses the first of them.
@@ -41,6 +45,49 @@ def test_without_the_switch_nothing_is_mirrored(tiny_settings: TrainSettings) ->
     assert strategy_for(tiny_settings).num_replicas_in_sync == 1
 
 
+def train_on_two(settings: TrainSettings, run: Path) -> list[dict]:
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN_ON_TWO, json.dumps(settings.as_dict()), str(run)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run / "status.json").read_text())["state"] == "done"
+    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
+def test_every_device_gets_a_share_of_every_batch(
+    tiny_settings: TrainSettings, tmp_path: Path
+) -> None:
+    # 18 pictures in batches of 16: of the two left over, the second device would get none, and
+    # its normalisation over nothing would make every weight NaN. Six to validate in one batch.
+    settings = replace(tiny_settings, mirrored=True, batch_size=16, finetune_epochs=2)
+    for epoch in train_on_two(settings, tmp_path / "run"):
+        assert all(math.isfinite(epoch[name]) for name in ("loss", "val_loss"))
+
+
+def test_the_validation_loss_is_that_of_the_pictures_alone() -> None:
+    labels = np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1, 1, 1]]
+    losses = np.arange(7.0)
+    _, plain, size = validation_order(labels, 4, 1)
+    index, weights, shared = validation_order(labels, 4, 2)
+    assert (size, shared) == (4, 4)
+    assert len(index) % shared == 0
+    assert (losses[index] * weights).mean() == pytest.approx((losses * plain).mean())
+
+
+def test_a_batch_smaller_than_the_cards_is_refused(
+    tiny_settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    four = SimpleNamespace(num_replicas_in_sync=4)
+    monkeypatch.setattr("tensorflow.distribute.get_strategy", lambda: four)
+    assert batch_of(replace(tiny_settings, batch_size=35), 100) == (32, 4)
+    for size, pictures in ((3, 100), (32, 20)):
+        with pytest.raises(SettingsError, match="cannot be shared among 4 graphics cards"):
+            batch_of(replace(tiny_settings, batch_size=size), pictures)
+
+
 def test_two_devices_learn_what_one_learns(
     tiny_settings: TrainSettings, tiny_run: object, tmp_path: Path
 ) -> None:
@@ -53,21 +100,12 @@ def test_two_devices_learn_what_one_learns(
         dropout=0.0,
         head_epochs=2,
         finetune_epochs=2,
+        batch_size=6,  # 18 pictures: no batch is left out
     )
-    histories = []
-    for mirrored in (False, True):
-        run = tmp_path / f"mirrored-{mirrored}"
-        text = json.dumps(replace(settings, mirrored=mirrored).as_dict())
-        done = subprocess.run(
-            [sys.executable, "-c", TRAIN_ON_TWO, text, str(run)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        lines = (run / "history.jsonl").read_text().splitlines()
-        histories.append([json.loads(line) for line in lines])
-        assert json.loads((run / "status.json").read_text())["state"] == "done"
+    histories = [
+        train_on_two(replace(settings, mirrored=mirrored), tmp_path / f"mirrored-{mirrored}")
+        for mirrored in (False, True)
+    ]
     for one, two in zip(*histories, strict=True):
         assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
         assert one["val_loss"] == pytest.approx(two["val_loss"], rel=1e-4)

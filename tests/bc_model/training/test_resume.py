@@ -237,6 +237,7 @@ def test_other_pictures_are_named_and_refused_unless_accepted(
 def test_each_change_is_named() -> None:
     before = {
         "data_sha256": "a", "split_sha256": "b", "git_commit": "c", "arithmetic": "float32",
+        "features_by": "openvino-f32", "devices": 1,
         "versions": {"keras": "3.1", "numpy": "2.0"},
     }  # fmt: skip
     assert changes_since(before, before) == []
@@ -244,6 +245,13 @@ def test_each_change_is_named() -> None:
     assert changes_since(before, now) == ["keras (was 3.1, is 3.2)", "the program's code"]
     now = before | {"arithmetic": "bfloat16"}
     assert changes_since(before, now) == ["the arithmetic (was float32, is bfloat16)"]
+    old = {key: before[key] for key in before if key not in ("arithmetic", "devices")}
+    assert changes_since(old, now) == ["the arithmetic (was float32, is bfloat16)"]
+    now = before | {"features_by": "openvino-bf16", "devices": 2}
+    assert changes_since(before, now) == [
+        "what the features are computed by (was openvino-f32, is openvino-bf16)",
+        "the number of devices that share a batch (was 1, is 2)",
+    ]
 
 
 def test_a_run_that_never_came_to_its_data_has_nothing_to_compare() -> None:
