@@ -4,16 +4,22 @@ Features depend on the network alone, not on temperature or cut-off; the file na
 one of another is not used.
 """
 
+from __future__ import annotations
+
 import io
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
-import pandas as pd
 
-from bc_model.evaluation.predict import Predicted
 from bc_model.files import write_bytes_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bc_model.evaluation.predict import Predicted
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class FeatureTable:
     stain: np.ndarray
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, predicted: Predicted) -> "FeatureTable":
+    def of(cls, rows: pd.DataFrame, predicted: Predicted) -> FeatureTable:
         """Join rows of a split or manifest (path, case, class) with what was predicted for them."""
         path, case, class_name = (
             rows[name].to_numpy(dtype=str) for name in ("path", "case", "class")
@@ -52,7 +58,7 @@ class FeatureTable:
         write_bytes_atomic(path, buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path, network: str) -> "FeatureTable | None":
+    def load(cls, path: Path, network: str) -> FeatureTable | None:
         """Read a table; None when there is none, it is damaged, or it is of another network."""
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
