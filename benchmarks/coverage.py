@@ -114,7 +114,9 @@ def measure(
         draws = sample.draws(n_resamples, seed=number)
         for name in figures:
             functional = functional_of(name, sample, malignant, prob, 0.5)
-            value, interval = studentised(functional, sample, draws, bounds=(0.0, 1.0))
+            value, interval = studentised(
+                functional, sample, draws, bounds=(0.0, 1.0), is_share=name != "roc_auc"
+            )
             if interval.low is None or interval.high is None:
                 continue
             ends[name, OURS].append((interval.low, interval.high))

@@ -131,7 +131,8 @@ def measure(
         value, interval = float(make()(np.ones((1, sample.size)))[0][0]), refused
     else:
         bounds = bounds or BOUNDS.get(name, (0.0, 1.0))
-        value, interval = studentised(make(), sample, draws, bounds=bounds)
+        is_share = name in SHARES or name == "balanced_accuracy"
+        value, interval = studentised(make(), sample, draws, bounds=bounds, is_share=is_share)
         if interval.note == UNSEEN and name in SHARES and bounds == (0.0, 1.0):
             n = np.unique(sample.cluster[scope]).size
             exact = korn_graubard(value, 0.0, 1.0, n_cases=n)
