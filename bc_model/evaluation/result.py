@@ -108,7 +108,7 @@ class Report:
     pr : PrCurve or None
         None when only one class is present.
     by_case : ByCase or None
-        None when no case is known.
+        None when no case is known, or all have pictures of both classes.
     groups : tuple of Group
         By magnification and by subtype.
     calibration : Reliability or None

@@ -183,13 +183,12 @@ def _sentences(
             "what it knows cannot be measured."
         )
     elif far_share is not None and apart is not None:
-        word = (
-            "much like" if far_share <= 0.1 else "in part unlike" if far_share <= 0.5 else "unlike"
-        )
+        likeness = "unlike" if far_share > 0.5 else "in part unlike" if far_share > 0.1 else "like"
         yield (
-            f"By its features the set is {word} what the model knows: {100 * far_share:.0f} % of "
-            "its pictures are farther off than all but 5 % of the model's own validation pictures, "
-            f"and one of them is farther than one of those in {100 * apart:.0f} of 100 pairs."
+            f"By its features the set is {likeness} what the model knows: "
+            f"{100 * far_share:.0f} % of its pictures are farther off than all but 5 % of the "
+            "model's own validation pictures, and one of them is farther than one of those in "
+            f"{100 * apart:.0f} of 100 pairs."
         )
     for one in stain:
         if one.name.endswith("_mean") and abs(one.distance) > 1:

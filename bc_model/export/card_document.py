@@ -12,6 +12,7 @@ from bc_model.export.words import (
     RESEARCH_USE,
     cases_words,
     interval_words,
+    notes_of,
     value_words,
 )
 
@@ -72,7 +73,7 @@ def model_facts(passport: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
-    yield Notice(f"{RESEARCH_USE}.", (passport["intended_use"],))
+    yield Notice("What it is for", (passport["intended_use"],))
     yield Heading("The model")
     yield Facts(tuple(model_facts(passport)))
     yield from _metrics(passport["metrics"].get("test"))
@@ -98,16 +99,18 @@ def _metrics(test: dict[str, Any] | None) -> Iterator[Block]:
         f"{test['n']:,} pictures of {cases_words(test['n_cases'])} cases, "
         f"{100 * test['base_rate']:.1f} % malignant; at the cut-off {test['threshold']:.3f}."
     )
-    yield _table(test["figures"], FIGURE_WORDS, "By picture")
+    yield from _table(test["figures"], FIGURE_WORDS, "By picture")
     if test.get("by_case"):
-        yield _table(test["by_case"]["figures"], CASE_WORDS, "By case")
+        yield from _table(test["by_case"]["figures"], CASE_WORDS, "By case")
     for kind in ("magnification", "subtype"):
         groups = [group for group in test.get("groups", ()) if group["kind"] == kind]
         if groups:
             yield _group_table(groups, kind)
 
 
-def _table(figures: dict[str, Any], words: dict[str, tuple[str, str]], title: str) -> Table:
+def _table(
+    figures: dict[str, Any], words: dict[str, tuple[str, str]], title: str
+) -> Iterator[Block]:
     rows = []
     for name, (words_of_it, _) in words.items():
         if name in figures:
@@ -116,7 +119,9 @@ def _table(figures: dict[str, Any], words: dict[str, tuple[str, str]], title: st
             support = (f"{figure.n:,}", cases_words(figure.n_cases))
             rows.append((words_of_it, value_words(figure), interval, *support))
     columns = (title, "Value", "95 % interval", "Pictures", "Cases")
-    return Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
+    yield Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
+    for sentence in notes_of({name: Figure(**one) for name, one in figures.items()}, words):
+        yield Text(sentence, quiet=True)
 
 
 def _group_table(groups: list[dict[str, Any]], kind: str) -> Table:

@@ -17,7 +17,6 @@ from bc_model.export.drawing import (
     INK,
     MALIGNANT,
     QUIET,
-    Anchor,
     Box,
     Dot,
     Drawing,
@@ -28,8 +27,8 @@ from bc_model.export.drawing import (
 )
 
 _SIZE = (400.0, 340.0)
-_FIELD = (58.0, 14.0, 328.0, 274.0)
-"""Left, top, width and height of the field between the axes."""
+_FIELD = (58.0, 44.0, 328.0, 244.0)
+"""Left, top, width and height of the field between the axes; words stand above it."""
 
 
 def confusion_drawing(confusion: Confusion, unit: str) -> Drawing:
@@ -79,7 +78,7 @@ def roc_drawing(curve: RocCurve, confusion: Confusion, area: Figure) -> Drawing:
     (tn, fp), (fn, tp) = confusion
     x, y = frame.at(fp / (tn + fp), tp / (fn + tp))
     frame.shapes.append(Dot(x, y, 6, MALIGNANT))
-    _legend(frame, [f"AUC {_told(area)}", "dashed: chance; dot: the cut-off in use"], "end", 0.10)
+    _legend(frame, f"AUC {_told(area)}", "dashed: chance; dot: the cut-off in use")
     return Drawing(*_SIZE, tuple(frame.shapes), f"ROC curve; area {_told(area)}.")
 
 
@@ -95,9 +94,9 @@ def pr_drawing(curve: PrCurve, confusion: Confusion, base_rate: float, area: Fig
     if tp + fp:
         x, y = frame.at(tp / (fn + tp), tp / (tp + fp))
         frame.shapes.append(Dot(x, y, 6, MALIGNANT))
-    words = [f"average precision {_told(area)}", "dashed: base rate; dot: the cut-off in use"]
-    _legend(frame, words, "start", 0.10)
-    return Drawing(*_SIZE, tuple(frame.shapes), f"Precision-recall curve; {words[0]}.")
+    words = f"average precision {_told(area)}"
+    _legend(frame, words, "dashed: base rate; dot: the cut-off in use")
+    return Drawing(*_SIZE, tuple(frame.shapes), f"Precision-recall curve; {words}.")
 
 
 def reliability_drawing(found: Reliability) -> Drawing:
@@ -111,6 +110,8 @@ def reliability_drawing(found: Reliability) -> Drawing:
         width = (one.high - one.low) * frame.width
         frame.shapes.append(Box(x + 1.5, y - height, width - 3, height, ACCENT_LIGHT))
     frame.draw_curve([(0, 0), (1, 1)], FAINT, 1.2, (4, 4))
+    words = f"expected calibration error {found.ece:.3f}"
+    _legend(frame, words, f"by chance alone {found.ece_by_chance:.3f} or more; dashed: honest")
     told = []
     for one in found.bins:
         seen = one.observed
@@ -244,14 +245,9 @@ def _apart(xs: np.ndarray) -> list[float]:
     return found
 
 
-def _legend(frame: Frame, words: list[str], side: Anchor, level: float) -> None:
-    x, y = frame.at(0.97 if side == "end" else 0.03, level)
-    for i, text in enumerate(words):
-        frame.shapes.append(
-            Label(
-                x, y + 16 * i, text, 11.5 if i == 0 else 10.5, (INK, QUIET)[min(i, 1)], side, i == 0
-            )
-        )
+def _legend(frame: Frame, main: str, quiet: str) -> None:
+    frame.shapes.append(Label(frame.x, 14, main, 11.5, INK, bold=True))
+    frame.shapes.append(Label(frame.x, 31, quiet, 10.5, QUIET))
 
 
 def _told(figure: Figure) -> str:

@@ -30,7 +30,8 @@ def cases_blocks(report: Report) -> Iterator[Block]:
     """Show the figures by case, and every case."""
     yield Heading("By case")
     if report.by_case is None or report.predictions is None:
-        yield Text("No case is known, so nothing can be said by case.")
+        unknown = "no case is known" if report.n_cases == 0 else "every case has both classes"
+        yield Text(f"Nothing can be said by case: {unknown}.")
         return
     (tn, fp), (fn, tp) = report.by_case.confusion
     base_rate = (fn + tp) / (tn + fp + fn + tp)
@@ -160,7 +161,7 @@ def shift_blocks(report: Report) -> Iterator[Block]:
     columns = (
         "Optical density", "Model's own", "spread", "This set", "spread", "Distance in spreads",
     )  # fmt: skip
-    yield Table(columns, rows, numeric=(1, 2, 3, 4, 5))
+    yield Table(columns, rows, numeric=(1, 2, 3, 4, 5), widths=(1.9, 1, 1, 1, 1, 1.5))
     yield Text(
         f"The model's own are {support_words(found.known_n, found.known_cases)} of its validation "
         "part.",
