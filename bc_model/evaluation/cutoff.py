@@ -187,7 +187,7 @@ def _judged(predictions: pd.DataFrame, unit: str) -> tuple[np.ndarray, Floats]:
         column, table = "mean_prob", case_table(predictions, 0.5)
         if table.empty:
             raise DataError(
-                "A cut-off by case needs known cases of one class each, and there is none: choose by "
+                "A cut-off by case needs known cases of one class each; there is none: choose by "
                 "picture."
             )
     return (table["class"] == "malignant").to_numpy(dtype=bool), table[column].to_numpy(dtype=float)
