@@ -42,8 +42,11 @@ def draw_figures(report: Report) -> None:
         )
     st.dataframe(rows, hide_index=True, alt="Figures with interval, pictures and cases")
     for name, (title, _) in FIGURE_WORDS.items():
-        if note := report.figures[name].note:
-            st.caption(f"{title}: no interval, {escape(note)}.")
+        figure = report.figures[name]
+        if figure.note:
+            # A figure may have an interval and still something to be said of it.
+            missing = "no interval, " if figure.value is not None and figure.low is None else ""
+            st.caption(f"{title}: {missing}{escape(figure.note)}.")
     st.caption(
         f"Calling all {report.n} pictures malignant would be right for "
         f"{report.always_malignant_accuracy:.0%} of them. Cut-off {report.threshold:.2f}."

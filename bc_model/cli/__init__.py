@@ -11,9 +11,11 @@ import traceback
 import click
 
 from bc_model import __version__
+from bc_model.cli.bench import calibrate, cutoff
 from bc_model.cli.compare import compare
 from bc_model.cli.data import audit, split
 from bc_model.cli.evaluate import evaluate, explain
+from bc_model.cli.export import export
 from bc_model.cli.jobs import jobs
 from bc_model.cli.models import models
 from bc_model.cli.sets import data
@@ -64,8 +66,12 @@ def commands() -> None:
     """Classify breast histopathology pictures and explain each verdict. Research use only."""
 
 
-for command in (audit, split, train, sweep, evaluate, compare, explain, data, models, jobs):
+for command in (
+    audit, split, train, sweep, evaluate, compare, explain, export, data, models, jobs,
+):  # fmt: skip
     commands.add_command(command)
+for command in (calibrate, cutoff):
+    models.add_command(command)
 
 
 def _fail(message: str, code: int) -> int:

@@ -149,6 +149,25 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
         )
 
 
+@models.command()
+@_model
+@click.option("--out", type=PATH, help="The Markdown file to write; default: print it.")
+def card(model: Path, out: Path | None) -> None:
+    """Make a model card from the passport of MODEL, as Markdown."""
+    from bc_model.export.card_document import card_document
+    from bc_model.export.markdown import to_markdown
+    from bc_model.files import write_text_atomic
+    from bc_model.serving.bundle import open_bundle
+
+    text = to_markdown(card_document(open_bundle(model).passport))
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(out, text)
+    click.echo(f"written to {out}")
+
+
 def _figure_of(passport: dict) -> str:
     figure = passport["metrics"].get("test", {}).get("figures", {}).get("balanced_accuracy")
     if not figure or figure["value"] is None:

@@ -21,6 +21,7 @@ OPEN = "too few cases differ to bound it"
 _MAX_UNDEFINED = 0.05
 _ALL_OF_IT = 0.95
 """An interval over more of the range than this says nothing."""
+_OUTERMOST = 0.99
 
 
 def studentised(
@@ -29,6 +30,7 @@ def studentised(
     draws: Floats,
     *,
     bounds: tuple[float, float] = (-math.inf, math.inf),
+    is_share: bool = False,
     level: float = 0.95,
 ) -> tuple[float, Interval]:
     """Return a figure and its bootstrap-t interval over cases.
@@ -48,6 +50,9 @@ def studentised(
         Range of the figure: the interval is cut there. In [0, 1] an end that comes to lie outside
         is replaced by that of the exact binomial interval (`korn_graubard`): with mistakes in a
         few cases only, some resamples have none, and say nothing of how many there could be.
+    is_share : bool, default=False
+        A share of pictures: an end lies no farther out than that of the exact binomial interval
+        at `_OUTERMOST`. Where one case makes most of the mistakes the bootstrap's tail is wild.
     level : float, default=0.95
         Coverage aimed at, in (0, 1).
 
@@ -87,11 +92,21 @@ def studentised(
     # Upper end from the lower tail: t says how far the truth lies on the other side.
     low = min(value, value - float(high_t) * error)
     high = max(value, value - float(low_t) * error)
-    if bounds == (0.0, 1.0) and (low <= 0.0 or high >= 1.0):
+    if bounds == (0.0, 1.0):
         degrees = welch_degrees(parts, np.bincount(sample.stratum))
-        exact = korn_graubard(value, error**2, degrees, n_cases=sample.size, level=level)
-        low = exact.low if low <= 0.0 and exact.low is not None else low
-        high = exact.high if high >= 1.0 and exact.high is not None else high
+
+        def exact(of_level: float) -> tuple[float, float]:
+            found = korn_graubard(value, error**2, degrees, n_cases=sample.size, level=of_level)
+            assert found.low is not None
+            assert found.high is not None
+            return found.low, found.high
+
+        if low <= 0.0 or high >= 1.0:
+            ends = exact(level)
+            low, high = ends[0] if low <= 0.0 else low, ends[1] if high >= 1.0 else high
+        if is_share:
+            ends = exact(_OUTERMOST)
+            low, high = max(low, ends[0]), min(high, ends[1])
     low, high = max(bounds[0], low), min(bounds[1], high)
     if not math.isfinite(high - low) or high - low > _ALL_OF_IT * (bounds[1] - bounds[0]):
         return value, Interval(None, None, OPEN)

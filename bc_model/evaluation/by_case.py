@@ -1,7 +1,7 @@
 """Figures by case instead of by picture: what a patient would get.
 
-A case counts once, however many pictures it has. Pictures without a case are left out. A case with
-pictures of both classes, which does not exist in BreakHis, counts as two.
+A case counts once, however many pictures it has. Left out are pictures without a case, and cases
+with pictures of both classes, which BreakHis has not: their labels are of pictures alone.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bc_model.evaluation import metrics
+from bc_model.evaluation.combined import mean_interval
 from bc_model.evaluation.estimate import (
     draws_in_words,
     functional_of,
@@ -93,7 +94,8 @@ def case_table(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
         case, class, pictures, right (pictures called right), patient_score (their share),
         mean_prob, called.
     """
-    known = predictions[predictions["case"] != ""]
+    classes = predictions.groupby("case")["class"].transform("nunique")
+    known = predictions[(predictions["case"] != "") & (classes == 1)]
     right = (known["prob_malignant"] >= threshold) == (known["class"] == "malignant")
     grouped = known.assign(right=right).groupby(["case", "class"], as_index=False)
     table = grouped.agg(
@@ -108,7 +110,7 @@ def case_table(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
 def by_case(
     predictions: pd.DataFrame, *, threshold: float, n_resamples: int, seed: int
 ) -> ByCase | None:
-    """Compute the figures by case; None when no case is known.
+    """Compute the figures by case; None when no case is known, or none is of one class.
 
     Shares of cases have Wilson's interval, since cases are independent; the others a bootstrap-t.
     """
@@ -118,8 +120,7 @@ def by_case(
     malignant = (table["class"] == "malignant").to_numpy(dtype=bool)
     prob = table["mean_prob"].to_numpy(dtype=np.float64)
     counts = metrics.confusion_counts(malignant, prob, threshold=threshold)
-    # A case of both classes has two rows of one name: apart, as everywhere.
-    names = (table["case"] + "\n" + table["class"]).to_numpy(dtype=str)
+    names = table["case"].to_numpy(dtype=str)
     sample = CaseSample.of(names, malignant)
     draws = sample.draws(n_resamples, seed)
     scores = sample.sums(np.stack([table["patient_score"], np.ones(len(table))], axis=1))
@@ -133,9 +134,10 @@ def by_case(
     found = {"recognition_rate": bootstrapped("recognition_rate", lambda: of_means(scores), "")} | {
         name: _share(metric(counts), in_scope(name, malignant)) for name, metric in SHARES.items()
     }
-    for name in ("balanced_accuracy", "roc_auc"):
-        make = partial(functional_of, name, sample, malignant, prob, threshold)
-        found[name] = bootstrapped(name, make, why_undefined(name, malignant))
+    make = partial(functional_of, "roc_auc", sample, malignant, prob, threshold)
+    undefined = why_undefined("roc_auc", malignant)
+    found["roc_auc"] = bootstrapped("roc_auc", make, undefined)
+    found["balanced_accuracy"] = _mean(found["sensitivity"], found["specificity"], undefined)
     (tn, fp), (fn, tp) = counts.astype(int).tolist()
     pictures = table["pictures"].to_numpy()
     figures = {}
@@ -143,6 +145,16 @@ def by_case(
         scope = in_scope(name, malignant)
         figures[name] = replace(found[name], n=int(pictures[scope].sum()), n_cases=int(scope.sum()))
     return ByCase(((tn, fp), (fn, tp)), figures)
+
+
+def _mean(sensitivity: Figure, specificity: Figure, undefined: str) -> Figure:
+    """Return the mean of two shares of cases, as Newcombe does it for their difference."""
+    n = sensitivity.n + specificity.n
+    if sensitivity.value is None or specificity.value is None:
+        return Figure(None, None, None, n, n, _WILSON, undefined)
+    interval = mean_interval(sensitivity, specificity)
+    value = (sensitivity.value + specificity.value) / 2
+    return Figure(value, interval.low, interval.high, n, n, f"{_WILSON}, of both rates")
 
 
 def _share(value: Floats, scope: NDArray[np.bool_]) -> Figure:

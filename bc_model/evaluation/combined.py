@@ -12,13 +12,24 @@ from bc_model.evaluation.intervals import Figure, Interval
 _Ends = tuple[float, float, float]
 
 
-def mean_interval(one: Figure, other: Figure) -> Interval:
-    """Return the interval of the mean of two figures; without ends when one of them has none."""
+def mean_interval(one: Figure, other: Figure, *, weight: float = 0.5) -> Interval:
+    """Return the interval of a mean of two figures; without ends when one of them has none.
+
+    Parameters
+    ----------
+    one, other : Figure
+        From different cases.
+    weight : float, default=0.5
+        Of the first; the second has the rest.
+    """
     first, second = _ends(one), _ends(other)
     if first is None or second is None:
         return Interval(None, None, one.note if first is None else other.note)
-    mean = (first[1] + second[1]) / 2
-    low, high = (math.hypot(first[1] - first[i], second[1] - second[i]) / 2 for i in (0, 2))
+    mean = weight * first[1] + (1 - weight) * second[1]
+    low, high = (
+        math.hypot(weight * (first[1] - first[i]), (1 - weight) * (second[1] - second[i]))
+        for i in (0, 2)
+    )
     return Interval(max(0.0, mean - low), min(1.0, mean + high))
 
 

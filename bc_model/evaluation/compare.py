@@ -16,7 +16,7 @@ from bc_model.evaluation.difference import COMPARED, Comparison, Difference, Sid
 from bc_model.evaluation.estimate import (
     draws_in_words,
     functional_of,
-    honest_mean,
+    honest_means,
     measure,
     why_undefined,
 )
@@ -68,7 +68,7 @@ def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0
         )
         return _difference(one, other)
 
-    figures = honest_mean(
+    figures = honest_means(
         {
             name: measure(
                 name, partial(difference_in, name), sample, draws, case, malignant,

@@ -91,7 +91,7 @@ def estimate_figures(
         )
         for name in names
     }  # fmt: skip
-    return honest_mean(found)
+    return honest_means(found)
 
 
 def measure(
@@ -131,7 +131,8 @@ def measure(
         value, interval = float(make()(np.ones((1, sample.size)))[0][0]), refused
     else:
         bounds = bounds or BOUNDS.get(name, (0.0, 1.0))
-        value, interval = studentised(make(), sample, draws, bounds=bounds)
+        is_share = name in SHARES or name == "balanced_accuracy"
+        value, interval = studentised(make(), sample, draws, bounds=bounds, is_share=is_share)
         if interval.note == UNSEEN and name in SHARES and bounds == (0.0, 1.0):
             n = np.unique(sample.cluster[scope]).size
             exact = korn_graubard(value, 0.0, 1.0, n_cases=n)
@@ -221,26 +222,35 @@ def figure_of(
     return Figure(value, interval.low, interval.high, n, n_cases, method, "; ".join(notes))
 
 
-def honest_mean(figures: dict[str, Figure]) -> dict[str, Figure]:
-    """Take care of balanced accuracy where one of the two it is the mean of never varied.
+def honest_means(figures: dict[str, Figure]) -> dict[str, Figure]:
+    """Take care of accuracy and balanced accuracy where a rate they are made of never varied.
 
-    The bootstrap would treat that one as exact, and the interval would be too narrow. It then
-    follows from the intervals of the two, and there is none when one of them has none.
+    The bootstrap would treat that rate as exact, and the interval would be too narrow. It then
+    follows from the intervals of the two rates. Balanced accuracy has none when one of them has
+    none.
     """
-    mean = figures.get("balanced_accuracy")
-    parts = {name: figures[name] for name in ("sensitivity", "specificity") if name in figures}
-    if mean is None or mean.value is None or len(parts) < 2:
+    rates = {name: figures[name] for name in ("sensitivity", "specificity") if name in figures}
+    if len(rates) < 2 or any(rate.value is None for rate in rates.values()):
         return figures
-    for name, part in parts.items():
-        if part.low is None:
-            blank = replace(mean, low=None, high=None, note=f"{name} has no interval")
-            return figures | {"balanced_accuracy": blank}
-    if not any(_NO_SPREAD in part.note for part in parts.values()):
-        return figures
-    interval = mean_interval(*parts.values())
-    note = "from the intervals of sensitivity and specificity"
-    honest = replace(mean, low=interval.low, high=interval.high, note=note)
-    return figures | {"balanced_accuracy": honest}
+    sensitivity, specificity = rates.values()
+    without = [name for name, rate in rates.items() if rate.low is None]
+    never_varied = any(_NO_SPREAD in rate.note for rate in rates.values())
+    weights = {
+        "accuracy": sensitivity.n / (sensitivity.n + specificity.n),
+        "balanced_accuracy": 0.5,
+    }
+    found = dict(figures)
+    for name, weight in weights.items():
+        if name not in figures or _NO_SPREAD in figures[name].note:
+            continue
+        if without and name == "balanced_accuracy":
+            note = f"{without[0]} has no interval"
+            found[name] = replace(figures[name], low=None, high=None, note=note)
+        elif never_varied:
+            interval = mean_interval(sensitivity, specificity, weight=weight)
+            note = interval.note or "from the intervals of sensitivity and specificity"
+            found[name] = replace(figures[name], low=interval.low, high=interval.high, note=note)
+    return found
 
 
 def single_case(case: NDArray[np.str_], malignant: NDArray[np.bool_]) -> Interval | None:

@@ -3,17 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from bc_model.data.pipeline import load_pixels
 from bc_model.data.splits import LEAKY_PROTOCOLS
 from bc_model.errors import SplitError
+from bc_model.evaluation.predict import Predicted, predict_files
 from bc_model.evaluation.report import Report, evaluate_predictions
 from bc_model.serving.engine import Engine
 from bc_model.serving.verdict import prob_malignant
 
-BATCH = 32
+_KEPT = ("path", "sha256", "case", "class", "magnification", "subtype")
 
 
 def evaluate_split(
@@ -52,9 +51,8 @@ def evaluate_split(
     rows = split[split["part"] == part].reset_index(drop=True)
     if rows.empty:
         raise SplitError(f"The split has no {part} part; there is nothing to evaluate.")
-    predictions = rows[["path", "sha256", "case", "class", "magnification"]].assign(
-        prob_malignant=predict_pictures(engine, root, list(rows["path"]), progress=progress)
-    )
+    predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
+    predictions = predictions_of(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
     shared = sorted(set(rows["case"]) & engine.bundle.known_cases)
     leaky = protocol in LEAKY_PROTOCOLS or engine.bundle.passport["data"]["leaky"] or bool(shared)
@@ -66,19 +64,16 @@ def evaluate_split(
     )
 
 
-def predict_pictures(
-    engine: Engine,
-    root: Path,
-    paths: list[str],
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
-    """Return the estimated probability of malignancy of each picture, shape (n,), float64."""
-    bundle = engine.bundle
-    logits = []
-    for start in range(0, len(paths), BATCH):
-        pixels = load_pixels(root, paths[start : start + BATCH], bundle.image_size)
-        logits.append(engine.predict(pixels))
-        if progress:
-            progress(min(start + BATCH, len(paths)), len(paths))
-    return prob_malignant(np.concatenate(logits), bundle.temperature)
+def predictions_of(rows: pd.DataFrame, predicted: Predicted, temperature: float) -> pd.DataFrame:
+    """Return the table of predictions for rows of a split or manifest.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `check_predictions` describes it, with the subtype where `rows` has one, and ``logit``:
+        malignant minus benign, before temperature.
+    """
+    table = rows[[name for name in _KEPT if name in rows]].reset_index(drop=True)
+    return table.assign(
+        prob_malignant=prob_malignant(predicted.logits, temperature), logit=predicted.margin
+    )

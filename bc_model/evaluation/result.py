@@ -16,6 +16,7 @@ from bc_model.evaluation.by_group import Group
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.metrics import METRICS
 from bc_model.evaluation.reliability import Reliability
+from bc_model.evaluation.shift import Shift
 
 _FORMAT = "bc_model evaluation report, version 2"
 _FORMAT_1 = "bc_model evaluation report, version 1"
@@ -107,7 +108,7 @@ class Report:
     pr : PrCurve or None
         None when only one class is present.
     by_case : ByCase or None
-        None when no case is known.
+        None when no case is known, or all have pictures of both classes.
     groups : tuple of Group
         By magnification and by subtype.
     calibration : Reliability or None
@@ -116,6 +117,8 @@ class Report:
         The same figures by another road: ``roc_auc_delong``.
     notes : tuple of str
         What else a reader should know of where the pictures came from.
+    shift : Shift or None
+        How far they are from what the model knows; only of another set.
     predictions : pandas.DataFrame or None
         The checked table; None in a report made by `from_dict`.
     """
@@ -138,6 +141,7 @@ class Report:
     calibration: Reliability | None = None
     checks: dict[str, Figure] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    shift: Shift | None = None
     predictions: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -162,6 +166,7 @@ class Report:
             "calibration": None if self.calibration is None else self.calibration.as_dict(),
             "checks": _dicts(self.checks),
             "notes": list(self.notes),
+            "shift": None if self.shift is None else self.shift.as_dict(),
         }
 
     def summary(self) -> dict[str, Any]:
@@ -254,4 +259,5 @@ def _later_parts(data: dict[str, Any]) -> dict[str, Any]:
         "calibration": None if calibration is None else Reliability.from_dict(calibration),
         "checks": _figures(data["checks"]),
         "notes": tuple(map(str, data["notes"])),
+        "shift": None if data["shift"] is None else Shift.from_dict(data["shift"]),
     }

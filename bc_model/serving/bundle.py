@@ -65,6 +65,12 @@ class Bundle:
         listed = "".join(f"{n}{h}" for n, h in sorted(self.passport["files"].items()))
         return hashlib.sha256(f"{listed}{self.temperature}{self.threshold}".encode()).hexdigest()
 
+    @property
+    def network(self) -> str:
+        """Identify what turns pictures into features: a hash of the served graph's hashes."""
+        listed = "".join(self.passport["files"].get(name, "") for name in SERVED_FILES[:2])
+        return hashlib.sha256(listed.encode()).hexdigest()
+
     def file(self, name: str) -> Path:
         """Return the path of one file, after checking its bytes once.
 

@@ -84,8 +84,22 @@ class Engine:
         ndarray of shape (n, 2), float32
             In the order of `CLASSES`, before temperature.
         """
+        return self.predict_with_features(pixels)[0]
+
+    def predict_with_features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the logits of a batch, and the pooled features that they follow from.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n, height, width, 3), uint8
+
+        Returns
+        -------
+        logits : ndarray of shape (n, 2), float32
+        features : ndarray of shape (n, channels), float32
+        """
         _, pooled = self._forward(pixels)
-        return self._logits(pooled)
+        return self._logits(pooled), pooled
 
     def explain(self, pixels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Heatmap]]]:
         """Return the logits of a batch and, for each picture, the heatmap of each class.

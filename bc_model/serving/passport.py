@@ -116,6 +116,11 @@ SCHEMA: dict[str, Any] = {
             "properties": {
                 "value": {"type": "number", "minimum": 0, "maximum": 1},
                 "chosen": _TEXT,
+                "reason": {"type": "string"},
+                "date": _TEXT,
+                "unit": {"enum": ["picture", "case"]},
+                "n": _COUNT,
+                "cases": _COUNT,
             },
         },
         "temperature": {
@@ -124,6 +129,8 @@ SCHEMA: dict[str, Any] = {
             "properties": {
                 "value": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
                 "chosen": _TEXT,
+                "n": _COUNT,
+                "cases": _COUNT,
             },
         },
         "precisions": {

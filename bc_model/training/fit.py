@@ -23,6 +23,7 @@ from bc_model.data.splits import (
 )
 from bc_model.errors import RunError
 from bc_model.evaluation.evaluate import evaluate_split
+from bc_model.evaluation.validation import calibrate_bundle
 from bc_model.model import build_model, unfreeze
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.engine import Engine
@@ -151,6 +152,8 @@ def _train(
     passport = draft_passport(settings, manifest, split, run, model.count_params())
     bundle = write_bundle(model, run.model_folder, passport)
     check_bundle(bundle, validation.pixels[:4])
+    rows = split[split["part"] == "validation"]
+    bundle = calibrate_bundle(bundle, rows, validation.pixels, run.evaluation_folder)
     bundle = measure_parity(bundle, validation.pixels, validation.labels[:, 1] == 1.0)
     del model, validation
     gc.collect()
@@ -158,8 +161,7 @@ def _train(
     run.write_status("running", message="Evaluating on the test part", phase="evaluation")
     report = evaluate_split(Engine(bundle), manifest.root, split, part="test")
     report.write(run.evaluation_folder)
-    figures = {key: value for key, value in report.as_dict().items() if key != "roc"}
-    passport = bundle.passport | {"metrics": {"test": figures}}
+    passport = bundle.passport | {"metrics": {"test": report.summary()}}
     write_passport(bundle.folder, passport)
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
         logger.info("test %s: %s", name.replace("_", " "), report.figures[name])

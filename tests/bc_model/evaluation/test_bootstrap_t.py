@@ -108,6 +108,24 @@ def test_an_end_outside_the_range_is_the_exact_one() -> None:
     assert 0.9 < interval.low < value < interval.high < 1.0  # type: ignore[operator]
 
 
+def test_one_bad_case_does_not_throw_an_end_far_out() -> None:
+    # Of 12 cases four have a mistake or two and one has almost nothing but.
+    wrong = [9, 2, 1, 1, 1] + [0] * 7
+    case = np.repeat(np.arange(12), 10).astype(str)
+    prob = np.concatenate([[0.1] * k + [0.9] * (10 - k) for k in wrong])
+    malignant = np.ones(120, bool)
+    sample = CaseSample.of(case, malignant)
+    functional = functional_of("accuracy", sample, malignant, prob, 0.5)
+    draws = sample.draws(2000, seed=0)
+    value, wild = studentised(functional, sample, draws, bounds=(0.0, 1.0))
+    _, tame = studentised(functional, sample, draws, bounds=(0.0, 1.0), is_share=True)
+    variance = 11 * np.var([(120 - 14 - (10 - k)) / 110 for k in wrong])
+    outermost = korn_graubard(value, float(variance), 11, n_cases=12, level=0.99)
+    assert wild.low < outermost.low  # type: ignore[operator]
+    assert tame.low == pytest.approx(outermost.low, abs=1e-12)
+    assert tame.high == wild.high
+
+
 def test_no_spread_has_no_interval() -> None:
     case, malignant, _ = pictures()
     sample = CaseSample.of(case, malignant)

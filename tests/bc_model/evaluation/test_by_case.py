@@ -63,6 +63,9 @@ def test_figures_by_case_by_hand() -> None:
     assert figures["sensitivity"].value == pytest.approx(2 / 3)
     assert (figures["specificity"].value, figures["specificity"].n_cases) == (1.0, 2)
     assert figures["balanced_accuracy"].value == pytest.approx((1 + 2 / 3) / 2)
+    rates = figures["sensitivity"], figures["specificity"]
+    reach = np.hypot(*(rate.value - rate.low for rate in rates)) / 2  # type: ignore[operator]
+    assert figures["balanced_accuracy"].low == pytest.approx((1 + 2 / 3) / 2 - reach)
     # Of 6 pairs of cases all but o (0.3) against b (0.4) are won.
     assert figures["roc_auc"].value == pytest.approx(5 / 6)
     assert {name: (one.n, one.n_cases) for name, one in figures.items()} == {
@@ -105,11 +108,12 @@ def test_one_class_and_no_case() -> None:
     assert back == found
 
 
-def test_a_case_of_both_classes_counts_as_two() -> None:
+def test_a_case_of_both_classes_has_no_class() -> None:
     rows = [("x", "benign", 40, 0.9), ("x", "malignant", 40, 0.9), ("y", "malignant", 40, 0.2)]
     found = by_case(table(rows), **SETTINGS)
     assert found is not None
-    assert found.confusion == ((0, 1), (1, 1))
+    assert found.confusion == ((0, 0), (1, 0))
+    assert by_case(table(rows[:2]), **SETTINGS) is None
 
 
 def test_groups_are_the_figures_of_their_pictures() -> None:

@@ -1,5 +1,6 @@
 """Closed intervals of shares: against SciPy and by hand."""
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -47,6 +48,8 @@ def test_the_interval_of_a_mean_by_hand() -> None:
     interval = mean_interval(SENSITIVITY, SPECIFICITY)
     assert interval.low == pytest.approx(0.8 - (0.1**2 + 0.2**2) ** 0.5 / 2, abs=1e-12)
     assert interval.high == pytest.approx(0.8 + (0.06**2 + 0.15**2) ** 0.5 / 2, abs=1e-12)
+    weighed = mean_interval(SENSITIVITY, SPECIFICITY, weight=0.75)
+    assert weighed.low == pytest.approx(0.85 - np.hypot(0.75 * 0.1, 0.25 * 0.2), abs=1e-12)
     assert mean_interval(SENSITIVITY, Figure(0.7, None, None, 1, 1, "m", "why")).note == "why"
 
 
@@ -62,8 +65,6 @@ def test_predictive_values_by_hand() -> None:
 
 def test_predictive_values_against_a_simulation() -> None:
     # Rates that vary on the log scale by as much as their intervals say give the same interval.
-    import numpy as np
-
     rng = np.random.default_rng(0)
     spread = 0.03
     draws = [np.log(rate) + spread * rng.standard_normal(400_000) for rate in (0.9, 0.3)]

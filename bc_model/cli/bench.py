@@ -1,0 +1,95 @@
+"""Commands on a model's probabilities and its cut-off: models calibrate, models cutoff."""
+
+from pathlib import Path
+
+import click
+
+from bc_model.cli.options import PATH, as_json_option, print_json, progress
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.argument("data", type=PATH)
+@as_json_option
+def calibrate(model: Path, data: Path, as_json: bool) -> None:
+    """Fit the temperature of MODEL anew on the validation part of DATA, as training does.
+
+    Then evaluates it again on the test part: the probabilities have changed.
+    """
+    from bc_model.data.manifest import read_manifest
+    from bc_model.data.splits import match_split, read_split
+    from bc_model.evaluation.evaluate import evaluate_split
+    from bc_model.evaluation.lock import require_evaluation
+    from bc_model.evaluation.predict import predict_files
+    from bc_model.evaluation.validation import keep_validation
+    from bc_model.serving.bundle import open_bundle
+    from bc_model.serving.engine import Engine
+    from bc_model.serving.passport import write_passport
+
+    bundle = open_bundle(model)
+    folder = require_evaluation(bundle)
+    split = read_split(folder.parent / "split.csv")
+    manifest = read_manifest(data, progress=progress("reading"))
+    match_split(split, manifest)
+    rows = split[split["part"] == "validation"].reset_index(drop=True)
+    tell = progress("predicting")
+    predicted = predict_files(Engine(bundle), manifest.root, list(rows["path"]), progress=tell)
+    bundle = keep_validation(bundle, rows, predicted, folder)
+    report = evaluate_split(Engine(bundle), manifest.root, split, progress=tell)
+    report.write(folder)
+    write_passport(bundle.folder, bundle.passport | {"metrics": {"test": report.summary()}})
+    if as_json:
+        print_json(bundle.passport["temperature"])
+        return
+    click.echo(f"temperature {bundle.temperature:.3f}, {bundle.passport['temperature']['chosen']}")
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option(
+    "--goal", type=click.Choice(["sensitivity", "specificity", "youden", "balanced"]),
+    default="sensitivity", show_default=True, help="What the cut-off is chosen by.",
+)  # fmt: skip
+@click.option("--wanted", default=0.95, show_default=True, help="Sensitivity or specificity.")
+@click.option("--by", "unit", type=click.Choice(["picture", "case"]), default="picture")
+@click.option("--prevalence", default=0.1, show_default=True, help="For predictive values.")
+@click.option("--lock", "reason", metavar="REASON", help="Write it into the passport.")
+@as_json_option
+def cutoff(
+    model: Path, goal: str, wanted: float, unit: str, prevalence: float, reason: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Choose a cut-off on MODEL's validation predictions, and try it on its test predictions."""
+    from bc_model.evaluation.combined import predictive_values
+    from bc_model.evaluation.cutoff import choose_cutoff, try_cutoff
+    from bc_model.evaluation.lock import lock_threshold, require_evaluation
+    from bc_model.evaluation.report import read_report
+    from bc_model.evaluation.validation import read_validation
+    from bc_model.serving.bundle import open_bundle
+
+    if not 0 < prevalence < 1:
+        raise click.BadParameter("lies between 0 and 1", param_hint="--prevalence")
+    bundle = open_bundle(model)
+    folder = require_evaluation(bundle)
+    chosen = choose_cutoff(read_validation(folder), goal=goal, wanted=wanted, unit=unit)
+    predictions = read_report(folder).predictions
+    assert predictions is not None, "read_report reads the predictions or fails"
+    trial = try_cutoff(predictions, chosen.value, unit=unit)
+    rates = trial.figures["sensitivity"], trial.figures["specificity"]
+    values = predictive_values(*rates, prevalence)
+    if reason is not None:
+        lock_threshold(bundle, chosen.value, reason, cutoff=chosen)
+    if as_json:
+        told = {name: figure.as_dict() for name, figure in values.items()}
+        print_json(
+            {"chosen": vars(chosen), "test": trial.as_dict(), "predictive_values": told,
+             "prevalence": prevalence, "locked": reason is not None}
+        )  # fmt: skip
+        return
+    click.echo(f"cut-off {chosen.value:.3f}, {chosen.chosen}")
+    for name, figure in trial.figures.items():
+        click.echo(f"  on test, {name.replace('_', ' ')}: {figure}")
+    for name, figure in values.items():
+        click.echo(f"  {name} predictive value at a prevalence of {prevalence:g}: {figure}")
+    if reason is not None:
+        click.echo("locked into the passport; the report of the run is at this cut-off now")

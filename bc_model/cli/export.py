@@ -1,0 +1,27 @@
+"""Commands that write for people: reports."""
+
+from pathlib import Path
+
+import click
+
+from bc_model.cli.options import PATH
+
+
+@click.group()
+def export() -> None:
+    """Write reports of finished runs as files for people."""
+
+
+@export.command()
+@click.argument("run", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The .html or .pdf to write.")
+def report(run: Path, out: Path) -> None:
+    """Write the report of RUN, on its test part, as one HTML or PDF file."""
+    from bc_model.evaluation.lock import require_evaluation
+    from bc_model.evaluation.report import read_report
+    from bc_model.export.report_files import save_report
+    from bc_model.serving.bundle import open_bundle
+
+    bundle = open_bundle(run)
+    save_report(read_report(require_evaluation(bundle)), bundle.passport, out)
+    click.echo(f"written to {out}")

@@ -1,0 +1,145 @@
+"""Other sets of pictures: a folder for each label, and a word on which class a label is.
+
+Nothing but the folders is read: names of such files mean nothing here. Whether the labels ask the
+same question as the model's classes is for people to say.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from bc_model.data.manifest import (
+    COLUMNS,
+    Manifest,
+    Progress,
+    _drop_twins,
+    _nothing_usable,
+    _picture_files,
+    _settle_types,
+)
+from bc_model.data.names import CLASSES, UNKNOWN_SUBTYPE
+from bc_model.data.pictures import pixel_sha256, read_picture
+from bc_model.errors import DataError, FolderNotFound, PictureError, SettingsError
+
+
+def parse_mapping(text: str) -> dict[str, str]:
+    """Read a mapping such as ``0=benign,1=malignant``.
+
+    Raises
+    ------
+    SettingsError
+        It is not of that form, names a label twice, or names another class.
+
+    Examples
+    --------
+    >>> parse_mapping("0=benign, 1=malignant")
+    {'0': 'benign', '1': 'malignant'}
+    """
+    mapping: dict[str, str] = {}
+    for part in text.split(","):
+        label, equals, name = (word.strip() for word in part.partition("="))
+        if not (label and equals) or name not in CLASSES or label in mapping:
+            raise SettingsError(
+                "A mapping names each label once and says benign or malignant, such as "
+                f"0=benign,1=malignant; '{part.strip()}' in '{text}' does not fit."
+            )
+        mapping[label] = name
+    return mapping
+
+
+def read_mapped(
+    root: Path,
+    mapping: dict[str, str],
+    *,
+    case_above: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Read a set whose pictures lie in folders that are named by their labels.
+
+    Parameters
+    ----------
+    root : Path
+    mapping : dict of str to {'benign', 'malignant'}
+        From the name of a picture's folder to its class.
+    case_above : bool, default=False
+        The folder above the label's names the case. Otherwise no case is known.
+    progress : callable, optional
+        Called with (files done, files in all).
+
+    Returns
+    -------
+    Manifest
+        Subtype, year, section and magnification are not known.
+
+    Raises
+    ------
+    FolderNotFound
+        `root` does not exist or is not a folder.
+    DataError
+        No picture file lies under it, none can be used, a folder's name is outside the mapping, or
+        there is no folder above a label's.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FolderNotFound(f"There is no folder {root}; check the path of the data set.")
+    files = sorted(_picture_files(root), key=Path.as_posix)
+    if not files:
+        raise DataError(
+            f"The folder {root} holds no PNG, JPEG or TIFF picture at any depth; "
+            "point to the folder that holds the pictures."
+        )
+    _check_labels(files, root, mapping, case_above)
+    rows, rejected = [], []
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
+        described = pool.map(lambda path: _describe(path, root, mapping, case_above), files)
+        for done, (row, error) in enumerate(described, start=1):
+            if error is None:
+                rows.append(row)
+            else:
+                rejected.append({"path": row["path"], "reason": error.reason, "detail": str(error)})
+            if progress:
+                progress(done, len(files))
+    pictures, twins = _drop_twins(pd.DataFrame(rows, columns=COLUMNS[:-1]))
+    left_out = pd.DataFrame([*rejected, *twins], columns=["path", "reason", "detail"])
+    left_out = left_out.sort_values("path", ignore_index=True)
+    if pictures.empty:
+        raise DataError(_nothing_usable(root, left_out))
+    return Manifest(root, _settle_types(pictures), left_out)
+
+
+def _check_labels(files: list[Path], root: Path, mapping: dict[str, str], case_above: bool) -> None:
+    """Refuse the whole set for one label outside the mapping: half a set is another set."""
+    outside = [path for path in files if path.parent.name not in mapping]
+    if outside:
+        listed = ", ".join(f"{label}={name}" for label, name in mapping.items())
+        raise DataError(
+            f"The labels of {len(outside)} of {len(files)} pictures under {root} are outside the "
+            f"mapping {listed}, first '{outside[0].parent.name}' of "
+            f"{outside[0].relative_to(root).as_posix()}; map them too, or point to a folder "
+            "without them."
+        )
+    flat = [path for path in files if case_above and len(path.relative_to(root).parts) < 3]
+    if flat:
+        raise DataError(
+            f"The folder above the label should name the case, but {flat[0].relative_to(root)} "
+            f"under {root} has none; point to a folder further up, or do without cases."
+        )
+
+
+def _describe(
+    path: Path, root: Path, mapping: dict[str, str], case_above: bool
+) -> tuple[dict, PictureError | None]:
+    row: dict = {
+        "path": path.relative_to(root).as_posix(),
+        "class": mapping[path.parent.name],
+        "subtype": UNKNOWN_SUBTYPE, "year": None, "section": "", "magnification": None,
+        "case": path.parent.parent.name if case_above else "",
+    }  # fmt: skip
+    try:
+        rgb = read_picture(path)
+    except PictureError as error:
+        return row, error
+    row |= {"sha256": pixel_sha256(rgb), "width_px": rgb.shape[1], "height_px": rgb.shape[0]}
+    return row, None

@@ -1,0 +1,125 @@
+"""Temperature scaling: one number that makes probabilities mean what they say.
+
+Logits are divided by it before the softmax. It moves no picture past another and no cut-off of 0.5,
+so heatmaps, ranks and areas stay as they are; only the probabilities grow bolder or meeker.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bc_model.evaluation.weighting import Floats
+
+LOWEST, HIGHEST = 0.05, 20.0
+"""A temperature at either end was not found but run into."""
+FEWEST_CASES = 3
+"""Of each class. One case more or less then still moves the temperature, but not at will."""
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A fitted temperature, or 1 with the reason why none was fitted.
+
+    Attributes
+    ----------
+    value : float
+    chosen : str
+        How it was found, as a passport says it.
+    n, cases : int
+        Validation pictures, and known cases among them.
+    log_loss_before, log_loss_after : float or None
+        On those pictures, every case counted once; None when nothing was fitted.
+    """
+
+    value: float
+    chosen: str
+    n: int
+    cases: int
+    log_loss_before: float | None = None
+    log_loss_after: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a passport keeps."""
+        return asdict(self)
+
+
+def fit_temperature(
+    margin: Floats, malignant: NDArray[np.bool_], case: NDArray[np.str_]
+) -> Temperature:
+    """Fit a temperature on validation pictures.
+
+    Lowest log loss, every *case* counted once: a case with many pictures would else decide alone.
+    Classes are not weighed: a probability is about the mix of classes that the data has. The
+    pictures must not be those that the model learned from, and not those that it is judged on.
+    They did choose the epoch, which leaves the temperature a little too low.
+
+    Parameters
+    ----------
+    margin : ndarray of shape (n,)
+        Logit of malignant minus logit of benign, before any temperature.
+    malignant : ndarray of bool, shape (n,)
+    case : ndarray of str, shape (n,)
+        Empty where unknown: such a picture counts as a case.
+
+    Returns
+    -------
+    Temperature
+        1, and why, with fewer than `FEWEST_CASES` of a class, with pictures that are all on their
+        right side (the bolder the better), or where the logits tell nothing (the meeker the
+        better).
+
+    References
+    ----------
+    Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", 2017.
+    """
+    from scipy.optimize import minimize_scalar  # who only reads reports does without SciPy
+
+    n, cases = margin.size, np.unique(case[case != ""]).size
+    if malignant.all() or not malignant.any():
+        return _unfitted("the validation part holds one class only", n, cases)
+    few = min(_n_cases(case[malignant == truth]) for truth in (False, True))
+    if few < FEWEST_CASES:
+        return _unfitted(f"the validation part has {few} of a class, too few cases", n, cases)
+    weights = case_weights(case)
+    signed = np.where(malignant, margin, -margin)
+
+    def loss(log_temperature: float) -> float:
+        return float(weights @ np.logaddexp(0.0, -signed / np.exp(log_temperature)))
+
+    bounds = np.log([LOWEST, HIGHEST])
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-10})
+    value = float(np.exp(found.x))
+    if value < LOWEST * 1.01:
+        return _unfitted("every validation picture is on its right side of 0.5", n, cases)
+    if value > HIGHEST * 0.99:
+        return _unfitted("the logits tell nothing on the validation part", n, cases)
+    of_cases = f"of {cases} cases, each case counted once" if cases else "of unknown cases"
+    return Temperature(
+        value=value,
+        chosen=f"fitted by lowest log loss on {n} validation pictures {of_cases}",
+        n=n,
+        cases=cases,
+        log_loss_before=loss(0.0),
+        log_loss_after=loss(found.x),
+    )
+
+
+def case_weights(case: NDArray[np.str_]) -> Floats:
+    """Return weights that add up to 1 and are the same in all for every case, shape (n,)."""
+    names = case.astype(object)
+    unknown = np.flatnonzero(case == "")
+    names[unknown] = [f"\0{k}" for k in unknown]  # no case is called so
+    _, code, sizes = np.unique(names.astype(str), return_inverse=True, return_counts=True)
+    weights: Floats = 1.0 / (sizes.size * sizes[code])
+    return weights
+
+
+def _n_cases(case: NDArray[np.str_]) -> int:
+    """Count cases; a picture of an unknown one counts as one."""
+    return int(np.unique(case[case != ""]).size + (case == "").sum())
+
+
+def _unfitted(why: str, n: int, cases: int) -> Temperature:
+    return Temperature(1.0, f"not fitted, {why}: probabilities are raw", n, cases)

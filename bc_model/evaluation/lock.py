@@ -1,0 +1,104 @@
+"""Lock a cut-off into a model's passport, with its reason, and judge the model anew by it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bc_model.errors import RunError, SettingsError
+from bc_model.evaluation.cutoff import Cutoff
+from bc_model.evaluation.report import evaluate_predictions, read_report
+from bc_model.serving.bundle import MODEL_FOLDER, Bundle
+from bc_model.serving.passport import write_passport
+
+
+def lock_threshold(
+    bundle: Bundle, value: float, reason: str, *, cutoff: Cutoff | None = None
+) -> Bundle:
+    """Write a cut-off into the passport, and the run's report again at that cut-off.
+
+    Figures at another cut-off than the one in force would mislead whoever reads the passport, so
+    the test figures are computed again from the run's stored predictions. A bundle outside a run
+    has none; its figures say at which cut-off they were taken.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    value : float
+        In [0, 1].
+    reason : str
+        Why, in the words of whoever decides; not empty.
+    cutoff : Cutoff, optional
+        What `choose_cutoff` returned, if the value came from there.
+
+    Returns
+    -------
+    Bundle
+        With the new passport. It is written last, in one step: whatever fails before leaves the
+        model as it was.
+
+    Raises
+    ------
+    SettingsError
+        The value is out of its range, differs from `cutoff`, or the reason is empty.
+    RunError
+        The run's report cannot be read or written.
+    """
+    _check(value, reason, cutoff)
+    threshold = {
+        "value": float(value),
+        "chosen": cutoff.chosen if cutoff else "set by hand",
+        "reason": reason.strip(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if cutoff:
+        threshold |= {"unit": cutoff.unit, "n": cutoff.n, "cases": cutoff.n_cases}
+    passport = bundle.passport | {"threshold": threshold}
+    folder = evaluation_of(bundle)
+    if folder is not None:
+        old = read_report(folder)
+        assert old.predictions is not None, "read_report reads the predictions or fails"
+        report = evaluate_predictions(
+            old.predictions,
+            threshold=value,
+            protocol=old.protocol,
+            leaky=old.leaky,
+            notes=old.notes,
+        )
+        report.write(folder)
+        passport |= {"metrics": passport["metrics"] | {"test": report.summary()}}
+    write_passport(bundle.folder, passport)
+    return Bundle(bundle.folder, passport)
+
+
+def evaluation_of(bundle: Bundle) -> Path | None:
+    """Return the evaluation folder of the run that a bundle is in; None outside a finished run."""
+    folder = bundle.folder.resolve()
+    if folder.name != MODEL_FOLDER:
+        return None
+    beside = folder.parent / "evaluation"
+    return beside if (beside / "report.json").is_file() else None
+
+
+def require_evaluation(bundle: Bundle) -> Path:
+    """Return `evaluation_of` a bundle, or raise `RunError`."""
+    folder = evaluation_of(bundle)
+    if folder is None:
+        raise RunError(
+            f"The model {bundle.label} is not in the folder of a finished run, where its report "
+            "and its predictions are; name the run."
+        )
+    return folder
+
+
+def _check(value: float, reason: str, cutoff: Cutoff | None) -> None:
+    # Written so that NaN fails as well.
+    if not 0.0 <= value <= 1.0:
+        raise SettingsError(f"A cut-off lies between 0 and 1; asked for {value}.")
+    if not reason.strip():
+        raise SettingsError(
+            "A cut-off is locked with its reason, but none is given; say in a sentence why."
+        )
+    if cutoff is not None and cutoff.value != value:
+        raise SettingsError(
+            f"The cut-off chosen on validation pictures is {cutoff.value}, but {value} is to be "
+            "locked; lock what was chosen, or lock the other by hand."
+        )

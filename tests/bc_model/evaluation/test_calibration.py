@@ -1,0 +1,142 @@
+"""The temperature: against scikit-learn, known truths, and where there is none to be had."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+
+from bc_model.data.names import CLASSES
+from bc_model.evaluation.calibration import case_weights, fit_temperature
+from bc_model.evaluation.features import FeatureTable
+from bc_model.evaluation.validation import FEATURES_FILE, read_validation
+from bc_model.serving.batching import BatchingEngine
+from bc_model.serving.bundle import Bundle, open_bundle
+from bc_model.serving.engine import Engine
+from bc_model.serving.verdict import diagnose
+from bc_model.training.run_folder import RunFolder
+
+
+class Margin(ClassifierMixin, BaseEstimator):
+    """A classifier whose decision is its only feature."""
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> "Margin":
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, x: np.ndarray) -> np.ndarray:
+        return x[:, 0]
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return x[:, 0] > 0
+
+
+def overbold(n: int = 3000, temperature: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    honest = rng.normal(0.5, 2.0, n)
+    malignant = rng.random(n) < 1 / (1 + np.exp(-honest))
+    return honest * temperature, malignant
+
+
+def by_sklearn(margin: np.ndarray, malignant: np.ndarray, weights: np.ndarray | None) -> float:
+    x = margin[:, None]
+    model = FrozenEstimator(Margin().fit(x, malignant))
+    fitted = CalibratedClassifierCV(model, method="temperature").fit(x, malignant, weights)
+    # It takes the logits of the two classes for (-x, x), so 2 x lies between them.
+    return 1.0 / (2.0 * fitted.calibrated_classifiers_[0].calibrators[0].beta_)
+
+
+# It means the training of the classifier, which is frozen.
+@pytest.mark.filterwarnings("ignore:Since FrozenEstimator does not appear:UserWarning")
+@pytest.mark.parametrize("weighted", [False, True])
+def test_equal_to_sklearn(weighted: bool) -> None:
+    margin, malignant = overbold()
+    case = np.full(margin.size, "")
+    weights = None
+    if weighted:
+        case = np.random.default_rng(1).integers(0, 30, margin.size).astype(str)
+        weights = case_weights(case) * margin.size
+    found = fit_temperature(margin, malignant, case)
+    assert found.value == pytest.approx(by_sklearn(margin, malignant, weights), rel=1e-4)
+
+
+def test_a_known_temperature_is_found() -> None:
+    found = fit_temperature(*overbold(30_000), np.full(30_000, ""))
+    assert found.value == pytest.approx(2.5, rel=0.05)
+    assert found.log_loss_after < found.log_loss_before  # type: ignore[operator]
+    assert found.chosen.endswith("30000 validation pictures of unknown cases")
+
+
+def test_a_case_counts_once() -> None:
+    # One case of many over-bold mistakes against ten cases of one picture each.
+    margin = np.array([8.0] * 50 + [2.0, -2.0] * 5)
+    malignant = np.array([False] * 50 + [True, False] * 5)
+    case = np.array(["big"] * 50 + [f"c{k}" for k in range(10)])
+    by_case = fit_temperature(margin, malignant, case)
+    by_picture = fit_temperature(margin, malignant, np.full(60, ""))
+    assert (by_case.n, by_case.cases) == (60, 11)
+    assert by_case.value < 5
+    assert "logits tell nothing" in by_picture.chosen
+    weights = case_weights(case)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[:50].sum() == pytest.approx(1 / 11)
+
+
+@pytest.mark.parametrize(
+    ("margin", "malignant", "why"),
+    [
+        ([1.0, 2.0], [True, True], "one class only"),
+        ([1.0, -2.0, 3.0, -1.0, 2.0], [True, False, True, False, True], "has 2 of a class"),
+        ([1.0, -2.0] * 3, [True, False] * 3, "on its right side of 0.5"),
+        ([1.0, -2.0] * 3, [False, True] * 3, "logits tell nothing"),
+    ],
+)
+def test_where_there_is_none(margin: list[float], malignant: list[bool], why: str) -> None:
+    case = np.array(list("abcdef")[: len(margin)])
+    found = fit_temperature(np.array(margin), np.array(malignant), case)
+    assert found.value == 1.0
+    assert why in found.chosen
+    assert found.chosen.endswith("probabilities are raw")
+    assert found.as_dict()["log_loss_after"] is None
+
+
+def test_a_run_is_calibrated_on_its_validation_cases_alone(tiny_run: RunFolder) -> None:
+    bundle = open_bundle(tiny_run.path)
+    kept = read_validation(tiny_run.evaluation_folder)
+    entry = bundle.passport["temperature"]
+    assert (entry["n"], entry["cases"]) == (len(kept), kept["case"].nunique())
+    assert not set(kept["case"]) & set(bundle.passport["data"]["training_cases"])
+    fitted = fit_temperature(
+        kept["logit"].to_numpy(),
+        (kept["class"] == "malignant").to_numpy(),
+        kept["case"].to_numpy(dtype=str),
+    )
+    assert fitted.as_dict() == entry
+
+
+def test_a_temperature_moves_probabilities_and_neither_logits_nor_heatmaps(
+    tiny_run: RunFolder,
+) -> None:
+    bundle = open_bundle(tiny_run.path)
+    other = Bundle(bundle.folder, bundle.passport | {"temperature": {"value": 3.0, "chosen": "x"}})
+    rgb = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    one, three = (diagnose(BatchingEngine(Engine(b)), rgb, "x.png") for b in (bundle, other))
+    assert one.logits == three.logits
+    for name in CLASSES:
+        assert (one.heatmaps[name].raw == three.heatmaps[name].raw).all()
+    margin = three.logits[1] - three.logits[0]
+    assert three.prob_malignant == pytest.approx(1 / (1 + np.exp(-margin / 3.0)), abs=1e-9)
+    assert (one.prob_malignant >= 0.5) == (three.prob_malignant >= 0.5)
+
+
+def test_a_new_network_is_not_taken_for_the_old(tiny_run: RunFolder, tmp_path: Path) -> None:
+    network = open_bundle(tiny_run.path).network
+    kept = FeatureTable.load(tiny_run.evaluation_folder / FEATURES_FILE, network)
+    assert kept is not None
+    assert kept.features.shape[0] == kept.stain.shape[0] == len(kept.path)
+    assert FeatureTable.load(tiny_run.evaluation_folder / FEATURES_FILE, "another") is None
+    assert FeatureTable.load(tmp_path / "none.npz", network) is None
+    (tmp_path / "bad.npz").write_bytes(b"PK")
+    assert FeatureTable.load(tmp_path / "bad.npz", network) is None

@@ -1,0 +1,206 @@
+"""The cut-off bench: choices by hand, what they do elsewhere, and locking one in."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bc_model.errors import DataError, RunError, SettingsError
+from bc_model.evaluation.combined import predictive_values
+from bc_model.evaluation.cutoff import TRIAL_FIGURES, choose_cutoff, try_cutoff
+from bc_model.evaluation.estimate import estimate_figures
+from bc_model.evaluation.lock import evaluation_of, lock_threshold, require_evaluation
+from bc_model.evaluation.predictions import check_predictions
+from bc_model.evaluation.report import read_report
+from bc_model.evaluation.validation import read_validation
+from bc_model.files import write_text_atomic
+from bc_model.serving.bundle import open_bundle
+from bc_model.serving.engine import Engine
+from bc_model.training.run_folder import RunFolder
+
+# Benign at 0.1 0.2 0.4 0.6, malignant at 0.3 0.5 0.7 0.8 0.9. Cases: two pictures each, about.
+BENIGN = [0.1, 0.2, 0.4, 0.6]
+MALIGNANT = [0.3, 0.5, 0.7, 0.8, 0.9]
+
+
+def table(benign: list[float] = BENIGN, malignant: list[float] = MALIGNANT) -> pd.DataFrame:
+    prob = [*benign, *malignant]
+    return check_predictions(
+        pd.DataFrame(
+            {
+                "path": [f"{i:03d}.png" for i in range(len(prob))],
+                "sha256": "",
+                "case": [f"b{i // 2}" for i in range(len(benign))]
+                + [f"m{i // 2}" for i in range(len(malignant))],
+                "class": ["benign"] * len(benign) + ["malignant"] * len(malignant),
+                "magnification": 40,
+                "prob_malignant": prob,
+            }
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("goal", "wanted", "value"),
+    [
+        ("sensitivity", 1.0, 0.25),
+        ("sensitivity", 0.81, 0.25),
+        ("sensitivity", 0.8, 0.45),
+        ("sensitivity", 0.2, 0.85),
+        ("specificity", 0.75, 0.45),
+        ("specificity", 1.0, 0.65),
+        # 0.8 + 3/4 at 0.45 is the largest sum; at 0.65 it is 0.6 + 1, larger still.
+        ("youden", 1.0, 0.65),
+        # 0.8 against 0.75 at 0.45; 0.6 against 0.75 at 0.55.
+        ("balanced", 1.0, 0.45),
+    ],
+)
+def test_choices_by_hand(goal: str, wanted: float, value: float) -> None:
+    found = choose_cutoff(table(), goal=goal, wanted=wanted)
+    assert found.value == pytest.approx(value, abs=1e-12)
+    assert (found.n, found.n_cases, found.unit) == (9, 5, "picture")
+    assert "on 9 validation pictures of 5 cases" in found.chosen
+
+
+def test_the_wish_is_kept_on_any_data() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        data = table(list(rng.random(30).round(2)), list((0.3 + 0.7 * rng.random(40)).round(2)))
+        value = choose_cutoff(data, wanted=0.9).value
+        trial = try_cutoff(data, value, n_resamples=100)
+        assert trial.figures["sensitivity"].value >= 0.9  # type: ignore[operator]
+        # The next higher cut-off breaks it.
+        higher = data.loc[data["prob_malignant"] > value, "prob_malignant"].min() + 1e-9
+        worse = try_cutoff(data, higher, n_resamples=100).figures["sensitivity"].value
+        assert worse < 0.9  # type: ignore[operator]
+
+
+def test_by_case() -> None:
+    # Means: benign cases 0.15, 0.5; malignant ones 0.4, 0.75, 0.9.
+    found = choose_cutoff(table(), wanted=1.0, unit="case")
+    assert found.value == pytest.approx((0.15 + 0.4) / 2)
+    trial = try_cutoff(table(), found.value, unit="case", n_resamples=100)
+    assert trial.confusion == ((1, 1), (0, 3))
+    assert trial.figures["sensitivity"].method == "95 % Wilson over cases"
+    assert trial.figures["sensitivity"].n_cases == 3
+
+
+def test_a_trial_is_the_figures_at_that_cut_off() -> None:
+    trial = try_cutoff(table(), 0.45, n_resamples=200, seed=3)
+    assert trial.confusion == ((3, 1), (1, 4))
+    assert tuple(trial.figures) == TRIAL_FIGURES
+    assert trial.figures == estimate_figures(
+        table(), threshold=0.45, n_resamples=200, seed=3, names=TRIAL_FIGURES
+    )
+    found = predictive_values(trial.figures["sensitivity"], trial.figures["specificity"], 0.2)
+    assert found["positive"].value == pytest.approx(0.2 * 0.8 / (0.2 * 0.8 + 0.8 * 0.25))
+    assert json.loads(json.dumps(trial.as_dict(), allow_nan=False))["confusion"] == [[3, 1], [1, 4]]
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"goal": "best"}, "no goal 'best'"),
+        ({"unit": "slide"}, "no unit 'slide'"),
+        ({"wanted": 0.0}, "asked for 0.0"),
+        ({"goal": "specificity", "wanted": float("nan")}, "asked for nan"),
+    ],
+)
+def test_impossible_wishes(wish: dict, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        choose_cutoff(table(), **wish)
+
+
+def test_data_that_chooses_nothing() -> None:
+    with pytest.raises(DataError, match="malignant ones only"):
+        choose_cutoff(table(benign=[]))
+    with pytest.raises(DataError, match="choose by picture"):
+        choose_cutoff(table().assign(case=""), unit="case")
+    with pytest.raises(SettingsError, match="between 0 and 1"):
+        try_cutoff(table(), 1.5)
+
+
+@pytest.fixture
+def run(tiny_run: RunFolder, tmp_path: Path) -> RunFolder:
+    """Return a copy of the finished run that may be changed."""
+    return RunFolder(Path(shutil.copytree(tiny_run.path, tmp_path / "tiny")))
+
+
+def test_a_run_keeps_its_validation_predictions(tiny_run: RunFolder) -> None:
+    bundle = open_bundle(tiny_run.path)
+    kept = read_validation(tiny_run.evaluation_folder)
+    assert len(kept) == bundle.passport["data"]["pictures"]["validation"]
+    assert set(kept["case"]) == set(bundle.passport["data"]["validation_cases"])
+    assert kept["prob_malignant"].to_numpy() == pytest.approx(
+        1 / (1 + np.exp(-kept["logit"] / bundle.temperature)), abs=1e-12
+    )
+
+
+def test_locking(run: RunFolder) -> None:
+    bundle = open_bundle(run.path)
+    chosen = choose_cutoff(read_validation(run.evaluation_folder), goal="youden")
+    locked = lock_threshold(bundle, chosen.value, " misses weigh more ", cutoff=chosen)
+
+    again = open_bundle(run.path)
+    again.verify()
+    assert again.passport == locked.passport
+    assert again.threshold == chosen.value
+    entry = again.passport["threshold"]
+    assert (entry["reason"], entry["unit"]) == ("misses weigh more", "picture")
+    assert entry["chosen"] == chosen.chosen
+    assert entry["date"].endswith("+00:00")
+    assert again.key != bundle.key
+    assert again.network == bundle.network
+    # The report and the passport are about the cut-off in force.
+    report = read_report(run.evaluation_folder)
+    assert report.threshold == again.passport["metrics"]["test"]["threshold"] == chosen.value
+    Engine(again).predict(np.zeros((1, *again.image_size, 3), np.uint8))
+
+
+def test_by_hand_is_said(run: RunFolder) -> None:
+    locked = lock_threshold(open_bundle(run.path), 0.3, "asked for by the ward")
+    assert locked.passport["threshold"]["chosen"] == "set by hand"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "words"),
+    [(1.2, "x", "between 0 and 1"), (float("nan"), "x", "nan"), (0.4, "  ", "none is given")],
+)
+def test_what_is_not_locked(run: RunFolder, value: float, reason: str, words: str) -> None:
+    before = open_bundle(run.path).passport
+    with pytest.raises(SettingsError, match=words):
+        lock_threshold(open_bundle(run.path), value, reason)
+    chosen = choose_cutoff(table())
+    with pytest.raises(SettingsError, match="lock what was chosen"):
+        lock_threshold(open_bundle(run.path), chosen.value + 0.1, "x", cutoff=chosen)
+    assert open_bundle(run.path).passport == before
+
+
+def test_a_report_that_cannot_be_read_locks_nothing(run: RunFolder) -> None:
+    write_text_atomic(run.evaluation_folder / "report.json", "{}")
+    before = open_bundle(run.path).passport
+    with pytest.raises(RunError, match="evaluate again"):
+        lock_threshold(open_bundle(run.path), 0.3, "x")
+    assert open_bundle(run.path).passport == before
+
+
+def test_a_bundle_outside_a_run_keeps_its_figures(run: RunFolder, tmp_path: Path) -> None:
+    alone = open_bundle(Path(shutil.copytree(run.model_folder, tmp_path / "alone")))
+    assert evaluation_of(alone) is None
+    locked = lock_threshold(alone, 0.3, "x")
+    assert locked.passport["metrics"] == alone.passport["metrics"]
+    with pytest.raises(RunError, match="name the run"):
+        require_evaluation(alone)
+
+
+def test_runs_without_validation_predictions(run: RunFolder) -> None:
+    file = run.evaluation_folder / "validation_predictions.csv"
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(RunError, match="cannot be read"):
+        read_validation(run.evaluation_folder)
+    file.unlink()
+    with pytest.raises(RunError, match="models calibrate"):
+        read_validation(run.evaluation_folder)

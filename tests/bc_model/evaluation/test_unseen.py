@@ -1,0 +1,151 @@
+"""Another set: figures, and how far it is from what the model knows."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bc_model.data.manifest import read_manifest
+from bc_model.data.mapped import read_mapped
+from bc_model.data.stain import STAIN_COLUMNS
+from bc_model.data.synthetic import write_synthetic
+from bc_model.evaluation.features import FeatureTable
+from bc_model.evaluation.predict import Predicted
+from bc_model.evaluation.report import Report, read_report
+from bc_model.evaluation.shift import Shift, distances_of_known, measure_shift
+from bc_model.evaluation.unseen import evaluate_unseen
+from bc_model.serving.bundle import Bundle, open_bundle
+from bc_model.serving.engine import Engine
+from bc_model.training.run_folder import RunFolder
+
+MAPPING = {"0": "benign", "1": "malignant"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_run: RunFolder) -> Bundle:
+    return open_bundle(tiny_run.path)
+
+
+def known(n: int = 60, *, seed: int = 0, turn: float = 0.0) -> FeatureTable:
+    """Return pictures of 12 cases; `turn` moves them away along a direction of its own."""
+    rng = np.random.default_rng(seed)
+    case = np.arange(n) % 12
+    features = 1.0 + 0.3 * rng.random((12, 8))[case] + 0.3 * rng.random((n, 8))
+    features[:, 0] += turn
+    return FeatureTable(
+        path=np.array([f"{seed}-{i}" for i in range(n)]),
+        case=case.astype(str),
+        class_name=np.array(["benign"] * n),
+        features=features.astype(np.float32),
+        stain=rng.normal(0.4 + turn, 0.05, (n, 6)),
+    )
+
+
+def shift_of(bundle: Bundle, table: FeatureTable, reference: FeatureTable | None) -> Shift:
+    pictures = pd.DataFrame({"width_px": 50, "height_px": 50}, index=range(len(table.path)))
+    logits = np.zeros((len(table.path), 2), np.float32)
+    return measure_shift(
+        bundle, pictures, Predicted(logits, table.features, table.stain), reference
+    )
+
+
+def test_distances_by_hand() -> None:
+    angles = np.radians([0, 90, 180])
+    table = FeatureTable(
+        path=np.array(list("abc")),
+        case=np.array(["x", "x", "y"]),
+        class_name=np.array(["benign"] * 3),
+        features=np.stack([np.cos(angles), np.sin(angles)], axis=1),
+        stain=np.zeros((3, 6)),
+    )
+    # Of another case: a to c is opposite, b to c a right angle, c to a and b the mean of both.
+    assert distances_of_known(table) == pytest.approx([2.0, 1.0, 1.5], abs=1e-6)
+    alone = FeatureTable(
+        table.path, np.array(["x"] * 3), table.class_name, table.features, table.stain
+    )
+    assert distances_of_known(alone).size == 0
+
+
+def test_the_same_kind_is_near(bundle: Bundle) -> None:
+    found = shift_of(bundle, known(400, seed=1), known())
+    # Its twelve cases are others than the reference's, so they lie about as far as those do.
+    assert found.apart == pytest.approx(0.5, abs=0.15)
+    assert found.far_share < 0.25  # type: ignore[operator]
+    assert (found.n, found.known_n, found.known_cases) == (400, 60, 12)
+    assert all(abs(one.distance) < 0.5 for one in found.stain)
+
+
+def test_another_kind_is_far(bundle: Bundle) -> None:
+    found = shift_of(bundle, known(400, seed=1, turn=1.0), known())
+    assert found.far_share == 1.0
+    assert found.apart == 1.0
+    assert [one.name for one in found.stain] == list(STAIN_COLUMNS)
+    assert found.stain[0].distance == pytest.approx(20, rel=0.3)
+    told = " ".join(found.sentences)
+    assert "the set is unlike what the model knows: 100 % of its pictures" in told
+    assert "Haematoxylin is stronger than the model knows it" in told
+    assert "Most pictures have 50x50 px and are shrunk 1.6 times" in told
+    back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
+    assert back == found
+
+
+def test_a_model_without_its_features_says_so(bundle: Bundle) -> None:
+    found = shift_of(bundle, known(), None)
+    assert (found.far_share, found.apart, found.stain, found.known_n) == (None, None, (), 0)
+    assert found.sentences[0].startswith("This model came without its validation features")
+
+
+def test_the_scale_is_said(bundle: Bundle) -> None:
+    told = bundle.passport | {
+        "scale": {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}
+    }
+    found = shift_of(Bundle(bundle.folder, told), known(), None)
+    assert "The model knows 200X (about 0.5-0.6 um a pixel" in found.sentences[-1]
+
+
+@pytest.fixture(scope="module")
+def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return new drawn pictures in folders 0 and 1."""
+    source = tmp_path_factory.mktemp("other")
+    write_synthetic(source / "set", n_cases=8, pictures_per_case=3, size=(50, 50), seed=7)
+    for path in (source / "set").rglob("*.png"):
+        label = "0" if "_B_" in path.name else "1"
+        folder = source / "patches" / path.name.split("-")[2] / label
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    return source / "patches"
+
+
+def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
+    report = evaluate_unseen(Engine(bundle), read_mapped(patches, MAPPING), mapping=MAPPING)
+    assert (report.protocol, report.n, report.n_cases) == ("another set", 24, 0)
+    assert not report.leaky
+    assert "labels were read '0' as benign and '1' as malignant by hand" in report.notes[0]
+    assert any("the intervals are too narrow" in sentence for sentence in report.warnings)
+    assert "over pictures" in report.figures["accuracy"].method
+    assert report.shift is not None
+    assert report.shift.sizes == {"50x50": 24}
+    assert report.notes[1:] == report.shift.sentences
+    assert report.by_case is None
+    report.write(tmp_path)
+    assert read_report(tmp_path) == report
+    assert Report.from_dict(report.as_dict()) == report
+
+
+def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
+    report = evaluate_unseen(Engine(bundle), read_manifest(drawn_set))
+    assert report.leaky
+    assert report.notes == report.shift.sentences  # type: ignore[union-attr]
+
+
+@pytest.mark.real
+def test_the_real_patches_are_another_task(bundle: Bundle, real_data: Path) -> None:
+    mapping = {"0": "benign", "1": "malignant"}
+    manifest = read_mapped(real_data / "idc_patches", mapping)
+    report = evaluate_unseen(Engine(bundle), manifest, mapping=mapping)
+    assert report.n == len(manifest.pictures)
+    assert "another task" in report.notes[0]
+    assert any("too narrow" in sentence for sentence in report.warnings)

@@ -1,0 +1,131 @@
+"""Reports and cards as documents: what must be in them, whatever the report is like."""
+
+from dataclasses import replace
+
+import pytest
+
+from bc_model.evaluation.report import Report
+from bc_model.evaluation.shift import Shift, StainShift
+from bc_model.export.card_document import card_document
+from bc_model.export.document import (
+    Charts,
+    Document,
+    Facts,
+    Heading,
+    KeyFigures,
+    Notice,
+    Table,
+    Text,
+)
+from bc_model.export.report_document import report_document
+from tests.bc_model.export.examples import MARKUP, passport, predictions, report
+
+
+def words_of(document: Document) -> str:
+    """Return every text of a document."""
+    found = [document.title, document.subtitle, document.footer]
+    for block in document.blocks:
+        match block:
+            case Heading() | Text():
+                found.append(block.text)
+            case Notice():
+                found += [block.title, *block.sentences]
+            case KeyFigures():
+                found += [f"{f.name} {f.value} {f.interval} {f.support}" for f in block.figures]
+            case Facts():
+                found += [" ".join(pair) for pair in block.pairs]
+            case Table():
+                found += [" ".join(row) for row in (block.columns, *block.rows)]
+            case Charts():
+                found += [f"{chart.title} {chart.drawing.alt}" for chart in block.charts]
+    return "\n".join(found)
+
+
+def test_a_report_says_what_it_must() -> None:
+    found = report()
+    told = words_of(report_document(found, passport()))
+    assert "Research use only, not a diagnosis" in told
+    assert "estimated probability of malignancy" in told
+    assert "confidence" not in told
+    assert "no cancer" not in told
+    area = found.figures["roc_auc"]
+    assert f"{area.value:.3f} {area.low:.3f} to {area.high:.3f} 120 24" in told
+    assert f"calling all malignant: {found.base_rate:.3f}" in told
+    # By case the base rate is that of cases: 16 of 24.
+    assert "calling all malignant: 0.667" in told
+    for heading in (
+        "By case", "By magnification", "By subtype", "Do the probabilities", "Surest mistakes",
+        "The model", "What it is for", "How the intervals were made",
+    ):  # fmt: skip
+        assert heading in told
+    assert "bootstrap-t over cases" in told
+    assert "DeLong" in told
+
+
+def test_every_table_is_as_wide_as_its_columns() -> None:
+    shift = Shift(
+        n=120, known_n=40, known_cases=5, far_share=0.2, apart=0.6, sizes={"50x50": 120},
+        stain=(StainShift("eosin_mean", 0.1, 0.01, 0.2, 0.02),), sentences=("a",),
+    )  # fmt: skip
+    found = replace(report(), shift=shift)
+    for document in (
+        report_document(found, passport()),
+        card_document(passport(metrics={"test": found.summary()})),
+    ):
+        tables = [block for block in document.blocks if isinstance(block, Table)]
+        assert len(tables) >= 4
+        for table in tables:
+            assert {len(row) for row in table.rows} <= {len(table.columns)}
+            assert not table.widths or len(table.widths) == len(table.columns)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (report(leaky=True), "Leaky protocol"),
+        (report(predictions(cases=False)), "Nothing can be said by case: no case is known."),
+        (report(predictions(cases=False)), "the intervals are too narrow"),
+        (report(predictions(one_class=True)), "only one class is present"),
+        (report(predictions(one_class=True)), "not defined: only one class present"),
+        (report(notes=["The labels were mapped."]), "The labels were mapped."),
+        (report(predictions(8)), "8 pictures"),
+    ],
+)
+def test_odd_reports(found: Report, words: str) -> None:
+    assert words in words_of(report_document(found, passport()))
+
+
+def test_a_model_without_mistakes() -> None:
+    frame = predictions()
+    frame["prob_malignant"] = (frame["class"] == "malignant") * 0.8 + 0.1
+    told = words_of(report_document(report(frame), passport()))
+    assert "No picture was called wrong." in told
+    assert "Alarm:" in told
+
+
+def test_a_card_is_made_from_the_passport() -> None:
+    found = report(leaky=True)
+    changed = passport(
+        name="mine",
+        metrics={"test": found.summary()},
+        threshold={"value": 0.312, "chosen": "by wish", "reason": MARKUP, "date": "2026-01-01"},
+        precisions={
+            "bf16": {"prob_difference_p99": 0.002, "auc_difference": None, "n": 9, "allowed": False}
+        },
+    )
+    told = words_of(card_document(changed))
+    assert "Model card: mine" in told
+    assert "0.312, by wish on 2026-01-01; reason: " + MARKUP in told
+    assert "(LEAKY)" in told
+    assert "bf16 not allowed 0.00200 not defined 9" in told
+    accuracy = found.figures["accuracy"]
+    assert f"Accuracy {accuracy.value:.3f} {accuracy.low:.3f} to {accuracy.high:.3f} 120 24" in told
+    assert "no normal tissue" in told
+    assert "It has not been evaluated." in words_of(card_document(passport()))
+    assert "200X (200X about 0.5-0.6 um a pixel; x)" in words_of(
+        card_document(
+            passport(
+                scale={"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}
+            )
+        )
+    )

@@ -1,0 +1,212 @@
+"""The commands on reports: evaluate and what it writes, export, cards, cut-offs, other sets."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bc_model.cli import main
+from bc_model.evaluation.report import read_report
+from bc_model.serving.bundle import open_bundle
+from bc_model.training.run_folder import RunFolder
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line as a person would: exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bc_model", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code or 0, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(command: Command, tmp_path: Path) -> Callable[..., str]:
+    """Run a command that must exit with 2, say one line on stderr, and leave the disk as it is."""
+
+    def tree() -> dict[str, int]:
+        files = (path for path in sorted(tmp_path.rglob("*")) if path.is_file())
+        return {str(path): path.stat().st_mtime_ns for path in files}
+
+    def run(*arguments: object) -> str:
+        before = tree()
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, ""), err
+        assert err.startswith("Error: ")
+        assert err.count("\n") == 1
+        assert tree() == before
+        return err
+
+    return run
+
+
+@pytest.fixture
+def run(tiny_run: RunFolder, tmp_path: Path) -> RunFolder:
+    """Return a copy of the finished run that may be changed."""
+    return RunFolder(Path(shutil.copytree(tiny_run.path, tmp_path / "runs/tiny")))
+
+
+@pytest.fixture
+def patches(drawn_set: Path, tmp_path: Path) -> Path:
+    """Return the drawn pictures in folders named 0 and 1."""
+    for path in drawn_set.rglob("*.png"):
+        folder = tmp_path / "patches" / ("0" if "_B_" in path.name else "1")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    return tmp_path / "patches"
+
+
+def test_evaluate_writes_everything(
+    command: Command, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
+) -> None:
+    code, out, _ = command("evaluate", tiny_run.path, drawn_set, "--out", tmp_path / "e")
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == [
+        "confusion.png", "predictions.csv", "report.html", "report.json", "report.pdf", "roc.png",
+    ]  # fmt: skip
+    assert "recognition rate" in out
+    assert "40X" in out or "200X" in out
+    again = command("evaluate", tiny_run.path, drawn_set, "--out", tmp_path / "f", "--no-pdf")
+    assert again[0] == 0
+    assert not (tmp_path / "f/report.pdf").exists()
+    names = ("report.html", "report.json", "predictions.csv")
+    for name in names:
+        assert (tmp_path / "e" / name).read_bytes() == (tmp_path / "f" / name).read_bytes()
+
+
+def test_another_set_by_its_labels(
+    command: Command, tiny_run: RunFolder, patches: Path, tmp_path: Path
+) -> None:
+    code, out, _ = command(
+        "evaluate", tiny_run.path, patches, "--map", "0=benign,1=malignant",
+        "--out", tmp_path / "e", "--json", "--no-pdf",
+    )  # fmt: skip
+    told = json.loads(out)
+    assert (code, told["protocol"], told["n"], told["n_cases"]) == (0, "another set", 30, 0)
+    assert "another task" in told["notes"][0]
+    assert told["shift"]["known_n"] > 0
+    assert "the intervals are too narrow" in (tmp_path / "e/report.html").read_text()
+
+
+def test_another_set_of_official_names(
+    command: Command, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
+) -> None:
+    code, out, _ = command(
+        "evaluate", tiny_run.path, drawn_set, "--unseen", "--out", tmp_path / "e", "--no-pdf"
+    )
+    assert code == 0
+    assert "another set (LEAKY)" in out
+
+
+def test_labels_outside_the_mapping(
+    refused: Callable[..., str], tiny_run: RunFolder, patches: Path, tmp_path: Path
+) -> None:
+    line = refused(
+        "evaluate", tiny_run.path, patches, "--map", "1=malignant", "--out", tmp_path / "e"
+    )
+    assert "outside the mapping 1=malignant, first '0'" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--map", "0=good"), "0=benign,1=malignant"),
+        (("--map", "0=benign", "--part", "test"), "not of another set"),
+        (("--unseen", "--split", "s.csv"), "not of another set"),
+        (("--case-above",), "goes with --map"),
+    ],
+)
+def test_options_that_contradict(
+    refused: Callable[..., str],
+    tiny_run: RunFolder,
+    patches: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    assert said in refused("evaluate", tiny_run.path, patches, "--out", tmp_path / "e", *options)
+
+
+def test_a_report_is_exported(command: Command, tiny_run: RunFolder, tmp_path: Path) -> None:
+    for name, start in (("x/a.html", b"<!DOCTYPE"), ("b.pdf", b"%PDF")):
+        code, _, _ = command("export", "report", tiny_run.path, "--out", tmp_path / name)
+        assert code == 0
+        assert (tmp_path / name).read_bytes().startswith(start)
+
+
+def test_what_is_not_exported(refused: Callable[..., str], run: RunFolder, tmp_path: Path) -> None:
+    line = refused("export", "report", run.path, "--out", tmp_path / "a.docx")
+    assert "written as .html or .pdf" in line
+    predictions = run.evaluation_folder / "predictions.csv"
+    text = predictions.read_text().replace(",benign,", ",malignant,")
+    predictions.write_text(text)
+    line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
+    assert "should come from one evaluation, but their counts differ" in line
+    (run.evaluation_folder / "report.json").unlink()
+    line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
+    assert "not in the folder of a finished run" in line
+
+
+def test_a_card(command: Command, tiny_run: RunFolder, tmp_path: Path) -> None:
+    code, out, _ = command("models", "card", tiny_run.path)
+    assert code == 0
+    assert out.startswith("# Model card: tiny\n")
+    code, _, _ = command("models", "card", tiny_run.path, "--out", tmp_path / "d/CARD.md")
+    assert code == 0
+    assert (tmp_path / "d/CARD.md").read_text() == out
+
+
+def test_a_cut_off_is_tried_and_locked(command: Command, run: RunFolder) -> None:
+    before = open_bundle(run.path).passport
+    code, out, _ = command("models", "cutoff", run.path, "--goal", "youden", "--json")
+    told = json.loads(out)
+    assert (code, told["locked"], told["prevalence"]) == (0, False, 0.1)
+    assert set(told["predictive_values"]) == {"positive", "negative"}
+    assert open_bundle(run.path).passport == before
+
+    code, out, _ = command("models", "cutoff", run.path, "--goal", "youden", "--lock", "a trial")
+    assert code == 0
+    assert "locked into the passport" in out
+    locked = open_bundle(run.path)
+    locked.verify()
+    assert locked.threshold == told["chosen"]["value"]
+    assert locked.passport["threshold"]["reason"] == "a trial"
+    assert read_report(run.evaluation_folder).threshold == locked.threshold
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--wanted", "2"), "wished sensitivity"), (("--prevalence", "1"), "--prevalence")],
+)
+def test_impossible_cut_offs(
+    refused: Callable[..., str], run: RunFolder, options: tuple[str, ...], said: str
+) -> None:
+    assert said in refused("models", "cutoff", run.path, *options)
+
+
+def test_a_run_of_an_earlier_version_is_calibrated(
+    command: Command, refused: Callable[..., str], run: RunFolder, drawn_set: Path
+) -> None:
+    kept = {
+        name: (run.evaluation_folder / name).read_bytes()
+        for name in ("validation_predictions.csv", "predictions.csv")
+    }
+    expected = open_bundle(run.path).passport
+    (run.evaluation_folder / "validation_predictions.csv").unlink()
+    assert "models calibrate" in refused("models", "cutoff", run.path)
+    code, out, _ = command("models", "calibrate", run.path, drawn_set)
+    assert code == 0
+    assert out.startswith("temperature 1.000, not fitted")
+    for name, content in kept.items():
+        assert (run.evaluation_folder / name).read_bytes() == content
+    assert open_bundle(run.path).passport == expected
