@@ -23,7 +23,10 @@ SHOWN = {"balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC", "accura
 @click.argument("data", type=PATH)
 @click.option("--study", "name", required=True, metavar="NAME", help="Begins the runs' names.")
 @click.option("--runs", type=PATH, default=Path("runs"), show_default=True, help="All runs.")
-@click.option("--test-folds", "folds", default="all", show_default=True, metavar="all|N[,N...]")
+@click.option(
+    "--test-folds", "folds", default="all", show_default=True, metavar="all|N[,N...]",
+    help="With --folds, which has one test part: fold 0 alone.",
+)  # fmt: skip
 @click.option(
     "--set", "tried", multiple=True, metavar="SETTING=VALUE[,VALUE...]",
     help="Values to try of a setting; every combination is run. Sizes as 224x224, layers as "
