@@ -106,7 +106,7 @@ def _report(study: "Study", runs: Path, *, as_json: bool) -> int:
 
     statuses = member_states(study, runs)
     figures = summarise_study(study, runs)
-    cautions = [choice_caution(len(figures))] if len(figures) > 1 else []
+    cautions = [caution] if (caution := choice_caution(study)) else []
     if as_json:
         print_json(
             {
