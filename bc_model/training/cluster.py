@@ -19,9 +19,10 @@ from bc_model.errors import RunError, SettingsError
 from bc_model.files import write_text_atomic
 from bc_model.training.cluster_worker import listing, look_around, program, train_on_worker
 from bc_model.training.jobs import locked
-from bc_model.training.run_folder import RunFolder
+from bc_model.training.order import read_order
+from bc_model.training.run_folder import FINAL_STATES, RunFolder
 from bc_model.training.settings import TrainSettings
-from bc_model.training.study import member_states
+from bc_model.training.study import MISSING, member_states
 from bc_model.training.study_file import Study
 
 if TYPE_CHECKING:
@@ -132,7 +133,10 @@ def check_workers(client: Client, runs: Path, settings: Iterable[TrainSettings])
 
 
 def submit_study(client: Client, study: Study, runs: Path) -> dict[str, Future]:
-    """Hand over the runs that `start_study` has left to this cluster.
+    """Hand over the runs that `start_study` has left to a cluster, those that go on included.
+
+    The scheduler knows the task of a run that goes on, and gives it again; one that was started
+    anew does not, and the task then waits beside the run in case its process is lost.
 
     Parameters
     ----------
@@ -149,13 +153,15 @@ def submit_study(client: Client, study: Study, runs: Path) -> dict[str, Future]:
 
     futures = {}
     for name, status in member_states(study, runs).items():
-        if status["state"] == "queued" and "task" in status:
+        run = RunFolder(Path(runs).resolve() / name)
+        task = read_order(run).get("task")
+        if task and status["state"] not in FINAL_STATES | {MISSING}:
             futures[name] = client.submit(
                 train_on_worker,
-                str(Path(runs).resolve() / name),
-                status["task"],
+                str(run.path),
+                task,
                 # The scheduler may know the task from an earlier call: then it is the same one.
-                key=status["task"],
+                key=task,
                 pure=False,
                 retries=RETRIES,
             )
@@ -195,9 +201,9 @@ def settle(client: Client, futures: dict[str, Future], runs: Path) -> bool:
 def _tell_failure(run: RunFolder, task: str, why: str) -> None:
     # A run that was deleted meanwhile needs no telling.
     with locked(run.path.parent), contextlib.suppress(RunError):
-        status = run.read_status()
-        still_its = status["state"] == "queued" and status.get("task") == task
-        if still_its or status["state"] == "interrupted":
+        state = run.read_status()["state"]
+        still_its = read_order(run).get("task") == task
+        if still_its and state in ("queued", "interrupted"):
             run.write_status("failed", message=f"The cluster gave up on this run: {why}")
 
 

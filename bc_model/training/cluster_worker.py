@@ -20,6 +20,7 @@ from bc_model.errors import RunError
 from bc_model.training.describe import git_commit
 from bc_model.training.jobs import locked
 from bc_model.training.launch import launch
+from bc_model.training.order import read_order
 from bc_model.training.run_folder import FINAL_STATES, RunFolder
 
 _LOOK_EVERY_S = 0.5
@@ -84,7 +85,7 @@ def train_on_worker(path: str, task: str) -> str:
     path : str
         The run folder.
     task : str
-        Who may start the run, as its status says. When the run was cancelled or given to another
+        Who may start the run, as its order says. When the run was cancelled or given to another
         queue meanwhile, there is nothing to do.
 
     Returns
@@ -121,10 +122,8 @@ def _start(run: RunFolder, task: str) -> subprocess.Popen | None:
     """
     while True:
         with locked(run.path.parent):
-            status = run.read_status()
-            state = status["state"]
-            taken_back = state == "queued" and status.get("task") != task
-            if state in FINAL_STATES or taken_back:
+            state = run.read_status()["state"]
+            if state in FINAL_STATES or read_order(run).get("task") != task:
                 return None
             if state in ("queued", "interrupted"):
                 return launch(run, tied=True, env=_environment())

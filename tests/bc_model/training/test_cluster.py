@@ -24,6 +24,7 @@ from bc_model.training.jobs import cancel_run, put_in_queue
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study import start_study, study_state, wait_for_study
+from bc_model.training.study_file import Member, Study
 from bc_model.training.study_plan import plan_study
 
 REPOSITORY = Path(__file__).parents[3]
@@ -144,9 +145,14 @@ def test_a_run_whose_worker_is_killed_is_ended_by_the_other_as_if_nothing_had_be
         client.wait_for_workers(2, timeout=PATIENCE_S)
         check_workers(client, runs, [settings])
         assert list(runs.iterdir()) == []
+        submit_study(client, start_study("cv", plan, runs, scheduler=cluster.address), runs)
+        run = RunFolder(runs / "cv-fold1")
+        wait_until(run.read_history)
+    # The same command after Ctrl-C waits again, for what goes on too.
+    with connect(cluster.address) as client:
         study = start_study("cv", plan, runs, scheduler=cluster.address)
         futures = submit_study(client, study, runs)
-        run = RunFolder(runs / "cv-fold1")
+        assert list(futures) == [run.name]
         wait_until(lambda: len(run.read_history()) >= 3)
         victim = psutil.Process(run.read_status()["pid"]).parent()
         assert victim is not None
@@ -325,6 +331,15 @@ def test_a_run_that_was_given_to_another_queue_is_not_started(run: RunFolder) ->
     assert cluster_worker.train_on_worker(str(run.path), "mine") == "queued"
 
 
+@pytest.mark.parametrize("state", ["running", "interrupted"])
+def test_a_run_that_went_on_in_another_queue_is_not_taken_over(run: RunFolder, state: str) -> None:
+    put_in_queue(run)
+    run.write_status("running")
+    if state == "interrupted":
+        (run.path / "status.json").write_text('{"state": "running"}')
+    assert cluster_worker.train_on_worker(str(run.path), "mine") == state
+
+
 def test_a_run_that_somebody_works_on_is_waited_for(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,6 +386,37 @@ def test_the_nannys_numbers_of_threads_are_not_for_the_trainer(
     assert "OMP_NUM_THREADS" not in found
     assert found["MKL_NUM_THREADS"] == "7"
     assert found["PATH"] == os.environ["PATH"]
+
+
+class Taking:
+    """A client that keeps what is handed over."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[object, ...]] = []
+
+    def submit(self, _: object, *arguments: object, key: str, **__: object) -> str:
+        self.taken.append((*arguments, key))
+        return key
+
+
+@pytest.mark.parametrize(
+    ("state", "is_taken"),
+    [("queued", True), ("starting", True), ("running", True), ("paused", True), ("done", False),
+     ("failed", False), ("cancelled", False)],
+)  # fmt: skip
+def test_a_run_is_waited_for_by_its_task_until_it_has_ended(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, state: str, is_taken: bool
+) -> None:
+    monkeypatch.setattr("distributed.fire_and_forget", lambda _: None)
+    names = (run.name, "gone")
+    members = tuple(Member(name, "", "", TrainSettings("set")) for name in names)
+    client = Taking()
+    run.write_status(state)
+    futures = submit_study(client, Study("s", "", members), run.path.parent)  # type: ignore[arg-type]
+    assert client.taken == ([(str(run.path), "mine", "mine")] if is_taken else [])
+    assert futures == ({run.name: "mine"} if is_taken else {})
+    put_in_queue(run)  # by hand, here: not for a cluster any more
+    assert submit_study(client, Study("s", "", members), run.path.parent) == {}  # type: ignore[arg-type]
 
 
 # When Dask gives up
