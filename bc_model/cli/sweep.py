@@ -86,7 +86,8 @@ def _run(
         if not detach:
             wait_for_study(study, runs, tell=_progress())
         return study
-    from bc_model.training.cluster import check_workers, connect, settle, submit_study
+    from bc_model.training.cluster import connect, settle, submit_study
+    from bc_model.training.cluster_check import check_workers
 
     with connect(scheduler) as client:
         check_workers(client, runs, [settings for _, settings in plan])

@@ -28,6 +28,7 @@ from bc_model.training.order import read_order, write_order
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
 
+LOCK_NAME = ".lock"
 LOCK_TIMEOUT_S = 30
 
 _children: list[subprocess.Popen] = []
@@ -199,7 +200,7 @@ def locked(runs: Path) -> Iterator[None]:
     """
     Path(runs).mkdir(parents=True, exist_ok=True)
     try:
-        with _starting, filelock.FileLock(Path(runs) / ".lock", timeout=LOCK_TIMEOUT_S):
+        with _starting, filelock.FileLock(Path(runs) / LOCK_NAME, timeout=LOCK_TIMEOUT_S):
             yield
     except filelock.Timeout as error:
         raise RunError(
