@@ -23,7 +23,10 @@ SHOWN = {"balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC", "accura
 @click.argument("data", type=PATH)
 @click.option("--study", "name", required=True, metavar="NAME", help="Begins the runs' names.")
 @click.option("--runs", type=PATH, default=Path("runs"), show_default=True, help="All runs.")
-@click.option("--test-folds", "folds", default="all", show_default=True, metavar="all|N[,N...]")
+@click.option(
+    "--test-folds", "folds", default="all", show_default=True, metavar="all|N[,N...]",
+    help="With --folds, which has one test part: fold 0 alone.",
+)  # fmt: skip
 @click.option(
     "--set", "tried", multiple=True, metavar="SETTING=VALUE[,VALUE...]",
     help="Values to try of a setting; every combination is run. Sizes as 224x224, layers as "
@@ -83,7 +86,8 @@ def _run(
         if not detach:
             wait_for_study(study, runs, tell=_progress())
         return study
-    from bc_model.training.cluster import check_workers, connect, settle, submit_study
+    from bc_model.training.cluster import connect, settle, submit_study
+    from bc_model.training.cluster_check import check_workers
 
     with connect(scheduler) as client:
         check_workers(client, runs, [settings for _, settings in plan])
@@ -103,7 +107,7 @@ def _report(study: "Study", runs: Path, *, as_json: bool) -> int:
 
     statuses = member_states(study, runs)
     figures = summarise_study(study, runs)
-    cautions = [choice_caution(len(figures))] if len(figures) > 1 else []
+    cautions = [caution] if (caution := choice_caution(study)) else []
     if as_json:
         print_json(
             {

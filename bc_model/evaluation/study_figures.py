@@ -17,6 +17,9 @@ from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.study import MISSING, member_states
 from bc_model.training.study_file import Member, Study
 
+_SPLIT = ("data", "protocol", "folds_file", "n_folds", "split_seed", "fold")
+"""The settings that choose the test pictures."""
+
 
 @dataclass(frozen=True)
 class GroupFigures:
@@ -113,11 +116,29 @@ def summarise_study(study: Study, runs: Path) -> list[GroupFigures]:
     return [_summarise(group, of, states, runs) for group, of in study.groups.items()]
 
 
-def choice_caution(n_groups: int) -> str:
-    """Say what the best of several settings is worth when test pictures chose it."""
+def choice_caution(study: Study) -> str:
+    """Say what comparing the groups of a study is worth: the best of several, or of several splits.
+
+    Returns
+    -------
+    str
+        Empty when there is one group.
+    """
+    groups = study.groups.values()
+    if len(groups) < 2:
+        return ""
+    splits = {
+        frozenset(tuple(getattr(one.settings, name) for name in _SPLIT) for one in of)
+        for of in groups
+    }
+    if len(splits) > 1:
+        return (
+            f"{len(groups)} settings were judged, but not all on one split: what sets their "
+            "figures apart may be the test pictures."
+        )
     return (
-        f"{n_groups} settings were judged on the same test pictures: the best of them looks better "
-        "than it is, so confirm it on other cases."
+        f"{len(groups)} settings were judged on the same test pictures: the best of them looks "
+        "better than it is, so confirm it on other cases."
     )
 
 

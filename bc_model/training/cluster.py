@@ -1,7 +1,7 @@
 """Runs of a study on a Dask cluster, `--scheduler tcp://...`: each run is one task.
 
 The machines need the project and its packages, and see the folder of runs and the data under the
-same paths. What a worker does is in `cluster_worker`.
+same paths. `cluster_check` looks whether they do; what a worker does is in `cluster_worker`.
 """
 
 from __future__ import annotations
@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bc_model.errors import RunError, SettingsError
-from bc_model.files import write_text_atomic
-from bc_model.training.cluster_worker import listing, look_around, program, train_on_worker
+from bc_model.training.cluster_worker import train_on_worker
 from bc_model.training.jobs import locked
-from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
-from bc_model.training.study import member_states
+from bc_model.training.order import read_order
+from bc_model.training.run_folder import FINAL_STATES, RunFolder
+from bc_model.training.study import MISSING, member_states
 from bc_model.training.study_file import Study
 
 if TYPE_CHECKING:
@@ -82,57 +80,11 @@ def connect(scheduler: str, timeout_s: float = TIMEOUT_S) -> Iterator[Client]:
         yield client
 
 
-def check_workers(client: Client, runs: Path, settings: Iterable[TrainSettings]) -> None:
-    """Make sure that every worker sees what the runs need.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    runs : Path
-        Folder of all runs; made when missing.
-    settings : iterable of TrainSettings
-        Of the runs.
-
-    Raises
-    ------
-    RunError
-        The sentence names the worker and what it lacks.
-    """
-    runs = Path(runs).resolve()
-    is_new = not runs.exists()
-    runs.mkdir(parents=True, exist_ok=True)
-    settings = list(settings)
-    token = secrets.token_hex(8)
-    probe = runs / f".probe-{token}"
-    data = {str(Path(one.data).resolve()) for one in settings}
-    weights = {one.weights for one in settings} - {"imagenet", "none"}
-    needs = {
-        "probe": str(probe),
-        "token": token,
-        "folders": {folder: listing(folder) for folder in sorted(data)},
-        "files": sorted(str(Path(file).resolve()) for file in weights),
-        "program": program(),
-    }
-    try:
-        write_text_atomic(probe, token)
-        answers = client.run(look_around, needs, on_error="return")
-    finally:
-        probe.unlink(missing_ok=True)
-    for address, answer in answers.items():
-        if isinstance(answer, Exception):
-            answer = (
-                f"cannot run this program ({answer}); start it in the project's folder with "
-                "python -m dask worker"
-            )
-        if answer:
-            if is_new:
-                with contextlib.suppress(OSError):
-                    runs.rmdir()
-            raise RunError(f"The worker {address} {answer}.")
-
-
 def submit_study(client: Client, study: Study, runs: Path) -> dict[str, Future]:
-    """Hand over the runs that `start_study` has left to this cluster.
+    """Hand over the runs that `start_study` has left to a cluster, those that go on included.
+
+    The scheduler knows the task of a run that goes on, and gives it again; one that was started
+    anew does not, and the task then waits beside the run in case its process is lost.
 
     Parameters
     ----------
@@ -149,13 +101,15 @@ def submit_study(client: Client, study: Study, runs: Path) -> dict[str, Future]:
 
     futures = {}
     for name, status in member_states(study, runs).items():
-        if status["state"] == "queued" and "task" in status:
+        run = RunFolder(Path(runs).resolve() / name)
+        task = read_order(run).get("task")
+        if task and status["state"] not in FINAL_STATES | {MISSING}:
             futures[name] = client.submit(
                 train_on_worker,
-                str(Path(runs).resolve() / name),
-                status["task"],
+                str(run.path),
+                task,
                 # The scheduler may know the task from an earlier call: then it is the same one.
-                key=status["task"],
+                key=task,
                 pure=False,
                 retries=RETRIES,
             )
@@ -195,9 +149,9 @@ def settle(client: Client, futures: dict[str, Future], runs: Path) -> bool:
 def _tell_failure(run: RunFolder, task: str, why: str) -> None:
     # A run that was deleted meanwhile needs no telling.
     with locked(run.path.parent), contextlib.suppress(RunError):
-        status = run.read_status()
-        still_its = status["state"] == "queued" and status.get("task") == task
-        if still_its or status["state"] == "interrupted":
+        state = run.read_status()["state"]
+        still_its = read_order(run).get("task") == task
+        if still_its and state in ("queued", "interrupted"):
             run.write_status("failed", message=f"The cluster gave up on this run: {why}")
 
 

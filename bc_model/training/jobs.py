@@ -24,9 +24,11 @@ from bc_model.data.fold_file import read_fold_file
 from bc_model.errors import RunError, SettingsError, WeightsError
 from bc_model.training.launch import launch
 from bc_model.training.liveness import is_of_this_host
+from bc_model.training.order import read_order, write_order
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
 
+LOCK_NAME = ".lock"
 LOCK_TIMEOUT_S = 30
 
 _children: list[subprocess.Popen] = []
@@ -99,10 +101,11 @@ def put_in_queue(
         and the 'task' that may start it.
     """
     run.request(None)
+    write_order(run, accept_changes=accept_changes, cluster=cluster)
     message = "Waiting for its turn"
     if cluster:
         message += f" on the cluster {cluster['scheduler']}"
-    run.write_status("queued", message=message, accept_changes=accept_changes, **(cluster or {}))
+    run.write_status("queued", message=message)
 
 
 def resume_run(run: RunFolder, *, accept_changes: bool = False) -> None:
@@ -197,7 +200,7 @@ def locked(runs: Path) -> Iterator[None]:
     """
     Path(runs).mkdir(parents=True, exist_ok=True)
     try:
-        with _starting, filelock.FileLock(Path(runs) / ".lock", timeout=LOCK_TIMEOUT_S):
+        with _starting, filelock.FileLock(Path(runs) / LOCK_NAME, timeout=LOCK_TIMEOUT_S):
             yield
     except filelock.Timeout as error:
         raise RunError(
@@ -234,8 +237,10 @@ def _new_folder(runs: Path, run_id: str) -> Path:
 
 def _is_waiting(run: RunFolder) -> bool:
     """Return whether this queue may start a run; one with a task waits for a cluster."""
-    status = _status(run)
-    return status.get("state") == "queued" and "task" not in status
+    try:
+        return _state(run) == "queued" and "task" not in read_order(run)
+    except RunError:
+        return False
 
 
 def _is_going(run: RunFolder) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from bc_model.training.order import accepts_changes
 from bc_model.training.run_folder import RunFolder
 
 NICENESS = 10
@@ -34,7 +35,7 @@ def launch(
         The run is 'starting', or 'failed' when its process has ended already.
     """
     command = [sys.executable, "-m", "bc_model", "train", "--run", str(run.path), "--resume"]
-    if run.read_status().get("accept_changes"):
+    if accepts_changes(run):
         command.append("--accept-changes")
     if tied:
         command.append("--end-with-stdin")

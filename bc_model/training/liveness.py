@@ -7,6 +7,8 @@ machine counts as alive while that file is fresh. Machines need names and clocks
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import platform
 import threading
@@ -14,13 +16,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
 TOUCH_EVERY_S = 10.0
 ALIVE_S = 120.0
 """Longer than a network file system keeps the age of a file to itself (a minute, as a rule)."""
+
+logger = logging.getLogger("bc_model.training")
 
 
 def process_fields(pid: int | None = None) -> dict[str, Any]:
@@ -65,11 +69,17 @@ def is_alive(status: dict[str, Any], status_file: Path) -> bool:
 
 @contextmanager
 def touched(status_file: Path, every_s: float = TOUCH_EVERY_S) -> Iterator[None]:
-    """Keep a status fresh for the length of a block, through steps that write none."""
+    """Keep a status fresh for the length of a block, through steps that write none.
+
+    A trainer that was frozen for so long that another has its run ends as soon as it wakes, as by
+    a kill: whatever it wrote from then on would be into the other's files.
+    """
     over = threading.Event()
 
     def touch() -> None:
         while not over.wait(every_s):
+            if is_replaced(status_file):
+                _end_replaced(status_file)
             _set_time(status_file, None)
 
     thread = threading.Thread(target=touch, daemon=True)
@@ -79,6 +89,21 @@ def touched(status_file: Path, every_s: float = TOUCH_EVERY_S) -> Iterator[None]
     finally:
         over.set()
         thread.join()
+
+
+def is_replaced(status_file: Path) -> bool:
+    """Return whether a status names another process than this one.
+
+    One that names nobody, or cannot be read for the moment, does not.
+    """
+    try:
+        status = json.loads(status_file.read_text(encoding="utf-8"))
+        pid = status.get("pid")
+    except (OSError, ValueError, AttributeError):
+        return False
+    # In a virtual environment on Windows who starts a trainer knows the number of our parent.
+    ours = is_of_this_host(status) and pid in (os.getpid(), os.getppid())
+    return pid is not None and not ours
 
 
 def end_with_stdin(status_file: Path) -> None:
@@ -97,6 +122,16 @@ def end_with_stdin(status_file: Path) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _end_replaced(status_file: Path) -> NoReturn:
+    try:
+        logger.error(
+            "Another process works on the run %s since this one stood still: this one ends.",
+            status_file.parent.name,
+        )
+    finally:
+        os._exit(1)  # no step of this run, not even its last words, is to be written
 
 
 def _set_time(path: Path, seconds: float | None) -> None:

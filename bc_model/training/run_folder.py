@@ -2,7 +2,8 @@
 
 `config.json` every setting, versions, data hash; `split.csv`; `history.jsonl` one line an epoch,
 append-only; `status.json` replaced atomically; `log.txt`; `checkpoints/`; `model/`;
-`evaluation/`. A file named `request` holds what the trainer is asked to do.
+`evaluation/`. A file named `request` holds what the trainer is asked to do; `order.json` says how
+it is to be started.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from typing import Any
 
 from bc_model.errors import BcModelError, RunError, SettingsError
 from bc_model.training.jobs import advance_queue, checked_paths, locked, max_runs, put_in_queue
+from bc_model.training.order import read_order
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, is_name, is_taken
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study_file import Member, Study, read_study, study_file, write_study
@@ -178,13 +179,12 @@ def _queue(member: Member, runs: Path, scheduler: str | None, accept_changes: bo
             f"the run {run.name} has other settings than the study says; delete it, or give the "
             "study another name."
         )
-    status: dict[str, Any] = {"state": MISSING}
+    state = MISSING
     if settings and (run.path / "status.json").exists():
-        status = run.read_status()
-    state = status["state"]
+        state = run.read_status()["state"]
     if state == "done" or state not in ENDED_STATES | {"queued", MISSING}:
         return
-    if state == "queued" and status.get("scheduler") == scheduler:
+    if state == "queued" and read_order(run).get("scheduler") == scheduler:
         return
     if settings is None:
         run.path.mkdir(exist_ok=True)

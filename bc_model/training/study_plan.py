@@ -39,7 +39,8 @@ def plan_study(
     base : TrainSettings
         Holds where the grid says nothing; its fold does not count.
     folds : sequence of int or 'all'
-        The test folds; all are as many as the settings' ``n_folds``.
+        The test folds; all are as many as the settings' ``n_folds``. With a fold file, which has
+        one test part whatever the fold, 'all' is fold 0 alone.
     grid : mapping of str to sequence, optional
         Values to try, by the name of a setting; every combination is taken.
 
@@ -51,7 +52,8 @@ def plan_study(
     Raises
     ------
     SettingsError
-        A setting is unknown, without a value or out of its range, or there are too many runs.
+        A setting is unknown, without a value or out of its range, or there are too many runs; or
+        several folds are asked of a fold file.
     """
     grid = dict(grid or {})
     for name, values in grid.items():
@@ -65,7 +67,7 @@ def plan_study(
     for values in itertools.product(*grid.values()):
         changed = dict(zip(grid, values, strict=True))
         settings = _replace(base, **changed)
-        for fold in range(settings.n_folds) if isinstance(folds, str) else folds:
+        for fold in _test_folds(settings, folds):
             combinations.append((changed, _replace(settings, fold=fold)))
     labels = [
         "-".join([*(f"{n}-{_slug(v)}" for n, v in changed.items()), f"fold{settings.fold}"])
@@ -164,12 +166,24 @@ def _require_setting(name: str) -> None:
         )
 
 
+def _test_folds(settings: TrainSettings, folds: Sequence[int] | str) -> Sequence[int]:
+    if not settings.folds_file:
+        return range(settings.n_folds) if isinstance(folds, str) else folds
+    if len(numbers := [0] if isinstance(folds, str) else folds) > 1:
+        raise SettingsError(
+            f"The fold file {settings.folds_file} has one test part, so its figures cannot be "
+            f"pooled over {len(numbers)} folds; to train with several fold files: --set "
+            "folds_file=a,b,... --test-folds 0."
+        )
+    return numbers
+
+
 def _require_few(
     base: TrainSettings, folds: Sequence[int] | str, grid: Mapping[str, Sequence[Any]]
 ) -> None:
     """Refuse too many runs before they are counted out one by one."""
     n_settings = math.prod(len(values) for values in grid.values())
-    n_folds = base.n_folds if isinstance(folds, str) else len(folds)
+    n_folds = len(_test_folds(base, folds))
     if n_settings * (1 if "n_folds" in grid else n_folds) > MAX_RUNS:
         raise SettingsError(
             f"A study has at most {MAX_RUNS} runs; asked for {n_settings} settings with "

@@ -17,6 +17,7 @@ from bc_model.evaluation.study_figures import choice_caution, pool_predictions, 
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study_file import Member, Study
+from bc_model.training.study_plan import group_words, plan_study
 
 BASE = TrainSettings(data="set", n_folds=3)
 
@@ -60,6 +61,17 @@ def study_of(*groups: str) -> Study:
         for fold in range(3)
     ]
     return Study("cv", "2026-11-24", tuple(members))
+
+
+def planned(grid: dict[str, list], base: TrainSettings = BASE) -> Study:
+    """Return the study that `sweep` would make of a grid."""
+    plan = plan_study(base, grid=grid)
+    groups = group_words([settings for _, settings in plan])
+    return Study(
+        "s",
+        "",
+        tuple(Member(label, label, g, s) for (label, s), g in zip(plan, groups, strict=True)),
+    )
 
 
 def test_pooled_figures_are_those_of_all_predictions_together(
@@ -152,4 +164,33 @@ def test_folds_that_were_not_made_alike_are_refused(
 
 
 def test_the_best_of_several_is_not_taken_at_its_word() -> None:
-    assert choice_caution(4).startswith("4 settings were judged on the same test pictures")
+    caution = choice_caution(planned({"dropout": [0.1, 0.5], "seed": [1, 2]}))
+    assert caution.startswith("4 settings were judged on the same test pictures: the best of")
+    assert choice_caution(planned({})) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("split_seed", [0, 1]),
+        ("n_folds", [3, 4]),
+        ("data", ["set", "other"]),
+        ("protocol", ["folds", "folds-clean"]),
+        ("folds_file", ["dsfold1.txt", "dsfold2.txt"]),
+    ],
+)
+def test_settings_of_several_splits_are_not_said_to_share_their_test_pictures(
+    name: str, values: list[object]
+) -> None:
+    official = name in ("protocol", "folds_file")
+    base = dataclasses.replace(BASE, protocol="folds", folds_file="f.txt") if official else BASE
+    assert choice_caution(planned({name: values, "dropout": [0.1, 0.5]}, base)) == (
+        "4 settings were judged, but not all on one split: what sets their figures apart may be "
+        "the test pictures."
+    )
+
+
+def test_settings_of_several_folds_are_not_said_to_share_their_test_pictures() -> None:
+    first, second, _ = study_of("a").members
+    study = Study("s", "", (first, dataclasses.replace(second, group="b")))
+    assert "not all on one split" in choice_caution(study)

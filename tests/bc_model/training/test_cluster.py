@@ -15,15 +15,18 @@ from pathlib import Path
 import psutil
 import pytest
 
+import bc_model
 from bc_model.errors import RunError, SettingsError
 from bc_model.model import load_keras, weights_fingerprint
 from bc_model.training import cluster_worker
-from bc_model.training.cluster import check_workers, connect, settle, submit_study
+from bc_model.training.cluster import connect, settle, submit_study
+from bc_model.training.cluster_check import check_workers, versions
 from bc_model.training.fit import train
 from bc_model.training.jobs import cancel_run, put_in_queue
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study import start_study, study_state, wait_for_study
+from bc_model.training.study_file import Member, Study
 from bc_model.training.study_plan import plan_study
 
 REPOSITORY = Path(__file__).parents[3]
@@ -143,10 +146,15 @@ def test_a_run_whose_worker_is_killed_is_ended_by_the_other_as_if_nothing_had_be
     with connect(cluster.address) as client:
         client.wait_for_workers(2, timeout=PATIENCE_S)
         check_workers(client, runs, [settings])
-        assert list(runs.iterdir()) == []
+        assert [path.name for path in runs.iterdir()] == [".lock"]
+        submit_study(client, start_study("cv", plan, runs, scheduler=cluster.address), runs)
+        run = RunFolder(runs / "cv-fold1")
+        wait_until(run.read_history)
+    # The same command after Ctrl-C waits again, for what goes on too.
+    with connect(cluster.address) as client:
         study = start_study("cv", plan, runs, scheduler=cluster.address)
         futures = submit_study(client, study, runs)
-        run = RunFolder(runs / "cv-fold1")
+        assert list(futures) == [run.name]
         wait_until(lambda: len(run.read_history()) >= 3)
         victim = psutil.Process(run.read_status()["pid"]).parent()
         assert victim is not None
@@ -159,6 +167,8 @@ def test_a_run_whose_worker_is_killed_is_ended_by_the_other_as_if_nothing_had_be
     assert trainers_of(runs) == []
     alone = RunFolder.create(tmp_path / "alone")
     train(study.members[0].settings, alone)
+    # Whatever a resumed run would be refused for was looked at before the start.
+    assert alone.read_config()["versions"] == versions() | {"bc_model": bc_model.__version__}
     assert_equal(run, alone)
 
 
@@ -248,56 +258,6 @@ def test_a_scheduler_without_workers_and_one_whose_worker_lacks_the_program_are_
         pass
 
 
-@pytest.fixture
-def needs(tmp_path: Path) -> dict:
-    probe = tmp_path / ".probe"
-    probe.write_text("token")
-    (tmp_path / "set").mkdir()
-    return {
-        "probe": str(probe), "token": "token", "files": [__file__],
-        "folders": {str(tmp_path / "set"): cluster_worker.listing(str(tmp_path / "set"))},
-        "program": cluster_worker.program(),
-    }  # fmt: skip
-
-
-def test_a_worker_that_sees_everything_lacks_nothing(needs: dict, tmp_path: Path) -> None:
-    before = sorted(tmp_path.iterdir())
-    assert cluster_worker.look_around(needs) == ""
-    assert sorted(tmp_path.iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("lack", "said"),
-    [
-        ({"probe": "/gone/.probe"}, "does not see the folder of runs /gone; mount it there"),
-        ({"token": "another"}, "does not see the folder of runs "),
-        ({"folders": {"/gone/set": "0"}}, "does not see the data set /gone/set as it is here"),
-        ({"files": ["/gone/w.h5"]}, "does not see the weights file /gone/w.h5"),
-        ({"program": ("9.9", None)}, "has another version of this program (0"),
-    ],
-)
-def test_what_a_worker_lacks_is_named(needs: dict, lack: dict, said: str) -> None:
-    assert cluster_worker.look_around(needs | lack).startswith(said)
-
-
-@pytest.mark.parametrize(
-    ("mine", "wanted", "said"),
-    [("abc", "abc", ""), ("abc", None, ""), (None, "abc", ""), ("abc", "abd", "another commit")],
-)
-def test_commits_are_held_against_each_other_where_git_knows_both(
-    needs: dict, monkeypatch: pytest.MonkeyPatch, mine: str | None, wanted: str | None, said: str
-) -> None:
-    monkeypatch.setattr(cluster_worker, "git_commit", lambda: mine)
-    version, _ = cluster_worker.program()
-    answer = cluster_worker.look_around(needs | {"program": (version, wanted)})
-    assert (said in answer) if said else (answer == "")
-
-
-def test_other_names_in_the_data_set_are_noticed(needs: dict, tmp_path: Path) -> None:
-    (tmp_path / "set" / "new.png").touch()
-    assert "as it is here" in cluster_worker.look_around(needs)
-
-
 # On a worker, without one
 
 
@@ -323,6 +283,15 @@ def test_a_cancelled_run_is_not_started(run: RunFolder) -> None:
 def test_a_run_that_was_given_to_another_queue_is_not_started(run: RunFolder) -> None:
     put_in_queue(run)
     assert cluster_worker.train_on_worker(str(run.path), "mine") == "queued"
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted"])
+def test_a_run_that_went_on_in_another_queue_is_not_taken_over(run: RunFolder, state: str) -> None:
+    put_in_queue(run)
+    run.write_status("running")
+    if state == "interrupted":
+        (run.path / "status.json").write_text('{"state": "running"}')
+    assert cluster_worker.train_on_worker(str(run.path), "mine") == state
 
 
 def test_a_run_that_somebody_works_on_is_waited_for(
@@ -371,6 +340,37 @@ def test_the_nannys_numbers_of_threads_are_not_for_the_trainer(
     assert "OMP_NUM_THREADS" not in found
     assert found["MKL_NUM_THREADS"] == "7"
     assert found["PATH"] == os.environ["PATH"]
+
+
+class Taking:
+    """A client that keeps what is handed over."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[object, ...]] = []
+
+    def submit(self, _: object, *arguments: object, key: str, **__: object) -> str:
+        self.taken.append((*arguments, key))
+        return key
+
+
+@pytest.mark.parametrize(
+    ("state", "is_taken"),
+    [("queued", True), ("starting", True), ("running", True), ("paused", True), ("done", False),
+     ("failed", False), ("cancelled", False)],
+)  # fmt: skip
+def test_a_run_is_waited_for_by_its_task_until_it_has_ended(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, state: str, is_taken: bool
+) -> None:
+    monkeypatch.setattr("distributed.fire_and_forget", lambda _: None)
+    names = (run.name, "gone")
+    members = tuple(Member(name, "", "", TrainSettings("set")) for name in names)
+    client = Taking()
+    run.write_status(state)
+    futures = submit_study(client, Study("s", "", members), run.path.parent)  # type: ignore[arg-type]
+    assert client.taken == ([(str(run.path), "mine", "mine")] if is_taken else [])
+    assert futures == ({run.name: "mine"} if is_taken else {})
+    put_in_queue(run)  # by hand, here: not for a cluster any more
+    assert submit_study(client, Study("s", "", members), run.path.parent) == {}  # type: ignore[arg-type]
 
 
 # When Dask gives up

@@ -8,9 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from bc_model.training.liveness import ALIVE_S, is_alive, process_fields, touched
+from bc_model.training.liveness import (
+    ALIVE_S,
+    is_alive,
+    is_replaced,
+    process_fields,
+    touched,
+)
 from bc_model.training.run_folder import RunFolder
 
 ELSEWHERE = {"state": "running", "pid": 1, "pid_started": 0.0, "host": "elsewhere"}
@@ -59,14 +66,15 @@ def test_here_a_fresh_status_does_not_bring_back_a_dead_process(run: RunFolder) 
 
 
 def test_a_long_step_without_a_status_does_not_look_dead(run: RunFolder) -> None:
-    file = put(run, ELSEWHERE, age_s=ALIVE_S + 10)
+    mine = {"state": "running", **process_fields()}
+    file = put(run, mine, age_s=ALIVE_S + 10)
     assert not is_alive(ELSEWHERE, file)
     with touched(file, every_s=0.01):
         end = time.monotonic() + PATIENCE_S
         while not is_alive(ELSEWHERE, file):
             assert time.monotonic() < end
             time.sleep(0.01)
-    put(run, ELSEWHERE, age_s=ALIVE_S + 10)
+    put(run, mine, age_s=ALIVE_S + 10)
     time.sleep(0.1)
     assert not is_alive(ELSEWHERE, file)  # nobody touches it any more
 
@@ -120,6 +128,66 @@ def test_a_tied_process_ends_when_its_holder_is_killed(run: RunFolder) -> None:
         assert "has ended" in holder.stderr.read()
     # Another machine is told at once as well.
     assert not is_alive(status | {"host": "elsewhere"}, run.path / "status.json")
+
+
+SLEEPER = """
+import sys, time
+from pathlib import Path
+from bc_model.cli.options import log_to
+from bc_model.training.liveness import touched
+from bc_model.training.run_folder import RunFolder
+run = RunFolder(Path(sys.argv[1]))
+log_to(run.path / "log.txt")
+run.write_status("running")
+with touched(run.path / "status.json", every_s=0.05):
+    time.sleep(600)
+"""
+
+
+def test_a_trainer_that_was_replaced_while_it_was_frozen_ends_when_it_wakes(
+    run: RunFolder,
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, str(run.path)], cwd=Path(__file__).parents[3],
+        stderr=subprocess.DEVNULL,
+    ) as trainer:  # fmt: skip
+        end = time.monotonic() + PATIENCE_S
+        while not (run.path / "status.json").exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert trainer.poll() is None  # the run is its own
+        process = psutil.Process(trainer.pid)
+        process.suspend()
+        file = put(run, ELSEWHERE, age_s=5)
+        then = file.stat().st_mtime
+        process.resume()
+        assert trainer.wait(PATIENCE_S) == 1
+    assert "Another process works on the run run since this one stood still" in run.read_log()
+    assert (json.loads(file.read_text()), file.stat().st_mtime) == (ELSEWHERE, then)
+
+
+@pytest.mark.parametrize(
+    ("status", "replaced"),
+    [
+        ({"pid": os.getpid(), "host": platform.node()}, False),
+        ({"pid": os.getppid(), "host": platform.node()}, False),
+        ({"pid": 2**22 + 1, "host": platform.node()}, True),
+        ({"pid": os.getpid(), "host": "elsewhere"}, True),
+        ({"state": "queued"}, False),
+        ([], False),
+    ],
+)
+def test_a_status_of_another_process_is_told_from_ones_own(
+    run: RunFolder, status: dict, replaced: bool
+) -> None:
+    assert is_replaced(put(run, status)) is replaced
+
+
+def test_a_status_that_cannot_be_read_replaces_nobody(run: RunFolder) -> None:
+    assert not is_replaced(run.path / "status.json")
+    (run.path / "status.json").write_text("{")
+    assert not is_replaced(run.path / "status.json")
 
 
 def test_this_process_is_alive(tmp_path: Path) -> None:

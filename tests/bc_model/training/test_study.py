@@ -11,6 +11,7 @@ import pytest
 
 from bc_model.errors import RunError, SettingsError, WeightsError
 from bc_model.training import jobs, study
+from bc_model.training.order import read_order
 from bc_model.training.run_folder import RunFolder, list_runs
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study import (
@@ -143,8 +144,9 @@ def test_what_waits_for_a_cluster_is_taken_back_and_given_away(plan: Plan, tmp_p
     address = "tcp://there:8786"
 
     def tasks() -> list[str | None]:
-        statuses = member_states(read_study(tmp_path, "cv"), tmp_path).values()
-        return [status.get("task") for status in statuses if status["state"] == "queued"]
+        states = member_states(read_study(tmp_path, "cv"), tmp_path)
+        queued = [tmp_path / run for run, status in states.items() if status["state"] == "queued"]
+        return [read_order(RunFolder(path)).get("task") for path in queued]
 
     start_study("cv", plan, tmp_path, scheduler=address)
     given = tasks()

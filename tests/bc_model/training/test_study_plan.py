@@ -44,6 +44,20 @@ def test_how_many_folds_there_are_hangs_on_the_setting() -> None:
     ]  # fmt: skip
 
 
+def test_a_fold_file_has_one_test_part_so_it_is_trained_with_once() -> None:
+    # Five folds of one file would be five runs of one test part, which cannot be pooled.
+    official = dataclasses.replace(BASE, protocol="folds", folds_file="dsfold1.txt")
+    assert [s.fold for _, s in plan_study(official)] == [0]
+    assert [s.fold for _, s in plan_study(official, folds=[2])] == [2]
+    files = ["dsfold1.txt", "dsfold2.txt"]
+    plan = plan_study(official, grid={"folds_file": files})
+    assert [(s.folds_file, s.fold) for _, s in plan] == [(file, 0) for file in files]
+    with pytest.raises(SettingsError, match=r"pooled over 2 .*--set folds_file=a,b,"):
+        plan_study(official, folds=[0, 1])
+    with pytest.raises(SettingsError, match=r"dsfold1\.txt has one test part"):
+        plan_study(official, folds=[0, 1], grid={"folds_file": files})
+
+
 @pytest.mark.parametrize(
     "grid",
     [
@@ -77,7 +91,10 @@ def test_labels_are_names_and_distinct(grid: dict[str, list[Any]]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"grid": {"epochs": [1]}}, r"no setting 'epochs' to try values of; there are backbone, "),
+        (
+            {"grid": {"epochs": [1]}},
+            r"no setting 'epochs' to try values of; there are arithmetic, ",
+        ),
         ({"grid": {"fold": [1]}}, "the folds have their own list"),
         ({"grid": {"dropout": [0.1, 1.5]}}, r"dropout must be .* asked for 1\.5"),
         ({"grid": {"dropout": []}}, "dropout has no value to try"),
