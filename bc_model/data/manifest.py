@@ -81,14 +81,7 @@ def read_manifest(
         No picture file lies under it, or none can be used.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise FolderNotFound(f"There is no folder {root}; check the path of the data set.")
-    files = sorted(_picture_files(root), key=Path.as_posix)
-    if not files:
-        raise DataError(
-            f"The folder {root} holds no PNG, JPEG or TIFF picture at any depth; "
-            "point to the folder that holds the pictures."
-        )
+    files = picture_files(root)
     # One stray official name does not turn a plain folder per class into a broken official tree.
     official = 2 * sum(parse_name(path.name) is not None for path in files) >= len(files)
     rows: list[dict] = []
@@ -105,6 +98,38 @@ def read_manifest(
                 progress(done, len(files))
     if known:
         known.save()
+    return settle(root, rows, rejected)
+
+
+def picture_files(root: Path) -> list[Path]:
+    """List the picture files under a folder, sorted.
+
+    Raises
+    ------
+    FolderNotFound
+        `root` does not exist or is not a folder.
+    DataError
+        No picture file lies under it.
+    """
+    if not root.is_dir():
+        raise FolderNotFound(f"There is no folder {root}; check the path of the data set.")
+    files = sorted(_walk(root), key=Path.as_posix)
+    if not files:
+        raise DataError(
+            f"The folder {root} holds no PNG, JPEG or TIFF picture at any depth; "
+            "point to the folder that holds the pictures."
+        )
+    return files
+
+
+def settle(root: Path, rows: list[dict], rejected: list[dict]) -> Manifest:
+    """Make a manifest of rows with all of `COLUMNS` but the group, and of files left out.
+
+    Raises
+    ------
+    DataError
+        No picture can be used.
+    """
     pictures = pd.DataFrame(rows, columns=COLUMNS[:-1])
     pictures, dropped, twins = _drop_twins(pictures)
     rejected_frame = pd.DataFrame([*rejected, *dropped], columns=["path", "reason", "detail"])
@@ -114,7 +139,7 @@ def read_manifest(
     return Manifest(root, _settle_types(pictures), rejected_frame, _twins_frame(twins))
 
 
-def _picture_files(root: Path) -> Iterator[Path]:
+def _walk(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root, followlinks=False):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
@@ -162,13 +187,14 @@ def _describe(
             "Neither its name nor a folder named benign or malignant says what it is.",
         )
     try:
-        facts = _read_facts(path, row["path"], known)
+        facts = read_facts(path, row["path"], known)
     except PictureError as error:
         return row, error.reason, str(error)
     return row | facts._asdict(), "", ""
 
 
-def _read_facts(path: Path, relative: str, known: PixelCache | None) -> PixelFacts:
+def read_facts(path: Path, relative: str, known: PixelCache | None) -> PixelFacts:
+    """Read what a manifest says of a picture's pixels, or remember it; raises `PictureError`."""
     try:
         stat = path.stat() if known else None
     except OSError:

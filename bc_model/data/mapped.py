@@ -8,20 +8,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pandas as pd
-
-from bc_model.data.manifest import (
-    COLUMNS,
-    Manifest,
-    Progress,
-    _drop_twins,
-    _nothing_usable,
-    _picture_files,
-    _settle_types,
-)
+from bc_model.data.manifest import Manifest, Progress, picture_files, read_facts, settle
 from bc_model.data.names import CLASSES, UNKNOWN_SUBTYPE
-from bc_model.data.pictures import pixel_sha256, read_picture
-from bc_model.errors import DataError, FolderNotFound, PictureError, SettingsError
+from bc_model.errors import DataError, PictureError, SettingsError
 
 
 def parse_mapping(text: str) -> dict[str, str]:
@@ -82,14 +71,7 @@ def read_mapped(
         there is no folder above a label's.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise FolderNotFound(f"There is no folder {root}; check the path of the data set.")
-    files = sorted(_picture_files(root), key=Path.as_posix)
-    if not files:
-        raise DataError(
-            f"The folder {root} holds no PNG, JPEG or TIFF picture at any depth; "
-            "point to the folder that holds the pictures."
-        )
+    files = picture_files(root)
     _check_labels(files, root, mapping, case_above)
     rows, rejected = [], []
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
@@ -101,12 +83,7 @@ def read_mapped(
                 rejected.append({"path": row["path"], "reason": error.reason, "detail": str(error)})
             if progress:
                 progress(done, len(files))
-    pictures, twins = _drop_twins(pd.DataFrame(rows, columns=COLUMNS[:-1]))
-    left_out = pd.DataFrame([*rejected, *twins], columns=["path", "reason", "detail"])
-    left_out = left_out.sort_values("path", ignore_index=True)
-    if pictures.empty:
-        raise DataError(_nothing_usable(root, left_out))
-    return Manifest(root, _settle_types(pictures), left_out)
+    return settle(root, rows, rejected)
 
 
 def _check_labels(files: list[Path], root: Path, mapping: dict[str, str], case_above: bool) -> None:
@@ -138,8 +115,6 @@ def _describe(
         "case": path.parent.parent.name if case_above else "",
     }  # fmt: skip
     try:
-        rgb = read_picture(path)
+        return row | read_facts(path, row["path"], None)._asdict(), None
     except PictureError as error:
         return row, error
-    row |= {"sha256": pixel_sha256(rgb), "width_px": rgb.shape[1], "height_px": rgb.shape[0]}
-    return row, None
