@@ -1,6 +1,17 @@
 """Numbers as people say them."""
 
 
+def many(count: int, thing: str) -> str:
+    """Say how many there are of something.
+
+    Examples
+    --------
+    >>> many(1, "case"), many(1200, "picture")
+    ('1 case', '1,200 pictures')
+    """
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
 def duration_in_words(seconds: float) -> str:
     """Say a duration, such as '40 s', '3 min 20 s' or '2 h 5 min'.
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -15,6 +16,11 @@ from pathlib import Path
 from playwright.sync_api import Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bc_model.data.fold_shelf import keep_fold_files
+from bc_model.data.sets import link_folder
+
 DOCS = ROOT / "docs"
 PORT = "8599"
 URL = f"http://127.0.0.1:{PORT}"
@@ -22,14 +28,22 @@ PICTURE = (
     "breakhis_originals/histology_slides/breast/malignant/SOB/mucinous_carcinoma/"
     "SOB_M_MC_14-18842D/200X/SOB_M_MC-14-18842D-200-016.png"
 )
+SET = "breakhis_200x_224"
 PATIENT_MS = 60_000
 
 
 def main() -> None:
-    """Start the app, walk through its pages, end it."""
+    """Start the app with a shelf of its own, walk through its pages, end it."""
     data = Path(os.environ.get("BC_DATA") or ROOT.parent / "shared/data")
     if not (data / PICTURE).is_file() or not (ROOT / "runs/first/model").is_dir():
         sys.exit("The real pictures (BC_DATA) or the run runs/first are missing; see the module.")
+    with tempfile.TemporaryDirectory() as shelf:
+        link_folder(data / SET, SET, Path(shelf))
+        keep_fold_files(data / "folds", Path(shelf))
+        _walk(data, os.environ | {"BC_DATASETS": shelf})
+
+
+def _walk(data: Path, environment: dict[str, str]) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     server = subprocess.Popen(
         [
@@ -39,6 +53,7 @@ def main() -> None:
             f"--server.port={PORT}",
         ],
         cwd=ROOT,
+        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -52,6 +67,9 @@ def main() -> None:
                 )
                 page = context.new_page()
                 _diagnose(page, data / PICTURE, DOCS / f"diagnose{suffix}.png")
+                _open(page, f"data?set={SET}", 3, DOCS / f"data{suffix}.png")
+                folds = f"data?set={SET}&look=Official+folds"
+                _open(page, folds, 1, DOCS / f"folds{suffix}.png")
                 _open(page, "train?run=first", 3, DOCS / f"train{suffix}.png")
                 _open(page, "evaluate?evaluated=first", 2, DOCS / f"evaluate{suffix}.png")
                 context.close()

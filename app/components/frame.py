@@ -45,6 +45,12 @@ def show_error(error: Exception, title: str = "This did not work") -> None:
     st.error(escape(str(error)), title=title)
 
 
+def draw_sentences(sentences: list[str]) -> None:
+    """Draw what is worth knowing, one sentence a line."""
+    if sentences:
+        st.caption("  \n".join(f":material/info: {escape(sentence)}" for sentence in sentences))
+
+
 def escape(text: str) -> str:
     """Keep a name or a message from being read as Markdown."""
     return "".join("\\" + c if c in r"\`*_{}[]<>()#+-!|$:~" else c for c in text)

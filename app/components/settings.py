@@ -4,15 +4,11 @@ from typing import Any
 
 import streamlit as st
 
+from app.components.split_fields import draw_folds, draw_protocol, draw_split_seed
 from bc_model.backbones import BACKBONES
 from bc_model.errors import SettingsError
 from bc_model.training.settings import ARITHMETICS
 
-PROTOCOL_WORDS = {
-    "case": "By case (honest)",
-    "folder": "By folder (leaky)",
-    "image": "By picture (leaky)",
-}
 WEIGHT_WORDS = {
     "imagenet": "ImageNet (download)",
     "none": "None: from scratch",
@@ -57,7 +53,8 @@ def draw_settings() -> dict[str, Any]:
     with middle:
         chosen |= _length()
     with right:
-        chosen |= _split()
+        chosen |= draw_protocol()
+        chosen |= draw_folds(chosen["protocol"])
     with st.expander("Every other parameter", icon=":material/tune:"):
         chosen |= _others(chosen["backbone"])
     return chosen
@@ -121,30 +118,6 @@ def _length() -> dict[str, Any]:
             "as many the learning rate falls to a third.",
         ),
     }
-
-
-def _split() -> dict[str, Any]:
-    protocol = st.selectbox(
-        "Split",
-        list(PROTOCOL_WORDS),
-        format_func=PROTOCOL_WORDS.__getitem__,
-        key="protocol",
-        help="By case: all pictures of a slide stay on one side.",
-    )
-    n_folds = int(
-        st.number_input(
-            "Folds",
-            3,
-            50,
-            5,
-            key="n_folds",
-            help="One fold is for test, one for validation, the others for training.",
-        )
-    )
-    fold = st.number_input(
-        "Test fold", 0, n_folds - 1, 0, key="fold", help="Which of the folds is for test."
-    )
-    return {"protocol": protocol, "n_folds": n_folds, "fold": int(fold)}
 
 
 def _others(backbone: str) -> dict[str, Any]:
@@ -214,14 +187,7 @@ def _others(backbone: str) -> dict[str, Any]:
         seed = st.number_input(
             "Seed", 0, 2**31 - 1, 0, key="seed", help="Of weights, order and augmentation."
         )
-        split_seed = st.number_input(
-            "Seed of the split",
-            0,
-            2**31 - 1,
-            0,
-            key="split_seed",
-            help="Leave it to compare runs of several seeds on the same test part.",
-        )
+        split_seed = draw_split_seed()
         threads = st.number_input(
             "Threads",
             0,
@@ -248,7 +214,7 @@ def _others(backbone: str) -> dict[str, Any]:
         "dropout": float(dropout),
         "batch_size": int(batch_size),
         "seed": int(seed),
-        "split_seed": int(split_seed),
+        **split_seed,
         "arithmetic": arithmetic,
         "threads": int(threads),
         "mirrored": mirrored,

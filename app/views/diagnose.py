@@ -2,9 +2,11 @@
 
 import streamlit as st
 
+from app.components.from_set import named_picture
 from app.components.models import choose_model
 from app.components.warm import warm_up
 
+MAX_UPLOAD_MB = 64
 EXAMPLES = {"Drawn, gland-like": False, "Drawn, crowded nuclei": True}
 
 st.title("Diagnose", anchor=False)
@@ -26,11 +28,14 @@ uploads = st.file_uploader(
     type=["png", "jpg", "jpeg", "tif", "tiff"],
     accept_multiple_files=True,
     key="pictures",
+    max_upload_size=MAX_UPLOAD_MB,
     help="PNG, JPEG or TIFF, one field each. They are kept in memory only, never stored.",
 )
 pictures = [(upload.name, upload.getvalue()) for upload in uploads]
 example = None
-if not pictures:
+if not pictures and (named := named_picture()):
+    pictures = [named]
+elif not pictures:
     example = st.pills(
         "No picture at hand? Try one drawn by this program. It is not tissue.",
         list(EXAMPLES),

@@ -5,11 +5,13 @@ from pathlib import Path
 import streamlit as st
 
 from app.components.audit import draw_audit
+from app.components.data_choice import TRAIN_ON_KEY, choose_folder
 from app.components.frame import show_error
 from app.components.runs import watch_run
 from app.components.settings import draw_settings
+from app.components.split_fields import lacks_fold_file
 from app.places import runs_folder
-from bc_model.data.splits import LEAKY_PROTOCOLS
+from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.errors import BcModelError
 from bc_model.training.forecast import forecast_seconds, measure_gflops
 from bc_model.training.jobs import start_run
@@ -32,45 +34,28 @@ def machine_rate() -> float:
     return measure_gflops()
 
 
-def whole_path(folder: str) -> Path:
-    try:
-        return Path(folder.strip()).expanduser()
-    except RuntimeError:  # a home folder of somebody who is not there
-        return Path(folder.strip())
-
-
 if refused := st.session_state.pop("run-error", None):
     show_error(BcModelError(refused))
 runs = [run.name for run in list_runs(runs_folder())]
-with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
-    folder = st.text_input(
-        "Folder of the data set",
-        key="data",
-        persist_state="session",
-        placeholder="/data/BreaKHis_v1",
-        help="The BreakHis tree at any depth, or a folder with folders named benign and malignant.",
-    )
+named = "set" in st.query_params or TRAIN_ON_KEY in st.session_state  # chosen, here or there
+with st.expander("New run", expanded=not runs or named, icon=":material/add_circle:"):
+    folder = choose_folder()
     audited = st.container()
     settings: TrainSettings | None = None
     parts: dict | None = None
     try:
         chosen = draw_settings()
-        with audited:
-            if folder.strip():
-                parts = draw_audit(
-                    whole_path(folder),
-                    chosen["protocol"],
-                    chosen["n_folds"],
-                    fold=chosen["fold"],
-                    seed=chosen["split_seed"],
-                )
+        if folder:
+            with audited:
+                parts = draw_audit(folder, chosen)
         if chosen["protocol"] in LEAKY_PROTOCOLS:
             st.warning(
                 "Pictures of one case will stand in training and in test. Every figure of this run "
                 "will be marked as leaky.",
                 title="This split flatters",
             )
-        settings = TrainSettings(data=str(whole_path(folder).resolve()), **chosen)
+        if not lacks_fold_file(chosen):
+            settings = TrainSettings(data=str((folder or Path()).resolve()), **chosen)
     except BcModelError as error:
         show_error(error, title="These settings cannot be used")
     if settings and parts:
@@ -95,11 +80,11 @@ with st.expander("New run", expanded=not runs, icon=":material/add_circle:"):
             st.session_state["run"] = [new, *st.session_state.get("run", [])][:SIDE_BY_SIDE]
         except (BcModelError, OSError) as error:
             show_error(error, title="The run was not started")
-    if not folder.strip():
-        st.caption("Name a folder first; what it holds will be shown here.")
+    if not folder:
+        st.caption("Name a data set first; what it holds will be shown here.")
 
 if not runs:
-    st.info("No run yet. Fill in the folder above and start one.", icon=":material/info:")
+    st.info("No run yet. Choose a data set above and start one.", icon=":material/info:")
     st.stop()
 
 if "run" not in st.query_params:

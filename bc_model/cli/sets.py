@@ -53,11 +53,14 @@ def add(source: Path, name: str | None, as_json: bool) -> None:
 @click.option("--sha256", default="", help="Refuse other bytes than these, before unpacking.")
 @as_json_option
 def download(name: str, url: str | None, sha256: str, as_json: bool) -> None:
-    """Download BreakHis, about 4 GB, and unpack it; after a break, the same command goes on."""
-    from bc_model.data.download import OFFICIAL_URL
-    from bc_model.data.intake import add_download
+    """Download BreakHis, about 4 GB, and unpack it; after a break, the same command goes on.
 
-    added = add_download(name, url=url or OFFICIAL_URL, sha256=sha256, progress=byte_progress())
+    The app's Data page shows how far it is, too.
+    """
+    from bc_model.data.download import OFFICIAL_URL
+    from bc_model.data.download_job import run_download
+
+    added = run_download(name, url=url or OFFICIAL_URL, sha256=sha256, progress=byte_progress())
     _tell(added, as_json)
 
 

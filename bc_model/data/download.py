@@ -130,7 +130,7 @@ def fetch(
     DataError
         The disk has no room.
     """
-    part = folder / f"{hashlib.sha256(check_address(url).encode()).hexdigest()[:16]}.part"
+    part = _part(url, folder)
     try:
         with filelock.FileLock(part.with_suffix(".lock"), timeout=0):
             _bring(url, part, progress)
@@ -145,6 +145,26 @@ def fetch(
             yield Fetched(part, found)
     except filelock.Timeout as error:
         raise DownloadError(f"{url} is being downloaded already; wait until it is here.") from error
+
+
+def forget_part(url: str, folder: Path) -> None:
+    """Delete what has come of an address: the next `fetch` starts again.
+
+    Raises
+    ------
+    DownloadError
+        Somebody fetches it.
+    """
+    part = _part(url, folder)
+    try:
+        with filelock.FileLock(part.with_suffix(".lock"), timeout=0):
+            _start_again(part)
+    except filelock.Timeout as error:
+        raise DownloadError(f"{url} is being downloaded; cancel that first.") from error
+
+
+def _part(url: str, folder: Path) -> Path:
+    return folder / f"{hashlib.sha256(check_address(url).encode()).hexdigest()[:16]}.part"
 
 
 def _bring(url: str, part: Path, progress: Callable[[int, int], None] | None) -> None:

@@ -46,14 +46,14 @@ class FoldMatch:
         notes = []
         if self.not_listed:
             notes.append(
-                f"{self.not_listed} of {len(self.side)} pictures are not in the fold file and "
+                f"{self.not_listed:,} of {len(self.side):,} pictures are not in the fold file and "
                 "were left out of the split."
             )
         if self.absent:
-            notes.append(f"{self.absent} names of the fold file have no picture in this data.")
+            notes.append(f"{self.absent:,} names of the fold file have no picture in this data.")
         if self.both_sides:
             notes.append(
-                f"{self.both_sides} pictures stand in training and, under another name, in test; "
+                f"{self.both_sides:,} pictures stand in training and, under another name, in test; "
                 "they were put in test alone."
             )
         return notes

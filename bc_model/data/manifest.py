@@ -64,7 +64,8 @@ def read_manifest(
         The official tree at any depth (the archive's top, one magnification, one slide), or a
         folder that holds a folder named ``benign`` and one named ``malignant``.
     progress : callable, optional
-        Called with (files done, files in all).
+        Called with (files done, files in all). What it raises ends the reading; what has been
+        read is remembered in `cache`.
     cache : Path, optional
         A folder where pixels that were read once are remembered (`bc_model.data.pixel_cache`).
         For looking at data again and again; training reads every picture.
@@ -89,15 +90,18 @@ def read_manifest(
     known = PixelCache(cache, root) if cache else None
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
         described = pool.map(lambda path: _describe(path, root, official, known), files)
-        for done, (row, reason, detail) in enumerate(described, start=1):
-            if reason:
-                rejected.append({"path": row["path"], "reason": reason, "detail": detail})
-            else:
-                rows.append(row)
-            if progress:
-                progress(done, len(files))
-    if known:
-        known.save()
+        try:
+            for done, (row, reason, detail) in enumerate(described, start=1):
+                if reason:
+                    rejected.append({"path": row["path"], "reason": reason, "detail": detail})
+                else:
+                    rows.append(row)
+                if progress:
+                    progress(done, len(files))
+        finally:  # who stops the reading does not wait for the rest, and the next one goes on
+            pool.shutdown(cancel_futures=True)
+            if known:
+                known.save()
     return settle(root, rows, rejected)
 
 

@@ -6,16 +6,17 @@ and where they came from; a folder without one was put there by hand and holds i
 
 import json
 import os
-import re
 import secrets
 import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import bc_model
+from bc_model.data.names import PICTURE_SUFFIXES
+from bc_model.data.set_names import check_name
 from bc_model.errors import DataError, FolderNotFound
 from bc_model.files import write_text_atomic
 
@@ -23,8 +24,6 @@ SET_FILE = "set.json"
 PICTURES_FOLDER = "pictures"
 
 _LEFT_OVER_S = 86_400
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-_WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 @dataclass(frozen=True)
@@ -151,20 +150,24 @@ def remove_set(name: str, shelf: Path | None = None) -> None:
     shutil.rmtree(going)
 
 
-def check_name(name: str) -> str:
-    """Return a name that can be a data set's, on every system.
+def picture_file(data_set: DataSet, path: str) -> Path:
+    """Return the file of one picture by its path in a set, which may come from a URL.
 
     Raises
     ------
     DataError
-        It cannot.
+        The path leads out of the set, or no picture is there.
     """
-    if not _NAME.fullmatch(name) or name.endswith(".") or _WINDOWS_DEVICES.fullmatch(name):
-        raise DataError(
-            f"'{name}' cannot be the name of a data set: it may hold up to 80 letters, digits, "
-            "'.', '_' and '-', begins with a letter or digit and is no reserved word."
-        )
-    return name
+    inner = PurePosixPath(path)
+    file = data_set.pictures / inner
+    if (
+        inner.is_absolute()
+        or any(part.startswith(".") or set(part) & set("\\:\0") for part in inner.parts)
+        or inner.suffix.lower() not in PICTURE_SUFFIXES
+        or not file.is_file()
+    ):
+        raise DataError(f"There is no picture {path[:200]!r} in the data set {data_set.name}.")
+    return file
 
 
 def free_place(name: str, shelf: Path | None = None) -> Path:

@@ -208,7 +208,12 @@ def count_leaks(split: pd.DataFrame) -> Leak:
 
 def write_split(split: pd.DataFrame, path: Path) -> None:
     """Write a split as CSV, whole or not at all."""
-    write_text_atomic(path, split.to_csv(index=False, lineterminator="\n"))
+    write_text_atomic(path, split_csv(split))
+
+
+def split_csv(split: pd.DataFrame) -> str:
+    """Return a split as the text of a CSV file, for `read_split`."""
+    return split.to_csv(index=False, lineterminator="\n")
 
 
 def read_split(path: Path) -> pd.DataFrame:

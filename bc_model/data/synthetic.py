@@ -6,6 +6,7 @@ nothing of tissue.
 """
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -66,6 +67,7 @@ def write_synthetic(
     size: tuple[int, int] = (460, 700),
     magnifications: tuple[int, ...] = (200,),
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Draw a data set in the official tree.
 
@@ -79,6 +81,8 @@ def write_synthetic(
         Pictures a case and magnification, at least 1.
     size, magnifications, seed
         See `draw_picture`.
+    progress : callable, optional
+        Called with (pictures drawn, pictures in all).
 
     Returns
     -------
@@ -120,6 +124,8 @@ def write_synthetic(
                 name = f"SOB_{label}_{code}-14-{slide}-{magnification}-{sequence:03d}.png"
                 Image.fromarray(rgb).save(place / name)
                 written += 1
+                if progress:
+                    progress(written, n_cases * len(magnifications) * pictures_per_case)
     return written
 
 

@@ -15,10 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder of runs that the app uses instead of its own."""
+    """Return an empty folder of runs that the app uses instead of its own; its shelf is empty."""
     folder = tmp_path / "runs"
     folder.mkdir()
     monkeypatch.setenv("BC_RUNS", str(folder))
+    monkeypatch.setenv("BC_DATASETS", str(tmp_path / "shelf"))
     monkeypatch.setattr("app.places.SHIPPED_MODELS", tmp_path / "no-models")
     monkeypatch.setattr("app.components.models.SHIPPED_MODELS", tmp_path / "no-models")
     return folder

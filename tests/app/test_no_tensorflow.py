@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bc_model.data.sets import link_folder
 from bc_model.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ app = AppTest.from_file("app/main.py", default_timeout=60).run()
 app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 answered = len(app.metric)
 loaded = {}
-for page in ("diagnose", "train", "evaluate", "compare"):
+for page in ("diagnose", "data", "train", "evaluate", "compare"):
     if page != "diagnose":
         app.switch_page(f"views/{page}.py").run()
     assert not app.exception and not app.error, (page, [error.value for error in app.error])
@@ -29,11 +30,15 @@ print(json.dumps({"answered": answered, "loaded": loaded}))
 """
 
 
-def test_tensorflow_is_not_loaded_by_any_page(finished_run: RunFolder) -> None:
+def test_tensorflow_is_not_loaded_by_any_page(
+    finished_run: RunFolder, drawn_set: Path, tmp_path: Path
+) -> None:
+    link_folder(drawn_set, "drawn", tmp_path / "shelf")
     done = subprocess.run(
         [sys.executable, "-c", VISIT_EVERY_PAGE],
         cwd=ROOT,
-        env=os.environ | {"BC_RUNS": str(finished_run.path.parent)},
+        env=os.environ
+        | {"BC_RUNS": str(finished_run.path.parent), "BC_DATASETS": str(tmp_path / "shelf")},
         capture_output=True,
         text=True,
         timeout=120,
@@ -41,7 +46,7 @@ def test_tensorflow_is_not_loaded_by_any_page(finished_run: RunFolder) -> None:
     )
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["answered"] == 1, "the Diagnose page has to have given an answer"
-    assert set(found["loaded"]) == {"diagnose", "train", "evaluate", "compare"}
+    assert set(found["loaded"]) == {"diagnose", "data", "train", "evaluate", "compare"}
     for page, modules in found["loaded"].items():
         heavy = {"tensorflow", "keras", "torch", "onnxruntime", "nncf"} & set(modules)
         assert not heavy, f"{page} loads {heavy}"

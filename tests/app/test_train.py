@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from bc_model.data.fold_shelf import keep_fold_file
+from bc_model.data.sets import DataSet, datasets_folder, link_folder
 from bc_model.errors import RunError
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
@@ -87,6 +89,89 @@ def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
         image_size=(64, 64),
     )
     assert app.multiselect(key="run").value == ["new-run"]
+
+
+@pytest.fixture
+def drawn(runs: Path, drawn_set: Path) -> DataSet:
+    """Put the drawn set on the shelf."""
+    return link_folder(drawn_set, "drawn", datasets_folder())
+
+
+def fold_file(drawn: DataSet) -> Path:
+    """Put a fold file on the shelf: cases 90001 and 90006 are for test."""
+    names = sorted(path.name for path in drawn.pictures.rglob("*.png"))
+    sides = ["test" if name.split("-")[2] in ("90001", "90006") else "train" for name in names]
+    lines = [f"{name}|200|1|{side}" for name, side in zip(names, sides, strict=True)]
+    return keep_fold_file("\n".join(lines).encode(), "dsfold1.txt")
+
+
+def test_a_set_of_the_shelf_is_chosen_by_name(drawn: DataSet, open_page):
+    app = open_page("train")
+    assert not app.metric
+    assert "Folder of the data set" not in [field.label for field in app.text_input]
+    app.selectbox(key="set").set_value("drawn").run()
+
+    assert app.metric[0].value == "30"
+    assert str(drawn.pictures) in texts(app.caption)
+
+
+def test_a_folder_can_be_typed_though_there_are_sets(drawn: DataSet, open_page):
+    app = open_page("train")
+    app.selectbox(key="set").set_value("A folder by its path").run()
+    app.text_input(key="data").set_value(str(drawn.pictures)).run()
+
+    assert app.metric[0].value == "30"
+    assert not app.button(key="start").disabled
+
+
+def test_a_set_in_the_address_opens_the_new_run_though_there_are_runs(
+    drawn: DataSet, finished_run, open_page
+):
+    assert open_page("train", set="drawn").expander[0].proto.expanded
+    app = open_page("train", set="gone")
+    assert "The data set gone named in the address is not there" in texts(app.warning)
+
+
+def test_official_folds_need_a_file_before_a_start(drawn: DataSet, open_page):
+    app = open_page("train", set="drawn")
+    app.selectbox(key="weights").set_value("none")
+    app.selectbox(key="protocol").set_value("folds-clean").run()
+
+    assert "needs an official fold file" in texts(app.info)
+    assert app.button(key="start").disabled
+    assert not app.error
+
+
+def test_a_run_by_official_folds_starts_with_its_file(drawn: DataSet, open_page, monkeypatch):
+    kept = fold_file(drawn)
+    started: list[TrainSettings] = []
+
+    def start(settings: TrainSettings, folder: Path) -> RunFolder:
+        started.append(settings)
+        raise RunError("enough")
+
+    monkeypatch.setattr("bc_model.training.jobs.start_run", start)
+    app = open_page("train", set="drawn")
+    app.selectbox(key="weights").set_value("none")
+    app.selectbox(key="protocol").set_value("folds-clean").run()
+    app.number_input(key="n_folds").set_value(4).run()
+    app.number_input(key="fold").set_value(1)
+    app.number_input(key="split_seed").set_value(7).run()
+    app.button(key="start").click().run()
+
+    (settings,) = started
+    assert (settings.data, settings.folds_file) == (str(drawn.pictures), str(kept.resolve()))
+    assert (settings.protocol, settings.n_folds, settings.fold) == ("folds-clean", 4, 1)
+    assert settings.split_seed == 7
+    assert "test 6 pictures (1 benign and 1 malignant cases)" in texts(app.caption)
+
+
+def test_a_leaky_protocol_tells_its_leak_beside_the_settings(drawn: DataSet, open_page):
+    app = open_page("train", set="drawn")
+    app.selectbox(key="protocol").set_value("image").run()
+
+    assert "Leak: " in texts(app.caption)
+    assert "have other pictures of their case" in texts(app.caption)
 
 
 def test_a_refused_start_is_said(runs, open_page, drawn_set, monkeypatch):

@@ -1,6 +1,11 @@
 import pytest
 
-from bc_model.words import duration_in_words, probability_in_words, rough_duration_in_words
+from bc_model.words import (
+    duration_in_words,
+    many,
+    probability_in_words,
+    rough_duration_in_words,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,3 +30,10 @@ def test_a_probability_is_never_said_to_be_certain(probability: float, words: st
 )
 def test_a_guess_is_not_said_to_the_second(seconds: float, words: str):
     assert rough_duration_in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases"), (7909, "7,909 cases")]
+)
+def test_one_is_not_many(count: int, words: str):
+    assert many(count, "case") == words

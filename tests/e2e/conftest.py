@@ -50,12 +50,13 @@ class App:
     Attributes
     ----------
     url : str
-    runs : Path
-        Its folder of runs.
+    runs, shelf : Path
+        Its folders of runs and of data sets.
     """
 
     url: str
     runs: Path
+    shelf: Path
     log: BinaryIO = field(repr=False)
     process: subprocess.Popen = field(init=False, repr=False)
 
@@ -65,7 +66,7 @@ class App:
         self.process = subprocess.Popen(
             [command, "run", "app/main.py", "--server.port", str(urlsplit(self.url).port)],
             cwd=ROOT,
-            env=os.environ | {"BC_RUNS": str(self.runs)},
+            env=os.environ | {"BC_RUNS": str(self.runs), "BC_DATASETS": str(self.shelf)},
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )
@@ -91,7 +92,7 @@ def app(tmp_path: Path, tiny_run: RunFolder) -> Iterator[App]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with (tmp_path / "server.log").open("wb") as log:  # a pipe that nobody reads would block
-        server = App(f"http://127.0.0.1:{port}", runs, log)
+        server = App(f"http://127.0.0.1:{port}", runs, tmp_path / "shelf", log)
         try:
             server.start()
             yield server

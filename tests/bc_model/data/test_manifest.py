@@ -1,5 +1,8 @@
 """The manifest: every usable picture once, every other file with its reason."""
 
+import os
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +267,32 @@ def test_progress_counts_every_file_to_the_end(tmp_path: Path) -> None:
     told = []
     read_manifest(tmp_path, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_reading_that_is_stopped_ends_at_once_and_is_gone_on_with(
+    drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = shutil.copytree(drawn_set, tmp_path / "pictures", copy_function=shutil.copy2)
+    for path in pictures.rglob("*.png"):
+        os.utime(path, (1e9, 1e9))  # what has just changed is not remembered
+    read: list[Path] = []
+
+    def slowly(path: Path) -> np.ndarray:
+        read.append(path)
+        time.sleep(0.02)
+        return read_picture(path)
+
+    def stop(done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("bc_model.data.manifest.read_picture", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        read_manifest(pictures, progress=stop, cache=tmp_path / "cache")
+    stopped = len(read)
+    assert 4 <= stopped < 30
+    assert len(read_manifest(pictures, cache=tmp_path / "cache").pictures) == 30
+    assert len(read) == 30
 
 
 @pytest.mark.real

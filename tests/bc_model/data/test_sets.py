@@ -13,6 +13,7 @@ from bc_model.data.sets import (
     link_folder,
     list_sets,
     open_set,
+    picture_file,
     put_in_place,
     remove_set,
     staging_folder,
@@ -164,3 +165,23 @@ def test_the_file_of_a_set_is_plain_json(shelf: Path, pictures: Path) -> None:
     link_folder(pictures, "mine", shelf)
     content = json.loads((shelf / "mine/set.json").read_text())
     assert content["source"] == content["pictures"] == str(pictures.resolve())
+
+
+def test_a_picture_is_found_by_its_path_in_the_set(shelf: Path, pictures: Path) -> None:
+    data_set = link_folder(pictures, "mine", shelf)
+    assert picture_file(data_set, "a.png") == pictures.resolve() / "a.png"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../secret.png", "/etc/passwd", "{root}/a.png", ".hidden.png", "gone.png", "notes.txt", "",
+     "a\0.png", "..\\secret.png", "C:/a.png", "."],
+)  # fmt: skip
+def test_a_path_that_leads_out_or_is_no_picture_is_refused(
+    shelf: Path, pictures: Path, path: str
+) -> None:
+    data_set = link_folder(pictures, "mine", shelf)
+    for name in (".hidden.png", "notes.txt", "../secret.png"):
+        (pictures / name).write_bytes(b"x")
+    with pytest.raises(DataError, match="There is no picture"):
+        picture_file(data_set, path.replace("{root}", str(pictures)))

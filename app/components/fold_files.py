@@ -1,0 +1,75 @@
+"""The official fold files: kept on the shelf once they have come, then chosen by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from app.components.frame import show_error
+from bc_model.data.fold_shelf import keep_fold_file, keep_fold_files, list_fold_files
+from bc_model.errors import BcModelError
+
+_MAX_UPLOAD_MB = 32
+
+
+def choose_fold_file() -> str:
+    """Draw the choice of one fold file, and the way to add some; '' when there is none yet."""
+    by_name = {path.name: str(path.resolve()) for path in list_fold_files()}
+    chosen = st.selectbox(
+        "Fold file",
+        list(by_name),
+        key="folds_file",
+        persist_state="session",
+        placeholder="Add one first",
+        help="One of the official files, dsfold1.txt to dsfold5.txt. It says which picture is for "
+        "test.",
+    )
+    add_fold_files("Add fold files")
+    return by_name.get(chosen or "", "")
+
+
+def add_fold_files(label: str) -> None:
+    """Draw a button that opens the two ways of adding fold files: by upload, or by path."""
+    if refused := st.session_state.pop("folds-refused", None):
+        show_error(BcModelError(refused), title="This is not a fold file")
+    # Once files have come, everything here is new: the popover is shut, and the bytes of an upload
+    # leave the memory.
+    number = st.session_state.get("folds-added", 0)
+    with st.popover(label, icon=":material/add:", key=f"folds-add-{number}"):
+        st.file_uploader(
+            "Upload fold files",
+            type=["txt"],
+            accept_multiple_files=True,
+            key=f"folds-upload-{number}",
+            max_upload_size=_MAX_UPLOAD_MB,
+            on_change=lambda: _keep(_uploads, f"folds-upload-{number}"),
+        )
+        st.text_input(
+            "Or their path on the server",
+            key=f"folds-path-{number}",
+            placeholder="/data/folds",
+            help="A fold file, or a folder of them. They are copied, half a megabyte each.",
+            on_change=lambda: _keep(_copies, f"folds-path-{number}"),
+        )
+
+
+def _keep(take: Callable[[Any], list[Path]], key: str) -> None:
+    """Keep what a field holds, and choose the first file of it."""
+    given = st.session_state[key]
+    if not given:
+        return
+    try:
+        st.session_state["folds_file"] = take(given)[0].name
+    except (BcModelError, OSError, RuntimeError) as error:
+        st.session_state["folds-refused"] = str(error)
+    st.session_state["folds-added"] = st.session_state.get("folds-added", 0) + 1
+
+
+def _uploads(uploads: list[UploadedFile]) -> list[Path]:
+    return [keep_fold_file(upload.getvalue(), upload.name) for upload in uploads]
+
+
+def _copies(path: str) -> list[Path]:
+    return keep_fold_files(Path(path.strip()).expanduser())

@@ -1,0 +1,89 @@
+"""Pictures of a set as small ones, found by class, subtype, case and magnification."""
+
+from numbers import Integral
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from app.components.frame import escape
+from app.components.headline import pictures_in_words
+from app.components.readings import Reading
+from bc_model.data.names import UNKNOWN_SUBTYPE
+from bc_model.data.sets import cache_folder
+from bc_model.data.thumbnails import thumbnail
+from bc_model.errors import PictureError
+
+PICTURES_A_PAGE = 24
+SIDE_PX = 192
+_ALL = "All"
+
+
+@st.fragment
+def draw_gallery(reading: Reading, set_name: str) -> None:
+    """Draw the filters and one page of pictures; turning a page redraws nothing else.
+
+    Each filter offers what the ones before it leave, so that some picture always fits.
+    """
+    shown = _filtered(reading.manifest.pictures)
+    st.caption(pictures_in_words(shown))
+    pages = -(-len(shown) // PICTURES_A_PAGE)
+    page = st.pagination(pages, key="gallery-page") if pages > 1 else 1
+    first = (min(page, pages) - 1) * PICTURES_A_PAGE
+    root = reading.manifest.root
+    with st.grid(min_column_width=150):
+        for row in shown.iloc[first : first + PICTURES_A_PAGE].to_dict("records"):
+            with st.container(gap="xxsmall"):
+                _draw_picture(row, root, set_name)
+    st.caption("A click on its case opens a picture in Diagnose.")
+
+
+def small_picture(path: Path, sha256: str, alt: str, caption: str | None = None) -> None:
+    """Draw one picture as a small JPEG, or say that it is gone."""
+    try:
+        # Bytes, kept on the disk under the hash of the pixels: nothing is hashed or scaled again.
+        data = thumbnail(path, sha256, side_px=SIDE_PX, cache=cache_folder())
+    except PictureError as error:
+        st.caption(f":material/broken_image: {escape(str(error))}")
+        return
+    st.image(data, caption=caption, alt=alt, width="stretch")
+
+
+def _draw_picture(row: dict, root: Path, set_name: str) -> None:
+    path, kind, scale = row["path"], row["class"], row["magnification"]
+    name = path.rpartition("/")[2]
+    if row["subtype"] != UNKNOWN_SUBTYPE:
+        kind += f", {row['subtype'].replace('_', ' ')}"
+    small_picture(root / path, row["sha256"], alt=f"{name}, {kind}")
+    of_case = f"Case {row['case']}" + ("" if pd.isna(scale) else f", {scale}X")
+    if st.button(
+        of_case if row["case"] else escape(name[:24]),
+        key=f"open:{path}",
+        type="tertiary",
+        help=f"Open {escape(name)} in Diagnose",
+    ):
+        st.switch_page("views/diagnose.py", query_params={"picture": f"{set_name}/{path}"})
+    st.caption(kind)
+
+
+def _filtered(pictures: pd.DataFrame) -> pd.DataFrame:
+    with st.grid(4, min_column_width=140):
+        for column in ("class", "subtype", "magnification", "case"):
+            values = [_ALL, *sorted(pictures[column].dropna().unique(), key=_order)]
+            chosen = st.selectbox(
+                column.capitalize(), values, format_func=_in_words, key=f"gallery-{column}"
+            )
+            if chosen != _ALL:
+                pictures = pictures[(pictures[column] == chosen).fillna(False)]
+    return pictures
+
+
+def _order(value: object) -> tuple:
+    text = str(value)
+    return (not text.isdecimal(), int(text) if text.isdecimal() else 0, text)
+
+
+def _in_words(value: object) -> str:
+    if value == "":
+        return "unknown"
+    return f"{value}X" if isinstance(value, Integral) else str(value).replace("_", " ")

@@ -1,0 +1,63 @@
+"""The split of a set: its protocol, its parts, what they share, and every picture in a table."""
+
+import pandas as pd
+import streamlit as st
+
+from app.components.headline import pictures_in_words
+from app.components.parts import draw_leaks, draw_parts_table, split_or_say
+from app.components.readings import Reading
+from app.components.split_fields import draw_folds, draw_protocol, draw_split_seed
+from bc_model.data.names import CLASSES
+from bc_model.data.splits import PARTS, split_csv, summarise_parts
+
+_COLUMNS = {
+    "part": "Part",
+    "class": "Class",
+    "case": "Case",
+    "magnification": "Magnification",
+    "path": "File",
+}
+
+
+def draw_split(reading: Reading, set_name: str) -> None:
+    """Draw the fields, and the split that they make."""
+    with st.grid(4, min_column_width=170):
+        with st.container():
+            chosen = draw_protocol()
+        chosen |= draw_folds(chosen["protocol"])
+        chosen |= draw_split_seed()
+    split = split_or_say(reading.manifest, chosen)
+    if split is None:
+        return
+    draw_leaks(split, chosen["protocol"])
+    draw_parts_table(summarise_parts(split))
+    _draw_table(split)
+    st.download_button(
+        "split.csv",
+        lambda: split_csv(split),
+        file_name=f"{set_name}-{chosen['protocol']}-split.csv",
+        key="save-split",
+        icon=":material/download:",
+        help="The whole split, whatever the table shows; `evaluate --split` takes it.",
+    )
+
+
+@st.fragment
+def _draw_table(split: pd.DataFrame) -> None:
+    part, kind, case = st.columns([3, 2, 2])
+    parts = part.pills("Parts", PARTS, selection_mode="multi", default=PARTS, key="split-parts")
+    classes = kind.pills(
+        "Classes", CLASSES, selection_mode="multi", default=CLASSES, key="split-classes"
+    )
+    typed = case.text_input("Case or file contains", key="split-search").strip().lower()
+    rows = split[split["part"].isin(parts) & split["class"].isin(classes)]
+    if typed:
+        in_case = rows["case"].str.lower().str.contains(typed, regex=False)
+        in_path = rows["path"].str.lower().str.contains(typed, regex=False)
+        rows = rows[in_case | in_path]
+    st.caption(pictures_in_words(rows))
+    st.dataframe(
+        rows[list(_COLUMNS)].rename(columns=_COLUMNS),
+        hide_index=True,
+        alt="Every picture with its part, class, case and magnification",
+    )

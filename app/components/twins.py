@@ -1,0 +1,121 @@
+"""Pictures that are, or look, the same: how many, and each pair side by side."""
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from app.components.frame import escape
+from app.components.gallery import small_picture
+from app.components.readings import Reading
+from bc_model.data.exact_twins import find_exact_twins
+from bc_model.data.names import parse_name
+from bc_model.data.near_twins import MAX_DISTANCE, NearTwins, find_near_twins
+from bc_model.data.pictures import pixel_sha256, read_picture
+from bc_model.errors import PictureError
+
+PAIRS_A_PAGE = 6
+RELATION_WORDS = {
+    "other class": "Benign and malignant",
+    "other case": "Two cases",
+    "case unknown": "Case unknown",
+    "same case": "One case",
+}
+_EXACT, _NEAR = "Pixel for pixel", "Look the same"
+_MEANING = {
+    _EXACT: "The same pixels under two names. One of each pair is left out; cases that share a "
+    "picture are kept together by every honest split. A pair filed as benign and as malignant is "
+    "left out, both.",
+    _NEAR: f"Copies at another size or compression: {MAX_DISTANCE} of 64 bits of coarse gradients "
+    "differ at most. Two different fields can look alike, so nothing is left out for it: look at "
+    "the pairs of two cases or classes.",
+}
+
+
+@st.fragment
+def draw_twins(reading: Reading) -> None:
+    """Draw the counts of both kinds, and the pairs of one of them."""
+    found = {
+        _EXACT: find_exact_twins(reading.manifest),
+        _NEAR: find_near_twins(reading.manifest.pictures),
+    }
+    st.dataframe(
+        [
+            {
+                "Pairs": kind,
+                **{words: twins.counts[name] for name, words in RELATION_WORDS.items()},
+            }
+            for kind, twins in found.items()
+        ],
+        hide_index=True,
+        alt="Pairs of the same and of similar pictures, by what they share",
+    )
+    if not any(len(twins.pairs) for twins in found.values()):
+        st.success("No two pictures are, or look, the same.", icon=":material/verified:")
+        return
+    default = _NEAR if len(found[_NEAR].pairs) else _EXACT
+    kind = st.segmented_control(
+        "Pairs", list(found), default=default, key="twins-kind", required=True
+    )
+    kind = kind or default
+    st.caption(_MEANING[kind])
+    _draw_pairs(reading, found[kind])
+
+
+def _draw_pairs(reading: Reading, twins: NearTwins) -> None:
+    present = [name for name in RELATION_WORDS if twins.counts[name]]
+    if not present:
+        st.info("There is no such pair.", icon=":material/info:")
+        return
+    chosen = st.pills(
+        "That share",
+        present,
+        selection_mode="multi",
+        default=present,
+        format_func=lambda name: f"{RELATION_WORDS[name]}: {twins.counts[name]:,}",
+        key=f"twins-relation-{'-'.join(present)}",
+    )
+    pairs = twins.pairs[twins.pairs["relation"].isin(chosen)]
+    pages = -(-len(pairs) // PAIRS_A_PAGE)
+    if not pages:
+        st.caption("Choose at least one kind.")
+        return
+    page = st.pagination(pages, key="twins-page") if pages > 1 else 1
+    first = (min(page, pages) - 1) * PAIRS_A_PAGE
+    by_path = reading.manifest.pictures.set_index("path")["sha256"]
+    with st.grid(2, min_column_width=300):
+        for pair in pairs.iloc[first : first + PAIRS_A_PAGE].to_dict("records"):
+            with st.container(border=True):
+                _draw_pair(pair, reading.manifest.root, by_path)
+    listed, counted = len(twins.pairs), sum(twins.counts.values())
+    if listed < counted:
+        st.caption(f"{listed:,} of {counted:,} pairs are listed.")
+
+
+def _draw_pair(pair: dict, root: Path, sha256_by_path: pd.Series) -> None:
+    words = RELATION_WORDS[pair["relation"]]
+    distance = f", {pair['distance']} bits apart" if pair["distance"] else ""
+    st.markdown(f"**{words}**{distance}")
+    with st.grid(2, min_column_width=100, wrap=False):
+        for path in (pair["path"], pair["other"]):
+            with st.container(gap="xxsmall"):
+                name = path.rpartition("/")[2]
+                sha256 = sha256_by_path.get(path) or sha256_by_path.get(pair["path"])
+                small_picture(root / path, sha256 or _hash(root / path), alt=name)
+                st.caption(f"{escape(name)}  \n{_said_by(path)}")
+
+
+def _hash(path: Path) -> str:
+    """Hash a picture of which the manifest keeps nothing, since it is filed as both classes."""
+    try:
+        return pixel_sha256(read_picture(path))
+    except PictureError:
+        return "0" * 64  # `small_picture` says what is wrong
+
+
+def _said_by(path: str) -> str:
+    """Say what a path says of a picture."""
+    name = parse_name(path.rpartition("/")[2])
+    if name is None:
+        return escape(path.rpartition("/")[0]) or "no folder"
+    return f"{name.class_name}, case {name.case}, {name.magnification}X"

@@ -1,0 +1,86 @@
+"""Data: the sets on this machine, what is in them, and what a split of them would share."""
+
+import streamlit as st
+
+from app.components.add_set import ADDS_KEY, draw_add
+from app.components.data_choice import TRAIN_ON_KEY
+from app.components.downloads import draw_download, watch_downloads
+from app.components.fold_audit import draw_fold_audit
+from app.components.frame import show_error
+from app.components.headline import draw_headline, draw_left_out, draw_notes
+from app.components.readings import read_folder
+from app.components.shelf import choose_set, draw_origin, draw_remove
+from bc_model.errors import BcModelError
+
+VIEWS = ("Overview", "Twins", "Gallery", "Split", "Official folds")
+
+st.title("Data", anchor=False)
+st.markdown(
+    "Data sets on this machine: what is in them, what was left out, and what a split of them would "
+    "share."
+)
+
+chosen = choose_set()
+if chosen is None:
+    st.info(
+        "No data set yet. Name a folder of pictures, send a zip, fetch BreakHis, or draw a set of "
+        "invented pictures to try the program.",
+        icon=":material/info:",
+    )
+with st.expander(
+    "Add a data set",
+    expanded=chosen is None,
+    icon=":material/add_circle:",
+    key=f"add-{st.session_state.get(ADDS_KEY, 0)}",
+):
+    draw_add(draw_download)
+watch_downloads()
+
+if chosen is None:
+    st.subheader("What the official folds leak", anchor=False)
+    draw_fold_audit(None)
+    st.stop()
+
+draw_origin(chosen)
+with st.container(horizontal=True):
+    if st.button(
+        "Train on this set", key="train-on-it", type="primary", icon=":material/model_training:"
+    ):
+        st.session_state[TRAIN_ON_KEY] = chosen.name
+        # Without the parameters of this page: those that widgets hold cannot be handed on.
+        st.switch_page("views/train.py", query_params={})
+    draw_remove(chosen)
+try:
+    reading = read_folder(chosen.pictures)
+except (BcModelError, OSError) as error:
+    show_error(error, title="This data set cannot be used")
+    st.stop()
+draw_headline(reading)
+
+# Only the open one is drawn: the bodies of the others would run unseen.
+overview, twins, gallery, split, folds = st.tabs(VIEWS, key="look", bind="query-params")
+if overview.open:
+    with overview:
+        from app.components.counts_view import draw_counts
+
+        draw_notes(reading)
+        draw_left_out(reading, chosen.name)
+        draw_counts(reading)
+elif twins.open:
+    with twins:
+        from app.components.twins import draw_twins
+
+        draw_twins(reading)
+elif gallery.open:
+    with gallery:
+        from app.components.gallery import draw_gallery
+
+        draw_gallery(reading, chosen.name)
+elif split.open:
+    with split:
+        from app.components.split_view import draw_split
+
+        draw_split(reading, chosen.name)
+elif folds.open:
+    with folds:
+        draw_fold_audit(reading)

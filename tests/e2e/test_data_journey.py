@@ -1,0 +1,101 @@
+"""From a zip of pictures to a run on them: what a researcher does on the Data page."""
+
+import io
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from bc_model.data.manifest import read_manifest
+from bc_model.data.sets import open_set
+from bc_model.data.splits import count_leaks, make_split, match_split, read_split
+
+pytestmark = pytest.mark.e2e
+
+PATIENT_MS = 60_000
+
+
+@pytest.fixture
+def drawn_zip(drawn_set: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted(drawn_set.rglob("*.png")):
+            archive.write(path, path.relative_to(drawn_set).as_posix())
+        archive.writestr("LICENSE", "for whom it concerns")
+    return buffer.getvalue()
+
+
+def test_a_zip_is_added_audited_split_exported_and_trained_on(
+    page: Page, app, drawn_zip: bytes, tmp_path: Path
+):
+    page.get_by_role("link", name="Data", exact=True).click()
+    page.get_by_role("radio", name="Zip upload").click()
+    page.locator("input[type=file]").first.set_input_files(
+        {"name": "my set.zip", "mimeType": "application/zip", "buffer": drawn_zip}
+    )
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_text("my-set with 30 pictures is on the shelf.")).to_be_visible(
+        timeout=PATIENT_MS
+    )
+
+    # Audited: counts, twins, and every picture drawn by the browser.
+    expect(page).to_have_url(re.compile(r"set=my-set"))
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text("30")
+    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3, timeout=PATIENT_MS)
+    page.get_by_role("tab", name="Twins").click()
+    expect(page.get_by_text("No two pictures are, or look, the same.")).to_be_visible()
+    page.get_by_role("tab", name="Gallery").click()
+    pictures = page.get_by_test_id("stImage").get_by_role("img")
+    expect(pictures).to_have_count(24, timeout=PATIENT_MS)
+    for picture in (pictures.first, pictures.last):
+        page.wait_for_function("image => image.naturalWidth > 0", arg=picture.element_handle())
+
+    # A refresh shows the same set and the same look at it; then a split by case is exported.
+    page.get_by_role("tab", name="Split").click()
+    expect(page).to_have_url(re.compile(r"look=Split"))
+    page.reload()
+    expect(page.get_by_text("Test shares nothing with training")).to_be_visible(timeout=PATIENT_MS)
+    fold = page.get_by_label("Test fold", exact=True)
+    fold.fill("2")
+    fold.press("Enter")
+    expect(page.get_by_text("Test shares nothing with training")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="split.csv").click()
+    saved.value.save_as(tmp_path / "split.csv")
+    assert saved.value.suggested_filename == "my-set-case-split.csv"
+    split = read_split(tmp_path / "split.csv")
+    manifest = read_manifest(open_set("my-set", app.shelf).pictures)
+    match_split(split, manifest)
+    assert count_leaks(split).test_pictures == 0
+    assert list(split["part"]) == list(make_split(manifest, "case", fold=2)["part"])
+
+    # Train takes the set and the split over, and carries both after a refresh of its own.
+    page.get_by_role("button", name="Train on this set").click()
+    expect(page.get_by_role("button", name="Start the run")).to_be_enabled(timeout=PATIENT_MS)
+    expect(page.get_by_role("combobox", name="Data set")).to_have_value("my-set")
+    expect(page.get_by_label("Test fold", exact=True)).to_have_value("2")
+    page.reload()
+    expect(page.get_by_role("combobox", name="Data set")).to_have_value(
+        "my-set", timeout=PATIENT_MS
+    )
+
+
+def test_a_picture_of_the_gallery_is_opened_in_diagnose_and_closed(
+    page: Page, app, drawn_set: Path
+):
+    page.get_by_role("link", name="Data", exact=True).click()
+    folder = page.get_by_label("Folder or archive on the server", exact=True)
+    folder.fill(str(drawn_set))
+    folder.press("Enter")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_role("tab", name="Gallery").click(timeout=PATIENT_MS)
+    page.get_by_role("button", name="Case 90001, 200X").first.click(timeout=PATIENT_MS)
+
+    expect(page.get_by_text("Estimated probability of malignancy")).to_be_visible(
+        timeout=PATIENT_MS
+    )
+    page.get_by_role("button", name="Close it").click()
+    expect(page.get_by_text("Estimated probability of malignancy")).to_have_count(0)
