@@ -12,8 +12,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,8 @@ def build(settings: TrainSettings) -> Any:
 def can_fetch_imagenet(settings: TrainSettings) -> bool:
     """Tell whether the pretrained weights are there or can be had."""
     try:
-        with native_stderr_silenced():
+        # Keras tells of downloads on stdout, which belongs to the figures.
+        with native_stderr_silenced(), redirect_stdout(sys.stderr):
             build(replace(settings, weights="imagenet"))
     except WeightsError:
         return False
