@@ -7,6 +7,7 @@ from threading import Thread
 
 import pytest
 
+from bc_model.data.names import parse_name
 from bc_model.data.synthetic import write_synthetic
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
@@ -31,6 +32,27 @@ def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "set"
     write_synthetic(folder, n_cases=10, pictures_per_case=3, size=(64, 96))
     return folder
+
+
+@pytest.fixture(scope="session")
+def fold_files(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return two fold files of the drawn set; each tests two benign and two malignant cases.
+
+    Both test the first of each class. In the first file benign 90003 has a section, not present
+    here, in test as well, so that the clean split leaves that case out.
+    """
+    names = sorted(path.name for path in drawn_set.rglob("*.png"))
+    folder = tmp_path_factory.mktemp("folds")
+    written = []
+    for number, tested in ((1, {"90001", "90002", "90006", "90007"}),
+                           (2, {"90001", "90003", "90006", "90008"})):  # fmt: skip
+        sides = {name: "test" if parse_name(name).case in tested else "train" for name in names}
+        if number == 1:
+            sides["SOB_B_PT-14-90003Z-200-001.png"] = "test"
+        lines = [f"{name}|200|{number}|{side}" for name, side in sides.items()]
+        written.append(folder / f"dsfold{number}.txt")
+        written[-1].write_text("\n".join(lines) + "\n")
+    return written
 
 
 @pytest.fixture(scope="session")

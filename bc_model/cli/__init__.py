@@ -16,6 +16,7 @@ from bc_model.cli.data import audit, split
 from bc_model.cli.evaluate import evaluate, explain
 from bc_model.cli.jobs import jobs
 from bc_model.cli.models import models
+from bc_model.cli.report import report
 from bc_model.cli.sets import data
 from bc_model.cli.sweep import sweep
 from bc_model.cli.train import train
@@ -64,7 +65,7 @@ def commands() -> None:
     """Classify breast histopathology pictures and explain each verdict. Research use only."""
 
 
-for command in (audit, split, train, sweep, evaluate, compare, explain, data, models, jobs):
+for command in (audit, split, train, sweep, report, evaluate, compare, explain, data, models, jobs):
     commands.add_command(command)
 
 
