@@ -1,5 +1,6 @@
 """The settings of a new run: a preset, and every parameter open to change."""
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -32,8 +33,14 @@ AUTOMATIC = "Automatic"
 ARITHMETIC_WORDS = {"auto": AUTOMATIC, "float32": "float32", "bfloat16": "bfloat16"}
 
 
-def draw_settings() -> dict[str, Any]:
+def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str, Any]:
     """Draw the widgets and return what `TrainSettings` takes, without the data.
+
+    Parameters
+    ----------
+    split : callable, optional
+        Draws the fields of the split and returns what of it is a setting, for a page that makes
+        several splits. Default draws those of one run.
 
     Raises
     ------
@@ -57,7 +64,7 @@ def draw_settings() -> dict[str, Any]:
     with middle:
         chosen |= _length()
     with right:
-        chosen |= _split()
+        chosen |= (split or _split)()
     with st.expander("Every other parameter", icon=":material/tune:"):
         chosen |= _others(chosen["backbone"])
     return chosen

@@ -153,6 +153,7 @@ def _tell(study: "Study", runs: Path, out: Path, *, as_json: bool) -> int:
 
 def _print(found: "ProtocolReport") -> None:
     from bc_model.evaluation.protocol_files import figure_cell, shared_cell
+    from bc_model.evaluation.protocol_gap import CAUTION
 
     heads = ["protocol", "runs", *SHOWN.values(), "always malignant", "pictures", "cases", "leak"]
     rows = [heads]
@@ -178,6 +179,8 @@ def _print(found: "ProtocolReport") -> None:
             click.echo(f"  note: {row.words}: {sentence}")
     for gap in found.gaps:
         click.echo(f"  leak: {gap.sentence}")
+    if found.gaps:
+        click.echo(f"  note: {CAUTION}")
     for band in found.bands:
         click.echo(f"  {band.words}: {SHOWN[band.figure]} {band.low:g} to {band.high:g}")
 

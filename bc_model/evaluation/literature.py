@@ -28,6 +28,22 @@ class Published:
     roc_auc: tuple[float, ...]
     source: str
 
+    def in_words(self) -> str:
+        """Return the result as a sentence with its source.
+
+        Examples
+        --------
+        >>> Published("folder", "A net", (0.858, 0.899), (0.967,), "Somebody, 2026").in_words()
+        'By folder (leaky): A net, accuracy 0.858 to 0.899, ROC AUC 0.967. Somebody, 2026.'
+        """
+        split = _WORDS[self.protocol].removeprefix("published, ")
+        told = f"{split[:1].upper()}{split[1:]}: {self.model}"
+        for words, values in (("accuracy", self.accuracy), ("ROC AUC", self.roc_auc)):
+            if values:
+                ends = sorted({min(values), max(values)})
+                told += f", {words} " + " to ".join(f"{value:g}" for value in ends)
+        return f"{told}. {self.source}."
+
 
 @dataclass(frozen=True)
 class Band:
@@ -72,9 +88,10 @@ PUBLISHED = (
     Published("folder", "Swin-T", (0.906,), (0.956,), _READ),
     Published("folder", "CTransPath, frozen", (0.858, 0.899), (0.967,), _READ),
 )  # fmt: skip
-"""By 'patient' these sources mean the 82 folders, which are sections: that is our `folder`."""
+"""By 'patient' these sources mean the 82 folders. Folders are sections, and sections of one slide
+number can part: such a split still leaks."""
 
-_WORDS = {"image": "published, by picture: leaky", "folder": "published, by folder"}
+_WORDS = {"image": "published, by picture (leaky)", "folder": "published, by folder (leaky)"}
 
 
 def bands(figure: str) -> list[Band]:

@@ -12,6 +12,7 @@ from bc_model.errors import RunError
 from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.literature import PUBLISHED
+from bc_model.evaluation.protocol_gap import CAUTION
 from bc_model.evaluation.protocol_report import ProtocolReport
 from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow
 from bc_model.files import write_bytes_atomic, write_text_atomic
@@ -104,7 +105,7 @@ def protocols_markdown(report: ProtocolReport) -> str:
     ]
     if report.gaps:
         lines += ["## What the leak is worth", ""]
-        lines += [*(f"- {gap.sentence}" for gap in report.gaps), ""]
+        lines += [*(f"- {gap.sentence}" for gap in report.gaps), "", CAUTION, ""]
     notes = [
         f"- {row.words}: {sentence}"
         for row in report.rows
@@ -113,13 +114,7 @@ def protocols_markdown(report: ProtocolReport) -> str:
     if notes:
         lines += ["## To be read with the figures", "", *notes, ""]
     lines += ["## Published on BreakHis", ""]
-    lines += [
-        f"- by {'picture (leaky)' if one.protocol == 'image' else one.protocol}: {one.model}"
-        + _published("accuracy", one.accuracy)
-        + _published("ROC AUC", one.roc_auc)
-        + f". {one.source}."
-        for one in PUBLISHED
-    ]
+    lines += [f"- {one.in_words()}" for one in PUBLISHED]
     lines += ["", "## Recipe", "", f"Data: `{report.recipe['data']}`. {recipe}.", ""]
     return "\n".join(lines)
 
@@ -190,12 +185,6 @@ def _number(figure: Figure) -> str:
     if figure.low is None:
         return f"{figure.value:.3f} (no interval)"
     return f"{figure.value:.3f} ({figure.low:.3f}-{figure.high:.3f})"
-
-
-def _published(words: str, values: tuple[float, ...]) -> str:
-    if not values:
-        return ""
-    return f", {words} " + " to ".join(f"{v:g}" for v in sorted({min(values), max(values)}))
 
 
 def _plain(value: object) -> str:

@@ -15,6 +15,11 @@ from bc_model.evaluation.protocol_row import FIGURES, PROTOCOL_WORDS, ProtocolRo
 PAIRS = (("image", "case"), ("folder", "case"), ("folds", "folds-clean"))
 """A leaky protocol and the honest one that differs from it by the leak alone."""
 
+CAUTION = (
+    "The intervals are of these very models on other cases: what another seed of training would "
+    "have given is not in them, and none is corrected for the number of comparisons."
+)
+
 FIGURE = "balanced_accuracy"
 COMPARED = (FIGURE, "sensitivity", "specificity", "accuracy", "roc_auc")
 

@@ -11,7 +11,7 @@ from typing import Any
 from bc_model.data.protocols import PROTOCOLS
 from bc_model.errors import RunError
 from bc_model.evaluation.literature import PUBLISHED, Band, bands
-from bc_model.evaluation.protocol_gap import Gap, find_gaps
+from bc_model.evaluation.protocol_gap import CAUTION, Gap, find_gaps
 from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow, make_row
 from bc_model.training.report_study import ReportNote, read_note
 from bc_model.training.run_folder import RunFolder
@@ -72,6 +72,7 @@ class ProtocolReport:
             "warnings": list(self.warnings),
             "protocols": [row.as_dict() for row in self.rows],
             "comparisons": [gap.as_dict() for gap in self.gaps],
+            "caution": CAUTION,
             "published": {
                 "bands": [band.as_dict() for band in self.bands],
                 "results": [

@@ -266,6 +266,6 @@ def _progress(row: ProtocolRow) -> list[str]:
     of_runs = f"{row.n_done} of {len(row.runs)} runs are in"
     if row.n_failed:
         return [f"{of_runs}, {row.n_failed} ended without a result."]
-    if row.n_done < len(row.runs):
+    if 0 < row.n_done < len(row.runs):
         return [f"{of_runs}: these figures will change."]
     return []
