@@ -16,7 +16,7 @@ _COLOURS = {_LEAKY: "#d55e00", _HONEST: "#2b87cf"}
 _SHAPES = {_LEAKY: "diamond", _HONEST: "circle"}
 _BANDS = {"image": ("by picture", "#d55e00"), "folder": ("by folder", "#7b8a91")}
 _GREY, _ALARM = "#7b8a91", "#d0406a"
-_ROW_PX, _FRAME_PX, _LABELS_PX = 46, 100, 110
+_ROW_PX, _FRAME_PX, _LABELS_PX = 46, 100, 132
 
 
 def protocol_chart(
@@ -44,7 +44,7 @@ def protocol_chart(
         sort=[point["label"] for point in points],
         axis=alt.Axis(
             labelExpr="split(datum.label, '\\n')", labelLimit=180, ticks=False, domain=False,
-            minExtent=_LABELS_PX, maxExtent=_LABELS_PX,
+            minExtent=_LABELS_PX, maxExtent=_LABELS_PX, labelOffset=-6,
         ),
     )  # fmt: skip
     colour = _by_kind(alt.Color, _COLOURS)
@@ -102,7 +102,7 @@ def lowest(rows: list[ProtocolRow], names: Iterable[str]) -> float:
 def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
     figure = row.figures.get(name)
     point = {
-        "label": row.words.replace(" (", "\n("), "words": row.words,
+        "label": f"{row.words}\n{_support(row)}", "words": row.words,
         "kind": _LEAKY if row.leaky else _HONEST,
         "value": None, "low": None, "high": None, "base_rate": row.base_rate,
         "text": "", "missing": "", "interval": "none", "support": "",
@@ -121,6 +121,12 @@ def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
         "text": told + (", alarm" if name in row.alarms else ""),
         "support": f"{figure.n} pictures, {figure.n_cases or 'unknown'} cases",
     }
+
+
+def _support(row: ProtocolRow) -> str:
+    if not row.figures:
+        return f"{row.n_done} of {len(row.runs)} runs" if row.runs else ""
+    return f"{row.n} pictures, {row.n_cases or 'unknown'} cases"
 
 
 def _by_kind(channel: Any, values: dict[str, str]) -> Any:

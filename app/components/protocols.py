@@ -20,7 +20,7 @@ from bc_model.evaluation.protocol_files import (
 )
 from bc_model.evaluation.protocol_gap import CAUTION
 from bc_model.evaluation.protocol_report import ProtocolReport, summarise_protocols
-from bc_model.evaluation.protocol_row import FIGURES, PROTOCOL_WORDS
+from bc_model.evaluation.protocol_row import FIGURES, PROTOCOL_WORDS, ProtocolRow
 from bc_model.training.study_file import read_study
 
 CHARTS = {"balanced_accuracy": "Balanced accuracy", "accuracy": "Accuracy", "roc_auc": "ROC AUC"}
@@ -42,10 +42,13 @@ def draw_report(report: ProtocolReport) -> None:
             st.error(escape(sentence), title="Too good to be true")
         else:
             st.warning(escape(sentence))
-    for row in report.rows:
-        if row.left_out:
-            told = "\n".join(f"- {escape(sentence)}" for sentence in row.left_out)
-            st.info(told, title=f"{row.words.capitalize()}: left out")
+    left_out = [
+        f"- {escape(row.words.capitalize())}: {escape(sentence)}"
+        for row in report.rows
+        for sentence in row.left_out
+    ]
+    if left_out:
+        st.info("\n".join(left_out), title="Left out")
     low = lowest(report.rows, CHARTS)
     for name, title in CHARTS.items():
         chart = protocol_chart(report.rows, report.bands, name, title, low=low)
@@ -76,12 +79,10 @@ def _draw_table(report: ProtocolReport) -> None:
                 "Split": row.words.capitalize(),
                 "Rests on": row.rests_on,
                 "Runs": f"{row.n_done} of {len(row.runs)}",
+                "Pictures": str(row.n or "-"),
+                "Cases": _cases(row),
                 **{head: figure_cell(row, name) for head, name in figures.items()},
                 "Always malignant": base,
-                "Pictures": str(row.n or "-"),
-                "Cases": str(row.n_cases or ("unknown" if row.figures else "-")),
-                "Benign": str(row.n_benign_cases or "-"),
-                "Malignant": str(row.n_malignant_cases or "-"),
                 "Case in training": shared_cell(row),
             }
         )
@@ -91,8 +92,6 @@ def _draw_table(report: ProtocolReport) -> None:
         column_config={
             "Split": st.column_config.TextColumn(pinned=True),
             **dict.fromkeys(figures, st.column_config.TextColumn(width=width)),
-            "Benign": st.column_config.TextColumn(help="Benign cases."),
-            "Malignant": st.column_config.TextColumn(help="Malignant cases."),
             "Case in training": st.column_config.TextColumn(
                 help="Share of the test pictures whose case has pictures in training."
             ),
@@ -107,6 +106,12 @@ def _draw_table(report: ProtocolReport) -> None:
             "The official files overlap: their figures are averaged, the lowest and the highest "
             "file stand behind, and the interval draws the same cases in all files."
         )
+
+
+def _cases(row: ProtocolRow) -> str:
+    if not row.n_cases:
+        return "unknown" if row.figures else "-"
+    return f"{row.n_cases} ({row.n_benign_cases} benign)"
 
 
 def _draw_notes(report: ProtocolReport) -> None:

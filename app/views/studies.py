@@ -22,7 +22,10 @@ with st.expander(
     "New report: one recipe, several protocols", expanded=not names, icon=":material/add_circle:"
 ):
     started = draw_report_form()
-if started:
+if started and not names:
+    # What is set before its box was ever on the page does not come into the URL by itself.
+    st.switch_page("views/studies.py", query_params={"study": started})
+elif started:
     names.insert(0, started)
     st.session_state["study"] = started
 if not names:
@@ -36,6 +39,13 @@ if not names:
 if "study" not in st.query_params:
     # Not the widget's own default: a choice equal to that is left out of the URL.
     st.session_state.setdefault("study", names[0])
-name = st.selectbox("Study", names, key="study", bind="query-params")
+name = st.selectbox(
+    "Study",
+    names,
+    index=None,
+    key="study",
+    bind="query-params",
+    placeholder="Choose a study",
+)
 if name in names:
     watch_study(name)

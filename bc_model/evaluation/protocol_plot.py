@@ -121,7 +121,7 @@ def _row(axes: Axes, y: int, row: ProtocolRow, name: str, low: float) -> None:
 
 def _label(row: ProtocolRow) -> str:
     if not row.figures:
-        return f"{row.words}\n{row.n_done} of {len(row.runs)} runs"
+        return f"{row.words}\n{row.n_done} of {len(row.runs)} runs" if row.runs else row.words
     cases = f"{row.n_cases} cases" if row.n_cases else "cases unknown"
     return f"{row.words}\n{row.n} pictures, {cases}"
 
