@@ -27,6 +27,7 @@ pages = [
     st.Page("views/data.py", title="Data", icon=":material/folder_open:"),
     st.Page("views/train.py", title="Train", icon=":material/model_training:"),
     st.Page("views/evaluate.py", title="Evaluate", icon=":material/analytics:"),
+    st.Page("views/studies.py", title="Studies", icon=":material/balance:"),
     st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
 ]
 page = st.navigation(pages)

@@ -1,13 +1,18 @@
 """Fixtures that several test files share: real pictures, a drawn set, a trained tiny model."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 
+from bc_model.data.manifest import read_manifest
+from bc_model.data.names import parse_name
+from bc_model.data.splits import LEAKY_PROTOCOLS, make_split, write_split
 from bc_model.data.synthetic import write_synthetic
+from bc_model.evaluation.report import evaluate_predictions
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from tests.file_server import Server
@@ -31,6 +36,50 @@ def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "set"
     write_synthetic(folder, n_cases=10, pictures_per_case=3, size=(64, 96))
     return folder
+
+
+@pytest.fixture(scope="session")
+def fold_files(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return two fold files of the drawn set; each tests two benign and two malignant cases.
+
+    Both test the first of each class. In the first file benign 90003 has a section, not present
+    here, in test as well, so that the clean split leaves that case out.
+    """
+    names = sorted(path.name for path in drawn_set.rglob("*.png"))
+    folder = tmp_path_factory.mktemp("folds")
+    written = []
+    for number, tested in ((1, {"90001", "90002", "90006", "90007"}),
+                           (2, {"90001", "90003", "90006", "90008"})):  # fmt: skip
+        sides = {name: "test" if parse_name(name).case in tested else "train" for name in names}
+        if number == 1:
+            sides["SOB_B_PT-14-90003Z-200-001.png"] = "test"
+        lines = [f"{name}|200|{number}|{side}" for name, side in sides.items()]
+        written.append(folder / f"dsfold{number}.txt")
+        written[-1].write_text("\n".join(lines) + "\n")
+    return written
+
+
+@pytest.fixture(scope="session")
+def end_at_random() -> Callable[[RunFolder], None]:
+    """Return a function that ends a run with its true split and the figures of a random model."""
+
+    def end(run: RunFolder) -> None:
+        settings = TrainSettings.from_dict(run.read_config()["settings"])
+        split = make_split(
+            read_manifest(Path(settings.data)), settings.protocol, n_folds=settings.n_folds,
+            fold=settings.fold, folds_file=settings.folds_file,
+        )  # fmt: skip
+        write_split(split, run.split_file)
+        rows = split[split["part"] == "test"]
+        prob = np.random.default_rng(len(run.name)).uniform(0.1, 0.9, len(rows))
+        prob += np.where(rows["class"] == "malignant", 0.1, -0.1)
+        evaluate_predictions(
+            rows[["path", "sha256", "case", "class", "magnification"]].assign(prob_malignant=prob),
+            protocol=settings.protocol, leaky=settings.protocol in LEAKY_PROTOCOLS, n_resamples=100,
+        ).write(run.evaluation_folder)  # fmt: skip
+        run.write_status("done")
+
+    return end
 
 
 @pytest.fixture(scope="session")

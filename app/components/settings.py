@@ -1,5 +1,6 @@
 """The settings of a new run: a preset, and every parameter open to change."""
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -28,8 +29,14 @@ AUTOMATIC = "Automatic"
 ARITHMETIC_WORDS = {"auto": AUTOMATIC, "float32": "float32", "bfloat16": "bfloat16"}
 
 
-def draw_settings() -> dict[str, Any]:
+def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str, Any]:
     """Draw the widgets and return what `TrainSettings` takes, without the data.
+
+    Parameters
+    ----------
+    split : callable, optional
+        Draws the fields of the split and returns what of it is a setting, for a page that makes
+        several splits. Default draws those of one run.
 
     Raises
     ------
@@ -53,8 +60,7 @@ def draw_settings() -> dict[str, Any]:
     with middle:
         chosen |= _length()
     with right:
-        chosen |= draw_protocol()
-        chosen |= draw_folds(chosen["protocol"])
+        chosen |= (split or _split)()
     with st.expander("Every other parameter", icon=":material/tune:"):
         chosen |= _others(chosen["backbone"])
     return chosen
@@ -118,6 +124,11 @@ def _length() -> dict[str, Any]:
             "as many the learning rate falls to a third.",
         ),
     }
+
+
+def _split() -> dict[str, Any]:
+    chosen = draw_protocol()
+    return chosen | draw_folds(chosen["protocol"])
 
 
 def _others(backbone: str) -> dict[str, Any]:

@@ -10,14 +10,13 @@ from app.components.frame import show_error
 from app.components.runs import watch_run
 from app.components.settings import draw_settings
 from app.components.split_fields import lacks_fold_file
+from app.components.start import draw_start
 from app.places import runs_folder
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.errors import BcModelError
 from bc_model.training.forecast import forecast_seconds, measure_gflops
-from bc_model.training.jobs import start_run
 from bc_model.training.run_folder import list_runs
 from bc_model.training.settings import TrainSettings
-from bc_model.words import rough_duration_in_words
 
 SIDE_BY_SIDE = 3
 
@@ -58,28 +57,14 @@ with st.expander("New run", expanded=not runs or named, icon=":material/add_circ
             settings = TrainSettings(data=str((folder or Path()).resolve()), **chosen)
     except BcModelError as error:
         show_error(error, title="These settings cannot be used")
-    if settings and parts:
-        seconds = forecast_seconds(
-            settings, parts["train"]["pictures"], parts["validation"]["pictures"], machine_rate()
-        )
-        st.caption(
-            f":material/schedule: About {rough_duration_in_words(seconds)} on this "
-            "machine if no phase ends early; give or take a factor of two."
-        )
-    if st.button(
-        "Start the run",
-        type="primary",
-        key="start",
-        disabled=not (parts and settings),
-        icon=":material/play_arrow:",
-    ):
-        try:
-            assert settings is not None
-            new = start_run(settings, runs_folder()).name
-            runs = [run.name for run in list_runs(runs_folder())]
-            st.session_state["run"] = [new, *st.session_state.get("run", [])][:SIDE_BY_SIDE]
-        except (BcModelError, OSError) as error:
-            show_error(error, title="The run was not started")
+    ready = settings if parts else None
+    seconds = None
+    if ready and parts:
+        counts = parts["train"]["pictures"], parts["validation"]["pictures"]
+        seconds = forecast_seconds(ready, *counts, machine_rate())
+    if new := draw_start(ready, seconds):
+        runs = [run.name for run in list_runs(runs_folder())]
+        st.session_state["run"] = [new, *st.session_state.get("run", [])][:SIDE_BY_SIDE]
     if not folder:
         st.caption("Name a data set first; what it holds will be shown here.")
 

@@ -18,6 +18,7 @@ from bc_model.cli.evaluate import evaluate, explain
 from bc_model.cli.export import export
 from bc_model.cli.jobs import jobs
 from bc_model.cli.models import models
+from bc_model.cli.report import report
 from bc_model.cli.sets import data
 from bc_model.cli.sweep import sweep
 from bc_model.cli.train import train
@@ -67,7 +68,7 @@ def commands() -> None:
 
 
 for command in (
-    audit, split, train, sweep, evaluate, compare, explain, export, data, models, jobs,
+    audit, split, train, sweep, report, evaluate, compare, explain, export, data, models, jobs,
 ):  # fmt: skip
     commands.add_command(command)
 for command in (calibrate, cutoff):

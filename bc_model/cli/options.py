@@ -80,6 +80,15 @@ def byte_progress() -> Callable[[str, int, int], None]:
     return show
 
 
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Return a line for each row of a table, with its columns under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
 def log_to(path: Path) -> None:
     """Send the library's log to stdout, and with dates to a file."""
     logger = logging.getLogger("bc_model")

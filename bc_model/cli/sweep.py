@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bc_model.cli.options import PATH, as_json_option, print_json
+from bc_model.cli.options import PATH, aligned, as_json_option, print_json
 from bc_model.cli.train_options import settings_from, train_options
 from bc_model.errors import SettingsError
 
@@ -57,7 +57,7 @@ def sweep(
     from bc_model.training.study_plan import plan_study
 
     plan = plan_study(
-        settings_from(data, options | {"fold": 0}), folds=_parse_folds(folds), grid=_grid(tried)
+        settings_from(data, options | {"fold": 0}), folds=parse_folds(folds), grid=_grid(tried)
     )
     try:
         study = _run(name, plan, runs, scheduler, accept_changes=accept_changes, detach=detach)
@@ -84,7 +84,7 @@ def _run(
     if scheduler is None:
         study = start_study(name, plan, runs, accept_changes=accept_changes)
         if not detach:
-            wait_for_study(study, runs, tell=_progress())
+            wait_for_study(study, runs, tell=state_progress())
         return study
     from bc_model.training.cluster import connect, settle, submit_study
     from bc_model.training.cluster_check import check_workers
@@ -95,7 +95,7 @@ def _run(
         futures = submit_study(client, study, runs)
         if not detach:
             wait_for_study(
-                study, runs, tell=_progress(), look=lambda: settle(client, futures, runs)
+                study, runs, tell=state_progress(), look=lambda: settle(client, futures, runs)
             )
     return study
 
@@ -156,11 +156,7 @@ def _table(name: str, figures: "list[GroupFigures]") -> str:
         rows.append(
             [one.group or name, f"{len(one.folds)} of {one.n_runs}", str(one.n_failed), *cells]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows)
     if any(one.report for one in figures):
         lines.append("In brackets: 95 % intervals by bootstrap over cases.")
     return "\n".join(lines)
@@ -174,7 +170,7 @@ def _cell(figure: Any) -> str:
     return f"{figure.value:.3f} ({figure.low:.3f}-{figure.high:.3f})"
 
 
-def _progress() -> Callable[[dict[str, int]], None]:
+def state_progress() -> Callable[[dict[str, int]], None]:
     """Return a callback that says on stderr when the count of a state has changed."""
     last: dict[str, int] = {}
 
@@ -188,7 +184,8 @@ def _progress() -> Callable[[dict[str, int]], None]:
     return tell
 
 
-def _parse_folds(text: str) -> list[int] | str:
+def parse_folds(text: str) -> list[int] | str:
+    """Read test folds: 'all', or numbers such as '0,1,2'."""
     if text == "all":
         return text
     try:

@@ -66,6 +66,14 @@ def train_options(command: Command) -> Command:
     return command
 
 
+def recipe_options(command: Command) -> Command:
+    """Give a command the same without the choice of a split, for one that makes several."""
+    for option in reversed(_OPTIONS):
+        if option not in (protocol_option, folds_option):
+            command = option(command)
+    return command
+
+
 def settings_from(data: Path, options: dict[str, Any]) -> "TrainSettings":
     """Make settings of a data folder and the values of `train_options`.
 

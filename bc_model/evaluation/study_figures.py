@@ -87,9 +87,9 @@ def pool_predictions(runs: list[RunFolder]) -> Report:
             f"'{first['path'].iloc[0]}' is in those of {' and '.join(first['run'])}: train them "
             "with one split."
         )
-    _require_one({run.name: run.read_config().get("data_sha256") for run in runs}, "other pictures")
+    require_one({run.name: run.read_config().get("data_sha256") for run in runs}, "other pictures")
     rules = {run.name: (r.threshold, r.protocol) for run, r in zip(runs, reports, strict=True)}
-    _require_one(rules, "another cut-off or protocol")
+    require_one(rules, "another cut-off or protocol")
     return evaluate_predictions(
         pooled,
         threshold=reports[0].threshold,
@@ -171,7 +171,16 @@ def _summarise(
     )
 
 
-def _require_one(values: dict[str, Any], what: str) -> None:
+def require_one(values: dict[str, Any], what: str) -> None:
+    """Raise `DataError` when runs that are to be judged as one differ.
+
+    Parameters
+    ----------
+    values : dict of str to any
+        Name of each run to what all must share.
+    what : str
+        Of a run that differs, in words, such as 'other pictures'.
+    """
     (first, value), *others = values.items()
     for run, other in others:
         if other != value:

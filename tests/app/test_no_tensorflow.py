@@ -21,7 +21,7 @@ app = AppTest.from_file("app/main.py", default_timeout=60).run()
 app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 answered = len(app.metric)
 loaded = {}
-for page in ("diagnose", "data", "train", "evaluate", "compare"):
+for page in ("diagnose", "data", "train", "evaluate", "studies", "compare"):
     if page != "diagnose":
         app.switch_page(f"views/{page}.py").run()
     assert not app.exception and not app.error, (page, [error.value for error in app.error])
@@ -46,7 +46,7 @@ def test_tensorflow_is_not_loaded_by_any_page(
     )
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["answered"] == 1, "the Diagnose page has to have given an answer"
-    assert set(found["loaded"]) == {"diagnose", "data", "train", "evaluate", "compare"}
+    assert set(found["loaded"]) == {"diagnose", "data", "train", "evaluate", "studies", "compare"}
     for page, modules in found["loaded"].items():
         heavy = {"tensorflow", "keras", "torch", "onnxruntime", "nncf"} & set(modules)
         assert not heavy, f"{page} loads {heavy}"

@@ -1,0 +1,128 @@
+"""The form of a new report: one recipe under several split protocols, started by one button."""
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app.components.frame import show_error
+from app.components.settings import draw_settings
+from app.places import runs_folder
+from bc_model.data.audit import folder_fingerprint
+from bc_model.data.manifest import Manifest, read_manifest
+from bc_model.data.protocols import FOLDS_PROTOCOLS, PROTOCOLS
+from bc_model.errors import BcModelError
+from bc_model.evaluation.protocol_row import PROTOCOL_WORDS
+from bc_model.training.report_study import REPORT_PROTOCOLS, plan_report, start_report
+from bc_model.training.run_folder import new_run_id
+from bc_model.training.settings import TrainSettings
+
+
+def draw_report_form() -> str | None:
+    """Draw the form; the name of the report when one was started just now."""
+    st.markdown(
+        "The same recipe is trained under each protocol, so what sets their figures apart is the "
+        "split: mostly, how much of the test part the model has seen in training."
+    )
+    folder = st.text_input(
+        "Folder of the data set",
+        key="report_data",
+        persist_state="session",
+        placeholder="/data/BreaKHis_v1",
+        help="The BreakHis tree at any depth, or a folder with folders named benign and malignant.",
+    ).strip()
+    protocols, files = _draw_protocols()
+    try:
+        chosen = draw_settings(_draw_folds)
+    except BcModelError as error:
+        show_error(error, title="These settings cannot be used")
+        return None
+    test_folds = "all" if st.session_state.get("report_all_folds") else [0]
+    n_runs = _count_runs(protocols, len(files), chosen["n_folds"], test_folds)
+    ready = bool(folder) and n_runs > 0
+    pressed = st.button(
+        "Start the report" if n_runs == 0 else f"Start the report: {n_runs} runs",
+        type="primary",
+        key="report_start",
+        disabled=not ready,
+        icon=":material/play_arrow:",
+    )
+    if FOLDS_PROTOCOLS & set(protocols) and not files:
+        st.caption(":material/info: Without a fold file the official folds are left out.")
+    st.caption(
+        "First the pictures are read once, to see which of the splits can be made. The runs then "
+        "wait for each other; closing this page does not touch them."
+    )
+    if not pressed:
+        return None
+    try:
+        data = Path(folder).expanduser().resolve()
+        plan = plan_report(
+            TrainSettings(data=str(data), **chosen),
+            manifest=lambda: _manifest(str(data), folder_fingerprint(data)),
+            protocols=protocols,
+            fold_files=files,
+            test_folds=test_folds,
+        )
+        study, _ = start_report(f"report-{new_run_id(chosen['backbone'])}", plan, runs_folder())
+    except (BcModelError, OSError, RuntimeError) as error:  # the last: no such user's home folder
+        show_error(error, title="The report was not started")
+        return None
+    return study.name
+
+
+@st.cache_data(max_entries=2, show_spinner="Reading the pictures")
+def _manifest(folder: str, fingerprint: str) -> Manifest:
+    return read_manifest(Path(folder))
+
+
+def _draw_protocols() -> tuple[list[str], list[Path]]:
+    left, right = st.columns(2, gap="medium")
+    protocols = left.multiselect(
+        "Protocols",
+        PROTOCOLS[::-1],
+        default=REPORT_PROTOCOLS,
+        format_func=lambda name: PROTOCOL_WORDS[name].capitalize(),
+        key="report_protocols",
+        help="By picture, by folder and the official folds leak: pictures of one case stand in "
+        "training and in test. The cleaned official folds and the split by case do not.",
+    )
+    typed = right.text_area(
+        "Official fold files, one path a line",
+        key="report_folds",
+        persist_state="session",
+        height=80,
+        placeholder="/data/folds/dsfold1.txt",
+        disabled=not FOLDS_PROTOCOLS & set(protocols),
+        help="For the official folds and the cleaned ones: one run each for every file. They are "
+        "published beside BreakHis as dsfold1.txt to dsfold5.txt. Without one these two are left "
+        "out.",
+    )
+    files = [Path(line.strip()) for line in typed.splitlines() if line.strip()]
+    return protocols, files if FOLDS_PROTOCOLS & set(protocols) else []
+
+
+def _draw_folds() -> dict[str, Any]:
+    n_folds = st.number_input(
+        "Folds",
+        3,
+        50,
+        5,
+        key="n_folds",
+        help="Of the splits by picture, folder and case: one fold is for test, one for validation, "
+        "the others for training.",
+    )
+    st.toggle(
+        "Test every fold",
+        key="report_all_folds",
+        help="As many runs as folds under each of those: every picture is tested once, and all "
+        "protocols then share their test pictures. Otherwise the first fold alone is tested.",
+    )
+    return {"n_folds": int(n_folds)}
+
+
+def _count_runs(
+    protocols: list[str], n_files: int, n_folds: int, test_folds: list[int] | str
+) -> int:
+    each = n_folds if test_folds == "all" else len(test_folds)
+    return sum(n_files if name in FOLDS_PROTOCOLS else each for name in protocols)

@@ -1,0 +1,271 @@
+"""One protocol of a report: its runs, its figures, and what they rest on.
+
+Test folds of one split are disjoint and pooled. The official fold files are repeated hold-outs that
+overlap, so their figures are averaged (`hold_outs`).
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bc_model.data.protocols import FOLDS_PROTOCOLS, LEAKY_PROTOCOLS
+from bc_model.data.splits import count_leaks, read_split
+from bc_model.errors import BcModelError
+from bc_model.evaluation.alarms import TOO_GOOD, alarms
+from bc_model.evaluation.hold_outs import RECOGNITION, Spread, mean_figures
+from bc_model.evaluation.intervals import Figure
+from bc_model.evaluation.report import Report, read_report
+from bc_model.evaluation.study_figures import pool_predictions, require_one
+from bc_model.training.run_folder import ENDED_STATES, RunFolder
+from bc_model.training.study import MISSING
+from bc_model.training.study_file import Member
+
+FIGURES = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "roc_auc": "ROC AUC",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    RECOGNITION: "recognition rate",
+}
+"""Figures of a protocol with their words; the recognition rate is the mean patient score."""
+
+JUDGED = ("balanced_accuracy", "accuracy", "roc_auc", RECOGNITION)
+"""An alarm is raised when one of these is too good; either rate alone can be had for the other."""
+
+PROTOCOL_WORDS = {
+    "image": "by picture",
+    "folder": "by folder",
+    "folds": "official folds",
+    "folds-clean": "cleaned official folds",
+    "case": "by case",
+}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How many test pictures have their case in training, over the test parts of all runs.
+
+    Attributes
+    ----------
+    n, n_test : int
+        Such pictures, and all whose case is known.
+    """
+
+    n: int
+    n_test: int
+
+    @property
+    def share(self) -> float | None:
+        """0 to 1; None when no case is known."""
+        return self.n / self.n_test if self.n_test else None
+
+
+@dataclass(frozen=True)
+class ProtocolRow:
+    """What the recipe came to under one protocol, as far as its runs are done.
+
+    Attributes
+    ----------
+    protocol : str
+    leaky : bool
+        Whether pictures of one case stand in training and test.
+    rests_on : str
+        Which folds or files the figures are from, in words.
+    runs : dict of str to str
+        Name of each run to its state, in the order of the plan.
+    figures : dict of str to Figure
+        Keys as in `FIGURES`; empty while no run is in.
+    spread : dict of str to Spread
+        Between the official files, where several are averaged.
+    n, n_cases, n_benign_cases, n_malignant_cases : int
+        Test pictures and their known cases, each once; 0 while no run is in.
+    base_rate : float or None
+        Share of malignant test pictures: the accuracy of always answering 'malignant'.
+    shared : Shared or None
+        None while no run is in.
+    alarms : tuple of str
+        Those of `JUDGED` that are better than honest results.
+    warnings : list of str
+        To be shown beside the figures.
+    left_out : tuple of str
+        What of the protocol could not be made on this data.
+    reports : dict of str to Report
+        Of the test folds of one split, one under '' with all that is in; of official files, one
+        each by its path.
+    """
+
+    protocol: str
+    leaky: bool
+    rests_on: str
+    runs: dict[str, str]
+    figures: dict[str, Figure] = field(default_factory=dict)
+    spread: dict[str, Spread] = field(default_factory=dict)
+    n: int = 0
+    n_cases: int = 0
+    n_benign_cases: int = 0
+    n_malignant_cases: int = 0
+    base_rate: float | None = None
+    shared: Shared | None = None
+    alarms: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()
+    reports: dict[str, Report] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def words(self) -> str:
+        """The protocol in words, with what must stand beside every figure of it."""
+        return PROTOCOL_WORDS[self.protocol] + (" (leaky)" if self.leaky else "")
+
+    @property
+    def n_done(self) -> int:
+        """Runs that are in."""
+        return sum(state == "done" for state in self.runs.values())
+
+    @property
+    def n_failed(self) -> int:
+        """Runs that ended without a result."""
+        return sum(state in (ENDED_STATES | {MISSING}) - {"done"} for state in self.runs.values())
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing more will come."""
+        return self.n_done + self.n_failed == len(self.runs)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        shown = {name: value for name, value in vars(self).items() if name != "reports"}
+        return shown | {
+            "words": self.words,
+            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
+            "spread": {name: spread.as_dict() for name, spread in self.spread.items()},
+            "shared": self.shared and {"n": self.shared.n, "n_test": self.shared.n_test},
+            "alarms": list(self.alarms),
+            "left_out": list(self.left_out),
+        }
+
+
+def make_row(
+    protocol: str,
+    members: list[Member],
+    states: dict[str, str],
+    runs: Path,
+    left_out: tuple[str, ...] = (),
+) -> ProtocolRow:
+    """Read what is done of one protocol and compute its figures.
+
+    Parameters
+    ----------
+    protocol : str
+    members : list of Member
+        Its runs; empty when none could be made.
+    states : dict of str to str
+        State of each run.
+    runs : Path
+        Folder of all runs.
+    left_out : tuple of str
+        See `ProtocolRow`.
+    """
+    done = [member for member in members if states[member.run] == "done"]
+    row = ProtocolRow(
+        protocol=protocol,
+        leaky=protocol in LEAKY_PROTOCOLS,
+        rests_on=_rests_on(protocol, members, done),
+        runs={member.run: states[member.run] for member in members},
+        left_out=left_out,
+    )
+    row = replace(row, warnings=_progress(row))
+    if not done:
+        return row
+    try:
+        found = _figures(row, done, Path(runs))
+    except BcModelError as error:
+        return replace(row, warnings=[*row.warnings, str(error)])
+    return replace(row, **found | {"warnings": [*row.warnings, *found["warnings"]]})
+
+
+def _figures(row: ProtocolRow, done: list[Member], runs: Path) -> dict[str, Any]:
+    folders = [RunFolder(runs / member.run) for member in done]
+    spread: dict[str, Spread] = {}
+    if row.protocol in FOLDS_PROTOCOLS:
+        reports = {
+            member.settings.folds_file: read_report(run.evaluation_folder)
+            for member, run in zip(done, folders, strict=True)
+        }
+    else:
+        reports = {"": pool_predictions(folders)}
+    first, *others = reports.values()
+    if others:
+        of_run = {run.name: run.read_config().get("data_sha256") for run in folders}
+        require_one(of_run, "other pictures")
+        figures, spread = mean_figures(list(reports.values()), FIGURES)
+        pictures = pd.concat([one.predictions for one in reports.values()])
+        pictures = pictures.drop_duplicates("path")
+        leaky = row.leaky or any(one.leaky for one in reports.values())
+        warnings = alarms(pictures, figures, leaky=leaky)
+    else:
+        assert first.predictions is not None, "both roads keep the predictions"
+        figures = {name: first.figures[name] for name in FIGURES if name != RECOGNITION}
+        if first.by_case:
+            figures[RECOGNITION] = first.by_case.figures[RECOGNITION]
+        pictures, warnings = first.predictions, list(first.warnings)
+        leaky = row.leaky or first.leaky
+    too_good = tuple(
+        name for name in JUDGED if name in figures and (figures[name].value or 0.0) > TOO_GOOD
+    )
+    if too_good and not {"accuracy", "roc_auc"} & set(too_good):  # those `alarms` has told
+        told = " and ".join(f"{FIGURES[name]} {figures[name].value:.3f}" for name in too_good)
+        warnings.insert(0, f"Alarm: {told} above {TOO_GOOD}, better than honest results: check "
+                        "for leaks before you believe it.")  # fmt: skip
+    known = pictures[pictures["case"] != ""]
+    return {
+        "leaky": leaky,
+        "figures": figures,
+        "spread": spread,
+        "n": len(pictures),
+        "n_cases": int(known["case"].nunique()),
+        "n_benign_cases": int(known.loc[known["class"] == "benign", "case"].nunique()),
+        "n_malignant_cases": int(known.loc[known["class"] == "malignant", "case"].nunique()),
+        "base_rate": float((pictures["class"] == "malignant").mean()),
+        "shared": _shared(folders),
+        "alarms": too_good,
+        "warnings": warnings,
+        "reports": reports,
+    }
+
+
+def _shared(folders: list[RunFolder]) -> Shared:
+    counts: Counter[str] = Counter()
+    for run in folders:
+        split = read_split(run.split_file)
+        counts["n"] += count_leaks(split).test_pictures
+        counts["n_test"] += int(((split["part"] == "test") & (split["case"] != "")).sum())
+    return Shared(counts["n"], counts["n_test"])
+
+
+def _rests_on(protocol: str, members: list[Member], done: list[Member]) -> str:
+    if not members:
+        return "no run"
+    if protocol in FOLDS_PROTOCOLS:
+        names = [Path(member.settings.folds_file).name for member in done or members]
+        if len(names) == 1:
+            return f"official file {names[0]}"
+        return f"mean over {len(names)} official files"
+    n_folds = members[0].settings.n_folds
+    folds = sorted(member.fold for member in done or members)
+    if len(folds) == n_folds:
+        return f"all {n_folds} folds, each picture tested once"
+    word = "fold" if len(folds) == 1 else "folds"
+    return f"test {word} {', '.join(map(str, folds))} of {n_folds}"
+
+
+def _progress(row: ProtocolRow) -> list[str]:
+    of_runs = f"{row.n_done} of {len(row.runs)} runs are in"
+    if row.n_failed:
+        return [f"{of_runs}, {row.n_failed} ended without a result."]
+    if 0 < row.n_done < len(row.runs):
+        return [f"{of_runs}: these figures will change."]
+    return []

@@ -1,0 +1,345 @@
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bc_model.data.manifest import read_manifest
+from bc_model.training import jobs
+from bc_model.training.report_study import note_file, plan_report, start_report
+from bc_model.training.run_folder import RunFolder, list_runs
+from bc_model.training.settings import TrainSettings
+from bc_model.training.study import start_study
+from bc_model.training.study_file import list_studies, read_study, study_file
+from bc_model.training.study_plan import plan_study
+
+
+def texts(elements) -> str:
+    return "\n".join(str(element.value) for element in elements).replace("\\", "")
+
+
+class Child:
+    def poll(self) -> int:
+        return 0
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let every run that is started go on, without a process."""
+    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running") or Child())
+    yield
+    jobs._children.clear()
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tiny_settings: TrainSettings,
+    drawn_set: Path,
+    fold_files: list[Path],
+    end_at_random: Callable[[RunFolder], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Return a folder with a report of six runs, all done; only copy it."""
+    folder = tmp_path_factory.mktemp("whole")
+    plan = plan_report(
+        tiny_settings, manifest=lambda: read_manifest(drawn_set), fold_files=fold_files
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "launch", lambda run: run.write_status("running") or Child())
+        for member in start_report("rep", plan, folder)[0].members:
+            end_at_random(RunFolder(folder / member.run))
+    return folder
+
+
+@pytest.fixture
+def report(runs: Path, whole: Path) -> Callable[[int], None]:
+    """Return a function that makes a report of which the first runs are done; the next goes on."""
+
+    def make(n_done: int) -> None:
+        shutil.copytree(whole, runs, dirs_exist_ok=True)
+        for number, member in enumerate(read_study(runs, "rep").members):
+            run = RunFolder(runs / member.run)
+            if number >= n_done:
+                shutil.rmtree(run.evaluation_folder)
+                run.split_file.unlink()
+                run.write_status("running" if number == n_done else "queued")
+
+    return make
+
+
+def press(app, label: str) -> None:
+    next(button for button in app.button if button.label == label).click().run()
+
+
+def test_without_a_study_the_page_says_how_to_get_one(runs, open_page):
+    app = open_page("studies")
+
+    assert "No study yet" in texts(app.info)
+    assert app.button(key="report_start").disabled
+    assert "Without a fold file the official folds are left out" in texts(app.caption)
+
+
+# The form
+
+
+def fill(app, drawn_set: Path) -> None:
+    app.text_input(key="report_data").set_value(str(drawn_set))
+    app.selectbox(key="backbone").set_value("tiny")
+    app.selectbox(key="weights").set_value("none")
+    app.select_slider(key="side").set_value(32).run()
+
+
+def test_one_button_starts_the_report_that_is_on_the_page(
+    runs, open_page, drawn_set: Path, fold_files: list[Path]
+):
+    app = open_page("studies")
+    fill(app, drawn_set)
+    app.text_area(key="report_folds").set_value("\n".join(map(str, fold_files))).run()
+    assert app.button(key="report_start").label == "Start the report: 6 runs"
+    app.button(key="report_start").click().run()
+
+    assert not app.exception
+    (study,) = list_studies(runs)
+    assert study.name.startswith("report-")
+    assert [member.label for member in study.members] == [
+        "image-fold0", "folds-dsfold1", "folds-dsfold2", "folds-clean-dsfold1",
+        "folds-clean-dsfold2", "case-fold0",
+    ]  # fmt: skip
+    settings = study.members[0].settings
+    assert (settings.backbone, settings.image_size, settings.finetune_epochs) == (
+        "tiny", (32, 32), 20,
+    )  # fmt: skip
+    assert app.selectbox(key="study").value == study.name
+    assert len(list_runs(runs)) == 6
+    assert "0 of 6 runs are in: the report is not complete." in texts(app.warning)
+
+
+def test_every_fold_can_be_tested(runs, open_page, drawn_set: Path):
+    app = open_page("studies")
+    fill(app, drawn_set)
+    app.multiselect(key="report_protocols").set_value(["image", "case"])
+    app.toggle(key="report_all_folds").set_value(True).run()
+
+    assert app.button(key="report_start").label == "Start the report: 10 runs"
+    assert app.text_area(key="report_folds").disabled
+
+
+def test_a_protocol_without_its_file_is_told_above_the_figures(runs, open_page, drawn_set: Path):
+    app = open_page("studies")
+    fill(app, drawn_set)
+    app.button(key="report_start").click().run()
+
+    assert texts(app.info).count("It needs an official fold file, and none was given.") == 2
+    assert len(list_runs(runs)) == 2
+
+
+@pytest.mark.parametrize(
+    ("folder", "folds", "said"),
+    [
+        ("/no/such/folder", "", "There is no folder /no/such/folder"),
+        ("~no-such-user/set", "", "Could not determine home directory"),
+        ("", "/no/such/file.txt", "There is no fold file"),
+    ],
+)
+def test_what_cannot_be_started_is_said_and_nothing_is_left(
+    runs, open_page, drawn_set: Path, folder: str, folds: str, said: str
+):
+    app = open_page("studies")
+    fill(app, drawn_set)
+    if folder:
+        app.text_input(key="report_data").set_value(folder).run()
+    app.text_area(key="report_folds").set_value(folds).run()
+    app.button(key="report_start").click().run()
+
+    assert said in texts(app.error)
+    assert not any(runs.iterdir())
+
+
+def test_a_setting_that_cannot_be_read_is_said(runs, open_page):
+    app = open_page("studies")
+    app.text_input(key="head_rate").set_value("fast").run()
+
+    assert "must be a number such as 0.001" in texts(app.error)
+
+
+# A report
+
+
+def test_a_partial_report_shows_what_is_in_and_says_what_is_not(runs, report, open_page):
+    report(2)
+    app = open_page("studies")
+
+    assert "2 of 6 runs are in: the report is not complete." in texts(app.warning)
+    assert len(app.get("vega_lite_chart")) == 3
+    table = app.dataframe[0].value.set_index("Split")
+    assert list(table.index) == [
+        "By picture (leaky)", "Official folds (leaky)", "Cleaned official folds", "By case",
+    ]  # fmt: skip
+    assert list(table["Runs"]) == ["1 of 1", "1 of 2", "0 of 2", "0 of 1"]
+    assert table.loc["By case", "Accuracy"] == "-"
+    assert "(" in table.loc["By picture (leaky)", "Accuracy"]
+    assert "1 of 2 runs are in: these figures will change." in texts(app.markdown)
+    assert "Cancel the rest" in [button.label for button in app.button]
+    assert {link.label for link in app.get("page_link")} >= {"image-fold0", "case-fold0"}
+
+
+def test_a_whole_report_compares_and_can_be_taken_away(runs, report, open_page):
+    report(6)
+    app = open_page("studies", study="rep")
+
+    assert not app.warning
+    assert "What the leak is worth" in texts(app.subheader)
+    assert "the official folds (leaky) came to a balanced accuracy" in texts(app.markdown)
+    assert "another seed of training" in texts(app.caption)
+    table = app.dataframe[0].value.set_index("Split")
+    assert ", files 0." in table.loc["Official folds (leaky)", "Accuracy"]
+    assert table.loc["Cleaned official folds", "Case in training"] == "0%"
+    assert [button.label for button in app.get("download_button")] == [
+        "protocols.png", "protocols.svg", "figures.csv", "report.md", "report.json",
+    ]  # fmt: skip
+    assert "accuracy by picture (leaky) 0.967 to 0.998" in texts(app.caption)
+
+
+def test_a_run_that_ends_changes_the_figures(runs, report, open_page, end_at_random):
+    report(5)
+    app = open_page("studies")
+    assert app.dataframe[0].value.set_index("Split").loc["By case", "Accuracy"] == "-"
+    end_at_random(RunFolder(runs / "rep-case-fold0"))
+    app.run()
+
+    assert "(" in app.dataframe[0].value.set_index("Split").loc["By case", "Accuracy"]
+
+
+def test_a_figure_too_good_to_be_true_is_an_alarm(runs, report, open_page):
+    report(6)
+    folder = RunFolder(runs / "rep-case-fold0").evaluation_folder
+    table = (folder / "predictions.csv").read_text().splitlines()
+    perfect = [
+        line.rpartition(",")[0] + (",0.9" if ",malignant," in line else ",0.1")
+        for line in table[1:]
+    ]
+    (folder / "predictions.csv").write_text("\n".join([table[0], *perfect]) + "\n")
+    report_file = json.loads((folder / "report.json").read_text())
+    report_file["confusion"] = [[3, 0], [0, 3]]
+    (folder / "report.json").write_text(json.dumps(report_file))
+    app = open_page("studies")
+
+    assert "Alarm, better than honest results on such pictures: by case" in texts(app.error)
+    table = app.dataframe[0].value.set_index("Split")
+    assert table.loc["By case", "Balanced accuracy"].endswith(" ALARM")
+
+
+def test_runs_that_failed_can_be_gone_on_with(runs, report, open_page):
+    report(5)
+    RunFolder(runs / "rep-case-fold0").write_status("failed", message="The disk is full.")
+    app = open_page("studies")
+    assert "The disk is full." in texts(app.caption)
+    assert "5 of 6 runs are in, 1 ended without a result." in texts(app.warning)
+    press(app, "Go on with the rest")
+
+    assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "running"
+
+
+def test_what_goes_on_can_be_cancelled(runs, report, open_page):
+    report(4)
+    app = open_page("studies")
+    press(app, "Cancel the rest")
+
+    states = {run.name: run.read_status()["state"] for run in list_runs(runs)}
+    assert RunFolder(runs / "rep-folds-clean-dsfold2").requested() == "cancel"
+    assert states["rep-case-fold0"] == "cancelled"
+    assert states["rep-image-fold0"] == "done"
+
+
+# Other studies
+
+
+def test_a_cross_validation_shows_its_pooled_figures(
+    runs, tiny_settings: TrainSettings, open_page, end_at_random
+):
+    for member in start_study("cv", plan_study(tiny_settings), runs).members:
+        end_at_random(RunFolder(runs / member.run))
+    app = open_page("studies", study="cv")
+
+    (table,) = [element.value for element in app.dataframe]
+    assert table[["Settings", "Folds", "Pictures", "Cases"]].values.tolist() == [
+        ["cv", "5 of 5", "30", "10"]
+    ]
+    assert "judged as one" in texts(app.caption)
+    assert not app.get("vega_lite_chart")
+
+
+def test_a_sweep_shows_a_line_for_each_setting_and_its_caution(
+    runs, tiny_settings: TrainSettings, open_page, end_at_random
+):
+    plan = plan_study(tiny_settings, folds=[0], grid={"dropout": [0.1, 0.5]})
+    for member in start_study("sweep", plan, runs).members[:1]:
+        end_at_random(RunFolder(runs / member.run))
+    app = open_page("studies")
+
+    assert app.dataframe[0].value["Settings"].tolist() == ["dropout=0.1", "dropout=0.5"]
+    assert "2 settings were judged on the same test pictures" in texts(app.warning)
+
+
+def test_many_runs_come_in_pages(runs, tiny_settings: TrainSettings, open_page):
+    start_study("many", plan_study(dataclasses.replace(tiny_settings, n_folds=12)), runs)
+    app = open_page("studies")
+
+    assert len(app.get("page_link")) == 10
+
+
+def test_a_run_that_was_deleted_is_said(runs, report, open_page):
+    report(6)
+    jobs.delete_run(RunFolder(runs / "rep-case-fold0"))
+    app = open_page("studies")
+
+    assert "Not there" in texts(app.markdown)
+    assert "1 ended without a result" in texts(app.warning)
+
+
+def test_an_unknown_study_in_the_address_is_passed_over(runs, report, open_page):
+    report(1)
+    app = open_page("studies", study="../gone")
+
+    assert not app.error
+    assert app.selectbox(key="study").value in (None, "rep")
+
+
+def test_a_damaged_note_is_said_in_one_sentence(runs, report, open_page):
+    report(1)
+    note_file(runs, "rep").write_text("{")
+    app = open_page("studies")
+
+    assert len(app.error) == 1
+    assert "note of the report" in texts(app.error)
+
+
+def test_a_damaged_study_is_not_offered(runs, report, open_page):
+    report(1)
+    study_file(runs, "rep").write_text("{")
+
+    assert "No study yet" in texts(open_page("studies").info)
+
+
+# Cross-validation from Train
+
+
+def test_a_cross_validation_is_started_on_train(runs, open_page, drawn_set: Path):
+    app = open_page("train")
+    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.selectbox(key="backbone").set_value("tiny")
+    app.selectbox(key="weights").set_value("none")
+    app.toggle(key="all_folds").set_value(True).run()
+    assert app.button(key="start").label == "Start 5 runs"
+    assert "for each of 5 runs" in texts(app.caption)
+    app.button(key="start").click().run()
+
+    assert not app.exception
+    (study,) = list_studies(runs)
+    assert study.name.startswith("cv-")
+    assert study.name.endswith("-tiny")
+    assert [member.fold for member in read_study(runs, study.name).members] == [0, 1, 2, 3, 4]
+    assert app.multiselect(key="run").value == [f"{study.name}-fold0"]
+    assert any("pooled figures" in link.label for link in app.get("page_link"))
