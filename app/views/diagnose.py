@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from app.components.linked_picture import linked_picture
 from app.components.models import choose_model
 from app.components.warm import warm_up
 
@@ -29,6 +30,8 @@ uploads = st.file_uploader(
     help="PNG, JPEG or TIFF, one field each. They are kept in memory only, never stored.",
 )
 pictures = [(upload.name, upload.getvalue()) for upload in uploads]
+if not pictures and (linked := linked_picture()):
+    pictures = [linked]
 example = None
 if not pictures:
     example = st.pills(

@@ -4,8 +4,10 @@ import streamlit as st
 
 from app.components.calibration import draw_calibration
 from app.components.cutoff_bench import draw_bench
+from app.components.error_cards import draw_errors
 from app.components.figures import draw_figures, draw_warnings
 from app.components.frame import show_error
+from app.components.other_set import draw_other_set
 from app.components.reports import report_of
 from app.components.take_away import draw_take_away
 from app.places import runs_folder
@@ -14,8 +16,9 @@ from bc_model.evaluation.report import Report
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.training.run_folder import RunFolder, find_run, list_runs
 
-FIGURES, BENCH, TAKE_AWAY = "Figures", "Calibration and cut-off", "Take it with you"
-SECTIONS = (FIGURES, BENCH, TAKE_AWAY)
+FIGURES, BENCH, ERRORS = "Figures", "Calibration and cut-off", "Errors"
+OTHER_SET, TAKE_AWAY = "Another data set", "Take it with you"
+SECTIONS = (FIGURES, BENCH, ERRORS, OTHER_SET, TAKE_AWAY)
 
 st.title("Evaluate", anchor=False)
 st.markdown(
@@ -24,6 +27,9 @@ st.markdown(
 
 
 def draw_section(section: str, run: RunFolder, report: Report, bundle: Bundle) -> None:
+    if section == OTHER_SET:  # the warnings below are about the model's own test part
+        draw_other_set(bundle)
+        return
     draw_warnings(report)
     if section == FIGURES:
         draw_figures(report)
@@ -32,6 +38,8 @@ def draw_section(section: str, run: RunFolder, report: Report, bundle: Bundle) -
         draw_calibration(report, bundle)
         st.subheader("Cut-off", anchor=False)
         draw_bench(run, report, bundle)
+    elif section == ERRORS:
+        draw_errors(run, report, bundle)
     else:
         draw_take_away(run, report, bundle)
 
