@@ -9,7 +9,7 @@ from app.components.figures import draw_figures, draw_warnings
 from app.components.frame import RESEARCH_USE, escape, show_error
 from app.components.models import engine_of
 from app.components.take_away import draw_report_files
-from bc_model.data.manifest import picture_files, read_manifest
+from bc_model.data.manifest import Progress, picture_files, read_manifest
 from bc_model.data.mapped import parse_mapping, read_mapped
 from bc_model.errors import BcModelError, DataError
 from bc_model.evaluation.report import Report
@@ -51,24 +51,27 @@ def draw_other_set(bundle: Bundle) -> None:
         )
     if wants:
         _evaluate(bundle, folder.strip(), mapping.strip(), case_above)
-    key, folder, report = st.session_state.get("other-set", (None, "", None))
+    key, folder, report = st.session_state.get("other-set-found", (None, "", None))
     if key == bundle.key:
         _draw_found(report, bundle, folder)
 
 
 def _evaluate(bundle: Bundle, folder: str, mapping: str, case_above: bool) -> None:
-    st.session_state.pop("other-set", None)
+    st.session_state.pop("other-set-found", None)
     bar = st.progress(0.0, "Reading the pictures")
 
-    def telling(words: str) -> Callable[[int, int], None]:
-        return lambda done, of: bar.progress(done / of, f"{words}, {done} of {of}") and None
+    def telling(words: str) -> Progress:
+        def tell(done: int, of: int) -> None:
+            bar.progress(done / of, f"{words}, {done} of {of}")
+
+        return tell
 
     try:
         report = _on_other_set(bundle, folder, mapping, case_above, telling)
     except BcModelError as error:
         show_error(error, title="This set cannot be evaluated")
     else:
-        st.session_state["other-set"] = (bundle.key, folder, report)
+        st.session_state["other-set-found"] = (bundle.key, folder, report)
     finally:
         bar.empty()
 
@@ -78,7 +81,7 @@ def _on_other_set(
     folder: str,
     mapping: str,
     case_above: bool,
-    telling: Callable[[str], Callable[[int, int], None]],
+    telling: Callable[[str], Progress],
 ) -> Report:
     if not folder:
         raise DataError("No folder is named; write where the pictures lie.")

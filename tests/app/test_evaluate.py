@@ -208,3 +208,116 @@ def test_everything_can_be_taken_away(finished_run, open_section):
     assert [button.label for button in app.get("download_button")] == [
         "Save PDF", "Save HTML", "Save CSV", "Save JSON", "Save MD",
     ]  # fmt: skip
+
+
+def test_the_gallery_shows_six_cards_a_page_of_every_kind(finished_run, open_section):
+    app = open_section(ERRORS)
+    app.segmented_control(key="shown").set_value("Most certain").run()
+
+    estimates = texts(app.markdown).count("Estimated probability of malignancy")
+    assert estimates == 6
+    assert len(app.get("imgs")) == 2 * estimates
+    assert "Research use only" in texts(app.caption)
+    links = [link.proto for link in app.get("page_link")]
+    assert len(links) == estimates
+    assert all("picture=" in link.query_string for link in links)
+
+
+def test_the_gallery_can_be_held_to_one_case(finished_run, open_section):
+    app = open_section(ERRORS)
+    app.segmented_control(key="shown").set_value("Least certain").run()
+    case = app.selectbox[1].options[1]
+    app.selectbox[1].set_value(case).run()
+
+    cards = [one.value for one in app.caption if one.value.startswith("Case ")]
+    assert cards
+    assert all(card.startswith(f"Case {case}") for card in cards)
+
+
+def test_neighbours_are_found_on_request_and_kept(finished_run, open_section):
+    app = open_section(ERRORS)
+    app.segmented_control(key="shown").set_value("Most certain").run()
+    assert "Nearest in training" not in texts(app.markdown)
+    app.button(key="find-neighbours").click().run()
+
+    assert texts(app.markdown).count("Nearest in training, of other cases") == 6
+    assert (finished_run.evaluation_folder / "training_features.npz").is_file()
+    app.segmented_control(key="shown").set_value("Least certain").run()
+    assert "Nearest in training" in texts(app.markdown)
+
+
+def test_pictures_that_are_gone_are_said_on_their_cards(finished_run, open_section, tmp_path):
+    config = finished_run.read_config()
+    config["settings"]["data"] = str(tmp_path / "gone")
+    finished_run.write_config(config)
+    app = open_section(ERRORS)
+    app.segmented_control(key="shown").set_value("Most certain").run()
+
+    assert len([one for one in app.info if "There is no picture" in one.value]) == 6
+    assert not app.error
+
+
+def test_another_set_shows_figures_and_shift(finished_run, drawn_set, open_section):
+    app = open_section(OTHER_SET)
+    assert not app.dataframe
+    app.text_input(key="other_folder").set_value(str(drawn_set))
+    app.button(key="evaluate-other").click().run()
+
+    assert not app.error or "Leaky" in str(app.error[0].proto)
+    assert "How far the set is" in texts(app.subheader)
+    assert app.metric[2].value == "96 x 64"
+    tables = [one.value for one in app.dataframe]
+    assert "Optical density" in tables[0].columns
+    assert tables[1].set_index("Figure").loc["Accuracy", "Pictures"] == 30
+    assert len(app.get("download_button")) == 2
+
+
+def test_labels_of_another_set_are_mapped_and_the_other_task_is_said(
+    finished_run, drawn_set, open_section, tmp_path
+):
+    pictures = sorted(drawn_set.rglob("*.png"))
+    for number, picture in enumerate(pictures[:4]):
+        place = tmp_path / "labelled" / str(number % 2) / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(picture.read_bytes())
+    app = open_section(OTHER_SET)
+    app.text_input(key="other_folder").set_value(str(tmp_path / "labelled"))
+    app.text_input(key="other_mapping").set_value("0=benign,1=malignant")
+    app.button(key="evaluate-other").click().run()
+
+    assert "another task" in texts(app.info)
+    assert "no case is known" in texts(app.info)
+
+
+@pytest.mark.parametrize(
+    ("folder", "mapping", "said"),
+    [
+        ("", "", "No folder is named"),
+        ("{tmp}/nowhere", "", "There is no folder"),
+        ("{set}", "0=cancerous", "does not fit"),
+        ("{set}", "0=benign", "outside the mapping"),
+    ],
+)
+def test_another_set_that_cannot_be_used_is_one_sentence(
+    finished_run, drawn_set, open_section, tmp_path, folder, mapping, said
+):
+    app = open_section(OTHER_SET)
+    app.text_input(key="other_folder").set_value(folder.format(tmp=tmp_path, set=drawn_set))
+    app.text_input(key="other_mapping").set_value(mapping)
+    app.button(key="evaluate-other").click().run()
+
+    assert len(app.error) == 1
+    assert said in texts(app.error)
+    assert not app.dataframe
+
+
+def test_a_large_set_is_left_to_the_command_line(
+    finished_run, drawn_set, open_section, monkeypatch
+):
+    monkeypatch.setattr("app.components.other_set.MOST_PICTURES", 29)
+    app = open_section(OTHER_SET)
+    app.text_input(key="other_folder").set_value(str(drawn_set))
+    app.button(key="evaluate-other").click().run()
+
+    assert "python -m bc_model evaluate" in texts(app.error)
+    assert not app.dataframe
