@@ -53,7 +53,7 @@ def main() -> None:
                 page = context.new_page()
                 _diagnose(page, data / PICTURE, DOCS / f"diagnose{suffix}.png")
                 _open(page, "train?run=first", 3, DOCS / f"train{suffix}.png")
-                _open(page, "evaluate?evaluated=first", 2, DOCS / f"evaluate{suffix}.png")
+                _open(page, "evaluate?evaluated=first", 6, DOCS / f"evaluate{suffix}.png")
                 context.close()
             browser.close()
     finally:

@@ -127,7 +127,7 @@ def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app
     _choose(page, "Goal", "Largest sum of both (Youden)")
     chosen = page.get_by_text(re.compile(r"^Chosen: 0\.\d{3}\. Chosen by picture")).first
     expect(chosen).to_contain_text("largest sum", timeout=PATIENT_MS)
-    page.get_by_label("Reason").fill("Both mistakes weigh the same")
+    page.get_by_label("Reason", exact=True).fill("Both mistakes weigh the same")
     page.get_by_role("button", name="Lock this cut-off").click()
     expect(page.get_by_text("is locked into the passport of finished")).to_be_visible(
         timeout=PATIENT_MS
