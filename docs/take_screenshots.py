@@ -71,7 +71,7 @@ def _walk(data: Path, environment: dict[str, str]) -> None:
                 folds = f"data?set={SET}&look=Official+folds"
                 _open(page, folds, 1, DOCS / f"folds{suffix}.png")
                 _open(page, "train?run=first", 3, DOCS / f"train{suffix}.png")
-                _open(page, "evaluate?evaluated=first", 2, DOCS / f"evaluate{suffix}.png")
+                _open(page, "evaluate?evaluated=first", 6, DOCS / f"evaluate{suffix}.png")
                 context.close()
             browser.close()
     finally:

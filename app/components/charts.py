@@ -1,12 +1,9 @@
-"""Charts of runs and reports: learning curves, confusion matrix, ROC."""
+"""Charts of a run: its learning curves."""
 
 import altair as alt
 import pandas as pd
 
-from bc_model.data.names import CLASSES
-from bc_model.evaluation.report import Report
-
-_GREY, _CUT_OFF = "#7b8a91", "#d55e00"
+_GREY = "#7b8a91"
 _TEAL = "#1f8089"
 _SERIES = {"training": _TEAL, "validation": "#c97b12"}
 
@@ -89,71 +86,3 @@ def learning_rate_curve(history: list[dict]) -> alt.Chart:
         )
         .properties(height=260)
     )
-
-
-def confusion_chart(report: Report) -> alt.LayerChart:
-    """Draw the confusion matrix: counts, and shares of each true class."""
-    rows = []
-    for truth, counts in zip(CLASSES, report.confusion, strict=True):
-        for called, count in zip(CLASSES, counts, strict=True):
-            share = count / sum(counts) if sum(counts) else 0.0
-            text = f"{count}" if sum(counts) else "none"
-            rows.append(
-                {
-                    "truth": truth,
-                    "called": called,
-                    "share": share,
-                    "count": text,
-                    "percent": f"{100 * share:.0f} % of {truth}",
-                }
-            )
-    base = alt.Chart(pd.DataFrame(rows)).encode(
-        x=alt.X(
-            "called:N", title="Called", sort=CLASSES, axis=alt.Axis(labelAngle=0, orient="top")
-        ),
-        y=alt.Y("truth:N", title="Truth", sort=CLASSES),
-    )
-    ink = alt.condition("datum.share > 0.5", alt.value("#ffffff"), alt.value("#1b2a30"))
-    cells = base.mark_rect(cornerRadius=4).encode(
-        color=alt.Color(
-            "share:Q",
-            scale=alt.Scale(domain=[0, 1], range=["#e3eef0", "#0b6e75"]),
-            legend=None,
-        ),
-        tooltip=["truth", "called", "count", "percent"],
-    )
-    counts = base.mark_text(fontSize=24, fontWeight=600, dy=-8).encode(text="count:N", color=ink)
-    shares = base.mark_text(fontSize=12, dy=14).encode(text="percent:N", color=ink)
-    return alt.layer(cells, counts, shares).properties(height=300)
-
-
-def roc_chart(report: Report) -> alt.LayerChart:
-    """Draw the ROC curve with the chance line and the point of the cut-off in use."""
-    assert report.roc is not None
-    curve = pd.DataFrame({"fpr": report.roc.fpr, "tpr": report.roc.tpr})
-    curve["order"] = range(len(curve))
-    axes = {
-        "x": alt.X("fpr:Q", title="1 - specificity", scale=alt.Scale(domain=[0, 1])),
-        "y": alt.Y("tpr:Q", title="Sensitivity", scale=alt.Scale(domain=[0, 1])),
-    }
-    line = (
-        alt.Chart(curve).mark_line(strokeWidth=2.5, color="#1f8089").encode(order="order", **axes)
-    )
-    chance = pd.DataFrame({"fpr": [0, 1], "tpr": [0, 1]})
-    diagonal = alt.Chart(chance).mark_line(color=_GREY, strokeDash=[3, 3]).encode(**axes)
-    specificity, sensitivity = (
-        report.figures[name].value or 0.0 for name in ("specificity", "sensitivity")
-    )
-    point = pd.DataFrame({"fpr": [1 - specificity], "tpr": [sensitivity]})
-    mark = (
-        alt.Chart(point)
-        .mark_point(size=110, filled=True, color=_CUT_OFF, opacity=1)
-        .encode(
-            **axes,
-            tooltip=[
-                alt.Tooltip("fpr:Q", title="1 - specificity", format=".2f"),
-                alt.Tooltip("tpr:Q", title="sensitivity", format=".2f"),
-            ],
-        )
-    )
-    return alt.layer(diagonal, line, mark).properties(height=300)

@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.components.frame import escape, show_error
+from app.components.reports import stamp_of
 from bc_model.errors import BcModelError
 from bc_model.evaluation.compare_runs import SettingRow, compare_runs
 from bc_model.evaluation.difference import (
@@ -88,7 +89,7 @@ def draw_differences(runs: dict[str, RunFolder]) -> None:
     found = []
     for other in others:
         one, two = runs[first], runs[other]
-        stamp = _stamp(one) + _stamp(two)
+        stamp = stamp_of(one) + stamp_of(two)
         try:
             found.append(_compare(str(one.path), str(two.path), (first, other), stamp))
         except BcModelError as error:
@@ -141,12 +142,6 @@ def _draw_pair(found: Comparison) -> None:
 @st.cache_data(max_entries=32, show_spinner="Comparing")
 def _compare(first: str, second: str, names: tuple[str, str], stamp: tuple[int, ...]) -> Comparison:
     return compare_runs(RunFolder(Path(first)), RunFolder(Path(second)), names=names)
-
-
-def _stamp(run: RunFolder) -> tuple[int, ...]:
-    """Return what changes when a run is evaluated again, so that no old answer is shown."""
-    files = (run.evaluation_folder / "report.json", run.evaluation_folder / "predictions.csv")
-    return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
 
 
 def _summary(found: Comparison) -> str:

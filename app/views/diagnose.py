@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.components.from_set import named_picture
+from app.components.linked_picture import linked_picture
 from app.components.models import choose_model
 from app.components.warm import warm_up
 
@@ -32,6 +33,8 @@ uploads = st.file_uploader(
     help="PNG, JPEG or TIFF, one field each. They are kept in memory only, never stored.",
 )
 pictures = [(upload.name, upload.getvalue()) for upload in uploads]
+if not pictures and (linked := linked_picture()):
+    pictures = [linked]
 example = None
 if not pictures and (named := named_picture()):
     pictures = [named]

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from bc_model.data.splits import read_split
 from bc_model.data.synthetic import draw_picture, example_png
 from bc_model.training.run_folder import RunFolder
 
@@ -147,3 +148,31 @@ def test_a_model_that_learned_from_drawn_pictures_is_warned_about(finished_run, 
     app = open_page("diagnose")
 
     assert "knows nothing of tissue" in texts(app.warning)
+
+
+def test_a_picture_of_a_run_is_answered_by_its_hash_in_the_address(finished_run, open_page):
+    first = read_split(finished_run.split_file).iloc[0]
+    app = open_page("diagnose", run=finished_run.name, picture=first["sha256"])
+
+    assert len(app.metric) == 1
+    assert f"its label says {first['class']}" in texts(app.markdown).replace("\\", "")
+    app.button(key="close-picture").click().run()
+    assert not app.metric
+    assert "picture" not in app.query_params
+
+
+@pytest.mark.parametrize(
+    ("run", "picture", "said"),
+    [
+        ("finished", "0" * 64, "has no picture"),
+        ("finished", "../../etc/passwd", "has no picture"),
+        ("../finished", "0" * 64, "not the name of a run"),
+        ("nowhere", "0" * 64, "There is no run"),
+    ],
+)
+def test_a_picture_that_no_run_has_is_one_sentence(finished_run, open_page, run, picture, said):
+    app = open_page("diagnose", run=run, picture=picture)
+
+    assert said in texts(app.error).replace("\\", "")
+    assert len(app.error) == 1
+    assert not app.metric

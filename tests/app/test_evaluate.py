@@ -1,8 +1,34 @@
 import json
 
+import pytest
+
+from app.components.cutoff_bench import GOAL_WORDS
+from bc_model.evaluation.cutoff import choose_cutoff
+from bc_model.evaluation.report import read_report
+from bc_model.evaluation.validation import PREDICTIONS_FILE, read_validation
+from bc_model.export.words import CASE_WORDS, FIGURE_WORDS
+from bc_model.serving.bundle import open_bundle
+
+BENCH, ERRORS = "Calibration and cut-off", "Errors"
+OTHER_SET, TAKE_AWAY = "Another data set", "Take it with you"
+
 
 def texts(elements) -> str:
     return "\n".join(str(element.value) for element in elements).replace("\\", "")
+
+
+@pytest.fixture
+def open_section(open_page):
+    """Return a function that opens the page at one of its sections."""
+
+    def open_named(section: str):
+        app = open_page("evaluate")
+        app.segmented_control(key="section").set_value(section).run()
+        assert not app.exception
+        assert "made a mistake" not in texts(app.error)
+        return app
+
+    return open_named
 
 
 def test_without_a_finished_run_the_page_says_where_to_get_one(runs, open_page):
@@ -13,39 +39,54 @@ def test_without_a_finished_run_the_page_says_where_to_get_one(runs, open_page):
 
 def test_every_figure_stands_with_its_pictures_and_cases(finished_run, open_page):
     app = open_page("evaluate")
+    report = json.loads((finished_run.evaluation_folder / "report.json").read_text())
+
+    for shown, figures, words in (
+        (app.dataframe[0], report["figures"], FIGURE_WORDS),
+        (app.dataframe[1], report["by_case"]["figures"], CASE_WORDS),
+    ):
+        table = shown.value.set_index("Figure").drop(index="Base rate")
+        assert list(table.index) == [title for title, _ in words.values()]
+        assert list(table["Pictures"]) == [figures[name]["n"] for name in words]
+        assert list(table["Cases"]) == [str(figures[name]["n_cases"]) for name in words]
+    # Confusion by picture and by case, both curves, and the two kinds of groups.
+    assert len(app.get("vega_lite_chart")) == 6
+
+
+def test_the_base_rate_stands_beside_accuracy(finished_run, open_page):
+    app = open_page("evaluate")
+    report = json.loads((finished_run.evaluation_folder / "report.json").read_text())
 
     table = app.dataframe[0].value.set_index("Figure")
-    assert list(table.index) == [
-        "Balanced accuracy",
-        "Sensitivity",
-        "Specificity",
-        "ROC AUC",
-        "Accuracy",
-        "Loss",
-    ]
-    report = json.loads((finished_run.evaluation_folder / "report.json").read_text())
-    assert list(table["Pictures"]) == [
-        report["figures"][name]["n"]
-        for name in (
-            "balanced_accuracy",
-            "sensitivity",
-            "specificity",
-            "roc_auc",
-            "accuracy",
-            "log_loss",
-        )
-    ]
-    assert table["Cases"].astype(int).gt(0).all()
-    assert len(app.get("vega_lite_chart")) == 2
-
-
-def test_the_base_rate_stands_beside_the_figures(finished_run, open_page):
-    app = open_page("evaluate")
-
+    assert table.loc["Base rate", "Value"] == f"{report['base_rate']:.2f}"
     assert "malignant would be right for" in texts(app.caption)
 
 
-def test_a_leaky_report_carries_the_word(finished_run, open_page):
+def test_every_case_has_its_patient_score(finished_run, open_page):
+    app = open_page("evaluate")
+
+    predictions = read_report(finished_run.evaluation_folder).predictions
+    table = app.dataframe[2].value.set_index("Case")
+    right = (predictions["prob_malignant"] >= 0.5) == (predictions["class"] == "malignant")
+    assert table["Patient score"].to_dict() == right.groupby(predictions["case"]).mean().to_dict()
+
+
+def test_what_is_not_defined_says_why(finished_run, open_page):
+    path = finished_run.evaluation_folder / "report.json"
+    report = json.loads(path.read_text())
+    report["figures"]["specificity"] |= {
+        "value": None, "low": None, "high": None, "note": "no benign picture",
+    }  # fmt: skip
+    path.write_text(json.dumps(report | {"roc": None}))
+    app = open_page("evaluate")
+
+    table = app.dataframe[0].value.set_index("Figure")
+    assert table.loc["Specificity", "Value"] == "not defined"
+    assert "Specificity: not defined: no benign picture." in texts(app.caption)
+    assert "one class only" in texts(app.info)
+
+
+def test_a_leaky_report_carries_the_word_in_every_section(finished_run, open_page):
     path = finished_run.evaluation_folder / "report.json"
     report = json.loads(path.read_text())
     leaky = {"leaky": True, "protocol": "image", "warnings": ["This figure flatters."]}
@@ -54,6 +95,9 @@ def test_a_leaky_report_carries_the_word(finished_run, open_page):
 
     assert "This figure flatters" in texts(app.error)
     assert not app.warning
+    for section in (BENCH, TAKE_AWAY):
+        app.segmented_control(key="section").set_value(section).run()
+        assert "This figure flatters" in texts(app.error)
 
 
 def test_a_damaged_report_is_said_in_one_sentence(finished_run, open_page):
@@ -61,4 +105,219 @@ def test_a_damaged_report_is_said_in_one_sentence(finished_run, open_page):
     app = open_page("evaluate")
 
     assert len(app.error) == 1
+    assert not app.dataframe
+
+
+def test_a_report_of_an_earlier_version_is_completed_from_its_predictions(
+    finished_run, open_section
+):
+    path = finished_run.evaluation_folder / "report.json"
+    whole = json.loads(path.read_text())
+    kept = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
+    old = whole | {
+        "format": "bc_model evaluation report, version 1",
+        "figures": {name: whole["figures"][name] for name in kept},
+    }
+    for later in ("pr", "by_case", "groups", "calibration", "checks", "notes", "shift"):
+        del old[later]
+    path.write_text(json.dumps(old))
+    app = open_section(BENCH)
+
+    assert app.metric[0].value == f"{whole['calibration']['ece']:.3f}"
+
+
+def test_the_reliability_diagram_stands_with_its_bins_and_its_error(finished_run, open_section):
+    app = open_section(BENCH)
+    found = json.loads((finished_run.evaluation_folder / "report.json").read_text())["calibration"]
+
+    assert app.metric[0].value == f"{found['ece']:.3f}"
+    assert f"{found['ece_by_chance']:.3f} on as many independent pictures" in texts(app.caption)
+    assert list(app.dataframe[0].value["Pictures"]) == [
+        one["observed"]["n"] for one in found["bins"]
+    ]
+
+
+@pytest.mark.parametrize("goal", GOAL_WORDS)
+@pytest.mark.parametrize("unit", ["picture", "case"])
+def test_the_bench_chooses_on_validation_data(finished_run, open_section, goal, unit):
+    app = open_section(BENCH)
+    app.selectbox(key="goal").set_value(goal).run()
+    app.segmented_control(key="unit").set_value(unit).run()
+
+    validation = read_validation(finished_run.evaluation_folder)
+    expected = choose_cutoff(validation, goal=goal, wanted=0.95, unit=unit)
+    assert f"Chosen: **{expected.value:.3f}**" in texts(app.markdown)
+    assert f"{expected.n} validation pictures of {expected.n_cases} cases" in texts(app.markdown)
+
+
+def test_predictive_values_follow_the_prevalence(finished_run, open_section):
+    app = open_section(BENCH)
+
+    def positive() -> tuple[float, float, float]:
+        trial, values = (app.dataframe[k].value.set_index("Figure")["Value"] for k in (1, 2))
+        rates = float(trial["Sensitivity"]), float(trial["Specificity"])
+        return (*rates, float(values["Positive predictive value"]))
+
+    for percent in (5, 80):
+        app.slider(key="prevalence").set_value(percent).run()
+        sensitivity, specificity, value = positive()
+        share = percent / 100
+        called = share * sensitivity + (1 - share) * (1 - specificity)
+        assert value == pytest.approx(share * sensitivity / called, abs=0.02)
+
+
+def test_a_locked_cut_off_is_in_the_passport_with_its_reason_and_in_diagnose(
+    finished_run, open_section
+):
+    app = open_section(BENCH)
+    app.selectbox(key="goal").set_value("youden").run()
+    app.text_input(key="reason").set_value("Both mistakes weigh the same")
+    app.button(key="lock-cutoff").click().run()
+
+    expected = choose_cutoff(read_validation(finished_run.evaluation_folder), goal="youden")
+    bundle = open_bundle(finished_run.path)
+    assert bundle.threshold == expected.value
+    assert bundle.passport["threshold"]["reason"] == "Both mistakes weigh the same"
+    assert "is locked into the passport" in texts(app.success)
+    app.switch_page("views/diagnose.py").run()
+    assert f"Cut-off {expected.value:.2f}" in texts(app.markdown)
+
+
+def test_without_a_reason_nothing_is_locked(finished_run, open_section):
+    before = (finished_run.model_folder / "passport.json").read_bytes()
+    app = open_section(BENCH)
+    app.button(key="lock-cutoff").click().run()
+
+    assert "locked with its reason" in texts(app.error)
+    assert (finished_run.model_folder / "passport.json").read_bytes() == before
+
+
+def test_without_validation_predictions_one_sentence_says_how_to_get_them(
+    finished_run, open_section
+):
+    (finished_run.evaluation_folder / PREDICTIONS_FILE).unlink()
+    app = open_section(BENCH)
+
+    assert "models calibrate" in texts(app.info)
+    assert not app.button
+
+
+def test_everything_can_be_taken_away(finished_run, open_section):
+    app = open_section(TAKE_AWAY)
+
+    assert [button.label for button in app.get("download_button")] == [
+        "Save PDF", "Save HTML", "Save CSV", "Save JSON", "Save MD",
+    ]  # fmt: skip
+
+
+def test_the_gallery_shows_six_cards_a_page_of_every_kind(finished_run, open_section):
+    app = open_section(ERRORS)
+    app.segmented_control(key="shown").set_value("Most certain").run()
+
+    estimates = texts(app.markdown).count("Estimated probability of malignancy")
+    assert estimates == 6
+    assert len(app.get("image")) == 2 * estimates
+    assert "Research use only" in texts(app.caption)
+    links = [link.proto for link in app.get("page_link")]
+    assert len(links) == estimates
+    assert all("picture=" in link.query_string for link in links)
+
+
+def test_the_gallery_can_be_held_to_one_case(finished_run, open_section):
+    app = open_section(ERRORS)
+    app.segmented_control(key="shown").set_value("Least certain").run()
+    case = app.selectbox[1].options[1]
+    app.selectbox[1].set_value(case).run()
+
+    cards = [one.value for one in app.caption if one.value.startswith("Case ")]
+    assert cards
+    assert all(card.startswith(f"Case {case}") for card in cards)
+
+
+def test_neighbours_are_found_on_request_and_kept(finished_run, open_section):
+    app = open_section(ERRORS)
+    app.segmented_control(key="shown").set_value("Most certain").run()
+    assert "Nearest in training" not in texts(app.markdown)
+    app.button(key="find-neighbours").click().run()
+
+    assert texts(app.markdown).count("Nearest in training, of other cases") == 6
+    assert (finished_run.evaluation_folder / "training_features.npz").is_file()
+    app.segmented_control(key="shown").set_value("Least certain").run()
+    assert "Nearest in training" in texts(app.markdown)
+
+
+def test_pictures_that_are_gone_are_said_on_their_cards(finished_run, open_section, tmp_path):
+    config = finished_run.read_config()
+    config["settings"]["data"] = str(tmp_path / "gone")
+    finished_run.write_config(config)
+    app = open_section(ERRORS)
+    app.segmented_control(key="shown").set_value("Most certain").run()
+
+    assert len([one for one in app.info if "There is no picture" in one.value]) == 6
+    assert not app.error
+
+
+def test_another_set_shows_figures_and_shift(finished_run, drawn_set, open_section):
+    app = open_section(OTHER_SET)
+    assert not app.dataframe
+    app.text_input(key="other_folder").set_value(str(drawn_set))
+    app.button(key="evaluate-other").click().run()
+
+    assert "made a mistake" not in texts(app.error)
+    assert "How far the set is" in texts(app.subheader)
+    assert app.metric[2].value == "96 x 64"
+    tables = [one.value for one in app.dataframe]
+    assert "Optical density" in tables[0].columns
+    assert tables[1].set_index("Figure").loc["Accuracy", "Pictures"] == 30
+    assert len(app.get("download_button")) == 2
+
+
+def test_labels_of_another_set_are_mapped_and_the_other_task_is_said(
+    finished_run, drawn_set, open_section, tmp_path
+):
+    pictures = sorted(drawn_set.rglob("*.png"))
+    for number, picture in enumerate(pictures[:4]):
+        place = tmp_path / "labelled" / str(number % 2) / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(picture.read_bytes())
+    app = open_section(OTHER_SET)
+    app.text_input(key="other_folder").set_value(str(tmp_path / "labelled"))
+    app.text_input(key="other_mapping").set_value("0=benign,1=malignant")
+    app.button(key="evaluate-other").click().run()
+
+    assert "another task" in texts(app.info)
+    assert "no case is known" in texts(app.info)
+
+
+@pytest.mark.parametrize(
+    ("folder", "mapping", "said"),
+    [
+        ("", "", "No folder is named"),
+        ("{tmp}/nowhere", "", "There is no folder"),
+        ("{set}", "0=cancerous", "does not fit"),
+        ("{set}", "0=benign", "outside the mapping"),
+    ],
+)
+def test_another_set_that_cannot_be_used_is_one_sentence(
+    finished_run, drawn_set, open_section, tmp_path, folder, mapping, said
+):
+    app = open_section(OTHER_SET)
+    app.text_input(key="other_folder").set_value(folder.format(tmp=tmp_path, set=drawn_set))
+    app.text_input(key="other_mapping").set_value(mapping)
+    app.button(key="evaluate-other").click().run()
+
+    assert len(app.error) == 1
+    assert said in texts(app.error)
+    assert not app.dataframe
+
+
+def test_a_large_set_is_left_to_the_command_line(
+    finished_run, drawn_set, open_section, monkeypatch
+):
+    monkeypatch.setattr("app.components.other_set.MOST_PICTURES", 29)
+    app = open_section(OTHER_SET)
+    app.text_input(key="other_folder").set_value(str(drawn_set))
+    app.button(key="evaluate-other").click().run()
+
+    assert "python -m bc_model evaluate" in texts(app.error)
     assert not app.dataframe

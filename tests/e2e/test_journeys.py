@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bc_model.data.synthetic import example_png
+from bc_model.serving.bundle import open_bundle
 from bc_model.training.run_folder import FINAL_STATES, RunFolder, list_runs
 from bc_model.training.settings import TrainSettings
 
@@ -80,8 +81,8 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
     assert run.read_status()["state"] in FINAL_STATES
 
     page.get_by_role("link", name="Evaluate", exact=True).click()
-    expect(page.get_by_role("heading", name="Confusion matrix")).to_be_visible(timeout=PATIENT_MS)
-    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(2)
+    expect(page.get_by_role("heading", name="Confusion by case")).to_be_visible(timeout=PATIENT_MS)
+    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(6)
 
 
 def test_a_run_outlives_the_tab_the_server_and_its_own_process(
@@ -117,6 +118,38 @@ def test_a_run_outlives_the_tab_the_server_and_its_own_process(
     expect(page.get_by_text("Stopped on request").first).to_be_visible(timeout=PATIENT_MS)
     assert [record["epoch"] for record in run.read_history()] == list(
         range(1, len(run.read_history()) + 1)
+    )
+
+
+def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app):
+    page.goto(f"{app.url}/evaluate?evaluated=finished")
+    page.get_by_role("radio", name="Calibration and cut-off").click(timeout=PATIENT_MS)
+    _choose(page, "Goal", "Largest sum of both (Youden)")
+    chosen = page.get_by_text(re.compile(r"^Chosen: 0\.\d{3}\. Chosen by picture")).first
+    expect(chosen).to_contain_text("largest sum", timeout=PATIENT_MS)
+    page.get_by_label("Reason", exact=True).fill("Both mistakes weigh the same")
+    page.get_by_role("button", name="Lock this cut-off").click()
+    expect(page.get_by_text("is locked into the passport of finished")).to_be_visible(
+        timeout=PATIENT_MS
+    )
+    threshold = open_bundle(app.runs / "finished").passport["threshold"]
+    assert threshold["reason"] == "Both mistakes weigh the same"
+
+    page.get_by_role("radio", name="Take it with you").click()
+    with page.expect_download(timeout=PATIENT_MS) as download:
+        page.get_by_role("button", name="Save PDF").click()
+    pdf = download.value.path().read_bytes()
+    assert pdf.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 1
+
+    page.get_by_role("radio", name="Errors").click()
+    page.get_by_role("radio", name="Most certain").click(timeout=PATIENT_MS)
+    page.get_by_role("link", name="Open in Diagnose").first.click(timeout=PATIENT_MS)
+    expect(page.get_by_text(re.compile("From the test part of the run finished"))).to_be_visible(
+        timeout=PATIENT_MS
+    )
+    expect(page.get_by_text(f"at the cut-off of {threshold['value']:.2f}").first).to_be_visible(
+        timeout=PATIENT_MS
     )
 
 

@@ -1,0 +1,116 @@
+"""The error gallery: the pictures worth a look, each with its heatmap and what it resembles."""
+
+from itertools import chain
+
+import streamlit as st
+
+from app.components.error_card import draw_card
+from app.components.frame import RESEARCH_USE, escape, show_error
+from app.components.models import engine_of
+from app.components.reports import stamp_of
+from bc_model.errors import BcModelError
+from bc_model.evaluation.gallery import Entry, Gallery, Neighbour, error_gallery
+from bc_model.evaluation.neighbours import training_features, with_neighbours
+from bc_model.evaluation.report import Report
+from bc_model.serving.bundle import Bundle
+from bc_model.training.run_folder import RunFolder
+from bc_model.training.run_pictures import RunPictures
+
+PER_PAGE = 6
+_PER_ROW = 2
+MISTAKES, CERTAIN, DOUBTFUL = "Worst mistakes", "Most certain", "Least certain"
+KIND_WORDS = {
+    MISTAKES: "Called wrong, the surest first, up to three pictures a case.",
+    CERTAIN: "Farthest from 0.5, right or wrong, one a case before a second one.",
+    DOUBTFUL: "Nearest to the cut-off, one a case before a second one.",
+}
+EVERY_CASE = "All cases"
+Neighbours = dict[str, tuple[Neighbour, ...]]
+
+
+def draw_errors(run: RunFolder, report: Report, bundle: Bundle) -> None:
+    """Draw the gallery of a run, six cards a page."""
+    assert report.predictions is not None, "read_report reads the predictions or fails"
+    pictures = RunPictures.of(run)
+    gallery = error_gallery(report.predictions, threshold=report.threshold)
+    left, right = st.columns([3, 2], vertical_alignment="bottom", gap="large")
+    kind = left.segmented_control(
+        "Show", list(KIND_WORDS), default=MISTAKES, required=True, key="shown", bind="query-params"
+    )
+    entries = _entries(gallery, kind or MISTAKES)
+    cases = sorted({entry.case or "unknown" for entry in entries})
+    case = right.selectbox("Case", [EVERY_CASE, *cases], key=f"case-{kind}")
+    if case in cases:
+        entries = [entry for entry in entries if (entry.case or "unknown") == case]
+    st.caption(
+        f"{KIND_WORDS[kind or MISTAKES]} {RESEARCH_USE} Heatmaps show what moved the score, not "
+        "where a lesion is."
+    )
+    if not entries:
+        st.info("No picture was called wrong.", icon=":material/info:")
+        return
+    found = _neighbours(run, gallery, pictures, bundle)
+    in_case = {entry.path: one for one in gallery.mistakes for entry in one.worst}
+    sha256 = report.predictions.set_index("path")["sha256"]
+    pages = -(-len(entries) // PER_PAGE)
+    page = st.pagination(pages, key=f"page-{kind}-{case}") if pages > 1 else 1
+    shown = entries[(page - 1) * PER_PAGE : page * PER_PAGE]
+    for start in range(0, len(shown), _PER_ROW):
+        for column, entry in zip(
+            st.columns(_PER_ROW), shown[start : start + _PER_ROW], strict=False
+        ):
+            with column:
+                draw_card(
+                    entry,
+                    sha256[entry.path],
+                    pictures,
+                    bundle,
+                    mistakes=in_case.get(entry.path),
+                    neighbours=found.get(entry.path, ()),
+                )
+
+
+def _entries(gallery: Gallery, kind: str) -> list[Entry]:
+    mistakes = chain.from_iterable(one.worst for one in gallery.mistakes)
+    return list(
+        {MISTAKES: mistakes, CERTAIN: gallery.most_certain, DOUBTFUL: gallery.least_certain}[kind]
+    )
+
+
+def _neighbours(
+    run: RunFolder, gallery: Gallery, pictures: RunPictures, bundle: Bundle
+) -> Neighbours:
+    """Return what was found for this very report, and offer to look when nothing was."""
+    key = (run.name, bundle.key, stamp_of(run))
+    kept_key, found = st.session_state.get("neighbours", (None, {}))
+    if kept_key == key:
+        return found
+    place = st.empty()
+    asked = place.button(
+        "Find the nearest training pictures",
+        key="find-neighbours",
+        icon=":material/image_search:",
+        help="Pictures of other cases that the network sees much alike. The first time every "
+        "training picture has to be looked at, which may take minutes.",
+    )
+    if not asked:
+        return {}
+    bar = place.progress(0.0, "Looking at the training pictures")
+
+    def tell(done: int, of: int) -> None:
+        bar.progress(done / of, f"{done} of {of} pictures")
+
+    try:
+        engine = engine_of(bundle).engine
+        table = training_features(
+            engine, pictures.root, pictures.split, run.evaluation_folder, progress=tell
+        )
+        seen = with_neighbours(gallery, engine, pictures.root, table, progress=tell)
+    except (BcModelError, OSError) as error:
+        place.empty()
+        show_error(error, title="The training pictures cannot be searched")
+        return {}
+    place.caption(escape(f"Nearest among {len(table.path)} training pictures of other cases."))
+    found = {entry.path: entry.neighbours for entry in seen.entries}
+    st.session_state["neighbours"] = (key, found)
+    return found

@@ -1,0 +1,97 @@
+"""What can be taken away: a report for people, the numbers for programs, the model's card."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from bc_model.evaluation.report import Report
+from bc_model.serving.bundle import Bundle
+from bc_model.training.run_folder import RunFolder
+
+
+def draw_take_away(run: RunFolder, report: Report, bundle: Bundle) -> None:
+    """Draw a button for each file; each is made when it is asked for."""
+    draw_report_files(report, bundle, run.name)
+    folder = run.evaluation_folder
+    _offer(
+        "Every prediction, CSV",
+        "One row a test picture: path, case, truth, estimated probability of malignancy.",
+        (folder / "predictions.csv").read_bytes,
+        f"{run.name}-predictions.csv",
+        "text/csv",
+    )
+    _offer(
+        "Figures, JSON",
+        "Every figure with interval and curve points, for programs.",
+        (folder / "report.json").read_bytes,
+        f"{run.name}-report.json",
+        "application/json",
+    )
+    _offer(
+        "Model card, Markdown",
+        "What the model is for, what it learned from, how it did and what it cannot know.",
+        lambda: _card(bundle),
+        f"{run.name}-model-card.md",
+        "text/markdown",
+    )
+
+
+def draw_report_files(report: Report, bundle: Bundle, stem: str) -> None:
+    """Draw the buttons for the report as HTML and as PDF.
+
+    Parameters
+    ----------
+    report : Report
+    bundle : Bundle
+    stem : str
+        Beginning of the files' names.
+    """
+    _offer(
+        "Report, PDF",
+        "Figures, curves, calibration and the surest mistakes on paper.",
+        lambda: _pdf(report, bundle),
+        f"{stem}-report.pdf",
+        "application/pdf",
+    )
+    _offer(
+        "Report, HTML",
+        "The same as one file that opens in any browser, without a network.",
+        lambda: _html(report, bundle),
+        f"{stem}-report.html",
+        "text/html",
+    )
+
+
+def _offer(label: str, words: str, make: Callable[[], bytes], name: str, mime: str) -> None:
+    with st.container(border=True):
+        said, button = st.columns([3, 1], vertical_alignment="center")
+        said.markdown(f"**{label}**  \n{words}")
+        button.download_button(
+            f"Save {name.rpartition('.')[2].upper()}",
+            make,
+            file_name=name,
+            mime=mime,
+            key=f"save-{name}",
+            icon=":material/download:",
+            on_click="ignore",
+            width="stretch",
+        )
+
+
+def _pdf(report: Report, bundle: Bundle) -> bytes:
+    from bc_model.export.report_files import report_pdf  # fonts take a moment to load
+
+    return report_pdf(report, bundle.passport)
+
+
+def _html(report: Report, bundle: Bundle) -> bytes:
+    from bc_model.export.report_files import report_html
+
+    return report_html(report, bundle.passport)
+
+
+def _card(bundle: Bundle) -> bytes:
+    from bc_model.export.card_document import card_document
+    from bc_model.export.markdown import to_markdown
+
+    return to_markdown(card_document(bundle.passport)).encode("utf-8")
