@@ -33,10 +33,7 @@ def draw_calibration(report: Report, bundle: Bundle) -> None:
             f"{found.ece_equal_count_by_chance:.3f}."
         )
         temperature = bundle.passport["temperature"]
-        st.caption(
-            f"Temperature {temperature['value']:.2f}: {escape(temperature['chosen'])}. It was not "
-            "fitted on the pictures of this diagram."
-        )
+        st.caption(f"Temperature {temperature['value']:.2f}: {escape(temperature['chosen'])}.")
         for name, title in (("brier", "Brier score"), ("log_loss", "Log loss")):
             st.caption(f"{title} {escape(str(report.figures[name]))}. Lower is better.")
     with st.expander("The bins as a table", icon=":material/table:"):
