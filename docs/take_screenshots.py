@@ -16,11 +16,6 @@ from pathlib import Path
 from playwright.sync_api import Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from bc_model.data.fold_shelf import keep_fold_files
-from bc_model.data.sets import link_folder
-
 DOCS = ROOT / "docs"
 PORT = "8599"
 URL = f"http://127.0.0.1:{PORT}"
@@ -37,6 +32,10 @@ def main() -> None:
     data = Path(os.environ.get("BC_DATA") or ROOT.parent / "shared/data")
     if not (data / PICTURE).is_file() or not (ROOT / "runs/first/model").is_dir():
         sys.exit("The real pictures (BC_DATA) or the run runs/first are missing; see the module.")
+    sys.path.insert(0, str(ROOT))
+    from bc_model.data.fold_shelf import keep_fold_files
+    from bc_model.data.sets import link_folder
+
     with tempfile.TemporaryDirectory() as shelf:
         link_folder(data / SET, SET, Path(shelf))
         keep_fold_files(data / "folds", Path(shelf))
@@ -67,9 +66,10 @@ def _walk(data: Path, environment: dict[str, str]) -> None:
                 )
                 page = context.new_page()
                 _diagnose(page, data / PICTURE, DOCS / f"diagnose{suffix}.png")
-                _open(page, f"data?set={SET}", 3, DOCS / f"data{suffix}.png")
-                folds = f"data?set={SET}&look=Official+folds"
-                _open(page, folds, 1, DOCS / f"folds{suffix}.png")
+                for name, query, charts in (("data", "", 3), ("folds", "&look=Official+folds", 1)):
+                    _open(page, f"data?set={SET}{query}", charts, None)
+                    _hide_place(page, data)
+                    page.screenshot(path=DOCS / f"{name}{suffix}.png")
                 _open(page, "train?run=first", 3, DOCS / f"train{suffix}.png")
                 _open(page, "evaluate?evaluated=first", 6, DOCS / f"evaluate{suffix}.png")
                 context.close()
@@ -88,12 +88,25 @@ def _diagnose(page: Page, picture: Path, out: Path) -> None:
     page.screenshot(path=out)
 
 
-def _open(page: Page, path: str, charts: int, out: Path) -> None:
+def _open(page: Page, path: str, charts: int, out: Path | None) -> None:
     page.set_viewport_size({"width": 1280, "height": 1180})
     page.goto(f"{URL}/{path}")
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(charts, timeout=PATIENT_MS)
     page.wait_for_timeout(2500)
-    page.screenshot(path=out)
+    if out:
+        page.screenshot(path=out)
+
+
+def _hide_place(page: Page, data: Path) -> None:
+    """Show the folder of the pictures as /data: where it lies here is nobody's concern."""
+    page.evaluate(
+        """([from, to]) => {
+            const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+            while (texts.nextNode())
+                texts.currentNode.data = texts.currentNode.data.replaceAll(from, to);
+        }""",
+        [str(data.resolve()), "/data"],
+    )
 
 
 def _wait() -> None:

@@ -41,7 +41,9 @@ def draw_fold_audit(reading: Reading | None) -> None:
             icon=":material/info:",
         )
         return
-    chosen = st.multiselect("Fold files", list(files), default=list(files), key="audited-folds")
+    # Keyed by their number: one that comes later is chosen, too.
+    key = f"audited-folds-{len(files)}"
+    chosen = st.multiselect("Fold files", list(files), default=list(files), key=key)
     audits = {}
     for name in chosen:
         try:

@@ -483,11 +483,15 @@ def test_a_leaky_split_says_in_red_what_it_shares(drawn, open_page):
     assert not app.success
 
 
-def test_a_leaky_protocol_without_cases_cannot_be_said_to_be_clean(drawn_set, shelf, open_page):
+def test_a_set_without_cases_says_so_and_its_split_is_not_called_clean(drawn_set, shelf, open_page):
     for name in ("benign", "malignant"):
         (shelf / "plain" / name).mkdir(parents=True)
         for number, path in enumerate(sorted(drawn_set.rglob(f"SOB_{name[0].upper()}_*.png"))):
             shutil.copy(path, shelf / "plain" / name / f"{number}.png")
+    overview = open_page("data")
+    assert [metric.value for metric in overview.metric] == ["30", "unknown", "unknown", "unknown"]
+    assert "The names say no case" in texts(overview.caption)
+    assert "30 pictures of unknown cases" in texts(open_page("data", look="Gallery").caption)
     app = open_page("data", look="Split")
     assert "carry no case in their names" in texts(app.error)
     app.selectbox(key="protocol").set_value("image").run()
@@ -543,7 +547,9 @@ def test_the_official_folds_are_audited_without_any_set(shelf, drawn_set, tmp_pa
     assert audit["With a sibling"].tolist() == ["10 of 10 (100.0%)", "0 of 6 (0.0%)"]
     assert audit["Benign with a sibling"].tolist() == ["5 of 5 (100.0%)", "0 of 3 (0.0%)"]
     assert "dsfold1.txt: 10 of 10 (100.0%); of the benign ones 5 of 5" in texts(app.error)
-    app.multiselect(key="audited-folds").set_value(["dsfold2.txt"]).run()
+    app.text_input(key="folds-path-1").set_value(str(folder / "dsfold2.txt")).run()
+    assert len(list_fold_files(shelf)) == 2  # it was there already
+    app.multiselect(key="audited-folds-2").set_value(["dsfold2.txt"]).run()
     assert "No test picture has a section of its slide in training" in texts(app.success)
     app.segmented_control(key="audited-scale").set_value("200X").run()
     assert len(tables(app)[0]) == 1
