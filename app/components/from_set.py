@@ -10,7 +10,7 @@ from bc_model.errors import BcModelError
 def named_picture() -> tuple[str, bytes] | None:
     """Return the name and bytes of the picture that the address names; None without one."""
     set_name, _, path = st.query_params.get("picture", "").partition("/")
-    if not path:
+    if not path or "run" in st.query_params:  # a run's picture is named by its hash
         return None
     try:
         file = picture_file(open_set(set_name), path)
