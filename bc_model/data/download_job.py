@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,6 +122,8 @@ def run_download(
             write_record(shelf, replace(told, state=state, message=message))
             raise
         record_file(shelf, name).unlink(missing_ok=True)
+        with suppress(OSError):  # Windows deletes no file that is open, and we write to this one
+            record_file(shelf, name, ".job.log").unlink(missing_ok=True)
     return added
 
 

@@ -61,6 +61,8 @@ def test_a_download_that_breaks_off_becomes_a_set_in_its_own_process(
 
     wait_for(shelf, lambda found: not found)
     assert open_set("drawn", shelf).source == server.url
+    downloads = shelf / ".downloads"
+    wait_for(shelf, lambda _: {path.suffix for path in downloads.iterdir()} <= {".lock"})
     assert len(server.asked) == 2
 
 
