@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 
 from bc_model.data.manifest import read_manifest
 from bc_model.data.sets import open_set
@@ -102,9 +102,14 @@ def test_a_picture_of_the_gallery_is_opened_in_diagnose_and_closed(
 
 def _save(page: Page, button: str, name: str, path: Path) -> None:
     """Save a file, once the page has taken in what was asked of it last."""
-    for _ in range(50):
-        with page.expect_download() as saved:
-            page.get_by_role("button", name=button).click()
+    for _ in range(12):
+        # A click while the page is being drawn anew is lost; a person would click again.
+        page.wait_for_timeout(1500)
+        try:
+            with page.expect_download(timeout=5000) as saved:
+                page.get_by_role("button", name=button).click()
+        except TimeoutError:
+            continue
         if saved.value.suggested_filename == name:
             saved.value.save_as(path)
             return
