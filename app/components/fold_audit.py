@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.components.count_charts import leak_bars
-from app.components.fold_files import add_fold_files
+from app.components.fold_files import choose_fold_files
 from app.components.frame import escape, show_error
 from app.components.readings import Reading
 from bc_model.data.audit import audit_folds
@@ -33,25 +33,36 @@ def draw_fold_audit(reading: Reading | None) -> None:
         "and a folder is one section of a slide. Sections of one slide number then stand on both "
         "sides, and a model can know a test picture by its slide."
     )
-    files = {path.name: path for path in list_fold_files()}
-    add_fold_files("Add fold files")
-    if not files:
+    files = choose_fold_files("audited-folds")
+    if not files and not list_fold_files():
         st.info(
             "No fold file yet. Add dsfold1.txt to dsfold5.txt of the official release.",
             icon=":material/info:",
         )
-        return
-    # Keyed by their number: one that comes later is chosen, too.
-    key = f"audited-folds-{len(files)}"
-    chosen = st.multiselect("Fold files", list(files), default=list(files), key=key)
+    else:
+        _offer_removal(files)
     audits = {}
-    for name in chosen:
+    for file in files:
         try:
-            audits[name] = _audit(files[name], reading)
+            audits[file.name] = _audit(file, reading)
         except (BcModelError, OSError) as error:
-            show_error(error, title=f"{escape(name)} cannot be audited")
+            show_error(error, title=f"{escape(file.name)} cannot be audited")
     if audits:
         _draw(audits, reading is not None)
+
+
+def _offer_removal(files: list[Path]) -> None:
+    with st.popover("Remove", icon=":material/delete:", disabled=not files):
+        st.markdown(
+            "Removed from the shelf: " + ", ".join(escape(file.name) for file in files) + ". Runs "
+            "that have been made keep their split; one that still waits for its turn would fail."
+        )
+
+        def remove() -> None:
+            for file in files:
+                file.unlink(missing_ok=True)
+
+        st.button("Remove the chosen fold files", on_click=remove)
 
 
 def _audit(path: Path, reading: Reading | None) -> dict:

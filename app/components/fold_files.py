@@ -30,6 +30,30 @@ def choose_fold_file() -> str:
     return by_name.get(chosen or "", "")
 
 
+def choose_fold_files(key: str) -> list[Path]:
+    """Draw the choice among all fold files, and the way to add some.
+
+    Parameters
+    ----------
+    key : str
+        Of the choice in the session state.
+
+    Returns
+    -------
+    list of Path
+        All of them until the user takes some away; empty when there is none yet.
+    """
+    files = {path.name: path.resolve() for path in list_fold_files()}
+    add_fold_files("Add fold files")
+    if not files:
+        return []
+    # Keyed by their number: one that comes later is chosen, too.
+    chosen = st.multiselect(
+        "Fold files", list(files), default=list(files), key=f"{key}-{len(files)}"
+    )
+    return [files[name] for name in chosen]
+
+
 def add_fold_files(label: str) -> None:
     """Draw a button that opens the two ways of adding fold files: by upload, or by path."""
     if refused := st.session_state.pop("folds-refused", None):

@@ -5,6 +5,8 @@ from typing import Any
 
 import streamlit as st
 
+from app.components.data_choice import choose_folder
+from app.components.fold_files import choose_fold_files
 from app.components.frame import show_error
 from app.components.settings import draw_settings
 from app.places import runs_folder
@@ -24,13 +26,7 @@ def draw_report_form() -> str | None:
         "The same recipe is trained under each protocol, so what sets their figures apart is the "
         "split: mostly, how much of the test part the model has seen in training."
     )
-    folder = st.text_input(
-        "Folder of the data set",
-        key="report_data",
-        persist_state="session",
-        placeholder="/data/BreaKHis_v1",
-        help="The BreakHis tree at any depth, or a folder with folders named benign and malignant.",
-    ).strip()
+    folder = choose_folder()
     protocols, files = _draw_protocols()
     try:
         chosen = draw_settings(_draw_folds)
@@ -39,7 +35,7 @@ def draw_report_form() -> str | None:
         return None
     test_folds = "all" if st.session_state.get("report_all_folds") else [0]
     n_runs = _count_runs(protocols, len(files), chosen["n_folds"], test_folds)
-    ready = bool(folder) and n_runs > 0
+    ready = folder is not None and n_runs > 0
     pressed = st.button(
         "Start the report" if n_runs == 0 else f"Start the report: {n_runs} runs",
         type="primary",
@@ -47,16 +43,14 @@ def draw_report_form() -> str | None:
         disabled=not ready,
         icon=":material/play_arrow:",
     )
-    if FOLDS_PROTOCOLS & set(protocols) and not files:
-        st.caption(":material/info: Without a fold file the official folds are left out.")
     st.caption(
         "First the pictures are read once, to see which of the splits can be made. The runs then "
         "wait for each other; closing this page does not touch them."
     )
-    if not pressed:
+    if not pressed or folder is None:
         return None
     try:
-        data = Path(folder).expanduser().resolve()
+        data = folder.resolve()
         plan = plan_report(
             TrainSettings(data=str(data), **chosen),
             manifest=lambda: _manifest(str(data), folder_fingerprint(data)),
@@ -65,7 +59,7 @@ def draw_report_form() -> str | None:
             test_folds=test_folds,
         )
         study, _ = start_report(f"report-{new_run_id(chosen['backbone'])}", plan, runs_folder())
-    except (BcModelError, OSError, RuntimeError) as error:  # the last: no such user's home folder
+    except (BcModelError, OSError) as error:
         show_error(error, title="The report was not started")
         return None
     return study.name
@@ -77,8 +71,7 @@ def _manifest(folder: str, fingerprint: str) -> Manifest:
 
 
 def _draw_protocols() -> tuple[list[str], list[Path]]:
-    left, right = st.columns(2, gap="medium")
-    protocols = left.multiselect(
+    protocols = st.multiselect(
         "Protocols",
         PROTOCOLS[::-1],
         default=REPORT_PROTOCOLS,
@@ -87,19 +80,15 @@ def _draw_protocols() -> tuple[list[str], list[Path]]:
         help="By picture, by folder and the official folds leak: pictures of one case stand in "
         "training and in test. The cleaned official folds and the split by case do not.",
     )
-    typed = right.text_area(
-        "Official fold files, one path a line",
-        key="report_folds",
-        persist_state="session",
-        height=80,
-        placeholder="/data/folds/dsfold1.txt",
-        disabled=not FOLDS_PROTOCOLS & set(protocols),
-        help="For the official folds and the cleaned ones: one run each for every file. They are "
-        "published beside BreakHis as dsfold1.txt to dsfold5.txt. Without one these two are left "
-        "out.",
-    )
-    files = [Path(line.strip()) for line in typed.splitlines() if line.strip()]
-    return protocols, files if FOLDS_PROTOCOLS & set(protocols) else []
+    if not FOLDS_PROTOCOLS & set(protocols):
+        return protocols, []
+    files = choose_fold_files("report-folds")
+    if not files:
+        st.caption(
+            ":material/info: Without a fold file the official folds are left out. Add dsfold1.txt "
+            "to dsfold5.txt, which are published beside BreakHis: one run each for every file."
+        )
+    return protocols, files
 
 
 def _draw_folds() -> dict[str, Any]:

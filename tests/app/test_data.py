@@ -555,6 +555,20 @@ def test_the_official_folds_are_audited_without_any_set(shelf, drawn_set, tmp_pa
     assert len(tables(app)[0]) == 1
 
 
+def test_chosen_fold_files_are_taken_off_the_shelf(shelf, drawn_set, open_page):
+    for number in (1, 2):
+        text = fold_text(drawn_set, leaky=True).replace(b"|1|", b"|%d|" % number)
+        keep_fold_file(text, f"dsfold{number}.txt", shelf)
+    app = open_page("data")
+    app.multiselect(key="audited-folds-2").set_value(["dsfold2.txt"]).run()
+    press(app, "Remove the chosen fold files")
+    assert [path.name for path in list_fold_files(shelf)] == ["dsfold1.txt"]
+    press(app, "Remove the chosen fold files")
+
+    assert list_fold_files(shelf) == []
+    assert "No fold file yet" in texts(app.info)
+
+
 def test_twins_are_counted_among_the_pictures_of_the_set(flawed, shelf, drawn_set, open_page):
     keep_fold_file(fold_text(drawn_set, leaky=True), "dsfold1.txt", shelf)
     app = open_page("data", look="Official folds")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from bc_model.data.fold_shelf import keep_fold_file
 from bc_model.data.manifest import read_manifest
+from bc_model.data.sets import datasets_folder, link_folder
 from bc_model.training import jobs
 from bc_model.training.report_study import note_file, plan_report, start_report
 from bc_model.training.run_folder import RunFolder, list_runs
@@ -85,7 +87,7 @@ def test_without_a_study_the_page_says_how_to_get_one(runs, open_page):
 
 
 def fill(app, drawn_set: Path) -> None:
-    app.text_input(key="report_data").set_value(str(drawn_set))
+    app.text_input(key="data").set_value(str(drawn_set))
     app.selectbox(key="backbone").set_value("tiny")
     app.selectbox(key="weights").set_value("none")
     app.select_slider(key="side").set_value(32).run()
@@ -94,9 +96,10 @@ def fill(app, drawn_set: Path) -> None:
 def test_one_button_starts_the_report_that_is_on_the_page(
     runs, open_page, drawn_set: Path, fold_files: list[Path]
 ):
+    for file in fold_files:
+        keep_fold_file(file.read_bytes(), file.name)
     app = open_page("studies")
     fill(app, drawn_set)
-    app.text_area(key="report_folds").set_value("\n".join(map(str, fold_files))).run()
     assert app.button(key="report_start").label == "Start the report: 6 runs"
     app.button(key="report_start").click().run()
 
@@ -123,7 +126,7 @@ def test_every_fold_can_be_tested(runs, open_page, drawn_set: Path):
     app.toggle(key="report_all_folds").set_value(True).run()
 
     assert app.button(key="report_start").label == "Start the report: 10 runs"
-    assert app.text_area(key="report_folds").disabled
+    assert "Fold files" not in [choice.label for choice in app.multiselect]
 
 
 def test_a_protocol_without_its_file_is_told_above_the_figures(runs, open_page, drawn_set: Path):
@@ -135,25 +138,35 @@ def test_a_protocol_without_its_file_is_told_above_the_figures(runs, open_page, 
     assert len(list_runs(runs)) == 2
 
 
-@pytest.mark.parametrize(
-    ("folder", "folds", "said"),
-    [
-        ("/no/such/folder", "", "There is no folder /no/such/folder"),
-        ("~no-such-user/set", "", "Could not determine home directory"),
-        ("", "/no/such/file.txt", "There is no fold file"),
-    ],
-)
+def test_a_set_of_the_shelf_and_some_of_its_fold_files_can_be_chosen(
+    runs, open_page, drawn_set: Path, fold_files: list[Path]
+):
+    link_folder(drawn_set, "drawn", datasets_folder())
+    for file in fold_files:
+        keep_fold_file(file.read_bytes(), file.name)
+    app = open_page("studies", set="drawn")
+    app.multiselect(key="report-folds-2").set_value(["dsfold2.txt"]).run()
+    assert app.button(key="report_start").label == "Start the report: 4 runs"
+    app.button(key="report_start").click().run()
+
+    (study,) = list_studies(runs)
+    assert {Path(member.settings.data) for member in study.members} == {drawn_set.resolve()}
+    assert [member.label for member in study.members if "dsfold" in member.label] == [
+        "folds-dsfold2", "folds-clean-dsfold2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["/no/such/folder", "~no-such-user/set"])
 def test_what_cannot_be_started_is_said_and_nothing_is_left(
-    runs, open_page, drawn_set: Path, folder: str, folds: str, said: str
+    runs, open_page, drawn_set: Path, folder: str
 ):
     app = open_page("studies")
     fill(app, drawn_set)
-    if folder:
-        app.text_input(key="report_data").set_value(folder).run()
-    app.text_area(key="report_folds").set_value(folds).run()
+    app.text_input(key="data").set_value(folder).run()
     app.button(key="report_start").click().run()
 
-    assert said in texts(app.error)
+    assert "There is no folder" in texts(app.error)
+    assert folder in texts(app.error)
     assert not any(runs.iterdir())
 
 

@@ -62,9 +62,12 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
     expect(page.get_by_text("Benign cases")).to_be_visible(timeout=PATIENT_MS)
     _choose(page, "Backbone", "tiny (dry runs only)")
     _choose(page, "Initial weights", "None: from scratch")
-    epochs = page.get_by_label("Epochs of fine-tuning", exact=True)
-    epochs.fill("900")
-    epochs.press("Enter")
+    # Long enough to be stopped; without the patience a quick machine is done before the refresh.
+    for label in ("Epochs of fine-tuning", "Patience, epochs"):
+        number = page.get_by_label(label, exact=True)
+        number.fill("900")
+        number.press("Enter")
+        expect(number).to_have_value("900")
     page.get_by_role("button", name="Start the run").click()
 
     # The process is on its own: a refresh finds it again by the name in the URL.
