@@ -9,12 +9,12 @@ from app.components.data_choice import choose_folder
 from app.components.fold_files import choose_fold_files
 from app.components.frame import show_error
 from app.components.settings import draw_settings
+from app.components.split_fields import PROTOCOL_WORDS
 from app.places import runs_folder
 from bc_model.data.audit import folder_fingerprint
 from bc_model.data.manifest import Manifest, read_manifest
-from bc_model.data.protocols import FOLDS_PROTOCOLS, PROTOCOLS
+from bc_model.data.protocols import FOLDS_PROTOCOLS
 from bc_model.errors import BcModelError
-from bc_model.evaluation.protocol_row import PROTOCOL_WORDS
 from bc_model.training.report_study import REPORT_PROTOCOLS, plan_report, start_report
 from bc_model.training.run_folder import new_run_id
 from bc_model.training.settings import TrainSettings
@@ -73,9 +73,9 @@ def _manifest(folder: str, fingerprint: str) -> Manifest:
 def _draw_protocols() -> tuple[list[str], list[Path]]:
     protocols = st.multiselect(
         "Protocols",
-        PROTOCOLS[::-1],
+        list(PROTOCOL_WORDS)[::-1],
         default=REPORT_PROTOCOLS,
-        format_func=lambda name: PROTOCOL_WORDS[name].capitalize(),
+        format_func=PROTOCOL_WORDS.__getitem__,
         key="report_protocols",
         help="By picture, by folder and the official folds leak: pictures of one case stand in "
         "training and in test. The cleaned official folds and the split by case do not.",

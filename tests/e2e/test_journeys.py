@@ -12,6 +12,7 @@ from bc_model.data.synthetic import example_png
 from bc_model.serving.bundle import open_bundle
 from bc_model.training.run_folder import FINAL_STATES, RunFolder, list_runs
 from bc_model.training.settings import TrainSettings
+from tests.e2e.steps import choose
 
 pytestmark = pytest.mark.e2e
 
@@ -60,8 +61,8 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
     folder.fill(str(drawn_set))
     folder.press("Enter")
     expect(page.get_by_text("Benign cases")).to_be_visible(timeout=PATIENT_MS)
-    _choose(page, "Backbone", "tiny (dry runs only)")
-    _choose(page, "Initial weights", "None: from scratch")
+    choose(page, "Backbone", "tiny (dry runs only)")
+    choose(page, "Initial weights", "None: from scratch")
     # Long enough to be stopped; without the patience a quick machine is done before the refresh.
     for label in ("Epochs of fine-tuning", "Patience, epochs"):
         number = page.get_by_label(label, exact=True)
@@ -127,7 +128,7 @@ def test_a_run_outlives_the_tab_the_server_and_its_own_process(
 def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app):
     page.goto(f"{app.url}/evaluate?evaluated=finished")
     page.get_by_role("radio", name="Calibration and cut-off").click(timeout=PATIENT_MS)
-    _choose(page, "Goal", "Largest sum of both (Youden)")
+    choose(page, "Goal", "Largest sum of both (Youden)")
     chosen = page.get_by_text(re.compile(r"^Chosen: 0\.\d{3}\. Chosen by picture")).first
     expect(chosen).to_contain_text("largest sum", timeout=PATIENT_MS)
     page.get_by_label("Reason", exact=True).fill("Both mistakes weigh the same")
@@ -154,8 +155,3 @@ def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app
     expect(page.get_by_text(f"at the cut-off of {threshold['value']:.2f}").first).to_be_visible(
         timeout=PATIENT_MS
     )
-
-
-def _choose(page: Page, label: str, option: str) -> None:
-    page.get_by_label(label, exact=True).click()
-    page.get_by_role("option", name=option, exact=True).click()

@@ -1,0 +1,45 @@
+"""One recipe under two protocols, from a set on the shelf to the figures: the Studies page."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from bc_model.data.sets import link_folder
+from bc_model.training.study_file import list_studies
+from tests.e2e.steps import choose
+
+pytestmark = pytest.mark.e2e
+
+PATIENT_MS = 120_000
+
+
+def test_a_report_is_started_watched_over_a_refresh_and_taken_along(
+    page: Page, app, drawn_set: Path
+):
+    link_folder(drawn_set, "drawn", app.shelf)
+    page.goto(f"{app.url}/studies?set=drawn")
+    for left_out in ("Official folds, clean (honest)", "Official folds (leaky)"):
+        page.get_by_role("button", name=f"Remove {left_out}").click(timeout=PATIENT_MS)
+    choose(page, "Backbone", "tiny (dry runs only)")
+    choose(page, "Initial weights", "None: from scratch")
+    page.get_by_role("radio", name="Quick look").click()
+    page.get_by_role("button", name="Start the report: 2 runs").click(timeout=PATIENT_MS)
+
+    expect(page).to_have_url(re.compile("study=report-"), timeout=PATIENT_MS)
+    page.reload()
+    expect(page.get_by_role("heading", name="What the leak is worth")).to_be_visible(
+        timeout=PATIENT_MS
+    )
+    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+
+    with page.expect_download(timeout=PATIENT_MS) as download:
+        page.get_by_role("button", name="figures.csv").click()
+    with download.value.path().open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["protocol"] for row in rows} == {"image", "case"}
+    (study,) = list_studies(app.runs)
+    assert [member.label for member in study.members] == ["image-fold0", "case-fold0"]
