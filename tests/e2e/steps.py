@@ -1,9 +1,19 @@
 """What a person does with a widget, in the words of the page."""
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, TimeoutError
 
 
 def choose(page: Page, label: str, option: str) -> None:
-    """Open a select box and click one of its options."""
-    page.get_by_label(label, exact=True).click()
-    page.get_by_role("option", name=option, exact=True).click()
+    """Open a select box and click one of its options.
+
+    A list that is open while the page is drawn anew may shut; a person would open it again.
+    """
+    found = page.get_by_role("option", name=option, exact=True)
+    for _ in range(11):
+        page.get_by_label(label, exact=True).click()
+        try:
+            found.click(timeout=5000)
+            return
+        except TimeoutError:
+            page.keyboard.press("Escape")
+    found.click(timeout=5000)

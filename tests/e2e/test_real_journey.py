@@ -1,0 +1,57 @@
+"""The whole way on real pictures: added, audited, split by case, learned, judged, taken along."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from bc_model.data.splits import count_leaks, read_split
+from tests.e2e.steps import choose
+
+pytestmark = [pytest.mark.e2e, pytest.mark.real, pytest.mark.slow]
+
+PATIENT_MS = 180_000
+
+
+def test_from_the_folder_to_the_pdf(page: Page, app, real_data: Path, tmp_path: Path):
+    page.set_default_timeout(PATIENT_MS)
+    expect.set_options(timeout=PATIENT_MS)
+    page.get_by_role("link", name="Data", exact=True).click()
+    folder = page.get_by_label("Folder or archive on the server", exact=True)
+    folder.fill(str(real_data / "breakhis_200x_224"))
+    folder.press("Enter")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text("694")
+    expect(page.get_by_test_id("stMetricValue").nth(1)).to_have_text("36")
+    page.get_by_role("tab", name="Split").click()
+    expect(page.get_by_text("Test shares nothing with training")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="split.csv").click()
+    split = read_split(download.value.path())
+    assert (len(split), count_leaks(split).test_pictures) == (694, 0)
+
+    page.get_by_role("button", name="Train on this set").click()
+    expect(page.get_by_role("button", name="Start the run")).to_be_enabled()
+    choose(page, "Backbone", "tiny (dry runs only)")
+    choose(page, "Initial weights", "None: from scratch")
+    page.get_by_role("radio", name="Quick look").click()
+    page.get_by_role("button", name="Start the run").click()
+    # The finished run of the fixture has such a link too.
+    expect(page.get_by_role("link", name="See how well it does")).to_have_count(2)
+    page.get_by_role("link", name="See how well it does").first.click()
+
+    expect(page.get_by_role("heading", name="Confusion by case")).to_be_visible()
+    page.get_by_role("radio", name="Calibration and cut-off").click()
+    choose(page, "Goal", "Largest sum of both (Youden)")
+    expect(page.get_by_text(re.compile(r"^Chosen: [01]\.\d{3}\.")).first).to_be_visible()
+    page.get_by_label("Reason", exact=True).fill("Both mistakes weigh the same")
+    page.get_by_role("button", name="Lock this cut-off").click()
+    expect(page.get_by_text("is locked into the passport")).to_be_visible()
+    page.get_by_role("radio", name="Take it with you").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save PDF").click()
+    pdf = tmp_path / "report.pdf"
+    download.value.save_as(pdf)
+    assert pdf.read_bytes().startswith(b"%PDF-")
+    expect.set_options(timeout=5000)
