@@ -3,14 +3,20 @@
 from itertools import chain
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.components.error_card import draw_card
-from app.components.frame import RESEARCH_USE, escape, show_error
+from app.components.frame import RESEARCH_USE, escape
 from app.components.models import engine_of
 from app.components.reports import stamp_of
 from bc_model.errors import BcModelError
+from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.gallery import Entry, Gallery, Neighbour, error_gallery
-from bc_model.evaluation.neighbours import training_features, with_neighbours
+from bc_model.evaluation.neighbours import (
+    kept_training_features,
+    neighbours_of,
+    training_features,
+)
 from bc_model.evaluation.report import Report
 from bc_model.serving.bundle import Bundle
 from bc_model.training.run_folder import RunFolder
@@ -49,12 +55,12 @@ def draw_errors(run: RunFolder, report: Report, bundle: Bundle) -> None:
     if not entries:
         st.info("No picture was called wrong.", icon=":material/info:")
         return
-    found = _neighbours(run, gallery, pictures, bundle)
     in_case = {entry.path: one for one in gallery.mistakes for entry in one.worst}
     sha256 = report.predictions.set_index("path")["sha256"]
     pages = -(-len(entries) // PER_PAGE)
     page = st.pagination(pages, key=f"page-{kind}-{case}") if pages > 1 else 1
     shown = entries[(page - 1) * PER_PAGE : page * PER_PAGE]
+    found = _neighbours(run, shown, pictures, bundle)
     for start in range(0, len(shown), _PER_ROW):
         for column, entry in zip(
             st.columns(_PER_ROW), shown[start : start + _PER_ROW], strict=False
@@ -78,39 +84,49 @@ def _entries(gallery: Gallery, kind: str) -> list[Entry]:
 
 
 def _neighbours(
-    run: RunFolder, gallery: Gallery, pictures: RunPictures, bundle: Bundle
+    run: RunFolder, shown: list[Entry], pictures: RunPictures, bundle: Bundle
 ) -> Neighbours:
-    """Return what was found for this very report, and offer to look when nothing was."""
+    """Return what the pictures on the page resemble, or offer to look when nothing is kept."""
     key = (run.name, bundle.key, stamp_of(run))
     kept_key, found = st.session_state.get("neighbours", (None, {}))
-    if kept_key == key:
+    found = found if kept_key == key else {}
+    missing = [entry for entry in shown if entry.path not in found]
+    if not missing:
         return found
     place = st.empty()
-    asked = place.button(
+    try:
+        table = kept_training_features(bundle, pictures.split, run.evaluation_folder)
+        if table is None:
+            if not _asked(place):
+                return {}
+            table = _compute(run, pictures, bundle, place)
+        found |= neighbours_of(missing, engine_of(bundle).engine, pictures.root, table)
+    except (BcModelError, OSError) as error:
+        place.empty()
+        st.caption(f":material/info: Nothing to compare with: {escape(str(error))}")
+        return found
+    place.caption(f"Nearest among {len(table.path):,} training pictures of other cases.")
+    st.session_state["neighbours"] = (key, found)
+    return found
+
+
+def _asked(place: DeltaGenerator) -> bool:
+    return place.button(
         "Find the nearest training pictures",
         key="find-neighbours",
         icon=":material/image_search:",
-        help="Pictures of other cases that the network sees much alike. The first time every "
-        "training picture has to be looked at, which may take minutes.",
+        help="Pictures of other cases that the network sees much alike. Every training picture has "
+        "to be looked at once, which may take minutes; stay on this page for it.",
     )
-    if not asked:
-        return {}
+
+
+def _compute(
+    run: RunFolder, pictures: RunPictures, bundle: Bundle, place: DeltaGenerator
+) -> FeatureTable:
     bar = place.progress(0.0, "Looking at the training pictures")
 
     def tell(done: int, of: int) -> None:
-        bar.progress(done / of, f"{done} of {of} pictures")
+        bar.progress(done / of, f"{done:,} of {of:,} pictures")
 
-    try:
-        engine = engine_of(bundle).engine
-        table = training_features(
-            engine, pictures.root, pictures.split, run.evaluation_folder, progress=tell
-        )
-        seen = with_neighbours(gallery, engine, pictures.root, table, progress=tell)
-    except (BcModelError, OSError) as error:
-        place.empty()
-        show_error(error, title="The training pictures cannot be searched")
-        return {}
-    place.caption(escape(f"Nearest among {len(table.path)} training pictures of other cases."))
-    found = {entry.path: entry.neighbours for entry in seen.entries}
-    st.session_state["neighbours"] = (key, found)
-    return found
+    engine, folder = engine_of(bundle).engine, run.evaluation_folder
+    return training_features(engine, pictures.root, pictures.split, folder, progress=tell)

@@ -8,11 +8,10 @@ import streamlit as st
 from app.components.data_choice import choose_folder
 from app.components.fold_files import choose_fold_files
 from app.components.frame import show_error
+from app.components.readings import read_folder
 from app.components.settings import draw_settings
 from app.components.split_fields import PROTOCOL_WORDS
 from app.places import runs_folder
-from bc_model.data.audit import folder_fingerprint
-from bc_model.data.manifest import Manifest, read_manifest
 from bc_model.data.protocols import FOLDS_PROTOCOLS
 from bc_model.errors import BcModelError
 from bc_model.training.report_study import REPORT_PROTOCOLS, plan_report, start_report
@@ -53,7 +52,7 @@ def draw_report_form() -> str | None:
         data = folder.resolve()
         plan = plan_report(
             TrainSettings(data=str(data), **chosen),
-            manifest=lambda: _manifest(str(data), folder_fingerprint(data)),
+            manifest=lambda: read_folder(data).manifest,
             protocols=protocols,
             fold_files=files,
             test_folds=test_folds,
@@ -63,11 +62,6 @@ def draw_report_form() -> str | None:
         show_error(error, title="The report was not started")
         return None
     return study.name
-
-
-@st.cache_data(max_entries=2, show_spinner="Reading the pictures")
-def _manifest(folder: str, fingerprint: str) -> Manifest:
-    return read_manifest(Path(folder))
 
 
 def _draw_protocols() -> tuple[list[str], list[Path]]:

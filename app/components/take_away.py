@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.evaluation.report import Report
+from bc_model.evaluation.store import report_json
 from bc_model.serving.bundle import Bundle
 from bc_model.training.run_folder import RunFolder
 
@@ -12,21 +14,6 @@ from bc_model.training.run_folder import RunFolder
 def draw_take_away(run: RunFolder, report: Report, bundle: Bundle) -> None:
     """Draw a button for each file; each is made when it is asked for."""
     draw_report_files(report, bundle, run.name)
-    folder = run.evaluation_folder
-    _offer(
-        "Every prediction, CSV",
-        "One row a test picture: path, case, truth, estimated probability of malignancy.",
-        (folder / "predictions.csv").read_bytes,
-        f"{run.name}-predictions.csv",
-        "text/csv",
-    )
-    _offer(
-        "Figures, JSON",
-        "Every figure with interval and curve points, for programs.",
-        (folder / "report.json").read_bytes,
-        f"{run.name}-report.json",
-        "application/json",
-    )
     _offer(
         "Model card, Markdown",
         "What the model is for, what it learned from, how it did and what it cannot know.",
@@ -37,7 +24,7 @@ def draw_take_away(run: RunFolder, report: Report, bundle: Bundle) -> None:
 
 
 def draw_report_files(report: Report, bundle: Bundle, stem: str) -> None:
-    """Draw the buttons for the report as HTML and as PDF.
+    """Draw the buttons for the report, for people and for programs.
 
     Parameters
     ----------
@@ -59,6 +46,21 @@ def draw_report_files(report: Report, bundle: Bundle, stem: str) -> None:
         lambda: _html(report, bundle),
         f"{stem}-report.html",
         "text/html",
+    )
+    if (predictions := report.predictions) is not None:
+        _offer(
+            "Every prediction, CSV",
+            "One row a picture: path, case, truth, estimated probability of malignancy.",
+            lambda: predictions_to_csv(predictions).encode(),
+            f"{stem}-predictions.csv",
+            "text/csv",
+        )
+    _offer(
+        "Figures, JSON",
+        "Every figure with interval and curve points, for programs.",
+        lambda: report_json(report).encode(),
+        f"{stem}-report.json",
+        "application/json",
     )
 
 

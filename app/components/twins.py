@@ -9,6 +9,7 @@ from app.components.frame import escape
 from app.components.gallery import small_picture
 from app.components.readings import Reading
 from bc_model.data.exact_twins import find_exact_twins
+from bc_model.data.manifest import Manifest
 from bc_model.data.names import parse_name
 from bc_model.data.near_twins import MAX_DISTANCE, NearTwins, find_near_twins
 from bc_model.data.pictures import pixel_sha256, read_picture
@@ -32,13 +33,19 @@ _MEANING = {
 }
 
 
+# The pairs grow with the square of the pictures: found once, not at every click.
+@st.cache_resource(max_entries=8, show_spinner="Comparing the pictures")
+def _twins_of(folder: str, fingerprint: str, _manifest: Manifest) -> dict[str, NearTwins]:
+    return {
+        _EXACT: find_exact_twins(_manifest),
+        _NEAR: find_near_twins(_manifest.pictures),
+    }
+
+
 @st.fragment
 def draw_twins(reading: Reading) -> None:
     """Draw the counts of both kinds, and the pairs of one of them."""
-    found = {
-        _EXACT: find_exact_twins(reading.manifest),
-        _NEAR: find_near_twins(reading.manifest.pictures),
-    }
+    found = _twins_of(str(reading.manifest.root), reading.fingerprint, reading.manifest)
     st.dataframe(
         [
             {

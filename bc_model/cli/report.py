@@ -10,6 +10,8 @@ import click
 from bc_model.cli.options import PATH, aligned, as_json_option, print_json, progress
 from bc_model.cli.sweep import parse_folds, state_progress
 from bc_model.cli.train_options import recipe_options, settings_from
+from bc_model.data.fold_shelf import list_fold_files
+from bc_model.data.protocols import FOLDS_PROTOCOLS
 from bc_model.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ _MAX_FOLDER_NAME = 33
 )
 @click.option(
     "--folds", "fold_files", multiple=True, type=PATH, metavar="FILE",
-    help="Official fold file, for folds and folds-clean; may come several times.",
+    help="Official fold file, for folds and folds-clean; may come several times. Default: those "
+    "on the shelf of the Data page.",
 )  # fmt: skip
 @click.option(
     "--test-folds", "test_folds", default="0", show_default=True, metavar="all|N[,N...]",
@@ -71,10 +74,16 @@ def report(
     out = out or runs / f"{name}.report"
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out must be a folder, and {out} is a file; name another one.")
+    wanted = [one.strip() for one in protocols.split(",") if one.strip()]
+    if FOLDS_PROTOCOLS & set(wanted) and not fold_files:
+        fold_files = tuple(list_fold_files())
+        if fold_files:
+            shown = ", ".join(file.name for file in fold_files)
+            click.echo(f"fold files of the shelf: {shown}", err=True)
     plan = plan_report(
         settings_from(data, options | {"fold": 0}),
         manifest=lambda: _read(data),
-        protocols=[one.strip() for one in protocols.split(",") if one.strip()],
+        protocols=wanted,
         fold_files=fold_files,
         test_folds=parse_folds(test_folds),
         known=known_settings(runs, name),

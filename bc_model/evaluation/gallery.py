@@ -45,8 +45,6 @@ class Entry:
     class_name, called : {'benign', 'malignant'}
         The truth and the verdict.
     prob_malignant : float
-    neighbours : tuple of Neighbour
-        Nearest first; empty until `neighbours.with_neighbours` was asked.
     """
 
     path: str
@@ -56,7 +54,6 @@ class Entry:
     class_name: str
     called: str
     prob_malignant: float
-    neighbours: tuple[Neighbour, ...] = ()
 
     @property
     def is_right(self) -> bool:

@@ -1,11 +1,11 @@
 """What a picture resembles: the nearest training pictures of other cases, as the network sees them.
 
 A mistake is easier to understand beside what the model learned from. The features of the training
-part are computed when first asked for, and kept with the run.
+part are computed when a run ends, or when first asked for, and kept with it.
 """
 
 import hashlib
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ import pandas as pd
 
 from bc_model.errors import SplitError
 from bc_model.evaluation.features import FeatureTable, cosine_distances
-from bc_model.evaluation.gallery import CaseMistakes, Entry, Gallery, Neighbour
+from bc_model.evaluation.gallery import Entry, Neighbour
 from bc_model.evaluation.predict import Progress, predict_files
+from bc_model.serving.bundle import Bundle
 from bc_model.serving.engine import Engine
 
 FEATURES_FILE = "training_features.npz"
@@ -49,17 +50,34 @@ def training_features(
     PictureError
         A picture cannot be read any more; nothing is written.
     """
-    rows = split[split["part"] == "train"].reset_index(drop=True)
-    if rows.empty:
-        raise SplitError("The split has no train part; there is nothing to compare with.")
-    listed = "\n".join(rows["path"] + " " + rows["sha256"])
-    key = f"{engine.bundle.network} {hashlib.sha256(listed.encode()).hexdigest()}"
+    rows, key = _rows_and_key(engine.bundle, split)
     found = FeatureTable.load(Path(folder) / FEATURES_FILE, key)
     if found is None:
         predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
         found = FeatureTable.of(rows, predicted)
         found.save(Path(folder) / FEATURES_FILE, key)
     return found
+
+
+def kept_training_features(
+    bundle: Bundle, split: pd.DataFrame, folder: Path
+) -> FeatureTable | None:
+    """Return what `training_features` has kept; None when it would have to compute.
+
+    Raises
+    ------
+    SplitError
+        The split has no training part.
+    """
+    return FeatureTable.load(Path(folder) / FEATURES_FILE, _rows_and_key(bundle, split)[1])
+
+
+def _rows_and_key(bundle: Bundle, split: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    rows = split[split["part"] == "train"].reset_index(drop=True)
+    if rows.empty:
+        raise SplitError("The split has no train part; there is nothing to compare with.")
+    listed = "\n".join(rows["path"] + " " + rows["sha256"])
+    return rows, f"{bundle.network} {hashlib.sha256(listed.encode()).hexdigest()}"
 
 
 def nearest(
@@ -100,49 +118,37 @@ def nearest(
     return found
 
 
-def with_neighbours(
-    gallery: Gallery,
-    engine: Engine,
-    root: Path,
-    table: FeatureTable,
-    *,
-    count: int = 3,
-    progress: Progress | None = None,
-) -> Gallery:
-    """Return a gallery in which each picture has its nearest training pictures.
+def neighbours_of(
+    entries: Sequence[Entry], engine: Engine, root: Path, table: FeatureTable, *, count: int = 3
+) -> dict[str, tuple[Neighbour, ...]]:
+    """Find the nearest training pictures of some pictures of the gallery.
 
     Parameters
     ----------
-    gallery : Gallery
+    entries : sequence of Entry
     engine : Engine
         Of the network that `table` was computed by.
     root : Path
-        Folder that the paths of the gallery are relative to.
+        Folder that the entries' paths are relative to.
     table : FeatureTable
         As `training_features` returns it.
     count : int, default=3
         For each picture, from as many cases.
-    progress : callable, optional
-        Called with (pictures done, pictures in all).
+
+    Returns
+    -------
+    dict of str to tuple of Neighbour
+        By path, nearest first.
+
+    Raises
+    ------
+    PictureError
+        A picture cannot be read any more.
     """
-    entries = gallery.entries
     if not entries:
-        return gallery
+        return {}
     paths = [entry.path for entry in entries]
-    features = predict_files(engine, root, paths, progress=progress).features
+    features = predict_files(engine, root, paths).features
     cases = np.array([entry.case for entry in entries])
-    found = dict(
-        zip(paths, nearest(features, cases, np.array(paths), table, count=count), strict=True)
-    )
-
-    def seen(some: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        return tuple(replace(entry, neighbours=found[entry.path]) for entry in some)
-
-    def seen_case(one: CaseMistakes) -> CaseMistakes:
-        return replace(one, worst=seen(one.worst))
-
-    return Gallery(
-        mistakes=tuple(map(seen_case, gallery.mistakes)),
-        most_certain=seen(gallery.most_certain),
-        least_certain=seen(gallery.least_certain),
-    )
+    found = nearest(features, cases, np.array(paths), table, count=count)
+    return dict(zip(paths, found, strict=True))

@@ -32,19 +32,24 @@ def write_report(report: Report, folder: str | Path) -> None:
             "without them: evaluate again or use read_report."
         )
     target = Path(folder)
-    text = json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    text = report_json(report)
     pictures = {"confusion.png": confusion_png(report), "roc.png": roc_png(report)}
     try:
         target.mkdir(parents=True, exist_ok=True)
         write_text_atomic(target / "predictions.csv", predictions_to_csv(report.predictions))
         for name, data in pictures.items():
             write_bytes_atomic(target / name, data)
-        write_text_atomic(target / "report.json", text + "\n")
+        write_text_atomic(target / "report.json", text)
     except OSError as error:
         raise RunError(
             f"The report should be written to '{target}', but that failed "
             f"({error.strerror or error}): choose a folder that can be written."
         ) from error
+
+
+def report_json(report: Report) -> str:
+    """Return every figure with interval and curve points as JSON text."""
+    return json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_report(folder: str | Path) -> Report:

@@ -21,8 +21,9 @@ from bc_model.data.splits import (
     summarise_parts,
     write_split,
 )
-from bc_model.errors import RunError
+from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation.evaluate import evaluate_split
+from bc_model.evaluation.neighbours import training_features
 from bc_model.evaluation.validation import calibrate_bundle
 from bc_model.model import build_model, unfreeze
 from bc_model.serving.bundle import Bundle
@@ -165,6 +166,7 @@ def _train(
     write_passport(bundle.folder, passport)
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
         logger.info("test %s: %s", name.replace("_", " "), report.figures[name])
+    _keep_training_features(bundle, manifest.root, split, run)
     shutil.rmtree(run.cache_folder, ignore_errors=True)  # as large as all the rest a hundred times
     message = "" if finished else "Stopped on request; the best model so far was kept."
     run.write_status("done", message=message)
@@ -191,6 +193,17 @@ def _load(
     progress = progress_of(run, f"Loading the {part} part")
     pixels = load_pixels(manifest.root, list(rows["path"]), size, progress=progress)
     return Part(pixels, one_hot(rows["class"]))
+
+
+def _keep_training_features(
+    bundle: Bundle, root: Path, split: pd.DataFrame, run: RunFolder
+) -> None:
+    """Keep what the error gallery compares with; a run does not fail for the lack of it."""
+    progress = progress_of(run, "Looking at the training part once more, for the error gallery")
+    try:
+        training_features(Engine(bundle), root, split, run.evaluation_folder, progress=progress)
+    except (BcModelError, OSError) as error:
+        logger.warning("The features of the training part were not kept: %s", error)
 
 
 def _log_split(manifest: Manifest, split: pd.DataFrame) -> None:

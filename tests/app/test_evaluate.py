@@ -216,7 +216,7 @@ def test_the_gallery_shows_six_cards_a_page_of_every_kind(finished_run, open_sec
 
     estimates = texts(app.markdown).count("Estimated probability of malignancy")
     assert estimates == 6
-    assert len(app.get("image")) == 2 * estimates
+    assert len(app.get("image")) == (2 + 3) * estimates  # picture, heatmap, nearest ones
     assert "Research use only" in texts(app.caption)
     links = [link.proto for link in app.get("page_link")]
     assert len(links) == estimates
@@ -234,14 +234,24 @@ def test_the_gallery_can_be_held_to_one_case(finished_run, open_section):
     assert all(card.startswith(f"Case {case}") for card in cards)
 
 
-def test_neighbours_are_found_on_request_and_kept(finished_run, open_section):
+def test_cards_have_the_nearest_training_pictures(finished_run, open_section):
+    app = open_section(ERRORS)
+    app.segmented_control(key="shown").set_value("Most certain").run()
+
+    assert texts(app.markdown).count("Nearest in training, of other cases") == 6
+    assert "training pictures of other cases" in texts(app.caption)
+
+
+def test_neighbours_of_a_run_that_kept_none_are_found_on_request(finished_run, open_section):
+    kept = finished_run.evaluation_folder / "training_features.npz"
+    kept.unlink()
     app = open_section(ERRORS)
     app.segmented_control(key="shown").set_value("Most certain").run()
     assert "Nearest in training" not in texts(app.markdown)
     app.button(key="find-neighbours").click().run()
 
     assert texts(app.markdown).count("Nearest in training, of other cases") == 6
-    assert (finished_run.evaluation_folder / "training_features.npz").is_file()
+    assert kept.is_file()
     app.segmented_control(key="shown").set_value("Least certain").run()
     assert "Nearest in training" in texts(app.markdown)
 
@@ -269,7 +279,9 @@ def test_another_set_shows_figures_and_shift(finished_run, drawn_set, open_secti
     tables = [one.value for one in app.dataframe]
     assert "Optical density" in tables[0].columns
     assert tables[1].set_index("Figure").loc["Accuracy", "Pictures"] == 30
-    assert len(app.get("download_button")) == 2
+    assert [one.label for one in app.get("download_button")] == [
+        "Save PDF", "Save HTML", "Save CSV", "Save JSON",
+    ]  # fmt: skip
 
 
 def test_labels_of_another_set_are_mapped_and_the_other_task_is_said(

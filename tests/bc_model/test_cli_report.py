@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bc_model.cli import main
+from bc_model.data.fold_shelf import keep_fold_file
 from bc_model.training import jobs, study
 from bc_model.training.run_folder import RunFolder, list_runs
 
@@ -20,9 +21,13 @@ TINY = [
 
 @pytest.fixture
 def command(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], drawn_set: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    drawn_set: Path,
+    tmp_path: Path,
 ) -> Command:
     """Run `report` on the drawn set as a person would: exit code, stdout and stderr."""
+    monkeypatch.setenv("BC_DATASETS", str(tmp_path / "shelf"))
 
     def run(*arguments: object, data: Path = drawn_set) -> tuple[int, str, str]:
         told = ["bc_model", "report", data, *TINY, *arguments]
@@ -101,6 +106,17 @@ def test_a_protocol_without_its_file_is_told_and_the_others_go_on(
     assert f"folds left out: {said}" in err
     assert f"note: cleaned official folds: {said}" in out
     assert (tmp_path / "o/report.md").exists()
+
+
+def test_the_fold_files_of_the_shelf_are_taken_when_none_is_named(
+    command: Command, trained: list[str], tmp_path: Path, fold_files: list[Path]
+) -> None:
+    for file in fold_files:
+        keep_fold_file(file.read_bytes(), file.name, tmp_path / "shelf")
+    code, _, err = command("--study", "rep", "--runs", tmp_path / "r", "--protocols", "folds,case")
+    assert code == 0
+    assert trained == ["rep-folds-dsfold1", "rep-folds-dsfold2", "rep-case-fold0"]
+    assert "fold files of the shelf: dsfold1.txt, dsfold2.txt" in err
 
 
 def test_json_is_all_of_stdout(command: Command, trained: list[str], tmp_path: Path) -> None:

@@ -9,8 +9,13 @@ import pytest
 from bc_model.data.splits import read_split
 from bc_model.errors import SplitError
 from bc_model.evaluation.features import FeatureTable, cosine_distances
-from bc_model.evaluation.gallery import Gallery, error_gallery
-from bc_model.evaluation.neighbours import nearest, training_features, with_neighbours
+from bc_model.evaluation.gallery import error_gallery
+from bc_model.evaluation.neighbours import (
+    kept_training_features,
+    nearest,
+    neighbours_of,
+    training_features,
+)
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.evaluation.report import read_report
 from bc_model.serving.bundle import open_bundle
@@ -120,22 +125,28 @@ def test_features_of_training_are_computed_once(
         training_features(engine, drawn_set, split[split["part"] == "test"], tmp_path / "f")
 
 
-def test_a_gallery_of_a_run_has_its_neighbours(
+def test_pictures_of_a_gallery_have_their_neighbours(
     engine: Engine, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
 ) -> None:
     report = read_report(tiny_run.evaluation_folder)
     assert report.predictions is not None
     split = read_split(tiny_run.split_file)
     table = training_features(engine, drawn_set, split, tmp_path)
-    plain = error_gallery(report.predictions, threshold=report.threshold)
-    found = with_neighbours(plain, engine, drawn_set, table, count=2)
-    assert [entry.path for entry in found.entries] == [entry.path for entry in plain.entries]
+    entries = error_gallery(report.predictions, threshold=report.threshold).entries
+    found = neighbours_of(entries, engine, drawn_set, table, count=2)
+    assert list(found) == [entry.path for entry in entries]
     learned = set(split.loc[split["part"] == "train", "path"])
-    for entry in found.entries:
-        assert len(entry.neighbours) == 2
-        assert {one.path for one in entry.neighbours} <= learned
-        assert entry.case not in {one.case for one in entry.neighbours}
-        near, far = entry.neighbours
+    for entry in entries:
+        near, far = found[entry.path]
+        assert {near.path, far.path} <= learned
+        assert entry.case not in {near.case, far.case}
         assert near.distance <= far.distance
-    empty = Gallery((), (), ())
-    assert with_neighbours(empty, engine, drawn_set, table) == empty
+    assert neighbours_of([], engine, drawn_set, table) == {}
+
+
+def test_a_run_that_ended_has_kept_its_features(tiny_run: RunFolder) -> None:
+    split, bundle = read_split(tiny_run.split_file), open_bundle(tiny_run.path)
+    kept = kept_training_features(bundle, split, tiny_run.evaluation_folder)
+    assert kept is not None
+    assert kept.path.tolist() == split.loc[split["part"] == "train", "path"].tolist()
+    assert kept_training_features(bundle, split, tiny_run.path) is None
