@@ -11,7 +11,7 @@ from app.components.frame import escape, show_error
 from app.components.readings import Reading
 from bc_model.data.audit import audit_folds
 from bc_model.data.fold_file import read_fold_file
-from bc_model.data.fold_shelf import list_fold_files
+from bc_model.data.fold_shelf import list_fold_files, remove_fold_files
 from bc_model.errors import BcModelError, DataError
 
 _WHICH = {
@@ -57,12 +57,7 @@ def _offer_removal(files: list[Path]) -> None:
             "Removed from the shelf: " + ", ".join(escape(file.name) for file in files) + ". Runs "
             "that have been made keep their split; one that still waits for its turn would fail."
         )
-
-        def remove() -> None:
-            for file in files:
-                file.unlink(missing_ok=True)
-
-        st.button("Remove the chosen fold files", on_click=remove)
+        st.button("Remove the chosen fold files", on_click=remove_fold_files, args=(files,))
 
 
 def _audit(path: Path, reading: Reading | None) -> dict:

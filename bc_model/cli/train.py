@@ -45,7 +45,10 @@ def train(
         return
     if data is None:
         raise SettingsError("Name the folder of the data set, or give --resume to go on with RUN.")
-    settings = settings_from(data, options)
+    from bc_model.training.jobs import checked_paths
+
+    # A run that is resumed from another folder finds the same data.
+    settings = checked_paths(settings_from(data, options))
     was_there = run_path.exists()
     run = RunFolder.create(run_path)
     try:

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from bc_model.data.fold_file import MAX_FILE_MB, read_fold_file
@@ -89,6 +90,12 @@ def keep_fold_files(source: Path, shelf: Path | None = None) -> list[Path]:
     for file in files:
         read_fold_file(file)  # all are good, or none is kept
     return [keep_fold_file(file.read_bytes(), file.name, shelf) for file in files]
+
+
+def remove_fold_files(files: Iterable[Path]) -> None:
+    """Take fold files off the shelf; one that is gone already is no failure."""
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _free_name(folder: Path, stem: str, content: bytes) -> Path:

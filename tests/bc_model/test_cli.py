@@ -1,5 +1,6 @@
 """The command line: JSON that is only JSON, and bad input that ends in one line and code 2."""
 
+import importlib
 import json
 import shutil
 import struct
@@ -10,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from bc_model.cli import main
 from bc_model.data.manifest import read_manifest
 from bc_model.data.splits import read_split
 from bc_model.training.run_folder import RunFolder
+from bc_model.training.settings import TrainSettings
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -376,3 +379,18 @@ def test_other_endings_are_one_line_too(
     # Click puts an empty line behind the terminal's own "^C".
     assert (found, out, err.strip().count("\n")) == (code, "", 0)
     assert said in err
+
+
+def test_data_and_weights_are_kept_by_their_whole_paths(
+    drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The run may be resumed, and its pictures looked at, from another folder.
+    module = importlib.import_module("bc_model.cli.train")
+    seen: list[TrainSettings] = []
+    monkeypatch.setattr(module, "_work_on", lambda _, settings: seen.append(settings))
+    monkeypatch.chdir(drawn_set.parent)
+    Path("mine.h5").write_bytes(b"")
+    arguments = ["set", "--run", str(tmp_path / "run"), "--weights", "mine.h5"]
+    assert CliRunner().invoke(module.train, arguments).exit_code == 0
+    assert seen[0].data == str(drawn_set.resolve())
+    assert seen[0].weights == str(drawn_set.parent.resolve() / "mine.h5")
