@@ -361,6 +361,7 @@ def test_imagenet_weights_are_fetched_and_fit(
     assert (keras_home / "models" / name).is_file()
 
 
+@pytest.mark.slow
 def test_efficientnetb0_is_the_same_from_the_network_and_from_the_file(
     server: tuple[Path, str], keras_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def test_a_batch_smaller_than_the_cards_is_refused(
             batch_of(replace(tiny_settings, batch_size=size), pictures)
 
 
+@pytest.mark.slow
 def test_two_devices_learn_what_one_learns(
     tiny_settings: TrainSettings, tiny_run: object, tmp_path: Path
 ) -> None:
