@@ -36,7 +36,7 @@ bench-training: $(VENV)/.ready-dev ## Measure training side by side with the usu
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.resume
 
-screenshots: $(VENV)/.ready-dev ## Take the pictures in docs/ anew (needs BC_DATA and the run runs/first)
+screenshots: $(VENV)/.ready-dev ## Take the pictures in docs/ anew (needs Chromium)
 	$(BIN)/python docs/take_screenshots.py
 
 lock: $(VENV)/.ready-dev ## Resolve requirements.in into pinned requirements, for Python 3.11 to 3.13

@@ -1,7 +1,7 @@
-"""Take the pictures in docs/ anew: the app in headless Chromium, on real pictures.
+"""Take the pictures in docs/ anew: the app in headless Chromium, on pictures that are drawn here.
 
-Run it by ``make screenshots``. It needs the folder named by BC_DATA and the run ``runs/first``, as
-the README's figures were made with. The pictures shown are from BreakHis (Spanhol et al., 2016).
+Run it by ``make screenshots``; it takes a few minutes. Nobody's tissue is shown: the set is drawn,
+and the small network that is shown learned from it in the same minutes, by this very script.
 """
 
 import os
@@ -17,29 +17,38 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PORT = "8599"
+PORT = "8590"  # not the one that `make run` uses
 URL = f"http://127.0.0.1:{PORT}"
-PICTURE = (
-    "breakhis_originals/histology_slides/breast/malignant/SOB/mucinous_carcinoma/"
-    "SOB_M_MC_14-18842D/200X/SOB_M_MC-14-18842D-200-016.png"
-)
-SET = "breakhis_200x_224"
+SET, STUDY = "drawn", "protocols"
+RUN = f"{STUDY}-case-fold0"
 PATIENT_MS = 60_000
+RECIPE = (
+    "--study", STUDY, "--protocols", "image,case", "--backbone", "tiny", "--weights", "none",
+    "--image-size", "128x128", "--head-epochs", "4", "--finetune-epochs", "16",
+)  # fmt: skip
 
 
 def main() -> None:
-    """Start the app with a shelf of its own, walk through its pages, end it."""
-    data = Path(os.environ.get("BC_DATA") or ROOT.parent / "shared/data")
-    if not (data / PICTURE).is_file() or not (ROOT / "runs/first/model").is_dir():
-        sys.exit("The real pictures (BC_DATA) or the run runs/first are missing; see the module.")
+    """Draw a set, train on it, walk through the app's pages."""
     sys.path.insert(0, str(ROOT))
-    from bc_model.data.fold_shelf import keep_fold_files
     from bc_model.data.sets import link_folder
 
-    with tempfile.TemporaryDirectory() as shelf:
-        link_folder(data / SET, SET, Path(shelf))
-        keep_fold_files(data / "folds", Path(shelf))
-        _walk(data, os.environ | {"BC_DATASETS": shelf})
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        data, runs, shelf = (place / part for part in ("data/drawn", "runs", "shelf"))
+        _command("data", "synthetic", data, "--cases", "30", "--pictures-per-case", "8")
+        _command("report", data, "--runs", runs, *RECIPE)
+        link_folder(data, SET, shelf)
+        _walk(data, os.environ | {"BC_DATASETS": str(shelf), "BC_RUNS": str(runs)})
+
+
+def _command(*arguments: str | Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "bc_model", *map(str, arguments)],
+        cwd=ROOT,
+        check=True,
+        env=os.environ | {"BC_NICENESS": "0"},
+    )
 
 
 def _walk(data: Path, environment: dict[str, str]) -> None:
@@ -56,22 +65,24 @@ def _walk(data: Path, environment: dict[str, str]) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    picture = sorted(data.rglob("*SOB_M_*.png"))[0]
     try:
         _wait()
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             for scheme, suffix in (("light", ""), ("dark", "-dark")):
-                context = browser.new_context(
-                    viewport={"width": 1280, "height": 1180}, color_scheme=scheme
-                )
+                context = browser.new_context(color_scheme=scheme)
                 page = context.new_page()
-                _diagnose(page, data / PICTURE, DOCS / f"diagnose{suffix}.png")
-                for name, query, charts in (("data", "", 3), ("folds", "&look=Official+folds", 1)):
-                    _open(page, f"data?set={SET}{query}", charts, None)
-                    _hide_place(page, data)
+                _diagnose(page, picture, DOCS / f"diagnose{suffix}.png")
+                for name, query, charts in (
+                    ("data", f"data?set={SET}", 3),
+                    ("train", f"train?run={RUN}", 3),
+                    ("evaluate", f"evaluate?evaluated={RUN}", 6),
+                    ("studies", f"studies?study={STUDY}", 3),
+                ):
+                    _open(page, query, charts)
+                    _hide_place(page, data.parent)
                     page.screenshot(path=DOCS / f"{name}{suffix}.png")
-                _open(page, "train?run=first", 3, DOCS / f"train{suffix}.png")
-                _open(page, "evaluate?evaluated=first", 6, DOCS / f"evaluate{suffix}.png")
                 context.close()
             browser.close()
     finally:
@@ -81,31 +92,29 @@ def _walk(data: Path, environment: dict[str, str]) -> None:
 
 def _diagnose(page: Page, picture: Path, out: Path) -> None:
     page.set_viewport_size({"width": 1280, "height": 1400})  # the whole card
-    page.goto(f"{URL}/?model=first")
+    page.goto(f"{URL}/?model={RUN}")
     page.locator("input[type=file]").set_input_files(picture)
     expect(page.get_by_text("Estimated probability")).to_be_visible(timeout=PATIENT_MS)
     page.wait_for_timeout(2500)
     page.screenshot(path=out)
 
 
-def _open(page: Page, path: str, charts: int, out: Path | None) -> None:
+def _open(page: Page, path: str, charts: int) -> None:
     page.set_viewport_size({"width": 1280, "height": 1180})
     page.goto(f"{URL}/{path}")
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(charts, timeout=PATIENT_MS)
     page.wait_for_timeout(2500)
-    if out:
-        page.screenshot(path=out)
 
 
-def _hide_place(page: Page, data: Path) -> None:
-    """Show the folder of the pictures as /data: where it lies here is nobody's concern."""
+def _hide_place(page: Page, folder: Path) -> None:
+    """Show the pictures as lying in /data: where they lie here is nobody's concern."""
     page.evaluate(
         """([from, to]) => {
             const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
             while (texts.nextNode())
                 texts.currentNode.data = texts.currentNode.data.replaceAll(from, to);
         }""",
-        [str(data.resolve()), "/data"],
+        [str(folder.resolve()), "/data"],
     )
 
 
