@@ -1,5 +1,6 @@
 """The manifest: every usable picture once, every other file with its reason."""
 
+import json
 import os
 import shutil
 import time
@@ -133,6 +134,19 @@ def test_hidden_and_other_files_are_not_looked_at(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("not a picture, and does not say so")
     manifest = read_manifest(tmp_path)
     assert (len(manifest.pictures), len(manifest.rejected)) == (1, 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_a_path_that_is_no_text_is_left_out_and_spelled(tmp_path: Path) -> None:
+    kept = official(tmp_path, B_1)
+    folder = kept.parent / os.fsdecode(b"Pr\xe4parat")
+    draw(folder / B_2)
+    draw(kept.with_name(os.fsdecode(b"\xe4.png")), seed=1)
+    manifest = read_manifest(tmp_path)
+    assert [Path(path).name for path in manifest.pictures["path"]] == [B_1]
+    assert reasons(manifest) == {B_2: "misnamed", "\\udce4.png": "misnamed"}
+    assert "Pr\\udce4parat/" in " ".join(manifest.rejected["detail"])
+    json.dumps(manifest.rejected.to_dict("list"), ensure_ascii=False).encode()
 
 
 # A folder per class
