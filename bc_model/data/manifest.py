@@ -241,13 +241,13 @@ def _drop_twins(pictures: pd.DataFrame) -> tuple[pd.DataFrame, list[dict], list[
             low, high = sorted((find(first["case"]), find(other)))
             parent[high] = low
         if twins["class"].nunique() > 1:
+            shown = twins.drop_duplicates("class")["path"]
+            more = f" and {len(twins) - len(shown)} more" if len(twins) > len(shown) else ""
+            detail = (
+                "The same pixels are filed as benign and as malignant: " + ", ".join(shown) + more
+            )
             dropped += [
-                {
-                    "path": path,
-                    "reason": "contradiction",
-                    "detail": "The same pixels are filed as benign and as malignant: "
-                    + ", ".join(twins["path"]),
-                }
+                {"path": path, "reason": "contradiction", "detail": detail}
                 for path in twins["path"]
             ]
             continue

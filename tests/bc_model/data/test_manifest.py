@@ -231,6 +231,17 @@ def test_pixels_filed_as_benign_and_as_malignant_are_left_out_twice(tmp_path: Pa
     assert reasons(manifest) == {B_1: "contradiction", M_1: "contradiction"}
 
 
+def test_a_contradiction_of_many_names_one_of_each_class(tmp_path: Path) -> None:
+    for number in range(1, 6):
+        official(tmp_path, f"SOB_B_A-14-100-40-{number:03d}.png", seed=1)
+    official(tmp_path, M_1, seed=1)
+    official(tmp_path, B_2)
+    rejected = read_manifest(tmp_path).rejected
+    (detail,) = set(rejected["detail"])
+    first, last = rejected["path"].iloc[[0, -1]]
+    assert detail.endswith(f"as malignant: {first}, {last} and 4 more")
+
+
 def test_case_13412_under_two_subtypes_counts_once_and_has_none(tmp_path: Path) -> None:
     for code in ("DC", "LC"):
         for sequence in (1, 2):
