@@ -101,7 +101,7 @@ def read_manifest(
         finally:  # who stops the reading does not wait for the rest, and the next one goes on
             pool.shutdown(cancel_futures=True)
             if known:
-                known.save()
+                known.save(whole=len(rows) + len(rejected) == len(files))
     return settle(root, rows, rejected)
 
 
