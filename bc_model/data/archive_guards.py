@@ -17,6 +17,8 @@ from bc_model.data.pictures import MAX_FILE_MB
 from bc_model.errors import ArchiveError, DataError
 
 MAX_ENTRIES = 100_000
+MAX_DIRECTORY_MB = 16
+"""Of a zip, where each entry has 46 bytes and its name; it is read in one go."""
 MAX_TOTAL_GB = 20
 MAX_RATIO = 100
 """Unpacked to packed bytes; pictures are packed already, BreakHis has 1.0."""
@@ -140,7 +142,8 @@ def damaged(archive: str) -> ArchiveError:
 def too_many(archive: str) -> ArchiveError:
     """Return the error for an archive of too many files."""
     return ArchiveError(
-        f"{archive} holds more than {MAX_ENTRIES:,} files; that is no set of pictures."
+        f"{archive} holds more than {MAX_ENTRIES:,} files, or a list of them of more than "
+        f"{MAX_DIRECTORY_MB} MB; that is no set of pictures."
     )
 
 
