@@ -27,7 +27,7 @@ RATIO_FLOOR_MB = 64
 ROOM_TO_LEAVE_MB = 500
 
 _MAX_NAME = 400
-_MAX_PART = 200
+_MAX_PART_BYTES = 255
 _BAD_CHARACTERS = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|\ud800-\udfff]')
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
 _DAMAGE = (
@@ -67,7 +67,11 @@ def checked_path(archive: str, name: str) -> str:
         ".." in parts
         or "" in parts
         or len(name) > _MAX_NAME
-        or any(len(part) > _MAX_PART or part.endswith((" ", ".")) for part in parts)
+        or any(
+            len(part.encode("utf-8", "surrogatepass")) > _MAX_PART_BYTES
+            or part.endswith((" ", "."))
+            for part in parts
+        )
         or _BAD_CHARACTERS.search(name)
     ):
         raise ArchiveError(

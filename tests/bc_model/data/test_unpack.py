@@ -155,7 +155,8 @@ def test_a_gz_that_says_its_own_name_is_told_by_its_bytes(tmp_path: Path, out: P
         "set/evil\n.png",
         "set /evil.png",
         "set./evil.png",
-        "a" * 201 + ".png",
+        "a" * 252 + ".png",
+        "\u00e4" * 150 + ".png",  # 304 bytes
         "/".join(["abc"] * 120) + ".png",
         "../README.txt",  # though it would be left out
     ],
