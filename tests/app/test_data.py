@@ -531,6 +531,17 @@ def test_a_text_that_is_no_fold_file_is_said(drawn, shelf, open_page, tmp_path):
     assert list_fold_files(shelf) == []
 
 
+def test_of_fold_files_sent_together_all_are_kept_or_none(drawn, shelf, open_page):
+    app = open_page("data", look="Official folds")
+    sent = app.file_uploader(key="folds-upload-0").upload(
+        "dsfold1.txt", fold_text(drawn, leaky=True)
+    )
+    sent.upload("notes.txt", b"hello").run()
+
+    assert "notes.txt is not a fold file: line 1" in texts(app.error)
+    assert list_fold_files(shelf) == []
+
+
 # The official folds
 
 
