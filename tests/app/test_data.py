@@ -1,6 +1,7 @@
 """The Data page: sets added in four ways, and all that is said of one."""
 
 import io
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -416,12 +417,28 @@ def test_a_picture_named_in_the_address_can_be_closed(drawn, finished_run, open_
     assert "picture" not in app.query_params
 
 
-@pytest.mark.parametrize("picture", ["drawn/../../secret.png", "gone/a.png", "drawn/gone.png"])
+@pytest.mark.parametrize(
+    "picture",
+    ["drawn/../../secret.png", "gone/a.png", "drawn/gone.png", f"drawn/{'a' * 300}.png"],
+)
 def test_an_address_that_names_no_picture_is_said(drawn, finished_run, open_page, picture):
     app = open_page("diagnose", picture=picture)
 
     assert "There is no" in texts(app.error)
     assert not app.metric
+
+
+def test_an_address_of_a_file_too_large_is_said_unread(shelf, finished_run, open_page, monkeypatch):
+    write_synthetic(shelf / "drawn", n_cases=2, pictures_per_case=1, size=(32, 48))
+    file = next((shelf / "drawn").rglob("*.png"))
+    os.truncate(file, 2**26 + 1)
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    app = open_page("diagnose", picture=f"drawn/{file.relative_to(shelf / 'drawn').as_posix()}")
+
+    assert "a picture may have at most 64 MB" in texts(app.error)
+    assert file not in read
 
 
 # The split
