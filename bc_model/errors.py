@@ -42,7 +42,7 @@ class PictureError(DataError):
     ----------
     message : str
         The sentence for a person.
-    reason : {'empty', 'unreadable', 'too large', 'too small', 'unsupported'}
+    reason : {'empty', 'unreadable', 'too large', 'too small', 'unsupported', 'misnamed'}
         The word under which an audit counts the picture.
     """
 

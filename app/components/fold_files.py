@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.components.frame import show_error
-from bc_model.data.fold_shelf import keep_fold_file, keep_fold_files, list_fold_files
+from bc_model.data.fold_shelf import keep_fold_contents, keep_fold_files, list_fold_files
 from bc_model.errors import BcModelError
 
 _MAX_UPLOAD_MB = 32
@@ -92,7 +92,7 @@ def _keep(take: Callable[[Any], list[Path]], key: str) -> None:
 
 
 def _uploads(uploads: list[UploadedFile]) -> list[Path]:
-    return [keep_fold_file(upload.getvalue(), upload.name) for upload in uploads]
+    return keep_fold_contents([(upload.name, upload.getvalue()) for upload in uploads])
 
 
 def _copies(path: str) -> list[Path]:

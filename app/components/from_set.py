@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.components.frame import escape, show_error
+from bc_model.data.pictures import read_file
 from bc_model.data.sets import open_set, picture_file
 from bc_model.errors import BcModelError
 
@@ -14,7 +15,7 @@ def named_picture() -> tuple[str, bytes] | None:
         return None
     try:
         file = picture_file(open_set(set_name), path)
-        data = file.read_bytes()
+        data = read_file(file)
     except (BcModelError, OSError) as error:
         show_error(error, title="The picture named in the address cannot be shown")
         return None

@@ -17,6 +17,8 @@ from bc_model.data.pictures import MAX_FILE_MB
 from bc_model.errors import ArchiveError, DataError
 
 MAX_ENTRIES = 100_000
+MAX_DIRECTORY_MB = 16
+"""Of a zip, where each entry has 46 bytes and its name; it is read in one go."""
 MAX_TOTAL_GB = 20
 MAX_RATIO = 100
 """Unpacked to packed bytes; pictures are packed already, BreakHis has 1.0."""
@@ -25,7 +27,7 @@ RATIO_FLOOR_MB = 64
 ROOM_TO_LEAVE_MB = 500
 
 _MAX_NAME = 400
-_MAX_PART = 200
+_MAX_PART_BYTES = 255
 _BAD_CHARACTERS = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|\ud800-\udfff]')
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
 _DAMAGE = (
@@ -65,7 +67,11 @@ def checked_path(archive: str, name: str) -> str:
         ".." in parts
         or "" in parts
         or len(name) > _MAX_NAME
-        or any(len(part) > _MAX_PART or part.endswith((" ", ".")) for part in parts)
+        or any(
+            len(part.encode("utf-8", "surrogatepass")) > _MAX_PART_BYTES
+            or part.endswith((" ", "."))
+            for part in parts
+        )
         or _BAD_CHARACTERS.search(name)
     ):
         raise ArchiveError(
@@ -140,7 +146,8 @@ def damaged(archive: str) -> ArchiveError:
 def too_many(archive: str) -> ArchiveError:
     """Return the error for an archive of too many files."""
     return ArchiveError(
-        f"{archive} holds more than {MAX_ENTRIES:,} files; that is no set of pictures."
+        f"{archive} holds more than {MAX_ENTRIES:,} files, or a list of them of more than "
+        f"{MAX_DIRECTORY_MB} MB; that is no set of pictures."
     )
 
 

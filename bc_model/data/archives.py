@@ -91,7 +91,7 @@ def open_archive(path: Path, name: str) -> Iterator[Archive]:
         also while entries are read.
     """
     size = path.stat().st_size
-    with path.open("rb") as raw:
+    with _Raw(io.FileIO(path), name) as raw:
         start = raw.read(4)
         raw.seek(0)
         if start in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -158,6 +158,8 @@ def _open_tar(raw: IO[bytes], name: str, size: int) -> Archive:
         with reading(name):
             file = tarfile.TarFile(fileobj=stream, mode="r")  # type: ignore[arg-type]
             for count, info in enumerate(file, start=1):
+                # It would keep every header, and they may be large.
+                file.members = []  # type: ignore[attr-defined]
                 if count > archive_guards.MAX_ENTRIES:
                     raise too_many(name)
                 path = checked_path(name, info.name)
@@ -184,6 +186,20 @@ def _tar_chunks(
                 yield chunk
 
     return chunks
+
+
+class _Raw(io.BufferedReader):
+    """An archive's own bytes; of a zip, not so many at once as only an endless directory has."""
+
+    def __init__(self, file: io.FileIO, name: str) -> None:
+        super().__init__(file)
+        self._archive = name
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes, fewer at the end."""
+        if size is not None and size > archive_guards.MAX_DIRECTORY_MB * 2**20:
+            raise too_many(self._archive)
+        return super().read(size)
 
 
 class _Bounded:

@@ -120,7 +120,8 @@ def folder_fingerprint(folder: Path) -> str:
                 stat = (Path(place) / name).stat()
             except OSError:
                 continue
-            digest.update(f"{place}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            # A name need not be UTF-8.
+            digest.update(os.fsencode(f"{place}/{name} {stat.st_size} {stat.st_mtime_ns}\n"))
     return digest.hexdigest()
 
 

@@ -28,7 +28,7 @@ def find_exact_twins(manifest: Manifest) -> NearTwins:
         (kept, path, _relation(kept, path))
         for path, kept in zip(manifest.twins["path"], manifest.twins["twin_of"], strict=True)
     ]
-    # Every picture of one contradiction has the same sentence, which lists them all.
+    # Every picture of one contradiction has the same sentence, which names the first of them.
     rejected = manifest.rejected
     for _, alike in rejected[rejected["reason"] == "contradiction"].groupby("detail"):
         first, *others = alike["path"]

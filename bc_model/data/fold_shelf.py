@@ -8,6 +8,7 @@ from pathlib import Path
 from bc_model.data.fold_file import MAX_FILE_MB, read_fold_file
 from bc_model.data.sets import datasets_folder
 from bc_model.errors import SplitError
+from bc_model.files import write_bytes_atomic
 
 FOLDS_FOLDER = ".folds"
 MAX_FILES = 50
@@ -22,44 +23,41 @@ def list_fold_files(shelf: Path | None = None) -> list[Path]:
 
 
 def keep_fold_file(content: bytes, name: str, shelf: Path | None = None) -> Path:
-    """Put the content of a fold file on the shelf.
+    """Put the content of one fold file on the shelf; see `keep_fold_contents`."""
+    return keep_fold_contents([(name, content)], shelf)[0]
+
+
+def keep_fold_contents(given: list[tuple[str, bytes]], shelf: Path | None = None) -> list[Path]:
+    """Put the contents of fold files on the shelf, all of them or none.
 
     Parameters
     ----------
-    content : bytes
-    name : str
-        What it is called where it comes from. A number is added when a file with another content
-        has that name already.
+    given : list of (str, bytes)
+        What each is called where it comes from, and its content. A number is added to the name
+        when a file with another content has it already.
     shelf : Path, optional
         Default: `bc_model.data.sets.datasets_folder`.
 
     Returns
     -------
-    Path
-        Of the file on the shelf, also when it was there already.
+    list of Path
+        Of the files on the shelf, also of those that were there already.
 
     Raises
     ------
     SplitError
-        It is not a fold file. Nothing is kept then.
+        One is not a fold file. Nothing is kept then.
     """
     folder = (shelf or datasets_folder()) / FOLDS_FOLDER
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", re.sub(r"(?i)\.txt$", "", name)).strip("-")[:60]
-    if len(content) > MAX_FILE_MB * 2**20:
-        raise SplitError(f"{name} is not a fold file: it has more than {MAX_FILE_MB} MB.")
     folder.mkdir(parents=True, exist_ok=True)
-    checked = folder / f".{secrets.token_hex(8)}.txt"
-    try:
-        checked.write_bytes(content)
-        try:
-            read_fold_file(checked)
-        except SplitError as error:
-            raise SplitError(str(error).replace(str(checked), name)) from error
-        target = _free_name(folder, stem or "folds", content)
-        checked.replace(target)
-    finally:
-        checked.unlink(missing_ok=True)
-    return target
+    for name, content in given:
+        _check(content, name, folder)
+    kept = []
+    for name, content in given:
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", re.sub(r"(?i)\.txt$", "", name)).strip("-")[:60]
+        kept.append(_free_name(folder, stem or "folds", content))
+        write_bytes_atomic(kept[-1], content)
+    return kept
 
 
 def keep_fold_files(source: Path, shelf: Path | None = None) -> list[Path]:
@@ -96,6 +94,19 @@ def remove_fold_files(files: Iterable[Path]) -> None:
     """Take fold files off the shelf; one that is gone already is no failure."""
     for file in files:
         file.unlink(missing_ok=True)
+
+
+def _check(content: bytes, name: str, folder: Path) -> None:
+    if len(content) > MAX_FILE_MB * 2**20:
+        raise SplitError(f"{name} is not a fold file: it has more than {MAX_FILE_MB} MB.")
+    checked = folder / f".{secrets.token_hex(8)}.txt"
+    try:
+        checked.write_bytes(content)
+        read_fold_file(checked)
+    except SplitError as error:
+        raise SplitError(str(error).replace(str(checked), name)) from error
+    finally:
+        checked.unlink(missing_ok=True)
 
 
 def _free_name(folder: Path, stem: str, content: bytes) -> Path:

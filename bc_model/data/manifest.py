@@ -101,7 +101,7 @@ def read_manifest(
         finally:  # who stops the reading does not wait for the rest, and the next one goes on
             pool.shutdown(cancel_futures=True)
             if known:
-                known.save()
+                known.save(whole=len(rows) + len(rejected) == len(files))
     return settle(root, rows, rejected)
 
 
@@ -162,7 +162,7 @@ def _describe(
 ) -> tuple[dict, str, str]:
     """Return the row of one file and, when it must be left out, the reason and a sentence."""
     relative = path.relative_to(root)
-    row: dict = {"path": relative.as_posix()}
+    row: dict = {"path": spelled(relative)}
     # The folder above may be the class itself when someone points at ".../benign".
     folder_class = _class_of_folder(Path(root.resolve().name) / relative)
     name = parse_name(path.name)
@@ -191,14 +191,22 @@ def _describe(
             "Neither its name nor a folder named benign or malignant says what it is.",
         )
     try:
-        facts = read_facts(path, row["path"], known)
+        facts = read_facts(path, root, known)
     except PictureError as error:
         return row, error.reason, str(error)
     return row | facts._asdict(), "", ""
 
 
-def read_facts(path: Path, relative: str, known: PixelCache | None) -> PixelFacts:
+def spelled(path: Path) -> str:
+    """Return a path as text that can be printed and stored, also where a name is not UTF-8."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def read_facts(path: Path, root: Path, known: PixelCache | None) -> PixelFacts:
     """Read what a manifest says of a picture's pixels, or remember it; raises `PictureError`."""
+    relative = path.relative_to(root).as_posix()
+    if (shown := spelled(path.relative_to(root))) != relative:
+        raise PictureError(f"{shown} has a name that is not UTF-8; rename it.", "misnamed")
     try:
         stat = path.stat() if known else None
     except OSError:
@@ -233,13 +241,13 @@ def _drop_twins(pictures: pd.DataFrame) -> tuple[pd.DataFrame, list[dict], list[
             low, high = sorted((find(first["case"]), find(other)))
             parent[high] = low
         if twins["class"].nunique() > 1:
+            shown = twins.drop_duplicates("class")["path"]
+            more = f" and {len(twins) - len(shown)} more" if len(twins) > len(shown) else ""
+            detail = (
+                "The same pixels are filed as benign and as malignant: " + ", ".join(shown) + more
+            )
             dropped += [
-                {
-                    "path": path,
-                    "reason": "contradiction",
-                    "detail": "The same pixels are filed as benign and as malignant: "
-                    + ", ".join(twins["path"]),
-                }
+                {"path": path, "reason": "contradiction", "detail": detail}
                 for path in twins["path"]
             ]
             continue

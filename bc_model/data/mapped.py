@@ -8,7 +8,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bc_model.data.manifest import Manifest, Progress, picture_files, read_facts, settle
+from bc_model.data.manifest import Manifest, Progress, picture_files, read_facts, settle, spelled
 from bc_model.data.names import CLASSES, UNKNOWN_SUBTYPE
 from bc_model.errors import DataError, PictureError, SettingsError
 
@@ -93,15 +93,16 @@ def _check_labels(files: list[Path], root: Path, mapping: dict[str, str], case_a
         listed = ", ".join(f"{label}={name}" for label, name in mapping.items())
         raise DataError(
             f"The labels of {len(outside)} of {len(files)} pictures under {root} are outside the "
-            f"mapping {listed}, first '{outside[0].parent.name}' of "
-            f"{outside[0].relative_to(root).as_posix()}; map them too, or point to a folder "
+            f"mapping {listed}, first '{spelled(Path(outside[0].parent.name))}' of "
+            f"{spelled(outside[0].relative_to(root))}; map them too, or point to a folder "
             "without them."
         )
     flat = [path for path in files if case_above and len(path.relative_to(root).parts) < 3]
     if flat:
         raise DataError(
-            f"The folder above the label should name the case, but {flat[0].relative_to(root)} "
-            f"under {root} has none; point to a folder further up, or do without cases."
+            "The folder above the label should name the case, but "
+            f"{spelled(flat[0].relative_to(root))} under {root} has none; point to a folder "
+            "further up, or do without cases."
         )
 
 
@@ -109,12 +110,12 @@ def _describe(
     path: Path, root: Path, mapping: dict[str, str], case_above: bool
 ) -> tuple[dict, PictureError | None]:
     row: dict = {
-        "path": path.relative_to(root).as_posix(),
+        "path": spelled(path.relative_to(root)),
         "class": mapping[path.parent.name],
         "subtype": UNKNOWN_SUBTYPE, "year": None, "section": "", "magnification": None,
         "case": path.parent.parent.name if case_above else "",
     }  # fmt: skip
     try:
-        return row | read_facts(path, row["path"], None)._asdict(), None
+        return row | read_facts(path, root, None)._asdict(), None
     except PictureError as error:
         return row, error

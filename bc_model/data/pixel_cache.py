@@ -61,17 +61,23 @@ class PixelCache:
         """Remember a file as it was when `stat` was taken, before it was read."""
         self._new[relative] = (stat.st_size, stat.st_mtime_ns, facts)
 
-    def save(self) -> None:
-        """Write what was got and put since the cache was opened; the rest is forgotten.
+    def save(self, *, whole: bool) -> None:
+        """Write what was got and put since the cache was opened.
 
         A disk that is full or read-only costs the next look its speed, and nothing else.
+
+        Parameters
+        ----------
+        whole : bool
+            All files were looked at: those that were not met are gone, and forgotten.
         """
-        if self._new == self._old:
+        new = self._new if whole else self._old | self._new
+        if new == self._old:
             return
         settled_ns = time.time_ns() - _FRESH_NS
         files = {
             relative: [size, mtime_ns, *facts]
-            for relative, (size, mtime_ns, facts) in sorted(self._new.items())
+            for relative, (size, mtime_ns, facts) in sorted(new.items())
             if mtime_ns <= settled_ns
         }
         text = json.dumps({"decoder": _decoder(), "files": files}, separators=(",", ":"))

@@ -12,7 +12,7 @@ from bc_model.data.fold_file import read_fold_file
 from bc_model.data.folds import fold_parts
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
-from bc_model.data.protocols import FOLDS_PROTOCOLS, require_protocol
+from bc_model.data.protocols import FOLDS_PROTOCOLS, PROTOCOLS, require_protocol
 from bc_model.data.protocols import LEAKY_PROTOCOLS as LEAKY_PROTOCOLS  # whoever splits asks this
 from bc_model.errors import DataError, SplitError
 from bc_model.files import write_text_atomic
@@ -237,8 +237,9 @@ def read_split(path: Path) -> pd.DataFrame:
         raise SplitError(f"{path} is not a split file: it cannot be read as CSV.") from error
     missing = [column for column in _COLUMNS if column not in split]
     wrong = f"columns {', '.join(missing)} are missing" if missing else ""
-    if not wrong and (unknown := set(split["part"]) - set(PARTS)):
-        wrong = f"a part is called '{min(unknown)}'"
+    for column, known in (("part", PARTS), ("class", CLASSES), ("protocol", PROTOCOLS)):
+        if not wrong and (unknown := set(split[column]) - set(known)):
+            wrong = f"a {column} is called '{min(unknown)}'"
     if not wrong and (twice := split["path"].duplicated()).any():
         wrong = f"{split.loc[twice, 'path'].iloc[0]} is listed twice"
     if wrong:
@@ -252,9 +253,10 @@ def match_split(split: pd.DataFrame, manifest: Manifest) -> None:
     Raises
     ------
     DataError
-        Pictures of the split are missing from the data or have other pixels now.
+        Pictures of the split are missing from the data, or have other pixels, another class, case
+        or group now.
     """
-    now = manifest.pictures.set_index("path")["sha256"]
+    now = manifest.pictures.set_index("path")
     missing = ~split["path"].isin(now.index)
     if missing.any():
         raise DataError(
@@ -262,9 +264,15 @@ def match_split(split: pd.DataFrame, manifest: Manifest) -> None:
             f"{manifest.root}, first {split.loc[missing, 'path'].iloc[0]}; "
             "use the data set that the split was made from, or make a new split."
         )
-    other = now[split["path"]].to_numpy() != split["sha256"].to_numpy()
-    if other.any():
-        raise DataError(
-            f"{int(other.sum())} of {len(split)} pictures have other pixels than when the split "
-            f"was made, first {split.loc[other, 'path'].iloc[0]}; make a new split."
-        )
+    for column, words in (
+        ("sha256", "other pixels"),
+        ("class", "another class"),
+        ("case", "another case"),
+        ("group", "another group of cases"),
+    ):
+        other = now.loc[split["path"], column].to_numpy() != split[column].to_numpy()
+        if other.any():
+            raise DataError(
+                f"{int(other.sum())} of {len(split)} pictures have {words} than when the split "
+                f"was made, first {split.loc[other, 'path'].iloc[0]}; make a new split."
+            )

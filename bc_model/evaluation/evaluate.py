@@ -7,6 +7,7 @@ import pandas as pd
 
 from bc_model.data.splits import LEAKY_PROTOCOLS
 from bc_model.errors import SplitError
+from bc_model.evaluation.known import known_to
 from bc_model.evaluation.predict import Predicted, predict_files
 from bc_model.evaluation.report import Report, evaluate_predictions
 from bc_model.serving.engine import Engine
@@ -41,7 +42,7 @@ def evaluate_split(
     -------
     Report
         Marked as leaky when the protocol is, or when the model learned from, or was chosen by,
-        a case of this part.
+        a picture or case of this part.
 
     Raises
     ------
@@ -54,8 +55,8 @@ def evaluate_split(
     predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
     predictions = predictions_of(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
-    shared = sorted(set(rows["case"]) & engine.bundle.known_cases)
-    leaky = protocol in LEAKY_PROTOCOLS or engine.bundle.passport["data"]["leaky"] or bool(shared)
+    known, _ = known_to(engine.bundle, rows)
+    leaky = protocol in LEAKY_PROTOCOLS or engine.bundle.passport["data"]["leaky"] or known > 0
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,

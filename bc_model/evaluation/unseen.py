@@ -6,6 +6,7 @@ from dataclasses import replace
 from bc_model.data.manifest import Manifest
 from bc_model.evaluation.evaluate import predictions_of
 from bc_model.evaluation.features import FeatureTable
+from bc_model.evaluation.known import known_to
 from bc_model.evaluation.lock import evaluation_of
 from bc_model.evaluation.predict import Progress, predict_files
 from bc_model.evaluation.report import Report, evaluate_predictions
@@ -39,19 +40,20 @@ def evaluate_unseen(
     -------
     Report
         With its shift. Marked as leaky when the model learned from, or was chosen by, one of the
-        cases.
+        pictures or cases.
     """
     bundle, pictures = engine.bundle, manifest.pictures
     predicted = predict_files(engine, manifest.root, list(pictures["path"]), progress=progress)
     folder = evaluation_of(bundle)
-    known = FeatureTable.load(folder / FEATURES_FILE, bundle.network) if folder else None
-    shift = measure_shift(bundle, pictures, predicted, known)
+    features = FeatureTable.load(folder / FEATURES_FILE, bundle.network) if folder else None
+    shift = measure_shift(bundle, pictures, predicted, features)
+    known, notes = known_to(bundle, pictures)
     report = evaluate_predictions(
         predictions_of(pictures, predicted, bundle.temperature),
         threshold=bundle.threshold,
         protocol=PROTOCOL,
-        leaky=bool(set(pictures["case"]) & bundle.known_cases),
-        notes=[*_about_labels(mapping), *shift.sentences],
+        leaky=known > 0,
+        notes=[*_about_labels(mapping), *notes, *shift.sentences],
     )
     return replace(report, shift=shift)
 

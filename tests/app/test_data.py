@@ -1,6 +1,7 @@
 """The Data page: sets added in four ways, and all that is said of one."""
 
 import io
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -416,12 +417,28 @@ def test_a_picture_named_in_the_address_can_be_closed(drawn, finished_run, open_
     assert "picture" not in app.query_params
 
 
-@pytest.mark.parametrize("picture", ["drawn/../../secret.png", "gone/a.png", "drawn/gone.png"])
+@pytest.mark.parametrize(
+    "picture",
+    ["drawn/../../secret.png", "gone/a.png", "drawn/gone.png", f"drawn/{'a' * 300}.png"],
+)
 def test_an_address_that_names_no_picture_is_said(drawn, finished_run, open_page, picture):
     app = open_page("diagnose", picture=picture)
 
     assert "There is no" in texts(app.error)
     assert not app.metric
+
+
+def test_an_address_of_a_file_too_large_is_said_unread(shelf, finished_run, open_page, monkeypatch):
+    write_synthetic(shelf / "drawn", n_cases=2, pictures_per_case=1, size=(32, 48))
+    file = next((shelf / "drawn").rglob("*.png"))
+    os.truncate(file, 2**26 + 1)
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    app = open_page("diagnose", picture=f"drawn/{file.relative_to(shelf / 'drawn').as_posix()}")
+
+    assert "a picture may have at most 64 MB" in texts(app.error)
+    assert file not in read
 
 
 # The split
@@ -528,6 +545,17 @@ def test_a_text_that_is_no_fold_file_is_said(drawn, shelf, open_page, tmp_path):
     assert "notes.txt is not a fold file: line 1" in texts(app.error)
     app.text_input(key="folds-path-1").set_value(str(tmp_path / "gone")).run()
     assert "There is no fold file" in texts(app.error)
+    assert list_fold_files(shelf) == []
+
+
+def test_of_fold_files_sent_together_all_are_kept_or_none(drawn, shelf, open_page):
+    app = open_page("data", look="Official folds")
+    sent = app.file_uploader(key="folds-upload-0").upload(
+        "dsfold1.txt", fold_text(drawn, leaky=True)
+    )
+    sent.upload("notes.txt", b"hello").run()
+
+    assert "notes.txt is not a fold file: line 1" in texts(app.error)
     assert list_fold_files(shelf) == []
 
 

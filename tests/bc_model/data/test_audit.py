@@ -1,6 +1,7 @@
 """The audit: the numbers of a manifest, and the sentences that belong beside them."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -161,4 +162,11 @@ def test_the_fingerprint_of_a_folder_stays_until_a_file_changes(tmp_path: Path) 
     before = folder_fingerprint(tmp_path)
     assert folder_fingerprint(tmp_path) == before
     (tmp_path / "a/1.png").write_bytes(b"other")
+    assert folder_fingerprint(tmp_path) != before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_a_name_that_is_no_text_is_in_the_fingerprint_too(tmp_path: Path) -> None:
+    before = folder_fingerprint(tmp_path)
+    (tmp_path / os.fsdecode(b"Pr\xe4parat.txt")).write_bytes(b"x")
     assert folder_fingerprint(tmp_path) != before

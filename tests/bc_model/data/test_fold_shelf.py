@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from bc_model.data.fold_file import read_fold_file
-from bc_model.data.fold_shelf import keep_fold_file, keep_fold_files, list_fold_files
+from bc_model.data.fold_shelf import (
+    keep_fold_contents,
+    keep_fold_file,
+    keep_fold_files,
+    list_fold_files,
+)
 from bc_model.errors import SplitError
 
 GOOD = b"SOB_B_A-14-1-40-001.png|40|1|train\nSOB_B_A-14-2-40-001.png|40|1|test\n"
@@ -63,6 +68,14 @@ def test_the_files_of_a_folder_are_kept_together_in_their_order(tmp_path: Path) 
     with pytest.raises(SplitError, match="not a fold file"):
         keep_fold_files(source, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_of_contents_that_come_together_all_are_kept_or_none(tmp_path: Path) -> None:
+    with pytest.raises(SplitError, match=r"notes\.txt is not a fold file"):
+        keep_fold_contents([("dsfold1.txt", GOOD), ("notes.txt", b"hello")], tmp_path)
+    assert list((tmp_path / ".folds").iterdir()) == []
+    kept = keep_fold_contents([("dsfold1.txt", GOOD), ("dsfold1.txt", OTHER)], tmp_path)
+    assert [path.name for path in kept] == ["dsfold1.txt", "dsfold1-2.txt"]
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:

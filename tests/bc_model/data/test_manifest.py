@@ -1,5 +1,6 @@
 """The manifest: every usable picture once, every other file with its reason."""
 
+import json
 import os
 import shutil
 import time
@@ -135,6 +136,19 @@ def test_hidden_and_other_files_are_not_looked_at(tmp_path: Path) -> None:
     assert (len(manifest.pictures), len(manifest.rejected)) == (1, 0)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_a_path_that_is_no_text_is_left_out_and_spelled(tmp_path: Path) -> None:
+    kept = official(tmp_path, B_1)
+    folder = kept.parent / os.fsdecode(b"Pr\xe4parat")
+    draw(folder / B_2)
+    draw(kept.with_name(os.fsdecode(b"\xe4.png")), seed=1)
+    manifest = read_manifest(tmp_path)
+    assert [Path(path).name for path in manifest.pictures["path"]] == [B_1]
+    assert reasons(manifest) == {B_2: "misnamed", "\\udce4.png": "misnamed"}
+    assert "Pr\\udce4parat/" in " ".join(manifest.rejected["detail"])
+    json.dumps(manifest.rejected.to_dict("list"), ensure_ascii=False).encode()
+
+
 # A folder per class
 
 
@@ -215,6 +229,17 @@ def test_pixels_filed_as_benign_and_as_malignant_are_left_out_twice(tmp_path: Pa
     manifest = read_manifest(tmp_path)
     assert [Path(path).name for path in manifest.pictures["path"]] == [B_2]
     assert reasons(manifest) == {B_1: "contradiction", M_1: "contradiction"}
+
+
+def test_a_contradiction_of_many_names_one_of_each_class(tmp_path: Path) -> None:
+    for number in range(1, 6):
+        official(tmp_path, f"SOB_B_A-14-100-40-{number:03d}.png", seed=1)
+    official(tmp_path, M_1, seed=1)
+    official(tmp_path, B_2)
+    rejected = read_manifest(tmp_path).rejected
+    (detail,) = set(rejected["detail"])
+    first, last = rejected["path"].iloc[[0, -1]]
+    assert detail.endswith(f"as malignant: {first}, {last} and 4 more")
 
 
 def test_case_13412_under_two_subtypes_counts_once_and_has_none(tmp_path: Path) -> None:

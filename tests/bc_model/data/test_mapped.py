@@ -1,5 +1,6 @@
 """Other sets: labels by folder, refused when the mapping leaves one open."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,19 @@ def test_a_label_outside_the_mapping_is_refused(patches: Path) -> None:
     assert "1 of 14 pictures" in message
     assert "outside the mapping 0=benign, 1=malignant, first '2' of p/2/x.png" in message
     assert "\n" not in message
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_a_path_that_is_no_text_is_left_out_and_spelled(patches: Path) -> None:
+    picture = (patches / "p/0/0.png").read_bytes()
+    (patches / "p/0" / os.fsdecode(b"\xe4.png")).write_bytes(picture)
+    rejected = read_mapped(patches, MAPPING).rejected.set_index("path")
+    assert rejected["reason"]["p/0/\\udce4.png"] == "misnamed"
+    label = patches / "p" / os.fsdecode(b"\xe4")
+    label.mkdir()
+    (label / "x.png").write_bytes(picture)
+    with pytest.raises(DataError, match=r"first '\\udce4' of p/\\udce4/x.png"):
+        read_mapped(patches, MAPPING)
 
 
 @pytest.mark.parametrize("text", ["", "0", "0=", "=benign", "0=cancer", "0=benign,0=malignant"])

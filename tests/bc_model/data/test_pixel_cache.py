@@ -102,6 +102,25 @@ def test_files_that_are_gone_are_forgotten(pictures: Path, cache: Path) -> None:
     assert len(json.loads(file.read_text())["files"]) == 3
 
 
+def test_a_stopped_look_forgets_nothing(pictures: Path, cache: Path, reads: list[str]) -> None:
+    read_manifest(pictures, cache=cache)
+    first = min(pictures.rglob("*.png"))
+    os.utime(first, ns=(OLD_NS, OLD_NS + 1))
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read_manifest(pictures, cache=cache, progress=stop)
+    (file,) = cache.iterdir()
+    files = json.loads(file.read_text())["files"]
+    assert len(files) == 4
+    assert files[first.relative_to(pictures).as_posix()][1] == OLD_NS + 1
+    reads.clear()
+    read_manifest(pictures, cache=cache)
+    assert reads == []
+
+
 def test_a_bad_picture_is_told_again_at_each_look(pictures: Path, cache: Path) -> None:
     path = min(pictures.rglob("*.png"))
     path.write_bytes(b"not a picture")

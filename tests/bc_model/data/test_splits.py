@@ -311,6 +311,8 @@ def test_a_missing_split_file(tmp_path: Path) -> None:
         b'"path\n',
         b"path,sha256,class,case,group,magnification,part,protocol\na,b,benign,1,1,big,test,case\n",
         b"path,sha256,class,case,group,magnification,part,protocol\na,b,benign,1,1,200,exam,case\n",
+        b"path,sha256,class,case,group,magnification,part,protocol\na,b,foo,1,1,200,test,case\n",
+        b"path,sha256,class,case,group,magnification,part,protocol\na,b,benign,1,1,200,test,luck\n",
     ],
 )
 def test_other_files_are_not_splits(tmp_path: Path, content: bytes) -> None:
@@ -352,7 +354,21 @@ def test_a_picture_with_other_pixels_is_named() -> None:
     manifest = manifest_of(cases())
     split = make_split(manifest, "case")
     split.loc[7, "sha256"] = "f" * 64
-    with pytest.raises(DataError, match=r"have other pixels .* first 007\.png"):
+    with pytest.raises(DataError, match=r"have other pixels than .* first 007\.png"):
+        match_split(split, manifest)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [("class", "malignant", "class"), ("case", "7", "case"), ("group", "7", "group of cases")],
+)
+def test_a_picture_of_another_class_or_case_is_named(column: str, value: str, words: str) -> None:
+    manifest = manifest_of(cases())
+    split = make_split(manifest, "case")
+    split.loc[7, column] = value
+    with pytest.raises(
+        DataError, match=rf"1 of {len(split)} pictures have another {words} than .* first 007\.png"
+    ):
         match_split(split, manifest)
 
 

@@ -1,5 +1,6 @@
 """Archives made by enemies and by careless people: what is refused, left out and kept."""
 
+import gc
 import gzip
 import io
 import random
@@ -154,7 +155,8 @@ def test_a_gz_that_says_its_own_name_is_told_by_its_bytes(tmp_path: Path, out: P
         "set/evil\n.png",
         "set /evil.png",
         "set./evil.png",
-        "a" * 201 + ".png",
+        "a" * 252 + ".png",
+        "\u00e4" * 150 + ".png",  # 304 bytes
         "/".join(["abc"] * 120) + ".png",
         "../README.txt",  # though it would be left out
     ],
@@ -277,6 +279,26 @@ def test_more_files_than_a_set_has(
     take(make(tmp_path / "a", files[:3]), out)
     with pytest.raises(ArchiveError, match="holds more than 3 files"):
         take(make(tmp_path / "b", files), tmp_path / "other")
+
+
+def test_a_zip_whose_directory_is_endless_is_refused_before_it_is_read(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_guards, "MAX_DIRECTORY_MB", 0.01)
+    path = make_zip(tmp_path / "a", [(f"{i}.png", b"") for i in range(300)])
+    monkeypatch.setattr(zipfile, "ZipInfo", None)
+    with pytest.raises(ArchiveError, match=r"or a list of them of more than 0\.01 MB"):
+        take(path, out)
+
+
+def test_the_headers_of_a_tar_do_not_pile_up(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "a", [(f"{i}.png", b"") for i in range(12)])
+    with open_archive(path, "a") as archive:
+        held = [
+            sum(type(one) is tarfile.TarInfo for one in gc.get_objects()) for _ in archive.entries
+        ]
+    assert len(held) == 12
+    assert held[-1] - held[0] < 5
 
 
 def test_a_zip_that_declares_less_than_it_holds(tmp_path: Path, out: Path) -> None:

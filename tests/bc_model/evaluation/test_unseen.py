@@ -10,6 +10,7 @@ import pytest
 
 from bc_model.data.manifest import read_manifest
 from bc_model.data.mapped import read_mapped
+from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.data.synthetic import write_synthetic
 from bc_model.evaluation.features import FeatureTable
@@ -108,14 +109,14 @@ def test_the_scale_is_said(bundle: Bundle) -> None:
 
 @pytest.fixture(scope="module")
 def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return new drawn pictures in folders 0 and 1."""
+    """Return new drawn pictures in folders 0 and 1, their names of no grammar."""
     source = tmp_path_factory.mktemp("other")
     write_synthetic(source / "set", n_cases=8, pictures_per_case=3, size=(50, 50), seed=7)
     for path in (source / "set").rglob("*.png"):
         label = "0" if "_B_" in path.name else "1"
         folder = source / "patches" / path.name.split("-")[2] / label
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, folder)
+        shutil.copy(path, folder / path.name.removeprefix("SOB_"))
     return source / "patches"
 
 
@@ -138,7 +139,54 @@ def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
 def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
     report = evaluate_unseen(Engine(bundle), read_manifest(drawn_set))
     assert report.leaky
-    assert report.notes == report.shift.sentences  # type: ignore[union-attr]
+    # Three of five folds train and one validates, of 10 cases with 3 pictures each.
+    assert report.notes[0].startswith("24 of 30 pictures are the model's own or of its cases")
+    assert report.notes[1:] == report.shift.sentences  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def renamed(tiny_run: RunFolder, drawn_set: Path, tmp_path: Path) -> Path:
+    """Return two training pictures of each class and one test picture under names of no grammar."""
+    split = read_split(tiny_run.split_file)
+    training = split[split["part"] == "train"].groupby("class").head(2)
+    test = split[split["part"] == "test"].head(1)
+    for number, row in enumerate(pd.concat([training, test]).to_dict("records")):
+        folder = tmp_path / "renamed" / row["class"]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(drawn_set / row["path"], folder / f"{number}.png")
+    return tmp_path / "renamed"
+
+
+def test_the_models_own_pictures_leak_under_any_name(bundle: Bundle, renamed: Path) -> None:
+    report = evaluate_unseen(Engine(bundle), read_manifest(renamed))
+    assert report.leaky
+    assert report.notes[0].startswith("4 of 5 pictures are the model's own")
+
+
+def test_a_model_without_its_run_says_that_pictures_cannot_be_compared(
+    bundle: Bundle, renamed: Path, drawn_set: Path, tmp_path: Path
+) -> None:
+    alone = open_bundle(shutil.copytree(bundle.folder, tmp_path / "alone" / "model"))
+    for of_another_run in (False, True):
+        if of_another_run:
+            split = (bundle.folder.parent / "split.csv").read_text().replace("train", "test")
+            (tmp_path / "alone/split.csv").write_text(split)
+        report = evaluate_unseen(Engine(alone), read_manifest(renamed))
+        assert not report.leaky
+        assert report.notes[0].startswith("This model came without the split of its run")
+    report = evaluate_unseen(Engine(alone), read_manifest(drawn_set))
+    assert report.leaky
+    assert report.notes[0].startswith("24 of 30 pictures")
+    assert report.notes[1].startswith("This model came without the split of its run")
+
+
+def test_a_case_folder_of_another_set_is_another_case(bundle: Bundle, patches: Path) -> None:
+    first = min(patches.iterdir())
+    pictures = shutil.copytree(first, patches.parent / "clash" / min(bundle.known_cases)).parent
+    manifest = read_mapped(pictures, MAPPING, case_above=True)
+    assert set(manifest.pictures["case"]) <= bundle.known_cases
+    report = evaluate_unseen(Engine(bundle), manifest, mapping=MAPPING)
+    assert not report.leaky
 
 
 @pytest.mark.real

@@ -1,0 +1,59 @@
+"""Which pictures of a set a model knows: it learned from them or was chosen by them.
+
+Pixels are compared with the split of the model's run, if that lies beside it. Cases are compared by
+the BreakHis grammar alone: elsewhere a number names another patient.
+"""
+
+import pandas as pd
+
+from bc_model.data.names import parse_name
+from bc_model.data.splits import read_split
+from bc_model.serving.bundle import Bundle, file_sha256
+
+
+def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
+    """Count the pictures that a model knows.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    pictures : DataFrame
+        Rows of a manifest or split: path, sha256.
+
+    Returns
+    -------
+    known : int
+        0 does not say that none was seen: a picture that was resized or packed with losses has
+        other pixels.
+    notes : list of str
+        What a reader should know of it.
+    """
+    names = [parse_name(path.rpartition("/")[2]) for path in pictures["path"]]
+    seen = pd.Series(
+        [name is not None and name.case in bundle.known_cases for name in names],
+        index=pictures.index,
+    )
+    pixels = _known_pixels(bundle)
+    if pixels is not None:
+        seen |= pictures["sha256"].isin(pixels)
+    notes = []
+    if count := int(seen.sum()):
+        notes.append(
+            f"{count} of {len(pictures)} pictures are the model's own or of its cases: it learned "
+            "from them, or was chosen by them."
+        )
+    if pixels is None:
+        notes.append(
+            "This model came without the split of its run, so whether it knows these very pictures "
+            "cannot be told; only BreakHis names were held against the cases it knows."
+        )
+    return count, notes
+
+
+def _known_pixels(bundle: Bundle) -> set[str] | None:
+    """Return the hashes of what the model was made from; None where its split is not beside it."""
+    file = bundle.folder.resolve().parent / "split.csv"
+    if not file.is_file() or file_sha256(file) != bundle.passport["data"]["split_sha256"]:
+        return None
+    split = read_split(file)
+    return set(split.loc[split["part"] != "test", "sha256"])
