@@ -52,6 +52,8 @@ def _command(*arguments: str | Path) -> None:
 
 
 def _walk(data: Path, environment: dict[str, str]) -> None:
+    from bc_model.data.splits import read_split
+
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     server = subprocess.Popen(
         [
@@ -65,7 +67,9 @@ def _walk(data: Path, environment: dict[str, str]) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    picture = sorted(data.rglob("*SOB_M_*.png"))[0]
+    split = read_split(Path(environment["BC_RUNS"]) / RUN / "split.csv")
+    unseen = split[(split["part"] == "test") & (split["class"] == "malignant")]
+    picture = data / unseen["path"].iloc[0]
     try:
         _wait()
         with sync_playwright() as playwright:
@@ -91,7 +95,7 @@ def _walk(data: Path, environment: dict[str, str]) -> None:
 
 
 def _diagnose(page: Page, picture: Path, out: Path) -> None:
-    page.set_viewport_size({"width": 1280, "height": 1400})  # the whole card
+    page.set_viewport_size({"width": 1280, "height": 1520})  # the whole card
     page.goto(f"{URL}/?model={RUN}")
     page.locator("input[type=file]").set_input_files(picture)
     expect(page.get_by_text("Estimated probability")).to_be_visible(timeout=PATIENT_MS)

@@ -50,7 +50,7 @@ def learning_curve(history: list[dict], figure: str, title: str) -> alt.LayerCha
     rule = alt.Chart(boundary).mark_rule(color=_GREY, strokeDash=[2, 3]).encode(x="epoch:Q")
     word = (
         alt.Chart(boundary)
-        .mark_text(align="left", dx=5, dy=6, color=_GREY)
+        .mark_text(align="left", dx=-4, dy=-8, color=_GREY)  # above the curves, which cross it
         .encode(x="epoch:Q", y=alt.value(0), text="label:N")
     )
     return alt.layer(rule, word, lines).properties(height=260)
