@@ -67,8 +67,8 @@ def fit_temperature(
     -------
     Temperature
         1, and why, with fewer than `FEWEST_CASES` of a class, with pictures that are all on their
-        right side (the bolder the better), or where the logits tell nothing (the meeker the
-        better).
+        right side or logits that are all tiny (the bolder the better), or where the logits tell
+        nothing (the meeker the better).
 
     References
     ----------
@@ -92,7 +92,9 @@ def fit_temperature(
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-10})
     value = float(np.exp(found.x))
     if value < LOWEST * 1.01:
-        return _unfitted("every validation picture is on its right side of 0.5", n, cases)
+        all_right = "every validation picture is on its right side of 0.5"
+        into_end = f"the fit ran into its lower end of {LOWEST}"
+        return _unfitted(all_right if (signed > 0).all() else into_end, n, cases)
     if value > HIGHEST * 0.99:
         return _unfitted("the logits tell nothing on the validation part", n, cases)
     of_cases = f"of {cases} cases, each case counted once" if cases else "of unknown cases"

@@ -9,7 +9,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from bc_model.data.names import CLASSES
-from bc_model.evaluation.calibration import case_weights, fit_temperature
+from bc_model.evaluation.calibration import LOWEST, case_weights, fit_temperature
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.validation import FEATURES_FILE, read_validation
 from bc_model.serving.batching import BatchingEngine
@@ -90,11 +90,17 @@ def test_a_case_counts_once() -> None:
         ([1.0, 2.0], [True, True], "one class only"),
         ([1.0, -2.0, 3.0, -1.0, 2.0], [True, False, True, False, True], "has 2 of a class"),
         ([1.0, -2.0] * 3, [True, False] * 3, "on its right side of 0.5"),
+        # Logits so near to 0 that bolder is better in spite of mistakes.
+        (
+            [0.05, -0.05, 1e-4, -1e-4] * 3,
+            [True, False, False, True] * 3,
+            f"fit ran into its lower end of {LOWEST}",
+        ),
         ([1.0, -2.0] * 3, [False, True] * 3, "logits tell nothing"),
     ],
 )
 def test_where_there_is_none(margin: list[float], malignant: list[bool], why: str) -> None:
-    case = np.array(list("abcdef")[: len(margin)])
+    case = np.array(list("abcdefghijkl")[: len(margin)])
     found = fit_temperature(np.array(margin), np.array(malignant), case)
     assert found.value == 1.0
     assert why in found.chosen
