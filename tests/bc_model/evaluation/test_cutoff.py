@@ -78,6 +78,12 @@ def test_the_wish_is_kept_on_any_data() -> None:
         assert worse < 0.9  # type: ignore[operator]
 
 
+def test_a_wish_that_is_met_exactly_is_met() -> None:
+    # 93 of 100 benign pictures lie below 0.5, and 1 - 7/100 is a little less than 0.93.
+    data = table([0.1] * 93 + [0.6, 0.7] * 3 + [0.65], [0.9] * 5)
+    assert choose_cutoff(data, goal="specificity", wanted=0.93).value == pytest.approx(0.35)
+
+
 def test_by_case() -> None:
     # Means: benign cases 0.15, 0.5; malignant ones 0.4, 0.75, 0.9.
     found = choose_cutoff(table(), wanted=1.0, unit="case")
