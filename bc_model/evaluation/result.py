@@ -193,8 +193,8 @@ class Report:
     def write(self, folder: str | Path) -> None:
         """Write ``predictions.csv``, ``confusion.png``, ``roc.png`` and, last, ``report.json``.
 
-        Each file is replaced whole. `report.json` comes last, so a folder that has a new one has
-        everything that belongs to it.
+        All or none: they are replaced once every one is on the disk. `report.json` comes last, so
+        a folder that has a new one has everything that belongs to it.
 
         Parameters
         ----------

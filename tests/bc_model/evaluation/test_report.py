@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bc_model import files
 from bc_model.errors import DataError, RunError, SettingsError
-from bc_model.evaluation import store
 from bc_model.evaluation.metrics import METRICS
 from bc_model.evaluation.report import Report, evaluate_predictions, read_report
 
@@ -343,16 +343,22 @@ def test_a_folder_that_cannot_be_written_is_said(report: Report, tmp_path: Path)
         report.write(tmp_path / "file")
 
 
-def test_the_summary_comes_last(
+def test_a_full_disk_leaves_the_old_report(
     report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
+    report.write(tmp_path)
+    written: list[int] = []
 
-    monkeypatch.setattr(store, "write_bytes_atomic", full)
+    def full(_: int) -> None:
+        written.append(1)
+        if len(written) == 4:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(RunError, match="No space left"):
-        report.write(tmp_path)
-    assert not (tmp_path / "report.json").exists()
+        evaluate(table(noise=0.5)).write(tmp_path)
+    assert read_report(tmp_path) == report
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 @pytest.mark.parametrize("name", ["report.json", "predictions.csv"])
