@@ -108,6 +108,42 @@ def fit_temperature(
     )
 
 
+def carry_cutoff(threshold: dict[str, Any], before: float, after: float) -> dict[str, Any]:
+    """Return a passport's cut-off as it must be at another temperature.
+
+    Parameters
+    ----------
+    threshold : dict
+        Of a passport, chosen while the temperature was `before`.
+    before, after : float
+
+    Returns
+    -------
+    dict
+        With the value that calls the very same pictures malignant, and a word on it; the default
+        where the cut-off was for means over cases, which follow no such rule.
+
+    Examples
+    --------
+    >>> carry_cutoff({"value": 0.9, "chosen": "set by hand"}, 1.0, 2.0)["value"]
+    0.75
+    """
+    from scipy.special import expit, logit  # as above
+
+    old = threshold["value"]
+    told = f"temperature {before:.3f} became {after:.3f}"
+    if before == after:
+        return threshold
+    if threshold.get("unit") == "case":
+        reset = f"default: {old:.3f} was chosen by case before {told}; choose it again"
+        return {"value": 0.5, "chosen": reset}
+    value = float(expit(logit(old) * before / after))
+    if value == old:
+        return threshold
+    chosen = f"{threshold['chosen']}; carried over from {old:.3f} as {told}"
+    return threshold | {"value": value, "chosen": chosen}
+
+
 def case_weights(case: NDArray[np.str_]) -> Floats:
     """Return weights that add up to 1 and are the same in all for every case, shape (n,)."""
     names = case.astype(object)
