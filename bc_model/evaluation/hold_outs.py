@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bc_model.errors import DataError
+from bc_model.evaluation.by_case import RECOGNITION
 from bc_model.evaluation.estimate import (
     draws_in_words,
     functional_of,
@@ -27,8 +28,6 @@ from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.result import Report
 from bc_model.evaluation.sample import CaseSample
 from bc_model.evaluation.weighting import Floats, ratio
-
-RECOGNITION = "recognition_rate"
 
 
 @dataclass(frozen=True)

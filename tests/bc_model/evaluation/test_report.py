@@ -190,7 +190,7 @@ def test_an_ordinary_report_has_no_warning(report: Report) -> None:
     ("frame", "settings", "words"),
     [
         (table(), {"leaky": True}, "stand on both sides; this figure flatters"),
-        (table(noise=0.0), {}, "Alarm: accuracy 1.000 and ROC AUC 1.000 above 0.97"),
+        (table(noise=0.0), {}, "Alarm: balanced accuracy 1.000 and accuracy 1.000 and"),
         (table(noise=0.0), {"threshold": 0.1}, "Alarm: ROC AUC 1.000 above 0.97"),
         (table(), {"threshold": 0.0}, "no better than always answering malignant"),
         (table(n_benign_cases=4), {}, "Only 4 benign cases"),
@@ -201,6 +201,23 @@ def test_an_ordinary_report_has_no_warning(report: Report) -> None:
 )
 def test_warnings(frame: pd.DataFrame, settings: dict[str, Any], words: str) -> None:
     assert sum(words in sentence for sentence in evaluate(frame, **settings).warnings) == 1
+
+
+def test_balanced_accuracy_and_recognition_rate_alone_raise_the_alarm() -> None:
+    # 20 malignant pictures at 0.8; 5 of 100 benign ones above them all, each of a case of 10.
+    prob = np.concatenate([np.full(20, 0.8), np.where(np.arange(100) % 20 == 0, 0.9, 0.1)])
+    frame = pd.DataFrame(
+        {
+            "path": [f"{i:03d}.png" for i in range(120)],
+            "sha256": "",
+            "case": [f"M{i}" for i in range(20)] + [f"B{i // 10}" for i in range(100)],
+            "class": ["malignant"] * 20 + ["benign"] * 100,
+            "magnification": None,
+            "prob_malignant": prob,
+        }
+    )
+    (alarm,) = evaluate(frame).warnings
+    assert alarm.startswith("Alarm: balanced accuracy 0.975 and recognition rate 0.983 above 0.97")
 
 
 @pytest.mark.parametrize(
