@@ -152,7 +152,7 @@ def shift_blocks(report: Report) -> Iterator[Block]:
     yield Heading("Stain, held against the model's own pictures")
     rows = tuple(
         (
-            one.name.replace("_", " ").replace(" sd", ", spread").replace(" mean", ", mean"),
+            one.words,
             f"{one.known_mean:.3f}", f"{one.known_sd:.3f}", f"{one.mean:.3f}", f"{one.sd:.3f}",
             f"{one.distance:+.1f}",
         )
