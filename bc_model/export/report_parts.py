@@ -99,8 +99,6 @@ def _short(figure: Figure) -> str:
 def calibration_blocks(report: Report) -> Iterator[Block]:
     """Show whether the probabilities mean what they say."""
     found = report.calibration
-    if found is None:
-        return
     yield Heading("Do the probabilities mean what they say?")
     yield Charts((Chart("Reliability", reliability_drawing(found)),))
     yield Text(

@@ -271,7 +271,6 @@ def test_everything_is_in_a_report(report: Report) -> None:
     assert report.by_case.figures["accuracy"].n_cases == report.n_cases
     assert [group.name for group in report.groups] == ["40X", "100X", "200X", "not stated"]
     assert sum(group.n for group in report.groups) == report.n
-    assert report.calibration is not None
     assert sum(one.observed.n for one in report.calibration.bins) == report.n
     assert report.pr is not None
     assert report.pr.recall[-1] == 1.0
@@ -284,19 +283,6 @@ def test_everything_is_in_a_report(report: Report) -> None:
 def test_a_passport_keeps_no_curves(report: Report) -> None:
     summary = report.summary()
     assert set(report.as_dict()) - set(summary) == {"roc", "pr", "calibration"}
-
-
-def test_a_report_of_version_1_is_read(report: Report) -> None:
-    old = report.as_dict()
-    for name in ("pr", "by_case", "groups", "calibration", "checks", "notes", "shift"):
-        del old[name]
-    kept = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
-    old["figures"] = {name: old["figures"][name] for name in kept}
-    old["format"] = "bc_model evaluation report, version 1"
-    back = Report.from_dict(old)
-    assert back.figures == {name: report.figures[name] for name in kept}
-    assert (back.by_case, back.groups, back.pr, back.calibration) == (None, (), None, None)
-    assert back.roc == report.roc
 
 
 @pytest.mark.parametrize(
