@@ -7,6 +7,7 @@ not lock: of two writers the last one wins, and each file is one writer's whole 
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 # Windows refuses to replace a file that a reader holds open; readers here are done in milliseconds.
@@ -49,20 +50,39 @@ def write_bytes_atomic(path: str | Path, data: bytes | memoryview) -> None:
     OSError
         The folder is missing, full or not writable. The old file, if any, is untouched.
     """
-    target = Path(path)
-    # The name is short and random, not derived from the target: a long target name would overflow
-    # the file system's limit, and two writers must never share a temporary file.
-    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
+    write_together({Path(path): data})
+
+
+def write_together(files: Mapping[Path, bytes | memoryview]) -> None:
+    """Write several files that belong together: nothing is replaced before all are on the disk.
+
+    Parameters
+    ----------
+    files : mapping of Path to bytes
+        Content by place, in the order in which they are moved there. Their folders must exist.
+
+    Raises
+    ------
+    OSError
+        A folder is missing, full or not writable. The old files, if any, are untouched.
+    """
+    # The names are short and random, not derived from the targets: a long target name would
+    # overflow the file system's limit, and two writers must never share a temporary file.
+    staged = {target.parent / f".{secrets.token_hex(8)}.tmp": target for target in files}
     try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        _replace(temporary, target)
+        for temporary, target in staged.items():
+            with temporary.open("xb") as stream:
+                stream.write(files[target])
+                stream.flush()
+                os.fsync(stream.fileno())
+        for temporary, target in staged.items():
+            _replace(temporary, target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for temporary in staged:
+            temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    for folder in {target.parent for target in files}:
+        _sync_folder(folder)
 
 
 def _replace(temporary: Path, target: Path) -> None:

@@ -1,12 +1,12 @@
 """Adding a data set: a folder or archive on the server, a zip upload, BreakHis, or a drawn one."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import streamlit as st
 
 from app.components.frame import show_error
 from app.components.shelf import ADDED_KEY
+from app.places import typed_path
 from bc_model.data.drawn_set import add_drawn
 from bc_model.data.intake import Added, Progress, add, add_archive
 from bc_model.data.set_names import suggest_name
@@ -61,7 +61,7 @@ def _draw_folder() -> None:
     ).strip()
     name = _name_field("folder", source)
     if st.button("Add", key="add-folder-button", type="primary", disabled=not source):
-        _add(name, lambda tell: add(_path(source), name, progress=tell))
+        _add(name, lambda tell: add(typed_path(source), name, progress=tell))
 
 
 def _draw_upload() -> None:
@@ -151,10 +151,3 @@ def _add(name: str, work: Callable[[Progress], Added]) -> None:
     st.session_state[ADDED_KEY] = (name, f"{name}{count} is on the shelf.")
     st.session_state[ADDS_KEY] = st.session_state.get(ADDS_KEY, 0) + 1
     st.rerun()
-
-
-def _path(source: str) -> Path:
-    try:
-        return Path(source).expanduser()
-    except RuntimeError:  # a home folder of somebody who is not there
-        return Path(source)

@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.components.frame import escape
+from app.places import typed_path
 from bc_model.data.sets import list_sets
 
 BY_PATH = "A folder by its path"
@@ -44,11 +45,4 @@ def choose_folder() -> Path | None:
         placeholder="/data/BreaKHis_v1",
         help="The BreakHis tree at any depth, or a folder with folders named benign and malignant.",
     ).strip()
-    return _whole_path(typed) if typed else None
-
-
-def _whole_path(folder: str) -> Path:
-    try:
-        return Path(folder).expanduser()
-    except RuntimeError:  # a home folder of somebody who is not there
-        return Path(folder)
+    return typed_path(typed) if typed else None

@@ -131,9 +131,7 @@ def _draw_shift(shift: Shift) -> None:
         st.dataframe(
             [
                 {
-                    "Optical density": one.name.replace("_", " ")
-                    .replace(" sd", ", spread")
-                    .replace(" mean", ", mean"),
+                    "Optical density": one.words,
                     "Model's own": f"{one.known_mean:.3f}",
                     "This set": f"{one.mean:.3f}",
                     "Distance in spreads": f"{one.distance:+.1f}",

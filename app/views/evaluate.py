@@ -8,11 +8,10 @@ from app.components.error_cards import draw_errors
 from app.components.figures import draw_figures, draw_warnings
 from app.components.frame import show_error
 from app.components.other_set import draw_other_set
-from app.components.reports import report_of
 from app.components.take_away import draw_take_away
 from app.places import runs_folder
 from bc_model.errors import BcModelError
-from bc_model.evaluation.report import Report
+from bc_model.evaluation.report import Report, read_report
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.training.run_folder import RunFolder, find_run, list_runs
 
@@ -59,6 +58,7 @@ section = st.segmented_control(
 if name in finished:
     try:
         chosen = find_run(runs_folder(), name)
-        draw_section(section or FIGURES, chosen, report_of(chosen), open_bundle(chosen.path))
+        report = read_report(chosen.evaluation_folder)
+        draw_section(section or FIGURES, chosen, report, open_bundle(chosen.path))
     except BcModelError as error:
         show_error(error, title="This report cannot be shown")

@@ -14,17 +14,18 @@ from bc_model.cli.options import PATH, as_json_option, print_json, progress
 def calibrate(model: Path, data: Path, as_json: bool) -> None:
     """Fit the temperature of MODEL anew on the validation part of DATA, as training does.
 
-    Then evaluates it again on the test part: the probabilities have changed.
+    Then evaluates it again on the test part: the probabilities have changed. A locked cut-off is
+    carried over, so that it calls the same pictures; one chosen by case goes back to 0.5.
     """
     from bc_model.data.manifest import read_manifest
     from bc_model.data.splits import match_split, read_split
     from bc_model.evaluation.evaluate import evaluate_split
-    from bc_model.evaluation.lock import require_evaluation
+    from bc_model.evaluation.lock import change_passport, require_evaluation
     from bc_model.evaluation.predict import predict_files
-    from bc_model.evaluation.validation import keep_validation
+    from bc_model.evaluation.store import report_files
+    from bc_model.evaluation.validation import calibrated_by
     from bc_model.serving.bundle import open_bundle
     from bc_model.serving.engine import Engine
-    from bc_model.serving.passport import write_passport
 
     bundle = open_bundle(model)
     folder = require_evaluation(bundle)
@@ -34,14 +35,17 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     rows = split[split["part"] == "validation"].reset_index(drop=True)
     tell = progress("predicting")
     predicted = predict_files(Engine(bundle), manifest.root, list(rows["path"]), progress=tell)
-    bundle = keep_validation(bundle, rows, predicted, folder)
-    report = evaluate_split(Engine(bundle), manifest.root, split, progress=tell)
-    report.write(folder)
-    write_passport(bundle.folder, bundle.passport | {"metrics": {"test": report.summary()}})
+    calibrated, files = calibrated_by(bundle, rows, predicted, folder)
+    report = evaluate_split(Engine(calibrated), manifest.root, split, progress=tell)
+    passport = calibrated.passport | {"metrics": {"test": report.summary()}}
+    change_passport(bundle, passport, files | report_files(report, folder))
+    temperature, threshold = passport["temperature"], passport["threshold"]
     if as_json:
-        print_json(bundle.passport["temperature"])
+        print_json(temperature | {"threshold": threshold})
         return
-    click.echo(f"temperature {bundle.temperature:.3f}, {bundle.passport['temperature']['chosen']}")
+    click.echo(f"temperature {temperature['value']:.3f}, {temperature['chosen']}")
+    if threshold != bundle.passport["threshold"]:
+        click.echo(f"cut-off {threshold['value']:.3f}, {threshold['chosen']}")
 
 
 @click.command()

@@ -1,6 +1,5 @@
 """The commands for the shelf of data sets: add, download, list, remove, synthetic."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("source", type=PATH)
-@click.option("--name", help="What to call it; else the name of SOURCE.")
+@click.option("--name", help="What to call it; else after the name of SOURCE.")
 @as_json_option
 def add(source: Path, name: str | None, as_json: bool) -> None:
     """Add SOURCE: a zip or tar.gz of pictures is unpacked, a folder stays where it is.
@@ -42,9 +41,12 @@ def add(source: Path, name: str | None, as_json: bool) -> None:
     refused whole.
     """
     from bc_model.data.intake import add as add_set
+    from bc_model.data.set_names import suggest_name
 
-    chosen = name or re.sub(r"(?i)\.(zip|tgz|tar\.gz)$", "", source.resolve().name)
-    _tell(add_set(source, chosen, progress=byte_progress()), as_json)
+    called = source.resolve().name
+    _tell(
+        add_set(source, name or suggest_name(called) or called, progress=byte_progress()), as_json
+    )
 
 
 @data.command()

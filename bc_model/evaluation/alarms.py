@@ -3,26 +3,45 @@
 They never change a figure and never stop an evaluation.
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 
+from bc_model.evaluation.by_case import RECOGNITION
 from bc_model.evaluation.intervals import Figure
 
 # Published results with cases kept apart end below this; what is above it has turned out to leak.
 TOO_GOOD = 0.97
+JUDGED = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "roc_auc": "ROC AUC",
+    RECOGNITION: "recognition rate",
+}
+"""An alarm is raised when one of these is too good; either rate alone can be had for the other."""
 FEW_CASES = 10
 
 
-def alarms(predictions: pd.DataFrame, figures: dict[str, Figure], *, leaky: bool) -> list[str]:
+def alarms(
+    predictions: pd.DataFrame,
+    figures: Mapping[str, Figure],
+    *,
+    leaky: bool,
+    base_rate: float | None = None,
+) -> list[str]:
     """Return what a reader must know before believing the figures, the gravest first.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
         As `check_predictions` returns it.
-    figures : dict of str to Figure
-        As `estimate_figures` returns it.
+    figures : mapping of str to Figure
+        As `estimate_figures` returns it, with the recognition rate where a case is known.
     leaky : bool
         Whether the protocol lets pictures of one case stand in training and test.
+    base_rate : float, optional
+        Accuracy of always answering 'malignant', averaged as the figures are; default is that of
+        `predictions`.
 
     Returns
     -------
@@ -34,22 +53,24 @@ def alarms(predictions: pd.DataFrame, figures: dict[str, Figure], *, leaky: bool
         found.append(
             "Leaky protocol: pictures of one case stand on both sides; this figure flatters."
         )
-    found += _too_good(figures)
-    found += _no_better_than_guessing(predictions, figures)
+    found += _alarm(figures)
+    if base_rate is None:
+        base_rate = float((predictions["class"] == "malignant").mean())
+    found += _no_better_than_guessing(base_rate, figures["accuracy"].value)
     found += _cases(predictions)
     found += _twins(predictions)
     return found
 
 
-def _too_good(figures: dict[str, Figure]) -> list[str]:
-    high = [
-        f"{words} {value:.3f}"
-        for words, value in (
-            ("accuracy", figures["accuracy"].value),
-            ("ROC AUC", figures["roc_auc"].value),
-        )
-        if value is not None and value > TOO_GOOD
-    ]
+def too_good(figures: Mapping[str, Figure]) -> tuple[str, ...]:
+    """Return those of `JUDGED` that are better than honest results."""
+    return tuple(
+        name for name in JUDGED if name in figures and (figures[name].value or 0.0) > TOO_GOOD
+    )
+
+
+def _alarm(figures: Mapping[str, Figure]) -> list[str]:
+    high = [f"{JUDGED[name]} {figures[name].value:.3f}" for name in too_good(figures)]
     if not high:
         return []
     return [
@@ -59,9 +80,7 @@ def _too_good(figures: dict[str, Figure]) -> list[str]:
     ]
 
 
-def _no_better_than_guessing(predictions: pd.DataFrame, figures: dict[str, Figure]) -> list[str]:
-    value = figures["accuracy"].value
-    base_rate = float((predictions["class"] == "malignant").mean())
+def _no_better_than_guessing(base_rate: float, value: float | None) -> list[str]:
     # With one class only there is nothing to tell apart, which `_cases` says already.
     if value is None or base_rate in (0.0, 1.0) or value > max(base_rate, 1 - base_rate):
         return []

@@ -30,8 +30,9 @@ from bc_model.evaluation.weighting import Floats
 
 Confusion = tuple[tuple[int, int], tuple[int, int]]
 
+RECOGNITION = "recognition_rate"
 CASE_FIGURES = (
-    "recognition_rate",
+    RECOGNITION,
     "accuracy",
     "balanced_accuracy",
     "sensitivity",
@@ -131,7 +132,7 @@ def by_case(
             name, make, sample, draws, names, malignant, undefined=undefined, draws_told=told
         )
 
-    found = {"recognition_rate": bootstrapped("recognition_rate", lambda: of_means(scores), "")} | {
+    found = {RECOGNITION: bootstrapped(RECOGNITION, lambda: of_means(scores), "")} | {
         name: _share(metric(counts), in_scope(name, malignant)) for name, metric in SHARES.items()
     }
     make = partial(functional_of, "roc_auc", sample, malignant, prob, threshold)

@@ -67,8 +67,8 @@ def fit_temperature(
     -------
     Temperature
         1, and why, with fewer than `FEWEST_CASES` of a class, with pictures that are all on their
-        right side (the bolder the better), or where the logits tell nothing (the meeker the
-        better).
+        right side or logits that are all tiny (the bolder the better), or where the logits tell
+        nothing (the meeker the better).
 
     References
     ----------
@@ -92,7 +92,9 @@ def fit_temperature(
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-10})
     value = float(np.exp(found.x))
     if value < LOWEST * 1.01:
-        return _unfitted("every validation picture is on its right side of 0.5", n, cases)
+        all_right = "every validation picture is on its right side of 0.5"
+        into_end = f"the fit ran into its lower end of {LOWEST}"
+        return _unfitted(all_right if (signed > 0).all() else into_end, n, cases)
     if value > HIGHEST * 0.99:
         return _unfitted("the logits tell nothing on the validation part", n, cases)
     of_cases = f"of {cases} cases, each case counted once" if cases else "of unknown cases"
@@ -104,6 +106,42 @@ def fit_temperature(
         log_loss_before=loss(0.0),
         log_loss_after=loss(found.x),
     )
+
+
+def carry_cutoff(threshold: dict[str, Any], before: float, after: float) -> dict[str, Any]:
+    """Return a passport's cut-off as it must be at another temperature.
+
+    Parameters
+    ----------
+    threshold : dict
+        Of a passport, chosen while the temperature was `before`.
+    before, after : float
+
+    Returns
+    -------
+    dict
+        With the value that calls the very same pictures malignant, and a word on it; the default
+        where the cut-off was for means over cases, which follow no such rule.
+
+    Examples
+    --------
+    >>> carry_cutoff({"value": 0.9, "chosen": "set by hand"}, 1.0, 2.0)["value"]
+    0.75
+    """
+    from scipy.special import expit, logit  # as above
+
+    old = threshold["value"]
+    told = f"temperature {before:.3f} became {after:.3f}"
+    if before == after:
+        return threshold
+    if threshold.get("unit") == "case":
+        reset = f"default: {old:.3f} was chosen by case before {told}; choose it again"
+        return {"value": 0.5, "chosen": reset}
+    value = float(expit(logit(old) * before / after))
+    if value == old:
+        return threshold
+    chosen = f"{threshold['chosen']}; carried over from {old:.3f} as {told}"
+    return threshold | {"value": value, "chosen": chosen}
 
 
 def case_weights(case: NDArray[np.str_]) -> Floats:

@@ -20,7 +20,7 @@ from bc_model.evaluation.estimate import (
     measure,
     why_undefined,
 )
-from bc_model.evaluation.functionals import Functional
+from bc_model.evaluation.functionals import Functional, of_difference
 from bc_model.evaluation.metrics import all_metrics
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.evaluation.sample import CaseSample
@@ -66,7 +66,7 @@ def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0
             functional_of(name, sample, malignant, prob, side.threshold)
             for side, prob in zip((first, second), probs, strict=True)
         )
-        return _difference(one, other)
+        return of_difference(one, other)
 
     figures = honest_means(
         {
@@ -134,16 +134,6 @@ def _join(first: Side, second: Side) -> tuple[pd.DataFrame, tuple[int, int]]:
 
 def _or_none(value: Floats) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _difference(first: Functional, second: Functional) -> Functional:
-    """Return the functional of second minus first: both see the same draw."""
-
-    def functional(counts: Floats) -> tuple[Floats, Floats]:
-        (one, slope_of_one), (other, slope_of_other) = first(counts), second(counts)
-        return other - one, slope_of_other - slope_of_one
-
-    return functional
 
 
 def _warnings(

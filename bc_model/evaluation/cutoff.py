@@ -110,8 +110,8 @@ def choose_cutoff(
         )
     candidates = _candidates(prob)
     sensitivity, specificity = (
-        np.array([called(prob[side] >= c) for c in candidates])
-        for side, called in ((malignant, np.mean), (~malignant, lambda x: 1.0 - np.mean(x)))
+        np.array([np.mean(right(prob[side], c)) for c in candidates])
+        for side, right in ((malignant, np.greater_equal), (~malignant, np.less))
     )
     index = _choose(goal, wanted, candidates, sensitivity, specificity)
     n, n_cases = len(validation), validation.loc[validation["case"] != "", "case"].nunique()

@@ -51,11 +51,15 @@ class FeatureTable:
 
     def save(self, path: Path, network: str) -> None:
         """Write the table, whole or not at all; `network` says by what it was computed."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(path, self.as_bytes(network))
+
+    def as_bytes(self, network: str) -> bytes:
+        """Return the content of the file that `save` writes."""
         buffer = io.BytesIO()
         arrays = {one.name: getattr(self, one.name) for one in fields(self)}
         np.savez(buffer, allow_pickle=False, network=np.array(network), **arrays)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomic(path, buffer.getvalue())
+        return buffer.getvalue()
 
     @classmethod
     def load(cls, path: Path, network: str) -> FeatureTable | None:

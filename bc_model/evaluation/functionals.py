@@ -70,6 +70,16 @@ def of_means(columns: Floats) -> Functional:
     return of_sums(columns, lambda sums: ratio(sums[..., 0], sums[..., 1]))
 
 
+def of_difference(first: Functional, second: Functional) -> Functional:
+    """Make the functional of second minus first: both see the same draw."""
+
+    def functional(counts: Floats) -> tuple[Floats, Floats]:
+        (one, slope_of_one), (other, slope_of_other) = first(counts), second(counts)
+        return other - one, slope_of_other - slope_of_one
+
+    return functional
+
+
 def of_area(
     malignant: NDArray[np.bool_], prob_malignant: Floats, cluster: NDArray[np.intp], n_cases: int
 ) -> Functional:

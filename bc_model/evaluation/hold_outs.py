@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bc_model.errors import DataError
+from bc_model.evaluation.by_case import RECOGNITION
 from bc_model.evaluation.estimate import (
     draws_in_words,
     functional_of,
@@ -22,13 +23,11 @@ from bc_model.evaluation.estimate import (
     measure,
     why_undefined,
 )
-from bc_model.evaluation.functionals import Functional, of_means
+from bc_model.evaluation.functionals import Functional, of_difference, of_means
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.result import Report
 from bc_model.evaluation.sample import CaseSample
 from bc_model.evaluation.weighting import Floats, ratio
-
-RECOGNITION = "recognition_rate"
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def mean_differences(
     found = {}
     for name in names:
         parts = [
-            _difference(*(_of_part(name, table, threshold, cases) for table, threshold in pair))
+            of_difference(*(_of_part(name, table, threshold, cases) for table, threshold in pair))
             for pair in common
         ]
         undefined = "" if _values(parts, cases) else _why_undefined(name, tables)
@@ -231,14 +230,6 @@ def _mean_of(parts: Sequence[Functional]) -> Functional:
         sums = np.where(defined, values, 0.0).sum(axis=0)
         slope_sums = np.where(defined[..., None], slopes, 0.0).sum(axis=0)
         return ratio(sums, n), ratio(slope_sums, np.broadcast_to(n[:, None], slope_sums.shape))
-
-    return functional
-
-
-def _difference(first: Functional, second: Functional) -> Functional:
-    def functional(counts: Floats) -> tuple[Floats, Floats]:
-        (one, slope_of_one), (other, slope_of_other) = first(counts), second(counts)
-        return other - one, slope_of_other - slope_of_one
 
     return functional
 

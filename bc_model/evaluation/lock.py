@@ -2,12 +2,21 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import filelock
 
 from bc_model.errors import RunError, SettingsError
 from bc_model.evaluation.cutoff import Cutoff
 from bc_model.evaluation.report import evaluate_predictions, read_report
+from bc_model.evaluation.store import report_files
+from bc_model.files import write_together
 from bc_model.serving.bundle import MODEL_FOLDER, Bundle
-from bc_model.serving.passport import write_passport
+from bc_model.serving.passport import PASSPORT_FILE, passport_text, read_passport
+
+LOCK_NAME = ".passport.lock"
+LOCK_TIMEOUT_S = 10
+"""It is held while files are written, not while figures are computed."""
 
 
 def lock_threshold(
@@ -32,7 +41,7 @@ def lock_threshold(
     Returns
     -------
     Bundle
-        With the new passport. It is written last, in one step: whatever fails before leaves the
+        With the new passport. It is written together with the report: whatever fails leaves the
         model as it was.
 
     Raises
@@ -40,7 +49,7 @@ def lock_threshold(
     SettingsError
         The value is out of its range, differs from `cutoff`, or the reason is empty.
     RunError
-        The run's report cannot be read or written.
+        The run's report cannot be read or written, or the model was changed meanwhile.
     """
     _check(value, reason, cutoff)
     threshold = {
@@ -52,6 +61,7 @@ def lock_threshold(
     if cutoff:
         threshold |= {"unit": cutoff.unit, "n": cutoff.n, "cases": cutoff.n_cases}
     passport = bundle.passport | {"threshold": threshold}
+    files: dict[Path, bytes] = {}
     folder = evaluation_of(bundle)
     if folder is not None:
         old = read_report(folder)
@@ -63,9 +73,44 @@ def lock_threshold(
             leaky=old.leaky,
             notes=old.notes,
         )
-        report.write(folder)
+        files = report_files(report, folder)
         passport |= {"metrics": passport["metrics"] | {"test": report.summary()}}
-    write_passport(bundle.folder, passport)
+    return change_passport(bundle, passport, files)
+
+
+def change_passport(bundle: Bundle, passport: dict[str, Any], files: dict[Path, bytes]) -> Bundle:
+    """Write a passport together with what must agree with it, all of it or nothing.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        As it was read when the change was thought of.
+    passport : dict
+        What it is to say instead.
+    files : dict of Path to bytes
+        The report that it quotes, and whatever else goes with it.
+
+    Raises
+    ------
+    RunError
+        Somebody else has changed the passport since, or something cannot be written.
+    """
+    place = bundle.folder / PASSPORT_FILE
+    text = passport_text(bundle.folder, passport)
+    try:
+        with filelock.FileLock(bundle.folder / LOCK_NAME, timeout=LOCK_TIMEOUT_S):
+            if read_passport(bundle.folder) != bundle.passport:
+                raise RunError(
+                    f"The model {bundle.label} was changed by somebody else in the meantime, and "
+                    "nothing was written: look at it again, then repeat."
+                )
+            write_together({**files, place: text.encode()})
+    except OSError as error:
+        raise RunError(
+            f"The passport {place} and the report beside it should be written together, but that "
+            f"failed ({error.strerror or error}), and nothing was changed: make room, or ask for "
+            "the right to write there."
+        ) from error
     return Bundle(bundle.folder, passport)
 
 

@@ -3,11 +3,8 @@
 It refuses what cannot be evaluated in one sentence and changes no value but blanks and types.
 """
 
-from __future__ import annotations
-
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,9 +12,6 @@ import pandas as pd
 from bc_model.data.names import CLASSES
 from bc_model.errors import DataError
 from bc_model.evaluation.intervals import case_names
-
-if TYPE_CHECKING:
-    from bc_model.data.manifest import Manifest
 
 COLUMNS = ("path", "sha256", "case", "class", "magnification", "prob_malignant")
 
@@ -96,41 +90,6 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
             f"({error}): evaluate again."
         ) from error
     return check_predictions(table)
-
-
-def match_predictions(predictions: pd.DataFrame, manifest: Manifest) -> None:
-    """Check that predictions are of this data, picture by picture.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        As `check_predictions` returns it.
-    manifest : Manifest
-        What lies in the folder now.
-
-    Raises
-    ------
-    DataError
-        Pictures are missing from the data, have other pixels now, or another class.
-    """
-    now = manifest.pictures.set_index("path")[["sha256", "class"]]
-    missing = ~predictions["path"].isin(now.index)
-    if missing.any():
-        raise DataError(
-            f"{int(missing.sum())} of {len(predictions)} predicted pictures are not under "
-            f"{manifest.root}, first {predictions.loc[missing, 'path'].iloc[0]}; use the data set "
-            "that was evaluated, or evaluate again."
-        )
-    here = now.loc[predictions["path"]].reset_index(drop=True)
-    then = predictions[["sha256", "class"]].reset_index(drop=True)
-    for column, words in (("sha256", "other pixels"), ("class", "another class")):
-        other = (here[column] != then[column]) & (then[column] != "")
-        if other.any():
-            raise DataError(
-                f"{int(other.sum())} of {len(predictions)} pictures under {manifest.root} have "
-                f"{words} than when they were predicted, first "
-                f"{predictions['path'].to_numpy()[other.to_numpy()][0]}; evaluate again."
-            )
 
 
 def _check_paths(path: pd.Series) -> None:

@@ -4,6 +4,7 @@ Test folds of one split are disjoint and pooled. The official fold files are rep
 overlap, so their figures are averaged (`hold_outs`).
 """
 
+import statistics
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,8 +15,9 @@ import pandas as pd
 from bc_model.data.protocols import FOLDS_PROTOCOLS, LEAKY_PROTOCOLS
 from bc_model.data.splits import count_leaks, read_split
 from bc_model.errors import BcModelError
-from bc_model.evaluation.alarms import TOO_GOOD, alarms
-from bc_model.evaluation.hold_outs import RECOGNITION, Spread, mean_figures
+from bc_model.evaluation.alarms import JUDGED, alarms, too_good
+from bc_model.evaluation.by_case import RECOGNITION
+from bc_model.evaluation.hold_outs import Spread, mean_figures
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.report import Report, read_report
 from bc_model.evaluation.study_figures import pool_predictions, require_one
@@ -24,17 +26,17 @@ from bc_model.training.study import MISSING
 from bc_model.training.study_file import Member
 
 FIGURES = {
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "roc_auc": "ROC AUC",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    RECOGNITION: "recognition rate",
+    name: JUDGED.get(name, name)
+    for name in (
+        "balanced_accuracy",
+        "accuracy",
+        "roc_auc",
+        "sensitivity",
+        "specificity",
+        RECOGNITION,
+    )
 }
 """Figures of a protocol with their words; the recognition rate is the mean patient score."""
-
-JUDGED = ("balanced_accuracy", "accuracy", "roc_auc", RECOGNITION)
-"""An alarm is raised when one of these is too good; either rate alone can be had for the other."""
 
 PROTOCOL_WORDS = {
     "image": "by picture",
@@ -84,11 +86,12 @@ class ProtocolRow:
     n, n_cases, n_benign_cases, n_malignant_cases : int
         Test pictures and their known cases, each once; 0 while no run is in.
     base_rate : float or None
-        Share of malignant test pictures: the accuracy of always answering 'malignant'.
+        Share of malignant test pictures: the accuracy of always answering 'malignant'. The mean
+        over the official files, where their accuracies are averaged.
     shared : Shared or None
         None while no run is in.
     alarms : tuple of str
-        Those of `JUDGED` that are better than honest results.
+        Those of `alarms.JUDGED` that are better than honest results.
     warnings : list of str
         To be shown beside the figures.
     left_out : tuple of str
@@ -205,21 +208,15 @@ def _figures(row: ProtocolRow, done: list[Member], runs: Path) -> dict[str, Any]
         pictures = pd.concat([one.predictions for one in reports.values()])
         pictures = pictures.drop_duplicates("path")
         leaky = row.leaky or any(one.leaky for one in reports.values())
-        warnings = alarms(pictures, figures, leaky=leaky)
+        base_rate = statistics.fmean(one.base_rate for one in reports.values())
+        warnings = alarms(pictures, figures, leaky=leaky, base_rate=base_rate)
     else:
         assert first.predictions is not None, "both roads keep the predictions"
         figures = {name: first.figures[name] for name in FIGURES if name != RECOGNITION}
         if first.by_case:
             figures[RECOGNITION] = first.by_case.figures[RECOGNITION]
         pictures, warnings = first.predictions, list(first.warnings)
-        leaky = row.leaky or first.leaky
-    too_good = tuple(
-        name for name in JUDGED if name in figures and (figures[name].value or 0.0) > TOO_GOOD
-    )
-    if too_good and not {"accuracy", "roc_auc"} & set(too_good):  # those `alarms` has told
-        told = " and ".join(f"{FIGURES[name]} {figures[name].value:.3f}" for name in too_good)
-        warnings.insert(0, f"Alarm: {told} above {TOO_GOOD}, better than honest results: check "
-                        "for leaks before you believe it.")  # fmt: skip
+        leaky, base_rate = row.leaky or first.leaky, first.base_rate
     known = pictures[pictures["case"] != ""]
     return {
         "leaky": leaky,
@@ -229,9 +226,9 @@ def _figures(row: ProtocolRow, done: list[Member], runs: Path) -> dict[str, Any]
         "n_cases": int(known["case"].nunique()),
         "n_benign_cases": int(known.loc[known["class"] == "benign", "case"].nunique()),
         "n_malignant_cases": int(known.loc[known["class"] == "malignant", "case"].nunique()),
-        "base_rate": float((pictures["class"] == "malignant").mean()),
+        "base_rate": base_rate,
         "shared": _shared(folders),
-        "alarms": too_good,
+        "alarms": too_good(figures),
         "warnings": warnings,
         "reports": reports,
     }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bc_model.errors import SettingsError
 from bc_model.evaluation.alarms import alarms
-from bc_model.evaluation.by_case import by_case
+from bc_model.evaluation.by_case import RECOGNITION, by_case
 from bc_model.evaluation.by_group import by_group
 from bc_model.evaluation.delong import delong
 from bc_model.evaluation.estimate import estimate_figures
@@ -80,6 +80,8 @@ def evaluate_predictions(
     roc, pr = roc_curve(malignant, prob), pr_curve(malignant, prob)
     case = table["case"].to_numpy(dtype=str)
     figures = estimate_figures(table, threshold=threshold, n_resamples=n_resamples, seed=seed)
+    cases = by_case(table, threshold=threshold, n_resamples=n_resamples, seed=seed)
+    judged = figures | ({RECOGNITION: cases.figures[RECOGNITION]} if cases else {})
     known = table[table["case"] != ""]
     return Report(
         protocol=protocol,
@@ -93,9 +95,9 @@ def evaluate_predictions(
         confusion=((tn, fp), (fn, tp)),
         figures=figures,
         roc=None if roc is None else RocCurve(*(tuple(axis.tolist()) for axis in roc)),
-        warnings=alarms(table, figures, leaky=leaky),
+        warnings=alarms(table, judged, leaky=leaky),
         pr=None if pr is None else PrCurve(*(tuple(axis.tolist()) for axis in pr)),
-        by_case=by_case(table, threshold=threshold, n_resamples=n_resamples, seed=seed),
+        by_case=cases,
         groups=by_group(table, threshold=threshold, n_resamples=n_resamples, seed=seed),
         calibration=reliability(malignant, prob, case, seed=seed),
         checks={"roc_auc_delong": _delong(figures["roc_auc"], malignant, prob, case)},

@@ -19,16 +19,6 @@ from bc_model.evaluation.reliability import Reliability
 from bc_model.evaluation.shift import Shift
 
 _FORMAT = "bc_model evaluation report, version 2"
-_FORMAT_1 = "bc_model evaluation report, version 1"
-"""Six figures over all pictures and the ROC curve; what came later is empty when it is read."""
-_FIGURES_1 = (
-    "accuracy",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "roc_auc",
-    "log_loss",
-)
 _CURVES = ("roc", "pr", "calibration")
 
 
@@ -100,19 +90,18 @@ class Report:
     confusion : tuple of two pairs of int
         Rows are the truth, columns the verdict, each in the order benign, malignant.
     figures : dict of str to Figure
-        Keys as in `metrics.METRICS`; a report of version 1 has six of them.
+        Keys as in `metrics.METRICS`.
     roc : RocCurve or None
         None when only one class is present.
     warnings : list of str
         To be shown above the figures.
+    calibration : Reliability
     pr : PrCurve or None
         None when only one class is present.
     by_case : ByCase or None
         None when no case is known, or all have pictures of both classes.
     groups : tuple of Group
         By magnification and by subtype.
-    calibration : Reliability or None
-        None in a report of version 1.
     checks : dict of str to Figure
         The same figures by another road: ``roc_auc_delong``.
     notes : tuple of str
@@ -135,10 +124,10 @@ class Report:
     figures: dict[str, Figure]
     roc: RocCurve | None
     warnings: list[str]
+    calibration: Reliability
     pr: PrCurve | None = None
     by_case: ByCase | None = None
     groups: tuple[Group, ...] = ()
-    calibration: Reliability | None = None
     checks: dict[str, Figure] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     shift: Shift | None = None
@@ -163,7 +152,7 @@ class Report:
             "pr": None if self.pr is None else self.pr.as_dict(),
             "by_case": None if self.by_case is None else self.by_case.as_dict(),
             "groups": [group.as_dict() for group in self.groups],
-            "calibration": None if self.calibration is None else self.calibration.as_dict(),
+            "calibration": self.calibration.as_dict(),
             "checks": _dicts(self.checks),
             "notes": list(self.notes),
             "shift": None if self.shift is None else self.shift.as_dict(),
@@ -193,8 +182,8 @@ class Report:
     def write(self, folder: str | Path) -> None:
         """Write ``predictions.csv``, ``confusion.png``, ``roc.png`` and, last, ``report.json``.
 
-        Each file is replaced whole. `report.json` comes last, so a folder that has a new one has
-        everything that belongs to it.
+        All or none: they are replaced once every one is on the disk. `report.json` comes last, so
+        a folder that has a new one has everything that belongs to it.
 
         Parameters
         ----------
@@ -221,13 +210,12 @@ def _figures(data: dict[str, Any]) -> dict[str, Figure]:
 
 
 def _report_from_dict(data: dict[str, Any]) -> Report:
-    expected = {_FORMAT: METRICS, _FORMAT_1: _FIGURES_1}.get(data["format"])
-    if expected is None:
+    if data["format"] != _FORMAT:
         raise ValueError(f"its format is {data['format']!r}, not {_FORMAT!r}")
     if not isinstance(data["leaky"], bool):
         raise ValueError("leaky is not true or false")
-    if tuple(data["figures"]) != expected:
-        raise ValueError(f"the figures are {list(data['figures'])}, not {list(expected)}")
+    if tuple(data["figures"]) != METRICS:
+        raise ValueError(f"the figures are {list(data['figures'])}, not {list(METRICS)}")
     (tn, fp), (fn, tp) = data["confusion"]
     report = Report(
         protocol=str(data["protocol"]),
@@ -242,22 +230,14 @@ def _report_from_dict(data: dict[str, Any]) -> Report:
         figures=_figures(data["figures"]),
         roc=None if data["roc"] is None else RocCurve.from_dict(data["roc"]),
         warnings=[str(sentence) for sentence in data["warnings"]],
-        **({} if data["format"] == _FORMAT_1 else _later_parts(data)),
+        calibration=Reliability.from_dict(data["calibration"]),
+        pr=None if data["pr"] is None else PrCurve.from_dict(data["pr"]),
+        by_case=None if data["by_case"] is None else ByCase.from_dict(data["by_case"]),
+        groups=tuple(Group.from_dict(group) for group in data["groups"]),
+        checks=_figures(data["checks"]),
+        notes=tuple(map(str, data["notes"])),
+        shift=None if data["shift"] is None else Shift.from_dict(data["shift"]),
     )
     if sum(map(sum, report.confusion)) != report.n:
         raise ValueError("the confusion counts do not add up to n")
     return report
-
-
-def _later_parts(data: dict[str, Any]) -> dict[str, Any]:
-    """Return what version 2 added."""
-    calibration = data["calibration"]
-    return {
-        "pr": None if data["pr"] is None else PrCurve.from_dict(data["pr"]),
-        "by_case": None if data["by_case"] is None else ByCase.from_dict(data["by_case"]),
-        "groups": tuple(Group.from_dict(group) for group in data["groups"]),
-        "calibration": None if calibration is None else Reliability.from_dict(calibration),
-        "checks": _figures(data["checks"]),
-        "notes": tuple(map(str, data["notes"])),
-        "shift": None if data["shift"] is None else Shift.from_dict(data["shift"]),
-    }

@@ -43,6 +43,11 @@ class StainShift:
         """Difference of the means in spreads of the known pictures; signed."""
         return (self.mean - self.known_mean) / self.known_sd if self.known_sd > 0 else 0.0
 
+    @property
+    def words(self) -> str:
+        """The name in words, such as 'eosin, spread'."""
+        return self.name.replace("_mean", ", mean").replace("_sd", ", spread")
+
 
 @dataclass(frozen=True)
 class Shift:
@@ -107,17 +112,7 @@ def measure_shift(
     far_share = apart = None
     stain: tuple[StainShift, ...] = ()
     if known is not None:
-        stain = tuple(
-            StainShift(
-                name,
-                *(
-                    float(f(x[:, k]))
-                    for x in (known.stain, predicted.stain)
-                    for f in (np.mean, np.std)
-                ),
-            )
-            for k, name in enumerate(STAIN_COLUMNS)
-        )
+        stain = _stain_shifts(known.stain, predicted.stain)
         own = distances_of_known(known)
         if own.size:
             new = _mean_nearest(predicted.features, known)

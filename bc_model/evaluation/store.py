@@ -12,7 +12,7 @@ from bc_model.errors import RunError
 from bc_model.evaluation.metrics import confusion_counts
 from bc_model.evaluation.predictions import predictions_to_csv, read_predictions
 from bc_model.evaluation.result import Report
-from bc_model.files import write_bytes_atomic, write_text_atomic
+from bc_model.files import write_together
 
 
 def write_report(report: Report, folder: str | Path) -> None:
@@ -23,6 +23,26 @@ def write_report(report: Report, folder: str | Path) -> None:
     RunError
         The report has no predictions, or the folder cannot be written.
     """
+    target = Path(folder)
+    files = report_files(report, target)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        write_together(files)
+    except OSError as error:
+        raise RunError(
+            f"The report should be written to '{target}', but that failed "
+            f"({error.strerror or error}): choose a folder that can be written."
+        ) from error
+
+
+def report_files(report: Report, folder: Path) -> dict[Path, bytes]:
+    """Return what `write_report` writes, by place and in its order.
+
+    Raises
+    ------
+    RunError
+        The report has no predictions.
+    """
     # Matplotlib takes a while to load, and reading a report does not need it.
     from bc_model.evaluation.plots import confusion_png, roc_png
 
@@ -31,20 +51,12 @@ def write_report(report: Report, folder: str | Path) -> None:
             "Writing a report needs its predictions, but this one was made from a summary "
             "without them: evaluate again or use read_report."
         )
-    target = Path(folder)
-    text = report_json(report)
-    pictures = {"confusion.png": confusion_png(report), "roc.png": roc_png(report)}
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(target / "predictions.csv", predictions_to_csv(report.predictions))
-        for name, data in pictures.items():
-            write_bytes_atomic(target / name, data)
-        write_text_atomic(target / "report.json", text)
-    except OSError as error:
-        raise RunError(
-            f"The report should be written to '{target}', but that failed "
-            f"({error.strerror or error}): choose a folder that can be written."
-        ) from error
+    return {
+        folder / "predictions.csv": predictions_to_csv(report.predictions).encode(),
+        folder / "confusion.png": confusion_png(report),
+        folder / "roc.png": roc_png(report),
+        folder / "report.json": report_json(report).encode(),
+    }
 
 
 def report_json(report: Report) -> str:

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from bc_model.errors import RunError
-from bc_model.evaluation.calibration import fit_temperature
+from bc_model.evaluation.calibration import carry_cutoff, fit_temperature
 from bc_model.evaluation.evaluate import predictions_of
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.predict import Predicted, predict_pixels
 from bc_model.evaluation.predictions import check_predictions, predictions_to_csv, read_predictions
-from bc_model.files import write_text_atomic
+from bc_model.files import write_together
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.passport import write_passport
@@ -44,21 +44,43 @@ def calibrate_bundle(
     Bundle
         With the new passport, which is written last.
     """
-    return keep_validation(bundle, rows, predict_pixels(Engine(bundle), pixels), folder)
+    predicted = predict_pixels(Engine(bundle), pixels)
+    calibrated, files = calibrated_by(bundle, rows, predicted, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_together(files)
+    write_passport(bundle.folder, calibrated.passport)
+    return calibrated
 
 
-def keep_validation(
+def calibrated_by(
     bundle: Bundle, rows: pd.DataFrame, predicted: Predicted, folder: Path
-) -> Bundle:
-    """Fit the temperature on validation predictions, and keep both; see `calibrate_bundle`."""
+) -> tuple[Bundle, dict[Path, bytes]]:
+    """Fit the temperature on validation predictions, and write nothing yet.
+
+    Parameters
+    ----------
+    bundle, rows, folder
+        See `calibrate_bundle`.
+    predicted : Predicted
+        For those rows.
+
+    Returns
+    -------
+    bundle : Bundle
+        With the new temperature, and its cut-off carried over.
+    files : dict of Path to bytes
+        What the run keeps of its validation part.
+    """
     malignant = (rows["class"] == "malignant").to_numpy(dtype=bool)
     fitted = fit_temperature(predicted.margin, malignant, rows["case"].to_numpy(dtype=str))
     table = check_predictions(predictions_of(rows, predicted, fitted.value))
-    FeatureTable.of(rows, predicted).save(folder / FEATURES_FILE, bundle.network)
-    write_text_atomic(folder / PREDICTIONS_FILE, predictions_to_csv(table))
-    passport = bundle.passport | {"temperature": fitted.as_dict()}
-    write_passport(bundle.folder, passport)
-    return Bundle(bundle.folder, passport)
+    files = {
+        folder / FEATURES_FILE: FeatureTable.of(rows, predicted).as_bytes(bundle.network),
+        folder / PREDICTIONS_FILE: predictions_to_csv(table).encode(),
+    }
+    threshold = carry_cutoff(bundle.passport["threshold"], bundle.temperature, fitted.value)
+    changes = {"temperature": fitted.as_dict(), "threshold": threshold}
+    return Bundle(bundle.folder, bundle.passport | changes), files
 
 
 def read_validation(folder: Path) -> pd.DataFrame:

@@ -99,8 +99,6 @@ def _short(figure: Figure) -> str:
 def calibration_blocks(report: Report) -> Iterator[Block]:
     """Show whether the probabilities mean what they say."""
     found = report.calibration
-    if found is None:
-        return
     yield Heading("Do the probabilities mean what they say?")
     yield Charts((Chart("Reliability", reliability_drawing(found)),))
     yield Text(
@@ -152,7 +150,7 @@ def shift_blocks(report: Report) -> Iterator[Block]:
     yield Heading("Stain, held against the model's own pictures")
     rows = tuple(
         (
-            one.name.replace("_", " ").replace(" sd", ", spread").replace(" mean", ", mean"),
+            one.words,
             f"{one.known_mean:.3f}", f"{one.known_sd:.3f}", f"{one.mean:.3f}", f"{one.sd:.3f}",
             f"{one.distance:+.1f}",
         )

@@ -228,7 +228,11 @@ def _finite_float(word: str) -> float:
     return value if math.isfinite(value) else _refuse_constant(word)
 
 
+def passport_text(folder: Path, passport: dict[str, Any]) -> str:
+    """Check a passport and return it as its file in a bundle folder holds it."""
+    return json.dumps(check_passport(passport, str(folder)), indent=2, allow_nan=False) + "\n"
+
+
 def write_passport(folder: Path, passport: dict[str, Any]) -> None:
     """Check a passport and write it into a bundle folder, whole or not at all."""
-    text = json.dumps(check_passport(passport, str(folder)), indent=2, allow_nan=False)
-    write_text_atomic(folder / PASSPORT_FILE, text + "\n")
+    write_text_atomic(folder / PASSPORT_FILE, passport_text(folder, passport))

@@ -17,7 +17,7 @@ from bc_model.backbones import backbone
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES, MPP_RANGE, is_drawn
 from bc_model.data.pictures import FIELD_PX
-from bc_model.data.splits import LEAKY_PROTOCOLS
+from bc_model.data.splits import LEAKY_PROTOCOLS, summarise_parts
 from bc_model.serving.bundle import file_sha256
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
 from bc_model.training.arithmetic import resolve_arithmetic
@@ -90,7 +90,7 @@ def draft_passport(
     # Drawn pictures bear a magnification in their names and have none.
     known = set() if drawn else set(training["magnification"].dropna())
     magnifications = sorted(int(value) for value in known)
-    parts = split.groupby("part")
+    parts = summarise_parts(split)
     return {
         "schema_version": SCHEMA_VERSION,
         "name": run.name,
@@ -125,8 +125,8 @@ def draft_passport(
             "split_sha256": file_sha256(run.split_file),
             "protocol": settings.protocol,
             "leaky": settings.protocol in LEAKY_PROTOCOLS,
-            "pictures": {str(part): len(rows) for part, rows in parts},
-            "cases": {str(part): int(rows["case"].nunique()) for part, rows in parts},
+            "pictures": {part: counts["pictures"] for part, counts in parts.items()},
+            "cases": {part: counts["cases"] for part, counts in parts.items()},
             "training_cases": sorted(set(training["case"]) - {""}),
             "validation_cases": sorted(set(validation["case"]) - {""}),
             "drawn": drawn,

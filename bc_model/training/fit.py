@@ -207,14 +207,17 @@ def _keep_training_features(
 
 
 def _log_split(manifest: Manifest, split: pd.DataFrame) -> None:
+    case = manifest.pictures["case"]
     logger.info(
-        "%d pictures, %d cases; %d files left out",
-        len(manifest.pictures), manifest.pictures["case"].nunique(), len(manifest.rejected),
+        "%d pictures of %s cases; %d files left out",
+        len(case), case[case != ""].nunique() or "unknown", len(manifest.rejected),
     )  # fmt: skip
     for part, counts in summarise_parts(split).items():
         logger.info(
             "%s: %s", part,
-            ", ".join(f"{counts[c]} {c} of {counts[f'{c}_cases']} cases" for c in CLASSES),
+            ", ".join(
+                f"{counts[c]} {c} of {counts[f'{c}_cases'] or 'unknown'} cases" for c in CLASSES
+            ),
         )  # fmt: skip
     protocol = split["protocol"].iloc[0]
     if protocol in LEAKY_PROTOCOLS:

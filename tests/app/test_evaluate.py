@@ -108,24 +108,6 @@ def test_a_damaged_report_is_said_in_one_sentence(finished_run, open_page):
     assert not app.dataframe
 
 
-def test_a_report_of_an_earlier_version_is_completed_from_its_predictions(
-    finished_run, open_section
-):
-    path = finished_run.evaluation_folder / "report.json"
-    whole = json.loads(path.read_text())
-    kept = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
-    old = whole | {
-        "format": "bc_model evaluation report, version 1",
-        "figures": {name: whole["figures"][name] for name in kept},
-    }
-    for later in ("pr", "by_case", "groups", "calibration", "checks", "notes", "shift"):
-        del old[later]
-    path.write_text(json.dumps(old))
-    app = open_section(BENCH)
-
-    assert app.metric[0].value == f"{whole['calibration']['ece']:.3f}"
-
-
 def test_the_reliability_diagram_stands_with_its_bins_and_its_error(finished_run, open_section):
     app = open_section(BENCH)
     found = json.loads((finished_run.evaluation_folder / "report.json").read_text())["calibration"]

@@ -220,6 +220,13 @@ def test_an_archive_is_added_listed_audited_and_removed(
     assert "No data set in" in command("data", "list")[1]
 
 
+def test_a_name_is_made_from_any_file_name(command: Command, archive: Path, shelf: Path) -> None:
+    archive = archive.rename(archive.with_name("My set (1).zip"))
+    code, out, err = command("data", "add", archive)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"My-set-1: 30 pictures, in {shelf / 'My-set-1/pictures'}\n")
+
+
 def test_a_folder_is_added_by_its_path(command: Command, drawn_set: Path, shelf: Path) -> None:
     _, out, _ = command("data", "add", drawn_set, "--name", "mine", "--json")
     assert json.loads(out)["pictures"] == str(drawn_set.resolve())

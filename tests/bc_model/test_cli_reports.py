@@ -11,6 +11,7 @@ import pytest
 from bc_model.cli import main
 from bc_model.evaluation.report import read_report
 from bc_model.serving.bundle import open_bundle
+from bc_model.serving.passport import write_passport
 from bc_model.training.run_folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
@@ -210,3 +211,40 @@ def test_a_run_of_an_earlier_version_is_calibrated(
     for name, content in kept.items():
         assert (run.evaluation_folder / name).read_bytes() == content
     assert open_bundle(run.path).passport == expected
+
+
+def test_a_cut_off_goes_with_the_temperature(
+    command: Command, run: RunFolder, drawn_set: Path
+) -> None:
+    chosen = {"value": 0.4, "chosen": "by wish", "reason": "x", "unit": "picture"}
+    write_passport(
+        run.model_folder,
+        open_bundle(run.path).passport
+        | {"temperature": {"value": 2.0, "chosen": "fitted"}, "threshold": chosen},
+    )
+    code, out, _ = command("models", "calibrate", run.path, drawn_set)
+    assert code == 0
+    after = open_bundle(run.path)
+    assert after.temperature == 1.0
+    # 0.4 is a margin of 2 log(2/3), which is (2/3)^2 to 1 at a temperature of 1.
+    assert after.threshold == pytest.approx(4 / 13)
+    said = "by wish; carried over from 0.400 as temperature 2.000 became 1.000"
+    assert after.passport["threshold"] == chosen | {"value": after.threshold, "chosen": said}
+    assert f"cut-off 0.308, {said}" in out
+    report = read_report(run.evaluation_folder)
+    assert report.threshold == after.passport["metrics"]["test"]["threshold"] == after.threshold
+
+
+def test_a_calibration_that_is_broken_off_changes_nothing(
+    command: Command, run: RunFolder, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passport = open_bundle(run.path).passport | {"temperature": {"value": 2.0, "chosen": "x"}}
+    write_passport(run.model_folder, passport)
+    kept = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bc_model.evaluation.evaluate.evaluate_split", stop)
+    assert command("models", "calibrate", run.path, drawn_set)[0] == 130
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == kept

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bc_model import files
-from bc_model.files import write_bytes_atomic, write_text_atomic
+from bc_model.files import write_bytes_atomic, write_text_atomic, write_together
 
 
 def test_writes_the_bytes_and_leaves_nothing_beside_them(tmp_path: Path) -> None:
@@ -46,6 +46,19 @@ def test_the_old_file_survives_a_failure(tmp_path: Path, monkeypatch: pytest.Mon
         write_text_atomic(target, "new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_files_that_belong_together_are_replaced_together_or_not_at_all(tmp_path: Path) -> None:
+    first, second = tmp_path / "a/1.txt", tmp_path / "b/2.txt"
+    first.parent.mkdir()
+    first.write_text("old")
+    with pytest.raises(FileNotFoundError):
+        write_together({first: b"new", second: b"new"})
+    assert first.read_text() == "old"
+    assert list(first.parent.iterdir()) == [first]
+    second.parent.mkdir()
+    write_together({first: b"new", second: b"newer"})
+    assert (first.read_text(), second.read_text()) == ("new", "newer")
 
 
 def test_a_folder_in_the_way_is_an_error_and_leaves_no_temporary_file(tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from bc_model.data.names import CLASSES
-from bc_model.evaluation.calibration import case_weights, fit_temperature
+from bc_model.evaluation.calibration import (
+    LOWEST,
+    carry_cutoff,
+    case_weights,
+    fit_temperature,
+)
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.validation import FEATURES_FILE, read_validation
 from bc_model.serving.batching import BatchingEngine
@@ -90,16 +95,45 @@ def test_a_case_counts_once() -> None:
         ([1.0, 2.0], [True, True], "one class only"),
         ([1.0, -2.0, 3.0, -1.0, 2.0], [True, False, True, False, True], "has 2 of a class"),
         ([1.0, -2.0] * 3, [True, False] * 3, "on its right side of 0.5"),
+        # Logits so near to 0 that bolder is better in spite of mistakes.
+        (
+            [0.05, -0.05, 1e-4, -1e-4] * 3,
+            [True, False, False, True] * 3,
+            f"fit ran into its lower end of {LOWEST}",
+        ),
         ([1.0, -2.0] * 3, [False, True] * 3, "logits tell nothing"),
     ],
 )
 def test_where_there_is_none(margin: list[float], malignant: list[bool], why: str) -> None:
-    case = np.array(list("abcdef")[: len(margin)])
+    case = np.array(list("abcdefghijkl")[: len(margin)])
     found = fit_temperature(np.array(margin), np.array(malignant), case)
     assert found.value == 1.0
     assert why in found.chosen
     assert found.chosen.endswith("probabilities are raw")
     assert found.as_dict()["log_loss_after"] is None
+
+
+def test_a_carried_cut_off_calls_the_same_pictures() -> None:
+    margin = np.random.default_rng(0).normal(0, 5, 500)
+    for value in (0.0, 0.02, 0.5, 0.7, 1.0):
+        entry = {"value": value, "chosen": "x", "unit": "picture"}
+        carried = carry_cutoff(entry, 0.8, 7.18)
+        called = [
+            1 / (1 + np.exp(-margin / temperature)) >= one["value"]
+            for one, temperature in ((entry, 0.8), (carried, 7.18))
+        ]
+        assert (called[0] == called[1]).all()
+        assert (carried == entry) == (value in (0.0, 0.5, 1.0))
+
+
+def test_a_cut_off_by_case_is_not_carried_over() -> None:
+    entry = {"value": 0.3, "chosen": "x", "unit": "case", "reason": "y", "n": 9, "cases": 3}
+    assert carry_cutoff(entry, 2.0, 2.0) == entry
+    assert carry_cutoff(entry, 2.0, 1.0) == {
+        "value": 0.5,
+        "chosen": "default: 0.300 was chosen by case before temperature 2.000 became 1.000; "
+        "choose it again",
+    }
 
 
 def test_a_run_is_calibrated_on_its_validation_cases_alone(tiny_run: RunFolder) -> None:

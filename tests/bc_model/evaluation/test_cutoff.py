@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
 
+from bc_model import files
 from bc_model.errors import DataError, RunError, SettingsError
+from bc_model.evaluation import lock
 from bc_model.evaluation.combined import predictive_values
 from bc_model.evaluation.cutoff import TRIAL_FIGURES, choose_cutoff, try_cutoff
 from bc_model.evaluation.estimate import estimate_figures
@@ -76,6 +79,12 @@ def test_the_wish_is_kept_on_any_data() -> None:
         higher = data.loc[data["prob_malignant"] > value, "prob_malignant"].min() + 1e-9
         worse = try_cutoff(data, higher, n_resamples=100).figures["sensitivity"].value
         assert worse < 0.9  # type: ignore[operator]
+
+
+def test_a_wish_that_is_met_exactly_is_met() -> None:
+    # 93 of 100 benign pictures lie below 0.5, and 1 - 7/100 is a little less than 0.93.
+    data = table([0.1] * 93 + [0.6, 0.7] * 3 + [0.65], [0.9] * 5)
+    assert choose_cutoff(data, goal="specificity", wanted=0.93).value == pytest.approx(0.35)
 
 
 def test_by_case() -> None:
@@ -185,6 +194,50 @@ def test_a_report_that_cannot_be_read_locks_nothing(run: RunFolder) -> None:
     with pytest.raises(RunError, match="evaluate again"):
         lock_threshold(open_bundle(run.path), 0.3, "x")
     assert open_bundle(run.path).passport == before
+
+
+def contents(run: RunFolder) -> dict[str, bytes]:
+    """Return what a run says of its model."""
+    files = [run.model_folder / "passport.json", *run.evaluation_folder.iterdir()]
+    return {path.name: path.read_bytes() for path in files}
+
+
+def test_a_disk_that_fails_last_leaves_report_and_passport_as_they_were(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(run)
+    to_the_disk, calls = files.os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 5:  # the passport, after four files of the report
+            raise OSError(28, "No space left on device")
+        to_the_disk(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(RunError, match=r"No space left on device.*nothing was changed"):
+        lock_threshold(open_bundle(run.path), 0.3, "x")
+    assert contents(run) == before
+
+
+def test_of_two_people_the_second_is_told(run: RunFolder) -> None:
+    seen_by_both = open_bundle(run.path)
+    lock_threshold(seen_by_both, 0.3, "first")
+    before = contents(run)
+    with pytest.raises(RunError, match="somebody else in the meantime"):
+        lock_threshold(seen_by_both, 0.6, "second")
+    assert contents(run) == before
+
+
+def test_while_another_writes_one_waits_and_is_told(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "LOCK_TIMEOUT_S", 0.1)
+    with (
+        filelock.FileLock(run.model_folder / lock.LOCK_NAME),
+        pytest.raises(RunError, match="could not be acquired"),
+    ):
+        lock_threshold(open_bundle(run.path), 0.3, "x")
 
 
 def test_a_bundle_outside_a_run_keeps_its_figures(run: RunFolder, tmp_path: Path) -> None:

@@ -7,9 +7,8 @@ import pytest
 
 from bc_model.data.manifest import read_manifest
 from bc_model.data.splits import make_split, read_split
-from bc_model.errors import DataError, SplitError
+from bc_model.errors import SplitError
 from bc_model.evaluation.evaluate import evaluate_split
-from bc_model.evaluation.predictions import match_predictions
 from bc_model.evaluation.report import read_report
 from bc_model.serving.bundle import open_bundle
 from bc_model.serving.engine import Engine
@@ -53,26 +52,6 @@ def test_an_empty_part_is_refused(engine: Engine, tiny_run: RunFolder, drawn_set
     split = read_split(tiny_run.split_file)
     with pytest.raises(SplitError, match="no test part"):
         evaluate_split(engine, drawn_set, split[split["part"] != "test"])
-
-
-def test_predictions_are_held_against_the_data(tiny_run: RunFolder, drawn_set: Path) -> None:
-    predictions = read_report(tiny_run.evaluation_folder).predictions
-    assert predictions is not None
-    manifest = read_manifest(drawn_set)
-    match_predictions(predictions, manifest)
-    first = predictions["path"].iloc[0]
-    for change, words in (
-        ({"path": "gone.png"}, "are not under .*, first gone.png; use the data set"),
-        ({"sha256": "0" * 64}, f"other pixels than when they were predicted, first {first}"),
-        ({"class": {"benign": "malignant", "malignant": "benign"}}, "another class"),
-    ):
-        changed = predictions.copy()
-        for column, value in change.items():
-            old = changed.loc[0, column]
-            changed.loc[0, column] = value[old] if isinstance(value, dict) else value
-        with pytest.raises(DataError, match=words):
-            match_predictions(changed, manifest)
-    match_predictions(predictions.assign(sha256=""), manifest)
 
 
 def test_predictions_keep_what_a_temperature_needs(tiny_run: RunFolder) -> None:

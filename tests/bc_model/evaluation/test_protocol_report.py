@@ -164,8 +164,21 @@ def test_official_files_are_averaged_with_their_spread(report: ProtocolReport) -
     assert row.rests_on == "mean over 2 official files"
     assert row.leaky
     assert row.words == "official folds (leaky)"
+    assert row.base_rate == 0.5
     # 48 test pictures in each file, one of the first case moved: its other three have it there.
     assert (row.shared.n, row.shared.n_test) == (6, 94)
+
+
+def test_averaged_accuracy_stands_beside_the_averaged_base_rate(tmp_path: Path) -> None:
+    # File a tests 8 malignant and 24 benign pictures, file b the same 8 and 4 benign: always
+    # answering malignant is right for 0.25 and 0.667 of them, and for 8 of 32 in the union.
+    study = Study("rep", "2026", tuple(member("folds-clean", file=file) for file in FILES))
+    number = all_pictures(0.0, 0)["number"]
+    for one, benign in zip(study.members, (range(0, 12, 2), [0]), strict=True):
+        finish(tmp_path, one, quality=1e-9, rows=number.isin([1, 3, *benign]))
+    (row,) = summarise_protocols(study, tmp_path).rows
+    assert row.base_rate == pytest.approx((8 / 32 + 8 / 12) / 2)
+    assert any("which is right 0.542 of the time" in sentence for sentence in row.warnings)
 
 
 def test_leaky_against_honest_is_paired_where_pictures_are_shared(report: ProtocolReport) -> None:
@@ -206,7 +219,9 @@ def test_a_figure_above_097_raises_the_alarm(tmp_path: Path) -> None:
     assert row.alarms == ("balanced_accuracy", "accuracy", "roc_auc", "recognition_rate")
     assert report.warnings[-1].startswith("Alarm, better than honest results on such pictures: by")
     assert "accuracy 1.000" in report.warnings[-1]
-    assert any(sentence.startswith("Alarm: accuracy 1.000") for sentence in row.warnings)
+    assert any(
+        sentence.startswith("Alarm: balanced accuracy 1.000 and") for sentence in row.warnings
+    )
 
 
 def test_nothing_is_alarmed_below(report: ProtocolReport) -> None:

@@ -84,6 +84,7 @@ def test_another_kind_is_far(bundle: Bundle) -> None:
     assert found.far_share == 1.0
     assert found.apart == 1.0
     assert [one.name for one in found.stain] == list(STAIN_COLUMNS)
+    assert [one.words for one in found.stain[:2]] == ["haematoxylin, mean", "haematoxylin, spread"]
     assert found.stain[0].distance == pytest.approx(20, rel=0.3)
     told = " ".join(found.sentences)
     assert "the set is unlike what the model knows: 100 % of its pictures" in told

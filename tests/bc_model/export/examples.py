@@ -11,9 +11,11 @@ from benchmarks.passport import dummy_passport
 MARKUP = '<b onclick="x()">&amp; *a* | `b` [c](d) é ≥ 病'
 
 
-def predictions(n: int = 120, *, cases: bool = True, one_class: bool = False) -> pd.DataFrame:
+def predictions(
+    n: int = 120, *, n_cases: int = 24, cases: bool = True, one_class: bool = False
+) -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    number = np.arange(n) % 24
+    number = np.arange(n) % n_cases
     malignant = np.ones(n, bool) if one_class else number % 3 != 0
     prob = np.clip(0.3 + 0.4 * malignant + 0.5 * (rng.random(n) - 0.5), 0, 1)
     letters = np.where(malignant, "M_DC", "B_TA")

@@ -95,6 +95,23 @@ def test_odd_reports(found: Report, words: str) -> None:
     assert words in words_of(report_document(found, passport()))
 
 
+@pytest.mark.parametrize(
+    ("n_cases", "cases", "told", "not_told"),
+    [
+        # Every third case is benign.
+        (30, True, "In simulations with 40 cases", "fewer than 10"),
+        (27, True, "With fewer than 10 known cases of a class", "In simulations"),
+        (30, False, "With fewer than 10 known cases of a class", "In simulations"),
+    ],
+)
+def test_intervals_are_trusted_no_further_than_they_were_tried(
+    n_cases: int, cases: bool, told: str, not_told: str
+) -> None:
+    found = words_of(report_document(report(predictions(n_cases=n_cases, cases=cases)), passport()))
+    assert told in found
+    assert not_told not in found.partition("How the intervals were made")[2]
+
+
 def test_a_model_without_mistakes() -> None:
     frame = predictions()
     frame["prob_malignant"] = (frame["class"] == "malignant") * 0.8 + 0.1

@@ -20,8 +20,8 @@ from bc_model.model import backbone_layers, build_model, load_keras
 from bc_model.serving.bundle import open_bundle
 from bc_model.training import phases
 from bc_model.training.checkpoint import load_weights
-from bc_model.training.describe import manifest_sha256
-from bc_model.training.fit import train
+from bc_model.training.describe import draft_passport, manifest_sha256
+from bc_model.training.fit import _log_split, train
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 
@@ -105,6 +105,22 @@ def test_the_model_has_the_weights_of_the_best_epoch(tiny_run: RunFolder) -> Non
 
 def test_the_bundle_is_whole(tiny_run: RunFolder) -> None:
     open_bundle(tiny_run.path).verify()
+
+
+def test_pictures_without_cases_are_of_none(
+    tiny_run: RunFolder, drawn_set: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    drawn = read_manifest(drawn_set)
+    manifest = dataclasses.replace(drawn, pictures=drawn.pictures.assign(case=""))
+    split = read_split(tiny_run.split_file).assign(case="")
+    passport = draft_passport(settings_for(drawn_set), manifest, split, tiny_run, 1)
+    assert passport["data"]["cases"] == {"train": 0, "validation": 0, "test": 0}
+    with caplog.at_level(logging.INFO):
+        _log_split(manifest, split)
+    first, *parts = caplog.messages
+    assert first == "30 pictures of unknown cases; 0 files left out"
+    assert len(parts) == 3
+    assert all(part.count("of unknown cases") == 2 for part in parts)
 
 
 def test_the_passport_says_what_the_report_says(tiny_run: RunFolder) -> None:
