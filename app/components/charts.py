@@ -5,6 +5,7 @@ import pandas as pd
 
 _GREY = "#7b8a91"
 _TEAL = "#1f8089"
+MOST_MARKS = 60
 _SERIES = {"training": _TEAL, "validation": "#c97b12"}
 
 
@@ -19,7 +20,7 @@ def learning_curve(history: list[dict], figure: str, title: str) -> alt.LayerCha
     frame = pd.DataFrame(rows, columns=["epoch", "part", "value"])
     lines = (
         alt.Chart(frame)
-        .mark_line(point=alt.OverlayMarkDef(size=28), strokeWidth=2)
+        .mark_line(point=_points(history), strokeWidth=2)
         .encode(
             x=alt.X(
                 "epoch:Q",
@@ -56,6 +57,11 @@ def learning_curve(history: list[dict], figure: str, title: str) -> alt.LayerCha
     return alt.layer(rule, word, lines).properties(height=260)
 
 
+def _points(history: list[dict]) -> alt.OverlayMarkDef | bool:
+    """Mark every epoch as long as the marks do not melt into a bar."""
+    return alt.OverlayMarkDef(size=28) if len(history) <= MOST_MARKS else False
+
+
 def learning_rate_curve(history: list[dict]) -> alt.Chart:
     """Draw the learning rate over the epochs, on a logarithmic scale."""
     frame = pd.DataFrame(
@@ -68,7 +74,7 @@ def learning_rate_curve(history: list[dict]) -> alt.Chart:
     )
     return (
         alt.Chart(frame)
-        .mark_line(interpolate="step-after", strokeWidth=2, color=_GREY, point=True)
+        .mark_line(interpolate="step-after", strokeWidth=2, color=_GREY, point=_points(history))
         .encode(
             x=alt.X(
                 "epoch:Q",

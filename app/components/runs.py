@@ -35,6 +35,8 @@ PHASE_WORDS = {
     "export": "writing the model",
     "evaluation": "evaluating",
 }
+LOG_LINES = 18
+"""As many are shown as they come; more of them in a box that scrolls."""
 _ASKED = {"stop": "stopping", "pause": "pausing", "cancel": "cancelling"}
 
 
@@ -58,6 +60,8 @@ def watch_run(run_id: str, *, narrow: bool = False) -> None:
 
 
 def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
+    if not run.path.is_dir():
+        st.rerun()  # deleted, here or elsewhere: the whole page has to know
     try:
         advance_queue(runs_folder())
         status, history = run.read_status(), run.read_history()
@@ -80,7 +84,12 @@ def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
     if history:
         _draw_curves(history, narrow)
     with st.expander("Log", icon=":material/description:"):
-        st.code(run.read_log() or "Nothing yet.", language=None)
+        lines = run.read_log().splitlines()
+        if len(lines) > LOG_LINES:  # what came last is what a log is opened for
+            st.caption(f"The newest of {len(lines):,} lines come first.")
+            st.code("\n".join(lines[::-1]), language=None, height=400)
+        else:
+            st.code("\n".join(lines) or "Nothing yet.", language=None)
     if state == "done":
         st.page_link(
             "views/evaluate.py",
@@ -139,7 +148,9 @@ def _draw_delete(run: RunFolder) -> None:
                 delete_run(run)
             except (BcModelError, OSError) as error:
                 st.session_state["run-error"] = str(error)
-            st.session_state.pop("run", None)
+            else:
+                shown = st.session_state.get("run", [])
+                st.session_state["run"] = [name for name in shown if name != run.name]
 
         st.button(
             "Delete this run", key=f"delete-{run.name}", type="primary", on_click=delete,
@@ -151,12 +162,12 @@ def _draw_progress(status: dict) -> None:
     steps = max(1, status.get("steps") or 1)
     step = min(status.get("step") or 0, steps)
     share = (status["epoch"] - 1 + step / steps) / status["epochs"]
-    left = duration_in_words(status.get("seconds_left") or 0)
+    left = status.get("seconds_left")
+    told = "" if left is None else f" About {duration_in_words(left)} left."
     phase = PHASE_WORDS.get(status.get("phase", ""), "")
     st.progress(
         min(1.0, share),
-        f"Epoch {status['epoch']} of {status['epochs']}, {phase}, batch {step} of {steps}. "
-        f"About {left} left.",
+        f"Epoch {status['epoch']} of {status['epochs']}, {phase}, batch {step} of {steps}.{told}",
     )
 
 

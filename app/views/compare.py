@@ -106,8 +106,8 @@ if reports:
     for letter, report in reports.items():
         if report.leaky:
             st.error(
-                f"Pictures of one case stand in training and test of {letter}: its figures "
-                "flatter.",
+                f"The split of {letter} does not keep the pictures of a case on one side: its "
+                "figures flatter as far as cases are shared.",
                 title=f"Leaky protocol: {escape(report.protocol)}",
             )
     draw_figures({headings[letter]: report for letter, report in reports.items()})

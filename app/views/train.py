@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.components.audit import draw_audit
 from app.components.data_choice import TRAIN_ON_KEY, choose_folder
-from app.components.frame import show_error
+from app.components.frame import escape, show_error
 from app.components.runs import watch_run
 from app.components.settings import draw_settings
 from app.components.split_fields import lacks_fold_file
@@ -49,8 +49,8 @@ with st.expander("New run", expanded=not runs or named, icon=":material/add_circ
                 parts = draw_audit(folder, chosen)
         if chosen["protocol"] in LEAKY_PROTOCOLS:
             st.warning(
-                "Pictures of one case will stand in training and in test. Every figure of this run "
-                "will be marked as leaky.",
+                "This split does not keep the pictures of a case on one side. Every figure of this "
+                "run will be marked as leaky.",
                 title="This split flatters",
             )
         if not lacks_fold_file(chosen):
@@ -65,6 +65,7 @@ with st.expander("New run", expanded=not runs or named, icon=":material/add_circ
     if new := draw_start(ready, seconds):
         runs = [run.name for run in list_runs(runs_folder())]
         st.session_state["run"] = [new, *st.session_state.get("run", [])][:SIDE_BY_SIDE]
+        st.toast(f"{new} is in the queue; watch it below.", icon=":material/check_circle:")
     if not folder:
         st.caption("Name a data set first; what it holds will be shown here.")
 
@@ -76,6 +77,9 @@ if "run" not in st.query_params:
     # Not the widget's own default: that one would not be written into the URL, and a refresh
     # after another start would show another run.
     st.session_state.setdefault("run", runs[:1])
+for name in st.query_params.get_all("run"):
+    if name not in runs and name in st.session_state.get("run", [name]):
+        st.warning(f"The run {escape(name)} named in the address is not there.")
 watched = st.multiselect(
     "Runs, side by side",
     runs,
@@ -84,6 +88,8 @@ watched = st.multiselect(
     max_selections=SIDE_BY_SIDE,
     placeholder="Choose up to three runs",
 )
+if not watched:
+    st.info("No run is chosen; choose one to watch it.", icon=":material/info:")
 for column, name in zip(st.columns(max(1, len(watched)), gap="large"), watched, strict=False):
     with column:
         if len(watched) > 1:

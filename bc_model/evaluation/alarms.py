@@ -51,7 +51,8 @@ def alarms(
     found = []
     if leaky:
         found.append(
-            "Leaky protocol: pictures of one case stand on both sides; this figure flatters."
+            "Leaky protocol: it does not keep the pictures of a case on one side; this figure "
+            "flatters as far as cases are shared."
         )
     found += _alarm(figures)
     if base_rate is None:

@@ -144,8 +144,8 @@ def _warnings(
     for side in (first, second):
         if side.leaky:
             found.append(
-                f"{side.name} is leaky: pictures of one case stand in its training and its test, "
-                "so its figures flatter and a difference may come from that alone."
+                f"{side.name} is leaky: its split does not keep the pictures of a case on one "
+                "side, so its figures may flatter and a difference may come from that alone."
             )
         if shared := sorted(cases & side.seen_cases):
             found.append(

@@ -107,21 +107,26 @@ class RunReporter(keras.callbacks.Callback):
         self._last_beat = 0.0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._phase_began = time.monotonic()
-        self._began_at: int | None = None
         self._paused_s = 0.0
+        self._paused_at: float | None = None
+        # From when on epochs are timed, and how many of this phase had been done by then.
+        self._timed_from: tuple[float, float] | None = None
+        self._began_at: int | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
         if self._began_at is None:
             self._began_at = epoch
-        self._epoch_began = time.monotonic()
+        self._epoch_began = self._work_s()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if self._timed_from is None:  # the first batch has paid for the compiling
+            self._timed_from = (self._work_s(), self._done(self._share(batch + 1)))
         self._beat(batch + 1)
-        began = time.monotonic()
+        self._paused_at = time.monotonic()
         obey(self.run, lambda state: self._write_or_warn(state, batch + 1))
-        self._paused_s += time.monotonic() - began
+        self._paused_s += time.monotonic() - self._paused_at
+        self._paused_at = None
 
     def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._beat(None)
@@ -132,7 +137,9 @@ class RunReporter(keras.callbacks.Callback):
             logger.warning("epoch %d: the loss is not finite; this phase ends here", epoch + 1)
             self.model.stop_training = True
             return
-        seconds = time.monotonic() - self._epoch_began
+        seconds = self._work_s() - self._epoch_began
+        if epoch == self._began_at:  # its validation has paid for compiling, too
+            self._timed_from = (self._work_s(), self._done(1.0))
         record: dict[str, Any] = {
             "epoch": epoch + 1,
             "phase": self.phase.name,
@@ -144,11 +151,12 @@ class RunReporter(keras.callbacks.Callback):
         self.run.append_history(record)
         left = self._seconds_left(1.0)
         logger.info(
-            "epoch %d/%d %s  loss %.3f acc %.3f | val loss %.3f acc %.3f | rate %.1e | %s, %s left",
+            "epoch %d/%d %s  loss %.3f acc %.3f | val loss %.3f acc %.3f | rate %.1e | %s%s",
             epoch + 1, self.phase.total_epochs, self.phase.title,
             figures.get("loss", math.nan), figures.get("accuracy", math.nan),
             figures.get("val_loss", math.nan), figures.get("val_accuracy", math.nan),
-            record["learning_rate"], duration_in_words(seconds), duration_in_words(left),
+            record["learning_rate"], duration_in_words(seconds),
+            "" if left is None else f", {duration_in_words(left)} left",
         )  # fmt: skip
 
     def _beat(self, step: int | None) -> None:
@@ -161,13 +169,13 @@ class RunReporter(keras.callbacks.Callback):
 
     def _write_or_warn(self, state: str, step: int | None) -> None:
         steps = (self.params or {}).get("steps") or 0
-        done = min(1.0, step / steps) if step and steps else 1.0
         try:
-            self._write(state, step, steps, done)
+            self._write(state, step, steps)
         except OSError as error:  # a full disk, or a reader that holds the file on Windows
             logger.warning("the status could not be written: %s", error)
 
-    def _write(self, state: str, step: int | None, steps: int, done: float) -> None:
+    def _write(self, state: str, step: int | None, steps: int) -> None:
+        left = self._seconds_left(self._share(step))
         self.run.write_status(
             state,
             phase=self.phase.name,
@@ -175,13 +183,32 @@ class RunReporter(keras.callbacks.Callback):
             epochs=self.phase.total_epochs,
             step=step or steps,
             steps=steps,
-            seconds_left=round(self._seconds_left(done)),
+            seconds_left=None if left is None else round(left),
         )
 
-    def _seconds_left(self, share_of_epoch: float) -> float:
-        done = self._epoch - (self._began_at or 0) + share_of_epoch
-        spent = time.monotonic() - self._phase_began - self._paused_s
-        per_epoch = spent / max(done, 0.01)
+    def _work_s(self) -> float:
+        """Return a clock that stands while the run is paused, seconds."""
+        now = time.monotonic() if self._paused_at is None else self._paused_at
+        return now - self._paused_s
+
+    def _share(self, step: int | None) -> float:
+        """Return how much of the epoch is done after a step; None is behind the last one."""
+        steps = (self.params or {}).get("steps") or 0
+        return min(1.0, step / steps) if step and steps else 1.0
+
+    def _done(self, share_of_epoch: float) -> float:
+        """Return the epochs done in this phase by this process."""
+        return self._epoch - (self._began_at or 0) + share_of_epoch
+
+    def _seconds_left(self, share_of_epoch: float) -> float | None:
+        """Return what is left at the pace so far; None before there is a pace."""
+        if self._timed_from is None:
+            return None
+        since_s, since_done = self._timed_from
+        done = self._done(share_of_epoch) - since_done
+        if done <= 0.0:
+            return None
+        per_epoch = (self._work_s() - since_s) / done
         here = self.phase.last_epoch - self._epoch - share_of_epoch
         return per_epoch * (here + self.phase.later_epoch_cost) + self.phase.later_seconds
 

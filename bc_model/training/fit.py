@@ -199,9 +199,9 @@ def _keep_training_features(
     bundle: Bundle, root: Path, split: pd.DataFrame, run: RunFolder
 ) -> None:
     """Keep what the error gallery compares with; a run does not fail for the lack of it."""
-    progress = progress_of(run, "Looking at the training part once more, for the error gallery")
+    run.write_status("running", message="Keeping what it sees in training", phase="evaluation")
     try:
-        training_features(Engine(bundle), root, split, run.evaluation_folder, progress=progress)
+        training_features(Engine(bundle), root, split, run.evaluation_folder)
     except (BcModelError, OSError) as error:
         logger.warning("The features of the training part were not kept: %s", error)
 
@@ -223,7 +223,7 @@ def _log_split(manifest: Manifest, split: pd.DataFrame) -> None:
     if protocol in LEAKY_PROTOCOLS:
         leak = count_leaks(split)
         logger.warning(
-            "The protocol '%s' is leaky: %d of %d test pictures have their case in training. "
-            "Figures from it flatter.",
+            "The protocol '%s' does not keep the pictures of a case on one side: here %d of %d "
+            "test pictures have their case in training. Its figures are marked as leaky.",
             protocol, leak.test_pictures, leak.n_test,
         )  # fmt: skip

@@ -1,0 +1,109 @@
+"""What a run tells of its time: compiling and pauses are no measure of an epoch."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bc_model.training import callbacks
+from bc_model.training.callbacks import Phase, RunReporter
+from bc_model.training.run_folder import RunFolder
+
+EPOCHS, STEPS = 10, 4
+
+
+class Clock:
+    """A clock that is set by hand; a sleep goes on for a hundred seconds."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.now_s = 1000.0
+        self.left_while_paused: list[int | None] = []
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def time(self) -> float:
+        return time.time()
+
+    def sleep(self, _: float) -> None:
+        self.now_s += 100.0
+        self.left_while_paused.append(self.run.read_status()["seconds_left"])
+        if len(self.left_while_paused) == 3:
+            self.run.request(None)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run")
+
+
+@pytest.fixture
+def clock(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock(run)
+    monkeypatch.setattr(callbacks, "time", made)
+    return made
+
+
+@pytest.fixture
+def reporter(run: RunFolder, clock: Clock) -> RunReporter:
+    made = RunReporter(run, Phase("head", "head", 0, EPOCHS, EPOCHS))
+    made.set_params({"steps": STEPS})
+    rate = SimpleNamespace(numpy=lambda: 0.1)
+    made.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=rate)))
+    made.on_train_begin()
+    return made
+
+
+def work(
+    reporter: RunReporter, clock: Clock, epoch: int, *, batch_s: float, first_s: float = 0.0
+) -> None:
+    reporter.on_epoch_begin(epoch)
+    clock.now_s += first_s
+    for batch in range(STEPS):
+        clock.now_s += batch_s
+        reporter.on_train_batch_end(batch)
+
+
+def test_the_compiling_of_the_first_batch_is_not_multiplied(
+    reporter: RunReporter, clock: Clock, run: RunFolder
+) -> None:
+    reporter.on_epoch_begin(0)
+    clock.now_s += 30.0
+    reporter.on_train_batch_end(0)
+    assert run.read_status()["seconds_left"] is None
+    clock.now_s += 2.0
+    reporter.on_train_batch_end(1)
+    # Half an epoch is done; the other nine and a half cost four batches of two seconds each.
+    assert run.read_status()["seconds_left"] == 76
+
+
+def test_neither_is_that_of_the_first_validation(
+    reporter: RunReporter, clock: Clock, run: RunFolder
+) -> None:
+    work(reporter, clock, 0, batch_s=2.0, first_s=30.0)
+    clock.now_s += 50.0
+    reporter.on_epoch_end(0, {"loss": 1.0})
+    work(reporter, clock, 1, batch_s=2.0)
+    clock.now_s += 1.0
+    reporter.on_test_batch_end(0)
+    assert run.read_status()["seconds_left"] == 8 * 9
+    assert [record["seconds"] for record in run.read_history()] == [88.0]
+
+
+def test_the_clock_stands_while_the_run_is_paused(
+    reporter: RunReporter, clock: Clock, run: RunFolder
+) -> None:
+    reporter.on_epoch_begin(0)
+    for batch in range(2):
+        clock.now_s += 2.0
+        reporter.on_train_batch_end(batch)
+    run.request("pause")
+    clock.now_s += 2.0
+    reporter.on_train_batch_end(2)
+    assert clock.left_while_paused == [74, 74, 74]
+    clock.now_s += 2.0
+    reporter.on_train_batch_end(3)
+    reporter.on_epoch_end(0, {"loss": 1.0})
+    assert [record["seconds"] for record in run.read_history()] == [8.0]
