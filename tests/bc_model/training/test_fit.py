@@ -209,7 +209,7 @@ def test_a_run_by_a_fold_file_is_leaky_wherever_it_is_told(
     data = open_bundle(run.path).passport["data"]
     report = read_report(run.evaluation_folder)
     assert (data["protocol"], data["leaky"]) == (report.protocol, report.leaky) == ("folds", True)
-    assert any("is leaky: 3 of 3 test pictures" in message for message in caplog.messages)
+    assert any("on one side: here 3 of 3 test pictures" in message for message in caplog.messages)
 
 
 def test_a_run_stopped_before_its_first_epoch_is_cancelled(drawn_set: Path, run: RunFolder) -> None:
