@@ -14,6 +14,7 @@ from app.components.start import draw_start
 from app.places import runs_folder
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.errors import BcModelError
+from bc_model.serving.precision import supported_precisions
 from bc_model.training.forecast import forecast_seconds, measure_gflops
 from bc_model.training.run_folder import list_runs
 from bc_model.training.settings import TrainSettings
@@ -28,9 +29,9 @@ st.markdown(
 )
 
 
-@st.cache_data(show_spinner=False)
-def machine_rate() -> float:
-    return measure_gflops()
+@st.cache_data(show_spinner=False, ttl=300)  # other work may be going on just now
+def machine_rate() -> tuple[float, bool]:
+    return measure_gflops(), "bf16" in supported_precisions()
 
 
 if refused := st.session_state.pop("run-error", None):
@@ -61,7 +62,8 @@ with st.expander("New run", expanded=not runs or named, icon=":material/add_circ
     seconds = None
     if ready and parts:
         counts = parts["train"]["pictures"], parts["validation"]["pictures"]
-        seconds = forecast_seconds(ready, *counts, machine_rate())
+        rate, has_bfloat16 = machine_rate()
+        seconds = forecast_seconds(ready, *counts, rate, has_bfloat16=has_bfloat16)
     if new := draw_start(ready, seconds):
         runs = [run.name for run in list_runs(runs_folder())]
         st.session_state["run"] = [new, *st.session_state.get("run", [])][:SIDE_BY_SIDE]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bc_model.training.forecast import START_S, forecast_seconds, measure_gflops
+from bc_model.training.forecast import BFLOAT16_GAIN, START_S, forecast_seconds, measure_gflops
 from bc_model.training.settings import TrainSettings
 
 
@@ -19,6 +19,26 @@ def test_every_epoch_of_a_plain_first_phase_sees_every_picture() -> None:
 def test_a_cached_first_phase_sees_each_view_once_whatever_its_epochs() -> None:
     assert seconds(views=6) == pytest.approx(6 * 100 + 20)
     assert seconds(views=6, head_epochs=500) == seconds(views=6)
+
+
+def test_one_pass_serves_both_phases() -> None:
+    tuned = 0.25 * (120 + 2 * 100)
+    assert seconds(views=6, finetune_epochs=4) == pytest.approx(6 * 100 + 20 + 4 * tuned)
+    alone = seconds(views=6, head_epochs=0, finetune_epochs=4)
+    assert alone == pytest.approx(6 * 100 + 20 + 4 * tuned)
+
+
+def test_bfloat16_speeds_up_what_starts_from_weights() -> None:
+    def found(**changes: object) -> float:
+        settings = TrainSettings(data="set", **{"weights": "imagenet", **changes})
+        plain, faster = (
+            forecast_seconds(settings, 100, 20, 7.7, has_bfloat16=has) - START_S
+            for has in (False, True)
+        )
+        return plain / faster
+
+    assert found() == pytest.approx(BFLOAT16_GAIN)
+    assert found(arithmetic="float32") == found(weights="none") == 1.0
 
 
 def test_a_picture_of_half_the_side_is_a_quarter_of_the_work() -> None:
