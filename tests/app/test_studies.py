@@ -174,7 +174,7 @@ def test_a_setting_that_cannot_be_read_is_said(runs, open_page):
     app = open_page("studies")
     app.text_input(key="head_rate").set_value("fast").run()
 
-    assert "must be a number such as 0.001" in texts(app.error)
+    assert "must be a number above 0 and at most 1 such as 0.001" in texts(app.error)
 
 
 # A report
