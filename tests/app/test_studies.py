@@ -266,6 +266,16 @@ def test_what_goes_on_can_be_cancelled(runs, report, open_page):
     assert states["rep-image-fold0"] == "done"
 
 
+def test_a_run_that_writes_its_model_keeps_no_other_from_being_cancelled(runs, report, open_page):
+    report(4)
+    RunFolder(runs / "rep-folds-clean-dsfold2").write_status("running", phase="export")
+    app = open_page("studies")
+    press(app, "Cancel the rest")
+
+    assert "writes its model" in texts(app.error)
+    assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "cancelled"
+
+
 # Other studies
 
 
