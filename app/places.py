@@ -1,16 +1,12 @@
 """Where the app keeps and finds things on disk."""
 
-import os
 from pathlib import Path
+
+from bc_model.training.run_folder import runs_folder as runs_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "assets"
 SHIPPED_MODELS = ASSETS / "models"
-
-
-def runs_folder() -> Path:
-    """Return the folder of all runs: `BC_RUNS`, or `runs` beside the program."""
-    return Path(os.environ.get("BC_RUNS") or ROOT / "runs")
 
 
 def typed_path(text: str) -> Path:

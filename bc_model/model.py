@@ -16,6 +16,7 @@ import numpy as np
 from bc_model.backbones import BACKBONES, Backbone, backbone
 from bc_model.data.names import CLASSES
 from bc_model.errors import ModelError, SettingsError, WeightsError
+from bc_model.weights_file import require_weights_file
 
 if TYPE_CHECKING:
     import keras
@@ -273,7 +274,7 @@ def _build_backbone(entry: Backbone, pixels: Any, weights: str) -> keras.Model:
             raise WeightsError(
                 f"The ImageNet weights of {entry.name} could not be fetched. Without a network: "
                 f"copy {entry.weights_file} into the folder .keras/models of your home, "
-                "or give its path with --weights FILE, or train from scratch with --weights none."
+                "or give its path as the initial weights, or train from scratch without any."
             ) from error
     base = entry.build(pixels, None)
     if weights != "none":
@@ -282,11 +283,7 @@ def _build_backbone(entry: Backbone, pixels: Any, weights: str) -> keras.Model:
 
 
 def _load_weights_file(base: keras.Model, path: Path) -> None:
-    if not path.is_file():
-        raise WeightsError(
-            f"There is no weights file {path}; give a .h5, .weights.h5 or .keras file, "
-            "'imagenet' or 'none'."
-        )
+    require_weights_file(path)
     try:
         if path.suffix == ".keras":
             _copy_weights(load_keras(path), base)

@@ -1,6 +1,7 @@
 """The settings of a new run: a preset, and every parameter open to change."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -8,7 +9,8 @@ import streamlit as st
 from app.components.split_fields import draw_folds, draw_protocol, draw_split_seed
 from bc_model.backbones import BACKBONES
 from bc_model.errors import SettingsError
-from bc_model.training.settings import ARITHMETICS
+from bc_model.training.settings import ARITHMETICS, MAX_DENSE_UNITS, ZERO_THREADS
+from bc_model.weights_file import require_weights_file
 
 WEIGHT_WORDS = {
     "imagenet": "ImageNet (download)",
@@ -41,7 +43,9 @@ def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str
     Raises
     ------
     SettingsError
-        A text among them cannot be read.
+        A text among them cannot be read, or no weights file is named.
+    WeightsError
+        The weights file is missing, or is none.
     """
     preset = st.segmented_control(
         "Preset",
@@ -63,6 +67,9 @@ def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str
         chosen |= (split or _split)()
     with st.expander("Every other parameter", icon=":material/tune:"):
         chosen |= _others(chosen["backbone"])
+    # After every field is drawn: one that is left out would forget what was typed.
+    if chosen["weights"] not in ("imagenet", "none"):
+        _require_weights(chosen["weights"])
     return chosen
 
 
@@ -205,7 +212,7 @@ def _others(backbone: str) -> dict[str, Any]:
             1024,
             0,
             key="threads",
-            help="At most so many; 0 leaves one core free where there are three or more.",
+            help=f"At most so many; {ZERO_THREADS}.",
         )
         arithmetic = st.selectbox(
             "Arithmetic",
@@ -218,8 +225,8 @@ def _others(backbone: str) -> dict[str, Any]:
     return {
         "head_learning_rate": _rate("Learning rate, frozen", head_rate),
         "finetune_learning_rate": None
-        if finetune_rate.strip() in ("", AUTOMATIC)
-        else _rate("Learning rate, fine-tuning", finetune_rate),
+        if finetune_rate.strip().lower() in ("", AUTOMATIC.lower())
+        else _rate("Learning rate, fine-tuning", finetune_rate, f", or {AUTOMATIC}"),
         "unfreeze_from": None if unfreeze_from == AUTOMATIC else unfreeze_from,
         "dense_units": _units(dense),
         "dropout": float(dropout),
@@ -235,17 +242,33 @@ def _others(backbone: str) -> dict[str, Any]:
     }
 
 
-def _rate(label: str, text: str) -> float:
+def _require_weights(text: str) -> None:
+    if not text:
+        raise SettingsError("Name the weights file: a .h5, .weights.h5 or .keras file.")
+    require_weights_file(Path(text))
+
+
+def _rate(label: str, text: str, or_else: str = "") -> float:
     try:
-        return float(text)
+        rate = float(text)
+        if not 0.0 < rate <= 1.0:
+            raise ValueError
     except ValueError:
-        raise SettingsError(f"{label} must be a number such as 0.001; it is '{text}'.") from None
+        raise SettingsError(
+            f"{label} must be a number above 0 and at most 1 such as 0.001{or_else}; it is "
+            f"'{text}'."
+        ) from None
+    return rate
 
 
 def _units(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(units) for units in text.split(",") if units.strip())
+        units = tuple(int(width) for width in text.split(",") if width.strip())
+        if not all(1 <= width <= MAX_DENSE_UNITS for width in units):
+            raise ValueError
     except ValueError:
         raise SettingsError(
-            f"Dense layers must be numbers such as 256 or 512, 128; they are '{text}'."
+            f"Dense layers must be numbers such as 256 or 512, 128, from 1 to {MAX_DENSE_UNITS} "
+            f"each; they are '{text}'."
         ) from None
+    return units

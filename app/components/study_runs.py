@@ -8,7 +8,7 @@ import streamlit as st
 from app.components.frame import escape
 from app.components.runs import STATE_WORDS, Colour
 from app.places import runs_folder
-from bc_model.errors import BcModelError
+from bc_model.errors import BcModelError, RunError
 from bc_model.training.jobs import cancel_run
 from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.study import MISSING, start_study
@@ -92,7 +92,13 @@ def _go_on(study: Study) -> None:
 
 
 def _cancel(study: Study) -> None:
+    refused = []
     for member in study.members:
         run = RunFolder(runs_folder() / member.run)
         if run.path.is_dir() and run.read_status()["state"] not in ENDED_STATES:
-            cancel_run(run)
+            try:
+                cancel_run(run)
+            except RunError as error:  # it writes its model: the others are cancelled all the same
+                refused.append(str(error))
+    if refused:
+        raise RunError(" ".join(refused))

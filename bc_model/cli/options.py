@@ -12,10 +12,18 @@ import click
 
 from bc_model.data.protocols import PROTOCOLS
 from bc_model.errors import SettingsError
+from bc_model.training.run_folder import runs_folder
 
 PATH = click.Path(path_type=Path)
 as_json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on stdout, only that."
+)
+runs_option = click.option(
+    "--runs",
+    type=PATH,
+    default=runs_folder,
+    show_default="BC_RUNS, or runs beside the program",
+    help="Folder of all runs.",
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="Of every random choice.")
 n_folds_option = click.option("--n-folds", default=5, show_default=True, help="Folds in all.")

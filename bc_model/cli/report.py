@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bc_model.cli.options import PATH, aligned, as_json_option, print_json, progress
+from bc_model.cli.options import (
+    PATH,
+    aligned,
+    as_json_option,
+    print_json,
+    progress,
+    runs_option,
+)
 from bc_model.cli.sweep import parse_folds, state_progress
 from bc_model.cli.train_options import recipe_options, settings_from
 from bc_model.data.fold_shelf import list_fold_files
@@ -43,7 +50,7 @@ _MAX_FOLDER_NAME = 33
     help="Of the protocols that deal the data out themselves; all tests each picture once.",
 )  # fmt: skip
 @click.option("--study", "name", metavar="NAME", help="Begins the runs' names; default by DATA.")
-@click.option("--runs", type=PATH, default=Path("runs"), show_default=True, help="All runs.")
+@runs_option
 @click.option("--out", type=PATH, help="Folder for the report; default RUNS/NAME.report.")
 @recipe_options
 @click.option("--accept-changes", is_flag=True, help="Go on though data or code changed.")

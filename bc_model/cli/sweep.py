@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bc_model.cli.options import PATH, aligned, as_json_option, print_json
+from bc_model.cli.options import PATH, aligned, as_json_option, print_json, runs_option
 from bc_model.cli.train_options import settings_from, train_options
 from bc_model.errors import SettingsError
 
@@ -22,7 +22,7 @@ SHOWN = {"balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC", "accura
 @click.command()
 @click.argument("data", type=PATH)
 @click.option("--study", "name", required=True, metavar="NAME", help="Begins the runs' names.")
-@click.option("--runs", type=PATH, default=Path("runs"), show_default=True, help="All runs.")
+@runs_option
 @click.option(
     "--test-folds", "folds", default="all", show_default=True, metavar="all|N[,N...]",
     help="With --folds, which has one test part: fold 0 alone.",
@@ -147,7 +147,7 @@ def _report(study: "Study", runs: Path, *, as_json: bool) -> int:
 
 def _table(name: str, figures: "list[GroupFigures]") -> str:
     """Return one line for each group of settings."""
-    rows = [["settings", "folds", "failed", *SHOWN.values(), "pictures", "cases"]]
+    rows = [["settings", "folds", "no result", *SHOWN.values(), "pictures", "cases"]]
     for one in figures:
         cells = ["-"] * (len(SHOWN) + 2)
         if one.report:

@@ -1,5 +1,6 @@
 """The command that trains."""
 
+import dataclasses
 import logging
 import shutil
 import signal
@@ -7,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bc_model.cli.options import PATH, fold_option, log_to
 from bc_model.cli.train_options import settings_from, train_options
-from bc_model.errors import BcModelError, SettingsError
+from bc_model.errors import BcModelError, FolderNotFound, SettingsError
 from bc_model.quiet import native_stderr_silenced
 from bc_model.training.liveness import end_with_stdin, touched
 from bc_model.training.run_folder import RunFolder
@@ -18,13 +20,19 @@ from bc_model.training.run_folder import RunFolder
 if TYPE_CHECKING:
     from bc_model.training.settings import TrainSettings
 
+logger = logging.getLogger("bc_model.training")
+
 
 @click.command()
 @click.argument("data", type=PATH, required=False)
 @click.option("--run", "run_path", type=PATH, required=True, help="Run folder to write.")
 @train_options
 @fold_option
-@click.option("--resume", is_flag=True, help="Go on with RUN; its own settings hold.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with RUN as it was set; DATA only where the set was moved.",
+)
 @click.option("--accept-changes", is_flag=True, help="Resume though data or code changed.")
 @click.option("--end-with-stdin", "tied", is_flag=True, hidden=True)
 def train(
@@ -34,15 +42,16 @@ def train(
     accept_changes: bool,
     tied: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Train on DATA: frozen backbone first, then fine-tuning; ends with a model and its figures.
 
     Ctrl-C ends the run within one batch and keeps the best model so far. A run that was
-    interrupted goes on after its last whole epoch: train --run RUN --resume.
+    interrupted goes on after its last whole epoch: train --run RUN --resume. The exit code is 1
+    when no model was made.
     """
     if resume:
-        _resume(RunFolder.open(run_path), accept_changes, tied=tied)
-        return
+        _refuse_settings(options)
+        return _resume(RunFolder.open(run_path), data, accept_changes, tied=tied)
     if data is None:
         raise SettingsError("Name the folder of the data set, or give --resume to go on with RUN.")
     from bc_model.training.jobs import checked_paths
@@ -52,7 +61,7 @@ def train(
     was_there = run_path.exists()
     run = RunFolder.create(run_path)
     try:
-        _work_on(run, settings)
+        return _work_on(run, settings)
     except BcModelError:
         if not was_there and not run.read_history():
             # Nothing was trained: the next try, with better input, may have this name.
@@ -61,7 +70,23 @@ def train(
         raise
 
 
-def _resume(run: RunFolder, accept_changes: bool, *, tied: bool) -> None:
+def _refuse_settings(options: dict[str, Any]) -> None:
+    """Refuse what a resumed run would not heed."""
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in options
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise SettingsError(
+            f"With --resume the run's own settings hold; given was {', '.join(given)}. Leave it "
+            "out, or train a new run."
+        )
+
+
+def _resume(run: RunFolder, data: Path | None, accept_changes: bool, *, tied: bool) -> int:
     from bc_model.training.jobs import advance_queue
     from bc_model.training.resume import settings_to_resume
 
@@ -69,17 +94,21 @@ def _resume(run: RunFolder, accept_changes: bool, *, tied: bool) -> None:
         end_with_stdin(run.path / "status.json")
     started_by_hand = run.read_status()["state"] != "starting"
     settings = settings_to_resume(run)
+    if data is not None:  # the same pictures, or they are refused as changed
+        if not data.is_dir():
+            raise FolderNotFound(f"There is no folder {data}; check the path of the data set.")
+        settings = dataclasses.replace(settings, data=str(data.resolve()))
     if started_by_hand:
         run.request(None)  # of the run that ended; the app has done so before it started this one
     try:
-        _work_on(run, settings, resume=True, accept_changes=accept_changes)
+        return _work_on(run, settings, resume=True, accept_changes=accept_changes)
     finally:
         if not tied:  # a worker of a cluster has its own queue
             advance_queue(run.path.parent)
 
 
-def _work_on(run: RunFolder, settings: "TrainSettings", **how: bool) -> None:
-    """Train in this process, with its log and its signals tied to the run."""
+def _work_on(run: RunFolder, settings: "TrainSettings", **how: bool) -> int:
+    """Train in this process, with its log and its signals tied to the run; the exit code."""
     log_to(run.path / "log.txt")
     # Ctrl-C is a person's; SIGTERM is a machine that shuts down, and the run is to be resumed.
     signal.signal(signal.SIGINT, lambda *_: _ask_to_stop(run))
@@ -89,7 +118,11 @@ def _work_on(run: RunFolder, settings: "TrainSettings", **how: bool) -> None:
         with native_stderr_silenced():
             from bc_model.training.fit import train as train_model
 
-        train_model(settings, run, **how)
+        bundle = train_model(settings, run, **how)
+    if bundle is None:
+        logger.info("%s", run.read_status()["message"])
+        return 1
+    return 0
 
 
 def _ask_to_stop(run: RunFolder) -> None:

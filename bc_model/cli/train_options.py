@@ -15,6 +15,7 @@ from bc_model.cli.options import (
     seed_option,
 )
 from bc_model.errors import FolderNotFound, SettingsError
+from bc_model.training.settings import ZERO_THREADS
 
 if TYPE_CHECKING:
     from bc_model.training.settings import TrainSettings
@@ -53,7 +54,7 @@ _OPTIONS = [
         help="Of the convolutions that learn; auto: bfloat16 where the machine has it.",
     ),
     click.option("--mirrored", is_flag=True, help="Share each batch among all graphics cards."),
-    click.option("--threads", default=0, help="At most this many; 0: all but one."),
+    click.option("--threads", default=0, help=f"At most this many; {ZERO_THREADS}."),
     click.option("--cache/--no-cache", default=True, help="Compute what is frozen only once."),
     click.option("--views", default=5, show_default=True, help="Augmented views in the cache."),
 ]

@@ -34,6 +34,8 @@ _MARGIN_BYTES = 500_000_000
 _MARGIN_SHARE = 0.05
 """A disk is never filled to the brim: other processes, and the run's own model, need room too."""
 
+_WITHOUT = "train without keeping them (--no-cache; in the app, 'Keep features' off)"
+
 _STALE_S = 600.0
 """A file in the making that nothing was added to for so long was left by a killed process."""
 
@@ -108,11 +110,12 @@ def check_room(folder: Path, size_bytes: int) -> None:
     """
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
-    needed = size_bytes + max(_MARGIN_BYTES, round(size_bytes * _MARGIN_SHARE))
-    if free < needed:
+    reserve = max(_MARGIN_BYTES, round(size_bytes * _MARGIN_SHARE))
+    if free < size_bytes + reserve:
         raise RunError(
-            f"Keeping the features of all pictures in {folder} needs {needed / 1e9:.1f} GB and "
-            f"the disk has {free / 1e9:.1f} GB free; make room, or train without the cache."
+            f"Keeping the features of all pictures in {folder} takes {size_bytes / 1e6:,.1f} "
+            f"MB, {reserve / 1e9:.1f} GB more are kept free as a reserve, and the disk has "
+            f"{free / 1e9:.1f} GB free; make room, or {_WITHOUT}."
         )
 
 
@@ -180,7 +183,7 @@ def compute(
     except OSError as error:
         raise RunError(
             f"The features of the pictures could not be written to {store.folder} "
-            f"({error.strerror or error}); make room there, or train without the cache."
+            f"({error.strerror or error}); make room there, or {_WITHOUT}."
         ) from error
     if progress:
         progress(done, total)

@@ -21,12 +21,15 @@ from typing import Any
 import filelock
 
 from bc_model.data.fold_file import read_fold_file
-from bc_model.errors import RunError, SettingsError, WeightsError
-from bc_model.training.launch import launch
+from bc_model.errors import RunError, SettingsError
+from bc_model.training.asking import ask_run
+from bc_model.training.launch import launch, niceness
 from bc_model.training.liveness import is_of_this_host
 from bc_model.training.order import read_order, write_order
+from bc_model.training.resume import require_resumable
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
+from bc_model.weights_file import require_weights_file
 
 LOCK_NAME = ".lock"
 LOCK_TIMEOUT_S = 30
@@ -53,13 +56,13 @@ def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
     Raises
     ------
     WeightsError
-        There is no such weights file.
+        There is no such weights file, or it is none.
     SplitError
         The fold file is missing or not one.
     SettingsError
-        BC_MAX_RUNS is not a number.
+        BC_MAX_RUNS or BC_NICENESS is not a number.
     """
-    max_runs()  # a number that is none is said before a run waits for it
+    require_environment()
     settings = checked_paths(settings)
     run = RunFolder.create(_new_folder(Path(runs).resolve(), new_run_id(settings.backbone)))
     run.write_config({"settings": settings.as_dict()})
@@ -74,7 +77,7 @@ def checked_paths(settings: TrainSettings) -> TrainSettings:
     Raises
     ------
     WeightsError
-        There is no such weights file.
+        There is no such weights file, or it is none.
     SplitError
         The fold file is missing or not one.
     """
@@ -114,22 +117,30 @@ def resume_run(run: RunFolder, *, accept_changes: bool = False) -> None:
     Raises
     ------
     RunError
-        It goes on, or is done.
+        It goes on, is done, or has lost its settings.
+    SettingsError
+        BC_MAX_RUNS or BC_NICENESS is not a number.
     """
+    require_environment()
     with locked(run.path.parent):
-        if not run.can_resume:
-            raise RunError(f"The run {run.name} cannot be resumed: it goes on, or it is done.")
+        require_resumable(run)
         put_in_queue(run, accept_changes=accept_changes)
     advance_queue(run.path.parent)
 
 
 def cancel_run(run: RunFolder) -> None:
-    """End a run without a model. One that nobody works on is cancelled at once."""
+    """End a run without a model. One that nobody works on is cancelled at once.
+
+    Raises
+    ------
+    RunError
+        It has ended already, or writes its model.
+    """
     with locked(run.path.parent):
         if _state(run) in {"queued", "interrupted"}:
             run.write_status("cancelled", message="Cancelled on request.")
         else:
-            run.request("cancel")
+            ask_run(run, "cancel")
 
 
 def delete_run(run: RunFolder) -> None:
@@ -168,6 +179,12 @@ def advance_queue(runs: Path) -> list[str]:
         for run in started:
             _children.append(launch(run))
     return [run.name for run in started]
+
+
+def require_environment() -> None:
+    """Say that a number is none before a run waits for it; see `max_runs` and `niceness`."""
+    max_runs()
+    niceness()
 
 
 def max_runs() -> int:
@@ -209,8 +226,8 @@ def locked(runs: Path) -> Iterator[None]:
 
 
 def _check_weights_file(settings: TrainSettings) -> None:
-    if settings.weights not in ("imagenet", "none") and not Path(settings.weights).is_file():
-        raise WeightsError(f"There is no weights file {settings.weights}; check its path.")
+    if settings.weights not in ("imagenet", "none"):
+        require_weights_file(Path(settings.weights))
 
 
 def _with_whole_paths(settings: TrainSettings) -> TrainSettings:

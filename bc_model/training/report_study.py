@@ -24,7 +24,7 @@ from bc_model.training.run_folder import is_name
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study import start_study
 from bc_model.training.study_file import Study, read_study, study_file
-from bc_model.training.study_plan import Plan
+from bc_model.training.study_plan import Plan, require_folds_once
 
 REPORT_PROTOCOLS = ("image", "folds", "folds-clean", "case")
 """What is asked for when nobody says otherwise, the leakiest first."""
@@ -114,6 +114,7 @@ def plan_report(
     if not test_folds or (isinstance(test_folds, str) and test_folds != "all"):
         raise SettingsError(f"test_folds must be all or numbers from 0; asked for '{test_folds}'.")
     # All of them before the first is tried: a wrong one should not cost the reading of the data.
+    require_folds_once(test_folds)
     planned = {protocol: _runs_of(protocol, base, files, test_folds) for protocol in protocols}
     runs: Plan = []
     left_out: dict[str, tuple[str, ...]] = {}

@@ -6,8 +6,10 @@ import os
 from typing import Any
 
 from bc_model.errors import RunError
-from bc_model.training.run_folder import RunFolder
+from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.settings import TrainSettings
+
+_CONTINUE = " To go on after a pause: `jobs continue`, or 'Go on' in the app."
 
 _MACHINE = {
     "arithmetic": "the arithmetic",
@@ -23,7 +25,7 @@ def settings_to_resume(run: RunFolder) -> TrainSettings:
     Raises
     ------
     RunError
-        It goes on, or is done.
+        It goes on, is done, or has lost its settings.
     """
     status = run.read_status()
     state = status["state"]
@@ -31,12 +33,36 @@ def settings_to_resume(run: RunFolder) -> TrainSettings:
     # virtual environment on Windows, it knows the number of the launcher, our parent.
     us = (os.getpid(), os.getppid())
     ours = state == "queued" or (state == "starting" and status.get("pid") in us)
-    if not (ours or run.can_resume):
+    if not ours:
+        require_resumable(run)
+    return TrainSettings.from_dict(run.read_config()["settings"])
+
+
+def require_resumable(run: RunFolder) -> None:
+    """Refuse to resume a run that goes on, is done, or does not know its settings.
+
+    Raises
+    ------
+    RunError
+        The message says what can be done instead.
+    """
+    state = run.read_status()["state"]
+    if state not in ENDED_STATES - {"done"}:
+        instead = {
+            "done": "",
+            "queued": " It starts when its turn has come.",
+            "pausing": _CONTINUE,
+            "paused": _CONTINUE,
+        }.get(state, " It goes on by itself.")
         raise RunError(
             f"The run {run.name} is {state}; only a run that was interrupted, cancelled or failed "
-            "can be resumed."
+            f"can be resumed.{instead}"
         )
-    return TrainSettings.from_dict(run.read_config()["settings"])
+    if not run.can_resume:
+        raise RunError(
+            f"The run {run.name} cannot be resumed: its settings in {run.path / 'config.json'} "
+            "are missing or damaged. Delete the run and train anew."
+        )
 
 
 def changes_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

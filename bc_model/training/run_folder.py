@@ -58,9 +58,9 @@ class RunFolder:
                 "and '-', and begins with a letter or digit."
             )
         if is_taken(path):
-            raise RunError(
-                f"The run folder {path} is taken; name a new one with --run, or delete it first."
-            )
+            # Whatever else lies there is not ours to have deleted.
+            or_else = ", or delete that run first" if (path / "status.json").is_file() else ""
+            raise RunError(f"The run folder {path} is taken; name a new one with --run{or_else}.")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -250,6 +250,11 @@ class RunFolder:
         if not isinstance(content, dict):
             raise RunError(f"The run in {self.path} has no readable {name}.")
         return content
+
+
+def runs_folder() -> Path:
+    """Return the folder of all runs: `BC_RUNS`, or `runs` beside the program."""
+    return Path(os.environ.get("BC_RUNS") or Path(__file__).parents[2] / "runs")
 
 
 def new_run_id(backbone: str) -> str:

@@ -11,6 +11,9 @@ from bc_model.backbones import backbone
 from bc_model.data.protocols import PROTOCOLS, require_protocol
 from bc_model.errors import SettingsError, SplitError
 
+MAX_DENSE_UNITS = 8192
+ZERO_THREADS = "0 leaves one core free where there are three or more"
+"""What the setting 'threads' means, for whoever explains it."""
 ARITHMETICS = ("auto", "float32", "bfloat16")
 
 
@@ -57,7 +60,7 @@ class TrainSettings:
     arithmetic : {'auto', 'float32', 'bfloat16'}
         Of the convolutions that learn; 'auto' is bfloat16 where the machine is faster in it.
     threads : int
-        Of the processor, at most; 0 leaves one free where there are more than two.
+        Of the processor, at most; 0 leaves one core free where there are three or more.
     mirrored : bool
         Share every batch among all graphics cards; there must be two or more.
     cache : bool
@@ -121,20 +124,23 @@ class TrainSettings:
         )  # fmt: skip
         _require(0.0 <= self.dropout < 1.0, "dropout", "from 0 to below 1", self)
         _require(
-            all(1 <= units <= 8192 for units in self.dense_units),
-            "dense_units", "from 1 to 8192 each", self,
+            all(1 <= units <= MAX_DENSE_UNITS for units in self.dense_units),
+            "dense_units", f"from 1 to {MAX_DENSE_UNITS} each", self,
         )  # fmt: skip
         _require(self.patience >= 1, "patience", "at least 1", self)
         _require(1 <= self.views <= 64, "views", "from 1 to 64", self)
         _require(
             self.arithmetic in ARITHMETICS, "arithmetic", f"one of {', '.join(ARITHMETICS)}", self
         )
-        _require(0 <= self.threads <= 1024, "threads", "from 0 (all) to 1024", self)
+        _require(
+            0 <= self.threads <= 1024, "threads", f"from 0 to 1024, where {ZERO_THREADS}", self
+        )
         for name in ("seed", "split_seed"):
             _require(0 <= getattr(self, name) < 2**31, name, "from 0 to 2147483647", self)
         if self.weights == "imagenet" and not entry.weights_file:
             raise SettingsError(
-                f"There are no ImageNet weights for {self.backbone}; use --weights none."
+                f"There are no ImageNet weights for {self.backbone}; train it from scratch "
+                "(weights 'none'), or from a weights file."
             )
 
     @property
@@ -189,4 +195,6 @@ class TrainSettings:
 
 def _require(holds: bool, name: str, rule: str, settings: TrainSettings) -> None:
     if not holds:
-        raise SettingsError(f"{name} must be {rule}; asked for {getattr(settings, name)}.")
+        value = getattr(settings, name)
+        told = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+        raise SettingsError(f"{name} must be {rule}; asked for {told}.")

@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from bc_model.errors import BcModelError, RunError, SettingsError
-from bc_model.training.jobs import advance_queue, checked_paths, locked, max_runs, put_in_queue
+from bc_model.training.jobs import (
+    advance_queue,
+    checked_paths,
+    locked,
+    put_in_queue,
+    require_environment,
+)
 from bc_model.training.order import read_order
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, is_name, is_taken
 from bc_model.training.settings import TrainSettings
@@ -75,7 +81,7 @@ def start_study(
             f"'{name[:100]}' cannot be the name of a study: it may hold up to {MAX_NAME} letters, "
             "digits, '.', '_' and '-', and begins with a letter or digit."
         )
-    max_runs()
+    require_environment()
     runs = Path(runs).resolve()
     study = _make(name, plan)
     with locked(runs):
@@ -94,8 +100,8 @@ def start_study(
             for member in study.members:
                 if is_taken(runs / member.run):
                     raise RunError(
-                        f"There is a run {member.run} already that is not of this study; give the "
-                        "study another name, or delete the run."
+                        f"There is {runs / member.run} already that is not of this study; give the "
+                        "study another name."
                     )
             write_study(study, runs)
         for member in study.members:

@@ -60,8 +60,10 @@ def plan_study(
         _require_setting(name)
         if not values:
             raise SettingsError(f"{name} has no value to try; give one or more.")
+        _require_once(name, [value_text(name, value) for value in values])
     if folds != "all" and (isinstance(folds, str) or not folds):
         raise SettingsError(f"folds must be 'all' or numbers from 0; asked for '{folds}'.")
+    require_folds_once(folds)
     _require_few(base, folds, grid)
     combinations = []
     for values in itertools.product(*grid.values()):
@@ -81,6 +83,11 @@ def plan_study(
     plan = [(label, one) for label, (_, one) in zip(labels, combinations, strict=True)]
     require_distinct(plan)
     return plan
+
+
+def require_folds_once(folds: Sequence[int] | str) -> None:
+    """Raise `SettingsError` when a test fold is named twice."""
+    _require_once("the list of test folds", [] if isinstance(folds, str) else list(map(str, folds)))
 
 
 def require_distinct(plan: Plan) -> None:
@@ -155,6 +162,11 @@ def value_text(name: str, value: Any) -> str:
     if isinstance(value, tuple):
         return ("x" if name == "image_size" else "+").join(map(str, value))
     return str(value)
+
+
+def _require_once(name: str, texts: list[str]) -> None:
+    if twice := [text for text in texts if texts.count(text) > 1]:
+        raise SettingsError(f"In {name} stands {twice[0]} twice; name each value once.")
 
 
 def _require_setting(name: str) -> None:

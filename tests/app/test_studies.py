@@ -174,7 +174,7 @@ def test_a_setting_that_cannot_be_read_is_said(runs, open_page):
     app = open_page("studies")
     app.text_input(key="head_rate").set_value("fast").run()
 
-    assert "must be a number such as 0.001" in texts(app.error)
+    assert "must be a number above 0 and at most 1 such as 0.001" in texts(app.error)
 
 
 # A report
@@ -264,6 +264,16 @@ def test_what_goes_on_can_be_cancelled(runs, report, open_page):
     assert RunFolder(runs / "rep-folds-clean-dsfold2").requested() == "cancel"
     assert states["rep-case-fold0"] == "cancelled"
     assert states["rep-image-fold0"] == "done"
+
+
+def test_a_run_that_writes_its_model_keeps_no_other_from_being_cancelled(runs, report, open_page):
+    report(4)
+    RunFolder(runs / "rep-folds-clean-dsfold2").write_status("running", phase="export")
+    app = open_page("studies")
+    press(app, "Cancel the rest")
+
+    assert "writes its model" in texts(app.error)
+    assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "cancelled"
 
 
 # Other studies

@@ -255,9 +255,11 @@ def test_a_preset_fills_in_and_every_value_stays_open(runs, open_page):
 @pytest.mark.parametrize(
     ("key", "text", "said"),
     [
-        ("head_rate", "fast", "must be a number such as 0.001; it is 'fast'"),
-        ("finetune_rate", "7", "finetune_learning_rate must be above 0 and at most 1"),
+        ("head_rate", "fast", "must be a number above 0 and at most 1 such as 0.001; it is 'fast'"),
+        ("finetune_rate", "7", "fine-tuning must be a number above 0 and at most 1"),
+        ("finetune_rate", "auto", "or Automatic; it is 'auto'"),
         ("dense_units", "wide", "must be numbers such as 256"),
+        ("dense_units", "0", "Dense layers must be numbers"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_before_a_start(
@@ -269,6 +271,27 @@ def test_a_setting_out_of_range_is_refused_before_a_start(
 
     assert said in texts(app.error)
     assert app.button(key="start").disabled
+
+
+def test_automatic_may_be_written_small(runs, open_page):
+    app = open_page("train")
+    app.text_input(key="finetune_rate").set_value("automatic").run()
+
+    assert not app.error
+
+
+def test_a_weights_file_that_is_none_is_said_before_a_start(runs, open_page, drawn_set, tmp_path):
+    app = open_page("train")
+    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.selectbox(key="weights").set_value("file").run()
+    assert "Name the weights file" in texts(app.error)
+    assert app.button(key="start").disabled
+
+    (tmp_path / "start.h5").write_text("no weights")
+    for name, said in (("gone.h5", "There is no weights file"), ("start.h5", "not a weights file")):
+        app.text_input(key="weights_file").set_value(str(tmp_path / name)).run()
+        assert said in texts(app.error)
+        assert app.button(key="start").disabled
 
 
 def going_run(runs: Path, state: str) -> RunFolder:

@@ -1,5 +1,6 @@
 """The command line: JSON that is only JSON, and bad input that ends in one line and code 2."""
 
+import dataclasses
 import importlib
 import json
 import shutil
@@ -389,8 +390,64 @@ def test_data_and_weights_are_kept_by_their_whole_paths(
     seen: list[TrainSettings] = []
     monkeypatch.setattr(module, "_work_on", lambda _, settings: seen.append(settings))
     monkeypatch.chdir(drawn_set.parent)
-    Path("mine.h5").write_bytes(b"")
+    Path("mine.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     arguments = ["set", "--run", str(tmp_path / "run"), "--weights", "mine.h5"]
     assert CliRunner().invoke(module.train, arguments).exit_code == 0
     assert seen[0].data == str(drawn_set.resolve())
     assert seen[0].weights == str(drawn_set.parent.resolve() / "mine.h5")
+
+
+# Going on with a run
+
+
+@pytest.fixture
+def cancelled_run(tiny_settings: TrainSettings, tmp_path: Path) -> RunFolder:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config({"settings": tiny_settings.as_dict()})
+    run.write_status("cancelled")
+    return run
+
+
+def test_settings_beside_resume_are_refused(
+    refused: Callable[..., str], cancelled_run: RunFolder
+) -> None:
+    line = refused(
+        "train", "--run", cancelled_run.path, "--resume", "--backbone", "resnet50",
+        "--image-size", "999999x2", "--no-cache",
+    )  # fmt: skip
+    assert "the run's own settings hold; given was --backbone, --image-size, --cache." in line
+
+
+def test_a_run_goes_on_though_its_data_was_moved(
+    cancelled_run: RunFolder,
+    tiny_settings: TrainSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = importlib.import_module("bc_model.cli.train")
+    seen: list[TrainSettings] = []
+    monkeypatch.setattr(module, "_work_on", lambda _, settings, **how: seen.append(settings))
+    monkeypatch.chdir(tmp_path)
+    Path("moved").mkdir()
+    arguments = ["moved", "--run", str(cancelled_run.path), "--resume"]
+    assert CliRunner().invoke(module.train, arguments).exit_code == 0
+    assert seen == [dataclasses.replace(tiny_settings, data=str((tmp_path / "moved").resolve()))]
+
+
+def test_data_that_is_nowhere_is_refused_before_a_run_goes_on(
+    refused: Callable[..., str], cancelled_run: RunFolder, tmp_path: Path
+) -> None:
+    line = refused("train", tmp_path / "gone", "--run", cancelled_run.path, "--resume")
+    assert "There is no folder" in line
+
+
+def test_a_run_without_a_model_ends_with_a_word_and_another_code(
+    command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancel(_: TrainSettings, run: RunFolder) -> None:
+        run.write_status("cancelled", message="Cancelled on request; no model was made.")
+
+    monkeypatch.setattr("bc_model.training.fit.train", cancel)
+    code, out, _ = command("train", drawn_set, "--run", tmp_path / "run", "--weights", "none")
+    assert (code, out.splitlines()[-1]) == (1, "Cancelled on request; no model was made.")
+    assert "no model was made" in RunFolder(tmp_path / "run").read_log()

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from bc_model.cli import commands
-from bc_model.errors import RunError
+from bc_model.errors import RunError, SettingsError
+from bc_model.training import jobs
 from bc_model.training.run_folder import RunFolder
 
 
@@ -33,6 +34,47 @@ def test_the_list_says_where_each_run_stands(run: RunFolder) -> None:
     assert json.loads(call("list", run.path.parent, "--json"))[0]["state"] == "running"
 
 
+def test_a_damaged_run_hides_no_other_from_the_list(run: RunFolder) -> None:
+    other = RunFolder.create(run.path.with_name("other"))
+    (other.path / "status.json").write_text("")
+    said = call("list", run.path.parent)
+    assert f"{run.path}: running" in said
+    assert f"{other.path}: unreadable: " in said
+    assert "`jobs delete` removes it" in said
+    call("delete", other.path)
+    assert not other.path.exists()
+
+
+def test_the_list_starts_what_waits_behind_a_killed_run(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run.path / "status.json").write_text('{"state": "running"}')
+    waiting = RunFolder.create(run.path.with_name("waiting"))
+    waiting.write_status("queued")
+    monkeypatch.setattr(jobs, "launch", lambda one: one.write_status("starting"))
+    monkeypatch.setattr(jobs, "_children", [])
+    assert f"{waiting.path}: starting" in call("list", run.path.parent)
+
+
+def test_the_list_is_there_though_the_queue_cannot_move(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise SettingsError("BC_MAX_RUNS must be a number.")
+
+    monkeypatch.setattr(jobs, "advance_queue", refuse)
+    done = CliRunner().invoke(commands, ["jobs", "list", str(run.path.parent)])
+    assert "No queued run could be started: BC_MAX_RUNS must" in done.stderr
+    assert f"{run.path}: running" in done.stdout
+
+
+def test_without_a_folder_the_list_is_of_the_one_that_the_app_uses(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BC_RUNS", str(run.path.parent))
+    assert f"{run.path}: running" in call("list")
+
+
 def test_an_empty_list_says_what_to_do(tmp_path: Path) -> None:
     assert "start one with `train`" in call("list", tmp_path)
 
@@ -49,8 +91,27 @@ def test_a_paused_run_goes_on(run: RunFolder) -> None:
     assert run.requested() is None
 
 
+@pytest.mark.parametrize("what", ["pause", "continue", "stop", "cancel"])
+@pytest.mark.parametrize("state", ["done", "cancelled"])
+def test_an_ended_run_is_asked_for_nothing(run: RunFolder, what: str, state: str) -> None:
+    run.write_status(state)
+    with pytest.raises(RunError, match=f"has ended already: it is {state}"):
+        call(what, run.path)
+    assert run.requested() is None
+
+
+def test_a_run_that_is_resumed_is_told_to_wait_for_its_turn(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.write_status("cancelled")
+    monkeypatch.setattr(jobs, "advance_queue", lambda _: [])
+    said = call("resume", run.path)
+    assert said.startswith(f"{run.path}: queued.")
+    assert f"`jobs list {run.path.parent}`" in said
+
+
 def test_a_run_that_goes_on_is_neither_resumed_nor_deleted(run: RunFolder) -> None:
-    with pytest.raises(RunError, match="cannot be resumed"):
+    with pytest.raises(RunError, match="It goes on by itself"):
         call("resume", run.path)
     with pytest.raises(RunError, match="cancel it before deleting"):
         call("delete", run.path)

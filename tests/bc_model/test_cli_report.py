@@ -183,7 +183,7 @@ def test_ctrl_c_leaves_the_runs_and_shows_what_there_is(
         (["--folds", "gone.txt"], "There is no fold file"),
         (["--test-folds", "some"], "--test-folds must be all, or numbers"),
         (["--test-folds", "5"], "fold must be from 0 to n_folds - 1"),
-        (["--test-folds", "0,0"], "comes twice"),
+        (["--test-folds", "0,0"], "In the list of test folds stands 0 twice"),
         (["--dropout", "2"], "dropout must be"),
         (["--study", "my report"], "'my report' cannot be the name of a study"),
         (["--weights", "gone.h5"], "There is no weights file"),

@@ -73,6 +73,7 @@ def test_a_line_for_each_setting_with_its_folds_and_intervals(
     assert code == 0
     lines = out.splitlines()
     assert lines[0].split("  ")[0] == "settings"
+    assert "no result" in lines[0]  # failed, cancelled, interrupted or gone
     assert [line.split("  ")[0] for line in lines[1:5]] == [
         "head_learning_rate=0.001, dense_units=8", "head_learning_rate=0.001, dense_units=8+4",
         "head_learning_rate=0.0001, dense_units=8", "head_learning_rate=0.0001, dense_units=8+4",
@@ -161,7 +162,7 @@ def test_ctrl_c_leaves_the_runs_and_says_so(
         (["--set", "dropout=x"], "dropout must be a number; asked for 'x'"),
         (["--set", "dropout"], "--set must be a setting and its values"),
         (["--set", "dropout=0", "--set", "dropout=1"], "once for each setting"),
-        (["--set", "dropout=0.5,0.5"], "comes twice"),
+        (["--set", "dropout=0.5,0.5"], "In dropout stands 0.5 twice"),
         (["--dropout", "2"], "dropout must be"),
         (["--test-folds", "some"], "--test-folds must be all, or numbers"),
         (["--test-folds", "5"], "fold must be from 0 to n_folds - 1; asked for 5"),

@@ -291,7 +291,7 @@ def test_a_missing_weights_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.h5", "a.weights.h5", "a.keras", "a.txt"])
 def test_a_text_file_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("not weights")
-    with pytest.raises(WeightsError, match=re.escape(name)) as caught:
+    with pytest.raises(WeightsError, match=f"{re.escape(name)} is not a weights file") as caught:
         tiny(weights=str(tmp_path / name))
     assert_one_sentence(caught.value)
 

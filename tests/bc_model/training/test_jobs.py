@@ -16,6 +16,7 @@ from bc_model.errors import RunError, SettingsError, SplitError, WeightsError
 from bc_model.training import jobs
 from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.settings import TrainSettings
+from bc_model.training.study import start_study
 
 PATIENCE_S = 90
 
@@ -192,6 +193,24 @@ def test_a_weights_file_that_is_not_there_is_said_before_anything_is_queued(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("name", ["BC_MAX_RUNS", "BC_NICENESS"])
+def test_a_number_of_the_environment_that_is_none_is_said_before_anything_is_queued(
+    tiny_settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "many")
+    with pytest.raises(SettingsError, match=f"{name} must be a number"):
+        jobs.start_run(tiny_settings, tmp_path / "runs")
+    with pytest.raises(SettingsError, match=f"{name} must be a number"):
+        start_study("cv", [("a", tiny_settings)], tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config({"settings": {}})
+    run.write_status("cancelled")
+    with pytest.raises(SettingsError, match=f"{name} must be a number"):
+        jobs.resume_run(run)
+    assert run.read_status()["state"] == "cancelled"
+
+
 def test_a_fold_file_that_is_none_is_said_before_anything_is_queued(
     tiny_settings: TrainSettings, tmp_path: Path
 ) -> None:
@@ -241,7 +260,28 @@ def test_a_done_run_is_not_resumed(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
     run.write_config({"settings": {}})
     run.write_status("done")
-    with pytest.raises(RunError, match="cannot be resumed"):
+    with pytest.raises(RunError, match="is done; only a run that was interrupted"):
+        jobs.resume_run(run)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("paused", "`jobs continue`, or 'Go on'"), ("queued", "when its turn")]
+)
+def test_a_run_that_goes_on_is_not_resumed_and_the_way_is_named(
+    tmp_path: Path, state: str, said: str
+) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config({"settings": {}})
+    run.write_status(state)
+    with pytest.raises(RunError, match=f"The run run is {state};.*{said}"):
+        jobs.resume_run(run)
+
+
+def test_a_run_without_its_settings_is_not_resumed(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    (run.path / "config.json").write_text("{")
+    (run.path / "status.json").write_text('{"state": "running"}')
+    with pytest.raises(RunError, match=r"settings in .*config\.json are missing or damaged"):
         jobs.resume_run(run)
 
 

@@ -12,7 +12,14 @@ import psutil
 import pytest
 
 from bc_model.errors import RunError
-from bc_model.training.run_folder import STATES, RunFolder, find_run, list_runs, new_run_id
+from bc_model.training.run_folder import (
+    STATES,
+    RunFolder,
+    find_run,
+    list_runs,
+    new_run_id,
+    runs_folder,
+)
 
 
 @pytest.fixture
@@ -52,14 +59,15 @@ def test_an_empty_folder_is_taken_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", sorted(STATES))
 def test_the_folder_of_a_run_is_taken(run: RunFolder, state: str) -> None:
     run.write_status(state)
-    with pytest.raises(RunError, match="is taken"):
+    with pytest.raises(RunError, match=r"is taken; .* or delete that run first"):
         RunFolder.create(run.path)
 
 
 def test_a_folder_with_anything_in_it_is_taken_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(RunError, match="is taken"):
+    with pytest.raises(RunError, match="is taken") as caught:
         RunFolder.create(tmp_path)
+    assert "delete" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -78,6 +86,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_opening_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no run in"):
         RunFolder.open(tmp_path)
+
+
+def test_the_folder_of_all_runs_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BC_RUNS", "there")
+    assert runs_folder() == Path("there")
+    monkeypatch.delenv("BC_RUNS")
+    assert runs_folder() == Path(__file__).parents[3] / "runs"
 
 
 # Status

@@ -74,6 +74,16 @@ def test_the_message_says_what_came() -> None:
         make(dropout=1.5)
 
 
+def test_a_list_is_told_as_a_person_writes_it() -> None:
+    with pytest.raises(SettingsError, match=r"each; asked for 256, 0\.$"):
+        make(dense_units=(256, 0))
+
+
+def test_what_no_threads_means_is_said() -> None:
+    with pytest.raises(SettingsError, match="0 leaves one core free where there are three"):
+        make(threads=-1)
+
+
 def test_a_run_needs_an_epoch() -> None:
     with pytest.raises(SettingsError, match="Both phases have 0 epochs"):
         make(head_epochs=0, finetune_epochs=0)
@@ -103,7 +113,7 @@ def test_an_unknown_backbone_lists_those_there_are() -> None:
 
 
 def test_imagenet_weights_of_a_backbone_without_any() -> None:
-    with pytest.raises(SettingsError, match="no ImageNet weights for tiny; use --weights none"):
+    with pytest.raises(SettingsError, match="no ImageNet weights for tiny; train it from scratch"):
         make(backbone="tiny")
 
 

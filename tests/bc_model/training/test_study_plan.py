@@ -99,18 +99,23 @@ def test_labels_are_names_and_distinct(grid: dict[str, list[Any]]) -> None:
         ({"grid": {"dropout": [0.1, 1.5]}}, r"dropout must be .* asked for 1\.5"),
         ({"grid": {"dropout": []}}, "dropout has no value to try"),
         ({"grid": {"dropout": ["much"]}}, "of another kind than it takes: dropout='much'"),
-        ({"grid": {"dropout": [0.5, 0.5]}}, "comes twice with the same settings"),
+        ({"grid": {"dropout": [0.5, 0.5]}}, r"^In dropout stands 0\.5 twice; name each"),
         ({"grid": {"dropout": [i / 1000 for i in range(67)]}}, "asked for 67 settings with 3 fo"),
         ({"grid": {"n_folds": list(range(3, 51))}}, "at most 200|from 1 to 200 runs"),
         ({"folds": []}, "folds must be 'all' or numbers"),
         ({"folds": "0"}, "folds must be 'all' or numbers"),
         ({"folds": [3]}, "fold must be from 0 to n_folds - 1; asked for 3"),
-        ({"folds": [1, 1]}, "comes twice"),
+        ({"folds": [1, 1]}, "^In the list of test folds stands 1 twice"),
     ],
 )
 def test_what_cannot_be_planned_is_said(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         plan_study(BASE, **arguments)
+
+
+def test_a_plan_that_somebody_else_made_is_looked_through_too() -> None:
+    with pytest.raises(SettingsError, match="'b' comes twice with the same settings"):
+        require_distinct([("a", BASE), ("b", BASE)])
 
 
 def test_two_runs_of_one_name_are_refused() -> None:
