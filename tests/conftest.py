@@ -25,6 +25,11 @@ def pytest_configure() -> None:
     os.environ.setdefault("BC_NICENESS", "0")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the browser: it takes longest, and would be waited for by one process alone."""
+    items.sort(key=lambda item: "e2e" not in item.keywords)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder of real pictures, or skip; read it, never write there."""

@@ -395,8 +395,8 @@ def test_without_a_network_the_message_names_the_three_ways_out(
         build_model("resnet50", image_size=(32, 32), weights="imagenet")
     text = str(caught.value)
     assert "copy resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 into" in text
-    assert "--weights FILE" in text
-    assert "--weights none" in text
+    assert "give its path as the initial weights" in text
+    assert "train from scratch" in text
 
 
 def test_a_backbone_without_imagenet_weights_says_so() -> None:

@@ -1,0 +1,142 @@
+"""What a network has to beat: ``python -m benchmarks.handmade [DATA ...] [--json]``.
+
+Hand-made features of colour, stain and texture, and logistic regression, judged by case-grouped
+cross-validation: no case stands on both sides, and the penalty is chosen inside the training part.
+A network that is not clearly better has learned nothing that these do not say.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from bc_model.data.manifest import read_manifest
+from bc_model.data.pictures import read_picture
+from bc_model.data.stain import optical_density
+
+SETS = ("breakhis_100x", "breakhis_200x_224")
+FRAME = (350, 230)
+"""Width and height, px, that every picture is brought to: the proportions of BreakHis."""
+RADII = (1, 2, 3)
+DISTANCES = (1, 2, 4)
+PENALTIES = np.logspace(-4, 1, 6)
+N_FOLDS = 5
+
+
+def features(path: Path) -> np.ndarray:
+    """Return 108 numbers of one picture.
+
+    RGB, then haematoxylin, eosin and the rest as optical density: mean, spread, skewness and three
+    percentiles of each; uniform local binary patterns at three radii (Ojala, Pietikainen and
+    Maenpaa, IEEE TPAMI 24(7), 2002); six statistics of grey-level co-occurrence at three distances
+    (Haralick, Shanmugam and Dinstein, IEEE TSMC 3(6), 1973).
+    """
+    import cv2
+    from scipy.stats import skew
+    from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
+
+    cv2.setNumThreads(1)
+    rgb = cv2.resize(read_picture(path), FRAME, interpolation=cv2.INTER_AREA)
+    found: list[np.ndarray] = []
+    for channels in (rgb.reshape(-1, 3).astype(float), optical_density(rgb).reshape(-1, 3)):
+        found += [channels.mean(0), channels.std(0), skew(channels)]
+        found += list(np.percentile(channels, [10, 50, 90], axis=0))
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    for radius in RADII:
+        points = 8 * radius
+        patterns = local_binary_pattern(grey, points, radius, "uniform")
+        found.append(np.histogram(patterns, points + 2, (0, points + 2), density=True)[0])
+    angles = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
+    together = graycomatrix(grey // 8, DISTANCES, angles, levels=32, symmetric=True, normed=True)
+    for name in ("contrast", "dissimilarity", "homogeneity", "energy", "correlation", "ASM"):
+        found.append(graycoprops(together, name).mean(axis=1))
+    return np.concatenate(found)
+
+
+def cross_validate(
+    table: np.ndarray, malignant: np.ndarray, case: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return each picture's probability of malignancy by a model that has not seen its case."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    prob = np.empty(len(malignant))
+    outer = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)
+    for train, test in outer.split(table, malignant, case):
+        model = make_pipeline(
+            StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5000)
+        )
+        search = GridSearchCV(
+            model,
+            {"logisticregression__C": PENALTIES},
+            scoring="roc_auc",
+            cv=StratifiedGroupKFold(N_FOLDS - 1, shuffle=True, random_state=seed),
+        )
+        search.fit(table[train], malignant[train], groups=case[train])
+        prob[test] = search.predict_proba(table[test])[:, 1]
+    return prob
+
+
+def measure(folders: list[Path], seeds: int) -> dict[str, Any]:
+    """Compute the features, cross-validate once a seed, and return figures."""
+    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+    paths, malignant, case = [], [], []
+    for folder in folders:
+        manifest = read_manifest(folder)
+        paths += [manifest.root / path for path in manifest.pictures["path"]]
+        malignant += list(manifest.pictures["class"] == "malignant")
+        case += list(manifest.pictures["group"])
+    # A forked child would inherit locks that threads of this process hold.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        table = np.stack(list(pool.map(features, paths, chunksize=16)))
+    truth, groups = np.array(malignant), np.array(case)
+    aucs, balanced = [], []
+    for seed in range(seeds):
+        prob = cross_validate(table, truth, groups, seed)
+        aucs.append(float(roc_auc_score(truth, prob)))
+        balanced.append(float(balanced_accuracy_score(truth, prob >= 0.5)))
+    return {
+        "pictures": len(truth),
+        "cases": len(set(case)),
+        "features": table.shape[1],
+        "seeds": seeds,
+        "roc_auc": {"mean": float(np.mean(aucs)), "sd": float(np.std(aucs)), "each": aucs},
+        "balanced_accuracy": {
+            "mean": float(np.mean(balanced)),
+            "sd": float(np.std(balanced)),
+            "each": balanced,
+        },
+    }
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path, exists=True), nargs=-1)
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1, 50))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
+def main(data: tuple[Path, ...], seeds: int, as_json: bool) -> None:
+    """Cross-validate hand-made features on the pictures in DATA; default: both sets of BC_DATA."""
+    root = Path(os.environ.get("BC_DATA", "../shared/data"))
+    found = measure(list(data) or [root / name for name in SETS], seeds)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(
+        f"{found['features']} features, {found['pictures']} pictures of {found['cases']} cases, "
+        f"{found['seeds']} seeds of {N_FOLDS} case-grouped folds"
+    )
+    for name, words in (("roc_auc", "ROC AUC"), ("balanced_accuracy", "balanced accuracy")):
+        click.echo(f"{words}: {found[name]['mean']:.3f} +/- {found[name]['sd']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
