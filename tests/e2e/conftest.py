@@ -128,10 +128,6 @@ def _told_error(message: ConsoleMessage) -> list[str]:
     place = urlsplit(message.location["url"]).path
     if re.fullmatch(r"/\w+/_stcore/(health|host-config)", place):
         return []
-    # Pictures of a view that was left before they had come; those of the page are looked at by
-    # the tests themselves.
-    if place.startswith("/media/") and "404" in message.text:
-        return []
     return [f"{message.text} ({place})"]
 
 

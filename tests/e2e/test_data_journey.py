@@ -15,7 +15,7 @@ from bc_model.data.splits import count_leaks, make_split, match_split, read_spli
 
 pytestmark = pytest.mark.e2e
 
-PATIENT_MS = 60_000
+PATIENT_MS = 120_000
 
 
 @pytest.fixture(autouse=True)

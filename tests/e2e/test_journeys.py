@@ -12,11 +12,11 @@ from bc_model.data.synthetic import example_png
 from bc_model.serving.bundle import open_bundle
 from bc_model.training.run_folder import FINAL_STATES, RunFolder, list_runs
 from bc_model.training.settings import TrainSettings
-from tests.e2e.steps import choose
+from tests.e2e.steps import choose, see_pictures
 
 pytestmark = pytest.mark.e2e
 
-PATIENT_MS = 60_000
+PATIENT_MS = 120_000
 
 
 def test_a_pathologist_drops_in_a_picture_and_sees_the_verdict(page: Page):
@@ -147,7 +147,11 @@ def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 1
 
     page.get_by_role("radio", name="Errors").click()
+    expect(page.get_by_text("Nearest in training").first).to_be_visible(timeout=PATIENT_MS)
+    see_pictures(page)
     page.get_by_role("radio", name="Most certain").click(timeout=PATIENT_MS)
+    expect(page.get_by_text("Farthest from 0.5")).to_be_visible(timeout=PATIENT_MS)
+    see_pictures(page)
     page.get_by_role("link", name="Open in Diagnose").first.click(timeout=PATIENT_MS)
     expect(page.get_by_text(re.compile("From the test part of the run finished"))).to_be_visible(
         timeout=PATIENT_MS
