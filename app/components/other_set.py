@@ -126,7 +126,7 @@ def _draw_shift(shift: Shift) -> None:
     apart.caption("Chance that one of its pictures is; 0.50 in a set of the same kind.")
     usual, n = next(iter(shift.sizes.items()))
     size.metric("Most frequent size, px", usual.replace("x", " x "))
-    size.caption(f"{n} of {shift.n} pictures. The scale under the microscope is not stated.")
+    size.caption(f"{n} of {shift.n} pictures. A size says nothing of the scale.")
     if shift.stain:
         st.dataframe(
             [

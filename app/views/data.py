@@ -42,7 +42,15 @@ if chosen is None:
     st.stop()
 
 draw_origin(chosen)
-with st.container(horizontal=True):
+buttons = st.container(horizontal=True)
+try:
+    reading = read_folder(chosen.pictures)
+except (BcModelError, OSError) as error:
+    with buttons:
+        draw_remove(chosen)
+    show_error(error, title="This data set cannot be used")
+    st.stop()
+with buttons:
     if st.button(
         "Train on this set", key="train-on-it", type="primary", icon=":material/model_training:"
     ):
@@ -50,11 +58,6 @@ with st.container(horizontal=True):
         # Without the parameters of this page: those that widgets hold cannot be handed on.
         st.switch_page("views/train.py", query_params={})
     draw_remove(chosen)
-try:
-    reading = read_folder(chosen.pictures)
-except (BcModelError, OSError) as error:
-    show_error(error, title="This data set cannot be used")
-    st.stop()
 draw_headline(reading)
 
 # Only the open one is drawn: the bodies of the others would run unseen.

@@ -6,7 +6,7 @@ from app.components.calibration import draw_calibration
 from app.components.cutoff_bench import draw_bench
 from app.components.error_cards import draw_errors
 from app.components.figures import draw_figures, draw_warnings
-from app.components.frame import show_error
+from app.components.frame import escape, show_error
 from app.components.other_set import draw_other_set
 from app.components.take_away import draw_take_away
 from app.places import runs_folder
@@ -51,6 +51,16 @@ if not finished:
         st.page_link("views/train.py", label="Go to Train", icon=":material/model_training:")
     st.stop()
 
+wanted = st.query_params.get("evaluated")
+if wanted and wanted not in finished:
+    st.warning(
+        f"The run {escape(wanted)} named in the address has no evaluation here; another one is "
+        "chosen."
+    )
+elif not wanted and (left := st.query_params.get("run")) in finished:
+    # A browser's step back from Diagnose comes with that page's parameters.
+    st.session_state["evaluated"] = left
+    st.session_state["section"] = ERRORS
 name = st.selectbox("Run", finished, key="evaluated", bind="query-params")
 section = st.segmented_control(
     "Section", SECTIONS, default=FIGURES, required=True, key="section", bind="query-params"

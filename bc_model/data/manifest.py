@@ -268,7 +268,8 @@ def _twins_frame(pairs: list[tuple[str, str]]) -> pd.DataFrame:
 
 
 def _settle_types(pictures: pd.DataFrame) -> pd.DataFrame:
-    subtypes = pictures.groupby("case")["subtype"].transform("nunique")
+    # Two sections of a slide may have two diagnoses; one section has one.
+    subtypes = pictures.groupby(["case", "section"])["subtype"].transform("nunique")
     two_subtypes = (subtypes > 1) & (pictures["case"] != "")
     pictures.loc[two_subtypes, "subtype"] = UNKNOWN_SUBTYPE
     types = {"year": "Int64", "magnification": "Int64", "dhash": "uint64"}
@@ -279,6 +280,7 @@ def _nothing_usable(root: Path, rejected: pd.DataFrame) -> str:
     counts = ", ".join(f"{n} {reason}" for reason, n in rejected["reason"].value_counts().items())
     return (
         f"None of the {len(rejected)} picture files under {root} can be used ({counts}); expected "
-        "BreakHis names, or two folders named benign and malignant. "
+        "BreakHis names, or two folders named benign and malignant. A set with labels of its own "
+        "can be evaluated, with a mapping of them (page Evaluate, or evaluate --unseen --map). "
         f"First: {rejected['path'].iloc[0]}: {rejected['detail'].iloc[0]}"
     )

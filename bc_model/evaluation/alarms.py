@@ -38,7 +38,8 @@ def alarms(
     figures : mapping of str to Figure
         As `estimate_figures` returns it, with the recognition rate where a case is known.
     leaky : bool
-        Whether the protocol lets pictures of one case stand in training and test.
+        Whether the protocol lets pictures of one case stand in training and test, or the model
+        knows some of these pictures.
     base_rate : float, optional
         Accuracy of always answering 'malignant', averaged as the figures are; default is that of
         `predictions`.
@@ -51,8 +52,8 @@ def alarms(
     found = []
     if leaky:
         found.append(
-            "Leaky protocol: it does not keep the pictures of a case on one side; this figure "
-            "flatters as far as cases are shared."
+            "Leaky protocol: the model may have been made from pictures of these cases, or from "
+            "these very pictures; this figure flatters as far as it was."
         )
     found += _alarm(figures)
     if base_rate is None:

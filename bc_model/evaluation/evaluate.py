@@ -55,13 +55,14 @@ def evaluate_split(
     predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
     predictions = predictions_of(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
-    known, _ = known_to(engine.bundle, rows)
+    known, notes = known_to(engine.bundle, rows)
     leaky = protocol in LEAKY_PROTOCOLS or engine.bundle.passport["data"]["leaky"] or known > 0
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,
         protocol=protocol if part == "test" else f"{protocol}, {part} part",
         leaky=leaky or part != "test",
+        notes=notes if known else (),
     )
 
 

@@ -103,7 +103,8 @@ def measure_shift(
     ----------
     bundle : Bundle
     pictures : pandas.DataFrame
-        Rows of a manifest: ``width_px``, ``height_px``.
+        Rows of a manifest: ``width_px``, ``height_px``, ``magnification`` (NA where no name says
+        it).
     predicted : Predicted
         For those rows.
     known : FeatureTable or None
@@ -129,7 +130,11 @@ def measure_shift(
         apart=apart,
         stain=stain,
         sizes=counted,
-        sentences=tuple(_sentences(bundle, counted, known, far_share, apart, stain)),
+        sentences=(
+            *_sentences(known, far_share, apart, stain),
+            *_about_size(bundle, counted),
+            *_about_scale(bundle, pictures),
+        ),
     )
 
 
@@ -165,8 +170,6 @@ def _mean_nearest(features: np.ndarray, known: FeatureTable) -> np.ndarray:
 
 
 def _sentences(
-    bundle: Bundle,
-    sizes: dict[str, int],
     known: FeatureTable | None,
     far_share: float | None,
     apart: float | None,
@@ -182,8 +185,9 @@ def _sentences(
         yield (
             f"By its features the set is {likeness} what the model knows: "
             f"{100 * far_share:.0f} % of its pictures are farther off than all but 5 % of the "
-            "model's own validation pictures, and one of them is farther than one of those in "
-            f"{100 * apart:.0f} of 100 pairs."
+            "model's own validation pictures; of a picture of each, that of this set is the "
+            f"farther one {100 * apart:.0f} times in 100 (50 in a set of the same kind). However "
+            "near, it does not follow that the model does well on it."
         )
     for one in stain:
         if one.name.endswith("_mean") and abs(one.distance) > 1:
@@ -192,10 +196,9 @@ def _sentences(
                 f"{'stronger' if one.distance > 0 else 'weaker'} than the model knows it, by "
                 f"{abs(one.distance):.1f} times its spread over pictures."
             )
-    yield from _about_scale(bundle, sizes)
 
 
-def _about_scale(bundle: Bundle, sizes: dict[str, int]) -> Iterator[str]:
+def _about_size(bundle: Bundle, sizes: dict[str, int]) -> Iterator[str]:
     passport = bundle.passport
     usual = next(iter(sizes))
     width = int(usual.partition("x")[0])
@@ -207,8 +210,22 @@ def _about_scale(bundle: Bundle, sizes: dict[str, int]) -> Iterator[str]:
             f"Most pictures have {usual} px and are {how} for the network; it learned from "
             f"pictures of {known_sizes} px."
         )
+
+
+def _about_scale(bundle: Bundle, pictures: pd.DataFrame) -> Iterator[str]:
+    passport = bundle.passport
     magnifications = passport["scale"]["magnifications"]
     known = " and ".join(f"{m}X" for m in magnifications)
+    here = pictures["magnification"].dropna().astype(int)
+    if known and len(here) == len(pictures):
+        if foreign := sorted(set(here) - set(magnifications)):
+            n = int(here.isin(foreign).sum())
+            yield (
+                f"{n} of {len(pictures)} pictures are at "
+                f"{' and '.join(f'{m}X' for m in foreign)} and the model knows {known}: at another "
+                "scale its estimates mean nothing."
+            )
+        return
     ranges = [passport["scale"]["mpp_range"].get(str(m)) for m in magnifications]
     told = ", ".join(f"{low:g}-{high:g}" for low, high in (r for r in ranges if r))
     if known:

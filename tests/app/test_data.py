@@ -272,6 +272,9 @@ def test_a_set_whose_folder_has_gone_is_one_sentence(drawn_set, shelf, tmp_path,
 
     assert "There is no folder" in texts(app.error)
     assert not app.metric
+    assert [button.label for button in app.button if "this" in button.label] == [
+        "Remove this data set"
+    ]
 
 
 def test_a_set_is_removed_and_its_linked_pictures_stay(drawn, shelf, open_page):

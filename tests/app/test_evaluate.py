@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -35,6 +36,20 @@ def test_without_a_finished_run_the_page_says_where_to_get_one(runs, open_page):
     app = open_page("evaluate")
 
     assert "No finished run yet" in texts(app.subheader)
+
+
+def test_a_run_of_the_address_that_is_gone_is_said(finished_run, open_page):
+    app = open_page("evaluate", evaluated="gone")
+
+    assert "The run gone named in the address has no evaluation here" in texts(app.warning)
+
+
+def test_a_step_back_from_diagnose_finds_the_errors_of_the_same_run(finished_run, open_page):
+    shutil.copytree(finished_run.path, finished_run.path.with_name("newest"))
+    app = open_page("evaluate", run="finished", picture="0" * 64)
+
+    assert app.selectbox(key="evaluated").value == "finished"
+    assert app.segmented_control(key="section").value == ERRORS
 
 
 def test_every_figure_stands_with_its_pictures_and_cases(finished_run, open_page):

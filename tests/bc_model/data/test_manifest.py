@@ -253,10 +253,18 @@ def test_case_13412_under_two_subtypes_counts_once_and_has_none(tmp_path: Path) 
     assert set(manifest.rejected["reason"]) == {"duplicate"}
 
 
-def test_any_case_with_two_subtypes_has_none(tmp_path: Path) -> None:
+def test_a_section_with_two_subtypes_has_none(tmp_path: Path) -> None:
     official(tmp_path, "SOB_M_DC-14-500-40-001.png")
     official(tmp_path, "SOB_M_MC-14-500-40-001.png")
     assert set(read_manifest(tmp_path).pictures["subtype"]) == {"unknown"}
+
+
+def test_two_sections_of_a_case_may_have_two_subtypes(tmp_path: Path) -> None:
+    official(tmp_path, "SOB_B_F-14-29960AB-40-001.png")
+    official(tmp_path, "SOB_B_A-14-29960CD-40-001.png")
+    pictures = read_manifest(tmp_path).pictures
+    assert set(pictures["subtype"]) == {"fibroadenoma", "adenosis"}
+    assert set(pictures["case"]) == {"29960"}
 
 
 # The folder itself

@@ -45,8 +45,14 @@ def known(n: int = 60, *, seed: int = 0, turn: float = 0.0) -> FeatureTable:
     )
 
 
-def shift_of(bundle: Bundle, table: FeatureTable, reference: FeatureTable | None) -> Shift:
+def shift_of(
+    bundle: Bundle,
+    table: FeatureTable,
+    reference: FeatureTable | None,
+    magnification: int | None = None,
+) -> Shift:
     pictures = pd.DataFrame({"width_px": 50, "height_px": 50}, index=range(len(table.path)))
+    pictures["magnification"] = pd.array([magnification] * len(pictures), dtype="Int64")
     logits = np.zeros((len(table.path), 2), np.float32)
     return measure_shift(
         bundle, pictures, Predicted(logits, table.features, table.stain), reference
@@ -106,6 +112,18 @@ def test_the_scale_is_said(bundle: Bundle) -> None:
     }
     found = shift_of(Bundle(bundle.folder, told), known(), None)
     assert "The model knows 200X (about 0.5-0.6 um a pixel" in found.sentences[-1]
+
+
+def test_another_magnification_is_said_and_the_same_is_not(bundle: Bundle) -> None:
+    told = bundle.passport | {
+        "scale": {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}
+    }
+    ours = Bundle(bundle.folder, told)
+    n = len(known().path)
+    found = shift_of(ours, known(), None, magnification=100)
+    assert f"{n} of {n} pictures are at 100X and the model knows 200X" in found.sentences[-1]
+    same = shift_of(ours, known(), None, magnification=200)
+    assert not any("scale" in sentence for sentence in same.sentences)
 
 
 @pytest.fixture(scope="module")
