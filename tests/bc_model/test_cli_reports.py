@@ -113,15 +113,16 @@ def test_labels_outside_the_mapping(
     refused: Callable[..., str], tiny_run: RunFolder, patches: Path, tmp_path: Path
 ) -> None:
     line = refused(
-        "evaluate", tiny_run.path, patches, "--map", "1=malignant", "--out", tmp_path / "e"
+        "evaluate", tiny_run.path, patches, "--map", "1=malignant,2=benign", "--out", tmp_path / "e"
     )
-    assert "outside the mapping 1=malignant, first '0'" in line
+    assert "outside the mapping 1=malignant, 2=benign, first '0'" in line
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (("--map", "0=good"), "0=benign,1=malignant"),
+        (("--map", "0=benign,1=benign"), "names none that is malignant"),
         (("--map", "0=benign", "--part", "test"), "not of another set"),
         (("--unseen", "--split", "s.csv"), "not of another set"),
         (("--case-above",), "goes with --map"),
