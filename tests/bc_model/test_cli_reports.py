@@ -156,6 +156,9 @@ def test_what_is_not_exported(refused: Callable[..., str], run: RunFolder, tmp_p
     assert "should come from one evaluation, but their counts differ" in line
     (run.evaluation_folder / "report.json").unlink()
     line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
+    assert f"are gone: make it anew with `evaluate RUN DATA --out {run.evaluation_folder}`" in line
+    (run.path / "split.csv").unlink()
+    line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
     assert "not in the folder of a finished run" in line
 
 

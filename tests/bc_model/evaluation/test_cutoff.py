@@ -191,7 +191,7 @@ def test_what_is_not_locked(run: RunFolder, value: float, reason: str, words: st
 def test_a_report_that_cannot_be_read_locks_nothing(run: RunFolder) -> None:
     write_text_atomic(run.evaluation_folder / "report.json", "{}")
     before = open_bundle(run.path).passport
-    with pytest.raises(RunError, match="evaluate again"):
+    with pytest.raises(RunError, match="make it anew"):
         lock_threshold(open_bundle(run.path), 0.3, "x")
     assert open_bundle(run.path).passport == before
 
