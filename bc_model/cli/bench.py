@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from bc_model.cli.options import PATH, as_json_option, print_json, progress
+from bc_model.cli.options import MODEL, PATH, as_json_option, print_json, progress
 
 
 @click.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.argument("data", type=PATH)
 @as_json_option
 def calibrate(model: Path, data: Path, as_json: bool) -> None:
@@ -49,7 +49,7 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.option(
     "--goal", type=click.Choice(["sensitivity", "specificity", "youden", "balanced"]),
     default="sensitivity", show_default=True, help="What the cut-off is chosen by.",
