@@ -154,7 +154,8 @@ def _method(report: Report) -> Iterator[Block]:
     )
     if check is not None and check.value is not None and check.low is not None:
         yield Text(
-            f"As a check, DeLong's interval over {'cases' if report.n_cases else 'pictures'} for the ROC AUC: {interval_words(check)} "
+            f"As a check, DeLong's interval over {'cases' if report.n_cases else 'pictures'} for "
+            f"the ROC AUC: {interval_words(check)} "
             f"(bootstrap: {interval_words(area)})."
         )
 
