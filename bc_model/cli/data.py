@@ -17,6 +17,9 @@ from bc_model.cli.options import (
 )
 from bc_model.data.protocols import LEAKY_PROTOCOLS, require_protocol
 
+MOST_LEFT_OUT = 20
+"""Files that an audit lists in words: of a folder of something else there may be thousands."""
+
 
 @click.command()
 @click.argument("paths", type=PATH, nargs=-1, metavar="[DATA]")
@@ -83,8 +86,11 @@ def _print_audit(found: dict) -> None:
     ):  # fmt: skip
         counts = ", ".join(f"{name} {count}" for name, count in found[key].items() if count)
         click.echo(f"  {title}: {counts or 'none'}")
-    for file in found["rejected_files"]:
+    left_out = found["rejected_files"]
+    for file in left_out[:MOST_LEFT_OUT]:
         click.echo(f"    {file['path']}: {file['reason']}. {file['detail']}")
+    if len(left_out) > MOST_LEFT_OUT:
+        click.echo(f"    and {len(left_out) - MOST_LEFT_OUT:,} more; --json lists all of them")
     for sentence in found["warnings"]:
         click.echo(f"  note: {sentence}")
 
