@@ -147,6 +147,7 @@ def split(
     from bc_model.data.folds import match_folds
     from bc_model.data.manifest import read_manifest
     from bc_model.data.splits import count_leaks, make_split, summarise_parts, write_split
+    from bc_model.words import many
 
     require_protocol(protocol, folds_file)
     folds = read_fold_file(Path(folds_file)) if folds_file else None
@@ -175,11 +176,11 @@ def split(
         return
     for part, counts in parts.items():
         click.echo(
-            f"{part}: {counts['pictures']} pictures, {counts['cases']} cases "
+            f"{part}: {counts['pictures']} pictures, {many(counts['cases'], 'case')} "
             f"({counts['benign_cases']} benign)"
         )
     click.echo(
-        f"shared with training: {leak.cases} cases, {leak.test_pictures} of {leak.n_test} test "
+        f"shared with training: {many(leak.cases, 'case')}, {leak.test_pictures} of {leak.n_test} test "
         f"pictures ({leak.benign_test_pictures} of {leak.n_benign_test} benign), "
         f"{leak.pixels} pixel for pixel"
     )
