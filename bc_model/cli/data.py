@@ -180,8 +180,8 @@ def split(
             f"({counts['benign_cases']} benign)"
         )
     click.echo(
-        f"shared with training: {many(leak.cases, 'case')}, {leak.test_pictures} of {leak.n_test} test "
-        f"pictures ({leak.benign_test_pictures} of {leak.n_benign_test} benign), "
+        f"shared with training: {many(leak.cases, 'case')}, {leak.test_pictures} of {leak.n_test} "
+        f"test pictures ({leak.benign_test_pictures} of {leak.n_benign_test} benign), "
         f"{leak.pixels} pixel for pixel"
     )
     for note in notes:
