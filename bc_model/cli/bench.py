@@ -44,8 +44,8 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
         print_json(temperature | {"threshold": threshold})
         return
     click.echo(f"temperature {temperature['value']:.3f}, {temperature['chosen']}")
-    if threshold != bundle.passport["threshold"]:
-        click.echo(f"cut-off {threshold['value']:.3f}, {threshold['chosen']}")
+    kept = " as before" if threshold == bundle.passport["threshold"] else ""
+    click.echo(f"cut-off {threshold['value']:.3f}{kept}, {threshold['chosen']}")
 
 
 @click.command()

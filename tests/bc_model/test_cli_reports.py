@@ -212,6 +212,7 @@ def test_a_run_of_an_earlier_version_is_calibrated(
     code, out, _ = command("models", "calibrate", run.path, drawn_set)
     assert code == 0
     assert out.startswith("temperature 1.000, not fitted")
+    assert "\ncut-off 0.500 as before, " in out
     for name, content in kept.items():
         assert (run.evaluation_folder / name).read_bytes() == content
     assert open_bundle(run.path).passport == expected

@@ -1,5 +1,6 @@
 """The cut-off bench: choices by hand, what they do elsewhere, and locking one in."""
 
+import re
 import json
 import shutil
 from pathlib import Path
@@ -66,6 +67,7 @@ def test_choices_by_hand(goal: str, wanted: float, value: float) -> None:
     assert found.value == pytest.approx(value, abs=1e-12)
     assert (found.n, found.n_cases, found.unit) == (9, 5, "picture")
     assert "on 9 validation pictures of 5 cases" in found.chosen
+    assert re.search(r"\(there sensitivity \d\.\d\d, specificity \d\.\d\d\)$", found.chosen)
 
 
 def test_the_wish_is_kept_on_any_data() -> None:
