@@ -191,7 +191,11 @@ def test_a_cut_off_is_tried_and_locked(command: Command, run: RunFolder) -> None
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(("--wanted", "2"), "wished sensitivity"), (("--prevalence", "1"), "--prevalence")],
+    [
+        (("--wanted", "2"), "wished sensitivity"),
+        (("--goal", "youden", "--wanted", "0.9"), "--wanted goes with --goal sensitivity"),
+        (("--prevalence", "1"), "--prevalence"),
+    ],
 )
 def test_impossible_cut_offs(
     refused: Callable[..., str], run: RunFolder, options: tuple[str, ...], said: str
