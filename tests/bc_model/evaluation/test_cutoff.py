@@ -1,7 +1,7 @@
 """The cut-off bench: choices by hand, what they do elsewhere, and locking one in."""
 
-import re
 import json
+import re
 import shutil
 from pathlib import Path
 
