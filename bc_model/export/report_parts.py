@@ -85,7 +85,7 @@ def _group_table(groups: list[Group], kind: str) -> Table:
         kind.capitalize(), "Pictures", "Cases", "Malignant",
         *(FIGURE_WORDS[name][0] for name in names),
     )  # fmt: skip
-    widths = (1.6, 0.9, 0.8, 1.0, *(1.7 for _ in names))
+    widths = (1.4, 0.9, 1.0, 1.0, *(1.7 for _ in names))
     return Table(columns, rows, tuple(range(1, len(columns))), widths)
 
 
