@@ -15,6 +15,7 @@ from bc_model.data.names import CLASSES
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.data.splits import PARTS, Leak, count_leaks, make_split
 from bc_model.errors import BcModelError
+from bc_model.words import many
 
 FEW_CASES = 3
 
@@ -120,8 +121,8 @@ def draw_leaks(split: pd.DataFrame, protocol: str) -> None:
 
 def leak_in_words(leak: Leak) -> str:
     words = (
-        f"{_of(leak.test_pictures, leak.n_test)} test pictures, of {leak.cases} cases, have other "
-        "pictures of their case in training or validation"
+        f"{_of(leak.test_pictures, leak.n_test)} test pictures, of "
+        f"{many(leak.cases, 'case')}, have other pictures of their case in training or validation"
     )
     if leak.n_benign_test:
         words += f"; among the benign ones {_of(leak.benign_test_pictures, leak.n_benign_test)}"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from bc_model.cli.options import PATH, as_json_option, print_json, progress
+from bc_model.cli.options import MODEL, PATH, as_json_option, print_json, progress
 
 
 @click.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.argument("data", type=PATH)
 @as_json_option
 def calibrate(model: Path, data: Path, as_json: bool) -> None:
@@ -44,23 +44,23 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
         print_json(temperature | {"threshold": threshold})
         return
     click.echo(f"temperature {temperature['value']:.3f}, {temperature['chosen']}")
-    if threshold != bundle.passport["threshold"]:
-        click.echo(f"cut-off {threshold['value']:.3f}, {threshold['chosen']}")
+    kept = " as before" if threshold == bundle.passport["threshold"] else ""
+    click.echo(f"cut-off {threshold['value']:.3f}{kept}, {threshold['chosen']}")
 
 
 @click.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.option(
     "--goal", type=click.Choice(["sensitivity", "specificity", "youden", "balanced"]),
     default="sensitivity", show_default=True, help="What the cut-off is chosen by.",
 )  # fmt: skip
-@click.option("--wanted", default=0.95, show_default=True, help="Sensitivity or specificity.")
+@click.option("--wanted", type=float, help="Sensitivity or specificity; default 0.95.")
 @click.option("--by", "unit", type=click.Choice(["picture", "case"]), default="picture")
 @click.option("--prevalence", default=0.1, show_default=True, help="For predictive values.")
 @click.option("--lock", "reason", metavar="REASON", help="Write it into the passport.")
 @as_json_option
 def cutoff(
-    model: Path, goal: str, wanted: float, unit: str, prevalence: float, reason: str | None,
+    model: Path, goal: str, wanted: float | None, unit: str, prevalence: float, reason: str | None,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Choose a cut-off on MODEL's validation predictions, and try it on its test predictions."""
@@ -71,11 +71,16 @@ def cutoff(
     from bc_model.evaluation.validation import read_validation
     from bc_model.serving.bundle import open_bundle
 
+    if wanted is not None and goal not in ("sensitivity", "specificity"):
+        raise click.UsageError(
+            f"--wanted goes with --goal sensitivity or specificity, not with {goal}"
+        )
     if not 0 < prevalence < 1:
         raise click.BadParameter("lies between 0 and 1", param_hint="--prevalence")
     bundle = open_bundle(model)
     folder = require_evaluation(bundle)
-    chosen = choose_cutoff(read_validation(folder), goal=goal, wanted=wanted, unit=unit)
+    wish = 0.95 if wanted is None else wanted
+    chosen = choose_cutoff(read_validation(folder), goal=goal, wanted=wish, unit=unit)
     predictions = read_report(folder).predictions
     assert predictions is not None, "read_report reads the predictions or fails"
     trial = try_cutoff(predictions, chosen.value, unit=unit)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from bc_model.cli.options import PATH, as_json_option, print_json
+from bc_model.cli.options import MODEL, as_json_option, print_json
 
 
 @click.command()
-@click.argument("first", type=PATH, metavar="RUN")
-@click.argument("second", type=PATH, metavar="RUN")
+@click.argument("first", type=MODEL, metavar="RUN")
+@click.argument("second", type=MODEL, metavar="RUN")
 @as_json_option
 def compare(first: Path, second: Path, as_json: bool) -> None:
     """Compare two finished runs on the test pictures that both predicted.

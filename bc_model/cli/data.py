@@ -17,6 +17,9 @@ from bc_model.cli.options import (
 )
 from bc_model.data.protocols import LEAKY_PROTOCOLS, require_protocol
 
+MOST_LEFT_OUT = 20
+"""Files that an audit lists in words: of a folder of something else there may be thousands."""
+
 
 @click.command()
 @click.argument("paths", type=PATH, nargs=-1, metavar="[DATA]")
@@ -83,8 +86,11 @@ def _print_audit(found: dict) -> None:
     ):  # fmt: skip
         counts = ", ".join(f"{name} {count}" for name, count in found[key].items() if count)
         click.echo(f"  {title}: {counts or 'none'}")
-    for file in found["rejected_files"]:
+    left_out = found["rejected_files"]
+    for file in left_out[:MOST_LEFT_OUT]:
         click.echo(f"    {file['path']}: {file['reason']}. {file['detail']}")
+    if len(left_out) > MOST_LEFT_OUT:
+        click.echo(f"    and {len(left_out) - MOST_LEFT_OUT:,} more; --json lists all of them")
     for sentence in found["warnings"]:
         click.echo(f"  note: {sentence}")
 
@@ -141,6 +147,7 @@ def split(
     from bc_model.data.folds import match_folds
     from bc_model.data.manifest import read_manifest
     from bc_model.data.splits import count_leaks, make_split, summarise_parts, write_split
+    from bc_model.words import many
 
     require_protocol(protocol, folds_file)
     folds = read_fold_file(Path(folds_file)) if folds_file else None
@@ -169,12 +176,12 @@ def split(
         return
     for part, counts in parts.items():
         click.echo(
-            f"{part}: {counts['pictures']} pictures, {counts['cases']} cases "
+            f"{part}: {counts['pictures']} pictures, {many(counts['cases'], 'case')} "
             f"({counts['benign_cases']} benign)"
         )
     click.echo(
-        f"shared with training: {leak.cases} cases, {leak.test_pictures} of {leak.n_test} test "
-        f"pictures ({leak.benign_test_pictures} of {leak.n_benign_test} benign), "
+        f"shared with training: {many(leak.cases, 'case')}, {leak.test_pictures} of {leak.n_test} "
+        f"test pictures ({leak.benign_test_pictures} of {leak.n_benign_test} benign), "
         f"{leak.pixels} pixel for pixel"
     )
     for note in notes:

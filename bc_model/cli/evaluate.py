@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bc_model.cli.options import PATH, as_json_option, print_json, progress
+from bc_model.cli.options import MODEL, PATH, as_json_option, print_json, progress
 
 if TYPE_CHECKING:
     from bc_model.evaluation.report import Report
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.argument("data", type=PATH)
 @click.option("--out", type=PATH, required=True, help="Folder for report, pictures and CSV.")
 @click.option("--split", "split_file", type=PATH, help="Default: the split of the run.")
@@ -111,7 +111,7 @@ def _print_report(report: "Report") -> None:
 
 @click.command()
 @click.argument("pictures", type=PATH, nargs=-1, required=True)
-@click.option("--model", type=PATH, required=True, help="A run or a model folder.")
+@click.option("--model", type=MODEL, required=True, help="A run or a model folder.")
 @click.option("--out", type=PATH, required=True, help="Folder for heatmaps and JSON.")
 @as_json_option
 def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> None:

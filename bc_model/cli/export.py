@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bc_model.cli.options import PATH
+from bc_model.cli.options import MODEL, PATH
 
 
 @click.group()
@@ -13,7 +13,7 @@ def export() -> None:
 
 
 @export.command()
-@click.argument("run", type=PATH)
+@click.argument("run", type=MODEL)
 @click.option("--out", type=PATH, required=True, help="The .html or .pdf to write.")
 def report(run: Path, out: Path) -> None:
     """Write the report of RUN, on its test part, as one HTML or PDF file."""

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from bc_model.cli.options import PATH, as_json_option, print_json, progress
+from bc_model.cli.options import MODEL, PATH, as_json_option, print_json, progress
 from bc_model.errors import SplitError
 from bc_model.quiet import native_stderr_silenced
 
-_model = click.argument("model", type=PATH)
+_model = click.argument("model", type=MODEL)
 
 
 @click.group()

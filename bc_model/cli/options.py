@@ -14,7 +14,19 @@ from bc_model.data.protocols import PROTOCOLS
 from bc_model.errors import SettingsError
 from bc_model.training.run_folder import runs_folder
 
+
+class _Model(click.Path):
+    """A path, or the name of a run as `models list` and the pages show it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path as it is where it is there, else that of the run of this name."""
+        path = Path(super().convert(value, param, ctx))  # type: ignore[arg-type]
+        named = runs_folder() / path
+        return named if path.name == str(path) and not path.exists() and named.exists() else path
+
+
 PATH = click.Path(path_type=Path)
+MODEL = _Model(path_type=Path)
 as_json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on stdout, only that."
 )

@@ -19,7 +19,7 @@ def parse_mapping(text: str) -> dict[str, str]:
     Raises
     ------
     SettingsError
-        It is not of that form, names a label twice, or names another class.
+        It is not of that form, names a label twice, or not just the two classes.
 
     Examples
     --------
@@ -35,6 +35,12 @@ def parse_mapping(text: str) -> dict[str, str]:
                 f"0=benign,1=malignant; '{part.strip()}' in '{text}' does not fit."
             )
         mapping[label] = name
+    missing = [name for name in CLASSES if name not in mapping.values()]
+    if missing:
+        raise SettingsError(
+            "A mapping names labels of both classes, such as 0=benign,1=malignant; "
+            f"'{text}' names none that is {missing[0]}, and most figures need both: map one to it."
+        )
     return mapping
 
 

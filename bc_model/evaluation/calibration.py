@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bc_model.evaluation.weighting import Floats
+from bc_model.words import many
 
 LOWEST, HIGHEST = 0.05, 20.0
 """A temperature at either end was not found but run into."""
@@ -81,7 +82,11 @@ def fit_temperature(
         return _unfitted("the validation part holds one class only", n, cases)
     few = min(_n_cases(case[malignant == truth]) for truth in (False, True))
     if few < FEWEST_CASES:
-        return _unfitted(f"the validation part has {few} of a class, too few cases", n, cases)
+        return _unfitted(
+            f"the validation part has {many(few, 'case')} of a class, fewer than {FEWEST_CASES}",
+            n,
+            cases,
+        )
     weights = case_weights(case)
     signed = np.where(malignant, margin, -margin)
 

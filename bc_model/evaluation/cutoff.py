@@ -123,7 +123,7 @@ def choose_cutoff(
     }[goal]
     chosen = (
         f"chosen by {unit} on {n} validation pictures of {n_cases or 'unknown'} cases: {what} "
-        f"(there {sensitivity[index]:.2f} and {specificity[index]:.2f})"
+        f"(there sensitivity {sensitivity[index]:.2f}, specificity {specificity[index]:.2f})"
     )
     return Cutoff(float(candidates[index]), unit, chosen, n, n_cases)
 

@@ -9,7 +9,7 @@ import filelock
 from bc_model.errors import RunError, SettingsError
 from bc_model.evaluation.cutoff import Cutoff
 from bc_model.evaluation.report import evaluate_predictions, read_report
-from bc_model.evaluation.store import report_files
+from bc_model.evaluation.store import make_anew, report_files
 from bc_model.files import write_together
 from bc_model.serving.bundle import MODEL_FOLDER, Bundle
 from bc_model.serving.passport import PASSPORT_FILE, passport_text, read_passport
@@ -127,6 +127,13 @@ def require_evaluation(bundle: Bundle) -> Path:
     """Return `evaluation_of` a bundle, or raise `RunError`."""
     folder = evaluation_of(bundle)
     if folder is None:
+        place = bundle.folder.resolve()
+        if place.name == MODEL_FOLDER and (place.parent / "split.csv").is_file():
+            lost = place.with_name("evaluation")
+            raise RunError(
+                f"The run of the model {bundle.label} has its report and its predictions in "
+                f"{lost}, but they are gone: {make_anew(lost)}."
+            )
         raise RunError(
             f"The model {bundle.label} is not in the folder of a finished run, where its report "
             "and its predictions are; name the run."

@@ -90,12 +90,12 @@ def read_report(folder: str | Path) -> Report:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
             f"An evaluation folder holds report.json and predictions.csv, but '{error.filename}' "
-            "is missing: evaluate the model first."
+            f"is missing: {make_anew(folder)}."
         ) from error
     except (OSError, ValueError) as error:
         raise RunError(
             f"'{folder}' should hold an evaluation report, but it cannot be read ({error}): "
-            "evaluate again."
+            f"{make_anew(folder)}."
         ) from error
     counts = confusion_counts(
         predictions["class"] == "malignant",
@@ -105,9 +105,14 @@ def read_report(folder: str | Path) -> Report:
     if counts.astype(int).tolist() != [list(row) for row in report.confusion]:
         raise RunError(
             f"report.json and predictions.csv in '{folder}' should come from one evaluation, but "
-            "their counts differ: evaluate again."
+            f"their counts differ: {make_anew(folder)}."
         )
     return replace(report, predictions=predictions)
+
+
+def make_anew(folder: str | Path) -> str:
+    """Return what to do about a lost evaluation: nothing looks for it elsewhere."""
+    return f"make it anew with `evaluate RUN DATA --out {folder}`"
 
 
 def _refuse_constant(word: str) -> NoReturn:

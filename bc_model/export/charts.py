@@ -25,6 +25,7 @@ from bc_model.export.drawing import (
     Line,
     Shape,
 )
+from bc_model.export.words import support_words
 
 _SIZE = (400.0, 340.0)
 _FIELD = (58.0, 44.0, 328.0, 244.0)
@@ -226,7 +227,7 @@ def intervals_drawing(rows: list[tuple[str, Figure]]) -> Drawing:
             ends = ((left + field * figure.low, y), (left + field * figure.high, y))
             shapes.append(Line(ends, ACCENT, 2.0))
         shapes.append(Dot(left + field * figure.value, y, 5, ACCENT))
-        support = f"{figure.n} pictures, {figure.n_cases or 'unknown'} cases"
+        support = support_words(figure.n, figure.n_cases)
         shapes.append(Label(left + field + 16, y + 4, support, 11, QUIET))
     told = "; ".join(f"{name} {_told(figure)}" for name, figure in rows)
     return Drawing(width, height, tuple(shapes), told + ".")

@@ -130,6 +130,9 @@ def _key_figures(sheet: Sheet, block: KeyFigures) -> None:
         ):
             sheet.set_xy(left + 3, top + offset)
             sheet.ink(colour, size, bold=bold)
+            # Long words such as 'cases unknown' are written smaller, so that they stay in the box.
+            fitting = size * min(1.0, (width - 6) / (sheet.get_string_width(text) or 1.0))
+            sheet.ink(colour, fitting, bold=bold)
             sheet.cell(width - 6, size * 0.45, text)
     sheet.set_xy(MARGIN_MM, top + 29)
 

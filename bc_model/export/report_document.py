@@ -143,14 +143,19 @@ def _curves(report: Report) -> Iterator[Block]:
 def _method(report: Report) -> Iterator[Block]:
     yield Heading("How the intervals were made")
     check, area = report.checks.get("roc_auc_delong"), report.figures["roc_auc"]
+    drawn, of_cases = "No case is known, so that single pictures are drawn", ""
+    if report.n_cases:
+        drawn = "Whole cases are drawn, since pictures of one case resemble each other"
+        of_cases = " Shares of cases: Wilson."
     yield Text(
-        f"Figures by picture: {area.method}. Whole cases are drawn, since pictures of one case "
-        "resemble each other; an end outside the range, or a share that never varies, has Korn and "
-        f"Graubard's exact binomial interval. Shares of cases: Wilson. {_coverage(report)}"
+        f"Figures by picture: {area.method}. {drawn}; an end outside the range, or a share that "
+        f"never varies, has Korn and Graubard's exact binomial interval.{of_cases} "
+        f"{_coverage(report)}"
     )
     if check is not None and check.value is not None and check.low is not None:
         yield Text(
-            f"As a check, DeLong's interval over cases for the ROC AUC: {interval_words(check)} "
+            f"As a check, DeLong's interval over {'cases' if report.n_cases else 'pictures'} for "
+            f"the ROC AUC: {interval_words(check)} "
             f"(bootstrap: {interval_words(area)})."
         )
 

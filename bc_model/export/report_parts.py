@@ -85,7 +85,7 @@ def _group_table(groups: list[Group], kind: str) -> Table:
         kind.capitalize(), "Pictures", "Cases", "Malignant",
         *(FIGURE_WORDS[name][0] for name in names),
     )  # fmt: skip
-    widths = (1.6, 0.9, 0.8, 1.0, *(1.7 for _ in names))
+    widths = (1.4, 0.9, 1.0, 1.0, *(1.7 for _ in names))
     return Table(columns, rows, tuple(range(1, len(columns))), widths)
 
 
@@ -125,20 +125,29 @@ def mistakes_blocks(report: Report) -> Iterator[Block]:
     if not mistakes:
         yield Text("No picture was called wrong.")
         return
+    meaning = "Probability: estimated probability of malignancy."
+    if report.n_cases == 0:
+        pictures = tuple(
+            (one.class_name, f"{entry.prob_malignant:.3f}", entry.path)
+            for one in mistakes
+            for entry in one.worst
+        )
+        yield Table(("Truth", "Probability", "Picture"), pictures, (1,), (1.0, 1.1, 6.9))
+        yield Text(f"The surest mistake first. {meaning}", quiet=True)
+        return
     rows = tuple(
         (
-            one.case or "unknown", one.class_name, f"{one.n_wrong} of {one.n}",
+            one.case or "unknown", one.class_name,
+            f"{one.n_wrong} of {one.n}" if one.case else "unknown",
             f"{entry.prob_malignant:.3f}", entry.path,
         )
         for one in mistakes
         for entry in one.worst
     )  # fmt: skip
     columns = ("Case", "Truth", "Wrong in case", "Probability", "Picture")
-    yield Table(columns, rows, numeric=(2, 3), widths=(0.9, 1.0, 1.25, 1.1, 4.8))
+    yield Table(columns, rows, numeric=(2, 3), widths=(1.0, 1.0, 1.25, 1.1, 4.7))
     yield Text(
-        "Two pictures a case, the case with the surest mistake first. Probability: estimated "
-        "probability of malignancy.",
-        quiet=True,
+        f"Two pictures a case, the case with the surest mistake first. {meaning}", quiet=True
     )
 
 

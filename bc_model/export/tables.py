@@ -4,7 +4,7 @@ from bc_model.evaluation.intervals import Figure
 from bc_model.export.document import Table
 from bc_model.export.words import cases_words, interval_words, value_words
 
-_WIDTHS = (1.75, 0.9, 1.35, 0.95, 0.75, 3.6)
+_WIDTHS = (1.75, 0.9, 1.35, 0.95, 1.05, 3.3)
 
 
 def figure_table(

@@ -304,7 +304,8 @@ def test_labels_of_another_set_are_mapped_and_the_other_task_is_said(
         ("", "", "No folder is named"),
         ("{tmp}/nowhere", "", "There is no folder"),
         ("{set}", "0=cancerous", "does not fit"),
-        ("{set}", "0=benign", "outside the mapping"),
+        ("{set}", "0=benign", "names none that is malignant"),
+        ("{set}", "0=benign,1=malignant", "outside the mapping"),
     ],
 )
 def test_another_set_that_cannot_be_used_is_one_sentence(

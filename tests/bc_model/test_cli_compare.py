@@ -67,7 +67,7 @@ def test_a_run_without_an_evaluation_is_refused(
     shutil.rmtree(pair[1].evaluation_folder)
     code, out, err = command("compare", pair[0].path, pair[1].path)
     assert (code, out) == (2, "")
-    assert "evaluate the model first" in err
+    assert f"`evaluate RUN DATA --out {pair[1].evaluation_folder}`" in err
     assert err.count("\n") == 1
 
 

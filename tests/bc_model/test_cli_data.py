@@ -1,6 +1,7 @@
 """Data sets from the command line: fold files, protocols, and the shelf."""
 
 import json
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -97,6 +98,18 @@ def test_twins_are_counted_beside_them_with_data(
     assert "10 cases (5 benign, 5 malignant)" in out
     assert out.count("among the 30 pictures present and listed: 0 of 10 test pictures") == 2
     assert "0 pictures are not listed, 0 names have no picture here" in out
+
+
+def test_an_audit_lists_so_many_left_out_files_and_no_more(
+    command: Command, drawn_set: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(drawn_set, tmp_path / "mixed"))
+    for k in range(23):
+        (folder / f"{k}.png").write_bytes(b"no picture")
+    _, out, _ = command("audit", folder)
+    assert out.count(".png: ") == 20
+    assert "    and 3 more; --json lists all of them\n" in out
+    assert len(json.loads(command("audit", folder, "--json")[1])["rejected_files"]) == 23
 
 
 def test_an_audit_of_two_folders_and_of_none(

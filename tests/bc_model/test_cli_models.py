@@ -102,6 +102,16 @@ def test_show_prints_the_passport_as_json(command: Command, run: Path) -> None:
     assert json.loads(out) == open_bundle(run).passport
 
 
+def test_a_model_may_be_named_by_its_run(
+    command: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BC_RUNS", str(run.parent))
+    assert json.loads(command("show", "tiny")[1])["name"] == "tiny"
+    assert_one_line(command("show", "gone"), "There is no model gone;")
+    (tmp_path / "tiny").mkdir()  # what lies here goes first
+    assert_one_line(command("show", "tiny"), "tiny is not a model")
+
+
 def test_show_of_nothing(command: Command, tmp_path: Path) -> None:
     assert_one_line(command("show", tmp_path / "gone"), "no model")
 

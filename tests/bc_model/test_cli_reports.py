@@ -113,15 +113,16 @@ def test_labels_outside_the_mapping(
     refused: Callable[..., str], tiny_run: RunFolder, patches: Path, tmp_path: Path
 ) -> None:
     line = refused(
-        "evaluate", tiny_run.path, patches, "--map", "1=malignant", "--out", tmp_path / "e"
+        "evaluate", tiny_run.path, patches, "--map", "1=malignant,2=benign", "--out", tmp_path / "e"
     )
-    assert "outside the mapping 1=malignant, first '0'" in line
+    assert "outside the mapping 1=malignant, 2=benign, first '0'" in line
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (("--map", "0=good"), "0=benign,1=malignant"),
+        (("--map", "0=benign,1=benign"), "names none that is malignant"),
         (("--map", "0=benign", "--part", "test"), "not of another set"),
         (("--unseen", "--split", "s.csv"), "not of another set"),
         (("--case-above",), "goes with --map"),
@@ -155,6 +156,9 @@ def test_what_is_not_exported(refused: Callable[..., str], run: RunFolder, tmp_p
     assert "should come from one evaluation, but their counts differ" in line
     (run.evaluation_folder / "report.json").unlink()
     line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
+    assert f"are gone: make it anew with `evaluate RUN DATA --out {run.evaluation_folder}`" in line
+    (run.path / "split.csv").unlink()
+    line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
     assert "not in the folder of a finished run" in line
 
 
@@ -187,7 +191,11 @@ def test_a_cut_off_is_tried_and_locked(command: Command, run: RunFolder) -> None
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(("--wanted", "2"), "wished sensitivity"), (("--prevalence", "1"), "--prevalence")],
+    [
+        (("--wanted", "2"), "wished sensitivity"),
+        (("--goal", "youden", "--wanted", "0.9"), "--wanted goes with --goal sensitivity"),
+        (("--prevalence", "1"), "--prevalence"),
+    ],
 )
 def test_impossible_cut_offs(
     refused: Callable[..., str], run: RunFolder, options: tuple[str, ...], said: str
@@ -208,6 +216,7 @@ def test_a_run_of_an_earlier_version_is_calibrated(
     code, out, _ = command("models", "calibrate", run.path, drawn_set)
     assert code == 0
     assert out.startswith("temperature 1.000, not fitted")
+    assert "\ncut-off 0.500 as before, " in out
     for name, content in kept.items():
         assert (run.evaluation_folder / name).read_bytes() == content
     assert open_bundle(run.path).passport == expected

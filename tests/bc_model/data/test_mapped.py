@@ -88,6 +88,15 @@ def test_a_mapping_that_is_none(text: str) -> None:
         parse_mapping(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [("0=benign,1=benign", "malignant"), ("1=malignant", "benign")],
+)
+def test_a_mapping_to_one_class(text: str, missing: str) -> None:
+    with pytest.raises(SettingsError, match=f"'{text}' names none that is {missing}"):
+        parse_mapping(text)
+
+
 def test_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(FolderNotFound, match="no folder"):
         read_mapped(tmp_path / "gone", MAPPING)

@@ -93,7 +93,7 @@ def test_a_case_counts_once() -> None:
     ("margin", "malignant", "why"),
     [
         ([1.0, 2.0], [True, True], "one class only"),
-        ([1.0, -2.0, 3.0, -1.0, 2.0], [True, False, True, False, True], "has 2 of a class"),
+        ([1.0, -2.0, 3.0, -1.0, 2.0], [True, False, True, False, True], "has 2 cases of a class"),
         ([1.0, -2.0] * 3, [True, False] * 3, "on its right side of 0.5"),
         # Logits so near to 0 that bolder is better in spite of mistakes.
         (

@@ -1,6 +1,7 @@
 """The cut-off bench: choices by hand, what they do elsewhere, and locking one in."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def test_choices_by_hand(goal: str, wanted: float, value: float) -> None:
     assert found.value == pytest.approx(value, abs=1e-12)
     assert (found.n, found.n_cases, found.unit) == (9, 5, "picture")
     assert "on 9 validation pictures of 5 cases" in found.chosen
+    assert re.search(r"\(there sensitivity \d\.\d\d, specificity \d\.\d\d\)$", found.chosen)
 
 
 def test_the_wish_is_kept_on_any_data() -> None:
@@ -191,7 +193,7 @@ def test_what_is_not_locked(run: RunFolder, value: float, reason: str, words: st
 def test_a_report_that_cannot_be_read_locks_nothing(run: RunFolder) -> None:
     write_text_atomic(run.evaluation_folder / "report.json", "{}")
     before = open_bundle(run.path).passport
-    with pytest.raises(RunError, match="evaluate again"):
+    with pytest.raises(RunError, match="make it anew"):
         lock_threshold(open_bundle(run.path), 0.3, "x")
     assert open_bundle(run.path).passport == before
 

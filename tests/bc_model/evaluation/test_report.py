@@ -368,8 +368,9 @@ def test_a_full_disk_leaves_the_old_report(
 def test_a_missing_file_is_said(report: Report, tmp_path: Path, name: str) -> None:
     report.write(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(RunError, match=f"{name}' is missing: evaluate the model first"):
+    with pytest.raises(RunError, match=f"{name}' is missing: make it anew") as caught:
         read_report(tmp_path)
+    assert f"`evaluate RUN DATA --out {tmp_path}`" in str(caught.value)
 
 
 @pytest.mark.parametrize(

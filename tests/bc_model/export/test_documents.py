@@ -95,6 +95,16 @@ def test_odd_reports(found: Report, words: str) -> None:
     assert words in words_of(report_document(found, passport()))
 
 
+def test_a_report_without_cases_speaks_of_none() -> None:
+    told = words_of(report_document(report(predictions(cases=False)), passport()))
+    mistakes = told.partition("Surest mistakes")[2].partition("The model")[0]
+    assert "Truth Probability Picture" in mistakes
+    assert "case" not in mistakes
+    method = told.partition("How the intervals were made")[2]
+    assert "single pictures are drawn" in method
+    assert "DeLong's interval over pictures" in method
+
+
 @pytest.mark.parametrize(
     ("n_cases", "cases", "told", "not_told"),
     [

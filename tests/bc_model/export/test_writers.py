@@ -11,6 +11,7 @@ import pytest
 
 from bc_model.errors import RunError, SettingsError
 from bc_model.evaluation.by_case import case_table
+from bc_model.evaluation.intervals import Figure
 from bc_model.export import charts
 from bc_model.export.document import Chart, Charts, Document, Facts, Heading, Notice, Table, Text
 from bc_model.export.drawing import Box, Drawing, Label, Line
@@ -187,3 +188,11 @@ def test_eight_thousand_predictions_have_a_report_in_seconds() -> None:
     to_html(document)
     to_pdf(document)
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("n_cases", "said"), [(0, "14 pictures, cases unknown"), (1, "14 pictures, 1 case")]
+)
+def test_an_interval_says_what_it_rests_on(n_cases: int, said: str) -> None:
+    drawing = charts.intervals_drawing([("papillary", Figure(0.5, 0.4, 0.6, 14, n_cases, ""))])
+    assert said in [shape.text for shape in drawing.shapes if isinstance(shape, Label)]
