@@ -5,7 +5,14 @@ from pathlib import Path
 
 import click
 
-from bc_model.cli.options import MODEL, PATH, as_json_option, print_json, progress
+from bc_model.cli.options import (
+    MODEL,
+    PATH,
+    as_json_option,
+    print_json,
+    progress,
+    runs_option,
+)
 from bc_model.errors import SplitError
 from bc_model.quiet import native_stderr_silenced
 
@@ -18,7 +25,7 @@ def models() -> None:
 
 
 @models.command("list")
-@click.option("--runs", type=PATH, default=Path("runs"), show_default=True)
+@runs_option
 @as_json_option
 def list_models(runs: Path, as_json: bool) -> None:
     """List the models of finished runs, newest first."""

@@ -22,6 +22,7 @@ def command(
 ) -> Command:
     """Run `models` as a person would, where nothing is shipped: exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BC_RUNS", "runs")
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["bc_model", "models", *map(str, arguments)])
