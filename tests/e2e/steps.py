@@ -4,11 +4,7 @@ from playwright.sync_api import Page, TimeoutError
 
 
 def see_pictures(page: Page) -> None:
-    """Wait until every picture of the page has come and is drawn.
-
-    The server lets go of a view's pictures when another view is asked for: one that is left too
-    early complains of each that had not come yet.
-    """
+    """Wait until every picture of the page has come and is drawn."""
     page.wait_for_function(
         "document.images.length && "
         "[...document.images].every(image => image.complete && image.naturalWidth > 0)"

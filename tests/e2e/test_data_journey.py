@@ -12,6 +12,7 @@ from playwright.sync_api import Page, TimeoutError, expect
 from bc_model.data.manifest import read_manifest
 from bc_model.data.sets import open_set
 from bc_model.data.splits import count_leaks, make_split, match_split, read_split
+from tests.e2e.steps import see_pictures
 
 pytestmark = pytest.mark.e2e
 
@@ -93,7 +94,10 @@ def test_a_picture_of_the_gallery_is_opened_in_diagnose_and_closed(
     folder.press("Enter")
     page.get_by_role("button", name="Add", exact=True).click()
     page.get_by_role("tab", name="Gallery").click()
-    page.get_by_role("button", name="Case 90001, 200X").first.click()
+    opening = page.get_by_role("button", name="Case 90001, 200X").first
+    expect(opening).to_be_visible()
+    see_pictures(page)
+    opening.click()
 
     expect(page.get_by_text("Estimated probability of malignancy")).to_be_visible()
     page.get_by_role("button", name="Close it").click()
