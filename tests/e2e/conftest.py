@@ -66,7 +66,10 @@ class App:
         self.process = subprocess.Popen(
             [command, "run", "app/main.py", "--server.port", str(urlsplit(self.url).port)],
             cwd=ROOT,
-            env=os.environ | {"BC_RUNS": str(self.runs), "BC_DATASETS": str(self.shelf)},
+            env=os.environ
+            | {"BC_RUNS": str(self.runs), "BC_DATASETS": str(self.shelf)}
+            # As for a person: otherwise a small run is over before a busy page has shown it.
+            | {"BC_NICENESS": "10"},
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )

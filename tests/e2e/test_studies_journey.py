@@ -13,7 +13,7 @@ from tests.e2e.steps import choose
 
 pytestmark = pytest.mark.e2e
 
-PATIENT_MS = 120_000
+PATIENT_MS = 240_000
 
 
 def test_a_report_is_started_watched_over_a_refresh_and_taken_along(
