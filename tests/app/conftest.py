@@ -43,9 +43,9 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=30)
         for key, value in query.items():
             app.query_params[key] = value
-        app.run()
         if name != "diagnose":
-            app.switch_page(f"views/{name}.py").run()
+            app.switch_page(f"views/{name}.py")
+        app.run()
         assert not app.exception
         # The frame turns what nobody foresaw into a sentence: that is a failure here.
         assert "made a mistake" not in " ".join(str(error.value) for error in app.error)

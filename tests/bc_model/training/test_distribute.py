@@ -57,6 +57,7 @@ def train_on_two(settings: TrainSettings, run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_every_device_gets_a_share_of_every_batch(
     tiny_settings: TrainSettings, tmp_path: Path
 ) -> None:
