@@ -6,7 +6,6 @@ import streamlit as st
 
 from app.components.frame import escape
 from app.places import runs_folder
-from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.study_figures import GroupFigures, choice_caution, summarise_study
 from bc_model.training.study_file import read_study
 
@@ -43,7 +42,7 @@ def draw_groups(name: str, groups: list[GroupFigures]) -> None:
                 "Folds": f"{len(one.folds)} of {one.n_runs}",
                 "Failed": one.n_failed,
                 **{
-                    words: _cell(one.report.figures[key]) if one.report else "-"
+                    words: one.report.figures[key].brief() if one.report else "-"
                     for key, words in SHOWN.items()
                 },
                 "Always malignant": f"{one.report.base_rate:.3f}" if one.report else "-",
@@ -67,11 +66,3 @@ def draw_groups(name: str, groups: list[GroupFigures]) -> None:
     for sentence, of in notes.items():
         about = f"{', '.join(of)}: " if len(groups) > 1 else ""
         st.caption(f":material/info: {escape(about + sentence)}")
-
-
-def _cell(figure: Figure) -> str:
-    if figure.value is None:
-        return "not defined"
-    if figure.low is None:
-        return f"{figure.value:.3f} (no interval)"
-    return f"{figure.value:.3f} ({figure.low:.3f}-{figure.high:.3f})"

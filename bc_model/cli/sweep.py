@@ -151,7 +151,7 @@ def _table(name: str, figures: "list[GroupFigures]") -> str:
     for one in figures:
         cells = ["-"] * (len(SHOWN) + 2)
         if one.report:
-            cells = [_cell(one.report.figures[shown]) for shown in SHOWN]
+            cells = [one.report.figures[shown].brief() for shown in SHOWN]
             cells += [str(one.report.n), str(one.report.n_cases or "unknown")]
         rows.append(
             [one.group or name, f"{len(one.folds)} of {one.n_runs}", str(one.n_failed), *cells]
@@ -160,14 +160,6 @@ def _table(name: str, figures: "list[GroupFigures]") -> str:
     if any(one.report for one in figures):
         lines.append("In brackets: 95 % intervals by bootstrap over cases.")
     return "\n".join(lines)
-
-
-def _cell(figure: Any) -> str:
-    if figure.value is None:
-        return "not defined"
-    if figure.low is None:
-        return f"{figure.value:.3f} (no interval)"
-    return f"{figure.value:.3f} ({figure.low:.3f}-{figure.high:.3f})"
 
 
 def state_progress() -> Callable[[dict[str, int]], None]:

@@ -73,6 +73,22 @@ class Figure:
             interval = f"95 % {self.low:.{digits}f}-{self.high:.{digits}f}"
         return f"{self.value:.{digits}f} ({interval}; {self._support()})"
 
+    def brief(self) -> str:
+        """Return value and interval alone, for a table whose other columns say what they rest on.
+
+        Examples
+        --------
+        >>> Figure(0.891, 0.812, 0.949, 120, 8, "bootstrap").brief()
+        '0.891 (0.812-0.949)'
+        >>> Figure(None, None, None, 120, 8, "", "only one class present").brief()
+        'not defined'
+        """
+        if self.value is None:
+            return "not defined"
+        if self.low is None:
+            return f"{self.value:.3f} (no interval)"
+        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values only; what is not defined is None, never NaN."""
         return asdict(self)

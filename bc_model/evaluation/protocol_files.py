@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bc_model.errors import RunError
 from bc_model.evaluation.alarms import TOO_GOOD
-from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.literature import PUBLISHED
 from bc_model.evaluation.protocol_gap import CAUTION
 from bc_model.evaluation.protocol_report import ProtocolReport
@@ -124,7 +123,7 @@ def figure_cell(row: ProtocolRow, name: str) -> str:
     figure = row.figures.get(name)
     if figure is None:
         return "-"
-    told = _number(figure)
+    told = figure.brief()
     if figure.value is not None and (spread := row.spread.get(name)):
         told += f", files {spread.low:.3f} to {spread.high:.3f}"
     return told + (" ALARM" if name in row.alarms else "")
@@ -177,14 +176,6 @@ def _legend(report: ProtocolReport) -> str:
         f"Alarm: above {TOO_GOOD}. Recognition rate: mean over cases of the share of their "
         "pictures called right."
     )
-
-
-def _number(figure: Figure) -> str:
-    if figure.value is None:
-        return "not defined"
-    if figure.low is None:
-        return f"{figure.value:.3f} (no interval)"
-    return f"{figure.value:.3f} ({figure.low:.3f}-{figure.high:.3f})"
 
 
 def _plain(value: object) -> str:
