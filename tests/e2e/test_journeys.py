@@ -52,6 +52,8 @@ def test_a_text_file_named_png_is_answered_with_one_sentence(page: Page):
     expect(page.get_by_text("Traceback")).to_have_count(0)
 
 
+# Now and then the page is so late after the refresh that the run is over: why is not known yet.
+@pytest.mark.slow
 def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
     page: Page, app, drawn_set: Path
 ):
