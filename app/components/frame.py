@@ -45,6 +45,19 @@ def show_error(error: Exception, title: str = "This did not work") -> None:
     st.error(escape(str(error)), title=title)
 
 
+def tell_again(key: str, options: list[str]) -> None:
+    """Have the browser told of what a page chose in a box, in every run of the page.
+
+    Told once, it is lost when a click cuts that run short; the browser would then show the box
+    empty, and answer with that. What is no longer among the options is let go.
+    """
+    told = st.session_state.get(key)
+    if isinstance(told, list):
+        st.session_state[key] = [one for one in told if one in options]
+    elif told in options:
+        st.session_state[key] = told
+
+
 def draw_sentences(sentences: list[str]) -> None:
     """Draw what is worth knowing, one sentence a line."""
     if sentences:

@@ -47,22 +47,18 @@ def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str
     WeightsError
         The weights file is missing, or is none.
     """
-    preset = st.segmented_control(
-        "Preset",
-        list(PRESETS),
-        default="Standard",
-        key="preset",
-        on_change=_apply_preset,
-        required=True,
+    preset = (
+        st.segmented_control(
+            "Preset", list(PRESETS), default="Standard", key="preset", required=True
+        )
+        or "Standard"
     )
-    st.caption(PRESET_WORDS[preset or "Standard"])
-    for name, value in PRESETS["Standard"].items():
-        st.session_state.setdefault(name, value)
+    st.caption(PRESET_WORDS[preset])
     left, middle, right = st.columns(3, gap="medium")
     with left:
-        chosen = _network()
+        chosen = _network(preset)
     with middle:
-        chosen |= _length()
+        chosen |= _length(preset)
     with right:
         chosen |= (split or _split)()
     with st.expander("Every other parameter", icon=":material/tune:"):
@@ -73,11 +69,16 @@ def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str
     return chosen
 
 
-def _apply_preset() -> None:
-    st.session_state.update(PRESETS[st.session_state["preset"]])
+def _preset_field(preset: str, name: str) -> dict[str, Any]:
+    """Return value and key of a field that a preset fills in: a field of its own for each preset.
+
+    One field whose value the page sets is not safe: the message that tells the browser is lost when
+    a click cuts the page short, and the browser then answers with the smallest number there is.
+    """
+    return {"value": PRESETS[preset][name], "key": f"{name}-{preset}"}
 
 
-def _network() -> dict[str, Any]:
+def _network(preset: str) -> dict[str, Any]:
     backbone = st.selectbox(
         "Backbone",
         list(BACKBONES),
@@ -100,33 +101,33 @@ def _network() -> dict[str, Any]:
     side = st.select_slider(
         "Picture size, px",
         [32, 64, 96, 128, 160, 192, 224, 256, 320],
-        key="side",
+        **_preset_field(preset, "side"),
         help="Pictures are shrunk to a square of this side. Time grows with its square.",
     )
     return {"backbone": backbone, "weights": weights, "image_size": (int(side), int(side))}
 
 
-def _length() -> dict[str, Any]:
+def _length(preset: str) -> dict[str, Any]:
     return {
         "head_epochs": st.number_input(
             "Epochs with the backbone frozen",
             0,
             1000,
-            key="head_epochs",
+            **_preset_field(preset, "head_epochs"),
             help="First phase: only the new layers behind the backbone learn.",
         ),
         "finetune_epochs": st.number_input(
             "Epochs of fine-tuning",
             0,
             1000,
-            key="finetune_epochs",
+            **_preset_field(preset, "finetune_epochs"),
             help="Second phase: the last blocks learn too, at a lower rate.",
         ),
         "patience": st.number_input(
             "Patience, epochs",
             1,
             1000,
-            key="patience",
+            **_preset_field(preset, "patience"),
             help="A phase ends after so many epochs without a lower validation loss; after half "
             "as many the learning rate falls to a third.",
         ),

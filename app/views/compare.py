@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.components.comparison import draw_differences, draw_figures, draw_settings
-from app.components.frame import escape, show_error
+from app.components.frame import escape, show_error, tell_again
 from app.components.overlaid import overlaid_curves
 from app.places import runs_folder
 from bc_model.errors import RunError
@@ -65,6 +65,7 @@ if "compared" not in st.query_params:
     # Not the widget's own default: a choice equal to that is left out of the URL, and would mean
     # other runs once there are newer ones.
     st.session_state.setdefault("compared", newest[::-1])
+tell_again("compared", options)
 names = st.multiselect(
     "Runs",
     options,

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.components.frame import show_error
+from app.components.frame import show_error, tell_again
 from app.components.report_form import draw_report_form
 from app.components.studies import watch_study
 from app.places import runs_folder
@@ -39,6 +39,7 @@ if not names:
 if "study" not in st.query_params:
     # Not the widget's own default: a choice equal to that is left out of the URL.
     st.session_state.setdefault("study", names[0])
+tell_again("study", names)
 name = st.selectbox(
     "Study",
     names,

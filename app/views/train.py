@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.components.audit import draw_audit
 from app.components.data_choice import TRAIN_ON_KEY, choose_folder
-from app.components.frame import escape, show_error
+from app.components.frame import escape, show_error, tell_again
 from app.components.runs import watch_run
 from app.components.settings import draw_settings
 from app.components.split_fields import lacks_fold_file
@@ -75,13 +75,14 @@ if not runs:
     st.info("No run yet. Choose a data set above and start one.", icon=":material/info:")
     st.stop()
 
+for name in st.query_params.get_all("run"):
+    if name not in runs and name in st.session_state.get("run", [name]):
+        st.warning(f"The run {escape(name)} named in the address is not there.")
 if "run" not in st.query_params:
     # Not the widget's own default: that one would not be written into the URL, and a refresh
     # after another start would show another run.
     st.session_state.setdefault("run", runs[:1])
-for name in st.query_params.get_all("run"):
-    if name not in runs and name in st.session_state.get("run", [name]):
-        st.warning(f"The run {escape(name)} named in the address is not there.")
+tell_again("run", runs)
 watched = st.multiselect(
     "Runs, side by side",
     runs,
