@@ -51,9 +51,14 @@ def watch_run(run_id: str, *, narrow: bool = False) -> None:
     """
     try:
         run = find_run(runs_folder(), run_id)
+    except RunError as error:
+        show_error(error, title="This run cannot be shown")
+        return
+    try:
         going = run.read_status()["state"] not in ENDED_STATES
     except RunError as error:
         show_error(error, title="This run cannot be shown")
+        _draw_delete(run)  # it is good for nothing else
         return
     # The period belongs to the decorator, so it is applied anew: none once the run has ended.
     st.fragment(_draw_run, run_every="1s" if going else None)(run, going, narrow)

@@ -40,7 +40,7 @@ def draw_groups(name: str, groups: list[GroupFigures]) -> None:
             {
                 "Settings": one.group or name,
                 "Folds": f"{len(one.folds)} of {one.n_runs}",
-                "Failed": one.n_failed,
+                "No result": one.n_failed,
                 **{
                     words: one.report.figures[key].brief() if one.report else "-"
                     for key, words in SHOWN.items()

@@ -72,9 +72,15 @@ def obey(run: RunFolder, beat: Callable[[str], None]) -> None:
     beat : callable
         Told 'paused' every second while waiting.
     """
+    was_paused = False
     while (what := run.requested()) == "pause":
+        if not was_paused:
+            logger.info("paused; it goes on with `jobs continue %s`", run.name)
+            was_paused = True
         beat("paused")
         time.sleep(HEARTBEAT_S)
+    if was_paused and what is None:
+        logger.info("goes on")
     if what is not None:
         raise EndRequested(what)
 

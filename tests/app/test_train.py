@@ -370,6 +370,15 @@ def test_a_finished_run_is_deleted_and_no_longer_offered(finished_run, open_page
     assert "No run yet" in texts(app.info)
 
 
+def test_a_damaged_run_is_said_and_can_be_deleted(finished_run, open_page):
+    (finished_run.path / "status.json").write_text("half")
+    app = open_page("train")
+    assert "finished" in texts(app.error)
+    press(app, "Delete this run")
+
+    assert not finished_run.path.exists()
+
+
 def test_two_runs_stand_side_by_side(finished_run, runs, open_page):
     shutil.copytree(finished_run.path, runs / "second")
     app = open_page("train")

@@ -93,8 +93,9 @@ def test_neither_is_that_of_the_first_validation(
 
 
 def test_the_clock_stands_while_the_run_is_paused(
-    reporter: RunReporter, clock: Clock, run: RunFolder
+    reporter: RunReporter, clock: Clock, run: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "bc_model.training")
     reporter.on_epoch_begin(0)
     for batch in range(2):
         clock.now_s += 2.0
@@ -103,6 +104,10 @@ def test_the_clock_stands_while_the_run_is_paused(
     clock.now_s += 2.0
     reporter.on_train_batch_end(2)
     assert clock.left_while_paused == [74, 74, 74]
+    assert [line for line in caplog.messages if not line.startswith("epoch")] == [
+        f"paused; it goes on with `jobs continue {run.name}`",
+        "goes on",
+    ]
     clock.now_s += 2.0
     reporter.on_train_batch_end(3)
     reporter.on_epoch_end(0, {"loss": 1.0})
