@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from bc_model.serving.shipped import SHIPPED_MODELS as SHIPPED_MODELS
 from bc_model.training.run_folder import runs_folder as runs_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "assets"
-SHIPPED_MODELS = ASSETS / "models"
 
 
 def typed_path(text: str) -> Path:

@@ -44,8 +44,9 @@ def build_model(
     image_size : (int, int) or None
         Height and width, px; None leaves both free.
     weights : str
-        'imagenet' (fetched and hash-checked by Keras), 'none' (random), or the path of a file
-        written by Keras: ``.h5``, ``.weights.h5`` or ``.keras``.
+        'imagenet' (fetched and hash-checked by Keras), 'bundled' (of the model that comes with
+        the program), 'none' (random), or the path of a file written by Keras: ``.h5``,
+        ``.weights.h5`` or ``.keras``.
     dense_units : tuple of int
         Width of each dense layer between pooling and logits; may be empty.
     dropout : float
@@ -277,7 +278,12 @@ def _build_backbone(entry: Backbone, pixels: Any, weights: str) -> keras.Model:
                 "or give its path as the initial weights, or train from scratch without any."
             ) from error
     base = entry.build(pixels, None)
-    if weights != "none":
+    if weights == "bundled":
+        from bc_model.serving.shipped import bundled_model
+        from bc_model.serving.twin import load_twin
+
+        _copy_weights(load_twin(bundled_model()), base)
+    elif weights != "none":
         _load_weights_file(base, Path(weights))
     return base
 

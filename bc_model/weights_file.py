@@ -10,6 +10,9 @@ from pathlib import Path
 
 from bc_model.errors import WeightsError
 
+NAMED_WEIGHTS = ("imagenet", "none", "bundled")
+"""Initial weights that are not the path of a file; 'bundled' are those of the model in the box."""
+
 _FIRST_BYTES = {".h5": b"\x89HDF\r\n\x1a\n", ".keras": b"PK\x03\x04"}
 
 
@@ -23,7 +26,8 @@ def require_weights_file(path: Path) -> None:
     """
     if not path.is_file():
         raise WeightsError(
-            f"There is no weights file {path}; check its path, or choose 'imagenet' or 'none'."
+            f"There is no weights file {path}; check its path, or choose one of "
+            f"{', '.join(NAMED_WEIGHTS)}."
         )
     first = _FIRST_BYTES.get(path.suffix)
     try:
@@ -36,5 +40,5 @@ def require_weights_file(path: Path) -> None:
     if not holds:
         raise WeightsError(
             f"{path} is not a weights file; give a .h5, .weights.h5 or .keras file that Keras "
-            "wrote, 'imagenet' or 'none'."
+            f"wrote, or one of {', '.join(NAMED_WEIGHTS)}."
         )

@@ -10,10 +10,11 @@ from app.components.split_fields import draw_folds, draw_protocol, draw_split_se
 from bc_model.backbones import BACKBONES
 from bc_model.errors import SettingsError
 from bc_model.training.settings import ARITHMETICS, MAX_DENSE_UNITS, ZERO_THREADS
-from bc_model.weights_file import require_weights_file
+from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
 WEIGHT_WORDS = {
     "imagenet": "ImageNet (download)",
+    "bundled": "The model in the box",
     "none": "None: from scratch",
     "file": "A file",
 }
@@ -64,7 +65,7 @@ def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str
     with st.expander("Every other parameter", icon=":material/tune:"):
         chosen |= _others(chosen["backbone"])
     # After every field is drawn: one that is left out would forget what was typed.
-    if chosen["weights"] not in ("imagenet", "none"):
+    if chosen["weights"] not in NAMED_WEIGHTS:
         _require_weights(chosen["weights"])
     return chosen
 
@@ -91,8 +92,9 @@ def _network(preset: str) -> dict[str, Any]:
         list(WEIGHT_WORDS),
         format_func=WEIGHT_WORDS.__getitem__,
         key="weights",
-        help="Weights learned from everyday pictures save most of the training. From scratch "
-        "needs more pictures than most have.",
+        help="Weights learned from everyday pictures save most of the training; those of the model "
+        "in the box need no network, but they know the BreakHis cases it learned from, and a run "
+        "judged on these is marked as leaky. From scratch needs more pictures than most have.",
     )
     if weights == "file":
         weights = st.text_input(

@@ -22,6 +22,7 @@ from bc_model.cli.report import report
 from bc_model.cli.sets import data
 from bc_model.cli.sweep import sweep
 from bc_model.cli.train import train
+from bc_model.cli.train_bundled import train_bundled
 from bc_model.errors import BcModelError
 
 
@@ -69,6 +70,7 @@ def commands() -> None:
 
 for command in (
     audit, split, train, sweep, report, evaluate, compare, explain, export, data, models, jobs,
+    train_bundled,
 ):  # fmt: skip
     commands.add_command(command)
 for command in (calibrate, cutoff):

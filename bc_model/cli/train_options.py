@@ -25,7 +25,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 # Named as the fields of TrainSettings are; which fold is the test fold is each command's own.
 _OPTIONS = [
     click.option(
-        "--weights", default="imagenet", show_default=True, help="imagenet, none or a file."
+        "--weights",
+        default="imagenet",
+        show_default=True,
+        help="imagenet, bundled, none or a file.",
     ),
     click.option(
         "--backbone", type=click.Choice(list(BACKBONES)), default="resnet50", show_default=True

@@ -40,9 +40,10 @@ class Bundle:
 
     @property
     def known_cases(self) -> set[str]:
-        """Cases that the model was trained on, or chosen by."""
+        """Cases that the model was trained on, or chosen by, or that its first weights knew."""
         data = self.passport["data"]
-        return set(data["training_cases"]) | set(data["validation_cases"])
+        known = set(data["training_cases"]) | set(data["validation_cases"])
+        return known | set(data.get("initial_cases", ()))
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from bc_model.gradcam import GradCAM
 from bc_model.model import (
     head_matrices,
     last_conv_output,
-    load_keras,
     reference_logits,
     without_optimizer,
 )
@@ -23,6 +22,7 @@ from bc_model.serving.bundle import KERAS_FILE, SERVED_FILES, Bundle, file_sha25
 from bc_model.serving.engine import Engine
 from bc_model.serving.head import Head
 from bc_model.serving.passport import write_passport
+from bc_model.serving.twin import load_twin
 
 if TYPE_CHECKING:
     import keras
@@ -56,21 +56,21 @@ def write_bundle(model: keras.Model, folder: Path, passport: dict[str, Any]) -> 
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         without_optimizer(model).save(draft / KERAS_FILE)
-        _export_graph(model, draft / "served.xml")
+        export_graph(model, draft / "served.xml")
         kernels, biases = zip(*head_matrices(model), strict=True)
         Head(kernels, biases).save(draft / "head.npz")
         files = {name: file_sha256(draft / name) for name in (KERAS_FILE, *SERVED_FILES)}
         complete = passport | {"files": files}
         write_passport(draft, complete)
         draft.chmod(0o755)
-        _put_in_place(draft, folder)
+        put_in_place(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return Bundle(folder, complete)
 
 
 def check_bundle(bundle: Bundle, pixels: np.ndarray) -> None:
-    """Hold the written bundle against its own ``.keras`` file, read back from the disk.
+    """Hold the written bundle against its own Keras model, read back from the disk.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def check_bundle(bundle: Bundle, pixels: np.ndarray) -> None:
     ModelError
         Logits or heatmaps differ by more than rounding explains.
     """
-    model = load_keras(bundle.file(KERAS_FILE))
+    model = load_twin(bundle)
     reference = reference_logits(model, pixels)
     logits, heatmaps = Engine(bundle).explain(pixels)
     differences = [_relative(logits, reference)]
@@ -93,7 +93,7 @@ def check_bundle(bundle: Bundle, pixels: np.ndarray) -> None:
             differences.append(_relative(one[name].raw, expected.raw))
     if not max(differences) <= MAX_RELATIVE_DIFFERENCE:
         raise ModelError(
-            f"The served graph of {bundle.label} strays from its .keras file by "
+            f"The served graph of {bundle.label} strays from its Keras model by "
             f"{max(differences):.2g} of the range; at most {MAX_RELATIVE_DIFFERENCE:g} is allowed."
         )
 
@@ -103,7 +103,7 @@ def _relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max()) / scale
 
 
-def _put_in_place(draft: Path, folder: Path) -> None:
+def put_in_place(draft: Path, folder: Path) -> None:
     """Move a finished bundle to its place; the old one goes only when the new one stands."""
     old = draft.with_name(f".old{draft.name}")
     if folder.exists():
@@ -117,7 +117,8 @@ def _put_in_place(draft: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _export_graph(model: keras.Model, path: Path) -> None:
+def export_graph(model: keras.Model, path: Path) -> None:
+    """Write the graph that is served: pixels to the last block's activations and their means."""
     import keras
     import openvino
 

@@ -1,7 +1,8 @@
 """A bundle's model in other programs' formats, each compared with the reference as it is written.
 
-`.keras` is the file of the bundle itself. ONNX and TFLite are converted from it and run once by
-their own interpreters on drawn pictures; the largest difference of a probability is reported.
+`.keras` is the file of the bundle itself, where it has one. ONNX and TFLite are converted from it
+and run once by their own interpreters on drawn pictures; the largest difference of a probability is
+reported.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from bc_model.errors import ModelError, SettingsError
 from bc_model.model import load_keras
 from bc_model.quiet import native_stderr_silenced
 from bc_model.serving.bundle import KERAS_FILE, Bundle
+from bc_model.serving.twin import load_twin
 
 if TYPE_CHECKING:
     import keras
@@ -73,7 +75,7 @@ def export_model(bundle: Bundle, fmt: str, folder: Path) -> Exported:
     """
     if fmt not in FORMATS:
         raise SettingsError(f"There is no format '{fmt}'; choose one of {', '.join(FORMATS)}.")
-    model = load_keras(bundle.file(KERAS_FILE))
+    model = load_twin(bundle)
     pixels = _probe_pictures(bundle.image_size)
     reference = model.predict_on_batch(pixels)
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +106,10 @@ def _probe_pictures(image_size: tuple[int, int]) -> np.ndarray:
 
 
 def _write_keras(bundle: Bundle, model: keras.Model, path: Path, pixels: np.ndarray) -> np.ndarray:
-    shutil.copyfile(bundle.file(KERAS_FILE), path)
+    if KERAS_FILE in bundle.passport["files"]:
+        shutil.copyfile(bundle.file(KERAS_FILE), path)
+    else:
+        model.save(path)
     return load_keras(path).predict_on_batch(pixels)
 
 

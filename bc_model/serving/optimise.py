@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bc_model.model import load_keras, reference_logits
-from bc_model.serving.bundle import KERAS_FILE, Bundle, file_sha256
+from bc_model.model import reference_logits
+from bc_model.serving.bundle import Bundle, file_sha256
 from bc_model.serving.engine import GRAPH_FILES, Engine
 from bc_model.serving.passport import write_passport
 from bc_model.serving.precision import Parity, compare, supported_precisions
+from bc_model.serving.twin import load_twin
 from bc_model.serving.verdict import prob_malignant
 
 logger = logging.getLogger("bc_model.serving")
@@ -44,7 +45,7 @@ def measure_parity(bundle: Bundle, pixels: np.ndarray, malignant: np.ndarray) ->
         With the new passport, which is written. What this machine cannot compute keeps the
         result it had.
     """
-    model = load_keras(bundle.file(KERAS_FILE))
+    model = load_twin(bundle)
     reference = prob_malignant(reference_logits(model, pixels), bundle.temperature)
     precisions = dict(bundle.passport["precisions"])
     for precision in sorted(supported_precisions()):

@@ -97,6 +97,7 @@ SCHEMA: dict[str, Any] = {
                 "cases": {"type": "object", "additionalProperties": _COUNT},
                 "validation_cases": {"type": "array", "items": {"type": "string"}},
                 "training_cases": {"type": "array", "items": {"type": "string"}},
+                "initial_cases": {"type": "array", "items": {"type": "string"}},
             },
         },
         "metrics": {

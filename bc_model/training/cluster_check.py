@@ -21,6 +21,7 @@ from bc_model.files import write_text_atomic
 from bc_model.training.describe import git_commit
 from bc_model.training.jobs import LOCK_NAME, locked
 from bc_model.training.settings import TrainSettings
+from bc_model.weights_file import NAMED_WEIGHTS
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -57,7 +58,7 @@ def check_workers(client: Client, runs: Path, settings: Iterable[TrainSettings])
     token = secrets.token_hex(8)
     probe = runs / f".probe-{token}"
     data = {str(Path(one.data).resolve()) for one in settings}
-    files = {one.weights for one in settings} - {"imagenet", "none"}
+    files = {one.weights for one in settings} - set(NAMED_WEIGHTS)
     files |= {one.folds_file for one in settings} - {""}
     needs = {
         "probe": str(probe),

@@ -20,10 +20,12 @@ from bc_model.data.pictures import FIELD_PX
 from bc_model.data.splits import LEAKY_PROTOCOLS, summarise_parts
 from bc_model.serving.bundle import file_sha256
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
+from bc_model.serving.shipped import bundled_model
 from bc_model.training.arithmetic import resolve_arithmetic
 from bc_model.training.feed import extractor_name
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
+from bc_model.weights_file import NAMED_WEIGHTS
 
 _BREAKHIS_LICENCE = (
     "BreakHis: Spanhol et al., IEEE Transactions on Biomedical Engineering 63(7), 2016, "
@@ -99,7 +101,7 @@ def draft_passport(
         "architecture": {
             "backbone": settings.backbone,
             "initial_weights": settings.weights
-            if settings.weights in ("imagenet", "none")
+            if settings.weights in NAMED_WEIGHTS
             else Path(settings.weights).name,
             "dense_units": list(settings.dense_units),
             "dropout": settings.dropout,
@@ -129,8 +131,9 @@ def draft_passport(
             "cases": {part: counts["cases"] for part, counts in parts.items()},
             "training_cases": sorted(set(training["case"]) - {""}),
             "validation_cases": sorted(set(validation["case"]) - {""}),
+            "initial_cases": _initial_cases(settings.weights),
             "drawn": drawn,
-            "licence": _licence(drawn, bool(magnifications)),
+            "licence": licence_words(drawn, bool(magnifications)),
         },
         "metrics": {},
         "threshold": {"value": 0.5, "chosen": "default, not tuned"},
@@ -142,10 +145,18 @@ def draft_passport(
 
 
 def _weights_sha256(weights: str) -> str | None:
-    return None if weights in ("imagenet", "none") else file_sha256(Path(weights))
+    if weights == "bundled":
+        return bundled_model().network
+    return None if weights in NAMED_WEIGHTS else file_sha256(Path(weights))
 
 
-def _licence(drawn: bool, official: bool) -> str:
+def _initial_cases(weights: str) -> list[str]:
+    """Return the cases that the initial weights know; those of a stranger's file cannot be told."""
+    return sorted(bundled_model().known_cases) if weights == "bundled" else []
+
+
+def licence_words(drawn: bool, official: bool) -> str:
+    """Say whose the pictures are that a model learned from."""
     if drawn:
         return "Drawn by this program: invented pictures, not tissue."
     return _BREAKHIS_LICENCE if official else _UNKNOWN_LICENCE

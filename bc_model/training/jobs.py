@@ -22,6 +22,7 @@ import filelock
 
 from bc_model.data.fold_file import read_fold_file
 from bc_model.errors import RunError, SettingsError
+from bc_model.serving.shipped import bundled_model
 from bc_model.training.asking import ask_run
 from bc_model.training.launch import launch, niceness
 from bc_model.training.liveness import is_of_this_host
@@ -29,7 +30,7 @@ from bc_model.training.order import read_order, write_order
 from bc_model.training.resume import require_resumable
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
-from bc_model.weights_file import require_weights_file
+from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
 LOCK_NAME = ".lock"
 LOCK_TIMEOUT_S = 30
@@ -226,13 +227,15 @@ def locked(runs: Path) -> Iterator[None]:
 
 
 def _check_weights_file(settings: TrainSettings) -> None:
-    if settings.weights not in ("imagenet", "none"):
+    if settings.weights == "bundled":
+        bundled_model()
+    elif settings.weights not in NAMED_WEIGHTS:
         require_weights_file(Path(settings.weights))
 
 
 def _with_whole_paths(settings: TrainSettings) -> TrainSettings:
     weights = settings.weights
-    if weights not in ("imagenet", "none"):
+    if weights not in NAMED_WEIGHTS:
         weights = str(Path(weights).resolve())
     folds_file = str(Path(settings.folds_file).resolve()) if settings.folds_file else ""
     data = str(Path(settings.data).resolve())

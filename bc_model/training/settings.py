@@ -26,7 +26,7 @@ class TrainSettings:
     data : str
         Folder of the data set.
     weights : str
-        'imagenet', 'none' or the path of a weights file.
+        'imagenet', 'bundled', 'none' or the path of a weights file.
     backbone : str
     protocol : {'case', 'folds-clean', 'folds', 'folder', 'image'}
         How the data is split; see `bc_model.data.protocols`.
@@ -141,6 +141,11 @@ class TrainSettings:
             raise SettingsError(
                 f"There are no ImageNet weights for {self.backbone}; train it from scratch "
                 "(weights 'none'), or from a weights file."
+            )
+        if self.weights == "bundled" and self.backbone != "resnet50":
+            raise SettingsError(
+                f"The model in the box is a resnet50; {self.backbone} cannot start from it. Choose "
+                "that backbone, or other weights."
             )
 
     @property

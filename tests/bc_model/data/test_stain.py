@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bc_model.data.stain import STAIN_COLUMNS, optical_density, stain_statistics
+from bc_model.data.stain import STAIN_COLUMNS, optical_density, restain, stain_statistics
 
 H, E = np.array([0.65, 0.70, 0.29]), np.array([0.07, 0.99, 0.11])
 
@@ -22,6 +22,16 @@ def test_what_was_mixed_is_found(haematoxylin: float, eosin: float) -> None:
 
 def test_glass_is_clear() -> None:
     assert optical_density(np.full((2, 3), 255, np.uint8)) == pytest.approx(np.zeros((2, 3)))
+
+
+def test_a_stain_is_made_stronger_and_weaker() -> None:
+    stronger = restain(stained(0.2, 0.3), np.array([2.0, 0.5, 1.0]), np.array([0.0, 0.1, 0.0]))
+    assert stronger == pytest.approx(stained(0.4, 0.25).astype(float), abs=1.5)
+
+
+def test_nothing_changes_when_nothing_is_asked() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (50, 3), dtype=np.uint8)
+    assert restain(colours, np.ones(3), np.zeros(3)) == pytest.approx(colours, abs=1e-3)
 
 
 def test_statistics_of_a_picture() -> None:

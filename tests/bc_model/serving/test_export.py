@@ -83,7 +83,7 @@ def test_nothing_is_left_when_the_export_fails(
         path.write_text("half a graph")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "_export_graph", fail)
+    monkeypatch.setattr(export, "export_graph", fail)
     with pytest.raises(OSError, match="No space"):
         write_bundle(model, tmp_path / "model", draft)
     assert not list(tmp_path.iterdir())
@@ -122,7 +122,7 @@ def test_an_existing_bundle_survives_a_failing_export(
     def fail(_: keras.Model, __: Path) -> None:
         raise RuntimeError("cannot be converted")
 
-    monkeypatch.setattr(export, "_export_graph", fail)
+    monkeypatch.setattr(export, "export_graph", fail)
     with pytest.raises(RuntimeError, match="converted"):
         write_bundle(model, tmp_path / "model", draft)
     assert contents(tmp_path / "model") == before

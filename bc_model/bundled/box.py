@@ -1,0 +1,62 @@
+"""The whole way of the model in the box, from pictures to a bundle with its passport."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bc_model.bundled.make import Source, judge, learn_all
+from bc_model.bundled.passport import box_passport, judged_reports
+from bc_model.bundled.recipe import Recipe
+from bc_model.data.pipeline import load_pixels
+from bc_model.evaluation.predictions import predictions_to_csv
+from bc_model.files import write_text_atomic
+from bc_model.serving.bundle import Bundle
+from bc_model.serving.compact import write_compact_bundle
+from bc_model.serving.optimise import measure_parity
+
+PREDICTIONS_FILE = "cross_validation.csv"
+"""Beside the bundle's files: what each picture got from a model that had not seen its case."""
+
+
+def make_box(
+    root: Path,
+    sets: tuple[str, ...],
+    folder: Path,
+    work: Path,
+    folds_file: Path | None,
+    recipe: Recipe | None = None,
+) -> Bundle:
+    """Judge the recipe, learn from everything, and write the bundle.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that holds the sets.
+    sets : tuple of str
+    folder : Path
+        Of the bundle; replaced when it exists.
+    work : Path
+        Keeps what each fold came to.
+    folds_file : Path or None
+        An official fold file.
+    recipe : Recipe, optional
+
+    Raises
+    ------
+    DataError, FolderNotFound
+        The sets cannot be used.
+    """
+    recipe = recipe or Recipe()
+    source = Source.read(root, sets)
+    judged = judge(source, recipe, work, folds_file)
+    reports = judged_reports(source.table, judged)
+    model = learn_all(source, recipe, work)
+    pixels = load_pixels(root, list(source.table["path"]), recipe.image_size)
+    passport = box_passport(
+        folder.name, source.table, pixels, recipe, judged, reports, model.count_params()
+    )
+    bundle = write_compact_bundle(model, folder, passport, pixels[:4])
+    bundle = measure_parity(bundle, pixels, (source.table["class"] == "malignant").to_numpy(bool))
+    assert reports[0].predictions is not None, "a report that was just made has them"
+    write_text_atomic(folder / PREDICTIONS_FILE, predictions_to_csv(reports[0].predictions))
+    return bundle

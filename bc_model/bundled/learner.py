@@ -1,0 +1,144 @@
+"""The learning of the model in the box: one loop of steps. Importing this loads TensorFlow."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from bc_model.bundled.fields import FieldSampler
+from bc_model.bundled.recipe import Recipe
+from bc_model.model import build_model
+from bc_model.serving.precision import supported_precisions
+from bc_model.training.arithmetic import computing_in
+from bc_model.words import duration_in_words
+
+logger = logging.getLogger("bc_model.bundled")
+
+_TOLD_EVERY = 50
+_AVERAGED_EVERY = 2
+_AHEAD = 4
+"""Batches made while the network learns from one."""
+
+
+def learn(
+    table: pd.DataFrame, frames: list[np.ndarray], recipe: Recipe, *, seed: int
+) -> keras.Model:
+    """Learn from random weights on, for as many steps as the recipe has.
+
+    Nothing is watched and nothing is chosen by what is seen on the way, so that no picture need be
+    kept back for it.
+
+    Parameters
+    ----------
+    table, frames
+        As `read_fields` returns them; those to learn from.
+    recipe : Recipe
+    seed : int
+
+    Returns
+    -------
+    keras.Model
+        As `build_model` builds it, free in its input size, with averaged weights.
+    """
+    keras.utils.set_random_seed(seed)
+    subtypes = sorted(set(table["subtype"]))
+    model = build_model(
+        recipe.backbone, image_size=None, weights="none", dense_units=(), dropout=recipe.dropout
+    )
+    told = keras.layers.Dropout(recipe.dropout, name="dropout_subtype")(
+        model.get_layer("pool").output
+    )
+    told = keras.layers.Dense(len(subtypes), name="subtype")(told)
+    network = keras.Model(model.inputs[0], [model.get_layer("logits").output, told])
+    sampler = FieldSampler(table, frames, subtypes, recipe, seed)
+    average = _Average(network, recipe.averaging)
+    arithmetic = "bfloat16" if "bf16" in supported_precisions() else "float32"
+    with computing_in(model, arithmetic):
+        step_of = _step(network, recipe)
+        began, losses = time.monotonic(), []
+        for step, batch in enumerate(_batches(sampler, recipe.steps)):
+            losses.append(float(step_of(*batch)))
+            if step % _AVERAGED_EVERY == 0:
+                average.update(step)
+            if (step + 1) % _TOLD_EVERY == 0:
+                seconds = time.monotonic() - began
+                left = seconds / (step + 1) * (recipe.steps - step - 1)
+                logger.info(
+                    "step %d of %d, loss %.3f, about %s left",
+                    step + 1, recipe.steps, np.mean(losses[-_TOLD_EVERY:]), duration_in_words(left),
+                )  # fmt: skip
+    average.put()
+    return model
+
+
+def _step(network: keras.Model, recipe: Recipe) -> tf.types.experimental.PolymorphicFunction:
+    optimizer = keras.optimizers.AdamW(
+        keras.optimizers.schedules.CosineDecay(
+            0.0,
+            max(1, recipe.steps - recipe.warmup_steps),
+            alpha=0.01,
+            warmup_target=recipe.learning_rate,
+            warmup_steps=recipe.warmup_steps,
+        ),
+        weight_decay=recipe.weight_decay,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    loss_of = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=recipe.label_smoothing
+    )
+
+    @tf.function(reduce_retracing=True)
+    def step(pixels: tf.Tensor, labels: tf.Tensor, subtypes: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logits, told = network(pixels, training=True)
+            loss = loss_of(labels, logits) + recipe.subtype_weight * loss_of(subtypes, told)
+        gradients = tape.gradient(loss, network.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+        return loss
+
+    return step
+
+
+def _batches(
+    sampler: FieldSampler, steps: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Make the batches in another thread, a few ahead."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(sampler.batch, step) for step in range(min(_AHEAD, steps))]
+        for step in range(steps):
+            batch = waiting.pop(0).result()
+            if step + _AHEAD < steps:
+                waiting.append(pool.submit(sampler.batch, step + _AHEAD))
+            yield batch
+
+
+class _Average:
+    """The running mean of every weight, moving statistics with them."""
+
+    def __init__(self, network: keras.Model, decay: float) -> None:
+        self._variables = [v for v in network.variables if v.dtype == "float32"]
+        self._decay = decay
+        self._mean: list[np.ndarray] | None = None
+
+    def update(self, step: int) -> None:
+        """Take the weights after a step in; early ones are soon forgotten."""
+        values = [variable.numpy() for variable in self._variables]
+        if self._mean is None:
+            self._mean = [value.copy() for value in values]
+            return
+        keep = min(self._decay**_AVERAGED_EVERY, (1 + step) / (10 + step))
+        for mean, value in zip(self._mean, values, strict=True):
+            mean *= keep
+            mean += (1.0 - keep) * value
+
+    def put(self) -> None:
+        """Give the network its averaged weights."""
+        for variable, mean in zip(self._variables, self._mean or [], strict=False):
+            variable.assign(mean)

@@ -1,0 +1,133 @@
+"""From folders of pictures to the model in the box: folds, figures, one model of all cases."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bc_model.bundled.cross_validation import (
+    Folds,
+    case_folds,
+    fold_logits,
+    image_folds,
+    official_folds,
+)
+from bc_model.bundled.fields import read_fields
+from bc_model.bundled.recipe import Recipe
+
+if TYPE_CHECKING:
+    import keras
+
+logger = logging.getLogger("bc_model.bundled")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one protocol came to.
+
+    Attributes
+    ----------
+    folds : Folds
+    logits : dict of int to ndarray of shape (n_fold, 2)
+        By fold; one fold is enough to show what a leak is worth.
+    """
+
+    folds: Folds
+    logits: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The pictures, read once.
+
+    Attributes
+    ----------
+    root : Path
+        Folder that the paths of the table are relative to.
+    table : DataFrame
+    frames : list of ndarray
+        As `read_fields` returns them.
+    """
+
+    root: Path
+    table: pd.DataFrame
+    frames: list[np.ndarray]
+
+    @classmethod
+    def read(cls, root: Path, sets: tuple[str, ...]) -> Source:
+        """Read the sets under a folder."""
+        table, frames = read_fields([root / name for name in sets])
+        logger.info("%d pictures of %d cases", len(table), table["group"].nunique())
+        return cls(root, table, frames)
+
+
+def judge(source: Source, recipe: Recipe, work: Path, folds_file: Path | None) -> list[Judged]:
+    """Cross-validate the recipe by case, and hold one fold of the leaky protocols against it.
+
+    Parameters
+    ----------
+    source : Source
+    recipe : Recipe
+    work : Path
+        Keeps what each fold came to.
+    folds_file : Path or None
+        An official fold file, for two more protocols.
+
+    Returns
+    -------
+    list of Judged
+        The one by case first.
+    """
+    by_case = case_folds(source.table, recipe)
+    plans = [(by_case, range(recipe.n_folds)), (image_folds(source.table, recipe), range(1))]
+    if folds_file:
+        plans += [
+            (official_folds(source.table, folds_file, clean=clean), range(1))
+            for clean in (False, True)
+        ]
+    return [
+        Judged(
+            folds,
+            {
+                fold: fold_logits(
+                    source.table, source.frames, source.root, folds, fold, recipe, work
+                )
+                for fold in of
+            },
+        )
+        for folds, of in plans
+    ]
+
+
+def learn_all(source: Source, recipe: Recipe, work: Path) -> keras.Model:
+    """Learn from every picture, or take what was learned last time.
+
+    Returns
+    -------
+    keras.Model
+        With the recipe's input size.
+    """
+    from bc_model.bundled.learner import learn
+    from bc_model.model import build_model
+
+    model = build_model(
+        recipe.backbone, image_size=recipe.image_size, weights="none", dense_units=(),
+        dropout=recipe.dropout,
+    )  # fmt: skip
+    kept = work / f"all-{recipe.key[:12]}.weights.h5"
+    if kept.exists():
+        model.load_weights(kept)
+        return model
+    logger.info("all %d pictures", len(source.table))
+    learned = learn(source.table, source.frames, recipe, seed=recipe.seed)
+    model.set_weights(learned.get_weights())
+    work.mkdir(parents=True, exist_ok=True)
+    draft = kept.with_name(f".{kept.name}")
+    model.save_weights(draft)
+    draft.replace(kept)
+    return model

@@ -1,0 +1,165 @@
+"""What the model in the box says of itself: the figures are those of the recipe, and say so."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import bc_model
+from bc_model.backbones import backbone
+from bc_model.bundled.cross_validation import crossed_predictions, fitted_temperature
+from bc_model.bundled.make import Judged
+from bc_model.bundled.recipe import Recipe
+from bc_model.data.names import CLASSES, MPP_RANGE, is_drawn
+from bc_model.data.pictures import FIELD_PX
+from bc_model.data.protocols import LEAKY_PROTOCOLS
+from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
+from bc_model.evaluation.report import Report, evaluate_predictions
+from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
+from bc_model.training.describe import licence_words
+
+_QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
+_SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
+
+
+def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
+    """Return a report for each protocol; probabilities by the temperature of the other folds."""
+    return [_report(table, one) for one in judged]
+
+
+def _report(table: pd.DataFrame, one: Judged) -> Report:
+    folds = len(one.logits)
+    if folds > 1:
+        note = (
+            f"These are the figures of the recipe: {folds} models, each made without a {folds}th "
+            "of the cases and judged on these, with the temperature of the other folds. The model "
+            "itself learned from all the cases."
+        )
+    else:
+        note = "One fold, for comparison: a model of its own, with raw probabilities."
+    return evaluate_predictions(
+        crossed_predictions(table, one.folds, one.logits),
+        protocol=one.folds.protocol,
+        leaky=one.folds.protocol in LEAKY_PROTOCOLS,
+        notes=[note],
+    )
+
+
+def box_passport(
+    name: str,
+    table: pd.DataFrame,
+    pixels: np.ndarray,
+    recipe: Recipe,
+    judged: list[Judged],
+    reports: list[Report],
+    n_parameters: int,
+) -> dict[str, Any]:
+    """Return the passport, without its files.
+
+    Parameters
+    ----------
+    name : str
+    table : DataFrame
+        As `read_fields` returns it.
+    pixels : ndarray of shape (n, height, width, 3), uint8
+        Its pictures at the input size.
+    recipe : Recipe
+    judged : list of Judged
+    reports : list of Report
+        In the same order, the one by case first.
+    n_parameters : int
+    """
+    by_case = judged[0]
+    magnifications = sorted(int(value) for value in table["magnification"].unique())
+    sizes = table["width_px"].astype(str) + "x" + table["height_px"].astype(str)
+    n_cases = int(table["group"].nunique())
+    drawn = bool(table["case"].map(is_drawn).any())
+    none = {"validation": 0, "test": 0}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "version": bc_model.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "architecture": {
+            "backbone": recipe.backbone,
+            "initial_weights": "none",
+            "dense_units": [],
+            "dropout": recipe.dropout,
+            "parameters": n_parameters,
+            "recipe": recipe.as_dict(),
+        },
+        "classes": list(CLASSES),
+        "input": {
+            "height_px": recipe.image_size[0],
+            "width_px": recipe.image_size[1],
+            "channels": "RGB",
+            "range": [0, 255],
+            "preprocessing": f"in the graph: {backbone(recipe.backbone).preprocessing}",
+            "field": f"official frames trimmed to {FIELD_PX[0]}x{FIELD_PX[1]}, others whole",
+            "training_sizes": list(sizes.value_counts().index[:10]),
+            "statistics": input_statistics(pixels),
+        },
+        "scale": {
+            "magnifications": magnifications,
+            "mpp_range": {str(m): list(MPP_RANGE[m]) for m in magnifications},
+            "source": "rough estimate for the original 700x460 frame, from the size of red cells",
+        },
+        "data": {
+            "manifest_sha256": _hash(table["path"] + " " + table["sha256"]),
+            "split_sha256": _hash(table["path"] + " " + by_case.folds.of.astype(str)),
+            "protocol": "case",
+            "leaky": False,
+            "pictures": {"train": len(table), **none},
+            "cases": {"train": n_cases, **none},
+            "training_cases": sorted(set(table["case"])),
+            "validation_cases": [],
+            "drawn": drawn,
+            "licence": licence_words(drawn, official=True),
+        },
+        "metrics": {
+            "test": reports[0].summary(),
+            "protocols": [_row(one, report) for one, report in zip(judged, reports, strict=True)],
+        },
+        "threshold": {
+            "value": 0.5,
+            "chosen": "default; both classes weighed the same while it learned",
+        },
+        "temperature": fitted_temperature(table, by_case.folds, by_case.logits).as_dict(),
+        "precisions": {},
+        "intended_use": INTENDED_USE,
+        "limits": f"{LIMITS} It learned from {n_cases} cases alone, and its figures are those of a "
+        "cross-validation by case over them.",
+    }
+
+
+def input_statistics(pixels: np.ndarray) -> dict[str, list[float]]:
+    """Return quantiles of how training pictures are stained: what a picture can be held against.
+
+    Returns
+    -------
+    dict
+        ``quantiles``, and for each of `STAIN_COLUMNS` its values at these, optical density.
+    """
+    found = np.quantile(stain_statistics(pixels), _QUANTILES, axis=0).round(5)
+    return {"quantiles": list(_QUANTILES)} | {
+        column: found[:, i].tolist() for i, column in enumerate(STAIN_COLUMNS)
+    }
+
+
+def _row(one: Judged, report: Report) -> dict[str, Any]:
+    return {
+        "protocol": report.protocol,
+        "leaky": report.leaky,
+        "folds": len(one.logits),
+        "n": report.n,
+        "n_cases": report.n_cases,
+        "figures": {name: report.figures[name].as_dict() for name in _SHOWN},
+    }
+
+
+def _hash(lines: pd.Series) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,57 @@
+"""``train-bundled``: make the model in the box anew from the pictures it learned from."""
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from bc_model.cli.options import PATH, as_json_option, print_json
+from bc_model.training.run_folder import runs_folder
+
+SETS = ("breakhis_100x", "breakhis_200x_224")
+FOLDS_FILE = Path("folds") / "dsfold1.txt"
+NAME = "breakhis-scratch"
+
+
+@click.command("train-bundled")
+@click.argument("data", type=PATH, envvar="BC_DATA")
+@click.option("--out", type=PATH, help="Folder of the bundle; default: in assets/models.")
+@click.option(
+    "--work",
+    type=PATH,
+    default=lambda: runs_folder() / ".bundled",
+    show_default="a hidden folder among the runs",
+    help="Keeps what each fold came to: cut off, the command goes on where it was.",
+)
+@as_json_option
+def train_bundled(data: Path, out: Path | None, work: Path, as_json: bool) -> int:
+    """Learn the model in the box from random weights, and judge the recipe by cross-validation.
+
+    DATA holds the sets breakhis_100x and breakhis_200x_224, and the official fold files if they
+    are at hand; default: BC_DATA. It takes about an hour and a half on two cores.
+    """
+    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    logging.getLogger("bc_model").setLevel(logging.INFO)
+    from bc_model.bundled.box import make_box
+    from bc_model.serving.shipped import SHIPPED_MODELS
+
+    file = data / FOLDS_FILE
+    bundle = make_box(
+        data, SETS, out or SHIPPED_MODELS / NAME, work, file if file.is_file() else None
+    )
+    if as_json:
+        print_json(bundle.passport)
+        return 0
+    for row in bundle.passport["metrics"]["protocols"]:
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {row['figures'][name]['value']:.3f}"
+            for name in ("roc_auc", "balanced_accuracy", "accuracy")
+        )
+        leaky = " (LEAKY)" if row["leaky"] else ""
+        click.echo(
+            f"{row['protocol']}{leaky}, {row['folds']} folds: {figures}; {row['n']} pictures of "
+            f"{row['n_cases']} cases"
+        )
+    click.echo(f"Model in {bundle.folder}")
+    return 0

@@ -1,0 +1,30 @@
+"""A drawn data set at both magnifications, read once."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bc_model.bundled.fields import read_fields
+from bc_model.bundled.recipe import Recipe
+from bc_model.data.synthetic import write_synthetic
+
+QUICK = Recipe(
+    image_size=(32, 48), stages=((32, 3), (40, 2)), batch_size=8, warmup_steps=2, n_folds=3,
+    backbone="tiny",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sets")
+    write_synthetic(
+        folder / "drawn", n_cases=8, pictures_per_case=2, size=(92, 140), magnifications=(100, 200)
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fields(root: Path) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    return read_fields([root / "drawn"])

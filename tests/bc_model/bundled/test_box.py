@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bc_model.bundled import learner
+from bc_model.bundled.box import PREDICTIONS_FILE, make_box
+from bc_model.data.pipeline import load_pixels
+from bc_model.evaluation.predictions import read_predictions
+from bc_model.model import reference_logits
+from bc_model.serving.bundle import Bundle, open_bundle
+from bc_model.serving.engine import Engine
+from bc_model.serving.twin import load_twin
+from tests.bc_model.bundled.conftest import QUICK
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def box(root: Path, work: Path) -> Bundle:
+    return make_box(root, ("drawn",), work / "models" / "boxed", work, None, QUICK)
+
+
+def test_the_box_holds_a_model_that_verifies_and_serves_without_a_keras_file(box, root, fields):
+    bundle = open_bundle(box.folder)
+    bundle.verify()
+    pixels = load_pixels(root, list(fields[0]["path"][:3]), QUICK.image_size)
+
+    assert "model.keras" not in bundle.passport["files"]
+    twin = reference_logits(load_twin(bundle), pixels)
+    np.testing.assert_allclose(Engine(bundle).predict(pixels), twin, atol=1e-4)
+    assert bundle.passport["precisions"]["f32"]["allowed"]
+
+
+def test_its_figures_are_those_of_the_recipe_and_say_so(box, fields):
+    passport = box.passport
+    test = passport["metrics"]["test"]
+
+    assert "figures of the recipe: 3 models" in test["notes"][0]
+    assert (test["protocol"], test["leaky"], test["n"]) == ("case", False, len(fields[0]))
+    rows = [(r["protocol"], r["leaky"], r["folds"]) for r in passport["metrics"]["protocols"]]
+    assert rows == [("case", False, 3), ("image", True, 1)]
+    assert passport["data"]["drawn"]
+    assert passport["data"]["training_cases"] == sorted(set(fields[0]["case"]))
+    statistics = passport["input"]["statistics"]
+    assert len(statistics["haematoxylin_mean"]) == len(statistics["quantiles"])
+    kept = read_predictions(box.folder / PREDICTIONS_FILE)
+    assert sorted(kept["path"]) == sorted(fields[0]["path"])
+    json.dumps(passport, allow_nan=False)
+
+
+def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("learned again")
+
+    monkeypatch.setattr(learner, "learn", fail)
+    again = make_box(root, ("drawn",), work / "models" / "again", work, None, QUICK)
+
+    assert again.passport["metrics"] == box.passport["metrics"]
+    assert again.passport["files"]["head.npz"] == box.passport["files"]["head.npz"]

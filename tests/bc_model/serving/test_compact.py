@@ -1,0 +1,97 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from bc_model.errors import ModelError
+from bc_model.model import build_model, reference_logits
+from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
+from bc_model.serving.compact import write_compact_bundle
+from bc_model.serving.engine import Engine
+from bc_model.serving.twin import load_twin
+from bc_model.training.run_folder import RunFolder
+
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    """A ResNet50 whose batch normalisations are not what they begin as."""
+    import keras
+
+    model = build_model("resnet50", image_size=(SIDE, SIDE), weights="none", dense_units=(5,))
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def passport(tiny_run: RunFolder) -> dict:
+    found = open_bundle(tiny_run.path).passport
+    architecture = {"backbone": "resnet50", "dense_units": [5], "dropout": 0.3}
+    size = {"height_px": SIDE, "width_px": SIDE}
+    return found | {
+        "architecture": found["architecture"] | architecture,
+        "input": found["input"] | size,
+        "precisions": {},
+    }
+
+
+@pytest.fixture(scope="module")
+def compact(resnet, passport, pixels, tmp_path_factory) -> Bundle:
+    return write_compact_bundle(
+        resnet, tmp_path_factory.mktemp("compact") / "box", passport, pixels
+    )
+
+
+def test_it_is_half_as_large_and_complete(compact):
+    compact.verify()
+    weights = compact.file("served.bin").stat().st_size
+
+    assert 2 * 23.5e6 < weights < 2.02 * 23.6e6
+    assert "model.keras" not in compact.passport["files"]
+    assert [path.name for path in compact.folder.glob("*whole*")] == []
+
+
+def test_it_answers_as_the_whole_model_but_for_rounding(compact, resnet, pixels):
+    whole = reference_logits(resnet, pixels)
+    scale = np.abs(whole).max()
+
+    np.testing.assert_allclose(Engine(compact).predict(pixels), whole, atol=5e-3 * scale)
+
+
+def test_its_twin_is_the_very_same_network(compact, pixels):
+    twin = reference_logits(load_twin(compact), pixels)
+
+    np.testing.assert_allclose(Engine(compact).predict(pixels), twin, rtol=1e-4, atol=1e-5)
+
+
+def test_a_graph_that_does_not_name_its_layers_is_refused(compact, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(compact.folder, folder)
+    xml = folder / "served.xml"
+    xml.write_text(xml.read_text().replace("conv1_conv", "another"))
+    files = compact.passport["files"] | {"served.xml": file_sha256(xml)}
+
+    with pytest.raises(ModelError, match="does not name the layers of resnet50"):
+        load_twin(Bundle(folder, compact.passport | {"files": files}))
+
+
+def test_a_graph_with_other_convolutions_than_the_model_is_refused(
+    passport, pixels, tmp_path, monkeypatch
+):
+    model = build_model("tiny", image_size=(SIDE, SIDE), weights="none", dense_units=())
+    monkeypatch.setattr(
+        "bc_model.serving.compact.convolution_layers", lambda model: model.layers[:1]
+    )
+
+    with pytest.raises(ModelError, match="only plain ones such as ResNet50's"):
+        write_compact_bundle(model, tmp_path / "box", passport, pixels)
+    assert list(tmp_path.iterdir()) == []
