@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bc_model.bundled.cross_validation import best_checkpoint
 from bc_model.bundled.make import Source, judge, learn_all
 from bc_model.bundled.passport import box_passport, judged_reports
 from bc_model.bundled.recipe import Recipe
@@ -50,11 +51,13 @@ def make_box(
     source = Source.read(root, sets)
     judged = judge(source, recipe, work, folds_file)
     reports = judged_reports(source.table, judged)
-    model = learn_all(source, recipe, work)
+    checkpoint = best_checkpoint(source.table, judged[0].folds, judged[0].logits)
+    model = learn_all(source, recipe, work, checkpoint)
     pixels = load_pixels(root, list(source.table["path"]), recipe.image_size)
     passport = box_passport(
-        folder.name, source.table, pixels, recipe, judged, reports, model.count_params()
-    )
+        folder.name, source.table, pixels, recipe, judged, reports, checkpoint,
+        model.count_params(),
+    )  # fmt: skip
     bundle = write_compact_bundle(model, folder, passport, pixels[:4])
     bundle = measure_parity(bundle, pixels, (source.table["class"] == "malignant").to_numpy(bool))
     assert reports[0].predictions is not None, "a report that was just made has them"

@@ -25,6 +25,9 @@ logger = logging.getLogger("bc_model.bundled")
 LEFT_OUT, LEARNED = -1, -2
 """Instead of a fold: neither learned from nor judged, and learned from in every fold."""
 
+Logits = dict[int, np.ndarray]
+"""By fold: shape (n_checkpoints, n_fold, 2)."""
+
 _KEPT = ("path", "sha256", "case", "class", "magnification", "subtype")
 
 
@@ -105,77 +108,102 @@ def fold_logits(
 
     Returns
     -------
-    ndarray of shape (n_fold, 2), float32
+    ndarray of shape (n_checkpoints, n_fold, 2), float32
         Of the fold's pictures in the order of the table, through the road of serving.
     """
     kept = work / f"{folds.protocol}-{fold}-{recipe.key[:12]}.npy"
     held_out = folds.of == fold
     if kept.exists():
         logits: np.ndarray = np.load(kept, allow_pickle=False)
-        if logits.shape == (int(held_out.sum()), len(CLASSES)):
+        if logits.shape == (len(recipe.checkpoints), int(held_out.sum()), len(CLASSES)):
             return logits
     from bc_model.bundled.learner import learn
     from bc_model.model import reference_logits
 
-    logger.info("fold %d of %d by %s", fold + 1, recipe.n_folds, folds.protocol)
+    logger.info("%s, fold %d", folds.protocol, fold)
     learning = np.flatnonzero(~held_out & (folds.of != LEFT_OUT))
-    model = learn(
+    pixels = load_pixels(root, list(table.loc[held_out, "path"]), recipe.image_size)
+    models = learn(
         table.iloc[learning], [frames[i] for i in learning], recipe, seed=recipe.seed + 1 + fold
     )
-    pixels = load_pixels(root, list(table.loc[held_out, "path"]), recipe.image_size)
-    logits = reference_logits(model, pixels)
+    logits = np.stack([reference_logits(model, pixels) for _, model in models])
     work.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(kept, _as_bytes(logits))
     return logits
 
 
-def crossed_predictions(
-    table: pd.DataFrame, folds: Folds, logits: dict[int, np.ndarray]
-) -> pd.DataFrame:
-    """Return the predictions of several folds, each with the temperature of the others.
+def best_checkpoint(table: pd.DataFrame, folds: Folds, logits: Logits) -> int:
+    """Return the number of the checkpoint whose logits rank the pictures of all folds best.
+
+    By the area under the ROC curve over all of them; of equals the earliest.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    malignant = _judged(table, folds, logits)["class"] == "malignant"
+    margins = np.concatenate(
+        [one[:, :, 1] - one[:, :, 0] for _, one in sorted(logits.items())], axis=1
+    )
+    return int(np.argmax([roc_auc_score(malignant, margin) for margin in margins]))
+
+
+def fitted_temperature(
+    table: pd.DataFrame, folds: Folds, logits: Logits, checkpoint: int
+) -> Temperature:
+    """Fit one temperature on the logits of several folds."""
+    judged = _judged(table, folds, logits)
+    found = np.concatenate([one[checkpoint] for _, one in sorted(logits.items())]).astype(float)
+    return fit_temperature(
+        found[:, 1] - found[:, 0],
+        (judged["class"] == "malignant").to_numpy(dtype=bool),
+        judged["case"].to_numpy(dtype=str),
+    )
+
+
+def crossed_predictions(table: pd.DataFrame, folds: Folds, logits: Logits) -> pd.DataFrame:
+    """Return the predictions of several folds; what is chosen for one is chosen by the others.
 
     Parameters
     ----------
     table : DataFrame
     folds : Folds
-    logits : dict of int to ndarray of shape (n_fold, 2)
-        By fold; folds that are missing are left out.
+    logits : dict of int to ndarray of shape (n_checkpoints, n_fold, 2)
+        By fold, of two folds or more.
 
     Returns
     -------
     DataFrame
-        As `check_predictions` returns it, with ``subtype``, ``fold`` and ``logit``: malignant minus
-        benign, before temperature.
+        As `check_predictions` returns it, with ``subtype``, ``fold``, the number of its
+        ``checkpoint``, and ``logit``: malignant minus benign, before temperature.
     """
     parts = []
-    for fold, found in sorted(logits.items()):
-        rows = table.loc[folds.of == fold, list(_KEPT)].reset_index(drop=True)
+    for fold in sorted(logits):
         others = {other: one for other, one in logits.items() if other != fold}
-        temperature = fitted_temperature(table, folds, others).value if others else 1.0
-        parts.append(
-            rows.assign(
-                prob_malignant=prob_malignant(found, temperature),
-                logit=found[:, 1] - found[:, 0],
-                fold=fold,
-            )
-        )
+        checkpoint = best_checkpoint(table, folds, others)
+        temperature = fitted_temperature(table, folds, others, checkpoint).value
+        parts.append(predictions_of_fold(table, folds, fold, logits[fold], checkpoint, temperature))
     return check_predictions(pd.concat(parts, ignore_index=True))
 
 
-def fitted_temperature(
-    table: pd.DataFrame, folds: Folds, logits: dict[int, np.ndarray]
-) -> Temperature:
-    """Fit one temperature on the logits of several folds."""
-    margin, rows = [], []
-    for fold, found in sorted(logits.items()):
-        margin.append(found[:, 1] - found[:, 0])
-        rows.append(table[folds.of == fold])
-    judged = pd.concat(rows)
-    return fit_temperature(
-        np.concatenate(margin).astype(float),
-        (judged["class"] == "malignant").to_numpy(dtype=bool),
-        judged["case"].to_numpy(dtype=str),
+def predictions_of_fold(
+    table: pd.DataFrame,
+    folds: Folds,
+    fold: int,
+    logits: np.ndarray,
+    checkpoint: int,
+    temperature: float,
+) -> pd.DataFrame:
+    """Return the predictions of one fold, with a checkpoint and a temperature from elsewhere."""
+    found = logits[checkpoint]
+    return table.loc[folds.of == fold, list(_KEPT)].assign(
+        prob_malignant=prob_malignant(found, temperature),
+        logit=found[:, 1] - found[:, 0],
+        fold=fold,
+        checkpoint=checkpoint,
     )
+
+
+def _judged(table: pd.DataFrame, folds: Folds, logits: Logits) -> pd.DataFrame:
+    return pd.concat([table[folds.of == fold] for fold in sorted(logits)])
 
 
 def _fold_of(parts: Any, n: int) -> np.ndarray:

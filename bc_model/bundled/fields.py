@@ -128,8 +128,7 @@ class FieldSampler:
         rng = np.random.default_rng([self._seed, step])
         recipe = self._recipe
         index = np.array([self._draw(rng, j) for j in range(recipe.batch_size)])
-        side = recipe.side_px(step)
-        pixels = np.stack([self._crop(i, side, rng) for i in index])
+        pixels = np.stack([self._crop(i, recipe.side_px, rng) for i in index])
         labels, subtypes = self._labels[index], self._subtypes[index]
         if recipe.mixup:
             share = rng.beta(recipe.mixup, recipe.mixup, len(index)).astype(np.float32)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -29,11 +30,10 @@ _AHEAD = 4
 
 def learn(
     table: pd.DataFrame, frames: list[np.ndarray], recipe: Recipe, *, seed: int
-) -> keras.Model:
-    """Learn from random weights on, for as many steps as the recipe has.
+) -> Iterator[tuple[int, keras.Model]]:
+    """Learn from random weights on, and yield the model at every checkpoint.
 
-    Nothing is watched and nothing is chosen by what is seen on the way, so that no picture need be
-    kept back for it.
+    Nothing is watched on the way, so that no picture need be kept back for it.
 
     Parameters
     ----------
@@ -42,10 +42,12 @@ def learn(
     recipe : Recipe
     seed : int
 
-    Returns
-    -------
-    keras.Model
-        As `build_model` builds it, free in its input size, with averaged weights.
+    Yields
+    ------
+    steps : int
+    model : keras.Model
+        As `build_model` builds it, free in its input size, with averaged weights: until the next
+        checkpoint is asked for.
     """
     keras.utils.set_random_seed(seed)
     subtypes = sorted(set(table["subtype"]))
@@ -62,28 +64,33 @@ def learn(
     arithmetic = "bfloat16" if "bf16" in supported_precisions() else "float32"
     with computing_in(model, arithmetic):
         step_of = _step(network, recipe)
-        began, losses = time.monotonic(), []
-        for step, batch in enumerate(_batches(sampler, recipe.steps)):
-            losses.append(float(step_of(*batch)))
-            if step % _AVERAGED_EVERY == 0:
-                average.update(step)
-            if (step + 1) % _TOLD_EVERY == 0:
-                seconds = time.monotonic() - began
-                left = seconds / (step + 1) * (recipe.steps - step - 1)
-                logger.info(
-                    "step %d of %d, loss %.3f, about %s left",
-                    step + 1, recipe.steps, np.mean(losses[-_TOLD_EVERY:]), duration_in_words(left),
-                )  # fmt: skip
-    average.put()
-    return model
+        batch = sampler.batch(0)
+        step_of.get_concrete_function(*map(tf.constant, batch))  # in this block's arithmetic
+    last = recipe.checkpoints[-1]
+    began, losses = time.monotonic(), []
+    for step, batch in enumerate(_batches(sampler, last)):
+        losses.append(float(step_of(*map(tf.constant, batch))))
+        if step % _AVERAGED_EVERY == 0:
+            average.update(step)
+        if (step + 1) % _TOLD_EVERY == 0:
+            seconds = time.monotonic() - began
+            left = seconds / (step + 1) * (last - step - 1)
+            logger.info(
+                "step %d of %d, loss %.3f, about %s left",
+                step + 1, last, np.mean(losses[-_TOLD_EVERY:]), duration_in_words(left),
+            )  # fmt: skip
+        if step + 1 in recipe.checkpoints:
+            with average.lent():
+                yield step + 1, model
 
 
 def _step(network: keras.Model, recipe: Recipe) -> tf.types.experimental.PolymorphicFunction:
     optimizer = keras.optimizers.AdamW(
+        # Its warm-up is all that is used of it: a decay to 1 stays where it is.
         keras.optimizers.schedules.CosineDecay(
             0.0,
-            max(1, recipe.steps - recipe.warmup_steps),
-            alpha=0.01,
+            1,
+            alpha=1.0,
             warmup_target=recipe.learning_rate,
             warmup_steps=recipe.warmup_steps,
         ),
@@ -138,7 +145,16 @@ class _Average:
             mean *= keep
             mean += (1.0 - keep) * value
 
-    def put(self) -> None:
-        """Give the network its averaged weights."""
-        for variable, mean in zip(self._variables, self._mean or [], strict=False):
-            variable.assign(mean)
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Give the network its averaged weights for a while."""
+        own = [variable.numpy() for variable in self._variables]
+        try:
+            self._put(self._mean or own)
+            yield
+        finally:
+            self._put(own)
+
+    def _put(self, values: list[np.ndarray]) -> None:
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(value)

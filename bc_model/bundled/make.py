@@ -12,6 +12,7 @@ import pandas as pd
 
 from bc_model.bundled.cross_validation import (
     Folds,
+    Logits,
     case_folds,
     fold_logits,
     image_folds,
@@ -33,12 +34,12 @@ class Judged:
     Attributes
     ----------
     folds : Folds
-    logits : dict of int to ndarray of shape (n_fold, 2)
+    logits : dict of int to ndarray of shape (n_checkpoints, n_fold, 2)
         By fold; one fold is enough to show what a leak is worth.
     """
 
     folds: Folds
-    logits: dict[int, np.ndarray]
+    logits: Logits
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,15 @@ def judge(source: Source, recipe: Recipe, work: Path, folds_file: Path | None) -
     ]
 
 
-def learn_all(source: Source, recipe: Recipe, work: Path) -> keras.Model:
-    """Learn from every picture, or take what was learned last time.
+def learn_all(source: Source, recipe: Recipe, work: Path, checkpoint: int) -> keras.Model:
+    """Learn from every picture up to a checkpoint, or take what was learned last time.
+
+    Parameters
+    ----------
+    source, recipe, work
+        As for `judge`.
+    checkpoint : int
+        Its number among the recipe's.
 
     Returns
     -------
@@ -119,13 +127,16 @@ def learn_all(source: Source, recipe: Recipe, work: Path) -> keras.Model:
         recipe.backbone, image_size=recipe.image_size, weights="none", dense_units=(),
         dropout=recipe.dropout,
     )  # fmt: skip
-    kept = work / f"all-{recipe.key[:12]}.weights.h5"
+    steps = recipe.checkpoints[checkpoint]
+    kept = work / f"all-{steps}-{recipe.key[:12]}.weights.h5"
     if kept.exists():
         model.load_weights(kept)
         return model
-    logger.info("all %d pictures", len(source.table))
-    learned = learn(source.table, source.frames, recipe, seed=recipe.seed)
-    model.set_weights(learned.get_weights())
+    logger.info("all %d pictures, %d steps", len(source.table), steps)
+    for done, learned in learn(source.table, source.frames, recipe, seed=recipe.seed):
+        if done == steps:
+            model.set_weights(learned.get_weights())
+            break
     work.mkdir(parents=True, exist_ok=True)
     draft = kept.with_name(f".{kept.name}")
     model.save_weights(draft)

@@ -11,7 +11,12 @@ import pandas as pd
 
 import bc_model
 from bc_model.backbones import backbone
-from bc_model.bundled.cross_validation import crossed_predictions, fitted_temperature
+from bc_model.bundled.cross_validation import (
+    best_checkpoint,
+    crossed_predictions,
+    fitted_temperature,
+    predictions_of_fold,
+)
 from bc_model.bundled.make import Judged
 from bc_model.bundled.recipe import Recipe
 from bc_model.data.names import CLASSES, MPP_RANGE, is_drawn
@@ -27,26 +32,35 @@ _SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_au
 
 
 def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
-    """Return a report for each protocol; probabilities by the temperature of the other folds."""
-    return [_report(table, one) for one in judged]
+    """Return a report for each protocol, the one by case first.
 
-
-def _report(table: pd.DataFrame, one: Judged) -> Report:
-    folds = len(one.logits)
-    if folds > 1:
-        note = (
-            f"These are the figures of the recipe: {folds} models, each made without a {folds}th "
-            "of the cases and judged on these, with the temperature of the other folds. The model "
-            "itself learned from all the cases."
+    By case, how long to learn and the temperature are chosen for each fold by the other folds. The
+    single folds of the other protocols take what all folds by case chose.
+    """
+    by_case, *others = judged
+    checkpoint = best_checkpoint(table, by_case.folds, by_case.logits)
+    temperature = fitted_temperature(table, by_case.folds, by_case.logits, checkpoint).value
+    folds = len(by_case.logits)
+    reports = [
+        evaluate_predictions(
+            crossed_predictions(table, by_case.folds, by_case.logits),
+            protocol="case",
+            leaky=False,
+            notes=[
+                f"These are the figures of the recipe: {folds} models, each made without a "
+                f"{folds}th of the cases and judged on these; how long each learned, and its "
+                "temperature, were chosen by the other folds. The model itself learned from all "
+                "the cases."
+            ],
         )
-    else:
-        note = "One fold, for comparison: a model of its own, with raw probabilities."
-    return evaluate_predictions(
-        crossed_predictions(table, one.folds, one.logits),
-        protocol=one.folds.protocol,
-        leaky=one.folds.protocol in LEAKY_PROTOCOLS,
-        notes=[note],
-    )
+    ]
+    for one in others:
+        ((fold, logits),) = one.logits.items()
+        predictions = predictions_of_fold(table, one.folds, fold, logits, checkpoint, temperature)
+        protocol = one.folds.protocol
+        leaky = protocol in LEAKY_PROTOCOLS
+        reports.append(evaluate_predictions(predictions, protocol=protocol, leaky=leaky))
+    return reports
 
 
 def box_passport(
@@ -56,6 +70,7 @@ def box_passport(
     recipe: Recipe,
     judged: list[Judged],
     reports: list[Report],
+    checkpoint: int,
     n_parameters: int,
 ) -> dict[str, Any]:
     """Return the passport, without its files.
@@ -71,6 +86,8 @@ def box_passport(
     judged : list of Judged
     reports : list of Report
         In the same order, the one by case first.
+    checkpoint : int
+        How long the model learned: the number among the recipe's.
     n_parameters : int
     """
     by_case = judged[0]
@@ -90,7 +107,7 @@ def box_passport(
             "dense_units": [],
             "dropout": recipe.dropout,
             "parameters": n_parameters,
-            "recipe": recipe.as_dict(),
+            "recipe": recipe.as_dict() | {"steps": recipe.checkpoints[checkpoint]},
         },
         "classes": list(CLASSES),
         "input": {
@@ -128,7 +145,9 @@ def box_passport(
             "value": 0.5,
             "chosen": "default; both classes weighed the same while it learned",
         },
-        "temperature": fitted_temperature(table, by_case.folds, by_case.logits).as_dict(),
+        "temperature": fitted_temperature(
+            table, by_case.folds, by_case.logits, checkpoint
+        ).as_dict(),
         "precisions": {},
         "intended_use": INTENDED_USE,
         "limits": f"{LIMITS} It learned from {n_cases} cases alone, and its figures are those of a "

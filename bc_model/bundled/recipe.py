@@ -21,12 +21,15 @@ class Recipe:
     ----------
     image_size : (int, int)
         Height and width of the served network's input, px: a whole frame in its own proportions.
-    stages : tuple of (int, int)
-        Side of the square crops, px, and steps: small ones first, which are quick and leave less
-        to learn by heart.
+    side_px : int
+        Of the square crops: small ones are quick, and leave less to learn by heart.
+    checkpoints : tuple of int
+        After how many steps the learning may end, rising. It is chosen by cross-validation: too
+        long, and the cases are known by heart.
     batch_size : int
     learning_rate, warmup_steps, weight_decay
-        Of AdamW (Loshchilov and Hutter, ICLR 2019); after the warm-up the rate falls by a cosine.
+        Of AdamW (Loshchilov and Hutter, ICLR 2019). After the warm-up the rate stays as it is, so
+        that every checkpoint may be the last; the averaged weights come to rest all the same.
     label_smoothing : float
     mixup : float
         Both parameters of the Beta distribution (Zhang et al., "mixup", ICLR 2018); 0 is none.
@@ -37,14 +40,16 @@ class Recipe:
     subtype_weight : float
         Of a second head that tells the subtypes apart and is left out of the served model.
     averaging : float
-        Decay, a step, of the weights' running mean, which is what is kept (Polyak averaging).
+        Decay, a step, of the weights' running mean, which is what is kept (Polyak and Juditsky,
+        SIAM Journal on Control and Optimization 30(4), 1992).
     n_folds : int
         Of the cross-validation by case.
     seed : int
     """
 
     image_size: tuple[int, int] = (160, 240)
-    stages: tuple[tuple[int, int], ...] = ((80, 600), (128, 300))
+    side_px: int = 80
+    checkpoints: tuple[int, ...] = (100, 150, 200, 250, 300)
     batch_size: int = 32
     learning_rate: float = 1e-3
     warmup_steps: int = 50
@@ -54,23 +59,10 @@ class Recipe:
     stain_jitter: float = 0.3
     dropout: float = 0.3
     subtype_weight: float = 0.3
-    averaging: float = 0.99
+    averaging: float = 0.98
     n_folds: int = 5
     seed: int = 0
     backbone: str = "resnet50"
-
-    @property
-    def steps(self) -> int:
-        """Of all stages."""
-        return sum(steps for _, steps in self.stages)
-
-    def side_px(self, step: int) -> int:
-        """Return the side of the crops at a step, px."""
-        for side, steps in self.stages:
-            if step < steps:
-                return side
-            step -= steps
-        raise IndexError("there are no more steps")
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""

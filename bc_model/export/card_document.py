@@ -77,6 +77,7 @@ def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
     yield Heading("The model")
     yield Facts(tuple(model_facts(passport)))
     yield from _metrics(passport["metrics"].get("test"))
+    yield from _protocols(passport["metrics"].get("protocols", []))
     yield Heading("Limits")
     yield Text(passport["limits"])
     yield Text(
@@ -94,8 +95,10 @@ def _metrics(test: dict[str, Any] | None) -> Iterator[Block]:
         return
     if test["warnings"]:
         yield Notice("Before you read the figures", tuple(test["warnings"]), grave=True)
+    if test.get("notes"):
+        yield Notice("Whose figures these are", tuple(test["notes"]))
     yield Text(
-        f"On its test part, protocol '{test['protocol']}'{' (LEAKY)' if test['leaky'] else ''}: "
+        f"On test pictures, protocol '{test['protocol']}'{' (LEAKY)' if test['leaky'] else ''}: "
         f"{test['n']:,} pictures of {cases_words(test['n_cases'])} cases, "
         f"{100 * test['base_rate']:.1f} % malignant; at the cut-off {test['threshold']:.3f}."
     )
@@ -132,6 +135,22 @@ def _group_table(groups: list[dict[str, Any]], kind: str) -> Table:
         rows.append((group["name"], value_words(figure), interval_words(figure), *support))
     columns = (f"By {kind}: accuracy", "Value", "95 % interval", "Pictures", "Cases")
     return Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
+
+
+def _protocols(rows: list[dict[str, Any]]) -> Iterator[Block]:
+    """Yield the same recipe under other splits: what their leaks would make of it."""
+    if not rows:
+        return
+    names = tuple(rows[0]["figures"])
+    table = []
+    for row in rows:
+        figures = [Figure(**row["figures"][name]) for name in names]
+        cells = [f"{value_words(one)} ({interval_words(one)})" for one in figures]
+        support = (str(row["folds"]), f"{row['n']:,}", cases_words(row["n_cases"]))
+        table.append((row["protocol"] + (" (LEAKY)" if row["leaky"] else ""), *cells, *support))
+    columns = ("Protocol", *(FIGURE_WORDS[n][0] for n in names), "Folds", "Pictures", "Cases")
+    yield Heading("The same recipe under other splits")
+    yield Table(columns, tuple(table), numeric=tuple(range(1, len(columns))))
 
 
 def _precisions(precisions: dict[str, Any]) -> Iterator[Block]:

@@ -11,7 +11,7 @@ from bc_model.bundled.recipe import Recipe
 from bc_model.data.synthetic import write_synthetic
 
 QUICK = Recipe(
-    image_size=(32, 48), stages=((32, 3), (40, 2)), batch_size=8, warmup_steps=2, n_folds=3,
+    image_size=(32, 48), side_px=32, checkpoints=(2, 3), batch_size=8, warmup_steps=2, n_folds=3,
     backbone="tiny",
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from bc_model.bundled.cross_validation import (
     LEARNED,
     LEFT_OUT,
     Folds,
+    best_checkpoint,
     case_folds,
     crossed_predictions,
     fitted_temperature,
@@ -55,7 +56,7 @@ def test_a_fold_is_judged_by_a_model_that_has_not_seen_it_and_kept(fields, root,
 
     def spy(part: pd.DataFrame, *args, **kwargs):
         seen.append(part)
-        return learn(part, *args, **kwargs)
+        yield from learn(part, *args, **kwargs)
 
     monkeypatch.setattr(learner, "learn", spy)
     logits = fold_logits(table, frames, root, folds, 1, QUICK, tmp_path)
@@ -64,13 +65,14 @@ def test_a_fold_is_judged_by_a_model_that_has_not_seen_it_and_kept(fields, root,
     (part,) = seen
     assert not set(part["case"]) & set(table.loc[folds.of == 1, "case"])
     assert len(part) == (folds.of != 1).sum()
-    assert logits.shape == ((folds.of == 1).sum(), 2)
+    assert logits.shape == (2, (folds.of == 1).sum(), 2)
+    assert (logits[0] != logits[1]).any()
     np.testing.assert_array_equal(logits, again)
 
 
 @pytest.fixture
 def three_folds(monkeypatch: pytest.MonkeyPatch) -> tuple[pd.DataFrame, Folds]:
-    """Nine cases of one picture, three a fold; a fit that tells which cases it was given."""
+    """Nine cases of one picture, three a fold; a fit that tells how many cases it was given."""
 
     class Told:
         def __init__(self, value: float) -> None:
@@ -92,23 +94,32 @@ def three_folds(monkeypatch: pytest.MonkeyPatch) -> tuple[pd.DataFrame, Folds]:
     return table, Folds("case", np.repeat([0, 1, 2], 3))
 
 
-def test_probabilities_are_by_the_temperature_of_the_other_folds(three_folds):
+def margins(*checkpoints: list[float]) -> np.ndarray:
+    """Logits of one fold: the malignant one as given, the benign one 0."""
+    return np.stack([np.stack([np.zeros(3), one], axis=1) for one in checkpoints])
+
+
+RIGHT, WRONG = [-1.0, 2.0, 2.0], [2.0, -1.0, -1.0]
+
+
+def test_a_checkpoint_is_chosen_by_how_it_ranks_all_the_folds(three_folds):
     table, folds = three_folds
-    logits = {fold: np.tile([0.0, 2.0], (3, 1)) for fold in range(3)}
+
+    assert best_checkpoint(table, folds, {k: margins(WRONG, RIGHT) for k in range(3)}) == 1
+    assert best_checkpoint(table, folds, {k: margins(RIGHT, RIGHT) for k in range(3)}) == 0
+
+
+def test_what_is_chosen_for_a_fold_is_chosen_by_the_others(three_folds):
+    table, folds = three_folds
+    # The first checkpoint is the best of folds 1 and 2, though not of fold 0.
+    logits = {0: margins(WRONG, RIGHT), 1: margins(RIGHT, WRONG), 2: margins(RIGHT, WRONG)}
 
     found = crossed_predictions(table, folds, logits)
 
+    first = found[found["fold"] == 0]
+    assert first["checkpoint"].tolist() == [0, 0, 0]
+    assert first["logit"].tolist() == WRONG
     # Two other folds of three pictures: a temperature of 2 in the fake above.
-    np.testing.assert_allclose(found["prob_malignant"], 1 / (1 + np.exp(-2.0 / 2.0)))
-    np.testing.assert_allclose(found["logit"], 2.0)
-    assert found["fold"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert fitted_temperature(table, folds, logits).value == 3.0
-
-
-def test_one_fold_alone_has_raw_probabilities(three_folds):
-    table, folds = three_folds
-
-    found = crossed_predictions(table, folds, {1: np.tile([0.0, 2.0], (3, 1))})
-
-    assert found["path"].tolist() == ["3.png", "4.png", "5.png"]
-    np.testing.assert_allclose(found["prob_malignant"], 1 / (1 + np.exp(-2.0)))
+    expected = 1 / (1 + np.exp(-np.array(WRONG) / 2.0))
+    np.testing.assert_allclose(first["prob_malignant"], expected)
+    assert fitted_temperature(table, folds, logits, 0).value == 3.0

@@ -10,7 +10,7 @@ from bc_model.data.splits import make_split, read_split
 from bc_model.errors import SplitError
 from bc_model.evaluation.evaluate import evaluate_split
 from bc_model.evaluation.report import read_report
-from bc_model.serving.bundle import open_bundle
+from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.training.run_folder import RunFolder
 
@@ -46,6 +46,21 @@ def test_a_split_of_another_seed_shares_cases_and_is_leaky(engine: Engine, drawn
         if set(split.loc[split["part"] == "test", "case"]) & known
     )
     assert evaluate_split(engine, drawn_set, foreign).leaky
+
+
+def test_cases_that_the_initial_weights_knew_are_leaks(
+    engine: Engine, tiny_run: RunFolder, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = read_split(tiny_run.split_file)
+    tested = set(split.loc[split["part"] == "test", "case"])
+    data = engine.bundle.passport["data"] | {"initial_cases": sorted(tested)}
+    passport = engine.bundle.passport | {"data": data}
+    monkeypatch.setattr(engine, "bundle", Bundle(engine.bundle.folder, passport))
+
+    report = evaluate_split(engine, drawn_set, split)
+
+    assert report.leaky
+    assert "are the model's own or of its cases" in report.notes[0]
 
 
 def test_an_empty_part_is_refused(engine: Engine, tiny_run: RunFolder, drawn_set: Path) -> None:

@@ -73,6 +73,18 @@ def test_its_twin_is_the_very_same_network(compact, pixels):
     np.testing.assert_allclose(Engine(compact).predict(pixels), twin, rtol=1e-4, atol=1e-5)
 
 
+def test_a_new_model_begins_with_its_weights(compact, pixels, monkeypatch):
+    import keras
+
+    monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", compact.folder.parent)
+    model = build_model("resnet50", image_size=(SIDE, SIDE), weights="bundled", dense_units=())
+    features = keras.Model(model.inputs[0], model.get_layer("pool").output)
+
+    _, expected = Engine(compact).predict_with_features(pixels)
+    found = features.predict_on_batch(pixels.astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max())
+
+
 def test_a_graph_that_does_not_name_its_layers_is_refused(compact, tmp_path):
     folder = tmp_path / "other"
     shutil.copytree(compact.folder, folder)

@@ -117,6 +117,12 @@ def test_imagenet_weights_of_a_backbone_without_any() -> None:
         make(backbone="tiny")
 
 
+def test_the_model_in_the_box_starts_its_own_backbone_alone() -> None:
+    assert not make(weights="bundled").from_scratch
+    with pytest.raises(SettingsError, match="vgg16 cannot start from it"):
+        make(weights="bundled", backbone="vgg16")
+
+
 @pytest.mark.parametrize(
     ("weights", "rate", "block"), [("imagenet", 1e-4, "conv5"), ("none", 5e-4, "all")]
 )

@@ -1,0 +1,75 @@
+"""The model in the box, as it lies in the repository."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bc_model.data.pictures import model_input
+from bc_model.data.synthetic import draw_picture
+from bc_model.errors import WeightsError
+from bc_model.gradcam import GradCAM
+from bc_model.model import reference_logits
+from bc_model.serving import shipped
+from bc_model.serving.bundle import Bundle
+from bc_model.serving.engine import Engine
+from bc_model.serving.shipped import SHIPPED_MODELS, bundled_model
+from bc_model.serving.twin import load_twin
+
+MAX_BYTES = 60e6
+MAX_SECONDS = 3.0
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return bundled_model()
+
+
+@pytest.fixture(scope="module")
+def pixels(bundle: Bundle) -> np.ndarray:
+    pictures = [draw_picture(malignant=bool(i), seed=i) for i in range(2)]
+    return np.stack([model_input(one, bundle.image_size) for one in pictures])
+
+
+def test_it_is_whole_and_small(bundle: Bundle):
+    bundle.verify()
+
+    assert sum(file.stat().st_size for file in SHIPPED_MODELS.rglob("*")) <= MAX_BYTES
+
+
+def test_it_is_ready_to_serve_in_a_moment(bundle: Bundle):
+    began = time.monotonic()
+    Engine(Bundle(bundle.folder, bundle.passport))
+
+    assert time.monotonic() - began < MAX_SECONDS
+
+
+def test_it_explains_and_answers_as_its_keras_twin_does(bundle: Bundle, pixels: np.ndarray):
+    twin = load_twin(bundle)
+    logits, heatmaps = Engine(bundle).explain(pixels)
+
+    np.testing.assert_allclose(logits, reference_logits(twin, pixels), rtol=1e-4, atol=1e-4)
+    explain = GradCAM(twin)
+    for name in ("benign", "malignant"):
+        for one, expected in zip(heatmaps, explain(pixels, name), strict=True):
+            scale = max(expected.maximum, 1e-6)
+            np.testing.assert_allclose(one[name].raw / scale, expected.raw / scale, atol=1e-3)
+
+
+def test_its_figures_are_of_honest_folds_and_say_whose(bundle: Bundle):
+    test = bundle.passport["metrics"]["test"]
+
+    assert (test["protocol"], test["leaky"]) == ("case", False)
+    assert "figures of the recipe" in test["notes"][0]
+    for name in ("roc_auc", "balanced_accuracy"):
+        figure = test["figures"][name]
+        assert figure["low"] < figure["value"] < figure["high"]
+    assert len(bundle.passport["data"]["training_cases"]) == test["n_cases"]
+
+
+def test_a_copy_of_the_program_without_it_says_so(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(shipped, "SHIPPED_MODELS", tmp_path)
+
+    with pytest.raises(WeightsError, match="No model came with this copy"):
+        bundled_model()
