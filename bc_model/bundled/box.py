@@ -8,7 +8,6 @@ from bc_model.bundled.cross_validation import best_checkpoint
 from bc_model.bundled.make import Source, judge, learn_all
 from bc_model.bundled.passport import box_passport, judged_reports
 from bc_model.bundled.recipe import Recipe
-from bc_model.data.pipeline import load_pixels
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.files import write_text_atomic
 from bc_model.serving.bundle import Bundle
@@ -48,18 +47,19 @@ def make_box(
         The sets cannot be used.
     """
     recipe = recipe or Recipe()
-    source = Source.read(root, sets)
+    source = Source.read(root, sets, recipe.image_size)
     judged = judge(source, recipe, work, folds_file)
     reports = judged_reports(source.table, judged)
     checkpoint = best_checkpoint(source.table, judged[0].folds, judged[0].logits)
     model = learn_all(source, recipe, work, checkpoint)
-    pixels = load_pixels(root, list(source.table["path"]), recipe.image_size)
     passport = box_passport(
-        folder.name, source.table, pixels, recipe, judged, reports, checkpoint,
+        folder.name, source.table, source.pixels, recipe, judged, reports, checkpoint,
         model.count_params(),
     )  # fmt: skip
-    bundle = write_compact_bundle(model, folder, passport, pixels[:4])
-    bundle = measure_parity(bundle, pixels, (source.table["class"] == "malignant").to_numpy(bool))
+    bundle = write_compact_bundle(model, folder, passport, source.pixels[:4])
+    bundle = measure_parity(
+        bundle, source.pixels, (source.table["class"] == "malignant").to_numpy(bool)
+    )
     assert reports[0].predictions is not None, "a report that was just made has them"
     write_text_atomic(folder / PREDICTIONS_FILE, predictions_to_csv(reports[0].predictions))
     return bundle

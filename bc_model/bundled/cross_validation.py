@@ -13,7 +13,6 @@ import pandas as pd
 from bc_model.bundled.recipe import Recipe
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
-from bc_model.data.pipeline import load_pixels
 from bc_model.data.splits import make_split
 from bc_model.evaluation.calibration import Temperature, fit_temperature
 from bc_model.evaluation.predictions import check_predictions
@@ -86,7 +85,7 @@ def official_folds(table: pd.DataFrame, file: Path, *, clean: bool) -> Folds:
 def fold_logits(
     table: pd.DataFrame,
     frames: list[np.ndarray],
-    root: Path,
+    pixels: np.ndarray,
     folds: Folds,
     fold: int,
     recipe: Recipe,
@@ -98,8 +97,8 @@ def fold_logits(
     ----------
     table, frames
         As `read_fields` returns them.
-    root : Path
-        Folder that the table's paths are relative to.
+    pixels : ndarray of shape (n, height, width, 3), uint8
+        The pictures as they are served.
     folds : Folds
     fold : int
     recipe : Recipe
@@ -122,11 +121,14 @@ def fold_logits(
 
     logger.info("%s, fold %d", folds.protocol, fold)
     learning = np.flatnonzero(~held_out & (folds.of != LEFT_OUT))
-    pixels = load_pixels(root, list(table.loc[held_out, "path"]), recipe.image_size)
     models = learn(
-        table.iloc[learning], [frames[i] for i in learning], recipe, seed=recipe.seed + 1 + fold
+        table.iloc[learning],
+        [frames[i] for i in learning],
+        pixels[learning],
+        recipe,
+        seed=recipe.seed + 1 + fold,
     )
-    logits = np.stack([reference_logits(model, pixels) for _, model in models])
+    logits = np.stack([reference_logits(model, pixels[held_out]) for _, model in models])
     work.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(kept, _as_bytes(logits))
     return logits

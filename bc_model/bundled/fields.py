@@ -127,7 +127,7 @@ class FieldSampler:
         """
         rng = np.random.default_rng([self._seed, step])
         recipe = self._recipe
-        index = np.array([self._draw(rng, j) for j in range(recipe.batch_size)])
+        index = self._draw(rng)
         pixels = np.stack([self._crop(i, recipe.side_px, rng) for i in index])
         labels, subtypes = self._labels[index], self._subtypes[index]
         if recipe.mixup:
@@ -138,11 +138,18 @@ class FieldSampler:
             )
         return pixels, labels, subtypes
 
-    def _draw(self, rng: np.random.Generator, position: int) -> int:
+    def draw(self, number: int) -> np.ndarray:
+        """Return which pictures a batch of whole ones has, shape (n,), drawn as those of crops."""
+        return self._draw(np.random.default_rng([self._seed, number, 1]))
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a case of each pool in turn, so that a batch holds all, then a picture of it."""
-        cases = self._pools[position % len(self._pools)]
-        pictures = cases[rng.integers(len(cases))]
-        return pictures[rng.integers(len(pictures))]
+        index = []
+        for position in range(self._recipe.batch_size):
+            cases = self._pools[position % len(self._pools)]
+            pictures = cases[rng.integers(len(cases))]
+            index.append(pictures[rng.integers(len(pictures))])
+        return np.array(index)
 
     def _crop(self, index: int, side_px: int, rng: np.random.Generator) -> np.ndarray:
         frame = self._frames[index]

@@ -24,12 +24,18 @@ logger = logging.getLogger("bc_model.bundled")
 
 _TOLD_EVERY = 50
 _AVERAGED_EVERY = 2
+_SETTLING_BATCHES = 8
 _AHEAD = 4
 """Batches made while the network learns from one."""
 
 
 def learn(
-    table: pd.DataFrame, frames: list[np.ndarray], recipe: Recipe, *, seed: int
+    table: pd.DataFrame,
+    frames: list[np.ndarray],
+    pixels: np.ndarray,
+    recipe: Recipe,
+    *,
+    seed: int,
 ) -> Iterator[tuple[int, keras.Model]]:
     """Learn from random weights on, and yield the model at every checkpoint.
 
@@ -39,6 +45,8 @@ def learn(
     ----------
     table, frames
         As `read_fields` returns them; those to learn from.
+    pixels : ndarray of shape (n, height, width, 3), uint8
+        The same pictures as they are served: whole, at the recipe's input size.
     recipe : Recipe
     seed : int
 
@@ -81,7 +89,34 @@ def learn(
             )  # fmt: skip
         if step + 1 in recipe.checkpoints:
             with average.lent():
+                settle_batch_norm(model, pixels, sampler)
                 yield step + 1, model
+
+
+def settle_batch_norm(model: keras.Model, pixels: np.ndarray, sampler: FieldSampler) -> None:
+    """Measure the moving statistics anew: on whole pictures, with the weights as they are now.
+
+    Averaged weights never saw a batch, and crops are another view of tissue than what is served
+    (Izmailov et al., "Averaging weights leads to wider optima", UAI 2018).
+
+    Parameters
+    ----------
+    model : keras.Model
+    pixels : ndarray of shape (n, height, width, 3), uint8
+    sampler : FieldSampler
+        Says which, so that classes, magnifications and cases count the same.
+    """
+    layers = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    body = keras.Model(model.inputs[0], model.get_layer("pool").output)
+    try:
+        for number in range(_SETTLING_BATCHES):
+            for layer in layers:
+                layer.momentum = number / (number + 1)  # the mean over all batches so far
+            body(tf.constant(pixels[sampler.draw(number)], tf.float32), training=True)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 def _step(network: keras.Model, recipe: Recipe) -> tf.types.experimental.PolymorphicFunction:

@@ -20,6 +20,7 @@ from bc_model.bundled.cross_validation import (
 )
 from bc_model.bundled.fields import read_fields
 from bc_model.bundled.recipe import Recipe
+from bc_model.data.pipeline import load_pixels
 
 if TYPE_CHECKING:
     import keras
@@ -48,23 +49,24 @@ class Source:
 
     Attributes
     ----------
-    root : Path
-        Folder that the paths of the table are relative to.
     table : DataFrame
     frames : list of ndarray
         As `read_fields` returns them.
+    pixels : ndarray of shape (n, height, width, 3), uint8
+        As they are served.
     """
 
-    root: Path
     table: pd.DataFrame
     frames: list[np.ndarray]
+    pixels: np.ndarray
 
     @classmethod
-    def read(cls, root: Path, sets: tuple[str, ...]) -> Source:
+    def read(cls, root: Path, sets: tuple[str, ...], image_size: tuple[int, int]) -> Source:
         """Read the sets under a folder."""
         table, frames = read_fields([root / name for name in sets])
+        pixels = load_pixels(root, list(table["path"]), image_size)
         logger.info("%d pictures of %d cases", len(table), table["group"].nunique())
-        return cls(root, table, frames)
+        return cls(table, frames, pixels)
 
 
 def judge(source: Source, recipe: Recipe, work: Path, folds_file: Path | None) -> list[Judged]:
@@ -96,7 +98,7 @@ def judge(source: Source, recipe: Recipe, work: Path, folds_file: Path | None) -
             folds,
             {
                 fold: fold_logits(
-                    source.table, source.frames, source.root, folds, fold, recipe, work
+                    source.table, source.frames, source.pixels, folds, fold, recipe, work
                 )
                 for fold in of
             },
@@ -133,7 +135,8 @@ def learn_all(source: Source, recipe: Recipe, work: Path, checkpoint: int) -> ke
         model.load_weights(kept)
         return model
     logger.info("all %d pictures, %d steps", len(source.table), steps)
-    for done, learned in learn(source.table, source.frames, recipe, seed=recipe.seed):
+    models = learn(source.table, source.frames, source.pixels, recipe, seed=recipe.seed)
+    for done, learned in models:
         if done == steps:
             model.set_weights(learned.get_weights())
             break

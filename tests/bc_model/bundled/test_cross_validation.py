@@ -15,6 +15,7 @@ from bc_model.bundled.cross_validation import (
     image_folds,
     official_folds,
 )
+from bc_model.data.pipeline import load_pixels
 from tests.bc_model.bundled.conftest import QUICK
 
 
@@ -49,6 +50,7 @@ def test_a_fold_is_judged_by_a_model_that_has_not_seen_it_and_kept(fields, root,
                                                                    monkeypatch):  # fmt: skip
     table, frames = fields
     folds = case_folds(table, QUICK)
+    pixels = load_pixels(root, list(table["path"]), QUICK.image_size)
     seen: list[pd.DataFrame] = []
     from bc_model.bundled import learner
 
@@ -59,8 +61,8 @@ def test_a_fold_is_judged_by_a_model_that_has_not_seen_it_and_kept(fields, root,
         yield from learn(part, *args, **kwargs)
 
     monkeypatch.setattr(learner, "learn", spy)
-    logits = fold_logits(table, frames, root, folds, 1, QUICK, tmp_path)
-    again = fold_logits(table, frames, root, folds, 1, QUICK, tmp_path)
+    logits = fold_logits(table, frames, pixels, folds, 1, QUICK, tmp_path)
+    again = fold_logits(table, frames, pixels, folds, 1, QUICK, tmp_path)
 
     (part,) = seen
     assert not set(part["case"]) & set(table.loc[folds.of == 1, "case"])
