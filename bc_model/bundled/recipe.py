@@ -49,7 +49,7 @@ class Recipe:
 
     image_size: tuple[int, int] = (160, 240)
     side_px: int = 80
-    checkpoints: tuple[int, ...] = (100, 150, 200, 250, 300)
+    checkpoints: tuple[int, ...] = (100, 150, 200, 300, 400)
     batch_size: int = 32
     learning_rate: float = 1e-3
     warmup_steps: int = 50
