@@ -2,7 +2,8 @@
 
 Hand-made features of colour, stain and texture, and logistic regression, judged by case-grouped
 cross-validation: no case stands on both sides, and the penalty is chosen inside the training part.
-A network that is not clearly better has learned nothing that these do not say.
+A network that is not clearly better has learned nothing that these do not say. `--against` compares
+the first seed's predictions with those of the model in the box, paired, by bootstrap over cases.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from typing import Any
 
 import click
 import numpy as np
+import pandas as pd
 
 from bc_model.data.manifest import read_manifest
 from bc_model.data.pictures import read_picture
 from bc_model.data.stain import optical_density
+from bc_model.evaluation.compare import compare
+from bc_model.evaluation.difference import Side
+from bc_model.evaluation.predictions import read_predictions
 
 SETS = ("breakhis_100x", "breakhis_200x_224")
 FRAME = (350, 230)
@@ -86,29 +91,33 @@ def cross_validate(
     return prob
 
 
-def measure(folders: list[Path], seeds: int) -> dict[str, Any]:
+def read(folders: list[Path]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the rows of the manifests, named by set and path, and the features of each."""
+    tables = []
+    for folder in folders:
+        pictures = read_manifest(folder).pictures
+        names = f"{folder.name}/" + pictures["path"]
+        tables.append(pictures.assign(file=[folder / p for p in pictures["path"]], path=names))
+    table = pd.concat(tables, ignore_index=True)
+    # A forked child would inherit locks that threads of this process hold.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        return table, np.stack(list(pool.map(features, table["file"], chunksize=16)))
+
+
+def measure(folders: list[Path], seeds: int, against: Path | None = None) -> dict[str, Any]:
     """Compute the features, cross-validate once a seed, and return figures."""
     from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-    paths, malignant, case = [], [], []
-    for folder in folders:
-        manifest = read_manifest(folder)
-        paths += [manifest.root / path for path in manifest.pictures["path"]]
-        malignant += list(manifest.pictures["class"] == "malignant")
-        case += list(manifest.pictures["group"])
-    # A forked child would inherit locks that threads of this process hold.
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        table = np.stack(list(pool.map(features, paths, chunksize=16)))
-    truth, groups = np.array(malignant), np.array(case)
-    aucs, balanced = [], []
-    for seed in range(seeds):
-        prob = cross_validate(table, truth, groups, seed)
-        aucs.append(float(roc_auc_score(truth, prob)))
-        balanced.append(float(balanced_accuracy_score(truth, prob >= 0.5)))
-    return {
+    table, found = read(folders)
+    truth = (table["class"] == "malignant").to_numpy(bool)
+    groups = table["group"].to_numpy(str)
+    probs = [cross_validate(found, truth, groups, seed) for seed in range(seeds)]
+    aucs = [float(roc_auc_score(truth, prob)) for prob in probs]
+    balanced = [float(balanced_accuracy_score(truth, prob >= 0.5)) for prob in probs]
+    figures = {
         "pictures": len(truth),
-        "cases": len(set(case)),
-        "features": table.shape[1],
+        "cases": len(set(groups)),
+        "features": found.shape[1],
         "seeds": seeds,
         "roc_auc": {"mean": float(np.mean(aucs)), "sd": float(np.std(aucs)), "each": aucs},
         "balanced_accuracy": {
@@ -117,17 +126,30 @@ def measure(folders: list[Path], seeds: int) -> dict[str, Any]:
             "each": balanced,
         },
     }
+    if against:
+        figures["against"] = compare(
+            Side("hand-made", table.assign(prob_malignant=probs[0])),
+            Side("the model in the box", read_predictions(against)),
+        )
+    return figures
 
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path, exists=True), nargs=-1)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Predictions to compare with: cross_validation.csv of the model in the box.",
+)
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1, 50))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-def main(data: tuple[Path, ...], seeds: int, as_json: bool) -> None:
+def main(data: tuple[Path, ...], against: Path | None, seeds: int, as_json: bool) -> None:
     """Cross-validate hand-made features on the pictures in DATA; default: both sets of BC_DATA."""
     root = Path(os.environ.get("BC_DATA", "../shared/data"))
-    found = measure(list(data) or [root / name for name in SETS], seeds)
+    found = measure(list(data) or [root / name for name in SETS], seeds, against)
+    comparison = found.pop("against", None)
     if as_json:
+        found |= {"against": comparison.as_dict()} if comparison else {}
         click.echo(json.dumps(found, indent=2))
         return
     click.echo(
@@ -136,6 +158,9 @@ def main(data: tuple[Path, ...], seeds: int, as_json: bool) -> None:
     )
     for name, words in (("roc_auc", "ROC AUC"), ("balanced_accuracy", "balanced accuracy")):
         click.echo(f"{words}: {found[name]['mean']:.3f} +/- {found[name]['sd']:.3f}")
+    if comparison:
+        for name, one in comparison.differences.items():
+            click.echo(f"{name.replace('_', ' ')}: {one.text()}")
 
 
 if __name__ == "__main__":
