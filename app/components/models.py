@@ -33,7 +33,7 @@ def choose_model() -> Bundle | None:
         list(reversed(by_label)),
         key="model",
         bind="query-params",
-        help="Models of finished runs, newest first.",
+        help="Models of finished runs, newest first, and the one that came with the program.",
     )
     if label not in by_label:
         return None
@@ -69,7 +69,9 @@ def _describe(bundle: Bundle) -> None:
     test = passport["metrics"].get("test")
     if test:
         named = ("sensitivity", "specificity", "balanced_accuracy")
-        words += " On its test cases: " + "; ".join(
+        tested = passport["data"]["cases"].get("test")
+        where = "On its test cases" if tested else "In cross-validation by case"
+        words += f" {where}: " + "; ".join(
             f"{name.replace('_', ' ')} {_in_words(test['figures'][name])}" for name in named
         )
         words += "."

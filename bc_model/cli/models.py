@@ -30,8 +30,9 @@ def models() -> None:
 def list_models(runs: Path, as_json: bool) -> None:
     """List the models of finished runs, newest first."""
     from bc_model.serving.catalogue import list_bundles
+    from bc_model.serving.shipped import SHIPPED_MODELS
 
-    bundles, problems = list_bundles(runs, Path("assets/models"))
+    bundles, problems = list_bundles(runs, SHIPPED_MODELS)
     if as_json:
         rows = [{"folder": str(one.folder), "name": one.passport["name"]} for one in bundles]
         print_json({"models": rows, "problems": problems})
