@@ -69,7 +69,7 @@ def _describe(bundle: Bundle) -> None:
     test = passport["metrics"].get("test")
     if test:
         named = ("sensitivity", "specificity", "balanced_accuracy")
-        tested = passport["data"]["cases"].get("test")
+        tested = passport["data"]["pictures"]["test"]  # of a model made of every picture, none
         where = "On its test cases" if tested else "In cross-validation by case"
         words += f" {where}: " + "; ".join(
             f"{name.replace('_', ' ')} {_in_words(test['figures'][name])}" for name in named

@@ -107,8 +107,8 @@ if reports:
     for letter, report in reports.items():
         if report.leaky:
             st.error(
-                f"The split of {letter} does not keep the pictures of a case on one side: its "
-                "figures flatter as far as cases are shared.",
+                f"{letter} knows cases that it was tested on, by its split or by the weights it "
+                "began with: its figures flatter.",
                 title=f"Leaky protocol: {escape(report.protocol)}",
             )
     draw_figures({headings[letter]: report for letter, report in reports.items()})

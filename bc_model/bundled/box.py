@@ -8,11 +8,14 @@ from bc_model.bundled.cross_validation import best_checkpoint
 from bc_model.bundled.make import Source, judge, learn_all
 from bc_model.bundled.passport import box_passport, judged_reports
 from bc_model.bundled.recipe import Recipe
+from bc_model.errors import SettingsError
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.files import write_text_atomic
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.compact import write_compact_bundle
 from bc_model.serving.optimise import measure_parity
+from bc_model.serving.passport import PASSPORT_FILE
+from bc_model.training.run_folder import is_name
 
 PREDICTIONS_FILE = "cross_validation.csv"
 """Beside the bundle's files: what each picture got from a model that had not seen its case."""
@@ -45,7 +48,10 @@ def make_box(
     ------
     DataError, FolderNotFound
         The sets cannot be used.
+    SettingsError
+        The bundle cannot be put there.
     """
+    _require_place(folder)
     recipe = recipe or Recipe()
     source = Source.read(root, sets, recipe.image_size)
     judged = judge(source, recipe, work, folds_file)
@@ -56,10 +62,25 @@ def make_box(
         folder.name, source.table, source.pixels, recipe, judged, reports, checkpoint,
         model.count_params(),
     )  # fmt: skip
-    bundle = write_compact_bundle(model, folder, passport, source.pixels[:4])
-    bundle = measure_parity(
-        bundle, source.pixels, (source.table["class"] == "malignant").to_numpy(bool)
-    )
-    assert reports[0].predictions is not None, "a report that was just made has them"
-    write_text_atomic(folder / PREDICTIONS_FILE, predictions_to_csv(reports[0].predictions))
-    return bundle
+    predictions = reports[0].predictions
+    assert predictions is not None, "a report that was just made has them"
+    malignant = (source.table["class"] == "malignant").to_numpy(bool)
+
+    def complete(draft: Bundle) -> None:
+        measure_parity(draft, source.pixels, malignant)
+        write_text_atomic(draft.folder / PREDICTIONS_FILE, predictions_to_csv(predictions))
+
+    return write_compact_bundle(model, folder, passport, source.pixels[:4], complete=complete)
+
+
+def _require_place(folder: Path) -> None:
+    """Refuse a place for the bundle before hours of work, not after."""
+    if not is_name(folder.name):
+        raise SettingsError(
+            f"The folder of a model has a name of letters, digits and -._ alone; asked for "
+            f"'{folder}'."
+        )
+    if folder.exists() and not (folder / PASSPORT_FILE).is_file() and any(folder.iterdir()):
+        raise SettingsError(
+            f"{folder} holds something else than a model and would be replaced; choose another one."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,12 @@ def official_folds(table: pd.DataFrame, file: Path, *, clean: bool) -> Folds:
     return Folds(protocol, of)
 
 
+def key_of(recipe: Recipe, table: pd.DataFrame, folds: np.ndarray) -> str:
+    """Identify a learning: what one made must not be taken for what another made."""
+    lines = table["path"] + " " + table["sha256"] + " " + pd.Series(folds, table.index).astype(str)
+    return hashlib.sha256("\n".join([recipe.key, *lines]).encode()).hexdigest()[:12]
+
+
 def fold_logits(
     table: pd.DataFrame,
     frames: list[np.ndarray],
@@ -110,8 +117,8 @@ def fold_logits(
     ndarray of shape (n_checkpoints, n_fold, 2), float32
         Of the fold's pictures in the order of the table, through the road of serving.
     """
-    kept = work / f"{folds.protocol}-{fold}-{recipe.key[:12]}.npy"
     held_out = folds.of == fold
+    kept = work / f"{folds.protocol}-{fold}-{key_of(recipe, table, folds.of)}.npy"
     if kept.exists():
         logits: np.ndarray = np.load(kept, allow_pickle=False)
         if logits.shape == (len(recipe.checkpoints), int(held_out.sum()), len(CLASSES)):

@@ -65,6 +65,12 @@ def read_fields(
             f"but {strange['path'].iloc[0]} names neither ({len(strange)} pictures in all): give "
             "official BreakHis trees of these magnifications."
         )
+    torn = table.groupby("case")["group"].nunique()
+    if (torn > 1).any():
+        raise DataError(
+            f"The case {torn.idxmax()} is joined with another one in one set alone, by a picture "
+            "that both hold: leave that picture out, or no split could keep them together."
+        )
     frames = []
     for done, (file, magnification) in enumerate(
         zip(table["file"], table["magnification"], strict=True), start=1

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from bc_model.bundled.cross_validation import (
+    LEARNED,
     Folds,
     Logits,
     case_folds,
     fold_logits,
     image_folds,
+    key_of,
     official_folds,
 )
 from bc_model.bundled.fields import read_fields
@@ -130,7 +132,8 @@ def learn_all(source: Source, recipe: Recipe, work: Path, checkpoint: int) -> ke
         dropout=recipe.dropout,
     )  # fmt: skip
     steps = recipe.checkpoints[checkpoint]
-    kept = work / f"all-{steps}-{recipe.key[:12]}.weights.h5"
+    everything = np.full(len(source.table), LEARNED)
+    kept = work / f"all-{steps}-{key_of(recipe, source.table, everything)}.weights.h5"
     if kept.exists():
         model.load_weights(kept)
         return model

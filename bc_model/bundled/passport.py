@@ -12,6 +12,8 @@ import pandas as pd
 import bc_model
 from bc_model.backbones import backbone
 from bc_model.bundled.cross_validation import (
+    LEFT_OUT,
+    Folds,
     best_checkpoint,
     crossed_predictions,
     fitted_temperature,
@@ -34,12 +36,11 @@ _SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_au
 def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
     """Return a report for each protocol, the one by case first.
 
-    By case, how long to learn and the temperature are chosen for each fold by the other folds. The
-    single folds of the other protocols take what all folds by case chose.
+    By case, how long to learn and the temperature are chosen for each fold by the other folds. For
+    the single folds of the other protocols they are chosen by the folds by case, and for an honest
+    one by the pictures of other cases than its own.
     """
     by_case, *others = judged
-    checkpoint = best_checkpoint(table, by_case.folds, by_case.logits)
-    temperature = fitted_temperature(table, by_case.folds, by_case.logits, checkpoint).value
     folds = len(by_case.logits)
     reports = [
         evaluate_predictions(
@@ -56,11 +57,22 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
     ]
     for one in others:
         ((fold, logits),) = one.logits.items()
-        predictions = predictions_of_fold(table, one.folds, fold, logits, checkpoint, temperature)
         protocol = one.folds.protocol
         leaky = protocol in LEAKY_PROTOCOLS
+        tested = table["group"].isin(table.loc[one.folds.of == fold, "group"]).to_numpy(bool)
+        choosing = by_case if leaky else _without(by_case, tested)
+        checkpoint = best_checkpoint(table, choosing.folds, choosing.logits)
+        fitted = fitted_temperature(table, choosing.folds, choosing.logits, checkpoint)
+        predictions = predictions_of_fold(table, one.folds, fold, logits, checkpoint, fitted.value)
         reports.append(evaluate_predictions(predictions, protocol=protocol, leaky=leaky))
     return reports
+
+
+def _without(judged: Judged, left_out: np.ndarray) -> Judged:
+    """Return the same folds without some pictures, shape (n,) of bool."""
+    of = judged.folds.of
+    logits = {fold: one[:, ~left_out[of == fold]] for fold, one in judged.logits.items()}
+    return Judged(Folds(judged.folds.protocol, np.where(left_out, LEFT_OUT, of)), logits)
 
 
 def box_passport(
@@ -91,6 +103,8 @@ def box_passport(
     n_parameters : int
     """
     by_case = judged[0]
+    temperature = fitted_temperature(table, by_case.folds, by_case.logits, checkpoint).as_dict()
+    temperature["chosen"] = temperature["chosen"].replace("validation", "held-out")
     magnifications = sorted(int(value) for value in table["magnification"].unique())
     sizes = table["width_px"].astype(str) + "x" + table["height_px"].astype(str)
     n_cases = int(table["group"].nunique())
@@ -145,9 +159,7 @@ def box_passport(
             "value": 0.5,
             "chosen": "default; both classes weighed the same while it learned",
         },
-        "temperature": fitted_temperature(
-            table, by_case.folds, by_case.logits, checkpoint
-        ).as_dict(),
+        "temperature": temperature,
         "precisions": {},
         "intended_use": INTENDED_USE,
         "limits": f"{LIMITS} It learned from {n_cases} cases alone, and its figures are those of a "

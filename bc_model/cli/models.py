@@ -177,13 +177,14 @@ def card(model: Path, out: Path | None) -> None:
 
 
 def _figure_of(passport: dict) -> str:
-    figure = passport["metrics"].get("test", {}).get("figures", {}).get("balanced_accuracy")
+    test = passport["metrics"].get("test", {})
+    figure = test.get("figures", {}).get("balanced_accuracy")
     if not figure or figure["value"] is None:
         return "not evaluated"
     interval = ""
     if figure["low"] is not None:
         interval = f" (95 % {figure['low']:.2f}-{figure['high']:.2f})"
-    leaky = ", LEAKY protocol" if passport["data"]["leaky"] else ""
+    leaky = ", LEAKY" if passport["data"]["leaky"] or test.get("leaky") else ""
     return (
         f"balanced accuracy {figure['value']:.2f}{interval} on {figure['n']} pictures of "
         f"{figure['n_cases']} cases{leaky}"

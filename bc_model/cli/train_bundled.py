@@ -11,7 +11,6 @@ from bc_model.training.run_folder import runs_folder
 
 SETS = ("breakhis_100x", "breakhis_200x_224")
 FOLDS_FILE = Path("folds") / "dsfold1.txt"
-NAME = "breakhis-scratch"
 
 
 @click.command("train-bundled")
@@ -34,11 +33,13 @@ def train_bundled(data: Path, out: Path | None, work: Path, as_json: bool) -> in
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     logging.getLogger("bc_model").setLevel(logging.INFO)
     from bc_model.bundled.box import make_box
-    from bc_model.serving.shipped import SHIPPED_MODELS
+    from bc_model.serving.shipped import BUNDLED_NAME, SHIPPED_MODELS
 
     file = data / FOLDS_FILE
+    if not file.is_file():
+        click.echo(f"No {file}: the official folds are left out of the table.", err=True)
     bundle = make_box(
-        data, SETS, out or SHIPPED_MODELS / NAME, work, file if file.is_file() else None
+        data, SETS, out or SHIPPED_MODELS / BUNDLED_NAME, work, file if file.is_file() else None
     )
     if as_json:
         print_json(bundle.passport)

@@ -144,13 +144,15 @@ def _warnings(
     for side in (first, second):
         if side.leaky:
             found.append(
-                f"{side.name} is leaky: its split does not keep the pictures of a case on one "
-                "side, so its figures may flatter and a difference may come from that alone."
+                f"{side.name} is leaky: it knows cases that it was tested on, by its split or by "
+                "the weights it began with, so its figures may flatter and a difference may come "
+                "from that alone."
             )
         if shared := sorted(cases & side.seen_cases):
             found.append(
                 f"{side.name} knows {len(shared)} of the {len(cases)} cases compared here from its "
-                f"training or validation, first {shared[0]}: the comparison favours it."
+                f"training, validation or first weights, first {shared[0]}: the comparison "
+                "favours it."
             )
     if any(n_left_out):
         found.append(

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from bc_model.data.splits import read_split
+from bc_model.errors import BcModelError
 from bc_model.evaluation.compare import compare
 from bc_model.evaluation.difference import Comparison, Side
 from bc_model.evaluation.report import read_report
+from bc_model.serving.bundle import open_bundle
 from bc_model.training.run_folder import RunFolder
 
 _HASH_DIGITS = 12
@@ -76,8 +78,18 @@ def _side(run: RunFolder, name: str) -> Side:
         predictions=report.predictions,
         threshold=report.threshold,
         leaky=report.leaky,
-        seen_cases=frozenset(split.loc[split["part"] != "test", "case"]) - {""},
+        seen_cases=(frozenset(split.loc[split["part"] != "test", "case"]) - {""})
+        | _initial_cases(run),
     )
+
+
+def _initial_cases(run: RunFolder) -> frozenset[str]:
+    """Return the cases that the first weights knew; none are told of a run without its model."""
+    try:
+        passport = open_bundle(run.path).passport
+    except BcModelError:
+        return frozenset()
+    return frozenset(passport["data"].get("initial_cases", ()))
 
 
 def _told(run: RunFolder) -> dict[str, str]:

@@ -31,6 +31,8 @@ def list_bundles(runs: Path, shipped: Path) -> tuple[list[Bundle], list[str]]:
     ]
     bundles, problems = [], []
     for folder in folders:
+        if folder.name.startswith("."):
+            continue  # a draft, or what is left of one
         try:
             bundles.append(Bundle(folder, read_passport(folder)))
         except BundleError as error:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bc_model.errors import ModelError
-from bc_model.model import head_matrices
-from bc_model.serving.bundle import SERVED_FILES, Bundle, file_sha256
+from bc_model.model import head_matrices, reference_logits
+from bc_model.serving.bundle import SERVED_FILES, Bundle, file_sha256, open_bundle
+from bc_model.serving.engine import Engine
 from bc_model.serving.export import check_bundle, export_graph, put_in_place
 from bc_model.serving.head import Head
 from bc_model.serving.passport import write_passport
@@ -24,9 +26,17 @@ from bc_model.serving.twin import convolution_layers, convolutions
 if TYPE_CHECKING:
     import keras
 
+MAX_ROUNDING = 0.02
+"""Of the largest logit, or of 1 where all are smaller: what 16 bits may move a logit by."""
+
 
 def write_compact_bundle(
-    model: keras.Model, folder: Path, passport: dict[str, Any], pixels: np.ndarray
+    model: keras.Model,
+    folder: Path,
+    passport: dict[str, Any],
+    pixels: np.ndarray,
+    *,
+    complete: Callable[[Bundle], None] = lambda draft: None,
 ) -> Bundle:
     """Write a bundle in half precision, and hold its rebuilt Keras model against its graph.
 
@@ -40,11 +50,14 @@ def write_compact_bundle(
         Complete but for `files`, which is filled in here.
     pixels : ndarray of shape (n, height, width, 3), uint8
         A few pictures at the model's input size, for the comparison.
+    complete : callable, optional
+        Called with the draft of the bundle before it is put in its place, to add to it.
 
     Raises
     ------
     ModelError
-        The graph does not have the layers of the model, or graph and rebuilt model differ.
+        The graph does not have the layers of the model, or its answers differ from those of the
+        rebuilt model, or by more than rounding from those of the model itself.
     BundleError
         The passport does not fit its schema.
     """
@@ -63,14 +76,28 @@ def write_compact_bundle(
             left.unlink()
         kernels, biases = zip(*head_matrices(model), strict=True)
         Head(kernels, biases).save(draft / "head.npz")
-        complete = passport | {"files": {name: file_sha256(draft / name) for name in SERVED_FILES}}
-        write_passport(draft, complete)
-        check_bundle(Bundle(draft, complete), pixels)
+        files = {name: file_sha256(draft / name) for name in SERVED_FILES}
+        write_passport(draft, passport | {"files": files})
+        bundle = open_bundle(draft)
+        check_bundle(bundle, pixels)
+        _check_rounding(bundle, model, pixels)
+        complete(bundle)
         draft.chmod(0o755)
         put_in_place(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Bundle(folder, complete)
+    return open_bundle(folder)
+
+
+def _check_rounding(bundle: Bundle, model: keras.Model, pixels: np.ndarray) -> None:
+    whole = reference_logits(model, pixels)
+    difference = float(np.abs(Engine(bundle).predict(pixels) - whole).max())
+    allowed = MAX_ROUNDING * max(1.0, float(np.abs(whole).max()))
+    if not difference <= allowed:
+        raise ModelError(
+            f"In half precision the logits of {model.name} move by {difference:.2g}; at most "
+            f"{allowed:.2g} is rounding. Keep this model whole."
+        )
 
 
 def _halve_convolutions(graph: Any, model: keras.Model) -> None:

@@ -7,6 +7,7 @@ from bc_model.errors import BundleError, WeightsError
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.passport import PASSPORT_FILE, read_passport
 
+BUNDLED_NAME = "breakhis-scratch"
 SHIPPED_MODELS = Path(bc_model.__file__).resolve().parents[1] / "assets" / "models"
 
 
@@ -16,15 +17,20 @@ def bundled_model() -> Bundle:
     Raises
     ------
     WeightsError
-        None came with this copy of the program, or its passport is damaged.
+        None came with this copy of the program, or it is damaged.
     """
-    found = sorted(SHIPPED_MODELS.glob(f"*/{PASSPORT_FILE}"))
-    if not found:
+    folder = SHIPPED_MODELS / BUNDLED_NAME
+    if not (folder / PASSPORT_FILE).is_file():
         raise WeightsError(
             "No model came with this copy of the program; choose 'imagenet', 'none' or a file of "
             "weights."
         )
     try:
-        return Bundle(found[0].parent, read_passport(found[0].parent))
+        bundle = Bundle(folder, read_passport(folder))
+        bundle.verify()
     except BundleError as error:
-        raise WeightsError(f"The model that came with the program is damaged: {error}") from error
+        raise WeightsError(
+            f"The model that came with the program is damaged: {error} Get the program again, or "
+            "choose other weights."
+        ) from error
+    return bundle

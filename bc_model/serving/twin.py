@@ -90,7 +90,7 @@ def _put_convolutions(graph: openvino.Model, model: keras.Model, label: str) -> 
 
 def _folded(op: openvino.Node) -> tuple[np.ndarray, np.ndarray]:
     """Return kernel (height, width, inputs, outputs) and bias of a convolution, float32."""
-    (after,) = op.output(0).get_target_inputs()
+    after = next(iter(op.output(0).get_target_inputs()))
     bias = _constant(after.get_node().input_value(1).get_node())
     kernel = _constant(op.input_value(1).get_node())
     return kernel.transpose(2, 3, 1, 0), bias.reshape(-1)

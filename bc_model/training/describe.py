@@ -18,7 +18,8 @@ from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES, MPP_RANGE, is_drawn
 from bc_model.data.pictures import FIELD_PX
 from bc_model.data.splits import LEAKY_PROTOCOLS, summarise_parts
-from bc_model.serving.bundle import file_sha256
+from bc_model.errors import BcModelError
+from bc_model.serving.bundle import KERAS_FILE, Bundle, file_sha256, open_bundle
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
 from bc_model.serving.shipped import bundled_model
 from bc_model.training.arithmetic import resolve_arithmetic
@@ -133,7 +134,7 @@ def draft_passport(
             "validation_cases": sorted(set(validation["case"]) - {""}),
             "initial_cases": _initial_cases(settings.weights),
             "drawn": drawn,
-            "licence": licence_words(drawn, bool(magnifications)),
+            "licence": _licence(settings.weights, drawn, bool(magnifications)),
         },
         "metrics": {},
         "threshold": {"value": 0.5, "chosen": "default, not tuned"},
@@ -150,9 +151,34 @@ def _weights_sha256(weights: str) -> str | None:
     return None if weights in NAMED_WEIGHTS else file_sha256(Path(weights))
 
 
+def _initial_model(weights: str) -> Bundle | None:
+    """Return the model that a run begins with, where its passport is at hand.
+
+    That of the box, or of the bundle in which a ``.keras`` file lies.
+    """
+    if weights == "bundled":
+        return bundled_model()
+    if Path(weights).name != KERAS_FILE:
+        return None
+    try:
+        bundle = open_bundle(Path(weights))
+        bundle.file(KERAS_FILE)
+    except BcModelError:
+        return None
+    return bundle
+
+
 def _initial_cases(weights: str) -> list[str]:
     """Return the cases that the initial weights know; those of a stranger's file cannot be told."""
-    return sorted(bundled_model().known_cases) if weights == "bundled" else []
+    known = _initial_model(weights)
+    return sorted(known.known_cases) if known else []
+
+
+def _licence(weights: str, drawn: bool, official: bool) -> str:
+    own = licence_words(drawn, official)
+    known = _initial_model(weights)
+    first = known.passport["data"]["licence"] if known else own
+    return own if first == own else f"{own} It began with weights learned from: {first}"
 
 
 def licence_words(drawn: bool, official: bool) -> str:

@@ -23,6 +23,7 @@ def command(
     """Run `models` as a person would, where nothing is shipped: exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BC_RUNS", "runs")
+    monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", tmp_path / "none")
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["bc_model", "models", *map(str, arguments)])
