@@ -9,6 +9,7 @@ import streamlit as st
 from app.components.split_fields import draw_folds, draw_protocol, draw_split_seed
 from bc_model.backbones import BACKBONES
 from bc_model.errors import SettingsError
+from bc_model.serving.shipped import bundled_model
 from bc_model.training.settings import ARITHMETICS, MAX_DENSE_UNITS, ZERO_THREADS
 from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
@@ -46,7 +47,7 @@ def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str
     SettingsError
         A text among them cannot be read, or no weights file is named.
     WeightsError
-        The weights file is missing, or is none.
+        The weights file is missing, or is none; or the model in the box is.
     """
     preset = (
         st.segmented_control(
@@ -65,7 +66,9 @@ def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str
     with st.expander("Every other parameter", icon=":material/tune:"):
         chosen |= _others(chosen["backbone"])
     # After every field is drawn: one that is left out would forget what was typed.
-    if chosen["weights"] not in NAMED_WEIGHTS:
+    if chosen["weights"] == "bundled":
+        bundled_model()
+    elif chosen["weights"] not in NAMED_WEIGHTS:
         _require_weights(chosen["weights"])
     return chosen
 

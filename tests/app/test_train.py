@@ -202,6 +202,23 @@ def test_imagenet_weights_for_a_backbone_without_them_are_refused_before_a_start
     assert not any(runs.iterdir())
 
 
+def test_beginning_with_the_model_in_the_box_says_what_it_knows(runs, open_page, monkeypatch):
+    monkeypatch.setattr("app.components.settings.bundled_model", lambda: None)
+    app = open_page("train")
+    app.selectbox(key="weights").set_value("bundled").run()
+
+    assert "cases that it knows" in texts(app.info)
+
+
+def test_a_copy_without_the_model_in_the_box_says_so_before_a_start(runs, open_page, monkeypatch):
+    monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", runs / "none")
+    app = open_page("train")
+    app.selectbox(key="weights").set_value("bundled").run()
+
+    assert "No model came with this copy of the program" in texts(app.error)
+    assert app.button(key="start").disabled
+
+
 def test_the_leaky_split_is_warned_about(runs, open_page):
     app = open_page("train")
     app.selectbox(key="protocol").set_value("image").run()

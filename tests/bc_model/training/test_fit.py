@@ -17,7 +17,7 @@ from bc_model.data.splits import count_leaks, read_split
 from bc_model.errors import RunError, SplitError
 from bc_model.evaluation import read_report
 from bc_model.model import backbone_layers, build_model, load_keras
-from bc_model.serving.bundle import open_bundle
+from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.training import phases
 from bc_model.training.checkpoint import load_weights
 from bc_model.training.describe import draft_passport, manifest_sha256
@@ -121,6 +121,27 @@ def test_pictures_without_cases_are_of_none(
     assert first == "30 pictures of unknown cases; 0 files left out"
     assert len(parts) == 3
     assert all(part.count("of unknown cases") == 2 for part in parts)
+
+
+def test_what_the_first_weights_knew_is_known_and_their_pictures_are_credited(
+    tiny_run: RunFolder, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_bundle(tiny_run.path)
+    data = first.passport["data"] | {"licence": "Of the box."}
+    boxed = Bundle(first.folder, first.passport | {"data": data})
+    monkeypatch.setattr("bc_model.training.describe.bundled_model", lambda: boxed)
+    manifest, split = read_manifest(drawn_set), read_split(tiny_run.split_file)
+    settings = dataclasses.replace(settings_for(drawn_set), backbone="resnet50")
+
+    for weights in ("bundled", str(first.folder / "model.keras")):
+        begun = dataclasses.replace(settings, weights=weights)
+        passport = draft_passport(begun, manifest, split, tiny_run, 1)
+        assert passport["data"]["initial_cases"] == sorted(first.known_cases)
+    credited = draft_passport(
+        dataclasses.replace(settings, weights="bundled"), manifest, split, tiny_run, 1
+    )
+    assert credited["data"]["licence"].endswith("with weights learned from: Of the box.")
+    assert draft_passport(settings, manifest, split, tiny_run, 1)["data"]["initial_cases"] == []
 
 
 def test_the_passport_says_what_the_report_says(tiny_run: RunFolder) -> None:

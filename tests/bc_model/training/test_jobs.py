@@ -193,6 +193,16 @@ def test_a_weights_file_that_is_not_there_is_said_before_anything_is_queued(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_model_in_the_box_that_is_not_there_is_said_before_anything_is_queued(
+    tiny_settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", tmp_path / "none")
+    settings = dataclasses.replace(tiny_settings, backbone="resnet50", weights="bundled")
+    with pytest.raises(WeightsError, match="No model came with this copy"):
+        jobs.start_run(settings, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("name", ["BC_MAX_RUNS", "BC_NICENESS"])
 def test_a_number_of_the_environment_that_is_none_is_said_before_anything_is_queued(
     tiny_settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
