@@ -9,7 +9,7 @@ import streamlit as st
 from app.components.split_fields import draw_folds, draw_protocol, draw_split_seed
 from bc_model.backbones import BACKBONES
 from bc_model.errors import SettingsError
-from bc_model.serving.shipped import bundled_model
+from bc_model.serving.shipped import bundled_model, has_bundled_model
 from bc_model.training.settings import ARITHMETICS, MAX_DENSE_UNITS, ZERO_THREADS
 from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
@@ -92,12 +92,11 @@ def _network(preset: str) -> dict[str, Any]:
     )
     weights = st.selectbox(
         "Initial weights",
-        list(WEIGHT_WORDS),
+        [name for name in WEIGHT_WORDS if name != "bundled" or has_bundled_model()],
         format_func=WEIGHT_WORDS.__getitem__,
         key="weights",
-        help="Weights learned from everyday pictures save most of the training; those of the model "
-        "in the box need no network, but they know the BreakHis cases it learned from, and a run "
-        "judged on these is marked as leaky. From scratch needs more pictures than most have.",
+        help="Weights learned from everyday pictures save most of the training. From scratch "
+        "needs more pictures than most have.",
     )
     if weights == "file":
         weights = st.text_input(

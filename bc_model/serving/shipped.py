@@ -11,6 +11,11 @@ BUNDLED_NAME = "breakhis-scratch"
 SHIPPED_MODELS = Path(bc_model.__file__).resolve().parents[1] / "assets" / "models"
 
 
+def has_bundled_model() -> bool:
+    """Tell whether a model came with this copy of the program."""
+    return (SHIPPED_MODELS / BUNDLED_NAME / PASSPORT_FILE).is_file()
+
+
 def bundled_model() -> Bundle:
     """Return the model that comes with the program, to go on learning from.
 
@@ -20,7 +25,7 @@ def bundled_model() -> Bundle:
         None came with this copy of the program, or it is damaged.
     """
     folder = SHIPPED_MODELS / BUNDLED_NAME
-    if not (folder / PASSPORT_FILE).is_file():
+    if not has_bundled_model():
         raise WeightsError(
             "No model came with this copy of the program; choose 'imagenet', 'none' or a file of "
             "weights."

@@ -203,6 +203,7 @@ def test_imagenet_weights_for_a_backbone_without_them_are_refused_before_a_start
 
 
 def test_beginning_with_the_model_in_the_box_says_what_it_knows(runs, open_page, monkeypatch):
+    monkeypatch.setattr("app.components.settings.has_bundled_model", lambda: True)
     monkeypatch.setattr("app.components.settings.bundled_model", lambda: None)
     app = open_page("train")
     app.selectbox(key="weights").set_value("bundled").run()
@@ -210,12 +211,22 @@ def test_beginning_with_the_model_in_the_box_says_what_it_knows(runs, open_page,
     assert "cases that it knows" in texts(app.info)
 
 
-def test_a_copy_without_the_model_in_the_box_says_so_before_a_start(runs, open_page, monkeypatch):
+def test_without_a_model_in_the_box_none_is_offered(runs, open_page, monkeypatch):
     monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", runs / "none")
+    app = open_page("train")
+
+    assert "The model in the box" not in app.selectbox(key="weights").options
+
+
+def test_a_damaged_model_in_the_box_is_said_before_a_start(runs, open_page, monkeypatch):
+    folder = runs.parent / "shipped" / "breakhis-scratch"
+    folder.mkdir(parents=True)
+    (folder / "passport.json").write_text("half")
+    monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", folder.parent)
     app = open_page("train")
     app.selectbox(key="weights").set_value("bundled").run()
 
-    assert "No model came with this copy of the program" in texts(app.error)
+    assert "The model that came with the program is damaged" in texts(app.error)
     assert app.button(key="start").disabled
 
 
