@@ -276,7 +276,7 @@ def _build_backbone(entry: Backbone, pixels: Any, weights: str) -> keras.Model:
                 f"The ImageNet weights of {entry.name} could not be fetched. Without a network: "
                 f"copy {entry.weights_file} into the folder .keras/models of your home, "
                 "or give its path as the initial weights, or begin with the model in the box "
-                "('bundled'), or from scratch ('none')."
+                "('bundled') where there is one, or train from scratch ('none')."
             ) from error
     base = entry.build(pixels, None)
     if weights == "bundled":

@@ -116,7 +116,7 @@ def test_a_leaky_run_carries_the_word(finished_run, other_run, open_page):
     app = open_page("compare", compared=["finished", "other"])
 
     assert "B is leaky" in texts(app.warning)
-    assert "split of B does not keep" in texts(app.error)
+    assert "B knows cases that it was tested on" in texts(app.error)
 
 
 def test_runs_on_other_pictures_are_refused_in_one_sentence(finished_run, other_run, open_page):

@@ -386,7 +386,7 @@ def test_other_bytes_than_the_expected_are_refused(
         build_model("resnet50", image_size=(32, 32), weights="imagenet")
 
 
-def test_without_a_network_the_message_names_the_three_ways_out(
+def test_without_a_network_the_message_names_the_ways_out(
     server: tuple[Path, str], keras_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody = "http://127.0.0.1:9/"
@@ -396,6 +396,7 @@ def test_without_a_network_the_message_names_the_three_ways_out(
     text = str(caught.value)
     assert "copy resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 into" in text
     assert "give its path as the initial weights" in text
+    assert "begin with the model in the box ('bundled')" in text
     assert "train from scratch" in text
 
 

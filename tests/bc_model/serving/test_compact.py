@@ -8,6 +8,7 @@ from bc_model.model import build_model, reference_logits
 from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
 from bc_model.serving.compact import write_compact_bundle
 from bc_model.serving.engine import Engine
+from bc_model.serving.shipped import BUNDLED_NAME
 from bc_model.serving.twin import load_twin
 from bc_model.training.run_folder import RunFolder
 
@@ -47,7 +48,7 @@ def passport(tiny_run: RunFolder) -> dict:
 @pytest.fixture(scope="module")
 def compact(resnet, passport, pixels, tmp_path_factory) -> Bundle:
     return write_compact_bundle(
-        resnet, tmp_path_factory.mktemp("compact") / "box", passport, pixels
+        resnet, tmp_path_factory.mktemp("compact") / BUNDLED_NAME, passport, pixels
     )
 
 
