@@ -100,6 +100,7 @@ def test_a_run_outlives_the_tab_the_server_and_its_own_process(
     run.write_status("queued")
     page.goto(f"{app.url}/train?run=long")  # an open page starts what is queued
     page.get_by_role("button", name="Pause").click(timeout=PATIENT_MS)
+    # By the letter: the log below tells of it as well, in lower case.
     expect(page.get_by_text(re.compile("Paused"))).to_be_visible(timeout=PATIENT_MS)
     trainer = psutil.Process(run.read_status()["pid"])
     epochs = len(run.read_history())
