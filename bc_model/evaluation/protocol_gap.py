@@ -67,7 +67,8 @@ def find_gaps(rows: list[ProtocolRow], *, n_resamples: int = 2000, seed: int = 0
     return [
         _gap(by_name[leaky], by_name[honest], n_resamples, seed)
         for leaky, honest in PAIRS
-        if leaky in by_name and honest in by_name
+        # A model can know test cases by the weights it began with: then no split is honest.
+        if leaky in by_name and honest in by_name and not by_name[honest].leaky
     ]
 
 

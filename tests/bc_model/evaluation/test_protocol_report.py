@@ -211,6 +211,17 @@ def test_other_test_pictures_are_plainly_not_paired(tmp_path: Path) -> None:
     assert gap.sentence.endswith("may differ for that reason alone.")
 
 
+def test_no_leak_is_measured_against_a_row_that_leaks_itself(tmp_path: Path) -> None:
+    """As a model does that began with weights which know the test cases."""
+    study = Study("rep", "2026", (member("image", 0), member("case", 0)))
+    for one in study.members:
+        finish(tmp_path, one)
+    assert summarise_protocols(study, tmp_path).gaps
+    path = tmp_path / study.members[1].run / "evaluation" / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"leaky": True}))
+    assert summarise_protocols(study, tmp_path).gaps == []
+
+
 def test_a_figure_above_097_raises_the_alarm(tmp_path: Path) -> None:
     study = Study("rep", "2026", (member("case"),))
     finish(tmp_path, study.members[0], quality=0.95)
