@@ -50,8 +50,9 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
             notes=[
                 f"These are the figures of the recipe: {folds} models, each made without a "
                 f"{folds}th of the cases and judged on these; how long each learned, and its "
-                "temperature, were chosen by the other folds. The model itself learned from all "
-                "the cases."
+                "temperature, were chosen by the other folds. The rest of the recipe was revised "
+                "while such folds were looked at, which flatters it a little. The model itself "
+                "learned from all the cases."
             ],
         )
     ]
