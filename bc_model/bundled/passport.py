@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 import bc_model
-from bc_model.backbones import backbone
 from bc_model.bundled.cross_validation import (
     LEFT_OUT,
     Folds,
@@ -21,13 +20,12 @@ from bc_model.bundled.cross_validation import (
 )
 from bc_model.bundled.make import Judged
 from bc_model.bundled.recipe import Recipe
-from bc_model.data.names import CLASSES, MPP_RANGE, is_drawn
-from bc_model.data.pictures import FIELD_PX
+from bc_model.data.names import CLASSES, is_drawn
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
 from bc_model.evaluation.report import Report, evaluate_predictions
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
-from bc_model.training.describe import licence_words
+from bc_model.training.describe import input_facts, licence_words, scale_facts
 
 _QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 _SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
@@ -125,21 +123,11 @@ def box_passport(
             "recipe": recipe.as_dict() | {"steps": recipe.checkpoints[checkpoint]},
         },
         "classes": list(CLASSES),
-        "input": {
-            "height_px": recipe.image_size[0],
-            "width_px": recipe.image_size[1],
-            "channels": "RGB",
-            "range": [0, 255],
-            "preprocessing": f"in the graph: {backbone(recipe.backbone).preprocessing}",
-            "field": f"official frames trimmed to {FIELD_PX[0]}x{FIELD_PX[1]}, others whole",
-            "training_sizes": list(sizes.value_counts().index[:10]),
-            "statistics": input_statistics(pixels),
-        },
-        "scale": {
-            "magnifications": magnifications,
-            "mpp_range": {str(m): list(MPP_RANGE[m]) for m in magnifications},
-            "source": "rough estimate for the original 700x460 frame, from the size of red cells",
-        },
+        "input": input_facts(
+            recipe.backbone, recipe.image_size, list(sizes.value_counts().index[:10])
+        )
+        | {"statistics": input_statistics(pixels)},
+        "scale": scale_facts(magnifications),
         "data": {
             "manifest_sha256": _hash(table["path"] + " " + table["sha256"]),
             "split_sha256": _hash(table["path"] + " " + by_case.folds.of.astype(str)),

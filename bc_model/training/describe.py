@@ -109,20 +109,8 @@ def draft_passport(
             "parameters": n_parameters,
         },
         "classes": list(CLASSES),
-        "input": {
-            "height_px": settings.image_size[0],
-            "width_px": settings.image_size[1],
-            "channels": "RGB",
-            "range": [0, 255],
-            "preprocessing": f"in the graph: {backbone(settings.backbone).preprocessing}",
-            "field": f"official frames trimmed to {FIELD_PX[0]}x{FIELD_PX[1]}, others whole",
-            "training_sizes": _sizes(manifest, training),
-        },
-        "scale": {
-            "magnifications": magnifications,
-            "mpp_range": {str(m): list(MPP_RANGE[m]) for m in magnifications},
-            "source": "rough estimate for the original 700x460 frame, from the size of red cells",
-        },
+        "input": input_facts(settings.backbone, settings.image_size, _sizes(manifest, training)),
+        "scale": scale_facts(magnifications),
         "data": {
             "manifest_sha256": manifest_sha256(manifest),
             "split_sha256": file_sha256(run.split_file),
@@ -142,6 +130,30 @@ def draft_passport(
         "precisions": {},
         "intended_use": INTENDED_USE,
         "limits": LIMITS,
+    }
+
+
+def input_facts(
+    backbone_name: str, image_size: tuple[int, int], training_sizes: list[str]
+) -> dict[str, Any]:
+    """Return what a passport says of the pictures that go into the network."""
+    return {
+        "height_px": image_size[0],
+        "width_px": image_size[1],
+        "channels": "RGB",
+        "range": [0, 255],
+        "preprocessing": f"in the graph: {backbone(backbone_name).preprocessing}",
+        "field": f"official frames trimmed to {FIELD_PX[0]}x{FIELD_PX[1]}, others whole",
+        "training_sizes": training_sizes,
+    }
+
+
+def scale_facts(magnifications: list[int]) -> dict[str, Any]:
+    """Return what a passport says of the physical scale."""
+    return {
+        "magnifications": magnifications,
+        "mpp_range": {str(m): list(MPP_RANGE[m]) for m in magnifications},
+        "source": "rough estimate for the original 700x460 frame, from the size of red cells",
     }
 
 
