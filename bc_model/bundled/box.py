@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bc_model.bundled.cross_validation import best_checkpoint
-from bc_model.bundled.make import Source, judge, learn_all
+from bc_model.bundled.make import judge, learn_all
 from bc_model.bundled.passport import box_passport, judged_reports
 from bc_model.bundled.recipe import Recipe
+from bc_model.bundled.source import Source
 from bc_model.errors import SettingsError
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.files import write_text_atomic
@@ -56,18 +56,13 @@ def make_box(
     source = Source.read(root, sets, recipe.image_size)
     judged = judge(source, recipe, work, folds_file)
     reports = judged_reports(source.table, judged)
-    checkpoint = best_checkpoint(source.table, judged[0].folds, judged[0].logits)
-    model = learn_all(source, recipe, work, checkpoint)
-    passport = box_passport(
-        folder.name, source.table, source.pixels, recipe, judged, reports, checkpoint,
-        model.count_params(),
-    )  # fmt: skip
+    model = learn_all(source, recipe, work)
+    passport = box_passport(folder.name, source, recipe, judged, reports, model.count_params())
     predictions = reports[0].predictions
     assert predictions is not None, "a report that was just made has them"
-    malignant = (source.table["class"] == "malignant").to_numpy(bool)
 
     def complete(draft: Bundle) -> None:
-        measure_parity(draft, source.pixels, malignant)
+        measure_parity(draft, source.pixels, source.malignant)
         write_text_atomic(draft.folder / PREDICTIONS_FILE, predictions_to_csv(predictions))
 
     return write_compact_bundle(model, folder, passport, source.pixels[:4], complete=complete)

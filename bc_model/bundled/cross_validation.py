@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bc_model.bundled.recipe import Recipe
+from bc_model.bundled.source import Source
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
 from bc_model.data.splits import make_split
@@ -26,7 +27,7 @@ LEFT_OUT, LEARNED = -1, -2
 """Instead of a fold: neither learned from nor judged, and learned from in every fold."""
 
 Logits = dict[int, np.ndarray]
-"""By fold: shape (n_checkpoints, n_fold, 2)."""
+"""By fold: shape (n_fold, 2)."""
 
 _KEPT = ("path", "sha256", "case", "class", "magnification", "subtype")
 
@@ -89,23 +90,12 @@ def key_of(recipe: Recipe, table: pd.DataFrame, folds: np.ndarray) -> str:
     return hashlib.sha256("\n".join([recipe.key, *lines]).encode()).hexdigest()[:12]
 
 
-def fold_logits(
-    table: pd.DataFrame,
-    frames: list[np.ndarray],
-    pixels: np.ndarray,
-    folds: Folds,
-    fold: int,
-    recipe: Recipe,
-    work: Path,
-) -> np.ndarray:
+def fold_logits(source: Source, folds: Folds, fold: int, recipe: Recipe, work: Path) -> np.ndarray:
     """Learn without one fold and return the logits of its pictures, or those kept of last time.
 
     Parameters
     ----------
-    table, frames
-        As `read_fields` returns them.
-    pixels : ndarray of shape (n, height, width, 3), uint8
-        The pictures as they are served.
+    source : Source
     folds : Folds
     fold : int
     recipe : Recipe
@@ -114,53 +104,31 @@ def fold_logits(
 
     Returns
     -------
-    ndarray of shape (n_checkpoints, n_fold, 2), float32
+    ndarray of shape (n_fold, 2), float32
         Of the fold's pictures in the order of the table, through the road of serving.
     """
     held_out = folds.of == fold
-    kept = work / f"{folds.protocol}-{fold}-{key_of(recipe, table, folds.of)}.npy"
+    kept = work / f"{folds.protocol}-{fold}-{key_of(recipe, source.table, folds.of)}.npy"
     if kept.exists():
         logits: np.ndarray = np.load(kept, allow_pickle=False)
-        if logits.shape == (len(recipe.checkpoints), int(held_out.sum()), len(CLASSES)):
+        if logits.shape == (int(held_out.sum()), len(CLASSES)):
             return logits
     from bc_model.bundled.learner import learn
     from bc_model.model import reference_logits
 
     logger.info("%s, fold %d", folds.protocol, fold)
-    learning = np.flatnonzero(~held_out & (folds.of != LEFT_OUT))
-    models = learn(
-        table.iloc[learning],
-        [frames[i] for i in learning],
-        pixels[learning],
-        recipe,
-        seed=recipe.seed + 1 + fold,
-    )
-    logits = np.stack([reference_logits(model, pixels[held_out]) for _, model in models])
+    learning = source.part(~held_out & (folds.of != LEFT_OUT))
+    model = learn(learning, recipe, seed=recipe.seed + 1 + fold)
+    logits = reference_logits(model, source.pixels[held_out])
     work.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(kept, _as_bytes(logits))
     return logits
 
 
-def best_checkpoint(table: pd.DataFrame, folds: Folds, logits: Logits) -> int:
-    """Return the number of the checkpoint whose logits rank the pictures of all folds best.
-
-    By the area under the ROC curve over all of them; of equals the earliest.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    malignant = _judged(table, folds, logits)["class"] == "malignant"
-    margins = np.concatenate(
-        [one[:, :, 1] - one[:, :, 0] for _, one in sorted(logits.items())], axis=1
-    )
-    return int(np.argmax([roc_auc_score(malignant, margin) for margin in margins]))
-
-
-def fitted_temperature(
-    table: pd.DataFrame, folds: Folds, logits: Logits, checkpoint: int
-) -> Temperature:
+def fitted_temperature(table: pd.DataFrame, folds: Folds, logits: Logits) -> Temperature:
     """Fit one temperature on the logits of several folds."""
-    judged = _judged(table, folds, logits)
-    found = np.concatenate([one[checkpoint] for _, one in sorted(logits.items())]).astype(float)
+    judged = pd.concat([table[folds.of == fold] for fold in sorted(logits)])
+    found = np.concatenate([one for _, one in sorted(logits.items())]).astype(float)
     return fit_temperature(
         found[:, 1] - found[:, 0],
         (judged["class"] == "malignant").to_numpy(dtype=bool),
@@ -169,50 +137,38 @@ def fitted_temperature(
 
 
 def crossed_predictions(table: pd.DataFrame, folds: Folds, logits: Logits) -> pd.DataFrame:
-    """Return the predictions of several folds; what is chosen for one is chosen by the others.
+    """Return the predictions of several folds, each with the temperature of the others.
 
     Parameters
     ----------
     table : DataFrame
     folds : Folds
-    logits : dict of int to ndarray of shape (n_checkpoints, n_fold, 2)
+    logits : dict of int to ndarray of shape (n_fold, 2)
         By fold, of two folds or more.
 
     Returns
     -------
     DataFrame
-        As `check_predictions` returns it, with ``subtype``, ``fold``, the number of its
-        ``checkpoint``, and ``logit``: malignant minus benign, before temperature.
+        As `check_predictions` returns it, with ``subtype``, ``fold`` and ``logit``: malignant minus
+        benign, before temperature.
     """
     parts = []
     for fold in sorted(logits):
         others = {other: one for other, one in logits.items() if other != fold}
-        checkpoint = best_checkpoint(table, folds, others)
-        temperature = fitted_temperature(table, folds, others, checkpoint).value
-        parts.append(predictions_of_fold(table, folds, fold, logits[fold], checkpoint, temperature))
+        temperature = fitted_temperature(table, folds, others).value
+        parts.append(predictions_of_fold(table, folds, fold, logits[fold], temperature))
     return check_predictions(pd.concat(parts, ignore_index=True))
 
 
 def predictions_of_fold(
-    table: pd.DataFrame,
-    folds: Folds,
-    fold: int,
-    logits: np.ndarray,
-    checkpoint: int,
-    temperature: float,
+    table: pd.DataFrame, folds: Folds, fold: int, logits: np.ndarray, temperature: float
 ) -> pd.DataFrame:
-    """Return the predictions of one fold, with a checkpoint and a temperature from elsewhere."""
-    found = logits[checkpoint]
+    """Return the predictions of one fold, with a temperature from elsewhere."""
     return table.loc[folds.of == fold, list(_KEPT)].assign(
-        prob_malignant=prob_malignant(found, temperature),
-        logit=found[:, 1] - found[:, 0],
+        prob_malignant=prob_malignant(logits, temperature),
+        logit=logits[:, 1] - logits[:, 0],
         fold=fold,
-        checkpoint=checkpoint,
     )
-
-
-def _judged(table: pd.DataFrame, folds: Folds, logits: Logits) -> pd.DataFrame:
-    return pd.concat([table[folds.of == fold] for fold in sorted(logits)])
 
 
 def _fold_of(parts: Any, n: int) -> np.ndarray:

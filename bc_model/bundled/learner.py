@@ -1,4 +1,9 @@
-"""The learning of the model in the box: one loop of steps. Importing this loads TensorFlow."""
+"""The learning of the model in the box: one loop of steps. Importing this loads TensorFlow.
+
+The network has four lessons at once: the descriptors of each view, the teacher's logit of it, its
+class and its subtype. The first two have a right answer for any view, however odd, and keep it from
+learning cases by heart; all four go through the same layers.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,16 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import keras
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
-from bc_model.bundled.fields import FieldSampler
+from bc_model.bundled.descriptors import N_DESCRIPTORS
 from bc_model.bundled.recipe import Recipe
+from bc_model.bundled.source import Source
+from bc_model.bundled.teacher import Teacher
+from bc_model.bundled.views import Views, ViewSampler
 from bc_model.model import build_model
 from bc_model.serving.precision import supported_precisions
 from bc_model.training.arithmetic import computing_in
@@ -29,71 +35,68 @@ _AHEAD = 4
 """Batches made while the network learns from one."""
 
 
-def learn(
-    table: pd.DataFrame,
-    frames: list[np.ndarray],
-    pixels: np.ndarray,
-    recipe: Recipe,
-    *,
-    seed: int,
-) -> Iterator[tuple[int, keras.Model]]:
-    """Learn from random weights on, and yield the model at every checkpoint.
+def learn(source: Source, recipe: Recipe, *, seed: int) -> keras.Model:
+    """Learn from random weights on.
 
     Nothing is watched on the way, so that no picture need be kept back for it.
 
     Parameters
     ----------
-    table, frames
-        As `read_fields` returns them; those to learn from.
-    pixels : ndarray of shape (n, height, width, 3), uint8
-        The same pictures as they are served: whole, at the recipe's input size.
+    source : Source
+        The pictures to learn from.
     recipe : Recipe
     seed : int
 
-    Yields
-    ------
-    steps : int
-    model : keras.Model
-        As `build_model` builds it, free in its input size, with averaged weights: until the next
-        checkpoint is asked for.
+    Returns
+    -------
+    keras.Model
+        As `build_model` builds it, with the recipe's input size.
     """
     keras.utils.set_random_seed(seed)
-    subtypes = sorted(set(table["subtype"]))
-    model = build_model(
-        recipe.backbone, image_size=None, weights="none", dense_units=(), dropout=recipe.dropout
+    teacher = Teacher.fit(
+        source.descriptors,
+        source.malignant,
+        source.table["case"].to_numpy(str),
+        recipe.penalty,
     )
-    told = keras.layers.Dropout(recipe.dropout, name="dropout_subtype")(
-        model.get_layer("pool").output
-    )
-    told = keras.layers.Dense(len(subtypes), name="subtype")(told)
-    network = keras.Model(model.inputs[0], [model.get_layer("logits").output, told])
-    sampler = FieldSampler(table, frames, subtypes, recipe, seed)
-    average = _Average(network, recipe.averaging)
+    sampler = ViewSampler(source, recipe, seed)
+    model = build_network(recipe, None)
+    lessons = _lessons(model, recipe, sampler)
+    average = _Average(lessons, recipe.averaging)
+    spread = float(teacher.logit(teacher.squashed(source.descriptors)).std())
     arithmetic = "bfloat16" if "bf16" in supported_precisions() else "float32"
     with computing_in(model, arithmetic):
-        step_of = _step(network, recipe)
-        batch = sampler.batch(0)
-        step_of.get_concrete_function(*map(tf.constant, batch))  # in this block's arithmetic
-    last = recipe.checkpoints[-1]
+        step_of = _step(lessons, recipe)
+        step_of.get_concrete_function(*_lesson(sampler.batch(0), teacher, spread))
     began, losses = time.monotonic(), []
-    for step, batch in enumerate(_batches(sampler, last)):
-        losses.append(float(step_of(*map(tf.constant, batch))))
+    for step, views in enumerate(_batches(sampler, recipe.steps)):
+        losses.append(float(step_of(*_lesson(views, teacher, spread))))
         if step % _AVERAGED_EVERY == 0:
             average.update(step)
         if (step + 1) % _TOLD_EVERY == 0:
             seconds = time.monotonic() - began
-            left = seconds / (step + 1) * (last - step - 1)
+            left = seconds / (step + 1) * (recipe.steps - step - 1)
             logger.info(
                 "step %d of %d, loss %.3f, about %s left",
-                step + 1, last, np.mean(losses[-_TOLD_EVERY:]), duration_in_words(left),
+                step + 1, recipe.steps, np.mean(losses[-_TOLD_EVERY:]), duration_in_words(left),
             )  # fmt: skip
-        if step + 1 in recipe.checkpoints:
-            with average.lent():
-                settle_batch_norm(model, pixels, sampler)
-                yield step + 1, model
+    average.put()
+    settle_batch_norm(model, source.pixels, sampler)
+    served = build_network(recipe, recipe.image_size)
+    served.set_weights(model.get_weights())
+    return served
 
 
-def settle_batch_norm(model: keras.Model, pixels: np.ndarray, sampler: FieldSampler) -> None:
+def build_network(recipe: Recipe, image_size: tuple[int, int] | None) -> keras.Model:
+    """Build the network that learns, with random weights; an image size of None leaves it free."""
+    # What labels teach has a dropout of its own while it learns.
+    return build_model(
+        recipe.backbone, image_size=image_size, weights="none",
+        dense_units=(recipe.hidden_units,), dropout=0.0,
+    )  # fmt: skip
+
+
+def settle_batch_norm(model: keras.Model, pixels: np.ndarray, sampler: ViewSampler) -> None:
     """Measure the moving statistics anew: on whole pictures, with the weights as they are now.
 
     Averaged weights never saw a batch, and crops are another view of tissue than what is served
@@ -103,7 +106,7 @@ def settle_batch_norm(model: keras.Model, pixels: np.ndarray, sampler: FieldSamp
     ----------
     model : keras.Model
     pixels : ndarray of shape (n, height, width, 3), uint8
-    sampler : FieldSampler
+    sampler : ViewSampler
         Says which, so that classes, magnifications and cases count the same.
     """
     layers = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
@@ -119,38 +122,69 @@ def settle_batch_norm(model: keras.Model, pixels: np.ndarray, sampler: FieldSamp
             layer.momentum = momentum
 
 
-def _step(network: keras.Model, recipe: Recipe) -> tf.types.experimental.PolymorphicFunction:
+def _lessons(model: keras.Model, recipe: Recipe, sampler: ViewSampler) -> keras.Model:
+    """From pixels to the four answers: descriptors, the teacher's logit, class and subtype."""
+    hidden = model.get_layer("dense_1").output
+    dropped = keras.layers.Dropout(recipe.dropout, name="dropout_labels")(hidden)
+    return keras.Model(
+        model.inputs[0],
+        [
+            keras.layers.Dense(N_DESCRIPTORS, name="descriptors")(hidden),
+            keras.layers.Dense(1, name="taught")(hidden),
+            model.get_layer("logits")(dropped),
+            keras.layers.Dense(len(sampler.subtypes), name="subtypes")(dropped),
+        ],
+    )
+
+
+def _lesson(views: Views, teacher: Teacher, spread: float) -> tuple[tf.Tensor, ...]:
+    """Return pixels and the four right answers."""
+    squashed = teacher.squashed(views.descriptors)
+    taught = teacher.logit(squashed)[:, None] / spread
+    return tuple(map(tf.constant, (views.pixels, squashed, taught, views.labels, views.subtypes)))
+
+
+def _step(lessons: keras.Model, recipe: Recipe) -> tf.types.experimental.PolymorphicFunction:
     optimizer = keras.optimizers.AdamW(
-        # Its warm-up is all that is used of it: a decay to 1 stays where it is.
         keras.optimizers.schedules.CosineDecay(
             0.0,
-            1,
-            alpha=1.0,
+            recipe.steps,
+            alpha=0.02,
             warmup_target=recipe.learning_rate,
             warmup_steps=recipe.warmup_steps,
         ),
         weight_decay=recipe.weight_decay,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    loss_of = keras.losses.CategoricalCrossentropy(
+    cross_entropy = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=recipe.label_smoothing
     )
 
     @tf.function(reduce_retracing=True)
-    def step(pixels: tf.Tensor, labels: tf.Tensor, subtypes: tf.Tensor) -> tf.Tensor:
+    def step(
+        pixels: tf.Tensor,
+        descriptors: tf.Tensor,
+        taught: tf.Tensor,
+        labels: tf.Tensor,
+        subtypes: tf.Tensor,
+    ) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            logits, told = network(pixels, training=True)
-            loss = loss_of(labels, logits) + recipe.subtype_weight * loss_of(subtypes, told)
-        gradients = tape.gradient(loss, network.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+            told = lessons(pixels, training=True)
+            of_labels = cross_entropy(labels, told[2])
+            of_labels += recipe.subtype_weight * cross_entropy(subtypes, told[3])
+            loss = (
+                tf.reduce_mean(tf.square(told[0] - descriptors))
+                + tf.reduce_mean(tf.square(told[1] - taught))
+                + recipe.label_weight * of_labels
+            )
+        gradients = tape.gradient(loss, lessons.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, lessons.trainable_variables, strict=True))
         return loss
 
     return step
 
 
-def _batches(
-    sampler: FieldSampler, steps: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _batches(sampler: ViewSampler, steps: int) -> Iterator[Views]:
     """Make the batches in another thread, a few ahead."""
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(sampler.batch, step) for step in range(min(_AHEAD, steps))]
@@ -180,16 +214,7 @@ class _Average:
             mean *= keep
             mean += (1.0 - keep) * value
 
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Give the network its averaged weights for a while."""
-        own = [variable.numpy() for variable in self._variables]
-        try:
-            self._put(self._mean or own)
-            yield
-        finally:
-            self._put(own)
-
-    def _put(self, values: list[np.ndarray]) -> None:
-        for variable, value in zip(self._variables, values, strict=True):
+    def put(self) -> None:
+        """Give the network its averaged weights."""
+        for variable, value in zip(self._variables, self._mean or [], strict=True):
             variable.assign(value)

@@ -13,13 +13,13 @@ import bc_model
 from bc_model.bundled.cross_validation import (
     LEFT_OUT,
     Folds,
-    best_checkpoint,
     crossed_predictions,
     fitted_temperature,
     predictions_of_fold,
 )
 from bc_model.bundled.make import Judged
 from bc_model.bundled.recipe import Recipe
+from bc_model.bundled.source import Source
 from bc_model.data.names import CLASSES, is_drawn
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
@@ -34,9 +34,9 @@ _SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_au
 def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
     """Return a report for each protocol, the one by case first.
 
-    By case, how long to learn and the temperature are chosen for each fold by the other folds. For
-    the single folds of the other protocols they are chosen by the folds by case, and for an honest
-    one by the pictures of other cases than its own.
+    By case, the temperature is fitted for each fold on the other folds. For the single folds of
+    the other protocols it is fitted on the folds by case, and for an honest one on the pictures of
+    other cases than its own.
     """
     by_case, *others = judged
     folds = len(by_case.logits)
@@ -47,10 +47,9 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
             leaky=False,
             notes=[
                 f"These are the figures of the recipe: {folds} models, each made without a "
-                f"{folds}th of the cases and judged on these; how long each learned, and its "
-                "temperature, were chosen by the other folds. The rest of the recipe was revised "
-                "while such folds were looked at, which flatters it a little. The model itself "
-                "learned from all the cases."
+                f"{folds}th of the cases and judged on these; its temperature was fitted on the "
+                "other folds. The recipe was revised while such folds were looked at, which "
+                "flatters it a little. The model itself learned from all the cases."
             ],
         )
     ]
@@ -60,9 +59,8 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
         leaky = protocol in LEAKY_PROTOCOLS
         tested = table["group"].isin(table.loc[one.folds.of == fold, "group"]).to_numpy(bool)
         choosing = by_case if leaky else _without(by_case, tested)
-        checkpoint = best_checkpoint(table, choosing.folds, choosing.logits)
-        fitted = fitted_temperature(table, choosing.folds, choosing.logits, checkpoint)
-        predictions = predictions_of_fold(table, one.folds, fold, logits, checkpoint, fitted.value)
+        fitted = fitted_temperature(table, choosing.folds, choosing.logits)
+        predictions = predictions_of_fold(table, one.folds, fold, logits, fitted.value)
         reports.append(evaluate_predictions(predictions, protocol=protocol, leaky=leaky))
     return reports
 
@@ -70,18 +68,16 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
 def _without(judged: Judged, left_out: np.ndarray) -> Judged:
     """Return the same folds without some pictures, shape (n,) of bool."""
     of = judged.folds.of
-    logits = {fold: one[:, ~left_out[of == fold]] for fold, one in judged.logits.items()}
+    logits = {fold: one[~left_out[of == fold]] for fold, one in judged.logits.items()}
     return Judged(Folds(judged.folds.protocol, np.where(left_out, LEFT_OUT, of)), logits)
 
 
 def box_passport(
     name: str,
-    table: pd.DataFrame,
-    pixels: np.ndarray,
+    source: Source,
     recipe: Recipe,
     judged: list[Judged],
     reports: list[Report],
-    checkpoint: int,
     n_parameters: int,
 ) -> dict[str, Any]:
     """Return the passport, without its files.
@@ -89,20 +85,15 @@ def box_passport(
     Parameters
     ----------
     name : str
-    table : DataFrame
-        As `read_fields` returns it.
-    pixels : ndarray of shape (n, height, width, 3), uint8
-        Its pictures at the input size.
+    source : Source
     recipe : Recipe
     judged : list of Judged
     reports : list of Report
         In the same order, the one by case first.
-    checkpoint : int
-        How long the model learned: the number among the recipe's.
     n_parameters : int
     """
-    by_case = judged[0]
-    temperature = fitted_temperature(table, by_case.folds, by_case.logits, checkpoint).as_dict()
+    by_case, table = judged[0], source.table
+    temperature = fitted_temperature(table, by_case.folds, by_case.logits).as_dict()
     temperature["chosen"] = temperature["chosen"].replace("validation", "held-out")
     magnifications = sorted(int(value) for value in table["magnification"].unique())
     sizes = table["width_px"].astype(str) + "x" + table["height_px"].astype(str)
@@ -117,16 +108,16 @@ def box_passport(
         "architecture": {
             "backbone": recipe.backbone,
             "initial_weights": "none",
-            "dense_units": [],
-            "dropout": recipe.dropout,
+            "dense_units": [recipe.hidden_units],
+            "dropout": 0.0,
             "parameters": n_parameters,
-            "recipe": recipe.as_dict() | {"steps": recipe.checkpoints[checkpoint]},
+            "recipe": recipe.as_dict(),
         },
         "classes": list(CLASSES),
         "input": input_facts(
             recipe.backbone, recipe.image_size, list(sizes.value_counts().index[:10])
         )
-        | {"statistics": input_statistics(pixels)},
+        | {"statistics": input_statistics(source.pixels)},
         "scale": scale_facts(magnifications),
         "data": {
             "manifest_sha256": _hash(table["path"] + " " + table["sha256"]),

@@ -8,9 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-FRAME_PX = {100: (700, 460), 200: (350, 230)}
-"""Width and height that a whole frame is brought to, by magnification: the same micrometres a
-pixel, since a frame at 100X shows twice as much tissue a side."""
+MAGNIFICATIONS = (100, 200)
 
 
 @dataclass(frozen=True)
@@ -21,24 +19,29 @@ class Recipe:
     ----------
     image_size : (int, int)
         Height and width of the served network's input, px: a whole frame in its own proportions.
-    side_px : int
-        Of the square crops: small ones are quick, and leave less to learn by heart.
-    checkpoints : tuple of int
-        After how many steps the learning may end, rising. It is chosen by cross-validation: too
-        long, and the cases are known by heart.
+    view_size : (int, int)
+        Height and width of the crops that it learns from, px.
+    steps : int
     batch_size : int
     learning_rate, warmup_steps, weight_decay
-        Of AdamW (Loshchilov and Hutter, ICLR 2019). After the warm-up the rate stays as it is, so
-        that every checkpoint may be the last; the averaged weights come to rest all the same.
-    label_smoothing : float
-    mixup : float
-        Both parameters of the Beta distribution (Zhang et al., "mixup", ICLR 2018); 0 is none.
-    stain_jitter : float
-        How far haematoxylin, eosin and the rest are each made stronger or weaker, as a share
-        (Tellez et al., IEEE Transactions on Medical Imaging 37(9), 2018).
+        Of AdamW (Loshchilov and Hutter, ICLR 2019), falling as a cosine.
+    hidden_units : int
+        Between pooling and the logits.
     dropout : float
+        Before the layers that labels teach.
+    recolouring : float
+        How far the stains and colours of a view are changed, as a share (Tellez et al., IEEE
+        Transactions on Medical Imaging 37(9), 2018).
+    mixed : float
+        Share of the views that have a part of a second picture, blended in or beside it (Zhang et
+        al., "mixup", ICLR 2018; Yun et al., "CutMix", ICCV 2019).
+    penalty : float
+        Of the teacher.
+    label_weight : float
+        Of the labels' loss; those of the descriptors and of the teacher's logit weigh 1.
     subtype_weight : float
-        Of a second head that tells the subtypes apart and is left out of the served model.
+        Of the subtypes' loss among it; their layer is left out of the served model.
+    label_smoothing : float
     averaging : float
         Decay, a step, of the weights' running mean, which is what is kept (Polyak and Juditsky,
         SIAM Journal on Control and Optimization 30(4), 1992).
@@ -51,21 +54,24 @@ class Recipe:
     """
 
     image_size: tuple[int, int] = (160, 240)
-    side_px: int = 80
-    checkpoints: tuple[int, ...] = (150, 200, 300, 400)
+    view_size: tuple[int, int] = (64, 96)
+    steps: int = 1000
     batch_size: int = 32
-    learning_rate: float = 1e-3
-    warmup_steps: int = 50
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    mixup: float = 0.3
-    stain_jitter: float = 0.1
+    learning_rate: float = 1.5e-3
+    warmup_steps: int = 40
+    weight_decay: float = 0.02
+    hidden_units: int = 512
     dropout: float = 0.3
+    recolouring: float = 0.4
+    mixed: float = 0.3
+    penalty: float = 0.1
+    label_weight: float = 0.2
     subtype_weight: float = 0.3
+    label_smoothing: float = 0.1
     averaging: float = 0.98
     n_folds: int = 5
     seed: int = 0
-    version: int = 1
+    version: int = 2
     backbone: str = "resnet50"
 
     def as_dict(self) -> dict[str, Any]:

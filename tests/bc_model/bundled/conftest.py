@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from bc_model.bundled.fields import read_fields
 from bc_model.bundled.recipe import Recipe
+from bc_model.bundled.source import Source
 from bc_model.data.synthetic import write_synthetic
 
 QUICK = Recipe(
-    image_size=(32, 48), side_px=32, checkpoints=(2, 3), batch_size=8, warmup_steps=2, n_folds=3,
-    backbone="tiny",
+    image_size=(32, 48), view_size=(32, 32), steps=3, batch_size=8, warmup_steps=2,
+    hidden_units=16, n_folds=3, backbone="tiny",
 )  # fmt: skip
 
 
@@ -26,5 +24,5 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fields(root: Path) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    return read_fields([root / "drawn"])
+def source(root: Path) -> Source:
+    return Source.read(root, ("drawn",), QUICK.image_size)

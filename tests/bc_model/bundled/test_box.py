@@ -6,7 +6,6 @@ import pytest
 
 from bc_model.bundled import learner
 from bc_model.bundled.box import PREDICTIONS_FILE, make_box
-from bc_model.data.pipeline import load_pixels
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.model import reference_logits
 from bc_model.serving.bundle import Bundle, open_bundle
@@ -25,10 +24,10 @@ def box(root: Path, work: Path) -> Bundle:
     return make_box(root, ("drawn",), work / "models" / "boxed", work, None, QUICK)
 
 
-def test_the_box_holds_a_model_that_verifies_and_serves_without_a_keras_file(box, root, fields):
+def test_the_box_holds_a_model_that_verifies_and_serves_without_a_keras_file(box, source):
     bundle = open_bundle(box.folder)
     bundle.verify()
-    pixels = load_pixels(root, list(fields[0]["path"][:3]), QUICK.image_size)
+    pixels = source.pixels[:3]
 
     assert "model.keras" not in bundle.passport["files"]
     twin = reference_logits(load_twin(bundle), pixels)
@@ -36,20 +35,20 @@ def test_the_box_holds_a_model_that_verifies_and_serves_without_a_keras_file(box
     assert bundle.passport["precisions"]["f32"]["allowed"]
 
 
-def test_its_figures_are_those_of_the_recipe_and_say_so(box, fields):
+def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
     passport = box.passport
     test = passport["metrics"]["test"]
 
     assert "figures of the recipe: 3 models" in test["notes"][0]
-    assert (test["protocol"], test["leaky"], test["n"]) == ("case", False, len(fields[0]))
+    assert (test["protocol"], test["leaky"], test["n"]) == ("case", False, len(source.table))
     rows = [(r["protocol"], r["leaky"], r["folds"]) for r in passport["metrics"]["protocols"]]
     assert rows == [("case", False, 3), ("image", True, 1)]
     assert passport["data"]["drawn"]
-    assert passport["data"]["training_cases"] == sorted(set(fields[0]["case"]))
+    assert passport["data"]["training_cases"] == sorted(set(source.table["case"]))
     statistics = passport["input"]["statistics"]
     assert len(statistics["haematoxylin_mean"]) == len(statistics["quantiles"])
     kept = read_predictions(box.folder / PREDICTIONS_FILE)
-    assert sorted(kept["path"]) == sorted(fields[0]["path"])
+    assert sorted(kept["path"]) == sorted(source.table["path"])
     json.dumps(passport, allow_nan=False)
 
 

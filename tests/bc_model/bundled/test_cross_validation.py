@@ -7,7 +7,6 @@ from bc_model.bundled.cross_validation import (
     LEARNED,
     LEFT_OUT,
     Folds,
-    best_checkpoint,
     case_folds,
     crossed_predictions,
     fitted_temperature,
@@ -15,12 +14,12 @@ from bc_model.bundled.cross_validation import (
     image_folds,
     official_folds,
 )
-from bc_model.data.pipeline import load_pixels
+from bc_model.bundled.source import Source
 from tests.bc_model.bundled.conftest import QUICK
 
 
-def test_no_case_is_in_two_folds_unless_pictures_are_dealt(fields):
-    table, _ = fields
+def test_no_case_is_in_two_folds_unless_pictures_are_dealt(source):
+    table = source.table
     cases = table["case"].groupby(case_folds(table, QUICK).of).agg(set)
     assert len(cases) == 3
     assert len(set.union(*cases)) == sum(map(len, cases))
@@ -29,8 +28,8 @@ def test_no_case_is_in_two_folds_unless_pictures_are_dealt(fields):
     assert len(set.union(*pictures)) < sum(map(len, pictures))
 
 
-def test_the_clean_official_fold_keeps_the_cases_of_the_test_part_out_of_training(fields, tmp_path):
-    table, _ = fields
+def test_the_clean_official_fold_keeps_the_cases_of_the_test_part_out_of_training(source, tmp_path):
+    table = source.table
     names = table["path"].str.rpartition("/")[2]
     tested = ~table.duplicated(["class", "magnification"])  # one picture of each
     rows = zip(names, table["magnification"], tested, strict=True)
@@ -46,29 +45,25 @@ def test_the_clean_official_fold_keeps_the_cases_of_the_test_part_out_of_trainin
     assert (clean[~of_tested_cases] == LEARNED).all()
 
 
-def test_a_fold_is_judged_by_a_model_that_has_not_seen_it_and_kept(fields, root, tmp_path,
-                                                                   monkeypatch):  # fmt: skip
-    table, frames = fields
-    folds = case_folds(table, QUICK)
-    pixels = load_pixels(root, list(table["path"]), QUICK.image_size)
-    seen: list[pd.DataFrame] = []
+def test_a_fold_is_judged_by_a_model_that_has_not_seen_it_and_kept(source, tmp_path, monkeypatch):
+    folds = case_folds(source.table, QUICK)
+    seen: list[Source] = []
     from bc_model.bundled import learner
 
     learn = learner.learn
 
-    def spy(part: pd.DataFrame, *args, **kwargs):
+    def spy(part: Source, *args, **kwargs):
         seen.append(part)
-        yield from learn(part, *args, **kwargs)
+        return learn(part, *args, **kwargs)
 
     monkeypatch.setattr(learner, "learn", spy)
-    logits = fold_logits(table, frames, pixels, folds, 1, QUICK, tmp_path)
-    again = fold_logits(table, frames, pixels, folds, 1, QUICK, tmp_path)
+    logits = fold_logits(source, folds, 1, QUICK, tmp_path)
+    again = fold_logits(source, folds, 1, QUICK, tmp_path)
 
     (part,) = seen
-    assert not set(part["case"]) & set(table.loc[folds.of == 1, "case"])
-    assert len(part) == (folds.of != 1).sum()
-    assert logits.shape == (2, (folds.of == 1).sum(), 2)
-    assert (logits[0] != logits[1]).any()
+    assert not set(part.table["case"]) & set(source.table.loc[folds.of == 1, "case"])
+    assert len(part.table) == (folds.of != 1).sum()
+    assert logits.shape == ((folds.of == 1).sum(), 2)
     np.testing.assert_array_equal(logits, again)
 
 
@@ -96,32 +91,18 @@ def three_folds(monkeypatch: pytest.MonkeyPatch) -> tuple[pd.DataFrame, Folds]:
     return table, Folds("case", np.repeat([0, 1, 2], 3))
 
 
-def margins(*checkpoints: list[float]) -> np.ndarray:
-    """Logits of one fold: the malignant one as given, the benign one 0."""
-    return np.stack([np.stack([np.zeros(3), one], axis=1) for one in checkpoints])
+MARGINS = [-1.0, 2.0, 2.0]
 
 
-RIGHT, WRONG = [-1.0, 2.0, 2.0], [2.0, -1.0, -1.0]
-
-
-def test_a_checkpoint_is_chosen_by_how_it_ranks_all_the_folds(three_folds):
+def test_the_temperature_of_a_fold_is_that_of_the_others(three_folds):
     table, folds = three_folds
-
-    assert best_checkpoint(table, folds, {k: margins(WRONG, RIGHT) for k in range(3)}) == 1
-    assert best_checkpoint(table, folds, {k: margins(RIGHT, RIGHT) for k in range(3)}) == 0
-
-
-def test_what_is_chosen_for_a_fold_is_chosen_by_the_others(three_folds):
-    table, folds = three_folds
-    # The first checkpoint is the best of folds 1 and 2, though not of fold 0.
-    logits = {0: margins(WRONG, RIGHT), 1: margins(RIGHT, WRONG), 2: margins(RIGHT, WRONG)}
+    logits = {k: np.stack([np.zeros(3), np.array(MARGINS) + k], axis=1) for k in range(3)}
 
     found = crossed_predictions(table, folds, logits)
 
     first = found[found["fold"] == 0]
-    assert first["checkpoint"].tolist() == [0, 0, 0]
-    assert first["logit"].tolist() == WRONG
+    assert first["logit"].tolist() == MARGINS
     # Two other folds of three pictures: a temperature of 2 in the fake above.
-    expected = 1 / (1 + np.exp(-np.array(WRONG) / 2.0))
+    expected = 1 / (1 + np.exp(-np.array(MARGINS) / 2.0))
     np.testing.assert_allclose(first["prob_malignant"], expected)
-    assert fitted_temperature(table, folds, logits, 0).value == 3.0
+    assert fitted_temperature(table, folds, logits).value == 3.0

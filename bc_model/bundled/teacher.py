@@ -1,0 +1,67 @@
+"""What teaches the network beside the labels: a linear model over the descriptors of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Logistic regression over squashed descriptors.
+
+    Attributes
+    ----------
+    mean, spread : ndarray of shape (d,), float32
+        Of the descriptors it learned from.
+    kernel : ndarray of shape (d,), float32
+    bias : float
+    """
+
+    mean: np.ndarray
+    spread: np.ndarray
+    kernel: np.ndarray
+    bias: float
+
+    @classmethod
+    def fit(
+        cls, descriptors: np.ndarray, malignant: np.ndarray, case: np.ndarray, penalty: float
+    ) -> Teacher:
+        """Learn from pictures; each case weighs as much as any other, and so does each class.
+
+        Parameters
+        ----------
+        descriptors : ndarray of shape (n, d)
+        malignant : ndarray of shape (n,), bool
+        case : ndarray of shape (n,), str
+        penalty : float
+            Inverse strength of the ridge, scikit-learn's C.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        mean, spread = descriptors.mean(axis=0), descriptors.std(axis=0) + 1e-6
+        _, which, pictures = np.unique(case, return_inverse=True, return_counts=True)
+        weight = 1.0 / pictures[which]
+        model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=3000)
+        model.fit(
+            np.tanh((descriptors - mean) / spread),
+            malignant,
+            sample_weight=weight * len(weight) / weight.sum(),
+        )
+        return cls(
+            mean.astype(np.float32),
+            spread.astype(np.float32),
+            model.coef_[0].astype(np.float32),
+            float(model.intercept_[0]),
+        )
+
+    def squashed(self, descriptors: np.ndarray) -> np.ndarray:
+        """Return descriptors within (-1, 1), so that no odd picture outweighs the others."""
+        scaled: np.ndarray = np.tanh((descriptors - self.mean) / self.spread)
+        return scaled.astype(np.float32)
+
+    def logit(self, squashed: np.ndarray) -> np.ndarray:
+        """Return malignant minus benign of squashed descriptors: (n, d) to (n,)."""
+        logit: np.ndarray = squashed @ self.kernel + np.float32(self.bias)
+        return logit

@@ -1,0 +1,76 @@
+import cv2
+import numpy as np
+import pytest
+from scipy.stats import skew
+
+from bc_model.bundled.descriptors import N_DESCRIPTORS, describe
+
+COLOUR, HISTOGRAMS, ADJACENCY, PYRAMID = (
+    slice(0, 18), slice(18, 66), slice(66, 228), slice(228, 264),
+)  # fmt: skip
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    noise = np.random.default_rng(3).normal(128.0, 60.0, (40, 56, 3))
+    return np.clip(cv2.GaussianBlur(noise, (0, 0), 1.0) * 1.5 - 60, 0, 255).astype(np.uint8)
+
+
+def test_colour_statistics_are_those_of_numpy_and_scipy(picture):
+    found = describe(picture)
+    values = picture.reshape(-1, 3).astype(float)
+
+    expected = [values.mean(axis=0), values.std(axis=0), skew(values)]
+    expected += list(np.percentile(values, [10, 50, 90], axis=0, method="inverted_cdf"))
+    np.testing.assert_allclose(found[COLOUR], np.concatenate(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_histograms_are_shares_of_sixteen_equal_steps(picture):
+    found = describe(picture)[HISTOGRAMS].reshape(3, 16)
+
+    for share, channel in zip(found, np.moveaxis(picture, 2, 0), strict=True):
+        expected = np.histogram(channel, 16, (0, 256))[0] / channel.size
+        np.testing.assert_allclose(share, expected, atol=1e-7)
+
+
+def test_adjacency_counts_the_neighbours_within_the_range():
+    # A plus of 200 on 0. What lies above Otsu's threshold is the plus itself: mean 200, spread 0,
+    # so all three ranges hold the plus and nothing else.
+    picture = np.zeros((40, 40, 3), np.uint8)
+    for y, x in ((10, 10), (9, 10), (11, 10), (10, 9), (10, 11)):
+        picture[y, x] = 200
+
+    found = describe(picture)[ADJACENCY].reshape(3, 3, 2, 9)
+
+    # The middle has 4 neighbours in the plus; each arm the middle and the two arms beside it.
+    inside = [0, 0, 0, 4 / 5, 1 / 5, 0, 0, 0, 0]
+    np.testing.assert_allclose(found[:, :, 0], np.broadcast_to(inside, (3, 3, 9)), atol=1e-7)
+    # Outside are 1,595 pixels, and 36 * 36 + ... of them have all eight neighbours outside.
+    around = np.zeros(9)
+    plus = picture[..., 0] > 0
+    for y in range(40):
+        for x in range(40):
+            if not plus[y, x]:
+                block = ~plus[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+                around[block.sum() - 1] += 1
+    np.testing.assert_allclose(found[0, 0, 1], around / around.sum(), atol=1e-7)
+
+
+def test_finer_detail_stands_in_the_first_level_of_the_pyramid(picture):
+    coarse = cv2.GaussianBlur(picture, (0, 0), 3.0)
+
+    fine_strength, coarse_strength = (
+        describe(p)[PYRAMID].reshape(4, 3, 3)[:, 0, 0] for p in (picture, coarse)
+    )
+
+    lost = fine_strength - coarse_strength
+    assert lost[0] > lost[1] > lost[2] > lost[3]
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_an_empty_picture_has_finite_descriptors(value):
+    found = describe(np.full((32, 32, 3), value, np.uint8))
+
+    assert found.shape == (N_DESCRIPTORS,)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()

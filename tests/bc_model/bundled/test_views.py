@@ -1,0 +1,80 @@
+import dataclasses
+
+import numpy as np
+
+from bc_model.bundled.descriptors import describe
+from bc_model.bundled.recipe import Recipe
+from bc_model.bundled.source import Source
+from bc_model.bundled.views import ViewSampler
+from tests.bc_model.bundled.conftest import QUICK
+
+PLAIN = dataclasses.replace(QUICK, mixed=0.0)
+
+
+def sampler(source: Source, recipe: Recipe = QUICK, seed: int = 0) -> ViewSampler:
+    return ViewSampler(source, recipe, seed)
+
+
+def test_a_batch_follows_from_seed_and_step_alone(source):
+    first, again, other = (sampler(source, seed=1).batch(step) for step in (2, 2, 3))
+
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert first.pixels.shape == (8, 32, 32, 3)
+    assert (other.pixels != first.pixels).any()
+    assert first.pixels.min() >= 0.0
+    assert first.pixels.max() <= 255.0
+    np.testing.assert_allclose(first.labels.sum(axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(first.subtypes.sum(axis=1), 1.0)
+
+
+def test_descriptors_are_those_of_the_view_and_not_of_its_picture(source):
+    views = sampler(source).batch(0)
+
+    for pixels, descriptors in zip(views.pixels, views.descriptors, strict=True):
+        np.testing.assert_array_equal(descriptors, describe(pixels.astype(np.uint8)))
+
+
+def test_classes_and_magnifications_come_as_often_as_each_other(source):
+    # One class is left with a single picture a magnification.
+    benign = source.table["class"] == "benign"
+    kept = ~benign | ~source.table.duplicated(["class", "magnification"])
+    few = source.part(kept.to_numpy(bool))
+
+    assert sampler(few, PLAIN).batch(0).labels.sum(axis=0).tolist() == [4.0, 4.0]
+
+
+def test_a_mixed_view_has_as_much_of_a_label_as_of_the_picture():
+    # A black benign picture and a white malignant one, neither recoloured.
+    import pandas as pd
+
+    table = pd.DataFrame(
+        {"class": ["benign", "malignant"], "case": ["1", "2"], "magnification": 200,
+         "subtype": ["adenosis", "ductal_carcinoma"]}
+    )  # fmt: skip
+    pixels = np.stack([np.full((32, 48, 3), value, np.uint8) for value in (0, 255)])
+    source = Source(table, pixels, np.stack([describe(picture) for picture in pixels]))
+    mixed = dataclasses.replace(QUICK, mixed=1.0, recolouring=0.0, view_size=(32, 40))
+
+    views = [sampler(source, mixed).batch(step) for step in range(8)]
+
+    seen = 0
+    for batch in views:
+        for view, label in zip(batch.pixels, batch.labels, strict=True):
+            if 0.0 < label[1] < 1.0:
+                seen += 1
+                # Side by side: to a column; blended: to a grey level and stain's own shift.
+                assert abs(view.mean() / 255.0 - label[1]) < 0.04
+    assert seen > 10
+
+
+def test_views_are_recoloured_and_mirrored_but_stay_tissue(source):
+    views = sampler(source, PLAIN)
+    plain = sampler(source, dataclasses.replace(PLAIN, recolouring=0.0))
+
+    changed = [views.batch(step).pixels.mean(axis=(1, 2)) for step in range(4)]
+    kept = [plain.batch(step).pixels.mean(axis=(1, 2)) for step in range(4)]
+
+    assert np.std(changed) > np.std(kept)
+    sizes = {view.shape for step in range(2) for view in views.batch(step).pixels}
+    assert sizes == {(32, 32, 3)}
