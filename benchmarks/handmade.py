@@ -2,8 +2,10 @@
 
 Hand-made features of colour, stain and texture, and logistic regression, judged by case-grouped
 cross-validation: no case stands on both sides, and the penalty is chosen inside the training part.
-A network that is not clearly better has learned nothing that these do not say. `--against` compares
-the first seed's predictions with those of the model in the box, paired, by bootstrap over cases.
+A network that is not clearly better has learned nothing that these do not say. Beside them, on the
+same folds: the linear model over descriptors that teaches the model in the box, which is what that
+model would come to if it took over all of its teacher. `--against` compares the first seed's
+hand-made predictions with those of the model in the box, paired, by bootstrap over cases.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ import click
 import numpy as np
 import pandas as pd
 
+from bc_model.bundled.descriptors import describe
+from bc_model.bundled.recipe import Recipe
+from bc_model.bundled.teacher import Teacher
 from bc_model.data.manifest import read_manifest
-from bc_model.data.pictures import read_picture
+from bc_model.data.pictures import model_input, read_picture
 from bc_model.data.stain import optical_density
 from bc_model.evaluation.compare import compare
 from bc_model.evaluation.difference import Side
@@ -91,6 +96,20 @@ def cross_validate(
     return prob
 
 
+def cross_validate_teacher(
+    descriptors: np.ndarray, malignant: np.ndarray, case: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return each picture's logit by the teacher of the model in the box, without its case."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    logit = np.empty(len(malignant))
+    outer = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)
+    for train, test in outer.split(descriptors, malignant, case):
+        teacher = Teacher.fit(descriptors[train], malignant[train], case[train], Recipe().penalty)
+        logit[test] = teacher.logit(teacher.squashed(descriptors[test]))
+    return logit
+
+
 def read(folders: list[Path]) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the rows of the manifests, named by set and path, and the features of each."""
     tables = []
@@ -112,20 +131,26 @@ def measure(folders: list[Path], seeds: int, against: Path | None = None) -> dic
     truth = (table["class"] == "malignant").to_numpy(bool)
     groups = table["group"].to_numpy(str)
     probs = [cross_validate(found, truth, groups, seed) for seed in range(seeds)]
-    aucs = [float(roc_auc_score(truth, prob)) for prob in probs]
-    balanced = [float(balanced_accuracy_score(truth, prob >= 0.5)) for prob in probs]
-    figures = {
+    descriptors = np.stack([describe(model_input(read_picture(f), Recipe().image_size))
+                            for f in table["file"]])  # fmt: skip
+    logits = [cross_validate_teacher(descriptors, truth, groups, seed) for seed in range(seeds)]
+
+    def spread_of(values: list[float]) -> dict[str, Any]:
+        return {"mean": float(np.mean(values)), "sd": float(np.std(values)), "each": values}
+
+    figures: dict[str, Any] = {
         "pictures": len(truth),
         "cases": len(set(groups)),
         "features": found.shape[1],
         "seeds": seeds,
-        "roc_auc": {"mean": float(np.mean(aucs)), "sd": float(np.std(aucs)), "each": aucs},
-        "balanced_accuracy": {
-            "mean": float(np.mean(balanced)),
-            "sd": float(np.std(balanced)),
-            "each": balanced,
-        },
     }
+    for name, scores, cutoff in (("hand-made", probs, 0.5), ("teacher", logits, 0.0)):
+        figures[name] = {
+            "roc_auc": spread_of([float(roc_auc_score(truth, score)) for score in scores]),
+            "balanced_accuracy": spread_of(
+                [float(balanced_accuracy_score(truth, score >= cutoff)) for score in scores]
+            ),
+        }
     if against:
         figures["against"] = compare(
             Side("hand-made", table.assign(prob_malignant=probs[0])),
@@ -156,8 +181,10 @@ def main(data: tuple[Path, ...], against: Path | None, seeds: int, as_json: bool
         f"{found['features']} features, {found['pictures']} pictures of {found['cases']} cases, "
         f"{found['seeds']} seeds of {N_FOLDS} case-grouped folds"
     )
-    for name, words in (("roc_auc", "ROC AUC"), ("balanced_accuracy", "balanced accuracy")):
-        click.echo(f"{words}: {found[name]['mean']:.3f} +/- {found[name]['sd']:.3f}")
+    for who in ("hand-made", "teacher"):
+        for name, words in (("roc_auc", "ROC AUC"), ("balanced_accuracy", "balanced accuracy")):
+            one = found[who][name]
+            click.echo(f"{who}, {words}: {one['mean']:.3f} +/- {one['sd']:.3f}")
     if comparison:
         for name, one in comparison.differences.items():
             click.echo(f"{name.replace('_', ' ')}: {one.text()}")

@@ -111,7 +111,7 @@ def _print_report(report: "Report") -> None:
 
 @click.command()
 @click.argument("pictures", type=PATH, nargs=-1, required=True)
-@click.option("--model", type=MODEL, required=True, help="A run or a model folder.")
+@click.option("--model", type=MODEL, required=True, help="A run, a model folder, or 'bundled'.")
 @click.option("--out", type=PATH, required=True, help="Folder for heatmaps and JSON.")
 @as_json_option
 def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> None:

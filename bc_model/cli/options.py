@@ -12,17 +12,20 @@ import click
 
 from bc_model.data.protocols import PROTOCOLS
 from bc_model.errors import SettingsError
+from bc_model.serving.shipped import shipped_folder
 from bc_model.training.run_folder import runs_folder
 
 
 class _Model(click.Path):
-    """A path, or the name of a run as `models list` and the pages show it."""
+    """A path, or the name of a model as `models list` and the pages show it; or ``bundled``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path as it is where it is there, else that of the run of this name."""
+        """Return the path as it is where it is there, else that of the model of this name."""
         path = Path(super().convert(value, param, ctx))  # type: ignore[arg-type]
-        named = runs_folder() / path
-        return named if path.name == str(path) and not path.exists() and named.exists() else path
+        if path.name != str(path) or path.exists():
+            return path
+        named = (runs_folder() / path, shipped_folder(path.name))
+        return next((folder for folder in named if folder.exists()), path)
 
 
 PATH = click.Path(path_type=Path)

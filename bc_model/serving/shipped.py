@@ -11,9 +11,14 @@ BUNDLED_NAME = "breakhis-scratch"
 SHIPPED_MODELS = Path(bc_model.__file__).resolve().parents[1] / "assets" / "models"
 
 
+def shipped_folder(name: str) -> Path:
+    """Return where a model of this name, or 'bundled', lies if it came with the program."""
+    return SHIPPED_MODELS / (BUNDLED_NAME if name == "bundled" else name)
+
+
 def has_bundled_model() -> bool:
     """Tell whether a model came with this copy of the program."""
-    return (SHIPPED_MODELS / BUNDLED_NAME / PASSPORT_FILE).is_file()
+    return (shipped_folder("bundled") / PASSPORT_FILE).is_file()
 
 
 def bundled_model() -> Bundle:
@@ -24,7 +29,7 @@ def bundled_model() -> Bundle:
     WeightsError
         None came with this copy of the program, or it is damaged.
     """
-    folder = SHIPPED_MODELS / BUNDLED_NAME
+    folder = shipped_folder("bundled")
     if not has_bundled_model():
         raise WeightsError(
             "No model came with this copy of the program; choose 'imagenet', 'none' or a file of "

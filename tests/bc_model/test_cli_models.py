@@ -114,6 +114,15 @@ def test_a_model_may_be_named_by_its_run(
     assert_one_line(command("show", "tiny"), "tiny is not a model")
 
 
+@pytest.mark.parametrize("name", ["bundled", "breakhis-scratch"])
+def test_the_model_that_comes_with_the_program_may_be_named(
+    command: Command, run: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(run / "model", tmp_path / "none" / "breakhis-scratch")
+    code, out, _ = command("verify", name)
+    assert (code, out.partition(":")[0]) == (0, str(tmp_path / "none" / "breakhis-scratch"))
+
+
 def test_show_of_nothing(command: Command, tmp_path: Path) -> None:
     assert_one_line(command("show", tmp_path / "gone"), "no model")
 
