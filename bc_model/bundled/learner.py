@@ -1,8 +1,9 @@
 """The learning of the model in the box: one loop of steps. Importing this loads TensorFlow.
 
 The network has four lessons at once: the descriptors of each view, the teacher's logit of it, its
-class and its subtype. The first two have a right answer for any view, however odd, and keep it from
-learning cases by heart; all four go through the same layers.
+class and its subtype. The first two have an answer for any view, however odd, and keep it from
+learning cases by heart; all four go through the same layers. A network that learns another model's
+outputs: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", arXiv:1503.02531.
 """
 
 from __future__ import annotations

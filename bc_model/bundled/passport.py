@@ -49,7 +49,8 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
                 f"These are the figures of the recipe: {folds} models, each made without a "
                 f"{folds}th of the cases and judged on these; its temperature was fitted on the "
                 "other folds. The recipe was revised while such folds were looked at, which "
-                "flatters it a little. The model itself learned from all the cases."
+                "flatters it by an amount that was not measured. The model itself learned from "
+                "all the cases."
             ],
         )
     ]
@@ -137,7 +138,7 @@ def box_passport(
         },
         "threshold": {
             "value": 0.5,
-            "chosen": "default; both classes weighed the same while it learned",
+            "chosen": "default; both classes were drawn evenly while it learned",
         },
         "temperature": temperature,
         "precisions": {},

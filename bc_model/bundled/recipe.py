@@ -36,7 +36,7 @@ class Recipe:
         Share of the views that have a part of a second picture, blended in or beside it (Zhang et
         al., "mixup", ICLR 2018; Yun et al., "CutMix", ICCV 2019).
     penalty : float
-        Of the teacher.
+        Inverse strength of the teacher's ridge, scikit-learn's C.
     label_weight : float
         Of the labels' loss; those of the descriptors and of the teacher's logit weigh 1.
     subtype_weight : float
@@ -55,9 +55,9 @@ class Recipe:
 
     image_size: tuple[int, int] = (160, 240)
     view_size: tuple[int, int] = (64, 96)
-    steps: int = 1000
+    steps: int = 700
     batch_size: int = 32
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 4e-3
     warmup_steps: int = 40
     weight_decay: float = 0.02
     hidden_units: int = 512

@@ -56,13 +56,9 @@ class Source:
         return cls(table, pixels, np.stack([describe(picture) for picture in pixels]))
 
     def part(self, chosen: np.ndarray) -> Source:
-        """Return some of the pictures: shape (n,) of bool, or their positions."""
+        """Return the chosen pictures: shape (n,), bool."""
         return Source(
-            self.table.iloc[chosen if chosen.dtype != bool else np.flatnonzero(chosen)].reset_index(
-                drop=True
-            ),
-            self.pixels[chosen],
-            self.descriptors[chosen],
+            self.table[chosen].reset_index(drop=True), self.pixels[chosen], self.descriptors[chosen]
         )
 
     @property

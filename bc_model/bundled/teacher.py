@@ -28,15 +28,21 @@ class Teacher:
     def fit(
         cls, descriptors: np.ndarray, malignant: np.ndarray, case: np.ndarray, penalty: float
     ) -> Teacher:
-        """Learn from pictures; each case weighs as much as any other, and so does each class.
+        """Learn from pictures; each class weighs the same, and each case of it.
+
+        Only `mean` and `spread` are those of the pictures, whatever their case.
 
         Parameters
         ----------
-        descriptors : ndarray of shape (n, d)
+        descriptors : ndarray of shape (n, d), float
         malignant : ndarray of shape (n,), bool
         case : ndarray of shape (n,), str
         penalty : float
             Inverse strength of the ridge, scikit-learn's C.
+
+        Returns
+        -------
+        Teacher
         """
         from sklearn.linear_model import LogisticRegression
 
@@ -62,6 +68,6 @@ class Teacher:
         return scaled.astype(np.float32)
 
     def logit(self, squashed: np.ndarray) -> np.ndarray:
-        """Return malignant minus benign of squashed descriptors: (n, d) to (n,)."""
+        """Return malignant minus benign of squashed descriptors: (n, d) to (n,), float32."""
         logit: np.ndarray = squashed @ self.kernel + np.float32(self.bias)
         return logit

@@ -1,7 +1,7 @@
 """What the model in the box learns from: crops, recoloured, mirrored and mixed, and what they show.
 
 Descriptors are computed anew of every view, so a view may look like nothing that a laboratory ever
-stained and still teaches the right answer: colours are changed widely here.
+stained and still has an answer to learn: colours are changed widely here.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Views(NamedTuple):
     pixels : ndarray of shape (n, height, width, 3), float32
         In [0, 255].
     descriptors : ndarray of shape (n, 264), float32
+        As `describe` returns them.
     labels : ndarray of shape (n, classes), float32
         Mixed as the pixels are; rows add up to 1.
     subtypes : ndarray of shape (n, subtypes), float32
@@ -45,7 +46,8 @@ class Views(NamedTuple):
 class ViewSampler:
     """Batches of views; each follows from the seed and the number of its step alone.
 
-    Every class and magnification, and every case within them, comes as often as the others.
+    Every class and magnification, and every case within them, comes as often as the others; what
+    is mixed into a view is any of the pictures.
 
     Parameters
     ----------
@@ -137,7 +139,7 @@ def _crop(picture: np.ndarray, size: tuple[int, int], rng: np.random.Generator) 
 
 
 def _recolour(view: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Change the stains; half the time the gamma of each channel too, at times the contrast."""
+    """Change the stains, half the time the gamma too, at times contrast and brightness."""
     changed = restain(
         view, rng.uniform(1.0 - share, 1.0 + share, 3), rng.uniform(-share / 8, share / 8, 3)
     )

@@ -31,7 +31,7 @@ def evaluate(
     model: Path, data: Path, out: Path, split_file: Path | None, part: str | None, unseen: bool,
     mapping: str | None, case_above: bool, html: bool, pdf: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Evaluate MODEL (a run or a model folder) on the test part of DATA, or on another set."""
+    """Evaluate MODEL (a run, a folder or 'bundled') on the test part of DATA, or on another set."""
     from bc_model.export.report_files import HTML_FILE, PDF_FILE, report_html, report_pdf
     from bc_model.files import write_bytes_atomic
     from bc_model.serving.bundle import open_bundle

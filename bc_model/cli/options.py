@@ -12,7 +12,6 @@ import click
 
 from bc_model.data.protocols import PROTOCOLS
 from bc_model.errors import SettingsError
-from bc_model.serving.shipped import shipped_folder
 from bc_model.training.run_folder import runs_folder
 
 
@@ -24,6 +23,8 @@ class _Model(click.Path):
         path = Path(super().convert(value, param, ctx))  # type: ignore[arg-type]
         if path.name != str(path) or path.exists():
             return path
+        from bc_model.serving.shipped import shipped_folder
+
         named = (runs_folder() / path, shipped_folder(path.name))
         return next((folder for folder in named if folder.exists()), path)
 

@@ -3,7 +3,20 @@ import dataclasses
 import keras
 import numpy as np
 
+from bc_model.bundled.learner import (
+    _Average as Average,
+)
+from bc_model.bundled.learner import (
+    _lesson as lesson,
+)
+from bc_model.bundled.learner import (
+    _lessons as lessons_of,
+)
+from bc_model.bundled.learner import (
+    _step as step_of,
+)
 from bc_model.bundled.learner import build_network, learn, settle_batch_norm
+from bc_model.bundled.teacher import Teacher
 from bc_model.bundled.views import ViewSampler
 from bc_model.model import reference_logits
 from tests.bc_model.bundled.conftest import QUICK
@@ -39,7 +52,45 @@ def test_it_learns_to_tell_the_classes_of_drawn_tissue_apart(source):
     assert model.input_shape == (None, *QUICK.image_size, 3)
 
 
-def test_the_same_seed_learns_the_same(source):
-    one, two = (reference_logits(learn(source, QUICK, seed=5), source.pixels) for _ in range(2))
+def test_the_same_seed_learns_the_same_and_another_one_does_not(source):
+    one, two, other = (
+        reference_logits(learn(source, QUICK, seed=seed), source.pixels) for seed in (5, 5, 6)
+    )
 
     np.testing.assert_allclose(one, two, atol=0.05)
+    assert np.abs(one - other).max() > 0.1
+
+
+def test_views_teach_their_descriptors(source):
+    teacher = Teacher.fit(
+        source.descriptors, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
+    )
+    sampler = ViewSampler(source, QUICK, 0)
+    lessons = lessons_of(build_network(QUICK, None), QUICK, sampler)
+    step = step_of(lessons, dataclasses.replace(QUICK, steps=60, learning_rate=3e-3))
+    pixels, descriptors, taught, *rest = lesson(sampler.batch(0), teacher, spread=1.0)
+
+    def errors() -> list[float]:
+        told = lessons(pixels, training=True)
+        pairs = ((told[0], descriptors), (told[1], taught))
+        return [float(np.mean(np.square(a - b))) for a, b in pairs]
+
+    before = errors()
+    for _ in range(60):
+        step(pixels, descriptors, taught, *rest)
+    after = errors()
+    assert after[0] < 0.7 * before[0]
+    assert after[1] < 0.7 * before[1]
+
+
+def test_averaged_weights_are_the_mean_that_the_formula_says():
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    average = Average(network, decay=0.5)
+    for step, value in ((0, 1.0), (2, 2.0), (40, 4.0)):
+        network.set_weights([np.array([[value]])])
+        average.update(step)
+    average.put()
+
+    # Two steps lie between updates: the decay is 0.25, or (1 + step) / (10 + step) where less.
+    expected = 0.25 * (0.25 * 1.0 + 0.75 * 2.0) + 0.75 * 4.0
+    np.testing.assert_allclose(network.get_weights()[0], [[expected]], rtol=1e-6)

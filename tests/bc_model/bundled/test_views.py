@@ -68,7 +68,7 @@ def test_a_mixed_view_has_as_much_of_a_label_as_of_the_picture():
     assert seen > 10
 
 
-def test_views_are_recoloured_and_mirrored_but_stay_tissue(source):
+def test_views_are_recoloured_as_far_as_the_recipe_says(source):
     views = sampler(source, PLAIN)
     plain = sampler(source, dataclasses.replace(PLAIN, recolouring=0.0))
 
@@ -76,5 +76,14 @@ def test_views_are_recoloured_and_mirrored_but_stay_tissue(source):
     kept = [plain.batch(step).pixels.mean(axis=(1, 2)) for step in range(4)]
 
     assert np.std(changed) > np.std(kept)
-    sizes = {view.shape for step in range(2) for view in views.batch(step).pixels}
-    assert sizes == {(32, 32, 3)}
+
+
+def test_every_case_of_a_class_and_magnification_comes_in_turn(source):
+    drawn = np.concatenate([sampler(source).draw(number) for number in range(200)])
+
+    table = source.table.iloc[drawn]
+    pools = table.groupby(["magnification", "class"]).size()
+    assert (pools == 400).all()
+    for _, cases in table.groupby(["magnification", "class"])["case"]:
+        counts = cases.value_counts()
+        assert counts.max() < 1.5 * counts.min()
