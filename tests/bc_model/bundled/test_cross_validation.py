@@ -14,6 +14,7 @@ from bc_model.bundled.cross_validation import (
     image_folds,
     official_folds,
 )
+from bc_model.bundled.learner import build_network
 from bc_model.bundled.source import Source
 from tests.bc_model.bundled.conftest import QUICK
 
@@ -43,6 +44,23 @@ def test_the_clean_official_fold_keeps_the_cases_of_the_test_part_out_of_trainin
     of_tested_cases = table["case"].isin(table.loc[tested, "case"])
     assert (clean[of_tested_cases & ~tested] == LEFT_OUT).all()
     assert (clean[~of_tested_cases] == LEARNED).all()
+
+
+def test_what_a_clean_official_fold_leaves_out_is_not_learned_from(source, tmp_path, monkeypatch):
+    of = np.full(len(source.table), LEARNED)
+    case = source.table["case"]
+    of[case == case[0]] = LEFT_OUT
+    of[0] = 0
+    seen: list[Source] = []
+
+    def spy(part: Source, *args, **kwargs):
+        seen.append(part)
+        return build_network(QUICK, QUICK.image_size)
+
+    monkeypatch.setattr("bc_model.bundled.learner.learn", spy)
+    fold_logits(source, Folds("folds-clean", of), 0, QUICK, tmp_path)
+
+    assert set(seen[0].table["case"]) == set(case) - {case[0]}
 
 
 def test_a_fold_is_judged_by_a_model_that_has_not_seen_it_and_kept(source, tmp_path, monkeypatch):
