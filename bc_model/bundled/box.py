@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bc_model.bundled.cross_validation import fitted_on, without_offset
 from bc_model.bundled.make import judge, learn_all
 from bc_model.bundled.passport import box_passport, judged_reports
 from bc_model.bundled.recipe import Recipe
@@ -56,8 +57,14 @@ def make_box(
     source = Source.read(root, sets, recipe.image_size)
     judged = judge(source, recipe, work, folds_file)
     reports = judged_reports(source.table, judged)
+    fitted = fitted_on(source.table, judged[0].folds, judged[0].logits)
     model = learn_all(source, recipe, work)
-    passport = box_passport(folder.name, source, recipe, judged, reports, model.count_params())
+    last = model.get_layer("logits")
+    kernel, bias = last.get_weights()
+    last.set_weights([kernel, without_offset(bias, fitted.offset)])
+    passport = box_passport(
+        folder.name, source, recipe, judged, reports, fitted, model.count_params()
+    )
     predictions = reports[0].predictions
     assert predictions is not None, "a report that was just made has them"
 

@@ -16,7 +16,7 @@ from bc_model.bundled.source import Source
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
 from bc_model.data.splits import make_split
-from bc_model.evaluation.calibration import Temperature, fit_temperature
+from bc_model.evaluation.calibration import Temperature, case_weights, fit_temperature
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.files import write_bytes_atomic
 from bc_model.serving.verdict import prob_malignant
@@ -125,19 +125,48 @@ def fold_logits(source: Source, folds: Folds, fold: int, recipe: Recipe, work: P
     return logits
 
 
-def fitted_temperature(table: pd.DataFrame, folds: Folds, logits: Logits) -> Temperature:
-    """Fit one temperature on the logits of several folds."""
+@dataclass(frozen=True)
+class Fitted:
+    """What is fitted on the logits of folds.
+
+    Attributes
+    ----------
+    offset : float
+        The logit, malignant minus benign, that speaks for neither class: taken off every logit.
+    temperature : Temperature
+        Of the logits without it.
+    """
+
+    offset: float
+    temperature: Temperature
+
+
+def fitted_on(table: pd.DataFrame, folds: Folds, logits: Logits) -> Fitted:
+    """Fit offset and temperature on the logits of several folds.
+
+    The offset is where logistic regression on the logit alone, with both classes and every case of
+    them weighing the same, is undecided (Platt, "Probabilistic outputs for support vector
+    machines", 1999); 0 where the logit tells nothing.
+    """
+    from sklearn.linear_model import LogisticRegression
+
     judged = pd.concat([table[folds.of == fold] for fold in sorted(logits)])
     found = np.concatenate([one for _, one in sorted(logits.items())]).astype(float)
-    return fit_temperature(
-        found[:, 1] - found[:, 0],
-        (judged["class"] == "malignant").to_numpy(dtype=bool),
-        judged["case"].to_numpy(dtype=str),
+    margin = found[:, 1] - found[:, 0]
+    malignant = (judged["class"] == "malignant").to_numpy(dtype=bool)
+    case = judged["case"].to_numpy(dtype=str)
+    line = LogisticRegression(C=1e6, class_weight="balanced").fit(
+        margin[:, None], malignant, sample_weight=case_weights(case)
     )
+    slope = float(line.coef_[0, 0])
+    offset = 0.0
+    if slope > 0.0:
+        offset = float(np.clip(-line.intercept_[0] / slope, margin.min(), margin.max()))
+    return Fitted(offset, fit_temperature(margin - offset, malignant, case))
 
 
 def crossed_predictions(table: pd.DataFrame, folds: Folds, logits: Logits) -> pd.DataFrame:
-    """Return the predictions of several folds, each with the temperature of the others.
+    """Return the predictions of several folds, each with what was fitted on the others.
 
     Parameters
     ----------
@@ -150,25 +179,32 @@ def crossed_predictions(table: pd.DataFrame, folds: Folds, logits: Logits) -> pd
     -------
     DataFrame
         As `check_predictions` returns it, with ``subtype``, ``fold`` and ``logit``: malignant minus
-        benign, before temperature.
+        benign, after the offset and before temperature.
     """
     parts = []
     for fold in sorted(logits):
         others = {other: one for other, one in logits.items() if other != fold}
-        temperature = fitted_temperature(table, folds, others).value
-        parts.append(predictions_of_fold(table, folds, fold, logits[fold], temperature))
+        fitted = fitted_on(table, folds, others)
+        parts.append(predictions_of_fold(table, folds, fold, logits[fold], fitted))
     return check_predictions(pd.concat(parts, ignore_index=True))
 
 
 def predictions_of_fold(
-    table: pd.DataFrame, folds: Folds, fold: int, logits: np.ndarray, temperature: float
+    table: pd.DataFrame, folds: Folds, fold: int, logits: np.ndarray, fitted: Fitted
 ) -> pd.DataFrame:
-    """Return the predictions of one fold, with a temperature from elsewhere."""
+    """Return the predictions of one fold, with offset and temperature from elsewhere."""
+    moved = without_offset(logits, fitted.offset)
     return table.loc[folds.of == fold, list(_KEPT)].assign(
-        prob_malignant=prob_malignant(logits, temperature),
-        logit=logits[:, 1] - logits[:, 0],
+        prob_malignant=prob_malignant(moved, fitted.temperature.value),
+        logit=moved[:, 1] - moved[:, 0],
         fold=fold,
     )
+
+
+def without_offset(logits: np.ndarray, offset: float) -> np.ndarray:
+    """Return logits, shape (..., 2), with half of the offset taken to either side."""
+    moved: np.ndarray = logits + np.array([0.5, -0.5], logits.dtype) * offset
+    return moved
 
 
 def _fold_of(parts: Any, n: int) -> np.ndarray:

@@ -12,9 +12,10 @@ import pandas as pd
 import bc_model
 from bc_model.bundled.cross_validation import (
     LEFT_OUT,
+    Fitted,
     Folds,
     crossed_predictions,
-    fitted_temperature,
+    fitted_on,
     predictions_of_fold,
 )
 from bc_model.bundled.make import Judged
@@ -34,9 +35,9 @@ _SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_au
 def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
     """Return a report for each protocol, the one by case first.
 
-    By case, the temperature is fitted for each fold on the other folds. For the single folds of
-    the other protocols it is fitted on the folds by case, and for an honest one on the pictures of
-    other cases than its own.
+    By case, offset and temperature are fitted for each fold on the other folds. For the single
+    folds of the other protocols they are fitted on the folds by case, and for an honest one on the
+    pictures of other cases than its own.
     """
     by_case, *others = judged
     folds = len(by_case.logits)
@@ -47,10 +48,10 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
             leaky=False,
             notes=[
                 f"These are the figures of the recipe: {folds} models, each made without a "
-                f"{folds}th of the cases and judged on these; its temperature was fitted on the "
-                "other folds. The recipe was revised while such folds were looked at, which "
-                "flatters it by an amount that was not measured. The model itself learned from "
-                "all the cases."
+                f"{folds}th of the cases and judged on these; the offset of its logits "
+                "and its temperature were fitted on the other folds. The recipe was revised while "
+                "such folds were looked at, which flatters it by an amount that was not measured. "
+                "The model itself learned from all the cases."
             ],
         )
     ]
@@ -60,8 +61,8 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
         leaky = protocol in LEAKY_PROTOCOLS
         tested = table["group"].isin(table.loc[one.folds.of == fold, "group"]).to_numpy(bool)
         choosing = by_case if leaky else _without(by_case, tested)
-        fitted = fitted_temperature(table, choosing.folds, choosing.logits)
-        predictions = predictions_of_fold(table, one.folds, fold, logits, fitted.value)
+        fitted = fitted_on(table, choosing.folds, choosing.logits)
+        predictions = predictions_of_fold(table, one.folds, fold, logits, fitted)
         reports.append(evaluate_predictions(predictions, protocol=protocol, leaky=leaky))
     return reports
 
@@ -79,6 +80,7 @@ def box_passport(
     recipe: Recipe,
     judged: list[Judged],
     reports: list[Report],
+    fitted: Fitted,
     n_parameters: int,
 ) -> dict[str, Any]:
     """Return the passport, without its files.
@@ -91,10 +93,12 @@ def box_passport(
     judged : list of Judged
     reports : list of Report
         In the same order, the one by case first.
+    fitted : Fitted
+        On all the folds by case; its offset is in the model's last bias.
     n_parameters : int
     """
     by_case, table = judged[0], source.table
-    temperature = fitted_temperature(table, by_case.folds, by_case.logits).as_dict()
+    temperature = fitted.temperature.as_dict()
     temperature["chosen"] = temperature["chosen"].replace("validation", "held-out")
     magnifications = sorted(int(value) for value in table["magnification"].unique())
     sizes = table["width_px"].astype(str) + "x" + table["height_px"].astype(str)
@@ -112,7 +116,7 @@ def box_passport(
             "dense_units": [recipe.hidden_units],
             "dropout": 0.0,
             "parameters": n_parameters,
-            "recipe": recipe.as_dict(),
+            "recipe": recipe.as_dict() | {"offset": fitted.offset},
         },
         "classes": list(CLASSES),
         "input": input_facts(
@@ -138,7 +142,8 @@ def box_passport(
         },
         "threshold": {
             "value": 0.5,
-            "chosen": "default; both classes were drawn evenly while it learned",
+            "chosen": "default; an offset of the logits, fitted on the held-out pictures, balances "
+            "the classes",
         },
         "temperature": temperature,
         "precisions": {},

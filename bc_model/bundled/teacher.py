@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bc_model.evaluation.calibration import case_weights
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -47,13 +49,11 @@ class Teacher:
         from sklearn.linear_model import LogisticRegression
 
         mean, spread = descriptors.mean(axis=0), descriptors.std(axis=0) + 1e-6
-        _, which, pictures = np.unique(case, return_inverse=True, return_counts=True)
-        weight = 1.0 / pictures[which]
         model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=3000)
         model.fit(
             np.tanh((descriptors - mean) / spread),
             malignant,
-            sample_weight=weight * len(weight) / weight.sum(),
+            sample_weight=case_weights(case) * len(case),
         )
         return cls(
             mean.astype(np.float32),

@@ -6,16 +6,19 @@ from bc_model.bundled import cross_validation
 from bc_model.bundled.cross_validation import (
     LEARNED,
     LEFT_OUT,
+    Fitted,
     Folds,
     case_folds,
     crossed_predictions,
-    fitted_temperature,
+    fitted_on,
     fold_logits,
     image_folds,
     official_folds,
+    without_offset,
 )
 from bc_model.bundled.learner import build_network
 from bc_model.bundled.source import Source
+from bc_model.evaluation.calibration import Temperature
 from tests.bc_model.bundled.conftest import QUICK
 
 
@@ -85,42 +88,57 @@ def test_a_fold_is_judged_by_a_model_that_has_not_seen_it_and_kept(source, tmp_p
     np.testing.assert_array_equal(logits, again)
 
 
-@pytest.fixture
-def three_folds(monkeypatch: pytest.MonkeyPatch) -> tuple[pd.DataFrame, Folds]:
-    """Nine cases of one picture, three a fold; a fit that tells how many cases it was given."""
-
-    class Told:
-        def __init__(self, value: float) -> None:
-            self.value = value
-
-    monkeypatch.setattr(
-        cross_validation, "fit_temperature", lambda margin, malignant, case: Told(len(case) / 3)
-    )
+def table_of(folds: int) -> tuple[pd.DataFrame, Folds]:
+    """Folds of a benign and two malignant cases of one picture each."""
+    n = 3 * folds
     table = pd.DataFrame(
-        {
-            "path": [f"{i}.png" for i in range(9)],
-            "sha256": "",
-            "case": [str(i) for i in range(9)],
-            "class": ["benign", "malignant", "malignant"] * 3,
-            "magnification": 200,
-            "subtype": "",
-        }
+        {"path": [f"{i}.png" for i in range(n)], "sha256": "", "case": [str(i) for i in range(n)],
+         "class": ["benign", "malignant", "malignant"] * folds, "magnification": 200, "subtype": ""}
+    )  # fmt: skip
+    return table, Folds("case", np.repeat(np.arange(folds), 3))
+
+
+def logits_of(margins: list[float]) -> np.ndarray:
+    return np.stack([np.zeros(len(margins)), margins], axis=1)
+
+
+def test_what_is_fitted_for_a_fold_is_fitted_on_the_others(monkeypatch):
+    table, folds = table_of(3)
+    asked: list[list[int]] = []
+
+    def fake(table, folds, logits):
+        asked.append(sorted(logits))
+        return Fitted(offset=1.0, temperature=Temperature(2.0, "", 0, 0))
+
+    monkeypatch.setattr(cross_validation, "fitted_on", fake)
+    found = crossed_predictions(table, folds, {k: logits_of([-1.0, 2.0, k]) for k in range(3)})
+
+    assert asked == [[1, 2], [0, 2], [0, 1]]
+    assert found["logit"].tolist() == [-2.0, 1.0, -1.0, -2.0, 1.0, 0.0, -2.0, 1.0, 1.0]
+    np.testing.assert_allclose(
+        found["prob_malignant"], 1 / (1 + np.exp(-found["logit"].to_numpy() / 2.0))
     )
-    return table, Folds("case", np.repeat([0, 1, 2], 3))
 
 
-MARGINS = [-1.0, 2.0, 2.0]
+def test_the_offset_lies_where_neither_class_is_likelier():
+    # Logits of two normal distributions of equal width around 0 and 3: undecided at 1.5, however
+    # many more there are of one.
+    rng = np.random.default_rng(0)
+    table, _ = table_of(600)
+    malignant = (table["class"] == "malignant").to_numpy()
+    margin = np.where(malignant, 3.0, 0.0) + rng.normal(size=1800)
+
+    fitted = fitted_on(table, Folds("case", np.zeros(1800, int)), {0: logits_of(list(margin))})
+
+    assert fitted.offset == pytest.approx(1.5, abs=0.1)
+    moved = without_offset(logits_of([1.5]), fitted.offset)
+    assert abs(moved[0, 1] - moved[0, 0]) < 0.1
 
 
-def test_the_temperature_of_a_fold_is_that_of_the_others(three_folds):
-    table, folds = three_folds
-    logits = {k: np.stack([np.zeros(3), np.array(MARGINS) + k], axis=1) for k in range(3)}
+def test_logits_that_tell_nothing_have_no_offset():
+    table, _ = table_of(20)
 
-    found = crossed_predictions(table, folds, logits)
+    backwards = np.where(table["class"] == "malignant", -1.0, 1.0)
+    fitted = fitted_on(table, Folds("case", np.zeros(60, int)), {0: logits_of(list(backwards))})
 
-    first = found[found["fold"] == 0]
-    assert first["logit"].tolist() == MARGINS
-    # Two other folds of three pictures: a temperature of 2 in the fake above.
-    expected = 1 / (1 + np.exp(-np.array(MARGINS) / 2.0))
-    np.testing.assert_allclose(first["prob_malignant"], expected)
-    assert fitted_temperature(table, folds, logits).value == 3.0
+    assert fitted.offset == 0.0
