@@ -28,7 +28,7 @@ def train_bundled(data: Path, out: Path | None, work: Path, as_json: bool) -> in
     """Learn the model in the box from random weights, and judge the recipe by cross-validation.
 
     DATA holds the sets breakhis_100x and breakhis_200x_224, and the official fold files if they
-    are at hand; default: BC_DATA. It takes about an hour and a half on two cores.
+    are at hand; default: BC_DATA. It takes about an hour on two cores.
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     logging.getLogger("bc_model").setLevel(logging.INFO)
