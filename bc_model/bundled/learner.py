@@ -1,9 +1,9 @@
 """The learning of the model in the box: one loop of steps. Importing this loads TensorFlow.
 
-The network has three lessons at once: the descriptors of each view, its class and its subtype. The
-class is the label's for a part and the teacher's for the rest (Hinton, Vinyals and Dean,
-"Distilling the knowledge in a neural network", arXiv:1503.02531). Descriptors and teacher have an
-answer for any view, however odd, and keep the network from learning cases by heart.
+The network has four lessons at once: the descriptors of each view, the teacher's logit of it, its
+class and its subtype. The first two have an answer for any view, however odd, and keep it from
+learning cases by heart; all four go through the same layers. A network that learns another model's
+outputs: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", arXiv:1503.02531.
 """
 
 from __future__ import annotations
@@ -64,13 +64,14 @@ def learn(source: Source, recipe: Recipe, *, seed: int) -> keras.Model:
     model = build_network(recipe, None)
     lessons = _lessons(model, recipe, sampler)
     average = _Average(lessons, recipe.averaging)
+    spread = float(teacher.logit(teacher.squashed(source.descriptors)).std())
     arithmetic = "bfloat16" if "bf16" in supported_precisions() else "float32"
     with computing_in(model, arithmetic):
         step_of = _step(lessons, recipe)
-        step_of.get_concrete_function(*_lesson(sampler.batch(0), teacher, recipe))
+        step_of.get_concrete_function(*_lesson(sampler.batch(0), teacher, spread))
     began, losses = time.monotonic(), []
     for step, views in enumerate(_batches(sampler, recipe.steps)):
-        losses.append(float(step_of(*_lesson(views, teacher, recipe))))
+        losses.append(float(step_of(*_lesson(views, teacher, spread))))
         if step % _AVERAGED_EVERY == 0:
             average.update(step)
         if (step + 1) % _TOLD_EVERY == 0:
@@ -123,26 +124,25 @@ def settle_batch_norm(model: keras.Model, pixels: np.ndarray, sampler: ViewSampl
 
 
 def _lessons(model: keras.Model, recipe: Recipe, sampler: ViewSampler) -> keras.Model:
-    """From pixels to the three answers: descriptors, class and subtype."""
+    """From pixels to the four answers: descriptors, the teacher's logit, class and subtype."""
     hidden = model.get_layer("dense_1").output
     dropped = keras.layers.Dropout(recipe.dropout, name="dropout_labels")(hidden)
     return keras.Model(
         model.inputs[0],
         [
             keras.layers.Dense(N_DESCRIPTORS, name="descriptors")(hidden),
+            keras.layers.Dense(1, name="taught")(hidden),
             model.get_layer("logits")(dropped),
             keras.layers.Dense(len(sampler.subtypes), name="subtypes")(dropped),
         ],
     )
 
 
-def _lesson(views: Views, teacher: Teacher, recipe: Recipe) -> tuple[tf.Tensor, ...]:
-    """Return pixels and the three right answers."""
+def _lesson(views: Views, teacher: Teacher, spread: float) -> tuple[tf.Tensor, ...]:
+    """Return pixels and the four right answers."""
     squashed = teacher.squashed(views.descriptors)
-    prob = 1.0 / (1.0 + np.exp(-teacher.logit(squashed) / recipe.teacher_temperature))
-    classes = recipe.label_share * views.labels
-    classes += (1.0 - recipe.label_share) * np.stack([1.0 - prob, prob], axis=1)
-    return tuple(map(tf.constant, (views.pixels, squashed, classes, views.subtypes)))
+    taught = teacher.logit(squashed)[:, None] / spread
+    return tuple(map(tf.constant, (views.pixels, squashed, taught, views.labels, views.subtypes)))
 
 
 def _step(lessons: keras.Model, recipe: Recipe) -> tf.types.experimental.PolymorphicFunction:
@@ -157,17 +157,27 @@ def _step(lessons: keras.Model, recipe: Recipe) -> tf.types.experimental.Polymor
         weight_decay=recipe.weight_decay,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
+    cross_entropy = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=recipe.label_smoothing
+    )
 
     @tf.function(reduce_retracing=True)
     def step(
-        pixels: tf.Tensor, descriptors: tf.Tensor, classes: tf.Tensor, subtypes: tf.Tensor
+        pixels: tf.Tensor,
+        descriptors: tf.Tensor,
+        taught: tf.Tensor,
+        labels: tf.Tensor,
+        subtypes: tf.Tensor,
     ) -> tf.Tensor:
         with tf.GradientTape() as tape:
             told = lessons(pixels, training=True)
-            loss = tf.reduce_mean(tf.square(told[0] - descriptors))
-            loss += cross_entropy(classes, told[1])
-            loss += recipe.subtype_weight * cross_entropy(subtypes, told[2])
+            of_labels = cross_entropy(labels, told[2])
+            of_labels += recipe.subtype_weight * cross_entropy(subtypes, told[3])
+            loss = (
+                tf.reduce_mean(tf.square(told[0] - descriptors))
+                + tf.reduce_mean(tf.square(told[1] - taught))
+                + recipe.label_weight * of_labels
+            )
         gradients = tape.gradient(loss, lessons.trainable_variables)
         optimizer.apply_gradients(zip(gradients, lessons.trainable_variables, strict=True))
         return loss

@@ -28,7 +28,7 @@ class Recipe:
     hidden_units : int
         Between pooling and the logits.
     dropout : float
-        Before the layers that tell class and subtype, while they learn.
+        Before the layers that labels teach.
     recolouring : float
         How far the stains and colours of a view are changed, as a share (Tellez et al., IEEE
         Transactions on Medical Imaging 37(9), 2018).
@@ -37,12 +37,11 @@ class Recipe:
         al., "mixup", ICLR 2018; Yun et al., "CutMix", ICCV 2019).
     penalty : float
         Inverse strength of the teacher's ridge, scikit-learn's C.
-    teacher_temperature : float
-        What its logits are divided by before they are learned as probabilities.
-    label_share : float
-        Share of the label in what is learned as the class of a view; the rest is the teacher's.
+    label_weight : float
+        Of the labels' loss; those of the descriptors and of the teacher's logit weigh 1.
     subtype_weight : float
-        Of the subtypes' loss; those of descriptors and class weigh 1.
+        Of the subtypes' loss among it; their layer is left out of the served model.
+    label_smoothing : float
     averaging : float
         Decay, a step, of the weights' running mean, which is what is kept (Polyak and Juditsky,
         SIAM Journal on Control and Optimization 30(4), 1992).
@@ -66,13 +65,13 @@ class Recipe:
     recolouring: float = 0.4
     mixed: float = 0.3
     penalty: float = 0.1
-    teacher_temperature: float = 2.0
-    label_share: float = 0.25
-    subtype_weight: float = 0.06
+    label_weight: float = 0.2
+    subtype_weight: float = 0.3
+    label_smoothing: float = 0.1
     averaging: float = 0.98
     n_folds: int = 5
     seed: int = 0
-    version: int = 3
+    version: int = 2
     backbone: str = "resnet50"
 
     def as_dict(self) -> dict[str, Any]:

@@ -32,9 +32,9 @@ class Views(NamedTuple):
     descriptors : ndarray of shape (n, 264), float32
         As `describe` returns them.
     labels : ndarray of shape (n, classes), float32
-        Of the pictures in a view, by how much of it is theirs; rows add up to 1.
+        Mixed as the pixels are; rows add up to 1.
     subtypes : ndarray of shape (n, subtypes), float32
-        Mixed likewise.
+        One-hot, of the first picture of each view.
     """
 
     pixels: np.ndarray
@@ -46,7 +46,8 @@ class Views(NamedTuple):
 class ViewSampler:
     """Batches of views; each follows from the seed and the number of its step alone.
 
-    Every class and magnification, and every case within them, comes as often as the others.
+    Every class and magnification, and every case within them, comes as often as the others; what
+    is mixed into a view is any of the pictures.
 
     Parameters
     ----------
@@ -78,21 +79,22 @@ class ViewSampler:
         """Return the batch of a step."""
         rng = np.random.default_rng([self._seed, step])
         index = self._draw(rng)
-        labels, subtypes = self._labels[index], self._subtypes[index]
+        labels = self._labels[index]
         views = []
         for position, picture in enumerate(index):
             view = self._view(picture, rng)
             if rng.random() < self._recipe.mixed:
-                second = rng.choice(index)
-                view, share = _mix(view, self._view(second, rng), rng)
-                for told, of in ((labels, self._labels), (subtypes, self._subtypes)):
-                    told[position] = share * told[position] + (1.0 - share) * of[second]
+                second = int(rng.integers(len(self._pixels)))
+                share = np.float32(rng.beta(1.0, 1.0))
+                view = _mix(view, self._view(second, rng), share, blended=rng.random() < 0.5)
+                labels[position] *= share
+                labels[position] += (1.0 - share) * self._labels[second]
             views.append(view)
         return Views(
             np.stack(views).astype(np.float32),
             np.stack([describe(view) for view in views]),
             labels,
-            subtypes,
+            self._subtypes[index],
         )
 
     def draw(self, number: int) -> np.ndarray:
@@ -158,16 +160,11 @@ def _blur_or_sharpen(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(view.astype(np.int16) * 2 - blurred, 0, 255).astype(np.uint8)
 
 
-def _mix(
-    first: np.ndarray, second: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, float]:
-    """Blend two views, or put a part of one beside a part of the other; with the first's share."""
-    share = rng.beta(1.0, 1.0)
-    if rng.random() < 0.5:
-        return np.rint(share * first + (1.0 - share) * second).astype(np.uint8), share
-    column = round(share * first.shape[1])
-    view = np.concatenate([first[:, :column], second[:, column:]], axis=1)
-    return view, column / first.shape[1]
+def _mix(first: np.ndarray, second: np.ndarray, share: np.float32, *, blended: bool) -> np.ndarray:
+    if blended:
+        return np.rint(share * first + (1 - share) * second).astype(np.uint8)
+    column = int(share * first.shape[1])
+    return np.concatenate([first[:, :column], second[:, column:]], axis=1)
 
 
 def _one_hot(values: np.ndarray, names: list[str]) -> np.ndarray:

@@ -25,7 +25,7 @@ def test_a_batch_follows_from_seed_and_step_alone(source):
     assert first.pixels.min() >= 0.0
     assert first.pixels.max() <= 255.0
     np.testing.assert_allclose(first.labels.sum(axis=1), 1.0, rtol=1e-6)
-    np.testing.assert_allclose(first.subtypes.sum(axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(first.subtypes.sum(axis=1), 1.0)
 
 
 def test_descriptors_are_those_of_the_view_and_not_of_its_picture(source):
@@ -63,9 +63,8 @@ def test_a_mixed_view_has_as_much_of_a_label_as_of_the_picture():
         for view, label in zip(batch.pixels, batch.labels, strict=True):
             if 0.0 < label[1] < 1.0:
                 seen += 1
-                assert (
-                    abs(view.mean() / 255.0 - label[1]) < 0.02
-                )
+                # Side by side: to a column; blended: to a grey level and stain's own shift.
+                assert abs(view.mean() / 255.0 - label[1]) < 0.04
     assert seen > 10
 
 
