@@ -58,6 +58,7 @@ def model_facts(passport: dict[str, Any]) -> Iterator[tuple[str, str]]:
     parts = ", ".join(
         f"{data['pictures'][part]:,} {part} of {cases_words(data['cases'].get(part, 0))} cases"
         for part in ("train", "validation", "test")
+        if data["pictures"][part]
     )
     yield "Data", f"{parts}; split by '{data['protocol']}'{', LEAKY' if data['leaky'] else ''}"
     if data["drawn"]:
@@ -85,7 +86,8 @@ def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
         "pictures like those of the test part, and predictive values depend on how common "
         "malignant tissue is where the model is used."
     )
-    yield from _precisions(passport["precisions"])
+    compared_on = "validation" if passport["data"]["pictures"]["validation"] else "training"
+    yield from _precisions(passport["precisions"], compared_on)
 
 
 def _metrics(test: dict[str, Any] | None) -> Iterator[Block]:
@@ -153,7 +155,7 @@ def _protocols(rows: list[dict[str, Any]]) -> Iterator[Block]:
     yield Table(columns, tuple(table), numeric=tuple(range(1, len(columns))))
 
 
-def _precisions(precisions: dict[str, Any]) -> Iterator[Block]:
+def _precisions(precisions: dict[str, Any], compared_on: str) -> Iterator[Block]:
     if not precisions:
         return
     yield Heading("Precisions")
@@ -169,4 +171,4 @@ def _precisions(precisions: dict[str, Any]) -> Iterator[Block]:
     )
     columns = ("Precision", "Verdict", "Probability, 99th percentile", "AUC", "Pictures")
     yield Table(columns, rows, numeric=(2, 3, 4))
-    yield Text("Difference from the reference on validation pictures.", quiet=True)
+    yield Text(f"Difference from the reference on {compared_on} pictures.", quiet=True)

@@ -156,3 +156,19 @@ def test_a_card_is_made_from_the_passport() -> None:
             )
         )
     )
+
+
+def test_a_card_of_a_model_made_of_every_picture_speaks_of_no_validation_part() -> None:
+    whole = passport()
+    whole["data"] |= {
+        "pictures": {"train": 9, "validation": 0, "test": 0},
+        "cases": {"train": 3, "validation": 0, "test": 0},
+    }
+    whole["precisions"] = {
+        "f32": {"prob_difference_p99": 0.0, "auc_difference": 0.0, "n": 9, "allowed": True}
+    }
+
+    words = words_of(card_document(whole))
+
+    assert "9 train of 3 cases; split by" in words
+    assert "Difference from the reference on training pictures." in words
