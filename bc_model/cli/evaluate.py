@@ -59,12 +59,13 @@ def evaluate(
 
 
 def _on_a_part(bundle: "Bundle", data: Path, split_file: Path | None, part: str) -> "Report":
+    from bc_model.cli.own_split import own_split_file
     from bc_model.data.manifest import read_manifest
     from bc_model.data.splits import match_split, read_split
     from bc_model.evaluation.evaluate import evaluate_split
     from bc_model.serving.engine import Engine
 
-    chosen = read_split(split_file or bundle.folder.parent / "split.csv")
+    chosen = read_split(own_split_file(bundle, split_file))
     manifest = read_manifest(data, progress=progress("reading"))
     match_split(chosen, manifest)
     return evaluate_split(
@@ -135,6 +136,8 @@ def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -
                 f"{picture}: estimated probability of malignancy "
                 f"{probability_in_words(result['prob_malignant'])}, called {result['class']}"
             )
+            for sentence in [*result["warnings"], *result["cautions"]]:
+                click.echo(f"  note: {sentence}")
     if as_json:
         print_json(results)
     else:

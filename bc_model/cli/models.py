@@ -116,22 +116,23 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
 
     Quantises on the training pictures of DATA and compares on its validation pictures.
     """
+    from bc_model.cli.own_split import own_split_file
     from bc_model.data.manifest import read_manifest
     from bc_model.data.pipeline import load_pixels
     from bc_model.data.splits import match_split, read_split
     from bc_model.serving.bundle import file_sha256, open_bundle
     from bc_model.serving.optimise import CALIBRATION_PICTURES, measure_parity, quantise
 
-    with native_stderr_silenced():
-        import tensorflow  # noqa: F401
     bundle = open_bundle(model)
-    split_file = split_file or bundle.folder.parent / "split.csv"
+    split_file = own_split_file(bundle, split_file)
     split = read_split(split_file)
     if file_sha256(split_file) != bundle.passport["data"]["split_sha256"]:
         raise SplitError(
             f"{split_file} is not the split that the model {bundle.label} was trained with; its "
             "own validation pictures are needed. Give its run's split.csv with --split."
         )
+    with native_stderr_silenced():
+        import tensorflow  # noqa: F401
     manifest = read_manifest(data, progress=progress("reading"))
     match_split(split, manifest)
     training, validation = (split[split["part"] == part] for part in ("train", "validation"))

@@ -126,6 +126,12 @@ def evaluation_of(bundle: Bundle) -> Path | None:
 def require_evaluation(bundle: Bundle) -> Path:
     """Return `evaluation_of` a bundle, or raise `RunError`."""
     folder = evaluation_of(bundle)
+    if folder is None and bundle.learned_from_all:
+        raise RunError(
+            f"The model {bundle.label} learned from every picture that it was given: it has no "
+            "validation or test part to fit, choose or report anything on. Its figures stand on "
+            "its model card."
+        )
     if folder is None:
         place = bundle.folder.resolve()
         if place.name == MODEL_FOLDER and (place.parent / "split.csv").is_file():

@@ -77,20 +77,21 @@ def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
     yield Notice("What it is for", (passport["intended_use"],))
     yield Heading("The model")
     yield Facts(tuple(model_facts(passport)))
-    yield from _metrics(passport["metrics"].get("test"))
+    tested = passport["data"]["pictures"]["test"]
+    yield from _metrics(passport["metrics"].get("test"), "test" if tested else "held-out")
     yield from _protocols(passport["metrics"].get("protocols", []))
     yield Heading("Limits")
     yield Text(passport["limits"])
     yield Text(
         "Grad-CAM shows what moved the score, not where a lesion is. A probability is about "
-        "pictures like those of the test part, and predictive values depend on how common "
-        "malignant tissue is where the model is used."
+        "pictures like those that the figures above are of, and predictive values depend on how "
+        "common malignant tissue is where the model is used."
     )
     compared_on = "validation" if passport["data"]["pictures"]["validation"] else "training"
     yield from _precisions(passport["precisions"], compared_on)
 
 
-def _metrics(test: dict[str, Any] | None) -> Iterator[Block]:
+def _metrics(test: dict[str, Any] | None, judged_on: str) -> Iterator[Block]:
     yield Heading("How well it does")
     if not test:
         yield Text("It has not been evaluated.")
@@ -100,8 +101,9 @@ def _metrics(test: dict[str, Any] | None) -> Iterator[Block]:
     if test.get("notes"):
         yield Notice("Whose figures these are", tuple(test["notes"]))
     yield Text(
-        f"On test pictures, protocol '{test['protocol']}'{' (LEAKY)' if test['leaky'] else ''}: "
-        f"{test['n']:,} pictures of {cases_words(test['n_cases'])} cases, "
+        f"On {judged_on} pictures, protocol '{test['protocol']}'"
+        f"{' (LEAKY)' if test['leaky'] else ''}: {test['n']:,} pictures of "
+        f"{cases_words(test['n_cases'])} cases, "
         f"{100 * test['base_rate']:.1f} % malignant; at the cut-off {test['threshold']:.3f}."
     )
     yield from _table(test["figures"], FIGURE_WORDS, "By picture")

@@ -46,6 +46,12 @@ class Bundle:
         return known | set(data.get("initial_cases", ()))
 
     @property
+    def learned_from_all(self) -> bool:
+        """Whether no picture was kept back while it learned, to choose or to test it by."""
+        pictures = self.passport["data"]["pictures"]
+        return not pictures["validation"] and not pictures["test"]
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the network's input, px."""
         return self.passport["input"]["height_px"], self.passport["input"]["width_px"]
@@ -117,7 +123,9 @@ def open_bundle(path: Path) -> Bundle:
     """
     path = Path(path)
     if not path.exists():
-        raise ModelError(f"There is no model {path}; give the folder of a finished run.")
+        raise ModelError(
+            f"There is no model {path}; give the folder of a finished run, or 'bundled'."
+        )
     if path.is_file():
         if (
             path.name not in (KERAS_FILE, PASSPORT_FILE)

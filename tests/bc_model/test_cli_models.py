@@ -215,3 +215,24 @@ def test_optimise_with_the_split_of_another_run(
     ended = command("optimise", run, drawn_set, "--split", other)
     assert_one_line(ended, "is not the split that the model")
     assert (run / "model" / "passport.json").read_text() == passport
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("optimise", "bundled", "data"),
+        ("optimise", "bundled", "data", "--split", "split.csv"),
+        ("calibrate", "bundled", "data"),
+        ("cutoff", "bundled"),
+    ],
+)
+def test_what_needs_pictures_kept_back_is_refused_for_a_model_that_kept_none(
+    command: Command, run: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "none" / "breakhis-scratch"
+    shutil.copytree(run / "model", folder)
+    passport = json.loads((folder / "passport.json").read_text())
+    passport["data"]["pictures"] |= {"validation": 0, "test": 0}
+    (folder / "passport.json").write_text(json.dumps(passport))
+
+    assert_one_line(command(*arguments), "learned from every picture that it was given")

@@ -1,0 +1,27 @@
+"""The split that a model learned by, or why it has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bc_model.errors import SplitError
+
+if TYPE_CHECKING:
+    from bc_model.serving.bundle import Bundle
+
+
+def own_split_file(bundle: Bundle, asked: Path | None) -> Path:
+    """Return the file that was asked for, or that of the model's run.
+
+    Raises
+    ------
+    SplitError
+        The model learned from every picture, so that no file can be its split.
+    """
+    if bundle.learned_from_all:
+        raise SplitError(
+            f"The model {bundle.label} learned from every picture that it was given and kept none "
+            "back, so it has no split. `evaluate --unseen` tries it on pictures of other cases."
+        )
+    return asked or bundle.folder.parent / "split.csv"
