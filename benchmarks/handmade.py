@@ -70,6 +70,14 @@ def features(path: Path) -> np.ndarray:
     return np.concatenate(found)
 
 
+def deal(malignant: np.ndarray, case: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return positions to learn from and to judge on, by fold; no case is in both."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)
+    return list(folds.split(malignant, malignant, case))
+
+
 def cross_validate(
     table: np.ndarray, malignant: np.ndarray, case: np.ndarray, seed: int
 ) -> np.ndarray:
@@ -80,8 +88,7 @@ def cross_validate(
     from sklearn.preprocessing import StandardScaler
 
     prob = np.empty(len(malignant))
-    outer = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)
-    for train, test in outer.split(table, malignant, case):
+    for train, test in deal(malignant, case, seed):
         model = make_pipeline(
             StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5000)
         )
@@ -100,11 +107,8 @@ def cross_validate_teacher(
     descriptors: np.ndarray, malignant: np.ndarray, case: np.ndarray, seed: int
 ) -> np.ndarray:
     """Return each picture's logit by the teacher of the model in the box, without its case."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     logit = np.empty(len(malignant))
-    outer = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)
-    for train, test in outer.split(descriptors, malignant, case):
+    for train, test in deal(malignant, case, seed):
         teacher = Teacher.fit(descriptors[train], malignant[train], case[train], Recipe().penalty)
         logit[test] = teacher.logit(teacher.squashed(descriptors[test]))
     return logit
@@ -115,12 +119,10 @@ def auc_by_fold(
 ) -> list[float]:
     """Return the area under the ROC curve of each fold of a seed."""
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedGroupKFold
 
-    folds = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)
     return [
         float(roc_auc_score(malignant[test], score[test]))
-        for _, test in folds.split(score, malignant, case)
+        for _, test in deal(malignant, case, seed)
     ]
 
 

@@ -3,18 +3,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from bc_model.bundled.learner import (
-    _Average as Average,
-)
-from bc_model.bundled.learner import (
-    _lesson as lesson,
-)
-from bc_model.bundled.learner import (
-    _lessons as lessons_of,
-)
-from bc_model.bundled.learner import (
-    _step as step_of,
-)
+from bc_model.bundled import learner
 from bc_model.bundled.learner import build_network, learn, settle_batch_norm
 from bc_model.bundled.teacher import Teacher
 from bc_model.bundled.views import ViewSampler
@@ -66,9 +55,9 @@ def test_views_teach_their_descriptors(source):
         source.descriptors, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
     )
     sampler = ViewSampler(source, QUICK, 0)
-    lessons = lessons_of(build_network(QUICK, None), QUICK, sampler)
-    step = step_of(lessons, dataclasses.replace(QUICK, steps=60, learning_rate=3e-3))
-    pixels, descriptors, taught, *rest = lesson(sampler.batch(0), teacher, spread=1.0)
+    lessons = learner._lessons(build_network(QUICK, None), QUICK, sampler)
+    step = learner._step(lessons, dataclasses.replace(QUICK, steps=60, learning_rate=3e-3))
+    pixels, descriptors, taught, *rest = learner._lesson(sampler.batch(0), teacher, spread=1.0)
 
     def errors() -> list[float]:
         told = lessons(pixels, training=True)
@@ -85,7 +74,7 @@ def test_views_teach_their_descriptors(source):
 
 def test_averaged_weights_are_the_mean_that_the_formula_says():
     network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    average = Average(network, decay=0.5)
+    average = learner._Average(network, decay=0.5)
     for step, value in ((0, 1.0), (2, 2.0), (40, 4.0)):
         network.set_weights([np.array([[value]])])
         average.update(step)
