@@ -147,8 +147,9 @@ def measure(folders: list[Path], seeds: int, against: Path | None = None) -> dic
     truth = (table["class"] == "malignant").to_numpy(bool)
     groups = table["group"].to_numpy(str)
     probs = [cross_validate(found, truth, groups, seed) for seed in range(seeds)]
-    descriptors = np.stack([describe(model_input(read_picture(f), Recipe().image_size))
-                            for f in table["file"]])  # fmt: skip
+    descriptors = describe(
+        np.stack([model_input(read_picture(f), Recipe().image_size) for f in table["file"]])
+    )
     logits = [cross_validate_teacher(descriptors, truth, groups, seed) for seed in range(seeds)]
 
     def spread_of(values: list[float]) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bc_model.bundled.cross_validation import fitted_on, without_offset
-from bc_model.bundled.make import judge, learn_all
+from bc_model.bundled.cross_validation import temperature_of
+from bc_model.bundled.make import Judged, judge, learn_all
 from bc_model.bundled.passport import box_passport, judged_reports
 from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
@@ -18,8 +19,40 @@ from bc_model.serving.optimise import measure_parity
 from bc_model.serving.passport import PASSPORT_FILE
 from bc_model.training.run_folder import is_name
 
+if TYPE_CHECKING:
+    import keras
+
 PREDICTIONS_FILE = "cross_validation.csv"
 """Beside the bundle's files: what each picture got from a model that had not seen its case."""
+
+
+def learn_for_box(
+    root: Path,
+    sets: tuple[str, ...],
+    work: Path,
+    folds_file: Path | None,
+    recipe: Recipe | None = None,
+    processes: int = 0,
+) -> tuple[Source, list[Judged], keras.Model]:
+    """Do the long part: judge the recipe and learn from everything, keeping it all in `work`.
+
+    `make_box` on another machine may take what this kept.
+
+    Parameters
+    ----------
+    root, sets, work, folds_file, recipe, processes
+        As for `make_box`.
+
+    Returns
+    -------
+    source : Source
+    judged : list of Judged
+    model : keras.Model
+    """
+    recipe = recipe or Recipe()
+    source = Source.read(root, sets, recipe.image_size)
+    judged = judge(source, recipe, work, folds_file, processes)
+    return source, judged, learn_all(source, recipe, work, processes)
 
 
 def make_box(
@@ -29,6 +62,7 @@ def make_box(
     work: Path,
     folds_file: Path | None,
     recipe: Recipe | None = None,
+    processes: int = 0,
 ) -> Bundle:
     """Judge the recipe, learn from everything, and write the bundle.
 
@@ -44,6 +78,8 @@ def make_box(
     folds_file : Path or None
         An official fold file.
     recipe : Recipe, optional
+    processes : int
+        That make views beside the one that learns.
 
     Raises
     ------
@@ -54,16 +90,11 @@ def make_box(
     """
     _require_place(folder)
     recipe = recipe or Recipe()
-    source = Source.read(root, sets, recipe.image_size)
-    judged = judge(source, recipe, work, folds_file)
+    source, judged, model = learn_for_box(root, sets, work, folds_file, recipe, processes)
     reports = judged_reports(source.table, judged)
-    fitted = fitted_on(source.table, judged[0].folds, judged[0].logits)
-    model = learn_all(source, recipe, work)
-    last = model.get_layer("logits")
-    kernel, bias = last.get_weights()
-    last.set_weights([kernel, without_offset(bias, fitted.offset)])
+    temperature = temperature_of(source.table, judged[0].folds, judged[0].logits)
     passport = box_passport(
-        folder.name, source, recipe, judged, reports, fitted, model.count_params()
+        folder.name, source, recipe, judged, reports, temperature, model.count_params()
     )
     predictions = reports[0].predictions
     assert predictions is not None, "a report that was just made has them"

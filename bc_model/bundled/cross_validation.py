@@ -16,7 +16,7 @@ from bc_model.bundled.source import Source
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
 from bc_model.data.splits import make_split
-from bc_model.evaluation.calibration import Temperature, case_weights, fit_temperature
+from bc_model.evaluation.calibration import Temperature, fit_temperature
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.files import write_bytes_atomic
 from bc_model.serving.verdict import prob_malignant
@@ -90,7 +90,9 @@ def key_of(recipe: Recipe, table: pd.DataFrame, folds: np.ndarray) -> str:
     return hashlib.sha256("\n".join([recipe.key, *lines]).encode()).hexdigest()[:12]
 
 
-def fold_logits(source: Source, folds: Folds, fold: int, recipe: Recipe, work: Path) -> np.ndarray:
+def fold_logits(
+    source: Source, folds: Folds, fold: int, recipe: Recipe, work: Path, processes: int = 0
+) -> np.ndarray:
     """Learn without one fold and return the logits of its pictures, or those kept of last time.
 
     Parameters
@@ -101,6 +103,8 @@ def fold_logits(source: Source, folds: Folds, fold: int, recipe: Recipe, work: P
     recipe : Recipe
     work : Path
         Where the logits are kept, so that a computation that is cut off goes on.
+    processes : int
+        That make views beside the one that learns.
 
     Returns
     -------
@@ -118,55 +122,26 @@ def fold_logits(source: Source, folds: Folds, fold: int, recipe: Recipe, work: P
 
     logger.info("%s, fold %d", folds.protocol, fold)
     learning = source.part(~held_out & (folds.of != LEFT_OUT))
-    model = learn(learning, recipe, seed=recipe.seed + 1 + fold)
+    model = learn(learning, recipe, seed=recipe.seed + 1 + fold, processes=processes)
     logits = reference_logits(model, source.pixels[held_out])
     work.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(kept, _as_bytes(logits))
     return logits
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """What is fitted on the logits of folds.
-
-    Attributes
-    ----------
-    offset : float
-        The logit, malignant minus benign, that speaks for neither class: taken off every logit.
-    temperature : Temperature
-        Of the logits without it.
-    """
-
-    offset: float
-    temperature: Temperature
-
-
-def fitted_on(table: pd.DataFrame, folds: Folds, logits: Logits) -> Fitted:
-    """Fit offset and temperature on the logits of several folds.
-
-    The offset is where logistic regression on the logit alone, with both classes and every case of
-    them weighing the same, is undecided (Platt, "Probabilistic outputs for support vector
-    machines", 1999); 0 where the logit tells nothing.
-    """
-    from sklearn.linear_model import LogisticRegression
-
+def temperature_of(table: pd.DataFrame, folds: Folds, logits: Logits) -> Temperature:
+    """Fit a temperature on the logits of several folds."""
     judged = pd.concat([table[folds.of == fold] for fold in sorted(logits)])
     found = np.concatenate([one for _, one in sorted(logits.items())]).astype(float)
-    margin = found[:, 1] - found[:, 0]
-    malignant = (judged["class"] == "malignant").to_numpy(dtype=bool)
-    case = judged["case"].to_numpy(dtype=str)
-    line = LogisticRegression(C=1e6, class_weight="balanced").fit(
-        margin[:, None], malignant, sample_weight=case_weights(case)
+    return fit_temperature(
+        found[:, 1] - found[:, 0],
+        (judged["class"] == "malignant").to_numpy(dtype=bool),
+        judged["case"].to_numpy(dtype=str),
     )
-    slope = float(line.coef_[0, 0])
-    offset = 0.0
-    if slope > 0.0:
-        offset = float(np.clip(-line.intercept_[0] / slope, margin.min(), margin.max()))
-    return Fitted(offset, fit_temperature(margin - offset, malignant, case))
 
 
 def crossed_predictions(table: pd.DataFrame, folds: Folds, logits: Logits) -> pd.DataFrame:
-    """Return the predictions of several folds, each with what was fitted on the others.
+    """Return the predictions of several folds, each with a temperature of the others.
 
     Parameters
     ----------
@@ -179,32 +154,25 @@ def crossed_predictions(table: pd.DataFrame, folds: Folds, logits: Logits) -> pd
     -------
     DataFrame
         As `check_predictions` returns it, with ``subtype``, ``fold`` and ``logit``: malignant minus
-        benign, after the offset and before temperature.
+        benign, before temperature.
     """
     parts = []
     for fold in sorted(logits):
         others = {other: one for other, one in logits.items() if other != fold}
-        fitted = fitted_on(table, folds, others)
-        parts.append(predictions_of_fold(table, folds, fold, logits[fold], fitted))
+        temperature = temperature_of(table, folds, others)
+        parts.append(predictions_of_fold(table, folds, fold, logits[fold], temperature))
     return check_predictions(pd.concat(parts, ignore_index=True))
 
 
 def predictions_of_fold(
-    table: pd.DataFrame, folds: Folds, fold: int, logits: np.ndarray, fitted: Fitted
+    table: pd.DataFrame, folds: Folds, fold: int, logits: np.ndarray, temperature: Temperature
 ) -> pd.DataFrame:
-    """Return the predictions of one fold, with offset and temperature from elsewhere."""
-    moved = without_offset(logits, fitted.offset)
+    """Return the predictions of one fold, with a temperature from elsewhere."""
     return table.loc[folds.of == fold, list(_KEPT)].assign(
-        prob_malignant=prob_malignant(moved, fitted.temperature.value),
-        logit=moved[:, 1] - moved[:, 0],
+        prob_malignant=prob_malignant(logits, temperature.value),
+        logit=logits[:, 1] - logits[:, 0],
         fold=fold,
     )
-
-
-def without_offset(logits: np.ndarray, offset: float) -> np.ndarray:
-    """Return logits, shape (..., 2), with half of the offset taken to either side."""
-    moved: np.ndarray = logits + np.array([0.5, -0.5], logits.dtype) * offset
-    return moved
 
 
 def _fold_of(parts: Any, n: int) -> np.ndarray:

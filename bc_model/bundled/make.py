@@ -43,7 +43,9 @@ class Judged:
     logits: Logits
 
 
-def judge(source: Source, recipe: Recipe, work: Path, folds_file: Path | None) -> list[Judged]:
+def judge(
+    source: Source, recipe: Recipe, work: Path, folds_file: Path | None, processes: int = 0
+) -> list[Judged]:
     """Cross-validate the recipe by case, and hold one fold of the leaky protocols against it.
 
     Parameters
@@ -54,6 +56,8 @@ def judge(source: Source, recipe: Recipe, work: Path, folds_file: Path | None) -
         Keeps what each fold came to.
     folds_file : Path or None
         An official fold file, for two more protocols.
+    processes : int
+        That make views beside the one that learns.
 
     Returns
     -------
@@ -70,13 +74,13 @@ def judge(source: Source, recipe: Recipe, work: Path, folds_file: Path | None) -
     return [
         Judged(
             folds,
-            {fold: fold_logits(source, folds, fold, recipe, work) for fold in of},
+            {fold: fold_logits(source, folds, fold, recipe, work, processes) for fold in of},
         )
         for folds, of in plans
     ]
 
 
-def learn_all(source: Source, recipe: Recipe, work: Path) -> keras.Model:
+def learn_all(source: Source, recipe: Recipe, work: Path, processes: int = 0) -> keras.Model:
     """Learn from every picture, or take what was learned last time.
 
     Returns
@@ -93,7 +97,7 @@ def learn_all(source: Source, recipe: Recipe, work: Path) -> keras.Model:
         model.load_weights(kept)
         return model
     logger.info("all %d pictures", len(source.table))
-    model = learn(source, recipe, seed=recipe.seed)
+    model = learn(source, recipe, seed=recipe.seed, processes=processes)
     work.mkdir(parents=True, exist_ok=True)
     draft = kept.with_name(f".{kept.name}")
     model.save_weights(draft)

@@ -12,11 +12,10 @@ import pandas as pd
 import bc_model
 from bc_model.bundled.cross_validation import (
     LEFT_OUT,
-    Fitted,
     Folds,
     crossed_predictions,
-    fitted_on,
     predictions_of_fold,
+    temperature_of,
 )
 from bc_model.bundled.make import Judged
 from bc_model.bundled.recipe import Recipe
@@ -24,6 +23,7 @@ from bc_model.bundled.source import Source
 from bc_model.data.names import CLASSES, is_drawn
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
+from bc_model.evaluation.calibration import Temperature
 from bc_model.evaluation.report import Report, evaluate_predictions
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
 from bc_model.training.describe import input_facts, licence_words, scale_facts
@@ -35,9 +35,9 @@ _SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_au
 def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
     """Return a report for each protocol, the one by case first.
 
-    By case, offset and temperature are fitted for each fold on the other folds. For the single
-    folds of the other protocols they are fitted on the folds by case, and for an honest one on the
-    pictures of other cases than its own.
+    By case, the temperature is fitted for each fold on the other folds. For the single fold of
+    another protocol it is fitted on the folds by case, and for an honest one on the pictures of
+    other cases than its own.
     """
     by_case, *others = judged
     folds = len(by_case.logits)
@@ -48,8 +48,8 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
             leaky=False,
             notes=[
                 f"These are the figures of the recipe: {folds} models, each made without a "
-                f"{folds}th of the cases and judged on these; the offset of its logits "
-                "and its temperature were fitted on the other folds. The recipe was revised while "
+                f"{folds}th of the cases and judged on these; its temperature was "
+                "fitted on the other folds. The recipe was revised while "
                 "such folds were looked at, which flatters it by an amount that was not measured. "
                 "The model itself learned from all the cases."
             ],
@@ -61,8 +61,8 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
         leaky = protocol in LEAKY_PROTOCOLS
         tested = table["group"].isin(table.loc[one.folds.of == fold, "group"]).to_numpy(bool)
         choosing = by_case if leaky else _without(by_case, tested)
-        fitted = fitted_on(table, choosing.folds, choosing.logits)
-        predictions = predictions_of_fold(table, one.folds, fold, logits, fitted)
+        temperature = temperature_of(table, choosing.folds, choosing.logits)
+        predictions = predictions_of_fold(table, one.folds, fold, logits, temperature)
         reports.append(evaluate_predictions(predictions, protocol=protocol, leaky=leaky))
     return reports
 
@@ -80,7 +80,7 @@ def box_passport(
     recipe: Recipe,
     judged: list[Judged],
     reports: list[Report],
-    fitted: Fitted,
+    temperature: Temperature,
     n_parameters: int,
 ) -> dict[str, Any]:
     """Return the passport, without its files.
@@ -93,13 +93,13 @@ def box_passport(
     judged : list of Judged
     reports : list of Report
         In the same order, the one by case first.
-    fitted : Fitted
-        On all the folds by case; its offset is in the model's last bias.
+    temperature : Temperature
+        Of all the folds by case.
     n_parameters : int
     """
     by_case, table = judged[0], source.table
-    temperature = fitted.temperature.as_dict()
-    temperature["chosen"] = temperature["chosen"].replace("validation", "held-out")
+    warmth = temperature.as_dict()
+    warmth["chosen"] = warmth["chosen"].replace("validation", "held-out")
     magnifications = sorted(int(value) for value in table["magnification"].unique())
     sizes = table["width_px"].astype(str) + "x" + table["height_px"].astype(str)
     n_cases = int(table["group"].nunique())
@@ -116,7 +116,7 @@ def box_passport(
             "dense_units": [recipe.hidden_units],
             "dropout": 0.0,
             "parameters": n_parameters,
-            "recipe": recipe.as_dict() | {"offset": fitted.offset},
+            "recipe": recipe.as_dict(),
         },
         "classes": list(CLASSES),
         "input": input_facts(
@@ -142,10 +142,9 @@ def box_passport(
         },
         "threshold": {
             "value": 0.5,
-            "chosen": "default; an offset of the logits, fitted on the held-out pictures, balances "
-            "the classes",
+            "chosen": "default: the model's teacher weighs both classes the same",
         },
-        "temperature": temperature,
+        "temperature": warmth,
         "precisions": {},
         "intended_use": INTENDED_USE,
         "limits": f"{LIMITS} It learned from {n_cases} cases alone, and its figures are those of a "

@@ -29,14 +29,20 @@ class Recipe:
         Between pooling and the logits.
     dropout : float
         Before the layers that labels teach.
+    zoom : (float, float)
+        Range of the side of a crop, as a factor of the view's.
     recolouring : float
         How far the stains and colours of a view are changed, as a share (Tellez et al., IEEE
         Transactions on Medical Imaging 37(9), 2018).
+    strange : float
+        Share of the views whose channels are mixed at random.
     mixed : float
         Share of the views that have a part of a second picture, blended in or beside it (Zhang et
         al., "mixup", ICLR 2018; Yun et al., "CutMix", ICCV 2019).
     penalty : float
         Inverse strength of the teacher's ridge, scikit-learn's C.
+    last_penalty : float
+        Strength of the ridge of the last layer, scikit-learn's alpha.
     label_weight : float
         Of the labels' loss; those of the descriptors and of the teacher's logit weigh 1.
     subtype_weight : float
@@ -51,28 +57,34 @@ class Recipe:
     version : int
         Of what the code does beside these numbers; raised with every change of it.
     backbone : str
+    arithmetic : {'bfloat16', 'float32'}
+        Of the convolutions while they learn.
     """
 
     image_size: tuple[int, int] = (160, 240)
     view_size: tuple[int, int] = (64, 96)
-    steps: int = 700
-    batch_size: int = 32
+    steps: int = 3500
+    batch_size: int = 64
     learning_rate: float = 4e-3
     warmup_steps: int = 40
     weight_decay: float = 0.02
     hidden_units: int = 512
     dropout: float = 0.3
-    recolouring: float = 0.4
-    mixed: float = 0.3
+    zoom: tuple[float, float] = (0.6, 1.6)
+    recolouring: float = 0.5
+    strange: float = 0.2
+    mixed: float = 0.4
     penalty: float = 0.1
+    last_penalty: float = 30.0
     label_weight: float = 0.2
     subtype_weight: float = 0.3
     label_smoothing: float = 0.1
     averaging: float = 0.98
     n_folds: int = 5
     seed: int = 0
-    version: int = 2
+    version: int = 3
     backbone: str = "resnet50"
+    arithmetic: str = "bfloat16"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""

@@ -53,7 +53,7 @@ class Source:
         _require_cases(table)
         pixels = load_pixels(root, list(table["path"]), image_size)
         logger.info("%d pictures of %d cases", len(table), table["group"].nunique())
-        return cls(table, pixels, np.stack([describe(picture) for picture in pixels]))
+        return cls(table, pixels, describe(pixels))
 
     def part(self, chosen: np.ndarray) -> Source:
         """Return the chosen pictures: shape (n,), bool."""

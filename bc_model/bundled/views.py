@@ -17,7 +17,7 @@ from bc_model.bundled.source import Source
 from bc_model.data.names import CLASSES
 from bc_model.data.stain import restain
 
-_ZOOM, _AS_IT_IS = (0.75, 1.3), 0.4
+_AS_IT_IS = 0.4
 _ASPECT = (0.85, 1.18)
 _RECOLOURED, _BLURRED_OR_SHARP, _BLUR_SIGMA_PX = 0.7, 0.2, (0.4, 1.2)
 
@@ -27,14 +27,13 @@ class Views(NamedTuple):
 
     Attributes
     ----------
-    pixels : ndarray of shape (n, height, width, 3), float32
-        In [0, 255].
+    pixels : ndarray of shape (n, height, width, 3), uint8
     descriptors : ndarray of shape (n, 264), float32
         As `describe` returns them.
     labels : ndarray of shape (n, classes), float32
         Mixed as the pixels are; rows add up to 1.
     subtypes : ndarray of shape (n, subtypes), float32
-        One-hot, of the first picture of each view.
+        Likewise.
     """
 
     pixels: np.ndarray
@@ -46,8 +45,8 @@ class Views(NamedTuple):
 class ViewSampler:
     """Batches of views; each follows from the seed and the number of its step alone.
 
-    Every class and magnification, and every case within them, comes as often as the others; what
-    is mixed into a view is any of the pictures.
+    Every class and magnification, and every case within them, comes as often as the others, among
+    what is mixed in as well.
 
     Parameters
     ----------
@@ -78,24 +77,21 @@ class ViewSampler:
     def batch(self, step: int) -> Views:
         """Return the batch of a step."""
         rng = np.random.default_rng([self._seed, step])
-        index = self._draw(rng)
-        labels = self._labels[index]
-        views = []
-        for position, picture in enumerate(index):
-            view = self._view(picture, rng)
+        first, second = self._draw(rng), rng.permutation(self._draw(rng))
+        views, shares = [], []
+        for one, other in zip(first, second, strict=True):
+            view, share = self._view(one, rng), 1.0
             if rng.random() < self._recipe.mixed:
-                second = int(rng.integers(len(self._pixels)))
-                share = np.float32(rng.beta(1.0, 1.0))
-                view = _mix(view, self._view(second, rng), share, blended=rng.random() < 0.5)
-                labels[position] *= share
-                labels[position] += (1.0 - share) * self._labels[second]
+                view, share = _mix(view, self._view(other, rng), rng)
             views.append(view)
-        return Views(
-            np.stack(views).astype(np.float32),
-            np.stack([describe(view) for view in views]),
-            labels,
-            self._subtypes[index],
+            shares.append(share)
+        of_first = np.array(shares, np.float32)[:, None]
+        labels, subtypes = (
+            of_first * told[first] + (1.0 - of_first) * told[second]
+            for told in (self._labels, self._subtypes)
         )
+        pixels = np.stack(views)
+        return Views(pixels, describe(pixels), labels, subtypes)
 
     def draw(self, number: int) -> np.ndarray:
         """Return which pictures a batch of whole ones has, shape (n,), drawn as those of views."""
@@ -111,22 +107,29 @@ class ViewSampler:
         return np.array(index)
 
     def _view(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        view = _crop(self._pixels[index], self._recipe.view_size, rng)
+        view = _crop(self._pixels[index], self._recipe.view_size, self._recipe.zoom, rng)
         if rng.random() < 0.5:
             view = view[:, ::-1]
         if rng.random() < 0.5:
             view = view[::-1]
         if rng.random() < _RECOLOURED:
             view = _recolour(view, self._recipe.recolouring, rng)
+        if rng.random() < self._recipe.strange:
+            view = _mix_channels(view, rng)
         if rng.random() < _BLURRED_OR_SHARP:
             view = _blur_or_sharpen(view, rng)
         return view
 
 
-def _crop(picture: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _crop(
+    picture: np.ndarray,
+    size: tuple[int, int],
+    range_of_zoom: tuple[float, float],
+    rng: np.random.Generator,
+) -> np.ndarray:
     zoom, aspect = 1.0, 1.0
     if rng.random() >= _AS_IT_IS:
-        zoom, aspect = rng.uniform(*_ZOOM), rng.uniform(*_ASPECT)
+        zoom, aspect = rng.uniform(*range_of_zoom), rng.uniform(*_ASPECT)
     height = min(picture.shape[0], round(size[0] * zoom))
     width = min(picture.shape[1], round(size[1] * zoom * aspect))
     y0 = rng.integers(picture.shape[0] - height + 1)
@@ -153,6 +156,12 @@ def _recolour(view: np.ndarray, share: float, rng: np.random.Generator) -> np.nd
     return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
 
 
+def _mix_channels(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Make each channel a mean of all three: colours that no stain has."""
+    shares = rng.dirichlet((0.5, 0.5, 0.5), 3).astype(np.float32)
+    return np.rint(view @ shares.T).astype(np.uint8)
+
+
 def _blur_or_sharpen(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     blurred = cv2.GaussianBlur(np.ascontiguousarray(view), (0, 0), rng.uniform(*_BLUR_SIGMA_PX))
     if rng.random() < 0.6:
@@ -160,11 +169,17 @@ def _blur_or_sharpen(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(view.astype(np.int16) * 2 - blurred, 0, 255).astype(np.uint8)
 
 
-def _mix(first: np.ndarray, second: np.ndarray, share: np.float32, *, blended: bool) -> np.ndarray:
-    if blended:
-        return np.rint(share * first + (1 - share) * second).astype(np.uint8)
-    column = int(share * first.shape[1])
-    return np.concatenate([first[:, :column], second[:, column:]], axis=1)
+def _mix(
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """Blend two views or put them side by side; return the share of the first one too."""
+    share = rng.random()
+    if rng.random() < 0.5:
+        weight = np.float32(share)
+        return np.rint(weight * first + (1 - weight) * second).astype(np.uint8), share
+    column = round(share * first.shape[1])
+    both = np.concatenate([first[:, :column], second[:, column:]], axis=1)
+    return both, column / first.shape[1]
 
 
 def _one_hot(values: np.ndarray, names: list[str]) -> np.ndarray:

@@ -23,24 +23,47 @@ FOLDS_FILE = Path("folds") / "dsfold1.txt"
     show_default="a hidden folder among the runs",
     help="Keeps what each fold came to: cut off, the command goes on where it was.",
 )
+@click.option(
+    "--processes",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 256),
+    help="That make views beside the one that learns; the result is the same.",
+)
+@click.option(
+    "--learn-only",
+    is_flag=True,
+    help="Stop when all is learned and kept in WORK: for a machine with an accelerator, where "
+    "KERAS_BACKEND may be jax.",
+)
 @as_json_option
-def train_bundled(data: Path, out: Path | None, work: Path, as_json: bool) -> int:
+def train_bundled(
+    data: Path, out: Path | None, work: Path, processes: int, learn_only: bool, as_json: bool
+) -> int:
     """Learn the model in the box from random weights, and judge the recipe by cross-validation.
 
     DATA holds the sets breakhis_100x and breakhis_200x_224, and the official fold files if they
-    are at hand; default: BC_DATA. It takes about an hour on two cores.
+    are at hand; default: BC_DATA. It takes TIME on two cores, and ten minutes where an
+    accelerator learns.
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     logging.getLogger("bc_model").setLevel(logging.INFO)
-    from bc_model.bundled.box import make_box
+    from bc_model.bundled.box import learn_for_box, make_box
     from bc_model.serving.shipped import BUNDLED_NAME, SHIPPED_MODELS
 
     file = data / FOLDS_FILE
     if not file.is_file():
         click.echo(f"No {file}: the official folds are left out of the table.", err=True)
-    bundle = make_box(
-        data, SETS, out or SHIPPED_MODELS / BUNDLED_NAME, work, file if file.is_file() else None
-    )
+    given = file if file.is_file() else None
+    if learn_only:
+        learn_for_box(data, SETS, work, given, processes=processes)
+        if as_json:
+            print_json({"work": str(work)})
+        else:
+            click.echo(f"All is learned and kept in {work}")
+        return 0
+    place = out or SHIPPED_MODELS / BUNDLED_NAME
+    bundle = make_box(data, SETS, place, work, given, processes=processes)
     if as_json:
         print_json(bundle.passport)
         return 0

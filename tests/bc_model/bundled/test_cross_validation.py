@@ -1,24 +1,21 @@
 import numpy as np
 import pandas as pd
-import pytest
 
 from bc_model.bundled import cross_validation
 from bc_model.bundled.cross_validation import (
     LEARNED,
     LEFT_OUT,
-    Fitted,
     Folds,
     case_folds,
     crossed_predictions,
-    fitted_on,
     fold_logits,
     image_folds,
     official_folds,
-    without_offset,
+    temperature_of,
 )
 from bc_model.bundled.learner import build_network
 from bc_model.bundled.source import Source
-from bc_model.evaluation.calibration import Temperature
+from bc_model.evaluation.calibration import Temperature, fit_temperature
 from tests.bc_model.bundled.conftest import QUICK
 
 
@@ -102,43 +99,31 @@ def logits_of(margins: list[float]) -> np.ndarray:
     return np.stack([np.zeros(len(margins)), margins], axis=1)
 
 
-def test_what_is_fitted_for_a_fold_is_fitted_on_the_others(monkeypatch):
+def test_the_temperature_of_a_fold_is_fitted_on_the_others(monkeypatch):
     table, folds = table_of(3)
     asked: list[list[int]] = []
 
     def fake(table, folds, logits):
         asked.append(sorted(logits))
-        return Fitted(offset=1.0, temperature=Temperature(2.0, "", 0, 0))
+        return Temperature(2.0, "", 0, 0)
 
-    monkeypatch.setattr(cross_validation, "fitted_on", fake)
+    monkeypatch.setattr(cross_validation, "temperature_of", fake)
     found = crossed_predictions(table, folds, {k: logits_of([-1.0, 2.0, k]) for k in range(3)})
 
     assert asked == [[1, 2], [0, 2], [0, 1]]
-    assert found["logit"].tolist() == [-2.0, 1.0, -1.0, -2.0, 1.0, 0.0, -2.0, 1.0, 1.0]
+    assert found["logit"].tolist() == [-1.0, 2.0, 0.0, -1.0, 2.0, 1.0, -1.0, 2.0, 2.0]
     np.testing.assert_allclose(
         found["prob_malignant"], 1 / (1 + np.exp(-found["logit"].to_numpy() / 2.0))
     )
 
 
-def test_the_offset_lies_where_neither_class_is_likelier():
-    # Logits of two normal distributions of equal width around 0 and 3: undecided at 1.5, however
-    # many more there are of one.
-    rng = np.random.default_rng(0)
-    table, _ = table_of(600)
-    malignant = (table["class"] == "malignant").to_numpy()
-    margin = np.where(malignant, 3.0, 0.0) + rng.normal(size=1800)
+def test_a_temperature_takes_the_pictures_of_its_folds_and_no_others():
+    table, folds = table_of(3)
+    told = {k: logits_of([-4.0, 3.0, 5.0]) for k in range(3)}
 
-    fitted = fitted_on(table, Folds("case", np.zeros(1800, int)), {0: logits_of(list(margin))})
+    found = temperature_of(table, folds, {k: told[k] for k in (0, 2)})
 
-    assert fitted.offset == pytest.approx(1.5, abs=0.1)
-    moved = without_offset(logits_of([1.5]), fitted.offset)
-    assert abs(moved[0, 1] - moved[0, 0]) < 0.1
-
-
-def test_logits_that_tell_nothing_have_no_offset():
-    table, _ = table_of(20)
-
-    backwards = np.where(table["class"] == "malignant", -1.0, 1.0)
-    fitted = fitted_on(table, Folds("case", np.zeros(60, int)), {0: logits_of(list(backwards))})
-
-    assert fitted.offset == 0.0
+    margin = np.tile([-4.0, 3.0, 5.0], 2)
+    malignant = np.tile([False, True, True], 2)
+    case = np.array(["0", "1", "2", "6", "7", "8"])
+    assert found == fit_temperature(margin, malignant, case)

@@ -15,6 +15,10 @@ def doubled(picture: np.ndarray) -> np.ndarray:
     return picture.repeat(2, axis=0).repeat(2, axis=1)
 
 
+def descriptors_of(picture: np.ndarray) -> np.ndarray:
+    return describe(picture[None])[0]
+
+
 @pytest.fixture
 def picture() -> np.ndarray:
     noise = np.random.default_rng(3).normal(128.0, 60.0, (40, 56, 3))
@@ -22,7 +26,7 @@ def picture() -> np.ndarray:
 
 
 def test_colour_statistics_are_those_of_numpy_and_scipy(picture):
-    found = describe(doubled(picture))
+    found = descriptors_of(doubled(picture))
     values = picture.reshape(-1, 3).astype(float)
 
     expected = [values.mean(axis=0), values.std(axis=0), skew(values)]
@@ -31,7 +35,7 @@ def test_colour_statistics_are_those_of_numpy_and_scipy(picture):
 
 
 def test_histograms_are_shares_of_sixteen_equal_steps(picture):
-    found = describe(doubled(picture))[HISTOGRAMS].reshape(3, 16)
+    found = descriptors_of(doubled(picture))[HISTOGRAMS].reshape(3, 16)
 
     for share, channel in zip(found, np.moveaxis(picture, 2, 0), strict=True):
         expected = np.histogram(channel, 16, (0, 256))[0] / channel.size
@@ -45,7 +49,7 @@ def test_adjacency_counts_the_neighbours_within_the_range():
     for y, x in ((10, 10), (9, 10), (11, 10), (10, 9), (10, 11)):
         picture[y, x] = 200
 
-    found = describe(doubled(picture))[ADJACENCY].reshape(3, 3, 2, 9)
+    found = descriptors_of(doubled(picture))[ADJACENCY].reshape(3, 3, 2, 9)
 
     # The middle has 4 neighbours in the plus; each arm the middle and the two arms beside it.
     inside = [0, 0, 0, 4 / 5, 1 / 5, 0, 0, 0, 0]
@@ -65,7 +69,7 @@ def test_finer_detail_stands_in_the_first_level_of_the_pyramid(picture):
     coarse = cv2.GaussianBlur(picture, (0, 0), 3.0)
 
     fine_strength, coarse_strength = (
-        describe(doubled(p))[PYRAMID].reshape(4, 3, 3)[:, 0, 0] for p in (picture, coarse)
+        descriptors_of(doubled(p))[PYRAMID].reshape(4, 3, 3)[:, 0, 0] for p in (picture, coarse)
     )
 
     lost = fine_strength - coarse_strength
@@ -74,8 +78,17 @@ def test_finer_detail_stands_in_the_first_level_of_the_pyramid(picture):
 
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_an_empty_picture_has_finite_descriptors(value):
-    found = describe(np.full((32, 32, 3), value, np.uint8))
+    found = descriptors_of(np.full((32, 32, 3), value, np.uint8))
 
     assert found.shape == (N_DESCRIPTORS,)
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
+
+
+def test_each_picture_has_its_own_descriptors_however_many_come_with_it():
+    pictures = np.random.default_rng(0).integers(0, 256, (70, 34, 40, 3), np.uint8)
+
+    together = describe(pictures)
+
+    for index in (0, 1, 63, 64, 69):
+        np.testing.assert_array_equal(together[index], descriptors_of(pictures[index]))

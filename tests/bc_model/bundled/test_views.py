@@ -22,17 +22,15 @@ def test_a_batch_follows_from_seed_and_step_alone(source):
         np.testing.assert_array_equal(one, two)
     assert first.pixels.shape == (8, 32, 32, 3)
     assert (other.pixels != first.pixels).any()
-    assert first.pixels.min() >= 0.0
-    assert first.pixels.max() <= 255.0
-    np.testing.assert_allclose(first.labels.sum(axis=1), 1.0, rtol=1e-6)
-    np.testing.assert_array_equal(first.subtypes.sum(axis=1), 1.0)
+    assert first.pixels.dtype == np.uint8
+    for told in (first.labels, first.subtypes):
+        np.testing.assert_allclose(told.sum(axis=1), 1.0, rtol=1e-6)
 
 
 def test_descriptors_are_those_of_the_view_and_not_of_its_picture(source):
     views = sampler(source).batch(0)
 
-    for pixels, descriptors in zip(views.pixels, views.descriptors, strict=True):
-        np.testing.assert_array_equal(descriptors, describe(pixels.astype(np.uint8)))
+    np.testing.assert_array_equal(views.descriptors, describe(views.pixels))
 
 
 def test_classes_and_magnifications_come_as_often_as_each_other(source):
@@ -53,7 +51,7 @@ def test_a_mixed_view_has_as_much_of_a_label_as_of_the_picture():
          "subtype": ["adenosis", "ductal_carcinoma"]}
     )  # fmt: skip
     pixels = np.stack([np.full((32, 48, 3), value, np.uint8) for value in (0, 255)])
-    source = Source(table, pixels, np.stack([describe(picture) for picture in pixels]))
+    source = Source(table, pixels, describe(pixels))
     mixed = dataclasses.replace(QUICK, mixed=1.0, recolouring=0.0, view_size=(32, 40))
 
     views = [sampler(source, mixed).batch(step) for step in range(8)]
@@ -76,6 +74,19 @@ def test_views_are_recoloured_as_far_as_the_recipe_says(source):
     kept = [plain.batch(step).pixels.mean(axis=(1, 2)) for step in range(4)]
 
     assert np.std(changed) > np.std(kept)
+
+
+def test_strange_views_have_channels_that_are_means_of_the_picture_s(source):
+    grey = np.repeat(source.pixels[..., :1], 3, axis=3)
+    of_grey = Source(source.table, grey, describe(grey))
+    bare = dataclasses.replace(PLAIN, recolouring=0.0, strange=1.0)
+
+    # Means of three equal channels are the channel itself; of unequal ones they are others.
+    still_grey, other = (sampler(one, bare).batch(0).pixels for one in (of_grey, source))
+
+    assert np.ptp(still_grey.astype(int), axis=3).max() <= 1
+    plain = sampler(source, dataclasses.replace(bare, strange=0.0)).batch(0).pixels
+    assert abs(other.mean((1, 2)) - plain.mean((1, 2))).max() > 10
 
 
 def test_every_case_of_a_class_and_magnification_comes_in_turn(source):

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from bc_model.bundled.batches import batches_ahead
+from bc_model.bundled.views import ViewSampler
+from tests.bc_model.bundled.conftest import QUICK
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_batches_come_in_order_and_are_the_same_however_they_are_made(source, processes):
+    sampler = ViewSampler(source, QUICK, 0)
+
+    with batches_ahead(sampler, 11, processes) as batches:
+        made = list(batches)
+
+    assert len(made) == 11
+    for step, batch in enumerate(made):
+        for one, expected in zip(batch, sampler.batch(step), strict=True):
+            np.testing.assert_array_equal(one, expected)
+
+
+def test_what_goes_wrong_in_a_batch_reaches_the_learning(source):
+    class Broken(ViewSampler):
+        def batch(self, step: int):
+            raise RuntimeError(f"step {step}")
+
+    with (
+        batches_ahead(Broken(source, QUICK, 0), 3, 0) as batches,
+        pytest.raises(RuntimeError, match="step 0"),
+    ):
+        next(batches)
