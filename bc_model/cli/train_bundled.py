@@ -43,8 +43,8 @@ def train_bundled(
     """Learn the model in the box from random weights, and judge the recipe by cross-validation.
 
     DATA holds the sets breakhis_100x and breakhis_200x_224, and the official fold files if they
-    are at hand; default: BC_DATA. It takes TIME on two cores, and ten minutes where an
-    accelerator learns.
+    are at hand; default: BC_DATA. It takes about seven hours on two cores; an accelerator
+    (--learn-only) needs some ten minutes for the long part.
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     logging.getLogger("bc_model").setLevel(logging.INFO)
