@@ -10,6 +10,7 @@ from app.components.frame import escape
 from app.places import SHIPPED_MODELS, runs_folder
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.catalogue import list_bundles
+from bc_model.serving.passport import drawn_in_words
 
 if TYPE_CHECKING:
     from bc_model.serving.batching import BatchingEngine
@@ -78,7 +79,7 @@ def _describe(bundle: Bundle) -> None:
     st.caption(escape(words))
     against = list(test["warnings"]) if test else ["This model has not been evaluated."]
     if passport["data"]["drawn"]:
-        against.insert(0, "It learned from drawn pictures and knows nothing of tissue.")
+        against.insert(0, drawn_in_words(passport["data"]))
     if passport["architecture"]["backbone"] == "tiny":
         against.insert(0, "Its network has three layers and is for dry runs only.")
     if against:

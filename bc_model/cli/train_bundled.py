@@ -8,6 +8,7 @@ import click
 
 from bc_model.cli.options import PATH, as_json_option, print_json
 from bc_model.training.run_folder import runs_folder
+from bc_model.words import many
 
 SETS = ("breakhis_100x", "breakhis_200x_224")
 FOLDS_FILE = Path("folds") / "dsfold1.txt"
@@ -74,8 +75,8 @@ def train_bundled(
         )
         leaky = " (LEAKY)" if row["leaky"] else ""
         click.echo(
-            f"{row['protocol']}{leaky}, {row['folds']} folds: {figures}; {row['n']} pictures of "
-            f"{row['n_cases']} cases"
+            f"{row['protocol']}{leaky}, {many(row['folds'], 'fold')}: {figures}; "
+            f"{row['n']} pictures of {row['n_cases']} cases"
         )
     click.echo(f"Model in {bundle.folder}")
     return 0

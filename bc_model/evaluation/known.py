@@ -44,8 +44,8 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
         )
     if pixels is None:
         notes.append(
-            "This model came without the split of its run, so whether it knows these very pictures "
-            "cannot be told; only BreakHis names were held against the cases it knows."
+            "No list of this model's own pictures lies beside it, so whether it knows these very "
+            "pictures cannot be told; only BreakHis names were held against the cases it knows."
         )
     return count, notes
 

@@ -15,6 +15,8 @@ from bc_model.export.words import (
     notes_of,
     value_words,
 )
+from bc_model.serving.passport import drawn_in_words
+from bc_model.words import many
 
 
 def card_document(passport: dict[str, Any]) -> Document:
@@ -62,7 +64,9 @@ def model_facts(passport: dict[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield "Data", f"{parts}; split by '{data['protocol']}'{', LEAKY' if data['leaky'] else ''}"
     if data["drawn"]:
-        yield "Drawn", "It learned from drawn pictures and knows nothing of tissue."
+        yield "Drawn", drawn_in_words(data)
+    if known := len(data.get("initial_cases", ())):
+        yield "Known before", f"{many(known, 'case')} of the model it began from; on them it leaks"
     yield "Licence of the data", data["licence"]
     cut_off, temperature = passport["threshold"], passport["temperature"]
     reason = f"; reason: {cut_off['reason']}" if cut_off.get("reason") else ""

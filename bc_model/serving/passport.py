@@ -15,6 +15,7 @@ from bc_model.data.names import CLASSES
 from bc_model.errors import BundleError
 from bc_model.files import write_text_atomic
 from bc_model.serving.precision import PRECISIONS
+from bc_model.words import many
 
 SCHEMA_VERSION = 1
 PASSPORT_FILE = "passport.json"
@@ -159,6 +160,16 @@ SCHEMA: dict[str, Any] = {
         },
     },
 }  # fmt: skip
+
+
+def drawn_in_words(data: dict[str, Any]) -> str:
+    """Say what it means that a model learned from drawn pictures; its passport's ``data``."""
+    if known := len(data.get("initial_cases", ())):
+        return (
+            "It learned from drawn pictures; of tissue it knows only what the model that it began "
+            f"from had learned, from {many(known, 'case')}."
+        )
+    return "It learned from drawn pictures and knows nothing of tissue."
 
 
 def check_passport(passport: Any, where: str) -> dict[str, Any]:

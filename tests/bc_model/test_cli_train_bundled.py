@@ -59,7 +59,7 @@ def test_it_learns_from_the_two_sets_and_says_what_the_folds_came_to(asked, tmp_
         "case, 5 folds: roc auc 0.910, balanced accuracy 0.820, accuracy 0.800; 9 pictures of 3 "
         "cases"
     )
-    assert image.startswith("image (LEAKY), 1 folds: ")
+    assert image.startswith("image (LEAKY), 1 fold: ")
     assert last == f"Model in {tmp_path / 'box'}"
 
 

@@ -192,11 +192,11 @@ def test_a_model_without_its_run_says_that_pictures_cannot_be_compared(
             (tmp_path / "alone/split.csv").write_text(split)
         report = evaluate_unseen(Engine(alone), read_manifest(renamed))
         assert not report.leaky
-        assert report.notes[0].startswith("This model came without the split of its run")
+        assert report.notes[0].startswith("No list of this model's own pictures lies beside it")
     report = evaluate_unseen(Engine(alone), read_manifest(drawn_set))
     assert report.leaky
     assert report.notes[0].startswith("24 of 30 pictures")
-    assert report.notes[1].startswith("This model came without the split of its run")
+    assert report.notes[1].startswith("No list of this model's own pictures lies beside it")
 
 
 def test_a_case_folder_of_another_set_is_another_case(bundle: Bundle, patches: Path) -> None:

@@ -158,6 +158,17 @@ def test_a_card_is_made_from_the_passport() -> None:
     )
 
 
+def test_a_card_names_the_cases_that_the_first_weights_knew() -> None:
+    fresh = passport()
+    tuned = passport(data=fresh["data"] | {"drawn": True, "initial_cases": ["a", "b", "c"]})
+
+    assert "Known before 3 cases of the model it began from" in words_of(card_document(tuned))
+    assert "of tissue it knows only what the model that it began from" in words_of(
+        card_document(tuned)
+    )
+    assert "Known before" not in words_of(card_document(fresh))
+
+
 def test_a_card_of_a_model_made_of_every_picture_speaks_of_no_validation_part() -> None:
     whole = passport()
     whole["data"] |= {

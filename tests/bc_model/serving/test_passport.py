@@ -14,6 +14,7 @@ from bc_model.serving.passport import (
     PASSPORT_FILE,
     SCHEMA,
     check_passport,
+    drawn_in_words,
     read_passport,
     write_passport,
 )
@@ -203,6 +204,12 @@ def test_a_passport_nested_without_end_is_refused(tmp_path: Path) -> None:
 def test_the_words_say_that_it_is_no_diagnosis() -> None:
     assert "not a diagnosis" in INTENDED_USE
     assert "no normal tissue" in LIMITS
+
+
+def test_drawn_pictures_teach_nothing_of_tissue_but_a_first_model_may_have() -> None:
+    assert drawn_in_words({}).endswith("knows nothing of tissue.")
+    assert drawn_in_words({"initial_cases": []}).endswith("knows nothing of tissue.")
+    assert drawn_in_words({"initial_cases": ["1", "2"]}).endswith("had learned, from 2 cases.")
 
 
 def test_a_number_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
