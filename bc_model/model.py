@@ -184,7 +184,7 @@ def head_matrices(model: keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def reference_logits(model: keras.Model, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
-    """Return the logits of a batch by TensorFlow, in float32: what serving is held against.
+    """Return the logits of pictures by Keras, in float32: what serving is held against.
 
     Parameters
     ----------

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bc_model.bundled.cross_validation import temperature_of
-from bc_model.bundled.make import Judged, judge, learn_all
+from bc_model.bundled.make import judge, learn_all
 from bc_model.bundled.passport import box_passport, judged_reports
 from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
+from bc_model.data.names import is_drawn
 from bc_model.errors import SettingsError
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.files import write_text_atomic
@@ -17,42 +17,11 @@ from bc_model.serving.bundle import Bundle
 from bc_model.serving.compact import write_compact_bundle
 from bc_model.serving.optimise import measure_parity
 from bc_model.serving.passport import PASSPORT_FILE
+from bc_model.serving.shipped import SHIPPED_MODELS
 from bc_model.training.run_folder import is_name
-
-if TYPE_CHECKING:
-    import keras
 
 PREDICTIONS_FILE = "cross_validation.csv"
 """Beside the bundle's files: what each picture got from a model that had not seen its case."""
-
-
-def learn_for_box(
-    root: Path,
-    sets: tuple[str, ...],
-    work: Path,
-    folds_file: Path | None,
-    recipe: Recipe | None = None,
-    processes: int = 0,
-) -> tuple[Source, list[Judged], keras.Model]:
-    """Do the long part: judge the recipe and learn from everything, keeping it all in `work`.
-
-    `make_box` on another machine may take what this kept.
-
-    Parameters
-    ----------
-    root, sets, work, folds_file, recipe, processes
-        As for `make_box`.
-
-    Returns
-    -------
-    source : Source
-    judged : list of Judged
-    model : keras.Model
-    """
-    recipe = recipe or Recipe()
-    source = Source.read(root, sets, recipe.image_size)
-    judged = judge(source, recipe, work, folds_file, processes)
-    return source, judged, learn_all(source, recipe, work, processes)
 
 
 def make_box(
@@ -86,11 +55,17 @@ def make_box(
     DataError, FolderNotFound
         The sets cannot be used.
     SettingsError
-        The bundle cannot be put there.
+        The bundle cannot be put there, or would replace the one that comes with the program by one
+        of drawn pictures, or Keras computes with another backend than TensorFlow, from
+        which alone a graph can be served.
     """
     _require_place(folder)
+    _require_tensorflow()
     recipe = recipe or Recipe()
-    source, judged, model = learn_for_box(root, sets, work, folds_file, recipe, processes)
+    source = Source.read(root, sets, recipe.image_size)
+    _require_tissue(source, folder)
+    judged = judge(source, recipe, work, folds_file, processes)
+    model = learn_all(source, recipe, work, processes)
     reports = judged_reports(source.table, judged)
     temperature = temperature_of(source.table, judged[0].folds, judged[0].logits)
     passport = box_passport(
@@ -104,6 +79,25 @@ def make_box(
         write_text_atomic(draft.folder / PREDICTIONS_FILE, predictions_to_csv(predictions))
 
     return write_compact_bundle(model, folder, passport, source.pixels[:4], complete=complete)
+
+
+def _require_tensorflow() -> None:
+    """Refuse what could learn for hours and then not be served."""
+    import keras
+
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise SettingsError(
+            f"A model is written with Keras on TensorFlow; KERAS_BACKEND is '{backend}'. Learn "
+            "with --learn-only, then run the command again without the variable."
+        )
+
+
+def _require_tissue(source: Source, folder: Path) -> None:
+    if folder.parent == SHIPPED_MODELS and source.table["case"].map(is_drawn).any():
+        raise SettingsError(
+            f"{folder} holds what comes with the program, which knows tissue; these pictures are "
+            "drawn. Name another folder with --out."
+        )
 
 
 def _require_place(folder: Path) -> None:

@@ -109,7 +109,7 @@ def fold_logits(
     Returns
     -------
     ndarray of shape (n_fold, 2), float32
-        Of the fold's pictures in the order of the table, through the road of serving.
+        Of the fold's pictures in the order of the table.
     """
     held_out = folds.of == fold
     kept = work / f"{folds.protocol}-{fold}-{key_of(recipe, source.table, folds.of)}.npy"

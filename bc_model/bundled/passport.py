@@ -142,7 +142,7 @@ def box_passport(
         },
         "threshold": {
             "value": 0.5,
-            "chosen": "default: the model's teacher weighs both classes the same",
+            "chosen": "default; not chosen on any pictures",
         },
         "temperature": warmth,
         "precisions": {},

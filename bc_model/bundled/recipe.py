@@ -46,7 +46,7 @@ class Recipe:
     label_weight : float
         Of the labels' loss; those of the descriptors and of the teacher's logit weigh 1.
     subtype_weight : float
-        Of the subtypes' loss among it; their layer is left out of the served model.
+        Of the subtypes' loss among it.
     label_smoothing : float
     averaging : float
         Decay, a step, of the weights' running mean, which is what is kept (Polyak and Juditsky,

@@ -43,7 +43,7 @@ class Source:
         Raises
         ------
         DataError
-            A picture without a case, or at another magnification.
+            A picture without a case, or at another magnification; or none at one of them.
         """
         tables = []
         for name in sets:
@@ -74,6 +74,11 @@ def _require_cases(table: pd.DataFrame) -> None:
             f"The model in the box learns from cases at {' and '.join(map(str, MAGNIFICATIONS))} "
             f"times, but {strange['path'].iloc[0]} names neither ({len(strange)} pictures in all): "
             "give official BreakHis trees of these magnifications."
+        )
+    if missing := set(MAGNIFICATIONS) - set(table["magnification"]):
+        raise DataError(
+            f"The model in the box learns from {' and '.join(map(str, MAGNIFICATIONS))} times, but "
+            f"no picture is at {' or '.join(map(str, sorted(missing)))}: give both sets."
         )
     torn = table.groupby("case")["group"].nunique()
     if (torn > 1).any():

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bc_model.data.names import CLASSES, parse_name
+from bc_model.data.names import CLASSES, is_drawn, parse_name
 from bc_model.data.pictures import is_official_shape, model_input
 from bc_model.gradcam import Heatmap
 from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.bundle import Bundle
+from bc_model.serving.input_gate import stain_warnings
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def diagnose(engine: BatchingEngine, rgb: np.ndarray, name: str) -> Verdict:
         The model's answer is not finite.
     """
     bundle = engine.bundle
-    logits, heatmaps = engine.explain_one(model_input(rgb, bundle.image_size))
+    pixels = model_input(rgb, bundle.image_size)
+    logits, heatmaps = engine.explain_one(pixels)
     probability = float(prob_malignant(logits[None], bundle.temperature)[0])
     return Verdict(
         name=name,
@@ -74,7 +76,7 @@ def diagnose(engine: BatchingEngine, rgb: np.ndarray, name: str) -> Verdict:
         prob_malignant=probability,
         class_name=CLASSES[int(probability >= bundle.threshold)],
         heatmaps=heatmaps,
-        warnings=_warnings(name, bundle),
+        warnings=(*stain_warnings(pixels, bundle.passport), *_warnings(name, bundle)),
         cautions=_cautions(rgb.shape[1], rgb.shape[0], bundle),
     )
 
@@ -97,6 +99,10 @@ def _warnings(name: str, bundle: Bundle) -> tuple[str, ...]:
         warnings.append(
             f"By its name this picture was taken at {said.magnification}X; the model knows only "
             f"{_listed(known)}. The estimate means nothing."
+        )
+    if is_drawn(said.case) and not bundle.passport["data"]["drawn"]:
+        warnings.append(
+            "By its name this picture is drawn, not tissue. The estimate means nothing."
         )
     if said.case in bundle.known_cases:
         warnings.append(

@@ -164,8 +164,11 @@ def _train(
     report.write(run.evaluation_folder)
     passport = bundle.passport | {"metrics": {"test": report.summary()}}
     write_passport(bundle.folder, passport)
+    leaky = " (LEAKY)" if report.leaky else ""
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
-        logger.info("test %s: %s", name.replace("_", " "), report.figures[name])
+        logger.info("test %s%s: %s", name.replace("_", " "), leaky, report.figures[name])
+    for sentence in (*report.warnings, *report.notes):
+        logger.info("note: %s", sentence)
     _keep_training_features(bundle, manifest.root, split, run)
     shutil.rmtree(run.cache_folder, ignore_errors=True)  # as large as all the rest a hundred times
     message = "" if finished else "Stopped on request; the best model so far was kept."

@@ -1,13 +1,16 @@
 """The command that makes the model in the box: what it asks for, and what it says."""
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from bc_model.bundled.recipe import Recipe
 from bc_model.cli import commands
+from bc_model.errors import DataError, SettingsError
 
 FIGURES = {
     name: {"value": value, "low": 0.5, "high": 1.0, "n": 9, "n_cases": 3}
@@ -26,6 +29,14 @@ PASSPORT = {
 
 
 @pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with both sets, and nothing in them."""
+    for name in ("breakhis_100x", "breakhis_200x_224"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+@pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     found: list[tuple] = []
 
@@ -33,38 +44,40 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         found.append((*arguments, processes))
         return SimpleNamespace(passport=PASSPORT, folder=arguments[2])
 
-    def learn_for_box(*arguments, processes):
-        found.append(("learn", *arguments, processes))
-
     monkeypatch.setattr("bc_model.bundled.box.make_box", make_box)
-    monkeypatch.setattr("bc_model.bundled.box.learn_for_box", learn_for_box)
+    for name in ("judge", "learn_all"):
+        monkeypatch.setattr(
+            f"bc_model.bundled.make.{name}",
+            lambda source, recipe, *rest, name=name: found.append((name, source, *rest)),
+        )
+    monkeypatch.setattr("bc_model.bundled.source.Source.read", lambda *asked: asked)
     return found
 
 
-def test_it_learns_from_the_two_sets_and_says_what_the_folds_came_to(asked, tmp_path: Path):
-    (tmp_path / "folds").mkdir()
-    file = tmp_path / "folds" / "dsfold1.txt"
+def test_it_learns_from_the_two_sets_and_says_what_the_folds_came_to(asked, data: Path):
+    (data / "folds").mkdir()
+    file = data / "folds" / "dsfold1.txt"
     file.write_text("")
     done = CliRunner().invoke(
         commands,
-        ["train-bundled", str(tmp_path), "--out", str(tmp_path / "box"), "--work", "work"],
+        ["train-bundled", str(data), "--out", str(data / "box"), "--work", "work"],
         standalone_mode=False,
     )
 
     assert done.exception is None
     sets = ("breakhis_100x", "breakhis_200x_224")
-    assert asked == [(tmp_path, sets, tmp_path / "box", Path("work"), file, 0)]
+    assert asked == [(data, sets, data / "box", Path("work"), file, 0)]
     case, image, last = done.stdout.splitlines()
     assert case == (
         "case, 5 folds: roc auc 0.910, balanced accuracy 0.820, accuracy 0.800; 9 pictures of 3 "
         "cases"
     )
     assert image.startswith("image (LEAKY), 1 fold: ")
-    assert last == f"Model in {tmp_path / 'box'}"
+    assert last == f"Model in {data / 'box'}"
 
 
-def test_without_official_folds_it_says_that_they_are_left_out(asked, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("BC_DATA", str(tmp_path))
+def test_without_official_folds_it_says_that_they_are_left_out(asked, data: Path, monkeypatch):
+    monkeypatch.setenv("BC_DATA", str(data))
     done = CliRunner().invoke(commands, ["train-bundled", "--json"], standalone_mode=False)
 
     assert "the official folds are left out" in done.stderr
@@ -74,28 +87,57 @@ def test_without_official_folds_it_says_that_they_are_left_out(asked, tmp_path: 
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_an_accelerator_may_do_the_long_part_alone(asked, tmp_path: Path, as_json):
+def test_an_accelerator_may_do_the_long_part_alone(asked, data: Path, as_json):
     done = CliRunner().invoke(
         commands,
-        ["train-bundled", str(tmp_path), "--work", "kept", "--processes", "3", "--learn-only"]
+        ["train-bundled", str(data), "--work", "kept", "--processes", "3", "--learn-only"]
         + ["--json"] * as_json,
         standalone_mode=False,
     )
 
     sets = ("breakhis_100x", "breakhis_200x_224")
-    assert asked == [("learn", tmp_path, sets, Path("kept"), None, 3)]
+    source = (data, sets, Recipe().image_size)
+    assert asked == [
+        ("judge", source, Path("kept"), None, 3),
+        ("learn_all", source, Path("kept"), 3),
+    ]
     expected = '{\n  "work": "kept"\n}\n' if as_json else "All is learned and kept in kept\n"
     assert done.stdout == expected
 
 
-def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path):
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "one.png").write_bytes(b"x")
+def test_a_folder_that_holds_something_else_is_not_replaced(data: Path):
+    (data / "photos").mkdir()
+    (data / "photos" / "one.png").write_bytes(b"x")
     done = CliRunner().invoke(
         commands,
-        ["train-bundled", str(tmp_path), "--out", str(tmp_path / "photos")],
+        ["train-bundled", str(data), "--out", str(data / "photos")],
         standalone_mode=False,
     )
 
     assert "holds something else than a model" in str(done.exception)
-    assert (tmp_path / "photos" / "one.png").exists()
+    assert (data / "photos" / "one.png").exists()
+
+
+def test_data_without_the_two_sets_is_refused_in_one_line(asked, data: Path):
+    (data / "breakhis_100x").rmdir()
+    done = CliRunner().invoke(commands, ["train-bundled", str(data)], standalone_mode=False)
+
+    assert isinstance(done.exception, DataError)
+    assert str(done.exception) == (
+        "DATA holds breakhis_100x and breakhis_200x_224, two extracts of BreakHis; "
+        f"{data} has no breakhis_100x."
+    )
+    assert not done.stderr
+    assert not asked
+
+
+def test_a_backend_that_keras_cannot_load_is_named(asked, data: Path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setitem(sys.modules, "keras", None)  # importing it now fails
+    done = CliRunner().invoke(
+        commands, ["train-bundled", str(data), "--learn-only"], standalone_mode=False
+    )
+
+    assert isinstance(done.exception, SettingsError)
+    assert str(done.exception).startswith("KERAS_BACKEND is 'jax', which Keras cannot use here (")
+    assert not asked

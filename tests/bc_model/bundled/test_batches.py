@@ -19,7 +19,7 @@ def test_batches_come_in_order_and_are_the_same_however_they_are_made(source, pr
             np.testing.assert_array_equal(one, expected)
 
 
-def test_what_goes_wrong_in_a_batch_reaches_the_learning(source):
+def test_what_goes_wrong_in_a_thread_is_raised_where_its_batch_is_asked_for(source):
     class Broken(ViewSampler):
         def batch(self, step: int):
             raise RuntimeError(f"step {step}")

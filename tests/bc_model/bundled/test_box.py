@@ -6,6 +6,7 @@ import pytest
 
 from bc_model.bundled import learner
 from bc_model.bundled.box import PREDICTIONS_FILE, make_box
+from bc_model.errors import SettingsError
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.model import reference_logits
 from bc_model.serving.bundle import Bundle, open_bundle
@@ -61,3 +62,21 @@ def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):
 
     assert again.passport["metrics"] == box.passport["metrics"]
     assert again.passport["files"]["head.npz"] == box.passport["files"]["head.npz"]
+
+
+def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+
+    with pytest.raises(SettingsError, match=r"KERAS_BACKEND is 'jax'.*--learn-only"):
+        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK)
+
+    assert not (tmp_path / "work").exists()
+
+
+def test_drawn_pictures_do_not_replace_the_model_that_knows_tissue(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("bc_model.bundled.box.SHIPPED_MODELS", tmp_path)
+
+    with pytest.raises(SettingsError, match=r"these pictures are drawn. Name another folder"):
+        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK)
+
+    assert not (tmp_path / "boxed").exists()

@@ -1,12 +1,19 @@
 import dataclasses
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 
+import keras
 import numpy as np
+import pytest
 
 from bc_model.bundled import learner
 from bc_model.bundled.learner import build_network, learn
 from bc_model.bundled.teacher import Teacher
 from bc_model.bundled.views import ViewSampler
 from bc_model.model import reference_logits
+from bc_model.training.arithmetic import computing_in
 from tests.bc_model.bundled.conftest import QUICK
 
 
@@ -20,6 +27,71 @@ def test_it_learns_to_tell_the_classes_of_drawn_tissue_apart(source):
     logits = reference_logits(model, source.pixels)
     assert roc_auc_score(source.malignant, logits[:, 1] - logits[:, 0]) > 0.9
     assert model.input_shape == (None, *QUICK.image_size, 3)
+
+
+def test_what_is_served_was_settled_on_whole_pictures(source):
+    model = learn(source, QUICK, seed=4)
+
+    # The same by hand: what the first convolution makes of eight batches of them, on the mean.
+    sampler = ViewSampler(source, QUICK, 4)
+    through = keras.Model(model.inputs[0], model.get_layer("block1_conv").output)
+    batches = [
+        through.predict_on_batch(source.pixels[sampler.draw(k)].astype("f4")) for k in range(8)
+    ]
+    expected = np.mean([batch.mean(axis=(0, 1, 2)) for batch in batches], axis=0)
+    np.testing.assert_allclose(
+        model.get_layer("block1_bn").moving_mean, expected, rtol=1e-3, atol=1e-5
+    )
+
+
+def test_weights_are_averaged_over_the_steps(source):
+    def kernel(averaging: float, steps: int) -> np.ndarray:
+        recipe = dataclasses.replace(QUICK, averaging=averaging, steps=steps)
+        return learn(source, recipe, seed=0).get_layer("block1_conv").get_weights()[0]
+
+    # A mean that never forgets stays at the first step, however many follow.
+    stays = kernel(1.0 - 1e-9, 5)
+    np.testing.assert_allclose(stays, kernel(1.0 - 1e-9, 2), atol=1e-6)
+    assert np.abs(kernel(0.0, 5) - stays).max() > 1e-3
+
+
+def test_the_steps_compute_in_the_arithmetic_of_the_recipe(source, monkeypatch):
+    asked: list[str] = []
+
+    def spy(model, arithmetic):
+        asked.append(arithmetic)
+        return computing_in(model, arithmetic)
+
+    monkeypatch.setattr(learner, "computing_in", spy)
+    model = learn(source, dataclasses.replace(QUICK, arithmetic="float32"), seed=0)
+
+    assert asked == ["float32"]
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
+def test_jax_learns_too():
+    code = """
+import numpy as np
+from bc_model.bundled.source import Source
+from bc_model.bundled.learner import learn
+from bc_model.bundled.recipe import Recipe
+from bc_model.data.synthetic import write_synthetic
+import pathlib, tempfile, keras
+assert keras.backend.backend() == "jax"
+root = pathlib.Path(tempfile.mkdtemp())
+write_synthetic(root / "drawn", n_cases=4, pictures_per_case=2, size=(92, 140),
+                magnifications=(100, 200))
+recipe = Recipe(image_size=(32, 48), view_size=(32, 32), steps=3, batch_size=8, warmup_steps=2,
+                hidden_units=16, backbone="tiny")
+model = learn(Source.read(root, ("drawn",), recipe.image_size), recipe, seed=0)
+assert all(np.isfinite(w).all() for w in model.get_weights())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_same_seed_learns_the_same_and_another_one_does_not(source):

@@ -40,6 +40,14 @@ def test_another_magnification_is_refused(tmp_path):
         Source.read(tmp_path, ("set",), (32, 48))
 
 
+def test_one_magnification_alone_is_refused(tmp_path):
+    write_synthetic(tmp_path / "set", n_cases=2, pictures_per_case=1, size=(46, 70),
+                    magnifications=(200,))  # fmt: skip
+
+    with pytest.raises(DataError, match="no picture is at 100: give both sets"):
+        Source.read(tmp_path, ("set",), (32, 48))
+
+
 def test_a_case_that_one_set_alone_joins_with_another_is_refused(root, tmp_path, monkeypatch):
     manifest = read_manifest(root / "drawn")
 

@@ -40,6 +40,10 @@ def test_classes_and_magnifications_come_as_often_as_each_other(source):
     few = source.part(kept.to_numpy(bool))
 
     assert sampler(few, PLAIN).batch(0).labels.sum(axis=0).tolist() == [4.0, 4.0]
+    # What is mixed in as well: drawn from all pictures, three in ten labels would be benign.
+    mixed = sampler(few, dataclasses.replace(QUICK, mixed=1.0))
+    labels = np.concatenate([mixed.batch(step).labels for step in range(40)])
+    assert abs(labels[:, 0].mean() - 0.5) < 0.04
 
 
 def test_a_mixed_view_has_as_much_of_a_label_as_of_the_picture():
@@ -74,6 +78,22 @@ def test_views_are_recoloured_as_far_as_the_recipe_says(source):
     kept = [plain.batch(step).pixels.mean(axis=(1, 2)) for step in range(4)]
 
     assert np.std(changed) > np.std(kept)
+
+
+def test_crops_are_as_large_as_the_recipe_says(source):
+    # Pictures that grow brighter by 3 from row to row: a crop of twice the height, by 6.
+    rows = np.arange(64, dtype=np.uint8)[:, None, None] * 3
+    ramps = np.broadcast_to(rows, (len(source.pixels), 64, 96, 3)).copy()
+    of_ramps = Source(source.table, ramps, describe(ramps))
+
+    def steps(zoom: tuple[float, float]) -> set[int]:
+        bare = dataclasses.replace(PLAIN, recolouring=0.0, strange=0.0, zoom=zoom)
+        views = np.concatenate([sampler(of_ramps, bare).batch(k).pixels for k in range(6)])
+        down = np.abs(np.diff(views.astype(int), axis=1))
+        return set(np.rint(np.median(down, axis=(1, 2, 3))).astype(int))
+
+    assert steps((1.0, 1.0)) == {3}
+    assert steps((2.0, 2.0)) == {3, 6}
 
 
 def test_strange_views_have_channels_that_are_means_of_the_picture_s(source):

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.errors import ModelError
 from bc_model.gradcam import Heatmap
 from bc_model.serving.batching import BatchingEngine
@@ -198,6 +199,25 @@ def test_a_case_that_made_or_chose_the_model_is_warned_of(part: str, passport: d
     engine = answering((0.0, 1.0), passport)
     (warning,) = diagnose(engine, picture(), f"SOB_B_A-14-{case}-200-001.png").warnings
     assert f"case {case}, which the model was trained on" in warning
+
+
+def test_a_drawn_picture_tells_a_model_of_tissue_nothing(passport: dict) -> None:
+    of_tissue = passport | {"data": passport["data"] | {"drawn": False}}
+    said = [
+        any("is drawn, not tissue" in warning for warning in diagnose(
+            answering((0.0, 1.0), one), picture(), "SOB_B_A-14-90099-200-001.png").warnings)
+        for one in (of_tissue, passport)
+    ]  # fmt: skip
+    assert said == [True, False]
+
+
+def test_a_picture_stained_like_no_other_is_warned_of(passport: dict) -> None:
+    columns = {name: [0.2, 0.3, 0.4] for name in STAIN_COLUMNS}
+    statistics = {"quantiles": [0.01, 0.5, 0.99]} | columns
+    knowing = passport | {"input": passport["input"] | {"statistics": statistics}}
+    blank = np.full((64, 96, 3), 244, np.uint8)
+    (warning,) = diagnose(answering((0.0, 1.0), knowing), blank, "a.png").warnings
+    assert warning.startswith("Stained unlike anything that the model learned from: ")
 
 
 @pytest.mark.parametrize("name", ["SOB_B_A-14-12345-200-001.png", "my picture.png", ""])

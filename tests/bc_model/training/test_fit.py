@@ -209,6 +209,7 @@ def test_an_epoch_is_told_in_one_line(
     assert len(lines) == 1
     assert lines[0].startswith("epoch 1/1 fine-tuning  loss ")
     assert any("leaky" in message for message in caplog.messages)
+    assert any(message.startswith("test accuracy (LEAKY): ") for message in caplog.messages)
     assert open_bundle(run.path).passport["data"]["leaky"] is True
     assert read_report(run.evaluation_folder).leaky
 
