@@ -17,6 +17,7 @@ from bc_model.evaluation.difference import (
 )
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.report import Report
+from bc_model.export.words import support_words
 from bc_model.training.run_folder import RunFolder
 
 _LOWER = " (lower is better)"
@@ -163,7 +164,7 @@ def _summary(found: Comparison) -> str:
 
 def _support(report: Report, name: str) -> str:
     figure = report.figures[name]
-    return f"{figure.n} pictures, {figure.n_cases or 'unknown'} cases"
+    return support_words(figure.n, figure.n_cases)
 
 
 def _in_words(figure: Figure | None) -> str:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.components.frame import escape
 from app.places import SHIPPED_MODELS, runs_folder
+from bc_model.export.words import support_words
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.catalogue import list_bundles
 from bc_model.serving.passport import drawn_in_words
@@ -29,9 +30,11 @@ def choose_model() -> Bundle | None:
         st.warning(
             f"The model {escape(wanted)} named in the address is not there; another one is chosen.",
         )
+    labels = list(reversed(by_label))
     label = st.selectbox(
         "Model",
-        list(reversed(by_label)),
+        labels,
+        index=next((i for i, one in enumerate(labels) if _may_open(by_label[one])), 0),
         key="model",
         bind="query-params",
         help="Models of finished runs, newest first, and the one that came with the program.",
@@ -40,6 +43,12 @@ def choose_model() -> Bundle | None:
         return None
     _describe(by_label[label])
     return by_label[label]
+
+
+def _may_open(bundle: Bundle) -> bool:
+    """Say whether a model is one to begin with: of tissue, and with a network that can tell it."""
+    passport = bundle.passport
+    return not passport["data"]["drawn"] and passport["architecture"]["backbone"] != "tiny"
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model")
@@ -108,7 +117,4 @@ def _in_words(figure: dict) -> str:
     interval = ""
     if figure["low"] is not None:
         interval = f", 95 % {figure['low']:.2f} to {figure['high']:.2f}"
-    return (
-        f"{figure['value']:.2f} ({figure['n']} pictures of "
-        f"{figure['n_cases'] or 'unknown'} cases{interval})"
-    )
+    return f"{figure['value']:.2f} ({support_words(figure['n'], figure['n_cases'])}{interval})"

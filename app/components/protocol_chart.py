@@ -9,6 +9,7 @@ import pandas as pd
 from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.literature import Band
 from bc_model.evaluation.protocol_row import ProtocolRow
+from bc_model.export.words import support_words
 
 _LEAKY, _HONEST = "leaky", "not leaky"
 # After Okabe and Ito, the blue lighter for the dark theme; the shape says it without colour.
@@ -119,14 +120,14 @@ def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
     return point | {
         "value": figure.value,
         "text": told + (", alarm" if name in row.alarms else ""),
-        "support": f"{figure.n} pictures, {figure.n_cases or 'unknown'} cases",
+        "support": support_words(figure.n, figure.n_cases),
     }
 
 
 def _support(row: ProtocolRow) -> str:
     if not row.figures:
         return f"{row.n_done} of {len(row.runs)} runs" if row.runs else ""
-    return f"{row.n} pictures, {row.n_cases or 'unknown'} cases"
+    return support_words(row.n, row.n_cases)
 
 
 def _by_kind(channel: Any, values: dict[str, str]) -> Any:

@@ -41,6 +41,7 @@ from bc_model.training.phases import fit_phases
 from bc_model.training.resume import require_unchanged
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
+from bc_model.words import many
 
 logger = logging.getLogger("bc_model.training")
 
@@ -209,6 +210,10 @@ def _keep_training_features(
         logger.warning("The features of the training part were not kept: %s", error)
 
 
+def _cases(number: int) -> str:
+    return many(number, "case") if number else "unknown cases"
+
+
 def _log_split(manifest: Manifest, split: pd.DataFrame) -> None:
     case = manifest.pictures["case"]
     logger.info(
@@ -219,7 +224,7 @@ def _log_split(manifest: Manifest, split: pd.DataFrame) -> None:
         logger.info(
             "%s: %s", part,
             ", ".join(
-                f"{counts[c]} {c} of {counts[f'{c}_cases'] or 'unknown'} cases" for c in CLASSES
+                f"{counts[c]} {c} of {_cases(counts[f'{c}_cases'])}" for c in CLASSES
             ),
         )  # fmt: skip
     protocol = split["protocol"].iloc[0]

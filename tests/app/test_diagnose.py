@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from bc_model.data.splits import read_split
 from bc_model.data.synthetic import draw_picture, example_png
+from bc_model.serving.shipped import BUNDLED_NAME, SHIPPED_MODELS
 from bc_model.training.run_folder import RunFolder
 
 
@@ -107,6 +108,17 @@ def test_a_drawn_example_can_be_tried_without_a_picture(finished_run, open_page)
 
     assert not app.exception
     assert len(app.metric) == 1
+
+
+def test_a_model_of_tissue_comes_before_a_newer_dry_run(finished_run, open_page, monkeypatch):
+    monkeypatch.setattr("app.components.models.SHIPPED_MODELS", SHIPPED_MODELS)
+    app = open_page("diagnose")
+
+    assert app.selectbox(key="model").value == BUNDLED_NAME
+    assert finished_run.name in app.selectbox(key="model").options
+    assert "Balanced accuracy at 100X 0." in texts(app.caption).replace("\\", "")
+    app.button_group(key="example").set_value("Drawn, crowded nuclei").run()
+    assert "A drawing, not tissue" in texts(app.info)
 
 
 def test_a_model_whose_bytes_changed_is_refused_in_one_sentence(finished_run, open_page):
