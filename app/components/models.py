@@ -73,7 +73,7 @@ def _describe(bundle: Bundle) -> None:
     cases = len(passport["data"]["training_cases"])
     words = (
         f"{passport['architecture']['backbone']} on {width} x {height} px, learned from "
-        f"{passport['data']['pictures']['train']} pictures of {cases or 'unknown'} cases at "
+        f"{passport['data']['pictures']['train']:,} pictures of {cases or 'unknown'} cases at "
         f"{magnifications or 'unknown magnification'}."
     )
     test = passport["metrics"].get("test")

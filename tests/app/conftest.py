@@ -8,6 +8,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from bc_model.data.sets import link_folder
 from bc_model.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -52,3 +53,16 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         return app
 
     return open_named
+
+
+@pytest.fixture
+def shelf(runs: Path, tmp_path: Path) -> Path:
+    """Return the shelf of the page, which is empty."""
+    return tmp_path / "shelf"
+
+
+@pytest.fixture
+def drawn(drawn_set: Path, shelf: Path) -> Path:
+    """Put the drawn set on the shelf: 30 pictures of 10 cases."""
+    link_folder(drawn_set, "drawn", shelf)
+    return drawn_set

@@ -1,0 +1,179 @@
+"""The Data page: sets added in four ways."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bc_model.data.download import OFFICIAL_URL
+from bc_model.data.download_record import Download, write_record
+from bc_model.data.sets import list_sets, open_set
+from tests.app.data_page import press, tables, texts, zipped
+
+
+def test_without_a_set_the_page_says_how_to_get_one(shelf, open_page):
+    app = open_page("data")
+
+    assert "No data set yet" in texts(app.info)
+    assert not app.selectbox
+    assert not app.metric
+    assert "What the official folds leak" in texts(app.subheader)
+
+
+def test_a_folder_is_added_under_its_own_name_and_chosen(shelf, drawn_set, open_page):
+    app = open_page("data")
+    assert app.button(key="add-folder-button").disabled
+    app.text_input(key="add-folder-0").set_value(str(drawn_set)).run()
+    app.button(key="add-folder-button").click().run()
+
+    assert app.selectbox(key="set").value == "set"
+    assert open_set("set", shelf).pictures == drawn_set.resolve()
+    assert [metric.value for metric in app.metric] == ["30", "10", "5", "5"]
+    assert "set is on the shelf" in texts(app.toast)
+
+
+def test_an_archive_on_the_server_is_unpacked(shelf, drawn_set, open_page, tmp_path):
+    (tmp_path / "pictures.zip").write_bytes(zipped(drawn_set))
+    app = open_page("data")
+    app.text_input(key="add-folder-0").set_value(str(tmp_path / "pictures.zip"))
+    app.text_input(key="add-folder-name-0").set_value("mine").run()
+    app.button(key="add-folder-button").click().run()
+
+    assert open_set("mine", shelf).kind == "stored"
+    assert "mine with 30 pictures is on the shelf" in texts(app.toast)
+    assert "README.txt" in tables(app)[0].to_string()
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "said"),
+    [
+        ("/no/such/folder", "", "no folder /no/such/folder"),
+        ("{set}", "../out", "cannot be the name of a data set"),
+        ("~nobody-of-this-name/x", "x", "no folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_added_is_said(shelf, drawn_set, open_page, folder, name, said):
+    app = open_page("data")
+    app.text_input(key="add-folder-0").set_value(folder.replace("{set}", str(drawn_set)))
+    app.text_input(key="add-folder-name-0").set_value(name).run()
+    app.button(key="add-folder-button").click().run()
+
+    assert said in texts(app.error)
+    assert list_sets(shelf) == ([], [])
+
+
+def test_a_zip_is_uploaded_unpacked_and_let_go_of(shelf, drawn_set, open_page):
+    app = open_page("data")
+    app.segmented_control(key="add-way").set_value("Zip upload").run()
+    assert app.button(key="add-zip-button").disabled
+    app.file_uploader[0].upload("my pictures.zip", zipped(drawn_set)).run()
+    app.button(key="add-zip-button").click().run()
+
+    assert app.selectbox(key="set").value == "my-pictures"
+    assert app.metric[0].value == "30"
+    assert open_set("my-pictures", shelf).source == "my pictures.zip"
+    assert "left out: not a picture (1)" in texts(app.markdown)
+    assert not app.file_uploader[0].value
+
+
+def test_a_zip_that_is_none_is_said_and_nothing_is_left(shelf, open_page):
+    app = open_page("data")
+    app.segmented_control(key="add-way").set_value("Zip upload").run()
+    app.file_uploader[0].upload("notes.zip", b"no archive at all").run()
+    app.button(key="add-zip-button").click().run()
+
+    assert "notes.zip is not a zip or tar.gz archive" in texts(app.error)
+    assert list(shelf.iterdir()) == []
+
+
+def test_a_set_is_drawn(shelf, open_page):
+    app = open_page("data")
+    app.segmented_control(key="add-way").set_value("Drawn").run()
+    app.number_input(key="drawn-cases").set_value(6)
+    app.number_input(key="drawn-pictures").set_value(1)
+    app.text_input(key="add-drawn-name-0").set_value("mine").run()
+    press(app, "Draw")
+
+    assert app.selectbox(key="set").value == "mine"
+    assert [metric.value for metric in app.metric] == ["6", "6", "3", "3"]
+
+
+def test_too_many_pictures_are_not_drawn(shelf, open_page):
+    app = open_page("data")
+    app.segmented_control(key="add-way").set_value("Drawn").run()
+    app.number_input(key="drawn-cases").set_value(200)
+    app.number_input(key="drawn-pictures").set_value(100).run()
+    press(app, "Draw")
+
+    assert "20,000; at most 2,000" in texts(app.error)
+    assert not shelf.exists()
+
+
+def test_a_download_is_started_with_its_pin_from_the_official_address_alone(
+    shelf, open_page, monkeypatch
+):
+    started = []
+    monkeypatch.setattr(
+        "app.components.downloads.start_download",
+        lambda name, **more: started.append((name, more)),
+    )
+    app = open_page("data")
+    app.segmented_control(key="add-way").set_value("BreakHis").run()
+    app.text_input(key="download-sha256").set_value("ab" * 32).run()
+    press(app, "Download")
+
+    assert started == [("BreaKHis_v1", {"sha256": "ab" * 32})]
+    assert OFFICIAL_URL in texts(app.caption)
+
+
+def test_a_pin_that_is_none_starts_nothing(shelf, open_page):
+    app = open_page("data")
+    app.segmented_control(key="add-way").set_value("BreakHis").run()
+    app.text_input(key="download-sha256").set_value("12").run()
+    press(app, "Download")
+
+    assert "64 hexadecimal digits" in texts(app.error)
+    assert not shelf.exists()
+
+
+def record(shelf: Path, state: str, **more) -> None:
+    (shelf / ".downloads").mkdir(parents=True)
+    me = psutil.Process()
+    who = {"pid": me.pid, "pid_started": me.create_time()}
+    write_record(shelf, Download("BreaKHis_v1", OFFICIAL_URL, "ab" * 32, state, **who, **more))
+
+
+def test_a_download_that_goes_on_is_watched_and_can_be_cancelled(shelf, open_page, monkeypatch):
+    cancelled = []
+    monkeypatch.setattr("app.components.downloads.cancel_download", cancelled.append)
+    record(shelf, "downloading", done=1_000_000_000, total=4_000_000_000)
+    app = open_page("data")
+
+    assert app.progress[0].value == 25
+    assert app.progress[0].text.replace("\\", "") == ("Downloading BreaKHis_v1: 1,000 of 4,000 MB")
+    press(app, "Cancel")
+    assert cancelled == ["BreaKHis_v1"]
+
+
+def test_a_download_that_broke_off_goes_on_with_its_address_and_pin(shelf, open_page, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        "app.components.downloads.start_download",
+        lambda name, **more: started.append((name, more)),
+    )
+    record(shelf, "failed", message="The line broke.")
+    app = open_page("data")
+
+    assert "Broken off: BreaKHis_v1" in texts(app.markdown)
+    assert "The line broke." in texts(app.markdown)
+    press(app, "Go on")
+    assert started == [("BreaKHis_v1", {"url": OFFICIAL_URL, "sha256": "ab" * 32})]
+
+
+def test_what_came_of_a_download_can_be_deleted(shelf, open_page):
+    record(shelf, "cancelled", message="Stopped on request.")
+    app = open_page("data")
+    press(app, "Delete what came")
+
+    assert "Cancelled" not in texts(app.markdown)
+    assert not list((shelf / ".downloads").glob("*.json"))

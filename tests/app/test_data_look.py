@@ -1,0 +1,234 @@
+"""The Data page: which set is looked at, what is in it, and its pictures."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bc_model.data.fold_shelf import keep_fold_file
+from bc_model.data.manifest import read_manifest
+from bc_model.data.sets import link_folder, list_sets
+from bc_model.data.synthetic import write_synthetic
+from tests.app.data_page import fold_text, press, tables, texts
+
+
+def test_the_set_in_the_address_is_chosen(drawn, shelf, open_page):
+    link_folder(drawn, "a-first-one", shelf)
+
+    assert open_page("data", set="drawn").selectbox(key="set").value == "drawn"
+    assert open_page("data").selectbox(key="set").value == "a-first-one"
+
+
+def test_a_set_in_the_address_that_is_gone_is_said(drawn, open_page):
+    app = open_page("data", set="gone")
+
+    assert "The data set gone named in the address is not there" in texts(app.warning)
+    assert app.selectbox(key="set").value == "drawn"
+
+
+def test_a_damaged_set_is_said_and_the_others_are_offered(drawn, shelf, open_page):
+    (shelf / "broken").mkdir()
+    (shelf / "broken/set.json").write_text("{")
+    app = open_page("data")
+
+    assert "The data set broken is damaged" in texts(app.warning)
+    assert app.selectbox(key="set").options == ["drawn"]
+
+
+def test_a_set_whose_folder_has_gone_is_one_sentence(drawn_set, shelf, tmp_path, open_page):
+    shutil.copytree(drawn_set, tmp_path / "moved")
+    link_folder(tmp_path / "moved", "moved", shelf)
+    shutil.rmtree(tmp_path / "moved")
+    app = open_page("data")
+
+    assert "There is no folder" in texts(app.error)
+    assert not app.metric
+    assert [button.label for button in app.button if "this" in button.label] == [
+        "Remove this data set"
+    ]
+
+
+def test_a_set_is_removed_and_its_linked_pictures_stay(drawn, shelf, open_page):
+    app = open_page("data")
+    press(app, "Remove this data set")
+
+    assert list_sets(shelf) == ([], [])
+    assert len(list(drawn.rglob("*.png"))) == 30
+    assert "No data set yet" in texts(app.info)
+    assert not app.warning
+
+
+def test_train_on_this_set_opens_train_with_it(drawn, open_page):
+    app = open_page("data", set="drawn", look="Split")
+    app.button(key="train-on-it").click().run()
+
+    assert texts(app.title) == "Train"
+    assert app.selectbox(key="set").value == "drawn"
+    assert app.metric[0].value == "30"
+    assert not app.button(key="start").disabled
+
+
+def test_the_overview_counts_by_subtype_magnification_case_and_size(drawn, open_page):
+    app = open_page("data")
+    subtypes, magnifications, cases, sizes = tables(app)
+
+    assert subtypes["Pictures"].sum() == magnifications["Pictures"].sum() == 30
+    assert subtypes.loc[subtypes["Subtype"] == "phyllodes tumor", "Cases"].tolist() == [1]
+    assert magnifications.to_numpy().tolist() == [
+        ["200X", "benign", 15, 5],
+        ["200X", "malignant", 15, 5],
+    ]
+    assert cases["Pictures"].tolist() == [3] * 10
+    assert list(cases.columns) == ["Case", "Class", "Subtype", "Sections", "Pictures", "200X"]
+    assert sizes.to_numpy().tolist() == [["96x64", "benign", 15, 5], ["96x64", "malignant", 15, 5]]
+    assert "No size gives a class away" in texts(app.caption)
+    assert len(app.get("vega_lite_chart")) == 3
+
+
+@pytest.fixture
+def flawed(drawn_set: Path, shelf: Path) -> Path:
+    """Put a copy on the shelf with every flaw: files left out, twins, and sizes that tell."""
+    folder = shutil.copytree(drawn_set, shelf / "flawed")
+    benign = sorted(folder.rglob("SOB_B_A*.png"))
+    malignant = sorted(folder.rglob("SOB_M_DC*.png"))
+    (folder / "notes.png").write_bytes(b"x")
+    (folder / "SOB_B_A-14-1-200-001.png").write_bytes(b"")
+    shutil.copy(benign[0], folder / "SOB_B_A-14-7777-200-001.png")  # the same picture, two cases
+    shutil.copy(benign[1], folder / "SOB_M_DC-14-8888-200-001.png")  # and two classes
+    with Image.open(malignant[0]) as image:  # a copy at another size, of one class alone
+        image.resize((192, 128)).save(malignant[0].with_stem(malignant[0].stem[:-3] + "901"))
+    return folder
+
+
+def test_what_was_left_out_is_listed_by_reason(flawed, open_page):
+    app = open_page("data")
+    (left_out,) = (table for table in tables(app) if "Reason" in table)
+
+    assert left_out["Reason"].tolist() == [
+        "contradiction",
+        "contradiction",
+        "duplicate",
+        "empty",
+        "misnamed",
+    ]
+    assert [one.label for one in app.get("download_button")] == ["left-out.csv"]
+    assert "5 files left out" in app.expander[-1].label
+
+
+def test_sizes_and_joined_cases_are_told(flawed, open_page):
+    app = open_page("data")
+    cases, sizes = tables(app)[-2:]
+
+    assert sizes.loc[sizes["Clue"] == "in one class only", "Size, px"].tolist() == ["192x128"]
+    assert "A size that occurs in one class only tells the class" in texts(app.caption)
+    joined = cases[cases["Kept with"] != ""]
+    assert joined[["Case", "Kept with"]].to_numpy().tolist() == [["90001", "7777"]]
+
+
+def test_twins_are_counted_by_what_they_share_and_shown_in_pairs(flawed, open_page):
+    app = open_page("data", look="Twins")
+    (counts,) = tables(app)
+
+    assert counts.set_index("Pairs").loc["Pixel for pixel"].tolist() == [1, 1, 0, 0]
+    assert counts.set_index("Pairs").loc["Look the same"].tolist() == [0, 0, 0, 1]
+    assert len(app.image) == 2
+    app.segmented_control(key="twins-kind").set_value("Pixel for pixel").run()
+    assert len(app.image) == 4
+    assert "Benign and malignant" in texts(app.markdown)
+    app.pills(key="twins-relation-other class-other case").set_value(["other case"]).run()
+    assert len(app.image) == 2
+
+
+def test_a_set_without_twins_says_so(drawn, open_page):
+    assert "No two pictures are" in texts(open_page("data", look="Twins").success)
+
+
+def test_the_gallery_is_filtered_and_turned(drawn, open_page):
+    app = open_page("data", look="Gallery")
+    assert "30 pictures of 10 cases" in texts(app.caption)
+    assert len(app.image) == 24
+    app.pagination(key="gallery-page").set_value(2).run()
+    assert len(app.image) == 6
+    app.selectbox(key="gallery-case").set_value("90003").run()
+
+    assert "3 pictures of 1 case." in texts(app.caption)
+    assert len(app.image) == 3
+    assert not app.pagination
+    app.selectbox(key="gallery-class").set_value("malignant").run()
+    assert "15 pictures of 5 cases" in texts(app.caption)
+
+
+def test_a_picture_that_has_gone_is_said_in_its_place(drawn_set, shelf, open_page, monkeypatch):
+    folder = shutil.copytree(drawn_set, shelf / "drawn")
+    manifest = read_manifest(folder)
+    monkeypatch.setattr("app.components.readings.read_manifest", lambda *_, **__: manifest)
+    next(folder.rglob("SOB_B_A*-001.png")).unlink()
+    app = open_page("data", look="Gallery")
+
+    assert len(app.image) == 23
+    assert "broken_image" in texts(app.caption)
+
+
+def test_a_picture_of_the_gallery_opens_in_diagnose(drawn, finished_run, open_page):
+    app = open_page("data", look="Gallery")
+    next(button for button in app.button if button.label == "Case 90001, 200X").click().run()
+
+    assert texts(app.title) == "Diagnose"
+    assert len(app.metric) == 1
+    assert "SOB_B_A-14-90001-200-001.png, of the data set drawn" in texts(app.caption)
+
+
+def test_a_picture_named_in_the_address_can_be_closed(drawn, finished_run, open_page):
+    (file,) = drawn.rglob("SOB_B_A-14-90001-200-001.png")
+    app = open_page("diagnose", picture=f"drawn/{file.relative_to(drawn).as_posix()}")
+    assert len(app.metric) == 1
+    app.button(key="close-picture").click().run()
+
+    assert not app.metric
+    assert "picture" not in app.query_params
+
+
+@pytest.mark.parametrize(
+    "picture",
+    ["drawn/../../secret.png", "gone/a.png", "drawn/gone.png", f"drawn/{'a' * 300}.png"],
+)
+def test_an_address_that_names_no_picture_is_said(drawn, finished_run, open_page, picture):
+    app = open_page("diagnose", picture=picture)
+
+    assert "There is no" in texts(app.error)
+    assert not app.metric
+
+
+def test_an_address_of_a_file_too_large_is_said_unread(shelf, finished_run, open_page, monkeypatch):
+    write_synthetic(shelf / "drawn", n_cases=2, pictures_per_case=1, size=(32, 48))
+    file = next((shelf / "drawn").rglob("*.png"))
+    os.truncate(file, 2**26 + 1)
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    app = open_page("diagnose", picture=f"drawn/{file.relative_to(shelf / 'drawn').as_posix()}")
+
+    assert "a picture may have at most 64 MB" in texts(app.error)
+    assert file not in read
+
+
+def test_twins_are_counted_among_the_pictures_of_the_set(flawed, shelf, drawn_set, open_page):
+    keep_fold_file(fold_text(drawn_set, leaky=True), "dsfold1.txt", shelf)
+    app = open_page("data", look="Official folds")
+
+    assert tables(app)[1]["Listed pictures here"].tolist() == [29]
+
+
+def test_the_pixels_are_remembered_between_two_looks(shelf, open_page, monkeypatch):
+    write_synthetic(shelf / "drawn", n_cases=6, pictures_per_case=1, size=(32, 48))
+    seen = []
+    monkeypatch.setattr(
+        "app.components.readings.read_manifest",
+        lambda root, **more: seen.append(more["cache"]) or read_manifest(root),
+    )
+    app = open_page("data")
+    app.run()
+
+    assert seen == [shelf / ".cache"]
