@@ -70,6 +70,7 @@ def draw_answers(pictures: list[tuple[str, bytes]], bundle: Bundle) -> None:
                         verdict.prob_malignant
                     ),
                     "Called": verdict.class_name,
+                    "Warnings": " ".join(verdict.warnings),
                 }
                 for verdict, _ in verdicts.values()
             ],

@@ -11,6 +11,7 @@ from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
 from bc_model.data.names import is_drawn
 from bc_model.errors import SettingsError
+from bc_model.evaluation.known import CROSS_VALIDATED_FILE
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.files import write_text_atomic
 from bc_model.serving.bundle import Bundle
@@ -19,9 +20,6 @@ from bc_model.serving.optimise import measure_parity
 from bc_model.serving.passport import PASSPORT_FILE
 from bc_model.serving.shipped import SHIPPED_MODELS
 from bc_model.training.run_folder import is_name
-
-PREDICTIONS_FILE = "cross_validation.csv"
-"""Beside the bundle's files: what each picture got from a model that had not seen its case."""
 
 
 def make_box(
@@ -76,7 +74,7 @@ def make_box(
 
     def complete(draft: Bundle) -> None:
         measure_parity(draft, source.pixels, source.malignant)
-        write_text_atomic(draft.folder / PREDICTIONS_FILE, predictions_to_csv(predictions))
+        write_text_atomic(draft.folder / CROSS_VALIDATED_FILE, predictions_to_csv(predictions))
 
     return write_compact_bundle(model, folder, passport, source.pixels[:4], complete=complete)
 

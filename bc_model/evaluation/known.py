@@ -1,14 +1,19 @@
 """Which pictures of a set a model knows: it learned from them or was chosen by them.
 
-Pixels are compared with the split of the model's run, if that lies beside it. Cases are compared by
-the BreakHis grammar alone: elsewhere a number names another patient.
+Pixels are compared with the split of the model's run, if that lies beside it, or with the pictures
+of its cross-validation, which it learned from in the end. Cases are compared by the BreakHis
+grammar alone: elsewhere a number names another patient.
 """
 
 import pandas as pd
 
 from bc_model.data.names import parse_name
 from bc_model.data.splits import read_split
+from bc_model.evaluation.predictions import read_predictions
 from bc_model.serving.bundle import Bundle, file_sha256
+
+CROSS_VALIDATED_FILE = "cross_validation.csv"
+"""Beside a model made of every picture: what each got from a model that had not seen its case."""
 
 
 def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
@@ -51,7 +56,10 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
 
 
 def _known_pixels(bundle: Bundle) -> set[str] | None:
-    """Return the hashes of what the model was made from; None where its split is not beside it."""
+    """Return the hashes of what the model was made from; None where no list is beside it."""
+    crossed = bundle.folder / CROSS_VALIDATED_FILE
+    if crossed.is_file():
+        return set(read_predictions(crossed)["sha256"])
     file = bundle.folder.resolve().parent / "split.csv"
     if not file.is_file() or file_sha256(file) != bundle.passport["data"]["split_sha256"]:
         return None

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from bc_model.bundled import learner
-from bc_model.bundled.box import PREDICTIONS_FILE, make_box
+from bc_model.bundled.box import make_box
 from bc_model.errors import SettingsError
+from bc_model.evaluation.known import CROSS_VALIDATED_FILE, known_to
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.model import reference_logits
 from bc_model.serving.bundle import Bundle, open_bundle
@@ -48,9 +49,19 @@ def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
     assert passport["data"]["training_cases"] == sorted(set(source.table["case"]))
     statistics = passport["input"]["statistics"]
     assert len(statistics["haematoxylin_mean"]) == len(statistics["quantiles"])
-    kept = read_predictions(box.folder / PREDICTIONS_FILE)
+    kept = read_predictions(box.folder / CROSS_VALIDATED_FILE)
     assert sorted(kept["path"]) == sorted(source.table["path"])
     json.dumps(passport, allow_nan=False)
+
+
+def test_its_own_pictures_are_known_under_any_name(box, source):
+    renamed = source.table.assign(path=[f"{i}.png" for i in range(len(source.table))])
+    strange = renamed.assign(sha256="0" * 64)
+
+    known, (note,) = known_to(box, renamed)
+    assert known == len(renamed)
+    assert note.startswith(f"{known} of {known} pictures are the model's own")
+    assert known_to(box, strange) == (0, [])
 
 
 def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):
