@@ -85,7 +85,7 @@ def _describe(bundle: Bundle) -> None:
             f"{name.replace('_', ' ')} {_in_words(test['figures'][name])}" for name in named
         )
         words += "."
-        scales = [group for group in test["groups"] if group["kind"] == "magnification"]
+        scales = [group for group in test.get("groups", ()) if group["kind"] == "magnification"]
         if len(scales) > 1:
             words += " Balanced accuracy at " + "; at ".join(
                 f"{one['name']} {_in_words(one['figures']['balanced_accuracy'])}" for one in scales

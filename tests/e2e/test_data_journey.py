@@ -1,8 +1,6 @@
 """From a zip of pictures to a run on them: what a researcher does on the Data page."""
 
-import io
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from playwright.sync_api import Page, TimeoutError, expect
 from bc_model.data.manifest import read_manifest
 from bc_model.data.sets import open_set
 from bc_model.data.splits import count_leaks, make_split, match_split, read_split
+from tests.app.data_page import zipped
 from tests.e2e.steps import see_pictures
 
 pytestmark = pytest.mark.e2e
@@ -28,23 +27,13 @@ def _patience(page: Page) -> Iterator[None]:
     expect.set_options(timeout=5000)
 
 
-@pytest.fixture
-def drawn_zip(drawn_set: Path) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path in sorted(drawn_set.rglob("*.png")):
-            archive.write(path, path.relative_to(drawn_set).as_posix())
-        archive.writestr("LICENSE", "for whom it concerns")
-    return buffer.getvalue()
-
-
 def test_a_zip_is_added_audited_split_exported_and_trained_on(
-    page: Page, app, drawn_zip: bytes, tmp_path: Path
+    page: Page, app, drawn_set: Path, tmp_path: Path
 ):
     page.get_by_role("link", name="Data", exact=True).click()
     page.get_by_role("radio", name="Zip upload").click()
     page.locator("input[type=file]").first.set_input_files(
-        {"name": "my set.zip", "mimeType": "application/zip", "buffer": drawn_zip}
+        {"name": "my set.zip", "mimeType": "application/zip", "buffer": zipped(drawn_set)}
     )
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_text("my-set with 30 pictures is on the shelf.")).to_be_visible()
