@@ -1,6 +1,6 @@
 """What a person does with a widget, in the words of the page."""
 
-from playwright.sync_api import Page, TimeoutError
+from playwright.sync_api import Page, TimeoutError, expect
 
 
 def see_pictures(page: Page) -> None:
@@ -14,11 +14,14 @@ def see_pictures(page: Page) -> None:
 def choose(page: Page, label: str, option: str) -> None:
     """Open a select box and click one of its options.
 
-    A list that is open while the page is drawn anew may shut; a person would open it again.
+    A list that is open while the page is drawn anew may shut; a person would open it again. Where
+    the fields moved, the old ones stand beside the new ones until the page is drawn to its end.
     """
+    field = page.get_by_label(label, exact=True)
     found = page.get_by_role("option", name=option, exact=True)
     for _ in range(11):
-        page.get_by_label(label, exact=True).click()
+        expect(field).to_have_count(1, timeout=60_000)
+        field.click()
         try:
             found.click(timeout=5000)
             return
