@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bc_model.bundled.cross_validation import temperature_of
-from bc_model.bundled.make import judge, learn_all
+from bc_model.bundled.make import judge, judge_choosing, learn_all
 from bc_model.bundled.passport import box_passport, judged_reports
 from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
@@ -30,6 +30,8 @@ def make_box(
     folds_file: Path | None,
     recipe: Recipe | None = None,
     processes: int = 0,
+    *,
+    nested: bool = True,
 ) -> Bundle:
     """Judge the recipe, learn from everything, and write the bundle.
 
@@ -47,6 +49,8 @@ def make_box(
     recipe : Recipe, optional
     processes : int
         That make views beside the one that learns.
+    nested : bool
+        Judge the choosing as well, which takes some thirty small networks.
 
     Raises
     ------
@@ -63,12 +67,14 @@ def make_box(
     source = Source.read(root, sets, recipe.image_size)
     _require_tissue(source, folder)
     judged = judge(source, recipe, work, folds_file, processes)
+    chosen_inside = judge_choosing(source, recipe, work, processes) if nested else None
     model = learn_all(source, recipe, work, processes)
     reports = judged_reports(source.table, judged)
     temperature = temperature_of(source.table, judged[0].folds, judged[0].logits)
     passport = box_passport(
-        folder.name, source, recipe, judged, reports, temperature, model.count_params()
-    )
+        folder.name, source, recipe, judged, reports, temperature, model.count_params(),
+        chosen_inside,
+    )  # fmt: skip
     predictions = reports[0].predictions
     assert predictions is not None, "a report that was just made has them"
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from bc_model.bundled.batches import batches_ahead
 from bc_model.bundled.descriptors import N_DESCRIPTORS
-from bc_model.bundled.recipe import Recipe
+from bc_model.bundled.probe import build_probe
+from bc_model.bundled.recipe import PROBE, Recipe
 from bc_model.bundled.settling import settle_batch_norm, settle_logits
 from bc_model.bundled.source import Source
 from bc_model.bundled.teacher import Teacher
@@ -87,6 +88,8 @@ def learn(source: Source, recipe: Recipe, *, seed: int, processes: int = 0) -> k
 
 def build_network(recipe: Recipe, image_size: tuple[int, int] | None) -> keras.Model:
     """Build the network that learns, with random weights; an image size of None leaves it free."""
+    if recipe.backbone == PROBE:
+        return build_probe(recipe, image_size)
     # What labels teach has a dropout of its own while it learns.
     return build_model(
         recipe.backbone, image_size=image_size, weights="none",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from bc_model.bundled.cross_validation import (
     LEARNED,
@@ -19,6 +20,7 @@ from bc_model.bundled.cross_validation import (
     key_of,
     official_folds,
 )
+from bc_model.bundled.nested import MENU, Choice, Nested, probe_of
 from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
 
@@ -41,6 +43,25 @@ class Judged:
 
     folds: Folds
     logits: Logits
+
+
+@dataclass(frozen=True)
+class ChosenInside:
+    """What the way the recipe is chosen came to.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        Of the small network.
+    predictions : DataFrame
+        Of every picture, by a network for which nothing was chosen with its fold.
+    choices : list of Choice
+        By fold.
+    """
+
+    recipe: Recipe
+    predictions: pd.DataFrame
+    choices: list[Choice]
 
 
 def judge(
@@ -78,6 +99,14 @@ def judge(
         )
         for folds, of in plans
     ]
+
+
+def judge_choosing(source: Source, recipe: Recipe, work: Path, processes: int = 0) -> ChosenInside:
+    """Cross-validate by case with the recipe's choices made inside the folds, see `Nested`."""
+    probe = probe_of(recipe)
+    folds = case_folds(source.table, recipe)
+    predictions, choices = Nested(source, folds, probe, MENU, work, processes).predictions()
+    return ChosenInside(probe, predictions, choices)
 
 
 def learn_all(source: Source, recipe: Recipe, work: Path, processes: int = 0) -> keras.Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from datetime import UTC, datetime
 from typing import Any
@@ -17,8 +18,8 @@ from bc_model.bundled.cross_validation import (
     predictions_of_fold,
     temperature_of,
 )
-from bc_model.bundled.make import Judged
-from bc_model.bundled.recipe import Recipe
+from bc_model.bundled.make import ChosenInside, Judged
+from bc_model.bundled.recipe import PROBE, Recipe
 from bc_model.bundled.source import Source
 from bc_model.data.names import CLASSES, is_drawn
 from bc_model.data.protocols import LEAKY_PROTOCOLS
@@ -49,9 +50,8 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
             notes=[
                 f"These are the figures of the recipe: {folds} models, each made without a "
                 f"{folds}th of the cases and judged on these; its temperature was "
-                "fitted on the other folds. The recipe was revised while "
-                "such folds were looked at, which flatters it by an amount that was not measured. "
-                "The model itself learned from all the cases."
+                "fitted on the other folds. The recipe was revised while such folds were looked "
+                "at, which flatters it. The model itself learned from all the cases."
             ],
         )
     ]
@@ -82,6 +82,7 @@ def box_passport(
     reports: list[Report],
     temperature: Temperature,
     n_parameters: int,
+    chosen_inside: ChosenInside | None = None,
 ) -> dict[str, Any]:
     """Return the passport, without its files.
 
@@ -96,6 +97,7 @@ def box_passport(
     temperature : Temperature
         Of all the folds by case.
     n_parameters : int
+    chosen_inside : ChosenInside, optional
     """
     by_case, table = judged[0], source.table
     warmth = temperature.as_dict()
@@ -138,8 +140,13 @@ def box_passport(
         },
         "metrics": {
             "test": reports[0].summary(),
-            "protocols": [_row(one, report) for one, report in zip(judged, reports, strict=True)],
-        },
+            "protocols": [
+                {"protocol": report.protocol, "leaky": report.leaky}
+                | _figures(report, len(one.logits))
+                for one, report in zip(judged, reports, strict=True)
+            ],
+        }
+        | ({"chosen_inside": _chosen(chosen_inside)} if chosen_inside else {}),
         "threshold": {
             "value": 0.5,
             "chosen": "default; not chosen on any pictures",
@@ -166,15 +173,25 @@ def input_statistics(pixels: np.ndarray) -> dict[str, list[float]]:
     }
 
 
-def _row(one: Judged, report: Report) -> dict[str, Any]:
+def _figures(report: Report, folds: int) -> dict[str, Any]:
     return {
-        "protocol": report.protocol,
-        "leaky": report.leaky,
-        "folds": len(one.logits),
+        "folds": folds,
         "n": report.n,
         "n_cases": report.n_cases,
         "figures": {name: report.figures[name].as_dict() for name in _SHOWN},
     }
+
+
+def _chosen(inside: ChosenInside) -> dict[str, Any]:
+    """Return what the choosing came to, and what was chosen for each fold."""
+    recipe = inside.recipe
+    small = "a residual network of a quarter of ResNet50's width"
+    network = small if recipe.backbone == PROBE else recipe.backbone
+    report = evaluate_predictions(inside.predictions, protocol="case", leaky=False)
+    return {
+        "network": f"{network}, {recipe.steps:,} steps of {recipe.batch_size}",
+        "choices": [dataclasses.asdict(choice) for choice in inside.choices],
+    } | _figures(report, len(inside.choices))
 
 
 def _hash(lines: pd.Series) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MAGNIFICATIONS = (100, 200)
+PROBE = "probe"
+"""Instead of a backbone's name: the small network that stands for it where many are learned."""
 
 
 @dataclass(frozen=True)

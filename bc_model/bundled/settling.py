@@ -56,19 +56,24 @@ def settle_logits(model: keras.Model, source: Source, teacher: Teacher, penalty:
     penalty : float
         See `fit_line`.
     """
-    body = keras.Model(model.inputs[0], model.get_layer("dense_1").output)
-    hidden = np.concatenate(
-        [
-            np.asarray(body.predict_on_batch(source.pixels[i : i + _AT_ONCE].astype("float32")))
-            for i in range(0, len(source.pixels), _AT_ONCE)
-        ]
-    )
+    hidden = hidden_units(model, source.pixels)
     case = source.table["case"].to_numpy(str)
     logit = teacher.logit(teacher.squashed(source.descriptors))
     kernel, bias = fit_line(hidden, logit, case, penalty)
     # Benign first: half of the difference on either side.
     model.get_layer("logits").set_weights(
         [np.stack([-kernel, kernel], axis=1) / 2.0, np.array([-bias, bias]) / 2.0]
+    )
+
+
+def hidden_units(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """Return what the hidden layer says of whole pictures, shape (n, units), float32."""
+    body = keras.Model(model.inputs[0], model.get_layer("dense_1").output)
+    return np.concatenate(
+        [
+            np.asarray(body.predict_on_batch(pixels[i : i + _AT_ONCE].astype("float32")))
+            for i in range(0, len(pixels), _AT_ONCE)
+        ]
     )
 
 

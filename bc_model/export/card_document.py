@@ -84,6 +84,7 @@ def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
     tested = passport["data"]["pictures"]["test"]
     yield from _metrics(passport["metrics"].get("test"), "test" if tested else "held-out")
     yield from _protocols(passport["metrics"].get("protocols", []))
+    yield from _chosen_inside(passport["metrics"].get("chosen_inside"))
     yield Heading("Limits")
     yield Text(passport["limits"])
     yield Text(
@@ -159,6 +160,35 @@ def _protocols(rows: list[dict[str, Any]]) -> Iterator[Block]:
     columns = ("Protocol", *(FIGURE_WORDS[n][0] for n in names), "Folds", "Pictures", "Cases")
     yield Heading("The same recipe under other splits")
     yield Table(columns, tuple(table), numeric=tuple(range(1, len(columns))))
+
+
+def _chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:
+    """Yield what the recipe comes to when its settings are chosen without the judged cases."""
+    if not inside:
+        return
+    yield Heading("With every choice made inside the folds")
+    figures = "; ".join(
+        f"{FIGURE_WORDS[name][0]} {value_words(figure)} ({interval_words(figure)})"
+        for name, figure in ((n, Figure(**one)) for n, one in inside["figures"].items())
+    )
+    yield Text(
+        f"Judged with {inside['network']}. For each fold, these were chosen by the other folds "
+        "alone: how strange the views are, the penalty of the last layer and that of the teacher, "
+        f"and the temperature. {figures}. {inside['n']:,} pictures of "
+        f"{cases_words(inside['n_cases'])} cases."
+    )
+    rows = tuple(
+        (
+            str(one["fold"]),
+            one["views"],
+            f"{one['last_penalty']:g}",
+            f"{one['penalty']:g}",
+            f"{one['temperature']:.2f}",
+        )
+        for one in inside["choices"]
+    )
+    columns = ("Fold", "Views", "Penalty, last layer", "Penalty, teacher", "Temperature")
+    yield Table(columns, rows, numeric=(0, 2, 3, 4))
 
 
 def _precisions(precisions: dict[str, Any], compared_on: str) -> Iterator[Block]:

@@ -23,7 +23,9 @@ PASSPORT = {
              "figures": FIGURES},
             {"protocol": "image", "leaky": True, "folds": 1, "n": 9, "n_cases": 3,
              "figures": FIGURES},
-        ]
+        ],
+        "chosen_inside": {"network": "a small one", "folds": 5, "n": 9, "n_cases": 3,
+                          "figures": FIGURES},
     }
 }  # fmt: skip
 
@@ -45,7 +47,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         return SimpleNamespace(passport=PASSPORT, folder=arguments[2])
 
     monkeypatch.setattr("bc_model.bundled.box.make_box", make_box)
-    for name in ("judge", "learn_all"):
+    for name in ("judge", "judge_choosing", "learn_all"):
         monkeypatch.setattr(
             f"bc_model.bundled.make.{name}",
             lambda source, recipe, *rest, name=name: found.append((name, source, *rest)),
@@ -67,12 +69,15 @@ def test_it_learns_from_the_two_sets_and_says_what_the_folds_came_to(asked, data
     assert done.exception is None
     sets = ("breakhis_100x", "breakhis_200x_224")
     assert asked == [(data, sets, data / "box", Path("work"), file, 0)]
-    case, image, last = done.stdout.splitlines()
+    case, image, inside, last = done.stdout.splitlines()
     assert case == (
         "case, 5 folds: roc auc 0.910, balanced accuracy 0.820, accuracy 0.800; 9 pictures of 3 "
         "cases"
     )
     assert image.startswith("image (LEAKY), 1 fold: ")
+    assert inside == case.replace(
+        "case,", "case, every choice made inside the folds (a small one),"
+    )
     assert last == f"Model in {data / 'box'}"
 
 
@@ -99,6 +104,7 @@ def test_an_accelerator_may_do_the_long_part_alone(asked, data: Path, as_json):
     source = (data, sets, Recipe().image_size)
     assert asked == [
         ("judge", source, Path("kept"), None, 3),
+        ("judge_choosing", source, Path("kept"), 3),
         ("learn_all", source, Path("kept"), 3),
     ]
     expected = '{\n  "work": "kept"\n}\n' if as_json else "All is learned and kept in kept\n"

@@ -23,7 +23,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def box(root: Path, work: Path) -> Bundle:
-    return make_box(root, ("drawn",), work / "models" / "boxed", work, None, QUICK)
+    return make_box(root, ("drawn",), work / "models" / "boxed", work, None, QUICK, nested=False)
 
 
 def test_the_box_holds_a_model_that_verifies_and_serves_without_a_keras_file(box, source):
@@ -69,7 +69,7 @@ def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):
         raise AssertionError("learned again")
 
     monkeypatch.setattr(learner, "learn", fail)
-    again = make_box(root, ("drawn",), work / "models" / "again", work, None, QUICK)
+    again = make_box(root, ("drawn",), work / "models" / "again", work, None, QUICK, nested=False)
 
     assert again.passport["metrics"] == box.passport["metrics"]
     assert again.passport["files"]["head.npz"] == box.passport["files"]["head.npz"]
@@ -79,7 +79,7 @@ def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, m
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
 
     with pytest.raises(SettingsError, match=r"KERAS_BACKEND is 'jax'.*--learn-only"):
-        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK)
+        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, nested=False)
 
     assert not (tmp_path / "work").exists()
 
@@ -88,6 +88,6 @@ def test_drawn_pictures_do_not_replace_the_model_that_knows_tissue(root, tmp_pat
     monkeypatch.setattr("bc_model.bundled.box.SHIPPED_MODELS", tmp_path)
 
     with pytest.raises(SettingsError, match=r"these pictures are drawn. Name another folder"):
-        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK)
+        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, nested=False)
 
     assert not (tmp_path / "boxed").exists()

@@ -1,13 +1,26 @@
-"""The reports of the protocols: whose pictures the temperature of each was fitted on."""
+"""The reports of the protocols, and what the passport says of the choosing."""
+
+import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from bc_model.bundled import cross_validation
-from bc_model.bundled.cross_validation import LEARNED, LEFT_OUT, Folds
-from bc_model.bundled.make import Judged
-from bc_model.bundled.passport import judged_reports
+from bc_model.bundled.cross_validation import (
+    LEARNED,
+    LEFT_OUT,
+    Folds,
+    case_folds,
+    crossed_predictions,
+    temperature_of,
+)
+from bc_model.bundled.make import ChosenInside, Judged
+from bc_model.bundled.nested import Choice, probe_of
+from bc_model.bundled.passport import box_passport, judged_reports
+from tests.bc_model.bundled.conftest import QUICK
 
 
 @pytest.fixture
@@ -50,3 +63,34 @@ def test_an_honest_fold_has_a_temperature_from_other_cases_than_its_own(
     assert fits[3:] == [fitted_on]
     assert [report.protocol for report in reports] == ["case", protocol]
     assert [report.n for report in reports] == [12, 2]
+
+
+def test_the_passport_has_what_the_choosing_came_to_beside_the_recipe_s_figures(source):
+    folds = case_folds(source.table, QUICK)
+    rng = np.random.default_rng(0)
+    by_case, inside = (
+        {fold: rng.normal(size=((folds.of == fold).sum(), 2)) for fold in range(3)}
+        for _ in range(2)
+    )
+    judged = [Judged(folds, by_case)]
+    found = crossed_predictions(source.table, folds, inside)
+    choices = [Choice(fold, "plain", 30.0, 0.1, 1.0, 0.9) for fold in range(3)]
+    rest = (judged_reports(source.table, judged), temperature_of(source.table, folds, by_case), 9)
+
+    with_it, without = (
+        box_passport("boxed", source, QUICK, judged, *rest, one)["metrics"]
+        for one in (ChosenInside(probe_of(QUICK), found, choices), None)
+    )
+
+    told = with_it["chosen_inside"]
+    assert told["network"] == (
+        "a residual network of a quarter of ResNet50's width, 3,000 steps of 32"
+    )
+    cases = source.table["case"].nunique()
+    assert (told["folds"], told["n"], told["n_cases"]) == (3, len(source.table), cases)
+    area = roc_auc_score(found["class"] == "malignant", found["prob_malignant"])
+    assert told["figures"]["roc_auc"]["value"] == pytest.approx(area)
+    assert told["choices"] == [dataclasses.asdict(choice) for choice in choices]
+    assert "chosen_inside" not in without
+    assert with_it["test"] == without["test"]
+    json.dumps(with_it, allow_nan=False)

@@ -183,3 +183,20 @@ def test_a_card_of_a_model_made_of_every_picture_speaks_of_no_validation_part() 
 
     assert "9 train of 3 cases; split by" in words
     assert "Difference from the reference on training pictures." in words
+
+
+def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
+    figure = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 120, "n_cases": 24, "method": "none"}
+    choice = {"fold": 3, "views": "plain", "last_penalty": 30.0, "penalty": 0.1,
+              "temperature": 1.25, "roc_auc": 0.97}  # fmt: skip
+    inside = {
+        "network": "a small network, 3,000 steps of 32", "folds": 1, "n": 120, "n_cases": 24,
+        "figures": {"roc_auc": figure}, "choices": [choice],
+    }  # fmt: skip
+    words = words_of(card_document(passport(metrics={"chosen_inside": inside})))
+
+    assert "With every choice made inside the folds" in words
+    assert "a small network, 3,000 steps of 32" in words
+    assert "ROC AUC 0.900 (0.800 to 0.950). 120 pictures of 24 cases." in words
+    assert "3 plain 30 0.1 1.25" in words
+    assert "made inside the folds" not in words_of(card_document(passport()))
