@@ -14,7 +14,8 @@ from bc_model import __version__
 from bc_model.cli.bench import calibrate, cutoff
 from bc_model.cli.compare import compare
 from bc_model.cli.data import audit, split
-from bc_model.cli.evaluate import evaluate, explain
+from bc_model.cli.evaluate import evaluate
+from bc_model.cli.explain import explain
 from bc_model.cli.export import export
 from bc_model.cli.jobs import jobs
 from bc_model.cli.models import models

@@ -1,4 +1,4 @@
-"""Commands on a model and pictures: evaluate, explain."""
+"""``evaluate``: a model on the test part of its data, or on another set."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,37 +108,3 @@ def _print_report(report: "Report") -> None:
         click.echo(f"  {group.name}: accuracy {group.figures['accuracy']}")
     for sentence in [*report.warnings, *report.notes]:
         click.echo(f"  note: {sentence}")
-
-
-@click.command()
-@click.argument("pictures", type=PATH, nargs=-1, required=True)
-@click.option("--model", type=MODEL, required=True, help="A run, a model folder, or 'bundled'.")
-@click.option("--out", type=PATH, required=True, help="Folder for heatmaps and JSON.")
-@as_json_option
-def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> None:
-    """Predict each of PICTURES and write its heatmaps: PNG, raw map as NPY, JSON."""
-    from bc_model.data.pictures import read_picture
-    from bc_model.serving.batching import BatchingEngine
-    from bc_model.serving.bundle import open_bundle
-    from bc_model.serving.engine import Engine
-    from bc_model.serving.explain_files import explain_file
-    from bc_model.words import probability_in_words
-
-    engine = BatchingEngine(Engine(open_bundle(model)))
-    for picture in pictures:
-        read_picture(picture)  # all of them can be read, or nothing is written
-    results = []
-    for picture in pictures:
-        result = explain_file(engine, picture, out)
-        results.append(result)
-        if not as_json:
-            click.echo(
-                f"{picture}: estimated probability of malignancy "
-                f"{probability_in_words(result['prob_malignant'])}, called {result['class']}"
-            )
-            for sentence in [*result["warnings"], *result["cautions"]]:
-                click.echo(f"  note: {sentence}")
-    if as_json:
-        print_json(results)
-    else:
-        click.echo(f"heatmaps written to {out}. Research use only, not a diagnosis.")

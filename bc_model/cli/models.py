@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from bc_model.cli.options import (
 )
 from bc_model.errors import SplitError
 from bc_model.quiet import native_stderr_silenced
+
+if TYPE_CHECKING:
+    from bc_model.serving.bundle import Bundle
 
 _model = click.argument("model", type=MODEL)
 
@@ -82,17 +86,23 @@ def verify(model: Path) -> None:
 )
 @as_json_option
 def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> None:
-    """Write MODEL as .keras, ONNX and TFLite, each compared with the reference."""
+    """Write MODEL as .keras, ONNX and TFLite, each compared with the reference.
+
+    Its card is written beside them: how to feed it, and what its answers are.
+    """
+    from bc_model.files import write_text_atomic
     from bc_model.serving.bundle import open_bundle
     from bc_model.serving.export_formats import FORMATS, export_model
 
+    bundle = open_bundle(model)
+    bundle.verify()
+    click.echo("loading TensorFlow", err=True)
     with native_stderr_silenced():
         import tensorflow  # noqa: F401
 
-    bundle = open_bundle(model)
-    bundle.verify()
     written = []
     for fmt in formats or FORMATS:
+        click.echo(f"{fmt}: converting and comparing", err=True)
         one = export_model(bundle, fmt, out)
         written.append(
             {"format": fmt, "path": str(one.path), "max_difference": one.max_difference, "n": one.n}
@@ -102,8 +112,12 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
                 f"{one.path}: largest difference from the reference {one.max_difference:.1e} "
                 f"on {one.n} pictures"
             )
+    card_file = out / f"{bundle.passport['name']}.md"
+    write_text_atomic(card_file, _card_of(bundle))
     if as_json:
         print_json(written)
+    else:
+        click.echo(f"{card_file}: how to feed it, and what its answers are")
 
 
 @models.command()
@@ -163,18 +177,23 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
 @click.option("--out", type=PATH, help="The Markdown file to write; default: print it.")
 def card(model: Path, out: Path | None) -> None:
     """Make a model card from the passport of MODEL, as Markdown."""
-    from bc_model.export.card_document import card_document
-    from bc_model.export.markdown import to_markdown
     from bc_model.files import write_text_atomic
     from bc_model.serving.bundle import open_bundle
 
-    text = to_markdown(card_document(open_bundle(model).passport))
+    text = _card_of(open_bundle(model))
     if out is None:
         click.echo(text, nl=False)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomic(out, text)
     click.echo(f"written to {out}")
+
+
+def _card_of(bundle: "Bundle") -> str:
+    from bc_model.export.card_document import card_document
+    from bc_model.export.markdown import to_markdown
+
+    return to_markdown(card_document(bundle.passport))
 
 
 def _figure_of(passport: dict) -> str:

@@ -92,8 +92,29 @@ def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
         "pictures like those that the figures above are of, and predictive values depend on how "
         "common malignant tissue is where the model is used."
     )
+    yield Heading("In another program")
+    yield Text(_feeding(passport))
     compared_on = "validation" if passport["data"]["pictures"]["validation"] else "training"
     yield from _precisions(passport["precisions"], compared_on)
+
+
+def _feeding(passport: dict[str, Any]) -> str:
+    """Say what an exported file takes, and what its answers are."""
+    given, temperature = passport["input"], passport["temperature"]["value"]
+    field = f"{given['field']}; " if given.get("field") else ""
+    words = (
+        f"An exported file takes batches of whole fields as {given['channels']}, "
+        f"{given['height_px']} rows of {given['width_px']}, values {given['range'][0]} to "
+        f"{given['range'][1]} as they come ({field}shrunk by area averaging): its own "
+        "preprocessing is inside. It answers with the probabilities of "
+        f"{' and '.join(passport['classes'])}, in this order, before the temperature"
+    )
+    if temperature == 1.0:
+        return words + ", which is 1 and changes nothing."
+    return words + (
+        f": for the estimated probability of malignancy, divide log(p / (1 - p)) of the second one "
+        f"by {temperature:.4g} and turn it back."
+    )
 
 
 def _metrics(test: dict[str, Any] | None, judged_on: str) -> Iterator[Block]:

@@ -3,18 +3,51 @@
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from bc_model.data.manifest import picture_files
 from bc_model.data.names import CLASSES
 from bc_model.data.pictures import decode_picture, read_file
+from bc_model.errors import DataError
 from bc_model.files import write_bytes_atomic, write_text_atomic
 from bc_model.overlay import overlay_heatmap, shared_scale
 from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.verdict import diagnose
+
+
+def pictures_to_explain(given: Iterable[Path], out: Path) -> list[Path]:
+    """Return files as they are named, and for a folder every picture in it.
+
+    Parameters
+    ----------
+    given : iterable of Path
+    out : Path
+        What lies under it was written by an explanation and is none of the pictures of a folder.
+
+    Raises
+    ------
+    DataError
+        A folder without a picture beside those.
+    """
+    written = out.resolve()
+    found: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [file for file in picture_files(path) if written not in file.resolve().parents]
+        if not inside:
+            raise DataError(
+                f"{path} holds no picture to explain, for what lies under {out} was written by an "
+                "explanation: name another folder for one of the two."
+            )
+        found += inside
+    return list(dict.fromkeys(found))
 
 
 def explain_file(engine: BatchingEngine, path: Path, out: Path) -> dict[str, Any]:

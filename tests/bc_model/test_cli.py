@@ -154,6 +154,38 @@ def test_a_picture_is_explained(
     assert suffixes == [".json", ".npy", ".npy", ".png", ".png"]
 
 
+def test_a_folder_is_explained_and_what_cannot_be_read_is_named(
+    command: Command, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "fields", tmp_path / "fields/maps"
+    folder.mkdir()
+    for number in (1, 2):
+        Image.effect_noise((48, 48), 40 + number).convert("RGB").save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"Dear colleague")
+
+    # The second time the maps of the first lie in the folder.
+    for _ in range(2):
+        code, told, err = command(
+            "explain", folder, "--model", tiny_run.path, "--out", out, "--json"
+        )
+        assert code == 1
+        assert [Path(one["picture"]).name for one in json.loads(told)] == ["1.png", "2.png"]
+        first, second = err.strip().splitlines()[-2:]
+        assert first.startswith(f"passed over, {folder / 'broken.png'}: ")
+        assert "is not a PNG, JPEG or TIFF picture" in first
+        assert second == "1 of 3 pictures passed over."
+        assert len(list(out.iterdir())) == 10
+
+
+def test_a_folder_of_maps_alone_is_refused(
+    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "maps").mkdir()
+    Image.new("RGB", (48, 48)).save(tmp_path / "maps/a-benign.png")
+    line = refused("explain", tmp_path, "--model", tiny_run.path, "--out", tmp_path / "maps")
+    assert "name another folder for one of the two" in line
+
+
 def test_help_does_not_wait_for_tensorflow() -> None:
     code = (
         "import sys; from bc_model import cli; sys.argv = ['bc_model', 'train', '--help']\n"

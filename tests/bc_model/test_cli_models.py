@@ -155,7 +155,11 @@ def test_an_export_in_words(command: Command, run: Path, tmp_path: Path) -> None
     code, out, _ = command("export", run, "--out", tmp_path / "out", "--format", "keras")
     assert (code, out) == (
         0,
-        f"{tmp_path}/out/tiny.keras: largest difference from the reference 0.0e+00 on 8 pictures\n",
+        f"{tmp_path}/out/tiny.keras: largest difference from the reference 0.0e+00 on 8 pictures\n"
+        f"{tmp_path}/out/tiny.md: how to feed it, and what its answers are\n",
+    )
+    assert (
+        "An exported file takes batches of whole fields" in (tmp_path / "out/tiny.md").read_text()
     )
 
 

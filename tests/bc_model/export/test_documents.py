@@ -200,3 +200,19 @@ def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
     assert "ROC AUC 0.900 (0.800 to 0.950). 120 pictures of 24 cases." in words
     assert "3 plain 30 0.1 1.25" in words
     assert "made inside the folds" not in words_of(card_document(passport()))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "said"),
+    [(1.0, "which is 1 and changes nothing."), (0.894481, "of the second one by 0.8945 and turn")],
+)
+def test_a_card_says_how_an_exported_file_is_fed(temperature: float, said: str) -> None:
+    card = passport()
+    words = words_of(
+        card_document(card | {"temperature": card["temperature"] | {"value": temperature}})
+    )
+
+    given = card["input"]
+    assert f"RGB, {given['height_px']} rows of {given['width_px']}, values 0 to 255" in words
+    assert "probabilities of benign and malignant, in this order, before the temperature" in words
+    assert said in words
