@@ -22,6 +22,7 @@ def own_split_file(bundle: Bundle, asked: Path | None) -> Path:
     if bundle.learned_from_all:
         raise SplitError(
             f"The model {bundle.label} learned from every picture that it was given and kept none "
-            "back, so it has no split. `evaluate --unseen` tries it on pictures of other cases."
+            "back, so it has no split to judge or quantise it on. `evaluate --unseen` tries it on "
+            "pictures of other cases."
         )
     return asked or bundle.folder.parent / "split.csv"

@@ -77,7 +77,12 @@ class RunFolder:
             There is none.
         """
         if not (Path(path) / "status.json").is_file():
-            raise RunError(f"There is no run in {path}.")
+            model = (
+                " It holds a model without the run that made it: no settings, split or evaluation."
+                if (Path(path) / "passport.json").is_file()
+                else ""
+            )
+            raise RunError(f"There is no run in {path}.{model}")
         return cls(Path(path))
 
     @property

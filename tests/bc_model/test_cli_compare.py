@@ -77,6 +77,14 @@ def test_what_is_no_run_is_refused(command: Command, tmp_path: Path) -> None:
     assert "There is no run in" in err
 
 
+def test_a_model_without_its_run_is_refused_as_such(
+    command: Command, pair: tuple[RunFolder, RunFolder]
+) -> None:
+    code, _, err = command("compare", pair[0].path / "model", pair[1].path)
+    assert code == 2
+    assert "It holds a model without the run that made it" in err
+
+
 def test_the_split_says_which_cases_a_run_knows(pair: tuple[RunFolder, RunFolder]) -> None:
     assert not any("knows" in line for line in compare_runs(*pair).warnings)
     split = pd.read_csv(pair[1].split_file, dtype=str, keep_default_na=False)
