@@ -1,9 +1,12 @@
 """A drawn data set at both magnifications, read once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import keras
 import pytest
 
+from bc_model.bundled import learner
 from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
 from bc_model.data.synthetic import write_synthetic
@@ -26,3 +29,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def source(root: Path) -> Source:
     return Source.read(root, ("drawn",), QUICK.image_size)
+
+
+@pytest.fixture(scope="module")
+def eagerly() -> Iterator[None]:
+    """Take the few steps of `QUICK` without a trace, which would cost more than they do."""
+    compile_lessons = learner._compile
+
+    def compile_without_trace(lessons: keras.Model, recipe: Recipe) -> None:
+        compile_lessons(lessons, recipe)
+        lessons.run_eagerly = True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learner, "_compile", compile_without_trace)
+        yield

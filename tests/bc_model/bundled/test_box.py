@@ -22,7 +22,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def box(root: Path, work: Path) -> Bundle:
+def box(root: Path, work: Path, eagerly: None) -> Bundle:
     return make_box(root, ("drawn",), work / "models" / "boxed", work, None, QUICK, nested=False)
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pytest
 
 from bc_model.bundled import cross_validation
 from bc_model.bundled.cross_validation import (
@@ -63,6 +64,7 @@ def test_what_a_clean_official_fold_leaves_out_is_not_learned_from(source, tmp_p
     assert set(seen[0].table["case"]) == set(case) - {case[0]}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_fold_is_judged_by_a_model_that_has_not_seen_it_and_kept(source, tmp_path, monkeypatch):
     folds = case_folds(source.table, QUICK)
     seen: list[Source] = []

@@ -30,8 +30,30 @@ def test_it_learns_to_tell_the_classes_of_drawn_tissue_apart(source):
     assert model.input_shape == (None, *QUICK.image_size, 3)
 
 
+def test_views_teach_their_descriptors(source):
+    teacher = Teacher.fit(
+        source.descriptors, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
+    )
+    sampler = ViewSampler(source, QUICK, 0)
+    lessons = learner._lessons(build_network(QUICK, None), QUICK, sampler)
+    learner._compile(
+        lessons, dataclasses.replace(QUICK, steps=60, learning_rate=3e-3, averaging=0.5)
+    )
+    pixels, answers = learner._lesson(sampler.batch(0), teacher, spread=1.0)
+
+    def errors() -> list[float]:
+        told = [np.asarray(one) for one in lessons(pixels, training=True)]
+        return [float(np.mean(np.square(told[i] - answers[i]))) for i in (0, 1)]
+
+    before = errors()
+    lessons.fit(pixels, answers, batch_size=len(pixels), epochs=60, verbose=0)
+    after = errors()
+    assert after[0] < 0.7 * before[0]
+    assert after[1] < 0.7 * before[1]
+
+
 @pytest.fixture(scope="module")
-def quick(source: Source) -> keras.Model:
+def quick(source: Source, eagerly: None) -> keras.Model:
     return learn(source, QUICK, seed=5)
 
 
@@ -48,6 +70,7 @@ def test_what_is_served_was_settled_on_whole_pictures(source, quick):
     )
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_weights_are_averaged_over_the_steps(source):
     def kernel(averaging: float) -> np.ndarray:
         recipe = dataclasses.replace(QUICK, averaging=averaging)
@@ -61,6 +84,7 @@ def test_weights_are_averaged_over_the_steps(source):
     assert np.abs(kernel(0.0) - at_first).max() > 1e-3
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_steps_compute_in_the_arithmetic_of_the_recipe(source, monkeypatch):
     asked: list[str] = []
 
@@ -100,6 +124,7 @@ assert all(np.isfinite(w).all() for w in model.get_weights())
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_same_seed_learns_the_same_and_another_one_does_not(source, quick):
     one = reference_logits(quick, source.pixels)
     two, other = (
@@ -108,25 +133,3 @@ def test_the_same_seed_learns_the_same_and_another_one_does_not(source, quick):
 
     np.testing.assert_allclose(one, two, atol=0.05)
     assert np.abs(one - other).max() > 0.1
-
-
-def test_views_teach_their_descriptors(source):
-    teacher = Teacher.fit(
-        source.descriptors, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
-    )
-    sampler = ViewSampler(source, QUICK, 0)
-    lessons = learner._lessons(build_network(QUICK, None), QUICK, sampler)
-    learner._compile(
-        lessons, dataclasses.replace(QUICK, steps=60, learning_rate=3e-3, averaging=0.5)
-    )
-    pixels, answers = learner._lesson(sampler.batch(0), teacher, spread=1.0)
-
-    def errors() -> list[float]:
-        told = [np.asarray(one) for one in lessons(pixels, training=True)]
-        return [float(np.mean(np.square(told[i] - answers[i]))) for i in (0, 1)]
-
-    before = errors()
-    lessons.fit(pixels, answers, batch_size=len(pixels), epochs=60, verbose=0)
-    after = errors()
-    assert after[0] < 0.7 * before[0]
-    assert after[1] < 0.7 * before[1]
