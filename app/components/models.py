@@ -8,6 +8,8 @@ import streamlit as st
 
 from app.components.frame import escape
 from app.places import SHIPPED_MODELS, runs_folder
+from bc_model.evaluation.crossed import crossed_report, is_crossed
+from bc_model.evaluation.report import Report
 from bc_model.export.words import support_words
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.catalogue import list_bundles
@@ -43,6 +45,22 @@ def choose_model() -> Bundle | None:
         return None
     _describe(by_label[label])
     return by_label[label]
+
+
+def crossed_models() -> dict[str, Bundle]:
+    """Return the models that came with the program and with a cross-validation, by label."""
+    bundles, _ = list_bundles(runs_folder(), SHIPPED_MODELS)
+    return {one.label: one for one in bundles if is_crossed(one)}
+
+
+@st.cache_resource(max_entries=2, show_spinner="Computing figures and intervals")
+def _crossed_report(bundle_key: str, _bundle: Bundle) -> Report:
+    return crossed_report(_bundle)
+
+
+def report_of_crossed(bundle: Bundle) -> Report:
+    """Return the report of such a model's cross-validation, computed once for all sessions."""
+    return _crossed_report(bundle.key, bundle)
 
 
 def _may_open(bundle: Bundle) -> bool:

@@ -8,17 +8,16 @@ from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.evaluation.report import Report
 from bc_model.evaluation.store import report_json
 from bc_model.serving.bundle import Bundle
-from bc_model.training.run_folder import RunFolder
 
 
-def draw_take_away(run: RunFolder, report: Report, bundle: Bundle) -> None:
+def draw_take_away(report: Report, bundle: Bundle) -> None:
     """Draw a button for each file; each is made when it is asked for."""
-    draw_report_files(report, bundle, run.name)
+    draw_report_files(report, bundle, bundle.label)
     _offer(
         "Model card, Markdown",
         "What the model is for, what it learned from, how it did and what it cannot know.",
         lambda: _card(bundle),
-        f"{run.name}-model-card.md",
+        f"{bundle.label}-model-card.md",
         "text/markdown",
     )
 

@@ -11,13 +11,13 @@ from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
 from bc_model.data.names import is_drawn
 from bc_model.errors import SettingsError
-from bc_model.evaluation.known import CROSS_VALIDATED_FILE
+from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.files import write_text_atomic
-from bc_model.serving.bundle import Bundle
+from bc_model.serving.bundle import Bundle, file_sha256
 from bc_model.serving.compact import write_compact_bundle
 from bc_model.serving.optimise import measure_parity
-from bc_model.serving.passport import PASSPORT_FILE
+from bc_model.serving.passport import PASSPORT_FILE, write_passport
 from bc_model.serving.shipped import SHIPPED_MODELS
 from bc_model.training.run_folder import is_name
 
@@ -79,8 +79,11 @@ def make_box(
     assert predictions is not None, "a report that was just made has them"
 
     def complete(draft: Bundle) -> None:
-        measure_parity(draft, source.pixels, source.malignant)
-        write_text_atomic(draft.folder / CROSS_VALIDATED_FILE, predictions_to_csv(predictions))
+        draft = measure_parity(draft, source.pixels, source.malignant)
+        file = draft.folder / CROSS_VALIDATED_FILE
+        write_text_atomic(file, predictions_to_csv(predictions))
+        files = draft.passport["files"] | {CROSS_VALIDATED_FILE: file_sha256(file)}
+        write_passport(draft.folder, draft.passport | {"files": files})
 
     return write_compact_bundle(model, folder, passport, source.pixels[:4], complete=complete)
 

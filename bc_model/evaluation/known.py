@@ -9,11 +9,9 @@ import pandas as pd
 
 from bc_model.data.names import parse_name
 from bc_model.data.splits import read_split
+from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE, is_crossed
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.serving.bundle import Bundle, file_sha256
-
-CROSS_VALIDATED_FILE = "cross_validation.csv"
-"""Beside a model made of every picture: what each got from a model that had not seen its case."""
 
 
 def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
@@ -57,9 +55,8 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
 
 def _known_pixels(bundle: Bundle) -> set[str] | None:
     """Return the hashes of what the model was made from; None where no list is beside it."""
-    crossed = bundle.folder / CROSS_VALIDATED_FILE
-    if crossed.is_file():
-        return set(read_predictions(crossed)["sha256"])
+    if is_crossed(bundle):
+        return set(read_predictions(bundle.file(CROSS_VALIDATED_FILE))["sha256"])
     file = bundle.folder.resolve().parent / "split.csv"
     if not file.is_file() or file_sha256(file) != bundle.passport["data"]["split_sha256"]:
         return None

@@ -4,11 +4,13 @@ import shutil
 import pytest
 
 from app.components.cutoff_bench import GOAL_WORDS
+from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
 from bc_model.evaluation.cutoff import choose_cutoff
 from bc_model.evaluation.report import read_report
 from bc_model.evaluation.validation import PREDICTIONS_FILE, read_validation
 from bc_model.export.words import CASE_WORDS, FIGURE_WORDS
-from bc_model.serving.bundle import open_bundle
+from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
+from bc_model.serving.passport import write_passport
 
 BENCH, ERRORS = "Calibration and cut-off", "Errors"
 OTHER_SET, TAKE_AWAY = "Another data set", "Take it with you"
@@ -36,6 +38,56 @@ def test_without_a_finished_run_the_page_says_where_to_get_one(runs, open_page):
     app = open_page("evaluate")
 
     assert "No finished run yet" in texts(app.subheader)
+
+
+@pytest.fixture
+def crossed(runs, tiny_run, monkeypatch) -> Bundle:
+    """Return a model that came with the program and with a cross-validation."""
+    folder = runs.with_name("shipped") / "boxed"
+    shutil.copytree(tiny_run.path / "model", folder)
+    shutil.copy(tiny_run.evaluation_folder / "predictions.csv", folder / CROSS_VALIDATED_FILE)
+    passport = open_bundle(folder).passport
+    files = {CROSS_VALIDATED_FILE: file_sha256(folder / CROSS_VALIDATED_FILE)}
+    write_passport(folder, passport | {"files": passport["files"] | files})
+    monkeypatch.setattr("app.components.models.SHIPPED_MODELS", folder.parent)
+    return open_bundle(folder)
+
+
+def test_without_a_run_the_model_of_the_program_is_evaluated(crossed, tiny_run, open_page):
+    app = open_page("evaluate")
+
+    assert app.selectbox(key="evaluated").options == ["boxed"]
+    assert "No finished run yet" in texts(app.subheader)
+    assert app.segmented_control(key="section").options == [
+        "Figures", "Calibration", OTHER_SET, TAKE_AWAY,
+    ]  # fmt: skip
+    shown = app.dataframe[0].value.set_index("Figure")
+    area = read_report(tiny_run.evaluation_folder).figures["roc_auc"]
+    assert shown.loc[FIGURE_WORDS["roc_auc"][0], "Value"] == f"{area.value:.2f}"
+    for section in ("Calibration", OTHER_SET, TAKE_AWAY):
+        app.segmented_control(key="section").set_value(section).run()
+        assert not app.exception
+        assert not app.error
+    assert len(app.get("download_button")) == 5
+
+
+def test_a_section_that_a_model_has_not_gives_way(crossed, finished_run, open_page):
+    app = open_page("evaluate")
+    app.segmented_control(key="section").set_value(ERRORS).run()
+    app.selectbox(key="evaluated").set_value("boxed").run()
+
+    assert not app.exception
+    assert app.segmented_control(key="section").value == "Figures"
+    assert "Confusion by picture" in texts(app.subheader)
+
+
+def test_a_changed_cross_validation_is_not_shown(crossed, open_page):
+    with (crossed.folder / CROSS_VALIDATED_FILE).open("a") as file:
+        file.write("x")
+    app = open_page("evaluate")
+
+    assert "is not the file its passport describes" in texts(app.error)
+    assert not app.dataframe
 
 
 def test_a_run_of_the_address_that_is_gone_is_said(finished_run, open_page):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,9 @@ import pytest
 
 from bc_model.bundled import learner
 from bc_model.bundled.box import make_box
-from bc_model.errors import SettingsError
-from bc_model.evaluation.known import CROSS_VALIDATED_FILE, known_to
+from bc_model.errors import BundleError, SettingsError
+from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE, crossed_report, is_crossed
+from bc_model.evaluation.known import known_to
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.model import reference_logits
 from bc_model.serving.bundle import Bundle, open_bundle
@@ -52,6 +54,22 @@ def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
     kept = read_predictions(box.folder / CROSS_VALIDATED_FILE)
     assert sorted(kept["path"]) == sorted(source.table["path"])
     json.dumps(passport, allow_nan=False)
+
+
+def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
+    assert is_crossed(box)
+    report = crossed_report(box)
+    test = box.passport["metrics"]["test"]
+
+    assert {name: one.as_dict() for name, one in report.figures.items()} == test["figures"]
+    assert list(report.notes) == test["notes"]
+    assert report.roc is not None
+
+    shutil.copytree(box.folder, tmp_path / "boxed")
+    with (tmp_path / "boxed" / CROSS_VALIDATED_FILE).open("a") as file:
+        file.write("x")
+    with pytest.raises(BundleError, match="is not the file its passport describes"):
+        crossed_report(open_bundle(tmp_path / "boxed"))
 
 
 def test_its_own_pictures_are_known_under_any_name(box, source):
