@@ -48,9 +48,9 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
             protocol="case",
             leaky=False,
             notes=[
-                f"These are the figures of the recipe: {folds} models, each made without a "
-                f"{folds}th of the cases and judged on these; its temperature was "
-                "fitted on the other folds. The recipe was revised while such folds were looked "
+                f"These are the figures of the recipe: {folds} models, each made without one of "
+                f"{folds} shares of the cases and judged on it; its temperature was fitted on the "
+                "other ones. The recipe was revised while such folds were looked "
                 "at, which flatters it. The model itself learned from all the cases."
             ],
         )
