@@ -1,17 +1,34 @@
 """The app's pages in Streamlit's own test harness: no browser, no TensorFlow."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from bc_model.data.sets import link_folder
+from bc_model.training import forecast
 from bc_model.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def looked_at_once() -> Iterator[None]:
+    """Look at the installed packages, and at the machine's speed, once and not for every page.
+
+    Streamlit reads the metadata of every package whenever a page is opened in its harness.
+    """
+    packages = cache(manifest_scanner.scan_component_manifests)
+    speed = cache(forecast.measure_gflops)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", packages)
+        patch.setattr(forecast, "measure_gflops", speed)
+        yield
 
 
 @pytest.fixture
