@@ -16,6 +16,9 @@ the median. Of BreakHis pictures whose case was left out of the percentiles, 1.5
 
 _WORDS = {"mean": ("paler", "stronger"), "sd": ("more even", "more uneven")}
 _STAINS = {"residual": "other colours"}
+_COLOURLESS = 4.0
+"""Mean difference of the largest and smallest channel, of 255, below which a picture is grey; the
+least coloured of 1,053 BreakHis pictures has 7.9."""
 
 
 def stain_warnings(pixels: np.ndarray, passport: dict[str, Any]) -> tuple[str, ...]:
@@ -37,7 +40,8 @@ def stain_warnings(pixels: np.ndarray, passport: dict[str, Any]) -> tuple[str, .
     if statistics is None:
         return ()
     found = stain_statistics(pixels[None])[0]
-    strange = []
+    spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
+    strange = ["no colour"] if spread.mean() < _COLOURLESS else []
     for column, value in zip(STAIN_COLUMNS, found, strict=True):
         known = dict(zip(statistics["quantiles"], statistics[column], strict=True))
         low, median, high = known[0.01], known[0.5], known[0.99]

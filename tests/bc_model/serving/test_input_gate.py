@@ -28,6 +28,14 @@ def test_a_blank_picture_is_too_even(passport):
     assert sentence.endswith("the estimate means nothing.")
 
 
+@pytest.mark.parametrize(("difference", "grey"), [(0, True), (3, True), (5, False)])
+def test_a_grey_picture_has_no_colour(passport, difference, grey):
+    picture = np.repeat(PICTURES[0][:, :, 1:2] // 2 + 60, 3, axis=2)
+    picture[:, :, 0] += np.uint8(difference)
+
+    assert ("no colour" in " ".join(stain_warnings(picture, passport))) == grey
+
+
 def test_how_far_a_picture_may_lie_outside_is_as_told(passport):
     # A statistic that has 0 to 2 around 1 in training may lie between -0.5 and 2.5.
     picture = PICTURES[0]
