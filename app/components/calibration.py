@@ -4,6 +4,7 @@ import streamlit as st
 
 from app.components.frame import escape
 from app.components.report_charts import reliability_chart
+from bc_model.evaluation.crossed import is_crossed
 from bc_model.evaluation.report import Report
 from bc_model.export.words import cases_words, interval_words, support_words, value_words
 from bc_model.serving.bundle import Bundle
@@ -32,7 +33,10 @@ def draw_calibration(report: Report, bundle: Bundle) -> None:
             f"{found.ece_equal_count_by_chance:.3f}."
         )
         temperature = bundle.passport["temperature"]
-        st.caption(f"Temperature {temperature['value']:.2f}: {escape(temperature['chosen'])}.")
+        st.caption(
+            f"Temperature {temperature['value']:.2f}: {escape(temperature['chosen'])}."
+            + (" The folds shown here have their own, fitted on the others." * is_crossed(bundle))
+        )
         for name, title in (("brier", "Brier score"), ("log_loss", "Log loss")):
             st.caption(f"{title} {escape(str(report.figures[name]))}. Lower is better.")
     with st.expander("The bins as a table", icon=":material/table:"):

@@ -12,7 +12,7 @@ from bc_model.evaluation.crossed import crossed_report, is_crossed
 from bc_model.evaluation.report import Report
 from bc_model.export.words import support_words
 from bc_model.serving.bundle import Bundle
-from bc_model.serving.catalogue import list_bundles
+from bc_model.serving.catalogue import list_bundles, list_shipped
 from bc_model.serving.passport import drawn_in_words
 
 if TYPE_CHECKING:
@@ -48,19 +48,24 @@ def choose_model() -> Bundle | None:
 
 
 def crossed_models() -> dict[str, Bundle]:
-    """Return the models that came with the program and with a cross-validation, by label."""
-    bundles, _ = list_bundles(runs_folder(), SHIPPED_MODELS)
-    return {one.label: one for one in bundles if is_crossed(one)}
+    """Return the models that came with the program and with a cross-validation, as pages call them.
+
+    One that cannot be opened is said.
+    """
+    bundles, problems = list_shipped(SHIPPED_MODELS)
+    for problem in problems:
+        st.warning(escape(problem), title="A model was left out")
+    return {f"{one.label} (in the box)": one for one in bundles if is_crossed(one)}
 
 
 @st.cache_resource(max_entries=2, show_spinner="Computing figures and intervals")
-def _crossed_report(bundle_key: str, _bundle: Bundle) -> Report:
+def _crossed_report(bundle_key: str, created: str, _bundle: Bundle) -> Report:
     return crossed_report(_bundle)
 
 
 def report_of_crossed(bundle: Bundle) -> Report:
     """Return the report of such a model's cross-validation, computed once for all sessions."""
-    return _crossed_report(bundle.key, bundle)
+    return _crossed_report(bundle.key, bundle.passport["created"], bundle)
 
 
 def _may_open(bundle: Bundle) -> bool:

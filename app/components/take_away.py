@@ -92,7 +92,6 @@ def _html(report: Report, bundle: Bundle) -> bytes:
 
 
 def _card(bundle: Bundle) -> bytes:
-    from bc_model.export.card_document import card_document
-    from bc_model.export.markdown import to_markdown
+    from bc_model.export.card_document import card_markdown
 
-    return to_markdown(card_document(bundle.passport)).encode("utf-8")
+    return card_markdown(bundle.passport).encode("utf-8")

@@ -28,27 +28,27 @@ st.markdown(
 )
 
 
-def draw_section(section: str, run: RunFolder | None, report: Report, bundle: Bundle) -> None:
+def draw_section(section: str, report: Report, bundle: Bundle, run: RunFolder | None) -> None:
     if section == OTHER_SET:  # the warnings below are about the model's own pictures
         draw_other_set(bundle)
         return
     draw_warnings(report)
     if section == FIGURES:
         draw_figures(report)
-    elif section == TAKE_AWAY:
-        draw_take_away(report, bundle)
-    elif section == ERRORS and run:
-        draw_errors(run, report, bundle)
-    else:
+    elif section in (CALIBRATION, BENCH):
         st.subheader("Calibration", anchor=False)
         draw_calibration(report, bundle)
-        if run:
-            st.subheader("Cut-off", anchor=False)
-            draw_bench(run, report, bundle)
+    elif section == TAKE_AWAY:
+        draw_take_away(report, bundle)
+    if run and section == BENCH:
+        st.subheader("Cut-off", anchor=False)
+        draw_bench(run, report, bundle)
+    elif run and section == ERRORS:
+        draw_errors(run, report, bundle)
 
 
 finished = [run.name for run in list_runs(runs_folder()) if run.has_report]
-crossed = {label: one for label, one in crossed_models().items() if label not in finished}
+crossed = crossed_models()
 if not finished:
     with st.container(border=True):
         st.subheader("No finished run yet", anchor=False)
@@ -60,8 +60,7 @@ if not finished and not crossed:
 wanted = st.query_params.get("evaluated")
 if wanted and wanted not in (*finished, *crossed):
     st.warning(
-        f"The run {escape(wanted)} named in the address has no evaluation here; another one is "
-        "chosen."
+        f"{escape(wanted)}, named in the address, has no evaluation here; another one is chosen."
     )
 elif not wanted and (left := st.query_params.get("run")) in finished:
     # A browser's step back from Diagnose comes with that page's parameters.
@@ -84,10 +83,11 @@ section = st.segmented_control(
 )
 try:
     if name in crossed:
-        draw_section(section or FIGURES, None, report_of_crossed(crossed[name]), crossed[name])
+        bundle = crossed[name]
+        draw_section(section or FIGURES, report_of_crossed(bundle), bundle, None)
     elif name in finished:
         chosen = find_run(runs_folder(), name)
         report = read_report(chosen.evaluation_folder)
-        draw_section(section or FIGURES, chosen, report, open_bundle(chosen.path))
+        draw_section(section or FIGURES, report, open_bundle(chosen.path), chosen)
 except BcModelError as error:
     show_error(error, title="This report cannot be shown")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bc_model.bundled.choosing import MENU, Menu
 from bc_model.bundled.cross_validation import temperature_of
 from bc_model.bundled.make import judge, judge_choosing, learn_all
+from bc_model.bundled.nested import require_folds
 from bc_model.bundled.passport import box_passport, judged_reports
 from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
@@ -30,8 +32,7 @@ def make_box(
     folds_file: Path | None,
     recipe: Recipe | None = None,
     processes: int = 0,
-    *,
-    nested: bool = True,
+    menu: Menu | None = MENU,
 ) -> Bundle:
     """Judge the recipe, learn from everything, and write the bundle.
 
@@ -49,25 +50,28 @@ def make_box(
     recipe : Recipe, optional
     processes : int
         That make views beside the one that learns.
-    nested : bool
-        Judge the choosing as well, which takes some thirty small networks.
+    menu : Menu or None
+        Judge the choosing from it as well; five folds and two kinds of views take 25 small
+        networks or more.
 
     Raises
     ------
     DataError, FolderNotFound
         The sets cannot be used.
     SettingsError
-        The bundle cannot be put there, or would replace the one that comes with the program by one
-        of drawn pictures, or Keras computes with another backend than TensorFlow, from
-        which alone a graph can be served.
+        Too few folds to choose inside them; the bundle cannot be put there, or would replace the
+        one that comes with the program by one of drawn pictures; or Keras computes with another
+        backend than TensorFlow, from which alone a graph can be served.
     """
     _require_place(folder)
     _require_tensorflow()
     recipe = recipe or Recipe()
+    if menu:
+        require_folds(recipe)
     source = Source.read(root, sets, recipe.image_size)
     _require_tissue(source, folder)
     judged = judge(source, recipe, work, folds_file, processes)
-    chosen_inside = judge_choosing(source, recipe, work, processes) if nested else None
+    chosen_inside = judge_choosing(source, recipe, menu, work, processes) if menu else None
     model = learn_all(source, recipe, work, processes)
     reports = judged_reports(source.table, judged)
     temperature = temperature_of(source.table, judged[0].folds, judged[0].logits)

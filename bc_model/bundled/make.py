@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bc_model.bundled.choosing import Choice, Menu, probe_of
 from bc_model.bundled.cross_validation import (
     LEARNED,
     Folds,
@@ -20,7 +21,7 @@ from bc_model.bundled.cross_validation import (
     key_of,
     official_folds,
 )
-from bc_model.bundled.nested import MENU, Choice, Nested, probe_of
+from bc_model.bundled.nested import Nested
 from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
 
@@ -53,6 +54,8 @@ class ChosenInside:
     ----------
     recipe : Recipe
         Of the small network.
+    menu : Menu
+        What there was to choose from.
     predictions : DataFrame
         Of every picture, by a network for which nothing was chosen with its fold.
     choices : list of Choice
@@ -60,6 +63,7 @@ class ChosenInside:
     """
 
     recipe: Recipe
+    menu: Menu
     predictions: pd.DataFrame
     choices: list[Choice]
 
@@ -101,12 +105,14 @@ def judge(
     ]
 
 
-def judge_choosing(source: Source, recipe: Recipe, work: Path, processes: int = 0) -> ChosenInside:
-    """Cross-validate by case with the recipe's choices made inside the folds, see `Nested`."""
+def judge_choosing(
+    source: Source, recipe: Recipe, menu: Menu, work: Path, processes: int = 0
+) -> ChosenInside:
+    """Cross-validate by case with settings chosen inside the folds, see `Nested`."""
     probe = probe_of(recipe)
     folds = case_folds(source.table, recipe)
-    predictions, choices = Nested(source, folds, probe, MENU, work, processes).predictions()
-    return ChosenInside(probe, predictions, choices)
+    predictions, choices = Nested(source, folds, probe, menu, work, processes).predictions()
+    return ChosenInside(probe, menu, predictions, choices)
 
 
 def learn_all(source: Source, recipe: Recipe, work: Path, processes: int = 0) -> keras.Model:

@@ -19,7 +19,7 @@ from bc_model.bundled.cross_validation import (
     temperature_of,
 )
 from bc_model.bundled.make import ChosenInside, Judged
-from bc_model.bundled.recipe import PROBE, Recipe
+from bc_model.bundled.recipe import PROBE_IN_WORDS, Recipe
 from bc_model.bundled.source import Source
 from bc_model.data.names import CLASSES, is_drawn
 from bc_model.data.protocols import LEAKY_PROTOCOLS
@@ -50,8 +50,9 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
             notes=[
                 f"These are the figures of the recipe: {folds} models, each made without one of "
                 f"{folds} shares of the cases and judged on it; its temperature was fitted on the "
-                "other ones. The recipe was revised while such folds were looked "
-                "at, which flatters it. The model itself learned from all the cases."
+                "other ones. The recipe was revised while such folds were looked at, which "
+                "flatters it by an amount that was measured in part at most. The model itself "
+                "learned from all the cases."
             ],
         )
     ]
@@ -183,13 +184,12 @@ def _figures(report: Report, folds: int) -> dict[str, Any]:
 
 
 def _chosen(inside: ChosenInside) -> dict[str, Any]:
-    """Return what the choosing came to, and what was chosen for each fold."""
-    recipe = inside.recipe
-    small = "a residual network of a quarter of ResNet50's width"
-    network = small if recipe.backbone == PROBE else recipe.backbone
+    """Return what the choosing came to, what was on offer, and what was chosen for each fold."""
+    recipe, menu = inside.recipe, inside.menu
     report = evaluate_predictions(inside.predictions, protocol="case", leaky=False)
     return {
-        "network": f"{network}, {recipe.steps:,} steps of {recipe.batch_size}",
+        "network": f"{PROBE_IN_WORDS}, {recipe.steps:,} steps of {recipe.batch_size} views",
+        "offered": dataclasses.asdict(menu),
         "choices": [dataclasses.asdict(choice) for choice in inside.choices],
     } | _figures(report, len(inside.choices))
 

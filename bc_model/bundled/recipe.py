@@ -11,6 +11,7 @@ from typing import Any
 MAGNIFICATIONS = (100, 200)
 PROBE = "probe"
 """Instead of a backbone's name: the small network that stands for it where many are learned."""
+PROBE_IN_WORDS = "a residual network of a quarter of ResNet50's width"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from bc_model.cli.options import MODEL, PATH, as_json_option, print_json
-from bc_model.errors import PictureError
+from bc_model.errors import DataError, PictureError
 from bc_model.words import many, probability_in_words
 
 
@@ -18,7 +18,7 @@ from bc_model.words import many, probability_in_words
 def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> int:
     """Predict each of PICTURES and write its heatmaps: PNG, raw map as NPY, JSON.
 
-    A folder stands for every picture in it, but for those under OUT. Of several pictures one that
+    A folder stands for every picture in it that no explanation wrote. Of several pictures one that
     cannot be read is named and passed over, and the exit code is 1.
     """
     from bc_model.serving.batching import BatchingEngine
@@ -29,25 +29,30 @@ def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -
     files = pictures_to_explain(pictures, out)
     engine = BatchingEngine(Engine(open_bundle(model)))
     results: list[dict[str, Any]] = []
-    passed_over = 0
+    passed_over: list[dict[str, str]] = []
     for file in files:
         try:
             result = explain_file(engine, file, out)
         except PictureError as error:
             if len(files) == 1:
                 raise
-            passed_over += 1
-            click.echo(f"passed over, {file}: {error}", err=True)
+            passed_over.append({"picture": str(file), "passed_over": str(error)})
+            click.echo(f"passed over in {file.parent}: {error}", err=True)
             continue
         results.append(result)
         if not as_json:
             _print_result(file, result)
+    if not results:
+        raise DataError(
+            f"None of {len(files)} pictures can be read; a picture is a PNG, JPEG or TIFF file. "
+            "The reason for each stands above."
+        )
     if as_json:
-        print_json(results)
-    elif results:
+        print_json([*results, *passed_over])
+    else:
         click.echo(f"heatmaps written to {out}. Research use only, not a diagnosis.")
     if passed_over:
-        click.echo(f"{passed_over} of {many(len(files), 'picture')} passed over.", err=True)
+        click.echo(f"{len(passed_over)} of {many(len(files), 'picture')} passed over.", err=True)
     return 1 if passed_over else 0
 
 

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -16,9 +15,6 @@ from bc_model.cli.options import (
 )
 from bc_model.errors import SplitError
 from bc_model.quiet import native_stderr_silenced
-
-if TYPE_CHECKING:
-    from bc_model.serving.bundle import Bundle
 
 _model = click.argument("model", type=MODEL)
 
@@ -90,6 +86,7 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
 
     Its card is written beside them: how to feed it, and what its answers are.
     """
+    from bc_model.export.card_document import card_markdown
     from bc_model.files import write_text_atomic
     from bc_model.serving.bundle import open_bundle
     from bc_model.serving.export_formats import FORMATS, export_model
@@ -113,7 +110,7 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
                 f"on {one.n} pictures"
             )
     card_file = out / f"{bundle.passport['name']}.md"
-    write_text_atomic(card_file, _card_of(bundle))
+    write_text_atomic(card_file, card_markdown(bundle.passport))
     if as_json:
         print_json(written)
     else:
@@ -177,23 +174,17 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
 @click.option("--out", type=PATH, help="The Markdown file to write; default: print it.")
 def card(model: Path, out: Path | None) -> None:
     """Make a model card from the passport of MODEL, as Markdown."""
+    from bc_model.export.card_document import card_markdown
     from bc_model.files import write_text_atomic
     from bc_model.serving.bundle import open_bundle
 
-    text = _card_of(open_bundle(model))
+    text = card_markdown(open_bundle(model).passport)
     if out is None:
         click.echo(text, nl=False)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomic(out, text)
     click.echo(f"written to {out}")
-
-
-def _card_of(bundle: "Bundle") -> str:
-    from bc_model.export.card_document import card_document
-    from bc_model.export.markdown import to_markdown
-
-    return to_markdown(card_document(bundle.passport))
 
 
 def _figure_of(passport: dict) -> str:

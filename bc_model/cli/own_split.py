@@ -21,8 +21,8 @@ def own_split_file(bundle: Bundle, asked: Path | None) -> Path:
     """
     if bundle.learned_from_all:
         raise SplitError(
-            f"The model {bundle.label} learned from every picture that it was given and kept none "
-            "back, so it has no split to judge or quantise it on. `evaluate --unseen` tries it on "
-            "pictures of other cases."
+            f"The model {bundle.label} learned from every picture that it was given, so no split "
+            "has a part to judge it or to compare its precisions on. `evaluate --unseen` tries it "
+            "on pictures of other cases; int8 is for models that `train` made."
         )
     return asked or bundle.folder.parent / "split.csv"

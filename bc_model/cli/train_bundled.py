@@ -77,7 +77,7 @@ def train_bundled(
     for row in metrics["protocols"]:
         _echo_row(row["protocol"] + (" (LEAKY)" if row["leaky"] else ""), row)
     inside = metrics["chosen_inside"]
-    _echo_row(f"case, every choice made inside the folds ({inside['network']})", inside)
+    _echo_row(f"case, four settings chosen inside the folds ({inside['network']})", inside)
     click.echo(f"Model in {bundle.folder}")
     return 0
 
@@ -108,6 +108,7 @@ def _prepare_backend() -> None:
 
 
 def _learn(data: Path, work: Path, folds_file: Path | None, processes: int) -> None:
+    from bc_model.bundled.choosing import MENU
     from bc_model.bundled.make import judge, judge_choosing, learn_all
     from bc_model.bundled.recipe import Recipe
     from bc_model.bundled.source import Source
@@ -115,7 +116,7 @@ def _learn(data: Path, work: Path, folds_file: Path | None, processes: int) -> N
     recipe = Recipe()
     source = Source.read(data, SETS, recipe.image_size)
     judge(source, recipe, work, folds_file, processes)
-    judge_choosing(source, recipe, work, processes)
+    judge_choosing(source, recipe, MENU, work, processes)
     learn_all(source, recipe, work, processes)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bc_model.data.names import parse_name
 from bc_model.data.splits import read_split
-from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE, is_crossed
+from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.serving.bundle import Bundle, file_sha256
 
@@ -55,8 +55,9 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
 
 def _known_pixels(bundle: Bundle) -> set[str] | None:
     """Return the hashes of what the model was made from; None where no list is beside it."""
-    if is_crossed(bundle):
-        return set(read_predictions(bundle.file(CROSS_VALIDATED_FILE))["sha256"])
+    crossed = bundle.folder / CROSS_VALIDATED_FILE
+    if crossed.is_file():  # in older passports it is not listed; it can only make more known
+        return set(read_predictions(crossed)["sha256"])
     file = bundle.folder.resolve().parent / "split.csv"
     if not file.is_file() or file_sha256(file) != bundle.passport["data"]["split_sha256"]:
         return None

@@ -5,7 +5,9 @@ from typing import Any
 
 import bc_model
 from bc_model.evaluation.intervals import Figure
+from bc_model.export.card_recipe import chosen_inside, other_splits
 from bc_model.export.document import Block, Document, Facts, Heading, Notice, Table, Text
+from bc_model.export.markdown import to_markdown
 from bc_model.export.words import (
     CASE_WORDS,
     FIGURE_WORDS,
@@ -35,6 +37,11 @@ def card_document(passport: dict[str, Any]) -> Document:
         footer=f"{RESEARCH_USE}. {name}, bc_model {bc_model.__version__}",
         blocks=tuple(_blocks(passport)),
     )
+
+
+def card_markdown(passport: dict[str, Any]) -> str:
+    """Return the model card as Markdown."""
+    return to_markdown(card_document(passport))
 
 
 def model_facts(passport: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -83,8 +90,8 @@ def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
     yield Facts(tuple(model_facts(passport)))
     tested = passport["data"]["pictures"]["test"]
     yield from _metrics(passport["metrics"].get("test"), "test" if tested else "held-out")
-    yield from _protocols(passport["metrics"].get("protocols", []))
-    yield from _chosen_inside(passport["metrics"].get("chosen_inside"))
+    yield from other_splits(passport["metrics"].get("protocols", []))
+    yield from chosen_inside(passport["metrics"].get("chosen_inside"))
     yield Heading("Limits")
     yield Text(passport["limits"])
     yield Text(
@@ -101,19 +108,21 @@ def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
 def _feeding(passport: dict[str, Any]) -> str:
     """Say what an exported file takes, and what its answers are."""
     given, temperature = passport["input"], passport["temperature"]["value"]
-    field = f"{given['field']}; " if given.get("field") else ""
+    field = f" ({given['field']})" if given.get("field") else ""
+    benign, malignant = passport["classes"]
     words = (
-        f"An exported file takes batches of whole fields as {given['channels']}, "
-        f"{given['height_px']} rows of {given['width_px']}, values {given['range'][0]} to "
-        f"{given['range'][1]} as they come ({field}shrunk by area averaging): its own "
-        "preprocessing is inside. It answers with the probabilities of "
-        f"{' and '.join(passport['classes'])}, in this order, before the temperature"
+        f"An exported file takes float32 of the shape (n, {given['height_px']}, "
+        f"{given['width_px']}, 3): {given['channels']}, values {given['range'][0]} to "
+        f"{given['range'][1]} as they come, for its own preprocessing is inside. The field{field} "
+        "is shrunk to that size by area averaging, or enlarged bilinearly. TFLite wants its input "
+        f"resized to n first. It answers with the probabilities of {benign} and {malignant}, in "
+        "this order, before the temperature"
     )
     if temperature == 1.0:
         return words + ", which is 1 and changes nothing."
     return words + (
-        f": for the estimated probability of malignancy, divide log(p / (1 - p)) of the second one "
-        f"by {temperature:.4g} and turn it back."
+        ": the estimated probability of malignancy is 1 / (1 + exp(-log(p2 / p1) / "
+        f"{temperature:.4g})) of these two, p1 and p2."
     )
 
 
@@ -165,51 +174,6 @@ def _group_table(groups: list[dict[str, Any]], kind: str) -> Table:
         rows.append((group["name"], value_words(figure), interval_words(figure), *support))
     columns = (f"By {kind}: accuracy", "Value", "95 % interval", "Pictures", "Cases")
     return Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
-
-
-def _protocols(rows: list[dict[str, Any]]) -> Iterator[Block]:
-    """Yield the same recipe under other splits: what their leaks would make of it."""
-    if not rows:
-        return
-    names = tuple(rows[0]["figures"])
-    table = []
-    for row in rows:
-        figures = [Figure(**row["figures"][name]) for name in names]
-        cells = [f"{value_words(one)} ({interval_words(one)})" for one in figures]
-        support = (str(row["folds"]), f"{row['n']:,}", cases_words(row["n_cases"]))
-        table.append((row["protocol"] + (" (LEAKY)" if row["leaky"] else ""), *cells, *support))
-    columns = ("Protocol", *(FIGURE_WORDS[n][0] for n in names), "Folds", "Pictures", "Cases")
-    yield Heading("The same recipe under other splits")
-    yield Table(columns, tuple(table), numeric=tuple(range(1, len(columns))))
-
-
-def _chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:
-    """Yield what the recipe comes to when its settings are chosen without the judged cases."""
-    if not inside:
-        return
-    yield Heading("With every choice made inside the folds")
-    figures = "; ".join(
-        f"{FIGURE_WORDS[name][0]} {value_words(figure)} ({interval_words(figure)})"
-        for name, figure in ((n, Figure(**one)) for n, one in inside["figures"].items())
-    )
-    yield Text(
-        f"Judged with {inside['network']}. For each fold, these were chosen by the other folds "
-        "alone: how strange the views are, the penalty of the last layer and that of the teacher, "
-        f"and the temperature. {figures}. {inside['n']:,} pictures of "
-        f"{cases_words(inside['n_cases'])} cases."
-    )
-    rows = tuple(
-        (
-            str(one["fold"]),
-            one["views"],
-            f"{one['last_penalty']:g}",
-            f"{one['penalty']:g}",
-            f"{one['temperature']:.2f}",
-        )
-        for one in inside["choices"]
-    )
-    columns = ("Fold", "Views", "Penalty, last layer", "Penalty, teacher", "Temperature")
-    yield Table(columns, rows, numeric=(0, 2, 3, 4))
 
 
 def _precisions(precisions: dict[str, Any], compared_on: str) -> Iterator[Block]:

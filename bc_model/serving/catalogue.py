@@ -25,10 +25,24 @@ def list_bundles(runs: Path, shipped: Path) -> tuple[list[Bundle], list[str]]:
     problems : list of str
         One sentence a model.
     """
-    folders = [
-        *(path.parent for path in runs.glob(f"*/{MODEL_FOLDER}/{PASSPORT_FILE}")),
-        *(path.parent for path in shipped.glob(f"*/{PASSPORT_FILE}")),
-    ]
+    return _open(
+        [
+            *(path.parent for path in runs.glob(f"*/{MODEL_FOLDER}/{PASSPORT_FILE}")),
+            *_shipped_folders(shipped),
+        ]
+    )
+
+
+def list_shipped(shipped: Path) -> tuple[list[Bundle], list[str]]:
+    """Find the bundles that came with the program, as `list_bundles` does."""
+    return _open(_shipped_folders(shipped))
+
+
+def _shipped_folders(shipped: Path) -> list[Path]:
+    return [path.parent for path in shipped.glob(f"*/{PASSPORT_FILE}")]
+
+
+def _open(folders: list[Path]) -> tuple[list[Bundle], list[str]]:
     bundles, problems = [], []
     for folder in folders:
         if folder.name.startswith("."):

@@ -13,7 +13,7 @@ from PIL import Image
 from bc_model.data.manifest import picture_files
 from bc_model.data.names import CLASSES
 from bc_model.data.pictures import decode_picture, read_file
-from bc_model.errors import DataError
+from bc_model.errors import DataError, PictureError
 from bc_model.files import write_bytes_atomic, write_text_atomic
 from bc_model.overlay import overlay_heatmap, shared_scale
 from bc_model.serving.batching import BatchingEngine
@@ -23,31 +23,47 @@ from bc_model.serving.verdict import diagnose
 def pictures_to_explain(given: Iterable[Path], out: Path) -> list[Path]:
     """Return files as they are named, and for a folder every picture in it.
 
+    Heatmaps of earlier explanations are none of the pictures of a folder, wherever they lie.
+
     Parameters
     ----------
     given : iterable of Path
     out : Path
-        What lies under it was written by an explanation and is none of the pictures of a folder.
+        Where heatmaps go.
 
     Raises
     ------
-    DataError
+    PictureError
+        A file that is not there.
+    DataError, FolderNotFound
         A folder without a picture beside those.
     """
     written = out.resolve()
     found: list[Path] = []
     for path in given:
         if not path.is_dir():
+            if not path.exists():
+                raise PictureError(f"There is no picture {path}; check the path.")
             found.append(path)
             continue
-        inside = [file for file in picture_files(path) if written not in file.resolve().parents]
+        pictures = picture_files(path)
+        inside = [one for one in pictures if written not in one.resolve().parents]
+        inside = [one for one in inside if not _is_overlay(one)]
         if not inside:
             raise DataError(
-                f"{path} holds no picture to explain, for what lies under {out} was written by an "
-                "explanation: name another folder for one of the two."
+                f"The pictures in {path} are heatmaps, or lie in {out}, where heatmaps go, and "
+                "those are not explained: name the folder that holds the pictures, and another one "
+                "with --out."
             )
         found += inside
     return list(dict.fromkeys(found))
+
+
+def _is_overlay(path: Path) -> bool:
+    """Tell whether `explain_file` drew a picture: it leaves a raw map of the same name."""
+    return path.stem.endswith(tuple(f"-{name}" for name in CLASSES)) and (
+        path.suffix == ".png" and path.with_suffix(".npy").is_file()
+    )
 
 
 def explain_file(engine: BatchingEngine, path: Path, out: Path) -> dict[str, Any]:

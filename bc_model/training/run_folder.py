@@ -77,12 +77,7 @@ class RunFolder:
             There is none.
         """
         if not (Path(path) / "status.json").is_file():
-            model = (
-                " It holds a model without the run that made it: no settings, split or evaluation."
-                if (Path(path) / "passport.json").is_file()
-                else ""
-            )
-            raise RunError(f"There is no run in {path}.{model}")
+            raise RunError(f"There is no run in {path}.{_what_is_there(Path(path))}")
         return cls(Path(path))
 
     @property
@@ -288,6 +283,18 @@ def find_run(runs: Path, run_id: str) -> RunFolder:
     if not is_name(run_id):
         raise RunError(f"'{run_id[:100]}' is not the name of a run.")
     return RunFolder.open(Path(runs) / run_id)
+
+
+def _what_is_there(path: Path) -> str:
+    """Return a sentence where somebody named a model for its run, or one that has none."""
+    if not (path / "passport.json").is_file():
+        return ""
+    if (path.resolve().parent / "status.json").is_file():
+        return f" It is the model of a run: name the run itself, {path.resolve().parent}."
+    return (
+        " It is a model that came without its run, so it has no settings and no test predictions; "
+        "`evaluate MODEL DATA --unseen` tries it on pictures of other cases."
+    )
 
 
 def list_runs(runs: Path) -> list[RunFolder]:

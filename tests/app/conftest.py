@@ -23,10 +23,10 @@ def looked_at_once() -> Iterator[None]:
 
     Streamlit reads the metadata of every package whenever a page is opened in its harness.
     """
-    packages = cache(manifest_scanner.scan_component_manifests)
+    packages = cache(getattr(manifest_scanner, "scan_component_manifests", list))
     speed = cache(forecast.measure_gflops)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifest_scanner, "scan_component_manifests", packages)
+        patch.setattr(manifest_scanner, "scan_component_manifests", packages, raising=False)
         patch.setattr(forecast, "measure_gflops", speed)
         yield
 

@@ -12,6 +12,7 @@ from bc_model.export.words import CASE_WORDS, FIGURE_WORDS
 from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
 from bc_model.serving.passport import write_passport
 
+BOXED = "boxed (in the box)"
 BENCH, ERRORS = "Calibration and cut-off", "Errors"
 OTHER_SET, TAKE_AWAY = "Another data set", "Take it with you"
 
@@ -56,7 +57,7 @@ def crossed(runs, tiny_run, monkeypatch) -> Bundle:
 def test_without_a_run_the_model_of_the_program_is_evaluated(crossed, tiny_run, open_page):
     app = open_page("evaluate")
 
-    assert app.selectbox(key="evaluated").options == ["boxed"]
+    assert app.selectbox(key="evaluated").options == [BOXED]
     assert "No finished run yet" in texts(app.subheader)
     assert app.segmented_control(key="section").options == [
         "Figures", "Calibration", OTHER_SET, TAKE_AWAY,
@@ -69,16 +70,37 @@ def test_without_a_run_the_model_of_the_program_is_evaluated(crossed, tiny_run, 
         assert not app.exception
         assert not app.error
     assert len(app.get("download_button")) == 5
+    app.segmented_control(key="section").set_value("Calibration").run()
+    assert "The folds shown here have their own" in texts(app.caption)
 
 
 def test_a_section_that_a_model_has_not_gives_way(crossed, finished_run, open_page):
     app = open_page("evaluate")
     app.segmented_control(key="section").set_value(ERRORS).run()
-    app.selectbox(key="evaluated").set_value("boxed").run()
+    app.selectbox(key="evaluated").set_value(BOXED).run()
 
     assert not app.exception
     assert app.segmented_control(key="section").value == "Figures"
     assert "Confusion by picture" in texts(app.subheader)
+    app.segmented_control(key="section").set_value("Calibration").run()
+    app.selectbox(key="evaluated").set_value("finished").run()
+    assert not app.exception
+    assert app.segmented_control(key="section").value == "Figures"
+
+
+def test_a_section_of_the_address_that_a_model_has_not_gives_way(crossed, finished_run, open_page):
+    app = open_page("evaluate", evaluated=BOXED, section=ERRORS)
+
+    assert app.selectbox(key="evaluated").value == BOXED
+    assert app.segmented_control(key="section").value == "Figures"
+
+
+def test_a_damaged_model_of_the_program_is_said(crossed, finished_run, open_page):
+    (crossed.folder / "passport.json").write_text("{}")
+    app = open_page("evaluate")
+
+    assert app.selectbox(key="evaluated").options == ["finished"]
+    assert str(crossed.folder) in texts(app.warning)
 
 
 def test_a_changed_cross_validation_is_not_shown(crossed, open_page):
@@ -93,7 +115,7 @@ def test_a_changed_cross_validation_is_not_shown(crossed, open_page):
 def test_a_run_of_the_address_that_is_gone_is_said(finished_run, open_page):
     app = open_page("evaluate", evaluated="gone")
 
-    assert "The run gone named in the address has no evaluation here" in texts(app.warning)
+    assert "gone, named in the address, has no evaluation here" in texts(app.warning)
 
 
 def test_a_step_back_from_diagnose_finds_the_errors_of_the_same_run(finished_run, open_page):

@@ -163,27 +163,51 @@ def test_a_folder_is_explained_and_what_cannot_be_read_is_named(
         Image.effect_noise((48, 48), 40 + number).convert("RGB").save(folder / f"{number}.png")
     (folder / "broken.png").write_bytes(b"Dear colleague")
 
-    # The second time the maps of the first lie in the folder.
-    for _ in range(2):
+    # Later the maps of the first time lie in the folder.
+    for target in (out, out, folder / "elsewhere"):
         code, told, err = command(
-            "explain", folder, "--model", tiny_run.path, "--out", out, "--json"
+            "explain", folder, "--model", tiny_run.path, "--out", target, "--json"
         )
         assert code == 1
-        assert [Path(one["picture"]).name for one in json.loads(told)] == ["1.png", "2.png"]
+        *explained, passed_over = json.loads(told)
+        assert [Path(one["picture"]).name for one in explained] == ["1.png", "2.png"]
+        assert passed_over["picture"] == str(folder / "broken.png")
+        assert "is not a PNG, JPEG or TIFF picture" in passed_over["passed_over"]
         first, second = err.strip().splitlines()[-2:]
-        assert first.startswith(f"passed over, {folder / 'broken.png'}: ")
-        assert "is not a PNG, JPEG or TIFF picture" in first
+        assert first == f"passed over in {folder}: {passed_over['passed_over']}"
         assert second == "1 of 3 pictures passed over."
-        assert len(list(out.iterdir())) == 10
+        assert len(list(target.iterdir())) == 10
 
 
-def test_a_folder_of_maps_alone_is_refused(
+def test_several_pictures_of_which_none_can_be_read(
+    command: Command, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    code, out, err = command("explain", tmp_path, "--model", tiny_run.path, "--out", tmp_path / "o")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("Error: None of 2 pictures can be read")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_missing_picture_among_others_is_refused_before_anything_is_written(
     refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
 ) -> None:
-    (tmp_path / "maps").mkdir()
-    Image.new("RGB", (48, 48)).save(tmp_path / "maps/a-benign.png")
-    line = refused("explain", tmp_path, "--model", tiny_run.path, "--out", tmp_path / "maps")
-    assert "name another folder for one of the two" in line
+    Image.new("RGB", (48, 48)).save(tmp_path / "there.png")
+    line = refused(
+        "explain", tmp_path / "there.png", tmp_path / "gone.png", "--model", tiny_run.path,
+        "--out", tmp_path / "maps",
+    )  # fmt: skip
+    assert "There is no picture" in line
+    assert "gone.png" in line
+
+
+def test_a_folder_that_holds_nothing_but_maps_is_refused(
+    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    Image.new("RGB", (48, 48)).save(tmp_path / "a.png")
+    line = refused("explain", tmp_path, "--model", tiny_run.path, "--out", tmp_path)
+    assert f"lie in {tmp_path}, where heatmaps go" in line
 
 
 def test_help_does_not_wait_for_tensorflow() -> None:

@@ -77,12 +77,19 @@ def test_what_is_no_run_is_refused(command: Command, tmp_path: Path) -> None:
     assert "There is no run in" in err
 
 
-def test_a_model_without_its_run_is_refused_as_such(
-    command: Command, pair: tuple[RunFolder, RunFolder]
+def test_a_model_is_no_run(
+    command: Command, pair: tuple[RunFolder, RunFolder], tmp_path: Path
 ) -> None:
-    code, _, err = command("compare", pair[0].path / "model", pair[1].path)
+    first, second = (run.path for run in pair)
+    code, _, err = command("compare", first / "model", second)
     assert code == 2
-    assert "It holds a model without the run that made it" in err
+    assert f"name the run itself, {first}." in err
+
+    shutil.copytree(first / "model", tmp_path / "alone")
+    code, _, err = command("compare", tmp_path / "alone", second)
+    assert code == 2
+    assert "came without its run" in err
+    assert "`evaluate MODEL DATA --unseen`" in err
 
 
 def test_the_split_says_which_cases_a_run_knows(pair: tuple[RunFolder, RunFolder]) -> None:

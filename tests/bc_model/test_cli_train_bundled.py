@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from bc_model.bundled.choosing import MENU
 from bc_model.bundled.recipe import Recipe
 from bc_model.cli import commands
 from bc_model.errors import DataError, SettingsError
@@ -76,7 +77,7 @@ def test_it_learns_from_the_two_sets_and_says_what_the_folds_came_to(asked, data
     )
     assert image.startswith("image (LEAKY), 1 fold: ")
     assert inside == case.replace(
-        "case,", "case, every choice made inside the folds (a small one),"
+        "case,", "case, four settings chosen inside the folds (a small one),"
     )
     assert last == f"Model in {data / 'box'}"
 
@@ -104,7 +105,7 @@ def test_an_accelerator_may_do_the_long_part_alone(asked, data: Path, as_json):
     source = (data, sets, Recipe().image_size)
     assert asked == [
         ("judge", source, Path("kept"), None, 3),
-        ("judge_choosing", source, Path("kept"), 3),
+        ("judge_choosing", source, MENU, Path("kept"), 3),
         ("learn_all", source, Path("kept"), 3),
     ]
     expected = '{\n  "work": "kept"\n}\n' if as_json else "All is learned and kept in kept\n"

@@ -1,6 +1,7 @@
 """A drawn data set at both magnifications, read once."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -31,8 +32,8 @@ def source(root: Path) -> Source:
     return Source.read(root, ("drawn",), QUICK.image_size)
 
 
-@pytest.fixture(scope="module")
-def eagerly() -> Iterator[None]:
+@contextmanager
+def without_traces() -> Iterator[None]:
     """Take the few steps of `QUICK` without a trace, which would cost more than they do."""
     compile_lessons = learner._compile
 
@@ -42,4 +43,11 @@ def eagerly() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learner, "_compile", compile_without_trace)
+        yield
+
+
+@pytest.fixture
+def eagerly() -> Iterator[None]:
+    """See `without_traces`."""
+    with without_traces():
         yield

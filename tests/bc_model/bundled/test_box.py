@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -7,15 +8,18 @@ import pytest
 
 from bc_model.bundled import learner
 from bc_model.bundled.box import make_box
+from bc_model.bundled.choosing import Menu
+from bc_model.bundled.recipe import PROBE
 from bc_model.errors import BundleError, SettingsError
 from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE, crossed_report, is_crossed
 from bc_model.evaluation.known import known_to
 from bc_model.evaluation.predictions import read_predictions
+from bc_model.export.card_document import card_markdown
 from bc_model.model import reference_logits
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.twin import load_twin
-from tests.bc_model.bundled.conftest import QUICK
+from tests.bc_model.bundled.conftest import QUICK, without_traces
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +28,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def box(root: Path, work: Path, eagerly: None) -> Bundle:
-    return make_box(root, ("drawn",), work / "models" / "boxed", work, None, QUICK, nested=False)
+def box(root: Path, work: Path) -> Bundle:
+    with without_traces():
+        return make_box(root, ("drawn",), work / "models" / "boxed", work, None, QUICK, menu=None)
 
 
 def test_the_box_holds_a_model_that_verifies_and_serves_without_a_keras_file(box, source):
@@ -87,17 +92,44 @@ def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):
         raise AssertionError("learned again")
 
     monkeypatch.setattr(learner, "learn", fail)
-    again = make_box(root, ("drawn",), work / "models" / "again", work, None, QUICK, nested=False)
+    again = make_box(root, ("drawn",), work / "models" / "again", work, None, QUICK, menu=None)
 
     assert again.passport["metrics"] == box.passport["metrics"]
     assert again.passport["files"]["head.npz"] == box.passport["files"]["head.npz"]
+
+
+def test_too_few_folds_to_choose_inside_them_are_refused_before_anything_is_learned(root, tmp_path):
+    with pytest.raises(SettingsError, match=r"at least 4 of them; asked for 3"):
+        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK)
+
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.slow
+def test_the_choosing_is_judged_with_real_networks_and_told_in_the_passport(
+    root, tmp_path, monkeypatch, eagerly
+):
+    four = dataclasses.replace(QUICK, n_folds=4)
+    quick_probe = dataclasses.replace(four, backbone=PROBE, arithmetic="float32")
+    monkeypatch.setattr("bc_model.bundled.make.probe_of", lambda recipe: quick_probe)
+    menu = Menu({"strange": {}}, (0.1, 1.0), (1.0, 30.0))
+
+    made = make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, four, menu=menu)
+
+    told = made.passport["metrics"]["chosen_inside"]
+    assert [one["fold"] for one in told["choices"]] == [0, 1, 2, 3]
+    assert {one["penalty"] for one in told["choices"]} <= {0.1, 1.0}
+    assert told["n"] == made.passport["metrics"]["test"]["n"]
+    # Six pairs of folds, and four folds.
+    assert len(list((tmp_path / "work").glob("nested-*.npz"))) == 10
+    assert "With settings chosen inside the folds" in card_markdown(made.passport)
 
 
 def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
 
     with pytest.raises(SettingsError, match=r"KERAS_BACKEND is 'jax'.*--learn-only"):
-        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, nested=False)
+        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, menu=None)
 
     assert not (tmp_path / "work").exists()
 
@@ -106,6 +138,6 @@ def test_drawn_pictures_do_not_replace_the_model_that_knows_tissue(root, tmp_pat
     monkeypatch.setattr("bc_model.bundled.box.SHIPPED_MODELS", tmp_path)
 
     with pytest.raises(SettingsError, match=r"these pictures are drawn. Name another folder"):
-        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, nested=False)
+        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, menu=None)
 
     assert not (tmp_path / "boxed").exists()

@@ -15,7 +15,7 @@ from bc_model.bundled.teacher import Teacher
 from bc_model.bundled.views import ViewSampler
 from bc_model.model import reference_logits
 from bc_model.training.arithmetic import computing_in
-from tests.bc_model.bundled.conftest import QUICK
+from tests.bc_model.bundled.conftest import QUICK, without_traces
 
 
 def test_it_learns_to_tell_the_classes_of_drawn_tissue_apart(source):
@@ -53,8 +53,9 @@ def test_views_teach_their_descriptors(source):
 
 
 @pytest.fixture(scope="module")
-def quick(source: Source, eagerly: None) -> keras.Model:
-    return learn(source, QUICK, seed=5)
+def quick(source: Source) -> keras.Model:
+    with without_traces():
+        return learn(source, QUICK, seed=5)
 
 
 def test_what_is_served_was_settled_on_whole_pictures(source, quick):

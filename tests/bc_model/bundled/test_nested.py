@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from bc_model.bundled.choosing import MENU, Menu, choose_penalty, probe_of
 from bc_model.bundled.cross_validation import case_folds
 from bc_model.bundled.learner import build_network
-from bc_model.bundled.nested import MENU, Menu, Nested, choose_penalty, probe_of
+from bc_model.bundled.nested import Nested, Told
 from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
 from bc_model.bundled.teacher import Teacher
@@ -81,12 +82,12 @@ def test_the_pair_of_largest_area_on_the_other_folds_is_chosen(source, tmp_path,
     right = np.where(source.malignant, 1.0, -1.0)
     noise = np.random.default_rng(0).normal(0.0, 3.0, len(of))
 
-    def told(self, without: tuple[int, ...], views: str) -> np.ndarray:
+    def told(self, without: tuple[int, ...], views: str) -> Told:
         """Strange views with the second penalty are best without fold 0, plain ones with it."""
         out = np.isin(of, without)
         good, poor = (right + 0.3 * noise)[out], (right + noise)[out]
         best = "strange" if 0 in without and len(without) == 2 else "plain"
-        return np.stack([poor, good]) if views == best else np.stack([poor, poor])
+        return Told(np.stack([poor, good if views == best else poor]), 0.1 * len(without))
 
     monkeypatch.setattr(Nested, "told", told)
     predictions, choices = nested(source, tmp_path).predictions()
@@ -94,7 +95,7 @@ def test_the_pair_of_largest_area_on_the_other_folds_is_chosen(source, tmp_path,
     known = of != 0
     inner = (right + 0.3 * noise)[known]
     first = choices[0]
-    assert (first.views, first.last_penalty) == ("strange", 100.0)
+    assert (first.views, first.last_penalty, first.penalty) == ("strange", 100.0, 0.1)
     assert first.roc_auc == pytest.approx(roc_auc_score(source.malignant[known], inner))
     case = source.table["case"].to_numpy(str)[known]
     assert first.temperature == fit_temperature(inner, source.malignant[known], case).value
@@ -103,14 +104,33 @@ def test_the_pair_of_largest_area_on_the_other_folds_is_chosen(source, tmp_path,
     np.testing.assert_allclose(outer, (right + noise)[of == 0])
 
 
+def test_a_teacher_that_says_the_same_louder_is_pooled_as_the_same(
+    source, tmp_path, learned, monkeypatch
+):
+    soft = nested(source, tmp_path / "soft").told((0,), "strange")
+    fit = Teacher.fit
+
+    def louder(*args, **kwargs) -> Teacher:
+        teacher = fit(*args, **kwargs)
+        return dataclasses.replace(teacher, kernel=3 * teacher.kernel, bias=3 * teacher.bias)
+
+    monkeypatch.setattr(Teacher, "fit", louder)
+    loud = nested(source, tmp_path / "loud").told((0,), "strange")
+
+    assert loud.penalty == soft.penalty
+    assert np.abs(soft.logits).max() > 0.1
+    np.testing.assert_allclose(loud.logits, soft.logits, rtol=1e-3, atol=1e-4)
+
+
 def test_what_was_learned_is_kept_for_the_menu_it_was_learned_for(source, tmp_path, learned):
     first = nested(source, tmp_path).told((1, 0), "plain")
     again = nested(source, tmp_path).told((0, 1), "plain")
     assert len(learned) == 1
-    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first.logits, again.logits)
+    assert first.penalty == again.penalty
 
     longer = nested(source, tmp_path, dataclasses.replace(SHORT, last_penalties=(1.0, 2.0, 3.0)))
-    assert longer.told((0, 1), "plain").shape == (3, first.shape[1])
+    assert longer.told((0, 1), "plain").logits.shape == (3, first.logits.shape[1])
     assert len(learned) == 2
     _, recipe, seed = learned[0]
     assert (recipe.mixed, seed) == (0.0, FOUR.seed + 1)
@@ -120,10 +140,10 @@ def test_the_teacher_s_penalty_is_the_best_over_the_folds_it_may_know(source):
     of = case_folds(source.table, FOUR).of
     descriptors, malignant = source.descriptors, source.malignant
     case = source.table["case"].to_numpy(str)
-    menu = Menu({}, penalties=(10.0, 1e-6, 0.1))
+    penalties = (10.0, 1e-6, 0.1)
 
     areas = {}
-    for penalty in menu.penalties:
+    for penalty in penalties:
         logits = np.zeros(len(of))
         for fold in range(4):
             at, out = np.flatnonzero(of != fold), np.flatnonzero(of == fold)
@@ -132,7 +152,7 @@ def test_the_teacher_s_penalty_is_the_best_over_the_folds_it_may_know(source):
         areas[penalty] = roc_auc_score(malignant, logits)
     best = max(areas.values())
 
-    assert choose_penalty(source, of, menu) == min(p for p, a in areas.items() if a == best)
+    assert choose_penalty(source, of, penalties) == min(p for p, a in areas.items() if a == best)
 
 
 def test_the_shipped_recipe_is_on_the_menu():

@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from bc_model.bundled import cross_validation
+from bc_model.bundled.choosing import MENU, Choice, probe_of
 from bc_model.bundled.cross_validation import (
     LEARNED,
     LEFT_OUT,
@@ -18,7 +19,6 @@ from bc_model.bundled.cross_validation import (
     temperature_of,
 )
 from bc_model.bundled.make import ChosenInside, Judged
-from bc_model.bundled.nested import Choice, probe_of
 from bc_model.bundled.passport import box_passport, judged_reports
 from tests.bc_model.bundled.conftest import QUICK
 
@@ -79,18 +79,19 @@ def test_the_passport_has_what_the_choosing_came_to_beside_the_recipe_s_figures(
 
     with_it, without = (
         box_passport("boxed", source, QUICK, judged, *rest, one)["metrics"]
-        for one in (ChosenInside(probe_of(QUICK), found, choices), None)
+        for one in (ChosenInside(probe_of(QUICK), MENU, found, choices), None)
     )
 
     told = with_it["chosen_inside"]
     assert told["network"] == (
-        "a residual network of a quarter of ResNet50's width, 3,000 steps of 32"
+        "a residual network of a quarter of ResNet50's width, 3,000 steps of 32 views"
     )
     cases = source.table["case"].nunique()
     assert (told["folds"], told["n"], told["n_cases"]) == (3, len(source.table), cases)
     area = roc_auc_score(found["class"] == "malignant", found["prob_malignant"])
     assert told["figures"]["roc_auc"]["value"] == pytest.approx(area)
     assert told["choices"] == [dataclasses.asdict(choice) for choice in choices]
+    assert told["offered"]["views"]["plain"]["mixed"] == 0.3
     assert "chosen_inside" not in without
     assert with_it["test"] == without["test"]
     json.dumps(with_it, allow_nan=False)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from bc_model.evaluation.report import Report
@@ -18,6 +19,7 @@ from bc_model.export.document import (
     Text,
 )
 from bc_model.export.report_document import report_document
+from bc_model.serving.verdict import prob_malignant
 from tests.bc_model.export.examples import MARKUP, passport, predictions, report
 
 
@@ -192,19 +194,23 @@ def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
     inside = {
         "network": "a small network, 3,000 steps of 32", "folds": 1, "n": 120, "n_cases": 24,
         "figures": {"roc_auc": figure}, "choices": [choice],
+        "offered": {"views": {"strange": {}, "plain": {"zoom": [0.75, 1.3], "mixed": 0.3}},
+                    "penalties": [0.1, 1.0], "last_penalties": [1.0, 10.0, 30.0]},
     }  # fmt: skip
     words = words_of(card_document(passport(metrics={"chosen_inside": inside})))
 
-    assert "With every choice made inside the folds" in words
+    assert "With settings chosen inside the folds" in words
+    assert "('strange': as in the recipe; 'plain': zoom 0.75-1.3, mixed 0.3)" in words
+    assert "one of 3 penalties of the last layer, one of 2 of the teacher" in words
     assert "a small network, 3,000 steps of 32" in words
     assert "ROC AUC 0.900 (0.800 to 0.950). 120 pictures of 24 cases." in words
     assert "3 plain 30 0.1 1.25" in words
-    assert "made inside the folds" not in words_of(card_document(passport()))
+    assert "chosen inside the folds" not in words_of(card_document(passport()))
 
 
 @pytest.mark.parametrize(
     ("temperature", "said"),
-    [(1.0, "which is 1 and changes nothing."), (0.894481, "of the second one by 0.8945 and turn")],
+    [(1.0, "which is 1 and changes nothing."), (0.894481, "exp(-log(p2 / p1) / 0.8945))")],
 )
 def test_a_card_says_how_an_exported_file_is_fed(temperature: float, said: str) -> None:
     card = passport()
@@ -213,6 +219,15 @@ def test_a_card_says_how_an_exported_file_is_fed(temperature: float, said: str) 
     )
 
     given = card["input"]
-    assert f"RGB, {given['height_px']} rows of {given['width_px']}, values 0 to 255" in words
+    assert f"the shape (n, {given['height_px']}, {given['width_px']}, 3): RGB, values 0" in words
     assert "probabilities of benign and malignant, in this order, before the temperature" in words
     assert said in words
+
+
+def test_the_formula_of_the_card_gives_the_program_s_probabilities() -> None:
+    logits, temperature = np.random.default_rng(0).normal(0.0, 4.0, (50, 2)), 0.8945
+    p1, p2 = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).T
+
+    by_card = 1 / (1 + np.exp(-np.log(p2 / p1) / temperature))
+
+    np.testing.assert_allclose(by_card, prob_malignant(logits, temperature), atol=1e-7)

@@ -1,0 +1,69 @@
+"""What a recipe comes to otherwise: by other splits, and with settings chosen inside the folds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from bc_model.evaluation.intervals import Figure
+from bc_model.export.document import Block, Heading, Table, Text
+from bc_model.export.words import FIGURE_WORDS, cases_words, interval_words, value_words
+
+
+def other_splits(rows: list[dict[str, Any]]) -> Iterator[Block]:
+    """Yield the same recipe under other splits: what their leaks would make of it."""
+    if not rows:
+        return
+    names = tuple(rows[0]["figures"])
+    table = []
+    for row in rows:
+        figures = [Figure(**row["figures"][name]) for name in names]
+        cells = [f"{value_words(one)} ({interval_words(one)})" for one in figures]
+        support = (str(row["folds"]), f"{row['n']:,}", cases_words(row["n_cases"]))
+        table.append((row["protocol"] + (" (LEAKY)" if row["leaky"] else ""), *cells, *support))
+    columns = ("Protocol", *(FIGURE_WORDS[n][0] for n in names), "Folds", "Pictures", "Cases")
+    yield Heading("The same recipe under other splits")
+    yield Table(columns, tuple(table), numeric=tuple(range(1, len(columns))))
+
+
+def chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:
+    """Yield what the recipe comes to when settings are chosen without the judged cases."""
+    if not inside:
+        return
+    yield Heading("With settings chosen inside the folds")
+    figures = "; ".join(
+        f"{FIGURE_WORDS[name][0]} {value_words(figure)} ({interval_words(figure)})"
+        for name, figure in ((n, Figure(**one)) for n, one in inside["figures"].items())
+    )
+    offered = inside["offered"]
+    views = "; ".join(f"'{name}': {_views_words(one)}" for name, one in offered["views"].items())
+    yield Text(
+        f"Judged with {inside['network']}. For each fold the other folds alone chose views "
+        f"({views}), one of {len(offered['last_penalties'])} penalties of the last layer, one of "
+        f"{len(offered['penalties'])} of the teacher, and the temperature. Descriptors, sizes, "
+        f"steps and lessons were not chosen anew. {figures}. {inside['n']:,} pictures of "
+        f"{cases_words(inside['n_cases'])} cases."
+    )
+    rows = tuple(
+        (
+            str(one["fold"]),
+            one["views"],
+            f"{one['last_penalty']:g}",
+            f"{one['penalty']:g}",
+            f"{one['temperature']:.2f}",
+        )
+        for one in inside["choices"]
+    )
+    columns = ("Fold", "Views", "Penalty, last layer", "Penalty, teacher", "Temperature")
+    yield Table(columns, rows, numeric=(0, 2, 3, 4))
+
+
+def _views_words(settings: dict[str, Any]) -> str:
+    """Say what a kind of views has otherwise than the recipe."""
+    if not settings:
+        return "as in the recipe"
+    values = {
+        name: "-".join(
+            f"{one:g}" for one in (value if isinstance(value, list | tuple) else [value])
+        )
+        for name, value in settings.items()
+    }
+    return ", ".join(f"{name} {value}" for name, value in values.items())
