@@ -9,6 +9,7 @@ import pytest
 from bc_model.data.pictures import model_input
 from bc_model.data.synthetic import draw_picture
 from bc_model.errors import WeightsError
+from bc_model.evaluation.crossed import crossed_report
 from bc_model.gradcam import GradCAM
 from bc_model.model import reference_logits
 from bc_model.serving import shipped
@@ -42,6 +43,18 @@ def test_it_is_whole_and_small(bundle: Bundle):
     bundle.verify()
 
     assert sum(file.stat().st_size for file in SHIPPED_MODELS.rglob("*")) <= MAX_BYTES
+
+
+@needs_box
+def test_its_cross_validation_gives_the_figures_of_its_passport(bundle: Bundle):
+    report = crossed_report(bundle)
+    told = bundle.passport["metrics"]["test"]
+
+    assert report.n == told["n"]
+    for name, figure in report.figures.items():
+        expected = told["figures"][name]
+        assert figure.value == pytest.approx(expected["value"], abs=1e-9)
+        assert figure.low == pytest.approx(expected["low"], abs=1e-6)
 
 
 @needs_box
