@@ -2,49 +2,16 @@
 
 import json
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bc_model.cli import main
 from bc_model.data.manifest import read_manifest
 from bc_model.data.splits import read_split
+from tests.bc_model.conftest import Command
 from tests.file_server import Server
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run the command line as a person would: exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bc_model", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (ended.value.code or 0, *capfd.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def refused(command: Command, tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must exit with 2, say one line on stderr, and write nothing."""
-
-    def run(*arguments: object) -> str:
-        before = sorted(tmp_path.rglob("*"))
-        code, out, err = command(*arguments)
-        assert (code, out) == (2, ""), err
-        assert err.startswith("Error: ")
-        assert err.count("\n") == 1
-        assert sorted(tmp_path.rglob("*")) == before
-        return err
-
-    return run
 
 
 @pytest.fixture

@@ -2,37 +2,24 @@
 
 import json
 import shutil
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bc_model.cli import main
 from bc_model.serving.bundle import open_bundle
 from bc_model.serving.precision import supported_precisions
 from bc_model.training.run_folder import RunFolder
-
-Command = Callable[..., tuple[int, str, str]]
+from tests.bc_model.conftest import Command
 
 
 @pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Command:
-    """Run `models` as a person would, where nothing is shipped: exit code, stdout and stderr."""
+def command(command_line: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Run `models`, where nothing is shipped."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BC_RUNS", "runs")
     monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", tmp_path / "none")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bc_model", "models", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (ended.value.code or 0, *capfd.readouterr())
-
-    return run
+    return partial(command_line, "models")
 
 
 @pytest.fixture

@@ -1,18 +1,16 @@
 """`report`: table, files, JSON, partial results, how it ends, and bad input that starts nothing."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from bc_model.cli import main
 from bc_model.data.fold_shelf import keep_fold_file
 from bc_model.training import jobs, study
 from bc_model.training.run_folder import RunFolder, list_runs
+from tests.bc_model.conftest import Command
 
-Command = Callable[..., tuple[int, str, str]]
 TINY = [
     "--backbone", "tiny", "--weights", "none", "--image-size", "32x32", "--batch-size", 8,
     "--head-epochs", 1, "--finetune-epochs", 1, "--dense-units", 8,
@@ -21,21 +19,13 @@ TINY = [
 
 @pytest.fixture
 def command(
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    drawn_set: Path,
-    tmp_path: Path,
+    command_line: Command, monkeypatch: pytest.MonkeyPatch, drawn_set: Path, tmp_path: Path
 ) -> Command:
-    """Run `report` on the drawn set as a person would: exit code, stdout and stderr."""
+    """Run `report`, on the drawn set if no other is named."""
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "shelf"))
 
     def run(*arguments: object, data: Path = drawn_set) -> tuple[int, str, str]:
-        told = ["bc_model", "report", data, *TINY, *arguments]
-        monkeypatch.setattr(sys, "argv", list(map(str, told)))
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (ended.value.code or 0, *capfd.readouterr())
+        return command_line("report", data, *TINY, *arguments)
 
     return run
 

@@ -2,53 +2,16 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bc_model.cli import main
 from bc_model.evaluation.report import read_report
 from bc_model.serving.bundle import open_bundle
 from bc_model.serving.passport import write_passport
 from bc_model.training.run_folder import RunFolder
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run the command line as a person would: exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bc_model", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (ended.value.code or 0, *capfd.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def refused(command: Command, tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must exit with 2, say one line on stderr, and leave the disk as it is."""
-
-    def tree() -> dict[str, int]:
-        files = (path for path in sorted(tmp_path.rglob("*")) if path.is_file())
-        return {str(path): path.stat().st_mtime_ns for path in files}
-
-    def run(*arguments: object) -> str:
-        before = tree()
-        code, out, err = command(*arguments)
-        assert (code, out) == (2, ""), err
-        assert err.startswith("Error: ")
-        assert err.count("\n") == 1
-        assert tree() == before
-        return err
-
-    return run
+from tests.bc_model.conftest import Command
 
 
 @pytest.fixture

@@ -2,18 +2,17 @@
 
 import json
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bc_model.cli import main
 from bc_model.training import jobs, study
 from bc_model.training.run_folder import RunFolder, list_runs
 from bc_model.training.settings import TrainSettings
+from tests.bc_model.conftest import Command
 
-Command = Callable[..., tuple[int, str, str]]
 TINY = [
     "--backbone", "tiny", "--weights", "none", "--image-size", "32x32", "--batch-size", 8,
     "--head-epochs", 1, "--finetune-epochs", 1, "--dense-units", 8,
@@ -21,20 +20,9 @@ TINY = [
 
 
 @pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], drawn_set: Path
-) -> Command:
-    """Run `sweep` on the drawn set as a person would: exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        told = ["bc_model", "sweep", drawn_set, *TINY, *arguments]
-        monkeypatch.setattr(sys, "argv", list(map(str, told)))
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (ended.value.code or 0, *capfd.readouterr())
-
-    return run
+def command(command_line: Command, drawn_set: Path) -> Command:
+    """Run `sweep` on the drawn set."""
+    return partial(command_line, "sweep", drawn_set, *TINY)
 
 
 class Child:
