@@ -116,14 +116,15 @@ def _draw_found(report: Report, bundle: Bundle, folder: str) -> None:
 
 def _draw_shift(shift: Shift) -> None:
     st.subheader("How far the set is from what the model knows", anchor=False)
-    far, apart, size = st.columns(3)
-    far.metric("Pictures far off by their features", _percent(shift.far_share))
-    far.caption("5 % in a set of the same kind.")
-    apart.metric(
-        "Farther than the model's own",
-        "not defined" if shift.apart is None else f"{shift.apart:.2f}",
-    )
-    apart.caption("Chance that one of its pictures is; 0.50 in a set of the same kind.")
+    size, far, apart = st.columns(3)
+    if shift.known_n:  # else the model came without features to hold the set against
+        far.metric("Pictures far off by their features", _percent(shift.far_share))
+        far.caption("5 % in a set of the same kind.")
+        apart.metric(
+            "Farther than the model's own",
+            "not defined" if shift.apart is None else f"{shift.apart:.2f}",
+        )
+        apart.caption("Chance that one of its pictures is; 0.50 in a set of the same kind.")
     usual, n = next(iter(shift.sizes.items()))
     size.metric("Most frequent size, px", usual.replace("x", " x "))
     size.caption(f"{n} of {shift.n} pictures. A size says nothing of the scale.")

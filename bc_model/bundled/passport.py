@@ -156,7 +156,9 @@ def box_passport(
         "precisions": {},
         "intended_use": INTENDED_USE,
         "limits": f"{LIMITS} It learned from {n_cases} cases alone, and its figures are those of a "
-        "cross-validation by case over them.",
+        "cross-validation by case over them. It was taught by a linear model over statistics of "
+        "colour and texture beside the labels, and presumably goes by these and not by single "
+        "cells.",
     }
 
 

@@ -65,7 +65,8 @@ def _on_a_part(bundle: "Bundle", data: Path, split_file: Path | None, part: str)
     from bc_model.evaluation.evaluate import evaluate_split
     from bc_model.serving.engine import Engine
 
-    chosen = read_split(own_split_file(bundle, split_file))
+    instead = "`evaluate --unseen` tries it on pictures of other cases."
+    chosen = read_split(own_split_file(bundle, split_file, "judge it on", instead))
     manifest = read_manifest(data, progress=progress("reading"))
     match_split(chosen, manifest)
     return evaluate_split(

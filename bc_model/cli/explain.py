@@ -19,7 +19,8 @@ def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -
     """Predict each of PICTURES and write its heatmaps: PNG, raw map as NPY, JSON.
 
     A folder stands for every picture in it that no explanation wrote. Of several pictures one that
-    cannot be read is named and passed over, and the exit code is 1.
+    is damaged is named and passed over, and the exit code is 1; a name that nothing is under stops
+    all before anything is written.
     """
     from bc_model.serving.batching import BatchingEngine
     from bc_model.serving.bundle import open_bundle

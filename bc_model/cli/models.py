@@ -30,7 +30,7 @@ def models() -> None:
 def list_models(runs: Path, as_json: bool) -> None:
     """List the models of finished runs, newest first."""
     from bc_model.serving.catalogue import list_bundles
-    from bc_model.serving.shipped import SHIPPED_MODELS
+    from bc_model.serving.shipped import SHIPPED_MODELS, shipped_folder
 
     bundles, problems = list_bundles(runs, SHIPPED_MODELS)
     if as_json:
@@ -38,7 +38,8 @@ def list_models(runs: Path, as_json: bool) -> None:
         print_json({"models": rows, "problems": problems})
         return
     for one in bundles:
-        click.echo(f"{one.passport['name']}  {one.folder}")
+        named = ", called 'bundled' by commands" if one.folder == shipped_folder("bundled") else ""
+        click.echo(f"{one.passport['name']}{named}  {one.folder}")
         click.echo(f"    {one.passport['architecture']['backbone']}, {_figure_of(one.passport)}")
     for sentence in problems:
         click.echo(f"left out: {sentence}")
@@ -135,7 +136,8 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
     from bc_model.serving.optimise import CALIBRATION_PICTURES, measure_parity, quantise
 
     bundle = open_bundle(model)
-    split_file = own_split_file(bundle, split_file)
+    instead = "int8 is for models that `train` made; this one keeps the precisions it came with."
+    split_file = own_split_file(bundle, split_file, "compare its precisions on", instead)
     split = read_split(split_file)
     if file_sha256(split_file) != bundle.passport["data"]["split_sha256"]:
         raise SplitError(

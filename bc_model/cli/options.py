@@ -19,12 +19,17 @@ class _Model(click.Path):
     """A path, or the name of a model as `models list` and the pages show it; or ``bundled``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path as it is where it is there, else that of the model of this name."""
+        """Return the path as it is where it is there, else that of the model of this name.
+
+        'bundled' is the model that comes with the program, whatever lies here.
+        """
+        from bc_model.serving.shipped import has_bundled_model, shipped_folder
+
+        if value == "bundled" and has_bundled_model():
+            return shipped_folder(value)
         path = Path(super().convert(value, param, ctx))  # type: ignore[arg-type]
         if path.name != str(path) or path.exists():
             return path
-        from bc_model.serving.shipped import shipped_folder
-
         named = (runs_folder() / path, shipped_folder(path.name))
         return next((folder for folder in named if folder.exists()), path)
 

@@ -11,8 +11,15 @@ if TYPE_CHECKING:
     from bc_model.serving.bundle import Bundle
 
 
-def own_split_file(bundle: Bundle, asked: Path | None) -> Path:
+def own_split_file(bundle: Bundle, asked: Path | None, what: str, instead: str) -> Path:
     """Return the file that was asked for, or that of the model's run.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    asked : Path or None
+    what, instead : str
+        What a part of the split is for, and a sentence on what can be done without one.
 
     Raises
     ------
@@ -22,7 +29,6 @@ def own_split_file(bundle: Bundle, asked: Path | None) -> Path:
     if bundle.learned_from_all:
         raise SplitError(
             f"The model {bundle.label} learned from every picture that it was given, so no split "
-            "has a part to judge it or to compare its precisions on. `evaluate --unseen` tries it "
-            "on pictures of other cases; int8 is for models that `train` made."
+            f"has a part to {what}. {instead}"
         )
     return asked or bundle.folder.parent / "split.csv"

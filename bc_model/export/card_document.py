@@ -49,10 +49,11 @@ def model_facts(passport: dict[str, Any]) -> Iterator[tuple[str, str]]:
     architecture, data, scale = passport["architecture"], passport["data"], passport["scale"]
     given = passport["input"]
     yield "Name", f"{passport['name']}, version {passport['version']}, made {passport['created']}"
+    weights = architecture["initial_weights"]
     yield (
         "Network",
         f"{architecture['backbone']}, {architecture['parameters']:,} parameters, weights at the "
-        f"start: {architecture['initial_weights']}",
+        f"start: {'random' if weights == 'none' else weights}",
     )
     yield (
         "Pictures",
@@ -113,10 +114,11 @@ def _feeding(passport: dict[str, Any]) -> str:
     words = (
         f"An exported file takes float32 of the shape (n, {given['height_px']}, "
         f"{given['width_px']}, 3): {given['channels']}, values {given['range'][0]} to "
-        f"{given['range'][1]} as they come, for its own preprocessing is inside. The field{field} "
-        "is shrunk to that size by area averaging, or enlarged bilinearly. TFLite wants its input "
-        f"resized to n first. It answers with the probabilities of {benign} and {malignant}, in "
-        "this order, before the temperature"
+        f"{given['range'][1]} as they come, for its own preprocessing is inside. A picture is cut "
+        f"about its centre{field} and brought to that size as OpenCV's resize does it: with "
+        "INTER_AREA if neither side grows, else with INTER_LINEAR, for both sides. Other filters "
+        "can change a verdict. TFLite wants its input resized to n first. It answers with the "
+        f"probabilities of {benign} and {malignant}, in this order, before the temperature"
     )
     if temperature == 1.0:
         return words + ", which is 1 and changes nothing."

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bc_model.evaluation.intervals import Figure
+from bc_model.evaluation.protocol_row import PROTOCOL_WORDS
 from bc_model.export.document import Block, Heading, Table, Text
 from bc_model.export.words import FIGURE_WORDS, cases_words, interval_words, value_words
 
@@ -18,10 +19,17 @@ def other_splits(rows: list[dict[str, Any]]) -> Iterator[Block]:
         figures = [Figure(**row["figures"][name]) for name in names]
         cells = [f"{value_words(one)} ({interval_words(one)})" for one in figures]
         support = (str(row["folds"]), f"{row['n']:,}", cases_words(row["n_cases"]))
-        table.append((row["protocol"] + (" (LEAKY)" if row["leaky"] else ""), *cells, *support))
+        words = PROTOCOL_WORDS[row["protocol"]] + (" (LEAKY)" if row["leaky"] else "")
+        table.append((words, *cells, *support))
     columns = ("Protocol", *(FIGURE_WORDS[n][0] for n in names), "Folds", "Pictures", "Cases")
     yield Heading("The same recipe under other splits")
     yield Table(columns, tuple(table), numeric=tuple(range(1, len(columns))))
+    yield Text(
+        "By case: no patient in both parts. By picture: patients in both, as in most papers. "
+        "Official folds: those published with BreakHis, which share patients; cleaned, without "
+        "these. A single fold of few cases says little: read its interval.",
+        quiet=True,
+    )
 
 
 def chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:

@@ -80,7 +80,7 @@ def _blocks(report: Report, passport: dict[str, Any]) -> Iterator[Block]:
         title = "Leaky protocol" if report.leaky else "Before you read the figures"
         yield Notice(title, tuple(report.warnings), grave=True)
     if report.notes:
-        yield Notice("Where the pictures came from", report.notes, grave=True)
+        yield Notice("Whose figures these are", report.notes, grave=True)
     yield KeyFigures(tuple(_key(FIGURE_WORDS[k][0], report.figures[k]) for k in _KEY))
     yield Heading("Figures by picture")
     yield figure_table(report.figures, FIGURE_WORDS, report.always_malignant_accuracy)

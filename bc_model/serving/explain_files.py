@@ -112,6 +112,7 @@ def explain_file(engine: BatchingEngine, path: Path, out: Path) -> dict[str, Any
         "threshold": engine.bundle.threshold,
         "class": verdict.class_name,
         "logits": dict(zip(CLASSES, verdict.logits, strict=True)),
+        "temperature": engine.bundle.temperature,
         "heatmaps": maps,
         "warnings": list(verdict.warnings),
         "cautions": list(verdict.cautions),

@@ -55,5 +55,5 @@ def stain_warnings(pixels: np.ndarray, passport: dict[str, Any]) -> tuple[str, .
         return ()
     return (
         f"Stained unlike anything that the model learned from: {', '.join(strange)}. It may be "
-        "blank, of another stain or no tissue at all; the estimate means nothing.",
+        "of another stain or laboratory, blank, or no tissue; do not rely on the estimate.",
     )

@@ -77,7 +77,7 @@ def diagnose(engine: BatchingEngine, rgb: np.ndarray, name: str) -> Verdict:
         class_name=CLASSES[int(probability >= bundle.threshold)],
         heatmaps=heatmaps,
         warnings=(*stain_warnings(pixels, bundle.passport), *_warnings(name, bundle)),
-        cautions=_cautions(rgb.shape[1], rgb.shape[0], bundle),
+        cautions=_cautions(name, rgb.shape[1], rgb.shape[0], bundle),
     )
 
 
@@ -116,7 +116,7 @@ def _listed(magnifications: list[int]) -> str:
     return " and ".join(f"{m}X" for m in magnifications)
 
 
-def _cautions(width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
+def _cautions(name: str, width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
     cautions = []
     known_sizes = bundle.passport["input"]["training_sizes"]
     if not is_official_shape(height_px, width_px) and f"{width_px}x{height_px}" not in known_sizes:
@@ -125,7 +125,8 @@ def _cautions(width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
             f"{' and '.join(known_sizes[:3])}. It was read whole, so its scale and shape may not "
             "be what the model knows."
         )
-    if known := bundle.passport["scale"]["magnifications"]:
+    known = bundle.passport["scale"]["magnifications"]
+    if known and parse_name(name) is None:  # an official name says the magnification
         objectives = " and ".join(f"{m // 10}x" for m in known)
         cautions.append(
             f"A picture does not say its scale. The model knows BreakHis's {_listed(known)}, which "

@@ -49,13 +49,18 @@ class RunFolder:
         Raises
         ------
         RunError
-            The folder holds something else.
+            The name cannot be a run's, or the folder holds something else.
         """
         path = Path(path)
         if not is_name(path.resolve().name):
             raise RunError(
                 f"'{path.name}' cannot be the name of a run: it may hold letters, digits, '.', '_' "
                 "and '-', and begins with a letter or digit."
+            )
+        if path.resolve().name == "bundled":
+            raise RunError(
+                "'bundled' names the model that comes with the program wherever a model is asked "
+                "for, so no run can be called that; choose another name."
             )
         if is_taken(path):
             # Whatever else lies there is not ours to have deleted.

@@ -74,6 +74,15 @@ def test_without_a_run_the_model_of_the_program_is_evaluated(crossed, tiny_run, 
     assert "The folds shown here have their own" in texts(app.caption)
 
 
+def test_of_a_model_without_features_no_distance_is_shown(crossed, drawn_set, open_section):
+    app = open_section(OTHER_SET)
+    app.text_input(key="other_folder").set_value(str(drawn_set))
+    app.button(key="evaluate-other").click().run()
+
+    assert [one.label for one in app.metric] == ["Most frequent size, px"]
+    assert "features and stain have no measure" in texts(app.caption)
+
+
 def test_a_section_that_a_model_has_not_gives_way(crossed, finished_run, open_page):
     app = open_page("evaluate")
     app.segmented_control(key="section").set_value(ERRORS).run()
@@ -346,7 +355,11 @@ def test_another_set_shows_figures_and_shift(finished_run, drawn_set, open_secti
 
     assert "made a mistake" not in texts(app.error)
     assert "How far the set is" in texts(app.subheader)
-    assert app.metric[2].value == "96 x 64"
+    assert [one.label for one in app.metric] == [
+        "Most frequent size, px", "Pictures far off by their features",
+        "Farther than the model's own",
+    ]  # fmt: skip
+    assert app.metric[0].value == "96 x 64"
     tables = [one.value for one in app.dataframe]
     assert "Optical density" in tables[0].columns
     assert tables[1].set_index("Figure").loc["Accuracy", "Pictures"] == 30

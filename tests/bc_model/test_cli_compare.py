@@ -11,6 +11,7 @@ import pytest
 
 from bc_model.errors import RunError, SplitError
 from bc_model.evaluation.compare_runs import compare_runs, setting_rows
+from bc_model.serving.shipped import SHIPPED_MODELS
 from bc_model.training.run_folder import RunFolder
 from tests.bc_model.conftest import Command
 
@@ -58,6 +59,28 @@ def test_what_is_no_run_is_refused(command: Command, tmp_path: Path) -> None:
     code, _, err = command("compare", tmp_path / "gone", tmp_path / "gone")
     assert code == 2
     assert "There is no run in" in err
+
+
+def test_no_run_is_called_what_the_model_in_the_box_is(
+    command: Command, drawn_set: Path, tmp_path: Path
+) -> None:
+    code, _, err = command("train", drawn_set, "--run", tmp_path / "bundled")
+    assert code == 2
+    assert "'bundled' names the model that comes with the program" in err
+    assert not (tmp_path / "bundled").exists()
+
+
+def test_a_folder_called_bundled_does_not_stand_before_the_model_in_the_box(
+    command: Command, pair: tuple[RunFolder, RunFolder], tmp_path: Path, monkeypatch
+) -> None:
+    shutil.copytree(pair[0].path, tmp_path / "bundled")
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = command("models", "verify", "bundled")
+    assert code == 0
+    assert str(SHIPPED_MODELS) in out
+    code, _, err = command("compare", "bundled", "two")
+    assert code == 2
+    assert "came without its run" in err
 
 
 def test_a_model_is_no_run(

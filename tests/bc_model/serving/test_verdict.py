@@ -179,6 +179,12 @@ def test_a_model_of_unknown_scale_does_not_name_one(passport: dict) -> None:
     assert not any("objective" in text for text in verdict.cautions)
 
 
+def test_a_name_that_says_the_magnification_needs_no_caution_about_it(passport: dict) -> None:
+    engine = answering((0.0, 1.0), passport)
+    verdict = diagnose(engine, picture(), "SOB_B_A-14-22549AB-200-001.png")
+    assert not any("does not say its scale" in text for text in verdict.cautions)
+
+
 @pytest.mark.parametrize(("temperature", "said"), [(1.0, True), (1.5, False)])
 def test_an_uncalibrated_model_says_so(temperature: float, said: bool, passport: dict) -> None:
     engine = answering((0.0, 1.0), passport, temperature=temperature)
