@@ -1,6 +1,6 @@
 """What a person does with a widget, in the words of the page."""
 
-from playwright.sync_api import Page, TimeoutError, expect
+from playwright.sync_api import Error, Page, expect
 
 
 def see_pictures(page: Page) -> None:
@@ -21,10 +21,10 @@ def choose(page: Page, label: str, option: str) -> None:
     found = page.get_by_role("option", name=option, exact=True)
     for _ in range(11):
         expect(field).to_have_count(1, timeout=60_000)
-        field.click()
         try:
+            field.click()
             found.click(timeout=5000)
             return
-        except TimeoutError:
+        except Error:  # too late, or drawn anew between the two lines above
             page.keyboard.press("Escape")
     found.click(timeout=5000)
