@@ -19,11 +19,11 @@ def choose(page: Page, label: str, option: str) -> None:
     """
     field = page.get_by_label(label, exact=True)
     found = page.get_by_role("option", name=option, exact=True)
-    for _ in range(11):
+    for _ in range(26):
         expect(field).to_have_count(1, timeout=60_000)
         try:
             field.click()
-            found.click(timeout=5000)
+            found.click(timeout=2000)
             return
         except Error:  # too late, or drawn anew between the two lines above
             page.keyboard.press("Escape")
