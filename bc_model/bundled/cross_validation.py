@@ -125,7 +125,7 @@ def fold_logits(
     model = learn(learning, recipe, seed=recipe.seed + 1 + fold, processes=processes)
     logits = reference_logits(model, source.pixels[held_out])
     work.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomic(kept, as_bytes(logits))
+    write_bytes_atomic(kept, _as_bytes(logits))
     return logits
 
 
@@ -182,8 +182,7 @@ def _fold_of(parts: Any, n: int) -> np.ndarray:
     return of
 
 
-def as_bytes(array: np.ndarray) -> bytes:
-    """Return an array as a file of numpy's holds it."""
+def _as_bytes(array: np.ndarray) -> bytes:
     from io import BytesIO
 
     stream = BytesIO()
