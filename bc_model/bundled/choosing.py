@@ -51,7 +51,7 @@ class Choice:
         A name of the menu.
     last_penalty, penalty : float
     temperature : float
-        Of logits in units of their teacher's spread.
+        Of logits in the teacher's standard deviations.
     roc_auc : float
         Of the choice, on the folds it was chosen on: flattered, and not the figure of the fold.
     """

@@ -6,8 +6,9 @@ two folds says how well a choice does on either of them, for a verdict about the
 knows neither. Varma and Simon, "Bias in error estimation when using cross-validation for model
 selection", BMC Bioinformatics 7:91, 2006.
 
-Logits are told in units of the teacher's spread over the pictures that it learned from: teachers of
-different penalties differ threefold in it, and networks are pooled here.
+Networks are pooled here, and each penalty of a last layer shrinks logits to another spread about
+their mean. So they are brought to the teacher's mean and spread over the pictures that the network
+learned from, and told in units of that spread, in which teachers differ threefold.
 
 It takes many networks, so that a small one (`probe`) stands for ResNet50.
 """
@@ -30,7 +31,7 @@ from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
 from bc_model.bundled.teacher import Teacher
 from bc_model.errors import SettingsError
-from bc_model.evaluation.calibration import Temperature, fit_temperature
+from bc_model.evaluation.calibration import Temperature, case_weights, fit_temperature
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.files import write_bytes_atomic
 
@@ -39,8 +40,23 @@ logger = logging.getLogger("bc_model.bundled")
 FEWEST_FOLDS = 4
 """Without two of them, a penalty is still chosen by leaving one of the rest out."""
 
-_VERSION = 2
-"""Of what this file and `probe` do beside the recipe's numbers; raised with every change of it."""
+_VERSION = 3
+"""Of how networks come about here and in `probe`: raised when the same recipe learns another."""
+
+
+class Learned(NamedTuple):
+    """What is kept of a network: enough to fit its last layer anew.
+
+    Attributes
+    ----------
+    hidden : ndarray of shape (n, hidden units), float32
+        Its hidden layer for every picture of the table, in the table's order.
+    penalty : float
+        Of its teacher.
+    """
+
+    hidden: np.ndarray
+    penalty: float
 
 
 class Told(NamedTuple):
@@ -49,9 +65,9 @@ class Told(NamedTuple):
     Attributes
     ----------
     logits : ndarray of shape (last penalties, n), float64
-        Malignant minus benign, divided by the spread of the teacher's.
+        Malignant minus benign, in the teacher's standard deviations.
     penalty : float
-        Of that teacher.
+        Of its teacher.
     """
 
     logits: np.ndarray
@@ -124,41 +140,57 @@ class Nested:
         Told
             Of the pictures of these folds, in the table's order.
         """
+        from bc_model.bundled.settling import fit_line
+
+        out = np.isin(self._folds.of, without)
+        hidden, penalty = self._learned(without, views)
+        known = self._source.part(~out)
+        case = known.table["case"].to_numpy(str)
+        teacher = Teacher.fit(known.descriptors, known.malignant, case, penalty)
+        taught = teacher.logit(teacher.squashed(known.descriptors))
+        weight = case_weights(case)
+        mean = weight @ taught  # and of what any line says: ridge leaves the intercept alone
+
+        def spread(logit: np.ndarray) -> float:
+            return float(np.sqrt(weight @ (logit - mean) ** 2))
+
+        told = []
+        for last_penalty in self._menu.last_penalties:
+            kernel, bias = fit_line(hidden[~out], taught, case, last_penalty)
+            logit = hidden @ kernel + bias
+            told.append(mean / spread(taught) + (logit[out] - mean) / spread(logit[~out]))
+        return Told(np.stack(told), penalty)
+
+    def _learned(self, without: tuple[int, ...], views: str) -> Learned:
+        """Learn without some folds, or return what is kept of last time."""
+        table = self._source.table
         out = np.isin(self._folds.of, without)
         recipe = dataclasses.replace(self._recipe, **self._menu.views[views])
-        key = key_of(recipe, self._source.table, np.where(out, LEFT_OUT, self._folds.of))
-        menu = f"{_VERSION} {self._menu.penalties} {self._menu.last_penalties}"
-        key = hashlib.sha256(f"{key} {menu}".encode()).hexdigest()[:12]
+        key = key_of(recipe, table, np.where(out, LEFT_OUT, self._folds.of))
+        key = hashlib.sha256(f"{key} {_VERSION} {self._menu.penalties}".encode()).hexdigest()[:12]
         kept = self._work / f"nested-{'-'.join(map(str, sorted(without)))}-{key}.npz"
         if kept.exists():
             with np.load(kept, allow_pickle=False) as file:
-                told = Told(file["logits"], float(file["penalty"]))
-            if told.logits.shape == (len(self._menu.last_penalties), int(out.sum())):
-                return told
+                learned = Learned(file["hidden"], float(file["penalty"]))
+            if learned.hidden.shape == (len(table), recipe.hidden_units):
+                return learned
         logger.info("chosen inside: without %s, %s views", " and ".join(map(str, without)), views)
-        known = self._source.part(~out)
-        penalty = choose_penalty(known, self._folds.of[~out], self._menu.penalties)
-        seed = recipe.seed + 1 + min(without)
-        told = self._learn(out, dataclasses.replace(recipe, penalty=penalty), seed)
+        learned = self._learn(out, recipe, recipe.seed + 1 + min(without))
         self._work.mkdir(parents=True, exist_ok=True)
         stream = io.BytesIO()
-        np.savez(stream, logits=told.logits, penalty=told.penalty)
+        np.savez(stream, **learned._asdict())
         write_bytes_atomic(kept, stream.getvalue())
-        return told
+        return learned
 
-    def _learn(self, out: np.ndarray, recipe: Recipe, seed: int) -> Told:
+    def _learn(self, out: np.ndarray, recipe: Recipe, seed: int) -> Learned:
         from bc_model.bundled.learner import learn
-        from bc_model.bundled.settling import fit_line, hidden_units
+        from bc_model.bundled.settling import hidden_units
 
         known = self._source.part(~out)
+        penalty = choose_penalty(known, self._folds.of[~out], self._menu.penalties)
+        recipe = dataclasses.replace(recipe, penalty=penalty)
         model = learn(known, recipe, seed=seed, processes=self._processes)
-        case = known.table["case"].to_numpy(str)
-        teacher = Teacher.fit(known.descriptors, known.malignant, case, recipe.penalty)
-        taught = teacher.logit(teacher.squashed(known.descriptors))
-        hidden = hidden_units(model, self._source.pixels)
-        lines = (fit_line(hidden[~out], taught, case, last) for last in self._menu.last_penalties)
-        logits = np.stack([hidden[out] @ kernel + bias for kernel, bias in lines])
-        return Told(logits / float(taught.std()), recipe.penalty)
+        return Learned(hidden_units(model, self._source.pixels), penalty)
 
     def _choose(self, fold: int) -> tuple[str, float, float, Temperature]:
         """Choose views and last penalty by the other folds; return area and temperature there.

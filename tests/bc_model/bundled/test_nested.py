@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from bc_model.bundled.choosing import MENU, Menu, choose_penalty, probe_of
 from bc_model.bundled.cross_validation import case_folds
 from bc_model.bundled.learner import build_network
-from bc_model.bundled.nested import Nested, Told
+from bc_model.bundled.nested import Learned, Nested, Told
 from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
 from bc_model.bundled.teacher import Teacher
@@ -122,15 +122,44 @@ def test_a_teacher_that_says_the_same_louder_is_pooled_as_the_same(
     np.testing.assert_allclose(loud.logits, soft.logits, rtol=1e-3, atol=1e-4)
 
 
-def test_what_was_learned_is_kept_for_the_menu_it_was_learned_for(source, tmp_path, learned):
+def test_no_penalty_of_the_last_layer_moves_or_shrinks_what_is_pooled(
+    source, tmp_path, monkeypatch
+):
+    of = case_folds(source.table, FOUR).of
+    known, unit = of != 0, np.random.default_rng(0).uniform(1.0, 3.0, len(of))
+    penalty = SHORT.penalties[0]
+    monkeypatch.setattr(Nested, "_learned", lambda *_: Learned(unit[:, None], penalty))
+
+    told = nested(source, tmp_path).told((0,), "strange")
+
+    # One hidden unit: whatever the penalty, its line is the unit itself, in other units. By hand,
+    # with every case weighing the same:
+    case = source.table.loc[known, "case"]
+    weight = 1 / case.map(case.value_counts()).to_numpy()
+    part = source.part(known)
+    teacher = Teacher.fit(part.descriptors, part.malignant, case.to_numpy(str), penalty)
+    taught = teacher.logit(teacher.squashed(part.descriptors))
+    means = np.average([taught, unit[known]], axis=1, weights=weight)
+    covariances = np.cov(taught, unit[known], aweights=weight, ddof=0)
+    of_teacher, of_unit = np.sqrt(np.diag(covariances))
+    sign = np.sign(covariances[0, 1])
+    expected = means[0] / of_teacher + sign * (unit[~known] - means[1]) / of_unit
+    np.testing.assert_allclose(told.logits, [expected] * len(SHORT.last_penalties), rtol=1e-5)
+
+
+def test_what_was_learned_is_kept_for_the_teachers_it_may_have(source, tmp_path, learned):
     first = nested(source, tmp_path).told((1, 0), "plain")
     again = nested(source, tmp_path).told((0, 1), "plain")
     assert len(learned) == 1
     np.testing.assert_array_equal(first.logits, again.logits)
     assert first.penalty == again.penalty
 
-    longer = nested(source, tmp_path, dataclasses.replace(SHORT, last_penalties=(1.0, 2.0, 3.0)))
-    assert longer.told((0, 1), "plain").logits.shape == (3, first.logits.shape[1])
+    longer = dataclasses.replace(SHORT, last_penalties=(1.0, 2.0, 100.0))
+    more = nested(source, tmp_path, longer).told((0, 1), "plain").logits
+    np.testing.assert_array_equal(more[[0, 2]], first.logits)
+    assert len(learned) == 1
+
+    nested(source, tmp_path, dataclasses.replace(SHORT, penalties=(0.1,))).told((0, 1), "plain")
     assert len(learned) == 2
     _, recipe, seed = learned[0]
     assert (recipe.mixed, seed) == (0.0, FOUR.seed + 1)
