@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.frame import escape, show_error
+from app.components.frame import escape, listed, show_error
 from app.components.reports import stamp_of
 from bc_model.errors import BcModelError
 from bc_model.evaluation.compare_runs import SettingRow, compare_runs
@@ -99,7 +99,7 @@ def draw_differences(runs: dict[str, RunFolder]) -> None:
     sentences = dict.fromkeys(sentence for pair in found for sentence in pair.warnings)
     if sentences:
         st.warning(
-            "\n".join(f"- {escape(sentence)}" for sentence in sentences),
+            listed(sentences),
             title="Before you read the differences",
         )
     for pair in found:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.components.frame import escape
+from app.components.frame import escape, listed
 from app.components.report_charts import (
     confusion_chart,
     confusion_in_words,
@@ -30,13 +30,13 @@ ONE_CLASS = "Not defined: the pictures are of one class only."
 
 def draw_warnings(report: Report) -> None:
     """Draw what must be read before the figures."""
-    sentences = "\n".join(f"- {escape(sentence)}" for sentence in report.warnings)
+    sentences = listed(report.warnings)
     if report.leaky:
         st.error(sentences, title=f"Leaky protocol: {escape(report.protocol)}")
     elif sentences:
         st.warning(sentences)
     if report.notes:
-        st.info("\n".join(f"- {escape(note)}" for note in report.notes), icon=":material/info:")
+        st.info(listed(report.notes), icon=":material/info:")
 
 
 def draw_figures(report: Report) -> None:
@@ -207,7 +207,7 @@ def _draw_groups(groups: list[Group], kind: str) -> None:
     }
     if reasons:
         with st.expander("Why some have no value or no interval", icon=":material/info:"):
-            st.markdown("\n".join(f"- {escape(reason)}" for reason in sorted(reasons)))
+            st.markdown(listed(sorted(reasons)))
 
 
 def _why_no_case(report: Report) -> str:

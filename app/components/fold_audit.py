@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.components.count_charts import leak_bars
 from app.components.fold_files import choose_fold_files
-from app.components.frame import escape, show_error
+from app.components.frame import escape, listed, show_error
 from app.components.readings import Reading
 from bc_model.data.audit import audit_folds
 from bc_model.data.fold_file import read_fold_file
@@ -84,7 +84,7 @@ def _audit_once(path: str, stamp: tuple, fingerprint: str, _reading: Reading | N
 def _draw(audits: dict[str, dict], with_twins: bool) -> None:
     if any(one["siblings"]["all"]["shared"] for one in audits.values()):
         st.error(
-            "\n".join(f"- {escape(_in_words(name, one))}" for name, one in audits.items()),
+            listed(_in_words(name, one) for name, one in audits.items()),
             title="Test pictures with a section of their slide in training",
         )
     else:

@@ -1,7 +1,7 @@
 """What every page has: the mark, the words on use, and errors told as sentences."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import streamlit as st
@@ -62,6 +62,14 @@ def draw_sentences(sentences: list[str]) -> None:
     """Draw what is worth knowing, one sentence a line."""
     if sentences:
         st.caption("  \n".join(f":material/info: {escape(sentence)}" for sentence in sentences))
+
+
+def listed(sentences: Iterable[str]) -> str:
+    """Return sentences as a list in Markdown, or as a paragraph where there is but one."""
+    escaped = [escape(sentence) for sentence in sentences]
+    return (
+        "\n".join(f"- {sentence}" for sentence in escaped) if len(escaped) > 1 else "".join(escaped)
+    )
 
 
 def escape(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.components.frame import escape
+from app.components.frame import escape, listed
 from app.places import SHIPPED_MODELS, runs_folder
 from bc_model.evaluation.crossed import crossed_report, is_crossed
 from bc_model.evaluation.report import Report
@@ -122,7 +122,7 @@ def _describe(bundle: Bundle) -> None:
         against.insert(0, "Its network has three layers and is for dry runs only.")
     if against:
         st.warning(
-            "\n".join(f"- {escape(sentence)}" for sentence in against),
+            listed(against),
             title="What speaks against this model",
         )
     with st.expander("What it is for, and what it cannot know", icon=":material/info:"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.frame import escape
+from app.components.frame import escape, listed
 from app.components.protocol_chart import lowest, protocol_chart
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.evaluation.alarms import TOO_GOOD
@@ -43,12 +43,10 @@ def draw_report(report: ProtocolReport) -> None:
         else:
             st.warning(escape(sentence))
     left_out = [
-        f"- {escape(row.words.capitalize())}: {escape(sentence)}"
-        for row in report.rows
-        for sentence in row.left_out
+        f"{row.words.capitalize()}: {sentence}" for row in report.rows for sentence in row.left_out
     ]
     if left_out:
-        st.info("\n".join(left_out), title="Left out")
+        st.info(listed(left_out), title="Left out")
     low = lowest(report.rows, CHARTS)
     for name, title in CHARTS.items():
         chart = protocol_chart(report.rows, report.bands, name, title, low=low)
@@ -61,7 +59,7 @@ def draw_report(report: ProtocolReport) -> None:
     _draw_table(report)
     if report.gaps:
         st.subheader("What the leak is worth", anchor=False)
-        st.markdown("\n".join(f"- {escape(gap.sentence)}" for gap in report.gaps))
+        st.markdown(listed(gap.sentence for gap in report.gaps))
         st.caption(CAUTION)
     _draw_notes(report)
     _draw_files(report)
@@ -122,13 +120,13 @@ def _draw_notes(report: ProtocolReport) -> None:
     if notes:
         with st.expander(f"Before you believe these figures ({len(notes)})", expanded=True):
             st.markdown(
-                "\n".join(
-                    f"- {escape(', '.join(words).capitalize())}: {escape(sentence)}"
+                listed(
+                    f"{', '.join(words).capitalize()}: {sentence}"
                     for sentence, words in notes.items()
                 )
             )
     with st.expander("Published results, and the recipe"):
-        st.markdown("\n".join(f"- {escape(one.in_words())}" for one in PUBLISHED))
+        st.markdown(listed(one.in_words() for one in PUBLISHED))
         shown = {key.replace("_", " "): str(value) for key, value in report.recipe.items()}
         st.dataframe(
             [{"Setting": key, "Value": value} for key, value in shown.items()],

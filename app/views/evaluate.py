@@ -49,12 +49,11 @@ def draw_section(section: str, report: Report, bundle: Bundle, run: RunFolder | 
 
 finished = [run.name for run in list_runs(runs_folder()) if run.has_report]
 crossed = crossed_models()
-if not finished:
+if not finished and not crossed:
     with st.container(border=True):
         st.subheader("No finished run yet", anchor=False)
         st.markdown("A run evaluates itself on its test part when it ends.")
         st.page_link("views/train.py", label="Go to Train", icon=":material/model_training:")
-if not finished and not crossed:
     st.stop()
 
 wanted = st.query_params.get("evaluated")
@@ -73,6 +72,8 @@ name = st.selectbox(
     bind="query-params",
     help="Finished runs, newest first, and the model that came with the program.",
 )
+if not finished:
+    st.caption("No run of yours has ended yet. Runs evaluate themselves on their test part then.")
 section = st.segmented_control(
     "Section",
     OF_CROSSED if name in crossed else OF_RUN,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.components.frame import listed
 from app.components.parts import leak_in_words
 from bc_model.data.splits import Leak
 
@@ -27,3 +28,9 @@ def test_no_emoji(source: Path):
 
 def test_one_case_is_no_cases():
     assert "of 1 case, have other" in leak_in_words(Leak(1, 2, 0, 9, 0, 0))
+
+
+def test_one_sentence_is_no_list():
+    assert listed([]) == ""
+    assert listed(["A [mark]."]) == r"A \[mark\]."
+    assert listed(["One.", "*Two*."]) == "- One.\n" + r"- \*Two\*."
