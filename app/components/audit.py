@@ -4,12 +4,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.frame import show_error
+from app.components.frame import escape, show_error
 from app.components.headline import draw_headline, draw_left_out, draw_notes
 from app.components.parts import draw_parts, leak_in_words, split_or_say
 from app.components.readings import read_folder
 from bc_model.data.splits import count_leaks, summarise_parts
 from bc_model.errors import BcModelError
+from bc_model.training.initial_model import known_at_first
 
 
 def draw_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] | None:
@@ -19,7 +20,7 @@ def draw_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] | None:
     ----------
     folder : Path
     chosen : dict
-        protocol, folds_file, n_folds, fold, split_seed.
+        protocol, folds_file, n_folds, fold, split_seed, weights.
 
     Returns
     -------
@@ -42,4 +43,6 @@ def draw_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] | None:
     leak = count_leaks(split)
     if leak.test_pictures or leak.pixels:
         st.caption(f":material/warning: Leak: {leak_in_words(leak)}")
+    if known := known_at_first(chosen["weights"], split):
+        st.warning(escape(known), title="The first weights know the test part")
     return parts

@@ -1,5 +1,6 @@
 """The settings of a new run: a preset, and every parameter open to change."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import streamlit as st
 
 from app.components.split_fields import draw_folds, draw_protocol, draw_split_seed
 from bc_model.backbones import BACKBONES
-from bc_model.errors import SettingsError
+from bc_model.errors import SettingsError, WeightsError
 from bc_model.serving.shipped import bundled_model, has_bundled_model
 from bc_model.training.settings import ARITHMETICS, MAX_DENSE_UNITS, ZERO_THREADS
 from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
@@ -21,9 +22,12 @@ WEIGHT_WORDS = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "Quick look": {"head_epochs": 3, "finetune_epochs": 5, "side": 128, "patience": 3},
-    "Standard": {"head_epochs": 10, "finetune_epochs": 20, "side": 224, "patience": 6},
-    "Thorough": {"head_epochs": 20, "finetune_epochs": 60, "side": 224, "patience": 12},
+    "Standard": {"head_epochs": 10, "finetune_epochs": 20, "side": None, "patience": 6},
+    "Thorough": {"head_epochs": 20, "finetune_epochs": 60, "side": None, "patience": 12},
 }
+SIDES = (32, 64, 96, 128, 160, 192, 224, 256, 320)
+OWN_SIDE = 224
+"""Of the networks with weights of everyday pictures; what a preset without a side takes."""
 PRESET_WORDS = {
     "Quick look": "Small pictures and few epochs: does the data set work at all? Not for results.",
     "Standard": "The network's own picture size; ends by itself when nothing gets better.",
@@ -102,13 +106,33 @@ def _network(preset: str) -> dict[str, Any]:
         weights = st.text_input(
             "Weights file", key="weights_file", placeholder="/weights/resnet50.h5"
         ).strip()
-    side = st.select_slider(
+    return {"backbone": backbone, "weights": weights, "image_size": _image_size(preset, weights)}
+
+
+def _image_size(preset: str, weights: str) -> tuple[int, int]:
+    """Draw the field of the size; the model in the box has one of its own, which is not square."""
+    sizes = {str(side): (side, side) for side in SIDES}
+    usual, key = str(OWN_SIDE), f"side-{preset}"
+    if weights == "bundled" and (own := _bundled_size()):
+        usual, key = f"{own[0]} x {own[1]}", f"{key}-bundled"
+        sizes = dict(sorted((sizes | {usual: own}).items(), key=lambda size: math.prod(size[1])))
+    side = PRESETS[preset]["side"]
+    chosen = st.select_slider(
         "Picture size, px",
-        [32, 64, 96, 128, 160, 192, 224, 256, 320],
-        **_preset_field(preset, "side"),
-        help="Pictures are shrunk to a square of this side. Time grows with its square.",
+        list(sizes),
+        value=str(side) if side else usual,
+        key=key,
+        help="Pictures are shrunk to a square of this side, or to this height and width. Time "
+        "grows with the area.",
     )
-    return {"backbone": backbone, "weights": weights, "image_size": (int(side), int(side))}
+    return sizes[chosen]
+
+
+def _bundled_size() -> tuple[int, int] | None:
+    try:
+        return bundled_model().image_size
+    except WeightsError:
+        return None  # said once every field is drawn
 
 
 def _length(preset: str) -> dict[str, Any]:

@@ -54,12 +54,6 @@ with st.expander("New run", expanded=not runs or named, icon=":material/add_circ
                 "run will be marked as leaky.",
                 title="This split flatters",
             )
-        elif chosen["weights"] == "bundled":
-            st.info(
-                "The model in the box learned from BreakHis. Where the test part holds cases that "
-                "it knows, every figure of this run will be marked as leaky.",
-                icon=":material/info:",
-            )
         if not lacks_fold_file(chosen):
             settings = TrainSettings(data=str((folder or Path()).resolve()), **chosen)
     except BcModelError as error:

@@ -38,7 +38,11 @@ _OPTIONS = [
     n_folds_option,
     click.option("--head-epochs", default=10, show_default=True, help="Frozen backbone."),
     click.option("--finetune-epochs", default=20, show_default=True, help="Fine-tuning."),
-    click.option("--image-size", default="224x224", show_default=True, metavar="HxW"),
+    click.option(
+        "--image-size",
+        metavar="HxW",
+        help="Default 224x224; with bundled weights the size that these were learned at.",
+    ),
     click.option("--batch-size", default=32, show_default=True),
     click.option("--head-learning-rate", default=1e-3, show_default=True),
     click.option("--finetune-learning-rate", type=float, help="1e-4; from scratch 5e-4."),
@@ -89,12 +93,14 @@ def settings_from(data: Path, options: dict[str, Any]) -> "TrainSettings":
         There is no such data folder.
     SplitError
         The fold file is missing or not one.
+    WeightsError
+        The model in the box, asked for its picture size, is missing or damaged.
     """
     from bc_model.data.fold_file import read_fold_file
     from bc_model.training.settings import TrainSettings
 
     parsed = {
-        "image_size": parse_size(options["image_size"]),
+        "image_size": _image_size(options["image_size"], options["weights"]),
         "dense_units": _parse_units(options["dense_units"]),
     }
     settings = TrainSettings(data=str(data), **(options | parsed))
@@ -103,6 +109,15 @@ def settings_from(data: Path, options: dict[str, Any]) -> "TrainSettings":
     if settings.folds_file:
         read_fold_file(Path(settings.folds_file))
     return settings
+
+
+def _image_size(text: str | None, weights: str) -> tuple[int, int]:
+    from bc_model.serving.shipped import bundled_model
+    from bc_model.training.settings import TrainSettings
+
+    if text:
+        return parse_size(text)
+    return bundled_model().image_size if weights == "bundled" else TrainSettings.image_size
 
 
 def _parse_units(text: str) -> tuple[int, ...]:

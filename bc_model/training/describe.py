@@ -18,12 +18,12 @@ from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES, MPP_RANGE, is_drawn
 from bc_model.data.pictures import FIELD_PX
 from bc_model.data.splits import LEAKY_PROTOCOLS, summarise_parts
-from bc_model.errors import BcModelError
-from bc_model.serving.bundle import KERAS_FILE, Bundle, file_sha256, open_bundle
+from bc_model.serving.bundle import file_sha256
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
 from bc_model.serving.shipped import bundled_model
 from bc_model.training.arithmetic import resolve_arithmetic
 from bc_model.training.feed import extractor_name
+from bc_model.training.initial_model import initial_model
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from bc_model.weights_file import NAMED_WEIGHTS
@@ -163,32 +163,15 @@ def _weights_sha256(weights: str) -> str | None:
     return None if weights in NAMED_WEIGHTS else file_sha256(Path(weights))
 
 
-def _initial_model(weights: str) -> Bundle | None:
-    """Return the model that a run begins with, where its passport is at hand.
-
-    That of the box, or of the bundle in which a ``.keras`` file lies.
-    """
-    if weights == "bundled":
-        return bundled_model()
-    if Path(weights).name != KERAS_FILE:
-        return None
-    try:
-        bundle = open_bundle(Path(weights))
-        bundle.file(KERAS_FILE)
-    except BcModelError:
-        return None
-    return bundle
-
-
 def _initial_cases(weights: str) -> list[str]:
     """Return the cases that the initial weights know; those of a stranger's file cannot be told."""
-    known = _initial_model(weights)
+    known = initial_model(weights)
     return sorted(known.known_cases) if known else []
 
 
 def _licence(weights: str, drawn: bool, official: bool) -> str:
     own = licence_words(drawn, official)
-    known = _initial_model(weights)
+    known = initial_model(weights)
     first = known.passport["data"]["licence"] if known else own
     return own if first == own else f"{own} It began with weights learned from: {first}"
 

@@ -37,6 +37,7 @@ from bc_model.training.checkpoint import load_weights, read_state, sweep
 from bc_model.training.describe import describe_run, draft_passport
 from bc_model.training.distribute import strategy_for
 from bc_model.training.feed import Part, cache_bytes
+from bc_model.training.initial_model import known_at_first
 from bc_model.training.phases import fit_phases
 from bc_model.training.resume import require_unchanged
 from bc_model.training.run_folder import RunFolder
@@ -127,6 +128,8 @@ def _train(
     state = read_state(run.state_file) if resume else None
     run.keep_history(state.epoch if state else 0)
     _log_split(manifest, split)
+    if known := known_at_first(settings.weights, split):
+        logger.warning("%s", known)
     if state:
         logger.info("Resumed after epoch %d", state.epoch)
     if settings.cache and not run.cache_folder.exists():

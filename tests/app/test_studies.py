@@ -90,7 +90,7 @@ def fill(app, drawn_set: Path) -> None:
     app.text_input(key="data").set_value(str(drawn_set))
     app.selectbox(key="backbone").set_value("tiny")
     app.selectbox(key="weights").set_value("none")
-    app.select_slider(key="side-Standard").set_value(32).run()
+    app.select_slider(key="side-Standard").set_value("32").run()
 
 
 def test_one_button_starts_the_report_that_is_on_the_page(

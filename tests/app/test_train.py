@@ -6,6 +6,8 @@ import pytest
 from bc_model.data.fold_shelf import keep_fold_file
 from bc_model.data.sets import DataSet, datasets_folder, link_folder
 from bc_model.errors import RunError
+from bc_model.serving.bundle import open_bundle
+from bc_model.serving.shipped import bundled_model
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 
@@ -71,7 +73,7 @@ def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
     app.text_input(key="data").set_value(str(drawn_set)).run()
     app.selectbox(key="backbone").set_value("tiny")
     app.selectbox(key="weights").set_value("none")
-    app.select_slider(key="side-Standard").set_value(64)
+    app.select_slider(key="side-Standard").set_value("64")
     app.number_input(key="head_epochs-Standard").set_value(1)
     app.number_input(key="finetune_epochs-Standard").set_value(2).run()
     app.button(key="start").click().run()
@@ -202,13 +204,39 @@ def test_imagenet_weights_for_a_backbone_without_them_are_refused_before_a_start
     assert not any(runs.iterdir())
 
 
-def test_beginning_with_the_model_in_the_box_says_what_it_knows(runs, open_page, monkeypatch):
+def test_beginning_with_the_model_in_the_box_says_what_it_knows(
+    runs, open_page, drawn_set: Path, tiny_run, monkeypatch
+):
+    """Here it is the run of the tests, which learned from all but two cases of the drawn set."""
     monkeypatch.setattr("app.components.settings.has_bundled_model", lambda: True)
-    monkeypatch.setattr("app.components.settings.bundled_model", lambda: None)
+    box = open_bundle(tiny_run.path / "model")
+    for module in ("app.components.settings", "bc_model.training.initial_model"):
+        monkeypatch.setattr(f"{module}.bundled_model", lambda: box)
+    app = open_page("train")
+    app.text_input(key="data").set_value(str(drawn_set))
+    app.selectbox(key="weights").set_value("bundled").run()
+    fold, n_folds = tiny_run.read_config()["settings"]["fold"], 5
+    app.number_input(key="fold").set_value(fold).run()
+
+    assert "The first weights know" not in texts(app.warning)
+
+    app.number_input(key="fold").set_value((fold + 1) % n_folds).run()
+    assert "The first weights know 6 of 6 test pictures" in texts(app.warning)
+    assert not app.button(key="start").disabled
+
+
+def test_the_model_in_the_box_brings_its_own_picture_size(runs, open_page):
+    own = bundled_model().image_size
     app = open_page("train")
     app.selectbox(key="weights").set_value("bundled").run()
 
-    assert "cases that it knows" in texts(app.info)
+    size = app.select_slider(key="side-Standard-bundled")
+    assert size.value == f"{own[0]} x {own[1]}"
+    areas = [int(h) * int(w or h) for h, _, w in (one.partition(" x ") for one in size.options)]
+    assert areas == sorted(areas)
+
+    app.selectbox(key="weights").set_value("imagenet").run()
+    assert app.select_slider(key="side-Standard").value == "224"
 
 
 def test_without_a_model_in_the_box_none_is_offered(runs, open_page, monkeypatch):
@@ -279,7 +307,7 @@ def test_a_preset_fills_in_and_every_value_stays_open(runs, open_page):
     # As the browser's own default: a value sent on top of it is lost when a click cuts a run short.
     assert app.number_input(key="head_epochs-Quick look").proto.default == 3
     assert app.number_input(key="head_epochs-Quick look").value == 3
-    assert app.select_slider(key="side-Quick look").value == 128
+    assert app.select_slider(key="side-Quick look").value == "128"
     app.number_input(key="head_epochs-Quick look").set_value(7).run()
     assert app.number_input(key="head_epochs-Quick look").value == 7
 

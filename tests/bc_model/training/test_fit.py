@@ -129,7 +129,7 @@ def test_what_the_first_weights_knew_is_known_and_their_pictures_are_credited(
     first = open_bundle(tiny_run.path)
     data = first.passport["data"] | {"licence": "Of the box."}
     boxed = Bundle(first.folder, first.passport | {"data": data})
-    monkeypatch.setattr("bc_model.training.describe.bundled_model", lambda: boxed)
+    monkeypatch.setattr("bc_model.training.initial_model.bundled_model", lambda: boxed)
     manifest, split = read_manifest(drawn_set), read_split(tiny_run.split_file)
     settings = dataclasses.replace(settings_for(drawn_set), backbone="resnet50")
 

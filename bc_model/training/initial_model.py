@@ -1,0 +1,59 @@
+"""The model that a run begins with, and what of the test part it knows."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from bc_model.errors import BcModelError
+from bc_model.evaluation.known import known_to
+from bc_model.serving.bundle import KERAS_FILE, Bundle, open_bundle
+from bc_model.serving.shipped import bundled_model
+
+
+def initial_model(weights: str) -> Bundle | None:
+    """Return the model that a run begins with, where its passport is at hand.
+
+    That of the box, or of the bundle in which a ``.keras`` file lies.
+
+    Parameters
+    ----------
+    weights : str
+        As `TrainSettings` has it.
+
+    Raises
+    ------
+    WeightsError
+        The model in the box is asked for, and missing or damaged.
+    """
+    if weights == "bundled":
+        return bundled_model()
+    if Path(weights).name != KERAS_FILE:
+        return None
+    try:
+        bundle = open_bundle(Path(weights))
+        bundle.file(KERAS_FILE)
+    except BcModelError:
+        return None
+    return bundle
+
+
+def known_at_first(weights: str, split: pd.DataFrame) -> str:
+    """Say how much of the test part the first weights know; '' where nothing that can be told.
+
+    Parameters
+    ----------
+    weights : str
+    split : DataFrame
+        path, sha256, part.
+    """
+    model = initial_model(weights)
+    if model is None:
+        return ""
+    test = split[split["part"] == "test"]
+    known, _ = known_to(model, test)
+    if not known:
+        return ""
+    return (
+        f"The first weights know {known:,} of {len(test):,} test pictures: they learned from these "
+        "or from others of their cases. Every figure of this run flatters."
+    )
