@@ -11,7 +11,7 @@ from app.components.split_fields import draw_folds, draw_protocol, draw_split_se
 from bc_model.backbones import BACKBONES
 from bc_model.errors import SettingsError, WeightsError
 from bc_model.serving.shipped import bundled_model, has_bundled_model
-from bc_model.training.settings import ARITHMETICS, MAX_DENSE_UNITS, ZERO_THREADS
+from bc_model.training.settings import ARITHMETICS, MAX_DENSE_UNITS, ZERO_THREADS, TrainSettings
 from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
 WEIGHT_WORDS = {
@@ -21,13 +21,11 @@ WEIGHT_WORDS = {
     "file": "A file",
 }
 PRESETS: dict[str, dict[str, Any]] = {
-    "Quick look": {"head_epochs": 3, "finetune_epochs": 5, "side": 128, "patience": 3},
-    "Standard": {"head_epochs": 10, "finetune_epochs": 20, "side": None, "patience": 6},
-    "Thorough": {"head_epochs": 20, "finetune_epochs": 60, "side": None, "patience": 12},
+    "Quick look": {"head_epochs": 3, "finetune_epochs": 5, "size_px": (128, 128), "patience": 3},
+    "Standard": {"head_epochs": 10, "finetune_epochs": 20, "size_px": None, "patience": 6},
+    "Thorough": {"head_epochs": 20, "finetune_epochs": 60, "size_px": None, "patience": 12},
 }
-SIDES = (32, 64, 96, 128, 160, 192, 224, 256, 320)
-OWN_SIDE = 224
-"""Of the networks with weights of everyday pictures; what a preset without a side takes."""
+SIDES_PX = (32, 64, 96, 128, 160, 192, 224, 256, 320)
 PRESET_WORDS = {
     "Quick look": "Small pictures and few epochs: does the data set work at all? Not for results.",
     "Standard": "The network's own picture size; ends by itself when nothing gets better.",
@@ -110,22 +108,26 @@ def _network(preset: str) -> dict[str, Any]:
 
 
 def _image_size(preset: str, weights: str) -> tuple[int, int]:
-    """Draw the field of the size; the model in the box has one of its own, which is not square."""
-    sizes = {str(side): (side, side) for side in SIDES}
-    usual, key = str(OWN_SIDE), f"side-{preset}"
+    """Draw the field of the size; with the model in the box another one, which offers its own."""
+    usual, key = TrainSettings.image_size, f"side-{preset}"
     if weights == "bundled" and (own := _bundled_size()):
-        usual, key = f"{own[0]} x {own[1]}", f"{key}-bundled"
-        sizes = dict(sorted((sizes | {usual: own}).items(), key=lambda size: math.prod(size[1])))
-    side = PRESETS[preset]["side"]
+        usual, key = own, f"{key}-bundled"
+    sizes = {usual, *((side, side) for side in SIDES_PX)}
+    by_words = {_size_words(size): size for size in sorted(sizes, key=math.prod)}
     chosen = st.select_slider(
         "Picture size, px",
-        list(sizes),
-        value=str(side) if side else usual,
+        list(by_words),
+        value=_size_words(PRESETS[preset]["size_px"] or usual),
         key=key,
         help="Pictures are shrunk to a square of this side, or to this height and width. Time "
         "grows with the area.",
     )
-    return sizes[chosen]
+    return by_words[chosen]
+
+
+def _size_words(size: tuple[int, int]) -> str:
+    height, width = size
+    return str(width) if height == width else f"{height} x {width}"
 
 
 def _bundled_size() -> tuple[int, int] | None:

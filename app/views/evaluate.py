@@ -73,7 +73,9 @@ name = st.selectbox(
     help="Finished runs, newest first, and the model that came with the program.",
 )
 if not finished:
-    st.caption("No run of yours has ended yet. Runs evaluate themselves on their test part then.")
+    st.caption(
+        "No run of yours is finished yet; a run evaluates itself on its test part when it ends."
+    )
 section = st.segmented_control(
     "Section",
     OF_CROSSED if name in crossed else OF_RUN,

@@ -86,7 +86,7 @@ class Nested:
         Of the small network, see `probe_of`.
     menu : Menu
     work : Path
-        Keeps what each network said, so that a computation that is cut off goes on.
+        Keeps what each network learned, so that a computation that is cut off goes on.
     processes : int
         That make views beside the one that learns.
 
@@ -127,7 +127,7 @@ class Nested:
         return check_predictions(pd.concat(found, ignore_index=True)), choices
 
     def told(self, without: tuple[int, ...], views: str) -> Told:
-        """Learn without some folds and say what comes of it for them, or what is kept of last time.
+        """Return what a network without some folds says of them, with each last penalty.
 
         Parameters
         ----------

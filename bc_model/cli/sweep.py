@@ -56,8 +56,16 @@ def sweep(
     """
     from bc_model.training.study_plan import plan_study
 
+    grid = _grid(tried)
+    first_weights = {options["weights"], *grid.get("weights", ())}
+    sized = options["image_size"] is not None or "image_size" in grid
+    if len(first_weights) > 1 and "bundled" in first_weights and not sized:
+        raise SettingsError(
+            "To try bundled weights beside others, name --image-size: the usual one is not that "
+            "model's."
+        )
     plan = plan_study(
-        settings_from(data, options | {"fold": 0}), folds=parse_folds(folds), grid=_grid(tried)
+        settings_from(data, options | {"fold": 0}), folds=parse_folds(folds), grid=grid
     )
     try:
         study = _run(name, plan, runs, scheduler, accept_changes=accept_changes, detach=detach)

@@ -41,7 +41,7 @@ _OPTIONS = [
     click.option(
         "--image-size",
         metavar="HxW",
-        help="Default 224x224; with bundled weights the size that these were learned at.",
+        help="Default 224x224; with bundled weights that model's own.",
     ),
     click.option("--batch-size", default=32, show_default=True),
     click.option("--head-learning-rate", default=1e-3, show_default=True),
@@ -115,7 +115,7 @@ def _image_size(text: str | None, weights: str) -> tuple[int, int]:
     from bc_model.serving.shipped import bundled_model
     from bc_model.training.settings import TrainSettings
 
-    if text:
+    if text is not None:
         return parse_size(text)
     return bundled_model().image_size if weights == "bundled" else TrainSettings.image_size
 

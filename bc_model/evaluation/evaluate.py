@@ -56,13 +56,17 @@ def evaluate_split(
     predictions = predictions_of(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
     known, notes = known_to(engine.bundle, rows)
-    leaky = protocol in LEAKY_PROTOCOLS or engine.bundle.passport["data"]["leaky"] or known > 0
+    data = engine.bundle.passport["data"]
+    if not known and data["leaky"] and data["protocol"] not in LEAKY_PROTOCOLS:
+        notes = ["The weights that this model began with knew pictures of its own test part."]
+    elif not known:
+        notes = []
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,
         protocol=protocol if part == "test" else f"{protocol}, {part} part",
-        leaky=leaky or part != "test",
-        notes=notes if known else (),
+        leaky=protocol in LEAKY_PROTOCOLS or data["leaky"] or known > 0 or part != "test",
+        notes=notes,
     )
 
 

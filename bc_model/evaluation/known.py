@@ -1,8 +1,7 @@
 """Which pictures of a set a model knows: it learned from them or was chosen by them.
 
 Pixels are compared with the split of the model's run, if that lies beside it, or with the pictures
-of its cross-validation, which it learned from in the end; those of a model that began as the one in
-the box with that one's pictures as well. Cases are compared by the BreakHis
+of its cross-validation, which it learned from in the end. Cases are compared by the BreakHis
 grammar alone: elsewhere a number names another patient.
 """
 
@@ -13,7 +12,6 @@ from bc_model.data.splits import read_split
 from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.serving.bundle import Bundle, file_sha256
-from bc_model.serving.shipped import bundled_model, has_bundled_model
 
 
 def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
@@ -39,7 +37,8 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
         index=pictures.index,
     )
     pixels = _known_pixels(bundle)
-    seen |= pictures["sha256"].isin((pixels or set()) | _pixels_of_first_weights(bundle))
+    if pixels is not None:
+        seen |= pictures["sha256"].isin(pixels)
     notes = []
     if count := int(seen.sum()):
         notes.append(
@@ -64,12 +63,3 @@ def _known_pixels(bundle: Bundle) -> set[str] | None:
         return None
     split = read_split(file)
     return set(split.loc[split["part"] != "test", "sha256"])
-
-
-def _pixels_of_first_weights(bundle: Bundle) -> set[str]:
-    """Return the hashes of what the model in the box learned from, if this one began with it."""
-    initial = set(bundle.passport["data"].get("initial_cases", ()))
-    if not initial or not has_bundled_model():
-        return set()
-    box = bundled_model()
-    return (_known_pixels(box) or set()) if initial >= box.known_cases else set()

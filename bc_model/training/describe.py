@@ -23,7 +23,7 @@ from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
 from bc_model.serving.shipped import bundled_model
 from bc_model.training.arithmetic import resolve_arithmetic
 from bc_model.training.feed import extractor_name
-from bc_model.training.initial_model import initial_model
+from bc_model.training.initial_model import initial_model, known_at_first
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from bc_model.weights_file import NAMED_WEIGHTS
@@ -115,7 +115,8 @@ def draft_passport(
             "manifest_sha256": manifest_sha256(manifest),
             "split_sha256": file_sha256(run.split_file),
             "protocol": settings.protocol,
-            "leaky": settings.protocol in LEAKY_PROTOCOLS,
+            "leaky": settings.protocol in LEAKY_PROTOCOLS
+            or bool(known_at_first(settings.weights, split)),
             "pictures": {part: counts["pictures"] for part, counts in parts.items()},
             "cases": {part: counts["cases"] for part, counts in parts.items()},
             "training_cases": sorted(set(training["case"]) - {""}),

@@ -127,9 +127,7 @@ def _train(
     run.write_config(config)
     state = read_state(run.state_file) if resume else None
     run.keep_history(state.epoch if state else 0)
-    _log_split(manifest, split)
-    if known := known_at_first(settings.weights, split):
-        logger.warning("%s", known)
+    _log_split(manifest, split, settings.weights)
     if state:
         logger.info("Resumed after epoch %d", state.epoch)
     if settings.cache and not run.cache_folder.exists():
@@ -217,7 +215,7 @@ def _cases(number: int) -> str:
     return many(number, "case") if number else "unknown cases"
 
 
-def _log_split(manifest: Manifest, split: pd.DataFrame) -> None:
+def _log_split(manifest: Manifest, split: pd.DataFrame, weights: str) -> None:
     case = manifest.pictures["case"]
     logger.info(
         "%d pictures of %s cases; %d files left out",
@@ -238,3 +236,5 @@ def _log_split(manifest: Manifest, split: pd.DataFrame) -> None:
             "test pictures have their case in training. Its figures are marked as leaky.",
             protocol, leak.test_pictures, leak.n_test,
         )  # fmt: skip
+    if known := known_at_first(weights, split):
+        logger.warning("%s", known)

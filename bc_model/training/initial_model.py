@@ -38,22 +38,37 @@ def initial_model(weights: str) -> Bundle | None:
 
 
 def known_at_first(weights: str, split: pd.DataFrame) -> str:
-    """Say how much of the test part the first weights know; '' where nothing that can be told.
+    """Say how much of the test part the first weights know.
 
     Parameters
     ----------
     weights : str
+        As `TrainSettings` has it.
     split : DataFrame
         path, sha256, part.
+
+    Returns
+    -------
+    str
+        A sentence; empty where they know none of it, or nobody can tell.
+
+    Raises
+    ------
+    WeightsError
+        The model in the box is asked for, and missing or damaged.
     """
     model = initial_model(weights)
     if model is None:
         return ""
     test = split[split["part"] == "test"]
-    known, _ = known_to(model, test)
+    try:
+        known, _ = known_to(model, test)
+    except (BcModelError, OSError):  # of files beside the weights, which the run does not need
+        return ""
     if not known:
         return ""
     return (
         f"The first weights know {known:,} of {len(test):,} test pictures: they learned from these "
-        "or from others of their cases. Every figure of this run flatters."
+        "or from others of their cases, or were chosen by them. Every figure of this run flatters, "
+        "and is marked as leaky."
     )

@@ -54,7 +54,7 @@ def test_without_a_run_the_model_of_the_program_is_evaluated(crossed, tiny_run, 
     app = open_page("evaluate")
 
     assert app.selectbox(key="evaluated").options == [BOXED]
-    assert "No run of yours has ended yet" in texts(app.caption)
+    assert "No run of yours is finished yet" in texts(app.caption)
     assert app.segmented_control(key="section").options == [
         "Figures", "Calibration", OTHER_SET, TAKE_AWAY,
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -7,7 +8,6 @@ from bc_model.data.fold_shelf import keep_fold_file
 from bc_model.data.sets import DataSet, datasets_folder, link_folder
 from bc_model.errors import RunError
 from bc_model.serving.bundle import open_bundle
-from bc_model.serving.shipped import bundled_model
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 
@@ -225,15 +225,16 @@ def test_beginning_with_the_model_in_the_box_says_what_it_knows(
     assert not app.button(key="start").disabled
 
 
-def test_the_model_in_the_box_brings_its_own_picture_size(runs, open_page):
-    own = bundled_model().image_size
+def test_the_model_in_the_box_brings_its_own_picture_size(runs, open_page, monkeypatch):
+    box = SimpleNamespace(image_size=(100, 150))
+    monkeypatch.setattr("app.components.settings.has_bundled_model", lambda: True)
+    monkeypatch.setattr("app.components.settings.bundled_model", lambda: box)
     app = open_page("train")
     app.selectbox(key="weights").set_value("bundled").run()
 
     size = app.select_slider(key="side-Standard-bundled")
-    assert size.value == f"{own[0]} x {own[1]}"
-    areas = [int(h) * int(w or h) for h, _, w in (one.partition(" x ") for one in size.options)]
-    assert areas == sorted(areas)
+    assert size.value == "100 x 150"
+    assert size.options == ["32", "64", "96", "100 x 150", "128", "160", "192", "224", "256", "320"]
 
     app.selectbox(key="weights").set_value("imagenet").run()
     assert app.select_slider(key="side-Standard").value == "224"

@@ -172,6 +172,21 @@ def test_bad_input_is_one_line_and_starts_nothing(
     assert not runs.exists()
 
 
+@pytest.mark.parametrize(
+    ("first", "tried"), [("imagenet", "none,bundled"), ("bundled", "imagenet,none")]
+)
+def test_bundled_weights_beside_others_need_a_size(
+    command_line: Command, drawn_set: Path, tmp_path: Path, first: str, tried: str
+) -> None:
+    code, _, err = command_line(
+        "sweep", drawn_set, "--study", "cv", "--runs", tmp_path / "runs", "--weights", first,
+        "--set", f"weights={tried}",
+    )  # fmt: skip
+    assert code == 2
+    assert "name --image-size" in err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_study_name_that_is_taken_is_refused(
     command: Command, trained: list[str], tmp_path: Path
 ) -> None:

@@ -87,22 +87,6 @@ def test_its_own_pictures_are_known_under_any_name(box, source):
     assert known_to(box, strange) == (0, [])
 
 
-def test_what_began_with_it_knows_its_pictures_under_any_name(box, source, tmp_path, monkeypatch):
-    monkeypatch.setattr("bc_model.evaluation.known.has_bundled_model", lambda: True)
-    monkeypatch.setattr("bc_model.evaluation.known.bundled_model", lambda: box)
-    renamed = source.table.assign(path=[f"{i}.png" for i in range(len(source.table))])
-    cases = sorted(box.known_cases)
-    empty = box.passport["data"] | {"training_cases": [], "validation_cases": []}
-
-    def begun(initial_cases: list[str]) -> Bundle:
-        data = empty | {"initial_cases": initial_cases}
-        return Bundle(tmp_path, box.passport | {"data": data})
-
-    assert known_to(begun(cases), renamed)[0] == len(renamed)
-    assert known_to(begun(cases[1:]), renamed)[0] == 0  # of other first weights
-    assert known_to(begun([]), renamed)[0] == 0
-
-
 def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("learned again")

@@ -63,6 +63,19 @@ def test_cases_that_the_initial_weights_knew_are_leaks(
     assert "are the model's own or of its cases" in report.notes[0]
 
 
+def test_a_model_whose_first_weights_knew_its_test_part_says_so(
+    engine: Engine, tiny_run: RunFolder, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = engine.bundle.passport["data"] | {"leaky": True}
+    passport = engine.bundle.passport | {"data": data}
+    monkeypatch.setattr(engine, "bundle", Bundle(engine.bundle.folder, passport))
+
+    report = evaluate_split(engine, drawn_set, read_split(tiny_run.split_file))
+
+    assert report.leaky
+    assert "The weights that this model began with knew pictures" in report.notes[0]
+
+
 def test_an_empty_part_is_refused(engine: Engine, tiny_run: RunFolder, drawn_set: Path) -> None:
     split = read_split(tiny_run.split_file)
     with pytest.raises(SplitError, match="no test part"):

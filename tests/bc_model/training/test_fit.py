@@ -116,7 +116,7 @@ def test_pictures_without_cases_are_of_none(
     passport = draft_passport(settings_for(drawn_set), manifest, split, tiny_run, 1)
     assert passport["data"]["cases"] == {"train": 0, "validation": 0, "test": 0}
     with caplog.at_level(logging.INFO):
-        _log_split(manifest, split)
+        _log_split(manifest, split, "none")
     first, *parts = caplog.messages
     assert first == "30 pictures of unknown cases; 0 files left out"
     assert len(parts) == 3
@@ -141,7 +141,26 @@ def test_what_the_first_weights_knew_is_known_and_their_pictures_are_credited(
         dataclasses.replace(settings, weights="bundled"), manifest, split, tiny_run, 1
     )
     assert credited["data"]["licence"].endswith("with weights learned from: Of the box.")
+    assert not credited["data"]["leaky"]
     assert draft_passport(settings, manifest, split, tiny_run, 1)["data"]["initial_cases"] == []
+
+
+def test_a_test_part_that_the_first_weights_know_is_leaky_whatever_its_names_are(
+    tiny_run: RunFolder, drawn_set: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other run learned from what is now for test; the names are no BreakHis ones."""
+    manifest, split = read_manifest(drawn_set), read_split(tiny_run.split_file)
+    other = split["part"].map({"train": "test", "test": "train", "validation": "validation"})
+    foreign = split.assign(
+        part=other, path=[f"{n}.png" for n in range(len(split))], case=split["case"] + "x"
+    )
+    weights = str(tiny_run.model_folder / "model.keras")
+    settings = dataclasses.replace(settings_for(drawn_set), weights=weights)
+
+    assert draft_passport(settings, manifest, foreign, tiny_run, 1)["data"]["leaky"]
+    _log_split(manifest, foreign, weights)
+    n = int((other == "test").sum())
+    assert f"The first weights know {n} of {n} test pictures" in caplog.messages[-1]
 
 
 def test_the_passport_says_what_the_report_says(tiny_run: RunFolder) -> None:
