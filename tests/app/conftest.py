@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.components.v2 import manifest_scanner
+from streamlit.runtime.scriptrunner import script_runner
 from streamlit.testing.v1 import AppTest
 
 from bc_model.data.sets import link_folder
@@ -21,13 +22,15 @@ ROOT = Path(__file__).parents[2]
 def looked_at_once() -> Iterator[None]:
     """Look at the installed packages, and at the machine's speed, once and not for every page.
 
-    Streamlit reads the metadata of every package whenever a page is opened in its harness.
+    Streamlit reads the metadata of every package whenever a page is opened in its harness, and
+    clears Keras after every script where it is loaded: by other tests, since no page loads it.
     """
     packages = cache(getattr(manifest_scanner, "scan_component_manifests", list))
     speed = cache(forecast.measure_gflops)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", packages, raising=False)
         patch.setattr(forecast, "measure_gflops", speed)
+        patch.setattr(script_runner, "_clean_problem_modules", lambda: None, raising=False)
         yield
 
 
