@@ -8,12 +8,13 @@ import streamlit as st
 
 from app.components.frame import escape, listed
 from app.places import SHIPPED_MODELS, runs_folder
-from bc_model.evaluation.crossed import crossed_report, is_crossed
+from bc_model.evaluation.crossed import crossed_report, inside_in_words, is_crossed
 from bc_model.evaluation.report import Report
 from bc_model.export.words import support_words
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.catalogue import list_bundles, list_shipped
 from bc_model.serving.passport import drawn_in_words
+from bc_model.words import many
 
 if TYPE_CHECKING:
     from bc_model.serving.batching import BatchingEngine
@@ -99,6 +100,8 @@ def _describe(bundle: Bundle) -> None:
         f"{passport['data']['pictures']['train']:,} pictures of {cases or 'unknown'} cases at "
         f"{magnifications or 'unknown magnification'}."
     )
+    if known := len(passport["data"].get("initial_cases", ())):
+        words += f" It began with a model that knew {many(known, 'case')}."
     test = passport["metrics"].get("test")
     if test:
         named = ("sensitivity", "specificity", "balanced_accuracy")
@@ -128,9 +131,11 @@ def _describe(bundle: Bundle) -> None:
     with st.expander("What it is for, and what it cannot know", icon=":material/info:"):
         st.markdown(escape(passport["intended_use"]))
         st.markdown(escape(passport["limits"]))
+        if inside := inside_in_words(passport):
+            st.markdown(escape(inside))
         st.markdown(
             f"Cut-off {bundle.threshold:.2f}: {escape(passport['threshold']['chosen'])}. "
-            f"Probabilities: {escape(passport['temperature']['chosen'])}."
+            f"Temperature of the probabilities: {escape(passport['temperature']['chosen'])}."
         )
 
 

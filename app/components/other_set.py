@@ -148,7 +148,7 @@ def _draw_shift(shift: Shift) -> None:
         )
     else:
         st.caption(
-            "The model came without validation features: features and stain have no measure."
+            "The model came without validation features, so the set is not held against them."
         )
 
 

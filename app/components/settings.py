@@ -11,7 +11,7 @@ from app.components.split_fields import draw_folds, draw_protocol, draw_split_se
 from bc_model.backbones import BACKBONES
 from bc_model.errors import SettingsError, WeightsError
 from bc_model.serving.shipped import bundled_model, has_bundled_model
-from bc_model.training.settings import ARITHMETICS, MAX_DENSE_UNITS, ZERO_THREADS, TrainSettings
+from bc_model.training.settings import ARITHMETICS, MAX_DENSE_UNITS, ZERO_THREADS
 from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
 WEIGHT_WORDS = {
@@ -22,8 +22,8 @@ WEIGHT_WORDS = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "Quick look": {"head_epochs": 3, "finetune_epochs": 5, "size_px": (128, 128), "patience": 3},
-    "Standard": {"head_epochs": 10, "finetune_epochs": 20, "size_px": None, "patience": 6},
-    "Thorough": {"head_epochs": 20, "finetune_epochs": 60, "size_px": None, "patience": 12},
+    "Standard": {"head_epochs": 10, "finetune_epochs": 20, "size_px": (224, 224), "patience": 6},
+    "Thorough": {"head_epochs": 20, "finetune_epochs": 60, "size_px": (224, 224), "patience": 12},
 }
 SIDES_PX = (32, 64, 96, 128, 160, 192, 224, 256, 320)
 PRESET_WORDS = {
@@ -108,8 +108,11 @@ def _network(preset: str) -> dict[str, Any]:
 
 
 def _image_size(preset: str, weights: str) -> tuple[int, int]:
-    """Draw the field of the size; with the model in the box another one, which offers its own."""
-    usual, key = TrainSettings.image_size, f"side-{preset}"
+    """Draw the field of the size; with the model in the box another one, which begins with its own.
+
+    Whatever the preset: its pictures are small, and a square would squash what it knows.
+    """
+    usual, key = PRESETS[preset]["size_px"], f"side-{preset}"
     if weights == "bundled" and (own := _bundled_size()):
         usual, key = own, f"{key}-bundled"
     sizes = {usual, *((side, side) for side in SIDES_PX)}
@@ -117,7 +120,7 @@ def _image_size(preset: str, weights: str) -> tuple[int, int]:
     chosen = st.select_slider(
         "Picture size, px",
         list(by_words),
-        value=_size_words(PRESETS[preset]["size_px"] or usual),
+        value=_size_words(usual),
         key=key,
         help="Pictures are shrunk to a square of this side, or to this height and width. Time "
         "grows with the area.",

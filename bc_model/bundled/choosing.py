@@ -52,8 +52,8 @@ class Choice:
     last_penalty, penalty : float
     temperature : float
         Of logits in the teacher's standard deviations.
-    roc_auc : float
-        Of the choice, on the folds it was chosen on: flattered, and not the figure of the fold.
+    roc_auc_of_others : float
+        Of the choice, on the folds it was chosen on: flattered, and not the figure of this fold.
     """
 
     fold: int
@@ -61,7 +61,7 @@ class Choice:
     last_penalty: float
     penalty: float
     temperature: float
-    roc_auc: float
+    roc_auc_of_others: float
 
 
 def probe_of(recipe: Recipe) -> Recipe:

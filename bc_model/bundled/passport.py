@@ -102,7 +102,10 @@ def box_passport(
     """
     by_case, table = judged[0], source.table
     warmth = temperature.as_dict()
-    warmth["chosen"] = warmth["chosen"].replace("validation", "held-out")
+    warmth["chosen"] = (
+        f"{warmth['chosen'].replace('validation ', '')}; of each picture by the model of its fold, "
+        "which had not seen its case"
+    )
     magnifications = sorted(int(value) for value in table["magnification"].unique())
     sizes = table["width_px"].astype(str) + "x" + table["height_px"].astype(str)
     n_cases = int(table["group"].nunique())

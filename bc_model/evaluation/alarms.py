@@ -59,6 +59,7 @@ def alarms(
     if base_rate is None:
         base_rate = float((predictions["class"] == "malignant").mean())
     found += _no_better_than_guessing(base_rate, figures["accuracy"].value)
+    found += _wrong_way_round(figures.get("roc_auc"))
     found += _cases(predictions)
     found += _twins(predictions)
     return found
@@ -90,6 +91,15 @@ def _no_better_than_guessing(base_rate: float, value: float | None) -> list[str]
     return [
         f"Accuracy {value:.3f} is no better than always answering {common}, which is right "
         f"{max(base_rate, 1 - base_rate):.3f} of the time."
+    ]
+
+
+def _wrong_way_round(area: Figure | None) -> list[str]:
+    if area is None or area.high is None or area.high >= 0.5:
+        return []
+    return [
+        f"ROC AUC {area.value:.3f}, and its whole interval lies below 0.5: benign pictures rank "
+        "above malignant ones."
     ]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.evaluation.report import Report, evaluate_predictions
 from bc_model.serving.bundle import Bundle
@@ -26,7 +29,7 @@ def crossed_report(bundle: Bundle) -> Report:
     Returns
     -------
     Report
-        With the notes of the passport: whose figures these are.
+        With the notes of the passport, whose figures these are, and `inside_in_words`.
 
     Raises
     ------
@@ -36,10 +39,34 @@ def crossed_report(bundle: Bundle) -> Report:
         It holds no predictions.
     """
     test = bundle.passport["metrics"]["test"]
+    inside = inside_in_words(bundle.passport)
     return evaluate_predictions(
         read_predictions(bundle.file(CROSS_VALIDATED_FILE)),
         threshold=bundle.threshold,
         protocol=test["protocol"],
         leaky=test["leaky"],
-        notes=test["notes"],
+        notes=[*test["notes"], *([inside] if inside else [])],
+    )
+
+
+def inside_in_words(passport: dict[str, Any]) -> str:
+    """Say what the way a recipe was chosen comes to when it is judged as well.
+
+    Parameters
+    ----------
+    passport : dict
+
+    Returns
+    -------
+    str
+        A sentence; empty where the passport has no such figures.
+    """
+    inside = passport["metrics"].get("chosen_inside")
+    if not inside:
+        return ""
+    area, balanced = (Figure(**inside["figures"][one]) for one in ("roc_auc", "balanced_accuracy"))
+    return (
+        f"With four settings of the recipe chosen for each fold by the others, "
+        f"{inside['network']}, comes to an area under the ROC curve of {area} and a balanced "
+        f"accuracy of {balanced}."
     )

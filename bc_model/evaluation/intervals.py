@@ -70,7 +70,7 @@ class Figure:
         if self.low is None or self.high is None:
             interval = f"no interval: {self.note}" if self.note else "no interval"
         else:
-            interval = f"95 % {self.low:.{digits}f}-{self.high:.{digits}f}"
+            interval = f"95 % {_between(self.low, self.high, digits)}"
         return f"{self.value:.{digits}f} ({interval}; {self._support()})"
 
     def brief(self) -> str:
@@ -87,7 +87,7 @@ class Figure:
             return "not defined"
         if self.low is None:
             return f"{self.value:.3f} (no interval)"
-        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
+        return f"{self.value:.3f} ({_between(self.low, self.high, 3)})"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values only; what is not defined is None, never NaN."""
@@ -98,6 +98,12 @@ class Figure:
         if self.n_cases == 0:
             return f"{pictures}, cases unknown"
         return f"{pictures}, {'1 case' if self.n_cases == 1 else f'{self.n_cases} cases'}"
+
+
+def _between(low: float | None, high: float | None, digits: int) -> str:
+    """Join two ends; a hyphen before a minus would be read as neither."""
+    joint = " to " if low is not None and low < 0 else "-"
+    return f"{low:.{digits}f}{joint}{high:.{digits}f}"
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:
     )
     columns = ("Fold", "Views", "Penalty, last layer", "Penalty, teacher", "Temperature")
     yield Table(columns, rows, numeric=(0, 2, 3, 4))
+    yield Text("Temperatures here are of logits in the teacher's standard deviations.", quiet=True)
 
 
 def _views_words(settings: dict[str, Any]) -> str:

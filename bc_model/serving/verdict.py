@@ -11,6 +11,9 @@ from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.input_gate import stain_warnings
 
+TOO_MUCH_ENLARGED = 1.5
+"""Times: what a picture has of tissue is then too coarse to be what the model learned from."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -76,7 +79,11 @@ def diagnose(engine: BatchingEngine, rgb: np.ndarray, name: str) -> Verdict:
         prob_malignant=probability,
         class_name=CLASSES[int(probability >= bundle.threshold)],
         heatmaps=heatmaps,
-        warnings=(*stain_warnings(pixels, bundle.passport), *_warnings(name, bundle)),
+        warnings=(
+            *_about_enlarging(rgb.shape[1], rgb.shape[0], bundle),
+            *stain_warnings(pixels, bundle.passport),
+            *_about_name(name, bundle),
+        ),
         cautions=_cautions(name, rgb.shape[1], rgb.shape[0], bundle),
     )
 
@@ -88,7 +95,26 @@ def prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, benign - malignant))
 
 
-def _warnings(name: str, bundle: Bundle) -> tuple[str, ...]:
+def _enlarged(width_px: int, height_px: int, bundle: Bundle) -> float:
+    """Return how many times a picture is enlarged for the network, 0 for a size that it knows."""
+    if f"{width_px}x{height_px}" in bundle.passport["input"]["training_sizes"]:
+        return 0.0
+    height, width = bundle.image_size
+    return max(height / height_px, width / width_px)
+
+
+def _about_enlarging(width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
+    factor = _enlarged(width_px, height_px, bundle)
+    if factor <= TOO_MUCH_ENLARGED:
+        return ()
+    known_sizes = " and ".join(bundle.passport["input"]["training_sizes"][:3])
+    return (
+        f"This picture has {width_px} x {height_px} pixels and is enlarged {factor:.1f} times for "
+        f"the model, which learned from pictures of {known_sizes}. The estimate means nothing.",
+    )
+
+
+def _about_name(name: str, bundle: Bundle) -> tuple[str, ...]:
     """Hold what an official file name says against what the model learned from."""
     said = parse_name(name)
     if said is None:
@@ -119,7 +145,8 @@ def _listed(magnifications: list[int]) -> str:
 def _cautions(name: str, width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
     cautions = []
     known_sizes = bundle.passport["input"]["training_sizes"]
-    if not is_official_shape(height_px, width_px) and f"{width_px}x{height_px}" not in known_sizes:
+    known_size = is_official_shape(height_px, width_px) or f"{width_px}x{height_px}" in known_sizes
+    if not known_size and _enlarged(width_px, height_px, bundle) <= TOO_MUCH_ENLARGED:
         cautions.append(
             f"This picture has {width_px} x {height_px} pixels; the model learned from pictures of "
             f"{' and '.join(known_sizes[:3])}. It was read whole, so its scale and shape may not "

@@ -76,7 +76,7 @@ def test_of_a_model_without_features_no_distance_is_shown(crossed, drawn_set, op
     app.button(key="evaluate-other").click().run()
 
     assert [one.label for one in app.metric] == ["Most frequent size, px"]
-    assert "features and stain have no measure" in texts(app.caption)
+    assert "so the set is not held against them" in texts(app.caption)
 
 
 def test_a_section_that_a_model_has_not_gives_way(crossed, finished_run, open_page):

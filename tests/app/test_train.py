@@ -234,6 +234,9 @@ def test_the_model_in_the_box_brings_its_own_picture_size(runs, open_page, monke
 
     size = app.select_slider(key="side-Standard-bundled")
     assert size.value == "100 x 150"
+    app.segmented_control(key="preset").set_value("Quick look").run()
+    assert app.select_slider(key="side-Quick look-bundled").value == "100 x 150"
+    app.segmented_control(key="preset").set_value("Standard").run()
     assert size.options == ["32", "64", "96", "100 x 150", "128", "160", "192", "224", "256", "320"]
 
     app.selectbox(key="weights").set_value("imagenet").run()

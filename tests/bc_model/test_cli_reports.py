@@ -10,6 +10,7 @@ import pytest
 from bc_model.evaluation.report import read_report
 from bc_model.serving.bundle import open_bundle
 from bc_model.serving.passport import write_passport
+from bc_model.serving.shipped import has_bundled_model
 from bc_model.training.run_folder import RunFolder
 from tests.bc_model.conftest import Command
 
@@ -107,6 +108,17 @@ def test_a_report_is_exported(command: Command, tiny_run: RunFolder, tmp_path: P
         code, _, _ = command("export", "report", tiny_run.path, "--out", tmp_path / name)
         assert code == 0
         assert (tmp_path / name).read_bytes().startswith(start)
+
+
+@pytest.mark.skipif(not has_bundled_model(), reason="this copy has no model in the box")
+def test_the_report_of_the_model_in_the_box_is_that_of_its_cross_validation(
+    command: Command, tmp_path: Path
+) -> None:
+    code, _, err = command("export", "report", "bundled", "--out", tmp_path / "a.html")
+    assert code == 0, err
+    text = (tmp_path / "a.html").read_text()
+    assert "These are the figures of the recipe: 5 models" in text
+    assert "1,053" in text
 
 
 def test_what_is_not_exported(refused: Callable[..., str], run: RunFolder, tmp_path: Path) -> None:

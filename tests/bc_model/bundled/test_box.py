@@ -12,6 +12,7 @@ from bc_model.bundled.choosing import Menu
 from bc_model.bundled.recipe import PROBE
 from bc_model.errors import BundleError, SettingsError
 from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE, crossed_report, is_crossed
+from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.known import known_to
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.export.card_document import card_markdown
@@ -69,6 +70,14 @@ def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
     assert {name: one.as_dict() for name, one in report.figures.items()} == test["figures"]
     assert list(report.notes) == test["notes"]
     assert report.roc is not None
+
+    inside = {"network": "a small network"} | box.passport["metrics"]["protocols"][0]
+    metrics = box.passport["metrics"] | {"chosen_inside": inside}
+    judged = Bundle(box.folder, box.passport | {"metrics": metrics})
+    *first, last = crossed_report(judged).notes
+    assert first == test["notes"]
+    area = Figure(**inside["figures"]["roc_auc"])
+    assert f"a small network, comes to an area under the ROC curve of {area} and a" in last
 
     shutil.copytree(box.folder, tmp_path / "boxed")
     with (tmp_path / "boxed" / CROSS_VALIDATED_FILE).open("a") as file:

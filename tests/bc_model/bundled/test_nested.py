@@ -96,7 +96,7 @@ def test_the_pair_of_largest_area_on_the_other_folds_is_chosen(source, tmp_path,
     inner = (right + 0.3 * noise)[known]
     first = choices[0]
     assert (first.views, first.last_penalty, first.penalty) == ("strange", 100.0, 0.1)
-    assert first.roc_auc == pytest.approx(roc_auc_score(source.malignant[known], inner))
+    assert first.roc_auc_of_others == pytest.approx(roc_auc_score(source.malignant[known], inner))
     case = source.table["case"].to_numpy(str)[known]
     assert first.temperature == fit_temperature(inner, source.malignant[known], case).value
     # For its verdicts: the same kind of views and penalty, of the network without this fold alone.

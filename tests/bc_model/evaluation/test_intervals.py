@@ -22,6 +22,10 @@ from bc_model.evaluation.intervals import Figure, case_names
             "0.50 (95 % 0.40-0.60; 20 pictures, cases unknown)",
         ),
         (
+            Figure(-0.1, -0.25, -0.05, 20, 4, "m"),
+            "-0.10 (95 % -0.25 to -0.05; 20 pictures, 4 cases)",
+        ),
+        (
             Figure(1.0, None, None, 20, 4, "m", "only one benign case"),
             "1.00 (no interval: only one benign case; 20 pictures, 4 cases)",
         ),

@@ -193,6 +193,11 @@ def test_an_ordinary_report_has_no_warning(report: Report) -> None:
         (table(noise=0.0), {}, "Alarm: balanced accuracy 1.000 and accuracy 1.000 and"),
         (table(noise=0.0), {"threshold": 0.1}, "Alarm: ROC AUC 1.000 above 0.97"),
         (table(), {"threshold": 0.0}, "no better than always answering malignant"),
+        (
+            table().assign(prob_malignant=1 - table()["prob_malignant"]),
+            {},
+            "its whole interval lies below 0.5: benign pictures rank above",
+        ),
         (table(n_benign_cases=4), {}, "Only 4 benign cases"),
         (table(n_malignant_cases=1), {}, "Only 1 malignant case:"),
         (table().assign(case="x"), {}, "Case x has benign and malignant pictures"),

@@ -157,6 +157,16 @@ def test_another_size_comes_with_a_caution(passport: dict, size: tuple[int, int]
     assert f"{size[0]} x {size[1]} pixels" in caution
 
 
+@pytest.mark.parametrize(("width", "height"), [(20, 32), (32, 20), (21, 21)])
+def test_a_picture_that_is_enlarged_much_is_warned_of(passport: dict, width: int, height: int):
+    """The network takes 32 x 32 px."""
+    engine = answering((0.0, 1.0), passport)
+    (warning,) = diagnose(engine, picture(width, height), "a.png").warnings
+    assert warning.startswith(f"This picture has {width} x {height} pixels and is enlarged 1.")
+    assert not about_size(engine, width, height)  # said once
+    assert not diagnose(engine, picture(22, 22), "a.png").warnings
+
+
 @pytest.mark.parametrize(
     ("trimmed", "exact"), [((1400, 920), (1400, 912)), ((350, 230), (350, 228))]
 )
