@@ -37,7 +37,7 @@ def draw_answers(pictures: list[tuple[str, bytes]], bundle: Bundle) -> None:
         st.image(colour_bar(512, 10), width="stretch", alt="")
         st.caption(
             "From no evidence to the strongest in the picture. The maps show what moved the score, "
-            "not where a lesion is."
+            "not where a lesion is. A peak is one place; the score weighs the whole picture."
         )
 
     verdicts: dict[str, tuple[Verdict, bytes]] = {}
