@@ -98,10 +98,7 @@ def draw_differences(runs: dict[str, RunFolder]) -> None:
     # What is true of the first run or of a common test part comes with every pair.
     sentences = dict.fromkeys(sentence for pair in found for sentence in pair.warnings)
     if sentences:
-        st.warning(
-            listed(sentences),
-            title="Before you read the differences",
-        )
+        st.warning(listed(sentences), title="Before you read the differences")
     for pair in found:
         _draw_pair(pair)
     if found:

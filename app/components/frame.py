@@ -67,9 +67,8 @@ def draw_sentences(sentences: list[str]) -> None:
 def listed(sentences: Iterable[str]) -> str:
     """Return sentences as a list in Markdown, or as a paragraph where there is but one."""
     escaped = [escape(sentence) for sentence in sentences]
-    return (
-        "\n".join(f"- {sentence}" for sentence in escaped) if len(escaped) > 1 else "".join(escaped)
-    )
+    mark = "- " if len(escaped) > 1 else ""
+    return "\n".join(mark + sentence for sentence in escaped)
 
 
 def escape(text: str) -> str:

@@ -124,10 +124,7 @@ def _describe(bundle: Bundle) -> None:
     if passport["architecture"]["backbone"] == "tiny":
         against.insert(0, "Its network has three layers and is for dry runs only.")
     if against:
-        st.warning(
-            listed(against),
-            title="What speaks against this model",
-        )
+        st.warning(listed(against), title="What speaks against this model")
     with st.expander("What it is for, and what it cannot know", icon=":material/info:"):
         st.markdown(escape(passport["intended_use"]))
         st.markdown(escape(passport["limits"]))

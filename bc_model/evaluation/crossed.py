@@ -66,7 +66,7 @@ def inside_in_words(passport: dict[str, Any]) -> str:
         return ""
     area, balanced = (Figure(**inside["figures"][one]) for one in ("roc_auc", "balanced_accuracy"))
     return (
-        f"With four settings of the recipe chosen for each fold by the others, "
+        "With four settings of the recipe chosen for each fold by the others, "
         f"{inside['network']}, comes to an area under the ROC curve of {area} and a balanced "
         f"accuracy of {balanced}."
     )

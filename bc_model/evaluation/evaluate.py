@@ -13,6 +13,7 @@ from bc_model.evaluation.report import Report, evaluate_predictions
 from bc_model.serving.engine import Engine
 from bc_model.serving.verdict import prob_malignant
 
+_KNEW_AT_FIRST = "The weights that this model began with knew pictures of its own test part."
 _KEPT = ("path", "sha256", "case", "class", "magnification", "subtype")
 
 
@@ -57,10 +58,9 @@ def evaluate_split(
     protocol = str(rows["protocol"].iloc[0])
     known, notes = known_to(engine.bundle, rows)
     data = engine.bundle.passport["data"]
-    if not known and data["leaky"] and data["protocol"] not in LEAKY_PROTOCOLS:
-        notes = ["The weights that this model began with knew pictures of its own test part."]
-    elif not known:
-        notes = []
+    if not known:
+        knew_at_first = data["leaky"] and data["protocol"] not in LEAKY_PROTOCOLS
+        notes = [_KNEW_AT_FIRST] if knew_at_first else []
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,

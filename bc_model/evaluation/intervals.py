@@ -85,7 +85,7 @@ class Figure:
         """
         if self.value is None:
             return "not defined"
-        if self.low is None:
+        if self.low is None or self.high is None:
             return f"{self.value:.3f} (no interval)"
         return f"{self.value:.3f} ({_between(self.low, self.high, 3)})"
 
@@ -100,9 +100,9 @@ class Figure:
         return f"{pictures}, {'1 case' if self.n_cases == 1 else f'{self.n_cases} cases'}"
 
 
-def _between(low: float | None, high: float | None, digits: int) -> str:
+def _between(low: float, high: float, digits: int) -> str:
     """Join two ends; a hyphen before a minus would be read as neither."""
-    joint = " to " if low is not None and low < 0 else "-"
+    joint = " to " if low < 0 else "-"
     return f"{low:.{digits}f}{joint}{high:.{digits}f}"
 
 

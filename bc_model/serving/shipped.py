@@ -1,5 +1,6 @@
 """The model that comes with the program."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import bc_model
@@ -35,12 +36,20 @@ def bundled_model() -> Bundle:
             "No model came with this copy of the program; choose 'imagenet', 'none' or a file of "
             "weights."
         )
+    stats = ((file.name, file.stat()) for file in sorted(folder.iterdir()))
+    stamp = tuple((name, found.st_size, found.st_mtime_ns) for name, found in stats)
     try:
-        bundle = Bundle(folder, read_passport(folder))
-        bundle.verify()
+        return _verified(folder, stamp)
     except BundleError as error:
         raise WeightsError(
             f"The model that came with the program is damaged: {error} Get the program again, or "
             "choose other weights."
         ) from error
+
+
+@lru_cache(maxsize=1)
+def _verified(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> Bundle:
+    """Hash 50 MB once, and not for every click on a page; a file that changes has another stamp."""
+    bundle = Bundle(folder, read_passport(folder))
+    bundle.verify()
     return bundle

@@ -145,8 +145,8 @@ def _listed(magnifications: list[int]) -> str:
 def _cautions(name: str, width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
     cautions = []
     known_sizes = bundle.passport["input"]["training_sizes"]
-    known_size = is_official_shape(height_px, width_px) or f"{width_px}x{height_px}" in known_sizes
-    if not known_size and _enlarged(width_px, height_px, bundle) <= TOO_MUCH_ENLARGED:
+    official = is_official_shape(height_px, width_px)
+    if not official and 0 < _enlarged(width_px, height_px, bundle) <= TOO_MUCH_ENLARGED:
         cautions.append(
             f"This picture has {width_px} x {height_px} pixels; the model learned from pictures of "
             f"{' and '.join(known_sizes[:3])}. It was read whole, so its scale and shape may not "

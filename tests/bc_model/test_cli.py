@@ -4,16 +4,13 @@ import dataclasses
 import importlib
 import json
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from PIL import Image
 
 from bc_model.data.manifest import read_manifest
 from bc_model.data.splits import read_split
@@ -26,18 +23,6 @@ from tests.bc_model.conftest import Command
 def one_class(drawn_set: Path, tmp_path: Path) -> Path:
     shutil.copytree(drawn_set / "histology_slides/breast/malignant", tmp_path / "one/malignant")
     return tmp_path / "one"
-
-
-def huge_png() -> bytes:
-    """Return a PNG whose header promises 20,000 x 20,000 pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
 # What goes well
@@ -100,76 +85,6 @@ def test_a_run_is_evaluated_on_its_own_test_part(
     assert (tmp_path / "e/report.json").is_file()
 
 
-def test_a_picture_is_explained(
-    command: Command, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
-) -> None:
-    picture = next(drawn_set.rglob("*.png"))
-    code, out, _ = command(
-        "explain", picture, "--model", tiny_run.path, "--out", tmp_path / "maps", "--json"
-    )
-    (result,) = json.loads(out)
-    assert code == 0
-    assert 0.0 < result["prob_malignant"] < 1.0
-    suffixes = sorted(path.suffix for path in (tmp_path / "maps").iterdir())
-    assert suffixes == [".json", ".npy", ".npy", ".png", ".png"]
-
-
-def test_a_folder_is_explained_and_what_cannot_be_read_is_named(
-    command: Command, tiny_run: RunFolder, tmp_path: Path
-) -> None:
-    folder, out = tmp_path / "fields", tmp_path / "fields/maps"
-    folder.mkdir()
-    for number in (1, 2):
-        Image.effect_noise((48, 48), 40 + number).convert("RGB").save(folder / f"{number}.png")
-    (folder / "broken.png").write_bytes(b"Dear colleague")
-
-    # Later the maps of the first time lie in the folder.
-    for target in (out, out, folder / "elsewhere"):
-        code, told, err = command(
-            "explain", folder, "--model", tiny_run.path, "--out", target, "--json"
-        )
-        assert code == 1
-        *explained, passed_over = json.loads(told)
-        assert [Path(one["picture"]).name for one in explained] == ["1.png", "2.png"]
-        assert passed_over["picture"] == str(folder / "broken.png")
-        assert "is not a PNG, JPEG or TIFF picture" in passed_over["passed_over"]
-        first, second = err.strip().splitlines()[-2:]
-        assert first == f"passed over in {folder}: {passed_over['passed_over']}"
-        assert second == "1 of 3 pictures passed over."
-        assert len(list(target.iterdir())) == 10
-
-
-def test_several_pictures_of_which_none_can_be_read(
-    command: Command, tiny_run: RunFolder, tmp_path: Path
-) -> None:
-    for name in ("a.png", "b.png"):
-        (tmp_path / name).write_bytes(b"")
-    code, out, err = command("explain", tmp_path, "--model", tiny_run.path, "--out", tmp_path / "o")
-    assert (code, out) == (2, "")
-    assert err.splitlines()[-1].startswith("Error: None of 2 pictures can be read")
-    assert not (tmp_path / "o").exists()
-
-
-def test_a_missing_picture_among_others_is_refused_before_anything_is_written(
-    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
-) -> None:
-    Image.new("RGB", (48, 48)).save(tmp_path / "there.png")
-    line = refused(
-        "explain", tmp_path / "there.png", tmp_path / "gone.png", "--model", tiny_run.path,
-        "--out", tmp_path / "maps",
-    )  # fmt: skip
-    assert "There is no picture" in line
-    assert "gone.png" in line
-
-
-def test_a_folder_that_holds_nothing_but_maps_is_refused(
-    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
-) -> None:
-    Image.new("RGB", (48, 48)).save(tmp_path / "a.png")
-    line = refused("explain", tmp_path, "--model", tiny_run.path, "--out", tmp_path)
-    assert f"lie in {tmp_path}, where heatmaps go" in line
-
-
 def test_help_does_not_wait_for_tensorflow() -> None:
     code = (
         "import sys; from bc_model import cli; sys.argv = ['bc_model', 'train', '--help']\n"
@@ -219,44 +134,6 @@ def test_fewer_cases_than_folds(
     line = refused("split", drawn_set, "--out", tmp_path / "s.csv", "--n-folds", 6)
     assert "at least 6 benign cases" in line
     assert "this data has 5" in line
-
-
-# Bad pictures
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"Dear colleague,\nplease find attached", "is not a PNG, JPEG or TIFF picture"),
-        (b"", "is empty"),
-        (huge_png(), "may have at most 40 million"),
-        (None, "damaged or cut short"),
-    ],
-    ids=["text", "empty", "20,000 px", "truncated"],
-)
-def test_a_bad_picture_to_explain(
-    refused: Callable[..., str],
-    tiny_run: RunFolder,
-    tmp_path: Path,
-    content: bytes | None,
-    said: str,
-) -> None:
-    picture = tmp_path / "slide 7.png"
-    if content is None:
-        Image.effect_noise((64, 64), 50).save(picture)
-        content = picture.read_bytes()[:1000]
-    picture.write_bytes(content)
-    line = refused("explain", picture, "--model", tiny_run.path, "--out", tmp_path / "maps")
-    assert "slide 7.png" in line
-    assert said in line
-
-
-def test_a_missing_picture_to_explain(
-    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
-) -> None:
-    picture = tmp_path / "gone.png"
-    line = refused("explain", picture, "--model", tiny_run.path, "--out", tmp_path / "maps")
-    assert "gone.png" in line
 
 
 # Bad models, runs and outputs

@@ -1,5 +1,6 @@
 """The model in the box, as it lies in the repository."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bc_model.serving.bundle import Bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.shipped import BUNDLED_NAME, SHIPPED_MODELS, bundled_model
 from bc_model.serving.twin import load_twin
+from bc_model.training.run_folder import RunFolder
 
 MAX_BYTES = 60e6
 MAX_SECONDS = 3.0
@@ -88,6 +90,25 @@ def test_its_figures_are_of_honest_folds_and_say_whose(bundle: Bundle):
         figure = test["figures"][name]
         assert figure["low"] < figure["value"] < figure["high"]
     assert len(bundle.passport["data"]["training_cases"]) == test["n_cases"]
+
+
+def test_it_is_hashed_once_and_again_when_a_file_has_changed(
+    tiny_run: RunFolder, tmp_path: Path, monkeypatch
+):
+    folder = tmp_path / BUNDLED_NAME
+    shutil.copytree(tiny_run.model_folder, folder)
+    monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", tmp_path)
+    hashed = []
+    verify = Bundle.verify
+    monkeypatch.setattr(Bundle, "verify", lambda self: hashed.append(1) or verify(self))
+
+    assert bundled_model() == bundled_model()
+    assert len(hashed) == 1
+
+    with (folder / "served.bin").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(WeightsError, match="The model that came with the program is damaged"):
+        bundled_model()
 
 
 def test_a_copy_of_the_program_without_it_says_so(tmp_path: Path, monkeypatch):
