@@ -33,17 +33,21 @@ def test_the_last_layer_tells_the_teacher_s_logits_of_whole_pictures(source):
     teacher = Teacher.fit(source.descriptors, source.malignant, case, QUICK.penalty)
     model = build_network(QUICK, QUICK.image_size)
 
-    settle_logits(model, source, teacher, penalty=0.0)
+    settle_logits(model, source, teacher, penalty=1.0)
 
-    # The same line by hand: least squares over the hidden layer, each case counting once.
+    # The same line by hand: ridge regression over the hidden layer, each case counting once.
     body = keras.Model(model.inputs[0], model.get_layer("dense_1").output)
     hidden = body.predict_on_batch(source.pixels.astype("f4")).astype(float)
     taught = teacher.logit(teacher.squashed(source.descriptors)).astype(float)
-    root = np.sqrt([1.0 / (case == one).sum() for one in case])[:, None]
-    with_one = np.column_stack([hidden, np.ones(len(hidden))])
-    line = np.linalg.lstsq(with_one * root, taught * root[:, 0])[0]
+    weight = np.array([1.0 / (case == one).sum() for one in case])
+    weight *= len(case) / weight.sum()
+    unit = hidden / (hidden.std(axis=0) + 1e-3)
+    unit -= np.average(unit, axis=0, weights=weight)
+    mean = np.average(taught, weights=weight)
+    moments = unit.T @ (weight[:, None] * unit) + np.eye(unit.shape[1])
+    line = np.linalg.solve(moments, unit.T @ (weight * (taught - mean)))
     logits = reference_logits(model, source.pixels)
-    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], with_one @ line, atol=1e-2)
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], mean + unit @ line, atol=1e-3)
     np.testing.assert_allclose(logits.sum(axis=1), 0.0, atol=1e-4)
 
 
