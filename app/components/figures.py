@@ -1,4 +1,4 @@
-"""The figures of a report: by picture, by case, by magnification and subtype, each with its n."""
+"""The figures of a report: by picture, by case, and of parts of the pictures, each with its n."""
 
 import streamlit as st
 
@@ -17,6 +17,7 @@ from bc_model.evaluation.report import Report
 from bc_model.export.words import (
     CASE_WORDS,
     FIGURE_WORDS,
+    GROUP_WORDS,
     cases_words,
     interval_words,
     notes_of,
@@ -70,11 +71,11 @@ def draw_figures(report: Report) -> None:
         draw_table(report.by_case.figures, CASE_WORDS, (fn + tp) / (tn + fp + fn + tp))
         _draw_every_case(report)
     _draw_curves(report)
-    for kind, title in (("magnification", "By magnification"), ("subtype", "By subtype")):
+    for kind, (title, head) in GROUP_WORDS.items():
         groups = [group for group in report.groups if group.kind == kind]
         if groups:
             st.subheader(title, anchor=False)
-            _draw_groups(groups, kind)
+            _draw_groups(groups, kind, head)
 
 
 def draw_table(
@@ -177,15 +178,15 @@ def _draw_curves(report: Report) -> None:
             st.caption(f"Area {escape(str(area))}. Dashed is chance: the base rate.")
 
 
-def _draw_groups(groups: list[Group], kind: str) -> None:
+def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
     alt = ". ".join(f"{one.name}: {confusion_in_words(one.confusion)}" for one in groups)
     st.altair_chart(group_chart(groups), alt=alt)
     # A subtype has one class, so that its accuracy is all there is to say.
-    names = ("accuracy", "balanced_accuracy", "roc_auc")[: 3 if kind == "magnification" else 1]
+    names = ("accuracy", "balanced_accuracy", "roc_auc")[: 1 if kind == "subtype" else 3]
     rows = []
     for group in groups:
         row = {
-            kind.capitalize(): group.name,
+            head: group.name,
             "Pictures": group.n,
             "Cases": cases_words(group.n_cases),
             "Base rate": f"{group.base_rate:.2f}",
@@ -198,7 +199,9 @@ def _draw_groups(groups: list[Group], kind: str) -> None:
                 else f"{value_words(figure, 2)} ({interval_words(figure, 2)})"
             )
         rows.append(row)
-    st.dataframe(rows, hide_index=True, alt=f"Figures by {kind}, with 95 % intervals")
+    st.dataframe(
+        rows, hide_index=True, alt=f"Figures of each part ({head.lower()}), with 95 % intervals"
+    )
     st.caption("In brackets 95 % intervals.")
     reasons = {
         f"{group.name}: {sentence}"

@@ -106,6 +106,8 @@ def _print_report(report: "Report") -> None:
         for name, figure in report.by_case.figures.items():
             click.echo(f"  by case, {name.replace('_', ' ')}: {figure}")
     for group in report.groups:
-        click.echo(f"  {group.name}: accuracy {group.figures['accuracy']}")
+        names = ("accuracy", *(("balanced_accuracy", "roc_auc") if group.kind == "known" else ()))
+        told = "; ".join(f"{name.replace('_', ' ')} {group.figures[name]}" for name in names)
+        click.echo(f"  {group.name}: {told}")
     for sentence in [*report.warnings, *report.notes]:
         click.echo(f"  note: {sentence}")

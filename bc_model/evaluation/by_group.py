@@ -1,4 +1,4 @@
-"""Figures by magnification and by subtype: where the model is good, and where it is not."""
+"""Figures of parts of the pictures: where the model is good, and where it is not."""
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -22,9 +22,9 @@ class Group:
 
     Attributes
     ----------
-    kind : {'magnification', 'subtype'}
+    kind : {'known', 'magnification', 'subtype'}
     name : str
-        Such as '40X' or 'tubular adenoma'.
+        Such as 'new to the model', '40X' or 'tubular adenoma'.
     n, n_cases : int
         Pictures, and known cases among them.
     base_rate : float
@@ -62,24 +62,25 @@ class Group:
 def by_group(
     predictions: pd.DataFrame, *, threshold: float, n_resamples: int, seed: int
 ) -> tuple[Group, ...]:
-    """Compute the figures of each magnification and of each subtype.
+    """Compute the figures of new and known pictures, of each magnification and of each subtype.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        As `check_predictions` returns it.
+        As `check_predictions` returns it; ``known``, bool, where the model knows some of them.
     threshold, n_resamples, seed
         As for `estimate_figures`.
 
     Returns
     -------
     tuple of Group
-        Magnifications from the smallest, then subtypes, benign ones first. A kind that nothing is
-        known of is left out.
+        New pictures before known ones where there are both, magnifications from the smallest,
+        then subtypes, benign ones first. A kind that nothing is known of is left out.
     """
     return tuple(
         _group(kind, name, rows, threshold, n_resamples, seed)
         for kind, parts in (
+            ("known", _new_and_known(predictions)),
             ("magnification", _by_magnification(predictions)),
             ("subtype", _by_subtype(predictions)),
         )
@@ -96,6 +97,13 @@ def subtypes(predictions: pd.DataFrame) -> pd.Series:
     names = [parse_name(PurePosixPath(path).name) for path in predictions["path"]]
     found = [UNKNOWN_SUBTYPE if name is None else name.subtype for name in names]
     return pd.Series(found, index=predictions.index, dtype="str")
+
+
+def _new_and_known(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    if "known" not in predictions or predictions["known"].nunique() < 2:
+        return {}
+    known = predictions["known"].astype(bool)
+    return {"new to the model": predictions[~known], "known to the model": predictions[known]}
 
 
 def _by_magnification(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:

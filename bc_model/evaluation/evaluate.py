@@ -56,16 +56,16 @@ def evaluate_split(
     predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
     predictions = predictions_of(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
-    known, notes = known_to(engine.bundle, rows)
-    data = engine.bundle.passport["data"]
-    if not known:
+    known = known_to(engine.bundle, rows)
+    data, notes = engine.bundle.passport["data"], known.notes
+    if not known.number:
         knew_at_first = data["leaky"] and data["protocol"] not in LEAKY_PROTOCOLS
         notes = [_KNEW_AT_FIRST] if knew_at_first else []
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,
         protocol=protocol if part == "test" else f"{protocol}, {part} part",
-        leaky=protocol in LEAKY_PROTOCOLS or data["leaky"] or known > 0 or part != "test",
+        leaky=protocol in LEAKY_PROTOCOLS or data["leaky"] or known.number > 0 or part != "test",
         notes=notes,
     )
 

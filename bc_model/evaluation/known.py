@@ -2,9 +2,13 @@
 
 Pixels are compared with the split of the model's run, if that lies beside it, or with the pictures
 of its cross-validation, which it learned from in the end. Cases are compared by the BreakHis
-grammar alone: elsewhere a number names another patient.
+grammar alone: elsewhere a number names another patient. Of a case that it has seen one picture of,
+it knows all.
 """
 
+from typing import NamedTuple
+
+import numpy as np
 import pandas as pd
 
 from bc_model.data.names import parse_name
@@ -14,22 +18,40 @@ from bc_model.evaluation.predictions import read_predictions
 from bc_model.serving.bundle import Bundle, file_sha256
 
 
-def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
-    """Count the pictures that a model knows.
+class Known(NamedTuple):
+    """What of some pictures a model knows.
+
+    Attributes
+    ----------
+    pictures : ndarray of shape (n,), bool
+        False does not say that one was not seen: a picture that was resized or packed with losses
+        has other pixels.
+    notes : list of str
+        What a reader should know of it.
+    """
+
+    pictures: np.ndarray
+    notes: list[str]
+
+    @property
+    def number(self) -> int:
+        """How many it knows."""
+        return int(self.pictures.sum())
+
+
+def known_to(bundle: Bundle, pictures: pd.DataFrame) -> Known:
+    """Find the pictures that a model knows.
 
     Parameters
     ----------
     bundle : Bundle
     pictures : DataFrame
-        Rows of a manifest or split: path, sha256.
+        Rows of a manifest or split: path, sha256, case.
 
     Returns
     -------
-    known : int
-        0 does not say that none was seen: a picture that was resized or packed with losses has
-        other pixels.
-    notes : list of str
-        What a reader should know of it.
+    Known
+        In the order of the rows.
     """
     names = [parse_name(path.rpartition("/")[2]) for path in pictures["path"]]
     seen = pd.Series(
@@ -39,10 +61,12 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
     pixels = _known_pixels(bundle)
     if pixels is not None:
         seen |= pictures["sha256"].isin(pixels)
+    of_a_case = pictures["case"] != ""
+    seen |= of_a_case & pictures["case"].isin(pictures.loc[seen & of_a_case, "case"])
     notes = []
-    if count := int(seen.sum()):
+    if number := int(seen.sum()):
         notes.append(
-            f"{count} of {len(pictures)} pictures are the model's own or of its cases: it learned "
+            f"{number} of {len(pictures)} pictures are the model's own or of its cases: it learned "
             "from them, or was chosen by them."
         )
     if pixels is None:
@@ -50,7 +74,7 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> tuple[int, list[str]]:
             "No list of this model's own pictures lies beside it, so whether it knows these very "
             "pictures cannot be told; only BreakHis names were held against the cases it knows."
         )
-    return count, notes
+    return Known(seen.to_numpy(bool), notes)
 
 
 def _known_pixels(bundle: Bundle) -> set[str] | None:

@@ -18,6 +18,7 @@ from bc_model.export.tables import figure_table
 from bc_model.export.words import (
     CASE_WORDS,
     FIGURE_WORDS,
+    GROUP_WORDS,
     cases_words,
     notes_of,
     support_words,
@@ -57,23 +58,23 @@ def cases_blocks(report: Report) -> Iterator[Block]:
 
 
 def groups_blocks(report: Report) -> Iterator[Block]:
-    """Show the figures by magnification and by subtype."""
-    for kind, title in (("magnification", "By magnification"), ("subtype", "By subtype")):
+    """Show the figures of new and known pictures, by magnification and by subtype."""
+    for kind, (title, head) in GROUP_WORDS.items():
         groups = [group for group in report.groups if group.kind == kind]
         if not groups:
             continue
         # A subtype has one class, so that its accuracy is all there is to say.
-        main = "balanced_accuracy" if kind == "magnification" else "accuracy"
+        main = "accuracy" if kind == "subtype" else "balanced_accuracy"
         yield Heading(title)
         confusions = confusions_drawing([(group.name, group.confusion) for group in groups])
         yield Charts((Chart("Confusion, pictures and % of each class", confusions),))
         rows = [(group.name, group.figures[main]) for group in groups]
         yield Charts((Chart(FIGURE_WORDS[main][0], intervals_drawing(rows)),))
-        yield _group_table(groups, kind)
+        yield _group_table(groups, kind, head)
 
 
-def _group_table(groups: list[Group], kind: str) -> Table:
-    names = ("accuracy", "balanced_accuracy", "roc_auc")[: 3 if kind == "magnification" else 1]
+def _group_table(groups: list[Group], kind: str, head: str) -> Table:
+    names = ("accuracy", "balanced_accuracy", "roc_auc")[: 1 if kind == "subtype" else 3]
     rows = tuple(
         (
             group.name, f"{group.n:,}", cases_words(group.n_cases),
@@ -82,7 +83,7 @@ def _group_table(groups: list[Group], kind: str) -> Table:
         for group in groups
     )  # fmt: skip
     columns = (
-        kind.capitalize(), "Pictures", "Cases", "Malignant",
+        head, "Pictures", "Cases", "Malignant",
         *(FIGURE_WORDS[name][0] for name in names),
     )  # fmt: skip
     widths = (1.4, 0.9, 1.0, 1.0, *(1.7 for _ in names))

@@ -23,6 +23,13 @@ CASE_WORDS = {
     "roc_auc": ("ROC AUC", "chance that a malignant case ranks above a benign one"),
 }
 
+GROUP_WORDS = {
+    "known": ("New and known", "Pictures that are"),
+    "magnification": ("By magnification", "Magnification"),
+    "subtype": ("By subtype", "Subtype"),
+}
+"""Parts of the pictures: a title, and what heads the column of their names."""
+
 RESEARCH_USE = "Research use only, not a diagnosis"
 
 

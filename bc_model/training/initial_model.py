@@ -62,7 +62,7 @@ def known_at_first(weights: str, split: pd.DataFrame) -> str:
         return ""
     test = split[split["part"] == "test"]
     try:
-        known, _ = known_to(model, test)
+        known = known_to(model, test).number
     except (BcModelError, OSError):  # of files beside the weights, which the run does not need
         return ""
     if not known:

@@ -91,9 +91,17 @@ def test_its_own_pictures_are_known_under_any_name(box, source):
     strange = renamed.assign(sha256="0" * 64)
 
     known, (note,) = known_to(box, renamed)
-    assert known == len(renamed)
-    assert note.startswith(f"{known} of {known} pictures are the model's own")
-    assert known_to(box, strange) == (0, [])
+    assert known.all()
+    assert note.startswith(f"{len(known)} of {len(known)} pictures are the model's own")
+    nothing = known_to(box, strange)
+    assert (nothing.number, nothing.notes) == (0, [])
+
+    # Of each case one picture is its own: it knows the case.
+    first = ~renamed["case"].duplicated()
+    resized = renamed.assign(sha256=renamed["sha256"].where(first, "0" * 64))
+    assert known_to(box, resized).pictures.all()
+    without_cases = known_to(box, resized.assign(case=""))
+    np.testing.assert_array_equal(without_cases.pictures, first)
 
 
 def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):

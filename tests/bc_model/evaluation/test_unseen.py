@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bc_model.data.manifest import read_manifest
+from bc_model.data.manifest import Manifest, read_manifest
 from bc_model.data.mapped import read_mapped
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
@@ -160,7 +160,30 @@ def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
     assert report.leaky
     # Three of five folds train and one validates, of 10 cases with 3 pictures each.
     assert report.notes[0].startswith("24 of 30 pictures are the model's own or of its cases")
-    assert report.notes[1:] == report.shift.sentences  # type: ignore[union-attr]
+    assert report.notes[1].startswith("New to the model: 6 pictures of 2 cases. What it is worth")
+    assert report.notes[2:] == report.shift.sentences  # type: ignore[union-attr]
+
+
+def test_what_is_new_to_a_model_has_figures_of_its_own(
+    bundle: Bundle, drawn_set: Path, tmp_path: Path
+) -> None:
+    manifest = read_manifest(drawn_set)
+    report = evaluate_unseen(Engine(bundle), manifest)
+    new, known = [group for group in report.groups if group.kind == "known"]
+    assert (new.name, new.n, new.n_cases) == ("new to the model", 6, 2)
+    assert (known.name, known.n, known.n_cases) == ("known to the model", 24, 8)
+
+    others = manifest.pictures[~manifest.pictures["case"].isin(bundle.known_cases)]
+    alone = Manifest(manifest.root, others.reset_index(drop=True), pd.DataFrame())
+    honest = evaluate_unseen(Engine(bundle), alone)
+    assert not honest.leaky
+    assert "known" not in {group.kind for group in honest.groups}
+    for name, figure in new.figures.items():
+        assert figure == honest.figures[name]
+
+    report.write(tmp_path)
+    assert read_report(tmp_path) == report
+    assert "New to the model" not in " ".join(honest.notes)
 
 
 @pytest.fixture
