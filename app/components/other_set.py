@@ -17,6 +17,7 @@ from bc_model.evaluation.shift import Shift
 from bc_model.evaluation.unseen import evaluate_unseen
 from bc_model.export.words import support_words
 from bc_model.serving.bundle import Bundle
+from bc_model.serving.input_gate import SHARE_BEYOND
 
 MOST_PICTURES = 2000
 """More than a page should be waited for."""
@@ -117,6 +118,9 @@ def _draw_found(report: Report, bundle: Bundle, folder: str) -> None:
 def _draw_shift(shift: Shift) -> None:
     st.subheader("How far the set is from what the model knows", anchor=False)
     size, far, apart = st.columns(3)
+    if shift.strange_stain is not None and not shift.known_n:
+        far.metric("Stained unlike its own pictures", f"{shift.strange_stain} of {shift.n}")
+        far.caption(f"About {100 * SHARE_BEYOND:.1f} % in a set of the same kind.")
     if shift.known_n:  # else the model came without features to hold the set against
         far.metric("Pictures far off by their features", _percent(shift.far_share))
         far.caption("5 % in a set of the same kind.")

@@ -6,6 +6,7 @@ far off as new pictures of the same kind would. Training pictures look nearer th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ import numpy as np
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.ranking import roc_auc
+from bc_model.serving.input_gate import SHARE_BEYOND, knows_stain, strange_stain
+from bc_model.words import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +72,9 @@ class Shift:
         Pictures of each size, such as '50x50', the most frequent first.
     sentences : tuple of str
         All this in words.
+    strange_stain : int or None
+        Pictures stained unlike anything the model learned from; None where its passport does not
+        say how that is stained.
     """
 
     n: int
@@ -79,6 +85,7 @@ class Shift:
     stain: tuple[StainShift, ...]
     sizes: dict[str, int]
     sentences: tuple[str, ...]
+    strange_stain: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -120,6 +127,9 @@ def measure_shift(
             far_share = float((new > np.quantile(own, FAR_QUANTILE)).mean())
             is_new = np.arange(own.size + new.size) >= own.size
             apart = float(roc_auc(is_new, np.concatenate([own, new])))
+    strange = None
+    if knows_stain(bundle.passport):
+        strange = [strange_stain(one, bundle.passport) for one in predicted.stain]
     sizes = pictures["width_px"].astype(str) + "x" + pictures["height_px"].astype(str)
     counted = {str(size): int(n) for size, n in sizes.value_counts().items()}
     return Shift(
@@ -132,9 +142,11 @@ def measure_shift(
         sizes=counted,
         sentences=(
             *_sentences(known, far_share, apart, stain),
+            *_about_stain(strange),
             *_about_size(bundle, counted),
             *_about_scale(bundle, pictures),
         ),
+        strange_stain=None if strange is None else sum(map(bool, strange)),
     )
 
 
@@ -196,6 +208,18 @@ def _sentences(
                 f"{'stronger' if one.distance > 0 else 'weaker'} than the model knows it, by "
                 f"{abs(one.distance):.1f} times its spread over pictures."
             )
+
+
+def _about_stain(strange: list[list[str]] | None) -> Iterator[str]:
+    if strange is None:
+        return
+    number = sum(map(bool, strange))
+    often = Counter(name for names in strange for name in names).most_common(2)
+    how = f", most often {' and '.join(f'{name} ({n})' for name, n in often)}" if often else ""
+    yield (
+        f"{number:,} of {many(len(strange), 'picture')} are stained unlike anything that the model "
+        f"learned from{how}; in a set of the same kind it is about {100 * SHARE_BEYOND:.1f} %."
+    )
 
 
 def _about_size(bundle: Bundle, sizes: dict[str, int]) -> Iterator[str]:

@@ -12,13 +12,48 @@ from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
 
 _ALLOWED = 0.5
 """How far beyond the 1st and 99th percentile a statistic may lie, as a share of their distance from
-the median. Of BreakHis pictures whose case was left out of the percentiles, 1.5 % lie further."""
+the median."""
+SHARE_BEYOND = 0.015
+"""Of BreakHis pictures whose case was left out of the percentiles, this share lies further."""
 
 _WORDS = {"mean": ("paler", "stronger"), "sd": ("more even", "more uneven")}
 _STAINS = {"residual": "other colours"}
 _COLOURLESS = 4.0
 """Mean difference of the largest and smallest channel, of 255, below which a picture is grey; the
 least coloured of 1,053 BreakHis pictures has 7.9."""
+
+
+def knows_stain(passport: dict[str, Any]) -> bool:
+    """Tell whether a passport says how the training pictures are stained."""
+    return "statistics" in passport["input"]
+
+
+def strange_stain(found: np.ndarray, passport: dict[str, Any]) -> list[str]:
+    """Name what a picture's staining has that no training picture's had.
+
+    Parameters
+    ----------
+    found : ndarray of shape (6,), float
+        Of one picture, see `bc_model.data.stain.stain_statistics`.
+    passport : dict
+        See `knows_stain`.
+
+    Returns
+    -------
+    list of str
+        Such as 'eosin paler'; empty where it lies within or near the training pictures.
+    """
+    statistics, strange = passport["input"]["statistics"], []
+    for column, value in zip(STAIN_COLUMNS, found, strict=True):
+        known = dict(zip(statistics["quantiles"], statistics[column], strict=True))
+        low, median, high = known[0.01], known[0.5], known[0.99]
+        stain, _, kind = column.rpartition("_")
+        below, above = _WORDS[kind]
+        if value < low - _ALLOWED * (median - low):
+            strange.append(f"{_STAINS.get(stain, stain)} {below}")
+        elif value > high + _ALLOWED * (high - median):
+            strange.append(f"{_STAINS.get(stain, stain)} {above}")
+    return strange
 
 
 def stain_warnings(pixels: np.ndarray, passport: dict[str, Any]) -> tuple[str, ...]:
@@ -36,21 +71,11 @@ def stain_warnings(pixels: np.ndarray, passport: dict[str, Any]) -> tuple[str, .
     tuple of str
         One sentence, or none.
     """
-    statistics = passport["input"].get("statistics")
-    if statistics is None:
+    if not knows_stain(passport):
         return ()
-    found = stain_statistics(pixels[None])[0]
     spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
     strange = ["no colour"] if spread.mean() < _COLOURLESS else []
-    for column, value in zip(STAIN_COLUMNS, found, strict=True):
-        known = dict(zip(statistics["quantiles"], statistics[column], strict=True))
-        low, median, high = known[0.01], known[0.5], known[0.99]
-        stain, _, kind = column.rpartition("_")
-        below, above = _WORDS[kind]
-        if value < low - _ALLOWED * (median - low):
-            strange.append(f"{_STAINS.get(stain, stain)} {below}")
-        elif value > high + _ALLOWED * (high - median):
-            strange.append(f"{_STAINS.get(stain, stain)} {above}")
+    strange += strange_stain(stain_statistics(pixels[None])[0], passport)
     if not strange:
         return ()
     return (

@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from app.components.cutoff_bench import GOAL_WORDS
+from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
 from bc_model.evaluation.cutoff import choose_cutoff
 from bc_model.evaluation.report import read_report
@@ -45,7 +46,9 @@ def crossed(runs, tiny_run, monkeypatch) -> Bundle:
     shutil.copy(tiny_run.evaluation_folder / "predictions.csv", folder / CROSS_VALIDATED_FILE)
     passport = open_bundle(folder).passport
     files = {CROSS_VALIDATED_FILE: file_sha256(folder / CROSS_VALIDATED_FILE)}
-    write_passport(folder, passport | {"files": passport["files"] | files})
+    wide = {"quantiles": [0.01, 0.5, 0.99]} | {name: [-9.0, 0.0, 9.0] for name in STAIN_COLUMNS}
+    stained = passport["input"] | {"statistics": wide}
+    write_passport(folder, passport | {"files": passport["files"] | files, "input": stained})
     monkeypatch.setattr("app.components.models.SHIPPED_MODELS", folder.parent)
     return open_bundle(folder)
 
@@ -75,7 +78,9 @@ def test_of_a_model_without_features_no_distance_is_shown(crossed, drawn_set, op
     app.text_input(key="other_folder").set_value(str(drawn_set))
     app.button(key="evaluate-other").click().run()
 
-    assert [one.label for one in app.metric] == ["Most frequent size, px"]
+    assert [(one.label, one.value) for one in app.metric] == [
+        ("Most frequent size, px", "96 x 64"), ("Stained unlike its own pictures", "0 of 30"),
+    ]  # fmt: skip
     assert "so the set is not held against them" in texts(app.caption)
 
 

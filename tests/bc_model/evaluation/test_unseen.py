@@ -106,6 +106,28 @@ def test_a_model_without_its_features_says_so(bundle: Bundle) -> None:
     assert found.sentences[0].startswith("This model came without its validation features")
 
 
+def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: Bundle) -> None:
+    quantiles = {"quantiles": [0.01, 0.5, 0.99]} | {name: [0.3, 0.4, 0.5] for name in STAIN_COLUMNS}
+    told = bundle.passport | {"input": bundle.passport["input"] | {"statistics": quantiles}}
+    table = known()
+    table.stain[:] = 0.4
+    table.stain[:9, STAIN_COLUMNS.index("eosin_mean")] = 0.2  # half a distance beyond is 0.25
+    table.stain[7:12, STAIN_COLUMNS.index("haematoxylin_sd")] = 0.6
+
+    found = shift_of(Bundle(bundle.folder, told), table, None)
+
+    assert found.strange_stain == 12
+    sentence = next(one for one in found.sentences if "stained" in one)
+    assert sentence == (
+        "12 of 60 pictures are stained unlike anything that the model learned from, most often "
+        "eosin paler (9) and haematoxylin more uneven (5); in a set of the same kind it is about "
+        "1.5 %."
+    )
+    back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
+    assert back == found
+    assert shift_of(bundle, table, None).strange_stain is None
+
+
 def test_the_scale_is_said(bundle: Bundle) -> None:
     told = bundle.passport | {
         "scale": {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}

@@ -3,7 +3,7 @@ import pytest
 
 from bc_model.data.stain import STAIN_COLUMNS, optical_density, stain_statistics
 from bc_model.data.synthetic import draw_picture
-from bc_model.serving.input_gate import stain_warnings
+from bc_model.serving.input_gate import knows_stain, stain_warnings, strange_stain
 
 PICTURES = np.stack([draw_picture(malignant=bool(i % 2), seed=i)[:160, :240] for i in range(12)])
 
@@ -47,5 +47,15 @@ def test_how_far_a_picture_may_lie_outside_is_as_told(passport):
         assert (word in " ".join(stain_warnings(picture, passport))) == expected
 
 
+def test_what_is_strange_is_named_from_statistics_alone(passport):
+    known = stain_statistics(PICTURES[:1])[0]
+    assert strange_stain(known, passport) == []
+
+    known[STAIN_COLUMNS.index("eosin_mean")] += 1.0
+    known[STAIN_COLUMNS.index("residual_sd")] = -1.0
+    assert strange_stain(known, passport) == ["eosin stronger", "other colours more even"]
+
+
 def test_a_passport_without_statistics_says_nothing():
+    assert not knows_stain({"input": {}})
     assert stain_warnings(np.zeros((8, 8, 3), np.uint8), {"input": {}}) == ()
