@@ -25,6 +25,7 @@ from bc_model.export.words import (
     value_words,
 )
 
+_COUNTED = {"Pictures": st.column_config.NumberColumn(format="localized")}
 TABLE_COLUMNS = ("Figure", "Value", "95 % interval", "Pictures", "Cases")
 ONE_CLASS = "Not defined: the pictures are of one class only."
 
@@ -121,7 +122,7 @@ def draw_table(
         hide_index=True,
         height="content",
         column_order=None if meanings else TABLE_COLUMNS,
-        column_config={"Meaning": st.column_config.TextColumn(width="large")},
+        column_config=_COUNTED | {"Meaning": st.column_config.TextColumn(width="large")},
         alt="Figures with interval, pictures and cases",
     )
     for sentence in notes_of(figures, words):
@@ -200,7 +201,10 @@ def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
             )
         rows.append(row)
     st.dataframe(
-        rows, hide_index=True, alt=f"Figures of each part ({head.lower()}), with 95 % intervals"
+        rows,
+        hide_index=True,
+        column_config=_COUNTED,
+        alt=f"Figures of each part ({head.lower()}), with 95 % intervals",
     )
     st.caption("In brackets 95 % intervals.")
     reasons = {

@@ -113,6 +113,7 @@ def _work_on(run: RunFolder, settings: "TrainSettings", **how: bool) -> int:
     # Ctrl-C is a person's; SIGTERM is a machine that shuts down, and the run is to be resumed.
     signal.signal(signal.SIGINT, lambda *_: _ask_to_stop(run))
     # TensorFlow takes seconds to import: the run says that it is there before that.
+    logger.info("Starting TensorFlow")
     run.write_status("starting", message="Starting TensorFlow")
     with touched(run.path / "status.json"):
         with native_stderr_silenced():
