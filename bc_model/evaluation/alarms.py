@@ -76,8 +76,9 @@ def _alarm(figures: Mapping[str, Figure]) -> list[str]:
     high = [f"{JUDGED[name]} {figures[name].value:.3f}" for name in too_good(figures)]
     if not high:
         return []
+    all_but_last = f"{', '.join(high[:-1])} and " if high[1:] else ""
     return [
-        f"Alarm: {' and '.join(high)} above {TOO_GOOD}, better than honest results on such "
+        f"Alarm: {all_but_last}{high[-1]} above {TOO_GOOD}, better than honest results on such "
         "pictures: check for leaks (one case, or the same picture, in training and test) before "
         "you believe it."
     ]

@@ -217,8 +217,9 @@ def _about_stain(strange: list[list[str]] | None) -> Iterator[str]:
     often = Counter(name for names in strange for name in names).most_common(2)
     how = f", most often {' and '.join(f'{name} ({n})' for name, n in often)}" if often else ""
     yield (
-        f"{number:,} of {many(len(strange), 'picture')} are stained unlike anything that the model "
-        f"learned from{how}; in a set of the same kind it is about {100 * SHARE_BEYOND:.1f} %."
+        f"Stained unlike anything that the model learned from: {number:,} of "
+        f"{many(len(strange), 'picture')}{how}; in a set of the same kind it is about "
+        f"{100 * SHARE_BEYOND:.1f} %."
     )
 
 

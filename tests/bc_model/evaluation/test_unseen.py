@@ -117,11 +117,10 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
     found = shift_of(Bundle(bundle.folder, told), table, None)
 
     assert found.strange_stain == 12
-    sentence = next(one for one in found.sentences if "stained" in one)
+    sentence = next(one for one in found.sentences if "Stained" in one)
     assert sentence == (
-        "12 of 60 pictures are stained unlike anything that the model learned from, most often "
-        "eosin paler (9) and haematoxylin more uneven (5); in a set of the same kind it is about "
-        "1.5 %."
+        "Stained unlike anything that the model learned from: 12 of 60 pictures, most often eosin "
+        "paler (9) and haematoxylin more uneven (5); in a set of the same kind it is about 1.5 %."
     )
     back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
     assert back == found
