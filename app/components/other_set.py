@@ -119,8 +119,11 @@ def _draw_shift(shift: Shift) -> None:
     st.subheader("How far the set is from what the model knows", anchor=False)
     size, far, apart = st.columns(3)
     if shift.strange_stain is not None and not shift.known_n:
-        far.metric("Stained unlike its own pictures", f"{shift.strange_stain} of {shift.n}")
-        far.caption(f"About {100 * SHARE_BEYOND:.1f} % in a set of the same kind.")
+        far.metric("Stained unlike the model's own", f"{shift.strange_stain:,} of {shift.n:,}")
+        far.caption(
+            f"{_percent(shift.strange_stain / shift.n)} of the pictures; about "
+            f"{100 * SHARE_BEYOND:.1f} % in a set of the same kind."
+        )
     if shift.known_n:  # else the model came without features to hold the set against
         far.metric("Pictures far off by their features", _percent(shift.far_share))
         far.caption("5 % in a set of the same kind.")

@@ -14,6 +14,7 @@ from bc_model.evaluation.metrics import confusion_counts
 
 GROUP_FIGURES = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
 NOT_STATED = "not stated"
+NOT_KNOWN = "not known to the model"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Group:
     ----------
     kind : {'known', 'magnification', 'subtype'}
     name : str
-        Such as 'new to the model', '40X' or 'tubular adenoma'.
+        Such as '40X' or 'tubular adenoma'.
     n, n_cases : int
         Pictures, and known cases among them.
     base_rate : float
@@ -62,25 +63,26 @@ class Group:
 def by_group(
     predictions: pd.DataFrame, *, threshold: float, n_resamples: int, seed: int
 ) -> tuple[Group, ...]:
-    """Compute the figures of new and known pictures, of each magnification and of each subtype.
+    """Compute the figures of what a model knows and does not, of magnifications and subtypes.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        As `check_predictions` returns it; ``known``, bool, where the model knows some of them.
+        As `check_predictions` returns it; ``known``, bool, may say which of them the
+        model knows.
     threshold, n_resamples, seed
         As for `estimate_figures`.
 
     Returns
     -------
     tuple of Group
-        New pictures before known ones where there are both, magnifications from the smallest,
-        then subtypes, benign ones first. A kind that nothing is known of is left out.
+        Pictures that it does not know before those it knows, where there are both; magnifications
+        from the smallest; subtypes, benign ones first. A kind that nothing is known of is left out.
     """
     return tuple(
         _group(kind, name, rows, threshold, n_resamples, seed)
         for kind, parts in (
-            ("known", _new_and_known(predictions)),
+            ("known", _known_or_not(predictions)),
             ("magnification", _by_magnification(predictions)),
             ("subtype", _by_subtype(predictions)),
         )
@@ -99,11 +101,11 @@ def subtypes(predictions: pd.DataFrame) -> pd.Series:
     return pd.Series(found, index=predictions.index, dtype="str")
 
 
-def _new_and_known(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    if "known" not in predictions or predictions["known"].nunique() < 2:
+def _known_or_not(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    known = predictions.get("known")
+    if known is None or known.dtype != bool or known.nunique() < 2:
         return {}
-    known = predictions["known"].astype(bool)
-    return {"new to the model": predictions[~known], "known to the model": predictions[known]}
+    return {NOT_KNOWN: predictions[~known], "known to the model": predictions[known]}
 
 
 def _by_magnification(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:

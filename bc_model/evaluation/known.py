@@ -26,11 +26,15 @@ class Known(NamedTuple):
     pictures : ndarray of shape (n,), bool
         False does not say that one was not seen: a picture that was resized or packed with losses
         has other pixels.
+    certain : bool
+        False where its own pictures could not be told by their pixels, or the case of some of the
+        others is not stated.
     notes : list of str
         What a reader should know of it.
     """
 
     pictures: np.ndarray
+    certain: bool
     notes: list[str]
 
     @property
@@ -46,7 +50,7 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> Known:
     ----------
     bundle : Bundle
     pictures : DataFrame
-        Rows of a manifest or split: path, sha256, case.
+        Rows of a manifest or split: path, sha256, case, group.
 
     Returns
     -------
@@ -62,7 +66,8 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> Known:
     if pixels is not None:
         seen |= pictures["sha256"].isin(pixels)
     of_a_case = pictures["case"] != ""
-    seen |= of_a_case & pictures["case"].isin(pictures.loc[seen & of_a_case, "case"])
+    # Cases that share a picture are one group.
+    seen |= of_a_case & pictures["group"].isin(pictures.loc[seen & of_a_case, "group"])
     notes = []
     if number := int(seen.sum()):
         notes.append(
@@ -74,7 +79,8 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> Known:
             "No list of this model's own pictures lies beside it, so whether it knows these very "
             "pictures cannot be told; only BreakHis names were held against the cases it knows."
         )
-    return Known(seen.to_numpy(bool), notes)
+    certain = pixels is not None and bool(of_a_case[~seen].all())
+    return Known(seen.to_numpy(bool), certain, notes)
 
 
 def _known_pixels(bundle: Bundle) -> set[str] | None:

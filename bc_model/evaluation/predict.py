@@ -1,13 +1,15 @@
 """Run a model over pictures: logits, and what it saw in them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from bc_model.data.pipeline import load_pixels
-from bc_model.data.stain import stain_statistics
+from bc_model.data.stain import are_grey, stain_statistics
 from bc_model.serving.engine import Engine
 
 BATCH = 32
@@ -27,17 +29,24 @@ class Predicted:
         The last block's activations, averaged over the picture.
     stain : ndarray of shape (n, 6)
         See `bc_model.data.stain`.
+    grey : ndarray of shape (n,), bool
+        Likewise.
     """
 
     logits: np.ndarray
     features: np.ndarray
     stain: np.ndarray
+    grey: np.ndarray
 
     @property
     def margin(self) -> np.ndarray:
         """Logit of malignant minus logit of benign, shape (n,), float64."""
         logits = self.logits.astype(np.float64)
         return logits[:, 1] - logits[:, 0]
+
+    def part(self, chosen: np.ndarray) -> Predicted:
+        """Return that of the chosen pictures: shape (n,), bool."""
+        return Predicted(*(getattr(self, one.name)[chosen] for one in fields(self)))
 
 
 def predict_files(
@@ -79,7 +88,8 @@ def _predict(
     found: list[tuple[np.ndarray, ...]] = []
     done = 0
     for pixels in batches:
-        found.append((*engine.predict_with_features(pixels), stain_statistics(pixels)))
+        stain = stain_statistics(pixels), are_grey(pixels)
+        found.append((*engine.predict_with_features(pixels), *stain))
         done += len(pixels)
         if progress:
             progress(done, n)

@@ -101,7 +101,7 @@ class Report:
     by_case : ByCase or None
         None when no case is known, or all have pictures of both classes.
     groups : tuple of Group
-        By magnification and by subtype.
+        See `by_group`.
     checks : dict of str to Figure
         The same figures by another road: ``roc_auc_delong``.
     notes : tuple of str

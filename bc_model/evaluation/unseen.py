@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from bc_model.data.manifest import Manifest
+from bc_model.data.names import CLASSES
+from bc_model.evaluation.alarms import FEW_CASES
+from bc_model.evaluation.by_group import NOT_KNOWN
 from bc_model.evaluation.evaluate import predictions_of
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.known import Known, known_to
@@ -42,41 +46,61 @@ def evaluate_unseen(
     Returns
     -------
     Report
-        With its shift. Marked as leaky when the model learned from, or was chosen by, one of the
-        pictures or cases; then the other ones are a group of their own.
+        Marked as leaky when the model learned from, or was chosen by, one of the pictures or cases;
+        then the other ones are a group of their own. With the shift of these, or of all where it
+        knows all or none.
     """
     bundle, pictures = engine.bundle, manifest.pictures
     predicted = predict_files(engine, manifest.root, list(pictures["path"]), progress=progress)
     folder = evaluation_of(bundle)
     features = FeatureTable.load(folder / FEATURES_FILE, bundle.network) if folder else None
-    shift = measure_shift(bundle, pictures, predicted, features)
     known = known_to(bundle, pictures)
+    # What a model knows looks nearer than anything new can.
+    apart = ~known.pictures if 0 < known.number < len(pictures) else np.ones(len(pictures), bool)
+    shift = measure_shift(bundle, pictures[apart], predicted.part(apart), features)
     predictions = predictions_of(pictures, predicted, bundle.temperature)
     report = evaluate_predictions(
-        predictions.assign(known=known.pictures) if known.number else predictions,
+        predictions.assign(known=known.pictures),
         threshold=bundle.threshold,
         protocol=PROTOCOL,
         leaky=known.number > 0,
         notes=[
             *_about_labels(mapping),
             *known.notes,
-            *_about_new(known, pictures),
+            *_about_others(known, pictures),
             *shift.sentences,
         ],
     )
     return replace(report, shift=shift)
 
 
-def _about_new(known: Known, pictures: pd.DataFrame) -> list[str]:
-    if not 0 < known.number < len(pictures):
+def _about_others(known: Known, pictures: pd.DataFrame) -> list[str]:
+    """Say what the pictures that a model does not know are worth, where it knows the rest."""
+    others = pictures[~known.pictures]
+    if not 0 < len(others) < len(pictures):
         return []
-    case = pictures.loc[~known.pictures, "case"]
-    n_cases = case[case != ""].nunique()
-    of_whom = f" of {many(n_cases, 'case')}" if n_cases else ""
-    return [
-        f"New to the model: {many(len(case), 'picture')}{of_whom}. What it is worth on patients "
-        "that it has not seen, their figures alone can say; they stand under 'New and known'."
+    stated = others[others["case"] != ""]
+    cases = {name: stated.loc[stated["class"] == name, "case"].nunique() for name in CLASSES}
+    found = [
+        f"The other {many(len(others), 'picture')}, of "
+        f"{' and '.join(f'{n} {name}' for name, n in cases.items())} cases, have figures of their "
+        f"own ('{NOT_KNOWN}'), and how far the set is from what the model knows is measured on "
+        "them alone."
     ]
+    if not known.certain:
+        unstated = len(others) - len(stated)
+        found.append(
+            f"The case of {unstated} of these others is not stated: they may be of the model's own "
+            "patients, or its own pictures at another size."
+            if unstated
+            else "Some of these others may be the model's own pictures under other names."
+        )
+    elif min(cases.values()) < FEW_CASES:
+        found.append(
+            f"With fewer than {FEW_CASES} cases of a class those figures say little about new "
+            "patients."
+        )
+    return found
 
 
 def _about_labels(mapping: Mapping[str, str] | None) -> list[str]:

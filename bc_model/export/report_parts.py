@@ -58,7 +58,7 @@ def cases_blocks(report: Report) -> Iterator[Block]:
 
 
 def groups_blocks(report: Report) -> Iterator[Block]:
-    """Show the figures of new and known pictures, by magnification and by subtype."""
+    """Show the figures of each kind of `GROUP_WORDS`."""
     for kind, (title, head) in GROUP_WORDS.items():
         groups = [group for group in report.groups if group.kind == kind]
         if not groups:

@@ -24,7 +24,7 @@ CASE_WORDS = {
 }
 
 GROUP_WORDS = {
-    "known": ("New and known", "Pictures that are"),
+    "known": ("By what the model knows", "Part"),
     "magnification": ("By magnification", "Magnification"),
     "subtype": ("By subtype", "Subtype"),
 }

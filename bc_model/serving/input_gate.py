@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
+from bc_model.data.stain import STAIN_COLUMNS, are_grey, stain_statistics
 
 _ALLOWED = 0.5
 """How far beyond the 1st and 99th percentile a statistic may lie, as a share of their distance from
@@ -18,9 +18,6 @@ SHARE_BEYOND = 0.015
 
 _WORDS = {"mean": ("paler", "stronger"), "sd": ("more even", "more uneven")}
 _STAINS = {"residual": "other colours"}
-_COLOURLESS = 4.0
-"""Mean difference of the largest and smallest channel, of 255, below which a picture is grey; the
-least coloured of 1,053 BreakHis pictures has 7.9."""
 
 
 def knows_stain(passport: dict[str, Any]) -> bool:
@@ -28,13 +25,15 @@ def knows_stain(passport: dict[str, Any]) -> bool:
     return "statistics" in passport["input"]
 
 
-def strange_stain(found: np.ndarray, passport: dict[str, Any]) -> list[str]:
+def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> list[str]:
     """Name what a picture's staining has that no training picture's had.
 
     Parameters
     ----------
     found : ndarray of shape (6,), float
         Of one picture, see `bc_model.data.stain.stain_statistics`.
+    grey : bool
+        See `bc_model.data.stain.are_grey`: among the statistics alone it is not found.
     passport : dict
         See `knows_stain`.
 
@@ -43,7 +42,8 @@ def strange_stain(found: np.ndarray, passport: dict[str, Any]) -> list[str]:
     list of str
         Such as 'eosin paler'; empty where it lies within or near the training pictures.
     """
-    statistics, strange = passport["input"]["statistics"], []
+    statistics = passport["input"]["statistics"]
+    strange = ["no colour"] if grey else []
     for column, value in zip(STAIN_COLUMNS, found, strict=True):
         known = dict(zip(statistics["quantiles"], statistics[column], strict=True))
         low, median, high = known[0.01], known[0.5], known[0.99]
@@ -73,9 +73,8 @@ def stain_warnings(pixels: np.ndarray, passport: dict[str, Any]) -> tuple[str, .
     """
     if not knows_stain(passport):
         return ()
-    spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
-    strange = ["no colour"] if spread.mean() < _COLOURLESS else []
-    strange += strange_stain(stain_statistics(pixels[None])[0], passport)
+    one = pixels[None]
+    strange = strange_stain(stain_statistics(one)[0], bool(are_grey(one)[0]), passport)
     if not strange:
         return ()
     return (

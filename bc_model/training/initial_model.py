@@ -45,7 +45,7 @@ def known_at_first(weights: str, split: pd.DataFrame) -> str:
     weights : str
         As `TrainSettings` has it.
     split : DataFrame
-        path, sha256, part.
+        path, sha256, case, group, part.
 
     Returns
     -------

@@ -79,7 +79,7 @@ def test_of_a_model_without_features_no_distance_is_shown(crossed, drawn_set, op
     app.button(key="evaluate-other").click().run()
 
     assert [(one.label, one.value) for one in app.metric] == [
-        ("Most frequent size, px", "96 x 64"), ("Stained unlike its own pictures", "0 of 30"),
+        ("Most frequent size, px", "96 x 64"), ("Stained unlike the model's own", "0 of 30"),
     ]  # fmt: skip
     assert "so the set is not held against them" in texts(app.caption)
 
@@ -364,6 +364,12 @@ def test_another_set_shows_figures_and_shift(finished_run, drawn_set, open_secti
     tables = [one.value for one in app.dataframe]
     assert "Optical density" in tables[0].columns
     assert tables[1].set_index("Figure").loc["Accuracy", "Pictures"] == 30
+    # Of 10 cases with 3 pictures each it knows 8.
+    assert "By what the model knows" in texts(app.subheader)
+    parts = next(table for table in tables if "Part" in table.columns)
+    assert parts[["Part", "Pictures", "Cases"]].values.tolist() == [
+        ["not known to the model", 6, "2"], ["known to the model", 24, "8"],
+    ]  # fmt: skip
     assert [one.label for one in app.get("download_button")] == [
         "Save PDF", "Save HTML", "Save CSV", "Save JSON",
     ]  # fmt: skip

@@ -71,6 +71,11 @@ def test_another_set_of_official_names(
     )
     assert code == 0
     assert "another set (LEAKY)" in out
+    (line,) = [one for one in out.splitlines() if one.startswith("  not known to the model: ")]
+    for name in ("accuracy", "balanced accuracy", "roc auc"):
+        assert f"{name} " in line
+    assert "6 pictures, 2 cases" in line
+    assert "By what the model knows" in (tmp_path / "e/report.html").read_text()
 
 
 def test_labels_outside_the_mapping(

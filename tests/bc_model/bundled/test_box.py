@@ -90,7 +90,7 @@ def test_its_own_pictures_are_known_under_any_name(box, source):
     renamed = source.table.assign(path=[f"{i}.png" for i in range(len(source.table))])
     strange = renamed.assign(sha256="0" * 64)
 
-    known, (note,) = known_to(box, renamed)
+    known, _, (note,) = known_to(box, renamed)
     assert known.all()
     assert note.startswith(f"{len(known)} of {len(known)} pictures are the model's own")
     nothing = known_to(box, strange)

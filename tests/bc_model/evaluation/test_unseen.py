@@ -50,12 +50,16 @@ def shift_of(
     table: FeatureTable,
     reference: FeatureTable | None,
     magnification: int | None = None,
+    first_grey: int = 10**9,
 ) -> Shift:
     pictures = pd.DataFrame({"width_px": 50, "height_px": 50}, index=range(len(table.path)))
     pictures["magnification"] = pd.array([magnification] * len(pictures), dtype="Int64")
     logits = np.zeros((len(table.path), 2), np.float32)
     return measure_shift(
-        bundle, pictures, Predicted(logits, table.features, table.stain), reference
+        bundle,
+        pictures,
+        Predicted(logits, table.features, table.stain, np.arange(len(logits)) >= first_grey),
+        reference,
     )
 
 
@@ -114,13 +118,14 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
     table.stain[:9, STAIN_COLUMNS.index("eosin_mean")] = 0.2  # half a distance beyond is 0.25
     table.stain[7:12, STAIN_COLUMNS.index("haematoxylin_sd")] = 0.6
 
-    found = shift_of(Bundle(bundle.folder, told), table, None)
+    found = shift_of(Bundle(bundle.folder, told), table, None, first_grey=58)
 
-    assert found.strange_stain == 12
+    assert found.strange_stain == 14
     sentence = next(one for one in found.sentences if "Stained" in one)
     assert sentence == (
-        "Stained unlike anything that the model learned from: 12 of 60 pictures, most often eosin "
-        "paler (9) and haematoxylin more uneven (5); in a set of the same kind it is about 1.5 %."
+        "Stained unlike anything that the model learned from: 14 of 60 pictures, 23 %, most often "
+        "eosin paler (9) and haematoxylin more uneven (5); in a set of the same kind it is about "
+        "1.5 %."
     )
     back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
     assert back == found
@@ -181,17 +186,24 @@ def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
     assert report.leaky
     # Three of five folds train and one validates, of 10 cases with 3 pictures each.
     assert report.notes[0].startswith("24 of 30 pictures are the model's own or of its cases")
-    assert report.notes[1].startswith("New to the model: 6 pictures of 2 cases. What it is worth")
-    assert report.notes[2:] == report.shift.sentences  # type: ignore[union-attr]
+    # Two stratified cases for the test.
+    assert report.notes[1].startswith(
+        "The other 6 pictures, of 1 benign and 1 malignant cases, have"
+    )
+    assert report.notes[2].startswith(
+        "With fewer than 10 cases of a class those figures say little"
+    )
+    assert report.notes[3:] == report.shift.sentences  # type: ignore[union-attr]
+    assert report.shift.n == 6  # type: ignore[union-attr]
 
 
-def test_what_is_new_to_a_model_has_figures_of_its_own(
+def test_what_a_model_does_not_know_has_figures_of_its_own(
     bundle: Bundle, drawn_set: Path, tmp_path: Path
 ) -> None:
     manifest = read_manifest(drawn_set)
     report = evaluate_unseen(Engine(bundle), manifest)
     new, known = [group for group in report.groups if group.kind == "known"]
-    assert (new.name, new.n, new.n_cases) == ("new to the model", 6, 2)
+    assert (new.name, new.n, new.n_cases) == ("not known to the model", 6, 2)
     assert (known.name, known.n, known.n_cases) == ("known to the model", 24, 8)
 
     others = manifest.pictures[~manifest.pictures["case"].isin(bundle.known_cases)]
@@ -199,12 +211,13 @@ def test_what_is_new_to_a_model_has_figures_of_its_own(
     honest = evaluate_unseen(Engine(bundle), alone)
     assert not honest.leaky
     assert "known" not in {group.kind for group in honest.groups}
+    assert honest.shift == report.shift
     for name, figure in new.figures.items():
         assert figure == honest.figures[name]
 
     report.write(tmp_path)
     assert read_report(tmp_path) == report
-    assert "New to the model" not in " ".join(honest.notes)
+    assert "The other" not in " ".join(honest.notes)
 
 
 @pytest.fixture
@@ -224,6 +237,7 @@ def test_the_models_own_pictures_leak_under_any_name(bundle: Bundle, renamed: Pa
     report = evaluate_unseen(Engine(bundle), read_manifest(renamed))
     assert report.leaky
     assert report.notes[0].startswith("4 of 5 pictures are the model's own")
+    assert report.notes[2].startswith("The case of 1 of these others is not stated: they may be of")
 
 
 def test_a_model_without_its_run_says_that_pictures_cannot_be_compared(
@@ -241,6 +255,7 @@ def test_a_model_without_its_run_says_that_pictures_cannot_be_compared(
     assert report.leaky
     assert report.notes[0].startswith("24 of 30 pictures")
     assert report.notes[1].startswith("No list of this model's own pictures lies beside it")
+    assert report.notes[3].startswith("Some of these others may be the model's own pictures under")
 
 
 def test_a_case_folder_of_another_set_is_another_case(bundle: Bundle, patches: Path) -> None:

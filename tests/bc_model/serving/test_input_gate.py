@@ -49,11 +49,12 @@ def test_how_far_a_picture_may_lie_outside_is_as_told(passport):
 
 def test_what_is_strange_is_named_from_statistics_alone(passport):
     known = stain_statistics(PICTURES[:1])[0]
-    assert strange_stain(known, passport) == []
+    assert strange_stain(known, False, passport) == []
+    assert strange_stain(known, True, passport) == ["no colour"]
 
     known[STAIN_COLUMNS.index("eosin_mean")] += 1.0
     known[STAIN_COLUMNS.index("residual_sd")] = -1.0
-    assert strange_stain(known, passport) == ["eosin stronger", "other colours more even"]
+    assert strange_stain(known, False, passport) == ["eosin stronger", "other colours more even"]
 
 
 def test_a_passport_without_statistics_says_nothing():
