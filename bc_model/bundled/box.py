@@ -14,6 +14,7 @@ from bc_model.bundled.source import Source
 from bc_model.data.names import is_drawn
 from bc_model.errors import SettingsError
 from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
+from bc_model.evaluation.known_pictures import KNOWN_FILE, KnownPictures
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.files import write_text_atomic
 from bc_model.serving.bundle import Bundle, file_sha256
@@ -84,9 +85,14 @@ def make_box(
 
     def complete(draft: Bundle) -> None:
         draft = measure_parity(draft, source.pixels, source.malignant)
-        file = draft.folder / CROSS_VALIDATED_FILE
-        write_text_atomic(file, predictions_to_csv(predictions))
-        files = draft.passport["files"] | {CROSS_VALIDATED_FILE: file_sha256(file)}
+        tables = {
+            CROSS_VALIDATED_FILE: predictions_to_csv(predictions),
+            KNOWN_FILE: KnownPictures(source.table, whole=True).as_csv(),
+        }
+        files = dict(draft.passport["files"])
+        for name, text in tables.items():
+            write_text_atomic(draft.folder / name, text)
+            files[name] = file_sha256(draft.folder / name)
         write_passport(draft.folder, draft.passport | {"files": files})
 
     return write_compact_bundle(model, folder, passport, source.pixels[:4], complete=complete)
@@ -104,7 +110,7 @@ def _require_tensorflow() -> None:
 
 
 def _require_tissue(source: Source, folder: Path) -> None:
-    if folder.parent == SHIPPED_MODELS and source.table["case"].map(is_drawn).any():
+    if folder.resolve().parent == SHIPPED_MODELS and source.table["case"].map(is_drawn).any():
         raise SettingsError(
             f"{folder} holds what comes with the program, which knows tissue; these pictures are "
             "drawn. Name another folder with --out."

@@ -139,6 +139,7 @@ def box_passport(
             "cases": {"train": n_cases, **none},
             "training_cases": sorted(set(table["case"])),
             "validation_cases": [],
+            "all_known_listed": True,
             "drawn": drawn,
             "licence": licence_words(drawn, official=True),
         },

@@ -63,6 +63,32 @@ def dhash(rgb: np.ndarray) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
+def near_any(
+    hashes: np.ndarray, known: np.ndarray, *, max_distance: int = MAX_DISTANCE
+) -> np.ndarray:
+    """Tell which pictures look the same as a known one.
+
+    Parameters
+    ----------
+    hashes : ndarray of uint64, shape (n,)
+        See `dhash`.
+    known : ndarray of uint64, shape (m,)
+    max_distance : int
+        In bits.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+    """
+    found = np.zeros(len(hashes), bool)
+    rows_a_block = max(1, _BLOCK_ELEMENTS // max(len(known), 1))
+    for start in range(0, len(hashes), rows_a_block):
+        block = hashes[start : start + rows_a_block, None]
+        near = np.bitwise_count(block ^ known[None]) <= max_distance
+        found[start : start + rows_a_block] = near.any(axis=1)
+    return found
+
+
 def find_near_twins(pictures: pd.DataFrame, *, max_distance: int = MAX_DISTANCE) -> NearTwins:
     """Compare every picture with every other one.
 

@@ -81,21 +81,20 @@ def _about_others(known: Known, pictures: pd.DataFrame) -> list[str]:
         return []
     stated = others[others["case"] != ""]
     cases = {name: stated.loc[stated["class"] == name, "case"].nunique() for name in CLASSES}
+    have = "has" if len(others) == 1 else "have"
+    of = ""
+    if len(stated):
+        of = f", of {' and '.join(f'{n} {name}' for name, n in cases.items())} cases,"
     found = [
-        f"The other {many(len(others), 'picture')}, of "
-        f"{' and '.join(f'{n} {name}' for name, n in cases.items())} cases, have figures of their "
-        f"own ('{NOT_KNOWN}'), and how far the set is from what the model knows is measured on "
-        "them alone."
+        f"The other {many(len(others), 'picture')}{of} {have} figures apart ('{NOT_KNOWN}'), and "
+        "how far the set is from what the model knows is measured on these alone."
     ]
-    if not known.certain:
-        unstated = len(others) - len(stated)
+    if unstated := len(others) - len(stated):
         found.append(
-            f"The case of {unstated} of these others is not stated: they may be of the model's own "
-            "patients, or its own pictures at another size."
-            if unstated
-            else "Some of these others may be the model's own pictures under other names."
+            f"The case of {unstated:,} of these others is not stated: they may be of the model's "
+            "own patients."
         )
-    elif min(cases.values()) < FEW_CASES:
+    if len(stated) and min(cases.values()) < FEW_CASES:
         found.append(
             f"With fewer than {FEW_CASES} cases of a class those figures say little about new "
             "patients."

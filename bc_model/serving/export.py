@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bc_model.data.names import CLASSES
 from bc_model.errors import ModelError
+from bc_model.files import write_text_atomic
 from bc_model.gradcam import GradCAM
 from bc_model.model import (
     head_matrices,
@@ -31,7 +34,12 @@ MAX_RELATIVE_DIFFERENCE = 1e-3
 """Of the largest logit, and of a map's range, between the served graph and TensorFlow."""
 
 
-def write_bundle(model: keras.Model, folder: Path, passport: dict[str, Any]) -> Bundle:
+def write_bundle(
+    model: keras.Model,
+    folder: Path,
+    passport: dict[str, Any],
+    tables: Mapping[str, str] = MappingProxyType({}),
+) -> Bundle:
     """Write a bundle: beside its place first, then moved there in one step.
 
     Parameters
@@ -42,6 +50,8 @@ def write_bundle(model: keras.Model, folder: Path, passport: dict[str, Any]) -> 
         Replaced when it exists.
     passport : dict
         Complete but for `files`, which is filled in here.
+    tables : mapping of str to str, optional
+        Texts to put beside the weights, by name of their file.
 
     Returns
     -------
@@ -59,7 +69,10 @@ def write_bundle(model: keras.Model, folder: Path, passport: dict[str, Any]) -> 
         export_graph(model, draft / "served.xml")
         kernels, biases = zip(*head_matrices(model), strict=True)
         Head(kernels, biases).save(draft / "head.npz")
-        files = {name: file_sha256(draft / name) for name in (KERAS_FILE, *SERVED_FILES)}
+        for name, text in tables.items():
+            write_text_atomic(draft / name, text)
+        names = (KERAS_FILE, *SERVED_FILES, *tables)
+        files = {name: file_sha256(draft / name) for name in names}
         complete = passport | {"files": files}
         write_passport(draft, complete)
         draft.chmod(0o755)

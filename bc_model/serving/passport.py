@@ -99,6 +99,8 @@ SCHEMA: dict[str, Any] = {
                 "validation_cases": {"type": "array", "items": {"type": "string"}},
                 "training_cases": {"type": "array", "items": {"type": "string"}},
                 "initial_cases": {"type": "array", "items": {"type": "string"}},
+                # Whether the list of known pictures has what the first weights knew as well.
+                "all_known_listed": {"type": "boolean"},
             },
         },
         "metrics": {

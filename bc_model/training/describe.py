@@ -23,7 +23,7 @@ from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
 from bc_model.serving.shipped import bundled_model
 from bc_model.training.arithmetic import resolve_arithmetic
 from bc_model.training.feed import extractor_name
-from bc_model.training.initial_model import initial_model, known_at_first
+from bc_model.training.initial_model import all_known, initial_model, known_at_first
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from bc_model.weights_file import NAMED_WEIGHTS
@@ -122,6 +122,7 @@ def draft_passport(
             "training_cases": sorted(set(training["case"]) - {""}),
             "validation_cases": sorted(set(validation["case"]) - {""}),
             "initial_cases": _initial_cases(settings.weights),
+            "all_known_listed": all_known(settings.weights, manifest, split).whole,
             "drawn": drawn,
             "licence": _licence(settings.weights, drawn, bool(magnifications)),
         },

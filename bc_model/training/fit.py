@@ -23,6 +23,7 @@ from bc_model.data.splits import (
 )
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation.evaluate import evaluate_split
+from bc_model.evaluation.known_pictures import KNOWN_FILE
 from bc_model.evaluation.neighbours import training_features
 from bc_model.evaluation.validation import calibrate_bundle
 from bc_model.model import build_model, unfreeze
@@ -37,7 +38,7 @@ from bc_model.training.checkpoint import load_weights, read_state, sweep
 from bc_model.training.describe import describe_run, draft_passport
 from bc_model.training.distribute import strategy_for
 from bc_model.training.feed import Part, cache_bytes
-from bc_model.training.initial_model import known_at_first
+from bc_model.training.initial_model import all_known, known_at_first
 from bc_model.training.phases import fit_phases
 from bc_model.training.resume import require_unchanged
 from bc_model.training.run_folder import RunFolder
@@ -153,7 +154,8 @@ def _train(
     # From here on nothing is obeyed: a stop asks for what is being done anyway.
     run.write_status("running", message="Writing the model", phase="export")
     passport = draft_passport(settings, manifest, split, run, model.count_params())
-    bundle = write_bundle(model, run.model_folder, passport)
+    known = all_known(settings.weights, manifest, split)
+    bundle = write_bundle(model, run.model_folder, passport, {KNOWN_FILE: known.as_csv()})
     check_bundle(bundle, validation.pixels[:4])
     rows = split[split["part"] == "validation"]
     bundle = calibrate_bundle(bundle, rows, validation.pixels, run.evaluation_folder)

@@ -1,11 +1,13 @@
-"""The model that a run begins with, and what of the test part it knows."""
+"""The model that a run begins with, what it knows, and what of that is in the test part."""
 
 from pathlib import Path
 
 import pandas as pd
 
+from bc_model.data.manifest import Manifest
 from bc_model.errors import BcModelError
 from bc_model.evaluation.known import known_to
+from bc_model.evaluation.known_pictures import KnownPictures, known_pictures
 from bc_model.serving.bundle import KERAS_FILE, Bundle, open_bundle
 from bc_model.serving.shipped import bundled_model
 
@@ -35,6 +37,34 @@ def initial_model(weights: str) -> Bundle | None:
     except BcModelError:
         return None
     return bundle
+
+
+def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPictures:
+    """Return what a run's model will know: all but its test part, and what the first weights knew.
+
+    Parameters
+    ----------
+    weights : str
+        As `TrainSettings` has it.
+    manifest : Manifest
+    split : DataFrame
+        path, part.
+
+    Raises
+    ------
+    WeightsError
+        The model in the box is asked for, and missing or damaged.
+    """
+    seen = split.loc[split["part"] != "test", "path"]
+    pictures = manifest.pictures
+    own = KnownPictures(pictures.loc[pictures["path"].isin(seen), ["sha256", "dhash"]], whole=True)
+    if weights in ("none", "imagenet"):
+        return own
+    first = initial_model(weights)
+    try:
+        return own.with_first(known_pictures(first) if first else None)
+    except (BcModelError, OSError):  # of a file beside the weights, which the run does not need
+        return own.with_first(None)
 
 
 def known_at_first(weights: str, split: pd.DataFrame) -> str:

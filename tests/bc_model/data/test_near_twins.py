@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bc_model.data.manifest import read_manifest
-from bc_model.data.near_twins import MAX_DISTANCE, MAX_LISTED, dhash, find_near_twins
+from bc_model.data.near_twins import MAX_DISTANCE, MAX_LISTED, dhash, find_near_twins, near_any
 from bc_model.data.synthetic import draw_picture
 
 
@@ -150,3 +150,19 @@ def test_one_field_in_several_public_extracts_is_found(
     # 25 fields stand in two extracts under one name; nothing else is that near.
     assert (stems[0] == stems[1]).all()
     assert found.counts == {"other class": 0, "other case": 0, "case unknown": 0, "same case": 25}
+
+
+def test_near_any_agrees_with_comparing_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    known = generator.integers(0, 2**63, 40, np.uint64)
+    flipped = np.uint64(1) << generator.integers(0, 63, (3, 60), np.uint64)
+    hashes = known[generator.integers(0, 40, 60)].copy()
+    for i, bits in enumerate(flipped):  # a third each: 1, 2 and 3 bits off, or fewer
+        hashes[20 * i :] ^= bits[20 * i :]
+    by_hand = [any((int(a) ^ int(b)).bit_count() <= 2 for b in known) for a in hashes]
+
+    assert 0 < sum(by_hand) < 60
+    assert near_any(hashes, known).tolist() == by_hand
+    monkeypatch.setattr("bc_model.data.near_twins._BLOCK_ELEMENTS", 100)
+    assert near_any(hashes, known).tolist() == by_hand
+    assert near_any(hashes, known[:0]).tolist() == [False] * 60

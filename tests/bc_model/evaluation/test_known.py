@@ -1,12 +1,15 @@
-"""What a model knows of a set: its own pictures, and the cases of these."""
+"""What a model knows of a set: its own pictures, copies of them, and the cases of these."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from bc_model.evaluation.known import known_to
-from bc_model.serving.bundle import Bundle, open_bundle
+from bc_model.data.manifest import read_manifest
+from bc_model.evaluation.known import Known, known_to
+from bc_model.evaluation.known_pictures import KNOWN_FILE, KnownPictures, known_pictures
+from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
 from bc_model.training.run_folder import RunFolder
 
 
@@ -40,7 +43,6 @@ def test_of_a_case_that_it_has_seen_a_picture_of_it_knows_all(bundle: Bundle, ow
 
     assert known.pictures.tolist() == [True, True, True, False, False]
     assert known.number == 3
-    assert not known.certain  # the case of the last one is not stated
     assert known.notes == [
         "3 of 5 pictures are the model's own or of its cases: it learned from them, or was chosen "
         "by them."
@@ -53,11 +55,77 @@ def test_without_a_case_a_picture_says_nothing_of_others(bundle: Bundle, own: st
     assert known.pictures.tolist() == [True, False]
 
 
-def test_it_is_certain_where_all_cases_are_stated_and_its_own_pictures_listed(
-    bundle: Bundle, tmp_path: Path
+def test_the_list_holds_what_was_not_for_test(
+    bundle: Bundle, tiny_run: RunFolder, drawn_set: Path
 ) -> None:
-    others = pictures(("1", "a", "a"), ("2", "b", "b"))
-    assert known_to(bundle, others).certain
+    split = pd.read_csv(tiny_run.split_file, dtype=str)
+    manifest = read_manifest(drawn_set).pictures.set_index("sha256")
+    listed = known_pictures(bundle)
 
-    alone = Bundle(tmp_path / "alone", bundle.passport)
-    assert not known_to(alone, others).certain
+    assert listed is not None
+    assert listed.whole
+    assert set(listed.table["sha256"]) == set(split.loc[split["part"] != "test", "sha256"])
+    assert (listed.table["dhash"] == manifest["dhash"][listed.table["sha256"]].to_numpy()).all()
+
+
+def test_copies_of_its_pictures_are_told_and_not_counted_as_its_own(
+    bundle: Bundle, drawn_set: Path
+) -> None:
+    """The hashes of gradients are those of its own pictures, and of a stranger's."""
+    listed = known_pictures(bundle)
+    assert listed is not None
+    dhash = listed.table["dhash"].to_numpy()
+    stranger = next(
+        value
+        for value in np.arange(100, dtype=np.uint64)
+        if np.bitwise_count(dhash ^ value).min() > 2
+    )
+    packed_anew = pictures(("1", "a", "a"), ("2", "b", "b"), ("3", "c", "c")).assign(
+        dhash=np.array([dhash[0], dhash[1] ^ np.uint64(0b101), stranger], np.uint64)
+    )
+    known = known_to(bundle, packed_anew)
+
+    assert known.number == 0
+    assert known.notes == [
+        "2 of 3 pictures that are not the model's own, pixel for pixel, look the same as one of "
+        "these: most likely copies of another size or packed anew. Their figures flatter."
+    ]
+    strange = known_to(bundle, packed_anew.assign(dhash=stranger))
+    assert strange.notes == [
+        "The 3 pictures are none of the model's own, nor copies of another size or packed anew. "
+        "Other fields of its patients cannot be told by pixels."
+    ]
+
+
+def test_what_the_first_weights_knew_is_known(bundle: Bundle, tmp_path: Path) -> None:
+    table = pd.DataFrame({"sha256": ["f" * 64], "dhash": np.array([3], np.uint64)})
+    first = KnownPictures(table, whole=True)
+    own = known_pictures(bundle)
+    assert own is not None
+
+    assert known_of(own, "f" * 64, bundle, tmp_path).number == 0
+    begun = own.with_first(first)
+    assert known_of(begun, "f" * 64, bundle, tmp_path).number == 1
+    assert known_of(begun, own.table["sha256"][0], bundle, tmp_path).number == 1
+    assert begun.with_first(first).as_csv() == begun.as_csv()  # each picture once
+    for unknown in (own.with_first(None), own.with_first(begun.with_first(None))):
+        (note,) = known_of(unknown, "0" * 64, bundle, tmp_path).notes
+        assert note.startswith("The model began with weights of which nobody can tell")
+
+
+def known_of(listed: KnownPictures, sha256: str, bundle: Bundle, folder: Path) -> Known:
+    """Ask a model with another list about one picture."""
+    (folder / KNOWN_FILE).write_text(listed.as_csv(), encoding="utf-8")
+    files = {KNOWN_FILE: file_sha256(folder / KNOWN_FILE)}
+    data = bundle.passport["data"] | {"all_known_listed": listed.whole}
+    other = Bundle(folder, bundle.passport | {"data": data, "files": files})
+    return known_to(other, pictures((sha256, "", "")))
+
+
+def test_a_model_without_a_list_says_that_nobody_can_tell(bundle: Bundle, own: str) -> None:
+    files = {name: sha for name, sha in bundle.passport["files"].items() if name != KNOWN_FILE}
+    older = Bundle(bundle.folder, bundle.passport | {"files": files})
+    known = known_to(older, pictures((own, "a", "a")))
+
+    assert known.number == 0
+    assert known.notes[0].startswith("No list of this model's own pictures is at hand")
