@@ -61,10 +61,11 @@ def draw_figures(report: Report) -> None:
             )
     st.subheader("Figures by picture", anchor=False)
     draw_table(report.figures, FIGURE_WORDS, report.base_rate)
+    drawn = "cases" if report.n_cases else "pictures: no case is known, so they are too narrow"
     st.caption(
         f"Calling all {report.n} pictures malignant would be right for "
         f"{report.always_malignant_accuracy:.0%} of them: hold accuracy against this base rate. "
-        "Intervals are 95 %, by bootstrap over cases."
+        f"Intervals are 95 %, by bootstrap over {drawn}."
     )
     if report.by_case is not None:
         st.subheader("Figures by case", anchor=False)

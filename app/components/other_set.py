@@ -1,5 +1,6 @@
 """Another set of pictures: how a model does on it, and how far it is from what the model knows."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,11 +90,13 @@ def _on_other_set(
     root = Path(folder)
     labels = parse_mapping(mapping) if mapping else None
     if (n := len(picture_files(root))) > MOST_PICTURES:
-        mapped = f" --map {mapping}" if mapping else ""
+        mapped = f" --map {shlex.quote(mapping)}" if mapping else ""
+        above = " --case-above" if case_above and mapping else ""
         raise DataError(
             f"The folder {root} holds {n:,} pictures, and a page is not waited for so long above "
             f"{MOST_PICTURES:,}; use the command line: python -m bc_model evaluate "
-            f"{bundle.folder} {root} --unseen{mapped} --out FOLDER"
+            f"{shlex.quote(str(bundle.folder))} {shlex.quote(str(root))} --unseen{mapped}{above} "
+            "--out FOLDER"
         )
     tell = telling("Reading the pictures")
     manifest = (

@@ -23,13 +23,13 @@ from bc_model.bundled.recipe import PROBE_IN_WORDS, Recipe
 from bc_model.bundled.source import Source
 from bc_model.data.names import CLASSES, is_drawn
 from bc_model.data.protocols import LEAKY_PROTOCOLS
-from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
+from bc_model.data.stain import stain_statistics
 from bc_model.evaluation.calibration import Temperature
 from bc_model.evaluation.report import Report, evaluate_predictions
+from bc_model.serving.input_gate import stain_quantiles
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
 from bc_model.training.describe import input_facts, licence_words, scale_facts
 
-_QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 _SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
 
 
@@ -107,7 +107,6 @@ def box_passport(
         "which had not seen its case"
     )
     magnifications = sorted(int(value) for value in table["magnification"].unique())
-    sizes = table["width_px"].astype(str) + "x" + table["height_px"].astype(str)
     n_cases = int(table["group"].nunique())
     drawn = bool(table["case"].map(is_drawn).any())
     none = {"validation": 0, "test": 0}
@@ -125,10 +124,8 @@ def box_passport(
             "recipe": recipe.as_dict(),
         },
         "classes": list(CLASSES),
-        "input": input_facts(
-            recipe.backbone, recipe.image_size, list(sizes.value_counts().index[:10])
-        )
-        | {"statistics": input_statistics(source.pixels)},
+        "input": input_facts(recipe.backbone, recipe.image_size, table)
+        | {"statistics": stain_quantiles(stain_statistics(source.pixels))},
         "scale": scale_facts(magnifications),
         "data": {
             "manifest_sha256": _hash(table["path"] + " " + table["sha256"]),
@@ -163,20 +160,6 @@ def box_passport(
         "cross-validation by case over them. It was taught by a linear model over statistics of "
         "colour and texture beside the labels, and presumably goes by these and not by single "
         "cells.",
-    }
-
-
-def input_statistics(pixels: np.ndarray) -> dict[str, list[float]]:
-    """Return quantiles of how training pictures are stained: what a picture can be held against.
-
-    Returns
-    -------
-    dict
-        ``quantiles``, and for each of `STAIN_COLUMNS` its values at these, optical density.
-    """
-    found = np.quantile(stain_statistics(pixels), _QUANTILES, axis=0).round(5)
-    return {"quantiles": list(_QUANTILES)} | {
-        column: found[:, i].tolist() for i, column in enumerate(STAIN_COLUMNS)
     }
 
 

@@ -27,7 +27,7 @@ def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -
     from bc_model.serving.engine import Engine
     from bc_model.serving.explain_files import explain_file, pictures_to_explain
 
-    files = pictures_to_explain(pictures, out)
+    files = pictures_to_explain(pictures)
     engine = BatchingEngine(Engine(open_bundle(model)))
     results: list[dict[str, Any]] = []
     passed_over: list[dict[str, str]] = []

@@ -113,9 +113,15 @@ def picture_files(root: Path) -> list[Path]:
     FolderNotFound
         `root` does not exist or is not a folder.
     DataError
-        No picture file lies under it.
+        No picture file lies under it, or a folder among it cannot be read.
     """
-    if not root.is_dir():
+    try:
+        there = root.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise FolderNotFound(
+            f"There is no folder {root} ({error.strerror}); check the path of the data set."
+        ) from error
+    if not there:
         raise FolderNotFound(f"There is no folder {root}; check the path of the data set.")
     files = sorted(_walk(root), key=Path.as_posix)
     if not files:
@@ -143,8 +149,15 @@ def settle(root: Path, rows: list[dict], rejected: list[dict]) -> Manifest:
     return Manifest(root, _settle_types(pictures), rejected_frame, _twins_frame(twins))
 
 
+def _refuse_unread(error: OSError) -> None:
+    raise DataError(
+        f"The folder {error.filename} cannot be read ({error.strerror}), so what is in it would be "
+        "left out; grant access to it, or move it elsewhere."
+    ) from error
+
+
 def _walk(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root, followlinks=False):
+    for folder, folders, names in os.walk(root, followlinks=False, onerror=_refuse_unread):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             # Hidden files are macOS and editor droppings ("._x.png"), never pictures.

@@ -82,13 +82,17 @@ def read_mapped(
     rows, rejected = [], []
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
         described = pool.map(lambda path: _describe(path, root, mapping, case_above), files)
-        for done, (row, error) in enumerate(described, start=1):
-            if error is None:
-                rows.append(row)
-            else:
-                rejected.append({"path": row["path"], "reason": error.reason, "detail": str(error)})
-            if progress:
-                progress(done, len(files))
+        try:
+            for done, (row, error) in enumerate(described, start=1):
+                if error is None:
+                    rows.append(row)
+                else:
+                    detail = str(error)
+                    rejected.append({"path": row["path"], "reason": error.reason, "detail": detail})
+                if progress:
+                    progress(done, len(files))
+        finally:  # who stops the reading does not wait for the rest
+            pool.shutdown(cancel_futures=True)
     return settle(root, rows, rejected)
 
 

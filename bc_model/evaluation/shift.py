@@ -17,10 +17,10 @@ from bc_model.evaluation.ranking import roc_auc
 from bc_model.evaluation.shift_words import (
     about_distance,
     about_scale,
-    about_size,
     about_stain,
 )
-from bc_model.serving.input_gate import knows_stain, strange_stain
+from bc_model.serving.input_gate import SHARE_BEYOND, knows_stain, strange_stain
+from bc_model.serving.sizes import about_sizes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,14 +124,18 @@ def measure_shift(
     stain: tuple[StainShift, ...] = ()
     if known is not None:
         stain = _stain_shifts(known.stain, predicted.stain)
-        own = distances_of_known(known)
-        if own.size:
-            new = _mean_nearest(predicted.features, known)
-            far_share = float((new > np.quantile(own, FAR_QUANTILE)).mean())
-            is_new = np.arange(own.size + new.size) >= own.size
-            apart = float(roc_auc(is_new, np.concatenate([own, new])))
-    strange = None
+        distances = distances_of_known(known)
+        if distances.size:
+            strangers = np.full(len(predicted.features), "\1")  # of no case that is known
+            new = _mean_nearest(predicted.features, known.features, strangers, known.case)
+            far_share = float((new > np.quantile(distances, FAR_QUANTILE)).mean())
+            is_new = np.arange(distances.size + new.size) >= distances.size
+            apart = float(roc_auc(is_new, np.concatenate([distances, new])))
+    strange, usual = None, f"in a set of the same kind it is about {100 * SHARE_BEYOND:.1f} %"
     if knows_stain(bundle.passport):
+        if known is not None:
+            own = [bool(strange_stain(one, False, bundle.passport)) for one in known.stain]
+            usual = f"of its own validation pictures {100 * np.mean(own):.0f} %"
         strange = [
             strange_stain(one, bool(grey), bundle.passport)
             for one, grey in zip(predicted.stain, predicted.grey, strict=True)
@@ -148,8 +152,8 @@ def measure_shift(
         sizes=counted,
         sentences=(
             *about_distance(known, far_share, apart, stain),
-            *about_stain(strange),
-            *about_size(bundle, counted),
+            *about_stain(strange, usual),
+            *about_sizes(pictures, bundle),
             *about_scale(bundle, pictures),
         ),
         strange_stain=None if strange is None else sum(map(bool, strange)),
@@ -171,17 +175,20 @@ def distances_of_known(known: FeatureTable) -> np.ndarray:
     names = np.where(known.case == "", np.char.add("\0", known.path), known.case)
     if np.unique(names).size < 2:
         return np.empty(0)
-    found = []
-    for name, features in zip(names, known.features, strict=True):
-        distances = cosine_distances(features[None], known.features[names != name])[0]
-        found.append(np.sort(distances)[:N_NEIGHBOURS].mean())
-    return np.array(found)
+    return _mean_nearest(known.features, known.features, names, names)
 
 
-def _mean_nearest(features: np.ndarray, known: FeatureTable) -> np.ndarray:
+def _mean_nearest(
+    features: np.ndarray, others: np.ndarray, case: np.ndarray, other_cases: np.ndarray
+) -> np.ndarray:
+    """Return the mean distance to the `N_NEIGHBOURS` nearest of other cases, or to all if fewer."""
     blocks = []
     for start in range(0, len(features), _BLOCK):
-        distances = cosine_distances(features[start : start + _BLOCK], known.features)
+        block = slice(start, start + _BLOCK)
+        distances = cosine_distances(features[block], others)
+        distances[case[block, None] == other_cases[None]] = np.inf
         nearest = np.partition(distances, min(N_NEIGHBOURS, distances.shape[1]) - 1, axis=1)
-        blocks.append(nearest[:, :N_NEIGHBOURS].mean(axis=1))
+        nearest = nearest[:, :N_NEIGHBOURS]
+        there = np.isfinite(nearest)
+        blocks.append(np.where(there, nearest, 0.0).sum(axis=1) / there.sum(axis=1))
     return np.concatenate(blocks)

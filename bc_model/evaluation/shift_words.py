@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bc_model.serving.input_gate import SHARE_BEYOND
 from bc_model.words import many
 
 if TYPE_CHECKING:
@@ -47,8 +46,16 @@ def about_distance(
             )
 
 
-def about_stain(strange: list[list[str]] | None) -> Iterator[str]:
-    """Count what is stained strangely; None where nobody can tell."""
+def about_stain(strange: list[list[str]] | None, usual: str) -> Iterator[str]:
+    """Count what is stained strangely; None where nobody can tell.
+
+    Parameters
+    ----------
+    strange : list of list of str or None
+        What is strange of each picture.
+    usual : str
+        How often it is where pictures are of the same kind.
+    """
     if strange is None:
         return
     number = sum(map(bool, strange))
@@ -56,24 +63,8 @@ def about_stain(strange: list[list[str]] | None) -> Iterator[str]:
     how = f", most often {' and '.join(f'{name} ({n})' for name, n in often)}" if often else ""
     yield (
         f"Stained unlike anything that the model learned from: {number:,} of "
-        f"{many(len(strange), 'picture')}, {100 * number / len(strange):.0f} %{how}; in a set of "
-        f"the same kind it is about {100 * SHARE_BEYOND:.1f} %."
+        f"{many(len(strange), 'picture')}, {100 * number / len(strange):.0f} %{how}; {usual}."
     )
-
-
-def about_size(bundle: Bundle, sizes: dict[str, int]) -> Iterator[str]:
-    """Say what is done to the usual size, where the model learned from others."""
-    passport = bundle.passport
-    usual = next(iter(sizes))
-    width = int(usual.partition("x")[0])
-    factor = bundle.image_size[1] / width
-    how = f"enlarged {factor:.1f} times" if factor > 1 else f"shrunk {1 / factor:.1f} times"
-    known_sizes = " and ".join(passport["input"]["training_sizes"][:3]) or "unknown sizes"
-    if usual not in passport["input"]["training_sizes"]:
-        yield (
-            f"Most pictures have {usual} px and are {how} for the network; it learned from "
-            f"pictures of {known_sizes} px."
-        )
 
 
 def about_scale(bundle: Bundle, pictures: pd.DataFrame) -> Iterator[str]:
@@ -98,5 +89,7 @@ def about_scale(bundle: Bundle, pictures: pd.DataFrame) -> Iterator[str]:
             f"The scale of these pictures is not stated. The model knows {known} (about {told} um "
             "a pixel in frames of 700 px width); at another scale its estimates mean nothing."
         )
+    elif len(here):
+        yield "The scale of the model's own pictures is not stated; at another one it is of no use."
     else:
         yield "Neither the scale of these pictures nor that of the model's own is stated."

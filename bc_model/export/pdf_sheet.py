@@ -1,6 +1,6 @@
 """Sheets of paper for `pdf`: page size, fonts, footer, paragraphs, and drawings as lines.
 
-The fonts are embedded, so that every name a picture or a case may have is shown as it is.
+The fonts are embedded, so that names in Latin, Greek and Cyrillic letters are shown as they are.
 """
 
 import importlib.util

@@ -173,7 +173,7 @@ def _usable(bundle: Bundle, precision: str, require_parity: bool) -> str:
         )
         if not (parity["allowed"] and within):
             raise BundleError(
-                f"{precision} is not allowed for the model {name}: on {parity['n']} validation "
+                f"{precision} is not allowed for the model {name}: on {parity['n']} "
                 "pictures it strayed too far from the reference. Use f32."
             )
     if precision not in supported_precisions():

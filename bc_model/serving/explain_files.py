@@ -20,7 +20,7 @@ from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.verdict import diagnose
 
 
-def pictures_to_explain(given: Iterable[Path], out: Path) -> list[Path]:
+def pictures_to_explain(given: Iterable[Path]) -> list[Path]:
     """Return files as they are named, and for a folder every picture in it.
 
     Heatmaps of earlier explanations are none of the pictures of a folder, wherever they lie.
@@ -28,8 +28,6 @@ def pictures_to_explain(given: Iterable[Path], out: Path) -> list[Path]:
     Parameters
     ----------
     given : iterable of Path
-    out : Path
-        Where heatmaps go.
 
     Raises
     ------
@@ -38,7 +36,6 @@ def pictures_to_explain(given: Iterable[Path], out: Path) -> list[Path]:
     DataError, FolderNotFound
         A folder without a picture beside those.
     """
-    written = out.resolve()
     found: list[Path] = []
     for path in given:
         if not path.is_dir():
@@ -46,14 +43,11 @@ def pictures_to_explain(given: Iterable[Path], out: Path) -> list[Path]:
                 raise PictureError(f"There is no picture {path}; check the path.")
             found.append(path)
             continue
-        pictures = picture_files(path)
-        inside = [one for one in pictures if written not in one.resolve().parents]
-        inside = [one for one in inside if not _is_overlay(one)]
+        inside = [one for one in picture_files(path) if not _is_overlay(one)]
         if not inside:
             raise DataError(
-                f"The pictures in {path} are heatmaps, or lie in {out}, where heatmaps go, and "
-                "those are not explained: name the folder that holds the pictures, and another one "
-                "with --out."
+                f"The pictures in {path} are heatmaps, which are not explained: name the folder "
+                "that holds the pictures."
             )
         found += inside
     return list(dict.fromkeys(found))

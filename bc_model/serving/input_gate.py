@@ -10,6 +10,7 @@ import numpy as np
 
 from bc_model.data.stain import STAIN_COLUMNS, are_grey, stain_statistics
 
+_QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 _ALLOWED = 0.5
 """How far beyond the 1st and 99th percentile a statistic may lie, as a share of their distance from
 the median."""
@@ -18,6 +19,26 @@ SHARE_BEYOND = 0.015
 
 _WORDS = {"mean": ("paler", "stronger"), "sd": ("more even", "more uneven")}
 _STAINS = {"residual": "other colours"}
+
+
+def stain_quantiles(stain: np.ndarray) -> dict[str, list[float]]:
+    """Return quantiles of how training pictures are stained: what a picture can be held against.
+
+    Parameters
+    ----------
+    stain : ndarray of shape (n, 6)
+        See `bc_model.data.stain.stain_statistics`.
+
+    Returns
+    -------
+    dict
+        ``quantiles``, and for each of `STAIN_COLUMNS` its values at these, optical density: what a
+        passport has as ``input.statistics``.
+    """
+    found = np.quantile(stain, _QUANTILES, axis=0).round(5)
+    return {"quantiles": list(_QUANTILES)} | {
+        column: found[:, i].tolist() for i, column in enumerate(STAIN_COLUMNS)
+    }
 
 
 def knows_stain(passport: dict[str, Any]) -> bool:

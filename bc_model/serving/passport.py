@@ -75,6 +75,8 @@ SCHEMA: dict[str, Any] = {
                 "width_px": _SIDE,
                 "preprocessing": _TEXT,
                 "training_sizes": {"type": "array", "items": _TEXT},
+                # Of official pictures that do not have the shape of a frame any more.
+                "reshaped_sizes": {"type": "array", "items": _TEXT},
             },
         },
         "scale": {

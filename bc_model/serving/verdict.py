@@ -5,14 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from bc_model.data.names import CLASSES, is_drawn, parse_name
-from bc_model.data.pictures import is_official_shape, model_input
+from bc_model.data.pictures import model_input
 from bc_model.gradcam import Heatmap
 from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.input_gate import stain_warnings
-
-TOO_MUCH_ENLARGED = 1.5
-"""Times: what a picture has of tissue is then too coarse to be what the model learned from."""
+from bc_model.serving.sizes import about_enlarging, about_size
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def diagnose(engine: BatchingEngine, rgb: np.ndarray, name: str) -> Verdict:
         class_name=CLASSES[int(probability >= bundle.threshold)],
         heatmaps=heatmaps,
         warnings=(
-            *_about_enlarging(rgb.shape[1], rgb.shape[0], bundle),
+            *about_enlarging(rgb.shape[1], rgb.shape[0], bundle),
             *stain_warnings(pixels, bundle.passport),
             *_about_name(name, bundle),
         ),
@@ -93,25 +91,6 @@ def prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
     benign, malignant = (np.asarray(logits, np.float64) / temperature).T
     # The softmax of two logits is the logistic of their difference; logaddexp never overflows.
     return np.exp(-np.logaddexp(0.0, benign - malignant))
-
-
-def _enlarged(width_px: int, height_px: int, bundle: Bundle) -> float:
-    """Return how many times a picture is enlarged for the network, 0 for a size that it knows."""
-    if f"{width_px}x{height_px}" in bundle.passport["input"]["training_sizes"]:
-        return 0.0
-    height, width = bundle.image_size
-    return max(height / height_px, width / width_px)
-
-
-def _about_enlarging(width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
-    factor = _enlarged(width_px, height_px, bundle)
-    if factor <= TOO_MUCH_ENLARGED:
-        return ()
-    known_sizes = " and ".join(bundle.passport["input"]["training_sizes"][:3])
-    return (
-        f"This picture has {width_px} x {height_px} pixels and is enlarged {factor:.1f} times for "
-        f"the model, which learned from pictures of {known_sizes}. The estimate means nothing.",
-    )
 
 
 def _about_name(name: str, bundle: Bundle) -> tuple[str, ...]:
@@ -143,17 +122,10 @@ def _listed(magnifications: list[int]) -> str:
 
 
 def _cautions(name: str, width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
-    cautions = []
-    known_sizes = bundle.passport["input"]["training_sizes"]
-    official = is_official_shape(height_px, width_px)
-    if not official and 0 < _enlarged(width_px, height_px, bundle) <= TOO_MUCH_ENLARGED:
-        cautions.append(
-            f"This picture has {width_px} x {height_px} pixels; the model learned from pictures of "
-            f"{' and '.join(known_sizes[:3])}. It was read whole, so its scale and shape may not "
-            "be what the model knows."
-        )
+    official = parse_name(name) is not None
+    cautions = [*about_size(width_px, height_px, official, bundle)]
     known = bundle.passport["scale"]["magnifications"]
-    if known and parse_name(name) is None:  # an official name says the magnification
+    if known and not official:  # an official name says the magnification
         objectives = " and ".join(f"{m // 10}x" for m in known)
         cautions.append(
             f"A picture does not say its scale. The model knows BreakHis's {_listed(known)}, which "

@@ -21,6 +21,7 @@ from bc_model.data.splits import LEAKY_PROTOCOLS, summarise_parts
 from bc_model.serving.bundle import file_sha256
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
 from bc_model.serving.shipped import bundled_model
+from bc_model.serving.sizes import size_facts
 from bc_model.training.arithmetic import resolve_arithmetic
 from bc_model.training.feed import extractor_name
 from bc_model.training.initial_model import all_known, initial_model, known_at_first
@@ -109,7 +110,7 @@ def draft_passport(
             "parameters": n_parameters,
         },
         "classes": list(CLASSES),
-        "input": input_facts(settings.backbone, settings.image_size, _sizes(manifest, training)),
+        "input": input_facts(settings.backbone, settings.image_size, _rows(manifest, training)),
         "scale": scale_facts(magnifications),
         "data": {
             "manifest_sha256": manifest_sha256(manifest),
@@ -136,9 +137,18 @@ def draft_passport(
 
 
 def input_facts(
-    backbone_name: str, image_size: tuple[int, int], training_sizes: list[str]
+    backbone_name: str, image_size: tuple[int, int], pictures: pd.DataFrame
 ) -> dict[str, Any]:
-    """Return what a passport says of the pictures that go into the network."""
+    """Return what a passport says of the pictures that go into the network.
+
+    Parameters
+    ----------
+    backbone_name : str
+    image_size : (int, int)
+        Height and width, px.
+    pictures : DataFrame
+        Rows of a manifest: what it learned from.
+    """
     return {
         "height_px": image_size[0],
         "width_px": image_size[1],
@@ -146,7 +156,7 @@ def input_facts(
         "range": [0, 255],
         "preprocessing": f"in the graph: {backbone(backbone_name).preprocessing}",
         "field": f"official frames trimmed to {FIELD_PX[0]}x{FIELD_PX[1]}, others whole",
-        "training_sizes": training_sizes,
+        **size_facts(_without_drawn_scale(pictures)),
     }
 
 
@@ -185,10 +195,14 @@ def licence_words(drawn: bool, official: bool) -> str:
     return _BREAKHIS_LICENCE if official else _UNKNOWN_LICENCE
 
 
-def _sizes(manifest: Manifest, training: pd.DataFrame) -> list[str]:
-    pictures = manifest.pictures[manifest.pictures["path"].isin(training["path"])]
-    sizes = pictures["width_px"].astype(str) + "x" + pictures["height_px"].astype(str)
-    return [str(size) for size in sizes.value_counts().index[:10]]
+def _rows(manifest: Manifest, training: pd.DataFrame) -> pd.DataFrame:
+    return manifest.pictures[manifest.pictures["path"].isin(training["path"])]
+
+
+def _without_drawn_scale(pictures: pd.DataFrame) -> pd.DataFrame:
+    """Drawn pictures bear a magnification in their names and have none."""
+    known = pictures["magnification"].mask(pictures["case"].map(is_drawn))
+    return pictures.assign(magnification=known)
 
 
 def _tensorflow_version() -> str:

@@ -6,6 +6,7 @@ import gc
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import keras
 import pandas as pd
@@ -30,6 +31,7 @@ from bc_model.model import build_model, unfreeze
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.export import check_bundle, write_bundle
+from bc_model.serving.input_gate import stain_quantiles
 from bc_model.serving.optimise import measure_parity
 from bc_model.serving.passport import write_passport
 from bc_model.training.cache import check_room
@@ -166,14 +168,17 @@ def _train(
     run.write_status("running", message="Evaluating on the test part", phase="evaluation")
     report = evaluate_split(Engine(bundle), manifest.root, split, part="test")
     report.write(run.evaluation_folder)
-    passport = bundle.passport | {"metrics": {"test": report.summary()}}
+    seen = _seen_in_training(bundle, manifest.root, split, run)
+    passport = bundle.passport | {
+        "metrics": {"test": report.summary()},
+        "input": bundle.passport["input"] | seen,
+    }
     write_passport(bundle.folder, passport)
     leaky = " (LEAKY)" if report.leaky else ""
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
         logger.info("test %s%s: %s", name.replace("_", " "), leaky, report.figures[name])
     for sentence in (*report.warnings, *report.notes):
         logger.info("note: %s", sentence)
-    _keep_training_features(bundle, manifest.root, split, run)
     shutil.rmtree(run.cache_folder, ignore_errors=True)  # as large as all the rest a hundred times
     message = "" if finished else "Stopped on request; the best model so far was kept."
     run.write_status("done", message=message)
@@ -202,15 +207,20 @@ def _load(
     return Part(pixels, one_hot(rows["class"]))
 
 
-def _keep_training_features(
+def _seen_in_training(
     bundle: Bundle, root: Path, split: pd.DataFrame, run: RunFolder
-) -> None:
-    """Keep what the error gallery compares with; a run does not fail for the lack of it."""
+) -> dict[str, Any]:
+    """Keep the features that the error gallery compares with, and return what the gate does.
+
+    A run does not fail for the lack of them.
+    """
     run.write_status("running", message="Keeping what it sees in training", phase="evaluation")
     try:
-        training_features(Engine(bundle), root, split, run.evaluation_folder)
+        found = training_features(Engine(bundle), root, split, run.evaluation_folder)
     except (BcModelError, OSError) as error:
         logger.warning("The features of the training part were not kept: %s", error)
+        return {}
+    return {"statistics": stain_quantiles(found.stain)}
 
 
 def _cases(number: int) -> str:

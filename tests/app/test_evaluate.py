@@ -79,7 +79,7 @@ def test_of_a_model_without_features_no_distance_is_shown(crossed, drawn_set, op
     app.button(key="evaluate-other").click().run()
 
     assert [(one.label, one.value) for one in app.metric] == [
-        ("Most frequent size, px", "96 x 64"), ("Stained unlike the model's own", "0 of 30"),
+        ("Most frequent size, px", "96 x 64"), ("Stained unlike the model's own", "0 of 6"),
     ]  # fmt: skip
     assert "so the set is not held against them" in texts(app.caption)
 
@@ -400,6 +400,7 @@ def test_labels_of_another_set_are_mapped_and_the_other_task_is_said(
         ("{set}", "0=cancerous", "does not fit"),
         ("{set}", "0=benign", "names none that is malignant"),
         ("{set}", "0=benign,1=malignant", "outside the mapping"),
+        ("/" + "x" * 300, "", "(File name too long); check the path"),
     ],
 )
 def test_another_set_that_cannot_be_used_is_one_sentence(
@@ -420,8 +421,15 @@ def test_a_large_set_is_left_to_the_command_line(
 ):
     monkeypatch.setattr("app.components.other_set.MOST_PICTURES", 29)
     app = open_section(OTHER_SET)
-    app.text_input(key="other_folder").set_value(str(drawn_set))
+    a_place = drawn_set.with_name("with a blank")
+    a_place.symlink_to(drawn_set)
+    app.text_input(key="other_folder").set_value(str(a_place))
+    app.text_input(key="other_mapping").set_value("0=benign,1=malignant")
+    app.checkbox(key="other_case_above").check()
     app.button(key="evaluate-other").click().run()
+    a_place.unlink()
 
-    assert "python -m bc_model evaluate" in texts(app.error)
+    said = texts(app.error)
+    assert "python -m bc_model evaluate" in said
+    assert f"'{a_place}' --unseen --map 0=benign,1=malignant --case-above --out FOLDER" in said
     assert not app.dataframe

@@ -88,11 +88,20 @@ def test_a_missing_picture_among_others_is_refused_before_anything_is_written(
 
 
 def test_a_folder_that_holds_nothing_but_maps_is_refused(
-    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
+    refused: Callable[..., str], command: Command, tiny_run: RunFolder, tmp_path: Path
 ) -> None:
     Image.new("RGB", (48, 48)).save(tmp_path / "a.png")
-    line = refused("explain", tmp_path, "--model", tiny_run.path, "--out", tmp_path)
-    assert f"lie in {tmp_path}, where heatmaps go" in line
+    maps = tmp_path / "maps"
+    explained = ("--model", tiny_run.path, "--out", maps)
+    assert command("explain", tmp_path / "a.png", *explained)[0] == 0
+
+    line = refused("explain", maps, *explained)
+    assert f"The pictures in {maps} are heatmaps" in line
+    Image.new("RGB", (48, 48), "red").save(maps / "real.png")
+    code, out, _ = command("explain", maps, *explained)
+    assert code == 0
+    assert "real.png" in out
+    assert len(list(maps.glob("real-*.json"))) == 1
 
 
 @pytest.mark.parametrize(

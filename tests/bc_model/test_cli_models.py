@@ -116,7 +116,7 @@ def test_show_of_nothing(command: Command, tmp_path: Path) -> None:
 
 def test_a_whole_model_is_verified(command: Command, run: Path) -> None:
     code, out, _ = command("verify", run)
-    assert (code, out) == (0, f"{run / 'model'}: 4 files are what they should be\n")
+    assert (code, out) == (0, f"{run / 'model'}: 5 files are what they should be\n")
 
 
 @pytest.mark.parametrize("name", ["model.keras", "served.bin", "head.npz"])

@@ -154,8 +154,10 @@ def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, m
 
 def test_drawn_pictures_do_not_replace_the_model_that_knows_tissue(root, tmp_path, monkeypatch):
     monkeypatch.setattr("bc_model.bundled.box.SHIPPED_MODELS", tmp_path)
+    monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(SettingsError, match=r"these pictures are drawn. Name another folder"):
-        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, menu=None)
+    for boxed in (tmp_path / "boxed", Path("boxed")):
+        with pytest.raises(SettingsError, match=r"these pictures are drawn. Name another folder"):
+            make_box(root, ("drawn",), boxed, tmp_path / "work", None, QUICK, menu=None)
 
     assert not (tmp_path / "boxed").exists()

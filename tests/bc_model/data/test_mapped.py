@@ -1,12 +1,15 @@
 """Other sets: labels by folder, refused when the mapping leaves one open."""
 
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bc_model.data import mapped
 from bc_model.data.mapped import parse_mapping, read_mapped
 from bc_model.errors import DataError, FolderNotFound, SettingsError
 
@@ -113,3 +116,26 @@ def test_the_real_patches(real_data: Path) -> None:
     found = read_mapped(real_data / "idc_patches", MAPPING, case_above=True)
     assert len(found.pictures) + len(found.rejected) == 478
     assert set(found.pictures["case"]) == {"14082"}
+
+
+def test_who_stops_the_reading_does_not_wait_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(200):
+        path = tmp_path / "01"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    read, facts = [], mapped.read_facts
+
+    def counted(path: Path, *others: Any) -> Any:
+        read.append(path)
+        time.sleep(0.005)
+        return facts(path, *others)
+
+    def stop(done: int, of: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mapped, "read_facts", counted)
+    with pytest.raises(KeyboardInterrupt):
+        read_mapped(tmp_path, MAPPING, progress=stop)
+    assert len(read) < 100

@@ -100,7 +100,7 @@ def test_another_kind_is_far(bundle: Bundle) -> None:
     told = " ".join(found.sentences)
     assert "the set is unlike what the model knows: 100 % of its pictures" in told
     assert "Haematoxylin is stronger than the model knows it" in told
-    assert "Most pictures have 50x50 px and are shrunk 1.6 times" in told
+    assert "400 of 400 pictures are of sizes or shapes other than 96 x 64, which" in told
     back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
     assert back == found
 
@@ -130,7 +130,25 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
     )
     back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
     assert back == found
-    assert shift_of(bundle, table, None).strange_stain is None
+    given = {name: value for name, value in told["input"].items() if name != "statistics"}
+    older = Bundle(bundle.folder, told | {"input": given})
+    assert shift_of(older, table, None).strange_stain is None
+
+
+def test_the_models_own_validation_pictures_say_how_often_stain_is_strange(bundle: Bundle) -> None:
+    quantiles = {"quantiles": [0.01, 0.5, 0.99]} | {name: [0.3, 0.4, 0.5] for name in STAIN_COLUMNS}
+    told = bundle.passport | {"input": bundle.passport["input"] | {"statistics": quantiles}}
+    table, validation = known(), known()
+    table.stain[:] = validation.stain[:] = 0.4
+    table.stain[:9, 0] = validation.stain[:6, 0] = 0.2
+
+    found = shift_of(Bundle(bundle.folder, told), table, validation)
+
+    assert any(
+        "9 of 60 pictures, 15 %, most often haematoxylin paler (9); of its own validation pictures "
+        "10 %." in sentence
+        for sentence in found.sentences
+    )
 
 
 def test_the_scale_is_said(bundle: Bundle) -> None:

@@ -27,7 +27,9 @@ def passport(tiny_run: RunFolder) -> dict[str, Any]:
     # The drawn set has no scale; here it stands for a real one.
     passport = json.loads((tiny_run.model_folder / PASSPORT_FILE).read_text())
     scale = {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "a test"}
-    return passport | {"scale": scale}
+    # What is drawn here is no drawn tissue, and would be stained strangely.
+    given = {name: value for name, value in passport["input"].items() if name != "statistics"}
+    return passport | {"scale": scale, "input": given}
 
 
 def answering(

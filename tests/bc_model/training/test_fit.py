@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from bc_model.data.manifest import read_manifest
-from bc_model.data.pipeline import class_weights, one_hot
+from bc_model.data.pipeline import class_weights, load_pixels, one_hot
 from bc_model.data.splits import count_leaks, read_split
+from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
 from bc_model.errors import RunError, SplitError
 from bc_model.evaluation import read_report
 from bc_model.model import backbone_layers, build_model, load_keras
 from bc_model.serving.bundle import Bundle, open_bundle
+from bc_model.serving.input_gate import stain_warnings
 from bc_model.training import phases
 from bc_model.training.checkpoint import load_weights
 from bc_model.training.describe import draft_passport, manifest_sha256
@@ -186,8 +188,23 @@ def test_the_passport_says_what_it_learned_from(tiny_run: RunFolder) -> None:
     assert passport["data"]["training_cases"] == sorted(set(training["case"].astype(str)))
     assert passport["data"]["pictures"]["train"] == len(training)
     assert passport["input"]["training_sizes"] == ["96x64"]
+    assert passport["input"]["reshaped_sizes"] == []
     assert passport["data"]["drawn"]
     assert passport["scale"]["magnifications"] == []  # a drawn picture has no scale
+
+
+def test_its_training_pictures_are_stained_as_the_passport_says(
+    tiny_run: RunFolder, drawn_set: Path
+) -> None:
+    split = read_split(tiny_run.split_file)
+    passport = open_bundle(tiny_run.path).passport
+    pixels = load_pixels(drawn_set, list(split.loc[split["part"] == "train", "path"]), (32, 32))
+
+    known = passport["input"]["statistics"]
+    median = np.median(stain_statistics(pixels), axis=0)
+    for name, value in zip(STAIN_COLUMNS, median, strict=True):
+        assert known[name][known["quantiles"].index(0.5)] == pytest.approx(value, abs=1e-4)
+    assert stain_warnings(np.full((32, 32, 3), 244, np.uint8), passport)
 
 
 # --- Other runs ---
