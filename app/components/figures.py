@@ -19,6 +19,7 @@ from bc_model.export.words import (
     FIGURE_WORDS,
     GROUP_WORDS,
     cases_words,
+    group_figures,
     interval_words,
     notes_of,
     support_words,
@@ -183,8 +184,7 @@ def _draw_curves(report: Report) -> None:
 def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
     alt = ". ".join(f"{one.name}: {confusion_in_words(one.confusion)}" for one in groups)
     st.altair_chart(group_chart(groups), alt=alt)
-    # A subtype has one class, so that its accuracy is all there is to say.
-    names = ("accuracy", "balanced_accuracy", "roc_auc")[: 1 if kind == "subtype" else 3]
+    names = group_figures(kind)
     rows = []
     for group in groups:
         row = {

@@ -20,6 +20,7 @@ from bc_model.export.words import (
     FIGURE_WORDS,
     GROUP_WORDS,
     cases_words,
+    group_figures,
     notes_of,
     support_words,
 )
@@ -63,8 +64,7 @@ def groups_blocks(report: Report) -> Iterator[Block]:
         groups = [group for group in report.groups if group.kind == kind]
         if not groups:
             continue
-        # A subtype has one class, so that its accuracy is all there is to say.
-        main = "accuracy" if kind == "subtype" else "balanced_accuracy"
+        main = group_figures(kind)[:2][-1]  # the balanced accuracy where there is one
         yield Heading(title)
         confusions = confusions_drawing([(group.name, group.confusion) for group in groups])
         yield Charts((Chart("Confusion, pictures and % of each class", confusions),))
@@ -74,7 +74,7 @@ def groups_blocks(report: Report) -> Iterator[Block]:
 
 
 def _group_table(groups: list[Group], kind: str, head: str) -> Table:
-    names = ("accuracy", "balanced_accuracy", "roc_auc")[: 1 if kind == "subtype" else 3]
+    names = group_figures(kind)
     rows = tuple(
         (
             group.name, f"{group.n:,}", cases_words(group.n_cases),

@@ -33,6 +33,15 @@ GROUP_WORDS = {
 RESEARCH_USE = "Research use only, not a diagnosis"
 
 
+def group_figures(kind: str) -> tuple[str, ...]:
+    """Name the figures that are shown of each part, in their order.
+
+    A subtype has one class, so that its accuracy is all there is to say.
+    """
+    names = ("accuracy", "balanced_accuracy", "roc_auc")
+    return names[:1] if kind == "subtype" else names
+
+
 def value_words(figure: Figure, digits: int = 3) -> str:
     """Return the value, or that it is not defined."""
     return "not defined" if figure.value is None else f"{figure.value:.{digits}f}"
