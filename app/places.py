@@ -10,8 +10,14 @@ ASSETS = ROOT / "assets"
 
 
 def typed_path(text: str) -> Path:
-    """Return the path that somebody typed, with a ~ at its beginning made a home folder."""
+    """Return the path that somebody typed, without quotes about it and with ~ made a home folder.
+
+    File managers copy a path with quotes.
+    """
+    bare = text.strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\"":
+        bare = bare[1:-1]
     try:
-        return Path(text).expanduser()
+        return Path(bare).expanduser()
     except RuntimeError:  # a home folder of somebody who is not there
-        return Path(text)
+        return Path(bare)

@@ -4,6 +4,7 @@ For everything a second process may read while it is replaced (status, reports, 
 not lock: of two writers the last one wins, and each file is one writer's whole text.
 """
 
+import errno
 import os
 import secrets
 import time
@@ -13,6 +14,21 @@ from pathlib import Path
 # Windows refuses to replace a file that a reader holds open; readers here are done in milliseconds.
 _REPLACE_TRIES = 10
 _REPLACE_WAIT_S = 0.02
+
+
+def require_place(folder: Path) -> None:
+    """Refuse a folder that nothing could be written to, before the work that is to be written.
+
+    Raises
+    ------
+    NotADirectoryError, PermissionError
+        It, or the nearest folder above it that is there, is a file or not writable.
+    """
+    nearest = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:

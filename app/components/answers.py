@@ -31,15 +31,7 @@ def draw_answers(pictures: list[tuple[str, bytes]], bundle: Bundle) -> None:
     pictures : list of (name, bytes of the file)
     bundle : Bundle
     """
-    settings, legend = st.columns([1, 2], gap="large", vertical_alignment="bottom")
-    opacity = settings.slider("Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity")
-    with legend:
-        st.image(colour_bar(512, 10), width="stretch", alt="")
-        st.caption(
-            "From no evidence to the strongest in the picture. The maps show what moved the score, "
-            "not where a lesion is. A peak is one place; the score weighs the whole picture."
-        )
-
+    above = st.container()
     verdicts: dict[str, tuple[Verdict, bytes]] = {}
     progress = st.progress(0.0, "Reading the pictures") if len(pictures) > 3 else None
     for done, (name, data) in enumerate(pictures, start=1):
@@ -61,6 +53,10 @@ def draw_answers(pictures: list[tuple[str, bytes]], bundle: Bundle) -> None:
     if progress:
         progress.empty()
 
+    if not verdicts:
+        return
+    with above:
+        opacity = _draw_legend()
     if len(verdicts) > 1:
         st.dataframe(
             [
@@ -69,7 +65,7 @@ def draw_answers(pictures: list[tuple[str, bytes]], bundle: Bundle) -> None:
                     "Estimated probability of malignancy": probability_in_words(
                         verdict.prob_malignant
                     ),
-                    "Called": verdict.class_name,
+                    "Called": verdict.class_name if verdict.is_called else "not called",
                     "Warnings": " ".join(verdict.warnings),
                 }
                 for verdict, _ in verdicts.values()
@@ -81,3 +77,16 @@ def draw_answers(pictures: list[tuple[str, bytes]], bundle: Bundle) -> None:
     page = st.pagination(pages, key="page") if pages > 1 else 1
     for digest, (verdict, data) in list(verdicts.items())[(page - 1) * PER_PAGE : page * PER_PAGE]:
         draw_verdict(verdict, data, digest, bundle, opacity)
+
+
+def _draw_legend() -> float:
+    """Draw what the maps' colours mean, and return how opaque the maps are to be."""
+    settings, legend = st.columns([1, 2], gap="large", vertical_alignment="bottom")
+    opacity = settings.slider("Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity")
+    with legend:
+        st.image(colour_bar(512, 10), width="stretch", alt="")
+        st.caption(
+            "From no evidence to the strongest in the picture. The maps show what moved the score, "
+            "not where a lesion is. A peak is one place; the score weighs the whole picture."
+        )
+    return float(opacity)

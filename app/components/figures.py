@@ -35,7 +35,7 @@ def draw_warnings(report: Report) -> None:
     """Draw what must be read before the figures."""
     sentences = listed(report.warnings)
     if report.leaky:
-        st.error(sentences, title=f"Leaky protocol: {escape(report.protocol)}")
+        st.error(sentences, title=f"Leaky: {escape(report.protocol)}")
     elif sentences:
         st.warning(sentences)
     if report.notes:

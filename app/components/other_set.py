@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Callable
-from pathlib import Path
 
 import streamlit as st
 
@@ -10,6 +9,7 @@ from app.components.figures import draw_figures, draw_warnings
 from app.components.frame import RESEARCH_USE, escape, show_error
 from app.components.models import engine_of
 from app.components.take_away import draw_report_files
+from app.places import typed_path
 from bc_model.data.manifest import Progress, picture_files, read_manifest
 from bc_model.data.mapped import parse_mapping, read_mapped
 from bc_model.errors import BcModelError, DataError
@@ -87,7 +87,7 @@ def _on_other_set(
 ) -> Report:
     if not folder:
         raise DataError("No folder is named; write where the pictures lie.")
-    root = Path(folder)
+    root = typed_path(folder)
     labels = parse_mapping(mapping) if mapping else None
     if (n := len(picture_files(root))) > MOST_PICTURES:
         mapped = f" --map {shlex.quote(mapping)}" if mapping else ""

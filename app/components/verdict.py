@@ -47,10 +47,12 @@ def draw_verdict(
         with words:
             st.metric("Estimated probability of malignancy", said)
         with bar:
-            st.markdown(
-                f"Called **{verdict.class_name}** at the cut-off of {bundle.threshold:.2f}. "
-                f"{RESEARCH_USE}"
+            called = (
+                f"Called **{verdict.class_name}** at the cut-off of {bundle.threshold:.2f}."
+                if verdict.is_called
+                else "**Not called**: this estimate means nothing, for the reason below."
             )
+            st.markdown(f"{called} {RESEARCH_USE}")
             st.image(
                 probability_bar(verdict.prob_malignant, bundle.threshold),
                 width="stretch",

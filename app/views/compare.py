@@ -109,7 +109,7 @@ if reports:
             st.error(
                 f"{letter} knows cases that it was tested on, by its split or by the weights it "
                 "began with: its figures flatter.",
-                title=f"Leaky protocol: {escape(report.protocol)}",
+                title=f"Leaky: {escape(report.protocol)}",
             )
     draw_figures({headings[letter]: report for letter, report in reports.items()})
 

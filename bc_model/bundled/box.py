@@ -14,11 +14,11 @@ from bc_model.bundled.source import Source
 from bc_model.data.names import is_drawn
 from bc_model.errors import SettingsError
 from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
-from bc_model.evaluation.known_pictures import KNOWN_FILE, KnownPictures
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.files import write_text_atomic
 from bc_model.serving.bundle import Bundle, file_sha256
 from bc_model.serving.compact import write_compact_bundle
+from bc_model.serving.known_pictures import KNOWN_FILE, KnownPictures
 from bc_model.serving.optimise import measure_parity
 from bc_model.serving.passport import PASSPORT_FILE, write_passport
 from bc_model.serving.shipped import SHIPPED_MODELS
@@ -85,9 +85,10 @@ def make_box(
 
     def complete(draft: Bundle) -> None:
         draft = measure_parity(draft, source.pixels, source.malignant)
+        known = dict(zip(source.table["sha256"], source.table["dhash"], strict=True))
         tables = {
             CROSS_VALIDATED_FILE: predictions_to_csv(predictions),
-            KNOWN_FILE: KnownPictures(source.table, whole=True).as_csv(),
+            KNOWN_FILE: KnownPictures(known, whole=True).as_csv(),
         }
         files = dict(draft.passport["files"])
         for name, text in tables.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from bc_model.cli.options import MODEL, as_json_option, print_json
+from bc_model.errors import SettingsError
 
 
 @click.command()
@@ -20,6 +21,8 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     from bc_model.evaluation.difference import caution
     from bc_model.training.run_folder import RunFolder
 
+    if first.resolve() == second.resolve():
+        raise SettingsError(f"{first} and {second} are one run; name two.")
     runs = [RunFolder.open(first), RunFolder.open(second)]
     found = compare_runs(*runs)
     changed = [row for row in setting_rows(runs) if row.differs]

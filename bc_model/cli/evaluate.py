@@ -33,13 +33,14 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Evaluate MODEL (a run, a folder or 'bundled') on the test part of DATA, or on another set."""
     from bc_model.export.report_files import HTML_FILE, PDF_FILE, report_html, report_pdf
-    from bc_model.files import write_bytes_atomic
+    from bc_model.files import require_place, write_bytes_atomic
     from bc_model.serving.bundle import open_bundle
 
     if (unseen or mapping) and (split_file or part):
         raise click.UsageError("--split and --part are of the model's own data, not of another set")
     if case_above and not mapping:
         raise click.UsageError("--case-above goes with --map")
+    require_place(out)
     bundle = open_bundle(model)
     if unseen or mapping:
         report = _on_another_set(bundle, data, mapping, case_above)

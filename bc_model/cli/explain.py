@@ -60,7 +60,8 @@ def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -
 def _print_result(file: Path, result: dict[str, Any]) -> None:
     click.echo(
         f"{file}: estimated probability of malignancy "
-        f"{probability_in_words(result['prob_malignant'])}, called {result['class']}"
+        f"{probability_in_words(result['prob_malignant'])}, "
+        + (f"called {result['class']}" if result["class"] else "not called: see the first note")
     )
     for sentence in [*result["warnings"], *result["cautions"]]:
         click.echo(f"  note: {sentence}")

@@ -15,7 +15,17 @@ from bc_model.errors import SettingsError
 from bc_model.training.run_folder import runs_folder
 
 
-class _Model(click.Path):
+class _Path(click.Path):
+    """A path; empty text, as of a variable that is not set, would be the folder one is in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        if value == "":
+            self.fail("no path is named: the text is empty", param, ctx)
+        return Path(super().convert(value, param, ctx))  # type: ignore[arg-type]
+
+
+class _Model(_Path):
     """A path, or the name of a model as `models list` and the pages show it; or ``bundled``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
@@ -27,14 +37,14 @@ class _Model(click.Path):
 
         if value == "bundled" and has_bundled_model():
             return shipped_folder(value)
-        path = Path(super().convert(value, param, ctx))  # type: ignore[arg-type]
+        path = super().convert(value, param, ctx)
         if path.name != str(path) or path.exists():
             return path
         named = (runs_folder() / path, shipped_folder(path.name))
         return next((folder for folder in named if folder.exists()), path)
 
 
-PATH = click.Path(path_type=Path)
+PATH = _Path(path_type=Path)
 MODEL = _Model(path_type=Path)
 as_json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on stdout, only that."

@@ -17,6 +17,7 @@ from bc_model.data.near_twins import dhash
 from bc_model.data.pictures import pixel_sha256, read_picture
 from bc_model.data.pixel_cache import PixelCache, PixelFacts
 from bc_model.errors import DataError, FolderNotFound, PictureError
+from bc_model.words import many
 
 COLUMNS = [
     "path", "sha256", "class", "subtype", "year", "case", "section", "magnification",
@@ -106,7 +107,7 @@ def read_manifest(
 
 
 def picture_files(root: Path) -> list[Path]:
-    """List the picture files under a folder, sorted.
+    """List the picture files under a folder, sorted; the heatmaps of `explain` are none.
 
     Raises
     ------
@@ -126,8 +127,8 @@ def picture_files(root: Path) -> list[Path]:
     files = sorted(_walk(root), key=Path.as_posix)
     if not files:
         raise DataError(
-            f"The folder {root} holds no PNG, JPEG or TIFF picture at any depth; "
-            "point to the folder that holds the pictures."
+            f"The folder {root} holds no PNG, JPEG or TIFF picture at any depth (heatmaps do not "
+            "count); point to the folder that holds the pictures."
         )
     return files
 
@@ -149,6 +150,25 @@ def settle(root: Path, rows: list[dict], rejected: list[dict]) -> Manifest:
     return Manifest(root, _settle_types(pictures), rejected_frame, _twins_frame(twins))
 
 
+def left_out_in_words(rejected: pd.DataFrame) -> str:
+    """Say how many files of a set were left out and why; empty text where none was.
+
+    Parameters
+    ----------
+    rejected : DataFrame
+        Of a manifest.
+    """
+    if rejected.empty:
+        return ""
+    counts = ", ".join(f"{n:,} {reason}" for reason, n in rejected["reason"].value_counts().items())
+    were = "was" if len(rejected) == 1 else "were"
+    first = rejected.iloc[0]
+    return (
+        f"{many(len(rejected), 'file')} {were} left out: {counts}. First: {first['path']}: "
+        f"{first['detail']}"
+    )
+
+
 def _refuse_unread(error: OSError) -> None:
     raise DataError(
         f"The folder {error.filename} cannot be read ({error.strerror}), so what is in it would be "
@@ -159,10 +179,21 @@ def _refuse_unread(error: OSError) -> None:
 def _walk(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root, followlinks=False, onerror=_refuse_unread):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        beside = set(names)
         for name in names:
             # Hidden files are macOS and editor droppings ("._x.png"), never pictures.
-            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES:
+            if (
+                not name.startswith(".")
+                and Path(name).suffix.lower() in PICTURE_SUFFIXES
+                and not _is_heatmap(name, beside)
+            ):
                 yield Path(folder) / name
+
+
+def _is_heatmap(name: str, beside: set[str]) -> bool:
+    """Tell whether `explain` drew a picture: it leaves a raw map of the same name beside it."""
+    stem = name.removesuffix(".png")
+    return stem.endswith(tuple(f"-{one}" for one in CLASSES)) and f"{stem}.npy" in beside
 
 
 def _class_of_folder(relative: Path) -> str | None:

@@ -29,6 +29,7 @@ def parse_mapping(text: str) -> dict[str, str]:
     mapping: dict[str, str] = {}
     for part in text.split(","):
         label, equals, name = (word.strip() for word in part.partition("="))
+        name = name.lower()
         if not (label and equals) or name not in CLASSES or label in mapping:
             raise SettingsError(
                 "A mapping names each label once and says benign or malignant, such as "

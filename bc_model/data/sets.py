@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import bc_model
+from bc_model.data.manifest import picture_files
 from bc_model.data.names import PICTURE_SUFFIXES
 from bc_model.data.set_names import check_name
-from bc_model.errors import DataError, FolderNotFound
+from bc_model.errors import DataError
 from bc_model.files import write_text_atomic
 
 SET_FILE = "set.json"
@@ -113,11 +114,10 @@ def link_folder(folder: Path, name: str, shelf: Path | None = None) -> DataSet:
     FolderNotFound
         There is no such folder.
     DataError
-        The name is taken or cannot be one.
+        It holds no picture; or the name is taken or cannot be one.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FolderNotFound(f"There is no folder {folder}; check the path of the data set.")
+    picture_files(folder)
     target = free_place(name, shelf)
     staging = staging_folder(target.parent)
     try:

@@ -133,7 +133,7 @@ def _deal_out(manifest: Manifest, protocol: str, n_folds: int, fold: int, seed: 
         if count < n_folds:
             raise SplitError(
                 f"A split into {n_folds} folds needs at least {n_folds} {name} {word}, one a fold; "
-                f"this data has {count}. Add {word} or ask for fewer folds."
+                f"this data has {count}. Add {word} or ask for fewer folds (--n-folds)."
             )
     from sklearn.model_selection import StratifiedKFold  # two seconds that the app need not wait
 

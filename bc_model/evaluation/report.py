@@ -95,7 +95,7 @@ def evaluate_predictions(
         confusion=((tn, fp), (fn, tp)),
         figures=figures,
         roc=None if roc is None else RocCurve(*(tuple(axis.tolist()) for axis in roc)),
-        warnings=alarms(table, judged, leaky=leaky),
+        warnings=alarms(table, judged, leaky=leaky, protocol=protocol),
         pr=None if pr is None else PrCurve(*(tuple(axis.tolist()) for axis in pr)),
         by_case=cases,
         groups=by_group(table, threshold=threshold, n_resamples=n_resamples, seed=seed),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bc_model.data.manifest import Manifest
+from bc_model.data.manifest import Manifest, left_out_in_words
 from bc_model.data.names import CLASSES
 from bc_model.evaluation.alarms import FEW_CASES
 from bc_model.evaluation.by_group import NOT_KNOWN
@@ -66,6 +66,7 @@ def evaluate_unseen(
         leaky=known.number > 0,
         notes=[
             *_about_labels(mapping),
+            *filter(None, [left_out_in_words(manifest.rejected)]),
             *known.notes,
             *_about_others(known, pictures),
             *shift.sentences,

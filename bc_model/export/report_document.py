@@ -77,7 +77,7 @@ def _blocks(report: Report, passport: dict[str, Any]) -> Iterator[Block]:
         ),
     )
     if report.warnings:
-        title = "Leaky protocol" if report.leaky else "Before you read the figures"
+        title = "Leaky" if report.leaky else "Before you read the figures"
         yield Notice(title, tuple(report.warnings), grave=True)
     if report.notes:
         yield Notice("Whose figures these are", report.notes, grave=True)

@@ -13,7 +13,7 @@ from PIL import Image
 from bc_model.data.manifest import picture_files
 from bc_model.data.names import CLASSES
 from bc_model.data.pictures import decode_picture, read_file
-from bc_model.errors import DataError, PictureError
+from bc_model.errors import PictureError
 from bc_model.files import write_bytes_atomic, write_text_atomic
 from bc_model.overlay import overlay_heatmap, shared_scale
 from bc_model.serving.batching import BatchingEngine
@@ -43,21 +43,8 @@ def pictures_to_explain(given: Iterable[Path]) -> list[Path]:
                 raise PictureError(f"There is no picture {path}; check the path.")
             found.append(path)
             continue
-        inside = [one for one in picture_files(path) if not _is_overlay(one)]
-        if not inside:
-            raise DataError(
-                f"The pictures in {path} are heatmaps, which are not explained: name the folder "
-                "that holds the pictures."
-            )
-        found += inside
+        found += picture_files(path)
     return list(dict.fromkeys(found))
-
-
-def _is_overlay(path: Path) -> bool:
-    """Tell whether `explain_file` drew a picture: it leaves a raw map of the same name."""
-    return path.stem.endswith(tuple(f"-{name}" for name in CLASSES)) and (
-        path.suffix == ".png" and path.with_suffix(".npy").is_file()
-    )
 
 
 def explain_file(engine: BatchingEngine, path: Path, out: Path) -> dict[str, Any]:
@@ -104,7 +91,7 @@ def explain_file(engine: BatchingEngine, path: Path, out: Path) -> dict[str, Any
         "model": engine.bundle.passport["name"],
         "prob_malignant": verdict.prob_malignant,
         "threshold": engine.bundle.threshold,
-        "class": verdict.class_name,
+        "class": verdict.class_name if verdict.is_called else None,
         "logits": dict(zip(CLASSES, verdict.logits, strict=True)),
         "temperature": engine.bundle.temperature,
         "heatmaps": maps,

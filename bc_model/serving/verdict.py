@@ -10,6 +10,7 @@ from bc_model.gradcam import Heatmap
 from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.input_gate import stain_warnings
+from bc_model.serving.known_pictures import known_warning
 from bc_model.serving.sizes import about_enlarging, about_size
 
 
@@ -29,6 +30,8 @@ class Verdict:
         Estimated probability of malignancy, after temperature.
     class_name : {'benign', 'malignant'}
         By the model's threshold.
+    is_called : bool
+        False where a warning says that the estimate means nothing: then nobody is told the class.
     heatmaps : dict from class name to Heatmap
     warnings : tuple of str
         Reasons not to rely on this estimate at all.
@@ -42,6 +45,7 @@ class Verdict:
     logits: tuple[float, ...]
     prob_malignant: float
     class_name: str
+    is_called: bool
     heatmaps: dict[str, Heatmap]
     warnings: tuple[str, ...]
     cautions: tuple[str, ...]
@@ -69,6 +73,11 @@ def diagnose(engine: BatchingEngine, rgb: np.ndarray, name: str) -> Verdict:
     pixels = model_input(rgb, bundle.image_size)
     logits, heatmaps = engine.explain_one(pixels)
     probability = float(prob_malignant(logits[None], bundle.temperature)[0])
+    void = (
+        *about_enlarging(rgb.shape[1], rgb.shape[0], bundle),
+        *stain_warnings(pixels, bundle.passport),
+        *_about_name(name, bundle),
+    )
     return Verdict(
         name=name,
         width_px=rgb.shape[1],
@@ -76,12 +85,9 @@ def diagnose(engine: BatchingEngine, rgb: np.ndarray, name: str) -> Verdict:
         logits=tuple(float(logit) for logit in logits),
         prob_malignant=probability,
         class_name=CLASSES[int(probability >= bundle.threshold)],
+        is_called=not void,
         heatmaps=heatmaps,
-        warnings=(
-            *about_enlarging(rgb.shape[1], rgb.shape[0], bundle),
-            *stain_warnings(pixels, bundle.passport),
-            *_about_name(name, bundle),
-        ),
+        warnings=(*void, *_about_knowing(rgb, name, bundle)),
         cautions=_cautions(name, rgb.shape[1], rgb.shape[0], bundle),
     )
 
@@ -94,7 +100,7 @@ def prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def _about_name(name: str, bundle: Bundle) -> tuple[str, ...]:
-    """Hold what an official file name says against what the model learned from."""
+    """Say why an estimate means nothing, by what an official file name says."""
     said = parse_name(name)
     if said is None:
         return ()
@@ -109,12 +115,18 @@ def _about_name(name: str, bundle: Bundle) -> tuple[str, ...]:
         warnings.append(
             "By its name this picture is drawn, not tissue. The estimate means nothing."
         )
-    if said.case in bundle.known_cases:
-        warnings.append(
-            f"By its name this picture is of case {said.case}, which the model was trained on. "
-            "The estimate says nothing about how well it does on new cases."
-        )
     return tuple(warnings)
+
+
+def _about_knowing(rgb: np.ndarray, name: str, bundle: Bundle) -> tuple[str, ...]:
+    """Warn of what the model was made from, by its name or else by its pixels."""
+    said = parse_name(name)
+    if said is None or said.case not in bundle.known_cases:
+        return known_warning(rgb, bundle)
+    return (
+        f"By its name this picture is of case {said.case}, which the model was trained on. "
+        "The estimate says nothing about how well it does on new cases.",
+    )
 
 
 def _listed(magnifications: list[int]) -> str:

@@ -12,7 +12,7 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
-from bc_model.data.manifest import Manifest, read_manifest
+from bc_model.data.manifest import Manifest, picture_files, read_manifest
 from bc_model.data.names import CLASSES
 from bc_model.data.pipeline import load_pixels, one_hot, training_size
 from bc_model.data.splits import (
@@ -24,7 +24,6 @@ from bc_model.data.splits import (
 )
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation.evaluate import evaluate_split
-from bc_model.evaluation.known_pictures import KNOWN_FILE
 from bc_model.evaluation.neighbours import training_features
 from bc_model.evaluation.validation import calibrate_bundle
 from bc_model.model import build_model, unfreeze
@@ -32,6 +31,7 @@ from bc_model.serving.bundle import Bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.export import check_bundle, write_bundle
 from bc_model.serving.input_gate import stain_quantiles
+from bc_model.serving.known_pictures import KNOWN_FILE
 from bc_model.serving.optimise import measure_parity
 from bc_model.serving.passport import write_passport
 from bc_model.training.cache import check_room
@@ -94,6 +94,7 @@ def train(
 def _train(
     settings: TrainSettings, run: RunFolder, resume: bool, accept_changes: bool
 ) -> Bundle | None:
+    picture_files(Path(settings.data))  # what is not there should not cost a download of weights
     set_up_tensorflow(settings)
     keras.utils.set_random_seed(settings.seed)
     run.write_status("starting", message="Building the network")

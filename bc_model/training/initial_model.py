@@ -7,8 +7,8 @@ import pandas as pd
 from bc_model.data.manifest import Manifest
 from bc_model.errors import BcModelError
 from bc_model.evaluation.known import known_to
-from bc_model.evaluation.known_pictures import KnownPictures, known_pictures
 from bc_model.serving.bundle import KERAS_FILE, Bundle, open_bundle
+from bc_model.serving.known_pictures import KnownPictures, known_pictures
 from bc_model.serving.shipped import bundled_model
 
 
@@ -56,8 +56,8 @@ def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPic
         The model in the box is asked for, and missing or damaged.
     """
     seen = split.loc[split["part"] != "test", "path"]
-    pictures = manifest.pictures
-    own = KnownPictures(pictures.loc[pictures["path"].isin(seen), ["sha256", "dhash"]], whole=True)
+    pictures = manifest.pictures[manifest.pictures["path"].isin(seen)]
+    own = KnownPictures(dict(zip(pictures["sha256"], pictures["dhash"], strict=True)), whole=True)
     if weights in ("none", "imagenet"):
         return own
     first = initial_model(weights)

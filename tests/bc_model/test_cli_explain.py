@@ -96,7 +96,7 @@ def test_a_folder_that_holds_nothing_but_maps_is_refused(
     assert command("explain", tmp_path / "a.png", *explained)[0] == 0
 
     line = refused("explain", maps, *explained)
-    assert f"The pictures in {maps} are heatmaps" in line
+    assert f"The folder {maps} holds no PNG, JPEG or TIFF picture" in line
     Image.new("RGB", (48, 48), "red").save(maps / "real.png")
     code, out, _ = command("explain", maps, *explained)
     assert code == 0

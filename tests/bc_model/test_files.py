@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bc_model import files
-from bc_model.files import write_bytes_atomic, write_text_atomic, write_together
+from bc_model.files import require_place, write_bytes_atomic, write_text_atomic, write_together
 
 
 def test_writes_the_bytes_and_leaves_nothing_beside_them(tmp_path: Path) -> None:
@@ -128,3 +128,18 @@ def test_no_permission_elsewhere_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(PermissionError):
         files._replace(Refused(), tmp_path)  # type: ignore[arg-type]
     assert len(calls) == 1
+
+
+def test_a_place_that_nothing_could_be_written_to_is_refused_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_place(tmp_path)
+    require_place(tmp_path / "a" / "b")
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotADirectoryError):
+            require_place(place)
+    monkeypatch.setattr("os.access", lambda *_: False)  # whoever runs the tests may write anywhere
+    with pytest.raises(PermissionError):
+        require_place(tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]

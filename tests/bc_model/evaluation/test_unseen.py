@@ -193,7 +193,7 @@ def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
     assert "over pictures" in report.figures["accuracy"].method
     assert report.shift is not None
     assert report.shift.sizes == {"50x50": 24}
-    assert report.notes[1].startswith("The 24 pictures are none of the model's own, nor copies")
+    assert report.notes[1].startswith("24 of 24 pictures were not found among the model's own")
     assert report.notes[2:] == report.shift.sentences
     assert report.by_case is None
     report.write(tmp_path)
@@ -257,7 +257,7 @@ def test_the_models_own_pictures_leak_under_any_name(bundle: Bundle, renamed: Pa
     report = evaluate_unseen(Engine(bundle), read_manifest(renamed))
     assert report.leaky
     assert report.notes[0].startswith("4 of 5 pictures are the model's own")
-    assert report.notes[1].startswith("The other 1 picture is none of the model's own")
+    assert report.notes[1].startswith("1 of 5 pictures were not found among the model's own")
     assert report.notes[2].startswith("The other 1 picture has figures apart")
     assert report.notes[3].startswith("The case of 1 of these others is not stated: they may be of")
 
@@ -284,9 +284,23 @@ def test_pictures_packed_anew_are_told(
         half.convert("RGB").save(folder / f"{number}.jpg", quality=90)
     report = evaluate_unseen(Engine(bundle), read_manifest(tmp_path / "packed"))
 
-    assert not report.leaky
-    (note,) = (note for note in report.notes if "most likely copies" in note)
+    assert report.leaky
+    (note,) = (note for note in report.notes if "copies of another size or packed anew" in note)
     assert int(note.split()[0]) > 0.8 * report.n
+    assert report.warnings[0].startswith("Leaky: the model was made from pictures of these cases")
+
+
+def test_what_was_left_out_of_a_set_is_told(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
+    set_of_some = shutil.copytree(patches, tmp_path / "some")
+    one = next(set_of_some.rglob("*.png"))
+    (one.parent / "broken.png").write_bytes(b"Dear colleague")
+    shutil.copy(one, one.with_name("again.png"))
+    report = evaluate_unseen(Engine(bundle), read_mapped(set_of_some, MAPPING), mapping=MAPPING)
+
+    (note,) = (note for note in report.notes if "left out" in note)
+    assert note.startswith("2 files were left out: 1 ")
+    assert "1 duplicate" in note
+    assert "First: " in note
 
 
 def test_a_case_folder_of_another_set_is_another_case(bundle: Bundle, patches: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bc_model.errors import BundleError, ModelError
-from bc_model.evaluation.known_pictures import KNOWN_FILE
 from bc_model.serving.bundle import KERAS_FILE, SERVED_FILES, Bundle, file_sha256, open_bundle
+from bc_model.serving.known_pictures import KNOWN_FILE
 from bc_model.serving.passport import PASSPORT_FILE
 from bc_model.training.run_folder import RunFolder
 

@@ -67,7 +67,7 @@ def test_the_numbers_are_the_verdicts(engine: BatchingEngine, tmp_path: Path, ou
     result = explain_file(engine, path, out)
     verdict = diagnose(engine, read_picture(path), path.name)
     assert result["prob_malignant"] == verdict.prob_malignant
-    assert result["class"] == verdict.class_name
+    assert result["class"] == (verdict.class_name if verdict.is_called else None)
     assert result["logits"] == dict(zip(CLASSES, verdict.logits, strict=True))
     assert result["model"] == engine.bundle.passport["name"]
     for name in CLASSES:
@@ -75,6 +75,16 @@ def test_the_numbers_are_the_verdicts(engine: BatchingEngine, tmp_path: Path, ou
         assert raw.dtype == np.float32
         np.testing.assert_array_equal(raw, verdict.heatmaps[name].raw)
         assert result["heatmaps"][name]["maximum"] == raw.max()
+
+
+def test_what_means_nothing_is_not_called(
+    engine: BatchingEngine, tmp_path: Path, out: Path
+) -> None:
+    path = tmp_path / "blank.png"
+    Image.new("RGB", (96, 64), (244, 244, 244)).save(path)
+    result = explain_file(engine, path, out)
+    assert result["class"] is None
+    assert result["warnings"][0].startswith("Stained unlike anything")
 
 
 def test_the_drawing_has_the_size_of_the_picture(

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from bc_model.data.pictures import read_picture
+from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.errors import ModelError
 from bc_model.gradcam import Heatmap
@@ -17,6 +19,7 @@ from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.head import Head
+from bc_model.serving.known_pictures import KNOWN_FILE
 from bc_model.serving.passport import PASSPORT_FILE
 from bc_model.serving.verdict import diagnose, prob_malignant
 from bc_model.training.run_folder import RunFolder
@@ -29,7 +32,8 @@ def passport(tiny_run: RunFolder) -> dict[str, Any]:
     scale = {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "a test"}
     # What is drawn here is no drawn tissue, and would be stained strangely.
     given = {name: value for name, value in passport["input"].items() if name != "statistics"}
-    return passport | {"scale": scale, "input": given}
+    files = {name: sha256 for name, sha256 in passport["files"].items() if name != KNOWN_FILE}
+    return passport | {"scale": scale, "input": given, "files": files}
 
 
 def answering(
@@ -206,7 +210,9 @@ def test_an_uncalibrated_model_says_so(temperature: float, said: bool, passport:
 
 def test_a_name_of_another_magnification_is_warned_of(passport: dict) -> None:
     engine = answering((0.0, 1.0), passport)
-    (warning,) = diagnose(engine, picture(), "SOB_B_A-14-12345-40-001.png").warnings
+    verdict = diagnose(engine, picture(), "SOB_B_A-14-12345-40-001.png")
+    (warning,) = verdict.warnings
+    assert not verdict.is_called
     assert "40X" in warning
     assert "only 200X" in warning
 
@@ -215,8 +221,35 @@ def test_a_name_of_another_magnification_is_warned_of(passport: dict) -> None:
 def test_a_case_that_made_or_chose_the_model_is_warned_of(part: str, passport: dict) -> None:
     case = passport["data"][part][0]
     engine = answering((0.0, 1.0), passport)
-    (warning,) = diagnose(engine, picture(), f"SOB_B_A-14-{case}-200-001.png").warnings
+    verdict = diagnose(engine, picture(), f"SOB_B_A-14-{case}-200-001.png")
+    (warning,) = verdict.warnings
+    assert verdict.is_called
     assert f"case {case}, which the model was trained on" in warning
+
+
+def test_its_own_pictures_are_known_by_their_pixels_and_looks(
+    passport: dict, tiny_run: RunFolder, drawn_set: Path
+) -> None:
+    engine = answering(
+        (0.0, 1.0), passport | {"files": open_bundle(tiny_run.path).passport["files"]}
+    )
+    engine.bundle = Bundle(tiny_run.model_folder, engine.bundle.passport)
+    split = read_split(tiny_run.split_file)
+    own, other = (
+        read_picture(drawn_set / split.loc[split["part"] == part, "path"].iloc[0])
+        for part in ("train", "test")
+    )
+
+    (warning,) = diagnose(engine, own, "a.png").warnings
+    assert warning.startswith("The model learned from this very picture, or was chosen by it.")
+    half = cv2.resize(own, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
+    (warning,) = diagnose(engine, half, "a.png").warnings
+    assert warning.startswith("This picture looks the same as one that the model learned from")
+    assert diagnose(engine, other, "a.png").warnings == ()
+    (warning,) = diagnose(
+        engine, own, f"SOB_B_A-14-{min(engine.bundle.known_cases)}-200-1.png"
+    ).warnings
+    assert warning.startswith("By its name this picture is of case")  # said once
 
 
 def test_a_drawn_picture_tells_a_model_of_tissue_nothing(passport: dict) -> None:

@@ -1,0 +1,110 @@
+"""The list of what a model knows: the pictures that it learned from, or was chosen by.
+
+It lies in the bundle and goes where that goes, while the split of a run stays behind. What the
+first weights knew is part of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from bc_model.data.near_twins import dhash, near_any
+from bc_model.data.pictures import pixel_sha256
+from bc_model.serving.bundle import Bundle
+
+KNOWN_FILE = "known_pictures.csv"
+_HEAD = "sha256,dhash"
+
+
+@dataclass(frozen=True)
+class KnownPictures:
+    """The pictures that a model knows.
+
+    Attributes
+    ----------
+    dhash : dict of str to int
+        By the SHA-256 of their pixels, see `bc_model.data.near_twins.dhash`.
+    whole : bool
+        False where the model began with weights of which nobody can tell what they know.
+    """
+
+    dhash: dict[str, int]
+    whole: bool
+
+    def with_first(self, first: KnownPictures | None) -> KnownPictures:
+        """Return it with what the first weights knew; None when that cannot be told."""
+        if first is None:
+            return KnownPictures(self.dhash, whole=False)
+        return KnownPictures(first.dhash | self.dhash, self.whole and first.whole)
+
+    def look_alikes(self, dhashes: np.ndarray) -> np.ndarray:
+        """Tell which of some pictures look the same as a known one, by their hashes.
+
+        Copies of another size or packed anew are found so; turned, mirrored or cut ones are not.
+
+        Parameters
+        ----------
+        dhashes : ndarray of uint64, shape (n,)
+
+        Returns
+        -------
+        ndarray of shape (n,), bool
+        """
+        return near_any(dhashes, np.array(list(self.dhash.values()), np.uint64))
+
+    def as_csv(self) -> str:
+        """Return the content of `KNOWN_FILE`."""
+        lines = (f"{sha256},{value:016x}\n" for sha256, value in sorted(self.dhash.items()))
+        return f"{_HEAD}\n{''.join(lines)}"
+
+
+def known_pictures(bundle: Bundle) -> KnownPictures | None:
+    """Read what a model knows; None where its bundle has no list.
+
+    Raises
+    ------
+    BundleError
+        The list is missing, or is not the one that the passport lists.
+    """
+    passport = bundle.passport
+    if KNOWN_FILE not in passport["files"]:
+        return None
+    listed = _read(bundle.file(KNOWN_FILE), passport["files"][KNOWN_FILE])
+    return KnownPictures(listed, passport["data"].get("all_known_listed", False))
+
+
+@lru_cache(maxsize=8)
+def _read(file: Path, sha256: str) -> dict[str, int]:
+    """Read a list once, however many pictures are asked about; `sha256` is that of the file."""
+    _, *lines = file.read_text(encoding="utf-8").splitlines()
+    rows = (line.split(",") for line in lines)
+    return {pixels: int(value, 16) for pixels, value in rows}
+
+
+def known_warning(rgb: np.ndarray, bundle: Bundle) -> tuple[str, ...]:
+    """Warn of a picture that a model knows: one sentence, or none.
+
+    Parameters
+    ----------
+    rgb : ndarray of shape (height, width, 3), uint8
+    bundle : Bundle
+    """
+    listed = known_pictures(bundle)
+    if listed is None:
+        return ()
+    if pixel_sha256(rgb) in listed.dhash:
+        return (
+            "The model learned from this very picture, or was chosen by it. The estimate says "
+            "nothing about how well it does on new cases.",
+        )
+    if listed.look_alikes(np.array([dhash(rgb)], np.uint64))[0]:
+        return (
+            "This picture looks the same as one that the model learned from or was chosen by: most "
+            "likely it is a copy of another size or packed anew, and the estimate says nothing "
+            "about how well it does on new cases.",
+        )
+    return ()
