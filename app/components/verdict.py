@@ -47,18 +47,7 @@ def draw_verdict(
         with words:
             st.metric("Estimated probability of malignancy", said)
         with bar:
-            called = (
-                f"Called **{verdict.class_name}** at the cut-off of {bundle.threshold:.2f}."
-                if verdict.is_called
-                else "**Not called**: this estimate means nothing, for the reason below."
-            )
-            st.markdown(f"{called} {RESEARCH_USE}")
-            st.image(
-                probability_bar(verdict.prob_malignant, bundle.threshold),
-                width="stretch",
-                alt=f"Estimated probability {said} on a line from 0 to 1",
-            )
-            st.caption("From 0 to 1; the mark is the cut-off.")
+            _draw_call(verdict, said, bundle)
         for sentence in verdict.warnings:
             st.warning(escape(sentence), icon=":material/warning:")
         picture, *maps = st.columns(3)
@@ -73,6 +62,23 @@ def draw_verdict(
                 _draw_map(verdict, name, shown, data, sha256, opacity)
         for caution in verdict.cautions:
             st.caption(f":material/info: {escape(caution)}")
+
+
+def _draw_call(verdict: Verdict, said: str, bundle: Bundle) -> None:
+    if not verdict.is_called:
+        st.markdown(
+            f"**Not called**: this estimate means nothing, for the reason below. {RESEARCH_USE}"
+        )
+        return
+    st.markdown(
+        f"Called **{verdict.class_name}** at the cut-off of {bundle.threshold:.2f}. {RESEARCH_USE}"
+    )
+    st.image(
+        probability_bar(verdict.prob_malignant, bundle.threshold),
+        width="stretch",
+        alt=f"Estimated probability {said} on a line from 0 to 1",
+    )
+    st.caption("From 0 to 1; the mark is the cut-off.")
 
 
 def _draw_map(

@@ -21,9 +21,9 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     from bc_model.evaluation.difference import caution
     from bc_model.training.run_folder import RunFolder
 
+    runs = [RunFolder.open(first), RunFolder.open(second)]
     if first.resolve() == second.resolve():
         raise SettingsError(f"{first} and {second} are one run; name two.")
-    runs = [RunFolder.open(first), RunFolder.open(second)]
     found = compare_runs(*runs)
     changed = [row for row in setting_rows(runs) if row.differs]
     if as_json:

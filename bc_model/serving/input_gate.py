@@ -63,8 +63,10 @@ def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> li
     list of str
         Such as 'eosin paler'; empty where it lies within or near the training pictures.
     """
+    if grey:  # then the rest follows
+        return ["no colour"]
     statistics = passport["input"]["statistics"]
-    strange = ["no colour"] if grey else []
+    strange = []
     for column, value in zip(STAIN_COLUMNS, found, strict=True):
         known = dict(zip(statistics["quantiles"], statistics[column], strict=True))
         low, median, high = known[0.01], known[0.5], known[0.99]

@@ -18,6 +18,9 @@ from bc_model.serving.bundle import Bundle
 
 KNOWN_FILE = "known_pictures.csv"
 _HEAD = "sha256,dhash"
+_TELLING_BITS = 8
+"""Of 64 gradients of one sign, at least: a field that darkens to one side, as 9 of 1,053 do, would
+look the same as a blank one."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class KnownPictures:
     def look_alikes(self, dhashes: np.ndarray) -> np.ndarray:
         """Tell which of some pictures look the same as a known one, by their hashes.
 
-        Copies of another size or packed anew are found so; turned, mirrored or cut ones are not.
+        Copies of another size or packed anew are found so; turned, mirrored or cut ones are not,
+        nor those of pictures that darken from one side to the other.
 
         Parameters
         ----------
@@ -54,7 +58,9 @@ class KnownPictures:
         -------
         ndarray of shape (n,), bool
         """
-        return near_any(dhashes, np.array(list(self.dhash.values()), np.uint64))
+        known = np.array(list(self.dhash.values()), np.uint64)
+        bits = np.bitwise_count(known)
+        return near_any(dhashes, known[(bits >= _TELLING_BITS) & (bits <= 64 - _TELLING_BITS)])
 
     def as_csv(self) -> str:
         """Return the content of `KNOWN_FILE`."""

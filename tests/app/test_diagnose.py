@@ -45,6 +45,27 @@ def test_an_uploaded_picture_gets_an_estimate_and_both_maps(
     assert "Research use only, not a diagnosis." in words
 
 
+def test_what_means_nothing_is_not_called(
+    finished_run: RunFolder, open_page: Callable[[str], AppTest]
+):
+    app = open_page("diagnose")
+    blank = png(np.full((64, 96, 3), 244, np.uint8))
+    app.file_uploader[0].upload("blank.png", blank).run()
+
+    assert app.metric[0].label == "Estimated probability of malignancy"
+    assert "**Not called**: this estimate means nothing" in texts(app.markdown)
+    assert "Called **" not in texts(app.markdown)
+    assert "Stained unlike anything that the model learned from" in texts(app.warning)
+
+
+def test_without_an_answer_there_is_no_legend(finished_run, open_page):
+    app = open_page("diagnose")
+    app.file_uploader[0].upload("broken.png", b"Dear colleague").run()
+
+    assert len(app.error) == 1
+    assert not app.slider
+
+
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [

@@ -55,6 +55,12 @@ def test_a_run_without_an_evaluation_is_refused(
     assert err.count("\n") == 1
 
 
+def test_a_run_is_not_compared_with_itself(command: Command, tiny_run: RunFolder) -> None:
+    code, out, err = command("compare", tiny_run.path, tiny_run.path)
+    assert (code, out) == (2, "")
+    assert "are one run; name two" in err
+
+
 def test_what_is_no_run_is_refused(command: Command, tmp_path: Path) -> None:
     code, _, err = command("compare", tmp_path / "gone", tmp_path / "gone")
     assert code == 2

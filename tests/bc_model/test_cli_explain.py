@@ -131,6 +131,13 @@ def test_a_bad_picture_to_explain(
     assert said in line
 
 
+def test_an_empty_name_is_not_the_folder_one_is_in(
+    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    line = refused("explain", "", "--model", tiny_run.path, "--out", tmp_path / "maps")
+    assert "no path is named" in line
+
+
 def test_a_missing_picture_to_explain(
     refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
 ) -> None:

@@ -363,3 +363,10 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over(
 def test_a_name_that_is_too_long_is_no_folder() -> None:
     with pytest.raises(FolderNotFound, match=r"There is no folder x+ \(File name too long\)"):
         picture_files(Path("x" * 300))
+
+
+def test_heatmaps_of_explained_pictures_are_none_of_the_set(tmp_path: Path) -> None:
+    for name in ("a-12345678-benign.png", "b-malignant.png", "c.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "a-12345678-benign.npy").touch()
+    assert [path.name for path in picture_files(tmp_path)] == ["b-malignant.png", "c.png"]

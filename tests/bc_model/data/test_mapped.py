@@ -91,6 +91,13 @@ def test_a_mapping_that_is_none(text: str) -> None:
         parse_mapping(text)
 
 
+def test_a_mapping_may_be_written_with_blanks_and_capitals() -> None:
+    assert parse_mapping("Gutartig = Benign , 1=MALIGNANT") == {
+        "Gutartig": "benign",
+        "1": "malignant",
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "missing"),
     [("0=benign,1=benign", "malignant"), ("1=malignant", "benign")],

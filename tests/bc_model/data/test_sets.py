@@ -132,6 +132,13 @@ def test_no_such_folder_and_no_such_set(shelf: Path, tmp_path: Path) -> None:
     assert not shelf.exists()
 
 
+def test_a_folder_without_a_picture_is_not_put_on_the_shelf(shelf: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no PNG, JPEG or TIFF picture"):
+        link_folder(tmp_path / "empty", "mine", shelf)
+    assert not shelf.exists()
+
+
 def test_removing_a_link_leaves_the_pictures(shelf: Path, pictures: Path) -> None:
     link_folder(pictures, "mine", shelf)
     remove_set("mine", shelf)

@@ -77,7 +77,7 @@ def look_alikes(bundle: Bundle, n: int, of: int) -> pd.DataFrame:
         one for one in np.arange(100, dtype=np.uint64) if np.bitwise_count(known ^ one).min() > 2
     )
     dhash = np.full(of, stranger)
-    dhash[:n] = known[0] ^ np.uint64(0b101)
+    dhash[:n] = known[np.bitwise_count(known) > 20][0] ^ np.uint64(0b101)
     return pictures(*[(str(i), str(i), str(i)) for i in range(of)]).assign(dhash=dhash)
 
 

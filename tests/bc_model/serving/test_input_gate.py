@@ -21,7 +21,7 @@ def test_what_a_model_learned_from_passes(passport):
 
 
 def test_a_blank_picture_is_too_even(passport):
-    (sentence,) = stain_warnings(np.full((160, 240, 3), 244, np.uint8), passport)
+    (sentence,) = stain_warnings(np.full((160, 240, 3), (244, 230, 240), np.uint8), passport)
 
     assert "eosin more even" in sentence
     assert "other colours more even" in sentence

@@ -1,0 +1,22 @@
+"""Paths as people type and paste them."""
+
+from pathlib import Path
+
+import pytest
+
+from app.places import typed_path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" /data/a set ", Path("/data/a set")),
+        ("'/data/a set'", Path("/data/a set")),
+        ('"/data/a set"', Path("/data/a set")),
+        ("~/pictures", Path.home() / "pictures"),
+        ("'", Path("'")),
+        ("/it's", Path("/it's")),
+    ],
+)
+def test_a_typed_path(text: str, expected: Path) -> None:
+    assert typed_path(text) == expected
