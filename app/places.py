@@ -1,5 +1,8 @@
 """Where the app keeps and finds things on disk."""
 
+import os
+import shlex
+import subprocess
 from pathlib import Path
 
 from bc_model.serving.shipped import SHIPPED_MODELS as SHIPPED_MODELS
@@ -15,9 +18,14 @@ def typed_path(text: str) -> Path:
     File managers copy a path with quotes.
     """
     bare = text.strip()
-    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\"":
+    if len(bare) > 2 and bare[0] == bare[-1] and bare[0] in "'\"":
         bare = bare[1:-1]
     try:
         return Path(bare).expanduser()
     except RuntimeError:  # a home folder of somebody who is not there
         return Path(bare)
+
+
+def as_typed(command: list[str]) -> str:
+    """Return a command as it is typed in this system's shell, with quotes where it has blanks."""
+    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)

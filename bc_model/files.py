@@ -21,10 +21,13 @@ def require_place(folder: Path) -> None:
 
     Raises
     ------
-    NotADirectoryError, PermissionError
-        It, or the nearest folder above it that is there, is a file or not writable.
+    NotADirectoryError, PermissionError, FileNotFoundError
+        It, or the nearest folder above it that is there, is a file or not writable; or none is
+        there, as on a drive that is not.
     """
-    nearest = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    nearest = next((one for one in (folder, *folder.absolute().parents) if one.exists()), None)
+    if nearest is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
     if not nearest.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -8,7 +8,7 @@ from app.components.frame import escape, show_error
 from app.components.models import engine_of
 from app.components.verdict import draw_verdict
 from bc_model.data.pictures import decode_picture
-from bc_model.errors import EngineBusy, PictureError
+from bc_model.errors import BcModelError, EngineBusy, PictureError
 from bc_model.overlay import colour_bar
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.verdict import Verdict, diagnose
@@ -48,6 +48,8 @@ def draw_answers(pictures: list[tuple[str, bytes]], bundle: Bundle) -> None:
             show_error(error, title="A picture was left out")
         except EngineBusy as error:
             show_error(error, title="The program is busy")
+        except BcModelError as error:
+            show_error(error, title="The model cannot answer")
         if progress:
             progress.progress(done / len(pictures), f"{done} of {len(pictures)} pictures")
     if progress:

@@ -43,6 +43,6 @@ def draw_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] | None:
     leak = count_leaks(split)
     if leak.test_pictures or leak.pixels:
         st.caption(f":material/warning: Leak: {leak_in_words(leak)}")
-    if known := known_at_first(chosen["weights"], split):
+    if known := known_at_first(chosen["weights"], reading.manifest, split):
         st.warning(escape(known), title="The first weights know the test part")
     return parts

@@ -1,6 +1,5 @@
 """Another set of pictures: how a model does on it, and how far it is from what the model knows."""
 
-import shlex
 from collections.abc import Callable
 
 import streamlit as st
@@ -9,16 +8,17 @@ from app.components.figures import draw_figures, draw_warnings
 from app.components.frame import RESEARCH_USE, escape, show_error
 from app.components.models import engine_of
 from app.components.take_away import draw_report_files
-from app.places import typed_path
-from bc_model.data.manifest import Progress, picture_files, read_manifest
+from app.places import as_typed, typed_path
+from bc_model.data.manifest import Progress, read_manifest
 from bc_model.data.mapped import parse_mapping, read_mapped
+from bc_model.data.picture_files import picture_files
 from bc_model.errors import BcModelError, DataError
 from bc_model.evaluation.report import Report
 from bc_model.evaluation.shift import Shift
 from bc_model.evaluation.unseen import evaluate_unseen
 from bc_model.export.words import support_words
 from bc_model.serving.bundle import Bundle
-from bc_model.serving.input_gate import SHARE_BEYOND
+from bc_model.serving.input_gate import usual_strange_share
 
 MOST_PICTURES = 2000
 """More than a page should be waited for."""
@@ -90,13 +90,13 @@ def _on_other_set(
     root = typed_path(folder)
     labels = parse_mapping(mapping) if mapping else None
     if (n := len(picture_files(root))) > MOST_PICTURES:
-        mapped = f" --map {shlex.quote(mapping)}" if mapping else ""
-        above = " --case-above" if case_above and mapping else ""
+        command = ["evaluate", str(bundle.folder), str(root), "--unseen"]
+        command += ["--map", mapping] if mapping else []
+        command += ["--case-above"] if case_above and mapping else []
         raise DataError(
             f"The folder {root} holds {n:,} pictures, and a page is not waited for so long above "
-            f"{MOST_PICTURES:,}; use the command line: python -m bc_model evaluate "
-            f"{shlex.quote(str(bundle.folder))} {shlex.quote(str(root))} --unseen{mapped}{above} "
-            "--out FOLDER"
+            f"{MOST_PICTURES:,}; use the command line: "
+            f"python -m bc_model {as_typed(command)} --out FOLDER"
         )
     tell = telling("Reading the pictures")
     manifest = (
@@ -112,21 +112,20 @@ def _draw_found(report: Report, bundle: Bundle, folder: str) -> None:
     st.subheader(escape(f"{bundle.label} on {folder}"), anchor=False)
     draw_warnings(report)
     if report.shift is not None:
-        _draw_shift(report.shift)
+        _draw_shift(report.shift, bundle)
     draw_figures(report)
     st.subheader("Take it with you", anchor=False)
     draw_report_files(report, bundle, f"{bundle.label}-other-set")
 
 
-def _draw_shift(shift: Shift) -> None:
+def _draw_shift(shift: Shift, bundle: Bundle) -> None:
     st.subheader("How far the set is from what the model knows", anchor=False)
     size, far, apart = st.columns(3)
     if shift.strange_stain is not None and not shift.known_n:
         far.metric("Stained unlike the model's own", f"{shift.strange_stain:,} of {shift.n:,}")
-        far.caption(
-            f"{_percent(shift.strange_stain / shift.n)} of the pictures; about "
-            f"{100 * SHARE_BEYOND:.1f} % in a set of the same kind."
-        )
+        share = usual_strange_share(bundle.passport)
+        usual = "" if share is None else f"; {_percent(share)} of other cases of the model's kind"
+        far.caption(f"{_percent(shift.strange_stain / shift.n)} of the pictures{usual}.")
     if shift.known_n:  # else the model came without features to hold the set against
         far.metric("Pictures far off by their features", _percent(shift.far_share))
         far.caption("5 % in a set of the same kind.")

@@ -15,7 +15,7 @@ from bc_model.data.names import is_drawn
 from bc_model.errors import SettingsError
 from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
 from bc_model.evaluation.predictions import predictions_to_csv
-from bc_model.files import write_text_atomic
+from bc_model.files import require_place, write_text_atomic
 from bc_model.serving.bundle import Bundle, file_sha256
 from bc_model.serving.compact import write_compact_bundle
 from bc_model.serving.known_pictures import KNOWN_FILE, KnownPictures
@@ -64,7 +64,7 @@ def make_box(
         one that comes with the program by one of drawn pictures; or Keras computes with another
         backend than TensorFlow, from which alone a graph can be served.
     """
-    _require_place(folder)
+    _require_name_and_room(folder)
     _require_tensorflow()
     recipe = recipe or Recipe()
     if menu:
@@ -118,13 +118,14 @@ def _require_tissue(source: Source, folder: Path) -> None:
         )
 
 
-def _require_place(folder: Path) -> None:
+def _require_name_and_room(folder: Path) -> None:
     """Refuse a place for the bundle before hours of work, not after."""
     if not is_name(folder.name):
         raise SettingsError(
             f"The folder of a model has a name of letters, digits and -._ alone; asked for "
             f"'{folder}'."
         )
+    require_place(folder)
     if folder.exists() and not (folder / PASSPORT_FILE).is_file() and any(folder.iterdir()):
         raise SettingsError(
             f"{folder} holds something else than a model and would be replaced; choose another one."

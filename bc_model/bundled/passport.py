@@ -23,10 +23,10 @@ from bc_model.bundled.recipe import PROBE_IN_WORDS, Recipe
 from bc_model.bundled.source import Source
 from bc_model.data.names import CLASSES, is_drawn
 from bc_model.data.protocols import LEAKY_PROTOCOLS
-from bc_model.data.stain import stain_statistics
+from bc_model.data.stain import are_grey, stain_statistics
 from bc_model.evaluation.calibration import Temperature
 from bc_model.evaluation.report import Report, evaluate_predictions
-from bc_model.serving.input_gate import stain_quantiles
+from bc_model.serving.input_gate import stain_facts, strange_share
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
 from bc_model.training.describe import input_facts, licence_words, scale_facts
 
@@ -125,7 +125,7 @@ def box_passport(
         },
         "classes": list(CLASSES),
         "input": input_facts(recipe.backbone, recipe.image_size, table)
-        | {"statistics": stain_quantiles(stain_statistics(source.pixels))},
+        | {"statistics": _stain(source)},
         "scale": scale_facts(magnifications),
         "data": {
             "manifest_sha256": _hash(table["path"] + " " + table["sha256"]),
@@ -161,6 +161,17 @@ def box_passport(
         "colour and texture beside the labels, and presumably goes by these and not by single "
         "cells.",
     }
+
+
+def _stain(source: Source) -> dict[str, Any]:
+    """Return what the input gate needs, and how often it warns of a case that was left out."""
+    stain, case = stain_statistics(source.pixels), source.table["case"].to_numpy(str)
+    grey = are_grey(source.pixels)
+    strange = 0.0
+    for left_out in (case == one for one in np.unique(case)):
+        facts = stain_facts(stain[~left_out], grey[~left_out])
+        strange += strange_share(stain[left_out], facts) * left_out.sum()
+    return stain_facts(stain, grey) | {"strange_share": float(strange / len(case))}
 
 
 def _figures(report: Report, folds: int) -> dict[str, Any]:

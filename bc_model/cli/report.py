@@ -20,6 +20,7 @@ from bc_model.cli.train_options import recipe_options, settings_from
 from bc_model.data.fold_shelf import list_fold_files
 from bc_model.data.protocols import FOLDS_PROTOCOLS
 from bc_model.errors import SettingsError
+from bc_model.files import require_place
 
 if TYPE_CHECKING:
     from bc_model.data.manifest import Manifest
@@ -81,6 +82,7 @@ def report(
     out = out or runs / f"{name}.report"
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out must be a folder, and {out} is a file; name another one.")
+    require_place(out)
     wanted = [one.strip() for one in protocols.split(",") if one.strip()]
     if FOLDS_PROTOCOLS & set(wanted) and not fold_files:
         fold_files = tuple(list_fold_files())

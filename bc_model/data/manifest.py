@@ -5,18 +5,19 @@ with one file stops the reading of the others.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from bc_model.data.names import CLASSES, PICTURE_SUFFIXES, UNKNOWN_SUBTYPE, parse_name
+from bc_model.data.names import CLASSES, UNKNOWN_SUBTYPE, parse_name
 from bc_model.data.near_twins import dhash
+from bc_model.data.picture_files import picture_files
 from bc_model.data.pictures import pixel_sha256, read_picture
 from bc_model.data.pixel_cache import PixelCache, PixelFacts
-from bc_model.errors import DataError, FolderNotFound, PictureError
+from bc_model.errors import DataError, PictureError
 from bc_model.words import many
 
 COLUMNS = [
@@ -106,33 +107,6 @@ def read_manifest(
     return settle(root, rows, rejected)
 
 
-def picture_files(root: Path) -> list[Path]:
-    """List the picture files under a folder, sorted; the heatmaps of `explain` are none.
-
-    Raises
-    ------
-    FolderNotFound
-        `root` does not exist or is not a folder.
-    DataError
-        No picture file lies under it, or a folder among it cannot be read.
-    """
-    try:
-        there = root.is_dir()
-    except OSError as error:  # such as a name that is too long
-        raise FolderNotFound(
-            f"There is no folder {root} ({error.strerror}); check the path of the data set."
-        ) from error
-    if not there:
-        raise FolderNotFound(f"There is no folder {root}; check the path of the data set.")
-    files = sorted(_walk(root), key=Path.as_posix)
-    if not files:
-        raise DataError(
-            f"The folder {root} holds no PNG, JPEG or TIFF picture at any depth (heatmaps do not "
-            "count); point to the folder that holds the pictures."
-        )
-    return files
-
-
 def settle(root: Path, rows: list[dict], rejected: list[dict]) -> Manifest:
     """Make a manifest of rows with all of `COLUMNS` but the group, and of files left out.
 
@@ -167,33 +141,6 @@ def left_out_in_words(rejected: pd.DataFrame) -> str:
         f"{many(len(rejected), 'file')} {were} left out: {counts}. First: {first['path']}: "
         f"{first['detail']}"
     )
-
-
-def _refuse_unread(error: OSError) -> None:
-    raise DataError(
-        f"The folder {error.filename} cannot be read ({error.strerror}), so what is in it would be "
-        "left out; grant access to it, or move it elsewhere."
-    ) from error
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root, followlinks=False, onerror=_refuse_unread):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        beside = set(names)
-        for name in names:
-            # Hidden files are macOS and editor droppings ("._x.png"), never pictures.
-            if (
-                not name.startswith(".")
-                and Path(name).suffix.lower() in PICTURE_SUFFIXES
-                and not _is_heatmap(name, beside)
-            ):
-                yield Path(folder) / name
-
-
-def _is_heatmap(name: str, beside: set[str]) -> bool:
-    """Tell whether `explain` drew a picture: it leaves a raw map of the same name beside it."""
-    stem = name.removesuffix(".png")
-    return stem.endswith(tuple(f"-{one}" for one in CLASSES)) and f"{stem}.npy" in beside
 
 
 def _class_of_folder(relative: Path) -> str | None:

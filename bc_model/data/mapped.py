@@ -8,8 +8,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bc_model.data.manifest import Manifest, Progress, picture_files, read_facts, settle, spelled
+from bc_model.data.manifest import Manifest, Progress, read_facts, settle, spelled
 from bc_model.data.names import CLASSES, UNKNOWN_SUBTYPE
+from bc_model.data.picture_files import picture_files
 from bc_model.errors import DataError, PictureError, SettingsError
 
 

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import bc_model
-from bc_model.data.manifest import picture_files
 from bc_model.data.names import PICTURE_SUFFIXES
+from bc_model.data.picture_files import picture_files
 from bc_model.data.set_names import check_name
 from bc_model.errors import DataError
 from bc_model.files import write_text_atomic

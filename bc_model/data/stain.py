@@ -93,6 +93,6 @@ def stain_statistics(pixels: np.ndarray) -> np.ndarray:
 
 def are_grey(pixels: np.ndarray) -> np.ndarray:
     """Tell which pictures have no colour: (n, height, width, 3) uint8 to (n,) bool."""
-    spread = pixels.max(axis=3).astype(np.int16) - pixels.min(axis=3)
-    grey: np.ndarray = spread.mean(axis=(1, 2)) < _COLOURLESS
-    return grey
+    # One at a time: there may be gigabytes of them.
+    spreads = [np.ptp(picture, axis=2).mean() for picture in pixels]
+    return np.array(spreads) < _COLOURLESS

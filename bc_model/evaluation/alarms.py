@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.evaluation.by_case import RECOGNITION
 from bc_model.evaluation.intervals import Figure
 
@@ -28,7 +27,7 @@ def alarms(
     figures: Mapping[str, Figure],
     *,
     leaky: bool,
-    protocol: str = "",
+    is_known: bool = False,
     base_rate: float | None = None,
 ) -> list[str]:
     """Return what a reader must know before believing the figures, the gravest first.
@@ -42,8 +41,8 @@ def alarms(
     leaky : bool
         Whether the protocol lets pictures of one case stand in training and test, or the model
         knows some of these pictures.
-    protocol : str, optional
-        By which the pictures were chosen.
+    is_known : bool
+        Whether that is certain.
     base_rate : float, optional
         Accuracy of always answering 'malignant', averaged as the figures are; default is that of
         `predictions`.
@@ -54,15 +53,15 @@ def alarms(
         Plain sentences; empty when there is nothing to say.
     """
     found = []
-    if leaky and protocol in LEAKY_PROTOCOLS:
+    if is_known:
         found.append(
-            "Leaky protocol: the model may have been made from pictures of these cases, or from "
-            "these very pictures; this figure flatters as far as it was."
+            "The model was made from pictures of these cases, or from these very pictures; figures "
+            "over all of them flatter."
         )
     elif leaky:
         found.append(
-            "Leaky: the model was made from pictures of these cases, or from these very pictures; "
-            "figures over all of them flatter."
+            "Leaky protocol: the model may have been made from pictures of these cases, or from "
+            "these very pictures; this figure flatters as far as it was."
         )
     found += _alarm(figures)
     if base_rate is None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bc_model.data.splits import LEAKY_PROTOCOLS
 from bc_model.errors import SplitError
-from bc_model.evaluation.known import known_to
+from bc_model.evaluation.known import NOT_WHOLE, known_to
 from bc_model.evaluation.predict import Predicted, predict_files
 from bc_model.evaluation.report import Report, evaluate_predictions
 from bc_model.serving.engine import Engine
@@ -53,19 +53,22 @@ def evaluate_split(
     rows = split[split["part"] == part].reset_index(drop=True)
     if rows.empty:
         raise SplitError(f"The split has no {part} part; there is nothing to evaluate.")
+    known = known_to(engine.bundle, rows)
     predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
     predictions = predictions_of(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
-    known = known_to(engine.bundle, rows)
     data, notes = engine.bundle.passport["data"], known.notes
     if not known.number:
         knew_at_first = data["leaky"] and data["protocol"] not in LEAKY_PROTOCOLS
         notes = [_KNEW_AT_FIRST] if knew_at_first else []
+        notes += [NOT_WHOLE] if NOT_WHOLE in known.notes else []
+    is_known = known.number > 0 or part != "test"
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,
         protocol=protocol if part == "test" else f"{protocol}, {part} part",
-        leaky=protocol in LEAKY_PROTOCOLS or data["leaky"] or known.number > 0 or part != "test",
+        leaky=protocol in LEAKY_PROTOCOLS or data["leaky"] or is_known,
+        is_known=is_known,
         notes=notes,
     )
 

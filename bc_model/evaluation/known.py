@@ -14,12 +14,7 @@ from bc_model.serving.bundle import Bundle
 from bc_model.serving.known_pictures import known_pictures
 from bc_model.words import many
 
-BY_CHANCE = 0.01
-"""Share of a set that may look the same as a known picture by chance: no copies are made of that.
-
-Of the 597,000 pairs among 1,100 pictures of three public extracts none of two different fields
-does, so that a list of thousands of pictures has a look-alike for one stranger in some hundreds at
-most."""
+NOT_WHOLE = "The model began with weights of which nobody can tell which pictures they know."
 
 
 class Known(NamedTuple):
@@ -72,9 +67,7 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> Known:
         seen |= pictures["sha256"].isin(listed.dhash.keys()).to_numpy()
         if "dhash" in pictures:
             alike = listed.look_alikes(pictures["dhash"].to_numpy(np.uint64)) & ~seen
-    are_copies = alike.mean() > BY_CHANCE
-    if are_copies:
-        seen |= alike
+    seen |= alike
     of_a_case = (pictures["case"] != "").to_numpy()
     # Cases that share a picture are one group.
     seen |= of_a_case & pictures["group"].isin(pictures["group"][seen & of_a_case]).to_numpy()
@@ -84,33 +77,25 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> Known:
             f"{number:,} of {many(len(pictures), 'picture')} are the model's own or of its cases: "
             "it learned from them, or was chosen by them."
         )
-    if alike.any():
-        notes.append(_about_copies(int(alike.sum()), len(pictures), are_copies))
-    # A BreakHis name says the case, and so whether the model knows it.
-    if (strangers := int((~seen & ~named).sum())) and listed is None:
+    if copies := int(alike.sum()):
+        look = "looks" if copies == 1 else "look"
+        notes.append(
+            f"{copies:,} of {many(len(pictures), 'picture')} {look} the same as one of the model's "
+            "own without being it pixel for pixel: most likely copies of another size or packed "
+            "anew."
+        )
+    strangers = int((~seen & ~named).sum())
+    if strangers and listed is None:
         notes.append(
             "No list of this model's own pictures is at hand, so whether it knows these very "
             "pictures cannot be told; only BreakHis names were held against the cases it knows."
         )
-    elif strangers:
+    elif strangers:  # a BreakHis name says the case, and so whether the model knows it
         notes.append(
             f"{strangers:,} of {many(len(pictures), 'picture')} were not found among the model's "
             "own. Other fields of its patients, and copies that were turned, mirrored or cut, "
             "cannot be told by pixels."
         )
-        if listed is not None and not listed.whole:
-            notes.append(
-                "The model began with weights of which nobody can tell which pictures they know."
-            )
+    if listed is not None and not listed.whole and not seen.all():
+        notes.append(NOT_WHOLE)
     return Known(seen, notes)
-
-
-def _about_copies(number: int, of: int, are_copies: bool) -> str:
-    look = "looks" if number == 1 else "look"
-    found = f"{number:,} of {many(of, 'picture')} {look} the same as one of the model's own"
-    if are_copies:
-        return f"{found} without being it pixel for pixel: copies of another size or packed anew."
-    return (
-        f"{found} without being it pixel for pixel. So few may do so by chance and count as not "
-        "known."
-    )

@@ -209,9 +209,7 @@ def _figures(row: ProtocolRow, done: list[Member], runs: Path) -> dict[str, Any]
         pictures = pictures.drop_duplicates("path")
         leaky = row.leaky or any(one.leaky for one in reports.values())
         base_rate = statistics.fmean(one.base_rate for one in reports.values())
-        warnings = alarms(
-            pictures, figures, leaky=leaky, protocol=row.protocol, base_rate=base_rate
-        )
+        warnings = alarms(pictures, figures, leaky=leaky, base_rate=base_rate)
     else:
         assert first.predictions is not None, "both roads keep the predictions"
         figures = {name: first.figures[name] for name in FIGURES if name != RECOGNITION}

@@ -37,6 +37,7 @@ def evaluate_predictions(
     threshold: float = 0.5,
     protocol: str,
     leaky: bool,
+    is_known: bool = False,
     n_resamples: int = 2000,
     seed: int = 0,
     notes: Iterable[str] = (),
@@ -54,6 +55,8 @@ def evaluate_predictions(
         How the pictures were chosen, such as 'case' or 'image'; shown with every figure.
     leaky : bool
         Whether pictures of one case stand in training and test under that protocol.
+    is_known : bool
+        Whether it is certain that the model knows some of these pictures or cases.
     n_resamples : int, default=2000
         Bootstrap replicates for the intervals, at least 100.
     seed : int, default=0
@@ -95,7 +98,7 @@ def evaluate_predictions(
         confusion=((tn, fp), (fn, tp)),
         figures=figures,
         roc=None if roc is None else RocCurve(*(tuple(axis.tolist()) for axis in roc)),
-        warnings=alarms(table, judged, leaky=leaky, protocol=protocol),
+        warnings=alarms(table, judged, leaky=leaky, is_known=is_known),
         pr=None if pr is None else PrCurve(*(tuple(axis.tolist()) for axis in pr)),
         by_case=cases,
         groups=by_group(table, threshold=threshold, n_resamples=n_resamples, seed=seed),

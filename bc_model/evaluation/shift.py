@@ -19,7 +19,7 @@ from bc_model.evaluation.shift_words import (
     about_scale,
     about_stain,
 )
-from bc_model.serving.input_gate import SHARE_BEYOND, knows_stain, strange_stain
+from bc_model.serving.input_gate import knows_stain, strange_stain, usual_strange_share
 from bc_model.serving.sizes import about_sizes
 
 if TYPE_CHECKING:
@@ -131,11 +131,8 @@ def measure_shift(
             far_share = float((new > np.quantile(distances, FAR_QUANTILE)).mean())
             is_new = np.arange(distances.size + new.size) >= distances.size
             apart = float(roc_auc(is_new, np.concatenate([distances, new])))
-    strange, usual = None, f"in a set of the same kind it is about {100 * SHARE_BEYOND:.1f} %"
+    strange = None
     if knows_stain(bundle.passport):
-        if known is not None:
-            own = [bool(strange_stain(one, False, bundle.passport)) for one in known.stain]
-            usual = f"of its own validation pictures {100 * np.mean(own):.0f} %"
         strange = [
             strange_stain(one, bool(grey), bundle.passport)
             for one, grey in zip(predicted.stain, predicted.grey, strict=True)
@@ -152,7 +149,7 @@ def measure_shift(
         sizes=counted,
         sentences=(
             *about_distance(known, far_share, apart, stain),
-            *about_stain(strange, usual),
+            *about_stain(strange, usual_strange_share(bundle.passport)),
             *about_sizes(pictures, bundle),
             *about_scale(bundle, pictures),
         ),

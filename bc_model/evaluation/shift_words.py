@@ -46,24 +46,25 @@ def about_distance(
             )
 
 
-def about_stain(strange: list[list[str]] | None, usual: str) -> Iterator[str]:
+def about_stain(strange: list[list[str]] | None, usual: float | None) -> Iterator[str]:
     """Count what is stained strangely; None where nobody can tell.
 
     Parameters
     ----------
     strange : list of list of str or None
         What is strange of each picture.
-    usual : str
-        How often it is where pictures are of the same kind.
+    usual : float or None
+        Share of pictures of other cases of the model's own kind, if it is known.
     """
     if strange is None:
         return
     number = sum(map(bool, strange))
     often = Counter(name for names in strange for name in names).most_common(2)
     how = f", most often {' and '.join(f'{name} ({n})' for name, n in often)}" if often else ""
+    own = "" if usual is None else f"; of other cases of the model's own kind {100 * usual:.1f} %"
     yield (
         f"Stained unlike anything that the model learned from: {number:,} of "
-        f"{many(len(strange), 'picture')}, {100 * number / len(strange):.0f} %{how}; {usual}."
+        f"{many(len(strange), 'picture')}, {100 * number / len(strange):.0f} %{how}{own}."
     )
 
 

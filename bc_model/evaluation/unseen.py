@@ -51,10 +51,10 @@ def evaluate_unseen(
         knows all or none.
     """
     bundle, pictures = engine.bundle, manifest.pictures
+    known = known_to(bundle, pictures)
     predicted = predict_files(engine, manifest.root, list(pictures["path"]), progress=progress)
     folder = evaluation_of(bundle)
     features = FeatureTable.load(folder / FEATURES_FILE, bundle.network) if folder else None
-    known = known_to(bundle, pictures)
     # What a model knows looks nearer than anything new can.
     apart = ~known.pictures if 0 < known.number < len(pictures) else np.ones(len(pictures), bool)
     shift = measure_shift(bundle, pictures[apart], predicted.part(apart), features)
@@ -64,6 +64,7 @@ def evaluate_unseen(
         threshold=bundle.threshold,
         protocol=PROTOCOL,
         leaky=known.number > 0,
+        is_known=known.number > 0,
         notes=[
             *_about_labels(mapping),
             *filter(None, [left_out_in_words(manifest.rejected)]),

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bc_model.data.manifest import picture_files
 from bc_model.data.names import CLASSES
+from bc_model.data.picture_files import picture_files
 from bc_model.data.pictures import decode_picture, read_file
 from bc_model.errors import PictureError
 from bc_model.files import write_bytes_atomic, write_text_atomic

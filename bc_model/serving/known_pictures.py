@@ -20,7 +20,8 @@ KNOWN_FILE = "known_pictures.csv"
 _HEAD = "sha256,dhash"
 _TELLING_BITS = 8
 """Of 64 gradients of one sign, at least: a field that darkens to one side, as 9 of 1,053 do, would
-look the same as a blank one."""
+look the same as a blank one. Without these, of 537,000 pairs of BreakHis pictures of different
+cases none is within 6 bits."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def size_facts(pictures: pd.DataFrame) -> dict[str, list[str]]:
     -------
     dict
         ``training_sizes``, such as '700x460', the most frequent first; ``reshaped_sizes``, those of
-        them whose official pictures do not have the shape of a frame any more.
+        them that only official pictures have which are not of a frame's shape any more.
     """
     width, height = pictures["width_px"], pictures["height_px"]
     sizes = width.astype(str) + "x" + height.astype(str)
@@ -41,7 +41,9 @@ def size_facts(pictures: pd.DataFrame) -> dict[str, list[str]]:
     most = [str(size) for size in sizes.value_counts().index[:_MOST_KEPT]]
     return {
         "training_sizes": most,
-        "reshaped_sizes": [size for size in most if size in set(sizes[reshaped])],
+        "reshaped_sizes": [
+            size for size in most if size in set(sizes[reshaped]) - set(sizes[~reshaped])
+        ],
     }
 
 
@@ -49,6 +51,19 @@ def enlarged(width_px: int, height_px: int, bundle: Bundle) -> float:
     """Return how many times a picture is enlarged for the network, 0 for a size that it knows."""
     if f"{width_px}x{height_px}" in bundle.passport["input"]["training_sizes"]:
         return 0.0
+    return _factor(width_px, height_px, bundle)
+
+
+def is_too_much(factor: float, bundle: Bundle) -> bool:
+    """Tell whether a picture is enlarged far more than what the model learned from."""
+    given = bundle.passport["input"]
+    sizes = set(given["training_sizes"]) - set(given.get("reshaped_sizes", ()))
+    pairs = (size.split("x") for size in sizes)
+    known = [_factor(int(width), int(height), bundle) for width, height in pairs]
+    return factor > TOO_MUCH_ENLARGED * max([1.0, *known])
+
+
+def _factor(width_px: int, height_px: int, bundle: Bundle) -> float:
     height, width = bundle.image_size
     return max(height / height_px, width / width_px)
 
@@ -56,7 +71,7 @@ def enlarged(width_px: int, height_px: int, bundle: Bundle) -> float:
 def about_enlarging(width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
     """Warn of a picture that is enlarged too much: one sentence, or none."""
     factor = enlarged(width_px, height_px, bundle)
-    if factor <= TOO_MUCH_ENLARGED:
+    if not is_too_much(factor, bundle):
         return ()
     return (
         f"This picture has {width_px} x {height_px} pixels and is enlarged {factor:.1f} times for "
@@ -81,8 +96,8 @@ def about_size(width_px: int, height_px: int, official: bool, bundle: Bundle) ->
             "brought to this shape. A field that was cut out at this size is at another scale, "
             "and its estimate means nothing.",
         )
-    within = 0 < enlarged(width_px, height_px, bundle) <= TOO_MUCH_ENLARGED
-    if not within or is_official_shape(height_px, width_px):
+    factor = enlarged(width_px, height_px, bundle)
+    if not factor or is_too_much(factor, bundle) or is_official_shape(height_px, width_px):
         return ()
     return (
         f"This picture has {width_px} x {height_px} pixels; the model learned from pictures of "
@@ -104,7 +119,7 @@ def about_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[str, ...]:
     shapes = zip(pictures["width_px"], pictures["height_px"], official, strict=True)
     rows = [(int(w), int(h), bool(o), n) for (w, h, o), n in Counter(shapes).items()]
     factors = [(enlarged(w, h, bundle), n) for w, h, _, n in rows]
-    coarse = [(factor, n) for factor, n in factors if factor > TOO_MUCH_ENLARGED]
+    coarse = [(factor, n) for factor, n in factors if is_too_much(factor, bundle)]
     reshaped = [n for w, h, official, n in rows if not official and is_reshaped(w, h, bundle)]
     other = [n for w, h, official, n in rows if about_size(w, h, official, bundle)]
     of = f"of {many(len(pictures), 'picture')}"
@@ -131,7 +146,7 @@ def about_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[str, ...]:
 
 
 def is_reshaped(width_px: int, height_px: int, bundle: Bundle) -> bool:
-    """Tell whether the model knows a size from frames that lost their shape alone."""
+    """Tell whether a size is one of ``reshaped_sizes``, see `size_facts`."""
     return f"{width_px}x{height_px}" in bundle.passport["input"].get("reshaped_sizes", ())
 
 

@@ -9,7 +9,7 @@ from bc_model.data.pictures import model_input
 from bc_model.gradcam import Heatmap
 from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.bundle import Bundle
-from bc_model.serving.input_gate import stain_warnings
+from bc_model.serving.input_gate import stain_warning
 from bc_model.serving.known_pictures import known_warning
 from bc_model.serving.sizes import about_enlarging, about_size
 
@@ -73,11 +73,14 @@ def diagnose(engine: BatchingEngine, rgb: np.ndarray, name: str) -> Verdict:
     pixels = model_input(rgb, bundle.image_size)
     logits, heatmaps = engine.explain_one(pixels)
     probability = float(prob_malignant(logits[None], bundle.temperature)[0])
-    void = (
+    sentence, is_blank = stain_warning(pixels, bundle.passport)
+    of_stain = [sentence] if sentence else []
+    void = [
         *about_enlarging(rgb.shape[1], rgb.shape[0], bundle),
-        *stain_warnings(pixels, bundle.passport),
+        *(of_stain if is_blank else []),
         *_about_name(name, bundle),
-    )
+    ]
+    others = [*([] if is_blank else of_stain), *_about_knowing(rgb, name, bundle)]
     return Verdict(
         name=name,
         width_px=rgb.shape[1],
@@ -87,7 +90,7 @@ def diagnose(engine: BatchingEngine, rgb: np.ndarray, name: str) -> Verdict:
         class_name=CLASSES[int(probability >= bundle.threshold)],
         is_called=not void,
         heatmaps=heatmaps,
-        warnings=(*void, *_about_knowing(rgb, name, bundle)),
+        warnings=(*void, *others),
         cautions=_cautions(name, rgb.shape[1], rgb.shape[0], bundle),
     )
 

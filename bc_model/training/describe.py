@@ -19,12 +19,13 @@ from bc_model.data.names import CLASSES, MPP_RANGE, is_drawn
 from bc_model.data.pictures import FIELD_PX
 from bc_model.data.splits import LEAKY_PROTOCOLS, summarise_parts
 from bc_model.serving.bundle import file_sha256
+from bc_model.serving.known_pictures import KnownPictures
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
 from bc_model.serving.shipped import bundled_model
 from bc_model.serving.sizes import size_facts
 from bc_model.training.arithmetic import resolve_arithmetic
 from bc_model.training.feed import extractor_name
-from bc_model.training.initial_model import all_known, initial_model, known_at_first
+from bc_model.training.initial_model import initial_model, known_at_first
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from bc_model.weights_file import NAMED_WEIGHTS
@@ -86,14 +87,15 @@ def draft_passport(
     manifest: Manifest,
     split: pd.DataFrame,
     run: RunFolder,
+    known: KnownPictures,
     n_parameters: int,
 ) -> dict[str, Any]:
     """Return the passport of a fresh model, without its files and its figures."""
     training, validation = (split[split["part"] == part] for part in ("train", "validation"))
     drawn = bool(training["case"].map(is_drawn).any())
     # Drawn pictures bear a magnification in their names and have none.
-    known = set() if drawn else set(training["magnification"].dropna())
-    magnifications = sorted(int(value) for value in known)
+    seen = set() if drawn else set(training["magnification"].dropna())
+    magnifications = sorted(int(value) for value in seen)
     parts = summarise_parts(split)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -117,13 +119,13 @@ def draft_passport(
             "split_sha256": file_sha256(run.split_file),
             "protocol": settings.protocol,
             "leaky": settings.protocol in LEAKY_PROTOCOLS
-            or bool(known_at_first(settings.weights, split)),
+            or bool(known_at_first(settings.weights, manifest, split)),
             "pictures": {part: counts["pictures"] for part, counts in parts.items()},
             "cases": {part: counts["cases"] for part, counts in parts.items()},
             "training_cases": sorted(set(training["case"]) - {""}),
             "validation_cases": sorted(set(validation["case"]) - {""}),
             "initial_cases": _initial_cases(settings.weights),
-            "all_known_listed": all_known(settings.weights, manifest, split).whole,
+            "all_known_listed": known.whole,
             "drawn": drawn,
             "licence": _licence(settings.weights, drawn, bool(magnifications)),
         },

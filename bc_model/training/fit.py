@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from bc_model.data.manifest import Manifest, picture_files, read_manifest
+from bc_model.data.manifest import Manifest, read_manifest
 from bc_model.data.names import CLASSES
+from bc_model.data.picture_files import picture_files
 from bc_model.data.pipeline import load_pixels, one_hot, training_size
 from bc_model.data.splits import (
     LEAKY_PROTOCOLS,
@@ -22,15 +24,17 @@ from bc_model.data.splits import (
     summarise_parts,
     write_split,
 )
+from bc_model.data.stain import are_grey
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation.evaluate import evaluate_split
+from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.neighbours import training_features
-from bc_model.evaluation.validation import calibrate_bundle
+from bc_model.evaluation.validation import FEATURES_FILE, calibrate_bundle
 from bc_model.model import build_model, unfreeze
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.export import check_bundle, write_bundle
-from bc_model.serving.input_gate import stain_quantiles
+from bc_model.serving.input_gate import stain_facts, strange_share
 from bc_model.serving.known_pictures import KNOWN_FILE
 from bc_model.serving.optimise import measure_parity
 from bc_model.serving.passport import write_passport
@@ -139,6 +143,7 @@ def _train(
         counts = (int((split["part"] == part).sum()) for part in ("train", "validation"))
         check_room(run.cache_folder, cache_bytes(model, settings, *counts))
     training = _load(run, manifest, split, "train", training_size(settings.image_size))
+    grey = are_grey(training.pixels)
     validation = _load(run, manifest, split, "validation", settings.image_size)
 
     run.write_status("starting", message="Preparing the first batch")
@@ -156,8 +161,8 @@ def _train(
     load_weights(run.best_weights, model)
     # From here on nothing is obeyed: a stop asks for what is being done anyway.
     run.write_status("running", message="Writing the model", phase="export")
-    passport = draft_passport(settings, manifest, split, run, model.count_params())
     known = all_known(settings.weights, manifest, split)
+    passport = draft_passport(settings, manifest, split, run, known, model.count_params())
     bundle = write_bundle(model, run.model_folder, passport, {KNOWN_FILE: known.as_csv()})
     check_bundle(bundle, validation.pixels[:4])
     rows = split[split["part"] == "validation"]
@@ -169,7 +174,7 @@ def _train(
     run.write_status("running", message="Evaluating on the test part", phase="evaluation")
     report = evaluate_split(Engine(bundle), manifest.root, split, part="test")
     report.write(run.evaluation_folder)
-    seen = _seen_in_training(bundle, manifest.root, split, run)
+    seen = _seen_in_training(bundle, manifest.root, split, grey, run)
     passport = bundle.passport | {
         "metrics": {"test": report.summary()},
         "input": bundle.passport["input"] | seen,
@@ -209,7 +214,7 @@ def _load(
 
 
 def _seen_in_training(
-    bundle: Bundle, root: Path, split: pd.DataFrame, run: RunFolder
+    bundle: Bundle, root: Path, split: pd.DataFrame, grey: np.ndarray, run: RunFolder
 ) -> dict[str, Any]:
     """Keep the features that the error gallery compares with, and return what the gate does.
 
@@ -221,7 +226,11 @@ def _seen_in_training(
     except (BcModelError, OSError) as error:
         logger.warning("The features of the training part were not kept: %s", error)
         return {}
-    return {"statistics": stain_quantiles(found.stain)}
+    facts = stain_facts(found.stain, grey)
+    validation = FeatureTable.load(run.evaluation_folder / FEATURES_FILE, bundle.network)
+    if validation is not None:
+        facts["strange_share"] = strange_share(validation.stain, facts)
+    return {"statistics": facts}
 
 
 def _cases(number: int) -> str:
@@ -249,5 +258,5 @@ def _log_split(manifest: Manifest, split: pd.DataFrame, weights: str) -> None:
             "test pictures have their case in training. Its figures are marked as leaky.",
             protocol, leak.test_pictures, leak.n_test,
         )  # fmt: skip
-    if known := known_at_first(weights, split):
+    if known := known_at_first(weights, manifest, split):
         logger.warning("%s", known)

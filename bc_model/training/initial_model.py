@@ -67,13 +67,14 @@ def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPic
         return own.with_first(None)
 
 
-def known_at_first(weights: str, split: pd.DataFrame) -> str:
+def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> str:
     """Say how much of the test part the first weights know.
 
     Parameters
     ----------
     weights : str
         As `TrainSettings` has it.
+    manifest : Manifest
     split : DataFrame
         path, sha256, case, group, part.
 
@@ -90,7 +91,9 @@ def known_at_first(weights: str, split: pd.DataFrame) -> str:
     model = initial_model(weights)
     if model is None:
         return ""
+    dhash = manifest.pictures.set_index("path")["dhash"]
     test = split[split["part"] == "test"]
+    test = test.assign(dhash=dhash.reindex(test["path"]).to_numpy())
     try:
         known = known_to(model, test).number
     except (BcModelError, OSError):  # of files beside the weights, which the run does not need

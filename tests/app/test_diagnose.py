@@ -55,7 +55,7 @@ def test_what_means_nothing_is_not_called(
     assert app.metric[0].label == "Estimated probability of malignancy"
     assert "**Not called**: this estimate means nothing" in texts(app.markdown)
     assert "Called **" not in texts(app.markdown)
-    assert "Stained unlike anything that the model learned from" in texts(app.warning)
+    assert "This picture has no colour" in texts(app.warning)
 
 
 def test_without_an_answer_there_is_no_legend(finished_run, open_page):

@@ -15,6 +15,7 @@ from app.places import typed_path
         ('"/data/a set"', Path("/data/a set")),
         ("~/pictures", Path.home() / "pictures"),
         ("'", Path("'")),
+        ("''", Path("''")),  # and not the folder that the server runs in
         ("/it's", Path("/it's")),
     ],
 )

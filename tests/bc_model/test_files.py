@@ -139,6 +139,10 @@ def test_a_place_that_nothing_could_be_written_to_is_refused_beforehand(
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(NotADirectoryError):
             require_place(place)
+    with monkeypatch.context() as patch:  # a drive that is not there has no folder above it
+        patch.setattr(Path, "exists", lambda _: False)
+        with pytest.raises(FileNotFoundError):
+            require_place(tmp_path / "a")
     monkeypatch.setattr("os.access", lambda *_: False)  # whoever runs the tests may write anywhere
     with pytest.raises(PermissionError):
         require_place(tmp_path / "a")

@@ -5,13 +5,12 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bc_model.data.manifest import COLUMNS, Manifest, picture_files, read_manifest
+from bc_model.data.manifest import COLUMNS, Manifest, read_manifest
 from bc_model.data.near_twins import dhash
 from bc_model.data.pictures import read_picture
 from bc_model.errors import DataError, FolderNotFound
@@ -340,33 +339,3 @@ def test_a_public_extract_has_694_pictures_of_36_cases(real_data: Path) -> None:
     assert pictures["case"].nunique() == 36
     assert pictures.loc[pictures["class"] == "benign", "case"].nunique() == 8
     assert set(pictures["magnification"]) == {200}
-
-
-def test_a_folder_that_cannot_be_read_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever runs the tests may read everything, so that the system's answer is stood in for."""
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    (tmp_path / "locked").mkdir()
-    scan = os.scandir
-
-    def refuse(path: str) -> Any:
-        if path.endswith("locked"):
-            raise PermissionError(13, "Permission denied", path)
-        return scan(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
-    with pytest.raises(DataError, match=r"locked cannot be read \(Permission denied\), so what is"):
-        picture_files(tmp_path)
-
-
-def test_a_name_that_is_too_long_is_no_folder() -> None:
-    with pytest.raises(FolderNotFound, match=r"There is no folder x+ \(File name too long\)"):
-        picture_files(Path("x" * 300))
-
-
-def test_heatmaps_of_explained_pictures_are_none_of_the_set(tmp_path: Path) -> None:
-    for name in ("a-12345678-benign.png", "b-malignant.png", "c.png"):
-        Image.new("RGB", (8, 8)).save(tmp_path / name)
-    (tmp_path / "a-12345678-benign.npy").touch()
-    assert [path.name for path in picture_files(tmp_path)] == ["b-malignant.png", "c.png"]

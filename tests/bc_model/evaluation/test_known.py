@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bc_model.data.manifest import read_manifest
-from bc_model.evaluation.known import Known, known_to
+from bc_model.evaluation.known import NOT_WHOLE, Known, known_to
 from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
 from bc_model.serving.known_pictures import KNOWN_FILE, KnownPictures, known_pictures
 from bc_model.training.run_folder import RunFolder
@@ -89,20 +89,9 @@ def test_copies_of_its_pictures_are_known(bundle: Bundle) -> None:
     assert first.startswith("2 of 3 pictures are the model's own or of its cases")
     assert second == (
         "2 of 3 pictures look the same as one of the model's own without being it pixel for pixel: "
-        "copies of another size or packed anew."
+        "most likely copies of another size or packed anew."
     )
     assert third.startswith("1 of 3 pictures were not found among the model's own. Other fields")
-
-
-def test_look_alikes_by_chance_are_told_and_not_counted(bundle: Bundle) -> None:
-    known = known_to(bundle, look_alikes(bundle, 1, 100))
-
-    assert known.number == 0
-    assert known.notes[0] == (
-        "1 of 100 pictures looks the same as one of the model's own without being it pixel for "
-        "pixel. So few may do so by chance and count as not known."
-    )
-    assert known_to(bundle, look_alikes(bundle, 2, 100)).number == 2
 
 
 def test_what_the_first_weights_knew_is_known(bundle: Bundle, tmp_path: Path) -> None:
@@ -119,13 +108,25 @@ def test_what_the_first_weights_knew_is_known(bundle: Bundle, tmp_path: Path) ->
         assert note.startswith("The model began with weights of which nobody can tell")
 
 
+def test_weights_of_which_nobody_can_tell_are_told_of_official_names_too(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    named = pictures(("0" * 64, "12345", "12345")).assign(path="SOB_B_A-14-12345-200-001.png")
+    for whole in (True, False):
+        other = with_list(KnownPictures({}, whole=whole), bundle, tmp_path)
+        assert known_to(other, named).notes == ([] if whole else [NOT_WHOLE])
+
+
 def known_of(listed: KnownPictures, sha256: str, bundle: Bundle, folder: Path) -> Known:
     """Ask a model with another list about one picture."""
+    return known_to(with_list(listed, bundle, folder), pictures((sha256, "", "")))
+
+
+def with_list(listed: KnownPictures, bundle: Bundle, folder: Path) -> Bundle:
     (folder / KNOWN_FILE).write_text(listed.as_csv(), encoding="utf-8")
     files = {KNOWN_FILE: file_sha256(folder / KNOWN_FILE)}
     data = bundle.passport["data"] | {"all_known_listed": listed.whole}
-    other = Bundle(folder, bundle.passport | {"data": data, "files": files})
-    return known_to(other, pictures((sha256, "", "")))
+    return Bundle(folder, bundle.passport | {"data": data, "files": files})
 
 
 def test_a_model_without_a_list_says_that_nobody_can_tell(bundle: Bundle, own: str) -> None:

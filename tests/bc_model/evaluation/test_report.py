@@ -189,8 +189,8 @@ def test_an_ordinary_report_has_no_warning(report: Report) -> None:
 @pytest.mark.parametrize(
     ("frame", "settings", "words"),
     [
-        (table(), {"leaky": True}, "Leaky: the model was made from pictures of these cases"),
-        (table(), {"leaky": True, "protocol": "image"}, "Leaky protocol: the model may have been"),
+        (table(), {"leaky": True}, "Leaky protocol: the model may have been made from pictures"),
+        (table(), {"leaky": True, "is_known": True}, "The model was made from pictures of these"),
         (table(noise=0.0), {}, "Alarm: balanced accuracy 1.000, accuracy 1.000, ROC AUC 1.000 and"),
         (table(noise=0.0), {"threshold": 0.1}, "Alarm: ROC AUC 1.000 above 0.97"),
         (table(), {"threshold": 0.0}, "no better than always answering malignant"),

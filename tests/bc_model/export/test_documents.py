@@ -84,7 +84,7 @@ def test_every_table_is_as_wide_as_its_columns() -> None:
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (report(leaky=True), "Leaky: the model was made from"),
+        (report(leaky=True), "Leaky protocol"),
         (report(predictions(cases=False)), "Nothing can be said by case: no case is known."),
         (report(predictions(cases=False)), "the intervals are too narrow"),
         (report(predictions(one_class=True)), "only one class is present"),

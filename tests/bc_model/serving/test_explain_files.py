@@ -84,7 +84,7 @@ def test_what_means_nothing_is_not_called(
     Image.new("RGB", (96, 64), (244, 244, 244)).save(path)
     result = explain_file(engine, path, out)
     assert result["class"] is None
-    assert result["warnings"][0].startswith("Stained unlike anything")
+    assert result["warnings"][0].startswith("This picture has no colour")
 
 
 def test_the_drawing_has_the_size_of_the_picture(

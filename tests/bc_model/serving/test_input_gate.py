@@ -1,31 +1,47 @@
 import numpy as np
 import pytest
 
-from bc_model.data.stain import STAIN_COLUMNS, optical_density, stain_statistics
+from bc_model.data.stain import STAIN_COLUMNS, are_grey, optical_density, stain_statistics
 from bc_model.data.synthetic import draw_picture
-from bc_model.serving.input_gate import knows_stain, stain_warnings, strange_stain
+from bc_model.serving.input_gate import (
+    knows_stain,
+    stain_facts,
+    stain_warning,
+    strange_share,
+    strange_stain,
+    usual_strange_share,
+)
 
 PICTURES = np.stack([draw_picture(malignant=bool(i % 2), seed=i)[:160, :240] for i in range(12)])
+
+NOT_GREY = np.zeros(len(PICTURES), bool)
 
 
 @pytest.fixture
 def passport() -> dict:
     """Of a model that learned from drawn pictures."""
-    found = np.quantile(stain_statistics(PICTURES), (0.01, 0.5, 0.99), axis=0)
-    columns = {name: found[:, i].tolist() for i, name in enumerate(STAIN_COLUMNS)}
-    return {"input": {"statistics": {"quantiles": [0.01, 0.5, 0.99]} | columns}}
+    return {"input": {"statistics": stain_facts(stain_statistics(PICTURES), NOT_GREY)}}
 
 
 def test_what_a_model_learned_from_passes(passport):
-    assert [stain_warnings(one, passport) for one in PICTURES] == [()] * len(PICTURES)
+    assert [stain_warning(one, passport) for one in PICTURES] == [("", False)] * len(PICTURES)
 
 
-def test_a_blank_picture_is_too_even(passport):
-    (sentence,) = stain_warnings(np.full((160, 240, 3), (244, 230, 240), np.uint8), passport)
+def test_a_blank_picture_tells_nothing(passport):
+    noise = np.random.default_rng(0).normal(0.0, 2.0, (160, 240, 3))
+    glass = (np.array([244, 230, 240]) + noise).clip(0, 255).astype(np.uint8)
 
-    assert "eosin more even" in sentence
-    assert "other colours more even" in sentence
+    assert stain_warning(glass, passport) == (
+        "This picture is blank: nothing in it is stained. The estimate means nothing.", True
+    )  # fmt: skip
+
+
+def test_another_stain_is_warned_of_and_may_be_called(passport):
+    sentence, is_void = stain_warning(PICTURES[0] // 2, passport)
+
+    assert "stronger" in sentence
     assert sentence.endswith("do not rely on the estimate.")
+    assert not is_void
 
 
 @pytest.mark.parametrize(("difference", "grey"), [(0, True), (3, True), (5, False)])
@@ -33,7 +49,31 @@ def test_a_grey_picture_has_no_colour(passport, difference, grey):
     picture = np.repeat(PICTURES[0][:, :, 1:2] // 2 + 60, 3, axis=2)
     picture[:, :, 0] += np.uint8(difference)
 
-    assert ("no colour" in " ".join(stain_warnings(picture, passport))) == grey
+    assert ("has no colour" in stain_warning(picture, passport)[0]) == grey
+
+
+def test_a_model_that_learned_from_grey_pictures_knows_them():
+    grey = np.repeat(PICTURES[:, :, :, 1:2], 3, axis=3)
+    assert are_grey(grey).all()
+    facts = stain_facts(stain_statistics(grey), are_grey(grey))
+
+    assert facts["grey_share"] == 1.0
+    assert stain_warning(grey[0], {"input": {"statistics": facts}}) == ("", False)
+
+
+def test_facts_and_the_share_that_is_strange_by_hand():
+    stain = np.repeat(np.linspace(0.0, 1.0, 101)[:, None], 6, axis=1)
+    facts = stain_facts(stain, np.array([True, False, False, False]))
+
+    assert facts["quantiles"] == [0.01, 0.05, 0.5, 0.95, 0.99]
+    assert facts["eosin_mean"] == pytest.approx([0.01, 0.05, 0.5, 0.95, 0.99])
+    assert facts["grey_share"] == 0.25
+    # From half of the 0.49 below 0.01 to as much above 0.99 is within.
+    asked = np.full((4, 6), 0.5)
+    asked[:, 2] = [-0.23, 0.5, 0.5, 1.23]
+    assert strange_share(asked, facts) == 0.0
+    asked[:, 2] = [-0.24, -0.23, 1.23, 1.24]
+    assert strange_share(asked, facts) == 0.5
 
 
 def test_how_far_a_picture_may_lie_outside_is_as_told(passport):
@@ -42,9 +82,15 @@ def test_how_far_a_picture_may_lie_outside_is_as_told(passport):
     eosin = optical_density(picture[::2, ::2].reshape(-1, 3))[:, 1].mean()
     for median, expected in ((eosin + 1.4, False), (eosin + 1.6, True), (eosin - 1.4, False),
                              (eosin - 1.6, True)):  # fmt: skip
-        passport["input"]["statistics"]["eosin_mean"] = [median - 1.0, median, median + 1.0]
+        passport["input"]["statistics"]["eosin_mean"] = [
+            median - 1.0,
+            median - 1.0,
+            median,
+            median + 1.0,
+            median + 1.0,
+        ]
         word = "eosin paler" if median > eosin else "eosin stronger"
-        assert (word in " ".join(stain_warnings(picture, passport))) == expected
+        assert (word in stain_warning(picture, passport)[0]) == expected
 
 
 def test_what_is_strange_is_named_from_statistics_alone(passport):
@@ -59,4 +105,5 @@ def test_what_is_strange_is_named_from_statistics_alone(passport):
 
 def test_a_passport_without_statistics_says_nothing():
     assert not knows_stain({"input": {}})
-    assert stain_warnings(np.zeros((8, 8, 3), np.uint8), {"input": {}}) == ()
+    assert stain_warning(np.zeros((8, 8, 3), np.uint8), {"input": {}}) == ("", False)
+    assert usual_strange_share({"input": {}}) is None

@@ -28,6 +28,7 @@ def test_sizes_of_frames_that_lost_their_shape_are_told_apart(bundle: Bundle) ->
     given = bundle.passport["input"]
     assert given["training_sizes"] == ["224x224", "700x460", "700x456"]
     assert given["reshaped_sizes"] == ["224x224"]
+    assert size_facts(pictures((224, 224, 200), (224, 224, None)))["reshaped_sizes"] == []
     # Without an official name nobody knows what shape it had.
     assert size_facts(pictures((224, 224, None)))["reshaped_sizes"] == []
 
@@ -41,6 +42,14 @@ def test_the_longer_way_says_how_far_a_picture_is_enlarged(
 ) -> None:
     assert enlarged(width, height, bundle) == pytest.approx(times)
     assert bool(about_enlarging(width, height, bundle)) == (times > 1.5)
+
+
+def test_what_was_enlarged_in_training_may_be_enlarged_as_much() -> None:
+    given = {"height_px": 224, "width_px": 224, **size_facts(pictures((50, 50, None)))}
+    bundle = Bundle(Path(), {"input": given})
+
+    assert not about_enlarging(50, 49, bundle)  # 4.6 times, where 4.5 was in training
+    assert "enlarged 9.0 times" in about_enlarging(25, 25, bundle)[0]
 
 
 def test_a_field_of_the_size_of_a_squashed_frame_is_at_another_scale(bundle: Bundle) -> None:

@@ -267,8 +267,12 @@ def test_a_picture_stained_like_no_other_is_warned_of(passport: dict) -> None:
     statistics = {"quantiles": [0.01, 0.5, 0.99]} | columns
     knowing = passport | {"input": passport["input"] | {"statistics": statistics}}
     blank = np.full((64, 96, 3), 244, np.uint8)
-    (warning,) = diagnose(answering((0.0, 1.0), knowing), blank, "a.png").warnings
-    assert warning.startswith("Stained unlike anything that the model learned from: ")
+    verdict = diagnose(answering((0.0, 1.0), knowing), blank, "a.png")
+    assert not verdict.is_called
+    assert verdict.warnings[0].startswith("This picture has no colour")
+    verdict = diagnose(answering((0.0, 1.0), knowing), picture(), "a.png")
+    assert verdict.is_called  # of another stain, perhaps
+    assert verdict.warnings[0].startswith("Stained unlike anything that the model learned from: ")
 
 
 @pytest.mark.parametrize("name", ["SOB_B_A-14-12345-200-001.png", "my picture.png", ""])

@@ -19,13 +19,16 @@ from bc_model.errors import RunError, SplitError
 from bc_model.evaluation import read_report
 from bc_model.model import backbone_layers, build_model, load_keras
 from bc_model.serving.bundle import Bundle, open_bundle
-from bc_model.serving.input_gate import stain_warnings
+from bc_model.serving.input_gate import stain_warning
+from bc_model.serving.known_pictures import KnownPictures
 from bc_model.training import phases
 from bc_model.training.checkpoint import load_weights
 from bc_model.training.describe import draft_passport, manifest_sha256
 from bc_model.training.fit import _log_split, train
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
+
+NOTHING = KnownPictures({}, whole=True)
 
 
 def settings_for(data: Path, **changes: object) -> TrainSettings:
@@ -115,7 +118,7 @@ def test_pictures_without_cases_are_of_none(
     drawn = read_manifest(drawn_set)
     manifest = dataclasses.replace(drawn, pictures=drawn.pictures.assign(case=""))
     split = read_split(tiny_run.split_file).assign(case="")
-    passport = draft_passport(settings_for(drawn_set), manifest, split, tiny_run, 1)
+    passport = draft_passport(settings_for(drawn_set), manifest, split, tiny_run, NOTHING, 1)
     assert passport["data"]["cases"] == {"train": 0, "validation": 0, "test": 0}
     with caplog.at_level(logging.INFO):
         _log_split(manifest, split, "none")
@@ -137,14 +140,15 @@ def test_what_the_first_weights_knew_is_known_and_their_pictures_are_credited(
 
     for weights in ("bundled", str(first.folder / "model.keras")):
         begun = dataclasses.replace(settings, weights=weights)
-        passport = draft_passport(begun, manifest, split, tiny_run, 1)
+        passport = draft_passport(begun, manifest, split, tiny_run, NOTHING, 1)
         assert passport["data"]["initial_cases"] == sorted(first.known_cases)
     credited = draft_passport(
-        dataclasses.replace(settings, weights="bundled"), manifest, split, tiny_run, 1
+        dataclasses.replace(settings, weights="bundled"), manifest, split, tiny_run, NOTHING, 1
     )
     assert credited["data"]["licence"].endswith("with weights learned from: Of the box.")
     assert not credited["data"]["leaky"]
-    assert draft_passport(settings, manifest, split, tiny_run, 1)["data"]["initial_cases"] == []
+    own = draft_passport(settings, manifest, split, tiny_run, NOTHING, 1)
+    assert own["data"]["initial_cases"] == []
 
 
 def test_a_test_part_that_the_first_weights_know_is_leaky_whatever_its_names_are(
@@ -153,13 +157,14 @@ def test_a_test_part_that_the_first_weights_know_is_leaky_whatever_its_names_are
     """The other run learned from what is now for test; the names are no BreakHis ones."""
     manifest, split = read_manifest(drawn_set), read_split(tiny_run.split_file)
     other = split["part"].map({"train": "test", "test": "train", "validation": "validation"})
-    foreign = split.assign(
-        part=other, path=[f"{n}.png" for n in range(len(split))], case=split["case"] + "x"
-    )
+    names = {path: f"{n}.png" for n, path in enumerate(split["path"])}
+    foreign = split.assign(part=other, path=split["path"].map(names), case=split["case"] + "x")
+    pictures = manifest.pictures.assign(path=manifest.pictures["path"].map(names))
+    manifest = dataclasses.replace(manifest, pictures=pictures)
     weights = str(tiny_run.model_folder / "model.keras")
     settings = dataclasses.replace(settings_for(drawn_set), weights=weights)
 
-    assert draft_passport(settings, manifest, foreign, tiny_run, 1)["data"]["leaky"]
+    assert draft_passport(settings, manifest, foreign, tiny_run, NOTHING, 1)["data"]["leaky"]
     _log_split(manifest, foreign, weights)
     n = int((other == "test").sum())
     assert f"The first weights know {n} of {n} test pictures" in caplog.messages[-1]
@@ -204,7 +209,10 @@ def test_its_training_pictures_are_stained_as_the_passport_says(
     median = np.median(stain_statistics(pixels), axis=0)
     for name, value in zip(STAIN_COLUMNS, median, strict=True):
         assert known[name][known["quantiles"].index(0.5)] == pytest.approx(value, abs=1e-4)
-    assert stain_warnings(np.full((32, 32, 3), 244, np.uint8), passport)
+    assert known["grey_share"] == 0.0
+    assert 0.0 <= known["strange_share"] <= 1.0
+    assert stain_warning(np.full((32, 32, 3), (244, 230, 240), np.uint8), passport)[1]
+    assert not any(stain_warning(one, passport)[1] for one in pixels)
 
 
 # --- Other runs ---

@@ -1,10 +1,13 @@
 """What the first weights of a run know of its test part."""
 
+from pathlib import Path
+
 import pytest
 
+from bc_model.data.manifest import Manifest, read_manifest
 from bc_model.data.splits import read_split
 from bc_model.serving.bundle import open_bundle
-from bc_model.training.initial_model import initial_model, known_at_first
+from bc_model.training.initial_model import all_known, initial_model, known_at_first
 from bc_model.training.run_folder import RunFolder
 
 
@@ -16,20 +19,54 @@ def boxed(tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("weights", ["bundled", "file"])
-def test_pictures_of_known_cases_in_test_are_counted(tiny_run: RunFolder, boxed, weights: str):
+def test_pictures_of_known_cases_in_test_are_counted(
+    tiny_run: RunFolder, drawn_set: Path, boxed, weights: str
+):
     if weights == "file":
         weights = str(tiny_run.model_folder / "model.keras")
     split = read_split(tiny_run.split_file)
     other = split.assign(part=split["part"].map({"test": "train", "train": "test"}).fillna("train"))
     n = int((split["part"] == "train").sum())
 
-    assert known_at_first(weights, split) == ""
-    assert known_at_first(weights, other).startswith(
+    manifest = read_manifest(drawn_set)
+    assert known_at_first(weights, manifest, split) == ""
+    assert known_at_first(weights, manifest, other).startswith(
         f"The first weights know {n} of {n} test pictures: they learned from these"
     )
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none", "/weights/resnet50.h5", "/no/model.keras"])
-def test_of_a_stranger_s_weights_nothing_can_be_told(tiny_run: RunFolder, boxed, weights: str):
+def test_of_a_stranger_s_weights_nothing_can_be_told(
+    tiny_run: RunFolder, drawn_set: Path, boxed, weights: str
+):
     assert initial_model(weights) is None
-    assert known_at_first(weights, read_split(tiny_run.split_file)) == ""
+    assert known_at_first(weights, read_manifest(drawn_set), read_split(tiny_run.split_file)) == ""
+
+
+def test_copies_packed_anew_are_known_at_first(tiny_run: RunFolder, drawn_set: Path, boxed):
+    """Other pixels, no official names, no cases: what they look like is what is left."""
+    manifest, split = read_manifest(drawn_set), read_split(tiny_run.split_file)
+    names = {path: f"{number}.png" for number, path in enumerate(manifest.pictures["path"])}
+    other = split.assign(
+        path=split["path"].map(names), sha256="0" * 64, case="", group="",
+        part=split["part"].map({"test": "train", "train": "test"}).fillna("train"),
+    )  # fmt: skip
+    pictures = manifest.pictures.assign(path=manifest.pictures["path"].map(names))
+    packed_anew = Manifest(drawn_set, pictures, manifest.rejected)
+
+    assert known_at_first("bundled", packed_anew, other).startswith("The first weights know ")
+    assert known_at_first("bundled", packed_anew, other.assign(part="train")) == ""
+
+
+def test_all_that_is_known_is_listed_with_what_the_first_weights_knew(
+    tiny_run: RunFolder, drawn_set: Path, boxed
+):
+    manifest, split = read_manifest(drawn_set), read_split(tiny_run.split_file)
+    turned = split.assign(part=["train" if part == "test" else "test" for part in split["part"]])
+    own = set(split.loc[split["part"] == "test", "sha256"])
+    first = set(split["sha256"]) - own
+
+    assert set(all_known("none", manifest, turned).dhash) == own
+    assert set(all_known("bundled", manifest, turned).dhash) == own | first
+    assert all_known("bundled", manifest, turned).whole
+    assert not all_known("/weights/resnet50.h5", manifest, turned).whole
