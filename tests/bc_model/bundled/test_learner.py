@@ -36,7 +36,9 @@ def test_it_learns_what_its_teacher_would_say_of_other_cases(source, tmp_path):
         logits = reference_logits(learn(source, recipe, seed=0), others.pixels)
         return float(np.corrcoef(logits[:, 1] - logits[:, 0], taught)[0, 1])
 
-    assert agreement(60) > 0.8 > agreement(1)
+    assert agreement(60) > 0.8
+    with without_traces():
+        assert agreement(1) < 0.8
 
 
 def test_views_teach_their_descriptors(source):
