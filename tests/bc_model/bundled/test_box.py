@@ -77,7 +77,8 @@ def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
     *first, last = crossed_report(judged).notes
     assert first == test["notes"]
     area = Figure(**inside["figures"]["roc_auc"])
-    assert f"a small network, comes to an area under the ROC curve of {area} and a" in last
+    assert "with a smaller network (a small network): with four settings" in last
+    assert f"comes to an area under the ROC curve of {area} and a" in last
 
     shutil.copytree(box.folder, tmp_path / "boxed")
     with (tmp_path / "boxed" / CROSS_VALIDATED_FILE).open("a") as file:
