@@ -124,7 +124,9 @@ def _draw_shift(shift: Shift, bundle: Bundle) -> None:
     if shift.strange_stain is not None and not shift.known_n:
         far.metric("Stained unlike the model's own", f"{shift.strange_stain:,} of {shift.n:,}")
         share = usual_strange_share(bundle.passport)
-        usual = "" if share is None else f"; {_percent(share)} of other cases of the model's kind"
+        usual = (
+            "" if share is None else f"; {100 * share:.1f} % of other cases of the model's own kind"
+        )
         far.caption(f"{_percent(shift.strange_stain / shift.n)} of the pictures{usual}.")
     if shift.known_n:  # else the model came without features to hold the set against
         far.metric("Pictures far off by their features", _percent(shift.far_share))

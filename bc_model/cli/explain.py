@@ -22,11 +22,13 @@ def explain(pictures: tuple[Path, ...], model: Path, out: Path, as_json: bool) -
     is damaged is named and passed over, and the exit code is 1; a name that nothing is under stops
     all before anything is written.
     """
+    from bc_model.files import require_place
     from bc_model.serving.batching import BatchingEngine
     from bc_model.serving.bundle import open_bundle
     from bc_model.serving.engine import Engine
     from bc_model.serving.explain_files import explain_file, pictures_to_explain
 
+    require_place(out)
     files = pictures_to_explain(pictures)
     engine = BatchingEngine(Engine(open_bundle(model)))
     results: list[dict[str, Any]] = []

@@ -8,8 +8,9 @@ from pathlib import Path
 from bc_model.data.names import CLASSES, PICTURE_SUFFIXES
 from bc_model.errors import DataError, FolderNotFound
 
-_HEATMAP = re.compile(rf"-[0-9a-f]{{8}}-({'|'.join(CLASSES)})\.png$")
-"""The end of a name that `explain` gives to a heatmap."""
+_HEATMAP = re.compile(rf"-(?=[0-9]*[a-f])[0-9a-f]{{8}}-({'|'.join(CLASSES)})\.png$")
+"""The end of a name that `explain` gives to a heatmap; eight digits alone may be a date."""
+_ENDS = tuple(f"-{name}.png" for name in CLASSES)
 _OF_THE_SYSTEM = {"System Volume Information", "$RECYCLE.BIN", "lost+found"}
 """Folders at the root of a drive that nobody may read and that hold no pictures."""
 
@@ -45,9 +46,11 @@ def _walk(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root, followlinks=False, onerror=_refuse_unread):
         # Hidden files are macOS and editor droppings ("._x.png"), never pictures.
         folders[:] = [one for one in folders if one[0] != "." and one not in _OF_THE_SYSTEM]
+        beside = set(names)
         for name in names:
             is_picture = name[0] != "." and Path(name).suffix.lower() in PICTURE_SUFFIXES
-            if is_picture and not _HEATMAP.search(name):
+            has_raw_map = name.endswith(_ENDS) and f"{name[:-4]}.npy" in beside
+            if is_picture and not has_raw_map and not _HEATMAP.search(name):
                 yield Path(folder) / name
 
 

@@ -59,16 +59,15 @@ def evaluate_split(
     protocol = str(rows["protocol"].iloc[0])
     data, notes = engine.bundle.passport["data"], known.notes
     if not known.number:
-        knew_at_first = data["leaky"] and data["protocol"] not in LEAKY_PROTOCOLS
-        notes = [_KNEW_AT_FIRST] if knew_at_first else []
-        notes += [NOT_WHOLE] if NOT_WHOLE in known.notes else []
-    is_known = known.number > 0 or part != "test"
+        notes = [NOT_WHOLE] if NOT_WHOLE in notes else []
+    if data.get("knew_at_first"):
+        notes = [_KNEW_AT_FIRST, *notes]
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,
         protocol=protocol if part == "test" else f"{protocol}, {part} part",
-        leaky=protocol in LEAKY_PROTOCOLS or data["leaky"] or is_known,
-        is_known=is_known,
+        leaky=protocol in LEAKY_PROTOCOLS or data["leaky"] or known.number > 0 or part != "test",
+        is_known=known.is_certain,
         notes=notes,
     )
 

@@ -23,13 +23,17 @@ class Known(NamedTuple):
     Attributes
     ----------
     pictures : ndarray of shape (n,), bool
-        False does not say that one was not seen: a picture that was turned, mirrored or cut has
-        other pixels and looks otherwise.
+        False does not say that one was not seen: a picture that was turned, mirrored, cut or made
+        very small has other pixels and looks otherwise.
+    is_certain : bool
+        Whether some are its own pixel for pixel, or of its cases by a BreakHis name: it may know
+        others by their looks alone.
     notes : list of str
         What a reader should know of it.
     """
 
     pictures: np.ndarray
+    is_certain: bool
     notes: list[str]
 
     @property
@@ -67,15 +71,17 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> Known:
         seen |= pictures["sha256"].isin(listed.dhash.keys()).to_numpy()
         if "dhash" in pictures:
             alike = listed.look_alikes(pictures["dhash"].to_numpy(np.uint64)) & ~seen
+    is_certain = bool(seen.any())
     seen |= alike
     of_a_case = (pictures["case"] != "").to_numpy()
     # Cases that share a picture are one group.
     seen |= of_a_case & pictures["group"].isin(pictures["group"][seen & of_a_case]).to_numpy()
     notes = []
     if number := int(seen.sum()):
+        why = ": it learned from them, or was chosen by them" if is_certain else ", by their looks"
         notes.append(
-            f"{number:,} of {many(len(pictures), 'picture')} are the model's own or of its cases: "
-            "it learned from them, or was chosen by them."
+            f"{number:,} of {many(len(pictures), 'picture')} are the model's own or of its "
+            f"cases{why}."
         )
     if copies := int(alike.sum()):
         look = "looks" if copies == 1 else "look"
@@ -98,4 +104,4 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> Known:
         )
     if listed is not None and not listed.whole and not seen.all():
         notes.append(NOT_WHOLE)
-    return Known(seen, notes)
+    return Known(seen, is_certain, notes)

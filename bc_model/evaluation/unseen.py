@@ -64,7 +64,7 @@ def evaluate_unseen(
         threshold=bundle.threshold,
         protocol=PROTOCOL,
         leaky=known.number > 0,
-        is_known=known.number > 0,
+        is_known=known.is_certain,
         notes=[
             *_about_labels(mapping),
             *filter(None, [left_out_in_words(manifest.rejected)]),

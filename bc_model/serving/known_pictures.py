@@ -48,8 +48,8 @@ class KnownPictures:
     def look_alikes(self, dhashes: np.ndarray) -> np.ndarray:
         """Tell which of some pictures look the same as a known one, by their hashes.
 
-        Copies of another size or packed anew are found so; turned, mirrored or cut ones are not,
-        nor those of pictures that darken from one side to the other.
+        Most copies of another size or packed anew are found so, fewer the smaller they are. Turned,
+        mirrored or cut ones are not, nor those of pictures that darken from one side to the other.
 
         Parameters
         ----------

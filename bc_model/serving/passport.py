@@ -101,6 +101,8 @@ SCHEMA: dict[str, Any] = {
                 "validation_cases": {"type": "array", "items": {"type": "string"}},
                 "training_cases": {"type": "array", "items": {"type": "string"}},
                 "initial_cases": {"type": "array", "items": {"type": "string"}},
+                # Whether the first weights knew pictures or cases of the test part.
+                "knew_at_first": {"type": "boolean"},
                 # Whether the list of known pictures has what the first weights knew as well.
                 "all_known_listed": {"type": "boolean"},
             },

@@ -55,12 +55,14 @@ def enlarged(width_px: int, height_px: int, bundle: Bundle) -> float:
 
 
 def is_too_much(factor: float, bundle: Bundle) -> bool:
-    """Tell whether a picture is enlarged far more than what the model learned from."""
+    """Tell whether a picture is enlarged far more than most that the model learned from."""
     given = bundle.passport["input"]
-    sizes = set(given["training_sizes"]) - set(given.get("reshaped_sizes", ()))
-    pairs = (size.split("x") for size in sizes)
-    known = [_factor(int(width), int(height), bundle) for width, height in pairs]
-    return factor > TOO_MUCH_ENLARGED * max([1.0, *known])
+    reshaped = given.get("reshaped_sizes", ())
+    usual = next((size for size in given["training_sizes"] if size not in reshaped), None)
+    if usual is None:
+        return factor > TOO_MUCH_ENLARGED
+    width, height = map(int, usual.split("x"))
+    return factor > TOO_MUCH_ENLARGED * max(1.0, _factor(width, height, bundle))
 
 
 def _factor(width_px: int, height_px: int, bundle: Bundle) -> float:

@@ -97,6 +97,7 @@ def draft_passport(
     seen = set() if drawn else set(training["magnification"].dropna())
     magnifications = sorted(int(value) for value in seen)
     parts = summarise_parts(split)
+    knew_at_first = bool(known_at_first(settings.weights, manifest, split))
     return {
         "schema_version": SCHEMA_VERSION,
         "name": run.name,
@@ -118,8 +119,8 @@ def draft_passport(
             "manifest_sha256": manifest_sha256(manifest),
             "split_sha256": file_sha256(run.split_file),
             "protocol": settings.protocol,
-            "leaky": settings.protocol in LEAKY_PROTOCOLS
-            or bool(known_at_first(settings.weights, manifest, split)),
+            "leaky": settings.protocol in LEAKY_PROTOCOLS or knew_at_first,
+            "knew_at_first": knew_at_first,
             "pictures": {part: counts["pictures"] for part, counts in parts.items()},
             "cases": {part: counts["cases"] for part, counts in parts.items()},
             "training_cases": sorted(set(training["case"]) - {""}),

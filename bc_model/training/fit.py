@@ -228,7 +228,8 @@ def _seen_in_training(
         return {}
     facts = stain_facts(found.stain, grey)
     validation = FeatureTable.load(run.evaluation_folder / FEATURES_FILE, bundle.network)
-    if validation is not None:
+    # Else it knows the cases of the validation part, or nobody can tell.
+    if validation is not None and split["protocol"].iloc[0] not in LEAKY_PROTOCOLS:
         facts["strange_share"] = strange_share(validation.stain, facts)
     return {"statistics": facts}
 

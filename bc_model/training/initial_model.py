@@ -95,13 +95,17 @@ def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> str
     test = split[split["part"] == "test"]
     test = test.assign(dhash=dhash.reindex(test["path"]).to_numpy())
     try:
-        known = known_to(model, test).number
+        known = known_to(model, test)
     except (BcModelError, OSError):  # of files beside the weights, which the run does not need
         return ""
-    if not known:
+    if not known.number:
         return ""
+    how = (
+        "they learned from these or from others of their cases, or were chosen by them"
+        if known.is_certain
+        else "these look the same as what they learned from, or were chosen by"
+    )
     return (
-        f"The first weights know {known:,} of {len(test):,} test pictures: they learned from these "
-        "or from others of their cases, or were chosen by them. Every figure of this run flatters, "
-        "and is marked as leaky."
+        f"The first weights know {known.number:,} of {len(test):,} test pictures: {how}. Every "
+        "figure of this run flatters, and is marked as leaky."
     )

@@ -35,10 +35,11 @@ def test_a_name_that_is_too_long_is_no_folder() -> None:
 
 
 def test_heatmaps_of_explained_pictures_are_none_of_the_set(tmp_path: Path) -> None:
-    for name in ("a-12345678-benign.png", "b-malignant.png", "c.png", "a-12345678-benign.jpg"):
+    heatmaps = ("a-1234567f-benign.png", "b-12345678-malignant.png", "b-12345678-malignant.npy")
+    pictures = ["a-1234567f-benign.jpg", "b-malignant.png", "c.png", "d-20231005-benign.png"]
+    for name in (*heatmaps, *pictures):
         (tmp_path / name).touch()
-    named = [path.name for path in picture_files(tmp_path)]
-    assert named == ["a-12345678-benign.jpg", "b-malignant.png", "c.png"]
+    assert [path.name for path in picture_files(tmp_path)] == pictures
 
 
 def test_folders_of_the_system_are_passed_over(

@@ -66,7 +66,7 @@ def test_cases_that_the_initial_weights_knew_are_leaks(
 def test_a_model_whose_first_weights_knew_its_test_part_says_so(
     engine: Engine, tiny_run: RunFolder, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = engine.bundle.passport["data"] | {"leaky": True}
+    data = engine.bundle.passport["data"] | {"leaky": True, "knew_at_first": True}
     passport = engine.bundle.passport | {"data": data}
     monkeypatch.setattr(engine, "bundle", Bundle(engine.bundle.folder, passport))
 

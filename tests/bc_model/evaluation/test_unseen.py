@@ -203,6 +203,7 @@ def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
     assert report.leaky
     # Three of five folds train and one validates, of 10 cases with 3 pictures each.
     assert report.notes[0].startswith("24 of 30 pictures are the model's own or of its cases")
+    assert report.warnings[0].startswith("The model was made from pictures of these cases")
     # Two stratified cases for the test.
     assert report.notes[1].startswith(
         "The other 6 pictures, of 1 benign and 1 malignant cases, have"
@@ -284,7 +285,7 @@ def test_pictures_packed_anew_are_told(
     assert report.leaky
     (note,) = (note for note in report.notes if "copies of another size or packed anew" in note)
     assert int(note.split()[0]) > 0.8 * report.n
-    assert report.warnings[0].startswith("The model was made from pictures of these cases")
+    assert report.warnings[0].startswith("Leaky protocol: the model may have been made from")
 
 
 def test_what_was_left_out_of_a_set_is_told(bundle: Bundle, patches: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -32,8 +33,20 @@ def test_a_blank_picture_tells_nothing(passport):
     glass = (np.array([244, 230, 240]) + noise).clip(0, 255).astype(np.uint8)
 
     assert stain_warning(glass, passport) == (
-        "This picture is blank: nothing in it is stained. The estimate means nothing.", True
+        "This picture is blank, or nearly of one colour. The estimate means nothing.", True
     )  # fmt: skip
+
+
+def test_pink_tissue_without_nuclei_is_not_blank(passport):
+    noise = cv2.resize(np.random.default_rng(0).random((20, 30)), (240, 160))[:, :, None]
+    eosin = np.array([0.07, 0.99, 0.11]) / np.linalg.norm([0.07, 0.99, 0.11])
+    collagen = (256.0 * 10.0 ** -(eosin * noise) - 1.0).clip(0, 255).astype(np.uint8)
+
+    spread = stain_statistics(collagen[None])[0, STAIN_COLUMNS.index("haematoxylin_sd")]
+    assert spread < 0.5 * passport["input"]["statistics"]["haematoxylin_sd"][0]
+    sentence, is_void = stain_warning(collagen, passport)
+    assert "eosin" in sentence
+    assert not is_void
 
 
 def test_another_stain_is_warned_of_and_may_be_called(passport):

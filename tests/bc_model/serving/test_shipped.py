@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bc_model.data.manifest import read_manifest
+from bc_model.data.mapped import read_mapped
 from bc_model.data.pictures import model_input
 from bc_model.data.synthetic import draw_picture
 from bc_model.errors import WeightsError
 from bc_model.evaluation.crossed import crossed_report
+from bc_model.evaluation.known import known_to
 from bc_model.gradcam import GradCAM
 from bc_model.model import reference_logits
 from bc_model.serving import shipped
@@ -116,3 +119,24 @@ def test_a_copy_of_the_program_without_it_says_so(tmp_path: Path, monkeypatch):
 
     with pytest.raises(WeightsError, match="No model came with this copy"):
         bundled_model()
+
+
+@needs_box
+@pytest.mark.real
+def test_it_knows_the_originals_of_what_it_learned_from_and_no_strangers(
+    bundle: Bundle, real_data: Path
+):
+    """It learned from JPEGs and squashed frames; these are untouched PNGs, under other names."""
+    known = {}
+    originals = read_manifest(real_data / "breakhis_originals").pictures
+    for magnification in (40, 100, 200, 400):
+        rows = originals[originals["magnification"] == magnification]
+        numbers = [str(number) for number in range(len(rows))]
+        asked = rows.assign(path=[f"{one}.png" for one in numbers], case="", group=numbers)
+        known[magnification] = known_to(bundle, asked).number
+    assert known[100] == (originals["magnification"] == 100).sum()
+    assert known[200] > 0
+    assert (known[40], known[400]) == (0, 0)
+
+    strangers = read_mapped(real_data / "idc_patches", {"0": "benign", "1": "malignant"})
+    assert known_to(bundle, strangers.pictures).number == 0

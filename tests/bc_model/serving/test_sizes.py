@@ -50,6 +50,8 @@ def test_what_was_enlarged_in_training_may_be_enlarged_as_much() -> None:
 
     assert not about_enlarging(50, 49, bundle)  # 4.6 times, where 4.5 was in training
     assert "enlarged 9.0 times" in about_enlarging(25, 25, bundle)[0]
+    rare = size_facts(pictures(*[(700, 460, None)] * 2, (50, 50, None)))
+    assert about_enlarging(60, 60, Bundle(Path(), {"input": given | rare}))
 
 
 def test_a_field_of_the_size_of_a_squashed_frame_is_at_another_scale(bundle: Bundle) -> None:
