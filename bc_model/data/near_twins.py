@@ -1,8 +1,9 @@
 """Near twins: pictures of one field that differ in size, compression or a few pixels.
 
 Exact twins are found by their pixels in `bc_model.data.manifest`. This finds copies that were
-resized or re-encoded. It does not find turned, flipped or shifted ones, and it joins nothing:
-two different fields can look alike to 64 bits, so a near twin is told, not acted upon.
+resized or re-encoded. It does not find turned, flipped or shifted ones. Two different fields can
+look alike to 64 bits, so near twins of a set are told and join no cases; what looks the same as a
+picture that a model learned from counts as known to it, which at worst is too careful.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def write_bundle(
     model: keras.Model,
     folder: Path,
     passport: dict[str, Any],
-    tables: Mapping[str, str] = MappingProxyType({}),
+    tables: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Write a bundle: beside its place first, then moved there in one step.
 
@@ -69,6 +68,7 @@ def write_bundle(
         export_graph(model, draft / "served.xml")
         kernels, biases = zip(*head_matrices(model), strict=True)
         Head(kernels, biases).save(draft / "head.npz")
+        tables = tables or {}
         for name, text in tables.items():
             write_text_atomic(draft / name, text)
         names = (KERAS_FILE, *SERVED_FILES, *tables)

@@ -39,12 +39,8 @@ def size_facts(pictures: pd.DataFrame) -> dict[str, list[str]]:
     shaped = [is_official_shape(h, w) for w, h in zip(width, height, strict=True)]
     reshaped = official & ~np.array(shaped, bool)
     most = [str(size) for size in sizes.value_counts().index[:_MOST_KEPT]]
-    return {
-        "training_sizes": most,
-        "reshaped_sizes": [
-            size for size in most if size in set(sizes[reshaped]) - set(sizes[~reshaped])
-        ],
-    }
+    alone = set(sizes[reshaped]) - set(sizes[~reshaped])
+    return {"training_sizes": most, "reshaped_sizes": [size for size in most if size in alone]}
 
 
 def enlarged(width_px: int, height_px: int, bundle: Bundle) -> float:
