@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bc_model.bundled.choosing import MENU, Menu
+from bc_model.bundled.choosing import MENU, Menu, probe_of
 from bc_model.bundled.cross_validation import temperature_of
 from bc_model.bundled.make import judge, judge_choosing, learn_all
 from bc_model.bundled.nested import require_folds
@@ -34,6 +34,7 @@ def make_box(
     recipe: Recipe | None = None,
     processes: int = 0,
     menu: Menu | None = MENU,
+    inside: Recipe | None = None,
 ) -> Bundle:
     """Judge the recipe, learn from everything, and write the bundle.
 
@@ -52,8 +53,9 @@ def make_box(
     processes : int
         That make views beside the one that learns.
     menu : Menu or None
-        Judge the choosing from it as well; five folds and two kinds of views take 25 small
-        networks or more.
+        Judge the choosing from it as well; five folds and two kinds of views take 25 networks.
+    inside : Recipe, optional
+        Of these; default is that of a small network.
 
     Raises
     ------
@@ -72,7 +74,8 @@ def make_box(
     source = Source.read(root, sets, recipe.image_size)
     _require_tissue(source, folder)
     judged = judge(source, recipe, work, folds_file, processes)
-    chosen_inside = judge_choosing(source, recipe, menu, work, processes) if menu else None
+    inside = inside or probe_of(recipe)
+    chosen_inside = judge_choosing(source, inside, menu, work, processes) if menu else None
     model = learn_all(source, recipe, work, processes)
     reports = judged_reports(source.table, judged)
     temperature = temperature_of(source.table, judged[0].folds, judged[0].logits)

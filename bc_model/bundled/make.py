@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bc_model.bundled.choosing import Choice, Menu, probe_of
+from bc_model.bundled.choosing import Choice, Menu
 from bc_model.bundled.cross_validation import (
     LEARNED,
     Folds,
@@ -53,7 +53,7 @@ class ChosenInside:
     Attributes
     ----------
     recipe : Recipe
-        Of the small network.
+        Of the network that learned inside.
     menu : Menu
         What there was to choose from.
     predictions : DataFrame
@@ -108,11 +108,22 @@ def judge(
 def judge_choosing(
     source: Source, recipe: Recipe, menu: Menu, work: Path, processes: int = 0
 ) -> ChosenInside:
-    """Cross-validate by case with settings chosen inside the folds, see `Nested`."""
-    probe = probe_of(recipe)
+    """Cross-validate by case with settings chosen inside the folds, see `Nested`.
+
+    Parameters
+    ----------
+    source : Source
+    recipe : Recipe
+        Of the network that learns inside; `probe_of` gives a small one.
+    menu : Menu
+    work : Path
+        Keeps what each network learned.
+    processes : int
+        That make views beside the one that learns.
+    """
     folds = case_folds(source.table, recipe)
-    predictions, choices = Nested(source, folds, probe, menu, work, processes).predictions()
-    return ChosenInside(probe, menu, predictions, choices)
+    predictions, choices = Nested(source, folds, recipe, menu, work, processes).predictions()
+    return ChosenInside(recipe, menu, predictions, choices)
 
 
 def learn_all(source: Source, recipe: Recipe, work: Path, processes: int = 0) -> keras.Model:

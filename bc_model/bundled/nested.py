@@ -10,7 +10,8 @@ Networks are pooled here, and each penalty of a last layer shrinks logits to ano
 their mean. So they are brought to the teacher's mean and spread over the pictures that the network
 learned from, and told in units of that spread, in which teachers differ threefold.
 
-It takes many networks, so that a small one (`probe`) stands for ResNet50.
+It takes many networks, so that a small one (`probe`) stands for ResNet50 where no accelerator is at
+hand.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Nested:
     folds : Folds
         Every picture in one of them.
     recipe : Recipe
-        Of the small network, see `probe_of`.
+        Of the networks; `probe_of` gives small ones.
     menu : Menu
     work : Path
         Keeps what each network learned, so that a computation that is cut off goes on.

@@ -19,7 +19,7 @@ from bc_model.bundled.cross_validation import (
     temperature_of,
 )
 from bc_model.bundled.make import ChosenInside, Judged
-from bc_model.bundled.recipe import PROBE_IN_WORDS, Recipe
+from bc_model.bundled.recipe import PROBE, PROBE_IN_WORDS, Recipe
 from bc_model.bundled.source import Source
 from bc_model.data.names import CLASSES, is_drawn
 from bc_model.data.protocols import LEAKY_PROTOCOLS
@@ -186,9 +186,10 @@ def _figures(report: Report, folds: int) -> dict[str, Any]:
 def _chosen(inside: ChosenInside) -> dict[str, Any]:
     """Return what the choosing came to, what was on offer, and what was chosen for each fold."""
     recipe, menu = inside.recipe, inside.menu
+    network = PROBE_IN_WORDS if recipe.backbone == PROBE else f"the {recipe.backbone} itself"
     report = evaluate_predictions(inside.predictions, protocol="case", leaky=False)
     return {
-        "network": f"{PROBE_IN_WORDS}, {recipe.steps:,} steps of {recipe.batch_size} views",
+        "network": f"{network}, {recipe.steps:,} steps of {recipe.batch_size} views",
         "offered": dataclasses.asdict(menu),
         "choices": [dataclasses.asdict(choice) for choice in inside.choices],
     } | _figures(report, len(inside.choices))

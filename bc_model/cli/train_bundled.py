@@ -35,6 +35,14 @@ FOLDS_FILE = Path("folds") / "dsfold1.txt"
     help="That make views beside the one that learns; the result is the same.",
 )
 @click.option(
+    "--inside",
+    type=click.Choice(["small", "itself"]),
+    default="small",
+    show_default=True,
+    help="The network that learns inside the folds, where the choosing is judged: a small one, or "
+    "the very one that is made, 25 times over, which is for an accelerator.",
+)
+@click.option(
     "--learn-only",
     is_flag=True,
     help="Stop when all is learned and kept in WORK, with KERAS_BACKEND=jax too: for a machine "
@@ -42,8 +50,9 @@ FOLDS_FILE = Path("folds") / "dsfold1.txt"
 )
 @as_json_option
 def train_bundled(
-    data: Path, out: Path | None, work: Path, processes: int, learn_only: bool, as_json: bool
-) -> int:
+    data: Path, out: Path | None, work: Path, processes: int, inside: str, learn_only: bool,
+    as_json: bool,
+) -> int:  # fmt: skip
     """Learn the model in the box from random weights, and judge the recipe by cross-validation.
 
     DATA holds the sets breakhis_100x and breakhis_200x_224, and the official fold files if they
@@ -54,6 +63,7 @@ def train_bundled(
     _prepare_backend()
     logging.getLogger("bc_model").setLevel(logging.INFO)
     from bc_model.bundled.box import make_box
+    from bc_model.bundled.recipe import Recipe
     from bc_model.serving.shipped import BUNDLED_NAME, SHIPPED_MODELS
 
     _require_sets(data)
@@ -62,22 +72,23 @@ def train_bundled(
         click.echo(f"No {file}: the official folds are left out of the table.", err=True)
     given = file if file.is_file() else None
     if learn_only:
-        _learn(data, work, given, processes)
+        _learn(data, work, given, processes, inside)
         if as_json:
             print_json({"work": str(work)})
         else:
             click.echo(f"All is learned and kept in {work}")
         return 0
     place = out or SHIPPED_MODELS / BUNDLED_NAME
-    bundle = make_box(data, SETS, place, work, given, processes=processes)
+    itself = Recipe() if inside == "itself" else None
+    bundle = make_box(data, SETS, place, work, given, processes=processes, inside=itself)
     if as_json:
         print_json(bundle.passport)
         return 0
     metrics = bundle.passport["metrics"]
     for row in metrics["protocols"]:
         _echo_row(row["protocol"] + (" (LEAKY)" if row["leaky"] else ""), row)
-    inside = metrics["chosen_inside"]
-    _echo_row(f"case, four settings chosen inside the folds ({inside['network']})", inside)
+    chosen = metrics["chosen_inside"]
+    _echo_row(f"case, four settings chosen inside the folds ({chosen['network']})", chosen)
     click.echo(f"Model in {bundle.folder}")
     return 0
 
@@ -107,8 +118,8 @@ def _prepare_backend() -> None:
             ) from error
 
 
-def _learn(data: Path, work: Path, folds_file: Path | None, processes: int) -> None:
-    from bc_model.bundled.choosing import MENU
+def _learn(data: Path, work: Path, folds_file: Path | None, processes: int, inside: str) -> None:
+    from bc_model.bundled.choosing import MENU, probe_of
     from bc_model.bundled.make import judge, judge_choosing, learn_all
     from bc_model.bundled.recipe import Recipe
     from bc_model.bundled.source import Source
@@ -116,7 +127,8 @@ def _learn(data: Path, work: Path, folds_file: Path | None, processes: int) -> N
     recipe = Recipe()
     source = Source.read(data, SETS, recipe.image_size)
     judge(source, recipe, work, folds_file, processes)
-    judge_choosing(source, recipe, MENU, work, processes)
+    learns_inside = recipe if inside == "itself" else probe_of(recipe)
+    judge_choosing(source, learns_inside, MENU, work, processes)
     learn_all(source, recipe, work, processes)
 
 

@@ -66,8 +66,8 @@ def inside_in_words(passport: dict[str, Any]) -> str:
         return ""
     area, balanced = (Figure(**inside["figures"][one]) for one in ("roc_auc", "balanced_accuracy"))
     return (
-        "What it flatters to choose a recipe while looking at its figures was measured with a "
-        f"smaller network ({inside['network']}): with four settings chosen for each share of the "
-        f"cases without a look at it, it comes to an area under the ROC curve of {area} and a "
-        f"balanced accuracy of {balanced}."
+        "What it flatters to choose a recipe while looking at its figures was measured with "
+        f"{inside['network']}: with four settings chosen for each share of the cases without a "
+        f"look at it, it comes to an area under the ROC curve of {area} and a balanced accuracy of "
+        f"{balanced}."
     )

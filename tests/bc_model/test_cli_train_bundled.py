@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from bc_model.bundled.choosing import MENU
+from bc_model.bundled.choosing import MENU, probe_of
 from bc_model.bundled.recipe import Recipe
 from bc_model.cli import commands
 from bc_model.errors import DataError, SettingsError
@@ -43,15 +43,15 @@ def data(tmp_path: Path) -> Path:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     found: list[tuple] = []
 
-    def make_box(*arguments, processes):
-        found.append((*arguments, processes))
+    def make_box(*arguments, processes, inside):
+        found.append((*arguments, processes, inside))
         return SimpleNamespace(passport=PASSPORT, folder=arguments[2])
 
     monkeypatch.setattr("bc_model.bundled.box.make_box", make_box)
     for name in ("judge", "judge_choosing", "learn_all"):
         monkeypatch.setattr(
             f"bc_model.bundled.make.{name}",
-            lambda source, recipe, *rest, name=name: found.append((name, source, *rest)),
+            lambda *asked, name=name: found.append((name, *asked)),
         )
     monkeypatch.setattr("bc_model.bundled.source.Source.read", lambda *asked: asked)
     return found
@@ -69,7 +69,7 @@ def test_it_learns_from_the_two_sets_and_says_what_the_folds_came_to(asked, data
 
     assert done.exception is None
     sets = ("breakhis_100x", "breakhis_200x_224")
-    assert asked == [(data, sets, data / "box", Path("work"), file, 0)]
+    assert asked == [(data, sets, data / "box", Path("work"), file, 0, None)]
     case, image, inside, last = done.stdout.splitlines()
     assert case == (
         "case, 5 folds: roc auc 0.910, balanced accuracy 0.820, accuracy 0.800; 9 pictures of 3 "
@@ -92,6 +92,16 @@ def test_without_official_folds_it_says_that_they_are_left_out(asked, data: Path
     assert json.loads(done.stdout) == PASSPORT
 
 
+def test_the_very_network_that_is_made_may_learn_inside_the_folds(asked, data: Path):
+    itself = ["train-bundled", str(data), "--work", "kept", "--inside", "itself"]
+    for more in (["--learn-only"], []):
+        CliRunner().invoke(commands, [*itself, *more], standalone_mode=False)
+
+    _, choosing, _, made = asked
+    assert choosing[0] == "judge_choosing"
+    assert choosing[2] == made[-1] == Recipe()
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_an_accelerator_may_do_the_long_part_alone(asked, data: Path, as_json):
     done = CliRunner().invoke(
@@ -104,9 +114,9 @@ def test_an_accelerator_may_do_the_long_part_alone(asked, data: Path, as_json):
     sets = ("breakhis_100x", "breakhis_200x_224")
     source = (data, sets, Recipe().image_size)
     assert asked == [
-        ("judge", source, Path("kept"), None, 3),
-        ("judge_choosing", source, MENU, Path("kept"), 3),
-        ("learn_all", source, Path("kept"), 3),
+        ("judge", source, Recipe(), Path("kept"), None, 3),
+        ("judge_choosing", source, probe_of(Recipe()), MENU, Path("kept"), 3),
+        ("learn_all", source, Recipe(), Path("kept"), 3),
     ]
     expected = '{\n  "work": "kept"\n}\n' if as_json else "All is learned and kept in kept\n"
     assert done.stdout == expected

@@ -77,7 +77,7 @@ def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
     *first, last = crossed_report(judged).notes
     assert first == test["notes"]
     area = Figure(**inside["figures"]["roc_auc"])
-    assert "with a smaller network (a small network): with four settings" in last
+    assert "was measured with a small network: with four settings" in last
     assert f"comes to an area under the ROC curve of {area} and a" in last
 
     shutil.copytree(box.folder, tmp_path / "boxed")
@@ -126,14 +126,16 @@ def test_too_few_folds_to_choose_inside_them_are_refused_before_anything_is_lear
 
 @pytest.mark.slow
 def test_the_choosing_is_judged_with_real_networks_and_told_in_the_passport(
-    root, tmp_path, monkeypatch, eagerly
+    root, tmp_path, eagerly
 ):
     four = dataclasses.replace(QUICK, n_folds=4)
     quick_probe = dataclasses.replace(four, backbone=PROBE, arithmetic="float32")
-    monkeypatch.setattr("bc_model.bundled.make.probe_of", lambda recipe: quick_probe)
     menu = Menu({"strange": {}}, (0.1, 1.0), (1.0, 30.0))
 
-    made = make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, four, menu=menu)
+    made = make_box(
+        root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, four, menu=menu,
+        inside=quick_probe,
+    )  # fmt: skip
 
     told = made.passport["metrics"]["chosen_inside"]
     assert [one["fold"] for one in told["choices"]] == [0, 1, 2, 3]
