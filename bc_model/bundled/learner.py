@@ -8,7 +8,7 @@ for long, and of ever new views: Beyer et al., "Knowledge distillation: a good t
 and consistent", CVPR 2022.
 
 Nothing here is of one backend of Keras, so that a machine with an accelerator may learn with
-another one than TensorFlow (``KERAS_BACKEND``).
+another one than TensorFlow (``KERAS_BACKEND``). TensorFlow on a processor has quicker layers.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ def learn(source: Source, recipe: Recipe, *, seed: int, processes: int = 0) -> k
     spread = float(teacher.logit(teacher.squashed(source.descriptors)).std())
     sampler = ViewSampler(source, recipe, seed)
     model = build_network(recipe, None)
+    if _learns_on_processor():
+        from bc_model.bundled.quick_layers import quick_twin
+
+        model = quick_twin(model)
     lessons = _lessons(model, recipe, sampler)
     _compile(lessons, recipe)
     with (
@@ -112,8 +116,22 @@ def _lessons(model: keras.Model, recipe: Recipe, sampler: ViewSampler) -> keras.
     )
 
 
+def _learns_on_processor() -> bool:
+    """Tell whether TensorFlow does, which has quicker layers for it."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
+
+
 def _compile(lessons: keras.Model, recipe: Recipe) -> None:
-    optimizer = keras.optimizers.AdamW(
+    kind = keras.optimizers.AdamW
+    if _learns_on_processor():
+        from bc_model.bundled.quick_layers import QuickAdamW
+
+        kind = QuickAdamW
+    optimizer = kind(
         keras.optimizers.schedules.CosineDecay(
             0.0,
             recipe.steps,
