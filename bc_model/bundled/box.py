@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bc_model.bundled.choosing import MENU, Menu, probe_of
+from bc_model.bundled.choosing import MENU, Menu, recipes_inside
 from bc_model.bundled.cross_validation import temperature_of
 from bc_model.bundled.make import judge, judge_choosing, learn_all
 from bc_model.bundled.nested import require_folds
 from bc_model.bundled.passport import box_passport, judged_reports
-from bc_model.bundled.recipe import Recipe
+from bc_model.bundled.recipe import INSIDE, Recipe
 from bc_model.bundled.source import Source
 from bc_model.data.names import is_drawn
 from bc_model.errors import SettingsError
-from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
+from bc_model.evaluation.crossed import CHOSEN_INSIDE_FILE, CROSS_VALIDATED_FILE
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.files import require_place, write_text_atomic
 from bc_model.serving.bundle import Bundle, file_sha256
@@ -34,7 +34,7 @@ def make_box(
     recipe: Recipe | None = None,
     processes: int = 0,
     menu: Menu | None = MENU,
-    inside: Recipe | None = None,
+    inside: tuple[Recipe, Recipe] | None = None,
 ) -> Bundle:
     """Judge the recipe, learn from everything, and write the bundle.
 
@@ -54,8 +54,8 @@ def make_box(
         That make views beside the one that learns.
     menu : Menu or None
         Judge the choosing from it as well; five folds and two kinds of views take 25 networks.
-    inside : Recipe, optional
-        Of these; default is that of a small network.
+    inside : (Recipe, Recipe), optional
+        Of these; default are `recipes_inside` with small ones that choose.
 
     Raises
     ------
@@ -74,8 +74,10 @@ def make_box(
     source = Source.read(root, sets, recipe.image_size)
     _require_tissue(source, folder)
     judged = judge(source, recipe, work, folds_file, processes)
-    inside = inside or probe_of(recipe)
-    chosen_inside = judge_choosing(source, inside, menu, work, processes) if menu else None
+    chosen_inside = None
+    if menu:
+        inside = inside or recipes_inside(INSIDE[0], recipe)
+        chosen_inside = judge_choosing(source, *inside, menu, work, processes)
     model = learn_all(source, recipe, work, processes)
     reports = judged_reports(source.table, judged)
     temperature = temperature_of(source.table, judged[0].folds, judged[0].logits)
@@ -93,6 +95,8 @@ def make_box(
             CROSS_VALIDATED_FILE: predictions_to_csv(predictions),
             KNOWN_FILE: KnownPictures(known, whole=True).as_csv(),
         }
+        if chosen_inside:
+            tables[CHOSEN_INSIDE_FILE] = predictions_to_csv(chosen_inside.predictions)
         files = dict(draft.passport["files"])
         for name, text in tables.items():
             write_text_atomic(draft.folder / name, text)

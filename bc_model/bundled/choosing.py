@@ -71,6 +71,19 @@ def probe_of(recipe: Recipe) -> Recipe:
     )
 
 
+def recipes_inside(networks: str, recipe: Recipe) -> tuple[Recipe, Recipe]:
+    """Return the recipes of the networks that are judged inside the folds, and that choose there.
+
+    Parameters
+    ----------
+    networks : {'both', 'small', 'itself'}
+        Small ones choose for the network of the recipe, or for themselves, or it alone does all.
+    recipe : Recipe
+    """
+    small = probe_of(recipe)
+    return {"both": (recipe, small), "small": (small, small), "itself": (recipe, recipe)}[networks]
+
+
 def choose_penalty(source: Source, of: np.ndarray, penalties: tuple[float, ...]) -> float:
     """Return the teacher's penalty that does best when each fold of its pictures is left out.
 

@@ -53,7 +53,9 @@ class ChosenInside:
     Attributes
     ----------
     recipe : Recipe
-        Of the network that learned inside.
+        Of the networks that were judged.
+    chooser : Recipe
+        Of those that chose.
     menu : Menu
         What there was to choose from.
     predictions : DataFrame
@@ -63,6 +65,7 @@ class ChosenInside:
     """
 
     recipe: Recipe
+    chooser: Recipe
     menu: Menu
     predictions: pd.DataFrame
     choices: list[Choice]
@@ -106,7 +109,7 @@ def judge(
 
 
 def judge_choosing(
-    source: Source, recipe: Recipe, menu: Menu, work: Path, processes: int = 0
+    source: Source, recipe: Recipe, chooser: Recipe, menu: Menu, work: Path, processes: int = 0
 ) -> ChosenInside:
     """Cross-validate by case with settings chosen inside the folds, see `Nested`.
 
@@ -114,7 +117,9 @@ def judge_choosing(
     ----------
     source : Source
     recipe : Recipe
-        Of the network that learns inside; `probe_of` gives a small one.
+        Of the networks that are judged.
+    chooser : Recipe
+        Of those that choose.
     menu : Menu
     work : Path
         Keeps what each network learned.
@@ -122,8 +127,8 @@ def judge_choosing(
         That make views beside the one that learns.
     """
     folds = case_folds(source.table, recipe)
-    predictions, choices = Nested(source, folds, recipe, menu, work, processes).predictions()
-    return ChosenInside(recipe, menu, predictions, choices)
+    nested = Nested(source, folds, recipe, menu, work, processes, chooser)
+    return ChosenInside(recipe, chooser, menu, *nested.predictions())
 
 
 def learn_all(source: Source, recipe: Recipe, work: Path, processes: int = 0) -> keras.Model:

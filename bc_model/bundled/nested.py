@@ -10,8 +10,8 @@ Networks are pooled here, and each penalty of a last layer shrinks logits to ano
 their mean. So they are brought to the teacher's mean and spread over the pictures that the network
 learned from, and told in units of that spread, in which teachers differ threefold.
 
-It takes many networks, so that a small one (`probe`) stands for ResNet50 where no accelerator is at
-hand.
+It takes many networks to choose, so that a small one (`probe`) may do so for ResNet50, which is
+then judged with what was chosen, by one network a fold.
 """
 
 from __future__ import annotations
@@ -84,12 +84,15 @@ class Nested:
     folds : Folds
         Every picture in one of them.
     recipe : Recipe
-        Of the networks; `probe_of` gives small ones.
+        Of the networks that are judged, one a fold.
     menu : Menu
     work : Path
         Keeps what each network learned, so that a computation that is cut off goes on.
     processes : int
         That make views beside the one that learns.
+    chooser : Recipe, optional
+        Of the networks that choose, one for each two folds and each kind of views; default is
+        ``recipe``, and `probe_of` gives small ones.
 
     Raises
     ------
@@ -99,10 +102,11 @@ class Nested:
 
     def __init__(
         self, source: Source, folds: Folds, recipe: Recipe, menu: Menu, work: Path,
-        processes: int = 0,
+        processes: int = 0, chooser: Recipe | None = None,
     ) -> None:  # fmt: skip
         require_folds(recipe)
-        self._source, self._folds, self._recipe = source, folds, recipe
+        self._source, self._folds = source, folds
+        self._recipe, self._chooser = recipe, chooser or recipe
         self._menu, self._work, self._processes = menu, work, processes
 
     def predictions(self) -> tuple[pd.DataFrame, list[Choice]]:
@@ -133,6 +137,7 @@ class Nested:
         Parameters
         ----------
         without : tuple of int
+            One of them for a network that is judged, two for one that chooses.
         views : str
             A name of the menu.
 
@@ -166,7 +171,8 @@ class Nested:
         """Learn without some folds, or return what is kept of last time."""
         table = self._source.table
         out = np.isin(self._folds.of, without)
-        recipe = dataclasses.replace(self._recipe, **self._menu.views[views])
+        recipe = self._recipe if len(without) == 1 else self._chooser
+        recipe = dataclasses.replace(recipe, **self._menu.views[views])
         key = key_of(recipe, table, np.where(out, LEFT_OUT, self._folds.of))
         key = hashlib.sha256(f"{key} {_VERSION} {self._menu.penalties}".encode()).hexdigest()[:12]
         kept = self._work / f"nested-{'-'.join(map(str, sorted(without)))}-{key}.npz"

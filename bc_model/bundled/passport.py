@@ -185,14 +185,18 @@ def _figures(report: Report, folds: int) -> dict[str, Any]:
 
 def _chosen(inside: ChosenInside) -> dict[str, Any]:
     """Return what the choosing came to, what was on offer, and what was chosen for each fold."""
-    recipe, menu = inside.recipe, inside.menu
-    network = PROBE_IN_WORDS if recipe.backbone == PROBE else f"the {recipe.backbone} itself"
     report = evaluate_predictions(inside.predictions, protocol="case", leaky=False)
     return {
-        "network": f"{network}, {recipe.steps:,} steps of {recipe.batch_size} views",
-        "offered": dataclasses.asdict(menu),
+        "network": _network_words(inside.recipe),
+        "chosen_by": _network_words(inside.chooser),
+        "offered": dataclasses.asdict(inside.menu),
         "choices": [dataclasses.asdict(choice) for choice in inside.choices],
     } | _figures(report, len(inside.choices))
+
+
+def _network_words(recipe: Recipe) -> str:
+    network = PROBE_IN_WORDS if recipe.backbone == PROBE else "the network itself"
+    return f"{network}, {recipe.steps:,} steps of {recipe.batch_size} views"
 
 
 def _hash(lines: pd.Series) -> str:

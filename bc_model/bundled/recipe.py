@@ -12,6 +12,8 @@ MAGNIFICATIONS = (100, 200)
 PROBE = "probe"
 """Instead of a backbone's name: the small network that stands for it where many are learned."""
 PROBE_IN_WORDS = "a residual network of a quarter of ResNet50's width"
+INSIDE = ("both", "small", "itself")
+"""Which networks learn inside the folds, see `recipes_inside` of `choosing`."""
 
 
 @dataclass(frozen=True)

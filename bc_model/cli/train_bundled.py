@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bc_model.bundled.recipe import INSIDE
 from bc_model.cli.options import PATH, as_json_option, print_json
 from bc_model.errors import FolderNotFound, SettingsError
 from bc_model.training.run_folder import runs_folder
@@ -36,11 +37,12 @@ FOLDS_FILE = Path("folds") / "dsfold1.txt"
 )
 @click.option(
     "--inside",
-    type=click.Choice(["small", "itself"]),
-    default="small",
+    type=click.Choice(INSIDE),
+    default=INSIDE[0],
     show_default=True,
-    help="The network that learns inside the folds, where the choosing is judged: a small one, or "
-    "the very one that is made, 25 times over, which is for an accelerator.",
+    help="The networks that learn inside the folds, where the choosing is judged. both: 20 small "
+    "ones choose and 5 as it is made are judged; small: small ones do both; itself: 25 as it is "
+    "made, which is for an accelerator.",
 )
 @click.option(
     "--learn-only",
@@ -63,6 +65,7 @@ def train_bundled(
     _prepare_backend()
     logging.getLogger("bc_model").setLevel(logging.INFO)
     from bc_model.bundled.box import make_box
+    from bc_model.bundled.choosing import recipes_inside
     from bc_model.bundled.recipe import Recipe
     from bc_model.serving.shipped import BUNDLED_NAME, SHIPPED_MODELS
 
@@ -79,8 +82,8 @@ def train_bundled(
             click.echo(f"All is learned and kept in {work}")
         return 0
     place = out or SHIPPED_MODELS / BUNDLED_NAME
-    itself = Recipe() if inside == "itself" else None
-    bundle = make_box(data, SETS, place, work, given, processes=processes, inside=itself)
+    networks = recipes_inside(inside, Recipe())
+    bundle = make_box(data, SETS, place, work, given, processes=processes, inside=networks)
     if as_json:
         print_json(bundle.passport)
         return 0
@@ -119,7 +122,7 @@ def _prepare_backend() -> None:
 
 
 def _learn(data: Path, work: Path, folds_file: Path | None, processes: int, inside: str) -> None:
-    from bc_model.bundled.choosing import MENU, probe_of
+    from bc_model.bundled.choosing import MENU, recipes_inside
     from bc_model.bundled.make import judge, judge_choosing, learn_all
     from bc_model.bundled.recipe import Recipe
     from bc_model.bundled.source import Source
@@ -127,8 +130,7 @@ def _learn(data: Path, work: Path, folds_file: Path | None, processes: int, insi
     recipe = Recipe()
     source = Source.read(data, SETS, recipe.image_size)
     judge(source, recipe, work, folds_file, processes)
-    learns_inside = recipe if inside == "itself" else probe_of(recipe)
-    judge_choosing(source, learns_inside, MENU, work, processes)
+    judge_choosing(source, *recipes_inside(inside, recipe), MENU, work, processes)
     learn_all(source, recipe, work, processes)
 
 

@@ -11,6 +11,8 @@ from bc_model.serving.bundle import Bundle
 
 CROSS_VALIDATED_FILE = "cross_validation.csv"
 """Beside a model made of every picture: what each got from a model that had not seen its case."""
+CHOSEN_INSIDE_FILE = "chosen_inside.csv"
+"""The same where nothing was chosen with a look at its case, as far as the passport says."""
 
 
 def is_crossed(bundle: Bundle) -> bool:
@@ -64,10 +66,12 @@ def inside_in_words(passport: dict[str, Any]) -> str:
     inside = passport["metrics"].get("chosen_inside")
     if not inside:
         return ""
+    chooser = inside.get("chosen_by", inside["network"])
+    by = f" by {chooser}" if chooser != inside["network"] else ""
     area, balanced = (Figure(**inside["figures"][one]) for one in ("roc_auc", "balanced_accuracy"))
     return (
         "What it flatters to choose a recipe while looking at its figures was measured with "
         f"{inside['network']}: with four settings chosen for each share of the cases without a "
-        f"look at it, it comes to an area under the ROC curve of {area} and a balanced accuracy of "
-        f"{balanced}."
+        f"look at it{by}, it comes to an area under the ROC curve of {area} and a balanced "
+        f"accuracy of {balanced}."
     )

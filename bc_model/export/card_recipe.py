@@ -43,8 +43,10 @@ def chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:
     )
     offered = inside["offered"]
     views = "; ".join(f"'{name}': {_views_words(one)}" for name, one in offered["views"].items())
+    chooser = inside.get("chosen_by", inside["network"])
+    by = f", with {chooser}:" if chooser != inside["network"] else ""
     yield Text(
-        f"Judged with {inside['network']}. For each fold the other folds alone chose views "
+        f"Judged with {inside['network']}. For each fold the other folds alone chose{by} views "
         f"({views}), one of {len(offered['last_penalties'])} penalties of the last layer, one of "
         f"{len(offered['penalties'])} of the teacher, and the temperature. Descriptors, sizes, "
         f"steps and lessons were not chosen anew. {figures}. {inside['n']:,} pictures of "

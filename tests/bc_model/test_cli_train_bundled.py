@@ -30,6 +30,9 @@ PASSPORT = {
     }
 }  # fmt: skip
 
+BOTH = (Recipe(), probe_of(Recipe()))
+"""Of what is judged inside the folds, and of what chooses there."""
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -69,7 +72,7 @@ def test_it_learns_from_the_two_sets_and_says_what_the_folds_came_to(asked, data
 
     assert done.exception is None
     sets = ("breakhis_100x", "breakhis_200x_224")
-    assert asked == [(data, sets, data / "box", Path("work"), file, 0, None)]
+    assert asked == [(data, sets, data / "box", Path("work"), file, 0, BOTH)]
     case, image, inside, last = done.stdout.splitlines()
     assert case == (
         "case, 5 folds: roc auc 0.910, balanced accuracy 0.820, accuracy 0.800; 9 pictures of 3 "
@@ -92,14 +95,15 @@ def test_without_official_folds_it_says_that_they_are_left_out(asked, data: Path
     assert json.loads(done.stdout) == PASSPORT
 
 
-def test_the_very_network_that_is_made_may_learn_inside_the_folds(asked, data: Path):
-    itself = ["train-bundled", str(data), "--work", "kept", "--inside", "itself"]
+@pytest.mark.parametrize(("inside", "network"), [("itself", BOTH[0]), ("small", BOTH[1])])
+def test_the_networks_inside_the_folds_may_be_others(asked, data: Path, inside, network):
+    start = ["train-bundled", str(data), "--work", "kept", "--inside", inside]
     for more in (["--learn-only"], []):
-        CliRunner().invoke(commands, [*itself, *more], standalone_mode=False)
+        CliRunner().invoke(commands, [*start, *more], standalone_mode=False)
 
     _, choosing, _, made = asked
     assert choosing[0] == "judge_choosing"
-    assert choosing[2] == made[-1] == Recipe()
+    assert choosing[2:4] == made[-1] == (network, network)
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -115,7 +119,7 @@ def test_an_accelerator_may_do_the_long_part_alone(asked, data: Path, as_json):
     source = (data, sets, Recipe().image_size)
     assert asked == [
         ("judge", source, Recipe(), Path("kept"), None, 3),
-        ("judge_choosing", source, probe_of(Recipe()), MENU, Path("kept"), 3),
+        ("judge_choosing", source, *BOTH, MENU, Path("kept"), 3),
         ("learn_all", source, Recipe(), Path("kept"), 3),
     ]
     expected = '{\n  "work": "kept"\n}\n' if as_json else "All is learned and kept in kept\n"

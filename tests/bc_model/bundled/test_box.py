@@ -5,13 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from bc_model.bundled import learner
 from bc_model.bundled.box import make_box
 from bc_model.bundled.choosing import Menu
 from bc_model.bundled.recipe import PROBE
 from bc_model.errors import BundleError, SettingsError
-from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE, crossed_report, is_crossed
+from bc_model.evaluation.crossed import (
+    CHOSEN_INSIDE_FILE,
+    CROSS_VALIDATED_FILE,
+    crossed_report,
+    is_crossed,
+)
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.known import known_to
 from bc_model.evaluation.predictions import read_predictions
@@ -71,13 +77,14 @@ def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
     assert list(report.notes) == test["notes"]
     assert report.roc is not None
 
-    inside = {"network": "a small network"} | box.passport["metrics"]["protocols"][0]
+    inside = {"network": "it", "chosen_by": "a small one"} | box.passport["metrics"]["protocols"][0]
     metrics = box.passport["metrics"] | {"chosen_inside": inside}
     judged = Bundle(box.folder, box.passport | {"metrics": metrics})
     *first, last = crossed_report(judged).notes
     assert first == test["notes"]
     area = Figure(**inside["figures"]["roc_auc"])
-    assert "was measured with a small network: with four settings" in last
+    assert "was measured with it: with four settings" in last
+    assert "without a look at it by a small one, it comes" in last
     assert f"comes to an area under the ROC curve of {area} and a" in last
 
     shutil.copytree(box.folder, tmp_path / "boxed")
@@ -134,13 +141,19 @@ def test_the_choosing_is_judged_with_real_networks_and_told_in_the_passport(
 
     made = make_box(
         root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, four, menu=menu,
-        inside=quick_probe,
+        inside=(four, quick_probe),
     )  # fmt: skip
 
     told = made.passport["metrics"]["chosen_inside"]
     assert [one["fold"] for one in told["choices"]] == [0, 1, 2, 3]
     assert {one["penalty"] for one in told["choices"]} <= {0.1, 1.0}
     assert told["n"] == made.passport["metrics"]["test"]["n"]
+    kept, plain = (
+        read_predictions(made.file(name)) for name in (CHOSEN_INSIDE_FILE, CROSS_VALIDATED_FILE)
+    )
+    assert sorted(kept["path"]) == sorted(plain["path"])
+    area = roc_auc_score(kept["class"] == "malignant", kept["prob_malignant"])
+    assert told["figures"]["roc_auc"]["value"] == pytest.approx(area, abs=1e-6)
     # Six pairs of folds, and four folds.
     assert len(list((tmp_path / "work").glob("nested-*.npz"))) == 10
     assert "With settings chosen inside the folds" in card_markdown(made.passport)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bc_model.bundled.choosing import MENU, Menu, choose_penalty, probe_of
+from bc_model.bundled.choosing import MENU, Menu, choose_penalty, probe_of, recipes_inside
 from bc_model.bundled.cross_validation import case_folds
 from bc_model.bundled.learner import build_network
 from bc_model.bundled.nested import Learned, Nested, Told
-from bc_model.bundled.recipe import Recipe
+from bc_model.bundled.recipe import INSIDE, Recipe
 from bc_model.bundled.source import Source
 from bc_model.bundled.teacher import Teacher
 from bc_model.evaluation.calibration import fit_temperature
@@ -54,6 +54,20 @@ def test_no_network_of_a_choice_or_a_verdict_knows_the_fold_in_question(source, 
     assert [one for one in left_out if len(one) == 1] == [(0,), (1,), (2,), (3,)]
     assert [choice.fold for choice in choices] == [0, 1, 2, 3]
     assert sorted(predictions["path"]) == sorted(source.table["path"])
+
+
+def test_other_networks_may_choose_than_are_judged(source, tmp_path, learned):
+    small = dataclasses.replace(FOUR, steps=2)
+    folds = case_folds(source.table, FOUR)
+    _, choices = Nested(source, folds, FOUR, SHORT, tmp_path, chooser=small).predictions()
+
+    of = [(len(set(source.table["case"]) - set(part.table["case"])), recipe.steps)
+          for part, recipe, _ in learned]  # fmt: skip
+    assert sorted(of) == [(2, 3)] * 4 + [(4, 2)] * 12
+    judged = [recipe for _, recipe, _ in learned if recipe.steps == 3]
+    assert [
+        {**FOUR.as_dict(), **SHORT.views[one.views], "penalty": one.penalty} for one in choices
+    ] == [recipe.as_dict() for recipe in judged]
 
 
 def test_what_a_fold_is_has_no_say_in_what_is_chosen_and_told_for_it(source, tmp_path, learned):
@@ -182,6 +196,15 @@ def test_the_teacher_s_penalty_is_the_best_over_the_folds_it_may_know(source):
     best = max(areas.values())
 
     assert choose_penalty(source, of, penalties) == min(p for p, a in areas.items() if a == best)
+
+
+@pytest.mark.parametrize("networks", INSIDE)
+def test_who_is_judged_and_who_chooses(networks):
+    judged, chooser = recipes_inside(networks, FOUR)
+
+    assert (judged == FOUR) == (networks != "small")
+    assert (chooser == FOUR) == (networks == "itself")
+    assert {judged, chooser} <= {FOUR, probe_of(FOUR)}
 
 
 def test_the_shipped_recipe_is_on_the_menu():

@@ -19,7 +19,7 @@ from bc_model.bundled.cross_validation import (
     temperature_of,
 )
 from bc_model.bundled.make import ChosenInside, Judged
-from bc_model.bundled.passport import _chosen, box_passport, judged_reports
+from bc_model.bundled.passport import box_passport, judged_reports
 from tests.bc_model.bundled.conftest import QUICK
 
 
@@ -79,11 +79,12 @@ def test_the_passport_has_what_the_choosing_came_to_beside_the_recipe_s_figures(
 
     with_it, without = (
         box_passport("boxed", source, QUICK, judged, *rest, one)["metrics"]
-        for one in (ChosenInside(probe_of(QUICK), MENU, found, choices), None)
+        for one in (ChosenInside(QUICK, probe_of(QUICK), MENU, found, choices), None)
     )
 
     told = with_it["chosen_inside"]
-    assert told["network"] == (
+    assert told["network"] == "the network itself, 3 steps of 8 views"
+    assert told["chosen_by"] == (
         "a residual network of a quarter of ResNet50's width, 3,000 steps of 32 views"
     )
     cases = source.table["case"].nunique()
@@ -93,7 +94,5 @@ def test_the_passport_has_what_the_choosing_came_to_beside_the_recipe_s_figures(
     assert told["choices"] == [dataclasses.asdict(choice) for choice in choices]
     assert told["offered"]["views"]["plain"]["mixed"] == 0.3
     assert "chosen_inside" not in without
-    itself = _chosen(ChosenInside(QUICK, MENU, found, choices))
-    assert itself["network"] == "the tiny itself, 3 steps of 8 views"
     assert with_it["test"] == without["test"]
     json.dumps(with_it, allow_nan=False)

@@ -192,7 +192,8 @@ def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
     choice = {"fold": 3, "views": "plain", "last_penalty": 30.0, "penalty": 0.1,
               "temperature": 1.25, "roc_auc": 0.97}  # fmt: skip
     inside = {
-        "network": "a small network, 3,000 steps of 32", "folds": 1, "n": 120, "n_cases": 24,
+        "network": "the network itself", "chosen_by": "a small network, 3,000 steps of 32",
+        "folds": 1, "n": 120, "n_cases": 24,
         "figures": {"roc_auc": figure}, "choices": [choice],
         "offered": {"views": {"strange": {}, "plain": {"zoom": [0.75, 1.3], "mixed": 0.3}},
                     "penalties": [0.1, 1.0], "last_penalties": [1.0, 10.0, 30.0]},
@@ -202,7 +203,10 @@ def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
     assert "With settings chosen inside the folds" in words
     assert "('strange': as in the recipe; 'plain': zoom 0.75-1.3, mixed 0.3)" in words
     assert "one of 3 penalties of the last layer, one of 2 of the teacher" in words
-    assert "a small network, 3,000 steps of 32" in words
+    assert (
+        "Judged with the network itself. For each fold the other folds alone chose, with" in words
+    )
+    assert "with a small network, 3,000 steps of 32: views ('strange'" in words
     assert "ROC AUC 0.900 (0.800 to 0.950). 120 pictures of 24 cases." in words
     assert "3 plain 30 0.1 1.25" in words
     assert "chosen inside the folds" not in words_of(card_document(passport()))
