@@ -65,13 +65,7 @@ def learn(source: Source, recipe: Recipe, *, seed: int, processes: int = 0) -> k
     )
     spread = float(teacher.logit(teacher.squashed(source.descriptors)).std())
     sampler = ViewSampler(source, recipe, seed)
-    model = build_network(recipe, None)
-    if _learns_on_processor():
-        from bc_model.bundled.quick_layers import quick_twin
-
-        model = quick_twin(model)
-    lessons = _lessons(model, recipe, sampler)
-    _compile(lessons, recipe)
+    model, lessons = prepare(recipe, sampler, quick=_learns_on_processor())
     with (
         computing_in(model, recipe.arithmetic),
         batches_ahead(sampler, recipe.steps, processes) as batches,
@@ -88,6 +82,28 @@ def learn(source: Source, recipe: Recipe, *, seed: int, processes: int = 0) -> k
     served = build_network(recipe, recipe.image_size)
     served.set_weights(model.get_weights())
     return served
+
+
+def prepare(
+    recipe: Recipe, sampler: ViewSampler, *, quick: bool
+) -> tuple[keras.Model, keras.Model]:
+    """Build the network with random weights, and around it what learns, compiled.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    sampler : ViewSampler
+    quick : bool
+        With the layers and the optimiser of `quick_layers`.
+    """
+    model, kind = build_network(recipe, None), keras.optimizers.AdamW
+    if quick:
+        from bc_model.bundled.quick_layers import QuickAdamW, quick_twin
+
+        model, kind = quick_twin(model), QuickAdamW
+    lessons = _lessons(model, recipe, sampler)
+    _compile(lessons, recipe, kind)
+    return model, lessons
 
 
 def build_network(recipe: Recipe, image_size: tuple[int, int] | None) -> keras.Model:
@@ -125,12 +141,7 @@ def _learns_on_processor() -> bool:
     return not tf.config.list_physical_devices("GPU")
 
 
-def _compile(lessons: keras.Model, recipe: Recipe) -> None:
-    kind = keras.optimizers.AdamW
-    if _learns_on_processor():
-        from bc_model.bundled.quick_layers import QuickAdamW
-
-        kind = QuickAdamW
+def _compile(lessons: keras.Model, recipe: Recipe, kind: type[keras.optimizers.AdamW]) -> None:
     optimizer = kind(
         keras.optimizers.schedules.CosineDecay(
             0.0,

@@ -37,8 +37,10 @@ def without_traces() -> Iterator[None]:
     """Take the few steps of `QUICK` without a trace, which would cost more than they do."""
     compile_lessons = learner._compile
 
-    def compile_without_trace(lessons: keras.Model, recipe: Recipe) -> None:
-        compile_lessons(lessons, recipe)
+    def compile_without_trace(
+        lessons: keras.Model, recipe: Recipe, kind: type[keras.optimizers.AdamW]
+    ) -> None:
+        compile_lessons(lessons, recipe, kind)
         lessons.run_eagerly = True
 
     with pytest.MonkeyPatch.context() as patch:

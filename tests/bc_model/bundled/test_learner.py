@@ -46,10 +46,8 @@ def test_views_teach_their_descriptors(source):
         source.descriptors, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
     )
     sampler = ViewSampler(source, QUICK, 0)
-    lessons = learner._lessons(build_network(QUICK, None), QUICK, sampler)
-    learner._compile(
-        lessons, dataclasses.replace(QUICK, steps=60, learning_rate=3e-3, averaging=0.5)
-    )
+    recipe = dataclasses.replace(QUICK, steps=60, learning_rate=3e-3, averaging=0.5)
+    _, lessons = learner.prepare(recipe, sampler, quick=True)
     pixels, answers = learner._lesson(sampler.batch(0), teacher, spread=1.0)
 
     def errors() -> list[float]:

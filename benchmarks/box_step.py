@@ -1,0 +1,88 @@
+"""A step of the model in the box: ``python -m benchmarks.box_step [--rounds N] [--json]``.
+
+The same network, views and arithmetic, with Keras's own layers and optimiser, and with those of
+`bc_model.bundled.quick_layers`. They take turns, so that a busy machine slows both.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+import numpy as np
+
+from bc_model.data.synthetic import write_synthetic
+from bc_model.quiet import native_stderr_silenced
+from benchmarks.timing import ROUNDS, describe_machine, faster, run_rounds
+
+STEPS = 5
+
+
+def timer(quick: bool, small: bool) -> Callable[[], float]:
+    """Return what takes a few steps and says how long one took, in seconds."""
+    from bc_model.bundled.batches import batches_ahead
+    from bc_model.bundled.choosing import probe_of
+    from bc_model.bundled.learner import prepare
+    from bc_model.bundled.recipe import Recipe
+    from bc_model.bundled.source import Source
+    from bc_model.bundled.views import ViewSampler
+    from bc_model.training.arithmetic import computing_in
+
+    recipe = probe_of(Recipe()) if small else Recipe()
+    with TemporaryDirectory() as folder:
+        write_synthetic(
+            Path(folder) / "drawn",
+            n_cases=6,
+            pictures_per_case=2,
+            size=(160, 240),
+            magnifications=(100, 200),
+        )
+        source = Source.read(Path(folder), ("drawn",), recipe.image_size)
+    sampler = ViewSampler(source, recipe, 0)
+    model, lessons = prepare(recipe, sampler, quick=quick)
+    with batches_ahead(sampler, 1, 0) as batches:
+        (views,) = batches
+    rng = np.random.default_rng(0)
+    answers = tuple(
+        rng.normal(size=(recipe.batch_size, *shape[1:])).astype("float32")
+        for shape in lessons.output_shape
+    )
+
+    def steps() -> float:
+        with computing_in(model, recipe.arithmetic):
+            began = time.perf_counter()
+            for _ in range(STEPS):
+                lessons.train_on_batch(views.pixels, answers)
+            return (time.perf_counter() - began) / STEPS
+
+    steps()  # traced
+    return steps
+
+
+@click.command()
+@click.option("--rounds", default=ROUNDS, show_default=True)
+@click.option("--small", is_flag=True, help="The small network that chooses, not ResNet50.")
+@click.option("--json", "as_json", is_flag=True)
+def main(rounds: int, small: bool, as_json: bool) -> None:
+    """Time steps of the model in the box with Keras's layers and with the quick ones."""
+    with native_stderr_silenced():
+        timers = {"keras": timer(False, small), "quick": timer(True, small)}
+    seconds = run_rounds(timers, rounds=rounds)
+    ratio = faster(seconds, "quick", "keras")
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    if as_json:
+        found = {"machine": describe_machine(), "step_s": medians, "faster": vars(ratio)}
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(describe_machine())
+    for name, median in medians.items():
+        click.echo(f"{name}: {median:.3f} s a step")
+    click.echo(f"quick is faster by {ratio}")
+
+
+if __name__ == "__main__":
+    main()
