@@ -9,7 +9,7 @@ from bc_model.bundled.cross_validation import temperature_of
 from bc_model.bundled.make import judge, judge_choosing, learn_all
 from bc_model.bundled.nested import require_folds
 from bc_model.bundled.passport import box_passport, judged_reports
-from bc_model.bundled.recipe import INSIDE, Recipe
+from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
 from bc_model.data.names import is_drawn
 from bc_model.errors import SettingsError
@@ -69,15 +69,17 @@ def make_box(
     _require_name_and_room(folder)
     _require_tensorflow()
     recipe = recipe or Recipe()
+    judged_inside, chooser = inside or recipes_inside("small-chooses", recipe)
     if menu:
-        require_folds(recipe)
+        require_folds(judged_inside)
     source = Source.read(root, sets, recipe.image_size)
     _require_tissue(source, folder)
     judged = judge(source, recipe, work, folds_file, processes)
     chosen_inside = None
     if menu:
-        inside = inside or recipes_inside(INSIDE[0], recipe)
-        chosen_inside = judge_choosing(source, *inside, menu, work, processes)
+        chosen_inside = judge_choosing(
+            source, judged_inside, menu, work, processes, chooser=chooser
+        )
     model = learn_all(source, recipe, work, processes)
     reports = judged_reports(source.table, judged)
     temperature = temperature_of(source.table, judged[0].folds, judged[0].logits)

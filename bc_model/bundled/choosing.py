@@ -76,12 +76,16 @@ def recipes_inside(networks: str, recipe: Recipe) -> tuple[Recipe, Recipe]:
 
     Parameters
     ----------
-    networks : {'both', 'small', 'itself'}
-        Small ones choose for the network of the recipe, or for themselves, or it alone does all.
+    networks : {'small-chooses', 'small', 'full'}
+        Small ones choose for those of the recipe, or for themselves; or those do both.
     recipe : Recipe
     """
     small = probe_of(recipe)
-    return {"both": (recipe, small), "small": (small, small), "itself": (recipe, recipe)}[networks]
+    return {
+        "small-chooses": (recipe, small),
+        "small": (small, small),
+        "full": (recipe, recipe),
+    }[networks]
 
 
 def choose_penalty(source: Source, of: np.ndarray, penalties: tuple[float, ...]) -> float:

@@ -7,8 +7,8 @@ outputs: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network
 for long, and of ever new views: Beyer et al., "Knowledge distillation: a good teacher is patient
 and consistent", CVPR 2022.
 
-Nothing here is of one backend of Keras, so that a machine with an accelerator may learn with
-another one than TensorFlow (``KERAS_BACKEND``). TensorFlow on a processor has quicker layers.
+Any backend of Keras will do, so that a machine with an accelerator may learn with another one than
+TensorFlow (``KERAS_BACKEND``); on a processor TensorFlow takes the steps of `quick_steps`.
 """
 
 from __future__ import annotations
@@ -94,16 +94,21 @@ def prepare(
     recipe : Recipe
     sampler : ViewSampler
     quick : bool
-        With the layers and the optimiser of `quick_layers`.
-    """
-    model, kind = build_network(recipe, None), keras.optimizers.AdamW
-    if quick:
-        from bc_model.bundled.quick_layers import QuickAdamW, quick_twin
+        With the layers and the optimiser of `quick_steps`.
 
-        model, kind = quick_twin(model), QuickAdamW
-    lessons = _lessons(model, recipe, sampler)
-    _compile(lessons, recipe, kind)
-    return model, lessons
+    Returns
+    -------
+    network, lessons : keras.Model
+        The second one goes through the layers of the first.
+    """
+    network, adamw_kind = build_network(recipe, None), keras.optimizers.AdamW
+    if quick:
+        from bc_model.bundled.quick_steps import QuickAdamW, with_quick_layers
+
+        network, adamw_kind = with_quick_layers(network), QuickAdamW
+    lessons = _lessons(network, recipe, sampler)
+    _compile(lessons, recipe, adamw_kind)
+    return network, lessons
 
 
 def build_network(recipe: Recipe, image_size: tuple[int, int] | None) -> keras.Model:
@@ -133,7 +138,7 @@ def _lessons(model: keras.Model, recipe: Recipe, sampler: ViewSampler) -> keras.
 
 
 def _learns_on_processor() -> bool:
-    """Tell whether TensorFlow does, which has quicker layers for it."""
+    """Tell whether TensorFlow does, which has quicker steps for it."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
@@ -141,8 +146,10 @@ def _learns_on_processor() -> bool:
     return not tf.config.list_physical_devices("GPU")
 
 
-def _compile(lessons: keras.Model, recipe: Recipe, kind: type[keras.optimizers.AdamW]) -> None:
-    optimizer = kind(
+def _compile(
+    lessons: keras.Model, recipe: Recipe, adamw_kind: type[keras.optimizers.AdamW]
+) -> None:
+    optimizer = adamw_kind(
         keras.optimizers.schedules.CosineDecay(
             0.0,
             recipe.steps,

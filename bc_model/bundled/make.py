@@ -109,7 +109,7 @@ def judge(
 
 
 def judge_choosing(
-    source: Source, recipe: Recipe, chooser: Recipe, menu: Menu, work: Path, processes: int = 0
+    source: Source, recipe: Recipe, menu: Menu, work: Path, processes: int = 0, *, chooser: Recipe
 ) -> ChosenInside:
     """Cross-validate by case with settings chosen inside the folds, see `Nested`.
 
@@ -118,16 +118,16 @@ def judge_choosing(
     source : Source
     recipe : Recipe
         Of the networks that are judged.
-    chooser : Recipe
-        Of those that choose.
     menu : Menu
     work : Path
         Keeps what each network learned.
     processes : int
         That make views beside the one that learns.
+    chooser : Recipe
+        Of those that choose.
     """
     folds = case_folds(source.table, recipe)
-    nested = Nested(source, folds, recipe, menu, work, processes, chooser)
+    nested = Nested(source, folds, recipe, menu, work, processes, chooser=chooser)
     return ChosenInside(recipe, chooser, menu, *nested.predictions())
 
 

@@ -11,7 +11,8 @@ their mean. So they are brought to the teacher's mean and spread over the pictur
 learned from, and told in units of that spread, in which teachers differ threefold.
 
 It takes many networks to choose, so that a small one (`probe`) may do so for ResNet50, which is
-then judged with what was chosen, by one network a fold.
+then judged with what was chosen, by one network a fold. Their temperature is that of the small ones
+too, so it says little of how well the large ones' probabilities hold.
 """
 
 from __future__ import annotations
@@ -90,9 +91,9 @@ class Nested:
         Keeps what each network learned, so that a computation that is cut off goes on.
     processes : int
         That make views beside the one that learns.
-    chooser : Recipe, optional
-        Of the networks that choose, one for each two folds and each kind of views; default is
-        ``recipe``, and `probe_of` gives small ones.
+    chooser : Recipe
+        Of the networks that choose, one for each two folds and each kind of views; `probe_of`
+        gives small ones.
 
     Raises
     ------
@@ -102,11 +103,11 @@ class Nested:
 
     def __init__(
         self, source: Source, folds: Folds, recipe: Recipe, menu: Menu, work: Path,
-        processes: int = 0, chooser: Recipe | None = None,
+        processes: int = 0, *, chooser: Recipe,
     ) -> None:  # fmt: skip
         require_folds(recipe)
         self._source, self._folds = source, folds
-        self._recipe, self._chooser = recipe, chooser or recipe
+        self._recipe, self._chooser = recipe, chooser
         self._menu, self._work, self._processes = menu, work, processes
 
     def predictions(self) -> tuple[pd.DataFrame, list[Choice]]:

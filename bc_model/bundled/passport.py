@@ -186,17 +186,18 @@ def _figures(report: Report, folds: int) -> dict[str, Any]:
 def _chosen(inside: ChosenInside) -> dict[str, Any]:
     """Return what the choosing came to, what was on offer, and what was chosen for each fold."""
     report = evaluate_predictions(inside.predictions, protocol="case", leaky=False)
+    itself = inside.chooser == inside.recipe
     return {
         "network": _network_words(inside.recipe),
-        "chosen_by": _network_words(inside.chooser),
+        **({} if itself else {"chosen_by": _network_words(inside.chooser)}),
         "offered": dataclasses.asdict(inside.menu),
         "choices": [dataclasses.asdict(choice) for choice in inside.choices],
     } | _figures(report, len(inside.choices))
 
 
 def _network_words(recipe: Recipe) -> str:
-    network = PROBE_IN_WORDS if recipe.backbone == PROBE else "the network itself"
-    return f"{network}, {recipe.steps:,} steps of {recipe.batch_size} views"
+    network = PROBE_IN_WORDS if recipe.backbone == PROBE else "networks made as this one"
+    return f"{network} ({recipe.steps:,} steps of {recipe.batch_size} views)"
 
 
 def _hash(lines: pd.Series) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 MAGNIFICATIONS = (100, 200)
 PROBE = "probe"
 """Instead of a backbone's name: the small network that stands for it where many are learned."""
-PROBE_IN_WORDS = "a residual network of a quarter of ResNet50's width"
-INSIDE = ("both", "small", "itself")
-"""Which networks learn inside the folds, see `recipes_inside` of `choosing`."""
+PROBE_IN_WORDS = "residual networks of a quarter of ResNet50's width"
+INSIDE = ("small-chooses", "small", "full")
+"""Which networks learn inside the folds, see `choosing.recipes_inside`. They stand here because the
+command line names them before anything large is loaded."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Recipe:
         Of the cross-validation by case.
     seed : int
     version : int
-        Of what the code does beside these numbers; raised with every change of it.
+        Of what the code does beside these numbers; raised with every change of it. Other kernels
+        or backends of the same mathematics are none.
     backbone : str
     arithmetic : {'bfloat16', 'float32'}
         Of the convolutions while they learn.

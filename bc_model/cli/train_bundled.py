@@ -38,11 +38,11 @@ FOLDS_FILE = Path("folds") / "dsfold1.txt"
 @click.option(
     "--inside",
     type=click.Choice(INSIDE),
-    default=INSIDE[0],
+    default="small-chooses",
     show_default=True,
-    help="The networks that learn inside the folds, where the choosing is judged. both: 20 small "
-    "ones choose and 5 as it is made are judged; small: small ones do both; itself: 25 as it is "
-    "made, which is for an accelerator.",
+    help="The networks that learn inside the folds, where the choosing is judged. small-chooses: "
+    "20 small ones choose, 5 ResNet50s are judged; small: 25 small ones; full: 25 ResNet50s, which "
+    "is for an accelerator.",
 )
 @click.option(
     "--learn-only",
@@ -91,7 +91,9 @@ def train_bundled(
     for row in metrics["protocols"]:
         _echo_row(row["protocol"] + (" (LEAKY)" if row["leaky"] else ""), row)
     chosen = metrics["chosen_inside"]
-    _echo_row(f"case, four settings chosen inside the folds ({chosen['network']})", chosen)
+    by = f", by {chosen['chosen_by']}" if "chosen_by" in chosen else ""
+    told = f"case, four settings chosen inside the folds{by}, judged with {chosen['network']}"
+    _echo_row(told, chosen)
     click.echo(f"Model in {bundle.folder}")
     return 0
 
@@ -130,7 +132,8 @@ def _learn(data: Path, work: Path, folds_file: Path | None, processes: int, insi
     recipe = Recipe()
     source = Source.read(data, SETS, recipe.image_size)
     judge(source, recipe, work, folds_file, processes)
-    judge_choosing(source, *recipes_inside(inside, recipe), MENU, work, processes)
+    judged_inside, chooser = recipes_inside(inside, recipe)
+    judge_choosing(source, judged_inside, MENU, work, processes, chooser=chooser)
     learn_all(source, recipe, work, processes)
 
 

@@ -12,7 +12,8 @@ from bc_model.serving.bundle import Bundle
 CROSS_VALIDATED_FILE = "cross_validation.csv"
 """Beside a model made of every picture: what each got from a model that had not seen its case."""
 CHOSEN_INSIDE_FILE = "chosen_inside.csv"
-"""The same where nothing was chosen with a look at its case, as far as the passport says."""
+"""The same with settings that were chosen without the case, as the passport's 'chosen_inside' says.
+Its logits are in the teacher's standard deviations."""
 
 
 def is_crossed(bundle: Bundle) -> bool:
@@ -66,12 +67,10 @@ def inside_in_words(passport: dict[str, Any]) -> str:
     inside = passport["metrics"].get("chosen_inside")
     if not inside:
         return ""
-    chooser = inside.get("chosen_by", inside["network"])
-    by = f" by {chooser}" if chooser != inside["network"] else ""
+    by = f", by {inside['chosen_by']}" if "chosen_by" in inside else ""
     area, balanced = (Figure(**inside["figures"][one]) for one in ("roc_auc", "balanced_accuracy"))
     return (
-        "What it flatters to choose a recipe while looking at its figures was measured with "
-        f"{inside['network']}: with four settings chosen for each share of the cases without a "
-        f"look at it{by}, it comes to an area under the ROC curve of {area} and a balanced "
-        f"accuracy of {balanced}."
+        "The recipe was chosen while its figures were looked at, which flatters them. With four "
+        f"settings chosen anew for each share of the cases, without a look at it{by}: area under "
+        f"the ROC curve {area}, balanced accuracy {balanced}, judged with {inside['network']}."
     )

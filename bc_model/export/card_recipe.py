@@ -43,14 +43,13 @@ def chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:
     )
     offered = inside["offered"]
     views = "; ".join(f"'{name}': {_views_words(one)}" for name, one in offered["views"].items())
-    chooser = inside.get("chosen_by", inside["network"])
-    by = f", with {chooser}:" if chooser != inside["network"] else ""
+    by = f" The choosing was done by {inside['chosen_by']}." if "chosen_by" in inside else ""
     yield Text(
-        f"Judged with {inside['network']}. For each fold the other folds alone chose{by} views "
-        f"({views}), one of {len(offered['last_penalties'])} penalties of the last layer, one of "
-        f"{len(offered['penalties'])} of the teacher, and the temperature. Descriptors, sizes, "
-        f"steps and lessons were not chosen anew. {figures}. {inside['n']:,} pictures of "
-        f"{cases_words(inside['n_cases'])} cases."
+        f"Judged with {inside['network']}, each without a fold.{by} For each fold the other folds "
+        f"alone chose views ({views}), one of {len(offered['last_penalties'])} penalties of the "
+        f"last layer, one of {len(offered['penalties'])} of the teacher, and the temperature. "
+        f"Descriptors, sizes, steps and lessons were not chosen anew. {figures}. "
+        f"{inside['n']:,} pictures of {cases_words(inside['n_cases'])} cases."
     )
     rows = tuple(
         (

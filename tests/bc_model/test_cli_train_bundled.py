@@ -25,8 +25,8 @@ PASSPORT = {
             {"protocol": "image", "leaky": True, "folds": 1, "n": 9, "n_cases": 3,
              "figures": FIGURES},
         ],
-        "chosen_inside": {"network": "a small one", "folds": 5, "n": 9, "n_cases": 3,
-                          "figures": FIGURES},
+        "chosen_inside": {"network": "large ones", "chosen_by": "small ones", "folds": 5,
+                          "n": 9, "n_cases": 3, "figures": FIGURES},
     }
 }  # fmt: skip
 
@@ -54,7 +54,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     for name in ("judge", "judge_choosing", "learn_all"):
         monkeypatch.setattr(
             f"bc_model.bundled.make.{name}",
-            lambda *asked, name=name: found.append((name, *asked)),
+            lambda *asked, name=name, **more: found.append((name, *asked, *more.values())),
         )
     monkeypatch.setattr("bc_model.bundled.source.Source.read", lambda *asked: asked)
     return found
@@ -80,7 +80,8 @@ def test_it_learns_from_the_two_sets_and_says_what_the_folds_came_to(asked, data
     )
     assert image.startswith("image (LEAKY), 1 fold: ")
     assert inside == case.replace(
-        "case,", "case, four settings chosen inside the folds (a small one),"
+        "case,",
+        "case, four settings chosen inside the folds, by small ones, judged with large ones,",
     )
     assert last == f"Model in {data / 'box'}"
 
@@ -95,7 +96,7 @@ def test_without_official_folds_it_says_that_they_are_left_out(asked, data: Path
     assert json.loads(done.stdout) == PASSPORT
 
 
-@pytest.mark.parametrize(("inside", "network"), [("itself", BOTH[0]), ("small", BOTH[1])])
+@pytest.mark.parametrize(("inside", "network"), [("full", BOTH[0]), ("small", BOTH[1])])
 def test_the_networks_inside_the_folds_may_be_others(asked, data: Path, inside, network):
     start = ["train-bundled", str(data), "--work", "kept", "--inside", inside]
     for more in (["--learn-only"], []):
@@ -103,7 +104,7 @@ def test_the_networks_inside_the_folds_may_be_others(asked, data: Path, inside, 
 
     _, choosing, _, made = asked
     assert choosing[0] == "judge_choosing"
-    assert choosing[2:4] == made[-1] == (network, network)
+    assert (choosing[2], choosing[-1]) == made[-1] == (network, network)
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -119,7 +120,7 @@ def test_an_accelerator_may_do_the_long_part_alone(asked, data: Path, as_json):
     source = (data, sets, Recipe().image_size)
     assert asked == [
         ("judge", source, Recipe(), Path("kept"), None, 3),
-        ("judge_choosing", source, *BOTH, MENU, Path("kept"), 3),
+        ("judge_choosing", source, BOTH[0], MENU, Path("kept"), 3, BOTH[1]),
         ("learn_all", source, Recipe(), Path("kept"), 3),
     ]
     expected = '{\n  "work": "kept"\n}\n' if as_json else "All is learned and kept in kept\n"

@@ -38,9 +38,9 @@ def without_traces() -> Iterator[None]:
     compile_lessons = learner._compile
 
     def compile_without_trace(
-        lessons: keras.Model, recipe: Recipe, kind: type[keras.optimizers.AdamW]
+        lessons: keras.Model, recipe: Recipe, adamw_kind: type[keras.optimizers.AdamW]
     ) -> None:
-        compile_lessons(lessons, recipe, kind)
+        compile_lessons(lessons, recipe, adamw_kind)
         lessons.run_eagerly = True
 
     with pytest.MonkeyPatch.context() as patch:

@@ -41,13 +41,14 @@ def test_it_learns_what_its_teacher_would_say_of_other_cases(source, tmp_path):
         assert agreement(1) < 0.8
 
 
-def test_views_teach_their_descriptors(source):
+@pytest.mark.parametrize("quick", [False, True])
+def test_views_teach_their_descriptors(source, quick):
     teacher = Teacher.fit(
         source.descriptors, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
     )
     sampler = ViewSampler(source, QUICK, 0)
     recipe = dataclasses.replace(QUICK, steps=60, learning_rate=3e-3, averaging=0.5)
-    _, lessons = learner.prepare(recipe, sampler, quick=True)
+    _, lessons = learner.prepare(recipe, sampler, quick=quick)
     pixels, answers = learner._lesson(sampler.batch(0), teacher, spread=1.0)
 
     def errors() -> list[float]:

@@ -37,7 +37,7 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Source, Recipe, int]]
 
 
 def nested(source: Source, work: Path, menu: Menu = SHORT) -> Nested:
-    return Nested(source, case_folds(source.table, FOUR), FOUR, menu, work)
+    return Nested(source, case_folds(source.table, FOUR), FOUR, menu, work, chooser=FOUR)
 
 
 def test_no_network_of_a_choice_or_a_verdict_knows_the_fold_in_question(source, tmp_path, learned):
@@ -80,7 +80,7 @@ def test_what_a_fold_is_has_no_say_in_what_is_chosen_and_told_for_it(source, tmp
     menu = Menu({"strange": {}}, SHORT.penalties, SHORT.last_penalties)
 
     (truth, chosen), (lie, chosen_too) = (
-        Nested(one, folds, FOUR, menu, tmp_path / str(number)).predictions()
+        Nested(one, folds, FOUR, menu, tmp_path / str(number), chooser=FOUR).predictions()
         for number, one in enumerate((source, liar))
     )
 
@@ -203,7 +203,7 @@ def test_who_is_judged_and_who_chooses(networks):
     judged, chooser = recipes_inside(networks, FOUR)
 
     assert (judged == FOUR) == (networks != "small")
-    assert (chooser == FOUR) == (networks == "itself")
+    assert (chooser == FOUR) == (networks == "full")
     assert {judged, chooser} <= {FOUR, probe_of(FOUR)}
 
 

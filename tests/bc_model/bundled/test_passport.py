@@ -19,7 +19,7 @@ from bc_model.bundled.cross_validation import (
     temperature_of,
 )
 from bc_model.bundled.make import ChosenInside, Judged
-from bc_model.bundled.passport import box_passport, judged_reports
+from bc_model.bundled.passport import _chosen, box_passport, judged_reports
 from tests.bc_model.bundled.conftest import QUICK
 
 
@@ -83,10 +83,13 @@ def test_the_passport_has_what_the_choosing_came_to_beside_the_recipe_s_figures(
     )
 
     told = with_it["chosen_inside"]
-    assert told["network"] == "the network itself, 3 steps of 8 views"
+    assert told["network"] == "networks made as this one (3 steps of 8 views)"
     assert told["chosen_by"] == (
-        "a residual network of a quarter of ResNet50's width, 3,000 steps of 32 views"
+        "residual networks of a quarter of ResNet50's width (3,000 steps of 32 views)"
     )
+    small = _chosen(ChosenInside(probe_of(QUICK), probe_of(QUICK), MENU, found, choices))
+    assert small["network"] == told["chosen_by"]
+    assert "chosen_by" not in small
     cases = source.table["case"].nunique()
     assert (told["folds"], told["n"], told["n_cases"]) == (3, len(source.table), cases)
     area = roc_auc_score(found["class"] == "malignant", found["prob_malignant"])

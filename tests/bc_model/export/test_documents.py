@@ -192,7 +192,7 @@ def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
     choice = {"fold": 3, "views": "plain", "last_penalty": 30.0, "penalty": 0.1,
               "temperature": 1.25, "roc_auc": 0.97}  # fmt: skip
     inside = {
-        "network": "the network itself", "chosen_by": "a small network, 3,000 steps of 32",
+        "network": "large networks", "chosen_by": "small ones",
         "folds": 1, "n": 120, "n_cases": 24,
         "figures": {"roc_auc": figure}, "choices": [choice],
         "offered": {"views": {"strange": {}, "plain": {"zoom": [0.75, 1.3], "mixed": 0.3}},
@@ -204,9 +204,9 @@ def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
     assert "('strange': as in the recipe; 'plain': zoom 0.75-1.3, mixed 0.3)" in words
     assert "one of 3 penalties of the last layer, one of 2 of the teacher" in words
     assert (
-        "Judged with the network itself. For each fold the other folds alone chose, with" in words
+        "Judged with large networks, each without a fold. The choosing was done by small" in words
     )
-    assert "with a small network, 3,000 steps of 32: views ('strange'" in words
+    assert "For each fold the other folds alone chose views ('strange'" in words
     assert "ROC AUC 0.900 (0.800 to 0.950). 120 pictures of 24 cases." in words
     assert "3 plain 30 0.1 1.25" in words
     assert "chosen inside the folds" not in words_of(card_document(passport()))

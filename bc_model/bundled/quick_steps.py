@@ -1,43 +1,47 @@
-"""The same layers and the same steps with quicker kernels on a processor, for TensorFlow alone.
+"""The same steps with quicker kernels on a processor, for TensorFlow alone.
 
 Keras takes a batch normalisation apart into a dozen operations in float32, and an update of Adam
 into as many; TensorFlow has each as one. oneDNN is slow at the gradient of a convolution's kernel
 where pictures have become small, so that it is taken for what it is there: one product of matrices
 (Chellapilla, Puri and Simard, "High performance convolutional neural networks for document
-processing", IWFHR 2006). A step of ResNet50 takes half the time.
+processing", IWFHR 2006). What that is worth: ``python -m benchmarks.box_step``.
 
 Importing this loads Keras and TensorFlow.
 """
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 _WIDE = 256
-"""Channels from which on a 3x3 kernel's gradient is quicker as one product."""
+"""Channels from which on a 3x3 kernel's gradient was quicker as one product, with AMX."""
 
 
-def quick_twin(model: keras.Model) -> keras.Model:
+def with_quick_layers(model: keras.Model) -> keras.Model:
     """Return a model of the same function, weights and names whose steps are quicker.
 
     Parameters
     ----------
     model : keras.Model
-        Functional and flat. Where a layer has no quicker one, its own kind is taken.
+        As `learner.build_network` builds it: flat, channels last, neither groups nor dilation.
     """
-    twin: keras.Model = keras.models.clone_model(model, clone_function=_quick)
-    twin.set_weights(model.get_weights())
-    return twin
+    state = random.getstate()
+    quick: keras.Model = keras.models.clone_model(model, clone_function=_quick)
+    quick.set_weights(model.get_weights())
+    # The copy drew seeds for weights that it has not kept: what is built next begins as without it.
+    random.setstate(state)
+    return quick
 
 
 def _quick(layer: keras.layers.Layer) -> keras.layers.Layer:
     kind = type(layer)
-    if kind is keras.layers.Conv2D and layer.groups == 1 and layer.dilation_rate == (1, 1):
+    if kind is keras.layers.Conv2D:
         kind = QuickConv2D
-    elif kind is keras.layers.BatchNormalization and layer.scale and layer.center:
+    elif kind is keras.layers.BatchNormalization:
         kind = QuickBatchNormalization
     return kind.from_config(layer.get_config())
 
@@ -47,7 +51,8 @@ class QuickConv2D(keras.layers.Conv2D):
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolve as `keras.layers.Conv2D` does."""
-        kernel = tf.convert_to_tensor(kernel)  # and no variable, whose gradient TensorFlow asks for
+        # Of a variable itself, a custom gradient would have to return the gradient as well.
+        kernel = tf.convert_to_tensor(kernel)
         strides, padding = [1, *self.strides, 1], self.padding.upper()
 
         @tf.custom_gradient
