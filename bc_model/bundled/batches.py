@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 
 import cv2
 
@@ -20,13 +21,13 @@ _sampler: ViewSampler | None = None
 
 
 @contextmanager
-def batches_ahead(sampler: ViewSampler, steps: int, processes: int) -> Iterator[Iterator[Views]]:
-    """Give the batches of all steps, in order and the same ones however many processes make them.
+def batches_ahead(sampler: ViewSampler, steps: range, processes: int) -> Iterator[Iterator[Views]]:
+    """Give the batches of some steps, in order and the same ones however many processes make them.
 
     Parameters
     ----------
     sampler : ViewSampler
-    steps : int
+    steps : range
     processes : int
         0 makes them in a thread of this process.
     """
@@ -42,11 +43,10 @@ def batches_ahead(sampler: ViewSampler, steps: int, processes: int) -> Iterator[
     waiting: deque[Future[Views]] = deque()
 
     def in_order() -> Iterator[Views]:
-        asked = 0
-        for _ in range(steps):
-            while asked < steps and len(waiting) < _AHEAD * max(processes, 1):
-                waiting.append(pool.submit(make, asked))
-                asked += 1
+        to_ask = iter(steps)
+        for _ in steps:
+            free = _AHEAD * max(processes, 1) - len(waiting)
+            waiting.extend(pool.submit(make, step) for step in islice(to_ask, free))
             yield waiting.popleft().result()
 
     try:

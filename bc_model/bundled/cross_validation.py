@@ -122,7 +122,10 @@ def fold_logits(
 
     logger.info("%s, fold %d", folds.protocol, fold)
     learning = source.part(~held_out & (folds.of != LEFT_OUT))
-    model = learn(learning, recipe, seed=recipe.seed + 1 + fold, processes=processes)
+    model = learn(
+        learning, recipe, seed=recipe.seed + 1 + fold, processes=processes,
+        draft=kept.with_suffix(".draft.npz"),
+    )  # fmt: skip
     logits = reference_logits(model, source.pixels[held_out])
     work.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(kept, _as_bytes(logits))

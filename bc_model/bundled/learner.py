@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from bc_model.bundled.batches import batches_ahead
 from bc_model.bundled.descriptors import N_DESCRIPTORS
+from bc_model.bundled.drafts import Draft
 from bc_model.bundled.probe import build_probe
 from bc_model.bundled.recipe import PROBE, Recipe
 from bc_model.bundled.settling import settle_batch_norm, settle_logits
@@ -37,7 +39,9 @@ logger = logging.getLogger("bc_model.bundled")
 _TOLD_EVERY_S = 20.0
 
 
-def learn(source: Source, recipe: Recipe, *, seed: int, processes: int = 0) -> keras.Model:
+def learn(
+    source: Source, recipe: Recipe, *, seed: int, processes: int = 0, draft: Path | None = None
+) -> keras.Model:
     """Learn from random weights on.
 
     Nothing is watched on the way, so that no picture need be kept back for it.
@@ -50,6 +54,8 @@ def learn(source: Source, recipe: Recipe, *, seed: int, processes: int = 0) -> k
     seed : int
     processes : int
         That make views beside this one.
+    draft : Path, optional
+        File that keeps the steps so far, see `Draft`; gone when the learning is over.
 
     Returns
     -------
@@ -66,21 +72,25 @@ def learn(source: Source, recipe: Recipe, *, seed: int, processes: int = 0) -> k
     spread = float(teacher.logit(teacher.squashed(source.descriptors)).std())
     sampler = ViewSampler(source, recipe, seed)
     model, lessons = prepare(recipe, sampler, quick=_learns_on_processor())
+    kept = Draft(lessons, draft) if draft and keras.backend.backend() == "tensorflow" else None
+    done = kept.done if kept else 0
     with (
         computing_in(model, recipe.arithmetic),
-        batches_ahead(sampler, recipe.steps, processes) as batches,
+        batches_ahead(sampler, range(done, recipe.steps), processes) as batches,
     ):
         lessons.fit(
             (_lesson(views, teacher, spread) for views in batches),
-            steps_per_epoch=recipe.steps,
+            steps_per_epoch=recipe.steps - done,
             shuffle=False,
             verbose=0,
-            callbacks=[_Told(recipe.steps)],
+            callbacks=[_Told(done, recipe.steps), *([kept] if kept else [])],
         )
     settle_batch_norm(model, source.pixels, sampler)
     settle_logits(model, source, teacher, recipe.last_penalty)
     served = build_network(recipe, recipe.image_size)
     served.set_weights(model.get_weights())
+    if kept:
+        kept.remove()
     return served
 
 
@@ -190,16 +200,18 @@ class _Told(keras.callbacks.Callback):
     async_safe = True
     """A step need not wait until this one's loss is known."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, done: int, steps: int) -> None:
         super().__init__()
-        self._steps, self._began, self._told = steps, time.monotonic(), time.monotonic()
+        self._done, self._steps = done, steps
+        self._began = self._told = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         now = time.monotonic()
         if now - self._told > _TOLD_EVERY_S:
             self._told = now
-            left = (now - self._began) / (batch + 1) * (self._steps - batch - 1)
+            step = self._done + batch + 1
+            left = (now - self._began) / (batch + 1) * (self._steps - step)
             logger.info(
                 "step %d of %d, mean loss so far %.3f, about %s left",
-                batch + 1, self._steps, (logs or {})["loss"], duration_in_words(left),
+                step, self._steps, (logs or {})["loss"], duration_in_words(left),
             )  # fmt: skip

@@ -148,9 +148,11 @@ def learn_all(source: Source, recipe: Recipe, work: Path, processes: int = 0) ->
         model.load_weights(kept)
         return model
     logger.info("all %d pictures", len(source.table))
-    model = learn(source, recipe, seed=recipe.seed, processes=processes)
+    model = learn(
+        source, recipe, seed=recipe.seed, processes=processes, draft=kept.with_suffix(".draft.npz")
+    )
     work.mkdir(parents=True, exist_ok=True)
-    draft = kept.with_name(f".{kept.name}")
-    model.save_weights(draft)
-    draft.replace(kept)
+    written = kept.with_name(f".{kept.name}")
+    model.save_weights(written)
+    written.replace(kept)
     return model

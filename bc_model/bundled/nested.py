@@ -183,21 +183,22 @@ class Nested:
             if learned.hidden.shape == (len(table), recipe.hidden_units):
                 return learned
         logger.info("chosen inside: without %s, %s views", " and ".join(map(str, without)), views)
-        learned = self._learn(out, recipe, recipe.seed + 1 + min(without))
+        draft = kept.with_suffix(".draft.npz")
+        learned = self._learn(out, recipe, recipe.seed + 1 + min(without), draft)
         self._work.mkdir(parents=True, exist_ok=True)
         stream = io.BytesIO()
         np.savez(stream, **learned._asdict())
         write_bytes_atomic(kept, stream.getvalue())
         return learned
 
-    def _learn(self, out: np.ndarray, recipe: Recipe, seed: int) -> Learned:
+    def _learn(self, out: np.ndarray, recipe: Recipe, seed: int, draft: Path) -> Learned:
         from bc_model.bundled.learner import learn
         from bc_model.bundled.settling import hidden_units
 
         known = self._source.part(~out)
         penalty = choose_penalty(known, self._folds.of[~out], self._menu.penalties)
         recipe = dataclasses.replace(recipe, penalty=penalty)
-        model = learn(known, recipe, seed=seed, processes=self._processes)
+        model = learn(known, recipe, seed=seed, processes=self._processes, draft=draft)
         return Learned(hidden_units(model, self._source.pixels), penalty)
 
     def _choose(self, fold: int) -> tuple[str, float, float, Temperature]:

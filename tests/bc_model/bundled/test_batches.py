@@ -10,11 +10,11 @@ from tests.bc_model.bundled.conftest import QUICK
 def test_batches_come_in_order_and_are_the_same_however_they_are_made(source, processes):
     sampler = ViewSampler(source, QUICK, 0)
 
-    with batches_ahead(sampler, 11, processes) as batches:
+    with batches_ahead(sampler, range(2, 13), processes) as batches:
         made = list(batches)
 
     assert len(made) == 11
-    for step, batch in enumerate(made):
+    for step, batch in enumerate(made, start=2):
         for one, expected in zip(batch, sampler.batch(step), strict=True):
             np.testing.assert_array_equal(one, expected)
 
@@ -25,7 +25,7 @@ def test_what_goes_wrong_in_a_thread_is_raised_where_its_batch_is_asked_for(sour
             raise RuntimeError(f"step {step}")
 
     with (
-        batches_ahead(Broken(source, QUICK, 0), 3, 0) as batches,
+        batches_ahead(Broken(source, QUICK, 0), range(3), 0) as batches,
         pytest.raises(RuntimeError, match="step 0"),
     ):
         next(batches)

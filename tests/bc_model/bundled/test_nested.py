@@ -28,7 +28,7 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Source, Recipe, int]]
     found: list[tuple[Source, Recipe, int]] = []
     network = build_network(FOUR, FOUR.image_size)
 
-    def learn(part: Source, recipe: Recipe, *, seed: int, processes: int):
+    def learn(part: Source, recipe: Recipe, *, seed: int, processes: int, draft: Path):
         found.append((part, recipe, seed))
         return network
 
