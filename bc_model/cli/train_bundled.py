@@ -58,8 +58,8 @@ def train_bundled(
     """Learn the model in the box from random weights, and judge the recipe by cross-validation.
 
     DATA holds the sets breakhis_100x and breakhis_200x_224, and the official fold files if they
-    are at hand; default: BC_DATA. It takes some nine hours on two fast cores that have bfloat16, on
-    slow ones twice as long; --learn-only lets an accelerator do the long part.
+    are at hand; default: BC_DATA. It takes some twelve hours on two cores that have bfloat16;
+    --learn-only lets an accelerator do the long part.
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     _prepare_backend()
