@@ -64,7 +64,7 @@ def draw_figures(report: Report) -> None:
     draw_table(report.figures, FIGURE_WORDS, report.base_rate)
     drawn = "cases" if report.n_cases else "pictures: no case is known, so they are too narrow"
     st.caption(
-        f"Calling all {report.n} pictures malignant would be right for "
+        f"Calling all {report.n:,} pictures malignant would be right for "
         f"{report.always_malignant_accuracy:.0%} of them: hold accuracy against this base rate. "
         f"Intervals are 95 %, by bootstrap over {drawn}."
     )

@@ -10,9 +10,10 @@ from bc_model.evaluation.reliability import Reliability
 from bc_model.evaluation.report import Report
 
 _GREY, _CUT_OFF, _TEAL = "#7b8a91", "#d55e00", "#1f8089"
-_INK = alt.condition("datum.share > 0.5", alt.value("#ffffff"), alt.value("#1b2a30"))
-_SHADE = alt.Color(
-    "share:Q", scale=alt.Scale(domain=[0, 1], range=["#e3eef0", "#0b6e75"]), legend=None
+# Light cells on a dark page would glare, so the theme has a ramp for each; the ink asks the cell.
+_SHADE = alt.Color("share:Q", scale=alt.Scale(domain=[0, 1], range="ramp"), legend=None)
+_INK = alt.condition(
+    "luminance(scale('color', datum.share)) < 0.2", alt.value("#ffffff"), alt.value("#0e191d")
 )
 _CALLED = alt.X("called:N", title="Called", sort=CLASSES, axis=alt.Axis(labelAngle=0, orient="top"))
 _GROUP_ROW_PX = 34

@@ -94,7 +94,7 @@ class Figure:
         return asdict(self)
 
     def _support(self) -> str:
-        pictures = "1 picture" if self.n == 1 else f"{self.n} pictures"
+        pictures = "1 picture" if self.n == 1 else f"{self.n:,} pictures"
         if self.n_cases == 0:
             return f"{pictures}, cases unknown"
         return f"{pictures}, {'1 case' if self.n_cases == 1 else f'{self.n_cases} cases'}"
