@@ -12,8 +12,10 @@ from bc_model.data.mapped import read_mapped
 from bc_model.data.pictures import model_input
 from bc_model.data.synthetic import draw_picture
 from bc_model.errors import WeightsError
-from bc_model.evaluation.crossed import crossed_report
+from bc_model.evaluation.crossed import CHOSEN_INSIDE_FILE, crossed_report
 from bc_model.evaluation.known import known_to
+from bc_model.evaluation.predictions import read_predictions
+from bc_model.evaluation.report import evaluate_predictions
 from bc_model.gradcam import GradCAM
 from bc_model.model import reference_logits
 from bc_model.serving import shipped
@@ -51,13 +53,18 @@ def test_it_is_whole_and_small(bundle: Bundle):
 
 
 @needs_box
-def test_its_cross_validation_gives_the_figures_of_its_passport(bundle: Bundle):
-    report = crossed_report(bundle)
-    told = bundle.passport["metrics"]["test"]
+@pytest.mark.parametrize("chosen_inside", [False, True])
+def test_its_cross_validations_give_the_figures_of_its_passport(bundle: Bundle, chosen_inside):
+    if chosen_inside:
+        told = bundle.passport["metrics"]["chosen_inside"]
+        predictions = read_predictions(bundle.file(CHOSEN_INSIDE_FILE))
+        report = evaluate_predictions(predictions, protocol="case", leaky=False)
+    else:
+        told, report = bundle.passport["metrics"]["test"], crossed_report(bundle)
 
     assert report.n == told["n"]
-    for name, figure in report.figures.items():
-        expected = told["figures"][name]
+    for name, expected in told["figures"].items():
+        figure = report.figures[name]
         assert figure.value == pytest.approx(expected["value"], abs=1e-9)
         assert figure.low == pytest.approx(expected["low"], abs=1e-6)
 
