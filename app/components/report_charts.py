@@ -13,7 +13,7 @@ _GREY, _CUT_OFF, _TEAL = "#7b8a91", "#d55e00", "#1f8089"
 # Light cells on a dark page would glare, so the theme has a ramp for each; the ink asks the cell.
 _SHADE = alt.Color("share:Q", scale=alt.Scale(domain=[0, 1], range="ramp"), legend=None)
 _INK = alt.condition(
-    "luminance(scale('color', datum.share)) < 0.2", alt.value("#ffffff"), alt.value("#0e191d")
+    "luminance(scale('color', datum.share)) < 0.179", alt.value("#ffffff"), alt.value("#000000")
 )
 _CALLED = alt.X("called:N", title="Called", sort=CLASSES, axis=alt.Axis(labelAngle=0, orient="top"))
 _GROUP_ROW_PX = 34

@@ -196,7 +196,8 @@ def _chosen(inside: ChosenInside) -> dict[str, Any]:
 
 
 def _network_words(recipe: Recipe) -> str:
-    network = PROBE_IN_WORDS if recipe.backbone == PROBE else "networks made as this one"
+    itself = "networks learned as this one but for what was chosen"
+    network = PROBE_IN_WORDS if recipe.backbone == PROBE else itself
     return f"{network} ({recipe.steps:,} steps of {recipe.batch_size} views)"
 
 

@@ -105,7 +105,7 @@ def _echo_row(name: str, row: dict[str, Any]) -> None:
     )
     click.echo(
         f"{name}, {many(row['folds'], 'fold')}: {figures}; "
-        f"{row['n']} pictures of {row['n_cases']} cases"
+        f"{row['n']:,} pictures of {row['n_cases']} cases"
     )
 
 

@@ -88,7 +88,7 @@ class Difference:
             interval = f"95 % {found.low:+.{digits}f} to {found.high:+.{digits}f}"
         return (
             f"{self.first:.{digits}f} and {self.second:.{digits}f}, {found.value:+.{digits}f} "
-            f"({interval}; {found.n} pictures, {found.n_cases or 'unknown'} cases): "
+            f"({interval}; {found.n:,} pictures, {found.n_cases or 'unknown'} cases): "
             f"{self.verdict}{why}"
         )
 

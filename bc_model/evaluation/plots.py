@@ -148,7 +148,7 @@ def _area(area: Figure) -> str:
         "no interval" if area.low is None else f"95 % interval {area.low:.3f}-{area.high:.3f}"
     )
     cases = f"{area.n_cases} cases" if area.n_cases else "cases unknown"
-    return f"AUC {area.value:.3f}\n{interval}\n{area.n} pictures, {cases}"
+    return f"AUC {area.value:.3f}\n{interval}\n{area.n:,} pictures, {cases}"
 
 
 def _title(what: str, report: Report) -> str:

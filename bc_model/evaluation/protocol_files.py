@@ -143,9 +143,9 @@ def support_cell(row: ProtocolRow) -> str:
     if not row.figures:
         return "-"
     if not row.n_cases:
-        return f"{row.n} pictures, cases unknown"
+        return f"{row.n:,} pictures, cases unknown"
     return (
-        f"{row.n} pictures, {row.n_cases} cases ({row.n_benign_cases} benign, "
+        f"{row.n:,} pictures, {row.n_cases} cases ({row.n_benign_cases} benign, "
         f"{row.n_malignant_cases} malignant)"
     )
 

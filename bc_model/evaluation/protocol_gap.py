@@ -93,8 +93,8 @@ def _sentence(leaky: ProtocolRow, honest: ProtocolRow, found: Figure | None, why
             f"Not paired: {one} and {other} {why}. Their {FIGURES[FIGURE]}, {values[0]} and "
             f"{values[1]}, may differ for that reason alone."
         )
-    on = f"On the {found.n} pictures of {found.n_cases or 'unknown'} cases that both tested"
-    part = f" (of {leaky.n} and {honest.n})" if found.n < max(leaky.n, honest.n) else ""
+    on = f"On the {found.n:,} pictures of {found.n_cases or 'unknown'} cases that both tested"
+    part = f" (of {leaky.n:,} and {honest.n:,})" if found.n < max(leaky.n, honest.n) else ""
     if found.value is None:
         return f"{on}{part}, {one} and {other} cannot be compared: {found.note}."
     side = "above" if found.value >= 0 else "below"

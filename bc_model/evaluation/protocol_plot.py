@@ -123,7 +123,7 @@ def _label(row: ProtocolRow) -> str:
     if not row.figures:
         return f"{row.words}\n{row.n_done} of {len(row.runs)} runs" if row.runs else row.words
     cases = f"{row.n_cases} cases" if row.n_cases else "cases unknown"
-    return f"{row.words}\n{row.n} pictures, {cases}"
+    return f"{row.words}\n{row.n:,} pictures, {cases}"
 
 
 def _legend(report: ProtocolReport) -> list[Artist]:

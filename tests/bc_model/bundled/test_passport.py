@@ -83,7 +83,9 @@ def test_the_passport_has_what_the_choosing_came_to_beside_the_recipe_s_figures(
     )
 
     told = with_it["chosen_inside"]
-    assert told["network"] == "networks made as this one (3 steps of 8 views)"
+    assert told["network"] == (
+        "networks learned as this one but for what was chosen (3 steps of 8 views)"
+    )
     assert told["chosen_by"] == (
         "residual networks of a quarter of ResNet50's width (3,000 steps of 32 views)"
     )

@@ -67,6 +67,17 @@ def test_its_cross_validations_give_the_figures_of_its_passport(bundle: Bundle, 
         figure = report.figures[name]
         assert figure.value == pytest.approx(expected["value"], abs=1e-9)
         assert figure.low == pytest.approx(expected["low"], abs=1e-6)
+        assert figure.high == pytest.approx(expected["high"], abs=1e-6)
+
+
+@needs_box
+def test_what_was_chosen_inside_the_folds_gives_the_probabilities_beside_it(bundle: Bundle):
+    chosen = bundle.passport["metrics"]["chosen_inside"]["choices"]
+    found = read_predictions(bundle.file(CHOSEN_INSIDE_FILE))
+    temperature = found["fold"].map({one["fold"]: one["temperature"] for one in chosen})
+
+    prob = 1 / (1 + np.exp(-found["logit"] / temperature))
+    np.testing.assert_allclose(found["prob_malignant"], prob, atol=1e-9)
 
 
 @needs_box
