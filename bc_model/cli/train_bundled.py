@@ -11,6 +11,7 @@ import click
 from bc_model.bundled.recipe import INSIDE
 from bc_model.cli.options import PATH, as_json_option, print_json
 from bc_model.errors import FolderNotFound, SettingsError
+from bc_model.files import require_place
 from bc_model.training.run_folder import runs_folder
 from bc_model.words import many
 
@@ -19,8 +20,12 @@ FOLDS_FILE = Path("folds") / "dsfold1.txt"
 
 
 @click.command("train-bundled")
-@click.argument("data", type=PATH, envvar="BC_DATA")
-@click.option("--out", type=PATH, help="Folder of the bundle; default: in assets/models.")
+@click.argument("data", type=PATH, envvar="BC_DATA", metavar="[DATA]")
+@click.option(
+    "--out",
+    type=PATH,
+    help="Folder of the bundle; a model that is there is replaced. Default: in assets/models.",
+)
 @click.option(
     "--work",
     type=PATH,
@@ -70,6 +75,7 @@ def train_bundled(
     from bc_model.serving.shipped import BUNDLED_NAME, SHIPPED_MODELS
 
     _require_sets(data)
+    require_place(work)
     file = data / FOLDS_FILE
     if not file.is_file():
         click.echo(f"No {file}: the official folds are left out of the table.", err=True)

@@ -96,6 +96,17 @@ def test_without_official_folds_it_says_that_they_are_left_out(asked, data: Path
     assert json.loads(done.stdout) == PASSPORT
 
 
+@pytest.mark.parametrize("more", [[], ["--learn-only"]])
+def test_a_place_that_cannot_keep_the_work_is_refused_before_it(asked, data: Path, more):
+    (data / "file").write_text("no folder")
+
+    start = ["train-bundled", str(data), "--work", str(data / "file")]
+    done = CliRunner().invoke(commands, [*start, *more], standalone_mode=False)
+
+    assert isinstance(done.exception, NotADirectoryError)
+    assert asked == []
+
+
 @pytest.mark.parametrize(("inside", "network"), [("full", BOTH[0]), ("small", BOTH[1])])
 def test_the_networks_inside_the_folds_may_be_others(asked, data: Path, inside, network):
     start = ["train-bundled", str(data), "--work", "kept", "--inside", inside]
