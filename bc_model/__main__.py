@@ -1,4 +1,4 @@
-"""``python -m bc_model``: everything the app can do, from a terminal."""
+"""The command line, started with ``python -m bc_model`` or ``breast-histology``."""
 
 import logging
 import os
@@ -9,21 +9,27 @@ from bc_model.cli import main
 
 
 def leave(code: int) -> None:
-    """End the process without the interpreter's own farewell.
+    """End the process without the interpreter's shutdown.
 
-    In it TensorFlow's input pipelines are waited for, while they may be waiting for the
-    interpreter: a cancelled run then never ended.
+    The shutdown joins TensorFlow's input pipelines, which may be waiting for the interpreter, so a
+    canceled run would never end.
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads it any more
+        with suppress(OSError, ValueError):  # the reader has closed it
             stream.flush()
     os._exit(code)
 
 
-try:
-    main()
-except SystemExit as end:
-    if "tensorflow" not in sys.modules:
-        raise
-    leave(int(end.code or 0))
+def run() -> None:
+    """Run the command line; the console script ``breast-histology`` starts here."""
+    try:
+        main()
+    except SystemExit as end:
+        if "tensorflow" not in sys.modules:
+            raise
+        leave(int(end.code or 0))
+
+
+if __name__ == "__main__":
+    run()
