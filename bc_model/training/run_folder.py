@@ -45,32 +45,33 @@ class RunFolder(Job):
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Make a new run folder.
+        """Create a new run directory.
 
         Raises
         ------
         RunError
-            The name cannot be a run's, or the folder holds something else.
+            The name is invalid or reserved, or the directory is not empty.
         """
         path = Path(path)
         if not is_name(path.resolve().name):
             raise RunError(
-                f"'{path.name}' cannot be the name of a run: it may hold letters, digits, '.', '_' "
-                "and '-', and begins with a letter or digit."
+                f"Invalid run name '{path.name}'. Expected letters, digits, '.', '_' and '-', "
+                "starting with a letter or digit."
             )
         if path.resolve().name == "bundled":
             raise RunError(
-                "'bundled' names the model that comes with the program wherever a model is asked "
-                "for, so no run can be called that; choose another name."
+                "The run name 'bundled' is reserved for the bundled model. Choose another name."
             )
         if is_taken(path):
-            # Whatever else lies there is not ours to have deleted.
-            or_else = ", or delete that run first" if (path / STATUS_FILE).is_file() else ""
-            raise RunError(f"The run folder {path} is taken; name a new one with --run{or_else}.")
+            # Never suggest deleting files that are not a run.
+            or_delete = " or delete that run first" if (path / STATUS_FILE).is_file() else ""
+            raise RunError(
+                f"{path} already exists and is not empty. Choose another name{or_delete}."
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"The run folder {path} cannot be made: {error.strerror}.") from error
+            raise RunError(f"Cannot create the run directory {path}: {error.strerror}.") from error
         return cls(path)
 
     @classmethod
@@ -80,7 +81,7 @@ class RunFolder(Job):
         Raises
         ------
         RunError
-            There is none.
+            There is no run in the directory.
         """
         if not (Path(path) / STATUS_FILE).is_file():
             raise RunError(f"There is no run in {path}.{_what_is_there(Path(path))}")
@@ -88,42 +89,42 @@ class RunFolder(Job):
 
     @property
     def model_folder(self) -> Path:
-        """Where the bundle is, once there is one."""
+        """The directory of the model bundle; it exists after the export."""
         return self.path / "model"
 
     @property
     def evaluation_folder(self) -> Path:
-        """Where the report on the test part is, once there is one."""
+        """The directory of the evaluation on the test subset; it exists after the evaluation."""
         return self.path / "evaluation"
 
     @property
     def has_report(self) -> bool:
-        """True once the test part has been evaluated."""
+        """True if the test subset has been evaluated."""
         return (self.evaluation_folder / "report.json").is_file()
 
     @property
     def split_file(self) -> Path:
-        """The split of this run."""
+        """The file with the split of this run."""
         return self.path / "split.csv"
 
     @property
     def best_weights(self) -> Path:
-        """The weights of the best epoch so far."""
+        """The file with the weights of the best epoch so far."""
         return self.path / "checkpoints" / "best.npz"
 
     @property
     def state_file(self) -> Path:
-        """What the next epoch depends on."""
+        """The file with the state that the next epoch depends on."""
         return self.path / "checkpoints" / "state.npz"
 
     @property
     def cache_folder(self) -> Path:
-        """Features of the pictures, kept while the run goes on."""
+        """The directory of cached features, which exists while the run trains."""
         return self.path / "cache"
 
     @property
     def can_resume(self) -> bool:
-        """True when the run ended before it was done and knows its settings."""
+        """True if the run ended before it was done and has its settings."""
         try:
             return (
                 self.read_status()["state"] in ENDED_STATES - {"done"}
@@ -138,7 +139,7 @@ class RunFolder(Job):
         write_text_atomic(self.path / CONFIG_FILE, text + "\n")
 
     def read_config(self) -> dict[str, Any]:
-        """Read `config.json`; raises `RunError` when it is missing or damaged."""
+        """Read `config.json`; raises `RunError` if it is missing or damaged."""
         return self._read_json(CONFIG_FILE)
 
     def config_sha256(self) -> str:
@@ -154,11 +155,11 @@ class RunFolder(Job):
         with (self.path / "history.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
-            # The state of this epoch is on the disk next: a power cut must not leave it without.
+            # The state of this epoch is written next. After a power cut, both must be on disk.
             os.fsync(stream.fileno())
 
     def read_history(self) -> list[dict[str, Any]]:
-        """Read the epochs so far; a last line that is still being written is left for later."""
+        """Read the epochs so far, without a last line that is still being written."""
         try:
             text = (self.path / "history.jsonl").read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -167,51 +168,51 @@ class RunFolder(Job):
         try:
             return [json.loads(line) for line in complete.splitlines()]
         except ValueError as error:
-            raise RunError(f"The history of the run {self.name} is damaged.") from error
+            raise RunError(f"The history of {self.title} is damaged.") from error
 
     def keep_history(self, epochs: int) -> None:
-        """Forget the epochs after the given number: a resumed run makes them again."""
+        """Delete the epochs after the given number: a resumed run repeats them."""
         lines = [json.dumps(record, allow_nan=False) for record in self.read_history()[:epochs]]
         write_text_atomic(self.path / "history.jsonl", "".join(f"{line}\n" for line in lines))
 
 
 def runs_folder() -> Path:
-    """Return the folder of all runs: `BC_RUNS`, or `runs` beside the program."""
+    """Return the directory of all runs: `BC_RUNS`, or `runs` next to the program."""
     return Path(os.environ.get("BC_RUNS") or Path(__file__).parents[2] / "runs")
 
 
 def new_run_id(backbone: str) -> str:
-    """Name a run by its start and its backbone, such as '20261123-181500-resnet50'."""
+    """Return a name from the start time and the backbone, such as '20261123-181500-resnet50'."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{backbone}"
 
 
 def is_taken(path: Path) -> bool:
-    """Return whether a path holds something already; an empty folder is free."""
+    """Return whether a path is a file or a non-empty directory."""
     return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
 def find_run(runs: Path, run_id: str) -> RunFolder:
-    """Open a run by its id, which may come from a URL.
+    """Open a run by its name, which may come from a URL.
 
     Raises
     ------
     RunError
-        Not an id, or no such run.
+        The name is invalid, or there is no such run.
     """
     if not is_name(run_id):
-        raise RunError(f"'{run_id[:100]}' is not the name of a run.")
+        raise RunError(f"Invalid run name '{run_id[:100]}'.")
     return RunFolder.open(Path(runs) / run_id)
 
 
 def _what_is_there(path: Path) -> str:
-    """Return a sentence where somebody named a model for its run, or one that has none."""
+    """Return a sentence if the path is a model, with or without its run."""
     if not (path / "passport.json").is_file():
         return ""
     if (path.resolve().parent / STATUS_FILE).is_file():
-        return f" It is the model of a run: name the run itself, {path.resolve().parent}."
+        return f" It is the model of a run. Use the run itself: {path.resolve().parent}."
     return (
-        " It is a model that came without its run, so it has no settings and no test predictions; "
-        "`evaluate MODEL DATA --unseen` tries it on pictures of other cases."
+        " It is a model without its run, so it has no settings and no test predictions. Evaluate "
+        "it on an external dataset instead."
     )
 
 

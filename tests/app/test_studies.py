@@ -249,7 +249,7 @@ def test_runs_that_failed_can_be_gone_on_with(runs, report, open_page):
     assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "running"
 
 
-def test_what_goes_on_can_be_cancelled(runs, report, open_page):
+def test_what_goes_on_can_be_canceled(runs, report, open_page):
     report(4)
     app = open_page("studies")
     press(app, "Cancel the rest")
@@ -260,13 +260,13 @@ def test_what_goes_on_can_be_cancelled(runs, report, open_page):
     assert states["rep-image-fold0"] == "done"
 
 
-def test_a_run_that_writes_its_model_keeps_no_other_from_being_cancelled(runs, report, open_page):
+def test_a_run_that_writes_its_model_keeps_no_other_from_being_canceled(runs, report, open_page):
     report(4)
     RunFolder(runs / "rep-folds-clean-dsfold2").write_status("running", phase="export")
     app = open_page("studies")
     press(app, "Cancel the rest")
 
-    assert "writes its model" in texts(app.error)
+    assert "is exporting its model" in texts(app.error)
     assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "canceled"
 
 

@@ -166,7 +166,7 @@ def test_a_run_folder_that_is_taken(
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.tex").write_text("x")
-    assert "is taken" in refused("train", drawn_set, "--run", tmp_path / "run")
+    assert "already exists" in refused("train", drawn_set, "--run", tmp_path / "run")
 
 
 def test_a_split_of_other_data(

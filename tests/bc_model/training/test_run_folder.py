@@ -35,13 +35,13 @@ def test_an_empty_folder_is_taken_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", sorted(STATES))
 def test_the_folder_of_a_run_is_taken(run: RunFolder, state: str) -> None:
     run.write_status(state)
-    with pytest.raises(RunError, match=r"is taken; .* or delete that run first"):
+    with pytest.raises(RunError, match=r"already exists .* or delete that run first"):
         RunFolder.create(run.path)
 
 
 def test_a_folder_with_anything_in_it_is_taken_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(RunError, match="is taken") as caught:
+    with pytest.raises(RunError, match="already exists") as caught:
         RunFolder.create(tmp_path)
     assert "delete" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
@@ -49,13 +49,13 @@ def test_a_folder_with_anything_in_it_is_taken_and_left_alone(tmp_path: Path) ->
 
 def test_a_file_in_the_way_is_taken(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("x")
-    with pytest.raises(RunError, match="is taken"):
+    with pytest.raises(RunError, match="already exists"):
         RunFolder.create(tmp_path / "run")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RunError, match="cannot be made"):
+    with pytest.raises(RunError, match="Cannot create the run directory"):
         RunFolder.create(tmp_path / "file" / "run")
 
 
@@ -73,7 +73,7 @@ def test_the_folder_of_all_runs_can_be_named(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", ["my run", "-x", "ü"])
 def test_a_name_that_could_not_be_opened_again_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RunError, match="cannot be the name of a run"):
+    with pytest.raises(RunError, match="Invalid run name"):
         RunFolder.create(tmp_path / name)
 
 
@@ -106,7 +106,7 @@ def test_a_line_that_is_still_being_written_is_left_for_later(run: RunFolder) ->
 
 def test_a_history_damaged_in_the_middle_is_a_run_error(run: RunFolder) -> None:
     (run.path / "history.jsonl").write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
-    with pytest.raises(RunError, match="history of the run a is damaged"):
+    with pytest.raises(RunError, match="history of Run 'a' is damaged"):
         run.read_history()
 
 
@@ -164,7 +164,7 @@ def test_a_run_is_found_by_its_id(run: RunFolder) -> None:
 )
 def test_what_is_not_an_id_finds_nothing(run: RunFolder, run_id: str) -> None:
     run.write_status("running")
-    with pytest.raises(RunError, match="is not the name of a run"):
+    with pytest.raises(RunError, match="Invalid run name"):
         find_run(run.path.parent, run_id)
 
 
