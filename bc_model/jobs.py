@@ -526,11 +526,13 @@ def _lower_priority(pid: int, nice: int) -> None:
 
 def _is_waiting(job: Job) -> bool:
     """Return whether this queue may start a job; a job with a task waits for a cluster."""
+    if _state(job) != "queued":
+        return False
     try:
         spec = job.read_spec()
     except JobError:
         return False
-    return _state(job) == "queued" and bool(spec.command) and not spec.task
+    return bool(spec.command) and not spec.task
 
 
 def _takes_place(job: Job) -> bool:

@@ -30,7 +30,7 @@ def draw_download() -> None:
         "SHA-256 (optional)",
         key="download-sha256",
         placeholder="64 hexadecimal digits",
-        help="An archive with another checksum is refused before it is unpacked.",
+        help="The authors publish none. An archive with another checksum is refused.",
     ).strip()
     if st.button(
         "Download", key="download-button", type="primary", icon=":material/download:",
