@@ -6,13 +6,14 @@ BcModelError
 │   ├── PictureError                one picture that cannot be read
 │   ├── ArchiveError                an archive that is not one, is damaged or not to be trusted
 │   └── SplitError                  a split that cannot be made or does not fit the data
-├── DownloadError                   a download that did not end, or brought other bytes
 ├── SettingsError (ValueError)      a setting out of its range, or two that contradict
 ├── ModelError                      a model that cannot be built, loaded or explained
 │   ├── WeightsError                pretrained weights that are missing or are other bytes
 │   └── BundleError                 a model folder that is not what its passport says
 ├── EngineBusy                      more pictures are waiting than the engine takes
-└── RunError                        a run folder that is taken, missing or unreadable
+└── JobError                        a job that is missing, unreadable or in the wrong state
+    ├── RunError                    a run directory that is taken, missing or unreadable
+    └── DownloadError               a download that did not finish, or returned other bytes
 
 A message is one sentence a person can act on: what was asked, the rule, what came, what to do.
 The command line prints it and exits with 2; the app shows it in a box. Anything that is not a
@@ -59,10 +60,6 @@ class SplitError(DataError):
     """A split cannot be made from this data, or does not fit it."""
 
 
-class DownloadError(BcModelError):
-    """A download did not come to its end, or brought other bytes than were asked for."""
-
-
 class SettingsError(BcModelError, ValueError):
     """A setting is out of range, or two settings contradict each other."""
 
@@ -83,5 +80,13 @@ class EngineBusy(BcModelError):
     """More pictures are waiting than the engine takes; nothing was computed."""
 
 
-class RunError(BcModelError):
-    """A run folder is taken, missing or unreadable."""
+class JobError(BcModelError):
+    """A job is missing, unreadable or in a state that does not allow the action."""
+
+
+class RunError(JobError):
+    """A run directory is taken, missing or unreadable."""
+
+
+class DownloadError(JobError):
+    """A download did not finish, or returned other bytes than the expected ones."""

@@ -16,7 +16,8 @@ import click
 import numpy as np
 
 from bc_model.data.synthetic import draw_picture, write_synthetic
-from bc_model.training.jobs import cancel_run, start_run
+from bc_model.jobs import cancel_job
+from bc_model.training.jobs import start_run
 from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.settings import TrainSettings
 from benchmarks.contestants import SIZE
@@ -81,12 +82,12 @@ def measure(rounds: int, thread_counts: tuple[int, ...]) -> dict[str, Any]:
                 wait_until_trained(run, before + 1)
                 epochs = [record["seconds"] for record in run.read_history()[before:]]
             finally:
-                cancel_run(run)
+                cancel_job(run)
             found[f"beside_{threads or 'default'}_threads"] = answers | {
                 "epoch_s": float(np.median(epochs))
             }
             end = time.monotonic() + PATIENCE_S
-            while run.read_status()["state"] != "cancelled" and time.monotonic() < end:
+            while run.read_status()["state"] != "canceled" and time.monotonic() < end:
                 time.sleep(0.2)
     return found
 

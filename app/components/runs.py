@@ -11,8 +11,17 @@ from app.components.charts import learning_curve, learning_rate_curve
 from app.components.frame import escape, show_error
 from app.places import runs_folder
 from bc_model.errors import BcModelError, RunError
-from bc_model.training.jobs import advance_queue, cancel_run, delete_run, resume_run
-from bc_model.training.run_folder import ENDED_STATES, RunFolder, find_run
+from bc_model.jobs import (
+    ENDED_STATES,
+    cancel_job,
+    continue_job,
+    delete_job,
+    pause_job,
+    stop_job,
+)
+from bc_model.training.jobs import advance_queue, resume_run
+from bc_model.training.resume import ACCEPT_CHANGES
+from bc_model.training.run_folder import RunFolder, find_run
 from bc_model.words import duration_in_words
 
 Colour = Literal["gray", "blue", "orange", "green", "red"]
@@ -23,10 +32,10 @@ STATE_WORDS: dict[str, tuple[str, Colour, str]] = {
     "stopping": ("Stopping", "orange", "stop_circle"),
     "pausing": ("Pausing", "orange", "pause_circle"),
     "paused": ("Paused", "orange", "pause_circle"),
-    "cancelling": ("Cancelling", "orange", "cancel"),
+    "canceling": ("Canceling", "orange", "cancel"),
     "interrupted": ("Interrupted", "orange", "power_off"),
     "done": ("Finished", "green", "check_circle"),
-    "cancelled": ("Cancelled", "gray", "cancel"),
+    "canceled": ("Canceled", "gray", "cancel"),
     "failed": ("Failed", "red", "error"),
 }
 PHASE_WORDS = {
@@ -37,7 +46,7 @@ PHASE_WORDS = {
 }
 LOG_LINES = 18
 """As many are shown as they come; more of them in a box that scrolls."""
-_ASKED = {"stop": "stopping", "pause": "pausing", "cancel": "cancelling"}
+_ASKED = {"stop": "stopping", "pause": "pausing", "cancel": "canceling"}
 
 
 def watch_run(run_id: str, *, narrow: bool = False) -> None:
@@ -78,7 +87,7 @@ def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
         st.rerun()
     shown = state
     if state not in ENDED_STATES | {"paused"}:
-        shown = _ASKED.get(run.requested() or "", state)
+        shown = _ASKED.get(run.requested_action() or "", state)
     words, colour, icon = STATE_WORDS[shown]
     st.badge(words, color=colour, icon=f":material/{icon}:")
     if status.get("message"):
@@ -110,21 +119,21 @@ def _draw_buttons(run: RunFolder, state: str, *, writing: bool) -> None:
     with st.container(horizontal=True, key=f"buttons-{run.name}"):
         if state in ("starting", "running"):
             _button(run, "Pause", "pause", "Waits after the batch at hand and loses nothing.",
-                    lambda: run.request("pause"))  # fmt: skip
+                    lambda: pause_job(run))  # fmt: skip
         if state in ("paused", "pausing"):
             _button(run, "Go on", "play_arrow", "Goes on at the very batch where it was paused.",
-                    lambda: run.request(None))  # fmt: skip
+                    lambda: continue_job(run))  # fmt: skip
         if state in ("starting", "running", "paused"):
             _button(run, "Stop, keep the best", "stop",
                     "Ends after the batch at hand and keeps the best model so far.",
-                    lambda: run.request("stop"))  # fmt: skip
+                    lambda: stop_job(run))  # fmt: skip
         if state in ("queued", "starting", "running", "paused"):
             _button(run, "Cancel", "close", "Ends without a model. It can be resumed.",
-                    lambda: cancel_run(run))  # fmt: skip
+                    lambda: cancel_job(run))  # fmt: skip
         if run.can_resume:
             _button(run, "Resume", "play_arrow", "Goes on after the last whole epoch.",
                     lambda: resume_run(run))  # fmt: skip
-            if "accept-changes" in run.read_status().get("message", ""):
+            if ACCEPT_CHANGES in run.read_status().get("message", ""):
                 _button(run, "Resume anyway", "warning",
                         "With data or code that are not what they were.",
                         lambda: resume_run(run, accept_changes=True))  # fmt: skip
@@ -150,7 +159,7 @@ def _draw_delete(run: RunFolder) -> None:
 
         def delete() -> None:
             try:
-                delete_run(run)
+                delete_job(run)
             except (BcModelError, OSError) as error:
                 st.session_state["run-error"] = str(error)
             else:

@@ -9,7 +9,7 @@ from app.components.frame import escape
 from app.components.runs import STATE_WORDS, Colour
 from app.places import runs_folder
 from bc_model.errors import BcModelError, RunError
-from bc_model.training.jobs import cancel_run
+from bc_model.jobs import cancel_job
 from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.study import MISSING, start_study
 from bc_model.training.study_file import Study
@@ -97,8 +97,8 @@ def _cancel(study: Study) -> None:
         run = RunFolder(runs_folder() / member.run)
         if run.path.is_dir() and run.read_status()["state"] not in ENDED_STATES:
             try:
-                cancel_run(run)
-            except RunError as error:  # it writes its model: the others are cancelled all the same
+                cancel_job(run)
+            except RunError as error:  # it writes its model: the others are canceled all the same
                 refused.append(str(error))
     if refused:
         raise RunError(" ".join(refused))

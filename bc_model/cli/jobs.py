@@ -1,4 +1,4 @@
-"""The commands for runs that go on: what the buttons of the app's Train page do."""
+"""The commands for training runs: the same actions as the buttons of the app's Train page."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import click
 
 from bc_model.cli.options import PATH, as_json_option, print_json
 from bc_model.errors import BcModelError, RunError
-from bc_model.training.asking import ask_run
+from bc_model.jobs import cancel_job, continue_job, delete_job, pause_job, stop_job
 from bc_model.training.run_folder import RunFolder, list_runs, runs_folder
 from bc_model.words import duration_in_words
 
@@ -16,21 +16,21 @@ _run = click.argument("run", type=PATH)
 
 @click.group()
 def jobs() -> None:
-    """List training runs and change their course."""
+    """List and control training runs."""
 
 
 @jobs.command("list")
 @click.argument("runs", type=PATH, default=runs_folder)
 @as_json_option
 def list_(runs: Path, as_json: bool) -> None:
-    """List the runs in a folder, newest first; what can start by now is started.
+    """List the runs in a directory, newest first, and start queued runs if places are free.
 
-    The default folder is BC_RUNS, or `runs` beside the program.
+    The default directory is BC_RUNS, or `runs` next to the program.
     """
     from bc_model.training.jobs import advance_queue
 
     try:
-        advance_queue(runs)  # a run that was killed could start nobody behind it
+        advance_queue(runs)  # A killed run could not start the next run.
     except (BcModelError, OSError) as error:
         click.echo(f"No queued run could be started: {error}", err=True)
     found = [{"run": str(run.path), **_status(run)} for run in list_runs(runs)]
@@ -50,60 +50,56 @@ def list_(runs: Path, as_json: bool) -> None:
 @jobs.command()
 @_run
 def pause(run: Path) -> None:
-    """Let RUN wait after the batch at hand; it loses nothing."""
-    ask_run(RunFolder.open(run), "pause")
+    """Pause RUN after the current batch; it loses nothing."""
+    pause_job(RunFolder.open(run))
 
 
 @jobs.command("continue")
 @_run
 def continue_(run: Path) -> None:
-    """Let a paused RUN go on at the very batch where it stood."""
-    ask_run(RunFolder.open(run), None)
+    """Continue a paused RUN with the next batch."""
+    continue_job(RunFolder.open(run))
 
 
 @jobs.command()
 @_run
 def stop(run: Path) -> None:
-    """End RUN after the batch at hand and keep the best model so far."""
-    ask_run(RunFolder.open(run), "stop")
+    """Stop RUN after the current batch and keep the best model so far."""
+    stop_job(RunFolder.open(run))
 
 
 @jobs.command()
 @_run
 def cancel(run: Path) -> None:
-    """End RUN without a model."""
-    from bc_model.training.jobs import cancel_run
-
-    cancel_run(RunFolder.open(run))
+    """Cancel RUN without a model."""
+    cancel_job(RunFolder.open(run))
 
 
 @jobs.command()
 @_run
-@click.option("--accept-changes", is_flag=True, help="Though data or code changed.")
+@click.option("--accept-changes", is_flag=True, help="Resume even if data or code have changed.")
 def resume(run: Path, accept_changes: bool) -> None:
-    """Go on with RUN in a process of its own, after its last whole epoch."""
+    """Resume RUN in a separate process, after its last complete epoch."""
     from bc_model.training.jobs import resume_run
 
     folder = RunFolder.open(run.resolve())
     resume_run(folder, accept_changes=accept_changes)
     status = folder.read_status()
     click.echo(
-        f"{run}: {status['state']}. Its process compares data and code with what they were; "
-        f"`jobs list {run.parent}` shows whether it goes on."
+        f"{run}: {status['state']}. Its process first checks data and code for changes; "
+        f"`jobs list {run.parent}` shows its state."
     )
 
 
 @jobs.command()
 @_run
 def delete(run: Path) -> None:
-    """Delete RUN with all in it."""
-    from bc_model.training.jobs import delete_run
-
-    delete_run(RunFolder.open(run))
+    """Delete the directory RUN with all files."""
+    delete_job(RunFolder.open(run))
 
 
 def _status(run: RunFolder) -> dict[str, Any]:
-    """Return the status of a run; one that is damaged hides no other run."""
+    """Return the status of a run; a damaged status does not hide other runs."""
     try:
         return run.read_status()
     except RunError as error:

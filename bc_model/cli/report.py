@@ -162,7 +162,7 @@ def _tell(study: "Study", runs: Path, out: Path, *, as_json: bool) -> int:
     failed = {
         run: status
         for run, status in member_states(study, runs).items()
-        if status["state"] in ("failed", "cancelled", "interrupted", MISSING)
+        if status["state"] in ("failed", "canceled", "interrupted", MISSING)
     }
     for run, status in failed.items():
         click.echo(f"{run}: {status['state']}: {status.get('message', '')}", err=True)

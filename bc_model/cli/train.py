@@ -13,8 +13,8 @@ from click.core import ParameterSource
 from bc_model.cli.options import PATH, fold_option, log_to
 from bc_model.cli.train_options import settings_from, train_options
 from bc_model.errors import BcModelError, FolderNotFound, SettingsError
+from bc_model.jobs import end_with_stdin, keep_alive
 from bc_model.quiet import native_stderr_silenced
-from bc_model.training.liveness import end_with_stdin, touched
 from bc_model.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _resume(run: RunFolder, data: Path | None, accept_changes: bool, *, tied: bo
     from bc_model.training.resume import settings_to_resume
 
     if tied:
-        end_with_stdin(run.path / "status.json")
+        end_with_stdin(run)
     started_by_hand = run.read_status()["state"] != "starting"
     settings = settings_to_resume(run)
     if data is not None:  # the same pictures, or they are refused as changed
@@ -115,7 +115,7 @@ def _work_on(run: RunFolder, settings: "TrainSettings", **how: bool) -> int:
     # TensorFlow takes seconds to import: the run says that it is there before that.
     logger.info("Starting TensorFlow")
     run.write_status("starting", message="Starting TensorFlow")
-    with touched(run.path / "status.json"):
+    with keep_alive(run):
         with native_stderr_silenced():
             from bc_model.training.fit import train as train_model
 

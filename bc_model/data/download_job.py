@@ -1,48 +1,89 @@
-"""A download in a process of its own: it outlives the page, the tab and the server.
+"""A download as a job: it outlives the page, the tab and the server.
 
-The process is the command line's own `data download`. How far it is stands in a file beside what
-has come, for whoever looks; a download that was started in a terminal is seen there too. The file
-is gone once the set is on the shelf.
+The process is the `data download` command of the command line. A download that was started in a
+terminal is a job as well, so that the app shows it. The directory of the job is deleted once the
+dataset is in the registry.
 """
 
-import os
+import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-
-import filelock
-import psutil
+from typing import ClassVar
 
 from bc_model.data.download import OFFICIAL_URL, check_address, check_pin, forget_part
-from bc_model.data.download_record import (
-    Download,
-    list_records,
-    read_record,
-    record_file,
-    who,
-    write_record,
-)
 from bc_model.data.intake import DOWNLOADS_FOLDER, Added, Progress, add_download
 from bc_model.data.set_names import check_name
 from bc_model.data.sets import datasets_folder, free_place
 from bc_model.errors import BcModelError, DownloadError
+from bc_model.jobs import (
+    ENDED_STATES,
+    Job,
+    JobSpec,
+    delete_job,
+    end_process,
+    is_own,
+    keep_alive,
+    launch_job,
+    locked,
+    reap_children,
+)
 
-_TOLD_EVERY_S = 0.5
-_PATIENCE_S = 10.0
+_WRITE_EVERY_S = 0.5
+_CANCELED = "Canceled on request. The downloaded part is kept."
 
-_children: list[subprocess.Popen] = []
+
+@dataclass(frozen=True)
+class DownloadJob(Job):
+    """The job of one download, in a directory with the name of the dataset."""
+
+    noun: ClassVar[str] = "Download"
+    error: ClassVar[type[DownloadError]] = DownloadError
+
+
+@dataclass(frozen=True)
+class Download:
+    """A download that is not a dataset yet, at one moment.
+
+    Attributes
+    ----------
+    name : str
+        Name of the dataset.
+    url, sha256 : str
+        Address and expected checksum of the archive; see `bc_model.data.intake.add_download`.
+    state : str
+        One of the states in `bc_model.jobs`.
+    phase : {'', 'downloading', 'unpacking'}
+        What the process does. Empty before it starts.
+    n_bytes, n_total_bytes : int
+        Bytes of this phase. The total is 0 if it is unknown.
+    message : str
+        Why the download ended.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    state: str
+    phase: str
+    n_bytes: int
+    n_total_bytes: int
+    message: str
+
+    @property
+    def is_running(self) -> bool:
+        """True while a process works on the download."""
+        return self.state not in ENDED_STATES
 
 
 def start_download(
     name: str, *, url: str = OFFICIAL_URL, sha256: str = "", shelf: Path | None = None
 ) -> None:
-    """Start a download, or go on with one, and return at once.
+    """Start or resume a download in a separate process, and return at once.
 
     Parameters
     ----------
@@ -52,36 +93,17 @@ def start_download(
     Raises
     ------
     DataError
-        The name is taken or cannot be one.
+        The name is taken or invalid.
     DownloadError
-        `sha256` or `url` is none, or it goes on already.
+        `sha256` or `url` is invalid, or the download is already running.
     """
-    told = Download(name, check_address(url), check_pin(sha256), "starting")
-    shelf = free_place(name, shelf).parent.resolve()
-    known = read_record(shelf, name)
-    if known and known.is_going:
-        raise DownloadError(f"{name} is being downloaded already; wait until it is here.")
-    (shelf / DOWNLOADS_FOLDER).mkdir(exist_ok=True)
-    # On Windows a session of its own has no meaning; a process group is what Ctrl-C stops at.
-    windows = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
-        subprocess, "CREATE_NO_WINDOW", 0
-    )
-    command = [sys.executable, "-m", "bc_model", "data", "download", "--name", name]
-    with record_file(shelf, name, ".job.log").open("wb") as errors:
-        child = subprocess.Popen(
-            [*command, "--url", url, "--sha256", told.sha256],
-            cwd=Path(__file__).parents[2],
-            env=os.environ | {"BC_DATASETS": str(shelf)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,
-            creationflags=windows,
-        )
-    _children.append(child)
-    known = read_record(shelf, name)
-    if known is None or known.pid != child.pid:  # else it was quicker than we are
-        write_record(shelf, replace(told, **who(child.pid)))
+    job, spec = _prepare(name, url, sha256, shelf)
+    with locked(job.path.parent):
+        _require_ended(job)
+        job.path.mkdir(exist_ok=True)
+        job.request(None)
+        job.write_spec(spec)
+        launch_job(job)
 
 
 def run_download(
@@ -92,100 +114,138 @@ def run_download(
     shelf: Path | None = None,
     progress: Progress | None = None,
 ) -> Added:
-    """Download in this process, and write down how far it is.
+    """Download in this process, and write the progress into the job.
 
-    Parameters, what is returned and what is raised: see `bc_model.data.intake.add_download`.
-    Whoever ends the process politely (SIGTERM, Ctrl-C) cancels the download.
+    Parameters, return value and errors: see `bc_model.data.intake.add_download`. SIGTERM and
+    Ctrl-C cancel the download.
     """
-    told = Download(name, check_address(url), check_pin(sha256), "downloading", **who())
-    shelf = free_place(name, shelf).parent
-    (shelf / DOWNLOADS_FOLDER).mkdir(exist_ok=True)
-    told_s = 0.0
+    job, spec = _prepare(name, url, sha256, shelf)
+    with locked(job.path.parent):
+        if not _is_started_here(job):
+            _require_ended(job)
+            job.path.mkdir(exist_ok=True)
+            job.request(None)
+            job.write_spec(spec)
+        job.write_status("running", phase="downloading")
+    written_phase, written_s = "downloading", 0.0
 
-    def tell(verb: str, done: int, total: int) -> None:
-        nonlocal told, told_s
-        if verb != told.state or time.monotonic() - told_s > _TOLD_EVERY_S:
-            told_s = time.monotonic()
-            told = replace(told, state=verb, done=done, total=total)
-            write_record(shelf, told)
+    def report(phase: str, n_bytes: int, n_total_bytes: int) -> None:
+        nonlocal written_phase, written_s
+        if phase != written_phase or time.monotonic() - written_s > _WRITE_EVERY_S:
+            written_phase, written_s = phase, time.monotonic()
+            job.write_status("running", phase=phase, n_bytes=n_bytes, n_total_bytes=n_total_bytes)
+            if job.requested_action() == "cancel":
+                raise KeyboardInterrupt
         if progress:
-            progress(verb, done, total)
+            progress(phase, n_bytes, n_total_bytes)
 
-    with _alone(shelf, name), _polite_end():
-        write_record(shelf, told)
+    with keep_alive(job), _sigterm_as_interrupt():
         try:
-            added = add_download(name, url=url, sha256=sha256, shelf=shelf, progress=tell)
+            added = add_download(name, url=url, sha256=sha256, shelf=shelf, progress=report)
         except BaseException as error:
-            asked = isinstance(error, KeyboardInterrupt)
-            state = "cancelled" if asked else "failed"
-            message = "Stopped on request; what has come is kept." if asked else _words(error)
-            write_record(shelf, replace(told, state=state, message=message))
+            is_canceled = isinstance(error, KeyboardInterrupt)
+            job.write_status(
+                "canceled" if is_canceled else "failed",
+                message=_CANCELED if is_canceled else _describe(error),
+            )
             raise
-        record_file(shelf, name).unlink(missing_ok=True)
-        with suppress(OSError):  # Windows deletes no file that is open, and we write to this one
-            record_file(shelf, name, ".job.log").unlink(missing_ok=True)
+    job.status_file.unlink(missing_ok=True)  # Out of the list at once.
+    shutil.rmtree(job.path, ignore_errors=True)  # Windows keeps our open error output.
     return added
 
 
 def list_downloads(shelf: Path | None = None) -> list[Download]:
-    """Return the downloads that go on or ended without a set, by name."""
-    _children[:] = [child for child in _children if child.poll() is None]
+    """Return the downloads that are running or ended without a dataset, by name."""
+    reap_children()
     shelf = shelf or datasets_folder()
-    return [one for one in list_records(shelf) if not (shelf / one.name).exists()]
+    found = (_read(job) for job in DownloadJob.find_all(shelf / DOWNLOADS_FOLDER))
+    return [one for one in found if one and not (shelf / one.name).exists()]
 
 
 def cancel_download(name: str, shelf: Path | None = None) -> None:
-    """End the process of a download; what has come is kept, and can be gone on with."""
-    shelf = shelf or datasets_folder()
-    known = read_record(shelf, check_name(name))
-    if known is None or not known.is_going:
-        return
-    try:
-        process = psutil.Process(known.pid)
-        process.terminate()
-        process.wait(_PATIENCE_S)
-    except psutil.NoSuchProcess:
-        pass
-    except psutil.Error as error:
-        raise DownloadError(f"The process {known.pid} of {name} does not end: {error}.") from error
-    known = read_record(shelf, name)
-    if known and known.state == "interrupted":  # it could not say a last word
-        message = "Stopped on request; what has come is kept."
-        write_record(shelf, replace(known, state="cancelled", message=message))
-
-
-def forget_download(name: str, shelf: Path | None = None) -> None:
-    """Delete what has come of a download that nobody works on.
+    """End the process of a download; the downloaded part is kept, and a new start resumes it.
 
     Raises
     ------
     DownloadError
-        It goes on, or another one of the same address does.
+        The process does not end.
     """
-    shelf = shelf or datasets_folder()
-    known = read_record(shelf, check_name(name))
-    if known is None:
+    job = _job(name, shelf)
+    known = _read(job)
+    if known is None or not known.is_running:
         return
-    if known.is_going:
-        raise DownloadError(f"{name} is being downloaded; cancel it before deleting it.")
-    forget_part(known.url, shelf / DOWNLOADS_FOLDER)
-    record_file(shelf, name).unlink(missing_ok=True)
-    for suffix in (".job.log", ".job.lock"):
-        record_file(shelf, name, suffix).unlink(missing_ok=True)
+    job.request("cancel")  # On another machine, the process obeys at its next report.
+    end_process(job)
+    known = _read(job)
+    if known and known.state == "interrupted":  # It could not write its final status.
+        job.write_status("canceled", message=_CANCELED)
 
 
-@contextmanager
-def _alone(shelf: Path, name: str) -> Iterator[None]:
+def forget_download(name: str, shelf: Path | None = None) -> None:
+    """Delete the downloaded part of a download that has ended.
+
+    Raises
+    ------
+    DownloadError
+        The download, or another one from the same address, is running.
+    """
+    job = _job(name, shelf)
+    if known := _read(job):
+        if known.is_running:
+            raise DownloadError(f"{job.title} is running. Cancel it before you delete it.")
+        forget_part(known.url, job.path.parent)
+        delete_job(job)
+
+
+def _job(name: str, shelf: Path | None) -> DownloadJob:
+    return DownloadJob((shelf or datasets_folder()) / DOWNLOADS_FOLDER / check_name(name))
+
+
+def _prepare(name: str, url: str, sha256: str, shelf: Path | None) -> tuple[DownloadJob, JobSpec]:
+    """Check what a download needs, before anything is written."""
+    config = {"url": check_address(url), "sha256": check_pin(sha256)}
+    shelf = free_place(name, shelf).parent.resolve()
+    options = [text for key, value in config.items() for text in (f"--{key}", value)]
+    command = ("data", "download", "--name", name, *options)
+    return _job(name, shelf), JobSpec(command, config, {"BC_DATASETS": str(shelf)})
+
+
+def _read(job: DownloadJob) -> Download | None:
+    """Return the download of a job, or None if its files are missing or damaged."""
     try:
-        with filelock.FileLock(record_file(shelf, name, ".job.lock"), timeout=0):
-            yield
-    except filelock.Timeout as error:
-        raise DownloadError(f"{name} is being downloaded already.") from error
+        config, status = job.read_spec().config, job.read_status()
+        return Download(
+            job.name,
+            config["url"],
+            config["sha256"],
+            status["state"],
+            status.get("phase", ""),
+            status.get("n_bytes", 0),
+            status.get("n_total_bytes", 0),
+            status.get("message", ""),
+        )
+    except (DownloadError, KeyError, TypeError):
+        return None
+
+
+def _require_ended(job: DownloadJob) -> None:
+    known = _read(job)
+    if known and known.is_running:
+        raise DownloadError(f"{job.title} is already running. Wait until it finishes.")
+
+
+def _is_started_here(job: DownloadJob) -> bool:
+    """Return whether the job was started by `start_download` for this process."""
+    try:
+        status = job.read_status()
+    except DownloadError:
+        return False
+    return status["state"] == "starting" and is_own(status)
 
 
 @contextmanager
-def _polite_end() -> Iterator[None]:
-    """Let SIGTERM end this process as Ctrl-C does: what is half unpacked is cleared away."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end this process as Ctrl-C does, so that half-unpacked files are deleted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -196,6 +256,7 @@ def _polite_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _words(error: BaseException) -> str:
-    known = isinstance(error, BcModelError | OSError)
-    return str(error) if known else f"A fault in the program ({type(error).__name__}: {error})."
+def _describe(error: BaseException) -> str:
+    if isinstance(error, BcModelError | OSError):
+        return str(error)
+    return f"Unexpected error ({type(error).__name__}: {error})."

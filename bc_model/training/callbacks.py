@@ -73,14 +73,14 @@ def obey(run: RunFolder, beat: Callable[[str], None]) -> None:
         Told 'paused' every second while waiting.
     """
     was_paused = False
-    while (what := run.requested()) == "pause":
+    while (what := run.requested_action()) == "pause":
         if not was_paused:
-            logger.info("paused; it goes on with `jobs continue %s`", run.name)
+            logger.info("Paused")
             was_paused = True
         beat("paused")
         time.sleep(HEARTBEAT_S)
     if was_paused and what is None:
-        logger.info("goes on")
+        logger.info("Continued")
     if what is not None:
         raise EndRequested(what)
 
@@ -170,7 +170,7 @@ class RunReporter(keras.callbacks.Callback):
         if now - self._last_beat < HEARTBEAT_S:
             return
         self._last_beat = now
-        state = {"pause": "pausing", "cancel": "cancelling"}.get(self.run.requested() or "")
+        state = {"pause": "pausing", "cancel": "canceling"}.get(self.run.requested_action() or "")
         self._write_or_warn(state or "running", step)
 
     def _write_or_warn(self, state: str, step: int | None) -> None:

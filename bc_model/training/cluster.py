@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bc_model.errors import RunError, SettingsError
+from bc_model.jobs import FINAL_STATES, locked
 from bc_model.training.cluster_worker import train_on_worker
-from bc_model.training.jobs import locked
-from bc_model.training.order import read_order
-from bc_model.training.run_folder import FINAL_STATES, RunFolder
+from bc_model.training.run_folder import RunFolder
 from bc_model.training.study import MISSING, member_states
 from bc_model.training.study_file import Study
 
@@ -102,7 +101,7 @@ def submit_study(client: Client, study: Study, runs: Path) -> dict[str, Future]:
     futures = {}
     for name, status in member_states(study, runs).items():
         run = RunFolder(Path(runs).resolve() / name)
-        task = read_order(run).get("task")
+        task = run.read_spec().task
         if task and status["state"] not in FINAL_STATES | {MISSING}:
             futures[name] = client.submit(
                 train_on_worker,
@@ -150,7 +149,7 @@ def _tell_failure(run: RunFolder, task: str, why: str) -> None:
     # A run that was deleted meanwhile needs no telling.
     with locked(run.path.parent), contextlib.suppress(RunError):
         state = run.read_status()["state"]
-        still_its = read_order(run).get("task") == task
+        still_its = run.read_spec().task == task
         if still_its and state in ("queued", "interrupted"):
             run.write_status("failed", message=f"The cluster gave up on this run: {why}")
 

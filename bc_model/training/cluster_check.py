@@ -18,8 +18,8 @@ import filelock
 import bc_model
 from bc_model.errors import RunError
 from bc_model.files import write_text_atomic
+from bc_model.jobs import LOCK_FILE, locked
 from bc_model.training.describe import git_commit
-from bc_model.training.jobs import LOCK_NAME, locked
 from bc_model.training.settings import TrainSettings
 from bc_model.weights_file import NAMED_WEIGHTS
 
@@ -80,7 +80,7 @@ def check_workers(client: Client, runs: Path, settings: Iterable[TrainSettings])
     finally:
         probe.unlink(missing_ok=True)
     with locked(runs):
-        _require_none(_ask(client, lock_in_vain, str(runs / LOCK_NAME)))
+        _require_none(_ask(client, lock_in_vain, str(runs / LOCK_FILE)))
     _warn_of_mixture(_ask(client, has_bfloat16))
 
 

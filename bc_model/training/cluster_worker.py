@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 
 from bc_model.errors import RunError
-from bc_model.training.jobs import locked
-from bc_model.training.launch import launch
-from bc_model.training.order import read_order
-from bc_model.training.run_folder import FINAL_STATES, RunFolder
+from bc_model.jobs import FINAL_STATES, locked
+from bc_model.training.jobs import launch
+from bc_model.training.run_folder import RunFolder
 
 _LOOK_EVERY_S = 0.5
 
@@ -33,8 +32,8 @@ def train_on_worker(path: str, task: str) -> str:
     path : str
         The run folder.
     task : str
-        Who may start the run, as its order says. When the run was cancelled or given to another
-        queue meanwhile, there is nothing to do.
+        The task that may start the run, as in its ``job.json``. If the run was canceled or given
+        to another queue in the meantime, there is nothing to do.
 
     Returns
     -------
@@ -47,7 +46,7 @@ def train_on_worker(path: str, task: str) -> str:
         The training process is gone without a word; trying again may help.
     """
     run = RunFolder(Path(path))
-    if not (run.path / "status.json").is_file():
+    if not run.status_file.is_file():
         raise RunError(f"{platform.node()} does not see the run {path}; mount its folder there.")
     with _one_training:
         child = _start(run, task)
@@ -71,10 +70,10 @@ def _start(run: RunFolder, task: str) -> subprocess.Popen | None:
     while True:
         with locked(run.path.parent):
             state = run.read_status()["state"]
-            if state in FINAL_STATES or read_order(run).get("task") != task:
+            if state in FINAL_STATES or run.read_spec().task != task:
                 return None
             if state in ("queued", "interrupted"):
-                return launch(run, tied=True, env=_environment())
+                return launch(run, tied=True, environment=_environment())
         time.sleep(_LOOK_EVERY_S)
 
 

@@ -72,7 +72,7 @@ def train(
     Returns
     -------
     Bundle or None
-        None when the run was cancelled, or stopped before its first epoch ended.
+        None when the run was canceled, or stopped before its first epoch ended.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def train(
         bundle = _train(settings, run, resume, accept_changes)
     except EndRequested as end:
         bundle = None
-        asked = "Cancelled on request" if end.what == "cancel" else "Stopped"
+        asked = "Canceled on request" if end.what == "cancel" else "Stopped"
     except BaseException as error:
         run.write_status("failed", message=str(error) or type(error).__name__)
         raise
@@ -91,7 +91,7 @@ def train(
         asked = "Stopped"
     if bundle is None:
         when = "; no model was made" if run.read_history() else " before its first epoch had ended"
-        run.write_status("cancelled", message=f"{asked}{when}.")
+        run.write_status("canceled", message=f"{asked}{when}.")
     return bundle
 
 
@@ -150,7 +150,7 @@ def _train(
     with strategy.scope():
         finished = fit_phases(model, settings, run, training, validation, state)
     del training  # the largest thing in memory, while the model's files are the next to be
-    if run.requested() == "cancel":
+    if run.requested_action() == "cancel":
         raise EndRequested("cancel")
     if not run.best_weights.exists():
         if not finished:

@@ -1,67 +1,51 @@
-"""Runs as processes of their own: a queue, and what can be asked of a run.
+"""The run queue: training runs as jobs, and the rules of runs that a job does not have.
 
-The process is the command line's own `train`, in its own session, so that a closed tab, a
-refreshed page or a restarted server cannot reach it. The queue is the run folders themselves: who
-calls `advance_queue`, be it a page or a run that has just ended, starts what may start.
+The process is the `train` command of the command line, so that a closed tab, a refreshed page or a
+restarted server cannot affect it. See `bc_model.jobs` for the queue and the control of jobs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import secrets
-import shutil
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import filelock
-
+from bc_model import jobs as _jobs
 from bc_model.data.fold_file import read_fold_file
 from bc_model.errors import RunError, SettingsError
+from bc_model.jobs import JOB_DIRECTORY, JobSpec, launch_job, locked, niceness, queue_job
 from bc_model.serving.shipped import bundled_model
-from bc_model.training.asking import ask_run
-from bc_model.training.launch import launch, niceness
-from bc_model.training.liveness import is_of_this_host
-from bc_model.training.order import read_order, write_order
 from bc_model.training.resume import require_resumable
-from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs, new_run_id
+from bc_model.training.run_folder import RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
 from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
-LOCK_NAME = ".lock"
-LOCK_TIMEOUT_S = 30
-
-_children: list[subprocess.Popen] = []
-_starting = threading.Lock()
-
 
 def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
-    """Queue a training run, and start it when no others are in its way.
+    """Queue a training run, and start it if a place is free.
 
     Parameters
     ----------
     settings : TrainSettings
-        Checked already, by having been made. Relative paths count from here.
+        Valid settings. Relative paths refer to the current directory.
     runs : Path
-        Folder of all runs; made when missing.
+        The directory of all runs; created if missing.
 
     Returns
     -------
     RunFolder
-        Queued, or starting.
+        The run, queued or starting.
 
     Raises
     ------
     WeightsError
-        There is no such weights file, or it is none.
+        The weights file is missing or invalid.
     SplitError
-        The fold file is missing or not one.
+        The fold file is missing or invalid.
     SettingsError
-        BC_MAX_RUNS or BC_NICENESS is not a number.
+        BC_MAX_RUNS or BC_NICENESS is invalid.
     """
     require_environment()
     settings = checked_paths(settings)
@@ -73,16 +57,16 @@ def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
 
 
 def checked_paths(settings: TrainSettings) -> TrainSettings:
-    """Return settings whose paths mean the same to every process.
+    """Return settings with absolute paths, which are valid for every process.
 
     Raises
     ------
     WeightsError
-        There is no such weights file, or it is none.
+        The weights file is missing or invalid.
     SplitError
-        The fold file is missing or not one.
+        The fold file is missing or invalid.
     """
-    settings = _with_whole_paths(settings)
+    settings = _with_absolute_paths(settings)
     _check_weights_file(settings)
     if settings.folds_file:
         read_fold_file(Path(settings.folds_file))
@@ -90,37 +74,58 @@ def checked_paths(settings: TrainSettings) -> TrainSettings:
 
 
 def put_in_queue(
-    run: RunFolder, *, accept_changes: bool = False, cluster: dict[str, Any] | None = None
+    run: RunFolder, *, accept_changes: bool = False, scheduler: str = "", task: str = ""
 ) -> None:
-    """Let a run wait; whoever calls it makes sure that nobody works on the run.
+    """Queue a run; the caller ensures that no process works on it.
 
     Parameters
     ----------
     run : RunFolder
-        With its settings in `config.json`.
+        A run with its settings in `config.json`.
     accept_changes : bool
-        See `bc_model.training.fit.train`.
-    cluster : dict, optional
-        For a run that a cluster is to start, and not this queue: the address of its 'scheduler'
-        and the 'task' that may start it.
+        Resume the run as its `config.json` is now, even if data or code have changed.
+    scheduler, task : str
+        Address of the cluster scheduler and the task that starts the run, if a cluster does.
     """
-    run.request(None)
-    write_order(run, accept_changes=accept_changes, cluster=cluster)
-    message = "Waiting for its turn"
-    if cluster:
-        message += f" on the cluster {cluster['scheduler']}"
-    run.write_status("queued", message=message)
+    spec = JobSpec(
+        command=("train", "--resume", "--run", JOB_DIRECTORY),
+        low_priority=True,
+        accepted_config_sha256=run.config_sha256() if accept_changes else "",
+        scheduler=scheduler,
+        task=task,
+    )
+    queue_job(run, spec, "Waiting in the queue" + (f" of {scheduler}" if scheduler else ""))
+
+
+def accepts_changes(run: RunFolder) -> bool:
+    """Return whether changes since `config.json` was written are accepted.
+
+    The training process replaces that file once it has read the data. Later changes are new, and
+    no person has accepted them.
+    """
+    accepted = run.read_spec().accepted_config_sha256
+    return accepted != "" and accepted == run.config_sha256()
+
+
+def launch(
+    run: RunFolder, *, tied: bool = False, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen:
+    """Start the process that trains a queued or interrupted run; see `bc_model.jobs.launch_job`."""
+    arguments = ["--accept-changes"] if accepts_changes(run) else []
+    if tied:
+        arguments.append("--end-with-stdin")
+    return launch_job(run, arguments, tied=tied, environment=environment)
 
 
 def resume_run(run: RunFolder, *, accept_changes: bool = False) -> None:
-    """Queue a run that ended before it was done; it goes on after its last whole epoch.
+    """Queue a run that ended before it was done; it resumes after its last complete epoch.
 
     Raises
     ------
     RunError
-        It goes on, is done, or has lost its settings.
+        The run is queued, running or done, or its settings are missing.
     SettingsError
-        BC_MAX_RUNS or BC_NICENESS is not a number.
+        BC_MAX_RUNS or BC_NICENESS is invalid.
     """
     require_environment()
     with locked(run.path.parent):
@@ -129,101 +134,35 @@ def resume_run(run: RunFolder, *, accept_changes: bool = False) -> None:
     advance_queue(run.path.parent)
 
 
-def cancel_run(run: RunFolder) -> None:
-    """End a run without a model. One that nobody works on is cancelled at once.
-
-    Raises
-    ------
-    RunError
-        It has ended already, or writes its model.
-    """
-    with locked(run.path.parent):
-        if _state(run) in {"queued", "interrupted"}:
-            run.write_status("cancelled", message="Cancelled on request.")
-        else:
-            ask_run(run, "cancel")
-
-
-def delete_run(run: RunFolder) -> None:
-    """Remove a run's folder with all in it.
-
-    Raises
-    ------
-    RunError
-        A process works on it, or will.
-    """
-    with locked(run.path.parent):
-        if _state(run) not in ENDED_STATES | {""}:
-            raise RunError(f"The run {run.name} goes on; cancel it before deleting it.")
-        # Out of the list in one step, whatever may interrupt the rest.
-        doomed = run.path.with_name(f".deleted-{secrets.token_hex(8)}")
-        run.path.replace(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
-
-
 def advance_queue(runs: Path) -> list[str]:
-    """Start queued runs, oldest first, while fewer than `max_runs` go on here.
+    """Start queued runs, oldest first, while fewer than `max_runs` run on this machine.
 
     Returns
     -------
     list of str
-        The names of the runs started.
+        The names of the started runs.
     """
-    reap_children()
-    if not any(_is_waiting(run) for run in list_runs(runs)):
-        return []
-    with locked(runs):
-        everyone = list_runs(runs)
-        free = max_runs() - sum(_is_going(run) for run in everyone)
-        queued = [run for run in reversed(everyone) if _is_waiting(run)]
-        started = queued[: max(0, free)]
-        for run in started:
-            _children.append(launch(run))
-    return [run.name for run in started]
+    return _jobs.advance_queue(runs, list_runs, launch, max_runs)
 
 
 def require_environment() -> None:
-    """Say that a number is none before a run waits for it; see `max_runs` and `niceness`."""
+    """Refuse invalid environment variables before a run is queued; see `max_runs`, `niceness`."""
     max_runs()
     niceness()
 
 
 def max_runs() -> int:
-    """Return how many runs may go on at a time: BC_MAX_RUNS, or one.
+    """Return how many runs may train at a time: BC_MAX_RUNS, or one.
 
     Raises
     ------
     SettingsError
         BC_MAX_RUNS is not a number from 1 to 64.
     """
-    said = os.environ.get("BC_MAX_RUNS", "1")
-    if not said.isdecimal() or not 1 <= int(said) <= 64:
-        raise SettingsError(f"BC_MAX_RUNS must be a number from 1 to 64; it is '{said}'.")
-    return int(said)
-
-
-def reap_children() -> None:
-    """Collect processes that have ended, so that none stays behind as a zombie."""
-    _children[:] = [child for child in _children if child.poll() is None]
-
-
-@contextmanager
-def locked(runs: Path) -> Iterator[None]:
-    """Keep other processes, machines and users' pages from starting the same run.
-
-    Raises
-    ------
-    RunError
-        Another one holds the lock for longer than `LOCK_TIMEOUT_S`.
-    """
-    Path(runs).mkdir(parents=True, exist_ok=True)
-    try:
-        with _starting, filelock.FileLock(Path(runs) / LOCK_NAME, timeout=LOCK_TIMEOUT_S):
-            yield
-    except filelock.Timeout as error:
-        raise RunError(
-            f"The folder of runs {runs} is locked by another process; try again in a minute."
-        ) from error
+    value = os.environ.get("BC_MAX_RUNS", "1")
+    if not value.isdecimal() or not 1 <= int(value) <= 64:
+        raise SettingsError(f"BC_MAX_RUNS must be a number from 1 to 64; it is '{value}'.")
+    return int(value)
 
 
 def _check_weights_file(settings: TrainSettings) -> None:
@@ -233,7 +172,7 @@ def _check_weights_file(settings: TrainSettings) -> None:
         require_weights_file(Path(settings.weights))
 
 
-def _with_whole_paths(settings: TrainSettings) -> TrainSettings:
+def _with_absolute_paths(settings: TrainSettings) -> TrainSettings:
     weights = settings.weights
     if weights not in NAMED_WEIGHTS:
         weights = str(Path(weights).resolve())
@@ -243,7 +182,7 @@ def _with_whole_paths(settings: TrainSettings) -> TrainSettings:
 
 
 def _new_folder(runs: Path, run_id: str) -> Path:
-    """Make a folder that was not there before: two starts in one second get two folders."""
+    """Make a new directory: two starts within a second get two directories."""
     runs.mkdir(parents=True, exist_ok=True)
     for number in range(1, 1000):
         folder = runs / (run_id if number == 1 else f"{run_id}-{number}")
@@ -252,31 +191,4 @@ def _new_folder(runs: Path, run_id: str) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise RunError(f"There are a thousand runs named {run_id} already; delete some.")
-
-
-def _is_waiting(run: RunFolder) -> bool:
-    """Return whether this queue may start a run; one with a task waits for a cluster."""
-    try:
-        return _state(run) == "queued" and "task" not in read_order(run)
-    except RunError:
-        return False
-
-
-def _is_going(run: RunFolder) -> bool:
-    status = _status(run)
-    # What another machine works on takes no place on this one.
-    ours = is_of_this_host(status)
-    return ours and status.get("state", "") not in ENDED_STATES | {"queued", "paused", ""}
-
-
-def _state(run: RunFolder) -> str:
-    """Return the state of a run; empty when its status cannot be read."""
-    return str(_status(run).get("state", ""))
-
-
-def _status(run: RunFolder) -> dict[str, Any]:
-    try:
-        return run.read_status()
-    except RunError:
-        return {}
+    raise RunError(f"There are already 1,000 runs named '{run_id}'. Delete some of them.")

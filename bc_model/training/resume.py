@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from bc_model.errors import RunError
-from bc_model.training.run_folder import ENDED_STATES, RunFolder
+from bc_model.jobs import ENDED_STATES, is_own
+from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 
-_CONTINUE = " To go on after a pause: `jobs continue`, or 'Go on' in the app."
+ACCEPT_CHANGES = "Accept the changes to resume the run anyway."
+"""The last sentence of the message about a run whose data or code have changed."""
+
+_CONTINUE = " Continue it instead."
 
 _MACHINE = {
     "arithmetic": "the arithmetic",
@@ -25,43 +28,40 @@ def settings_to_resume(run: RunFolder) -> TrainSettings:
     Raises
     ------
     RunError
-        It goes on, is done, or has lost its settings.
+        The run is running or done, or its settings are missing.
     """
     status = run.read_status()
     state = status["state"]
-    # Queued: nobody's yet. Starting, as this process: the app has just started it for this; in a
-    # virtual environment on Windows, it knows the number of the launcher, our parent.
-    us = (os.getpid(), os.getppid())
-    ours = state == "queued" or (state == "starting" and status.get("pid") in us)
-    if not ours:
+    # A queued run has no process yet. A starting run may be this process, started for it.
+    if state != "queued" and not (state == "starting" and is_own(status)):
         require_resumable(run)
     return TrainSettings.from_dict(run.read_config()["settings"])
 
 
 def require_resumable(run: RunFolder) -> None:
-    """Refuse to resume a run that goes on, is done, or does not know its settings.
+    """Refuse to resume a run that is queued, running or done, or whose settings are missing.
 
     Raises
     ------
     RunError
-        The message says what can be done instead.
+        The message states what to do instead.
     """
     state = run.read_status()["state"]
     if state not in ENDED_STATES - {"done"}:
         instead = {
             "done": "",
-            "queued": " It starts when its turn has come.",
+            "queued": " It starts as soon as a place is free.",
             "pausing": _CONTINUE,
             "paused": _CONTINUE,
-        }.get(state, " It goes on by itself.")
+        }.get(state, " Wait until it finishes.")
         raise RunError(
-            f"The run {run.name} is {state}; only a run that was interrupted, cancelled or failed "
-            f"can be resumed.{instead}"
+            f"{run.title} is {state}. Only an interrupted, canceled or failed run can be resumed."
+            f"{instead}"
         )
     if not run.can_resume:
         raise RunError(
-            f"The run {run.name} cannot be resumed: its settings in {run.path / 'config.json'} "
-            "are missing or damaged. Delete the run and train anew."
+            f"{run.title} cannot be resumed: its settings in {run.path / 'config.json'} are "
+            "missing or damaged. Delete the run and start a new one."
         )
 
 
@@ -106,16 +106,15 @@ def changes_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def require_unchanged(before: dict[str, Any], now: dict[str, Any], run: RunFolder) -> None:
-    """Refuse to go on with a run whose data, split or code changed.
+    """Refuse to resume a run whose data, split or code has changed.
 
     Raises
     ------
     RunError
-        The message names each change and how to go on all the same.
+        The message lists each change.
     """
     if changes := changes_since(before, now):
         raise RunError(
-            f"The run {run.name} cannot be resumed as the same run. Changed since: "
-            f"{', '.join(changes)}. To go on all the same: --accept-changes, or 'Resume anyway' "
-            "in the app."
+            f"{run.title} cannot be resumed exactly, because these have changed: "
+            f"{', '.join(changes)}. {ACCEPT_CHANGES}"
         )

@@ -1,75 +1,77 @@
-"""The run folder: the only channel between a training process and everyone who watches it.
+"""The run directory: a job that trains, with its settings, history, model and evaluation.
 
-`config.json` every setting, versions, data hash; `split.csv`; `history.jsonl` one line an epoch,
-append-only; `status.json` replaced atomically; `log.txt`; `checkpoints/`; `model/`;
-`evaluation/`. A file named `request` holds what the trainer is asked to do; `order.json` says how
-it is to be started.
+Besides the files of every job (see `bc_model.jobs`): `config.json` with every setting, versions
+and data hash; `split.csv`; `history.jsonl`, one line per epoch, append-only; `checkpoints/`;
+`model/`; `evaluation/`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import re
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from bc_model.errors import RunError
 from bc_model.files import write_text_atomic
-from bc_model.training.liveness import is_alive, is_of_this_host, process_fields
+from bc_model.jobs import ENDED_STATES as ENDED_STATES
+from bc_model.jobs import FINAL_STATES as FINAL_STATES
+from bc_model.jobs import STATUS_FILE, Job
+from bc_model.jobs import is_name as is_name
 
-FINAL_STATES = frozenset({"done", "failed", "cancelled"})
-STATES = FINAL_STATES | {"queued", "starting", "running", "pausing", "paused", "cancelling"}
-ENDED_STATES = FINAL_STATES | {"interrupted"}
-"""Nobody works on the run. 'interrupted' is never written: its process is gone without a word."""
-REQUESTS = ("stop", "pause", "cancel")
-"""End and keep the best model; wait, losing nothing; end without a model."""
-
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """One run on disk.
+class RunFolder(Job):
+    """One training run on disk.
 
     Attributes
     ----------
     path : Path
+        The run directory.
     """
 
-    path: Path
+    noun: ClassVar[str] = "Run"
+    error: ClassVar[type[RunError]] = RunError
+    final_phases: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"export": "is exporting its model", "evaluation": "is evaluating its model"}
+    )
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Make a new run folder.
+        """Create a new run directory.
 
         Raises
         ------
         RunError
-            The name cannot be a run's, or the folder holds something else.
+            The name is invalid or reserved, or the directory is not empty.
         """
         path = Path(path)
         if not is_name(path.resolve().name):
             raise RunError(
-                f"'{path.name}' cannot be the name of a run: it may hold letters, digits, '.', '_' "
-                "and '-', and begins with a letter or digit."
+                f"Invalid run name '{path.name}'. Expected letters, digits, '.', '_' and '-', "
+                "starting with a letter or digit."
             )
         if path.resolve().name == "bundled":
             raise RunError(
-                "'bundled' names the model that comes with the program wherever a model is asked "
-                "for, so no run can be called that; choose another name."
+                "The run name 'bundled' is reserved for the bundled model. Choose another name."
             )
         if is_taken(path):
-            # Whatever else lies there is not ours to have deleted.
-            or_else = ", or delete that run first" if (path / "status.json").is_file() else ""
-            raise RunError(f"The run folder {path} is taken; name a new one with --run{or_else}.")
+            # Never suggest deleting files that are not a run.
+            or_delete = " or delete that run first" if (path / STATUS_FILE).is_file() else ""
+            raise RunError(
+                f"{path} already exists and is not empty. Choose another name{or_delete}."
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"The run folder {path} cannot be made: {error.strerror}.") from error
+            raise RunError(f"Cannot create the run directory {path}: {error.strerror}.") from error
         return cls(path)
 
     @classmethod
@@ -79,55 +81,50 @@ class RunFolder:
         Raises
         ------
         RunError
-            There is none.
+            There is no run in the directory.
         """
-        if not (Path(path) / "status.json").is_file():
+        if not (Path(path) / STATUS_FILE).is_file():
             raise RunError(f"There is no run in {path}.{_what_is_there(Path(path))}")
         return cls(Path(path))
 
     @property
-    def name(self) -> str:
-        """The id: the folder's name."""
-        return self.path.name
-
-    @property
     def model_folder(self) -> Path:
-        """Where the bundle is, once there is one."""
+        """The directory of the model bundle; it exists after the export."""
         return self.path / "model"
 
     @property
     def evaluation_folder(self) -> Path:
-        """Where the report on the test part is, once there is one."""
+        """The directory of the evaluation on the test subset; it exists after the evaluation."""
         return self.path / "evaluation"
 
     @property
     def has_report(self) -> bool:
-        """True once the test part has been evaluated."""
+        """True if the test subset has been evaluated."""
         return (self.evaluation_folder / "report.json").is_file()
 
     @property
     def split_file(self) -> Path:
-        """The split of this run."""
+        """The file with the split of this run."""
         return self.path / "split.csv"
 
     @property
     def best_weights(self) -> Path:
-        """The weights of the best epoch so far."""
+        """The file with the weights of the best epoch so far."""
         return self.path / "checkpoints" / "best.npz"
 
     @property
     def state_file(self) -> Path:
-        """What the next epoch depends on."""
+        """The file with the state that the next epoch depends on."""
         return self.path / "checkpoints" / "state.npz"
 
     @property
     def cache_folder(self) -> Path:
-        """Features of the pictures, kept while the run goes on."""
+        """The directory of cached features, which exists while the run trains."""
         return self.path / "cache"
 
     @property
     def can_resume(self) -> bool:
-        """True when the run ended before it was done and knows its settings."""
+        """True if the run ended before it was done and has its settings."""
         try:
             return (
                 self.read_status()["state"] in ENDED_STATES - {"done"}
@@ -139,50 +136,18 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> None:
         """Write `config.json`."""
         text = json.dumps(config, indent=2, allow_nan=False)
-        write_text_atomic(self.path / "config.json", text + "\n")
+        write_text_atomic(self.path / CONFIG_FILE, text + "\n")
 
     def read_config(self) -> dict[str, Any]:
-        """Read `config.json`; raises `RunError` when it is missing or damaged."""
-        return self._read_json("config.json")
+        """Read `config.json`; raises `RunError` if it is missing or damaged."""
+        return self._read_json(CONFIG_FILE)
 
-    def write_status(self, state: str, *, pid: int | None = None, **fields: Any) -> None:
-        """Replace `status.json`; the process, its machine and the heartbeat are filled in.
-
-        Parameters
-        ----------
-        state : str
-            One of `STATES`.
-        pid : int, optional
-            The process that works on the run; default is this one, and nobody when queued.
-        **fields
-            JSON-safe values: phase, epoch, epochs, step, steps, seconds_left, message.
-        """
-        if state not in STATES:
-            raise RunError(f"'{state}' is not a state of a run.")
-        who = {} if state == "queued" else process_fields(pid)
-        status = {"state": state, **who, "heartbeat": time.time(), **fields}
-        write_text_atomic(self.path / "status.json", json.dumps(status, allow_nan=False) + "\n")
-
-    def read_status(self) -> dict[str, Any]:
-        """Read `status.json`; a run whose process is gone is told as 'interrupted'.
-
-        The process is known by its number *and* its start time, since numbers are used again; one
-        of another machine by the age of its status.
-        """
-        status = self._read_json("status.json")
-        if status.get("state") not in STATES:
-            raise RunError(f"The status of the run {self.name} is not valid.")
-        if status["state"] in FINAL_STATES | {"queued"} or is_alive(
-            status, self.path / "status.json"
-        ):
-            return status
-        last_words = self._last_words()
-        where = "" if is_of_this_host(status) else f" on {status['host']}"
-        return status | {
-            "state": "interrupted",
-            "message": f"The training process{where} is gone"
-            + (f"; its last words: {last_words}" if last_words else " without a word."),
-        }
+    def config_sha256(self) -> str:
+        """Return the SHA-256 of `config.json`; empty if there is none."""
+        try:
+            return hashlib.sha256((self.path / CONFIG_FILE).read_bytes()).hexdigest()
+        except OSError:
+            return ""
 
     def append_history(self, record: dict[str, Any]) -> None:
         """Append one epoch to `history.jsonl`, in one write."""
@@ -190,11 +155,11 @@ class RunFolder:
         with (self.path / "history.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
-            # The state of this epoch is on the disk next: a power cut must not leave it without.
+            # The state of this epoch is written next. After a power cut, both must be on disk.
             os.fsync(stream.fileno())
 
     def read_history(self) -> list[dict[str, Any]]:
-        """Read the epochs so far; a last line that is still being written is left for later."""
+        """Read the epochs so far, without a last line that is still being written."""
         try:
             text = (self.path / "history.jsonl").read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -203,123 +168,63 @@ class RunFolder:
         try:
             return [json.loads(line) for line in complete.splitlines()]
         except ValueError as error:
-            raise RunError(f"The history of the run {self.name} is damaged.") from error
+            raise RunError(f"The history of {self.title} is damaged.") from error
 
     def keep_history(self, epochs: int) -> None:
-        """Forget the epochs after the given number: a resumed run makes them again."""
+        """Delete the epochs after the given number: a resumed run repeats them."""
         lines = [json.dumps(record, allow_nan=False) for record in self.read_history()[:epochs]]
         write_text_atomic(self.path / "history.jsonl", "".join(f"{line}\n" for line in lines))
 
-    def request(self, what: str | None) -> None:
-        """Ask the trainer for something within one batch; None takes it back.
-
-        Parameters
-        ----------
-        what : {'stop', 'pause', 'cancel'} or None
-        """
-        if what is None:
-            (self.path / "request").unlink(missing_ok=True)
-        elif what in REQUESTS:
-            write_text_atomic(self.path / "request", what)
-        else:
-            raise RunError(f"'{what}' cannot be asked of a run; there are {', '.join(REQUESTS)}.")
-
-    def requested(self) -> str | None:
-        """Return what the trainer is asked to do."""
-        try:
-            said = (self.path / "request").read_text(encoding="utf-8")
-        except OSError:
-            return None
-        return said if said in REQUESTS else None
-
-    def read_log(self, last_lines: int = 200) -> str:
-        """Return the end of `log.txt`."""
-        try:
-            text = (self.path / "log.txt").read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
-        return "\n".join(text.splitlines()[-last_lines:])
-
-    def _last_words(self) -> str:
-        try:
-            text = (self.path / "stderr.txt").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-        return next((line for line in reversed(text.splitlines()) if line.strip()), "")
-
-    def _read_json(self, name: str) -> dict[str, Any]:
-        try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"The run in {self.path} has no readable {name}.") from error
-        if not isinstance(content, dict):
-            raise RunError(f"The run in {self.path} has no readable {name}.")
-        return content
-
 
 def runs_folder() -> Path:
-    """Return the folder of all runs: `BC_RUNS`, or `runs` beside the program."""
+    """Return the directory of all runs: `BC_RUNS`, or `runs` next to the program."""
     return Path(os.environ.get("BC_RUNS") or Path(__file__).parents[2] / "runs")
 
 
 def new_run_id(backbone: str) -> str:
-    """Name a run by its start and its backbone, such as '20261123-181500-resnet50'."""
+    """Return a name from the start time and the backbone, such as '20261123-181500-resnet50'."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{backbone}"
 
 
-def is_name(text: str) -> bool:
-    """Return whether a run may be called so: ASCII letters, digits, '.', '_' and '-'."""
-    return bool(_ID.fullmatch(text))
-
-
 def is_taken(path: Path) -> bool:
-    """Return whether a path holds something already; an empty folder is free."""
+    """Return whether a path is a file or a non-empty directory."""
     return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
 def find_run(runs: Path, run_id: str) -> RunFolder:
-    """Open a run by its id, which may come from a URL.
+    """Open a run by its name, which may come from a URL.
 
     Raises
     ------
     RunError
-        Not an id, or no such run.
+        The name is invalid, or there is no such run.
     """
     if not is_name(run_id):
-        raise RunError(f"'{run_id[:100]}' is not the name of a run.")
+        raise RunError(f"Invalid run name '{run_id[:100]}'.")
     return RunFolder.open(Path(runs) / run_id)
 
 
 def _what_is_there(path: Path) -> str:
-    """Return a sentence where somebody named a model for its run, or one that has none."""
+    """Return a sentence if the path is a model, with or without its run."""
     if not (path / "passport.json").is_file():
         return ""
-    if (path.resolve().parent / "status.json").is_file():
-        return f" It is the model of a run: name the run itself, {path.resolve().parent}."
+    if (path.resolve().parent / STATUS_FILE).is_file():
+        return f" It is the model of a run. Use the run itself: {path.resolve().parent}."
     return (
-        " It is a model that came without its run, so it has no settings and no test predictions; "
-        "`evaluate MODEL DATA --unseen` tries it on pictures of other cases."
+        " It is a model without its run, so it has no settings and no test predictions. Evaluate "
+        "it on an external dataset instead."
     )
 
 
 def list_runs(runs: Path) -> list[RunFolder]:
-    """Return the runs under a folder, newest first; other folders are passed over."""
-    try:
-        folders = [
-            path
-            for path in Path(runs).iterdir()
-            if is_name(path.name) and (path / "status.json").is_file()
-        ]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    folders.sort(key=_started, reverse=True)
-    return [RunFolder(path) for path in folders]
+    """Return the runs in a directory, newest first; other directories are ignored."""
+    return sorted(RunFolder.find_all(runs), key=_started, reverse=True)
 
 
-def _started(path: Path) -> float:
-    for name in ("config.json", "status.json"):
+def _started(run: RunFolder) -> float:
+    for name in (CONFIG_FILE, STATUS_FILE):
         try:
-            return (path / name).stat().st_mtime
+            return (run.path / name).stat().st_mtime
         except OSError:
             continue
-    return 0.0  # deleted since it was listed
+    return 0.0  # The run was deleted after it was listed.

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from bc_model.errors import BcModelError, RunError, SettingsError
+from bc_model.jobs import locked
 from bc_model.training.jobs import (
     advance_queue,
     checked_paths,
-    locked,
     put_in_queue,
     require_environment,
 )
-from bc_model.training.order import read_order
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, is_name, is_taken
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study_file import Member, Study, read_study, study_file, write_study
@@ -186,19 +185,17 @@ def _queue(member: Member, runs: Path, scheduler: str | None, accept_changes: bo
             "study another name."
         )
     state = MISSING
-    if settings and (run.path / "status.json").exists():
+    if settings and run.status_file.exists():
         state = run.read_status()["state"]
     if state == "done" or state not in ENDED_STATES | {"queued", MISSING}:
         return
-    if state == "queued" and read_order(run).get("scheduler") == scheduler:
+    if state == "queued" and run.read_spec().scheduler == (scheduler or ""):
         return
     if settings is None:
         run.path.mkdir(exist_ok=True)
         run.write_config({"settings": member.settings.as_dict()})
-    cluster = None
-    if scheduler:
-        cluster = {"scheduler": scheduler, "task": f"{run.name}-{secrets.token_hex(4)}"}
-    put_in_queue(run, accept_changes=accept_changes, cluster=cluster)
+    task = f"{run.name}-{secrets.token_hex(4)}" if scheduler else ""
+    put_in_queue(run, accept_changes=accept_changes, scheduler=scheduler or "", task=task)
 
 
 def _settings_of(run: RunFolder) -> TrainSettings | None:

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import psutil
 import pytest
 
 from bc_model.data.download import OFFICIAL_URL
-from bc_model.data.download_record import Download, write_record
+from bc_model.data.download_job import DownloadJob
 from bc_model.data.sets import list_sets, open_set
+from bc_model.jobs import JobSpec
 from tests.app.data_page import press, tables, texts, zipped
 
 
@@ -137,22 +137,22 @@ def test_a_pin_that_is_none_starts_nothing(shelf, open_page):
 
 
 def record(shelf: Path, state: str, **more) -> None:
-    (shelf / ".downloads").mkdir(parents=True)
-    me = psutil.Process()
-    who = {"pid": me.pid, "pid_started": me.create_time()}
-    write_record(shelf, Download("BreaKHis_v1", OFFICIAL_URL, "ab" * 32, state, **who, **more))
+    job = DownloadJob(shelf / ".downloads" / "BreaKHis_v1")
+    job.path.mkdir(parents=True)
+    job.write_spec(JobSpec(config={"url": OFFICIAL_URL, "sha256": "ab" * 32}))
+    job.write_status(state, **more)
 
 
-def test_a_download_that_goes_on_is_watched_and_can_be_cancelled(shelf, open_page, monkeypatch):
-    cancelled = []
-    monkeypatch.setattr("app.components.downloads.cancel_download", cancelled.append)
-    record(shelf, "downloading", done=1_000_000_000, total=4_000_000_000)
+def test_a_download_that_goes_on_is_watched_and_can_be_canceled(shelf, open_page, monkeypatch):
+    canceled = []
+    monkeypatch.setattr("app.components.downloads.cancel_download", canceled.append)
+    record(shelf, "running", phase="downloading", n_bytes=10**9, n_total_bytes=4 * 10**9)
     app = open_page("data")
 
     assert app.progress[0].value == 25
     assert app.progress[0].text.replace("\\", "") == ("Downloading BreaKHis_v1: 1,000 of 4,000 MB")
     press(app, "Cancel")
-    assert cancelled == ["BreaKHis_v1"]
+    assert canceled == ["BreaKHis_v1"]
 
 
 def test_a_download_that_broke_off_goes_on_with_its_address_and_pin(shelf, open_page, monkeypatch):
@@ -164,16 +164,16 @@ def test_a_download_that_broke_off_goes_on_with_its_address_and_pin(shelf, open_
     record(shelf, "failed", message="The line broke.")
     app = open_page("data")
 
-    assert "Broken off: BreaKHis_v1" in texts(app.markdown)
+    assert "Failed: BreaKHis_v1" in texts(app.markdown)
     assert "The line broke." in texts(app.markdown)
-    press(app, "Go on")
+    press(app, "Resume")
     assert started == [("BreaKHis_v1", {"url": OFFICIAL_URL, "sha256": "ab" * 32})]
 
 
 def test_what_came_of_a_download_can_be_deleted(shelf, open_page):
-    record(shelf, "cancelled", message="Stopped on request.")
+    record(shelf, "canceled", message="Stopped on request.")
     app = open_page("data")
-    press(app, "Delete what came")
+    press(app, "Delete")
 
-    assert "Cancelled" not in texts(app.markdown)
-    assert not list((shelf / ".downloads").glob("*.json"))
+    assert "Canceled" not in texts(app.markdown)
+    assert not (shelf / ".downloads" / "BreaKHis_v1").exists()

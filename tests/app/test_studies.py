@@ -9,6 +9,7 @@ import pytest
 from bc_model.data.fold_shelf import keep_fold_file
 from bc_model.data.manifest import read_manifest
 from bc_model.data.sets import datasets_folder, link_folder
+from bc_model.jobs import delete_job
 from bc_model.training import jobs
 from bc_model.training.report_study import note_file, plan_report, start_report
 from bc_model.training.run_folder import RunFolder, list_runs
@@ -22,17 +23,10 @@ def texts(elements) -> str:
     return "\n".join(str(element.value) for element in elements).replace("\\", "")
 
 
-class Child:
-    def poll(self) -> int:
-        return 0
-
-
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let every run that is started go on, without a process."""
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running") or Child())
-    yield
-    jobs._children.clear()
+    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +43,7 @@ def whole(
         tiny_settings, manifest=lambda: read_manifest(drawn_set), fold_files=fold_files
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "launch", lambda run: run.write_status("running") or Child())
+        patch.setattr(jobs, "launch", lambda run: run.write_status("running"))
         for member in start_report("rep", plan, folder)[0].members:
             end_at_random(RunFolder(folder / member.run))
     return folder
@@ -255,25 +249,25 @@ def test_runs_that_failed_can_be_gone_on_with(runs, report, open_page):
     assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "running"
 
 
-def test_what_goes_on_can_be_cancelled(runs, report, open_page):
+def test_what_goes_on_can_be_canceled(runs, report, open_page):
     report(4)
     app = open_page("studies")
     press(app, "Cancel the rest")
 
     states = {run.name: run.read_status()["state"] for run in list_runs(runs)}
-    assert RunFolder(runs / "rep-folds-clean-dsfold2").requested() == "cancel"
-    assert states["rep-case-fold0"] == "cancelled"
+    assert RunFolder(runs / "rep-folds-clean-dsfold2").requested_action() == "cancel"
+    assert states["rep-case-fold0"] == "canceled"
     assert states["rep-image-fold0"] == "done"
 
 
-def test_a_run_that_writes_its_model_keeps_no_other_from_being_cancelled(runs, report, open_page):
+def test_a_run_that_writes_its_model_keeps_no_other_from_being_canceled(runs, report, open_page):
     report(4)
     RunFolder(runs / "rep-folds-clean-dsfold2").write_status("running", phase="export")
     app = open_page("studies")
     press(app, "Cancel the rest")
 
-    assert "writes its model" in texts(app.error)
-    assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "cancelled"
+    assert "is exporting its model" in texts(app.error)
+    assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "canceled"
 
 
 # Other studies
@@ -315,7 +309,7 @@ def test_many_runs_come_in_pages(runs, tiny_settings: TrainSettings, open_page):
 
 def test_a_run_that_was_deleted_is_said(runs, report, open_page):
     report(6)
-    jobs.delete_run(RunFolder(runs / "rep-case-fold0"))
+    delete_job(RunFolder(runs / "rep-case-fold0"))
     app = open_page("studies")
 
     assert "Not there" in texts(app.markdown)

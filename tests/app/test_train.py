@@ -8,6 +8,7 @@ from bc_model.data.fold_shelf import keep_fold_file
 from bc_model.data.sets import DataSet, datasets_folder, link_folder
 from bc_model.errors import RunError
 from bc_model.serving.bundle import open_bundle
+from bc_model.training.resume import ACCEPT_CHANGES
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 
@@ -289,7 +290,7 @@ def test_a_run_whose_process_is_gone_is_said_to_be_interrupted(finished_run, ope
 def test_a_run_can_be_opened_by_its_name_in_the_url(finished_run, runs, open_page):
     other = RunFolder.create(runs / "later")
     other.write_config({"settings": {}})
-    other.write_status("cancelled", message="Stopped before the first epoch had ended.")
+    other.write_status("canceled", message="Stopped before the first epoch had ended.")
     app = open_page("train", run="finished")
 
     assert app.multiselect(key="run").value == ["finished"]
@@ -384,7 +385,7 @@ def test_what_can_be_asked_of_a_run_is_asked(runs, open_page, state: str, label:
     app = open_page("train")
     press(app, label)
 
-    assert run.requested() == asked
+    assert run.requested_action() == asked
 
 
 def test_a_paused_run_goes_on(runs, open_page):
@@ -393,7 +394,7 @@ def test_a_paused_run_goes_on(runs, open_page):
     app = open_page("train")
     press(app, "Go on")
 
-    assert run.requested() is None
+    assert run.requested_action() is None
 
 
 def test_an_interrupted_run_is_resumed_from_the_page(finished_run, open_page, monkeypatch):
@@ -415,7 +416,7 @@ def test_a_run_whose_data_changed_can_be_resumed_anyway(finished_run, open_page,
         "app.components.runs.resume_run",
         lambda run, accept_changes=False: resumed.append(accept_changes),
     )
-    finished_run.write_status("failed", message="Changed since: the data. Give --accept-changes.")
+    finished_run.write_status("failed", message=f"The data have changed. {ACCEPT_CHANGES}")
     app = open_page("train")
     press(app, "Resume anyway")
 

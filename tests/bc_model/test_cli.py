@@ -166,7 +166,7 @@ def test_a_run_folder_that_is_taken(
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.tex").write_text("x")
-    assert "is taken" in refused("train", drawn_set, "--run", tmp_path / "run")
+    assert "already exists" in refused("train", drawn_set, "--run", tmp_path / "run")
 
 
 def test_a_split_of_other_data(
@@ -297,7 +297,7 @@ def test_data_and_weights_are_kept_by_their_whole_paths(
 def cancelled_run(tiny_settings: TrainSettings, tmp_path: Path) -> RunFolder:
     run = RunFolder.create(tmp_path / "run")
     run.write_config({"settings": tiny_settings.as_dict()})
-    run.write_status("cancelled")
+    run.write_status("canceled")
     return run
 
 
@@ -338,9 +338,9 @@ def test_a_run_without_a_model_ends_with_a_word_and_another_code(
     command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cancel(_: TrainSettings, run: RunFolder) -> None:
-        run.write_status("cancelled", message="Cancelled on request; no model was made.")
+        run.write_status("canceled", message="Canceled on request; no model was made.")
 
     monkeypatch.setattr("bc_model.training.fit.train", cancel)
     code, out, _ = command("train", drawn_set, "--run", tmp_path / "run", "--weights", "none")
-    assert (code, out.splitlines()[-1]) == (1, "Cancelled on request; no model was made.")
+    assert (code, out.splitlines()[-1]) == (1, "Canceled on request; no model was made.")
     assert "no model was made" in RunFolder(tmp_path / "run").read_log()

@@ -72,7 +72,7 @@ def test_no_run_is_called_what_the_model_in_the_box_is(
 ) -> None:
     code, _, err = command("train", drawn_set, "--run", tmp_path / "bundled")
     assert code == 2
-    assert "'bundled' names the model that comes with the program" in err
+    assert "'bundled' is reserved for the bundled model" in err
     assert not (tmp_path / "bundled").exists()
 
 
@@ -86,7 +86,7 @@ def test_a_folder_called_bundled_does_not_stand_before_the_model_in_the_box(
     assert str(SHIPPED_MODELS) in out
     code, _, err = command("compare", "bundled", "two")
     assert code == 2
-    assert "came without its run" in err
+    assert "It is a model without its run" in err
 
 
 def test_a_model_is_no_run(
@@ -95,13 +95,13 @@ def test_a_model_is_no_run(
     first, second = (run.path for run in pair)
     code, _, err = command("compare", first / "model", second)
     assert code == 2
-    assert f"name the run itself, {first}." in err
+    assert f"Use the run itself: {first}." in err
 
     shutil.copytree(first / "model", tmp_path / "alone")
     code, _, err = command("compare", tmp_path / "alone", second)
     assert code == 2
-    assert "came without its run" in err
-    assert "`evaluate MODEL DATA --unseen`" in err
+    assert "It is a model without its run" in err
+    assert "external dataset" in err
 
 
 def test_the_split_says_which_cases_a_run_knows(pair: tuple[RunFolder, RunFolder]) -> None:

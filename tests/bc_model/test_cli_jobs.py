@@ -50,9 +50,8 @@ def test_the_list_starts_what_waits_behind_a_killed_run(
 ) -> None:
     (run.path / "status.json").write_text('{"state": "running"}')
     waiting = RunFolder.create(run.path.with_name("waiting"))
-    waiting.write_status("queued")
+    jobs.put_in_queue(waiting)
     monkeypatch.setattr(jobs, "launch", lambda one: one.write_status("starting"))
-    monkeypatch.setattr(jobs, "_children", [])
     assert f"{waiting.path}: starting" in call("list", run.path.parent)
 
 
@@ -82,28 +81,28 @@ def test_an_empty_list_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["pause", "stop", "cancel"])
 def test_a_going_run_is_asked(run: RunFolder, what: str) -> None:
     call(what, run.path)
-    assert run.requested() == what
+    assert run.requested_action() == what
 
 
 def test_a_paused_run_goes_on(run: RunFolder) -> None:
     call("pause", run.path)
     call("continue", run.path)
-    assert run.requested() is None
+    assert run.requested_action() is None
 
 
 @pytest.mark.parametrize("what", ["pause", "continue", "stop", "cancel"])
-@pytest.mark.parametrize("state", ["done", "cancelled"])
+@pytest.mark.parametrize("state", ["done", "canceled"])
 def test_an_ended_run_is_asked_for_nothing(run: RunFolder, what: str, state: str) -> None:
     run.write_status(state)
-    with pytest.raises(RunError, match=f"has ended already: it is {state}"):
+    with pytest.raises(RunError, match=f"has already ended with state '{state}'"):
         call(what, run.path)
-    assert run.requested() is None
+    assert run.requested_action() is None
 
 
 def test_a_run_that_is_resumed_is_told_to_wait_for_its_turn(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.write_status("cancelled")
+    run.write_status("canceled")
     monkeypatch.setattr(jobs, "advance_queue", lambda _: [])
     said = call("resume", run.path)
     assert said.startswith(f"{run.path}: queued.")
@@ -111,9 +110,9 @@ def test_a_run_that_is_resumed_is_told_to_wait_for_its_turn(
 
 
 def test_a_run_that_goes_on_is_neither_resumed_nor_deleted(run: RunFolder) -> None:
-    with pytest.raises(RunError, match="It goes on by itself"):
+    with pytest.raises(RunError, match="Wait until it finishes"):
         call("resume", run.path)
-    with pytest.raises(RunError, match="cancel it before deleting"):
+    with pytest.raises(RunError, match="Cancel it before you delete it"):
         call("delete", run.path)
 
 

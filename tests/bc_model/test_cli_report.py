@@ -1,7 +1,7 @@
 """`report`: table, files, JSON, partial results, how it ends, and bad input that starts nothing."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,30 +30,23 @@ def command(
     return run
 
 
-class Child:
-    def poll(self) -> int:
-        return 0
-
-
 @pytest.fixture
 def trained(
     monkeypatch: pytest.MonkeyPatch, end_at_random: Callable[[RunFolder], None]
-) -> Iterator[list[str]]:
+) -> list[str]:
     """Let each run end at once; those with seed 9 fail."""
     names: list[str] = []
 
-    def launch(run: RunFolder) -> Child:
+    def launch(run: RunFolder) -> None:
         names.append(run.name)
         if run.read_config()["settings"]["seed"] == 9:
             run.write_status("failed", message="The disk is full.")
         else:
             end_at_random(run)
-        return Child()
 
     monkeypatch.setattr(jobs, "launch", launch)
     monkeypatch.setattr(study, "_LOOK_EVERY_S", 0.01)
-    yield names
-    jobs._children.clear()
+    return names
 
 
 def test_one_command_one_table_one_picture(
@@ -137,7 +130,7 @@ def test_the_same_command_goes_on_with_what_is_not_done(
 def test_detached_it_does_not_wait(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running") or Child())
+    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
     code, out, _ = command("--study", "rep", "--runs", tmp_path, "--detach")
     assert code == 0
     assert "0 of 2 runs are in: the report is not complete." in out
@@ -152,13 +145,13 @@ def test_ctrl_c_leaves_the_runs_and_shows_what_there_is(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running") or Child())
+    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
     monkeypatch.setattr(study.time, "sleep", interrupt)
     code, out, err = command("--study", "rep", "--runs", tmp_path)
     assert code == 130
     assert f"The runs go on: `jobs list {tmp_path}` shows them" in err
     assert "by case" in out
-    assert [run.requested() for run in list_runs(tmp_path)] == [None] * 2
+    assert [run.requested_action() for run in list_runs(tmp_path)] == [None] * 2
 
 
 # Bad input

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -25,17 +24,12 @@ def command(command_line: Command, drawn_set: Path) -> Command:
     return partial(command_line, "sweep", drawn_set, *TINY)
 
 
-class Child:
-    def poll(self) -> int:
-        return 0
-
-
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch, tiny_run: RunFolder) -> Iterator[list[str]]:
+def trained(monkeypatch: pytest.MonkeyPatch, tiny_run: RunFolder) -> list[str]:
     """Let each run end at once with what the tiny run came to; one with seed 9 fails."""
     names: list[str] = []
 
-    def launch(run: RunFolder) -> Child:
+    def launch(run: RunFolder) -> None:
         names.append(run.name)
         settings = run.read_config()["settings"]
         if settings["seed"] == 9:
@@ -43,12 +37,10 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_run: RunFolder) -> Iterator[li
         else:
             shutil.copytree(tiny_run.evaluation_folder, run.evaluation_folder)
             run.write_status("done")
-        return Child()
 
     monkeypatch.setattr(jobs, "launch", launch)
     monkeypatch.setattr(study, "_LOOK_EVERY_S", 0.01)
-    yield names
-    jobs._children.clear()
+    return names
 
 
 def test_a_line_for_each_setting_with_its_folds_and_intervals(
@@ -61,7 +53,7 @@ def test_a_line_for_each_setting_with_its_folds_and_intervals(
     assert code == 0
     lines = out.splitlines()
     assert lines[0].split("  ")[0] == "settings"
-    assert "no result" in lines[0]  # failed, cancelled, interrupted or gone
+    assert "no result" in lines[0]  # failed, canceled, interrupted or gone
     assert [line.split("  ")[0] for line in lines[1:5]] == [
         "head_learning_rate=0.001, dense_units=8", "head_learning_rate=0.001, dense_units=8+4",
         "head_learning_rate=0.0001, dense_units=8", "head_learning_rate=0.0001, dense_units=8+4",
@@ -116,7 +108,7 @@ def test_the_same_command_again_goes_on_with_what_is_not_done(
 def test_detached_it_does_not_wait(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running") or Child())
+    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
     code, out, err = command("--study", "cv", "--runs", tmp_path, "--n-folds", 3, "--detach")
     assert (code, err) == (0, "")
     assert "0 of 3 folds are in: these figures will change." in out
@@ -130,12 +122,12 @@ def test_ctrl_c_leaves_the_runs_and_says_so(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running") or Child())
+    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
     monkeypatch.setattr(study.time, "sleep", interrupt)
     code, out, err = command("--study", "cv", "--runs", tmp_path, "--n-folds", 3)
     assert (code, out) == (130, "")
     assert err.splitlines()[-1].startswith(f"The runs go on: `jobs list {tmp_path}` shows them")
-    assert [run.requested() for run in list_runs(tmp_path)] == [None] * 3
+    assert [run.requested_action() for run in list_runs(tmp_path)] == [None] * 3
 
 
 # Bad input

@@ -85,3 +85,10 @@ def test_the_library_does_not_know_the_app() -> None:
 
 def test_the_app_does_not_load_tensorflow() -> None:
     assert offenders("app", {"tensorflow", "keras", *TENSORFLOW_AT_IMPORT}) == []
+
+
+def test_jobs_imports_only_modules_of_lower_layers() -> None:
+    allowed = {"bc_model.errors", "bc_model.files", "bc_model.words", "bc_model.checks"}
+    names = {name for name in imported(REPOSITORY / "bc_model/jobs.py") if "bc_model" in name}
+    modules = {".".join(name.split(".")[:2]) for name in names}
+    assert modules <= allowed

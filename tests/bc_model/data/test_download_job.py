@@ -1,7 +1,6 @@
 """Downloads in processes of their own, from a server on this machine that drops the line."""
 
 import io
-import json
 import time
 import zipfile
 from collections.abc import Callable
@@ -12,15 +11,17 @@ import pytest
 
 from bc_model.data import download_job
 from bc_model.data.download_job import (
+    Download,
+    DownloadJob,
     cancel_download,
     forget_download,
     list_downloads,
     run_download,
     start_download,
 )
-from bc_model.data.download_record import Download, read_record, record_file, write_record
 from bc_model.data.sets import list_sets, open_set
 from bc_model.errors import BcModelError, DataError, DownloadError
+from bc_model.jobs import JobSpec
 from tests.file_server import Server
 
 PATIENCE_S = 60
@@ -48,32 +49,48 @@ def wait_for(shelf: Path, holds: Callable[[list[Download]], bool]) -> list[Downl
     return found
 
 
+def job_of(shelf: Path) -> DownloadJob:
+    return DownloadJob(shelf / ".downloads" / "drawn")
+
+
+def put_job(shelf: Path, state: str, **fields: object) -> DownloadJob:
+    """Write a download that this process stands for."""
+    job = job_of(shelf)
+    job.path.mkdir(parents=True)
+    job.write_spec(JobSpec(config={"url": "http://a/b", "sha256": ""}))
+    job.write_status(state, **fields)
+    return job
+
+
 def test_a_download_that_breaks_off_becomes_a_set_in_its_own_process(
     server: Server, archive: bytes, shelf: Path
 ) -> None:
     server.content, server.breaks = archive, [100_000]
     start_download("drawn", url=server.url, shelf=shelf)
     (one,) = list_downloads(shelf)
-    assert (one.name, one.is_going) == ("drawn", True)
-    assert psutil.pid_exists(one.pid)
-    with pytest.raises(DownloadError, match="being downloaded already"):
+    assert (one.name, one.is_running) == ("drawn", True)
+    assert psutil.pid_exists(job_of(shelf).read_status()["pid"])
+    with pytest.raises(DownloadError, match="Download 'drawn' is already running"):
         start_download("drawn", url=server.url, shelf=shelf)
 
     wait_for(shelf, lambda found: not found)
     assert open_set("drawn", shelf).source == server.url
     downloads = shelf / ".downloads"
-    wait_for(shelf, lambda _: {path.suffix for path in downloads.iterdir()} <= {".lock"})
+    wait_for(shelf, lambda _: all(path.name.endswith(".lock") for path in downloads.iterdir()))
     assert len(server.asked) == 2
 
 
-def test_a_cancelled_download_is_gone_on_with(server: Server, archive: bytes, shelf: Path) -> None:
+def test_a_canceled_download_is_gone_on_with(server: Server, archive: bytes, shelf: Path) -> None:
     server.content = archive
     server.breaks, server.codes = [50_000], [200, *[503] * 4]  # it waits for better times
     start_download("drawn", url=server.url, shelf=shelf)
     wait_for(shelf, lambda _: len(server.asked) > 1)
     cancel_download("drawn", shelf)
     (one,) = list_downloads(shelf)
-    assert (one.state, one.message) == ("cancelled", "Stopped on request; what has come is kept.")
+    assert (one.state, one.message) == (
+        "canceled",
+        "Canceled on request. The downloaded part is kept.",
+    )
     assert not [path for path in shelf.iterdir() if path.name.startswith(".adding")]
 
     server.codes = []
@@ -84,13 +101,13 @@ def test_a_cancelled_download_is_gone_on_with(server: Server, archive: bytes, sh
 
 
 def test_a_process_that_is_gone_is_told_with_its_last_words(shelf: Path) -> None:
-    (shelf / ".downloads").mkdir(parents=True)
-    write_record(shelf, Download("drawn", "http://a/b", "", "downloading", pid=1, pid_started=1.0))
-    record_file(shelf, "drawn", ".job.log").write_text("noise\nError: the disk is full.\n\n")
+    job = put_job(shelf, "running", phase="downloading")
+    job.status_file.write_text('{"state": "running", "pid": 1, "pid_started": 1.0}')
+    (job.path / "stderr.txt").write_text("noise\nError: the disk is full.\n\n")
 
     (one,) = list_downloads(shelf)
-    assert one.state == "interrupted"
-    assert one.message == "The process is gone; its last words: Error: the disk is full."
+    assert (one.state, one.url) == ("interrupted", "http://a/b")
+    assert one.message.endswith("ended unexpectedly. Last error output: Error: the disk is full.")
 
 
 def test_a_failure_is_written_down_and_raised(server: Server, shelf: Path) -> None:
@@ -105,13 +122,13 @@ def test_a_failure_is_written_down_and_raised(server: Server, shelf: Path) -> No
 def test_progress_is_written_down_and_passed_on(
     server: Server, archive: bytes, shelf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_job, "_TOLD_EVERY_S", 0)
+    monkeypatch.setattr(download_job, "_WRITE_EVERY_S", 0)
     server.content = archive
     seen: list[tuple] = []
 
     def look(*told: object) -> None:
-        one = read_record(shelf, "drawn")
-        seen.append((told, (one.state, one.done, one.total) if one else None))
+        (one,) = list_downloads(shelf)
+        seen.append((told, (one.phase, one.n_bytes, one.n_total_bytes)))
 
     run_download("drawn", url=server.url, shelf=shelf, progress=look)
     assert {told[0] for told, _ in seen} == {"downloading", "unpacking"}
@@ -127,15 +144,12 @@ def test_what_has_come_is_deleted_on_request(server: Server, shelf: Path) -> Non
 
     forget_download("drawn", shelf)
     assert list_downloads(shelf) == []
-    assert [path.suffix for path in (shelf / ".downloads").iterdir()] in ([], [".lock"])
+    assert all(path.name.endswith(".lock") for path in (shelf / ".downloads").iterdir())
 
 
 def test_one_that_goes_on_is_not_deleted(shelf: Path) -> None:
-    (shelf / ".downloads").mkdir(parents=True)
-    me = psutil.Process()
-    going = Download("drawn", "http://a/b", "", "starting", 0, 0, "", me.pid, me.create_time())
-    write_record(shelf, going)
-    with pytest.raises(DownloadError, match="cancel it before"):
+    put_job(shelf, "starting")
+    with pytest.raises(DownloadError, match="Cancel it before"):
         forget_download("drawn", shelf)
 
 
@@ -157,19 +171,25 @@ def test_a_name_that_is_taken_is_refused(shelf: Path) -> None:
     assert not (shelf / ".downloads").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "drawn"}', "{}"])
-def test_a_damaged_record_is_passed_over(shelf: Path, text: str) -> None:
-    (shelf / ".downloads").mkdir(parents=True)
-    record_file(shelf, "drawn").write_text(text)
+@pytest.mark.parametrize("name", ["job.json", "status.json"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": 1}', '{"state": "lost"}'])
+def test_list_downloads_ignores_damaged_files(shelf: Path, name: str, text: str) -> None:
+    job = put_job(shelf, "failed")
+    (job.path / name).write_text(text)
     assert list_downloads(shelf) == []
     forget_download("drawn", shelf)
     cancel_download("drawn", shelf)
 
 
-def test_a_record_whose_words_are_none_is_passed_over(shelf: Path) -> None:
-    (shelf / ".downloads").mkdir(parents=True)
-    write_record(shelf, Download("drawn", "http://a/b", "", "failed"))
-    content = json.loads(record_file(shelf, "drawn").read_text())
-    for change in ({"state": "lost"}, {"name": "other"}):
-        record_file(shelf, "drawn").write_text(json.dumps(content | change))
-        assert list_downloads(shelf) == []
+def test_run_download_on_request_is_canceled(
+    server: Server, archive: bytes, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download_job, "_WRITE_EVERY_S", 0)
+    server.content = archive
+
+    def cancel(*_: object) -> None:
+        job_of(shelf).request("cancel")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_download("drawn", url=server.url, shelf=shelf, progress=cancel)
+    assert [one.state for one in list_downloads(shelf)] == ["canceled"]

@@ -105,8 +105,8 @@ def test_the_clock_stands_while_the_run_is_paused(
     reporter.on_train_batch_end(2)
     assert clock.left_while_paused == [74, 74, 74]
     assert [line for line in caplog.messages if not line.startswith("epoch")] == [
-        f"paused; it goes on with `jobs continue {run.name}`",
-        "goes on",
+        "Paused",
+        "Continued",
     ]
     clock.now_s += 2.0
     reporter.on_train_batch_end(3)

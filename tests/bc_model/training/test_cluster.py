@@ -17,12 +17,13 @@ import pytest
 
 import bc_model
 from bc_model.errors import RunError, SettingsError
+from bc_model.jobs import cancel_job
 from bc_model.model import load_keras, weights_fingerprint
 from bc_model.training import cluster_worker
 from bc_model.training.cluster import connect, settle, submit_study
 from bc_model.training.cluster_check import check_workers, versions
 from bc_model.training.fit import train
-from bc_model.training.jobs import cancel_run, put_in_queue
+from bc_model.training.jobs import put_in_queue
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study import start_study, study_state, wait_for_study
@@ -265,7 +266,7 @@ def test_a_scheduler_without_workers_and_one_whose_worker_lacks_the_program_are_
 def run(tmp_path: Path) -> RunFolder:
     made = RunFolder.create(tmp_path / "run")
     made.write_config({"settings": {}})
-    put_in_queue(made, cluster={"scheduler": "tcp://there:1", "task": "mine"})
+    put_in_queue(made, scheduler="tcp://there:1", task="mine")
     return made
 
 
@@ -275,9 +276,9 @@ def _no_children(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
         monkeypatch.setattr(cluster_worker, "launch", lambda *_, **__: pytest.fail("was started"))
 
 
-def test_a_cancelled_run_is_not_started(run: RunFolder) -> None:
-    cancel_run(run)
-    assert cluster_worker.train_on_worker(str(run.path), "mine") == "cancelled"
+def test_a_canceled_run_is_not_started(run: RunFolder) -> None:
+    cancel_job(run)
+    assert cluster_worker.train_on_worker(str(run.path), "mine") == "canceled"
 
 
 def test_a_run_that_was_given_to_another_queue_is_not_started(run: RunFolder) -> None:
@@ -325,7 +326,7 @@ def test_a_process_that_is_gone_without_a_word_is_an_error_that_may_be_tried_aga
         return Silent()
 
     monkeypatch.setattr(cluster_worker, "launch", launch)
-    with pytest.raises(RunError, match="is gone; its last words: out of memory"):
+    with pytest.raises(RunError, match=r"ended unexpectedly\. Last error output: out of memory"):
         cluster_worker.train_on_worker(str(run.path), "mine")
 
 
@@ -356,7 +357,7 @@ class Taking:
 @pytest.mark.parametrize(
     ("state", "is_taken"),
     [("queued", True), ("starting", True), ("running", True), ("paused", True), ("done", False),
-     ("failed", False), ("cancelled", False)],
+     ("failed", False), ("canceled", False)],
 )  # fmt: skip
 def test_a_run_is_waited_for_by_its_task_until_it_has_ended(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, state: str, is_taken: bool
@@ -411,7 +412,7 @@ def test_a_task_that_failed_is_told_in_the_run(run: RunFolder, status: str, said
     )
 
 
-@pytest.mark.parametrize("state", ["done", "cancelled", "running"])
+@pytest.mark.parametrize("state", ["done", "canceled", "running"])
 def test_a_failed_task_does_not_touch_a_run_that_is_not_its_any_more(
     run: RunFolder, state: str
 ) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bc_model.errors import RunError
+from bc_model.jobs import locked
 from bc_model.training import cluster_check
 from bc_model.training.cluster_check import check_workers, lock_in_vain
-from bc_model.training.jobs import locked
 from bc_model.training.settings import TrainSettings
 
 

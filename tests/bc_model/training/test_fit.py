@@ -281,7 +281,7 @@ def test_a_run_by_a_fold_file_is_leaky_wherever_it_is_told(
 def test_a_run_stopped_before_its_first_epoch_is_cancelled(drawn_set: Path, run: RunFolder) -> None:
     run.request("stop")
     assert train(settings_for(drawn_set), run) is None
-    assert run.read_status()["state"] == "cancelled"
+    assert run.read_status()["state"] == "canceled"
     assert not run.model_folder.exists()
     assert run.read_history() == []
 

@@ -1,8 +1,7 @@
-"""Runs as processes: the queue, what can be asked of a run, and real children."""
+"""The run queue: start and resume of runs, and real training processes."""
 
 import dataclasses
 import gc
-import json
 import sys
 import threading
 import time
@@ -12,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from bc_model import jobs as processes
 from bc_model.errors import RunError, SettingsError, SplitError, WeightsError
+from bc_model.jobs import ENDED_STATES, cancel_job
 from bc_model.training import jobs
-from bc_model.training.run_folder import ENDED_STATES, RunFolder
+from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study import start_study
 
@@ -24,10 +25,10 @@ PATIENCE_S = 90
 @pytest.fixture(autouse=True)
 def _no_child_is_left_behind() -> Iterator[None]:
     yield
-    for child in list(jobs._children):
+    for child in list(processes._children):
         child.kill()
         child.wait()
-    jobs.reap_children()
+    processes.reap_children()
 
 
 def wait_for(holds: Callable[[], bool], run: RunFolder) -> None:
@@ -57,12 +58,12 @@ class FakeProcess:
         pass
 
     def wait(self) -> None:
-        jobs._children.remove(self)
+        processes._children.remove(self)
 
 
 @pytest.fixture
 def fake_popen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs.subprocess, "Popen", FakeProcess)
+    monkeypatch.setattr(processes.subprocess, "Popen", FakeProcess)
 
 
 @pytest.mark.usefixtures("fake_popen")
@@ -71,9 +72,9 @@ def test_a_run_is_started_from_its_folder_alone(
 ) -> None:
     run = jobs.start_run(tiny_settings, tmp_path / "runs")
     assert TrainSettings.from_dict(run.read_config()["settings"]) == tiny_settings
-    child = jobs._children[-1]
+    child = processes._children[-1]
     assert child.command == [
-        sys.executable, "-m", "bc_model", "train", "--run", str(run.path), "--resume",
+        sys.executable, "-m", "bc_model", "train", "--resume", "--run", str(run.path),
     ]  # fmt: skip
 
 
@@ -105,58 +106,25 @@ def test_a_relative_fold_file_means_the_same_to_the_child(
 # The queue
 
 
-@pytest.mark.parametrize("state", ["starting", "running", "pausing", "cancelling"])
-@pytest.mark.usefixtures("fake_popen")
-def test_a_second_run_waits_while_one_is_going(
-    tiny_settings: TrainSettings, tmp_path: Path, state: str
-) -> None:
-    first = RunFolder.create(tmp_path / "first")
-    first.write_status(state)
-    second = jobs.start_run(tiny_settings, tmp_path)
-    assert second.read_status()["state"] == "queued"
-    assert jobs._children == []
-    first.write_status("done")
-    assert jobs.advance_queue(tmp_path) == [second.name]
-
-
-@pytest.mark.usefixtures("fake_popen")
-def test_a_run_of_another_machine_takes_no_place(
-    tiny_settings: TrainSettings, tmp_path: Path
-) -> None:
-    first = RunFolder.create(tmp_path / "first")
-    status = {"state": "running", "pid": 1, "pid_started": 0.0, "host": "elsewhere"}
-    (first.path / "status.json").write_text(json.dumps(status))
-    assert first.read_status()["state"] == "running"
-    jobs.start_run(tiny_settings, tmp_path)
-    assert len(jobs._children) == 1
-
-
 @pytest.mark.usefixtures("fake_popen")
 def test_a_run_that_waits_for_a_cluster_is_not_started_here(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
     run.write_config({"settings": {}})
-    jobs.put_in_queue(run, cluster={"scheduler": "tcp://there:8786", "task": "a"})
+    jobs.put_in_queue(run, scheduler="tcp://there:8786", task="a")
     assert jobs.advance_queue(tmp_path) == []
-    assert run.read_status()["message"] == "Waiting for its turn on the cluster tcp://there:8786"
-    jobs.cancel_run(run)
+    assert run.read_status()["message"] == "Waiting in the queue of tcp://there:8786"
+    cancel_job(run)
     jobs.resume_run(run)
-    assert len(jobs._children) == 1
+    assert len(processes._children) == 1
 
 
 @pytest.mark.usefixtures("fake_popen")
-def test_a_paused_run_leaves_its_place(tiny_settings: TrainSettings, tmp_path: Path) -> None:
-    RunFolder.create(tmp_path / "first").write_status("paused")
-    jobs.start_run(tiny_settings, tmp_path)
-    assert len(jobs._children) == 1
-
-
-@pytest.mark.usefixtures("fake_popen")
-def test_as_many_as_allowed_go_on_oldest_first(
+def test_advance_queue_starts_as_many_runs_as_the_environment_allows(
     tiny_settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BC_MAX_RUNS", "2")
-    # This process stands for the children, which are not there.
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running") or FakeProcess([]))
+    # This process stands for the children, which do not exist.
+    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
     runs = [jobs.start_run(tiny_settings, tmp_path) for _ in range(4)]
     states = [run.read_status()["state"] for run in runs]
     assert states == ["running", "running", "queued", "queued"]
@@ -171,17 +139,6 @@ def test_a_number_of_runs_that_is_none_is_refused(
     monkeypatch.setenv("BC_MAX_RUNS", said)
     with pytest.raises(SettingsError, match="BC_MAX_RUNS must be a number from 1 to 64"):
         jobs.max_runs()
-
-
-@pytest.mark.parametrize("status", ['{"state": "done"}', "damaged", '{"state": "running"}'])
-@pytest.mark.usefixtures("fake_popen")
-def test_an_ended_damaged_or_dead_run_is_not_in_the_way(
-    tiny_settings: TrainSettings, tmp_path: Path, status: str
-) -> None:
-    first = RunFolder.create(tmp_path / "first")
-    (first.path / "status.json").write_text(status)
-    jobs.start_run(tiny_settings, tmp_path)
-    assert len(jobs._children) == 1
 
 
 def test_a_weights_file_that_is_not_there_is_said_before_anything_is_queued(
@@ -215,10 +172,10 @@ def test_a_number_of_the_environment_that_is_none_is_said_before_anything_is_que
     assert not (tmp_path / "runs").exists()
     run = RunFolder.create(tmp_path / "run")
     run.write_config({"settings": {}})
-    run.write_status("cancelled")
+    run.write_status("canceled")
     with pytest.raises(SettingsError, match=f"{name} must be a number"):
         jobs.resume_run(run)
-    assert run.read_status()["state"] == "cancelled"
+    assert run.read_status()["state"] == "canceled"
 
 
 def test_a_fold_file_that_is_none_is_said_before_anything_is_queued(
@@ -233,49 +190,16 @@ def test_a_fold_file_that_is_none_is_said_before_anything_is_queued(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_queued_or_interrupted_run_is_cancelled_at_once(tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path / "run")
-    run.write_status("queued")
-    jobs.cancel_run(run)
-    assert run.read_status()["state"] == "cancelled"
-    (run.path / "status.json").write_text('{"state": "running"}')
-    jobs.cancel_run(run)
-    assert run.read_status()["state"] == "cancelled"
-
-
-def test_a_going_run_is_asked_to_cancel(tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path / "run")
-    run.write_status("running")
-    jobs.cancel_run(run)
-    assert (run.read_status()["state"], run.requested()) == ("running", "cancel")
-
-
-@pytest.mark.parametrize("state", ["queued", "running", "paused"])
-def test_a_run_that_goes_on_is_not_deleted(tmp_path: Path, state: str) -> None:
-    run = RunFolder.create(tmp_path / "run")
-    run.write_status(state)
-    with pytest.raises(RunError, match="cancel it before deleting"):
-        jobs.delete_run(run)
-    assert run.path.exists()
-
-
-def test_a_deleted_run_is_gone(tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path / "run")
-    run.write_status("done")
-    jobs.delete_run(run)
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-
-
 def test_a_done_run_is_not_resumed(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
     run.write_config({"settings": {}})
     run.write_status("done")
-    with pytest.raises(RunError, match="is done; only a run that was interrupted"):
+    with pytest.raises(RunError, match=r"is done\. Only an interrupted, canceled"):
         jobs.resume_run(run)
 
 
 @pytest.mark.parametrize(
-    ("state", "said"), [("paused", "`jobs continue`, or 'Go on'"), ("queued", "when its turn")]
+    ("state", "said"), [("paused", "Continue it"), ("queued", "as soon as a place")]
 )
 def test_a_run_that_goes_on_is_not_resumed_and_the_way_is_named(
     tmp_path: Path, state: str, said: str
@@ -283,7 +207,7 @@ def test_a_run_that_goes_on_is_not_resumed_and_the_way_is_named(
     run = RunFolder.create(tmp_path / "run")
     run.write_config({"settings": {}})
     run.write_status(state)
-    with pytest.raises(RunError, match=f"The run run is {state};.*{said}"):
+    with pytest.raises(RunError, match=f"Run 'run' is {state}.*{said}"):
         jobs.resume_run(run)
 
 
@@ -303,8 +227,49 @@ def test_an_interrupted_run_is_queued_again(tmp_path: Path, accept: bool) -> Non
     run.request("stop")
     (run.path / "status.json").write_text('{"state": "running"}')
     jobs.resume_run(run, accept_changes=accept)
-    assert run.requested() is None
-    assert ("--accept-changes" in jobs._children[-1].command) is accept
+    assert run.requested_action() is None
+    assert ("--accept-changes" in processes._children[-1].command) is accept
+
+
+# Accepted changes
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    made = RunFolder.create(tmp_path / "run")
+    made.write_config({"settings": {}})
+    return made
+
+
+def test_accepts_changes_is_false_without_a_queue(run: RunFolder) -> None:
+    assert not jobs.accepts_changes(run)
+    (run.path / "config.json").unlink()
+    assert not jobs.accepts_changes(run)
+
+
+def test_accepts_changes_holds_until_the_next_queueing(run: RunFolder) -> None:
+    jobs.put_in_queue(run, accept_changes=True, scheduler="tcp://there:1", task="mine")
+    for state in ("starting", "running", "failed"):
+        run.write_status(state)
+    assert jobs.accepts_changes(run)
+    jobs.put_in_queue(run)
+    assert not jobs.accepts_changes(run)
+
+
+def test_accepts_changes_does_not_cover_later_changes(run: RunFolder) -> None:
+    jobs.put_in_queue(run, accept_changes=True)
+    run.write_config({"settings": {}, "data_sha256": "seen"})
+    assert not jobs.accepts_changes(run)
+
+
+@pytest.mark.usefixtures("fake_popen")
+def test_launch_lost_before_it_read_its_data_is_repeated_alike(run: RunFolder) -> None:
+    jobs.put_in_queue(run, accept_changes=True, scheduler="tcp://there:1", task="mine")
+    commands = [jobs.launch(run).command]  # type: ignore[attr-defined]
+    run.write_status("starting", message="Reading the data set")
+    commands.append(jobs.launch(run, tied=True).command)  # type: ignore[attr-defined]
+    assert ["--accept-changes" in command for command in commands] == [True, True]
+    assert ["--end-with-stdin" in command for command in commands] == [False, True]
 
 
 # Real processes
@@ -319,7 +284,7 @@ def test_a_started_run_ends_done_with_a_model_and_its_figures(
     assert (run.model_folder / "passport.json").is_file()
     assert (run.evaluation_folder / "report.json").is_file()
     assert [record["epoch"] for record in run.read_history()] == [1, 2]
-    assert jobs._children[-1].wait(PATIENCE_S) == 0
+    assert processes._children[-1].wait(PATIENCE_S) == 0
 
 
 def test_a_run_whose_process_ends_before_it_speaks_has_its_last_words_in_its_status(
@@ -327,8 +292,8 @@ def test_a_run_whose_process_ends_before_it_speaks_has_its_last_words_in_its_sta
 ) -> None:
     # Otherwise it would stay 'queued' while the app lives, and no other run could be started.
     run = jobs.start_run(dataclasses.replace(tiny_settings, data="gone"), tmp_path)
-    assert jobs._children[-1].wait(PATIENCE_S) == 2
-    jobs.reap_children()
+    assert processes._children[-1].wait(PATIENCE_S) == 2
+    processes.reap_children()
     status = run.read_status()
     assert status["state"] == "failed"
     assert "There is no folder" in status["message"]
@@ -372,5 +337,5 @@ def test_a_stop_before_the_first_epoch_has_ended_leaves_no_model_and_no_open_fil
         gc.collect()
     left_open = [str(w.message) for w in caught if issubclass(w.category, ResourceWarning)]
     assert [text for text in left_open if str(run.path) in text] == []
-    assert run.read_status()["state"] == "cancelled"
+    assert run.read_status()["state"] == "canceled"
     assert not run.model_folder.exists()

@@ -155,7 +155,7 @@ def test_data_that_cannot_be_read_is_refused(plan: Callable, tmp_path: Path) -> 
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let queued runs wait."""
-    monkeypatch.setattr(jobs, "_is_waiting", lambda run: False)
+    monkeypatch.setattr(jobs, "max_runs", lambda: 0)
 
 
 def test_the_note_stands_beside_the_study(plan: Callable, still: None, tmp_path: Path) -> None:

@@ -229,7 +229,9 @@ def test_other_pictures_are_named_and_refused_unless_accepted(
             train(settings, run)
     next(data.rglob("*.png")).unlink()
 
-    with pytest.raises(RunError, match=r"the pictures of the data set, the split.*accept-changes"):
+    with pytest.raises(
+        RunError, match=r"the pictures of the data set, the split.*Accept the changes"
+    ):
         train(settings, run, resume=True)
     assert train(settings, run, resume=True, accept_changes=True) is not None
 

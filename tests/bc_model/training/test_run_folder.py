@@ -1,19 +1,13 @@
-"""The run folder: who may have it, what its status says of a dead process, and reading in time."""
+"""The run directory: creation, settings, history, and how runs are found."""
 
-import json
 import os
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from bc_model.errors import RunError
+from bc_model.jobs import STATES, cancel_job
 from bc_model.training.run_folder import (
-    STATES,
     RunFolder,
     find_run,
     list_runs,
@@ -25,24 +19,6 @@ from bc_model.training.run_folder import (
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     return RunFolder.create(tmp_path / "runs" / "a")
-
-
-@pytest.fixture(scope="module")
-def dead_pid() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-def put_status(run: RunFolder, **changes: object) -> None:
-    """Write a status as another process would have."""
-    status = {
-        "state": "running",
-        "pid": os.getpid(),
-        "pid_started": psutil.Process().create_time(),
-        "heartbeat": time.time(),
-    }
-    (run.path / "status.json").write_text(json.dumps(status | changes))
 
 
 # Making and opening
@@ -59,13 +35,13 @@ def test_an_empty_folder_is_taken_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", sorted(STATES))
 def test_the_folder_of_a_run_is_taken(run: RunFolder, state: str) -> None:
     run.write_status(state)
-    with pytest.raises(RunError, match=r"is taken; .* or delete that run first"):
+    with pytest.raises(RunError, match=r"already exists .* or delete that run first"):
         RunFolder.create(run.path)
 
 
 def test_a_folder_with_anything_in_it_is_taken_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(RunError, match="is taken") as caught:
+    with pytest.raises(RunError, match="already exists") as caught:
         RunFolder.create(tmp_path)
     assert "delete" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
@@ -73,13 +49,13 @@ def test_a_folder_with_anything_in_it_is_taken_and_left_alone(tmp_path: Path) ->
 
 def test_a_file_in_the_way_is_taken(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("x")
-    with pytest.raises(RunError, match="is taken"):
+    with pytest.raises(RunError, match="already exists"):
         RunFolder.create(tmp_path / "run")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RunError, match="cannot be made"):
+    with pytest.raises(RunError, match="Cannot create the run directory"):
         RunFolder.create(tmp_path / "file" / "run")
 
 
@@ -95,101 +71,13 @@ def test_the_folder_of_all_runs_can_be_named(monkeypatch: pytest.MonkeyPatch) ->
     assert runs_folder() == Path(__file__).parents[3] / "runs"
 
 
-# Status
-
-
-def test_a_status_comes_back_with_its_fields(run: RunFolder) -> None:
-    run.write_status("running", phase="head", epoch=2, epochs=30)
-    status = run.read_status()
-    assert (status["state"], status["phase"], status["epoch"]) == ("running", "head", 2)
-    assert status["pid"] == os.getpid()
-    assert abs(status["heartbeat"] - time.time()) < 5
-
-
-def test_an_unknown_state_is_not_written(run: RunFolder) -> None:
-    with pytest.raises(RunError, match="'asleep' is not a state"):
-        run.write_status("asleep")
-    assert not (run.path / "status.json").exists()
-
-
-def test_a_run_whose_process_is_dead_was_interrupted(run: RunFolder, dead_pid: int) -> None:
-    put_status(run, pid=dead_pid, phase="head")
-    status = run.read_status()
-    assert status["state"] == "interrupted"
-    assert "is gone" in status["message"]
-    assert status["phase"] == "head"
-
-
-def test_a_number_used_again_by_another_process_is_not_the_run(run: RunFolder) -> None:
-    put_status(run, pid_started=psutil.Process().create_time() - 60)
-    assert run.read_status()["state"] == "interrupted"
-
-
-def test_reading_does_not_write(run: RunFolder, dead_pid: int) -> None:
-    put_status(run, pid=dead_pid)
-    before = (run.path / "status.json").read_bytes()
-    run.read_status()
-    assert (run.path / "status.json").read_bytes() == before
-
-
-@pytest.mark.parametrize("state", ["done", "failed", "cancelled"])
-def test_an_ended_run_needs_no_process(run: RunFolder, dead_pid: int, state: str) -> None:
-    put_status(run, state=state, pid=dead_pid)
-    assert run.read_status()["state"] == state
-
-
-def test_a_queued_run_has_no_process_and_waits(run: RunFolder) -> None:
-    run.write_status("queued", message="Waiting for its turn")
-    assert "pid" not in json.loads((run.path / "status.json").read_text())
-    assert run.read_status()["state"] == "queued"
-
-
-def test_the_last_words_of_a_process_stand_in_the_message(run: RunFolder, dead_pid: int) -> None:
-    (run.path / "stderr.txt").write_text("noise\nError: the disk is full.\n\n")
-    put_status(run, state="running", pid=dead_pid)
-    assert run.read_status()["message"].endswith("Error: the disk is full.")
-
-
 @pytest.mark.parametrize("name", ["my run", "-x", "ü"])
 def test_a_name_that_could_not_be_opened_again_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RunError, match="cannot be the name of a run"):
+    with pytest.raises(RunError, match="Invalid run name"):
         RunFolder.create(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b'"running"', b"\xff\xfe\x00", b'{"state": "asleep"}', b'{"pid": 1}'],
-)
-def test_a_damaged_status_is_a_run_error(run: RunFolder, content: bytes) -> None:
-    (run.path / "status.json").write_bytes(content)
-    with pytest.raises(RunError):
-        run.read_status()
-
-
-@pytest.mark.parametrize("state", ["paused", "running"])
-def test_a_status_that_lacks_its_process_was_interrupted(run: RunFolder, state: str) -> None:
-    (run.path / "status.json").write_text(json.dumps({"state": state}))
-    assert run.read_status()["state"] == "interrupted"
-
-
-def test_a_reader_never_sees_half_a_status(run: RunFolder) -> None:
-    run.write_status("running", message="x" * 5000)
-    over = threading.Event()
-
-    def write() -> None:
-        for _ in range(100):
-            run.write_status("running", message="x" * 5000)
-        over.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    while not over.is_set():
-        assert len(run.read_status()["message"]) == 5000
-    writer.join()
-    assert [path.name for path in run.path.iterdir()] == ["status.json"]
-
-
-# Configuration, history, log, stop
+# Configuration and history
 
 
 def test_a_configuration_comes_back(run: RunFolder) -> None:
@@ -218,7 +106,7 @@ def test_a_line_that_is_still_being_written_is_left_for_later(run: RunFolder) ->
 
 def test_a_history_damaged_in_the_middle_is_a_run_error(run: RunFolder) -> None:
     (run.path / "history.jsonl").write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
-    with pytest.raises(RunError, match="history of the run a is damaged"):
+    with pytest.raises(RunError, match="history of Run 'a' is damaged"):
         run.read_history()
 
 
@@ -226,29 +114,6 @@ def test_a_figure_that_is_not_finite_is_not_written(run: RunFolder) -> None:
     with pytest.raises(ValueError, match="JSON"):
         run.append_history({"loss": float("nan")})
     assert run.read_history() == []
-
-
-def test_the_log_is_read_from_its_end(run: RunFolder) -> None:
-    assert run.read_log() == ""
-    (run.path / "log.txt").write_bytes(b"one\ntwo\n\xff three\n")
-    assert run.read_log(last_lines=2) == "two\n\ufffd three"
-
-
-def test_a_stop_is_asked_for_by_a_file(run: RunFolder) -> None:
-    assert run.requested() is None
-    run.request("stop")
-    run.request("stop")
-    assert run.requested() == "stop"
-    run.request(None)
-    run.request(None)
-    assert run.requested() is None
-
-
-def test_what_cannot_be_asked_is_refused(run: RunFolder) -> None:
-    with pytest.raises(RunError, match="'explode' cannot be asked of a run"):
-        run.request("explode")
-    (run.path / "request").write_text("explode")
-    assert run.requested() is None
 
 
 def test_later_epochs_are_forgotten(run: RunFolder) -> None:
@@ -262,7 +127,7 @@ def test_later_epochs_are_forgotten(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "can"), [("done", False), ("failed", True), ("cancelled", True), ("running", False)]
+    ("state", "can"), [("done", False), ("failed", True), ("canceled", True), ("running", False)]
 )
 def test_what_ended_before_it_was_done_can_be_resumed(
     run: RunFolder, state: str, can: bool
@@ -275,6 +140,14 @@ def test_what_ended_before_it_was_done_can_be_resumed(
 def test_a_run_that_does_not_know_its_settings_cannot_be_resumed(run: RunFolder) -> None:
     run.write_status("failed")
     assert not run.can_resume
+
+
+@pytest.mark.parametrize("phase", ["export", "evaluation"])
+def test_a_run_whose_training_has_ended_is_not_canceled(run: RunFolder, phase: str) -> None:
+    run.write_status("running", phase=phase)
+    with pytest.raises(RunError, match=r"Run 'a' is .* its model and can no longer be paused, st"):
+        cancel_job(run)
+    assert run.requested_action() is None
 
 
 # Ids
@@ -291,7 +164,7 @@ def test_a_run_is_found_by_its_id(run: RunFolder) -> None:
 )
 def test_what_is_not_an_id_finds_nothing(run: RunFolder, run_id: str) -> None:
     run.write_status("running")
-    with pytest.raises(RunError, match="is not the name of a run"):
+    with pytest.raises(RunError, match="Invalid run name"):
         find_run(run.path.parent, run_id)
 
 

@@ -4,14 +4,13 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bc_model.errors import RunError, SettingsError, WeightsError
+from bc_model.jobs import cancel_job, delete_job
 from bc_model.training import jobs, study
-from bc_model.training.order import read_order
 from bc_model.training.run_folder import RunFolder, list_runs
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study import (
@@ -30,22 +29,16 @@ def plan(tiny_settings: TrainSettings) -> Plan:
 
 
 @pytest.fixture(autouse=True)
-def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Start nothing: this process stands for the trainer. Return the runs in their order."""
     names: list[str] = []
 
-    class Child:
-        def poll(self) -> None:
-            return None
-
-    def launch(run: RunFolder) -> Child:
+    def launch(run: RunFolder) -> None:
         run.write_status("running")
         names.append(run.name)
-        return Child()
 
     monkeypatch.setattr(jobs, "launch", launch)
-    yield names
-    jobs._children.clear()
+    return names
 
 
 def test_all_runs_wait_in_the_queue_and_the_first_is_started(
@@ -108,7 +101,7 @@ def test_what_is_not_done_goes_on_and_the_rest_is_left_alone(
     runs[1].write_status("failed", message="the disk was full")
     runs[1].write_config(runs[1].read_config() | {"data_sha256": "kept"})
     runs[2].write_status("running")
-    jobs.cancel_run(runs[3])
+    cancel_job(runs[3])
     launched.clear()
 
     made = start_study("cv", plan, tmp_path)
@@ -122,8 +115,8 @@ def test_what_is_not_done_goes_on_and_the_rest_is_left_alone(
 def test_a_deleted_run_is_made_again(plan: Plan, tmp_path: Path) -> None:
     made = start_study("cv", plan, tmp_path)
     run = RunFolder(tmp_path / made.members[3].run)
-    jobs.cancel_run(run)
-    jobs.delete_run(run)
+    cancel_job(run)
+    delete_job(run)
     assert study_state(made, tmp_path) == {"running": 1, "queued": 2, "missing": 1}
     start_study("cv", plan, tmp_path)
     assert study_state(made, tmp_path) == {"running": 1, "queued": 3}
@@ -146,7 +139,7 @@ def test_what_waits_for_a_cluster_is_taken_back_and_given_away(plan: Plan, tmp_p
     def tasks() -> list[str | None]:
         states = member_states(read_study(tmp_path, "cv"), tmp_path)
         queued = [tmp_path / run for run, status in states.items() if status["state"] == "queued"]
-        return [read_order(RunFolder(path)).get("task") for path in queued]
+        return [RunFolder(path).read_spec().task for path in queued]
 
     start_study("cv", plan, tmp_path, scheduler=address)
     given = tasks()
@@ -156,7 +149,7 @@ def test_what_waits_for_a_cluster_is_taken_back_and_given_away(plan: Plan, tmp_p
     start_study("cv", plan, tmp_path, scheduler="tcp://elsewhere:8786")
     assert not set(tasks()) & set(given)
     start_study("cv", plan, tmp_path)
-    assert tasks() == [None, None, None]  # and the first was started
+    assert tasks() == ["", "", ""]  # and the first was started
 
 
 # What is refused
@@ -179,7 +172,7 @@ def test_a_study_whose_runs_were_all_deleted_keeps_its_name_from_nobody(
     for member in start_study("cv", plan, tmp_path).members:
         run = RunFolder(tmp_path / member.run)
         run.write_status("failed")
-        jobs.delete_run(run)
+        delete_job(run)
     made = start_study("cv", plan[:2], tmp_path)
     assert len(made.members) == len(read_study(tmp_path, "cv").members) == 2
 
@@ -260,13 +253,13 @@ def test_waiting_keeps_the_queue_going_and_ends_with_the_last_run(
 
     def tell(state: dict[str, int]) -> None:
         told.append(state)
-        end = ["done", "failed", "done", "cancelled"][len(launched) - 1]
+        end = ["done", "failed", "done", "canceled"][len(launched) - 1]
         RunFolder(tmp_path / launched[-1]).write_status(end)
 
     wait_for_study(made, tmp_path, tell=tell)
     assert launched == [member.run for member in made.members]
     assert told[0] == {"running": 1, "queued": 3}
-    assert told[-1] == {"done": 2, "failed": 1, "cancelled": 1}
+    assert told[-1] == {"done": 2, "failed": 1, "canceled": 1}
 
 
 def test_waiting_looks_until_there_is_no_more_to_come(plan: Plan, tmp_path: Path) -> None:
