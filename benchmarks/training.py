@@ -129,7 +129,7 @@ def recipe(settings: TrainSettings) -> dict[str, float]:
     import keras
 
     from bc_model.data.pipeline import class_weights, validation_dataset
-    from bc_model.model import freeze, unfreeze
+    from bc_model.model import freeze_backbone, unfreeze_from
 
     with native_stderr_silenced():
         parts, model = load(settings), build(settings)
@@ -151,10 +151,10 @@ def recipe(settings: TrainSettings) -> dict[str, float]:
         ("finetune", settings.finetune_epochs, settings.resolved_finetune_rate),
     ):
         if phase == "head":
-            freeze(model)
+            freeze_backbone(model)
         else:
             model.set_weights(best["weights"])
-            unfreeze(model, settings.resolved_unfreeze_from, train_batch_norm=False)
+            unfreeze_from(model, settings.resolved_unfreeze_from, train_batch_norm=False)
         model.compile(
             optimizer=keras.optimizers.Adam(rate),
             loss="categorical_crossentropy",

@@ -30,7 +30,7 @@ from bc_model.evaluation.evaluate import evaluate_split
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.neighbours import training_features
 from bc_model.evaluation.validation import FEATURES_FILE, calibrate_bundle
-from bc_model.model import build_model, unfreeze
+from bc_model.model import build_model, unfreeze_from
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.export import check_bundle, write_bundle
@@ -44,7 +44,7 @@ from bc_model.training.checkpoint import load_weights, read_state, sweep
 from bc_model.training.describe import describe_run, draft_passport
 from bc_model.training.distribute import strategy_for
 from bc_model.training.feed import Part, cache_bytes
-from bc_model.training.initial_model import all_known, known_at_first
+from bc_model.training.initial_model import all_known, known_at_first, load_initial_weights
 from bc_model.training.phases import fit_phases
 from bc_model.training.resume import require_unchanged
 from bc_model.training.run_folder import RunFolder
@@ -109,11 +109,13 @@ def _train(
         model = build_model(
             settings.backbone,
             image_size=settings.image_size,
-            weights=settings.weights,
+            weights=load_initial_weights(settings.weights),
             dense_units=settings.dense_units,
             dropout=settings.dropout,
         )
-        unfreeze(model, settings.resolved_unfreeze_from, train_batch_norm=settings.from_scratch)
+        unfreeze_from(
+            model, settings.resolved_unfreeze_from, train_batch_norm=settings.from_scratch
+        )
 
     manifest = read_manifest(Path(settings.data), progress=progress_of(run, "Reading the data set"))
     split = make_split(

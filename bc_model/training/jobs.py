@@ -22,6 +22,7 @@ import filelock
 
 from bc_model.data.fold_file import read_fold_file
 from bc_model.errors import RunError, SettingsError
+from bc_model.model import NAMED_WEIGHTS, require_weights_file
 from bc_model.serving.shipped import bundled_model
 from bc_model.training.asking import ask_run
 from bc_model.training.launch import launch, niceness
@@ -30,7 +31,6 @@ from bc_model.training.order import read_order, write_order
 from bc_model.training.resume import require_resumable
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
-from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
 LOCK_NAME = ".lock"
 LOCK_TIMEOUT_S = 30

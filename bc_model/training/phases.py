@@ -7,7 +7,7 @@ import logging
 import keras
 
 from bc_model.data.pipeline import class_weights
-from bc_model.model import freeze, unfreeze
+from bc_model.model import freeze_backbone, unfreeze_from
 from bc_model.training.arithmetic import computing_in, resolve_arithmetic
 from bc_model.training.callbacks import (
     EndRequested,
@@ -48,12 +48,12 @@ def fit_phases(
             done = state.phase_first_epoch
             continue
         if name == "head":
-            freeze(model)
+            freeze_backbone(model)
             rate = settings.head_learning_rate
         else:
             if best_loss is not None and resumed is None:
                 load_weights(run.best_weights, model)
-            unfreeze(
+            unfreeze_from(
                 model,
                 settings.resolved_unfreeze_from,
                 train_batch_norm=settings.from_scratch,
