@@ -1,9 +1,9 @@
-"""Grad-CAM from the last convolutional block (Selvaraju et al., ICCV 2017).
+"""Grad-CAM: heatmaps of the image regions that increase the score of a class.
 
-The map explains a *logit*: a softmax probability saturates and its gradient with it. Each channel
-of the last block is weighted by the mean gradient of the logit with respect to it; the weighted
-sum, cut at zero, is the map. `GradCAM` takes the gradient with TensorFlow and is the reference;
-the serving engine has the same weights in closed form.
+`GradCAM` differentiates a Keras model with TensorFlow and is the reference. The inference engine
+computes the same channel weights in closed form and calls `grad_cam_from_activations`. Computing a
+heatmap and drawing it (`overlay_heatmap`) are separate. Importing this module does not load
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,24 +16,32 @@ import numpy as np
 
 from bc_model.data.names import CLASSES
 from bc_model.data.pictures import field_box
+from bc_model.model import last_conv_output, logits_output
 
 if TYPE_CHECKING:
     import keras
 
+SMALLEST_SCALE = 0.01
+"""Smallest upper end of the color scale, in logits per cell of the heatmap."""
+
 _NOISE_FLOOR = 1e-6
-"""Share of the summed magnitudes below which a positive remainder is float32 rounding."""
+"""Proportion of the summed magnitudes below which a positive sum is float32 rounding error."""
+
+# Blue and vermilion from the palette of Okabe and Ito, distinguishable with color blindness.
+_BENIGN_BGR, _MALIGNANT_BGR, _GRAY_BGR = (178, 114, 0), (0, 94, 213), (145, 138, 123)
 
 
 @dataclass(frozen=True)
 class Heatmap:
-    """The evidence for one class.
+    """The Grad-CAM heatmap of one class.
 
     Attributes
     ----------
     class_name : {'benign', 'malignant'}
+        Class that the heatmap explains.
     raw : ndarray of shape (map_height, map_width), float32
-        Not negative, in units of the logit: its sum is what the positive regions add to it, to
-        first order. All zero when nothing in the picture speaks for the class.
+        Non-negative values in units of the logit. Their sum is the contribution of the positive
+        regions to the logit, to first order. All zero if no region increases the logit.
     """
 
     class_name: str
@@ -46,72 +54,48 @@ class Heatmap:
 
     @property
     def is_empty(self) -> bool:
-        """True when there is no evidence for this class: the map must not be scaled or drawn."""
+        """True if no region increases the logit. Do not scale or draw such a heatmap."""
         return self.maximum == 0.0
 
 
-def weigh_activations(activations: np.ndarray, channel_weights: np.ndarray) -> np.ndarray:
-    """Sum the activation channels by their weights and keep what is positive.
-
-    Parameters
-    ----------
-    activations : ndarray of shape (map_height, map_width, channels), float32
-    channel_weights : ndarray of shape (channels,), float32
-        Mean gradient of the logit with respect to each channel.
-
-    Returns
-    -------
-    ndarray of shape (map_height, map_width), float32
-        Exactly zero where the sum is no more than rounding noise, so that an empty map stays one.
-    """
-    # einsum and not `@`: see `serving/head.py` on BLAS's threads.
-    total = np.einsum("hwc,c->hw", activations, channel_weights)
-    magnitudes = np.einsum("hwc,c->hw", np.abs(activations), np.abs(channel_weights))
-    magnitude = float(np.max(magnitudes, initial=0.0))
-    return np.where(total > _NOISE_FLOOR * magnitude, total, 0.0).astype(np.float32)
-
-
-def spread_over_picture(raw: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
-    """Enlarge a map to a picture's own size, without rescaling its values.
-
-    Parameters
-    ----------
-    raw : ndarray of shape (map_height, map_width), float32
-    height_px, width_px : int
-        Size of the picture as it was uploaded.
-
-    Returns
-    -------
-    ndarray of shape (height_px, width_px), float32
-        Zero outside the common field, which the network did not see.
-    """
-    top, left, height, width = field_box(height_px, width_px)
-    spread = np.zeros((height_px, width_px), np.float32)
-    field = cv2.resize(raw, (width, height), interpolation=cv2.INTER_CUBIC)
-    # Cubic interpolation overshoots: a map must not exceed its own maximum or fall below zero.
-    spread[top : top + height, left : left + width] = np.clip(field, 0.0, float(raw.max()))
-    return spread
-
-
 class GradCAM:
-    """Grad-CAM by automatic differentiation, on a model as it was loaded from its file.
+    """Grad-CAM by automatic differentiation of a Keras model.
+
+    The heatmap explains the logit and not the probability, because the gradient vanishes where the
+    softmax saturates.
 
     Parameters
     ----------
     model : keras.Model
-        Built by `bc_model.model.build_model`, in memory or reloaded.
+        Model from `build_model`, in memory or reloaded from a file.
 
     Raises
     ------
     ModelError
         The model has no layer 'pool' or 'logits'.
+
+    See Also
+    --------
+    grad_cam_from_activations : Grad-CAM for known channel weights.
+
+    References
+    ----------
+    .. [1] Selvaraju, R. R., Cogswell, M., Das, A., Vedantam, R., Parikh, D. and Batra, D.
+       "Grad-CAM: Visual Explanations from Deep Networks via Gradient-Based Localization."
+       ICCV 2017. https://arxiv.org/abs/1610.02391
+
+    Examples
+    --------
+    >>> from bc_model.model import build_model
+    >>> explain = GradCAM(build_model("tiny", image_size=(32, 32)))
+    >>> (heatmap,) = explain(np.zeros((1, 32, 32, 3), np.uint8), "malignant")
+    >>> heatmap.raw.shape
+    (4, 4)
     """
 
     def __init__(self, model: keras.Model) -> None:
         import keras
         import tensorflow as tf
-
-        from bc_model.model import last_conv_output, logits_output
 
         activations_of = keras.Model(model.inputs[0], last_conv_output(model))
         logits_of = keras.Model(last_conv_output(model), logits_output(model))
@@ -127,25 +111,199 @@ class GradCAM:
         self._differentiate = differentiate
 
     def __call__(self, pixels: np.ndarray, class_name: str) -> list[Heatmap]:
-        """Explain the logit of a class for each picture.
+        """Compute one heatmap per image.
 
         Parameters
         ----------
         pixels : ndarray of shape (n, height, width, 3), uint8 or float32
-            RGB in [0, 255], at the model's input size.
+            RGB images in [0, 255] at the input size of the model.
         class_name : {'benign', 'malignant'}
+            Class whose logit is explained.
 
         Returns
         -------
         list of Heatmap
+            One heatmap per image, in the order of `pixels`.
         """
         import tensorflow as tf
 
         index = tf.constant(CLASSES.index(class_name))
         batch = tf.convert_to_tensor(pixels, tf.float32)
-        activations, gradients = (part.numpy() for part in self._differentiate(batch, index))
+        activations, gradients = (tensor.numpy() for tensor in self._differentiate(batch, index))
         channel_weights = gradients.mean(axis=(1, 2))
         return [
-            Heatmap(class_name, weigh_activations(one, weights))
+            Heatmap(class_name, grad_cam_from_activations(one, weights))
             for one, weights in zip(activations, channel_weights, strict=True)
         ]
+
+
+def grad_cam_from_activations(activations: np.ndarray, channel_weights: np.ndarray) -> np.ndarray:
+    r"""Compute a Grad-CAM heatmap from activations and channel weights.
+
+    Parameters
+    ----------
+    activations : ndarray of shape (map_height, map_width, channels), float32
+        Output of the last convolutional block.
+    channel_weights : ndarray of shape (channels,), float32
+        Mean gradient of the logit with respect to each channel.
+
+    Returns
+    -------
+    ndarray of shape (map_height, map_width), float32
+        Non-negative values in units of the logit, exactly zero where the sum does not exceed
+        rounding error.
+
+    See Also
+    --------
+    GradCAM : Compute activations, channel weights and heatmaps with TensorFlow.
+
+    Notes
+    -----
+    The heatmap of class :math:`c` is
+    :math:`\mathrm{ReLU}(\sum_k \alpha_k^c A^k)` with the activations :math:`A^k` of channel
+    :math:`k` and its weight :math:`\alpha_k^c` [1]_.
+
+    References
+    ----------
+    .. [1] Selvaraju, R. R. et al. "Grad-CAM: Visual Explanations from Deep Networks via
+       Gradient-Based Localization." ICCV 2017. https://arxiv.org/abs/1610.02391
+
+    Examples
+    --------
+    >>> activations = np.array([[[1.0, 4.0], [4.0, 1.0]]], np.float32)
+    >>> grad_cam_from_activations(activations, np.array([1.0, -0.5], np.float32)).tolist()
+    [[0.0, 3.5]]
+    """
+    # einsum and not `@`: see `serving/head.py` on the threads of BLAS.
+    total = np.einsum("hwc,c->hw", activations, channel_weights)
+    magnitudes = np.einsum("hwc,c->hw", np.abs(activations), np.abs(channel_weights))
+    magnitude = float(np.max(magnitudes, initial=0.0))
+    return np.where(total > _NOISE_FLOOR * magnitude, total, 0.0).astype(np.float32)
+
+
+def resize_heatmap(raw: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
+    """Upsample a heatmap to the size of the image, without rescaling its values.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (map_height, map_width), float32
+        Values of a heatmap.
+    height_px, width_px : int
+        Size of the original image in pixels.
+
+    Returns
+    -------
+    ndarray of shape (height_px, width_px), float32
+        Values in [0, raw.max()], zero outside the field of view that the model received.
+    """
+    top, left, height, width = field_box(height_px, width_px)
+    resized = np.zeros((height_px, width_px), np.float32)
+    field = cv2.resize(raw, (width, height), interpolation=cv2.INTER_CUBIC)
+    # Cubic interpolation overshoots. The result must stay between zero and the maximum.
+    resized[top : top + height, left : left + width] = np.clip(field, 0.0, float(raw.max()))
+    return resized
+
+
+def overlay_heatmap(
+    rgb: np.ndarray, heatmap: Heatmap, *, opacity: float = 0.6, full_scale: float | None = None
+) -> np.ndarray:
+    """Blend a heatmap over its image.
+
+    The color map is cividis, which looks the same with and without color blindness. Low values are
+    transparent, so that the tissue stays visible and zero has no color.
+
+    Parameters
+    ----------
+    rgb : ndarray of shape (height, width, 3), uint8
+        Image at its original size.
+    heatmap : Heatmap
+        Heatmap of the image.
+    opacity : float
+        Opacity of the largest value, in [0, 1].
+    full_scale : float, optional
+        Value at the upper end of the color scale. The default is the maximum of this heatmap. Use
+        `shared_scale` to compare both classes.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+        Blended image. An unchanged copy of the image if the heatmap is empty.
+
+    Examples
+    --------
+    >>> image = np.zeros((46, 70, 3), np.uint8)
+    >>> heatmap = Heatmap("malignant", np.ones((7, 7), np.float32))
+    >>> overlay_heatmap(image, heatmap).shape
+    (46, 70, 3)
+    """
+    if heatmap.is_empty or opacity <= 0.0:
+        return rgb.copy()
+    height, width = rgb.shape[:2]
+    scale = heatmap.maximum if full_scale is None else full_scale
+    relative = np.clip(resize_heatmap(heatmap.raw, height, width) / scale, 0.0, 1.0)
+    levels = cv2.merge([np.round(relative * 255).astype(np.uint8)] * 3)
+    # With 256 levels both weights of the blend are lookup tables: ten times less arithmetic.
+    alpha = opacity * np.sqrt(np.arange(256) / 255.0)[None, :, None]
+    through = np.repeat(np.round(255 * (1.0 - alpha)), 3, axis=2).astype(np.uint8)
+    colors = np.round(colour_bar(256, 1) * alpha).astype(np.uint8)
+    tissue = cv2.multiply(rgb, cv2.LUT(levels, through), scale=1 / 255)
+    return cv2.add(tissue, cv2.LUT(levels, colors))
+
+
+def shared_scale(heatmaps: dict[str, Heatmap]) -> float:
+    """Return one upper end of the color scale for both classes, so that colors are comparable.
+
+    Returns
+    -------
+    float
+        The larger maximum, at least `SMALLEST_SCALE`, so that a heatmap that hardly changes the
+        score is drawn faintly.
+    """
+    return max(SMALLEST_SCALE, *(heatmaps[name].maximum for name in CLASSES))
+
+
+def colour_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:
+    """Return the color scale from zero to the maximum, shape (height, width, 3), uint8."""
+    ramp = np.linspace(0, 255, width_px).astype(np.uint8)[None].repeat(height_px, axis=0)
+    return cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)
+
+
+def probability_bar(prob_malignant: float, threshold: float) -> bytes:
+    """Draw a probability on a line from 0 to 1 with the decision threshold, as PNG.
+
+    An image loads faster than a chart and works on light and dark backgrounds.
+
+    Parameters
+    ----------
+    prob_malignant, threshold : float
+        Probability and decision threshold in [0, 1].
+
+    Returns
+    -------
+    bytes
+        PNG of 1000 x 44 px with transparency, blue below the threshold and vermilion from it on.
+    """
+    width, height, tick = 1000, 44, 6
+    bar = np.zeros((height, width, 4), np.uint8)
+    track = slice(height // 2 - 10, height // 2 + 10)
+    bar[track] = (*_GRAY_BGR, 70)
+    color = _MALIGNANT_BGR if prob_malignant >= threshold else _BENIGN_BGR
+    bar[track, : max(tick, round(width * prob_malignant))] = (*color, 255)
+    left = min(width - tick, max(0, round(width * threshold) - tick // 2))
+    bar[:, left : left + tick] = (*_GRAY_BGR, 255)
+    return cv2.imencode(".png", bar)[1].tobytes()
+
+
+def at_most_wide(rgb: np.ndarray, max_width_px: int) -> np.ndarray:
+    """Downsample an image for display if it is wider than `max_width_px`."""
+    height, width = rgb.shape[:2]
+    if width <= max_width_px:
+        return rgb
+    size = (max_width_px, max(1, round(height * max_width_px / width)))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+
+def encode_jpeg(rgb: np.ndarray) -> bytes:
+    """Encode an RGB image as JPEG of high quality, for display."""
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()

@@ -1,38 +1,85 @@
-"""The classifier: a backbone built flat, global average pooling, a small head, two logits.
+"""Build the classifier: a convolutional backbone, global average pooling and a small dense head.
 
-Flat means that the backbone's layers are the model's own layers, so that Grad-CAM, freezing and
-export find them by name. Pixels go in as they come, RGB in [0, 255]: the backbone's preprocessing
-is in the graph, exactly once. Importing this module loads TensorFlow on first use only.
+The backbone's layers are layers of the model itself, not of a nested model, so that Grad-CAM,
+freezing and export find them by name. The backbone's preprocessing is part of the graph. Importing
+this module does not load TensorFlow; building or loading a model does.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bc_model.backbones import BACKBONES, Backbone, backbone
 from bc_model.data.names import CLASSES
 from bc_model.errors import ModelError, SettingsError, WeightsError
-from bc_model.weights_file import require_weights_file
 
 if TYPE_CHECKING:
     import keras
 
-SCRATCH_BN_MOMENTUM = 0.9
-"""From scratch on few pictures an epoch has few steps: Keras's 0.99 would leave the moving
-statistics far behind the weights, and validation would be judged with stale ones."""
+NAMED_WEIGHTS = ("imagenet", "none", "bundled")
+"""Initial weights that have a name and are not a file.
 
+`build_model` does not accept 'bundled': `bc_model.training.initial_model` loads that model first.
+"""
+
+SCRATCH_BN_MOMENTUM = 0.9
+"""Batch-norm momentum for training from scratch.
+
+A small dataset gives few steps per epoch. With Keras's default of 0.99 the moving statistics would
+lag far behind the weights, and validation would use outdated statistics.
+"""
+
+_FIRST_BYTES = {".h5": b"\x89HDF\r\n\x1a\n", ".keras": b"PK\x03\x04"}
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
+@dataclass(frozen=True)
+class Backbone:
+    """One convolutional network that `build_model` can use.
+
+    Attributes
+    ----------
+    name : str
+        Name by which `build_model` finds the network.
+    build : callable
+        ``build(input_tensor, weights)`` returns a Keras model without its top layers, built around
+        `input_tensor` or around an equivalent input; `weights` is 'imagenet' or None.
+    preprocessing : {'caffe', 'scale', 'efficientnet'}
+        'caffe' converts RGB to BGR and subtracts the ImageNet mean. 'scale' maps to [-1, 1].
+        'efficientnet' leaves the pixels unchanged, because the network normalizes them itself.
+    blocks : tuple of str
+        Prefixes of layer names, from input to output, at which fine-tuning may start.
+    default_block : str
+        Block at which fine-tuning starts when pretrained weights were loaded.
+    weights_file : str
+        Keras's name for the file of ImageNet weights; empty if there is none.
+    min_side_px : int
+        Smallest height and width of the input, in pixels.
+    gflop : float
+        Cost of one forward pass at 224x224 in 10^9 operations, two per multiply-add. The value of
+        EfficientNetB0 is higher than its operations, because its layers are bound by memory.
+    """
+
+    name: str
+    build: Callable[[Any, str | None], Any]
+    preprocessing: str
+    blocks: tuple[str, ...]
+    default_block: str
+    weights_file: str = ""
+    min_side_px: int = 32
+    gflop: float = 1.0
+
+
 def build_model(
-    backbone_name: str = "resnet50",
+    name: str = "resnet50",
     *,
+    weights: str | Path | keras.Model = "none",
     image_size: tuple[int, int] | None = (224, 224),
-    weights: str = "none",
     dense_units: tuple[int, ...] = (256,),
     dropout: float = 0.3,
 ) -> keras.Model:
@@ -40,49 +87,72 @@ def build_model(
 
     Parameters
     ----------
-    backbone_name : {'resnet50', 'efficientnetb0', 'vgg16', 'tiny'}
+    name : {'resnet50', 'efficientnetb0', 'vgg16', 'tiny'}
+        Name of the backbone.
+    weights : str, Path or keras.Model
+        Initial weights of the backbone: 'imagenet' (Keras downloads and verifies the file), 'none'
+        (random), the path of a ``.h5``, ``.weights.h5`` or ``.keras`` file that Keras wrote, or a
+        model with the same backbone. The head always starts with random weights.
     image_size : (int, int) or None
-        Height and width, px; None leaves both free.
-    weights : str
-        'imagenet' (fetched and hash-checked by Keras), 'bundled' (of the model that comes with
-        the program), 'none' (random), or the path of a file written by Keras: ``.h5``,
-        ``.weights.h5`` or ``.keras``.
+        Height and width of the input in pixels. With None the model accepts any size.
     dense_units : tuple of int
-        Width of each dense layer between pooling and logits; may be empty.
+        Number of units of each dense layer between pooling and logits; may be empty.
     dropout : float
-        In [0, 1), before each dense layer and before the logits.
+        Dropout rate in [0, 1) before each dense layer and before the logits.
 
     Returns
     -------
     keras.Model
-        Input (n, height, width, 3) float32 RGB in [0, 255]; output (n, 2) float32 probabilities
-        in the order of `CLASSES`. The layers 'pool', 'logits' and 'probabilities' bear these
-        names. Not compiled.
+        Input of shape (n, height, width, 3), float32, RGB in [0, 255]. Output of shape (n, 2),
+        float32, probabilities in the order of `CLASSES`. The model contains the layers 'pool',
+        'logits' and 'probabilities', and is not compiled.
 
     Raises
     ------
     SettingsError
-        Unknown backbone, or a size too small for it.
+        The backbone is unknown, or a size or rate is out of range.
     WeightsError
-        Weights that cannot be fetched, found or fitted.
+        The weights cannot be downloaded or read, or belong to another backbone.
+
+    See Also
+    --------
+    freeze_backbone : Prepare the model for training its head.
+    unfreeze_from : Prepare the model for fine-tuning.
+
+    Notes
+    -----
+    Preprocessing is part of the graph, exactly once. Pass unscaled pixels.
+
+    References
+    ----------
+    .. [1] He, K., Zhang, X., Ren, S. and Sun, J. "Deep Residual Learning for Image Recognition."
+       CVPR 2016. https://arxiv.org/abs/1512.03385
+
+    Examples
+    --------
+    >>> model = build_model("tiny", image_size=(32, 32))
+    >>> model.output_shape
+    (None, 2)
     """
     import keras
 
-    entry = backbone(backbone_name)
+    entry = backbone(name)
     if image_size is not None and min(image_size) < entry.min_side_px:
         raise SettingsError(
-            f"{entry.name} needs pictures of at least {entry.min_side_px} px a side; "
-            f"asked for {image_size[0]}x{image_size[1]}."
+            f"The image size is too small for {entry.name}. Expected at least {entry.min_side_px} "
+            f"px per side, got {image_size[0]}x{image_size[1]}. Use larger images."
         )
     if not 0.0 <= dropout < 1.0 or any(units < 1 for units in dense_units):
         raise SettingsError(
-            f"Dropout lies in [0, 1) and dense layers have at least one unit; asked for {dropout} "
-            f"and {list(dense_units)}."
+            "Invalid head. Expected 0 <= dropout < 1 and dense layers with at least one unit, "
+            f"got dropout {dropout} and dense units {list(dense_units)}. Change these values."
         )
 
-    # === Layers ===
-    picture = keras.Input((*(image_size or (None, None)), 3), name="picture")
-    base = _build_backbone(entry, _preprocess(picture, entry), weights)
+    # === Input and preprocessing ===
+    image = keras.Input((*(image_size or (None, None)), 3), name="image")
+    # === Backbone ===
+    base = _build_backbone(entry, _preprocess(image, entry), weights)
+    # === Classification head ===
     x = keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
     for number, units in enumerate(dense_units, start=1):
         x = keras.layers.Dropout(dropout, name=f"dropout_{number}")(x)
@@ -91,89 +161,134 @@ def build_model(
     x = keras.layers.Dense(len(CLASSES), name="logits")(x)
     x = keras.layers.Activation("softmax", name="probabilities")(x)
 
-    # === Functional model ===
     model = keras.Model(base.inputs[0], x, name=entry.name)
-    if weights == "none":
+    if _is_named(weights, "none"):
         for layer in model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = SCRATCH_BN_MOMENTUM
     return model
 
 
-def freeze(model: keras.Model) -> None:
-    """Freeze the backbone for transfer learning; only the head behind 'pool' trains.
-
-    Compile afterwards: Keras reads `trainable` when it compiles.
-    """
-    for layer in backbone_layers(model):
-        layer.trainable = False
-    for layer in model.layers[model.layers.index(model.get_layer("pool")) :]:
-        layer.trainable = True
-
-
-def unfreeze(model: keras.Model, from_block: str, *, train_batch_norm: bool) -> None:
-    """Unfreeze the backbone from a block on, for fine-tuning.
+def freeze_backbone(model: keras.Model) -> None:
+    """Freeze the backbone for transfer learning, so that only the head is trained.
 
     Parameters
     ----------
     model : keras.Model
-    from_block : str
-        A prefix of layer names such as 'conv5' or 'conv4_block6', or 'all'.
+        Model from `build_model`, changed in place.
+
+    See Also
+    --------
+    unfreeze_from : Unfreeze the last blocks for fine-tuning.
+
+    Notes
+    -----
+    Compile the model afterwards, because Keras reads `trainable` when it compiles.
+
+    Examples
+    --------
+    >>> model = build_model("tiny", image_size=(32, 32))
+    >>> freeze_backbone(model)
+    >>> [layer.name for layer in model.layers if layer.trainable_weights]
+    ['dense_1', 'logits']
+    """
+    start = _pool_index(model)
+    for layer in model.layers[:start]:
+        layer.trainable = False
+    for layer in model.layers[start:]:
+        layer.trainable = True
+
+
+def unfreeze_from(model: keras.Model, block: str, *, train_batch_norm: bool = False) -> None:
+    """Unfreeze the backbone from a block to its output, for fine-tuning.
+
+    The layers before the block are frozen, and the head stays trainable.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Model from `build_model`, changed in place.
+    block : str
+        Prefix of layer names such as 'conv5' or 'conv4_block6', or 'all'.
     train_batch_norm : bool
-        False keeps batch normalisation in inference mode: right for pretrained weights, whose
-        statistics a few small batches would spoil. True when training from scratch.
+        With False, batch normalization stays in inference mode. This fits pretrained weights,
+        because a few small batches would degrade their statistics. Use True when training from
+        scratch.
 
     Raises
     ------
     SettingsError
-        No layer of the backbone begins with `from_block`.
+        No layer of the backbone has this prefix.
+
+    See Also
+    --------
+    freeze_backbone : Freeze the entire backbone.
+
+    Notes
+    -----
+    Compile the model afterwards, because Keras reads `trainable` when it compiles.
+
+    Examples
+    --------
+    >>> model = build_model("tiny", image_size=(32, 32))
+    >>> unfreeze_from(model, "block3")
+    >>> [layer.name for layer in model.layers if layer.trainable_weights]
+    ['block3_conv', 'dense_1', 'logits']
     """
     import keras
 
-    freeze(model)
     layers = backbone_layers(model)
-    starts = [i for i, layer in enumerate(layers) if layer.name.startswith(from_block)]
-    if from_block != "all" and not starts:
-        blocks = ", ".join(BACKBONES[model.name].blocks) if model.name in BACKBONES else "?"
-        raise SettingsError(
-            f"No layer of {model.name} begins with '{from_block}'; fine-tune from one of {blocks} "
-            "or 'all'."
+    starts = [i for i, layer in enumerate(layers) if block == "all" or layer.name.startswith(block)]
+    if not starts:
+        blocks = (
+            ", ".join(BACKBONES[model.name].blocks) if model.name in BACKBONES else "its blocks"
         )
-    for layer in layers[0 if from_block == "all" else starts[0] :]:
+        raise SettingsError(
+            f"Invalid block '{block}'. Expected a prefix of a layer name of {model.name}, such as "
+            f"{blocks}. Choose one of them or 'all'."
+        )
+    freeze_backbone(model)
+    for layer in layers[starts[0] :]:
         is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = train_batch_norm or not is_batch_norm
 
 
 def backbone_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Return the layers before 'pool', in topological order."""
-    return model.layers[: model.layers.index(model.get_layer("pool"))]
+    return model.layers[: _pool_index(model)]
 
 
 def last_conv_output(model: keras.Model) -> Any:
-    """Return the symbolic activations of the last convolutional block: the input of 'pool'.
+    """Return the symbolic activations of the last convolutional block, the input of 'pool'.
 
     Raises
     ------
     ModelError
-        The model has no layer named 'pool'.
+        The model has no layer 'pool'.
     """
     return _named_layer(model, "pool").input
 
 
 def logits_output(model: keras.Model) -> Any:
-    """Return the symbolic logits, before the softmax.
+    """Return the symbolic logits, the input of the softmax.
 
     Raises
     ------
     ModelError
-        The model has no layer named 'logits'.
+        The model has no layer 'logits'.
     """
     return _named_layer(model, "logits").output
 
 
 def head_matrices(model: keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return kernel and bias of each dense layer between 'pool' and the softmax, in order."""
-    start = model.layers.index(_named_layer(model, "pool"))
+    """Return kernel and bias of each dense layer between 'pool' and the softmax, in order.
+
+    Raises
+    ------
+    ModelError
+        The model has no layer 'pool' or 'logits'.
+    """
+    start = _pool_index(model)
     _named_layer(model, "logits")
     matrices = []
     for layer in model.layers[start:]:
@@ -184,17 +299,21 @@ def head_matrices(model: keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def reference_logits(model: keras.Model, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
-    """Return the logits of pictures by Keras, in float32: what serving is held against.
+    """Compute logits with Keras in float32, the reference for the inference engine.
 
     Parameters
     ----------
     model : keras.Model
+        Model from `build_model`.
     pixels : ndarray of shape (n, height, width, 3), uint8
+        RGB images in [0, 255] at the input size of the model.
     batch_size : int
+        Number of images per batch.
 
     Returns
     -------
     ndarray of shape (n, 2), float32
+        Logits in the order of `CLASSES`.
     """
     import keras
 
@@ -207,28 +326,28 @@ def reference_logits(model: keras.Model, pixels: np.ndarray, *, batch_size: int 
 
 
 def load_keras(path: Path) -> keras.Model:
-    """Load a ``.keras`` file in safe mode: no code in it is ever run.
+    """Load a ``.keras`` file in safe mode, which never runs code from the file.
 
     Raises
     ------
     ModelError
-        No such file, not a Keras model, or one that holds code.
+        The file is missing, is not a Keras model, or contains code.
     """
     import keras
 
     if not path.is_file():
-        raise ModelError(f"There is no model file {path}; check the path.")
+        raise ModelError(f"There is no model file {path}. Check the path.")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever its readers raise
+    except Exception as error:  # Keras passes on every error of its file readers.
         raise ModelError(
-            f"{path} is not a Keras model that can be loaded safely; "
-            "give the folder that `train` wrote."
+            f"{path} is not a Keras model that can be loaded safely. "
+            "Use the directory that `train` wrote."
         ) from error
 
 
 def weights_fingerprint(model: keras.Model) -> str:
-    """Hash all weights, in order: equal fingerprints mean bit-equal networks."""
+    """Return the SHA-256 of all weights in order; equal values mean bit-identical weights."""
     digest = hashlib.sha256()
     for weight in model.weights:
         digest.update(weight.numpy().tobytes())
@@ -236,13 +355,43 @@ def weights_fingerprint(model: keras.Model) -> str:
 
 
 def without_optimizer(model: keras.Model) -> keras.Model:
-    """Return the same layers and weights as a model that was never compiled.
+    """Return a model with the same layers and weights that was never compiled.
 
-    Keras writes and reads the optimizer's state with a compiled model, whatever one asks for.
+    Keras always saves the optimizer state of a compiled model.
     """
     import keras
 
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+
+
+def require_weights_file(path: Path) -> None:
+    """Check, without TensorFlow, that a file of initial weights exists and has a readable type.
+
+    `build_model` checks later that the weights fit the backbone.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, cannot be read, or does not start like a file of its type.
+    """
+    if not path.is_file():
+        raise WeightsError(
+            f"There is no weights file {path}. Check the path, or choose one of "
+            f"{', '.join(NAMED_WEIGHTS)}."
+        )
+    first = _FIRST_BYTES.get(path.suffix)
+    try:
+        with path.open("rb") as stream:
+            is_weights = first is not None and stream.read(len(first)) == first
+    except OSError as error:
+        raise WeightsError(
+            f"The weights file {path} cannot be read: {error.strerror or error}."
+        ) from error
+    if not is_weights:
+        raise WeightsError(
+            f"{path} is not a weights file. Use a .h5, .weights.h5 or .keras file that Keras "
+            f"wrote, or one of {', '.join(NAMED_WEIGHTS)}."
+        )
 
 
 def _named_layer(model: keras.Model, name: str) -> keras.layers.Layer:
@@ -250,43 +399,51 @@ def _named_layer(model: keras.Model, name: str) -> keras.layers.Layer:
         return model.get_layer(name)
     except ValueError as error:
         raise ModelError(
-            f"The model '{model.name}' has no layer '{name}'; "
-            "only models built by this project can be served and explained."
+            f"The model '{model.name}' has no layer '{name}'. Use a model that `build_model` built."
         ) from error
 
 
-def _preprocess(picture: Any, entry: Backbone) -> Any:
+def _pool_index(model: keras.Model) -> int:
+    return model.layers.index(_named_layer(model, "pool"))
+
+
+def _is_named(weights: str | Path | keras.Model, name: str) -> bool:
+    return isinstance(weights, str) and weights == name
+
+
+def _preprocess(image: Any, entry: Backbone) -> Any:
     from keras import ops
 
     if entry.preprocessing == "caffe":
-        return ops.subtract(picture[..., ::-1], np.array(_CAFFE_MEAN_BGR, "float32"))
+        return ops.subtract(image[..., ::-1], np.array(_CAFFE_MEAN_BGR, "float32"))
     if entry.preprocessing == "scale":
-        return ops.subtract(ops.divide(picture, 127.5), 1.0)
-    return picture
+        return ops.subtract(ops.divide(image, 127.5), 1.0)
+    return image
 
 
-def _build_backbone(entry: Backbone, pixels: Any, weights: str) -> keras.Model:
-    if weights == "imagenet":
-        if not entry.weights_file:
-            raise WeightsError(f"There are no ImageNet weights for '{entry.name}'; use 'none'.")
-        try:
-            return entry.build(pixels, "imagenet")
-        except Exception as error:  # get_file raises a bare Exception when the network is away
-            raise WeightsError(
-                f"The ImageNet weights of {entry.name} could not be fetched. Without a network: "
-                f"copy {entry.weights_file} into the folder .keras/models of your home, "
-                "or give its path as the initial weights, or begin with the model in the box "
-                "('bundled') where there is one, or train from scratch ('none')."
-            ) from error
+def _build_backbone(entry: Backbone, pixels: Any, weights: str | Path | keras.Model) -> keras.Model:
+    if _is_named(weights, "imagenet"):
+        return _build_pretrained(entry, pixels)
     base = entry.build(pixels, None)
-    if weights == "bundled":
-        from bc_model.serving.shipped import bundled_model
-        from bc_model.serving.twin import load_twin
-
-        _copy_weights(load_twin(bundled_model()), base)
-    elif weights != "none":
+    if not isinstance(weights, str | Path):
+        _copy_weights(weights, base)
+    elif not _is_named(weights, "none"):
         _load_weights_file(base, Path(weights))
     return base
+
+
+def _build_pretrained(entry: Backbone, pixels: Any) -> keras.Model:
+    if not entry.weights_file:
+        raise WeightsError(f"There are no ImageNet weights for '{entry.name}'. Use 'none'.")
+    try:
+        return entry.build(pixels, "imagenet")
+    except Exception as error:  # Keras raises a bare Exception if the download fails.
+        raise WeightsError(
+            f"The ImageNet weights of {entry.name} could not be downloaded. Without a network, "
+            f"copy {entry.weights_file} into the directory .keras/models of your home directory, "
+            "or use its path as initial weights, or start from the bundled model ('bundled') if it "
+            "is installed, or train from scratch ('none')."
+        ) from error
 
 
 def _load_weights_file(base: keras.Model, path: Path) -> None:
@@ -298,22 +455,121 @@ def _load_weights_file(base: keras.Model, path: Path) -> None:
             base.load_weights(path)
     except WeightsError:
         raise
-    except Exception as error:  # h5py and Keras raise many kinds for a file that does not fit
+    except Exception as error:  # h5py and Keras raise many types for a file that does not fit.
         raise WeightsError(
-            f"The weights in {path} do not fit {base.name}; they must come from the same backbone, "
-            "without its top."
+            f"The weights in {path} do not fit {base.name}. Use weights of the same backbone "
+            "without its top layers."
         ) from error
 
 
 def _copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Copy the backbone's weights layer by layer, in order: Keras numbers some names anew."""
-    theirs = [layer for layer in backbone_layers(source) if layer.weights]
-    ours = [layer for layer in target.layers if layer.weights]
-    shapes = [[[w.shape for w in layer.weights] for layer in layers] for layers in (theirs, ours)]
-    if shapes[0] != shapes[1]:
+    """Copy the backbone's weights by position, because Keras renumbers some layer names."""
+    source_layers = [layer for layer in backbone_layers(source) if layer.weights]
+    target_layers = [layer for layer in target.layers if layer.weights]
+    if _weight_shapes(source_layers) != _weight_shapes(target_layers):
         raise WeightsError(
-            f"The model to start from, {source.name}, does not have the layers of {target.name}; "
-            "choose the same backbone."
+            f"The initial model {source.name} does not have the layers of {target.name}. "
+            "Use a model with the same backbone."
         )
-    for ours_one, theirs_one in zip(ours, theirs, strict=True):
-        ours_one.set_weights(theirs_one.get_weights())
+    for target_layer, source_layer in zip(target_layers, source_layers, strict=True):
+        target_layer.set_weights(source_layer.get_weights())
+
+
+def _weight_shapes(layers: list[keras.layers.Layer]) -> list[list[tuple[int, ...]]]:
+    return [[weight.shape for weight in layer.weights] for layer in layers]
+
+
+def _resnet50(input_tensor: Any, weights: str | None) -> Any:
+    from keras.applications import ResNet50
+
+    return ResNet50(include_top=False, weights=weights, input_tensor=input_tensor)
+
+
+def _efficientnetb0(input_tensor: Any, weights: str | None) -> Any:
+    import keras
+    from keras.applications import EfficientNetB0
+
+    base = EfficientNetB0(include_top=False, weights=weights, input_tensor=input_tensor)
+    if weights == "imagenet":
+        return base
+
+    # Keras divides the normalized input by sqrt(std) once more, but only in a network that it
+    # builds with 'imagenet'. The same weights loaded from a path need the same network.
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        output = layer(*args, **kwargs)
+        if isinstance(layer, keras.layers.Normalization):
+            return keras.layers.Rescaling([std**-0.5 for std in (0.229, 0.224, 0.225)])(output)
+        return output
+
+    return keras.models.clone_model(base, call_function=call)
+
+
+def _vgg16(input_tensor: Any, weights: str | None) -> Any:
+    from keras.applications import VGG16
+
+    return VGG16(include_top=False, weights=weights, input_tensor=input_tensor)
+
+
+def _tiny(input_tensor: Any, weights: str | None) -> Any:
+    import keras
+    from keras.utils import get_source_inputs
+
+    x = input_tensor
+    for block, filters in enumerate((8, 16, 32), start=1):
+        name = f"block{block}"
+        x = keras.layers.Conv2D(
+            filters, 3, strides=2, padding="same", use_bias=False, name=f"{name}_conv"
+        )(x)
+        x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
+        x = keras.layers.ReLU(name=f"{name}_out")(x)
+    return keras.Model(get_source_inputs(input_tensor), x, name="tiny")
+
+
+# To add a backbone, add an entry to this table.
+BACKBONES: dict[str, Backbone] = {
+    entry.name: entry
+    for entry in (
+        Backbone(
+            "resnet50",
+            _resnet50,
+            "caffe",
+            ("conv1", "conv2", "conv3", "conv4", "conv5"),
+            "conv5",
+            "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            gflop=7.7,
+        ),
+        Backbone(
+            "efficientnetb0",
+            _efficientnetb0,
+            "efficientnet",
+            ("stem", "block2", "block3", "block4", "block5", "block6", "block7"),
+            "block6",
+            "efficientnetb0_notop.h5",
+            gflop=3.0,
+        ),
+        Backbone(
+            "vgg16",
+            _vgg16,
+            "caffe",
+            ("block1", "block2", "block3", "block4", "block5"),
+            "block5",
+            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            gflop=30.7,
+        ),
+        # Three blocks, for tests and for a trial run on a new dataset, not for results.
+        Backbone("tiny", _tiny, "scale", ("block1", "block2", "block3"), "block3", gflop=0.02),
+    )
+}
+
+
+def backbone(name: str) -> Backbone:
+    """Return a backbone by its name.
+
+    Raises
+    ------
+    SettingsError
+        There is no backbone with this name.
+    """
+    if name not in BACKBONES:
+        raise SettingsError(f"Unknown backbone '{name}'. Choose one of {', '.join(BACKBONES)}.")
+    return BACKBONES[name]

@@ -100,7 +100,7 @@ def our_single(folder: Path) -> Contestants:
     from bc_model.data.names import CLASSES
     from bc_model.data.pictures import decode_picture
     from bc_model.data.synthetic import example_png
-    from bc_model.overlay import encode_jpeg, overlay_heatmap, shared_scale
+    from bc_model.gradcam import encode_jpeg, overlay_heatmap, shared_scale
     from bc_model.serving.batching import BatchingEngine
     from bc_model.serving.verdict import diagnose
 

@@ -81,35 +81,40 @@ def can_fetch_imagenet(settings: TrainSettings) -> bool:
 
 def learn_own_weights(settings: TrainSettings, path: Path) -> None:
     """Train a network from scratch on small pictures of the training part and save it."""
-    from bc_model.training.phases import fit_phases
-    from bc_model.training.run_folder import RunFolder
-
     small = replace(
         settings, weights="none", image_size=(OWN_SIDE_PX, OWN_SIDE_PX), head_epochs=0,
         finetune_epochs=OWN_EPOCHS,
     )  # fmt: skip
-    with native_stderr_silenced():
-        parts, model = load(small), build(small)
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.create(Path(folder) / "run")
-        fit_phases(model, small, run, parts["train"], parts["validation"], None)
-    model.save(path)
+        trainer = prepared_trainer(small, Path(folder))
+        trainer.train_head()
+        trainer.fine_tune()
+    trainer.model.save(path)
+
+
+def prepared_trainer(settings: TrainSettings, folder: Path) -> Any:
+    """Return a `Trainer` that has built its model and loaded its images."""
+    from bc_model.training.fit import Trainer
+    from bc_model.training.run_folder import RunFolder
+
+    trainer = Trainer(settings, RunFolder.create(folder / "run"))
+    with native_stderr_silenced():
+        trainer.build_model()
+        trainer.prepare_data()
+    return trainer
 
 
 def ours(settings: TrainSettings) -> dict[str, float]:
     """Train through the cache, as `train` does."""
     from bc_model.training.checkpoint import load_weights
-    from bc_model.training.phases import fit_phases
-    from bc_model.training.run_folder import RunFolder
 
-    with native_stderr_silenced():
-        parts, model = load(settings), build(settings)
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.create(Path(folder) / "run")
+        trainer = prepared_trainer(settings, Path(folder))
         began = time.time()
-        fit_phases(model, settings, run, parts["train"], parts["validation"], None)
-        history = run.read_history()
-        load_weights(run.best_weights, model)
+        trainer.train_head()
+        trainer.fine_tune()
+        history = trainer.run_dir.read_history()
+        load_weights(trainer.run_dir.best_weights, trainer.model)
     head, tuned = ([r for r in history if r["phase"] == p] for p in ("head", "finetune"))
     before_second = tuned[0]["time"] - tuned[0]["seconds"] - head[-1]["time"]
     # From end to end, with all that is kept in between, as the recipe's are.
@@ -119,7 +124,7 @@ def ours(settings: TrainSettings) -> dict[str, float]:
         "finetune_epoch_s": float(np.median(epochs[1:] if len(epochs) > 1 else epochs)),
         "finetune_preparation_s": before_second,
         "all_s": tuned[-1]["time"] - began,
-        "balanced_accuracy": judge(model, parts["validation"]),
+        "balanced_accuracy": judge(trainer.model, trainer.validation),
         **memory(),
     }
 
@@ -129,7 +134,7 @@ def recipe(settings: TrainSettings) -> dict[str, float]:
     import keras
 
     from bc_model.data.pipeline import class_weights, validation_dataset
-    from bc_model.model import freeze, unfreeze
+    from bc_model.model import freeze_backbone, unfreeze_from
 
     with native_stderr_silenced():
         parts, model = load(settings), build(settings)
@@ -151,10 +156,10 @@ def recipe(settings: TrainSettings) -> dict[str, float]:
         ("finetune", settings.finetune_epochs, settings.resolved_finetune_rate),
     ):
         if phase == "head":
-            freeze(model)
+            freeze_backbone(model)
         else:
             model.set_weights(best["weights"])
-            unfreeze(model, settings.resolved_unfreeze_from, train_batch_norm=False)
+            unfreeze_from(model, settings.resolved_unfreeze_from, train_batch_norm=False)
         model.compile(
             optimizer=keras.optimizers.Adam(rate),
             loss="categorical_crossentropy",

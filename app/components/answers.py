@@ -9,7 +9,7 @@ from app.components.models import engine_of
 from app.components.verdict import draw_verdict
 from bc_model.data.pictures import decode_picture
 from bc_model.errors import BcModelError, EngineBusy, PictureError
-from bc_model.overlay import colour_bar
+from bc_model.gradcam import colour_bar
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.verdict import Verdict, diagnose
 from bc_model.words import probability_in_words

@@ -10,7 +10,7 @@ from app.components.models import engine_of
 from bc_model.data.pictures import decode_picture, model_input
 from bc_model.errors import BcModelError
 from bc_model.evaluation.gallery import CaseMistakes, Entry, Neighbour
-from bc_model.overlay import at_most_wide, encode_jpeg, overlay_heatmap, shared_scale
+from bc_model.gradcam import at_most_wide, encode_jpeg, overlay_heatmap, shared_scale
 from bc_model.serving.bundle import Bundle
 from bc_model.training.run_pictures import RunPictures
 from bc_model.words import probability_in_words

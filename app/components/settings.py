@@ -8,11 +8,10 @@ from typing import Any
 import streamlit as st
 
 from app.components.split_fields import draw_folds, draw_protocol, draw_split_seed
-from bc_model.backbones import BACKBONES
 from bc_model.errors import SettingsError, WeightsError
+from bc_model.model import BACKBONES, NAMED_WEIGHTS, require_weights_file
 from bc_model.serving.shipped import bundled_model, has_bundled_model
 from bc_model.training.settings import ARITHMETICS, MAX_DENSE_UNITS, ZERO_THREADS
-from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
 WEIGHT_WORDS = {
     "imagenet": "ImageNet (download)",

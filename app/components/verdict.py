@@ -8,7 +8,7 @@ import streamlit as st
 from app.components.frame import RESEARCH_USE, escape
 from bc_model.data.names import CLASSES
 from bc_model.data.pictures import decode_picture
-from bc_model.overlay import (
+from bc_model.gradcam import (
     at_most_wide,
     encode_jpeg,
     overlay_heatmap,

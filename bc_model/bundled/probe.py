@@ -19,7 +19,7 @@ _STAGES = ((1, 2), (2, 2), (4, 3), (8, 2))
 
 def build_probe(recipe: Recipe, image_size: tuple[int, int] | None) -> keras.Model:
     """Build it with random weights; inputs, outputs and names are those of `build_model`."""
-    picture = keras.Input((*(image_size or (None, None)), 3), name="picture")
+    picture = keras.Input((*(image_size or (None, None)), 3), name="image")
     x = keras.layers.Rescaling(1 / 64, -2)(picture)
     x = _convolved(x, _WIDTH, 7, 2, "stem")
     x = keras.layers.Activation("relu")(x)

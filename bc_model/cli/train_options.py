@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bc_model.backbones import BACKBONES
 from bc_model.cli.options import (
     folds_option,
     n_folds_option,
@@ -15,6 +14,7 @@ from bc_model.cli.options import (
     seed_option,
 )
 from bc_model.errors import FolderNotFound, SettingsError
+from bc_model.model import BACKBONES
 from bc_model.training.settings import ZERO_THREADS
 
 if TYPE_CHECKING:

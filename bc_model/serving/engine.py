@@ -14,7 +14,7 @@ import numpy as np
 
 from bc_model.data.names import CLASSES
 from bc_model.errors import BundleError, ModelError, SettingsError
-from bc_model.gradcam import Heatmap, weigh_activations
+from bc_model.gradcam import Heatmap, grad_cam_from_activations
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.head import Head
 from bc_model.serving.precision import PRECISIONS, is_within_limits, supported_precisions
@@ -120,7 +120,7 @@ class Engine:
         weights = self._head.gradient(pooled) / cells
         heatmaps = [
             {
-                name: Heatmap(name, weigh_activations(one, weights[i, c]))
+                name: Heatmap(name, grad_cam_from_activations(one, weights[i, c]))
                 for c, name in enumerate(CLASSES)
             }
             for i, one in enumerate(activations)

@@ -15,7 +15,7 @@ from bc_model.data.picture_files import picture_files
 from bc_model.data.pictures import decode_picture, read_file
 from bc_model.errors import PictureError
 from bc_model.files import write_bytes_atomic, write_text_atomic
-from bc_model.overlay import overlay_heatmap, shared_scale
+from bc_model.gradcam import overlay_heatmap, shared_scale
 from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.verdict import diagnose
 

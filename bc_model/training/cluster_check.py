@@ -19,9 +19,9 @@ import bc_model
 from bc_model.errors import RunError
 from bc_model.files import write_text_atomic
 from bc_model.jobs import LOCK_FILE, locked
+from bc_model.model import NAMED_WEIGHTS
 from bc_model.training.describe import git_commit
 from bc_model.training.settings import TrainSettings
-from bc_model.weights_file import NAMED_WEIGHTS
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -35,7 +35,7 @@ def cut_at_pool(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def cut_before(model: keras.Model, from_block: str) -> tuple[keras.Model, keras.Model] | None:
-    """Cut where fine-tuning begins: all that `unfreeze(model, from_block)` trains is in the tail.
+    """Cut where fine-tuning starts; the tail contains all that `unfreeze_from` trains.
 
     Parameters
     ----------

@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 
 import bc_model
-from bc_model.backbones import backbone
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES, MPP_RANGE, is_drawn
 from bc_model.data.pictures import FIELD_PX
 from bc_model.data.splits import LEAKY_PROTOCOLS, summarise_parts
+from bc_model.model import NAMED_WEIGHTS, backbone
 from bc_model.serving.bundle import file_sha256
 from bc_model.serving.known_pictures import KnownPictures
 from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
@@ -28,7 +28,6 @@ from bc_model.training.feed import extractor_name
 from bc_model.training.initial_model import initial_model, known_at_first
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
-from bc_model.weights_file import NAMED_WEIGHTS
 
 _BREAKHIS_LICENCE = (
     "BreakHis: Spanhol et al., IEEE Transactions on Biomedical Engineering 63(7), 2016, "

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from bc_model.backbones import backbone
+from bc_model.model import backbone
 from bc_model.training.settings import TrainSettings
 
 SIDE = 1536

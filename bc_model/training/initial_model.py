@@ -1,6 +1,9 @@
-"""The model that a run begins with, what it knows, and what of that is in the test part."""
+"""The initial weights of a run, the images they were trained on, and which of these are tested."""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -10,6 +13,31 @@ from bc_model.evaluation.known import known_to
 from bc_model.serving.bundle import KERAS_FILE, Bundle, open_bundle
 from bc_model.serving.known_pictures import KnownPictures, known_pictures
 from bc_model.serving.shipped import bundled_model
+from bc_model.serving.twin import load_twin
+
+if TYPE_CHECKING:
+    import keras
+
+
+def load_initial_weights(weights: str) -> str | keras.Model:
+    """Return initial weights in a form that `bc_model.model.build_model` accepts.
+
+    Parameters
+    ----------
+    weights : str
+        As `TrainSettings` has it.
+
+    Returns
+    -------
+    str or keras.Model
+        The Keras model of the bundled model for 'bundled', else `weights`.
+
+    Raises
+    ------
+    WeightsError
+        The bundled model is requested, but missing or damaged.
+    """
+    return load_twin(bundled_model()) if weights == "bundled" else weights
 
 
 def initial_model(weights: str) -> Bundle | None:

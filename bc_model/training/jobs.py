@@ -16,11 +16,11 @@ from bc_model import jobs as _jobs
 from bc_model.data.fold_file import read_fold_file
 from bc_model.errors import RunError, SettingsError
 from bc_model.jobs import JOB_DIRECTORY, JobSpec, launch_job, locked, niceness, queue_job
+from bc_model.model import NAMED_WEIGHTS, require_weights_file
 from bc_model.serving.shipped import bundled_model
 from bc_model.training.resume import require_resumable
 from bc_model.training.run_folder import RunFolder, list_runs, new_run_id
 from bc_model.training.settings import TrainSettings
-from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
 
 def start_run(settings: TrainSettings, runs: Path) -> RunFolder:

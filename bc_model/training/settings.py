@@ -7,9 +7,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from bc_model.backbones import backbone
 from bc_model.data.protocols import PROTOCOLS, require_protocol
 from bc_model.errors import SettingsError, SplitError
+from bc_model.model import backbone
 
 MAX_DENSE_UNITS = 8192
 ZERO_THREADS = "0 leaves one core free where there are three or more"

@@ -34,7 +34,7 @@ def test_serving_loads_no_training_library(tiny_run: RunFolder) -> None:
     code = """
 import sys
 import numpy as np
-import bc_model.serving.verdict, bc_model.serving.engine, bc_model.overlay
+import bc_model.serving.verdict, bc_model.serving.engine, bc_model.gradcam
 import bc_model.training.jobs, bc_model.training.run_folder, bc_model.evaluation
 import bc_model.training.study, bc_model.evaluation.study_figures
 from bc_model.serving.bundle import open_bundle

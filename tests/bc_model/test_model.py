@@ -1,10 +1,11 @@
-"""The network as it is built: flat, preprocessed once, frozen by name, started from files."""
+"""Building, freezing, unfreezing and loading the classifier."""
 
 import functools
 import hashlib
 import http.server
 import re
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from bc_model.model import (
     SCRATCH_BN_MOMENTUM,
     backbone_layers,
     build_model,
-    freeze,
+    freeze_backbone,
     head_matrices,
     last_conv_output,
     load_keras,
     logits_output,
-    unfreeze,
+    require_weights_file,
+    unfreeze_from,
     weights_fingerprint,
 )
 
@@ -118,7 +120,7 @@ def test_an_unknown_backbone_is_refused_with_the_list() -> None:
 
 @pytest.mark.parametrize("wrong", [{"dropout": 1.0}, {"dropout": -0.1}, {"dense_units": (0,)}])
 def test_a_head_out_of_range_is_refused(wrong: dict) -> None:
-    with pytest.raises(SettingsError, match="Dropout"):
+    with pytest.raises(SettingsError, match="Invalid head"):
         build_model("tiny", image_size=(32, 32), **wrong)
 
 
@@ -165,14 +167,14 @@ def test_tiny_sees_pixels_from_minus_one_to_one() -> None:
 
 
 def test_frozen_only_the_head_trains(resnet: keras.Model) -> None:
-    freeze(resnet)
+    freeze_backbone(resnet)
     assert trained_layers(resnet) == HEAD
 
 
 def test_a_step_on_a_frozen_backbone_leaves_it_bit_for_bit() -> None:
     model = tiny()
     before = [layer.get_weights() for layer in backbone_layers(model)]
-    freeze(model)
+    freeze_backbone(model)
     one_step(model)
     after = [layer.get_weights() for layer in backbone_layers(model)]
     assert all(
@@ -183,30 +185,30 @@ def test_a_step_on_a_frozen_backbone_leaves_it_bit_for_bit() -> None:
 
 
 def test_unfreezing_conv5_trains_its_convolutions_and_the_head(resnet: keras.Model) -> None:
-    unfreeze(resnet, "conv5", train_batch_norm=False)
+    unfreeze_from(resnet, "conv5")
     assert trained_layers(resnet) == CONV5 | HEAD
 
 
 def test_unfreezing_can_begin_inside_a_block(resnet: keras.Model) -> None:
-    unfreeze(resnet, "conv5_block3", train_batch_norm=False)
+    unfreeze_from(resnet, "conv5_block3")
     last = {name for name in CONV5 if name.startswith("conv5_block3")}
     assert trained_layers(resnet) == last | HEAD
 
 
 def test_unfreezing_less_than_before_freezes_again(resnet: keras.Model) -> None:
-    unfreeze(resnet, "all", train_batch_norm=True)
-    unfreeze(resnet, "conv5", train_batch_norm=False)
+    unfreeze_from(resnet, "all", train_batch_norm=True)
+    unfreeze_from(resnet, "conv5")
     assert trained_layers(resnet) == CONV5 | HEAD
 
 
 def test_unfreezing_all_from_scratch_trains_every_layer_with_weights(resnet: keras.Model) -> None:
-    unfreeze(resnet, "all", train_batch_norm=True)
+    unfreeze_from(resnet, "all", train_batch_norm=True)
     assert trained_layers(resnet) == {layer.name for layer in resnet.layers if layer.weights}
 
 
 def test_batch_norm_of_a_pretrained_network_keeps_its_statistics() -> None:
     model = tiny()
-    unfreeze(model, "all", train_batch_norm=False)
+    unfreeze_from(model, "all")
     before = [layer.get_weights() for layer in batch_norms(model)]
     one_step(model)
     for old, layer in zip(before, batch_norms(model), strict=True):
@@ -215,7 +217,7 @@ def test_batch_norm_of_a_pretrained_network_keeps_its_statistics() -> None:
 
 def test_batch_norm_from_scratch_learns_its_statistics() -> None:
     model = tiny()
-    unfreeze(model, "all", train_batch_norm=True)
+    unfreeze_from(model, "all", train_batch_norm=True)
     before = model.get_layer("block1_bn").moving_mean.numpy()
     one_step(model)
     assert not np.array_equal(before, model.get_layer("block1_bn").moving_mean.numpy())
@@ -223,7 +225,7 @@ def test_batch_norm_from_scratch_learns_its_statistics() -> None:
 
 def test_an_unknown_block_is_refused_with_the_list(resnet: keras.Model) -> None:
     with pytest.raises(SettingsError, match=r"'conv9'.*conv1, conv2, conv3, conv4, conv5"):
-        unfreeze(resnet, "conv9", train_batch_norm=False)
+        unfreeze_from(resnet, "conv9")
 
 
 def test_momentum_is_short_from_scratch(resnet: keras.Model) -> None:
@@ -279,13 +281,13 @@ def test_weights_of_another_backbone_are_refused(name: str, tmp_path: Path) -> N
     path = write_weights(tiny(), tmp_path / name)
     with pytest.raises(WeightsError) as caught:
         build_model("vgg16", image_size=(32, 32), weights=str(path))
-    assert_one_sentence(caught.value)
+    assert_one_line(caught.value)
 
 
 def test_a_missing_weights_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"no weights file .*gone\.h5") as caught:
         tiny(weights=str(tmp_path / "gone.h5"))
-    assert_one_sentence(caught.value)
+    assert_one_line(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a.h5", "a.weights.h5", "a.keras", "a.txt"])
@@ -293,14 +295,55 @@ def test_a_text_file_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("not weights")
     with pytest.raises(WeightsError, match=f"{re.escape(name)} is not a weights file") as caught:
         tiny(weights=str(tmp_path / name))
-    assert_one_sentence(caught.value)
+    assert_one_line(caught.value)
 
 
-def assert_one_sentence(error: Exception) -> None:
+def assert_one_line(error: Exception) -> None:
     text = str(error)
     assert text.endswith(".")
     assert "\n" not in text
-    assert ". " not in text
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.weights.h5"])
+def test_require_weights_file_accepts_hdf5(tmp_path: Path, name: str) -> None:
+    h5py.File(tmp_path / name, "w").close()
+    require_weights_file(tmp_path / name)
+
+
+def test_require_weights_file_accepts_a_keras_file(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    require_weights_file(tmp_path / "a.keras")
+
+
+@pytest.mark.parametrize("name", ["gone.h5", "."])
+def test_require_weights_file_refuses_a_missing_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WeightsError, match=r"There is no weights file .*\. Check the path"):
+        require_weights_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["README.md", "a.h5", "a.keras", "weights"])
+@pytest.mark.parametrize("content", [b"", b"# Read me"])
+def test_require_weights_file_refuses_another_type(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"{name} is not a weights file\. Use a \.h5"):
+        require_weights_file(tmp_path / name)
+
+
+def test_build_model_copies_the_backbone_of_a_model() -> None:
+    source = shuffle_weights(tiny(), seed=1)
+    copy = build_model("tiny", image_size=(64, 64), weights=source, dense_units=())
+    for ours, theirs in zip(backbone_layers(copy), backbone_layers(source), strict=True):
+        for copied, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_array_equal(copied, expected)
+    assert {layer.momentum for layer in batch_norms(copy)} == {0.99}
+
+
+def test_build_model_refuses_a_model_with_another_backbone() -> None:
+    with pytest.raises(WeightsError, match="Use a model with the same backbone"):
+        build_model("vgg16", image_size=(32, 32), weights=tiny())
 
 
 # --- ImageNet weights, fetched from a server of our own ---
@@ -382,7 +425,7 @@ def test_other_bytes_than_the_expected_are_refused(
     folder, url = server
     (folder / "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"other")
     serve_weights(monkeypatch, "resnet", "resnet50", url, "0" * 32)
-    with pytest.raises(WeightsError, match="resnet50 could not be fetched"):
+    with pytest.raises(WeightsError, match="resnet50 could not be downloaded"):
         build_model("resnet50", image_size=(32, 32), weights="imagenet")
 
 
@@ -395,8 +438,8 @@ def test_without_a_network_the_message_names_the_ways_out(
         build_model("resnet50", image_size=(32, 32), weights="imagenet")
     text = str(caught.value)
     assert "copy resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 into" in text
-    assert "give its path as the initial weights" in text
-    assert "begin with the model in the box ('bundled')" in text
+    assert "use its path as initial weights" in text
+    assert "start from the bundled model ('bundled')" in text
     assert "train from scratch" in text
 
 
@@ -447,5 +490,5 @@ def test_a_foreign_model_cannot_be_explained() -> None:
     picture = keras.Input((2, 2, 3))
     foreign = keras.Model(picture, keras.layers.Flatten()(picture))
     for look in (last_conv_output, logits_output, head_matrices):
-        with pytest.raises(ModelError, match="only models built by this project"):
+        with pytest.raises(ModelError, match="Use a model that `build_model` built"):
             look(foreign)

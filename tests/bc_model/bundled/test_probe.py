@@ -16,7 +16,7 @@ def test_the_recipe_s_probe_has_the_layers_that_learning_and_serving_ask_for(ima
     small = build_network(SMALL, image_size)
 
     assert small.input_shape == (None, *shape, 3)
-    assert small.inputs[0].name == "picture"
+    assert small.inputs[0].name == "image"
     # By hand: eight times the width of 16, four times that behind the last bottleneck.
     for name, units in (("pool", 512), ("dense_1", 16), ("logits", 2), ("probabilities", 2)):
         assert small.get_layer(name).output.shape == (None, units)

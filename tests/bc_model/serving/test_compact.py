@@ -10,6 +10,7 @@ from bc_model.serving.compact import write_compact_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.shipped import BUNDLED_NAME
 from bc_model.serving.twin import load_twin
+from bc_model.training.initial_model import load_initial_weights
 from bc_model.training.run_folder import RunFolder
 
 SIDE = 32
@@ -78,7 +79,8 @@ def test_a_new_model_begins_with_its_weights(compact, pixels, monkeypatch):
     import keras
 
     monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", compact.folder.parent)
-    model = build_model("resnet50", image_size=(SIDE, SIDE), weights="bundled", dense_units=())
+    weights = load_initial_weights("bundled")
+    model = build_model("resnet50", image_size=(SIDE, SIDE), weights=weights, dense_units=())
     features = keras.Model(model.inputs[0], model.get_layer("pool").output)
 
     _, expected = Engine(compact).predict_with_features(pixels)

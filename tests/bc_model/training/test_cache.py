@@ -15,7 +15,7 @@ import pytest
 
 from bc_model.data.pipeline import one_hot
 from bc_model.errors import RunError
-from bc_model.model import build_model, unfreeze
+from bc_model.model import build_model, unfreeze_from
 from bc_model.training import cache
 from bc_model.training.cache import cache_key, check_room, compute, needed_bytes
 from bc_model.training.cached_views import CachedViews, view_file
@@ -288,7 +288,7 @@ def test_a_disk_that_fills_up_is_one_sentence(
 
 def test_a_tail_trains_on_them_for_several_epochs(tmp_path: Path) -> None:
     model = build_model("tiny", image_size=SIZE, dense_units=(4,))
-    unfreeze(model, "block3", train_batch_norm=False)
+    unfreeze_from(model, "block3", train_batch_norm=False)
     base, tail = cut_before(model, "block3") or pytest.fail("no cut")
     store = fill(base, tmp_path, dtype="bfloat16")
     before = model.get_layer("block3_conv").get_weights()[0]

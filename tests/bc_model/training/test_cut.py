@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bc_model.errors import ModelError, SettingsError
-from bc_model.model import build_model, load_keras, unfreeze
+from bc_model.model import build_model, load_keras, unfreeze_from
 from bc_model.training.cut import cut_at_pool, cut_before
 
 PLACES = [
@@ -70,7 +70,7 @@ def test_both_halves_at_the_pool_are_the_model(name: str) -> None:
 @pytest.mark.parametrize(("name", "place", "side"), PLACES)
 def test_all_that_trains_is_in_the_tail(name: str, place: str, side: int) -> None:
     model = network(name, side)
-    unfreeze(model, place, train_batch_norm=True)
+    unfreeze_from(model, place, train_batch_norm=True)
     halves = cut_before(model, place)
     assert halves is not None
     base, tail = halves
@@ -116,7 +116,7 @@ def test_a_foreign_model_is_refused() -> None:
 
 def test_training_the_tail_trains_the_model_which_is_saved_as_ever(tmp_path: Path) -> None:
     model = build_model("tiny", image_size=(32, 32), dense_units=(8,))
-    unfreeze(model, "block3", train_batch_norm=True)
+    unfreeze_from(model, "block3", train_batch_norm=True)
     before = {layer.name: layer.get_weights() for layer in model.layers}
     base, tail = cut_before(model, "block3") or pytest.fail("no cut")
     tail.compile(optimizer=keras.optimizers.SGD(0.1), loss="categorical_crossentropy")

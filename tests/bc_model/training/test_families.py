@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bc_model.backbones import BACKBONES
 from bc_model.data.names import CLASSES
 from bc_model.data.synthetic import draw_picture
 from bc_model.gradcam import GradCAM
-from bc_model.model import build_model, load_keras
+from bc_model.model import BACKBONES, build_model, load_keras
 from bc_model.serving.engine import Engine
 from bc_model.training.fit import train
 from bc_model.training.run_folder import RunFolder

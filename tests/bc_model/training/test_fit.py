@@ -17,14 +17,15 @@ from bc_model.data.splits import count_leaks, read_split
 from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
 from bc_model.errors import RunError, SplitError
 from bc_model.evaluation import read_report
-from bc_model.model import backbone_layers, build_model, load_keras
+from bc_model.model import build_model, load_keras
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.input_gate import stain_warning
 from bc_model.serving.known_pictures import KnownPictures
-from bc_model.training import phases
-from bc_model.training.checkpoint import load_weights
+from bc_model.training import fit
+from bc_model.training.callbacks import EndRequested
+from bc_model.training.checkpoint import load_weights, read_state
 from bc_model.training.describe import draft_passport, manifest_sha256
-from bc_model.training.fit import _log_split, train
+from bc_model.training.fit import STAGES, Trainer, _log_split, train
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 
@@ -123,7 +124,7 @@ def test_pictures_without_cases_are_of_none(
     with caplog.at_level(logging.INFO):
         _log_split(manifest, split, "none")
     first, *parts = caplog.messages
-    assert first == "30 pictures of unknown cases; 0 files left out"
+    assert first == "30 images of unknown cases; 0 files excluded"
     assert len(parts) == 3
     assert all(part.count("of unknown cases") == 2 for part in parts)
 
@@ -215,6 +216,132 @@ def test_its_training_pictures_are_stained_as_the_passport_says(
     assert not any(stain_warning(one, passport)[1] for one in pixels)
 
 
+# --- Stages ---
+
+
+@pytest.fixture
+def trainer(drawn_set: Path, run: RunFolder, tmp_path: Path) -> Trainer:
+    """Return a trainer that starts from weights of a file, so that fine-tuning starts at block3."""
+    build_model("tiny", image_size=(32, 32)).save_weights(tmp_path / "start.weights.h5")
+    weights = str(tmp_path / "start.weights.h5")
+    return Trainer(settings_for(drawn_set, weights=weights, finetune_epochs=2), run)
+
+
+def run_until(trainer: Trainer, last: str) -> Trainer:
+    for stage in STAGES[: STAGES.index(last) + 1]:
+        getattr(trainer, stage)()
+    return trainer
+
+
+def layer_weights(trainer: Trainer) -> dict[str, list[np.ndarray]]:
+    return {layer.name: layer.get_weights() for layer in trainer.model.layers if layer.weights}
+
+
+def changed_layers(before: dict[str, list[np.ndarray]], after: dict[str, list[np.ndarray]]) -> set:
+    return {
+        name
+        for name in before
+        if not all(np.array_equal(a, b) for a, b in zip(before[name], after[name], strict=True))
+    }
+
+
+def test_build_model_does_not_read_the_dataset(trainer: Trainer, run: RunFolder) -> None:
+    trainer.build_model()
+    assert trainer.model.name == "tiny"
+    assert sorted(path.name for path in run.path.iterdir()) == ["status.json"]
+    assert run.read_status()["state"] == "starting"
+
+
+def test_prepare_data_writes_split_and_config(trainer: Trainer, run: RunFolder) -> None:
+    run_until(trainer, "prepare_data")
+    split = read_split(run.split_file)
+    assert run.read_config()["settings"] == trainer.settings.as_dict()
+    assert run.read_history() == []
+    for name, subset in (("train", trainer.training), ("validation", trainer.validation)):
+        assert len(subset.labels) == len(subset.pixels) == (split["part"] == name).sum() > 0
+
+
+def test_prepare_data_refuses_a_state_without_resume(
+    trainer: Trainer, run: RunFolder, drawn_set: Path
+) -> None:
+    run_until(trainer, "train_head")
+    again = Trainer(trainer.settings, run)
+    again.build_model()
+    with pytest.raises(RunError, match="has a training state already"):
+        again.prepare_data()
+
+
+def test_train_head_leaves_the_backbone_unchanged(trainer: Trainer, run: RunFolder) -> None:
+    run_until(trainer, "prepare_data")
+    before = layer_weights(trainer)
+    trainer.train_head()
+    assert changed_layers(before, layer_weights(trainer)) == {"dense_1", "logits"}
+    assert [entry["phase"] for entry in run.read_history()] == ["head"]
+    assert run.best_weights.is_file()
+    assert read_state(run.state_file).phase_over
+
+
+def test_fine_tune_changes_only_the_unfrozen_block_and_the_head(
+    trainer: Trainer, run: RunFolder
+) -> None:
+    run_until(trainer, "train_head")
+    before = layer_weights(trainer)
+    trainer.fine_tune()
+    assert changed_layers(before, layer_weights(trainer)) == {"block3_conv", "dense_1", "logits"}
+    assert [entry["phase"] for entry in run.read_history()] == ["head", "finetune", "finetune"]
+    assert not hasattr(trainer, "training")
+
+
+def test_fine_tune_in_a_new_trainer_gives_the_same_weights(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    """The run directory carries everything from one stage to the next."""
+    trainer.settings = dataclasses.replace(trainer.settings, deterministic=True)
+    other = RunFolder.create(tmp_path / "other")
+    run_until(Trainer(trainer.settings, other), "train_head")
+    resumed = run_until(Trainer(trainer.settings, other, resume=True), "fine_tune")
+    run_until(trainer, "fine_tune")
+    assert changed_layers(layer_weights(trainer), layer_weights(resumed)) == set()
+
+
+def test_export_writes_a_bundle_that_verifies(trainer: Trainer, run: RunFolder) -> None:
+    run_until(trainer, "export")
+    open_bundle(run.path).verify()
+    assert trainer.bundle.passport["metrics"] == {}
+    assert trainer.bundle.passport["architecture"]["initial_weights"] == "start.weights.h5"
+    assert not run.has_report
+    assert not hasattr(trainer, "model")
+
+
+def test_export_after_a_cancel_request_writes_no_model(trainer: Trainer, run: RunFolder) -> None:
+    run_until(trainer, "fine_tune")
+    run.request("cancel")
+    with pytest.raises(EndRequested, match="cancel"):
+        trainer.export()
+    assert not run.model_folder.exists()
+
+
+def test_evaluate_writes_the_report_and_the_metrics(trainer: Trainer, run: RunFolder) -> None:
+    run_until(trainer, "evaluate")
+    report = read_report(run.evaluation_folder)
+    assert trainer.bundle.passport["metrics"]["test"]["n"] == report.n
+    assert open_bundle(run.path).passport == trainer.bundle.passport
+    assert trainer.completed_stages == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_stage_out_of_order_is_refused(trainer: Trainer, run: RunFolder, stage: str) -> None:
+    with pytest.raises(RunError, match=rf"Invalid stage '{stage}'\. Expected 'build_model'"):
+        getattr(trainer, stage)()
+    assert list(run.path.iterdir()) == []
+
+
+def test_a_completed_stage_is_refused(trainer: Trainer) -> None:
+    trainer.build_model()
+    with pytest.raises(RunError, match=r"Expected 'prepare_data' after \['build_model'\]"):
+        trainer.build_model()
+
+
 # --- Other runs ---
 
 
@@ -225,23 +352,6 @@ def test_the_same_seed_gives_the_same_losses(
     for again, first in zip(run.read_history(), tiny_run.read_history(), strict=True):
         for key in ("loss", "val_loss", "accuracy", "val_accuracy"):
             assert again[key] == pytest.approx(first[key], rel=1e-4, abs=1e-4)
-
-
-def test_the_head_phase_leaves_the_backbone_bit_for_bit(
-    drawn_set: Path, run: RunFolder, tmp_path: Path
-) -> None:
-    start = build_model("tiny", image_size=(32, 32))
-    start.save_weights(tmp_path / "start.weights.h5")
-    settings = settings_for(
-        drawn_set, weights=str(tmp_path / "start.weights.h5"), finetune_epochs=0
-    )
-    bundle = train(settings, run)
-    trained = load_keras(bundle.file("model.keras"))
-    before = [w for layer in backbone_layers(start) for w in layer.get_weights()]
-    after = [w for layer in backbone_layers(trained) for w in layer.get_weights()]
-    assert len(before) == 15
-    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-    assert bundle.passport["architecture"]["initial_weights"] == "start.weights.h5"
 
 
 def test_an_epoch_is_told_in_one_line(
@@ -275,7 +385,9 @@ def test_a_run_by_a_fold_file_is_leaky_wherever_it_is_told(
     data = open_bundle(run.path).passport["data"]
     report = read_report(run.evaluation_folder)
     assert (data["protocol"], data["leaky"]) == (report.protocol, report.leaky) == ("folds", True)
-    assert any("on one side: here 3 of 3 test pictures" in message for message in caplog.messages)
+    assert any(
+        "into training and test: here 3 of 3 test images" in message for message in caplog.messages
+    )
 
 
 def test_a_run_stopped_before_its_first_epoch_is_cancelled(drawn_set: Path, run: RunFolder) -> None:
@@ -319,8 +431,8 @@ def test_a_failing_run_says_why(drawn_set: Path, run: RunFolder, tmp_path: Path)
 def test_a_loss_that_is_never_finite_is_an_error_with_a_way_out(
     drawn_set: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(phases, "class_weights", lambda _: {0: math.nan, 1: math.nan})
-    with pytest.raises(RunError, match="lower the learning rates"):
+    monkeypatch.setattr(fit, "class_weights", lambda _: {0: math.nan, 1: math.nan})
+    with pytest.raises(RunError, match="Use lower learning rates"):
         train(settings_for(drawn_set), run)
     assert run.read_status()["state"] == "failed"
     assert not run.model_folder.exists()
@@ -330,7 +442,7 @@ def test_a_loss_that_is_lost_in_fine_tuning_keeps_the_best_epoch(
     drawn_set: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = iter([{0: 1.0, 1: 1.0}, {0: math.nan, 1: math.nan}])
-    monkeypatch.setattr(phases, "class_weights", lambda _: next(weights))
+    monkeypatch.setattr(fit, "class_weights", lambda _: next(weights))
     bundle = train(settings_for(drawn_set), run)
     assert run.read_status()["state"] == "done"
     assert [entry["phase"] for entry in run.read_history()] == ["head"]

@@ -88,7 +88,8 @@ MOMENTS = [
     pytest.param("bc_model.training.callbacks.save_state", 2, id="head", marks=slow),
     pytest.param("bc_model.training.callbacks.save_weights", 2, id="best weights", marks=slow),
     pytest.param("bc_model.training.callbacks.save_state", 5, id="fine-tuning", marks=slow),
-    pytest.param("bc_model.training.phases.unfreeze", 1, id="boundary"),
+    # The first call is that of `build_model`.
+    pytest.param("bc_model.training.fit.unfreeze_from", 2, id="boundary"),
     pytest.param("bc_model.training.fit.write_bundle", 1, id="export", marks=slow),
 ]
 

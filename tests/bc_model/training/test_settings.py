@@ -108,7 +108,7 @@ def test_settings_of_a_run_from_before_there_were_fold_files() -> None:
 
 
 def test_an_unknown_backbone_lists_those_there_are() -> None:
-    with pytest.raises(SettingsError, match=r"no backbone 'resnet18'; choose one of resnet50, "):
+    with pytest.raises(SettingsError, match=r"backbone 'resnet18'. Choose one of resnet50, "):
         make(backbone="resnet18")
 
 
