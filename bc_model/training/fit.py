@@ -48,20 +48,20 @@ from bc_model.training.initial_model import all_known, known_at_first
 from bc_model.training.phases import fit_phases
 from bc_model.training.resume import require_unchanged
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from bc_model.words import many
 
 logger = logging.getLogger("bc_model.training")
 
 
 def train(
-    settings: TrainSettings, run: RunFolder, *, resume: bool = False, accept_changes: bool = False
+    settings: TrainingConfig, run: RunFolder, *, resume: bool = False, accept_changes: bool = False
 ) -> Bundle | None:
     """Train, export and evaluate a model, and say everything in the run folder.
 
     Parameters
     ----------
-    settings : TrainSettings
+    settings : TrainingConfig
     run : RunFolder
         Fresh, from `RunFolder.create`, or with `resume` one that ended before it was done.
     resume : bool
@@ -96,7 +96,7 @@ def train(
 
 
 def _train(
-    settings: TrainSettings, run: RunFolder, resume: bool, accept_changes: bool
+    settings: TrainingConfig, run: RunFolder, resume: bool, accept_changes: bool
 ) -> Bundle | None:
     picture_files(Path(settings.data))  # what is not there should not cost a download of weights
     set_up_tensorflow(settings)
@@ -120,9 +120,9 @@ def _train(
         manifest,
         settings.protocol,
         n_folds=settings.n_folds,
-        fold=settings.fold,
+        fold=settings.test_fold,
         seed=settings.split_seed,
-        folds_file=settings.folds_file,
+        folds_file=settings.official_fold_file,
     )
     write_split(split, run.split_file)
     with strategy.scope():
@@ -138,7 +138,7 @@ def _train(
     _log_split(manifest, split, settings.weights)
     if state:
         logger.info("Resumed after epoch %d", state.epoch)
-    if settings.cache and not run.cache_folder.exists():
+    if settings.cache_features and not run.cache_folder.exists():
         # Found now, not after the pictures or the first phase. A resumed run has its room already.
         counts = (int((split["part"] == part).sum()) for part in ("train", "validation"))
         check_room(run.cache_folder, cache_bytes(model, settings, *counts))
@@ -192,7 +192,7 @@ def _train(
     return Bundle(bundle.folder, passport)
 
 
-def set_up_tensorflow(settings: TrainSettings) -> None:
+def set_up_tensorflow(settings: TrainingConfig) -> None:
     """Apply what holds for the whole process; it can be done once, before TensorFlow is used."""
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -20,7 +20,7 @@ def initial_model(weights: str) -> Bundle | None:
     Parameters
     ----------
     weights : str
-        As `TrainSettings` has it.
+        As `TrainingConfig` has it.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPic
     Parameters
     ----------
     weights : str
-        As `TrainSettings` has it.
+        As `TrainingConfig` has it.
     manifest : Manifest
     split : DataFrame
         path, part.
@@ -73,7 +73,7 @@ def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> str
     Parameters
     ----------
     weights : str
-        As `TrainSettings` has it.
+        As `TrainingConfig` has it.
     manifest : Manifest
     split : DataFrame
         path, sha256, case, group, part.

@@ -29,7 +29,7 @@ from bc_model.training.liveness import is_of_this_host
 from bc_model.training.order import read_order, write_order
 from bc_model.training.resume import require_resumable
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs, new_run_id
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
 LOCK_NAME = ".lock"
@@ -39,12 +39,12 @@ _children: list[subprocess.Popen] = []
 _starting = threading.Lock()
 
 
-def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
+def start_run(settings: TrainingConfig, runs: Path) -> RunFolder:
     """Queue a training run, and start it when no others are in its way.
 
     Parameters
     ----------
-    settings : TrainSettings
+    settings : TrainingConfig
         Checked already, by having been made. Relative paths count from here.
     runs : Path
         Folder of all runs; made when missing.
@@ -72,7 +72,7 @@ def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
     return run
 
 
-def checked_paths(settings: TrainSettings) -> TrainSettings:
+def checked_paths(settings: TrainingConfig) -> TrainingConfig:
     """Return settings whose paths mean the same to every process.
 
     Raises
@@ -84,8 +84,8 @@ def checked_paths(settings: TrainSettings) -> TrainSettings:
     """
     settings = _with_whole_paths(settings)
     _check_weights_file(settings)
-    if settings.folds_file:
-        read_fold_file(Path(settings.folds_file))
+    if settings.official_fold_file:
+        read_fold_file(Path(settings.official_fold_file))
     return settings
 
 
@@ -226,20 +226,22 @@ def locked(runs: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_weights_file(settings: TrainSettings) -> None:
+def _check_weights_file(settings: TrainingConfig) -> None:
     if settings.weights == "bundled":
         bundled_model()
     elif settings.weights not in NAMED_WEIGHTS:
         require_weights_file(Path(settings.weights))
 
 
-def _with_whole_paths(settings: TrainSettings) -> TrainSettings:
+def _with_whole_paths(settings: TrainingConfig) -> TrainingConfig:
     weights = settings.weights
     if weights not in NAMED_WEIGHTS:
         weights = str(Path(weights).resolve())
-    folds_file = str(Path(settings.folds_file).resolve()) if settings.folds_file else ""
+    folds_file = (
+        str(Path(settings.official_fold_file).resolve()) if settings.official_fold_file else ""
+    )
     data = str(Path(settings.data).resolve())
-    return dataclasses.replace(settings, data=data, weights=weights, folds_file=folds_file)
+    return dataclasses.replace(settings, data=data, weights=weights, official_fold_file=folds_file)
 
 
 def _new_folder(runs: Path, run_id: str) -> Path:

@@ -19,7 +19,7 @@ from bc_model.training.callbacks import (
 from bc_model.training.checkpoint import TrainState, load_weights, restore_state
 from bc_model.training.feed import Feed, Part, cached_feed, fitted_part, plain_feed
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 logger = logging.getLogger("bc_model.training")
 
@@ -31,7 +31,7 @@ PHASE_TITLES = {"head": "frozen backbone", "finetune": "fine-tuning"}
 
 def fit_phases(
     model: keras.Model,
-    settings: TrainSettings,
+    settings: TrainingConfig,
     run: RunFolder,
     training: Part,
     validation: Part,
@@ -95,7 +95,7 @@ def _compile(model: keras.Model, rate: float) -> None:
     )
 
 
-def _phase(name: str, first_epoch: int, settings: TrainSettings, feed: Feed) -> Phase:
+def _phase(name: str, first_epoch: int, settings: TrainingConfig, feed: Feed) -> Phase:
     # A phase that ends early leaves no gap: the next one goes on counting where it ended.
     later = settings.finetune_epochs if name == "head" else 0
     epochs = settings.head_epochs if name == "head" else settings.finetune_epochs
@@ -113,13 +113,13 @@ def _phase(name: str, first_epoch: int, settings: TrainSettings, feed: Feed) -> 
 def _feed(
     model: keras.Model,
     phase: str,
-    settings: TrainSettings,
+    settings: TrainingConfig,
     run: RunFolder,
     training: Part,
     validation: Part,
 ) -> Feed:
     feed = None
-    if settings.cache:
+    if settings.cache_features:
         tell = {
             part: progress_of(run, f"Computing what the frozen layers make of the {part} part")
             for part in ("training", "validation")
@@ -135,7 +135,7 @@ def _fit(
     feed: Feed,
     model: keras.Model,
     weights: dict[int, float],
-    settings: TrainSettings,
+    settings: TrainingConfig,
     run: RunFolder,
     phase: Phase,
     best_loss: float | None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from bc_model.errors import RunError
 from bc_model.training.run_folder import ENDED_STATES, RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 _CONTINUE = " To go on after a pause: `jobs continue`, or 'Go on' in the app."
 
@@ -19,7 +19,7 @@ _MACHINE = {
 """What another machine may do otherwise, by its key in `config.json`."""
 
 
-def settings_to_resume(run: RunFolder) -> TrainSettings:
+def settings_to_resume(run: RunFolder) -> TrainingConfig:
     """Return the settings of a run that ended before it was done.
 
     Raises
@@ -35,7 +35,7 @@ def settings_to_resume(run: RunFolder) -> TrainSettings:
     ours = state == "queued" or (state == "starting" and status.get("pid") in us)
     if not ours:
         require_resumable(run)
-    return TrainSettings.from_dict(run.read_config()["settings"])
+    return TrainingConfig.from_dict(run.read_config()["settings"])
 
 
 def require_resumable(run: RunFolder) -> None:

@@ -15,7 +15,7 @@ import pytest
 from bc_model.errors import RunError, SettingsError, SplitError, WeightsError
 from bc_model.training import jobs
 from bc_model.training.run_folder import ENDED_STATES, RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from bc_model.training.study import start_study
 
 PATIENCE_S = 90
@@ -67,10 +67,10 @@ def fake_popen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("fake_popen")
 def test_a_run_is_started_from_its_folder_alone(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     run = jobs.start_run(tiny_settings, tmp_path / "runs")
-    assert TrainSettings.from_dict(run.read_config()["settings"]) == tiny_settings
+    assert TrainingConfig.from_dict(run.read_config()["settings"]) == tiny_settings
     child = jobs._children[-1]
     assert child.command == [
         sys.executable, "-m", "bc_model", "train", "--run", str(run.path), "--resume",
@@ -84,7 +84,7 @@ def test_a_relative_path_means_the_same_to_the_child(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
-    settings = dataclasses.replace(TrainSettings(data=str(tmp_path)), **{field: "mine"})
+    settings = dataclasses.replace(TrainingConfig(data=str(tmp_path)), **{field: "mine"})
     monkeypatch.setattr(jobs, "_check_weights_file", lambda _: None)
     run = jobs.start_run(settings, Path("runs"))
     assert run.read_config()["settings"][field] == str((tmp_path / "mine").resolve())
@@ -97,9 +97,11 @@ def test_a_relative_fold_file_means_the_same_to_the_child(
     monkeypatch.chdir(tmp_path)
     name = "SOB_B_A-14-100-40-001.png|40|1|"
     Path("f.txt").write_text(f"{name}train\n{name.replace('001', '002')}test\n")
-    settings = TrainSettings(data=str(tmp_path), protocol="folds", folds_file="f.txt")
+    settings = TrainingConfig(data=str(tmp_path), protocol="folds", official_fold_file="f.txt")
     run = jobs.start_run(settings, Path("runs"))
-    assert run.read_config()["settings"]["folds_file"] == str((tmp_path / "f.txt").resolve())
+    assert run.read_config()["settings"]["official_fold_file"] == str(
+        (tmp_path / "f.txt").resolve()
+    )
 
 
 # The queue
@@ -108,7 +110,7 @@ def test_a_relative_fold_file_means_the_same_to_the_child(
 @pytest.mark.parametrize("state", ["starting", "running", "pausing", "cancelling"])
 @pytest.mark.usefixtures("fake_popen")
 def test_a_second_run_waits_while_one_is_going(
-    tiny_settings: TrainSettings, tmp_path: Path, state: str
+    tiny_settings: TrainingConfig, tmp_path: Path, state: str
 ) -> None:
     first = RunFolder.create(tmp_path / "first")
     first.write_status(state)
@@ -121,7 +123,7 @@ def test_a_second_run_waits_while_one_is_going(
 
 @pytest.mark.usefixtures("fake_popen")
 def test_a_run_of_another_machine_takes_no_place(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     first = RunFolder.create(tmp_path / "first")
     status = {"state": "running", "pid": 1, "pid_started": 0.0, "host": "elsewhere"}
@@ -144,7 +146,7 @@ def test_a_run_that_waits_for_a_cluster_is_not_started_here(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("fake_popen")
-def test_a_paused_run_leaves_its_place(tiny_settings: TrainSettings, tmp_path: Path) -> None:
+def test_a_paused_run_leaves_its_place(tiny_settings: TrainingConfig, tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "first").write_status("paused")
     jobs.start_run(tiny_settings, tmp_path)
     assert len(jobs._children) == 1
@@ -152,7 +154,7 @@ def test_a_paused_run_leaves_its_place(tiny_settings: TrainSettings, tmp_path: P
 
 @pytest.mark.usefixtures("fake_popen")
 def test_as_many_as_allowed_go_on_oldest_first(
-    tiny_settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_settings: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BC_MAX_RUNS", "2")
     # This process stands for the children, which are not there.
@@ -176,7 +178,7 @@ def test_a_number_of_runs_that_is_none_is_refused(
 @pytest.mark.parametrize("status", ['{"state": "done"}', "damaged", '{"state": "running"}'])
 @pytest.mark.usefixtures("fake_popen")
 def test_an_ended_damaged_or_dead_run_is_not_in_the_way(
-    tiny_settings: TrainSettings, tmp_path: Path, status: str
+    tiny_settings: TrainingConfig, tmp_path: Path, status: str
 ) -> None:
     first = RunFolder.create(tmp_path / "first")
     (first.path / "status.json").write_text(status)
@@ -185,7 +187,7 @@ def test_an_ended_damaged_or_dead_run_is_not_in_the_way(
 
 
 def test_a_weights_file_that_is_not_there_is_said_before_anything_is_queued(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     settings = dataclasses.replace(tiny_settings, weights=str(tmp_path / "gone.h5"))
     with pytest.raises(WeightsError, match=r"There is no weights file .*gone\.h5"):
@@ -194,7 +196,7 @@ def test_a_weights_file_that_is_not_there_is_said_before_anything_is_queued(
 
 
 def test_a_model_in_the_box_that_is_not_there_is_said_before_anything_is_queued(
-    tiny_settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_settings: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", tmp_path / "none")
     settings = dataclasses.replace(tiny_settings, backbone="resnet50", weights="bundled")
@@ -205,7 +207,7 @@ def test_a_model_in_the_box_that_is_not_there_is_said_before_anything_is_queued(
 
 @pytest.mark.parametrize("name", ["BC_MAX_RUNS", "BC_NICENESS"])
 def test_a_number_of_the_environment_that_is_none_is_said_before_anything_is_queued(
-    tiny_settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tiny_settings: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "many")
     with pytest.raises(SettingsError, match=f"{name} must be a number"):
@@ -222,12 +224,12 @@ def test_a_number_of_the_environment_that_is_none_is_said_before_anything_is_que
 
 
 def test_a_fold_file_that_is_none_is_said_before_anything_is_queued(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     (tmp_path / "f.txt").write_text("no fold file")
     for name, said in (("gone.txt", "no fold file .*gone"), ("f.txt", "is not a fold file")):
         path = str(tmp_path / name)
-        settings = dataclasses.replace(tiny_settings, protocol="folds", folds_file=path)
+        settings = dataclasses.replace(tiny_settings, protocol="folds", official_fold_file=path)
         with pytest.raises(SplitError, match=said):
             jobs.start_run(settings, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
@@ -311,7 +313,7 @@ def test_an_interrupted_run_is_queued_again(tmp_path: Path, accept: bool) -> Non
 
 
 def test_a_started_run_ends_done_with_a_model_and_its_figures(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     run = jobs.start_run(tiny_settings, tmp_path)
     wait_for(lambda: has_ended(run), run)
@@ -323,7 +325,7 @@ def test_a_started_run_ends_done_with_a_model_and_its_figures(
 
 
 def test_a_run_whose_process_ends_before_it_speaks_has_its_last_words_in_its_status(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     # Otherwise it would stay 'queued' while the app lives, and no other run could be started.
     run = jobs.start_run(dataclasses.replace(tiny_settings, data="gone"), tmp_path)
@@ -338,7 +340,7 @@ def test_a_run_whose_process_ends_before_it_speaks_has_its_last_words_in_its_sta
 
 
 def test_a_stop_ends_a_run_and_keeps_its_best_model(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     from bc_model.training.fit import train
 
@@ -360,7 +362,7 @@ def test_a_stop_ends_a_run_and_keeps_its_best_model(
 
 
 def test_a_stop_before_the_first_epoch_has_ended_leaves_no_model_and_no_open_file(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     from bc_model.training.fit import train
 
