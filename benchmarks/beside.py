@@ -19,7 +19,7 @@ from bc_model.data.synthetic import draw_picture, write_synthetic
 from bc_model.jobs import cancel_job
 from bc_model.training.jobs import start_run
 from bc_model.training.run_folder import ENDED_STATES, RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from benchmarks.contestants import SIZE
 from benchmarks.timing import describe_machine
 
@@ -70,7 +70,7 @@ def measure(rounds: int, thread_counts: tuple[int, ...]) -> dict[str, Any]:
         ask(engine, 3)
         found: dict[str, Any] = {"machine": describe_machine(), "alone": ask(engine, rounds)}
         for threads in thread_counts:
-            settings = TrainSettings(
+            settings = TrainingConfig(
                 data=str(folder / "drawn"), weights="none", head_epochs=0, finetune_epochs=500,
                 patience=1000, threads=threads,
             )  # fmt: skip

@@ -20,7 +20,7 @@ import psutil
 
 from bc_model.data.synthetic import write_synthetic
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from benchmarks.resume import queue, start
 from benchmarks.timing import describe_machine
 
@@ -45,7 +45,7 @@ def watch(child: subprocess.Popen, run: RunFolder) -> dict[str, dict[str, float]
     return peaks
 
 
-def measure(settings: TrainSettings, folder: Path) -> dict[str, Any]:
+def measure(settings: TrainingConfig, folder: Path) -> dict[str, Any]:
     """Train once and tell the peaks."""
     run = queue(folder / "run", settings)
     began = time.monotonic()
@@ -65,19 +65,21 @@ def measure(settings: TrainSettings, folder: Path) -> dict[str, Any]:
 @click.command()
 @click.option("--weights", required=True, help="imagenet or a file.")
 @click.option("--pictures", default=8000, show_default=True)
-@click.option("--views", default=5, show_default=True)
+@click.option("--augmented-copies", default=5, show_default=True)
 @click.option("--data", type=click.Path(path_type=Path), help="Keep the drawn pictures here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-def main(weights: str, pictures: int, views: int, data: Path | None, as_json: bool) -> None:
+def main(
+    weights: str, pictures: int, augmented_copies: int, data: Path | None, as_json: bool
+) -> None:
     """Measure the memory of a run of one epoch a phase on drawn pictures of 224x224 px."""
     with tempfile.TemporaryDirectory() as name:
         drawn = data or Path(name) / "drawn"
         if not drawn.exists():
             each = max(1, pictures // CASES)
             write_synthetic(drawn, n_cases=CASES, pictures_per_case=each, size=(224, 224))
-        settings = TrainSettings(
+        settings = TrainingConfig(
             data=str(drawn.resolve()), weights=weights, head_epochs=1, finetune_epochs=1,
-            n_folds=10, views=views,
+            n_folds=10, augmented_copies=augmented_copies,
         )  # fmt: skip
         found = measure(settings, Path(name))
     if as_json:

@@ -22,13 +22,13 @@ import numpy as np
 
 from bc_model.data.synthetic import write_synthetic
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 KILLS = 20
 PATIENCE_S = 300.0
 
 
-def queue(path: Path, settings: TrainSettings) -> RunFolder:
+def queue(path: Path, settings: TrainingConfig) -> RunFolder:
     """Make a run that `train --resume` can start."""
     run = RunFolder.create(path)
     run.write_config({"settings": settings.as_dict()})
@@ -76,7 +76,7 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_synthetic(folder / "set", n_cases=10, pictures_per_case=6, size=(64, 96))
-        settings = TrainSettings(
+        settings = TrainingConfig(
             data=str(folder / "set"), weights="none", backbone="tiny", image_size=(64, 64),
             head_epochs=kills + 10, finetune_epochs=kills + 10, batch_size=4, patience=1000,
             deterministic=True, seed=seed,

@@ -27,14 +27,14 @@ from bc_model.cli.options import parse_size
 from bc_model.data.synthetic import write_synthetic
 from bc_model.errors import WeightsError
 from bc_model.quiet import native_stderr_silenced
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from benchmarks.timing import describe_machine
 
 OWN_EPOCHS = 15
 OWN_SIDE_PX = 128
 
 
-def load(settings: TrainSettings) -> dict[str, Any]:
+def load(settings: TrainingConfig) -> dict[str, Any]:
     """Read the training and the validation part; training pictures with their margin for crops."""
     from bc_model.data.manifest import read_manifest
     from bc_model.data.pipeline import load_pixels, one_hot, training_size
@@ -52,7 +52,7 @@ def load(settings: TrainSettings) -> dict[str, Any]:
     return parts
 
 
-def build(settings: TrainSettings) -> Any:
+def build(settings: TrainingConfig) -> Any:
     """Return the same network with the same weights for both sides."""
     import keras
 
@@ -68,7 +68,7 @@ def build(settings: TrainSettings) -> Any:
     )
 
 
-def can_fetch_imagenet(settings: TrainSettings) -> bool:
+def can_fetch_imagenet(settings: TrainingConfig) -> bool:
     """Tell whether the pretrained weights are there or can be had."""
     try:
         # Keras tells of downloads on stdout, which belongs to the figures.
@@ -79,7 +79,7 @@ def can_fetch_imagenet(settings: TrainSettings) -> bool:
     return True
 
 
-def learn_own_weights(settings: TrainSettings, path: Path) -> None:
+def learn_own_weights(settings: TrainingConfig, path: Path) -> None:
     """Train a network from scratch on small pictures of the training part and save it."""
     small = replace(
         settings, weights="none", image_size=(OWN_SIDE_PX, OWN_SIDE_PX), head_epochs=0,
@@ -92,7 +92,7 @@ def learn_own_weights(settings: TrainSettings, path: Path) -> None:
     trainer.model.save(path)
 
 
-def prepared_trainer(settings: TrainSettings, folder: Path) -> Any:
+def prepared_trainer(settings: TrainingConfig, folder: Path) -> Any:
     """Return a `Trainer` that has built its model and loaded its images."""
     from bc_model.training.fit import Trainer
     from bc_model.training.run_folder import RunFolder
@@ -104,7 +104,7 @@ def prepared_trainer(settings: TrainSettings, folder: Path) -> Any:
     return trainer
 
 
-def ours(settings: TrainSettings) -> dict[str, float]:
+def ours(settings: TrainingConfig) -> dict[str, float]:
     """Train through the cache, as `train` does."""
     from bc_model.training.checkpoint import load_weights
 
@@ -129,7 +129,7 @@ def ours(settings: TrainSettings) -> dict[str, float]:
     }
 
 
-def recipe(settings: TrainSettings) -> dict[str, float]:
+def recipe(settings: TrainingConfig) -> dict[str, float]:
     """Train as the tutorials do."""
     import keras
 
@@ -194,7 +194,7 @@ def recipe(settings: TrainSettings) -> dict[str, float]:
     }
 
 
-def augmented(part: Any, settings: TrainSettings) -> Any:
+def augmented(part: Any, settings: TrainingConfig) -> Any:
     """Shuffle and augment on the fly, by Keras's own layers on several pictures at a time."""
     import keras
     import tensorflow as tf
@@ -240,7 +240,7 @@ def apart(action: Any, *arguments: Any) -> Any:
         return pool.apply(action, arguments)
 
 
-def measure(settings: TrainSettings, seeds: int) -> dict[str, Any]:
+def measure(settings: TrainingConfig, seeds: int) -> dict[str, Any]:
     """Train both sides once a seed and return figures and their ratios."""
     found: dict[str, list[dict[str, float]]] = {"ours": [], "recipe": []}
     for seed in range(seeds):
@@ -312,7 +312,7 @@ def main(
     """Measure training side by side with the usual recipe, on the pictures in DATA."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = TrainSettings(
+        settings = TrainingConfig(
             data=str((data or default_data(folder)).resolve()),
             weights=weights or "imagenet",
             head_epochs=head_epochs,

@@ -14,7 +14,7 @@ from bc_model.data.splits import LEAKY_PROTOCOLS, make_split, write_split
 from bc_model.data.synthetic import write_synthetic
 from bc_model.evaluation.report import evaluate_predictions
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from tests.file_server import Server
 
 REPOSITORY = Path(__file__).parents[1]
@@ -74,10 +74,10 @@ def end_at_random() -> Callable[[RunFolder], None]:
     """Return a function that ends a run with its true split and the figures of a random model."""
 
     def end(run: RunFolder) -> None:
-        settings = TrainSettings.from_dict(run.read_config()["settings"])
+        settings = TrainingConfig.from_dict(run.read_config()["settings"])
         split = make_split(
             read_manifest(Path(settings.data)), settings.protocol, n_folds=settings.n_folds,
-            fold=settings.fold, folds_file=settings.folds_file,
+            fold=settings.test_fold, folds_file=settings.official_fold_file,
         )  # fmt: skip
         write_split(split, run.split_file)
         rows = split[split["part"] == "test"]
@@ -93,9 +93,9 @@ def end_at_random() -> Callable[[RunFolder], None]:
 
 
 @pytest.fixture(scope="session")
-def tiny_settings(drawn_set: Path) -> TrainSettings:
+def tiny_settings(drawn_set: Path) -> TrainingConfig:
     """Return the settings of the smallest training there is, on the drawn set."""
-    return TrainSettings(
+    return TrainingConfig(
         data=str(drawn_set),
         weights="none",
         backbone="tiny",
@@ -108,7 +108,7 @@ def tiny_settings(drawn_set: Path) -> TrainSettings:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_settings: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def tiny_run(tiny_settings: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Train the three-layer backbone for two epochs and return the finished run; only read it."""
     from bc_model.training.fit import train
 

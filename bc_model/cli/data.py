@@ -7,14 +7,11 @@ import click
 from bc_model.cli.options import (
     PATH,
     as_json_option,
-    fold_option,
-    folds_option,
-    n_folds_option,
     print_json,
     progress,
-    protocol_option,
     seed_option,
 )
+from bc_model.cli.train_options import training_options
 from bc_model.data.protocols import LEAKY_PROTOCOLS, require_protocol
 
 MOST_LEFT_OUT = 20
@@ -123,20 +120,17 @@ def _print_folds(found: dict) -> None:
 
 @click.command()
 @click.argument("data", type=PATH)
-@protocol_option
-@folds_option
+@training_options(only=["protocol", "official_fold_file", "n_folds", "test_fold"])
 @click.option("--out", type=PATH, required=True, help="The CSV to write.")
-@n_folds_option
-@fold_option
 @seed_option
 @as_json_option
 def split(
     data: Path,
     protocol: str,
-    folds_file: str,
+    official_fold_file: str,
     out: Path,
     n_folds: int,
-    fold: int,
+    test_fold: int,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -149,11 +143,16 @@ def split(
     from bc_model.data.splits import count_leaks, make_split, summarise_parts, write_split
     from bc_model.words import many
 
-    require_protocol(protocol, folds_file)
-    folds = read_fold_file(Path(folds_file)) if folds_file else None
+    require_protocol(protocol, official_fold_file)
+    folds = read_fold_file(Path(official_fold_file)) if official_fold_file else None
     manifest = read_manifest(data, progress=progress("reading"))
     made = make_split(
-        manifest, protocol, n_folds=n_folds, fold=fold, seed=seed, folds_file=folds_file
+        manifest,
+        protocol,
+        n_folds=n_folds,
+        fold=test_fold,
+        seed=seed,
+        folds_file=official_fold_file,
     )
     leak = count_leaks(made)
     notes = match_folds(manifest, folds).notes() if folds else []

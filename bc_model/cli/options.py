@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from bc_model.data.protocols import PROTOCOLS
 from bc_model.errors import SettingsError
 from bc_model.training.run_folder import runs_folder
 
@@ -57,27 +56,6 @@ runs_option = click.option(
     help="Folder of all runs.",
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="Of every random choice.")
-n_folds_option = click.option("--n-folds", default=5, show_default=True, help="Folds in all.")
-fold_option = click.option(
-    "--fold",
-    default=0,
-    show_default=True,
-    help="The test fold; with --folds, the share of its training cases that validates.",
-)
-protocol_option = click.option(
-    "--protocol",
-    type=click.Choice(PROTOCOLS),
-    default="case",
-    show_default=True,
-    help="How the data is split; folder, folds and image leak.",
-)
-folds_option = click.option(
-    "--folds",
-    "folds_file",
-    default="",
-    metavar="FILE",
-    help="Official fold file, for --protocol folds or folds-clean.",
-)
 
 
 def parse_size(text: str) -> tuple[int, int]:

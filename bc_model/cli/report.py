@@ -16,7 +16,7 @@ from bc_model.cli.options import (
     runs_option,
 )
 from bc_model.cli.sweep import parse_folds, state_progress
-from bc_model.cli.train_options import recipe_options, settings_from
+from bc_model.cli.train_options import config_from, training_options
 from bc_model.data.fold_shelf import list_fold_files
 from bc_model.data.protocols import FOLDS_PROTOCOLS
 from bc_model.errors import SettingsError
@@ -53,7 +53,7 @@ _MAX_FOLDER_NAME = 33
 @click.option("--study", "name", metavar="NAME", help="Begins the runs' names; default by DATA.")
 @runs_option
 @click.option("--out", type=PATH, help="Folder for the report; default RUNS/NAME.report.")
-@recipe_options
+@training_options(without=["protocol", "official_fold_file", "test_fold"])
 @click.option("--accept-changes", is_flag=True, help="Go on though data or code changed.")
 @click.option("--detach", is_flag=True, help="Do not wait for the runs.")
 @as_json_option
@@ -90,7 +90,7 @@ def report(
             shown = ", ".join(file.name for file in fold_files)
             click.echo(f"fold files of the shelf: {shown}", err=True)
     plan = plan_report(
-        settings_from(data, options | {"fold": 0}),
+        config_from(data, options),
         manifest=lambda: _read(data),
         protocols=wanted,
         fold_files=fold_files,

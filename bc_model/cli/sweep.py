@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bc_model.cli.options import PATH, aligned, as_json_option, print_json, runs_option
-from bc_model.cli.train_options import settings_from, train_options
+from bc_model.cli.train_options import config_from, is_given, training_options
 from bc_model.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ SHOWN = {"balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC", "accura
 @runs_option
 @click.option(
     "--test-folds", "folds", default="all", show_default=True, metavar="all|N[,N...]",
-    help="With --folds, which has one test part: fold 0 alone.",
+    help="With --official-fold-file, which has one test subset: fold 0 alone.",
 )  # fmt: skip
 @click.option(
     "--set", "tried", multiple=True, metavar="SETTING=VALUE[,VALUE...]",
     help="Values to try of a setting; every combination is run. Sizes as 224x224, layers as "
     "512+128, what is not set as default.",
 )  # fmt: skip
-@train_options
+@training_options(without=["test_fold"])
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="Run on this Dask cluster.")
 @click.option("--accept-changes", is_flag=True, help="Go on though data or code changed.")
 @click.option("--detach", is_flag=True, help="Do not wait for the runs.")
@@ -58,15 +58,13 @@ def sweep(
 
     grid = _grid(tried)
     first_weights = {options["weights"], *grid.get("weights", ())}
-    sized = options["image_size"] is not None or "image_size" in grid
+    sized = is_given("image_size") or "image_size" in grid
     if len(first_weights) > 1 and "bundled" in first_weights and not sized:
         raise SettingsError(
             "To try bundled weights beside others, name --image-size: the usual one is not that "
             "model's."
         )
-    plan = plan_study(
-        settings_from(data, options | {"fold": 0}), folds=parse_folds(folds), grid=grid
-    )
+    plan = plan_study(config_from(data, options), folds=parse_folds(folds), grid=grid)
     try:
         study = _run(name, plan, runs, scheduler, accept_changes=accept_changes, detach=detach)
     except KeyboardInterrupt:

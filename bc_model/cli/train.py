@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from bc_model.cli.options import PATH, fold_option, log_to
-from bc_model.cli.train_options import settings_from, train_options
+from bc_model.cli.options import PATH, log_to
+from bc_model.cli.train_options import config_from, is_given, training_options
 from bc_model.errors import BcModelError, FolderNotFound, SettingsError
 from bc_model.jobs import end_with_stdin, keep_alive
 from bc_model.quiet import native_stderr_silenced
 from bc_model.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from bc_model.training.settings import TrainSettings
+    from bc_model.training.settings import TrainingConfig
 
 logger = logging.getLogger("bc_model.training")
 
@@ -26,8 +25,7 @@ logger = logging.getLogger("bc_model.training")
 @click.command()
 @click.argument("data", type=PATH, required=False)
 @click.option("--run", "run_path", type=PATH, required=True, help="Run folder to write.")
-@train_options
-@fold_option
+@training_options()
 @click.option(
     "--resume",
     is_flag=True,
@@ -50,18 +48,18 @@ def train(
     when no model was made.
     """
     if resume:
-        _refuse_settings(options)
+        _refuse_options(options)
         return _resume(RunFolder.open(run_path), data, accept_changes, tied=tied)
     if data is None:
         raise SettingsError("Name the folder of the data set, or give --resume to go on with RUN.")
     from bc_model.training.jobs import checked_paths
 
     # A run that is resumed from another folder finds the same data.
-    settings = checked_paths(settings_from(data, options))
+    config = checked_paths(config_from(data, options))
     was_there = run_path.exists()
     run = RunFolder.create(run_path)
     try:
-        return _work_on(run, settings)
+        return _work_on(run, config)
     except BcModelError:
         if not was_there and not run.read_history():
             # Nothing was trained: the next try, with better input, may have this name.
@@ -70,19 +68,13 @@ def train(
         raise
 
 
-def _refuse_settings(options: dict[str, Any]) -> None:
-    """Refuse what a resumed run would not heed."""
-    context = click.get_current_context()
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name in options
-        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-    ]
+def _refuse_options(options: dict[str, Any]) -> None:
+    """Raise `SettingsError` if a training option is given, which a resumed run would ignore."""
+    given = [f"--{name.replace('_', '-')}" for name in options if is_given(name)]
     if given:
         raise SettingsError(
-            f"With --resume the run's own settings hold; given was {', '.join(given)}. Leave it "
-            "out, or train a new run."
+            f"Invalid options with --resume. Expected none, got {', '.join(given)}. A resumed run "
+            "keeps its configuration; remove the options, or train a new run."
         )
 
 
@@ -93,21 +85,21 @@ def _resume(run: RunFolder, data: Path | None, accept_changes: bool, *, tied: bo
     if tied:
         end_with_stdin(run)
     started_by_hand = run.read_status()["state"] != "starting"
-    settings = settings_to_resume(run)
+    config = settings_to_resume(run)
     if data is not None:  # the same pictures, or they are refused as changed
         if not data.is_dir():
             raise FolderNotFound(f"There is no folder {data}; check the path of the data set.")
-        settings = dataclasses.replace(settings, data=str(data.resolve()))
+        config = dataclasses.replace(config, data=str(data.resolve()))
     if started_by_hand:
         run.request(None)  # of the run that ended; the app has done so before it started this one
     try:
-        return _work_on(run, settings, resume=True, accept_changes=accept_changes)
+        return _work_on(run, config, resume=True, accept_changes=accept_changes)
     finally:
         if not tied:  # a worker of a cluster has its own queue
             advance_queue(run.path.parent)
 
 
-def _work_on(run: RunFolder, settings: "TrainSettings", **how: bool) -> int:
+def _work_on(run: RunFolder, config: "TrainingConfig", **how: bool) -> int:
     """Train in this process, with its log and its signals tied to the run; the exit code."""
     log_to(run.path / "log.txt")
     # Ctrl-C is a person's; SIGTERM is a machine that shuts down, and the run is to be resumed.
@@ -119,7 +111,7 @@ def _work_on(run: RunFolder, settings: "TrainSettings", **how: bool) -> int:
         with native_stderr_silenced():
             from bc_model.training.fit import train as train_model
 
-        bundle = train_model(settings, run, **how)
+        bundle = train_model(config, run, **how)
     if bundle is None:
         logger.info("%s", run.read_status()["message"])
         return 1

@@ -1,129 +1,116 @@
-"""The options that every command that trains has, and the settings they make."""
+"""Command line options of a training run, generated from the fields of `TrainingConfig`."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from bc_model.cli.options import (
-    folds_option,
-    n_folds_option,
-    parse_size,
-    protocol_option,
-    seed_option,
-)
-from bc_model.errors import FolderNotFound, SettingsError
-from bc_model.model import BACKBONES
-from bc_model.training.settings import ZERO_THREADS
-
-if TYPE_CHECKING:
-    from bc_model.training.settings import TrainSettings
+from bc_model.errors import FolderNotFound
+from bc_model.training.settings import OPTIONS, Option, TrainingConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# Named as the fields of TrainSettings are; which fold is the test fold is each command's own.
-_OPTIONS = [
-    click.option(
-        "--weights",
-        default="imagenet",
-        show_default=True,
-        help="imagenet, bundled, none or a file.",
-    ),
-    click.option(
-        "--backbone", type=click.Choice(list(BACKBONES)), default="resnet50", show_default=True
-    ),
-    protocol_option,
-    folds_option,
-    n_folds_option,
-    click.option("--head-epochs", default=10, show_default=True, help="Frozen backbone."),
-    click.option("--finetune-epochs", default=20, show_default=True, help="Fine-tuning."),
-    click.option(
-        "--image-size",
-        metavar="HxW",
-        help="Default 224x224; with bundled weights that model's own.",
-    ),
-    click.option("--batch-size", default=32, show_default=True),
-    click.option("--head-learning-rate", default=1e-3, show_default=True),
-    click.option("--finetune-learning-rate", type=float, help="1e-4; from scratch 5e-4."),
-    click.option("--unfreeze-from", help="Block where fine-tuning begins, or 'all'."),
-    click.option("--dense-units", default="256", show_default=True, metavar="N[,N...]"),
-    click.option("--dropout", default=0.3, show_default=True),
-    click.option("--patience", default=6, show_default=True, help="Epochs without a better loss."),
-    seed_option,
-    click.option("--split-seed", default=0, show_default=True, help="Of the split alone."),
-    click.option("--deterministic/--no-deterministic", help="Repeat a run bit for bit; slower."),
-    click.option(
-        "--arithmetic",
-        type=click.Choice(["auto", "float32", "bfloat16"]),
-        default="auto",
-        show_default=True,
-        help="Of the convolutions that learn; auto: bfloat16 where the machine has it.",
-    ),
-    click.option("--mirrored", is_flag=True, help="Share each batch among all graphics cards."),
-    click.option("--threads", default=0, help=f"At most this many; {ZERO_THREADS}."),
-    click.option("--cache/--no-cache", default=True, help="Compute what is frozen only once."),
-    click.option("--views", default=5, show_default=True, help="Augmented views in the cache."),
-]
+
+FIELDS = tuple(name for name in OPTIONS if name != "data")
+"""Fields with a command line option; the dataset is an argument."""
 
 
-def train_options(command: Command) -> Command:
-    """Give a command the options of a training; `settings_from` reads them."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+def training_options(
+    only: Collection[str] = FIELDS, *, without: Collection[str] = ()
+) -> Callable[[Command], Command]:
+    """Return a decorator that adds command line options for fields of `TrainingConfig`.
+
+    Parameters
+    ----------
+    only : collection of str
+        By default all fields but `data`.
+    without : collection of str
+        Fields that the command sets itself.
+    """
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(FIELDS):
+            if name in only and name not in without:
+                command = _click_option(OPTIONS[name])(command)
+        return command
+
+    return decorate
 
 
-def recipe_options(command: Command) -> Command:
-    """Give a command the same without the choice of a split, for one that makes several."""
-    for option in reversed(_OPTIONS):
-        if option not in (protocol_option, folds_option):
-            command = option(command)
-    return command
+def is_given(name: str) -> bool:
+    """Return whether the user set an option of the current command on the command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
 
 
-def settings_from(data: Path, options: dict[str, Any]) -> "TrainSettings":
-    """Make settings of a data folder and the values of `train_options`.
+def config_from(data: Path, values: dict[str, Any]) -> TrainingConfig:
+    """Return the configuration for a dataset directory and the values of `training_options`.
+
+    With bundled weights, the default image size is that of the bundled model.
 
     Raises
     ------
     SettingsError
         A value is out of range.
     FolderNotFound
-        There is no such data folder.
+        There is no such dataset directory.
     SplitError
-        The fold file is missing or not one.
+        The fold file does not exist or is invalid.
     WeightsError
-        The model in the box, asked for its picture size, is missing or damaged.
+        The bundled model is required for its image size, but is missing or damaged.
     """
     from bc_model.data.fold_file import read_fold_file
-    from bc_model.training.settings import TrainSettings
+    from bc_model.serving.shipped import bundled_model
 
-    parsed = {
-        "image_size": _image_size(options["image_size"], options["weights"]),
-        "dense_units": _parse_units(options["dense_units"]),
-    }
-    settings = TrainSettings(data=str(data), **(options | parsed))
+    if values["weights"] == "bundled" and not is_given("image_size"):
+        values = values | {"image_size": bundled_model().image_size}
+    config = TrainingConfig(data=str(data), **values)
     if not data.is_dir():
         raise FolderNotFound(f"There is no folder {data}; check the path of the data set.")
-    if settings.folds_file:
-        read_fold_file(Path(settings.folds_file))
-    return settings
+    if config.official_fold_file:
+        read_fold_file(Path(config.official_fold_file))
+    return config
 
 
-def _image_size(text: str | None, weights: str) -> tuple[int, int]:
-    from bc_model.serving.shipped import bundled_model
-    from bc_model.training.settings import TrainSettings
+class _Numbers(click.ParamType):
+    """Several whole numbers, such as ``224x224`` or ``512,128``."""
 
-    if text is not None:
-        return parse_size(text)
-    return bundled_model().image_size if weights == "bundled" else TrainSettings.image_size
+    def __init__(self, option: Option) -> None:
+        self.option = option
+        self.name = "x".join("N" * option.length) if option.length else "N[,N...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the numbers as a tuple."""
+        return self.option.parse(value) if isinstance(value, str) else value
 
 
-def _parse_units(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(units) for units in text.split(",") if units.strip())
-    except ValueError as error:
-        raise SettingsError(
-            f"--dense-units must be numbers such as 256 or 512,128; asked for '{text}'."
-        ) from error
+def _click_option(option: Option) -> Callable[[Command], Command]:
+    flag = f"--{option.name.replace('_', '-')}"
+    unit = f" Unit: {option.unit}." if option.unit else ""
+    shared: dict[str, Any] = {"help": option.help + unit, "show_default": option.default != ""}
+    if option.default is not dataclasses.MISSING:
+        shared["default"] = option.default
+    if option.type is bool:
+        return click.option(f"{flag}/--no-{flag.removeprefix('--')}", **shared)
+    if option.type is tuple:
+        shared["default"] = option.format(option.default)
+    return click.option(flag, type=_click_type(option), **shared)
+
+
+def _click_type(option: Option) -> click.ParamType:
+    if option.choices:
+        return click.Choice(option.choices)
+    if option.type is tuple:
+        return _Numbers(option)
+    if option.type is str:
+        return click.STRING
+    number_range: type[Any] = click.IntRange if option.type is int else click.FloatRange
+    return number_range(
+        min=option.ge if option.gt is None else option.gt,
+        max=option.le if option.lt is None else option.lt,
+        min_open=option.gt is not None,
+        max_open=option.lt is not None,
+    )

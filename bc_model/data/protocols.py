@@ -25,9 +25,7 @@ def require_protocol(protocol: str, folds_file: str | Path = "") -> None:
         )
     named = str(folds_file) != ""
     if protocol in FOLDS_PROTOCOLS and not named:
-        raise SplitError(
-            f"The protocol '{protocol}' needs an official fold file; name one with --folds."
-        )
+        raise SplitError(f"The protocol '{protocol}' needs an official fold file; choose one.")
     if named and protocol not in FOLDS_PROTOCOLS:
         raise SplitError(
             f"The protocol '{protocol}' takes no fold file; ask for 'folds' or 'folds-clean', or "

@@ -18,7 +18,7 @@ from bc_model.training.run_folder import RunFolder
 from bc_model.training.study import member_states
 from bc_model.training.study_file import Member, Study
 
-_OWN_TO_A_SPLIT = ("protocol", "fold", "folds_file")
+_OWN_TO_A_SPLIT = ("protocol", "test_fold", "official_fold_file")
 FORMAT = "bc_model protocol report, version 1"
 
 

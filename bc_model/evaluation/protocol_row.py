@@ -195,7 +195,7 @@ def _figures(row: ProtocolRow, done: list[Member], runs: Path) -> dict[str, Any]
     spread: dict[str, Spread] = {}
     if row.protocol in FOLDS_PROTOCOLS:
         reports = {
-            member.settings.folds_file: read_report(run.evaluation_folder)
+            member.settings.official_fold_file: read_report(run.evaluation_folder)
             for member, run in zip(done, folders, strict=True)
         }
     else:
@@ -247,7 +247,7 @@ def _rests_on(protocol: str, members: list[Member], done: list[Member]) -> str:
     if not members:
         return "no run"
     if protocol in FOLDS_PROTOCOLS:
-        names = [Path(member.settings.folds_file).name for member in done or members]
+        names = [Path(member.settings.official_fold_file).name for member in done or members]
         if len(names) == 1:
             return f"official file {names[0]}"
         return f"mean over {len(names)} official files"

@@ -17,7 +17,7 @@ from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.study import MISSING, member_states
 from bc_model.training.study_file import Member, Study
 
-_SPLIT = ("data", "protocol", "folds_file", "n_folds", "split_seed", "fold")
+_SPLIT = ("data", "protocol", "official_fold_file", "n_folds", "split_seed", "test_fold")
 """The settings that choose the test pictures."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 if TYPE_CHECKING:
     import keras
@@ -21,10 +21,10 @@ _GPU_WITH_BFLOAT16 = (8, 0)
 """Compute capability of the first NVIDIA cards that multiply in bfloat16 (Ampere)."""
 
 
-def resolve_arithmetic(settings: TrainSettings) -> str:
+def resolve_arithmetic(settings: TrainingConfig) -> str:
     """Return 'float32' or 'bfloat16': as the settings say, or what this machine is fastest in."""
-    if settings.arithmetic != "auto":
-        return settings.arithmetic
+    if settings.compute_dtype != "auto":
+        return settings.compute_dtype
     import tensorflow as tf
 
     from bc_model.serving.precision import supported_precisions

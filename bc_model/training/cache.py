@@ -34,7 +34,7 @@ _MARGIN_BYTES = 500_000_000
 _MARGIN_SHARE = 0.05
 """A disk is never filled to the brim: other processes, and the run's own model, need room too."""
 
-_WITHOUT = "train without keeping them (--no-cache; in the app, 'Keep features' off)"
+_WITHOUT = "turn off cache_features"
 
 _STALE_S = 600.0
 """A file in the making that nothing was added to for so long was left by a killed process."""

@@ -21,7 +21,7 @@ from bc_model.files import write_text_atomic
 from bc_model.jobs import LOCK_FILE, locked
 from bc_model.model import NAMED_WEIGHTS
 from bc_model.training.describe import git_commit
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,7 +33,7 @@ _TENSORFLOWS = ("tensorflow", "tensorflow-cpu")
 logger = logging.getLogger("bc_model.training")
 
 
-def check_workers(client: Client, runs: Path, settings: Iterable[TrainSettings]) -> None:
+def check_workers(client: Client, runs: Path, settings: Iterable[TrainingConfig]) -> None:
     """Make sure that every worker sees, has and locks what the runs need.
 
     Processors of two kinds are told by a warning: each can train.
@@ -43,7 +43,7 @@ def check_workers(client: Client, runs: Path, settings: Iterable[TrainSettings])
     client : distributed.Client
     runs : Path
         Folder of all runs; made when missing.
-    settings : iterable of TrainSettings
+    settings : iterable of TrainingConfig
         Of the runs.
 
     Raises
@@ -59,7 +59,7 @@ def check_workers(client: Client, runs: Path, settings: Iterable[TrainSettings])
     probe = runs / f".probe-{token}"
     data = {str(Path(one.data).resolve()) for one in settings}
     files = {one.weights for one in settings} - set(NAMED_WEIGHTS)
-    files |= {one.folds_file for one in settings} - {""}
+    files |= {one.official_fold_file for one in settings} - {""}
     needs = {
         "probe": str(probe),
         "token": token,

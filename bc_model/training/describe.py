@@ -27,7 +27,7 @@ from bc_model.training.arithmetic import resolve_arithmetic
 from bc_model.training.feed import extractor_name
 from bc_model.training.initial_model import initial_model, known_at_first
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 _BREAKHIS_LICENCE = (
     "BreakHis: Spanhol et al., IEEE Transactions on Biomedical Engineering 63(7), 2016, "
@@ -36,7 +36,7 @@ _BREAKHIS_LICENCE = (
 _UNKNOWN_LICENCE = "Not stated: ask the owner of the pictures before passing the model on."
 
 
-def describe_run(settings: TrainSettings, manifest: Manifest, split_file: Path) -> dict[str, Any]:
+def describe_run(settings: TrainingConfig, manifest: Manifest, split_file: Path) -> dict[str, Any]:
     """Return the content of `config.json`: settings, versions, commit, hashes of data and split."""
     import tensorflow as tf
 
@@ -47,7 +47,7 @@ def describe_run(settings: TrainSettings, manifest: Manifest, split_file: Path) 
         "split_sha256": file_sha256(split_file),
         "weights_sha256": _weights_sha256(settings.weights),
         "arithmetic": resolve_arithmetic(settings),
-        "features_by": extractor_name(settings) if settings.cache else None,
+        "features_by": extractor_name(settings) if settings.cache_features else None,
         "devices": tf.distribute.get_strategy().num_replicas_in_sync,
         "versions": {
             "bc_model": bc_model.__version__,
@@ -82,7 +82,7 @@ def git_commit() -> str | None:
 
 
 def draft_passport(
-    settings: TrainSettings,
+    settings: TrainingConfig,
     manifest: Manifest,
     split: pd.DataFrame,
     run: RunFolder,

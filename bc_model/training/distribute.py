@@ -13,10 +13,10 @@ from bc_model.errors import SettingsError
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from bc_model.training.settings import TrainSettings
+    from bc_model.training.settings import TrainingConfig
 
 
-def strategy_for(settings: TrainSettings) -> tf.distribute.Strategy:
+def strategy_for(settings: TrainingConfig) -> tf.distribute.Strategy:
     """Return the strategy in whose scope the network is to be built and trained.
 
     Raises
@@ -26,19 +26,18 @@ def strategy_for(settings: TrainSettings) -> tf.distribute.Strategy:
     """
     import tensorflow as tf
 
-    if not settings.mirrored:
+    if not settings.multi_gpu:
         return tf.distribute.get_strategy()
     cards = [device.name for device in tf.config.list_logical_devices("GPU")]
     if len(cards) < 2:
         raise SettingsError(
-            "--mirrored shares each batch among two or more graphics cards; TensorFlow finds "
-            f"{len(cards) or 'none'} here. Leave it out, or see that the drivers and "
-            "'tensorflow[and-cuda]' are installed."
+            f"Invalid multi_gpu True. Expected two or more GPUs, got {len(cards)}. Turn it off, or "
+            "install the drivers and 'tensorflow[and-cuda]'."
         )
     return tf.distribute.MirroredStrategy(cards)
 
 
-def batch_of(settings: TrainSettings, n_training: int) -> tuple[int, int]:
+def batch_of(settings: TrainingConfig, n_training: int) -> tuple[int, int]:
     """Return the size of a batch and among how many devices it is shared, here and now.
 
     Every device gets the same share of every batch: one that got nothing would normalise over
@@ -57,6 +56,6 @@ def batch_of(settings: TrainSettings, n_training: int) -> tuple[int, int]:
         raise SettingsError(
             f"Batches of {settings.batch_size} from {n_training} training pictures cannot be "
             f"shared among {shares} graphics cards; choose a batch size from {shares} to "
-            f"{n_training}, or leave out --mirrored."
+            f"{n_training}, or turn off multi_gpu."
         )
     return size, shares

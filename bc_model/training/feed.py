@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from bc_model.training.settings import TrainSettings
+    from bc_model.training.settings import TrainingConfig
 
 STORED = {"head": "float32", "finetune": "bfloat16"}
 """Pooled features are small; activations are a thousand times larger and kept in half the bytes."""
@@ -80,7 +80,7 @@ class Feed:
 
 
 def plain_feed(
-    model: keras.Model, settings: TrainSettings, training: Part, validation: Part
+    model: keras.Model, settings: TrainingConfig, training: Part, validation: Part
 ) -> Feed:
     """Feed augmented pictures to the whole classifier."""
     size, shares = batch_of(settings, len(training.labels))
@@ -107,7 +107,7 @@ def plain_feed(
 def cached_feed(
     model: keras.Model,
     phase: str,
-    settings: TrainSettings,
+    settings: TrainingConfig,
     training: Part,
     validation: Part,
     folder: Path,
@@ -119,7 +119,7 @@ def cached_feed(
     ----------
     model : keras.Model
     phase : {'head', 'finetune'}
-    settings : TrainSettings
+    settings : TrainingConfig
     training, validation : Part
     folder : Path
         Where the features are kept.
@@ -166,7 +166,7 @@ def cached_feed(
         return source
 
     steps = _steps(model, phase, settings)
-    kept = store(training, "training", settings.views)
+    kept = store(training, "training", settings.augmented_copies)
     held_out = store(validation, "validation", 1)
     return Feed(
         halves[1],
@@ -185,14 +185,14 @@ def cached_feed(
     )
 
 
-def fitted_part(model: keras.Model, phase: str, settings: TrainSettings) -> keras.Model:
+def fitted_part(model: keras.Model, phase: str, settings: TrainingConfig) -> keras.Model:
     """Return what is fitted in a phase, without anything to feed it with."""
-    halves = _cut(model, phase, settings) if settings.cache else None
+    halves = _cut(model, phase, settings) if settings.cache_features else None
     return halves[1] if halves else model
 
 
 def cache_bytes(
-    model: keras.Model, settings: TrainSettings, n_training: int, n_validation: int
+    model: keras.Model, settings: TrainingConfig, n_training: int, n_validation: int
 ) -> int:
     """Return how much disk the features of both phases will take."""
     total = 0
@@ -200,13 +200,13 @@ def cache_bytes(
         halves = _cut(model, phase, settings) if epochs else None
         if halves is not None:
             shape = feature_shape(halves[0], (*settings.image_size, 3))
-            pictures = n_training * settings.views + n_validation
+            pictures = n_training * settings.augmented_copies + n_validation
             total += needed_bytes(pictures, 1, shape, STORED[phase])
     return total
 
 
 def _steps(
-    model: keras.Model, phase: str, settings: TrainSettings
+    model: keras.Model, phase: str, settings: TrainingConfig
 ) -> list[tuple[keras.Model, str]]:
     """Return the bases from the pictures to what a phase is fed with, and how each is kept.
 
@@ -222,21 +222,21 @@ def _steps(
 
 
 def _cut(
-    model: keras.Model, phase: str, settings: TrainSettings
+    model: keras.Model, phase: str, settings: TrainingConfig
 ) -> tuple[keras.Model, keras.Model] | None:
     if phase == "head":
         return cut_at_pool(model)
     return cut_before(model, settings.resolved_unfreeze_from)
 
 
-def extractor_name(settings: TrainSettings) -> str:
+def extractor_name(settings: TrainingConfig) -> str:
     """Return by what the frozen layers of a run are computed on this machine."""
     # An untrained network has activations of any size: bfloat16 moved them by up to nine tenths.
     exact = settings.from_scratch or settings.deterministic
     return TENSORFLOW if exact else fastest_name()
 
 
-def _extractor(base: keras.Model, shape: tuple[int, ...], settings: TrainSettings) -> Extractor:
+def _extractor(base: keras.Model, shape: tuple[int, ...], settings: TrainingConfig) -> Extractor:
     if extractor_name(settings) == TENSORFLOW:
         return tensorflow_base(base)
     return fast_base(base, shape, settings.resolved_threads)

@@ -67,7 +67,7 @@ from bc_model.training.feed import (
 from bc_model.training.initial_model import all_known, known_at_first, load_initial_weights
 from bc_model.training.resume import require_unchanged
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from bc_model.words import many
 
 logger = logging.getLogger("bc_model.training")
@@ -82,13 +82,13 @@ PHASE_TITLES = {"head": "frozen backbone", "finetune": "fine-tuning"}
 
 
 def train(
-    settings: TrainSettings, run: RunFolder, *, resume: bool = False, accept_changes: bool = False
+    settings: TrainingConfig, run: RunFolder, *, resume: bool = False, accept_changes: bool = False
 ) -> Bundle | None:
     """Train, export and evaluate a model in a run directory.
 
     Parameters
     ----------
-    settings : TrainSettings
+    settings : TrainingConfig
         Configuration of the run.
     run : RunFolder
         New run directory from `RunFolder.create`, or with `resume` one whose run has not finished.
@@ -144,7 +144,7 @@ class Trainer:
 
     Parameters
     ----------
-    settings : TrainSettings
+    settings : TrainingConfig
         Configuration of the run.
     run_dir : RunFolder
         New run directory, or with `resume` one whose run has not finished.
@@ -194,7 +194,7 @@ class Trainer:
 
     def __init__(
         self,
-        settings: TrainSettings,
+        settings: TrainingConfig,
         run_dir: RunFolder,
         *,
         resume: bool = False,
@@ -410,9 +410,9 @@ class Trainer:
             self.dataset,
             settings.protocol,
             n_folds=settings.n_folds,
-            fold=settings.fold,
+            fold=settings.test_fold,
             seed=settings.split_seed,
-            folds_file=settings.folds_file,
+            folds_file=settings.official_fold_file,
         )
         write_split(self.split, self.run_dir.split_file)
 
@@ -436,7 +436,7 @@ class Trainer:
     def _check_cache_room(self) -> None:
         """Check the disk space before images are read; a resumed run has reserved it already."""
         folder = self.run_dir.cache_folder
-        if self.settings.cache and not folder.exists():
+        if self.settings.cache_features and not folder.exists():
             counts = (int((self.split["part"] == name).sum()) for name in ("train", "validation"))
             check_room(folder, cache_bytes(self.model, self.settings, *counts))
 
@@ -481,7 +481,7 @@ class Trainer:
             self.model, self.settings, self.training, self.validation,
         )  # fmt: skip
         feed = None
-        if settings.cache:
+        if settings.cache_features:
             report = {
                 name: progress_of(self.run_dir, f"Computing the features of the {name} subset")
                 for name in ("training", "validation")
@@ -543,7 +543,7 @@ class Trainer:
         return {"statistics": facts}
 
 
-def _configure_tensorflow(settings: TrainSettings) -> None:
+def _configure_tensorflow(settings: TrainingConfig) -> None:
     """Configure the process; this is possible only before TensorFlow computes anything."""
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -563,7 +563,7 @@ def _compile(model: keras.Model, rate: float) -> None:
     )
 
 
-def _describe_phase(name: str, first_epoch: int, settings: TrainSettings, feed: Feed) -> Phase:
+def _describe_phase(name: str, first_epoch: int, settings: TrainingConfig, feed: Feed) -> Phase:
     later = settings.finetune_epochs if name == "head" else 0
     epochs = settings.head_epochs if name == "head" else settings.finetune_epochs
     return Phase(

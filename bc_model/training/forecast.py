@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from bc_model.model import backbone
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 SIDE = 1536
 TRIES = 3
@@ -40,7 +40,7 @@ def measure_gflops() -> float:
 
 
 def forecast_seconds(
-    settings: TrainSettings,
+    config: TrainingConfig,
     n_training: int,
     n_validation: int,
     gflops: float,
@@ -51,7 +51,7 @@ def forecast_seconds(
 
     Parameters
     ----------
-    settings : TrainSettings
+    config : TrainingConfig
     n_training, n_validation : int
         Pictures.
     gflops : float
@@ -64,22 +64,22 @@ def forecast_seconds(
     float
         Seconds.
     """
-    height, width = settings.image_size
-    forward_s = backbone(settings.backbone).gflop * height * width / 224**2 / gflops
-    if has_bfloat16 and settings.arithmetic != "float32" and not settings.from_scratch:
+    height, width = config.image_size
+    forward_s = backbone(config.backbone).gflop * height * width / 224**2 / gflops
+    if has_bfloat16 and config.compute_dtype != "float32" and not config.from_scratch:
         forward_s /= BFLOAT16_GAIN
     epoch = n_training + n_validation
-    once = n_training * settings.views + n_validation
-    head = settings.head_epochs * epoch
-    if settings.cache and settings.head_epochs:
+    once = n_training * config.augmented_copies + n_validation
+    head = config.head_epochs * epoch
+    if config.cache_features and config.head_epochs:
         head = once
-    if settings.resolved_unfreeze_from == "all":
-        tuned = settings.finetune_epochs * (epoch + BACKWARD_SHARE["all"] * n_training)
-    elif settings.cache:
-        tuned = settings.finetune_epochs * TAIL_SHARE * (epoch + 2.0 * n_training)
-        tuned += 0.0 if settings.head_epochs else once  # one pass serves both phases
+    if config.resolved_unfreeze_from == "all":
+        tuned = config.finetune_epochs * (epoch + BACKWARD_SHARE["all"] * n_training)
+    elif config.cache_features:
+        tuned = config.finetune_epochs * TAIL_SHARE * (epoch + 2.0 * n_training)
+        tuned += 0.0 if config.head_epochs else once  # one pass serves both phases
     else:
-        tuned = settings.finetune_epochs * (epoch + BACKWARD_SHARE["default"] * n_training)
-    if not settings.finetune_epochs:
+        tuned = config.finetune_epochs * (epoch + BACKWARD_SHARE["default"] * n_training)
+    if not config.finetune_epochs:
         tuned = 0.0
     return START_S + (head + tuned) * forward_s

@@ -25,7 +25,7 @@ def load_initial_weights(weights: str) -> str | keras.Model:
     Parameters
     ----------
     weights : str
-        As `TrainSettings` has it.
+        As `TrainingConfig` has it.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def initial_model(weights: str) -> Bundle | None:
     Parameters
     ----------
     weights : str
-        As `TrainSettings` has it.
+        As `TrainingConfig` has it.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPic
     Parameters
     ----------
     weights : str
-        As `TrainSettings` has it.
+        As `TrainingConfig` has it.
     manifest : Manifest
     split : DataFrame
         path, part.
@@ -101,7 +101,7 @@ def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> str
     Parameters
     ----------
     weights : str
-        As `TrainSettings` has it.
+        As `TrainingConfig` has it.
     manifest : Manifest
     split : DataFrame
         path, sha256, case, group, part.

@@ -20,15 +20,15 @@ from bc_model.model import NAMED_WEIGHTS, require_weights_file
 from bc_model.serving.shipped import bundled_model
 from bc_model.training.resume import require_resumable
 from bc_model.training.run_folder import RunFolder, list_runs, new_run_id
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 
-def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
+def start_run(settings: TrainingConfig, runs: Path) -> RunFolder:
     """Queue a training run, and start it if a place is free.
 
     Parameters
     ----------
-    settings : TrainSettings
+    settings : TrainingConfig
         Valid settings. Relative paths refer to the current directory.
     runs : Path
         The directory of all runs; created if missing.
@@ -56,7 +56,7 @@ def start_run(settings: TrainSettings, runs: Path) -> RunFolder:
     return run
 
 
-def checked_paths(settings: TrainSettings) -> TrainSettings:
+def checked_paths(settings: TrainingConfig) -> TrainingConfig:
     """Return settings with absolute paths, which are valid for every process.
 
     Raises
@@ -68,8 +68,8 @@ def checked_paths(settings: TrainSettings) -> TrainSettings:
     """
     settings = _with_absolute_paths(settings)
     _check_weights_file(settings)
-    if settings.folds_file:
-        read_fold_file(Path(settings.folds_file))
+    if settings.official_fold_file:
+        read_fold_file(Path(settings.official_fold_file))
     return settings
 
 
@@ -165,20 +165,22 @@ def max_runs() -> int:
     return int(value)
 
 
-def _check_weights_file(settings: TrainSettings) -> None:
+def _check_weights_file(settings: TrainingConfig) -> None:
     if settings.weights == "bundled":
         bundled_model()
     elif settings.weights not in NAMED_WEIGHTS:
         require_weights_file(Path(settings.weights))
 
 
-def _with_absolute_paths(settings: TrainSettings) -> TrainSettings:
+def _with_absolute_paths(settings: TrainingConfig) -> TrainingConfig:
     weights = settings.weights
     if weights not in NAMED_WEIGHTS:
         weights = str(Path(weights).resolve())
-    folds_file = str(Path(settings.folds_file).resolve()) if settings.folds_file else ""
+    folds_file = (
+        str(Path(settings.official_fold_file).resolve()) if settings.official_fold_file else ""
+    )
     data = str(Path(settings.data).resolve())
-    return dataclasses.replace(settings, data=data, weights=weights, folds_file=folds_file)
+    return dataclasses.replace(settings, data=data, weights=weights, official_fold_file=folds_file)
 
 
 def _new_folder(runs: Path, run_id: str) -> Path:

@@ -21,7 +21,7 @@ from bc_model.errors import RunError, SettingsError, SplitError
 from bc_model.files import write_text_atomic
 from bc_model.training.jobs import checked_paths
 from bc_model.training.run_folder import is_name
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from bc_model.training.study import start_study
 from bc_model.training.study_file import Study, read_study, study_file
 from bc_model.training.study_plan import Plan, require_folds_once
@@ -59,19 +59,19 @@ class ReportPlan:
 
 
 def plan_report(
-    base: TrainSettings,
+    base: TrainingConfig,
     *,
     manifest: Callable[[], Manifest],
     protocols: Sequence[str] = REPORT_PROTOCOLS,
     fold_files: Sequence[str | Path] = (),
     test_folds: Sequence[int] | str = (0,),
-    known: frozenset[TrainSettings] = frozenset(),
+    known: frozenset[TrainingConfig] = frozenset(),
 ) -> ReportPlan:
     """Plan the runs of each protocol and find out which splits can be made.
 
     Parameters
     ----------
-    base : TrainSettings
+    base : TrainingConfig
         The recipe; its protocol, fold and fold file do not count.
     manifest : callable
         Returns the data set; called once, and not at all when nothing has to be tried.
@@ -81,7 +81,7 @@ def plan_report(
         Official fold files: a run each for `folds` and for `folds-clean`.
     test_folds : sequence of int or 'all'
         Test folds of the other protocols, which deal the data out in ``base.n_folds``.
-    known : frozenset of TrainSettings
+    known : frozenset of TrainingConfig
         Runs that a study of this name has already: their splits are not tried again.
 
     Returns
@@ -155,7 +155,7 @@ def start_report(
     return study, plan.note
 
 
-def known_settings(runs: Path, name: str) -> frozenset[TrainSettings]:
+def known_settings(runs: Path, name: str) -> frozenset[TrainingConfig]:
     """Return the settings that a study has; none when there is no such study."""
     if not is_name(name) or not study_file(runs, name).exists():
         return frozenset()
@@ -193,7 +193,7 @@ def note_file(runs: Path, name: str) -> Path:
 
 def _runs_of(
     protocol: str,
-    base: TrainSettings,
+    base: TrainingConfig,
     files: tuple[Path, ...],
     test_folds: Sequence[int] | str,
 ) -> Plan:
@@ -202,7 +202,9 @@ def _runs_of(
             (
                 f"{protocol}-{stem}",
                 checked_paths(
-                    dataclasses.replace(base, protocol=protocol, fold=0, folds_file=str(file))
+                    dataclasses.replace(
+                        base, protocol=protocol, test_fold=0, official_fold_file=str(file)
+                    )
                 ),
             )
             for stem, file in _stems(files).items()
@@ -211,7 +213,9 @@ def _runs_of(
     return [
         (
             f"{protocol}-fold{fold}",
-            checked_paths(dataclasses.replace(base, protocol=protocol, fold=fold, folds_file="")),
+            checked_paths(
+                dataclasses.replace(base, protocol=protocol, test_fold=fold, official_fold_file="")
+            ),
         )
         for fold in folds
     ]
@@ -227,12 +231,12 @@ def _stems(files: tuple[Path, ...]) -> dict[str, Path]:
     return named
 
 
-def _why_not(settings: TrainSettings, manifest: Manifest) -> str:
+def _why_not(settings: TrainingConfig, manifest: Manifest) -> str:
     """Say why a split cannot be made; empty when it can."""
     try:
         make_split(
-            manifest, settings.protocol, n_folds=settings.n_folds, fold=settings.fold,
-            seed=settings.split_seed, folds_file=settings.folds_file,
+            manifest, settings.protocol, n_folds=settings.n_folds, fold=settings.test_fold,
+            seed=settings.split_seed, folds_file=settings.official_fold_file,
         )  # fmt: skip
     except SplitError as error:
         return str(error)

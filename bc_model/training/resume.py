@@ -7,7 +7,7 @@ from typing import Any
 from bc_model.errors import RunError
 from bc_model.jobs import ENDED_STATES, is_own
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 ACCEPT_CHANGES = "Accept the changes to resume the run anyway."
 """The last sentence of the message about a run whose data or code have changed."""
@@ -22,7 +22,7 @@ _MACHINE = {
 """What another machine may do otherwise, by its key in `config.json`."""
 
 
-def settings_to_resume(run: RunFolder) -> TrainSettings:
+def settings_to_resume(run: RunFolder) -> TrainingConfig:
     """Return the settings of a run that ended before it was done.
 
     Raises
@@ -35,7 +35,7 @@ def settings_to_resume(run: RunFolder) -> TrainSettings:
     # A queued run has no process yet. A starting run may be this process, started for it.
     if state != "queued" and not (state == "starting" and is_own(status)):
         require_resumable(run)
-    return TrainSettings.from_dict(run.read_config()["settings"])
+    return TrainingConfig.from_dict(run.read_config()["settings"])
 
 
 def require_resumable(run: RunFolder) -> None:

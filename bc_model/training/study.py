@@ -25,9 +25,9 @@ from bc_model.training.jobs import (
     require_environment,
 )
 from bc_model.training.run_folder import ENDED_STATES, RunFolder, is_name, is_taken
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import OPTIONS, TrainingConfig
 from bc_model.training.study_file import Member, Study, read_study, study_file, write_study
-from bc_model.training.study_plan import MAX_LABEL, Plan, group_words, require_distinct, value_text
+from bc_model.training.study_plan import MAX_LABEL, Plan, group_words, require_distinct
 
 MAX_NAME = 40
 MISSING = "missing"
@@ -52,7 +52,7 @@ def start_study(
     ----------
     name : str
         As a run may be called, at most `MAX_NAME` letters.
-    plan : list of (str, TrainSettings)
+    plan : list of (str, TrainingConfig)
         From `plan_study`, or any labels and settings.
     runs : Path
         Folder of all runs; made when missing.
@@ -198,10 +198,10 @@ def _queue(member: Member, runs: Path, scheduler: str | None, accept_changes: bo
     put_in_queue(run, accept_changes=accept_changes, scheduler=scheduler or "", task=task)
 
 
-def _settings_of(run: RunFolder) -> TrainSettings | None:
+def _settings_of(run: RunFolder) -> TrainingConfig | None:
     """Return the settings of a run; None when it has none yet."""
     try:
-        return TrainSettings.from_dict(run.read_config()["settings"])
+        return TrainingConfig.from_dict(run.read_config()["settings"])
     except (RunError, KeyError):
         return None
 
@@ -214,6 +214,6 @@ def _difference(there: Study, asked: Study) -> str:
         if run in known and known[run] != wanted[run]:
             was, now = known[run].as_dict(), wanted[run].as_dict()
             name = next(name for name in now if was[name] != now[name])
-            old, new = (value_text(name, getattr(one[run], name)) for one in (known, wanted))
+            old, new = (OPTIONS[name].format(getattr(one[run], name)) for one in (known, wanted))
             return f"{name} is {old} there and {new} here"
     return "" if known == wanted else "its runs are others"

@@ -10,7 +10,7 @@ from typing import Any
 from bc_model.errors import RunError
 from bc_model.files import write_text_atomic
 from bc_model.training.run_folder import is_name
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 _SUFFIX = ".study.json"
 _VERSION = 1
@@ -29,18 +29,18 @@ class Member:
     group : str
         What sets its settings apart, in words; the folds of one group are pooled. Empty when all
         runs differ in their fold alone.
-    settings : TrainSettings
+    settings : TrainingConfig
     """
 
     run: str
     label: str
     group: str
-    settings: TrainSettings
+    settings: TrainingConfig
 
     @property
     def fold(self) -> int:
         """The test fold."""
-        return self.settings.fold
+        return self.settings.test_fold
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def read_study(runs: Path, name: str) -> Study:
         members = tuple(
             Member(
                 str(one["run"]), str(one["label"]), str(one["group"]),
-                TrainSettings.from_dict(one["settings"]),
+                TrainingConfig.from_dict(one["settings"]),
             )
             for one in content["members"]
         )  # fmt: skip

@@ -10,24 +10,21 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from bc_model.errors import SettingsError
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import OPTIONS, TrainingConfig
 
 MAX_RUNS = 200
 MAX_LABEL = 59
 """Letters; with a study's name and a hyphen it is still the name of a run."""
 
-Plan = list[tuple[str, TrainSettings]]
+Plan = list[tuple[str, TrainingConfig]]
 """A label, unique in its study, and the settings of one run."""
-
-_RULES = {int: "a whole number", float: "a number", bool: "true or false",
-          tuple: "whole numbers joined by x or +, such as 224x224"}  # fmt: skip
 
 
 def plan_study(
-    base: TrainSettings,
+    base: TrainingConfig,
     *,
     folds: Sequence[int] | str = "all",
     grid: Mapping[str, Sequence[Any]] | None = None,
@@ -36,7 +33,7 @@ def plan_study(
 
     Parameters
     ----------
-    base : TrainSettings
+    base : TrainingConfig
         Holds where the grid says nothing; its fold does not count.
     folds : sequence of int or 'all'
         The test folds; all are as many as the settings' ``n_folds``. With a fold file, which has
@@ -46,7 +43,7 @@ def plan_study(
 
     Returns
     -------
-    list of (str, TrainSettings)
+    list of (str, TrainingConfig)
         Labels such as 'fold0' or 'dropout-0.5-fold2'; numbered where they would be too long.
 
     Raises
@@ -60,7 +57,7 @@ def plan_study(
         _require_setting(name)
         if not values:
             raise SettingsError(f"{name} has no value to try; give one or more.")
-        _require_once(name, [value_text(name, value) for value in values])
+        _require_once(name, [OPTIONS[name].format(value) for value in values])
     if folds != "all" and (isinstance(folds, str) or not folds):
         raise SettingsError(f"folds must be 'all' or numbers from 0; asked for '{folds}'.")
     require_folds_once(folds)
@@ -70,16 +67,16 @@ def plan_study(
         changed = dict(zip(grid, values, strict=True))
         settings = _replace(base, **changed)
         for fold in _test_folds(settings, folds):
-            combinations.append((changed, _replace(settings, fold=fold)))
+            combinations.append((changed, _replace(settings, test_fold=fold)))
     labels = [
-        "-".join([*(f"{n}-{_slug(v)}" for n, v in changed.items()), f"fold{settings.fold}"])
+        "-".join([*(f"{n}-{_slug(n, v)}" for n, v in changed.items()), f"fold{settings.test_fold}"])
         for changed, settings in combinations
     ]
     if max(map(len, labels)) > MAX_LABEL or len({x.lower() for x in labels}) < len(labels):
-        numbers: dict[TrainSettings, int] = {}
+        numbers: dict[TrainingConfig, int] = {}
         for number, (_, settings) in enumerate(combinations):
             of_group = numbers.setdefault(_without_fold(settings), len(numbers) + 1)
-            labels[number] = f"s{of_group}-fold{settings.fold}"
+            labels[number] = f"s{of_group}-fold{settings.test_fold}"
     plan = [(label, one) for label, (_, one) in zip(labels, combinations, strict=True)]
     require_distinct(plan)
     return plan
@@ -108,21 +105,21 @@ def require_distinct(plan: Plan) -> None:
         settings.add(one)
 
 
-def group_words(settings: Sequence[TrainSettings]) -> list[str]:
+def group_words(settings: Sequence[TrainingConfig]) -> list[str]:
     """Say for each run what sets its settings apart from those of others; its fold does not count.
 
     Examples
     --------
-    >>> group_words([TrainSettings("set", seed=1), TrainSettings("set", seed=2, fold=3)])
+    >>> group_words([TrainingConfig("set", seed=1), TrainingConfig("set", seed=2, test_fold=3)])
     ['seed=1', 'seed=2']
     """
     differing = [
-        field.name
-        for field in dataclasses.fields(TrainSettings)
-        if field.name != "fold" and len({getattr(one, field.name) for one in settings}) > 1
+        name
+        for name in OPTIONS
+        if name != "test_fold" and len({getattr(one, name) for one in settings}) > 1
     ]
     return [
-        ", ".join(f"{name}={value_text(name, getattr(one, name))}" for name in differing)
+        ", ".join(f"{name}={OPTIONS[name].format(getattr(one, name))}" for name in differing)
         for one in settings
     ]
 
@@ -136,32 +133,7 @@ def parse_value(name: str, text: str) -> Any:
         There is no such setting, or it has values of another kind.
     """
     _require_setting(name)
-    hint = get_type_hints(TrainSettings)[name]
-    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-    if type(None) in get_args(hint):
-        if text == "default":
-            return None
-        hint = kinds[0]
-    kind = get_origin(hint) or hint
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if kind is tuple:
-            return tuple(int(part) for part in re.split("[x+]", text) if part)
-        return kind(text)
-    except (ValueError, KeyError) as error:
-        raise SettingsError(f"{name} must be {_RULES[kind]}; asked for '{text}'.") from error
-
-
-def value_text(name: str, value: Any) -> str:
-    """Return a value as `parse_value` reads it."""
-    if value is None:
-        return "default"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ("x" if name == "image_size" else "+").join(map(str, value))
-    return str(value)
+    return OPTIONS[name].parse(text)
 
 
 def _require_once(name: str, texts: list[str]) -> None:
@@ -170,7 +142,7 @@ def _require_once(name: str, texts: list[str]) -> None:
 
 
 def _require_setting(name: str) -> None:
-    known = {field.name for field in dataclasses.fields(TrainSettings)} - {"fold"}
+    known = OPTIONS.keys() - {"test_fold"}
     if name not in known:
         raise SettingsError(
             f"There is no setting '{name}' to try values of; there are "
@@ -178,20 +150,20 @@ def _require_setting(name: str) -> None:
         )
 
 
-def _test_folds(settings: TrainSettings, folds: Sequence[int] | str) -> Sequence[int]:
-    if not settings.folds_file:
+def _test_folds(settings: TrainingConfig, folds: Sequence[int] | str) -> Sequence[int]:
+    if not settings.official_fold_file:
         return range(settings.n_folds) if isinstance(folds, str) else folds
     if len(numbers := [0] if isinstance(folds, str) else folds) > 1:
         raise SettingsError(
-            f"The fold file {settings.folds_file} has one test part, so its figures cannot be "
-            f"pooled over {len(numbers)} folds; to train with several fold files: --set "
-            "folds_file=a,b,... --test-folds 0."
+            f"The fold file {settings.official_fold_file} has one test part, so its figures cannot "
+            f"be pooled over {len(numbers)} folds; to train with several fold files: --set "
+            "official_fold_file=a,b,... --test-folds 0."
         )
     return numbers
 
 
 def _require_few(
-    base: TrainSettings, folds: Sequence[int] | str, grid: Mapping[str, Sequence[Any]]
+    base: TrainingConfig, folds: Sequence[int] | str, grid: Mapping[str, Sequence[Any]]
 ) -> None:
     """Refuse too many runs before they are counted out one by one."""
     n_settings = math.prod(len(values) for values in grid.values())
@@ -203,21 +175,15 @@ def _require_few(
         )
 
 
-def _replace(settings: TrainSettings, **changed: Any) -> TrainSettings:
+def _replace(settings: TrainingConfig, **changed: Any) -> TrainingConfig:
     changed = {name: tuple(v) if isinstance(v, list) else v for name, v in changed.items()}
-    try:
-        return dataclasses.replace(settings, **changed)
-    except TypeError as error:
-        told = ", ".join(f"{name}={value!r}" for name, value in changed.items())
-        raise SettingsError(f"A setting has a value of another kind than it takes: {told}.") from (
-            error
-        )
+    return dataclasses.replace(settings, **changed)
 
 
-def _without_fold(settings: TrainSettings) -> TrainSettings:
-    return dataclasses.replace(settings, fold=0)
+def _without_fold(settings: TrainingConfig) -> TrainingConfig:
+    return dataclasses.replace(settings, test_fold=0)
 
 
-def _slug(value: Any) -> str:
+def _slug(name: str, value: Any) -> str:
     """Return a value as it may stand in the name of a run."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", value_text("", value)).strip("-") or "none"
+    return re.sub(r"[^A-Za-z0-9._]+", "-", OPTIONS[name].format(value)).strip("-") or "none"

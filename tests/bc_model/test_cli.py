@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from bc_model.data.manifest import read_manifest
 from bc_model.data.splits import read_split
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from tests.bc_model.conftest import Command
 
 
@@ -237,7 +237,7 @@ def test_a_bad_image_size(
         ("--dropout", "1.5", "dropout"),
         ("--batch-size", "many", "--batch-size"),
         ("--protocol", "random", "--protocol"),
-        ("--fold", "5", "fold"),
+        ("--test-fold", "5", "test_fold"),
     ],
 )
 def test_a_bad_option_of_a_training(
@@ -280,7 +280,7 @@ def test_data_and_weights_are_kept_by_their_whole_paths(
 ) -> None:
     # The run may be resumed, and its pictures looked at, from another folder.
     module = importlib.import_module("bc_model.cli.train")
-    seen: list[TrainSettings] = []
+    seen: list[TrainingConfig] = []
     monkeypatch.setattr(module, "_work_on", lambda _, settings: seen.append(settings))
     monkeypatch.chdir(drawn_set.parent)
     Path("mine.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
@@ -294,7 +294,7 @@ def test_data_and_weights_are_kept_by_their_whole_paths(
 
 
 @pytest.fixture
-def cancelled_run(tiny_settings: TrainSettings, tmp_path: Path) -> RunFolder:
+def cancelled_run(tiny_settings: TrainingConfig, tmp_path: Path) -> RunFolder:
     run = RunFolder.create(tmp_path / "run")
     run.write_config({"settings": tiny_settings.as_dict()})
     run.write_status("canceled")
@@ -306,19 +306,19 @@ def test_settings_beside_resume_are_refused(
 ) -> None:
     line = refused(
         "train", "--run", cancelled_run.path, "--resume", "--backbone", "resnet50",
-        "--image-size", "999999x2", "--no-cache",
+        "--image-size", "999999x2", "--no-cache-features",
     )  # fmt: skip
-    assert "the run's own settings hold; given was --backbone, --image-size, --cache." in line
+    assert "Expected none, got --backbone, --image-size, --cache-features." in line
 
 
 def test_a_run_goes_on_though_its_data_was_moved(
     cancelled_run: RunFolder,
-    tiny_settings: TrainSettings,
+    tiny_settings: TrainingConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = importlib.import_module("bc_model.cli.train")
-    seen: list[TrainSettings] = []
+    seen: list[TrainingConfig] = []
     monkeypatch.setattr(module, "_work_on", lambda _, settings, **how: seen.append(settings))
     monkeypatch.chdir(tmp_path)
     Path("moved").mkdir()
@@ -337,7 +337,7 @@ def test_data_that_is_nowhere_is_refused_before_a_run_goes_on(
 def test_a_run_without_a_model_ends_with_a_word_and_another_code(
     command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cancel(_: TrainSettings, run: RunFolder) -> None:
+    def cancel(_: TrainingConfig, run: RunFolder) -> None:
         run.write_status("canceled", message="Canceled on request; no model was made.")
 
     monkeypatch.setattr("bc_model.training.fit.train", cancel)

@@ -115,7 +115,7 @@ def test_a_leaky_split_carries_the_word(
     command: Command, drawn_set: Path, fold_files: list[Path], tmp_path: Path,
     protocol: str, leaky: bool, shared: int, rest: int,
 ) -> None:  # fmt: skip
-    folds = ["--folds", fold_files[0]] if protocol == "folds" else []
+    folds = ["--official-fold-file", fold_files[0]] if protocol == "folds" else []
     options = ["split", drawn_set, "--protocol", protocol, *folds, "--out", tmp_path / "s.csv"]
     _, out, _ = command(*options)
     assert "This split is LEAKY" in out
@@ -140,7 +140,7 @@ def test_a_clean_split_says_what_is_in_no_part(
     ]
     (tmp_path / "f.txt").write_text("\n".join(lines))
     _, out, _ = command(
-        "split", drawn_set, "--protocol", "folds-clean", "--folds", tmp_path / "f.txt",
+        "split", drawn_set, "--protocol", "folds-clean", "--official-fold-file", tmp_path / "f.txt",
         "--out", tmp_path / "s.csv",
     )  # fmt: skip
     assert "shared with training: 0 cases, 0 of 2 test pictures" in out
@@ -153,9 +153,9 @@ def test_a_clean_split_says_what_is_in_no_part(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--protocol", "folds"], "needs an official fold file; name one with --folds"),
-        (["--folds", "f.txt"], "'case' takes no fold file"),
-        (["--protocol", "folds", "--folds", "gone.txt"], "no fold file gone.txt"),
+        (["--protocol", "folds"], "needs an official fold file"),
+        (["--official-fold-file", "f.txt"], "'case' takes no fold file"),
+        (["--protocol", "folds", "--official-fold-file", "gone.txt"], "no fold file gone.txt"),
     ],
 )
 @pytest.mark.parametrize("name", ["split", "train"])

@@ -9,7 +9,7 @@ import pytest
 
 from bc_model.training import jobs, study
 from bc_model.training.run_folder import RunFolder, list_runs
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from tests.bc_model.conftest import Command
 
 TINY = [
@@ -55,18 +55,22 @@ def test_a_line_for_each_setting_with_its_folds_and_intervals(
     assert lines[0].split("  ")[0] == "settings"
     assert "no result" in lines[0]  # failed, canceled, interrupted or gone
     assert [line.split("  ")[0] for line in lines[1:5]] == [
-        "head_learning_rate=0.001, dense_units=8", "head_learning_rate=0.001, dense_units=8+4",
-        "head_learning_rate=0.0001, dense_units=8", "head_learning_rate=0.0001, dense_units=8+4",
+        "dense_units=8, head_learning_rate=0.001", "dense_units=8+4, head_learning_rate=0.001",
+        "dense_units=8, head_learning_rate=0.0001", "dense_units=8+4, head_learning_rate=0.0001",
     ]  # fmt: skip
     assert all("1 of 1" in line and line.split()[-2:] == ["6", "2"] for line in lines[1:5])
     assert "balanced accuracy" in lines[0]
     assert "ROC AUC" in lines[0]
     assert "note: 4 settings were judged on the same test pictures" in out
     assert err.splitlines()[-1] == "4 done"
-    settings = TrainSettings.from_dict(
+    settings = TrainingConfig.from_dict(
         RunFolder(tmp_path / "runs" / trained[-1]).read_config()["settings"]
     )
-    assert (settings.head_learning_rate, settings.dense_units, settings.fold) == (1e-4, (8, 4), 0)
+    assert (settings.head_learning_rate, settings.dense_units, settings.test_fold) == (
+        1e-4,
+        (8, 4),
+        0,
+    )
 
 
 def test_json_is_all_of_stdout(command: Command, trained: list[str], tmp_path: Path) -> None:
@@ -137,15 +141,15 @@ def test_ctrl_c_leaves_the_runs_and_says_so(
     ("arguments", "said"),
     [
         (["--set", "epochs=1"], "no setting 'epochs'"),
-        (["--set", "fold=1"], "the folds have their own list"),
-        (["--set", "dropout=0.1,1.5"], "dropout must be from 0 to below 1; asked for 1.5"),
-        (["--set", "dropout=x"], "dropout must be a number; asked for 'x'"),
+        (["--set", "test_fold=1"], "the folds have their own list"),
+        (["--set", "dropout=0.1,1.5"], "Invalid dropout 1.5. Expected 0 <= dropout < 1"),
+        (["--set", "dropout=x"], "Invalid dropout 'x'. Expected a number"),
         (["--set", "dropout"], "--set must be a setting and its values"),
         (["--set", "dropout=0", "--set", "dropout=1"], "once for each setting"),
         (["--set", "dropout=0.5,0.5"], "In dropout stands 0.5 twice"),
-        (["--dropout", "2"], "dropout must be"),
+        (["--dropout", "2"], "--dropout"),
         (["--test-folds", "some"], "--test-folds must be all, or numbers"),
-        (["--test-folds", "5"], "fold must be from 0 to n_folds - 1; asked for 5"),
+        (["--test-folds", "5"], "Invalid test_fold 5"),
         (["--set", "seed=" + ",".join(map(str, range(41)))], "at most 200 runs"),
         (["--study", "my study"], "'my study' cannot be the name of a study"),
         (["--set", "weights=gone.h5"], "gone.h5"),

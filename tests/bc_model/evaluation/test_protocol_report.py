@@ -27,10 +27,10 @@ from bc_model.evaluation.protocol_row import FIGURES
 from bc_model.evaluation.report import evaluate_predictions
 from bc_model.training.report_study import note_file
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from bc_model.training.study_file import Member, Study
 
-BASE = TrainSettings(data="set", n_folds=3)
+BASE = TrainingConfig(data="set", n_folds=3)
 N_CASES = 24
 FILES = {"/f/a.txt": range(12), "/f/b.txt": range(6, 18)}
 
@@ -55,15 +55,17 @@ def all_pictures(quality: float, seed: int) -> pd.DataFrame:
 QUALITY = {"image": 0.4, "folds": 0.35, "folds-clean": 0.25, "case": 0.2}
 
 
-def in_test(settings: TrainSettings) -> pd.Series:
+def in_test(settings: TrainingConfig) -> pd.Series:
     table = all_pictures(QUALITY[settings.protocol], 0)
-    if settings.folds_file:
-        return table["number"].isin(FILES[settings.folds_file])
-    return table["number"] // 2 % 3 == settings.fold
+    if settings.official_fold_file:
+        return table["number"].isin(FILES[settings.official_fold_file])
+    return table["number"] // 2 % 3 == settings.test_fold
 
 
 def member(protocol: str, fold: int = 0, file: str = "", **how: object) -> Member:
-    settings = dataclasses.replace(BASE, protocol=protocol, fold=fold, folds_file=file, **how)
+    settings = dataclasses.replace(
+        BASE, protocol=protocol, test_fold=fold, official_fold_file=file, **how
+    )
     label = f"{protocol}-{Path(file).stem if file else f'fold{fold}'}"
     return Member(f"rep-{label}", label, protocol, settings)
 

@@ -15,11 +15,11 @@ from bc_model.errors import DataError
 from bc_model.evaluation.report import evaluate_predictions
 from bc_model.evaluation.study_figures import choice_caution, pool_predictions, summarise_study
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from bc_model.training.study_file import Member, Study
 from bc_model.training.study_plan import group_words, plan_study
 
-BASE = TrainSettings(data="set", n_folds=3)
+BASE = TrainingConfig(data="set", n_folds=3)
 
 
 @pytest.fixture
@@ -56,14 +56,16 @@ def finished(tmp_path: Path) -> Callable[..., RunFolder]:
 
 def study_of(*groups: str) -> Study:
     members = [
-        Member(f"cv-{group}{fold}", f"{group}{fold}", group, dataclasses.replace(BASE, fold=fold))
+        Member(
+            f"cv-{group}{fold}", f"{group}{fold}", group, dataclasses.replace(BASE, test_fold=fold)
+        )
         for group in groups
         for fold in range(3)
     ]
     return Study("cv", "2026-11-24", tuple(members))
 
 
-def planned(grid: dict[str, list], base: TrainSettings = BASE) -> Study:
+def planned(grid: dict[str, list], base: TrainingConfig = BASE) -> Study:
     """Return the study that `sweep` would make of a grid."""
     plan = plan_study(base, grid=grid)
     groups = group_words([settings for _, settings in plan])
@@ -176,14 +178,18 @@ def test_the_best_of_several_is_not_taken_at_its_word() -> None:
         ("n_folds", [3, 4]),
         ("data", ["set", "other"]),
         ("protocol", ["folds", "folds-clean"]),
-        ("folds_file", ["dsfold1.txt", "dsfold2.txt"]),
+        ("official_fold_file", ["dsfold1.txt", "dsfold2.txt"]),
     ],
 )
 def test_settings_of_several_splits_are_not_said_to_share_their_test_pictures(
     name: str, values: list[object]
 ) -> None:
-    official = name in ("protocol", "folds_file")
-    base = dataclasses.replace(BASE, protocol="folds", folds_file="f.txt") if official else BASE
+    official = name in ("protocol", "official_fold_file")
+    base = (
+        dataclasses.replace(BASE, protocol="folds", official_fold_file="f.txt")
+        if official
+        else BASE
+    )
     assert choice_caution(planned({name: values, "dropout": [0.1, 0.5]}, base)) == (
         "4 settings were judged, but not all on one split: what sets their figures apart may be "
         "the test pictures."

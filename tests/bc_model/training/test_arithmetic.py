@@ -7,7 +7,7 @@ import pytest
 from bc_model.model import build_model
 from bc_model.serving import precision
 from bc_model.training.arithmetic import computing_in, resolve_arithmetic
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_a_step_is_rounded_and_goes_the_same_way(model: keras.Model) -> None:
 
 
 def test_auto_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = TrainSettings(data="set")
+    settings = TrainingConfig(data="set")
     for found, expected in ((("f32",), "float32"), (("f32", "bf16"), "bfloat16")):
         monkeypatch.setattr(precision, "supported_precisions", lambda found=found: found)
         assert resolve_arithmetic(settings) == expected
-    assert resolve_arithmetic(TrainSettings(data="set", arithmetic="float32")) == "float32"
+    assert resolve_arithmetic(TrainingConfig(data="set", compute_dtype="float32")) == "float32"

@@ -265,7 +265,7 @@ def test_a_full_disk_is_said_before_anything_is_computed(
 ) -> None:
     set_free(monkeypatch, 1000)
     extract, sizes = counting(base)
-    with pytest.raises(RunError, match=r"without keeping them \(--no-cache; in the app"):
+    with pytest.raises(RunError, match=r"turn off cache_features"):
         fill(base, tmp_path / "cache", extract=extract)
     assert (sizes, names(tmp_path)) == ([], [])
 

@@ -25,7 +25,7 @@ from bc_model.training.cluster_check import check_workers, versions
 from bc_model.training.fit import train
 from bc_model.training.jobs import put_in_queue
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from bc_model.training.study import start_study, study_state, wait_for_study
 from bc_model.training.study_file import Member, Study
 from bc_model.training.study_plan import plan_study
@@ -108,7 +108,7 @@ def cluster(scheduler: Callable[[], str], worker: Callable[..., subprocess.Popen
 
 
 @pytest.fixture
-def settings(tiny_settings: TrainSettings) -> TrainSettings:
+def settings(tiny_settings: TrainingConfig) -> TrainingConfig:
     return dataclasses.replace(
         tiny_settings, n_folds=3, head_epochs=10, finetune_epochs=10, patience=20,
         deterministic=True,
@@ -140,7 +140,7 @@ def assert_equal(one: RunFolder, other: RunFolder) -> None:
 
 
 def test_a_run_whose_worker_is_killed_is_ended_by_the_other_as_if_nothing_had_been(
-    cluster: Cluster, settings: TrainSettings, tmp_path: Path
+    cluster: Cluster, settings: TrainingConfig, tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
     plan = plan_study(settings, folds=[1])
@@ -175,7 +175,7 @@ def test_a_run_whose_worker_is_killed_is_ended_by_the_other_as_if_nothing_had_be
 
 @pytest.mark.slow
 def test_a_cross_validation_on_a_cluster_that_loses_a_worker_is_that_of_one_machine(
-    cluster: Cluster, settings: TrainSettings, tmp_path: Path
+    cluster: Cluster, settings: TrainingConfig, tmp_path: Path
 ) -> None:
     options = [
         "sweep", settings.data, "--study", "cv", "--backbone", "tiny", "--weights", "none",
@@ -239,7 +239,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_scheduler_without_workers_and_one_whose_worker_lacks_the_program_are_said(
     scheduler: Callable[[], str],
     worker: Callable[..., subprocess.Popen],
-    settings: TrainSettings,
+    settings: TrainingConfig,
     tmp_path: Path,
 ) -> None:
     address = scheduler()
@@ -364,7 +364,7 @@ def test_a_run_is_waited_for_by_its_task_until_it_has_ended(
 ) -> None:
     monkeypatch.setattr("distributed.fire_and_forget", lambda _: None)
     names = (run.name, "gone")
-    members = tuple(Member(name, "", "", TrainSettings("set")) for name in names)
+    members = tuple(Member(name, "", "", TrainingConfig("set")) for name in names)
     client = Taking()
     run.write_status(state)
     futures = submit_study(client, Study("s", "", members), run.path.parent)  # type: ignore[arg-type]

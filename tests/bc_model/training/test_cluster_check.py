@@ -14,7 +14,7 @@ from bc_model.errors import RunError
 from bc_model.jobs import locked
 from bc_model.training import cluster_check
 from bc_model.training.cluster_check import check_workers, lock_in_vain
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_workers_that_lack_nothing_pass(
     needs: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = tmp_path / "runs"
-    check_workers(Workers(), runs, [TrainSettings(str(tmp_path / "set"))])  # type: ignore[arg-type]
+    check_workers(Workers(), runs, [TrainingConfig(str(tmp_path / "set"))])  # type: ignore[arg-type]
     assert [path.name for path in runs.iterdir()] == [".lock"]
     assert caplog.messages == []
 
@@ -140,13 +140,13 @@ def test_workers_that_lack_nothing_pass(
 def test_a_worker_that_gets_the_lock_is_refused(needs: dict, tmp_path: Path) -> None:
     workers = Workers(lock_in_vain="gets the lock")
     with pytest.raises(RunError, match=r"^The worker tcp://b:1 gets the lock\.$"):
-        check_workers(workers, tmp_path, [TrainSettings(str(tmp_path / "set"))])  # type: ignore[arg-type]
+        check_workers(workers, tmp_path, [TrainingConfig(str(tmp_path / "set"))])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["weights", "folds_file"])
+@pytest.mark.parametrize("name", ["weights", "official_fold_file"])
 def test_the_files_of_the_settings_are_looked_for(needs: dict, tmp_path: Path, name: str) -> None:
     gone = {name: str(tmp_path / "gone")} | ({"protocol": "folds"} if name != "weights" else {})
-    settings = TrainSettings(str(tmp_path / "set"), **gone)
+    settings = TrainingConfig(str(tmp_path / "set"), **gone)
     with pytest.raises(RunError, match=r"worker tcp://a:1 does not see the file .*gone; put it"):
         check_workers(Workers(), tmp_path / "runs", [settings])  # type: ignore[arg-type]
     assert not (tmp_path / "runs").exists()
@@ -162,7 +162,7 @@ def test_processors_of_two_kinds_are_told(
         check_workers(
             Workers(has_bfloat16=False),
             tmp_path,
-            [TrainSettings(str(tmp_path / "set"))],  # type: ignore[arg-type]
+            [TrainingConfig(str(tmp_path / "set"))],  # type: ignore[arg-type]
         )
     assert caplog.messages == [
         "The worker tcp://a:1 computes in bfloat16 and the worker tcp://b:1 does not: a run that "

@@ -13,21 +13,21 @@ from bc_model.model import BACKBONES, build_model, load_keras
 from bc_model.serving.engine import Engine
 from bc_model.training.fit import train
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES if name != "tiny"]
 
 
-@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", ["tiny", *SLOW])
 def test_from_pretrained_weights_to_a_heatmap(
-    family: str, arithmetic: str, tiny_settings: TrainSettings, tmp_path: Path
+    family: str, compute_dtype: str, tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     start = build_model(family, image_size=(32, 32), dense_units=(8,))
     start.save(tmp_path / "start.keras")
     settings = replace(
-        tiny_settings, backbone=family, weights=str(tmp_path / "start.keras"), views=2,
-        arithmetic=arithmetic, finetune_learning_rate=1e-2,
+        tiny_settings, backbone=family, weights=str(tmp_path / "start.keras"), augmented_copies=2,
+        compute_dtype=compute_dtype, finetune_learning_rate=1e-2,
     )  # fmt: skip
     run = RunFolder.create(tmp_path / "run")
     bundle = train(settings, run)

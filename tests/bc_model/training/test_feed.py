@@ -15,11 +15,11 @@ from bc_model.training import feed
 from bc_model.training.feed import Part, cache_bytes, cached_feed
 from bc_model.training.fit import train
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 
 @pytest.fixture
-def pretrained(tiny_settings: TrainSettings, tiny_run: RunFolder) -> TrainSettings:
+def pretrained(tiny_settings: TrainingConfig, tiny_run: RunFolder) -> TrainingConfig:
     """Fine-tune the last block of a trained network: something stays frozen in both phases."""
     return dataclasses.replace(
         tiny_settings,
@@ -27,7 +27,7 @@ def pretrained(tiny_settings: TrainSettings, tiny_run: RunFolder) -> TrainSettin
         head_epochs=3,
         finetune_epochs=3,
         dropout=0.0,
-        views=1,
+        augmented_copies=1,
         patience=50,
     )
 
@@ -41,7 +41,7 @@ def without_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_ways_learn_the_same(
-    pretrained: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pretrained: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One view, the picture itself, and no augmentation: nothing is left that could differ but
     # rounding, of the activations to bfloat16 above all.
@@ -49,7 +49,7 @@ def test_both_ways_learn_the_same(
     histories = []
     for cache in (True, False):
         run = RunFolder.create(tmp_path / f"cache-{cache}")
-        train(dataclasses.replace(pretrained, cache=cache), run)
+        train(dataclasses.replace(pretrained, cache_features=cache), run)
         histories.append(run.read_history())
     cached, plain = histories
     assert [r["phase"] for r in cached] == ["head"] * 3 + ["finetune"] * 3
@@ -61,7 +61,7 @@ def test_both_ways_learn_the_same(
     assert abs(plain[-1]["loss"] - plain[0]["loss"]) > 0.01
 
 
-def test_the_cache_is_gone_when_the_run_is_done(pretrained: TrainSettings, tmp_path: Path) -> None:
+def test_the_cache_is_gone_when_the_run_is_done(pretrained: TrainingConfig, tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
     train(pretrained, run)
     assert run.read_status()["state"] == "done"
@@ -69,7 +69,7 @@ def test_the_cache_is_gone_when_the_run_is_done(pretrained: TrainSettings, tmp_p
 
 
 def test_too_little_room_is_found_before_the_first_epoch(
-    pretrained: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pretrained: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunFolder.create(tmp_path / "run")
     usage = type("Usage", (), {"free": 1_000_000})
@@ -87,7 +87,7 @@ def parts() -> tuple[Part, Part]:
 
 
 def test_only_what_learns_is_fitted(
-    pretrained: TrainSettings, tiny_run: RunFolder, tmp_path: Path
+    pretrained: TrainingConfig, tiny_run: RunFolder, tmp_path: Path
 ) -> None:
     model = load_keras(tiny_run.model_folder / "model.keras")
     training, validation = parts()
@@ -106,7 +106,7 @@ def test_only_what_learns_is_fitted(
 
 
 def test_one_pass_through_the_network_serves_both_phases(
-    pretrained: TrainSettings, tiny_run: RunFolder, tmp_path: Path
+    pretrained: TrainingConfig, tiny_run: RunFolder, tmp_path: Path
 ) -> None:
     model = load_keras(tiny_run.model_folder / "model.keras")
     training, validation = parts()
@@ -125,7 +125,7 @@ def test_one_pass_through_the_network_serves_both_phases(
 
 
 def test_nothing_is_kept_where_everything_learns(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     model = build_model("tiny", image_size=(32, 32), dense_units=(8,))
     training, validation = parts()
@@ -134,9 +134,9 @@ def test_nothing_is_kept_where_everything_learns(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_room_for_both_phases_by_hand(pretrained: TrainSettings) -> None:
+def test_the_room_for_both_phases_by_hand(pretrained: TrainingConfig) -> None:
     model = build_model("tiny", image_size=(32, 32), dense_units=(8,))
-    settings = dataclasses.replace(pretrained, views=6)
+    settings = dataclasses.replace(pretrained, augmented_copies=6)
     # 10 pictures in 6 views and 3 to validate: 32 pooled features in four bytes, and the 8x8x16
     # before the last block in two.
     expected = 63 * 32 * 4 + 63 * 8 * 8 * 16 * 2
@@ -144,7 +144,7 @@ def test_the_room_for_both_phases_by_hand(pretrained: TrainSettings) -> None:
 
 
 def test_a_network_from_scratch_is_computed_in_float32(
-    tiny_settings: TrainSettings, pretrained: TrainSettings
+    tiny_settings: TrainingConfig, pretrained: TrainingConfig
 ) -> None:
     base = keras.Model(x := keras.Input((32, 32, 3)), keras.layers.Flatten()(x))
     assert feed._extractor(base, (32, 32, 3), tiny_settings).name == "tensorflow-f32"

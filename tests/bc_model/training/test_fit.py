@@ -27,18 +27,18 @@ from bc_model.training.checkpoint import load_weights, read_state
 from bc_model.training.describe import draft_passport, manifest_sha256
 from bc_model.training.fit import STAGES, Trainer, _log_split, train
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 NOTHING = KnownPictures({}, whole=True)
 
 
-def settings_for(data: Path, **changes: object) -> TrainSettings:
+def settings_for(data: Path, **changes: object) -> TrainingConfig:
     """Return the settings of the run that `tiny_run` made, with changes."""
     values = {
         "data": str(data), "weights": "none", "backbone": "tiny", "image_size": (32, 32),
         "head_epochs": 1, "finetune_epochs": 1, "batch_size": 8, "dense_units": (8,),
     }  # fmt: skip
-    return TrainSettings(**{**values, **changes})
+    return TrainingConfig(**{**values, **changes})
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_run_ends_as_done(tiny_run: RunFolder) -> None:
 
 def test_the_config_repeats_the_run(tiny_run: RunFolder, drawn_set: Path) -> None:
     config = tiny_run.read_config()
-    assert TrainSettings.from_dict(config["settings"]) == settings_for(drawn_set)
+    assert TrainingConfig.from_dict(config["settings"]) == settings_for(drawn_set)
     assert config["data_sha256"] == manifest_sha256(read_manifest(drawn_set))
     assert {"keras", "tensorflow", "openvino", "python"} <= set(config["versions"])
 
@@ -379,7 +379,10 @@ def test_a_run_by_a_fold_file_is_leaky_wherever_it_is_told(
     file = tmp_path / "dsfold1.txt"
     file.write_text("\n".join(lines))
     with caplog.at_level(logging.INFO, logger="bc_model"):
-        train(settings_for(drawn_set, head_epochs=0, protocol="folds", folds_file=str(file)), run)
+        train(
+            settings_for(drawn_set, head_epochs=0, protocol="folds", official_fold_file=str(file)),
+            run,
+        )
     split = read_split(run.split_file)
     assert sorted(Path(p).name for p in split.loc[split["part"] == "test", "path"]) == test
     data = open_bundle(run.path).passport["data"]

@@ -3,34 +3,34 @@
 import pytest
 
 from bc_model.training.forecast import BFLOAT16_GAIN, START_S, forecast_seconds, measure_gflops
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 
 def seconds(**changes: object) -> float:
     values = {"data": "set", "weights": "imagenet", "head_epochs": 10, "finetune_epochs": 0}
     # 7.7 GFLOP a picture at 7.7 GFLOP/s: a second each.
-    return forecast_seconds(TrainSettings(**{**values, **changes}), 100, 20, 7.7) - START_S
+    return forecast_seconds(TrainingConfig(**{**values, **changes}), 100, 20, 7.7) - START_S
 
 
 def test_every_epoch_of_a_plain_first_phase_sees_every_picture() -> None:
-    assert seconds(cache=False) == pytest.approx(10 * 120)
+    assert seconds(cache_features=False) == pytest.approx(10 * 120)
 
 
 def test_a_cached_first_phase_sees_each_view_once_whatever_its_epochs() -> None:
-    assert seconds(views=6) == pytest.approx(6 * 100 + 20)
-    assert seconds(views=6, head_epochs=500) == seconds(views=6)
+    assert seconds(augmented_copies=6) == pytest.approx(6 * 100 + 20)
+    assert seconds(augmented_copies=6, head_epochs=500) == seconds(augmented_copies=6)
 
 
 def test_one_pass_serves_both_phases() -> None:
     tuned = 0.25 * (120 + 2 * 100)
-    assert seconds(views=6, finetune_epochs=4) == pytest.approx(6 * 100 + 20 + 4 * tuned)
-    alone = seconds(views=6, head_epochs=0, finetune_epochs=4)
+    assert seconds(augmented_copies=6, finetune_epochs=4) == pytest.approx(6 * 100 + 20 + 4 * tuned)
+    alone = seconds(augmented_copies=6, head_epochs=0, finetune_epochs=4)
     assert alone == pytest.approx(6 * 100 + 20 + 4 * tuned)
 
 
 def test_bfloat16_speeds_up_what_starts_from_weights() -> None:
     def found(**changes: object) -> float:
-        settings = TrainSettings(data="set", **{"weights": "imagenet", **changes})
+        settings = TrainingConfig(data="set", **{"weights": "imagenet", **changes})
         plain, faster = (
             forecast_seconds(settings, 100, 20, 7.7, has_bfloat16=has) - START_S
             for has in (False, True)
@@ -38,11 +38,11 @@ def test_bfloat16_speeds_up_what_starts_from_weights() -> None:
         return plain / faster
 
     assert found() == pytest.approx(BFLOAT16_GAIN)
-    assert found(arithmetic="float32") == found(weights="none") == 1.0
+    assert found(compute_dtype="float32") == found(weights="none") == 1.0
 
 
 def test_a_picture_of_half_the_side_is_a_quarter_of_the_work() -> None:
-    assert seconds(cache=False, image_size=(112, 112)) == pytest.approx(10 * 120 / 4)
+    assert seconds(cache_features=False, image_size=(112, 112)) == pytest.approx(10 * 120 / 4)
 
 
 def test_from_scratch_everything_is_trained_and_nothing_kept() -> None:

@@ -16,7 +16,7 @@ from bc_model.errors import RunError, SettingsError, SplitError, WeightsError
 from bc_model.jobs import ENDED_STATES, cancel_job
 from bc_model.training import jobs
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from bc_model.training.study import start_study
 
 PATIENCE_S = 90
@@ -68,10 +68,10 @@ def fake_popen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("fake_popen")
 def test_a_run_is_started_from_its_folder_alone(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     run = jobs.start_run(tiny_settings, tmp_path / "runs")
-    assert TrainSettings.from_dict(run.read_config()["settings"]) == tiny_settings
+    assert TrainingConfig.from_dict(run.read_config()["settings"]) == tiny_settings
     child = processes._children[-1]
     assert child.command == [
         sys.executable, "-m", "bc_model", "train", "--resume", "--run", str(run.path),
@@ -85,7 +85,7 @@ def test_a_relative_path_means_the_same_to_the_child(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
-    settings = dataclasses.replace(TrainSettings(data=str(tmp_path)), **{field: "mine"})
+    settings = dataclasses.replace(TrainingConfig(data=str(tmp_path)), **{field: "mine"})
     monkeypatch.setattr(jobs, "_check_weights_file", lambda _: None)
     run = jobs.start_run(settings, Path("runs"))
     assert run.read_config()["settings"][field] == str((tmp_path / "mine").resolve())
@@ -98,9 +98,11 @@ def test_a_relative_fold_file_means_the_same_to_the_child(
     monkeypatch.chdir(tmp_path)
     name = "SOB_B_A-14-100-40-001.png|40|1|"
     Path("f.txt").write_text(f"{name}train\n{name.replace('001', '002')}test\n")
-    settings = TrainSettings(data=str(tmp_path), protocol="folds", folds_file="f.txt")
+    settings = TrainingConfig(data=str(tmp_path), protocol="folds", official_fold_file="f.txt")
     run = jobs.start_run(settings, Path("runs"))
-    assert run.read_config()["settings"]["folds_file"] == str((tmp_path / "f.txt").resolve())
+    assert run.read_config()["settings"]["official_fold_file"] == str(
+        (tmp_path / "f.txt").resolve()
+    )
 
 
 # The queue
@@ -120,7 +122,7 @@ def test_a_run_that_waits_for_a_cluster_is_not_started_here(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("fake_popen")
 def test_advance_queue_starts_as_many_runs_as_the_environment_allows(
-    tiny_settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_settings: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BC_MAX_RUNS", "2")
     # This process stands for the children, which do not exist.
@@ -142,7 +144,7 @@ def test_a_number_of_runs_that_is_none_is_refused(
 
 
 def test_a_weights_file_that_is_not_there_is_said_before_anything_is_queued(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     settings = dataclasses.replace(tiny_settings, weights=str(tmp_path / "gone.h5"))
     with pytest.raises(WeightsError, match=r"There is no weights file .*gone\.h5"):
@@ -151,7 +153,7 @@ def test_a_weights_file_that_is_not_there_is_said_before_anything_is_queued(
 
 
 def test_a_model_in_the_box_that_is_not_there_is_said_before_anything_is_queued(
-    tiny_settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_settings: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", tmp_path / "none")
     settings = dataclasses.replace(tiny_settings, backbone="resnet50", weights="bundled")
@@ -162,7 +164,7 @@ def test_a_model_in_the_box_that_is_not_there_is_said_before_anything_is_queued(
 
 @pytest.mark.parametrize("name", ["BC_MAX_RUNS", "BC_NICENESS"])
 def test_a_number_of_the_environment_that_is_none_is_said_before_anything_is_queued(
-    tiny_settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tiny_settings: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "many")
     with pytest.raises(SettingsError, match=f"{name} must be a number"):
@@ -179,12 +181,12 @@ def test_a_number_of_the_environment_that_is_none_is_said_before_anything_is_que
 
 
 def test_a_fold_file_that_is_none_is_said_before_anything_is_queued(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     (tmp_path / "f.txt").write_text("no fold file")
     for name, said in (("gone.txt", "no fold file .*gone"), ("f.txt", "is not a fold file")):
         path = str(tmp_path / name)
-        settings = dataclasses.replace(tiny_settings, protocol="folds", folds_file=path)
+        settings = dataclasses.replace(tiny_settings, protocol="folds", official_fold_file=path)
         with pytest.raises(SplitError, match=said):
             jobs.start_run(settings, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
@@ -276,7 +278,7 @@ def test_launch_lost_before_it_read_its_data_is_repeated_alike(run: RunFolder) -
 
 
 def test_a_started_run_ends_done_with_a_model_and_its_figures(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     run = jobs.start_run(tiny_settings, tmp_path)
     wait_for(lambda: has_ended(run), run)
@@ -288,7 +290,7 @@ def test_a_started_run_ends_done_with_a_model_and_its_figures(
 
 
 def test_a_run_whose_process_ends_before_it_speaks_has_its_last_words_in_its_status(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     # Otherwise it would stay 'queued' while the app lives, and no other run could be started.
     run = jobs.start_run(dataclasses.replace(tiny_settings, data="gone"), tmp_path)
@@ -303,7 +305,7 @@ def test_a_run_whose_process_ends_before_it_speaks_has_its_last_words_in_its_sta
 
 
 def test_a_stop_ends_a_run_and_keeps_its_best_model(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     from bc_model.training.fit import train
 
@@ -325,7 +327,7 @@ def test_a_stop_ends_a_run_and_keeps_its_best_model(
 
 
 def test_a_stop_before_the_first_epoch_has_ended_leaves_no_model_and_no_open_file(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     from bc_model.training.fit import train
 

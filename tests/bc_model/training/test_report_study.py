@@ -20,7 +20,7 @@ from bc_model.training.report_study import (
     start_report,
 )
 from bc_model.training.run_folder import list_runs
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 NO_FILE = "It needs an official fold file, and none was given."
 
@@ -31,7 +31,7 @@ def manifest(drawn_set: Path) -> Manifest:
 
 
 @pytest.fixture
-def plan(tiny_settings: TrainSettings, manifest: Manifest) -> Callable:
+def plan(tiny_settings: TrainingConfig, manifest: Manifest) -> Callable:
     return lambda **how: plan_report(tiny_settings, **({"manifest": lambda: manifest} | how))
 
 
@@ -42,23 +42,25 @@ def test_a_run_for_each_file_and_one_for_each_fold(plan: Callable, fold_files: l
         "folds-clean-dsfold1", "folds-clean-dsfold2", "case-fold0", "case-fold3",
     ]  # fmt: skip
     assert found.note == ReportNote(REPORT_PROTOCOLS, {})
-    told = {label: (one.protocol, one.fold, one.folds_file) for label, one in found.runs}
+    told = {
+        label: (one.protocol, one.test_fold, one.official_fold_file) for label, one in found.runs
+    }
     assert told["case-fold3"] == ("case", 3, "")
     assert told["folds-dsfold2"] == ("folds", 0, str(fold_files[1].resolve()))
 
 
 def test_the_recipe_is_one_and_the_same(
-    plan: Callable, fold_files: list[Path], tiny_settings: TrainSettings
+    plan: Callable, fold_files: list[Path], tiny_settings: TrainingConfig
 ) -> None:
     found = plan(fold_files=fold_files)
-    own = {"protocol": "case", "fold": 0, "folds_file": ""}
+    own = {"protocol": "case", "test_fold": 0, "official_fold_file": ""}
     alike = {dataclasses.replace(settings, **own) for _, settings in found.runs}
     assert alike == {jobs.checked_paths(tiny_settings)}
 
 
 def test_all_folds(plan: Callable) -> None:
     found = plan(protocols=["case"], test_folds="all")
-    assert [settings.fold for _, settings in found.runs] == [0, 1, 2, 3, 4]
+    assert [settings.test_fold for _, settings in found.runs] == [0, 1, 2, 3, 4]
 
 
 def test_without_a_file_the_official_folds_are_left_out_and_the_others_go_on(
@@ -70,7 +72,7 @@ def test_without_a_file_the_official_folds_are_left_out_and_the_others_go_on(
 
 
 def test_a_protocol_that_the_data_does_not_allow_is_left_out_with_its_reason(
-    tiny_settings: TrainSettings, manifest: Manifest, fold_files: list[Path]
+    tiny_settings: TrainingConfig, manifest: Manifest, fold_files: list[Path]
 ) -> None:
     pictures = manifest.pictures.assign(case="", section="", group="")
     nameless = dataclasses.replace(manifest, pictures=pictures)
@@ -122,7 +124,7 @@ def test_what_a_study_has_already_is_not_tried_again(plan: Callable) -> None:
         ({"protocols": ["folds"]}, SplitError, "None of the protocols can be made. folds: It n"),
         ({"fold_files": ["gone.txt"]}, SplitError, "There is no fold file"),
         ({"fold_files": ["f.txt"], "protocols": ["case"]}, SettingsError, "leave f.txt out"),
-        ({"test_folds": [7]}, SettingsError, "fold must be from 0 to n_folds - 1"),
+        ({"test_folds": [7]}, SettingsError, "Invalid test_fold 7"),
         ({"test_folds": []}, SettingsError, "test_folds must be all or numbers"),
     ],
 )

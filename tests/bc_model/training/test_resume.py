@@ -28,7 +28,7 @@ from bc_model.training.checkpoint import (
 from bc_model.training.fit import train
 from bc_model.training.resume import changes_since
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 PATIENCE_S = 120
 
@@ -38,7 +38,7 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def settings(tiny_settings: TrainSettings) -> TrainSettings:
+def settings(tiny_settings: TrainingConfig) -> TrainingConfig:
     # Two epochs without a better loss lower the rate, four end a phase: the counters matter.
     return dataclasses.replace(
         tiny_settings, head_epochs=3, finetune_epochs=4, patience=4, deterministic=True
@@ -46,7 +46,7 @@ def settings(tiny_settings: TrainSettings) -> TrainSettings:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tiny_settings: TrainSettings, tmp_path_factory: pytest.TempPathFactory):
+def uninterrupted(tiny_settings: TrainingConfig, tmp_path_factory: pytest.TempPathFactory):
     """Train once without a break."""
     run = RunFolder.create(tmp_path_factory.mktemp("whole") / "run")
     train(
@@ -96,7 +96,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("place", "call"), MOMENTS)
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    settings: TrainSettings,
+    settings: TrainingConfig,
     uninterrupted: RunFolder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,7 +122,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     "call", [pytest.param(2, id="head", marks=slow), pytest.param(6, id="fine-tuning")]
 )
 def test_a_run_through_the_cache_is_resumed_as_exactly(
-    settings: TrainSettings,
+    settings: TrainingConfig,
     tiny_run: RunFolder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -131,7 +131,7 @@ def test_a_run_through_the_cache_is_resumed_as_exactly(
     # From trained weights only the last block learns, on kept activations, in both phases.
     weights = tmp_path / "start.keras"
     shutil.copy(tiny_run.model_folder / "model.keras", weights)
-    settings = dataclasses.replace(settings, weights=str(weights), views=2)
+    settings = dataclasses.replace(settings, weights=str(weights), augmented_copies=2)
     whole, run = (RunFolder.create(tmp_path / name) for name in ("whole", "run"))
     train(settings, whole)
     with monkeypatch.context() as patch:
@@ -148,7 +148,7 @@ def test_a_run_through_the_cache_is_resumed_as_exactly(
 
 @slow
 def test_another_file_of_initial_weights_is_noticed(
-    settings: TrainSettings, tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: TrainingConfig, tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = tmp_path / "start.keras"
     shutil.copy(tiny_run.model_folder / "model.keras", weights)
@@ -165,7 +165,7 @@ def test_another_file_of_initial_weights_is_noticed(
 
 
 def test_a_real_kill_in_the_middle(
-    settings: TrainSettings, uninterrupted: RunFolder, tmp_path: Path
+    settings: TrainingConfig, uninterrupted: RunFolder, tmp_path: Path
 ) -> None:
     run = RunFolder.create(tmp_path / "run")
     run.write_config({"settings": settings.as_dict()})
@@ -190,7 +190,7 @@ def test_a_real_kill_in_the_middle(
 
 @slow
 def test_a_full_disk_loses_the_epoch_and_not_the_run(
-    settings: TrainSettings,
+    settings: TrainingConfig,
     uninterrupted: RunFolder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -218,7 +218,7 @@ def test_a_full_disk_loses_the_epoch_and_not_the_run(
 
 @slow
 def test_other_pictures_are_named_and_refused_unless_accepted(
-    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "set"
     write_synthetic(data, n_cases=10, pictures_per_case=3, size=(64, 96))

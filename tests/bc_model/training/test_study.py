@@ -12,7 +12,7 @@ from bc_model.errors import RunError, SettingsError, WeightsError
 from bc_model.jobs import cancel_job, delete_job
 from bc_model.training import jobs, study
 from bc_model.training.run_folder import RunFolder, list_runs
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from bc_model.training.study import (
     member_states,
     start_study,
@@ -24,7 +24,7 @@ from bc_model.training.study_plan import Plan, plan_study
 
 
 @pytest.fixture
-def plan(tiny_settings: TrainSettings) -> Plan:
+def plan(tiny_settings: TrainingConfig) -> Plan:
     return plan_study(tiny_settings, folds=[0, 1], grid={"dropout": [0.1, 0.5]})
 
 
@@ -53,7 +53,7 @@ def test_all_runs_wait_in_the_queue_and_the_first_is_started(
     assert study_state(made, tmp_path) == {"running": 1, "queued": 3}
     for member, (_, settings) in zip(made.members, plan, strict=True):
         config = RunFolder(tmp_path / member.run).read_config()
-        assert TrainSettings.from_dict(config["settings"]) == settings == member.settings
+        assert TrainingConfig.from_dict(config["settings"]) == settings == member.settings
 
 
 def test_a_study_is_read_back_from_its_file(plan: Plan, tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_a_study_is_read_back_from_its_file(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_any_settings_under_any_labels_are_a_study(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
-    leaky = dataclasses.replace(tiny_settings, protocol="image", fold=2)
+    leaky = dataclasses.replace(tiny_settings, protocol="image", test_fold=2)
     made = start_study("report", [("by-case", tiny_settings), ("by-picture", leaky)], tmp_path)
     assert [(m.run, m.group, m.fold) for m in made.members] == [
         ("report-by-case", "protocol=case", 0), ("report-by-picture", "protocol=image", 2),
@@ -212,14 +212,14 @@ def test_a_name_that_is_none_is_refused(plan: Plan, tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("label", ["fold 0", "a/b", "a" * 60])
 def test_a_label_that_is_none_is_refused(
-    tiny_settings: TrainSettings, tmp_path: Path, label: str
+    tiny_settings: TrainingConfig, tmp_path: Path, label: str
 ) -> None:
     with pytest.raises(SettingsError, match="cannot be the label of a run"):
         start_study("cv", [(label, tiny_settings)], tmp_path / "runs")
 
 
 def test_a_weights_file_that_one_run_lacks_is_said_before_any_is_queued(
-    tiny_settings: TrainSettings, tmp_path: Path
+    tiny_settings: TrainingConfig, tmp_path: Path
 ) -> None:
     plan = plan_study(tiny_settings, folds=[0], grid={"weights": ["none", "/gone.h5"]})
     with pytest.raises(WeightsError, match=r"no weights file .*gone\.h5"):
