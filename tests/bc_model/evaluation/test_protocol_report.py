@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.data.splits import write_split
 from bc_model.errors import RunError
-from bc_model.evaluation.protocol_files import protocols_csv, protocols_markdown, write_protocols
+from bc_model.reporting.protocol_report import protocols_csv, protocols_markdown, write_protocols
 from bc_model.evaluation.protocol_plot import PANELS, _draw, protocols_png
 from bc_model.evaluation.protocol_report import (
     ProtocolReport,

@@ -1,4 +1,4 @@
-"""A protocol report on disk: JSON for programs, CSV for spreadsheets, Markdown and a picture.
+"""The files of a protocol report: JSON, CSV, Markdown and a chart.
 
 Files: ``report.json``, ``figures.csv``, ``report.md``, ``protocols.png``, ``protocols.svg``.
 """
@@ -23,28 +23,29 @@ _COLUMNS = (
 
 
 def write_protocols(report: ProtocolReport, folder: str | Path) -> None:
-    """Write a report, each file whole; ``report.json`` comes last.
+    """Write each file of a report atomically, ``report.json`` last.
 
     Parameters
     ----------
     report : ProtocolReport
-        May be partial; its files then say so.
+        The report, which can be partial. Its files then state this.
     folder : str or Path
-        Made when missing.
+        The folder to write to, created if it is missing.
 
     Raises
     ------
     RunError
         The folder cannot be written.
     """
-    # Matplotlib takes a while to load, and whoever only reads a report does not need it.
-    from bc_model.evaluation.protocol_plot import protocols_png, protocols_svg
+    # Matplotlib takes a while to load, and the texts below do not need it.
+    from bc_model.reporting.plots import figure_to_png, figure_to_svg, plot_protocols
 
     target = Path(folder)
-    pictures = {"protocols.png": protocols_png(report), "protocols.svg": protocols_svg(report)}
+    figure = plot_protocols(report)
+    images = {"protocols.png": figure_to_png(figure), "protocols.svg": figure_to_svg(figure)}
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name, data in pictures.items():
+        for name, data in images.items():
             write_bytes_atomic(target / name, data)
         write_text_atomic(target / "figures.csv", protocols_csv(report))
         write_text_atomic(target / "report.md", protocols_markdown(report))

@@ -7,7 +7,7 @@ import pytest
 
 from bc_model.evaluation.report import Report
 from bc_model.evaluation.shift import Shift, StainShift
-from bc_model.export.card_document import card_document
+from bc_model.reporting.model_card import card_document
 from bc_model.export.document import (
     Charts,
     Document,
@@ -18,7 +18,7 @@ from bc_model.export.document import (
     Table,
     Text,
 )
-from bc_model.export.report_document import report_document
+from bc_model.reporting.evaluation_report import report_document
 from bc_model.serving.verdict import prob_malignant
 from tests.bc_model.export.examples import MARKUP, passport, predictions, report
 

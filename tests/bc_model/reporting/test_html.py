@@ -18,8 +18,8 @@ from bc_model.export.drawing import Box, Drawing, Label, Line
 from bc_model.export.html import to_html
 from bc_model.export.markdown import to_markdown
 from bc_model.export.pdf import to_pdf
-from bc_model.export.report_document import report_document
-from bc_model.export.report_files import save_report
+from bc_model.reporting.evaluation_report import report_document
+from bc_model.reporting.evaluation_report import save_report
 from bc_model.export.svg import to_svg
 from tests.bc_model.export.examples import MARKUP, passport, predictions, report
 

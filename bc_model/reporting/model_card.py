@@ -5,10 +5,10 @@ from typing import Any
 
 import bc_model
 from bc_model.evaluation.intervals import Figure
-from bc_model.export.card_recipe import chosen_inside, other_splits
-from bc_model.export.document import Block, Document, Facts, Heading, Notice, Table, Text
-from bc_model.export.markdown import to_markdown
-from bc_model.export.words import (
+from bc_model.evaluation.protocol_row import PROTOCOL_WORDS
+from bc_model.reporting.document import Block, Document, Facts, Heading, Notice, Table, Text
+from bc_model.reporting.html import to_markdown
+from bc_model.reporting.labels import (
     CASE_WORDS,
     FIGURE_WORDS,
     RESEARCH_USE,
@@ -91,8 +91,8 @@ def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
     yield Facts(tuple(model_facts(passport)))
     tested = passport["data"]["pictures"]["test"]
     yield from _metrics(passport["metrics"].get("test"), "test" if tested else "held-out")
-    yield from other_splits(passport["metrics"].get("protocols", []))
-    yield from chosen_inside(passport["metrics"].get("chosen_inside"))
+    yield from _other_splits(passport["metrics"].get("protocols", []))
+    yield from _chosen_inside(passport["metrics"].get("chosen_inside"))
     yield Heading("Limits")
     yield Text(passport["limits"])
     yield Text(
@@ -195,3 +195,73 @@ def _precisions(precisions: dict[str, Any], compared_on: str) -> Iterator[Block]
     columns = ("Precision", "Verdict", "Probability, 99th percentile", "AUC", "Pictures")
     yield Table(columns, rows, numeric=(2, 3, 4))
     yield Text(f"Difference from the reference on {compared_on} pictures.", quiet=True)
+
+
+def _other_splits(rows: list[dict[str, Any]]) -> Iterator[Block]:
+    """Yield the same recipe under other splits: what their leaks would make of it."""
+    if not rows:
+        return
+    names = tuple(rows[0]["figures"])
+    table = []
+    for row in rows:
+        figures = [Figure(**row["figures"][name]) for name in names]
+        cells = [f"{value_words(one)} ({interval_words(one)})" for one in figures]
+        support = (str(row["folds"]), f"{row['n']:,}", cases_words(row["n_cases"]))
+        words = PROTOCOL_WORDS[row["protocol"]] + (" (LEAKY)" if row["leaky"] else "")
+        table.append((words, *cells, *support))
+    columns = ("Protocol", *(FIGURE_WORDS[n][0] for n in names), "Folds", "Pictures", "Cases")
+    yield Heading("The same recipe under other splits")
+    yield Table(columns, tuple(table), numeric=tuple(range(1, len(columns))))
+    yield Text(
+        "By case: no patient in both parts. By picture: patients in both, as in most papers. "
+        "Official folds: those published with BreakHis, which share patients; cleaned, without "
+        "these. A single fold of few cases says little: read its interval.",
+        quiet=True,
+    )
+
+
+def _chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:
+    """Yield what the recipe comes to when settings are chosen without the judged cases."""
+    if not inside:
+        return
+    yield Heading("With settings chosen inside the folds")
+    figures = "; ".join(
+        f"{FIGURE_WORDS[name][0]} {value_words(figure)} ({interval_words(figure)})"
+        for name, figure in ((n, Figure(**one)) for n, one in inside["figures"].items())
+    )
+    offered = inside["offered"]
+    views = "; ".join(f"'{name}': {_views_words(one)}" for name, one in offered["views"].items())
+    by = f" The choosing was done by {inside['chosen_by']}." if "chosen_by" in inside else ""
+    yield Text(
+        f"Judged with {inside['network']}, each without a fold.{by} For each fold the other folds "
+        f"alone chose views ({views}), one of {len(offered['last_penalties'])} penalties of the "
+        f"last layer, one of {len(offered['penalties'])} of the teacher, and the temperature. "
+        f"Descriptors, sizes, steps and lessons were not chosen anew. {figures}. "
+        f"{inside['n']:,} pictures of {cases_words(inside['n_cases'])} cases."
+    )
+    rows = tuple(
+        (
+            str(one["fold"]),
+            one["views"],
+            f"{one['last_penalty']:g}",
+            f"{one['penalty']:g}",
+            f"{one['temperature']:.2f}",
+        )
+        for one in inside["choices"]
+    )
+    columns = ("Fold", "Views", "Penalty, last layer", "Penalty, teacher", "Temperature")
+    yield Table(columns, rows, numeric=(0, 2, 3, 4))
+    yield Text("Temperatures here are of logits in the teacher's standard deviations.", quiet=True)
+
+
+def _views_words(settings: dict[str, Any]) -> str:
+    """Say what a kind of views has otherwise than the recipe."""
+    if not settings:
+        return "as in the recipe"
+    values = {
+        name: "-".join(
+            f"{one:g}" for one in (value if isinstance(value, list | tuple) else [value])
+        )
+        for name, value in settings.items()
+    }
+    return ", ".join(f"{name} {value}" for name, value in values.items())
