@@ -23,7 +23,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from sklearn.calibration import CalibrationDisplay
-from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
+from sklearn.metrics import PrecisionRecallDisplay, RocCurveDisplay
 
 from bc_model.data.names import CLASSES
 from bc_model.errors import RunError
@@ -90,7 +90,7 @@ def write_plots(report: Report, folder: str | Path) -> None:
     """
     target = Path(folder)
     # People pass an image on without its report, so its title must state leakage.
-    suffix = f", protocol '{report.protocol}'" + (" (with leakage)" if report.leaky else "")
+    suffix = f"\nprotocol '{report.protocol}'" + (" (with leakage)" if report.leaky else "")
     figures = {
         "confusion.png": plot_confusion_matrix(
             report.confusion, title=f"Confusion matrix{suffix}", threshold=report.threshold
@@ -131,21 +131,17 @@ def plot_confusion_matrix(
     totals = counts.sum(axis=1, keepdims=True)
     # Shades of counts would make the majority class look like the better predicted one.
     proportions = counts / np.maximum(totals, 1)
-    ConfusionMatrixDisplay(proportions, display_labels=list(CLASSES)).plot(
-        ax=axes, cmap=_SHADES, colorbar=False, include_values=False,
-        im_kw={"vmin": 0, "vmax": 1, "aspect": "auto"},
-    )  # fmt: skip
+    _shade_cells(axes, proportions)
     for (i, j), count in np.ndenumerate(counts):
         color = "white" if proportions[i, j] > 0.6 else _INK
         percent = f"{100 * proportions[i, j]:.1f} %" if totals[i, 0] else f"no {unit}"
         axes.text(j, i - 0.06, f"{count:,}", ha="center", color=color, fontsize=16, weight="bold")
         axes.text(j, i + 0.18, percent, ha="center", color=color, fontsize=8)
+    axes.set_xticks([0, 1], list(CLASSES))
+    axes.set_yticks([0, 1], list(CLASSES), rotation=90, va="center")
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
         for label, color in zip(labels, (BENIGN, MALIGNANT), strict=True):
             label.set(color=color, fontweight="bold")
-    axes.tick_params(axis="y", rotation=90)
-    for label in axes.get_yticklabels():
-        label.set_verticalalignment("center")
     # White lines separate two cells of the same shade.
     axes.axhline(0.5, color="white", linewidth=3)
     axes.axvline(0.5, color="white", linewidth=3)
@@ -216,7 +212,7 @@ def plot_precision_recall_curve(report: Report) -> Figure:
     if tp + fp:
         sensitivity = _defined(report.figures["sensitivity"])
         _mark_threshold(axes, sensitivity, tp / (tp + fp), report.threshold)
-    _add_legend(axes, "lower left")
+    _add_legend(axes, "best")
     _unit_axes(axes)
     _label(axes, "Recall (sensitivity)", "Precision")
     return figure
@@ -224,13 +220,13 @@ def plot_precision_recall_curve(report: Report) -> Figure:
 
 def plot_calibration(calibration: Reliability) -> Figure:
     """Plot observed proportions against predicted probabilities, above the image counts."""
-    figure, axes = _new_figure(_NARROW_IN, 3.3)
+    figure, axes = _new_figure(_NARROW_IN, 3.7)
     bins = [one for one in calibration.bins if one.observed.value is not None]
     mean = np.array([one.mean_prob for one in bins])
     seen = np.array([_defined(one.observed) for one in bins])
     CalibrationDisplay(seen, mean, None).plot(
         ax=axes, ref_line=False, color=BENIGN, marker="o", markersize=6, linestyle="none",
-        markeredgecolor="white", zorder=4, label="Images, 95 % CI",
+        markeredgecolor="white", zorder=4, label="Observed proportion, 95 % CI",
     )  # fmt: skip
     for one in bins:
         if one.observed.low is not None and one.observed.high is not None:
@@ -241,9 +237,9 @@ def plot_calibration(calibration: Reliability) -> Figure:
         [one.low for one in calibration.bins],
         [0.18 * one.observed.n / most for one in calibration.bins],
         width=[0.96 * (one.high - one.low) for one in calibration.bins],
-        align="edge", color="#cfdfe1", zorder=1, label=f"Number of images (highest {most:,})",
+        align="edge", color="#cfdfe1", zorder=1, label=f"Number of images, up to {most:,}",
     )  # fmt: skip
-    _add_legend(axes, "upper left")
+    _add_legend(axes, "upper center", bbox_to_anchor=(0.5, -0.17))
     _unit_axes(axes)
     _label(axes, "Estimated probability of malignancy", "Proportion of malignant images")
     return figure
@@ -263,8 +259,8 @@ def plot_cases(cases: pd.DataFrame, threshold: float) -> Figure:
     for y, (name, color) in enumerate(zip(CLASSES, (BENIGN, MALIGNANT), strict=True)):
         means = np.sort(cases.loc[cases["class"] == name, "mean_prob"].to_numpy(dtype=float))
         axes.plot(
-            means, y + np.array(_offsets(means)), marker="o", markersize=6, linestyle="none",
-            color=color, alpha=0.85, markeredgecolor="white", markeredgewidth=0.8, zorder=3,
+            means, y + np.array(_offsets(means)), marker="o", markersize=5, linestyle="none",
+            color=color, alpha=0.85, markeredgecolor="white", markeredgewidth=0.6, zorder=3,
             clip_on=False,
         )  # fmt: skip
     axes.axvline(threshold, color=_INK, linestyle=_DASHES, linewidth=1)
@@ -296,7 +292,7 @@ def plot_group_confusion(groups: list[tuple[str, Confusion]]) -> Figure:
     counts = np.array([confusion for _, confusion in groups], dtype=float)
     totals = counts.sum(axis=2, keepdims=True)
     proportions = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
-    axes.imshow(proportions.reshape(len(groups), 4), cmap=_SHADES, vmin=0, vmax=1, aspect="auto")
+    _shade_cells(axes, proportions.reshape(len(groups), 4))
     for (row, i, j), count in np.ndenumerate(counts):
         share = proportions[row, i, j]
         missing = np.isnan(share)
@@ -433,13 +429,27 @@ def describe_group_metric(groups: "list[tuple[str, Metric]]") -> str:
 
 
 def _new_figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
-    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
+    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05)
     figure = Figure(figsize=(width_in, height_in), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.tick_params(length=0, pad=4, colors=_INK, labelsize=8)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _shade_cells(axes: Axes, proportions: np.ndarray) -> None:
+    """Draw a matrix from the top down, with cells at integer coordinates.
+
+    The cells are vector shapes. `ConfusionMatrixDisplay` would embed a raster image into SVG, which
+    the security policy of the HTML reports blocks.
+    """
+    rows, columns = proportions.shape
+    axes.pcolormesh(
+        np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, np.ma.masked_invalid(proportions),
+        cmap=_SHADES, vmin=0, vmax=1,
+    )  # fmt: skip
+    axes.set_ylim(rows - 0.5, -0.5)
 
 
 def _unit_axes(axes: Axes) -> None:
@@ -459,10 +469,12 @@ def _label(axes: Axes, x: str, y: str, title: str = "") -> None:
         axes.set_title(title, loc="left", fontsize=8.5, color=_INK, pad=8, parse_math=False)
 
 
-def _add_legend(axes: Axes, loc: Literal["lower right", "lower left", "upper left"]) -> None:
+def _add_legend(
+    axes: Axes, loc: Literal["best", "lower right", "upper center"], **where: Any
+) -> None:
     axes.legend(
         loc=loc, fontsize=7, labelcolor=_INK, frameon=True, framealpha=0.85, edgecolor="none",
-        handlelength=1.6, borderpad=0.3,
+        handlelength=1.6, borderpad=0.3, **where,
     )  # fmt: skip
 
 
@@ -502,11 +514,11 @@ def _offsets(means: np.ndarray) -> list[float]:
     means : ndarray of shape (n_cases,)
         Horizontal places in ascending order, in [0, 1].
     """
-    steps = (0.0, -0.18, 0.18, -0.36, 0.36)
+    steps = (0.0, -0.13, 0.13, -0.26, 0.26, -0.39, 0.39)
     last: dict[float, float] = {}
     found = []
     for x in means:
-        free = [step for step in steps if x - last.get(step, -np.inf) >= 0.016]
+        free = [step for step in steps if x - last.get(step, -np.inf) >= 0.014]
         chosen = free[0] if free else min(steps, key=lambda step: last[step])
         last[chosen] = float(x)
         found.append(chosen)

@@ -21,8 +21,8 @@ from bc_model.evaluation.crossed import (
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.known import known_to
 from bc_model.evaluation.predictions import read_predictions
-from bc_model.reporting.model_card import card_markdown
 from bc_model.model import reference_logits
+from bc_model.reporting.model_card import card_markdown
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.twin import load_twin

@@ -1,136 +1,144 @@
-"""The pictures of a report: right size, drawn for every kind of report, and what they say."""
+"""The charts of reports: sizes, texts, places of the markers, and the same bytes each time."""
 
 import struct
 import subprocess
 import sys
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bc_model.evaluation import plots
-from bc_model.evaluation.plots import confusion_png, roc_png
-from bc_model.evaluation.report import Report, evaluate_predictions
+from bc_model.errors import RunError
+from bc_model.evaluation.by_case import case_table
+from bc_model.evaluation.intervals import Figure as Metric
+from bc_model.reporting import plots
+from tests.bc_model.reporting.examples import predictions, report
 
 
-def _report(
-    *,
-    classes: tuple[str, ...] = ("benign", "malignant"),
-    protocol: str = "case",
-    leaky: bool = False,
-    spread: float = 0.5,
-) -> Report:
-    rng = np.random.default_rng(0)
-    n = 60
-    truth = [classes[i % len(classes)] for i in range(n)]
-    base = np.where(np.array(truth) == "malignant", 0.7, 0.3)
-    frame = pd.DataFrame(
-        {
-            "path": [f"{i}.png" for i in range(n)],
-            "sha256": "",
-            "case": [f"{t[0]}{i % 5}" for i, t in enumerate(truth)],
-            "class": truth,
-            "magnification": 40,
-            "prob_malignant": np.clip(base + spread * (rng.random(n) - 0.5), 0, 1),
-        }
-    )
-    return evaluate_predictions(frame, protocol=protocol, leaky=leaky, n_resamples=100)
+def texts(figure: Figure) -> list[str]:
+    """Return every text that a figure shows after it is drawn."""
+    plots.figure_to_png(figure)
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
-@pytest.fixture
-def words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collect every text that is on the picture when it is drawn."""
-    seen: list[str] = []
-    png = plots._png
-
-    def spy(sheet: Any) -> bytes:
-        data = png(sheet)
-        seen.extend(t.get_text() for t in sheet.findobj(Text) if t.get_text())
-        return data
-
-    monkeypatch.setattr(plots, "_png", spy)
-    return seen
+def marker(axes: Axes, color: str) -> tuple[float, float]:
+    """Return the place of the only marker of a color."""
+    (line,) = [x for x in axes.lines if x.get_marker() == "o" and x.get_color() == color]
+    ((x, y),) = line.get_xydata()
+    return float(x), float(y)
 
 
-def _size(png: bytes) -> tuple[int, int]:
+def size(png: bytes) -> tuple[int, int]:
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", png[16:24])
     return width, height
 
 
-@pytest.mark.parametrize("classes", [("benign", "malignant"), ("benign",), ("malignant",)])
-def test_pictures_of_every_report(classes: tuple[str, ...]) -> None:
-    report = _report(classes=classes)
-    assert _size(confusion_png(report)) == (750, 690)
-    assert _size(roc_png(report)) == (810, 810)
+@pytest.mark.parametrize("one_class", [False, True])
+def test_write_plots_writes_both_images(one_class: bool, tmp_path: Path) -> None:
+    plots.write_plots(report(predictions(one_class=one_class)), tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["confusion.png", "roc.png"]
+    assert size((tmp_path / "confusion.png").read_bytes()) == (759, 678)
+    assert size((tmp_path / "roc.png").read_bytes()) == (759, 759)
 
 
-def test_confusion_says_counts_and_shares(words: list[str]) -> None:
-    report = _report(spread=0.9)
-    (tn, fp), _ = report.confusion
-    confusion_png(report)
-    assert str(tn) in words
-    assert f"{100 * fp / (tn + fp):.1f} % of benign" in words
-    assert {"Benign", "Malignant", "True class"} <= set(words)
-    assert "Predicted class (malignant at 0.5 or above)" in words
+def test_write_plots_missing_folder_raises(tmp_path: Path) -> None:
+    with pytest.raises(RunError):
+        plots.write_plots(report(), tmp_path / "missing")
 
 
-def test_confusion_of_a_missing_class(words: list[str]) -> None:
-    confusion_png(_report(classes=("benign",)))
-    assert words.count("no pictures") == 2
+def test_plot_confusion_matrix_shows_counts_and_percentages() -> None:
+    figure = plots.plot_confusion_matrix(((3, 1), (0, 0)), "cases", title="a $x^ b", threshold=0.25)
+    assert {
+        "3", "75.0 %", "1", "25.0 %", "no cases", "benign", "malignant", "a $x^ b",
+        "Predicted class (malignant at 0.25 or above)", "True class (cases, % of row)",
+    } <= set(texts(figure))  # fmt: skip
 
 
-def test_roc_says_area_interval_cases_and_threshold(words: list[str]) -> None:
-    report = _report(spread=0.9)
-    area = report.figures["roc_auc"]
-    roc_png(report)
-    assert area.low is not None
-    legend = f"AUC {area.value:.3f}\n95 % interval {area.low:.3f}-{area.high:.3f}"
-    assert f"{legend}\n60 pictures, 10 cases" in words
-    assert {"Chance", "Threshold 0.5"} <= set(words)
+def test_plot_roc_curve_shows_area_interval_and_threshold() -> None:
+    found = report()
+    area = found.figures["roc_auc"]
+    figure = plots.plot_roc_curve(found)
+    legend = f"AUC {area.value:.3f}\n95 % CI {area.low:.3f}-{area.high:.3f}\n"
+    assert any(text.startswith(legend) for text in texts(figure))
+    assert {"Chance", "Threshold 0.5"} <= set(texts(figure))
 
 
-def test_roc_without_interval_says_so(words: list[str]) -> None:
-    roc_png(_report(spread=0.0))
-    assert "AUC 1.000\nno interval\n60 pictures, 10 cases" in words
+def test_plot_roc_curve_of_one_class_states_the_reason() -> None:
+    figure = plots.plot_roc_curve(report(predictions(one_class=True)))
+    assert "ROC curve not defined: only one class present" in texts(figure)
 
 
-def test_roc_of_one_class_is_words(words: list[str]) -> None:
-    roc_png(_report(classes=("malignant",)))
-    assert "ROC curve not defined: only one class present" in words
+def test_threshold_marker_is_on_its_curve() -> None:
+    found = report()
+    assert found.roc is not None
+    (tn, fp), (fn, tp) = found.confusion
+    x, y = marker(plots.plot_roc_curve(found).axes[0], plots.MALIGNANT)
+    assert (x, y) == pytest.approx((fp / (tn + fp), tp / (fn + tp)))
+    assert np.interp(x, found.roc.fpr, found.roc.tpr) >= y - 1e-12
+    x, y = marker(plots.plot_precision_recall_curve(found).axes[0], plots.MALIGNANT)
+    assert (x, y) == pytest.approx((tp / (fn + tp), tp / (tp + fp)))
 
 
-def test_the_working_point_lies_on_the_curve(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[tuple[Any, Any]] = []
-    plot = Axes.plot
-
-    def spy(self: Axes, x: Any, y: Any, **style: Any) -> Any:
-        drawn.append((x, y))
-        return plot(self, [x] if np.isscalar(x) else x, [y] if np.isscalar(y) else y, **style)
-
-    monkeypatch.setattr(Axes, "plot", spy)
-    report = _report(spread=0.9)
-    roc_png(report)
-    x, y = drawn[-1]
-    assert report.figures["sensitivity"].value == y
-    assert 1 - report.figures["specificity"].value == pytest.approx(x)  # type: ignore[operator]
-    assert report.roc is not None
-    assert np.interp(x, report.roc.fpr, report.roc.tpr) >= y - 1e-12
+def test_plot_calibration_shows_every_bin() -> None:
+    found = report().calibration
+    axes = plots.plot_calibration(found).axes[0]
+    (points,) = [line for line in axes.lines if line.get_marker() == "o"]
+    assert points.get_xdata().tolist() == [one.mean_prob for one in found.bins]
+    assert len(axes.patches) == len(found.bins)
+    assert plots.describe_calibration(found).count("observed") == len(found.bins)
 
 
-def test_a_leaky_protocol_is_named_and_its_name_is_no_formula(words: list[str]) -> None:
-    roc_png(_report(protocol="a $x^ b$", leaky=True))
-    assert "ROC curve, protocol 'a $x^ b$' (leaky)" in words
+def test_plot_cases_keeps_markers_apart() -> None:
+    table = predictions()
+    cases = case_table(table, 0.5)
+    axes = plots.plot_cases(cases, 0.5).axes[0]
+    places = [tuple(place) for line in axes.lines[:2] for place in line.get_xydata()]
+    assert len(places) == len(cases)
+    for k, (x, y) in enumerate(places):
+        assert all(y != other[1] or abs(x - other[0]) >= 0.014 for other in places[:k])
 
 
-def test_the_same_report_gives_the_same_bytes() -> None:
-    assert confusion_png(_report()) == confusion_png(_report())
+def test_plot_group_confusion_marks_a_missing_class() -> None:
+    groups = [("papillary", ((0, 0), (1, 3)))]
+    assert texts(plots.plot_group_confusion(groups)).count("none") == 2
+    assert plots.describe_group_confusion(groups) == (
+        "papillary: 0 of 0 benign and 3 of 4 malignant correct."
+    )
 
 
-def test_pyplot_is_never_loaded() -> None:
-    code = "import sys, bc_model.evaluation.plots; print('matplotlib.pyplot' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+@pytest.mark.parametrize(
+    ("n_cases", "expected"), [(0, "14 pictures, cases unknown"), (1, "14 pictures, 1 case")]
+)
+def test_plot_group_metric_shows_support(n_cases: int, expected: str) -> None:
+    groups = [("papillary", Metric(0.5, 0.4, 0.6, 14, n_cases, ""))]
+    assert expected in texts(plots.plot_group_metric(groups))
+
+
+def test_plot_group_metric_undefined_states_the_reason() -> None:
+    groups = [("papillary", Metric(None, None, None, 14, 1, "", "only one class present"))]
+    assert "not defined: only one class present" in texts(plots.plot_group_metric(groups))
+
+
+def test_figures_drawn_in_threads_have_the_same_bytes() -> None:
+    found = report()
+
+    def draw(_: int) -> tuple[bytes, bytes]:
+        figure = plots.plot_roc_curve(found)
+        return plots.figure_to_png(figure), plots.figure_to_svg(figure)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(draw, range(8)))) == 1
+
+
+def test_figures_are_unknown_to_pyplot() -> None:
+    code = (
+        "import sys; from bc_model.reporting import plots; "
+        "plots.plot_confusion_matrix(((1, 2), (3, 4))); import matplotlib.pyplot as plt; "
+        "sys.exit(len(plt.get_fignums()))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
