@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#])")
-_GROUP_ID = re.compile(r'<g id="[^"]*">')
+_GROUP_ID = re.compile(r'<g id="[^"]*"')
 
 
 def to_html(document: Document) -> str:
@@ -90,4 +90,4 @@ def _inline_svg(figure: "Figure") -> Markup:
 
     text = figure_to_svg(figure).decode("utf-8")
     # Several figures of a page would have the same names for their groups.
-    return Markup(_GROUP_ID.sub("<g>", text[text.index("<svg") :].rstrip()))
+    return Markup(_GROUP_ID.sub("<g", text[text.index("<svg") :].rstrip()))

@@ -254,7 +254,6 @@ def test_what_was_left_out_keeps_its_row(tmp_path: Path) -> None:
     assert [row.protocol for row in report.rows] == ["folds", "case"]
     assert (report.rows[0].left_out, report.rows[0].rests_on) == (("No file.",), "no run")
     assert report.is_whole
-    assert "official folds (leaky): No file." in protocols_markdown(report)
 
 
 def test_runs_of_several_recipes_are_no_report(tmp_path: Path) -> None:

@@ -26,12 +26,12 @@ def test_a_report_says_what_it_must() -> None:
     assert "no cancer" not in told
     area = found.figures["roc_auc"]
     assert f"{area.value:.3f} {area.low:.3f} to {area.high:.3f} 120 24" in told
-    assert f"calling all malignant: {found.base_rate:.3f}" in told
+    assert f"majority baseline: {found.base_rate:.3f}" in told
     # By case the base rate is that of cases: 16 of 24.
-    assert "calling all malignant: 0.667" in told
+    assert "majority baseline: 0.667" in told
     for heading in (
-        "By case", "By magnification", "By subtype", "Do the probabilities", "Surest mistakes",
-        "The model", "What it is for", "How the intervals were made",
+        "By case", "By magnification", "By subtype", "Calibration", "Most confident errors",
+        "The model", "Intended use", "Methods",
     ):  # fmt: skip
         assert heading in told
     assert "bootstrap-t over cases" in told
@@ -59,9 +59,9 @@ def test_every_table_is_as_wide_as_its_columns() -> None:
     ("found", "words"),
     [
         (report(leaky=True), "Leaky protocol"),
-        (report(predictions(cases=False)), "Nothing can be said by case: no case is known."),
+        (report(predictions(cases=False)), "There are no metrics by case: no case is known."),
         (report(predictions(cases=False)), "the intervals are too narrow"),
-        (report(predictions(one_class=True)), "only one class is present"),
+        (report(predictions(one_class=True)), "the images have one class only"),
         (report(predictions(one_class=True)), "not defined: only one class present"),
         (report(notes=["The labels were mapped."]), "The labels were mapped."),
         (report(predictions(8)), "8 pictures"),
@@ -73,12 +73,12 @@ def test_odd_reports(found: Report, words: str) -> None:
 
 def test_a_report_without_cases_speaks_of_none() -> None:
     told = words_of(report_document(report(predictions(cases=False)), passport()))
-    mistakes = told.partition("Surest mistakes")[2].partition("The model")[0]
-    assert "Truth Probability Picture" in mistakes
+    mistakes = told.partition("Most confident errors")[2].partition("The model")[0]
+    assert "True class Probability Image" in mistakes
     assert "case" not in mistakes
-    method = told.partition("How the intervals were made")[2]
-    assert "single pictures are drawn" in method
-    assert "DeLong's interval over pictures" in method
+    method = told.partition("Methods")[2]
+    assert "single images are resampled" in method
+    assert "DeLong interval of the ROC AUC over images" in method
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_intervals_are_trusted_no_further_than_they_were_tried(
 ) -> None:
     found = words_of(report_document(report(predictions(n_cases=n_cases, cases=cases)), passport()))
     assert told in found
-    assert not_told not in found.partition("How the intervals were made")[2]
+    assert not_told not in found.partition("Methods")[2]
 
 
 def test_a_model_without_mistakes() -> None:
     frame = predictions()
     frame["prob_malignant"] = (frame["class"] == "malignant") * 0.8 + 0.1
     told = words_of(report_document(report(frame), passport()))
-    assert "No picture was called wrong." in told
+    assert "All predictions are correct." in told
     assert "Alarm:" in told
 
 
@@ -111,9 +111,9 @@ def test_files_by_suffix(tmp_path: Path) -> None:
     for name, start in (("a/r.html", b"<!DOCTYPE html>"), ("r.PDF", b"%PDF")):
         save_report(found, passport(), tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(start)
-    with pytest.raises(SettingsError, match=r"asked for 'r\.docx'"):
+    with pytest.raises(SettingsError, match=r"got 'r\.docx'"):
         save_report(found, passport(), tmp_path / "r.docx")
-    with pytest.raises(RunError, match="can be written"):
+    with pytest.raises(RunError, match="cannot be written"):
         save_report(found, passport(), tmp_path / "r.PDF" / "r.html")
     assert not (tmp_path / "r.docx").exists()
 

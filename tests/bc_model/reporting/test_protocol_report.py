@@ -35,7 +35,7 @@ def protocol_report() -> ProtocolReport:
         row("image", 0.975, leaky=True, alarms=("roc_auc",)),
         row("folds", 0.9, leaky=True, spread=dict.fromkeys(FIGURES, Spread(0.88, 0.92, 0.02, 2))),
         row("case", 0.7, leaky=False),
-        ProtocolRow("folder", True, "", {"rep-folder-0": "queued"}, warnings=["0 of 1 runs are in."]),
+        ProtocolRow("folder", True, "", {"rep-folder-0": "queued"}, warnings=["No run is done."]),
     ]  # fmt: skip
     ranges = [band for name in PROTOCOL_PANELS for band in bands(name)]
     return ProtocolReport(
@@ -77,7 +77,7 @@ def test_protocols_csv_has_a_line_for_each_protocol_and_metric() -> None:
     metric = report.rows[1].figures["roc_auc"]
     assert (float(line["value"]), float(line["low"])) == (metric.value, metric.low)
     assert (line["leaky"], line["n_cases"], line["runs_in"]) == ("true", "24", "2")
-    assert (lines[-1]["value"], lines[-1]["note"]) == ("", "0 of 1 runs are in.")
+    assert (lines[-1]["value"], lines[-1]["note"]) == ("", "No run is done.")
 
 
 def test_plot_protocols_marks_leakage_by_shape() -> None:
