@@ -1,4 +1,4 @@
-"""A model card, made from the passport alone: what the model is, learned, can do, and cannot."""
+"""A model card as a document: data, performance and limits of a model, from its passport."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,17 +22,17 @@ from bc_model.words import many
 
 
 def card_document(passport: dict[str, Any]) -> Document:
-    """Return a model card.
+    """Return the model card of a model.
 
     Parameters
     ----------
     passport : dict
-        As `read_passport` returns it.
+        The passport of the model, as `read_passport` returns it.
     """
     name = passport["name"]
     return Document(
         title=f"Model card: {name}",
-        subtitle=f"{passport['architecture']['backbone']}, made {passport['created']}",
+        subtitle=f"{passport['architecture']['backbone']}, created {passport['created']}",
         created=passport["created"],
         footer=f"{RESEARCH_USE}. {name}, bc_model {bc_model.__version__}",
         blocks=tuple(_blocks(passport)),
@@ -45,24 +45,27 @@ def card_markdown(passport: dict[str, Any]) -> str:
 
 
 def model_facts(passport: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what a passport says of a model, in words."""
+    """Yield the properties of a model as pairs of a name and a text."""
     architecture, data, scale = passport["architecture"], passport["data"], passport["scale"]
     given = passport["input"]
-    yield "Name", f"{passport['name']}, version {passport['version']}, made {passport['created']}"
+    yield (
+        "Name",
+        f"{passport['name']}, version {passport['version']}, created {passport['created']}",
+    )
     weights = architecture["initial_weights"]
     yield (
         "Network",
-        f"{architecture['backbone']}, {architecture['parameters']:,} parameters, weights at the "
-        f"start: {'random' if weights == 'none' else weights}",
+        f"{architecture['backbone']}, {architecture['parameters']:,} parameters, initial weights: "
+        f"{'random' if weights == 'none' else weights}",
     )
     yield (
-        "Pictures",
+        "Images",
         f"H&E, breast, surgical biopsy; {given['channels']} {given['width_px']}x"
-        f"{given['height_px']} px to the network, from {' and '.join(given['training_sizes'][:3])}",
+        f"{given['height_px']} px after resizing, from {' and '.join(given['training_sizes'][:3])}",
     )
     magnifications = " and ".join(f"{m}X" for m in scale["magnifications"]) or "not stated"
     ranges = "; ".join(
-        f"{m}X about {low:g}-{high:g} um a pixel" for m, (low, high) in scale["mpp_range"].items()
+        f"{m}X about {low:g}-{high:g} um per pixel" for m, (low, high) in scale["mpp_range"].items()
     )
     yield "Scale", magnifications + (f" ({ranges}; {scale['source']})" if ranges else "")
     parts = ", ".join(
@@ -70,23 +73,29 @@ def model_facts(passport: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for part in ("train", "validation", "test")
         if data["pictures"][part]
     )
-    yield "Data", f"{parts}; split by '{data['protocol']}'{', LEAKY' if data['leaky'] else ''}"
+    yield (
+        "Data",
+        f"{parts}; split by '{data['protocol']}'{', with leakage' if data['leaky'] else ''}",
+    )
     if data["drawn"]:
-        yield "Drawn", drawn_in_words(data)
+        yield "Synthetic data", drawn_in_words(data)
     if known := len(data.get("initial_cases", ())):
-        yield "Known before", f"{many(known, 'case')} of the model it began from; on them it leaks"
-    yield "Licence of the data", data["licence"]
-    cut_off, temperature = passport["threshold"], passport["temperature"]
-    reason = f"; reason: {cut_off['reason']}" if cut_off.get("reason") else ""
-    date = f" on {cut_off['date']}" if cut_off.get("date") else ""
-    yield "Cut-off", f"{cut_off['value']:.3f}, {cut_off['chosen']}{date}{reason}"
-    yield "Probabilities", f"temperature {temperature['value']:.3f}, {temperature['chosen']}"
-    hashes = f"pictures {data['manifest_sha256'][:12]}, split {data['split_sha256'][:12]}"
-    yield "Hashes", f"{hashes}, served graph {passport['files'].get('served.bin', '')[:12]}"
+        yield (
+            "Initialization leakage",
+            f"{many(known, 'case')} of the initial weights' training data",
+        )
+    yield "License of the data", data["licence"]
+    threshold, temperature = passport["threshold"], passport["temperature"]
+    reason = f"; reason: {threshold['reason']}" if threshold.get("reason") else ""
+    date = f" on {threshold['date']}" if threshold.get("date") else ""
+    yield "Decision threshold", f"{threshold['value']:.3f}, {threshold['chosen']}{date}{reason}"
+    yield "Calibration", f"temperature {temperature['value']:.3f}, {temperature['chosen']}"
+    hashes = f"images {data['manifest_sha256'][:12]}, split {data['split_sha256'][:12]}"
+    yield "Checksums", f"{hashes}, inference graph {passport['files'].get('served.bin', '')[:12]}"
 
 
 def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
-    yield Notice("What it is for", (passport["intended_use"],))
+    yield Notice("Intended use", (passport["intended_use"],))
     yield Heading("The model")
     yield Facts(tuple(model_facts(passport)))
     tested = passport["data"]["pictures"]["test"]
@@ -96,54 +105,54 @@ def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
     yield Heading("Limits")
     yield Text(passport["limits"])
     yield Text(
-        "Grad-CAM shows what moved the score, not where a lesion is. A probability is about "
-        "pictures like those that the figures above are of, and predictive values depend on how "
-        "common malignant tissue is where the model is used."
+        "Grad-CAM shows regions that increased the score. It does not locate lesions. The metrics "
+        "above apply to similar images only. Predictive values depend on the prevalence of "
+        "malignant tissue where the model is used."
     )
-    yield Heading("In another program")
+    yield Heading("Use in another program")
     yield Text(_feeding(passport))
     compared_on = "validation" if passport["data"]["pictures"]["validation"] else "training"
     yield from _precisions(passport["precisions"], compared_on)
 
 
 def _feeding(passport: dict[str, Any]) -> str:
-    """Say what an exported file takes, and what its answers are."""
+    """Return the input and output format of an exported model file."""
     given, temperature = passport["input"], passport["temperature"]["value"]
     field = f" ({given['field']})" if given.get("field") else ""
     benign, malignant = passport["classes"]
-    words = (
+    text = (
         f"An exported file takes float32 of the shape (n, {given['height_px']}, "
         f"{given['width_px']}, 3): {given['channels']}, values {given['range'][0]} to "
-        f"{given['range'][1]} as they come, for its own preprocessing is inside. A picture is cut "
-        f"about its centre{field} and brought to that size as OpenCV's resize does it: with "
-        "INTER_AREA if neither side grows, else with INTER_LINEAR, for both sides. Other filters "
-        "can change a verdict. TFLite wants its input resized to n first. It answers with the "
-        f"probabilities of {benign} and {malignant}, in this order, before the temperature"
+        f"{given['range'][1]}. The file contains further preprocessing. Crop an image around its "
+        f"center{field}. Then resize it with OpenCV: with INTER_AREA if neither side grows, else "
+        "with INTER_LINEAR. Other filters can change a prediction. For TFLite, first resize the "
+        f"input tensor to n images. The file returns the probabilities of {benign} (p1) and "
+        f"{malignant} (p2), in this order, before temperature scaling. "
     )
     if temperature == 1.0:
-        return words + ", which is 1 and changes nothing."
-    return words + (
-        ": the estimated probability of malignancy is 1 / (1 + exp(-log(p2 / p1) / "
-        f"{temperature:.4g})) of these two, p1 and p2."
+        return text + "The temperature is 1, so p2 is the estimated probability of malignancy."
+    return text + (
+        "The estimated probability of malignancy is 1 / (1 + exp(-log(p2 / p1) / "
+        f"{temperature:.4g}))."
     )
 
 
 def _metrics(test: dict[str, Any] | None, judged_on: str) -> Iterator[Block]:
-    yield Heading("How well it does")
+    yield Heading("Performance")
     if not test:
-        yield Text("It has not been evaluated.")
+        yield Text("The model is not evaluated.")
         return
     if test["warnings"]:
-        yield Notice("Before you read the figures", tuple(test["warnings"]), grave=True)
+        yield Notice("Warnings", tuple(test["warnings"]), grave=True)
     if test.get("notes"):
-        yield Notice("Whose figures these are", tuple(test["notes"]))
+        yield Notice("About these metrics", tuple(test["notes"]))
     yield Text(
-        f"On {judged_on} pictures, protocol '{test['protocol']}'"
-        f"{' (LEAKY)' if test['leaky'] else ''}: {test['n']:,} pictures of "
+        f"On {judged_on} images, protocol '{test['protocol']}'"
+        f"{' (with leakage)' if test['leaky'] else ''}: {test['n']:,} images of "
         f"{cases_words(test['n_cases'])} cases, "
-        f"{100 * test['base_rate']:.1f} % malignant; at the cut-off {test['threshold']:.3f}."
+        f"{100 * test['base_rate']:.1f} % malignant, threshold {test['threshold']:.3f}."
     )
-    yield from _table(test["figures"], FIGURE_WORDS, "By picture")
+    yield from _table(test["figures"], FIGURE_WORDS, "By image")
     if test.get("by_case"):
         yield from _table(test["by_case"]["figures"], CASE_WORDS, "By case")
     for kind in ("magnification", "subtype"):
@@ -156,13 +165,13 @@ def _table(
     figures: dict[str, Any], words: dict[str, tuple[str, str]], title: str
 ) -> Iterator[Block]:
     rows = []
-    for name, (words_of_it, _) in words.items():
+    for name, (label, _) in words.items():
         if name in figures:
             figure = Figure(**figures[name])
             interval = interval_words(figure)
             support = (f"{figure.n:,}", cases_words(figure.n_cases))
-            rows.append((words_of_it, value_words(figure), interval, *support))
-    columns = (title, "Value", "95 % interval", "Pictures", "Cases")
+            rows.append((label, value_words(figure), interval, *support))
+    columns = (title, "Value", "95 % CI", "Images", "Cases")
     yield Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
     for sentence in notes_of({name: Figure(**one) for name, one in figures.items()}, words):
         yield Text(sentence, quiet=True)
@@ -174,31 +183,31 @@ def _group_table(groups: list[dict[str, Any]], kind: str) -> Table:
         figure = Figure(**group["figures"]["accuracy"])
         support = (f"{figure.n:,}", cases_words(figure.n_cases))
         rows.append((group["name"], value_words(figure), interval_words(figure), *support))
-    columns = (f"By {kind}: accuracy", "Value", "95 % interval", "Pictures", "Cases")
+    columns = (f"By {kind}: accuracy", "Value", "95 % CI", "Images", "Cases")
     return Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
 
 
 def _precisions(precisions: dict[str, Any], compared_on: str) -> Iterator[Block]:
     if not precisions:
         return
-    yield Heading("Precisions")
+    yield Heading("Numerical precision")
     rows = tuple(
         (
             name,
-            "allowed" if one["allowed"] else "not allowed",
+            "passed" if one["allowed"] else "failed",
             f"{one['prob_difference_p99']:.5f}",
             "not defined" if one["auc_difference"] is None else f"{one['auc_difference']:.5f}",
             f"{one['n']:,}",
         )
         for name, one in precisions.items()
     )
-    columns = ("Precision", "Verdict", "Probability, 99th percentile", "AUC", "Pictures")
+    columns = ("Precision", "Parity check", "Probability, 99th percentile", "AUC", "Images")
     yield Table(columns, rows, numeric=(2, 3, 4))
-    yield Text(f"Difference from the reference on {compared_on} pictures.", quiet=True)
+    yield Text(f"Difference from the reference on {compared_on} images.", quiet=True)
 
 
 def _other_splits(rows: list[dict[str, Any]]) -> Iterator[Block]:
-    """Yield the same recipe under other splits: what their leaks would make of it."""
+    """Yield the metrics of the same configuration under other split protocols."""
     if not rows:
         return
     names = tuple(rows[0]["figures"])
@@ -207,37 +216,38 @@ def _other_splits(rows: list[dict[str, Any]]) -> Iterator[Block]:
         figures = [Figure(**row["figures"][name]) for name in names]
         cells = [f"{value_words(one)} ({interval_words(one)})" for one in figures]
         support = (str(row["folds"]), f"{row['n']:,}", cases_words(row["n_cases"]))
-        words = PROTOCOL_WORDS[row["protocol"]] + (" (LEAKY)" if row["leaky"] else "")
+        words = PROTOCOL_WORDS[row["protocol"]] + (" (with leakage)" if row["leaky"] else "")
         table.append((words, *cells, *support))
-    columns = ("Protocol", *(FIGURE_WORDS[n][0] for n in names), "Folds", "Pictures", "Cases")
-    yield Heading("The same recipe under other splits")
+    columns = ("Protocol", *(FIGURE_WORDS[n][0] for n in names), "Folds", "Images", "Cases")
+    yield Heading("The same configuration under other splits")
     yield Table(columns, tuple(table), numeric=tuple(range(1, len(columns))))
     yield Text(
-        "By case: no patient in both parts. By picture: patients in both, as in most papers. "
-        "Official folds: those published with BreakHis, which share patients; cleaned, without "
-        "these. A single fold of few cases says little: read its interval.",
+        "By case: training and test share no case. By image: they share cases, as in most papers. "
+        "Official folds: the folds published with BreakHis, which share cases; cleaned: without "
+        "these cases. A single fold of few cases has a wide interval.",
         quiet=True,
     )
 
 
 def _chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:
-    """Yield what the recipe comes to when settings are chosen without the judged cases."""
+    """Yield the metrics of nested cross-validation, with its choice in each fold."""
     if not inside:
         return
-    yield Heading("With settings chosen inside the folds")
+    yield Heading("Nested cross-validation")
     figures = "; ".join(
         f"{FIGURE_WORDS[name][0]} {value_words(figure)} ({interval_words(figure)})"
         for name, figure in ((n, Figure(**one)) for n, one in inside["figures"].items())
     )
     offered = inside["offered"]
     views = "; ".join(f"'{name}': {_views_words(one)}" for name, one in offered["views"].items())
-    by = f" The choosing was done by {inside['chosen_by']}." if "chosen_by" in inside else ""
+    by = f" Model selection used {inside['chosen_by']}." if "chosen_by" in inside else ""
     yield Text(
-        f"Judged with {inside['network']}, each without a fold.{by} For each fold the other folds "
-        f"alone chose views ({views}), one of {len(offered['last_penalties'])} penalties of the "
-        f"last layer, one of {len(offered['penalties'])} of the teacher, and the temperature. "
-        f"Descriptors, sizes, steps and lessons were not chosen anew. {figures}. "
-        f"{inside['n']:,} pictures of {cases_words(inside['n_cases'])} cases."
+        f"Evaluated with {inside['network']}, each trained without one fold.{by} For each fold, "
+        f"only the other folds selected the augmentation ({views}), one of "
+        f"{len(offered['last_penalties'])} penalties of the last layer, one of "
+        f"{len(offered['penalties'])} of the teacher, and the temperature. Features, sizes, steps "
+        f"and training targets were not selected again. {figures}. "
+        f"{inside['n']:,} images of {cases_words(inside['n_cases'])} cases."
     )
     rows = tuple(
         (
@@ -249,15 +259,18 @@ def _chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:
         )
         for one in inside["choices"]
     )
-    columns = ("Fold", "Views", "Penalty, last layer", "Penalty, teacher", "Temperature")
+    columns = ("Fold", "Augmentation", "Penalty, last layer", "Penalty, teacher", "Temperature")
     yield Table(columns, rows, numeric=(0, 2, 3, 4))
-    yield Text("Temperatures here are of logits in the teacher's standard deviations.", quiet=True)
+    yield Text(
+        "The unit of these temperatures is the standard deviation of the teacher's logits.",
+        quiet=True,
+    )
 
 
 def _views_words(settings: dict[str, Any]) -> str:
-    """Say what a kind of views has otherwise than the recipe."""
+    """Return the settings of an augmentation that differ from the configuration."""
     if not settings:
-        return "as in the recipe"
+        return "as configured"
     values = {
         name: "-".join(
             f"{one:g}" for one in (value if isinstance(value, list | tuple) else [value])

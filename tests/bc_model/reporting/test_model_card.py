@@ -21,13 +21,13 @@ def test_a_card_is_made_from_the_passport() -> None:
     told = words_of(card_document(changed))
     assert "Model card: mine" in told
     assert "0.312, by wish on 2026-01-01; reason: " + MARKUP in told
-    assert "(LEAKY)" in told
-    assert "bf16 not allowed 0.00200 not defined 9" in told
+    assert "(with leakage)" in told
+    assert "bf16 failed 0.00200 not defined 9" in told
     accuracy = found.figures["accuracy"]
     assert f"Accuracy {accuracy.value:.3f} {accuracy.low:.3f} to {accuracy.high:.3f} 120 24" in told
     assert "no normal tissue" in told
-    assert "It has not been evaluated." in words_of(card_document(passport()))
-    assert "200X (200X about 0.5-0.6 um a pixel; x)" in words_of(
+    assert "The model is not evaluated." in words_of(card_document(passport()))
+    assert "200X (200X about 0.5-0.6 um per pixel; x)" in words_of(
         card_document(
             passport(
                 scale={"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}
@@ -40,11 +40,11 @@ def test_a_card_names_the_cases_that_the_first_weights_knew() -> None:
     fresh = passport()
     tuned = passport(data=fresh["data"] | {"drawn": True, "initial_cases": ["a", "b", "c"]})
 
-    assert "Known before 3 cases of the model it began from" in words_of(card_document(tuned))
+    assert "Initialization leakage 3 cases" in words_of(card_document(tuned))
     assert "of tissue it knows only what the model that it began from" in words_of(
         card_document(tuned)
     )
-    assert "Known before" not in words_of(card_document(fresh))
+    assert "Initialization leakage" not in words_of(card_document(fresh))
 
 
 def test_a_card_of_a_model_made_of_every_picture_speaks_of_no_validation_part() -> None:
@@ -60,7 +60,7 @@ def test_a_card_of_a_model_made_of_every_picture_speaks_of_no_validation_part() 
     words = words_of(card_document(whole))
 
     assert "9 train of 3 cases; split by" in words
-    assert "Difference from the reference on training pictures." in words
+    assert "Difference from the reference on training images." in words
 
 
 def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
@@ -76,21 +76,22 @@ def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
     }  # fmt: skip
     words = words_of(card_document(passport(metrics={"chosen_inside": inside})))
 
-    assert "With settings chosen inside the folds" in words
-    assert "('strange': as in the recipe; 'plain': zoom 0.75-1.3, mixed 0.3)" in words
+    assert "Nested cross-validation" in words
+    assert "('strange': as configured; 'plain': zoom 0.75-1.3, mixed 0.3)" in words
     assert "one of 3 penalties of the last layer, one of 2 of the teacher" in words
     assert (
-        "Judged with large networks, each without a fold. The choosing was done by small" in words
+        "Evaluated with large networks, each trained without one fold. Model selection used small"
+        in words
     )
-    assert "For each fold the other folds alone chose views ('strange'" in words
-    assert "ROC AUC 0.900 (0.800 to 0.950). 120 pictures of 24 cases." in words
+    assert "only the other folds selected the augmentation ('strange'" in words
+    assert "ROC AUC 0.900 (0.800 to 0.950). 120 images of 24 cases." in words
     assert "3 plain 30 0.1 1.25" in words
-    assert "chosen inside the folds" not in words_of(card_document(passport()))
+    assert "Nested" not in words_of(card_document(passport()))
 
 
 @pytest.mark.parametrize(
     ("temperature", "said"),
-    [(1.0, "which is 1 and changes nothing."), (0.894481, "exp(-log(p2 / p1) / 0.8945))")],
+    [(1.0, "The temperature is 1"), (0.894481, "exp(-log(p2 / p1) / 0.8945))")],
 )
 def test_a_card_says_how_an_exported_file_is_fed(temperature: float, said: str) -> None:
     card = passport()
@@ -100,7 +101,7 @@ def test_a_card_says_how_an_exported_file_is_fed(temperature: float, said: str) 
 
     given = card["input"]
     assert f"the shape (n, {given['height_px']}, {given['width_px']}, 3): RGB, values 0" in words
-    assert "probabilities of benign and malignant, in this order, before the temperature" in words
+    assert "probabilities of benign (p1) and malignant (p2), in this order" in words
     assert said in words
 
 
