@@ -50,7 +50,8 @@ WIDE_IN = 6.85
 _NARROW_IN = 3.3
 _INK, _QUIET, _FAINT, _GRID = "#1b2a30", "#5b6b73", "#8a9aa1", "#e3eaec"
 _WARNING = "#a3123f"
-_SHADES = LinearSegmentedColormap.from_list("teal", ["#edf4f5", BENIGN])
+# Light throughout, so that dark text has a contrast of at least 6 to 1 in every cell.
+_SHADES = LinearSegmentedColormap.from_list("teal", ["#edf4f5", "#7dbabf"])
 _DASHES = (0, (4, 3))
 _PUBLISHED_STYLES = {"image": ("#f3d9c6", "xx"), "folder": ("#d5e3ee", "//")}
 _DPI = 230
@@ -133,10 +134,9 @@ def plot_confusion_matrix(
     proportions = counts / np.maximum(totals, 1)
     _shade_cells(axes, proportions)
     for (i, j), count in np.ndenumerate(counts):
-        color = "white" if proportions[i, j] > 0.6 else _INK
         percent = f"{100 * proportions[i, j]:.1f} %" if totals[i, 0] else f"no {unit}"
-        axes.text(j, i - 0.06, f"{count:,}", ha="center", color=color, fontsize=16, weight="bold")
-        axes.text(j, i + 0.18, percent, ha="center", color=color, fontsize=8)
+        axes.text(j, i - 0.06, f"{count:,}", ha="center", color=_INK, fontsize=16, weight="bold")
+        axes.text(j, i + 0.18, percent, ha="center", color=_INK, fontsize=8)
     axes.set_xticks([0, 1], list(CLASSES))
     axes.set_yticks([0, 1], list(CLASSES), rotation=90, va="center")
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
@@ -299,7 +299,7 @@ def plot_group_confusion(groups: list[tuple[str, Confusion]]) -> Figure:
         axes.text(
             2 * i + j, row, "none" if missing else f"{int(count):,}  ({100 * share:.0f} %)",
             ha="center", va="center", fontsize=7.5,
-            color=_QUIET if missing else "white" if share > 0.6 else _INK,
+            color=_QUIET if missing else _INK,
         )  # fmt: skip
     for y in np.arange(0.5, len(groups) - 1):
         axes.axhline(y, color="white", linewidth=3)
@@ -561,7 +561,8 @@ def _plot_protocol(axes: Axes, y: int, row: ProtocolRow, name: str, low: float) 
     axes.plot(metric.value, y, zorder=4, **style)
     warns = name in row.alarms
     text = f"{metric.value:.3f}" + ("" if metric.low is not None else ", no interval")
-    x = min(max(metric.value, low + 0.06 * (1 - low)), 1 - 0.09 * (1 - low))
+    # The text stays inside the frame.
+    x = min(max(metric.value, low + 0.06 * (1 - low)), 1 - (0.17 if warns else 0.09) * (1 - low))
     axes.text(
         x, y - 0.22, text + "  warning" * warns, ha="center", va="bottom", fontsize=8.5,
         color=_WARNING if warns else _INK, fontweight="bold" if warns else "normal", zorder=5,
