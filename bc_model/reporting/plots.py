@@ -123,7 +123,7 @@ def plot_confusion_matrix(
     unit : {'images', 'cases'}
         The unit that is counted.
     title : str, default=''
-        A title, for a chart that stands alone.
+        A title, for a chart without a document.
     threshold : float, optional
         The decision threshold, to be named on the axis.
     """
