@@ -6,7 +6,7 @@ from app.components.frame import escape
 from app.components.report_charts import reliability_chart
 from bc_model.evaluation.crossed import is_crossed
 from bc_model.evaluation.report import Report
-from bc_model.export.words import cases_words, interval_words, support_words, value_words
+from bc_model.reporting.labels import cases_words, interval_words, support_words, value_words
 from bc_model.serving.bundle import Bundle
 
 

@@ -17,7 +17,7 @@ from bc_model.evaluation.difference import (
 )
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.report import Report
-from bc_model.export.words import support_words
+from bc_model.reporting.labels import support_words
 from bc_model.training.run_folder import RunFolder
 
 _LOWER = " (lower is better)"

@@ -10,10 +10,10 @@ from app.components.reports import stamp_of
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation.combined import predictive_values
 from bc_model.evaluation.cutoff import Cutoff, Trial, choose_cutoff, try_cutoff
-from bc_model.evaluation.lock import lock_threshold
-from bc_model.evaluation.report import Report
+from bc_model.evaluation.lock import evaluation_of, lock_threshold
+from bc_model.evaluation.report import Report, read_report
 from bc_model.evaluation.validation import read_validation
-from bc_model.export.words import CASE_WORDS, FIGURE_WORDS
+from bc_model.reporting.labels import CASE_WORDS, FIGURE_WORDS
 from bc_model.serving.bundle import Bundle
 from bc_model.training.run_folder import RunFolder
 
@@ -141,6 +141,10 @@ def _draw_lock(bundle: Bundle, cutoff: Cutoff) -> None:
         return
     try:
         lock_threshold(bundle, cutoff.value, reason, cutoff=cutoff)
+        if (folder := evaluation_of(bundle)) is not None:
+            from bc_model.reporting.plots import write_plots  # matplotlib takes a while to load
+
+            write_plots(read_report(folder), folder)
     except BcModelError as error:
         show_error(error, title="The cut-off was not locked")
         return

@@ -14,7 +14,7 @@ from bc_model.evaluation.by_case import case_table
 from bc_model.evaluation.by_group import Group
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.report import Report
-from bc_model.export.words import (
+from bc_model.reporting.labels import (
     CASE_WORDS,
     FIGURE_WORDS,
     GROUP_WORDS,

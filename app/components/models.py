@@ -10,7 +10,7 @@ from app.components.frame import escape, listed
 from app.places import SHIPPED_MODELS, runs_folder
 from bc_model.evaluation.crossed import crossed_report, inside_in_words, is_crossed
 from bc_model.evaluation.report import Report
-from bc_model.export.words import support_words
+from bc_model.reporting.labels import support_words
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.catalogue import list_bundles, list_shipped
 from bc_model.serving.passport import drawn_in_words

@@ -16,7 +16,7 @@ from bc_model.errors import BcModelError, DataError
 from bc_model.evaluation.report import Report
 from bc_model.evaluation.shift import Shift
 from bc_model.evaluation.unseen import evaluate_unseen
-from bc_model.export.words import support_words
+from bc_model.reporting.labels import support_words
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.input_gate import usual_strange_share
 

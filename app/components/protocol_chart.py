@@ -9,7 +9,7 @@ import pandas as pd
 from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.literature import Band
 from bc_model.evaluation.protocol_row import ProtocolRow
-from bc_model.export.words import support_words
+from bc_model.reporting.labels import support_words
 
 _LEAKY, _HONEST = "leaky", "not leaky"
 # After Okabe and Ito, the blue lighter for the dark theme; the shape says it without colour.

@@ -11,16 +11,16 @@ from app.components.protocol_chart import lowest, protocol_chart
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.literature import PUBLISHED
-from bc_model.evaluation.protocol_files import (
+from bc_model.evaluation.protocol_gap import CAUTION
+from bc_model.evaluation.protocol_report import ProtocolReport, summarise_protocols
+from bc_model.evaluation.protocol_row import FIGURES, PROTOCOL_WORDS, ProtocolRow
+from bc_model.reporting.protocol_report import (
     figure_cell,
     protocols_csv,
     protocols_json,
     protocols_markdown,
     shared_cell,
 )
-from bc_model.evaluation.protocol_gap import CAUTION
-from bc_model.evaluation.protocol_report import ProtocolReport, summarise_protocols
-from bc_model.evaluation.protocol_row import FIGURES, PROTOCOL_WORDS, ProtocolRow
 from bc_model.training.study_file import read_study
 
 CHARTS = {"balanced_accuracy": "Balanced accuracy", "accuracy": "Accuracy", "roc_auc": "ROC AUC"}
@@ -138,9 +138,9 @@ def _draw_notes(report: ProtocolReport) -> None:
 def _draw_files(report: ProtocolReport) -> None:
     def picture(kind: str) -> Callable[[], bytes]:
         def draw() -> bytes:
-            from bc_model.evaluation import protocol_plot  # matplotlib takes a while to load
+            from bc_model.reporting import plots  # matplotlib takes a while to load
 
-            return getattr(protocol_plot, f"protocols_{kind}")(report)
+            return getattr(plots, f"figure_to_{kind}")(plots.plot_protocols(report))
 
         return draw
 

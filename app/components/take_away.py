@@ -80,18 +80,18 @@ def _offer(label: str, words: str, make: Callable[[], bytes], name: str, mime: s
 
 
 def _pdf(report: Report, bundle: Bundle) -> bytes:
-    from bc_model.export.report_files import report_pdf  # fonts take a moment to load
+    from bc_model.reporting.evaluation_report import report_pdf  # fonts take a moment to load
 
     return report_pdf(report, bundle.passport)
 
 
 def _html(report: Report, bundle: Bundle) -> bytes:
-    from bc_model.export.report_files import report_html
+    from bc_model.reporting.evaluation_report import report_html
 
     return report_html(report, bundle.passport)
 
 
 def _card(bundle: Bundle) -> bytes:
-    from bc_model.export.card_document import card_markdown
+    from bc_model.reporting.model_card import card_markdown
 
     return card_markdown(bundle.passport).encode("utf-8")

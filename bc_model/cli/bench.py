@@ -24,6 +24,7 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     from bc_model.evaluation.predict import predict_files
     from bc_model.evaluation.store import report_files
     from bc_model.evaluation.validation import calibrated_by
+    from bc_model.reporting.plots import write_plots
     from bc_model.serving.bundle import open_bundle
     from bc_model.serving.engine import Engine
 
@@ -39,6 +40,7 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     report = evaluate_split(Engine(calibrated), manifest.root, split, progress=tell)
     passport = calibrated.passport | {"metrics": {"test": report.summary()}}
     change_passport(bundle, passport, files | report_files(report, folder))
+    write_plots(report, folder)
     temperature, threshold = passport["temperature"], passport["threshold"]
     if as_json:
         print_json(temperature | {"threshold": threshold})
@@ -69,6 +71,7 @@ def cutoff(
     from bc_model.evaluation.lock import lock_threshold, require_evaluation
     from bc_model.evaluation.report import read_report
     from bc_model.evaluation.validation import read_validation
+    from bc_model.reporting.plots import write_plots
     from bc_model.serving.bundle import open_bundle
 
     if wanted is not None and goal not in ("sensitivity", "specificity"):
@@ -88,6 +91,7 @@ def cutoff(
     values = predictive_values(*rates, prevalence)
     if reason is not None:
         lock_threshold(bundle, chosen.value, reason, cutoff=chosen)
+        write_plots(read_report(folder), folder)
     if as_json:
         told = {name: figure.as_dict() for name, figure in values.items()}
         print_json(

@@ -32,8 +32,9 @@ def evaluate(
     mapping: str | None, case_above: bool, html: bool, pdf: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate MODEL (a run, a folder or 'bundled') on the test part of DATA, or on another set."""
-    from bc_model.export.report_files import HTML_FILE, PDF_FILE, report_html, report_pdf
     from bc_model.files import require_place, write_bytes_atomic
+    from bc_model.reporting.evaluation_report import HTML_FILE, PDF_FILE, report_html, report_pdf
+    from bc_model.reporting.plots import write_plots
     from bc_model.serving.bundle import open_bundle
 
     if (unseen or mapping) and (split_file or part):
@@ -50,6 +51,7 @@ def evaluate(
     files = {HTML_FILE: report_html(report, bundle.passport)} if html else {}
     files |= {PDF_FILE: report_pdf(report, bundle.passport)} if pdf else {}
     report.write(out)
+    write_plots(report, out)
     for name, content in files.items():
         write_bytes_atomic(out / name, content)
     if as_json:

@@ -23,7 +23,7 @@ def report(run: Path, out: Path) -> None:
     from bc_model.evaluation.crossed import crossed_report, is_crossed
     from bc_model.evaluation.lock import require_evaluation
     from bc_model.evaluation.report import read_report
-    from bc_model.export.report_files import save_report
+    from bc_model.reporting.evaluation_report import save_report
     from bc_model.serving.bundle import open_bundle
 
     bundle = open_bundle(run)

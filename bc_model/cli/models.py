@@ -87,8 +87,8 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
 
     Its card is written beside them: how to feed it, and what its answers are.
     """
-    from bc_model.export.card_document import card_markdown
     from bc_model.files import write_text_atomic
+    from bc_model.reporting.model_card import card_markdown
     from bc_model.serving.bundle import open_bundle
     from bc_model.serving.export_formats import FORMATS, export_model
 
@@ -176,8 +176,8 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
 @click.option("--out", type=PATH, help="The Markdown file to write; default: print it.")
 def card(model: Path, out: Path | None) -> None:
     """Make a model card from the passport of MODEL, as Markdown."""
-    from bc_model.export.card_document import card_markdown
     from bc_model.files import write_text_atomic
+    from bc_model.reporting.model_card import card_markdown
     from bc_model.serving.bundle import open_bundle
 
     text = card_markdown(open_bundle(model).passport)

@@ -123,8 +123,8 @@ def _wait(study: "Study", runs: Path, out: Path) -> int:
 
 
 def _watch(study: "Study", runs: Path, out: Path) -> Callable[[dict[str, int]], None]:
-    from bc_model.evaluation.protocol_files import figure_cell, write_protocols
     from bc_model.evaluation.protocol_report import summarise_protocols
+    from bc_model.reporting.protocol_report import figure_cell, write_protocols
 
     count = state_progress()
     told: dict[str, int] = {}
@@ -146,8 +146,8 @@ def _watch(study: "Study", runs: Path, out: Path) -> Callable[[dict[str, int]], 
 
 
 def _tell(study: "Study", runs: Path, out: Path, *, as_json: bool) -> int:
-    from bc_model.evaluation.protocol_files import write_protocols
     from bc_model.evaluation.protocol_report import summarise_protocols
+    from bc_model.reporting.protocol_report import write_protocols
     from bc_model.training.study import MISSING, member_states
 
     found = summarise_protocols(study, runs)
@@ -170,8 +170,8 @@ def _tell(study: "Study", runs: Path, out: Path, *, as_json: bool) -> int:
 
 
 def _print(found: "ProtocolReport") -> None:
-    from bc_model.evaluation.protocol_files import figure_cell, shared_cell
     from bc_model.evaluation.protocol_gap import CAUTION
+    from bc_model.reporting.protocol_report import figure_cell, shared_cell
 
     heads = ["protocol", "runs", *SHOWN.values(), "always malignant", "pictures", "cases", "leak"]
     rows = [heads]

@@ -115,6 +115,11 @@ def _work_on(run: RunFolder, config: "TrainingConfig", **how: bool) -> int:
     if bundle is None:
         logger.info("%s", run.read_status()["message"])
         return 1
+    # Matplotlib loads only now, as training does not need it.
+    from bc_model.evaluation.report import read_report
+    from bc_model.reporting.plots import write_plots
+
+    write_plots(read_report(run.evaluation_folder), run.evaluation_folder)
     return 0
 
 

@@ -1,6 +1,6 @@
-"""Honest figures: metrics with case-clustered intervals, reports and their pictures.
+"""Metrics with case-clustered intervals, and the reports of evaluations.
 
-It loads NumPy and pandas only; matplotlib is loaded when a report is written or drawn.
+The package loads NumPy and pandas only.
 """
 
 from bc_model.evaluation.intervals import Figure

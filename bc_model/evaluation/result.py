@@ -180,7 +180,7 @@ class Report:
             ) from error
 
     def write(self, folder: str | Path) -> None:
-        """Write ``predictions.csv``, ``confusion.png``, ``roc.png`` and, last, ``report.json``.
+        """Write ``predictions.csv`` and, last, ``report.json``.
 
         All or none: they are replaced once every one is on the disk. `report.json` comes last, so
         a folder that has a new one has everything that belongs to it.
@@ -195,7 +195,7 @@ class Report:
         RunError
             The report has no predictions, or the folder cannot be written.
         """
-        # The store draws with matplotlib, which a reader of reports need not load.
+        # The store imports this module.
         from bc_model.evaluation.store import write_report
 
         write_report(self, folder)

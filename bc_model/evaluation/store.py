@@ -1,6 +1,6 @@
 """The folder of a report on disk: written whole, read back with its predictions.
 
-Files: ``report.json``, ``predictions.csv``, ``confusion.png``, ``roc.png``.
+Files: ``report.json``, ``predictions.csv``.
 """
 
 import json
@@ -43,9 +43,6 @@ def report_files(report: Report, folder: Path) -> dict[Path, bytes]:
     RunError
         The report has no predictions.
     """
-    # Matplotlib takes a while to load, and reading a report does not need it.
-    from bc_model.evaluation.plots import confusion_png, roc_png
-
     if report.predictions is None:
         raise RunError(
             "Writing a report needs its predictions, but this one was made from a summary "
@@ -53,8 +50,6 @@ def report_files(report: Report, folder: Path) -> dict[Path, bytes]:
         )
     return {
         folder / "predictions.csv": predictions_to_csv(report.predictions).encode(),
-        folder / "confusion.png": confusion_png(report),
-        folder / "roc.png": roc_png(report),
         folder / "report.json": report_json(report).encode(),
     }
 

@@ -9,7 +9,7 @@ from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
 from bc_model.evaluation.cutoff import choose_cutoff
 from bc_model.evaluation.report import read_report
 from bc_model.evaluation.validation import PREDICTIONS_FILE, read_validation
-from bc_model.export.words import CASE_WORDS, FIGURE_WORDS
+from bc_model.reporting.labels import CASE_WORDS, FIGURE_WORDS
 from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
 from bc_model.serving.passport import write_passport
 

@@ -235,7 +235,7 @@ def test_a_figure_too_good_to_be_true_is_an_alarm(runs, report, open_page):
 
     assert "Alarm, better than honest results on such pictures: by case" in texts(app.error)
     table = app.dataframe[0].value.set_index("Split")
-    assert table.loc["By case", "Balanced accuracy"].endswith(" ALARM")
+    assert table.loc["By case", "Balanced accuracy"].endswith(" WARNING")
 
 
 def test_runs_that_failed_can_be_gone_on_with(runs, report, open_page):

@@ -17,6 +17,7 @@ from bc_model.data.splits import read_split
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainingConfig
 from tests.bc_model.conftest import Command
+from tests.bc_model.reporting.examples import report
 
 
 @pytest.fixture
@@ -344,3 +345,18 @@ def test_a_run_without_a_model_ends_with_a_word_and_another_code(
     code, out, _ = command("train", drawn_set, "--run", tmp_path / "run", "--weights", "none")
     assert (code, out.splitlines()[-1]) == (1, "Canceled on request; no model was made.")
     assert "no model was made" in RunFolder(tmp_path / "run").read_log()
+
+
+def test_train_writes_the_plots_of_its_report(
+    command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(_: TrainSettings, run: RunFolder) -> str:
+        report().write(run.evaluation_folder)
+        return "bundle"
+
+    monkeypatch.setattr("bc_model.training.fit.train", train)
+    code, _, _ = command("train", drawn_set, "--run", tmp_path / "run", "--weights", "none")
+    assert code == 0
+    assert {"confusion.png", "roc.png"} <= {
+        file.name for file in (tmp_path / "run" / "evaluation").iterdir()
+    }

@@ -128,7 +128,7 @@ def test_the_report_of_the_model_in_the_box_is_that_of_its_cross_validation(
 
 def test_what_is_not_exported(refused: Callable[..., str], run: RunFolder, tmp_path: Path) -> None:
     line = refused("export", "report", run.path, "--out", tmp_path / "a.docx")
-    assert "written as .html or .pdf" in line
+    assert "Expected the suffix .html or .pdf" in line
     predictions = run.evaluation_folder / "predictions.csv"
     text = predictions.read_text().replace(",benign,", ",malignant,")
     predictions.write_text(text)

@@ -21,8 +21,8 @@ from bc_model.evaluation.crossed import (
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.known import known_to
 from bc_model.evaluation.predictions import read_predictions
-from bc_model.export.card_document import card_markdown
 from bc_model.model import reference_logits
+from bc_model.reporting.model_card import card_markdown
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.twin import load_twin
@@ -158,7 +158,7 @@ def test_the_choosing_is_judged_with_real_networks_and_told_in_the_passport(
     assert told["figures"]["roc_auc"]["value"] == pytest.approx(area, abs=1e-6)
     # Six pairs of folds, and four folds.
     assert len(list((tmp_path / "work").glob("nested-*.npz"))) == 10
-    assert "With settings chosen inside the folds" in card_markdown(made.passport)
+    assert "Nested cross-validation" in card_markdown(made.passport)
 
 
 def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, monkeypatch):

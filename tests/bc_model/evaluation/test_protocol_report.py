@@ -1,23 +1,17 @@
 """A report of four protocols from predictions made here: pooled, averaged, compared, alarmed."""
 
-import csv
 import dataclasses
-import io
 import json
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.data.splits import write_split
 from bc_model.errors import RunError
-from bc_model.evaluation.protocol_files import protocols_csv, protocols_markdown, write_protocols
-from bc_model.evaluation.protocol_plot import PANELS, _draw, protocols_png
 from bc_model.evaluation.protocol_report import (
     ProtocolReport,
     is_one_recipe,
@@ -115,14 +109,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(whole: Path) -> ProtocolReport:
     return summarise_protocols(STUDY, whole)
-
-
-@pytest.fixture(scope="module")
-def folder(report: ProtocolReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the files of the report."""
-    out = tmp_path_factory.mktemp("out") / "deep/er"
-    write_protocols(report, out)
-    return out
 
 
 def rows_of(report: ProtocolReport) -> dict[str, object]:
@@ -270,7 +256,6 @@ def test_what_was_left_out_keeps_its_row(tmp_path: Path) -> None:
     assert [row.protocol for row in report.rows] == ["folds", "case"]
     assert (report.rows[0].left_out, report.rows[0].rests_on) == (("No file.",), "no run")
     assert report.is_whole
-    assert "official folds (leaky): No file." in protocols_markdown(report)
 
 
 def test_runs_of_several_recipes_are_no_report(tmp_path: Path) -> None:
@@ -295,71 +280,3 @@ def test_folds_that_cannot_be_pooled_are_told_in_their_row(tmp_path: Path) -> No
     (row,) = summarise_protocols(study, tmp_path).rows
     assert row.figures == {}
     assert "is in those of rep-case-fold0 and rep-case-fold1" in row.warnings[0]
-
-
-# Files
-
-
-def test_every_file_is_there_and_can_be_read(report: ProtocolReport, folder: Path) -> None:
-    assert {file.name for file in folder.iterdir()} == {
-        "report.json", "figures.csv", "report.md", "protocols.png", "protocols.svg",
-    }  # fmt: skip
-    assert json.loads((folder / "report.json").read_text()) == report.as_dict()
-    with Image.open(folder / "protocols.png") as picture:
-        assert picture.width == 1650
-    root = ElementTree.parse(folder / "protocols.svg").getroot()
-    assert root.tag.endswith("svg")
-
-
-def test_the_table_has_a_line_for_each_protocol_and_figure(
-    report: ProtocolReport, folder: Path
-) -> None:
-    lines = list(csv.DictReader(io.StringIO((folder / "figures.csv").read_text())))
-    assert len(lines) == 4 * len(FIGURES)
-    (line,) = [x for x in lines if (x["protocol"], x["figure"]) == ("folds", "roc_auc")]
-    figure = rows_of(report)["folds"].figures["roc_auc"]
-    assert (float(line["value"]), float(line["low"])) == (figure.value, figure.low)
-    assert (line["leaky"], line["n_cases"], line["runs_in"]) == ("true", "18", "2")
-
-
-def test_the_text_carries_the_words(folder: Path) -> None:
-    text = (folder / "report.md").read_text()
-    for words in (
-        "| by picture (leaky) | all 3 folds", "| by case | all 3", "the leak flatters.",
-        "Research use only", "## Published on BreakHis", "arXiv 2203.07707", "backbone resnet50",
-        "interval draws the same cases in all of them", ", files 0.",
-    ):  # fmt: skip
-        assert words in text
-
-
-def test_a_report_without_a_figure_is_written_as_well(tmp_path: Path) -> None:
-    report = summarise_protocols(STUDY, tmp_path)
-    write_protocols(report, tmp_path / "out")
-    lines = list(csv.DictReader(io.StringIO(protocols_csv(report))))
-    assert [line["value"] for line in lines] == [""] * 4
-    assert "0 of 3 runs are in, 3 ended without a result." in lines[0]["note"]
-
-
-def test_a_folder_that_cannot_be_written_is_said(report: ProtocolReport, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="choose a folder that can be written"):
-        write_protocols(report, tmp_path / "file")
-
-
-def test_leaky_is_drawn_in_another_shape(report: ProtocolReport) -> None:
-    sheet = _draw(report)
-    for axes, name in zip(sheet.axes, PANELS, strict=True):
-        marks = {
-            line.get_ydata()[0]: (line.get_marker(), line.get_xdata()[0])
-            for line in axes.lines
-            if line.get_marker() in ("D", "o")
-        }
-        for y, row in enumerate(report.rows):
-            assert marks[y] == ("D" if row.leaky else "o", row.figures[name].value)
-    assert next(text.get_text() for text in sheet.axes[0].get_yticklabels()) == (
-        "by picture (leaky)\n96 pictures, 24 cases"
-    )
-
-
-def test_the_same_report_is_the_same_picture(report: ProtocolReport, folder: Path) -> None:
-    assert protocols_png(report) == (folder / "protocols.png").read_bytes()

@@ -1,4 +1,4 @@
-"""A protocol report on disk: JSON for programs, CSV for spreadsheets, Markdown and a picture.
+"""The files of a protocol report: JSON, CSV, Markdown and a chart.
 
 Files: ``report.json``, ``figures.csv``, ``report.md``, ``protocols.png``, ``protocols.svg``.
 """
@@ -23,28 +23,29 @@ _COLUMNS = (
 
 
 def write_protocols(report: ProtocolReport, folder: str | Path) -> None:
-    """Write a report, each file whole; ``report.json`` comes last.
+    """Write each file of a report atomically, ``report.json`` last.
 
     Parameters
     ----------
     report : ProtocolReport
-        May be partial; its files then say so.
+        The report, which can be partial. Its files then state this.
     folder : str or Path
-        Made when missing.
+        The folder to write to, created if it is missing.
 
     Raises
     ------
     RunError
         The folder cannot be written.
     """
-    # Matplotlib takes a while to load, and whoever only reads a report does not need it.
-    from bc_model.evaluation.protocol_plot import protocols_png, protocols_svg
+    # Matplotlib takes a while to load, and the texts below do not need it.
+    from bc_model.reporting.plots import figure_to_png, figure_to_svg, plot_protocols
 
     target = Path(folder)
-    pictures = {"protocols.png": protocols_png(report), "protocols.svg": protocols_svg(report)}
+    figure = plot_protocols(report)
+    images = {"protocols.png": figure_to_png(figure), "protocols.svg": figure_to_svg(figure)}
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name, data in pictures.items():
+        for name, data in images.items():
             write_bytes_atomic(target / name, data)
         write_text_atomic(target / "figures.csv", protocols_csv(report))
         write_text_atomic(target / "report.md", protocols_markdown(report))
@@ -62,7 +63,7 @@ def protocols_json(report: ProtocolReport) -> str:
 
 
 def protocols_csv(report: ProtocolReport) -> str:
-    """Return a report as CSV text: a line for each protocol and figure, empty where undefined."""
+    """Return a report as CSV text, with one line for each protocol and metric."""
     stream = io.StringIO()
     lines = csv.writer(stream, lineterminator="\n")
     lines.writerow(_COLUMNS)
@@ -85,17 +86,17 @@ def protocols_csv(report: ProtocolReport) -> str:
 
 
 def protocols_markdown(report: ProtocolReport) -> str:
-    """Return a report as a short Markdown text that stands on its own beside its picture."""
+    """Return a report as a short Markdown text that shows its chart."""
     shown = {key: value for key, value in report.recipe.items() if key != "data"}
     recipe = ", ".join(f"{key} {_plain(value)}" for key, value in shown.items())
     lines = [
-        f"# One recipe under {len(report.rows)} split protocols: {report.study}",
+        f"# One configuration under {len(report.rows)} split protocols: {report.study}",
         "",
         "Research use only, not a diagnosis.",
         "",
         *(f"- **{sentence}**" for sentence in report.warnings),
         *([""] if report.warnings else []),
-        "![Figures by protocol, with published ranges](protocols.png)",
+        "![Metrics by protocol, with published ranges](protocols.png)",
         "",
         *_table(report),
         "",
@@ -103,7 +104,7 @@ def protocols_markdown(report: ProtocolReport) -> str:
         "",
     ]
     if report.gaps:
-        lines += ["## What the leak is worth", ""]
+        lines += ["## Leakage effect", ""]
         lines += [*(f"- {gap.sentence}" for gap in report.gaps), "", CAUTION, ""]
     notes = [
         f"- {row.words}: {sentence}"
@@ -111,26 +112,26 @@ def protocols_markdown(report: ProtocolReport) -> str:
         for sentence in (*row.left_out, *row.warnings)
     ]
     if notes:
-        lines += ["## To be read with the figures", "", *notes, ""]
+        lines += ["## Notes", "", *notes, ""]
     lines += ["## Published on BreakHis", ""]
     lines += [f"- {one.in_words()}" for one in PUBLISHED]
-    lines += ["", "## Recipe", "", f"Data: `{report.recipe['data']}`. {recipe}.", ""]
+    lines += ["", "## Configuration", "", f"Data: `{report.recipe['data']}`. {recipe}.", ""]
     return "\n".join(lines)
 
 
 def figure_cell(row: ProtocolRow, name: str) -> str:
-    """Return one figure of a protocol as it stands in a table; '-' while there is none."""
+    """Return the table cell of one metric of a protocol; '-' while it is missing."""
     figure = row.figures.get(name)
     if figure is None:
         return "-"
-    told = figure.brief()
+    text = figure.brief()
     if figure.value is not None and (spread := row.spread.get(name)):
-        told += f", files {spread.low:.3f} to {spread.high:.3f}"
-    return told + (" ALARM" if name in row.alarms else "")
+        text += f", files {spread.low:.3f} to {spread.high:.3f}"
+    return text + (" WARNING" if name in row.alarms else "")
 
 
 def shared_cell(row: ProtocolRow) -> str:
-    """Return how many test pictures have their case in training, as it stands in a table."""
+    """Return the table cell of the proportion of test images with their case in training."""
     if row.shared is None:
         return "-"
     if row.shared.share is None:
@@ -139,7 +140,7 @@ def shared_cell(row: ProtocolRow) -> str:
 
 
 def support_cell(row: ProtocolRow) -> str:
-    """Return the pictures and cases of a protocol, as they stand in a table."""
+    """Return the table cell of the images and cases of a protocol."""
     if not row.figures:
         return "-"
     if not row.n_cases:
@@ -151,8 +152,8 @@ def support_cell(row: ProtocolRow) -> str:
 
 
 def _table(report: ProtocolReport) -> list[str]:
-    heads = ["protocol", "rests on", "runs", *FIGURES.values(), "always malignant",
-             "test pictures", "their case is in training"]  # fmt: skip
+    heads = ["protocol", "rests on", "runs", *FIGURES.values(), "majority baseline",
+             "test images", "share their case with training"]  # fmt: skip
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in report.rows:
         base = "-" if row.base_rate is None else f"{row.base_rate:.3f}"
@@ -166,15 +167,15 @@ def _table(report: ProtocolReport) -> list[str]:
 
 
 def _legend(report: ProtocolReport) -> str:
-    told = "In brackets: 95 % intervals over cases. "
+    text = "In brackets: 95 % CI over cases. "
     if any(row.spread for row in report.rows):
-        told += (
-            "A mean over official files has the lowest and the highest of them behind it; its "
-            "interval draws the same cases in all of them. "
+        text += (
+            "The lowest and the highest value of the official files follow their mean. Its "
+            "interval resamples the same cases in all files. "
         )
-    return told + (
-        f"Alarm: above {TOO_GOOD}. Recognition rate: mean over cases of the share of their "
-        "pictures called right."
+    return text + (
+        f"Warning: above {TOO_GOOD}. Recognition rate: mean over cases of the proportion of "
+        "correct images."
     )
 
 

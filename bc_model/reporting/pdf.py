@@ -1,27 +1,37 @@
-"""A document as PDF: A4, text that can be searched, charts as lines and not as pictures."""
+"""A document as PDF: A4 pages with text that can be searched, and charts as images.
 
+The fonts are embedded, so that Latin, Greek and Cyrillic letters look the same everywhere.
+"""
+
+import importlib.util
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+
+from fpdf import FPDF
 from fpdf.enums import TableBordersLayout, VAlign
 from fpdf.fonts import FontFace
 
-from bc_model.export.document import (
+from bc_model.reporting.document import (
     Block,
     Charts,
     Document,
     Facts,
     Heading,
-    KeyFigures,
+    KeyMetrics,
     Notice,
     Table,
     Text,
 )
-from bc_model.export.drawing import ACCENT, INK, QUIET
-from bc_model.export.pdf_sheet import MARGIN_MM, WIDTH_MM, Sheet, draw
 
+MARGIN_MM, WIDTH_MM, FOOT_MM = 18.0, 174.0, 20.0
+
+_FONT = "DejaVu"
+_INK, _QUIET, _ACCENT = "#1b2a30", "#5b6b73", "#0b6e75"
 _GUTTER_MM = 8.0
 _LINE_MM = 4.7
 _RULE, _SOFT = "#d7e0e3", "#f3f6f7"
 _GRAVE, _GRAVE_SOFT = "#9a3b00", "#fdf3ec"
-_BROAD_PX = 600
 _TOGETHER = 10
 """Rows of a table that is not torn over two pages."""
 
@@ -39,10 +49,66 @@ def to_pdf(document: Document) -> bytes:
     return bytes(sheet.output())
 
 
+class Sheet(FPDF):
+    """A4 pages with a footer."""
+
+    def __init__(self, document: Document) -> None:
+        super().__init__(format="A4")
+        self._footer = document.footer
+        fonts = _font_folder()
+        self.add_font(_FONT, "", fonts / "DejaVuSans.ttf")
+        self.add_font(_FONT, "B", fonts / "DejaVuSans-Bold.ttf")
+        self.set_margins(MARGIN_MM, 16, MARGIN_MM)
+        self.set_auto_page_break(True, FOOT_MM)
+        self.set_title(document.title)
+        self.set_subject(document.subtitle)
+        self.set_lang("en")
+        self.set_creator("bc_model")
+        self.set_creation_date(datetime.fromisoformat(document.created))
+
+    def footer(self) -> None:
+        """Write the foot of a page; FPDF calls this."""
+        self.set_y(-13)
+        self.ink(_QUIET, 7.5)
+        self.cell(WIDTH_MM - 20, 4, self._footer)
+        self.cell(20, 4, f"{self.page_no()}", align="R")
+
+    def file_id(self) -> str:
+        """Return no identifier: FPDF's own holds the time of writing."""
+        return ""
+
+    def ink(self, color: str, size_pt: float, *, bold: bool = False) -> None:
+        """Set font, size and color at once."""
+        self.set_font(_FONT, "B" if bold else "", size_pt)
+        self.set_text_color(color)
+
+    def write_text(
+        self, text: str, color: str = _INK, size_pt: float = 9, *, bold: bool = False,
+        width_mm: float = WIDTH_MM, gap_mm: float = 1.6,
+    ) -> None:  # fmt: skip
+        """Write a paragraph and go below it."""
+        self.ink(color, size_pt, bold=bold)
+        self.multi_cell(width_mm, size_pt * 0.52, text, align="L", new_x="LEFT", new_y="NEXT")
+        self.ln(gap_mm)
+
+    def keep(self, height_mm: float) -> None:
+        """Go to the next page unless there is so much room left on this one."""
+        if self.get_y() + height_mm > self.h - FOOT_MM:
+            self.add_page()
+
+
+def _font_folder() -> Path:
+    """Return where Matplotlib, which this program needs anyway, has its fonts."""
+    spec = importlib.util.find_spec("matplotlib")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
+
+
 def _title(sheet: Sheet, document: Document) -> None:
     sheet.write_text(document.title, size_pt=18, bold=True, gap_mm=0.5)
-    sheet.write_text(document.subtitle, QUIET, gap_mm=1.5)
-    sheet.set_draw_color(ACCENT)
+    sheet.write_text(document.subtitle, _QUIET, gap_mm=1.5)
+    sheet.set_draw_color(_ACCENT)
     sheet.set_line_width(0.8)
     sheet.line(MARGIN_MM, sheet.get_y(), MARGIN_MM + WIDTH_MM, sheet.get_y())
     sheet.ln(4)
@@ -55,13 +121,13 @@ def _block(sheet: Sheet, block: Block) -> None:
             sheet.write_text(block.text, size_pt=12.5, bold=True, gap_mm=1.5)
         case Text():
             if block.quiet:
-                sheet.write_text(block.text, QUIET, 8)
+                sheet.write_text(block.text, _QUIET, 8)
             else:
                 sheet.write_text(block.text)
         case Notice():
             _notice(sheet, block)
-        case KeyFigures():
-            _key_figures(sheet, block)
+        case KeyMetrics():
+            _key_metrics(sheet, block)
         case Facts():
             _facts(sheet, block)
         case Table():
@@ -74,23 +140,23 @@ def _least_height(block: Block | None) -> float:
     """Return how much room a block needs to begin, mm."""
     if isinstance(block, Charts):
         return max(_chart_heights(block)[: _columns(block)]) + 12
-    return 28.0 if isinstance(block, Table | Facts | KeyFigures) else 12.0
+    return 28.0 if isinstance(block, Table | Facts | KeyMetrics) else 12.0
 
 
 def _columns(block: Charts) -> int:
-    return 1 if any(chart.drawing.width > _BROAD_PX for chart in block.charts) else 2
+    return 1 if block.wide else 2
 
 
 def _chart_heights(block: Charts) -> list[float]:
     width = (WIDTH_MM - _GUTTER_MM * (_columns(block) - 1)) / _columns(block)
-    return [chart.drawing.height * width / chart.drawing.width for chart in block.charts]
+    return [chart.aspect * width for chart in block.charts]
 
 
 def _notice(sheet: Sheet, notice: Notice) -> None:
-    colour, paper = (_GRAVE, _GRAVE_SOFT) if notice.grave else (ACCENT, _SOFT)
+    color, paper = (_GRAVE, _GRAVE_SOFT) if notice.grave else (_ACCENT, _SOFT)
     several = len(notice.sentences) > 1
-    lines = [(notice.title, colour if notice.grave else INK, True)]
-    lines += [(f"- {s}" if several else s, INK, False) for s in notice.sentences]
+    lines = [(notice.title, color if notice.grave else _INK, True)]
+    lines += [(f"- {s}" if several else s, _INK, False) for s in notice.sentences]
     width, step = WIDTH_MM - 10, 4.5
     count = 0
     for text, ink, bold in lines:
@@ -101,7 +167,7 @@ def _notice(sheet: Sheet, notice: Notice) -> None:
     if height < 130:
         sheet.keep(height)
         top = sheet.get_y()
-        for shade, breadth in ((paper, WIDTH_MM), (colour, 1.1)):
+        for shade, breadth in ((paper, WIDTH_MM), (color, 1.1)):
             sheet.set_fill_color(shade)
             sheet.rect(MARGIN_MM, top, breadth, height, style="F")
         sheet.set_y(top + 2.5)
@@ -113,26 +179,26 @@ def _notice(sheet: Sheet, notice: Notice) -> None:
     sheet.ln(5)
 
 
-def _key_figures(sheet: Sheet, block: KeyFigures) -> None:
+def _key_metrics(sheet: Sheet, block: KeyMetrics) -> None:
     sheet.keep(28)
-    width = (WIDTH_MM - 4 * (len(block.figures) - 1)) / len(block.figures)
+    width = (WIDTH_MM - 4 * (len(block.metrics) - 1)) / len(block.metrics)
     top = sheet.get_y()
-    for k, one in enumerate(block.figures):
+    for k, one in enumerate(block.metrics):
         left = MARGIN_MM + k * (width + 4)
         sheet.set_draw_color(_RULE)
         sheet.set_line_width(0.3)
         sheet.rect(left, top, width, 25, style="D", round_corners=True, corner_radius=1.6)
-        for offset, text, colour, size, bold in (
-            (2.2, one.name, QUIET, 8, False),
-            (7.0, one.value, ACCENT, 17 if len(one.value) < 6 else 11, True),
-            (15.2, one.interval, QUIET, 7.5, False),
-            (19.4, one.support, QUIET, 7.5, False),
+        for offset, text, color, size, bold in (
+            (2.2, one.name, _QUIET, 8, False),
+            (7.0, one.value, _ACCENT, 17 if len(one.value) < 6 else 11, True),
+            (15.2, one.interval, _QUIET, 7.5, False),
+            (19.4, one.support, _QUIET, 7.5, False),
         ):
             sheet.set_xy(left + 3, top + offset)
-            sheet.ink(colour, size, bold=bold)
+            sheet.ink(color, size, bold=bold)
             # Long words such as 'cases unknown' are written smaller, so that they stay in the box.
             fitting = size * min(1.0, (width - 6) / (sheet.get_string_width(text) or 1.0))
-            sheet.ink(colour, fitting, bold=bold)
+            sheet.ink(color, fitting, bold=bold)
             sheet.cell(width - 6, size * 0.45, text)
     sheet.set_xy(MARGIN_MM, top + 29)
 
@@ -144,12 +210,12 @@ def _facts(sheet: Sheet, block: Facts) -> None:
 def _table(sheet: Sheet, table: Table, *, head: bool = True) -> None:
     if len(table.rows) <= _TOGETHER:
         sheet.keep(6.6 * (len(table.rows) + 1))
-    sheet.ink(INK, 7.6)
+    sheet.ink(_INK, 7.6)
     sheet.set_draw_color(_RULE)
     sheet.set_fill_color("#ffffff")
     sheet.set_line_width(0.25)
     aligned = ["RIGHT" if k in table.numeric else "LEFT" for k in range(len(table.columns))]
-    style = FontFace(emphasis="BOLD", color=QUIET)
+    style = FontFace(emphasis="BOLD", color=_QUIET)
     with sheet.table(
         borders_layout=TableBordersLayout.HORIZONTAL_LINES,
         col_widths=table.widths or tuple(1.0 for _ in table.columns),
@@ -174,6 +240,8 @@ def _breakable(text: str) -> str:
 
 
 def _charts(sheet: Sheet, block: Charts) -> None:
+    from bc_model.reporting.plots import figure_to_png
+
     columns = _columns(block)
     width = (WIDTH_MM - _GUTTER_MM * (columns - 1)) / columns
     for start in range(0, len(block.charts), columns):
@@ -184,10 +252,8 @@ def _charts(sheet: Sheet, block: Charts) -> None:
         for k, chart in enumerate(row):
             left = MARGIN_MM + k * (width + _GUTTER_MM)
             sheet.set_xy(left, top)
-            sheet.ink(QUIET, 8.5, bold=True)
+            sheet.ink(_QUIET, 8.5, bold=True)
             sheet.cell(width, 5, chart.title)
-            draw(sheet, chart.drawing, left, top + 6, width / chart.drawing.width)
+            image = BytesIO(figure_to_png(chart.figure))
+            sheet.image(image, left, top + 6, w=width, alt_text=chart.alt_text)
         sheet.set_xy(MARGIN_MM, top + max(heights) + 8)
-        for chart in row:
-            if chart.caption:
-                sheet.write_text(chart.caption, QUIET, 8)

@@ -1,26 +1,26 @@
-"""What figures are called, and what they mean, in a few words each."""
+"""The labels and meanings of metrics, and the texts of values, intervals and supports."""
 
 from bc_model.evaluation.intervals import Figure
 
 FIGURE_WORDS = {
     "balanced_accuracy": ("Balanced accuracy", "mean of sensitivity and specificity"),
-    "sensitivity": ("Sensitivity", "share of malignant pictures called malignant"),
-    "specificity": ("Specificity", "share of benign pictures called benign"),
-    "accuracy": ("Accuracy", "share of pictures called right"),
+    "sensitivity": ("Sensitivity", "proportion of malignant images predicted malignant"),
+    "specificity": ("Specificity", "proportion of benign images predicted benign"),
+    "accuracy": ("Accuracy", "proportion of correct images"),
     "f1": ("F1", "harmonic mean of sensitivity and precision"),
-    "mcc": ("Matthews correlation", "of truth and verdict, -1 to 1; 0 is chance"),
-    "roc_auc": ("ROC AUC", "chance that a malignant picture ranks above a benign one"),
+    "mcc": ("Matthews correlation", "of true and predicted class, -1 to 1; chance: 0"),
+    "roc_auc": ("ROC AUC", "probability that a malignant image ranks above a benign one"),
     "average_precision": ("Average precision", "area under precision-recall; chance: base rate"),
     "brier": ("Brier score", "squared error of the probabilities; lower is better"),
     "log_loss": ("Log loss", "cross-entropy of the probabilities; lower is better"),
 }
 CASE_WORDS = {
-    "recognition_rate": ("Recognition rate", "mean over cases of the share of pictures right"),
-    "accuracy": ("Accuracy", "share of cases called right by their mean probability"),
+    "recognition_rate": ("Recognition rate", "mean over cases of the proportion of correct images"),
+    "accuracy": ("Accuracy", "proportion of correct cases, by mean probability"),
     "balanced_accuracy": ("Balanced accuracy", "mean of sensitivity and specificity"),
-    "sensitivity": ("Sensitivity", "share of malignant cases called malignant"),
-    "specificity": ("Specificity", "share of benign cases called benign"),
-    "roc_auc": ("ROC AUC", "chance that a malignant case ranks above a benign one"),
+    "sensitivity": ("Sensitivity", "proportion of malignant cases predicted malignant"),
+    "specificity": ("Specificity", "proportion of benign cases predicted benign"),
+    "roc_auc": ("ROC AUC", "probability that a malignant case ranks above a benign one"),
 }
 
 GROUP_WORDS = {
@@ -28,34 +28,34 @@ GROUP_WORDS = {
     "magnification": ("By magnification", "Magnification"),
     "subtype": ("By subtype", "Subtype"),
 }
-"""Parts of the pictures: a title, and what heads the column of their names."""
+"""The kinds of image groups: the title and the header of the column of group names."""
 
 RESEARCH_USE = "Research use only, not a diagnosis"
 
 
 def group_figures(kind: str) -> tuple[str, ...]:
-    """Name the figures that are shown of each part, in their order.
+    """Return the names of the metrics to show for each group, in order.
 
-    A subtype has one class, so that its accuracy is all there is to say.
+    A subtype has one class, so only its accuracy is defined.
     """
     names = ("accuracy", "balanced_accuracy", "roc_auc")
     return names[:1] if kind == "subtype" else names
 
 
 def value_words(figure: Figure, digits: int = 3) -> str:
-    """Return the value, or that it is not defined."""
+    """Return the value as text, or 'not defined'."""
     return "not defined" if figure.value is None else f"{figure.value:.{digits}f}"
 
 
 def interval_words(figure: Figure, digits: int = 3) -> str:
-    """Return the interval, or that there is none."""
+    """Return the interval as text, or 'none'."""
     if figure.low is None or figure.high is None:
         return "none"
     return f"{figure.low:.{digits}f} to {figure.high:.{digits}f}"
 
 
 def cases_words(n: int) -> str:
-    """Return a number of cases, which is 0 where none is known."""
+    """Return a number of cases as text, or 'unknown' for 0."""
     return str(n) if n else "unknown"
 
 
@@ -67,12 +67,12 @@ def support_words(n: int, n_cases: int) -> str:
 
 
 def notes_of(figures: dict[str, Figure], words: dict[str, tuple[str, str]]) -> list[str]:
-    """Return one sentence for each reason that figures carry, with the figures it is about."""
-    told: dict[str, list[str]] = {}
+    """Return one sentence for each note of the metrics, with the metrics that have it."""
+    titles_of: dict[str, list[str]] = {}
     for name, (title, _) in words.items():
         figure = figures.get(name)
         if figure is not None and figure.note:
             lead = "not defined: " if figure.value is None else ""
             lead = "no interval: " if figure.value is not None and figure.low is None else lead
-            told.setdefault(lead + figure.note, []).append(title)
-    return [f"{', '.join(titles)}: {note}." for note, titles in told.items()]
+            titles_of.setdefault(lead + figure.note, []).append(title)
+    return [f"{', '.join(titles)}: {note}." for note, titles in titles_of.items()]

@@ -1,0 +1,389 @@
+"""An evaluation report as a document, and as an HTML or PDF file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bc_model
+from bc_model.errors import RunError, SettingsError
+from bc_model.evaluation.alarms import FEW_CASES
+from bc_model.evaluation.by_case import Confusion, case_table
+from bc_model.evaluation.by_group import Group
+from bc_model.evaluation.gallery import error_gallery
+from bc_model.evaluation.intervals import Figure
+from bc_model.evaluation.result import Report
+from bc_model.files import write_bytes_atomic
+from bc_model.reporting import plots
+from bc_model.reporting.document import (
+    Block,
+    Chart,
+    Charts,
+    Document,
+    Facts,
+    Heading,
+    KeyMetric,
+    KeyMetrics,
+    Notice,
+    Table,
+    Text,
+    metric_table,
+)
+from bc_model.reporting.labels import (
+    CASE_WORDS,
+    FIGURE_WORDS,
+    GROUP_WORDS,
+    RESEARCH_USE,
+    cases_words,
+    group_figures,
+    interval_words,
+    notes_of,
+    support_words,
+    value_words,
+)
+from bc_model.reporting.model_card import model_facts
+
+HTML_FILE, PDF_FILE = "report.html", "report.pdf"
+
+_KEY = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc")
+_MOST_CASES = 20
+
+
+def report_document(report: Report, passport: dict[str, Any]) -> Document:
+    """Return a report as a document.
+
+    Parameters
+    ----------
+    report : Report
+        A report with its predictions, as `read_report` returns it.
+    passport : dict
+        The passport of the evaluated model.
+    """
+    name = passport["name"]
+    return Document(
+        title=f"Evaluation of {name}",
+        subtitle=(
+            f"{support_words(report.n, report.n_cases)}; protocol '{report.protocol}'"
+            f"{', with leakage' if report.leaky else ''}; threshold {report.threshold:.3f}"
+        ),
+        created=passport["created"],
+        footer=f"{RESEARCH_USE}. {name}, bc_model {bc_model.__version__}",
+        blocks=tuple(_blocks(report, passport)),
+    )
+
+
+def report_html(report: Report, passport: dict[str, Any]) -> bytes:
+    """Return a report as one HTML file in UTF-8.
+
+    Parameters
+    ----------
+    report : Report
+        A report with its predictions, as `read_report` returns it.
+    passport : dict
+        The passport of the evaluated model.
+    """
+    from bc_model.reporting.html import to_html
+
+    return to_html(report_document(report, passport)).encode("utf-8")
+
+
+def report_pdf(report: Report, passport: dict[str, Any]) -> bytes:
+    """Return a report as a PDF file; see `report_html` for the parameters."""
+    from bc_model.reporting.pdf import to_pdf  # its font tools take a moment to load
+
+    return to_pdf(report_document(report, passport))
+
+
+def save_report(report: Report, passport: dict[str, Any], path: Path) -> None:
+    """Write a report to a file in the format of its suffix.
+
+    Raises
+    ------
+    SettingsError
+        The suffix is neither ``.html`` nor ``.pdf``.
+    RunError
+        The file cannot be written.
+    """
+    writers = {".html": report_html, ".pdf": report_pdf}
+    writer = writers.get(path.suffix.lower())
+    if writer is None:
+        raise SettingsError(
+            f"Invalid report file name. Expected the suffix .html or .pdf, got '{path.name}'. "
+            "Rename the file."
+        )
+    data = writer(report, passport)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(path, data)
+    except OSError as error:
+        raise RunError(
+            f"The report cannot be written. Expected a writable place, got '{path}' "
+            f"({error.strerror or error}). Choose another place."
+        ) from error
+
+
+def _blocks(report: Report, passport: dict[str, Any]) -> Iterator[Block]:
+    yield Notice(
+        f"{RESEARCH_USE}.",
+        (
+            "The model estimates the probability of malignancy of single images. It also returns a "
+            "probability for images unlike its training data.",
+        ),
+    )
+    if report.warnings:
+        title = "Data leakage" if report.leaky else "Warnings"
+        yield Notice(title, tuple(report.warnings), grave=True)
+    if report.notes:
+        yield Notice("About these metrics", report.notes, grave=True)
+    yield KeyMetrics(tuple(_key(FIGURE_WORDS[k][0], report.figures[k]) for k in _KEY))
+    yield Heading("Metrics by image")
+    yield metric_table(report.figures, FIGURE_WORDS, report.always_malignant_accuracy)
+    yield from _figure_notes(report)
+    yield from _curves(report)
+    yield from _cases_blocks(report)
+    yield from _groups_blocks(report)
+    yield from _calibration_blocks(report)
+    yield from _mistakes_blocks(report)
+    yield from _shift_blocks(report)
+    yield Heading("The model")
+    yield Facts(tuple(model_facts(passport)))
+    yield Heading("Intended use and limits")
+    yield Text(passport["intended_use"])
+    yield Text(passport["limits"])
+    yield from _method(report)
+
+
+def _key(title: str, figure: Figure) -> KeyMetric:
+    interval = "no interval" if figure.low is None else f"95 % CI {interval_words(figure, 2)}"
+    value = value_words(figure, 2)
+    return KeyMetric(title, value, interval, support_words(figure.n, figure.n_cases))
+
+
+def _figure_notes(report: Report) -> Iterator[Block]:
+    yield Text(
+        f"Base rate: {100 * report.base_rate:.1f} % of these {report.n:,} images are malignant. "
+        f"The majority baseline has an accuracy of {report.always_malignant_accuracy:.3f} and a "
+        "balanced accuracy of 0.5. Predictive values do not apply to another base rate.",
+        quiet=True,
+    )
+    for sentence in notes_of(report.figures, FIGURE_WORDS):
+        yield Text(sentence, quiet=True)
+
+
+def _curves(report: Report) -> Iterator[Block]:
+    charts = [_confusion_chart("Confusion by image", report.confusion, "images")]
+    if report.by_case is not None:
+        charts.append(_confusion_chart("Confusion by case", report.by_case.confusion, "cases"))
+    yield Charts(tuple(charts))
+    if report.roc is None or report.pr is None:
+        yield Text("There are no curves because the images have one class only.")
+        return
+    roc = plots.describe_curve("ROC curve with AUC", report.figures["roc_auc"])
+    precision = plots.describe_curve(
+        "Precision-recall curve with average precision", report.figures["average_precision"]
+    )
+    yield Charts(
+        (
+            Chart("ROC curve", plots.plot_roc_curve(report), roc),
+            Chart("Precision and recall", plots.plot_precision_recall_curve(report), precision),
+        )
+    )
+
+
+def _confusion_chart(title: str, confusion: Confusion, unit: str) -> Chart:
+    figure = plots.plot_confusion_matrix(confusion, unit)
+    return Chart(title, figure, plots.describe_confusion_matrix(confusion, unit))
+
+
+def _cases_blocks(report: Report) -> Iterator[Block]:
+    """Yield the metrics by case, and all cases."""
+    yield Heading("By case")
+    if report.by_case is None or report.predictions is None:
+        reason = "no case is known" if report.n_cases == 0 else "every case has both classes"
+        yield Text(f"There are no metrics by case: {reason}.")
+        return
+    (tn, fp), (fn, tp) = report.by_case.confusion
+    base_rate = (fn + tp) / (tn + fp + fn + tp)
+    yield metric_table(report.by_case.figures, CASE_WORDS, base_rate)
+    for sentence in notes_of(report.by_case.figures, CASE_WORDS):
+        yield Text(sentence, quiet=True)
+    cases = case_table(report.predictions, report.threshold)
+    figure = plots.plot_cases(cases, report.threshold)
+    alt_text = plots.describe_cases(cases, report.threshold)
+    yield Charts((Chart("All cases", figure, alt_text),), wide=True)
+    rows = tuple(
+        (
+            str(row["case"]), str(row["class"]), str(row["called"]), f"{row['mean_prob']:.3f}",
+            f"{row['right']} of {row['pictures']}", f"{row['patient_score']:.2f}",
+        )
+        for _, row in cases.head(_MOST_CASES).iterrows()
+    )  # fmt: skip
+    columns = (
+        "Case",
+        "True class",
+        "Predicted",
+        "Mean probability",
+        "Images correct",
+        "Patient score",
+    )
+    yield Table(columns, rows, numeric=(3, 4, 5))
+    if len(cases) > _MOST_CASES:
+        yield Text(
+            f"The {_MOST_CASES} cases with the lowest patient score, of {len(cases)} cases. "
+            "predictions.csv contains all images.",
+            quiet=True,
+        )
+
+
+def _groups_blocks(report: Report) -> Iterator[Block]:
+    """Yield the metrics of each kind of `GROUP_WORDS`."""
+    for kind, (title, head) in GROUP_WORDS.items():
+        groups = [group for group in report.groups if group.kind == kind]
+        if not groups:
+            continue
+        main = group_figures(kind)[:2][-1]  # the balanced accuracy where there is one
+        yield Heading(title)
+        counts = [(group.name, group.confusion) for group in groups]
+        figure, alt_text = (
+            plots.plot_group_confusion(counts),
+            plots.describe_group_confusion(counts),
+        )
+        yield Charts((Chart("Images and % of each true class", figure, alt_text),), wide=True)
+        metrics = [(group.name, group.figures[main]) for group in groups]
+        figure, alt_text = plots.plot_group_metric(metrics), plots.describe_group_metric(metrics)
+        yield Charts((Chart(f"{FIGURE_WORDS[main][0]}, 95 % CI", figure, alt_text),), wide=True)
+        yield _group_table(groups, kind, head)
+
+
+def _group_table(groups: list[Group], kind: str, head: str) -> Table:
+    names = group_figures(kind)
+    rows = tuple(
+        (
+            group.name, f"{group.n:,}", cases_words(group.n_cases),
+            f"{100 * group.base_rate:.0f} %", *(_short(group.figures[name]) for name in names),
+        )
+        for group in groups
+    )  # fmt: skip
+    columns = (
+        head, "Images", "Cases", "Malignant",
+        *(FIGURE_WORDS[name][0] for name in names),
+    )  # fmt: skip
+    widths = (1.4, 0.9, 1.0, 1.0, *(1.7 for _ in names))
+    return Table(columns, rows, tuple(range(1, len(columns))), widths)
+
+
+def _short(figure: Figure) -> str:
+    if figure.value is None:
+        return "not defined"
+    interval = "no interval" if figure.low is None else f"{figure.low:.2f}-{figure.high:.2f}"
+    return f"{figure.value:.2f} ({interval})"
+
+
+def _calibration_blocks(report: Report) -> Iterator[Block]:
+    """Yield the calibration of the probabilities."""
+    found = report.calibration
+    yield Heading("Calibration")
+    alt_text = plots.describe_calibration(found)
+    yield Charts((Chart("Reliability diagram", plots.plot_calibration(found), alt_text),))
+    yield Text(
+        "Points on the dashed line are perfectly calibrated. The bars show how many images have "
+        "such a probability. The intervals are Wilson intervals at the effective number of cases, "
+        "because all images of a case have the same class.",
+        quiet=True,
+    )
+    yield Text(
+        f"The expected calibration error is {found.ece:.3f} with ten bins of equal width and "
+        f"{found.ece_equal_count:.3f} with ten bins of equal count, over "
+        f"{support_words(found.n, found.n_cases)}. The error of a perfectly calibrated model would "
+        f"be {found.ece_by_chance:.3f} and {found.ece_equal_count_by_chance:.3f} on as many "
+        "independent images. It is higher on images that come in cases, and it is never 0.",
+    )
+
+
+def _mistakes_blocks(report: Report) -> Iterator[Block]:
+    """Yield the most confident errors, by case."""
+    if report.predictions is None:
+        return
+    mistakes = error_gallery(report.predictions, threshold=report.threshold, per_case=2).mistakes
+    yield Heading("Most confident errors")
+    if not mistakes:
+        yield Text("All predictions are correct.")
+        return
+    meaning = "Probability: estimated probability of malignancy."
+    if report.n_cases == 0:
+        pictures = tuple(
+            (one.class_name, f"{entry.prob_malignant:.3f}", entry.path)
+            for one in mistakes
+            for entry in one.worst
+        )
+        yield Table(("True class", "Probability", "Image"), pictures, (1,), (1.0, 1.1, 6.9))
+        yield Text(f"Most confident error first. {meaning}", quiet=True)
+        return
+    rows = tuple(
+        (
+            one.case or "unknown", one.class_name,
+            f"{one.n_wrong} of {one.n}" if one.case else "unknown",
+            f"{entry.prob_malignant:.3f}", entry.path,
+        )
+        for one in mistakes
+        for entry in one.worst
+    )  # fmt: skip
+    columns = ("Case", "True class", "Errors in case", "Probability", "Image")
+    yield Table(columns, rows, numeric=(2, 3), widths=(1.0, 1.0, 1.25, 1.1, 4.7))
+    yield Text(f"Up to two images of a case, most confident error first. {meaning}", quiet=True)
+
+
+def _shift_blocks(report: Report) -> Iterator[Block]:
+    """Yield the domain shift of the staining. The notes of the report interpret it."""
+    found = report.shift
+    if found is None or not found.stain:
+        return
+    yield Heading("Staining, compared with the model's own data")
+    rows = tuple(
+        (
+            one.words,
+            f"{one.known_mean:.3f}", f"{one.known_sd:.3f}", f"{one.mean:.3f}", f"{one.sd:.3f}",
+            f"{one.distance:+.1f}",
+        )
+        for one in found.stain
+    )  # fmt: skip
+    columns = (
+        "Optical density", "Model's data", "SD", "This dataset", "SD", "Difference in SD",
+    )  # fmt: skip
+    yield Table(columns, rows, numeric=(1, 2, 3, 4, 5), widths=(1.9, 1, 1, 1, 1, 1.5))
+    yield Text(
+        f"The model's data are {support_words(found.known_n, found.known_cases)} of its validation "
+        "subset.",
+        quiet=True,
+    )
+
+
+def _method(report: Report) -> Iterator[Block]:
+    yield Heading("Methods")
+    check, area = report.checks.get("roc_auc_delong"), report.figures["roc_auc"]
+    resampled, of_cases = "No case is known, so single images are resampled", ""
+    if report.n_cases:
+        resampled = "Complete cases are resampled, because images of a case resemble each other"
+        of_cases = " Proportions of cases have Wilson intervals."
+    yield Text(
+        f"Metrics by image: {area.method}. {resampled}. A limit outside the range, or a proportion "
+        "that never varies, is replaced by the exact binomial interval of Korn and Graubard."
+        f"{of_cases} {_coverage(report)}"
+    )
+    if check is not None and check.value is not None and check.low is not None:
+        yield Text(
+            f"For comparison, the DeLong interval of the ROC AUC over "
+            f"{'cases' if report.n_cases else 'images'} is {interval_words(check)}. The bootstrap "
+            f"interval is {interval_words(area)}."
+        )
+
+
+def _coverage(report: Report) -> str:
+    """Return the coverage of the intervals; see docs/decisions/010-intervals.md."""
+    if min(report.n_benign_cases, report.n_malignant_cases) < FEW_CASES:
+        return (
+            f"With fewer than {FEW_CASES} known cases of a class, intervals are mostly too narrow."
+        )
+    return (
+        "In simulations with 40 cases, 93 to 97 of 100 intervals contained the true value. About "
+        "91 did so for a model with so few errors that 20 cases of a class contain hardly any."
+    )

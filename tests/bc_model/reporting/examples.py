@@ -1,0 +1,95 @@
+"""Example reports and passports for the tests of the writers."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bc_model.evaluation.report import Report, evaluate_predictions
+from bc_model.reporting.document import (
+    Chart,
+    Charts,
+    Document,
+    Facts,
+    Heading,
+    KeyMetrics,
+    Notice,
+    Table,
+    Text,
+)
+from benchmarks.passport import dummy_passport
+
+MARKUP = '<b onclick="x()">&amp; *a* | `b` [c](d) é ≥ 病'
+
+
+def predictions(
+    n: int = 120, *, n_cases: int = 24, cases: bool = True, one_class: bool = False
+) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    number = np.arange(n) % n_cases
+    malignant = np.ones(n, bool) if one_class else number % 3 != 0
+    prob = np.clip(0.3 + 0.4 * malignant + 0.5 * (rng.random(n) - 0.5), 0, 1)
+    letters = np.where(malignant, "M_DC", "B_TA")
+    return pd.DataFrame(
+        {
+            "path": [
+                f"{letter}/SOB_{letter}-14-{k + 100}-40-{i:03d}.png"
+                for i, (letter, k) in enumerate(zip(letters, number, strict=True))
+            ],
+            "sha256": "",
+            "case": [f"{k + 100}" if cases else "" for k in number],
+            "class": np.where(malignant, "malignant", "benign"),
+            "magnification": np.where(np.arange(n) % 2 == 0, 40, 200),
+            "prob_malignant": prob,
+        }
+    )
+
+
+def report(frame: pd.DataFrame | None = None, **changes: Any) -> Report:
+    settings = {"protocol": "case", "leaky": False, "n_resamples": 200, **changes}
+    return evaluate_predictions(predictions() if frame is None else frame, **settings)
+
+
+def passport(**changes: Any) -> dict[str, Any]:
+    return dummy_passport((224, 224)) | {"files": {"served.bin": "a" * 64}} | changes
+
+
+def words_of(document: Document) -> str:
+    """Return all texts of a document."""
+    found = [document.title, document.subtitle, document.footer]
+    for block in document.blocks:
+        match block:
+            case Heading() | Text():
+                found.append(block.text)
+            case Notice():
+                found += [block.title, *block.sentences]
+            case KeyMetrics():
+                found += [f"{f.name} {f.value} {f.interval} {f.support}" for f in block.metrics]
+            case Facts():
+                found += [" ".join(pair) for pair in block.pairs]
+            case Table():
+                found += [" ".join(row) for row in (block.columns, *block.rows)]
+            case Charts():
+                found += [f"{chart.title} {chart.alt_text}" for chart in block.charts]
+    return "\n".join(found)
+
+
+def hostile() -> Document:
+    """Return a document with markup in every text."""
+    figure = Figure(figsize=(2, 1))
+    figure.text(0.1, 0.5, MARKUP[:-1], parse_math=False)  # The font has no Chinese characters.
+    return Document(
+        title=MARKUP,
+        subtitle=MARKUP,
+        created="2026-01-01T00:00:00+00:00",
+        footer=MARKUP,
+        blocks=(
+            Heading(MARKUP),
+            Text(MARKUP),
+            Notice(MARKUP, (MARKUP, MARKUP)),
+            Facts(((MARKUP, MARKUP),)),
+            Table(("a", "b"), ((MARKUP, "x/" * 60), ("1", "2")), numeric=(1,)),
+            Charts((Chart(MARKUP, figure, MARKUP),)),
+        ),
+    )

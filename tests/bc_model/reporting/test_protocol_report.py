@@ -1,0 +1,101 @@
+"""The files of a protocol report: JSON, CSV, Markdown and the chart."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from bc_model.errors import RunError
+from bc_model.evaluation.hold_outs import Spread
+from bc_model.evaluation.intervals import Figure
+from bc_model.evaluation.literature import bands
+from bc_model.evaluation.protocol_report import ProtocolReport
+from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow
+from bc_model.reporting.plots import PROTOCOL_PANELS, figure_to_png, plot_protocols
+from bc_model.reporting.protocol_report import protocols_csv, write_protocols
+
+
+def protocol_report() -> ProtocolReport:
+    """Return a report of a protocol with leakage, one without and one that has no run yet."""
+
+    def row(protocol: str, value: float, *, leaky: bool, **changes: object) -> ProtocolRow:
+        metric = Figure(value, value - 0.05, value + 0.02, 96, 24, "bootstrap-t")
+        metrics = dict.fromkeys(FIGURES, metric)
+        runs = {f"rep-{protocol}-{k}": "done" for k in range(2)}
+        return ProtocolRow(
+            protocol, leaky, "all 2 folds", runs, figures=metrics, n=96, n_cases=24,
+            n_benign_cases=12, n_malignant_cases=12, base_rate=0.5, **changes,
+        )  # fmt: skip
+
+    rows = [
+        row("image", 0.975, leaky=True, alarms=("roc_auc",)),
+        row("folds", 0.9, leaky=True, spread=dict.fromkeys(FIGURES, Spread(0.88, 0.92, 0.02, 2))),
+        row("case", 0.7, leaky=False),
+        ProtocolRow("folder", True, "", {"rep-folder-0": "queued"}, warnings=["No run is done."]),
+    ]  # fmt: skip
+    ranges = [band for name in PROTOCOL_PANELS for band in bands(name)]
+    return ProtocolReport(
+        "rep", "2026", {"data": "set", "backbone": "resnet50"}, rows, bands=ranges
+    )
+
+
+def test_write_protocols_writes_readable_files(tmp_path: Path) -> None:
+    report = protocol_report()
+    write_protocols(report, tmp_path / "deep" / "er")
+    folder = tmp_path / "deep" / "er"
+    assert {file.name for file in folder.iterdir()} == {
+        "report.json", "figures.csv", "report.md", "protocols.png", "protocols.svg",
+    }  # fmt: skip
+    assert json.loads((folder / "report.json").read_text()) == report.as_dict()
+    with Image.open(folder / "protocols.png") as image:
+        assert image.width >= 1650
+    root = ElementTree.parse(folder / "protocols.svg").getroot()
+    assert root.tag.endswith("svg")
+    text = (folder / "report.md").read_text()
+    for words in (
+        "| by picture (leaky) | all 2 folds", "| by case | all 2", "Research use only",
+        "## Published on BreakHis", "arXiv 2203.07707", "backbone resnet50", ", files 0.880",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_write_protocols_unwritable_folder_raises(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError):
+        write_protocols(protocol_report(), tmp_path / "file")
+
+
+def test_protocols_csv_has_a_line_for_each_protocol_and_metric() -> None:
+    report = protocol_report()
+    lines = list(csv.DictReader(io.StringIO(protocols_csv(report))))
+    assert len(lines) == 3 * len(FIGURES) + 1
+    (line,) = [x for x in lines if (x["protocol"], x["figure"]) == ("folds", "roc_auc")]
+    metric = report.rows[1].figures["roc_auc"]
+    assert (float(line["value"]), float(line["low"])) == (metric.value, metric.low)
+    assert (line["leaky"], line["n_cases"], line["runs_in"]) == ("true", "24", "2")
+    assert (lines[-1]["value"], lines[-1]["note"]) == ("", "No run is done.")
+
+
+def test_plot_protocols_marks_leakage_by_shape() -> None:
+    report = protocol_report()
+    figure = plot_protocols(report)
+    for axes, name in zip(figure.axes, PROTOCOL_PANELS, strict=True):
+        marks = {
+            line.get_ydata()[0]: (line.get_marker(), line.get_xdata()[0])
+            for line in axes.lines
+            if line.get_marker() in ("D", "o")
+        }
+        for y, row in enumerate(report.rows[:3]):
+            assert marks[y] == ("D" if row.leaky else "o", row.figures[name].value)
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels[0] == "by picture (leaky)\n96 pictures, 24 cases"
+    assert labels[3].endswith("0 of 1 runs")
+
+
+def test_plot_protocols_same_report_gives_same_bytes() -> None:
+    one, two = (figure_to_png(plot_protocols(protocol_report())) for _ in range(2))
+    assert one == two
