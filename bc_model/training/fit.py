@@ -260,4 +260,4 @@ def _log_split(manifest: Manifest, split: pd.DataFrame, weights: str) -> None:
             protocol, leak.test_pictures, leak.n_test,
         )  # fmt: skip
     if known := known_at_first(weights, manifest, split):
-        logger.warning("%s", known)
+        logger.warning("%s", known.message)

@@ -89,7 +89,7 @@ def test_a_picture_of_the_gallery_is_opened_in_diagnose_and_closed(
     opening.click()
 
     expect(page.get_by_text("Estimated probability of malignancy")).to_be_visible()
-    page.get_by_role("button", name="Close it").click()
+    page.get_by_role("button", name="Close").click()
     expect(page.get_by_text("Estimated probability of malignancy")).to_have_count(0)
 
 
