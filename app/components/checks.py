@@ -38,5 +38,8 @@ def show_checks(checks: Iterable[Check]) -> None:
 
 
 def _details(check: Check) -> str:
-    values = ", ".join(f"{name} = {value}" for name, value in check.params.items())
-    return escape(f"{check.code} ({check.severity}): {values or 'no parameters'}")
+    values = [
+        f"{name} = {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in check.params.items()
+    ]
+    return escape("; ".join([f"{check.code} ({check.severity})", *values]))

@@ -106,7 +106,7 @@ def test_checks_are_grouped_by_severity_with_details(finished_run, open_page):
     assert box.value.count("\n") == 1  # one line for each check
     assert "**Scale not stated.**" in box.value
     assert "**Not calibrated.**" in box.value
-    assert "BC140 (info): supported_names = ['200X']" in plain(app.caption)
+    assert "BC140 (info); supported_names = 200X; objectives = 20x" in plain(app.caption)
 
 
 def test_probability_near_the_threshold_has_more_digits(finished_run, open_page):

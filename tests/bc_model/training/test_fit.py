@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from bc_model.checks import is_blocked, make_check
 from bc_model.data.manifest import read_manifest
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot
 from bc_model.data.splits import count_leaks, read_split
@@ -19,7 +20,7 @@ from bc_model.errors import RunError, SplitError
 from bc_model.evaluation import read_report
 from bc_model.model import backbone_layers, build_model, load_keras
 from bc_model.serving.bundle import Bundle, open_bundle
-from bc_model.serving.input_gate import stain_warning
+from bc_model.serving.input_gate import check_staining
 from bc_model.serving.known_pictures import KnownPictures
 from bc_model.training import phases
 from bc_model.training.checkpoint import load_weights
@@ -211,8 +212,9 @@ def test_its_training_pictures_are_stained_as_the_passport_says(
         assert known[name][known["quantiles"].index(0.5)] == pytest.approx(value, abs=1e-4)
     assert known["grey_share"] == 0.0
     assert 0.0 <= known["strange_share"] <= 1.0
-    assert stain_warning(np.full((32, 32, 3), (244, 230, 240), np.uint8), passport)[1]
-    assert not any(stain_warning(one, passport)[1] for one in pixels)
+    blank = np.full((32, 32, 3), (244, 230, 240), np.uint8)
+    assert check_staining(blank, passport) == make_check("BC103")
+    assert not is_blocked(filter(None, (check_staining(one, passport) for one in pixels)))
 
 
 # --- Other runs ---
