@@ -74,7 +74,7 @@ def test_classify_with_a_blocking_check_shows_no_class_probability_or_heatmap(
     assert not app.exception
     assert not app.metric
     assert not app.slider
-    assert len(app.get("imgs")) == 1  # the image itself: no probability bar and no heatmap
+    assert len(app.get("image")) == 1  # the image itself: no probability bar and no heatmap
     assert "**Not classified.**" in texts(app.markdown)
     assert "Predicted class" not in texts(app.markdown)
     assert "Grad-CAM" not in texts(app.markdown)

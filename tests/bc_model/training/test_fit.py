@@ -168,7 +168,7 @@ def test_a_test_part_that_the_first_weights_know_is_leaky_whatever_its_names_are
     assert draft_passport(settings, manifest, foreign, tiny_run, NOTHING, 1)["data"]["leaky"]
     _log_split(manifest, foreign, weights)
     n = int((other == "test").sum())
-    assert f"The first weights know {n} of {n} test pictures" in caplog.messages[-1]
+    assert make_check("BC410", n_seen=n, n_test=n).message in caplog.messages[-1]
 
 
 def test_the_passport_says_what_the_report_says(tiny_run: RunFolder) -> None:
