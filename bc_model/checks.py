@@ -210,6 +210,15 @@ class Check:
         """The sentence for a person, with the parameters filled in."""
         return render(MESSAGES[self.code].text, self.params)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-safe values, with the message for readers of the JSON."""
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "params": dict(self.params),
+            "message": self.message,
+        }
+
 
 def make_check(code: str, severity: Severity | None = None, **params: Any) -> Check:
     """Return a check with the severity of its code, unless another one is given.

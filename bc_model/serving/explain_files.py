@@ -82,16 +82,7 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
         else None,
         "temperature": classifier.bundle.temperature,
         "heatmaps": _write_heatmaps(prediction, rgb, out, base),
-        "checks": [
-            {
-                "code": check.code,
-                "severity": check.severity,
-                "title": check.title,
-                "message": check.message,
-                "params": check.params,
-            }
-            for check in prediction.checks
-        ],
+        "checks": [check.as_dict() for check in prediction.checks],
         "use": "Research use only, not a diagnosis.",
     }
     write_text_atomic(out / f"{base}.json", json.dumps(result, indent=2, allow_nan=False) + "\n")

@@ -43,14 +43,14 @@ def size_facts(pictures: pd.DataFrame) -> dict[str, list[str]]:
     return {"training_sizes": most, "reshaped_sizes": [size for size in most if size in alone]}
 
 
-def upsampling_factor(width_px: int, height_px: int, bundle: Bundle) -> float:
+def enlarged(width_px: int, height_px: int, bundle: Bundle) -> float:
     """Return how many times an image is upsampled for the network; 0 for a training size."""
     if f"{width_px}x{height_px}" in bundle.passport["input"]["training_sizes"]:
         return 0.0
     return _factor(width_px, height_px, bundle)
 
 
-def is_too_coarse(factor: float, bundle: Bundle) -> bool:
+def is_too_much(factor: float, bundle: Bundle) -> bool:
     """Return whether an image is upsampled far more than most training images."""
     given = bundle.passport["input"]
     reshaped = given.get("reshaped_sizes", ())
@@ -83,14 +83,14 @@ def check_size(width_px: int, height_px: int, official: bool, bundle: Bundle) ->
         resized full frames have in training, BC130 for another size or aspect ratio.
     """
     size: dict[str, Any] = {"width_px": width_px, "height_px": height_px}
-    factor = upsampling_factor(width_px, height_px, bundle)
-    if is_too_coarse(factor, bundle):
-        sizes = frequent_sizes(bundle)
+    factor = enlarged(width_px, height_px, bundle)
+    if is_too_much(factor, bundle):
+        sizes = known_sizes(bundle)
         return make_check("BC105", **size, factor=round(factor, 3), training_sizes=sizes)
     if not official and is_reshaped(width_px, height_px, bundle):
         return make_check("BC131", **size)
     if factor and not is_official_shape(height_px, width_px):
-        return make_check("BC130", **size, training_sizes=frequent_sizes(bundle))
+        return make_check("BC130", **size, training_sizes=known_sizes(bundle))
     return None
 
 
@@ -119,7 +119,7 @@ def about_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[Check, ...]:
         counts[check.code] += n
         if check.code == "BC105":
             factors.append(check.params["factor"])
-    n_images, sizes = len(pictures), frequent_sizes(bundle)
+    n_images, sizes = len(pictures), known_sizes(bundle)
     found = []
     if n := counts["BC105"]:
         found.append(
@@ -140,7 +140,7 @@ def is_reshaped(width_px: int, height_px: int, bundle: Bundle) -> bool:
     return f"{width_px}x{height_px}" in bundle.passport["input"].get("reshaped_sizes", ())
 
 
-def frequent_sizes(bundle: Bundle) -> list[str]:
+def known_sizes(bundle: Bundle) -> list[str]:
     """Return up to three training sizes such as '700 x 460', the most frequent first."""
     sizes = bundle.passport["input"]["training_sizes"][:3]
     return [size.replace("x", " x ") for size in sizes] or ["an unknown number of"]

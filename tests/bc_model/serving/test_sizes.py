@@ -8,7 +8,7 @@ import pytest
 
 from bc_model.checks import make_check
 from bc_model.serving.bundle import Bundle
-from bc_model.serving.sizes import about_sizes, check_size, size_facts, upsampling_factor
+from bc_model.serving.sizes import about_sizes, check_size, enlarged, size_facts
 
 
 def pictures(*rows: tuple[int, int, int | None]) -> pd.DataFrame:
@@ -46,7 +46,7 @@ def test_sizes_of_frames_that_lost_their_shape_are_told_apart(bundle: Bundle) ->
 def test_check_size_above_the_upsampling_limit_is_blocking(
     bundle: Bundle, width: int, height: int, times: float
 ) -> None:
-    assert upsampling_factor(width, height, bundle) == pytest.approx(times)
+    assert enlarged(width, height, bundle) == pytest.approx(times)
     assert (code_of(width, height, bundle) == "BC105") == (times > 1.5)
 
 
