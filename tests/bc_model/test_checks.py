@@ -34,9 +34,9 @@ SAMPLES: dict[str, dict[str, Any]] = {
 
 STRUCK = (
     r"pictures?|drawn|drawing|twins?|shel(f|ves)|manifest|misnamed|misfiled|passports?|verdicts?"
-    r"|cut-?offs?|called|figures?|leaky|flatters?|hold-?outs?|told|says?|said|knows?|knew|known"
+    r"|cut-?offs?|called|figures?|leaky|flatters?|hold-?outs?|told|says?|said|knows?|knew"
     r"|whoever|nobody|somebody|heed|anew|whole|enlarged|greyscale|grey|colou?rless|colour"
-    r"|haematoxylin|the box|strange|recipes?|shares?|means nothing|held against|comes to|goes on"
+    r"|haematoxylin|the box|strange|recipes?|means nothing|held against|comes to|goes on"
 )
 
 
@@ -45,9 +45,9 @@ def test_message_with_sample_params_is_one_or_two_plain_sentences(code: str) -> 
     check = make_check(code, **SAMPLES[code])
     text = check.message
 
-    assert re.fullmatch(r"[A-Z\d].*\.", text)
+    assert re.fullmatch(r"\S.*[.)]", text)
     assert not re.search(r"[{}]", text)
-    assert 1 <= len(re.findall(r"[.?!](?= [A-Z\d]|$)", text)) <= 2
+    assert 1 <= len(re.findall(r"[.)](?= [A-Z\d]|$)", text)) <= 2
     assert not re.search(rf"\b({STRUCK})\b", f"{check.title} {text}", re.IGNORECASE)
     assert 1 <= len(check.title.split()) <= 4
 
