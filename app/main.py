@@ -23,7 +23,7 @@ if st.get_option("browser.gatherUsageStats"):
     st.stop()
 
 pages = [
-    st.Page("views/diagnose.py", title="Diagnose", icon=":material/biotech:", default=True),
+    st.Page("views/diagnose.py", title="Classify", icon=":material/biotech:", default=True),
     st.Page("views/data.py", title="Data", icon=":material/folder_open:"),
     st.Page("views/train.py", title="Train", icon=":material/model_training:"),
     st.Page("views/evaluate.py", title="Evaluate", icon=":material/analytics:"),

@@ -1,5 +1,7 @@
 """Numbers as people say them."""
 
+_MAX_DIGITS = 16
+
 
 def many(count: int, thing: str) -> str:
     """Say how many there are of something.
@@ -58,3 +60,41 @@ def probability_in_words(probability: float) -> str:
     if probability < 0.01:
         return "below 0.01"
     return f"{probability:.2f}"
+
+
+def format_probability(probability: float, threshold: float) -> tuple[str, str]:
+    """Return a probability and the decision threshold, with as many digits as tell them apart.
+
+    Parameters
+    ----------
+    probability, threshold : float
+        In [0, 1].
+
+    Returns
+    -------
+    tuple of str
+        Probability, never 0 or 1, and threshold. Both have two digits, or more if they differ but
+        have the same first two.
+
+    Examples
+    --------
+    >>> format_probability(0.874, 0.5), format_probability(0.4987, 0.5)
+    (('0.87', '0.50'), ('0.499', '0.500'))
+    >>> format_probability(0.9996, 0.5)
+    ('above 0.99', '0.50')
+    """
+    digits = 2
+    while (
+        probability != threshold
+        and f"{probability:.{digits}f}" == f"{threshold:.{digits}f}"
+        and digits < _MAX_DIGITS
+    ):
+        digits += 1
+    smallest = 10.0**-digits
+    if probability > 1.0 - smallest:
+        shown = f"above {1.0 - smallest:.{digits}f}"
+    elif probability < smallest:
+        shown = f"below {smallest:.{digits}f}"
+    else:
+        shown = f"{probability:.{digits}f}"
+    return shown, f"{threshold:.{digits}f}"

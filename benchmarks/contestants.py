@@ -102,16 +102,16 @@ def our_single(folder: Path) -> Contestants:
     from bc_model.data.synthetic import example_png
     from bc_model.gradcam import encode_jpeg, overlay_heatmap, shared_scale
     from bc_model.serving.batching import BatchingEngine
-    from bc_model.serving.verdict import diagnose
+    from bc_model.serving.verdict import Classifier
 
     engine = _engine(folder, "f32")
     single = _pixels(folder)[:1]
-    shared = BatchingEngine(engine)
+    classifier = Classifier(BatchingEngine(engine))
     data = example_png(malignant=True)
 
     def decode_to_overlay() -> None:
         rgb = decode_picture(data, "example.png")
-        maps = diagnose(shared, rgb, "example.png").heatmaps
+        maps = classifier.predict(rgb, name="example.png").heatmaps
         scale = shared_scale(maps)
         for name in CLASSES:
             encode_jpeg(overlay_heatmap(rgb, maps[name], full_scale=scale))

@@ -70,7 +70,7 @@ def _one_start(browser: Browser, runs: Path) -> dict[str, float]:
         _wait(url, server)
         healthy = time.perf_counter() - begin
         page.goto(url)
-        page.get_by_role("heading", name="Diagnose").wait_for()
+        page.get_by_role("heading", name="Classify").wait_for()
         page.locator("input[type=file]").wait_for(state="attached")
         drawn = time.perf_counter() - begin
         memory = psutil.Process(server.pid).memory_info().rss / 2**20
@@ -96,7 +96,7 @@ def _answer(page: Page) -> float:
     page.locator("input[type=file]").set_input_files(
         [{"name": "field.png", "mimeType": "image/png", "buffer": data}]
     )
-    page.get_by_text("Evidence for malignant", exact=True).wait_for()
+    page.get_by_text("Grad-CAM for malignant", exact=True).wait_for()
     page.get_by_role("img", name="for malignant").first.wait_for()
     return time.perf_counter() - begin
 

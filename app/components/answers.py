@@ -1,94 +1,103 @@
-"""The answers to all pictures on the page: legend, summary, and a card for each."""
+"""The predictions of all images on the page: legend, results table, and a card for each image."""
 
 import hashlib
 
+import pandas as pd
 import streamlit as st
 
 from app.components.frame import escape, show_error
 from app.components.models import engine_of
-from app.components.verdict import draw_verdict
+from app.components.verdict import show_prediction
 from bc_model.data.pictures import decode_picture
 from bc_model.errors import BcModelError, EngineBusy, PictureError
 from bc_model.gradcam import colour_bar
 from bc_model.serving.bundle import Bundle
-from bc_model.serving.verdict import Verdict, diagnose
-from bc_model.words import probability_in_words
+from bc_model.serving.verdict import Classifier, Prediction
 
-PER_PAGE = 4
+CARDS_PER_PAGE = 4
+PROBABILITY = "Estimated probability of malignancy"
 
 
-# A verdict is a few kB: many, so that several users with many pictures do not push each other out.
+# A prediction has a few kB. The cache is large, so that users with many images do not evict the
+# predictions of other users.
 @st.cache_data(max_entries=2000, show_spinner=False)
-def _verdict_of(sha256: str, name: str, bundle_key: str, _data: bytes, _bundle: Bundle) -> Verdict:
-    return diagnose(engine_of(_bundle), decode_picture(_data, name), name)
+def _predict(sha256: str, name: str, bundle_key: str, _data: bytes, _bundle: Bundle) -> Prediction:
+    return Classifier(engine_of(_bundle)).predict(decode_picture(_data, name), name=name)
 
 
-def draw_answers(pictures: list[tuple[str, bytes]], bundle: Bundle) -> None:
-    """Answer every picture, and say of each that cannot be answered why.
+def show_predictions(images: list[tuple[str, bytes]], bundle: Bundle) -> None:
+    """Classify every image and show the predictions, or an error for an unreadable image.
 
     Parameters
     ----------
-    pictures : list of (name, bytes of the file)
+    images : list of (str, bytes)
+        File name and content of each image.
     bundle : Bundle
     """
     above = st.container()
-    verdicts: dict[str, tuple[Verdict, bytes]] = {}
-    progress = st.progress(0.0, "Reading the pictures") if len(pictures) > 3 else None
-    for done, (name, data) in enumerate(pictures, start=1):
+    predictions: dict[str, tuple[Prediction, bytes]] = {}
+    progress = st.progress(0.0, "Classifying images") if len(images) > 3 else None
+    for done, (name, data) in enumerate(images, start=1):
         digest = hashlib.sha256(data).hexdigest()
-        if digest in verdicts:
+        if digest in predictions:
             st.caption(
                 f":material/info: {escape(name)} is the same file as "
-                f"{escape(verdicts[digest][0].name)} and is shown once."
+                f"{escape(predictions[digest][0].name)} and is shown once."
             )
             continue
         try:
-            verdicts[digest] = _verdict_of(digest, name, bundle.key, data, bundle), data
+            predictions[digest] = _predict(digest, name, bundle.key, data, bundle), data
         except PictureError as error:
-            show_error(error, title="A picture was left out")
+            show_error(error, title="Image skipped")
         except EngineBusy as error:
-            show_error(error, title="The program is busy")
+            show_error(error, title="Server busy")
         except BcModelError as error:
-            show_error(error, title="The model cannot answer")
+            show_error(error, title="Prediction failed")
         if progress:
-            progress.progress(done / len(pictures), f"{done} of {len(pictures)} pictures")
+            progress.progress(done / len(images), f"{done} of {len(images)} images")
     if progress:
         progress.empty()
 
-    if not verdicts:
+    if not predictions:
         return
-    with above:
-        opacity = _draw_legend()
-    if len(verdicts) > 1:
-        st.dataframe(
-            [
-                {
-                    "Picture": verdict.name,
-                    "Estimated probability of malignancy": probability_in_words(
-                        verdict.prob_malignant
-                    ),
-                    "Called": verdict.class_name if verdict.is_called else "not called",
-                    "Warnings": " ".join(verdict.warnings),
-                }
-                for verdict, _ in verdicts.values()
-            ],
-            hide_index=True,
-            alt="Estimate and call of each picture",
-        )
-    pages = -(-len(verdicts) // PER_PAGE)
+    opacity = 0.0
+    if any(prediction.is_classified for prediction, _ in predictions.values()):
+        with above:
+            opacity = _show_legend()
+    if len(predictions) > 1:
+        _show_table([prediction for prediction, _ in predictions.values()])
+    pages = -(-len(predictions) // CARDS_PER_PAGE)
     page = st.pagination(pages, key="page") if pages > 1 else 1
-    for digest, (verdict, data) in list(verdicts.items())[(page - 1) * PER_PAGE : page * PER_PAGE]:
-        draw_verdict(verdict, data, digest, bundle, opacity)
+    first = (page - 1) * CARDS_PER_PAGE
+    for digest, (prediction, data) in list(predictions.items())[first : first + CARDS_PER_PAGE]:
+        show_prediction(prediction, data, digest, bundle, opacity)
 
 
-def _draw_legend() -> float:
-    """Draw what the maps' colours mean, and return how opaque the maps are to be."""
+def _show_table(predictions: list[Prediction]) -> None:
+    table = pd.DataFrame(
+        {
+            "Image": [one.name for one in predictions],
+            PROBABILITY: pd.Series([one.prob_malignant for one in predictions], dtype=float),
+            "Predicted class": [one.predicted_class or "not classified" for one in predictions],
+            "Checks": [", ".join(check.title for check in one.checks) for one in predictions],
+        }
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        column_config={PROBABILITY: st.column_config.NumberColumn(format="%.2f")},
+        alt="Probability, predicted class and checks of each image",
+    )
+
+
+def _show_legend() -> float:
+    """Show the color scale of the heatmaps and return the selected opacity."""
     settings, legend = st.columns([1, 2], gap="large", vertical_alignment="bottom")
     opacity = settings.slider("Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity")
     with legend:
         st.image(colour_bar(512, 10), width="stretch", alt="")
         st.caption(
-            "From no evidence to the strongest in the picture. The maps show what moved the score, "
-            "not where a lesion is. A peak is one place; the score weighs the whole picture."
+            "Color scale: from no contribution to the strongest contribution in the image. "
+            "Heatmaps show regions that increased a class score; they do not outline lesions."
         )
     return float(opacity)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.frame import escape, show_error
+from app.components.checks import show_checks
+from app.components.frame import show_error
 from app.components.headline import draw_headline, draw_left_out, draw_notes
 from app.components.parts import draw_parts, leak_in_words, split_or_say
 from app.components.readings import read_folder
@@ -44,5 +45,5 @@ def draw_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] | None:
     if leak.test_pictures or leak.pixels:
         st.caption(f":material/warning: Leak: {leak_in_words(leak)}")
     if known := known_at_first(chosen["weights"], reading.manifest, split):
-        st.warning(escape(known), title="The first weights know the test part")
+        show_checks([known])
     return parts

@@ -1,4 +1,4 @@
-"""A picture of a data set, named in the address: how the gallery opens one in Diagnose."""
+"""An image of a dataset that the page address names, as the gallery links to it."""
 
 import streamlit as st
 
@@ -9,19 +9,19 @@ from bc_model.errors import BcModelError
 
 
 def named_picture() -> tuple[str, bytes] | None:
-    """Return the name and bytes of the picture that the address names; None without one."""
+    """Return the file name and bytes of the image in the page address, or None."""
     set_name, _, path = st.query_params.get("picture", "").partition("/")
-    if not path or "run" in st.query_params:  # a run's picture is named by its hash
+    if not path or "run" in st.query_params:  # the image of a run is named by its hash
         return None
     try:
         file = picture_file(open_set(set_name), path)
         data = read_file(file)
     except (BcModelError, OSError) as error:
-        show_error(error, title="The picture named in the address cannot be shown")
+        show_error(error, title="Image not found")
         return None
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{escape(file.name)}, of the data set {escape(set_name)}")
-        if st.button("Close it", key="close-picture", type="tertiary", icon=":material/close:"):
+        st.caption(f"{escape(file.name)} from the dataset {escape(set_name)}")
+        if st.button("Close", key="close-picture", type="tertiary", icon=":material/close:"):
             del st.query_params["picture"]
             st.rerun()
     return file.name, data

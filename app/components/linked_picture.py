@@ -1,4 +1,4 @@
-"""A picture of a run's data set that the address names, as the error gallery links to it."""
+"""An image of a run's dataset that the page address names, as the error gallery links to it."""
 
 from pathlib import PurePosixPath
 
@@ -8,17 +8,19 @@ from app.components.frame import escape, show_error
 from app.places import runs_folder
 from bc_model.errors import BcModelError
 
+_SUBSETS = {"train": "training", "validation": "validation", "test": "test"}
+
 
 def linked_picture() -> tuple[str, bytes] | None:
-    """Return name and bytes of the picture in the address, or None.
+    """Return the file name and bytes of the image in the page address, or None.
 
-    The address gives the name of a run and the hash of the pixels. Both are looked up; neither is
-    ever made into a path.
+    The address contains the name of a run and the hash of the pixels. Both are looked up and never
+    become part of a path.
     """
     run_id, sha256 = st.query_params.get("run"), st.query_params.get("picture")
     if not (run_id and sha256):
         return None
-    # Only now: these bring pandas and the imaging libraries.
+    # Imported late: these load pandas and the imaging libraries.
     from bc_model.training.run_folder import find_run
     from bc_model.training.run_pictures import RunPictures
 
@@ -27,16 +29,16 @@ def linked_picture() -> tuple[str, bytes] | None:
         path, data = pictures.read(sha256)
         row = pictures.row(sha256)
     except BcModelError as error:
-        show_error(error, title="The picture named in the address cannot be shown")
+        show_error(error, title="Image not found")
         return None
-    words, button = st.columns([4, 1], vertical_alignment="center")
-    words.markdown(
+    text, button = st.columns([4, 1], vertical_alignment="center")
+    text.markdown(
         escape(
-            f"From the {row['part']} part of the run {run_id}, case {row['case'] or 'unknown'}; "
-            f"its label says {row['class']}."
+            f"From the {_SUBSETS[row['part']]} subset of run {run_id}, "
+            f"case {row['case'] or 'unknown'}. Label: {row['class']}."
         )
     )
-    button.button("Close it", key="close-picture", icon=":material/close:", on_click=_forget)
+    button.button("Close", key="close-picture", icon=":material/close:", on_click=_forget)
     return PurePosixPath(path).name, data
 
 

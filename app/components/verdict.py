@@ -1,10 +1,11 @@
-"""One picture's verdict: the estimate, the picture, and the evidence for each class."""
+"""The card of one image: prediction, checks, image and heatmaps."""
 
 from pathlib import Path
 
 import numpy as np
 import streamlit as st
 
+from app.components.checks import show_checks
 from app.components.frame import RESEARCH_USE, escape
 from bc_model.data.names import CLASSES
 from bc_model.data.pictures import decode_picture
@@ -17,110 +18,109 @@ from bc_model.gradcam import (
 )
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.explain_files import encode_png
-from bc_model.serving.verdict import Verdict
-from bc_model.words import probability_in_words
+from bc_model.serving.verdict import Prediction
+from bc_model.words import format_probability
 
 DISPLAY_WIDTH_PX = 900
 
 
-def draw_verdict(
-    verdict: Verdict, data: bytes, sha256: str, bundle: Bundle, opacity: float
+def show_prediction(
+    prediction: Prediction, data: bytes, sha256: str, bundle: Bundle, opacity: float
 ) -> None:
-    """Draw a card: words and bar on top, three pictures of equal size below.
+    """Show a card: prediction and checks on top, the image and its heatmaps below.
+
+    An image with a failed blocking check has no class, no probability and no heatmap.
 
     Parameters
     ----------
-    verdict : Verdict
+    prediction : Prediction
     data : bytes
-        The picture's file.
+        Content of the image file.
     sha256 : str
-        Of `data`: what every cache is keyed by.
+        SHA-256 of `data`, the key of every cache.
     bundle : Bundle
     opacity : float
-        In [0, 1].
+        Opacity of the heatmaps in [0, 1].
     """
-    said = probability_in_words(verdict.prob_malignant)
-    shown = _display_picture(sha256, data)
     with st.container(border=True):
-        st.subheader(escape(verdict.name), anchor=False)
-        words, bar = st.columns([2, 3], vertical_alignment="center", gap="large")
-        with words:
-            st.metric("Estimated probability of malignancy", said)
-        with bar:
-            _draw_call(verdict, said, bundle)
-        for sentence in verdict.warnings:
-            st.warning(escape(sentence), icon=":material/warning:")
-        picture, *maps = st.columns(3)
-        with picture:
-            st.markdown("**Picture**")
-            st.image(
-                encode_jpeg(shown), width="stretch", alt=f"The picture {verdict.name} as uploaded"
-            )
-            st.caption(f"{verdict.width_px} x {verdict.height_px} px")
-        for column, name in zip(maps, CLASSES, strict=True):
-            with column:
-                _draw_map(verdict, name, shown, data, sha256, opacity)
-        for caution in verdict.cautions:
-            st.caption(f":material/info: {escape(caution)}")
+        st.subheader(escape(prediction.name), anchor=False)
+        if prediction.is_classified:
+            _show_class(prediction, bundle)
+        else:
+            st.markdown(f"**Not classified.** {RESEARCH_USE}")
+        show_checks(prediction.checks)
+        image, *heatmaps = st.columns(3)
+        shown = _display_image(sha256, data)
+        with image:
+            st.markdown("**Image**")
+            st.image(encode_jpeg(shown), width="stretch", alt=f"The image {prediction.name}")
+            st.caption(f"{prediction.width_px} x {prediction.height_px} px")
+        if prediction.is_classified:
+            for column, name in zip(heatmaps, CLASSES, strict=True):
+                with column:
+                    _show_heatmap(prediction, name, shown, data, sha256, opacity)
 
 
-def _draw_call(verdict: Verdict, said: str, bundle: Bundle) -> None:
-    if not verdict.is_called:
+def _show_class(prediction: Prediction, bundle: Bundle) -> None:
+    assert prediction.prob_malignant is not None
+    probability, threshold = format_probability(prediction.prob_malignant, bundle.threshold)
+    metric, bar = st.columns([2, 3], vertical_alignment="center", gap="large")
+    metric.metric("Estimated probability of malignancy", probability)
+    with bar:
         st.markdown(
-            f"**Not called**: this estimate means nothing, for the reason below. {RESEARCH_USE}"
+            f"Predicted class: **{prediction.predicted_class}** (threshold {threshold}). "
+            f"{RESEARCH_USE}"
         )
-        return
-    st.markdown(
-        f"Called **{verdict.class_name}** at the cut-off of {bundle.threshold:.2f}. {RESEARCH_USE}"
-    )
-    st.image(
-        probability_bar(verdict.prob_malignant, bundle.threshold),
-        width="stretch",
-        alt=f"Estimated probability {said} on a line from 0 to 1",
-    )
-    st.caption("From 0 to 1; the mark is the cut-off.")
+        st.image(
+            probability_bar(prediction.prob_malignant, bundle.threshold),
+            width="stretch",
+            alt=f"Estimated probability of malignancy {probability} on a scale from 0 to 1",
+        )
+        st.caption("Scale from 0 to 1; the mark is the threshold.")
 
 
-def _draw_map(
-    verdict: Verdict, name: str, shown: np.ndarray, data: bytes, sha256: str, opacity: float
+def _show_heatmap(
+    prediction: Prediction, name: str, shown: np.ndarray, data: bytes, sha256: str, opacity: float
 ) -> None:
-    heatmap = verdict.heatmaps[name]
-    full_scale = shared_scale(verdict.heatmaps)
-    st.markdown(f"**Evidence for {name}**")
+    heatmap = prediction.heatmaps[name]
+    full_scale = shared_scale(prediction.heatmaps)
+    st.markdown(f"**Grad-CAM for {name}**")
     if heatmap.is_empty:
-        alt = f"The picture without a heatmap: no evidence for {name}"
-        words = f"No evidence for {name}: nothing in this picture raised its score."
+        alt = f"The image without a heatmap: no positive contribution to {name}"
+        caption = f"No positive contribution to {name}."
     else:
-        alt = f"Heatmap of the evidence for {name} over the picture"
+        alt = f"Grad-CAM heatmap for {name} over the image"
         rows, columns = heatmap.raw.shape
-        words = (
-            f"Peak at {heatmap.maximum / full_scale:.0%} of the scale that both maps share. "
-            f"The map has {columns} x {rows} cells; what lies between is smoothed."
+        caption = (
+            f"Peak at {heatmap.maximum / full_scale:.0%} of the scale that both heatmaps share. "
+            f"Resolution: {columns} x {rows} cells, interpolated."
         )
-    drawn = overlay_heatmap(shown, heatmap, opacity=opacity, full_scale=full_scale)
-    st.image(encode_jpeg(drawn), width="stretch", alt=alt)
-    st.caption(words)
+    overlay = overlay_heatmap(shown, heatmap, opacity=opacity, full_scale=full_scale)
+    st.image(encode_jpeg(overlay), width="stretch", alt=alt)
+    st.caption(caption)
     if not heatmap.is_empty:
         st.download_button(
-            "Save at full size",
+            "Download heatmap",
             lambda: encode_png(
                 overlay_heatmap(
-                    decode_picture(data, verdict.name),
+                    decode_picture(data, prediction.name),
                     heatmap,
                     opacity=opacity,
                     full_scale=full_scale,
                 )
             ),
-            file_name=f"{Path(verdict.name).stem}-{sha256[:8]}-{name}.png",
+            file_name=f"{Path(prediction.name).stem}-{sha256[:8]}-{name}.png",
             mime="image/png",
             key=f"save-{sha256}-{name}",
             icon=":material/download:",
             type="tertiary",
+            on_click="ignore",
+            help="PNG at the size of the image.",
         )
 
 
-# Keyed by the file's hash: pixels passed to a cache are hashed by sample, and a picture could be
-# given another one's answer.
+# Keyed by the hash of the file: Streamlit hashes large arrays by a sample of their pixels, so two
+# similar images could share an entry.
 @st.cache_data(max_entries=64, show_spinner=False)
-def _display_picture(sha256: str, _data: bytes) -> np.ndarray:
-    return at_most_wide(decode_picture(_data, "The picture"), DISPLAY_WIDTH_PX)
+def _display_image(sha256: str, _data: bytes) -> np.ndarray:
+    return at_most_wide(decode_picture(_data, "The image"), DISPLAY_WIDTH_PX)

@@ -1,4 +1,4 @@
-"""Bring in what the first picture will need while a person still looks for it."""
+"""Load the libraries for the first prediction while the user selects an image."""
 
 import importlib
 import threading
@@ -10,8 +10,8 @@ DELAY_S = 0.3
 
 @st.cache_resource
 def warm_up() -> None:
-    """Import the imaging and inference libraries in the background, once for the whole server."""
-    # Not at once: the browser has the first page to draw, and needs the processor for it.
+    """Import the imaging and inference libraries in the background, once per server."""
+    # Delayed, so that the browser can use the processor to draw the first page.
     timer = threading.Timer(DELAY_S, _import)
     timer.daemon = True
     timer.start()

@@ -1,4 +1,4 @@
-"""Diagnose: drop pictures in, see the estimate and where the evidence lies."""
+"""Page Classify: upload images and show predictions with Grad-CAM heatmaps."""
 
 import streamlit as st
 
@@ -8,52 +8,48 @@ from app.components.models import choose_model
 from app.components.warm import warm_up
 
 MAX_UPLOAD_MB = 64
-EXAMPLES = {"Drawn, gland-like": False, "Drawn, crowded nuclei": True}
+EXAMPLES = {"Synthetic, gland-like": False, "Synthetic, crowded nuclei": True}
 
-st.title("Diagnose", anchor=False)
+st.title("Classify", anchor=False)
 st.markdown(
-    "Drop in fields of H&E-stained breast tissue. The model estimates how likely each is "
-    "malignant and shows what moved its score."
+    "Classify H&E-stained breast tissue as benign or malignant, and see the regions that "
+    "increased each class score."
 )
 
 bundle = choose_model()
 if bundle is None:
     with st.container(border=True):
         st.subheader("No model yet", anchor=False)
-        st.markdown("Train one first; it appears here as soon as its run has ended.")
-        st.page_link("views/train.py", label="Go to Train", icon=":material/model_training:")
+        st.markdown("Train a model first. It is listed here when its run is finished.")
+        st.page_link("views/train.py", label="Open Train", icon=":material/model_training:")
     st.stop()
 
 uploads = st.file_uploader(
-    "Pictures",
+    "Images",
     type=["png", "jpg", "jpeg", "tif", "tiff"],
     accept_multiple_files=True,
     key="pictures",
     max_upload_size=MAX_UPLOAD_MB,
-    help="PNG, JPEG or TIFF, one field each. They are kept in memory only, never stored.",
+    help="PNG, JPEG or TIFF, one field per image. Images stay in memory and are not stored.",
 )
-pictures = [(upload.name, upload.getvalue()) for upload in uploads]
-if not pictures and (linked := linked_picture()):
-    pictures = [linked]
+images = [(upload.name, upload.getvalue()) for upload in uploads]
+if not images and (linked := linked_picture()):
+    images = [linked]
 example = None
-if not pictures and (named := named_picture()):
-    pictures = [named]
-elif not pictures:
-    example = st.pills(
-        "No picture at hand? Try one drawn by this program. It is not tissue.",
-        list(EXAMPLES),
-        key="example",
-    )
+if not images and (named := named_picture()):
+    images = [named]
+elif not images:
+    example = st.pills("Synthetic example", list(EXAMPLES), key="example")
     if example not in EXAMPLES:
         warm_up()
         st.stop()
 
-# Only now: these bring the imaging libraries, which the first look at the page need not wait for.
-from app.components.answers import draw_answers
+# Imported late: these load the imaging libraries, and the empty page does not need them.
+from app.components.answers import show_predictions
 from bc_model.data.synthetic import example_png
 
 if example:
-    pictures = [(example, example_png(malignant=EXAMPLES[example]))]
+    images = [(example, example_png(malignant=EXAMPLES[example]))]
     if not bundle.passport["data"]["drawn"]:
-        st.info("A drawing, not tissue: its estimate only shows how this page works.")
-draw_answers(pictures, bundle)
+        st.info("This synthetic image is not tissue. Its prediction only demonstrates this page.")
+show_predictions(images, bundle)

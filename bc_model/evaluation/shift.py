@@ -150,7 +150,7 @@ def measure_shift(
         sentences=(
             *about_distance(known, far_share, apart, stain),
             *about_stain(strange, usual_strange_share(bundle.passport)),
-            *about_sizes(pictures, bundle),
+            *(check.message for check in about_sizes(pictures, bundle)),
             *about_scale(bundle, pictures),
         ),
         strange_stain=None if strange is None else sum(map(bool, strange)),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from bc_model.checks import TERMS
 from bc_model.words import many
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def about_stain(strange: list[list[str]] | None, usual: float | None) -> Iterato
     if strange is None:
         return
     number = sum(map(bool, strange))
-    often = Counter(name for names in strange for name in names).most_common(2)
+    often = Counter(TERMS[name] for names in strange for name in names).most_common(2)
     how = f", most often {' and '.join(f'{name} ({n})' for name, n in often)}" if often else ""
     own = "" if usual is None else f"; of other cases of the model's own kind {100 * usual:.1f} %"
     yield (

@@ -1,4 +1,4 @@
-"""Answers without TensorFlow: the model bundle, the OpenVINO engine, and the verdict."""
+"""Inference without TensorFlow: the model bundle, the OpenVINO engine and the classifier."""
 
 import sys
 

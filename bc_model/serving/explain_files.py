@@ -1,4 +1,4 @@
-"""Explain pictures on disk: for each a JSON, and for each class a heatmap PNG and its raw map."""
+"""Explain image files: write a JSON file per image, and a heatmap (PNG and NPY) per class."""
 
 import hashlib
 import io
@@ -16,14 +16,13 @@ from bc_model.data.pictures import decode_picture, read_file
 from bc_model.errors import PictureError
 from bc_model.files import write_bytes_atomic, write_text_atomic
 from bc_model.gradcam import overlay_heatmap, shared_scale
-from bc_model.serving.batching import BatchingEngine
-from bc_model.serving.verdict import diagnose
+from bc_model.serving.verdict import Classifier, Prediction
 
 
 def pictures_to_explain(given: Iterable[Path]) -> list[Path]:
-    """Return files as they are named, and for a folder every picture in it.
+    """Return the given files, and every image in the given folders.
 
-    Heatmaps of earlier explanations are none of the pictures of a folder, wherever they lie.
+    Heatmaps of earlier explanations are not listed.
 
     Parameters
     ----------
@@ -32,79 +31,94 @@ def pictures_to_explain(given: Iterable[Path]) -> list[Path]:
     Raises
     ------
     PictureError
-        A file that is not there.
+        A file does not exist.
     DataError, FolderNotFound
-        A folder without a picture beside those.
+        A folder contains no image.
     """
     found: list[Path] = []
     for path in given:
-        if not path.is_dir():
-            if not path.exists():
-                raise PictureError(f"There is no picture {path}; check the path.")
+        if path.is_dir():
+            found += picture_files(path)
+        elif path.exists():
             found.append(path)
-            continue
-        found += picture_files(path)
+        else:
+            raise PictureError(f"The image {path} does not exist. Check the path.")
     return list(dict.fromkeys(found))
 
 
-def explain_file(engine: BatchingEngine, path: Path, out: Path) -> dict[str, Any]:
-    """Explain one picture and write what was found.
+def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any]:
+    """Explain one image and write the result.
 
-    Writes ``<stem>-<hash>.json`` and, for each class, ``...-<class>.png`` (overlay at the
-    picture's own size) and ``...-<class>.npy`` (the raw map, float32). The hash keeps pictures of
-    the same name apart.
+    Writes ``<stem>-<hash>.json`` and, for each class, ``...-<class>.png`` (overlay at the size of
+    the image) and ``...-<class>.npy`` (raw heatmap, float32). The hash keeps images of the same
+    name apart. If a blocking check fails, only the JSON file is written, without a class, a
+    probability or a heatmap.
 
     Returns
     -------
     dict
-        The content of the JSON.
+        Content of the JSON file.
 
     Raises
     ------
     PictureError
-        The picture cannot be read; nothing is written.
+        The image cannot be read. Nothing is written.
     """
     data = read_file(path)
     rgb = decode_picture(data, path.name)
-    verdict = diagnose(engine, rgb, path.name)
+    prediction = classifier.predict(rgb, name=path.name)
     sha256 = hashlib.sha256(data).hexdigest()
     out.mkdir(parents=True, exist_ok=True)
     base = f"{path.stem}-{sha256[:8]}"
-    scale = shared_scale(verdict.heatmaps)
-    maps = {}
-    for name in CLASSES:
-        heatmap = verdict.heatmaps[name]
-        drawn = overlay_heatmap(rgb, heatmap, full_scale=scale)
-        write_bytes_atomic(out / f"{base}-{name}.png", encode_png(drawn))
-        raw = io.BytesIO()
-        np.save(raw, heatmap.raw, allow_pickle=False)
-        write_bytes_atomic(out / f"{base}-{name}.npy", raw.getvalue())
-        maps[name] = {
-            "overlay": f"{base}-{name}.png",
-            "raw": f"{base}-{name}.npy",
-            "maximum": heatmap.maximum,
-            "evidence": "none for this class" if heatmap.is_empty else "see the map",
-        }
     result = {
-        "picture": str(path),
+        "image": str(path),
         "sha256": sha256,
-        "model": engine.bundle.passport["name"],
-        "prob_malignant": verdict.prob_malignant,
-        "threshold": engine.bundle.threshold,
-        "class": verdict.class_name if verdict.is_called else None,
-        "logits": dict(zip(CLASSES, verdict.logits, strict=True)),
-        "temperature": engine.bundle.temperature,
-        "heatmaps": maps,
-        "warnings": list(verdict.warnings),
-        "cautions": list(verdict.cautions),
+        "model": classifier.bundle.passport["name"],
+        "prob_malignant": prediction.prob_malignant,
+        "threshold": classifier.bundle.threshold,
+        "predicted_class": prediction.predicted_class,
+        "logits": dict(zip(CLASSES, prediction.logits, strict=True))
+        if prediction.is_classified
+        else None,
+        "temperature": classifier.bundle.temperature,
+        "heatmaps": _write_heatmaps(prediction, rgb, out, base),
+        "checks": [check.as_dict() for check in prediction.checks],
         "use": "Research use only, not a diagnosis.",
     }
     write_text_atomic(out / f"{base}.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
     return result
 
 
+def _write_heatmaps(
+    prediction: Prediction, rgb: np.ndarray, out: Path, base: str
+) -> dict[str, dict[str, Any]]:
+    """Write the heatmaps and return their entries of the JSON file."""
+    entries: dict[str, dict[str, Any]] = {}
+    for name in CLASSES:
+        overlay, raw = out / f"{base}-{name}.png", out / f"{base}-{name}.npy"
+        if not prediction.is_classified:
+            # An earlier call with another model may have classified this image.
+            overlay.unlink(missing_ok=True)
+            raw.unlink(missing_ok=True)
+            continue
+        heatmap = prediction.heatmaps[name]
+        full_scale = shared_scale(prediction.heatmaps)
+        image = overlay_heatmap(rgb, heatmap, full_scale=full_scale)
+        write_bytes_atomic(overlay, encode_png(image))
+        buffer = io.BytesIO()
+        np.save(buffer, heatmap.raw, allow_pickle=False)
+        write_bytes_atomic(raw, buffer.getvalue())
+        entries[name] = {
+            "overlay": overlay.name,
+            "raw": raw.name,
+            "maximum": heatmap.maximum,
+            "has_positive_contribution": not heatmap.is_empty,
+        }
+    return entries
+
+
 def encode_png(rgb: np.ndarray) -> bytes:
-    """Encode an RGB picture as PNG."""
+    """Return an RGB image as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()

@@ -1,13 +1,14 @@
-"""Whether a picture is stained like those that a model learned from.
+"""Check whether the staining of an image resembles that of a model's training images.
 
-A model answers whatever it is shown, an empty slide or a photograph as well. The passport has
-quantiles of how its training pictures are stained; what lies far outside of them is said.
+A model predicts a class for any input, such as an empty slide or a photograph. The passport
+contains quantiles of the staining of the training images; values far outside of them fail a check.
 """
 
 from typing import Any
 
 import numpy as np
 
+from bc_model.checks import Check, make_check
 from bc_model.data.stain import STAIN_COLUMNS, are_grey, stain_statistics
 
 _QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
@@ -20,9 +21,12 @@ _BLANK_BELOW = 0.5
 """Of the 1st percentile of haematoxylin's spread: less has no nuclei. Of 1,053 BreakHis pictures
 whose case was left out none has less than 0.79 of it; glass with a camera's noise has 0.2. Fat and
 collagen have less as well, and eosin, so that a picture is blank only if nothing else varies."""
-_NO_COLOUR, _BLANK = "no colour", "blank"
-_WORDS = {"mean": ("paler", "stronger"), "sd": ("more even", "more uneven")}
-_STAINS = {"residual": "other colours"}
+_GRAYSCALE, _BLANK = "grayscale", "blank"
+_BELOW_AND_ABOVE = {"mean": ("paler", "stronger"), "sd": ("more_even", "more_uneven")}
+_STAIN_CODES = {
+    column.removesuffix("_mean"): code
+    for column, code in zip(STAIN_COLUMNS[::2], ("hematoxylin", "eosin", "residual"), strict=True)
+}
 
 
 def stain_facts(stain: np.ndarray, grey: np.ndarray) -> dict[str, Any]:
@@ -75,75 +79,70 @@ def usual_strange_share(passport: dict[str, Any]) -> float | None:
 
 
 def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> list[str]:
-    """Name what a picture's staining has that no training picture's had.
+    """Return how the staining of an image differs from the training images.
 
     Parameters
     ----------
     found : ndarray of shape (6,), float
-        Of one picture, see `bc_model.data.stain.stain_statistics`.
+        Statistics of one image, see `bc_model.data.stain.stain_statistics`.
     grey : bool
-        See `bc_model.data.stain.are_grey`: among the statistics alone it is not found.
+        Whether the image is grayscale, see `bc_model.data.stain.are_grey`.
     passport : dict
         See `knows_stain`.
 
     Returns
     -------
     list of str
-        Such as 'eosin paler'; 'blank' or 'no colour' alone; empty where it lies within or near the
-        training pictures.
+        Codes such as 'eosin_paler', see `bc_model.checks.TERMS`; 'blank' or 'grayscale' alone;
+        empty if the statistics lie within or near those of the training images.
     """
     statistics = passport["input"]["statistics"]
-    if grey and not statistics.get("grey_share", 0.0):  # then the rest follows
-        return [_NO_COLOUR]
+    if grey and not statistics.get("grey_share", 0.0):  # every other difference follows from it
+        return [_GRAYSCALE]
     (spread, least), *others = (
         (value, statistics[column][_LOWEST])
         for column, value in zip(STAIN_COLUMNS, found, strict=True)
-        if column.endswith("_sd")  # of haematoxylin first
+        if column.endswith("_sd")  # hematoxylin comes first
     )
     if spread < _BLANK_BELOW * least and all(value < low for value, low in others):
         return [_BLANK]
-    strange = []
+    differences = []
     for column, value in zip(STAIN_COLUMNS, found, strict=True):
         known = dict(zip(statistics["quantiles"], statistics[column], strict=True))
         low, median, high = known[0.01], known[0.5], known[0.99]
         stain, _, kind = column.rpartition("_")
-        below, above = _WORDS[kind]
+        below, above = _BELOW_AND_ABOVE[kind]
         if value < low - _ALLOWED * (median - low):
-            strange.append(f"{_STAINS.get(stain, stain)} {below}")
+            differences.append(f"{_STAIN_CODES[stain]}_{below}")
         elif value > high + _ALLOWED * (high - median):
-            strange.append(f"{_STAINS.get(stain, stain)} {above}")
-    return strange
+            differences.append(f"{_STAIN_CODES[stain]}_{above}")
+    return differences
 
 
-def stain_warning(pixels: np.ndarray, passport: dict[str, Any]) -> tuple[str, bool]:
-    """Hold a picture's staining against what the model learned from.
+def check_staining(pixels: np.ndarray, passport: dict[str, Any]) -> Check | None:
+    """Return a check if the staining of an image differs from the training images.
 
     Parameters
     ----------
     pixels : ndarray of shape (height, width, 3), uint8
-        As the network is given them.
+        Input of the network.
     passport : dict
-        Without ``input.statistics`` nothing is known, and nothing said.
+        Without ``input.statistics`` no check is made.
 
     Returns
     -------
-    sentence : str
-        Empty where there is nothing to say.
-    is_void : bool
-        Whether the estimate means nothing: blank, or no colour.
+    Check or None
+        BC103 (blank) and BC104 (grayscale) are blocking; BC120 lists other differences.
     """
     if not knows_stain(passport):
-        return "", False
-    one = pixels[None]
-    strange = strange_stain(stain_statistics(one)[0], bool(are_grey(one)[0]), passport)
-    if not strange:
-        return "", False
-    if strange == [_NO_COLOUR]:
-        return "This picture has no colour: it is not stained. The estimate means nothing.", True
-    if strange == [_BLANK]:
-        return "This picture is blank, or nearly of one colour. The estimate means nothing.", True
-    return (
-        f"Stained unlike anything that the model learned from: {', '.join(strange)}. It may be of "
-        "another stain or laboratory, or no tissue; do not rely on the estimate.",
-        False,
-    )
+        return None
+    batch = pixels[None]
+    differences = strange_stain(stain_statistics(batch)[0], bool(are_grey(batch)[0]), passport)
+    match differences:
+        case []:
+            return None
+        case ["blank"]:
+            return make_check("BC103")
+        case ["grayscale"]:
+            return make_check("BC104")
+    return make_check("BC120", differences=differences)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bc_model.checks import Check, make_check
 from bc_model.data.near_twins import dhash, near_any
 from bc_model.data.pictures import pixel_sha256
 from bc_model.serving.bundle import Bundle
@@ -92,26 +93,24 @@ def _read(file: Path, sha256: str) -> dict[str, int]:
     return {pixels: int(value, 16) for pixels, value in rows}
 
 
-def known_warning(rgb: np.ndarray, bundle: Bundle) -> tuple[str, ...]:
-    """Warn of a picture that a model knows: one sentence, or none.
+def check_seen(rgb: np.ndarray, bundle: Bundle) -> Check | None:
+    """Return a check if an image, or a near-duplicate of it, was seen in training.
 
     Parameters
     ----------
     rgb : ndarray of shape (height, width, 3), uint8
     bundle : Bundle
+
+    Returns
+    -------
+    Check or None
+        BC111 for identical pixels, BC112 for a near-duplicate.
     """
     listed = known_pictures(bundle)
     if listed is None:
-        return ()
+        return None
     if pixel_sha256(rgb) in listed.dhash:
-        return (
-            "The model learned from this very picture, or was chosen by it. The estimate says "
-            "nothing about how well it does on new cases.",
-        )
+        return make_check("BC111")
     if listed.look_alikes(np.array([dhash(rgb)], np.uint64))[0]:
-        return (
-            "This picture looks the same as one that the model learned from or was chosen by: most "
-            "likely it is a copy of another size or packed anew, and the estimate says nothing "
-            "about how well it does on new cases.",
-        )
-    return ()
+        return make_check("BC112")
+    return None

@@ -1,21 +1,21 @@
-"""What a picture's size says, held against the sizes that a model learned from."""
+"""Check the size of an image against the sizes of a model's training images."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bc_model.checks import Check, make_check
 from bc_model.data.pictures import is_official_shape
 from bc_model.serving.bundle import Bundle
-from bc_model.words import many
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TOO_MUCH_ENLARGED = 1.5
-"""Times: what a picture has of tissue is then too coarse to be what the model learned from."""
+MAX_UPSAMPLING = 1.5
+"""Relative to the training images; above it, tissue is too coarse for the model to interpret."""
 _MOST_KEPT = 10
 
 
@@ -44,21 +44,21 @@ def size_facts(pictures: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def enlarged(width_px: int, height_px: int, bundle: Bundle) -> float:
-    """Return how many times a picture is enlarged for the network, 0 for a size that it knows."""
+    """Return how many times an image is upsampled for the network; 0 for a training size."""
     if f"{width_px}x{height_px}" in bundle.passport["input"]["training_sizes"]:
         return 0.0
     return _factor(width_px, height_px, bundle)
 
 
 def is_too_much(factor: float, bundle: Bundle) -> bool:
-    """Tell whether a picture is enlarged far more than most that the model learned from."""
+    """Return whether an image is upsampled far more than most training images."""
     given = bundle.passport["input"]
     reshaped = given.get("reshaped_sizes", ())
     usual = next((size for size in given["training_sizes"] if size not in reshaped), None)
     if usual is None:
-        return factor > TOO_MUCH_ENLARGED
+        return factor > MAX_UPSAMPLING
     width, height = map(int, usual.split("x"))
-    return factor > TOO_MUCH_ENLARGED * max(1.0, _factor(width, height, bundle))
+    return factor > MAX_UPSAMPLING * max(1.0, _factor(width, height, bundle))
 
 
 def _factor(width_px: int, height_px: int, bundle: Bundle) -> float:
@@ -66,89 +66,81 @@ def _factor(width_px: int, height_px: int, bundle: Bundle) -> float:
     return max(height / height_px, width / width_px)
 
 
-def about_enlarging(width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
-    """Warn of a picture that is enlarged too much: one sentence, or none."""
-    factor = enlarged(width_px, height_px, bundle)
-    if not is_too_much(factor, bundle):
-        return ()
-    return (
-        f"This picture has {width_px} x {height_px} pixels and is enlarged {factor:.1f} times for "
-        f"the model, which learned from pictures of {known_sizes(bundle)}. The estimate means "
-        "nothing.",
-    )
-
-
-def about_size(width_px: int, height_px: int, official: bool, bundle: Bundle) -> tuple[str, ...]:
-    """Say what to keep in mind of a size: one sentence, or none.
+def check_size(width_px: int, height_px: int, official: bool, bundle: Bundle) -> Check | None:
+    """Return a check if the size of an image is unusual for the model.
 
     Parameters
     ----------
     width_px, height_px : int
     official : bool
-        The picture has an official name.
+        Whether the image has an official BreakHis name.
     bundle : Bundle
+
+    Returns
+    -------
+    Check or None
+        BC105 (blocking) for an image that is upsampled too much, BC131 for a size that only
+        resized full frames have in training, BC130 for another size or aspect ratio.
     """
-    if not official and is_reshaped(width_px, height_px, bundle):
-        return (
-            f"The model knows {width_px} x {height_px} pixels from whole BreakHis frames that were "
-            "brought to this shape. A field that was cut out at this size is at another scale, "
-            "and its estimate means nothing.",
-        )
+    size: dict[str, Any] = {"width_px": width_px, "height_px": height_px}
     factor = enlarged(width_px, height_px, bundle)
-    if not factor or is_too_much(factor, bundle) or is_official_shape(height_px, width_px):
-        return ()
-    return (
-        f"This picture has {width_px} x {height_px} pixels; the model learned from pictures of "
-        f"{known_sizes(bundle)}. It was read whole, so its scale and shape may not be what the "
-        "model knows.",
-    )
+    if is_too_much(factor, bundle):
+        sizes = known_sizes(bundle)
+        return make_check("BC105", **size, factor=round(factor, 3), training_sizes=sizes)
+    if not official and is_reshaped(width_px, height_px, bundle):
+        return make_check("BC131", **size)
+    if factor and not is_official_shape(height_px, width_px):
+        return make_check("BC130", **size, training_sizes=known_sizes(bundle))
+    return None
 
 
-def about_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[str, ...]:
-    """Say the same of a whole set.
+def about_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[Check, ...]:
+    """Return the checks of `check_size` for a dataset, with counts.
 
     Parameters
     ----------
     pictures : DataFrame
-        Rows of a manifest, at least one: width_px, height_px, magnification.
+        At least one row of a manifest: width_px, height_px, magnification.
     bundle : Bundle
+
+    Returns
+    -------
+    tuple of Check
+        BC150, BC151 and BC152: BC105, BC131 and BC130 for at least one image.
     """
     official = pictures["magnification"].notna()
-    shapes = zip(pictures["width_px"], pictures["height_px"], official, strict=True)
-    rows = [(int(w), int(h), bool(o), n) for (w, h, o), n in Counter(shapes).items()]
-    factors = [(enlarged(w, h, bundle), n) for w, h, _, n in rows]
-    coarse = [(factor, n) for factor, n in factors if is_too_much(factor, bundle)]
-    reshaped = [n for w, h, official, n in rows if not official and is_reshaped(w, h, bundle)]
-    other = [n for w, h, official, n in rows if about_size(w, h, official, bundle)]
-    of = f"of {many(len(pictures), 'picture')}"
-    said = []
-    if coarse:
-        low, high = f"{min(coarse)[0]:.1f}", f"{max(coarse)[0]:.1f}"
-        times = low if low == high else f"{low} to {high}"
-        said.append(
-            f"{sum(n for _, n in coarse):,} {of} are enlarged {times} times for the model, which "
-            f"learned from pictures of {known_sizes(bundle)}. Their estimates mean nothing."
-        )
-    if reshaped:
-        said.append(
-            f"{sum(reshaped):,} {of} have a size that the model knows from whole BreakHis frames "
-            "that were brought to this shape. If they were cut out at this size they are at "
-            "another scale, and their estimates mean nothing."
-        )
-    if rest := sum(other) - sum(reshaped):
-        said.append(
-            f"{rest:,} {of} are of sizes or shapes other than {known_sizes(bundle)}, which the "
-            "model learned from; they were read whole."
-        )
-    return tuple(said)
+    shapes = Counter(zip(pictures["width_px"], pictures["height_px"], official, strict=True))
+    counts: Counter[str] = Counter()
+    factors = []
+    for (width, height, is_official), n in shapes.items():
+        check = check_size(int(width), int(height), bool(is_official), bundle)
+        if check is None:
+            continue
+        counts[check.code] += n
+        if check.code == "BC105":
+            factors.append(check.params["factor"])
+    n_images, sizes = len(pictures), known_sizes(bundle)
+    found = []
+    if n := counts["BC105"]:
+        found.append(
+            make_check(
+                "BC150", n_found=n, n_images=n_images, training_sizes=sizes,
+                min_factor=min(factors), max_factor=max(factors),
+            )
+        )  # fmt: skip
+    if n := counts["BC131"]:
+        found.append(make_check("BC151", n_found=n, n_images=n_images))
+    if n := counts["BC130"]:
+        found.append(make_check("BC152", n_found=n, n_images=n_images, training_sizes=sizes))
+    return tuple(found)
 
 
 def is_reshaped(width_px: int, height_px: int, bundle: Bundle) -> bool:
-    """Tell whether a size is one of ``reshaped_sizes``, see `size_facts`."""
+    """Return whether a size is one of ``reshaped_sizes``, see `size_facts`."""
     return f"{width_px}x{height_px}" in bundle.passport["input"].get("reshaped_sizes", ())
 
 
-def known_sizes(bundle: Bundle) -> str:
-    """Name the most frequent sizes that a model learned from, px."""
+def known_sizes(bundle: Bundle) -> list[str]:
+    """Return up to three training sizes such as '700 x 460', the most frequent first."""
     sizes = bundle.passport["input"]["training_sizes"][:3]
-    return " and ".join(size.replace("x", " x ") for size in sizes) or "unknown sizes"
+    return [size.replace("x", " x ") for size in sizes] or ["an unknown number of"]

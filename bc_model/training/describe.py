@@ -96,7 +96,7 @@ def draft_passport(
     seen = set() if drawn else set(training["magnification"].dropna())
     magnifications = sorted(int(value) for value in seen)
     parts = summarise_parts(split)
-    knew_at_first = bool(known_at_first(settings.weights, manifest, split))
+    knew_at_first = known_at_first(settings.weights, manifest, split) is not None
     return {
         "schema_version": SCHEMA_VERSION,
         "name": run.name,

@@ -603,7 +603,7 @@ def _log_split(dataset: Manifest, split: pd.DataFrame, weights: str) -> None:
             protocol, leak.test_pictures, leak.n_test,
         )  # fmt: skip
     if known := known_at_first(weights, dataset, split):
-        logger.warning("%s", known)
+        logger.warning("%s", known.message)
 
 
 def _cases(number: int) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.data.manifest import Manifest
 from bc_model.errors import BcModelError
 from bc_model.evaluation.known import known_to
@@ -95,45 +96,39 @@ def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPic
         return own.with_first(None)
 
 
-def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> str:
-    """Say how much of the test part the first weights know.
+def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> Check | None:
+    """Return a check if the initial weights were trained on images of the test subset.
 
     Parameters
     ----------
     weights : str
-        As `TrainingConfig` has it.
+        Value of the `TrainingConfig` field.
     manifest : Manifest
     split : DataFrame
         path, sha256, case, group, part.
 
     Returns
     -------
-    str
-        A sentence; empty where they know none of it, or nobody can tell.
+    Check or None
+        BC410 for leakage by images or cases, BC411 for leakage by near-duplicates only. None if
+        there is no leakage, or the training data of the weights are unknown.
 
     Raises
     ------
     WeightsError
-        The model in the box is asked for, and missing or damaged.
+        The bundled model is requested, but is missing or damaged.
     """
     model = initial_model(weights)
     if model is None:
-        return ""
+        return None
     dhash = manifest.pictures.set_index("path")["dhash"]
     test = split[split["part"] == "test"]
     test = test.assign(dhash=dhash.reindex(test["path"]).to_numpy())
     try:
         known = known_to(model, test)
-    except (BcModelError, OSError):  # of files beside the weights, which the run does not need
-        return ""
+    except (BcModelError, OSError):  # a file beside the weights, which the run does not need
+        return None
     if not known.number:
-        return ""
-    how = (
-        "they learned from these or from others of their cases, or were chosen by them"
-        if known.is_certain
-        else "these look the same as what they learned from, or were chosen by"
-    )
-    return (
-        f"The first weights know {known.number:,} of {len(test):,} test pictures: {how}. Every "
-        "figure of this run flatters, and is marked as leaky."
-    )
+        return None
+    code = "BC410" if known.is_certain else "BC411"
+    return make_check(code, n_seen=known.number, n_test=len(test))

@@ -175,9 +175,9 @@ def test_a_picture_of_the_gallery_opens_in_diagnose(drawn, finished_run, open_pa
     app = open_page("data", look="Gallery")
     next(button for button in app.button if button.label == "Case 90001, 200X").click().run()
 
-    assert texts(app.title) == "Diagnose"
+    assert texts(app.title) == "Classify"
     assert len(app.metric) == 1
-    assert "SOB_B_A-14-90001-200-001.png, of the data set drawn" in texts(app.caption)
+    assert "SOB_B_A-14-90001-200-001.png from the dataset drawn" in texts(app.caption)
 
 
 def test_a_picture_named_in_the_address_can_be_closed(drawn, finished_run, open_page):

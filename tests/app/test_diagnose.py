@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from bc_model.data.pictures import decode_picture
 from bc_model.data.splits import read_split
 from bc_model.data.synthetic import draw_picture, example_png
 from bc_model.serving.shipped import BUNDLED_NAME, SHIPPED_MODELS
+from bc_model.serving.verdict import load_classifier
 from bc_model.training.run_folder import RunFolder
 
 
@@ -23,6 +26,22 @@ def texts(elements) -> str:
     return "\n".join(str(element.value) for element in elements)
 
 
+def plain(elements) -> str:
+    """Return texts without Markdown escapes."""
+    return texts(elements).replace("\\", "")
+
+
+def edit_passport(run: RunFolder, **sections: dict) -> None:
+    path = run.model_folder / "passport.json"
+    passport = json.loads(path.read_text())
+    for name, values in sections.items():
+        passport[name] |= values
+    path.write_text(json.dumps(passport))
+
+
+BLANK = png(np.full((64, 96, 3), 244, np.uint8))
+
+
 def test_without_a_model_the_page_says_where_to_get_one(runs, open_page):
     app = open_page("diagnose")
 
@@ -30,7 +49,7 @@ def test_without_a_model_the_page_says_where_to_get_one(runs, open_page):
     assert not app.file_uploader
 
 
-def test_an_uploaded_picture_gets_an_estimate_and_both_maps(
+def test_classify_with_an_upload_shows_the_prediction_and_both_heatmaps(
     finished_run: RunFolder, open_page: Callable[[str], AppTest]
 ):
     app = open_page("diagnose")
@@ -39,23 +58,68 @@ def test_an_uploaded_picture_gets_an_estimate_and_both_maps(
     assert not app.exception
     assert app.metric[0].label == "Estimated probability of malignancy"
     assert 0.0 <= float(app.metric[0].value.removeprefix("above ").removeprefix("below ")) <= 1.0
-    words = texts(app.markdown)
-    assert "Evidence for benign" in words
-    assert "Evidence for malignant" in words
-    assert "Research use only, not a diagnosis." in words
+    text = texts(app.markdown)
+    assert re.search(r"Predicted class: \*\*(benign|malignant)\*\* \(threshold 0\.\d+\)", text)
+    assert "Grad-CAM for benign" in text
+    assert "Grad-CAM for malignant" in text
+    assert "Research use only, not a diagnosis." in text
 
 
-def test_what_means_nothing_is_not_called(
+def test_classify_with_a_blocking_check_shows_no_class_probability_or_heatmap(
     finished_run: RunFolder, open_page: Callable[[str], AppTest]
 ):
     app = open_page("diagnose")
-    blank = png(np.full((64, 96, 3), 244, np.uint8))
-    app.file_uploader[0].upload("blank.png", blank).run()
+    app.file_uploader[0].upload("blank.png", BLANK).run()
 
-    assert app.metric[0].label == "Estimated probability of malignancy"
-    assert "**Not called**: this estimate means nothing" in texts(app.markdown)
-    assert "Called **" not in texts(app.markdown)
-    assert "This picture has no colour" in texts(app.warning)
+    assert not app.exception
+    assert not app.metric
+    assert not app.slider
+    assert len(app.get("image")) == 1  # the image itself: no probability bar and no heatmap
+    assert "**Not classified.**" in texts(app.markdown)
+    assert "Predicted class" not in texts(app.markdown)
+    assert "Grad-CAM" not in texts(app.markdown)
+    assert "**Grayscale image.**" in texts(app.error)
+    assert "BC104 (blocking)" in plain(app.caption)
+
+
+def test_results_table_has_numbers_and_check_titles(finished_run, open_page):
+    app = open_page("diagnose")
+    good = example_png(malignant=False)
+    app.file_uploader[0].upload("blank.png", BLANK).upload("good.png", good).run()
+
+    table = app.dataframe[0].value.set_index("Image")
+    probabilities = table["Estimated probability of malignancy"]
+    assert probabilities.dtype == float
+    assert np.isnan(probabilities["blank.png"])
+    assert 0.0 < probabilities["good.png"] < 1.0
+    assert table.loc["blank.png", "Predicted class"] == "not classified"
+    assert table.loc["good.png", "Predicted class"] in ("benign", "malignant")
+    assert table.loc["blank.png", "Checks"].startswith("Grayscale image")
+
+
+def test_checks_are_grouped_by_severity_with_details(finished_run, open_page):
+    edit_passport(finished_run, scale={"magnifications": [200]}, temperature={"value": 1.0})
+    app = open_page("diagnose")
+    app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+
+    (box,) = app.info
+    assert box.value.count("\n") == 1  # one line for each check
+    assert "**Scale not stated.**" in box.value
+    assert "**Not calibrated.**" in box.value
+    assert "BC140 (info); supported_names = 200X; objectives = 20x" in plain(app.caption)
+
+
+def test_probability_near_the_threshold_has_more_digits(finished_run, open_page):
+    data = example_png(malignant=True)
+    rgb = decode_picture(data, "")
+    probability = load_classifier(finished_run.path).predict(rgb).prob_malignant
+    edit_passport(finished_run, threshold={"value": probability + 1e-4})
+    app = open_page("diagnose")
+    app.file_uploader[0].upload("field.png", data).run()
+
+    (threshold,) = re.findall(r"\(threshold ([\d.]+)\)", texts(app.markdown))
+    assert app.metric[0].value != threshold
+    assert len(app.metric[0].value) == len(threshold) > 4
 
 
 def test_without_an_answer_there_is_no_legend(finished_run, open_page):
@@ -111,21 +175,19 @@ def test_two_large_pictures_that_differ_in_one_spot_get_their_own_answers(finish
     assert estimates[0] != estimates[1]
 
 
-def test_a_name_that_tells_another_magnification_is_warned_about(finished_run, open_page):
-    path = finished_run.model_folder / "passport.json"
-    passport = json.loads(path.read_text())
-    passport["scale"]["magnifications"] = [200]  # the drawn set it learned from has none
-    path.write_text(json.dumps(passport))
+def test_classify_with_an_unsupported_magnification_is_blocked(finished_run, open_page):
+    edit_passport(finished_run, scale={"magnifications": [200]})  # synthetic images have no scale
     app = open_page("diagnose")
     name = "SOB_B_A-14-22549AB-40-001.png"
     app.file_uploader[0].upload(name, example_png(malignant=False)).run()
 
-    assert "taken at 40X" in texts(app.warning)
+    assert "**Unsupported magnification.**" in texts(app.error)
+    assert not app.metric
 
 
 def test_a_drawn_example_can_be_tried_without_a_picture(finished_run, open_page):
     app = open_page("diagnose")
-    app.button_group(key="example").set_value("Drawn, crowded nuclei").run()
+    app.button_group(key="example").set_value("Synthetic, crowded nuclei").run()
 
     assert not app.exception
     assert len(app.metric) == 1
@@ -138,8 +200,8 @@ def test_a_model_of_tissue_comes_before_a_newer_dry_run(finished_run, open_page,
     assert app.selectbox(key="model").value == BUNDLED_NAME
     assert finished_run.name in app.selectbox(key="model").options
     assert "Balanced accuracy at 100X 0." in texts(app.caption).replace("\\", "")
-    app.button_group(key="example").set_value("Drawn, crowded nuclei").run()
-    assert "A drawing, not tissue" in texts(app.info)
+    app.button_group(key="example").set_value("Synthetic, crowded nuclei").run()
+    assert "This synthetic image is not tissue" in texts(app.info)
 
 
 def test_a_model_whose_bytes_changed_is_refused_in_one_sentence(finished_run, open_page):
@@ -188,7 +250,7 @@ def test_a_picture_of_a_run_is_answered_by_its_hash_in_the_address(finished_run,
     app = open_page("diagnose", run=finished_run.name, picture=first["sha256"])
 
     assert len(app.metric) == 1
-    assert f"its label says {first['class']}" in texts(app.markdown).replace("\\", "")
+    assert f"Label: {first['class']}." in plain(app.markdown)
     app.button(key="close-picture").click().run()
     assert not app.metric
     assert "picture" not in app.query_params

@@ -223,10 +223,10 @@ def test_beginning_with_the_model_in_the_box_says_what_it_knows(
     fold, n_folds = tiny_run.read_config()["settings"]["test_fold"], 5
     app.number_input(key="fold").set_value(fold).run()
 
-    assert "The first weights know" not in texts(app.warning)
+    assert "Initialization leakage" not in texts(app.warning)
 
     app.number_input(key="fold").set_value((fold + 1) % n_folds).run()
-    assert "The first weights know 6 of 6 test pictures" in texts(app.warning)
+    assert "**Initialization leakage.**" in texts(app.warning)
     assert not app.button(key="start").disabled
 
 

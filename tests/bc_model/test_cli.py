@@ -350,7 +350,7 @@ def test_a_run_without_a_model_ends_with_a_word_and_another_code(
 def test_train_writes_the_plots_of_its_report(
     command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(_: TrainSettings, run: RunFolder) -> str:
+    def train(_: TrainingConfig, run: RunFolder) -> str:
         report().write(run.evaluation_folder)
         return "bundle"
 

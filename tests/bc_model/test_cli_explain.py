@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -23,6 +24,12 @@ def huge_png() -> bytes:
 
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def write_noise(path: Path, seed: int) -> None:
+    """Write a small color image that every model classifies."""
+    noise = np.random.default_rng(seed).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
 
 
 def test_a_picture_is_explained(
@@ -45,22 +52,22 @@ def test_a_folder_is_explained_and_what_cannot_be_read_is_named(
     folder, out = tmp_path / "fields", tmp_path / "fields/maps"
     folder.mkdir()
     for number in (1, 2):
-        Image.effect_noise((48, 48), 40 + number).convert("RGB").save(folder / f"{number}.png")
+        write_noise(folder / f"{number}.png", number)
     (folder / "broken.png").write_bytes(b"Dear colleague")
 
     # Later the maps of the first time lie in the folder.
     for target in (out, out, folder / "elsewhere"):
-        code, told, err = command(
+        code, printed, err = command(
             "explain", folder, "--model", tiny_run.path, "--out", target, "--json"
         )
         assert code == 1
-        *explained, passed_over = json.loads(told)
-        assert [Path(one["picture"]).name for one in explained] == ["1.png", "2.png"]
-        assert passed_over["picture"] == str(folder / "broken.png")
-        assert "is not a PNG, JPEG or TIFF picture" in passed_over["passed_over"]
+        *explained, skipped = json.loads(printed)
+        assert [Path(one["image"]).name for one in explained] == ["1.png", "2.png"]
+        assert skipped["image"] == str(folder / "broken.png")
+        assert "is not a PNG, JPEG or TIFF picture" in skipped["error"]
         first, second = err.strip().splitlines()[-2:]
-        assert first == f"passed over in {folder}: {passed_over['passed_over']}"
-        assert second == "1 of 3 pictures passed over."
+        assert first == f"skipped in {folder}: {skipped['error']}"
+        assert second == "1 of 3 images skipped."
         assert len(list(target.iterdir())) == 10
 
 
@@ -71,7 +78,7 @@ def test_several_pictures_of_which_none_can_be_read(
         (tmp_path / name).write_bytes(b"")
     code, out, err = command("explain", tmp_path, "--model", tiny_run.path, "--out", tmp_path / "o")
     assert (code, out) == (2, "")
-    assert err.splitlines()[-1].startswith("Error: None of 2 pictures can be read")
+    assert err.splitlines()[-1].startswith("Error: None of 2 images can be read")
     assert not (tmp_path / "o").exists()
 
 
@@ -83,17 +90,18 @@ def test_a_missing_picture_among_others_is_refused_before_anything_is_written(
         "explain", tmp_path / "there.png", tmp_path / "gone.png", "--model", tiny_run.path,
         "--out", tmp_path / "maps",
     )  # fmt: skip
-    assert "There is no picture" in line
+    assert "does not exist" in line
     assert "gone.png" in line
 
 
 def test_a_folder_that_holds_nothing_but_maps_is_refused(
     refused: Callable[..., str], command: Command, tiny_run: RunFolder, tmp_path: Path
 ) -> None:
-    Image.new("RGB", (48, 48)).save(tmp_path / "a.png")
+    write_noise(tmp_path / "a.png", 0)
     maps = tmp_path / "maps"
     explained = ("--model", tiny_run.path, "--out", maps)
     assert command("explain", tmp_path / "a.png", *explained)[0] == 0
+    assert len(list(maps.glob("*.png"))) == 2
 
     line = refused("explain", maps, *explained)
     assert f"The folder {maps} holds no PNG, JPEG or TIFF picture" in line
@@ -144,3 +152,16 @@ def test_a_missing_picture_to_explain(
     picture = tmp_path / "gone.png"
     line = refused("explain", picture, "--model", tiny_run.path, "--out", tmp_path / "maps")
     assert "gone.png" in line
+
+
+def test_explain_with_a_blocking_check_prints_the_reason_and_no_class(
+    command: Command, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    Image.new("RGB", (96, 64), (244, 244, 244)).save(tmp_path / "blank.png")
+    code, out, _ = command(
+        "explain", tmp_path / "blank.png", "--model", tiny_run.path, "--out", tmp_path / "maps"
+    )
+    assert code == 0
+    assert "blank.png: not classified" in out
+    assert "blocking BC104: The image is grayscale" in out
+    assert "probability" not in out.partition("blocking")[0]

@@ -2,6 +2,7 @@ import pytest
 
 from bc_model.words import (
     duration_in_words,
+    format_probability,
     many,
     probability_in_words,
     rough_duration_in_words,
@@ -37,3 +38,23 @@ def test_a_guess_is_not_said_to_the_second(seconds: float, words: str):
 )
 def test_one_is_not_many(count: int, words: str):
     assert many(count, "case") == words
+
+
+@pytest.mark.parametrize(
+    ("probability", "threshold", "expected"),
+    [
+        (0.874, 0.5, ("0.87", "0.50")),
+        (0.5, 0.5, ("0.50", "0.50")),
+        (0.4987, 0.5, ("0.499", "0.500")),
+        (0.49996, 0.5, ("0.49996", "0.50000")),
+        (0.5021, 0.5, ("0.502", "0.500")),
+        (0.9996, 0.5, ("above 0.99", "0.50")),
+        (0.9996, 0.999, ("above 0.999", "0.999")),
+        (0.004, 0.0, ("0.004", "0.000")),
+        (0.0004, 0.3, ("below 0.01", "0.30")),
+    ],
+)
+def test_format_probability_near_the_threshold_adds_digits(
+    probability: float, threshold: float, expected: tuple[str, str]
+):
+    assert format_probability(probability, threshold) == expected

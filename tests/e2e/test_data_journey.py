@@ -88,9 +88,10 @@ def test_a_picture_of_the_gallery_is_opened_in_diagnose_and_closed(
     see_pictures(page)
     opening.click()
 
-    expect(page.get_by_text("Estimated probability of malignancy")).to_be_visible()
-    page.get_by_role("button", name="Close it").click()
-    expect(page.get_by_text("Estimated probability of malignancy")).to_have_count(0)
+    # The bundled model does not classify an image of 96 x 64 pixels.
+    expect(page.get_by_text("Not classified.")).to_be_visible()
+    page.get_by_role("button", name="Close", exact=True).click()
+    expect(page.get_by_text("Not classified.")).to_have_count(0)
 
 
 def _save(page: Page, button: str, name: str, path: Path) -> None:

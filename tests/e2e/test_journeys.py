@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 PATIENT_MS = 120_000
 
 
-def test_a_pathologist_drops_in_a_picture_and_sees_the_verdict(page: Page):
+def test_classify_with_an_upload_shows_probability_and_heatmaps(page: Page):
     page.locator("input[type=file]").set_input_files(
         {"name": "field.png", "mimeType": "image/png", "buffer": example_png(malignant=True)}
     )
@@ -28,10 +28,10 @@ def test_a_pathologist_drops_in_a_picture_and_sees_the_verdict(page: Page):
         timeout=PATIENT_MS
     )
     expect(page.get_by_test_id("stMetricValue")).to_have_text(
-        re.compile(r"^((above|below) )?0\.\d\d$")
+        re.compile(r"^((above|below) )?0\.\d\d+$")
     )
     expect(page.get_by_text("Research use only, not a diagnosis.").first).to_be_visible()
-    overlay = page.get_by_role("img", name=re.compile("Heatmap of the evidence")).first
+    overlay = page.get_by_role("img", name=re.compile("^Grad-CAM heatmap for")).first
     expect(overlay).to_be_visible()
     # Visible is not drawn: the picture's bytes must have arrived and been decoded.
     page.wait_for_function("image => image.naturalWidth > 0", arg=overlay.element_handle())
@@ -155,9 +155,9 @@ def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app
     expect(page.get_by_text("Farthest from 0.5")).to_be_visible(timeout=PATIENT_MS)
     see_pictures(page)
     page.get_by_role("link", name="Open in Diagnose").first.click(timeout=PATIENT_MS)
-    expect(page.get_by_text(re.compile("From the test part of the run finished"))).to_be_visible(
+    expect(page.get_by_text(re.compile("From the test subset of run finished"))).to_be_visible(
         timeout=PATIENT_MS
     )
-    expect(page.get_by_text(f"at the cut-off of {threshold['value']:.2f}").first).to_be_visible(
+    expect(page.get_by_text(f"(threshold {threshold['value']:.2f}").first).to_be_visible(
         timeout=PATIENT_MS
     )

@@ -20,7 +20,7 @@ from bc_model.evaluation.validation import FEATURES_FILE, read_validation
 from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
-from bc_model.serving.verdict import diagnose
+from bc_model.serving.verdict import Classifier
 from bc_model.training.run_folder import RunFolder
 
 
@@ -156,7 +156,7 @@ def test_a_temperature_moves_probabilities_and_neither_logits_nor_heatmaps(
     bundle = open_bundle(tiny_run.path)
     other = Bundle(bundle.folder, bundle.passport | {"temperature": {"value": 3.0, "chosen": "x"}})
     rgb = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
-    one, three = (diagnose(BatchingEngine(Engine(b)), rgb, "x.png") for b in (bundle, other))
+    one, three = (Classifier(BatchingEngine(Engine(b))).predict(rgb) for b in (bundle, other))
     assert one.logits == three.logits
     for name in CLASSES:
         assert (one.heatmaps[name].raw == three.heatmaps[name].raw).all()

@@ -2,16 +2,23 @@ import cv2
 import numpy as np
 import pytest
 
+from bc_model.checks import TERMS, Severity, is_blocked, make_check
 from bc_model.data.stain import STAIN_COLUMNS, are_grey, optical_density, stain_statistics
 from bc_model.data.synthetic import draw_picture
 from bc_model.serving.input_gate import (
+    check_staining,
     knows_stain,
     stain_facts,
-    stain_warning,
     strange_share,
     strange_stain,
     usual_strange_share,
 )
+
+
+def code_of(pixels: np.ndarray, passport: dict) -> str | None:
+    check = check_staining(pixels, passport)
+    return check.code if check else None
+
 
 PICTURES = np.stack([draw_picture(malignant=bool(i % 2), seed=i)[:160, :240] for i in range(12)])
 
@@ -20,58 +27,58 @@ NOT_GREY = np.zeros(len(PICTURES), bool)
 
 @pytest.fixture
 def passport() -> dict:
-    """Of a model that learned from drawn pictures."""
+    """Return the passport of a model trained on synthetic images."""
     return {"input": {"statistics": stain_facts(stain_statistics(PICTURES), NOT_GREY)}}
 
 
-def test_what_a_model_learned_from_passes(passport):
-    assert [stain_warning(one, passport) for one in PICTURES] == [("", False)] * len(PICTURES)
+def test_check_staining_with_training_images_returns_none(passport):
+    assert {code_of(one, passport) for one in PICTURES} == {None}
 
 
-def test_a_blank_picture_tells_nothing(passport):
+def test_check_staining_with_blank_image_is_blocking(passport):
     noise = np.random.default_rng(0).normal(0.0, 2.0, (160, 240, 3))
     glass = (np.array([244, 230, 240]) + noise).clip(0, 255).astype(np.uint8)
 
-    assert stain_warning(glass, passport) == (
-        "This picture is blank, or nearly of one colour. The estimate means nothing.", True
-    )  # fmt: skip
+    assert check_staining(glass, passport) == make_check("BC103")
+    assert is_blocked([make_check("BC103")])
 
 
-def test_pink_tissue_without_nuclei_is_not_blank(passport):
+def test_check_staining_without_nuclei_is_not_blank(passport):
     noise = cv2.resize(np.random.default_rng(0).random((20, 30)), (240, 160))[:, :, None]
     eosin = np.array([0.07, 0.99, 0.11]) / np.linalg.norm([0.07, 0.99, 0.11])
     collagen = (256.0 * 10.0 ** -(eosin * noise) - 1.0).clip(0, 255).astype(np.uint8)
 
     spread = stain_statistics(collagen[None])[0, STAIN_COLUMNS.index("haematoxylin_sd")]
     assert spread < 0.5 * passport["input"]["statistics"]["haematoxylin_sd"][0]
-    sentence, is_void = stain_warning(collagen, passport)
-    assert "eosin" in sentence
-    assert not is_void
+    check = check_staining(collagen, passport)
+    assert check.code == "BC120"
+    assert any(code.startswith("eosin_") for code in check.params["differences"])
+    assert check.severity == Severity.WARNING
 
 
-def test_another_stain_is_warned_of_and_may_be_called(passport):
-    sentence, is_void = stain_warning(PICTURES[0] // 2, passport)
+def test_check_staining_with_stronger_stains_lists_codes_with_terms(passport):
+    check = check_staining(PICTURES[0] // 2, passport)
 
-    assert "stronger" in sentence
-    assert sentence.endswith("do not rely on the estimate.")
-    assert not is_void
+    assert check.code == "BC120"
+    assert any(code.endswith("_stronger") for code in check.params["differences"])
+    assert set(check.params["differences"]) <= TERMS.keys()
 
 
 @pytest.mark.parametrize(("difference", "grey"), [(0, True), (3, True), (5, False)])
-def test_a_grey_picture_has_no_colour(passport, difference, grey):
+def test_check_staining_with_equal_channels_is_grayscale(passport, difference, grey):
     picture = np.repeat(PICTURES[0][:, :, 1:2] // 2 + 60, 3, axis=2)
     picture[:, :, 0] += np.uint8(difference)
 
-    assert ("has no colour" in stain_warning(picture, passport)[0]) == grey
+    assert (code_of(picture, passport) == "BC104") == grey
 
 
-def test_a_model_that_learned_from_grey_pictures_knows_them():
+def test_check_staining_with_grayscale_training_images_returns_none():
     grey = np.repeat(PICTURES[:, :, :, 1:2], 3, axis=3)
     assert are_grey(grey).all()
     facts = stain_facts(stain_statistics(grey), are_grey(grey))
 
     assert facts["grey_share"] == 1.0
-    assert stain_warning(grey[0], {"input": {"statistics": facts}}) == ("", False)
+    assert check_staining(grey[0], {"input": {"statistics": facts}}) is None
 
 
 def test_facts_and_the_share_that_is_strange_by_hand():
@@ -89,7 +96,7 @@ def test_facts_and_the_share_that_is_strange_by_hand():
     assert strange_share(asked, facts) == 0.5
 
 
-def test_how_far_a_picture_may_lie_outside_is_as_told(passport):
+def test_check_staining_tolerance_is_half_the_distance_to_the_median(passport):
     # A statistic that has 0 to 2 around 1 in training may lie between -0.5 and 2.5.
     picture = PICTURES[0]
     eosin = optical_density(picture[::2, ::2].reshape(-1, 3))[:, 1].mean()
@@ -102,21 +109,22 @@ def test_how_far_a_picture_may_lie_outside_is_as_told(passport):
             median + 1.0,
             median + 1.0,
         ]
-        word = "eosin paler" if median > eosin else "eosin stronger"
-        assert (word in stain_warning(picture, passport)[0]) == expected
+        code = "eosin_paler" if median > eosin else "eosin_stronger"
+        check = check_staining(picture, passport)
+        assert (check is not None and code in check.params["differences"]) == expected
 
 
-def test_what_is_strange_is_named_from_statistics_alone(passport):
+def test_strange_stain_returns_codes_of_differences(passport):
     known = stain_statistics(PICTURES[:1])[0]
     assert strange_stain(known, False, passport) == []
-    assert strange_stain(known, True, passport) == ["no colour"]
+    assert strange_stain(known, True, passport) == ["grayscale"]
 
     known[STAIN_COLUMNS.index("eosin_mean")] += 1.0
     known[STAIN_COLUMNS.index("residual_sd")] = -1.0
-    assert strange_stain(known, False, passport) == ["eosin stronger", "other colours more even"]
+    assert strange_stain(known, False, passport) == ["eosin_stronger", "residual_more_even"]
 
 
-def test_a_passport_without_statistics_says_nothing():
+def test_check_staining_without_statistics_returns_none():
     assert not knows_stain({"input": {}})
-    assert stain_warning(np.zeros((8, 8, 3), np.uint8), {"input": {}}) == ("", False)
+    assert check_staining(np.zeros((8, 8, 3), np.uint8), {"input": {}}) is None
     assert usual_strange_share({"input": {}}) is None

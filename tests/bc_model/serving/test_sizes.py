@@ -1,4 +1,4 @@
-"""What a size says: enlarged, brought to another shape, or unlike what the model learned from."""
+"""Checks of the image size: upsampled, ambiguous, or unlike the training images."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,20 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bc_model.checks import make_check
 from bc_model.serving.bundle import Bundle
-from bc_model.serving.sizes import about_enlarging, about_size, about_sizes, enlarged, size_facts
+from bc_model.serving.sizes import about_sizes, check_size, enlarged, size_facts
 
 
 def pictures(*rows: tuple[int, int, int | None]) -> pd.DataFrame:
     """Return rows of (width_px, height_px, magnification)."""
     table = pd.DataFrame(rows, columns=["width_px", "height_px", "magnification"])
     return table.astype({"magnification": "Int64"})
+
+
+def code_of(width: int, height: int, bundle: Bundle, *, official: bool = False) -> str | None:
+    check = check_size(width, height, official, bundle)
+    return check.code if check else None
 
 
 @pytest.fixture
@@ -37,45 +43,47 @@ def test_sizes_of_frames_that_lost_their_shape_are_told_apart(bundle: Bundle) ->
     ("width", "height", "times"),
     [(50, 50, 4.8), (240, 100, 1.6), (100, 160, 2.4), (480, 320, 0.5), (224, 224, 0.0)],
 )
-def test_the_longer_way_says_how_far_a_picture_is_enlarged(
+def test_check_size_above_the_upsampling_limit_is_blocking(
     bundle: Bundle, width: int, height: int, times: float
 ) -> None:
     assert enlarged(width, height, bundle) == pytest.approx(times)
-    assert bool(about_enlarging(width, height, bundle)) == (times > 1.5)
+    assert (code_of(width, height, bundle) == "BC105") == (times > 1.5)
 
 
-def test_what_was_enlarged_in_training_may_be_enlarged_as_much() -> None:
+def test_check_size_with_upsampled_training_images_allows_the_same_factor() -> None:
     given = {"height_px": 224, "width_px": 224, **size_facts(pictures((50, 50, None)))}
     bundle = Bundle(Path(), {"input": given})
 
-    assert not about_enlarging(50, 49, bundle)  # 4.6 times, where 4.5 was in training
-    assert "enlarged 9.0 times" in about_enlarging(25, 25, bundle)[0]
+    assert code_of(50, 49, bundle) == "BC130"  # 4.6 times, where 4.5 was in training
+    check = check_size(25, 25, False, bundle)
+    assert (check.code, check.params["factor"]) == ("BC105", pytest.approx(8.96))
     rare = size_facts(pictures(*[(700, 460, None)] * 2, (50, 50, None)))
-    assert about_enlarging(60, 60, Bundle(Path(), {"input": given | rare}))
+    assert code_of(60, 60, Bundle(Path(), {"input": given | rare})) == "BC105"
 
 
-def test_a_field_of_the_size_of_a_squashed_frame_is_at_another_scale(bundle: Bundle) -> None:
-    (caution,) = about_size(224, 224, False, bundle)
-    assert caution.startswith("The model knows 224 x 224 pixels from whole BreakHis frames")
-    assert about_size(224, 224, True, bundle) == ()
-    assert about_size(700, 460, False, bundle) == ()
-    assert about_size(350, 230, False, bundle) == ()  # a frame at half its size
-    (caution,) = about_size(512, 512, False, bundle)
-    assert "512 x 512 pixels; the model learned from pictures of 224 x 224 and 700 x 460" in caution
+def test_check_size_with_the_size_of_a_resized_frame_is_ambiguous(bundle: Bundle) -> None:
+    assert check_size(224, 224, False, bundle) == make_check("BC131", width_px=224, height_px=224)
+    assert code_of(224, 224, bundle, official=True) is None
+    assert code_of(700, 460, bundle) is None
+    assert code_of(350, 230, bundle) is None  # a frame at half its size
+    assert check_size(512, 512, False, bundle) == make_check(
+        "BC130", width_px=512, height_px=512,
+        training_sizes=["224 x 224", "700 x 460", "700 x 456"],
+    )  # fmt: skip
 
 
-def test_a_set_is_told_what_each_of_its_pictures_would_be(bundle: Bundle) -> None:
-    coarse, brought, other = about_sizes(
+def test_about_sizes_with_a_mixed_dataset_counts_each_check(bundle: Bundle) -> None:
+    coarse, ambiguous, other = about_sizes(
         pictures(
             (50, 50, None), (50, 50, None), (100, 100, None),
             (224, 224, None), (224, 224, 200), (700, 460, None), (512, 512, None), (512, 512, 40),
         ),
         bundle,
     )  # fmt: skip
-    assert coarse == (
-        "3 of 8 pictures are enlarged 2.4 to 4.8 times for the model, which learned from pictures "
-        "of 224 x 224 and 700 x 460 and 700 x 456. Their estimates mean nothing."
-    )
-    assert brought.startswith("1 of 8 pictures have a size that the model knows from whole")
-    assert other.startswith("2 of 8 pictures are of sizes or shapes other than")
+    assert coarse == make_check(
+        "BC150", n_found=3, n_images=8, min_factor=2.4, max_factor=4.8,
+        training_sizes=["224 x 224", "700 x 460", "700 x 456"],
+    )  # fmt: skip
+    assert ambiguous == make_check("BC151", n_found=1, n_images=8)
+    assert (other.code, other.params["n_found"]) == ("BC152", 2)
     assert about_sizes(pictures((700, 460, 100), (224, 224, 200)), bundle) == ()

@@ -1,4 +1,4 @@
-"""From bytes to a verdict: the rule of the threshold, the probability, and the cautions."""
+"""The classifier: probability, decision threshold, and checks of an image."""
 
 import json
 import math
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from bc_model.checks import Severity
 from bc_model.data.pictures import read_picture
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
@@ -21,7 +22,7 @@ from bc_model.serving.engine import Engine
 from bc_model.serving.head import Head
 from bc_model.serving.known_pictures import KNOWN_FILE
 from bc_model.serving.passport import PASSPORT_FILE
-from bc_model.serving.verdict import diagnose, prob_malignant
+from bc_model.serving.verdict import Classifier, Prediction, load_classifier, prob_malignant
 from bc_model.training.run_folder import RunFolder
 
 
@@ -52,6 +53,24 @@ def answering(
     )
 
 
+def predict(
+    engine: Any,
+    rgb: np.ndarray | None = None,
+    name: str = "a.png",
+    magnification: int | None = None,
+) -> Prediction:
+    rgb = picture() if rgb is None else rgb
+    return Classifier(engine).predict(rgb, name=name, magnification=magnification)
+
+
+def codes(engine: Any, rgb: np.ndarray | None = None, name: str = "a.png") -> list[str]:
+    return [check.code for check in predict(engine, rgb, name).checks]
+
+
+def seen_codes(engine: Any, rgb: np.ndarray, name: str = "a.png") -> list[str]:
+    return [code for code in codes(engine, rgb, name) if code in ("BC110", "BC111", "BC112")]
+
+
 def picture(width: int = 96, height: int = 64, seed: int = 0) -> np.ndarray:
     small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     return cv2.resize(small, (width, height))
@@ -76,11 +95,10 @@ def test_large_logits_do_not_overflow() -> None:
     )
 
 
-def test_a_verdict_has_the_calibrated_probability(passport: dict) -> None:
-    engine = answering((1.0, 3.0), passport, temperature=4.0)
-    verdict = diagnose(engine, picture(), "a.png")
-    assert verdict.prob_malignant == pytest.approx(1 / (1 + math.exp(-0.5)))
-    assert verdict.logits == (1.0, 3.0)
+def test_predict_with_temperature_returns_the_calibrated_probability(passport: dict) -> None:
+    prediction = predict(answering((1.0, 3.0), passport, temperature=4.0))
+    assert prediction.prob_malignant == pytest.approx(1 / (1 + math.exp(-0.5)))
+    assert prediction.logits == (1.0, 3.0)
 
 
 # --- Class ---
@@ -93,17 +111,17 @@ def test_a_verdict_has_the_calibrated_probability(passport: dict) -> None:
         ((0.001, 0.0), 0.5, "benign"),
         ((0.0, 0.0), 0.51, "benign"),
         ((0.0, -3.0), 0.04, "malignant"),  # a sensitive model: 0.047 is enough
-        ((9.0, -9.0), 0.0, "malignant"),  # at threshold 0 everything is
+        ((9.0, -9.0), 0.0, "malignant"),  # at threshold 0, every image is malignant
     ],
 )
-def test_the_class_follows_the_threshold(
+def test_predict_returns_the_class_at_the_threshold(
     logits: tuple[float, float], threshold: float, expected: str, passport: dict
 ) -> None:
     engine = answering(logits, passport, threshold=threshold)
-    assert diagnose(engine, picture(), "a.png").class_name == expected
+    assert predict(engine).predicted_class == expected
 
 
-# --- The whole road, on a real engine ---
+# --- With a real engine ---
 
 
 @pytest.fixture
@@ -111,123 +129,154 @@ def engine(tiny_run: RunFolder) -> BatchingEngine:
     return BatchingEngine(Engine(open_bundle(tiny_run.path)))
 
 
-def test_an_answer_that_is_no_number_is_not_called_benign(
+def test_predict_with_a_nan_output_raises(
     engine: BatchingEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NaN reaches no threshold: without a check of its own it would read as 'benign'."""
+    """NaN is below every threshold and would be classified as benign."""
     head = engine.engine._head
     broken = Head((*head.kernels[:-1], head.kernels[-1] * np.nan), head.biases)
     monkeypatch.setattr(engine.engine, "_head", broken)
     with pytest.raises(ModelError, match="not finite"):
-        diagnose(engine, picture(), "a.png")
+        predict(engine)
 
 
-def test_a_verdict_says_what_it_is_of(engine: BatchingEngine) -> None:
-    verdict = diagnose(engine, picture(120, 80), "slide 7.png")
-    assert verdict.name == "slide 7.png"
-    assert (verdict.width_px, verdict.height_px) == (120, 80)
-    assert set(verdict.heatmaps) == {"benign", "malignant"}
+def test_predict_returns_name_size_and_heatmaps(engine: BatchingEngine) -> None:
+    prediction = predict(engine, picture(120, 80), "slide 7.png")
+    assert prediction.name == "slide 7.png"
+    assert (prediction.width_px, prediction.height_px) == (120, 80)
+    assert set(prediction.heatmaps) == {"benign", "malignant"}
 
 
-def test_the_network_sees_the_picture_shrunk_to_its_input(engine: BatchingEngine) -> None:
+def test_predict_resizes_the_image_to_the_network_input(engine: BatchingEngine) -> None:
     rgb = picture(96, 64)
-    shrunk = cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA)
+    resized = cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA)
     np.testing.assert_allclose(
-        diagnose(engine, rgb, "a.png").logits, engine.engine.predict(shrunk[None])[0], atol=1e-6
+        predict(engine, rgb).logits, engine.engine.predict(resized[None])[0], atol=1e-6
     )
 
 
-def test_the_same_picture_has_the_same_verdict(engine: BatchingEngine) -> None:
-    first, second = (diagnose(engine, picture(), "a.png") for _ in range(2))
-    assert first.logits == second.logits
+def test_predict_twice_returns_the_same_logits(engine: BatchingEngine) -> None:
+    assert predict(engine).logits == predict(engine).logits
 
 
-# --- Cautions and warnings ---
+def test_load_classifier_accepts_run_and_model_directories(
+    tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "bc_model.serving.verdict.shipped_folder", lambda name: tiny_run.model_folder
+    )
+    expected = load_classifier(tiny_run.path).bundle.key
+    for source in (str(tiny_run.path), tiny_run.model_folder, "bundled"):
+        assert load_classifier(source).bundle.key == expected
+    with pytest.raises(ModelError, match="no model"):
+        load_classifier("nowhere")
 
 
-def about_size(engine: Any, width: int, height: int) -> list[str]:
-    verdict = diagnose(engine, picture(width, height), "a.png")
-    return [sentence for sentence in verdict.cautions if "pixels" in sentence]
+# --- Checks ---
 
 
 @pytest.mark.parametrize("size", [(700, 460), (700, 456), (96, 64)], ids=str)
-def test_a_size_that_the_model_learned_from_needs_no_caution(
+def test_predict_with_a_training_size_has_no_size_check(
     passport: dict, size: tuple[int, int]
 ) -> None:
-    assert not about_size(answering((0.0, 1.0), passport), *size)
+    assert "BC130" not in codes(answering((0.0, 1.0), passport), picture(*size))
 
 
 @pytest.mark.parametrize("size", [(512, 512), (64, 64), (460, 700), (64, 96)], ids=str)
-def test_another_size_comes_with_a_caution(passport: dict, size: tuple[int, int]) -> None:
-    (caution,) = about_size(answering((0.0, 1.0), passport), *size)
-    assert f"{size[0]} x {size[1]} pixels" in caution
+def test_predict_with_another_size_has_a_size_check(passport: dict, size: tuple[int, int]) -> None:
+    assert "BC130" in codes(answering((0.0, 1.0), passport), picture(*size))
 
 
 @pytest.mark.parametrize(("width", "height"), [(20, 32), (32, 20), (21, 21)])
-def test_a_picture_that_is_enlarged_much_is_warned_of(passport: dict, width: int, height: int):
-    """The network takes 32 x 32 px."""
+def test_predict_with_a_small_image_is_blocked(passport: dict, width: int, height: int) -> None:
+    """The input of the network is 32 x 32 px."""
     engine = answering((0.0, 1.0), passport)
-    (warning,) = diagnose(engine, picture(width, height), "a.png").warnings
-    assert warning.startswith(f"This picture has {width} x {height} pixels and is enlarged 1.")
-    assert not about_size(engine, width, height)  # said once
-    assert not diagnose(engine, picture(22, 22), "a.png").warnings
+    found = codes(engine, picture(width, height))
+    assert found[0] == "BC105"
+    assert "BC130" not in found
+    assert predict(engine, picture(22, 22)).is_classified
 
 
 @pytest.mark.parametrize(
     ("trimmed", "exact"), [((1400, 920), (1400, 912)), ((350, 230), (350, 228))]
 )
-def test_the_official_shape_is_judged_the_same_with_and_without_trimming(
+def test_predict_with_a_full_frame_and_its_cropped_field_has_the_same_checks(
     passport: dict, trimmed: tuple[int, int], exact: tuple[int, int]
 ) -> None:
-    """A frame at twice the size and the field cut from it show the network the same."""
+    """Both give the network the same field."""
     engine = answering((0.0, 1.0), passport)
-    assert bool(about_size(engine, *trimmed)) == bool(about_size(engine, *exact))
+    assert codes(engine, picture(*trimmed)) == codes(engine, picture(*exact))
 
 
-def test_the_known_scale_is_named_as_breakhis_and_as_objective(passport: dict) -> None:
-    verdict = diagnose(answering((0.0, 1.0), passport), picture(), "a.png")
-    assert any("200X" in text and "20x objective" in text for text in verdict.cautions)
+def test_predict_without_a_stated_magnification_lists_the_supported_ones(passport: dict) -> None:
+    (check,) = (
+        check for check in predict(answering((0.0, 1.0), passport)).checks if check.code == "BC140"
+    )
+    assert check.params == {"supported_names": ["200X"], "objectives": ["20x"]}
 
 
-def test_a_model_of_unknown_scale_does_not_name_one(passport: dict) -> None:
+def test_predict_with_a_model_of_unknown_scale_has_no_scale_check(passport: dict) -> None:
     unknown = passport | {"scale": passport["scale"] | {"magnifications": []}}
-    verdict = diagnose(answering((0.0, 1.0), unknown), picture(), "a.png")
-    assert not any("objective" in text for text in verdict.cautions)
+    engine = answering((0.0, 1.0), unknown)
+    assert "BC140" not in codes(engine)
+    assert predict(engine, magnification=40).is_classified
 
 
-def test_a_name_that_says_the_magnification_needs_no_caution_about_it(passport: dict) -> None:
-    engine = answering((0.0, 1.0), passport)
-    verdict = diagnose(engine, picture(), "SOB_B_A-14-22549AB-200-001.png")
-    assert not any("does not say its scale" in text for text in verdict.cautions)
-
-
-@pytest.mark.parametrize(("temperature", "said"), [(1.0, True), (1.5, False)])
-def test_an_uncalibrated_model_says_so(temperature: float, said: bool, passport: dict) -> None:
+@pytest.mark.parametrize(("temperature", "expected"), [(1.0, True), (1.5, False)])
+def test_predict_with_an_uncalibrated_model_has_an_info_check(
+    temperature: float, expected: bool, passport: dict
+) -> None:
     engine = answering((0.0, 1.0), passport, temperature=temperature)
-    cautions = diagnose(engine, picture(), "a.png").cautions
-    assert any("not been calibrated" in text for text in cautions) == said
+    assert ("BC401" in codes(engine)) == expected
 
 
-def test_a_name_of_another_magnification_is_warned_of(passport: dict) -> None:
+@pytest.mark.parametrize(
+    ("name", "magnification", "expected"),
+    [
+        ("SOB_B_A-14-12345-40-001.png", None, "BC101"),
+        ("SOB_B_A-14-12345-200-001.png", None, None),
+        ("a.png", None, "BC140"),
+        ("a.png", 200, None),
+        ("a.png", 40, "BC101"),
+        ("SOB_B_A-14-12345-40-001.png", 200, None),
+        ("SOB_B_A-14-12345-200-001.png", 40, "BC101"),
+    ],
+)
+def test_predict_with_a_magnification_prefers_the_argument_to_the_file_name(
+    passport: dict, name: str, magnification: int | None, expected: str | None
+) -> None:
     engine = answering((0.0, 1.0), passport)
-    verdict = diagnose(engine, picture(), "SOB_B_A-14-12345-40-001.png")
-    (warning,) = verdict.warnings
-    assert not verdict.is_called
-    assert "40X" in warning
-    assert "only 200X" in warning
+    prediction = predict(engine, name=name, magnification=magnification)
+    found = {check.code for check in prediction.checks} & {"BC101", "BC140"}
+    assert found == ({expected} if expected else set())
+    assert prediction.is_classified == (expected != "BC101")
+
+
+def test_predict_with_a_blocking_check_returns_no_class_probability_or_heatmap(
+    passport: dict,
+) -> None:
+    prediction = predict(answering((0.0, 1.0), passport), magnification=40)
+    assert not prediction.is_classified
+    assert prediction.predicted_class is None
+    assert prediction.prob_malignant is None
+    assert prediction.heatmaps == {}
+    assert prediction.logits == (0.0, 1.0)
+    severities = [check.severity for check in prediction.checks]
+    assert severities == sorted(severities, key=list(Severity).index)
+    assert severities[0] == Severity.BLOCKING
 
 
 @pytest.mark.parametrize("part", ["training_cases", "validation_cases"])
-def test_a_case_that_made_or_chose_the_model_is_warned_of(part: str, passport: dict) -> None:
+def test_predict_with_a_training_case_has_a_warning(part: str, passport: dict) -> None:
     case = passport["data"][part][0]
     engine = answering((0.0, 1.0), passport)
-    verdict = diagnose(engine, picture(), f"SOB_B_A-14-{case}-200-001.png")
-    (warning,) = verdict.warnings
-    assert verdict.is_called
-    assert f"case {case}, which the model was trained on" in warning
+    prediction = predict(engine, name=f"SOB_B_A-14-{case}-200-001.png")
+    assert prediction.is_classified
+    assert prediction.checks[0].code == "BC110"
+    assert prediction.checks[0].params == {"case": case}
 
 
-def test_its_own_pictures_are_known_by_their_pixels_and_looks(
+def test_predict_with_training_images_and_near_duplicates_has_a_warning(
     passport: dict, tiny_run: RunFolder, drawn_set: Path
 ) -> None:
     engine = answering(
@@ -240,41 +289,36 @@ def test_its_own_pictures_are_known_by_their_pixels_and_looks(
         for part in ("train", "test")
     )
 
-    (warning,) = diagnose(engine, own, "a.png").warnings
-    assert warning.startswith("The model learned from this very picture, or was chosen by it.")
-    half = cv2.resize(own, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
-    (warning,) = diagnose(engine, half, "a.png").warnings
-    assert warning.startswith("This picture looks the same as one that the model learned from")
-    assert diagnose(engine, other, "a.png").warnings == ()
-    (warning,) = diagnose(
-        engine, own, f"SOB_B_A-14-{min(engine.bundle.known_cases)}-200-1.png"
-    ).warnings
-    assert warning.startswith("By its name this picture is of case")  # said once
+    resized = cv2.resize(own, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
+    case = min(engine.bundle.known_cases)
+    assert seen_codes(engine, own) == ["BC111"]
+    assert seen_codes(engine, resized) == ["BC112"]
+    assert seen_codes(engine, other) == []
+    assert seen_codes(engine, own, f"SOB_B_A-14-{case}-200-1.png") == ["BC110"]  # reported once
 
 
-def test_a_drawn_picture_tells_a_model_of_tissue_nothing(passport: dict) -> None:
+def test_predict_with_a_synthetic_image_is_blocked_for_a_model_of_tissue(passport: dict) -> None:
+    name = "SOB_B_A-14-90099-200-001.png"
     of_tissue = passport | {"data": passport["data"] | {"drawn": False}}
-    said = [
-        any("is drawn, not tissue" in warning for warning in diagnose(
-            answering((0.0, 1.0), one), picture(), "SOB_B_A-14-90099-200-001.png").warnings)
-        for one in (of_tissue, passport)
-    ]  # fmt: skip
-    assert said == [True, False]
+    assert codes(answering((0.0, 1.0), of_tissue), name=name)[0] == "BC102"
+    assert "BC102" not in codes(answering((0.0, 1.0), passport), name=name)
 
 
-def test_a_picture_stained_like_no_other_is_warned_of(passport: dict) -> None:
+def test_predict_with_other_staining_warns_and_with_grayscale_is_blocked(passport: dict) -> None:
     columns = {name: [0.2, 0.3, 0.4] for name in STAIN_COLUMNS}
     statistics = {"quantiles": [0.01, 0.5, 0.99]} | columns
-    knowing = passport | {"input": passport["input"] | {"statistics": statistics}}
-    blank = np.full((64, 96, 3), 244, np.uint8)
-    verdict = diagnose(answering((0.0, 1.0), knowing), blank, "a.png")
-    assert not verdict.is_called
-    assert verdict.warnings[0].startswith("This picture has no colour")
-    verdict = diagnose(answering((0.0, 1.0), knowing), picture(), "a.png")
-    assert verdict.is_called  # of another stain, perhaps
-    assert verdict.warnings[0].startswith("Stained unlike anything that the model learned from: ")
+    engine = answering(
+        (0.0, 1.0), passport | {"input": passport["input"] | {"statistics": statistics}}
+    )
+    blank = predict(engine, np.full((64, 96, 3), 244, np.uint8))
+    assert not blank.is_classified
+    assert blank.checks[0].code == "BC104"
+    other = predict(engine)
+    assert other.is_classified  # it may be another stain
+    assert other.checks[0].code == "BC120"
 
 
-@pytest.mark.parametrize("name", ["SOB_B_A-14-12345-200-001.png", "my picture.png", ""])
-def test_any_other_name_is_not_warned_of(name: str, passport: dict) -> None:
-    assert diagnose(answering((0.0, 1.0), passport), picture(), name).warnings == ()
+@pytest.mark.parametrize("name", ["SOB_B_A-14-12345-200-001.png", "my image.png", ""])
+def test_predict_with_an_ordinary_name_has_only_info_checks(name: str, passport: dict) -> None:
+    checks = predict(answering((0.0, 1.0), passport), name=name).checks
+    assert {check.severity for check in checks} == {Severity.INFO}

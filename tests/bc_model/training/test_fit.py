@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from bc_model.checks import is_blocked, make_check
 from bc_model.data.manifest import read_manifest
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot
 from bc_model.data.splits import count_leaks, read_split
@@ -19,7 +20,7 @@ from bc_model.errors import RunError, SplitError
 from bc_model.evaluation import read_report
 from bc_model.model import build_model, load_keras
 from bc_model.serving.bundle import Bundle, open_bundle
-from bc_model.serving.input_gate import stain_warning
+from bc_model.serving.input_gate import check_staining
 from bc_model.serving.known_pictures import KnownPictures
 from bc_model.training import fit
 from bc_model.training.callbacks import EndRequested
@@ -168,7 +169,7 @@ def test_a_test_part_that_the_first_weights_know_is_leaky_whatever_its_names_are
     assert draft_passport(settings, manifest, foreign, tiny_run, NOTHING, 1)["data"]["leaky"]
     _log_split(manifest, foreign, weights)
     n = int((other == "test").sum())
-    assert f"The first weights know {n} of {n} test pictures" in caplog.messages[-1]
+    assert make_check("BC410", n_seen=n, n_test=n).message in caplog.messages[-1]
 
 
 def test_the_passport_says_what_the_report_says(tiny_run: RunFolder) -> None:
@@ -212,8 +213,9 @@ def test_its_training_pictures_are_stained_as_the_passport_says(
         assert known[name][known["quantiles"].index(0.5)] == pytest.approx(value, abs=1e-4)
     assert known["grey_share"] == 0.0
     assert 0.0 <= known["strange_share"] <= 1.0
-    assert stain_warning(np.full((32, 32, 3), (244, 230, 240), np.uint8), passport)[1]
-    assert not any(stain_warning(one, passport)[1] for one in pixels)
+    blank = np.full((32, 32, 3), (244, 230, 240), np.uint8)
+    assert check_staining(blank, passport) == make_check("BC103")
+    assert not is_blocked(filter(None, (check_staining(one, passport) for one in pixels)))
 
 
 # --- Stages ---

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bc_model.checks import make_check
 from bc_model.data.manifest import Manifest, read_manifest
 from bc_model.data.splits import read_split
 from bc_model.serving.bundle import open_bundle
@@ -29,10 +30,9 @@ def test_pictures_of_known_cases_in_test_are_counted(
     n = int((split["part"] == "train").sum())
 
     manifest = read_manifest(drawn_set)
-    assert known_at_first(weights, manifest, split) == ""
-    assert known_at_first(weights, manifest, other).startswith(
-        f"The first weights know {n} of {n} test pictures: they learned from these"
-    )
+    assert known_at_first(weights, manifest, split) is None
+    leakage = make_check("BC410", n_seen=n, n_test=n)
+    assert known_at_first(weights, manifest, other) == leakage
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none", "/weights/resnet50.h5", "/no/model.keras"])
@@ -40,7 +40,8 @@ def test_of_a_stranger_s_weights_nothing_can_be_told(
     tiny_run: RunFolder, drawn_set: Path, boxed, weights: str
 ):
     assert initial_model(weights) is None
-    assert known_at_first(weights, read_manifest(drawn_set), read_split(tiny_run.split_file)) == ""
+    split = read_split(tiny_run.split_file)
+    assert known_at_first(weights, read_manifest(drawn_set), split) is None
 
 
 def test_copies_packed_anew_are_known_at_first(tiny_run: RunFolder, drawn_set: Path, boxed):
@@ -54,8 +55,10 @@ def test_copies_packed_anew_are_known_at_first(tiny_run: RunFolder, drawn_set: P
     pictures = manifest.pictures.assign(path=manifest.pictures["path"].map(names))
     packed_anew = Manifest(drawn_set, pictures, manifest.rejected)
 
-    assert known_at_first("bundled", packed_anew, other).startswith("The first weights know ")
-    assert known_at_first("bundled", packed_anew, other.assign(part="train")) == ""
+    check = known_at_first("bundled", packed_anew, other)
+    assert check is not None
+    assert check.code == "BC411"
+    assert known_at_first("bundled", packed_anew, other.assign(part="train")) is None
 
 
 def test_all_that_is_known_is_listed_with_what_the_first_weights_knew(
