@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bc_model.data.pictures import is_official_shape
 from bc_model.serving.bundle import Bundle
-from bc_model.words import many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,45 +100,6 @@ def about_size(width_px: int, height_px: int, official: bool, bundle: Bundle) ->
         f"{known_sizes(bundle)}. It was read whole, so its scale and shape may not be what the "
         "model knows.",
     )
-
-
-def about_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[str, ...]:
-    """Say the same of a whole set.
-
-    Parameters
-    ----------
-    pictures : DataFrame
-        Rows of a manifest, at least one: width_px, height_px, magnification.
-    bundle : Bundle
-    """
-    official = pictures["magnification"].notna()
-    shapes = zip(pictures["width_px"], pictures["height_px"], official, strict=True)
-    rows = [(int(w), int(h), bool(o), n) for (w, h, o), n in Counter(shapes).items()]
-    factors = [(enlarged(w, h, bundle), n) for w, h, _, n in rows]
-    coarse = [(factor, n) for factor, n in factors if is_too_much(factor, bundle)]
-    reshaped = [n for w, h, official, n in rows if not official and is_reshaped(w, h, bundle)]
-    other = [n for w, h, official, n in rows if about_size(w, h, official, bundle)]
-    of = f"of {many(len(pictures), 'picture')}"
-    said = []
-    if coarse:
-        low, high = f"{min(coarse)[0]:.1f}", f"{max(coarse)[0]:.1f}"
-        times = low if low == high else f"{low} to {high}"
-        said.append(
-            f"{sum(n for _, n in coarse):,} {of} are enlarged {times} times for the model, which "
-            f"learned from pictures of {known_sizes(bundle)}. Their estimates mean nothing."
-        )
-    if reshaped:
-        said.append(
-            f"{sum(reshaped):,} {of} have a size that the model knows from whole BreakHis frames "
-            "that were brought to this shape. If they were cut out at this size they are at "
-            "another scale, and their estimates mean nothing."
-        )
-    if rest := sum(other) - sum(reshaped):
-        said.append(
-            f"{rest:,} {of} are of sizes or shapes other than {known_sizes(bundle)}, which the "
-            "model learned from; they were read whole."
-        )
-    return tuple(said)
 
 
 def is_reshaped(width_px: int, height_px: int, bundle: Bundle) -> bool:

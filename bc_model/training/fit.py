@@ -183,8 +183,8 @@ def _train(
     leaky = " (LEAKY)" if report.leaky else ""
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
         logger.info("test %s%s: %s", name.replace("_", " "), leaky, report.figures[name])
-    for sentence in (*report.warnings, *report.notes):
-        logger.info("note: %s", sentence)
+    for check in report.checks:
+        logger.info("%s: %s", check.severity, check.message)
     shutil.rmtree(run.cache_folder, ignore_errors=True)  # as large as all the rest a hundred times
     message = "" if finished else "Stopped on request; the best model so far was kept."
     run.write_status("done", message=message)
