@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import bc_model
+from bc_model.checks import Check, Severity, by_severity
 from bc_model.evaluation.intervals import Figure
 from bc_model.export.card_recipe import chosen_inside, other_splits
 from bc_model.export.document import Block, Document, Facts, Heading, Notice, Table, Text
@@ -133,10 +134,9 @@ def _metrics(test: dict[str, Any] | None, judged_on: str) -> Iterator[Block]:
     if not test:
         yield Text("It has not been evaluated.")
         return
-    if test["warnings"]:
-        yield Notice("Before you read the figures", tuple(test["warnings"]), grave=True)
-    if test.get("notes"):
-        yield Notice("Whose figures these are", tuple(test["notes"]))
+    for severity, checks in by_severity(map(Check.from_dict, test["checks"])).items():
+        sentences = tuple(check.message for check in checks)
+        yield Notice(severity.capitalize(), sentences, grave=severity != Severity.INFO)
     yield Text(
         f"On {judged_on} pictures, protocol '{test['protocol']}'"
         f"{' (LEAKY)' if test['leaky'] else ''}: {test['n']:,} pictures of "

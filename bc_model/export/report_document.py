@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import bc_model
+from bc_model.checks import Severity, by_severity
 from bc_model.evaluation.alarms import FEW_CASES
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.result import Report
@@ -76,11 +77,9 @@ def _blocks(report: Report, passport: dict[str, Any]) -> Iterator[Block]:
             "was not trained on it answers all the same.",
         ),
     )
-    if report.warnings:
-        title = "Leaky" if report.leaky else "Before you read the figures"
-        yield Notice(title, tuple(report.warnings), grave=True)
-    if report.notes:
-        yield Notice("Whose figures these are", report.notes, grave=True)
+    for severity, checks in by_severity(report.checks).items():
+        sentences = tuple(check.message for check in checks)
+        yield Notice(severity.capitalize(), sentences, grave=severity != Severity.INFO)
     yield KeyFigures(tuple(_key(FIGURE_WORDS[k][0], report.figures[k]) for k in _KEY))
     yield Heading("Figures by picture")
     yield figure_table(report.figures, FIGURE_WORDS, report.always_malignant_accuracy)
@@ -142,7 +141,7 @@ def _curves(report: Report) -> Iterator[Block]:
 
 def _method(report: Report) -> Iterator[Block]:
     yield Heading("How the intervals were made")
-    check, area = report.checks.get("roc_auc_delong"), report.figures["roc_auc"]
+    area = report.figures["roc_auc"]
     drawn, of_cases = "No case is known, so that single pictures are drawn", ""
     if report.n_cases:
         drawn = "Whole cases are drawn, since pictures of one case resemble each other"
@@ -152,12 +151,6 @@ def _method(report: Report) -> Iterator[Block]:
         f"never varies, has Korn and Graubard's exact binomial interval.{of_cases} "
         f"{_coverage(report)}"
     )
-    if check is not None and check.value is not None and check.low is not None:
-        yield Text(
-            f"As a check, DeLong's interval over {'cases' if report.n_cases else 'pictures'} for "
-            f"the ROC AUC: {interval_words(check)} "
-            f"(bootstrap: {interval_words(area)})."
-        )
 
 
 def _coverage(report: Report) -> str:
