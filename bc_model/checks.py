@@ -209,12 +209,13 @@ MESSAGES: dict[str, Message] = {
     "BC241": Message(
         Severity.WARNING,
         "Runs without result",
-        "{n_done} of {n_runs:count run} are complete, and {n_failed} ended without a result.",
+        "Results are available for {n_done} of {n_runs:count run}, and {n_failed:count run} ended "
+        "without a result.",
     ),
     "BC242": Message(
         Severity.INFO,
         "Runs in progress",
-        "{n_done} of {n_runs:count run} are complete. The metrics will change.",
+        "Results are available for {n_done} of {n_runs:count run}. The metrics will change.",
     ),
     "BC243": Message(
         Severity.WARNING,

@@ -154,9 +154,7 @@ def _summary(found: Comparison) -> str:
     )
     if not told:
         conclusions = {one.conclusion for one in found.differences.values()}
-        which = (
-            "any metric with an interval" if Conclusion.NO_INTERVAL in conclusions else "any metric"
-        )
+        judged = " with an interval" if Conclusion.NO_INTERVAL in conclusions else ""
         return f"{where}**{Conclusion.NO_EVIDENCE}** in any metric{judged}."
     return f"{where}**evidence of a difference** in {', '.join(told)}."
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.checks import show_checks
 from app.components.frame import listed
 from app.components.labeled_checks import show_labeled_checks
 from app.components.protocol_chart import lowest, protocol_chart
@@ -38,8 +37,9 @@ def report_of(runs: str, name: str, stamp: tuple) -> ProtocolReport:
 
 def draw_report(report: ProtocolReport) -> None:
     """Draw a report, partial or whole."""
-    show_checks(report.checks)
-    show_labeled_checks({row.words: row.checks for row in report.rows})
+    show_labeled_checks(
+        {"all protocols": report.checks} | {row.words: row.checks for row in report.rows}
+    )
     low = lowest(report.rows, CHARTS)
     for name, title in CHARTS.items():
         chart = protocol_chart(report.rows, report.bands, name, title, low=low)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.checks import show_checks
 from app.components.labeled_checks import show_labeled_checks
 from app.places import runs_folder
 from bc_model.evaluation.study_figures import GroupFigures, check_selection, summarise_study
@@ -34,7 +33,10 @@ def draw_groups(name: str, groups: list[GroupFigures]) -> None:
         Of the study, for a group that nothing sets apart.
     groups : list of GroupFigures
     """
-    show_checks(check_selection(read_study(runs_folder(), name)))
+    checks = {one.group or name: one.checks for one in groups}
+    if selection := check_selection(read_study(runs_folder(), name)):
+        checks = {"all settings": selection} | checks
+    show_labeled_checks(checks)
     st.dataframe(
         [
             {
@@ -59,7 +61,3 @@ def draw_groups(name: str, groups: list[GroupFigures]) -> None:
         "The test predictions of all folds of the same settings, judged as one. In brackets: 95 % "
         "intervals over cases."
     )
-    if len(groups) > 1:
-        show_labeled_checks({one.group or name: one.checks for one in groups})
-    else:
-        show_checks(check for one in groups for check in one.checks)

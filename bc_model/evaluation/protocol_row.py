@@ -177,7 +177,9 @@ def make_row(
         rests_on=_rests_on(protocol, members, done),
         runs={member.run: states[member.run] for member in members},
     )
-    progress = check_progress(row.n_done, row.n_failed, len(row.runs))
+    # Runs of which none has ended change no metric of this row.
+    has_ended = row.n_done or row.n_failed
+    progress = check_progress(row.n_done, row.n_failed, len(row.runs)) if has_ended else ()
     row = replace(row, checks=(*skipped, *progress))
     if not done:
         return row

@@ -131,10 +131,10 @@ def check_selection(study: Study) -> tuple[Check, ...]:
 
 
 def check_progress(n_done: int, n_failed: int, n_runs: int) -> tuple[Check, ...]:
-    """Check that all runs are complete; no check while none has ended."""
+    """Check that all runs are complete."""
     if n_failed:
         return (make_check("BC241", n_done=n_done, n_failed=n_failed, n_runs=n_runs),)
-    if 0 < n_done < n_runs:
+    if n_done < n_runs:
         return (make_check("BC242", n_done=n_done, n_runs=n_runs),)
     return ()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bc_model.checks import make_check
 from bc_model.data.fold_shelf import keep_fold_file
 from bc_model.training import jobs, study
 from bc_model.training.run_folder import RunFolder, list_runs
@@ -92,9 +93,9 @@ def test_a_protocol_without_its_file_is_told_and_the_others_go_on(
     code, out, err = command("--study", "rep", "--runs", tmp_path, "--out", tmp_path / "o")
     assert code == 0
     assert trained == ["rep-image-fold0", "rep-case-fold0"]
-    said = "It needs an official fold file, and none was given."
-    assert f"folds left out: {said}" in err
-    assert f"note: cleaned official folds: {said}" in out
+    message = make_check("BC246").message
+    assert f"folds: {message}" in err
+    assert f"info: cleaned official folds: {message}" in out
     assert (tmp_path / "o/report.md").exists()
 
 

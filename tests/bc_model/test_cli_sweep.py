@@ -69,7 +69,7 @@ def test_a_line_for_each_setting_with_its_folds_and_intervals(
     assert all("1 of 1" in line and line.split()[-2:] == ["6", "2"] for line in lines[1:5])
     assert "balanced accuracy" in lines[0]
     assert "ROC AUC" in lines[0]
-    assert "note: 4 settings were judged on the same test pictures" in out
+    assert "warning: The 4 configurations were compared on the same test images" in out
     assert err.splitlines()[-1] == "4 done"
     settings = TrainSettings.from_dict(
         RunFolder(tmp_path / "runs" / trained[-1]).read_config()["settings"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bc_model.checks import make_check
 from bc_model.evaluation.report import Report
 from bc_model.evaluation.shift import Shift, StainShift
 from bc_model.export.card_document import card_document
@@ -84,12 +85,12 @@ def test_every_table_is_as_wide_as_its_columns() -> None:
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (report(leaky=True), "Leaky protocol"),
+        (report(leaky=True), "overestimate performance"),
         (report(predictions(cases=False)), "Nothing can be said by case: no case is known."),
-        (report(predictions(cases=False)), "the intervals are too narrow"),
+        (report(predictions(cases=False)), "confidence intervals are too narrow"),
         (report(predictions(one_class=True)), "only one class is present"),
         (report(predictions(one_class=True)), "not defined: only one class present"),
-        (report(notes=["The labels were mapped."]), "The labels were mapped."),
+        (report(checks=[make_check("BC211")]), "initial weights of the model"),
         (report(predictions(8)), "8 pictures"),
     ],
 )

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bc_model.serving.bundle import Bundle
-from bc_model.serving.sizes import about_enlarging, about_size, about_sizes, enlarged, size_facts
+from bc_model.serving.sizes import about_enlarging, about_size, enlarged, size_facts
 
 
 def pictures(*rows: tuple[int, int, int | None]) -> pd.DataFrame:
@@ -62,20 +62,3 @@ def test_a_field_of_the_size_of_a_squashed_frame_is_at_another_scale(bundle: Bun
     assert about_size(350, 230, False, bundle) == ()  # a frame at half its size
     (caution,) = about_size(512, 512, False, bundle)
     assert "512 x 512 pixels; the model learned from pictures of 224 x 224 and 700 x 460" in caution
-
-
-def test_a_set_is_told_what_each_of_its_pictures_would_be(bundle: Bundle) -> None:
-    coarse, brought, other = about_sizes(
-        pictures(
-            (50, 50, None), (50, 50, None), (100, 100, None),
-            (224, 224, None), (224, 224, 200), (700, 460, None), (512, 512, None), (512, 512, 40),
-        ),
-        bundle,
-    )  # fmt: skip
-    assert coarse == (
-        "3 of 8 pictures are enlarged 2.4 to 4.8 times for the model, which learned from pictures "
-        "of 224 x 224 and 700 x 460 and 700 x 456. Their estimates mean nothing."
-    )
-    assert brought.startswith("1 of 8 pictures have a size that the model knows from whole")
-    assert other.startswith("2 of 8 pictures are of sizes or shapes other than")
-    assert about_sizes(pictures((700, 460, 100), (224, 224, 200)), bundle) == ()
