@@ -166,7 +166,7 @@ MESSAGES: dict[str, Message] = {
     "BC231": Message(
         Severity.WARNING,
         "Leakage raises the metric",
-        "On {n:count common test image}, the {metric} is {difference:+.3f} ({ci:ci}) higher with "
+        "On {n:count common test image}, the {metric} is {difference:.3f} ({ci:ci}) higher with "
         "{leaky_protocol} than with {clean_protocol}. Leakage overestimates performance.",
     ),
     "BC232": Message(
@@ -363,20 +363,20 @@ MESSAGES: dict[str, Message] = {
         Severity.INFO,
         "Features in distribution",
         "The feature distance marks {proportion:.0%} of the images as out of distribution, "
-        "compared with 5 % of the validation images (separability {separability:.2f}). Similar "
+        "compared with 5% of the validation images (separability {separability:.2f}). Similar "
         "features do not guarantee good predictions.",
     ),
     "BC302": Message(
         Severity.WARNING,
         "Partial feature shift",
         "The feature distance marks {proportion:.0%} of the images as out of distribution, "
-        "compared with 5 % of the validation images (separability {separability:.2f}).",
+        "compared with 5% of the validation images (separability {separability:.2f}).",
     ),
     "BC303": Message(
         Severity.WARNING,
         "Feature shift",
         "The feature distance marks most images ({proportion:.0%}) as out of distribution, "
-        "compared with 5 % of the validation images (separability {separability:.2f}).",
+        "compared with 5% of the validation images (separability {separability:.2f}).",
     ),
     "BC304": Message(
         Severity.INFO,

@@ -154,8 +154,10 @@ def _check(manifest: Manifest, cases: dict[str, int], near: NearTwins) -> Iterat
         )
     for name, rows in size_clues(pictures).groupby("class"):
         sizes = [
-            f"{size} ({many(n, 'image')}, {many(n_cases, 'case')})"
-            for size, n, n_cases in zip(rows["size"], rows["pictures"], rows["cases"], strict=True)
+            f"{size} ({many(n, 'image')}, {many(n_of_size, 'case')})"
+            for size, n, n_of_size in zip(
+                rows["size"], rows["pictures"], rows["cases"], strict=True
+            )
         ]
         if len(sizes) > _SHOWN:
             sizes[_SHOWN:] = [f"{len(sizes) - _SHOWN} more"]

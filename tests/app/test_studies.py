@@ -320,7 +320,7 @@ def test_a_run_that_was_deleted_is_said(runs, report, open_page):
     app = open_page("studies")
 
     assert "Not there" in texts(app.markdown)
-    assert "1 ended without a result" in texts(app.warning)
+    assert "1 run ended without a result" in texts(app.warning)
 
 
 def test_an_unknown_study_in_the_address_is_passed_over(runs, report, open_page):

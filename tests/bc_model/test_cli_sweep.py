@@ -98,7 +98,7 @@ def test_a_run_that_failed_is_told_and_the_rest_goes_on(
     assert code == 1
     assert len(trained) == 3
     assert err.splitlines()[-1] == "cv-seed-9-fold0: failed: The disk is full."
-    assert "seed=9: 0 of 1 folds are in, 1 ended without a result." in out
+    assert "seed=9: Results are available for 0 of 1 run, and 1 run ended without" in out
     assert [line.split()[1:4] for line in out.splitlines()[1:4]] == [
         ["0", "of", "1"], ["1", "of", "1"], ["1", "of", "1"],
     ]  # fmt: skip
@@ -119,7 +119,7 @@ def test_detached_it_does_not_wait(
     monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running") or Child())
     code, out, err = command("--study", "cv", "--runs", tmp_path, "--n-folds", 3, "--detach")
     assert (code, err) == (0, "")
-    assert "0 of 3 folds are in: these figures will change." in out
+    assert "Results are available for 0 of 3 runs" in out
     assert out.splitlines()[-1] == f"The runs go on: `jobs list {tmp_path}` shows them."
     assert len(list_runs(tmp_path)) == 3
 

@@ -319,7 +319,8 @@ def test_the_table_has_a_line_for_each_protocol_and_figure(
 def test_the_text_carries_the_words(folder: Path) -> None:
     text = (folder / "report.md").read_text()
     for words in (
-        "| by picture (leaky) | all 3 folds", "| by case | all 3", "Leakage overestimates performance.",
+        "| by picture (leaky) | all 3 folds", "| by case | all 3",
+        "Leakage overestimates performance.",
         "Research use only", "## Published on BreakHis", "arXiv 2203.07707", "backbone resnet50",
         "interval draws the same cases in all of them", ", files 0.",
     ):  # fmt: skip
