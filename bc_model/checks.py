@@ -153,6 +153,442 @@ MESSAGES: dict[str, Message] = {
         "The training data of the initial weights include near-duplicates of {n_seen:,} of "
         "{n_test:count test image}. All metrics of this run overestimate performance.",
     ),
+    "BC201": Message(
+        Severity.WARNING,
+        "Seen in training",
+        "The data contain images or cases that the model was trained or selected on. Metrics over "
+        "all images overestimate performance.",
+    ),
+    "BC202": Message(
+        Severity.WARNING,
+        "Possible leakage",
+        "The model may have been trained or selected on some of these images or cases. In that "
+        "case, the metrics overestimate performance.",
+    ),
+    "BC203": Message(
+        Severity.WARNING,
+        "Too good to be true",
+        "Metrics above {limit}: {metrics:list}. Leakage-free results on such images are lower, so "
+        "check for cases or images that are in both the training and the test data.",
+    ),
+    "BC204": Message(
+        Severity.WARNING,
+        "Not above the majority baseline",
+        "The accuracy is {accuracy:.3f}. Predicting {majority_class} for every image has an "
+        "accuracy of {majority_accuracy:.3f}.",
+    ),
+    "BC205": Message(
+        Severity.WARNING,
+        "Inverted ranking",
+        "The ROC AUC is {roc_auc:.3f} ({ci:ci}). Benign images have higher probabilities of "
+        "malignancy than malignant images.",
+    ),
+    "BC206": Message(
+        Severity.WARNING,
+        "One class only",
+        "The data contain no {missing_class} image. Some metrics are undefined.",
+    ),
+    "BC207": Message(
+        Severity.WARNING,
+        "Few cases",
+        "The data contain only {n_cases:count {class_name} case}. With fewer than {min_cases} "
+        "cases per class, metrics are imprecise and most confidence intervals are too narrow.",
+    ),
+    "BC208": Message(
+        Severity.WARNING,
+        "Unknown cases",
+        "The case is unknown for {n_unknown:,} of {n:count image}. Leakage cannot be excluded, "
+        "and the confidence intervals are too narrow.",
+    ),
+    "BC209": Message(
+        Severity.WARNING,
+        "Mixed cases",
+        "Case '{case}' contains benign and malignant images ({n_cases:count such case}). The "
+        "confidence intervals treat its two classes as separate cases, so check the labels.",
+    ),
+    "BC210": Message(
+        Severity.WARNING,
+        "Duplicate files",
+        "The data contain {n_duplicates:count duplicate file} under other paths. Every copy counts "
+        "in the metrics.",
+    ),
+    "BC211": Message(
+        Severity.WARNING,
+        "Initialization leakage",
+        "The initial weights of the model were trained on images of its test subset.",
+    ),
+    "BC212": Message(
+        Severity.INFO,
+        "Cross-validation",
+        "The metrics are from {n_folds} models with the same configuration, each tested on cases "
+        "that it was not trained on. The model itself was trained on all cases.",
+    ),
+    "BC213": Message(
+        Severity.WARNING,
+        "Configuration selection",
+        "The configuration was revised with the results of this cross-validation. The metrics "
+        "overestimate performance by an amount that was measured only in part.",
+    ),
+    "BC214": Message(
+        Severity.INFO,
+        "Nested cross-validation",
+        "With settings selected without the tested cases, the ROC AUC is {roc_auc:.3f} "
+        "({roc_auc_ci:ci}) and the balanced accuracy is {balanced_accuracy:.3f} "
+        "({balanced_accuracy_ci:ci}). Evaluated with {network}.",
+    ),
+    "BC221": Message(
+        Severity.WARNING,
+        "Leakage in a run",
+        "{run} was tested on cases that it was trained on, through its split or its initial "
+        "weights. A difference can result from this leakage alone.",
+    ),
+    "BC222": Message(
+        Severity.WARNING,
+        "Compared cases seen",
+        "{run} was trained or selected on {n_seen} of the {n_cases:count compared case}, for "
+        "example '{case}'. The comparison favors this run.",
+    ),
+    "BC223": Message(
+        Severity.WARNING,
+        "Different test subsets",
+        "The comparison excludes {n_excluded_first:count image} of {first} and "
+        "{n_excluded_second:count image} of {second} that the other run did not predict. It uses "
+        "the {n:count common image}.",
+    ),
+    "BC224": Message(
+        Severity.INFO,
+        "Multiple comparisons",
+        "The {n_intervals} confidence intervals are exploratory and not corrected for multiple "
+        "comparisons. About 1 in 20 excludes 0 by chance.",
+    ),
+    "BC231": Message(
+        Severity.WARNING,
+        "Leakage raises the metric",
+        "On {n:count common test image}, the {metric} is {difference:.3f} ({ci:ci}) higher with "
+        "{leaky_protocol} than with {clean_protocol}. Leakage overestimates performance.",
+    ),
+    "BC232": Message(
+        Severity.INFO,
+        "Leakage lowers the metric",
+        "On {n:count common test image}, the {metric} differs by {difference:+.3f} ({ci:ci}) "
+        "between {leaky_protocol} and {clean_protocol}. The protocol with leakage is lower.",
+    ),
+    "BC233": Message(
+        Severity.INFO,
+        "No evidence of a leakage effect",
+        "On {n:count common test image}, the {metric} differs by {difference:+.3f} ({ci:ci}) "
+        "between {leaky_protocol} and {clean_protocol}.",
+    ),
+    "BC234": Message(
+        Severity.INFO,
+        "Leakage effect without interval",
+        "On {n:count common test image}, the {metric} differs by {difference:+.3f} between "
+        "{leaky_protocol} and {clean_protocol}. It has no confidence interval ({reason}), so it "
+        "can be chance.",
+    ),
+    "BC235": Message(
+        Severity.INFO,
+        "Leakage effect undefined",
+        "On {n:count common test image}, {leaky_protocol} and {clean_protocol} cannot be compared "
+        "({reason}).",
+    ),
+    "BC236": Message(
+        Severity.INFO,
+        "Unpaired protocols",
+        "{leaky_protocol} and {clean_protocol} have no paired comparison ({reason}). The {metric} "
+        "of {leaky_value} and {clean_value} can differ because of the test images.",
+    ),
+    "BC237": Message(
+        Severity.INFO,
+        "Interval scope",
+        "The confidence intervals describe these trained models on other cases, not other training "
+        "seeds. They are not corrected for multiple comparisons.",
+    ),
+    "BC241": Message(
+        Severity.WARNING,
+        "Runs without result",
+        "Results are available for {n_done} of {n_runs:count run}, and {n_failed:count run} ended "
+        "without a result.",
+    ),
+    "BC242": Message(
+        Severity.INFO,
+        "Runs in progress",
+        "Results are available for {n_done} of {n_runs:count run}. The metrics will change.",
+    ),
+    "BC243": Message(
+        Severity.WARNING,
+        "No metrics",
+        "The metrics of these runs cannot be computed. {reason}",
+    ),
+    "BC244": Message(
+        Severity.WARNING,
+        "Different images",
+        "The runs were trained on different images, so the protocols cannot be compared. Train "
+        "them again with the same dataset.",
+    ),
+    "BC245": Message(
+        Severity.INFO,
+        "Protocol skipped",
+        "The dataset does not support this split. {reason}",
+    ),
+    "BC246": Message(
+        Severity.INFO,
+        "Fold file missing",
+        "The protocol requires an official fold file, and none was given.",
+    ),
+    "BC247": Message(
+        Severity.WARNING,
+        "Different test images",
+        "The {n_groups} configurations were not tested on the same images. Their metrics can "
+        "differ because of the test images.",
+    ),
+    "BC248": Message(
+        Severity.WARNING,
+        "Selection on test data",
+        "The {n_groups} configurations were compared on the same test images, so the metrics of "
+        "the best one overestimate its performance. Confirm it on other cases.",
+    ),
+    "BC251": Message(
+        Severity.WARNING,
+        "Cases not in file names",
+        "The file names of {n_unknown:,} of {n:count image} contain no case. A case-level split is "
+        "not possible, and confidence intervals will be too narrow.",
+    ),
+    "BC252": Message(
+        Severity.INFO,
+        "Cropped frames",
+        "The height is {height_px} px instead of {frame_height_px} px in {n:count image} from "
+        "{n_cases:count case}. This can identify the slide, so all images are cropped to the "
+        "common field of view.",
+    ),
+    "BC253": Message(
+        Severity.WARNING,
+        "Class-revealing image size",
+        "Only {class_name} images have the size {sizes:list}. After resizing, sharpness or "
+        "proportions can still reveal the class.",
+    ),
+    "BC254": Message(
+        Severity.WARNING,
+        "Near-duplicates in two classes",
+        "The dataset contains {n_pairs:count near-duplicate pair} with different classes, for "
+        "example {path} and {other_path}. Review these images.",
+    ),
+    "BC255": Message(
+        Severity.WARNING,
+        "Near-duplicates in two cases",
+        "The dataset contains {n_pairs:count near-duplicate pair} with different cases, for "
+        "example {path} and {other_path}. A case-level split can separate them, so review these "
+        "images.",
+    ),
+    "BC256": Message(
+        Severity.INFO,
+        "Excluded files",
+        "The dataset contains {n_excluded:count excluded file}: {reasons:list}. First file: "
+        "{path} ({detail})",
+    ),
+    "BC257": Message(
+        Severity.INFO,
+        "Image count differs",
+        "The dataset contains {n:count {class_name} image} at {magnification}X. BreakHis contains "
+        "{n_official:,}.",
+    ),
+    "BC261": Message(
+        Severity.INFO,
+        "Images not listed",
+        "The fold file does not list {n_unlisted:,} of {n:count image}. The split excludes them.",
+    ),
+    "BC262": Message(
+        Severity.INFO,
+        "Listed images missing",
+        "The dataset does not contain {n_missing:count image} that the fold file lists.",
+    ),
+    "BC263": Message(
+        Severity.WARNING,
+        "Duplicates across subsets",
+        "The fold file lists {n_duplicates:count image} for training and, under another name, for "
+        "test. The split uses them for test only.",
+    ),
+    "BC264": Message(
+        Severity.INFO,
+        "Images excluded from training",
+        "The training subset excludes {n_excluded:count image} because their cases are in the test "
+        "subset.",
+    ),
+    "BC265": Message(
+        Severity.WARNING,
+        "Few cases in a subset",
+        "The validation or test subset contains only {n_cases:count case} of a class. Epoch "
+        "selection and test metrics depend on very few patients.",
+    ),
+    "BC266": Message(
+        Severity.WARNING,
+        "Leakage",
+        "The training or validation subset contains other images of {n_cases:count case} in the "
+        "test subset: {n_shared:,} of {n_test:count test image} ({proportion:.0%}), {n_benign:,} "
+        "of {n_benign_test:,} benign. The metrics overestimate performance.",
+    ),
+    "BC267": Message(
+        Severity.WARNING,
+        "Test images in training",
+        "The training or validation subset contains exact duplicates of {n_duplicates:count test "
+        "image}. The metrics overestimate performance.",
+    ),
+    "BC268": Message(
+        Severity.WARNING,
+        "Leakage not prevented",
+        "This split shares no case between training and test by chance. The protocol does not "
+        "prevent leakage, so its metrics are marked as metrics with leakage.",
+    ),
+    "BC269": Message(
+        Severity.WARNING,
+        "Leakage unknown",
+        "The file names contain no case, so leakage cannot be measured. Metrics of this split are "
+        "marked as metrics with leakage.",
+    ),
+    "BC270": Message(
+        Severity.INFO,
+        "No leakage",
+        "The training and validation subsets contain no image and no case of the "
+        "{n_test:count test image}.",
+    ),
+    "BC271": Message(
+        Severity.WARNING,
+        "Leakage in a fold file",
+        "{file} lists a section of the same slide for training for {n_shared:,} of "
+        "{n_test:count test image} ({proportion:.1%}), {n_benign:,} of {n_benign_test:,} benign.",
+    ),
+    "BC301": Message(
+        Severity.INFO,
+        "Features in distribution",
+        "The feature distance marks {proportion:.0%} of the images as out of distribution, "
+        "compared with 5% of the validation images (separability {separability:.2f}). Similar "
+        "features do not guarantee good predictions.",
+    ),
+    "BC302": Message(
+        Severity.WARNING,
+        "Partial feature shift",
+        "The feature distance marks {proportion:.0%} of the images as out of distribution, "
+        "compared with 5% of the validation images (separability {separability:.2f}).",
+    ),
+    "BC303": Message(
+        Severity.WARNING,
+        "Feature shift",
+        "The feature distance marks most images ({proportion:.0%}) as out of distribution, "
+        "compared with 5% of the validation images (separability {separability:.2f}).",
+    ),
+    "BC304": Message(
+        Severity.INFO,
+        "No reference features",
+        "The model has no validation features, so the feature distance cannot be measured.",
+    ),
+    "BC305": Message(
+        Severity.WARNING,
+        "Staining shift",
+        "The mean {stain} density differs from the validation images by {distance_sd:+.1f} "
+        "standard deviations.",
+    ),
+    "BC306": Message(
+        Severity.WARNING,
+        "Out-of-distribution staining",
+        "The staining of {n_out_of_distribution:,} of {n:count image} ({proportion:.0%}) differs "
+        "from the training images. Most frequent: {features:list}.",
+    ),
+    "BC307": Message(
+        Severity.INFO,
+        "Staining in distribution",
+        "The staining of all images ({n:,}) is similar to the training images.",
+    ),
+    "BC308": Message(
+        Severity.INFO,
+        "Reference staining",
+        "For unseen cases of the training dataset, {proportion:.1%} of the images have "
+        "out-of-distribution staining.",
+    ),
+    "BC314": Message(
+        Severity.WARNING,
+        "Other magnification",
+        "The magnification of {n_unsupported:,} of {n:count image} is {magnification_names:list}, "
+        "but the model was trained at {supported_names:list}. Predictions at other magnifications "
+        "are not meaningful.",
+    ),
+    "BC315": Message(
+        Severity.WARNING,
+        "Scale not stated",
+        "The scale of the images is unknown, and the model was trained at {supported_names:list} "
+        "(about {mpp_ranges:list} µm per pixel for frames of 700 px width). Predictions at other "
+        "scales are not meaningful.",
+    ),
+    "BC316": Message(
+        Severity.WARNING,
+        "Model scale not stated",
+        "The scale of the training images is unknown. Predictions at other scales are not "
+        "meaningful.",
+    ),
+    "BC317": Message(
+        Severity.WARNING,
+        "No scale stated",
+        "The scales of these images and of the training images are unknown.",
+    ),
+    "BC321": Message(
+        Severity.WARNING,
+        "Seen images",
+        "The training or validation data contain the images or cases of {n_seen:,} of "
+        "{n:count image}.",
+    ),
+    "BC322": Message(
+        Severity.WARNING,
+        "Probably seen images",
+        "The training or validation data contain near-duplicates, or cases of near-duplicates, of "
+        "{n_seen:,} of {n:count image}.",
+    ),
+    "BC323": Message(
+        Severity.WARNING,
+        "Copies of training images",
+        "The dataset contains {n_near_duplicates:count near-duplicate} of training or validation "
+        "images. Most near-duplicates are resized or recompressed copies.",
+    ),
+    "BC324": Message(
+        Severity.WARNING,
+        "No list of training images",
+        "The model has no list of its training images. Only the cases in BreakHis file names were "
+        "compared with the training cases.",
+    ),
+    "BC325": Message(
+        Severity.INFO,
+        "Unseen images",
+        "The training and validation data do not contain {n_unseen:,} of {n:count image}. Other "
+        "fields of the same patients and rotated, mirrored or cropped copies are not recognized.",
+    ),
+    "BC326": Message(
+        Severity.WARNING,
+        "Unknown initialization images",
+        "The model was initialized with weights whose training images are unknown.",
+    ),
+    "BC331": Message(
+        Severity.INFO,
+        "Metrics of unseen images",
+        "The metrics of the {n:count unseen image} are reported separately. The domain shift is "
+        "measured on these images only.",
+    ),
+    "BC332": Message(
+        Severity.WARNING,
+        "Unseen images without case",
+        "The case of {n_unknown:count unseen image} is unknown. The training data can contain "
+        "images of the same patients.",
+    ),
+    "BC333": Message(
+        Severity.WARNING,
+        "Few unseen cases",
+        "The unseen images are from {n_benign_cases:count benign case} and "
+        "{n_malignant_cases:count malignant case}. With fewer than {min_cases} cases per class, "
+        "their metrics are imprecise for new patients.",
+    ),
+    "BC334": Message(
+        Severity.WARNING,
+        "Mapped labels",
+        "The labels were mapped manually: {labels:list}. If they do not separate malignant from "
+        "benign tumors, the metrics describe another task than the one of the model.",
+    ),
 }
 """Code to message. `BC1xx`: input, `BC2xx`: evaluation, `BC3xx`: domain shift, `BC4xx`: model."""
 
@@ -219,6 +655,18 @@ class Check:
             "message": self.message,
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Check:
+        """Return the check that `as_dict` converted.
+
+        Raises
+        ------
+        KeyError
+            A value is missing, or the code is not in `MESSAGES`.
+        """
+        MESSAGES[data["code"]]
+        return cls(data["code"], Severity(data["severity"]), dict(data["params"]))
+
 
 def make_check(code: str, severity: Severity | None = None, **params: Any) -> Check:
     """Return a check with the severity of its code, unless another one is given.
@@ -247,13 +695,15 @@ def render(text: str, params: Mapping[str, Any]) -> str:
     """Fill the fields of a message.
 
     Beside Python's format specifications, a field accepts ``count NOUN`` (a number with its noun,
-    in the plural unless it is 1) and ``list`` (items joined with commas and 'and'; items that are
-    keys of `TERMS` are replaced).
+    in the plural unless it is 1), ``list`` (items joined with commas and 'and'; items that are
+    keys of `TERMS` are replaced) and ``ci`` (the two ends of a 95 % confidence interval, or None).
 
     Examples
     --------
     >>> render("{n:count case} at {at:list}", {"n": 2, "at": ["100X", "200X"]})
     '2 cases at 100X and 200X'
+    >>> render("{area:.2f} ({ci:ci})", {"area": 0.9, "ci": [0.81, 0.95]})
+    '0.90 (95 % CI 0.810 to 0.950)'
     """
     return _Formatter().vformat(text, (), params)
 
@@ -266,4 +716,6 @@ class _Formatter(string.Formatter):
         if format_spec == "list":
             items = [TERMS.get(item, str(item)) for item in value]
             return " and ".join([", ".join(items[:-1]), items[-1]] if items[1:] else items)
+        if format_spec == "ci":
+            return "no 95 % CI" if value is None else f"95 % CI {value[0]:.3f} to {value[1]:.3f}"
         return super().format_field(value, format_spec)

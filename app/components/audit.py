@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import streamlit as st
-
 from app.components.checks import show_checks
 from app.components.frame import show_error
 from app.components.headline import draw_headline, draw_left_out, draw_notes
-from app.components.parts import draw_parts, leak_in_words, split_or_say
+from app.components.parts import draw_parts, split_or_say
 from app.components.readings import read_folder
-from bc_model.data.splits import count_leaks, summarise_parts
+from bc_model.checks import Severity
+from bc_model.data.splits import check_leakage, summarise_parts
 from bc_model.errors import BcModelError
 from bc_model.training.initial_model import known_at_first
 
@@ -41,9 +40,7 @@ def draw_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] | None:
         return None
     parts = summarise_parts(split)
     draw_parts(parts)
-    leak = count_leaks(split)
-    if leak.test_pictures or leak.pixels:
-        st.caption(f":material/warning: Leak: {leak_in_words(leak)}")
+    show_checks(c for c in check_leakage(split, chosen["protocol"]) if c.severity != Severity.INFO)
     if known := known_at_first(chosen["weights"], reading.manifest, split):
         show_checks([known])
     return parts

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.frame import escape, listed, show_error
+from app.components.checks import show_checks
+from app.components.frame import escape, show_error
 from app.components.reports import stamp_of
 from bc_model.errors import BcModelError
 from bc_model.evaluation.compare_runs import SettingRow, compare_runs
 from bc_model.evaluation.difference import (
-    NO_EVIDENCE,
-    NOT_DEFINED,
-    NOT_JUDGED,
     Comparison,
-    caution,
+    Conclusion,
+    Difference,
+    check_multiplicity,
 )
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.report import Report
@@ -95,16 +95,16 @@ def draw_differences(runs: dict[str, RunFolder]) -> None:
             found.append(_compare(str(one.path), str(two.path), (first, other), stamp))
         except BcModelError as error:
             show_error(error, title=f"{first} and {other} cannot be compared")
-    # What is true of the first run or of a common test part comes with every pair.
-    sentences = dict.fromkeys(sentence for pair in found for sentence in pair.warnings)
-    if sentences:
-        st.warning(listed(sentences), title="Before you read the differences")
+    if found:
+        # Checks of the first run or of a common test subset come with every pair.
+        checks = {check.message: check for pair in found for check in pair.checks}
+        show_checks([*checks.values(), check_multiplicity(len(found))])
     for pair in found:
         _draw_pair(pair)
     if found:
         st.caption(
             "Each run at its own cut-off; the bootstrap draws the same whole cases for both. No "
-            "evidence of a difference does not mean that two runs are equal. " + caution(len(found))
+            "evidence of a difference does not mean that two runs are equal."
         )
 
 
@@ -120,21 +120,21 @@ def _draw_pair(found: Comparison) -> None:
                 "95 % interval": _interval(one.difference),
                 "Pictures": one.difference.n,
                 "Cases": str(one.difference.n_cases or "unknown"),
-                "Verdict": one.verdict[:1].upper() + one.verdict[1:],
+                "Conclusion": _conclusion(name, one, found),
             }
             for name, one in found.differences.items()
         ],
         hide_index=True,
         column_config={"95 % interval": st.column_config.TextColumn(width=135)},
-        alt=f"Differences between {found.first} and {found.second} with what they tell",
+        alt=f"Differences between {found.first} and {found.second} with conclusions",
     )
     reasons: dict[str, list[str]] = {}
     for name, one in found.differences.items():
-        if one.verdict in (NOT_JUDGED, NOT_DEFINED):
+        if one.conclusion in (Conclusion.NO_INTERVAL, Conclusion.UNDEFINED):
             words = FIGURE_WORDS[name].removesuffix(_LOWER)
-            reasons.setdefault(f"{one.verdict}: {one.difference.note}", []).append(words)
+            reasons.setdefault(f"{one.conclusion}: {one.difference.note}", []).append(words)
     for reason, figures in reasons.items():
-        st.caption(f"{escape(', '.join(figures))} {escape(reason)}.")
+        st.caption(f"{escape(', '.join(figures))}: {escape(reason)}.")
 
 
 @st.cache_data(max_entries=32, show_spinner="Comparing")
@@ -153,10 +153,17 @@ def _summary(found: Comparison) -> str:
         f"{found.n_cases or 'unknown'} cases that both predicted: "
     )
     if not told:
-        unjudged = any(one.verdict == NOT_JUDGED for one in found.differences.values())
-        which = "any figure that can be judged" if unjudged else "any figure"
-        return f"{where}**{NO_EVIDENCE}** in {which}."
+        conclusions = {one.conclusion for one in found.differences.values()}
+        judged = " with an interval" if Conclusion.NO_INTERVAL in conclusions else ""
+        return f"{where}**{Conclusion.NO_EVIDENCE}** in any metric{judged}."
     return f"{where}**evidence of a difference** in {', '.join(told)}."
+
+
+def _conclusion(name: str, one: Difference, found: Comparison) -> str:
+    higher = {Conclusion.FIRST_HIGHER: found.first, Conclusion.SECOND_HIGHER: found.second}
+    if one.conclusion not in higher:
+        return one.conclusion.capitalize()
+    return f"{higher[one.conclusion]} is higher" + (", which is worse" if name == "brier" else "")
 
 
 def _support(report: Report, name: str) -> str:

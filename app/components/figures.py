@@ -31,17 +31,6 @@ TABLE_COLUMNS = ("Figure", "Value", "95 % interval", "Pictures", "Cases")
 ONE_CLASS = "Not defined: the pictures are of one class only."
 
 
-def draw_warnings(report: Report) -> None:
-    """Draw what must be read before the figures."""
-    sentences = listed(report.warnings)
-    if report.leaky:
-        st.error(sentences, title=f"Leaky: {escape(report.protocol)}")
-    elif sentences:
-        st.warning(sentences)
-    if report.notes:
-        st.info(listed(report.notes), icon=":material/info:")
-
-
 def draw_figures(report: Report) -> None:
     """Draw every figure, the confusion matrices and the curves of a report."""
     by_picture, by_case = st.columns(2, gap="large")

@@ -5,10 +5,12 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from app.components.checks import show_checks
 from app.components.count_charts import leak_bars
 from app.components.fold_files import choose_fold_files
-from app.components.frame import escape, listed, show_error
+from app.components.frame import escape, show_error
 from app.components.readings import Reading
+from bc_model.checks import Check
 from bc_model.data.audit import audit_folds
 from bc_model.data.fold_file import read_fold_file
 from bc_model.data.fold_shelf import list_fold_files, remove_fold_files
@@ -82,11 +84,8 @@ def _audit_once(path: str, stamp: tuple, fingerprint: str, _reading: Reading | N
 
 
 def _draw(audits: dict[str, dict], with_twins: bool) -> None:
-    if any(one["siblings"]["all"]["shared"] for one in audits.values()):
-        st.error(
-            listed(_in_words(name, one) for name, one in audits.items()),
-            title="Test pictures with a section of their slide in training",
-        )
+    if checks := [Check.from_dict(check) for one in audits.values() for check in one["checks"]]:
+        show_checks(checks)
     else:
         st.success(
             "No test picture has a section of its slide in training.", icon=":material/verified:"
@@ -146,12 +145,6 @@ def _draw_twins(audits: dict[str, dict]) -> None:
         st.dataframe(rows, hide_index=True, alt="Twins between training and test, by file")
     else:
         st.caption("These files list none of its pictures.")
-
-
-def _in_words(name: str, one: dict) -> str:
-    leak = one["siblings"]["all"]
-    benign = f"; of the benign ones {_share(leak, 'benign')}" if leak["benign_test"] else ""
-    return f"{name}: {_share(leak, 'all')}{benign}."
 
 
 def _share(leak: dict, which: str) -> str:

@@ -58,12 +58,6 @@ def tell_again(key: str, options: list[str]) -> None:
         st.session_state[key] = told
 
 
-def draw_sentences(sentences: list[str]) -> None:
-    """Draw what is worth knowing, one sentence a line."""
-    if sentences:
-        st.caption("  \n".join(f":material/info: {escape(sentence)}" for sentence in sentences))
-
-
 def listed(sentences: Iterable[str]) -> str:
     """Return sentences as a list in Markdown, or as a paragraph where there is but one."""
     escaped = [escape(sentence) for sentence in sentences]

@@ -3,8 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from app.components.frame import draw_sentences
+from app.components.checks import show_checks
 from app.components.readings import Reading
+from bc_model.checks import Check
 from bc_model.words import many
 
 
@@ -23,8 +24,8 @@ def draw_headline(reading: Reading) -> None:
 
 
 def draw_notes(reading: Reading) -> None:
-    """Draw the sentences of warning."""
-    draw_sentences(reading.found["warnings"])
+    """Draw the checks of the dataset."""
+    show_checks(map(Check.from_dict, reading.found["checks"]))
 
 
 def draw_left_out(reading: Reading, name: str) -> None:

@@ -8,7 +8,8 @@ import streamlit as st
 
 from app.components.frame import escape, listed
 from app.places import SHIPPED_MODELS, runs_folder
-from bc_model.evaluation.crossed import crossed_report, inside_in_words, is_crossed
+from bc_model.checks import Check, Severity
+from bc_model.evaluation.crossed import check_nested, crossed_report, is_crossed
 from bc_model.evaluation.report import Report
 from bc_model.reporting.labels import support_words
 from bc_model.serving.bundle import Bundle
@@ -118,7 +119,10 @@ def _describe(bundle: Bundle) -> None:
             )
             words += "."
     st.caption(escape(words))
-    against = list(test["warnings"]) if test else ["This model has not been evaluated."]
+    against = ["This model has not been evaluated."]
+    if test:
+        checks = map(Check.from_dict, test["checks"])
+        against = [check.message for check in checks if check.severity != Severity.INFO]
     if passport["data"]["drawn"]:
         against.insert(0, drawn_in_words(passport["data"]))
     if passport["architecture"]["backbone"] == "tiny":
@@ -128,8 +132,8 @@ def _describe(bundle: Bundle) -> None:
     with st.expander("What it is for, and what it cannot know", icon=":material/info:"):
         st.markdown(escape(passport["intended_use"]))
         st.markdown(escape(passport["limits"]))
-        if inside := inside_in_words(passport):
-            st.markdown(escape(inside))
+        for check in check_nested(passport):
+            st.markdown(escape(check.message))
         st.markdown(
             f"Cut-off {bundle.threshold:.2f}: {escape(passport['threshold']['chosen'])}. "
             f"Temperature of the probabilities: {escape(passport['temperature']['chosen'])}."

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app.components.figures import draw_figures, draw_warnings
+from app.components.checks import show_checks
+from app.components.figures import draw_figures
 from app.components.frame import RESEARCH_USE, escape, show_error
 from app.components.models import engine_of
 from app.components.take_away import draw_report_files
@@ -110,7 +111,7 @@ def _on_other_set(
 
 def _draw_found(report: Report, bundle: Bundle, folder: str) -> None:
     st.subheader(escape(f"{bundle.label} on {folder}"), anchor=False)
-    draw_warnings(report)
+    show_checks(report.checks)
     if report.shift is not None:
         _draw_shift(report.shift, bundle)
     draw_figures(report)

@@ -6,18 +6,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.components.frame import draw_sentences, show_error
+from app.components.checks import show_checks
+from app.components.frame import listed, show_error
 from app.components.split_fields import lacks_fold_file
+from bc_model.checks import Severity, make_check
 from bc_model.data.fold_file import read_fold_file
 from bc_model.data.folds import match_folds
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
-from bc_model.data.protocols import LEAKY_PROTOCOLS
-from bc_model.data.splits import PARTS, Leak, count_leaks, make_split
+from bc_model.data.splits import PARTS, check_leakage, check_subsets, make_split
 from bc_model.errors import BcModelError
-from bc_model.words import many
-
-FEW_CASES = 3
 
 
 def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
@@ -47,17 +45,15 @@ def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
         show_error(error, title="This data cannot be split so")
         return None
     if match:
-        notes = match.notes()
-        if kept_out := len(manifest.pictures) - match.not_listed - len(split):
-            notes.append(
-                f"{kept_out:,} pictures were kept out of training because their case is in test."
-            )
-        draw_sentences(notes)
+        checks = match.checks()
+        if n_excluded := len(manifest.pictures) - match.not_listed - len(split):
+            checks.append(make_check("BC264", n_excluded=n_excluded))
+        show_checks(checks)
     return split
 
 
 def draw_parts(parts: dict[str, dict[str, int]]) -> None:
-    """Draw what each part holds in one sentence, and warn of parts with few cases."""
+    """Draw what each part holds in one sentence, and the checks of the subsets."""
     words = "; ".join(
         f"{part} {counts['pictures']:,} pictures"
         + (
@@ -68,11 +64,11 @@ def draw_parts(parts: dict[str, dict[str, int]]) -> None:
         for part, counts in parts.items()
     )
     st.caption(f"Split: {words}.")
-    warn_of_few(parts)
+    show_checks(check_subsets(parts))
 
 
 def draw_parts_table(parts: dict[str, dict[str, int]]) -> None:
-    """Draw the same as a table, and warn of parts with few cases."""
+    """Draw the same as a table, and the checks of the subsets."""
     rows = []
     for part in PARTS:
         counts = parts[part]
@@ -83,54 +79,13 @@ def draw_parts_table(parts: dict[str, dict[str, int]]) -> None:
             row |= {f"{name} cases".capitalize(): counts[f"{name}_cases"] for name in CLASSES}
         rows.append(row)
     st.dataframe(rows, hide_index=True, alt="Pictures and cases of each part, by class")
-    warn_of_few(parts)
-
-
-def warn_of_few(parts: dict[str, dict[str, int]]) -> None:
-    """Say it when a part has so few cases that its figures mean little."""
-    few = min(parts[part][f"{c}_cases"] for part in ("validation", "test") for c in CLASSES)
-    if 0 < few < FEW_CASES:
-        st.caption(
-            f":material/info: A part with {few} {'case' if few == 1 else 'cases'} of a class: the "
-            "choice of the best epoch and the test figures hang on very few patients."
-        )
+    show_checks(check_subsets(parts))
 
 
 def draw_leaks(split: pd.DataFrame, protocol: str) -> None:
-    """Say in plain words what test shares with training: in red when it does, or may."""
-    leak = count_leaks(split)
-    if leak.test_pictures or leak.pixels:
-        st.error(leak_in_words(leak), title="This split leaks")
-    elif protocol in LEAKY_PROTOCOLS:
-        known = (split["case"] != "").all()
-        st.error(
-            "Nothing is shared in this very split, by luck. The protocol does not prevent it, and "
-            "figures from it are marked as leaky."
-            if known
-            else "The names say no case, so nobody can tell what test shares with training. "
-            "Figures from this split are marked as leaky.",
-            title="This protocol is leaky",
-        )
+    """Draw whether the test subset shares cases or images with the other subsets."""
+    checks = check_leakage(split, protocol)
+    if all(check.severity == Severity.INFO for check in checks):
+        st.success(listed(check.message for check in checks), icon=":material/verified:")
     else:
-        st.success(
-            f"Test shares nothing with training or validation: none of its {leak.n_test:,} "
-            "pictures stands there, and none of their cases.",
-            icon=":material/verified:",
-        )
-
-
-def leak_in_words(leak: Leak) -> str:
-    words = (
-        f"{_of(leak.test_pictures, leak.n_test)} test pictures, of "
-        f"{many(leak.cases, 'case')}, have other pictures of their case in training or validation"
-    )
-    if leak.n_benign_test:
-        words += f"; among the benign ones {_of(leak.benign_test_pictures, leak.n_benign_test)}"
-    words += ". A model can know them by their slide, and every figure flatters."
-    if leak.pixels:
-        words += f" {leak.pixels:,} stand in training or validation pixel for pixel."
-    return words
-
-
-def _of(count: int, total: int) -> str:
-    return f"{count:,} of {total:,} ({count / total:.0%})"
+        show_checks(checks)

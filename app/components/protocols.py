@@ -1,4 +1,4 @@
-"""A report of several protocols: alarm, chart, table, what the leak is worth, files."""
+"""A report of several protocols: checks, charts, table, leakage effect, files."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.frame import escape, listed
+from app.components.frame import listed
+from app.components.labeled_checks import show_labeled_checks
 from app.components.protocol_chart import lowest, protocol_chart
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.literature import PUBLISHED
-from bc_model.evaluation.protocol_gap import CAUTION
 from bc_model.evaluation.protocol_report import ProtocolReport, summarise_protocols
 from bc_model.evaluation.protocol_row import FIGURES, PROTOCOL_WORDS, ProtocolRow
 from bc_model.reporting.protocol_report import (
@@ -37,16 +37,9 @@ def report_of(runs: str, name: str, stamp: tuple) -> ProtocolReport:
 
 def draw_report(report: ProtocolReport) -> None:
     """Draw a report, partial or whole."""
-    for sentence in report.warnings:
-        if sentence.startswith("Alarm"):
-            st.error(escape(sentence), title="Too good to be true")
-        else:
-            st.warning(escape(sentence))
-    left_out = [
-        f"{row.words.capitalize()}: {sentence}" for row in report.rows for sentence in row.left_out
-    ]
-    if left_out:
-        st.info(listed(left_out), title="Left out")
+    show_labeled_checks(
+        {"all protocols": report.checks} | {row.words: row.checks for row in report.rows}
+    )
     low = lowest(report.rows, CHARTS)
     for name, title in CHARTS.items():
         chart = protocol_chart(report.rows, report.bands, name, title, low=low)
@@ -59,9 +52,8 @@ def draw_report(report: ProtocolReport) -> None:
     _draw_table(report)
     if report.gaps:
         st.subheader("What the leak is worth", anchor=False)
-        st.markdown(listed(gap.sentence for gap in report.gaps))
-        st.caption(CAUTION)
-    _draw_notes(report)
+        st.markdown(listed(gap.check.message for gap in report.gaps))
+    _draw_recipe(report)
     _draw_files(report)
 
 
@@ -112,19 +104,7 @@ def _cases(row: ProtocolRow) -> str:
     return f"{row.n_cases} ({row.n_benign_cases} benign)"
 
 
-def _draw_notes(report: ProtocolReport) -> None:
-    notes: dict[str, list[str]] = {}
-    for row in report.rows:
-        for sentence in row.warnings:
-            notes.setdefault(sentence, []).append(row.words)
-    if notes:
-        with st.expander(f"Before you believe these figures ({len(notes)})", expanded=True):
-            st.markdown(
-                listed(
-                    f"{', '.join(words).capitalize()}: {sentence}"
-                    for sentence, words in notes.items()
-                )
-            )
+def _draw_recipe(report: ProtocolReport) -> None:
     with st.expander("Published results, and the recipe"):
         st.markdown(listed(one.in_words() for one in PUBLISHED))
         shown = {key.replace("_", " "): str(value) for key, value in report.recipe.items()}

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.frame import escape
+from app.components.labeled_checks import show_labeled_checks
 from app.places import runs_folder
-from bc_model.evaluation.study_figures import GroupFigures, choice_caution, summarise_study
+from bc_model.evaluation.study_figures import GroupFigures, check_selection, summarise_study
 from bc_model.training.study_file import read_study
 
 SHOWN = {
@@ -33,8 +33,10 @@ def draw_groups(name: str, groups: list[GroupFigures]) -> None:
         Of the study, for a group that nothing sets apart.
     groups : list of GroupFigures
     """
-    if caution := choice_caution(read_study(runs_folder(), name)):
-        st.warning(escape(caution))
+    checks = {one.group or name: one.checks for one in groups}
+    if selection := check_selection(read_study(runs_folder(), name)):
+        checks = {"all settings": selection} | checks
+    show_labeled_checks(checks)
     st.dataframe(
         [
             {
@@ -59,10 +61,3 @@ def draw_groups(name: str, groups: list[GroupFigures]) -> None:
         "The test predictions of all folds of the same settings, judged as one. In brackets: 95 % "
         "intervals over cases."
     )
-    notes: dict[str, list[str]] = {}
-    for one in groups:
-        for sentence in one.warnings:
-            notes.setdefault(sentence, []).append(one.group or name)
-    for sentence, of in notes.items():
-        about = f"{', '.join(of)}: " if len(groups) > 1 else ""
-        st.caption(f":material/info: {escape(about + sentence)}")

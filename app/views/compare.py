@@ -2,10 +2,12 @@
 
 import streamlit as st
 
+from app.components.checks import show_checks
 from app.components.comparison import draw_differences, draw_figures, draw_settings
 from app.components.frame import escape, show_error, tell_again
 from app.components.overlaid import overlaid_curves
 from app.places import runs_folder
+from bc_model.checks import make_check
 from bc_model.errors import RunError
 from bc_model.evaluation.compare_runs import setting_rows
 from bc_model.evaluation.report import Report, read_report
@@ -104,13 +106,8 @@ if len(reports) > 1:
     draw_differences({letter: runs[letter] for letter in reports})
 if reports:
     st.subheader("Figures on the test part", anchor=False)
-    for letter, report in reports.items():
-        if report.leaky:
-            st.error(
-                f"{letter} knows cases that it was tested on, by its split or by the weights it "
-                "began with: its figures flatter.",
-                title=f"Leaky: {escape(report.protocol)}",
-            )
+    if len(reports) == 1:  # the checks of several runs are shown with their differences
+        show_checks(make_check("BC221", run=one) for one, found in reports.items() if found.leaky)
     draw_figures({headings[letter]: report for letter, report in reports.items()})
 
 st.subheader("Validation curves", anchor=False)

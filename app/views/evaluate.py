@@ -3,9 +3,10 @@
 import streamlit as st
 
 from app.components.calibration import draw_calibration
+from app.components.checks import show_checks
 from app.components.cutoff_bench import draw_bench
 from app.components.error_cards import draw_errors
-from app.components.figures import draw_figures, draw_warnings
+from app.components.figures import draw_figures
 from app.components.frame import escape, show_error
 from app.components.models import crossed_models, report_of_crossed
 from app.components.other_set import draw_other_set
@@ -32,7 +33,7 @@ def draw_section(section: str, report: Report, bundle: Bundle, run: RunFolder | 
     if section == OTHER_SET:  # the warnings below are about the model's own pictures
         draw_other_set(bundle)
         return
-    draw_warnings(report)
+    show_checks(report.checks)
     if section == FIGURES:
         draw_figures(report)
     elif section in (CALIBRATION, BENCH):

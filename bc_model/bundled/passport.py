@@ -21,6 +21,7 @@ from bc_model.bundled.cross_validation import (
 from bc_model.bundled.make import ChosenInside, Judged
 from bc_model.bundled.recipe import PROBE, PROBE_IN_WORDS, Recipe
 from bc_model.bundled.source import Source
+from bc_model.checks import make_check
 from bc_model.data.names import CLASSES, is_drawn
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.data.stain import are_grey, stain_statistics
@@ -47,13 +48,7 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
             crossed_predictions(table, by_case.folds, by_case.logits),
             protocol="case",
             leaky=False,
-            notes=[
-                f"These are the figures of the recipe: {folds} models, each made without one of "
-                f"{folds} shares of the cases and judged on it; its temperature was fitted on the "
-                "other ones. The recipe was revised while such folds were looked at, which "
-                "flatters it by an amount that was measured in part at most. The model itself "
-                "learned from all the cases."
-            ],
+            checks=[make_check("BC212", n_folds=folds), make_check("BC213")],
         )
     ]
     for one in others:

@@ -18,7 +18,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     Differences are the second RUN minus the first.
     """
     from bc_model.evaluation.compare_runs import compare_runs, setting_rows
-    from bc_model.evaluation.difference import caution
+    from bc_model.evaluation.difference import check_multiplicity
     from bc_model.training.run_folder import RunFolder
 
     runs = [RunFolder.open(first), RunFolder.open(second)]
@@ -38,5 +38,5 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
         click.echo(f"  {name.replace('_', ' ')}: {difference.text()}")
     for row in changed:
         click.echo(f"  setting {row.name}: {row.values[0]} and {row.values[1]}")
-    for sentence in [*found.warnings, caution(1)]:
-        click.echo(f"  note: {sentence}")
+    for check in [*found.checks, check_multiplicity(1)]:
+        click.echo(f"  {check.severity}: {check.message}")

@@ -88,8 +88,8 @@ def _print_audit(found: dict) -> None:
         click.echo(f"    {file['path']}: {file['reason']}. {file['detail']}")
     if len(left_out) > MOST_LEFT_OUT:
         click.echo(f"    and {len(left_out) - MOST_LEFT_OUT:,} more; --json lists all of them")
-    for sentence in found["warnings"]:
-        click.echo(f"  note: {sentence}")
+    for check in found["checks"]:
+        click.echo(f"  {check['severity']}: {check['message']}")
 
 
 def _print_folds(found: dict) -> None:
@@ -155,7 +155,7 @@ def split(
         folds_file=official_fold_file,
     )
     leak = count_leaks(made)
-    notes = match_folds(manifest, folds).notes() if folds else []
+    checks = match_folds(manifest, folds).checks() if folds else []
     out.parent.mkdir(parents=True, exist_ok=True)
     write_split(made, out)
     parts = summarise_parts(made)
@@ -169,7 +169,7 @@ def split(
                 "parts": parts,
                 "shared": asdict(leak),
                 "in_no_part": len(manifest.pictures) - len(made),
-                "notes": notes,
+                "checks": [check.as_dict() for check in checks],
             }
         )
         return
@@ -183,8 +183,8 @@ def split(
         f"test pictures ({leak.benign_test_pictures} of {leak.n_benign_test} benign), "
         f"{leak.pixels} pixel for pixel"
     )
-    for note in notes:
-        click.echo(f"note: {note}")
+    for check in checks:
+        click.echo(f"{check.severity}: {check.message}")
     if left_out := len(manifest.pictures) - len(made):
         click.echo(f"in no part: {left_out} pictures")
     if leaky or leak.test_pictures:

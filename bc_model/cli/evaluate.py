@@ -112,5 +112,5 @@ def _print_report(report: "Report") -> None:
         names = ("accuracy", *(("balanced_accuracy", "roc_auc") if group.kind == "known" else ()))
         told = "; ".join(f"{name.replace('_', ' ')} {group.figures[name]}" for name in names)
         click.echo(f"  {group.name}: {told}")
-    for sentence in [*report.warnings, *report.notes]:
-        click.echo(f"  note: {sentence}")
+    for check in report.checks:
+        click.echo(f"  {check.severity}: {check.message}")

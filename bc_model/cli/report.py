@@ -98,9 +98,9 @@ def report(
         known=known_settings(runs, name),
     )
     study, note = start_report(name, plan, runs, accept_changes=accept_changes)
-    for protocol, reasons in note.left_out.items():
-        for reason in reasons:
-            click.echo(f"{protocol} left out: {reason}", err=True)
+    for protocol, checks in note.skipped.items():
+        for check in checks:
+            click.echo(f"{protocol}: {check.message}", err=True)
     code = 0
     if not detach:
         code = _wait(study, runs, out)
@@ -170,7 +170,6 @@ def _tell(study: "Study", runs: Path, out: Path, *, as_json: bool) -> int:
 
 
 def _print(found: "ProtocolReport") -> None:
-    from bc_model.evaluation.protocol_gap import CAUTION
     from bc_model.reporting.protocol_report import figure_cell, shared_cell
 
     heads = ["protocol", "runs", *SHOWN.values(), "always malignant", "pictures", "cases", "leak"]
@@ -190,15 +189,13 @@ def _print(found: "ProtocolReport") -> None:
         click.echo(
             "In brackets: 95 % intervals over cases. Leak: test pictures whose case is in training."
         )
-    for sentence in found.warnings:
-        click.echo(f"  note: {sentence}")
+    for check in found.checks:
+        click.echo(f"  {check.severity}: {check.message}")
     for row in found.rows:
-        for sentence in (*row.left_out, *row.warnings):
-            click.echo(f"  note: {row.words}: {sentence}")
+        for check in row.checks:
+            click.echo(f"  {check.severity}: {row.words}: {check.message}")
     for gap in found.gaps:
-        click.echo(f"  leak: {gap.sentence}")
-    if found.gaps:
-        click.echo(f"  note: {CAUTION}")
+        click.echo(f"  leakage effect: {gap.check.message}")
     for band in found.bands:
         click.echo(f"  {band.words}: {SHOWN[band.figure]} {band.low:g} to {band.high:g}")
 

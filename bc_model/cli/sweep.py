@@ -107,13 +107,13 @@ def _run(
 
 
 def _report(study: "Study", runs: Path, *, as_json: bool) -> int:
-    from bc_model.evaluation.study_figures import choice_caution, summarise_study
+    from bc_model.evaluation.study_figures import check_selection, summarise_study
     from bc_model.training.run_folder import ENDED_STATES
     from bc_model.training.study import MISSING, member_states
 
     statuses = member_states(study, runs)
     figures = summarise_study(study, runs)
-    cautions = [caution] if (caution := choice_caution(study)) else []
+    checks = check_selection(study)
     if as_json:
         print_json(
             {
@@ -128,17 +128,17 @@ def _report(study: "Study", runs: Path, *, as_json: bool) -> int:
                     for member in study.members
                 ],
                 "groups": [one.as_dict() for one in figures],
-                "warnings": cautions,
+                "checks": [check.as_dict() for check in checks],
             }
         )  # fmt: skip
     else:
         click.echo(_table(study.name, figures))
         for one in figures:
             about = f"{one.group}: " if one.group else ""
-            for sentence in one.warnings:
-                click.echo(f"  note: {about}{sentence}")
-        for sentence in cautions:
-            click.echo(f"  note: {sentence}")
+            for check in one.checks:
+                click.echo(f"  {check.severity}: {about}{check.message}")
+        for check in checks:
+            click.echo(f"  {check.severity}: {check.message}")
         if not {str(status["state"]) for status in statuses.values()} <= ENDED_STATES | {MISSING}:
             click.echo(f"The runs go on: `jobs list {runs}` shows them.")
     failed = [

@@ -2,22 +2,26 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.data.counts import count_pictures, size_clues
 from bc_model.data.fold_file import FoldFile
-from bc_model.data.fold_leaks import count_siblings, count_twins
+from bc_model.data.fold_leaks import check_siblings, count_siblings, count_twins
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
-from bc_model.data.near_twins import MAX_DISTANCE, NearTwins, find_near_twins
+from bc_model.data.near_twins import NearTwins, find_near_twins
 from bc_model.data.pictures import FIELD_PX, FRAME_PX
 from bc_model.errors import DataError
+from bc_model.words import many
 
 MAX_FILES = 100_000
 _SHOWN = 3
+_FEW_CASES = 10
 
 
 def audit_manifest(manifest: Manifest) -> dict:
@@ -31,7 +35,7 @@ def audit_manifest(manifest: Manifest) -> dict:
     -------
     dict
         JSON-safe: pictures, cases, benign_cases, malignant_cases, by_class, by_magnification,
-        by_subtype, by_size, rejected (count by reason), rejected_files, warnings (sentences).
+        by_subtype, by_size, rejected (count by reason), rejected_files, checks.
         `cases` counts slide numbers; pictures without one are counted in `pictures_without_case`.
         `sizes` holds a record for each size and class: size, class, pictures, cases.
         `near_twins` holds pairs by relation and `near_twin_pairs` the first of them, see
@@ -61,7 +65,7 @@ def audit_manifest(manifest: Manifest) -> dict:
         "rejected_files": manifest.rejected.to_dict("records"),
         "near_twins": near.counts,
         "near_twin_pairs": near.pairs.to_dict("records"),
-        "warnings": [*_warnings(manifest, cases), *_near_twin_warnings(near)],
+        "checks": [check.as_dict() for check in _check(manifest, cases, near)],
     }
 
 
@@ -78,19 +82,21 @@ def audit_folds(folds: FoldFile, manifest: Manifest | None = None) -> dict:
     -------
     dict
         JSON-safe: file, fold, names, siblings (for 'all' and each magnification: test, shared,
-        share, benign_test, benign_shared, benign_share), twins (None without a manifest; else
-        see `bc_model.data.fold_leaks.TwinLeak`).
+        share, benign_test, benign_shared, benign_share), checks, twins (None without a manifest;
+        else see `bc_model.data.fold_leaks.TwinLeak`).
 
     Raises
     ------
     DataError
         The file lists none of the pictures.
     """
+    siblings = count_siblings(folds)
     return {
         "file": folds.path.as_posix(),
         "fold": folds.fold,
         "names": len(folds.names),
-        "siblings": {key: leak.as_dict() for key, leak in count_siblings(folds).items()},
+        "siblings": {key: leak.as_dict() for key, leak in siblings.items()},
+        "checks": [c.as_dict() for c in check_siblings(folds.path.name, siblings["all"])],
         "twins": asdict(count_twins(folds, manifest)) if manifest else None,
     }
 
@@ -129,58 +135,36 @@ def _counts(values: pd.Series) -> dict[str, int]:
     return {str(key): int(count) for key, count in values.value_counts().sort_index().items()}
 
 
-def _many(count: int, thing: str) -> str:
-    return f"1 {thing}" if count == 1 else f"{count:,} {thing}s"
-
-
-def _warnings(manifest: Manifest, cases: dict[str, int]) -> list[str]:
+def _check(manifest: Manifest, cases: dict[str, int], near: NearTwins) -> Iterator[Check]:
     pictures = manifest.pictures
-    found = []
-    few = [name for name, count in cases.items() if 0 < count < 10]
-    if few:
-        found.append(
-            f"Fewer than ten {' and '.join(few)} cases: figures from this data will have wide "
-            "intervals."
-        )
-    if (pictures["case"] == "").any():
-        found.append(
-            "Some pictures carry no case in their name: a split by case cannot be made, and "
-            "intervals will be too narrow."
-        )
+    for name, n_cases in cases.items():
+        if 0 < n_cases < _FEW_CASES:
+            yield make_check("BC207", class_name=name, n_cases=n_cases, min_cases=_FEW_CASES)
+    if n_unknown := int((pictures["case"] == "").sum()):
+        yield make_check("BC251", n_unknown=n_unknown, n=len(pictures))
     heights = pictures.loc[pictures["width_px"] == FRAME_PX[0]].groupby("height_px")["case"]
     if heights.ngroups > 1 and FIELD_PX[1] in heights.groups:
         low = heights.get_group(FIELD_PX[1])
-        found.append(
-            f"{_many(len(low), 'picture')} {'is' if len(low) == 1 else 'are'} {FIELD_PX[1]} px "
-            f"high instead of {FRAME_PX[1]}, from {_many(low.nunique(), 'case')}: the size is a "
-            "clue to the slide, so all pictures are trimmed to the common field."
+        yield make_check(
+            "BC252",
+            n=len(low),
+            n_cases=int(low.nunique()),
+            height_px=FIELD_PX[1],
+            frame_height_px=FRAME_PX[1],
         )
     for name, rows in size_clues(pictures).groupby("class"):
-        shown = ", ".join(
-            f"{size} ({_many(count, 'picture')}, {_many(n_cases, 'case')})"
-            for size, count, n_cases in zip(
-                rows["size"][:_SHOWN], rows["pictures"], rows["cases"], strict=False
+        sizes = [
+            f"{size} ({many(n, 'image')}, {many(n_of_size, 'case')})"
+            for size, n, n_of_size in zip(
+                rows["size"], rows["pictures"], rows["cases"], strict=True
             )
-        )
-        more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-        found.append(
-            f"Only {name} pictures have the size {shown}{more}: the size tells the class, and "
-            "after all are brought to one size, sharpness or proportions may still tell it."
-        )
-    return found
-
-
-def _near_twin_warnings(near: NearTwins) -> list[str]:
-    found = []
-    for relation, words in (
-        ("other class", "of a benign and a malignant picture"),
-        ("other case", "of pictures of two cases"),
-    ):
-        if count := near.counts[relation]:
+        ]
+        if len(sizes) > _SHOWN:
+            sizes[_SHOWN:] = [f"{len(sizes) - _SHOWN} more"]
+        yield make_check("BC253", class_name=str(name), sizes=sizes)
+    for relation, code in (("other class", "BC254"), ("other case", "BC255")):
+        if n_pairs := near.counts[relation]:
             first = near.pairs[near.pairs["relation"] == relation].iloc[0]
-            found.append(
-                f"{_many(count, 'pair')} {words} look the same within "
-                f"{MAX_DISTANCE} bits of 64, first {first['path']} and {first['other']}: a split "
-                "by case may part them, so look at them."
+            yield make_check(
+                code, n_pairs=int(n_pairs), path=first["path"], other_path=first["other"]
             )
-    return found

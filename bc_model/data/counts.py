@@ -1,9 +1,11 @@
 """Tables of what a manifest holds: by class, subtype, magnification or size, by case, by name."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.data.names import CLASSES, OFFICIAL_COUNTS, parse_name
 
 
@@ -82,8 +84,8 @@ def size_clues(pictures: pd.DataFrame) -> pd.DataFrame:
     return table[alone].reset_index(drop=True)
 
 
-def compare_with_official(file_names: Iterable[str]) -> list[str]:
-    """Say how the pictures of a download differ from BreakHis as published.
+def compare_with_official(file_names: Iterable[str]) -> list[Check]:
+    """Compare the number of images with the published BreakHis dataset.
 
     Parameters
     ----------
@@ -92,20 +94,23 @@ def compare_with_official(file_names: Iterable[str]) -> list[str]:
 
     Returns
     -------
-    list of str
-        One sentence for each class and magnification with another number of pictures; empty when
-        all 7,909 are there.
+    list of Check
+        One for each class and magnification with another number of images; empty if all 7,909
+        are present.
     """
-    counts = dict.fromkeys(
-        ((magnification, name) for magnification in OFFICIAL_COUNTS for name in CLASSES), 0
+    counts = Counter(
+        (parsed.magnification, parsed.class_name)
+        for parsed in filter(None, map(parse_name, file_names))
     )
-    for parsed in filter(None, map(parse_name, file_names)):
-        counts[parsed.magnification, parsed.class_name] += 1
-    sentences = []
-    for (magnification, name), count in counts.items():
-        official = OFFICIAL_COUNTS[magnification][CLASSES.index(name)]
-        if count != official:
-            sentences.append(
-                f"{magnification}X {name}: {count:,} pictures, and BreakHis has {official:,}."
-            )
-    return sentences
+    return [
+        make_check(
+            "BC257",
+            magnification=magnification,
+            class_name=name,
+            n=counts[magnification, name],
+            n_official=n_official,
+        )
+        for magnification, official in OFFICIAL_COUNTS.items()
+        for name, n_official in zip(CLASSES, official, strict=True)
+        if counts[magnification, name] != n_official
+    ]

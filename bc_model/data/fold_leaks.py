@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.data.fold_file import FoldFile
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES, name_key
@@ -90,6 +91,23 @@ def count_siblings(folds: FoldFile) -> dict[str, SiblingLeak]:
         rows = test[test["magnification"] == magnification]
         leaks[f"{magnification}X"] = _count(rows, in_training)
     return leaks
+
+
+def check_siblings(file: str, leak: SiblingLeak) -> tuple[Check, ...]:
+    """Check that no section of a test slide is in the training subset of a fold file."""
+    if not leak.shared:
+        return ()
+    return (
+        make_check(
+            "BC271",
+            file=file,
+            n_shared=leak.shared,
+            n_test=leak.test,
+            proportion=leak.share,
+            n_benign=leak.benign_shared,
+            n_benign_test=leak.benign_test,
+        ),
+    )
 
 
 def _count(test: pd.DataFrame, in_training: set[str]) -> SiblingLeak:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.data.fold_file import FoldFile
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES, name_key
@@ -41,22 +42,16 @@ class FoldMatch:
         """Pictures that the file does not list; no part of a split has them."""
         return int((self.side == "").sum())
 
-    def notes(self) -> list[str]:
-        """Say in sentences what the file and the data do not have in common."""
-        notes = []
+    def checks(self) -> list[Check]:
+        """Return the checks of what the fold file and the dataset do not share."""
+        checks = []
         if self.not_listed:
-            notes.append(
-                f"{self.not_listed:,} of {len(self.side):,} pictures are not in the fold file and "
-                "were left out of the split."
-            )
+            checks.append(make_check("BC261", n_unlisted=self.not_listed, n=len(self.side)))
         if self.absent:
-            notes.append(f"{self.absent:,} names of the fold file have no picture in this data.")
+            checks.append(make_check("BC262", n_missing=self.absent))
         if self.both_sides:
-            notes.append(
-                f"{self.both_sides:,} pictures stand in training and, under another name, in test; "
-                "they were put in test alone."
-            )
-        return notes
+            checks.append(make_check("BC263", n_duplicates=self.both_sides))
+        return checks
 
 
 def match_folds(manifest: Manifest, folds: FoldFile) -> FoldMatch:
@@ -142,8 +137,8 @@ def fold_parts(
     """
     pictures = manifest.pictures
     match = match_folds(manifest, folds)
-    for note in match.notes():
-        logger.info(note)
+    for check in match.checks():
+        logger.info(check.message)
     part = match.side.copy()
     in_test = part == "test"
     if not in_test.any():

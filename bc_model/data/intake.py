@@ -245,4 +245,7 @@ def _compare(found: Unpacked) -> list[str]:
     differences = compare_with_official(path.rpartition("/")[2] for path in found.pictures)
     if not differences:
         return ["The pictures are as many as BreakHis has, in each class and magnification."]
-    return ["This is not the whole of BreakHis as published.", *differences]
+    return [
+        "This is not the whole of BreakHis as published.",
+        *(check.message for check in differences),
+    ]

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.data.names import CLASSES, UNKNOWN_SUBTYPE, parse_name
 from bc_model.data.near_twins import dhash
 from bc_model.data.picture_files import picture_files
 from bc_model.data.pictures import pixel_sha256, read_picture
 from bc_model.data.pixel_cache import PixelCache, PixelFacts
 from bc_model.errors import DataError, PictureError
-from bc_model.words import many
 
 COLUMNS = [
     "path", "sha256", "class", "subtype", "year", "case", "section", "magnification",
@@ -124,22 +124,26 @@ def settle(root: Path, rows: list[dict], rejected: list[dict]) -> Manifest:
     return Manifest(root, _settle_types(pictures), rejected_frame, _twins_frame(twins))
 
 
-def left_out_in_words(rejected: pd.DataFrame) -> str:
-    """Say how many files of a set were left out and why; empty text where none was.
+def check_excluded(rejected: pd.DataFrame) -> tuple[Check, ...]:
+    """Return the number of excluded files by reason as a check, if there are any.
 
     Parameters
     ----------
     rejected : DataFrame
-        Of a manifest.
+        See `Manifest`.
     """
     if rejected.empty:
-        return ""
-    counts = ", ".join(f"{n:,} {reason}" for reason, n in rejected["reason"].value_counts().items())
-    were = "was" if len(rejected) == 1 else "were"
+        return ()
+    reasons = [f"{n:,} {reason}" for reason, n in rejected["reason"].value_counts().items()]
     first = rejected.iloc[0]
     return (
-        f"{many(len(rejected), 'file')} {were} left out: {counts}. First: {first['path']}: "
-        f"{first['detail']}"
+        make_check(
+            "BC256",
+            n_excluded=len(rejected),
+            reasons=reasons,
+            path=first["path"],
+            detail=first["detail"].rstrip("."),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.data.fold_file import read_fold_file
 from bc_model.data.folds import fold_parts
 from bc_model.data.manifest import Manifest
@@ -18,6 +19,8 @@ from bc_model.errors import DataError, SplitError
 from bc_model.files import write_text_atomic
 
 PARTS = ("train", "validation", "test")
+MIN_CASES_IN_SUBSET = 3
+"""Cases of each class, below which the choice of the epoch depends on very few patients."""
 
 _COLUMNS = ["path", "sha256", "class", "case", "group", "magnification", "part", "protocol"]
 
@@ -204,6 +207,41 @@ def count_leaks(split: pd.DataFrame) -> Leak:
         n_benign_test=int(benign.sum()),
         pixels=int(test["sha256"].isin(seen["sha256"]).sum()),
     )
+
+
+def check_leakage(split: pd.DataFrame, protocol: str) -> tuple[Check, ...]:
+    """Check what the test subset shares with the training and validation subsets."""
+    leak = count_leaks(split)
+    checks = []
+    if leak.test_pictures:
+        checks.append(
+            make_check(
+                "BC266",
+                n_cases=leak.cases,
+                n_shared=leak.test_pictures,
+                n_test=leak.n_test,
+                proportion=leak.test_pictures / leak.n_test,
+                n_benign=leak.benign_test_pictures,
+                n_benign_test=leak.n_benign_test,
+            )
+        )
+    if leak.pixels:
+        checks.append(make_check("BC267", n_duplicates=leak.pixels))
+    if not checks and protocol in LEAKY_PROTOCOLS:
+        checks.append(make_check("BC268" if (split["case"] != "").all() else "BC269"))
+    return tuple(checks) or (make_check("BC270", n_test=leak.n_test),)
+
+
+def check_subsets(parts: dict[str, dict[str, int]]) -> tuple[Check, ...]:
+    """Check that the validation and test subsets have enough cases of each class.
+
+    Parameters
+    ----------
+    parts : dict
+        The result of `summarise_parts`.
+    """
+    few = min(parts[part][f"{name}_cases"] for part in ("validation", "test") for name in CLASSES)
+    return (make_check("BC265", n_cases=few),) if 0 < few < MIN_CASES_IN_SUBSET else ()
 
 
 def write_split(split: pd.DataFrame, path: Path) -> None:

@@ -1,16 +1,17 @@
-"""Sentences that stand above the figures of a report when a reader might be misled by them.
+"""Checks of evaluation results: leakage, implausible metrics, too few cases, missing cases.
 
-They never change a figure and never stop an evaluation.
+They change no metric and stop no evaluation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.evaluation.by_case import RECOGNITION
 from bc_model.evaluation.intervals import Figure
 
-# Published results with cases kept apart end below this; what is above it has turned out to leak.
+# Published leakage-free results are lower; higher results have turned out to leak.
 TOO_GOOD = 0.97
 JUDGED = {
     "balanced_accuracy": "balanced accuracy",
@@ -18,8 +19,10 @@ JUDGED = {
     "roc_auc": "ROC AUC",
     RECOGNITION: "recognition rate",
 }
-"""An alarm is raised when one of these is too good; either rate alone can be had for the other."""
+"""A metric of these above `TOO_GOOD` is implausible; each other one can be high without leakage."""
 FEW_CASES = 10
+
+_CODES = frozenset(f"BC{number}" for number in range(201, 211))
 
 
 def alarms(
@@ -29,122 +32,92 @@ def alarms(
     leaky: bool,
     is_known: bool = False,
     base_rate: float | None = None,
-) -> list[str]:
-    """Return what a reader must know before believing the figures, the gravest first.
+) -> list[Check]:
+    """Return the checks of predictions and their metrics, the most serious first.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        As `check_predictions` returns it.
+        The result of `check_predictions`.
     figures : mapping of str to Figure
-        As `estimate_figures` returns it, with the recognition rate where a case is known.
+        The result of `estimate_figures`, with the recognition rate if a case is known.
     leaky : bool
-        Whether the protocol lets pictures of one case stand in training and test, or the model
-        knows some of these pictures.
+        Whether the protocol allows images of one case in training and test, or the model was
+        trained on some of these images.
     is_known : bool
         Whether that is certain.
     base_rate : float, optional
-        Accuracy of always answering 'malignant', averaged as the figures are; default is that of
-        `predictions`.
-
-    Returns
-    -------
-    list of str
-        Plain sentences; empty when there is nothing to say.
+        Accuracy of predicting 'malignant' for every image, averaged like the metrics. By default,
+        the one of `predictions`.
     """
     found = []
     if is_known:
-        found.append(
-            "The model was made from pictures of these cases, or from these very pictures; figures "
-            "over all of them flatter."
-        )
+        found.append(make_check("BC201"))
     elif leaky:
-        found.append(
-            "Leaky protocol: the model may have been made from pictures of these cases, or from "
-            "these very pictures; this figure flatters as far as it was."
-        )
-    found += _alarm(figures)
+        found.append(make_check("BC202"))
+    if high := too_good(figures):
+        metrics = [f"{JUDGED[name]} {figures[name].value:.3f}" for name in high]
+        found.append(make_check("BC203", metrics=metrics, limit=TOO_GOOD))
     if base_rate is None:
         base_rate = float((predictions["class"] == "malignant").mean())
-    found += _no_better_than_guessing(base_rate, figures["accuracy"].value)
-    found += _wrong_way_round(figures.get("roc_auc"))
-    found += _cases(predictions)
-    found += _twins(predictions)
+    found += _check_baseline(base_rate, figures["accuracy"].value)
+    found += _check_ranking(figures.get("roc_auc"))
+    found += _check_cases(predictions)
+    hashes = predictions.loc[predictions["sha256"] != "", "sha256"]
+    if n_duplicates := int(hashes.duplicated().sum()):
+        found.append(make_check("BC210", n_duplicates=n_duplicates))
     return found
 
 
+def without_alarms(checks: Iterable[Check]) -> list[Check]:
+    """Return the checks that `alarms` does not make: those of the origin of the images."""
+    return [check for check in checks if check.code not in _CODES]
+
+
 def too_good(figures: Mapping[str, Figure]) -> tuple[str, ...]:
-    """Return those of `JUDGED` that are better than honest results."""
+    """Return the names of the `JUDGED` metrics that are higher than leakage-free results."""
     return tuple(
         name for name in JUDGED if name in figures and (figures[name].value or 0.0) > TOO_GOOD
     )
 
 
-def _alarm(figures: Mapping[str, Figure]) -> list[str]:
-    high = [f"{JUDGED[name]} {figures[name].value:.3f}" for name in too_good(figures)]
-    if not high:
-        return []
-    all_but_last = f"{', '.join(high[:-1])} and " if high[1:] else ""
-    return [
-        f"Alarm: {all_but_last}{high[-1]} above {TOO_GOOD}, better than honest results on such "
-        "pictures: check for leaks (one case, or the same picture, in training and test) before "
-        "you believe it."
-    ]
+def check_few_cases(pictures: pd.DataFrame) -> Iterator[Check]:
+    """Check that each class that is present has at least `FEW_CASES` known cases, if any."""
+    known = pictures[pictures["case"] != ""]
+    for name in ("benign", "malignant"):
+        n_cases = int(known.loc[known["class"] == name, "case"].nunique())
+        if 0 < n_cases < FEW_CASES:
+            yield make_check("BC207", class_name=name, n_cases=n_cases, min_cases=FEW_CASES)
 
 
-def _no_better_than_guessing(base_rate: float, value: float | None) -> list[str]:
-    # With one class only there is nothing to tell apart, which `_cases` says already.
-    if value is None or base_rate in (0.0, 1.0) or value > max(base_rate, 1 - base_rate):
-        return []
-    common = "malignant" if base_rate >= 0.5 else "benign"
-    return [
-        f"Accuracy {value:.3f} is no better than always answering {common}, which is right "
-        f"{max(base_rate, 1 - base_rate):.3f} of the time."
-    ]
+def _check_baseline(base_rate: float, accuracy: float | None) -> Iterator[Check]:
+    # With one class only there is no baseline; `_check_cases` reports that.
+    majority_accuracy = max(base_rate, 1 - base_rate)
+    if accuracy is None or majority_accuracy == 1.0 or accuracy > majority_accuracy:
+        return
+    yield make_check(
+        "BC204",
+        accuracy=accuracy,
+        majority_class="malignant" if base_rate >= 0.5 else "benign",
+        majority_accuracy=majority_accuracy,
+    )
 
 
-def _wrong_way_round(area: Figure | None) -> list[str]:
-    if area is None or area.high is None or area.high >= 0.5:
-        return []
-    return [
-        f"ROC AUC {area.value:.3f}, and its whole interval lies below 0.5: benign pictures rank "
-        "above malignant ones."
-    ]
+def _check_ranking(area: Figure | None) -> Iterator[Check]:
+    if area is not None and area.high is not None and area.high < 0.5:
+        yield make_check("BC205", roc_auc=area.value, ci=[area.low, area.high])
 
 
-def _cases(predictions: pd.DataFrame) -> list[str]:
-    found = []
-    known = predictions[predictions["case"] != ""]
-    n, n_unknown = len(predictions), len(predictions) - len(known)
+def _check_cases(predictions: pd.DataFrame) -> Iterator[Check]:
     for name in ("benign", "malignant"):
         if not (predictions["class"] == name).any():
-            found.append(f"There is no {name} picture, so some figures are not defined.")
-            continue
-        n_cases = known.loc[known["class"] == name, "case"].nunique()
-        if n_unknown == 0 and n_cases < FEW_CASES:
-            cases = "case" if n_cases == 1 else "cases"
-            found.append(
-                f"Only {n_cases} {name} {cases}: figures from fewer than {FEW_CASES} cases of a "
-                "class say little about new patients."
-            )
-    if n_unknown:
-        found.append(
-            f"The case is unknown for {n_unknown} of {n} pictures: leaks cannot be ruled out and "
-            "the intervals are too narrow."
-        )
-    mixed = known.groupby("case")["class"].nunique()
-    names = mixed.index[mixed > 1]
-    if len(names):
-        found.append(
-            f"Case {names[0]} has benign and malignant pictures ({len(names)} such in all): its "
-            "two parts are drawn apart in the intervals; check the labels."
-        )
-    return found
-
-
-def _twins(predictions: pd.DataFrame) -> list[str]:
-    hashes = predictions.loc[predictions["sha256"] != "", "sha256"]
-    n_twins = int(hashes.duplicated().sum())
-    if n_twins == 0:
-        return []
-    return [f"The same file comes under several paths: {n_twins} pictures count more than once."]
+            yield make_check("BC206", missing_class=name)
+    known = predictions[predictions["case"] != ""]
+    if n_unknown := len(predictions) - len(known):
+        yield make_check("BC208", n_unknown=n_unknown, n=len(predictions))
+    else:
+        yield from check_few_cases(predictions)
+    n_classes = known.groupby("case")["class"].nunique()
+    mixed = n_classes.index[n_classes > 1]
+    if len(mixed):
+        yield make_check("BC209", case=str(mixed[0]), n_cases=len(mixed))

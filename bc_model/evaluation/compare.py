@@ -4,15 +4,16 @@ Both are judged on exactly the pictures that both predicted, and each bootstrap 
 same whole cases for both. It does not read runs; that is the work of `compare_runs`.
 """
 
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from bc_model.data.names import CLASSES
+from bc_model.checks import Check, make_check
 from bc_model.errors import DataError
-from bc_model.evaluation.alarms import FEW_CASES
-from bc_model.evaluation.difference import COMPARED, Comparison, Difference, Side, verdict_on
+from bc_model.evaluation.alarms import check_few_cases
+from bc_model.evaluation.difference import COMPARED, Comparison, Difference, Side, conclusion_of
 from bc_model.evaluation.estimate import (
     draws_in_words,
     functional_of,
@@ -89,11 +90,11 @@ def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0
                 _or_none(values[0][name]),
                 _or_none(values[1][name]),
                 figure,
-                verdict_on(name, figure, first.name, second.name),
+                conclusion_of(figure),
             )
             for name, figure in figures.items()
         },
-        warnings=_warnings(pairs, n_left_out, first, second),
+        checks=tuple(_check(pairs, n_left_out, first, second)),
     )
 
 
@@ -136,35 +137,24 @@ def _or_none(value: Floats) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _warnings(
+def _check(
     pairs: pd.DataFrame, n_left_out: tuple[int, int], first: Side, second: Side
-) -> list[str]:
-    found = []
+) -> Iterator[Check]:
     cases = set(pairs["case"]) - {""}
     for side in (first, second):
         if side.leaky:
-            found.append(
-                f"{side.name} is leaky: it knows cases that it was tested on, by its split or by "
-                "the weights it began with, so its figures may flatter and a difference may come "
-                "from that alone."
-            )
-        if shared := sorted(cases & side.seen_cases):
-            found.append(
-                f"{side.name} knows {len(shared)} of the {len(cases)} cases compared here from its "
-                f"training, validation or first weights, first {shared[0]}: the comparison "
-                "favours it."
+            yield make_check("BC221", run=side.name)
+        if seen := sorted(cases & side.seen_cases):
+            yield make_check(
+                "BC222", run=side.name, n_seen=len(seen), n_cases=len(cases), case=seen[0]
             )
     if any(n_left_out):
-        found.append(
-            f"The test parts differ: {n_left_out[0]} pictures of {first.name} and "
-            f"{n_left_out[1]} of {second.name} were left out, {len(pairs)} that both predicted "
-            "remain."
+        yield make_check(
+            "BC223",
+            first=first.name,
+            second=second.name,
+            n_excluded_first=n_left_out[0],
+            n_excluded_second=n_left_out[1],
+            n=len(pairs),
         )
-    for name in CLASSES:
-        n = pairs.loc[(pairs["class"] == name) & (pairs["case"] != ""), "case"].nunique()
-        if 0 < n < FEW_CASES:
-            found.append(
-                f"Only {n} {name} {'case' if n == 1 else 'cases'}: with fewer than {FEW_CASES} of "
-                "a class an interval is a rough guess, mostly too narrow."
-            )
-    return found
+    yield from check_few_cases(pairs)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bc_model.evaluation.intervals import Figure
+from bc_model.checks import Check, make_check
+from bc_model.evaluation.alarms import without_alarms
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.evaluation.report import Report, evaluate_predictions
 from bc_model.serving.bundle import Bundle
@@ -32,7 +33,7 @@ def crossed_report(bundle: Bundle) -> Report:
     Returns
     -------
     Report
-        With the notes of the passport, whose figures these are, and `inside_in_words`.
+        With the checks of the model card and `check_nested`.
 
     Raises
     ------
@@ -42,35 +43,33 @@ def crossed_report(bundle: Bundle) -> Report:
         It holds no predictions.
     """
     test = bundle.passport["metrics"]["test"]
-    inside = inside_in_words(bundle.passport)
+    checks = without_alarms(map(Check.from_dict, test["checks"]))
     return evaluate_predictions(
         read_predictions(bundle.file(CROSS_VALIDATED_FILE)),
         threshold=bundle.threshold,
         protocol=test["protocol"],
         leaky=test["leaky"],
-        notes=[*test["notes"], *([inside] if inside else [])],
+        checks=[*checks, *check_nested(bundle.passport)],
     )
 
 
-def inside_in_words(passport: dict[str, Any]) -> str:
-    """Say what the way a recipe was chosen comes to when it is judged as well.
-
-    Parameters
-    ----------
-    passport : dict
-
-    Returns
-    -------
-    str
-        A sentence; empty where the passport has no such figures.
-    """
+def check_nested(passport: dict[str, Any]) -> tuple[Check, ...]:
+    """Return the result of nested cross-validation as a check, if the model card has one."""
     inside = passport["metrics"].get("chosen_inside")
     if not inside:
-        return ""
-    by = f", by {inside['chosen_by']}" if "chosen_by" in inside else ""
-    area, balanced = (Figure(**inside["figures"][one]) for one in ("roc_auc", "balanced_accuracy"))
+        return ()
+    area, balanced = (inside["figures"][name] for name in ("roc_auc", "balanced_accuracy"))
     return (
-        "The recipe was chosen while its figures were looked at, which flatters them. With four "
-        f"settings chosen anew for each share of the cases, without a look at it{by}: area under "
-        f"the ROC curve {area}, balanced accuracy {balanced}, judged with {inside['network']}."
+        make_check(
+            "BC214",
+            roc_auc=area["value"],
+            roc_auc_ci=_ci(area),
+            balanced_accuracy=balanced["value"],
+            balanced_accuracy_ci=_ci(balanced),
+            network=inside["network"],
+        ),
     )
+
+
+def _ci(figure: dict[str, Any]) -> list[float] | None:
+    return None if figure["low"] is None else [figure["low"], figure["high"]]

@@ -1,10 +1,12 @@
-"""What comparing two models found, as data, and the words for it; computing it is in `compare`."""
+"""The comparison of two models as data; `compare` computes it."""
 
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.evaluation.intervals import Figure
 
 COMPARED = (
@@ -15,11 +17,19 @@ COMPARED = (
     "accuracy",
     "brier",
 )
-NO_EVIDENCE = "no evidence of a difference"
-NOT_JUDGED, NOT_DEFINED = "cannot be judged", "not defined"
 
 # Differences of means that are equal on paper differ in the last bits.
 _ROUNDING = 1e-12
+
+
+class Conclusion(StrEnum):
+    """What the interval of a difference supports."""
+
+    FIRST_HIGHER = "first higher"
+    SECOND_HIGHER = "second higher"
+    NO_EVIDENCE = "no evidence of a difference"
+    NO_INTERVAL = "no interval"
+    UNDEFINED = "undefined"
 
 
 @dataclass(frozen=True)
@@ -57,14 +67,14 @@ class Difference:
         None where the figure is not defined.
     difference : Figure
         Second minus first, with its paired interval.
-    verdict : str
-        What may be said of it; where that is nothing, the note of `difference` says why.
+    conclusion : Conclusion
+        Without an interval or a value, the note of `difference` states the reason.
     """
 
     first: float | None
     second: float | None
     difference: Figure
-    verdict: str
+    conclusion: Conclusion
 
     @property
     def has_evidence(self) -> bool:
@@ -76,20 +86,21 @@ class Difference:
 
         Examples
         --------
-        >>> print(Difference(0.8, 0.9, Figure(0.1, 0.02, 0.2, 60, 9, ""), "B is higher").text(2))
-        0.80 and 0.90, +0.10 (95 % +0.02 to +0.20; 60 pictures, 9 cases): B is higher
+        >>> figure = Figure(0.1, 0.02, 0.2, 60, 9, "")
+        >>> print(Difference(0.8, 0.9, figure, Conclusion.SECOND_HIGHER).text(2))
+        0.80 and 0.90, +0.10 (95 % +0.02 to +0.20; 60 pictures, 9 cases): second higher
         """
         found = self.difference
         if self.first is None or self.second is None or found.value is None:
-            return f"{self.verdict}: {found.note}"
-        why = f", {found.note}" if self.verdict == NOT_JUDGED else ""
+            return f"{self.conclusion}: {found.note}"
+        why = f", {found.note}" if self.conclusion == Conclusion.NO_INTERVAL else ""
         interval = "no interval"
         if found.low is not None and found.high is not None:
             interval = f"95 % {found.low:+.{digits}f} to {found.high:+.{digits}f}"
         return (
             f"{self.first:.{digits}f} and {self.second:.{digits}f}, {found.value:+.{digits}f} "
             f"({interval}; {found.n:,} pictures, {found.n_cases or 'unknown'} cases): "
-            f"{self.verdict}{why}"
+            f"{self.conclusion}{why}"
         )
 
 
@@ -107,8 +118,8 @@ class Comparison:
         Pictures of the first and of the second that the other did not predict.
     differences : dict of str to Difference
         Keys as in `COMPARED`.
-    warnings : list of str
-        To be shown above the differences, the gravest first.
+    checks : tuple of Check
+        Checks of the comparison, the most serious first.
     """
 
     first: str
@@ -117,45 +128,33 @@ class Comparison:
     n_cases: int
     n_left_out: tuple[int, int]
     differences: dict[str, Difference]
-    warnings: list[str]
+    checks: tuple[Check, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold; what is not defined is None."""
-        return asdict(self) | {"n_left_out": list(self.n_left_out), "caution": caution(1)}
+        return asdict(self) | {
+            "n_left_out": list(self.n_left_out),
+            "checks": [check.as_dict() for check in self.checks],
+        }
 
 
-def verdict_on(name: str, difference: Figure, first: str, second: str) -> str:
-    """Say what one difference tells of two models, and no more.
-
-    Parameters
-    ----------
-    name : str
-        One of `COMPARED`.
-    difference : Figure
-        Second minus first.
-    first, second : str
-        Names of the models.
-    """
+def conclusion_of(difference: Figure) -> Conclusion:
+    """Return what a difference (second minus first) supports, and no more."""
     if difference.value is None:
-        return NOT_DEFINED
-    # Equal verdicts on every picture have no spread to draw an interval from, and need none.
+        return Conclusion.UNDEFINED
+    # Equal predictions for every image have no spread for an interval, and need none.
     if abs(difference.value) <= _ROUNDING and difference.low is None:
-        return NO_EVIDENCE
+        return Conclusion.NO_EVIDENCE
     if difference.low is None:
-        return NOT_JUDGED
+        return Conclusion.NO_INTERVAL
     if not _excludes_zero(difference):
-        return NO_EVIDENCE
-    worse = ", which is worse" if name == "brier" else ""
-    return f"{second if difference.value > 0 else first} is higher{worse}"
+        return Conclusion.NO_EVIDENCE
+    return Conclusion.SECOND_HIGHER if difference.value > 0 else Conclusion.FIRST_HIGHER
 
 
-def caution(n_comparisons: int) -> str:
-    """Say what several looks at one test part are worth."""
-    looks = n_comparisons * len(COMPARED)
-    return (
-        f"Exploratory: {looks} intervals are looked at and none is corrected for that, so one in "
-        "twenty may leave out 0 by chance alone."
-    )
+def check_multiplicity(n_comparisons: int) -> Check:
+    """Return the reminder that the intervals are not corrected for multiple comparisons."""
+    return make_check("BC224", n_intervals=n_comparisons * len(COMPARED))
 
 
 def _excludes_zero(figure: Figure) -> bool:

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from bc_model.checks import make_check
 from bc_model.data.splits import LEAKY_PROTOCOLS
 from bc_model.errors import SplitError
-from bc_model.evaluation.known import NOT_WHOLE, known_to
+from bc_model.evaluation.known import UNKNOWN_INITIALIZATION, known_to
 from bc_model.evaluation.predict import Predicted, predict_files
 from bc_model.evaluation.report import Report, evaluate_predictions
 from bc_model.serving.engine import Engine
 from bc_model.serving.verdict import prob_malignant
 
-_KNEW_AT_FIRST = "The weights that this model began with knew pictures of its own test part."
 _KEPT = ("path", "sha256", "case", "class", "magnification", "subtype")
 
 
@@ -57,18 +57,18 @@ def evaluate_split(
     predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
     predictions = predictions_of(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
-    data, notes = engine.bundle.passport["data"], known.notes
+    data, checks = engine.bundle.passport["data"], known.checks
     if not known.number:
-        notes = [NOT_WHOLE] if NOT_WHOLE in notes else []
+        checks = [check for check in checks if check == UNKNOWN_INITIALIZATION]
     if data.get("knew_at_first"):
-        notes = [_KNEW_AT_FIRST, *notes]
+        checks = [make_check("BC211"), *checks]
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,
         protocol=protocol if part == "test" else f"{protocol}, {part} part",
         leaky=protocol in LEAKY_PROTOCOLS or data["leaky"] or known.number > 0 or part != "test",
         is_known=known.is_certain,
-        notes=notes,
+        checks=checks,
     )
 
 

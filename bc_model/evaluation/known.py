@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.data.names import parse_name
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.known_pictures import known_pictures
-from bc_model.words import many
 
-NOT_WHOLE = "The model began with weights of which nobody can tell which pictures they know."
+UNKNOWN_INITIALIZATION = make_check("BC326")
 
 
 class Known(NamedTuple):
@@ -28,13 +28,12 @@ class Known(NamedTuple):
     is_certain : bool
         Whether some are its own pixel for pixel, or of its cases by a BreakHis name: it may know
         others by their looks alone.
-    notes : list of str
-        What a reader should know of it.
+    checks : list of Check
     """
 
     pictures: np.ndarray
     is_certain: bool
-    notes: list[str]
+    checks: list[Check]
 
     @property
     def number(self) -> int:
@@ -76,32 +75,18 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> Known:
     of_a_case = (pictures["case"] != "").to_numpy()
     # Cases that share a picture are one group.
     seen |= of_a_case & pictures["group"].isin(pictures["group"][seen & of_a_case]).to_numpy()
-    notes = []
-    if number := int(seen.sum()):
-        why = ": it learned from them, or was chosen by them" if is_certain else ", by their looks"
-        notes.append(
-            f"{number:,} of {many(len(pictures), 'picture')} are the model's own or of its "
-            f"cases{why}."
-        )
-    if copies := int(alike.sum()):
-        look = "looks" if copies == 1 else "look"
-        notes.append(
-            f"{copies:,} of {many(len(pictures), 'picture')} {look} the same as one of the model's "
-            "own without being it pixel for pixel: most likely copies of another size or packed "
-            "anew."
-        )
-    strangers = int((~seen & ~named).sum())
-    if strangers and listed is None:
-        notes.append(
-            "No list of this model's own pictures is at hand, so whether it knows these very "
-            "pictures cannot be told; only BreakHis names were held against the cases it knows."
-        )
-    elif strangers:  # a BreakHis name says the case, and so whether the model knows it
-        notes.append(
-            f"{strangers:,} of {many(len(pictures), 'picture')} were not found among the model's "
-            "own. Other fields of its patients, and copies that were turned, mirrored or cut, "
-            "cannot be told by pixels."
-        )
+    n = len(pictures)
+    checks = []
+    if n_seen := int(seen.sum()):
+        checks.append(make_check("BC321" if is_certain else "BC322", n_seen=n_seen, n=n))
+    if n_alike := int(alike.sum()):
+        checks.append(make_check("BC323", n_near_duplicates=n_alike))
+    # A BreakHis name states the case, and so whether it was seen.
+    if n_unseen := int((~seen & ~named).sum()):
+        if listed is None:
+            checks.append(make_check("BC324"))
+        else:
+            checks.append(make_check("BC325", n_unseen=n_unseen, n=n))
     if listed is not None and not listed.whole and not seen.all():
-        notes.append(NOT_WHOLE)
-    return Known(seen, is_certain, notes)
+        checks.append(UNKNOWN_INITIALIZATION)
+    return Known(seen, is_certain, checks)

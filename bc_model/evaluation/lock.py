@@ -7,6 +7,7 @@ from typing import Any
 import filelock
 
 from bc_model.errors import RunError, SettingsError
+from bc_model.evaluation.alarms import without_alarms
 from bc_model.evaluation.cutoff import Cutoff
 from bc_model.evaluation.report import evaluate_predictions, read_report
 from bc_model.evaluation.store import make_anew, report_files
@@ -71,7 +72,7 @@ def lock_threshold(
             threshold=value,
             protocol=old.protocol,
             leaky=old.leaky,
-            notes=old.notes,
+            checks=without_alarms(old.checks),
         )
         files = report_files(report, folder)
         passport |= {"metrics": passport["metrics"] | {"test": report.summary()}}

@@ -6,19 +6,17 @@ Paired means on the same pictures: then a difference cannot come from the choice
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bc_model.checks import Check, make_check
 from bc_model.errors import DataError
-from bc_model.evaluation.difference import NO_EVIDENCE
 from bc_model.evaluation.hold_outs import mean_differences
 from bc_model.evaluation.intervals import Figure
-from bc_model.evaluation.protocol_row import FIGURES, PROTOCOL_WORDS, ProtocolRow
+from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow
 
 PAIRS = (("image", "case"), ("folder", "case"), ("folds", "folds-clean"))
 """A leaky protocol and the honest one that differs from it by the leak alone."""
 
-CAUTION = (
-    "The intervals are of these very models on other cases: what another seed of training would "
-    "have given is not in them, and none is corrected for the number of comparisons."
-)
+INTERVAL_SCOPE = make_check("BC237")
+"""What the intervals of the differences do not cover."""
 
 FIGURE = "balanced_accuracy"
 COMPARED = (FIGURE, "sensitivity", "specificity", "accuracy", "roc_auc")
@@ -35,14 +33,14 @@ class Gap:
     differences : dict of str to Figure
         Leaky minus honest on the pictures that both tested, keys as in `COMPARED`; empty when they
         share none.
-    sentence : str
-        What may be said of it, in balanced accuracy.
+    check : Check
+        The leakage effect on the balanced accuracy.
     """
 
     leaky: str
     honest: str
     differences: dict[str, Figure]
-    sentence: str
+    check: Check
 
     @property
     def is_paired(self) -> bool:
@@ -51,7 +49,7 @@ class Gap:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        return asdict(self) | {"paired": self.is_paired}
+        return asdict(self) | {"check": self.check.as_dict(), "paired": self.is_paired}
 
 
 def find_gaps(rows: list[ProtocolRow], *, n_resamples: int = 2000, seed: int = 0) -> list[Gap]:
@@ -76,42 +74,30 @@ def _gap(leaky: ProtocolRow, honest: ProtocolRow, n_resamples: int, seed: int) -
     # Pooled folds stand under one key, official files under their own: both meet their like.
     keys = [key for key in leaky.reports if key in honest.reports]
     pairs = [(honest.reports[key], leaky.reports[key]) for key in keys]
-    why = "were tested on other pictures"
+    reason = "their test images differ"
     try:
         found = mean_differences(pairs, COMPARED, n_resamples=n_resamples, seed=seed)
     except DataError as error:
-        found, why = {}, f"cannot be paired ({error})"
-    sentence = _sentence(leaky, honest, found.get(FIGURE), why)
-    return Gap(leaky.protocol, honest.protocol, found, sentence)
+        found, reason = {}, str(error)
+    check = _check(leaky, honest, found.get(FIGURE), reason)
+    return Gap(leaky.protocol, honest.protocol, found, check)
 
 
-def _sentence(leaky: ProtocolRow, honest: ProtocolRow, found: Figure | None, why: str) -> str:
-    one, other = f"{_called(leaky.protocol)} (leaky)", _called(honest.protocol)
+def _check(leaky: ProtocolRow, honest: ProtocolRow, found: Figure | None, reason: str) -> Check:
+    params: dict[str, Any] = {
+        "leaky_protocol": f"'{leaky.words}'",
+        "clean_protocol": f"'{honest.words}'",
+        "metric": FIGURES[FIGURE],
+    }
     if found is None:
-        values = [row.figures[FIGURE].text(3) for row in (leaky, honest)]
-        return (
-            f"Not paired: {one} and {other} {why}. Their {FIGURES[FIGURE]}, {values[0]} and "
-            f"{values[1]}, may differ for that reason alone."
-        )
-    on = f"On the {found.n:,} pictures of {found.n_cases or 'unknown'} cases that both tested"
-    part = f" (of {leaky.n:,} and {honest.n:,})" if found.n < max(leaky.n, honest.n) else ""
+        values = (row.figures[FIGURE].brief() for row in (leaky, honest))
+        params |= dict(zip(("leaky_value", "clean_value"), values, strict=True))
+        return make_check("BC236", reason=reason, **params)
+    params |= {"n": found.n, "n_cases": found.n_cases}
     if found.value is None:
-        return f"{on}{part}, {one} and {other} cannot be compared: {found.note}."
-    side = "above" if found.value >= 0 else "below"
-    told = (
-        f"{on}{part}, {one} came to a {FIGURES[FIGURE]} {abs(found.value):.3f} {side} that of "
-        f"{other}"
-    )
+        return make_check("BC235", reason=found.note, **params)
+    params["difference"] = found.value
     if found.low is None or found.high is None:
-        return f"{told}; no interval, so it may be chance: {found.note or 'they never differ'}."
-    interval = f"95 % {found.low:+.3f} to {found.high:+.3f}"
-    if found.low > 0:
-        return f"{told} ({interval}): the leak flatters."
-    if found.high < 0:
-        return f"{told} ({interval}), though it leaks."
-    return f"{told} ({interval}): {NO_EVIDENCE}."
-
-
-def _called(protocol: str) -> str:
-    words = PROTOCOL_WORDS[protocol]
-    return f"the split {words}" if words.startswith("by ") else f"the {words}"
+        return make_check("BC234", reason=found.note or "the predictions never differ", **params)
+    code = "BC231" if found.low > 0 else "BC232" if found.high < 0 else "BC233"
+    return make_check(code, ci=[found.low, found.high], **params)

@@ -4,22 +4,25 @@ It reads a study that `bc_model.training.report_study` started, or any other of 
 be read while runs go on. Drawing is the work of `protocol_plot`, files that of `protocol_files`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bc_model.checks import Check, make_check
 from bc_model.data.protocols import PROTOCOLS
 from bc_model.errors import RunError
 from bc_model.evaluation.literature import PUBLISHED, Band, bands
-from bc_model.evaluation.protocol_gap import CAUTION, Gap, find_gaps
+from bc_model.evaluation.protocol_gap import INTERVAL_SCOPE, Gap, find_gaps
 from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow, make_row
+from bc_model.evaluation.study_figures import check_progress
 from bc_model.training.report_study import ReportNote, read_note
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.study import member_states
 from bc_model.training.study_file import Member, Study
 
 _OWN_TO_A_SPLIT = ("protocol", "test_fold", "official_fold_file")
-FORMAT = "bc_model protocol report, version 1"
+FORMAT = "bc_model protocol report, version 2"
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class ProtocolReport:
     gaps : list of Gap
     bands : list of Band
         Published ranges of the same figures.
-    warnings : list of str
-        Of the report as a whole, the gravest first.
+    checks : tuple of Check
+        Checks of the entire report; each row has its own.
     """
 
     study: str
@@ -49,7 +52,7 @@ class ProtocolReport:
     rows: list[ProtocolRow]
     gaps: list[Gap] = field(default_factory=list)
     bands: list[Band] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    checks: tuple[Check, ...] = ()
 
     @property
     def is_over(self) -> bool:
@@ -69,10 +72,9 @@ class ProtocolReport:
             "created": self.created,
             "complete": self.is_whole,
             "recipe": self.recipe,
-            "warnings": list(self.warnings),
+            "checks": [check.as_dict() for check in self.checks],
             "protocols": [row.as_dict() for row in self.rows],
             "comparisons": [gap.as_dict() for gap in self.gaps],
-            "caution": CAUTION,
             "published": {
                 "bands": [band.as_dict() for band in self.bands],
                 "results": [
@@ -125,17 +127,18 @@ def summarise_protocols(
     )
     names = dict.fromkeys((*note.protocols, *by_protocol))
     rows = [
-        make_row(name, by_protocol.get(name, []), states, runs, note.left_out.get(name, ()))
+        make_row(name, by_protocol.get(name, []), states, runs, note.skipped.get(name, ()))
         for name in names
     ]
+    gaps = find_gaps(rows, n_resamples=n_resamples, seed=seed)
     return ProtocolReport(
         study=study.name,
         created=study.created,
         recipe=_recipe(study.members[0]),
         rows=rows,
-        gaps=find_gaps(rows, n_resamples=n_resamples, seed=seed),
+        gaps=gaps,
         bands=[band for name in FIGURES for band in bands(name)],
-        warnings=_warnings(rows, runs),
+        checks=tuple(_check(rows, gaps, runs)),
     )
 
 
@@ -148,24 +151,12 @@ def _key(recipe: dict[str, Any]) -> str:
     return repr(sorted(recipe.items()))
 
 
-def _warnings(rows: list[ProtocolRow], runs: Path) -> list[str]:
-    found = []
-    n_runs, n_done, n_failed = (
-        sum(numbers)
-        for numbers in zip(*((len(r.runs), r.n_done, r.n_failed) for r in rows), strict=True)
+def _check(rows: list[ProtocolRow], gaps: list[Gap], runs: Path) -> Iterator[Check]:
+    yield from check_progress(
+        sum(row.n_done for row in rows),
+        sum(row.n_failed for row in rows),
+        sum(len(row.runs) for row in rows),
     )
-    if n_failed:
-        found.append(f"{n_done} of {n_runs} runs are in, {n_failed} ended without a result.")
-    elif n_done < n_runs:
-        found.append(f"{n_done} of {n_runs} runs are in: the report is not complete.")
-    alarmed = [row for row in rows if row.alarms]
-    if alarmed:
-        told = "; ".join(
-            f"{row.words}: "
-            + ", ".join(f"{FIGURES[name]} {row.figures[name].value:.3f}" for name in row.alarms)
-            for row in alarmed
-        )
-        found.append(f"Alarm, better than honest results on such pictures: {told}.")
     hashes = {
         RunFolder(runs / run).read_config().get("data_sha256")
         for row in rows
@@ -173,8 +164,6 @@ def _warnings(rows: list[ProtocolRow], runs: Path) -> list[str]:
         if state == "done"
     }
     if len(hashes) > 1:
-        found.append(
-            "The runs saw other pictures than each other, so the protocols cannot be set against "
-            "each other: train them again."
-        )
-    return found
+        yield make_check("BC244")
+    if gaps:
+        yield INTERVAL_SCOPE

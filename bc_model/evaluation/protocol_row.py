@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.data.protocols import FOLDS_PROTOCOLS, LEAKY_PROTOCOLS
 from bc_model.data.splits import count_leaks, read_split
 from bc_model.errors import BcModelError
@@ -20,7 +21,7 @@ from bc_model.evaluation.by_case import RECOGNITION
 from bc_model.evaluation.hold_outs import Spread, mean_figures
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.report import Report, read_report
-from bc_model.evaluation.study_figures import pool_predictions, require_one
+from bc_model.evaluation.study_figures import check_progress, pool_predictions, require_one
 from bc_model.training.run_folder import ENDED_STATES, RunFolder
 from bc_model.training.study import MISSING
 from bc_model.training.study_file import Member
@@ -92,10 +93,8 @@ class ProtocolRow:
         None while no run is in.
     alarms : tuple of str
         Those of `alarms.JUDGED` that are better than honest results.
-    warnings : list of str
-        To be shown beside the figures.
-    left_out : tuple of str
-        What of the protocol could not be made on this data.
+    checks : tuple of Check
+        Skipped splits, the progress of the runs, then the checks of the metrics.
     reports : dict of str to Report
         Of the test folds of one split, one under '' with all that is in; of official files, one
         each by its path.
@@ -114,8 +113,7 @@ class ProtocolRow:
     base_rate: float | None = None
     shared: Shared | None = None
     alarms: tuple[str, ...] = ()
-    warnings: list[str] = field(default_factory=list)
-    left_out: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
     reports: dict[str, Report] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -147,7 +145,7 @@ class ProtocolRow:
             "spread": {name: spread.as_dict() for name, spread in self.spread.items()},
             "shared": self.shared and {"n": self.shared.n, "n_test": self.shared.n_test},
             "alarms": list(self.alarms),
-            "left_out": list(self.left_out),
+            "checks": [check.as_dict() for check in self.checks],
         }
 
 
@@ -156,7 +154,7 @@ def make_row(
     members: list[Member],
     states: dict[str, str],
     runs: Path,
-    left_out: tuple[str, ...] = (),
+    skipped: tuple[Check, ...] = (),
 ) -> ProtocolRow:
     """Read what is done of one protocol and compute its figures.
 
@@ -169,8 +167,8 @@ def make_row(
         State of each run.
     runs : Path
         Folder of all runs.
-    left_out : tuple of str
-        See `ProtocolRow`.
+    skipped : tuple of Check
+        Why splits of this protocol were skipped.
     """
     done = [member for member in members if states[member.run] == "done"]
     row = ProtocolRow(
@@ -178,16 +176,18 @@ def make_row(
         leaky=protocol in LEAKY_PROTOCOLS,
         rests_on=_rests_on(protocol, members, done),
         runs={member.run: states[member.run] for member in members},
-        left_out=left_out,
     )
-    row = replace(row, warnings=_progress(row))
+    # Runs of which none has ended change no metric of this row.
+    has_ended = row.n_done or row.n_failed
+    progress = check_progress(row.n_done, row.n_failed, len(row.runs)) if has_ended else ()
+    row = replace(row, checks=(*skipped, *progress))
     if not done:
         return row
     try:
         found = _figures(row, done, Path(runs))
     except BcModelError as error:
-        return replace(row, warnings=[*row.warnings, str(error)])
-    return replace(row, **found | {"warnings": [*row.warnings, *found["warnings"]]})
+        return replace(row, checks=(*row.checks, make_check("BC243", reason=str(error))))
+    return replace(row, **found | {"checks": (*row.checks, *found["checks"])})
 
 
 def _figures(row: ProtocolRow, done: list[Member], runs: Path) -> dict[str, Any]:
@@ -209,13 +209,13 @@ def _figures(row: ProtocolRow, done: list[Member], runs: Path) -> dict[str, Any]
         pictures = pictures.drop_duplicates("path")
         leaky = row.leaky or any(one.leaky for one in reports.values())
         base_rate = statistics.fmean(one.base_rate for one in reports.values())
-        warnings = alarms(pictures, figures, leaky=leaky, base_rate=base_rate)
+        checks = alarms(pictures, figures, leaky=leaky, base_rate=base_rate)
     else:
         assert first.predictions is not None, "both roads keep the predictions"
         figures = {name: first.figures[name] for name in FIGURES if name != RECOGNITION}
         if first.by_case:
             figures[RECOGNITION] = first.by_case.figures[RECOGNITION]
-        pictures, warnings = first.predictions, list(first.warnings)
+        pictures, checks = first.predictions, list(first.checks)
         leaky, base_rate = row.leaky or first.leaky, first.base_rate
     known = pictures[pictures["case"] != ""]
     return {
@@ -229,7 +229,7 @@ def _figures(row: ProtocolRow, done: list[Member], runs: Path) -> dict[str, Any]
         "base_rate": base_rate,
         "shared": _shared(folders),
         "alarms": too_good(figures),
-        "warnings": warnings,
+        "checks": checks,
         "reports": reports,
     }
 
@@ -257,12 +257,3 @@ def _rests_on(protocol: str, members: list[Member], done: list[Member]) -> str:
         return f"all {n_folds} folds, each picture tested once"
     word = "fold" if len(folds) == 1 else "folds"
     return f"test {word} {', '.join(map(str, folds))} of {n_folds}"
-
-
-def _progress(row: ProtocolRow) -> list[str]:
-    of_runs = f"{row.n_done} of {len(row.runs)} runs are in"
-    if row.n_failed:
-        return [f"{of_runs}, {row.n_failed} ended without a result."]
-    if 0 < row.n_done < len(row.runs):
-        return [f"{of_runs}: these figures will change."]
-    return []

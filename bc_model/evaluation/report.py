@@ -1,30 +1,24 @@
-"""Evaluate predictions: from a table of probabilities to a report with figures and warnings.
+"""Evaluate predictions: from a table of probabilities to a report with metrics and checks.
 
 One set of predictions under one protocol. It does not predict, and it does not compare reports.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bc_model.checks import Check
 from bc_model.errors import SettingsError
 from bc_model.evaluation.alarms import alarms
 from bc_model.evaluation.by_case import RECOGNITION, by_case
 from bc_model.evaluation.by_group import by_group
-from bc_model.evaluation.delong import delong
 from bc_model.evaluation.estimate import estimate_figures
-from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.metrics import confusion_counts
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.evaluation.ranking import pr_curve, roc_curve
 from bc_model.evaluation.reliability import reliability
 from bc_model.evaluation.result import PrCurve, Report, RocCurve
-from bc_model.evaluation.sample import CaseSample
 from bc_model.evaluation.store import read_report
-from bc_model.evaluation.weighting import Floats
 
 __all__ = ["Report", "RocCurve", "evaluate_predictions", "read_report"]
 
@@ -40,7 +34,7 @@ def evaluate_predictions(
     is_known: bool = False,
     n_resamples: int = 2000,
     seed: int = 0,
-    notes: Iterable[str] = (),
+    checks: Iterable[Check] = (),
 ) -> Report:
     """Evaluate predictions on pictures the model was not trained on.
 
@@ -61,8 +55,8 @@ def evaluate_predictions(
         Bootstrap replicates for the intervals, at least 100.
     seed : int, default=0
         Of the bootstrap, 0 or more.
-    notes : iterable of str
-        What a reader should know of where the pictures came from.
+    checks : iterable of Check
+        Checks of the origin of the images, which follow those of the metrics.
 
     Returns
     -------
@@ -98,27 +92,12 @@ def evaluate_predictions(
         confusion=((tn, fp), (fn, tp)),
         figures=figures,
         roc=None if roc is None else RocCurve(*(tuple(axis.tolist()) for axis in roc)),
-        warnings=alarms(table, judged, leaky=leaky, is_known=is_known),
+        checks=(*alarms(table, judged, leaky=leaky, is_known=is_known), *checks),
         pr=None if pr is None else PrCurve(*(tuple(axis.tolist()) for axis in pr)),
         by_case=cases,
         groups=by_group(table, threshold=threshold, n_resamples=n_resamples, seed=seed),
         calibration=reliability(malignant, prob, case, seed=seed),
-        checks={"roc_auc_delong": _delong(figures["roc_auc"], malignant, prob, case)},
-        notes=tuple(notes),
         predictions=table,
-    )
-
-
-def _delong(
-    area: Figure, malignant: NDArray[np.bool_], prob: Floats, case: NDArray[np.str_]
-) -> Figure:
-    """Return the area under the ROC curve with DeLong's interval, where it is defined."""
-    method = "95 % DeLong over cases (Obuchowski), on the logit scale"
-    if area.value is None:
-        return replace(area, method=method)
-    value, _, interval = delong(malignant, prob, CaseSample.of(case, malignant))
-    return replace(
-        area, value=value, low=interval.low, high=interval.high, method=method, note=interval.note
     )
 
 

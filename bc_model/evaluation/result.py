@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from bc_model.checks import Check
 from bc_model.errors import DataError
 from bc_model.evaluation.by_case import ByCase, Confusion
 from bc_model.evaluation.by_group import Group
@@ -18,7 +19,7 @@ from bc_model.evaluation.metrics import METRICS
 from bc_model.evaluation.reliability import Reliability
 from bc_model.evaluation.shift import Shift
 
-_FORMAT = "bc_model evaluation report, version 2"
+_FORMAT = "bc_model evaluation report, version 3"
 _CURVES = ("roc", "pr", "calibration")
 
 
@@ -93,8 +94,8 @@ class Report:
         Keys as in `metrics.METRICS`.
     roc : RocCurve or None
         None when only one class is present.
-    warnings : list of str
-        To be shown above the figures.
+    checks : tuple of Check
+        Checks of the metrics, then of the origin of the images; the most serious first.
     calibration : Reliability
     pr : PrCurve or None
         None when only one class is present.
@@ -102,10 +103,6 @@ class Report:
         None when no case is known, or all have pictures of both classes.
     groups : tuple of Group
         See `by_group`.
-    checks : dict of str to Figure
-        The same figures by another road: ``roc_auc_delong``.
-    notes : tuple of str
-        What else a reader should know of where the pictures came from.
     shift : Shift or None
         How far they are from what the model knows; only of another set.
     predictions : pandas.DataFrame or None
@@ -123,13 +120,11 @@ class Report:
     confusion: Confusion
     figures: dict[str, Figure]
     roc: RocCurve | None
-    warnings: list[str]
+    checks: tuple[Check, ...]
     calibration: Reliability
     pr: PrCurve | None = None
     by_case: ByCase | None = None
     groups: tuple[Group, ...] = ()
-    checks: dict[str, Figure] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
     shift: Shift | None = None
     predictions: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
@@ -148,13 +143,11 @@ class Report:
             "confusion": [list(row) for row in self.confusion],
             "figures": _dicts(self.figures),
             "roc": None if self.roc is None else self.roc.as_dict(),
-            "warnings": list(self.warnings),
+            "checks": [check.as_dict() for check in self.checks],
             "pr": None if self.pr is None else self.pr.as_dict(),
             "by_case": None if self.by_case is None else self.by_case.as_dict(),
             "groups": [group.as_dict() for group in self.groups],
             "calibration": self.calibration.as_dict(),
-            "checks": _dicts(self.checks),
-            "notes": list(self.notes),
             "shift": None if self.shift is None else self.shift.as_dict(),
         }
 
@@ -229,13 +222,11 @@ def _report_from_dict(data: dict[str, Any]) -> Report:
         confusion=((int(tn), int(fp)), (int(fn), int(tp))),
         figures=_figures(data["figures"]),
         roc=None if data["roc"] is None else RocCurve.from_dict(data["roc"]),
-        warnings=[str(sentence) for sentence in data["warnings"]],
+        checks=tuple(map(Check.from_dict, data["checks"])),
         calibration=Reliability.from_dict(data["calibration"]),
         pr=None if data["pr"] is None else PrCurve.from_dict(data["pr"]),
         by_case=None if data["by_case"] is None else ByCase.from_dict(data["by_case"]),
         groups=tuple(Group.from_dict(group) for group in data["groups"]),
-        checks=_figures(data["checks"]),
-        notes=tuple(map(str, data["notes"])),
         shift=None if data["shift"] is None else Shift.from_dict(data["shift"]),
     )
     if sum(map(sum, report.confusion)) != report.n:

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bc_model.checks import Check
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.ranking import roc_auc
-from bc_model.evaluation.shift_words import (
-    about_distance,
-    about_scale,
-    about_stain,
-)
+from bc_model.evaluation.shift_words import check_features, check_scale, check_stain
 from bc_model.serving.input_gate import knows_stain, strange_stain, usual_strange_share
-from bc_model.serving.sizes import about_sizes
+from bc_model.serving.sizes import check_sizes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,8 +70,7 @@ class Shift:
     stain : tuple of StainShift
     sizes : dict of str to int
         Pictures of each size, such as '50x50', the most frequent first.
-    sentences : tuple of str
-        All this in words.
+    checks : tuple of Check
     strange_stain : int or None
         Pictures stained unlike anything the model learned from; None where its passport does not
         say how that is stained.
@@ -87,21 +83,22 @@ class Shift:
     apart: float | None
     stain: tuple[StainShift, ...]
     sizes: dict[str, int]
-    sentences: tuple[str, ...]
+    checks: tuple[Check, ...]
     strange_stain: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return vars(self) | {
             "stain": [vars(one) for one in self.stain],
-            "sentences": list(self.sentences),
+            "checks": [check.as_dict() for check in self.checks],
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Shift:
         """Undo `as_dict`."""
         stain = tuple(StainShift(**one) for one in data["stain"])
-        return cls(**{**data, "stain": stain, "sentences": tuple(data["sentences"])})
+        checks = tuple(map(Check.from_dict, data["checks"]))
+        return cls(**{**data, "stain": stain, "checks": checks})
 
 
 def measure_shift(
@@ -147,11 +144,11 @@ def measure_shift(
         apart=apart,
         stain=stain,
         sizes=counted,
-        sentences=(
-            *about_distance(known, far_share, apart, stain),
-            *about_stain(strange, usual_strange_share(bundle.passport)),
-            *(check.message for check in about_sizes(pictures, bundle)),
-            *about_scale(bundle, pictures),
+        checks=(
+            *check_features(known, far_share, apart, stain),
+            *check_stain(strange, usual_strange_share(bundle.passport)),
+            *check_sizes(pictures, bundle),
+            *check_scale(bundle, pictures),
         ),
         strange_stain=None if strange is None else sum(map(bool, strange)),
     )

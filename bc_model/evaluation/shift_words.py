@@ -1,4 +1,4 @@
-"""What is said of how far a set of pictures is from what a model knows."""
+"""Checks of how far an external dataset is from the training images of a model."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bc_model.checks import TERMS
-from bc_model.words import many
+from bc_model.checks import TERMS, Check, make_check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,81 +16,83 @@ if TYPE_CHECKING:
     from bc_model.serving.bundle import Bundle
 
 
-def about_distance(
+def check_features(
     known: FeatureTable | None,
     far_share: float | None,
     apart: float | None,
     stain: tuple[StainShift, ...],
-) -> Iterator[str]:
-    """Say how far the features are, and which mean of a stain."""
+) -> Iterator[Check]:
+    """Check the feature distance and the mean staining.
+
+    Parameters
+    ----------
+    known : FeatureTable or None
+        Features of the validation images of the model.
+    far_share : float or None
+        Out-of-distribution proportion.
+    apart : float or None
+        Separability.
+    stain : tuple of StainShift
+    """
     if known is None:
-        yield (
-            "This model came without its validation features, so how far these pictures are from "
-            "what it knows cannot be measured."
-        )
+        yield make_check("BC304")
     elif far_share is not None and apart is not None:
-        likeness = "unlike" if far_share > 0.5 else "in part unlike" if far_share > 0.1 else "like"
-        yield (
-            f"By its features the set is {likeness} what the model knows: "
-            f"{100 * far_share:.0f} % of its pictures are farther off than all but 5 % of the "
-            "model's own validation pictures; of a picture of each, that of this set is the "
-            f"farther one {100 * apart:.0f} times in 100 (50 in a set of the same kind). However "
-            "near, it does not follow that the model does well on it."
-        )
+        code = "BC303" if far_share > 0.5 else "BC302" if far_share > 0.1 else "BC301"
+        yield make_check(code, proportion=far_share, separability=apart)
     for one in stain:
         if one.name.endswith("_mean") and abs(one.distance) > 1:
-            yield (
-                f"{one.name.removesuffix('_mean').capitalize()} is "
-                f"{'stronger' if one.distance > 0 else 'weaker'} than the model knows it, by "
-                f"{abs(one.distance):.1f} times its spread over pictures."
+            yield make_check(
+                "BC305", stain=one.name.removesuffix("_mean"), distance_sd=one.distance
             )
 
 
-def about_stain(strange: list[list[str]] | None, usual: float | None) -> Iterator[str]:
-    """Count what is stained strangely; None where nobody can tell.
+def check_stain(strange: list[list[str]] | None, usual: float | None) -> Iterator[Check]:
+    """Check the proportion of images with out-of-distribution staining.
 
     Parameters
     ----------
     strange : list of list of str or None
-        What is strange of each picture.
+        The differences from the training images, for each image. None if the model does not
+        state the staining of its training images.
     usual : float or None
-        Share of pictures of other cases of the model's own kind, if it is known.
+        Proportion for unseen cases of the training dataset, if known.
     """
     if strange is None:
         return
-    number = sum(map(bool, strange))
-    often = Counter(TERMS[name] for names in strange for name in names).most_common(2)
-    how = f", most often {' and '.join(f'{name} ({n})' for name, n in often)}" if often else ""
-    own = "" if usual is None else f"; of other cases of the model's own kind {100 * usual:.1f} %"
-    yield (
-        f"Stained unlike anything that the model learned from: {number:,} of "
-        f"{many(len(strange), 'picture')}, {100 * number / len(strange):.0f} %{how}{own}."
-    )
+    n = len(strange)
+    if n_strange := sum(map(bool, strange)):
+        often = Counter(name for names in strange for name in names).most_common(2)
+        yield make_check(
+            "BC306",
+            n_out_of_distribution=n_strange,
+            n=n,
+            proportion=n_strange / n,
+            features=[f"{TERMS[name]} ({count:,})" for name, count in often],
+        )
+    else:
+        yield make_check("BC307", n=n)
+    if usual is not None:
+        yield make_check("BC308", proportion=usual)
 
 
-def about_scale(bundle: Bundle, pictures: pd.DataFrame) -> Iterator[str]:
-    """Say what the scale is, or that nobody can tell."""
+def check_scale(bundle: Bundle, pictures: pd.DataFrame) -> Iterator[Check]:
+    """Check the magnification, or report that the scale is not stated."""
     passport = bundle.passport
     magnifications = passport["scale"]["magnifications"]
-    known = " and ".join(f"{m}X" for m in magnifications)
+    known = [f"{m}X" for m in magnifications]
     here = pictures["magnification"].dropna().astype(int)
     if known and len(here) == len(pictures):
         if foreign := sorted(set(here) - set(magnifications)):
-            n = int(here.isin(foreign).sum())
-            yield (
-                f"{n} of {len(pictures)} pictures are at "
-                f"{' and '.join(f'{m}X' for m in foreign)} and the model knows {known}: at another "
-                "scale its estimates mean nothing."
+            yield make_check(
+                "BC314",
+                n_unsupported=int(here.isin(foreign).sum()),
+                n=len(pictures),
+                magnification_names=[f"{m}X" for m in foreign],
+                supported_names=known,
             )
-        return
-    ranges = [passport["scale"]["mpp_range"].get(str(m)) for m in magnifications]
-    told = ", ".join(f"{low:g}-{high:g}" for low, high in (r for r in ranges if r))
-    if known:
-        yield (
-            f"The scale of these pictures is not stated. The model knows {known} (about {told} um "
-            "a pixel in frames of 700 px width); at another scale its estimates mean nothing."
-        )
-    elif len(here):
-        yield "The scale of the model's own pictures is not stated; at another one it is of no use."
+    elif known:
+        ranges = [passport["scale"]["mpp_range"].get(str(m)) for m in magnifications]
+        mpp_ranges = [f"{low:g}-{high:g}" for low, high in (r for r in ranges if r)]
+        yield make_check("BC315", supported_names=known, mpp_ranges=mpp_ranges)
     else:
-        yield "Neither the scale of these pictures nor that of the model's own is stated."
+        yield make_check("BC316" if len(here) else "BC317")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from bc_model.checks import Check, make_check
 from bc_model.errors import BcModelError, DataError
 from bc_model.evaluation.report import Report, evaluate_predictions, read_report
 from bc_model.training.run_folder import ENDED_STATES, RunFolder
@@ -35,8 +36,8 @@ class GroupFigures:
         All runs of the group, and those that ended without a result.
     report : Report or None
         Of the pooled predictions; None while none are in, or when they cannot be pooled.
-    warnings : list of str
-        To be shown above the figures, the gravest first.
+    checks : tuple of Check
+        The progress of the runs, then the checks of the metrics.
     """
 
     group: str
@@ -44,12 +45,13 @@ class GroupFigures:
     n_runs: int
     n_failed: int
     report: Report | None = field(repr=False)
-    warnings: list[str]
+    checks: tuple[Check, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
         report = None if self.report is None else self.report.as_dict()
-        return vars(self) | {"report": report}
+        checks = [check.as_dict() for check in self.checks]
+        return vars(self) | {"report": report, "checks": checks}
 
 
 def pool_predictions(runs: list[RunFolder]) -> Report:
@@ -116,30 +118,25 @@ def summarise_study(study: Study, runs: Path) -> list[GroupFigures]:
     return [_summarise(group, of, states, runs) for group, of in study.groups.items()]
 
 
-def choice_caution(study: Study) -> str:
-    """Say what comparing the groups of a study is worth: the best of several, or of several splits.
-
-    Returns
-    -------
-    str
-        Empty when there is one group.
-    """
+def check_selection(study: Study) -> tuple[Check, ...]:
+    """Check what a comparison of the configurations of a study supports, if it has several."""
     groups = study.groups.values()
     if len(groups) < 2:
-        return ""
+        return ()
     splits = {
         frozenset(tuple(getattr(one.settings, name) for name in _SPLIT) for one in of)
         for of in groups
     }
-    if len(splits) > 1:
-        return (
-            f"{len(groups)} settings were judged, but not all on one split: what sets their "
-            "figures apart may be the test pictures."
-        )
-    return (
-        f"{len(groups)} settings were judged on the same test pictures: the best of them looks "
-        "better than it is, so confirm it on other cases."
-    )
+    return (make_check("BC247" if len(splits) > 1 else "BC248", n_groups=len(groups)),)
+
+
+def check_progress(n_done: int, n_failed: int, n_runs: int) -> tuple[Check, ...]:
+    """Check that all runs are complete."""
+    if n_failed:
+        return (make_check("BC241", n_done=n_done, n_failed=n_failed, n_runs=n_runs),)
+    if n_done < n_runs:
+        return (make_check("BC242", n_done=n_done, n_runs=n_runs),)
+    return ()
 
 
 def _summarise(
@@ -148,26 +145,20 @@ def _summarise(
     done = [member for member in members if states[member.run] == "done"]
     count = Counter(states[member.run] for member in members)
     n_failed = sum(count[state] for state in (ENDED_STATES | {MISSING}) - {"done"})
-    n_open = len(members) - len(done) - n_failed
-    report, warnings = None, []
+    report, checks = None, list(check_progress(len(done), n_failed, len(members)))
     try:
         if done:
             report = pool_predictions([RunFolder(Path(runs) / member.run) for member in done])
-            warnings = list(report.warnings)
+            checks += report.checks
     except BcModelError as error:
-        warnings = [str(error)]
-    of_folds = f"{len(done)} of {len(members)} folds are in"
-    if n_failed:
-        warnings.insert(0, f"{of_folds}, {n_failed} ended without a result.")
-    elif n_open:
-        warnings.insert(0, f"{of_folds}: these figures will change.")
+        checks.append(make_check("BC243", reason=str(error)))
     return GroupFigures(
         group=group,
         folds=sorted(member.fold for member in done),
         n_runs=len(members),
         n_failed=n_failed,
         report=report,
-        warnings=warnings,
+        checks=tuple(checks),
     )
 
 

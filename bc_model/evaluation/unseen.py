@@ -1,15 +1,15 @@
 """Evaluate a model on another set of pictures, and say how far that set is from what it knows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from bc_model.data.manifest import Manifest, left_out_in_words
+from bc_model.checks import Check, make_check
+from bc_model.data.manifest import Manifest, check_excluded
 from bc_model.data.names import CLASSES
 from bc_model.evaluation.alarms import FEW_CASES
-from bc_model.evaluation.by_group import NOT_KNOWN
 from bc_model.evaluation.evaluate import predictions_of
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.known import Known, known_to
@@ -19,7 +19,6 @@ from bc_model.evaluation.report import Report, evaluate_predictions
 from bc_model.evaluation.shift import measure_shift
 from bc_model.evaluation.validation import FEATURES_FILE
 from bc_model.serving.engine import Engine
-from bc_model.words import many
 
 PROTOCOL = "another set"
 
@@ -65,51 +64,37 @@ def evaluate_unseen(
         protocol=PROTOCOL,
         leaky=known.number > 0,
         is_known=known.is_certain,
-        notes=[
-            *_about_labels(mapping),
-            *filter(None, [left_out_in_words(manifest.rejected)]),
-            *known.notes,
-            *_about_others(known, pictures),
-            *shift.sentences,
+        checks=[
+            *_check_labels(mapping),
+            *check_excluded(manifest.rejected),
+            *known.checks,
+            *_check_unseen(known, pictures),
+            *shift.checks,
         ],
     )
     return replace(report, shift=shift)
 
 
-def _about_others(known: Known, pictures: pd.DataFrame) -> list[str]:
-    """Say what the pictures that a model does not know are worth, where it knows the rest."""
-    others = pictures[~known.pictures]
-    if not 0 < len(others) < len(pictures):
-        return []
-    stated = others[others["case"] != ""]
-    cases = {name: stated.loc[stated["class"] == name, "case"].nunique() for name in CLASSES}
-    have = "has" if len(others) == 1 else "have"
-    of = ""
-    if len(stated):
-        of = f", of {' and '.join(f'{n} {name}' for name, n in cases.items())} cases,"
-    found = [
-        f"The other {many(len(others), 'picture')}{of} {have} figures apart ('{NOT_KNOWN}'), and "
-        "how far the set is from what the model knows is measured on these alone."
-    ]
-    if unstated := len(others) - len(stated):
-        found.append(
-            f"The case of {unstated:,} of these others is not stated: they may be of the model's "
-            "own patients."
+def _check_unseen(known: Known, pictures: pd.DataFrame) -> Iterator[Check]:
+    """Check the unseen images of a dataset that contains seen images as well."""
+    unseen = pictures[~known.pictures]
+    if not 0 < len(unseen) < len(pictures):
+        return
+    yield make_check("BC331", n=len(unseen))
+    stated = unseen[unseen["case"] != ""]
+    if n_unknown := len(unseen) - len(stated):
+        yield make_check("BC332", n_unknown=n_unknown)
+    benign, malignant = (
+        int(stated.loc[stated["class"] == name, "case"].nunique()) for name in CLASSES
+    )
+    if len(stated) and min(benign, malignant) < FEW_CASES:
+        yield make_check(
+            "BC333", n_benign_cases=benign, n_malignant_cases=malignant, min_cases=FEW_CASES
         )
-    if len(stated) and min(cases.values()) < FEW_CASES:
-        found.append(
-            f"With fewer than {FEW_CASES} cases of a class those figures say little about new "
-            "patients."
-        )
-    return found
 
 
-def _about_labels(mapping: Mapping[str, str] | None) -> list[str]:
-    if not mapping:
-        return []
-    told = " and ".join(f"'{label}' as {name}" for label, name in mapping.items())
-    return [
-        f"The set's own labels were read {told} by hand. The model tells malignant from benign "
-        "tumours; labels that ask anything else, such as invasive carcinoma against all other "
-        "tissue, make this another task than the one it was trained for."
-    ]
+def _check_labels(mapping: Mapping[str, str] | None) -> Iterator[Check]:
+    if mapping:
+        yield make_check(
+            "BC334", labels=[f"'{label}' as {name}" for label, name in mapping.items()]
+        )

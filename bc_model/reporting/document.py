@@ -3,9 +3,11 @@
 Every text is plain text. The writers escape it as their format requires.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from bc_model.checks import Check, Severity, by_severity
 from bc_model.evaluation.intervals import Figure
 from bc_model.reporting.labels import cases_words, interval_words, value_words
 
@@ -44,6 +46,13 @@ class Notice:
     title: str
     sentences: tuple[str, ...]
     grave: bool = False
+
+
+def check_notices(checks: Iterable[Check]) -> Iterator[Notice]:
+    """Yield one notice per severity, the most serious first."""
+    for severity, group in by_severity(checks).items():
+        sentences = tuple(check.message for check in group)
+        yield Notice(severity.capitalize(), sentences, grave=severity != Severity.INFO)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from bc_model.reporting.document import (
     Notice,
     Table,
     Text,
+    check_notices,
     metric_table,
 )
 from bc_model.reporting.labels import (
@@ -129,11 +130,7 @@ def _blocks(report: Report, passport: dict[str, Any]) -> Iterator[Block]:
             "probability for images unlike its training data.",
         ),
     )
-    if report.warnings:
-        title = "Data leakage" if report.leaky else "Warnings"
-        yield Notice(title, tuple(report.warnings), grave=True)
-    if report.notes:
-        yield Notice("About these metrics", report.notes, grave=True)
+    yield from check_notices(report.checks)
     yield KeyMetrics(tuple(_key(FIGURE_WORDS[k][0], report.figures[k]) for k in _KEY))
     yield Heading("Metrics by image")
     yield metric_table(report.figures, FIGURE_WORDS, report.always_malignant_accuracy)
@@ -359,7 +356,7 @@ def _shift_blocks(report: Report) -> Iterator[Block]:
 
 def _method(report: Report) -> Iterator[Block]:
     yield Heading("Methods")
-    check, area = report.checks.get("roc_auc_delong"), report.figures["roc_auc"]
+    area = report.figures["roc_auc"]
     resampled, of_cases = "No case is known, so single images are resampled", ""
     if report.n_cases:
         resampled = "Complete cases are resampled, because images of a case resemble each other"
@@ -369,12 +366,6 @@ def _method(report: Report) -> Iterator[Block]:
         "that never varies, is replaced by the exact binomial interval of Korn and Graubard."
         f"{of_cases} {_coverage(report)}"
     )
-    if check is not None and check.value is not None and check.low is not None:
-        yield Text(
-            f"For comparison, the DeLong interval of the ROC AUC over "
-            f"{'cases' if report.n_cases else 'images'} is {interval_words(check)}. The bootstrap "
-            f"interval is {interval_words(area)}."
-        )
 
 
 def _coverage(report: Report) -> str:

@@ -4,9 +4,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import bc_model
+from bc_model.checks import Check
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.protocol_row import PROTOCOL_WORDS
-from bc_model.reporting.document import Block, Document, Facts, Heading, Notice, Table, Text
+from bc_model.reporting.document import (
+    Block,
+    Document,
+    Facts,
+    Heading,
+    Notice,
+    Table,
+    Text,
+    check_notices,
+)
 from bc_model.reporting.html import to_markdown
 from bc_model.reporting.labels import (
     CASE_WORDS,
@@ -142,10 +152,7 @@ def _metrics(test: dict[str, Any] | None, judged_on: str) -> Iterator[Block]:
     if not test:
         yield Text("The model is not evaluated.")
         return
-    if test["warnings"]:
-        yield Notice("Warnings", tuple(test["warnings"]), grave=True)
-    if test.get("notes"):
-        yield Notice("About these metrics", tuple(test["notes"]))
+    yield from check_notices(map(Check.from_dict, test["checks"]))
     yield Text(
         f"On {judged_on} images, protocol '{test['protocol']}'"
         f"{' (with leakage)' if test['leaky'] else ''}: {test['n']:,} images of "

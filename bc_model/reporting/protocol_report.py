@@ -11,7 +11,6 @@ from pathlib import Path
 from bc_model.errors import RunError
 from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.literature import PUBLISHED
-from bc_model.evaluation.protocol_gap import CAUTION
 from bc_model.evaluation.protocol_report import ProtocolReport
 from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow
 from bc_model.files import write_bytes_atomic, write_text_atomic
@@ -71,7 +70,7 @@ def protocols_csv(report: ProtocolReport) -> str:
         common = [row.protocol, str(row.leaky).lower(), row.rests_on, row.n_done, len(row.runs)]
         if not row.figures:
             blank = [""] * (len(_COLUMNS) - len(common) - 1)
-            lines.writerow([*common, *blank, " ".join((*row.left_out, *row.warnings))])
+            lines.writerow([*common, *blank, " ".join(check.message for check in row.checks)])
         for name, figure in row.figures.items():
             spread = row.spread.get(name)
             ends = [spread.low, spread.high] if spread else ["", ""]
@@ -94,8 +93,8 @@ def protocols_markdown(report: ProtocolReport) -> str:
         "",
         "Research use only, not a diagnosis.",
         "",
-        *(f"- **{sentence}**" for sentence in report.warnings),
-        *([""] if report.warnings else []),
+        *(f"- **{check.message}**" for check in report.checks),
+        *([""] if report.checks else []),
         "![Metrics by protocol, with published ranges](protocols.png)",
         "",
         *_table(report),
@@ -105,12 +104,8 @@ def protocols_markdown(report: ProtocolReport) -> str:
     ]
     if report.gaps:
         lines += ["## Leakage effect", ""]
-        lines += [*(f"- {gap.sentence}" for gap in report.gaps), "", CAUTION, ""]
-    notes = [
-        f"- {row.words}: {sentence}"
-        for row in report.rows
-        for sentence in (*row.left_out, *row.warnings)
-    ]
+        lines += [*(f"- {gap.check.message}" for gap in report.gaps), ""]
+    notes = [f"- {row.words}: {check.message}" for row in report.rows for check in row.checks]
     if notes:
         lines += ["## Notes", "", *notes, ""]
     lines += ["## Published on BreakHis", ""]

@@ -94,7 +94,7 @@ def check_size(width_px: int, height_px: int, official: bool, bundle: Bundle) ->
     return None
 
 
-def about_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[Check, ...]:
+def check_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[Check, ...]:
     """Return the checks of `check_size` for a dataset, with counts.
 
     Parameters

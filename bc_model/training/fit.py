@@ -581,8 +581,8 @@ def _log_report(report: Report) -> None:
     leaky = " (LEAKY)" if report.leaky else ""
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
         logger.info("test %s%s: %s", name.replace("_", " "), leaky, report.figures[name])
-    for sentence in (*report.warnings, *report.notes):
-        logger.info("note: %s", sentence)
+    for check in report.checks:
+        logger.info("%s: %s", check.severity, check.message)
 
 
 def _log_split(dataset: Manifest, split: pd.DataFrame, weights: str) -> None:

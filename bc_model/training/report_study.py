@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bc_model.checks import Check, make_check
 from bc_model.data.manifest import Manifest
 from bc_model.data.protocols import FOLDS_PROTOCOLS, PROTOCOLS
 from bc_model.data.splits import make_split
@@ -30,7 +31,7 @@ REPORT_PROTOCOLS = ("image", "folds", "folds-clean", "case")
 """What is asked for when nobody says otherwise, the leakiest first."""
 
 _SUFFIX = ".report.json"
-_VERSION = 1
+_VERSION = 2
 _MAX_STEM = 40
 
 
@@ -42,12 +43,12 @@ class ReportNote:
     ----------
     protocols : tuple of str
         In the order of the rows of its table.
-    left_out : dict of str to tuple of str
-        Protocol to sentences on what of it could not be made on this data.
+    skipped : dict of str to tuple of Check
+        Protocol to the reasons why splits of it were skipped.
     """
 
     protocols: tuple[str, ...]
-    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: dict[str, tuple[Check, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,25 +118,25 @@ def plan_report(
     require_folds_once(test_folds)
     planned = {protocol: _runs_of(protocol, base, files, test_folds) for protocol in protocols}
     runs: Plan = []
-    left_out: dict[str, tuple[str, ...]] = {}
+    skipped: dict[str, tuple[Check, ...]] = {}
     found: Manifest | None = None
     for protocol, candidates in planned.items():
-        reasons = [] if candidates else ["It needs an official fold file, and none was given."]
+        reasons = [] if candidates else [make_check("BC246")]
         for label, settings in candidates:
-            reason = ""
+            error: SplitError | None = None
             if settings not in known:
                 found = found or manifest()
-                reason = _why_not(settings, found)
-            if reason:
-                reasons.append(reason)
-            else:
+                error = _split_error(settings, found)
+            if error is None:
                 runs.append((label, settings))
+            elif (check := make_check("BC245", reason=str(error))) not in reasons:
+                reasons.append(check)
         if reasons:
-            left_out[protocol] = tuple(dict.fromkeys(reasons))
+            skipped[protocol] = tuple(reasons)
     if not runs:
-        told = " ".join(f"{name}: {reasons[0]}" for name, reasons in left_out.items())
+        told = " ".join(f"{name}: {checks[0].message}" for name, checks in skipped.items())
         raise SplitError(f"None of the protocols can be made. {told}")
-    return ReportPlan(runs, ReportNote(protocols, left_out))
+    return ReportPlan(runs, ReportNote(protocols, skipped))
 
 
 def start_report(
@@ -149,7 +150,10 @@ def start_report(
         As `bc_model.training.study.start_study`.
     """
     study = start_study(name, plan.runs, runs, accept_changes=accept_changes)
-    content = {"version": _VERSION, **dataclasses.asdict(plan.note)}
+    skipped = {
+        name: [check.as_dict() for check in checks] for name, checks in plan.note.skipped.items()
+    }
+    content = {"version": _VERSION, "protocols": plan.note.protocols, "skipped": skipped}
     text = json.dumps(content, indent=1, allow_nan=False)
     write_text_atomic(note_file(runs, name), text + "\n")
     return study, plan.note
@@ -173,10 +177,15 @@ def read_note(runs: Path, name: str) -> ReportNote | None:
     file = note_file(runs, name)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        left_out = {str(k): tuple(map(str, v)) for k, v in content["left_out"].items()}
-        note = ReportNote(tuple(map(str, content["protocols"])), left_out)
-        if content["version"] != _VERSION or not {*note.protocols, *left_out} <= set(PROTOCOLS):
-            raise ValueError("its version or a protocol is not known")
+        if content["version"] != _VERSION:
+            raise ValueError(f"its version is {content['version']!r}, not {_VERSION}")
+        skipped = {
+            str(name): tuple(map(Check.from_dict, checks))
+            for name, checks in content["skipped"].items()
+        }
+        note = ReportNote(tuple(map(str, content["protocols"])), skipped)
+        if not {*note.protocols, *skipped} <= set(PROTOCOLS):
+            raise ValueError("a protocol is not known")
         return note
     except FileNotFoundError:
         return None
@@ -231,13 +240,13 @@ def _stems(files: tuple[Path, ...]) -> dict[str, Path]:
     return named
 
 
-def _why_not(settings: TrainingConfig, manifest: Manifest) -> str:
-    """Say why a split cannot be made; empty when it can."""
+def _split_error(settings: TrainingConfig, manifest: Manifest) -> SplitError | None:
+    """Return the error of a split that the dataset does not support; None if it does."""
     try:
         make_split(
             manifest, settings.protocol, n_folds=settings.n_folds, fold=settings.test_fold,
             seed=settings.split_seed, folds_file=settings.official_fold_file,
         )  # fmt: skip
     except SplitError as error:
-        return str(error)
-    return ""
+        return error
+    return None

@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from app.components.cutoff_bench import GOAL_WORDS
+from bc_model.checks import make_check
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
 from bc_model.evaluation.cutoff import choose_cutoff
@@ -188,15 +189,14 @@ def test_what_is_not_defined_says_why(finished_run, open_page):
 def test_a_leaky_report_carries_the_word_in_every_section(finished_run, open_page):
     path = finished_run.evaluation_folder / "report.json"
     report = json.loads(path.read_text())
-    leaky = {"leaky": True, "protocol": "image", "warnings": ["This figure flatters."]}
+    leaky = {"leaky": True, "protocol": "image", "checks": [make_check("BC202").as_dict()]}
     path.write_text(json.dumps(report | leaky))
     app = open_page("evaluate")
 
-    assert "This figure flatters" in texts(app.error)
-    assert not app.warning
+    assert "Possible leakage" in texts(app.warning)
     for section in (BENCH, TAKE_AWAY):
         app.segmented_control(key="section").set_value(section).run()
-        assert "This figure flatters" in texts(app.error)
+        assert "Possible leakage" in texts(app.warning)
 
 
 def test_a_damaged_report_is_said_in_one_sentence(finished_run, open_page):
@@ -388,7 +388,7 @@ def test_labels_of_another_set_are_mapped_and_the_other_task_is_said(
     app.text_input(key="other_mapping").set_value("0=benign,1=malignant")
     app.button(key="evaluate-other").click().run()
 
-    assert "another task" in texts(app.info)
+    assert "another task" in texts(app.warning)
     assert "no case is known" in texts(app.info)
 
 

@@ -110,7 +110,7 @@ def test_one_button_starts_the_report_that_is_on_the_page(
     )  # fmt: skip
     assert app.selectbox(key="study").value == study.name
     assert len(list_runs(runs)) == 6
-    assert "0 of 6 runs are in: the report is not complete." in texts(app.warning)
+    assert "0 of 6 runs. The metrics will change" in texts(app.markdown)
 
 
 def test_every_fold_can_be_tested(runs, open_page, drawn_set: Path):
@@ -128,7 +128,9 @@ def test_a_protocol_without_its_file_is_told_above_the_figures(runs, open_page, 
     fill(app, drawn_set)
     app.button(key="report_start").click().run()
 
-    assert texts(app.info).count("It needs an official fold file, and none was given.") == 2
+    (details,) = (one.value for one in app.markdown if "official fold file" in one.value)
+    assert "official folds" in details
+    assert "cleaned official folds" in details
     assert len(list_runs(runs)) == 2
 
 
@@ -178,7 +180,7 @@ def test_a_partial_report_shows_what_is_in_and_says_what_is_not(runs, report, op
     report(2)
     app = open_page("studies")
 
-    assert "2 of 6 runs are in: the report is not complete." in texts(app.warning)
+    assert "2 of 6 runs. The metrics will change" in texts(app.markdown)
     assert len(app.get("vega_lite_chart")) == 3
     table = app.dataframe[0].value.set_index("Split")
     assert list(table.index) == [
@@ -187,7 +189,7 @@ def test_a_partial_report_shows_what_is_in_and_says_what_is_not(runs, report, op
     assert list(table["Runs"]) == ["1 of 1", "1 of 2", "0 of 2", "0 of 1"]
     assert table.loc["By case", "Accuracy"] == "-"
     assert "(" in table.loc["By picture (leaky)", "Accuracy"]
-    assert "1 of 2 runs are in: these figures will change." in texts(app.markdown)
+    assert "1 of 2 runs. The metrics will change" in texts(app.markdown)
     assert "Cancel the rest" in [button.label for button in app.button]
     assert {link.label for link in app.get("page_link")} >= {"image-fold0", "case-fold0"}
 
@@ -196,10 +198,9 @@ def test_a_whole_report_compares_and_can_be_taken_away(runs, report, open_page):
     report(6)
     app = open_page("studies", study="rep")
 
-    assert not app.warning
     assert "What the leak is worth" in texts(app.subheader)
-    assert "the official folds (leaky) came to a balanced accuracy" in texts(app.markdown)
-    assert "another seed of training" in texts(app.caption)
+    assert "common test images, the balanced accuracy" in texts(app.markdown)
+    assert "not other training seeds" in texts(app.markdown)
     table = app.dataframe[0].value.set_index("Split")
     assert ", files 0." in table.loc["Official folds (leaky)", "Accuracy"]
     assert table.loc["Cleaned official folds", "Case in training"] == "0%"
@@ -233,7 +234,7 @@ def test_a_figure_too_good_to_be_true_is_an_alarm(runs, report, open_page):
     (folder / "report.json").write_text(json.dumps(report_file))
     app = open_page("studies")
 
-    assert "Alarm, better than honest results on such pictures: by case" in texts(app.error)
+    assert "Too good to be true** (by case)" in texts(app.warning)
     table = app.dataframe[0].value.set_index("Split")
     assert table.loc["By case", "Balanced accuracy"].endswith(" WARNING")
 
@@ -243,7 +244,7 @@ def test_runs_that_failed_can_be_gone_on_with(runs, report, open_page):
     RunFolder(runs / "rep-case-fold0").write_status("failed", message="The disk is full.")
     app = open_page("studies")
     assert "The disk is full." in texts(app.caption)
-    assert "5 of 6 runs are in, 1 ended without a result." in texts(app.warning)
+    assert "5 of 6 runs, and 1 run ended without a result" in texts(app.warning)
     press(app, "Go on with the rest")
 
     assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "running"
@@ -297,7 +298,7 @@ def test_a_sweep_shows_a_line_for_each_setting_and_its_caution(
     app = open_page("studies")
 
     assert app.dataframe[0].value["Settings"].tolist() == ["dropout=0.1", "dropout=0.5"]
-    assert "2 settings were judged on the same test pictures" in texts(app.warning)
+    assert "2 configurations were compared on the same test images" in texts(app.warning)
 
 
 def test_many_runs_come_in_pages(runs, tiny_settings: TrainingConfig, open_page):
@@ -313,7 +314,7 @@ def test_a_run_that_was_deleted_is_said(runs, report, open_page):
     app = open_page("studies")
 
     assert "Not there" in texts(app.markdown)
-    assert "1 ended without a result" in texts(app.warning)
+    assert "1 run ended without a result" in texts(app.warning)
 
 
 def test_an_unknown_study_in_the_address_is_passed_over(runs, report, open_page):

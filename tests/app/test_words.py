@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 from app.components.frame import listed
-from app.components.parts import leak_in_words
-from bc_model.data.splits import Leak
 
 APP = Path(__file__).parents[2] / "app"
 SOURCES = sorted(APP.rglob("*.py"))
@@ -24,10 +22,6 @@ def test_no_page_promises_confidence_or_the_absence_of_cancer(source: Path):
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 def test_no_emoji(source: Path):
     assert not re.search(r"[\u2600-\u27bf\U0001f000-\U0001faff]", source.read_text())
-
-
-def test_one_case_is_no_cases():
-    assert "of 1 case, have other" in leak_in_words(Leak(1, 2, 0, 9, 0, 0))
 
 
 def test_one_sentence_is_no_list():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bc_model.checks import make_check
 from bc_model.errors import RunError, SplitError
 from bc_model.evaluation.compare_runs import compare_runs, setting_rows
 from bc_model.serving.shipped import SHIPPED_MODELS
@@ -34,7 +35,7 @@ def test_two_runs_in_words(command: Command, pair: tuple[RunFolder, RunFolder]) 
     assert out.count("no evidence of a difference") == 6
     assert "setting seed: 0 and 7" in out
     assert out.count("setting ") == 1
-    assert "Exploratory" in out
+    assert "exploratory" in out
 
 
 def test_json_is_all_of_stdout(command: Command, pair: tuple[RunFolder, RunFolder]) -> None:
@@ -105,11 +106,11 @@ def test_a_model_is_no_run(
 
 
 def test_the_split_says_which_cases_a_run_knows(pair: tuple[RunFolder, RunFolder]) -> None:
-    assert not any("knows" in line for line in compare_runs(*pair).warnings)
+    assert "BC222" not in [check.code for check in compare_runs(*pair).checks]
     split = pd.read_csv(pair[1].split_file, dtype=str, keep_default_na=False)
     split.assign(part="train").to_csv(pair[1].split_file, index=False)
     found = compare_runs(*pair, names=("A", "B"))
-    assert found.warnings[0].startswith("B knows 2 of the 2 cases")
+    assert (found.checks[0].code, found.checks[0].params["n_seen"]) == ("BC222", 2)
 
 
 def test_a_run_without_its_split_is_refused(pair: tuple[RunFolder, RunFolder]) -> None:
@@ -121,7 +122,7 @@ def test_a_run_without_its_split_is_refused(pair: tuple[RunFolder, RunFolder]) -
 def test_a_leaky_run_is_told(pair: tuple[RunFolder, RunFolder]) -> None:
     path = pair[0].evaluation_folder / "report.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"leaky": True}))
-    assert compare_runs(*pair).warnings[0].startswith("one is leaky")
+    assert compare_runs(*pair).checks[0] == make_check("BC221", run="one")
 
 
 def test_settings_in_words(pair: tuple[RunFolder, RunFolder]) -> None:

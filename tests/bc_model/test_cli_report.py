@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bc_model.checks import make_check
 from bc_model.data.fold_shelf import keep_fold_file
 from bc_model.training import jobs, study
 from bc_model.training.run_folder import RunFolder, list_runs
@@ -65,7 +66,7 @@ def test_one_command_one_table_one_picture(
     assert lines[2].split()[-3:] == ["18", "6", "0%"]
     assert ", files 0." in lines[2]
     assert "published, by folder (leaky): accuracy 0.858 to 0.927" in out
-    assert "leak: On the 18 pictures of 6 cases that both tested" in out
+    assert "leakage effect: On 18 common test images" in out
     assert trained == [
         "rep-image-fold0", "rep-folds-dsfold1", "rep-folds-dsfold2",
         "rep-folds-clean-dsfold1", "rep-folds-clean-dsfold2", "rep-case-fold0",
@@ -85,9 +86,9 @@ def test_a_protocol_without_its_file_is_told_and_the_others_go_on(
     code, out, err = command("--study", "rep", "--runs", tmp_path, "--out", tmp_path / "o")
     assert code == 0
     assert trained == ["rep-image-fold0", "rep-case-fold0"]
-    said = "It needs an official fold file, and none was given."
-    assert f"folds left out: {said}" in err
-    assert f"note: cleaned official folds: {said}" in out
+    message = make_check("BC246").message
+    assert f"folds: {message}" in err
+    assert f"info: cleaned official folds: {message}" in out
     assert (tmp_path / "o/report.md").exists()
 
 
@@ -120,7 +121,7 @@ def test_the_same_command_goes_on_with_what_is_not_done(
     code, out, err = command("--runs", tmp_path, "--seed", 9, "--protocols", "image,case")
     assert code == 1
     assert f"report-{drawn_set.name}-case-fold0: failed: The disk is full." in err
-    assert "2 ended without a result" in out
+    assert "2 runs ended without a result" in out
     again, _, _ = command("--runs", tmp_path, "--seed", 9, "--protocols", "image,case")
     assert again == 1
     assert trained == [f"report-{drawn_set.name}-{label}" for label in ("image-fold0",
@@ -133,7 +134,7 @@ def test_detached_it_does_not_wait(
     monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
     code, out, _ = command("--study", "rep", "--runs", tmp_path, "--detach")
     assert code == 0
-    assert "0 of 2 runs are in: the report is not complete." in out
+    assert "info: Results are available for 0 of 2 runs" in out
     assert f"The runs go on: `jobs list {tmp_path}` shows them." in out
     assert len(list_runs(tmp_path)) == 2
     assert json.loads((tmp_path / "rep.report/report.json").read_text())["complete"] is False

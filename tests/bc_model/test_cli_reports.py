@@ -58,9 +58,9 @@ def test_another_set_by_its_labels(
     )  # fmt: skip
     told = json.loads(out)
     assert (code, told["protocol"], told["n"], told["n_cases"]) == (0, "another set", 30, 0)
-    assert "another task" in told["notes"][0]
+    assert "BC334" in [check["code"] for check in told["checks"]]
     assert told["shift"]["known_n"] > 0
-    assert "the intervals are too narrow" in (tmp_path / "e/report.html").read_text()
+    assert "confidence intervals are too narrow" in (tmp_path / "e/report.html").read_text()
 
 
 def test_another_set_of_official_names(
@@ -122,7 +122,7 @@ def test_the_report_of_the_model_in_the_box_is_that_of_its_cross_validation(
     code, _, err = command("export", "report", "bundled", "--out", tmp_path / "a.html")
     assert code == 0, err
     text = (tmp_path / "a.html").read_text()
-    assert "These are the figures of the recipe: 5 models" in text
+    assert "The metrics are from 5 models with the same configuration" in text
     assert "1,053" in text
 
 

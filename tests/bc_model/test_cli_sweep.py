@@ -61,7 +61,7 @@ def test_a_line_for_each_setting_with_its_folds_and_intervals(
     assert all("1 of 1" in line and line.split()[-2:] == ["6", "2"] for line in lines[1:5])
     assert "balanced accuracy" in lines[0]
     assert "ROC AUC" in lines[0]
-    assert "note: 4 settings were judged on the same test pictures" in out
+    assert "warning: The 4 configurations were compared on the same test images" in out
     assert err.splitlines()[-1] == "4 done"
     settings = TrainingConfig.from_dict(
         RunFolder(tmp_path / "runs" / trained[-1]).read_config()["settings"]
@@ -94,7 +94,7 @@ def test_a_run_that_failed_is_told_and_the_rest_goes_on(
     assert code == 1
     assert len(trained) == 3
     assert err.splitlines()[-1] == "cv-seed-9-fold0: failed: The disk is full."
-    assert "seed=9: 0 of 1 folds are in, 1 ended without a result." in out
+    assert "seed=9: Results are available for 0 of 1 run, and 1 run ended without" in out
     assert [line.split()[1:4] for line in out.splitlines()[1:4]] == [
         ["0", "of", "1"], ["1", "of", "1"], ["1", "of", "1"],
     ]  # fmt: skip
@@ -115,7 +115,7 @@ def test_detached_it_does_not_wait(
     monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
     code, out, err = command("--study", "cv", "--runs", tmp_path, "--n-folds", 3, "--detach")
     assert (code, err) == (0, "")
-    assert "0 of 3 folds are in: these figures will change." in out
+    assert "Results are available for 0 of 3 runs" in out
     assert out.splitlines()[-1] == f"The runs go on: `jobs list {tmp_path}` shows them."
     assert len(list_runs(tmp_path)) == 3
 

@@ -11,6 +11,7 @@ from bc_model.bundled import learner
 from bc_model.bundled.box import make_box
 from bc_model.bundled.choosing import Menu
 from bc_model.bundled.recipe import PROBE
+from bc_model.checks import make_check
 from bc_model.errors import BundleError, SettingsError
 from bc_model.evaluation.crossed import (
     CHOSEN_INSIDE_FILE,
@@ -18,7 +19,6 @@ from bc_model.evaluation.crossed import (
     crossed_report,
     is_crossed,
 )
-from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.known import known_to
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.model import reference_logits
@@ -55,7 +55,7 @@ def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
     passport = box.passport
     test = passport["metrics"]["test"]
 
-    assert "figures of the recipe: 3 models" in test["notes"][0]
+    assert make_check("BC212", n_folds=3).as_dict() in test["checks"]
     assert (test["protocol"], test["leaky"], test["n"]) == ("case", False, len(source.table))
     rows = [(r["protocol"], r["leaky"], r["folds"]) for r in passport["metrics"]["protocols"]]
     assert rows == [("case", False, 3), ("image", True, 1)]
@@ -75,7 +75,7 @@ def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
     test = box.passport["metrics"]["test"]
 
     assert {name: one.as_dict() for name, one in report.figures.items()} == test["figures"]
-    assert list(report.notes) == test["notes"]
+    assert [check.as_dict() for check in report.checks] == test["checks"]
     assert report.roc is not None
 
     inside = {"network": "large ones", "chosen_by": "small ones"} | box.passport["metrics"][
@@ -83,11 +83,11 @@ def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
     ][0]
     metrics = box.passport["metrics"] | {"chosen_inside": inside}
     judged = Bundle(box.folder, box.passport | {"metrics": metrics})
-    *first, last = crossed_report(judged).notes
-    assert first == test["notes"]
-    area = Figure(**inside["figures"]["roc_auc"])
-    assert f"without a look at it, by small ones: area under the ROC curve {area}, b" in last
-    assert last.endswith("judged with large ones.")
+    *first, last = crossed_report(judged).checks
+    assert tuple(first) == report.checks
+    assert (last.code, last.params["network"]) == ("BC214", "large ones")
+    assert last.params["roc_auc"] == inside["figures"]["roc_auc"]["value"]
+    assert last.message.endswith("Evaluated with large ones.")
 
     shutil.copytree(box.folder, tmp_path / "boxed")
     with (tmp_path / "boxed" / CROSS_VALIDATED_FILE).open("a") as file:

@@ -12,6 +12,11 @@ from bc_model.data.fold_file import read_fold_file
 from bc_model.data.manifest import COLUMNS, Manifest, read_manifest
 
 
+def checks_of(audit: dict) -> dict[str, dict]:
+    """Return the parameters of each check by its code."""
+    return {check["code"]: check["params"] for check in audit["checks"]}
+
+
 def manifest_of(*rows: dict, rejected: tuple[tuple[str, str], ...] = ()) -> Manifest:
     full = [
         {
@@ -72,26 +77,25 @@ def test_pictures_without_a_case_or_magnification_are_counted_apart() -> None:
     audit = audit_manifest(manifest_of(unnamed, unnamed, MALIGNANT))
     assert (audit["cases"], audit["benign_cases"], audit["pictures_without_case"]) == (1, 0, 2)
     assert audit["by_magnification"] == {"200X": 1}
-    assert any("no case in their name" in sentence for sentence in audit["warnings"])
+    assert checks_of(audit)["BC251"] == {"n_unknown": 2, "n": 3}
 
 
 @pytest.mark.parametrize(("n_benign", "warned"), [(9, True), (10, False)])
 def test_fewer_than_ten_cases_of_a_class_are_warned_of(n_benign: int, warned: bool) -> None:
     rows = [BENIGN | {"case": f"b{i}"} for i in range(n_benign)]
     rows += [MALIGNANT | {"case": f"m{i}"} for i in range(10)]
-    warnings = audit_manifest(manifest_of(*rows))["warnings"]
-    assert any("Fewer than ten benign cases" in sentence for sentence in warnings) is warned
+    assert ("BC207" in checks_of(audit_manifest(manifest_of(*rows)))) is warned
 
 
 def test_two_heights_are_warned_of_as_a_clue_to_the_slide() -> None:
     low = MALIGNANT | {"height_px": 456}
-    warnings = audit_manifest(manifest_of(BENIGN, low, low | {"case": "3"}))["warnings"]
-    assert any("2 pictures are 456 px high" in s and "from 2 cases" in s for s in warnings)
+    audit = audit_manifest(manifest_of(BENIGN, low, low | {"case": "3"}))
+    params = {"n": 2, "n_cases": 2, "height_px": 456, "frame_height_px": 460}
+    assert checks_of(audit)["BC252"] == params
 
 
 def test_one_height_is_no_clue() -> None:
-    warnings = audit_manifest(manifest_of(BENIGN, MALIGNANT))["warnings"]
-    assert not any("px high" in sentence for sentence in warnings)
+    assert "BC252" not in checks_of(audit_manifest(manifest_of(BENIGN, MALIGNANT)))
 
 
 def test_sizes_are_counted_by_class_and_told_when_one_class_alone_has_one() -> None:
@@ -103,39 +107,36 @@ def test_sizes_are_counted_by_class_and_told_when_one_class_alone_has_one() -> N
         {"size": "700x460", "class": "benign", "pictures": 1, "cases": 1},
         {"size": "700x460", "class": "malignant", "pictures": 1, "cases": 1},
     ]
-    (told,) = (s for s in audit["warnings"] if "the size tells the class" in s)
-    assert told.startswith("Only malignant pictures have the size 350x460 (1 picture, 1 case):")
+    params = {"class_name": "malignant", "sizes": ["350x460 (1 image, 1 case)"]}
+    assert checks_of(audit)["BC253"] == params
 
 
 def test_many_sizes_of_one_class_are_told_in_short() -> None:
     rows = [MALIGNANT | {"width_px": 100 + i} for i in range(5)]
-    (told,) = (
-        s
-        for s in audit_manifest(manifest_of(BENIGN, BENIGN, *rows))["warnings"]
-        if s.startswith("Only malignant")
+    audit = audit_manifest(manifest_of(BENIGN, BENIGN, *rows))
+    (check,) = (
+        check
+        for check in audit["checks"]
+        if check["code"] == "BC253" and check["params"]["class_name"] == "malignant"
     )
-    assert told.count("(1 picture, 1 case)") == 3
-    assert " and 2 more: " in told
+    assert len(check["params"]["sizes"]) == 4
+    assert check["params"]["sizes"][-1] == "2 more"
 
 
 @pytest.mark.parametrize(
-    ("other", "words"),
-    [
-        (MALIGNANT, "1 pair of a benign and a malignant picture look the same within 2 bits"),
-        (BENIGN | {"case": "9"}, "1 pair of pictures of two cases look the same within 2 bits"),
-    ],
+    ("other", "code"), [(MALIGNANT, "BC254"), (BENIGN | {"case": "9"}, "BC255")]
 )
-def test_near_twins_of_two_cases_are_warned_of(other: dict, words: str) -> None:
+def test_near_twins_of_two_cases_are_warned_of(other: dict, code: str) -> None:
     audit = audit_manifest(manifest_of(BENIGN | {"dhash": 7}, other | {"dhash": 5}))
-    (told,) = (sentence for sentence in audit["warnings"] if sentence.startswith(words))
-    assert "first 0.png and 1.png" in told
+    params = {"n_pairs": 1, "path": "0.png", "other_path": "1.png"}
+    assert checks_of(audit)[code] == params
     assert [pair["distance"] for pair in audit["near_twin_pairs"]] == [1]
 
 
 def test_near_twins_of_one_case_are_counted_and_no_warning() -> None:
     audit = audit_manifest(manifest_of(BENIGN | {"dhash": 7}, BENIGN | {"dhash": 7}))
     assert audit["near_twins"]["same case"] == 1
-    assert not any("look the same" in sentence for sentence in audit["warnings"])
+    assert not {"BC254", "BC255"} & checks_of(audit).keys()
 
 
 def test_the_audit_of_a_fold_file_is_plain_json(tmp_path: Path, drawn_set: Path) -> None:

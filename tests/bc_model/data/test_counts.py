@@ -88,7 +88,7 @@ def test_the_whole_of_breakhis_differs_in_nothing() -> None:
 
 def test_what_is_missing_or_too_many_is_said() -> None:
     names = [*official_names()[1:], "SOB_M_DC-14-1-400-99999.png"]
-    assert compare_with_official(names) == [
-        "40X benign: 624 pictures, and BreakHis has 625.",
-        "400X malignant: 1,233 pictures, and BreakHis has 1,232.",
+    assert [check.message for check in compare_with_official(names)] == [
+        "The dataset contains 624 benign images at 40X. BreakHis contains 625.",
+        "The dataset contains 1,233 malignant images at 400X. BreakHis contains 1,232.",
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bc_model.checks import make_check
 from bc_model.data.fold_file import read_fold_file
 from bc_model.data.folds import match_folds
 from bc_model.data.manifest import COLUMNS, Manifest, read_manifest
@@ -162,7 +163,7 @@ def test_a_picture_on_both_sides_under_two_names_is_in_test(
     with caplog.at_level(logging.INFO, "bc_model.data"):
         split = make_split(manifest, "folds", folds_file=fold_file(tmp_path))
     assert part_of(split)[kept] == "test"
-    assert any("1 pictures stand in training and, under another" in m for m in caplog.messages)
+    assert make_check("BC263", n_duplicates=1).message in caplog.messages
     assert match_folds(manifest, read_fold_file(fold_file(tmp_path))).both_sides == 1
 
 
@@ -185,9 +186,9 @@ def test_what_is_not_in_common_is_counted_and_said(tmp_path: Path, whole: Manife
     manifest = manifest_of(names)
     match = match_folds(manifest, read_fold_file(path))
     assert (match.not_listed, match.absent) == (1, 1)
-    assert match.notes() == [
-        f"1 of {len(names)} pictures are not in the fold file and were left out of the split.",
-        "1 names of the fold file have no picture in this data.",
+    assert match.checks() == [
+        make_check("BC261", n_unlisted=1, n=len(names)),
+        make_check("BC262", n_missing=1),
     ]
     assert len(make_split(manifest, "folds", folds_file=path)) == len(names) - 1
 

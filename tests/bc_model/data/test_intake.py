@@ -203,7 +203,7 @@ def test_a_download_that_breaks_off_becomes_a_set(
     check_whole(added, drawn_set, shelf)
     assert (added.data_set.source, added.data_set.details["sha256"]) == (server.url, digest)
     assert added.notes[0] == "This is not the whole of BreakHis as published."
-    assert "200X benign: 15 pictures, and BreakHis has 623." in added.notes
+    assert "The dataset contains 15 benign images at 200X. BreakHis contains 623." in added.notes
     assert [verb for i, (verb, *_) in enumerate(told) if verb != told[i - 1][0]] == [
         "downloading", "unpacking",
     ]  # fmt: skip

@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bc_model.checks import make_check
 from bc_model.errors import DataError
 from bc_model.evaluation.compare import compare
 from bc_model.evaluation.difference import (
     COMPARED,
-    NO_EVIDENCE,
     Comparison,
+    Conclusion,
     Side,
-    caution,
-    verdict_on,
+    check_multiplicity,
+    conclusion_of,
 )
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.report import evaluate_predictions
@@ -102,20 +103,21 @@ def test_identical_predictions_differ_by_exactly_zero() -> None:
     found = compare(*sides(noisy(0, 0.3), noisy(0, 0.3)))
     for one in found.differences.values():
         assert one.difference.value == 0.0
-        assert one.verdict == NO_EVIDENCE
+        assert one.conclusion == Conclusion.NO_EVIDENCE
         assert not one.has_evidence
 
 
 def test_equally_good_models_give_no_evidence() -> None:
     found = compare(*sides(noisy(0, 0.3), noisy(1, 0.3)))
-    assert {one.verdict for one in found.differences.values()} == {NO_EVIDENCE}
+    assert {one.conclusion for one in found.differences.values()} == {Conclusion.NO_EVIDENCE}
 
 
 def test_a_clearly_better_model_gives_evidence() -> None:
     found = compare(*sides(noisy(0, 0.6), noisy(1, 0.2)))
     for name, one in found.differences.items():
         assert one.has_evidence
-        assert one.verdict == ("A is higher, which is worse" if name == "brier" else "B is higher")
+        higher = Conclusion.FIRST_HIGHER if name == "brier" else Conclusion.SECOND_HIGHER
+        assert one.conclusion == higher
 
 
 def test_only_cases_count_not_the_number_of_their_pictures() -> None:
@@ -128,8 +130,11 @@ def test_only_cases_count_not_the_number_of_their_pictures() -> None:
     by_case = [table(list(case), list(malignant), list(p)) for p in (wrong_in_one, right)]
     by_picture = [frame.assign(case=frame["path"]) for frame in by_case]
 
-    assert compare(*sides(*by_picture)).differences["specificity"].verdict == "B is higher"
-    assert compare(*sides(*by_case)).differences["specificity"].verdict == NO_EVIDENCE
+    assert (
+        compare(*sides(*by_picture)).differences["specificity"].conclusion
+        == Conclusion.SECOND_HIGHER
+    )
+    assert compare(*sides(*by_case)).differences["specificity"].conclusion == Conclusion.NO_EVIDENCE
 
 
 def test_the_draw_is_paired() -> None:
@@ -145,13 +150,17 @@ def test_the_draw_is_paired() -> None:
         for frame in (first, second)
     ]
     assert alone[0].high > alone[1].value
-    assert compare(*sides(first, second)).differences["accuracy"].verdict == "B is higher"
+    assert (
+        compare(*sides(first, second)).differences["accuracy"].conclusion
+        == Conclusion.SECOND_HIGHER
+    )
 
 
 def test_only_common_pictures_count_and_the_others_are_told() -> None:
     found = compare(*sides(FIRST, SECOND.drop(index=[0, 7])))
     assert (found.n, found.n_left_out) == (6, (2, 0))
-    assert any("2 pictures of A and 0 of B were left out" in line for line in found.warnings)
+    (check,) = (check for check in found.checks if check.code == "BC223")
+    assert (check.params["n_excluded_first"], check.params["n_excluded_second"]) == (2, 0)
     assert compare(*sides(FIRST.iloc[:6], SECOND.iloc[:6])).n_left_out == (0, 0)
 
 
@@ -185,35 +194,35 @@ def test_what_is_not_defined_is_said() -> None:
     found = compare(*sides(*benign)).differences
     for name in ("balanced_accuracy", "sensitivity", "roc_auc"):
         assert found[name].difference.value is None
-        assert found[name].verdict == "not defined"
-        assert found[name].text() == f"not defined: {found[name].difference.note}"
+        assert found[name].conclusion == Conclusion.UNDEFINED
+        assert found[name].text() == f"undefined: {found[name].difference.note}"
     assert found["specificity"].difference.value == 0.25
 
 
 def test_one_case_of_a_class_is_no_ground_for_a_verdict() -> None:
     keep = FIRST["case"] != "c"
     one = compare(*sides(FIRST[keep], SECOND[keep])).differences["specificity"]
-    assert one.verdict == "cannot be judged"
+    assert one.conclusion == Conclusion.NO_INTERVAL
     assert "no interval" in one.text()
-    assert one.text().endswith("cannot be judged, only one benign case")
+    assert one.text().endswith("no interval, only one benign case")
 
 
 def test_a_leaky_side_is_told_first() -> None:
     found = compare(Side("A", FIRST), Side("B", SECOND, leaky=True))
-    assert found.warnings[0].startswith("B is leaky: ")
+    assert (found.checks[0].code, found.checks[0].params["run"]) == ("BC221", "B")
 
 
 def test_a_side_that_learned_from_a_common_case_is_told() -> None:
     seen = frozenset({"m", "elsewhere"})
     found = compare(Side("A", FIRST, seen_cases=seen), Side("B", SECOND))
-    assert found.warnings[0].startswith("A knows 1 of the 4 cases")
+    assert found.checks[0] == make_check("BC222", run="A", n_seen=1, n_cases=4, case="m")
     elsewhere = compare(Side("A", FIRST, seen_cases=frozenset({"elsewhere"})), Side("B", SECOND))
-    assert not any("knows" in line for line in elsewhere.warnings)
+    assert "BC222" not in [check.code for check in elsewhere.checks]
 
 
 def test_few_cases_are_told() -> None:
-    assert sum("rough guess" in line for line in compare(*sides()).warnings) == 2
-    assert compare(*sides(noisy(0, 0.3), noisy(1, 0.3))).warnings == []
+    assert [check.code for check in compare(*sides()).checks] == ["BC207", "BC207"]
+    assert compare(*sides(noisy(0, 0.3), noisy(1, 0.3))).checks == ()
 
 
 def test_each_side_has_its_own_cut_off() -> None:
@@ -224,20 +233,22 @@ def test_each_side_has_its_own_cut_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "high", "verdict"),
+    ("value", "low", "high", "conclusion"),
     [
-        (0.1, 0.0, 0.2, NO_EVIDENCE),
-        (0.1, 1e-17, 0.2, NO_EVIDENCE),
-        (0.1, 0.01, 0.2, "B is higher"),
-        (-0.1, -0.2, -0.01, "A is higher"),
-        (-0.1, -0.2, -1e-17, NO_EVIDENCE),
-        (0.0, None, None, NO_EVIDENCE),
-        (0.1, None, None, "cannot be judged"),
-        (None, None, None, "not defined"),
+        (0.1, 0.0, 0.2, Conclusion.NO_EVIDENCE),
+        (0.1, 1e-17, 0.2, Conclusion.NO_EVIDENCE),
+        (0.1, 0.01, 0.2, Conclusion.SECOND_HIGHER),
+        (-0.1, -0.2, -0.01, Conclusion.FIRST_HIGHER),
+        (-0.1, -0.2, -1e-17, Conclusion.NO_EVIDENCE),
+        (0.0, None, None, Conclusion.NO_EVIDENCE),
+        (0.1, None, None, Conclusion.NO_INTERVAL),
+        (None, None, None, Conclusion.UNDEFINED),
     ],
 )
-def test_verdicts(value: float | None, low: float | None, high: float | None, verdict: str) -> None:
-    assert verdict_on("accuracy", Figure(value, low, high, 8, 4, "m", "why"), "A", "B") == verdict
+def test_conclusion_of_interval(
+    value: float | None, low: float | None, high: float | None, conclusion: Conclusion
+) -> None:
+    assert conclusion_of(Figure(value, low, high, 8, 4, "m", "why")) == conclusion
 
 
 def test_a_comparison_is_plain_json() -> None:
@@ -248,5 +259,5 @@ def test_a_comparison_is_plain_json() -> None:
 
 
 def test_several_looks_are_called_exploratory() -> None:
-    assert caution(1).startswith("Exploratory: 6 intervals")
-    assert caution(3).startswith("Exploratory: 18 intervals")
+    assert check_multiplicity(1).params == {"n_intervals": 6}
+    assert check_multiplicity(3).params == {"n_intervals": 18}

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bc_model.checks import make_check
 from bc_model.data.manifest import read_manifest
-from bc_model.evaluation.known import NOT_WHOLE, Known, known_to
+from bc_model.evaluation.known import UNKNOWN_INITIALIZATION, Known, known_to
 from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
 from bc_model.serving.known_pictures import KNOWN_FILE, KnownPictures, known_pictures
 from bc_model.training.run_folder import RunFolder
@@ -43,10 +44,7 @@ def test_of_a_case_that_it_has_seen_a_picture_of_it_knows_all(bundle: Bundle, ow
 
     assert known.pictures.tolist() == [True, True, True, False, False]
     assert known.number == 3
-    assert known.notes[0] == (
-        "3 of 5 pictures are the model's own or of its cases: it learned from them, or was chosen "
-        "by them."
-    )
+    assert known.checks[0] == make_check("BC321", n_seen=3, n=5)
 
 
 def test_without_a_case_a_picture_says_nothing_of_others(bundle: Bundle, own: str) -> None:
@@ -85,13 +83,11 @@ def test_copies_of_its_pictures_are_known(bundle: Bundle) -> None:
     known = known_to(bundle, look_alikes(bundle, 2, 3))
 
     assert known.pictures.tolist() == [True, True, False]
-    first, second, third = known.notes
-    assert first.startswith("2 of 3 pictures are the model's own or of its cases")
-    assert second == (
-        "2 of 3 pictures look the same as one of the model's own without being it pixel for pixel: "
-        "most likely copies of another size or packed anew."
-    )
-    assert third.startswith("1 of 3 pictures were not found among the model's own. Other fields")
+    assert known.checks == [
+        make_check("BC322", n_seen=2, n=3),
+        make_check("BC323", n_near_duplicates=2),
+        make_check("BC325", n_unseen=1, n=3),
+    ]
 
 
 def test_what_the_first_weights_knew_is_known(bundle: Bundle, tmp_path: Path) -> None:
@@ -104,8 +100,8 @@ def test_what_the_first_weights_knew_is_known(bundle: Bundle, tmp_path: Path) ->
     assert known_of(begun, "f" * 64, bundle, tmp_path).number == 1
     assert known_of(begun, next(iter(own.dhash)), bundle, tmp_path).number == 1
     for unknown in (own.with_first(None), own.with_first(begun.with_first(None))):
-        note = known_of(unknown, "0" * 64, bundle, tmp_path).notes[-1]
-        assert note.startswith("The model began with weights of which nobody can tell")
+        checks = known_of(unknown, "0" * 64, bundle, tmp_path).checks
+        assert checks[-1] == UNKNOWN_INITIALIZATION
 
 
 def test_weights_of_which_nobody_can_tell_are_told_of_official_names_too(
@@ -114,7 +110,7 @@ def test_weights_of_which_nobody_can_tell_are_told_of_official_names_too(
     named = pictures(("0" * 64, "12345", "12345")).assign(path="SOB_B_A-14-12345-200-001.png")
     for whole in (True, False):
         other = with_list(KnownPictures({}, whole=whole), bundle, tmp_path)
-        assert known_to(other, named).notes == ([] if whole else [NOT_WHOLE])
+        assert known_to(other, named).checks == ([] if whole else [UNKNOWN_INITIALIZATION])
 
 
 def known_of(listed: KnownPictures, sha256: str, bundle: Bundle, folder: Path) -> Known:
@@ -135,4 +131,4 @@ def test_a_model_without_a_list_says_that_nobody_can_tell(bundle: Bundle, own: s
     known = known_to(older, pictures((own, "a", "a")))
 
     assert known.number == 0
-    assert known.notes[0].startswith("No list of this model's own pictures is at hand")
+    assert known.checks[0].code == "BC324"

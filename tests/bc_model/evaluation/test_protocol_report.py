@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
+from bc_model.checks import make_check
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.data.splits import write_split
 from bc_model.errors import RunError
@@ -166,7 +167,8 @@ def test_averaged_accuracy_stands_beside_the_averaged_base_rate(tmp_path: Path) 
         finish(tmp_path, one, quality=1e-9, rows=number.isin([1, 3, *benign]))
     (row,) = summarise_protocols(study, tmp_path).rows
     assert row.base_rate == pytest.approx((8 / 32 + 8 / 12) / 2)
-    assert any("which is right 0.542 of the time" in sentence for sentence in row.warnings)
+    (check,) = (check for check in row.checks if check.code == "BC204")
+    assert check.params["majority_accuracy"] == pytest.approx(1 - row.base_rate)
 
 
 def test_leaky_against_honest_is_paired_where_pictures_are_shared(report: ProtocolReport) -> None:
@@ -181,11 +183,9 @@ def test_leaky_against_honest_is_paired_where_pictures_are_shared(report: Protoc
         - rows["case"].figures["balanced_accuracy"].value,
         abs=1e-12,
     )
-    assert by_picture.sentence.startswith(
-        "On the 96 pictures of 24 cases that both tested, the split by picture (leaky) came to a "
-        f"balanced accuracy {difference.value:.3f} above that of the split by case (95 % +"
-    )
-    assert by_picture.sentence.endswith("the leak flatters.")
+    check = by_picture.check
+    assert (check.code, check.params["n"], check.params["n_cases"]) == ("BC231", 96, 24)
+    assert check.params["difference"] == difference.value
     assert by_file.differences["accuracy"].n == 72
 
 
@@ -195,8 +195,7 @@ def test_other_test_pictures_are_plainly_not_paired(tmp_path: Path) -> None:
         finish(tmp_path, one)
     (gap,) = summarise_protocols(study, tmp_path).gaps
     assert not gap.is_paired
-    assert gap.sentence.startswith("Not paired: the split by picture (leaky) and the split by case")
-    assert gap.sentence.endswith("may differ for that reason alone.")
+    assert gap.check.code == "BC236"
 
 
 def test_no_leak_is_measured_against_a_row_that_leaks_itself(tmp_path: Path) -> None:
@@ -216,17 +215,13 @@ def test_a_figure_above_097_raises_the_alarm(tmp_path: Path) -> None:
     report = summarise_protocols(study, tmp_path)
     (row,) = report.rows
     assert row.alarms == ("balanced_accuracy", "accuracy", "roc_auc", "recognition_rate")
-    assert report.warnings[-1].startswith("Alarm, better than honest results on such pictures: by")
-    assert "accuracy 1.000" in report.warnings[-1]
-    assert any(
-        sentence.startswith("Alarm: balanced accuracy 1.000, accuracy 1.000")
-        for sentence in row.warnings
-    )
+    (check,) = (check for check in row.checks if check.code == "BC203")
+    assert check.params["metrics"][:2] == ["balanced accuracy 1.000", "accuracy 1.000"]
 
 
 def test_nothing_is_alarmed_below(report: ProtocolReport) -> None:
     assert rows_of(report)["case"].alarms == ()
-    assert not any("by case" in sentence for sentence in report.warnings)
+    assert "BC203" not in [check.code for check in rows_of(report)["case"].checks]
 
 
 def test_what_is_not_in_yet_is_said_and_the_rest_is_shown(tmp_path: Path) -> None:
@@ -238,11 +233,11 @@ def test_what_is_not_in_yet_is_said_and_the_rest_is_shown(tmp_path: Path) -> Non
     report = summarise_protocols(STUDY, tmp_path)
     rows = rows_of(report)
     assert rows["image"].figures
-    assert rows["image"].warnings[0] == "2 of 3 runs are in: these figures will change."
+    assert rows["image"].checks[0] == make_check("BC242", n_done=2, n_runs=3)
     assert rows["image"].rests_on == "test folds 0, 1 of 3"
-    assert rows["folds"].warnings == ["0 of 2 runs are in, 1 ended without a result."]
+    assert rows["folds"].checks == (make_check("BC241", n_done=0, n_failed=1, n_runs=2),)
     assert (rows["case"].figures, rows["case"].n_failed) == ({}, 1)  # its last run is missing
-    assert report.warnings[0] == "2 of 10 runs are in, 2 ended without a result."
+    assert report.checks[0] == make_check("BC241", n_done=2, n_failed=2, n_runs=10)
     assert (report.gaps, report.is_whole, report.is_over) == ([], False, False)
     json.dumps(report.as_dict(), allow_nan=False)
 
@@ -250,11 +245,12 @@ def test_what_is_not_in_yet_is_said_and_the_rest_is_shown(tmp_path: Path) -> Non
 def test_what_was_left_out_keeps_its_row(tmp_path: Path) -> None:
     study = Study("rep", "2026", (member("case"),))
     finish(tmp_path, study.members[0])
-    note = {"version": 1, "protocols": ["folds", "case"], "left_out": {"folds": ["No file."]}}
+    skipped = {"folds": [make_check("BC246").as_dict()]}
+    note = {"version": 2, "protocols": ["folds", "case"], "skipped": skipped}
     note_file(tmp_path, "rep").write_text(json.dumps(note))
     report = summarise_protocols(study, tmp_path)
     assert [row.protocol for row in report.rows] == ["folds", "case"]
-    assert (report.rows[0].left_out, report.rows[0].rests_on) == (("No file.",), "no run")
+    assert (report.rows[0].checks, report.rows[0].rests_on) == ((make_check("BC246"),), "no run")
     assert report.is_whole
 
 
@@ -270,7 +266,7 @@ def test_runs_that_saw_other_pictures_are_told(tmp_path: Path) -> None:
     for one in study.members:
         run = finish(tmp_path, one)
     run.write_config(run.read_config() | {"data_sha256": "e"})
-    assert "other pictures than each other" in summarise_protocols(study, tmp_path).warnings[-1]
+    assert make_check("BC244") in summarise_protocols(study, tmp_path).checks
 
 
 def test_folds_that_cannot_be_pooled_are_told_in_their_row(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from bc_model import files
+from bc_model.checks import make_check
 from bc_model.errors import DataError, RunError, SettingsError
 from bc_model.evaluation.metrics import METRICS
 from bc_model.evaluation.report import Report, evaluate_predictions, read_report
@@ -120,7 +121,7 @@ def test_unknown_cases_are_said() -> None:
     assert "interval is too narrow" in figure.note
     assert "over pictures" in figure.method
     assert "cases unknown" in str(figure)
-    assert any("case is unknown for 200 of 200" in w for w in found.warnings)
+    assert make_check("BC208", n_unknown=200, n=200) in found.checks
 
 
 def test_some_unknown_cases_are_said() -> None:
@@ -142,7 +143,7 @@ def test_one_class_is_not_defined() -> None:
     assert found.figures["accuracy"].value == found.figures["sensitivity"].value
     assert found.figures["log_loss"].low is not None
     assert found.roc is None
-    assert any("no benign picture" in w for w in found.warnings)
+    assert make_check("BC206", missing_class="benign") in found.checks
     assert Report.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False))) == found
 
 
@@ -183,30 +184,45 @@ def test_a_model_that_calls_everything_malignant_is_not_sure_of_it() -> None:
 
 
 def test_an_ordinary_report_has_no_warning(report: Report) -> None:
-    assert report.warnings == []
+    assert report.checks == ()
 
 
 @pytest.mark.parametrize(
-    ("frame", "settings", "words"),
+    ("frame", "settings", "code", "params"),
     [
-        (table(), {"leaky": True}, "Leaky protocol: the model may have been made from pictures"),
-        (table(), {"leaky": True, "is_known": True}, "The model was made from pictures of these"),
-        (table(noise=0.0), {}, "Alarm: balanced accuracy 1.000, accuracy 1.000, ROC AUC 1.000 and"),
-        (table(noise=0.0), {"threshold": 0.1}, "Alarm: ROC AUC 1.000 above 0.97"),
-        (table(), {"threshold": 0.0}, "no better than always answering malignant"),
+        (table(), {"leaky": True}, "BC202", {}),
+        (table(), {"leaky": True, "is_known": True}, "BC201", {}),
         (
-            table().assign(prob_malignant=1 - table()["prob_malignant"]),
+            table(noise=0.0),
             {},
-            "its whole interval lies below 0.5: benign pictures rank above",
+            "BC203",
+            {
+                "metrics": [
+                    "balanced accuracy 1.000", "accuracy 1.000", "ROC AUC 1.000",
+                    "recognition rate 1.000",
+                ],
+                "limit": 0.97,
+            },
         ),
-        (table(n_benign_cases=4), {}, "Only 4 benign cases"),
-        (table(n_malignant_cases=1), {}, "Only 1 malignant case:"),
-        (table().assign(case="x"), {}, "Case x has benign and malignant pictures"),
-        (table().assign(sha256="0"), {}, "199 pictures count more than once"),
+        (
+            table(noise=0.0),
+            {"threshold": 0.1},
+            "BC203",
+            {"metrics": ["ROC AUC 1.000"], "limit": 0.97},
+        ),
+        (table(), {"threshold": 0.0}, "BC204", {"majority_class": "malignant"}),
+        (table().assign(prob_malignant=1 - table()["prob_malignant"]), {}, "BC205", {}),
+        (table(n_benign_cases=4), {}, "BC207", {"class_name": "benign", "n_cases": 4}),
+        (table(n_malignant_cases=1), {}, "BC207", {"class_name": "malignant", "n_cases": 1}),
+        (table().assign(case="x"), {}, "BC209", {"case": "x", "n_cases": 1}),
+        (table().assign(sha256="0"), {}, "BC210", {"n_duplicates": 199}),
     ],
-)
-def test_warnings(frame: pd.DataFrame, settings: dict[str, Any], words: str) -> None:
-    assert sum(words in sentence for sentence in evaluate(frame, **settings).warnings) == 1
+)  # fmt: skip
+def test_evaluate_predictions_doubtful_data_returns_check(
+    frame: pd.DataFrame, settings: dict[str, Any], code: str, params: dict[str, Any]
+) -> None:
+    (check,) = (check for check in evaluate(frame, **settings).checks if check.code == code)
+    assert params.items() <= check.params.items()
 
 
 def test_balanced_accuracy_and_recognition_rate_alone_raise_the_alarm() -> None:
@@ -222,8 +238,9 @@ def test_balanced_accuracy_and_recognition_rate_alone_raise_the_alarm() -> None:
             "prob_malignant": prob,
         }
     )
-    (alarm,) = evaluate(frame).warnings
-    assert alarm.startswith("Alarm: balanced accuracy 0.975 and recognition rate 0.983 above 0.97")
+    (check,) = evaluate(frame).checks
+    metrics = ["balanced accuracy 0.975", "recognition rate 0.983"]
+    assert check == make_check("BC203", metrics=metrics, limit=0.97)
 
 
 @pytest.mark.parametrize(
@@ -280,10 +297,8 @@ def test_everything_is_in_a_report(report: Report) -> None:
     assert sum(one.observed.n for one in report.calibration.bins) == report.n
     assert report.pr is not None
     assert report.pr.recall[-1] == 1.0
-    check, area = report.checks["roc_auc_delong"], report.figures["roc_auc"]
-    assert check.value == pytest.approx(area.value, abs=1e-12)
-    assert abs(check.low - area.low) < 0.05  # type: ignore[operator]
-    assert evaluate(table(), notes=["a", "b"]).notes == ("a", "b")
+    checks = (make_check("BC211"), make_check("BC326"))
+    assert evaluate(table(), checks=checks).checks == checks
 
 
 def test_a_passport_keeps_no_curves(report: Report) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +10,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
+from bc_model.checks import make_check
 from bc_model.errors import DataError
 from bc_model.evaluation.report import evaluate_predictions
-from bc_model.evaluation.study_figures import choice_caution, pool_predictions, summarise_study
+from bc_model.evaluation.study_figures import check_selection, pool_predictions, summarise_study
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainingConfig
 from bc_model.training.study_file import Member, Study
@@ -122,9 +122,9 @@ def test_partial_results_say_so(
     assert (first.group, first.folds, first.n_runs, first.n_failed) == ("a", [0, 1], 3, 0)
     assert first.report is not None
     assert (first.report.n, first.report.n_cases) == (16, 8)
-    assert first.warnings[0] == "2 of 3 folds are in: these figures will change."
+    assert first.checks[0] == make_check("BC242", n_done=2, n_runs=3)
     assert (second.folds, second.n_failed, second.report) == ([], 2, None)
-    assert second.warnings == ["0 of 3 folds are in, 2 ended without a result."]
+    assert second.checks == (make_check("BC241", n_done=0, n_failed=2, n_runs=3),)
     json.dumps([one.as_dict() for one in (first, second)], allow_nan=False)
 
 
@@ -136,7 +136,7 @@ def test_a_whole_group_has_nothing_to_say_of_its_folds(
         finished(member, table[table["fold"] == member.fold])
     (only,) = summarise_study(study, tmp_path)
     assert (only.folds, only.n_failed) == ([0, 1, 2], 0)
-    assert not any("folds" in sentence for sentence in only.warnings)
+    assert not {"BC241", "BC242"} & {check.code for check in only.checks}
 
 
 def test_a_picture_in_two_test_parts_is_refused_and_the_other_group_still_told(
@@ -149,7 +149,9 @@ def test_a_picture_in_two_test_parts_is_refused_and_the_other_group_still_told(
     first, second = summarise_study(study, tmp_path)
     assert first.report is not None
     assert second.report is None
-    assert re.search(r"'p00\.png' is in those of cv-b0 and cv-b1 and cv-b2", second.warnings[0])
+    (check,) = second.checks
+    assert check.code == "BC243"
+    assert "'p00.png' is in those of cv-b0 and cv-b1 and cv-b2" in check.params["reason"]
 
 
 def test_folds_that_were_not_made_alike_are_refused(
@@ -166,9 +168,9 @@ def test_folds_that_were_not_made_alike_are_refused(
 
 
 def test_the_best_of_several_is_not_taken_at_its_word() -> None:
-    caution = choice_caution(planned({"dropout": [0.1, 0.5], "seed": [1, 2]}))
-    assert caution.startswith("4 settings were judged on the same test pictures: the best of")
-    assert choice_caution(planned({})) == ""
+    checks = check_selection(planned({"dropout": [0.1, 0.5], "seed": [1, 2]}))
+    assert checks == (make_check("BC248", n_groups=4),)
+    assert check_selection(planned({})) == ()
 
 
 @pytest.mark.parametrize(
@@ -184,19 +186,17 @@ def test_the_best_of_several_is_not_taken_at_its_word() -> None:
 def test_settings_of_several_splits_are_not_said_to_share_their_test_pictures(
     name: str, values: list[object]
 ) -> None:
-    official = name in ("protocol", "official_fold_file")
+    official = name in ("protocol", "folds_file")
     base = (
         dataclasses.replace(BASE, protocol="folds", official_fold_file="f.txt")
         if official
         else BASE
     )
-    assert choice_caution(planned({name: values, "dropout": [0.1, 0.5]}, base)) == (
-        "4 settings were judged, but not all on one split: what sets their figures apart may be "
-        "the test pictures."
-    )
+    checks = check_selection(planned({name: values, "dropout": [0.1, 0.5]}, base))
+    assert checks == (make_check("BC247", n_groups=4),)
 
 
 def test_settings_of_several_folds_are_not_said_to_share_their_test_pictures() -> None:
     first, second, _ = study_of("a").members
     study = Study("s", "", (first, dataclasses.replace(second, group="b")))
-    assert "not all on one split" in choice_caution(study)
+    assert check_selection(study) == (make_check("BC247", n_groups=2),)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from bc_model.checks import make_check
 from bc_model.data.manifest import Manifest, read_manifest
 from bc_model.data.mapped import read_mapped
 from bc_model.data.splits import read_split
@@ -24,6 +25,10 @@ from bc_model.serving.engine import Engine
 from bc_model.training.run_folder import RunFolder
 
 MAPPING = {"0": "benign", "1": "malignant"}
+
+
+def codes(report: Report) -> list[str]:
+    return [check.code for check in report.checks]
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +102,10 @@ def test_another_kind_is_far(bundle: Bundle) -> None:
     assert [one.name for one in found.stain] == list(STAIN_COLUMNS)
     assert [one.words for one in found.stain[:2]] == ["haematoxylin, mean", "haematoxylin, spread"]
     assert found.stain[0].distance == pytest.approx(20, rel=0.3)
-    told = " ".join(found.sentences)
-    assert "the set is unlike what the model knows: 100 % of its pictures" in told
-    assert "Haematoxylin is stronger than the model knows it" in told
-    assert "400 of 400 images differ in size or aspect ratio" in told
+    checks = {check.code: check for check in found.checks}
+    assert checks["BC303"].params["proportion"] == 1.0
+    assert checks["BC305"].params["distance_sd"] > 1
+    assert checks["BC152"].params["n_found"] == 400
     back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
     assert back == found
 
@@ -108,7 +113,7 @@ def test_another_kind_is_far(bundle: Bundle) -> None:
 def test_a_model_without_its_features_says_so(bundle: Bundle) -> None:
     found = shift_of(bundle, known(), None)
     assert (found.far_share, found.apart, found.stain, found.known_n) == (None, None, (), 0)
-    assert found.sentences[0].startswith("This model came without its validation features")
+    assert found.checks[0].code == "BC304"
 
 
 def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: Bundle) -> None:
@@ -122,11 +127,9 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
     found = shift_of(Bundle(bundle.folder, told), table, None, first_grey=58)
 
     assert found.strange_stain == 14
-    sentence = next(one for one in found.sentences if "Stained" in one)
-    assert sentence == (
-        "Stained unlike anything that the model learned from: 14 of 60 pictures, 23 %, most often "
-        "paler eosin (9) and more uneven hematoxylin (5)."
-    )
+    (check,) = (check for check in found.checks if check.code == "BC306")
+    assert (check.params["n_out_of_distribution"], check.params["n"]) == (14, 60)
+    assert check.params["features"] == ["eosin paler (9)", "haematoxylin more uneven (5)"]
     back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
     assert back == found
     given = {name: value for name, value in told["input"].items() if name != "statistics"}
@@ -144,8 +147,7 @@ def test_how_often_stain_is_strange_in_its_own_kind_is_told_where_measured(bundl
 
     found = shift_of(Bundle(bundle.folder, bundle.passport | {"input": given}), table, None)
 
-    (sentence,) = (one for one in found.sentences if "9 of 60 pictures, 15 %" in one)
-    assert sentence.endswith("paler hematoxylin (9); of other cases of the model's own kind 2.1 %.")
+    assert make_check("BC308", proportion=0.021) in found.checks
 
 
 def test_the_scale_is_said(bundle: Bundle) -> None:
@@ -153,7 +155,8 @@ def test_the_scale_is_said(bundle: Bundle) -> None:
         "scale": {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}
     }
     found = shift_of(Bundle(bundle.folder, told), known(), None)
-    assert "The model knows 200X (about 0.5-0.6 um a pixel" in found.sentences[-1]
+    check = make_check("BC315", supported_names=["200X"], mpp_ranges=["0.5-0.6"])
+    assert found.checks[-1] == check
 
 
 def test_another_magnification_is_said_and_the_same_is_not(bundle: Bundle) -> None:
@@ -163,9 +166,15 @@ def test_another_magnification_is_said_and_the_same_is_not(bundle: Bundle) -> No
     ours = Bundle(bundle.folder, told)
     n = len(known().path)
     found = shift_of(ours, known(), None, magnification=100)
-    assert f"{n} of {n} pictures are at 100X and the model knows 200X" in found.sentences[-1]
+    assert found.checks[-1] == make_check(
+        "BC314",
+        n_unsupported=n,
+        n=n,
+        magnification_names=["100X"],
+        supported_names=["200X"],
+    )
     same = shift_of(ours, known(), None, magnification=200)
-    assert not any("scale" in sentence for sentence in same.sentences)
+    assert not {"BC314", "BC315", "BC316", "BC317"} & {check.code for check in same.checks}
 
 
 @pytest.fixture(scope="module")
@@ -185,13 +194,13 @@ def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
     report = evaluate_unseen(Engine(bundle), read_mapped(patches, MAPPING), mapping=MAPPING)
     assert (report.protocol, report.n, report.n_cases) == ("another set", 24, 0)
     assert not report.leaky
-    assert "labels were read '0' as benign and '1' as malignant by hand" in report.notes[0]
-    assert any("the intervals are too narrow" in sentence for sentence in report.warnings)
+    assert "BC208" in codes(report)
+    assert make_check("BC334", labels=["'0' as benign", "'1' as malignant"]) in report.checks
     assert "over pictures" in report.figures["accuracy"].method
     assert report.shift is not None
     assert report.shift.sizes == {"50x50": 24}
-    assert report.notes[1].startswith("24 of 24 pictures were not found among the model's own")
-    assert report.notes[2:] == report.shift.sentences
+    assert make_check("BC325", n_unseen=24, n=24) in report.checks
+    assert report.checks[-len(report.shift.checks) :] == report.shift.checks
     assert report.by_case is None
     report.write(tmp_path)
     assert read_report(tmp_path) == report
@@ -202,17 +211,17 @@ def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
     report = evaluate_unseen(Engine(bundle), read_manifest(drawn_set))
     assert report.leaky
     # Three of five folds train and one validates, of 10 cases with 3 pictures each.
-    assert report.notes[0].startswith("24 of 30 pictures are the model's own or of its cases")
-    assert report.warnings[0].startswith("The model was made from pictures of these cases")
-    # Two stratified cases for the test.
-    assert report.notes[1].startswith(
-        "The other 6 pictures, of 1 benign and 1 malignant cases, have"
+    assert report.shift is not None
+    assert report.checks[0].code == "BC201"
+    n_before = len(report.checks) - len(report.shift.checks)
+    # The test subset has two stratified cases.
+    assert report.checks[n_before - 3 :] == (
+        make_check("BC321", n_seen=24, n=30),
+        make_check("BC331", n=6),
+        make_check("BC333", n_benign_cases=1, n_malignant_cases=1, min_cases=10),
+        *report.shift.checks,
     )
-    assert report.notes[2].startswith(
-        "With fewer than 10 cases of a class those figures say little"
-    )
-    assert report.notes[3:] == report.shift.sentences  # type: ignore[union-attr]
-    assert report.shift.n == 6  # type: ignore[union-attr]
+    assert report.shift.n == 6
 
 
 def test_what_a_model_does_not_know_has_figures_of_its_own(
@@ -235,7 +244,7 @@ def test_what_a_model_does_not_know_has_figures_of_its_own(
 
     report.write(tmp_path)
     assert read_report(tmp_path) == report
-    assert "The other" not in " ".join(honest.notes)
+    assert "BC331" not in codes(honest)
 
 
 @pytest.fixture
@@ -254,10 +263,13 @@ def renamed(tiny_run: RunFolder, drawn_set: Path, tmp_path: Path) -> Path:
 def test_the_models_own_pictures_leak_under_any_name(bundle: Bundle, renamed: Path) -> None:
     report = evaluate_unseen(Engine(bundle), read_manifest(renamed))
     assert report.leaky
-    assert report.notes[0].startswith("4 of 5 pictures are the model's own")
-    assert report.notes[1].startswith("1 of 5 pictures were not found among the model's own")
-    assert report.notes[2].startswith("The other 1 picture has figures apart")
-    assert report.notes[3].startswith("The case of 1 of these others is not stated: they may be of")
+    for check in (
+        make_check("BC321", n_seen=4, n=5),
+        make_check("BC325", n_unseen=1, n=5),
+        make_check("BC331", n=1),
+        make_check("BC332", n_unknown=1),
+    ):
+        assert check in report.checks
 
 
 def test_a_model_that_was_passed_on_knows_its_pictures(
@@ -267,7 +279,7 @@ def test_a_model_that_was_passed_on_knows_its_pictures(
     report = evaluate_unseen(Engine(alone), read_manifest(renamed))
 
     assert report.leaky
-    assert report.notes[0].startswith("4 of 5 pictures are the model's own")
+    assert make_check("BC321", n_seen=4, n=5) in report.checks
 
 
 def test_pictures_packed_anew_are_told(
@@ -283,9 +295,9 @@ def test_pictures_packed_anew_are_told(
     report = evaluate_unseen(Engine(bundle), read_manifest(tmp_path / "packed"))
 
     assert report.leaky
-    (note,) = (note for note in report.notes if "copies of another size or packed anew" in note)
-    assert int(note.split()[0]) > 0.8 * report.n
-    assert report.warnings[0].startswith("Leaky protocol: the model may have been made from")
+    (check,) = (check for check in report.checks if check.code == "BC323")
+    assert check.params["n_near_duplicates"] > 0.8 * report.n
+    assert report.checks[0].code == "BC202"
 
 
 def test_what_was_left_out_of_a_set_is_told(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
@@ -295,10 +307,9 @@ def test_what_was_left_out_of_a_set_is_told(bundle: Bundle, patches: Path, tmp_p
     shutil.copy(one, one.with_name("again.png"))
     report = evaluate_unseen(Engine(bundle), read_mapped(set_of_some, MAPPING), mapping=MAPPING)
 
-    (note,) = (note for note in report.notes if "left out" in note)
-    assert note.startswith("2 files were left out: 1 ")
-    assert "1 duplicate" in note
-    assert "First: " in note
+    (check,) = (check for check in report.checks if check.code == "BC256")
+    assert check.params["n_excluded"] == 2
+    assert "1 duplicate" in check.params["reasons"]
 
 
 def test_a_case_folder_of_another_set_is_another_case(bundle: Bundle, patches: Path) -> None:
@@ -316,5 +327,4 @@ def test_the_real_patches_are_another_task(bundle: Bundle, real_data: Path) -> N
     manifest = read_mapped(real_data / "idc_patches", mapping)
     report = evaluate_unseen(Engine(bundle), manifest, mapping=mapping)
     assert report.n == len(manifest.pictures)
-    assert "another task" in report.notes[0]
-    assert any("too narrow" in sentence for sentence in report.warnings)
+    assert {"BC208", "BC334"} <= set(codes(report))

@@ -106,7 +106,7 @@ def test_its_figures_are_of_honest_folds_and_say_whose(bundle: Bundle):
     test = bundle.passport["metrics"]["test"]
 
     assert (test["protocol"], test["leaky"]) == ("case", False)
-    assert "figures of the recipe" in test["notes"][0]
+    assert "BC212" in [check["code"] for check in test["checks"]]
     for name in ("roc_auc", "balanced_accuracy"):
         figure = test["figures"][name]
         assert figure["low"] < figure["value"] < figure["high"]

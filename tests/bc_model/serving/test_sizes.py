@@ -8,7 +8,7 @@ import pytest
 
 from bc_model.checks import make_check
 from bc_model.serving.bundle import Bundle
-from bc_model.serving.sizes import about_sizes, check_size, enlarged, size_facts
+from bc_model.serving.sizes import check_size, check_sizes, enlarged, size_facts
 
 
 def pictures(*rows: tuple[int, int, int | None]) -> pd.DataFrame:
@@ -72,8 +72,8 @@ def test_check_size_with_the_size_of_a_resized_frame_is_ambiguous(bundle: Bundle
     )  # fmt: skip
 
 
-def test_about_sizes_with_a_mixed_dataset_counts_each_check(bundle: Bundle) -> None:
-    coarse, ambiguous, other = about_sizes(
+def test_check_sizes_with_a_mixed_dataset_counts_each_check(bundle: Bundle) -> None:
+    coarse, ambiguous, other = check_sizes(
         pictures(
             (50, 50, None), (50, 50, None), (100, 100, None),
             (224, 224, None), (224, 224, 200), (700, 460, None), (512, 512, None), (512, 512, 40),
@@ -86,4 +86,4 @@ def test_about_sizes_with_a_mixed_dataset_counts_each_check(bundle: Bundle) -> N
     )  # fmt: skip
     assert ambiguous == make_check("BC151", n_found=1, n_images=8)
     assert (other.code, other.params["n_found"]) == ("BC152", 2)
-    assert about_sizes(pictures((700, 460, 100), (224, 224, 200)), bundle) == ()
+    assert check_sizes(pictures((700, 460, 100), (224, 224, 200)), bundle) == ()

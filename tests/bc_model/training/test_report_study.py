@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bc_model.checks import make_check
 from bc_model.data.manifest import Manifest, read_manifest
 from bc_model.errors import DataError, RunError, SettingsError, SplitError
 from bc_model.training import jobs
@@ -22,7 +23,7 @@ from bc_model.training.report_study import (
 from bc_model.training.run_folder import list_runs
 from bc_model.training.settings import TrainingConfig
 
-NO_FILE = "It needs an official fold file, and none was given."
+NO_FILE = make_check("BC246")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_without_a_file_the_official_folds_are_left_out_and_the_others_go_on(
 ) -> None:
     found = plan()
     assert [label for label, _ in found.runs] == ["image-fold0", "case-fold0"]
-    assert found.note.left_out == {"folds": (NO_FILE,), "folds-clean": (NO_FILE,)}
+    assert found.note.skipped == {"folds": (NO_FILE,), "folds-clean": (NO_FILE,)}
 
 
 def test_a_protocol_that_the_data_does_not_allow_is_left_out_with_its_reason(
@@ -78,8 +79,9 @@ def test_a_protocol_that_the_data_does_not_allow_is_left_out_with_its_reason(
     nameless = dataclasses.replace(manifest, pictures=pictures)
     found = plan_report(tiny_settings, manifest=lambda: nameless, protocols=["image", "case"])
     assert [label for label, _ in found.runs] == ["image-fold0"]
-    (reason,) = found.note.left_out["case"]
-    assert "carry no case in their names" in reason
+    (check,) = found.note.skipped["case"]
+    assert check.code == "BC245"
+    assert "carry no case in their names" in check.params["reason"]
 
 
 def test_one_file_of_another_data_set_leaves_the_other_in(
@@ -89,7 +91,7 @@ def test_one_file_of_another_data_set_leaves_the_other_in(
     foreign.write_text("SOB_B_A-14-1-40-001.png|40|1|test\nSOB_M_DC-14-2-40-001.png|40|1|train\n")
     found = plan(protocols=["folds"], fold_files=[foreign, fold_files[0]])
     assert [label for label, _ in found.runs] == ["folds-dsfold1"]
-    assert "another release or another data set" in found.note.left_out["folds"][0]
+    assert "another release or another data set" in found.note.skipped["folds"][0].message
 
 
 def test_files_of_one_name_in_two_folders_get_labels_of_their_own(
@@ -121,7 +123,7 @@ def test_what_a_study_has_already_is_not_tried_again(plan: Callable) -> None:
     [
         ({"protocols": ["case", "random"]}, SettingsError, "no split protocol 'random'"),
         ({"protocols": []}, SettingsError, "needs a protocol"),
-        ({"protocols": ["folds"]}, SplitError, "None of the protocols can be made. folds: It n"),
+        ({"protocols": ["folds"]}, SplitError, "None of the protocols can be made. folds: The p"),
         ({"fold_files": ["gone.txt"]}, SplitError, "There is no fold file"),
         ({"fold_files": ["f.txt"], "protocols": ["case"]}, SettingsError, "leave f.txt out"),
         ({"test_folds": [7]}, SettingsError, "Invalid test_fold 7"),
@@ -185,7 +187,14 @@ def test_a_name_that_is_taken_leaves_the_note_as_it_was(
 
 
 @pytest.mark.parametrize(
-    "change", [{"version": 9}, {"protocols": ["other"]}, {"left_out": []}, {"protocols": 3}]
+    "change",
+    [
+        {"version": 9},
+        {"protocols": ["other"]},
+        {"skipped": []},
+        {"skipped": {"folds": [{"code": "BC000"}]}},
+        {"protocols": 3},
+    ],
 )
 def test_a_damaged_note_is_said(plan: Callable, still: None, tmp_path: Path, change: dict) -> None:
     start_report("rep", plan(), tmp_path)
