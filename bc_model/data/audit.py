@@ -152,16 +152,14 @@ def _check(manifest: Manifest, cases: dict[str, int], near: NearTwins) -> Iterat
             height_px=FIELD_PX[1],
             frame_height_px=FRAME_PX[1],
         )
-    for name, rows in size_clues(pictures).groupby("class"):
+    for class_name, rows in size_clues(pictures).groupby("class"):
+        records = rows[["size", "pictures", "cases"]].itertuples(index=False)
         sizes = [
-            f"{size} ({many(n, 'image')}, {many(n_of_size, 'case')})"
-            for size, n, n_of_size in zip(
-                rows["size"], rows["pictures"], rows["cases"], strict=True
-            )
+            f"{size} ({many(n, 'image')}, {many(n_cases, 'case')})" for size, n, n_cases in records
         ]
         if len(sizes) > _SHOWN:
             sizes[_SHOWN:] = [f"{len(sizes) - _SHOWN} more"]
-        yield make_check("BC253", class_name=str(name), sizes=sizes)
+        yield make_check("BC253", class_name=str(class_name), sizes=sizes)
     for relation, code in (("other class", "BC254"), ("other case", "BC255")):
         if n_pairs := near.counts[relation]:
             first = near.pairs[near.pairs["relation"] == relation].iloc[0]
