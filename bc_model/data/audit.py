@@ -153,11 +153,9 @@ def _check(manifest: Manifest, cases: dict[str, int], near: NearTwins) -> Iterat
             frame_height_px=FRAME_PX[1],
         )
     for class_name, rows in size_clues(pictures).groupby("class"):
+        records = rows[["size", "pictures", "cases"]].itertuples(index=False)
         sizes = [
-            f"{size} ({many(n, 'image')}, {many(n_of_size, 'case')})"
-            for size, n, n_of_size in zip(
-                rows["size"], rows["pictures"], rows["cases"], strict=True
-            )
+            f"{size} ({many(n, 'image')}, {many(n_cases, 'case')})" for size, n, n_cases in records
         ]
         if len(sizes) > _SHOWN:
             sizes[_SHOWN:] = [f"{len(sizes) - _SHOWN} more"]
