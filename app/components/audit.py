@@ -20,7 +20,7 @@ def draw_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] | None:
     ----------
     folder : Path
     chosen : dict
-        protocol, folds_file, n_folds, fold, split_seed, weights.
+        protocol, official_fold_file, n_folds, test_fold, split_seed, weights.
 
     Returns
     -------

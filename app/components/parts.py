@@ -27,9 +27,9 @@ def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
     ----------
     manifest : Manifest
     chosen : dict
-        protocol, folds_file, n_folds, fold, split_seed.
+        protocol, official_fold_file, n_folds, test_fold, split_seed.
     """
-    protocol, folds_file = chosen["protocol"], chosen["folds_file"]
+    protocol, folds_file = chosen["protocol"], chosen["official_fold_file"]
     if lacks_fold_file(chosen):
         st.info("This split needs an official fold file: add one.", icon=":material/info:")
         return None
@@ -38,7 +38,7 @@ def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
             manifest,
             protocol,
             n_folds=chosen["n_folds"],
-            fold=chosen["fold"],
+            fold=chosen["test_fold"],
             seed=chosen["split_seed"],
             folds_file=folds_file,
         )

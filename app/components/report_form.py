@@ -16,7 +16,7 @@ from bc_model.data.protocols import FOLDS_PROTOCOLS
 from bc_model.errors import BcModelError
 from bc_model.training.report_study import REPORT_PROTOCOLS, plan_report, start_report
 from bc_model.training.run_folder import new_run_id
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import OPTIONS, TrainingConfig
 
 
 def draw_report_form() -> str | None:
@@ -57,7 +57,7 @@ def draw_report_form() -> str | None:
     try:
         data = folder.resolve()
         plan = plan_report(
-            TrainSettings(data=str(data), **chosen),
+            TrainingConfig(data=str(data), **chosen),
             manifest=lambda: read_folder(data).manifest,
             protocols=protocols,
             fold_files=files,
@@ -93,13 +93,12 @@ def _draw_protocols() -> tuple[list[str], list[Path]]:
 
 def _draw_folds() -> dict[str, Any]:
     n_folds = st.number_input(
-        "Folds",
-        3,
-        50,
-        5,
+        OPTIONS["n_folds"].label,
+        OPTIONS["n_folds"].ge,
+        OPTIONS["n_folds"].le,
+        OPTIONS["n_folds"].default,
         key="n_folds",
-        help="Of the splits by picture, folder and case: one fold is for test, one for validation, "
-        "the others for training.",
+        help=OPTIONS["n_folds"].help,
     )
     st.toggle(
         "Test every fold",

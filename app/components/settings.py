@@ -1,4 +1,4 @@
-"""The settings of a new run: a preset, and every parameter open to change."""
+"""Form for a training configuration, generated from the fields of `TrainingConfig`."""
 
 import math
 from collections.abc import Callable
@@ -11,45 +11,54 @@ from app.components.split_fields import draw_folds, draw_protocol, draw_split_se
 from bc_model.backbones import BACKBONES
 from bc_model.errors import SettingsError, WeightsError
 from bc_model.serving.shipped import bundled_model, has_bundled_model
-from bc_model.training.settings import ARITHMETICS, MAX_DENSE_UNITS, ZERO_THREADS
+from bc_model.training.settings import OPTIONS, Option
 from bc_model.weights_file import NAMED_WEIGHTS, require_weights_file
 
-WEIGHT_WORDS = {
+WEIGHT_LABELS = {
     "imagenet": "ImageNet (download)",
-    "bundled": "The model in the box",
-    "none": "None: from scratch",
-    "file": "A file",
+    "bundled": "Bundled model",
+    "none": "None (from scratch)",
+    "file": "Weights file",
 }
 PRESETS: dict[str, dict[str, Any]] = {
-    "Quick look": {"head_epochs": 3, "finetune_epochs": 5, "size_px": (128, 128), "patience": 3},
-    "Standard": {"head_epochs": 10, "finetune_epochs": 20, "size_px": (224, 224), "patience": 6},
-    "Thorough": {"head_epochs": 20, "finetune_epochs": 60, "size_px": (224, 224), "patience": 12},
+    "Quick look": {
+        "head_epochs": 3, "finetune_epochs": 5, "image_size": (128, 128), "patience": 3,
+    },
+    "Standard": {},
+    "Thorough": {"head_epochs": 20, "finetune_epochs": 60, "patience": 12},
+}  # fmt: skip
+"""Values that differ from the defaults of the fields."""
+PRESET_CAPTIONS = {
+    "Quick look": "Small images and few epochs, to test a dataset. Do not report these results.",
+    "Standard": "Default image size and epochs, with early stopping.",
+    "Thorough": "Twice the patience and up to three times the epochs, for a final model.",
 }
 SIDES_PX = (32, 64, 96, 128, 160, 192, 224, 256, 320)
-PRESET_WORDS = {
-    "Quick look": "Small pictures and few epochs: does the data set work at all? Not for results.",
-    "Standard": "The network's own picture size; ends by itself when nothing gets better.",
-    "Thorough": "Twice the patience and three times the epochs, for the model that you keep.",
-}
 AUTOMATIC = "Automatic"
-ARITHMETIC_WORDS = {"auto": AUTOMATIC, "float32": "float32", "bfloat16": "bfloat16"}
+PAGE_SPECIFIC = frozenset(
+    {"data", "protocol", "official_fold_file", "n_folds", "test_fold", "split_seed"}
+)
+"""Fields with widgets that other pages share."""
+ESSENTIAL = (("backbone", "weights", "image_size"), ("head_epochs", "finetune_epochs", "patience"))
+"""Fields that are always visible, by column; the others are in the expander."""
+_ADVANCED_GROUPS = (("Model", "Data"), ("Schedule",), ("Compute",))
 
 
 def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str, Any]:
-    """Draw the widgets and return what `TrainSettings` takes, without the data.
+    """Draw the form and return the values of `TrainingConfig`, without the dataset.
 
     Parameters
     ----------
     split : callable, optional
-        Draws the fields of the split and returns what of it is a setting, for a page that makes
-        several splits. Default draws those of one run.
+        Draws the fields of the split and returns their values, for a page that makes several
+        splits. By default, the fields of one split are drawn.
 
     Raises
     ------
     SettingsError
-        A text among them cannot be read, or no weights file is named.
+        A value is invalid, or no weights file is given.
     WeightsError
-        The weights file is missing, or is none; or the model in the box is.
+        The weights file or the bundled model is missing or invalid.
     """
     preset = (
         st.segmented_control(
@@ -57,78 +66,135 @@ def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str
         )
         or "Standard"
     )
-    st.caption(PRESET_WORDS[preset])
-    left, middle, right = st.columns(3, gap="medium")
-    with left:
-        chosen = _network(preset)
-    with middle:
-        chosen |= _length(preset)
-    with right:
-        chosen |= (split or _split)()
-    with st.expander("Every other parameter", icon=":material/tune:"):
-        chosen |= _others(chosen["backbone"])
-    # After every field is drawn: one that is left out would forget what was typed.
-    if chosen["weights"] == "bundled":
-        bundled_model()
-    elif chosen["weights"] not in NAMED_WEIGHTS:
-        _require_weights(chosen["weights"])
+    st.caption(PRESET_CAPTIONS[preset])
+    chosen: dict[str, Any] = {}
+    *columns, last = st.columns(len(ESSENTIAL) + 1, gap="medium")
+    for column, names in zip(columns, ESSENTIAL, strict=True):
+        with column:
+            for name in names:
+                chosen[name] = _draw(name, preset, chosen)
+    with last:
+        chosen |= (split or _draw_split)()
+    with st.expander("Advanced", icon=":material/tune:"):
+        _draw_advanced(preset, chosen)
+    # The values are checked after every field is drawn, because a field that is not drawn in one
+    # pass loses its value.
+    for name, value in chosen.items():
+        if OPTIONS[name].type is tuple and isinstance(value, str):
+            chosen[name] = OPTIONS[name].parse(value)
+        OPTIONS[name].check(chosen[name])
+    _require_weights(chosen["weights"])
     return chosen
 
 
-def _preset_field(preset: str, name: str) -> dict[str, Any]:
-    """Return value and key of a field that a preset fills in: a field of its own for each preset.
-
-    One field whose value the page sets is not safe: the message that tells the browser is lost when
-    a click cuts the page short, and the browser then answers with the smallest number there is.
-    """
-    return {"value": PRESETS[preset][name], "key": f"{name}-{preset}"}
-
-
-def _network(preset: str) -> dict[str, Any]:
-    backbone = st.selectbox(
-        "Backbone",
-        list(BACKBONES),
-        format_func=lambda name: "tiny (dry runs only)" if name == "tiny" else name,
-        key="backbone",
-        help="The network that turns a picture into features. ResNet50 is the one to begin with.",
+def draw_field(name: str, preset: str = "Standard", *, disabled: bool = False) -> Any:
+    """Draw the widget of a field by its type and return its value; a tuple is returned as text."""
+    option = OPTIONS[name]
+    default = PRESETS[preset].get(name, option.default)
+    shared: dict[str, Any] = _texts(option) | {"key": _key(name, preset), "disabled": disabled}
+    if option.type is bool:
+        return st.checkbox(value=default, **shared)
+    if option.choices:
+        return st.selectbox(options=option.choices, index=option.choices.index(default), **shared)
+    if option.type in (str, tuple):
+        return st.text_input(value=option.format(default), **shared)
+    low, high = (option.ge, option.gt), (option.le, option.lt)
+    number: Callable[[Any], Any] = option.type
+    return st.number_input(
+        min_value=next((number(bound) for bound in low if bound is not None), None),
+        max_value=next((number(bound) for bound in high if bound is not None), None),
+        value=default,
+        step=number(option.step or 1),
+        format="%g" if option.type is float else None,
+        placeholder=AUTOMATIC if option.nullable else None,
+        **shared,
     )
+
+
+def _draw(name: str, preset: str, chosen: dict[str, Any]) -> Any:
+    """Draw a field, with a widget of its own where the choices depend on other values."""
+    if name == "backbone":
+        return _draw_backbone()
+    if name == "weights":
+        return _draw_weights()
+    if name == "image_size":
+        return _draw_image_size(preset, chosen["weights"])
+    if name == "unfreeze_from":
+        return _draw_unfreeze_from(chosen["backbone"])
+    disabled = name == "augmented_copies" and not chosen["cache_features"]
+    return draw_field(name, preset, disabled=disabled)
+
+
+def _draw_advanced(preset: str, chosen: dict[str, Any]) -> None:
+    essential = {name for names in ESSENTIAL for name in names}
+    for column, groups in zip(st.columns(3, gap="medium"), _ADVANCED_GROUPS, strict=True):
+        with column:
+            for group in groups:
+                for option in OPTIONS.values():
+                    if option.group == group and option.name not in essential | PAGE_SPECIFIC:
+                        chosen[option.name] = _draw(option.name, preset, chosen)
+                if group == "Data":
+                    chosen |= draw_split_seed()
+
+
+def _key(name: str, preset: str) -> str:
+    """Return the key of a widget: a field that a preset changes has a widget for each preset.
+
+    A page must not set the value of an existing widget here. The browser can miss the new value
+    when a click interrupts the script, and then sends back the minimum.
+    """
+    return f"config-{name}-{preset}" if name in PRESETS[preset] else f"config-{name}"
+
+
+def _texts(option: Option) -> dict[str, Any]:
+    unit = f" ({option.unit})" if option.unit else ""
+    return {"label": option.label + unit, "help": option.help}
+
+
+def _draw_backbone() -> str:
+    return st.selectbox(
+        options=list(BACKBONES),
+        format_func=lambda name: "tiny (tests only)" if name == "tiny" else name,
+        key="config-backbone",
+        **_texts(OPTIONS["backbone"]),
+    )
+
+
+def _draw_weights() -> str:
     weights = st.selectbox(
-        "Initial weights",
-        [name for name in WEIGHT_WORDS if name != "bundled" or has_bundled_model()],
-        format_func=WEIGHT_WORDS.__getitem__,
-        key="weights",
-        help="Weights learned from everyday pictures save most of the training. From scratch "
-        "needs more pictures than most have.",
+        options=[name for name in WEIGHT_LABELS if name != "bundled" or has_bundled_model()],
+        format_func=WEIGHT_LABELS.__getitem__,
+        key="config-weights",
+        **_texts(OPTIONS["weights"]),
     )
-    if weights == "file":
-        weights = st.text_input(
-            "Weights file", key="weights_file", placeholder="/weights/resnet50.h5"
-        ).strip()
-    return {"backbone": backbone, "weights": weights, "image_size": _image_size(preset, weights)}
+    if weights != "file":
+        return weights
+    return st.text_input(
+        "Weights file", key="config-weights-file", placeholder="/weights/resnet50.h5"
+    ).strip()
 
 
-def _image_size(preset: str, weights: str) -> tuple[int, int]:
-    """Draw the field of the size; with the model in the box another one, which begins with its own.
+def _draw_image_size(preset: str, weights: str) -> tuple[int, int]:
+    """Draw the image size; with the bundled model, another widget starts with its image size.
 
-    Whatever the preset: its pictures are small, and a square would squash what it knows.
+    The bundled model was trained on small images that are not square, so no preset applies to it.
     """
-    usual, key = PRESETS[preset]["size_px"], f"side-{preset}"
+    default = PRESETS[preset].get("image_size", OPTIONS["image_size"].default)
+    key = _key("image_size", preset)
     if weights == "bundled" and (own := _bundled_size()):
-        usual, key = own, f"{key}-bundled"
-    sizes = {usual, *((side, side) for side in SIDES_PX)}
-    by_words = {_size_words(size): size for size in sorted(sizes, key=math.prod)}
+        default, key = own, "config-image_size-bundled"
+    sizes = {default, *((side, side) for side in SIDES_PX)}
+    by_label = {_size_label(size): size for size in sorted(sizes, key=math.prod)}
     chosen = st.select_slider(
-        "Picture size, px",
-        list(by_words),
-        value=_size_words(usual),
+        options=list(by_label),
+        value=_size_label(default),
         key=key,
-        help="Pictures are shrunk to a square of this side, or to this height and width. Time "
-        "grows with the area.",
+        **_texts(OPTIONS["image_size"]),
     )
-    return by_words[chosen]
+    return by_label[chosen]
 
 
-def _size_words(size: tuple[int, int]) -> str:
+def _size_label(size: tuple[int, int]) -> str:
     height, width = size
     return str(width) if height == width else f"{height} x {width}"
 
@@ -137,172 +203,29 @@ def _bundled_size() -> tuple[int, int] | None:
     try:
         return bundled_model().image_size
     except WeightsError:
-        return None  # said once every field is drawn
+        return None  # The error is raised after every field is drawn.
 
 
-def _length(preset: str) -> dict[str, Any]:
-    return {
-        "head_epochs": st.number_input(
-            "Epochs with the backbone frozen",
-            0,
-            1000,
-            **_preset_field(preset, "head_epochs"),
-            help="First phase: only the new layers behind the backbone learn.",
-        ),
-        "finetune_epochs": st.number_input(
-            "Epochs of fine-tuning",
-            0,
-            1000,
-            **_preset_field(preset, "finetune_epochs"),
-            help="Second phase: the last blocks learn too, at a lower rate.",
-        ),
-        "patience": st.number_input(
-            "Patience, epochs",
-            1,
-            1000,
-            **_preset_field(preset, "patience"),
-            help="A phase ends after so many epochs without a lower validation loss; after half "
-            "as many the learning rate falls to a third.",
-        ),
-    }
+def _draw_unfreeze_from(backbone: str) -> str | None:
+    block = st.selectbox(
+        options=[AUTOMATIC, *BACKBONES[backbone].blocks, "all"],
+        key="config-unfreeze_from",
+        **_texts(OPTIONS["unfreeze_from"]),
+    )
+    return None if block == AUTOMATIC else block
 
 
-def _split() -> dict[str, Any]:
+def _draw_split() -> dict[str, Any]:
     chosen = draw_protocol()
     return chosen | draw_folds(chosen["protocol"])
 
 
-def _others(backbone: str) -> dict[str, Any]:
-    left, middle, right = st.columns(3, gap="medium")
-    with left:
-        head_rate = st.text_input(
-            "Learning rate, frozen", "0.001", key="head_rate", help="Step size of the first phase."
-        )
-        finetune_rate = st.text_input(
-            "Learning rate, fine-tuning",
-            AUTOMATIC,
-            key="finetune_rate",
-            help="Automatic: 1e-4 from pretrained weights, 5e-4 from scratch.",
-        )
-        unfreeze_from = st.selectbox(
-            "Fine-tune from",
-            [AUTOMATIC, *BACKBONES[backbone].blocks, "all"],
-            key="unfreeze_from",
-            help="The first block that learns in the second phase. Automatic: the last one from "
-            "pretrained weights, all from scratch.",
-        )
-        cache = st.checkbox(
-            "Keep features",
-            value=True,
-            key="cache",
-            help="Compute what frozen layers make of the pictures once, not in every epoch.",
-        )
-        deterministic = st.checkbox(
-            "Repeat bit for bit",
-            key="deterministic",
-            help="The same seed gives the same weights on the same machine; slower.",
-        )
-        mirrored = st.checkbox(
-            "All graphics cards",
-            key="mirrored",
-            help="Share each batch among all cards of this machine; it needs two or more.",
-        )
-    with middle:
-        dense = st.text_input(
-            "Dense layers",
-            "256",
-            key="dense_units",
-            help="Widths of the layers behind the backbone, such as 256 or 512, 128; may be empty.",
-        )
-        dropout = st.number_input(
-            "Dropout",
-            0.0,
-            0.95,
-            0.3,
-            0.05,
-            key="dropout",
-            help="Share of features left out at random while training, against overfitting.",
-        )
-        batch_size = st.number_input(
-            "Batch size", 1, 512, 32, key="batch_size", help="Pictures between two steps."
-        )
-        views = st.number_input(
-            "Views of a picture",
-            1,
-            64,
-            5,
-            key="views",
-            disabled=not cache,
-            help="Turned, cropped and tinted versions of each picture among the kept features.",
-        )
-    with right:
-        seed = st.number_input(
-            "Seed", 0, 2**31 - 1, 0, key="seed", help="Of weights, order and augmentation."
-        )
-        split_seed = draw_split_seed()
-        threads = st.number_input(
-            "Threads",
-            0,
-            1024,
-            0,
-            key="threads",
-            help=f"At most so many; {ZERO_THREADS}.",
-        )
-        arithmetic = st.selectbox(
-            "Arithmetic",
-            ARITHMETICS,
-            format_func=ARITHMETIC_WORDS.__getitem__,
-            key="arithmetic",
-            help="Of the convolutions that learn. bfloat16 is faster where the processor or card "
-            "has it, and is chosen there.",
-        )
-    return {
-        "head_learning_rate": _rate("Learning rate, frozen", head_rate),
-        "finetune_learning_rate": None
-        if finetune_rate.strip().lower() in ("", AUTOMATIC.lower())
-        else _rate("Learning rate, fine-tuning", finetune_rate, f", or {AUTOMATIC}"),
-        "unfreeze_from": None if unfreeze_from == AUTOMATIC else unfreeze_from,
-        "dense_units": _units(dense),
-        "dropout": float(dropout),
-        "batch_size": int(batch_size),
-        "seed": int(seed),
-        **split_seed,
-        "arithmetic": arithmetic,
-        "threads": int(threads),
-        "mirrored": mirrored,
-        "deterministic": deterministic,
-        "cache": cache,
-        "views": int(views),
-    }
-
-
-def _require_weights(text: str) -> None:
-    if not text:
-        raise SettingsError("Name the weights file: a .h5, .weights.h5 or .keras file.")
-    require_weights_file(Path(text))
-
-
-def _rate(label: str, text: str, or_else: str = "") -> float:
-    try:
-        rate = float(text)
-        if not 0.0 < rate <= 1.0:
-            raise ValueError
-    except ValueError:
+def _require_weights(weights: str) -> None:
+    if weights == "bundled":
+        bundled_model()
+    elif not weights:
         raise SettingsError(
-            f"{label} must be a number above 0 and at most 1 such as 0.001{or_else}; it is "
-            f"'{text}'."
-        ) from None
-    return rate
-
-
-def _units(text: str) -> tuple[int, ...]:
-    try:
-        units = tuple(int(width) for width in text.split(",") if width.strip())
-        if not all(1 <= width <= MAX_DENSE_UNITS for width in units):
-            raise ValueError
-    except ValueError:
-        raise SettingsError(
-            f"Dense layers must be numbers such as 256 or 512, 128, from 1 to {MAX_DENSE_UNITS} "
-            f"each; they are '{text}'."
-        ) from None
-    return units
+            "No weights file is given. Expected a .h5, .weights.h5 or .keras file. Enter its path."
+        )
+    elif weights not in NAMED_WEIGHTS:
+        require_weights_file(Path(weights))

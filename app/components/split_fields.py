@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.components.fold_files import choose_fold_file
 from bc_model.data.protocols import FOLDS_PROTOCOLS
+from bc_model.training.settings import OPTIONS
 
 PROTOCOL_WORDS = {
     "case": "By case (honest)",
@@ -14,11 +15,6 @@ PROTOCOL_WORDS = {
     "folder": "By folder (leaky)",
     "image": "By picture (leaky)",
 }
-PROTOCOL_HELP = (
-    "By case: all pictures of a slide stay on one side. Official folds: the published files, which "
-    "put sections of one slide on both sides. Clean: whose slide is in test leaves training. "
-    "By folder: the same leak, dealt out anew. By picture: neighbouring fields on both sides."
-)
 
 
 def draw_protocol() -> dict[str, Any]:
@@ -27,55 +23,37 @@ def draw_protocol() -> dict[str, Any]:
     Returns
     -------
     dict
-        protocol, folds_file ('' when there is none yet or none is needed).
+        protocol, official_fold_file ('' when there is none yet or none is needed).
     """
     protocol = st.selectbox(
-        "Split",
+        OPTIONS["protocol"].label,
         list(PROTOCOL_WORDS),
         format_func=PROTOCOL_WORDS.__getitem__,
         key="protocol",
         persist_state="session",
-        help=PROTOCOL_HELP,
+        help=OPTIONS["protocol"].help,
     )
-    folds_file = choose_fold_file() if protocol in FOLDS_PROTOCOLS else ""
-    return {"protocol": protocol, "folds_file": folds_file}
+    fold_file = choose_fold_file() if protocol in FOLDS_PROTOCOLS else ""
+    return {"protocol": protocol, "official_fold_file": fold_file}
 
 
 def draw_folds(protocol: str) -> dict[str, Any]:
-    """Draw into how many folds the cases are dealt, and which one is for test.
+    """Draw the number of folds and the number of the test fold.
 
     Returns
     -------
     dict
-        n_folds, fold.
+        n_folds, test_fold.
     """
-    of_file = protocol in FOLDS_PROTOCOLS
-    n_folds = int(
-        st.number_input(
-            "Shares of the training cases" if of_file else "Folds",
-            3,
-            50,
-            5,
-            key="n_folds",
-            persist_state="session",
-            help="The file says what is for test. Of its training cases one share validates."
-            if of_file
-            else "One fold is for test, one for validation, the others for training.",
-        )
-    )
-    # A fold that is no more, since there are fewer now.
+    uses_file = protocol in FOLDS_PROTOCOLS
+    n_folds = _draw_number("n_folds", label="Training folds" if uses_file else None)
+    # The test fold may no longer exist when there are fewer folds now.
     if st.session_state.get("fold", 0) >= n_folds:
         st.session_state["fold"] = n_folds - 1
-    fold = st.number_input(
-        "Share that validates" if of_file else "Test fold",
-        0,
-        n_folds - 1,
-        0,
-        key="fold",
-        persist_state="session",
-        help="Counted from 0.",
+    test_fold = _draw_number(
+        "test_fold", label="Validation fold" if uses_file else None, key="fold", high=n_folds - 1
     )
-    return {"n_folds": n_folds, "fold": int(fold)}
+    return {"n_folds": n_folds, "test_fold": test_fold}
 
 
 def draw_split_seed() -> dict[str, Any]:
@@ -86,18 +64,27 @@ def draw_split_seed() -> dict[str, Any]:
     dict
         split_seed.
     """
-    seed = st.number_input(
-        "Seed of the split",
-        0,
-        2**31 - 1,
-        0,
-        key="split_seed",
-        persist_state="session",
-        help="Leave it to compare runs of several seeds on the same test part.",
+    return {"split_seed": _draw_number("split_seed")}
+
+
+def _draw_number(
+    name: str, *, label: str | None = None, key: str | None = None, high: int | None = None
+) -> int:
+    """Draw a field of `TrainingConfig` with a value that the pages Data and Train share."""
+    option = OPTIONS[name]
+    return int(
+        st.number_input(
+            label or option.label,
+            option.ge,
+            option.le if high is None else high,
+            option.default,
+            key=key or name,
+            persist_state="session",
+            help=option.help,
+        )
     )
-    return {"split_seed": int(seed)}
 
 
 def lacks_fold_file(chosen: dict) -> bool:
     """Tell whether the chosen protocol needs a fold file that is not chosen yet."""
-    return chosen["protocol"] in FOLDS_PROTOCOLS and not chosen["folds_file"]
+    return chosen["protocol"] in FOLDS_PROTOCOLS and not chosen["official_fold_file"]

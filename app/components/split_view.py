@@ -35,7 +35,7 @@ def draw_split(reading: Reading, set_name: str) -> None:
     st.download_button(
         "split.csv",
         lambda: split_csv(split),
-        file_name=f"{set_name}-{chosen['protocol']}-{chosen['fold']}-split.csv",
+        file_name=f"{set_name}-{chosen['protocol']}-{chosen['test_fold']}-split.csv",
         key="save-split",
         icon=":material/download:",
         help="The whole split, whatever the table shows; `evaluate --split` takes it.",

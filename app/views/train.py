@@ -17,7 +17,7 @@ from bc_model.errors import BcModelError
 from bc_model.serving.precision import supported_precisions
 from bc_model.training.forecast import forecast_seconds, measure_gflops
 from bc_model.training.run_folder import list_runs
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 
 SIDE_BY_SIDE = 3
 
@@ -41,7 +41,7 @@ named = "set" in st.query_params or TRAIN_ON_KEY in st.session_state  # chosen, 
 with st.expander("New run", expanded=not runs or named, icon=":material/add_circle:"):
     folder = choose_folder()
     audited = st.container()
-    settings: TrainSettings | None = None
+    config: TrainingConfig | None = None
     parts: dict | None = None
     try:
         chosen = draw_settings()
@@ -55,10 +55,10 @@ with st.expander("New run", expanded=not runs or named, icon=":material/add_circ
                 title="This split flatters",
             )
         if not lacks_fold_file(chosen):
-            settings = TrainSettings(data=str((folder or Path()).resolve()), **chosen)
+            config = TrainingConfig(data=str((folder or Path()).resolve()), **chosen)
     except BcModelError as error:
-        show_error(error, title="These settings cannot be used")
-    ready = settings if parts else None
+        show_error(error, title="Invalid configuration")
+    ready = config if parts else None
     seconds = None
     if ready and parts:
         counts = parts["train"]["pictures"], parts["validation"]["pictures"]

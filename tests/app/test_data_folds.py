@@ -23,7 +23,7 @@ def test_the_clean_folds_keep_out_what_shares_a_case(drawn, shelf, open_page):
     app.selectbox(key="protocol").set_value("folds-clean").run()
 
     assert "none of its 6 pictures" in texts(app.success)
-    assert "Share that validates" in [field.label for field in app.number_input]
+    assert "Validation fold" in [field.label for field in app.number_input]
 
 
 def test_a_text_that_is_no_fold_file_is_said(drawn, shelf, open_page, tmp_path):

@@ -24,9 +24,9 @@ loaded = {}
 for page in ("diagnose", "data", "train", "evaluate", "studies", "compare"):
     if page != "diagnose":
         app.switch_page(f"views/{page}.py").run()
-    if page == "train" and "The model in the box" in app.selectbox(key="weights").options:
+    if page == "train" and "Bundled model" in app.selectbox(key="config-weights").options:
         app.selectbox(key="set").set_value("drawn")
-        app.selectbox(key="weights").set_value("bundled").run()
+        app.selectbox(key="config-weights").set_value("bundled").run()
     assert not app.exception and not app.error, (page, [error.value for error in app.error])
     loaded[page] = sorted({name.partition(".")[0] for name in sys.modules})
 print(json.dumps({"answered": answered, "loaded": loaded}))

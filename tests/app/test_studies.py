@@ -12,7 +12,7 @@ from bc_model.data.sets import datasets_folder, link_folder
 from bc_model.training import jobs
 from bc_model.training.report_study import note_file, plan_report, start_report
 from bc_model.training.run_folder import RunFolder, list_runs
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from bc_model.training.study import start_study
 from bc_model.training.study_file import list_studies, read_study, study_file
 from bc_model.training.study_plan import plan_study
@@ -37,7 +37,7 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(
-    tiny_settings: TrainSettings,
+    tiny_settings: TrainingConfig,
     drawn_set: Path,
     fold_files: list[Path],
     end_at_random: Callable[[RunFolder], None],
@@ -88,9 +88,9 @@ def test_without_a_study_the_page_says_how_to_get_one(runs, open_page):
 
 def fill(app, drawn_set: Path) -> None:
     app.text_input(key="data").set_value(str(drawn_set))
-    app.selectbox(key="backbone").set_value("tiny")
-    app.selectbox(key="weights").set_value("none")
-    app.select_slider(key="side-Standard").set_value("32").run()
+    app.selectbox(key="config-backbone").set_value("tiny")
+    app.selectbox(key="config-weights").set_value("none")
+    app.select_slider(key="config-image_size").set_value("32").run()
 
 
 def test_one_button_starts_the_report_that_is_on_the_page(
@@ -170,11 +170,11 @@ def test_what_cannot_be_started_is_said_and_nothing_is_left(
     assert not any(runs.iterdir())
 
 
-def test_a_setting_that_cannot_be_read_is_said(runs, open_page):
+def test_report_form_invalid_option_shows_the_rule(runs, open_page):
     app = open_page("studies")
-    app.text_input(key="head_rate").set_value("fast").run()
+    app.text_input(key="config-dense_units").set_value("wide").run()
 
-    assert "must be a number above 0 and at most 1 such as 0.001" in texts(app.error)
+    assert "Invalid dense_units 'wide'. Expected whole numbers" in texts(app.error)
 
 
 # A report
@@ -280,7 +280,7 @@ def test_a_run_that_writes_its_model_keeps_no_other_from_being_cancelled(runs, r
 
 
 def test_a_cross_validation_shows_its_pooled_figures(
-    runs, tiny_settings: TrainSettings, open_page, end_at_random
+    runs, tiny_settings: TrainingConfig, open_page, end_at_random
 ):
     for member in start_study("cv", plan_study(tiny_settings), runs).members:
         end_at_random(RunFolder(runs / member.run))
@@ -295,7 +295,7 @@ def test_a_cross_validation_shows_its_pooled_figures(
 
 
 def test_a_sweep_shows_a_line_for_each_setting_and_its_caution(
-    runs, tiny_settings: TrainSettings, open_page, end_at_random
+    runs, tiny_settings: TrainingConfig, open_page, end_at_random
 ):
     plan = plan_study(tiny_settings, folds=[0], grid={"dropout": [0.1, 0.5]})
     for member in start_study("sweep", plan, runs).members[:1]:
@@ -306,7 +306,7 @@ def test_a_sweep_shows_a_line_for_each_setting_and_its_caution(
     assert "2 settings were judged on the same test pictures" in texts(app.warning)
 
 
-def test_many_runs_come_in_pages(runs, tiny_settings: TrainSettings, open_page):
+def test_many_runs_come_in_pages(runs, tiny_settings: TrainingConfig, open_page):
     start_study("many", plan_study(dataclasses.replace(tiny_settings, n_folds=12)), runs)
     app = open_page("studies")
 
@@ -352,8 +352,8 @@ def test_a_damaged_study_is_not_offered(runs, report, open_page):
 def test_a_cross_validation_is_started_on_train(runs, open_page, drawn_set: Path):
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set)).run()
-    app.selectbox(key="backbone").set_value("tiny")
-    app.selectbox(key="weights").set_value("none")
+    app.selectbox(key="config-backbone").set_value("tiny")
+    app.selectbox(key="config-weights").set_value("none")
     app.toggle(key="all_folds").set_value(True).run()
     assert app.button(key="start").label == "Start 5 runs"
     assert "for each of 5 runs" in texts(app.caption)

@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from app.components.settings import PAGE_SPECIFIC
 from bc_model.data.fold_shelf import keep_fold_file
 from bc_model.data.sets import DataSet, datasets_folder, link_folder
 from bc_model.errors import RunError
 from bc_model.serving.bundle import open_bundle
 from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import OPTIONS, TrainingConfig
 
 
 def texts(elements) -> str:
@@ -59,9 +60,9 @@ def test_the_audit_stands_beside_the_settings(runs, open_page, drawn_set: Path):
 def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
     runs, open_page, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    started: list[tuple[TrainSettings, Path]] = []
+    started: list[tuple[TrainingConfig, Path]] = []
 
-    def start(settings: TrainSettings, folder: Path) -> RunFolder:
+    def start(settings: TrainingConfig, folder: Path) -> RunFolder:
         started.append((settings, folder))
         run = RunFolder.create(folder / "new-run")
         run.write_config({"settings": settings.as_dict()})
@@ -71,18 +72,18 @@ def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
     monkeypatch.setattr("bc_model.training.jobs.start_run", start)
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set)).run()
-    app.selectbox(key="backbone").set_value("tiny")
-    app.selectbox(key="weights").set_value("none")
-    app.select_slider(key="side-Standard").set_value("64")
-    app.number_input(key="head_epochs-Standard").set_value(1)
-    app.number_input(key="finetune_epochs-Standard").set_value(2).run()
+    app.selectbox(key="config-backbone").set_value("tiny")
+    app.selectbox(key="config-weights").set_value("none")
+    app.select_slider(key="config-image_size").set_value("64")
+    app.number_input(key="config-head_epochs").set_value(1)
+    app.number_input(key="config-finetune_epochs").set_value(2).run()
     app.button(key="start").click().run()
 
     assert not app.exception
     (settings, folder), *rest = started
     assert not rest
     assert folder == runs
-    assert settings == TrainSettings(
+    assert settings == TrainingConfig(
         data=str(drawn_set.resolve()),
         weights="none",
         backbone="tiny",
@@ -138,7 +139,7 @@ def test_a_set_in_the_address_opens_the_new_run_though_there_are_runs(
 
 def test_official_folds_need_a_file_before_a_start(drawn: DataSet, open_page):
     app = open_page("train", set="drawn")
-    app.selectbox(key="weights").set_value("none")
+    app.selectbox(key="config-weights").set_value("none")
     app.selectbox(key="protocol").set_value("folds-clean").run()
 
     assert "needs an official fold file" in texts(app.info)
@@ -148,15 +149,15 @@ def test_official_folds_need_a_file_before_a_start(drawn: DataSet, open_page):
 
 def test_a_run_by_official_folds_starts_with_its_file(drawn: DataSet, open_page, monkeypatch):
     kept = fold_file(drawn)
-    started: list[TrainSettings] = []
+    started: list[TrainingConfig] = []
 
-    def start(settings: TrainSettings, folder: Path) -> RunFolder:
+    def start(settings: TrainingConfig, folder: Path) -> RunFolder:
         started.append(settings)
         raise RunError("enough")
 
     monkeypatch.setattr("bc_model.training.jobs.start_run", start)
     app = open_page("train", set="drawn")
-    app.selectbox(key="weights").set_value("none")
+    app.selectbox(key="config-weights").set_value("none")
     app.selectbox(key="protocol").set_value("folds-clean").run()
     app.number_input(key="n_folds").set_value(4).run()
     app.number_input(key="fold").set_value(1)
@@ -164,8 +165,11 @@ def test_a_run_by_official_folds_starts_with_its_file(drawn: DataSet, open_page,
     app.button(key="start").click().run()
 
     (settings,) = started
-    assert (settings.data, settings.folds_file) == (str(drawn.pictures), str(kept.resolve()))
-    assert (settings.protocol, settings.n_folds, settings.fold) == ("folds-clean", 4, 1)
+    assert (settings.data, settings.official_fold_file) == (
+        str(drawn.pictures),
+        str(kept.resolve()),
+    )
+    assert (settings.protocol, settings.n_folds, settings.test_fold) == ("folds-clean", 4, 1)
     assert settings.split_seed == 7
     assert "test 6 pictures (1 benign and 1 malignant cases)" in texts(app.caption)
 
@@ -179,13 +183,13 @@ def test_a_leaky_protocol_tells_its_leak_beside_the_settings(drawn: DataSet, ope
 
 
 def test_a_refused_start_is_said(runs, open_page, drawn_set, monkeypatch):
-    def refuse(settings: TrainSettings, folder: Path) -> RunFolder:
+    def refuse(settings: TrainingConfig, folder: Path) -> RunFolder:
         raise RunError("The run first is still going on.")
 
     monkeypatch.setattr("bc_model.training.jobs.start_run", refuse)
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set)).run()
-    app.selectbox(key="weights").set_value("none").run()
+    app.selectbox(key="config-weights").set_value("none").run()
     app.button(key="start").click().run()
 
     assert "still going on" in texts(app.error)
@@ -196,10 +200,10 @@ def test_imagenet_weights_for_a_backbone_without_them_are_refused_before_a_start
 ):
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set)).run()
-    app.selectbox(key="backbone").set_value("tiny")
-    app.selectbox(key="weights").set_value("imagenet").run()
+    app.selectbox(key="config-backbone").set_value("tiny")
+    app.selectbox(key="config-weights").set_value("imagenet").run()
 
-    assert "no ImageNet weights for tiny" in texts(app.error)
+    assert "Invalid weights 'imagenet' for tiny" in texts(app.error)
     assert app.button(key="start").disabled
     assert not any(runs.iterdir())
 
@@ -214,8 +218,8 @@ def test_beginning_with_the_model_in_the_box_says_what_it_knows(
         monkeypatch.setattr(f"{module}.bundled_model", lambda: box)
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set))
-    app.selectbox(key="weights").set_value("bundled").run()
-    fold, n_folds = tiny_run.read_config()["settings"]["fold"], 5
+    app.selectbox(key="config-weights").set_value("bundled").run()
+    fold, n_folds = tiny_run.read_config()["settings"]["test_fold"], 5
     app.number_input(key="fold").set_value(fold).run()
 
     assert "The first weights know" not in texts(app.warning)
@@ -230,24 +234,24 @@ def test_the_model_in_the_box_brings_its_own_picture_size(runs, open_page, monke
     monkeypatch.setattr("app.components.settings.has_bundled_model", lambda: True)
     monkeypatch.setattr("app.components.settings.bundled_model", lambda: box)
     app = open_page("train")
-    app.selectbox(key="weights").set_value("bundled").run()
+    app.selectbox(key="config-weights").set_value("bundled").run()
 
-    size = app.select_slider(key="side-Standard-bundled")
+    size = app.select_slider(key="config-image_size-bundled")
     assert size.value == "100 x 150"
     app.segmented_control(key="preset").set_value("Quick look").run()
-    assert app.select_slider(key="side-Quick look-bundled").value == "100 x 150"
+    assert app.select_slider(key="config-image_size-bundled").value == "100 x 150"
     app.segmented_control(key="preset").set_value("Standard").run()
     assert size.options == ["32", "64", "96", "100 x 150", "128", "160", "192", "224", "256", "320"]
 
-    app.selectbox(key="weights").set_value("imagenet").run()
-    assert app.select_slider(key="side-Standard").value == "224"
+    app.selectbox(key="config-weights").set_value("imagenet").run()
+    assert app.select_slider(key="config-image_size").value == "224"
 
 
 def test_without_a_model_in_the_box_none_is_offered(runs, open_page, monkeypatch):
     monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", runs / "none")
     app = open_page("train")
 
-    assert "The model in the box" not in app.selectbox(key="weights").options
+    assert "Bundled model" not in app.selectbox(key="config-weights").options
 
 
 def test_a_damaged_model_in_the_box_is_said_before_a_start(runs, open_page, monkeypatch):
@@ -256,7 +260,7 @@ def test_a_damaged_model_in_the_box_is_said_before_a_start(runs, open_page, monk
     (folder / "passport.json").write_text("half")
     monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", folder.parent)
     app = open_page("train")
-    app.selectbox(key="weights").set_value("bundled").run()
+    app.selectbox(key="config-weights").set_value("bundled").run()
 
     assert "The model that came with the program is damaged" in texts(app.error)
     assert app.button(key="start").disabled
@@ -309,51 +313,82 @@ def test_a_preset_fills_in_and_every_value_stays_open(runs, open_page):
     app.segmented_control(key="preset").set_value("Quick look").run()
 
     # As the browser's own default: a value sent on top of it is lost when a click cuts a run short.
-    assert app.number_input(key="head_epochs-Quick look").proto.default == 3
-    assert app.number_input(key="head_epochs-Quick look").value == 3
-    assert app.select_slider(key="side-Quick look").value == "128"
-    app.number_input(key="head_epochs-Quick look").set_value(7).run()
-    assert app.number_input(key="head_epochs-Quick look").value == 7
+    assert app.number_input(key="config-head_epochs-Quick look").proto.default == 3
+    assert app.number_input(key="config-head_epochs-Quick look").value == 3
+    assert app.select_slider(key="config-image_size-Quick look").value == "128"
+    app.number_input(key="config-head_epochs-Quick look").set_value(7).run()
+    assert app.number_input(key="config-head_epochs-Quick look").value == 7
 
 
 @pytest.mark.parametrize(
-    ("key", "text", "said"),
+    ("text", "message"),
     [
-        ("head_rate", "fast", "must be a number above 0 and at most 1 such as 0.001; it is 'fast'"),
-        ("finetune_rate", "7", "fine-tuning must be a number above 0 and at most 1"),
-        ("finetune_rate", "auto", "or Automatic; it is 'auto'"),
-        ("dense_units", "wide", "must be numbers such as 256"),
-        ("dense_units", "0", "Dense layers must be numbers"),
+        ("wide", "Invalid dense_units 'wide'. Expected whole numbers"),
+        ("0", "Invalid dense_units 0. Expected whole numbers with 1 <= dense_units <= 8192"),
     ],
 )
-def test_a_setting_out_of_range_is_refused_before_a_start(
-    runs, open_page, drawn_set: Path, key: str, text: str, said: str
+def test_train_form_invalid_dense_units_blocks_start(
+    runs, open_page, drawn_set: Path, text: str, message: str
 ):
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set)).run()
-    app.text_input(key=key).set_value(text).run()
+    app.text_input(key="config-dense_units").set_value(text).run()
 
-    assert said in texts(app.error)
+    assert message in texts(app.error)
     assert app.button(key="start").disabled
 
 
-def test_automatic_may_be_written_small(runs, open_page):
+def test_train_form_zero_learning_rate_blocks_start(runs, open_page, drawn_set: Path):
     app = open_page("train")
-    app.text_input(key="finetune_rate").set_value("automatic").run()
+    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.number_input(key="config-head_learning_rate").set_value(0.0).run()
 
-    assert not app.error
+    assert "Expected 0 < head_learning_rate <= 1" in texts(app.error)
+    assert app.button(key="start").disabled
+
+
+def test_train_form_has_a_widget_for_every_option(runs, open_page):
+    app = open_page("train")
+    widgets = [
+        *app.number_input, *app.text_input, *app.selectbox, *app.checkbox, *app.select_slider,
+    ]  # fmt: skip
+    by_key = {widget.key: widget for widget in widgets}
+
+    assert OPTIONS.keys() > PAGE_SPECIFIC
+    for option in OPTIONS.values():
+        if option.name not in PAGE_SPECIFIC:
+            widget = by_key[f"config-{option.name}"]
+            assert widget.label.startswith(option.label)
+            assert widget.help == option.help
+
+
+def test_train_form_defaults_equal_those_of_the_config(
+    runs, open_page, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+):
+    started: list[TrainingConfig] = []
+
+    def start(config: TrainingConfig, folder: Path) -> RunFolder:
+        started.append(config)
+        raise RunError("enough")
+
+    monkeypatch.setattr("bc_model.training.jobs.start_run", start)
+    app = open_page("train")
+    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.button(key="start").click().run()
+
+    assert started == [TrainingConfig(data=str(drawn_set.resolve()))]
 
 
 def test_a_weights_file_that_is_none_is_said_before_a_start(runs, open_page, drawn_set, tmp_path):
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set)).run()
-    app.selectbox(key="weights").set_value("file").run()
-    assert "Name the weights file" in texts(app.error)
+    app.selectbox(key="config-weights").set_value("file").run()
+    assert "No weights file is given" in texts(app.error)
     assert app.button(key="start").disabled
 
     (tmp_path / "start.h5").write_text("no weights")
     for name, said in (("gone.h5", "There is no weights file"), ("start.h5", "not a weights file")):
-        app.text_input(key="weights_file").set_value(str(tmp_path / name)).run()
+        app.text_input(key="config-weights-file").set_value(str(tmp_path / name)).run()
         assert said in texts(app.error)
         assert app.button(key="start").disabled
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from bc_model.data.synthetic import example_png
 from bc_model.serving.bundle import open_bundle
 from bc_model.training.run_folder import FINAL_STATES, RunFolder, list_runs
-from bc_model.training.settings import TrainSettings
+from bc_model.training.settings import TrainingConfig
 from tests.e2e.steps import choose, see_pictures
 
 pytestmark = pytest.mark.e2e
@@ -61,10 +61,10 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
     folder.fill(str(drawn_set))
     folder.press("Enter")
     expect(page.get_by_text("Benign cases")).to_be_visible(timeout=PATIENT_MS)
-    choose(page, "Backbone", "tiny (dry runs only)")
-    choose(page, "Initial weights", "None: from scratch")
+    choose(page, "Backbone", "tiny (tests only)")
+    choose(page, "Initial weights", "None (from scratch)")
     # Long enough to be stopped; without the patience a quick machine is done before the refresh.
-    for label in ("Epochs of fine-tuning", "Patience, epochs"):
+    for label in ("Fine-tuning epochs", "Patience (epochs)"):
         number = page.get_by_label(label, exact=True)
         number.fill("900")
         number.press("Enter")
@@ -91,7 +91,7 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
 
 
 def test_a_run_outlives_the_tab_the_server_and_its_own_process(
-    page: Page, app, tiny_settings: TrainSettings
+    page: Page, app, tiny_settings: TrainingConfig
 ):
     """Pause, close the tab, restart the server, go on, kill -9, resume, stop."""
     run = RunFolder.create(app.runs / "long")

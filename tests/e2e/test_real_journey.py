@@ -33,8 +33,8 @@ def test_from_the_folder_to_the_pdf(page: Page, app, real_data: Path, tmp_path: 
 
     page.get_by_role("button", name="Train on this set").click()
     expect(page.get_by_role("button", name="Start the run")).to_be_enabled()
-    choose(page, "Backbone", "tiny (dry runs only)")
-    choose(page, "Initial weights", "None: from scratch")
+    choose(page, "Backbone", "tiny (tests only)")
+    choose(page, "Initial weights", "None (from scratch)")
     page.get_by_role("radio", name="Quick look").click()
     page.get_by_role("button", name="Start the run").click()
     # The finished run of the fixture has such a link too.

@@ -23,8 +23,8 @@ def test_a_report_is_started_watched_over_a_refresh_and_taken_along(
     page.goto(f"{app.url}/studies?set=drawn")
     for left_out in ("Official folds, clean (honest)", "Official folds (leaky)"):
         page.get_by_role("button", name=f"Remove {left_out}").click(timeout=PATIENT_MS)
-    choose(page, "Backbone", "tiny (dry runs only)")
-    choose(page, "Initial weights", "None: from scratch")
+    choose(page, "Backbone", "tiny (tests only)")
+    choose(page, "Initial weights", "None (from scratch)")
     page.get_by_role("radio", name="Quick look").click()
     page.get_by_role("button", name="Start the report: 2 runs").click(timeout=PATIENT_MS)
 
