@@ -5,12 +5,13 @@ BcModelError
 │   ├── FolderNotFound (FileNotFoundError)
 │   ├── PictureError                one picture that cannot be read
 │   ├── ArchiveError                an archive that is not one, is damaged or not to be trusted
-│   └── SplitError                  a split that cannot be made or does not fit the data
+│   ├── SplitError                  a split that cannot be made or does not fit the data
+│   └── RecordError                 a JSON record with a wrong key, type or value
 ├── DownloadError                   a download that did not end, or brought other bytes
 ├── SettingsError (ValueError)      a setting out of its range, or two that contradict
 ├── ModelError                      a model that cannot be built, loaded or explained
 │   ├── WeightsError                pretrained weights that are missing or are other bytes
-│   └── BundleError                 a model folder that is not what its passport says
+│   └── BundleError                 a model folder that does not match its model card
 ├── EngineBusy                      more pictures are waiting than the engine takes
 └── RunError                        a run folder that is taken, missing or unreadable
 
@@ -59,6 +60,10 @@ class SplitError(DataError):
     """A split cannot be made from this data, or does not fit it."""
 
 
+class RecordError(DataError):
+    """A JSON record has a missing key, an unknown key or a value that is not allowed."""
+
+
 class DownloadError(BcModelError):
     """A download did not come to its end, or brought other bytes than were asked for."""
 
@@ -76,7 +81,7 @@ class WeightsError(ModelError):
 
 
 class BundleError(ModelError):
-    """A model folder is not what its passport says, or has none."""
+    """A model folder does not match its model card, or has none."""
 
 
 class EngineBusy(BcModelError):
