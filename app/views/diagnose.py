@@ -54,6 +54,6 @@ from bc_model.data.synthetic import example_png
 
 if example:
     pictures = [(example, example_png(malignant=EXAMPLES[example]))]
-    if not bundle.passport["data"]["drawn"]:
+    if not bundle.card.data.is_synthetic:
         st.info("A drawing, not tissue: its estimate only shows how this page works.")
 draw_answers(pictures, bundle)

@@ -112,6 +112,7 @@ def _report(study: "Study", runs: Path, *, as_json: bool) -> int:
     from bc_model.evaluation.study_figures import choice_caution, summarise_study
     from bc_model.training.run_folder import ENDED_STATES
     from bc_model.training.study import MISSING, member_states
+    from bc_model.utils.serialization import to_json
 
     statuses = member_states(study, runs)
     figures = summarise_study(study, runs)
@@ -129,7 +130,7 @@ def _report(study: "Study", runs: Path, *, as_json: bool) -> int:
                     }
                     for member in study.members
                 ],
-                "groups": [one.as_dict() for one in figures],
+                "groups": [to_json(one) for one in figures],
                 "warnings": cautions,
             }
         )  # fmt: skip

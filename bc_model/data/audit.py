@@ -15,6 +15,7 @@ from bc_model.data.names import CLASSES
 from bc_model.data.near_twins import MAX_DISTANCE, NearTwins, find_near_twins
 from bc_model.data.pictures import FIELD_PX, FRAME_PX
 from bc_model.errors import DataError
+from bc_model.utils.serialization import to_json
 
 MAX_FILES = 100_000
 _SHOWN = 3
@@ -90,7 +91,10 @@ def audit_folds(folds: FoldFile, manifest: Manifest | None = None) -> dict:
         "file": folds.path.as_posix(),
         "fold": folds.fold,
         "names": len(folds.names),
-        "siblings": {key: leak.as_dict() for key, leak in count_siblings(folds).items()},
+        "siblings": {
+            key: to_json(leak) | {"share": leak.share, "benign_share": leak.benign_share}
+            for key, leak in count_siblings(folds).items()
+        },
         "twins": asdict(count_twins(folds, manifest)) if manifest else None,
     }
 

@@ -1,7 +1,6 @@
 """What comparing two models found, as data, and the words for it; computing it is in `compare`."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -118,10 +117,6 @@ class Comparison:
     n_left_out: tuple[int, int]
     differences: dict[str, Difference]
     warnings: list[str]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold; what is not defined is None."""
-        return asdict(self) | {"n_left_out": list(self.n_left_out), "caution": caution(1)}
 
 
 def verdict_on(name: str, difference: Figure, first: str, second: str) -> str:

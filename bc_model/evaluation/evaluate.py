@@ -57,16 +57,16 @@ def evaluate_split(
     predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
     predictions = predictions_of(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
-    data, notes = engine.bundle.passport["data"], known.notes
+    data, notes = engine.bundle.card.data, known.notes
     if not known.number:
         notes = [NOT_WHOLE] if NOT_WHOLE in notes else []
-    if data.get("knew_at_first"):
+    if data.has_initialization_leakage:
         notes = [_KNEW_AT_FIRST, *notes]
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,
         protocol=protocol if part == "test" else f"{protocol}, {part} part",
-        leaky=protocol in LEAKY_PROTOCOLS or data["leaky"] or known.number > 0 or part != "test",
+        leaky=protocol in LEAKY_PROTOCOLS or data.has_leakage or known.number > 0 or part != "test",
         is_known=known.is_certain,
         notes=notes,
     )

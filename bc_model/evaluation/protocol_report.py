@@ -6,12 +6,12 @@ be read while runs go on. Drawing is the work of `protocol_plot`, files that of 
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bc_model.data.protocols import PROTOCOLS
 from bc_model.errors import RunError
-from bc_model.evaluation.literature import PUBLISHED, Band, bands
-from bc_model.evaluation.protocol_gap import CAUTION, Gap, find_gaps
+from bc_model.evaluation.literature import Band, bands
+from bc_model.evaluation.protocol_gap import Gap, find_gaps
 from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow, make_row
 from bc_model.training.report_study import ReportNote, read_note
 from bc_model.training.run_folder import RunFolder
@@ -19,7 +19,6 @@ from bc_model.training.study import member_states
 from bc_model.training.study_file import Member, Study
 
 _OWN_TO_A_SPLIT = ("protocol", "fold", "folds_file")
-FORMAT = "bc_model protocol report, version 1"
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class ProtocolReport:
         Of the report as a whole, the gravest first.
     """
 
+    SCHEMA_VERSION: ClassVar[int] = 2
+
     study: str
     created: str
     recipe: dict[str, Any]
@@ -60,27 +61,6 @@ class ProtocolReport:
     def is_whole(self) -> bool:
         """True when all runs are in."""
         return all(row.n_done == len(row.runs) for row in self.rows)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold; what is not defined is None."""
-        return {
-            "format": FORMAT,
-            "study": self.study,
-            "created": self.created,
-            "complete": self.is_whole,
-            "recipe": self.recipe,
-            "warnings": list(self.warnings),
-            "protocols": [row.as_dict() for row in self.rows],
-            "comparisons": [gap.as_dict() for gap in self.gaps],
-            "caution": CAUTION,
-            "published": {
-                "bands": [band.as_dict() for band in self.bands],
-                "results": [
-                    vars(one) | {"accuracy": list(one.accuracy), "roc_auc": list(one.roc_auc)}
-                    for one in PUBLISHED
-                ],
-            },
-        }
 
 
 def is_one_recipe(study: Study) -> bool:

@@ -4,27 +4,20 @@ One set of predictions under one protocol. It does not predict, and it does not 
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from bc_model.errors import SettingsError
 from bc_model.evaluation.alarms import alarms
 from bc_model.evaluation.by_case import RECOGNITION, by_case
 from bc_model.evaluation.by_group import by_group
-from bc_model.evaluation.delong import delong
 from bc_model.evaluation.estimate import estimate_figures
-from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.metrics import confusion_counts
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.evaluation.ranking import pr_curve, roc_curve
 from bc_model.evaluation.reliability import reliability
 from bc_model.evaluation.result import PrCurve, Report, RocCurve
-from bc_model.evaluation.sample import CaseSample
 from bc_model.evaluation.store import read_report
-from bc_model.evaluation.weighting import Floats
 
 __all__ = ["Report", "RocCurve", "evaluate_predictions", "read_report"]
 
@@ -103,22 +96,8 @@ def evaluate_predictions(
         by_case=cases,
         groups=by_group(table, threshold=threshold, n_resamples=n_resamples, seed=seed),
         calibration=reliability(malignant, prob, case, seed=seed),
-        checks={"roc_auc_delong": _delong(figures["roc_auc"], malignant, prob, case)},
         notes=tuple(notes),
         predictions=table,
-    )
-
-
-def _delong(
-    area: Figure, malignant: NDArray[np.bool_], prob: Floats, case: NDArray[np.str_]
-) -> Figure:
-    """Return the area under the ROC curve with DeLong's interval, where it is defined."""
-    method = "95 % DeLong over cases (Obuchowski), on the logit scale"
-    if area.value is None:
-        return replace(area, method=method)
-    value, _, interval = delong(malignant, prob, CaseSample.of(case, malignant))
-    return replace(
-        area, value=value, low=interval.low, high=interval.high, method=method, note=interval.note
     )
 
 

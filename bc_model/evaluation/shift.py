@@ -7,7 +7,7 @@ far off as new pictures of the same kind would. Training pictures look nearer th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from bc_model.evaluation.shift_words import (
     about_scale,
     about_stain,
 )
-from bc_model.serving.input_gate import knows_stain, strange_stain, usual_strange_share
+from bc_model.serving.input_gate import strange_stain, usual_strange_share
 from bc_model.serving.sizes import about_sizes
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Shift:
     sentences : tuple of str
         All this in words.
     strange_stain : int or None
-        Pictures stained unlike anything the model learned from; None where its passport does not
+        Pictures stained unlike anything the model learned from; None where its model card does not
         say how that is stained.
     """
 
@@ -89,19 +89,6 @@ class Shift:
     sizes: dict[str, int]
     sentences: tuple[str, ...]
     strange_stain: int | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return vars(self) | {
-            "stain": [vars(one) for one in self.stain],
-            "sentences": list(self.sentences),
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Shift:
-        """Undo `as_dict`."""
-        stain = tuple(StainShift(**one) for one in data["stain"])
-        return cls(**{**data, "stain": stain, "sentences": tuple(data["sentences"])})
 
 
 def measure_shift(
@@ -132,9 +119,9 @@ def measure_shift(
             is_new = np.arange(distances.size + new.size) >= distances.size
             apart = float(roc_auc(is_new, np.concatenate([distances, new])))
     strange = None
-    if knows_stain(bundle.passport):
+    if (statistics := bundle.card.input.stain) is not None:
         strange = [
-            strange_stain(one, bool(grey), bundle.passport)
+            strange_stain(one, bool(grey), statistics)
             for one, grey in zip(predicted.stain, predicted.grey, strict=True)
         ]
     sizes = pictures["width_px"].astype(str) + "x" + pictures["height_px"].astype(str)
@@ -149,7 +136,7 @@ def measure_shift(
         sizes=counted,
         sentences=(
             *about_distance(known, far_share, apart, stain),
-            *about_stain(strange, usual_strange_share(bundle.passport)),
+            *about_stain(strange, usual_strange_share(bundle.card)),
             *about_sizes(pictures, bundle),
             *about_scale(bundle, pictures),
         ),

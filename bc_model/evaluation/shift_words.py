@@ -70,8 +70,8 @@ def about_stain(strange: list[list[str]] | None, usual: float | None) -> Iterato
 
 def about_scale(bundle: Bundle, pictures: pd.DataFrame) -> Iterator[str]:
     """Say what the scale is, or that nobody can tell."""
-    passport = bundle.passport
-    magnifications = passport["scale"]["magnifications"]
+    card = bundle.card
+    magnifications = card.scale.magnifications
     known = " and ".join(f"{m}X" for m in magnifications)
     here = pictures["magnification"].dropna().astype(int)
     if known and len(here) == len(pictures):
@@ -83,7 +83,7 @@ def about_scale(bundle: Bundle, pictures: pd.DataFrame) -> Iterator[str]:
                 "scale its estimates mean nothing."
             )
         return
-    ranges = [passport["scale"]["mpp_range"].get(str(m)) for m in magnifications]
+    ranges = [card.scale.mpp_range.get(str(m)) for m in magnifications]
     told = ", ".join(f"{low:g}-{high:g}" for low, high in (r for r in ranges if r))
     if known:
         yield (

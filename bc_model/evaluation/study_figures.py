@@ -46,11 +46,6 @@ class GroupFigures:
     report: Report | None = field(repr=False)
     warnings: list[str]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        report = None if self.report is None else self.report.as_dict()
-        return vars(self) | {"report": report}
-
 
 def pool_predictions(runs: list[RunFolder]) -> Report:
     """Evaluate the test predictions of several finished runs as one.

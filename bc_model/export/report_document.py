@@ -1,7 +1,6 @@
 """An evaluation report as a document: the same words and figures for HTML and PDF."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import bc_model
 from bc_model.evaluation.alarms import FEW_CASES
@@ -41,34 +40,35 @@ from bc_model.export.words import (
     support_words,
     value_words,
 )
+from bc_model.serving.passport import ModelCard
 
 _KEY = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc")
 
 
-def report_document(report: Report, passport: dict[str, Any]) -> Document:
+def report_document(report: Report, card: ModelCard) -> Document:
     """Return a report as a document.
 
     Parameters
     ----------
     report : Report
         With its predictions, as `read_report` returns it.
-    passport : dict
+    card : ModelCard
         Of the model that was evaluated.
     """
-    name = passport["name"]
+    name = card.name
     return Document(
         title=f"Evaluation of {name}",
         subtitle=(
             f"{support_words(report.n, report.n_cases)}; protocol '{report.protocol}'"
             f"{', LEAKY' if report.leaky else ''}; cut-off {report.threshold:.3f}"
         ),
-        created=passport["created"],
+        created=card.created,
         footer=f"{RESEARCH_USE}. {name}, bc_model {bc_model.__version__}",
-        blocks=tuple(_blocks(report, passport)),
+        blocks=tuple(_blocks(report, card)),
     )
 
 
-def _blocks(report: Report, passport: dict[str, Any]) -> Iterator[Block]:
+def _blocks(report: Report, card: ModelCard) -> Iterator[Block]:
     yield Notice(
         f"{RESEARCH_USE}.",
         (
@@ -92,10 +92,10 @@ def _blocks(report: Report, passport: dict[str, Any]) -> Iterator[Block]:
     yield from mistakes_blocks(report)
     yield from shift_blocks(report)
     yield Heading("The model")
-    yield Facts(tuple(model_facts(passport)))
+    yield Facts(tuple(model_facts(card)))
     yield Heading("What it is for, and what it cannot know")
-    yield Text(passport["intended_use"])
-    yield Text(passport["limits"])
+    yield Text(card.intended_use)
+    yield Text(card.limits)
     yield from _method(report)
 
 
@@ -142,7 +142,7 @@ def _curves(report: Report) -> Iterator[Block]:
 
 def _method(report: Report) -> Iterator[Block]:
     yield Heading("How the intervals were made")
-    check, area = report.checks.get("roc_auc_delong"), report.figures["roc_auc"]
+    area = report.figures["roc_auc"]
     drawn, of_cases = "No case is known, so that single pictures are drawn", ""
     if report.n_cases:
         drawn = "Whole cases are drawn, since pictures of one case resemble each other"
@@ -152,12 +152,6 @@ def _method(report: Report) -> Iterator[Block]:
         f"never varies, has Korn and Graubard's exact binomial interval.{of_cases} "
         f"{_coverage(report)}"
     )
-    if check is not None and check.value is not None and check.low is not None:
-        yield Text(
-            f"As a check, DeLong's interval over {'cases' if report.n_cases else 'pictures'} for "
-            f"the ROC AUC: {interval_words(check)} "
-            f"(bootstrap: {interval_words(area)})."
-        )
 
 
 def _coverage(report: Report) -> str:

@@ -1,39 +1,39 @@
 """Write a report for people: HTML and PDF, whole or not at all."""
 
 from pathlib import Path
-from typing import Any
 
 from bc_model.errors import RunError, SettingsError
 from bc_model.evaluation.result import Report
 from bc_model.export.report_document import report_document
 from bc_model.files import write_bytes_atomic
+from bc_model.serving.passport import ModelCard
 
 HTML_FILE, PDF_FILE = "report.html", "report.pdf"
 
 
-def report_html(report: Report, passport: dict[str, Any]) -> bytes:
+def report_html(report: Report, card: ModelCard) -> bytes:
     """Return a report as one HTML file, UTF-8.
 
     Parameters
     ----------
     report : Report
         With its predictions, as `read_report` returns it.
-    passport : dict
+    card : ModelCard
         Of the model that was evaluated.
     """
     from bc_model.export.html import to_html
 
-    return to_html(report_document(report, passport)).encode("utf-8")
+    return to_html(report_document(report, card)).encode("utf-8")
 
 
-def report_pdf(report: Report, passport: dict[str, Any]) -> bytes:
+def report_pdf(report: Report, card: ModelCard) -> bytes:
     """Return a report as a PDF; parameters as for `report_html`."""
     from bc_model.export.pdf import to_pdf  # fonts and their tools take a moment to load
 
-    return to_pdf(report_document(report, passport))
+    return to_pdf(report_document(report, card))
 
 
-def save_report(report: Report, passport: dict[str, Any], path: Path) -> None:
+def save_report(report: Report, card: ModelCard, path: Path) -> None:
     """Write a report to a file whose suffix says the format.
 
     Raises
@@ -49,7 +49,7 @@ def save_report(report: Report, passport: dict[str, Any], path: Path) -> None:
         raise SettingsError(
             f"A report is written as .html or .pdf; asked for '{path.name}'. Give it such a name."
         )
-    data = writer(report, passport)
+    data = writer(report, card)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomic(path, data)

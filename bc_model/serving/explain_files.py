@@ -88,7 +88,7 @@ def explain_file(engine: BatchingEngine, path: Path, out: Path) -> dict[str, Any
     result = {
         "picture": str(path),
         "sha256": sha256,
-        "model": engine.bundle.passport["name"],
+        "model": engine.bundle.card.name,
         "prob_malignant": verdict.prob_malignant,
         "threshold": engine.bundle.threshold,
         "class": verdict.class_name if verdict.is_called else None,

@@ -4,11 +4,10 @@ A model answers whatever it is shown, an empty slide or a photograph as well. Th
 quantiles of how its training pictures are stained; what lies far outside of them is said.
 """
 
-from typing import Any
-
 import numpy as np
 
 from bc_model.data.stain import STAIN_COLUMNS, are_grey, stain_statistics
+from bc_model.serving.passport import ModelCard, StainStatistics
 
 _QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 _LOWEST = 0
@@ -25,7 +24,7 @@ _WORDS = {"mean": ("paler", "stronger"), "sd": ("more even", "more uneven")}
 _STAINS = {"residual": "other colours"}
 
 
-def stain_facts(stain: np.ndarray, grey: np.ndarray) -> dict[str, Any]:
+def stain_facts(stain: np.ndarray, grey: np.ndarray) -> StainStatistics:
     """Return how training pictures are stained: what a picture can be held against.
 
     Parameters
@@ -37,44 +36,41 @@ def stain_facts(stain: np.ndarray, grey: np.ndarray) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        ``quantiles``, and for each of `STAIN_COLUMNS` its values at these, optical density; and
-        ``grey_share``, of the pictures without colour: what a passport has as ``input.statistics``.
+    StainStatistics
     """
     found = np.quantile(stain, _QUANTILES, axis=0).round(5)
-    columns = {column: found[:, i].tolist() for i, column in enumerate(STAIN_COLUMNS)}
-    return {"quantiles": list(_QUANTILES), **columns, "grey_share": float(grey.mean())}
+    columns = {column: tuple(found[:, i].tolist()) for i, column in enumerate(STAIN_COLUMNS)}
+    return StainStatistics(_QUANTILES, columns, float(grey.mean()))
 
 
-def strange_share(stain: np.ndarray, facts: dict[str, Any]) -> float:
+def strange_share(stain: np.ndarray, facts: StainStatistics) -> float:
     """Return how many of some pictures are stained strangely, a share; greyness is left out.
 
     Parameters
     ----------
     stain : ndarray of shape (n, 6)
         Of pictures that the facts do not come from.
-    facts : dict
+    facts : StainStatistics
         As `stain_facts` returns it.
     """
-    passport = {"input": {"statistics": facts}}
-    return float(np.mean([bool(strange_stain(one, False, passport)) for one in stain]))
+    return float(np.mean([bool(strange_stain(one, False, facts)) for one in stain]))
 
 
-def knows_stain(passport: dict[str, Any]) -> bool:
+def knows_stain(card: ModelCard) -> bool:
     """Tell whether a passport says how the training pictures are stained."""
-    return "statistics" in passport["input"]
+    return card.input.stain is not None
 
 
-def usual_strange_share(passport: dict[str, Any]) -> float | None:
+def usual_strange_share(card: ModelCard) -> float | None:
     """Return how many pictures of other cases of the same kind are strange, a share, if measured.
 
     Of the model's validation part, or of cases that were left out of the quantiles.
     """
-    share: float | None = passport["input"].get("statistics", {}).get("strange_share")
-    return share
+    stain = card.input.stain
+    return stain.out_of_distribution_proportion if stain else None
 
 
-def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> list[str]:
+def strange_stain(found: np.ndarray, grey: bool, statistics: StainStatistics) -> list[str]:
     """Name what a picture's staining has that no training picture's had.
 
     Parameters
@@ -83,8 +79,7 @@ def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> li
         Of one picture, see `bc_model.data.stain.stain_statistics`.
     grey : bool
         See `bc_model.data.stain.are_grey`: among the statistics alone it is not found.
-    passport : dict
-        See `knows_stain`.
+    statistics : StainStatistics
 
     Returns
     -------
@@ -92,11 +87,10 @@ def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> li
         Such as 'eosin paler'; 'blank' or 'no colour' alone; empty where it lies within or near the
         training pictures.
     """
-    statistics = passport["input"]["statistics"]
-    if grey and not statistics.get("grey_share", 0.0):  # then the rest follows
+    if grey and not statistics.grayscale_proportion:  # then the rest follows
         return [_NO_COLOUR]
     (spread, least), *others = (
-        (value, statistics[column][_LOWEST])
+        (value, statistics.values[column][_LOWEST])
         for column, value in zip(STAIN_COLUMNS, found, strict=True)
         if column.endswith("_sd")  # of haematoxylin first
     )
@@ -104,7 +98,7 @@ def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> li
         return [_BLANK]
     strange = []
     for column, value in zip(STAIN_COLUMNS, found, strict=True):
-        known = dict(zip(statistics["quantiles"], statistics[column], strict=True))
+        known = dict(zip(statistics.quantiles, statistics.values[column], strict=True))
         low, median, high = known[0.01], known[0.5], known[0.99]
         stain, _, kind = column.rpartition("_")
         below, above = _WORDS[kind]
@@ -115,14 +109,14 @@ def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> li
     return strange
 
 
-def stain_warning(pixels: np.ndarray, passport: dict[str, Any]) -> tuple[str, bool]:
+def stain_warning(pixels: np.ndarray, card: ModelCard) -> tuple[str, bool]:
     """Hold a picture's staining against what the model learned from.
 
     Parameters
     ----------
     pixels : ndarray of shape (height, width, 3), uint8
         As the network is given them.
-    passport : dict
+    card : ModelCard
         Without ``input.statistics`` nothing is known, and nothing said.
 
     Returns
@@ -132,10 +126,10 @@ def stain_warning(pixels: np.ndarray, passport: dict[str, Any]) -> tuple[str, bo
     is_void : bool
         Whether the estimate means nothing: blank, or no colour.
     """
-    if not knows_stain(passport):
+    if card.input.stain is None:
         return "", False
     one = pixels[None]
-    strange = strange_stain(stain_statistics(one)[0], bool(are_grey(one)[0]), passport)
+    strange = strange_stain(stain_statistics(one)[0], bool(are_grey(one)[0]), card.input.stain)
     if not strange:
         return "", False
     if strange == [_NO_COLOUR]:

@@ -73,7 +73,7 @@ def diagnose(engine: BatchingEngine, rgb: np.ndarray, name: str) -> Verdict:
     pixels = model_input(rgb, bundle.image_size)
     logits, heatmaps = engine.explain_one(pixels)
     probability = float(prob_malignant(logits[None], bundle.temperature)[0])
-    sentence, is_blank = stain_warning(pixels, bundle.passport)
+    sentence, is_blank = stain_warning(pixels, bundle.card)
     of_stain = [sentence] if sentence else []
     void = [
         *about_enlarging(rgb.shape[1], rgb.shape[0], bundle),
@@ -108,13 +108,13 @@ def _about_name(name: str, bundle: Bundle) -> tuple[str, ...]:
     if said is None:
         return ()
     warnings = []
-    known = bundle.passport["scale"]["magnifications"]
+    known = bundle.card.scale.magnifications
     if known and said.magnification not in known:
         warnings.append(
             f"By its name this picture was taken at {said.magnification}X; the model knows only "
             f"{_listed(known)}. The estimate means nothing."
         )
-    if is_drawn(said.case) and not bundle.passport["data"]["drawn"]:
+    if is_drawn(said.case) and not bundle.card.data.is_synthetic:
         warnings.append(
             "By its name this picture is drawn, not tissue. The estimate means nothing."
         )
@@ -132,14 +132,14 @@ def _about_knowing(rgb: np.ndarray, name: str, bundle: Bundle) -> tuple[str, ...
     )
 
 
-def _listed(magnifications: list[int]) -> str:
+def _listed(magnifications: tuple[int, ...]) -> str:
     return " and ".join(f"{m}X" for m in magnifications)
 
 
 def _cautions(name: str, width_px: int, height_px: int, bundle: Bundle) -> tuple[str, ...]:
     official = parse_name(name) is not None
     cautions = [*about_size(width_px, height_px, official, bundle)]
-    known = bundle.passport["scale"]["magnifications"]
+    known = bundle.card.scale.magnifications
     if known and not official:  # an official name says the magnification
         objectives = " and ".join(f"{m // 10}x" for m in known)
         cautions.append(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -37,11 +37,11 @@ from bc_model.serving.export import check_bundle, write_bundle
 from bc_model.serving.input_gate import stain_facts, strange_share
 from bc_model.serving.known_pictures import KNOWN_FILE
 from bc_model.serving.optimise import measure_parity
-from bc_model.serving.passport import write_passport
+from bc_model.serving.passport import CardMetrics, StainStatistics, write_model_card
 from bc_model.training.cache import check_room
 from bc_model.training.callbacks import EndRequested, progress_of
 from bc_model.training.checkpoint import load_weights, read_state, sweep
-from bc_model.training.describe import describe_run, draft_passport
+from bc_model.training.describe import describe_run, draft_model_card
 from bc_model.training.distribute import strategy_for
 from bc_model.training.feed import Part, cache_bytes
 from bc_model.training.initial_model import all_known, known_at_first
@@ -162,8 +162,8 @@ def _train(
     # From here on nothing is obeyed: a stop asks for what is being done anyway.
     run.write_status("running", message="Writing the model", phase="export")
     known = all_known(settings.weights, manifest, split)
-    passport = draft_passport(settings, manifest, split, run, known, model.count_params())
-    bundle = write_bundle(model, run.model_folder, passport, {KNOWN_FILE: known.as_csv()})
+    card = draft_model_card(settings, manifest, split, run, known, model.count_params())
+    bundle = write_bundle(model, run.model_folder, card, {KNOWN_FILE: known.as_csv()})
     check_bundle(bundle, validation.pixels[:4])
     rows = split[split["part"] == "validation"]
     bundle = calibrate_bundle(bundle, rows, validation.pixels, run.evaluation_folder)
@@ -174,12 +174,13 @@ def _train(
     run.write_status("running", message="Evaluating on the test part", phase="evaluation")
     report = evaluate_split(Engine(bundle), manifest.root, split, part="test")
     report.write(run.evaluation_folder)
-    seen = _seen_in_training(bundle, manifest.root, split, grey, run)
-    passport = bundle.passport | {
-        "metrics": {"test": report.summary()},
-        "input": bundle.passport["input"] | seen,
-    }
-    write_passport(bundle.folder, passport)
+    stain = _seen_in_training(bundle, manifest.root, split, grey, run)
+    card = replace(
+        bundle.card,
+        metrics=CardMetrics(test=report.summary()),
+        input=replace(bundle.card.input, stain=stain),
+    )
+    write_model_card(bundle.folder, card)
     leaky = " (LEAKY)" if report.leaky else ""
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
         logger.info("test %s%s: %s", name.replace("_", " "), leaky, report.figures[name])
@@ -189,7 +190,7 @@ def _train(
     message = "" if finished else "Stopped on request; the best model so far was kept."
     run.write_status("done", message=message)
     logger.info("%s Model in %s", message or "Finished.", bundle.folder)
-    return Bundle(bundle.folder, passport)
+    return Bundle(bundle.folder, card)
 
 
 def set_up_tensorflow(settings: TrainSettings) -> None:
@@ -215,7 +216,7 @@ def _load(
 
 def _seen_in_training(
     bundle: Bundle, root: Path, split: pd.DataFrame, grey: np.ndarray, run: RunFolder
-) -> dict[str, Any]:
+) -> StainStatistics | None:
     """Keep the features that the error gallery compares with, and return what the gate does.
 
     A run does not fail for the lack of them.
@@ -225,13 +226,14 @@ def _seen_in_training(
         found = training_features(Engine(bundle), root, split, run.evaluation_folder)
     except (BcModelError, OSError) as error:
         logger.warning("The features of the training part were not kept: %s", error)
-        return {}
+        return None
     facts = stain_facts(found.stain, grey)
     validation = FeatureTable.load(run.evaluation_folder / FEATURES_FILE, bundle.network)
     # Else it knows the cases of the validation part, or nobody can tell.
     if validation is not None and split["protocol"].iloc[0] not in LEAKY_PROTOCOLS:
-        facts["strange_share"] = strange_share(validation.stain, facts)
-    return {"statistics": facts}
+        share = strange_share(validation.stain, facts)
+        facts = replace(facts, out_of_distribution_proportion=share)
+    return facts
 
 
 def _cases(number: int) -> str:

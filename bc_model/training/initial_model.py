@@ -13,7 +13,7 @@ from bc_model.serving.shipped import bundled_model
 
 
 def initial_model(weights: str) -> Bundle | None:
-    """Return the model that a run begins with, where its passport is at hand.
+    """Return the model that a run begins with, where its model card is at hand.
 
     That of the box, or of the bundle in which a ``.keras`` file lies.
 

@@ -292,7 +292,7 @@ def find_run(runs: Path, run_id: str) -> RunFolder:
 
 def _what_is_there(path: Path) -> str:
     """Return a sentence where somebody named a model for its run, or one that has none."""
-    if not (path / "passport.json").is_file():
+    if not (path / "model_card.json").is_file():
         return ""
     if (path.resolve().parent / "status.json").is_file():
         return f" It is the model of a run: name the run itself, {path.resolve().parent}."

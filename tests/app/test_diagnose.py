@@ -112,10 +112,10 @@ def test_two_large_pictures_that_differ_in_one_spot_get_their_own_answers(finish
 
 
 def test_a_name_that_tells_another_magnification_is_warned_about(finished_run, open_page):
-    path = finished_run.model_folder / "passport.json"
-    passport = json.loads(path.read_text())
-    passport["scale"]["magnifications"] = [200]  # the drawn set it learned from has none
-    path.write_text(json.dumps(passport))
+    path = finished_run.model_folder / "model_card.json"
+    card = json.loads(path.read_text())
+    card["scale"]["magnifications"] = [200]  # the drawn set it learned from has none
+    path.write_text(json.dumps(card))
     app = open_page("diagnose")
     name = "SOB_B_A-14-22549AB-40-001.png"
     app.file_uploader[0].upload(name, example_png(malignant=False)).run()
@@ -149,15 +149,15 @@ def test_a_model_whose_bytes_changed_is_refused_in_one_sentence(finished_run, op
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 
     assert not app.exception
-    assert "not the file its passport describes" in texts(app.error).replace("\\", "")
+    assert "not the file its model card describes" in texts(app.error).replace("\\", "")
     assert not app.metric
 
 
 def test_a_model_with_a_damaged_passport_is_left_out_and_said_so(finished_run, open_page):
-    (finished_run.model_folder / "passport.json").write_text("{")
+    (finished_run.model_folder / "model_card.json").write_text("{")
     app = open_page("diagnose")
 
-    assert "cannot be read as JSON" in texts(app.warning)
+    assert "not valid JSON" in texts(app.warning)
     assert "No model yet" in texts(app.subheader)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from bc_model.data.fold_shelf import keep_fold_file
+from bc_model.evaluation.protocol_report import ProtocolReport
 from bc_model.training import jobs, study
 from bc_model.training.run_folder import RunFolder, list_runs
+from bc_model.utils.serialization import read_record
 from tests.bc_model.conftest import Command
 
 TINY = [
@@ -82,7 +84,7 @@ def test_one_command_one_table_one_picture(
     assert err.index("by picture (leaky)") < err.index("6 done")
     folder = tmp_path / "rep.report"
     assert out.splitlines()[-1] == f"written to {folder}"
-    assert json.loads((folder / "report.json").read_text())["complete"] is True
+    assert read_record(folder / "report.json", ProtocolReport).is_whole is True
     assert (folder / "protocols.png").exists()
 
 
@@ -143,7 +145,7 @@ def test_detached_it_does_not_wait(
     assert "0 of 2 runs are in: the report is not complete." in out
     assert f"The runs go on: `jobs list {tmp_path}` shows them." in out
     assert len(list_runs(tmp_path)) == 2
-    assert json.loads((tmp_path / "rep.report/report.json").read_text())["complete"] is False
+    assert read_record(tmp_path / "rep.report/report.json", ProtocolReport).is_whole is False
 
 
 def test_ctrl_c_leaves_the_runs_and_shows_what_there_is(

@@ -29,6 +29,7 @@ from bc_model.training.report_study import note_file
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study_file import Member, Study
+from bc_model.utils.serialization import dumps, loads, read_record
 
 BASE = TrainSettings(data="set", n_folds=3)
 N_CASES = 24
@@ -256,7 +257,7 @@ def test_what_is_not_in_yet_is_said_and_the_rest_is_shown(tmp_path: Path) -> Non
     assert (rows["case"].figures, rows["case"].n_failed) == ({}, 1)  # its last run is missing
     assert report.warnings[0] == "2 of 10 runs are in, 2 ended without a result."
     assert (report.gaps, report.is_whole, report.is_over) == ([], False, False)
-    json.dumps(report.as_dict(), allow_nan=False)
+    assert loads(ProtocolReport, dumps(report)) == report
 
 
 def test_what_was_left_out_keeps_its_row(tmp_path: Path) -> None:
@@ -302,7 +303,7 @@ def test_every_file_is_there_and_can_be_read(report: ProtocolReport, folder: Pat
     assert {file.name for file in folder.iterdir()} == {
         "report.json", "figures.csv", "report.md", "protocols.png", "protocols.svg",
     }  # fmt: skip
-    assert json.loads((folder / "report.json").read_text()) == report.as_dict()
+    assert read_record(folder / "report.json", ProtocolReport) == report
     with Image.open(folder / "protocols.png") as picture:
         assert picture.width == 1650
     root = ElementTree.parse(folder / "protocols.svg").getroot()

@@ -18,6 +18,7 @@ from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainSettings
 from bc_model.training.study_file import Member, Study
 from bc_model.training.study_plan import group_words, plan_study
+from bc_model.utils.serialization import to_json
 
 BASE = TrainSettings(data="set", n_folds=3)
 
@@ -123,7 +124,7 @@ def test_partial_results_say_so(
     assert first.warnings[0] == "2 of 3 folds are in: these figures will change."
     assert (second.folds, second.n_failed, second.report) == ([], 2, None)
     assert second.warnings == ["0 of 3 folds are in, 2 ended without a result."]
-    json.dumps([one.as_dict() for one in (first, second)], allow_nan=False)
+    json.dumps([to_json(one) for one in (first, second)], allow_nan=False)
 
 
 def test_a_whole_group_has_nothing_to_say_of_its_folds(

@@ -1,7 +1,7 @@
 """Another set: figures, and how far it is from what the model knows."""
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,9 @@ from bc_model.evaluation.shift import Shift, distances_of_known, measure_shift
 from bc_model.evaluation.unseen import evaluate_unseen
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
+from bc_model.serving.passport import ModelCard, Scale, StainStatistics
 from bc_model.training.run_folder import RunFolder
+from bc_model.utils.serialization import dumps, from_json, loads, to_json
 
 MAPPING = {"0": "benign", "1": "malignant"}
 
@@ -101,7 +103,7 @@ def test_another_kind_is_far(bundle: Bundle) -> None:
     assert "the set is unlike what the model knows: 100 % of its pictures" in told
     assert "Haematoxylin is stronger than the model knows it" in told
     assert "400 of 400 pictures are of sizes or shapes other than 96 x 64, which" in told
-    back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
+    back = loads(Shift, dumps(found))
     assert back == found
 
 
@@ -111,9 +113,15 @@ def test_a_model_without_its_features_says_so(bundle: Bundle) -> None:
     assert found.sentences[0].startswith("This model came without its validation features")
 
 
+def stained(bundle: Bundle, proportion: float | None = None) -> ModelCard:
+    """Return the card of the model with other stain statistics."""
+    values = dict.fromkeys(STAIN_COLUMNS, (0.3, 0.4, 0.5))
+    stain = StainStatistics((0.01, 0.5, 0.99), values, 0.0, proportion)
+    return replace(bundle.card, input=replace(bundle.card.input, stain=stain))
+
+
 def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: Bundle) -> None:
-    quantiles = {"quantiles": [0.01, 0.5, 0.99]} | {name: [0.3, 0.4, 0.5] for name in STAIN_COLUMNS}
-    told = bundle.passport | {"input": bundle.passport["input"] | {"statistics": quantiles}}
+    told = stained(bundle)
     table = known()
     table.stain[:] = 0.4
     table.stain[:9, STAIN_COLUMNS.index("eosin_mean")] = 0.2  # half a distance beyond is 0.25
@@ -127,39 +135,32 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
         "Stained unlike anything that the model learned from: 14 of 60 pictures, 23 %, most often "
         "eosin paler (9) and haematoxylin more uneven (5)."
     )
-    back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
+    back = loads(Shift, dumps(found))
     assert back == found
-    given = {name: value for name, value in told["input"].items() if name != "statistics"}
-    older = Bundle(bundle.folder, told | {"input": given})
+    older = Bundle(bundle.folder, replace(told, input=replace(told.input, stain=None)))
     assert shift_of(older, table, None).strange_stain is None
 
 
 def test_how_often_stain_is_strange_in_its_own_kind_is_told_where_measured(bundle: Bundle) -> None:
-    statistics = {"quantiles": [0.01, 0.5, 0.99], "strange_share": 0.021}
-    statistics |= {name: [0.3, 0.4, 0.5] for name in STAIN_COLUMNS}
-    given = bundle.passport["input"] | {"statistics": statistics}
+    told = stained(bundle, 0.021)
     table = known()
     table.stain[:] = 0.4
     table.stain[:9, 0] = 0.2
 
-    found = shift_of(Bundle(bundle.folder, bundle.passport | {"input": given}), table, None)
+    found = shift_of(Bundle(bundle.folder, told), table, None)
 
     (sentence,) = (one for one in found.sentences if "9 of 60 pictures, 15 %" in one)
     assert sentence.endswith("paler (9); of other cases of the model's own kind 2.1 %.")
 
 
 def test_the_scale_is_said(bundle: Bundle) -> None:
-    told = bundle.passport | {
-        "scale": {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}
-    }
+    told = replace(bundle.card, scale=Scale((200,), {"200": (0.5, 0.6)}, "x"))
     found = shift_of(Bundle(bundle.folder, told), known(), None)
     assert "The model knows 200X (about 0.5-0.6 um a pixel" in found.sentences[-1]
 
 
 def test_another_magnification_is_said_and_the_same_is_not(bundle: Bundle) -> None:
-    told = bundle.passport | {
-        "scale": {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}
-    }
+    told = replace(bundle.card, scale=Scale((200,), {"200": (0.5, 0.6)}, "x"))
     ours = Bundle(bundle.folder, told)
     n = len(known().path)
     found = shift_of(ours, known(), None, magnification=100)
@@ -195,7 +196,7 @@ def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
     assert report.by_case is None
     report.write(tmp_path)
     assert read_report(tmp_path) == report
-    assert Report.from_dict(report.as_dict()) == report
+    assert from_json(Report, to_json(report)) == report
 
 
 def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:

@@ -1,12 +1,14 @@
-"""Reports and passports to write, for the tests of the writers."""
+"""Reports and model cards to write, for the tests of the writers."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bc_model.evaluation.report import Report, evaluate_predictions
-from benchmarks.passport import dummy_passport
+from bc_model.serving.passport import ModelCard
+from benchmarks.passport import dummy_model_card
 
 MARKUP = '<b onclick="x()">&amp; *a* | `b` [c](d) é ≥ 病'
 
@@ -39,5 +41,5 @@ def report(frame: pd.DataFrame | None = None, **changes: Any) -> Report:
     return evaluate_predictions(predictions() if frame is None else frame, **settings)
 
 
-def passport(**changes: Any) -> dict[str, Any]:
-    return dummy_passport((224, 224)) | {"files": {"served.bin": "a" * 64}} | changes
+def model_card(**changes: Any) -> ModelCard:
+    return replace(dummy_model_card((224, 224)), files={"served.bin": "a" * 64}, **changes)

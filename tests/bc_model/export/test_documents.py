@@ -19,8 +19,20 @@ from bc_model.export.document import (
     Text,
 )
 from bc_model.export.report_document import report_document
+from bc_model.serving.passport import (
+    CardMetrics,
+    DecisionThreshold,
+    FoldChoice,
+    NestedResult,
+    Scale,
+    SearchSpace,
+    SubsetCounts,
+    Temperature,
+)
+from bc_model.serving.precision import Parity
 from bc_model.serving.verdict import prob_malignant
-from tests.bc_model.export.examples import MARKUP, passport, predictions, report
+from bc_model.utils.metric import Figure
+from tests.bc_model.export.examples import MARKUP, model_card, predictions, report
 
 
 def words_of(document: Document) -> str:
@@ -45,7 +57,7 @@ def words_of(document: Document) -> str:
 
 def test_a_report_says_what_it_must() -> None:
     found = report()
-    told = words_of(report_document(found, passport()))
+    told = words_of(report_document(found, model_card()))
     assert "Research use only, not a diagnosis" in told
     assert "estimated probability of malignancy" in told
     assert "confidence" not in told
@@ -61,7 +73,6 @@ def test_a_report_says_what_it_must() -> None:
     ):  # fmt: skip
         assert heading in told
     assert "bootstrap-t over cases" in told
-    assert "DeLong" in told
 
 
 def test_every_table_is_as_wide_as_its_columns() -> None:
@@ -71,8 +82,8 @@ def test_every_table_is_as_wide_as_its_columns() -> None:
     )  # fmt: skip
     found = replace(report(), shift=shift)
     for document in (
-        report_document(found, passport()),
-        card_document(passport(metrics={"test": found.summary()})),
+        report_document(found, model_card()),
+        card_document(model_card(metrics=CardMetrics(test=found.summary()))),
     ):
         tables = [block for block in document.blocks if isinstance(block, Table)]
         assert len(tables) >= 4
@@ -94,17 +105,16 @@ def test_every_table_is_as_wide_as_its_columns() -> None:
     ],
 )
 def test_odd_reports(found: Report, words: str) -> None:
-    assert words in words_of(report_document(found, passport()))
+    assert words in words_of(report_document(found, model_card()))
 
 
 def test_a_report_without_cases_speaks_of_none() -> None:
-    told = words_of(report_document(report(predictions(cases=False)), passport()))
+    told = words_of(report_document(report(predictions(cases=False)), model_card()))
     mistakes = told.partition("Surest mistakes")[2].partition("The model")[0]
     assert "Truth Probability Picture" in mistakes
     assert "case" not in mistakes
     method = told.partition("How the intervals were made")[2]
     assert "single pictures are drawn" in method
-    assert "DeLong's interval over pictures" in method
 
 
 @pytest.mark.parametrize(
@@ -119,7 +129,9 @@ def test_a_report_without_cases_speaks_of_none() -> None:
 def test_intervals_are_trusted_no_further_than_they_were_tried(
     n_cases: int, cases: bool, told: str, not_told: str
 ) -> None:
-    found = words_of(report_document(report(predictions(n_cases=n_cases, cases=cases)), passport()))
+    found = words_of(
+        report_document(report(predictions(n_cases=n_cases, cases=cases)), model_card())
+    )
     assert told in found
     assert not_told not in found.partition("How the intervals were made")[2]
 
@@ -127,20 +139,18 @@ def test_intervals_are_trusted_no_further_than_they_were_tried(
 def test_a_model_without_mistakes() -> None:
     frame = predictions()
     frame["prob_malignant"] = (frame["class"] == "malignant") * 0.8 + 0.1
-    told = words_of(report_document(report(frame), passport()))
+    told = words_of(report_document(report(frame), model_card()))
     assert "No picture was called wrong." in told
     assert "Alarm:" in told
 
 
-def test_a_card_is_made_from_the_passport() -> None:
+def test_a_card_is_made_from_the_model_card() -> None:
     found = report(leaky=True)
-    changed = passport(
+    changed = model_card(
         name="mine",
-        metrics={"test": found.summary()},
-        threshold={"value": 0.312, "chosen": "by wish", "reason": MARKUP, "date": "2026-01-01"},
-        precisions={
-            "bf16": {"prob_difference_p99": 0.002, "auc_difference": None, "n": 9, "allowed": False}
-        },
+        metrics=CardMetrics(test=found.summary()),
+        threshold=DecisionThreshold(0.312, "by wish", MARKUP, "2026-01-01"),
+        precisions={"bf16": Parity(0.002, None, 9, False)},
     )
     told = words_of(card_document(changed))
     assert "Model card: mine" in told
@@ -150,19 +160,15 @@ def test_a_card_is_made_from_the_passport() -> None:
     accuracy = found.figures["accuracy"]
     assert f"Accuracy {accuracy.value:.3f} {accuracy.low:.3f} to {accuracy.high:.3f} 120 24" in told
     assert "no normal tissue" in told
-    assert "It has not been evaluated." in words_of(card_document(passport()))
+    assert "It has not been evaluated." in words_of(card_document(model_card()))
     assert "200X (200X about 0.5-0.6 um a pixel; x)" in words_of(
-        card_document(
-            passport(
-                scale={"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}
-            )
-        )
+        card_document(model_card(scale=Scale((200,), {"200": (0.5, 0.6)}, "x")))
     )
 
 
 def test_a_card_names_the_cases_that_the_first_weights_knew() -> None:
-    fresh = passport()
-    tuned = passport(data=fresh["data"] | {"drawn": True, "initial_cases": ["a", "b", "c"]})
+    fresh = model_card()
+    tuned = model_card(data=replace(fresh.data, is_synthetic=True, initial_cases=("a", "b", "c")))
 
     assert "Known before 3 cases of the model it began from" in words_of(card_document(tuned))
     assert "of tissue it knows only what the model that it began from" in words_of(
@@ -172,14 +178,9 @@ def test_a_card_names_the_cases_that_the_first_weights_knew() -> None:
 
 
 def test_a_card_of_a_model_made_of_every_picture_speaks_of_no_validation_part() -> None:
-    whole = passport()
-    whole["data"] |= {
-        "pictures": {"train": 9, "validation": 0, "test": 0},
-        "cases": {"train": 3, "validation": 0, "test": 0},
-    }
-    whole["precisions"] = {
-        "f32": {"prob_difference_p99": 0.0, "auc_difference": 0.0, "n": 9, "allowed": True}
-    }
+    whole = model_card()
+    data = replace(whole.data, n_images=SubsetCounts(train=9), n_cases=SubsetCounts(train=3))
+    whole = replace(whole, data=data, precisions={"f32": Parity(0.0, 0.0, 9, True)})
 
     words = words_of(card_document(whole))
 
@@ -188,17 +189,18 @@ def test_a_card_of_a_model_made_of_every_picture_speaks_of_no_validation_part() 
 
 
 def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
-    figure = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 120, "n_cases": 24, "method": "none"}
-    choice = {"fold": 3, "views": "plain", "last_penalty": 30.0, "penalty": 0.1,
-              "temperature": 1.25, "roc_auc": 0.97}  # fmt: skip
-    inside = {
-        "network": "large networks", "chosen_by": "small ones",
-        "folds": 1, "n": 120, "n_cases": 24,
-        "figures": {"roc_auc": figure}, "choices": [choice],
-        "offered": {"views": {"strange": {}, "plain": {"zoom": [0.75, 1.3], "mixed": 0.3}},
-                    "penalties": [0.1, 1.0], "last_penalties": [1.0, 10.0, 30.0]},
-    }  # fmt: skip
-    words = words_of(card_document(passport(metrics={"chosen_inside": inside})))
+    views = {"strange": {}, "plain": {"zoom": [0.75, 1.3], "mixed": 0.3}}
+    inside = NestedResult(
+        network="large networks",
+        selected_by="small ones",
+        search_space=SearchSpace(views, (0.1, 1.0), (1.0, 10.0, 30.0)),
+        choices=(FoldChoice(3, "plain", 30.0, 0.1, 1.25, 0.97),),
+        n_folds=1,
+        n_images=120,
+        n_cases=24,
+        metrics={"roc_auc": Figure(0.9, 0.8, 0.95, 120, 24, "none")},
+    )
+    words = words_of(card_document(model_card(metrics=CardMetrics(nested=inside))))
 
     assert "With settings chosen inside the folds" in words
     assert "('strange': as in the recipe; 'plain': zoom 0.75-1.3, mixed 0.3)" in words
@@ -209,7 +211,7 @@ def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
     assert "For each fold the other folds alone chose views ('strange'" in words
     assert "ROC AUC 0.900 (0.800 to 0.950). 120 pictures of 24 cases." in words
     assert "3 plain 30 0.1 1.25" in words
-    assert "chosen inside the folds" not in words_of(card_document(passport()))
+    assert "chosen inside the folds" not in words_of(card_document(model_card()))
 
 
 @pytest.mark.parametrize(
@@ -217,13 +219,11 @@ def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
     [(1.0, "which is 1 and changes nothing."), (0.894481, "exp(-log(p2 / p1) / 0.8945))")],
 )
 def test_a_card_says_how_an_exported_file_is_fed(temperature: float, said: str) -> None:
-    card = passport()
-    words = words_of(
-        card_document(card | {"temperature": card["temperature"] | {"value": temperature}})
-    )
+    card = model_card()
+    words = words_of(card_document(replace(card, temperature=Temperature(temperature, "a test"))))
 
-    given = card["input"]
-    assert f"the shape (n, {given['height_px']}, {given['width_px']}, 3): RGB, values 0" in words
+    given = card.input
+    assert f"the shape (n, {given.height_px}, {given.width_px}, 3): RGB, values 0" in words
     assert "probabilities of benign and malignant, in this order, before the temperature" in words
     assert said in words
 

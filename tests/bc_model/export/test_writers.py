@@ -21,7 +21,7 @@ from bc_model.export.pdf import to_pdf
 from bc_model.export.report_document import report_document
 from bc_model.export.report_files import save_report
 from bc_model.export.svg import to_svg
-from tests.bc_model.export.examples import MARKUP, passport, predictions, report
+from tests.bc_model.export.examples import MARKUP, model_card, predictions, report
 
 
 class Reader(HTMLParser):
@@ -72,7 +72,7 @@ def hostile() -> Document:
 
 
 def test_html_stands_alone() -> None:
-    page = to_html(report_document(report(), passport()))
+    page = to_html(report_document(report(), model_card()))
     reader = Reader()
     reader.feed(page)
     reader.close()
@@ -96,14 +96,14 @@ def test_html_shows_any_text_as_text() -> None:
 
 
 def test_the_same_report_gives_the_same_bytes() -> None:
-    one, two = (report_document(report(), passport()) for _ in range(2))
+    one, two = (report_document(report(), model_card()) for _ in range(2))
     assert to_html(one) == to_html(two)
     assert to_pdf(one) == to_pdf(two)
     assert to_markdown(one) == to_markdown(two)
 
 
 def test_a_pdf_is_whole_and_says_what_it_is() -> None:
-    data = to_pdf(report_document(report(), passport()))
+    data = to_pdf(report_document(report(), model_card()))
     assert data.startswith(b"%PDF-1.")
     assert data.rstrip().endswith(b"%%EOF")
     pages = len(re.findall(rb"/Type /Page\b", data))
@@ -172,19 +172,19 @@ def test_dots_of_a_lane_do_not_cover_each_other() -> None:
 def test_files_by_suffix(tmp_path: Path) -> None:
     found = report()
     for name, start in (("a/r.html", b"<!DOCTYPE html>"), ("r.PDF", b"%PDF")):
-        save_report(found, passport(), tmp_path / name)
+        save_report(found, model_card(), tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(start)
     with pytest.raises(SettingsError, match=r"asked for 'r\.docx'"):
-        save_report(found, passport(), tmp_path / "r.docx")
+        save_report(found, model_card(), tmp_path / "r.docx")
     with pytest.raises(RunError, match="can be written"):
-        save_report(found, passport(), tmp_path / "r.PDF" / "r.html")
+        save_report(found, model_card(), tmp_path / "r.PDF" / "r.html")
     assert not (tmp_path / "r.docx").exists()
 
 
 def test_eight_thousand_predictions_have_a_report_in_seconds() -> None:
     frame = predictions(8000)
     start = time.perf_counter()
-    document = report_document(report(frame, n_resamples=2000), passport())
+    document = report_document(report(frame, n_resamples=2000), model_card())
     to_html(document)
     to_pdf(document)
     assert time.perf_counter() - start < 10

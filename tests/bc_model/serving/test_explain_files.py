@@ -69,7 +69,7 @@ def test_the_numbers_are_the_verdicts(engine: BatchingEngine, tmp_path: Path, ou
     assert result["prob_malignant"] == verdict.prob_malignant
     assert result["class"] == (verdict.class_name if verdict.is_called else None)
     assert result["logits"] == dict(zip(CLASSES, verdict.logits, strict=True))
-    assert result["model"] == engine.bundle.passport["name"]
+    assert result["model"] == engine.bundle.card.name
     for name in CLASSES:
         raw = np.load(out / result["heatmaps"][name]["raw"], allow_pickle=False)
         assert raw.dtype == np.float32

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from bc_model.serving.input_gate import (
     strange_stain,
     usual_strange_share,
 )
+from bc_model.serving.passport import ModelCard, StainStatistics
+from benchmarks.passport import dummy_model_card
 
 PICTURES = np.stack([draw_picture(malignant=bool(i % 2), seed=i)[:160, :240] for i in range(12)])
 
@@ -19,38 +23,43 @@ NOT_GREY = np.zeros(len(PICTURES), bool)
 
 
 @pytest.fixture
-def passport() -> dict:
-    """Of a model that learned from drawn pictures."""
-    return {"input": {"statistics": stain_facts(stain_statistics(PICTURES), NOT_GREY)}}
+def card() -> ModelCard:
+    """Return the card of a model that was trained on synthetic images."""
+    return card_with(stain_facts(stain_statistics(PICTURES), NOT_GREY))
 
 
-def test_what_a_model_learned_from_passes(passport):
-    assert [stain_warning(one, passport) for one in PICTURES] == [("", False)] * len(PICTURES)
+def card_with(stain: StainStatistics | None) -> ModelCard:
+    card = dummy_model_card((160, 240))
+    return replace(card, input=replace(card.input, stain=stain))
 
 
-def test_a_blank_picture_tells_nothing(passport):
+def test_what_a_model_learned_from_passes(card):
+    assert [stain_warning(one, card) for one in PICTURES] == [("", False)] * len(PICTURES)
+
+
+def test_a_blank_picture_tells_nothing(card):
     noise = np.random.default_rng(0).normal(0.0, 2.0, (160, 240, 3))
     glass = (np.array([244, 230, 240]) + noise).clip(0, 255).astype(np.uint8)
 
-    assert stain_warning(glass, passport) == (
+    assert stain_warning(glass, card) == (
         "This picture is blank, or nearly of one colour. The estimate means nothing.", True
     )  # fmt: skip
 
 
-def test_pink_tissue_without_nuclei_is_not_blank(passport):
+def test_pink_tissue_without_nuclei_is_not_blank(card):
     noise = cv2.resize(np.random.default_rng(0).random((20, 30)), (240, 160))[:, :, None]
     eosin = np.array([0.07, 0.99, 0.11]) / np.linalg.norm([0.07, 0.99, 0.11])
     collagen = (256.0 * 10.0 ** -(eosin * noise) - 1.0).clip(0, 255).astype(np.uint8)
 
     spread = stain_statistics(collagen[None])[0, STAIN_COLUMNS.index("haematoxylin_sd")]
-    assert spread < 0.5 * passport["input"]["statistics"]["haematoxylin_sd"][0]
-    sentence, is_void = stain_warning(collagen, passport)
+    assert spread < 0.5 * card.input.stain.values["haematoxylin_sd"][0]
+    sentence, is_void = stain_warning(collagen, card)
     assert "eosin" in sentence
     assert not is_void
 
 
-def test_another_stain_is_warned_of_and_may_be_called(passport):
-    sentence, is_void = stain_warning(PICTURES[0] // 2, passport)
+def test_another_stain_is_warned_of_and_may_be_called(card):
+    sentence, is_void = stain_warning(PICTURES[0] // 2, card)
 
     assert "stronger" in sentence
     assert sentence.endswith("do not rely on the estimate.")
@@ -58,11 +67,11 @@ def test_another_stain_is_warned_of_and_may_be_called(passport):
 
 
 @pytest.mark.parametrize(("difference", "grey"), [(0, True), (3, True), (5, False)])
-def test_a_grey_picture_has_no_colour(passport, difference, grey):
+def test_a_grey_picture_has_no_colour(card, difference, grey):
     picture = np.repeat(PICTURES[0][:, :, 1:2] // 2 + 60, 3, axis=2)
     picture[:, :, 0] += np.uint8(difference)
 
-    assert ("has no colour" in stain_warning(picture, passport)[0]) == grey
+    assert ("has no colour" in stain_warning(picture, card)[0]) == grey
 
 
 def test_a_model_that_learned_from_grey_pictures_knows_them():
@@ -70,17 +79,17 @@ def test_a_model_that_learned_from_grey_pictures_knows_them():
     assert are_grey(grey).all()
     facts = stain_facts(stain_statistics(grey), are_grey(grey))
 
-    assert facts["grey_share"] == 1.0
-    assert stain_warning(grey[0], {"input": {"statistics": facts}}) == ("", False)
+    assert facts.grayscale_proportion == 1.0
+    assert stain_warning(grey[0], card_with(facts)) == ("", False)
 
 
 def test_facts_and_the_share_that_is_strange_by_hand():
     stain = np.repeat(np.linspace(0.0, 1.0, 101)[:, None], 6, axis=1)
     facts = stain_facts(stain, np.array([True, False, False, False]))
 
-    assert facts["quantiles"] == [0.01, 0.05, 0.5, 0.95, 0.99]
-    assert facts["eosin_mean"] == pytest.approx([0.01, 0.05, 0.5, 0.95, 0.99])
-    assert facts["grey_share"] == 0.25
+    assert facts.quantiles == (0.01, 0.05, 0.5, 0.95, 0.99)
+    assert facts.values["eosin_mean"] == pytest.approx([0.01, 0.05, 0.5, 0.95, 0.99])
+    assert facts.grayscale_proportion == 0.25
     # From half of the 0.49 below 0.01 to as much above 0.99 is within.
     asked = np.full((4, 6), 0.5)
     asked[:, 2] = [-0.23, 0.5, 0.5, 1.23]
@@ -89,34 +98,34 @@ def test_facts_and_the_share_that_is_strange_by_hand():
     assert strange_share(asked, facts) == 0.5
 
 
-def test_how_far_a_picture_may_lie_outside_is_as_told(passport):
+def test_how_far_a_picture_may_lie_outside_is_as_told(card):
     # A statistic that has 0 to 2 around 1 in training may lie between -0.5 and 2.5.
     picture = PICTURES[0]
     eosin = optical_density(picture[::2, ::2].reshape(-1, 3))[:, 1].mean()
     for median, expected in ((eosin + 1.4, False), (eosin + 1.6, True), (eosin - 1.4, False),
                              (eosin - 1.6, True)):  # fmt: skip
-        passport["input"]["statistics"]["eosin_mean"] = [
-            median - 1.0,
-            median - 1.0,
-            median,
-            median + 1.0,
-            median + 1.0,
-        ]
+        low, high = median - 1.0, median + 1.0
+        eosin_values = {"eosin_mean": (low, low, median, high, high)}
+        known = card.input.stain
+        changed = card_with(replace(known, values=known.values | eosin_values))
         word = "eosin paler" if median > eosin else "eosin stronger"
-        assert (word in stain_warning(picture, passport)[0]) == expected
+        assert (word in stain_warning(picture, changed)[0]) == expected
 
 
-def test_what_is_strange_is_named_from_statistics_alone(passport):
+def test_what_is_strange_is_named_from_statistics_alone(card):
     known = stain_statistics(PICTURES[:1])[0]
-    assert strange_stain(known, False, passport) == []
-    assert strange_stain(known, True, passport) == ["no colour"]
+    assert strange_stain(known, False, card.input.stain) == []
+    assert strange_stain(known, True, card.input.stain) == ["no colour"]
 
     known[STAIN_COLUMNS.index("eosin_mean")] += 1.0
     known[STAIN_COLUMNS.index("residual_sd")] = -1.0
-    assert strange_stain(known, False, passport) == ["eosin stronger", "other colours more even"]
+    assert strange_stain(known, False, card.input.stain) == [
+        "eosin stronger",
+        "other colours more even",
+    ]
 
 
-def test_a_passport_without_statistics_says_nothing():
-    assert not knows_stain({"input": {}})
-    assert stain_warning(np.zeros((8, 8, 3), np.uint8), {"input": {}}) == ("", False)
-    assert usual_strange_share({"input": {}}) is None
+def test_a_card_without_statistics_says_nothing():
+    assert not knows_stain(card_with(None))
+    assert stain_warning(np.zeros((8, 8, 3), np.uint8), card_with(None)) == ("", False)
+    assert usual_strange_share(card_with(None)) is None

@@ -1,13 +1,14 @@
 """What a size says: enlarged, brought to another shape, or unlike what the model learned from."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.sizes import about_enlarging, about_size, about_sizes, enlarged, size_facts
+from benchmarks.passport import dummy_model_card
 
 
 def pictures(*rows: tuple[int, int, int | None]) -> pd.DataFrame:
@@ -19,18 +20,27 @@ def pictures(*rows: tuple[int, int, int | None]) -> pd.DataFrame:
 @pytest.fixture
 def bundle() -> Bundle:
     """Of a network that takes 160 x 240 px, and learned from frames and from squashed ones."""
-    seen = pictures(*[(224, 224, 200)] * 3, *[(700, 460, 100)] * 2, (700, 456, 100))
-    given: dict[str, Any] = {"height_px": 160, "width_px": 240, **size_facts(seen)}
-    return Bundle(Path(), {"input": given})
+    return bundle_with(
+        (160, 240), (*[(224, 224, 200)] * 3, *[(700, 460, 100)] * 2, (700, 456, 100))
+    )
+
+
+def bundle_with(
+    image_size: tuple[int, int], seen: tuple[tuple[int, int, int | None], ...]
+) -> Bundle:
+    """Return a bundle of a model that was trained on images of these sizes."""
+    card = dummy_model_card(image_size)
+    facts = size_facts(pictures(*seen))
+    return Bundle(Path(), replace(card, input=replace(card.input, **facts)))
 
 
 def test_sizes_of_frames_that_lost_their_shape_are_told_apart(bundle: Bundle) -> None:
-    given = bundle.passport["input"]
-    assert given["training_sizes"] == ["224x224", "700x460", "700x456"]
-    assert given["reshaped_sizes"] == ["224x224"]
-    assert size_facts(pictures((224, 224, 200), (224, 224, None)))["reshaped_sizes"] == []
+    given = bundle.card.input
+    assert given.training_sizes == ("224x224", "700x460", "700x456")
+    assert given.reshaped_sizes == ("224x224",)
+    assert size_facts(pictures((224, 224, 200), (224, 224, None)))["reshaped_sizes"] == ()
     # Without an official name nobody knows what shape it had.
-    assert size_facts(pictures((224, 224, None)))["reshaped_sizes"] == []
+    assert size_facts(pictures((224, 224, None)))["reshaped_sizes"] == ()
 
 
 @pytest.mark.parametrize(
@@ -45,13 +55,12 @@ def test_the_longer_way_says_how_far_a_picture_is_enlarged(
 
 
 def test_what_was_enlarged_in_training_may_be_enlarged_as_much() -> None:
-    given = {"height_px": 224, "width_px": 224, **size_facts(pictures((50, 50, None)))}
-    bundle = Bundle(Path(), {"input": given})
+    bundle = bundle_with((224, 224), ((50, 50, None),))
 
     assert not about_enlarging(50, 49, bundle)  # 4.6 times, where 4.5 was in training
     assert "enlarged 9.0 times" in about_enlarging(25, 25, bundle)[0]
-    rare = size_facts(pictures(*[(700, 460, None)] * 2, (50, 50, None)))
-    assert about_enlarging(60, 60, Bundle(Path(), {"input": given | rare}))
+    rare = bundle_with((224, 224), (*[(700, 460, None)] * 2, (50, 50, None)))
+    assert about_enlarging(60, 60, rare)
 
 
 def test_a_field_of_the_size_of_a_squashed_frame_is_at_another_scale(bundle: Bundle) -> None:

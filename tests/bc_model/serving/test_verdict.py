@@ -1,7 +1,7 @@
 """From bytes to a verdict: the rule of the threshold, the probability, and the cautions."""
 
-import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,34 +20,44 @@ from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.head import Head
 from bc_model.serving.known_pictures import KNOWN_FILE
-from bc_model.serving.passport import PASSPORT_FILE
+from bc_model.serving.passport import (
+    DecisionThreshold,
+    ModelCard,
+    Scale,
+    StainStatistics,
+    Temperature,
+)
 from bc_model.serving.verdict import diagnose, prob_malignant
 from bc_model.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
-def passport(tiny_run: RunFolder) -> dict[str, Any]:
+def card(tiny_run: RunFolder) -> ModelCard:
     # The drawn set has no scale; here it stands for a real one.
-    passport = json.loads((tiny_run.model_folder / PASSPORT_FILE).read_text())
-    scale = {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "a test"}
+    card = open_bundle(tiny_run.path).card
+    scale = Scale((200,), {"200": (0.5, 0.6)}, "a test")
     # What is drawn here is no drawn tissue, and would be stained strangely.
-    given = {name: value for name, value in passport["input"].items() if name != "statistics"}
-    files = {name: sha256 for name, sha256 in passport["files"].items() if name != KNOWN_FILE}
-    return passport | {"scale": scale, "input": given, "files": files}
+    given = replace(card.input, stain=None)
+    files = {name: sha256 for name, sha256 in card.files.items() if name != KNOWN_FILE}
+    return replace(card, scale=scale, input=given, files=files)
 
 
 def answering(
     logits: tuple[float, float],
-    passport: dict[str, Any],
+    card: ModelCard,
     *,
     threshold: float = 0.5,
     temperature: float = 1.0,
 ) -> Any:
     """Return an engine that gives these logits whatever it is shown."""
-    values = {"threshold": {"value": threshold}, "temperature": {"value": temperature}}
-    maps = {name: Heatmap(name, np.zeros((2, 2), np.float32)) for name in passport["classes"]}
+    card = replace(
+        card,
+        threshold=DecisionThreshold(threshold, "a test"),
+        temperature=Temperature(temperature, "a test"),
+    )
+    maps = {name: Heatmap(name, np.zeros((2, 2), np.float32)) for name in card.classes}
     return SimpleNamespace(
-        bundle=Bundle(Path(), passport | values),
+        bundle=Bundle(Path(), card),
         explain_one=lambda _: (np.array(logits, np.float32), maps),
     )
 
@@ -76,8 +86,8 @@ def test_large_logits_do_not_overflow() -> None:
     )
 
 
-def test_a_verdict_has_the_calibrated_probability(passport: dict) -> None:
-    engine = answering((1.0, 3.0), passport, temperature=4.0)
+def test_a_verdict_has_the_calibrated_probability(card: ModelCard) -> None:
+    engine = answering((1.0, 3.0), card, temperature=4.0)
     verdict = diagnose(engine, picture(), "a.png")
     assert verdict.prob_malignant == pytest.approx(1 / (1 + math.exp(-0.5)))
     assert verdict.logits == (1.0, 3.0)
@@ -97,9 +107,9 @@ def test_a_verdict_has_the_calibrated_probability(passport: dict) -> None:
     ],
 )
 def test_the_class_follows_the_threshold(
-    logits: tuple[float, float], threshold: float, expected: str, passport: dict
+    logits: tuple[float, float], threshold: float, expected: str, card: ModelCard
 ) -> None:
-    engine = answering(logits, passport, threshold=threshold)
+    engine = answering(logits, card, threshold=threshold)
     assert diagnose(engine, picture(), "a.png").class_name == expected
 
 
@@ -152,21 +162,21 @@ def about_size(engine: Any, width: int, height: int) -> list[str]:
 
 @pytest.mark.parametrize("size", [(700, 460), (700, 456), (96, 64)], ids=str)
 def test_a_size_that_the_model_learned_from_needs_no_caution(
-    passport: dict, size: tuple[int, int]
+    card: ModelCard, size: tuple[int, int]
 ) -> None:
-    assert not about_size(answering((0.0, 1.0), passport), *size)
+    assert not about_size(answering((0.0, 1.0), card), *size)
 
 
 @pytest.mark.parametrize("size", [(512, 512), (64, 64), (460, 700), (64, 96)], ids=str)
-def test_another_size_comes_with_a_caution(passport: dict, size: tuple[int, int]) -> None:
-    (caution,) = about_size(answering((0.0, 1.0), passport), *size)
+def test_another_size_comes_with_a_caution(card: ModelCard, size: tuple[int, int]) -> None:
+    (caution,) = about_size(answering((0.0, 1.0), card), *size)
     assert f"{size[0]} x {size[1]} pixels" in caution
 
 
 @pytest.mark.parametrize(("width", "height"), [(20, 32), (32, 20), (21, 21)])
-def test_a_picture_that_is_enlarged_much_is_warned_of(passport: dict, width: int, height: int):
+def test_a_picture_that_is_enlarged_much_is_warned_of(card: ModelCard, width: int, height: int):
     """The network takes 32 x 32 px."""
-    engine = answering((0.0, 1.0), passport)
+    engine = answering((0.0, 1.0), card)
     (warning,) = diagnose(engine, picture(width, height), "a.png").warnings
     assert warning.startswith(f"This picture has {width} x {height} pixels and is enlarged 1.")
     assert not about_size(engine, width, height)  # said once
@@ -177,39 +187,39 @@ def test_a_picture_that_is_enlarged_much_is_warned_of(passport: dict, width: int
     ("trimmed", "exact"), [((1400, 920), (1400, 912)), ((350, 230), (350, 228))]
 )
 def test_the_official_shape_is_judged_the_same_with_and_without_trimming(
-    passport: dict, trimmed: tuple[int, int], exact: tuple[int, int]
+    card: ModelCard, trimmed: tuple[int, int], exact: tuple[int, int]
 ) -> None:
     """A frame at twice the size and the field cut from it show the network the same."""
-    engine = answering((0.0, 1.0), passport)
+    engine = answering((0.0, 1.0), card)
     assert bool(about_size(engine, *trimmed)) == bool(about_size(engine, *exact))
 
 
-def test_the_known_scale_is_named_as_breakhis_and_as_objective(passport: dict) -> None:
-    verdict = diagnose(answering((0.0, 1.0), passport), picture(), "a.png")
+def test_the_known_scale_is_named_as_breakhis_and_as_objective(card: ModelCard) -> None:
+    verdict = diagnose(answering((0.0, 1.0), card), picture(), "a.png")
     assert any("200X" in text and "20x objective" in text for text in verdict.cautions)
 
 
-def test_a_model_of_unknown_scale_does_not_name_one(passport: dict) -> None:
-    unknown = passport | {"scale": passport["scale"] | {"magnifications": []}}
+def test_a_model_of_unknown_scale_does_not_name_one(card: ModelCard) -> None:
+    unknown = replace(card, scale=replace(card.scale, magnifications=()))
     verdict = diagnose(answering((0.0, 1.0), unknown), picture(), "a.png")
     assert not any("objective" in text for text in verdict.cautions)
 
 
-def test_a_name_that_says_the_magnification_needs_no_caution_about_it(passport: dict) -> None:
-    engine = answering((0.0, 1.0), passport)
+def test_a_name_that_says_the_magnification_needs_no_caution_about_it(card: ModelCard) -> None:
+    engine = answering((0.0, 1.0), card)
     verdict = diagnose(engine, picture(), "SOB_B_A-14-22549AB-200-001.png")
     assert not any("does not say its scale" in text for text in verdict.cautions)
 
 
 @pytest.mark.parametrize(("temperature", "said"), [(1.0, True), (1.5, False)])
-def test_an_uncalibrated_model_says_so(temperature: float, said: bool, passport: dict) -> None:
-    engine = answering((0.0, 1.0), passport, temperature=temperature)
+def test_an_uncalibrated_model_says_so(temperature: float, said: bool, card: ModelCard) -> None:
+    engine = answering((0.0, 1.0), card, temperature=temperature)
     cautions = diagnose(engine, picture(), "a.png").cautions
     assert any("not been calibrated" in text for text in cautions) == said
 
 
-def test_a_name_of_another_magnification_is_warned_of(passport: dict) -> None:
-    engine = answering((0.0, 1.0), passport)
+def test_a_name_of_another_magnification_is_warned_of(card: ModelCard) -> None:
+    engine = answering((0.0, 1.0), card)
     verdict = diagnose(engine, picture(), "SOB_B_A-14-12345-40-001.png")
     (warning,) = verdict.warnings
     assert not verdict.is_called
@@ -218,9 +228,9 @@ def test_a_name_of_another_magnification_is_warned_of(passport: dict) -> None:
 
 
 @pytest.mark.parametrize("part", ["training_cases", "validation_cases"])
-def test_a_case_that_made_or_chose_the_model_is_warned_of(part: str, passport: dict) -> None:
-    case = passport["data"][part][0]
-    engine = answering((0.0, 1.0), passport)
+def test_a_case_that_made_or_chose_the_model_is_warned_of(part: str, card: ModelCard) -> None:
+    case = getattr(card.data, part)[0]
+    engine = answering((0.0, 1.0), card)
     verdict = diagnose(engine, picture(), f"SOB_B_A-14-{case}-200-001.png")
     (warning,) = verdict.warnings
     assert verdict.is_called
@@ -228,12 +238,10 @@ def test_a_case_that_made_or_chose_the_model_is_warned_of(part: str, passport: d
 
 
 def test_its_own_pictures_are_known_by_their_pixels_and_looks(
-    passport: dict, tiny_run: RunFolder, drawn_set: Path
+    card: ModelCard, tiny_run: RunFolder, drawn_set: Path
 ) -> None:
-    engine = answering(
-        (0.0, 1.0), passport | {"files": open_bundle(tiny_run.path).passport["files"]}
-    )
-    engine.bundle = Bundle(tiny_run.model_folder, engine.bundle.passport)
+    engine = answering((0.0, 1.0), replace(card, files=open_bundle(tiny_run.path).card.files))
+    engine.bundle = Bundle(tiny_run.model_folder, engine.bundle.card)
     split = read_split(tiny_run.split_file)
     own, other = (
         read_picture(drawn_set / split.loc[split["part"] == part, "path"].iloc[0])
@@ -252,20 +260,20 @@ def test_its_own_pictures_are_known_by_their_pixels_and_looks(
     assert warning.startswith("By its name this picture is of case")  # said once
 
 
-def test_a_drawn_picture_tells_a_model_of_tissue_nothing(passport: dict) -> None:
-    of_tissue = passport | {"data": passport["data"] | {"drawn": False}}
+def test_a_drawn_picture_tells_a_model_of_tissue_nothing(card: ModelCard) -> None:
+    of_tissue = replace(card, data=replace(card.data, is_synthetic=False))
     said = [
         any("is drawn, not tissue" in warning for warning in diagnose(
             answering((0.0, 1.0), one), picture(), "SOB_B_A-14-90099-200-001.png").warnings)
-        for one in (of_tissue, passport)
+        for one in (of_tissue, card)
     ]  # fmt: skip
     assert said == [True, False]
 
 
-def test_a_picture_stained_like_no_other_is_warned_of(passport: dict) -> None:
-    columns = {name: [0.2, 0.3, 0.4] for name in STAIN_COLUMNS}
-    statistics = {"quantiles": [0.01, 0.5, 0.99]} | columns
-    knowing = passport | {"input": passport["input"] | {"statistics": statistics}}
+def test_a_picture_stained_like_no_other_is_warned_of(card: ModelCard) -> None:
+    columns = dict.fromkeys(STAIN_COLUMNS, (0.2, 0.3, 0.4))
+    statistics = StainStatistics((0.01, 0.5, 0.99), columns, 0.0)
+    knowing = replace(card, input=replace(card.input, stain=statistics))
     blank = np.full((64, 96, 3), 244, np.uint8)
     verdict = diagnose(answering((0.0, 1.0), knowing), blank, "a.png")
     assert not verdict.is_called
@@ -276,5 +284,5 @@ def test_a_picture_stained_like_no_other_is_warned_of(passport: dict) -> None:
 
 
 @pytest.mark.parametrize("name", ["SOB_B_A-14-12345-200-001.png", "my picture.png", ""])
-def test_any_other_name_is_not_warned_of(name: str, passport: dict) -> None:
-    assert diagnose(answering((0.0, 1.0), passport), picture(), name).warnings == ()
+def test_any_other_name_is_not_warned_of(name: str, card: ModelCard) -> None:
+    assert diagnose(answering((0.0, 1.0), card), picture(), name).warnings == ()
