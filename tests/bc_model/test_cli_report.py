@@ -117,7 +117,7 @@ def test_json_is_all_of_stdout(command: Command, trained: list[str], tmp_path: P
     )
     told = json.loads(out)
     assert code == 0
-    (row,) = told["protocols"]
+    (row,) = told["rows"]
     assert (row["n"], row["n_cases"], row["leaky"]) == (30, 10, False)
     assert row["runs"] == dict.fromkeys([f"rep-case-fold{n}" for n in range(5)], "done")
     assert told["recipe"]["backbone"] == "tiny"
