@@ -215,4 +215,4 @@ def _has_both_classes(confusion: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _mean(values: Floats) -> Floats:
-    return ratio(values.sum(), np.float64(values.size))
+    return ratio(values.sum(), np.asarray(values.size))

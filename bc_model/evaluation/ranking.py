@@ -28,7 +28,7 @@ def roc_auc(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
     prob = np.asarray(prob_malignant, dtype=np.float64)
     benign, positive = np.sort(prob[~truth]), prob[truth]
     below, not_above = (np.searchsorted(benign, positive, side=side) for side in ("left", "right"))
-    return ratio((below + not_above).sum() / 2, np.float64(benign.size * positive.size))
+    return ratio((below + not_above).sum() / 2, np.asarray(benign.size * positive.size))
 
 
 def average_precision(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
