@@ -623,6 +623,11 @@ class Check:
     params : mapping of str to value
         JSON-safe values that the message needs; the names carry units.
 
+    Raises
+    ------
+    ValueError
+        The code is not in `MESSAGES`.
+
     Examples
     --------
     >>> check = make_check("BC101", magnification=40, supported_names=["100X", "200X"])
@@ -636,6 +641,10 @@ class Check:
     severity: Severity
     params: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.code not in MESSAGES:
+            raise ValueError(f"Invalid check code '{self.code}'. Expected a key of MESSAGES.")
+
     @property
     def title(self) -> str:
         """The short title from the message table."""
@@ -645,27 +654,6 @@ class Check:
     def message(self) -> str:
         """The sentence for a person, with the parameters filled in."""
         return render(MESSAGES[self.code].text, self.params)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON-safe values, with the message for readers of the JSON."""
-        return {
-            "code": self.code,
-            "severity": self.severity.value,
-            "params": dict(self.params),
-            "message": self.message,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Check:
-        """Return the check that `as_dict` converted.
-
-        Raises
-        ------
-        KeyError
-            A value is missing, or the code is not in `MESSAGES`.
-        """
-        MESSAGES[data["code"]]
-        return cls(data["code"], Severity(data["severity"]), dict(data["params"]))
 
 
 def make_check(code: str, severity: Severity | None = None, **params: Any) -> Check:
@@ -677,6 +665,27 @@ def make_check(code: str, severity: Severity | None = None, **params: Any) -> Ch
         The code is not in `MESSAGES`.
     """
     return Check(code, severity or MESSAGES[code].severity, params)
+
+
+def check_to_json(check: Check) -> dict[str, Any]:
+    """Return a check as JSON-safe values, with its message for readers of the JSON."""
+    return {
+        "code": check.code,
+        "severity": check.severity.value,
+        "params": dict(check.params),
+        "message": check.message,
+    }
+
+
+def check_from_json(data: Mapping[str, Any]) -> Check:
+    """Return the check that `check_to_json` converted.
+
+    Raises
+    ------
+    KeyError, ValueError
+        A value is missing, or the code or the severity does not exist.
+    """
+    return Check(data["code"], Severity(data["severity"]), dict(data["params"]))
 
 
 def is_blocked(checks: Iterable[Check]) -> bool:

@@ -5,11 +5,12 @@ BcModelError
 │   ├── FolderNotFound (FileNotFoundError)
 │   ├── PictureError                one picture that cannot be read
 │   ├── ArchiveError                an archive that is not one, is damaged or not to be trusted
-│   └── SplitError                  a split that cannot be made or does not fit the data
+│   ├── SplitError                  a split that cannot be made or does not fit the data
+│   └── RecordError                 a JSON record with a wrong key, type or value
 ├── SettingsError (ValueError)      a setting out of its range, or two that contradict
 ├── ModelError                      a model that cannot be built, loaded or explained
 │   ├── WeightsError                pretrained weights that are missing or are other bytes
-│   └── BundleError                 a model folder that is not what its passport says
+│   └── BundleError                 a model folder that does not match its model card
 ├── EngineBusy                      more pictures are waiting than the engine takes
 └── JobError                        a job that is missing, unreadable or in the wrong state
     ├── RunError                    a run directory that is taken, missing or unreadable
@@ -56,6 +57,10 @@ class ArchiveError(DataError):
     """An archive is not one, is damaged, or holds what is never taken in."""
 
 
+class RecordError(DataError):
+    """A JSON record has a missing key, an unknown key or a value that is not allowed."""
+
+
 class SplitError(DataError):
     """A split cannot be made from this data, or does not fit it."""
 
@@ -73,7 +78,7 @@ class WeightsError(ModelError):
 
 
 class BundleError(ModelError):
-    """A model folder is not what its passport says, or has none."""
+    """A model folder does not match its model card, or has none."""
 
 
 class EngineBusy(BcModelError):

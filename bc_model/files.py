@@ -1,7 +1,7 @@
 """Files that are whole or not there: written beside their place, then moved into it.
 
-For everything a second process may read while it is replaced (status, reports, passports). It does
-not lock: of two writers the last one wins, and each file is one writer's whole text.
+For everything a second process may read while it is replaced (status, reports, model cards). It
+does not lock: of two writers the last one wins, and each file is one writer's whole text.
 """
 
 import errno

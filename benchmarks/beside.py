@@ -59,13 +59,13 @@ def measure(rounds: int, thread_counts: tuple[int, ...]) -> dict[str, Any]:
     from bc_model.serving.batching import BatchingEngine
     from bc_model.serving.engine import Engine
     from bc_model.serving.export import write_bundle
-    from benchmarks.passport import dummy_passport
+    from benchmarks.passport import dummy_model_card
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_synthetic(folder / "drawn", n_cases=10, pictures_per_case=16, size=SIZE)
         model = build_model("resnet50", image_size=SIZE)
-        bundle = write_bundle(model, folder / "model", dummy_passport(SIZE))
+        bundle = write_bundle(model, folder / "model", dummy_model_card(SIZE))
         engine = BatchingEngine(Engine(bundle))
         ask(engine, 3)
         found: dict[str, Any] = {"machine": describe_machine(), "alone": ask(engine, rounds)}

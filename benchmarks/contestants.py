@@ -37,13 +37,13 @@ def prepare(folder: Path) -> Any:
     from bc_model.serving.export import write_bundle
     from bc_model.serving.export_formats import export_model
     from bc_model.serving.optimise import measure_parity, quantise
-    from benchmarks.passport import dummy_passport
+    from benchmarks.passport import dummy_model_card
 
     drawn = [draw_picture(malignant=bool(i % 2), seed=i, case_seed=i) for i in range(PICTURES)]
     pixels = np.stack([model_input(rgb, SIZE) for rgb in drawn])
     np.save(folder / "pixels.npy", pixels)
     model = build_model("resnet50", image_size=SIZE)
-    bundle = write_bundle(model, folder / "model", dummy_passport(SIZE))
+    bundle = write_bundle(model, folder / "model", dummy_model_card(SIZE))
     bundle = quantise(bundle, pixels)
     bundle = measure_parity(bundle, pixels, np.arange(PICTURES) % 2 == 1)
     export_model(bundle, "onnx", folder)

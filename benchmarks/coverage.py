@@ -67,10 +67,10 @@ class World:
 
     def truths(self) -> dict[str, float]:
         """Return the figures of an endless data set with this share of benign cases."""
-        _, malignant, prob = self.draw(np.random.default_rng(1), _TRUTH_CASES, _TRUTH_CASES)
-        share = self.n_malignant / (self.n_benign + self.n_malignant)
-        weights = np.where(malignant, share, 1 - share)
-        found = all_metrics(malignant, prob, weights=weights)
+        times = 2 * _TRUTH_CASES // (self.n_benign + self.n_malignant)
+        rng = np.random.default_rng(1)
+        _, malignant, prob = self.draw(rng, times * self.n_benign, times * self.n_malignant)
+        found = all_metrics(malignant, prob)
         return {name: float(found[name]) for name in FIGURES}
 
 

@@ -30,6 +30,7 @@ from bc_model.data.stain import optical_density
 from bc_model.evaluation.compare import compare
 from bc_model.evaluation.difference import Side
 from bc_model.evaluation.predictions import read_predictions
+from bc_model.utils.serialization import to_json
 
 SETS = ("breakhis_100x", "breakhis_200x_224")
 FRAME = (350, 230)
@@ -193,7 +194,7 @@ def main(data: tuple[Path, ...], against: Path | None, seeds: int, as_json: bool
     found = measure(list(data) or [root / name for name in SETS], seeds, against)
     comparison = found.pop("against", None)
     if as_json:
-        found |= {"against": comparison.as_dict()} if comparison else {}
+        found |= {"against": to_json(comparison)} if comparison else {}
         click.echo(json.dumps(found, indent=2))
         return
     click.echo(

@@ -36,7 +36,7 @@ def measure(users: int, seconds: float) -> dict[str, Any]:
     from bc_model.serving.engine import Engine
     from bc_model.serving.explain_files import encode_png
     from bc_model.serving.export import write_bundle
-    from benchmarks.passport import dummy_passport
+    from benchmarks.passport import dummy_model_card
 
     files = [
         encode_png(draw_picture(malignant=bool(i % 2), seed=i, case_seed=i))
@@ -44,7 +44,7 @@ def measure(users: int, seconds: float) -> dict[str, Any]:
     ]
     with tempfile.TemporaryDirectory() as folder:
         model = build_model("resnet50", image_size=SIZE)
-        bundle = write_bundle(model, Path(folder) / "model", dummy_passport(SIZE))
+        bundle = write_bundle(model, Path(folder) / "model", dummy_model_card(SIZE))
         engine = BatchingEngine(Engine(bundle))
 
     def ask(data: bytes) -> tuple[np.ndarray, dict]:

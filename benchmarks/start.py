@@ -19,7 +19,7 @@ import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from bc_model.data.synthetic import example_png
-from benchmarks.passport import dummy_passport
+from benchmarks.passport import dummy_model_card
 
 ROOT = Path(__file__).parents[1]
 STARTS = 5
@@ -44,7 +44,7 @@ def _write_model(runs: Path) -> None:
     from bc_model.serving.export import write_bundle
 
     size = (224, 224)
-    write_bundle(build_model("resnet50", image_size=size), runs / "b/model", dummy_passport(size))
+    write_bundle(build_model("resnet50", image_size=size), runs / "b/model", dummy_model_card(size))
 
 
 def _one_start(browser: Browser, runs: Path) -> dict[str, float]:

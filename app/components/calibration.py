@@ -32,9 +32,9 @@ def draw_calibration(report: Report, bundle: Bundle) -> None:
             f"with bins of equal count {found.ece_equal_count:.3f} and "
             f"{found.ece_equal_count_by_chance:.3f}."
         )
-        temperature = bundle.passport["temperature"]
+        temperature = bundle.card.temperature
         st.caption(
-            f"Temperature {temperature['value']:.2f}: {escape(temperature['chosen'])}."
+            f"Temperature {temperature.value:.2f}: {escape(temperature.method)}."
             + (" The folds shown here have their own, fitted on the others." * is_crossed(bundle))
         )
         for name, title in (("brier", "Brier score"), ("log_loss", "Log loss")):

@@ -1,4 +1,4 @@
-"""The cut-off bench: choose on validation data, see it on test data, lock it into the passport."""
+"""The cut-off bench: choose on validation data, see it on test data, lock it into the card."""
 
 import pandas as pd
 import streamlit as st
@@ -37,10 +37,10 @@ def draw_bench(run: RunFolder, report: Report, bundle: Bundle) -> None:
     said = st.session_state.pop("lock-said", None)
     if said:
         st.success(escape(said), icon=":material/lock:")
-    threshold = bundle.passport["threshold"]
-    reason = f" Reason: {threshold['reason']}" if threshold.get("reason") else ""
+    threshold = bundle.card.threshold
+    reason = f" Reason: {threshold.reason}" if threshold.reason else ""
     st.markdown(
-        f"In force: **{bundle.threshold:.3f}**, {escape(threshold['chosen'])}.{escape(reason)}"
+        f"In force: **{bundle.threshold:.3f}**, {escape(threshold.method)}.{escape(reason)}"
     )
     try:
         validation = read_validation(run.evaluation_folder)
@@ -132,7 +132,7 @@ def _draw_lock(bundle: Bundle, cutoff: Cutoff) -> None:
             key="reason",
             max_chars=300,
             placeholder="No more than one in twenty malignant pictures may be missed",
-            help="It is kept in the model's passport beside the cut-off.",
+            help="It is kept in the model's model card beside the cut-off.",
         )
         wants = st.form_submit_button(
             "Lock this cut-off", key="lock-cutoff", type="primary", icon=":material/lock:"
@@ -149,7 +149,7 @@ def _draw_lock(bundle: Bundle, cutoff: Cutoff) -> None:
         show_error(error, title="The cut-off was not locked")
         return
     st.session_state["lock-said"] = (
-        f"The cut-off {cutoff.value:.3f} is locked into the passport of {bundle.label}. Diagnose "
+        f"The cut-off {cutoff.value:.3f} is locked into the model card of {bundle.label}. Diagnose "
         "uses it from now on."
     )
     st.rerun()

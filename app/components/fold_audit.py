@@ -10,7 +10,7 @@ from app.components.count_charts import leak_bars
 from app.components.fold_files import choose_fold_files
 from app.components.frame import escape, show_error
 from app.components.readings import Reading
-from bc_model.checks import Check
+from bc_model.checks import check_from_json
 from bc_model.data.audit import audit_folds
 from bc_model.data.fold_file import read_fold_file
 from bc_model.data.fold_shelf import list_fold_files, remove_fold_files
@@ -84,7 +84,7 @@ def _audit_once(path: str, stamp: tuple, fingerprint: str, _reading: Reading | N
 
 
 def _draw(audits: dict[str, dict], with_twins: bool) -> None:
-    if checks := [Check.from_dict(check) for one in audits.values() for check in one["checks"]]:
+    if checks := [check_from_json(check) for one in audits.values() for check in one["checks"]]:
         show_checks(checks)
     else:
         st.success(

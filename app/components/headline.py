@@ -5,7 +5,7 @@ import streamlit as st
 
 from app.components.checks import show_checks
 from app.components.readings import Reading
-from bc_model.checks import Check
+from bc_model.checks import check_from_json
 from bc_model.words import many
 
 
@@ -25,7 +25,7 @@ def draw_headline(reading: Reading) -> None:
 
 def draw_notes(reading: Reading) -> None:
     """Draw the checks of the dataset."""
-    show_checks(map(Check.from_dict, reading.found["checks"]))
+    show_checks(map(check_from_json, reading.found["checks"]))
 
 
 def draw_left_out(reading: Reading, name: str) -> None:

@@ -8,13 +8,14 @@ import streamlit as st
 
 from app.components.frame import escape, listed
 from app.places import SHIPPED_MODELS, runs_folder
-from bc_model.checks import Check, Severity
+from bc_model.checks import Severity
 from bc_model.evaluation.crossed import check_nested, crossed_report, is_crossed
 from bc_model.evaluation.report import Report
 from bc_model.reporting.labels import support_words
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.catalogue import list_bundles, list_shipped
 from bc_model.serving.passport import drawn_in_words
+from bc_model.utils.metric import Figure
 from bc_model.words import many
 
 if TYPE_CHECKING:
@@ -67,13 +68,13 @@ def _crossed_report(bundle_key: str, created: str, _bundle: Bundle) -> Report:
 
 def report_of_crossed(bundle: Bundle) -> Report:
     """Return the report of such a model's cross-validation, computed once for all sessions."""
-    return _crossed_report(bundle.key, bundle.passport["created"], bundle)
+    return _crossed_report(bundle.key, bundle.card.created, bundle)
 
 
 def _may_open(bundle: Bundle) -> bool:
     """Say whether a model is one to begin with: of tissue, and with a network that can tell it."""
-    passport = bundle.passport
-    return not passport["data"]["drawn"] and passport["architecture"]["backbone"] != "tiny"
+    card = bundle.card
+    return not card.data.is_synthetic and card.architecture.backbone != "tiny"
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model")
@@ -92,58 +93,58 @@ def engine_of(bundle: Bundle) -> BatchingEngine:
 
 def _describe(bundle: Bundle) -> None:
     """Say what a model knows, how well it did, and what speaks against it."""
-    passport = bundle.passport
+    card = bundle.card
     height, width = bundle.image_size
-    magnifications = ", ".join(f"{m}X" for m in passport["scale"]["magnifications"])
-    cases = len(passport["data"]["training_cases"])
+    magnifications = ", ".join(f"{m}X" for m in card.scale.magnifications)
+    cases = len(card.data.training_cases)
     words = (
-        f"{passport['architecture']['backbone']} on {width} x {height} px, learned from "
-        f"{passport['data']['pictures']['train']:,} pictures of {cases or 'unknown'} cases at "
+        f"{card.architecture.backbone} on {width} x {height} px, learned from "
+        f"{card.data.n_images.train:,} pictures of {cases or 'unknown'} cases at "
         f"{magnifications or 'unknown magnification'}."
     )
-    if known := len(passport["data"].get("initial_cases", ())):
+    if known := len(card.data.initial_cases):
         words += f" It began with a model that knew {many(known, 'case')}."
-    test = passport["metrics"].get("test")
+    test = card.metrics.test
     if test:
         named = ("sensitivity", "specificity", "balanced_accuracy")
-        tested = passport["data"]["pictures"]["test"]  # of a model made of every picture, none
+        tested = card.data.n_images.test  # of a model made of every picture, none
         where = "On its test cases" if tested else "In cross-validation by case"
         words += f" {where}: " + "; ".join(
-            f"{name.replace('_', ' ')} {_in_words(test['figures'][name])}" for name in named
+            f"{name.replace('_', ' ')} {_in_words(test.metrics[name])}" for name in named
         )
         words += "."
-        scales = [group for group in test.get("groups", ()) if group["kind"] == "magnification"]
+        scales = [one for one in test.subgroups if one.kind == "magnification"]
         if len(scales) > 1:
             words += " Balanced accuracy at " + "; at ".join(
-                f"{one['name']} {_in_words(one['figures']['balanced_accuracy'])}" for one in scales
+                f"{one.name} {_in_words(one.metrics['balanced_accuracy'])}" for one in scales
             )
             words += "."
     st.caption(escape(words))
     against = ["This model has not been evaluated."]
     if test:
-        checks = map(Check.from_dict, test["checks"])
+        checks = test.checks
         against = [check.message for check in checks if check.severity != Severity.INFO]
-    if passport["data"]["drawn"]:
-        against.insert(0, drawn_in_words(passport["data"]))
-    if passport["architecture"]["backbone"] == "tiny":
+    if card.data.is_synthetic:
+        against.insert(0, drawn_in_words(card.data))
+    if card.architecture.backbone == "tiny":
         against.insert(0, "Its network has three layers and is for dry runs only.")
     if against:
         st.warning(listed(against), title="What speaks against this model")
     with st.expander("What it is for, and what it cannot know", icon=":material/info:"):
-        st.markdown(escape(passport["intended_use"]))
-        st.markdown(escape(passport["limits"]))
-        for check in check_nested(passport):
+        st.markdown(escape(card.intended_use))
+        st.markdown(escape(card.limits))
+        for check in check_nested(card):
             st.markdown(escape(check.message))
         st.markdown(
-            f"Cut-off {bundle.threshold:.2f}: {escape(passport['threshold']['chosen'])}. "
-            f"Temperature of the probabilities: {escape(passport['temperature']['chosen'])}."
+            f"Cut-off {bundle.threshold:.2f}: {escape(card.threshold.method)}. "
+            f"Temperature of the probabilities: {escape(card.temperature.method)}."
         )
 
 
-def _in_words(figure: dict) -> str:
-    if figure["value"] is None:
+def _in_words(figure: Figure) -> str:
+    if figure.value is None:
         return "not defined"
     interval = ""
-    if figure["low"] is not None:
-        interval = f", 95 % {figure['low']:.2f} to {figure['high']:.2f}"
-    return f"{figure['value']:.2f} ({support_words(figure['n'], figure['n_cases'])}{interval})"
+    if figure.low is not None:
+        interval = f", 95 % {figure.low:.2f} to {figure.high:.2f}"
+    return f"{figure.value:.2f} ({support_words(figure.n, figure.n_cases)}{interval})"

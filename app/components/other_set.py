@@ -124,7 +124,7 @@ def _draw_shift(shift: Shift, bundle: Bundle) -> None:
     size, far, apart = st.columns(3)
     if shift.strange_stain is not None and not shift.known_n:
         far.metric("Stained unlike the model's own", f"{shift.strange_stain:,} of {shift.n:,}")
-        share = usual_strange_share(bundle.passport)
+        share = usual_strange_share(bundle.card)
         usual = (
             "" if share is None else f"; {100 * share:.1f} % of other cases of the model's own kind"
         )

@@ -10,6 +10,7 @@ from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.literature import Band
 from bc_model.evaluation.protocol_row import ProtocolRow
 from bc_model.reporting.labels import support_words
+from bc_model.utils.serialization import to_json
 
 _LEAKY, _HONEST = "leaky", "not leaky"
 # After Okabe and Ito, the blue lighter for the dark theme; the shape says it without colour.
@@ -139,7 +140,7 @@ def _published(bands: list[Band], name: str, scale: alt.Scale) -> list[alt.Chart
     layers = []
     for number, band in enumerate(one for one in bands if one.figure == name):
         label, colour = _BANDS[band.protocol]
-        base = alt.Chart(pd.DataFrame([band.as_dict() | {"label": label}]))
+        base = alt.Chart(pd.DataFrame([to_json(band) | {"label": label}]))
         layers.append(
             base.mark_rect(opacity=0.22, color=colour).encode(
                 x=alt.X("low:Q", scale=scale),

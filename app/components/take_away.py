@@ -82,16 +82,16 @@ def _offer(label: str, words: str, make: Callable[[], bytes], name: str, mime: s
 def _pdf(report: Report, bundle: Bundle) -> bytes:
     from bc_model.reporting.evaluation_report import report_pdf  # fonts take a moment to load
 
-    return report_pdf(report, bundle.passport)
+    return report_pdf(report, bundle.card)
 
 
 def _html(report: Report, bundle: Bundle) -> bytes:
     from bc_model.reporting.evaluation_report import report_html
 
-    return report_html(report, bundle.passport)
+    return report_html(report, bundle.card)
 
 
 def _card(bundle: Bundle) -> bytes:
     from bc_model.reporting.model_card import card_markdown
 
-    return card_markdown(bundle.passport).encode("utf-8")
+    return card_markdown(bundle.card).encode("utf-8")

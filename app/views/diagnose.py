@@ -50,6 +50,6 @@ from bc_model.data.synthetic import example_png
 
 if example:
     images = [(example, example_png(malignant=EXAMPLES[example]))]
-    if not bundle.passport["data"]["drawn"]:
+    if not bundle.card.data.is_synthetic:
         st.info("This synthetic image is not tissue. Its prediction only demonstrates this page.")
 show_predictions(images, bundle)

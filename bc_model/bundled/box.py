@@ -1,14 +1,15 @@
-"""The whole way of the model in the box, from pictures to a bundle with its passport."""
+"""The whole way of the model in the box, from pictures to a bundle with its model card."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from bc_model.bundled.choosing import MENU, Menu, recipes_inside
 from bc_model.bundled.cross_validation import temperature_of
 from bc_model.bundled.make import judge, judge_choosing, learn_all
 from bc_model.bundled.nested import require_folds
-from bc_model.bundled.passport import box_passport, judged_reports
+from bc_model.bundled.passport import bundled_model_card, judged_reports
 from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
 from bc_model.data.names import is_drawn
@@ -20,7 +21,7 @@ from bc_model.serving.bundle import Bundle, file_sha256
 from bc_model.serving.compact import write_compact_bundle
 from bc_model.serving.known_pictures import KNOWN_FILE, KnownPictures
 from bc_model.serving.optimise import measure_parity
-from bc_model.serving.passport import PASSPORT_FILE, write_passport
+from bc_model.serving.passport import MODEL_CARD_FILE, write_model_card
 from bc_model.serving.shipped import SHIPPED_MODELS
 from bc_model.training.run_folder import is_name
 
@@ -83,7 +84,7 @@ def make_box(
     model = learn_all(source, recipe, work, processes)
     reports = judged_reports(source.table, judged)
     temperature = temperature_of(source.table, judged[0].folds, judged[0].logits)
-    passport = box_passport(
+    card = bundled_model_card(
         folder.name, source, recipe, judged, reports, temperature, model.count_params(),
         chosen_inside,
     )  # fmt: skip
@@ -99,13 +100,13 @@ def make_box(
         }
         if chosen_inside:
             tables[CHOSEN_INSIDE_FILE] = predictions_to_csv(chosen_inside.predictions)
-        files = dict(draft.passport["files"])
+        files = dict(draft.card.files)
         for name, text in tables.items():
             write_text_atomic(draft.folder / name, text)
             files[name] = file_sha256(draft.folder / name)
-        write_passport(draft.folder, draft.passport | {"files": files})
+        write_model_card(draft.folder, replace(draft.card, files=files))
 
-    return write_compact_bundle(model, folder, passport, source.pixels[:4], complete=complete)
+    return write_compact_bundle(model, folder, card, source.pixels[:4], complete=complete)
 
 
 def _require_tensorflow() -> None:
@@ -135,7 +136,7 @@ def _require_name_and_room(folder: Path) -> None:
             f"'{folder}'."
         )
     require_place(folder)
-    if folder.exists() and not (folder / PASSPORT_FILE).is_file() and any(folder.iterdir()):
+    if folder.exists() and not (folder / MODEL_CARD_FILE).is_file() and any(folder.iterdir()):
         raise SettingsError(
             f"{folder} holds something else than a model and would be replaced; choose another one."
         )

@@ -16,9 +16,10 @@ from bc_model.bundled.source import Source
 from bc_model.data.manifest import Manifest
 from bc_model.data.names import CLASSES
 from bc_model.data.splits import make_split
-from bc_model.evaluation.calibration import Temperature, fit_temperature
+from bc_model.evaluation.calibration import fit_temperature
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.files import write_bytes_atomic
+from bc_model.serving.passport import Temperature
 from bc_model.serving.verdict import prob_malignant
 
 logger = logging.getLogger("bc_model.bundled")

@@ -33,9 +33,10 @@ from bc_model.bundled.recipe import Recipe
 from bc_model.bundled.source import Source
 from bc_model.bundled.teacher import Teacher
 from bc_model.errors import SettingsError
-from bc_model.evaluation.calibration import Temperature, case_weights, fit_temperature
+from bc_model.evaluation.calibration import case_weights, fit_temperature
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.files import write_bytes_atomic
+from bc_model.serving.passport import Temperature
 
 logger = logging.getLogger("bc_model.bundled")
 

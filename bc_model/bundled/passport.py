@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,14 +21,29 @@ from bc_model.bundled.make import ChosenInside, Judged
 from bc_model.bundled.recipe import PROBE, PROBE_IN_WORDS, Recipe
 from bc_model.bundled.source import Source
 from bc_model.checks import make_check
-from bc_model.data.names import CLASSES, is_drawn
+from bc_model.data.names import is_drawn
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.data.stain import are_grey, stain_statistics
-from bc_model.evaluation.calibration import Temperature
 from bc_model.evaluation.report import Report, evaluate_predictions
 from bc_model.serving.input_gate import stain_facts, strange_share
-from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
+from bc_model.serving.passport import (
+    LIMITS,
+    Architecture,
+    CardMetrics,
+    DecisionThreshold,
+    FoldChoice,
+    ModelCard,
+    NestedResult,
+    ProtocolResult,
+    SearchSpace,
+    StainStatistics,
+    SubsetCounts,
+    Temperature,
+    TrainingData,
+)
 from bc_model.training.describe import input_facts, licence_words, scale_facts
+from bc_model.utils.metric import Figure
+from bc_model.utils.serialization import to_json
 
 _SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
 
@@ -70,7 +84,7 @@ def _without(judged: Judged, left_out: np.ndarray) -> Judged:
     return Judged(Folds(judged.folds.protocol, np.where(left_out, LEFT_OUT, of)), logits)
 
 
-def box_passport(
+def bundled_model_card(
     name: str,
     source: Source,
     recipe: Recipe,
@@ -79,8 +93,8 @@ def box_passport(
     temperature: Temperature,
     n_parameters: int,
     chosen_inside: ChosenInside | None = None,
-) -> dict[str, Any]:
-    """Return the passport, without its files.
+) -> ModelCard:
+    """Return the model card, without its files.
 
     Parameters
     ----------
@@ -96,69 +110,64 @@ def box_passport(
     chosen_inside : ChosenInside, optional
     """
     by_case, table = judged[0], source.table
-    warmth = temperature.as_dict()
-    warmth["chosen"] = (
-        f"{warmth['chosen'].replace('validation ', '')}; of each picture by the model of its fold, "
-        "which had not seen its case"
+    method = (
+        f"{temperature.method.replace('validation ', '')}; of each picture by the model of its "
+        "fold, which had not seen its case"
     )
     magnifications = sorted(int(value) for value in table["magnification"].unique())
     n_cases = int(table["group"].nunique())
     drawn = bool(table["case"].map(is_drawn).any())
-    none = {"validation": 0, "test": 0}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "name": name,
-        "version": bc_model.__version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "architecture": {
-            "backbone": recipe.backbone,
-            "initial_weights": "none",
-            "dense_units": [recipe.hidden_units],
-            "dropout": 0.0,
-            "parameters": n_parameters,
-            "recipe": recipe.as_dict(),
-        },
-        "classes": list(CLASSES),
-        "input": input_facts(recipe.backbone, recipe.image_size, table)
-        | {"statistics": _stain(source)},
-        "scale": scale_facts(magnifications),
-        "data": {
-            "manifest_sha256": _hash(table["path"] + " " + table["sha256"]),
-            "split_sha256": _hash(table["path"] + " " + by_case.folds.of.astype(str)),
-            "protocol": "case",
-            "leaky": False,
-            "pictures": {"train": len(table), **none},
-            "cases": {"train": n_cases, **none},
-            "training_cases": sorted(set(table["case"])),
-            "validation_cases": [],
-            "all_known_listed": True,
-            "drawn": drawn,
-            "licence": licence_words(drawn, official=True),
-        },
-        "metrics": {
-            "test": reports[0].summary(),
-            "protocols": [
-                {"protocol": report.protocol, "leaky": report.leaky}
-                | _figures(report, len(one.logits))
+    return ModelCard(
+        name=name,
+        version=bc_model.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        architecture=Architecture(
+            backbone=recipe.backbone,
+            initial_weights="none",
+            n_parameters=n_parameters,
+            dense_units=(recipe.hidden_units,),
+            config=to_json(recipe),
+        ),
+        input=replace(input_facts(recipe.backbone, recipe.image_size, table), stain=_stain(source)),
+        scale=scale_facts(magnifications),
+        data=TrainingData(
+            dataset_sha256=_hash(table["path"] + " " + table["sha256"]),
+            split_sha256=_hash(table["path"] + " " + by_case.folds.of.astype(str)),
+            protocol="case",
+            has_leakage=False,
+            n_images=SubsetCounts(train=len(table)),
+            n_cases=SubsetCounts(train=n_cases),
+            training_cases=tuple(sorted(set(table["case"]))),
+            validation_cases=(),
+            seen_images_complete=True,
+            is_synthetic=drawn,
+            license=licence_words(drawn, official=True),
+        ),
+        metrics=CardMetrics(
+            test=reports[0].summary(),
+            protocols=tuple(
+                ProtocolResult(
+                    protocol=report.protocol,
+                    has_leakage=report.leaky,
+                    n_folds=len(one.logits),
+                    n_images=report.n,
+                    n_cases=report.n_cases,
+                    metrics=_shown(report),
+                )
                 for one, report in zip(judged, reports, strict=True)
-            ],
-        }
-        | ({"chosen_inside": _chosen(chosen_inside)} if chosen_inside else {}),
-        "threshold": {
-            "value": 0.5,
-            "chosen": "default; not chosen on any pictures",
-        },
-        "temperature": warmth,
-        "precisions": {},
-        "intended_use": INTENDED_USE,
-        "limits": f"{LIMITS} It learned from {n_cases} cases alone, and its figures are those of a "
+            ),
+            nested=_nested(chosen_inside) if chosen_inside else None,
+        ),
+        threshold=DecisionThreshold(0.5, "default; not chosen on any pictures"),
+        temperature=replace(temperature, method=method),
+        limits=f"{LIMITS} It learned from {n_cases} cases alone, and its figures are those of a "
         "cross-validation by case over them. It was taught by a linear model over statistics of "
         "colour and texture beside the labels, and presumably goes by these and not by single "
         "cells.",
-    }
+    )
 
 
-def _stain(source: Source) -> dict[str, Any]:
+def _stain(source: Source) -> StainStatistics:
     """Return what the input gate needs, and how often it warns of a case that was left out."""
     stain, case = stain_statistics(source.pixels), source.table["case"].to_numpy(str)
     grey = are_grey(source.pixels)
@@ -166,28 +175,28 @@ def _stain(source: Source) -> dict[str, Any]:
     for left_out in (case == one for one in np.unique(case)):
         facts = stain_facts(stain[~left_out], grey[~left_out])
         strange += strange_share(stain[left_out], facts) * left_out.sum()
-    return stain_facts(stain, grey) | {"strange_share": float(strange / len(case))}
+    proportion = float(strange / len(case))
+    return replace(stain_facts(stain, grey), out_of_distribution_proportion=proportion)
 
 
-def _figures(report: Report, folds: int) -> dict[str, Any]:
-    return {
-        "folds": folds,
-        "n": report.n,
-        "n_cases": report.n_cases,
-        "figures": {name: report.figures[name].as_dict() for name in _SHOWN},
-    }
+def _shown(report: Report) -> dict[str, Figure]:
+    return {name: report.figures[name] for name in _SHOWN}
 
 
-def _chosen(inside: ChosenInside) -> dict[str, Any]:
-    """Return what the choosing came to, what was on offer, and what was chosen for each fold."""
+def _nested(inside: ChosenInside) -> NestedResult:
+    """Return the search space, the choice of each fold and the metrics of nested validation."""
     report = evaluate_predictions(inside.predictions, protocol="case", leaky=False)
     itself = inside.chooser == inside.recipe
-    return {
-        "network": _network_words(inside.recipe),
-        **({} if itself else {"chosen_by": _network_words(inside.chooser)}),
-        "offered": dataclasses.asdict(inside.menu),
-        "choices": [dataclasses.asdict(choice) for choice in inside.choices],
-    } | _figures(report, len(inside.choices))
+    return NestedResult(
+        network=_network_words(inside.recipe),
+        selected_by="" if itself else _network_words(inside.chooser),
+        search_space=SearchSpace(**vars(inside.menu)),
+        choices=tuple(FoldChoice(**vars(choice)) for choice in inside.choices),
+        n_folds=len(inside.choices),
+        n_images=report.n,
+        n_cases=report.n_cases,
+        metrics=_shown(report),
+    )
 
 
 def _network_words(recipe: Recipe) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+
+from bc_model.utils.serialization import to_json
 
 MAGNIFICATIONS = (100, 200)
 PROBE = "probe"
@@ -93,12 +93,7 @@ class Recipe:
     backbone: str = "resnet50"
     arithmetic: str = "bfloat16"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return plain
-
     @property
     def key(self) -> str:
         """Identify the recipe."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """Commands on a model's probabilities and its cut-off: models calibrate, models cutoff."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -20,13 +21,15 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     from bc_model.data.manifest import read_manifest
     from bc_model.data.splits import match_split, read_split
     from bc_model.evaluation.evaluate import evaluate_split
-    from bc_model.evaluation.lock import change_passport, require_evaluation
+    from bc_model.evaluation.lock import change_model_card, require_evaluation
     from bc_model.evaluation.predict import predict_files
     from bc_model.evaluation.store import report_files
     from bc_model.evaluation.validation import calibrated_by
     from bc_model.reporting.plots import write_plots
     from bc_model.serving.bundle import open_bundle
     from bc_model.serving.engine import Engine
+    from bc_model.serving.passport import CardMetrics
+    from bc_model.utils.serialization import to_json
 
     bundle = open_bundle(model)
     folder = require_evaluation(bundle)
@@ -38,16 +41,16 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     predicted = predict_files(Engine(bundle), manifest.root, list(rows["path"]), progress=tell)
     calibrated, files = calibrated_by(bundle, rows, predicted, folder)
     report = evaluate_split(Engine(calibrated), manifest.root, split, progress=tell)
-    passport = calibrated.passport | {"metrics": {"test": report.summary()}}
-    change_passport(bundle, passport, files | report_files(report, folder))
+    card = replace(calibrated.card, metrics=CardMetrics(test=report.summary()))
+    change_model_card(bundle, card, files | report_files(report, folder))
     write_plots(report, folder)
-    temperature, threshold = passport["temperature"], passport["threshold"]
+    temperature, threshold = card.temperature, card.threshold
     if as_json:
-        print_json(temperature | {"threshold": threshold})
+        print_json(to_json(temperature) | {"threshold": to_json(threshold)})
         return
-    click.echo(f"temperature {temperature['value']:.3f}, {temperature['chosen']}")
-    kept = " as before" if threshold == bundle.passport["threshold"] else ""
-    click.echo(f"cut-off {threshold['value']:.3f}{kept}, {threshold['chosen']}")
+    click.echo(f"temperature {temperature.value:.3f}, {temperature.method}")
+    kept = " as before" if threshold == bundle.card.threshold else ""
+    click.echo(f"cut-off {threshold.value:.3f}{kept}, {threshold.method}")
 
 
 @click.command()
@@ -59,7 +62,7 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
 @click.option("--wanted", type=float, help="Sensitivity or specificity; default 0.95.")
 @click.option("--by", "unit", type=click.Choice(["picture", "case"]), default="picture")
 @click.option("--prevalence", default=0.1, show_default=True, help="For predictive values.")
-@click.option("--lock", "reason", metavar="REASON", help="Write it into the passport.")
+@click.option("--lock", "reason", metavar="REASON", help="Write it into the model card.")
 @as_json_option
 def cutoff(
     model: Path, goal: str, wanted: float | None, unit: str, prevalence: float, reason: str | None,
@@ -73,6 +76,7 @@ def cutoff(
     from bc_model.evaluation.validation import read_validation
     from bc_model.reporting.plots import write_plots
     from bc_model.serving.bundle import open_bundle
+    from bc_model.utils.serialization import to_json
 
     if wanted is not None and goal not in ("sensitivity", "specificity"):
         raise click.UsageError(
@@ -93,9 +97,9 @@ def cutoff(
         lock_threshold(bundle, chosen.value, reason, cutoff=chosen)
         write_plots(read_report(folder), folder)
     if as_json:
-        told = {name: figure.as_dict() for name, figure in values.items()}
+        told = {name: to_json(figure) for name, figure in values.items()}
         print_json(
-            {"chosen": vars(chosen), "test": trial.as_dict(), "predictive_values": told,
+            {"chosen": to_json(chosen), "test": to_json(trial), "predictive_values": told,
              "prevalence": prevalence, "locked": reason is not None}
         )  # fmt: skip
         return
@@ -105,4 +109,4 @@ def cutoff(
     for name, figure in values.items():
         click.echo(f"  {name} predictive value at a prevalence of {prevalence:g}: {figure}")
     if reason is not None:
-        click.echo("locked into the passport; the report of the run is at this cut-off now")
+        click.echo("locked into the model card; the report of the run is at this cut-off now")

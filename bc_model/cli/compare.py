@@ -20,6 +20,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     from bc_model.evaluation.compare_runs import compare_runs, setting_rows
     from bc_model.evaluation.difference import check_multiplicity
     from bc_model.training.run_folder import RunFolder
+    from bc_model.utils.serialization import to_json
 
     runs = [RunFolder.open(first), RunFolder.open(second)]
     if first.resolve() == second.resolve():
@@ -28,7 +29,8 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     changed = [row for row in setting_rows(runs) if row.differs]
     if as_json:
         settings = {row.name: list(row.values) for row in changed}
-        print_json(found.as_dict() | {"settings_that_differ": settings})
+        extra = {"settings_that_differ": settings}
+        print_json(to_json(found) | extra)
         return
     click.echo(
         f"{found.second} minus {found.first}, on {found.n} test pictures of "

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from bc_model.checks import check_to_json
 from bc_model.cli.options import (
     PATH,
     as_json_option,
@@ -169,7 +170,7 @@ def split(
                 "parts": parts,
                 "shared": asdict(leak),
                 "in_no_part": len(manifest.pictures) - len(made),
-                "checks": [check.as_dict() for check in checks],
+                "checks": [check_to_json(check) for check in checks],
             }
         )
         return

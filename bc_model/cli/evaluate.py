@@ -36,6 +36,7 @@ def evaluate(
     from bc_model.reporting.evaluation_report import HTML_FILE, PDF_FILE, report_html, report_pdf
     from bc_model.reporting.plots import write_plots
     from bc_model.serving.bundle import open_bundle
+    from bc_model.utils.serialization import to_json
 
     if (unseen or mapping) and (split_file or part):
         raise click.UsageError("--split and --part are of the model's own data, not of another set")
@@ -48,14 +49,14 @@ def evaluate(
     else:
         report = _on_a_part(bundle, data, split_file, part or "test")
     # All of it is made before any of it is written.
-    files = {HTML_FILE: report_html(report, bundle.passport)} if html else {}
-    files |= {PDF_FILE: report_pdf(report, bundle.passport)} if pdf else {}
+    files = {HTML_FILE: report_html(report, bundle.card)} if html else {}
+    files |= {PDF_FILE: report_pdf(report, bundle.card)} if pdf else {}
     report.write(out)
     write_plots(report, out)
     for name, content in files.items():
         write_bytes_atomic(out / name, content)
     if as_json:
-        print_json(report.as_dict())
+        print_json(to_json(report))
     else:
         _print_report(report)
         click.echo(f"written to {out}")

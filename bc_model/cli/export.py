@@ -29,5 +29,5 @@ def report(run: Path, out: Path) -> None:
     bundle = open_bundle(run)
     crossed = is_crossed(bundle)
     found = crossed_report(bundle) if crossed else read_report(require_evaluation(bundle))
-    save_report(found, bundle.passport, out)
+    save_report(found, bundle.card, out)
     click.echo(f"written to {out}")

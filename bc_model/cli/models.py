@@ -1,7 +1,7 @@
 """Commands on models: list, show, verify, export, optimise."""
 
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +15,9 @@ from bc_model.cli.options import (
 )
 from bc_model.errors import SplitError
 from bc_model.quiet import native_stderr_silenced
+
+if TYPE_CHECKING:
+    from bc_model.serving.passport import ModelCard
 
 _model = click.argument("model", type=MODEL)
 
@@ -34,13 +37,13 @@ def list_models(runs: Path, as_json: bool) -> None:
 
     bundles, problems = list_bundles(runs, SHIPPED_MODELS)
     if as_json:
-        rows = [{"folder": str(one.folder), "name": one.passport["name"]} for one in bundles]
+        rows = [{"folder": str(one.folder), "name": one.card.name} for one in bundles]
         print_json({"models": rows, "problems": problems})
         return
     for one in bundles:
         named = ", called 'bundled' by commands" if one.folder == shipped_folder("bundled") else ""
-        click.echo(f"{one.passport['name']}{named}  {one.folder}")
-        click.echo(f"    {one.passport['architecture']['backbone']}, {_figure_of(one.passport)}")
+        click.echo(f"{one.card.name}{named}  {one.folder}")
+        click.echo(f"    {one.card.architecture.backbone}, {_figure_of(one.card)}")
     for sentence in problems:
         click.echo(f"left out: {sentence}")
     if not bundles:
@@ -50,16 +53,17 @@ def list_models(runs: Path, as_json: bool) -> None:
 @models.command()
 @_model
 def show(model: Path) -> None:
-    """Print the passport of MODEL as JSON."""
+    """Print the model card of MODEL as JSON."""
     from bc_model.serving.bundle import open_bundle
+    from bc_model.utils.serialization import dumps
 
-    click.echo(json.dumps(open_bundle(model).passport, indent=2, allow_nan=False))
+    click.echo(dumps(open_bundle(model).card), nl=False)
 
 
 @models.command()
 @_model
 def verify(model: Path) -> None:
-    """Check every file of MODEL against its passport, and that it loads and answers."""
+    """Check every file of MODEL against its model card, and that it loads and answers."""
     import numpy as np
 
     from bc_model.serving.bundle import open_bundle
@@ -68,7 +72,7 @@ def verify(model: Path) -> None:
     bundle = open_bundle(model)
     bundle.verify()
     Engine(bundle).explain(np.zeros((1, *bundle.image_size, 3), np.uint8))
-    click.echo(f"{bundle.folder}: {len(bundle.passport['files'])} files are what they should be")
+    click.echo(f"{bundle.folder}: {len(bundle.card.files)} files are what they should be")
 
 
 @models.command()
@@ -110,8 +114,8 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
                 f"{one.path}: largest difference from the reference {one.max_difference:.1e} "
                 f"on {one.n} pictures"
             )
-    card_file = out / f"{bundle.passport['name']}.md"
-    write_text_atomic(card_file, card_markdown(bundle.passport))
+    card_file = out / f"{bundle.card.name}.md"
+    write_text_atomic(card_file, card_markdown(bundle.card))
     if as_json:
         print_json(written)
     else:
@@ -134,12 +138,13 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
     from bc_model.data.splits import match_split, read_split
     from bc_model.serving.bundle import file_sha256, open_bundle
     from bc_model.serving.optimise import CALIBRATION_PICTURES, measure_parity, quantise
+    from bc_model.utils.serialization import to_json
 
     bundle = open_bundle(model)
     instead = "int8 is for models that `train` made; this one keeps the precisions it came with."
     split_file = own_split_file(bundle, split_file, "compare its precisions on", instead)
     split = read_split(split_file)
-    if file_sha256(split_file) != bundle.passport["data"]["split_sha256"]:
+    if file_sha256(split_file) != bundle.card.data.split_sha256:
         raise SplitError(
             f"{split_file} is not the split that the model {bundle.label} was trained with; its "
             "own validation pictures are needed. Give its run's split.csv with --split."
@@ -158,16 +163,16 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
         load_pixels(manifest.root, list(validation["path"]), size),
         (validation["class"] == "malignant").to_numpy(),
     )
-    precisions = bundle.passport["precisions"]
+    precisions = bundle.card.precisions
     if as_json:
-        print_json(precisions)
+        print_json({name: to_json(one) for name, one in precisions.items()})
         return
     for name, parity in precisions.items():
-        auc = parity["auc_difference"]
+        auc = parity.auc_difference
         click.echo(
-            f"{name}: {'allowed' if parity['allowed'] else 'not allowed'}; probability within "
-            f"{parity['prob_difference_p99']:.5f} (99th percentile), AUC within "
-            f"{'not defined' if auc is None else f'{auc:.5f}'}, {parity['n']} pictures"
+            f"{name}: {'allowed' if parity.allowed else 'not allowed'}; probability within "
+            f"{parity.prob_difference_p99:.5f} (99th percentile), AUC within "
+            f"{'not defined' if auc is None else f'{auc:.5f}'}, {parity.n} pictures"
         )
 
 
@@ -175,12 +180,12 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
 @_model
 @click.option("--out", type=PATH, help="The Markdown file to write; default: print it.")
 def card(model: Path, out: Path | None) -> None:
-    """Make a model card from the passport of MODEL, as Markdown."""
+    """Make a model card from the model card of MODEL, as Markdown."""
     from bc_model.files import write_text_atomic
     from bc_model.reporting.model_card import card_markdown
     from bc_model.serving.bundle import open_bundle
 
-    text = card_markdown(open_bundle(model).passport)
+    text = card_markdown(open_bundle(model).card)
     if out is None:
         click.echo(text, nl=False)
         return
@@ -189,16 +194,16 @@ def card(model: Path, out: Path | None) -> None:
     click.echo(f"written to {out}")
 
 
-def _figure_of(passport: dict) -> str:
-    test = passport["metrics"].get("test", {})
-    figure = test.get("figures", {}).get("balanced_accuracy")
-    if not figure or figure["value"] is None:
+def _figure_of(card: "ModelCard") -> str:
+    test = card.metrics.test
+    figure = test.metrics["balanced_accuracy"] if test else None
+    if test is None or figure is None or figure.value is None:
         return "not evaluated"
     interval = ""
-    if figure["low"] is not None:
-        interval = f" (95 % {figure['low']:.2f}-{figure['high']:.2f})"
-    leaky = ", LEAKY" if passport["data"]["leaky"] or test.get("leaky") else ""
+    if figure.low is not None:
+        interval = f" (95 % {figure.low:.2f}-{figure.high:.2f})"
+    leaky = ", LEAKY" if card.data.has_leakage or test.has_leakage else ""
     return (
-        f"balanced accuracy {figure['value']:.2f}{interval} on {figure['n']} pictures of "
-        f"{figure['n_cases']} cases{leaky}"
+        f"balanced accuracy {figure.value:.2f}{interval} on {figure.n} pictures of "
+        f"{figure.n_cases} cases{leaky}"
     )

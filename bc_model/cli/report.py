@@ -149,11 +149,12 @@ def _tell(study: "Study", runs: Path, out: Path, *, as_json: bool) -> int:
     from bc_model.evaluation.protocol_report import summarise_protocols
     from bc_model.reporting.protocol_report import write_protocols
     from bc_model.training.study import MISSING, member_states
+    from bc_model.utils.serialization import to_json
 
     found = summarise_protocols(study, runs)
     write_protocols(found, out)
     if as_json:
-        print_json(found.as_dict())
+        print_json(to_json(found))
     else:
         _print(found)
         if not found.is_over:

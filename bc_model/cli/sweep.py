@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bc_model.checks import check_to_json
 from bc_model.cli.options import PATH, aligned, as_json_option, print_json, runs_option
 from bc_model.cli.train_options import config_from, is_given, training_options
 from bc_model.errors import SettingsError
@@ -110,6 +111,7 @@ def _report(study: "Study", runs: Path, *, as_json: bool) -> int:
     from bc_model.evaluation.study_figures import check_selection, summarise_study
     from bc_model.training.run_folder import ENDED_STATES
     from bc_model.training.study import MISSING, member_states
+    from bc_model.utils.serialization import to_json
 
     statuses = member_states(study, runs)
     figures = summarise_study(study, runs)
@@ -127,8 +129,8 @@ def _report(study: "Study", runs: Path, *, as_json: bool) -> int:
                     }
                     for member in study.members
                 ],
-                "groups": [one.as_dict() for one in figures],
-                "checks": [check.as_dict() for check in checks],
+                "groups": [to_json(one) for one in figures],
+                "checks": [check_to_json(check) for check in checks],
             }
         )  # fmt: skip
     else:

@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -12,6 +11,7 @@ from bc_model.bundled.recipe import INSIDE
 from bc_model.cli.options import PATH, as_json_option, print_json
 from bc_model.errors import FolderNotFound, SettingsError
 from bc_model.files import require_place
+from bc_model.serving.passport import NestedResult, ProtocolResult
 from bc_model.training.run_folder import runs_folder
 from bc_model.words import many
 
@@ -73,6 +73,7 @@ def train_bundled(
     from bc_model.bundled.choosing import recipes_inside
     from bc_model.bundled.recipe import Recipe
     from bc_model.serving.shipped import BUNDLED_NAME, SHIPPED_MODELS
+    from bc_model.utils.serialization import to_json
 
     _require_sets(data)
     require_place(work)
@@ -91,27 +92,27 @@ def train_bundled(
     networks = recipes_inside(inside, Recipe())
     bundle = make_box(data, SETS, place, work, given, processes=processes, inside=networks)
     if as_json:
-        print_json(bundle.passport)
+        print_json(to_json(bundle.card))
         return 0
-    metrics = bundle.passport["metrics"]
-    for row in metrics["protocols"]:
-        _echo_row(row["protocol"] + (" (LEAKY)" if row["leaky"] else ""), row)
-    chosen = metrics["chosen_inside"]
-    by = f", by {chosen['chosen_by']}" if "chosen_by" in chosen else ""
-    told = f"case, four settings chosen inside the folds{by}, judged with {chosen['network']}"
-    _echo_row(told, chosen)
+    metrics = bundle.card.metrics
+    for row in metrics.protocols:
+        _echo_row(row.protocol + (" (LEAKY)" if row.has_leakage else ""), row)
+    if nested := metrics.nested:
+        by = f", by {nested.selected_by}" if nested.selected_by else ""
+        told = f"case, four settings chosen inside the folds{by}, judged with {nested.network}"
+        _echo_row(told, nested)
     click.echo(f"Model in {bundle.folder}")
     return 0
 
 
-def _echo_row(name: str, row: dict[str, Any]) -> None:
+def _echo_row(name: str, row: ProtocolResult | NestedResult) -> None:
     figures = ", ".join(
-        f"{figure.replace('_', ' ')} {row['figures'][figure]['value']:.3f}"
+        f"{figure.replace('_', ' ')} {row.metrics[figure].value:.3f}"
         for figure in ("roc_auc", "balanced_accuracy", "accuracy")
     )
     click.echo(
-        f"{name}, {many(row['folds'], 'fold')}: {figures}; "
-        f"{row['n']:,} pictures of {row['n_cases']} cases"
+        f"{name}, {many(row.n_folds, 'fold')}: {figures}; "
+        f"{row.n_images:,} pictures of {row.n_cases} cases"
     )
 
 

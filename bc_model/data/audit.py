@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bc_model.checks import Check, make_check
+from bc_model.checks import Check, check_to_json, make_check
 from bc_model.data.counts import count_pictures, size_clues
 from bc_model.data.fold_file import FoldFile
 from bc_model.data.fold_leaks import check_siblings, count_siblings, count_twins
@@ -17,6 +17,7 @@ from bc_model.data.names import CLASSES
 from bc_model.data.near_twins import NearTwins, find_near_twins
 from bc_model.data.pictures import FIELD_PX, FRAME_PX
 from bc_model.errors import DataError
+from bc_model.utils.serialization import to_json
 from bc_model.words import many
 
 MAX_FILES = 100_000
@@ -65,7 +66,7 @@ def audit_manifest(manifest: Manifest) -> dict:
         "rejected_files": manifest.rejected.to_dict("records"),
         "near_twins": near.counts,
         "near_twin_pairs": near.pairs.to_dict("records"),
-        "checks": [check.as_dict() for check in _check(manifest, cases, near)],
+        "checks": [check_to_json(check) for check in _check(manifest, cases, near)],
     }
 
 
@@ -95,8 +96,13 @@ def audit_folds(folds: FoldFile, manifest: Manifest | None = None) -> dict:
         "file": folds.path.as_posix(),
         "fold": folds.fold,
         "names": len(folds.names),
-        "siblings": {key: leak.as_dict() for key, leak in siblings.items()},
-        "checks": [c.as_dict() for c in check_siblings(folds.path.name, siblings["all"])],
+        "siblings": {
+            key: to_json(leak) | {"share": leak.share, "benign_share": leak.benign_share}
+            for key, leak in siblings.items()
+        },
+        "checks": [
+            check_to_json(check) for check in check_siblings(folds.path.name, siblings["all"])
+        ],
         "twins": asdict(count_twins(folds, manifest)) if manifest else None,
     }
 

@@ -38,17 +38,6 @@ class SiblingLeak:
         """Of the benign test pictures, 0 to 1; None when there are none."""
         return self.benign_shared / self.benign_test if self.benign_test else None
 
-    def as_dict(self) -> dict[str, int | float | None]:
-        """Return counts and shares as JSON-safe values."""
-        return {
-            "test": self.test,
-            "shared": self.shared,
-            "share": self.share,
-            "benign_test": self.benign_test,
-            "benign_shared": self.benign_shared,
-            "benign_share": self.benign_share,
-        }
-
 
 @dataclass(frozen=True)
 class TwinLeak:

@@ -7,7 +7,6 @@ with pictures of both classes, which BreakHis has not: their labels are of pictu
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,20 +62,6 @@ class ByCase:
 
     confusion: Confusion
     figures: dict[str, Figure]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "confusion": [list(row) for row in self.confusion],
-            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "ByCase":
-        """Undo `as_dict`."""
-        (tn, fp), (fn, tp) = data["confusion"]
-        figures = {name: Figure(**figure) for name, figure in data["figures"].items()}
-        return cls(((int(tn), int(fp)), (int(fn), int(tp))), figures)
 
 
 def case_table(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 import pandas as pd
 
@@ -43,21 +42,6 @@ class Group:
     base_rate: float
     confusion: Confusion
     figures: dict[str, Figure]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return vars(self) | {
-            "confusion": [list(row) for row in self.confusion],
-            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Group":
-        """Undo `as_dict`."""
-        (tn, fp), (fn, tp) = data["confusion"]
-        figures = {name: Figure(**figure) for name, figure in data["figures"].items()}
-        confusion = ((int(tn), int(fp)), (int(fn), int(tp)))
-        return cls(**{**data, "confusion": confusion, "figures": figures})
 
 
 def by_group(

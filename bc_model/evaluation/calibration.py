@@ -4,46 +4,19 @@ Logits are divided by it before the softmax. It moves no picture past another an
 so heatmaps, ranks and areas stay as they are; only the probabilities grow bolder or meeker.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bc_model.evaluation.weighting import Floats
+from bc_model.serving.passport import DecisionThreshold, Temperature
 from bc_model.words import many
 
 LOWEST, HIGHEST = 0.05, 20.0
 """A temperature at either end was not found but run into."""
 FEWEST_CASES = 3
 """Of each class. One case more or less then still moves the temperature, but not at will."""
-
-
-@dataclass(frozen=True)
-class Temperature:
-    """A fitted temperature, or 1 with the reason why none was fitted.
-
-    Attributes
-    ----------
-    value : float
-    chosen : str
-        How it was found, as a passport says it.
-    n, cases : int
-        Validation pictures, and known cases among them.
-    log_loss_before, log_loss_after : float or None
-        On those pictures, every case counted once; None when nothing was fitted.
-    """
-
-    value: float
-    chosen: str
-    n: int
-    cases: int
-    log_loss_before: float | None = None
-    log_loss_after: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what a passport keeps."""
-        return asdict(self)
 
 
 def fit_temperature(
@@ -105,48 +78,48 @@ def fit_temperature(
     of_cases = f"of {cases} cases, each case counted once" if cases else "of unknown cases"
     return Temperature(
         value=value,
-        chosen=f"fitted by lowest log loss on {n} validation pictures {of_cases}",
-        n=n,
-        cases=cases,
+        method=f"fitted by lowest log loss on {n} validation pictures {of_cases}",
+        n_images=n,
+        n_cases=cases,
         log_loss_before=loss(0.0),
         log_loss_after=loss(found.x),
     )
 
 
-def carry_cutoff(threshold: dict[str, Any], before: float, after: float) -> dict[str, Any]:
-    """Return a passport's cut-off as it must be at another temperature.
+def carry_cutoff(threshold: DecisionThreshold, before: float, after: float) -> DecisionThreshold:
+    """Return the decision threshold of a model card for another temperature.
 
     Parameters
     ----------
-    threshold : dict
-        Of a passport, chosen while the temperature was `before`.
+    threshold : DecisionThreshold
+        Threshold that was selected while the temperature was `before`.
     before, after : float
 
     Returns
     -------
-    dict
-        With the value that calls the very same pictures malignant, and a word on it; the default
-        where the cut-off was for means over cases, which follow no such rule.
+    DecisionThreshold
+        The value that predicts the same images malignant. It is the default where the threshold
+        was selected for means over cases, which follow no such rule.
 
     Examples
     --------
-    >>> carry_cutoff({"value": 0.9, "chosen": "set by hand"}, 1.0, 2.0)["value"]
+    >>> carry_cutoff(DecisionThreshold(0.9, "set by hand"), 1.0, 2.0).value
     0.75
     """
     from scipy.special import expit, logit  # as above
 
-    old = threshold["value"]
-    told = f"temperature {before:.3f} became {after:.3f}"
+    old = threshold.value
+    change = f"temperature {before:.3f} became {after:.3f}"
     if before == after:
         return threshold
-    if threshold.get("unit") == "case":
-        reset = f"default: {old:.3f} was chosen by case before {told}; choose it again"
-        return {"value": 0.5, "chosen": reset}
+    if threshold.unit == "case":
+        reset = f"default: {old:.3f} was chosen by case before {change}; choose it again"
+        return DecisionThreshold(0.5, reset)
     value = float(expit(logit(old) * before / after))
     if value == old:
         return threshold
-    chosen = f"{threshold['chosen']}; carried over from {old:.3f} as {told}"
-    return threshold | {"value": value, "chosen": chosen}
+    method = f"{threshold.method}; carried over from {old:.3f} as {change}"
+    return replace(threshold, value=value, method=method)
 
 
 def case_weights(case: NDArray[np.str_]) -> Floats:

@@ -86,10 +86,10 @@ def _side(run: RunFolder, name: str) -> Side:
 def _initial_cases(run: RunFolder) -> frozenset[str]:
     """Return the cases that the first weights knew; none are told of a run without its model."""
     try:
-        passport = open_bundle(run.path).passport
+        card = open_bundle(run.path).card
     except BcModelError:
         return frozenset()
-    return frozenset(passport["data"].get("initial_cases", ()))
+    return frozenset(card.data.initial_cases)
 
 
 def _told(run: RunFolder) -> dict[str, str]:

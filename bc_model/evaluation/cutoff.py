@@ -34,7 +34,7 @@ class Cutoff:
         In [0, 1]. It lies halfway between two probabilities that occurred.
     unit : {'picture', 'case'}
     chosen : str
-        A sentence for the passport.
+        A sentence for the model card.
     n, n_cases : int
         Validation pictures, and known cases among them.
     """
@@ -65,13 +65,6 @@ class Trial:
     unit: str
     confusion: Confusion
     figures: dict[str, Figure]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return vars(self) | {
-            "confusion": [list(row) for row in self.confusion],
-            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
-        }
 
 
 def choose_cutoff(

@@ -1,8 +1,7 @@
 """The comparison of two models as data; `compare` computes it."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 import pandas as pd
 
@@ -129,13 +128,6 @@ class Comparison:
     n_left_out: tuple[int, int]
     differences: dict[str, Difference]
     checks: tuple[Check, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold; what is not defined is None."""
-        return asdict(self) | {
-            "n_left_out": list(self.n_left_out),
-            "checks": [check.as_dict() for check in self.checks],
-        }
 
 
 def conclusion_of(difference: Figure) -> Conclusion:

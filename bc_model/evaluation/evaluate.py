@@ -57,16 +57,16 @@ def evaluate_split(
     predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
     predictions = predictions_of(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
-    data, checks = engine.bundle.passport["data"], known.checks
+    data, checks = engine.bundle.card.data, known.checks
     if not known.number:
         checks = [check for check in checks if check == UNKNOWN_INITIALIZATION]
-    if data.get("knew_at_first"):
+    if data.has_initialization_leakage:
         checks = [make_check("BC211"), *checks]
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,
         protocol=protocol if part == "test" else f"{protocol}, {part} part",
-        leaky=protocol in LEAKY_PROTOCOLS or data["leaky"] or known.number > 0 or part != "test",
+        leaky=protocol in LEAKY_PROTOCOLS or data.has_leakage or known.number > 0 or part != "test",
         is_known=known.is_certain,
         checks=checks,
     )

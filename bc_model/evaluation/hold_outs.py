@@ -8,7 +8,7 @@ the mean for these very models; it says nothing of what other training parts wou
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -48,10 +48,6 @@ class Spread:
     high: float
     deviation: float | None
     n: int
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        """Return plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -1,109 +1,12 @@
-"""Figures as they are shown to people: a number, its interval, and the cases it rests on.
+"""Confidence intervals, and the case names that they are computed over."""
 
-This module knows nothing of metrics or of the making of intervals; see `estimate`.
-"""
-
-import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-
-@dataclass(frozen=True)
-class Figure:
-    """One number as it is shown to people: with its interval and what it rests on.
-
-    Parameters
-    ----------
-    value : float or None
-        The figure; None means it is not defined for this data, and `note` says why.
-    low, high : float or None
-        The 95 % interval; both None when there is none, and `note` says why.
-    n : int
-        Pictures the figure was computed from.
-    n_cases : int
-        Known cases among them; 0 when no case is known.
-    method : str
-        How the interval was made.
-    note : str
-        What a reader must know to read the figure.
-
-    Raises
-    ------
-    ValueError
-        A number is NaN or infinite, or only one end of the interval is given.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    n_cases: int
-    method: str
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        for number in (self.value, self.low, self.high):
-            if number is not None and not math.isfinite(number):
-                raise ValueError(f"a Figure holds finite numbers or None, got {number}")
-        if (self.low is None) != (self.high is None):
-            raise ValueError("a Figure has both ends of its interval or neither")
-
-    def __str__(self) -> str:
-        return self.text()
-
-    def text(self, digits: int = 2) -> str:
-        """Return the figure in one line.
-
-        Examples
-        --------
-        >>> print(Figure(0.891, 0.812, 0.949, 120, 8, "bootstrap"))
-        0.89 (95 % 0.81-0.95; 120 pictures, 8 cases)
-        >>> print(Figure(None, None, None, 120, 8, "", "only one class present"))
-        not defined: only one class present
-        """
-        if self.value is None:
-            return f"not defined: {self.note}"
-        if self.low is None or self.high is None:
-            interval = f"no interval: {self.note}" if self.note else "no interval"
-        else:
-            interval = f"95 % {_between(self.low, self.high, digits)}"
-        return f"{self.value:.{digits}f} ({interval}; {self._support()})"
-
-    def brief(self) -> str:
-        """Return value and interval alone, for a table whose other columns say what they rest on.
-
-        Examples
-        --------
-        >>> Figure(0.891, 0.812, 0.949, 120, 8, "bootstrap").brief()
-        '0.891 (0.812-0.949)'
-        >>> Figure(None, None, None, 120, 8, "", "only one class present").brief()
-        'not defined'
-        """
-        if self.value is None:
-            return "not defined"
-        if self.low is None or self.high is None:
-            return f"{self.value:.3f} (no interval)"
-        return f"{self.value:.3f} ({_between(self.low, self.high, 3)})"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values only; what is not defined is None, never NaN."""
-        return asdict(self)
-
-    def _support(self) -> str:
-        pictures = "1 picture" if self.n == 1 else f"{self.n:,} pictures"
-        if self.n_cases == 0:
-            return f"{pictures}, cases unknown"
-        return f"{pictures}, {'1 case' if self.n_cases == 1 else f'{self.n_cases} cases'}"
-
-
-def _between(low: float, high: float, digits: int) -> str:
-    """Join two ends; a hyphen before a minus would be read as neither."""
-    joint = " to " if low < 0 else "-"
-    return f"{low:.{digits}f}{joint}{high:.{digits}f}"
+from bc_model.utils.metric import Figure as Figure
 
 
 @dataclass(frozen=True)

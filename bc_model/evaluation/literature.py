@@ -4,8 +4,7 @@ Only figures that were read in a public source stand here. Nobody's figure is kn
 case as it is understood here (by slide number, all sections together), so that one has no band.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,6 @@ class Band:
     low: float
     high: float
     words: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 _READ = "Read in a public source that is not named here"

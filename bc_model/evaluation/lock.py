@@ -1,8 +1,8 @@
-"""Lock a cut-off into a model's passport, with its reason, and judge the model anew by it."""
+"""Lock a cut-off into a model's model card, with its reason, and judge the model anew by it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import filelock
 
@@ -13,9 +13,15 @@ from bc_model.evaluation.report import evaluate_predictions, read_report
 from bc_model.evaluation.store import make_anew, report_files
 from bc_model.files import write_together
 from bc_model.serving.bundle import MODEL_FOLDER, Bundle
-from bc_model.serving.passport import PASSPORT_FILE, passport_text, read_passport
+from bc_model.serving.passport import (
+    MODEL_CARD_FILE,
+    DecisionThreshold,
+    ModelCard,
+    model_card_text,
+    read_model_card,
+)
 
-LOCK_NAME = ".passport.lock"
+LOCK_NAME = ".model_card.lock"
 LOCK_TIMEOUT_S = 10
 """It is held while files are written, not while figures are computed."""
 
@@ -23,9 +29,9 @@ LOCK_TIMEOUT_S = 10
 def lock_threshold(
     bundle: Bundle, value: float, reason: str, *, cutoff: Cutoff | None = None
 ) -> Bundle:
-    """Write a cut-off into the passport, and the run's report again at that cut-off.
+    """Write a cut-off into the model card, and the run's report again at that cut-off.
 
-    Figures at another cut-off than the one in force would mislead whoever reads the passport, so
+    Figures at another cut-off than the one in force would mislead whoever reads the model card, so
     the test figures are computed again from the run's stored predictions. A bundle outside a run
     has none; its figures say at which cut-off they were taken.
 
@@ -42,7 +48,7 @@ def lock_threshold(
     Returns
     -------
     Bundle
-        With the new passport. It is written together with the report: whatever fails leaves the
+        With the new model card. It is written together with the report: whatever fails leaves the
         model as it was.
 
     Raises
@@ -53,15 +59,21 @@ def lock_threshold(
         The run's report cannot be read or written, or the model was changed meanwhile.
     """
     _check(value, reason, cutoff)
-    threshold = {
-        "value": float(value),
-        "chosen": cutoff.chosen if cutoff else "set by hand",
-        "reason": reason.strip(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    threshold = DecisionThreshold(
+        value=float(value),
+        method="set by hand",
+        reason=reason.strip(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
     if cutoff:
-        threshold |= {"unit": cutoff.unit, "n": cutoff.n, "cases": cutoff.n_cases}
-    passport = bundle.passport | {"threshold": threshold}
+        threshold = replace(
+            threshold,
+            method=cutoff.chosen,
+            unit=cutoff.unit,
+            n_images=cutoff.n,
+            n_cases=cutoff.n_cases,
+        )
+    card = replace(bundle.card, threshold=threshold)
     files: dict[Path, bytes] = {}
     folder = evaluation_of(bundle)
     if folder is not None:
@@ -75,18 +87,18 @@ def lock_threshold(
             checks=without_alarms(old.checks),
         )
         files = report_files(report, folder)
-        passport |= {"metrics": passport["metrics"] | {"test": report.summary()}}
-    return change_passport(bundle, passport, files)
+        card = replace(card, metrics=replace(card.metrics, test=report.summary()))
+    return change_model_card(bundle, card, files)
 
 
-def change_passport(bundle: Bundle, passport: dict[str, Any], files: dict[Path, bytes]) -> Bundle:
-    """Write a passport together with what must agree with it, all of it or nothing.
+def change_model_card(bundle: Bundle, card: ModelCard, files: dict[Path, bytes]) -> Bundle:
+    """Write a model card together with what must agree with it, all of it or nothing.
 
     Parameters
     ----------
     bundle : Bundle
         As it was read when the change was thought of.
-    passport : dict
+    card : ModelCard
         What it is to say instead.
     files : dict of Path to bytes
         The report that it quotes, and whatever else goes with it.
@@ -94,13 +106,13 @@ def change_passport(bundle: Bundle, passport: dict[str, Any], files: dict[Path, 
     Raises
     ------
     RunError
-        Somebody else has changed the passport since, or something cannot be written.
+        Somebody else has changed the model card since, or something cannot be written.
     """
-    place = bundle.folder / PASSPORT_FILE
-    text = passport_text(bundle.folder, passport)
+    place = bundle.folder / MODEL_CARD_FILE
+    text = model_card_text(bundle.folder, card)
     try:
         with filelock.FileLock(bundle.folder / LOCK_NAME, timeout=LOCK_TIMEOUT_S):
-            if read_passport(bundle.folder) != bundle.passport:
+            if read_model_card(bundle.folder) != bundle.card:
                 raise RunError(
                     f"The model {bundle.label} was changed by somebody else in the meantime, and "
                     "nothing was written: look at it again, then repeat."
@@ -108,11 +120,11 @@ def change_passport(bundle: Bundle, passport: dict[str, Any], files: dict[Path, 
             write_together({**files, place: text.encode()})
     except OSError as error:
         raise RunError(
-            f"The passport {place} and the report beside it should be written together, but that "
+            f"The model card {place} and the report beside it should be written together, but that "
             f"failed ({error.strerror or error}), and nothing was changed: make room, or ask for "
             "the right to write there."
         ) from error
-    return Bundle(bundle.folder, passport)
+    return Bundle(bundle.folder, card)
 
 
 def evaluation_of(bundle: Bundle) -> Path | None:

@@ -1,4 +1,4 @@
-"""Metrics of a two-class verdict, for one set of weights or a whole bootstrap of them at once.
+"""Metrics of a two-class prediction.
 
 Malignant is the positive class throughout. What is not defined (a class is missing) is NaN here,
 never 0 and never a warning; `estimate` turns it into words.
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bc_model.evaluation.ranking import average_precision, roc_auc
-from bc_model.evaluation.weighting import Floats, ratio, weighted_sums
+from bc_model.evaluation.weighting import Floats, ratio
 
 METRICS = (
     "accuracy",
@@ -31,7 +31,6 @@ def all_metrics(
     prob_malignant: ArrayLike,
     *,
     threshold: float = 0.5,
-    weights: ArrayLike | None = None,
 ) -> dict[str, Floats]:
     """Return every metric named in `METRICS`.
 
@@ -43,15 +42,13 @@ def all_metrics(
         Estimated probability of malignancy, in [0, 1].
     threshold : float, default=0.5
         A picture is called malignant at this probability or above.
-    weights : array-like, shape (n,) or (n_resamples, n), optional
-        Not negative. None counts every picture once.
 
     Returns
     -------
     dict of str to ndarray
-        Arrays of shape () or (n_resamples,); NaN where a metric is not defined.
+        Arrays of shape (); NaN where a metric is not defined.
     """
-    confusion = confusion_counts(malignant, prob_malignant, threshold=threshold, weights=weights)
+    confusion = confusion_counts(malignant, prob_malignant, threshold=threshold)
     return {
         "accuracy": accuracy(confusion),
         "balanced_accuracy": balanced_accuracy(confusion),
@@ -59,10 +56,10 @@ def all_metrics(
         "specificity": specificity(confusion),
         "f1": f1(confusion),
         "mcc": mcc(confusion),
-        "roc_auc": roc_auc(malignant, prob_malignant, weights=weights),
-        "average_precision": average_precision(malignant, prob_malignant, weights=weights),
-        "brier": brier(malignant, prob_malignant, weights=weights),
-        "log_loss": log_loss(malignant, prob_malignant, weights=weights),
+        "roc_auc": roc_auc(malignant, prob_malignant),
+        "average_precision": average_precision(malignant, prob_malignant),
+        "brier": brier(malignant, prob_malignant),
+        "log_loss": log_loss(malignant, prob_malignant),
     }
 
 
@@ -71,18 +68,17 @@ def confusion_counts(
     prob_malignant: ArrayLike,
     *,
     threshold: float = 0.5,
-    weights: ArrayLike | None = None,
 ) -> Floats:
     """Count truths against verdicts.
 
     Parameters
     ----------
-    malignant, prob_malignant, threshold, weights
+    malignant, prob_malignant, threshold
         As for `all_metrics`.
 
     Returns
     -------
-    ndarray of float64, shape (2, 2) or (n_resamples, 2, 2)
+    ndarray of float64, shape (2, 2)
         Rows are the truth, columns the verdict, each in the order benign, malignant.
 
     Examples
@@ -92,9 +88,7 @@ def confusion_counts(
     """
     truth = np.asarray(malignant, dtype=bool)
     called = np.asarray(prob_malignant, dtype=np.float64) >= threshold
-    cells = np.stack([~truth & ~called, ~truth & called, truth & ~called, truth & called], axis=1)
-    sums = weighted_sums(cells.astype(np.float64), weights)
-    return sums.reshape(*sums.shape[:-1], 2, 2)
+    return np.bincount(2 * truth + called, minlength=4).reshape(2, 2).astype(np.float64)
 
 
 def accuracy(confusion: NDArray[Any]) -> Floats:
@@ -156,29 +150,25 @@ def mcc(confusion: NDArray[Any]) -> Floats:
     return ratio(tp * tn - fp * fn, margins)
 
 
-def brier(
-    malignant: ArrayLike, prob_malignant: ArrayLike, *, weights: ArrayLike | None = None
-) -> Floats:
+def brier(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
     """Return the mean squared error of the probabilities; smaller is better, 0 is perfect.
 
     In [0, 1], the form for two classes. Always answering the base rate p scores p (1 - p).
 
     Parameters
     ----------
-    malignant, prob_malignant, weights
+    malignant, prob_malignant
         As for `all_metrics`.
 
     Returns
     -------
-    ndarray of float64, shape () or (n_resamples,)
-        NaN only when there is no weight at all; one class is enough.
+    ndarray of float64, shape ()
+        NaN only without images; one class is enough.
     """
-    return _mean(squared_errors(malignant, prob_malignant), weights)
+    return _mean(squared_errors(malignant, prob_malignant))
 
 
-def log_loss(
-    malignant: ArrayLike, prob_malignant: ArrayLike, *, weights: ArrayLike | None = None
-) -> Floats:
+def log_loss(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
     """Return the mean cross-entropy in nats; smaller is better, 0 is perfect.
 
     A probability of exactly 0 or 1 is taken as one machine epsilon off, as in scikit-learn, so
@@ -186,15 +176,15 @@ def log_loss(
 
     Parameters
     ----------
-    malignant, prob_malignant, weights
+    malignant, prob_malignant
         As for `all_metrics`.
 
     Returns
     -------
-    ndarray of float64, shape () or (n_resamples,)
-        NaN only when there is no weight at all; one class is enough.
+    ndarray of float64, shape ()
+        NaN only without images; one class is enough.
     """
-    return _mean(log_losses(malignant, prob_malignant), weights)
+    return _mean(log_losses(malignant, prob_malignant))
 
 
 def squared_errors(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
@@ -224,6 +214,5 @@ def _has_both_classes(confusion: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((truths != 0).all(axis=-1))
 
 
-def _mean(values: Floats, weights: ArrayLike | None) -> Floats:
-    sums = weighted_sums(np.stack([values, np.ones_like(values)], axis=1), weights)
-    return ratio(sums[..., 0], sums[..., 1])
+def _mean(values: Floats) -> Floats:
+    return ratio(values.sum(), np.asarray(values.size))

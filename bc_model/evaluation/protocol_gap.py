@@ -3,7 +3,7 @@
 Paired means on the same pictures: then a difference cannot come from the choice of the pictures.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from bc_model.checks import Check, make_check
@@ -46,10 +46,6 @@ class Gap:
     def is_paired(self) -> bool:
         """True when both were judged on the same pictures."""
         return bool(self.differences)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        return asdict(self) | {"check": self.check.as_dict(), "paired": self.is_paired}
 
 
 def find_gaps(rows: list[ProtocolRow], *, n_resamples: int = 2000, seed: int = 0) -> list[Gap]:

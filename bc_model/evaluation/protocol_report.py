@@ -7,12 +7,12 @@ be read while runs go on. Drawing is the work of `protocol_plot`, files that of 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bc_model.checks import Check, make_check
 from bc_model.data.protocols import PROTOCOLS
 from bc_model.errors import RunError
-from bc_model.evaluation.literature import PUBLISHED, Band, bands
+from bc_model.evaluation.literature import Band, bands
 from bc_model.evaluation.protocol_gap import INTERVAL_SCOPE, Gap, find_gaps
 from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow, make_row
 from bc_model.evaluation.study_figures import check_progress
@@ -22,7 +22,6 @@ from bc_model.training.study import member_states
 from bc_model.training.study_file import Member, Study
 
 _OWN_TO_A_SPLIT = ("protocol", "test_fold", "official_fold_file")
-FORMAT = "bc_model protocol report, version 2"
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class ProtocolReport:
         Checks of the entire report; each row has its own.
     """
 
+    SCHEMA_VERSION: ClassVar[int] = 2
+
     study: str
     created: str
     recipe: dict[str, Any]
@@ -63,26 +64,6 @@ class ProtocolReport:
     def is_whole(self) -> bool:
         """True when all runs are in."""
         return all(row.n_done == len(row.runs) for row in self.rows)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold; what is not defined is None."""
-        return {
-            "format": FORMAT,
-            "study": self.study,
-            "created": self.created,
-            "complete": self.is_whole,
-            "recipe": self.recipe,
-            "checks": [check.as_dict() for check in self.checks],
-            "protocols": [row.as_dict() for row in self.rows],
-            "comparisons": [gap.as_dict() for gap in self.gaps],
-            "published": {
-                "bands": [band.as_dict() for band in self.bands],
-                "results": [
-                    vars(one) | {"accuracy": list(one.accuracy), "roc_auc": list(one.roc_auc)}
-                    for one in PUBLISHED
-                ],
-            },
-        }
 
 
 def is_one_recipe(study: Study) -> bool:

@@ -114,7 +114,9 @@ class ProtocolRow:
     shared: Shared | None = None
     alarms: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
-    reports: dict[str, Report] = field(default_factory=dict, repr=False, compare=False)
+    reports: dict[str, Report] = field(
+        default_factory=dict, repr=False, compare=False, metadata={"json": False}
+    )
 
     @property
     def words(self) -> str:
@@ -135,18 +137,6 @@ class ProtocolRow:
     def is_over(self) -> bool:
         """True when nothing more will come."""
         return self.n_done + self.n_failed == len(self.runs)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        shown = {name: value for name, value in vars(self).items() if name != "reports"}
-        return shown | {
-            "words": self.words,
-            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
-            "spread": {name: spread.as_dict() for name, spread in self.spread.items()},
-            "shared": self.shared and {"n": self.shared.n, "n_test": self.shared.n_test},
-            "alarms": list(self.alarms),
-            "checks": [check.as_dict() for check in self.checks],
-        }
 
 
 def make_row(

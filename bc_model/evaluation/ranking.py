@@ -6,90 +6,55 @@ Malignant is the positive class. With one class only there is no ranking: NaN, o
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bc_model.evaluation.weighting import Floats, ratio, row_blocks, weight_matrix
+from bc_model.evaluation.weighting import Floats, ratio
 
 
-def roc_auc(
-    malignant: ArrayLike, prob_malignant: ArrayLike, *, weights: ArrayLike | None = None
-) -> Floats:
+def roc_auc(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
     """Return the area under the ROC curve; ties count one half (mid-ranks), exactly.
 
-    It is the chance that a malignant picture gets a higher probability than a benign one.
+    It is the probability that a malignant image has a higher estimate than a benign image.
 
     Parameters
     ----------
-    malignant, prob_malignant, weights
+    malignant, prob_malignant
         As for `all_metrics`.
 
     Returns
     -------
-    ndarray of float64, shape () or (n_resamples,)
-        In [0, 1]; NaN when a class is missing or has no weight.
+    ndarray of float64, shape ()
+        In [0, 1]; NaN when a class is missing.
     """
     truth = np.asarray(malignant, dtype=bool)
     prob = np.asarray(prob_malignant, dtype=np.float64)
-    # Sorted once for all replicates: a malignant picture beats the benign weight below it, and
-    # half of the benign weight that stands level with it.
-    benign = np.flatnonzero(~truth)
-    benign = benign[np.argsort(prob[benign], kind="stable")]
-    positive = np.flatnonzero(truth)
-    below = np.searchsorted(prob[benign], prob[positive], side="left")
-    not_above = np.searchsorted(prob[benign], prob[positive], side="right")
-    tied = bool((below != not_above).any())
-
-    def of_block(block: Floats) -> Floats:
-        cumulative = np.zeros((len(block), benign.size + 1))
-        np.cumsum(np.take(block, benign, axis=1), axis=1, out=cumulative[:, 1:])
-        weight = np.take(block, positive, axis=1)
-        beaten = np.take(cumulative, below, axis=1)
-        if tied:
-            beaten += np.take(cumulative, not_above, axis=1)
-            beaten /= 2
-        pairs = cumulative[:, -1] * weight.sum(axis=1)
-        return ratio(np.einsum("ij,ij->i", weight, beaten), pairs)
-
-    matrix, single = weight_matrix(weights, truth.size)
-    areas = np.concatenate([of_block(block) for block in row_blocks(matrix)])
-    return areas[0, ...] if single else areas
+    benign, positive = np.sort(prob[~truth]), prob[truth]
+    below, not_above = (np.searchsorted(benign, positive, side=side) for side in ("left", "right"))
+    return ratio((below + not_above).sum() / 2, np.asarray(benign.size * positive.size))
 
 
-def average_precision(
-    malignant: ArrayLike, prob_malignant: ArrayLike, *, weights: ArrayLike | None = None
-) -> Floats:
+def average_precision(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
     """Return the area under the precision-recall curve, by steps: the average precision.
 
-    Precision at the cut-off of each malignant picture, averaged over them. Unlike the ROC's it
-    depends on the share of malignant pictures, which is its value for a model that tells nothing.
+    It is the mean precision at the thresholds of the malignant images. Unlike the ROC AUC it
+    depends on the proportion of malignant images, which is its value for a constant model.
 
     Parameters
     ----------
-    malignant, prob_malignant, weights
-        As for `roc_auc`.
+    malignant, prob_malignant
+        As for `all_metrics`.
 
     Returns
     -------
-    ndarray of float64, shape () or (n_resamples,)
-        In (0, 1]; NaN when a class is missing or has no weight.
+    ndarray of float64, shape ()
+        In (0, 1]; NaN when a class is missing.
     """
     truth = np.asarray(malignant, dtype=bool)
-    order = np.argsort(-np.asarray(prob_malignant, dtype=np.float64), kind="stable")
-    prob = np.asarray(prob_malignant, dtype=np.float64)[order]
-    positive = truth[order]
-    last_of_tie = np.append(np.flatnonzero(np.diff(prob)), prob.size - 1)
-
-    def of_block(block: Floats) -> Floats:
-        weight = np.take(block, order, axis=1)
-        called = np.take(np.cumsum(weight, axis=1), last_of_tie, axis=1)
-        found = np.take(np.cumsum(weight * positive, axis=1), last_of_tie, axis=1)
-        # Where nothing is called there is no precision, and no step of the recall either.
-        precision = np.nan_to_num(ratio(found, called), nan=0.0)
-        steps = np.diff(found, axis=1, prepend=0.0)
-        areas = ratio(np.einsum("ij,ij->i", steps, precision), found[:, -1])
-        return np.where(called[:, -1] > found[:, -1], areas, np.nan)
-
-    matrix, single = weight_matrix(weights, truth.size)
-    areas = np.concatenate([of_block(block) for block in row_blocks(matrix)])
-    return areas[0, ...] if single else areas
+    prob = np.asarray(prob_malignant, dtype=np.float64)
+    if truth.all() or not truth.any():
+        return np.array(np.nan)
+    order = np.argsort(-prob, kind="stable")
+    last_of_tie = np.append(np.flatnonzero(np.diff(prob[order])), prob.size - 1)
+    found = np.cumsum(truth[order])[last_of_tie]
+    return np.array(np.diff(found, prepend=0) @ (found / (last_of_tie + 1)) / found[-1])
 
 
 def roc_curve(

@@ -4,7 +4,6 @@ Of the pictures given about 0.8, are 80 % malignant? This looks; `calibration` m
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,17 +61,6 @@ class Reliability:
     ece_equal_count_by_chance: float
     n: int
     n_cases: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        bins = [vars(one) | {"observed": one.observed.as_dict()} for one in self.bins]
-        return vars(self) | {"bins": bins}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Reliability":
-        """Undo `as_dict`."""
-        bins = (Bin(**{**one, "observed": Figure(**one["observed"])}) for one in data["bins"])
-        return cls(**{**data, "bins": tuple(bins)})
 
 
 def reliability(

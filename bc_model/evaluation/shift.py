@@ -7,7 +7,7 @@ far off as new pictures of the same kind would. Training pictures look nearer th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.ranking import roc_auc
 from bc_model.evaluation.shift_words import check_features, check_scale, check_stain
-from bc_model.serving.input_gate import knows_stain, strange_stain, usual_strange_share
+from bc_model.serving.input_gate import strange_stain, usual_strange_share
 from bc_model.serving.sizes import check_sizes
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Shift:
         Pictures of each size, such as '50x50', the most frequent first.
     checks : tuple of Check
     strange_stain : int or None
-        Pictures stained unlike anything the model learned from; None where its passport does not
+        Pictures stained unlike anything the model learned from; None where its model card does not
         say how that is stained.
     """
 
@@ -85,20 +85,6 @@ class Shift:
     sizes: dict[str, int]
     checks: tuple[Check, ...]
     strange_stain: int | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return vars(self) | {
-            "stain": [vars(one) for one in self.stain],
-            "checks": [check.as_dict() for check in self.checks],
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Shift:
-        """Undo `as_dict`."""
-        stain = tuple(StainShift(**one) for one in data["stain"])
-        checks = tuple(map(Check.from_dict, data["checks"]))
-        return cls(**{**data, "stain": stain, "checks": checks})
 
 
 def measure_shift(
@@ -129,9 +115,9 @@ def measure_shift(
             is_new = np.arange(distances.size + new.size) >= distances.size
             apart = float(roc_auc(is_new, np.concatenate([distances, new])))
     strange = None
-    if knows_stain(bundle.passport):
+    if (statistics := bundle.card.input.stain) is not None:
         strange = [
-            strange_stain(one, bool(grey), bundle.passport)
+            strange_stain(one, bool(grey), statistics)
             for one, grey in zip(predicted.stain, predicted.grey, strict=True)
         ]
     sizes = pictures["width_px"].astype(str) + "x" + pictures["height_px"].astype(str)
@@ -146,7 +132,7 @@ def measure_shift(
         sizes=counted,
         checks=(
             *check_features(known, far_share, apart, stain),
-            *check_stain(strange, usual_strange_share(bundle.passport)),
+            *check_stain(strange, usual_strange_share(bundle.card)),
             *check_sizes(pictures, bundle),
             *check_scale(bundle, pictures),
         ),

@@ -77,8 +77,7 @@ def check_stain(strange: list[list[str]] | None, usual: float | None) -> Iterato
 
 def check_scale(bundle: Bundle, pictures: pd.DataFrame) -> Iterator[Check]:
     """Check the magnification, or report that the scale is not stated."""
-    passport = bundle.passport
-    magnifications = passport["scale"]["magnifications"]
+    magnifications = bundle.card.scale.magnifications
     known = [f"{m}X" for m in magnifications]
     here = pictures["magnification"].dropna().astype(int)
     if known and len(here) == len(pictures):
@@ -91,7 +90,7 @@ def check_scale(bundle: Bundle, pictures: pd.DataFrame) -> Iterator[Check]:
                 supported_names=known,
             )
     elif known:
-        ranges = [passport["scale"]["mpp_range"].get(str(m)) for m in magnifications]
+        ranges = [bundle.card.scale.mpp_range.get(str(m)) for m in magnifications]
         mpp_ranges = [f"{low:g}-{high:g}" for low, high in (r for r in ranges if r)]
         yield make_check("BC315", supported_names=known, mpp_ranges=mpp_ranges)
     else:

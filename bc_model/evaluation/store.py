@@ -3,16 +3,15 @@
 Files: ``report.json``, ``predictions.csv``.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from bc_model.errors import RunError
 from bc_model.evaluation.metrics import confusion_counts
 from bc_model.evaluation.predictions import predictions_to_csv, read_predictions
 from bc_model.evaluation.result import Report
 from bc_model.files import write_together
+from bc_model.utils.serialization import dumps, read_record
 
 
 def write_report(report: Report, folder: str | Path) -> None:
@@ -56,7 +55,7 @@ def report_files(report: Report, folder: Path) -> dict[Path, bytes]:
 
 def report_json(report: Report) -> str:
     """Return every figure with interval and curve points as JSON text."""
-    return json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return dumps(report)
 
 
 def read_report(folder: str | Path) -> Report:
@@ -79,8 +78,7 @@ def read_report(folder: str | Path) -> Report:
     """
     path = Path(folder) / "report.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        report = Report.from_dict(data)
+        report = read_record(path, Report)
         predictions = read_predictions(path.with_name("predictions.csv"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
@@ -108,7 +106,3 @@ def read_report(folder: str | Path) -> Report:
 def make_anew(folder: str | Path) -> str:
     """Return what to do about a lost evaluation: nothing looks for it elsewhere."""
     return f"make it anew with `evaluate RUN DATA --out {folder}`"
-
-
-def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")

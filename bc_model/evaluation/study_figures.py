@@ -47,12 +47,6 @@ class GroupFigures:
     report: Report | None = field(repr=False)
     checks: tuple[Check, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        report = None if self.report is None else self.report.as_dict()
-        checks = [check.as_dict() for check in self.checks]
-        return vars(self) | {"report": report, "checks": checks}
-
 
 def pool_predictions(runs: list[RunFolder]) -> Report:
     """Evaluate the test predictions of several finished runs as one.

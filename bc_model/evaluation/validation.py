@@ -4,6 +4,7 @@ The cut-off bench chooses on these predictions and never on those of the test pa
 pictures are held against these features.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from bc_model.evaluation.predictions import check_predictions, predictions_to_cs
 from bc_model.files import write_together
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.engine import Engine
-from bc_model.serving.passport import write_passport
+from bc_model.serving.passport import write_model_card
 
 PREDICTIONS_FILE = "validation_predictions.csv"
 FEATURES_FILE = "validation_features.npz"
@@ -42,13 +43,13 @@ def calibrate_bundle(
     Returns
     -------
     Bundle
-        With the new passport, which is written last.
+        With the new model card, which is written last.
     """
     predicted = predict_pixels(Engine(bundle), pixels)
     calibrated, files = calibrated_by(bundle, rows, predicted, folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_together(files)
-    write_passport(bundle.folder, calibrated.passport)
+    write_model_card(bundle.folder, calibrated.card)
     return calibrated
 
 
@@ -78,9 +79,9 @@ def calibrated_by(
         folder / FEATURES_FILE: FeatureTable.of(rows, predicted).as_bytes(bundle.network),
         folder / PREDICTIONS_FILE: predictions_to_csv(table).encode(),
     }
-    threshold = carry_cutoff(bundle.passport["threshold"], bundle.temperature, fitted.value)
-    changes = {"temperature": fitted.as_dict(), "threshold": threshold}
-    return Bundle(bundle.folder, bundle.passport | changes), files
+    threshold = carry_cutoff(bundle.card.threshold, bundle.temperature, fitted.value)
+    card = replace(bundle.card, temperature=fitted, threshold=threshold)
+    return Bundle(bundle.folder, card), files
 
 
 def read_validation(folder: Path) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import bc_model
 from bc_model.errors import RunError, SettingsError
@@ -42,6 +41,7 @@ from bc_model.reporting.labels import (
     value_words,
 )
 from bc_model.reporting.model_card import model_facts
+from bc_model.serving.passport import ModelCard
 
 HTML_FILE, PDF_FILE = "report.html", "report.pdf"
 
@@ -49,52 +49,52 @@ _KEY = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc")
 _MOST_CASES = 20
 
 
-def report_document(report: Report, passport: dict[str, Any]) -> Document:
+def report_document(report: Report, card: ModelCard) -> Document:
     """Return a report as a document.
 
     Parameters
     ----------
     report : Report
         A report with its predictions, as `read_report` returns it.
-    passport : dict
-        The passport of the evaluated model.
+    card : ModelCard
+        Model card of the evaluated model.
     """
-    name = passport["name"]
+    name = card.name
     return Document(
         title=f"Evaluation of {name}",
         subtitle=(
             f"{support_words(report.n, report.n_cases)}; protocol '{report.protocol}'"
             f"{', with leakage' if report.leaky else ''}; threshold {report.threshold:.3f}"
         ),
-        created=passport["created"],
+        created=card.created,
         footer=f"{RESEARCH_USE}. {name}, bc_model {bc_model.__version__}",
-        blocks=tuple(_blocks(report, passport)),
+        blocks=tuple(_blocks(report, card)),
     )
 
 
-def report_html(report: Report, passport: dict[str, Any]) -> bytes:
+def report_html(report: Report, card: ModelCard) -> bytes:
     """Return a report as one HTML file in UTF-8.
 
     Parameters
     ----------
     report : Report
         A report with its predictions, as `read_report` returns it.
-    passport : dict
-        The passport of the evaluated model.
+    card : ModelCard
+        Model card of the evaluated model.
     """
     from bc_model.reporting.html import to_html
 
-    return to_html(report_document(report, passport)).encode("utf-8")
+    return to_html(report_document(report, card)).encode("utf-8")
 
 
-def report_pdf(report: Report, passport: dict[str, Any]) -> bytes:
+def report_pdf(report: Report, card: ModelCard) -> bytes:
     """Return a report as a PDF file; see `report_html` for the parameters."""
     from bc_model.reporting.pdf import to_pdf  # its font tools take a moment to load
 
-    return to_pdf(report_document(report, passport))
+    return to_pdf(report_document(report, card))
 
 
-def save_report(report: Report, passport: dict[str, Any], path: Path) -> None:
+def save_report(report: Report, card: ModelCard, path: Path) -> None:
     """Write a report to a file in the format of its suffix.
 
     Raises
@@ -111,7 +111,7 @@ def save_report(report: Report, passport: dict[str, Any], path: Path) -> None:
             f"Invalid report file name. Expected the suffix .html or .pdf, got '{path.name}'. "
             "Rename the file."
         )
-    data = writer(report, passport)
+    data = writer(report, card)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomic(path, data)
@@ -122,7 +122,7 @@ def save_report(report: Report, passport: dict[str, Any], path: Path) -> None:
         ) from error
 
 
-def _blocks(report: Report, passport: dict[str, Any]) -> Iterator[Block]:
+def _blocks(report: Report, card: ModelCard) -> Iterator[Block]:
     yield Notice(
         f"{RESEARCH_USE}.",
         (
@@ -142,10 +142,10 @@ def _blocks(report: Report, passport: dict[str, Any]) -> Iterator[Block]:
     yield from _mistakes_blocks(report)
     yield from _shift_blocks(report)
     yield Heading("The model")
-    yield Facts(tuple(model_facts(passport)))
+    yield Facts(tuple(model_facts(card)))
     yield Heading("Intended use and limits")
-    yield Text(passport["intended_use"])
-    yield Text(passport["limits"])
+    yield Text(card.intended_use)
+    yield Text(card.limits)
     yield from _method(report)
 
 

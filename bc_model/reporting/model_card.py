@@ -1,10 +1,8 @@
-"""A model card as a document: data, performance and limits of a model, from its passport."""
+"""A model card as a document: data, performance and limits of a model."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import bc_model
-from bc_model.checks import Check
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.protocol_row import PROTOCOL_WORDS
 from bc_model.reporting.document import (
@@ -27,114 +25,115 @@ from bc_model.reporting.labels import (
     notes_of,
     value_words,
 )
-from bc_model.serving.passport import drawn_in_words
+from bc_model.serving.passport import (
+    EvaluationSummary,
+    ModelCard,
+    NestedResult,
+    ProtocolResult,
+    SubgroupResult,
+    drawn_in_words,
+)
+from bc_model.serving.precision import Parity
 from bc_model.words import many
 
 
-def card_document(passport: dict[str, Any]) -> Document:
-    """Return the model card of a model.
-
-    Parameters
-    ----------
-    passport : dict
-        The passport of the model, as `read_passport` returns it.
-    """
-    name = passport["name"]
+def card_document(card: ModelCard) -> Document:
+    """Return a model card as a document."""
+    name = card.name
     return Document(
         title=f"Model card: {name}",
-        subtitle=f"{passport['architecture']['backbone']}, created {passport['created']}",
-        created=passport["created"],
+        subtitle=f"{card.architecture.backbone}, created {card.created}",
+        created=card.created,
         footer=f"{RESEARCH_USE}. {name}, bc_model {bc_model.__version__}",
-        blocks=tuple(_blocks(passport)),
+        blocks=tuple(_blocks(card)),
     )
 
 
-def card_markdown(passport: dict[str, Any]) -> str:
+def card_markdown(card: ModelCard) -> str:
     """Return the model card as Markdown."""
-    return to_markdown(card_document(passport))
+    return to_markdown(card_document(card))
 
 
-def model_facts(passport: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def model_facts(card: ModelCard) -> Iterator[tuple[str, str]]:
     """Yield the properties of a model as pairs of a name and a text."""
-    architecture, data, scale = passport["architecture"], passport["data"], passport["scale"]
-    given = passport["input"]
+    architecture, data, scale, given = card.architecture, card.data, card.scale, card.input
     yield (
         "Name",
-        f"{passport['name']}, version {passport['version']}, created {passport['created']}",
+        f"{card.name}, version {card.version}, created {card.created}",
     )
-    weights = architecture["initial_weights"]
+    weights = architecture.initial_weights
     yield (
         "Network",
-        f"{architecture['backbone']}, {architecture['parameters']:,} parameters, initial weights: "
+        f"{architecture.backbone}, {architecture.n_parameters:,} parameters, initial weights: "
         f"{'random' if weights == 'none' else weights}",
     )
     yield (
         "Images",
-        f"H&E, breast, surgical biopsy; {given['channels']} {given['width_px']}x"
-        f"{given['height_px']} px after resizing, from {' and '.join(given['training_sizes'][:3])}",
+        f"H&E, breast, surgical biopsy; {given.channels} {given.width_px}x"
+        f"{given.height_px} px after resizing, from {' and '.join(given.training_sizes[:3])}",
     )
-    magnifications = " and ".join(f"{m}X" for m in scale["magnifications"]) or "not stated"
+    magnifications = " and ".join(f"{m}X" for m in scale.magnifications) or "not stated"
     ranges = "; ".join(
-        f"{m}X about {low:g}-{high:g} um per pixel" for m, (low, high) in scale["mpp_range"].items()
+        f"{m}X about {low:g}-{high:g} um per pixel" for m, (low, high) in scale.mpp_range.items()
     )
-    yield "Scale", magnifications + (f" ({ranges}; {scale['source']})" if ranges else "")
-    parts = ", ".join(
-        f"{data['pictures'][part]:,} {part} of {cases_words(data['cases'].get(part, 0))} cases"
-        for part in ("train", "validation", "test")
-        if data["pictures"][part]
+    yield "Scale", magnifications + (f" ({ranges}; {scale.source})" if ranges else "")
+    subsets = ", ".join(
+        f"{n:,} {name} of {cases_words(getattr(data.n_cases, name))} cases"
+        for name, n in vars(data.n_images).items()
+        if n
     )
     yield (
         "Data",
-        f"{parts}; split by '{data['protocol']}'{', with leakage' if data['leaky'] else ''}",
+        f"{subsets}; split by '{data.protocol}'{', with leakage' if data.has_leakage else ''}",
     )
-    if data["drawn"]:
+    if data.is_synthetic:
         yield "Synthetic data", drawn_in_words(data)
-    if known := len(data.get("initial_cases", ())):
+    if known := len(data.initial_cases):
         yield (
             "Initialization leakage",
             f"{many(known, 'case')} of the initial weights' training data",
         )
-    yield "License of the data", data["licence"]
-    threshold, temperature = passport["threshold"], passport["temperature"]
-    reason = f"; reason: {threshold['reason']}" if threshold.get("reason") else ""
-    date = f" on {threshold['date']}" if threshold.get("date") else ""
-    yield "Decision threshold", f"{threshold['value']:.3f}, {threshold['chosen']}{date}{reason}"
-    yield "Calibration", f"temperature {temperature['value']:.3f}, {temperature['chosen']}"
-    hashes = f"images {data['manifest_sha256'][:12]}, split {data['split_sha256'][:12]}"
-    yield "Checksums", f"{hashes}, inference graph {passport['files'].get('served.bin', '')[:12]}"
+    yield "License of the data", data.license
+    threshold, temperature = card.threshold, card.temperature
+    reason = f"; reason: {threshold.reason}" if threshold.reason else ""
+    date = f" on {threshold.date}" if threshold.date else ""
+    yield "Decision threshold", f"{threshold.value:.3f}, {threshold.method}{date}{reason}"
+    yield "Calibration", f"temperature {temperature.value:.3f}, {temperature.method}"
+    hashes = f"images {data.dataset_sha256[:12]}, split {data.split_sha256[:12]}"
+    yield "Checksums", f"{hashes}, inference graph {card.files.get('served.bin', '')[:12]}"
 
 
-def _blocks(passport: dict[str, Any]) -> Iterator[Block]:
-    yield Notice("Intended use", (passport["intended_use"],))
+def _blocks(card: ModelCard) -> Iterator[Block]:
+    yield Notice("Intended use", (card.intended_use,))
     yield Heading("The model")
-    yield Facts(tuple(model_facts(passport)))
-    tested = passport["data"]["pictures"]["test"]
-    yield from _metrics(passport["metrics"].get("test"), "test" if tested else "held-out")
-    yield from _other_splits(passport["metrics"].get("protocols", []))
-    yield from _chosen_inside(passport["metrics"].get("chosen_inside"))
+    yield Facts(tuple(model_facts(card)))
+    tested = card.data.n_images.test
+    yield from _metrics(card.metrics.test, "test" if tested else "held-out")
+    yield from _other_splits(card.metrics.protocols)
+    yield from _nested(card.metrics.nested)
     yield Heading("Limits")
-    yield Text(passport["limits"])
+    yield Text(card.limits)
     yield Text(
         "Grad-CAM shows regions that increased the score. It does not locate lesions. The metrics "
         "above apply to similar images only. Predictive values depend on the prevalence of "
         "malignant tissue where the model is used."
     )
     yield Heading("Use in another program")
-    yield Text(_feeding(passport))
-    compared_on = "validation" if passport["data"]["pictures"]["validation"] else "training"
-    yield from _precisions(passport["precisions"], compared_on)
+    yield Text(_input_format(card))
+    compared_on = "validation" if card.data.n_images.validation else "training"
+    yield from _precisions(card.precisions, compared_on)
 
 
-def _feeding(passport: dict[str, Any]) -> str:
+def _input_format(card: ModelCard) -> str:
     """Return the input and output format of an exported model file."""
-    given, temperature = passport["input"], passport["temperature"]["value"]
-    field = f" ({given['field']})" if given.get("field") else ""
-    benign, malignant = passport["classes"]
+    given, temperature = card.input, card.temperature.value
+    field = f" ({given.field_of_view})" if given.field_of_view else ""
+    benign, malignant = card.classes
     text = (
-        f"An exported file takes float32 of the shape (n, {given['height_px']}, "
-        f"{given['width_px']}, 3): {given['channels']}, values {given['range'][0]} to "
-        f"{given['range'][1]}. The file contains further preprocessing. Crop an image around its "
-        f"center{field}. Then resize it with OpenCV: with INTER_AREA if neither side grows, else "
+        f"An exported file takes float32 of the shape (n, {given.height_px}, "
+        f"{given.width_px}, 3): {given.channels}, values {given.value_range[0]} to "
+        f"{given.value_range[1]}. The file contains further preprocessing. Crop an image around "
+        f"its center{field}. Then resize it with OpenCV: with INTER_AREA if neither side grows, else "
         "with INTER_LINEAR. Other filters can change a prediction. For TFLite, first resize the "
         f"input tensor to n images. The file returns the probabilities of {benign} (p1) and "
         f"{malignant} (p2), in this order, before temperature scaling. "
@@ -147,64 +146,64 @@ def _feeding(passport: dict[str, Any]) -> str:
     )
 
 
-def _metrics(test: dict[str, Any] | None, judged_on: str) -> Iterator[Block]:
+def _metrics(test: EvaluationSummary | None, judged_on: str) -> Iterator[Block]:
     yield Heading("Performance")
     if not test:
         yield Text("The model is not evaluated.")
         return
-    yield from check_notices(map(Check.from_dict, test["checks"]))
+    yield from check_notices(test.checks)
     yield Text(
-        f"On {judged_on} images, protocol '{test['protocol']}'"
-        f"{' (with leakage)' if test['leaky'] else ''}: {test['n']:,} images of "
-        f"{cases_words(test['n_cases'])} cases, "
-        f"{100 * test['base_rate']:.1f} % malignant, threshold {test['threshold']:.3f}."
+        f"On {judged_on} images, protocol '{test.protocol}'"
+        f"{' (with leakage)' if test.has_leakage else ''}: {test.n_images:,} images of "
+        f"{cases_words(test.n_cases)} cases, "
+        f"{100 * test.malignant_proportion:.1f} % malignant, threshold {test.threshold:.3f}."
     )
-    yield from _table(test["figures"], FIGURE_WORDS, "By image")
-    if test.get("by_case"):
-        yield from _table(test["by_case"]["figures"], CASE_WORDS, "By case")
+    yield from _table(test.metrics, FIGURE_WORDS, "By image")
+    if test.case_metrics:
+        yield from _table(test.case_metrics, CASE_WORDS, "By case")
     for kind in ("magnification", "subtype"):
-        groups = [group for group in test.get("groups", ()) if group["kind"] == kind]
+        groups = [group for group in test.subgroups if group.kind == kind]
         if groups:
             yield _group_table(groups, kind)
 
 
 def _table(
-    figures: dict[str, Any], words: dict[str, tuple[str, str]], title: str
+    figures: dict[str, Figure], words: dict[str, tuple[str, str]], title: str
 ) -> Iterator[Block]:
     rows = []
     for name, (label, _) in words.items():
         if name in figures:
-            figure = Figure(**figures[name])
+            figure = figures[name]
             interval = interval_words(figure)
             support = (f"{figure.n:,}", cases_words(figure.n_cases))
             rows.append((label, value_words(figure), interval, *support))
     columns = (title, "Value", "95 % CI", "Images", "Cases")
     yield Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
-    for sentence in notes_of({name: Figure(**one) for name, one in figures.items()}, words):
+    for sentence in notes_of(figures, words):
         yield Text(sentence, quiet=True)
 
 
-def _group_table(groups: list[dict[str, Any]], kind: str) -> Table:
+def _group_table(groups: list[SubgroupResult], kind: str) -> Table:
     rows = []
     for group in groups:
-        figure = Figure(**group["figures"]["accuracy"])
+        figure = group.metrics["accuracy"]
         support = (f"{figure.n:,}", cases_words(figure.n_cases))
-        rows.append((group["name"], value_words(figure), interval_words(figure), *support))
+        rows.append((group.name, value_words(figure), interval_words(figure), *support))
     columns = (f"By {kind}: accuracy", "Value", "95 % CI", "Images", "Cases")
     return Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
 
 
-def _precisions(precisions: dict[str, Any], compared_on: str) -> Iterator[Block]:
+def _precisions(precisions: dict[str, Parity], compared_on: str) -> Iterator[Block]:
     if not precisions:
         return
     yield Heading("Numerical precision")
     rows = tuple(
         (
             name,
-            "passed" if one["allowed"] else "failed",
-            f"{one['prob_difference_p99']:.5f}",
-            "not defined" if one["auc_difference"] is None else f"{one['auc_difference']:.5f}",
-            f"{one['n']:,}",
+            "passed" if one.allowed else "failed",
+            f"{one.prob_difference_p99:.5f}",
+            "not defined" if one.auc_difference is None else f"{one.auc_difference:.5f}",
+            f"{one.n:,}",
         )
         for name, one in precisions.items()
     )
@@ -213,17 +212,17 @@ def _precisions(precisions: dict[str, Any], compared_on: str) -> Iterator[Block]
     yield Text(f"Difference from the reference on {compared_on} images.", quiet=True)
 
 
-def _other_splits(rows: list[dict[str, Any]]) -> Iterator[Block]:
+def _other_splits(rows: tuple[ProtocolResult, ...]) -> Iterator[Block]:
     """Yield the metrics of the same configuration under other split protocols."""
     if not rows:
         return
-    names = tuple(rows[0]["figures"])
+    names = tuple(rows[0].metrics)
     table = []
     for row in rows:
-        figures = [Figure(**row["figures"][name]) for name in names]
+        figures = [row.metrics[name] for name in names]
         cells = [f"{value_words(one)} ({interval_words(one)})" for one in figures]
-        support = (str(row["folds"]), f"{row['n']:,}", cases_words(row["n_cases"]))
-        words = PROTOCOL_WORDS[row["protocol"]] + (" (with leakage)" if row["leaky"] else "")
+        support = (str(row.n_folds), f"{row.n_images:,}", cases_words(row.n_cases))
+        words = PROTOCOL_WORDS[row.protocol] + (" (with leakage)" if row.has_leakage else "")
         table.append((words, *cells, *support))
     columns = ("Protocol", *(FIGURE_WORDS[n][0] for n in names), "Folds", "Images", "Cases")
     yield Heading("The same configuration under other splits")
@@ -236,35 +235,35 @@ def _other_splits(rows: list[dict[str, Any]]) -> Iterator[Block]:
     )
 
 
-def _chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:
+def _nested(inside: NestedResult | None) -> Iterator[Block]:
     """Yield the metrics of nested cross-validation, with its choice in each fold."""
     if not inside:
         return
     yield Heading("Nested cross-validation")
     figures = "; ".join(
         f"{FIGURE_WORDS[name][0]} {value_words(figure)} ({interval_words(figure)})"
-        for name, figure in ((n, Figure(**one)) for n, one in inside["figures"].items())
+        for name, figure in inside.metrics.items()
     )
-    offered = inside["offered"]
-    views = "; ".join(f"'{name}': {_views_words(one)}" for name, one in offered["views"].items())
-    by = f" Model selection used {inside['chosen_by']}." if "chosen_by" in inside else ""
+    offered = inside.search_space
+    views = "; ".join(f"'{name}': {_views_words(one)}" for name, one in offered.views.items())
+    by = f" Model selection used {inside.selected_by}." if inside.selected_by else ""
     yield Text(
-        f"Evaluated with {inside['network']}, each trained without one fold.{by} For each fold, "
+        f"Evaluated with {inside.network}, each trained without one fold.{by} For each fold, "
         f"only the other folds selected the augmentation ({views}), one of "
-        f"{len(offered['last_penalties'])} penalties of the last layer, one of "
-        f"{len(offered['penalties'])} of the teacher, and the temperature. Features, sizes, steps "
+        f"{len(offered.last_penalties)} penalties of the last layer, one of "
+        f"{len(offered.penalties)} of the teacher, and the temperature. Features, sizes, steps "
         f"and training targets were not selected again. {figures}. "
-        f"{inside['n']:,} images of {cases_words(inside['n_cases'])} cases."
+        f"{inside.n_images:,} images of {cases_words(inside.n_cases)} cases."
     )
     rows = tuple(
         (
-            str(one["fold"]),
-            one["views"],
-            f"{one['last_penalty']:g}",
-            f"{one['penalty']:g}",
-            f"{one['temperature']:.2f}",
+            str(one.fold),
+            one.views,
+            f"{one.last_penalty:g}",
+            f"{one.penalty:g}",
+            f"{one.temperature:.2f}",
         )
-        for one in inside["choices"]
+        for one in inside.choices
     )
     columns = ("Fold", "Augmentation", "Penalty, last layer", "Penalty, teacher", "Temperature")
     yield Table(columns, rows, numeric=(0, 2, 3, 4))
@@ -274,7 +273,7 @@ def _chosen_inside(inside: dict[str, Any] | None) -> Iterator[Block]:
     )
 
 
-def _views_words(settings: dict[str, Any]) -> str:
+def _views_words(settings: dict[str, object]) -> str:
     """Return the settings of an augmentation that differ from the configuration."""
     if not settings:
         return "as configured"

@@ -5,7 +5,6 @@ Files: ``report.json``, ``figures.csv``, ``report.md``, ``protocols.png``, ``pro
 
 import csv
 import io
-import json
 from pathlib import Path
 
 from bc_model.errors import RunError
@@ -14,6 +13,7 @@ from bc_model.evaluation.literature import PUBLISHED
 from bc_model.evaluation.protocol_report import ProtocolReport
 from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow
 from bc_model.files import write_bytes_atomic, write_text_atomic
+from bc_model.utils.serialization import dumps
 
 _COLUMNS = (
     "protocol", "leaky", "rests_on", "runs_in", "runs", "figure", "value", "low", "high",
@@ -58,7 +58,7 @@ def write_protocols(report: ProtocolReport, folder: str | Path) -> None:
 
 def protocols_json(report: ProtocolReport) -> str:
     """Return a report as JSON text."""
-    return json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return dumps(report)
 
 
 def protocols_csv(report: ProtocolReport) -> str:

@@ -1,16 +1,15 @@
-"""The model bundle: a folder with the weights, the served graph, the head and the passport.
+"""The model bundle: a folder with the weights, the served graph, the head and the model card.
 
-Every file is checked against the SHA-256 in the passport before it is used. Nothing in a bundle
+Every file is checked against the SHA-256 in the model card before it is used. Nothing in a bundle
 can hold code: no pickle, no Lambda.
 """
 
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bc_model.errors import BundleError, ModelError
-from bc_model.serving.passport import PASSPORT_FILE, read_passport
+from bc_model.serving.passport import MODEL_CARD_FILE, ModelCard, read_model_card
 
 MODEL_FOLDER = "model"
 KERAS_FILE = "model.keras"
@@ -24,12 +23,11 @@ class Bundle:
     Attributes
     ----------
     folder : Path
-    passport : dict
-        Checked against the schema.
+    card : ModelCard
     """
 
     folder: Path
-    passport: dict[str, Any]
+    card: ModelCard
     _checked: dict[str, Path] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -41,41 +39,40 @@ class Bundle:
     @property
     def known_cases(self) -> set[str]:
         """Cases that the model was trained on, or chosen by, or that its first weights knew."""
-        data = self.passport["data"]
-        known = set(data["training_cases"]) | set(data["validation_cases"])
-        return known | set(data.get("initial_cases", ()))
+        data = self.card.data
+        return {*data.training_cases, *data.validation_cases, *data.initial_cases}
 
     @property
     def learned_from_all(self) -> bool:
         """Whether no picture was kept back while it learned, to choose or to test it by."""
-        pictures = self.passport["data"]["pictures"]
-        return not pictures["validation"] and not pictures["test"]
+        pictures = self.card.data.n_images
+        return not pictures.validation and not pictures.test
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the network's input, px."""
-        return self.passport["input"]["height_px"], self.passport["input"]["width_px"]
+        return self.card.input.height_px, self.card.input.width_px
 
     @property
     def temperature(self) -> float:
         """What logits are divided by before the softmax."""
-        return float(self.passport["temperature"]["value"])
+        return self.card.temperature.value
 
     @property
     def threshold(self) -> float:
         """Estimated probability of malignancy from which a picture is called malignant."""
-        return float(self.passport["threshold"]["value"])
+        return self.card.threshold.value
 
     @property
     def key(self) -> str:
         """Identify the model: a hash of all its files' hashes, fit for a cache key."""
-        listed = "".join(f"{n}{h}" for n, h in sorted(self.passport["files"].items()))
+        listed = "".join(f"{n}{h}" for n, h in sorted(self.card.files.items()))
         return hashlib.sha256(f"{listed}{self.temperature}{self.threshold}".encode()).hexdigest()
 
     @property
     def network(self) -> str:
         """Identify what turns pictures into features: a hash of the served graph's hashes."""
-        listed = "".join(self.passport["files"].get(name, "") for name in SERVED_FILES[:2])
+        listed = "".join(self.card.files.get(name, "") for name in SERVED_FILES[:2])
         return hashlib.sha256(listed.encode()).hexdigest()
 
     def file(self, name: str) -> Path:
@@ -84,28 +81,28 @@ class Bundle:
         Raises
         ------
         BundleError
-            The passport does not list it, it is missing, or its bytes have changed.
+            The model card does not list it, it is missing, or its bytes have changed.
         """
         if name not in self._checked:
             self._checked[name] = self._check(name)
         return self._checked[name]
 
     def verify(self) -> None:
-        """Check every file that the passport lists; raises `BundleError` at the first misfit."""
-        for name in self.passport["files"]:
+        """Check every file that the model card lists; raises `BundleError` at the first misfit."""
+        for name in self.card.files:
             self._check(name)
 
     def _check(self, name: str) -> Path:
-        expected = self.passport["files"].get(name)
+        expected = self.card.files.get(name)
         path = self.folder / name
         if expected is None:
-            raise BundleError(f"The passport in {self.folder} does not list {name}.")
+            raise BundleError(f"The model card in {self.folder} does not list {name}.")
         if not path.is_file():
             raise BundleError(f"The model in {self.folder} lacks its file {name}.")
         found = file_sha256(path)
         if found != expected:
             raise BundleError(
-                f"{name} in {self.folder} is not the file its passport describes (SHA-256 "
+                f"{name} in {self.folder} is not the file its model card describes (SHA-256 "
                 f"{found[:12]}..., expected {expected[:12]}...); copy or train the model again."
             )
         return path
@@ -119,7 +116,7 @@ def open_bundle(path: Path) -> Bundle:
     ModelError
         Nothing there, or not a model.
     BundleError
-        A bundle whose passport is not valid.
+        A bundle whose model card is not valid.
     """
     path = Path(path)
     if not path.exists():
@@ -128,17 +125,17 @@ def open_bundle(path: Path) -> Bundle:
         )
     if path.is_file():
         if (
-            path.name not in (KERAS_FILE, PASSPORT_FILE)
-            or not (path.parent / PASSPORT_FILE).exists()
+            path.name not in (KERAS_FILE, MODEL_CARD_FILE)
+            or not (path.parent / MODEL_CARD_FILE).exists()
         ):
             raise ModelError(
                 f"{path} is not a model: a model is the folder that `train` wrote, with its "
-                f"{PASSPORT_FILE}."
+                f"{MODEL_CARD_FILE}."
             )
         path = path.parent
-    elif not (path / PASSPORT_FILE).exists() and (path / MODEL_FOLDER / PASSPORT_FILE).exists():
+    elif not (path / MODEL_CARD_FILE).exists() and (path / MODEL_FOLDER / MODEL_CARD_FILE).exists():
         path = path / MODEL_FOLDER
-    return Bundle(path, read_passport(path))
+    return Bundle(path, read_model_card(path))
 
 
 def file_sha256(path: Path) -> str:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from bc_model.errors import BundleError
 from bc_model.serving.bundle import MODEL_FOLDER, Bundle
-from bc_model.serving.passport import PASSPORT_FILE, read_passport
+from bc_model.serving.passport import MODEL_CARD_FILE, read_model_card
 
 
 def list_bundles(runs: Path, shipped: Path) -> tuple[list[Bundle], list[str]]:
     """Find the bundles, newest first, and say what is wrong with those that cannot be opened.
 
-    Only passports are read here; files are checked when a model is loaded.
+    Only model cards are read here; files are checked when a model is loaded.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def list_bundles(runs: Path, shipped: Path) -> tuple[list[Bundle], list[str]]:
     """
     return _open(
         [
-            *(path.parent for path in runs.glob(f"*/{MODEL_FOLDER}/{PASSPORT_FILE}")),
+            *(path.parent for path in runs.glob(f"*/{MODEL_FOLDER}/{MODEL_CARD_FILE}")),
             *_shipped_folders(shipped),
         ]
     )
@@ -39,7 +39,7 @@ def list_shipped(shipped: Path) -> tuple[list[Bundle], list[str]]:
 
 
 def _shipped_folders(shipped: Path) -> list[Path]:
-    return [path.parent for path in shipped.glob(f"*/{PASSPORT_FILE}")]
+    return [path.parent for path in shipped.glob(f"*/{MODEL_CARD_FILE}")]
 
 
 def _open(folders: list[Path]) -> tuple[list[Bundle], list[str]]:
@@ -48,8 +48,8 @@ def _open(folders: list[Path]) -> tuple[list[Bundle], list[str]]:
         if folder.name.startswith("."):
             continue  # a draft, or what is left of one
         try:
-            bundles.append(Bundle(folder, read_passport(folder)))
+            bundles.append(Bundle(folder, read_model_card(folder)))
         except BundleError as error:
             problems.append(str(error))
-    bundles.sort(key=lambda bundle: bundle.passport["created"], reverse=True)
+    bundles.sort(key=lambda bundle: bundle.card.created, reverse=True)
     return bundles, problems

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from bc_model.serving.bundle import SERVED_FILES, Bundle, file_sha256, open_bund
 from bc_model.serving.engine import Engine
 from bc_model.serving.export import check_bundle, export_graph, put_in_place
 from bc_model.serving.head import Head
-from bc_model.serving.passport import write_passport
+from bc_model.serving.passport import ModelCard, write_model_card
 from bc_model.serving.twin import convolution_layers, convolutions
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ MAX_ROUNDING = 0.02
 def write_compact_bundle(
     model: keras.Model,
     folder: Path,
-    passport: dict[str, Any],
+    card: ModelCard,
     pixels: np.ndarray,
     *,
     complete: Callable[[Bundle], None] = lambda draft: None,
@@ -46,7 +47,7 @@ def write_compact_bundle(
         A ResNet50 as `bc_model.model.build_model` builds it, trained, with a fixed input size.
     folder : Path
         Replaced when it exists.
-    passport : dict
+    card : ModelCard
         Complete but for `files`, which is filled in here.
     pixels : ndarray of shape (n, height, width, 3), uint8
         A few pictures at the model's input size, for the comparison.
@@ -59,7 +60,7 @@ def write_compact_bundle(
         The graph does not have the layers of the model, or its answers differ from those of the
         rebuilt model, or by more than rounding from those of the model itself.
     BundleError
-        The passport does not fit its schema.
+        The model card is not valid.
     """
     import openvino
 
@@ -77,7 +78,7 @@ def write_compact_bundle(
         kernels, biases = zip(*head_matrices(model), strict=True)
         Head(kernels, biases).save(draft / "head.npz")
         files = {name: file_sha256(draft / name) for name in SERVED_FILES}
-        write_passport(draft, passport | {"files": files})
+        write_model_card(draft, replace(card, files=files))
         bundle = open_bundle(draft)
         check_bundle(bundle, pixels)
         _check_rounding(bundle, model, pixels)

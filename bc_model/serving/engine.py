@@ -40,7 +40,7 @@ class Engine:
     precision : {'f32', 'bf16', 'int8'}
         Of the convolutional graph; the head is always float32.
     require_parity : bool
-        Refuse a precision whose comparison with the reference is not stored in the passport or
+        Refuse a precision whose comparison with the reference is not stored in the model card or
         was not passed. Only the comparison itself turns this off.
 
     Attributes
@@ -160,20 +160,18 @@ def _usable(bundle: Bundle, precision: str, require_parity: bool) -> str:
         )
     if precision == "f32":
         return precision
-    name = bundle.passport["name"]
+    name = bundle.card.name
     if require_parity:
-        parity = bundle.passport["precisions"].get(precision)
+        parity = bundle.card.precisions.get(precision)
         if parity is None:
             raise BundleError(
                 f"{precision} was never compared with the reference for the model {name}; "
                 "run `models optimise` on it first."
             )
-        within = is_within_limits(
-            precision, parity["prob_difference_p99"], parity["auc_difference"]
-        )
-        if not (parity["allowed"] and within):
+        within = is_within_limits(precision, parity.prob_difference_p99, parity.auc_difference)
+        if not (parity.allowed and within):
             raise BundleError(
-                f"{precision} is not allowed for the model {name}: on {parity['n']} "
+                f"{precision} is not allowed for the model {name}: on {parity.n} "
                 "pictures it strayed too far from the reference. Use f32."
             )
     if precision not in supported_precisions():
@@ -205,7 +203,7 @@ def _compile(xml: Path, weights: Path, precision: str) -> Any:
 
 
 def _check_fit(bundle: Bundle, graph: Any, head: Head) -> None:
-    """Hold graph, head and passport against each other: each may be whole and not belong here."""
+    """Hold graph, head and model card against each other: each may be whole and not belong here."""
     picture, pooled = graph.inputs[0].partial_shape, graph.outputs[1].partial_shape
     widths = (head.kernels[0].shape[0], head.kernels[-1].shape[1])
     sizes = tuple(
@@ -214,7 +212,7 @@ def _check_fit(bundle: Bundle, graph: Any, head: Head) -> None:
     )
     if sizes != bundle.image_size or widths != (pooled[1].get_length(), len(CLASSES)):
         raise BundleError(
-            f"The parts of the model {bundle.label} do not belong together: the passport says "
+            f"The parts of the model {bundle.label} do not belong together: the model card says "
             f"{bundle.image_size[0]}x{bundle.image_size[1]} px and {len(CLASSES)} classes, the "
             f"graph takes {sizes[0]}x{sizes[1]} px and gives {pooled[1].get_length()} features, "
             f"the head takes {widths[0]} and gives {widths[1]}. Export the model again."

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from bc_model.checks import check_to_json
 from bc_model.data.names import CLASSES
 from bc_model.data.picture_files import picture_files
 from bc_model.data.pictures import decode_picture, read_file
@@ -73,7 +74,7 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
     result = {
         "image": str(path),
         "sha256": sha256,
-        "model": classifier.bundle.passport["name"],
+        "model": classifier.bundle.card.name,
         "prob_malignant": prediction.prob_malignant,
         "threshold": classifier.bundle.threshold,
         "predicted_class": prediction.predicted_class,
@@ -82,7 +83,7 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
         else None,
         "temperature": classifier.bundle.temperature,
         "heatmaps": _write_heatmaps(prediction, rgb, out, base),
-        "checks": [check.as_dict() for check in prediction.checks],
+        "checks": [check_to_json(check) for check in prediction.checks],
         "use": "Research use only, not a diagnosis.",
     }
     write_text_atomic(out / f"{base}.json", json.dumps(result, indent=2, allow_nan=False) + "\n")

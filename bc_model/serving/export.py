@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from bc_model.model import (
 from bc_model.serving.bundle import KERAS_FILE, SERVED_FILES, Bundle, file_sha256
 from bc_model.serving.engine import Engine
 from bc_model.serving.head import Head
-from bc_model.serving.passport import write_passport
+from bc_model.serving.passport import ModelCard, write_model_card
 from bc_model.serving.twin import load_twin
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ MAX_RELATIVE_DIFFERENCE = 1e-3
 def write_bundle(
     model: keras.Model,
     folder: Path,
-    passport: dict[str, Any],
+    card: ModelCard,
     tables: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Write a bundle: beside its place first, then moved there in one step.
@@ -47,7 +48,7 @@ def write_bundle(
         As `bc_model.model.build_model` builds it, trained, with a fixed input size.
     folder : Path
         Replaced when it exists.
-    passport : dict
+    card : ModelCard
         Complete but for `files`, which is filled in here.
     tables : mapping of str to str, optional
         Texts to put beside the weights, by name of their file.
@@ -59,7 +60,7 @@ def write_bundle(
     Raises
     ------
     BundleError
-        The passport does not fit its schema.
+        The model card is not valid.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -73,8 +74,8 @@ def write_bundle(
             write_text_atomic(draft / name, text)
         names = (KERAS_FILE, *SERVED_FILES, *tables)
         files = {name: file_sha256(draft / name) for name in names}
-        complete = passport | {"files": files}
-        write_passport(draft, complete)
+        complete = replace(card, files=files)
+        write_model_card(draft, complete)
         draft.chmod(0o755)
         put_in_place(draft, folder)
     finally:

@@ -80,13 +80,13 @@ def export_model(bundle: Bundle, fmt: str, folder: Path) -> Exported:
     reference = model.predict_on_batch(pixels)
     folder.mkdir(parents=True, exist_ok=True)
     draft_folder = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
-    draft = draft_folder / f"{bundle.passport['name']}.{fmt}"
+    draft = draft_folder / f"{bundle.card.name}.{fmt}"
     try:
         found = _WRITERS[fmt](bundle, model, draft, pixels)
         difference = float(np.abs(found - reference).max())
         if not difference <= MAX_DIFFERENCE:
             raise ModelError(
-                f"The {fmt} file of {bundle.passport['name']} gives probabilities that differ by "
+                f"The {fmt} file of {bundle.card.name} gives probabilities that differ by "
                 f"{difference:.2g} from the reference; at most {MAX_DIFFERENCE:g} is allowed, so "
                 "it was not written."
             )
@@ -106,7 +106,7 @@ def _probe_pictures(image_size: tuple[int, int]) -> np.ndarray:
 
 
 def _write_keras(bundle: Bundle, model: keras.Model, path: Path, pixels: np.ndarray) -> np.ndarray:
-    if KERAS_FILE in bundle.passport["files"]:
+    if KERAS_FILE in bundle.card.files:
         shutil.copyfile(bundle.file(KERAS_FILE), path)
     else:
         model.save(path)

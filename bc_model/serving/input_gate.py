@@ -1,15 +1,14 @@
 """Check whether the staining of an image resembles that of a model's training images.
 
-A model predicts a class for any input, such as an empty slide or a photograph. The passport
+A model predicts a class for any input, such as an empty slide or a photograph. The model card
 contains quantiles of the staining of the training images; values far outside of them fail a check.
 """
-
-from typing import Any
 
 import numpy as np
 
 from bc_model.checks import Check, make_check
 from bc_model.data.stain import STAIN_COLUMNS, are_grey, stain_statistics
+from bc_model.serving.passport import ModelCard, StainStatistics
 
 _QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 _LOWEST = 0
@@ -29,7 +28,7 @@ _STAIN_CODES = {
 }
 
 
-def stain_facts(stain: np.ndarray, grey: np.ndarray) -> dict[str, Any]:
+def stain_facts(stain: np.ndarray, grey: np.ndarray) -> StainStatistics:
     """Return how training pictures are stained: what a picture can be held against.
 
     Parameters
@@ -41,44 +40,41 @@ def stain_facts(stain: np.ndarray, grey: np.ndarray) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        ``quantiles``, and for each of `STAIN_COLUMNS` its values at these, optical density; and
-        ``grey_share``, of the pictures without colour: what a passport has as ``input.statistics``.
+    StainStatistics
     """
     found = np.quantile(stain, _QUANTILES, axis=0).round(5)
-    columns = {column: found[:, i].tolist() for i, column in enumerate(STAIN_COLUMNS)}
-    return {"quantiles": list(_QUANTILES), **columns, "grey_share": float(grey.mean())}
+    columns = {column: tuple(found[:, i].tolist()) for i, column in enumerate(STAIN_COLUMNS)}
+    return StainStatistics(_QUANTILES, columns, float(grey.mean()))
 
 
-def strange_share(stain: np.ndarray, facts: dict[str, Any]) -> float:
+def strange_share(stain: np.ndarray, facts: StainStatistics) -> float:
     """Return how many of some pictures are stained strangely, a share; greyness is left out.
 
     Parameters
     ----------
     stain : ndarray of shape (n, 6)
         Of pictures that the facts do not come from.
-    facts : dict
+    facts : StainStatistics
         As `stain_facts` returns it.
     """
-    passport = {"input": {"statistics": facts}}
-    return float(np.mean([bool(strange_stain(one, False, passport)) for one in stain]))
+    return float(np.mean([bool(strange_stain(one, False, facts)) for one in stain]))
 
 
-def knows_stain(passport: dict[str, Any]) -> bool:
+def knows_stain(card: ModelCard) -> bool:
     """Tell whether a passport says how the training pictures are stained."""
-    return "statistics" in passport["input"]
+    return card.input.stain is not None
 
 
-def usual_strange_share(passport: dict[str, Any]) -> float | None:
+def usual_strange_share(card: ModelCard) -> float | None:
     """Return how many pictures of other cases of the same kind are strange, a share, if measured.
 
     Of the model's validation part, or of cases that were left out of the quantiles.
     """
-    share: float | None = passport["input"].get("statistics", {}).get("strange_share")
-    return share
+    stain = card.input.stain
+    return stain.out_of_distribution_proportion if stain else None
 
 
-def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> list[str]:
+def strange_stain(found: np.ndarray, grey: bool, statistics: StainStatistics) -> list[str]:
     """Return how the staining of an image differs from the training images.
 
     Parameters
@@ -87,8 +83,7 @@ def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> li
         Statistics of one image, see `bc_model.data.stain.stain_statistics`.
     grey : bool
         Whether the image is grayscale, see `bc_model.data.stain.are_grey`.
-    passport : dict
-        See `knows_stain`.
+    statistics : StainStatistics
 
     Returns
     -------
@@ -96,11 +91,10 @@ def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> li
         Codes such as 'eosin_paler', see `bc_model.checks.TERMS`; 'blank' or 'grayscale' alone;
         empty if the statistics lie within or near those of the training images.
     """
-    statistics = passport["input"]["statistics"]
-    if grey and not statistics.get("grey_share", 0.0):  # every other difference follows from it
+    if grey and not statistics.grayscale_proportion:  # every other difference follows from it
         return [_GRAYSCALE]
     (spread, least), *others = (
-        (value, statistics[column][_LOWEST])
+        (value, statistics.values[column][_LOWEST])
         for column, value in zip(STAIN_COLUMNS, found, strict=True)
         if column.endswith("_sd")  # hematoxylin comes first
     )
@@ -108,7 +102,7 @@ def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> li
         return [_BLANK]
     differences = []
     for column, value in zip(STAIN_COLUMNS, found, strict=True):
-        known = dict(zip(statistics["quantiles"], statistics[column], strict=True))
+        known = dict(zip(statistics.quantiles, statistics.values[column], strict=True))
         low, median, high = known[0.01], known[0.5], known[0.99]
         stain, _, kind = column.rpartition("_")
         below, above = _BELOW_AND_ABOVE[kind]
@@ -119,25 +113,27 @@ def strange_stain(found: np.ndarray, grey: bool, passport: dict[str, Any]) -> li
     return differences
 
 
-def check_staining(pixels: np.ndarray, passport: dict[str, Any]) -> Check | None:
+def check_staining(pixels: np.ndarray, card: ModelCard) -> Check | None:
     """Return a check if the staining of an image differs from the training images.
 
     Parameters
     ----------
     pixels : ndarray of shape (height, width, 3), uint8
         Input of the network.
-    passport : dict
-        Without ``input.statistics`` no check is made.
+    card : ModelCard
+        Without ``input.stain`` no check is made.
 
     Returns
     -------
     Check or None
         BC103 (blank) and BC104 (grayscale) are blocking; BC120 lists other differences.
     """
-    if not knows_stain(passport):
+    if card.input.stain is None:
         return None
     batch = pixels[None]
-    differences = strange_stain(stain_statistics(batch)[0], bool(are_grey(batch)[0]), passport)
+    differences = strange_stain(
+        stain_statistics(batch)[0], bool(are_grey(batch)[0]), card.input.stain
+    )
     match differences:
         case []:
             return None

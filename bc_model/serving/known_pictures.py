@@ -78,11 +78,11 @@ def known_pictures(bundle: Bundle) -> KnownPictures | None:
     BundleError
         The list is missing, or is not the one that the passport lists.
     """
-    passport = bundle.passport
-    if KNOWN_FILE not in passport["files"]:
+    card = bundle.card
+    if KNOWN_FILE not in card.files:
         return None
-    listed = _read(bundle.file(KNOWN_FILE), passport["files"][KNOWN_FILE])
-    return KnownPictures(listed, passport["data"].get("all_known_listed", False))
+    listed = _read(bundle.file(KNOWN_FILE), card.files[KNOWN_FILE])
+    return KnownPictures(listed, card.data.seen_images_complete)
 
 
 @lru_cache(maxsize=8)

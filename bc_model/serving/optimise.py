@@ -1,7 +1,7 @@
 """Make faster precisions of a bundle, and compare each with the reference before it is allowed.
 
 int8 is made by post-training quantisation (NNCF) on training pictures; bfloat16 needs no graph of
-its own. Every comparison is made on validation pictures and stored in the passport.
+its own. Every comparison is made on validation pictures and stored in the model card.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import logging
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from bc_model.model import reference_logits
 from bc_model.serving.bundle import Bundle, file_sha256
 from bc_model.serving.engine import GRAPH_FILES, Engine
-from bc_model.serving.passport import write_passport
+from bc_model.serving.passport import write_model_card
 from bc_model.serving.precision import Parity, compare, supported_precisions
 from bc_model.serving.twin import load_twin
 from bc_model.serving.verdict import prob_malignant
@@ -42,17 +43,17 @@ def measure_parity(bundle: Bundle, pixels: np.ndarray, malignant: np.ndarray) ->
     Returns
     -------
     Bundle
-        With the new passport, which is written. What this machine cannot compute keeps the
+        With the new model card, which is written. What this machine cannot compute keeps the
         result it had.
     """
     model = load_twin(bundle)
     reference = prob_malignant(reference_logits(model, pixels), bundle.temperature)
-    precisions = dict(bundle.passport["precisions"])
+    precisions = dict(bundle.card.precisions)
     for precision in sorted(supported_precisions()):
-        if not all(name in bundle.passport["files"] for name in GRAPH_FILES[precision]):
+        if not all(name in bundle.card.files for name in GRAPH_FILES[precision]):
             continue
         parity = _parity_of(bundle, precision, reference, pixels, malignant)
-        precisions[precision] = parity.as_dict()
+        precisions[precision] = parity
         auc = "not defined" if parity.auc_difference is None else f"{parity.auc_difference:.4f}"
         logger.info(
             "%s against the reference on %d pictures: probability %.5f (99th percentile), "
@@ -60,9 +61,9 @@ def measure_parity(bundle: Bundle, pixels: np.ndarray, malignant: np.ndarray) ->
             precision, parity.n, parity.prob_difference_p99, auc,
             "allowed" if parity.allowed else "not allowed",
         )  # fmt: skip
-    passport = bundle.passport | {"precisions": precisions}
-    write_passport(bundle.folder, passport)
-    return Bundle(bundle.folder, passport)
+    card = replace(bundle.card, precisions=precisions)
+    write_model_card(bundle.folder, card)
+    return Bundle(bundle.folder, card)
 
 
 def quantise(bundle: Bundle, pixels: np.ndarray) -> Bundle:
@@ -77,7 +78,7 @@ def quantise(bundle: Bundle, pixels: np.ndarray) -> Bundle:
     Returns
     -------
     Bundle
-        With the new passport, which is written after the graph.
+        With the new model card, which is written after the graph.
     """
     import nncf
     import openvino
@@ -93,7 +94,7 @@ def quantise(bundle: Bundle, pixels: np.ndarray) -> Bundle:
     try:
         openvino.save_model(quantised, draft / xml, compress_to_fp16=False)
         hashes = {name: file_sha256(draft / name) for name in (xml, weights)}
-        # The passport forgets the old graph before it is replaced: at no moment does it describe
+        # The model card forgets the old graph before it is replaced: at no moment does it describe
         # bytes that are not there.
         _store_int8(bundle, {})
         for name in hashes:
@@ -104,13 +105,13 @@ def quantise(bundle: Bundle, pixels: np.ndarray) -> Bundle:
 
 
 def _store_int8(bundle: Bundle, hashes: dict[str, str]) -> Bundle:
-    """Write the passport with these int8 files and without an int8 comparison."""
-    passport = bundle.passport
-    files = {k: v for k, v in passport["files"].items() if k not in GRAPH_FILES["int8"]}
-    precisions = {k: v for k, v in passport["precisions"].items() if k != "int8"}
-    passport = passport | {"files": files | hashes, "precisions": precisions}
-    write_passport(bundle.folder, passport)
-    return Bundle(bundle.folder, passport)
+    """Write the model card with these int8 files and without an int8 comparison."""
+    card = bundle.card
+    files = {k: v for k, v in card.files.items() if k not in GRAPH_FILES["int8"]}
+    precisions = {k: v for k, v in card.precisions.items() if k != "int8"}
+    card = replace(card, files=files | hashes, precisions=precisions)
+    write_model_card(bundle.folder, card)
+    return Bundle(bundle.folder, card)
 
 
 def _parity_of(

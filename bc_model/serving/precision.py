@@ -7,9 +7,9 @@ model's own validation pictures, stayed within limits.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,9 +45,9 @@ class Parity:
     n: int
     allowed: bool
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON-safe values."""
-        return asdict(self)
+    def __post_init__(self) -> None:
+        if self.prob_difference_p99 < 0 or self.n < 0:
+            raise ValueError("expected a difference and a number of images of at least 0")
 
 
 def compare(
@@ -67,7 +67,7 @@ def compare(
     Parity
         Not allowed when one class is missing: half of the test could not be made.
     """
-    # Numerics, which a reader of passports need not wait for.
+    # Numerics, which a reader of model cards need not wait for.
     import numpy as np
 
     from bc_model.evaluation.ranking import roc_auc

@@ -6,7 +6,7 @@ from pathlib import Path
 import bc_model
 from bc_model.errors import BundleError, WeightsError
 from bc_model.serving.bundle import Bundle
-from bc_model.serving.passport import PASSPORT_FILE, read_passport
+from bc_model.serving.passport import MODEL_CARD_FILE, read_model_card
 
 BUNDLED_NAME = "breakhis-scratch"
 SHIPPED_MODELS = Path(bc_model.__file__).resolve().parents[1] / "assets" / "models"
@@ -19,7 +19,7 @@ def shipped_folder(name: str) -> Path:
 
 def has_bundled_model() -> bool:
     """Tell whether a model came with this copy of the program."""
-    return (shipped_folder("bundled") / PASSPORT_FILE).is_file()
+    return (shipped_folder("bundled") / MODEL_CARD_FILE).is_file()
 
 
 def bundled_model() -> Bundle:
@@ -50,6 +50,6 @@ def bundled_model() -> Bundle:
 @lru_cache(maxsize=1)
 def _verified(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> Bundle:
     """Hash 50 MB once, and not for every click on a page; a file that changes has another stamp."""
-    bundle = Bundle(folder, read_passport(folder))
+    bundle = Bundle(folder, read_model_card(folder))
     bundle.verify()
     return bundle

@@ -19,7 +19,7 @@ MAX_UPSAMPLING = 1.5
 _MOST_KEPT = 10
 
 
-def size_facts(pictures: pd.DataFrame) -> dict[str, list[str]]:
+def size_facts(pictures: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Return what a passport says of the sizes of training pictures.
 
     Parameters
@@ -37,24 +37,25 @@ def size_facts(pictures: pd.DataFrame) -> dict[str, list[str]]:
     sizes = width.astype(str) + "x" + height.astype(str)
     official = pictures["magnification"].notna()
     shaped = [is_official_shape(h, w) for w, h in zip(width, height, strict=True)]
-    reshaped = official & ~np.array(shaped, bool)
+    is_reshaped = official & ~np.array(shaped, bool)
     most = [str(size) for size in sizes.value_counts().index[:_MOST_KEPT]]
-    alone = set(sizes[reshaped]) - set(sizes[~reshaped])
-    return {"training_sizes": most, "reshaped_sizes": [size for size in most if size in alone]}
+    alone = set(sizes[is_reshaped]) - set(sizes[~is_reshaped])
+    reshaped = tuple(size for size in most if size in alone)
+    return {"training_sizes": tuple(most), "reshaped_sizes": reshaped}
 
 
 def enlarged(width_px: int, height_px: int, bundle: Bundle) -> float:
     """Return how many times an image is upsampled for the network; 0 for a training size."""
-    if f"{width_px}x{height_px}" in bundle.passport["input"]["training_sizes"]:
+    if f"{width_px}x{height_px}" in bundle.card.input.training_sizes:
         return 0.0
     return _factor(width_px, height_px, bundle)
 
 
 def is_too_much(factor: float, bundle: Bundle) -> bool:
     """Return whether an image is upsampled far more than most training images."""
-    given = bundle.passport["input"]
-    reshaped = given.get("reshaped_sizes", ())
-    usual = next((size for size in given["training_sizes"] if size not in reshaped), None)
+    given = bundle.card.input
+    reshaped = given.reshaped_sizes
+    usual = next((size for size in given.training_sizes if size not in reshaped), None)
     if usual is None:
         return factor > MAX_UPSAMPLING
     width, height = map(int, usual.split("x"))
@@ -137,10 +138,10 @@ def check_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[Check, ...]:
 
 def is_reshaped(width_px: int, height_px: int, bundle: Bundle) -> bool:
     """Return whether a size is one of ``reshaped_sizes``, see `size_facts`."""
-    return f"{width_px}x{height_px}" in bundle.passport["input"].get("reshaped_sizes", ())
+    return f"{width_px}x{height_px}" in bundle.card.input.reshaped_sizes
 
 
 def known_sizes(bundle: Bundle) -> list[str]:
     """Return up to three training sizes such as '700 x 460', the most frequent first."""
-    sizes = bundle.passport["input"]["training_sizes"][:3]
+    sizes = bundle.card.input.training_sizes[:3]
     return [size.replace("x", " x ") for size in sizes] or ["an unknown number of"]

@@ -31,20 +31,20 @@ def load_twin(bundle: Bundle) -> keras.Model:
     BundleError
         A file of the bundle is missing or damaged.
     ModelError
-        Its graph does not hold the layers that its passport names.
+        Its graph does not hold the layers that its model card names.
     """
-    if KERAS_FILE in bundle.passport["files"]:
+    if KERAS_FILE in bundle.card.files:
         return load_keras(bundle.file(KERAS_FILE))
     import openvino
 
     graph = openvino.Core().read_model(*(bundle.file(name) for name in GRAPH_FILES["f32"]))
-    architecture = bundle.passport["architecture"]
+    architecture = bundle.card.architecture
     model = build_model(
-        architecture["backbone"],
+        architecture.backbone,
         image_size=bundle.image_size,
         weights="none",
-        dense_units=tuple(architecture.get("dense_units", ())),
-        dropout=architecture.get("dropout", 0.0),
+        dense_units=architecture.dense_units,
+        dropout=architecture.dropout,
     )
     _put_convolutions(graph, model, bundle.label)
     head = Head.load(bundle.file("head.npz"))

@@ -157,7 +157,7 @@ def _input_checks(
     found = (
         _check_magnification(parsed, magnification, bundle),
         _check_synthetic(parsed, bundle),
-        check_staining(pixels, bundle.passport),
+        check_staining(pixels, bundle.card),
         check_size(rgb.shape[1], rgb.shape[0], parsed is not None, bundle),
         _check_case(parsed, bundle) or check_seen(rgb, bundle),
         make_check("BC401") if bundle.temperature == 1.0 else None,
@@ -168,7 +168,7 @@ def _input_checks(
 def _check_magnification(
     parsed: PictureName | None, magnification: int | None, bundle: Bundle
 ) -> Check | None:
-    supported = bundle.passport["scale"]["magnifications"]
+    supported = bundle.card.scale.magnifications
     if not supported:
         return None
     names = [f"{m}X" for m in supported]
@@ -183,7 +183,7 @@ def _check_magnification(
 
 
 def _check_synthetic(parsed: PictureName | None, bundle: Bundle) -> Check | None:
-    if parsed is None or not is_drawn(parsed.case) or bundle.passport["data"]["drawn"]:
+    if parsed is None or not is_drawn(parsed.case) or bundle.card.data.is_synthetic:
         return None
     return make_check("BC102")
 

@@ -1,4 +1,4 @@
-"""What a run says of itself: the configuration beside it and the passport of its model."""
+"""What a run says of itself: the configuration beside it and the model card of its model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ import pandas as pd
 
 import bc_model
 from bc_model.data.manifest import Manifest
-from bc_model.data.names import CLASSES, MPP_RANGE, is_drawn
+from bc_model.data.names import MPP_RANGE, is_drawn
 from bc_model.data.pictures import FIELD_PX
 from bc_model.data.splits import LEAKY_PROTOCOLS, summarise_parts
 from bc_model.model import NAMED_WEIGHTS, backbone
 from bc_model.serving.bundle import file_sha256
 from bc_model.serving.known_pictures import KnownPictures
-from bc_model.serving.passport import INTENDED_USE, LIMITS, SCHEMA_VERSION
+from bc_model.serving.passport import (
+    Architecture,
+    DecisionThreshold,
+    ModelCard,
+    ModelInput,
+    Scale,
+    SubsetCounts,
+    Temperature,
+    TrainingData,
+)
 from bc_model.serving.shipped import bundled_model
 from bc_model.serving.sizes import size_facts
 from bc_model.training.arithmetic import resolve_arithmetic
@@ -81,15 +90,15 @@ def git_commit() -> str | None:
     return f"{commit}+changes" if changes else commit
 
 
-def draft_passport(
+def draft_model_card(
     settings: TrainingConfig,
     manifest: Manifest,
     split: pd.DataFrame,
     run: RunFolder,
     known: KnownPictures,
     n_parameters: int,
-) -> dict[str, Any]:
-    """Return the passport of a fresh model, without its files and its figures."""
+) -> ModelCard:
+    """Return the model card of a fresh model, without its files and its figures."""
     training, validation = (split[split["part"] == part] for part in ("train", "validation"))
     drawn = bool(training["case"].map(is_drawn).any())
     # Drawn pictures bear a magnification in their names and have none.
@@ -97,51 +106,44 @@ def draft_passport(
     magnifications = sorted(int(value) for value in seen)
     parts = summarise_parts(split)
     knew_at_first = known_at_first(settings.weights, manifest, split) is not None
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "name": run.name,
-        "version": bc_model.__version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "architecture": {
-            "backbone": settings.backbone,
-            "initial_weights": settings.weights
-            if settings.weights in NAMED_WEIGHTS
-            else Path(settings.weights).name,
-            "dense_units": list(settings.dense_units),
-            "dropout": settings.dropout,
-            "parameters": n_parameters,
-        },
-        "classes": list(CLASSES),
-        "input": input_facts(settings.backbone, settings.image_size, _rows(manifest, training)),
-        "scale": scale_facts(magnifications),
-        "data": {
-            "manifest_sha256": manifest_sha256(manifest),
-            "split_sha256": file_sha256(run.split_file),
-            "protocol": settings.protocol,
-            "leaky": settings.protocol in LEAKY_PROTOCOLS or knew_at_first,
-            "knew_at_first": knew_at_first,
-            "pictures": {part: counts["pictures"] for part, counts in parts.items()},
-            "cases": {part: counts["cases"] for part, counts in parts.items()},
-            "training_cases": sorted(set(training["case"]) - {""}),
-            "validation_cases": sorted(set(validation["case"]) - {""}),
-            "initial_cases": _initial_cases(settings.weights),
-            "all_known_listed": known.whole,
-            "drawn": drawn,
-            "licence": _licence(settings.weights, drawn, bool(magnifications)),
-        },
-        "metrics": {},
-        "threshold": {"value": 0.5, "chosen": "default, not tuned"},
-        "temperature": {"value": 1.0, "chosen": "default, not fitted: probabilities are raw"},
-        "precisions": {},
-        "intended_use": INTENDED_USE,
-        "limits": LIMITS,
-    }
+    initial = settings.weights
+    return ModelCard(
+        name=run.name,
+        version=bc_model.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        architecture=Architecture(
+            backbone=settings.backbone,
+            initial_weights=initial if initial in NAMED_WEIGHTS else Path(initial).name,
+            n_parameters=n_parameters,
+            dense_units=tuple(settings.dense_units),
+            dropout=settings.dropout,
+        ),
+        input=input_facts(settings.backbone, settings.image_size, _rows(manifest, training)),
+        scale=scale_facts(magnifications),
+        data=TrainingData(
+            dataset_sha256=manifest_sha256(manifest),
+            split_sha256=file_sha256(run.split_file),
+            protocol=settings.protocol,
+            has_leakage=settings.protocol in LEAKY_PROTOCOLS or knew_at_first,
+            has_initialization_leakage=knew_at_first,
+            n_images=SubsetCounts(**{part: one["pictures"] for part, one in parts.items()}),
+            n_cases=SubsetCounts(**{part: one["cases"] for part, one in parts.items()}),
+            training_cases=tuple(sorted(set(training["case"]) - {""})),
+            validation_cases=tuple(sorted(set(validation["case"]) - {""})),
+            initial_cases=_initial_cases(initial),
+            seen_images_complete=known.whole,
+            is_synthetic=drawn,
+            license=_licence(initial, drawn, bool(magnifications)),
+        ),
+        threshold=DecisionThreshold(0.5, "default, not tuned"),
+        temperature=Temperature(1.0, "default, not fitted: probabilities are raw"),
+    )
 
 
 def input_facts(
     backbone_name: str, image_size: tuple[int, int], pictures: pd.DataFrame
-) -> dict[str, Any]:
-    """Return what a passport says of the pictures that go into the network.
+) -> ModelInput:
+    """Return what a model card says of the pictures that go into the network.
 
     Parameters
     ----------
@@ -151,24 +153,24 @@ def input_facts(
     pictures : DataFrame
         Rows of a manifest: what it learned from.
     """
-    return {
-        "height_px": image_size[0],
-        "width_px": image_size[1],
-        "channels": "RGB",
-        "range": [0, 255],
-        "preprocessing": f"in the graph: {backbone(backbone_name).preprocessing}",
-        "field": f"official frames trimmed to {FIELD_PX[0]}x{FIELD_PX[1]}, others whole",
-        **size_facts(_without_drawn_scale(pictures)),
-    }
+    sizes = size_facts(_without_drawn_scale(pictures))
+    return ModelInput(
+        height_px=image_size[0],
+        width_px=image_size[1],
+        preprocessing=f"in the graph: {backbone(backbone_name).preprocessing}",
+        field_of_view=f"official frames trimmed to {FIELD_PX[0]}x{FIELD_PX[1]}, others whole",
+        training_sizes=sizes["training_sizes"],
+        reshaped_sizes=sizes["reshaped_sizes"],
+    )
 
 
-def scale_facts(magnifications: list[int]) -> dict[str, Any]:
-    """Return what a passport says of the physical scale."""
-    return {
-        "magnifications": magnifications,
-        "mpp_range": {str(m): list(MPP_RANGE[m]) for m in magnifications},
-        "source": "rough estimate for the original 700x460 frame, from the size of red cells",
-    }
+def scale_facts(magnifications: list[int]) -> Scale:
+    """Return the physical scale of images at some magnifications."""
+    return Scale(
+        magnifications=tuple(magnifications),
+        mpp_range={str(m): MPP_RANGE[m] for m in magnifications},
+        source="rough estimate for the original 700x460 frame, from the size of red cells",
+    )
 
 
 def _weights_sha256(weights: str) -> str | None:
@@ -177,16 +179,16 @@ def _weights_sha256(weights: str) -> str | None:
     return None if weights in NAMED_WEIGHTS else file_sha256(Path(weights))
 
 
-def _initial_cases(weights: str) -> list[str]:
+def _initial_cases(weights: str) -> tuple[str, ...]:
     """Return the cases that the initial weights know; those of a stranger's file cannot be told."""
     known = initial_model(weights)
-    return sorted(known.known_cases) if known else []
+    return tuple(sorted(known.known_cases)) if known else ()
 
 
 def _licence(weights: str, drawn: bool, official: bool) -> str:
     own = licence_words(drawn, official)
     known = initial_model(weights)
-    first = known.passport["data"]["licence"] if known else own
+    first = known.card.data.license if known else own
     return own if first == own else f"{own} It began with weights learned from: {first}"
 
 

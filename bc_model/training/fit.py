@@ -10,8 +10,8 @@ import gc
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -43,7 +43,7 @@ from bc_model.serving.export import check_bundle, write_bundle
 from bc_model.serving.input_gate import stain_facts, strange_share
 from bc_model.serving.known_pictures import KNOWN_FILE
 from bc_model.serving.optimise import measure_parity
-from bc_model.serving.passport import write_passport
+from bc_model.serving.passport import CardMetrics, StainStatistics, write_model_card
 from bc_model.training.arithmetic import computing_in, resolve_arithmetic
 from bc_model.training.cache import check_room
 from bc_model.training.callbacks import EndRequested, Phase, RunReporter, StateKeeper, progress_of
@@ -54,7 +54,7 @@ from bc_model.training.checkpoint import (
     restore_state,
     sweep,
 )
-from bc_model.training.describe import describe_run, draft_passport
+from bc_model.training.describe import describe_run, draft_model_card
 from bc_model.training.distribute import strategy_for
 from bc_model.training.feed import (
     Feed,
@@ -348,10 +348,8 @@ class Trainer:
         run_dir.write_status("running", message="Writing the model", phase="export")
         known = all_known(settings.weights, self.dataset, self.split)
         n_parameters = self.model.count_params()
-        passport = draft_passport(settings, self.dataset, self.split, run_dir, known, n_parameters)
-        bundle = write_bundle(
-            self.model, run_dir.model_folder, passport, {KNOWN_FILE: known.as_csv()}
-        )
+        card = draft_model_card(settings, self.dataset, self.split, run_dir, known, n_parameters)
+        bundle = write_bundle(self.model, run_dir.model_folder, card, {KNOWN_FILE: known.as_csv()})
         check_bundle(bundle, validation.pixels[:4])
         rows = self.split[self.split["part"] == "validation"]
         bundle = calibrate_bundle(bundle, rows, validation.pixels, run_dir.evaluation_folder)
@@ -372,12 +370,13 @@ class Trainer:
         bundle = self.bundle
         report = evaluate_split(Engine(bundle), self.dataset.root, self.split, part="test")
         report.write(self.run_dir.evaluation_folder)
-        passport = bundle.passport | {
-            "metrics": {"test": report.summary()},
-            "input": bundle.passport["input"] | self._training_statistics(),
-        }
-        write_passport(bundle.folder, passport)
-        self.bundle = Bundle(bundle.folder, passport)
+        card = replace(
+            bundle.card,
+            metrics=CardMetrics(test=report.summary()),
+            input=replace(bundle.card.input, stain=self._training_statistics()),
+        )
+        write_model_card(bundle.folder, card)
+        self.bundle = Bundle(bundle.folder, card)
         _log_report(report)
 
     def _finish(self) -> None:
@@ -521,7 +520,7 @@ class Trainer:
                 ],
             )
 
-    def _training_statistics(self) -> dict[str, Any]:
+    def _training_statistics(self) -> StainStatistics | None:
         """Write the features of the training images, and return the limits of the input checks.
 
         The run does not fail if this fails.
@@ -534,13 +533,14 @@ class Trainer:
             found = training_features(Engine(bundle), self.dataset.root, self.split, folder)
         except (BcModelError, OSError) as error:
             logger.warning("The features of the training images were not saved: %s", error)
-            return {}
+            return None
         facts = stain_facts(found.stain, self.training_is_gray)
         validation = FeatureTable.load(folder / FEATURES_FILE, bundle.network)
         # With leakage, the validation images say nothing about the staining of new cases.
         if validation is not None and self.split["protocol"].iloc[0] not in LEAKY_PROTOCOLS:
-            facts["strange_share"] = strange_share(validation.stain, facts)
-        return {"statistics": facts}
+            proportion = strange_share(validation.stain, facts)
+            facts = replace(facts, out_of_distribution_proportion=proportion)
+        return facts
 
 
 def _configure_tensorflow(settings: TrainingConfig) -> None:

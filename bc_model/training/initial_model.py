@@ -42,7 +42,7 @@ def load_initial_weights(weights: str) -> str | keras.Model:
 
 
 def initial_model(weights: str) -> Bundle | None:
-    """Return the model that a run begins with, where its passport is at hand.
+    """Return the model that a run begins with, where its model card is at hand.
 
     That of the box, or of the bundle in which a ``.keras`` file lies.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bc_model.checks import Check, make_check
+from bc_model.checks import Check, check_from_json, check_to_json, make_check
 from bc_model.data.manifest import Manifest
 from bc_model.data.protocols import FOLDS_PROTOCOLS, PROTOCOLS
 from bc_model.data.splits import make_split
@@ -151,7 +151,8 @@ def start_report(
     """
     study = start_study(name, plan.runs, runs, accept_changes=accept_changes)
     skipped = {
-        name: [check.as_dict() for check in checks] for name, checks in plan.note.skipped.items()
+        name: [check_to_json(check) for check in checks]
+        for name, checks in plan.note.skipped.items()
     }
     content = {"version": _VERSION, "protocols": plan.note.protocols, "skipped": skipped}
     text = json.dumps(content, indent=1, allow_nan=False)
@@ -180,7 +181,7 @@ def read_note(runs: Path, name: str) -> ReportNote | None:
         if content["version"] != _VERSION:
             raise ValueError(f"its version is {content['version']!r}, not {_VERSION}")
         skipped = {
-            str(name): tuple(map(Check.from_dict, checks))
+            str(name): tuple(check_from_json(one) for one in checks)
             for name, checks in content["skipped"].items()
         }
         note = ReportNote(tuple(map(str, content["protocols"])), skipped)

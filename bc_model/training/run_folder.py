@@ -206,7 +206,7 @@ def find_run(runs: Path, run_id: str) -> RunFolder:
 
 def _what_is_there(path: Path) -> str:
     """Return a sentence if the path is a model, with or without its run."""
-    if not (path / "passport.json").is_file():
+    if not (path / "model_card.json").is_file():
         return ""
     if (path.resolve().parent / STATUS_FILE).is_file():
         return f" It is the model of a run. Use the run itself: {path.resolve().parent}."

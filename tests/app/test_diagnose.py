@@ -211,15 +211,15 @@ def test_a_model_whose_bytes_changed_is_refused_in_one_sentence(finished_run, op
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 
     assert not app.exception
-    assert "not the file its passport describes" in texts(app.error).replace("\\", "")
+    assert "not the file its model card describes" in texts(app.error).replace("\\", "")
     assert not app.metric
 
 
 def test_a_model_with_a_damaged_passport_is_left_out_and_said_so(finished_run, open_page):
-    (finished_run.model_folder / "passport.json").write_text("{")
+    (finished_run.model_folder / "model_card.json").write_text("{")
     app = open_page("diagnose")
 
-    assert "cannot be read as JSON" in texts(app.warning)
+    assert "not valid JSON" in texts(app.warning)
     assert "No model yet" in texts(app.subheader)
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from bc_model.evaluation.report import read_report
 from bc_model.evaluation.validation import PREDICTIONS_FILE, read_validation
 from bc_model.reporting.labels import CASE_WORDS, FIGURE_WORDS
 from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
-from bc_model.serving.passport import write_passport
+from bc_model.serving.passport import StainStatistics, write_model_card
 
 BOXED = "boxed (in the box)"
 BENCH, ERRORS = "Calibration and cut-off", "Errors"
@@ -45,11 +46,12 @@ def crossed(runs, tiny_run, monkeypatch) -> Bundle:
     folder = runs.with_name("shipped") / "boxed"
     shutil.copytree(tiny_run.path / "model", folder)
     shutil.copy(tiny_run.evaluation_folder / "predictions.csv", folder / CROSS_VALIDATED_FILE)
-    passport = open_bundle(folder).passport
+    card = open_bundle(folder).card
     files = {CROSS_VALIDATED_FILE: file_sha256(folder / CROSS_VALIDATED_FILE)}
-    wide = {"quantiles": [0.01, 0.5, 0.99]} | {name: [-9.0, 0.0, 9.0] for name in STAIN_COLUMNS}
-    stained = passport["input"] | {"statistics": wide}
-    write_passport(folder, passport | {"files": passport["files"] | files, "input": stained})
+    values = dict.fromkeys(STAIN_COLUMNS, (-9.0, 0.0, 9.0))
+    wide = StainStatistics((0.01, 0.5, 0.99), values, 0.0)
+    stained = replace(card.input, stain=wide)
+    write_model_card(folder, replace(card, files=card.files | files, input=stained))
     monkeypatch.setattr("app.components.models.SHIPPED_MODELS", folder.parent)
     return open_bundle(folder)
 
@@ -107,7 +109,7 @@ def test_a_section_of_the_address_that_a_model_has_not_gives_way(crossed, finish
 
 
 def test_a_damaged_model_of_the_program_is_said(crossed, finished_run, open_page):
-    (crossed.folder / "passport.json").write_text("{}")
+    (crossed.folder / "model_card.json").write_text("{}")
     app = open_page("evaluate")
 
     assert app.selectbox(key="evaluated").options == ["finished"]
@@ -119,7 +121,7 @@ def test_a_changed_cross_validation_is_not_shown(crossed, open_page):
         file.write("x")
     app = open_page("evaluate")
 
-    assert "is not the file its passport describes" in texts(app.error)
+    assert "is not the file its model card describes" in texts(app.error)
     assert not app.dataframe
 
 
@@ -258,19 +260,19 @@ def test_a_locked_cut_off_is_in_the_passport_with_its_reason_and_in_diagnose(
     expected = choose_cutoff(read_validation(finished_run.evaluation_folder), goal="youden")
     bundle = open_bundle(finished_run.path)
     assert bundle.threshold == expected.value
-    assert bundle.passport["threshold"]["reason"] == "Both mistakes weigh the same"
-    assert "is locked into the passport" in texts(app.success)
+    assert bundle.card.threshold.reason == "Both mistakes weigh the same"
+    assert "is locked into the model card" in texts(app.success)
     app.switch_page("views/diagnose.py").run()
     assert f"Cut-off {expected.value:.2f}" in texts(app.markdown)
 
 
 def test_without_a_reason_nothing_is_locked(finished_run, open_section):
-    before = (finished_run.model_folder / "passport.json").read_bytes()
+    before = (finished_run.model_folder / "model_card.json").read_bytes()
     app = open_section(BENCH)
     app.button(key="lock-cutoff").click().run()
 
     assert "locked with its reason" in texts(app.error)
-    assert (finished_run.model_folder / "passport.json").read_bytes() == before
+    assert (finished_run.model_folder / "model_card.json").read_bytes() == before
 
 
 def test_without_validation_predictions_one_sentence_says_how_to_get_them(

@@ -258,7 +258,7 @@ def test_without_a_model_in_the_box_none_is_offered(runs, open_page, monkeypatch
 def test_a_damaged_model_in_the_box_is_said_before_a_start(runs, open_page, monkeypatch):
     folder = runs.parent / "shipped" / "breakhis-scratch"
     folder.mkdir(parents=True)
-    (folder / "passport.json").write_text("half")
+    (folder / "model_card.json").write_text("half")
     monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", folder.parent)
     app = open_page("train")
     app.selectbox(key="config-weights").set_value("bundled").run()

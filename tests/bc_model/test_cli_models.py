@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bc_model.serving.bundle import open_bundle
+from bc_model.serving.passport import ModelCard, SubsetCounts, read_model_card, write_model_card
 from bc_model.serving.precision import supported_precisions
 from bc_model.training.run_folder import RunFolder
+from bc_model.utils.serialization import loads, to_json
 from tests.bc_model.conftest import Command
 
 
@@ -75,20 +78,20 @@ def test_a_model_that_cannot_be_opened_is_told_beside_the_others(
 ) -> None:
     broken = run.parent / "broken/model"
     broken.mkdir(parents=True)
-    (broken / "passport.json").write_text("{")
+    (broken / "model_card.json").write_text("{")
     code, out, _ = command("list")
     assert code == 0
     assert "tiny  runs/tiny/model" in out
-    assert "left out: The passport in runs/broken/model cannot be read" in out
+    assert "left out: The model card in runs/broken/model is not valid" in out
 
 
 # --- show and verify ---
 
 
-def test_show_prints_the_passport_as_json(command: Command, run: Path) -> None:
+def test_show_prints_the_card_as_json(command: Command, run: Path) -> None:
     code, out, err = command("show", run)
     assert (code, err) == (0, "")
-    assert json.loads(out) == open_bundle(run).passport
+    assert loads(ModelCard, out) == open_bundle(run).card
 
 
 def test_a_model_may_be_named_by_its_run(
@@ -172,13 +175,13 @@ def test_optimise_tells_of_every_precision(command: Command, run: Path, drawn_se
         assert told[precision].endswith(", 6 pictures")
     assert told["f32"].startswith("allowed; probability within 0.00000 (99th percentile)")
     open_bundle(run).verify()
-    assert "served-int8.xml" in open_bundle(run).passport["files"]
+    assert "served-int8.xml" in open_bundle(run).card.files
 
 
 def test_optimise_as_json_is_all_of_stdout(command: Command, run: Path, drawn_set: Path) -> None:
     code, out, err = command("optimise", run, drawn_set, "--json")
     assert code == 0, err
-    assert json.loads(out) == open_bundle(run).passport["precisions"]
+    assert json.loads(out) == to_json(open_bundle(run).card)["precisions"]
 
 
 def test_optimise_with_other_pictures(command: Command, run: Path, drawn_set: Path) -> None:
@@ -200,10 +203,10 @@ def test_optimise_with_the_split_of_another_run(
 ) -> None:
     other = tmp_path / "other.csv"
     other.write_text((run / "split.csv").read_text() + "\n")
-    passport = (run / "model" / "passport.json").read_text()
+    card = (run / "model" / "model_card.json").read_text()
     ended = command("optimise", run, drawn_set, "--split", other)
     assert_one_line(ended, "is not the split that the model")
-    assert (run / "model" / "passport.json").read_text() == passport
+    assert (run / "model" / "model_card.json").read_text() == card
 
 
 @pytest.mark.parametrize(
@@ -220,8 +223,8 @@ def test_what_needs_pictures_kept_back_is_refused_for_a_model_that_kept_none(
 ) -> None:
     folder = tmp_path / "none" / "breakhis-scratch"
     shutil.copytree(run / "model", folder)
-    passport = json.loads((folder / "passport.json").read_text())
-    passport["data"]["pictures"] |= {"validation": 0, "test": 0}
-    (folder / "passport.json").write_text(json.dumps(passport))
+    card = read_model_card(folder)
+    data = replace(card.data, n_images=SubsetCounts(train=card.data.n_images.train))
+    write_model_card(folder, replace(card, data=data))
 
     assert_one_line(command(*arguments), "learned from every picture that it was given")

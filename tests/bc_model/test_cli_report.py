@@ -8,8 +8,10 @@ import pytest
 
 from bc_model.checks import make_check
 from bc_model.data.fold_shelf import keep_fold_file
+from bc_model.evaluation.protocol_report import ProtocolReport
 from bc_model.training import jobs, study
 from bc_model.training.run_folder import RunFolder, list_runs
+from bc_model.utils.serialization import read_record
 from tests.bc_model.conftest import Command
 
 TINY = [
@@ -76,7 +78,7 @@ def test_one_command_one_table_one_picture(
     assert err.index("by picture (leaky)") < err.index("6 done")
     folder = tmp_path / "rep.report"
     assert out.splitlines()[-1] == f"written to {folder}"
-    assert json.loads((folder / "report.json").read_text())["complete"] is True
+    assert read_record(folder / "report.json", ProtocolReport).is_whole is True
     assert (folder / "protocols.png").exists()
 
 
@@ -109,7 +111,7 @@ def test_json_is_all_of_stdout(command: Command, trained: list[str], tmp_path: P
     )
     told = json.loads(out)
     assert code == 0
-    (row,) = told["protocols"]
+    (row,) = told["rows"]
     assert (row["n"], row["n_cases"], row["leaky"]) == (30, 10, False)
     assert row["runs"] == dict.fromkeys([f"rep-case-fold{n}" for n in range(5)], "done")
     assert told["recipe"]["backbone"] == "tiny"
@@ -137,7 +139,7 @@ def test_detached_it_does_not_wait(
     assert "info: Results are available for 0 of 2 runs" in out
     assert f"The runs go on: `jobs list {tmp_path}` shows them." in out
     assert len(list_runs(tmp_path)) == 2
-    assert json.loads((tmp_path / "rep.report/report.json").read_text())["complete"] is False
+    assert read_record(tmp_path / "rep.report/report.json", ProtocolReport).is_whole is False
 
 
 def test_ctrl_c_leaves_the_runs_and_shows_what_there_is(

@@ -3,13 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bc_model.evaluation.report import read_report
 from bc_model.serving.bundle import open_bundle
-from bc_model.serving.passport import write_passport
+from bc_model.serving.passport import DecisionThreshold, Temperature, write_model_card
 from bc_model.serving.shipped import has_bundled_model
 from bc_model.training.run_folder import RunFolder
 from tests.bc_model.conftest import Command
@@ -152,20 +153,20 @@ def test_a_card(command: Command, tiny_run: RunFolder, tmp_path: Path) -> None:
 
 
 def test_a_cut_off_is_tried_and_locked(command: Command, run: RunFolder) -> None:
-    before = open_bundle(run.path).passport
+    before = open_bundle(run.path).card
     code, out, _ = command("models", "cutoff", run.path, "--goal", "youden", "--json")
     told = json.loads(out)
     assert (code, told["locked"], told["prevalence"]) == (0, False, 0.1)
     assert set(told["predictive_values"]) == {"positive", "negative"}
-    assert open_bundle(run.path).passport == before
+    assert open_bundle(run.path).card == before
 
     code, out, _ = command("models", "cutoff", run.path, "--goal", "youden", "--lock", "a trial")
     assert code == 0
-    assert "locked into the passport" in out
+    assert "locked into the model card" in out
     locked = open_bundle(run.path)
     locked.verify()
     assert locked.threshold == told["chosen"]["value"]
-    assert locked.passport["threshold"]["reason"] == "a trial"
+    assert locked.card.threshold.reason == "a trial"
     assert read_report(run.evaluation_folder).threshold == locked.threshold
 
 
@@ -190,7 +191,7 @@ def test_a_run_of_an_earlier_version_is_calibrated(
         name: (run.evaluation_folder / name).read_bytes()
         for name in ("validation_predictions.csv", "predictions.csv")
     }
-    expected = open_bundle(run.path).passport
+    expected = open_bundle(run.path).card
     (run.evaluation_folder / "validation_predictions.csv").unlink()
     assert "models calibrate" in refused("models", "cutoff", run.path)
     code, out, _ = command("models", "calibrate", run.path, drawn_set)
@@ -199,17 +200,17 @@ def test_a_run_of_an_earlier_version_is_calibrated(
     assert "\ncut-off 0.500 as before, " in out
     for name, content in kept.items():
         assert (run.evaluation_folder / name).read_bytes() == content
-    assert open_bundle(run.path).passport == expected
+    assert open_bundle(run.path).card == expected
 
 
 def test_a_cut_off_goes_with_the_temperature(
     command: Command, run: RunFolder, drawn_set: Path
 ) -> None:
-    chosen = {"value": 0.4, "chosen": "by wish", "reason": "x", "unit": "picture"}
-    write_passport(
+    chosen = DecisionThreshold(0.4, "by wish", "x", unit="picture")
+    card = open_bundle(run.path).card
+    write_model_card(
         run.model_folder,
-        open_bundle(run.path).passport
-        | {"temperature": {"value": 2.0, "chosen": "fitted"}, "threshold": chosen},
+        replace(card, temperature=Temperature(2.0, "fitted"), threshold=chosen),
     )
     code, out, _ = command("models", "calibrate", run.path, drawn_set)
     assert code == 0
@@ -218,17 +219,17 @@ def test_a_cut_off_goes_with_the_temperature(
     # 0.4 is a margin of 2 log(2/3), which is (2/3)^2 to 1 at a temperature of 1.
     assert after.threshold == pytest.approx(4 / 13)
     said = "by wish; carried over from 0.400 as temperature 2.000 became 1.000"
-    assert after.passport["threshold"] == chosen | {"value": after.threshold, "chosen": said}
+    assert after.card.threshold == replace(chosen, value=after.threshold, method=said)
     assert f"cut-off 0.308, {said}" in out
     report = read_report(run.evaluation_folder)
-    assert report.threshold == after.passport["metrics"]["test"]["threshold"] == after.threshold
+    assert report.threshold == after.card.metrics.test.threshold == after.threshold
 
 
 def test_a_calibration_that_is_broken_off_changes_nothing(
     command: Command, run: RunFolder, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passport = open_bundle(run.path).passport | {"temperature": {"value": 2.0, "chosen": "x"}}
-    write_passport(run.model_folder, passport)
+    card = replace(open_bundle(run.path).card, temperature=Temperature(2.0, "x"))
+    write_model_card(run.model_folder, card)
     kept = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
 
     def stop(*_: object, **__: object) -> None:

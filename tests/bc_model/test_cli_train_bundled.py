@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,23 +13,27 @@ from bc_model.bundled.choosing import MENU, probe_of
 from bc_model.bundled.recipe import Recipe
 from bc_model.cli import commands
 from bc_model.errors import DataError, SettingsError
+from bc_model.serving.passport import CardMetrics, NestedResult, ProtocolResult, SearchSpace
+from bc_model.utils.metric import Figure
+from bc_model.utils.serialization import to_json
+from benchmarks.passport import dummy_model_card
 
 FIGURES = {
-    name: {"value": value, "low": 0.5, "high": 1.0, "n": 9, "n_cases": 3}
+    name: Figure(value, 0.5, 1.0, 9, 3, "bootstrap")
     for name, value in (("roc_auc", 0.91), ("balanced_accuracy", 0.82), ("accuracy", 0.8))
 }
-PASSPORT = {
-    "metrics": {
-        "protocols": [
-            {"protocol": "case", "leaky": False, "folds": 5, "n": 9, "n_cases": 3,
-             "figures": FIGURES},
-            {"protocol": "image", "leaky": True, "folds": 1, "n": 9, "n_cases": 3,
-             "figures": FIGURES},
-        ],
-        "chosen_inside": {"network": "large ones", "chosen_by": "small ones", "folds": 5,
-                          "n": 9, "n_cases": 3, "figures": FIGURES},
-    }
-}  # fmt: skip
+CARD = replace(
+    dummy_model_card((160, 240)),
+    metrics=CardMetrics(
+        protocols=(
+            ProtocolResult("case", False, 5, 9, 3, FIGURES),
+            ProtocolResult("image", True, 1, 9, 3, FIGURES),
+        ),
+        nested=NestedResult(
+            "large ones", "small ones", SearchSpace({}, (), ()), (), 5, 9, 3, FIGURES
+        ),
+    ),
+)
 
 BOTH = (Recipe(), probe_of(Recipe()))
 """Of what is judged inside the folds, and of what chooses there."""
@@ -48,7 +53,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 
     def make_box(*arguments, processes, inside):
         found.append((*arguments, processes, inside))
-        return SimpleNamespace(passport=PASSPORT, folder=arguments[2])
+        return SimpleNamespace(card=CARD, folder=arguments[2])
 
     monkeypatch.setattr("bc_model.bundled.box.make_box", make_box)
     for name in ("judge", "judge_choosing", "learn_all"):
@@ -93,7 +98,7 @@ def test_without_official_folds_it_says_that_they_are_left_out(asked, data: Path
     assert "the official folds are left out" in done.stderr
     assert asked[0][2].name == "breakhis-scratch"
     assert asked[0][4] is None
-    assert json.loads(done.stdout) == PASSPORT
+    assert json.loads(done.stdout) == to_json(CARD)
 
 
 @pytest.mark.parametrize("more", [[], ["--learn-only"]])

@@ -135,11 +135,11 @@ def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app
     expect(chosen).to_contain_text("largest sum", timeout=PATIENT_MS)
     page.get_by_label("Reason", exact=True).fill("Both mistakes weigh the same")
     page.get_by_role("button", name="Lock this cut-off").click()
-    expect(page.get_by_text("is locked into the passport of finished")).to_be_visible(
+    expect(page.get_by_text("is locked into the model card of finished")).to_be_visible(
         timeout=PATIENT_MS
     )
-    threshold = open_bundle(app.runs / "finished").passport["threshold"]
-    assert threshold["reason"] == "Both mistakes weigh the same"
+    threshold = open_bundle(app.runs / "finished").card.threshold
+    assert threshold.reason == "Both mistakes weigh the same"
 
     page.get_by_role("radio", name="Take it with you").click()
     with page.expect_download(timeout=PATIENT_MS) as download:

@@ -47,7 +47,7 @@ def test_from_the_folder_to_the_pdf(page: Page, app, real_data: Path, tmp_path: 
     expect(page.get_by_text(re.compile(r"^Chosen: [01]\.\d{3}\.")).first).to_be_visible()
     page.get_by_label("Reason", exact=True).fill("Both mistakes weigh the same")
     page.get_by_role("button", name="Lock this cut-off").click()
-    expect(page.get_by_text("is locked into the passport")).to_be_visible()
+    expect(page.get_by_text("is locked into the model card")).to_be_visible()
     page.get_by_role("radio", name="Take it with you").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Save PDF").click()

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -25,7 +24,9 @@ from bc_model.model import reference_logits
 from bc_model.reporting.model_card import card_markdown
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
+from bc_model.serving.passport import ModelCard
 from bc_model.serving.twin import load_twin
+from bc_model.utils.serialization import dumps, loads
 from tests.bc_model.bundled.conftest import QUICK, without_traces
 
 
@@ -45,34 +46,34 @@ def test_the_box_holds_a_model_that_verifies_and_serves_without_a_keras_file(box
     bundle.verify()
     pixels = source.pixels[:3]
 
-    assert "model.keras" not in bundle.passport["files"]
+    assert "model.keras" not in bundle.card.files
     twin = reference_logits(load_twin(bundle), pixels)
     np.testing.assert_allclose(Engine(bundle).predict(pixels), twin, atol=1e-4)
-    assert bundle.passport["precisions"]["f32"]["allowed"]
+    assert bundle.card.precisions["f32"].allowed
 
 
 def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
-    passport = box.passport
-    test = passport["metrics"]["test"]
+    card = box.card
+    test = card.metrics.test
 
     assert make_check("BC212", n_folds=3).as_dict() in test["checks"]
     assert (test["protocol"], test["leaky"], test["n"]) == ("case", False, len(source.table))
     rows = [(r["protocol"], r["leaky"], r["folds"]) for r in passport["metrics"]["protocols"]]
     assert rows == [("case", False, 3), ("image", True, 1)]
-    assert passport["data"]["drawn"]
-    assert passport["data"]["training_cases"] == sorted(set(source.table["case"]))
-    statistics = passport["input"]["statistics"]
-    assert len(statistics["haematoxylin_mean"]) == len(statistics["quantiles"])
-    assert CHOSEN_INSIDE_FILE not in passport["files"]
+    assert card.data.is_synthetic
+    assert card.data.training_cases == tuple(sorted(set(source.table["case"])))
+    statistics = card.input.stain
+    assert "haematoxylin_mean" in statistics.values
+    assert CHOSEN_INSIDE_FILE not in card.files
     kept = read_predictions(box.folder / CROSS_VALIDATED_FILE)
     assert sorted(kept["path"]) == sorted(source.table["path"])
-    json.dumps(passport, allow_nan=False)
+    assert loads(ModelCard, dumps(card)) == card
 
 
 def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
     assert is_crossed(box)
     report = crossed_report(box)
-    test = box.passport["metrics"]["test"]
+    test = box.card.metrics.test
 
     assert {name: one.as_dict() for name, one in report.figures.items()} == test["figures"]
     assert [check.as_dict() for check in report.checks] == test["checks"]
@@ -92,7 +93,7 @@ def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
     shutil.copytree(box.folder, tmp_path / "boxed")
     with (tmp_path / "boxed" / CROSS_VALIDATED_FILE).open("a") as file:
         file.write("x")
-    with pytest.raises(BundleError, match="is not the file its passport describes"):
+    with pytest.raises(BundleError, match="is not the file its model card describes"):
         crossed_report(open_bundle(tmp_path / "boxed"))
 
 
@@ -122,8 +123,8 @@ def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):
     monkeypatch.setattr(learner, "learn", fail)
     again = make_box(root, ("drawn",), work / "models" / "again", work, None, QUICK, menu=None)
 
-    assert again.passport["metrics"] == box.passport["metrics"]
-    assert again.passport["files"]["head.npz"] == box.passport["files"]["head.npz"]
+    assert again.card.metrics == box.card.metrics
+    assert again.card.files["head.npz"] == box.card.files["head.npz"]
 
 
 def test_too_few_folds_to_choose_inside_them_are_refused_before_anything_is_learned(root, tmp_path):
@@ -146,16 +147,16 @@ def test_the_choosing_is_judged_with_real_networks_and_told_in_the_passport(
         inside=(four, quick_probe),
     )  # fmt: skip
 
-    told = made.passport["metrics"]["chosen_inside"]
-    assert [one["fold"] for one in told["choices"]] == [0, 1, 2, 3]
-    assert {one["penalty"] for one in told["choices"]} <= {0.1, 1.0}
-    assert told["n"] == made.passport["metrics"]["test"]["n"]
+    told = made.card.metrics.nested
+    assert [one.fold for one in told.choices] == [0, 1, 2, 3]
+    assert {one.penalty for one in told.choices} <= {0.1, 1.0}
+    assert told.n_images == made.card.metrics.test.n_images
     kept, plain = (
         read_predictions(made.file(name)) for name in (CHOSEN_INSIDE_FILE, CROSS_VALIDATED_FILE)
     )
     assert sorted(kept["path"]) == sorted(plain["path"])
     area = roc_auc_score(kept["class"] == "malignant", kept["prob_malignant"])
-    assert told["figures"]["roc_auc"]["value"] == pytest.approx(area, abs=1e-6)
+    assert told.metrics["roc_auc"].value == pytest.approx(area, abs=1e-6)
     # Six pairs of folds, and four folds.
     assert len(list((tmp_path / "work").glob("nested-*.npz"))) == 10
     assert "Nested cross-validation" in card_markdown(made.passport)

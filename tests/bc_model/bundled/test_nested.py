@@ -16,6 +16,7 @@ from bc_model.bundled.recipe import INSIDE, Recipe
 from bc_model.bundled.source import Source
 from bc_model.bundled.teacher import Teacher
 from bc_model.evaluation.calibration import fit_temperature
+from bc_model.utils.serialization import to_json
 from tests.bc_model.bundled.conftest import QUICK
 
 FOUR = dataclasses.replace(QUICK, n_folds=4)
@@ -66,8 +67,8 @@ def test_other_networks_may_choose_than_are_judged(source, tmp_path, learned):
     assert sorted(of) == [(2, 3)] * 4 + [(4, 2)] * 12
     judged = [recipe for _, recipe, _ in learned if recipe.steps == 3]
     assert [
-        {**FOUR.as_dict(), **SHORT.views[one.views], "penalty": one.penalty} for one in choices
-    ] == [recipe.as_dict() for recipe in judged]
+        {**to_json(FOUR), **SHORT.views[one.views], "penalty": one.penalty} for one in choices
+    ] == [to_json(recipe) for recipe in judged]
 
 
 def test_what_a_fold_is_has_no_say_in_what_is_chosen_and_told_for_it(source, tmp_path, learned):
@@ -214,5 +215,5 @@ def test_the_shipped_recipe_is_on_the_menu():
     assert recipe.penalty in MENU.penalties
     assert recipe.last_penalty in MENU.last_penalties
     kept = {"backbone", "steps", "batch_size", "arithmetic"}
-    changed = {k for k, v in recipe.as_dict().items() if probe.as_dict()[k] != v}
+    changed = {k for k, v in to_json(recipe).items() if to_json(probe)[k] != v}
     assert changed == kept

@@ -1,8 +1,5 @@
 """The reports of the protocols, and what the passport says of the choosing."""
 
-import dataclasses
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +16,8 @@ from bc_model.bundled.cross_validation import (
     temperature_of,
 )
 from bc_model.bundled.make import ChosenInside, Judged
-from bc_model.bundled.passport import _chosen, box_passport, judged_reports
+from bc_model.bundled.passport import _nested, bundled_model_card, judged_reports
+from bc_model.utils.serialization import dumps
 from tests.bc_model.bundled.conftest import QUICK
 
 
@@ -78,26 +76,26 @@ def test_the_passport_has_what_the_choosing_came_to_beside_the_recipe_s_figures(
     rest = (judged_reports(source.table, judged), temperature_of(source.table, folds, by_case), 9)
 
     with_it, without = (
-        box_passport("boxed", source, QUICK, judged, *rest, one)["metrics"]
+        bundled_model_card("boxed", source, QUICK, judged, *rest, one).metrics
         for one in (ChosenInside(QUICK, probe_of(QUICK), MENU, found, choices), None)
     )
 
-    told = with_it["chosen_inside"]
-    assert told["network"] == (
+    told = with_it.nested
+    assert told.network == (
         "networks learned as this one but for what was chosen (3 steps of 8 views)"
     )
-    assert told["chosen_by"] == (
+    assert told.selected_by == (
         "residual networks of a quarter of ResNet50's width (3,000 steps of 32 views)"
     )
-    small = _chosen(ChosenInside(probe_of(QUICK), probe_of(QUICK), MENU, found, choices))
-    assert small["network"] == told["chosen_by"]
-    assert "chosen_by" not in small
+    small = _nested(ChosenInside(probe_of(QUICK), probe_of(QUICK), MENU, found, choices))
+    assert small.network == told.selected_by
+    assert small.selected_by == ""
     cases = source.table["case"].nunique()
-    assert (told["folds"], told["n"], told["n_cases"]) == (3, len(source.table), cases)
+    assert (told.n_folds, told.n_images, told.n_cases) == (3, len(source.table), cases)
     area = roc_auc_score(found["class"] == "malignant", found["prob_malignant"])
-    assert told["figures"]["roc_auc"]["value"] == pytest.approx(area)
-    assert told["choices"] == [dataclasses.asdict(choice) for choice in choices]
-    assert told["offered"]["views"]["plain"]["mixed"] == 0.3
-    assert "chosen_inside" not in without
-    assert with_it["test"] == without["test"]
-    json.dumps(with_it, allow_nan=False)
+    assert told.metrics["roc_auc"].value == pytest.approx(area)
+    assert [vars(one) for one in told.choices] == [vars(choice) for choice in choices]
+    assert told.search_space.views["plain"]["mixed"] == 0.3
+    assert without.nested is None
+    assert with_it.test == without.test
+    dumps(with_it)

@@ -1,7 +1,5 @@
 """Figures by case, by magnification and by subtype."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +9,7 @@ from bc_model.evaluation.by_case import CASE_FIGURES, ByCase, by_case, case_tabl
 from bc_model.evaluation.by_group import GROUP_FIGURES, Group, by_group, subtypes
 from bc_model.evaluation.estimate import estimate_figures
 from bc_model.evaluation.predictions import check_predictions
+from bc_model.utils.serialization import dumps, loads
 
 
 def table(rows: list[tuple[str, str, int | None, float]], **more: list[str]) -> pd.DataFrame:
@@ -104,7 +103,7 @@ def test_one_class_and_no_case() -> None:
     assert found is not None
     assert str(found.figures["roc_auc"]) == "not defined: only one class present"
     assert str(found.figures["sensitivity"]) == "not defined: no such case"
-    back = ByCase.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
+    back = loads(ByCase, dumps(found))
     assert back == found
 
 
@@ -127,7 +126,7 @@ def test_groups_are_the_figures_of_their_pictures() -> None:
     assert (first.n_cases, first.base_rate, first.confusion) == (3, 0.6, ((2, 0), (1, 2)))
     rows = predictions[predictions["magnification"] == 40]
     assert first.figures == estimate_figures(rows, **SETTINGS, names=GROUP_FIGURES)
-    back = Group.from_dict(json.loads(json.dumps(first.as_dict(), allow_nan=False)))
+    back = loads(Group, dumps(first))
     assert back == first
 
 

@@ -1,5 +1,6 @@
 """The temperature: against scikit-learn, known truths, and where there is none to be had."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_a_known_temperature_is_found() -> None:
     found = fit_temperature(*overbold(30_000), np.full(30_000, ""))
     assert found.value == pytest.approx(2.5, rel=0.05)
     assert found.log_loss_after < found.log_loss_before  # type: ignore[operator]
-    assert found.chosen.endswith("30000 validation pictures of unknown cases")
+    assert found.method.endswith("30000 validation pictures of unknown cases")
 
 
 def test_a_case_counts_once() -> None:
@@ -81,9 +82,9 @@ def test_a_case_counts_once() -> None:
     case = np.array(["big"] * 50 + [f"c{k}" for k in range(10)])
     by_case = fit_temperature(margin, malignant, case)
     by_picture = fit_temperature(margin, malignant, np.full(60, ""))
-    assert (by_case.n, by_case.cases) == (60, 11)
+    assert (by_case.n_images, by_case.n_cases) == (60, 11)
     assert by_case.value < 5
-    assert "logits tell nothing" in by_picture.chosen
+    assert "logits tell nothing" in by_picture.method
     weights = case_weights(case)
     assert weights.sum() == pytest.approx(1.0)
     assert weights[:50].sum() == pytest.approx(1 / 11)
@@ -108,18 +109,18 @@ def test_where_there_is_none(margin: list[float], malignant: list[bool], why: st
     case = np.array(list("abcdefghijkl")[: len(margin)])
     found = fit_temperature(np.array(margin), np.array(malignant), case)
     assert found.value == 1.0
-    assert why in found.chosen
-    assert found.chosen.endswith("probabilities are raw")
-    assert found.as_dict()["log_loss_after"] is None
+    assert why in found.method
+    assert found.method.endswith("probabilities are raw")
+    assert found.log_loss_after is None
 
 
 def test_a_carried_cut_off_calls_the_same_pictures() -> None:
     margin = np.random.default_rng(0).normal(0, 5, 500)
     for value in (0.0, 0.02, 0.5, 0.7, 1.0):
-        entry = {"value": value, "chosen": "x", "unit": "picture"}
+        entry = DecisionThreshold(value, "x", unit="picture")
         carried = carry_cutoff(entry, 0.8, 7.18)
         called = [
-            1 / (1 + np.exp(-margin / temperature)) >= one["value"]
+            1 / (1 + np.exp(-margin / temperature)) >= one.value
             for one, temperature in ((entry, 0.8), (carried, 7.18))
         ]
         assert (called[0] == called[1]).all()
@@ -127,34 +128,33 @@ def test_a_carried_cut_off_calls_the_same_pictures() -> None:
 
 
 def test_a_cut_off_by_case_is_not_carried_over() -> None:
-    entry = {"value": 0.3, "chosen": "x", "unit": "case", "reason": "y", "n": 9, "cases": 3}
+    entry = DecisionThreshold(0.3, "x", "y", unit="case", n_images=9, n_cases=3)
     assert carry_cutoff(entry, 2.0, 2.0) == entry
-    assert carry_cutoff(entry, 2.0, 1.0) == {
-        "value": 0.5,
-        "chosen": "default: 0.300 was chosen by case before temperature 2.000 became 1.000; "
-        "choose it again",
-    }
+    assert carry_cutoff(entry, 2.0, 1.0) == DecisionThreshold(
+        0.5,
+        "default: 0.300 was chosen by case before temperature 2.000 became 1.000; choose it again",
+    )
 
 
 def test_a_run_is_calibrated_on_its_validation_cases_alone(tiny_run: RunFolder) -> None:
     bundle = open_bundle(tiny_run.path)
     kept = read_validation(tiny_run.evaluation_folder)
-    entry = bundle.passport["temperature"]
-    assert (entry["n"], entry["cases"]) == (len(kept), kept["case"].nunique())
-    assert not set(kept["case"]) & set(bundle.passport["data"]["training_cases"])
+    entry = bundle.card.temperature
+    assert (entry.n_images, entry.n_cases) == (len(kept), kept["case"].nunique())
+    assert not set(kept["case"]) & set(bundle.card.data.training_cases)
     fitted = fit_temperature(
         kept["logit"].to_numpy(),
         (kept["class"] == "malignant").to_numpy(),
         kept["case"].to_numpy(dtype=str),
     )
-    assert fitted.as_dict() == entry
+    assert fitted == entry
 
 
 def test_a_temperature_moves_probabilities_and_neither_logits_nor_heatmaps(
     tiny_run: RunFolder,
 ) -> None:
     bundle = open_bundle(tiny_run.path)
-    other = Bundle(bundle.folder, bundle.passport | {"temperature": {"value": 3.0, "chosen": "x"}})
+    other = Bundle(bundle.folder, replace(bundle.card, temperature=Temperature(3.0, "x")))
     rgb = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     one, three = (Classifier(BatchingEngine(Engine(b))).predict(rgb) for b in (bundle, other))
     assert one.logits == three.logits

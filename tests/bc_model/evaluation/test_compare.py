@@ -1,7 +1,5 @@
 """Two models on the same pictures: the join, the paired interval, and what may be said of it."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +17,7 @@ from bc_model.evaluation.difference import (
 )
 from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.report import evaluate_predictions
+from bc_model.utils.serialization import to_json
 
 
 def table(case: list[str], malignant: list[bool], prob: list[float]) -> pd.DataFrame:
@@ -253,7 +252,7 @@ def test_conclusion_of_interval(
 
 def test_a_comparison_is_plain_json() -> None:
     found: Comparison = compare(*sides())
-    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    told = to_json(found)
     assert told["differences"]["specificity"]["difference"]["value"] == 0.25
     assert told["n_left_out"] == [0, 0]
 

@@ -1,6 +1,5 @@
 """The cut-off bench: choices by hand, what they do elsewhere, and locking one in."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -24,6 +23,7 @@ from bc_model.files import write_text_atomic
 from bc_model.serving.bundle import open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.training.run_folder import RunFolder
+from bc_model.utils.serialization import to_json
 
 # Benign at 0.1 0.2 0.4 0.6, malignant at 0.3 0.5 0.7 0.8 0.9. Cases: two pictures each, about.
 BENIGN = [0.1, 0.2, 0.4, 0.6]
@@ -108,7 +108,7 @@ def test_a_trial_is_the_figures_at_that_cut_off() -> None:
     )
     found = predictive_values(trial.figures["sensitivity"], trial.figures["specificity"], 0.2)
     assert found["positive"].value == pytest.approx(0.2 * 0.8 / (0.2 * 0.8 + 0.8 * 0.25))
-    assert json.loads(json.dumps(trial.as_dict(), allow_nan=False))["confusion"] == [[3, 1], [1, 4]]
+    assert to_json(trial)["confusion"] == [[3, 1], [1, 4]]
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def run(tiny_run: RunFolder, tmp_path: Path) -> RunFolder:
 def test_a_run_keeps_its_validation_predictions(tiny_run: RunFolder) -> None:
     bundle = open_bundle(tiny_run.path)
     kept = read_validation(tiny_run.evaluation_folder)
-    assert len(kept) == bundle.passport["data"]["pictures"]["validation"]
-    assert set(kept["case"]) == set(bundle.passport["data"]["validation_cases"])
+    assert len(kept) == bundle.card.data.n_images.validation
+    assert set(kept["case"]) == set(bundle.card.data.validation_cases)
     assert kept["prob_malignant"].to_numpy() == pytest.approx(
         1 / (1 + np.exp(-kept["logit"] / bundle.temperature)), abs=1e-12
     )
@@ -157,23 +157,23 @@ def test_locking(run: RunFolder) -> None:
 
     again = open_bundle(run.path)
     again.verify()
-    assert again.passport == locked.passport
+    assert again.card == locked.card
     assert again.threshold == chosen.value
-    entry = again.passport["threshold"]
-    assert (entry["reason"], entry["unit"]) == ("misses weigh more", "picture")
-    assert entry["chosen"] == chosen.chosen
-    assert entry["date"].endswith("+00:00")
+    entry = again.card.threshold
+    assert (entry.reason, entry.unit) == ("misses weigh more", "picture")
+    assert entry.method == chosen.chosen
+    assert entry.date.endswith("+00:00")
     assert again.key != bundle.key
     assert again.network == bundle.network
     # The report and the passport are about the cut-off in force.
     report = read_report(run.evaluation_folder)
-    assert report.threshold == again.passport["metrics"]["test"]["threshold"] == chosen.value
+    assert report.threshold == again.card.metrics.test.threshold == chosen.value
     Engine(again).predict(np.zeros((1, *again.image_size, 3), np.uint8))
 
 
 def test_by_hand_is_said(run: RunFolder) -> None:
     locked = lock_threshold(open_bundle(run.path), 0.3, "asked for by the ward")
-    assert locked.passport["threshold"]["chosen"] == "set by hand"
+    assert locked.card.threshold.method == "set by hand"
 
 
 @pytest.mark.parametrize(
@@ -181,26 +181,26 @@ def test_by_hand_is_said(run: RunFolder) -> None:
     [(1.2, "x", "between 0 and 1"), (float("nan"), "x", "nan"), (0.4, "  ", "none is given")],
 )
 def test_what_is_not_locked(run: RunFolder, value: float, reason: str, words: str) -> None:
-    before = open_bundle(run.path).passport
+    before = open_bundle(run.path).card
     with pytest.raises(SettingsError, match=words):
         lock_threshold(open_bundle(run.path), value, reason)
     chosen = choose_cutoff(table())
     with pytest.raises(SettingsError, match="lock what was chosen"):
         lock_threshold(open_bundle(run.path), chosen.value + 0.1, "x", cutoff=chosen)
-    assert open_bundle(run.path).passport == before
+    assert open_bundle(run.path).card == before
 
 
 def test_a_report_that_cannot_be_read_locks_nothing(run: RunFolder) -> None:
     write_text_atomic(run.evaluation_folder / "report.json", "{}")
-    before = open_bundle(run.path).passport
+    before = open_bundle(run.path).card
     with pytest.raises(RunError, match="make it anew"):
         lock_threshold(open_bundle(run.path), 0.3, "x")
-    assert open_bundle(run.path).passport == before
+    assert open_bundle(run.path).card == before
 
 
 def contents(run: RunFolder) -> dict[str, bytes]:
     """Return what a run says of its model."""
-    files = [run.model_folder / "passport.json", *run.evaluation_folder.iterdir()]
+    files = [run.model_folder / "model_card.json", *run.evaluation_folder.iterdir()]
     return {path.name: path.read_bytes() for path in files}
 
 
@@ -246,7 +246,7 @@ def test_a_bundle_outside_a_run_keeps_its_figures(run: RunFolder, tmp_path: Path
     alone = open_bundle(Path(shutil.copytree(run.model_folder, tmp_path / "alone")))
     assert evaluation_of(alone) is None
     locked = lock_threshold(alone, 0.3, "x")
-    assert locked.passport["metrics"] == alone.passport["metrics"]
+    assert locked.card.metrics == alone.card.metrics
     with pytest.raises(RunError, match="name the run"):
         require_evaluation(alone)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bc_model.evaluation.bootstrap_t import studentised
-from bc_model.evaluation.delong import delong
 from bc_model.evaluation.estimate import functional_of
 from bc_model.evaluation.metrics import all_metrics
 from bc_model.evaluation.sample import CaseSample
+from tests.bc_model.evaluation.oracles import delong
 
 
 def pictures(n: int = 80, n_cases: int = 16) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

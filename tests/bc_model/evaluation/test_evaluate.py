@@ -1,5 +1,6 @@
 """A figure is marked as leaky when the model has seen the cases it is computed from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,9 @@ def test_cases_that_the_initial_weights_knew_are_leaks(
 ) -> None:
     split = read_split(tiny_run.split_file)
     tested = set(split.loc[split["part"] == "test", "case"])
-    data = engine.bundle.passport["data"] | {"initial_cases": sorted(tested)}
-    passport = engine.bundle.passport | {"data": data}
-    monkeypatch.setattr(engine, "bundle", Bundle(engine.bundle.folder, passport))
+    data = replace(engine.bundle.card.data, initial_cases=tuple(sorted(tested)))
+    card = replace(engine.bundle.card, data=data)
+    monkeypatch.setattr(engine, "bundle", Bundle(engine.bundle.folder, card))
 
     report = evaluate_split(engine, drawn_set, split)
 
@@ -66,9 +67,9 @@ def test_cases_that_the_initial_weights_knew_are_leaks(
 def test_a_model_whose_first_weights_knew_its_test_part_says_so(
     engine: Engine, tiny_run: RunFolder, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = engine.bundle.passport["data"] | {"leaky": True, "knew_at_first": True}
-    passport = engine.bundle.passport | {"data": data}
-    monkeypatch.setattr(engine, "bundle", Bundle(engine.bundle.folder, passport))
+    data = replace(engine.bundle.card.data, has_leakage=True, has_initialization_leakage=True)
+    card = replace(engine.bundle.card, data=data)
+    monkeypatch.setattr(engine, "bundle", Bundle(engine.bundle.folder, card))
 
     report = evaluate_split(engine, drawn_set, read_split(tiny_run.split_file))
 

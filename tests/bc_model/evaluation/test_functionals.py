@@ -28,7 +28,10 @@ def test_a_draw_of_cases_is_a_weight_of_their_pictures(name: str, ties: bool) ->
     sample = CaseSample.of(case, malignant)
     draws = sample.draws(50, seed=1)
     values, _ = functional_of(name, sample, malignant, prob, 0.5)(draws)
-    by_picture = all_metrics(malignant, prob, weights=draws[:, sample.cluster])[name]
+    counts = draws[:, sample.cluster].astype(int)
+    by_picture = [
+        float(all_metrics(np.repeat(malignant, row), np.repeat(prob, row))[name]) for row in counts
+    ]
     assert values == pytest.approx(by_picture, abs=1e-12)
 
 

@@ -1,12 +1,11 @@
 """Figures in words, and names of cases."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from bc_model.evaluation.intervals import Figure, case_names
+from bc_model.utils.serialization import dumps, loads
 
 
 @pytest.mark.parametrize(
@@ -46,8 +45,7 @@ def test_figure_digits() -> None:
 
 def test_figure_goes_through_json_and_back() -> None:
     figure = Figure(0.1, None, None, 3, 2, "m", "why")
-    text = json.dumps(figure.as_dict(), allow_nan=False)
-    assert Figure(**json.loads(text)) == figure
+    assert loads(Figure, dumps(figure)) == figure
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a model knows of a set: its own pictures, copies of them, and the cases of these."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,13 +122,13 @@ def known_of(listed: KnownPictures, sha256: str, bundle: Bundle, folder: Path) -
 def with_list(listed: KnownPictures, bundle: Bundle, folder: Path) -> Bundle:
     (folder / KNOWN_FILE).write_text(listed.as_csv(), encoding="utf-8")
     files = {KNOWN_FILE: file_sha256(folder / KNOWN_FILE)}
-    data = bundle.passport["data"] | {"all_known_listed": listed.whole}
-    return Bundle(folder, bundle.passport | {"data": data, "files": files})
+    data = replace(bundle.card.data, seen_images_complete=listed.whole)
+    return Bundle(folder, replace(bundle.card, data=data, files=files))
 
 
 def test_a_model_without_a_list_says_that_nobody_can_tell(bundle: Bundle, own: str) -> None:
-    files = {name: sha for name, sha in bundle.passport["files"].items() if name != KNOWN_FILE}
-    older = Bundle(bundle.folder, bundle.passport | {"files": files})
+    files = {name: sha for name, sha in bundle.card.files.items() if name != KNOWN_FILE}
+    older = Bundle(bundle.folder, replace(bundle.card, files=files))
     known = known_to(older, pictures((own, "a", "a")))
 
     assert known.number == 0

@@ -1,4 +1,4 @@
-"""Each metric by hand and against scikit-learn, plain and over a matrix of weights."""
+"""Each metric by hand and against scikit-learn."""
 
 import math
 import warnings
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from bc_model.evaluation import weighting
 from bc_model.evaluation.metrics import (
     METRICS,
     accuracy,
@@ -23,7 +22,6 @@ from bc_model.evaluation.metrics import (
     specificity,
 )
 from bc_model.evaluation.ranking import average_precision, pr_curve, roc_auc, roc_curve
-from bc_model.evaluation.sample import CaseSample
 
 # By hand: benign at 0.1, 0.4, 0.8; malignant at 0.4, 0.8, 0.9, 0.3, 0.6. At 0.5 two of three
 # benign and three of five malignant are right.
@@ -39,25 +37,19 @@ def _sample(seed: int, n: int = 400, *, ties: bool = False) -> tuple[Any, Any, A
     return truth, prob.round(1) if ties else prob, case
 
 
-def _weights(case: Any, truth: Any, n_resamples: int, seed: int = 0) -> Any:
-    sample = CaseSample.of(case, truth)
-    return sample.draws(n_resamples, seed)[:, sample.cluster].astype(int)
-
-
-def _by_sklearn(truth: Any, prob: Any, threshold: float, weight: Any) -> dict[str, float]:
+def _by_sklearn(truth: Any, prob: Any, threshold: float) -> dict[str, float]:
     called = prob >= threshold
-    w = {"sample_weight": weight}
     return {
-        "accuracy": oracle.accuracy_score(truth, called, **w),
-        "balanced_accuracy": oracle.balanced_accuracy_score(truth, called, **w),
-        "sensitivity": oracle.recall_score(truth, called, **w),
-        "specificity": oracle.recall_score(truth, called, pos_label=False, **w),
-        "f1": oracle.f1_score(truth, called, **w),
-        "mcc": oracle.matthews_corrcoef(truth, called, **w),
-        "roc_auc": oracle.roc_auc_score(truth, prob, **w),
-        "average_precision": oracle.average_precision_score(truth, prob, **w),
-        "brier": oracle.brier_score_loss(truth, prob, **w),
-        "log_loss": oracle.log_loss(truth, prob, **w),
+        "accuracy": oracle.accuracy_score(truth, called),
+        "balanced_accuracy": oracle.balanced_accuracy_score(truth, called),
+        "sensitivity": oracle.recall_score(truth, called),
+        "specificity": oracle.recall_score(truth, called, pos_label=False),
+        "f1": oracle.f1_score(truth, called),
+        "mcc": oracle.matthews_corrcoef(truth, called),
+        "roc_auc": oracle.roc_auc_score(truth, prob),
+        "average_precision": oracle.average_precision_score(truth, prob),
+        "brier": oracle.brier_score_loss(truth, prob),
+        "log_loss": oracle.log_loss(truth, prob),
     }
 
 
@@ -103,77 +95,22 @@ def test_the_threshold_itself_is_malignant() -> None:
 def test_equal_to_sklearn(seed: int, threshold: float, ties: bool) -> None:
     truth, prob, _ = _sample(seed, ties=ties)
     ours = all_metrics(truth, prob, threshold=threshold)
-    theirs = _by_sklearn(truth, prob, threshold, None)
+    theirs = _by_sklearn(truth, prob, threshold)
     assert tuple(ours) == METRICS
     for name in METRICS:
         assert ours[name].shape == ()
         assert float(ours[name]) == pytest.approx(theirs[name], abs=1e-12), name
 
 
-@pytest.mark.parametrize("ties", [False, True])
-def test_bootstrap_matrix_equal_to_sklearn_row_by_row(ties: bool) -> None:
-    truth, prob, case = _sample(7, ties=ties)
-    weights = _weights(case, truth, 40)
-    ours = all_metrics(truth, prob, weights=weights)
-    for row in range(40):
-        theirs = _by_sklearn(truth, prob, 0.5, weights[row])
-        for name in METRICS:
-            assert ours[name][row] == pytest.approx(theirs[name], abs=1e-12), name
-
-
-def test_real_valued_weights_equal_to_sklearn() -> None:
-    truth, prob, _ = _sample(8, ties=True)
-    weight = np.random.default_rng(1).random(truth.size)
-    ours = all_metrics(truth, prob, weights=weight)
-    for name, value in _by_sklearn(truth, prob, 0.5, weight).items():
-        assert ours[name].shape == ()
-        assert float(ours[name]) == pytest.approx(value, abs=1e-12), name
-
-
-def test_bootstrap_equal_to_a_slow_loop_that_repeats_rows() -> None:
-    truth, prob, case = _sample(9, n=120, ties=True)
-    weights = _weights(case, truth, 200, 5)
-    quick = all_metrics(truth, prob, weights=weights)
-    slow: dict[str, list[float]] = {name: [] for name in METRICS}
-    for row in weights:
-        drawn = np.repeat(np.arange(truth.size), row)
-        for name, value in _by_sklearn(truth[drawn], prob[drawn], 0.5, None).items():
-            slow[name].append(value)
-    for name in METRICS:
-        assert quick[name] == pytest.approx(slow[name], abs=1e-12), name
-
-
-def test_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth, prob, case = _sample(10)
-    weights = _weights(case, truth, 31)
-    whole = all_metrics(truth, prob, weights=weights)
-    monkeypatch.setattr(weighting, "_BLOCK_ELEMENTS", 4 * truth.size)
-    in_blocks = all_metrics(truth, prob, weights=weights)
-    for name in METRICS:
-        assert np.allclose(whole[name], in_blocks[name], rtol=0, atol=1e-14)
-
-
 @pytest.mark.parametrize("malignant", [True, False])
 def test_one_class_only(malignant: bool) -> None:
     truth = np.full(4, malignant)
-    values = all_metrics(truth, [0.1, 0.6, 0.7, 0.9], weights=np.ones((3, 4), int))
+    values = all_metrics(truth, [0.1, 0.6, 0.7, 0.9])
     undefined = {"balanced_accuracy", "f1", "mcc", "roc_auc", "average_precision"}
     undefined.add("specificity" if malignant else "sensitivity")
     for name in METRICS:
-        assert np.isnan(values[name]).all() == (name in undefined), name
-        assert np.isnan(values[name]).any() == (name in undefined), name
+        assert np.isnan(values[name]) == (name in undefined), name
     assert roc_curve(truth, [0.1, 0.6, 0.7, 0.9]) is None
-
-
-def test_a_row_without_weight_is_undefined_alone() -> None:
-    weights = [[1] * 8, [0] * 8, [1, 1, 1, 0, 0, 0, 0, 0]]
-    values = all_metrics(TRUTH, PROB, weights=weights)
-    for name in METRICS:
-        assert not np.isnan(values[name][0])
-        assert np.isnan(values[name][1])
-    assert np.isnan(values["roc_auc"][2])
-    assert np.isnan(values["average_precision"][2])
-    assert values["accuracy"][2] == 2 / 3
 
 
 def test_all_scores_equal_is_chance() -> None:
@@ -185,12 +122,6 @@ def test_a_verdict_that_never_varies_correlates_with_nothing() -> None:
     assert np.isnan(mcc(confusion_counts(TRUTH, PROB, threshold=0.0)))
     assert np.isnan(mcc(confusion_counts(TRUTH, PROB, threshold=1.0)))
     assert f1(confusion_counts(TRUTH, PROB, threshold=1.0)) == 0.0
-
-
-@pytest.mark.parametrize("weights", [np.ones(7), np.ones((2, 9)), np.ones((1, 1, 8)), 1.0])
-def test_weights_of_another_shape_are_refused(weights: Any) -> None:
-    with pytest.raises(ValueError, match="weights must have shape"):
-        roc_auc(TRUTH, PROB, weights=weights)
 
 
 def test_roc_curve_by_hand() -> None:

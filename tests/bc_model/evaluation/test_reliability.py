@@ -1,13 +1,12 @@
 """The reliability diagram: bins by hand, against scikit-learn, and what chance alone shows."""
 
-import json
-
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.calibration import calibration_curve
 
 from bc_model.evaluation.reliability import Reliability, reliability
+from bc_model.utils.serialization import dumps, loads
 
 
 def calibrated(n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,6 +76,5 @@ def test_a_bin_counts_its_cases_not_its_pictures() -> None:
 def test_the_smallest_data_and_back_through_json(prob: list[float]) -> None:
     n = len(prob)
     found = reliability(np.arange(n) % 2 == 1, np.array(prob), np.full(n, "x"))
-    text = json.dumps(found.as_dict(), allow_nan=False)
-    assert Reliability.from_dict(json.loads(text)) == found
+    assert loads(Reliability, dumps(found)) == found
     assert (found.n, found.n_cases) == (n, 1)

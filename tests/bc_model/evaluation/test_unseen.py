@@ -1,7 +1,7 @@
 """Another set: figures, and how far it is from what the model knows."""
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,9 @@ from bc_model.evaluation.shift import Shift, distances_of_known, measure_shift
 from bc_model.evaluation.unseen import evaluate_unseen
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
+from bc_model.serving.passport import ModelCard, Scale, StainStatistics
 from bc_model.training.run_folder import RunFolder
+from bc_model.utils.serialization import from_json, to_json
 
 MAPPING = {"0": "benign", "1": "malignant"}
 
@@ -116,9 +118,15 @@ def test_a_model_without_its_features_says_so(bundle: Bundle) -> None:
     assert found.checks[0].code == "BC304"
 
 
+def stained(bundle: Bundle, proportion: float | None = None) -> ModelCard:
+    """Return the card of the model with other stain statistics."""
+    values = dict.fromkeys(STAIN_COLUMNS, (0.3, 0.4, 0.5))
+    stain = StainStatistics((0.01, 0.5, 0.99), values, 0.0, proportion)
+    return replace(bundle.card, input=replace(bundle.card.input, stain=stain))
+
+
 def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: Bundle) -> None:
-    quantiles = {"quantiles": [0.01, 0.5, 0.99]} | {name: [0.3, 0.4, 0.5] for name in STAIN_COLUMNS}
-    told = bundle.passport | {"input": bundle.passport["input"] | {"statistics": quantiles}}
+    told = stained(bundle)
     table = known()
     table.stain[:] = 0.4
     table.stain[:9, STAIN_COLUMNS.index("eosin_mean")] = 0.2  # half a distance beyond is 0.25
@@ -132,37 +140,30 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
     assert check.params["features"] == ["eosin paler (9)", "haematoxylin more uneven (5)"]
     back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
     assert back == found
-    given = {name: value for name, value in told["input"].items() if name != "statistics"}
-    older = Bundle(bundle.folder, told | {"input": given})
+    older = Bundle(bundle.folder, replace(told, input=replace(told.input, stain=None)))
     assert shift_of(older, table, None).strange_stain is None
 
 
 def test_how_often_stain_is_strange_in_its_own_kind_is_told_where_measured(bundle: Bundle) -> None:
-    statistics = {"quantiles": [0.01, 0.5, 0.99], "strange_share": 0.021}
-    statistics |= {name: [0.3, 0.4, 0.5] for name in STAIN_COLUMNS}
-    given = bundle.passport["input"] | {"statistics": statistics}
+    told = stained(bundle, 0.021)
     table = known()
     table.stain[:] = 0.4
     table.stain[:9, 0] = 0.2
 
-    found = shift_of(Bundle(bundle.folder, bundle.passport | {"input": given}), table, None)
+    found = shift_of(Bundle(bundle.folder, told), table, None)
 
     assert make_check("BC308", proportion=0.021) in found.checks
 
 
 def test_the_scale_is_said(bundle: Bundle) -> None:
-    told = bundle.passport | {
-        "scale": {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}
-    }
+    told = replace(bundle.card, scale=Scale((200,), {"200": (0.5, 0.6)}, "x"))
     found = shift_of(Bundle(bundle.folder, told), known(), None)
     check = make_check("BC315", supported_names=["200X"], mpp_ranges=["0.5-0.6"])
     assert found.checks[-1] == check
 
 
 def test_another_magnification_is_said_and_the_same_is_not(bundle: Bundle) -> None:
-    told = bundle.passport | {
-        "scale": {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}
-    }
+    told = replace(bundle.card, scale=Scale((200,), {"200": (0.5, 0.6)}, "x"))
     ours = Bundle(bundle.folder, told)
     n = len(known().path)
     found = shift_of(ours, known(), None, magnification=100)
@@ -204,7 +205,7 @@ def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
     assert report.by_case is None
     report.write(tmp_path)
     assert read_report(tmp_path) == report
-    assert Report.from_dict(report.as_dict()) == report
+    assert from_json(Report, to_json(report)) == report
 
 
 def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:

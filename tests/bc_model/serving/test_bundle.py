@@ -10,7 +10,7 @@ import pytest
 from bc_model.errors import BundleError, ModelError
 from bc_model.serving.bundle import KERAS_FILE, SERVED_FILES, Bundle, file_sha256, open_bundle
 from bc_model.serving.known_pictures import KNOWN_FILE
-from bc_model.serving.passport import PASSPORT_FILE
+from bc_model.serving.passport import MODEL_CARD_FILE
 from bc_model.training.run_folder import RunFolder
 
 FILES = (KERAS_FILE, *SERVED_FILES, KNOWN_FILE)
@@ -22,16 +22,16 @@ def folder(tiny_run: RunFolder, tmp_path: Path) -> Path:
 
 
 def with_value(bundle: Bundle, part: str, value: float) -> Bundle:
-    passport = bundle.passport | {part: bundle.passport[part] | {"value": value}}
-    return dataclasses.replace(bundle, passport=passport)
+    changed = dataclasses.replace(getattr(bundle.card, part), value=value)
+    return dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, **{part: changed}))
 
 
 def test_a_bundle_holds_its_files_and_nothing_else(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} == {*FILES, PASSPORT_FILE}
-    assert set(open_bundle(folder).passport["files"]) == set(FILES)
+    assert {path.name for path in folder.iterdir()} == {*FILES, MODEL_CARD_FILE}
+    assert set(open_bundle(folder).card.files) == set(FILES)
 
 
-@pytest.mark.parametrize("below", [".", "..", KERAS_FILE, PASSPORT_FILE])
+@pytest.mark.parametrize("below", [".", "..", KERAS_FILE, MODEL_CARD_FILE])
 def test_it_opens_by_run_by_folder_and_by_file(folder: Path, below: str) -> None:
     assert open_bundle((folder / below).resolve()).folder == folder.resolve()
 
@@ -88,27 +88,27 @@ def test_a_file_that_is_no_model_is_refused(folder: Path) -> None:
 
 
 def test_a_keras_file_without_a_passport_is_refused(folder: Path) -> None:
-    (folder / PASSPORT_FILE).unlink()
+    (folder / MODEL_CARD_FILE).unlink()
     with pytest.raises(ModelError, match="is not a model"):
         open_bundle(folder / KERAS_FILE)
 
 
 def test_a_folder_without_a_passport_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="has no passport"):
+    with pytest.raises(BundleError, match=r"has no model_card\.json"):
         open_bundle(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
 def test_a_passport_that_is_none_is_refused(folder: Path, text: str) -> None:
-    (folder / PASSPORT_FILE).write_text(text)
-    with pytest.raises(BundleError, match="passport"):
+    (folder / MODEL_CARD_FILE).write_text(text)
+    with pytest.raises(BundleError, match="model card"):
         open_bundle(folder)
 
 
 def test_a_passport_cannot_reach_outside_its_folder(folder: Path) -> None:
-    passport = json.loads((folder / PASSPORT_FILE).read_text())
-    passport["files"]["../secret"] = "a" * 64
-    (folder / PASSPORT_FILE).write_text(json.dumps(passport))
+    card = json.loads((folder / MODEL_CARD_FILE).read_text())
+    card["files"]["../secret"] = "a" * 64
+    (folder / MODEL_CARD_FILE).write_text(json.dumps(card))
     with pytest.raises(BundleError, match="files"):
         open_bundle(folder)
 
@@ -125,8 +125,8 @@ def test_the_key_changes_with_what_changes_a_verdict(folder: Path, part: str, va
 
 def test_the_key_changes_with_a_file(folder: Path) -> None:
     bundle = open_bundle(folder)
-    files = bundle.passport["files"] | {"served.bin": "0" * 64}
-    assert Bundle(folder, bundle.passport | {"files": files}).key != bundle.key
+    files = bundle.card.files | {"served.bin": "0" * 64}
+    assert Bundle(folder, dataclasses.replace(bundle.card, files=files)).key != bundle.key
 
 
 def test_the_hash_is_sha256(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from bc_model.model import build_model, reference_logits
 from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
 from bc_model.serving.compact import write_compact_bundle
 from bc_model.serving.engine import Engine
+from bc_model.serving.passport import ModelCard
 from bc_model.serving.shipped import BUNDLED_NAME
 from bc_model.serving.twin import load_twin
 from bc_model.training.initial_model import load_initial_weights
@@ -35,21 +37,22 @@ def pixels() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def passport(tiny_run: RunFolder) -> dict:
-    found = open_bundle(tiny_run.path).passport
-    architecture = {"backbone": "resnet50", "dense_units": [5], "dropout": 0.3}
-    size = {"height_px": SIDE, "width_px": SIDE}
-    return found | {
-        "architecture": found["architecture"] | architecture,
-        "input": found["input"] | size,
-        "precisions": {},
-    }
+def card(tiny_run: RunFolder) -> ModelCard:
+    found = open_bundle(tiny_run.path).card
+    return replace(
+        found,
+        architecture=replace(
+            found.architecture, backbone="resnet50", dense_units=(5,), dropout=0.3
+        ),
+        input=replace(found.input, height_px=SIDE, width_px=SIDE),
+        precisions={},
+    )
 
 
 @pytest.fixture(scope="module")
-def compact(resnet, passport, pixels, tmp_path_factory) -> Bundle:
+def compact(resnet, card, pixels, tmp_path_factory) -> Bundle:
     return write_compact_bundle(
-        resnet, tmp_path_factory.mktemp("compact") / BUNDLED_NAME, passport, pixels
+        resnet, tmp_path_factory.mktemp("compact") / BUNDLED_NAME, card, pixels
     )
 
 
@@ -58,7 +61,7 @@ def test_it_is_half_as_large_and_complete(compact):
     weights = compact.file("served.bin").stat().st_size
 
     assert 2 * 23.5e6 < weights < 2.02 * 23.6e6
-    assert "model.keras" not in compact.passport["files"]
+    assert "model.keras" not in compact.card.files
     assert [path.name for path in compact.folder.glob("*whole*")] == []
 
 
@@ -93,14 +96,14 @@ def test_a_graph_that_does_not_name_its_layers_is_refused(compact, tmp_path):
     shutil.copytree(compact.folder, folder)
     xml = folder / "served.xml"
     xml.write_text(xml.read_text().replace("conv1_conv", "another"))
-    files = compact.passport["files"] | {"served.xml": file_sha256(xml)}
+    files = compact.card.files | {"served.xml": file_sha256(xml)}
 
     with pytest.raises(ModelError, match="does not name the layers of resnet50"):
-        load_twin(Bundle(folder, compact.passport | {"files": files}))
+        load_twin(Bundle(folder, replace(compact.card, files=files)))
 
 
 def test_a_graph_with_other_convolutions_than_the_model_is_refused(
-    passport, pixels, tmp_path, monkeypatch
+    card, pixels, tmp_path, monkeypatch
 ):
     model = build_model("tiny", image_size=(SIDE, SIDE), weights="none", dense_units=())
     monkeypatch.setattr(
@@ -108,5 +111,5 @@ def test_a_graph_with_other_convolutions_than_the_model_is_refused(
     )
 
     with pytest.raises(ModelError, match="only plain ones such as ResNet50's"):
-        write_compact_bundle(model, tmp_path / "box", passport, pixels)
+        write_compact_bundle(model, tmp_path / "box", card, pixels)
     assert list(tmp_path.iterdir()) == []

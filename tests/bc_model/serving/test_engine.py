@@ -1,8 +1,8 @@
 """The engine without TensorFlow gives what Keras and automatic differentiation give."""
 
-import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -17,7 +17,8 @@ from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.export import write_bundle
 from bc_model.serving.head import Head
-from bc_model.serving.passport import PASSPORT_FILE
+from bc_model.serving.passport import ModelCard, read_model_card, write_model_card
+from bc_model.serving.precision import Parity
 from bc_model.training.run_folder import RunFolder
 
 
@@ -61,9 +62,9 @@ def assert_as_keras(engine: Engine, model: keras.Model, pixels: np.ndarray) -> N
 def edit_file(folder: Path, name: str, content: bytes) -> Bundle:
     """Put other bytes in a bundle and let its passport vouch for them."""
     (folder / name).write_bytes(content)
-    passport = json.loads((folder / PASSPORT_FILE).read_text())
-    passport["files"][name] = file_sha256(folder / name)
-    (folder / PASSPORT_FILE).write_text(json.dumps(passport))
+    card = read_model_card(folder)
+    files = card.files | {name: file_sha256(folder / name)}
+    write_model_card(folder, replace(card, files=files))
     return open_bundle(folder)
 
 
@@ -81,13 +82,12 @@ def test_every_backbone_is_served_as_keras_has_it(
 ) -> None:
     keras.utils.set_random_seed(5)
     model = build_model(backbone, image_size=(64, 64), dense_units=(16,))
-    bundle = write_bundle(model, tmp_path / "model", resized(tiny.bundle.passport, 64))
+    bundle = write_bundle(model, tmp_path / "model", resized(tiny.bundle.card, 64))
     assert_as_keras(Engine(bundle), load_keras(bundle.file("model.keras")), pictures(2, 64))
 
 
-def resized(passport: dict, side_px: int) -> dict:
-    size = {"height_px": side_px, "width_px": side_px}
-    return passport | {"input": passport["input"] | size}
+def resized(card: ModelCard, side_px: int) -> ModelCard:
+    return replace(card, input=replace(card.input, height_px=side_px, width_px=side_px))
 
 
 def test_predict_and_explain_agree(tiny: Engine) -> None:
@@ -185,8 +185,8 @@ def test_a_head_of_another_model_is_refused(tiny_run: RunFolder, tmp_path: Path)
         Engine(bundle)
 
 
-def test_a_passport_cannot_allow_what_its_own_figures_forbid(tiny: Engine) -> None:
-    said = {"prob_difference_p99": 0.5, "auc_difference": 0.0, "n": 9, "allowed": True}
-    passport = tiny.bundle.passport | {"precisions": {"bf16": said}}
+def test_a_card_cannot_allow_what_its_own_figures_forbid(tiny: Engine) -> None:
+    said = Parity(0.5, 0.0, 9, True)
+    card = replace(tiny.bundle.card, precisions={"bf16": said})
     with pytest.raises(BundleError, match="not allowed"):
-        Engine(Bundle(tiny.bundle.folder, passport), "bf16")
+        Engine(Bundle(tiny.bundle.folder, card), "bf16")

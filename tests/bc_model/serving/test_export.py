@@ -1,9 +1,9 @@
 """Writing a bundle: whole or not at all."""
 
-import copy
+import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -16,14 +16,13 @@ from bc_model.serving import export
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.export import write_bundle
+from bc_model.serving.passport import ModelCard, Scale
 from bc_model.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
-def draft(tiny_run: RunFolder) -> dict[str, Any]:
-    passport = copy.deepcopy(open_bundle(tiny_run.path).passport)
-    del passport["files"]
-    return passport
+def draft(tiny_run: RunFolder) -> ModelCard:
+    return replace(open_bundle(tiny_run.path).card, files={})
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +34,24 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_what_is_written_is_what_is_read(model: keras.Model, draft: dict, tmp_path: Path) -> None:
+def test_what_is_written_is_what_is_read(
+    model: keras.Model, draft: ModelCard, tmp_path: Path
+) -> None:
     written = write_bundle(model, tmp_path / "run" / "model", draft)
     written.verify()
-    assert open_bundle(tmp_path / "run").passport == written.passport
+    assert open_bundle(tmp_path / "run").card == written.card
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["model"]
 
 
 def test_the_keras_file_holds_the_same_weights(
-    model: keras.Model, draft: dict, tmp_path: Path
+    model: keras.Model, draft: ModelCard, tmp_path: Path
 ) -> None:
     bundle = write_bundle(model, tmp_path / "model", draft)
     loaded = load_keras(bundle.file("model.keras"))
     assert weights_fingerprint(loaded) == weights_fingerprint(model)
 
 
-def test_the_optimizer_stays_behind(draft: dict, tmp_path: Path) -> None:
+def test_the_optimizer_stays_behind(draft: ModelCard, tmp_path: Path) -> None:
     trained = build_model("tiny", image_size=(32, 32), dense_units=())
     trained.compile(optimizer="adam", loss="categorical_crossentropy")
     trained.train_on_batch(np.zeros((2, 32, 32, 3), "float32"), np.eye(2, dtype="float32"))
@@ -61,13 +62,13 @@ def test_the_optimizer_stays_behind(draft: dict, tmp_path: Path) -> None:
         assert "optimizer" not in weights
 
 
-def test_a_model_without_dense_layers_is_served(draft: dict, tmp_path: Path) -> None:
+def test_a_model_without_dense_layers_is_served(draft: ModelCard, tmp_path: Path) -> None:
     bare = build_model("tiny", image_size=(32, 32), dense_units=())
     bundle = write_bundle(bare, tmp_path / "model", draft)
     assert Engine(bundle).predict(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 2)
 
 
-def test_a_graph_with_inner_outputs_is_served_by_its_two(draft: dict, tmp_path: Path) -> None:
+def test_a_graph_with_inner_outputs_is_served_by_its_two(draft: ModelCard, tmp_path: Path) -> None:
     """Each swish of an EfficientNet leaves an output of its own in the converted graph."""
     network = build_model("efficientnetb0", image_size=(32, 32), dense_units=())
     engine = Engine(write_bundle(network, tmp_path / "model", draft))
@@ -77,7 +78,7 @@ def test_a_graph_with_inner_outputs_is_served_by_its_two(draft: dict, tmp_path: 
 
 
 def test_nothing_is_left_when_the_export_fails(
-    model: keras.Model, draft: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: keras.Model, draft: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: keras.Model, path: Path) -> None:
         path.write_text("half a graph")
@@ -90,20 +91,21 @@ def test_nothing_is_left_when_the_export_fails(
 
 
 def test_nothing_is_left_when_the_passport_does_not_fit(
-    model: keras.Model, draft: dict, tmp_path: Path
+    model: keras.Model, draft: ModelCard, tmp_path: Path
 ) -> None:
-    with pytest.raises(BundleError, match="classes"):
-        write_bundle(model, tmp_path / "model", draft | {"classes": []})
+    scale = Scale((), {"200": (math.nan, 0.6)}, "a test")
+    with pytest.raises(BundleError, match="mpp_range"):
+        write_bundle(model, tmp_path / "model", replace(draft, scale=scale))
     assert not list(tmp_path.iterdir())
 
 
-def existing(model: keras.Model, draft: dict, folder: Path) -> tuple[Bundle, dict[str, bytes]]:
+def existing(model: keras.Model, draft: ModelCard, folder: Path) -> tuple[Bundle, dict[str, bytes]]:
     bundle = write_bundle(model, folder, draft)
     return bundle, contents(folder)
 
 
 def test_an_existing_bundle_is_replaced_whole(
-    model: keras.Model, draft: dict, tmp_path: Path
+    model: keras.Model, draft: ModelCard, tmp_path: Path
 ) -> None:
     old, _ = existing(model, draft, tmp_path / "model")
     (tmp_path / "model" / "stray.txt").write_text("x")
@@ -115,7 +117,7 @@ def test_an_existing_bundle_is_replaced_whole(
 
 
 def test_an_existing_bundle_survives_a_failing_export(
-    model: keras.Model, draft: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: keras.Model, draft: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, before = existing(model, draft, tmp_path / "model")
 
@@ -130,7 +132,7 @@ def test_an_existing_bundle_survives_a_failing_export(
 
 
 def test_an_existing_bundle_survives_a_move_that_fails(
-    model: keras.Model, draft: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: keras.Model, draft: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, before = existing(model, draft, tmp_path / "model")
     replace = Path.replace

@@ -15,8 +15,9 @@ from bc_model.model import load_keras
 from bc_model.serving import export_formats
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.export_formats import FORMATS, Exported, export_model
-from bc_model.serving.passport import PASSPORT_FILE
+from bc_model.serving.passport import MODEL_CARD_FILE
 from bc_model.training.run_folder import RunFolder
+from bc_model.utils.serialization import to_json
 
 PIXELS = np.random.default_rng(2).integers(0, 256, (5, 32, 32, 3)).astype(np.float32)
 
@@ -99,7 +100,7 @@ def test_the_file_is_named_after_the_model_and_alone(exported: Exported) -> None
 def test_the_bundle_itself_is_not_touched(exported: Exported, tiny_run: RunFolder) -> None:
     bundle = open_bundle(tiny_run.path)
     bundle.verify()
-    assert set(files(bundle.folder)) == {*bundle.passport["files"], "passport.json"}
+    assert set(files(bundle.folder)) == {*bundle.card.files, "model_card.json"}
 
 
 def test_an_older_file_is_replaced_and_others_stay(bundle: Bundle, tmp_path: Path) -> None:
@@ -169,8 +170,8 @@ def test_a_name_in_the_passport_cannot_reach_outside_the_folder(
     mine[1].parent.mkdir()
     for path in mine:
         path.write_text("mine")
-    passport = bundle.passport | {"name": name.format(elsewhere=mine[1].parent)}
-    (bundle.folder / PASSPORT_FILE).write_text(json.dumps(passport))
+    card = to_json(bundle.card) | {"name": name.format(elsewhere=mine[1].parent)}
+    (bundle.folder / MODEL_CARD_FILE).write_text(json.dumps(card))
     with contextlib.suppress(ModelError):  # refused, or written under a name that is safe
         export_model(open_bundle(bundle.folder), "keras", tmp_path / "out")
     assert [path.is_file() and path.read_text() for path in mine] == ["mine", "mine"]

@@ -85,9 +85,9 @@ def test_facts_and_the_share_that_is_strange_by_hand():
     stain = np.repeat(np.linspace(0.0, 1.0, 101)[:, None], 6, axis=1)
     facts = stain_facts(stain, np.array([True, False, False, False]))
 
-    assert facts["quantiles"] == [0.01, 0.05, 0.5, 0.95, 0.99]
-    assert facts["eosin_mean"] == pytest.approx([0.01, 0.05, 0.5, 0.95, 0.99])
-    assert facts["grey_share"] == 0.25
+    assert facts.quantiles == (0.01, 0.05, 0.5, 0.95, 0.99)
+    assert facts.values["eosin_mean"] == pytest.approx([0.01, 0.05, 0.5, 0.95, 0.99])
+    assert facts.grayscale_proportion == 0.25
     # From half of the 0.49 below 0.01 to as much above 0.99 is within.
     asked = np.full((4, 6), 0.5)
     asked[:, 2] = [-0.23, 0.5, 0.5, 1.23]

@@ -1,5 +1,6 @@
 """Faster precisions: made whole or not at all, and used only after a comparison that was passed."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -13,11 +14,13 @@ from bc_model.serving import optimise
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.optimise import measure_parity, quantise
-from bc_model.serving.passport import PASSPORT_FILE, write_passport
+from bc_model.serving.passport import MODEL_CARD_FILE, write_model_card
+from bc_model.serving.precision import Parity
 from bc_model.training.run_folder import RunFolder
+from bc_model.utils.serialization import to_json
 
 INT8_FILES = {"served-int8.xml", "served-int8.bin"}
-PASSED = {"prob_difference_p99": 0.001, "auc_difference": 0.0, "n": 6, "allowed": True}
+PASSED = Parity(0.001, 0.0, 6, True)
 PIXELS = np.random.default_rng(1).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
 MALIGNANT = np.arange(8) % 2 == 1
 
@@ -25,7 +28,7 @@ MALIGNANT = np.arange(8) % 2 == 1
 def uncompared_copy(source: Path, target: Path) -> Bundle:
     """Copy a bundle and forget its comparisons: training made those that this processor can."""
     bundle = open_bundle(Path(shutil.copytree(source, target)))
-    write_passport(target, bundle.passport | {"precisions": {}})
+    write_model_card(target, dataclasses.replace(bundle.card, precisions={}))
     return open_bundle(target)
 
 
@@ -52,10 +55,10 @@ def computes(precisions: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"bc_model.serving.{module}.supported_precisions", lambda: precisions)
 
 
-def compared(bundle: Bundle, **parities: dict) -> Bundle:
-    """Store comparisons in a bundle's passport."""
-    passport = bundle.passport | {"precisions": bundle.passport["precisions"] | parities}
-    write_passport(bundle.folder, passport)
+def compared(bundle: Bundle, **parities: Parity) -> Bundle:
+    """Store comparisons in a model card."""
+    precisions = bundle.card.precisions | parities
+    write_model_card(bundle.folder, dataclasses.replace(bundle.card, precisions=precisions))
     return open_bundle(bundle.folder)
 
 
@@ -69,10 +72,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_float32_is_compared_and_allowed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     computes({"f32"}, monkeypatch)
     measured = measure_parity(bundle, PIXELS, MALIGNANT)
-    parity = measured.passport["precisions"]["f32"]
-    assert parity["allowed"]
-    assert parity["prob_difference_p99"] < 1e-5
-    assert (parity["auc_difference"], parity["n"]) == (0.0, 8)
+    parity = measured.card.precisions["f32"]
+    assert parity.allowed
+    assert parity.prob_difference_p99 < 1e-5
+    assert (parity.auc_difference, parity.n) == (0.0, 8)
 
 
 def test_the_comparison_is_stored_and_nothing_else_changes(
@@ -82,9 +85,9 @@ def test_the_comparison_is_stored_and_nothing_else_changes(
     before = contents(bundle.folder)
     measured = measure_parity(bundle, PIXELS, MALIGNANT)
     after = contents(bundle.folder)
-    passport = json.loads(after.pop(PASSPORT_FILE))
-    assert passport == measured.passport
-    assert passport | {"precisions": {}} == json.loads(before.pop(PASSPORT_FILE))
+    card = json.loads(after.pop(MODEL_CARD_FILE))
+    assert card == to_json(measured.card)
+    assert card | {"precisions": {}} == json.loads(before.pop(MODEL_CARD_FILE))
     assert after == before
     assert measured.key == bundle.key
 
@@ -94,8 +97,8 @@ def test_pictures_in_several_batches_are_all_compared(
 ) -> None:
     computes({"f32"}, monkeypatch)
     monkeypatch.setattr(optimise, "BATCH", 3)
-    parity = measure_parity(bundle, PIXELS, MALIGNANT).passport["precisions"]["f32"]
-    assert (parity["n"], parity["allowed"]) == (8, True)
+    parity = measure_parity(bundle, PIXELS, MALIGNANT).card.precisions["f32"]
+    assert (parity.n, parity.allowed) == (8, True)
 
 
 def test_what_this_processor_lacks_keeps_its_result(
@@ -103,14 +106,14 @@ def test_what_this_processor_lacks_keeps_its_result(
 ) -> None:
     computes({"f32"}, monkeypatch)
     measured = measure_parity(compared(bundle, bf16=PASSED), PIXELS, MALIGNANT)
-    assert measured.passport["precisions"]["bf16"] == PASSED
+    assert measured.card.precisions["bf16"] == PASSED
 
 
 def test_int8_is_not_compared_before_it_is_made(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computes({"f32", "int8"}, monkeypatch)
-    assert set(measure_parity(bundle, PIXELS, MALIGNANT).passport["precisions"]) == {"f32"}
+    assert set(measure_parity(bundle, PIXELS, MALIGNANT).card.precisions) == {"f32"}
 
 
 def test_int8_is_compared_once_it_is_made(
@@ -118,9 +121,9 @@ def test_int8_is_compared_once_it_is_made(
 ) -> None:
     computes({"f32", "int8"}, monkeypatch)
     measured = measure_parity(int8_bundle, PIXELS, MALIGNANT)
-    int8, f32 = (measured.passport["precisions"][name] for name in ("int8", "f32"))
-    assert int8["prob_difference_p99"] > f32["prob_difference_p99"], "int8 was not computed in"
-    assert int8["n"] == 8
+    int8, f32 = (measured.card.precisions[name] for name in ("int8", "f32"))
+    assert int8.prob_difference_p99 > f32.prob_difference_p99, "int8 was not computed in"
+    assert int8.n == 8
 
 
 def test_one_class_is_compared_and_not_allowed(
@@ -128,8 +131,8 @@ def test_one_class_is_compared_and_not_allowed(
 ) -> None:
     computes({"f32"}, monkeypatch)
     measured = measure_parity(bundle, PIXELS, np.ones(8, bool))
-    parity = measured.passport["precisions"]["f32"]
-    assert (parity["auc_difference"], parity["allowed"]) == (None, False)
+    parity = measured.card.precisions["f32"]
+    assert (parity.auc_difference, parity.allowed) == (None, False)
 
 
 # --- Making int8 ---
@@ -141,16 +144,16 @@ def test_quantising_adds_files_that_verify(bundle: Bundle) -> None:
     made.verify()
     after = contents(bundle.folder)
     assert set(after) == set(before) | INT8_FILES
-    assert set(made.passport["files"]) == set(bundle.passport["files"]) | INT8_FILES
-    assert {k: v for k, v in after.items() if k in before and k != PASSPORT_FILE} == {
-        k: v for k, v in before.items() if k != PASSPORT_FILE
+    assert set(made.card.files) == set(bundle.card.files) | INT8_FILES
+    assert {k: v for k, v in after.items() if k in before and k != MODEL_CARD_FILE} == {
+        k: v for k, v in before.items() if k != MODEL_CARD_FILE
     }
-    assert open_bundle(bundle.folder).passport == made.passport
+    assert open_bundle(bundle.folder).card == made.card
 
 
 def test_quantising_forgets_the_int8_comparison_only(bundle: Bundle) -> None:
     made = quantise(compared(bundle, int8=PASSED, f32=PASSED), PIXELS)
-    assert made.passport["precisions"] == {"f32": PASSED}
+    assert made.card.precisions == {"f32": PASSED}
 
 
 def test_quantising_again_replaces_the_graph(int8_bundle: Bundle) -> None:
@@ -196,7 +199,7 @@ def test_a_quantisation_that_stops_between_its_two_files_leaves_a_bundle_that_ve
         quantise(bundle, 255 - PIXELS)
     left = open_bundle(bundle.folder)
     left.verify()
-    assert "int8" not in left.passport["precisions"]
+    assert "int8" not in left.card.precisions
     assert not [path for path in left.folder.iterdir() if path.is_dir()]
     with pytest.raises(BundleError, match="never compared"):
         Engine(left, "int8")
@@ -215,7 +218,7 @@ def test_a_precision_that_was_never_compared_is_refused(
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_a_precision_that_did_not_pass_is_refused(int8_bundle: Bundle, precision: str) -> None:
-    failed = PASSED | {"allowed": False}
+    failed = dataclasses.replace(PASSED, allowed=False)
     with pytest.raises(BundleError, match=f"{precision} is not allowed"):
         Engine(compared(int8_bundle, **{precision: failed}), precision)
 

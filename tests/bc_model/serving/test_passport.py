@@ -1,7 +1,7 @@
-"""The passport's schema: what is refused, and with which words."""
+"""The model card: the values it refuses, and its file."""
 
-import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,214 +11,216 @@ from bc_model.errors import BundleError
 from bc_model.serving.passport import (
     INTENDED_USE,
     LIMITS,
-    PASSPORT_FILE,
-    SCHEMA,
-    check_passport,
+    MODEL_CARD_FILE,
+    Architecture,
+    CardMetrics,
+    DecisionThreshold,
+    EvaluationSummary,
+    ModelCard,
+    ModelInput,
+    Scale,
+    StainStatistics,
+    SubsetCounts,
+    Temperature,
+    TrainingData,
     drawn_in_words,
-    read_passport,
-    write_passport,
+    read_model_card,
+    write_model_card,
+)
+from bc_model.serving.precision import Parity
+from bc_model.utils.metric import Figure
+from bc_model.utils.serialization import to_json
+
+CARD = ModelCard(
+    name="20261123-181500-tiny",
+    version="0.1.0",
+    created="2026-11-23T18:15:00+00:00",
+    architecture=Architecture("tiny", "none", 6000, (16,), 0.5),
+    input=ModelInput(
+        32, 32, "in the graph: scale", ("96x64",), stain=StainStatistics((0.5,), {"a": (1.0,)}, 0.0)
+    ),
+    scale=Scale((200,), {"200": (0.5, 0.6)}, "estimate"),
+    data=TrainingData(
+        dataset_sha256="0" * 64,
+        split_sha256="1" * 64,
+        protocol="case",
+        has_leakage=False,
+        n_images=SubsetCounts(18, 6, 6),
+        n_cases=SubsetCounts(6, 2, 2),
+        training_cases=("90001",),
+        validation_cases=("90002",),
+        is_synthetic=True,
+        license="unknown",
+    ),
+    metrics=CardMetrics(
+        EvaluationSummary(
+            "case", False, 0.5, 6, 2, 0.5, {"accuracy": Figure(0.9, 0.8, 1.0, 6, 2, "bootstrap")}
+        )
+    ),
+    threshold=DecisionThreshold(0.5, "default"),
+    temperature=Temperature(1.0, "default"),
+    precisions={"f32": Parity(0.0, None, 6, True)},
+    files={"model.keras": "a" * 64},
 )
 
-VALID: dict[str, Any] = {
-    "schema_version": 1,
-    "name": "20261123-181500-tiny",
-    "version": "0.1.0",
-    "created": "2026-11-23T18:15:00+00:00",
-    "architecture": {"backbone": "tiny", "initial_weights": "none", "parameters": 6000},
-    "classes": ["benign", "malignant"],
-    "input": {
-        "height_px": 32, "width_px": 32, "channels": "RGB", "range": [0, 255],
-        "preprocessing": "in the graph: scale", "training_sizes": ["96x64"],
-    },
-    "scale": {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "estimate"},
-    "data": {
-        "manifest_sha256": "0" * 64, "split_sha256": "1" * 64, "protocol": "case",
-        "leaky": False, "pictures": {"train": 18, "validation": 6, "test": 6},
-        "cases": {"train": 6},
-        "training_cases": ["90001"], "validation_cases": ["90002"], "drawn": True,
-        "licence": "unknown",
-    },
-    "metrics": {},
-    "threshold": {"value": 0.5, "chosen": "default"},
-    "temperature": {"value": 1.0, "chosen": "default"},
-    "precisions": {},
-    "intended_use": INTENDED_USE,
-    "limits": LIMITS,
-    "files": {"model.keras": "a" * 64},
-}  # fmt: skip
 
-REQUIRED = [
-    *((name,) for name in SCHEMA["required"]),
-    *(
-        (part, name)
-        for part, rules in SCHEMA["properties"].items()
-        for name in rules.get("required", ())
-    ),
-]
-
-
-def changed(path: tuple[str, ...], value: object) -> dict[str, Any]:
-    passport = copy.deepcopy(VALID)
-    place = passport
-    for name in path[:-1]:
+def write(folder: Path, path: str, value: object) -> Path:
+    """Write the card with one changed value, past the checks of the dataclasses."""
+    data = to_json(CARD)
+    *parents, last = path.split("/")
+    place: Any = data
+    for name in parents:
         place = place[name]
-    place[path[-1]] = value
-    return passport
-
-
-def write(folder: Path, text: str) -> Path:
-    (folder / PASSPORT_FILE).write_text(text, encoding="utf-8")
+    place[last] = value
+    (folder / MODEL_CARD_FILE).write_text(json.dumps(data), encoding="utf-8")
     return folder
 
 
-def test_a_valid_passport_is_returned_as_it_is() -> None:
-    assert check_passport(VALID, "here") is VALID
+def test_write_model_card_then_read_gives_it_back(tmp_path: Path) -> None:
+    write_model_card(tmp_path, CARD)
+    assert read_model_card(tmp_path) == CARD
+    assert [path.name for path in tmp_path.iterdir()] == [MODEL_CARD_FILE]
 
 
-def test_a_written_passport_is_read_back(tmp_path: Path) -> None:
-    write_passport(tmp_path, VALID)
-    assert read_passport(tmp_path) == VALID
-    assert [path.name for path in tmp_path.iterdir()] == [PASSPORT_FILE]
+def test_write_model_card_states_schema_version_two_first(tmp_path: Path) -> None:
+    write_model_card(tmp_path, CARD)
+    data = json.loads((tmp_path / MODEL_CARD_FILE).read_text(encoding="utf-8"))
+    assert next(iter(data.items())) == ("schema_version", 2)
 
 
-def test_every_part_is_required() -> None:
-    assert set(SCHEMA["required"]) == set(VALID)
+@pytest.mark.parametrize("key", list(to_json(CARD)))
+def test_read_model_card_missing_key_is_refused_by_name(key: str, tmp_path: Path) -> None:
+    data = {name: value for name, value in to_json(CARD).items() if name != key}
+    (tmp_path / MODEL_CARD_FILE).write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(BundleError, match=f"missing key '{key}'"):
+        read_model_card(tmp_path)
 
 
-@pytest.mark.parametrize("path", REQUIRED, ids="/".join)
-def test_a_missing_field_is_refused_by_name(path: tuple[str, ...]) -> None:
-    passport = copy.deepcopy(VALID)
-    place = passport
-    for name in path[:-1]:
-        place = place[name]
-    del place[path[-1]]
-    with pytest.raises(BundleError, match=path[-1]):
-        check_passport(passport, "here")
-
-
-@pytest.mark.parametrize("version", [0, 2, 99])
-def test_another_schema_version_is_refused_with_both_numbers(version: int) -> None:
-    with pytest.raises(BundleError, match=f"version {version}; this program reads version 1"):
-        check_passport(changed(("schema_version",), version), "here")
-
-
-@pytest.mark.parametrize("version", ["1", None, 1.5, True])
-def test_a_schema_version_of_another_kind_is_refused(version: object) -> None:
-    with pytest.raises(BundleError, match="schema_version"):
-        check_passport(changed(("schema_version",), version), "here")
-
-
-@pytest.mark.parametrize(
-    "classes", [["malignant", "benign"], ["benign", "malignant", "normal"], ["a", "b"]]
-)
-def test_other_classes_or_another_order_are_refused(classes: list[str]) -> None:
-    with pytest.raises(BundleError, match="in this order"):
-        check_passport(changed(("classes",), classes), "here")
+@pytest.mark.parametrize("version", [0, 1, 99, "2", None, 2.5, True])
+def test_read_model_card_other_schema_version_is_refused(version: object, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=f"expected schema_version 2, got {version!r}"):
+        read_model_card(write(tmp_path, "schema_version", version))
 
 
 @pytest.mark.parametrize(
     "name",
-    ["../model.keras", "a/b.bin", "a\\b.bin", "/etc/passwd", "C:model", ".hidden", "..", ""],
+    ["../model.keras", "a/b.bin", "a\\b.bin", "/etc/passwd", "C:model", ".hidden", "..", "", "a\n"],
 )
-def test_a_file_name_that_is_a_path_is_refused(name: str) -> None:
-    with pytest.raises(BundleError, match="files"):
-        check_passport(changed(("files",), {name: "a" * 64}), "here")
+def test_read_model_card_file_name_that_is_a_path_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="files: expected file names"):
+        read_model_card(write(tmp_path, "files", {name: "a" * 64}))
+    with pytest.raises(BundleError, match="name: expected letters"):
+        read_model_card(write(tmp_path, "name", name))
 
 
-@pytest.mark.parametrize("digest", ["", "a" * 63, "A" * 64, "g" * 64, 5])
-def test_a_hash_that_is_none_is_refused(digest: object) -> None:
-    with pytest.raises(BundleError, match=r"files/model\.keras"):
-        check_passport(changed(("files",), {"model.keras": digest}), "here")
+@pytest.mark.parametrize("digest", ["", "a" * 63, "A" * 64, "g" * 64, "a" * 64 + "\n", 5])
+def test_read_model_card_value_that_is_not_a_hash_is_refused(
+    digest: object, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match=r"files\.model\.keras: expected "):
+        read_model_card(write(tmp_path, "files", {"model.keras": digest}))
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("files",), {}),
-        (("surprise",), 1),
-        (("name",), ""),
-        (("input", "height_px"), 0),
-        (("input", "width_px"), 32.5),
-        (("scale", "magnifications"), ["200"]),
-        (("data", "leaky"), "no"),
-        (("threshold", "value"), -0.01),
-        (("threshold", "value"), 1.01),
-        (("threshold", "value"), "0.5"),
-        (("threshold", "value"), True),
-        (("temperature", "value"), 0),
-        (("temperature", "value"), -1.0),
-        (("metrics",), []),
+        ("files", {}),
+        ("surprise", 1),
+        ("version", ""),
+        ("intended_use", ""),
+        ("classes", ["malignant", "benign"]),
+        ("classes", ["benign", "malignant", "normal"]),
+        ("architecture/backbone", ""),
+        ("architecture/n_parameters", -1),
+        ("input/height_px", 0),
+        ("input/width_px", 32.5),
+        ("input/value_range", [0]),
+        ("input/stain/values", {"a": [1.0, 2.0]}),
+        ("input/stain/grayscale_proportion", 1.5),
+        ("scale/magnifications", ["200"]),
+        ("scale/magnifications", [-200]),
+        ("scale/mpp_range", {"200": [0.5]}),
+        ("data/has_leakage", "no"),
+        ("data/license", ""),
+        ("data/n_images", {"train": 1}),
+        ("data/n_cases/test", -1),
+        ("threshold/value", -0.01),
+        ("threshold/value", 1.01),
+        ("threshold/value", "0.5"),
+        ("threshold/value", True),
+        ("threshold/method", ""),
+        ("threshold/unit", "slide"),
+        ("temperature/value", 0),
+        ("temperature/value", -1.0),
+        ("temperature/value", 101),
+        ("metrics", []),
+        ("metrics/test/metrics/accuracy", "good"),
+        ("metrics/test/metrics/accuracy/low", None),
+        ("precisions/f16", to_json(CARD.precisions["f32"])),
+        ("precisions/f32/n", -1),
     ],
     ids=str,
 )
-def test_a_value_out_of_range_is_refused(path: tuple[str, ...], value: object) -> None:
-    with pytest.raises(BundleError, match="not valid"):
-        check_passport(changed(path, value), "here")
+def test_read_model_card_value_out_of_range_is_refused(
+    path: str, value: object, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="is not valid"):
+        read_model_card(write(tmp_path, path, value))
 
 
-@pytest.mark.parametrize("passport", [None, [], "text", 1, {}])
-def test_a_passport_that_is_no_object_is_refused(passport: object) -> None:
-    with pytest.raises(BundleError):
-        check_passport(passport, "here")
-
-
-@pytest.mark.parametrize("part", ["threshold", "temperature"])
+@pytest.mark.parametrize("path", ["threshold/value", "temperature/value"])
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999"])
-def test_a_number_that_is_none_is_refused(part: str, value: str, tmp_path: Path) -> None:
-    """No probability reaches a threshold of NaN: every picture would be called benign."""
-    text = json.dumps(changed((part, "value"), "HERE")).replace('"HERE"', value)
-    with pytest.raises(BundleError):
-        read_passport(write(tmp_path, text))
+def test_read_model_card_number_that_is_not_finite_is_refused(
+    path: str, value: str, tmp_path: Path
+) -> None:
+    """No probability reaches a threshold of NaN: every image would be predicted benign."""
+    file = write(tmp_path, path, "HERE") / MODEL_CARD_FILE
+    file.write_text(file.read_text(encoding="utf-8").replace('"HERE"', value), encoding="utf-8")
+    with pytest.raises(BundleError, match="is not valid"):
+        read_model_card(tmp_path)
 
 
-def test_a_figure_that_is_no_number_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises((BundleError, ValueError)):
-        write_passport(tmp_path, changed(("metrics",), {"accuracy": float("nan")}))
-    assert not list(tmp_path.iterdir())
+def test_decision_threshold_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match="value: expected 0 to 1, got nan"):
+        DecisionThreshold(float("nan"), "default")
 
 
-def test_an_invalid_passport_does_not_replace_a_valid_one(tmp_path: Path) -> None:
-    write_passport(tmp_path, VALID)
-    with pytest.raises(BundleError):
-        write_passport(tmp_path, changed(("classes",), ["malignant", "benign"]))
-    assert read_passport(tmp_path) == VALID
+def test_write_model_card_invalid_card_does_not_replace_a_valid_one(tmp_path: Path) -> None:
+    write_model_card(tmp_path, CARD)
+    with pytest.raises(BundleError, match="files: expected at least one"):
+        write_model_card(tmp_path, replace(CARD, files={}))
+    broken = replace(CARD, scale=Scale((200,), {"200": (0.5, float("nan"))}, "estimate"))
+    with pytest.raises(BundleError, match="mpp_range"):
+        write_model_card(tmp_path, broken)
+    assert read_model_card(tmp_path) == CARD
 
 
-def test_a_folder_without_a_passport_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"has no passport\.json"):
-        read_passport(tmp_path)
+def test_read_model_card_folder_without_a_card_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"has no model_card\.json"):
+        read_model_card(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"not JSON"])
-def test_a_passport_that_is_no_json_is_refused(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / PASSPORT_FILE).write_bytes(content)
-    with pytest.raises(BundleError, match="cannot be read as JSON"):
-        read_passport(tmp_path)
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"not JSON", b"[" * 200_000, b"null", b"[]", b"1", b"{}"]
+)
+def test_read_model_card_other_content_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / MODEL_CARD_FILE).write_bytes(content)
+    with pytest.raises(BundleError, match="is not valid"):
+        read_model_card(tmp_path)
 
 
-def test_a_passport_nested_without_end_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError):
-        read_passport(write(tmp_path, "[" * 200_000))
+def test_read_model_card_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MODEL_CARD_FILE).mkdir()
+    with pytest.raises(BundleError, match="cannot be read"):
+        read_model_card(tmp_path)
 
 
-def test_the_words_say_that_it_is_no_diagnosis() -> None:
+def test_intended_use_excludes_diagnosis() -> None:
     assert "not a diagnosis" in INTENDED_USE
     assert "no normal tissue" in LIMITS
 
 
-def test_drawn_pictures_teach_nothing_of_tissue_but_a_first_model_may_have() -> None:
-    assert drawn_in_words({}).endswith("knows nothing of tissue.")
-    assert drawn_in_words({"initial_cases": []}).endswith("knows nothing of tissue.")
-    assert drawn_in_words({"initial_cases": ["1", "2"]}).endswith("had learned, from 2 cases.")
-
-
-def test_a_number_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
-    text = json.dumps(VALID).replace('"threshold": {"value": 0.5', '"threshold": {"value": 1e999')
-    assert "1e999" in text
-    with pytest.raises(BundleError, match="cannot be read as JSON"):
-        read_passport(write(tmp_path, text))
-
-
-def test_figures_of_another_kind_are_refused() -> None:
-    with pytest.raises(BundleError, match="metrics/test/figures/accuracy"):
-        check_passport(changed(("metrics",), {"test": {"figures": {"accuracy": "good"}}}), "here")
+def test_drawn_in_words_counts_the_cases_of_the_initial_weights() -> None:
+    assert drawn_in_words(CARD.data).endswith("knows nothing of tissue.")
+    begun = replace(CARD.data, initial_cases=("1", "2"))
+    assert drawn_in_words(begun).endswith("had learned, from 2 cases.")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bc_model.serving.precision import LIMITS, PRECISIONS, compare, supported_precisions
+from bc_model.serving.precision import LIMITS, PRECISIONS, Parity, compare, supported_precisions
 
 BOTH = np.array([False, True])
 
@@ -29,9 +29,7 @@ def test_the_auc_difference_by_hand() -> None:
 def test_the_same_probabilities_are_allowed() -> None:
     same = np.array([0.2, 0.8])
     parity = compare("f32", same, same, BOTH)
-    assert parity.as_dict() == {
-        "prob_difference_p99": 0.0, "auc_difference": 0.0, "n": 2, "allowed": True
-    }  # fmt: skip
+    assert parity == Parity(prob_difference_p99=0.0, auc_difference=0.0, n=2, allowed=True)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

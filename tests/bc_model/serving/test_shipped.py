@@ -56,25 +56,25 @@ def test_it_is_whole_and_small(bundle: Bundle):
 @pytest.mark.parametrize("chosen_inside", [False, True])
 def test_its_cross_validations_give_the_figures_of_its_passport(bundle: Bundle, chosen_inside):
     if chosen_inside:
-        told = bundle.passport["metrics"]["chosen_inside"]
+        told = bundle.card.metrics.nested
         predictions = read_predictions(bundle.file(CHOSEN_INSIDE_FILE))
         report = evaluate_predictions(predictions, protocol="case", leaky=False)
     else:
-        told, report = bundle.passport["metrics"]["test"], crossed_report(bundle)
+        told, report = bundle.card.metrics.test, crossed_report(bundle)
 
-    assert report.n == told["n"]
-    for name, expected in told["figures"].items():
+    assert report.n == told.n_images
+    for name, expected in told.metrics.items():
         figure = report.figures[name]
-        assert figure.value == pytest.approx(expected["value"], abs=1e-9)
-        assert figure.low == pytest.approx(expected["low"], abs=1e-6)
-        assert figure.high == pytest.approx(expected["high"], abs=1e-6)
+        assert figure.value == pytest.approx(expected.value, abs=1e-9)
+        assert figure.low == pytest.approx(expected.low, abs=1e-6)
+        assert figure.high == pytest.approx(expected.high, abs=1e-6)
 
 
 @needs_box
 def test_what_was_chosen_inside_the_folds_gives_the_probabilities_beside_it(bundle: Bundle):
-    chosen = bundle.passport["metrics"]["chosen_inside"]["choices"]
+    chosen = bundle.card.metrics.nested.choices
     found = read_predictions(bundle.file(CHOSEN_INSIDE_FILE))
-    temperature = found["fold"].map({one["fold"]: one["temperature"] for one in chosen})
+    temperature = found["fold"].map({one.fold: one.temperature for one in chosen})
 
     prob = 1 / (1 + np.exp(-found["logit"] / temperature))
     np.testing.assert_allclose(found["prob_malignant"], prob, atol=1e-9)
@@ -83,7 +83,7 @@ def test_what_was_chosen_inside_the_folds_gives_the_probabilities_beside_it(bund
 @needs_box
 def test_it_is_ready_to_serve_in_a_moment(bundle: Bundle):
     began = time.monotonic()
-    Engine(Bundle(bundle.folder, bundle.passport))
+    Engine(Bundle(bundle.folder, bundle.card))
 
     assert time.monotonic() - began < MAX_SECONDS
 
@@ -103,14 +103,14 @@ def test_it_explains_and_answers_as_its_keras_twin_does(bundle: Bundle, pixels: 
 
 @needs_box
 def test_its_figures_are_of_honest_folds_and_say_whose(bundle: Bundle):
-    test = bundle.passport["metrics"]["test"]
+    test = bundle.card.metrics.test
 
     assert (test["protocol"], test["leaky"]) == ("case", False)
     assert "BC212" in [check["code"] for check in test["checks"]]
     for name in ("roc_auc", "balanced_accuracy"):
-        figure = test["figures"][name]
-        assert figure["low"] < figure["value"] < figure["high"]
-    assert len(bundle.passport["data"]["training_cases"]) == test["n_cases"]
+        figure = test.metrics[name]
+        assert figure.low < figure.value < figure.high
+    assert len(bundle.card.data.training_cases) == test.n_cases
 
 
 def test_it_is_hashed_once_and_again_when_a_file_has_changed(

@@ -1,7 +1,7 @@
 """Checks of the image size: upsampled, ambiguous, or unlike the training images."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -25,18 +25,27 @@ def code_of(width: int, height: int, bundle: Bundle, *, official: bool = False) 
 @pytest.fixture
 def bundle() -> Bundle:
     """Of a network that takes 160 x 240 px, and learned from frames and from squashed ones."""
-    seen = pictures(*[(224, 224, 200)] * 3, *[(700, 460, 100)] * 2, (700, 456, 100))
-    given: dict[str, Any] = {"height_px": 160, "width_px": 240, **size_facts(seen)}
-    return Bundle(Path(), {"input": given})
+    return bundle_with(
+        (160, 240), (*[(224, 224, 200)] * 3, *[(700, 460, 100)] * 2, (700, 456, 100))
+    )
+
+
+def bundle_with(
+    image_size: tuple[int, int], seen: tuple[tuple[int, int, int | None], ...]
+) -> Bundle:
+    """Return a bundle of a model that was trained on images of these sizes."""
+    card = dummy_model_card(image_size)
+    facts = size_facts(pictures(*seen))
+    return Bundle(Path(), replace(card, input=replace(card.input, **facts)))
 
 
 def test_sizes_of_frames_that_lost_their_shape_are_told_apart(bundle: Bundle) -> None:
-    given = bundle.passport["input"]
-    assert given["training_sizes"] == ["224x224", "700x460", "700x456"]
-    assert given["reshaped_sizes"] == ["224x224"]
-    assert size_facts(pictures((224, 224, 200), (224, 224, None)))["reshaped_sizes"] == []
+    given = bundle.card.input
+    assert given.training_sizes == ("224x224", "700x460", "700x456")
+    assert given.reshaped_sizes == ("224x224",)
+    assert size_facts(pictures((224, 224, 200), (224, 224, None)))["reshaped_sizes"] == ()
     # Without an official name nobody knows what shape it had.
-    assert size_facts(pictures((224, 224, None)))["reshaped_sizes"] == []
+    assert size_facts(pictures((224, 224, None)))["reshaped_sizes"] == ()
 
 
 @pytest.mark.parametrize(

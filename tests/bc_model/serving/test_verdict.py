@@ -1,7 +1,7 @@
 """The classifier: probability, decision threshold, and checks of an image."""
 
-import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,34 +21,37 @@ from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.head import Head
 from bc_model.serving.known_pictures import KNOWN_FILE
-from bc_model.serving.passport import PASSPORT_FILE
 from bc_model.serving.verdict import Classifier, Prediction, load_classifier, prob_malignant
 from bc_model.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
-def passport(tiny_run: RunFolder) -> dict[str, Any]:
+def card(tiny_run: RunFolder) -> ModelCard:
     # The drawn set has no scale; here it stands for a real one.
-    passport = json.loads((tiny_run.model_folder / PASSPORT_FILE).read_text())
-    scale = {"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "a test"}
+    card = open_bundle(tiny_run.path).card
+    scale = Scale((200,), {"200": (0.5, 0.6)}, "a test")
     # What is drawn here is no drawn tissue, and would be stained strangely.
-    given = {name: value for name, value in passport["input"].items() if name != "statistics"}
-    files = {name: sha256 for name, sha256 in passport["files"].items() if name != KNOWN_FILE}
-    return passport | {"scale": scale, "input": given, "files": files}
+    given = replace(card.input, stain=None)
+    files = {name: sha256 for name, sha256 in card.files.items() if name != KNOWN_FILE}
+    return replace(card, scale=scale, input=given, files=files)
 
 
 def answering(
     logits: tuple[float, float],
-    passport: dict[str, Any],
+    card: ModelCard,
     *,
     threshold: float = 0.5,
     temperature: float = 1.0,
 ) -> Any:
     """Return an engine that gives these logits whatever it is shown."""
-    values = {"threshold": {"value": threshold}, "temperature": {"value": temperature}}
-    maps = {name: Heatmap(name, np.zeros((2, 2), np.float32)) for name in passport["classes"]}
+    card = replace(
+        card,
+        threshold=DecisionThreshold(threshold, "a test"),
+        temperature=Temperature(temperature, "a test"),
+    )
+    maps = {name: Heatmap(name, np.zeros((2, 2), np.float32)) for name in card.classes}
     return SimpleNamespace(
-        bundle=Bundle(Path(), passport | values),
+        bundle=Bundle(Path(), card),
         explain_one=lambda _: (np.array(logits, np.float32), maps),
     )
 
@@ -279,10 +282,8 @@ def test_predict_with_a_training_case_has_a_warning(part: str, passport: dict) -
 def test_predict_with_training_images_and_near_duplicates_has_a_warning(
     passport: dict, tiny_run: RunFolder, drawn_set: Path
 ) -> None:
-    engine = answering(
-        (0.0, 1.0), passport | {"files": open_bundle(tiny_run.path).passport["files"]}
-    )
-    engine.bundle = Bundle(tiny_run.model_folder, engine.bundle.passport)
+    engine = answering((0.0, 1.0), replace(card, files=open_bundle(tiny_run.path).card.files))
+    engine.bundle = Bundle(tiny_run.model_folder, engine.bundle.card)
     split = read_split(tiny_run.split_file)
     own, other = (
         read_picture(drawn_set / split.loc[split["part"] == part, "path"].iloc[0])

@@ -1,7 +1,6 @@
 """A run from folder to bundle, on drawn pictures and the three-layer network."""
 
 import dataclasses
-import json
 import logging
 import math
 import shutil
@@ -25,7 +24,7 @@ from bc_model.serving.known_pictures import KnownPictures
 from bc_model.training import fit
 from bc_model.training.callbacks import EndRequested
 from bc_model.training.checkpoint import load_weights, read_state
-from bc_model.training.describe import draft_passport, manifest_sha256
+from bc_model.training.describe import manifest_sha256
 from bc_model.training.fit import STAGES, Trainer, _log_split, train
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainingConfig
@@ -67,7 +66,8 @@ def test_a_run_leaves_its_files(tiny_run: RunFolder) -> None:
     there = {str(path.relative_to(tiny_run.path)) for path in tiny_run.path.rglob("*")}
     assert there >= {
         "config.json", "split.csv", "history.jsonl", "status.json",
-        "checkpoints/best.npz", "checkpoints/state.npz", "model/model.keras", "model/passport.json",
+        "checkpoints/best.npz", "checkpoints/state.npz",
+        "model/model.keras", "model/model_card.json",
         "evaluation/report.json", "evaluation/predictions.csv",
     }  # fmt: skip
     assert not [name for name in there if name.endswith(".tmp") or "/." in name]
@@ -120,8 +120,8 @@ def test_pictures_without_cases_are_of_none(
     drawn = read_manifest(drawn_set)
     manifest = dataclasses.replace(drawn, pictures=drawn.pictures.assign(case=""))
     split = read_split(tiny_run.split_file).assign(case="")
-    passport = draft_passport(settings_for(drawn_set), manifest, split, tiny_run, NOTHING, 1)
-    assert passport["data"]["cases"] == {"train": 0, "validation": 0, "test": 0}
+    card = draft_model_card(settings_for(drawn_set), manifest, split, tiny_run, NOTHING, 1)
+    assert card.data.n_cases == SubsetCounts()
     with caplog.at_level(logging.INFO):
         _log_split(manifest, split, "none")
     first, *parts = caplog.messages
@@ -134,23 +134,23 @@ def test_what_the_first_weights_knew_is_known_and_their_pictures_are_credited(
     tiny_run: RunFolder, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_bundle(tiny_run.path)
-    data = first.passport["data"] | {"licence": "Of the box."}
-    boxed = Bundle(first.folder, first.passport | {"data": data})
+    data = dataclasses.replace(first.card.data, license="Of the box.")
+    boxed = Bundle(first.folder, dataclasses.replace(first.card, data=data))
     monkeypatch.setattr("bc_model.training.initial_model.bundled_model", lambda: boxed)
     manifest, split = read_manifest(drawn_set), read_split(tiny_run.split_file)
     settings = dataclasses.replace(settings_for(drawn_set), backbone="resnet50")
 
     for weights in ("bundled", str(first.folder / "model.keras")):
         begun = dataclasses.replace(settings, weights=weights)
-        passport = draft_passport(begun, manifest, split, tiny_run, NOTHING, 1)
-        assert passport["data"]["initial_cases"] == sorted(first.known_cases)
-    credited = draft_passport(
+        card = draft_model_card(begun, manifest, split, tiny_run, NOTHING, 1)
+        assert card.data.initial_cases == tuple(sorted(first.known_cases))
+    credited = draft_model_card(
         dataclasses.replace(settings, weights="bundled"), manifest, split, tiny_run, NOTHING, 1
     )
-    assert credited["data"]["licence"].endswith("with weights learned from: Of the box.")
-    assert not credited["data"]["leaky"]
-    own = draft_passport(settings, manifest, split, tiny_run, NOTHING, 1)
-    assert own["data"]["initial_cases"] == []
+    assert credited.data.license.endswith("with weights learned from: Of the box.")
+    assert not credited.data.has_leakage
+    own = draft_model_card(settings, manifest, split, tiny_run, NOTHING, 1)
+    assert own.data.initial_cases == ()
 
 
 def test_a_test_part_that_the_first_weights_know_is_leaky_whatever_its_names_are(
@@ -166,17 +166,16 @@ def test_a_test_part_that_the_first_weights_know_is_leaky_whatever_its_names_are
     weights = str(tiny_run.model_folder / "model.keras")
     settings = dataclasses.replace(settings_for(drawn_set), weights=weights)
 
-    assert draft_passport(settings, manifest, foreign, tiny_run, NOTHING, 1)["data"]["leaky"]
+    card = draft_model_card(settings, manifest, foreign, tiny_run, NOTHING, 1)
+    assert card.data.has_leakage
     _log_split(manifest, foreign, weights)
     n = int((other == "test").sum())
     assert make_check("BC410", n_seen=n, n_test=n).message in caplog.messages[-1]
 
 
 def test_the_passport_says_what_the_report_says(tiny_run: RunFolder) -> None:
-    report = json.loads((tiny_run.evaluation_folder / "report.json").read_text())
-    curves = ("roc", "pr", "calibration")
-    expected = {key: value for key, value in report.items() if key not in curves}
-    assert open_bundle(tiny_run.path).passport["metrics"] == {"test": expected}
+    report = read_report(tiny_run.evaluation_folder)
+    assert open_bundle(tiny_run.path).card.metrics == CardMetrics(test=report.summary())
 
 
 def test_the_report_is_on_the_test_part(tiny_run: RunFolder) -> None:
@@ -190,24 +189,24 @@ def test_the_passport_says_what_it_learned_from(tiny_run: RunFolder) -> None:
     split = read_split(
         tiny_run.split_file,
     )
-    passport = open_bundle(tiny_run.path).passport
+    card = open_bundle(tiny_run.path).card
     training = split[split["part"] == "train"]
-    assert passport["data"]["training_cases"] == sorted(set(training["case"].astype(str)))
-    assert passport["data"]["pictures"]["train"] == len(training)
-    assert passport["input"]["training_sizes"] == ["96x64"]
-    assert passport["input"]["reshaped_sizes"] == []
-    assert passport["data"]["drawn"]
-    assert passport["scale"]["magnifications"] == []  # a drawn picture has no scale
+    assert card.data.training_cases == tuple(sorted(set(training["case"].astype(str))))
+    assert card.data.n_images.train == len(training)
+    assert card.input.training_sizes == ("96x64",)
+    assert card.input.reshaped_sizes == ()
+    assert card.data.is_synthetic
+    assert card.scale.magnifications == ()  # a drawn picture has no scale
 
 
 def test_its_training_pictures_are_stained_as_the_passport_says(
     tiny_run: RunFolder, drawn_set: Path
 ) -> None:
     split = read_split(tiny_run.split_file)
-    passport = open_bundle(tiny_run.path).passport
+    card = open_bundle(tiny_run.path).card
     pixels = load_pixels(drawn_set, list(split.loc[split["part"] == "train", "path"]), (32, 32))
 
-    known = passport["input"]["statistics"]
+    known = card.input.stain
     median = np.median(stain_statistics(pixels), axis=0)
     for name, value in zip(STAIN_COLUMNS, median, strict=True):
         assert known[name][known["quantiles"].index(0.5)] == pytest.approx(value, abs=1e-4)
@@ -366,7 +365,7 @@ def test_an_epoch_is_told_in_one_line(
     assert lines[0].startswith("epoch 1/1 fine-tuning  loss ")
     assert any("leaky" in message for message in caplog.messages)
     assert any(message.startswith("test accuracy (LEAKY): ") for message in caplog.messages)
-    assert open_bundle(run.path).passport["data"]["leaky"] is True
+    assert open_bundle(run.path).card.data.has_leakage is True
     assert read_report(run.evaluation_folder).leaky
 
 
@@ -387,7 +386,7 @@ def test_a_run_by_a_fold_file_is_leaky_wherever_it_is_told(
         )
     split = read_split(run.split_file)
     assert sorted(Path(p).name for p in split.loc[split["part"] == "test", "path"]) == test
-    data = open_bundle(run.path).passport["data"]
+    data = open_bundle(run.path).card.data
     report = read_report(run.evaluation_folder)
     assert (data["protocol"], data["leaky"]) == (report.protocol, report.leaky) == ("folds", True)
     assert any(
@@ -419,7 +418,7 @@ def test_a_run_stopped_later_keeps_its_best_model(
     assert "Stopped on request" in status["message"]
     assert [entry["epoch"] for entry in run.read_history()] == [1]
     open_bundle(run.path).verify()
-    assert bundle.passport["metrics"]["test"]["n"] > 0
+    assert bundle.card.metrics.test.n_images > 0
 
 
 def test_a_failing_run_says_why(drawn_set: Path, run: RunFolder, tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_a_started_run_ends_done_with_a_model_and_its_figures(
     run = jobs.start_run(tiny_settings, tmp_path)
     wait_for(lambda: has_ended(run), run)
     assert run.read_status()["state"] == "done", run.read_log()
-    assert (run.model_folder / "passport.json").is_file()
+    assert (run.model_folder / "model_card.json").is_file()
     assert (run.evaluation_folder / "report.json").is_file()
     assert [record["epoch"] for record in run.read_history()] == [1, 2]
     assert processes._children[-1].wait(PATIENCE_S) == 0
@@ -322,7 +322,7 @@ def test_a_stop_ends_a_run_and_keeps_its_best_model(
     status = run.read_status()
     assert (status["state"], status["message"][:18]) == ("done", "Stopped on request")
     assert 1 <= len(run.read_history()) < 1000
-    assert (run.model_folder / "passport.json").is_file()
+    assert (run.model_folder / "model_card.json").is_file()
     assert (run.evaluation_folder / "report.json").is_file()
 
 

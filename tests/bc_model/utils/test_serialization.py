@@ -1,0 +1,274 @@
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+
+from bc_model.errors import DataError, RecordError
+from bc_model.utils.serialization import (
+    dumps,
+    from_json,
+    loads,
+    read_record,
+    to_json,
+    write_record,
+)
+
+
+class Color(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass(frozen=True)
+class Metric:
+    value: float
+    ci_low: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.value > 1:
+            raise ValueError("value must be at most 1")
+
+
+@dataclass(frozen=True)
+class Curve:
+    threshold: tuple[float, ...] = field(metadata={"null_means": math.inf})
+
+
+@dataclass(frozen=True)
+class Everything:
+    SCHEMA_VERSION: ClassVar[int] = 4
+
+    name: str
+    count: int
+    flag: bool
+    color: Color
+    mode: Literal["fast", "exact"]
+    file: Path
+    metrics: dict[str, Metric]
+    named: Mapping[str, int]
+    pair: tuple[int, str]
+    cells: tuple[tuple[int, int], tuple[int, int]]
+    many: tuple[Metric, ...]
+    rows: list[float]
+    best: Metric | None
+    note: str | int | None
+    extra: dict[str, Any]
+    curve: Curve
+    table: np.ndarray | None = field(default=None, compare=False, metadata={"json": False})
+
+
+RECORD = Everything(
+    name="café",
+    count=3,
+    flag=True,
+    color=Color.BLUE,
+    mode="exact",
+    file=Path("a/b.csv"),
+    metrics={"roc_auc": Metric(0.9, 0.8)},
+    named={"a": 1},
+    pair=(1, "x"),
+    cells=((1, 2), (3, 4)),
+    many=(Metric(0.5), Metric(1.0)),
+    rows=[1.0, 2.5],
+    best=None,
+    note=7,
+    extra={"free": [1, "two", None, {"deep": True}]},
+    curve=Curve((math.inf, 0.5)),
+)
+DATA = {
+    "schema_version": 4,
+    "name": "café",
+    "count": 3,
+    "flag": True,
+    "color": "blue",
+    "mode": "exact",
+    "file": "a/b.csv",
+    "metrics": {"roc_auc": {"value": 0.9, "ci_low": 0.8}},
+    "named": {"a": 1},
+    "pair": [1, "x"],
+    "cells": [[1, 2], [3, 4]],
+    "many": [{"value": 0.5, "ci_low": None}, {"value": 1.0, "ci_low": None}],
+    "rows": [1.0, 2.5],
+    "best": None,
+    "note": 7,
+    "extra": {"free": [1, "two", None, {"deep": True}]},
+    "curve": {"threshold": [None, 0.5]},
+}
+
+
+def test_to_json_every_type_gives_the_dictionary_written_by_hand():
+    assert to_json(RECORD) == DATA
+    assert list(to_json(RECORD)) == list(DATA)
+
+
+def test_from_json_every_type_gives_the_record_back():
+    assert from_json(Everything, DATA) == RECORD
+    assert loads(Everything, dumps(RECORD)) == RECORD
+
+
+def test_to_json_numpy_values_become_plain_ones():
+    @dataclass(frozen=True)
+    class Numbers:
+        real: float
+        whole: int
+        truth: bool
+        row: tuple[float, ...]
+
+    record = Numbers(np.float32(0.5), np.int64(3), np.bool_(True), np.array([1.0, 2.0]))  # type: ignore[arg-type]
+    data = to_json(record)
+    assert data == {"real": 0.5, "whole": 3, "truth": True, "row": [1.0, 2.0]}
+    assert [type(value) for value in data.values()] == [float, int, bool, list]
+
+
+def test_from_json_int_for_float_becomes_float():
+    value = from_json(Metric, {"value": 1, "ci_low": 0}).value
+    assert (value, type(value)) == (1.0, float)
+
+
+def test_from_json_field_outside_json_keeps_its_default():
+    assert from_json(Everything, DATA).table is None
+    with pytest.raises(RecordError, match=r"^Everything: unknown key 'table'$"):
+        from_json(Everything, DATA | {"table": None})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": 3}, "name: expected str, got int"),
+        ({"name": None}, "name: expected str, got null"),
+        ({"count": True}, "count: expected int, got bool"),
+        ({"count": 3.0}, "count: expected int, got float"),
+        ({"flag": 1}, "flag: expected bool, got int"),
+        ({"color": "green"}, "color: expected one of 'red', 'blue', got 'green'"),
+        ({"color": ["red"]}, r"color: expected one of 'red', 'blue', got \['red'\]"),
+        ({"mode": "slow"}, "mode: expected one of 'fast', 'exact', got 'slow'"),
+        ({"file": 1}, "file: expected str, got int"),
+        ({"metrics": []}, "metrics: expected dict, got list"),
+        ({"metrics": {"roc_auc": 1}}, "metrics.roc_auc: expected dict, got int"),
+        (
+            {"metrics": {"roc_auc": {"value": 0.9, "ci_low": "0.8"}}},
+            "metrics.roc_auc.ci_low: expected float, got str",
+        ),
+        (
+            {"metrics": {"roc_auc": {"value": True, "ci_low": None}}},
+            "metrics.roc_auc.value: expected float, got bool",
+        ),
+        ({"metrics": {"f1": {"value": 0.9}}}, "metrics.f1: missing key 'ci_low'"),
+        (
+            {"metrics": {"f1": {"value": 0.9, "ci_low": None, "low": 1}}},
+            "metrics.f1: unknown key 'low'",
+        ),
+        (
+            {"metrics": {"f1": {"value": 2.0, "ci_low": None}}},
+            "metrics.f1: value must be at most 1",
+        ),
+        ({"named": {"a": "1"}}, "named.a: expected int, got str"),
+        ({"pair": [1]}, "pair: expected 2 values, got 1"),
+        ({"pair": "1x"}, "pair: expected list, got str"),
+        ({"pair": ["x", 1]}, r"pair\[0\]: expected int, got str"),
+        ({"cells": [[1, 2], [3]]}, r"cells\[1\]: expected 2 values, got 1"),
+        ({"many": [{"value": "a", "ci_low": None}]}, r"many\[0\].value: expected float, got str"),
+        ({"rows": [1, math.nan]}, r"rows\[1\]: expected a finite number, got nan"),
+        ({"rows": [math.inf]}, r"rows\[0\]: expected a finite number, got inf"),
+        ({"rows": [10**400]}, r"rows\[0\]: expected a finite number, got inf"),
+        ({"rows": [None]}, r"rows\[0\]: expected float, got null"),
+        ({"best": 3}, "best: expected dict, got int"),
+        ({"note": 0.5}, "note: expected str or int or NoneType, got float"),
+        ({"extra": {"free": [math.nan]}}, r"extra.free\[0\]: expected a finite number, got nan"),
+        ({"curve": {"threshold": [math.inf]}}, r"curve.threshold\[0\]: expected a finite number"),
+        ({"schema_version": 3}, "Everything: expected schema_version 4, got 3"),
+        ({"schema_version": "4"}, "Everything: expected schema_version 4, got '4'"),
+        ({"surplus": 1}, "Everything: unknown key 'surplus'"),
+    ],
+)
+def test_from_json_wrong_value_names_its_path(change, message):
+    with pytest.raises(RecordError, match=rf"^{message}"):
+        from_json(Everything, DATA | change)
+
+
+@pytest.mark.parametrize("key", list(DATA))
+def test_from_json_missing_key_is_refused(key):
+    data = {name: value for name, value in DATA.items() if name != key}
+    with pytest.raises(RecordError, match=rf"^Everything: missing key '{key}'$"):
+        from_json(Everything, data)
+
+
+@pytest.mark.parametrize("data", [None, [], "text", 3])
+def test_from_json_anything_but_a_dictionary_is_refused(data):
+    with pytest.raises(DataError, match=r"^Everything: expected dict, got "):
+        from_json(Everything, data)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")])
+def test_to_json_number_that_is_not_finite_is_refused(value):
+    with pytest.raises(RecordError, match=r"^value: expected a finite number, got "):
+        to_json(Metric(value) if math.isnan(value) or value < 0 else Wide(value))
+
+
+@dataclass(frozen=True)
+class Wide:
+    value: Any
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({1: "a"}, "value: expected str keys, got int"),
+        ({"a": {1, 2}}, "value.a: expected a value for JSON, got set"),
+        ([1, b"x"], r"value\[1\]: expected a value for JSON, got bytes"),
+    ],
+)
+def test_to_json_value_without_a_form_in_json_is_refused(value, message):
+    with pytest.raises(RecordError, match=rf"^{message}$"):
+        to_json(Wide(value))
+
+
+def test_from_json_field_of_an_unsupported_type_is_a_fault_of_the_program():
+    @dataclass(frozen=True)
+    class Odd:
+        data: bytes
+
+    with pytest.raises(TypeError, match="data"):
+        from_json(Odd, {"data": "x"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"value": NaN, "ci_low": null}', '{"value": 1e999, "ci_low": null}', "{", "", b"\xff"],
+)
+def test_loads_text_that_is_not_strict_json_is_refused(text):
+    with pytest.raises(RecordError, match=r"^Metric: not valid JSON "):
+        loads(Metric, text)
+
+
+def test_loads_deeply_nested_text_is_refused():
+    with pytest.raises(RecordError):
+        loads(Metric, "[" * 200_000)
+
+
+def test_write_record_then_read_record_gives_the_record_back(tmp_path):
+    path = tmp_path / "record.json"
+    write_record(path, RECORD)
+    assert json.loads(path.read_text(encoding="utf-8")) == DATA
+    assert "café" in path.read_text(encoding="utf-8")
+    assert read_record(path, Everything) == RECORD
+    assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_write_record_with_nan_leaves_the_old_file(tmp_path):
+    path = tmp_path / "record.json"
+    write_record(path, Metric(0.5))
+    with pytest.raises(RecordError):
+        write_record(path, Metric(math.nan))
+    assert read_record(path, Metric) == Metric(0.5)
+
+
+def test_read_record_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_record(tmp_path / "none.json", Metric)
