@@ -179,8 +179,7 @@ def test_a_leaky_protocol_tells_its_leak_beside_the_settings(drawn: DataSet, ope
     app = open_page("train", set="drawn")
     app.selectbox(key="protocol").set_value("image").run()
 
-    assert "Leak: " in texts(app.caption)
-    assert "have other pictures of their case" in texts(app.caption)
+    assert "contains other images of" in texts(app.warning)
 
 
 def test_a_refused_start_is_said(runs, open_page, drawn_set, monkeypatch):

@@ -101,9 +101,9 @@ def test_its_own_pictures_are_known_under_any_name(box, source):
     renamed = source.table.assign(path=[f"{i}.png" for i in range(len(source.table))])
     strange = renamed.assign(sha256="0" * 64)
 
-    known, _, (note, *_) = known_to(box, renamed)
+    known, _, (check, *_) = known_to(box, renamed)
     assert known.all()
-    assert note.startswith(f"{len(known)} of {len(known)} pictures are the model's own")
+    assert check == make_check("BC321", n_seen=len(known), n=len(known))
     assert known_to(box, strange).pictures.all()  # copies, by their looks
     strange, renamed = strange.drop(columns="dhash"), renamed.drop(columns="dhash")
     assert known_to(box, strange).number == 0
