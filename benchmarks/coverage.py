@@ -67,11 +67,12 @@ class World:
 
     def truths(self) -> dict[str, float]:
         """Return the figures of an endless data set with this share of benign cases."""
-        times = 2 * _TRUTH_CASES // (self.n_benign + self.n_malignant)
-        rng = np.random.default_rng(1)
-        _, malignant, prob = self.draw(rng, times * self.n_benign, times * self.n_malignant)
-        found = all_metrics(malignant, prob)
-        return {name: float(found[name]) for name in FIGURES}
+        _, malignant, prob = self.draw(np.random.default_rng(1), _TRUTH_CASES, _TRUTH_CASES)
+        found = {name: float(value) for name, value in all_metrics(malignant, prob).items()}
+        # Of these metrics, only the accuracy depends on the proportion of malignant cases.
+        share = self.n_malignant / (self.n_benign + self.n_malignant)
+        found["accuracy"] = share * found["sensitivity"] + (1 - share) * found["specificity"]
+        return {name: found[name] for name in FIGURES}
 
 
 WORLDS = {
