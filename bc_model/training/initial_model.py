@@ -26,7 +26,7 @@ def load_initial_weights(weights: str) -> str | keras.Model:
     Parameters
     ----------
     weights : str
-        As `TrainingConfig` has it.
+        Initial weights as in `TrainingConfig`.
 
     Returns
     -------
@@ -42,19 +42,22 @@ def load_initial_weights(weights: str) -> str | keras.Model:
 
 
 def initial_model(weights: str) -> Bundle | None:
-    """Return the model that a run begins with, where its model card is at hand.
-
-    That of the box, or of the bundle in which a ``.keras`` file lies.
+    """Return the bundle that contains the initial weights of a run, if there is one.
 
     Parameters
     ----------
     weights : str
-        As `TrainingConfig` has it.
+        Initial weights as in `TrainingConfig`.
+
+    Returns
+    -------
+    Bundle or None
+        The bundled model, or the bundle that contains the ``.keras`` file; else None.
 
     Raises
     ------
     WeightsError
-        The model in the box is asked for, and missing or damaged.
+        The bundled model is requested, but missing or damaged.
     """
     if weights == "bundled":
         return bundled_model()
@@ -69,20 +72,21 @@ def initial_model(weights: str) -> Bundle | None:
 
 
 def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPictures:
-    """Return what a run's model will know: all but its test part, and what the first weights knew.
+    """Return the images that the trained model has seen, in this run or by its initial weights.
 
     Parameters
     ----------
     weights : str
-        As `TrainingConfig` has it.
+        Initial weights as in `TrainingConfig`.
     manifest : Manifest
+        Index of the dataset.
     split : DataFrame
-        path, part.
+        Columns path and part, one row per image.
 
     Raises
     ------
     WeightsError
-        The model in the box is asked for, and missing or damaged.
+        The bundled model is requested, but missing or damaged.
     """
     seen = split.loc[split["part"] != "test", "path"]
     pictures = manifest.pictures[manifest.pictures["path"].isin(seen)]
@@ -92,31 +96,31 @@ def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPic
     first = initial_model(weights)
     try:
         return own.with_first(known_pictures(first) if first else None)
-    except (BcModelError, OSError):  # of a file beside the weights, which the run does not need
+    except (BcModelError, OSError):  # The run does not need the list of seen images.
         return own.with_first(None)
 
 
-def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> Check | None:
-    """Return a check if the initial weights were trained on images of the test subset.
+def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> str:
+    """Return a warning if the initial weights were trained on test images.
 
     Parameters
     ----------
     weights : str
-        Value of the `TrainingConfig` field.
+        Initial weights as in `TrainingConfig`.
     manifest : Manifest
+        Index of the dataset.
     split : DataFrame
-        path, sha256, case, group, part.
+        Columns path, sha256, case, group and part, one row per image.
 
     Returns
     -------
-    Check or None
-        BC410 for leakage by images or cases, BC411 for leakage by near-duplicates only. None if
-        there is no leakage, or the training data of the weights are unknown.
+    str
+        One sentence; empty if no test image was seen, or if this is unknown.
 
     Raises
     ------
     WeightsError
-        The bundled model is requested, but is missing or damaged.
+        The bundled model is requested, but missing or damaged.
     """
     model = initial_model(weights)
     if model is None:
@@ -126,8 +130,8 @@ def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> Che
     test = test.assign(dhash=dhash.reindex(test["path"]).to_numpy())
     try:
         known = known_to(model, test)
-    except (BcModelError, OSError):  # a file beside the weights, which the run does not need
-        return None
+    except (BcModelError, OSError):  # The run does not need the list of seen images.
+        return ""
     if not known.number:
         return None
     code = "BC410" if known.is_certain else "BC411"

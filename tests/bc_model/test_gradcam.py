@@ -25,7 +25,7 @@ from bc_model.serving.head import Head
 
 RED = [[1.0, 2.0], [3.0, 4.0]]
 GREEN = [[4.0, 3.0], [2.0, 1.0]]
-PICTURE = np.stack([RED, GREEN, np.zeros((2, 2))], axis=-1).astype("float32")[None]
+IMAGE = np.stack([RED, GREEN, np.zeros((2, 2))], axis=-1).astype("float32")[None]
 
 # The network's channels are RED and GREEN. logit benign = mean(R) - mean(G) and
 # logit malignant = -2 mean(R) + 3 mean(G); over four cells the channel weights are a quarter.
@@ -34,13 +34,13 @@ BENIGN_MAP = [[0.0, 0.0], [0.25, 0.75]]  # (R - G) / 4 = -0.75, -0.25, 0.25, 0.7
 MALIGNANT_MAP = [[2.5, 1.25], [0.0, 0.0]]  # (-2 R + 3 G) / 4 = 2.5, 1.25, 0, -1.25
 
 
-def by_hand(kernel: np.ndarray = KERNEL, *, temperature: float = 1.0) -> keras.Model:
-    picture = keras.Input((2, 2, 3), name="picture")
-    x = keras.layers.Conv2D(2, 1, use_bias=False, name="conv")(picture)
+def worked_example(kernel: np.ndarray = KERNEL, *, temperature: float = 1.0) -> keras.Model:
+    image = keras.Input((2, 2, 3), name="image")
+    x = keras.layers.Conv2D(2, 1, use_bias=False, name="conv")(image)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     x = keras.layers.Dense(2, name="logits")(x)
     x = keras.layers.Rescaling(1 / temperature, name="temperature")(x)
-    model = keras.Model(picture, keras.layers.Activation("softmax", name="probabilities")(x))
+    model = keras.Model(image, keras.layers.Activation("softmax", name="probabilities")(x))
     model.get_layer("conv").set_weights([np.eye(3)[:, :2].reshape(1, 1, 3, 2)])
     model.get_layer("logits").set_weights([kernel, np.array([0.5, -0.5])])
     return model
@@ -49,55 +49,55 @@ def by_hand(kernel: np.ndarray = KERNEL, *, temperature: float = 1.0) -> keras.M
 @pytest.mark.parametrize(
     ("class_name", "expected"), [("benign", BENIGN_MAP), ("malignant", MALIGNANT_MAP)]
 )
-def test_the_map_worked_out_by_hand(class_name: str, expected: list) -> None:
-    (heatmap,) = GradCAM(by_hand())(PICTURE, class_name)
+def test_grad_cam_matches_the_worked_example(class_name: str, expected: list) -> None:
+    (heatmap,) = GradCAM(worked_example())(IMAGE, class_name)
     assert heatmap.class_name == class_name
     np.testing.assert_allclose(heatmap.raw, expected, atol=1e-6)
     assert heatmap.maximum == pytest.approx(np.max(expected))
 
 
-def test_bytes_and_floats_give_the_same_map() -> None:
-    explain = GradCAM(by_hand())
-    (as_bytes,) = explain(PICTURE.astype(np.uint8), "malignant")
+def test_grad_cam_accepts_bytes_and_floats() -> None:
+    explain = GradCAM(worked_example())
+    (as_bytes,) = explain(IMAGE.astype(np.uint8), "malignant")
     np.testing.assert_allclose(as_bytes.raw, MALIGNANT_MAP, atol=1e-6)
 
 
-def test_a_reloaded_model_gives_the_same_map(tmp_path: Path) -> None:
-    by_hand().save(tmp_path / "model.keras")
-    (heatmap,) = GradCAM(load_keras(tmp_path / "model.keras"))(PICTURE, "malignant")
+def test_grad_cam_of_a_reloaded_model_is_the_same(tmp_path: Path) -> None:
+    worked_example().save(tmp_path / "model.keras")
+    (heatmap,) = GradCAM(load_keras(tmp_path / "model.keras"))(IMAGE, "malignant")
     np.testing.assert_allclose(heatmap.raw, MALIGNANT_MAP, atol=1e-6)
 
 
-def test_the_logit_is_explained_and_not_the_probability() -> None:
-    """A saturated softmax has next to no gradient; the map must not know of it."""
-    (heatmap,) = GradCAM(by_hand(temperature=0.001))(PICTURE, "malignant")
+def test_grad_cam_explains_the_logit_and_not_the_probability() -> None:
+    """A saturated softmax has almost no gradient; the heatmap must not depend on it."""
+    (heatmap,) = GradCAM(worked_example(temperature=0.001))(IMAGE, "malignant")
     np.testing.assert_allclose(heatmap.raw, MALIGNANT_MAP, atol=1e-6)
 
 
-def test_what_the_regions_add_to_the_logit_is_the_sum_of_the_map() -> None:
-    """With positive evidence only, nothing is cut: the map adds up to the logit without bias."""
+def test_grad_cam_without_negative_values_sums_to_the_logit() -> None:
+    """Without negative values, the sum of the heatmap is the logit without its bias."""
     kernel = np.array([[1.0, 0.5], [2.0, 0.25]])
-    (heatmap,) = GradCAM(by_hand(kernel))(PICTURE, "benign")
+    (heatmap,) = GradCAM(worked_example(kernel))(IMAGE, "benign")
     assert heatmap.raw.sum() == pytest.approx(1.0 * np.mean(RED) + 2.0 * np.mean(GREEN))
 
 
-def test_no_evidence_gives_an_empty_map() -> None:
-    (heatmap,) = GradCAM(by_hand(-np.ones((2, 2))))(PICTURE, "malignant")
+def test_grad_cam_without_positive_contribution_is_empty() -> None:
+    (heatmap,) = GradCAM(worked_example(-np.ones((2, 2))))(IMAGE, "malignant")
     assert heatmap.is_empty
     np.testing.assert_array_equal(heatmap.raw, np.zeros((2, 2)))
 
 
-def test_a_black_picture_gives_an_empty_map() -> None:
-    (heatmap,) = GradCAM(by_hand())(np.zeros_like(PICTURE), "malignant")
+def test_grad_cam_of_a_black_image_is_empty() -> None:
+    (heatmap,) = GradCAM(worked_example())(np.zeros_like(IMAGE), "malignant")
     assert heatmap.is_empty
 
 
-def test_a_map_with_evidence_is_not_empty() -> None:
+def test_heatmap_with_positive_values_is_not_empty() -> None:
     assert not Heatmap("benign", np.array(BENIGN_MAP, "float32")).is_empty
 
 
-def test_rounding_noise_is_no_evidence() -> None:
-    """Channels that cancel exactly leave a remainder in float32; scaled up it would be a map."""
+def test_grad_cam_from_activations_sets_rounding_error_to_zero() -> None:
+    """Channels that cancel leave a remainder in float32, which scaling would make visible."""
     rng = np.random.default_rng(0)
     half, weights = rng.uniform(0, 1, (7, 7, 256)), rng.normal(size=256)
     order = rng.permutation(512)
@@ -109,39 +109,39 @@ def test_rounding_noise_is_no_evidence() -> None:
     )
 
 
-def test_weak_evidence_is_kept() -> None:
+def test_grad_cam_from_activations_keeps_small_values() -> None:
     activations = np.array([[[1.0, 1.0]]], "float32")
     weights = np.array([1.0, -1.0 + 1e-4], "float32")
     assert grad_cam_from_activations(activations, weights)[0, 0] == pytest.approx(1e-4, rel=1e-2)
 
 
-def test_small_numbers_all_over_are_still_evidence() -> None:
+def test_grad_cam_from_activations_keeps_small_activations() -> None:
     activations = np.full((2, 2, 1), 1e-20, "float32")
     map_ = grad_cam_from_activations(activations, np.array([1e-10], "float32"))
     np.testing.assert_allclose(map_, 1e-30, rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_activations_that_are_no_numbers_give_no_map(value: float) -> None:
+def test_grad_cam_from_activations_without_finite_values_is_zero(value: float) -> None:
     activations = np.array([[[1.0, value]]], "float32")
     map_ = grad_cam_from_activations(activations, np.array([1.0, 1.0], "float32"))
     np.testing.assert_array_equal(map_, [[0.0]])
 
 
-def test_a_batch_is_explained_picture_by_picture() -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype("float32")
+def test_grad_cam_of_a_batch_equals_single_images() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype("float32")
     explain = GradCAM(build_model("tiny", image_size=(32, 32), dense_units=(6,)))
-    together = explain(pictures, "malignant")
-    for picture, heatmap in zip(pictures, together, strict=True):
-        (alone,) = explain(picture[None], "malignant")
+    together = explain(images, "malignant")
+    for image, heatmap in zip(images, together, strict=True):
+        (alone,) = explain(image[None], "malignant")
         np.testing.assert_allclose(heatmap.raw, alone.raw, atol=1e-5 * max(alone.maximum, 1e-6))
 
 
-def test_resnet50_reloaded_gives_maps_of_its_last_block(tmp_path: Path) -> None:
+def test_grad_cam_of_a_reloaded_resnet50_has_the_size_of_its_last_block(tmp_path: Path) -> None:
     build_model("resnet50", image_size=(64, 64), dense_units=(16,)).save(tmp_path / "model.keras")
     explain = GradCAM(load_keras(tmp_path / "model.keras"))
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3))
-    maps = explain(pictures, "benign") + explain(pictures, "malignant")
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3))
+    maps = explain(images, "benign") + explain(images, "malignant")
     assert {heatmap.raw.shape for heatmap in maps} == {(2, 2)}
     assert all(np.isfinite(heatmap.raw).all() for heatmap in maps)
     assert any(not heatmap.is_empty for heatmap in maps)
@@ -173,7 +173,7 @@ def gradients(model: keras.Model, pooled: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("units", [(), (7,), (9, 5)])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_closed_form_is_tensorflows(units: tuple[int, ...], seed: int) -> None:
+def test_head_gradient_equals_tensorflow(units: tuple[int, ...], seed: int) -> None:
     model, head = random_head(units, seed)
     pooled = np.random.default_rng(seed).normal(size=(4, 12)).astype("float32")
     np.testing.assert_allclose(head.logits(pooled), model(pooled).numpy(), rtol=1e-4, atol=1e-4)
@@ -182,7 +182,7 @@ def test_the_closed_form_is_tensorflows(units: tuple[int, ...], seed: int) -> No
     )
 
 
-def test_a_unit_exactly_at_zero_has_no_gradient_in_both() -> None:
+def test_head_gradient_of_a_unit_at_zero_is_zero() -> None:
     model, head = random_head((3,), seed=2)
     head.kernels[0][:, 1] = 0.0
     head.biases[0][1] = 0.0
@@ -191,7 +191,7 @@ def test_a_unit_exactly_at_zero_has_no_gradient_in_both() -> None:
     np.testing.assert_allclose(head.gradient(pooled), gradients(model, pooled), atol=1e-5)
 
 
-def test_a_dead_head_has_no_gradient_and_no_map() -> None:
+def test_head_gradient_of_inactive_units_is_zero() -> None:
     head = Head(
         (-np.ones((4, 3), "float32"), np.ones((3, 2), "float32")),
         (np.zeros(3, "float32"), np.zeros(2, "float32")),
@@ -202,7 +202,7 @@ def test_a_dead_head_has_no_gradient_and_no_map() -> None:
 # --- Overlays ---
 
 
-def picture(height: int = 48, width: int = 64) -> np.ndarray:
+def random_image(height: int = 48, width: int = 64) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -210,117 +210,117 @@ def heatmap(values: list | np.ndarray, class_name: str = "malignant") -> Heatmap
     return Heatmap(class_name, np.array(values, np.float32))
 
 
-def cividis(share: float) -> np.ndarray:
-    return np.array(matplotlib.colormaps["cividis"](share)[:3]) * 255
+def cividis(value: float) -> np.ndarray:
+    return np.array(matplotlib.colormaps["cividis"](value)[:3]) * 255
 
 
-def test_an_empty_map_leaves_the_picture() -> None:
-    rgb = picture()
+def test_overlay_heatmap_empty_returns_a_copy_of_the_image() -> None:
+    rgb = random_image()
     drawn = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))))
     np.testing.assert_array_equal(drawn, rgb)
     assert drawn is not rgb
 
 
-def test_an_empty_map_leaves_the_picture_at_a_shared_scale_too() -> None:
-    rgb = picture()
+def test_overlay_heatmap_empty_with_full_scale_returns_the_image() -> None:
+    rgb = random_image()
     drawn = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))), full_scale=3.0)
     np.testing.assert_array_equal(drawn, rgb)
 
 
-def test_no_opacity_leaves_the_picture() -> None:
-    rgb = picture()
+def test_overlay_heatmap_without_opacity_returns_the_image() -> None:
+    rgb = random_image()
     np.testing.assert_array_equal(overlay_heatmap(rgb, heatmap([[1.0]]), opacity=0.0), rgb)
 
 
-def test_pixels_without_evidence_are_unchanged() -> None:
-    rgb, raw = picture(), np.array([[4.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32)
+def test_overlay_heatmap_keeps_pixels_with_value_zero() -> None:
+    rgb, raw = random_image(), np.array([[4.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32)
     drawn = overlay_heatmap(rgb, heatmap(raw))
-    nothing = resize_heatmap(raw, *rgb.shape[:2]) == 0.0
-    assert 0 < nothing.sum() < nothing.size
-    np.testing.assert_array_equal(drawn[nothing], rgb[nothing])
+    is_zero = resize_heatmap(raw, *rgb.shape[:2]) == 0.0
+    assert 0 < is_zero.sum() < is_zero.size
+    np.testing.assert_array_equal(drawn[is_zero], rgb[is_zero])
     assert (drawn[:8, :8] != rgb[:8, :8]).any()
 
 
-def test_the_strongest_evidence_has_the_last_colour_at_full_opacity() -> None:
-    drawn = overlay_heatmap(picture(), heatmap([[2.0]]), opacity=1.0)
+def test_overlay_heatmap_maximum_has_the_last_color() -> None:
+    drawn = overlay_heatmap(random_image(), heatmap([[2.0]]), opacity=1.0)
     np.testing.assert_allclose(drawn[20, 30], cividis(1.0), atol=2)
 
 
-def test_a_quarter_of_the_scale_is_drawn_at_half_the_opacity() -> None:
-    grey = np.full((48, 64, 3), 120, np.uint8)
-    drawn = overlay_heatmap(grey, heatmap([[1.0]]), opacity=0.6, full_scale=4.0)
+def test_overlay_heatmap_opacity_is_the_square_root() -> None:
+    gray = np.full((48, 64, 3), 120, np.uint8)
+    drawn = overlay_heatmap(gray, heatmap([[1.0]]), opacity=0.6, full_scale=4.0)
     expected = 120 * (1 - 0.6 * 0.5) + cividis(0.25) * 0.6 * 0.5
     np.testing.assert_allclose(drawn[20, 30], expected, atol=2)
 
 
-def test_the_picture_itself_is_not_written_to() -> None:
-    rgb = picture()
+def test_overlay_heatmap_does_not_change_its_input() -> None:
+    rgb = random_image()
     before = rgb.copy()
     overlay_heatmap(rgb, heatmap([[1.0, 0.0]]))
     np.testing.assert_array_equal(rgb, before)
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (33, 101), (460, 700), (456, 700)])
-def test_the_drawing_has_the_size_of_the_picture(height: int, width: int) -> None:
-    drawn = overlay_heatmap(picture(height, width), heatmap(np.ones((7, 7))))
+def test_overlay_heatmap_has_the_size_of_the_image(height: int, width: int) -> None:
+    drawn = overlay_heatmap(random_image(height, width), heatmap(np.ones((7, 7))))
     assert drawn.shape == (height, width, 3)
     assert drawn.dtype == np.uint8
 
 
-def test_rows_that_the_network_did_not_see_stay_as_they_are() -> None:
-    rgb = picture(460, 700)
+def test_overlay_heatmap_keeps_rows_outside_the_field_of_view() -> None:
+    rgb = random_image(460, 700)
     drawn = overlay_heatmap(rgb, heatmap(np.ones((7, 7))), opacity=1.0)
     np.testing.assert_array_equal(drawn[:2], rgb[:2])
     np.testing.assert_array_equal(drawn[-2:], rgb[-2:])
     assert (drawn[2:-2] != rgb[2:-2]).any(axis=-1).mean() > 0.99
 
 
-def test_evidence_lands_where_it_lies() -> None:
-    """The map is upright: its first row is the top of the picture, its first column the left."""
+def test_resize_heatmap_keeps_positions() -> None:
+    """The first row is the top of the image, the first column its left side."""
     raw = np.zeros((4, 4), np.float32)
     raw[0, 3] = 1.0
-    spread = resize_heatmap(raw, 100, 200)
-    row, column = np.unravel_index(spread.argmax(), spread.shape)
+    resized = resize_heatmap(raw, 100, 200)
+    row, column = np.unravel_index(resized.argmax(), resized.shape)
     assert row < 25
     assert column >= 150
 
 
-def test_both_classes_share_the_larger_scale() -> None:
+def test_shared_scale_is_the_larger_maximum() -> None:
     maps = {"benign": heatmap([[1.0]], "benign"), "malignant": heatmap([[4.0]])}
     assert shared_scale(maps) == 4.0
 
 
-def test_maps_that_hardly_move_the_score_are_drawn_faint() -> None:
+def test_shared_scale_has_a_minimum() -> None:
     maps = {"benign": heatmap([[0.0]], "benign"), "malignant": heatmap([[0.0003]])}
     assert shared_scale(maps) == 0.01
 
 
-def test_equal_evidence_has_equal_colours_at_a_shared_scale() -> None:
-    grey = np.full((32, 32, 3), 120, np.uint8)
-    weak = overlay_heatmap(grey, heatmap(np.full((2, 2), 1.0)), full_scale=4.0)
-    both = overlay_heatmap(grey, heatmap([[1.0, 1.0], [1.0, 4.0]]), full_scale=4.0)
+def test_overlay_heatmap_equal_values_have_equal_colors() -> None:
+    gray = np.full((32, 32, 3), 120, np.uint8)
+    weak = overlay_heatmap(gray, heatmap(np.full((2, 2), 1.0)), full_scale=4.0)
+    both = overlay_heatmap(gray, heatmap([[1.0, 1.0], [1.0, 4.0]]), full_scale=4.0)
     np.testing.assert_allclose(weak[0, 0], both[0, 0], atol=1)
 
 
 @pytest.mark.parametrize("largest", [1e-38, 1e-6, 1.0, 1e30])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_spread_map_stays_between_zero_and_its_maximum(seed: int, largest: float) -> None:
+def test_resize_heatmap_stays_between_zero_and_the_maximum(seed: int, largest: float) -> None:
     rng = np.random.default_rng(seed)
     raw = np.maximum(rng.normal(size=(7, 7)), 0).astype(np.float32)
     raw *= np.float32(largest)
-    spread = resize_heatmap(raw, 230, 350)
-    assert np.isfinite(spread).all()
-    assert spread.min() >= 0.0
-    assert spread.max() <= raw.max()
-    assert overlay_heatmap(picture(230, 350), heatmap(raw)).shape == (230, 350, 3)
+    resized = resize_heatmap(raw, 230, 350)
+    assert np.isfinite(resized).all()
+    assert resized.min() >= 0.0
+    assert resized.max() <= raw.max()
+    assert overlay_heatmap(random_image(230, 350), heatmap(raw)).shape == (230, 350, 3)
 
 
-def test_a_map_of_one_cell_covers_the_whole_field() -> None:
-    spread = resize_heatmap(np.array([[2.0]], np.float32), 40, 60)
-    np.testing.assert_allclose(spread, np.full((40, 60), 2.0), rtol=1e-6)
+def test_resize_heatmap_of_one_cell_fills_the_field_of_view() -> None:
+    resized = resize_heatmap(np.array([[2.0]], np.float32), 40, 60)
+    np.testing.assert_allclose(resized, np.full((40, 60), 2.0), rtol=1e-6)
 
 
-def test_the_colour_bar_runs_from_the_first_colour_to_the_last() -> None:
+def test_colour_bar_goes_from_the_first_to_the_last_color() -> None:
     bar = colour_bar(100, 5)
     assert bar.shape == (5, 100, 3)
     np.testing.assert_allclose(bar[0, 0], cividis(0.0), atol=2)
@@ -328,14 +328,14 @@ def test_the_colour_bar_runs_from_the_first_colour_to_the_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probability", "colour"), [(0.49, (0, 114, 178)), (0.5, (213, 94, 0)), (0.9, (213, 94, 0))]
+    ("probability", "color"), [(0.49, (0, 114, 178)), (0.5, (213, 94, 0)), (0.9, (213, 94, 0))]
 )
-def test_the_bar_is_as_long_as_the_probability_and_coloured_by_the_call(
-    probability: float, colour: tuple[int, int, int]
+def test_probability_bar_shows_the_probability_and_the_predicted_class(
+    probability: float, color: tuple[int, int, int]
 ) -> None:
     bar = np.asarray(Image.open(io.BytesIO(probability_bar(probability, 0.5))))
     middle = bar[bar.shape[0] // 2]
-    filled = (middle[:, 3] == 255) & (middle[:, :3] == colour).all(axis=1)
-    # The mark of the cut-off lies over the bar, 6 px wide.
+    filled = (middle[:, 3] == 255) & (middle[:, :3] == color).all(axis=1)
+    # The threshold marker covers 6 px of the bar.
     assert filled.sum() == pytest.approx(1000 * probability, abs=6)
     assert (middle[497:503, :3] == (123, 138, 145)).all()

@@ -36,7 +36,7 @@ CONV5 = {
     "conv5_block3_1_conv", "conv5_block3_2_conv", "conv5_block3_3_conv",
 }  # fmt: skip
 HEAD = {"dense_1", "logits"}
-PICTURES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,12 @@ def tiny(**settings: object) -> keras.Model:
 
 
 def features(model: keras.Model) -> np.ndarray:
-    part = keras.Model(model.inputs[0], last_conv_output(model))
-    return part(PICTURES, training=False).numpy()
+    extractor = keras.Model(model.inputs[0], last_conv_output(model))
+    return extractor(IMAGES, training=False).numpy()
 
 
 def shuffle_weights(model: keras.Model, seed: int) -> keras.Model:
-    """Give every weight a value of its own: fresh networks agree in their biases and statistics."""
+    """Give every weight a random value, because new networks share biases and statistics."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         values = [w + rng.uniform(0, 0.02, w.shape) for w in layer.get_weights()]
@@ -72,64 +72,66 @@ def batch_norms(model: keras.Model) -> list[keras.layers.Layer]:
 
 def one_step(model: keras.Model) -> None:
     model.compile(optimizer=keras.optimizers.SGD(0.1), loss="categorical_crossentropy")
-    model.train_on_batch(PICTURES, np.eye(2, dtype="float32"))
+    model.train_on_batch(IMAGES, np.eye(2, dtype="float32"))
 
 
 # --- The graph ---
 
 
-def test_resnet50_lies_flat(resnet: keras.Model) -> None:
+def test_build_model_has_no_nested_model(resnet: keras.Model) -> None:
     assert not [layer for layer in resnet.layers if isinstance(layer, keras.Model)]
     assert resnet.get_layer("conv5_block3_out").output is last_conv_output(resnet)
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 48)])
-def test_a_free_input_size_takes_any_picture(resnet: keras.Model, height: int, width: int) -> None:
+def test_build_model_without_image_size_accepts_any_size(
+    resnet: keras.Model, height: int, width: int
+) -> None:
     probabilities = resnet(np.zeros((1, height, width, 3), "float32"), training=False)
     assert probabilities.shape == (1, 2)
 
 
-def test_the_output_is_the_softmax_of_the_logits() -> None:
+def test_build_model_returns_the_softmax_of_the_logits() -> None:
     model = tiny()
     both = keras.Model(model.inputs[0], [logits_output(model), model.outputs[0]])
-    logits, probabilities = (part.numpy() for part in both(PICTURES, training=False))
+    logits, probabilities = (tensor.numpy() for tensor in both(IMAGES, training=False))
     powers = np.exp(logits.astype(np.float64))
     np.testing.assert_allclose(probabilities, powers / powers.sum(1, keepdims=True), rtol=1e-5)
 
 
-def test_no_dense_layer_leaves_the_logits_alone() -> None:
+def test_head_matrices_without_dense_layers_are_the_logits() -> None:
     model = build_model("tiny", image_size=(32, 32), dense_units=())
     assert [kernel.shape for kernel, _ in head_matrices(model)] == [(32, 2)]
 
 
-def test_the_head_matrices_come_in_order() -> None:
+def test_head_matrices_are_in_order() -> None:
     model = build_model("tiny", image_size=(32, 32), dense_units=(5, 3))
     assert [kernel.shape for kernel, _ in head_matrices(model)] == [(32, 5), (5, 3), (3, 2)]
     assert [bias.shape for _, bias in head_matrices(model)] == [(5,), (3,), (2,)]
 
 
-def test_too_small_a_picture_is_refused() -> None:
+def test_build_model_refuses_a_small_image_size() -> None:
     with pytest.raises(SettingsError, match="at least 32 px"):
         build_model("tiny", image_size=(31, 64))
 
 
-def test_an_unknown_backbone_is_refused_with_the_list() -> None:
+def test_build_model_refuses_an_unknown_backbone() -> None:
     with pytest.raises(SettingsError, match="resnet50"):
         build_model("resnet51")
 
 
 @pytest.mark.parametrize("wrong", [{"dropout": 1.0}, {"dropout": -0.1}, {"dense_units": (0,)}])
-def test_a_head_out_of_range_is_refused(wrong: dict) -> None:
+def test_build_model_refuses_an_invalid_head(wrong: dict) -> None:
     with pytest.raises(SettingsError, match="Invalid head"):
         build_model("tiny", image_size=(32, 32), **wrong)
 
 
-# --- Preprocessing: what reaches the first layer of the network ---
+# --- Preprocessing: the input of the first convolution ---
 
 
 def reaches(model: keras.Model, layer: keras.layers.Layer) -> np.ndarray:
-    picture = np.full((1, 32, 32, 3), (200.0, 100.0, 50.0), "float32")
-    return keras.Model(model.inputs[0], layer.input)(picture).numpy()
+    image = np.full((1, 32, 32, 3), (200.0, 100.0, 50.0), "float32")
+    return keras.Model(model.inputs[0], layer.input)(image).numpy()
 
 
 def constant_rgb() -> np.ndarray:
@@ -147,7 +149,7 @@ def test_vgg16_is_preprocessed_once() -> None:
     np.testing.assert_allclose(reaches(model, model.get_layer("block1_conv1")), expected, atol=1e-4)
 
 
-def test_efficientnetb0_gets_the_pixels_and_scales_them_itself() -> None:
+def test_efficientnetb0_normalizes_the_pixels_itself() -> None:
     model = build_model("efficientnetb0", image_size=(32, 32))
     rescalings = [layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling)]
     # To [0, 1], and once more by the deviation, which Keras itself adds only for 'imagenet'.
@@ -157,7 +159,7 @@ def test_efficientnetb0_gets_the_pixels_and_scales_them_itself() -> None:
     np.testing.assert_array_equal(reaches(model, rescalings[0]), constant_rgb())
 
 
-def test_tiny_sees_pixels_from_minus_one_to_one() -> None:
+def test_tiny_scales_pixels_to_minus_one_to_one() -> None:
     model = tiny()
     seen = reaches(model, model.get_layer("block1_conv"))[0, 0, 0]
     np.testing.assert_allclose(seen, [200 / 127.5 - 1, 100 / 127.5 - 1, 50 / 127.5 - 1], atol=1e-6)
@@ -166,12 +168,12 @@ def test_tiny_sees_pixels_from_minus_one_to_one() -> None:
 # --- Freezing ---
 
 
-def test_frozen_only_the_head_trains(resnet: keras.Model) -> None:
+def test_freeze_backbone_trains_only_the_head(resnet: keras.Model) -> None:
     freeze_backbone(resnet)
     assert trained_layers(resnet) == HEAD
 
 
-def test_a_step_on_a_frozen_backbone_leaves_it_bit_for_bit() -> None:
+def test_freeze_backbone_keeps_all_weights_during_a_step() -> None:
     model = tiny()
     before = [layer.get_weights() for layer in backbone_layers(model)]
     freeze_backbone(model)
@@ -184,29 +186,29 @@ def test_a_step_on_a_frozen_backbone_leaves_it_bit_for_bit() -> None:
     )
 
 
-def test_unfreezing_conv5_trains_its_convolutions_and_the_head(resnet: keras.Model) -> None:
+def test_unfreeze_from_conv5_trains_its_convolutions_and_the_head(resnet: keras.Model) -> None:
     unfreeze_from(resnet, "conv5")
     assert trained_layers(resnet) == CONV5 | HEAD
 
 
-def test_unfreezing_can_begin_inside_a_block(resnet: keras.Model) -> None:
+def test_unfreeze_from_can_start_inside_a_block(resnet: keras.Model) -> None:
     unfreeze_from(resnet, "conv5_block3")
     last = {name for name in CONV5 if name.startswith("conv5_block3")}
     assert trained_layers(resnet) == last | HEAD
 
 
-def test_unfreezing_less_than_before_freezes_again(resnet: keras.Model) -> None:
+def test_unfreeze_from_a_later_block_freezes_again(resnet: keras.Model) -> None:
     unfreeze_from(resnet, "all", train_batch_norm=True)
     unfreeze_from(resnet, "conv5")
     assert trained_layers(resnet) == CONV5 | HEAD
 
 
-def test_unfreezing_all_from_scratch_trains_every_layer_with_weights(resnet: keras.Model) -> None:
+def test_unfreeze_from_all_trains_every_layer(resnet: keras.Model) -> None:
     unfreeze_from(resnet, "all", train_batch_norm=True)
     assert trained_layers(resnet) == {layer.name for layer in resnet.layers if layer.weights}
 
 
-def test_batch_norm_of_a_pretrained_network_keeps_its_statistics() -> None:
+def test_unfreeze_from_keeps_batch_norm_statistics() -> None:
     model = tiny()
     unfreeze_from(model, "all")
     before = [layer.get_weights() for layer in batch_norms(model)]
@@ -215,7 +217,7 @@ def test_batch_norm_of_a_pretrained_network_keeps_its_statistics() -> None:
         assert all(np.array_equal(a, b) for a, b in zip(old, layer.get_weights(), strict=True))
 
 
-def test_batch_norm_from_scratch_learns_its_statistics() -> None:
+def test_unfreeze_from_with_train_batch_norm_updates_statistics() -> None:
     model = tiny()
     unfreeze_from(model, "all", train_batch_norm=True)
     before = model.get_layer("block1_bn").moving_mean.numpy()
@@ -223,16 +225,16 @@ def test_batch_norm_from_scratch_learns_its_statistics() -> None:
     assert not np.array_equal(before, model.get_layer("block1_bn").moving_mean.numpy())
 
 
-def test_an_unknown_block_is_refused_with_the_list(resnet: keras.Model) -> None:
+def test_unfreeze_from_refuses_an_unknown_block(resnet: keras.Model) -> None:
     with pytest.raises(SettingsError, match=r"'conv9'.*conv1, conv2, conv3, conv4, conv5"):
         unfreeze_from(resnet, "conv9")
 
 
-def test_momentum_is_short_from_scratch(resnet: keras.Model) -> None:
+def test_build_model_from_scratch_lowers_the_momentum(resnet: keras.Model) -> None:
     assert {layer.momentum for layer in batch_norms(resnet)} == {SCRATCH_BN_MOMENTUM} == {0.9}
 
 
-def test_momentum_is_kept_with_weights(tmp_path: Path) -> None:
+def test_build_model_with_weights_keeps_the_momentum(tmp_path: Path) -> None:
     tiny().save_weights(tmp_path / "start.weights.h5")
     model = tiny(weights=str(tmp_path / "start.weights.h5"))
     assert {layer.momentum for layer in batch_norms(model)} == {0.99}
@@ -262,14 +264,14 @@ def test_weights_from_a_file_give_the_same_features(name: str, tmp_path: Path) -
     np.testing.assert_array_equal(features(copy), features(source))
 
 
-def test_the_weights_of_a_whole_model_start_another(tmp_path: Path) -> None:
+def test_weights_of_an_entire_model_fit_the_backbone(tmp_path: Path) -> None:
     source = shuffle_weights(tiny(), seed=1)
     source.save_weights(tmp_path / "best.weights.h5")
     copy = tiny(weights=str(tmp_path / "best.weights.h5"))
     np.testing.assert_array_equal(features(copy), features(source))
 
 
-def test_an_efficientnetb0_starts_from_a_keras_file_of_its_own_kind(tmp_path: Path) -> None:
+def test_efficientnetb0_loads_its_own_keras_file(tmp_path: Path) -> None:
     source = build_model("efficientnetb0", image_size=(32, 32))
     path = write_weights(source, tmp_path / "start.keras")
     copy = build_model("efficientnetb0", image_size=(32, 32), weights=str(path))
@@ -346,7 +348,7 @@ def test_build_model_refuses_a_model_with_another_backbone() -> None:
         build_model("vgg16", image_size=(32, 32), weights=tiny())
 
 
-# --- ImageNet weights, fetched from a server of our own ---
+# --- ImageNet weights, downloaded from a local server ---
 
 
 class _QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -389,7 +391,7 @@ def serve_weights(
     )
 
 
-def test_imagenet_weights_are_fetched_and_fit(
+def test_imagenet_weights_are_downloaded(
     resnet: keras.Model,
     server: tuple[Path, str],
     keras_home: Path,
@@ -419,7 +421,7 @@ def test_efficientnetb0_is_the_same_from_the_network_and_from_the_file(
     np.testing.assert_allclose(features(given), features(fetched), atol=1e-4 * largest)
 
 
-def test_other_bytes_than_the_expected_are_refused(
+def test_imagenet_weights_with_a_wrong_checksum_are_refused(
     server: tuple[Path, str], keras_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, url = server
@@ -429,7 +431,7 @@ def test_other_bytes_than_the_expected_are_refused(
         build_model("resnet50", image_size=(32, 32), weights="imagenet")
 
 
-def test_without_a_network_the_message_names_the_ways_out(
+def test_imagenet_weights_without_a_network_name_the_alternatives(
     server: tuple[Path, str], keras_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody = "http://127.0.0.1:9/"
@@ -443,15 +445,15 @@ def test_without_a_network_the_message_names_the_ways_out(
     assert "train from scratch" in text
 
 
-def test_a_backbone_without_imagenet_weights_says_so() -> None:
+def test_imagenet_weights_that_do_not_exist_are_refused() -> None:
     with pytest.raises(WeightsError, match="no ImageNet weights for 'tiny'"):
         tiny(weights="imagenet")
 
 
-# --- Whole models on disk ---
+# --- Models on disk ---
 
 
-def test_a_saved_model_is_the_same_when_loaded(tmp_path: Path) -> None:
+def test_load_keras_returns_the_saved_model(tmp_path: Path) -> None:
     model = shuffle_weights(tiny(), seed=2)
     model.save(tmp_path / "a.keras")
     loaded = load_keras(tmp_path / "a.keras")
@@ -459,7 +461,7 @@ def test_a_saved_model_is_the_same_when_loaded(tmp_path: Path) -> None:
     np.testing.assert_array_equal(features(loaded), features(model))
 
 
-def test_the_fingerprint_sees_a_single_weight() -> None:
+def test_weights_fingerprint_depends_on_every_weight() -> None:
     model = tiny()
     before = weights_fingerprint(model)
     kernel, bias = model.get_layer("logits").get_weights()
@@ -468,27 +470,27 @@ def test_the_fingerprint_sees_a_single_weight() -> None:
     assert weights_fingerprint(model) != before
 
 
-def test_a_missing_model_file_is_refused(tmp_path: Path) -> None:
+def test_load_keras_refuses_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model file"):
         load_keras(tmp_path / "gone.keras")
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_load_keras_refuses_another_file(tmp_path: Path) -> None:
     (tmp_path / "a.keras").write_text("not a model")
     with pytest.raises(ModelError, match="not a Keras model"):
         load_keras(tmp_path / "a.keras")
 
 
-def test_a_model_that_holds_code_is_refused(tmp_path: Path) -> None:
-    picture = keras.Input((2, 2, 3))
-    keras.Model(picture, keras.layers.Lambda(lambda x: x * 2)(picture)).save(tmp_path / "a.keras")
+def test_load_keras_refuses_a_model_with_code(tmp_path: Path) -> None:
+    image = keras.Input((2, 2, 3))
+    keras.Model(image, keras.layers.Lambda(lambda x: x * 2)(image)).save(tmp_path / "a.keras")
     with pytest.raises(ModelError, match="loaded safely"):
         load_keras(tmp_path / "a.keras")
 
 
-def test_a_foreign_model_cannot_be_explained() -> None:
-    picture = keras.Input((2, 2, 3))
-    foreign = keras.Model(picture, keras.layers.Flatten()(picture))
+def test_layer_lookups_refuse_another_model() -> None:
+    image = keras.Input((2, 2, 3))
+    foreign = keras.Model(image, keras.layers.Flatten()(image))
     for look in (last_conv_output, logits_output, head_matrices):
         with pytest.raises(ModelError, match="Use a model that `build_model` built"):
             look(foreign)
