@@ -8,7 +8,7 @@ from app.components.frame import show_error
 from app.components.shelf import ADDED_KEY
 from app.places import typed_path
 from bc_model.data.drawn_set import add_drawn
-from bc_model.data.intake import Added, Progress, add, add_archive
+from bc_model.data.intake import Added, IngestProgress, add, add_archive
 from bc_model.data.set_names import suggest_name
 from bc_model.errors import BcModelError, DataError
 
@@ -129,7 +129,7 @@ def _key(name: str) -> str:
     return f"{name}-{st.session_state.get(ADDS_KEY, 0)}"
 
 
-def _add(name: str, work: Callable[[Progress], Added]) -> None:
+def _add(name: str, work: Callable[[IngestProgress], Added]) -> None:
     """Do it with a bar; choose the new set, or say why there is none."""
     place = st.empty()
 

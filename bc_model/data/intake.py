@@ -33,7 +33,7 @@ from bc_model.errors import ArchiveError
 DOWNLOADS_FOLDER = ".downloads"
 _SKIPPED_KEPT = 200
 
-Progress = Callable[[str, int, int], None]
+IngestProgress = Callable[[str, int, int], None]
 """Called with ('uploading', 'downloading' or 'unpacking', bytes done, bytes in all or 0)."""
 
 
@@ -59,7 +59,7 @@ class Added:
 
 
 def add(
-    source: Path, name: str, *, shelf: Path | None = None, progress: Progress | None = None
+    source: Path, name: str, *, shelf: Path | None = None, progress: IngestProgress | None = None
 ) -> Added:
     """Add a folder by its path, or an archive file by unpacking it.
 
@@ -80,7 +80,7 @@ def add_archive(
     *,
     shelf: Path | None = None,
     source_name: str = "",
-    progress: Progress | None = None,
+    progress: IngestProgress | None = None,
 ) -> Added:
     """Unpack a zip or tar.gz archive of pictures into a new data set.
 
@@ -125,7 +125,7 @@ def add_download(
     url: str = OFFICIAL_URL,
     sha256: str = "",
     shelf: Path | None = None,
-    progress: Progress | None = None,
+    progress: IngestProgress | None = None,
 ) -> Added:
     """Download an archive, check it, and unpack it into a new data set.
 
@@ -186,7 +186,7 @@ def _staging(target: Path) -> Iterator[Path]:
         raise
 
 
-def _copy(source: BinaryIO, file: Path, called: str, progress: Progress | None) -> None:
+def _copy(source: BinaryIO, file: Path, called: str, progress: IngestProgress | None) -> None:
     """Stream an upload to the disk."""
     done = 0
     with file.open("xb") as out:
@@ -200,7 +200,7 @@ def _copy(source: BinaryIO, file: Path, called: str, progress: Progress | None) 
                 progress("uploading", done, 0)
 
 
-def _unpack(file: Path, staging: Path, called: str, progress: Progress | None) -> Unpacked:
+def _unpack(file: Path, staging: Path, called: str, progress: IngestProgress | None) -> Unpacked:
     told = (lambda done, total: progress("unpacking", done, total)) if progress else None
     with open_archive(file, called) as archive:
         return unpack(archive, staging / PICTURES_FOLDER, progress=told)

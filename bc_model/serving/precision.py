@@ -69,12 +69,13 @@ def compare(
     """
     # Numerics, which a reader of model cards need not wait for.
     import numpy as np
-
-    from bc_model.evaluation.ranking import roc_auc
+    from sklearn.metrics import roc_auc_score
 
     p99 = float(np.percentile(np.abs(reference - prob_malignant), 99))
-    aucs = [float(roc_auc(malignant, scores)) for scores in (reference, prob_malignant)]
-    auc = abs(aucs[0] - aucs[1]) if np.isfinite(aucs).all() else None
+    auc = None
+    if 0 < np.count_nonzero(malignant) < len(malignant):
+        first, second = (roc_auc_score(malignant, p) for p in (reference, prob_malignant))
+        auc = abs(float(first) - float(second))
     return Parity(p99, auc, len(reference), is_within_limits(precision, p99, auc))
 
 

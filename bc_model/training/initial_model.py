@@ -100,8 +100,8 @@ def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPic
         return own.with_first(None)
 
 
-def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> str:
-    """Return a warning if the initial weights were trained on test images.
+def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> Check | None:
+    """Return a check if the initial weights were trained on test images.
 
     Parameters
     ----------
@@ -114,8 +114,9 @@ def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> str
 
     Returns
     -------
-    str
-        One sentence; empty if no test image was seen, or if this is unknown.
+    Check or None
+        BC410 if cases of test images were seen, BC411 for near-duplicates alone; None if no test
+        image was seen, or if this is unknown.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> str
     try:
         known = known_to(model, test)
     except (BcModelError, OSError):  # The run does not need the list of seen images.
-        return ""
+        return None
     if not known.number:
         return None
     code = "BC410" if known.is_certain else "BC411"
