@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bc_model.data.download import OFFICIAL_URL, check_address, check_pin, forget_part
-from bc_model.data.intake import DOWNLOADS_FOLDER, Added, Progress, add_download
+from bc_model.data.intake import DOWNLOADS_FOLDER, Added, IngestProgress, add_download
 from bc_model.data.set_names import check_name
 from bc_model.data.sets import datasets_folder, free_place
 from bc_model.errors import BcModelError, DownloadError
@@ -112,7 +112,7 @@ def run_download(
     url: str = OFFICIAL_URL,
     sha256: str = "",
     shelf: Path | None = None,
-    progress: Progress | None = None,
+    progress: IngestProgress | None = None,
 ) -> Added:
     """Download in this process, and write the progress into the job.
 
