@@ -14,13 +14,13 @@ from bc_model.data.counts import case_table, count_pictures, size_clues
 def draw_counts(reading: Reading) -> None:
     """Draw all counts of a set."""
     pictures = reading.manifest.pictures
-    st.subheader("By subtype", anchor=False)
+    st.header("By subtype", anchor=False)
     _side_by_side(
         count_pictures(pictures, "class", "subtype"),
         lambda table: count_bars(table, "subtype", "Subtype", paired=False),
         "Pictures of each subtype",
     )
-    st.subheader("By magnification", anchor=False)
+    st.header("By magnification", anchor=False)
     by_magnification = count_pictures(pictures, "magnification", "class")
     numbers = by_magnification["magnification"]
     by_magnification["magnification"] = [
@@ -50,7 +50,7 @@ def _titled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_cases(pictures: pd.DataFrame) -> None:
-    st.subheader("By case", anchor=False)
+    st.header("By case", anchor=False)
     table = case_table(pictures)
     if table.empty:
         st.caption(
@@ -69,7 +69,7 @@ def _draw_cases(pictures: pd.DataFrame) -> None:
 
 
 def _draw_sizes(pictures: pd.DataFrame) -> None:
-    st.subheader("By size", anchor=False)
+    st.header("By size", anchor=False)
     sizes = count_pictures(pictures, "size", "class")
     clues = size_clues(pictures)["size"]
     shown = _titled(sizes).rename(columns={"Size": "Size, px"})

@@ -88,7 +88,7 @@ def _draw_choice(run: RunFolder, report: Report, bundle: Bundle, validation: pd.
 
 
 def _draw_trial(trial: Trial) -> None:
-    st.subheader("What it does on test data", anchor=False)
+    st.header("What it does on test data", anchor=False)
     matrix, table = st.columns([2, 3], gap="large")
     with matrix:
         st.altair_chart(confusion_chart(trial.confusion), alt=confusion_in_words(trial.confusion))
@@ -102,7 +102,7 @@ def _draw_trial(trial: Trial) -> None:
 
 
 def _draw_prevalence(trial: Trial) -> None:
-    st.subheader("What a verdict would be worth", anchor=False)
+    st.header("What a verdict would be worth", anchor=False)
     percent = st.slider(
         "Share of malignant ones where it would be used, %",
         1,
@@ -119,7 +119,7 @@ def _draw_prevalence(trial: Trial) -> None:
 
 
 def _draw_lock(bundle: Bundle, cutoff: Cutoff) -> None:
-    st.subheader("Lock it", anchor=False)
+    st.header("Lock it", anchor=False)
     st.markdown(
         "Diagnose then calls by this cut-off, and the report is computed anew with it. Choose by "
         "the goal, not by the test figures above: a cut-off picked by those flatters them."

@@ -46,11 +46,11 @@ def draw_figures(report: Report) -> None:
     """Draw every figure, the confusion matrices and the curves of a report."""
     by_picture, by_case = st.columns(2, gap="large")
     with by_picture:
-        st.subheader("Confusion by picture", anchor=False)
+        st.header("Confusion by picture", anchor=False)
         st.altair_chart(confusion_chart(report.confusion), alt=confusion_in_words(report.confusion))
         st.caption(f"{support_words(report.n, report.n_cases)}. Cut-off {report.threshold:.2f}.")
     with by_case:
-        st.subheader("Confusion by case", anchor=False)
+        st.header("Confusion by case", anchor=False)
         if report.by_case is None:
             st.info(_why_no_case(report), icon=":material/info:")
         else:
@@ -60,7 +60,7 @@ def draw_figures(report: Report) -> None:
                 f"{sum(map(sum, confusion))} cases, each called by the mean probability of its "
                 "pictures."
             )
-    st.subheader("Figures by picture", anchor=False)
+    st.header("Figures by picture", anchor=False)
     draw_table(report.figures, FIGURE_WORDS, report.base_rate)
     drawn = "cases" if report.n_cases else "pictures: no case is known, so they are too narrow"
     st.caption(
@@ -69,7 +69,7 @@ def draw_figures(report: Report) -> None:
         f"Intervals are 95 %, by bootstrap over {drawn}."
     )
     if report.by_case is not None:
-        st.subheader("Figures by case", anchor=False)
+        st.header("Figures by case", anchor=False)
         (tn, fp), (fn, tp) = report.by_case.confusion
         draw_table(report.by_case.figures, CASE_WORDS, (fn + tp) / (tn + fp + fn + tp))
         _draw_every_case(report)
@@ -77,7 +77,7 @@ def draw_figures(report: Report) -> None:
     for kind, (title, head) in GROUP_WORDS.items():
         groups = [group for group in report.groups if group.kind == kind]
         if groups:
-            st.subheader(title, anchor=False)
+            st.header(title, anchor=False)
             _draw_groups(groups, kind, head)
 
 
@@ -164,7 +164,7 @@ def _draw_every_case(report: Report) -> None:
 def _draw_curves(report: Report) -> None:
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("ROC curve", anchor=False)
+        st.header("ROC curve", anchor=False)
         if report.roc is None:
             st.info(ONE_CLASS, icon=":material/info:")
         else:
@@ -172,7 +172,7 @@ def _draw_curves(report: Report) -> None:
             st.altair_chart(roc_chart(report), alt=f"Sensitivity against 1 - specificity, {area}")
             st.caption(f"AUC {escape(str(area))}. The dot is the cut-off; dashed is chance.")
     with right:
-        st.subheader("Precision and sensitivity", anchor=False)
+        st.header("Precision and sensitivity", anchor=False)
         if report.pr is None:
             st.info(ONE_CLASS, icon=":material/info:")
         else:

@@ -109,17 +109,17 @@ def _on_other_set(
 
 
 def _draw_found(report: Report, bundle: Bundle, folder: str) -> None:
-    st.subheader(escape(f"{bundle.label} on {folder}"), anchor=False)
+    st.header(escape(f"{bundle.label} on {folder}"), anchor=False)
     draw_warnings(report)
     if report.shift is not None:
         _draw_shift(report.shift, bundle)
     draw_figures(report)
-    st.subheader("Take it with you", anchor=False)
+    st.header("Take it with you", anchor=False)
     draw_report_files(report, bundle, f"{bundle.label}-other-set")
 
 
 def _draw_shift(shift: Shift, bundle: Bundle) -> None:
-    st.subheader("How far the set is from what the model knows", anchor=False)
+    st.header("How far the set is from what the model knows", anchor=False)
     size, far, apart = st.columns(3)
     if shift.strange_stain is not None and not shift.known_n:
         far.metric("Stained unlike the model's own", f"{shift.strange_stain:,} of {shift.n:,}")

@@ -58,7 +58,7 @@ def draw_report(report: ProtocolReport) -> None:
     )
     _draw_table(report)
     if report.gaps:
-        st.subheader("What the leak is worth", anchor=False)
+        st.header("What the leak is worth", anchor=False)
         st.markdown(listed(gap.sentence for gap in report.gaps))
         st.caption(CAUTION)
     _draw_notes(report)
@@ -144,7 +144,7 @@ def _draw_files(report: ProtocolReport) -> None:
 
         return draw
 
-    st.subheader("Take it with you", anchor=False)
+    st.header("Take it with you", anchor=False)
     files: dict[str, Callable[[], bytes]] = {
         "protocols.png": picture("png"),
         "protocols.svg": picture("svg"),

@@ -54,7 +54,7 @@ every_run = list_runs(runs_folder())
 finished = [run.name for run in every_run if run.has_report]
 if len(every_run) < 2:
     with st.container(border=True):
-        st.subheader("Fewer than two runs", anchor=False)
+        st.header("Fewer than two runs", anchor=False)
         st.markdown("Train a second run with one setting changed, and see here what it changed.")
         st.page_link("views/train.py", label="Go to Train", icon=":material/model_training:")
     st.stop()
@@ -100,10 +100,10 @@ if unfinished:
 
 reports = read_reports(runs)
 if len(reports) > 1:
-    st.subheader("Is there a difference?", anchor=False)
+    st.header("Is there a difference?", anchor=False)
     draw_differences({letter: runs[letter] for letter in reports})
 if reports:
-    st.subheader("Figures on the test part", anchor=False)
+    st.header("Figures on the test part", anchor=False)
     for letter, report in reports.items():
         if report.leaky:
             st.error(
@@ -113,10 +113,10 @@ if reports:
             )
     draw_figures({headings[letter]: report for letter, report in reports.items()})
 
-st.subheader("Validation curves", anchor=False)
+st.header("Validation curves", anchor=False)
 draw_curves(histories, letters)
 
 title, toggle = st.columns([3, 1], vertical_alignment="center")
-title.subheader("Settings", anchor=False)
+title.header("Settings", anchor=False)
 show_all = toggle.toggle("Show all", key="all_settings", help="Otherwise those that differ.")
 draw_settings(settings, list(headings.values()), show_all=show_all)

@@ -37,7 +37,7 @@ with st.expander(
 watch_downloads()
 
 if chosen is None:
-    st.subheader("What the official folds leak", anchor=False)
+    st.header("What the official folds leak", anchor=False)
     draw_fold_audit(None)
     st.stop()
 

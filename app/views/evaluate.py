@@ -36,12 +36,12 @@ def draw_section(section: str, report: Report, bundle: Bundle, run: RunFolder | 
     if section == FIGURES:
         draw_figures(report)
     elif section in (CALIBRATION, BENCH):
-        st.subheader("Calibration", anchor=False)
+        st.header("Calibration", anchor=False)
         draw_calibration(report, bundle)
     elif section == TAKE_AWAY:
         draw_take_away(report, bundle)
     if run and section == BENCH:
-        st.subheader("Cut-off", anchor=False)
+        st.header("Cut-off", anchor=False)
         draw_bench(run, report, bundle)
     elif run and section == ERRORS:
         draw_errors(run, report, bundle)
@@ -51,7 +51,7 @@ finished = [run.name for run in list_runs(runs_folder()) if run.has_report]
 crossed = crossed_models()
 if not finished and not crossed:
     with st.container(border=True):
-        st.subheader("No finished run yet", anchor=False)
+        st.header("No finished run yet", anchor=False)
         st.markdown("A run evaluates itself on its test part when it ends.")
         st.page_link("views/train.py", label="Go to Train", icon=":material/model_training:")
     st.stop()

@@ -96,5 +96,5 @@ if not watched:
 for column, name in zip(st.columns(max(1, len(watched)), gap="large"), watched, strict=False):
     with column:
         if len(watched) > 1:
-            st.subheader(name, anchor=False)
+            st.header(name, anchor=False)
         watch_run(name, narrow=len(watched) > 1)
