@@ -1,4 +1,4 @@
-"""Pictures of a set by class, subtype, magnification, case and size: tables, with charts beside."""
+"""Image counts of a dataset by class, subtype, magnification, case and size."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,13 @@ from bc_model.data.counts import case_table, count_pictures, size_clues
 
 
 def draw_counts(reading: Reading) -> None:
-    """Draw all counts of a set."""
+    """Draw all counts of a dataset."""
     pictures = reading.manifest.pictures
     st.header("By subtype", anchor=False)
     _side_by_side(
         count_pictures(pictures, "class", "subtype"),
         lambda table: count_bars(table, "subtype", "Subtype", paired=False),
-        "Pictures of each subtype",
+        "Images of each subtype",
     )
     st.header("By magnification", anchor=False)
     by_magnification = count_pictures(pictures, "magnification", "class")
@@ -29,7 +29,7 @@ def draw_counts(reading: Reading) -> None:
     _side_by_side(
         by_magnification,
         lambda table: count_bars(table, "magnification", "Magnification", paired=True),
-        "Pictures of each magnification",
+        "Images of each magnification",
     )
     _draw_cases(pictures)
     _draw_sizes(pictures)
@@ -42,8 +42,9 @@ def _side_by_side(table: pd.DataFrame, draw: Callable[[pd.DataFrame], Chart], al
 
 
 def _titled(table: pd.DataFrame) -> pd.DataFrame:
-    """Give columns and subtypes the form in which they are read."""
+    """Return a table with display names of columns and subtypes."""
     shown = table.rename(columns={name: str(name)[:1].upper() + str(name)[1:] for name in table})
+    shown = shown.rename(columns={"Pictures": "Images"})
     if "Subtype" in shown:
         shown["Subtype"] = shown["Subtype"].str.replace("_", " ")
     return shown
@@ -54,18 +55,20 @@ def _draw_cases(pictures: pd.DataFrame) -> None:
     table = case_table(pictures)
     if table.empty:
         st.caption(
-            "The names say no case. A split by case cannot be made, and intervals will be too "
-            "narrow."
+            "The file names contain no case. A case-level split is not possible, and intervals are "
+            "too narrow."
         )
         return
-    st.altair_chart(case_bars(table), alt=f"Pictures of each of {len(table)} cases, as bars")
+    st.altair_chart(case_bars(table), alt=f"Images of each of {len(table)} cases, as bars")
     joined = table["group"] != table["case"]
     shown = _titled(table.drop(columns="group"))
     if joined.any():
-        shown["Kept with"] = table["group"].where(joined, "")
-    st.dataframe(shown, hide_index=True, alt="Each case with its subtype, sections and pictures")
+        shown["Grouped with"] = table["group"].where(joined, "")
+    st.dataframe(shown, hide_index=True, alt="Each case with its subtype, sections and images")
     if joined.any():
-        st.caption("Cases that hold one picture in common are kept together in every honest split.")
+        st.caption(
+            "Cases with duplicate images stay in the same subset of every leakage-free split."
+        )
 
 
 def _draw_sizes(pictures: pd.DataFrame) -> None:
@@ -73,13 +76,11 @@ def _draw_sizes(pictures: pd.DataFrame) -> None:
     sizes = count_pictures(pictures, "size", "class")
     clues = size_clues(pictures)["size"]
     shown = _titled(sizes).rename(columns={"Size": "Size, px"})
-    shown["Clue"] = ["in one class only" if size in set(clues) else "" for size in sizes["size"]]
-    if not len(clues):
-        shown = shown.drop(columns="Clue")
-    st.dataframe(shown, hide_index=True, alt="Pictures of each size and class")
+    if len(clues):
+        shown["One class only"] = sizes["size"].isin(clues)
+    st.dataframe(shown, hide_index=True, alt="Images of each size and class")
     st.caption(
-        "A size that occurs in one class only tells the class. All pictures are brought to one "
-        "size before a model sees them, but sharpness or proportions may still tell."
+        "An image size that occurs in one class only can reveal the class, even after resizing."
         if len(clues)
-        else "No size gives a class away."
+        else "No image size reveals the class."
     )

@@ -1,4 +1,4 @@
-"""What the parts of a split hold, and what they share."""
+"""The subsets of a split: their contents and the leakage between them."""
 
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from bc_model.errors import BcModelError
 from bc_model.words import many
 
 FEW_CASES = 3
+SUBSET_WORDS = {"train": "Training", "validation": "Validation", "test": "Test"}
 
 
 def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
-    """Make the split that `split_fields` chose, or say why it cannot be made.
+    """Return the split for the settings of `split_fields`, or None after an error message.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
     """
     protocol, folds_file = chosen["protocol"], chosen["folds_file"]
     if lacks_fold_file(chosen):
-        st.info("This split needs an official fold file: add one.", icon=":material/info:")
+        st.info("This split needs an official fold file. Add one.", icon=":material/info:")
         return None
     try:
         split = make_split(
@@ -44,22 +45,23 @@ def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
         )
         match = match_folds(manifest, read_fold_file(Path(folds_file))) if folds_file else None
     except BcModelError as error:
-        show_error(error, title="This data cannot be split so")
+        show_error(error, title="Split not possible")
         return None
     if match:
         notes = match.notes()
         if kept_out := len(manifest.pictures) - match.not_listed - len(split):
             notes.append(
-                f"{kept_out:,} pictures were kept out of training because their case is in test."
+                f"{kept_out:,} images are excluded from training because their case is in the test "
+                "subset."
             )
         draw_sentences(notes)
     return split
 
 
 def draw_parts(parts: dict[str, dict[str, int]]) -> None:
-    """Draw what each part holds in one sentence, and warn of parts with few cases."""
+    """Draw the contents of each subset in one sentence, and a warning for few cases."""
     words = "; ".join(
-        f"{part} {counts['pictures']:,} pictures"
+        f"{part} {counts['pictures']:,} images"
         + (
             f" ({counts['benign_cases']} benign and {counts['malignant_cases']} malignant cases)"
             if counts["cases"]
@@ -72,63 +74,67 @@ def draw_parts(parts: dict[str, dict[str, int]]) -> None:
 
 
 def draw_parts_table(parts: dict[str, dict[str, int]]) -> None:
-    """Draw the same as a table, and warn of parts with few cases."""
+    """Draw the contents of each subset as a table, and a warning for few cases."""
     rows = []
     for part in PARTS:
         counts = parts[part]
-        row: dict[str, Any] = {"Part": part.capitalize(), "Pictures": counts["pictures"]}
-        row |= {f"{name} pictures".capitalize(): counts[name] for name in CLASSES}
+        row: dict[str, Any] = {
+            "Subset": SUBSET_WORDS[part],
+            "Images": counts["pictures"],
+        }
+        row |= {f"{name} images".capitalize(): counts[name] for name in CLASSES}
         if any(one["cases"] for one in parts.values()):
             row["Cases"] = counts["cases"]
             row |= {f"{name} cases".capitalize(): counts[f"{name}_cases"] for name in CLASSES}
         rows.append(row)
-    st.dataframe(rows, hide_index=True, alt="Pictures and cases of each part, by class")
+    st.dataframe(rows, hide_index=True, alt="Images and cases of each subset, by class")
     warn_of_few(parts)
 
 
 def warn_of_few(parts: dict[str, dict[str, int]]) -> None:
-    """Say it when a part has so few cases that its figures mean little."""
+    """Draw a warning if a subset has very few cases of a class."""
     few = min(parts[part][f"{c}_cases"] for part in ("validation", "test") for c in CLASSES)
     if 0 < few < FEW_CASES:
         st.caption(
-            f":material/info: A part with {few} {'case' if few == 1 else 'cases'} of a class: the "
-            "choice of the best epoch and the test figures hang on very few patients."
+            f":material/info: A subset contains only {many(few, 'case')} of a class. The best "
+            "epoch and the test metrics depend on very few cases."
         )
 
 
 def draw_leaks(split: pd.DataFrame, protocol: str) -> None:
-    """Say in plain words what test shares with training: in red when it does, or may."""
+    """Draw the leakage between the test subset and the other subsets."""
     leak = count_leaks(split)
     if leak.test_pictures or leak.pixels:
-        st.error(leak_in_words(leak), title="This split leaks")
+        st.error(leak_in_words(leak), title="Data leakage")
     elif protocol in LEAKY_PROTOCOLS:
         known = (split["case"] != "").all()
         st.error(
-            "Nothing is shared in this very split, by luck. The protocol does not prevent it, and "
-            "figures from it are marked as leaky."
+            "This split shares no case by chance, but the protocol does not prevent leakage. Its "
+            "metrics are marked as with leakage."
             if known
-            else "The names say no case, so nobody can tell what test shares with training. "
-            "Figures from this split are marked as leaky.",
-            title="This protocol is leaky",
+            else "The file names contain no case, so leakage cannot be measured. Metrics of this "
+            "split are marked as with leakage.",
+            title="Protocol with leakage",
         )
     else:
         st.success(
-            f"Test shares nothing with training or validation: none of its {leak.n_test:,} "
-            "pictures stands there, and none of their cases.",
+            f"No leakage: none of the {leak.n_test:,} test images or their cases occurs in "
+            "training or validation.",
             icon=":material/verified:",
         )
 
 
 def leak_in_words(leak: Leak) -> str:
+    """Return the leakage of a split in two or three sentences."""
     words = (
-        f"{_of(leak.test_pictures, leak.n_test)} test pictures, of "
-        f"{many(leak.cases, 'case')}, have other pictures of their case in training or validation"
+        f"{_of(leak.test_pictures, leak.n_test)} test images, of {many(leak.cases, 'case')}, "
+        "have other images of their case in training or validation"
     )
     if leak.n_benign_test:
-        words += f"; among the benign ones {_of(leak.benign_test_pictures, leak.n_benign_test)}"
-    words += ". A model can know them by their slide, and every figure flatters."
+        words += f"; of the benign images {_of(leak.benign_test_pictures, leak.n_benign_test)}"
+    words += ". A model can recognize the slide, so all metrics overestimate performance."
     if leak.pixels:
-        words += f" {leak.pixels:,} stand in training or validation pixel for pixel."
+        words += f" {leak.pixels:,} are exact duplicates of images in training or validation."
     return words
 
 
