@@ -77,9 +77,9 @@ def draw_figures(reports: dict[str, Report]) -> None:
             # An older report may lack a newer metric.
             figure = report.figures.get(name)
             row |= {
-                letter: figure and figure.value,
-                f"{letter} CI low": figure and figure.low,
-                f"{letter} CI high": figure and figure.high,
+                letter: figure.value if figure else None,
+                f"{letter} CI low": figure.low if figure else None,
+                f"{letter} CI high": figure.high if figure else None,
             }
         rows.append(row)
     numbers = [column for column in rows[0] if column != "Metric"]

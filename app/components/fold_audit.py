@@ -29,8 +29,8 @@ def draw_fold_audit(reading: Reading | None) -> None:
         The dataset whose duplicates are counted.
     """
     st.markdown(
-        "The five official BreakHis fold files split by section. Sections of one case then occur in "
-        "both training and test, so a model can recognize the slide of a test image."
+        "The five official BreakHis fold files split by section. Sections of one case then occur "
+        "in both training and test, so a model can recognize the slide of a test image."
     )
     files = choose_fold_files("audited-folds")
     if not files and not list_fold_files():

@@ -33,7 +33,7 @@ def draw_section(section: str, report: Report, bundle: Bundle, run: RunFolder | 
         draw_other_set(bundle)
         return
     # The notes of a cross-validation describe its method; they have their own place below.
-    draw_warnings(report if run else dataclasses.replace(report, notes=[]))
+    draw_warnings(report if run else dataclasses.replace(report, notes=()))
     if section == METRICS:
         draw_summary(report, name_source(run))
         if run is None:
