@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.components.figures import METRIC_COLUMNS
+from app.components.figures import METRIC_COLUMNS, make_frame
 from app.components.frame import escape
 from app.components.report_charts import reliability_chart
 from bc_model.evaluation.crossed import is_crossed
@@ -42,20 +42,23 @@ def draw_calibration(report: Report, bundle: Bundle) -> None:
             st.caption(f"{title} {escape(str(report.figures[name]))}. Lower is better.")
     with st.expander("Bins", icon=":material/table:"):
         st.dataframe(
-            [
-                {
-                    "Bin from": one.low,
-                    "Bin to": one.high,
-                    "Mean probability": one.mean_prob,
-                    "Malignant": one.observed.value,
-                    "CI low": one.observed.low,
-                    "CI high": one.observed.high,
-                    "Images": one.observed.n,
-                    "Cases": one.observed.n_cases or None,
-                }
-                for one in found.bins
-            ],
+            make_frame(
+                [
+                    {
+                        "Bin from": one.low,
+                        "Bin to": one.high,
+                        "Mean probability": one.mean_prob,
+                        "Malignant": one.observed.value,
+                        "CI low": one.observed.low,
+                        "CI high": one.observed.high,
+                        "Images": one.observed.n,
+                        "Cases": one.observed.n_cases or None,
+                    }
+                    for one in found.bins
+                ]
+            ),
             hide_index=True,
+            placeholder="-",
             column_config=METRIC_COLUMNS
             | {
                 "Bin from": st.column_config.NumberColumn(format="%.1f"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.figures import METRIC_COLUMNS
+from app.components.figures import METRIC_COLUMNS, make_frame
 from app.components.frame import escape, listed, show_error
 from app.components.reports import stamp_of
 from bc_model.errors import BcModelError
@@ -43,6 +43,7 @@ def draw_settings(rows: list[SettingRow], columns: list[str], *, show_all: bool)
             for row in shown
         ],
         hide_index=True,
+        placeholder="-",
         alt="Settings of the runs side by side",
     )
 
@@ -67,6 +68,7 @@ def draw_figures(reports: dict[str, Report]) -> None:
             for letter, report in reports.items()
         ],
         hide_index=True,
+        placeholder="-",
         column_config={"Images": METRIC_COLUMNS["Images"], "Cases": METRIC_COLUMNS["Cases"]},
         alt="Images and cases in the test subset of each run",
     )
@@ -84,8 +86,9 @@ def draw_figures(reports: dict[str, Report]) -> None:
         rows.append(row)
     numbers = [column for column in rows[0] if column != "Metric"]
     st.dataframe(
-        rows,
+        make_frame(rows),
         hide_index=True,
+        placeholder="-",
         column_config=dict.fromkeys(numbers, METRIC_COLUMNS["Value"]),
         alt="Metrics of the runs side by side, with 95 % intervals",
     )
@@ -131,21 +134,24 @@ def _draw_pair(found: Comparison) -> None:
     signed = st.column_config.NumberColumn(format="%+.3f")
     plain = st.column_config.NumberColumn(format="%.3f")
     st.dataframe(
-        [
-            {
-                "Metric": FIGURE_WORDS[name].removesuffix(_LOWER),
-                found.first: one.first,
-                found.second: one.second,
-                difference: one.difference.value,
-                "CI low": one.difference.low,
-                "CI high": one.difference.high,
-                "Images": one.difference.n,
-                "Cases": one.difference.n_cases or None,
-                "Result": one.verdict[:1].upper() + one.verdict[1:],
-            }
-            for name, one in found.differences.items()
-        ],
+        make_frame(
+            [
+                {
+                    "Metric": FIGURE_WORDS[name].removesuffix(_LOWER),
+                    found.first: one.first,
+                    found.second: one.second,
+                    difference: one.difference.value,
+                    "CI low": one.difference.low,
+                    "CI high": one.difference.high,
+                    "Images": one.difference.n,
+                    "Cases": one.difference.n_cases or None,
+                    "Result": one.verdict[:1].upper() + one.verdict[1:],
+                }
+                for name, one in found.differences.items()
+            ]
+        ),
         hide_index=True,
+        placeholder="-",
         column_config=METRIC_COLUMNS
         | dict.fromkeys((found.first, found.second), plain)
         | dict.fromkeys((difference, "CI low", "CI high"), signed),

@@ -22,13 +22,14 @@ def draw_counts(reading: Reading) -> None:
     )
     st.header("By magnification", anchor=False)
     by_magnification = count_pictures(pictures, "magnification", "class")
-    numbers = by_magnification["magnification"]
-    by_magnification["magnification"] = [
-        "unknown" if pd.isna(number) else f"{number}X" for number in numbers
-    ]
     _side_by_side(
         by_magnification,
-        lambda table: count_bars(table, "magnification", "Magnification", paired=True),
+        lambda table: count_bars(
+            table.assign(magnification=table["magnification"].map(_name_magnification)),
+            "magnification",
+            "Magnification",
+            paired=True,
+        ),
         "Images of each magnification",
     )
     _draw_cases(pictures)
@@ -37,8 +38,18 @@ def draw_counts(reading: Reading) -> None:
 
 def _side_by_side(table: pd.DataFrame, draw: Callable[[pd.DataFrame], Chart], alt: str) -> None:
     left, right = st.columns(2, gap="large")
-    left.dataframe(_titled(table), hide_index=True, alt=f"{alt}, with cases")
+    left.dataframe(
+        _titled(table),
+        hide_index=True,
+        placeholder="unknown",
+        column_config={"Magnification": st.column_config.NumberColumn(format="%dX")},
+        alt=f"{alt}, with cases",
+    )
     right.altair_chart(draw(table), alt=f"{alt}, as bars")
+
+
+def _name_magnification(number: float) -> str:
+    return "unknown" if pd.isna(number) else f"{int(number)}X"
 
 
 def _titled(table: pd.DataFrame) -> pd.DataFrame:

@@ -45,8 +45,11 @@ def draw_bench(run: RunFolder, report: Report, bundle: Bundle) -> None:
     )
     try:
         validation = read_validation(run.evaluation_folder)
-    except RunError as error:
-        st.info(escape(str(error)), icon=":material/info:")
+    except RunError:
+        st.info(
+            "This run has no validation predictions. Train the model again to select a threshold.",
+            icon=":material/info:",
+        )
         return
     _draw_choice(run, report, bundle, validation)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from app.components.frame import escape, listed
@@ -144,6 +145,12 @@ def metric_row(title: str, figure: Figure) -> dict[str, Any]:
     }
 
 
+def make_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table in which a column without any value is numeric."""
+    frame = pd.DataFrame(rows)
+    return frame.astype(dict.fromkeys(frame.columns[frame.isna().all()], float))
+
+
 def draw_table(
     figures: dict[str, Figure],
     words: dict[str, tuple[str, str]],
@@ -177,8 +184,9 @@ def draw_table(
             )
     columns = [name for name in ("Metric", *METRIC_COLUMNS) if meanings or name != "Meaning"]
     st.dataframe(
-        rows,
+        make_frame(rows),
         hide_index=True,
+        placeholder="-",
         height="content",
         column_order=columns,
         column_config=METRIC_COLUMNS,
@@ -206,6 +214,7 @@ def _draw_every_case(report: Report) -> None:
                 }
             ),
             hide_index=True,
+            placeholder="-",
             column_config={
                 "Patient score": st.column_config.NumberColumn(
                     format="%.2f",
@@ -257,8 +266,9 @@ def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
         format="percent", help="Proportion of malignant images."
     )
     st.dataframe(
-        rows,
+        make_frame(rows),
         hide_index=True,
+        placeholder="-",
         height="content",
         column_config=METRIC_COLUMNS | {"Malignant": proportion},
         alt=f"Metrics by {head.lower()}, with 95 % intervals",

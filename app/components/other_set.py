@@ -35,10 +35,7 @@ def draw_other_set(bundle: Bundle) -> None:
             placeholder="0=benign,1=malignant",
             help="Not needed for BreakHis names or folders named benign and malignant.",
         )
-        st.caption(
-            "The label mapping assigns folder names to classes; other label definitions make it "
-            "another task."
-        )
+        st.caption("The label mapping assigns folder names to the classes benign and malignant.")
         case_above = st.checkbox(
             "Parent folder is the case",
             key="other_case_above",
@@ -148,6 +145,7 @@ def _draw_shift(shift: Shift, bundle: Bundle) -> None:
                 for one in shift.stain
             ],
             hide_index=True,
+            placeholder="-",
             column_config={
                 "Reference": st.column_config.NumberColumn(format="%.3f"),
                 "This dataset": st.column_config.NumberColumn(format="%.3f"),

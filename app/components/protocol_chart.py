@@ -6,6 +6,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from app.components.figures import majority_baseline
 from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.literature import Band
 from bc_model.evaluation.protocol_row import ProtocolRow
@@ -72,9 +73,9 @@ def protocol_chart(
     if name == "accuracy":
         layers.append(
             base.mark_tick(thickness=2, size=16, color=_GREY).encode(
-                x=alt.X("base_rate:Q", scale=scale),
+                x=alt.X("baseline:Q", scale=scale),
                 y=y,
-                tooltip=[alt.Tooltip("base_rate:Q", format=".3f", title="always malignant")],
+                tooltip=[alt.Tooltip("baseline:Q", format=".3f", title="majority baseline")],
             )
         )
     return alt.layer(*layers, bars, dots, numbers, missing).properties(
@@ -105,7 +106,7 @@ def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
     point = {
         "label": f"{row.words}\n{_support(row)}", "words": row.words,
         "kind": _LEAKY if row.leaky else _HONEST,
-        "value": None, "low": None, "high": None, "base_rate": row.base_rate,
+        "value": None, "low": None, "high": None, "baseline": _baseline(row),
         "text": "", "missing": "", "interval": "none", "support": "",
     }  # fmt: skip
     if figure is None or figure.value is None:
@@ -122,6 +123,10 @@ def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
         "text": text + (", alarm" if name in row.alarms else ""),
         "support": support_words(figure.n, figure.n_cases),
     }
+
+
+def _baseline(row: ProtocolRow) -> float | None:
+    return None if row.base_rate is None else majority_baseline(row.base_rate)[1]
 
 
 def _support(row: ProtocolRow) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.figures import METRIC_COLUMNS, majority_baseline, metric_row
+from app.components.figures import METRIC_COLUMNS, majority_baseline, make_frame, metric_row
 from app.components.frame import escape, listed
 from app.components.protocol_chart import lowest, protocol_chart
 from bc_model.data.protocols import LEAKY_PROTOCOLS
@@ -66,23 +66,26 @@ def draw_report(report: ProtocolReport) -> None:
 
 def _draw_table(report: ProtocolReport) -> None:
     st.dataframe(
-        [
-            {
-                "Split": row.words.capitalize(),
-                "Test data": row.rests_on,
-                "Runs": len(row.runs),
-                "Finished": row.n_done,
-                "Images": row.n or None,
-                "Cases": row.n_cases or None,
-                "Benign cases": row.n_benign_cases or None,
-                "Majority baseline": None
-                if row.base_rate is None
-                else majority_baseline(row.base_rate)[1],
-                "Case in training": row.shared.share if row.shared else None,
-            }
-            for row in report.rows
-        ],
+        make_frame(
+            [
+                {
+                    "Split": row.words.capitalize(),
+                    "Test data": row.rests_on,
+                    "Runs": len(row.runs),
+                    "Finished": row.n_done,
+                    "Images": row.n or None,
+                    "Cases": row.n_cases or None,
+                    "Benign cases": row.n_benign_cases or None,
+                    "Majority baseline": None
+                    if row.base_rate is None
+                    else majority_baseline(row.base_rate)[1],
+                    "Case in training": row.shared.share if row.shared else None,
+                }
+                for row in report.rows
+            ]
+        ),
         hide_index=True,
+        placeholder="-",
         column_config={
             "Split": st.column_config.TextColumn(pinned=True),
             "Images": METRIC_COLUMNS["Images"],
@@ -114,8 +117,9 @@ def _draw_table(report: ProtocolReport) -> None:
     if lines:
         numbers = ("Value", "CI low", "CI high", "Lowest file", "Highest file")
         st.dataframe(
-            lines,
+            make_frame(lines),
             hide_index=True,
+            placeholder="-",
             height="content",
             column_config=METRIC_COLUMNS
             | dict.fromkeys(numbers, st.column_config.NumberColumn(format="%.3f"))
@@ -154,6 +158,7 @@ def _draw_notes(report: ProtocolReport) -> None:
         st.dataframe(
             [{"Setting": key, "Value": value} for key, value in shown.items()],
             hide_index=True,
+            placeholder="-",
             alt="Settings that all runs share",
         )
 

@@ -64,7 +64,8 @@ def _draw_table(split: pd.DataFrame) -> None:
         rows = rows[in_case | in_path]
     st.caption(pictures_in_words(rows))
     st.dataframe(
-        rows[list(_COLUMNS)].rename(columns=_COLUMNS),
+        rows[list(_COLUMNS)].replace({"part": SUBSET_WORDS}).rename(columns=_COLUMNS),
         hide_index=True,
+        column_config={"Magnification": st.column_config.NumberColumn(format="%dX")},
         alt="All images with subset, class, case and magnification",
     )

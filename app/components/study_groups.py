@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.figures import METRIC_COLUMNS, majority_baseline
+from app.components.figures import METRIC_COLUMNS, majority_baseline, make_frame
 from app.components.frame import escape
 from app.places import runs_folder
 from bc_model.evaluation.report import Report
@@ -43,17 +43,20 @@ def draw_groups(name: str, groups: list[GroupFigures]) -> None:
     if caution := choice_caution(read_study(runs_folder(), name)):
         st.warning(escape(caution))
     st.dataframe(
-        [
-            {
-                "Configuration": one.group or name,
-                "Runs": one.n_runs,
-                "Finished": len(one.folds),
-                "Failed": one.n_failed,
-            }
-            | _metric_cells(one.report)
-            for one in groups
-        ],
+        make_frame(
+            [
+                {
+                    "Configuration": one.group or name,
+                    "Runs": one.n_runs,
+                    "Finished": len(one.folds),
+                    "Failed": one.n_failed,
+                }
+                | _metric_cells(one.report)
+                for one in groups
+            ]
+        ),
         hide_index=True,
+        placeholder="-",
         column_config={
             "Configuration": st.column_config.TextColumn(pinned=True),
             **{name: METRIC_COLUMNS[name] for name in ("Images", "Cases")},

@@ -1,5 +1,7 @@
 """Colors and focus in a real browser: readable text on the controls, a visible focus outline."""
 
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -34,12 +36,12 @@ _CONTRAST = """element => {
 
 
 @pytest.fixture(params=["light", "dark"])
-def themed_page(request: pytest.FixtureRequest, browser: Browser, app) -> Page:
+def themed_page(request: pytest.FixtureRequest, browser: Browser, app) -> Iterator[Page]:
     context = browser.new_context(
         viewport={"width": 1280, "height": 1000}, color_scheme=request.param
     )
-    request.addfinalizer(context.close)
-    return context.new_page()
+    yield context.new_page()
+    context.close()
 
 
 def measure_contrast(locator: Locator) -> float:
@@ -49,7 +51,7 @@ def measure_contrast(locator: Locator) -> float:
 
 
 def test_selected_controls_have_contrast_of_at_least_4_5(themed_page: Page, app):
-    themed_page.goto(f"{app.url}/evaluate?evaluated=finished&section=Threshold")
+    themed_page.goto(f"{app.url}/evaluate?evaluated=finished&section=Calibration+and+threshold")
     segment = themed_page.locator('[data-testid="stButtonGroup"] [aria-checked="true"] p').first
     slider = themed_page.locator('[data-testid="stSliderThumbValue"]')
     for locator in (segment, slider.first, slider.last):
