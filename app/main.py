@@ -1,34 +1,47 @@
-"""The app's entry: options checked, pages listed, the frame that all of them share."""
+"""The entry point of the app: check the options, list the pages, draw the shared layout."""
 
 import sys
 from pathlib import Path
 
 import streamlit as st
 
-# `streamlit run` puts only this file's folder on the path; the packages lie one above.
+# `streamlit run` adds only the folder of this file to the path; the packages are one level above.
 if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:
     sys.path.insert(0, root)
 
 from app.components.frame import draw_frame, explain_errors
 from app.places import ASSETS, ROOT
 
-st.set_page_config(page_title="Breast histology", page_icon=str(ASSETS / "icon.png"), layout="wide")
+# Without a page title here, the browser tab shows the title of the open page.
+st.set_page_config(page_icon=str(ASSETS / "icon.png"), layout="wide")
 
 if st.get_option("browser.gatherUsageStats"):
     st.error(
-        f"The settings in .streamlit/config.toml were not found. Start the app from {ROOT}: "
+        f"The file .streamlit/config.toml was not found. Start the app from {ROOT}: "
         "`streamlit run app/main.py`",
-        title="Started from another folder",
+        title="Wrong working directory",
     )
     st.stop()
 
 pages = [
-    st.Page("views/diagnose.py", title="Classify", icon=":material/biotech:", default=True),
-    st.Page("views/data.py", title="Data", icon=":material/folder_open:"),
-    st.Page("views/train.py", title="Train", icon=":material/model_training:"),
-    st.Page("views/evaluate.py", title="Evaluate", icon=":material/analytics:"),
-    st.Page("views/studies.py", title="Studies", icon=":material/balance:"),
-    st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
+    st.Page(
+        "views/diagnose.py",
+        title="Classify",
+        icon=":material/biotech:",
+        url_path="classify",
+        default=True,
+    ),
+    st.Page("views/data.py", title="Data", icon=":material/folder_open:", url_path="data"),
+    st.Page("views/train.py", title="Train", icon=":material/model_training:", url_path="train"),
+    st.Page(
+        "views/evaluate.py", title="Evaluate", icon=":material/analytics:", url_path="evaluate"
+    ),
+    st.Page(
+        "views/studies.py", title="Experiments", icon=":material/science:", url_path="experiments"
+    ),
+    st.Page(
+        "views/compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"
+    ),
 ]
 page = st.navigation(pages)
 draw_frame()

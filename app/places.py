@@ -1,8 +1,5 @@
-"""Where the app keeps and finds things on disk."""
+"""Paths of the app."""
 
-import os
-import shlex
-import subprocess
 from pathlib import Path
 
 from bc_model.serving.shipped import SHIPPED_MODELS as SHIPPED_MODELS
@@ -13,7 +10,7 @@ ASSETS = ROOT / "assets"
 
 
 def typed_path(text: str) -> Path:
-    """Return the path that somebody typed, without quotes about it and with ~ made a home folder.
+    """Return a typed path without surrounding quotes and with ~ replaced by the home folder.
 
     File managers copy a path with quotes.
     """
@@ -22,10 +19,5 @@ def typed_path(text: str) -> Path:
         bare = bare[1:-1]
     try:
         return Path(bare).expanduser()
-    except RuntimeError:  # a home folder of somebody who is not there
+    except RuntimeError:  # The user of ~user does not exist.
         return Path(bare)
-
-
-def as_typed(command: list[str]) -> str:
-    """Return a command as it is typed in this system's shell, with quotes where it has blanks."""
-    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)

@@ -82,7 +82,7 @@ def _walk(data: Path, environment: dict[str, str]) -> None:
                     ("data", f"data?set={SET}", 3),
                     ("train", f"train?run={RUN}", 3),
                     ("evaluate", f"evaluate?evaluated={RUN}", 6),
-                    ("studies", f"studies?study={STUDY}", 3),
+                    ("studies", f"experiments?study={STUDY}", 3),
                 ):
                     _open(page, query, charts)
                     _hide_place(page, data.parent)

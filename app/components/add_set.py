@@ -1,4 +1,4 @@
-"""Adding a data set: a folder or archive on the server, a zip upload, BreakHis, or a drawn one."""
+"""Adding a dataset: a server folder or archive, a zip upload, BreakHis, or synthetic images."""
 
 from collections.abc import Callable
 
@@ -13,31 +13,31 @@ from bc_model.data.set_names import suggest_name
 from bc_model.errors import BcModelError, DataError
 
 WAYS = {
-    "Folder on the server": ":material/folder:",
+    "Server folder": ":material/folder:",
     "Zip upload": ":material/upload:",
     "BreakHis": ":material/download:",
-    "Drawn": ":material/draw:",
+    "Synthetic": ":material/draw:",
 }
 ADDS_KEY = "sets-added"
-"""Of the session state: how many sets were added; what is keyed by it starts afresh."""
+"""Session-state key for the number of added datasets; widgets with it in their key are reset."""
 MAX_UPLOAD_MB = 500
 MAX_DRAWN = 2000
 _VERBS = {"uploading": "Storing the upload", "unpacking": "Unpacking"}
-_SIZES = {"Small, 115 x 175 px": (115, 175), "As BreakHis, 460 x 700 px": (460, 700)}
+_SIZES = {"Small (115 x 175 px)": (115, 175), "BreakHis size (460 x 700 px)": (460, 700)}
 
 
 def draw_add(draw_download: Callable[[], None]) -> None:
-    """Draw the ways of adding a set, one at a time.
+    """Draw the form of the selected source.
 
     Parameters
     ----------
     draw_download : callable
-        Draws the way by download.
+        Draws the download form.
     """
     way = st.segmented_control(
-        "From where",
+        "Source",
         list(WAYS),
-        default="Folder on the server",
+        default="Server folder",
         format_func=lambda name: f"{WAYS[name]} {name}",
         key="add-way",
         required=True,
@@ -46,7 +46,7 @@ def draw_add(draw_download: Callable[[], None]) -> None:
         _draw_upload()
     elif way == "BreakHis":
         draw_download()
-    elif way == "Drawn":
+    elif way == "Synthetic":
         _draw_drawn()
     else:
         _draw_folder()
@@ -54,10 +54,10 @@ def draw_add(draw_download: Callable[[], None]) -> None:
 
 def _draw_folder() -> None:
     source = st.text_input(
-        "Folder or archive on the server",
+        "Folder or archive",
         key=_key("add-folder"),
         placeholder="/data/BreaKHis_v1",
-        help="A folder stays where it is. A zip or tar.gz is unpacked onto the shelf.",
+        help="A folder is linked. A zip or tar.gz file is unpacked and stored.",
     ).strip()
     name = _name_field("folder", source)
     if st.button("Add", key="add-folder-button", type="primary", disabled=not source):
@@ -66,12 +66,11 @@ def _draw_folder() -> None:
 
 def _draw_upload() -> None:
     upload = st.file_uploader(
-        "Zip of pictures",
+        "Zip file",
         type=["zip"],
         key=_key("zip"),
         max_upload_size=MAX_UPLOAD_MB,
-        help="In the BreakHis tree, or with folders named benign and malignant. Only pictures are "
-        "taken from it. Put a larger one on the server and name its path.",
+        help="The BreakHis folder tree, or folders named benign and malignant.",
     )
     name = _name_field("zip", upload.name if upload else "")
     if st.button("Add", key="add-zip-button", type="primary", disabled=not upload) and upload:
@@ -81,21 +80,21 @@ def _draw_upload() -> None:
 
 def _draw_drawn() -> None:
     st.caption(
-        "Invented pictures that look like stained tissue from afar, to try the program. A model "
-        "trained on them knows nothing of tissue."
+        "Synthetic images are for testing the app only; models trained on them are not valid for "
+        "tissue."
     )
-    cases, pictures, size = st.columns(3)
+    cases, images, size = st.columns(3)
     n_cases = cases.number_input("Cases", 6, 200, 30, key="drawn-cases")
-    per_case = pictures.number_input("Pictures a case", 1, 100, 6, key="drawn-pictures")
-    chosen = size.selectbox("Size", list(_SIZES), key="drawn-size")
-    name = _name_field("drawn", "drawn")
-    if st.button("Draw", key="draw-button", type="primary", icon=":material/draw:"):
+    per_case = images.number_input("Images per case", 1, 100, 6, key="drawn-pictures")
+    chosen = size.selectbox("Image size", list(_SIZES), key="drawn-size")
+    name = _name_field("drawn", "synthetic")
+    if st.button("Generate", key="draw-button", type="primary", icon=":material/draw:"):
         if n_cases * per_case > MAX_DRAWN:
             error = DataError(
-                f"{n_cases} cases of {per_case} pictures are {n_cases * per_case:,}; at most "
-                f"{MAX_DRAWN:,} are drawn here. Ask for fewer."
+                f"Too many images. Expected at most {MAX_DRAWN:,}, got {n_cases * per_case:,}. "
+                "Reduce the number of cases or images per case."
             )
-            show_error(error, title="The set was not drawn")
+            show_error(error, title="No dataset generated")
             return
         _add(
             name,
@@ -110,32 +109,32 @@ def _draw_drawn() -> None:
 
 
 def _name_field(way: str, source: str) -> str:
-    """Draw the field for the name; left empty, the name comes from the source."""
+    """Draw the field for the name, and return the name or one derived from the source."""
     suggestion = suggest_name(source)
     typed = st.text_input(
         "Name",
         key=_key(f"add-{way}-name"),
-        placeholder=suggestion or "a name without blanks",
+        placeholder=suggestion or "my-dataset",
         help="Letters, digits, '.', '_' and '-'.",
     )
     return typed.strip() or suggestion
 
 
 def _key(name: str) -> str:
-    """Return the key of a field that is emptied once a set has been added.
+    """Return the key of a field that is reset after a dataset was added.
 
-    The new widget also lets go of an upload's bytes, which would stay in the memory.
+    The new widget also frees the memory of an upload.
     """
     return f"{name}-{st.session_state.get(ADDS_KEY, 0)}"
 
 
 def _add(name: str, work: Callable[[IngestProgress], Added]) -> None:
-    """Do it with a bar; choose the new set, or say why there is none."""
+    """Run the work with a progress bar; select the new dataset or show the error."""
     place = st.empty()
 
     def tell(verb: str, done: int, total: int) -> None:
         if verb == "drawing":
-            place.progress(done / total, f"Drawing: {done:,} of {total:,} pictures")
+            place.progress(done / total, f"Generating: {done:,} of {total:,} images")
             return
         of = f" of {total / 1e6:,.0f}" if total else ""
         share = min(1.0, done / total) if total else 0.0
@@ -145,9 +144,9 @@ def _add(name: str, work: Callable[[IngestProgress], Added]) -> None:
         added = work(tell)
     except (BcModelError, OSError) as error:
         place.empty()
-        show_error(error, title="Nothing was added")
+        show_error(error, title="No dataset added")
         return
-    count = f" with {added.pictures:,} pictures" if added.pictures else ""
-    st.session_state[ADDED_KEY] = (name, f"{name}{count} is on the shelf.")
+    count = f" with {added.pictures:,} images" if added.pictures else ""
+    st.session_state[ADDED_KEY] = (name, f"Dataset {name}{count} was added.")
     st.session_state[ADDS_KEY] = st.session_state.get(ADDS_KEY, 0) + 1
     st.rerun()

@@ -10,7 +10,7 @@ _SERIES = {"training": _TEAL, "validation": "#c97b12"}
 
 
 def learning_curve(history: list[dict], figure: str, title: str) -> alt.LayerChart:
-    """Draw one figure of training and validation over the epochs, with the phase boundary."""
+    """Draw a metric of training and validation over the epochs, with the stage boundary."""
     rows = [
         {"epoch": record["epoch"], "part": part, "value": record[prefix + figure]}
         for record in history
@@ -51,14 +51,14 @@ def learning_curve(history: list[dict], figure: str, title: str) -> alt.LayerCha
     rule = alt.Chart(boundary).mark_rule(color=_GREY, strokeDash=[2, 3]).encode(x="epoch:Q")
     word = (
         alt.Chart(boundary)
-        .mark_text(align="left", dx=-4, dy=-8, color=_GREY)  # above the curves, which cross it
+        .mark_text(align="left", dx=-4, dy=-8, color=_GREY)  # Above the curves.
         .encode(x="epoch:Q", y=alt.value(0), text="label:N")
     )
     return alt.layer(rule, word, lines).properties(height=260)
 
 
 def _points(history: list[dict]) -> alt.OverlayMarkDef | bool:
-    """Mark every epoch as long as the marks do not melt into a bar."""
+    """Return point marks for short histories; in long ones they would overlap."""
     return alt.OverlayMarkDef(size=28) if len(history) <= MOST_MARKS else False
 
 

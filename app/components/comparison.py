@@ -1,10 +1,11 @@
-"""Runs side by side: their settings, their figures, and the paired difference of two."""
+"""Runs side by side: their settings, their metrics, and the paired differences."""
 
 from pathlib import Path
 
 import streamlit as st
 
 from app.components.checks import show_checks
+from app.components.figures import METRIC_COLUMNS, make_frame
 from app.components.frame import escape, show_error
 from app.components.reports import stamp_of
 from bc_model.errors import BcModelError
@@ -15,9 +16,7 @@ from bc_model.evaluation.difference import (
     Difference,
     check_multiplicity,
 )
-from bc_model.evaluation.intervals import Figure
 from bc_model.evaluation.report import Report
-from bc_model.reporting.labels import support_words
 from bc_model.training.run_folder import RunFolder
 
 _LOWER = " (lower is better)"
@@ -36,7 +35,7 @@ def draw_settings(rows: list[SettingRow], columns: list[str], *, show_all: bool)
     """Draw the settings that differ, or all of them."""
     shown = rows if show_all else [row for row in rows if row.differs]
     if not shown:
-        st.caption("No setting differs.")
+        st.caption("All settings are equal.")
         return
     st.dataframe(
         [
@@ -44,42 +43,63 @@ def draw_settings(rows: list[SettingRow], columns: list[str], *, show_all: bool)
             for row in shown
         ],
         hide_index=True,
+        placeholder="-",
         alt="Settings of the runs side by side",
     )
 
 
 def draw_figures(reports: dict[str, Report]) -> None:
-    """Draw the figures of each run on its own test part.
+    """Draw the metrics of each run on its own test subset.
 
     Parameters
     ----------
     reports : dict of str to Report
-        Column heading to the report.
+        Letter of the run to its report.
     """
-    rows = [
-        {"Figure": words, **{head: _support(one, name) for head, one in reports.items()}}
-        for name, words in (
-            ("accuracy", "Test part"),
-            ("specificity", "Benign in it"),
-            ("sensitivity", "Malignant in it"),
-        )
-    ]
+    st.dataframe(
+        [
+            {
+                "Run": letter,
+                "Images": report.n,
+                "Benign images": report.figures["specificity"].n,
+                "Malignant images": report.figures["sensitivity"].n,
+                "Cases": report.n_cases or None,
+            }
+            for letter, report in reports.items()
+        ],
+        hide_index=True,
+        placeholder="-",
+        column_config={"Images": METRIC_COLUMNS["Images"], "Cases": METRIC_COLUMNS["Cases"]},
+        alt="Images and cases in the test subset of each run",
+    )
+    rows = []
     for name, words in FIGURE_WORDS.items():
-        figures = {head: one.figures.get(name) for head, one in reports.items()}
-        # A report holds the figures of its time; not every one has every figure.
-        if any(figures.values()):
-            rows.append(
-                {"Figure": words, **{head: _in_words(figure) for head, figure in figures.items()}}
-            )
-    st.dataframe(rows, hide_index=True, alt="Figures of the runs side by side")
+        row: dict[str, str | float | None] = {"Metric": words}
+        for letter, report in reports.items():
+            # An older report may lack a newer metric.
+            figure = report.figures.get(name)
+            row |= {
+                letter: figure.value if figure else None,
+                f"{letter} CI low": figure.low if figure else None,
+                f"{letter} CI high": figure.high if figure else None,
+            }
+        rows.append(row)
+    numbers = [column for column in rows[0] if column != "Metric"]
+    st.dataframe(
+        make_frame(rows),
+        hide_index=True,
+        placeholder="-",
+        column_config=dict.fromkeys(numbers, METRIC_COLUMNS["Value"]),
+        alt="Metrics of the runs side by side, with 95 % intervals",
+    )
     st.caption(
-        "In brackets the 95 % interval by bootstrap over cases. Two overlapping intervals do not "
-        "say whether two runs differ; the table of differences does."
+        "95 % bootstrap intervals that resample cases. Use the table of differences to compare "
+        "runs, not the overlap of these intervals."
     )
 
 
 def draw_differences(runs: dict[str, RunFolder]) -> None:
-    """Draw the paired differences of finished runs against the first of them.
+    """Draw the paired differences between the first finished run and each other one.
 
     Parameters
     ----------
@@ -94,7 +114,7 @@ def draw_differences(runs: dict[str, RunFolder]) -> None:
         try:
             found.append(_compare(str(one.path), str(two.path), (first, other), stamp))
         except BcModelError as error:
-            show_error(error, title=f"{first} and {other} cannot be compared")
+            show_error(error, title=f"Comparison of {first} and {other} failed")
     if found:
         # Checks of the first run or of a common test subset come with every pair.
         checks = {check.message: check for pair in found for check in pair.checks}
@@ -103,30 +123,39 @@ def draw_differences(runs: dict[str, RunFolder]) -> None:
         _draw_pair(pair)
     if found:
         st.caption(
-            "Each run at its own cut-off; the bootstrap draws the same whole cases for both. No "
+            "Each run uses its own threshold; the bootstrap resamples the same cases for both. No "
             "evidence of a difference does not mean that two runs are equal."
         )
 
 
 def _draw_pair(found: Comparison) -> None:
     st.markdown(_summary(found))
+    difference = f"{found.second} - {found.first}"
+    signed = st.column_config.NumberColumn(format="%+.3f")
+    plain = st.column_config.NumberColumn(format="%.3f")
     st.dataframe(
-        [
-            {
-                "Figure": FIGURE_WORDS[name].removesuffix(_LOWER),
-                found.first: _number(one.first),
-                found.second: _number(one.second),
-                f"{found.second} - {found.first}": _number(one.difference.value, "+.3f"),
-                "95 % interval": _interval(one.difference),
-                "Pictures": one.difference.n,
-                "Cases": str(one.difference.n_cases or "unknown"),
-                "Conclusion": _conclusion(name, one, found),
-            }
-            for name, one in found.differences.items()
-        ],
+        make_frame(
+            [
+                {
+                    "Metric": FIGURE_WORDS[name].removesuffix(_LOWER),
+                    found.first: one.first,
+                    found.second: one.second,
+                    difference: one.difference.value,
+                    "CI low": one.difference.low,
+                    "CI high": one.difference.high,
+                    "Images": one.difference.n,
+                    "Cases": one.difference.n_cases or None,
+                    "Result": _conclusion(name, one, found),
+                }
+                for name, one in found.differences.items()
+            ]
+        ),
         hide_index=True,
-        column_config={"95 % interval": st.column_config.TextColumn(width=135)},
-        alt=f"Differences between {found.first} and {found.second} with conclusions",
+        placeholder="-",
+        column_config=METRIC_COLUMNS
+        | dict.fromkeys((found.first, found.second), plain)
+        | dict.fromkeys((difference, "CI low", "CI high"), signed),
+        alt=f"Differences between {found.first} and {found.second} with 95 % intervals",
     )
     reasons: dict[str, list[str]] = {}
     for name, one in found.differences.items():
@@ -143,20 +172,20 @@ def _compare(first: str, second: str, names: tuple[str, str], stamp: tuple[int, 
 
 
 def _summary(found: Comparison) -> str:
-    told = [
+    differing = [
         FIGURE_WORDS[name].removesuffix(_LOWER)
         for name, one in found.differences.items()
         if one.has_evidence
     ]
     where = (
-        f"**{found.second} against {found.first}**, on {found.n} pictures of "
-        f"{found.n_cases or 'unknown'} cases that both predicted: "
+        f"**{found.second} against {found.first}**, on {found.n:,} images of "
+        f"{found.n_cases or 'unknown'} cases that both runs predicted: "
     )
-    if not told:
+    if not differing:
         conclusions = {one.conclusion for one in found.differences.values()}
         judged = " with an interval" if Conclusion.NO_INTERVAL in conclusions else ""
         return f"{where}**{Conclusion.NO_EVIDENCE}** in any metric{judged}."
-    return f"{where}**evidence of a difference** in {', '.join(told)}."
+    return f"{where}**evidence of a difference** in {', '.join(differing)}."
 
 
 def _conclusion(name: str, one: Difference, found: Comparison) -> str:
@@ -164,24 +193,3 @@ def _conclusion(name: str, one: Difference, found: Comparison) -> str:
     if one.conclusion not in higher:
         return one.conclusion.capitalize()
     return f"{higher[one.conclusion]} is higher" + (", which is worse" if name == "brier" else "")
-
-
-def _support(report: Report, name: str) -> str:
-    figure = report.figures[name]
-    return support_words(figure.n, figure.n_cases)
-
-
-def _in_words(figure: Figure | None) -> str:
-    if figure is None or figure.value is None:
-        return "not defined"
-    if figure.low is None:
-        return f"{figure.value:.2f} (no interval)"
-    return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return "not defined" if value is None else format(value, form)
-
-
-def _interval(figure: Figure) -> str:
-    return "-" if figure.low is None else f"{figure.low:+.3f} to {figure.high:+.3f}"

@@ -1,4 +1,4 @@
-"""Charts of how many pictures there are: by subtype, by magnification, by case."""
+"""Charts of image counts: by subtype, by magnification, by case."""
 
 import altair as alt
 import pandas as pd
@@ -6,11 +6,11 @@ import pandas as pd
 from bc_model.data.names import CLASSES
 
 CLASS_COLOURS = {"benign": "#7b8a91", "malignant": "#1f8089"}
-"""Grey and the accent: two lightnesses, told apart without colour sight."""
+"""Gray and the accent: the lightness differs, so that color vision is not needed."""
 
 _ROW_PX = 26
 _AROUND_PX = 120
-"""Of legend and axis: Streamlit's height is that of the whole."""
+"""Height of the legend and the axis, which the height of a chart includes."""
 _WORDS_AXIS = alt.Axis(labelLimit=220, labelOverlap=False)
 
 
@@ -24,7 +24,7 @@ def _by_class() -> alt.Color:
 
 
 def count_bars(table: pd.DataFrame, column: str, title: str, *, paired: bool) -> alt.Chart:
-    """Draw the pictures of each value of a column as bars.
+    """Draw the number of images of each value of a column as bars.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def count_bars(table: pd.DataFrame, column: str, title: str, *, paired: bool) ->
         The column, class, pictures, cases.
     column, title : str
     paired : bool
-        The values occur in both classes: a bar of each stands under the value.
+        Whether values occur in both classes; each value then has two bars.
     """
     table = table.assign(shown=table[column].astype(str).str.replace("_", " "))
     if not paired:
@@ -43,7 +43,7 @@ def count_bars(table: pd.DataFrame, column: str, title: str, *, paired: bool) ->
         alt.Chart(table)
         .mark_bar(cornerRadiusEnd=3)
         .encode(
-            x=alt.X("pictures:Q", title="Pictures", axis=alt.Axis(tickMinStep=1)),
+            x=alt.X("pictures:Q", title="Images", axis=alt.Axis(tickMinStep=1)),
             y=alt.Y(
                 "shown:N", title=None, sort=list(dict.fromkeys(table["shown"])), axis=_WORDS_AXIS
             ),
@@ -52,7 +52,7 @@ def count_bars(table: pd.DataFrame, column: str, title: str, *, paired: bool) ->
             tooltip=[
                 alt.Tooltip("shown:N", title=title),
                 alt.Tooltip("class:N", title="Class"),
-                alt.Tooltip("pictures:Q", title="Pictures", format=","),
+                alt.Tooltip("pictures:Q", title="Images", format=","),
                 alt.Tooltip("cases:Q", title="Cases"),
             ],
         )
@@ -61,7 +61,7 @@ def count_bars(table: pd.DataFrame, column: str, title: str, *, paired: bool) ->
 
 
 def case_bars(table: pd.DataFrame) -> alt.Chart:
-    """Draw the pictures of each case, those with most first: a few cases may hold half of a class.
+    """Draw the number of images of each case, the largest first.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ def case_bars(table: pd.DataFrame) -> alt.Chart:
                 sort=list(ordered["case"]),
                 axis=alt.Axis(labels=False, ticks=False),
             ),
-            y=alt.Y("pictures:Q", title="Pictures", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("pictures:Q", title="Images", axis=alt.Axis(tickMinStep=1)),
             color=_by_class(),
             tooltip=[
                 alt.Tooltip("case:N", title="Case"),
                 alt.Tooltip("shown:N", title="Subtype"),
-                alt.Tooltip("pictures:Q", title="Pictures"),
+                alt.Tooltip("pictures:Q", title="Images"),
             ],
         )
         .properties(height=260)
@@ -92,7 +92,7 @@ def case_bars(table: pd.DataFrame) -> alt.Chart:
 
 
 def leak_bars(table: pd.DataFrame) -> alt.Chart:
-    """Draw the share of test pictures with a sibling in training, for each fold file.
+    """Draw the proportion of test images with a section of their slide in training, by fold file.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def leak_bars(table: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X(
                 "share:Q",
-                title="Test pictures with a sibling in training",
+                title="Test images with a section of their slide in training",
                 axis=alt.Axis(format="%"),
                 scale=alt.Scale(domain=[0, 1]),
             ),
@@ -122,8 +122,8 @@ def leak_bars(table: pd.DataFrame) -> alt.Chart:
             ),
             tooltip=[
                 alt.Tooltip("fold:N", title="File"),
-                alt.Tooltip("which:N", title="Pictures"),
-                alt.Tooltip("share:Q", title="Share", format=".1%"),
+                alt.Tooltip("which:N", title="Images"),
+                alt.Tooltip("share:Q", title="Proportion", format=".1%"),
                 alt.Tooltip("counts:N", title="Counts"),
             ],
         )

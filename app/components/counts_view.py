@@ -1,4 +1,4 @@
-"""Pictures of a set by class, subtype, magnification, case and size: tables, with charts beside."""
+"""Image counts of a dataset by class, subtype, magnification, case and size."""
 
 from collections.abc import Callable
 
@@ -12,24 +12,25 @@ from bc_model.data.counts import case_table, count_pictures, size_clues
 
 
 def draw_counts(reading: Reading) -> None:
-    """Draw all counts of a set."""
+    """Draw all counts of a dataset."""
     pictures = reading.manifest.pictures
-    st.subheader("By subtype", anchor=False)
+    st.header("By subtype", anchor=False)
     _side_by_side(
         count_pictures(pictures, "class", "subtype"),
         lambda table: count_bars(table, "subtype", "Subtype", paired=False),
-        "Pictures of each subtype",
+        "Images of each subtype",
     )
-    st.subheader("By magnification", anchor=False)
+    st.header("By magnification", anchor=False)
     by_magnification = count_pictures(pictures, "magnification", "class")
-    numbers = by_magnification["magnification"]
-    by_magnification["magnification"] = [
-        "unknown" if pd.isna(number) else f"{number}X" for number in numbers
-    ]
     _side_by_side(
         by_magnification,
-        lambda table: count_bars(table, "magnification", "Magnification", paired=True),
-        "Pictures of each magnification",
+        lambda table: count_bars(
+            table.assign(magnification=table["magnification"].map(_name_magnification)),
+            "magnification",
+            "Magnification",
+            paired=True,
+        ),
+        "Images of each magnification",
     )
     _draw_cases(pictures)
     _draw_sizes(pictures)
@@ -37,49 +38,60 @@ def draw_counts(reading: Reading) -> None:
 
 def _side_by_side(table: pd.DataFrame, draw: Callable[[pd.DataFrame], Chart], alt: str) -> None:
     left, right = st.columns(2, gap="large")
-    left.dataframe(_titled(table), hide_index=True, alt=f"{alt}, with cases")
+    left.dataframe(
+        _titled(table),
+        hide_index=True,
+        placeholder="unknown",
+        column_config={"Magnification": st.column_config.NumberColumn(format="%dX")},
+        alt=f"{alt}, with cases",
+    )
     right.altair_chart(draw(table), alt=f"{alt}, as bars")
 
 
+def _name_magnification(number: float) -> str:
+    return "unknown" if pd.isna(number) else f"{int(number)}X"
+
+
 def _titled(table: pd.DataFrame) -> pd.DataFrame:
-    """Give columns and subtypes the form in which they are read."""
+    """Return a table with display names of columns and subtypes."""
     shown = table.rename(columns={name: str(name)[:1].upper() + str(name)[1:] for name in table})
+    shown = shown.rename(columns={"Pictures": "Images"})
     if "Subtype" in shown:
         shown["Subtype"] = shown["Subtype"].str.replace("_", " ")
     return shown
 
 
 def _draw_cases(pictures: pd.DataFrame) -> None:
-    st.subheader("By case", anchor=False)
+    st.header("By case", anchor=False)
     table = case_table(pictures)
     if table.empty:
         st.caption(
-            "The names say no case. A split by case cannot be made, and intervals will be too "
-            "narrow."
+            "The file names contain no case. A case-level split is not possible, and intervals are "
+            "too narrow."
         )
         return
-    st.altair_chart(case_bars(table), alt=f"Pictures of each of {len(table)} cases, as bars")
+    st.altair_chart(case_bars(table), alt=f"Images of each of {len(table)} cases, as bars")
     joined = table["group"] != table["case"]
     shown = _titled(table.drop(columns="group"))
     if joined.any():
-        shown["Kept with"] = table["group"].where(joined, "")
-    st.dataframe(shown, hide_index=True, alt="Each case with its subtype, sections and pictures")
+        shown["Grouped with"] = table["group"].where(joined, "")
+    st.dataframe(shown, hide_index=True, alt="Each case with its subtype, sections and images")
     if joined.any():
-        st.caption("Cases that hold one picture in common are kept together in every honest split.")
+        st.caption(
+            "Cases with duplicate images stay in the same subset of every leakage-free split."
+        )
 
 
 def _draw_sizes(pictures: pd.DataFrame) -> None:
-    st.subheader("By size", anchor=False)
+    st.header("By size", anchor=False)
     sizes = count_pictures(pictures, "size", "class")
     clues = size_clues(pictures)["size"]
     shown = _titled(sizes).rename(columns={"Size": "Size, px"})
-    shown["Clue"] = ["in one class only" if size in set(clues) else "" for size in sizes["size"]]
-    if not len(clues):
-        shown = shown.drop(columns="Clue")
-    st.dataframe(shown, hide_index=True, alt="Pictures of each size and class")
+    if len(clues):
+        shown["One class only"] = sizes["size"].isin(clues)
+    st.dataframe(shown, hide_index=True, alt="Images of each size and class")
     st.caption(
-        "A size that occurs in one class only tells the class. All pictures are brought to one "
-        "size before a model sees them, but sharpness or proportions may still tell."
+        "An image size that occurs in one class only can reveal the class, even after resizing."
         if len(clues)
-        else "No size gives a class away."
+        else "No image size reveals the class."
     )

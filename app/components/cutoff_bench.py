@@ -1,4 +1,4 @@
-"""The cut-off bench: choose on validation data, see it on test data, lock it into the card."""
+"""Threshold selection on validation data, with its effect on test data."""
 
 import pandas as pd
 import streamlit as st
@@ -18,34 +18,38 @@ from bc_model.serving.bundle import Bundle
 from bc_model.training.run_folder import RunFolder
 
 GOAL_WORDS = {
-    "sensitivity": "A wanted sensitivity",
-    "youden": "Largest sum of both (Youden)",
-    "balanced": "Sensitivity equal to specificity",
+    "sensitivity": "Target sensitivity",
+    "youden": "Youden index",
+    "balanced": "Equal error rates",
 }
-UNIT_WORDS = {"picture": "Picture", "case": "Case"}
+UNIT_WORDS = {"picture": "Image", "case": "Case"}
 PREVALENCE_WORDS = {
     "positive": (
         "Positive predictive value",
-        "of those called malignant, the share that is malignant",
+        "proportion of malignant among predicted malignant",
     ),
-    "negative": ("Negative predictive value", "of those called benign, the share that is benign"),
+    "negative": ("Negative predictive value", "proportion of benign among predicted benign"),
 }
 
 
 def draw_bench(run: RunFolder, report: Report, bundle: Bundle) -> None:
-    """Draw the bench; without validation predictions, say how to get them."""
-    said = st.session_state.pop("lock-said", None)
-    if said:
-        st.success(escape(said), icon=":material/lock:")
+    """Draw the selection, or a message if there are no validation predictions."""
+    message = st.session_state.pop("threshold-message", None)
+    if message:
+        st.success(escape(message), icon=":material/lock:")
     threshold = bundle.card.threshold
     reason = f" Reason: {threshold.reason}" if threshold.reason else ""
     st.markdown(
-        f"In force: **{bundle.threshold:.3f}**, {escape(threshold.method)}.{escape(reason)}"
+        f"Current threshold: **{bundle.threshold:.3f}**, {escape(threshold.method)}."
+        f"{escape(reason)}"
     )
     try:
         validation = read_validation(run.evaluation_folder)
-    except RunError as error:
-        st.info(escape(str(error)), icon=":material/info:")
+    except RunError:
+        st.info(
+            "This run has no validation predictions. Train the model again to select a threshold.",
+            icon=":material/info:",
+        )
         return
     _draw_choice(run, report, bundle, validation)
 
@@ -54,17 +58,17 @@ def draw_bench(run: RunFolder, report: Report, bundle: Bundle) -> None:
 def _draw_choice(run: RunFolder, report: Report, bundle: Bundle, validation: pd.DataFrame) -> None:
     goal_column, wish_column, unit_column = st.columns([4, 4, 3], gap="medium")
     goal = goal_column.selectbox(
-        "Goal", list(GOAL_WORDS), format_func=GOAL_WORDS.__getitem__, key="goal"
+        "Criterion", list(GOAL_WORDS), format_func=GOAL_WORDS.__getitem__, key="goal"
     )
     wanted = wish_column.slider(
-        "Wanted sensitivity",
+        "Target sensitivity",
         0.50,
         1.0,
         0.95,
         0.01,
         key="wanted",
         disabled=goal != "sensitivity",
-        help="The highest cut-off that reaches it on validation data is taken.",
+        help="The highest threshold that reaches it on validation data is selected.",
     )
     unit = unit_column.segmented_control(
         "Unit",
@@ -73,69 +77,71 @@ def _draw_choice(run: RunFolder, report: Report, bundle: Bundle, validation: pd.
         format_func=UNIT_WORDS.__getitem__,
         required=True,
         key="unit",
-        help="What is called malignant: a picture, or a case by the mean of its pictures.",
+        help="Classify single images, or cases by the mean probability of their images.",
     )
     try:
         cutoff = choose_cutoff(validation, goal=goal, wanted=wanted, unit=unit or "picture")
         trial = _trial(str(run.path), stamp_of(run), cutoff.value, cutoff.unit, report.predictions)
     except BcModelError as error:
-        show_error(error, title="No cut-off can be chosen")
+        show_error(error, title="No threshold found")
         return
-    st.markdown(f"Chosen: **{cutoff.value:.3f}**. {escape(_sentence(cutoff.chosen))}")
+    st.markdown(f"Selected threshold: **{cutoff.value:.3f}**. {escape(_sentence(cutoff.chosen))}")
     _draw_trial(trial)
     _draw_prevalence(trial)
     _draw_lock(bundle, cutoff)
 
 
 def _draw_trial(trial: Trial) -> None:
-    st.subheader("What it does on test data", anchor=False)
+    st.subheader("Test results", anchor=False)
     matrix, table = st.columns([2, 3], gap="large")
     with matrix:
         st.altair_chart(confusion_chart(trial.confusion), alt=confusion_in_words(trial.confusion))
-        st.caption("Cases." if trial.unit == "case" else "Pictures.")
+        st.caption("Number of cases." if trial.unit == "case" else "Number of images.")
     with table:
         words = CASE_WORDS if trial.unit == "case" else FIGURE_WORDS
         (tn, fp), (fn, tp) = trial.confusion
         base_rate = (fn + tp) / (tn + fp + fn + tp)
         draw_table(trial.figures, words, base_rate, meanings=False)
-        st.caption("The test part had no say in the choice.")
+        st.caption("The test subset was not used for the selection.")
 
 
 def _draw_prevalence(trial: Trial) -> None:
-    st.subheader("What a verdict would be worth", anchor=False)
+    st.subheader("Predictive values", anchor=False)
     percent = st.slider(
-        "Share of malignant ones where it would be used, %",
+        "Prevalence of malignancy, %",
         1,
         99,
         30,
         key="prevalence",
-        help="Test data hold far more malignant pictures than most places do.",
+        help="Proportion of malignant cases in the intended setting; lower than in most test data.",
     )
     values = predictive_values(
         trial.figures["sensitivity"], trial.figures["specificity"], percent / 100
     )
     draw_table(values, PREVALENCE_WORDS)
-    st.caption(f"By Bayes, from sensitivity and specificity on test data. {RESEARCH_USE}")
+    st.caption(
+        f"Computed from test sensitivity and specificity with Bayes' theorem. {RESEARCH_USE}"
+    )
 
 
 def _draw_lock(bundle: Bundle, cutoff: Cutoff) -> None:
-    st.subheader("Lock it", anchor=False)
+    st.subheader("Set the threshold", anchor=False)
     st.markdown(
-        "Diagnose then calls by this cut-off, and the report is computed anew with it. Choose by "
-        "the goal, not by the test figures above: a cut-off picked by those flatters them."
+        "The page Classify then uses this threshold, and the report is recomputed. Do not select a "
+        "threshold by its test metrics, because they would overestimate performance."
     )
     if cutoff.unit == "case":
-        st.caption("It was chosen for the mean of a case; Diagnose applies it to single pictures.")
+        st.caption("It was selected for cases, but the page Classify applies it to single images.")
     with st.form("lock", border=False):
         reason = st.text_input(
             "Reason",
             key="reason",
             max_chars=300,
-            placeholder="No more than one in twenty malignant pictures may be missed",
-            help="It is kept in the model's model card beside the cut-off.",
+            placeholder="At least 95 % of malignant images must be detected",
+            help="Stored in the model card with the threshold.",
         )
         wants = st.form_submit_button(
-            "Lock this cut-off", key="lock-cutoff", type="primary", icon=":material/lock:"
+            "Set threshold", key="lock-cutoff", type="primary", icon=":material/lock:"
         )
     if not wants:
         return
@@ -146,16 +152,16 @@ def _draw_lock(bundle: Bundle, cutoff: Cutoff) -> None:
 
             write_plots(read_report(folder), folder)
     except BcModelError as error:
-        show_error(error, title="The cut-off was not locked")
+        show_error(error, title="Threshold not set")
         return
-    st.session_state["lock-said"] = (
-        f"The cut-off {cutoff.value:.3f} is locked into the model card of {bundle.label}. Diagnose "
-        "uses it from now on."
+    st.session_state["threshold-message"] = (
+        f"Threshold {cutoff.value:.3f} is stored in the model card of {bundle.label} and used "
+        "on the page Classify."
     )
     st.rerun()
 
 
-@st.cache_data(max_entries=200, show_spinner="Trying it on test data")
+@st.cache_data(max_entries=200, show_spinner="Evaluating on test data")
 def _trial(
     path: str, stamp: tuple[int, ...], value: float, unit: str, _predictions: pd.DataFrame | None
 ) -> Trial:

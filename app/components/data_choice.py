@@ -1,4 +1,4 @@
-"""Which pictures to train on: a set of the shelf, or a folder by its path."""
+"""The dataset to train on: a registered dataset, or a folder by its path."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from app.components.frame import escape
 from app.places import typed_path
 from bc_model.data.sets import list_sets
 
-BY_PATH = "A folder by its path"
+BY_PATH = "Other folder"
 TRAIN_ON_KEY = "train-on"
-"""Of the session state: the name of the set that the Data page asks to train on."""
+"""Session-state key for the name of the dataset that the page Data wants to train on."""
 
 
 def choose_folder() -> Path | None:
-    """Draw the choice; None as long as nothing is chosen."""
+    """Draw the selection and return the folder, None without a selection."""
     sets = {one.name: one for one in list_sets()[0]}
     chosen: str | None = BY_PATH
     if sets:
@@ -22,15 +22,15 @@ def choose_folder() -> Path | None:
             st.session_state["set"] = asked
         wanted = st.query_params.get("set")
         if wanted and wanted not in (*sets, BY_PATH):
-            st.warning(f"The data set {escape(wanted)} named in the address is not there.")
+            st.warning(f"Dataset '{escape(wanted)}' was not found. Select another one.")
         chosen = st.selectbox(
-            "Data set",
+            "Dataset",
             [*sets, BY_PATH],
             index=None,
             key="set",
             bind="query-params",
-            placeholder="Choose a data set",
-            help="Those of the Data page; add one there.",
+            placeholder="Select a dataset",
+            help="Add datasets on the page Data.",
         )
     if chosen in sets:
         folder = sets[chosen].pictures
@@ -39,10 +39,10 @@ def choose_folder() -> Path | None:
     if chosen != BY_PATH:
         return None
     typed = st.text_input(
-        "Folder of the data set",
+        "Dataset folder",
         key="data",
         persist_state="session",
         placeholder="/data/BreaKHis_v1",
-        help="The BreakHis tree at any depth, or a folder with folders named benign and malignant.",
+        help="The BreakHis folder tree, or a folder with subfolders benign and malignant.",
     ).strip()
     return typed_path(typed) if typed else None

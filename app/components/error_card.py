@@ -1,4 +1,4 @@
-"""One card of the error gallery: picture, heatmap, estimate, truth, and what it resembles."""
+"""One card of the error gallery: image, heatmap, prediction, true class, nearest neighbors."""
 
 from pathlib import PurePosixPath
 
@@ -33,41 +33,41 @@ def draw_card(
     ----------
     entry : Entry
     sha256 : str
-        Of the picture's pixels: what caches are keyed by.
+        Hash of the pixels, which is the cache key.
     pictures : RunPictures
     bundle : Bundle
     mistakes : CaseMistakes or None
-        Of its case, when it was called wrong.
+        The errors of its case, if the prediction is incorrect.
     neighbours : tuple of Neighbour
-        None of them when they were not asked for.
+        Nearest training images; empty if not requested.
     """
     name = PurePosixPath(entry.path).name
     with st.container(border=True):
-        said = probability_in_words(entry.prob_malignant)
+        probability = probability_in_words(entry.prob_malignant)
         st.markdown(
-            f"**Estimated probability of malignancy {said}**  \n"
-            f"Called {entry.called}, "
-            + ("right." if entry.is_right else f"**wrong**: the truth is {entry.class_name}.")
+            f"**Estimated probability of malignancy {probability}**  \n"
+            f"Predicted {entry.called}, "
+            + ("correct." if entry.is_right else f"**incorrect**: true class {entry.class_name}.")
         )
         try:
             _, data = pictures.read(sha256)
-            picture, drawn, is_empty = _drawn(sha256, bundle.key, entry.called, data, bundle)
+            image, overlay, is_empty = _explain(sha256, bundle.key, entry.called, data, bundle)
         except BcModelError as error:
             st.info(escape(str(error)), icon=":material/broken_image:")
         else:
             left, right = st.columns(2)
-            left.image(picture, width="stretch", alt=f"The picture {name}")
+            left.image(image, width="stretch", alt=f"Image {name}")
             right.image(
-                drawn, width="stretch", alt=f"Heatmap of the evidence for {entry.called} over it"
+                overlay, width="stretch", alt=f"Grad-CAM heatmap for {entry.called} over the image"
             )
             if is_empty:
-                st.caption(f"No evidence for {entry.called}: the map is empty.")
+                st.caption(f"No positive contribution for {entry.called}.")
         st.caption(escape(f"{_case_words(entry, mistakes)}. {name}"))
         if neighbours:
             _draw_neighbours(neighbours, pictures)
         st.page_link(
             "views/diagnose.py",
-            label="Open in Diagnose",
+            label="Open in Classify",
             icon=":material/biotech:",
             query_params={"model": bundle.label, "run": pictures.run, "picture": sha256},
         )
@@ -80,12 +80,12 @@ def _case_words(entry: Entry, mistakes: CaseMistakes | None) -> str:
     if entry.magnification:
         words += f", {entry.magnification}X"
     if mistakes:
-        words += f"; {mistakes.n_wrong} of its {mistakes.n} pictures called wrong"
+        words += f"; {mistakes.n_wrong} of its {mistakes.n} images incorrect"
     return words
 
 
 def _draw_neighbours(neighbours: tuple[Neighbour, ...], pictures: RunPictures) -> None:
-    st.markdown("Nearest in training, of other cases")
+    st.markdown("Nearest training images of other cases")
     sha256 = pictures.split.set_index("path")["sha256"]
     for column, one in zip(st.columns(max(3, len(neighbours))), neighbours, strict=False):
         with column:
@@ -97,7 +97,7 @@ def _draw_neighbours(neighbours: tuple[Neighbour, ...], pictures: RunPictures) -
             st.image(
                 _thumbnail(sha256[one.path], data),
                 width="stretch",
-                alt=f"Training picture {PurePosixPath(one.path).name}",
+                alt=f"Training image {PurePosixPath(one.path).name}",
             )
             st.caption(
                 escape(
@@ -106,23 +106,23 @@ def _draw_neighbours(neighbours: tuple[Neighbour, ...], pictures: RunPictures) -
             )
 
 
-# Keyed by the hash of the pixels, which are passed beside the key: Streamlit would hash a sample.
+# The key is the hash of the pixels; Streamlit would hash only a sample of a large array.
 @st.cache_data(max_entries=256, show_spinner=False)
-def _drawn(
+def _explain(
     sha256: str, bundle_key: str, class_name: str, _data: bytes, _bundle: Bundle
 ) -> tuple[bytes, bytes, bool]:
-    """Return the picture, the picture below its heatmap, both as JPEG; and whether that is empty.
+    """Return the image and the overlay as JPEG, and whether the heatmap is empty.
 
-    The scale is that of both classes, as in Diagnose.
+    Both classes share one scale, as on the page Classify.
     """
-    rgb = decode_picture(_data, "The picture")
+    rgb = decode_picture(_data, "The image")
     _, heatmaps = engine_of(_bundle).explain_one(model_input(rgb, _bundle.image_size))
     shown: np.ndarray = at_most_wide(rgb, _WIDTH_PX)
     heatmap = heatmaps[class_name]
-    drawn = overlay_heatmap(shown, heatmap, full_scale=shared_scale(heatmaps))
-    return encode_jpeg(shown), encode_jpeg(drawn), bool(heatmap.is_empty)
+    overlay = overlay_heatmap(shown, heatmap, full_scale=shared_scale(heatmaps))
+    return encode_jpeg(shown), encode_jpeg(overlay), bool(heatmap.is_empty)
 
 
 @st.cache_data(max_entries=512, show_spinner=False)
 def _thumbnail(sha256: str, _data: bytes) -> bytes:
-    return encode_jpeg(at_most_wide(decode_picture(_data, "The picture"), _NEIGHBOUR_PX))
+    return encode_jpeg(at_most_wide(decode_picture(_data, "The image"), _NEIGHBOUR_PX))

@@ -1,4 +1,4 @@
-"""The error gallery: the pictures worth a look, each with its heatmap and what it resembles."""
+"""The error gallery: images with their heatmaps and nearest training images."""
 
 from itertools import chain
 
@@ -24,18 +24,18 @@ from bc_model.training.run_pictures import RunPictures
 
 PER_PAGE = 6
 _PER_ROW = 2
-MISTAKES, CERTAIN, DOUBTFUL = "Worst mistakes", "Most certain", "Least certain"
+MISTAKES, CERTAIN, DOUBTFUL = "Confident errors", "Most certain", "Least certain"
 KIND_WORDS = {
-    MISTAKES: "Called wrong, the surest first, up to three pictures a case.",
-    CERTAIN: "Farthest from 0.5, right or wrong, one a case before a second one.",
-    DOUBTFUL: "Nearest to the cut-off, one a case before a second one.",
+    MISTAKES: "Incorrect predictions, the most confident first, up to three images per case.",
+    CERTAIN: "Probabilities farthest from 0.5, alternating between cases.",
+    DOUBTFUL: "Probabilities nearest to the threshold, alternating between cases.",
 }
 EVERY_CASE = "All cases"
 Neighbours = dict[str, tuple[Neighbour, ...]]
 
 
 def draw_errors(run: RunFolder, report: Report, bundle: Bundle) -> None:
-    """Draw the gallery of a run, six cards a page."""
+    """Draw the gallery of a run, six cards per page."""
     assert report.predictions is not None, "read_report reads the predictions or fails"
     pictures = RunPictures.of(run)
     gallery = error_gallery(report.predictions, threshold=report.threshold)
@@ -49,11 +49,11 @@ def draw_errors(run: RunFolder, report: Report, bundle: Bundle) -> None:
     if case in cases:
         entries = [entry for entry in entries if (entry.case or "unknown") == case]
     st.caption(
-        f"{KIND_WORDS[kind or MISTAKES]} {RESEARCH_USE} Heatmaps show what moved the score, not "
-        "where a lesion is."
+        f"{KIND_WORDS[kind or MISTAKES]} {RESEARCH_USE} Heatmaps show regions that increased the "
+        "score, not lesions."
     )
     if not entries:
-        st.info("No picture was called wrong.", icon=":material/info:")
+        st.info("All predictions are correct.", icon=":material/info:")
         return
     in_case = {entry.path: one for one in gallery.mistakes for entry in one.worst}
     sha256 = report.predictions.set_index("path")["sha256"]
@@ -86,7 +86,7 @@ def _entries(gallery: Gallery, kind: str) -> list[Entry]:
 def _neighbours(
     run: RunFolder, shown: list[Entry], pictures: RunPictures, bundle: Bundle
 ) -> Neighbours:
-    """Return what the pictures on the page resemble, or offer to look when nothing is kept."""
+    """Return the nearest training images, or draw a button if no features are stored."""
     key = (run.name, bundle.key, stamp_of(run))
     kept_key, found = st.session_state.get("neighbours", (None, {}))
     found = found if kept_key == key else {}
@@ -103,30 +103,29 @@ def _neighbours(
         found |= neighbours_of(missing, engine_of(bundle).engine, pictures.root, table)
     except (BcModelError, OSError) as error:
         place.empty()
-        st.caption(f":material/info: Nothing to compare with: {escape(str(error))}")
+        st.caption(f":material/info: No training images to compare with. {escape(str(error))}")
         return found
-    place.caption(f"Nearest among {len(table.path):,} training pictures of other cases.")
+    place.caption(f"Compared with {len(table.path):,} training images of other cases.")
     st.session_state["neighbours"] = (key, found)
     return found
 
 
 def _asked(place: DeltaGenerator) -> bool:
     return place.button(
-        "Find the nearest training pictures",
+        "Find similar images",
         key="find-neighbours",
         icon=":material/image_search:",
-        help="Pictures of other cases that the network sees much alike. Every training picture has "
-        "to be looked at once, which may take minutes; stay on this page for it.",
+        help="Compares features of all training images; this can take several minutes.",
     )
 
 
 def _compute(
     run: RunFolder, pictures: RunPictures, bundle: Bundle, place: DeltaGenerator
 ) -> FeatureTable:
-    bar = place.progress(0.0, "Looking at the training pictures")
+    bar = place.progress(0.0, "Computing features of the training images")
 
     def tell(done: int, of: int) -> None:
-        bar.progress(done / of, f"{done:,} of {of:,} pictures")
+        bar.progress(done / of, f"{done:,} of {of:,} images")
 
     engine, folder = engine_of(bundle).engine, run.evaluation_folder
     return training_features(engine, pictures.root, pictures.split, folder, progress=tell)

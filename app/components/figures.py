@@ -1,5 +1,8 @@
-"""The figures of a report: by picture, by case, and of parts of the pictures, each with its n."""
+"""The metrics of a report: by image, by case, and of subgroups, each with its interval."""
 
+from typing import Any
+
+import pandas as pd
 import streamlit as st
 
 from app.components.frame import escape, listed
@@ -18,56 +21,123 @@ from bc_model.reporting.labels import (
     CASE_WORDS,
     FIGURE_WORDS,
     GROUP_WORDS,
-    cases_words,
     group_figures,
-    interval_words,
     notes_of,
-    support_words,
-    value_words,
 )
+from bc_model.words import many
 
-_COUNTED = {"Pictures": st.column_config.NumberColumn(format="localized")}
-TABLE_COLUMNS = ("Figure", "Value", "95 % interval", "Pictures", "Cases")
-ONE_CLASS = "Not defined: the pictures are of one class only."
+TILES = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity")
+METRIC_COLUMNS = {
+    "Value": st.column_config.NumberColumn(format="%.2f"),
+    "CI low": st.column_config.NumberColumn(format="%.2f", help="Lower end of the 95 % interval."),
+    "CI high": st.column_config.NumberColumn(format="%.2f", help="Upper end of the 95 % interval."),
+    "Images": st.column_config.NumberColumn(format="localized"),
+    "Cases": st.column_config.NumberColumn(help="A case: all images with one slide number."),
+    "Meaning": st.column_config.TextColumn(width="large"),
+}
+SPLIT_WORDS = {
+    "case": "case-level split",
+    "folder": "section-level split",
+    "image": "image-level split",
+    "folds": "official folds",
+    "folds-clean": "official folds without leakage",
+}
+ONE_CLASS = "Not defined: all images belong to one class."
+
+
+def draw_summary(report: Report, source: str) -> None:
+    """Draw four metrics as tiles, and one sentence about the images behind them.
+
+    Parameters
+    ----------
+    report : Report
+    source : str
+        The dataset and its subset, such as 'Test subset of BreakHis'.
+    """
+    with st.grid(len(TILES), min_column_width=170):
+        for name in TILES:
+            figure = report.figures[name]
+            has_interval = figure.low is not None and figure.high is not None
+            st.metric(
+                FIGURE_WORDS[name][0],
+                "Not defined" if figure.value is None else f"{figure.value:.2f}",
+                f"95 % CI [{figure.low:.2f}, {figure.high:.2f}]" if has_interval else "No interval",
+                delta_color="off",
+                delta_arrow="off",
+                help=f"{FIGURE_WORDS[name][1].capitalize()}.",
+                border=True,
+            )
+    baseline, accuracy = majority_baseline(report.base_rate)
+    cases = many(report.n_cases, "case") if report.n_cases else "unknown cases"
+    split = SPLIT_WORDS.get(report.protocol)
+    st.markdown(
+        f"{escape(source)}: {many(report.n, 'image')} of {cases}"
+        + (f", {split}" if split else "")
+        + f". Majority baseline (always {baseline}): accuracy {accuracy:.2f}."
+    )
+
+
+def majority_baseline(base_rate: float) -> tuple[str, float]:
+    """Return the majority class and the accuracy of always predicting it."""
+    return ("malignant", base_rate) if base_rate >= 0.5 else ("benign", 1 - base_rate)
 
 
 def draw_figures(report: Report) -> None:
-    """Draw every figure, the confusion matrices and the curves of a report."""
-    by_picture, by_case = st.columns(2, gap="large")
-    with by_picture:
-        st.subheader("Confusion by picture", anchor=False)
+    """Draw the charts and the metric tables of a report."""
+    by_image, by_case = st.columns(2, gap="large")
+    with by_image:
+        st.header("Confusion by image", anchor=False)
         st.altair_chart(confusion_chart(report.confusion), alt=confusion_in_words(report.confusion))
-        st.caption(f"{support_words(report.n, report.n_cases)}. Cut-off {report.threshold:.2f}.")
+        st.caption(
+            f"Predicted classes of {many(report.n, 'image')} at threshold {report.threshold:.2f}."
+        )
     with by_case:
-        st.subheader("Confusion by case", anchor=False)
+        st.header("Confusion by case", anchor=False)
         if report.by_case is None:
             st.info(_why_no_case(report), icon=":material/info:")
         else:
             confusion = report.by_case.confusion
             st.altair_chart(confusion_chart(confusion), alt=confusion_in_words(confusion))
             st.caption(
-                f"{sum(map(sum, confusion))} cases, each called by the mean probability of its "
-                "pictures."
+                f"{many(sum(map(sum, confusion)), 'case')}, each classified by the mean "
+                "probability of its images."
             )
-    st.subheader("Figures by picture", anchor=False)
+    _draw_curves(report)
+    st.header("Metrics by image", anchor=False)
     draw_table(report.figures, FIGURE_WORDS, report.base_rate)
-    drawn = "cases" if report.n_cases else "pictures: no case is known, so they are too narrow"
     st.caption(
-        f"Calling all {report.n:,} pictures malignant would be right for "
-        f"{report.always_malignant_accuracy:.0%} of them: hold accuracy against this base rate. "
-        f"Intervals are 95 %, by bootstrap over {drawn}."
+        "95 % bootstrap intervals that resample cases."
+        if report.n_cases
+        else "95 % bootstrap intervals that resample images. They are too narrow: no case is known."
     )
     if report.by_case is not None:
-        st.subheader("Figures by case", anchor=False)
+        st.header("Metrics by case", anchor=False)
         (tn, fp), (fn, tp) = report.by_case.confusion
         draw_table(report.by_case.figures, CASE_WORDS, (fn + tp) / (tn + fp + fn + tp))
         _draw_every_case(report)
-    _draw_curves(report)
     for kind, (title, head) in GROUP_WORDS.items():
         groups = [group for group in report.groups if group.kind == kind]
         if groups:
-            st.subheader(title, anchor=False)
+            st.header(title, anchor=False)
             _draw_groups(groups, kind, head)
+
+
+def metric_row(title: str, figure: Figure) -> dict[str, Any]:
+    """Return a metric as a table row of numbers; what is not defined or not known is None."""
+    return {
+        "Metric": title,
+        "Value": figure.value,
+        "CI low": figure.low,
+        "CI high": figure.high,
+        "Images": figure.n,
+        "Cases": figure.n_cases or None,
+    }
+
+
+def make_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table in which a column without any value is numeric."""
+    frame = pd.DataFrame(rows)
+    return frame.astype(dict.fromkeys(frame.columns[frame.isna().all()], float))
 
 
 def draw_table(
@@ -77,44 +147,39 @@ def draw_table(
     *,
     meanings: bool = True,
 ) -> None:
-    """Draw figures as a table, and below it why some have no value or no interval.
+    """Draw metrics as a table, with the reasons for missing values and intervals below it.
 
     Parameters
     ----------
     figures : dict of str to Figure
     words : dict of str to (title, meaning)
-        Which of them to show, in that order.
+        The metrics to show, in this order.
     base_rate : float, optional
-        Share of malignant ones; shown below accuracy.
+        Proportion of malignant images or cases; adds the majority baseline below the accuracy.
     meanings : bool, default=True
-        Say of each figure what it means; not where room is scarce.
+        Add a column that defines each metric.
     """
     rows = []
     for name, (title, meaning) in words.items():
         if name not in figures:
             continue
-        figure = figures[name]
-        rows.append(
-            {
-                "Figure": title,
-                "Value": value_words(figure, 2),
-                "95 % interval": interval_words(figure, 2),
-                "Pictures": figure.n,
-                "Cases": cases_words(figure.n_cases),
-                "Meaning": meaning,
-            }
-        )
+        rows.append(metric_row(title, figures[name]) | {"Meaning": meaning})
         if name == "accuracy" and base_rate is not None:
-            calling_all = {"Figure": "Base rate", "Value": f"{base_rate:.2f}"}
-            told = {"95 % interval": "none", "Meaning": "accuracy of calling all malignant"}
-            rows.append(rows[-1] | calling_all | told)
+            majority, accuracy = majority_baseline(base_rate)
+            rows.append(
+                rows[-1]
+                | {"Metric": "Majority baseline", "Value": accuracy, "CI low": None}
+                | {"CI high": None, "Meaning": f"accuracy of always predicting {majority}"}
+            )
+    columns = [name for name in ("Metric", *METRIC_COLUMNS) if meanings or name != "Meaning"]
     st.dataframe(
-        rows,
+        make_frame(rows),
         hide_index=True,
+        placeholder="-",
         height="content",
-        column_order=None if meanings else TABLE_COLUMNS,
-        column_config=_COUNTED | {"Meaning": st.column_config.TextColumn(width="large")},
-        alt="Figures with interval, pictures and cases",
+        column_order=columns,
+        column_config=METRIC_COLUMNS,
+        alt="Metrics with interval, images and cases",
     )
     for sentence in notes_of(figures, words):
         st.caption(escape(sentence))
@@ -124,89 +189,89 @@ def _draw_every_case(report: Report) -> None:
     if report.predictions is None:
         return
     table = case_table(report.predictions, report.threshold)
-    with st.expander("Every case, the worst first", icon=":material/table:"):
+    with st.expander("All cases", icon=":material/table:"):
         st.dataframe(
             table.rename(
                 columns={
                     "case": "Case",
-                    "class": "Truth",
-                    "pictures": "Pictures",
-                    "right": "Called right",
+                    "class": "True class",
+                    "pictures": "Images",
+                    "right": "Correct images",
                     "patient_score": "Patient score",
                     "mean_prob": "Mean probability",
-                    "called": "Case called",
+                    "called": "Predicted class",
                 }
             ),
             hide_index=True,
+            placeholder="-",
             column_config={
-                name: st.column_config.NumberColumn(format="%.2f")
-                for name in ("Patient score", "Mean probability")
+                "Patient score": st.column_config.NumberColumn(
+                    format="%.2f",
+                    help="Proportion of correctly classified images of the case (Spanhol 2016).",
+                ),
+                "Mean probability": st.column_config.NumberColumn(
+                    format="%.2f", help="Mean estimated probability of malignancy."
+                ),
             },
-            alt="Truth, pictures, patient score and call of every case",
+            alt="True class, images, patient score and predicted class of every case",
         )
-        st.caption(
-            "Patient score: share of the case's pictures called right. Their mean over cases is "
-            "the recognition rate."
-        )
+        st.caption("The recognition rate is the mean patient score over all cases (Spanhol 2016).")
 
 
 def _draw_curves(report: Report) -> None:
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("ROC curve", anchor=False)
+        st.header("ROC curve", anchor=False)
         if report.roc is None:
             st.info(ONE_CLASS, icon=":material/info:")
         else:
             area = report.figures["roc_auc"]
             st.altair_chart(roc_chart(report), alt=f"Sensitivity against 1 - specificity, {area}")
-            st.caption(f"AUC {escape(str(area))}. The dot is the cut-off; dashed is chance.")
+            st.caption(f"AUC {area.value:.2f}. Dot: decision threshold. Dashed line: chance.")
     with right:
-        st.subheader("Precision and sensitivity", anchor=False)
+        st.header("Precision-recall curve", anchor=False)
         if report.pr is None:
             st.info(ONE_CLASS, icon=":material/info:")
         else:
             area = report.figures["average_precision"]
             st.altair_chart(pr_chart(report), alt=f"Precision against sensitivity, {area}")
-            st.caption(f"Area {escape(str(area))}. Dashed is chance: the base rate.")
+            st.caption(
+                f"Average precision {area.value:.2f}. Dot: decision threshold. Dashed line: chance."
+            )
 
 
 def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
     alt = ". ".join(f"{one.name}: {confusion_in_words(one.confusion)}" for one in groups)
     st.altair_chart(group_chart(groups), alt=alt)
     names = group_figures(kind)
-    rows = []
-    for group in groups:
-        row = {
-            head: group.name,
-            "Pictures": group.n,
-            "Cases": cases_words(group.n_cases),
-            "Base rate": f"{group.base_rate:.2f}",
-        }
-        for name in names:
-            figure = group.figures[name]
-            row[FIGURE_WORDS[name][0]] = (
-                value_words(figure, 2)
-                if figure.low is None
-                else f"{value_words(figure, 2)} ({interval_words(figure, 2)})"
-            )
-        rows.append(row)
-    st.dataframe(
-        rows,
-        hide_index=True,
-        column_config=_COUNTED,
-        alt=f"Figures of each part ({head.lower()}), with 95 % intervals",
+    rows = [
+        {head: group.name}
+        | metric_row(FIGURE_WORDS[name][0], group.figures[name])
+        | {"Malignant": group.base_rate}
+        for name in names
+        for group in groups
+    ]
+    proportion = st.column_config.NumberColumn(
+        format="percent", help="Proportion of malignant images."
     )
-    st.caption("In brackets 95 % intervals.")
+    st.dataframe(
+        make_frame(rows),
+        hide_index=True,
+        placeholder="-",
+        height="content",
+        column_config=METRIC_COLUMNS | {"Malignant": proportion},
+        alt=f"Metrics by {head.lower()}, with 95 % intervals",
+    )
     reasons = {
         f"{group.name}: {sentence}"
         for group in groups
         for sentence in notes_of(group.figures, {name: FIGURE_WORDS[name] for name in names})
     }
     if reasons:
-        with st.expander("Why some have no value or no interval", icon=":material/info:"):
+        with st.expander("Missing values and intervals", icon=":material/info:"):
             st.markdown(listed(sorted(reasons)))
 
 
 def _why_no_case(report: Report) -> str:
-    why = "no case is known" if report.n_cases == 0 else "every case has pictures of both classes"
-    return f"Nothing can be said by case: {why}."
+    why = "no case is known" if report.n_cases == 0 else "every case contains both classes"
+    return f"Metrics by case are not available: {why}."

@@ -1,4 +1,4 @@
-"""What the official folds leak: counted from the names in the files, no picture needed."""
+"""The leakage of the official folds, counted from the names in the fold files."""
 
 from pathlib import Path
 
@@ -23,22 +23,21 @@ _WHICH = {
 
 
 def draw_fold_audit(reading: Reading | None) -> None:
-    """Draw the leaks of the fold files on the shelf, and how to add some.
+    """Draw the leakage of the fold files, and the form that adds some.
 
     Parameters
     ----------
     reading : Reading, optional
-        Of a data set, for the twins among its pictures.
+        The dataset whose duplicates are counted.
     """
     st.markdown(
-        "BreakHis comes with five files that say which picture is for test. They deal out folders, "
-        "and a folder is one section of a slide. Sections of one slide number then stand on both "
-        "sides, and a model can know a test picture by its slide."
+        "The five official BreakHis fold files split by section. Sections of one case then occur "
+        "in both training and test, so a model can recognize the slide of a test image."
     )
     files = choose_fold_files("audited-folds")
     if not files and not list_fold_files():
         st.info(
-            "No fold file yet. Add dsfold1.txt to dsfold5.txt of the official release.",
+            "No fold file yet. Add dsfold1.txt to dsfold5.txt from the official release.",
             icon=":material/info:",
         )
     else:
@@ -48,7 +47,7 @@ def draw_fold_audit(reading: Reading | None) -> None:
         try:
             audits[file.name] = _audit(file, reading)
         except (BcModelError, OSError) as error:
-            show_error(error, title=f"{escape(file.name)} cannot be audited")
+            show_error(error, title=f"Audit of {escape(file.name)} failed")
     if audits:
         _draw(audits, reading is not None)
 
@@ -56,10 +55,12 @@ def draw_fold_audit(reading: Reading | None) -> None:
 def _offer_removal(files: list[Path]) -> None:
     with st.popover("Remove", icon=":material/delete:", disabled=not files):
         st.markdown(
-            "Removed from the shelf: " + ", ".join(escape(file.name) for file in files) + ". Runs "
-            "that have been made keep their split; one that still waits for its turn would fail."
+            "Remove "
+            + ", ".join(escape(file.name) for file in files)
+            + "? Finished runs keep their "
+            "split; queued runs that use these files fail."
         )
-        st.button("Remove the chosen fold files", on_click=remove_fold_files, args=(files,))
+        st.button("Remove fold files", on_click=remove_fold_files, args=(files,))
 
 
 def _audit(path: Path, reading: Reading | None) -> dict:
@@ -79,16 +80,16 @@ def _audit_once(path: str, stamp: tuple, fingerprint: str, _reading: Reading | N
         try:
             return audit_folds(folds, _reading.manifest)
         except DataError:
-            pass  # a file of other data: its names can be counted all the same
+            pass  # The file lists other data; its names can be counted nevertheless.
     return audit_folds(folds)
 
 
-def _draw(audits: dict[str, dict], with_twins: bool) -> None:
+def _draw(audits: dict[str, dict], with_duplicates: bool) -> None:
     if checks := [check_from_json(check) for one in audits.values() for check in one["checks"]]:
         show_checks(checks)
     else:
         st.success(
-            "No test picture has a section of its slide in training.", icon=":material/verified:"
+            "No test image has a section of its slide in training.", icon=":material/verified:"
         )
     scales = list(dict.fromkeys(scale for one in audits.values() for scale in one["siblings"]))
     scale = st.segmented_control(
@@ -109,10 +110,12 @@ def _draw(audits: dict[str, dict], with_twins: bool) -> None:
                 "File": name,
                 "Fold": one["fold"],
                 "Names": one["names"],
-                "Test pictures": leak["test"],
-                "With a sibling": _share(leak, "all"),
-                "Benign test pictures": leak["benign_test"],
-                "Benign with a sibling": _share(leak, "benign"),
+                "Test images": leak["test"],
+                "Shared": leak["shared"],
+                "Shared proportion": leak["share"],
+                "Benign test images": leak["benign_test"],
+                "Benign shared": leak["benign_shared"],
+                "Benign shared proportion": leak["benign_share"],
             }
         )
         bars += [
@@ -120,31 +123,47 @@ def _draw(audits: dict[str, dict], with_twins: bool) -> None:
             for which, keys in _WHICH.items()
             if leak[keys[2]] is not None
         ]
-    st.dataframe(rows, hide_index=True, alt="Test pictures with a sibling in training, by file")
+    shared = st.column_config.NumberColumn(
+        help="Test images with a section of their slide in training."
+    )
+    percent = st.column_config.NumberColumn(format="percent")
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={
+            "Shared": shared,
+            "Benign shared": shared,
+            "Shared proportion": percent,
+            "Benign shared proportion": percent,
+        },
+        alt="Test images with a section of their slide in training, by file",
+    )
     if bars:
-        st.altair_chart(leak_bars(pd.DataFrame(bars)), alt="The same shares as bars")
-    if with_twins:
-        _draw_twins(audits)
+        st.altair_chart(leak_bars(pd.DataFrame(bars)), alt="The same proportions as bars")
+    if with_duplicates:
+        _draw_duplicates(audits)
 
 
-def _draw_twins(audits: dict[str, dict]) -> None:
+def _draw_duplicates(audits: dict[str, dict]) -> None:
     rows = [
         {
             "File": name,
-            "Listed pictures here": twins["listed"],
-            "Not listed": twins["not_listed"],
-            "Test pictures here": twins["test"],
-            "In training pixel for pixel": twins["shared"],
-            "Benign of them": twins["benign_shared"],
+            "Listed images": twins["listed"],
+            "Images not listed": twins["not_listed"],
+            "Test images": twins["test"],
+            "Exact duplicates": twins["shared"],
+            "Benign duplicates": twins["benign_shared"],
         }
         for name, one in audits.items()
         if (twins := one["twins"])
     ]
-    st.markdown("**Twins among the pictures of this data set**")
+    st.markdown("**Duplicates in this dataset**")
     if rows:
-        st.dataframe(rows, hide_index=True, alt="Twins between training and test, by file")
+        st.dataframe(
+            rows, hide_index=True, alt="Exact duplicates between training and test, by file"
+        )
     else:
-        st.caption("These files list none of its pictures.")
+        st.caption("These files list no image of this dataset.")
 
 
 def _share(leak: dict, which: str) -> str:

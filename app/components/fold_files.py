@@ -1,4 +1,4 @@
-"""The official fold files: kept on the shelf once they have come, then chosen by name."""
+"""The official fold files: stored once, then selected by name."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,39 +15,38 @@ _MAX_UPLOAD_MB = 32
 
 
 def choose_fold_file() -> str:
-    """Draw the choice of one fold file, and the way to add some; '' when there is none yet."""
+    """Draw the selection of one fold file and return its path, '' if there is none yet."""
     by_name = {path.name: str(path.resolve()) for path in list_fold_files()}
     chosen = st.selectbox(
         "Fold file",
         list(by_name),
         key="folds_file",
         persist_state="session",
-        placeholder="Add one first",
-        help="One of the official files, dsfold1.txt to dsfold5.txt. It says which picture is for "
-        "test.",
+        placeholder="Add a file first",
+        help="One of the official files dsfold1.txt to dsfold5.txt, which define the test images.",
     )
     add_fold_files("Add fold files")
     return by_name.get(chosen or "", "")
 
 
 def choose_fold_files(key: str) -> list[Path]:
-    """Draw the choice among all fold files, and the way to add some.
+    """Draw the selection among all fold files, and the form that adds some.
 
     Parameters
     ----------
     key : str
-        Of the choice in the session state.
+        Key of the selection in the session state.
 
     Returns
     -------
     list of Path
-        All of them until the user takes some away; empty when there is none yet.
+        The selected files, all by default.
     """
     files = {path.name: path.resolve() for path in list_fold_files()}
     add_fold_files("Add fold files")
     if not files:
         return []
-    # Keyed by their number: one that comes later is chosen, too.
+    # The key contains the number of files, so that an added file is selected as well.
     chosen = st.multiselect(
         "Fold files", list(files), default=list(files), key=f"{key}-{len(files)}"
     )
@@ -55,15 +54,14 @@ def choose_fold_files(key: str) -> list[Path]:
 
 
 def add_fold_files(label: str) -> None:
-    """Draw a button that opens the two ways of adding fold files: by upload, or by path."""
+    """Draw a button that opens a form with an upload and a path."""
     if refused := st.session_state.pop("folds-refused", None):
-        show_error(BcModelError(refused), title="This is not a fold file")
-    # Once files have come, everything here is new: the popover is shut, and the bytes of an upload
-    # leave the memory.
+        show_error(BcModelError(refused), title="Not a fold file")
+    # New keys after files were added close the popover and free the memory of an upload.
     number = st.session_state.get("folds-added", 0)
     with st.popover(label, icon=":material/add:", key=f"folds-add-{number}"):
         st.file_uploader(
-            "Upload fold files",
+            "Fold files upload",
             type=["txt"],
             accept_multiple_files=True,
             key=f"folds-upload-{number}",
@@ -71,16 +69,16 @@ def add_fold_files(label: str) -> None:
             on_change=lambda: _keep(_uploads, f"folds-upload-{number}"),
         )
         st.text_input(
-            "Or their path on the server",
+            "Server path",
             key=f"folds-path-{number}",
             placeholder="/data/folds",
-            help="A fold file, or a folder of them. They are copied, half a megabyte each.",
+            help="A fold file or a folder of fold files; they are copied.",
             on_change=lambda: _keep(_copies, f"folds-path-{number}"),
         )
 
 
 def _keep(take: Callable[[Any], list[Path]], key: str) -> None:
-    """Keep what a field holds, and choose the first file of it."""
+    """Store the files of a field, and select the first one."""
     given = st.session_state[key]
     if not given:
         return

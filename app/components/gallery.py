@@ -1,4 +1,4 @@
-"""Pictures of a set as small ones, found by class, subtype, case and magnification."""
+"""Thumbnails of a dataset, filtered by class, subtype, magnification and case."""
 
 from numbers import Integral
 from pathlib import Path
@@ -21,9 +21,9 @@ _ALL = "All"
 
 @st.fragment
 def draw_gallery(reading: Reading, set_name: str) -> None:
-    """Draw the filters and one page of pictures; turning a page redraws nothing else.
+    """Draw the filters and one page of thumbnails.
 
-    Each filter offers what the ones before it leave, so that some picture always fits.
+    Each filter offers only values that the filters before it leave, so that no page is empty.
     """
     shown = _filtered(reading.manifest.pictures)
     st.caption(pictures_in_words(shown))
@@ -35,13 +35,13 @@ def draw_gallery(reading: Reading, set_name: str) -> None:
         for row in shown.iloc[first : first + PICTURES_A_PAGE].to_dict("records"):
             with st.container(gap="xxsmall"):
                 _draw_picture(row, root, set_name)
-    st.caption("A click on its case opens a picture in Diagnose.")
+    st.caption("Select a case below an image to classify that image.")
 
 
 def small_picture(path: Path, sha256: str, alt: str, caption: str | None = None) -> None:
-    """Draw one picture as a small JPEG, or say that it is gone."""
+    """Draw a thumbnail, or a message if the file is missing."""
     try:
-        # Bytes, kept on the disk under the hash of the pixels: nothing is hashed or scaled again.
+        # Encoded bytes are cached on disk by pixel hash, so that nothing is hashed or scaled again.
         data = thumbnail(path, sha256, side_px=SIDE_PX, cache=cache_folder())
     except PictureError as error:
         st.caption(f":material/broken_image: {escape(str(error))}")
@@ -60,7 +60,7 @@ def _draw_picture(row: dict, root: Path, set_name: str) -> None:
         of_case if row["case"] else escape(name[:24]),
         key=f"open:{path}",
         type="tertiary",
-        help=f"Open {escape(name)} in Diagnose",
+        help=f"Classify {escape(name)}",
     ):
         st.switch_page("views/diagnose.py", query_params={"picture": f"{set_name}/{path}"})
     st.caption(kind)

@@ -1,4 +1,4 @@
-"""Choosing a model, what to know of it, and the one loaded engine that all sessions share."""
+"""Model selection, model description, and the loaded engine that all sessions share."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 def choose_model() -> Bundle | None:
-    """Draw the picker; None when there is no model yet."""
+    """Draw the selection and return the model, None if there is none."""
     bundles, problems = list_bundles(runs_folder(), SHIPPED_MODELS)
     for problem in problems:
-        st.warning(escape(problem), title="A model was left out")
+        st.warning(escape(problem), title="Model skipped")
     if not bundles:
         return None
     by_label = {bundle.label: bundle for bundle in reversed(bundles)}
     wanted = st.query_params.get("model")
     if wanted and wanted not in by_label:
         st.warning(
-            f"The model {escape(wanted)} named in the address is not there; another one is chosen.",
+            f"Model '{escape(wanted)}' was not found. Another model is selected.",
         )
     labels = list(reversed(by_label))
     label = st.selectbox(
@@ -42,7 +42,7 @@ def choose_model() -> Bundle | None:
         index=next((i for i, one in enumerate(labels) if _may_open(by_label[one])), 0),
         key="model",
         bind="query-params",
-        help="Models of finished runs, newest first, and the one that came with the program.",
+        help="Models of finished runs, newest first, and the bundled model.",
     )
     if label not in by_label:
         return None
@@ -51,35 +51,35 @@ def choose_model() -> Bundle | None:
 
 
 def crossed_models() -> dict[str, Bundle]:
-    """Return the models that came with the program and with a cross-validation, as pages call them.
+    """Return the bundled models with a cross-validation by display name.
 
-    One that cannot be opened is said.
+    A model that cannot be opened is shown as a warning.
     """
     bundles, problems = list_shipped(SHIPPED_MODELS)
     for problem in problems:
-        st.warning(escape(problem), title="A model was left out")
-    return {f"{one.label} (in the box)": one for one in bundles if is_crossed(one)}
+        st.warning(escape(problem), title="Model skipped")
+    return {f"{one.label} (bundled)": one for one in bundles if is_crossed(one)}
 
 
-@st.cache_resource(max_entries=2, show_spinner="Computing figures and intervals")
+@st.cache_resource(max_entries=2, show_spinner="Computing metrics and intervals")
 def _crossed_report(bundle_key: str, created: str, _bundle: Bundle) -> Report:
     return crossed_report(_bundle)
 
 
 def report_of_crossed(bundle: Bundle) -> Report:
-    """Return the report of such a model's cross-validation, computed once for all sessions."""
+    """Return the cross-validation report of a bundled model, computed once for all sessions."""
     return _crossed_report(bundle.key, bundle.card.created, bundle)
 
 
 def _may_open(bundle: Bundle) -> bool:
-    """Say whether a model is one to begin with: of tissue, and with a network that can tell it."""
+    """Return whether a model suits as the default: trained on tissue, with a real network."""
     card = bundle.card
     return not card.data.is_synthetic and card.architecture.backbone != "tiny"
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model")
 def _load_engine(bundle_key: str, _bundle: Bundle) -> BatchingEngine:
-    # The page stands on the screen before the first picture needs an engine.
+    # Imported late, so that the page appears before the first image needs an engine.
     from bc_model.serving.batching import BatchingEngine
     from bc_model.serving.engine import Engine
 
@@ -92,23 +92,23 @@ def engine_of(bundle: Bundle) -> BatchingEngine:
 
 
 def _describe(bundle: Bundle) -> None:
-    """Say what a model knows, how well it did, and what speaks against it."""
+    """Draw the training data, metrics and limitations of a model."""
     card = bundle.card
     height, width = bundle.image_size
     magnifications = ", ".join(f"{m}X" for m in card.scale.magnifications)
     cases = len(card.data.training_cases)
     words = (
-        f"{card.architecture.backbone} on {width} x {height} px, learned from "
-        f"{card.data.n_images.train:,} pictures of {cases or 'unknown'} cases at "
+        f"{card.architecture.backbone} on {width} x {height} px, trained on "
+        f"{card.data.n_images.train:,} images of {cases or 'unknown'} cases at "
         f"{magnifications or 'unknown magnification'}."
     )
     if known := len(card.data.initial_cases):
-        words += f" It began with a model that knew {many(known, 'case')}."
+        words += f" Its initial weights were trained on {many(known, 'case')}."
     test = card.metrics.test
     if test:
         named = ("sensitivity", "specificity", "balanced_accuracy")
-        tested = card.data.n_images.test  # of a model made of every picture, none
-        where = "On its test cases" if tested else "In cross-validation by case"
+        tested = card.data.n_images.test  # 0 for a model that was trained on all images.
+        where = "Test metrics" if tested else "Case-level cross-validation"
         words += f" {where}: " + "; ".join(
             f"{name.replace('_', ' ')} {_in_words(test.metrics[name])}" for name in named
         )
@@ -120,24 +120,24 @@ def _describe(bundle: Bundle) -> None:
             )
             words += "."
     st.caption(escape(words))
-    against = ["This model has not been evaluated."]
+    against = ["The model has not been evaluated."]
     if test:
         checks = test.checks
         against = [check.message for check in checks if check.severity != Severity.INFO]
     if card.data.is_synthetic:
         against.insert(0, drawn_in_words(card.data))
     if card.architecture.backbone == "tiny":
-        against.insert(0, "Its network has three layers and is for dry runs only.")
+        against.insert(0, "The network has three layers and is for test runs only.")
     if against:
-        st.warning(listed(against), title="What speaks against this model")
-    with st.expander("What it is for, and what it cannot know", icon=":material/info:"):
+        st.warning(listed(against), title="Model limitations")
+    with st.expander("Intended use and limits", icon=":material/info:"):
         st.markdown(escape(card.intended_use))
         st.markdown(escape(card.limits))
         for check in check_nested(card):
             st.markdown(escape(check.message))
         st.markdown(
-            f"Cut-off {bundle.threshold:.2f}: {escape(card.threshold.method)}. "
-            f"Temperature of the probabilities: {escape(card.temperature.method)}."
+            f"Threshold {bundle.threshold:.2f}: {escape(card.threshold.method)}. "
+            f"Temperature: {escape(card.temperature.method)}."
         )
 
 

@@ -1,15 +1,15 @@
-"""Another set of pictures: how a model does on it, and how far it is from what the model knows."""
+"""An external dataset: the metrics of a model on it, and its domain shift."""
 
 from collections.abc import Callable
 
 import streamlit as st
 
 from app.components.checks import show_checks
-from app.components.figures import draw_figures
+from app.components.figures import draw_figures, draw_summary
 from app.components.frame import RESEARCH_USE, escape, show_error
 from app.components.models import engine_of
 from app.components.take_away import draw_report_files
-from app.places import as_typed, typed_path
+from app.places import typed_path
 from bc_model.data.manifest import Progress, read_manifest
 from bc_model.data.mapped import parse_mapping, read_mapped
 from bc_model.data.picture_files import picture_files
@@ -22,35 +22,28 @@ from bc_model.serving.bundle import Bundle
 from bc_model.serving.input_gate import usual_strange_share
 
 MOST_PICTURES = 2000
-"""More than a page should be waited for."""
+"""More images would keep a visitor waiting too long."""
 
 
 def draw_other_set(bundle: Bundle) -> None:
-    """Draw the form, and below it what was found last."""
-    st.markdown(
-        f"A folder on this machine with pictures that the model had no part of. {RESEARCH_USE}"
-    )
+    """Draw the form, and below it the last result."""
+    st.markdown(f"A folder with labeled images that were not used for training. {RESEARCH_USE}")
     with st.form("other-set"):
-        folder = st.text_input(
-            "Folder of the other set", key="other_folder", placeholder="/data/other_set"
-        )
+        folder = st.text_input("Dataset folder", key="other_folder", placeholder="/data/external")
         mapping = st.text_input(
-            "Labels",
+            "Label mapping",
             key="other_mapping",
             placeholder="0=benign,1=malignant",
-            help="Leave it empty for official names or folders called benign and malignant.",
+            help="Not needed for BreakHis names or folders named benign and malignant.",
         )
-        st.caption(
-            "Labels say which class a folder's name stands for. If they ask another question than "
-            "benign or malignant tumour, the figures below are of another task."
-        )
+        st.caption("The label mapping assigns folder names to the classes benign and malignant.")
         case_above = st.checkbox(
-            "The folder above a label's folder names the case",
+            "Parent folder is the case",
             key="other_case_above",
-            help="Only with labels. Without cases, every picture counts as a case of its own.",
+            help="The folder above a label folder names the case; needs a label mapping.",
         )
         wants = st.form_submit_button(
-            "Evaluate on this set", key="evaluate-other", type="primary", icon=":material/science:"
+            "Evaluate dataset", key="evaluate-other", type="primary", icon=":material/science:"
         )
     if wants:
         _evaluate(bundle, folder.strip(), mapping.strip(), case_above)
@@ -61,7 +54,7 @@ def draw_other_set(bundle: Bundle) -> None:
 
 def _evaluate(bundle: Bundle, folder: str, mapping: str, case_above: bool) -> None:
     st.session_state.pop("other-set-found", None)
-    bar = st.progress(0.0, "Reading the pictures")
+    bar = st.progress(0.0, "Reading images")
 
     def telling(words: str) -> Progress:
         def tell(done: int, of: int) -> None:
@@ -72,7 +65,7 @@ def _evaluate(bundle: Bundle, folder: str, mapping: str, case_above: bool) -> No
     try:
         report = _on_other_set(bundle, folder, mapping, case_above, telling)
     except BcModelError as error:
-        show_error(error, title="This set cannot be evaluated")
+        show_error(error, title="Evaluation failed")
     else:
         st.session_state["other-set-found"] = (bundle.key, folder, report)
     finally:
@@ -87,19 +80,15 @@ def _on_other_set(
     telling: Callable[[str], Progress],
 ) -> Report:
     if not folder:
-        raise DataError("No folder is named; write where the pictures lie.")
+        raise DataError("The dataset folder is empty. Enter the path of a folder with images.")
     root = typed_path(folder)
     labels = parse_mapping(mapping) if mapping else None
     if (n := len(picture_files(root))) > MOST_PICTURES:
-        command = ["evaluate", str(bundle.folder), str(root), "--unseen"]
-        command += ["--map", mapping] if mapping else []
-        command += ["--case-above"] if case_above and mapping else []
         raise DataError(
-            f"The folder {root} holds {n:,} pictures, and a page is not waited for so long above "
-            f"{MOST_PICTURES:,}; use the command line: "
-            f"python -m bc_model {as_typed(command)} --out FOLDER"
+            f"Too many images. Expected at most {MOST_PICTURES:,}, got {n:,} in {root}. Select a "
+            "smaller folder, or evaluate this one outside the app."
         )
-    tell = telling("Reading the pictures")
+    tell = telling("Reading images")
     manifest = (
         read_mapped(root, labels, case_above=case_above, progress=tell)
         if labels
@@ -110,57 +99,69 @@ def _on_other_set(
 
 
 def _draw_found(report: Report, bundle: Bundle, folder: str) -> None:
-    st.subheader(escape(f"{bundle.label} on {folder}"), anchor=False)
+    name = typed_path(folder).name
+    st.header(escape(f"{bundle.label} on {name}"), anchor=False)
     show_checks(report.checks)
+    draw_summary(report, f"External dataset {name}")
     if report.shift is not None:
         _draw_shift(report.shift, bundle)
     draw_figures(report)
-    st.subheader("Take it with you", anchor=False)
+    st.header("Export", anchor=False)
     draw_report_files(report, bundle, f"{bundle.label}-other-set")
 
 
 def _draw_shift(shift: Shift, bundle: Bundle) -> None:
-    st.subheader("How far the set is from what the model knows", anchor=False)
+    st.header("Domain shift", anchor=False)
     size, far, apart = st.columns(3)
     if shift.strange_stain is not None and not shift.known_n:
-        far.metric("Stained unlike the model's own", f"{shift.strange_stain:,} of {shift.n:,}")
+        far.metric("Out-of-distribution staining", f"{shift.strange_stain:,} of {shift.n:,}")
         share = usual_strange_share(bundle.card)
         usual = (
-            "" if share is None else f"; {100 * share:.1f} % of other cases of the model's own kind"
+            ""
+            if share is None
+            else f"; {100 * share:.1f} % for unseen cases of the training dataset"
         )
-        far.caption(f"{_percent(shift.strange_stain / shift.n)} of the pictures{usual}.")
-    if shift.known_n:  # else the model came without features to hold the set against
-        far.metric("Pictures far off by their features", _percent(shift.far_share))
-        far.caption("5 % in a set of the same kind.")
+        far.caption(f"{_percent(shift.strange_stain / shift.n)} of the images{usual}.")
+    if shift.known_n:  # Otherwise the model has no reference features.
+        far.metric("Out-of-distribution images", _percent(shift.far_share))
+        far.caption("Expected without domain shift: 5 %.")
         apart.metric(
-            "Farther than the model's own",
+            "Separability",
             "not defined" if shift.apart is None else f"{shift.apart:.2f}",
         )
-        apart.caption("Chance that one of its pictures is; 0.50 in a set of the same kind.")
+        apart.caption(
+            "AUC between this dataset and the reference images; 0.50 without domain shift."
+        )
     usual, n = next(iter(shift.sizes.items()))
     size.metric("Most frequent size, px", usual.replace("x", " x "))
-    size.caption(f"{n} of {shift.n} pictures. A size says nothing of the scale.")
+    size.caption(f"{n:,} of {shift.n:,} images have this size.")
     if shift.stain:
         st.dataframe(
             [
                 {
                     "Optical density": one.words,
-                    "Model's own": f"{one.known_mean:.3f}",
-                    "This set": f"{one.mean:.3f}",
-                    "Distance in spreads": f"{one.distance:+.1f}",
+                    "Reference": one.known_mean,
+                    "This dataset": one.mean,
+                    "Difference in SD": one.distance,
                 }
                 for one in shift.stain
             ],
             hide_index=True,
-            alt="Stain of the set, held against that of the model's own pictures",
+            placeholder="-",
+            column_config={
+                "Reference": st.column_config.NumberColumn(format="%.3f"),
+                "This dataset": st.column_config.NumberColumn(format="%.3f"),
+                "Difference in SD": st.column_config.NumberColumn(format="%+.1f"),
+            },
+            alt="Optical density of the dataset and of the reference images",
         )
         st.caption(
-            "The model's own: "
-            f"{support_words(shift.known_n, shift.known_cases)} of its validation part."
+            "Reference: the validation subset of the model "
+            f"({support_words(shift.known_n, shift.known_cases)})."
         )
     else:
         st.caption(
-            "The model came without validation features, so the set is not held against them."
+            "Feature-based domain shift is not available: the model has no reference features."
         )
 
 

@@ -3,18 +3,17 @@
 import altair as alt
 import pandas as pd
 
-# After Okabe and Ito, the blue lighter for the dark theme: told apart by the colour-blind, readable
-# on white and on dark. The dashes say it once more without colour.
+# The palette of Okabe and Ito, with a lighter blue for the dark theme; dashes repeat the colors.
 COLOURS = ("#2b87cf", "#d55e00", "#009e73", "#cc79a7")
 DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
 HEIGHT_PX = 280
-_LABEL_GAP_SHARE = 0.08  # of the height: the labels of two curves that end together stay readable
+_LABEL_GAP_SHARE = 0.08  # Of the height, so that labels of curves with the same end do not overlap.
 
 
 def overlaid_curves(
     histories: dict[str, list[dict]], figure: str, title: str, letters: list[str]
 ) -> alt.LayerChart:
-    """Draw one figure of several runs over the epochs, each curve with its letter at its end.
+    """Draw a metric of several runs over the epochs, with a letter at the end of each curve.
 
     Parameters
     ----------
@@ -23,7 +22,7 @@ def overlaid_curves(
     figure : str
         Key of the epochs, such as 'val_loss'.
     title : str
-        Of the vertical axis.
+        Title of the vertical axis.
     letters : list of str
         One for each run, in the same order.
     """
@@ -73,11 +72,11 @@ def overlaid_curves(
 
 
 def _ends(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the last point of each run, with `label` moved up where two would overlap."""
+    """Return the last point of each run, with `label` moved up to avoid overlaps."""
     ends = frame.sort_values("epoch").groupby("run").tail(1).sort_values("value")
     gap = _LABEL_GAP_SHARE * (frame["value"].max() - frame["value"].min())
     last_epochs = ends["epoch"]
-    # Only letters near each other sideways can overlap.
+    # Only letters with similar horizontal positions can overlap.
     near = 0.05 * max(1, last_epochs.max() - frame["epoch"].min()) if len(ends) else 0
     placed: list[tuple[float, float]] = []
     for epoch, value in zip(last_epochs, ends["value"], strict=True):

@@ -1,4 +1,4 @@
-"""What the parts of a split hold, and what they share."""
+"""The subsets of a split: their contents and the leakage between them."""
 
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from bc_model.data.names import CLASSES
 from bc_model.data.splits import PARTS, check_leakage, check_subsets, make_split
 from bc_model.errors import BcModelError
 
+SUBSET_WORDS = {"train": "Training", "validation": "Validation", "test": "Test"}
+
 
 def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
-    """Make the split that `split_fields` chose, or say why it cannot be made.
+    """Return the split for the settings of `split_fields`, or None after an error message.
 
     Parameters
     ----------
@@ -29,7 +31,7 @@ def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
     """
     protocol, folds_file = chosen["protocol"], chosen["official_fold_file"]
     if lacks_fold_file(chosen):
-        st.info("This split needs an official fold file: add one.", icon=":material/info:")
+        st.info("This split needs an official fold file. Add one.", icon=":material/info:")
         return None
     try:
         split = make_split(
@@ -42,7 +44,7 @@ def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
         )
         match = match_folds(manifest, read_fold_file(Path(folds_file))) if folds_file else None
     except BcModelError as error:
-        show_error(error, title="This data cannot be split so")
+        show_error(error, title="Split not possible")
         return None
     if match:
         checks = match.checks()
@@ -53,9 +55,9 @@ def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
 
 
 def draw_parts(parts: dict[str, dict[str, int]]) -> None:
-    """Draw what each part holds in one sentence, and the checks of the subsets."""
+    """Draw the contents of each subset in one sentence, and the checks of the subsets."""
     words = "; ".join(
-        f"{part} {counts['pictures']:,} pictures"
+        f"{part} {counts['pictures']:,} images"
         + (
             f" ({counts['benign_cases']} benign and {counts['malignant_cases']} malignant cases)"
             if counts["cases"]
@@ -68,17 +70,20 @@ def draw_parts(parts: dict[str, dict[str, int]]) -> None:
 
 
 def draw_parts_table(parts: dict[str, dict[str, int]]) -> None:
-    """Draw the same as a table, and the checks of the subsets."""
+    """Draw the contents of each subset as a table, and the checks of the subsets."""
     rows = []
     for part in PARTS:
         counts = parts[part]
-        row: dict[str, Any] = {"Part": part.capitalize(), "Pictures": counts["pictures"]}
-        row |= {f"{name} pictures".capitalize(): counts[name] for name in CLASSES}
+        row: dict[str, Any] = {
+            "Subset": SUBSET_WORDS[part],
+            "Images": counts["pictures"],
+        }
+        row |= {f"{name} images".capitalize(): counts[name] for name in CLASSES}
         if any(one["cases"] for one in parts.values()):
             row["Cases"] = counts["cases"]
             row |= {f"{name} cases".capitalize(): counts[f"{name}_cases"] for name in CLASSES}
         rows.append(row)
-    st.dataframe(rows, hide_index=True, alt="Pictures and cases of each part, by class")
+    st.dataframe(rows, hide_index=True, alt="Images and cases of each subset, by class")
     show_checks(check_subsets(parts))
 
 

@@ -1,4 +1,4 @@
-"""The chart of a report: a figure under each protocol, with its interval and published ranges."""
+"""The chart of a protocol comparison: a metric by protocol, with published ranges."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,17 +6,18 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from app.components.figures import majority_baseline
 from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.literature import Band
 from bc_model.evaluation.protocol_row import ProtocolRow
 from bc_model.reporting.labels import support_words
 from bc_model.utils.serialization import to_json
 
-_LEAKY, _HONEST = "leaky", "not leaky"
-# After Okabe and Ito, the blue lighter for the dark theme; the shape says it without colour.
+_LEAKY, _HONEST = "with leakage", "leakage-free"
+# The palette of Okabe and Ito, with a lighter blue for the dark theme; shapes repeat the colors.
 _COLOURS = {_LEAKY: "#d55e00", _HONEST: "#2b87cf"}
 _SHAPES = {_LEAKY: "diamond", _HONEST: "circle"}
-_BANDS = {"image": ("by picture", "#d55e00"), "folder": ("by folder", "#7b8a91")}
+_BANDS = {"image": ("image-level", "#d55e00"), "folder": ("section-level", "#7b8a91")}
 _GREY, _ALARM = "#7b8a91", "#d0406a"
 _ROW_PX, _FRAME_PX, _LABELS_PX = 46, 100, 132
 
@@ -24,18 +25,18 @@ _ROW_PX, _FRAME_PX, _LABELS_PX = 46, 100, 132
 def protocol_chart(
     rows: list[ProtocolRow], bands: list[Band], name: str, title: str, *, low: float
 ) -> alt.LayerChart:
-    """Draw one figure: a row for each protocol.
+    """Draw one metric with a row for each protocol.
 
     Parameters
     ----------
     rows : list of ProtocolRow
-        One without the figure keeps its place and says so.
+        The protocols; one without the metric has a row with the reason.
     bands : list of Band
-        Published ranges; those of other figures are passed over.
+        Published ranges; those of other metrics are ignored.
     name, title : str
-        Key of the figure, and its words.
+        Key and title of the metric.
     low : float
-        Where the axis begins; it ends at 1.
+        Lower end of the axis; the upper end is 1.
     """
     points = [_point(row, name) for row in rows]
     scale = alt.Scale(domain=[low, 1.0], nice=False)
@@ -73,9 +74,9 @@ def protocol_chart(
     if name == "accuracy":
         layers.append(
             base.mark_tick(thickness=2, size=16, color=_GREY).encode(
-                x=alt.X("base_rate:Q", scale=scale),
+                x=alt.X("baseline:Q", scale=scale),
                 y=y,
-                tooltip=[alt.Tooltip("base_rate:Q", format=".3f", title="always malignant")],
+                tooltip=[alt.Tooltip("baseline:Q", format=".3f", title="majority baseline")],
             )
         )
     return alt.layer(*layers, bars, dots, numbers, missing).properties(
@@ -84,21 +85,21 @@ def protocol_chart(
 
 
 def lowest(rows: list[ProtocolRow], names: Iterable[str]) -> float:
-    """Return where the axes of these figures begin: a tenth below all that is drawn, 0.5 at most.
+    """Return the lower end of the axes: at most 0.5, and at or below all values in tenths.
 
     Parameters
     ----------
     rows : list of ProtocolRow
     names : iterable of str
-        Keys of the figures.
+        Keys of the metrics.
     """
-    drawn = [0.5]
+    values = [0.5]
     for row in rows:
-        drawn += [row.base_rate] if row.base_rate is not None else []
+        values += [row.base_rate] if row.base_rate is not None else []
         for figure in (row.figures.get(name) for name in names):
             ends = [figure.value, figure.low] if figure else []
-            drawn += [value for value in ends if value is not None]
-    return max(0.0, int(10 * min(drawn)) / 10)
+            values += [value for value in ends if value is not None]
+    return max(0.0, int(10 * min(values)) / 10)
 
 
 def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
@@ -106,23 +107,27 @@ def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
     point = {
         "label": f"{row.words}\n{_support(row)}", "words": row.words,
         "kind": _LEAKY if row.leaky else _HONEST,
-        "value": None, "low": None, "high": None, "base_rate": row.base_rate,
+        "value": None, "low": None, "high": None, "baseline": _baseline(row),
         "text": "", "missing": "", "interval": "none", "support": "",
     }  # fmt: skip
     if figure is None or figure.value is None:
-        word = "not defined" if row.figures else "no run yet"
-        return point | {"missing": word if row.runs else "cannot be made"}
-    told = f"{figure.value:.3f}"
+        word = "not defined" if row.figures else "no finished run"
+        return point | {"missing": word if row.runs else "not possible"}
+    text = f"{figure.value:.3f}"
     if figure.low is None or figure.high is None:
-        told += ", no interval"
+        text += ", no interval"
     else:
         point |= {"low": figure.low, "high": figure.high,
                   "interval": f"{figure.low:.3f} to {figure.high:.3f}"}  # fmt: skip
     return point | {
         "value": figure.value,
-        "text": told + (", alarm" if name in row.alarms else ""),
+        "text": text + (", alarm" if name in row.alarms else ""),
         "support": support_words(figure.n, figure.n_cases),
     }
+
+
+def _baseline(row: ProtocolRow) -> float | None:
+    return None if row.base_rate is None else majority_baseline(row.base_rate)[1]
 
 
 def _support(row: ProtocolRow) -> str:
@@ -152,7 +157,7 @@ def _published(bands: list[Band], name: str, scale: alt.Scale) -> list[alt.Chart
                 ],
             )
         )
-        # Above the rows and each other: on a narrow screen two ranges lie close together.
+        # The labels are above each other, because two ranges can be close on a narrow screen.
         layers.append(
             base.mark_text(align="right", fontSize=11, color=_GREY).encode(
                 x=alt.X("high:Q", scale=scale), y=alt.value(-19 + 12 * number), text="label:N"
@@ -162,9 +167,9 @@ def _published(bands: list[Band], name: str, scale: alt.Scale) -> list[alt.Chart
 
 
 def _alarm_line(scale: alt.Scale) -> alt.Chart:
-    frame = pd.DataFrame({"at": [TOO_GOOD], "told": [f"alarm above {TOO_GOOD}"]})
+    frame = pd.DataFrame({"at": [TOO_GOOD], "label": [f"alarm above {TOO_GOOD}"]})
     return (
         alt.Chart(frame)
         .mark_rule(strokeDash=[5, 3], color=_ALARM, strokeWidth=1.5)
-        .encode(x=alt.X("at:Q", scale=scale), tooltip=[alt.Tooltip("told:N", title=" ")])
+        .encode(x=alt.X("at:Q", scale=scale), tooltip=[alt.Tooltip("label:N", title=" ")])
     )

@@ -1,4 +1,4 @@
-"""A report of several protocols: checks, charts, table, leakage effect, files."""
+"""A protocol comparison: checks, charts, tables, leakage effect and downloads."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.components.figures import METRIC_COLUMNS, majority_baseline, make_frame, metric_row
 from app.components.frame import listed
 from app.components.labeled_checks import show_labeled_checks
 from app.components.protocol_chart import lowest, protocol_chart
@@ -13,30 +14,28 @@ from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.literature import PUBLISHED
 from bc_model.evaluation.protocol_report import ProtocolReport, summarise_protocols
-from bc_model.evaluation.protocol_row import FIGURES, PROTOCOL_WORDS, ProtocolRow
+from bc_model.evaluation.protocol_row import FIGURES, PROTOCOL_WORDS
 from bc_model.reporting.protocol_report import (
-    figure_cell,
     protocols_csv,
     protocols_json,
     protocols_markdown,
-    shared_cell,
 )
 from bc_model.training.study_file import read_study
 
 CHARTS = {"balanced_accuracy": "Balanced accuracy", "accuracy": "Accuracy", "roc_auc": "ROC AUC"}
 
 
-@st.cache_data(max_entries=16, show_spinner="Computing the figures")
+@st.cache_data(max_entries=16, show_spinner="Computing metrics")
 def report_of(runs: str, name: str, stamp: tuple) -> ProtocolReport:
-    """Compute a report; `stamp` is what changes when it does."""
+    """Compute a protocol comparison; `stamp` changes whenever it changes."""
     found = summarise_protocols(read_study(Path(runs), name), Path(runs))
-    # The predictions are for the library's own comparisons, and heavy.
+    # The page does not need the predictions, which are large.
     rows = [dataclasses.replace(row, reports={}) for row in found.rows]
     return dataclasses.replace(found, rows=rows)
 
 
 def draw_report(report: ProtocolReport) -> None:
-    """Draw a report, partial or whole."""
+    """Draw a protocol comparison, complete or not."""
     show_labeled_checks(
         {"all protocols": report.checks} | {row.words: row.checks for row in report.rows}
     )
@@ -45,78 +44,107 @@ def draw_report(report: ProtocolReport) -> None:
         chart = protocol_chart(report.rows, report.bands, name, title, low=low)
         st.altair_chart(chart, alt=_in_words(report, name))
     st.caption(
-        "Diamonds leak, circles do not; bars are 95 % intervals over cases. Dashed: alarm above "
-        f"{TOO_GOOD}. Grey tick: always answering malignant. Shaded: published on BreakHis, "
-        f"{_published(report)}; none is known for a split by case."
+        "Diamond: with leakage. Circle: leakage-free. Bar: 95 % interval over cases. Dashed line: "
+        f"alarm above {TOO_GOOD}. Gray tick: majority baseline. Shaded: published BreakHis ranges "
+        f"({_published(report)})."
     )
     _draw_table(report)
     if report.gaps:
-        st.subheader("What the leak is worth", anchor=False)
+        st.header("Leakage effect", anchor=False)
         st.markdown(listed(gap.check.message for gap in report.gaps))
     _draw_recipe(report)
     _draw_files(report)
 
 
 def _draw_table(report: ProtocolReport) -> None:
-    figures = {words[:1].upper() + words[1:]: name for name, words in FIGURES.items()}
-    averaged = any(row.spread for row in report.rows)
-    width = 290 if averaged else 160
-    lines = []
-    for row in report.rows:
-        base = "-" if row.base_rate is None else f"{row.base_rate:.3f}"
-        lines.append(
-            {
-                "Split": row.words.capitalize(),
-                "Rests on": row.rests_on,
-                "Runs": f"{row.n_done} of {len(row.runs)}",
-                "Pictures": str(row.n or "-"),
-                "Cases": _cases(row),
-                **{head: figure_cell(row, name) for head, name in figures.items()},
-                "Always malignant": base,
-                "Case in training": shared_cell(row),
-            }
-        )
     st.dataframe(
-        lines,
+        make_frame(
+            [
+                {
+                    "Split": row.words.capitalize(),
+                    "Test data": row.rests_on,
+                    "Runs": len(row.runs),
+                    "Finished": row.n_done,
+                    "Images": row.n or None,
+                    "Cases": row.n_cases or None,
+                    "Benign cases": row.n_benign_cases or None,
+                    "Majority baseline": None
+                    if row.base_rate is None
+                    else majority_baseline(row.base_rate)[1],
+                    "Case in training": row.shared.share if row.shared else None,
+                }
+                for row in report.rows
+            ]
+        ),
         hide_index=True,
+        placeholder="-",
         column_config={
             "Split": st.column_config.TextColumn(pinned=True),
-            **dict.fromkeys(figures, st.column_config.TextColumn(width=width)),
-            "Case in training": st.column_config.TextColumn(
-                help="Share of the test pictures whose case has pictures in training."
+            "Images": METRIC_COLUMNS["Images"],
+            "Cases": METRIC_COLUMNS["Cases"],
+            "Majority baseline": st.column_config.NumberColumn(
+                format="%.3f", help="Accuracy of always predicting the majority class."
             ),
-            "Recognition rate": st.column_config.TextColumn(
-                width=width, help="Mean over cases of the share of their pictures called right."
+            "Case in training": st.column_config.NumberColumn(
+                format="percent", help="Test images whose case has images in training."
             ),
         },
-        alt="Figures of each protocol with intervals, pictures and cases",
+        alt="Runs, images and cases of each protocol",
     )
+    averaged = any(row.spread for row in report.rows)
+    lines = []
+    for name, words in FIGURES.items():
+        for row in report.rows:
+            if (figure := row.figures.get(name)) is None:
+                continue
+            line = metric_row(words[:1].upper() + words[1:], figure)
+            line = {"Split": row.words.capitalize()} | line
+            if averaged:
+                spread = row.spread.get(name)
+                line |= {
+                    "Lowest file": spread.low if spread else None,
+                    "Highest file": spread.high if spread else None,
+                }
+            lines.append(line | {"Too good": name in row.alarms})
+    if lines:
+        numbers = ("Value", "CI low", "CI high", "Lowest file", "Highest file")
+        st.dataframe(
+            make_frame(lines),
+            hide_index=True,
+            placeholder="-",
+            height="content",
+            column_config=METRIC_COLUMNS
+            | dict.fromkeys(numbers, st.column_config.NumberColumn(format="%.3f"))
+            | {
+                "Split": st.column_config.TextColumn(pinned=True),
+                "Too good": st.column_config.CheckboxColumn(
+                    help="Better than leakage-free results on such images."
+                ),
+            },
+            alt="Metrics of each protocol with intervals, images and cases",
+        )
+        st.caption("The recognition rate is the mean patient score over all cases (Spanhol 2016).")
     if averaged:
         st.caption(
-            "The official files overlap: their figures are averaged, the lowest and the highest "
-            "file stand behind, and the interval draws the same cases in all files."
+            "The official files overlap, so their metrics are averaged and the same cases are "
+            "resampled in all files."
         )
-
-
-def _cases(row: ProtocolRow) -> str:
-    if not row.n_cases:
-        return "unknown" if row.figures else "-"
-    return f"{row.n_cases} ({row.n_benign_cases} benign)"
 
 
 def _draw_recipe(report: ProtocolReport) -> None:
-    with st.expander("Published results, and the recipe"):
+    with st.expander("Published results and configuration"):
         st.markdown(listed(one.in_words() for one in PUBLISHED))
         shown = {key.replace("_", " "): str(value) for key, value in report.recipe.items()}
         st.dataframe(
             [{"Setting": key, "Value": value} for key, value in shown.items()],
             hide_index=True,
+            placeholder="-",
             alt="Settings that all runs share",
         )
 
 
 def _draw_files(report: ProtocolReport) -> None:
-    def picture(kind: str) -> Callable[[], bytes]:
+    def image(kind: str) -> Callable[[], bytes]:
         def draw() -> bytes:
             from bc_model.reporting import plots  # matplotlib takes a while to load
 
@@ -124,17 +152,17 @@ def _draw_files(report: ProtocolReport) -> None:
 
         return draw
 
-    st.subheader("Take it with you", anchor=False)
+    st.header("Export", anchor=False)
     files: dict[str, Callable[[], bytes]] = {
-        "protocols.png": picture("png"),
-        "protocols.svg": picture("svg"),
-        "figures.csv": lambda: protocols_csv(report).encode(),
+        "protocols.png": image("png"),
+        "protocols.svg": image("svg"),
+        "metrics.csv": lambda: protocols_csv(report).encode(),
         "report.md": lambda: protocols_markdown(report).encode(),
         "report.json": lambda: protocols_json(report).encode(),
     }
     for column, (name, make) in zip(st.columns(len(files)), files.items(), strict=True):
         column.download_button(
-            name,
+            f"Save {name}",
             make,
             file_name=f"{report.study}-{name}",
             key=f"save-{name}",
@@ -144,17 +172,17 @@ def _draw_files(report: ProtocolReport) -> None:
 
 
 def _in_words(report: ProtocolReport, name: str) -> str:
-    told = [
+    values = [
         f"{row.words} {row.figures[name].text(3)}" for row in report.rows if name in row.figures
     ]
-    return f"{CHARTS[name]} by split: {'; '.join(told) or 'no run is in yet'}"
+    return f"{CHARTS[name]} by split: {'; '.join(values) or 'no run is finished yet'}"
 
 
 def _published(report: ProtocolReport) -> str:
-    told: dict[str, list[str]] = {}
+    ranges_by_metric: dict[str, list[str]] = {}
     for band in report.bands:
-        leaky = " (leaky)" if band.protocol in LEAKY_PROTOCOLS else ""
-        told.setdefault(FIGURES[band.figure], []).append(
-            f"{PROTOCOL_WORDS[band.protocol]}{leaky} {band.low:.3f} to {band.high:.3f}"
+        leakage = " (with leakage)" if band.protocol in LEAKY_PROTOCOLS else ""
+        ranges_by_metric.setdefault(FIGURES[band.figure], []).append(
+            f"{PROTOCOL_WORDS[band.protocol]}{leakage} {band.low:.3f} to {band.high:.3f}"
         )
-    return "; ".join(f"{figure} {', '.join(ranges)}" for figure, ranges in told.items())
+    return "; ".join(f"{figure} {', '.join(ranges)}" for figure, ranges in ranges_by_metric.items())

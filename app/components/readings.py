@@ -1,4 +1,4 @@
-"""A folder of pictures read once for all pages and sessions, with a bar while it is being read."""
+"""A folder of images, read once for all pages and sessions, with a progress bar."""
 
 import threading
 import time
@@ -17,16 +17,16 @@ _TOLD_EVERY_S = 0.2
 
 @dataclass(frozen=True)
 class Reading:
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes
     ----------
     manifest : Manifest
-        Shared by all sessions: nobody changes it.
+        Shared by all sessions; it must not be modified.
     found : dict
-        As `audit_manifest` counts.
+        The counts of `audit_manifest`.
     fingerprint : str
-        Of the folder, as it was read.
+        Fingerprint of the folder when it was read.
     """
 
     manifest: Manifest
@@ -36,7 +36,7 @@ class Reading:
 
 @dataclass
 class _Slot:
-    """Where a folder's reading goes; filled outside the cache, which would replay the bar."""
+    """Holder of the contents; filled outside the cache, which would replay the progress bar."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     done: int = 0
@@ -50,18 +50,18 @@ def _slot(folder: str, fingerprint: str) -> _Slot:
 
 
 def read_folder(folder: Path) -> Reading:
-    """Return what a folder holds, reading it when it is new or has changed.
+    """Return the contents of a folder; it is read again only after it has changed.
 
     Raises
     ------
     BcModelError
-        It cannot be used.
+        The folder contains no usable dataset.
     """
     fingerprint = folder_fingerprint(folder)
     slot = _slot(str(folder), fingerprint)
     place = st.empty()
-    # Another session may be reading it: then its progress is ours. The wait is cut into pieces, so
-    # that a click can end it.
+    # If another session reads the folder, its progress is shown. The wait is split into short
+    # intervals, so that a click can end it.
     while not slot.lock.acquire(timeout=_TOLD_EVERY_S):
         _draw(place, slot)
     try:
@@ -81,7 +81,7 @@ def _read(folder: Path, fingerprint: str, slot: _Slot, place: DeltaGenerator) ->
         slot.done, slot.total = done, total
         if time.monotonic() - told_s > _TOLD_EVERY_S:
             told_s = time.monotonic()
-            _draw(place, slot)  # a click elsewhere ends the reading here; the next one goes on
+            _draw(place, slot)  # A click elsewhere ends the reading here.
 
     manifest = read_manifest(folder, progress=tell, cache=cache_folder())
     return Reading(manifest, audit_manifest(manifest), fingerprint)
@@ -89,4 +89,4 @@ def _read(folder: Path, fingerprint: str, slot: _Slot, place: DeltaGenerator) ->
 
 def _draw(place: DeltaGenerator, slot: _Slot) -> None:
     share = slot.done / slot.total if slot.total else 0.0
-    place.progress(share, f"Reading the pictures: {slot.done:,} of {slot.total:,}")
+    place.progress(share, f"Reading images: {slot.done:,} of {slot.total:,}")

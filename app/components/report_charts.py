@@ -1,4 +1,4 @@
-"""Charts of a report: confusion, ROC, precision and recall, by group, reliability."""
+"""Charts of a report: confusion, ROC, precision-recall, subgroups, reliability."""
 
 import altair as alt
 import pandas as pd
@@ -9,27 +9,29 @@ from bc_model.evaluation.by_group import Group
 from bc_model.evaluation.reliability import Reliability
 from bc_model.evaluation.report import Report
 
-_GREY, _CUT_OFF, _TEAL = "#7b8a91", "#d55e00", "#1f8089"
-# Light cells on a dark page would glare, so the theme has a ramp for each; the ink asks the cell.
+_GREY, _THRESHOLD, _TEAL = "#7b8a91", "#d55e00", "#1f8089"
+# Each theme has its own color ramp; the text color follows the luminance of the cell.
 _SHADE = alt.Color("share:Q", scale=alt.Scale(domain=[0, 1], range="ramp"), legend=None)
 _INK = alt.condition(
     "luminance(scale('color', datum.share)) < 0.179", alt.value("#ffffff"), alt.value("#000000")
 )
-_CALLED = alt.X("called:N", title="Called", sort=CLASSES, axis=alt.Axis(labelAngle=0, orient="top"))
+_PREDICTED = alt.X(
+    "predicted:N", title="Predicted class", sort=CLASSES, axis=alt.Axis(labelAngle=0, orient="top")
+)
 _GROUP_ROW_PX = 34
 
 
 def confusion_chart(confusion: Confusion) -> alt.LayerChart:
-    """Draw a confusion matrix: counts, and shares of each true class."""
+    """Draw a confusion matrix with counts and proportions of each true class."""
     rows = [
         cell | {"percent": f"{100 * cell['share']:.0f} % of {cell['truth']}"}
         for cell in _cells(confusion)
     ]
     base = alt.Chart(pd.DataFrame(rows)).encode(
-        x=_CALLED, y=alt.Y("truth:N", title="Truth", sort=CLASSES)
+        x=_PREDICTED, y=alt.Y("truth:N", title="True class", sort=CLASSES)
     )
     cells = base.mark_rect(cornerRadius=4).encode(
-        color=_SHADE, tooltip=["truth", "called", "count", "percent"]
+        color=_SHADE, tooltip=["truth", "predicted", "count", "percent"]
     )
     counts = base.mark_text(fontSize=24, fontWeight=600, dy=-8).encode(text="count:N", color=_INK)
     shares = base.mark_text(fontSize=12, dy=14).encode(text="percent:N", color=_INK)
@@ -37,16 +39,16 @@ def confusion_chart(confusion: Confusion) -> alt.LayerChart:
 
 
 def confusion_in_words(confusion: Confusion) -> str:
-    """Say a confusion matrix for those who do not see it."""
+    """Return a confusion matrix in words, as the text alternative of its chart."""
     (tn, fp), (fn, tp) = confusion
     return (
-        f"Benign: {tn} called benign, {fp} malignant. Malignant: {fn} called benign, {tp} "
-        "malignant."
+        f"Benign: {tn} predicted benign, {fp} malignant. Malignant: {fn} predicted benign, "
+        f"{tp} malignant."
     )
 
 
 def group_chart(groups: list[Group]) -> alt.LayerChart:
-    """Draw the confusion of each group: a row for each class that it has."""
+    """Draw the confusion matrix of each group, with a row for each true class."""
     rows = []
     for group in groups:
         found = [cell for cell in _cells(group.confusion) if cell["count"] != "none"]
@@ -57,17 +59,17 @@ def group_chart(groups: list[Group]) -> alt.LayerChart:
             rows.append(cell | {"group": name, "text": text})
     order = list(dict.fromkeys(row["group"] for row in rows))
     base = alt.Chart(pd.DataFrame(rows)).encode(
-        x=_CALLED, y=alt.Y("group:N", title=None, sort=order, axis=alt.Axis(labelLimit=220))
+        x=_PREDICTED, y=alt.Y("group:N", title=None, sort=order, axis=alt.Axis(labelLimit=220))
     )
     cells = base.mark_rect(cornerRadius=3).encode(
-        color=_SHADE, tooltip=["group", "truth", "called", "text"]
+        color=_SHADE, tooltip=["group", "truth", "predicted", "text"]
     )
     words = base.mark_text(fontSize=13).encode(text="text:N", color=_INK)
     return alt.layer(cells, words).properties(height=90 + _GROUP_ROW_PX * len(order))
 
 
 def roc_chart(report: Report) -> alt.LayerChart:
-    """Draw the ROC curve with the chance line and the point of the cut-off in use."""
+    """Draw the ROC curve with the chance line and the point of the current threshold."""
     assert report.roc is not None
     curve = pd.DataFrame({"x": report.roc.fpr, "y": report.roc.tpr})
     specificity, sensitivity = (
@@ -79,7 +81,7 @@ def roc_chart(report: Report) -> alt.LayerChart:
 
 
 def pr_chart(report: Report) -> alt.LayerChart:
-    """Draw precision over sensitivity, with the base rate, which is what chance would show."""
+    """Draw precision over sensitivity, with the base rate as the chance line."""
     assert report.pr is not None
     curve = pd.DataFrame({"x": report.pr.recall, "y": report.pr.precision})
     chance = pd.DataFrame({"x": [0, 1], "y": [report.base_rate] * 2})
@@ -89,32 +91,35 @@ def pr_chart(report: Report) -> alt.LayerChart:
 
 
 def reliability_chart(found: Reliability) -> alt.LayerChart:
-    """Draw what was seen over what was said, each bin with its interval."""
+    """Draw the proportion of malignant images over the mean probability of each bin."""
     rows = pd.DataFrame(
         [
             {
-                "said": one.mean_prob,
-                "seen": one.observed.value,
+                "probability": one.mean_prob,
+                "malignant": one.observed.value,
                 "low": one.observed.low,
                 "high": one.observed.high,
-                "pictures": one.observed.n,
+                "images": one.observed.n,
                 "cases": str(one.observed.n_cases or "unknown"),
             }
             for one in found.bins
         ]
     )
-    x = _axis("said", "Estimated probability of malignancy")
-    y = _axis("seen", "Share of malignant pictures", alt.Y)
-    ends = pd.DataFrame({"said": [0, 1], "seen": [0, 1]})
+    x = _axis("probability", "Estimated probability of malignancy")
+    y = _axis("malignant", "Proportion of malignant images", alt.Y)
+    ends = pd.DataFrame({"probability": [0, 1], "malignant": [0, 1]})
     diagonal = alt.Chart(ends).mark_line(color=_GREY, strokeDash=[3, 3]).encode(x=x, y=y)
     base = alt.Chart(rows).encode(x=x)
     bars = base.mark_rule(strokeWidth=2, color=_TEAL).encode(y=alt.Y("low:Q"), y2="high:Q")
     dots = base.mark_point(filled=True, color=_TEAL, opacity=1).encode(
         y=y,
-        size=alt.Size("pictures:Q", legend=None, scale=alt.Scale(range=[40, 260])),
+        size=alt.Size("images:Q", legend=None, scale=alt.Scale(range=[40, 260])),
         tooltip=[
-            *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("said", "seen", "low", "high")),
-            "pictures",
+            *(
+                alt.Tooltip(f"{name}:Q", format=".2f")
+                for name in ("probability", "malignant", "low", "high")
+            ),
+            "images",
             "cases",
         ],
     )
@@ -136,7 +141,7 @@ def _curve(
         return alt.layer(diagonal, line).properties(height=300)
     mark = (
         alt.Chart(pd.DataFrame([point], columns=["x", "y"]))
-        .mark_point(size=110, filled=True, color=_CUT_OFF, opacity=1)
+        .mark_point(size=110, filled=True, color=_THRESHOLD, opacity=1)
         .encode(
             **axes,
             tooltip=[
@@ -156,10 +161,10 @@ def _cells(confusion: Confusion) -> list[dict]:
     return [
         {
             "truth": truth,
-            "called": called,
+            "predicted": predicted,
             "share": count / sum(counts) if sum(counts) else 0.0,
             "count": f"{count}" if sum(counts) else "none",
         }
         for truth, counts in zip(CLASSES, confusion, strict=True)
-        for called, count in zip(CLASSES, counts, strict=True)
+        for predicted, count in zip(CLASSES, counts, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""The form of a new report: one recipe under several split protocols, started by one button."""
+"""The form of a protocol comparison: one configuration under several split protocols."""
 
 from pathlib import Path
 from typing import Any
@@ -20,38 +20,34 @@ from bc_model.training.settings import OPTIONS, TrainingConfig
 
 
 def draw_report_form() -> str | None:
-    """Draw the form; the name of the report when one was started just now."""
+    """Draw the form, and return the name of the experiment if one was started."""
     st.markdown(
-        "The same recipe is trained under each protocol, so what sets their figures apart is the "
-        "split: mostly, how much of the test part the model has seen in training."
+        "Train one configuration under each split protocol to measure the effect of data leakage."
     )
     folder = choose_folder()
     protocols, files = _draw_protocols()
     try:
         chosen = draw_settings(_draw_folds)
     except BcModelError as error:
-        show_error(error, title="These settings cannot be used")
+        show_error(error, title="Invalid settings")
         return None
     if chosen["weights"] == "bundled":
         st.info(
-            "The model in the box knows the cases of BreakHis that it learned from: on those every "
-            "split leaks, and the gap between the protocols looks smaller than it is.",
+            "The bundled model was trained on BreakHis cases. Every split of them has leakage, so "
+            "the leakage effect appears smaller than it is.",
             icon=":material/info:",
         )
     test_folds = "all" if st.session_state.get("report_all_folds") else [0]
     n_runs = _count_runs(protocols, len(files), chosen["n_folds"], test_folds)
     ready = folder is not None and n_runs > 0
     pressed = st.button(
-        "Start the report" if n_runs == 0 else f"Start the report: {n_runs} runs",
+        "Start runs" if n_runs == 0 else f"Start {n_runs} runs",
         type="primary",
         key="report_start",
         disabled=not ready,
         icon=":material/play_arrow:",
     )
-    st.caption(
-        "First the pictures are read once, to see which of the splits can be made. The runs then "
-        "wait for each other; closing this page does not touch them."
-    )
+    st.caption("The runs are trained one after another, also when this page is closed.")
     if not pressed or folder is None:
         return None
     try:
@@ -65,7 +61,7 @@ def draw_report_form() -> str | None:
         )
         study, _ = start_report(f"report-{new_run_id(chosen['backbone'])}", plan, runs_folder())
     except (BcModelError, OSError) as error:
-        show_error(error, title="The report was not started")
+        show_error(error, title="Experiment not started")
         return None
     return study.name
 
@@ -77,16 +73,15 @@ def _draw_protocols() -> tuple[list[str], list[Path]]:
         default=REPORT_PROTOCOLS,
         format_func=PROTOCOL_WORDS.__getitem__,
         key="report_protocols",
-        help="By picture, by folder and the official folds leak: pictures of one case stand in "
-        "training and in test. The cleaned official folds and the split by case do not.",
+        help="Protocols with leakage have images of one case in training and test.",
     )
     if not FOLDS_PROTOCOLS & set(protocols):
         return protocols, []
     files = choose_fold_files("report-folds")
     if not files:
         st.caption(
-            ":material/info: Without a fold file the official folds are left out. Add dsfold1.txt "
-            "to dsfold5.txt, which are published beside BreakHis: one run each for every file."
+            ":material/info: The official folds are skipped without a fold file. Add dsfold1.txt "
+            "to dsfold5.txt of the BreakHis release."
         )
     return protocols, files
 
@@ -101,10 +96,9 @@ def _draw_folds() -> dict[str, Any]:
         help=OPTIONS["n_folds"].help,
     )
     st.toggle(
-        "Test every fold",
+        "Test all folds",
         key="report_all_folds",
-        help="As many runs as folds under each of those: every picture is tested once, and all "
-        "protocols then share their test pictures. Otherwise the first fold alone is tested.",
+        help="One run per fold, so that each image is tested once. Otherwise: the first fold.",
     )
     return {"n_folds": int(n_folds)}
 

@@ -1,4 +1,4 @@
-"""One run, watched: state, curves, log, and the buttons that change its course."""
+"""The monitor of a run: state, learning curves, log, and control buttons."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -26,7 +26,7 @@ from bc_model.words import duration_in_words
 
 Colour = Literal["gray", "blue", "orange", "green", "red"]
 STATE_WORDS: dict[str, tuple[str, Colour, str]] = {
-    "queued": ("Waiting for its turn", "gray", "schedule"),
+    "queued": ("Queued", "gray", "schedule"),
     "starting": ("Starting", "blue", "hourglass_top"),
     "running": ("Running", "blue", "play_circle"),
     "stopping": ("Stopping", "orange", "stop_circle"),
@@ -39,48 +39,48 @@ STATE_WORDS: dict[str, tuple[str, Colour, str]] = {
     "failed": ("Failed", "red", "error"),
 }
 PHASE_WORDS = {
-    "head": "backbone frozen",
+    "head": "head training",
     "finetune": "fine-tuning",
-    "export": "writing the model",
+    "export": "exporting the model",
     "evaluation": "evaluating",
 }
 LOG_LINES = 18
-"""As many are shown as they come; more of them in a box that scrolls."""
+"""Longer logs are shown in a box that scrolls."""
 _ASKED = {"stop": "stopping", "pause": "pausing", "cancel": "canceling"}
 
 
 def watch_run(run_id: str, *, narrow: bool = False) -> None:
-    """Draw a run; while it goes on, redraw it every second without touching the rest.
+    """Draw a run, and refresh it every second while it is running.
 
     Parameters
     ----------
     run_id : str
     narrow : bool
-        In a column beside another run: its curves below each other.
+        Stack the curves, for a column next to another run.
     """
     try:
         run = find_run(runs_folder(), run_id)
     except RunError as error:
-        show_error(error, title="This run cannot be shown")
+        show_error(error, title="Run not available")
         return
     try:
         going = run.read_status()["state"] not in ENDED_STATES
     except RunError as error:
-        show_error(error, title="This run cannot be shown")
-        _draw_delete(run)  # it is good for nothing else
+        show_error(error, title="Run not available")
+        _draw_delete(run)
         return
-    # The period belongs to the decorator, so it is applied anew: none once the run has ended.
+    # The period belongs to the decorator, so it is applied in each run of the page.
     st.fragment(_draw_run, run_every="1s" if going else None)(run, going, narrow)
 
 
 def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
     if not run.path.is_dir():
-        st.rerun()  # deleted, here or elsewhere: the whole page has to know
+        st.rerun()  # The run was deleted; refresh the entire page.
     try:
         advance_queue(runs_folder())
         status, history = run.read_status(), run.read_history()
     except (BcModelError, OSError) as error:
-        show_error(error, title="This run cannot be shown")
+        show_error(error, title="Run not available")
         return
     state = status["state"]
     if was_going == (state in ENDED_STATES):
@@ -99,15 +99,15 @@ def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
         _draw_curves(history, narrow)
     with st.expander("Log", icon=":material/description:"):
         lines = run.read_log().splitlines()
-        if len(lines) > LOG_LINES:  # what came last is what a log is opened for
-            st.caption(f"The newest of {len(lines):,} lines come first.")
+        if len(lines) > LOG_LINES:  # The last lines matter most.
+            st.caption(f"{len(lines):,} lines, the newest first.")
             st.code("\n".join(lines[::-1]), language=None, height=400)
         else:
-            st.code("\n".join(lines) or "Nothing yet.", language=None)
+            st.code("\n".join(lines) or "The log is empty.", language=None)
     if state == "done":
         st.page_link(
             "views/evaluate.py",
-            label="See how well it does",
+            label="Evaluate run",
             icon=":material/analytics:",
             query_params={"evaluated": run.name},
         )
@@ -115,27 +115,27 @@ def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
 
 def _draw_buttons(run: RunFolder, state: str, *, writing: bool) -> None:
     if writing and state not in ENDED_STATES:
-        return  # the model is being written: nothing more can be asked
+        return  # The model is being exported and cannot be interrupted.
     with st.container(horizontal=True, key=f"buttons-{run.name}"):
         if state in ("starting", "running"):
-            _button(run, "Pause", "pause", "Waits after the batch at hand and loses nothing.",
+            _button(run, "Pause", "pause", "Pauses after the current batch and keeps all progress.",
                     lambda: pause_job(run))  # fmt: skip
         if state in ("paused", "pausing"):
-            _button(run, "Go on", "play_arrow", "Goes on at the very batch where it was paused.",
+            _button(run, "Continue", "play_arrow", "Continues with the next batch.",
                     lambda: continue_job(run))  # fmt: skip
         if state in ("starting", "running", "paused"):
-            _button(run, "Stop, keep the best", "stop",
-                    "Ends after the batch at hand and keeps the best model so far.",
+            _button(run, "Stop run", "stop",
+                    "Stops after the current batch and keeps the best model so far.",
                     lambda: stop_job(run))  # fmt: skip
         if state in ("queued", "starting", "running", "paused"):
-            _button(run, "Cancel", "close", "Ends without a model. It can be resumed.",
+            _button(run, "Cancel", "close", "Ends the run without a model; it can be resumed.",
                     lambda: cancel_job(run))  # fmt: skip
         if run.can_resume:
-            _button(run, "Resume", "play_arrow", "Goes on after the last whole epoch.",
+            _button(run, "Resume", "play_arrow", "Continues after the last complete epoch.",
                     lambda: resume_run(run))  # fmt: skip
             if ACCEPT_CHANGES in run.read_status().get("message", ""):
                 _button(run, "Resume anyway", "warning",
-                        "With data or code that are not what they were.",
+                        "Continues with changed data or code.",
                         lambda: resume_run(run, accept_changes=True))  # fmt: skip
         if state in ENDED_STATES:
             _draw_delete(run)
@@ -155,7 +155,7 @@ def _button(run: RunFolder, label: str, icon: str, words: str, action: Callable[
 
 def _draw_delete(run: RunFolder) -> None:
     with st.popover("Delete", icon=":material/delete:"):
-        st.markdown("This removes the run's model, figures and log. It cannot be undone.")
+        st.markdown("This deletes the model, metrics and log of the run permanently.")
 
         def delete() -> None:
             try:
@@ -167,7 +167,7 @@ def _draw_delete(run: RunFolder) -> None:
                 st.session_state["run"] = [name for name in shown if name != run.name]
 
         st.button(
-            "Delete this run", key=f"delete-{run.name}", type="primary", on_click=delete,
+            "Delete run", key=f"delete-{run.name}", type="primary", on_click=delete,
             icon=":material/delete_forever:",
         )  # fmt: skip
 
@@ -177,11 +177,12 @@ def _draw_progress(status: dict) -> None:
     step = min(status.get("step") or 0, steps)
     share = (status["epoch"] - 1 + step / steps) / status["epochs"]
     left = status.get("seconds_left")
-    told = "" if left is None else f" About {duration_in_words(left)} left."
+    remaining = "" if left is None else f" About {duration_in_words(left)} left."
     phase = PHASE_WORDS.get(status.get("phase", ""), "")
     st.progress(
         min(1.0, share),
-        f"Epoch {status['epoch']} of {status['epochs']}, {phase}, batch {step} of {steps}.{told}",
+        f"Epoch {status['epoch']} of {status['epochs']}, {phase}, batch {step} of {steps}."
+        f"{remaining}",
     )
 
 
@@ -209,10 +210,15 @@ def _draw_curves(history: list[dict], narrow: bool) -> None:
     with rate:
         st.altair_chart(learning_rate_curve(history), alt="Learning rate over the epochs")
     st.caption(
-        "Validation loss counts both classes the same; accuracy does not, so compare it with the "
-        "share of the commoner class. Training is measured on augmented pictures."
+        "The validation loss weights both classes equally. Compare the accuracy with the majority "
+        "baseline. Training values are measured on augmented images."
     )
-    with st.expander("Figures of every epoch", icon=":material/table:"):
+    with st.expander("Epochs", icon=":material/table:"):
         table = pd.DataFrame(history)
-        table["time"] = [f"{datetime.fromtimestamp(t):%H:%M:%S}" for t in table["time"]]
-        st.dataframe(table, hide_index=True, alt="Loss and accuracy of every epoch")
+        table["time"] = pd.to_datetime([datetime.fromtimestamp(t) for t in table["time"]])
+        st.dataframe(
+            table,
+            hide_index=True,
+            column_config={"time": st.column_config.TimeColumn()},
+            alt="Loss and accuracy of every epoch",
+        )

@@ -1,4 +1,4 @@
-"""The shelf of data sets: choosing one, what is known of it, taking it off."""
+"""The dataset registry: select a dataset, show its origin, remove it."""
 
 import contextlib
 from datetime import datetime
@@ -12,20 +12,20 @@ from bc_model.data.sets import DataSet, list_sets, remove_set
 from bc_model.errors import BcModelError
 
 ADDED_KEY = "set-added"
-"""Of the session state: the name of a set that has just come, and a sentence on it."""
+"""Session-state key for the name of a dataset that was just added, and a message about it."""
 
 _KIND_WORDS = {
-    "stored": "Pictures on the shelf",
-    "linked": "A folder that stays where it is",
-    "by hand": "Put on the shelf by hand",
+    "stored": "Stored copy",
+    "linked": "Linked folder",
+    "by hand": "Added manually",
 }
 
 
 def choose_set() -> DataSet | None:
-    """Draw the picker; None when the shelf is empty."""
+    """Draw the selection and return the dataset, None if there is none."""
     sets, problems = list_sets()
     for problem in problems:
-        st.warning(escape(problem), title="A data set was left out")
+        st.warning(escape(problem), title="Dataset skipped")
     if refused := st.session_state.pop("set-error", None):
         show_error(BcModelError(refused))
     by_name = {one.name: one for one in sets}
@@ -35,36 +35,33 @@ def choose_set() -> DataSet | None:
         _choose(name)
         st.toast(escape(words), icon=":material/check_circle:")
     elif wanted and wanted not in (*by_name, BY_PATH, st.session_state.pop("set-removed", None)):
-        st.warning(
-            f"The data set {escape(wanted)} named in the address is not there; another one is "
-            "chosen."
-        )
+        st.warning(f"Dataset '{escape(wanted)}' was not found. Another dataset is selected.")
     if not by_name:
         return None
     if wanted not in by_name:
         chosen = st.session_state.get("set")
         _choose(chosen if chosen in by_name else sets[0].name)
     name = st.selectbox(
-        "Data set",
+        "Dataset",
         list(by_name),
         index=None,
         key="set",
         bind="query-params",
-        placeholder="Choose a data set",
+        placeholder="Select a dataset",
     )
     return by_name.get(name or "")
 
 
 def _choose(name: str) -> None:
-    """Choose a set, in the address too: a refresh after another one has come shows the same."""
+    """Select a dataset, in the URL too, so that a refresh shows the same one."""
     st.session_state["set"] = name
-    # The picker writes the address when its value changes, not when it is drawn first.
-    with contextlib.suppress(StreamlitAPIException):  # it is there already
+    # The widget writes the URL when its value changes, not when it is first drawn.
+    with contextlib.suppress(StreamlitAPIException):  # The URL contains it already.
         st.query_params["set"] = name
 
 
 def draw_origin(data_set: DataSet) -> None:
-    """Say where a set came from, and what was told when it was added."""
+    """Draw the origin of a dataset, and the messages from when it was added."""
     words = _KIND_WORDS.get(data_set.kind, data_set.kind)
     words += f": {escape(str(data_set.pictures))}"
     if data_set.source and data_set.kind == "stored":
@@ -77,27 +74,27 @@ def draw_origin(data_set: DataSet) -> None:
     notes = data_set.details.get("notes") or []
     skipped = data_set.details.get("skipped") or []
     if notes or skipped:
-        with st.expander("Said when it was added", icon=":material/description:"):
+        with st.expander("Import messages", icon=":material/description:"):
             for note in notes:
                 st.markdown(escape(note))
             if skipped:
                 st.dataframe(
-                    [{"File": path, "Left out because": reason} for path, reason in skipped],
+                    [{"File": path, "Reason": reason} for path, reason in skipped],
                     hide_index=True,
-                    alt="Files of the archive that were left out",
+                    alt="Excluded files of the archive",
                 )
 
 
 def draw_remove(data_set: DataSet) -> None:
-    """Draw the button that takes a set off the shelf; one put there by hand has none."""
+    """Draw the button that removes a dataset, unless it was added manually."""
     if data_set.kind == "by hand":
         return
-    # Keyed by the name: it does not stay open over the next set.
+    # The name in the key closes the popover when another dataset is selected.
     with st.popover("Remove", icon=":material/delete:", key=f"remove:{data_set.name}"):
         st.markdown(
-            "This deletes the pictures on the shelf. It cannot be undone."
+            "This deletes the stored images permanently."
             if data_set.kind == "stored"
-            else "This takes the folder off the shelf. Its pictures stay where they are."
+            else "This removes the link. The images stay in their folder."
         )
 
         def remove() -> None:
@@ -108,6 +105,6 @@ def draw_remove(data_set: DataSet) -> None:
                 st.session_state["set-error"] = str(error)
 
         st.button(
-            "Remove this data set", key="remove-set", type="primary", on_click=remove,
+            "Remove dataset", key="remove-set", type="primary", on_click=remove,
             icon=":material/delete_forever:",
         )  # fmt: skip

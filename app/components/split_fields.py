@@ -1,4 +1,4 @@
-"""How the data is divided: the same fields, and the same choice, on the pages Data and Train."""
+"""The form fields of a split, shared by the pages Data and Train."""
 
 from typing import Any
 
@@ -9,21 +9,21 @@ from bc_model.data.protocols import FOLDS_PROTOCOLS
 from bc_model.training.settings import OPTIONS
 
 PROTOCOL_WORDS = {
-    "case": "By case (honest)",
-    "folds-clean": "Official folds, clean (honest)",
-    "folds": "Official folds (leaky)",
-    "folder": "By folder (leaky)",
-    "image": "By picture (leaky)",
+    "case": "Case-level",
+    "folds-clean": "Official folds, leakage-free",
+    "folds": "Official folds, with leakage",
+    "folder": "Section-level, with leakage",
+    "image": "Image-level, with leakage",
 }
 
 
 def draw_protocol() -> dict[str, Any]:
-    """Draw the protocol and, where it needs one, the fold file.
+    """Draw the protocol and, if it needs one, the fold file.
 
     Returns
     -------
     dict
-        protocol, official_fold_file ('' when there is none yet or none is needed).
+        protocol, official_fold_file ('' if there is none yet or none is needed).
     """
     protocol = st.selectbox(
         OPTIONS["protocol"].label,
@@ -38,7 +38,7 @@ def draw_protocol() -> dict[str, Any]:
 
 
 def draw_folds(protocol: str) -> dict[str, Any]:
-    """Draw the number of folds and the number of the test fold.
+    """Draw the number of folds and the test fold.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def draw_folds(protocol: str) -> dict[str, Any]:
     """
     uses_file = protocol in FOLDS_PROTOCOLS
     n_folds = _draw_number("n_folds", label="Training folds" if uses_file else None)
-    # The test fold may no longer exist when there are fewer folds now.
+    # The test fold no longer exists after the number of folds was reduced.
     if st.session_state.get("fold", 0) >= n_folds:
         st.session_state["fold"] = n_folds - 1
     test_fold = _draw_number(
@@ -86,5 +86,5 @@ def _draw_number(
 
 
 def lacks_fold_file(chosen: dict) -> bool:
-    """Tell whether the chosen protocol needs a fold file that is not chosen yet."""
+    """Return whether the protocol needs a fold file that is not selected yet."""
     return chosen["protocol"] in FOLDS_PROTOCOLS and not chosen["official_fold_file"]

@@ -1,17 +1,17 @@
-"""The split of a set: its protocol, its parts, what they share, and every picture in a table."""
+"""The split of a dataset: protocol, subsets, leakage, and a table of all images."""
 
 import pandas as pd
 import streamlit as st
 
 from app.components.headline import pictures_in_words
-from app.components.parts import draw_leaks, draw_parts_table, split_or_say
+from app.components.parts import SUBSET_WORDS, draw_leaks, draw_parts_table, split_or_say
 from app.components.readings import Reading
 from app.components.split_fields import draw_folds, draw_protocol, draw_split_seed
 from bc_model.data.names import CLASSES
 from bc_model.data.splits import PARTS, split_csv, summarise_parts
 
 _COLUMNS = {
-    "part": "Part",
+    "part": "Subset",
     "class": "Class",
     "case": "Case",
     "magnification": "Magnification",
@@ -20,7 +20,7 @@ _COLUMNS = {
 
 
 def draw_split(reading: Reading, set_name: str) -> None:
-    """Draw the fields, and the split that they make."""
+    """Draw the form and the resulting split."""
     with st.grid(4, min_column_width=170):
         with st.container():
             chosen = draw_protocol()
@@ -33,19 +33,26 @@ def draw_split(reading: Reading, set_name: str) -> None:
     draw_parts_table(summarise_parts(split))
     _draw_table(split)
     st.download_button(
-        "split.csv",
+        "Save split.csv",
         lambda: split_csv(split),
         file_name=f"{set_name}-{chosen['protocol']}-{chosen['test_fold']}-split.csv",
         key="save-split",
         icon=":material/download:",
-        help="The whole split, whatever the table shows; `evaluate --split` takes it.",
+        help="The file contains all images, also those filtered out above.",
     )
 
 
 @st.fragment
 def _draw_table(split: pd.DataFrame) -> None:
     part, kind, case = st.columns([3, 2, 2])
-    parts = part.pills("Parts", PARTS, selection_mode="multi", default=PARTS, key="split-parts")
+    parts = part.pills(
+        "Subsets",
+        PARTS,
+        selection_mode="multi",
+        default=PARTS,
+        format_func=SUBSET_WORDS.__getitem__,
+        key="split-parts",
+    )
     classes = kind.pills(
         "Classes", CLASSES, selection_mode="multi", default=CLASSES, key="split-classes"
     )
@@ -57,7 +64,8 @@ def _draw_table(split: pd.DataFrame) -> None:
         rows = rows[in_case | in_path]
     st.caption(pictures_in_words(rows))
     st.dataframe(
-        rows[list(_COLUMNS)].rename(columns=_COLUMNS),
+        rows[list(_COLUMNS)].replace({"part": SUBSET_WORDS}).rename(columns=_COLUMNS),
         hide_index=True,
-        alt="Every picture with its part, class, case and magnification",
+        column_config={"Magnification": st.column_config.NumberColumn(format="%dX")},
+        alt="All images with subset, class, case and magnification",
     )

@@ -1,4 +1,4 @@
-"""One study, watched: its runs, and its figures as they come in."""
+"""The monitor of an experiment: its runs, and its metrics so far."""
 
 from typing import Any
 
@@ -21,16 +21,16 @@ Statuses = dict[str, dict[str, Any]]
 
 
 def watch_study(name: str) -> None:
-    """Draw a study; while it goes on, redraw it every two seconds without touching the rest."""
+    """Draw an experiment, and refresh it every two seconds while it is running."""
     try:
         study = read_study(runs_folder(), name)
         over = _is_over(member_states(study, runs_folder()))
     except RunError as error:
-        show_error(error, title="This study cannot be shown")
+        show_error(error, title="Experiment not available")
         return
     started = study.created[:16].replace("T", " ")
     st.caption(f"{len(study.members)} runs, started {escape(started)} UTC.")
-    # The period belongs to the decorator, so it is applied anew: none once the study is over.
+    # The period belongs to the decorator, so it is applied in each run of the page.
     st.fragment(_draw, run_every=None if over else "2s")(study, over)
 
 
@@ -44,13 +44,13 @@ def _draw(study: Study, was_over: bool) -> None:
         with st.expander("Runs", expanded=not was_over, icon=":material/list:"):
             draw_runs(study, statuses)
         stamp = _stamp(study, statuses)
-        # Kept from one look to the next, since a look every two seconds finds mostly the same.
+        # Cached, because most refreshes find no change.
         if _is_report(study):
             draw_report(report_of(str(folder), study.name, stamp))
         else:
             draw_groups(study.name, groups_of(str(folder), study.name, stamp))
     except (BcModelError, OSError) as error:
-        show_error(error, title="This study cannot be shown")
+        show_error(error, title="Experiment not available")
 
 
 def _is_over(statuses: Statuses) -> bool:
@@ -65,7 +65,7 @@ def _is_report(study: Study) -> bool:
 
 
 def _stamp(study: Study, statuses: Statuses) -> tuple[str, ...]:
-    """Return what changes when figures do: who has ended, and when it was evaluated."""
+    """Return a value that changes with the metrics: states and evaluation times of the runs."""
     stamp = [study.created]
     for run, status in statuses.items():
         state = str(status["state"])

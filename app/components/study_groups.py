@@ -1,11 +1,13 @@
-"""The figures of a study by its groups of settings, the folds of each pooled."""
+"""The metrics of an experiment by configuration, with pooled out-of-fold predictions."""
 
 from pathlib import Path
 
 import streamlit as st
 
+from app.components.figures import METRIC_COLUMNS, majority_baseline, make_frame
 from app.components.labeled_checks import show_labeled_checks
 from app.places import runs_folder
+from bc_model.evaluation.report import Report
 from bc_model.evaluation.study_figures import GroupFigures, check_selection, summarise_study
 from bc_model.training.study_file import read_study
 
@@ -16,21 +18,26 @@ SHOWN = {
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
 }
+_BASELINE = "Majority baseline"
+_NUMBERS = (
+    *(f"{words}{end}" for words in SHOWN.values() for end in ("", " CI low", " CI high")),
+    _BASELINE,
+)
 
 
-@st.cache_data(max_entries=16, show_spinner="Computing the figures")
+@st.cache_data(max_entries=16, show_spinner="Computing metrics")
 def groups_of(runs: str, name: str, stamp: tuple) -> list[GroupFigures]:
-    """Compute the figures of each group; `stamp` is what changes when they do."""
+    """Compute the metrics of each group; `stamp` changes whenever they change."""
     return summarise_study(read_study(Path(runs), name), Path(runs))
 
 
 def draw_groups(name: str, groups: list[GroupFigures]) -> None:
-    """Draw a line for each group of settings, and what must be known of it.
+    """Draw a table row for each configuration, and its notes.
 
     Parameters
     ----------
     name : str
-        Of the study, for a group that nothing sets apart.
+        Name of the experiment, for a group without its own name.
     groups : list of GroupFigures
     """
     checks = {one.group or name: one.checks for one in groups}
@@ -38,26 +45,43 @@ def draw_groups(name: str, groups: list[GroupFigures]) -> None:
         checks = {"all settings": selection} | checks
     show_labeled_checks(checks)
     st.dataframe(
-        [
-            {
-                "Settings": one.group or name,
-                "Folds": f"{len(one.folds)} of {one.n_runs}",
-                "No result": one.n_failed,
-                **{
-                    words: one.report.figures[key].brief() if one.report else "-"
-                    for key, words in SHOWN.items()
-                },
-                "Always malignant": f"{one.report.base_rate:.3f}" if one.report else "-",
-                "Pictures": str(one.report.n) if one.report else "-",
-                "Cases": str(one.report.n_cases or "unknown") if one.report else "-",
-            }
-            for one in groups
-        ],
+        make_frame(
+            [
+                {
+                    "Configuration": one.group or name,
+                    "Runs": one.n_runs,
+                    "Finished": len(one.folds),
+                    "Failed": one.n_failed,
+                }
+                | _metric_cells(one.report)
+                for one in groups
+            ]
+        ),
         hide_index=True,
-        column_config={"Settings": st.column_config.TextColumn(pinned=True)},
-        alt="Pooled figures of each group of settings with intervals, pictures and cases",
+        placeholder="-",
+        column_config={
+            "Configuration": st.column_config.TextColumn(pinned=True),
+            **{name: METRIC_COLUMNS[name] for name in ("Images", "Cases")},
+            **dict.fromkeys(_NUMBERS, st.column_config.NumberColumn(format="%.3f")),
+        },
+        alt="Pooled metrics of each configuration with intervals, images and cases",
     )
     st.caption(
-        "The test predictions of all folds of the same settings, judged as one. In brackets: 95 % "
-        "intervals over cases."
+        "Metrics of the pooled out-of-fold predictions, with 95 % bootstrap intervals that "
+        "resample cases."
     )
+
+
+def _metric_cells(report: Report | None) -> dict[str, float | None]:
+    if report is None:
+        return dict.fromkeys((*_NUMBERS, "Images", "Cases"))
+    cells: dict[str, float | None] = {}
+    for key, words in SHOWN.items():
+        figure = report.figures[key]
+        cells |= {
+            words: figure.value,
+            f"{words} CI low": figure.low,
+            f"{words} CI high": figure.high,
+        }
+    _, baseline = majority_baseline(report.base_rate)
+    return cells | {_BASELINE: baseline, "Images": report.n, "Cases": report.n_cases or None}

@@ -1,4 +1,4 @@
-"""The runs of a study: their states, a way to each, and what can be asked of all of them."""
+"""The runs of an experiment: their states, links, and the buttons for all of them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,22 +19,22 @@ PER_PAGE = 10
 
 _WORDS: dict[str, tuple[str, Colour, str]] = {
     **STATE_WORDS,
-    MISSING: ("Not there", "gray", "folder_off"),
+    MISSING: ("Deleted", "gray", "folder_off"),
 }
 
 
 def draw_runs(study: Study, statuses: dict[str, dict[str, Any]]) -> None:
-    """Draw a line for each run, ten a page, and the buttons for those that are not done.
+    """Draw a line for each run, ten per page, and the buttons for unfinished runs.
 
     Parameters
     ----------
     study : Study
     statuses : dict of str to dict
-        As `member_states` returns them.
+        The result of `member_states`.
     """
     members = study.members
     n_done = sum(statuses[member.run]["state"] == "done" for member in members)
-    st.progress(n_done / len(members), f"{n_done} of {len(members)} runs are in")
+    st.progress(n_done / len(members), f"{n_done} of {len(members)} runs finished")
     pages = -(-len(members) // PER_PAGE)
     page = st.pagination(pages, key=f"runs-page-{study.name}") if pages > 1 else 1
     for member in members[(page - 1) * PER_PAGE : page * PER_PAGE]:
@@ -46,29 +46,29 @@ def draw_runs(study: Study, statuses: dict[str, dict[str, Any]]) -> None:
                 st.markdown(escape(member.label))
             else:
                 st.page_link("views/train.py", label=member.label, query_params={"run": member.run})
-            if told := _told(status):
-                st.caption(escape(told))
+            if detail := _describe(status):
+                st.caption(escape(detail))
     _draw_buttons(study, {str(status["state"]) for status in statuses.values()})
 
 
-def _told(status: dict[str, Any]) -> str:
+def _describe(status: dict[str, Any]) -> str:
     if status["state"] in ENDED_STATES - {"done"}:
         return str(status.get("message", ""))
     if status["state"] == "running" and status.get("epochs"):
         left = status.get("seconds_left")
-        told = f"epoch {status['epoch']} of {status['epochs']}"
-        return told + (f", about {duration_in_words(left)} left" if left else "")
+        epochs = f"epoch {status['epoch']} of {status['epochs']}"
+        return epochs + (f", about {duration_in_words(left)} left" if left else "")
     return ""
 
 
 def _draw_buttons(study: Study, states: set[str]) -> None:
     with st.container(horizontal=True):
         if states & (ENDED_STATES | {MISSING}) - {"done"}:
-            _button(study, "Go on with the rest", "play_arrow",
-                    "Queues the runs that ended before they were done.", _go_on)  # fmt: skip
+            _button(study, "Resume runs", "play_arrow",
+                    "Queues the runs that ended before they finished.", _resume)  # fmt: skip
         if states - ENDED_STATES - {MISSING}:
-            _button(study, "Cancel the rest", "close",
-                    "Ends the runs that are not done without a model. They can be resumed.",
+            _button(study, "Cancel runs", "close",
+                    "Ends unfinished runs without a model; they can be resumed.",
                     _cancel)  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def _button(
     )
 
 
-def _go_on(study: Study) -> None:
+def _resume(study: Study) -> None:
     plan = [(member.label, member.settings) for member in study.members]
     start_study(study.name, plan, runs_folder())
 
@@ -98,7 +98,8 @@ def _cancel(study: Study) -> None:
         if run.path.is_dir() and run.read_status()["state"] not in ENDED_STATES:
             try:
                 cancel_job(run)
-            except RunError as error:  # it writes its model: the others are canceled all the same
+            except RunError as error:
+                # This run is exporting its model; the others are canceled nevertheless.
                 refused.append(str(error))
     if refused:
         raise RunError(" ".join(refused))

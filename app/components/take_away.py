@@ -1,4 +1,4 @@
-"""What can be taken away: a report for people, the numbers for programs, the model's card."""
+"""Report downloads: documents, data files and the model card."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ from bc_model.serving.bundle import Bundle
 
 
 def draw_take_away(report: Report, bundle: Bundle) -> None:
-    """Draw a button for each file; each is made when it is asked for."""
+    """Draw a button for each file; a file is created when its button is clicked."""
     draw_report_files(report, bundle, bundle.label)
     _offer(
         "Model card, Markdown",
-        "What the model is for, what it learned from, how it did and what it cannot know.",
+        "Intended use, training data, metrics and limits of the model.",
         lambda: _card(bundle),
         f"{bundle.label}-model-card.md",
         "text/markdown",
@@ -23,40 +23,40 @@ def draw_take_away(report: Report, bundle: Bundle) -> None:
 
 
 def draw_report_files(report: Report, bundle: Bundle, stem: str) -> None:
-    """Draw the buttons for the report, for people and for programs.
+    """Draw the buttons for the report files.
 
     Parameters
     ----------
     report : Report
     bundle : Bundle
     stem : str
-        Beginning of the files' names.
+        Prefix of the file names.
     """
     _offer(
         "Report, PDF",
-        "Figures, curves, calibration and the surest mistakes on paper.",
+        "Metrics, curves, calibration and confident errors, for printing.",
         lambda: _pdf(report, bundle),
         f"{stem}-report.pdf",
         "application/pdf",
     )
     _offer(
         "Report, HTML",
-        "The same as one file that opens in any browser, without a network.",
+        "The same content in one file for any browser.",
         lambda: _html(report, bundle),
         f"{stem}-report.html",
         "text/html",
     )
     if (predictions := report.predictions) is not None:
         _offer(
-            "Every prediction, CSV",
-            "One row a picture: path, case, truth, estimated probability of malignancy.",
+            "Predictions, CSV",
+            "One row per image: path, case, true class, estimated probability of malignancy.",
             lambda: predictions_to_csv(predictions).encode(),
             f"{stem}-predictions.csv",
             "text/csv",
         )
     _offer(
-        "Figures, JSON",
-        "Every figure with interval and curve points, for programs.",
+        "Metrics, JSON",
+        "All metrics with intervals and curve points, for programs.",
         lambda: report_json(report).encode(),
         f"{stem}-report.json",
         "application/json",
@@ -65,8 +65,8 @@ def draw_report_files(report: Report, bundle: Bundle, stem: str) -> None:
 
 def _offer(label: str, words: str, make: Callable[[], bytes], name: str, mime: str) -> None:
     with st.container(border=True):
-        said, button = st.columns([3, 1], vertical_alignment="center")
-        said.markdown(f"**{label}**  \n{words}")
+        text, button = st.columns([3, 1], vertical_alignment="center")
+        text.markdown(f"**{label}**  \n{words}")
         button.download_button(
             f"Save {name.rpartition('.')[2].upper()}",
             make,
@@ -80,7 +80,7 @@ def _offer(label: str, words: str, make: Callable[[], bytes], name: str, mime: s
 
 
 def _pdf(report: Report, bundle: Bundle) -> bytes:
-    from bc_model.reporting.evaluation_report import report_pdf  # fonts take a moment to load
+    from bc_model.reporting.evaluation_report import report_pdf  # Loading the fonts takes a moment.
 
     return report_pdf(report, bundle.card)
 

@@ -1,4 +1,4 @@
-"""Pictures that are, or look, the same: how many, and each pair side by side."""
+"""Duplicates and near-duplicates of a dataset: counts, and pairs side by side."""
 
 from pathlib import Path
 
@@ -17,24 +17,22 @@ from bc_model.errors import PictureError
 
 PAIRS_A_PAGE = 6
 RELATION_WORDS = {
-    "other class": "Benign and malignant",
-    "other case": "Two cases",
-    "case unknown": "Case unknown",
-    "same case": "One case",
+    "other class": "Different classes",
+    "other case": "Different cases",
+    "case unknown": "Unknown case",
+    "same case": "Same case",
 }
-_EXACT, _NEAR = "Pixel for pixel", "Look the same"
+_EXACT, _NEAR = "Duplicates", "Near-duplicates"
 _MEANING = {
-    _EXACT: "The same pixels under two names. One of each pair is left out; cases that share a "
-    "picture are kept together by every honest split. A pair filed as benign and as malignant is "
-    "left out, both.",
-    _NEAR: f"Copies at another size or compression: {MAX_DISTANCE} of 64 bits of coarse gradients "
-    "differ at most. Two different fields can look alike, so nothing is left out for it: look at "
-    "the pairs of two cases or classes.",
+    _EXACT: "Identical pixels under two names: one image of each pair is excluded, both if their "
+    "classes differ.",
+    _NEAR: f"At most {MAX_DISTANCE} of 64 bits of the image hash differ; near-duplicates are not "
+    "excluded.",
 }
 
 
-# The pairs grow with the square of the pictures: found once, not at every click.
-@st.cache_resource(max_entries=8, show_spinner="Comparing the pictures")
+# The number of pairs is quadratic in the number of images, so the result is cached.
+@st.cache_resource(max_entries=8, show_spinner="Comparing images")
 def _twins_of(folder: str, fingerprint: str, _manifest: Manifest) -> dict[str, NearTwins]:
     return {
         _EXACT: find_exact_twins(_manifest),
@@ -44,25 +42,25 @@ def _twins_of(folder: str, fingerprint: str, _manifest: Manifest) -> dict[str, N
 
 @st.fragment
 def draw_twins(reading: Reading) -> None:
-    """Draw the counts of both kinds, and the pairs of one of them."""
+    """Draw the counts of both kinds, and the pairs of the selected kind."""
     found = _twins_of(str(reading.manifest.root), reading.fingerprint, reading.manifest)
     st.dataframe(
         [
             {
-                "Pairs": kind,
+                "Kind": kind,
                 **{words: twins.counts[name] for name, words in RELATION_WORDS.items()},
             }
             for kind, twins in found.items()
         ],
         hide_index=True,
-        alt="Pairs of the same and of similar pictures, by what they share",
+        alt="Pairs of duplicates and near-duplicates, by the relation of their cases",
     )
     if not any(len(twins.pairs) for twins in found.values()):
-        st.success("No two pictures are, or look, the same.", icon=":material/verified:")
+        st.success("No duplicates or near-duplicates were found.", icon=":material/verified:")
         return
     default = _NEAR if len(found[_NEAR].pairs) else _EXACT
     kind = st.segmented_control(
-        "Pairs", list(found), default=default, key="twins-kind", required=True
+        "Kind", list(found), default=default, key="twins-kind", required=True
     )
     kind = kind or default
     st.caption(_MEANING[kind])
@@ -72,10 +70,10 @@ def draw_twins(reading: Reading) -> None:
 def _draw_pairs(reading: Reading, twins: NearTwins) -> None:
     present = [name for name in RELATION_WORDS if twins.counts[name]]
     if not present:
-        st.info("There is no such pair.", icon=":material/info:")
+        st.info("There are no pairs of this kind.", icon=":material/info:")
         return
     chosen = st.pills(
-        "That share",
+        "Relation",
         present,
         selection_mode="multi",
         default=present,
@@ -85,7 +83,7 @@ def _draw_pairs(reading: Reading, twins: NearTwins) -> None:
     pairs = twins.pairs[twins.pairs["relation"].isin(chosen)]
     pages = -(-len(pairs) // PAIRS_A_PAGE)
     if not pages:
-        st.caption("Choose at least one kind.")
+        st.caption("Select at least one relation.")
         return
     page = st.pagination(pages, key="twins-page") if pages > 1 else 1
     first = (min(page, pages) - 1) * PAIRS_A_PAGE
@@ -96,12 +94,12 @@ def _draw_pairs(reading: Reading, twins: NearTwins) -> None:
                 _draw_pair(pair, reading.manifest.root, by_path)
     listed, counted = len(twins.pairs), sum(twins.counts.values())
     if listed < counted:
-        st.caption(f"{listed:,} of {counted:,} pairs are listed.")
+        st.caption(f"{listed:,} of {counted:,} pairs are shown.")
 
 
 def _draw_pair(pair: dict, root: Path, sha256_by_path: pd.Series) -> None:
     words = RELATION_WORDS[pair["relation"]]
-    distance = f", {pair['distance']} bits apart" if pair["distance"] else ""
+    distance = f", {pair['distance']} bits differ" if pair["distance"] else ""
     st.markdown(f"**{words}**{distance}")
     with st.grid(2, min_column_width=100, wrap=False):
         for path in (pair["path"], pair["other"]):
@@ -113,15 +111,15 @@ def _draw_pair(pair: dict, root: Path, sha256_by_path: pd.Series) -> None:
 
 
 def _hash(path: Path) -> str:
-    """Hash a picture of which the manifest keeps nothing, since it is filed as both classes."""
+    """Return the hash of an image that is not in the index because its labels conflict."""
     try:
         return pixel_sha256(read_picture(path))
     except PictureError:
-        return "0" * 64  # `small_picture` says what is wrong
+        return "0" * 64  # `small_picture` shows the error.
 
 
 def _said_by(path: str) -> str:
-    """Say what a path says of a picture."""
+    """Return class, case and magnification of a path in words."""
     name = parse_name(path.rpartition("/")[2])
     if name is None:
         return escape(path.rpartition("/")[0]) or "no folder"

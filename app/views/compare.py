@@ -1,4 +1,4 @@
-"""Compare: two to four runs side by side, and whether what differs is more than chance."""
+"""The page Compare: two to four runs side by side, with tests of their differences."""
 
 import streamlit as st
 
@@ -17,26 +17,27 @@ LETTERS = ("A", "B", "C", "D")
 
 st.title("Compare", anchor=False)
 st.markdown(
-    "What two to four runs did differently, and whether their figures differ by more than chance."
+    "Settings, metrics and learning curves of two to four runs, with paired tests of their "
+    "differences."
 )
 
 
 def draw_curves(histories: dict[str, list[dict]], letters: list[str]) -> None:
     if not any(histories.values()):
-        st.caption("No epoch has ended yet.")
+        st.caption("No epoch is finished yet.")
         return
     loss, accuracy = st.columns(2, gap="large")
-    for place, figure, title in (
+    for column, metric, title in (
         (loss, "val_loss", "Validation loss"),
         (accuracy, "val_accuracy", "Validation accuracy"),
     ):
-        place.altair_chart(
-            overlaid_curves(histories, figure, title, letters),
+        column.altair_chart(
+            overlaid_curves(histories, metric, title, letters),
             alt=f"{title} of {len(histories)} runs over the epochs",
         )
     st.caption(
-        "Curves of runs with other splits rest on other validation pictures. They are no test: "
-        "each run chose its best epoch by them."
+        "Validation curves are not a test: each run selected its best epoch on its own validation "
+        "subset."
     )
 
 
@@ -48,7 +49,7 @@ def read_reports(runs: dict[str, RunFolder]) -> dict[str, Report]:
         try:
             reports[letter] = read_report(run.evaluation_folder)
         except RunError as error:
-            show_error(error, title=f"The report of {letter} cannot be shown")
+            show_error(error, title=f"Report of run {letter} not available")
     return reports
 
 
@@ -56,16 +57,16 @@ every_run = list_runs(runs_folder())
 finished = [run.name for run in every_run if run.has_report]
 if len(every_run) < 2:
     with st.container(border=True):
-        st.subheader("Fewer than two runs", anchor=False)
-        st.markdown("Train a second run with one setting changed, and see here what it changed.")
+        st.header("Fewer than two runs", anchor=False)
+        st.markdown("Train a second run with a changed setting to compare the two.")
         st.page_link("views/train.py", label="Go to Train", icon=":material/model_training:")
     st.stop()
 
 options = [run.name for run in every_run]
 if "compared" not in st.query_params:
     newest = (finished if len(finished) > 1 else options)[:2]
-    # Not the widget's own default: a choice equal to that is left out of the URL, and would mean
-    # other runs once there are newer ones.
+    # The default of the widget would not be written to the URL, and would select other runs as
+    # soon as newer ones exist.
     st.session_state.setdefault("compared", newest[::-1])
 tell_again("compared", options)
 names = st.multiselect(
@@ -74,11 +75,11 @@ names = st.multiselect(
     key="compared",
     bind="query-params",
     max_selections=len(LETTERS),
-    placeholder="Choose two to four runs",
-    help="Differences are told against the first one chosen.",
+    placeholder="Select two to four runs",
+    help="The first run is the reference for all differences.",
 )
 if len(names) < 2:
-    st.info("Choose at least two runs.", icon=":material/info:")
+    st.info("Select at least two runs.", icon=":material/info:")
     st.stop()
 
 letters = list(LETTERS[: len(names)])
@@ -89,31 +90,33 @@ try:
     histories = {run.name: run.read_history() for run in runs.values()}
     settings = setting_rows(list(runs.values()))
 except RunError as error:
-    show_error(error, title="One of these runs cannot be shown")
+    show_error(error, title="Run not available")
     st.stop()
 headings = {letter: f"{letter}: {run.name}" for letter, run in runs.items()}
 st.caption("  \n".join(f"**{letter}** {escape(run.name)}" for letter, run in runs.items()))
 unfinished = [letter for letter, run in runs.items() if not run.has_report]
 if unfinished:
     st.info(
-        f"{', '.join(unfinished)} not evaluated yet: compared by settings and curves only.",
+        f"Without an evaluation: {', '.join(unfinished)}. Only settings and curves are compared.",
         icon=":material/info:",
     )
 
 reports = read_reports(runs)
 if len(reports) > 1:
-    st.subheader("Is there a difference?", anchor=False)
+    st.header("Differences", anchor=False)
     draw_differences({letter: runs[letter] for letter in reports})
 if reports:
-    st.subheader("Figures on the test part", anchor=False)
-    if len(reports) == 1:  # the checks of several runs are shown with their differences
+    st.header("Test metrics", anchor=False)
+    if len(reports) == 1:  # The checks of several runs are shown with their differences.
         show_checks(make_check("BC221", run=one) for one, found in reports.items() if found.leaky)
-    draw_figures({headings[letter]: report for letter, report in reports.items()})
+    draw_figures(reports)
 
-st.subheader("Validation curves", anchor=False)
+st.header("Validation curves", anchor=False)
 draw_curves(histories, letters)
 
 title, toggle = st.columns([3, 1], vertical_alignment="center")
-title.subheader("Settings", anchor=False)
-show_all = toggle.toggle("Show all", key="all_settings", help="Otherwise those that differ.")
+title.header("Settings", anchor=False)
+show_all = toggle.toggle(
+    "Show all", key="all_settings", help="Also show the settings that are equal."
+)
 draw_settings(settings, list(headings.values()), show_all=show_all)

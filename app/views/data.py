@@ -1,4 +1,4 @@
-"""Data: the sets on this machine, what is in them, and what a split of them would share."""
+"""The page Data: registered datasets, their contents, duplicates and splits."""
 
 import streamlit as st
 
@@ -12,23 +12,22 @@ from app.components.readings import read_folder
 from app.components.shelf import choose_set, draw_origin, draw_remove
 from bc_model.errors import BcModelError
 
-VIEWS = ("Overview", "Twins", "Gallery", "Split", "Official folds")
+VIEWS = ("Overview", "Duplicates", "Gallery", "Split", "Official folds")
 
 st.title("Data", anchor=False)
 st.markdown(
-    "Data sets on this machine: what is in them, what was left out, and what a split of them would "
-    "share."
+    "Contents, excluded files, duplicates and split leakage of the datasets on this machine."
 )
 
 chosen = choose_set()
 if chosen is None:
     st.info(
-        "No data set yet. Name a folder of pictures, send a zip, fetch BreakHis, or draw a set of "
-        "invented pictures to try the program.",
+        "No dataset yet. Add a folder or zip file, download BreakHis, or generate synthetic images "
+        "to try the app.",
         icon=":material/info:",
     )
 with st.expander(
-    "Add a data set",
+    "Add dataset",
     expanded=chosen is None,
     icon=":material/add_circle:",
     key=f"add-{st.session_state.get(ADDS_KEY, 0)}",
@@ -37,7 +36,7 @@ with st.expander(
 watch_downloads()
 
 if chosen is None:
-    st.subheader("What the official folds leak", anchor=False)
+    st.header("Leakage of the official folds", anchor=False)
     draw_fold_audit(None)
     st.stop()
 
@@ -48,20 +47,20 @@ try:
 except (BcModelError, OSError) as error:
     with buttons:
         draw_remove(chosen)
-    show_error(error, title="This data set cannot be used")
+    show_error(error, title="Dataset not usable")
     st.stop()
 with buttons:
     if st.button(
-        "Train on this set", key="train-on-it", type="primary", icon=":material/model_training:"
+        "Train on dataset", key="train-on-it", type="primary", icon=":material/model_training:"
     ):
         st.session_state[TRAIN_ON_KEY] = chosen.name
-        # Without the parameters of this page: those that widgets hold cannot be handed on.
+        # Widgets of this page hold its parameters, which cannot be passed on.
         st.switch_page("views/train.py", query_params={})
     draw_remove(chosen)
 draw_headline(reading)
 
-# Only the open one is drawn: the bodies of the others would run unseen.
-overview, twins, gallery, split, folds = st.tabs(VIEWS, key="look", bind="query-params")
+# Draw only the open tab, because Streamlit would run the bodies of the hidden ones as well.
+overview, duplicates, gallery, split, folds = st.tabs(VIEWS, key="look", bind="query-params")
 if overview.open:
     with overview:
         from app.components.counts_view import draw_counts
@@ -69,8 +68,8 @@ if overview.open:
         draw_notes(reading)
         draw_left_out(reading, chosen.name)
         draw_counts(reading)
-elif twins.open:
-    with twins:
+elif duplicates.open:
+    with duplicates:
         from app.components.twins import draw_twins
 
         draw_twins(reading)

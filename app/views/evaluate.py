@@ -1,4 +1,6 @@
-"""Evaluate: the figures of a finished run, or of the model that came with the program."""
+"""The page Evaluate: the metrics of a finished run, or of the bundled model."""
+
+from pathlib import Path
 
 import streamlit as st
 
@@ -6,64 +8,82 @@ from app.components.calibration import draw_calibration
 from app.components.checks import show_checks
 from app.components.cutoff_bench import draw_bench
 from app.components.error_cards import draw_errors
-from app.components.figures import draw_figures
-from app.components.frame import escape, show_error
+from app.components.figures import draw_figures, draw_summary
+from app.components.frame import escape, listed, show_error
 from app.components.models import crossed_models, report_of_crossed
 from app.components.other_set import draw_other_set
 from app.components.take_away import draw_take_away
 from app.places import runs_folder
+from bc_model.checks import Severity
 from bc_model.errors import BcModelError
 from bc_model.evaluation.report import Report, read_report
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.training.run_folder import RunFolder, find_run, list_runs
 
-FIGURES, BENCH, CALIBRATION, ERRORS = "Figures", "Calibration and cut-off", "Calibration", "Errors"
-OTHER_SET, TAKE_AWAY = "Another data set", "Take it with you"
-OF_RUN = (FIGURES, BENCH, ERRORS, OTHER_SET, TAKE_AWAY)
-OF_CROSSED = (FIGURES, CALIBRATION, OTHER_SET, TAKE_AWAY)
+METRICS, THRESHOLD, CALIBRATION = "Metrics", "Calibration and threshold", "Calibration"
+ERRORS, EXTERNAL, EXPORT = "Errors", "External dataset", "Export"
+RUN_SECTIONS = (METRICS, THRESHOLD, ERRORS, EXTERNAL, EXPORT)
+CROSS_VALIDATED_SECTIONS = (METRICS, CALIBRATION, EXTERNAL, EXPORT)
 
 st.title("Evaluate", anchor=False)
-st.markdown(
-    "How a model did on pictures that it never saw: a run on the test part of its split, the model "
-    "that came with the program in cross-validation. Research use only."
-)
+st.markdown("Performance on images that were not used for training. Research use only.")
 
 
 def draw_section(section: str, report: Report, bundle: Bundle, run: RunFolder | None) -> None:
-    if section == OTHER_SET:  # the warnings below are about the model's own pictures
+    if section == EXTERNAL:  # the warnings below describe the model's own images
         draw_other_set(bundle)
         return
-    show_checks(report.checks)
-    if section == FIGURES:
+    # The notes of a cross-validation describe its method; they have their own place below.
+    show_checks(
+        check for check in report.checks if run is not None or check.severity != Severity.INFO
+    )
+    if section == METRICS:
+        draw_summary(report, name_source(run))
+        if run is None:
+            draw_method(report)
         draw_figures(report)
-    elif section in (CALIBRATION, BENCH):
-        st.subheader("Calibration", anchor=False)
+    elif section in (CALIBRATION, THRESHOLD):
+        st.header("Calibration", anchor=False)
         draw_calibration(report, bundle)
-    elif section == TAKE_AWAY:
+    elif section == EXPORT:
         draw_take_away(report, bundle)
-    if run and section == BENCH:
-        st.subheader("Cut-off", anchor=False)
+    if run and section == THRESHOLD:
+        st.header("Decision threshold", anchor=False)
         draw_bench(run, report, bundle)
     elif run and section == ERRORS:
         draw_errors(run, report, bundle)
+
+
+def name_source(run: RunFolder | None) -> str:
+    if run is None:
+        return "Cross-validation of the bundled model"
+    return f"Test subset of {Path(run.read_config()['settings']['data']).name}"
+
+
+def draw_method(report: Report) -> None:
+    st.caption("Each image is predicted by a model that was trained without its case.")
+    notes = [check.message for check in report.checks if check.severity == Severity.INFO]
+    if notes:
+        with st.expander("Details", icon=":material/info:"):
+            st.markdown(listed(notes))
 
 
 finished = [run.name for run in list_runs(runs_folder()) if run.has_report]
 crossed = crossed_models()
 if not finished and not crossed:
     with st.container(border=True):
-        st.subheader("No finished run yet", anchor=False)
-        st.markdown("A run evaluates itself on its test part when it ends.")
+        st.header("No finished run", anchor=False)
+        st.markdown(
+            "Each run is evaluated on its test subset when it finishes. Train a model first."
+        )
         st.page_link("views/train.py", label="Go to Train", icon=":material/model_training:")
     st.stop()
 
 wanted = st.query_params.get("evaluated")
 if wanted and wanted not in (*finished, *crossed):
-    st.warning(
-        f"{escape(wanted)}, named in the address, has no evaluation here; another one is chosen."
-    )
+    st.warning(f"No evaluation of '{escape(wanted)}' was found. Another run is selected.")
 elif not wanted and (left := st.query_params.get("run")) in finished:
-    # A browser's step back from Diagnose comes with that page's parameters.
+    # The back button of the browser returns from Classify with the parameters of that page.
     st.session_state["evaluated"] = left
     st.session_state["section"] = ERRORS
 name = st.selectbox(
@@ -71,16 +91,16 @@ name = st.selectbox(
     [*finished, *crossed],
     key="evaluated",
     bind="query-params",
-    help="Finished runs, newest first, and the model that came with the program.",
+    help="Finished runs, newest first, and the bundled model.",
 )
 if not finished:
     st.caption(
-        "No run of yours is finished yet; a run evaluates itself on its test part when it ends."
+        "No run has finished yet. Each run is evaluated on its test subset when it finishes."
     )
 section = st.segmented_control(
     "Section",
-    OF_CROSSED if name in crossed else OF_RUN,
-    default=FIGURES,
+    CROSS_VALIDATED_SECTIONS if name in crossed else RUN_SECTIONS,
+    default=METRICS,
     required=True,
     key="section",
     bind="query-params",
@@ -88,10 +108,10 @@ section = st.segmented_control(
 try:
     if name in crossed:
         bundle = crossed[name]
-        draw_section(section or FIGURES, report_of_crossed(bundle), bundle, None)
+        draw_section(section or METRICS, report_of_crossed(bundle), bundle, None)
     elif name in finished:
         chosen = find_run(runs_folder(), name)
         report = read_report(chosen.evaluation_folder)
-        draw_section(section or FIGURES, report, open_bundle(chosen.path), chosen)
+        draw_section(section or METRICS, report, open_bundle(chosen.path), chosen)
 except BcModelError as error:
-    show_error(error, title="This report cannot be shown")
+    show_error(error, title="Report not available")

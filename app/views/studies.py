@@ -1,4 +1,4 @@
-"""Studies: runs that belong together, and what they say together."""
+"""The page Experiments: groups of runs and their combined metrics."""
 
 import streamlit as st
 
@@ -9,44 +9,39 @@ from app.places import runs_folder
 from bc_model.errors import BcModelError
 from bc_model.training.study_file import list_studies
 
-st.title("Studies", anchor=False)
-st.markdown(
-    "Runs that belong together: one recipe under several split protocols, the folds of a "
-    "cross-validation, or the settings of a sweep."
-)
+st.title("Experiments", anchor=False)
+st.markdown("Groups of runs: protocol comparisons, cross-validations and sweeps over settings.")
 
 if refused := st.session_state.pop("study-error", None):
     show_error(BcModelError(refused))
 names = [study.name for study in list_studies(runs_folder())]
-with st.expander(
-    "New report: one recipe, several protocols", expanded=not names, icon=":material/add_circle:"
-):
+with st.expander("New protocol comparison", expanded=not names, icon=":material/add_circle:"):
     started = draw_report_form()
 if started and not names:
-    # What is set before its box was ever on the page does not come into the URL by itself.
+    # A value that is set before its widget exists is not written to the URL.
     st.switch_page("views/studies.py", query_params={"study": started})
 elif started:
     names.insert(0, started)
     st.session_state["study"] = started
 if not names:
     st.info(
-        "No study yet. Start a report above, a cross-validation on the page Train, or settings "
-        "with the command `sweep`.",
+        "No experiment yet. Start a protocol comparison above, or a cross-validation on the page "
+        "Train.",
         icon=":material/info:",
     )
     st.stop()
 
 if "study" not in st.query_params:
-    # Not the widget's own default: a choice equal to that is left out of the URL.
+    # The default of the widget would not be written to the URL.
     st.session_state.setdefault("study", names[0])
 tell_again("study", names)
 name = st.selectbox(
-    "Study",
+    "Experiment",
     names,
     index=None,
     key="study",
     bind="query-params",
-    placeholder="Choose a study",
+    placeholder="Select an experiment",
 )
 if name in names:
     watch_study(name)

@@ -1,4 +1,4 @@
-"""Train: choose a folder and settings, start runs, watch them, change their course."""
+"""The page Train: select a dataset and settings, start runs, monitor and control them."""
 
 from pathlib import Path
 
@@ -23,13 +23,12 @@ SIDE_BY_SIDE = 3
 
 st.title("Train", anchor=False)
 st.markdown(
-    "A run is a process of its own: closing or refreshing this page does not touch it. "
-    "First a new head on the frozen backbone; then fine-tuning, of the last blocks from pretrained "
-    "weights and of all blocks from scratch."
+    "Train a new head on the frozen backbone, then fine-tune. Runs continue when this page is "
+    "closed."
 )
 
 
-@st.cache_data(show_spinner=False, ttl=300)  # other work may be going on just now
+@st.cache_data(show_spinner=False, ttl=300)  # The speed depends on the current load.
 def machine_rate() -> tuple[float, bool]:
     return measure_gflops(), "bf16" in supported_precisions()
 
@@ -37,7 +36,9 @@ def machine_rate() -> tuple[float, bool]:
 if refused := st.session_state.pop("run-error", None):
     show_error(BcModelError(refused))
 runs = [run.name for run in list_runs(runs_folder())]
-named = "set" in st.query_params or TRAIN_ON_KEY in st.session_state  # chosen, here or there
+named = (
+    "set" in st.query_params or TRAIN_ON_KEY in st.session_state
+)  # The dataset was selected on this page or on Data.
 with st.expander("New run", expanded=not runs or named, icon=":material/add_circle:"):
     folder = choose_folder()
     audited = st.container()
@@ -50,9 +51,9 @@ with st.expander("New run", expanded=not runs or named, icon=":material/add_circ
                 parts = draw_audit(folder, chosen)
         if chosen["protocol"] in LEAKY_PROTOCOLS:
             st.warning(
-                "This split does not keep the pictures of a case on one side. Every figure of this "
-                "run will be marked as leaky.",
-                title="This split flatters",
+                "This split puts images of one case in several subsets. Metrics of the run will be "
+                "marked as with leakage.",
+                title="Split with leakage",
             )
         if not lacks_fold_file(chosen):
             config = TrainingConfig(data=str((folder or Path()).resolve()), **chosen)
@@ -67,34 +68,34 @@ with st.expander("New run", expanded=not runs or named, icon=":material/add_circ
     if new := draw_start(ready, seconds):
         runs = [run.name for run in list_runs(runs_folder())]
         st.session_state["run"] = [new, *st.session_state.get("run", [])][:SIDE_BY_SIDE]
-        st.toast(f"{new} is in the queue; watch it below.", icon=":material/check_circle:")
+        st.toast(f"Run {new} was queued.", icon=":material/check_circle:")
     if not folder:
-        st.caption("Name a data set first; what it holds will be shown here.")
+        st.caption("Select a dataset to continue.")
 
 if not runs:
-    st.info("No run yet. Choose a data set above and start one.", icon=":material/info:")
+    st.info("No run yet. Select a dataset above and start a run.", icon=":material/info:")
     st.stop()
 
 for name in st.query_params.get_all("run"):
     if name not in runs and name in st.session_state.get("run", [name]):
-        st.warning(f"The run {escape(name)} named in the address is not there.")
+        st.warning(f"Run '{escape(name)}' was not found.")
 if "run" not in st.query_params:
-    # Not the widget's own default: that one would not be written into the URL, and a refresh
-    # after another start would show another run.
+    # The default of the widget would not be written to the URL, and a refresh could show
+    # another run.
     st.session_state.setdefault("run", runs[:1])
 tell_again("run", runs)
 watched = st.multiselect(
-    "Runs, side by side",
+    "Runs",
     runs,
     key="run",
     bind="query-params",
     max_selections=SIDE_BY_SIDE,
-    placeholder="Choose up to three runs",
+    placeholder="Select up to three runs",
 )
 if not watched:
-    st.info("No run is chosen; choose one to watch it.", icon=":material/info:")
+    st.info("Select a run to monitor it.", icon=":material/info:")
 for column, name in zip(st.columns(max(1, len(watched)), gap="large"), watched, strict=False):
     with column:
         if len(watched) > 1:
-            st.subheader(name, anchor=False)
+            st.header(name, anchor=False)
         watch_run(name, narrow=len(watched) > 1)

@@ -38,7 +38,7 @@ def unfinished_run(runs: Path, tiny_run: RunFolder) -> RunFolder:
 def test_without_two_runs_the_page_says_where_to_get_them(finished_run, open_page):
     app = open_page("compare")
 
-    assert "Fewer than two runs" in texts(app.subheader)
+    assert "Fewer than two runs" in texts(app.header)
     assert not app.dataframe
     assert not app.multiselect
 
@@ -46,18 +46,21 @@ def test_without_two_runs_the_page_says_where_to_get_them(finished_run, open_pag
 def test_two_runs_stand_side_by_side(finished_run, other_run, open_page):
     app = open_page("compare", compared=["finished", "other"])
 
-    differences, figures, settings = tables(app)
-    assert set(differences["Conclusion"]) == {"No evidence of a difference"}
-    assert list(differences["Figure"])[:2] == ["Balanced accuracy", "Sensitivity"]
-    assert set(differences["B - A"]) == {"+0.000"}
-    assert differences["Pictures"].tolist() == [6, 3, 3, 6, 6, 6]
-    assert differences["Cases"].tolist() == ["2", "1", "1", "2", "2", "2"]
-    assert list(figures.columns) == ["Figure", "A: finished", "B: other"]
-    assert figures["A: finished"][0] == "6 pictures, 2 cases"
+    differences, support, metrics, settings = tables(app)
+    assert set(differences["Result"]) == {"No evidence of a difference"}
+    assert list(differences["Metric"])[:2] == ["Balanced accuracy", "Sensitivity"]
+    assert set(differences["B - A"]) == {0.0}
+    assert differences["Images"].tolist() == [6, 3, 3, 6, 6, 6]
+    assert differences["Cases"].tolist() == [2, 1, 1, 2, 2, 2]
+    assert support.values.tolist() == [["A", 6, 3, 3, 2], ["B", 6, 3, 3, 2]]
+    assert list(metrics.columns) == [
+        "Metric", "A", "A CI low", "A CI high", "B", "B CI low", "B CI high",
+    ]  # fmt: skip
+    assert {"A", "B"} <= set(metrics.select_dtypes("number"))
     assert settings.values.tolist() == [["Seed", "0", "7"]]
     assert len(app.get("vega_lite_chart")) == 2
     assert "no evidence of a difference" in texts(app.markdown)
-    assert "exploratory" in texts(app.markdown)
+    assert "exploratory" in texts(app.info)
 
 
 def test_all_settings_on_request(finished_run, other_run, open_page):
@@ -72,7 +75,7 @@ def test_three_runs_are_told_against_the_first(finished_run, other_run, open_pag
     app = open_page("compare", compared=["finished", "other", "third"])
 
     assert [list(table.columns)[3] for table in tables(app)[:2]] == ["B - A", "C - A"]
-    assert "12 confidence intervals" in texts(app.markdown)
+    assert "12 confidence intervals" in texts(app.info)
 
 
 def test_the_choice_and_its_order_come_from_the_address(finished_run, other_run, open_page):
@@ -80,7 +83,7 @@ def test_the_choice_and_its_order_come_from_the_address(finished_run, other_run,
         app = open_page("compare", compared=chosen)
 
         assert app.multiselect(key="compared").value == chosen
-        assert list(tables(app)[1].columns)[1] == f"A: {chosen[0]}"
+        assert list(tables(app)[-1].columns)[1] == f"A: {chosen[0]}"
 
 
 def test_the_address_holds_four_runs_at_most(finished_run, other_run, open_page):
@@ -89,7 +92,7 @@ def test_the_address_holds_four_runs_at_most(finished_run, other_run, open_page)
     app = open_page("compare", compared=["finished", "other", "three", "four", "five"])
 
     assert len(app.multiselect(key="compared").value) == 4
-    assert "18 confidence intervals" in texts(app.markdown)
+    assert "18 confidence intervals" in texts(app.info)
 
 
 def test_an_unknown_run_in_the_address_is_passed_over(finished_run, other_run, open_page):
@@ -104,10 +107,10 @@ def test_an_unfinished_run_is_compared_by_curves_and_settings(
 ):
     app = open_page("compare", compared=["finished", "unfinished"])
 
-    assert "B not evaluated yet" in texts(app.info)
-    assert "Is there a difference?" not in texts(app.subheader)
+    assert "Without an evaluation: B" in texts(app.info)
+    assert "Differences" not in texts(app.header)
     assert len(app.get("vega_lite_chart")) == 2
-    assert "No setting differs" in texts(app.caption)
+    assert "All settings are equal" in texts(app.caption)
 
 
 def test_a_leaky_run_carries_the_word(finished_run, other_run, open_page):
@@ -124,7 +127,7 @@ def test_runs_on_other_pictures_are_refused_in_one_sentence(finished_run, other_
     app = open_page("compare", compared=["finished", "other"])
 
     assert "A and B share none" in texts(app.error)
-    assert len(tables(app)) == 1 + len(["settings"])
+    assert len(tables(app)) == len(["images", "metrics", "settings"])
 
 
 @pytest.mark.parametrize("name", ["report.json", "../config.json"])

@@ -14,10 +14,10 @@ from tests.app.data_page import press, tables, texts, zipped
 def test_without_a_set_the_page_says_how_to_get_one(shelf, open_page):
     app = open_page("data")
 
-    assert "No data set yet" in texts(app.info)
+    assert "No dataset yet" in texts(app.info)
     assert not app.selectbox
     assert not app.metric
-    assert "What the official folds leak" in texts(app.subheader)
+    assert "Leakage of the official folds" in texts(app.header)
 
 
 def test_a_folder_is_added_under_its_own_name_and_chosen(shelf, drawn_set, open_page):
@@ -29,7 +29,7 @@ def test_a_folder_is_added_under_its_own_name_and_chosen(shelf, drawn_set, open_
     assert app.selectbox(key="set").value == "set"
     assert open_set("set", shelf).pictures == drawn_set.resolve()
     assert [metric.value for metric in app.metric] == ["30", "10", "5", "5"]
-    assert "set is on the shelf" in texts(app.toast)
+    assert "Dataset set was added" in texts(app.toast)
 
 
 def test_an_archive_on_the_server_is_unpacked(shelf, drawn_set, open_page, tmp_path):
@@ -40,7 +40,7 @@ def test_an_archive_on_the_server_is_unpacked(shelf, drawn_set, open_page, tmp_p
     app.button(key="add-folder-button").click().run()
 
     assert open_set("mine", shelf).kind == "stored"
-    assert "mine with 30 pictures is on the shelf" in texts(app.toast)
+    assert "Dataset mine with 30 images was added" in texts(app.toast)
     assert "README.txt" in tables(app)[0].to_string()
 
 
@@ -88,11 +88,11 @@ def test_a_zip_that_is_none_is_said_and_nothing_is_left(shelf, open_page):
 
 def test_a_set_is_drawn(shelf, open_page):
     app = open_page("data")
-    app.segmented_control(key="add-way").set_value("Drawn").run()
+    app.segmented_control(key="add-way").set_value("Synthetic").run()
     app.number_input(key="drawn-cases").set_value(6)
     app.number_input(key="drawn-pictures").set_value(1)
     app.text_input(key="add-drawn-name-0").set_value("mine").run()
-    press(app, "Draw")
+    press(app, "Generate")
 
     assert app.selectbox(key="set").value == "mine"
     assert [metric.value for metric in app.metric] == ["6", "6", "3", "3"]
@@ -100,12 +100,12 @@ def test_a_set_is_drawn(shelf, open_page):
 
 def test_too_many_pictures_are_not_drawn(shelf, open_page):
     app = open_page("data")
-    app.segmented_control(key="add-way").set_value("Drawn").run()
+    app.segmented_control(key="add-way").set_value("Synthetic").run()
     app.number_input(key="drawn-cases").set_value(200)
     app.number_input(key="drawn-pictures").set_value(100).run()
-    press(app, "Draw")
+    press(app, "Generate")
 
-    assert "20,000; at most 2,000" in texts(app.error)
+    assert "at most 2,000, got 20,000" in texts(app.error)
     assert not shelf.exists()
 
 

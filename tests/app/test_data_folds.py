@@ -23,7 +23,7 @@ def test_the_clean_folds_keep_out_what_shares_a_case(drawn, shelf, open_page):
     app.selectbox(key="protocol").set_value("folds-clean").run()
 
     assert "no case of the 6 test images" in texts(app.success)
-    assert "Share that validates" in [field.label for field in app.number_input]
+    assert "Validation fold" in [field.label for field in app.number_input]
 
 
 def test_a_text_that_is_no_fold_file_is_said(drawn, shelf, open_page, tmp_path):
@@ -56,13 +56,14 @@ def test_the_official_folds_are_audited_without_any_set(shelf, drawn_set, tmp_pa
     app.text_input(key="folds-path-0").set_value(str(folder)).run()
     (audit,) = tables(app)
 
-    assert audit["With a sibling"].tolist() == ["10 of 10 (100.0%)", "0 of 6 (0.0%)"]
-    assert audit["Benign with a sibling"].tolist() == ["5 of 5 (100.0%)", "0 of 3 (0.0%)"]
+    assert audit[["Test images", "Shared"]].values.tolist() == [[10, 10], [6, 0]]
+    assert audit["Shared proportion"].tolist() == [1.0, 0.0]
+    assert audit[["Benign test images", "Benign shared"]].values.tolist() == [[5, 5], [3, 0]]
     assert "10 of 10 test images (100.0%), 5 of 5 benign" in texts(app.warning)
     app.text_input(key="folds-path-1").set_value(str(folder / "dsfold2.txt")).run()
     assert len(list_fold_files(shelf)) == 2  # it was there already
     app.multiselect(key="audited-folds-2").set_value(["dsfold2.txt"]).run()
-    assert "No test picture has a section of its slide in training" in texts(app.success)
+    assert "No test image has a section of its slide in training" in texts(app.success)
     app.segmented_control(key="audited-scale").set_value("200X").run()
     assert len(tables(app)[0]) == 1
 
@@ -73,9 +74,9 @@ def test_chosen_fold_files_are_taken_off_the_shelf(shelf, drawn_set, open_page):
         keep_fold_file(text, f"dsfold{number}.txt", shelf)
     app = open_page("data")
     app.multiselect(key="audited-folds-2").set_value(["dsfold2.txt"]).run()
-    press(app, "Remove the chosen fold files")
+    press(app, "Remove fold files")
     assert [path.name for path in list_fold_files(shelf)] == ["dsfold1.txt"]
-    press(app, "Remove the chosen fold files")
+    press(app, "Remove fold files")
 
     assert list_fold_files(shelf) == []
     assert "No fold file yet" in texts(app.info)
@@ -90,4 +91,4 @@ def test_a_fold_file_of_other_data_is_counted_by_its_names(drawn, shelf, open_pa
     app = open_page("data", look="Official folds")
 
     assert "1 of 1 test image (100.0%)" in texts(app.warning)
-    assert "list none of its pictures" in texts(app.caption)
+    assert "list no image of this dataset" in texts(app.caption)

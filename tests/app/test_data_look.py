@@ -24,7 +24,7 @@ def test_the_set_in_the_address_is_chosen(drawn, shelf, open_page):
 def test_a_set_in_the_address_that_is_gone_is_said(drawn, open_page):
     app = open_page("data", set="gone")
 
-    assert "The data set gone named in the address is not there" in texts(app.warning)
+    assert "Dataset 'gone' was not found" in texts(app.warning)
     assert app.selectbox(key="set").value == "drawn"
 
 
@@ -45,18 +45,18 @@ def test_a_set_whose_folder_has_gone_is_one_sentence(drawn_set, shelf, tmp_path,
 
     assert "There is no folder" in texts(app.error)
     assert not app.metric
-    assert [button.label for button in app.button if "this" in button.label] == [
-        "Remove this data set"
+    assert [button.label for button in app.button if "dataset" in button.label] == [
+        "Remove dataset"
     ]
 
 
 def test_a_set_is_removed_and_its_linked_pictures_stay(drawn, shelf, open_page):
     app = open_page("data")
-    press(app, "Remove this data set")
+    press(app, "Remove dataset")
 
     assert list_sets(shelf) == ([], [])
     assert len(list(drawn.rglob("*.png"))) == 30
-    assert "No data set yet" in texts(app.info)
+    assert "No dataset yet" in texts(app.info)
     assert not app.warning
 
 
@@ -74,16 +74,16 @@ def test_the_overview_counts_by_subtype_magnification_case_and_size(drawn, open_
     app = open_page("data")
     subtypes, magnifications, cases, sizes = tables(app)
 
-    assert subtypes["Pictures"].sum() == magnifications["Pictures"].sum() == 30
+    assert subtypes["Images"].sum() == magnifications["Images"].sum() == 30
     assert subtypes.loc[subtypes["Subtype"] == "phyllodes tumor", "Cases"].tolist() == [1]
     assert magnifications.to_numpy().tolist() == [
-        ["200X", "benign", 15, 5],
-        ["200X", "malignant", 15, 5],
+        [200, "benign", 15, 5],
+        [200, "malignant", 15, 5],
     ]
-    assert cases["Pictures"].tolist() == [3] * 10
-    assert list(cases.columns) == ["Case", "Class", "Subtype", "Sections", "Pictures", "200X"]
+    assert cases["Images"].tolist() == [3] * 10
+    assert list(cases.columns) == ["Case", "Class", "Subtype", "Sections", "Images", "200X"]
     assert sizes.to_numpy().tolist() == [["96x64", "benign", 15, 5], ["96x64", "malignant", 15, 5]]
-    assert "No size gives a class away" in texts(app.caption)
+    assert "No image size reveals the class" in texts(app.caption)
     assert len(app.get("vega_lite_chart")) == 3
 
 
@@ -113,51 +113,51 @@ def test_what_was_left_out_is_listed_by_reason(flawed, open_page):
         "empty",
         "misnamed",
     ]
-    assert [one.label for one in app.get("download_button")] == ["left-out.csv"]
-    assert "5 files left out" in app.expander[-1].label
+    assert [one.label for one in app.get("download_button")] == ["Save excluded.csv"]
+    assert "5 files excluded" in app.expander[-1].label
 
 
 def test_sizes_and_joined_cases_are_told(flawed, open_page):
     app = open_page("data")
     cases, sizes = tables(app)[-2:]
 
-    assert sizes.loc[sizes["Clue"] == "in one class only", "Size, px"].tolist() == ["192x128"]
-    assert "A size that occurs in one class only tells the class" in texts(app.caption)
-    joined = cases[cases["Kept with"] != ""]
-    assert joined[["Case", "Kept with"]].to_numpy().tolist() == [["90001", "7777"]]
+    assert sizes.loc[sizes["One class only"], "Size, px"].tolist() == ["192x128"]
+    assert "An image size that occurs in one class only" in texts(app.caption)
+    joined = cases[cases["Grouped with"] != ""]
+    assert joined[["Case", "Grouped with"]].to_numpy().tolist() == [["90001", "7777"]]
 
 
 def test_twins_are_counted_by_what_they_share_and_shown_in_pairs(flawed, open_page):
-    app = open_page("data", look="Twins")
+    app = open_page("data", look="Duplicates")
     (counts,) = tables(app)
 
-    assert counts.set_index("Pairs").loc["Pixel for pixel"].tolist() == [1, 1, 0, 0]
-    assert counts.set_index("Pairs").loc["Look the same"].tolist() == [0, 0, 0, 1]
+    assert counts.set_index("Kind").loc["Duplicates"].tolist() == [1, 1, 0, 0]
+    assert counts.set_index("Kind").loc["Near-duplicates"].tolist() == [0, 0, 0, 1]
     assert len(app.image) == 2
-    app.segmented_control(key="twins-kind").set_value("Pixel for pixel").run()
+    app.segmented_control(key="twins-kind").set_value("Duplicates").run()
     assert len(app.image) == 4
-    assert "Benign and malignant" in texts(app.markdown)
+    assert "Different classes" in texts(app.markdown)
     app.pills(key="twins-relation-other class-other case").set_value(["other case"]).run()
     assert len(app.image) == 2
 
 
 def test_a_set_without_twins_says_so(drawn, open_page):
-    assert "No two pictures are" in texts(open_page("data", look="Twins").success)
+    assert "No duplicates or near-duplicates" in texts(open_page("data", look="Duplicates").success)
 
 
 def test_the_gallery_is_filtered_and_turned(drawn, open_page):
     app = open_page("data", look="Gallery")
-    assert "30 pictures of 10 cases" in texts(app.caption)
+    assert "30 images of 10 cases" in texts(app.caption)
     assert len(app.image) == 24
     app.pagination(key="gallery-page").set_value(2).run()
     assert len(app.image) == 6
     app.selectbox(key="gallery-case").set_value("90003").run()
 
-    assert "3 pictures of 1 case." in texts(app.caption)
+    assert "3 images of 1 case." in texts(app.caption)
     assert len(app.image) == 3
     assert not app.pagination
     app.selectbox(key="gallery-class").set_value("malignant").run()
-    assert "15 pictures of 5 cases" in texts(app.caption)
+    assert "15 images of 5 cases" in texts(app.caption)
 
 
 def test_a_picture_that_has_gone_is_said_in_its_place(drawn_set, shelf, open_page, monkeypatch):
@@ -218,7 +218,7 @@ def test_twins_are_counted_among_the_pictures_of_the_set(flawed, shelf, drawn_se
     keep_fold_file(fold_text(drawn_set, leaky=True), "dsfold1.txt", shelf)
     app = open_page("data", look="Official folds")
 
-    assert tables(app)[1]["Listed pictures here"].tolist() == [29]
+    assert tables(app)[1]["Listed images"].tolist() == [29]
 
 
 def test_the_pixels_are_remembered_between_two_looks(shelf, open_page, monkeypatch):

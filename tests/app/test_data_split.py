@@ -4,6 +4,7 @@ import shutil
 
 import pandas as pd
 
+from app.components.parts import SUBSET_WORDS
 from bc_model.checks import make_check
 from bc_model.data.manifest import read_manifest
 from bc_model.data.splits import make_split, read_split, split_csv
@@ -15,17 +16,17 @@ def test_a_split_by_case_shares_nothing_and_is_exported_whole(drawn, open_page, 
     parts, rows = tables(app)
 
     assert texts(app.success) == make_check("BC270", n_test=6).message
-    assert parts[["Part", "Pictures", "Cases"]].to_numpy().tolist() == [
-        ["Train", 18, 6],
+    assert parts[["Subset", "Images", "Cases"]].to_numpy().tolist() == [
+        ["Training", 18, 6],
         ["Validation", 6, 2],
         ["Test", 6, 2],
     ]
     assert len(rows) == 30
     app.pills(key="split-parts").set_value(["test"]).run()
     app.text_input(key="split-search").set_value("sob_b").run()
-    assert "3 pictures of 1 case." in texts(app.caption)
-    assert set(tables(app)[1]["Part"]) == {"test"}
-    assert [one.label for one in app.get("download_button")] == ["split.csv"]
+    assert "3 images of 1 case." in texts(app.caption)
+    assert set(tables(app)[1]["Subset"]) == {"Test"}
+    assert [one.label for one in app.get("download_button")] == ["Save split.csv"]
 
 
 def test_the_fold_and_the_seed_choose_another_test_part(drawn, open_page):
@@ -36,7 +37,8 @@ def test_the_fold_and_the_seed_choose_another_test_part(drawn, open_page):
     after = tables(app)[1]
 
     wanted = make_split(read_manifest(drawn), "case", fold=1, seed=3)
-    assert after["Part"].tolist() == wanted["part"].tolist() != before["Part"].tolist()
+    assert after["Subset"].tolist() == wanted["part"].map(SUBSET_WORDS).tolist()
+    assert after["Subset"].tolist() != before["Subset"].tolist()
 
 
 def test_fewer_folds_than_the_test_fold_are_no_trouble(drawn, open_page):
@@ -70,8 +72,8 @@ def test_a_set_without_cases_says_so_and_its_split_is_not_called_clean(drawn_set
             shutil.copy(path, shelf / "plain" / name / f"{number}.png")
     overview = open_page("data")
     assert [metric.value for metric in overview.metric] == ["30", "unknown", "unknown", "unknown"]
-    assert "The names say no case" in texts(overview.caption)
-    assert "30 pictures of unknown cases" in texts(open_page("data", look="Gallery").caption)
+    assert "The file names contain no case" in texts(overview.caption)
+    assert "30 images of unknown cases" in texts(open_page("data", look="Gallery").caption)
     app = open_page("data", look="Split")
     assert "carry no case in their names" in texts(app.error)
     app.selectbox(key="protocol").set_value("image").run()

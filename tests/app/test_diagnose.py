@@ -236,7 +236,7 @@ def test_one_file_under_two_names_is_shown_once(finished_run, open_page):
 def test_a_model_named_in_the_address_that_is_gone_is_said(finished_run, open_page):
     app = open_page("diagnose", model="gone")
 
-    assert "The model gone named in the address is not there" in texts(app.warning)
+    assert "Model 'gone' was not found" in texts(app.warning)
 
 
 def test_a_model_that_learned_from_drawn_pictures_is_warned_about(finished_run, open_page):
@@ -261,7 +261,7 @@ def test_a_picture_of_a_run_is_answered_by_its_hash_in_the_address(finished_run,
     [
         ("finished", "0" * 64, "has no picture"),
         ("finished", "../../etc/passwd", "has no picture"),
-        ("../finished", "0" * 64, "not the name of a run"),
+        ("../finished", "0" * 64, "Invalid run name"),
         ("nowhere", "0" * 64, "There is no run"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -15,9 +16,9 @@ from bc_model.reporting.labels import CASE_WORDS, FIGURE_WORDS
 from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
 from bc_model.serving.passport import StainStatistics, write_model_card
 
-BOXED = "boxed (in the box)"
-BENCH, ERRORS = "Calibration and cut-off", "Errors"
-OTHER_SET, TAKE_AWAY = "Another data set", "Take it with you"
+BUNDLED = "boxed (bundled)"
+METRICS, THRESHOLD, ERRORS = "Metrics", "Calibration and threshold", "Errors"
+EXTERNAL, EXPORT = "External dataset", "Export"
 
 
 def texts(elements) -> str:
@@ -37,7 +38,7 @@ def open_section(open_page):
 def test_without_a_finished_run_the_page_says_where_to_get_one(runs, open_page):
     app = open_page("evaluate")
 
-    assert "No finished run yet" in texts(app.subheader)
+    assert "No finished run" in texts(app.header)
 
 
 @pytest.fixture
@@ -59,53 +60,53 @@ def crossed(runs, tiny_run, monkeypatch) -> Bundle:
 def test_without_a_run_the_model_of_the_program_is_evaluated(crossed, tiny_run, open_page):
     app = open_page("evaluate")
 
-    assert app.selectbox(key="evaluated").options == [BOXED]
-    assert "No run of yours is finished yet" in texts(app.caption)
+    assert app.selectbox(key="evaluated").options == [BUNDLED]
+    assert "No run has finished yet" in texts(app.caption)
     assert app.segmented_control(key="section").options == [
-        "Figures", "Calibration", OTHER_SET, TAKE_AWAY,
+        METRICS, "Calibration", EXTERNAL, EXPORT,
     ]  # fmt: skip
-    shown = app.dataframe[0].value.set_index("Figure")
+    shown = app.dataframe[0].value.set_index("Metric")
     area = read_report(tiny_run.evaluation_folder).figures["roc_auc"]
-    assert shown.loc[FIGURE_WORDS["roc_auc"][0], "Value"] == f"{area.value:.2f}"
-    for section in ("Calibration", OTHER_SET, TAKE_AWAY):
+    assert shown.loc[FIGURE_WORDS["roc_auc"][0], "Value"] == area.value
+    for section in ("Calibration", EXTERNAL, EXPORT):
         app.segmented_control(key="section").set_value(section).run()
         assert not app.exception
         assert not app.error
     assert len(app.get("download_button")) == 5
     app.segmented_control(key="section").set_value("Calibration").run()
-    assert "The folds shown here have their own" in texts(app.caption)
+    assert "Each fold shown here has its own temperature" in texts(app.caption)
 
 
 def test_of_a_model_without_features_no_distance_is_shown(crossed, drawn_set, open_section):
-    app = open_section(OTHER_SET)
+    app = open_section(EXTERNAL)
     app.text_input(key="other_folder").set_value(str(drawn_set))
     app.button(key="evaluate-other").click().run()
 
-    assert [(one.label, one.value) for one in app.metric] == [
-        ("Most frequent size, px", "96 x 64"), ("Stained unlike the model's own", "0 of 6"),
+    assert [(one.label, one.value) for one in app.metric][4:] == [
+        ("Most frequent size, px", "96 x 64"), ("Out-of-distribution staining", "0 of 6"),
     ]  # fmt: skip
-    assert "so the set is not held against them" in texts(app.caption)
+    assert "no reference features" in texts(app.caption)
 
 
 def test_a_section_that_a_model_has_not_gives_way(crossed, finished_run, open_page):
     app = open_page("evaluate")
     app.segmented_control(key="section").set_value(ERRORS).run()
-    app.selectbox(key="evaluated").set_value(BOXED).run()
+    app.selectbox(key="evaluated").set_value(BUNDLED).run()
 
     assert not app.exception
-    assert app.segmented_control(key="section").value == "Figures"
-    assert "Confusion by picture" in texts(app.subheader)
+    assert app.segmented_control(key="section").value == METRICS
+    assert "Confusion by image" in texts(app.header)
     app.segmented_control(key="section").set_value("Calibration").run()
     app.selectbox(key="evaluated").set_value("finished").run()
     assert not app.exception
-    assert app.segmented_control(key="section").value == "Figures"
+    assert app.segmented_control(key="section").value == METRICS
 
 
 def test_a_section_of_the_address_that_a_model_has_not_gives_way(crossed, finished_run, open_page):
-    app = open_page("evaluate", evaluated=BOXED, section=ERRORS)
+    app = open_page("evaluate", evaluated=BUNDLED, section=ERRORS)
 
-    assert app.selectbox(key="evaluated").value == BOXED
-    assert app.segmented_control(key="section").value == "Figures"
+    assert app.selectbox(key="evaluated").value == BUNDLED
+    assert app.segmented_control(key="section").value == METRICS
 
 
 def test_a_damaged_model_of_the_program_is_said(crossed, finished_run, open_page):
@@ -128,7 +129,7 @@ def test_a_changed_cross_validation_is_not_shown(crossed, open_page):
 def test_a_run_of_the_address_that_is_gone_is_said(finished_run, open_page):
     app = open_page("evaluate", evaluated="gone")
 
-    assert "gone, named in the address, has no evaluation here" in texts(app.warning)
+    assert "No evaluation of 'gone' was found" in texts(app.warning)
 
 
 def test_a_step_back_from_diagnose_finds_the_errors_of_the_same_run(finished_run, open_page):
@@ -147,11 +148,11 @@ def test_every_figure_stands_with_its_pictures_and_cases(finished_run, open_page
         (app.dataframe[0], report["figures"], FIGURE_WORDS),
         (app.dataframe[1], report["by_case"]["figures"], CASE_WORDS),
     ):
-        table = shown.value.set_index("Figure").drop(index="Base rate")
+        table = shown.value.set_index("Metric").drop(index="Majority baseline")
         assert list(table.index) == [title for title, _ in words.values()]
-        assert list(table["Pictures"]) == [figures[name]["n"] for name in words]
-        assert list(table["Cases"]) == [str(figures[name]["n_cases"]) for name in words]
-    # Confusion by picture and by case, both curves, and the two kinds of groups.
+        assert list(table["Images"]) == [figures[name]["n"] for name in words]
+        assert list(table["Cases"]) == [figures[name]["n_cases"] for name in words]
+    # Confusion by image and by case, both curves, and the two kinds of groups.
     assert len(app.get("vega_lite_chart")) == 6
 
 
@@ -159,9 +160,11 @@ def test_the_base_rate_stands_beside_accuracy(finished_run, open_page):
     app = open_page("evaluate")
     report = json.loads((finished_run.evaluation_folder / "report.json").read_text())
 
-    table = app.dataframe[0].value.set_index("Figure")
-    assert table.loc["Base rate", "Value"] == f"{report['base_rate']:.2f}"
-    assert "malignant would be right for" in texts(app.caption)
+    table = app.dataframe[0].value.set_index("Metric")
+    assert table.loc["Majority baseline", "Value"] == max(
+        report["base_rate"], 1 - report["base_rate"]
+    )
+    assert "Majority baseline" in texts(app.markdown)
 
 
 def test_every_case_has_its_patient_score(finished_run, open_page):
@@ -182,10 +185,11 @@ def test_what_is_not_defined_says_why(finished_run, open_page):
     path.write_text(json.dumps(report | {"roc": None}))
     app = open_page("evaluate")
 
-    table = app.dataframe[0].value.set_index("Figure")
-    assert table.loc["Specificity", "Value"] == "not defined"
+    table = app.dataframe[0].value.set_index("Metric")
+    assert math.isnan(table.loc["Specificity", "Value"])
+    assert app.metric[3].value == "Not defined"
     assert "Specificity: not defined: no benign picture." in texts(app.caption)
-    assert "one class only" in texts(app.info)
+    assert "all images belong to one class" in texts(app.info)
 
 
 def test_a_leaky_report_carries_the_word_in_every_section(finished_run, open_page):
@@ -196,7 +200,7 @@ def test_a_leaky_report_carries_the_word_in_every_section(finished_run, open_pag
     app = open_page("evaluate")
 
     assert "Possible leakage" in texts(app.warning)
-    for section in (BENCH, TAKE_AWAY):
+    for section in (THRESHOLD, EXPORT):
         app.segmented_control(key="section").set_value(section).run()
         assert "Possible leakage" in texts(app.warning)
 
@@ -210,34 +214,32 @@ def test_a_damaged_report_is_said_in_one_sentence(finished_run, open_page):
 
 
 def test_the_reliability_diagram_stands_with_its_bins_and_its_error(finished_run, open_section):
-    app = open_section(BENCH)
+    app = open_section(THRESHOLD)
     found = json.loads((finished_run.evaluation_folder / "report.json").read_text())["calibration"]
 
     assert app.metric[0].value == f"{found['ece']:.3f}"
-    assert f"{found['ece_by_chance']:.3f} on as many independent pictures" in texts(app.caption)
-    assert list(app.dataframe[0].value["Pictures"]) == [
-        one["observed"]["n"] for one in found["bins"]
-    ]
+    assert f"perfect calibration: {found['ece_by_chance']:.3f}." in texts(app.caption)
+    assert list(app.dataframe[0].value["Images"]) == [one["observed"]["n"] for one in found["bins"]]
 
 
 @pytest.mark.parametrize("goal", GOAL_WORDS)
 @pytest.mark.parametrize("unit", ["picture", "case"])
 def test_the_bench_chooses_on_validation_data(finished_run, open_section, goal, unit):
-    app = open_section(BENCH)
+    app = open_section(THRESHOLD)
     app.selectbox(key="goal").set_value(goal).run()
     app.segmented_control(key="unit").set_value(unit).run()
 
     validation = read_validation(finished_run.evaluation_folder)
     expected = choose_cutoff(validation, goal=goal, wanted=0.95, unit=unit)
-    assert f"Chosen: **{expected.value:.3f}**" in texts(app.markdown)
+    assert f"Selected threshold: **{expected.value:.3f}**" in texts(app.markdown)
     assert f"{expected.n} validation pictures of {expected.n_cases} cases" in texts(app.markdown)
 
 
 def test_predictive_values_follow_the_prevalence(finished_run, open_section):
-    app = open_section(BENCH)
+    app = open_section(THRESHOLD)
 
     def positive() -> tuple[float, float, float]:
-        trial, values = (app.dataframe[k].value.set_index("Figure")["Value"] for k in (1, 2))
+        trial, values = (app.dataframe[k].value.set_index("Metric")["Value"] for k in (1, 2))
         rates = float(trial["Sensitivity"]), float(trial["Specificity"])
         return (*rates, float(values["Positive predictive value"]))
 
@@ -252,7 +254,7 @@ def test_predictive_values_follow_the_prevalence(finished_run, open_section):
 def test_a_locked_cut_off_is_in_the_passport_with_its_reason_and_in_diagnose(
     finished_run, open_section
 ):
-    app = open_section(BENCH)
+    app = open_section(THRESHOLD)
     app.selectbox(key="goal").set_value("youden").run()
     app.text_input(key="reason").set_value("Both mistakes weigh the same")
     app.button(key="lock-cutoff").click().run()
@@ -261,32 +263,30 @@ def test_a_locked_cut_off_is_in_the_passport_with_its_reason_and_in_diagnose(
     bundle = open_bundle(finished_run.path)
     assert bundle.threshold == expected.value
     assert bundle.card.threshold.reason == "Both mistakes weigh the same"
-    assert "is locked into the model card" in texts(app.success)
+    assert "is stored in the model card" in texts(app.success)
     app.switch_page("views/diagnose.py").run()
-    assert f"Cut-off {expected.value:.2f}" in texts(app.markdown)
+    assert f"Threshold {expected.value:.2f}" in texts(app.markdown)
 
 
 def test_without_a_reason_nothing_is_locked(finished_run, open_section):
     before = (finished_run.model_folder / "model_card.json").read_bytes()
-    app = open_section(BENCH)
+    app = open_section(THRESHOLD)
     app.button(key="lock-cutoff").click().run()
 
     assert "locked with its reason" in texts(app.error)
     assert (finished_run.model_folder / "model_card.json").read_bytes() == before
 
 
-def test_without_validation_predictions_one_sentence_says_how_to_get_them(
-    finished_run, open_section
-):
+def test_threshold_without_validation_predictions_shows_message(finished_run, open_section):
     (finished_run.evaluation_folder / PREDICTIONS_FILE).unlink()
-    app = open_section(BENCH)
+    app = open_section(THRESHOLD)
 
-    assert "models calibrate" in texts(app.info)
+    assert "no validation predictions" in texts(app.info)
     assert not app.button
 
 
 def test_everything_can_be_taken_away(finished_run, open_section):
-    app = open_section(TAKE_AWAY)
+    app = open_section(EXPORT)
 
     assert [button.label for button in app.get("download_button")] == [
         "Save PDF", "Save HTML", "Save CSV", "Save JSON", "Save MD",
@@ -321,8 +321,8 @@ def test_cards_have_the_nearest_training_pictures(finished_run, open_section):
     app = open_section(ERRORS)
     app.segmented_control(key="shown").set_value("Most certain").run()
 
-    assert texts(app.markdown).count("Nearest in training, of other cases") == 6
-    assert "training pictures of other cases" in texts(app.caption)
+    assert texts(app.markdown).count("Nearest training images of other cases") == 6
+    assert "training images of other cases" in texts(app.caption)
 
 
 def test_neighbours_of_a_run_that_kept_none_are_found_on_request(finished_run, open_section):
@@ -330,13 +330,13 @@ def test_neighbours_of_a_run_that_kept_none_are_found_on_request(finished_run, o
     kept.unlink()
     app = open_section(ERRORS)
     app.segmented_control(key="shown").set_value("Most certain").run()
-    assert "Nearest in training" not in texts(app.markdown)
+    assert "Nearest training images" not in texts(app.markdown)
     app.button(key="find-neighbours").click().run()
 
-    assert texts(app.markdown).count("Nearest in training, of other cases") == 6
+    assert texts(app.markdown).count("Nearest training images of other cases") == 6
     assert kept.is_file()
     app.segmented_control(key="shown").set_value("Least certain").run()
-    assert "Nearest in training" in texts(app.markdown)
+    assert "Nearest training images" in texts(app.markdown)
 
 
 def test_pictures_that_are_gone_are_said_on_their_cards(finished_run, open_section, tmp_path):
@@ -351,26 +351,25 @@ def test_pictures_that_are_gone_are_said_on_their_cards(finished_run, open_secti
 
 
 def test_another_set_shows_figures_and_shift(finished_run, drawn_set, open_section):
-    app = open_section(OTHER_SET)
+    app = open_section(EXTERNAL)
     assert not app.dataframe
     app.text_input(key="other_folder").set_value(str(drawn_set))
     app.button(key="evaluate-other").click().run()
 
-    assert "made a mistake" not in texts(app.error)
-    assert "How far the set is" in texts(app.subheader)
-    assert [one.label for one in app.metric] == [
-        "Most frequent size, px", "Pictures far off by their features",
-        "Farther than the model's own",
+    assert "Domain shift" in texts(app.header)
+    assert [one.label for one in app.metric][4:] == [
+        "Most frequent size, px", "Out-of-distribution images", "Separability",
     ]  # fmt: skip
-    assert app.metric[0].value == "96 x 64"
+    assert app.metric[4].value == "96 x 64"
     tables = [one.value for one in app.dataframe]
     assert "Optical density" in tables[0].columns
-    assert tables[1].set_index("Figure").loc["Accuracy", "Pictures"] == 30
+    assert tables[1].set_index("Metric").loc["Accuracy", "Images"] == 30
     # Of 10 cases with 3 pictures each it knows 8.
-    assert "By what the model knows" in texts(app.subheader)
+    assert "By what the model knows" in texts(app.header)
     parts = next(table for table in tables if "Part" in table.columns)
-    assert parts[["Part", "Pictures", "Cases"]].values.tolist() == [
-        ["not known to the model", 6, "2"], ["known to the model", 24, "8"],
+    parts = parts[parts["Metric"] == "Accuracy"]
+    assert parts[["Part", "Images", "Cases"]].values.tolist() == [
+        ["not known to the model", 6, 2], ["known to the model", 24, 8],
     ]  # fmt: skip
     assert [one.label for one in app.get("download_button")] == [
         "Save PDF", "Save HTML", "Save CSV", "Save JSON",
@@ -385,7 +384,7 @@ def test_labels_of_another_set_are_mapped_and_the_other_task_is_said(
         place = tmp_path / "labelled" / str(number % 2) / f"{number}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(picture.read_bytes())
-    app = open_section(OTHER_SET)
+    app = open_section(EXTERNAL)
     app.text_input(key="other_folder").set_value(str(tmp_path / "labelled"))
     app.text_input(key="other_mapping").set_value("0=benign,1=malignant")
     app.button(key="evaluate-other").click().run()
@@ -397,7 +396,7 @@ def test_labels_of_another_set_are_mapped_and_the_other_task_is_said(
 @pytest.mark.parametrize(
     ("folder", "mapping", "said"),
     [
-        ("", "", "No folder is named"),
+        ("", "", "The dataset folder is empty"),
         ("{tmp}/nowhere", "", "There is no folder"),
         ("{set}", "0=cancerous", "does not fit"),
         ("{set}", "0=benign", "names none that is malignant"),
@@ -408,7 +407,7 @@ def test_labels_of_another_set_are_mapped_and_the_other_task_is_said(
 def test_another_set_that_cannot_be_used_is_one_sentence(
     finished_run, drawn_set, open_section, tmp_path, folder, mapping, said
 ):
-    app = open_section(OTHER_SET)
+    app = open_section(EXTERNAL)
     app.text_input(key="other_folder").set_value(folder.format(tmp=tmp_path, set=drawn_set))
     app.text_input(key="other_mapping").set_value(mapping)
     app.button(key="evaluate-other").click().run()
@@ -418,20 +417,44 @@ def test_another_set_that_cannot_be_used_is_one_sentence(
     assert not app.dataframe
 
 
-def test_a_large_set_is_left_to_the_command_line(
+def test_external_dataset_above_the_limit_is_refused_without_a_command(
     finished_run, drawn_set, open_section, monkeypatch
 ):
     monkeypatch.setattr("app.components.other_set.MOST_PICTURES", 29)
-    app = open_section(OTHER_SET)
-    a_place = drawn_set.with_name("with a blank")
-    a_place.symlink_to(drawn_set)
-    app.text_input(key="other_folder").set_value(str(a_place))
-    app.text_input(key="other_mapping").set_value("0=benign,1=malignant")
-    app.checkbox(key="other_case_above").check()
+    app = open_section(EXTERNAL)
+    app.text_input(key="other_folder").set_value(str(drawn_set))
     app.button(key="evaluate-other").click().run()
-    a_place.unlink()
 
-    said = texts(app.error)
-    assert "python -m bc_model evaluate" in said
-    assert f"'{a_place}' --unseen --map 0=benign,1=malignant --case-above --out FOLDER" in said
+    assert "Expected at most 29, got 30" in texts(app.error)
+    assert "--" not in texts(app.error)
     assert not app.dataframe
+
+
+def test_metrics_open_with_four_tiles_and_one_sentence(finished_run, open_page):
+    app = open_page("evaluate")
+    report = read_report(finished_run.evaluation_folder)
+
+    assert [tile.label for tile in app.metric] == [
+        "Balanced accuracy", "ROC AUC", "Sensitivity", "Specificity",
+    ]  # fmt: skip
+    figure = report.figures["balanced_accuracy"]
+    assert app.metric[0].value == f"{figure.value:.2f}"
+    sentence = f"{report.n} images of {report.n_cases} cases, case-level split. Majority baseline"
+    assert sentence in texts(app.markdown)
+
+
+def test_cross_validation_notes_are_in_the_details(crossed, open_page):
+    app = open_page("evaluate")
+
+    assert "trained without its case" in texts(app.caption)
+    assert not app.info
+
+
+def test_metric_tables_contain_numbers(finished_run, open_page):
+    app = open_page("evaluate")
+
+    for element in app.dataframe:
+        numeric = element.value.select_dtypes("number").columns
+        assert {"Images"} <= set(numeric)
+        if "Value" in element.value:
+            assert {"Value", "CI low", "CI high", "Cases"} <= set(numeric)

@@ -72,9 +72,9 @@ def press(app, label: str) -> None:
 def test_without_a_study_the_page_says_how_to_get_one(runs, open_page):
     app = open_page("studies")
 
-    assert "No study yet" in texts(app.info)
+    assert "No experiment yet" in texts(app.info)
     assert app.button(key="report_start").disabled
-    assert "Without a fold file the official folds are left out" in texts(app.caption)
+    assert "The official folds are skipped without a fold file" in texts(app.caption)
 
 
 # The form
@@ -94,7 +94,7 @@ def test_one_button_starts_the_report_that_is_on_the_page(
         keep_fold_file(file.read_bytes(), file.name)
     app = open_page("studies")
     fill(app, drawn_set)
-    assert app.button(key="report_start").label == "Start the report: 6 runs"
+    assert app.button(key="report_start").label == "Start 6 runs"
     app.button(key="report_start").click().run()
 
     assert not app.exception
@@ -119,7 +119,7 @@ def test_every_fold_can_be_tested(runs, open_page, drawn_set: Path):
     app.multiselect(key="report_protocols").set_value(["image", "case"])
     app.toggle(key="report_all_folds").set_value(True).run()
 
-    assert app.button(key="report_start").label == "Start the report: 10 runs"
+    assert app.button(key="report_start").label == "Start 10 runs"
     assert "Fold files" not in [choice.label for choice in app.multiselect]
 
 
@@ -142,7 +142,7 @@ def test_a_set_of_the_shelf_and_some_of_its_fold_files_can_be_chosen(
         keep_fold_file(file.read_bytes(), file.name)
     app = open_page("studies", set="drawn")
     app.multiselect(key="report-folds-2").set_value(["dsfold2.txt"]).run()
-    assert app.button(key="report_start").label == "Start the report: 4 runs"
+    assert app.button(key="report_start").label == "Start 4 runs"
     app.button(key="report_start").click().run()
 
     (study,) = list_studies(runs)
@@ -186,11 +186,12 @@ def test_a_partial_report_shows_what_is_in_and_says_what_is_not(runs, report, op
     assert list(table.index) == [
         "By picture (leaky)", "Official folds (leaky)", "Cleaned official folds", "By case",
     ]  # fmt: skip
-    assert list(table["Runs"]) == ["1 of 1", "1 of 2", "0 of 2", "0 of 1"]
-    assert table.loc["By case", "Accuracy"] == "-"
-    assert "(" in table.loc["By picture (leaky)", "Accuracy"]
+    assert table[["Finished", "Runs"]].values.tolist() == [[1, 1], [1, 2], [0, 2], [0, 1]]
+    metrics = app.dataframe[1].value
+    assert set(metrics["Split"]) == {"By picture (leaky)", "Official folds (leaky)"}
+    assert metrics["Value"].between(0, 1).all()
     assert "1 of 2 runs. The metrics will change" in texts(app.markdown)
-    assert "Cancel the rest" in [button.label for button in app.button]
+    assert "Cancel runs" in [button.label for button in app.button]
     assert {link.label for link in app.get("page_link")} >= {"image-fold0", "case-fold0"}
 
 
@@ -198,26 +199,29 @@ def test_a_whole_report_compares_and_can_be_taken_away(runs, report, open_page):
     report(6)
     app = open_page("studies", study="rep")
 
-    assert "What the leak is worth" in texts(app.subheader)
+    assert "Leakage effect" in texts(app.header)
     assert "common test images, the balanced accuracy" in texts(app.markdown)
     assert "not other training seeds" in texts(app.markdown)
     table = app.dataframe[0].value.set_index("Split")
-    assert ", files 0." in table.loc["Official folds (leaky)", "Accuracy"]
-    assert table.loc["Cleaned official folds", "Case in training"] == "0%"
+    assert table.loc["Cleaned official folds", "Case in training"] == 0
+    metrics = app.dataframe[1].value.set_index(["Split", "Metric"])
+    averaged = metrics.loc[("Official folds (leaky)", "Accuracy")]
+    assert averaged["Lowest file"] <= averaged["Value"] <= averaged["Highest file"]
     assert [button.label for button in app.get("download_button")] == [
-        "protocols.png", "protocols.svg", "figures.csv", "report.md", "report.json",
+        "Save protocols.png", "Save protocols.svg", "Save metrics.csv", "Save report.md",
+        "Save report.json",
     ]  # fmt: skip
-    assert "accuracy by picture (leaky) 0.967 to 0.998" in texts(app.caption)
+    assert "accuracy by picture (with leakage) 0.967 to 0.998" in texts(app.caption)
 
 
 def test_a_run_that_ends_changes_the_figures(runs, report, open_page, end_at_random):
     report(5)
     app = open_page("studies")
-    assert app.dataframe[0].value.set_index("Split").loc["By case", "Accuracy"] == "-"
+    assert "By case" not in set(app.dataframe[1].value["Split"])
     end_at_random(RunFolder(runs / "rep-case-fold0"))
     app.run()
 
-    assert "(" in app.dataframe[0].value.set_index("Split").loc["By case", "Accuracy"]
+    assert "By case" in set(app.dataframe[1].value["Split"])
 
 
 def test_a_figure_too_good_to_be_true_is_an_alarm(runs, report, open_page):
@@ -235,8 +239,8 @@ def test_a_figure_too_good_to_be_true_is_an_alarm(runs, report, open_page):
     app = open_page("studies")
 
     assert "Too good to be true** (by case)" in texts(app.warning)
-    table = app.dataframe[0].value.set_index("Split")
-    assert table.loc["By case", "Balanced accuracy"].endswith(" WARNING")
+    table = app.dataframe[1].value.set_index(["Split", "Metric"])
+    assert table.loc[("By case", "Balanced accuracy"), "Too good"]
 
 
 def test_runs_that_failed_can_be_gone_on_with(runs, report, open_page):
@@ -245,7 +249,7 @@ def test_runs_that_failed_can_be_gone_on_with(runs, report, open_page):
     app = open_page("studies")
     assert "The disk is full." in texts(app.caption)
     assert "5 of 6 runs, and 1 run ended without a result" in texts(app.warning)
-    press(app, "Go on with the rest")
+    press(app, "Resume runs")
 
     assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "running"
 
@@ -253,7 +257,7 @@ def test_runs_that_failed_can_be_gone_on_with(runs, report, open_page):
 def test_what_goes_on_can_be_canceled(runs, report, open_page):
     report(4)
     app = open_page("studies")
-    press(app, "Cancel the rest")
+    press(app, "Cancel runs")
 
     states = {run.name: run.read_status()["state"] for run in list_runs(runs)}
     assert RunFolder(runs / "rep-folds-clean-dsfold2").requested_action() == "cancel"
@@ -265,7 +269,7 @@ def test_a_run_that_writes_its_model_keeps_no_other_from_being_canceled(runs, re
     report(4)
     RunFolder(runs / "rep-folds-clean-dsfold2").write_status("running", phase="export")
     app = open_page("studies")
-    press(app, "Cancel the rest")
+    press(app, "Cancel runs")
 
     assert "is exporting its model" in texts(app.error)
     assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "canceled"
@@ -282,10 +286,10 @@ def test_a_cross_validation_shows_its_pooled_figures(
     app = open_page("studies", study="cv")
 
     (table,) = [element.value for element in app.dataframe]
-    assert table[["Settings", "Folds", "Pictures", "Cases"]].values.tolist() == [
-        ["cv", "5 of 5", "30", "10"]
-    ]
-    assert "judged as one" in texts(app.caption)
+    shown = table[["Configuration", "Finished", "Runs", "Images", "Cases"]]
+    assert shown.values.tolist() == [["cv", 5, 5, 30, 10]]
+    assert {"Accuracy", "Accuracy CI low"} <= set(table.select_dtypes("number"))
+    assert "pooled out-of-fold predictions" in texts(app.caption)
     assert not app.get("vega_lite_chart")
 
 
@@ -297,7 +301,7 @@ def test_a_sweep_shows_a_line_for_each_setting_and_its_caution(
         end_at_random(RunFolder(runs / member.run))
     app = open_page("studies")
 
-    assert app.dataframe[0].value["Settings"].tolist() == ["dropout=0.1", "dropout=0.5"]
+    assert app.dataframe[0].value["Configuration"].tolist() == ["dropout=0.1", "dropout=0.5"]
     assert "2 configurations were compared on the same test images" in texts(app.warning)
 
 
@@ -313,7 +317,7 @@ def test_a_run_that_was_deleted_is_said(runs, report, open_page):
     delete_job(RunFolder(runs / "rep-case-fold0"))
     app = open_page("studies")
 
-    assert "Not there" in texts(app.markdown)
+    assert "Deleted" in texts(app.markdown)
     assert "1 run ended without a result" in texts(app.warning)
 
 
@@ -338,7 +342,7 @@ def test_a_damaged_study_is_not_offered(runs, report, open_page):
     report(1)
     study_file(runs, "rep").write_text("{")
 
-    assert "No study yet" in texts(open_page("studies").info)
+    assert "No experiment yet" in texts(open_page("studies").info)
 
 
 # Cross-validation from Train

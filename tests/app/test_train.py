@@ -50,7 +50,7 @@ def test_the_audit_stands_beside_the_settings(runs, open_page, drawn_set: Path):
 
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown == {
-        "Pictures": "30",
+        "Images": "30",
         "Cases": "10",
         "Benign cases": "5",
         "Malignant cases": "5",
@@ -123,7 +123,7 @@ def test_a_set_of_the_shelf_is_chosen_by_name(drawn: DataSet, open_page):
 
 def test_a_folder_can_be_typed_though_there_are_sets(drawn: DataSet, open_page):
     app = open_page("train")
-    app.selectbox(key="set").set_value("A folder by its path").run()
+    app.selectbox(key="set").set_value("Other folder").run()
     app.text_input(key="data").set_value(str(drawn.pictures)).run()
 
     assert app.metric[0].value == "30"
@@ -135,7 +135,7 @@ def test_a_set_in_the_address_opens_the_new_run_though_there_are_runs(
 ):
     assert open_page("train", set="drawn").expander[0].proto.expanded
     app = open_page("train", set="gone")
-    assert "The data set gone named in the address is not there" in texts(app.warning)
+    assert "Dataset 'gone' was not found" in texts(app.warning)
 
 
 def test_official_folds_need_a_file_before_a_start(drawn: DataSet, open_page):
@@ -172,7 +172,7 @@ def test_a_run_by_official_folds_starts_with_its_file(drawn: DataSet, open_page,
     )
     assert (settings.protocol, settings.n_folds, settings.test_fold) == ("folds-clean", 4, 1)
     assert settings.split_seed == 7
-    assert "test 6 pictures (1 benign and 1 malignant cases)" in texts(app.caption)
+    assert "test 6 images (1 benign and 1 malignant cases)" in texts(app.caption)
 
 
 def test_a_leaky_protocol_tells_its_leak_beside_the_settings(drawn: DataSet, open_page):
@@ -270,7 +270,7 @@ def test_the_leaky_split_is_warned_about(runs, open_page):
     app = open_page("train")
     app.selectbox(key="protocol").set_value("image").run()
 
-    assert "marked as leaky" in texts(app.warning)
+    assert "marked as with leakage" in texts(app.warning)
 
 
 def test_a_finished_run_shows_its_curves_and_leads_to_its_figures(finished_run, open_page):
@@ -409,9 +409,9 @@ def press(app, label: str) -> None:
     ("state", "label", "asked"),
     [
         ("running", "Pause", "pause"),
-        ("running", "Stop, keep the best", "stop"),
+        ("running", "Stop run", "stop"),
         ("running", "Cancel", "cancel"),
-        ("paused", "Stop, keep the best", "stop"),
+        ("paused", "Stop run", "stop"),
     ],
 )
 def test_what_can_be_asked_of_a_run_is_asked(runs, open_page, state: str, label: str, asked: str):
@@ -426,7 +426,7 @@ def test_a_paused_run_goes_on(runs, open_page):
     run = going_run(runs, "paused")
     run.request("pause")
     app = open_page("train")
-    press(app, "Go on")
+    press(app, "Continue")
 
     assert run.requested_action() is None
 
@@ -459,7 +459,7 @@ def test_a_run_whose_data_changed_can_be_resumed_anyway(finished_run, open_page,
 
 def test_a_finished_run_is_deleted_and_no_longer_offered(finished_run, open_page):
     app = open_page("train")
-    press(app, "Delete this run")
+    press(app, "Delete run")
 
     assert not finished_run.path.exists()
     assert "No run yet" in texts(app.info)
@@ -469,7 +469,7 @@ def test_a_damaged_run_is_said_and_can_be_deleted(finished_run, open_page):
     (finished_run.path / "status.json").write_text("half")
     app = open_page("train")
     assert "finished" in texts(app.error)
-    press(app, "Delete this run")
+    press(app, "Delete run")
 
     assert not finished_run.path.exists()
 
@@ -479,5 +479,5 @@ def test_two_runs_stand_side_by_side(finished_run, runs, open_page):
     app = open_page("train")
     app.multiselect(key="run").set_value(["finished", "second"]).run()
 
-    assert [header.value for header in app.subheader] == ["finished", "second"]
+    assert [header.value for header in app.header] == ["finished", "second"]
     assert len(app.get("vega_lite_chart")) == 6

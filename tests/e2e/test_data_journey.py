@@ -36,14 +36,14 @@ def test_a_zip_is_added_audited_split_exported_and_trained_on(
         {"name": "my set.zip", "mimeType": "application/zip", "buffer": zipped(drawn_set)}
     )
     page.get_by_role("button", name="Add", exact=True).click()
-    expect(page.get_by_text("my-set with 30 pictures is on the shelf.")).to_be_visible()
+    expect(page.get_by_text("Dataset my-set with 30 images was added.")).to_be_visible()
 
-    # Audited: counts, twins, and every picture drawn by the browser.
+    # The overview, the duplicates, and the thumbnails that the browser has decoded.
     expect(page).to_have_url(re.compile(r"set=my-set"))
     expect(page.get_by_test_id("stMetricValue").first).to_have_text("30")
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
-    page.get_by_role("tab", name="Twins").click()
-    expect(page.get_by_text("No two pictures are, or look, the same.")).to_be_visible()
+    page.get_by_role("tab", name="Duplicates").click()
+    expect(page.get_by_text("No duplicates or near-duplicates were found.")).to_be_visible()
     page.get_by_role("tab", name="Gallery").click()
     pictures = page.get_by_test_id("stImage").get_by_role("img")
     expect(pictures).to_have_count(24)
@@ -54,11 +54,11 @@ def test_a_zip_is_added_audited_split_exported_and_trained_on(
     page.get_by_role("tab", name="Split").click()
     expect(page).to_have_url(re.compile(r"look=Split"))
     page.reload()
-    expect(page.get_by_text("Test shares nothing with training")).to_be_visible()
+    expect(page.get_by_text("No leakage: none of the")).to_be_visible()
     fold = page.get_by_label("Test fold", exact=True)
     fold.fill("2")
     fold.press("Enter")
-    _save(page, "split.csv", "my-set-case-2-split.csv", tmp_path / "split.csv")
+    _save(page, "Save split.csv", "my-set-case-2-split.csv", tmp_path / "split.csv")
     split = read_split(tmp_path / "split.csv")
     manifest = read_manifest(open_set("my-set", app.shelf).pictures)
     match_split(split, manifest)
@@ -66,19 +66,19 @@ def test_a_zip_is_added_audited_split_exported_and_trained_on(
     assert list(split["part"]) == list(make_split(manifest, "case", fold=2)["part"])
 
     # Train takes the set and the split over, and carries both after a refresh of its own.
-    page.get_by_role("button", name="Train on this set").click()
+    page.get_by_role("button", name="Train on dataset").click()
     expect(page.get_by_role("button", name="Start the run")).to_be_enabled()
-    expect(page.get_by_role("combobox", name="Data set")).to_have_value("my-set")
+    expect(page.get_by_role("combobox", name="Dataset")).to_have_value("my-set")
     expect(page.get_by_label("Test fold", exact=True)).to_have_value("2")
     page.reload()
-    expect(page.get_by_role("combobox", name="Data set")).to_have_value("my-set")
+    expect(page.get_by_role("combobox", name="Dataset")).to_have_value("my-set")
 
 
 def test_a_picture_of_the_gallery_is_opened_in_diagnose_and_closed(
     page: Page, app, drawn_set: Path
 ):
     page.get_by_role("link", name="Data", exact=True).click()
-    folder = page.get_by_label("Folder or archive on the server", exact=True)
+    folder = page.get_by_label("Folder or archive", exact=True)
     folder.fill(str(drawn_set))
     folder.press("Enter")
     page.get_by_role("button", name="Add", exact=True).click()

@@ -57,7 +57,7 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
 ):
     page.get_by_role("link", name="Train", exact=True).click()
     page.get_by_text("New run", exact=True).click()
-    folder = page.get_by_label("Folder of the data set", exact=True)
+    folder = page.get_by_label("Dataset folder", exact=True)
     folder.fill(str(drawn_set))
     folder.press("Enter")
     expect(page.get_by_text("Benign cases")).to_be_visible(timeout=PATIENT_MS)
@@ -73,7 +73,7 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
 
     # The process is on its own: a refresh finds it again by the name in the URL, where the run
     # shown before is named all along.
-    stop = page.get_by_role("button", name="Stop, keep the best")
+    stop = page.get_by_role("button", name="Stop run")
     expect(stop).to_be_visible(timeout=PATIENT_MS)
     (run,) = [run for run in list_runs(app.runs) if run.name != "finished"]
     expect(page).to_have_url(re.compile(rf"run={re.escape(run.name)}\b"), timeout=PATIENT_MS)
@@ -111,7 +111,7 @@ def test_a_run_outlives_the_tab_the_server_and_its_own_process(
     expect(page.get_by_text(re.compile("Paused"))).to_be_visible(timeout=PATIENT_MS)
     assert trainer.is_running()
     assert len(run.read_history()) == epochs
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     expect(page.get_by_text("Running")).to_be_visible(timeout=PATIENT_MS)
 
     trainer.kill()
@@ -120,7 +120,7 @@ def test_a_run_outlives_the_tab_the_server_and_its_own_process(
     assert run.read_status()["pid"] != trainer.pid
     assert len(run.read_history()) >= epochs
 
-    page.get_by_role("button", name="Stop, keep the best").click()
+    page.get_by_role("button", name="Stop run").click()
     expect(page.get_by_text("Stopped on request").first).to_be_visible(timeout=PATIENT_MS)
     assert [record["epoch"] for record in run.read_history()] == list(
         range(1, len(run.read_history()) + 1)
@@ -129,19 +129,19 @@ def test_a_run_outlives_the_tab_the_server_and_its_own_process(
 
 def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app):
     page.goto(f"{app.url}/evaluate?evaluated=finished")
-    page.get_by_role("radio", name="Calibration and cut-off").click(timeout=PATIENT_MS)
-    choose(page, "Goal", "Largest sum of both (Youden)")
-    chosen = page.get_by_text(re.compile(r"^Chosen: 0\.\d{3}\. Chosen by picture")).first
+    page.get_by_role("radio", name="Calibration and threshold").click(timeout=PATIENT_MS)
+    choose(page, "Criterion", "Youden index")
+    chosen = page.get_by_text(re.compile(r"^Selected threshold: 0\.\d{3}\. ")).first
     expect(chosen).to_contain_text("largest sum", timeout=PATIENT_MS)
     page.get_by_label("Reason", exact=True).fill("Both mistakes weigh the same")
-    page.get_by_role("button", name="Lock this cut-off").click()
-    expect(page.get_by_text("is locked into the model card of finished")).to_be_visible(
+    page.get_by_role("button", name="Set threshold").click()
+    expect(page.get_by_text("is stored in the model card of finished")).to_be_visible(
         timeout=PATIENT_MS
     )
     threshold = open_bundle(app.runs / "finished").card.threshold
     assert threshold.reason == "Both mistakes weigh the same"
 
-    page.get_by_role("radio", name="Take it with you").click()
+    page.get_by_role("radio", name="Export").click()
     with page.expect_download(timeout=PATIENT_MS) as download:
         page.get_by_role("button", name="Save PDF").click()
     pdf = download.value.path().read_bytes()
@@ -149,12 +149,14 @@ def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 1
 
     page.get_by_role("radio", name="Errors").click()
-    expect(page.get_by_text("Nearest in training").first).to_be_visible(timeout=PATIENT_MS)
+    expect(page.get_by_text("Nearest training images of other cases").first).to_be_visible(
+        timeout=PATIENT_MS
+    )
     see_pictures(page)
     page.get_by_role("radio", name="Most certain").click(timeout=PATIENT_MS)
-    expect(page.get_by_text("Farthest from 0.5")).to_be_visible(timeout=PATIENT_MS)
+    expect(page.get_by_text("Probabilities farthest from 0.5")).to_be_visible(timeout=PATIENT_MS)
     see_pictures(page)
-    page.get_by_role("link", name="Open in Diagnose").first.click(timeout=PATIENT_MS)
+    page.get_by_role("link", name="Open in Classify").first.click(timeout=PATIENT_MS)
     expect(page.get_by_text(re.compile("From the test subset of run finished"))).to_be_visible(
         timeout=PATIENT_MS
     )

@@ -1,4 +1,4 @@
-"""One recipe under two protocols, from a set on the shelf to the figures: the Studies page."""
+"""One configuration under two protocols, from a dataset to the metrics: the page Experiments."""
 
 import csv
 import re
@@ -20,24 +20,22 @@ def test_a_report_is_started_watched_over_a_refresh_and_taken_along(
     page: Page, app, drawn_set: Path
 ):
     link_folder(drawn_set, "drawn", app.shelf)
-    page.goto(f"{app.url}/studies?set=drawn")
-    for left_out in ("Official folds, clean (honest)", "Official folds (leaky)"):
-        page.get_by_role("button", name=f"Remove {left_out}").click(timeout=PATIENT_MS)
+    page.goto(f"{app.url}/experiments?set=drawn")
+    for protocol in ("Official folds, leakage-free", "Official folds, with leakage"):
+        page.get_by_role("button", name=f"Remove {protocol}").click(timeout=PATIENT_MS)
     choose(page, "Backbone", "tiny (tests only)")
     choose(page, "Initial weights", "None (from scratch)")
     page.get_by_role("radio", name="Quick look").click()
-    page.get_by_role("button", name="Start the report: 2 runs").click(timeout=PATIENT_MS)
+    page.get_by_role("button", name="Start 2 runs").click(timeout=PATIENT_MS)
 
     expect(page).to_have_url(re.compile("study=report-"), timeout=PATIENT_MS)
     page.reload()
-    expect(page.get_by_role("heading", name="What the leak is worth")).to_be_visible(
-        timeout=PATIENT_MS
-    )
+    expect(page.get_by_role("heading", name="Leakage effect")).to_be_visible(timeout=PATIENT_MS)
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
     expect(page.get_by_text("Traceback")).to_have_count(0)
 
     with page.expect_download(timeout=PATIENT_MS) as download:
-        page.get_by_role("button", name="figures.csv").click()
+        page.get_by_role("button", name="Save metrics.csv").click()
     with download.value.path().open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["protocol"] for row in rows} == {"image", "case"}
