@@ -14,12 +14,13 @@ from bc_model.reporting.evaluation_report import report_document, save_report
 from bc_model.reporting.html import to_html
 from bc_model.reporting.model_card import card_document
 from bc_model.reporting.pdf import to_pdf
-from tests.bc_model.reporting.examples import passport, predictions, report, words_of
+from bc_model.serving.passport import CardMetrics
+from tests.bc_model.reporting.examples import model_card, predictions, report, words_of
 
 
 def test_a_report_says_what_it_must() -> None:
     found = report()
-    told = words_of(report_document(found, passport()))
+    told = words_of(report_document(found, model_card()))
     assert "Research use only, not a diagnosis" in told
     assert "estimated probability of malignancy" in told
     assert "confidence" not in told
@@ -45,8 +46,8 @@ def test_every_table_is_as_wide_as_its_columns() -> None:
     )  # fmt: skip
     found = replace(report(), shift=shift)
     for document in (
-        report_document(found, passport()),
-        card_document(passport(metrics={"test": found.summary()})),
+        report_document(found, model_card()),
+        card_document(model_card(metrics=CardMetrics(test=found.summary()))),
     ):
         tables = [block for block in document.blocks if isinstance(block, Table)]
         assert len(tables) >= 4
@@ -68,11 +69,11 @@ def test_every_table_is_as_wide_as_its_columns() -> None:
     ],
 )
 def test_odd_reports(found: Report, words: str) -> None:
-    assert words in words_of(report_document(found, passport()))
+    assert words in words_of(report_document(found, model_card()))
 
 
 def test_a_report_without_cases_speaks_of_none() -> None:
-    told = words_of(report_document(report(predictions(cases=False)), passport()))
+    told = words_of(report_document(report(predictions(cases=False)), model_card()))
     mistakes = told.partition("Most confident errors")[2].partition("The model")[0]
     assert "True class Probability Image" in mistakes
     assert "case" not in mistakes
@@ -93,7 +94,9 @@ def test_a_report_without_cases_speaks_of_none() -> None:
 def test_intervals_are_trusted_no_further_than_they_were_tried(
     n_cases: int, cases: bool, told: str, not_told: str
 ) -> None:
-    found = words_of(report_document(report(predictions(n_cases=n_cases, cases=cases)), passport()))
+    found = words_of(
+        report_document(report(predictions(n_cases=n_cases, cases=cases)), model_card())
+    )
     assert told in found
     assert not_told not in found.partition("Methods")[2]
 
@@ -101,7 +104,7 @@ def test_intervals_are_trusted_no_further_than_they_were_tried(
 def test_a_model_without_mistakes() -> None:
     frame = predictions()
     frame["prob_malignant"] = (frame["class"] == "malignant") * 0.8 + 0.1
-    told = words_of(report_document(report(frame), passport()))
+    told = words_of(report_document(report(frame), model_card()))
     assert "All predictions are correct." in told
     assert "Alarm:" in told
 
@@ -109,19 +112,19 @@ def test_a_model_without_mistakes() -> None:
 def test_files_by_suffix(tmp_path: Path) -> None:
     found = report()
     for name, start in (("a/r.html", b"<!DOCTYPE html>"), ("r.PDF", b"%PDF")):
-        save_report(found, passport(), tmp_path / name)
+        save_report(found, model_card(), tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(start)
     with pytest.raises(SettingsError, match=r"got 'r\.docx'"):
-        save_report(found, passport(), tmp_path / "r.docx")
+        save_report(found, model_card(), tmp_path / "r.docx")
     with pytest.raises(RunError, match="cannot be written"):
-        save_report(found, passport(), tmp_path / "r.PDF" / "r.html")
+        save_report(found, model_card(), tmp_path / "r.PDF" / "r.html")
     assert not (tmp_path / "r.docx").exists()
 
 
 def test_eight_thousand_predictions_have_a_report_in_seconds() -> None:
     frame = predictions(8000)
     start = time.perf_counter()
-    document = report_document(report(frame, n_resamples=2000), passport())
+    document = report_document(report(frame, n_resamples=2000), model_card())
     to_html(document)
     to_pdf(document)
     assert time.perf_counter() - start < 10
