@@ -100,9 +100,9 @@ def test_its_own_pictures_are_known_under_any_name(box, source):
     renamed = source.table.assign(path=[f"{i}.png" for i in range(len(source.table))])
     strange = renamed.assign(sha256="0" * 64)
 
-    known, _, (note, *_) = known_to(box, renamed)
-    assert known.all()
-    assert note.startswith(f"{len(known)} of {len(known)} pictures are the model's own")
+    known = known_to(box, renamed)
+    assert known.pictures.all()
+    assert known.checks[0] == make_check("BC321", n_seen=len(renamed), n=len(renamed))
     assert known_to(box, strange).pictures.all()  # copies, by their looks
     strange, renamed = strange.drop(columns="dhash"), renamed.drop(columns="dhash")
     assert known_to(box, strange).number == 0

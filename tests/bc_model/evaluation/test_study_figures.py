@@ -187,7 +187,7 @@ def test_the_best_of_several_is_not_taken_at_its_word() -> None:
 def test_settings_of_several_splits_are_not_said_to_share_their_test_pictures(
     name: str, values: list[object]
 ) -> None:
-    official = name in ("protocol", "folds_file")
+    official = name in ("protocol", "official_fold_file")
     base = (
         dataclasses.replace(BASE, protocol="folds", official_fold_file="f.txt")
         if official

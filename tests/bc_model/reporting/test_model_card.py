@@ -27,9 +27,7 @@ def test_card_document_states_the_values_of_the_card() -> None:
         name="mine",
         metrics=CardMetrics(test=found.summary()),
         threshold=DecisionThreshold(0.312, "by wish", MARKUP, "2026-01-01"),
-        precisions={
-            "bf16": Parity(prob_difference_p99=0.002, auc_difference=None, n=9, allowed=False)
-        },
+        precisions={"bf16": Parity(0.002, None, n=9, allowed=False)},
     )
     told = words_of(card_document(changed))
     assert "Model card: mine" in told
