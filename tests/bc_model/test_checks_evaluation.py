@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bc_model.checks import MESSAGES, Check, Severity, make_check
+from bc_model.checks import MESSAGES, Severity, check_from_json, check_to_json, make_check
 
 CI = [0.71, 0.93]
 PAIR = {"leaky_protocol": "'by image'", "clean_protocol": "'by case'", "metric": "accuracy"}
@@ -110,7 +110,7 @@ def test_message_renders_and_returns_from_json(code: str) -> None:
     assert " --" not in check.message
     fields = {name for _, name, _, _ in string.Formatter().parse(MESSAGES[code].text) if name}
     assert fields <= SAMPLES[code].keys()
-    assert Check.from_dict(json.loads(json.dumps(check.as_dict(), allow_nan=False))) == check
+    assert check_from_json(json.loads(json.dumps(check_to_json(check), allow_nan=False))) == check
 
 
 def test_message_without_interval_states_it() -> None:
@@ -119,6 +119,6 @@ def test_message_without_interval_states_it() -> None:
     assert "0.800 (no 95 % CI)" in message
 
 
-def test_from_dict_unknown_code_raises_key_error() -> None:
+def test_check_from_json_unknown_code_raises_key_error() -> None:
     with pytest.raises(KeyError):
-        Check.from_dict({"code": "BC999", "severity": "info", "params": {}})
+        check_from_json({"code": "BC999", "severity": "info", "params": {}})

@@ -24,7 +24,7 @@ from bc_model.model import reference_logits
 from bc_model.reporting.model_card import card_markdown
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
-from bc_model.serving.passport import ModelCard
+from bc_model.serving.passport import ModelCard, NestedResult, SearchSpace
 from bc_model.serving.twin import load_twin
 from bc_model.utils.serialization import dumps, loads
 from tests.bc_model.bundled.conftest import QUICK, without_traces
@@ -56,9 +56,9 @@ def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
     card = box.card
     test = card.metrics.test
 
-    assert make_check("BC212", n_folds=3).as_dict() in test["checks"]
-    assert (test["protocol"], test["leaky"], test["n"]) == ("case", False, len(source.table))
-    rows = [(r["protocol"], r["leaky"], r["folds"]) for r in passport["metrics"]["protocols"]]
+    assert make_check("BC212", n_folds=3) in test.checks
+    assert (test.protocol, test.has_leakage, test.n_images) == ("case", False, len(source.table))
+    rows = [(r.protocol, r.has_leakage, r.n_folds) for r in card.metrics.protocols]
     assert rows == [("case", False, 3), ("image", True, 1)]
     assert card.data.is_synthetic
     assert card.data.training_cases == tuple(sorted(set(source.table["case"])))
@@ -75,19 +75,18 @@ def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
     report = crossed_report(box)
     test = box.card.metrics.test
 
-    assert {name: one.as_dict() for name, one in report.figures.items()} == test["figures"]
-    assert [check.as_dict() for check in report.checks] == test["checks"]
+    assert report.figures == test.metrics
+    assert report.checks == test.checks
     assert report.roc is not None
 
-    inside = {"network": "large ones", "chosen_by": "small ones"} | box.passport["metrics"][
-        "protocols"
-    ][0]
-    metrics = box.passport["metrics"] | {"chosen_inside": inside}
-    judged = Bundle(box.folder, box.passport | {"metrics": metrics})
+    figures = box.card.metrics.protocols[0].metrics
+    nested = NestedResult("large ones", "small ones", SearchSpace({}, (), ()), (), 3, 9, 3, figures)
+    metrics = dataclasses.replace(box.card.metrics, nested=nested)
+    judged = Bundle(box.folder, dataclasses.replace(box.card, metrics=metrics))
     *first, last = crossed_report(judged).checks
     assert tuple(first) == report.checks
     assert (last.code, last.params["network"]) == ("BC214", "large ones")
-    assert last.params["roc_auc"] == inside["figures"]["roc_auc"]["value"]
+    assert last.params["roc_auc"] == figures["roc_auc"].value
     assert last.message.endswith("Evaluated with large ones.")
 
     shutil.copytree(box.folder, tmp_path / "boxed")
@@ -101,9 +100,9 @@ def test_its_own_pictures_are_known_under_any_name(box, source):
     renamed = source.table.assign(path=[f"{i}.png" for i in range(len(source.table))])
     strange = renamed.assign(sha256="0" * 64)
 
-    known, _, (check, *_) = known_to(box, renamed)
-    assert known.all()
-    assert check == make_check("BC321", n_seen=len(known), n=len(known))
+    known = known_to(box, renamed)
+    assert known.pictures.all()
+    assert known.checks[0] == make_check("BC321", n_seen=len(renamed), n=len(renamed))
     assert known_to(box, strange).pictures.all()  # copies, by their looks
     strange, renamed = strange.drop(columns="dhash"), renamed.drop(columns="dhash")
     assert known_to(box, strange).number == 0
@@ -159,7 +158,7 @@ def test_the_choosing_is_judged_with_real_networks_and_told_in_the_passport(
     assert told.metrics["roc_auc"].value == pytest.approx(area, abs=1e-6)
     # Six pairs of folds, and four folds.
     assert len(list((tmp_path / "work").glob("nested-*.npz"))) == 10
-    assert "Nested cross-validation" in card_markdown(made.passport)
+    assert "Nested cross-validation" in card_markdown(made.card)
 
 
 def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from bc_model.evaluation.validation import FEATURES_FILE, read_validation
 from bc_model.serving.batching import BatchingEngine
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
+from bc_model.serving.passport import DecisionThreshold, Temperature
 from bc_model.serving.verdict import Classifier
 from bc_model.training.run_folder import RunFolder
 

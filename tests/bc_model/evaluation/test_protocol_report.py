@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
-from bc_model.checks import make_check
+from bc_model.checks import check_to_json, make_check
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.data.splits import write_split
 from bc_model.errors import RunError
@@ -246,7 +246,7 @@ def test_what_is_not_in_yet_is_said_and_the_rest_is_shown(tmp_path: Path) -> Non
 def test_what_was_left_out_keeps_its_row(tmp_path: Path) -> None:
     study = Study("rep", "2026", (member("case"),))
     finish(tmp_path, study.members[0])
-    skipped = {"folds": [make_check("BC246").as_dict()]}
+    skipped = {"folds": [check_to_json(make_check("BC246"))]}
     note = {"version": 2, "protocols": ["folds", "case"], "skipped": skipped}
     note_file(tmp_path, "rep").write_text(json.dumps(note))
     report = summarise_protocols(study, tmp_path)
@@ -276,4 +276,6 @@ def test_folds_that_cannot_be_pooled_are_told_in_their_row(tmp_path: Path) -> No
     finish(tmp_path, study.members[1], rows=in_test(study.members[0].settings))
     (row,) = summarise_protocols(study, tmp_path).rows
     assert row.figures == {}
-    assert "is in those of rep-case-fold0 and rep-case-fold1" in row.warnings[0]
+    (check,) = row.checks
+    assert check.code == "BC243"
+    assert "is in those of rep-case-fold0 and rep-case-fold1" in check.params["reason"]

@@ -146,7 +146,7 @@ def test_one_class_is_not_defined() -> None:
     assert found.figures["log_loss"].low is not None
     assert found.roc is None
     assert make_check("BC206", missing_class="benign") in found.checks
-    assert Report.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False))) == found
+    assert loads(Report, dumps(found)) == found
 
 
 def test_one_case_of_a_class_has_no_interval() -> None:

@@ -18,6 +18,7 @@ from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainingConfig
 from bc_model.training.study_file import Member, Study
 from bc_model.training.study_plan import group_words, plan_study
+from bc_model.utils.serialization import to_json
 
 BASE = TrainingConfig(data="set", n_folds=3)
 
@@ -125,7 +126,7 @@ def test_partial_results_say_so(
     assert first.checks[0] == make_check("BC242", n_done=2, n_runs=3)
     assert (second.folds, second.n_failed, second.report) == ([], 2, None)
     assert second.checks == (make_check("BC241", n_done=0, n_failed=2, n_runs=3),)
-    json.dumps([one.as_dict() for one in (first, second)], allow_nan=False)
+    json.dumps([to_json(one) for one in (first, second)], allow_nan=False)
 
 
 def test_a_whole_group_has_nothing_to_say_of_its_folds(
@@ -186,7 +187,7 @@ def test_the_best_of_several_is_not_taken_at_its_word() -> None:
 def test_settings_of_several_splits_are_not_said_to_share_their_test_pictures(
     name: str, values: list[object]
 ) -> None:
-    official = name in ("protocol", "folds_file")
+    official = name in ("protocol", "official_fold_file")
     base = (
         dataclasses.replace(BASE, protocol="folds", official_fold_file="f.txt")
         if official

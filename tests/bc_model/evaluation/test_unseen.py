@@ -24,7 +24,7 @@ from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.passport import ModelCard, Scale, StainStatistics
 from bc_model.training.run_folder import RunFolder
-from bc_model.utils.serialization import from_json, to_json
+from bc_model.utils.serialization import dumps, from_json, loads, to_json
 
 MAPPING = {"0": "benign", "1": "malignant"}
 
@@ -108,7 +108,7 @@ def test_another_kind_is_far(bundle: Bundle) -> None:
     assert checks["BC303"].params["proportion"] == 1.0
     assert checks["BC305"].params["distance_sd"] > 1
     assert checks["BC152"].params["n_found"] == 400
-    back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
+    back = loads(Shift, dumps(found))
     assert back == found
 
 
@@ -137,8 +137,8 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
     assert found.strange_stain == 14
     (check,) = (check for check in found.checks if check.code == "BC306")
     assert (check.params["n_out_of_distribution"], check.params["n"]) == (14, 60)
-    assert check.params["features"] == ["eosin paler (9)", "haematoxylin more uneven (5)"]
-    back = Shift.from_dict(json.loads(json.dumps(found.as_dict(), allow_nan=False)))
+    assert check.params["features"] == ["paler eosin (9)", "more uneven haematoxylin (5)"]
+    back = loads(Shift, dumps(found))
     assert back == found
     older = Bundle(bundle.folder, replace(told, input=replace(told.input, stain=None)))
     assert shift_of(older, table, None).strange_stain is None

@@ -1,5 +1,6 @@
-"""Example reports and passports for the tests of the writers."""
+"""Example reports and model cards for the tests of the writers."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from bc_model.reporting.document import (
     Table,
     Text,
 )
-from benchmarks.passport import dummy_passport
+from bc_model.serving.passport import ModelCard
+from benchmarks.passport import dummy_model_card
 
 MARKUP = '<b onclick="x()">&amp; *a* | `b` [c](d) é ≥ 病'
 
@@ -51,8 +53,8 @@ def report(frame: pd.DataFrame | None = None, **changes: Any) -> Report:
     return evaluate_predictions(predictions() if frame is None else frame, **settings)
 
 
-def passport(**changes: Any) -> dict[str, Any]:
-    return dummy_passport((224, 224)) | {"files": {"served.bin": "a" * 64}} | changes
+def model_card(**changes: Any) -> ModelCard:
+    return replace(dummy_model_card((224, 224)), files={"served.bin": "a" * 64}, **changes)
 
 
 def words_of(document: Document) -> str:

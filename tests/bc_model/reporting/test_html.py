@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from bc_model.reporting.evaluation_report import report_document
 from bc_model.reporting.html import to_html, to_markdown
-from tests.bc_model.reporting.examples import MARKUP, hostile, passport, report
+from tests.bc_model.reporting.examples import MARKUP, hostile, model_card, report
 
 ADDRESSES = ("href", "xlink:href", "src", "action", "data")
 
@@ -42,7 +42,7 @@ class Reader(HTMLParser):
 
 
 def test_html_stands_alone() -> None:
-    page = to_html(report_document(report(), passport()))
+    page = to_html(report_document(report(), model_card()))
     reader = Reader()
     reader.feed(page)
     reader.close()
@@ -71,7 +71,7 @@ def test_html_shows_any_text_as_text() -> None:
 
 
 def test_the_same_report_gives_the_same_bytes() -> None:
-    one, two = (report_document(report(), passport()) for _ in range(2))
+    one, two = (report_document(report(), model_card()) for _ in range(2))
     assert to_html(one) == to_html(two)
     assert to_markdown(one) == to_markdown(two)
 

@@ -1,22 +1,33 @@
 """Model cards as documents."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bc_model.reporting.model_card import card_document
+from bc_model.serving.passport import (
+    CardMetrics,
+    DecisionThreshold,
+    FoldChoice,
+    NestedResult,
+    Scale,
+    SearchSpace,
+    SubsetCounts,
+)
+from bc_model.serving.precision import Parity
 from bc_model.serving.verdict import prob_malignant
-from tests.bc_model.reporting.examples import MARKUP, passport, report, words_of
+from bc_model.utils.metric import Figure
+from tests.bc_model.reporting.examples import MARKUP, model_card, report, words_of
 
 
-def test_a_card_is_made_from_the_passport() -> None:
+def test_card_document_states_the_values_of_the_card() -> None:
     found = report(leaky=True)
-    changed = passport(
+    changed = model_card(
         name="mine",
-        metrics={"test": found.summary()},
-        threshold={"value": 0.312, "chosen": "by wish", "reason": MARKUP, "date": "2026-01-01"},
-        precisions={
-            "bf16": {"prob_difference_p99": 0.002, "auc_difference": None, "n": 9, "allowed": False}
-        },
+        metrics=CardMetrics(test=found.summary()),
+        threshold=DecisionThreshold(0.312, "by wish", MARKUP, "2026-01-01"),
+        precisions={"bf16": Parity(0.002, None, n=9, allowed=False)},
     )
     told = words_of(card_document(changed))
     assert "Model card: mine" in told
@@ -26,19 +37,15 @@ def test_a_card_is_made_from_the_passport() -> None:
     accuracy = found.figures["accuracy"]
     assert f"Accuracy {accuracy.value:.3f} {accuracy.low:.3f} to {accuracy.high:.3f} 120 24" in told
     assert "no normal tissue" in told
-    assert "The model is not evaluated." in words_of(card_document(passport()))
+    assert "The model is not evaluated." in words_of(card_document(model_card()))
     assert "200X (200X about 0.5-0.6 um per pixel; x)" in words_of(
-        card_document(
-            passport(
-                scale={"magnifications": [200], "mpp_range": {"200": [0.5, 0.6]}, "source": "x"}
-            )
-        )
+        card_document(model_card(scale=Scale((200,), {"200": (0.5, 0.6)}, "x")))
     )
 
 
 def test_a_card_names_the_cases_that_the_first_weights_knew() -> None:
-    fresh = passport()
-    tuned = passport(data=fresh["data"] | {"drawn": True, "initial_cases": ["a", "b", "c"]})
+    fresh = model_card()
+    tuned = model_card(data=replace(fresh.data, is_synthetic=True, initial_cases=("a", "b", "c")))
 
     assert "Initialization leakage 3 cases" in words_of(card_document(tuned))
     assert "of tissue it knows only what the model that it began from" in words_of(
@@ -48,14 +55,9 @@ def test_a_card_names_the_cases_that_the_first_weights_knew() -> None:
 
 
 def test_a_card_of_a_model_made_of_every_picture_speaks_of_no_validation_part() -> None:
-    whole = passport()
-    whole["data"] |= {
-        "pictures": {"train": 9, "validation": 0, "test": 0},
-        "cases": {"train": 3, "validation": 0, "test": 0},
-    }
-    whole["precisions"] = {
-        "f32": {"prob_difference_p99": 0.0, "auc_difference": 0.0, "n": 9, "allowed": True}
-    }
+    data = replace(model_card().data, n_images=SubsetCounts(train=9), n_cases=SubsetCounts(train=3))
+    parity = Parity(prob_difference_p99=0.0, auc_difference=0.0, n=9, allowed=True)
+    whole = model_card(data=data, precisions={"f32": parity})
 
     words = words_of(card_document(whole))
 
@@ -64,17 +66,23 @@ def test_a_card_of_a_model_made_of_every_picture_speaks_of_no_validation_part() 
 
 
 def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
-    figure = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 120, "n_cases": 24, "method": "none"}
-    choice = {"fold": 3, "views": "plain", "last_penalty": 30.0, "penalty": 0.1,
-              "temperature": 1.25, "roc_auc": 0.97}  # fmt: skip
-    inside = {
-        "network": "large networks", "chosen_by": "small ones",
-        "folds": 1, "n": 120, "n_cases": 24,
-        "figures": {"roc_auc": figure}, "choices": [choice],
-        "offered": {"views": {"strange": {}, "plain": {"zoom": [0.75, 1.3], "mixed": 0.3}},
-                    "penalties": [0.1, 1.0], "last_penalties": [1.0, 10.0, 30.0]},
-    }  # fmt: skip
-    words = words_of(card_document(passport(metrics={"chosen_inside": inside})))
+    roc_auc = Figure(value=0.9, low=0.8, high=0.95, n=120, n_cases=24, method="none")
+    search_space = SearchSpace(
+        views={"strange": {}, "plain": {"zoom": [0.75, 1.3], "mixed": 0.3}},
+        penalties=(0.1, 1.0),
+        last_penalties=(1.0, 10.0, 30.0),
+    )
+    nested = NestedResult(
+        network="large networks",
+        selected_by="small ones",
+        search_space=search_space,
+        choices=(FoldChoice(3, "plain", 30.0, 0.1, 1.25, 0.97),),
+        n_folds=1,
+        n_images=120,
+        n_cases=24,
+        metrics={"roc_auc": roc_auc},
+    )
+    words = words_of(card_document(model_card(metrics=CardMetrics(nested=nested))))
 
     assert "Nested cross-validation" in words
     assert "('strange': as configured; 'plain': zoom 0.75-1.3, mixed 0.3)" in words
@@ -86,7 +94,7 @@ def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
     assert "only the other folds selected the augmentation ('strange'" in words
     assert "ROC AUC 0.900 (0.800 to 0.950). 120 images of 24 cases." in words
     assert "3 plain 30 0.1 1.25" in words
-    assert "Nested" not in words_of(card_document(passport()))
+    assert "Nested" not in words_of(card_document(model_card()))
 
 
 @pytest.mark.parametrize(
@@ -94,13 +102,12 @@ def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
     [(1.0, "The temperature is 1"), (0.894481, "exp(-log(p2 / p1) / 0.8945))")],
 )
 def test_a_card_says_how_an_exported_file_is_fed(temperature: float, said: str) -> None:
-    card = passport()
-    words = words_of(
-        card_document(card | {"temperature": card["temperature"] | {"value": temperature}})
-    )
+    card = model_card()
+    changed = replace(card, temperature=replace(card.temperature, value=temperature))
+    words = words_of(card_document(changed))
 
-    given = card["input"]
-    assert f"the shape (n, {given['height_px']}, {given['width_px']}, 3): RGB, values 0" in words
+    given = card.input
+    assert f"the shape (n, {given.height_px}, {given.width_px}, 3): RGB, values 0" in words
     assert "probabilities of benign (p1) and malignant (p2), in this order" in words
     assert said in words
 

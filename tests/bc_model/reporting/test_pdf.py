@@ -6,16 +6,16 @@ from dataclasses import replace
 from bc_model.reporting.document import Notice
 from bc_model.reporting.evaluation_report import report_document
 from bc_model.reporting.pdf import to_pdf
-from tests.bc_model.reporting.examples import hostile, passport, report
+from tests.bc_model.reporting.examples import hostile, model_card, report
 
 
 def test_to_pdf_same_report_gives_same_bytes() -> None:
-    one, two = (report_document(report(), passport()) for _ in range(2))
+    one, two = (report_document(report(), model_card()) for _ in range(2))
     assert to_pdf(one) == to_pdf(two)
 
 
 def test_a_pdf_is_whole_and_says_what_it_is() -> None:
-    data = to_pdf(report_document(report(), passport()))
+    data = to_pdf(report_document(report(), model_card()))
     assert data.startswith(b"%PDF-1.")
     assert data.rstrip().endswith(b"%%EOF")
     pages = len(re.findall(rb"/Type /Page\b", data))

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from bc_model.checks import make_check
 from bc_model.errors import RunError
 from bc_model.evaluation.hold_outs import Spread
 from bc_model.evaluation.intervals import Figure
@@ -17,6 +18,9 @@ from bc_model.evaluation.protocol_report import ProtocolReport
 from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow
 from bc_model.reporting.plots import PROTOCOL_PANELS, figure_to_png, plot_protocols
 from bc_model.reporting.protocol_report import protocols_csv, write_protocols
+from bc_model.utils.serialization import to_json
+
+NO_RUN_DONE = make_check("BC241", n_done=0, n_failed=0, n_runs=1)
 
 
 def protocol_report() -> ProtocolReport:
@@ -35,7 +39,7 @@ def protocol_report() -> ProtocolReport:
         row("image", 0.975, leaky=True, alarms=("roc_auc",)),
         row("folds", 0.9, leaky=True, spread=dict.fromkeys(FIGURES, Spread(0.88, 0.92, 0.02, 2))),
         row("case", 0.7, leaky=False),
-        ProtocolRow("folder", True, "", {"rep-folder-0": "queued"}, warnings=["No run is done."]),
+        ProtocolRow("folder", True, "", {"rep-folder-0": "queued"}, checks=(NO_RUN_DONE,)),
     ]  # fmt: skip
     ranges = [band for name in PROTOCOL_PANELS for band in bands(name)]
     return ProtocolReport(
@@ -50,7 +54,7 @@ def test_write_protocols_writes_readable_files(tmp_path: Path) -> None:
     assert {file.name for file in folder.iterdir()} == {
         "report.json", "figures.csv", "report.md", "protocols.png", "protocols.svg",
     }  # fmt: skip
-    assert json.loads((folder / "report.json").read_text()) == report.as_dict()
+    assert json.loads((folder / "report.json").read_text()) == to_json(report)
     with Image.open(folder / "protocols.png") as image:
         assert image.width >= 1650
     root = ElementTree.parse(folder / "protocols.svg").getroot()

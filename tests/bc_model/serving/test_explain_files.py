@@ -71,7 +71,7 @@ def test_explain_file_returns_the_values_of_the_prediction(
     assert result["predicted_class"] == prediction.predicted_class
     assert result["logits"] == dict(zip(CLASSES, prediction.logits, strict=True))
     assert [check["code"] for check in result["checks"]] == [c.code for c in prediction.checks]
-    assert result["model"] == classifier.bundle.passport["name"]
+    assert result["model"] == classifier.bundle.card.name
     for name in CLASSES:
         raw = np.load(out / result["heatmaps"][name]["raw"], allow_pickle=False)
         assert raw.dtype == np.float32

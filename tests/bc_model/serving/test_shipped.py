@@ -105,8 +105,8 @@ def test_it_explains_and_answers_as_its_keras_twin_does(bundle: Bundle, pixels: 
 def test_its_figures_are_of_honest_folds_and_say_whose(bundle: Bundle):
     test = bundle.card.metrics.test
 
-    assert (test["protocol"], test["leaky"]) == ("case", False)
-    assert "BC212" in [check["code"] for check in test["checks"]]
+    assert (test.protocol, test.has_leakage) == ("case", False)
+    assert "BC212" in [check.code for check in test.checks]
     for name in ("roc_auc", "balanced_accuracy"):
         figure = test.metrics[name]
         assert figure.low < figure.value < figure.high

@@ -9,6 +9,7 @@ import pytest
 from bc_model.checks import make_check
 from bc_model.serving.bundle import Bundle
 from bc_model.serving.sizes import check_size, check_sizes, enlarged, size_facts
+from benchmarks.passport import dummy_model_card
 
 
 def pictures(*rows: tuple[int, int, int | None]) -> pd.DataFrame:
@@ -60,14 +61,13 @@ def test_check_size_above_the_upsampling_limit_is_blocking(
 
 
 def test_check_size_with_upsampled_training_images_allows_the_same_factor() -> None:
-    given = {"height_px": 224, "width_px": 224, **size_facts(pictures((50, 50, None)))}
-    bundle = Bundle(Path(), {"input": given})
+    bundle = bundle_with((224, 224), ((50, 50, None),))
 
     assert code_of(50, 49, bundle) == "BC130"  # 4.6 times, where 4.5 was in training
     check = check_size(25, 25, False, bundle)
     assert (check.code, check.params["factor"]) == ("BC105", pytest.approx(8.96))
-    rare = size_facts(pictures(*[(700, 460, None)] * 2, (50, 50, None)))
-    assert code_of(60, 60, Bundle(Path(), {"input": given | rare})) == "BC105"
+    rare = bundle_with((224, 224), (*[(700, 460, None)] * 2, (50, 50, None)))
+    assert code_of(60, 60, rare) == "BC105"
 
 
 def test_check_size_with_the_size_of_a_resized_frame_is_ambiguous(bundle: Bundle) -> None:

@@ -21,6 +21,13 @@ from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.engine import Engine
 from bc_model.serving.head import Head
 from bc_model.serving.known_pictures import KNOWN_FILE
+from bc_model.serving.passport import (
+    DecisionThreshold,
+    ModelCard,
+    Scale,
+    StainStatistics,
+    Temperature,
+)
 from bc_model.serving.verdict import Classifier, Prediction, load_classifier, prob_malignant
 from bc_model.training.run_folder import RunFolder
 
@@ -98,8 +105,8 @@ def test_large_logits_do_not_overflow() -> None:
     )
 
 
-def test_predict_with_temperature_returns_the_calibrated_probability(passport: dict) -> None:
-    prediction = predict(answering((1.0, 3.0), passport, temperature=4.0))
+def test_predict_with_temperature_returns_the_calibrated_probability(card: ModelCard) -> None:
+    prediction = predict(answering((1.0, 3.0), card, temperature=4.0))
     assert prediction.prob_malignant == pytest.approx(1 / (1 + math.exp(-0.5)))
     assert prediction.logits == (1.0, 3.0)
 
@@ -118,9 +125,9 @@ def test_predict_with_temperature_returns_the_calibrated_probability(passport: d
     ],
 )
 def test_predict_returns_the_class_at_the_threshold(
-    logits: tuple[float, float], threshold: float, expected: str, passport: dict
+    logits: tuple[float, float], threshold: float, expected: str, card: ModelCard
 ) -> None:
-    engine = answering(logits, passport, threshold=threshold)
+    engine = answering(logits, card, threshold=threshold)
     assert predict(engine).predicted_class == expected
 
 
@@ -180,20 +187,20 @@ def test_load_classifier_accepts_run_and_model_directories(
 
 @pytest.mark.parametrize("size", [(700, 460), (700, 456), (96, 64)], ids=str)
 def test_predict_with_a_training_size_has_no_size_check(
-    passport: dict, size: tuple[int, int]
+    card: ModelCard, size: tuple[int, int]
 ) -> None:
-    assert "BC130" not in codes(answering((0.0, 1.0), passport), picture(*size))
+    assert "BC130" not in codes(answering((0.0, 1.0), card), picture(*size))
 
 
 @pytest.mark.parametrize("size", [(512, 512), (64, 64), (460, 700), (64, 96)], ids=str)
-def test_predict_with_another_size_has_a_size_check(passport: dict, size: tuple[int, int]) -> None:
-    assert "BC130" in codes(answering((0.0, 1.0), passport), picture(*size))
+def test_predict_with_another_size_has_a_size_check(card: ModelCard, size: tuple[int, int]) -> None:
+    assert "BC130" in codes(answering((0.0, 1.0), card), picture(*size))
 
 
 @pytest.mark.parametrize(("width", "height"), [(20, 32), (32, 20), (21, 21)])
-def test_predict_with_a_small_image_is_blocked(passport: dict, width: int, height: int) -> None:
+def test_predict_with_a_small_image_is_blocked(card: ModelCard, width: int, height: int) -> None:
     """The input of the network is 32 x 32 px."""
-    engine = answering((0.0, 1.0), passport)
+    engine = answering((0.0, 1.0), card)
     found = codes(engine, picture(width, height))
     assert found[0] == "BC105"
     assert "BC130" not in found
@@ -204,22 +211,22 @@ def test_predict_with_a_small_image_is_blocked(passport: dict, width: int, heigh
     ("trimmed", "exact"), [((1400, 920), (1400, 912)), ((350, 230), (350, 228))]
 )
 def test_predict_with_a_full_frame_and_its_cropped_field_has_the_same_checks(
-    passport: dict, trimmed: tuple[int, int], exact: tuple[int, int]
+    card: ModelCard, trimmed: tuple[int, int], exact: tuple[int, int]
 ) -> None:
     """Both give the network the same field."""
-    engine = answering((0.0, 1.0), passport)
+    engine = answering((0.0, 1.0), card)
     assert codes(engine, picture(*trimmed)) == codes(engine, picture(*exact))
 
 
-def test_predict_without_a_stated_magnification_lists_the_supported_ones(passport: dict) -> None:
+def test_predict_without_a_stated_magnification_lists_the_supported_ones(card: ModelCard) -> None:
     (check,) = (
-        check for check in predict(answering((0.0, 1.0), passport)).checks if check.code == "BC140"
+        check for check in predict(answering((0.0, 1.0), card)).checks if check.code == "BC140"
     )
     assert check.params == {"supported_names": ["200X"], "objectives": ["20x"]}
 
 
-def test_predict_with_a_model_of_unknown_scale_has_no_scale_check(passport: dict) -> None:
-    unknown = passport | {"scale": passport["scale"] | {"magnifications": []}}
+def test_predict_with_a_model_of_unknown_scale_has_no_scale_check(card: ModelCard) -> None:
+    unknown = replace(card, scale=replace(card.scale, magnifications=()))
     engine = answering((0.0, 1.0), unknown)
     assert "BC140" not in codes(engine)
     assert predict(engine, magnification=40).is_classified
@@ -227,9 +234,9 @@ def test_predict_with_a_model_of_unknown_scale_has_no_scale_check(passport: dict
 
 @pytest.mark.parametrize(("temperature", "expected"), [(1.0, True), (1.5, False)])
 def test_predict_with_an_uncalibrated_model_has_an_info_check(
-    temperature: float, expected: bool, passport: dict
+    temperature: float, expected: bool, card: ModelCard
 ) -> None:
-    engine = answering((0.0, 1.0), passport, temperature=temperature)
+    engine = answering((0.0, 1.0), card, temperature=temperature)
     assert ("BC401" in codes(engine)) == expected
 
 
@@ -246,9 +253,9 @@ def test_predict_with_an_uncalibrated_model_has_an_info_check(
     ],
 )
 def test_predict_with_a_magnification_prefers_the_argument_to_the_file_name(
-    passport: dict, name: str, magnification: int | None, expected: str | None
+    card: ModelCard, name: str, magnification: int | None, expected: str | None
 ) -> None:
-    engine = answering((0.0, 1.0), passport)
+    engine = answering((0.0, 1.0), card)
     prediction = predict(engine, name=name, magnification=magnification)
     found = {check.code for check in prediction.checks} & {"BC101", "BC140"}
     assert found == ({expected} if expected else set())
@@ -256,9 +263,9 @@ def test_predict_with_a_magnification_prefers_the_argument_to_the_file_name(
 
 
 def test_predict_with_a_blocking_check_returns_no_class_probability_or_heatmap(
-    passport: dict,
+    card: ModelCard,
 ) -> None:
-    prediction = predict(answering((0.0, 1.0), passport), magnification=40)
+    prediction = predict(answering((0.0, 1.0), card), magnification=40)
     assert not prediction.is_classified
     assert prediction.predicted_class is None
     assert prediction.prob_malignant is None
@@ -270,9 +277,9 @@ def test_predict_with_a_blocking_check_returns_no_class_probability_or_heatmap(
 
 
 @pytest.mark.parametrize("part", ["training_cases", "validation_cases"])
-def test_predict_with_a_training_case_has_a_warning(part: str, passport: dict) -> None:
-    case = passport["data"][part][0]
-    engine = answering((0.0, 1.0), passport)
+def test_predict_with_a_training_case_has_a_warning(part: str, card: ModelCard) -> None:
+    case = getattr(card.data, part)[0]
+    engine = answering((0.0, 1.0), card)
     prediction = predict(engine, name=f"SOB_B_A-14-{case}-200-001.png")
     assert prediction.is_classified
     assert prediction.checks[0].code == "BC110"
@@ -280,7 +287,7 @@ def test_predict_with_a_training_case_has_a_warning(part: str, passport: dict) -
 
 
 def test_predict_with_training_images_and_near_duplicates_has_a_warning(
-    passport: dict, tiny_run: RunFolder, drawn_set: Path
+    card: ModelCard, tiny_run: RunFolder, drawn_set: Path
 ) -> None:
     engine = answering((0.0, 1.0), replace(card, files=open_bundle(tiny_run.path).card.files))
     engine.bundle = Bundle(tiny_run.model_folder, engine.bundle.card)
@@ -298,19 +305,17 @@ def test_predict_with_training_images_and_near_duplicates_has_a_warning(
     assert seen_codes(engine, own, f"SOB_B_A-14-{case}-200-1.png") == ["BC110"]  # reported once
 
 
-def test_predict_with_a_synthetic_image_is_blocked_for_a_model_of_tissue(passport: dict) -> None:
+def test_predict_with_a_synthetic_image_is_blocked_for_a_model_of_tissue(card: ModelCard) -> None:
     name = "SOB_B_A-14-90099-200-001.png"
-    of_tissue = passport | {"data": passport["data"] | {"drawn": False}}
+    of_tissue = replace(card, data=replace(card.data, is_synthetic=False))
     assert codes(answering((0.0, 1.0), of_tissue), name=name)[0] == "BC102"
-    assert "BC102" not in codes(answering((0.0, 1.0), passport), name=name)
+    assert "BC102" not in codes(answering((0.0, 1.0), card), name=name)
 
 
-def test_predict_with_other_staining_warns_and_with_grayscale_is_blocked(passport: dict) -> None:
-    columns = {name: [0.2, 0.3, 0.4] for name in STAIN_COLUMNS}
-    statistics = {"quantiles": [0.01, 0.5, 0.99]} | columns
-    engine = answering(
-        (0.0, 1.0), passport | {"input": passport["input"] | {"statistics": statistics}}
-    )
+def test_predict_with_other_staining_warns_and_with_grayscale_is_blocked(card: ModelCard) -> None:
+    columns = dict.fromkeys(STAIN_COLUMNS, (0.2, 0.3, 0.4))
+    stain = StainStatistics((0.01, 0.5, 0.99), columns, 0.0)
+    engine = answering((0.0, 1.0), replace(card, input=replace(card.input, stain=stain)))
     blank = predict(engine, np.full((64, 96, 3), 244, np.uint8))
     assert not blank.is_classified
     assert blank.checks[0].code == "BC104"
@@ -320,6 +325,6 @@ def test_predict_with_other_staining_warns_and_with_grayscale_is_blocked(passpor
 
 
 @pytest.mark.parametrize("name", ["SOB_B_A-14-12345-200-001.png", "my image.png", ""])
-def test_predict_with_an_ordinary_name_has_only_info_checks(name: str, passport: dict) -> None:
-    checks = predict(answering((0.0, 1.0), passport), name=name).checks
+def test_predict_with_an_ordinary_name_has_only_info_checks(name: str, card: ModelCard) -> None:
+    checks = predict(answering((0.0, 1.0), card), name=name).checks
     assert {check.severity for check in checks} == {Severity.INFO}

@@ -21,10 +21,11 @@ from bc_model.model import build_model, load_keras
 from bc_model.serving.bundle import Bundle, open_bundle
 from bc_model.serving.input_gate import check_staining
 from bc_model.serving.known_pictures import KnownPictures
+from bc_model.serving.passport import CardMetrics, SubsetCounts
 from bc_model.training import fit
 from bc_model.training.callbacks import EndRequested
 from bc_model.training.checkpoint import load_weights, read_state
-from bc_model.training.describe import manifest_sha256
+from bc_model.training.describe import draft_model_card, manifest_sha256
 from bc_model.training.fit import STAGES, Trainer, _log_split, train
 from bc_model.training.run_folder import RunFolder
 from bc_model.training.settings import TrainingConfig
@@ -209,12 +210,12 @@ def test_its_training_pictures_are_stained_as_the_passport_says(
     known = card.input.stain
     median = np.median(stain_statistics(pixels), axis=0)
     for name, value in zip(STAIN_COLUMNS, median, strict=True):
-        assert known[name][known["quantiles"].index(0.5)] == pytest.approx(value, abs=1e-4)
-    assert known["grey_share"] == 0.0
-    assert 0.0 <= known["strange_share"] <= 1.0
+        assert known.values[name][known.quantiles.index(0.5)] == pytest.approx(value, abs=1e-4)
+    assert known.grayscale_proportion == 0.0
+    assert 0.0 <= known.out_of_distribution_proportion <= 1.0
     blank = np.full((32, 32, 3), (244, 230, 240), np.uint8)
-    assert check_staining(blank, passport) == make_check("BC103")
-    assert not is_blocked(filter(None, (check_staining(one, passport) for one in pixels)))
+    assert check_staining(blank, card) == make_check("BC103")
+    assert not is_blocked(filter(None, (check_staining(one, card) for one in pixels)))
 
 
 # --- Stages ---
@@ -308,8 +309,8 @@ def test_fine_tune_in_a_new_trainer_gives_the_same_weights(
 def test_export_writes_a_bundle_that_verifies(trainer: Trainer, run: RunFolder) -> None:
     run_until(trainer, "export")
     open_bundle(run.path).verify()
-    assert trainer.bundle.passport["metrics"] == {}
-    assert trainer.bundle.passport["architecture"]["initial_weights"] == "start.weights.h5"
+    assert trainer.bundle.card.metrics == CardMetrics()
+    assert trainer.bundle.card.architecture.initial_weights == "start.weights.h5"
     assert not run.has_report
     assert not hasattr(trainer, "model")
 
@@ -325,8 +326,8 @@ def test_export_after_a_cancel_request_writes_no_model(trainer: Trainer, run: Ru
 def test_evaluate_writes_the_report_and_the_metrics(trainer: Trainer, run: RunFolder) -> None:
     run_until(trainer, "evaluate")
     report = read_report(run.evaluation_folder)
-    assert trainer.bundle.passport["metrics"]["test"]["n"] == report.n
-    assert open_bundle(run.path).passport == trainer.bundle.passport
+    assert trainer.bundle.card.metrics.test.n_images == report.n
+    assert open_bundle(run.path).card == trainer.bundle.card
     assert trainer.completed_stages == STAGES
 
 
