@@ -146,9 +146,11 @@ def _draw_recipe(report: ProtocolReport) -> None:
 def _draw_files(report: ProtocolReport) -> None:
     def image(kind: str) -> Callable[[], bytes]:
         def draw() -> bytes:
-            from bc_model.reporting import plots  # matplotlib takes a while to load
+            # matplotlib takes a second to load.
+            from bc_model.reporting.plots import figure_to_png, figure_to_svg, plot_protocols
 
-            return getattr(plots, f"figure_to_{kind}")(plots.plot_protocols(report))
+            render = figure_to_png if kind == "png" else figure_to_svg
+            return render(plot_protocols(report))
 
         return draw
 

@@ -6,7 +6,6 @@ from app.components.frame import show_error
 from app.places import runs_folder
 from bc_model.data.protocols import FOLDS_PROTOCOLS
 from bc_model.errors import BcModelError
-from bc_model.training import jobs
 from bc_model.training.run_folder import new_run_id
 from bc_model.training.settings import TrainingConfig
 from bc_model.training.study import start_study
@@ -54,7 +53,9 @@ def draw_start(config: TrainingConfig | None, seconds: float | None) -> str | No
         return None
     try:
         if n_runs == 1:
-            return jobs.start_run(config, runs_folder()).name
+            from bc_model.training.jobs import start_run
+
+            return start_run(config, runs_folder()).name
         name = f"cv-{new_run_id(config.backbone)}"
         study = start_study(name, plan_study(config), runs_folder())
     except (BcModelError, OSError) as error:
