@@ -129,7 +129,7 @@ def ours(settings: TrainingConfig) -> dict[str, float]:
     }
 
 
-def recipe(settings: TrainingConfig) -> dict[str, float]:
+def baseline(settings: TrainingConfig) -> dict[str, float]:
     """Train as the tutorials do."""
     import keras
 
@@ -242,10 +242,10 @@ def apart(action: Any, *arguments: Any) -> Any:
 
 def measure(settings: TrainingConfig, seeds: int) -> dict[str, Any]:
     """Train both sides once a seed and return figures and their ratios."""
-    found: dict[str, list[dict[str, float]]] = {"ours": [], "recipe": []}
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "baseline": []}
     for seed in range(seeds):
         here = replace(settings, seed=seed)
-        sides = [("ours", ours), ("recipe", recipe)]
+        sides = [("ours", ours), ("baseline", baseline)]
         for name, side in sides if seed % 2 == 0 else sides[::-1]:
             found[name].append(apart(side, here))
             click.echo(f"seed {seed}, {name}: {found[name][-1]}", err=True)
@@ -265,11 +265,11 @@ def summarise(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     ratios = {
         key: [
             theirs / mine
-            for theirs, mine in zip(table["recipe"][key], table["ours"][key], strict=True)
+            for theirs, mine in zip(table["baseline"][key], table["ours"][key], strict=True)
         ]
         for key in ("head_s", "finetune_epoch_s", "all_s")
     }
-    gain = np.subtract(table["ours"]["balanced_accuracy"], table["recipe"]["balanced_accuracy"])
+    gain = np.subtract(table["ours"]["balanced_accuracy"], table["baseline"]["balanced_accuracy"])
     return {
         "seeds": len(found["ours"]),
         "by_seed": table,

@@ -56,8 +56,8 @@ def alarms(
     elif leaky:
         found.append(make_check("BC202"))
     if high := too_good(figures):
-        metrics = [f"{JUDGED[name]} {figures[name].value:.3f}" for name in high]
-        found.append(make_check("BC203", metrics=metrics, limit=TOO_GOOD))
+        labels = [f"{JUDGED[name]} {figures[name].value:.3f}" for name in high]
+        found.append(make_check("BC203", metrics=labels, limit=TOO_GOOD))
     if base_rate is None:
         base_rate = float((predictions["class"] == "malignant").mean())
     found += _check_baseline(base_rate, figures["accuracy"].value)

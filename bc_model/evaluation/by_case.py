@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bc_model.evaluation import metrics
+from bc_model.evaluation import metrics as metric_functions
 from bc_model.evaluation.combined import mean_interval
 from bc_model.evaluation.estimate import (
     draws_in_words,
@@ -39,9 +39,9 @@ CASE_FIGURES = (
     "roc_auc",
 )
 SHARES = {
-    "accuracy": metrics.accuracy,
-    "sensitivity": metrics.sensitivity,
-    "specificity": metrics.specificity,
+    "accuracy": metric_functions.accuracy,
+    "sensitivity": metric_functions.sensitivity,
+    "specificity": metric_functions.specificity,
 }
 _WILSON = "95 % Wilson over cases"
 
@@ -105,7 +105,7 @@ def by_case(
         return None
     malignant = (table["class"] == "malignant").to_numpy(dtype=bool)
     prob = table["mean_prob"].to_numpy(dtype=np.float64)
-    counts = metrics.confusion_counts(malignant, prob, threshold=threshold)
+    counts = metric_functions.confusion_counts(malignant, prob, threshold=threshold)
     names = table["case"].to_numpy(dtype=str)
     sample = CaseSample.of(names, malignant)
     draws = sample.draws(n_resamples, seed)

@@ -93,8 +93,8 @@ def _initial_cases(run: RunFolder) -> frozenset[str]:
 
 
 def _told(run: RunFolder) -> dict[str, str]:
-    config = run.read_config()
-    settings = config.get("settings")
+    record = run.read_config()
+    settings = record.get("settings")
     told = {
         name.replace("_", " "): _in_words(name, value)
         for name, value in (settings if isinstance(settings, dict) else {}).items()
@@ -105,7 +105,7 @@ def _told(run: RunFolder) -> dict[str, str]:
         ("split (hash)", "split_sha256"),
         ("program (commit)", "git_commit"),
     ):
-        told[name] = str(config.get(key) or "not stated")[:_HASH_DIGITS]
+        told[name] = str(record.get(key) or "not stated")[:_HASH_DIGITS]
     return told
 
 

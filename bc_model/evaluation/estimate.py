@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bc_model.data.names import CLASSES
-from bc_model.evaluation import metrics
+from bc_model.evaluation import metrics as metric_functions
 from bc_model.evaluation.bootstrap_t import UNSEEN, studentised
 from bc_model.evaluation.combined import mean_interval
 from bc_model.evaluation.functionals import (
@@ -31,12 +31,12 @@ from bc_model.evaluation.sample import CaseSample, case_clusters
 from bc_model.evaluation.weighting import Floats
 
 OF_CONFUSION: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    "accuracy": metrics.accuracy,
-    "balanced_accuracy": metrics.balanced_accuracy,
-    "sensitivity": metrics.sensitivity,
-    "specificity": metrics.specificity,
-    "f1": metrics.f1,
-    "mcc": metrics.mcc,
+    "accuracy": metric_functions.accuracy,
+    "balanced_accuracy": metric_functions.balanced_accuracy,
+    "sensitivity": metric_functions.sensitivity,
+    "specificity": metric_functions.specificity,
+    "f1": metric_functions.f1,
+    "mcc": metric_functions.mcc,
 }
 SHARES = frozenset({"accuracy", "sensitivity", "specificity", "recognition_rate"})
 _NO_SPREAD = "no spread between cases: exact binomial interval over them"
@@ -159,7 +159,7 @@ def functional_of(
         cells = sample.sums(confusion_cells(malignant, prob >= threshold))
         return of_confusion(cells, OF_CONFUSION[name])
     if name in ("brier", "log_loss"):
-        losses = {"brier": metrics.squared_errors, "log_loss": metrics.log_losses}[name]
+        losses = {"brier": metric_functions.squared_errors, "log_loss": metrics.log_losses}[name]
         columns = np.stack([losses(malignant, prob), np.ones(prob.size)], axis=1)
         return of_means(sample.sums(columns))
     area = {"roc_auc": of_area, "average_precision": of_average_precision}[name]

@@ -418,19 +418,19 @@ class Trainer:
     def _write_config(self) -> None:
         run_dir = self.run_dir
         with self.strategy.scope():
-            config = describe_run(self.settings, self.dataset, run_dir.split_file)
+            record = describe_run(self.settings, self.dataset, run_dir.split_file)
         if self.resume:
             sweep(run_dir.state_file.parent)
             before = run_dir.read_config()
             if not self.accept_changes:
-                require_unchanged(before, config, run_dir)
-            config["started"] = before.get("started", config["started"])
+                require_unchanged(before, record, run_dir)
+            record["started"] = before.get("started", record["started"])
         elif run_dir.state_file.exists():
             raise RunError(
                 f"The run {run_dir.name} has a training state already. Expected a new run "
                 f"directory, got {run_dir.path}. Resume this run, or use a new directory."
             )
-        run_dir.write_config(config)
+        run_dir.write_config(record)
 
     def _check_cache_room(self) -> None:
         """Check the disk space before images are read; a resumed run has reserved it already."""

@@ -81,8 +81,8 @@ def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
 
     figures = box.card.metrics.protocols[0].metrics
     nested = NestedResult("large ones", "small ones", SearchSpace({}, (), ()), (), 3, 9, 3, figures)
-    metrics = dataclasses.replace(box.card.metrics, nested=nested)
-    judged = Bundle(box.folder, dataclasses.replace(box.card, metrics=metrics))
+    card_metrics = dataclasses.replace(box.card.metrics, nested=nested)
+    judged = Bundle(box.folder, dataclasses.replace(box.card, metrics=card_metrics))
     *first, last = crossed_report(judged).checks
     assert tuple(first) == report.checks
     assert (last.code, last.params["network"]) == ("BC214", "large ones")

@@ -52,8 +52,8 @@ def test_all_runs_wait_in_the_queue_and_the_first_is_started(
     assert launched == names[:1]
     assert study_state(made, tmp_path) == {"running": 1, "queued": 3}
     for member, (_, settings) in zip(made.members, plan, strict=True):
-        config = RunFolder(tmp_path / member.run).read_config()
-        assert TrainingConfig.from_dict(config["settings"]) == settings == member.settings
+        record = RunFolder(tmp_path / member.run).read_config()
+        assert TrainingConfig.from_dict(record["settings"]) == settings == member.settings
 
 
 def test_a_study_is_read_back_from_its_file(plan: Plan, tmp_path: Path) -> None:
