@@ -159,7 +159,10 @@ def functional_of(
         cells = sample.sums(confusion_cells(malignant, prob >= threshold))
         return of_confusion(cells, OF_CONFUSION[name])
     if name in ("brier", "log_loss"):
-        losses = {"brier": metric_functions.squared_errors, "log_loss": metrics.log_losses}[name]
+        losses = {
+            "brier": metric_functions.squared_errors,
+            "log_loss": metric_functions.log_losses,
+        }[name]
         columns = np.stack([losses(malignant, prob), np.ones(prob.size)], axis=1)
         return of_means(sample.sums(columns))
     area = {"roc_auc": of_area, "average_precision": of_average_precision}[name]
