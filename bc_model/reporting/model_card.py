@@ -134,8 +134,8 @@ def _input_format(card: ModelCard) -> str:
         f"{given.width_px}, 3): {given.channels}, values {given.value_range[0]} to "
         f"{given.value_range[1]}. The file contains further preprocessing. Crop an image around "
         f"its center{field}. Then resize it with OpenCV: with INTER_AREA if neither side grows, "
-        "else with INTER_LINEAR. Other filters can change a prediction. For TFLite, first resize the "
-        f"input tensor to n images. The file returns the probabilities of {benign} (p1) and "
+        "else with INTER_LINEAR. Other filters can change a prediction. For TFLite, first resize "
+        f"the input tensor to n images. The file returns the probabilities of {benign} (p1) and "
         f"{malignant} (p2), in this order, before temperature scaling. "
     )
     if temperature == 1.0:

@@ -144,7 +144,7 @@ def test_a_clean_split_says_what_is_in_no_part(
         "--out", tmp_path / "s.csv",
     )  # fmt: skip
     assert "shared with training: 0 cases, 0 of 2 test pictures" in out
-    assert "1 of 30 pictures are not in the fold file" in out
+    assert "does not list 1 of 30 images" in out
     assert "in no part: 4 pictures" in out  # 2 cases of 3 pictures, 2 of them in test
     assert "LEAKY" not in out
     assert len(read_split(tmp_path / "s.csv")) == 26
@@ -222,7 +222,7 @@ def test_a_download_tells_its_hash_and_what_is_missing(
     code, out, err = command("data", "download", "--url", server.url, "--name", "drawn")
     assert (code, err) == (0, "")
     assert "SHA-256 of the archive: " in out
-    assert "200X benign: 15 pictures, and BreakHis has 623." in out
+    assert "The dataset contains 15 benign images at 200X. BreakHis contains 623." in out
     assert len(read_manifest(shelf / "drawn/pictures").pictures) == 30
 
 
