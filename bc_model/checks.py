@@ -167,13 +167,13 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC203": Message(
         Severity.WARNING,
-        "Too good to be true",
+        "Implausibly high metrics",
         "Metrics above {limit}: {metrics:list}. Leakage-free results on such images are lower, so "
         "check for cases or images that are in both the training and the test data.",
     ),
     "BC204": Message(
         Severity.WARNING,
-        "Not above the majority baseline",
+        "Majority baseline not exceeded",
         "The accuracy is {accuracy:.3f}. Predicting {majority_class} for every image has an "
         "accuracy of {majority_accuracy:.3f}.",
     ),
@@ -275,7 +275,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC233": Message(
         Severity.INFO,
-        "No evidence of a leakage effect",
+        "No leakage effect shown",
         "On {n:count common test image}, the {metric} differs by {difference:+.3f} ({ci:ci}) "
         "between {leaky_protocol} and {clean_protocol}.",
     ),
@@ -350,7 +350,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC251": Message(
         Severity.WARNING,
-        "Cases not in file names",
+        "Unknown case numbers",
         "The file names of {n_unknown:,} of {n:count image} contain no case. A case-level split is "
         "not possible, and confidence intervals will be too narrow.",
     ),
@@ -416,7 +416,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC265": Message(
         Severity.WARNING,
-        "Few cases in a subset",
+        "Few cases in subset",
         "The validation or test subset contains only {n_cases:count case} of a class. Epoch "
         "selection and test metrics depend on very few patients.",
     ),
@@ -453,7 +453,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC271": Message(
         Severity.WARNING,
-        "Leakage in a fold file",
+        "Leakage in fold file",
         "{file} lists a section of the same slide for training for {n_shared:,} of "
         "{n_test:count test image} ({proportion:.1%}), {n_benign:,} of {n_benign_test:,} benign.",
     ),
@@ -549,7 +549,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC324": Message(
         Severity.WARNING,
-        "No list of training images",
+        "No training image list",
         "The model has no list of its training images. Only the cases in BreakHis file names were "
         "compared with the training cases.",
     ),

@@ -238,7 +238,7 @@ def test_a_figure_too_good_to_be_true_is_an_alarm(runs, report, open_page):
     (folder / "report.json").write_text(json.dumps(report_file))
     app = open_page("studies")
 
-    assert "Too good to be true** (by case)" in texts(app.warning)
+    assert "Implausibly high metrics** (by case)" in texts(app.warning)
     table = app.dataframe[1].value.set_index(["Split", "Metric"])
     assert table.loc[("By case", "Balanced accuracy"), "Too good"]
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bc_model.checks import MESSAGES, TERMS, Severity, by_severity, is_blocked, make_check
+from tests.bc_model.test_checks_evaluation import SAMPLES as EVALUATION_SAMPLES
 
 SIZES = ["700 x 460", "700 x 456"]
 SAMPLES: dict[str, dict[str, Any]] = {
@@ -30,7 +31,9 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "BC410": {"n_seen": 5, "n_test": 20},
     "BC411": {"n_seen": 1, "n_test": 1},
 }  # fmt: skip
-"""Parameters of one check of each code, as the library makes it."""
+"""Parameters of one check of each input and model code, as the library makes it."""
+
+ALL_SAMPLES = SAMPLES | EVALUATION_SAMPLES
 
 STRUCK = (
     r"pictures?|drawn|drawing|twins?|shel(f|ves)|manifest|misnamed|misfiled|passports?|verdicts?"
@@ -42,7 +45,7 @@ STRUCK = (
 
 @pytest.mark.parametrize("code", MESSAGES)
 def test_message_with_sample_params_is_one_or_two_plain_sentences(code: str) -> None:
-    check = make_check(code, **SAMPLES[code])
+    check = make_check(code, **ALL_SAMPLES[code])
     text = check.message
 
     assert re.fullmatch(r"\S.*[.)]", text)
@@ -53,7 +56,7 @@ def test_message_with_sample_params_is_one_or_two_plain_sentences(code: str) -> 
 
 
 def test_samples_and_messages_have_the_same_codes() -> None:
-    assert SAMPLES.keys() == MESSAGES.keys()
+    assert ALL_SAMPLES.keys() == MESSAGES.keys()
 
 
 def test_list_format_with_codes_inserts_their_terms() -> None:

@@ -119,6 +119,6 @@ def test_message_without_interval_states_it() -> None:
     assert "0.800 (no 95 % CI)" in message
 
 
-def test_check_from_json_unknown_code_raises_key_error() -> None:
-    with pytest.raises(KeyError):
+def test_check_from_json_unknown_code_raises_value_error() -> None:
+    with pytest.raises(ValueError, match="BC999"):
         check_from_json({"code": "BC999", "severity": "info", "params": {}})

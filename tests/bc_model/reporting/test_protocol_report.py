@@ -81,7 +81,7 @@ def test_protocols_csv_has_a_line_for_each_protocol_and_metric() -> None:
     metric = report.rows[1].figures["roc_auc"]
     assert (float(line["value"]), float(line["low"])) == (metric.value, metric.low)
     assert (line["leaky"], line["n_cases"], line["runs_in"]) == ("true", "24", "2")
-    assert (lines[-1]["value"], lines[-1]["note"]) == ("", "No run is done.")
+    assert (lines[-1]["value"], lines[-1]["note"]) == ("", NO_RUN_DONE.message)
 
 
 def test_plot_protocols_marks_leakage_by_shape() -> None:
