@@ -45,7 +45,7 @@ def test_the_truth_is_that_of_a_normal_world() -> None:
     assert truths["roc_auc"] == pytest.approx(stats.norm.cdf(3.2 / np.sqrt(4.88)), abs=0.004)
     few_benign = World(10, 30, 1.2).truths()
     assert few_benign["accuracy"] == pytest.approx(
-        0.25 * truths["specificity"] + 0.75 * truths["sensitivity"], abs=1e-4
+        0.25 * few_benign["specificity"] + 0.75 * few_benign["sensitivity"], abs=1e-4
     )
 
 

@@ -107,7 +107,7 @@ def test_the_temperature_of_a_fold_is_fitted_on_the_others(monkeypatch):
 
     def fake(table, folds, logits):
         asked.append(sorted(logits))
-        return Temperature(2.0, "", 0, 0)
+        return Temperature(2.0, "a test")
 
     monkeypatch.setattr(cross_validation, "temperature_of", fake)
     found = crossed_predictions(table, folds, {k: logits_of([-1.0, 2.0, k]) for k in range(3)})

@@ -214,7 +214,7 @@ def test_exactly_these_protocols_leak() -> None:
 
 @pytest.mark.parametrize("protocol", ["folds", "folds-clean"])
 def test_a_protocol_without_its_fold_file(protocol: str) -> None:
-    with pytest.raises(SplitError, match=f"'{protocol}' needs an official fold file; name one"):
+    with pytest.raises(SplitError, match=f"'{protocol}' needs an official fold file; choose one"):
         make_split(manifest_of(cases()), protocol)
 
 

@@ -137,7 +137,7 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
     assert found.strange_stain == 14
     (check,) = (check for check in found.checks if check.code == "BC306")
     assert (check.params["n_out_of_distribution"], check.params["n"]) == (14, 60)
-    assert check.params["features"] == ["paler eosin (9)", "more uneven haematoxylin (5)"]
+    assert check.params["features"] == ["paler eosin (9)", "more uneven hematoxylin (5)"]
     back = loads(Shift, dumps(found))
     assert back == found
     older = Bundle(bundle.folder, replace(told, input=replace(told.input, stain=None)))

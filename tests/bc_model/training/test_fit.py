@@ -389,7 +389,7 @@ def test_a_run_by_a_fold_file_is_leaky_wherever_it_is_told(
     assert sorted(Path(p).name for p in split.loc[split["part"] == "test", "path"]) == test
     data = open_bundle(run.path).card.data
     report = read_report(run.evaluation_folder)
-    assert (data["protocol"], data["leaky"]) == (report.protocol, report.leaky) == ("folds", True)
+    assert (data.protocol, data.has_leakage) == (report.protocol, report.leaky) == ("folds", True)
     assert any(
         "into training and test: here 3 of 3 test images" in message for message in caplog.messages
     )
