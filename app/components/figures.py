@@ -10,6 +10,7 @@ from app.components.report_charts import (
     confusion_chart,
     confusion_in_words,
     group_chart,
+    majority_baseline,
     pr_chart,
     roc_chart,
 )
@@ -75,11 +76,6 @@ def draw_summary(report: Report, source: str) -> None:
         + (f", {split}" if split else "")
         + f". Majority baseline (always {baseline}): accuracy {accuracy:.2f}."
     )
-
-
-def majority_baseline(base_rate: float) -> tuple[str, float]:
-    """Return the majority class and the accuracy of always predicting it."""
-    return ("malignant", base_rate) if base_rate >= 0.5 else ("benign", 1 - base_rate)
 
 
 def draw_figures(report: Report) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app.components.figures import majority_baseline
+from app.components.report_charts import majority_baseline
 from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.literature import Band
 from bc_model.evaluation.protocol_row import ProtocolRow

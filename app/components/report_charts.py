@@ -21,6 +21,11 @@ _PREDICTED = alt.X(
 _GROUP_ROW_PX = 34
 
 
+def majority_baseline(base_rate: float) -> tuple[str, float]:
+    """Return the majority class and the accuracy of always predicting it."""
+    return ("malignant", base_rate) if base_rate >= 0.5 else ("benign", 1 - base_rate)
+
+
 def confusion_chart(confusion: Confusion) -> alt.LayerChart:
     """Draw a confusion matrix with counts and proportions of each true class."""
     rows = [
