@@ -6,10 +6,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.figures import METRIC_COLUMNS, majority_baseline, make_frame, metric_row
+from app.components.figures import METRIC_COLUMNS, make_frame, metric_row
 from app.components.frame import listed
 from app.components.labeled_checks import show_labeled_checks
 from app.components.protocol_chart import lowest, protocol_chart
+from app.components.report_charts import majority_baseline
 from bc_model.data.protocols import LEAKY_PROTOCOLS
 from bc_model.evaluation.alarms import TOO_GOOD
 from bc_model.evaluation.literature import PUBLISHED

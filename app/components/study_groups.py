@@ -4,8 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.figures import METRIC_COLUMNS, majority_baseline, make_frame
+from app.components.figures import METRIC_COLUMNS, make_frame
 from app.components.labeled_checks import show_labeled_checks
+from app.components.report_charts import majority_baseline
 from app.places import runs_folder
 from bc_model.evaluation.report import Report
 from bc_model.evaluation.study_figures import GroupFigures, check_selection, summarise_study

@@ -122,7 +122,7 @@ def fold_logits(
     from bc_model.model import reference_logits
 
     logger.info("%s, fold %d", folds.protocol, fold)
-    learning = source.part(~held_out & (folds.of != LEFT_OUT))
+    learning = source.select(~held_out & (folds.of != LEFT_OUT))
     model = learn(
         learning, recipe, seed=recipe.seed + 1 + fold, processes=processes,
         draft=kept.with_suffix(".draft.npz"),

@@ -152,7 +152,7 @@ class Nested:
 
         out = np.isin(self._folds.of, without)
         hidden, penalty = self._learned(without, views)
-        known = self._source.part(~out)
+        known = self._source.select(~out)
         case = known.table["case"].to_numpy(str)
         teacher = Teacher.fit(known.descriptors, known.malignant, case, penalty)
         taught = teacher.logit(teacher.squashed(known.descriptors))
@@ -196,7 +196,7 @@ class Nested:
         from bc_model.bundled.learner import learn
         from bc_model.bundled.settling import hidden_units
 
-        known = self._source.part(~out)
+        known = self._source.select(~out)
         penalty = choose_penalty(known, self._folds.of[~out], self._menu.penalties)
         recipe = dataclasses.replace(recipe, penalty=penalty)
         model = learn(known, recipe, seed=seed, processes=self._processes, draft=draft)
@@ -209,7 +209,7 @@ class Nested:
         """
         from sklearn.metrics import roc_auc_score
 
-        known = self._source.part(self._folds.of != fold)
+        known = self._source.select(self._folds.of != fold)
         logits: dict[tuple[str, float], np.ndarray] = {}
         for views in self._menu.views:
             of_others = self._told_of_others(fold, views)

@@ -55,7 +55,7 @@ class Source:
         logger.info("%d pictures of %d cases", len(table), table["group"].nunique())
         return cls(table, pixels, describe(pixels))
 
-    def part(self, chosen: np.ndarray) -> Source:
+    def select(self, chosen: np.ndarray) -> Source:
         """Return the chosen pictures: shape (n,), bool."""
         return Source(
             self.table[chosen].reset_index(drop=True), self.pixels[chosen], self.descriptors[chosen]

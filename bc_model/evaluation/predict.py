@@ -44,7 +44,7 @@ class Predicted:
         logits = self.logits.astype(np.float64)
         return logits[:, 1] - logits[:, 0]
 
-    def part(self, chosen: np.ndarray) -> Predicted:
+    def select(self, chosen: np.ndarray) -> Predicted:
         """Return that of the chosen pictures: shape (n,), bool."""
         return Predicted(*(getattr(self, one.name)[chosen] for one in fields(self)))
 

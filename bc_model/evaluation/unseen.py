@@ -56,7 +56,7 @@ def evaluate_unseen(
     features = FeatureTable.load(folder / FEATURES_FILE, bundle.network) if folder else None
     # What a model knows looks nearer than anything new can.
     apart = ~known.pictures if 0 < known.number < len(pictures) else np.ones(len(pictures), bool)
-    shift = measure_shift(bundle, pictures[apart], predicted.part(apart), features)
+    shift = measure_shift(bundle, pictures[apart], predicted.select(apart), features)
     predictions = predictions_of(pictures, predicted, bundle.temperature)
     report = evaluate_predictions(
         predictions.assign(known=known.pictures),

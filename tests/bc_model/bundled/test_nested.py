@@ -151,7 +151,7 @@ def test_no_penalty_of_the_last_layer_moves_or_shrinks_what_is_pooled(
     # with every case weighing the same:
     case = source.table.loc[known, "case"]
     weight = 1 / case.map(case.value_counts()).to_numpy()
-    part = source.part(known)
+    part = source.select(known)
     teacher = Teacher.fit(part.descriptors, part.malignant, case.to_numpy(str), penalty)
     taught = teacher.logit(teacher.squashed(part.descriptors))
     means = np.average([taught, unit[known]], axis=1, weights=weight)

@@ -24,7 +24,7 @@ def test_a_part_keeps_rows_pixels_and_descriptors_together(source):
     chosen = np.zeros(len(source.table), bool)
     chosen[[2, 5]] = True
 
-    part = source.part(chosen)
+    part = source.select(chosen)
 
     assert part.table["path"].tolist() == source.table["path"].iloc[[2, 5]].tolist()
     assert part.table.index.tolist() == [0, 1]

@@ -37,7 +37,7 @@ def test_classes_and_magnifications_come_as_often_as_each_other(source):
     # One class is left with a single picture a magnification.
     benign = source.table["class"] == "benign"
     kept = ~benign | ~source.table.duplicated(["class", "magnification"])
-    few = source.part(kept.to_numpy(bool))
+    few = source.select(kept.to_numpy(bool))
 
     assert sampler(few, PLAIN).batch(0).labels.sum(axis=0).tolist() == [4.0, 4.0]
     # What is mixed in as well: drawn from all pictures, three in ten labels would be benign.
