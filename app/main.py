@@ -9,8 +9,8 @@ import streamlit as st
 if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:
     sys.path.insert(0, root)
 
-from app.components.frame import draw_frame, explain_errors
-from app.places import ASSETS, ROOT
+from app.components.layout import draw_frame, explain_errors
+from app.components.paths import ASSETS, ROOT
 
 # Without a page title here, the browser tab shows the title of the open page.
 st.set_page_config(page_icon=str(ASSETS / "icon.png"), layout="wide")

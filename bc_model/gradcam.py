@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from bc_model.data.names import CLASSES
-from bc_model.data.pictures import field_box
+from bc_model.data.breakhis import CLASSES
+from bc_model.data.images import field_box
 from bc_model.model import last_conv_output, logits_output
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ import filelock
 import psutil
 
 from bc_model.errors import JobError, SettingsError
-from bc_model.files import write_text_atomic
+from bc_model.utils.io import write_text_atomic
 
 FINAL_STATES = frozenset({"done", "failed", "canceled"})
 STATES = FINAL_STATES | {"queued", "starting", "running", "pausing", "paused", "canceling"}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bc_model.data.names import CLASSES
+from bc_model.data.breakhis import CLASSES
 from bc_model.errors import ModelError, SettingsError, WeightsError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NAMED_WEIGHTS = ("imagenet", "none", "bundled")
 """Initial weights that have a name and are not a file.
 
-`build_model` does not accept 'bundled': `bc_model.training.initial_model` loads that model first.
+`build_model` does not accept 'bundled': `bc_model.training.initial_weights` loads that model first.
 """
 
 SCRATCH_BN_MOMENTUM = 0.9

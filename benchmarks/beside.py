@@ -15,11 +15,9 @@ from typing import Any
 import click
 import numpy as np
 
-from bc_model.data.synthetic import draw_picture, write_synthetic
-from bc_model.jobs import cancel_job
-from bc_model.training.jobs import start_run
-from bc_model.training.run_folder import ENDED_STATES, RunFolder
-from bc_model.training.settings import TrainingConfig
+from bc_model.data import draw_picture, write_synthetic
+from bc_model.jobs import ENDED_STATES, cancel_job
+from bc_model.training import RunFolder, TrainingConfig, start_run
 from benchmarks.contestants import SIZE
 from benchmarks.timing import describe_machine
 
@@ -55,10 +53,8 @@ def wait_until_trained(run: RunFolder, epochs: int) -> None:
 
 def measure(rounds: int, thread_counts: tuple[int, ...]) -> dict[str, Any]:
     """Time the engine alone, then beside a run with each number of threads."""
+    from bc_model.inference import BatchingEngine, Engine, write_bundle
     from bc_model.model import build_model
-    from bc_model.serving.batching import BatchingEngine
-    from bc_model.serving.engine import Engine
-    from bc_model.serving.export import write_bundle
     from benchmarks.passport import dummy_model_card
 
     with tempfile.TemporaryDirectory() as name:

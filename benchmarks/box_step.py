@@ -1,7 +1,7 @@
 """A step of the model in the box: ``python -m benchmarks.box_step [--rounds N] [--json]``.
 
 The same network, views and arithmetic, with Keras's own layers and optimiser, and with those of
-`bc_model.bundled.quick_steps`. They take turns, so that a busy machine slows both.
+`bc_model.distillation.fast_layers`. They take turns, so that a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 import click
 import numpy as np
 
-from bc_model.data.synthetic import write_synthetic
-from bc_model.quiet import native_stderr_silenced
+from bc_model.data import write_synthetic
+from bc_model.utils import native_stderr_silenced
 from benchmarks.timing import ROUNDS, describe_machine, faster, run_rounds
 
 STEPS = 5
@@ -24,12 +24,8 @@ STEPS = 5
 
 def timer(quick: bool, small: bool) -> Callable[[], float]:
     """Return what takes a few steps and says how long one took, in seconds."""
-    from bc_model.bundled.choosing import probe_of
-    from bc_model.bundled.learner import prepare
-    from bc_model.bundled.recipe import Recipe
-    from bc_model.bundled.source import Source
-    from bc_model.bundled.views import ViewSampler
-    from bc_model.training.arithmetic import computing_in
+    from bc_model.distillation import Recipe, Source, ViewSampler, prepare, probe_of
+    from bc_model.training import computing_in
 
     recipe = probe_of(Recipe()) if small else Recipe()
     with TemporaryDirectory() as folder:

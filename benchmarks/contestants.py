@@ -31,12 +31,9 @@ def prepare(folder: Path) -> Any:
     keras.Model
         The same one, in memory.
     """
-    from bc_model.data.pictures import model_input
-    from bc_model.data.synthetic import draw_picture
+    from bc_model.data import draw_picture, model_input
+    from bc_model.inference import export_model, measure_parity, quantise, write_bundle
     from bc_model.model import build_model
-    from bc_model.serving.export import write_bundle
-    from bc_model.serving.export_formats import export_model
-    from bc_model.serving.optimise import measure_parity, quantise
     from benchmarks.passport import dummy_model_card
 
     drawn = [draw_picture(malignant=bool(i % 2), seed=i, case_seed=i) for i in range(PICTURES)]
@@ -97,12 +94,9 @@ def machine_ceiling(folder: Path) -> Contestants:
 
 def our_single(folder: Path) -> Contestants:
     """Return one picture, decoded already, and one from a file's bytes to both overlays."""
-    from bc_model.data.names import CLASSES
-    from bc_model.data.pictures import decode_picture
-    from bc_model.data.synthetic import example_png
+    from bc_model.data import CLASSES, decode_picture, example_png
     from bc_model.gradcam import encode_jpeg, overlay_heatmap, shared_scale
-    from bc_model.serving.batching import BatchingEngine
-    from bc_model.serving.verdict import Classifier
+    from bc_model.inference import BatchingEngine, Classifier
 
     engine = _engine(folder, "f32")
     single = _pixels(folder)[:1]
@@ -154,14 +148,13 @@ def _batches(pixels: np.ndarray) -> list[np.ndarray]:
 
 
 def _engine(folder: Path, precision: str) -> Any:
-    from bc_model.serving.bundle import open_bundle
-    from bc_model.serving.engine import Engine
+    from bc_model.inference import Engine, open_bundle
 
     return Engine(open_bundle(folder / "model"), precision, require_parity=False)
 
 
 def _keras(folder: Path) -> Any:
+    from bc_model.inference import KERAS_FILE
     from bc_model.model import load_keras
-    from bc_model.serving.bundle import KERAS_FILE
 
     return load_keras(folder / "model" / KERAS_FILE)

@@ -14,14 +14,16 @@ import click
 import numpy as np
 import pandas as pd
 
-from bc_model.evaluation.bootstrap_t import studentised
-from bc_model.evaluation.compare import compare
-from bc_model.evaluation.difference import Side
-from bc_model.evaluation.estimate import functional_of
-from bc_model.evaluation.functionals import Functional
-from bc_model.evaluation.metrics import all_metrics
-from bc_model.evaluation.sample import CaseSample
-from bc_model.evaluation.weighting import Floats
+from bc_model.evaluation import (
+    CaseSample,
+    Floats,
+    Functional,
+    Side,
+    all_metrics,
+    compare,
+    functional_of,
+    studentised,
+)
 from benchmarks.intervals_tried import TRIED, Seen
 
 FIGURES = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity", "accuracy")

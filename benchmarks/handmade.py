@@ -21,16 +21,10 @@ import click
 import numpy as np
 import pandas as pd
 
-from bc_model.bundled.descriptors import describe
-from bc_model.bundled.recipe import Recipe
-from bc_model.bundled.teacher import Teacher
-from bc_model.data.manifest import read_manifest
-from bc_model.data.pictures import model_input, read_picture
-from bc_model.data.stain import optical_density
-from bc_model.evaluation.compare import compare
-from bc_model.evaluation.difference import Side
-from bc_model.evaluation.predictions import read_predictions
-from bc_model.utils.serialization import to_json
+from bc_model.data import model_input, optical_density, read_manifest, read_picture
+from bc_model.distillation import Recipe, Teacher, describe
+from bc_model.evaluation import Side, compare, read_predictions
+from bc_model.utils import to_json
 
 SETS = ("breakhis_100x", "breakhis_200x_224")
 FRAME = (350, 230)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from bc_model.evaluation.weighting import Floats
+from bc_model.evaluation import Floats
 
 _Z = float(stats.norm.ppf(0.975))
 

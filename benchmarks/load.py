@@ -28,14 +28,9 @@ SINGLE_ROUNDS = 15
 
 def measure(users: int, seconds: float) -> dict[str, Any]:
     """Run the load and return counts, times and memory."""
-    from bc_model.data.names import CLASSES
-    from bc_model.data.pictures import decode_picture, model_input
-    from bc_model.data.synthetic import draw_picture
+    from bc_model.data import CLASSES, decode_picture, draw_picture, model_input
+    from bc_model.inference import BatchingEngine, Engine, encode_png, write_bundle
     from bc_model.model import build_model
-    from bc_model.serving.batching import BatchingEngine
-    from bc_model.serving.engine import Engine
-    from bc_model.serving.explain_files import encode_png
-    from bc_model.serving.export import write_bundle
     from benchmarks.passport import dummy_model_card
 
     files = [

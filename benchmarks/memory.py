@@ -18,9 +18,8 @@ from typing import Any
 import click
 import psutil
 
-from bc_model.data.synthetic import write_synthetic
-from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainingConfig
+from bc_model.data import write_synthetic
+from bc_model.training import RunFolder, TrainingConfig
 from benchmarks.resume import queue, start
 from benchmarks.timing import describe_machine
 

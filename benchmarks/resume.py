@@ -20,9 +20,8 @@ from typing import Any
 import click
 import numpy as np
 
-from bc_model.data.synthetic import write_synthetic
-from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainingConfig
+from bc_model.data import write_synthetic
+from bc_model.training import RunFolder, TrainingConfig
 
 KILLS = 20
 PATIENCE_S = 300.0

@@ -16,8 +16,8 @@ from typing import Any
 import click
 import numpy as np
 
-from bc_model.quiet import native_stderr_silenced
-from bc_model.serving.precision import supported_precisions
+from bc_model.inference import supported_precisions
+from bc_model.utils import native_stderr_silenced
 from benchmarks import contestants
 from benchmarks.ceiling import PRODUCT_GFLOP, count_gflop
 from benchmarks.contestants import BATCH, PICTURES, PRECISIONS

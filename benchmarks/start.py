@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from bc_model.data.synthetic import example_png
+from bc_model.data import example_png
 from benchmarks.passport import dummy_model_card
 
 ROOT = Path(__file__).parents[1]
@@ -40,8 +40,8 @@ def measure_start() -> dict[str, float]:
 
 
 def _write_model(runs: Path) -> None:
+    from bc_model.inference import write_bundle
     from bc_model.model import build_model
-    from bc_model.serving.export import write_bundle
 
     size = (224, 224)
     write_bundle(build_model("resnet50", image_size=size), runs / "b/model", dummy_model_card(size))

@@ -24,10 +24,10 @@ import click
 import numpy as np
 
 from bc_model.cli.options import parse_size
-from bc_model.data.synthetic import write_synthetic
+from bc_model.data import write_synthetic
 from bc_model.errors import WeightsError
-from bc_model.quiet import native_stderr_silenced
-from bc_model.training.settings import TrainingConfig
+from bc_model.training import TrainingConfig
+from bc_model.utils import native_stderr_silenced
 from benchmarks.timing import describe_machine
 
 OWN_EPOCHS = 15
@@ -36,10 +36,8 @@ OWN_SIDE_PX = 128
 
 def load(settings: TrainingConfig) -> dict[str, Any]:
     """Read the training and the validation part; training pictures with their margin for crops."""
-    from bc_model.data.manifest import read_manifest
-    from bc_model.data.pipeline import load_pixels, one_hot, training_size
-    from bc_model.data.splits import make_split
-    from bc_model.training.feed import Part
+    from bc_model.data import load_pixels, make_split, one_hot, read_manifest, training_size
+    from bc_model.training import Part
 
     manifest = read_manifest(Path(settings.data))
     split = make_split(manifest, "case", n_folds=settings.n_folds, seed=settings.split_seed)
@@ -94,8 +92,7 @@ def learn_own_weights(settings: TrainingConfig, path: Path) -> None:
 
 def prepared_trainer(settings: TrainingConfig, folder: Path) -> Any:
     """Return a `Trainer` that has built its model and loaded its images."""
-    from bc_model.training.fit import Trainer
-    from bc_model.training.run_folder import RunFolder
+    from bc_model.training import RunFolder, Trainer
 
     trainer = Trainer(settings, RunFolder.create(folder / "run"))
     with native_stderr_silenced():
@@ -106,7 +103,7 @@ def prepared_trainer(settings: TrainingConfig, folder: Path) -> Any:
 
 def ours(settings: TrainingConfig) -> dict[str, float]:
     """Train through the cache, as `train` does."""
-    from bc_model.training.checkpoint import load_weights
+    from bc_model.training import load_weights
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = prepared_trainer(settings, Path(folder))
@@ -133,7 +130,7 @@ def baseline(settings: TrainingConfig) -> dict[str, float]:
     """Train as the tutorials do."""
     import keras
 
-    from bc_model.data.pipeline import class_weights, validation_dataset
+    from bc_model.data import class_weights, validation_dataset
     from bc_model.model import freeze_backbone, unfreeze_from
 
     with native_stderr_silenced():

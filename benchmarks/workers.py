@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bc_model.quiet import native_stderr_silenced
+from bc_model.utils import native_stderr_silenced
 from benchmarks.timing import time_once
 
 Factory = Callable[[Path], dict[str, Callable[[], Any]]]

@@ -31,7 +31,7 @@ RECIPE = (
 def main() -> None:
     """Draw a set, train on it, walk through the app's pages."""
     sys.path.insert(0, str(ROOT))
-    from bc_model.data.sets import link_folder
+    from bc_model.data import link_folder
 
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
@@ -52,7 +52,7 @@ def _command(*arguments: str | Path) -> None:
 
 
 def _walk(data: Path, environment: dict[str, str]) -> None:
-    from bc_model.data.splits import read_split
+    from bc_model.data import read_split
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     server = subprocess.Popen(

@@ -8,13 +8,13 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from bc_model.data.manifest import read_manifest
-from bc_model.data.names import parse_name
+from bc_model.data.breakhis import parse_name
+from bc_model.data.dataset import read_manifest
 from bc_model.data.splits import LEAKY_PROTOCOLS, make_split, write_split
 from bc_model.data.synthetic import write_synthetic
-from bc_model.evaluation.report import evaluate_predictions
-from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainingConfig
+from bc_model.evaluation.evaluate import evaluate_predictions
+from bc_model.training.config import TrainingConfig
+from bc_model.training.run import RunFolder
 from tests.file_server import Server
 
 REPOSITORY = Path(__file__).parents[1]
@@ -110,7 +110,7 @@ def tiny_settings(drawn_set: Path) -> TrainingConfig:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_settings: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Train the three-layer backbone for two epochs and return the finished run; only read it."""
-    from bc_model.training.fit import train
+    from bc_model.training.trainer import train
 
     run = RunFolder.create(tmp_path_factory.mktemp("runs") / "tiny")
     train(tiny_settings, run)

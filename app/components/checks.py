@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import streamlit as st
 
-from app.components.frame import escape
+from app.components.layout import escape
 from bc_model.checks import Check, Severity, by_severity
 
 _BOXES = {

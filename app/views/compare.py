@@ -2,16 +2,15 @@
 
 import streamlit as st
 
+from app.components.charts import overlaid_curves
 from app.components.checks import show_checks
-from app.components.comparison import draw_differences, draw_figures, draw_settings
-from app.components.frame import escape, show_error, tell_again
-from app.components.overlaid import overlaid_curves
-from app.places import runs_folder
+from app.components.compare.comparison import draw_differences, draw_figures, draw_settings
+from app.components.layout import escape, show_error, tell_again
 from bc_model.checks import make_check
 from bc_model.errors import RunError
-from bc_model.evaluation.compare_runs import setting_rows
-from bc_model.evaluation.report import Report, read_report
-from bc_model.training.run_folder import RunFolder, find_run, list_runs
+from bc_model.evaluation import Report, read_report
+from bc_model.experiments import setting_rows
+from bc_model.training import RunFolder, find_run, list_runs, runs_folder
 
 LETTERS = ("A", "B", "C", "D")
 

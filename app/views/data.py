@@ -2,14 +2,12 @@
 
 import streamlit as st
 
-from app.components.add_set import ADDS_KEY, draw_add
-from app.components.data_choice import TRAIN_ON_KEY
-from app.components.downloads import draw_download, watch_downloads
-from app.components.fold_audit import draw_fold_audit
-from app.components.frame import show_error
-from app.components.headline import draw_headline, draw_left_out, draw_notes
-from app.components.readings import read_folder
-from app.components.shelf import choose_set, draw_origin, draw_remove
+from app.components.data.add_dataset import ADDS_KEY, draw_add, draw_download, watch_downloads
+from app.components.data.official_folds import draw_fold_audit
+from app.components.data.summary import draw_headline, draw_left_out, draw_notes
+from app.components.dataset_cache import read_folder
+from app.components.dataset_picker import TRAIN_ON_KEY, choose_set, draw_origin, draw_remove
+from app.components.layout import show_error
 from bc_model.errors import BcModelError
 
 VIEWS = ("Overview", "Duplicates", "Gallery", "Split", "Official folds")
@@ -63,24 +61,24 @@ draw_headline(reading)
 overview, duplicates, gallery, split, folds = st.tabs(VIEWS, key="look", bind="query-params")
 if overview.open:
     with overview:
-        from app.components.counts_view import draw_counts
+        from app.components.data.summary import draw_counts
 
         draw_notes(reading)
         draw_left_out(reading, chosen.name)
         draw_counts(reading)
 elif duplicates.open:
     with duplicates:
-        from app.components.twins import draw_twins
+        from app.components.data.duplicates import draw_twins
 
         draw_twins(reading)
 elif gallery.open:
     with gallery:
-        from app.components.gallery import draw_gallery
+        from app.components.data.gallery import draw_gallery
 
         draw_gallery(reading, chosen.name)
 elif split.open:
     with split:
-        from app.components.split_view import draw_split
+        from app.components.data.split import draw_split
 
         draw_split(reading, chosen.name)
 elif folds.open:

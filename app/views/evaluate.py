@@ -4,21 +4,20 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.calibration import draw_calibration
 from app.components.checks import show_checks
-from app.components.cutoff_bench import draw_bench
-from app.components.error_cards import draw_errors
-from app.components.figures import draw_figures, draw_summary
-from app.components.frame import escape, listed, show_error
-from app.components.models import crossed_models, report_of_crossed
-from app.components.other_set import draw_other_set
-from app.components.take_away import draw_take_away
-from app.places import runs_folder
+from app.components.evaluate.calibration import draw_calibration
+from app.components.evaluate.error_gallery import draw_errors
+from app.components.evaluate.external_dataset import draw_other_set
+from app.components.evaluate.threshold import draw_bench
+from app.components.layout import escape, listed, show_error
+from app.components.metric_table import draw_figures, draw_summary
+from app.components.model_picker import crossed_models, report_of_crossed
+from app.components.report_downloads import draw_take_away
 from bc_model.checks import Severity
 from bc_model.errors import BcModelError
-from bc_model.evaluation.report import Report, read_report
-from bc_model.serving.bundle import Bundle, open_bundle
-from bc_model.training.run_folder import RunFolder, find_run, list_runs
+from bc_model.evaluation import Report, read_report
+from bc_model.inference import Bundle, open_bundle
+from bc_model.training import RunFolder, find_run, list_runs, runs_folder
 
 METRICS, THRESHOLD, CALIBRATION = "Metrics", "Calibration and threshold", "Calibration"
 ERRORS, EXTERNAL, EXPORT = "Errors", "External dataset", "Export"

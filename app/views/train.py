@@ -4,20 +4,22 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.audit import draw_audit
-from app.components.data_choice import TRAIN_ON_KEY, choose_folder
-from app.components.frame import escape, show_error, tell_again
-from app.components.runs import watch_run
-from app.components.settings import draw_settings
-from app.components.split_fields import lacks_fold_file
-from app.components.start import draw_start
-from app.places import runs_folder
-from bc_model.data.protocols import LEAKY_PROTOCOLS
+from app.components.dataset_picker import TRAIN_ON_KEY, choose_folder
+from app.components.layout import escape, show_error, tell_again
+from app.components.split_form import lacks_fold_file
+from app.components.train.config_form import draw_audit, draw_settings
+from app.components.train.run_monitor import watch_run
+from app.components.train.start_button import draw_start
+from bc_model.data import LEAKY_PROTOCOLS
 from bc_model.errors import BcModelError
-from bc_model.serving.precision import supported_precisions
-from bc_model.training.forecast import forecast_seconds, measure_gflops
-from bc_model.training.run_folder import list_runs
-from bc_model.training.settings import TrainingConfig
+from bc_model.inference import supported_precisions
+from bc_model.training import (
+    TrainingConfig,
+    forecast_seconds,
+    list_runs,
+    measure_gflops,
+    runs_folder,
+)
 
 SIDE_BY_SIDE = 3
 

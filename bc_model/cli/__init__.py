@@ -11,19 +11,14 @@ import traceback
 import click
 
 from bc_model import __version__
-from bc_model.cli.bench import calibrate, cutoff
-from bc_model.cli.compare import compare
-from bc_model.cli.data import audit, split
-from bc_model.cli.evaluate import evaluate
+from bc_model.cli.data import audit, data, split
+from bc_model.cli.distill import train_bundled
+from bc_model.cli.evaluate import compare, evaluate, export
+from bc_model.cli.experiments import report, sweep
 from bc_model.cli.explain import explain
-from bc_model.cli.export import export
-from bc_model.cli.jobs import jobs
-from bc_model.cli.models import models
-from bc_model.cli.report import report
-from bc_model.cli.sets import data
-from bc_model.cli.sweep import sweep
+from bc_model.cli.models import calibrate, cutoff, models
+from bc_model.cli.runs import jobs
 from bc_model.cli.train import train
-from bc_model.cli.train_bundled import train_bundled
 from bc_model.errors import BcModelError
 
 

@@ -1,15 +1,18 @@
 """``evaluate``: a model on the test part of its data, or on another set."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bc_model.cli.options import MODEL, PATH, as_json_option, print_json, progress
+from bc_model.errors import SettingsError
 
 if TYPE_CHECKING:
-    from bc_model.evaluation.report import Report
-    from bc_model.serving.bundle import Bundle
+    from bc_model.evaluation import Report
+    from bc_model.inference import Bundle
 
 
 @click.command()
@@ -32,11 +35,9 @@ def evaluate(
     mapping: str | None, case_above: bool, html: bool, pdf: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate MODEL (a run, a folder or 'bundled') on the test part of DATA, or on another set."""
-    from bc_model.files import require_place, write_bytes_atomic
-    from bc_model.reporting.evaluation_report import HTML_FILE, PDF_FILE, report_html, report_pdf
-    from bc_model.reporting.plots import write_plots
-    from bc_model.serving.bundle import open_bundle
-    from bc_model.utils.serialization import to_json
+    from bc_model.inference import open_bundle
+    from bc_model.reporting import HTML_FILE, PDF_FILE, report_html, report_pdf, write_plots
+    from bc_model.utils import require_place, to_json, write_bytes_atomic
 
     if (unseen or mapping) and (split_file or part):
         raise click.UsageError("--split and --part are of the model's own data, not of another set")
@@ -62,12 +63,11 @@ def evaluate(
         click.echo(f"written to {out}")
 
 
-def _on_a_part(bundle: "Bundle", data: Path, split_file: Path | None, part: str) -> "Report":
-    from bc_model.cli.own_split import own_split_file
-    from bc_model.data.manifest import read_manifest
-    from bc_model.data.splits import match_split, read_split
-    from bc_model.evaluation.evaluate import evaluate_split
-    from bc_model.serving.engine import Engine
+def _on_a_part(bundle: Bundle, data: Path, split_file: Path | None, part: str) -> Report:
+    from bc_model.cli.options import own_split_file
+    from bc_model.data import match_split, read_manifest, read_split
+    from bc_model.evaluation import evaluate_split
+    from bc_model.inference import Engine
 
     instead = "`evaluate --unseen` tries it on pictures of other cases."
     chosen = read_split(own_split_file(bundle, split_file, "judge it on", instead))
@@ -78,13 +78,10 @@ def _on_a_part(bundle: "Bundle", data: Path, split_file: Path | None, part: str)
     )
 
 
-def _on_another_set(
-    bundle: "Bundle", data: Path, mapping: str | None, case_above: bool
-) -> "Report":
-    from bc_model.data.manifest import read_manifest
-    from bc_model.data.mapped import parse_mapping, read_mapped
-    from bc_model.evaluation.unseen import evaluate_unseen
-    from bc_model.serving.engine import Engine
+def _on_another_set(bundle: Bundle, data: Path, mapping: str | None, case_above: bool) -> Report:
+    from bc_model.data import parse_mapping, read_manifest, read_mapped
+    from bc_model.evaluation import evaluate_unseen
+    from bc_model.inference import Engine
 
     mapped = parse_mapping(mapping) if mapping else None
     tell = progress("reading")
@@ -97,7 +94,7 @@ def _on_another_set(
     )
 
 
-def _print_report(report: "Report") -> None:
+def _print_report(report: Report) -> None:
     (tn, fp), (fn, tp) = report.confusion
     click.echo(f"protocol {report.protocol}{' (LEAKY)' if report.leaky else ''}")
     click.echo("                 called benign   called malignant")
@@ -115,3 +112,63 @@ def _print_report(report: "Report") -> None:
         click.echo(f"  {group.name}: {told}")
     for check in report.checks:
         click.echo(f"  {check.severity}: {check.message}")
+
+
+@click.command()
+@click.argument("first", type=MODEL, metavar="RUN")
+@click.argument("second", type=MODEL, metavar="RUN")
+@as_json_option
+def compare(first: Path, second: Path, as_json: bool) -> None:
+    """Compare two finished runs on the test pictures that both predicted.
+
+    Differences are the second RUN minus the first.
+    """
+    from bc_model.evaluation import check_multiplicity
+    from bc_model.experiments import compare_runs, setting_rows
+    from bc_model.training import RunFolder
+    from bc_model.utils import to_json
+
+    runs = [RunFolder.open(first), RunFolder.open(second)]
+    if first.resolve() == second.resolve():
+        raise SettingsError(f"{first} and {second} are one run; name two.")
+    found = compare_runs(*runs)
+    changed = [row for row in setting_rows(runs) if row.differs]
+    if as_json:
+        settings = {row.name: list(row.values) for row in changed}
+        extra = {"settings_that_differ": settings}
+        print_json(to_json(found) | extra)
+        return
+    click.echo(
+        f"{found.second} minus {found.first}, on {found.n} test pictures of "
+        f"{found.n_cases or 'unknown'} cases that both predicted"
+    )
+    for name, difference in found.differences.items():
+        click.echo(f"  {name.replace('_', ' ')}: {difference.text()}")
+    for row in changed:
+        click.echo(f"  setting {row.name}: {row.values[0]} and {row.values[1]}")
+    for check in [*found.checks, check_multiplicity(1)]:
+        click.echo(f"  {check.severity}: {check.message}")
+
+
+@click.group()
+def export() -> None:
+    """Write reports of finished runs as files for people."""
+
+
+@export.command()
+@click.argument("run", type=MODEL)
+@click.option("--out", type=PATH, required=True, help="The .html or .pdf to write.")
+def report(run: Path, out: Path) -> None:
+    """Write the report of RUN as one HTML or PDF file: on its test part.
+
+    Of the model in the box, `bundled`, by its cross-validation.
+    """
+    from bc_model.evaluation import crossed_report, is_crossed, read_report, require_evaluation
+    from bc_model.inference import open_bundle
+    from bc_model.reporting import save_report
+
+    bundle = open_bundle(run)
+    crossed = is_crossed(bundle)
+    found = crossed_report(bundle) if crossed else read_report(require_evaluation(bundle))
+    save_report(found, bundle.card, out)
+    click.echo(f"written to {out}")

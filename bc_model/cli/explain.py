@@ -7,7 +7,7 @@ import click
 
 from bc_model.cli.options import MODEL, PATH, as_json_option, print_json
 from bc_model.errors import DataError, PictureError
-from bc_model.words import format_probability, many
+from bc_model.utils import format_probability, many
 
 
 @click.command()
@@ -22,9 +22,8 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     is damaged, it is skipped and the exit code is 1. If a path does not exist, nothing is written.
     No heatmap is written for an image that the model cannot interpret.
     """
-    from bc_model.files import require_place
-    from bc_model.serving.explain_files import explain_file, pictures_to_explain
-    from bc_model.serving.verdict import load_classifier
+    from bc_model.inference import explain_file, load_classifier, pictures_to_explain
+    from bc_model.utils import require_place
 
     require_place(out)
     files = pictures_to_explain(images)

@@ -1,23 +1,20 @@
 """Commands on models: list, show, verify, export, optimise."""
 
+from __future__ import annotations
+
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bc_model.cli.options import (
-    MODEL,
-    PATH,
-    as_json_option,
-    print_json,
-    progress,
-    runs_option,
-)
+from bc_model.cli.options import MODEL, PATH, as_json_option, print_json, progress, runs_option
 from bc_model.errors import SplitError
-from bc_model.quiet import native_stderr_silenced
+from bc_model.utils import native_stderr_silenced
 
 if TYPE_CHECKING:
-    from bc_model.serving.passport import ModelCard
+    from bc_model.inference import ModelCard
+
 
 _model = click.argument("model", type=MODEL)
 
@@ -32,8 +29,7 @@ def models() -> None:
 @as_json_option
 def list_models(runs: Path, as_json: bool) -> None:
     """List the models of finished runs, newest first."""
-    from bc_model.serving.catalogue import list_bundles
-    from bc_model.serving.shipped import SHIPPED_MODELS, shipped_folder
+    from bc_model.inference import SHIPPED_MODELS, list_bundles, shipped_folder
 
     bundles, problems = list_bundles(runs, SHIPPED_MODELS)
     if as_json:
@@ -54,8 +50,8 @@ def list_models(runs: Path, as_json: bool) -> None:
 @_model
 def show(model: Path) -> None:
     """Print the model card of MODEL as JSON."""
-    from bc_model.serving.bundle import open_bundle
-    from bc_model.utils.serialization import dumps
+    from bc_model.inference import open_bundle
+    from bc_model.utils import dumps
 
     click.echo(dumps(open_bundle(model).card), nl=False)
 
@@ -66,8 +62,7 @@ def verify(model: Path) -> None:
     """Check every file of MODEL against its model card, and that it loads and answers."""
     import numpy as np
 
-    from bc_model.serving.bundle import open_bundle
-    from bc_model.serving.engine import Engine
+    from bc_model.inference import Engine, open_bundle
 
     bundle = open_bundle(model)
     bundle.verify()
@@ -91,10 +86,9 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
 
     Its card is written beside them: how to feed it, and what its answers are.
     """
-    from bc_model.files import write_text_atomic
-    from bc_model.reporting.model_card import card_markdown
-    from bc_model.serving.bundle import open_bundle
-    from bc_model.serving.export_formats import FORMATS, export_model
+    from bc_model.inference import FORMATS, export_model, open_bundle
+    from bc_model.reporting import card_markdown
+    from bc_model.utils import write_text_atomic
 
     bundle = open_bundle(model)
     bundle.verify()
@@ -132,13 +126,16 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
 
     Quantises on the training pictures of DATA and compares on its validation pictures.
     """
-    from bc_model.cli.own_split import own_split_file
-    from bc_model.data.manifest import read_manifest
-    from bc_model.data.pipeline import load_pixels
-    from bc_model.data.splits import match_split, read_split
-    from bc_model.serving.bundle import file_sha256, open_bundle
-    from bc_model.serving.optimise import CALIBRATION_PICTURES, measure_parity, quantise
-    from bc_model.utils.serialization import to_json
+    from bc_model.cli.options import own_split_file
+    from bc_model.data import load_pixels, match_split, read_manifest, read_split
+    from bc_model.inference import (
+        CALIBRATION_PICTURES,
+        file_sha256,
+        measure_parity,
+        open_bundle,
+        quantise,
+    )
+    from bc_model.utils import to_json
 
     bundle = open_bundle(model)
     instead = "int8 is for models that `train` made; this one keeps the precisions it came with."
@@ -181,9 +178,9 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
 @click.option("--out", type=PATH, help="The Markdown file to write; default: print it.")
 def card(model: Path, out: Path | None) -> None:
     """Make a model card from the model card of MODEL, as Markdown."""
-    from bc_model.files import write_text_atomic
-    from bc_model.reporting.model_card import card_markdown
-    from bc_model.serving.bundle import open_bundle
+    from bc_model.inference import open_bundle
+    from bc_model.reporting import card_markdown
+    from bc_model.utils import write_text_atomic
 
     text = card_markdown(open_bundle(model).card)
     if out is None:
@@ -194,7 +191,7 @@ def card(model: Path, out: Path | None) -> None:
     click.echo(f"written to {out}")
 
 
-def _figure_of(card: "ModelCard") -> str:
+def _figure_of(card: ModelCard) -> str:
     test = card.metrics.test
     figure = test.metrics["balanced_accuracy"] if test else None
     if test is None or figure is None or figure.value is None:
@@ -207,3 +204,110 @@ def _figure_of(card: "ModelCard") -> str:
         f"balanced accuracy {figure.value:.2f}{interval} on {figure.n} pictures of "
         f"{figure.n_cases} cases{leaky}"
     )
+
+
+@click.command()
+@click.argument("model", type=MODEL)
+@click.argument("data", type=PATH)
+@as_json_option
+def calibrate(model: Path, data: Path, as_json: bool) -> None:
+    """Fit the temperature of MODEL anew on the validation part of DATA, as training does.
+
+    Then evaluates it again on the test part: the probabilities have changed. A locked cut-off is
+    carried over, so that it calls the same pictures; one chosen by case goes back to 0.5.
+    """
+    from bc_model.data import match_split, read_manifest, read_split
+    from bc_model.evaluation import (
+        calibrated_by,
+        change_model_card,
+        evaluate_split,
+        report_files,
+        require_evaluation,
+    )
+    from bc_model.inference import CardMetrics, Engine, open_bundle, predict_files
+    from bc_model.reporting import write_plots
+    from bc_model.utils import to_json
+
+    bundle = open_bundle(model)
+    folder = require_evaluation(bundle)
+    split = read_split(folder.parent / "split.csv")
+    manifest = read_manifest(data, progress=progress("reading"))
+    match_split(split, manifest)
+    rows = split[split["part"] == "validation"].reset_index(drop=True)
+    tell = progress("predicting")
+    predicted = predict_files(Engine(bundle), manifest.root, list(rows["path"]), progress=tell)
+    calibrated, files = calibrated_by(bundle, rows, predicted, folder)
+    report = evaluate_split(Engine(calibrated), manifest.root, split, progress=tell)
+    card = replace(calibrated.card, metrics=CardMetrics(test=report.summary()))
+    change_model_card(bundle, card, files | report_files(report, folder))
+    write_plots(report, folder)
+    temperature, threshold = card.temperature, card.threshold
+    if as_json:
+        print_json(to_json(temperature) | {"threshold": to_json(threshold)})
+        return
+    click.echo(f"temperature {temperature.value:.3f}, {temperature.method}")
+    kept = " as before" if threshold == bundle.card.threshold else ""
+    click.echo(f"cut-off {threshold.value:.3f}{kept}, {threshold.method}")
+
+
+@click.command()
+@click.argument("model", type=MODEL)
+@click.option(
+    "--goal", type=click.Choice(["sensitivity", "specificity", "youden", "balanced"]),
+    default="sensitivity", show_default=True, help="What the cut-off is chosen by.",
+)  # fmt: skip
+@click.option("--wanted", type=float, help="Sensitivity or specificity; default 0.95.")
+@click.option("--by", "unit", type=click.Choice(["picture", "case"]), default="picture")
+@click.option("--prevalence", default=0.1, show_default=True, help="For predictive values.")
+@click.option("--lock", "reason", metavar="REASON", help="Write it into the model card.")
+@as_json_option
+def cutoff(
+    model: Path, goal: str, wanted: float | None, unit: str, prevalence: float, reason: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Choose a cut-off on MODEL's validation predictions, and try it on its test predictions."""
+    from bc_model.evaluation import (
+        choose_cutoff,
+        lock_threshold,
+        predictive_values,
+        read_report,
+        read_validation,
+        require_evaluation,
+        try_cutoff,
+    )
+    from bc_model.inference import open_bundle
+    from bc_model.reporting import write_plots
+    from bc_model.utils import to_json
+
+    if wanted is not None and goal not in ("sensitivity", "specificity"):
+        raise click.UsageError(
+            f"--wanted goes with --goal sensitivity or specificity, not with {goal}"
+        )
+    if not 0 < prevalence < 1:
+        raise click.BadParameter("lies between 0 and 1", param_hint="--prevalence")
+    bundle = open_bundle(model)
+    folder = require_evaluation(bundle)
+    wish = 0.95 if wanted is None else wanted
+    chosen = choose_cutoff(read_validation(folder), goal=goal, wanted=wish, unit=unit)
+    predictions = read_report(folder).predictions
+    assert predictions is not None, "read_report reads the predictions or fails"
+    trial = try_cutoff(predictions, chosen.value, unit=unit)
+    rates = trial.figures["sensitivity"], trial.figures["specificity"]
+    values = predictive_values(*rates, prevalence)
+    if reason is not None:
+        lock_threshold(bundle, chosen.value, reason, cutoff=chosen)
+        write_plots(read_report(folder), folder)
+    if as_json:
+        told = {name: to_json(figure) for name, figure in values.items()}
+        print_json(
+            {"chosen": to_json(chosen), "test": to_json(trial), "predictive_values": told,
+             "prevalence": prevalence, "locked": reason is not None}
+        )  # fmt: skip
+        return
+    click.echo(f"cut-off {chosen.value:.3f}, {chosen.chosen}")
+    for name, figure in trial.figures.items():
+        click.echo(f"  on test, {name.replace('_', ' ')}: {figure}")
+    for name, figure in values.items():
+        click.echo(f"  {name} predictive value at a prevalence of {prevalence:g}: {figure}")
+    if reason is not None:
+        click.echo("locked into the model card; the report of the run is at this cut-off now")

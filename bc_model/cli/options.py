@@ -1,17 +1,24 @@
 """What several commands share: options, progress, and printing."""
 
+from __future__ import annotations
+
+import dataclasses
 import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from bc_model.errors import SettingsError
-from bc_model.training.run_folder import runs_folder
+from bc_model.errors import FolderNotFound, SettingsError, SplitError
+from bc_model.training import OPTIONS, Option, TrainingConfig, runs_folder
+
+if TYPE_CHECKING:
+    from bc_model.inference import Bundle
 
 
 class _Path(click.Path):
@@ -32,7 +39,7 @@ class _Model(_Path):
 
         'bundled' is the model that comes with the program, whatever lies here.
         """
-        from bc_model.serving.shipped import has_bundled_model, shipped_folder
+        from bc_model.inference import has_bundled_model, shipped_folder
 
         if value == "bundled" and has_bundled_model():
             return shipped_folder(value)
@@ -119,3 +126,131 @@ def log_to(path: Path) -> None:
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+FIELDS = tuple(name for name in OPTIONS if name != "data")
+"""Fields with a command line option; the dataset is an argument."""
+
+
+def training_options(
+    only: Collection[str] = FIELDS, *, without: Collection[str] = ()
+) -> Callable[[Command], Command]:
+    """Return a decorator that adds command line options for fields of `TrainingConfig`.
+
+    Parameters
+    ----------
+    only : collection of str
+        By default all fields but `data`.
+    without : collection of str
+        Fields that the command sets itself.
+    """
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(FIELDS):
+            if name in only and name not in without:
+                command = _click_option(OPTIONS[name])(command)
+        return command
+
+    return decorate
+
+
+def is_given(name: str) -> bool:
+    """Return whether the user set an option of the current command on the command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
+
+
+def config_from(data: Path, values: dict[str, Any]) -> TrainingConfig:
+    """Return the configuration for a dataset directory and the values of `training_options`.
+
+    With bundled weights, the default image size is that of the bundled model.
+
+    Raises
+    ------
+    SettingsError
+        A value is out of range.
+    FolderNotFound
+        There is no such dataset directory.
+    SplitError
+        The fold file does not exist or is invalid.
+    WeightsError
+        The bundled model is required for its image size, but is missing or damaged.
+    """
+    from bc_model.data import read_fold_file
+    from bc_model.inference import bundled_model
+
+    if values["weights"] == "bundled" and not is_given("image_size"):
+        values = values | {"image_size": bundled_model().image_size}
+    config = TrainingConfig(data=str(data), **values)
+    if not data.is_dir():
+        raise FolderNotFound(f"There is no folder {data}; check the path of the data set.")
+    if config.official_fold_file:
+        read_fold_file(Path(config.official_fold_file))
+    return config
+
+
+class _Numbers(click.ParamType):
+    """Several whole numbers, such as ``224x224`` or ``512,128``."""
+
+    def __init__(self, option: Option) -> None:
+        self.option = option
+        self.name = "x".join("N" * option.length) if option.length else "N[,N...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the numbers as a tuple."""
+        return self.option.parse(value) if isinstance(value, str) else value
+
+
+def _click_option(option: Option) -> Callable[[Command], Command]:
+    flag = f"--{option.name.replace('_', '-')}"
+    unit = f" Unit: {option.unit}." if option.unit else ""
+    shared: dict[str, Any] = {"help": option.help + unit, "show_default": option.default != ""}
+    if option.default is not dataclasses.MISSING:
+        shared["default"] = option.default
+    if option.type is bool:
+        return click.option(f"{flag}/--no-{flag.removeprefix('--')}", **shared)
+    if option.type is tuple:
+        shared["default"] = option.format(option.default)
+    return click.option(flag, type=_click_type(option), **shared)
+
+
+def _click_type(option: Option) -> click.ParamType:
+    if option.choices:
+        return click.Choice(option.choices)
+    if option.type is tuple:
+        return _Numbers(option)
+    if option.type is str:
+        return click.STRING
+    number_range: type[Any] = click.IntRange if option.type is int else click.FloatRange
+    return number_range(
+        min=option.ge if option.gt is None else option.gt,
+        max=option.le if option.lt is None else option.lt,
+        min_open=option.gt is not None,
+        max_open=option.lt is not None,
+    )
+
+
+def own_split_file(bundle: Bundle, asked: Path | None, what: str, instead: str) -> Path:
+    """Return the file that was asked for, or that of the model's run.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    asked : Path or None
+    what, instead : str
+        What a part of the split is for, and a sentence on what can be done without one.
+
+    Raises
+    ------
+    SplitError
+        The model learned from every picture, so that no file can be its split.
+    """
+    if bundle.learned_from_all:
+        raise SplitError(
+            f"The model {bundle.label} learned from every picture that it was given, so no split "
+            f"has a part to {what}. {instead}"
+        )
+    return asked or bundle.folder.parent / "split.csv"

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bc_model.cli.options import PATH, log_to
-from bc_model.cli.train_options import config_from, is_given, training_options
+from bc_model.cli.options import PATH, config_from, is_given, log_to, training_options
 from bc_model.errors import BcModelError, FolderNotFound, SettingsError
 from bc_model.jobs import end_with_stdin, keep_alive
-from bc_model.quiet import native_stderr_silenced
-from bc_model.training.run_folder import RunFolder
+from bc_model.training import RunFolder
+from bc_model.utils import native_stderr_silenced
 
 if TYPE_CHECKING:
-    from bc_model.training.settings import TrainingConfig
+    from bc_model.training import TrainingConfig
 
 logger = logging.getLogger("bc_model.training")
 
@@ -52,7 +51,7 @@ def train(
         return _resume(RunFolder.open(run_path), data, accept_changes, tied=tied)
     if data is None:
         raise SettingsError("Name the folder of the data set, or give --resume to go on with RUN.")
-    from bc_model.training.jobs import checked_paths
+    from bc_model.training import checked_paths
 
     # A run that is resumed from another folder finds the same data.
     config = checked_paths(config_from(data, options))
@@ -79,8 +78,7 @@ def _refuse_options(options: dict[str, Any]) -> None:
 
 
 def _resume(run: RunFolder, data: Path | None, accept_changes: bool, *, tied: bool) -> int:
-    from bc_model.training.jobs import advance_queue
-    from bc_model.training.resume import settings_to_resume
+    from bc_model.training import advance_queue, settings_to_resume
 
     if tied:
         end_with_stdin(run)
@@ -109,15 +107,15 @@ def _work_on(run: RunFolder, config: "TrainingConfig", **how: bool) -> int:
     run.write_status("starting", message="Starting TensorFlow")
     with keep_alive(run):
         with native_stderr_silenced():
-            from bc_model.training.fit import train as train_model
+            from bc_model.training import train as train_model
 
         bundle = train_model(config, run, **how)
     if bundle is None:
         logger.info("%s", run.read_status()["message"])
         return 1
     # Matplotlib loads only now, as training does not need it.
-    from bc_model.evaluation.report import read_report
-    from bc_model.reporting.plots import write_plots
+    from bc_model.evaluation import read_report
+    from bc_model.reporting import write_plots
 
     write_plots(read_report(run.evaluation_folder), run.evaluation_folder)
     return 0

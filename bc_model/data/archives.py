@@ -1,30 +1,171 @@
 """Zip and tar.gz archives, read as one stream of files whose paths have been checked.
 
-`bc_model.data.unpack` writes what they hold. Nothing here writes, or follows a link.
+`bc_model.data.archives` writes what they hold. Nothing here writes, or follows a link.
 """
 
+import errno
 import gzip
 import io
+import re
+import shutil
 import stat
+import struct
 import tarfile
+import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from bc_model.data import archive_guards
-from bc_model.data.archive_guards import (
-    checked_path,
-    damaged,
-    no_plain_file,
-    reading,
-    require_no_bomb,
-    too_many,
-    why_not,
-)
-from bc_model.errors import ArchiveError
+from bc_model.data.breakhis import PICTURE_SUFFIXES
+from bc_model.data.images import MAX_FILE_MB
+from bc_model.errors import ArchiveError, DataError
+
+MAX_ENTRIES = 100_000
+MAX_DIRECTORY_MB = 16
+"""Of a zip, where each entry has 46 bytes and its name; it is read in one go."""
+MAX_TOTAL_GB = 20
+MAX_RATIO = 100
+"""Unpacked to packed bytes; pictures are packed already, BreakHis has 1.0."""
+RATIO_FLOOR_MB = 64
+"""So much may come out of any archive: a few blank TIFFs are no bomb."""
+ROOM_TO_LEAVE_MB = 500
+
+_MAX_NAME = 400
+_MAX_PART_BYTES = 255
+_BAD_CHARACTERS = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|\ud800-\udfff]')
+_ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
+_DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, EOFError, ValueError,
+    OverflowError, NotImplementedError, RuntimeError, LookupError,
+)  # fmt: skip
+"""What the standard library raises for archives that are cut short, damaged or made by hand."""
+
+
+@contextmanager
+def reading(archive: str) -> Iterator[None]:
+    """Turn what the standard library says of a damaged archive into a sentence."""
+    try:
+        yield
+    except DataError:
+        raise
+    except _DAMAGE as error:
+        raise damaged(archive) from error
+    except OSError as error:
+        # The disk's own words pass; a place before the start of the file is the archive's fault.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise damaged(archive) from error
+
+
+def checked_path(archive: str, name: str) -> str:
+    """Return an entry's path, '' for the top folder, when it stays inside on every system.
+
+    Raises
+    ------
+    ArchiveError
+        It leads out, or some system cannot write it.
+    """
+    inner = name.removesuffix("/")
+    parts = [part for part in inner.split("/") if part != "."]
+    if (
+        ".." in parts
+        or "" in parts
+        or len(name) > _MAX_NAME
+        or any(
+            len(part.encode("utf-8", "surrogatepass")) > _MAX_PART_BYTES
+            or part.endswith((" ", "."))
+            for part in parts
+        )
+        or _BAD_CHARACTERS.search(name)
+    ):
+        raise ArchiveError(
+            f"{archive} holds the path {name[:80]!a}, which leads out of its folder or is no path "
+            "on every system; nothing was taken from it."
+        )
+    return "/".join(parts)
+
+
+class Names:
+    """The names met so far in an archive, as the least careful system would tell them apart."""
+
+    def __init__(self, archive: str) -> None:
+        self._archive = archive
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def add(self, path: PurePosixPath) -> None:
+        """Take a file's path, and refuse one that another file or folder has."""
+        key, *above = (
+            unicodedata.normalize("NFC", str(part)).casefold() for part in (path, *path.parents)
+        )
+        if key in self._files or key in self._folders or self._files.intersection(above):
+            raise ArchiveError(
+                f"{self._archive} holds {path} twice; nothing was taken from it. "
+                "Pack the folder again."
+            )
+        if len(self._files) == MAX_ENTRIES:
+            raise too_many(self._archive)
+        self._files.add(key)
+        self._folders.update(above)
+
+
+def why_not(path: PurePosixPath, size_bytes: int) -> str:
+    """Say why a file is left out; empty when it may be a picture."""
+    suffix = path.suffix.lower()
+    if "__MACOSX" in path.parts or any(part.startswith(".") for part in path.parts):
+        return "hidden"
+    if suffix in _ARCHIVES:
+        return "archive inside"
+    if suffix not in PICTURE_SUFFIXES:
+        return "not a picture"
+    return "too large" if size_bytes > MAX_FILE_MB * 2**20 else ""
+
+
+def require_no_bomb(archive: str, unpacked_bytes: int, packed_bytes: int) -> None:
+    """Refuse an archive once more has come out of it than can be meant well."""
+    much = unpacked_bytes > RATIO_FLOOR_MB * 2**20
+    if (much and unpacked_bytes > MAX_RATIO * packed_bytes) or unpacked_bytes > MAX_TOTAL_GB * 1e9:
+        raise ArchiveError(
+            f"{archive} unpacks to more than {MAX_RATIO} times its size, or more than "
+            f"{MAX_TOTAL_GB} GB; nothing was taken from it."
+        )
+
+
+def require_room(folder: Path, size_bytes: int, verb: str) -> None:
+    """Raise `DataError` unless a disk has so much room and `ROOM_TO_LEAVE_MB` more."""
+    free = shutil.disk_usage(folder).free
+    needed = size_bytes + ROOM_TO_LEAVE_MB * 10**6
+    if free < needed:
+        raise DataError(
+            f"{verb} needs {needed / 1e9:.1f} GB in {folder} and the disk has {free / 1e9:.1f} GB "
+            "free; make room, or name another folder with BC_DATASETS."
+        )
+
+
+def damaged(archive: str) -> ArchiveError:
+    """Return the error for an archive that cannot be read to its end."""
+    return ArchiveError(f"{archive} is damaged or cut short; copy or download it again.")
+
+
+def too_many(archive: str) -> ArchiveError:
+    """Return the error for an archive of too many files."""
+    return ArchiveError(
+        f"{archive} holds more than {MAX_ENTRIES:,} files, or a list of them of more than "
+        f"{MAX_DIRECTORY_MB} MB; that is no set of pictures."
+    )
+
+
+def no_plain_file(archive: str, path: str) -> ArchiveError:
+    """Return the error for a link, a device or a file with holes."""
+    return ArchiveError(
+        f"{archive} holds {path}, a link or device; nothing was taken from it. Pack plain files."
+    )
+
 
 CHUNK = 2**20
 _MAX_READ = 4 * CHUNK
@@ -87,7 +228,7 @@ def open_archive(path: Path, name: str) -> Iterator[Archive]:
     Raises
     ------
     ArchiveError
-        It is neither, is damaged, or holds what `bc_model.data.archive_guards` refuses. Raised
+        It is neither, is damaged, or holds what `bc_model.data.archives` refuses. Raised
         also while entries are read.
     """
     size = path.stat().st_size
@@ -109,7 +250,7 @@ def _open_zip(raw: IO[bytes], name: str, size: int) -> Archive:
     with reading(name):
         file = zipfile.ZipFile(raw)
         infos = file.infolist()
-    if len(infos) > archive_guards.MAX_ENTRIES:
+    if len(infos) > MAX_ENTRIES:
         raise too_many(name)
     done = 0
 
@@ -160,7 +301,7 @@ def _open_tar(raw: IO[bytes], name: str, size: int) -> Archive:
             for count, info in enumerate(file, start=1):
                 # It would keep every header, and they may be large.
                 file.members = []  # type: ignore[attr-defined]
-                if count > archive_guards.MAX_ENTRIES:
+                if count > MAX_ENTRIES:
                     raise too_many(name)
                 path = checked_path(name, info.name)
                 if info.isdir():
@@ -197,7 +338,7 @@ class _Raw(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read so many bytes, fewer at the end."""
-        if size is not None and size > archive_guards.MAX_DIRECTORY_MB * 2**20:
+        if size is not None and size > MAX_DIRECTORY_MB * 2**20:
             raise too_many(self._archive)
         return super().read(size)
 
@@ -231,3 +372,92 @@ class _Bounded:
     def tell(self) -> int:
         """Return the place, bytes from the start."""
         return self._at
+
+
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""PNG, JPEG, TIFF and BigTIFF of both byte orders."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came out of an archive.
+
+    Attributes
+    ----------
+    pictures : list of str
+        Paths relative to the folder.
+    skipped : list of (str, str)
+        Path and reason of each file left out: hidden, archive inside, not a picture, too large,
+        not what its name says.
+    """
+
+    pictures: list[str]
+    skipped: list[tuple[str, str]]
+
+
+def unpack(
+    archive: Archive, folder: Path, *, progress: Callable[[int, int], None] | None = None
+) -> Unpacked:
+    """Write the pictures of an archive into a new folder.
+
+    Parameters
+    ----------
+    archive : Archive
+    folder : Path
+        Made. Whoever calls deletes it when this fails.
+    progress : callable, optional
+        Called with (bytes of the archive read, bytes in all).
+
+    Returns
+    -------
+    Unpacked
+
+    Raises
+    ------
+    ArchiveError
+        It is damaged, holds no picture, or is refused as the module says.
+    DataError
+        The disk has no room.
+    """
+    require_room(folder.parent, archive.unpacked_size or archive.size, "Unpacking")
+    folder.mkdir()
+    names = Names(archive.name)
+    found = Unpacked([], [])
+    written = 0
+    for entry in archive.entries:
+        names.add(entry.path)
+        reason = why_not(entry.path, entry.size)
+        if not reason:
+            size = _write(archive, entry, folder / entry.path, written)
+            written += size
+            reason = "" if size else "not what its name says"
+        if reason:
+            found.skipped.append((str(entry.path), reason))
+        else:
+            found.pictures.append(str(entry.path))
+        if progress:
+            progress(archive.consumed(), archive.size)
+    if not found.pictures:
+        inside = sum(reason == "archive inside" for _, reason in found.skipped)
+        hint = f"; archives inside it ({inside}) are not opened" if inside else ""
+        raise ArchiveError(
+            f"{archive.name} holds no PNG, JPEG or TIFF picture among {len(found.skipped)} "
+            f"files{hint}."
+        )
+    return found
+
+
+def _write(archive: Archive, entry: Entry, target: Path, written: int) -> int:
+    """Write one picture and return its bytes; 0, and no file, when its content is none."""
+    size = 0
+    chunks = entry.chunks()
+    first = next(chunks, b"")
+    if not first.startswith(_SIGNATURES):
+        return 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as file:
+        for chunk in chain([first], chunks):
+            size += len(chunk)
+            require_no_bomb(archive.name, written + size, archive.size)
+            file.write(chunk)
+    return size

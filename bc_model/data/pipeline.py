@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bc_model.data.names import CLASSES
-from bc_model.data.pictures import model_input, read_picture
+from bc_model.data.breakhis import CLASSES
+from bc_model.data.images import model_input, read_picture
 
 if TYPE_CHECKING:
     import tensorflow as tf

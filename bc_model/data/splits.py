@@ -1,6 +1,6 @@
 """Splits of a data set into training, validation and test, and the proof of what they share.
 
-By which rules: see `bc_model.data.protocols`.
+By which rules: see `bc_model.data.splits`.
 """
 
 from dataclasses import dataclass
@@ -9,14 +9,33 @@ from pathlib import Path
 import pandas as pd
 
 from bc_model.checks import Check, make_check
-from bc_model.data.fold_file import read_fold_file
-from bc_model.data.folds import fold_parts
-from bc_model.data.manifest import Manifest
-from bc_model.data.names import CLASSES
-from bc_model.data.protocols import FOLDS_PROTOCOLS, PROTOCOLS, require_protocol
-from bc_model.data.protocols import LEAKY_PROTOCOLS as LEAKY_PROTOCOLS  # whoever splits asks this
+from bc_model.data.breakhis import CLASSES
+from bc_model.data.dataset import Manifest
+from bc_model.data.official_folds import fold_parts, read_fold_file
 from bc_model.errors import DataError, SplitError
-from bc_model.files import write_text_atomic
+from bc_model.utils.io import write_text_atomic
+
+PROTOCOLS = ("case", "folds-clean", "folds", "folder", "image")
+LEAKY_PROTOCOLS = frozenset({"image", "folder", "folds"})
+FOLDS_PROTOCOLS = frozenset({"folds", "folds-clean"})
+"""These need an official fold file."""
+
+
+def require_protocol(protocol: str, folds_file: str | Path = "") -> None:
+    """Raise `SplitError` for a protocol that is none, or without the file it needs."""
+    if protocol not in PROTOCOLS:
+        raise SplitError(
+            f"There is no split protocol '{protocol}'; choose one of {', '.join(PROTOCOLS)}."
+        )
+    named = str(folds_file) != ""
+    if protocol in FOLDS_PROTOCOLS and not named:
+        raise SplitError(f"The protocol '{protocol}' needs an official fold file; choose one.")
+    if named and protocol not in FOLDS_PROTOCOLS:
+        raise SplitError(
+            f"The protocol '{protocol}' takes no fold file; ask for 'folds' or 'folds-clean', or "
+            f"leave {folds_file} out."
+        )
+
 
 PARTS = ("train", "validation", "test")
 MIN_CASES_IN_SUBSET = 3
@@ -66,7 +85,7 @@ def make_split(
     ----------
     manifest : Manifest
     protocol : {'case', 'folds-clean', 'folds', 'folder', 'image'}
-        See `bc_model.data.protocols`. Stratified by class.
+        See `bc_model.data.splits`. Stratified by class.
     n_folds : int
         At least 3. `case`, `folder`, `image`: the data is dealt out in so many folds, one for test,
         the next for validation, the rest for training; at most the number of cases (folders,

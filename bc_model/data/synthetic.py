@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bc_model.data.names import FIRST_DRAWN_CASE, SUBTYPES
+from bc_model.data.breakhis import FIRST_DRAWN_CASE, SUBTYPES
 from bc_model.errors import SettingsError
 
 _EOSIN = np.array([236.0, 178.0, 206.0])

@@ -3,13 +3,6 @@
 The package loads NumPy and pandas only.
 """
 
-from bc_model.evaluation.intervals import Figure
-from bc_model.evaluation.report import Report, RocCurve, evaluate_predictions, read_report
+import lazy_loader
 
-__all__ = [
-    "Figure",
-    "Report",
-    "RocCurve",
-    "evaluate_predictions",
-    "read_report",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,12 +14,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from bc_model.files import write_bytes_atomic
+from bc_model.utils.io import write_bytes_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bc_model.evaluation.predict import Predicted
+    from bc_model.inference.predict import Predicted
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,161 @@ Malignant is the positive class throughout. What is not defined (a class is miss
 never 0 and never a warning; `estimate` turns it into words.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bc_model.evaluation.ranking import average_precision, roc_auc
-from bc_model.evaluation.weighting import Floats, ratio
+Floats = NDArray[np.float64]
+
+# Bounds the temporary float64 copies of a weights matrix to 32 MB each.
+_BLOCK_ELEMENTS = 4_000_000
+
+
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
+    """Divide; NaN where the whole is zero. Complex numbers stay complex."""
+    out = np.full(np.shape(whole), np.nan, dtype=np.result_type(part, whole, np.float64))
+    return np.divide(part, whole, out=out, where=np.real(whole) != 0)
+
+
+def row_blocks(matrix: NDArray[Any], width: int | None = None) -> Iterator[Floats]:
+    """Yield a matrix as float64 in bands of rows; bootstrap weights come as small integers.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (rows, columns)
+    width : int, optional
+        Elements that a row costs whoever works on the bands; default is its columns.
+    """
+    rows = max(1, _BLOCK_ELEMENTS // max(1, width or matrix.shape[1]))
+    for start in range(0, len(matrix), rows):
+        yield matrix[start : start + rows].astype(np.float64)
+
+
+def roc_auc(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
+    """Return the area under the ROC curve; ties count one half (mid-ranks), exactly.
+
+    It is the probability that a malignant image has a higher estimate than a benign image.
+
+    Parameters
+    ----------
+    malignant, prob_malignant
+        As for `all_metrics`.
+
+    Returns
+    -------
+    ndarray of float64, shape ()
+        In [0, 1]; NaN when a class is missing.
+    """
+    truth = np.asarray(malignant, dtype=bool)
+    prob = np.asarray(prob_malignant, dtype=np.float64)
+    benign, positive = np.sort(prob[~truth]), prob[truth]
+    below, not_above = (np.searchsorted(benign, positive, side=side) for side in ("left", "right"))
+    return ratio((below + not_above).sum() / 2, np.asarray(benign.size * positive.size))
+
+
+def average_precision(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
+    """Return the area under the precision-recall curve, by steps: the average precision.
+
+    It is the mean precision at the thresholds of the malignant images. Unlike the ROC AUC it
+    depends on the proportion of malignant images, which is its value for a constant model.
+
+    Parameters
+    ----------
+    malignant, prob_malignant
+        As for `all_metrics`.
+
+    Returns
+    -------
+    ndarray of float64, shape ()
+        In (0, 1]; NaN when a class is missing.
+    """
+    truth = np.asarray(malignant, dtype=bool)
+    prob = np.asarray(prob_malignant, dtype=np.float64)
+    if truth.all() or not truth.any():
+        return np.array(np.nan)
+    order = np.argsort(-prob, kind="stable")
+    last_of_tie = np.append(np.flatnonzero(np.diff(prob[order])), prob.size - 1)
+    found = np.cumsum(truth[order])[last_of_tie]
+    return np.array(np.diff(found, prepend=0) @ (found / (last_of_tie + 1)) / found[-1])
+
+
+def roc_curve(
+    malignant: ArrayLike, prob_malignant: ArrayLike, *, max_points: int = 500
+) -> tuple[Floats, Floats, Floats] | None:
+    """Return the ROC curve from (0, 0) to (1, 1), thinned to its corners.
+
+    Parameters
+    ----------
+    malignant, prob_malignant
+        As for `all_metrics`.
+    max_points : int, default=500
+        If there are more corners, points at even steps along the curve are kept, with both ends.
+
+    Returns
+    -------
+    (fpr, tpr, threshold) of float64 arrays of one shape, or None when a class is missing
+        Both rates rise, thresholds fall; the first threshold is infinite (nothing is malignant).
+    """
+    truth = np.asarray(malignant, dtype=bool)
+    prob = np.asarray(prob_malignant, dtype=np.float64)
+    if truth.all() or not truth.any():
+        return None
+    order = np.argsort(-prob, kind="stable")
+    truth, prob = truth[order], prob[order]
+    last_of_tie = np.append(np.flatnonzero(np.diff(prob)), prob.size - 1)
+    true_positives = np.insert(np.cumsum(truth)[last_of_tie], 0, 0)
+    false_positives = np.insert(np.cumsum(~truth)[last_of_tie], 0, 0)
+    threshold = np.insert(prob[last_of_tie], 0, np.inf)
+    # Points inside a straight run add nothing to the picture; whole counts make the test exact.
+    up, right = np.diff(true_positives), np.diff(false_positives)
+    turns = up[:-1] * right[1:] != up[1:] * right[:-1]
+    keep = np.flatnonzero(np.concatenate([[True], turns, [True]]))
+    if keep.size > max_points:
+        length = (true_positives / truth.sum() + false_positives / (~truth).sum())[keep]
+        steps = np.linspace(0.0, length[-1], max_points)
+        keep = keep[np.unique(np.searchsorted(length, steps).clip(max=keep.size - 1))]
+    return (
+        false_positives[keep] / (~truth).sum(),
+        true_positives[keep] / truth.sum(),
+        threshold[keep],
+    )
+
+
+def pr_curve(
+    malignant: ArrayLike, prob_malignant: ArrayLike, *, max_points: int = 500
+) -> tuple[Floats, Floats, Floats] | None:
+    """Return the precision-recall curve, from the highest cut-off to the lowest.
+
+    Parameters
+    ----------
+    malignant, prob_malignant
+        As for `roc_auc`.
+    max_points : int, default=500
+        If there are more cut-offs, those at even steps of the recall are kept, with both ends.
+
+    Returns
+    -------
+    (recall, precision, threshold) of float64 arrays of one shape, or None when a class is missing
+        Recall rises and thresholds fall; each point is a cut-off that a picture has.
+    """
+    truth = np.asarray(malignant, dtype=bool)
+    prob = np.asarray(prob_malignant, dtype=np.float64)
+    if truth.all() or not truth.any():
+        return None
+    order = np.argsort(-prob, kind="stable")
+    truth, prob = truth[order], prob[order]
+    last_of_tie = np.append(np.flatnonzero(np.diff(prob)), prob.size - 1)
+    recall = np.cumsum(truth)[last_of_tie] / truth.sum()
+    precision = np.cumsum(truth)[last_of_tie] / (last_of_tie + 1)
+    # Below the last malignant picture recall has ended and precision only falls.
+    keep = np.arange(1 + int(np.searchsorted(recall, 1.0)))
+    if keep.size > max_points:
+        steps = np.linspace(recall[0], 1.0, max_points)
+        keep = np.unique(np.append(np.searchsorted(recall, steps).clip(max=keep[-1]), keep[-1]))
+    return recall[keep], precision[keep], prob[last_of_tie][keep]
+
 
 METRICS = (
     "accuracy",

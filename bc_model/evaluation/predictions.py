@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bc_model.data.names import CLASSES
+from bc_model.data.breakhis import CLASSES
 from bc_model.errors import DataError
 from bc_model.evaluation.intervals import case_names
 

@@ -1,62 +1,217 @@
-"""Evaluate predictions: from a table of probabilities to a report with metrics and checks.
+"""The result of one evaluation, as a record.
 
-One set of predictions under one protocol. It does not predict, and it does not compare reports.
+Computing it is the work of `report`, keeping it on disk that of `store`.
 """
 
-from collections.abc import Iterable
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
 from bc_model.checks import Check
-from bc_model.errors import SettingsError
-from bc_model.evaluation.alarms import alarms
-from bc_model.evaluation.by_case import RECOGNITION, by_case
-from bc_model.evaluation.by_group import by_group
-from bc_model.evaluation.estimate import estimate_figures
-from bc_model.evaluation.metrics import confusion_counts
-from bc_model.evaluation.predictions import check_predictions
-from bc_model.evaluation.ranking import pr_curve, roc_curve
-from bc_model.evaluation.reliability import reliability
-from bc_model.evaluation.result import PrCurve, Report, RocCurve
-from bc_model.evaluation.store import read_report
-
-__all__ = ["Report", "RocCurve", "evaluate_predictions", "read_report"]
-
-_MIN_RESAMPLES = 100
+from bc_model.errors import RunError
+from bc_model.evaluation.calibration import Reliability
+from bc_model.evaluation.domain_shift import Shift
+from bc_model.evaluation.metrics import METRICS, confusion_counts
+from bc_model.evaluation.predictions import predictions_to_csv, read_predictions
+from bc_model.evaluation.subgroups import ByCase, Confusion, Group
+from bc_model.inference.model_card import EvaluationSummary, SubgroupResult
+from bc_model.utils.io import write_together
+from bc_model.utils.metric import Figure
+from bc_model.utils.serialization import dumps, read_record
 
 
-def evaluate_predictions(
-    frame: pd.DataFrame,
-    *,
-    threshold: float = 0.5,
-    protocol: str,
-    leaky: bool,
-    is_known: bool = False,
-    n_resamples: int = 2000,
-    seed: int = 0,
-    checks: Iterable[Check] = (),
-) -> Report:
-    """Evaluate predictions on pictures the model was not trained on.
+@dataclass(frozen=True)
+class RocCurve:
+    """Corners of a ROC curve from (0, 0) to (1, 1); the first threshold is infinite."""
+
+    fpr: tuple[float, ...]
+    tpr: tuple[float, ...]
+    # JSON has no infinity.
+    threshold: tuple[float, ...] = field(metadata={"null_means": math.inf})
+
+    def __post_init__(self) -> None:
+        if not len(self.fpr) == len(self.tpr) == len(self.threshold) >= 2:
+            raise ValueError("the three lists of the ROC curve differ in length")
+
+
+@dataclass(frozen=True)
+class PrCurve:
+    """Points of a precision-recall curve, from the highest cut-off to the lowest."""
+
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+    threshold: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.recall) == len(self.precision) == len(self.threshold):
+            raise ValueError("the three lists of the precision-recall curve differ in length")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one evaluation found.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
-        As `check_predictions` describes it: path, sha256, case, class, magnification,
-        prob_malignant. The order of its rows does not matter.
-    threshold : float, default=0.5
-        In [0, 1]. It must have been chosen on other pictures than these.
     protocol : str
-        How the pictures were chosen, such as 'case' or 'image'; shown with every figure.
+        How the test pictures were chosen, such as 'case' or 'image'.
     leaky : bool
-        Whether pictures of one case stand in training and test under that protocol.
-    is_known : bool
-        Whether it is certain that the model knows some of these pictures or cases.
-    n_resamples : int, default=2000
-        Bootstrap replicates for the intervals, at least 100.
-    seed : int, default=0
-        Of the bootstrap, 0 or more.
-    checks : iterable of Check
-        Checks of the origin of the images, which follow those of the metrics.
+        Whether that protocol lets pictures of one case stand in training and test.
+    threshold : float
+        A picture is called malignant at this probability or above.
+    n : int
+        Pictures.
+    n_cases, n_benign_cases, n_malignant_cases : int
+        Known cases; a case with pictures of both classes counts in both.
+    base_rate : float
+        Share of malignant pictures, which is the accuracy of always answering 'malignant'.
+    confusion : tuple of two pairs of int
+        Rows are the truth, columns the verdict, each in the order benign, malignant.
+    figures : dict of str to Figure
+        Keys as in `metrics.METRICS`.
+    roc : RocCurve or None
+        None when only one class is present.
+    checks : tuple of Check
+        Checks of the metrics, then of the origin of the images; the most serious first.
+    calibration : Reliability
+    pr : PrCurve or None
+        None when only one class is present.
+    by_case : ByCase or None
+        None when no case is known, or all have pictures of both classes.
+    groups : tuple of Group
+        See `by_group`.
+    shift : Shift or None
+        How far they are from what the model knows; only of another set.
+    predictions : pandas.DataFrame or None
+        The checked table; None in a report that was read from JSON.
+    """
+
+    SCHEMA_VERSION: ClassVar[int] = 3
+
+    protocol: str
+    leaky: bool
+    threshold: float
+    n: int
+    n_cases: int
+    n_benign_cases: int
+    n_malignant_cases: int
+    base_rate: float
+    confusion: Confusion
+    figures: dict[str, Figure]
+    roc: RocCurve | None
+    checks: tuple[Check, ...]
+    calibration: Reliability
+    pr: PrCurve | None = None
+    by_case: ByCase | None = None
+    groups: tuple[Group, ...] = ()
+    shift: Shift | None = None
+    predictions: pd.DataFrame | None = field(
+        default=None, compare=False, repr=False, metadata={"json": False}
+    )
+
+    def __post_init__(self) -> None:
+        if tuple(self.figures) != METRICS:
+            raise ValueError(f"the figures are {list(self.figures)}, not {list(METRICS)}")
+        if sum(map(sum, self.confusion)) != self.n:
+            raise ValueError("the confusion counts do not add up to n")
+
+    @property
+    def always_malignant_accuracy(self) -> float:
+        """Accuracy of calling every picture malignant, in [0, 1]: show it beside accuracy."""
+        return self.base_rate
+
+    def summary(self) -> EvaluationSummary:
+        """Return the metrics without the curves, as a model card contains them."""
+        return EvaluationSummary(
+            protocol=self.protocol,
+            has_leakage=self.leaky,
+            threshold=self.threshold,
+            n_images=self.n,
+            n_cases=self.n_cases,
+            malignant_proportion=self.base_rate,
+            metrics=self.figures,
+            case_metrics=self.by_case.figures if self.by_case else {},
+            subgroups=tuple(
+                SubgroupResult(group.kind, group.name, group.figures) for group in self.groups
+            ),
+            checks=self.checks,
+        )
+
+    def write(self, folder: str | Path) -> None:
+        """Write ``predictions.csv`` and, last, ``report.json``.
+
+        All or none: they are replaced once every one is on the disk. `report.json` comes last, so
+        a folder that has a new one has everything that belongs to it.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made when missing.
+
+        Raises
+        ------
+        RunError
+            The report has no predictions, or the folder cannot be written.
+        """
+        # The store imports this module.
+
+        write_report(self, folder)
+
+
+def write_report(report: Report, folder: str | Path) -> None:
+    """Write a report; `Report.write` is the same and says what comes in which order.
+
+    Raises
+    ------
+    RunError
+        The report has no predictions, or the folder cannot be written.
+    """
+    target = Path(folder)
+    files = report_files(report, target)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        write_together(files)
+    except OSError as error:
+        raise RunError(
+            f"The report should be written to '{target}', but that failed "
+            f"({error.strerror or error}): choose a folder that can be written."
+        ) from error
+
+
+def report_files(report: Report, folder: Path) -> dict[Path, bytes]:
+    """Return what `write_report` writes, by place and in its order.
+
+    Raises
+    ------
+    RunError
+        The report has no predictions.
+    """
+    if report.predictions is None:
+        raise RunError(
+            "Writing a report needs its predictions, but this one was made from a summary "
+            "without them: evaluate again or use read_report."
+        )
+    return {
+        folder / "predictions.csv": predictions_to_csv(report.predictions).encode(),
+        folder / "report.json": report_json(report).encode(),
+    }
+
+
+def report_json(report: Report) -> str:
+    """Return every figure with interval and curve points as JSON text."""
+    return dumps(report)
+
+
+def read_report(folder: str | Path) -> Report:
+    """Read back what `Report.write` wrote, with its predictions.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where the report was written.
 
     Returns
     -------
@@ -64,53 +219,37 @@ def evaluate_predictions(
 
     Raises
     ------
-    DataError
-        The predictions break a rule of `check_predictions`.
-    SettingsError
-        The threshold, the number of resamples or the seed is out of its range.
+    RunError
+        A file is missing or damaged, or the predictions are not those of the report, as after a
+        write that was cut short.
     """
-    _check_settings(threshold, n_resamples, seed)
-    table = check_predictions(frame)
-    malignant = (table["class"] == "malignant").to_numpy(dtype=bool)
-    prob = table["prob_malignant"].to_numpy(dtype=float)
-    (tn, fp), (fn, tp) = confusion_counts(malignant, prob, threshold=threshold).astype(int).tolist()
-    roc, pr = roc_curve(malignant, prob), pr_curve(malignant, prob)
-    case = table["case"].to_numpy(dtype=str)
-    figures = estimate_figures(table, threshold=threshold, n_resamples=n_resamples, seed=seed)
-    cases = by_case(table, threshold=threshold, n_resamples=n_resamples, seed=seed)
-    judged = figures | ({RECOGNITION: cases.figures[RECOGNITION]} if cases else {})
-    known = table[table["case"] != ""]
-    return Report(
-        protocol=protocol,
-        leaky=bool(leaky),
-        threshold=float(threshold),
-        n=len(table),
-        n_cases=known["case"].nunique(),
-        n_benign_cases=known.loc[known["class"] == "benign", "case"].nunique(),
-        n_malignant_cases=known.loc[known["class"] == "malignant", "case"].nunique(),
-        base_rate=float(malignant.mean()),
-        confusion=((tn, fp), (fn, tp)),
-        figures=figures,
-        roc=None if roc is None else RocCurve(*(tuple(axis.tolist()) for axis in roc)),
-        checks=(*alarms(table, judged, leaky=leaky, is_known=is_known), *checks),
-        pr=None if pr is None else PrCurve(*(tuple(axis.tolist()) for axis in pr)),
-        by_case=cases,
-        groups=by_group(table, threshold=threshold, n_resamples=n_resamples, seed=seed),
-        calibration=reliability(malignant, prob, case, seed=seed),
-        predictions=table,
+    path = Path(folder) / "report.json"
+    try:
+        report = read_record(path, Report)
+        predictions = read_predictions(path.with_name("predictions.csv"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunError(
+            f"An evaluation folder holds report.json and predictions.csv, but '{error.filename}' "
+            f"is missing: {make_anew(folder)}."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"'{folder}' should hold an evaluation report, but it cannot be read ({error}): "
+            f"{make_anew(folder)}."
+        ) from error
+    counts = confusion_counts(
+        predictions["class"] == "malignant",
+        predictions["prob_malignant"],
+        threshold=report.threshold,
     )
+    if counts.astype(int).tolist() != [list(row) for row in report.confusion]:
+        raise RunError(
+            f"report.json and predictions.csv in '{folder}' should come from one evaluation, but "
+            f"their counts differ: {make_anew(folder)}."
+        )
+    return replace(report, predictions=predictions)
 
 
-def _check_settings(threshold: float, n_resamples: int, seed: int) -> None:
-    # Written so that NaN fails as well.
-    if not 0.0 <= threshold <= 1.0:
-        raise SettingsError(
-            f"threshold must lie between 0 and 1, but it is {threshold}: choose a probability."
-        )
-    if n_resamples < _MIN_RESAMPLES:
-        raise SettingsError(
-            f"n_resamples must be at least {_MIN_RESAMPLES}, since fewer do not show the tails of "
-            f"an interval, but it is {n_resamples}: 2000 is usual."
-        )
-    if seed < 0:
-        raise SettingsError(f"seed must be 0 or more, but it is {seed}: choose another number.")
+def make_anew(folder: str | Path) -> str:
+    """Return what to do about a lost evaluation: nothing looks for it elsewhere."""
+    return f"make it anew with `evaluate RUN DATA --out {folder}`"

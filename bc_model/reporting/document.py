@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from bc_model.checks import Check, Severity, by_severity
-from bc_model.evaluation.intervals import Figure
 from bc_model.reporting.labels import cases_words, interval_words, value_words
+from bc_model.utils.metric import Figure
 
 if TYPE_CHECKING:
     # Model cards have no charts, and matplotlib takes a second to load.

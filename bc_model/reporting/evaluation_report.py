@@ -5,13 +5,11 @@ from pathlib import Path
 
 import bc_model
 from bc_model.errors import RunError, SettingsError
-from bc_model.evaluation.alarms import FEW_CASES
-from bc_model.evaluation.by_case import Confusion, case_table
-from bc_model.evaluation.by_group import Group
-from bc_model.evaluation.gallery import error_gallery
-from bc_model.evaluation.intervals import Figure
-from bc_model.evaluation.result import Report
-from bc_model.files import write_bytes_atomic
+from bc_model.evaluation.checks import FEW_CASES
+from bc_model.evaluation.error_analysis import error_gallery
+from bc_model.evaluation.report import Report
+from bc_model.evaluation.subgroups import Confusion, Group, case_table
+from bc_model.inference.model_card import ModelCard
 from bc_model.reporting import plots
 from bc_model.reporting.document import (
     Block,
@@ -41,7 +39,8 @@ from bc_model.reporting.labels import (
     value_words,
 )
 from bc_model.reporting.model_card import model_facts
-from bc_model.serving.passport import ModelCard
+from bc_model.utils.io import write_bytes_atomic
+from bc_model.utils.metric import Figure
 
 HTML_FILE, PDF_FILE = "report.html", "report.pdf"
 

@@ -1,6 +1,6 @@
 """The labels and meanings of metrics, and the texts of values, intervals and supports."""
 
-from bc_model.evaluation.intervals import Figure
+from bc_model.utils.metric import Figure
 
 FIGURE_WORDS = {
     "balanced_accuracy": ("Balanced accuracy", "mean of sensitivity and specificity"),

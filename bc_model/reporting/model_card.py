@@ -3,8 +3,16 @@
 from collections.abc import Iterator
 
 import bc_model
-from bc_model.evaluation.intervals import Figure
-from bc_model.evaluation.protocol_row import PROTOCOL_WORDS
+from bc_model.experiments.protocols import PROTOCOL_WORDS
+from bc_model.inference.model_card import (
+    EvaluationSummary,
+    ModelCard,
+    NestedResult,
+    ProtocolResult,
+    SubgroupResult,
+    drawn_in_words,
+)
+from bc_model.inference.precision import Parity
 from bc_model.reporting.document import (
     Block,
     Document,
@@ -25,16 +33,8 @@ from bc_model.reporting.labels import (
     notes_of,
     value_words,
 )
-from bc_model.serving.passport import (
-    EvaluationSummary,
-    ModelCard,
-    NestedResult,
-    ProtocolResult,
-    SubgroupResult,
-    drawn_in_words,
-)
-from bc_model.serving.precision import Parity
-from bc_model.words import many
+from bc_model.utils.formatting import many
+from bc_model.utils.metric import Figure
 
 
 def card_document(card: ModelCard) -> Document:

@@ -25,19 +25,18 @@ from matplotlib.patches import Patch
 from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import PrecisionRecallDisplay, RocCurveDisplay
 
-from bc_model.data.names import CLASSES
+from bc_model.data.breakhis import CLASSES
 from bc_model.errors import RunError
-from bc_model.evaluation.alarms import TOO_GOOD
-from bc_model.evaluation.by_case import Confusion
-from bc_model.evaluation.protocol_report import ProtocolReport
-from bc_model.evaluation.protocol_row import ProtocolRow
-from bc_model.evaluation.reliability import Reliability
-from bc_model.evaluation.result import Report
-from bc_model.files import write_together
+from bc_model.evaluation.calibration import Reliability
+from bc_model.evaluation.checks import TOO_GOOD
+from bc_model.evaluation.report import Report
+from bc_model.evaluation.subgroups import Confusion
+from bc_model.experiments.protocols import ProtocolReport, ProtocolRow
 from bc_model.reporting.labels import support_words
+from bc_model.utils.io import write_together
 
 if TYPE_CHECKING:
-    from bc_model.evaluation.intervals import Figure as Metric
+    from bc_model.utils.metric import Figure as Metric
 
 # Readers with every common form of color blindness can distinguish the two class colors.
 BENIGN, MALIGNANT = "#0b6e75", "#c26a00"

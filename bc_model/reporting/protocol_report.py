@@ -8,11 +8,10 @@ import io
 from pathlib import Path
 
 from bc_model.errors import RunError
-from bc_model.evaluation.alarms import TOO_GOOD
-from bc_model.evaluation.literature import PUBLISHED
-from bc_model.evaluation.protocol_report import ProtocolReport
-from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow
-from bc_model.files import write_bytes_atomic, write_text_atomic
+from bc_model.evaluation.checks import TOO_GOOD
+from bc_model.evaluation.published_results import PUBLISHED
+from bc_model.experiments.protocols import FIGURES, ProtocolReport, ProtocolRow
+from bc_model.utils.io import write_bytes_atomic, write_text_atomic
 from bc_model.utils.serialization import dumps
 
 _COLUMNS = (

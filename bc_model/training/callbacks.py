@@ -12,8 +12,8 @@ from typing import Any
 import keras
 
 from bc_model.training.checkpoint import TrainState, save_state, save_weights
-from bc_model.training.run_folder import RunFolder
-from bc_model.words import duration_in_words
+from bc_model.training.run import RunFolder
+from bc_model.utils.formatting import duration_in_words
 
 logger = logging.getLogger("bc_model.training")
 

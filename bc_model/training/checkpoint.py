@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from bc_model.errors import RunError
-from bc_model.files import write_bytes_atomic
+from bc_model.utils.io import write_bytes_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

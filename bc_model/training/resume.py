@@ -6,8 +6,8 @@ from typing import Any
 
 from bc_model.errors import RunError
 from bc_model.jobs import ENDED_STATES, is_own
-from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainingConfig
+from bc_model.training.config import TrainingConfig
+from bc_model.training.run import RunFolder
 
 ACCEPT_CHANGES = "Accept the changes to resume the run anyway."
 """The last sentence of the message about a run whose data or code have changed."""

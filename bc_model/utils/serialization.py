@@ -25,7 +25,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 import numpy as np
 
 from bc_model.errors import RecordError
-from bc_model.files import write_text_atomic
+from bc_model.utils.io import write_text_atomic
 
 R = TypeVar("R")
 

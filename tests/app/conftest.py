@@ -12,9 +12,9 @@ from streamlit.runtime.scriptrunner import script_runner
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from bc_model.data.sets import link_folder
-from bc_model.training import forecast
-from bc_model.training.run_folder import RunFolder
+from bc_model.data.registry import link_folder
+from bc_model.training import config as forecast
+from bc_model.training.run import RunFolder
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,8 +42,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("BC_RUNS", str(folder))
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "shelf"))
-    monkeypatch.setattr("app.places.SHIPPED_MODELS", tmp_path / "no-models")
-    monkeypatch.setattr("app.components.models.SHIPPED_MODELS", tmp_path / "no-models")
+    monkeypatch.setattr("app.components.paths.SHIPPED_MODELS", tmp_path / "no-models")
+    monkeypatch.setattr("app.components.model_picker.SHIPPED_MODELS", tmp_path / "no-models")
     return folder
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.components.overlaid import overlaid_curves
-from bc_model.training.run_folder import RunFolder
+from app.components.charts import overlaid_curves
+from bc_model.training.run import RunFolder
 
 
 def texts(elements) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bc_model.data.download import OFFICIAL_URL
-from bc_model.data.download_job import DownloadJob
-from bc_model.data.sets import list_sets, open_set
+from bc_model.data.ingest import DownloadJob
+from bc_model.data.registry import list_sets, open_set
 from bc_model.jobs import JobSpec
 from tests.app.data_page import press, tables, texts, zipped
 
@@ -114,7 +114,7 @@ def test_a_download_is_started_with_its_pin_from_the_official_address_alone(
 ):
     started = []
     monkeypatch.setattr(
-        "app.components.downloads.start_download",
+        "app.components.data.add_dataset.start_download",
         lambda name, **more: started.append((name, more)),
     )
     app = open_page("data")
@@ -145,7 +145,7 @@ def record(shelf: Path, state: str, **more) -> None:
 
 def test_a_download_that_goes_on_is_watched_and_can_be_canceled(shelf, open_page, monkeypatch):
     canceled = []
-    monkeypatch.setattr("app.components.downloads.cancel_download", canceled.append)
+    monkeypatch.setattr("app.components.data.add_dataset.cancel_download", canceled.append)
     record(shelf, "running", phase="downloading", n_bytes=10**9, n_total_bytes=4 * 10**9)
     app = open_page("data")
 
@@ -158,7 +158,7 @@ def test_a_download_that_goes_on_is_watched_and_can_be_canceled(shelf, open_page
 def test_a_download_that_broke_off_goes_on_with_its_address_and_pin(shelf, open_page, monkeypatch):
     started = []
     monkeypatch.setattr(
-        "app.components.downloads.start_download",
+        "app.components.data.add_dataset.start_download",
         lambda name, **more: started.append((name, more)),
     )
     record(shelf, "failed", message="The line broke.")

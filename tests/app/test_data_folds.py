@@ -1,6 +1,6 @@
 """The Data page: official fold files, kept, used and audited."""
 
-from bc_model.data.fold_shelf import keep_fold_file, list_fold_files
+from bc_model.data.registry import keep_fold_file, list_fold_files
 from tests.app.data_page import fold_text, press, tables, texts
 
 

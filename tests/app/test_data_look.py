@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bc_model.data.fold_shelf import keep_fold_file
-from bc_model.data.manifest import read_manifest
-from bc_model.data.sets import link_folder, list_sets
+from bc_model.data.dataset import read_manifest
+from bc_model.data.registry import keep_fold_file, link_folder, list_sets
 from bc_model.data.synthetic import write_synthetic
 from tests.app.data_page import fold_text, press, tables, texts
 
@@ -163,7 +162,7 @@ def test_the_gallery_is_filtered_and_turned(drawn, open_page):
 def test_a_picture_that_has_gone_is_said_in_its_place(drawn_set, shelf, open_page, monkeypatch):
     folder = shutil.copytree(drawn_set, shelf / "drawn")
     manifest = read_manifest(folder)
-    monkeypatch.setattr("app.components.readings.read_manifest", lambda *_, **__: manifest)
+    monkeypatch.setattr("app.components.dataset_cache.read_manifest", lambda *_, **__: manifest)
     next(folder.rglob("SOB_B_A*-001.png")).unlink()
     app = open_page("data", look="Gallery")
 
@@ -225,7 +224,7 @@ def test_the_pixels_are_remembered_between_two_looks(shelf, open_page, monkeypat
     write_synthetic(shelf / "drawn", n_cases=6, pictures_per_case=1, size=(32, 48))
     seen = []
     monkeypatch.setattr(
-        "app.components.readings.read_manifest",
+        "app.components.dataset_cache.read_manifest",
         lambda root, **more: seen.append(more["cache"]) or read_manifest(root),
     )
     app = open_page("data")

@@ -4,9 +4,9 @@ import shutil
 
 import pandas as pd
 
-from app.components.parts import SUBSET_WORDS
+from app.components.split_summary import SUBSET_WORDS
 from bc_model.checks import make_check
-from bc_model.data.manifest import read_manifest
+from bc_model.data.dataset import read_manifest
 from bc_model.data.splits import make_split, read_split, split_csv
 from tests.app.data_page import tables, texts
 

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from bc_model.data.pictures import decode_picture
+from bc_model.data.images import decode_picture
 from bc_model.data.splits import read_split
 from bc_model.data.synthetic import draw_picture, example_png
-from bc_model.serving.shipped import BUNDLED_NAME, SHIPPED_MODELS
-from bc_model.serving.verdict import load_classifier
-from bc_model.training.run_folder import RunFolder
+from bc_model.inference.bundle import BUNDLED_NAME, SHIPPED_MODELS
+from bc_model.inference.classifier import load_classifier
+from bc_model.training.run import RunFolder
 
 
 def png(rgb: np.ndarray) -> bytes:
@@ -194,7 +194,7 @@ def test_a_drawn_example_can_be_tried_without_a_picture(finished_run, open_page)
 
 
 def test_a_model_of_tissue_comes_before_a_newer_dry_run(finished_run, open_page, monkeypatch):
-    monkeypatch.setattr("app.components.models.SHIPPED_MODELS", SHIPPED_MODELS)
+    monkeypatch.setattr("app.components.model_picker.SHIPPED_MODELS", SHIPPED_MODELS)
     app = open_page("diagnose")
 
     assert app.selectbox(key="model").value == BUNDLED_NAME

@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from app.components.cutoff_bench import GOAL_WORDS
+from app.components.evaluate.threshold import GOAL_WORDS
 from bc_model.checks import make_check
 from bc_model.data.stain import STAIN_COLUMNS
-from bc_model.evaluation.crossed import CROSS_VALIDATED_FILE
-from bc_model.evaluation.cutoff import choose_cutoff
+from bc_model.evaluation.calibrate_model import PREDICTIONS_FILE, read_validation
+from bc_model.evaluation.cross_validation import CROSS_VALIDATED_FILE
 from bc_model.evaluation.report import read_report
-from bc_model.evaluation.validation import PREDICTIONS_FILE, read_validation
+from bc_model.evaluation.thresholds import choose_cutoff
+from bc_model.inference.bundle import Bundle, file_sha256, open_bundle
+from bc_model.inference.model_card import StainStatistics, write_model_card
 from bc_model.reporting.labels import CASE_WORDS, FIGURE_WORDS
-from bc_model.serving.bundle import Bundle, file_sha256, open_bundle
-from bc_model.serving.passport import StainStatistics, write_model_card
 
 BUNDLED = "boxed (bundled)"
 METRICS, THRESHOLD, ERRORS = "Metrics", "Calibration and threshold", "Errors"
@@ -53,7 +53,7 @@ def crossed(runs, tiny_run, monkeypatch) -> Bundle:
     wide = StainStatistics((0.01, 0.5, 0.99), values, 0.0)
     stained = replace(card.input, stain=wide)
     write_model_card(folder, replace(card, files=card.files | files, input=stained))
-    monkeypatch.setattr("app.components.models.SHIPPED_MODELS", folder.parent)
+    monkeypatch.setattr("app.components.model_picker.SHIPPED_MODELS", folder.parent)
     return open_bundle(folder)
 
 
@@ -420,7 +420,7 @@ def test_another_set_that_cannot_be_used_is_one_sentence(
 def test_external_dataset_above_the_limit_is_refused_without_a_command(
     finished_run, drawn_set, open_section, monkeypatch
 ):
-    monkeypatch.setattr("app.components.other_set.MOST_PICTURES", 29)
+    monkeypatch.setattr("app.components.evaluate.external_dataset.MOST_PICTURES", 29)
     app = open_section(EXTERNAL)
     app.text_input(key="other_folder").set_value(str(drawn_set))
     app.button(key="evaluate-other").click().run()

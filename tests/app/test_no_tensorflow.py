@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bc_model.data.sets import link_folder
-from bc_model.training.run_folder import RunFolder
+from bc_model.data.registry import link_folder
+from bc_model.training.run import RunFolder
 
 ROOT = Path(__file__).parents[2]
 

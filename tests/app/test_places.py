@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.places import typed_path
+from app.components.paths import typed_path
 
 
 @pytest.mark.parametrize(

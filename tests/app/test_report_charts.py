@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.components.report_charts import confusion_chart, group_chart
-from bc_model.evaluation.by_group import Group
+from app.components.charts import confusion_chart, group_chart
+from bc_model.evaluation.subgroups import Group
 
 THEME = tomllib.loads((Path(__file__).parents[2] / ".streamlit/config.toml").read_text())["theme"]
 

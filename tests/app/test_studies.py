@@ -6,17 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data.fold_shelf import keep_fold_file
-from bc_model.data.manifest import read_manifest
-from bc_model.data.sets import datasets_folder, link_folder
+from bc_model.data.dataset import read_manifest
+from bc_model.data.registry import datasets_folder, keep_fold_file, link_folder
+from bc_model.experiments.experiment import start_study
+from bc_model.experiments.plan import list_studies, plan_study, read_study, study_file
+from bc_model.experiments.protocols import note_file, plan_report, start_report
 from bc_model.jobs import delete_job
-from bc_model.training import jobs
-from bc_model.training.report_study import note_file, plan_report, start_report
-from bc_model.training.run_folder import RunFolder, list_runs
-from bc_model.training.settings import TrainingConfig
-from bc_model.training.study import start_study
-from bc_model.training.study_file import list_studies, read_study, study_file
-from bc_model.training.study_plan import plan_study
+from bc_model.training import run_queue as jobs
+from bc_model.training.config import TrainingConfig
+from bc_model.training.run import RunFolder, list_runs
 
 
 def texts(elements) -> str:

@@ -4,14 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.components.settings import PAGE_SPECIFIC
-from bc_model.data.fold_shelf import keep_fold_file
-from bc_model.data.sets import DataSet, datasets_folder, link_folder
+from app.components.train.config_form import PAGE_SPECIFIC
+from bc_model.data.registry import DataSet, datasets_folder, keep_fold_file, link_folder
 from bc_model.errors import RunError
-from bc_model.serving.bundle import open_bundle
+from bc_model.inference.bundle import open_bundle
+from bc_model.training.config import OPTIONS, TrainingConfig
 from bc_model.training.resume import ACCEPT_CHANGES
-from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import OPTIONS, TrainingConfig
+from bc_model.training.run import RunFolder
 
 
 def texts(elements) -> str:
@@ -70,7 +69,7 @@ def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
         run.write_status("running", phase="head", epoch=1, epochs=3, step=1, steps=2)
         return run
 
-    monkeypatch.setattr("bc_model.training.jobs.start_run", start)
+    monkeypatch.setattr("bc_model.training.run_queue.start_run", start)
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set)).run()
     app.selectbox(key="config-backbone").set_value("tiny")
@@ -156,7 +155,7 @@ def test_a_run_by_official_folds_starts_with_its_file(drawn: DataSet, open_page,
         started.append(settings)
         raise RunError("enough")
 
-    monkeypatch.setattr("bc_model.training.jobs.start_run", start)
+    monkeypatch.setattr("bc_model.training.run_queue.start_run", start)
     app = open_page("train", set="drawn")
     app.selectbox(key="config-weights").set_value("none")
     app.selectbox(key="protocol").set_value("folds-clean").run()
@@ -186,7 +185,7 @@ def test_a_refused_start_is_said(runs, open_page, drawn_set, monkeypatch):
     def refuse(settings: TrainingConfig, folder: Path) -> RunFolder:
         raise RunError("The run first is still going on.")
 
-    monkeypatch.setattr("bc_model.training.jobs.start_run", refuse)
+    monkeypatch.setattr("bc_model.training.run_queue.start_run", refuse)
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set)).run()
     app.selectbox(key="config-weights").set_value("none").run()
@@ -212,9 +211,9 @@ def test_beginning_with_the_model_in_the_box_says_what_it_knows(
     runs, open_page, drawn_set: Path, tiny_run, monkeypatch
 ):
     """Here it is the run of the tests, which learned from all but two cases of the drawn set."""
-    monkeypatch.setattr("app.components.settings.has_bundled_model", lambda: True)
+    monkeypatch.setattr("app.components.train.config_form.has_bundled_model", lambda: True)
     box = open_bundle(tiny_run.path / "model")
-    for module in ("app.components.settings", "bc_model.training.initial_model"):
+    for module in ("app.components.train.config_form", "bc_model.training.initial_weights"):
         monkeypatch.setattr(f"{module}.bundled_model", lambda: box)
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set))
@@ -231,8 +230,8 @@ def test_beginning_with_the_model_in_the_box_says_what_it_knows(
 
 def test_the_model_in_the_box_brings_its_own_picture_size(runs, open_page, monkeypatch):
     box = SimpleNamespace(image_size=(100, 150))
-    monkeypatch.setattr("app.components.settings.has_bundled_model", lambda: True)
-    monkeypatch.setattr("app.components.settings.bundled_model", lambda: box)
+    monkeypatch.setattr("app.components.train.config_form.has_bundled_model", lambda: True)
+    monkeypatch.setattr("app.components.train.config_form.bundled_model", lambda: box)
     app = open_page("train")
     app.selectbox(key="config-weights").set_value("bundled").run()
 
@@ -248,7 +247,7 @@ def test_the_model_in_the_box_brings_its_own_picture_size(runs, open_page, monke
 
 
 def test_without_a_model_in_the_box_none_is_offered(runs, open_page, monkeypatch):
-    monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", runs / "none")
+    monkeypatch.setattr("bc_model.inference.bundle.SHIPPED_MODELS", runs / "none")
     app = open_page("train")
 
     assert "Bundled model" not in app.selectbox(key="config-weights").options
@@ -258,7 +257,7 @@ def test_a_damaged_model_in_the_box_is_said_before_a_start(runs, open_page, monk
     folder = runs.parent / "shipped" / "breakhis-scratch"
     folder.mkdir(parents=True)
     (folder / "model_card.json").write_text("half")
-    monkeypatch.setattr("bc_model.serving.shipped.SHIPPED_MODELS", folder.parent)
+    monkeypatch.setattr("bc_model.inference.bundle.SHIPPED_MODELS", folder.parent)
     app = open_page("train")
     app.selectbox(key="config-weights").set_value("bundled").run()
 
@@ -371,7 +370,7 @@ def test_train_form_defaults_equal_those_of_the_config(
         started.append(config)
         raise RunError("enough")
 
-    monkeypatch.setattr("bc_model.training.jobs.start_run", start)
+    monkeypatch.setattr("bc_model.training.run_queue.start_run", start)
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set)).run()
     app.button(key="start").click().run()
@@ -434,7 +433,7 @@ def test_a_paused_run_goes_on(runs, open_page):
 def test_an_interrupted_run_is_resumed_from_the_page(finished_run, open_page, monkeypatch):
     resumed: list[tuple[str, bool]] = []
     monkeypatch.setattr(
-        "app.components.runs.resume_run",
+        "app.components.train.run_monitor.resume_run",
         lambda run, accept_changes=False: resumed.append((run.name, accept_changes)),
     )
     (finished_run.path / "status.json").write_text('{"state": "running"}')
@@ -447,7 +446,7 @@ def test_an_interrupted_run_is_resumed_from_the_page(finished_run, open_page, mo
 def test_a_run_whose_data_changed_can_be_resumed_anyway(finished_run, open_page, monkeypatch):
     resumed: list[bool] = []
     monkeypatch.setattr(
-        "app.components.runs.resume_run",
+        "app.components.train.run_monitor.resume_run",
         lambda run, accept_changes=False: resumed.append(accept_changes),
     )
     finished_run.write_status("failed", message=f"The data have changed. {ACCEPT_CHANGES}")

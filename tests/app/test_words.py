@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.components.frame import listed
+from app.components.layout import listed
 
 APP = Path(__file__).parents[2] / "app"
 SOURCES = sorted(APP.rglob("*.py"))

@@ -20,8 +20,8 @@ from bc_model.gradcam import (
     resize_heatmap,
     shared_scale,
 )
+from bc_model.inference.engine import Head
 from bc_model.model import build_model, load_keras
-from bc_model.serving.head import Head
 
 RED = [[1.0, 2.0], [3.0, 4.0]]
 GREEN = [[4.0, 3.0], [2.0, 1.0]]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.training.run_folder import RunFolder
+from bc_model.training.run import RunFolder
 
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = ("tensorflow", "keras", "openvino_telemetry", "streamlit", "torch", "distributed")
-TENSORFLOW_AT_IMPORT = {"bc_model.training.fit", "bc_model.training.callbacks"}
+TENSORFLOW_AT_IMPORT = {"bc_model.training.trainer", "bc_model.training.callbacks"}
 
 
 def loaded_after(code: str, *arguments: str) -> list[str]:
@@ -34,18 +34,18 @@ def test_serving_loads_no_training_library(tiny_run: RunFolder) -> None:
     code = """
 import sys
 import numpy as np
-import bc_model.serving.verdict, bc_model.serving.engine, bc_model.gradcam
-import bc_model.training.jobs, bc_model.training.run_folder, bc_model.evaluation
-import bc_model.training.study, bc_model.evaluation.study_figures
-from bc_model.serving.bundle import open_bundle
-from bc_model.serving.engine import Engine
+import bc_model.inference.classifier, bc_model.inference.engine, bc_model.gradcam
+import bc_model.training.run_queue, bc_model.training.run, bc_model.evaluation
+import bc_model.experiments.experiment, bc_model.experiments.results
+from bc_model.inference.bundle import open_bundle
+from bc_model.inference.engine import Engine
 Engine(open_bundle(sys.argv[1])).explain(np.zeros((1, 32, 32, 3), np.uint8))
 """
     assert loaded_after(code, str(tiny_run.path)) == []
 
 
 @pytest.mark.parametrize(
-    "module", ["bc_model", "bc_model.cli", "bc_model.model", "bc_model.training.cluster"]
+    "module", ["bc_model", "bc_model.cli", "bc_model.model", "bc_model.experiments.dask_cluster"]
 )
 def test_a_light_module_stays_light(module: str) -> None:
     assert loaded_after(f"import {module}") == []
@@ -88,7 +88,12 @@ def test_the_app_does_not_load_tensorflow() -> None:
 
 
 def test_jobs_imports_only_modules_of_lower_layers() -> None:
-    allowed = {"bc_model.errors", "bc_model.files", "bc_model.words", "bc_model.checks"}
+    allowed = {
+        "bc_model.errors",
+        "bc_model.utils.io",
+        "bc_model.utils.formatting",
+        "bc_model.checks",
+    }
     names = {name for name in imported(REPOSITORY / "bc_model/jobs.py") if "bc_model" in name}
     modules = {".".join(name.split(".")[:2]) for name in names}
     assert modules <= allowed

@@ -19,7 +19,8 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from bc_model.training.run_folder import ENDED_STATES, RunFolder, list_runs
+from bc_model.jobs import ENDED_STATES
+from bc_model.training.run import RunFolder, list_runs
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, TimeoutError, expect
 
-from bc_model.data.manifest import read_manifest
-from bc_model.data.sets import open_set
+from bc_model.data.dataset import read_manifest
+from bc_model.data.registry import open_set
 from bc_model.data.splits import count_leaks, make_split, match_split, read_split
 from tests.app.data_page import zipped
 from tests.e2e.steps import see_pictures

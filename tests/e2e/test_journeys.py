@@ -9,9 +9,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bc_model.data.synthetic import example_png
-from bc_model.serving.bundle import open_bundle
-from bc_model.training.run_folder import FINAL_STATES, RunFolder, list_runs
-from bc_model.training.settings import TrainingConfig
+from bc_model.inference.bundle import open_bundle
+from bc_model.jobs import FINAL_STATES
+from bc_model.training.config import TrainingConfig
+from bc_model.training.run import RunFolder, list_runs
 from tests.e2e.steps import choose, see_pictures
 
 pytestmark = pytest.mark.e2e

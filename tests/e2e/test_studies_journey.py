@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from bc_model.data.sets import link_folder
-from bc_model.training.study_file import list_studies
+from bc_model.data.registry import link_folder
+from bc_model.experiments.plan import list_studies
 from tests.e2e.steps import choose
 
 pytestmark = pytest.mark.e2e

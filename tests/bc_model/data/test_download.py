@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data import archive_guards, download
+from bc_model.data import archives as archive_guards
+from bc_model.data import download
 from bc_model.data.download import check_pin, fetch
 from bc_model.errors import DataError, DownloadError
 from tests.file_server import CONTENT, OTHER, Server

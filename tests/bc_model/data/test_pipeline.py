@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bc_model.data.manifest import read_manifest
-from bc_model.data.pictures import model_input, read_picture
+from bc_model.data.dataset import read_manifest
+from bc_model.data.images import model_input, read_picture
 from bc_model.data.pipeline import (
     augment,
     class_weights,

@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bc_model.data.manifest import COLUMNS, Manifest
-from bc_model.data.protocols import LEAKY_PROTOCOLS, PROTOCOLS
+from bc_model.data.dataset import COLUMNS, Manifest
 from bc_model.data.splits import (
+    LEAKY_PROTOCOLS,
+    PROTOCOLS,
     Leak,
     count_leaks,
     make_split,

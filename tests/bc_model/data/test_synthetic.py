@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bc_model.data.manifest import read_manifest
-from bc_model.data.pictures import decode_picture
+from bc_model.data.dataset import read_manifest
+from bc_model.data.images import decode_picture
 from bc_model.data.synthetic import draw_picture, example_png, write_synthetic
 from bc_model.errors import SettingsError
 

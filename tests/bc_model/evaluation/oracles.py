@@ -8,9 +8,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from bc_model.evaluation.bootstrap import CaseSample
 from bc_model.evaluation.intervals import Interval
-from bc_model.evaluation.sample import CaseSample
-from bc_model.evaluation.weighting import Floats
+from bc_model.evaluation.metrics import Floats
 
 
 def delong(

@@ -9,21 +9,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
-from bc_model.data.names import CLASSES
-from bc_model.evaluation.calibration import (
-    LOWEST,
-    carry_cutoff,
-    case_weights,
-    fit_temperature,
-)
+from bc_model.data.breakhis import CLASSES
+from bc_model.evaluation.calibrate_model import FEATURES_FILE, read_validation
+from bc_model.evaluation.calibration import LOWEST, carry_cutoff, case_weights, fit_temperature
 from bc_model.evaluation.features import FeatureTable
-from bc_model.evaluation.validation import FEATURES_FILE, read_validation
-from bc_model.serving.batching import BatchingEngine
-from bc_model.serving.bundle import Bundle, open_bundle
-from bc_model.serving.engine import Engine
-from bc_model.serving.passport import DecisionThreshold, Temperature
-from bc_model.serving.verdict import Classifier
-from bc_model.training.run_folder import RunFolder
+from bc_model.inference.batching import BatchingEngine
+from bc_model.inference.bundle import Bundle, open_bundle
+from bc_model.inference.classifier import Classifier
+from bc_model.inference.engine import Engine
+from bc_model.inference.model_card import DecisionThreshold, Temperature
+from bc_model.training.run import RunFolder
 
 
 class Margin(ClassifierMixin, BaseEstimator):

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bc_model.data.manifest import read_manifest
+from bc_model.data.dataset import read_manifest
 from bc_model.data.splits import make_split, read_split
 from bc_model.errors import SplitError
 from bc_model.evaluation.evaluate import evaluate_split
 from bc_model.evaluation.report import read_report
-from bc_model.serving.bundle import Bundle, open_bundle
-from bc_model.serving.engine import Engine
-from bc_model.training.run_folder import RunFolder
+from bc_model.inference.bundle import Bundle, open_bundle
+from bc_model.inference.engine import Engine
+from bc_model.training.run import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bc_model.evaluation.intervals import Figure, case_names
+from bc_model.evaluation.intervals import case_names
+from bc_model.utils.metric import Figure
 from bc_model.utils.serialization import dumps, loads
 
 

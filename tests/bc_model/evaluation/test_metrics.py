@@ -12,16 +12,19 @@ from bc_model.evaluation.metrics import (
     METRICS,
     accuracy,
     all_metrics,
+    average_precision,
     balanced_accuracy,
     brier,
     confusion_counts,
     f1,
     log_loss,
     mcc,
+    pr_curve,
+    roc_auc,
+    roc_curve,
     sensitivity,
     specificity,
 )
-from bc_model.evaluation.ranking import average_precision, pr_curve, roc_auc, roc_curve
 
 # By hand: benign at 0.1, 0.4, 0.8; malignant at 0.4, 0.8, 0.9, 0.3, 0.6. At 0.5 two of three
 # benign and three of five malignant are right.

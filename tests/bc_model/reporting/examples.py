@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from benchmarks.passport import dummy_model_card
 from matplotlib.figure import Figure
 
-from bc_model.evaluation.report import Report, evaluate_predictions
+from bc_model.evaluation.evaluate import evaluate_predictions
+from bc_model.evaluation.report import Report
+from bc_model.inference.model_card import ModelCard
 from bc_model.reporting.document import (
     Chart,
     Charts,
@@ -19,8 +22,6 @@ from bc_model.reporting.document import (
     Table,
     Text,
 )
-from bc_model.serving.passport import ModelCard
-from benchmarks.passport import dummy_model_card
 
 MARKUP = '<b onclick="x()">&amp; *a* | `b` [c](d) é ≥ 病'
 

@@ -8,14 +8,14 @@ import pytest
 
 from bc_model.checks import make_check
 from bc_model.errors import RunError, SettingsError
+from bc_model.evaluation.domain_shift import Shift, StainShift
 from bc_model.evaluation.report import Report
-from bc_model.evaluation.shift import Shift, StainShift
+from bc_model.inference.model_card import CardMetrics
 from bc_model.reporting.document import Table
 from bc_model.reporting.evaluation_report import report_document, save_report
 from bc_model.reporting.html import to_html
 from bc_model.reporting.model_card import card_document
 from bc_model.reporting.pdf import to_pdf
-from bc_model.serving.passport import CardMetrics
 from tests.bc_model.reporting.examples import model_card, predictions, report, words_of
 
 MAPPED = make_check("BC334", labels=["0 as benign", "1 as malignant"])

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bc_model.reporting.model_card import card_document
-from bc_model.serving.passport import (
+from bc_model.inference.classifier import prob_malignant
+from bc_model.inference.model_card import (
     CardMetrics,
     DecisionThreshold,
     FoldChoice,
@@ -15,8 +15,8 @@ from bc_model.serving.passport import (
     SearchSpace,
     SubsetCounts,
 )
-from bc_model.serving.precision import Parity
-from bc_model.serving.verdict import prob_malignant
+from bc_model.inference.precision import Parity
+from bc_model.reporting.model_card import card_document
 from bc_model.utils.metric import Figure
 from tests.bc_model.reporting.examples import MARKUP, model_card, report, words_of
 

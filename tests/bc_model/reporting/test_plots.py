@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from bc_model.errors import RunError
-from bc_model.evaluation.by_case import case_table
-from bc_model.evaluation.intervals import Figure as Metric
+from bc_model.evaluation.subgroups import case_table
 from bc_model.reporting import plots
+from bc_model.utils.metric import Figure as Metric
 from tests.bc_model.reporting.examples import predictions, report
 
 

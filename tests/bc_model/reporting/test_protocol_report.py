@@ -11,13 +11,12 @@ from PIL import Image
 
 from bc_model.checks import make_check
 from bc_model.errors import RunError
-from bc_model.evaluation.hold_outs import Spread
-from bc_model.evaluation.intervals import Figure
-from bc_model.evaluation.literature import bands
-from bc_model.evaluation.protocol_report import ProtocolReport
-from bc_model.evaluation.protocol_row import FIGURES, ProtocolRow
+from bc_model.evaluation.cross_validation import Spread
+from bc_model.evaluation.published_results import bands
+from bc_model.experiments.protocols import FIGURES, ProtocolReport, ProtocolRow
 from bc_model.reporting.plots import PROTOCOL_PANELS, figure_to_png, plot_protocols
 from bc_model.reporting.protocol_report import protocols_csv, write_protocols
+from bc_model.utils.metric import Figure
 from bc_model.utils.serialization import to_json
 
 NO_RUN_DONE = make_check("BC241", n_done=0, n_failed=0, n_runs=1)

@@ -8,7 +8,7 @@ import pytest
 
 from bc_model.training import callbacks
 from bc_model.training.callbacks import Phase, RunReporter
-from bc_model.training.run_folder import RunFolder
+from bc_model.training.run import RunFolder
 
 EPOCHS, STEPS = 10, 4
 

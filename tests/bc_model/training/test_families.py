@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bc_model.data.names import CLASSES
+from bc_model.data.breakhis import CLASSES
 from bc_model.data.synthetic import draw_picture
 from bc_model.gradcam import GradCAM
+from bc_model.inference.engine import Engine
 from bc_model.model import BACKBONES, build_model, load_keras
-from bc_model.serving.engine import Engine
-from bc_model.training.fit import train
-from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainingConfig
+from bc_model.training.config import TrainingConfig
+from bc_model.training.run import RunFolder
+from bc_model.training.trainer import train
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES if name != "tiny"]
 

@@ -25,10 +25,10 @@ from bc_model.training.checkpoint import (
     save_state,
     save_weights,
 )
-from bc_model.training.fit import train
+from bc_model.training.config import TrainingConfig
 from bc_model.training.resume import changes_since
-from bc_model.training.run_folder import RunFolder
-from bc_model.training.settings import TrainingConfig
+from bc_model.training.run import RunFolder
+from bc_model.training.trainer import train
 
 PATIENCE_S = 120
 
@@ -89,8 +89,8 @@ MOMENTS = [
     pytest.param("bc_model.training.callbacks.save_weights", 2, id="best weights", marks=slow),
     pytest.param("bc_model.training.callbacks.save_state", 5, id="fine-tuning", marks=slow),
     # The first call is that of `build_model`.
-    pytest.param("bc_model.training.fit.unfreeze_from", 2, id="boundary"),
-    pytest.param("bc_model.training.fit.write_bundle", 1, id="export", marks=slow),
+    pytest.param("bc_model.training.trainer.unfreeze_from", 2, id="boundary"),
+    pytest.param("bc_model.training.trainer.write_bundle", 1, id="export", marks=slow),
 ]
 
 

@@ -10,14 +10,7 @@ import numpy as np
 import pytest
 
 from bc_model.errors import DataError, RecordError
-from bc_model.utils.serialization import (
-    dumps,
-    from_json,
-    loads,
-    read_record,
-    to_json,
-    write_record,
-)
+from bc_model.utils.serialization import dumps, from_json, loads, read_record, to_json, write_record
 
 
 class Color(StrEnum):

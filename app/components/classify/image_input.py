@@ -1,0 +1,90 @@
+"""An image of a dataset that the page address names, as the gallery links to it."""
+
+import importlib
+import threading
+from pathlib import PurePosixPath
+
+import streamlit as st
+
+from app.components.layout import escape, show_error
+from bc_model.data import open_set, picture_file, read_file
+from bc_model.errors import BcModelError
+from bc_model.training import runs_folder
+
+
+def named_picture() -> tuple[str, bytes] | None:
+    """Return the file name and bytes of the image in the page address, or None."""
+    set_name, _, path = st.query_params.get("picture", "").partition("/")
+    if not path or "run" in st.query_params:  # the image of a run is named by its hash
+        return None
+    try:
+        file = picture_file(open_set(set_name), path)
+        data = read_file(file)
+    except (BcModelError, OSError) as error:
+        show_error(error, title="Image not found")
+        return None
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{escape(file.name)} from the dataset {escape(set_name)}")
+        if st.button("Close", key="close-picture", type="tertiary", icon=":material/close:"):
+            del st.query_params["picture"]
+            st.rerun()
+    return file.name, data
+
+
+_SUBSETS = {"train": "training", "validation": "validation", "test": "test"}
+
+
+def linked_picture() -> tuple[str, bytes] | None:
+    """Return the file name and bytes of the image in the page address, or None.
+
+    The address contains the name of a run and the hash of the pixels. Both are looked up and never
+    become part of a path.
+    """
+    run_id, sha256 = st.query_params.get("run"), st.query_params.get("picture")
+    if not (run_id and sha256):
+        return None
+    # Imported late: these load pandas and the imaging libraries.
+    from bc_model.training import RunPictures, find_run
+
+    try:
+        pictures = RunPictures.of(find_run(runs_folder(), run_id))
+        path, data = pictures.read(sha256)
+        row = pictures.row(sha256)
+    except BcModelError as error:
+        show_error(error, title="Image not found")
+        return None
+    text, button = st.columns([4, 1], vertical_alignment="center")
+    text.markdown(
+        escape(
+            f"From the {_SUBSETS[row['part']]} subset of run {run_id}, "
+            f"case {row['case'] or 'unknown'}. Label: {row['class']}."
+        )
+    )
+    button.button("Close", key="close-picture", icon=":material/close:", on_click=_forget)
+    return PurePosixPath(path).name, data
+
+
+def _forget() -> None:
+    for name in ("run", "picture"):
+        st.query_params.pop(name, None)
+
+
+DELAY_S = 0.3
+
+
+@st.cache_resource
+def warm_up() -> None:
+    """Import the imaging and inference libraries in the background, once per server."""
+    # Delayed, so that the browser can use the processor to draw the first page.
+    timer = threading.Timer(DELAY_S, _import)
+    timer.daemon = True
+    timer.start()
+
+
+def _import() -> None:
+    for name in (
+        "app.components.classify.prediction_list",
+        "bc_model.inference.engine",
+        "openvino",
+    ):
+        importlib.import_module(name)

@@ -1,0 +1,151 @@
+"""The dataset registry: select a dataset, show its origin, remove it."""
+
+import contextlib
+from datetime import datetime
+from pathlib import Path
+
+import streamlit as st
+from streamlit.errors import StreamlitAPIException
+
+from app.components.layout import escape, show_error
+from app.components.paths import typed_path
+from bc_model.data import DataSet, list_sets, remove_set
+from bc_model.errors import BcModelError
+
+BY_PATH = "Other folder"
+TRAIN_ON_KEY = "train-on"
+"""Session-state key for the name of the dataset that the page Data wants to train on."""
+
+
+def choose_folder() -> Path | None:
+    """Draw the selection and return the folder, None without a selection."""
+    sets = {one.name: one for one in list_sets()[0]}
+    chosen: str | None = BY_PATH
+    if sets:
+        if (asked := st.session_state.pop(TRAIN_ON_KEY, None)) in sets:
+            st.session_state["set"] = asked
+        wanted = st.query_params.get("set")
+        if wanted and wanted not in (*sets, BY_PATH):
+            st.warning(f"Dataset '{escape(wanted)}' was not found. Select another one.")
+        chosen = st.selectbox(
+            "Dataset",
+            [*sets, BY_PATH],
+            index=None,
+            key="set",
+            bind="query-params",
+            placeholder="Select a dataset",
+            help="Add datasets on the page Data.",
+        )
+    if chosen in sets:
+        folder = sets[chosen].pictures
+        st.caption(escape(str(folder)))
+        return folder
+    if chosen != BY_PATH:
+        return None
+    typed = st.text_input(
+        "Dataset folder",
+        key="data",
+        persist_state="session",
+        placeholder="/data/BreaKHis_v1",
+        help="The BreakHis folder tree, or a folder with subfolders benign and malignant.",
+    ).strip()
+    return typed_path(typed) if typed else None
+
+
+ADDED_KEY = "set-added"
+"""Session-state key for the name of a dataset that was just added, and a message about it."""
+
+_KIND_WORDS = {
+    "stored": "Stored copy",
+    "linked": "Linked folder",
+    "by hand": "Added manually",
+}
+
+
+def choose_set() -> DataSet | None:
+    """Draw the selection and return the dataset, None if there is none."""
+    sets, problems = list_sets()
+    for problem in problems:
+        st.warning(escape(problem), title="Dataset skipped")
+    if refused := st.session_state.pop("set-error", None):
+        show_error(BcModelError(refused))
+    by_name = {one.name: one for one in sets}
+    wanted = st.query_params.get("set")
+    if added := st.session_state.pop(ADDED_KEY, None):
+        name, words = added
+        _choose(name)
+        st.toast(escape(words), icon=":material/check_circle:")
+    elif wanted and wanted not in (*by_name, BY_PATH, st.session_state.pop("set-removed", None)):
+        st.warning(f"Dataset '{escape(wanted)}' was not found. Another dataset is selected.")
+    if not by_name:
+        return None
+    if wanted not in by_name:
+        chosen = st.session_state.get("set")
+        _choose(chosen if chosen in by_name else sets[0].name)
+    name = st.selectbox(
+        "Dataset",
+        list(by_name),
+        index=None,
+        key="set",
+        bind="query-params",
+        placeholder="Select a dataset",
+    )
+    return by_name.get(name or "")
+
+
+def _choose(name: str) -> None:
+    """Select a dataset, in the URL too, so that a refresh shows the same one."""
+    st.session_state["set"] = name
+    # The widget writes the URL when its value changes, not when it is first drawn.
+    with contextlib.suppress(StreamlitAPIException):  # The URL contains it already.
+        st.query_params["set"] = name
+
+
+def draw_origin(data_set: DataSet) -> None:
+    """Draw the origin of a dataset, and the messages from when it was added."""
+    words = _KIND_WORDS.get(data_set.kind, data_set.kind)
+    words += f": {escape(str(data_set.pictures))}"
+    if data_set.source and data_set.kind == "stored":
+        words += f", from {escape(data_set.source)}"
+    if data_set.added:
+        words += f". Added {datetime.fromisoformat(data_set.added):%Y-%m-%d}"
+    if sha256 := data_set.details.get("sha256"):
+        words += f". SHA-256 of the archive: `{sha256}`"
+    st.caption(words + ".")
+    notes = data_set.details.get("notes") or []
+    skipped = data_set.details.get("skipped") or []
+    if notes or skipped:
+        with st.expander("Import messages", icon=":material/description:"):
+            for note in notes:
+                st.markdown(escape(note))
+            if skipped:
+                st.dataframe(
+                    [{"File": path, "Reason": reason} for path, reason in skipped],
+                    hide_index=True,
+                    alt="Excluded files of the archive",
+                )
+
+
+def draw_remove(data_set: DataSet) -> None:
+    """Draw the button that removes a dataset, unless it was added manually."""
+    if data_set.kind == "by hand":
+        return
+    # The name in the key closes the popover when another dataset is selected.
+    with st.popover("Remove", icon=":material/delete:", key=f"remove:{data_set.name}"):
+        st.markdown(
+            "This deletes the stored images permanently."
+            if data_set.kind == "stored"
+            else "This removes the link. The images stay in their folder."
+        )
+
+        def remove() -> None:
+            try:
+                remove_set(data_set.name)
+                st.session_state["set-removed"] = data_set.name
+            except (BcModelError, OSError) as error:
+                st.session_state["set-error"] = str(error)
+
+        st.button(
+            "Remove dataset", key="remove-set", type="primary", on_click=remove,
+            icon=":material/delete_forever:",
+        )  # fmt: skip

@@ -1,0 +1,164 @@
+"""An external dataset: the metrics of a model on it, and its domain shift."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from app.components.checks import show_checks
+from app.components.layout import RESEARCH_USE, escape, show_error
+from app.components.metric_table import draw_figures, draw_summary
+from app.components.model_picker import engine_of
+from app.components.paths import typed_path
+from app.components.report_downloads import draw_report_files
+from bc_model.data import Progress, parse_mapping, picture_files, read_manifest, read_mapped
+from bc_model.errors import BcModelError, DataError
+from bc_model.evaluation import Report, Shift, evaluate_unseen
+from bc_model.inference import Bundle, usual_strange_share
+from bc_model.reporting import support_words
+
+MOST_PICTURES = 2000
+"""More images would keep a visitor waiting too long."""
+
+
+def draw_other_set(bundle: Bundle) -> None:
+    """Draw the form, and below it the last result."""
+    st.markdown(f"A folder with labeled images that were not used for training. {RESEARCH_USE}")
+    with st.form("other-set"):
+        folder = st.text_input("Dataset folder", key="other_folder", placeholder="/data/external")
+        mapping = st.text_input(
+            "Label mapping",
+            key="other_mapping",
+            placeholder="0=benign,1=malignant",
+            help="Not needed for BreakHis names or folders named benign and malignant.",
+        )
+        st.caption("The label mapping assigns folder names to the classes benign and malignant.")
+        case_above = st.checkbox(
+            "Parent folder is the case",
+            key="other_case_above",
+            help="The folder above a label folder names the case; needs a label mapping.",
+        )
+        wants = st.form_submit_button(
+            "Evaluate dataset", key="evaluate-other", type="primary", icon=":material/science:"
+        )
+    if wants:
+        _evaluate(bundle, folder.strip(), mapping.strip(), case_above)
+    key, folder, report = st.session_state.get("other-set-found", (None, "", None))
+    if key == bundle.key:
+        _draw_found(report, bundle, folder)
+
+
+def _evaluate(bundle: Bundle, folder: str, mapping: str, case_above: bool) -> None:
+    st.session_state.pop("other-set-found", None)
+    bar = st.progress(0.0, "Reading images")
+
+    def telling(words: str) -> Progress:
+        def tell(done: int, of: int) -> None:
+            bar.progress(done / of, f"{words}, {done} of {of}")
+
+        return tell
+
+    try:
+        report = _on_other_set(bundle, folder, mapping, case_above, telling)
+    except BcModelError as error:
+        show_error(error, title="Evaluation failed")
+    else:
+        st.session_state["other-set-found"] = (bundle.key, folder, report)
+    finally:
+        bar.empty()
+
+
+def _on_other_set(
+    bundle: Bundle,
+    folder: str,
+    mapping: str,
+    case_above: bool,
+    telling: Callable[[str], Progress],
+) -> Report:
+    if not folder:
+        raise DataError("The dataset folder is empty. Enter the path of a folder with images.")
+    root = typed_path(folder)
+    labels = parse_mapping(mapping) if mapping else None
+    if (n := len(picture_files(root))) > MOST_PICTURES:
+        raise DataError(
+            f"Too many images. Expected at most {MOST_PICTURES:,}, got {n:,} in {root}. Select a "
+            "smaller folder, or evaluate this one outside the app."
+        )
+    tell = telling("Reading images")
+    manifest = (
+        read_mapped(root, labels, case_above=case_above, progress=tell)
+        if labels
+        else read_manifest(root, progress=tell)
+    )
+    engine = engine_of(bundle).engine
+    return evaluate_unseen(engine, manifest, mapping=labels, progress=telling("Predicting"))
+
+
+def _draw_found(report: Report, bundle: Bundle, folder: str) -> None:
+    name = typed_path(folder).name
+    st.header(escape(f"{bundle.label} on {name}"), anchor=False)
+    show_checks(report.checks)
+    draw_summary(report, f"External dataset {name}")
+    if report.shift is not None:
+        _draw_shift(report.shift, bundle)
+    draw_figures(report)
+    st.header("Export", anchor=False)
+    draw_report_files(report, bundle, f"{bundle.label}-other-set")
+
+
+def _draw_shift(shift: Shift, bundle: Bundle) -> None:
+    st.header("Domain shift", anchor=False)
+    size, far, apart = st.columns(3)
+    if shift.strange_stain is not None and not shift.known_n:
+        far.metric("Out-of-distribution staining", f"{shift.strange_stain:,} of {shift.n:,}")
+        share = usual_strange_share(bundle.card)
+        usual = (
+            ""
+            if share is None
+            else f"; {100 * share:.1f} % for unseen cases of the training dataset"
+        )
+        far.caption(f"{_percent(shift.strange_stain / shift.n)} of the images{usual}.")
+    if shift.known_n:  # Otherwise the model has no reference features.
+        far.metric("Out-of-distribution images", _percent(shift.far_share))
+        far.caption("Expected without domain shift: 5 %.")
+        apart.metric(
+            "Separability",
+            "not defined" if shift.apart is None else f"{shift.apart:.2f}",
+        )
+        apart.caption(
+            "AUC between this dataset and the reference images; 0.50 without domain shift."
+        )
+    usual, n = next(iter(shift.sizes.items()))
+    size.metric("Most frequent size, px", usual.replace("x", " x "))
+    size.caption(f"{n:,} of {shift.n:,} images have this size.")
+    if shift.stain:
+        st.dataframe(
+            [
+                {
+                    "Optical density": one.words,
+                    "Reference": one.known_mean,
+                    "This dataset": one.mean,
+                    "Difference in SD": one.distance,
+                }
+                for one in shift.stain
+            ],
+            hide_index=True,
+            placeholder="-",
+            column_config={
+                "Reference": st.column_config.NumberColumn(format="%.3f"),
+                "This dataset": st.column_config.NumberColumn(format="%.3f"),
+                "Difference in SD": st.column_config.NumberColumn(format="%+.1f"),
+            },
+            alt="Optical density of the dataset and of the reference images",
+        )
+        st.caption(
+            "Reference: the validation subset of the model "
+            f"({support_words(shift.known_n, shift.known_cases)})."
+        )
+    else:
+        st.caption(
+            "Feature-based domain shift is not available: the model has no reference features."
+        )
+
+
+def _percent(share: float | None) -> str:
+    return "not defined" if share is None else f"{100 * share:.0f} %"

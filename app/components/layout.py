@@ -1,0 +1,92 @@
+"""The layout that all pages share: the sidebar, the focus style, and error messages."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from app.components.paths import ASSETS
+from bc_model import __version__
+from bc_model.errors import BcModelError
+
+logger = logging.getLogger("app")
+
+RESEARCH_USE = "Research use only, not a diagnosis."
+
+# The theme has one primary color for fills and for text, and no option for the focus outline. On
+# the dark page no single color carries white text and is readable as text itself.
+_STYLE = """
+<style>
+.stApp { --accent-text: light-dark(#0b6e75, #5cc1ca); }
+[data-testid="stSliderThumbValue"],
+[data-testid="stButtonGroup"] button:is([aria-checked="true"], [aria-pressed="true"]),
+[role="tab"][aria-selected="true"],
+.stApp :is(button[kind="secondary"], button[kind="tertiary"], summary):hover {
+  color: var(--accent-text) !important;
+}
+:is(a, button, summary, [role="tab"], [tabindex="0"]):not(main):focus-visible {
+  outline: 2px solid #2a8f98 !important;
+  outline-offset: 2px !important;
+}
+label:has(input:focus-visible) { outline: 2px solid #2a8f98; outline-offset: 2px; }
+[data-testid="stNumberInput"] button:focus-visible { outline-offset: -3px !important; }
+[data-testid="stElementToolbar"]:focus-within { opacity: 1 !important; }
+</style>
+"""
+
+
+def draw_frame() -> None:
+    """Draw the brand and the permanent notes of the sidebar."""
+    st.html(_STYLE)
+    st.logo(str(ASSETS / "logo.png"), icon_image=str(ASSETS / "icon.png"), size="large")
+    with st.sidebar:
+        st.caption(
+            f"{RESEARCH_USE}\n\nImages and results stay on this machine.\n\nVersion {__version__}"
+        )
+
+
+@contextmanager
+def explain_errors() -> Iterator[None]:
+    """Show a library error as a message, and write an unexpected error to the log."""
+    try:
+        yield
+    except BcModelError as error:
+        show_error(error)
+    except Exception:
+        logger.exception("A page failed")
+        st.error(
+            "This page failed. The server log contains the details. Reload the page to continue.",
+            title="Unexpected error",
+        )
+
+
+def show_error(error: Exception, title: str = "Action failed") -> None:
+    """Show the message of a library error as plain text, never as Markdown."""
+    st.error(escape(str(error)), title=title)
+
+
+def tell_again(key: str, options: list[str]) -> None:
+    """Send the selection of a widget to the browser again in every run of the page.
+
+    A selection that is sent only once is lost when a click interrupts that run. The browser would
+    then show an empty widget and return an empty selection. Values that are no longer among the
+    options are removed.
+    """
+    selected = st.session_state.get(key)
+    if isinstance(selected, list):
+        st.session_state[key] = [one for one in selected if one in options]
+    elif selected in options:
+        st.session_state[key] = selected
+
+
+def listed(sentences: Iterable[str]) -> str:
+    """Return sentences as a Markdown list, or as a paragraph if there is only one."""
+    escaped = [escape(sentence) for sentence in sentences]
+    mark = "- " if len(escaped) > 1 else ""
+    return "\n".join(mark + sentence for sentence in escaped)
+
+
+def escape(text: str) -> str:
+    """Return a text that Markdown shows literally."""
+    return "".join("\\" + c if c in r"\`*_{}[]<>()#+-!|$:~" else c for c in text)

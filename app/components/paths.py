@@ -1,0 +1,23 @@
+"""Paths of the app."""
+
+from pathlib import Path
+
+from bc_model.inference import SHIPPED_MODELS as SHIPPED_MODELS
+from bc_model.training import runs_folder as runs_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS = ROOT / "assets"
+
+
+def typed_path(text: str) -> Path:
+    """Return a typed path without surrounding quotes and with ~ replaced by the home folder.
+
+    File managers copy a path with quotes.
+    """
+    bare = text.strip()
+    if len(bare) > 2 and bare[0] == bare[-1] and bare[0] in "'\"":
+        bare = bare[1:-1]
+    try:
+        return Path(bare).expanduser()
+    except RuntimeError:  # The user of ~user does not exist.
+        return Path(bare)

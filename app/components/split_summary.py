@@ -1,0 +1,101 @@
+"""The subsets of a split: their contents and the leakage between them."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.components.checks import show_checks
+from app.components.layout import listed, show_error
+from app.components.split_form import lacks_fold_file
+from bc_model.checks import Severity, make_check
+from bc_model.data import (
+    CLASSES,
+    PARTS,
+    Manifest,
+    check_leakage,
+    check_subsets,
+    make_split,
+    match_folds,
+    read_fold_file,
+)
+from bc_model.errors import BcModelError
+
+SUBSET_WORDS = {"train": "Training", "validation": "Validation", "test": "Test"}
+
+
+def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
+    """Return the split for the settings of `split_fields`, or None after an error message.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    chosen : dict
+        protocol, official_fold_file, n_folds, test_fold, split_seed.
+    """
+    protocol, folds_file = chosen["protocol"], chosen["official_fold_file"]
+    if lacks_fold_file(chosen):
+        st.info("This split needs an official fold file. Add one.", icon=":material/info:")
+        return None
+    try:
+        split = make_split(
+            manifest,
+            protocol,
+            n_folds=chosen["n_folds"],
+            fold=chosen["test_fold"],
+            seed=chosen["split_seed"],
+            folds_file=folds_file,
+        )
+        match = match_folds(manifest, read_fold_file(Path(folds_file))) if folds_file else None
+    except BcModelError as error:
+        show_error(error, title="Split not possible")
+        return None
+    if match:
+        checks = match.checks()
+        if n_excluded := len(manifest.pictures) - match.not_listed - len(split):
+            checks.append(make_check("BC264", n_excluded=n_excluded))
+        show_checks(checks)
+    return split
+
+
+def draw_parts(parts: dict[str, dict[str, int]]) -> None:
+    """Draw the contents of each subset in one sentence, and the checks of the subsets."""
+    words = "; ".join(
+        f"{part} {counts['pictures']:,} images"
+        + (
+            f" ({counts['benign_cases']} benign and {counts['malignant_cases']} malignant cases)"
+            if counts["cases"]
+            else ""
+        )
+        for part, counts in parts.items()
+    )
+    st.caption(f"Split: {words}.")
+    show_checks(check_subsets(parts))
+
+
+def draw_parts_table(parts: dict[str, dict[str, int]]) -> None:
+    """Draw the contents of each subset as a table, and the checks of the subsets."""
+    rows = []
+    for part in PARTS:
+        counts = parts[part]
+        row: dict[str, Any] = {
+            "Subset": SUBSET_WORDS[part],
+            "Images": counts["pictures"],
+        }
+        row |= {f"{name} images".capitalize(): counts[name] for name in CLASSES}
+        if any(one["cases"] for one in parts.values()):
+            row["Cases"] = counts["cases"]
+            row |= {f"{name} cases".capitalize(): counts[f"{name}_cases"] for name in CLASSES}
+        rows.append(row)
+    st.dataframe(rows, hide_index=True, alt="Images and cases of each subset, by class")
+    show_checks(check_subsets(parts))
+
+
+def draw_leaks(split: pd.DataFrame, protocol: str) -> None:
+    """Draw whether the test subset shares cases or images with the other subsets."""
+    checks = check_leakage(split, protocol)
+    if all(check.severity == Severity.INFO for check in checks):
+        st.success(listed(check.message for check in checks), icon=":material/verified:")
+    else:
+        show_checks(checks)

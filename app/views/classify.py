@@ -1,0 +1,53 @@
+"""Page Classify: upload images and show predictions with Grad-CAM heatmaps."""
+
+import streamlit as st
+
+from app.components.classify.image_input import linked_picture, named_picture, warm_up
+from app.components.model_picker import choose_model
+
+MAX_UPLOAD_MB = 64
+EXAMPLES = {"Synthetic, gland-like": False, "Synthetic, crowded nuclei": True}
+
+st.title("Classify", anchor=False)
+st.markdown(
+    "Classify H&E-stained breast tissue as benign or malignant, and see the regions that "
+    "increased each class score."
+)
+
+bundle = choose_model()
+if bundle is None:
+    with st.container(border=True):
+        st.subheader("No model yet", anchor=False)
+        st.markdown("Train a model first. It is listed here when its run is finished.")
+        st.page_link("views/train.py", label="Open Train", icon=":material/model_training:")
+    st.stop()
+
+uploads = st.file_uploader(
+    "Images",
+    type=["png", "jpg", "jpeg", "tif", "tiff"],
+    accept_multiple_files=True,
+    key="pictures",
+    max_upload_size=MAX_UPLOAD_MB,
+    help="PNG, JPEG or TIFF, one field per image. Images stay in memory and are not stored.",
+)
+images = [(upload.name, upload.getvalue()) for upload in uploads]
+if not images and (linked := linked_picture()):
+    images = [linked]
+example = None
+if not images and (named := named_picture()):
+    images = [named]
+elif not images:
+    example = st.pills("Synthetic example", list(EXAMPLES), key="example")
+    if example not in EXAMPLES:
+        warm_up()
+        st.stop()
+
+# Imported late: these load the imaging libraries, and the empty page does not need them.
+from app.components.classify.prediction_list import show_predictions
+from bc_model.data import example_png
+
+if example:
+    images = [(example, example_png(malignant=EXAMPLES[example]))]
+    if not bundle.card.data.is_synthetic:
+        st.info("This synthetic image is not tissue. Its prediction only demonstrates this page.")
+show_predictions(images, bundle)

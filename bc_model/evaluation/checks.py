@@ -1,0 +1,123 @@
+"""Checks of evaluation results: leakage, implausible metrics, too few cases, missing cases.
+
+They change no metric and stop no evaluation.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import pandas as pd
+
+from bc_model.checks import Check, make_check
+from bc_model.evaluation.subgroups import RECOGNITION
+from bc_model.utils.metric import Figure
+
+# Published leakage-free results are lower; higher results have turned out to leak.
+TOO_GOOD = 0.97
+JUDGED = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "roc_auc": "ROC AUC",
+    RECOGNITION: "recognition rate",
+}
+"""A metric of these above `TOO_GOOD` is implausible; each other one can be high without leakage."""
+FEW_CASES = 10
+
+_CODES = frozenset(f"BC{number}" for number in range(201, 211))
+
+
+def alarms(
+    predictions: pd.DataFrame,
+    figures: Mapping[str, Figure],
+    *,
+    leaky: bool,
+    is_known: bool = False,
+    base_rate: float | None = None,
+) -> list[Check]:
+    """Return the checks of predictions and their metrics, the most serious first.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        The result of `check_predictions`.
+    figures : mapping of str to Figure
+        The result of `estimate_figures`, with the recognition rate if a case is known.
+    leaky : bool
+        Whether the protocol allows images of one case in training and test, or the model was
+        trained on some of these images.
+    is_known : bool
+        Whether that is certain.
+    base_rate : float, optional
+        Accuracy of predicting 'malignant' for every image, averaged like the metrics. By default,
+        the one of `predictions`.
+    """
+    found = []
+    if is_known:
+        found.append(make_check("BC201"))
+    elif leaky:
+        found.append(make_check("BC202"))
+    if high := too_good(figures):
+        labels = [f"{JUDGED[name]} {figures[name].value:.3f}" for name in high]
+        found.append(make_check("BC203", metrics=labels, limit=TOO_GOOD))
+    if base_rate is None:
+        base_rate = float((predictions["class"] == "malignant").mean())
+    found += _check_baseline(base_rate, figures["accuracy"].value)
+    found += _check_ranking(figures.get("roc_auc"))
+    found += _check_cases(predictions)
+    hashes = predictions.loc[predictions["sha256"] != "", "sha256"]
+    if n_duplicates := int(hashes.duplicated().sum()):
+        found.append(make_check("BC210", n_duplicates=n_duplicates))
+    return found
+
+
+def without_alarms(checks: Iterable[Check]) -> list[Check]:
+    """Return the checks that `alarms` does not make: those of the origin of the images."""
+    return [check for check in checks if check.code not in _CODES]
+
+
+def too_good(figures: Mapping[str, Figure]) -> tuple[str, ...]:
+    """Return the names of the `JUDGED` metrics that are higher than leakage-free results."""
+    return tuple(
+        name for name in JUDGED if name in figures and (figures[name].value or 0.0) > TOO_GOOD
+    )
+
+
+def check_few_cases(pictures: pd.DataFrame) -> Iterator[Check]:
+    """Check that each class that is present has at least `FEW_CASES` known cases, if any."""
+    known = pictures[pictures["case"] != ""]
+    for name in ("benign", "malignant"):
+        n_cases = int(known.loc[known["class"] == name, "case"].nunique())
+        if 0 < n_cases < FEW_CASES:
+            yield make_check("BC207", class_name=name, n_cases=n_cases, min_cases=FEW_CASES)
+
+
+def _check_baseline(base_rate: float, accuracy: float | None) -> Iterator[Check]:
+    # With one class only there is no baseline; `_check_cases` reports that.
+    majority_accuracy = max(base_rate, 1 - base_rate)
+    if accuracy is None or majority_accuracy == 1.0 or accuracy > majority_accuracy:
+        return
+    yield make_check(
+        "BC204",
+        accuracy=accuracy,
+        majority_class="malignant" if base_rate >= 0.5 else "benign",
+        majority_accuracy=majority_accuracy,
+    )
+
+
+def _check_ranking(area: Figure | None) -> Iterator[Check]:
+    if area is not None and area.high is not None and area.high < 0.5:
+        yield make_check("BC205", roc_auc=area.value, ci=[area.low, area.high])
+
+
+def _check_cases(predictions: pd.DataFrame) -> Iterator[Check]:
+    for name in ("benign", "malignant"):
+        if not (predictions["class"] == name).any():
+            yield make_check("BC206", missing_class=name)
+    known = predictions[predictions["case"] != ""]
+    if n_unknown := len(predictions) - len(known):
+        yield make_check("BC208", n_unknown=n_unknown, n=len(predictions))
+    else:
+        yield from check_few_cases(predictions)
+    n_classes = known.groupby("case")["class"].nunique()
+    mixed = n_classes.index[n_classes > 1]
+    if len(mixed):
+        yield make_check("BC209", case=str(mixed[0]), n_cases=len(mixed))

@@ -1,0 +1,274 @@
+"""Figures by case instead of by picture: what a patient would get.
+
+A case counts once, however many pictures it has. Left out are pictures without a case, and cases
+with pictures of both classes, which BreakHis has not: their labels are of pictures alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bc_model.data.breakhis import CLASSES, UNKNOWN_SUBTYPE, parse_name
+from bc_model.evaluation import metrics as metric_functions
+from bc_model.evaluation.bootstrap import CaseSample, Functional, of_means
+from bc_model.evaluation.estimates import (
+    draws_in_words,
+    estimate_figures,
+    functional_of,
+    in_scope,
+    measure,
+    why_undefined,
+)
+from bc_model.evaluation.intervals import mean_interval, wilson
+from bc_model.evaluation.metrics import Floats, confusion_counts
+from bc_model.utils.metric import Figure
+
+Confusion = tuple[tuple[int, int], tuple[int, int]]
+
+RECOGNITION = "recognition_rate"
+CASE_FIGURES = (
+    RECOGNITION,
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "roc_auc",
+)
+SHARES = {
+    "accuracy": metric_functions.accuracy,
+    "sensitivity": metric_functions.sensitivity,
+    "specificity": metric_functions.specificity,
+}
+_WILSON = "95 % Wilson over cases"
+
+
+@dataclass(frozen=True)
+class ByCase:
+    """What one evaluation found by case.
+
+    Attributes
+    ----------
+    confusion : tuple of two pairs of int
+        Cases: rows are the truth, columns the verdict on the mean probability.
+    figures : dict of str to Figure
+        Keys as in `CASE_FIGURES`. ``recognition_rate`` is the mean over cases of the share of their
+        pictures called right (Spanhol and others, 2016); all others judge a case by its mean
+        probability.
+    """
+
+    confusion: Confusion
+    figures: dict[str, Figure]
+
+
+def case_table(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Return one row a case, the worst patient score first.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        As `check_predictions` returns it.
+    threshold : float
+        A picture, or the mean of a case, is called malignant at this probability or above.
+
+    Returns
+    -------
+    pandas.DataFrame
+        case, class, pictures, right (pictures called right), patient_score (their share),
+        mean_prob, called.
+    """
+    classes = predictions.groupby("case")["class"].transform("nunique")
+    known = predictions[(predictions["case"] != "") & (classes == 1)]
+    right = (known["prob_malignant"] >= threshold) == (known["class"] == "malignant")
+    grouped = known.assign(right=right).groupby(["case", "class"], as_index=False)
+    table = grouped.agg(
+        pictures=("path", "size"), right=("right", "sum"), mean_prob=("prob_malignant", "mean")
+    )
+    table["patient_score"] = table["right"] / table["pictures"]
+    table["called"] = np.where(table["mean_prob"] >= threshold, "malignant", "benign")
+    columns = ["case", "class", "pictures", "right", "patient_score", "mean_prob", "called"]
+    return table.sort_values(["patient_score", "case"], ignore_index=True)[columns]
+
+
+def by_case(
+    predictions: pd.DataFrame, *, threshold: float, n_resamples: int, seed: int
+) -> ByCase | None:
+    """Compute the figures by case; None when no case is known, or none is of one class.
+
+    Shares of cases have Wilson's interval, since cases are independent; the others a bootstrap-t.
+    """
+    table = case_table(predictions, threshold)
+    if table.empty:
+        return None
+    malignant = (table["class"] == "malignant").to_numpy(dtype=bool)
+    prob = table["mean_prob"].to_numpy(dtype=np.float64)
+    counts = metric_functions.confusion_counts(malignant, prob, threshold=threshold)
+    names = table["case"].to_numpy(dtype=str)
+    sample = CaseSample.of(names, malignant)
+    draws = sample.draws(n_resamples, seed)
+    scores = sample.sums(np.stack([table["patient_score"], np.ones(len(table))], axis=1))
+
+    def bootstrapped(name: str, make: Callable[[], Functional], undefined: str) -> Figure:
+        told = draws_in_words(n_resamples, seed)
+        return measure(
+            name, make, sample, draws, names, malignant, undefined=undefined, draws_told=told
+        )
+
+    found = {RECOGNITION: bootstrapped(RECOGNITION, lambda: of_means(scores), "")} | {
+        name: _share(metric(counts), in_scope(name, malignant)) for name, metric in SHARES.items()
+    }
+    make = partial(functional_of, "roc_auc", sample, malignant, prob, threshold)
+    undefined = why_undefined("roc_auc", malignant)
+    found["roc_auc"] = bootstrapped("roc_auc", make, undefined)
+    found["balanced_accuracy"] = _mean(found["sensitivity"], found["specificity"], undefined)
+    (tn, fp), (fn, tp) = counts.astype(int).tolist()
+    pictures = table["pictures"].to_numpy()
+    figures = {}
+    for name in CASE_FIGURES:
+        scope = in_scope(name, malignant)
+        figures[name] = replace(found[name], n=int(pictures[scope].sum()), n_cases=int(scope.sum()))
+    return ByCase(((tn, fp), (fn, tp)), figures)
+
+
+def _mean(sensitivity: Figure, specificity: Figure, undefined: str) -> Figure:
+    """Return the mean of two shares of cases, as Newcombe does it for their difference."""
+    n = sensitivity.n + specificity.n
+    if sensitivity.value is None or specificity.value is None:
+        return Figure(None, None, None, n, n, _WILSON, undefined)
+    interval = mean_interval(sensitivity, specificity)
+    value = (sensitivity.value + specificity.value) / 2
+    return Figure(value, interval.low, interval.high, n, n, f"{_WILSON}, of both rates")
+
+
+def _share(value: Floats, scope: NDArray[np.bool_]) -> Figure:
+    """Return a share of cases; how many pictures they have is filled in later."""
+    n = int(scope.sum())
+    if n == 0:
+        return Figure(None, None, None, 0, 0, _WILSON, "no such case")
+    interval = wilson(round(float(value) * n), n)
+    return Figure(float(value), interval.low, interval.high, n, n, _WILSON)
+
+
+GROUP_FIGURES = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
+NOT_STATED = "not stated"
+NOT_KNOWN = "not known to the model"
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one evaluation found for some of its pictures.
+
+    Attributes
+    ----------
+    kind : {'known', 'magnification', 'subtype'}
+    name : str
+        Such as '40X' or 'tubular adenoma'.
+    n, n_cases : int
+        Pictures, and known cases among them.
+    base_rate : float
+        Share of malignant pictures; a subtype has 0 or 1.
+    confusion : tuple of two pairs of int
+        Rows are the truth, columns the verdict.
+    figures : dict of str to Figure
+        Keys as in `GROUP_FIGURES`.
+    """
+
+    kind: str
+    name: str
+    n: int
+    n_cases: int
+    base_rate: float
+    confusion: Confusion
+    figures: dict[str, Figure]
+
+
+def by_group(
+    predictions: pd.DataFrame, *, threshold: float, n_resamples: int, seed: int
+) -> tuple[Group, ...]:
+    """Compute the figures of what a model knows and does not, of magnifications and subtypes.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        As `check_predictions` returns it; ``known``, bool, may say which of them the
+        model knows.
+    threshold, n_resamples, seed
+        As for `estimate_figures`.
+
+    Returns
+    -------
+    tuple of Group
+        Pictures that it does not know before those it knows, where there are both; magnifications
+        from the smallest; subtypes, benign ones first. A kind that nothing is known of is left out.
+    """
+    return tuple(
+        _group(kind, name, rows, threshold, n_resamples, seed)
+        for kind, parts in (
+            ("known", _known_or_not(predictions)),
+            ("magnification", _by_magnification(predictions)),
+            ("subtype", _by_subtype(predictions)),
+        )
+        # Of one part that nothing is known of, the figures are those of the whole.
+        if list(parts) != [NOT_STATED]
+        for name, rows in parts.items()
+    )
+
+
+def subtypes(predictions: pd.DataFrame) -> pd.Series:
+    """Return the subtype of each picture: of its column, else of its official name."""
+    if "subtype" in predictions:
+        return predictions["subtype"].astype(str)
+    names = [parse_name(PurePosixPath(path).name) for path in predictions["path"]]
+    found = [UNKNOWN_SUBTYPE if name is None else name.subtype for name in names]
+    return pd.Series(found, index=predictions.index, dtype="str")
+
+
+def _known_or_not(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    known = predictions.get("known")
+    if known is None or known.dtype != bool or known.nunique() < 2:
+        return {}
+    return {NOT_KNOWN: predictions[~known], "known to the model": predictions[known]}
+
+
+def _by_magnification(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    known = predictions["magnification"].dropna()
+    parts = {
+        f"{number}X": predictions[predictions["magnification"] == number]
+        for number in sorted(known.unique())
+    }
+    rest = predictions[predictions["magnification"].isna()]
+    return parts | ({NOT_STATED: rest} if len(rest) else {})
+
+
+def _by_subtype(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    names = subtypes(predictions).str.replace("_", " ")
+    stated = (names != UNKNOWN_SUBTYPE) & (names != "")
+    parts = {}
+    for class_name in CLASSES:
+        of_class = stated & (predictions["class"] == class_name)
+        for name in sorted(names[of_class].unique()):
+            parts[name] = predictions[of_class & (names == name)]
+    return parts | ({NOT_STATED: predictions[~stated]} if not stated.all() else {})
+
+
+def _group(
+    kind: str, name: str, rows: pd.DataFrame, threshold: float, n_resamples: int, seed: int
+) -> Group:
+    malignant = (rows["class"] == "malignant").to_numpy(dtype=bool)
+    counts = confusion_counts(malignant, rows["prob_malignant"], threshold=threshold)
+    (tn, fp), (fn, tp) = counts.astype(int).tolist()
+    return Group(
+        kind=kind,
+        name=name,
+        n=len(rows),
+        n_cases=rows.loc[rows["case"] != "", "case"].nunique(),
+        base_rate=float(malignant.mean()),
+        confusion=((tn, fp), (fn, tp)),
+        figures=estimate_figures(
+            rows, threshold=threshold, n_resamples=n_resamples, seed=seed, names=GROUP_FIGURES
+        ),
+    )

@@ -1,0 +1,375 @@
+"""The cut-off bench: choose a cut-off on validation predictions, see what it does on test data.
+
+Never on one and the same: a cut-off looks best on the pictures that chose it.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pandas as pd
+
+from bc_model.errors import DataError, RunError, SettingsError
+from bc_model.evaluation.checks import without_alarms
+from bc_model.evaluation.estimates import estimate_figures
+from bc_model.evaluation.evaluate import evaluate_predictions
+from bc_model.evaluation.metrics import Floats, confusion_counts
+from bc_model.evaluation.report import make_anew, read_report, report_files
+from bc_model.evaluation.subgroups import Confusion, by_case, case_table
+from bc_model.inference.bundle import MODEL_FOLDER, Bundle
+from bc_model.inference.model_card import (
+    MODEL_CARD_FILE,
+    DecisionThreshold,
+    ModelCard,
+    model_card_text,
+    read_model_card,
+)
+from bc_model.utils.io import write_together
+from bc_model.utils.metric import Figure
+
+GOALS = ("sensitivity", "specificity", "youden", "balanced")
+"""At least so much of one; the largest sum of both; both the same."""
+UNITS = ("picture", "case")
+"""What is called malignant: a picture by its probability, or a case by the mean of its pictures."""
+
+TRIAL_FIGURES = ("sensitivity", "specificity", "balanced_accuracy", "accuracy")
+
+
+@dataclass(frozen=True)
+class Cutoff:
+    """A cut-off and how it came about.
+
+    Attributes
+    ----------
+    value : float
+        In [0, 1]. It lies halfway between two probabilities that occurred.
+    unit : {'picture', 'case'}
+    chosen : str
+        A sentence for the model card.
+    n, n_cases : int
+        Validation pictures, and known cases among them.
+    """
+
+    value: float
+    unit: str
+    chosen: str
+    n: int
+    n_cases: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a cut-off does on some pictures.
+
+    Attributes
+    ----------
+    value : float
+    unit : {'picture', 'case'}
+    confusion : tuple of two pairs of int
+        Pictures or cases: rows are the truth, columns the verdict.
+    figures : dict of str to Figure
+        Keys as in `TRIAL_FIGURES`. Predictive values follow from the first two by
+        `combined.predictive_values`.
+    """
+
+    value: float
+    unit: str
+    confusion: Confusion
+    figures: dict[str, Figure]
+
+
+def choose_cutoff(
+    validation: pd.DataFrame,
+    *,
+    goal: str = "sensitivity",
+    wanted: float = 0.95,
+    unit: str = "picture",
+) -> Cutoff:
+    """Choose a cut-off on validation predictions.
+
+    Parameters
+    ----------
+    validation : pandas.DataFrame
+        As `check_predictions` returns it, with both classes.
+    goal : {'sensitivity', 'specificity', 'youden', 'balanced'}
+        'sensitivity' takes the highest cut-off that has at least the wanted one, 'specificity' the
+        lowest; 'youden' the largest sum of both; 'balanced' the smallest difference.
+    wanted : float
+        Of the first two goals, in (0, 1]; the others do without.
+    unit : {'picture', 'case'}
+
+    Raises
+    ------
+    SettingsError
+        Unknown goal or unit, or a wish out of its range.
+    DataError
+        One class only, or no case is known and the unit is the case.
+    """
+    _check_wish(goal, wanted, unit)
+    malignant, prob = _judged(validation, unit)
+    if malignant.all() or not malignant.any():
+        raise DataError(
+            "A cut-off is chosen between two classes, but the validation part holds "
+            f"{'malignant' if malignant.all() else 'benign'} ones only: train with another split."
+        )
+    candidates = _candidates(prob)
+    sensitivity, specificity = (
+        np.array([np.mean(right(prob[side], c)) for c in candidates])
+        for side, right in ((malignant, np.greater_equal), (~malignant, np.less))
+    )
+    index = _choose(goal, wanted, candidates, sensitivity, specificity)
+    n, n_cases = len(validation), validation.loc[validation["case"] != "", "case"].nunique()
+    what = {
+        "sensitivity": f"the highest with a sensitivity of at least {wanted}",
+        "specificity": f"the lowest with a specificity of at least {wanted}",
+        "youden": "the largest sum of sensitivity and specificity",
+        "balanced": "sensitivity and specificity as close as they come",
+    }[goal]
+    chosen = (
+        f"chosen by {unit} on {n} validation pictures of {n_cases or 'unknown'} cases: {what} "
+        f"(there sensitivity {sensitivity[index]:.2f}, specificity {specificity[index]:.2f})"
+    )
+    return Cutoff(float(candidates[index]), unit, chosen, n, n_cases)
+
+
+def try_cutoff(
+    predictions: pd.DataFrame,
+    value: float,
+    *,
+    unit: str = "picture",
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Trial:
+    """Say what a cut-off does on predictions that did not choose it.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        As `check_predictions` returns it.
+    value : float
+        In [0, 1].
+    unit : {'picture', 'case'}
+    n_resamples, seed : int
+        Of the bootstrap over cases.
+
+    Raises
+    ------
+    SettingsError
+        The cut-off or the unit is out of its range.
+    DataError
+        No case is known and the unit is the case.
+    """
+    _check_wish("sensitivity", 1.0, unit)
+    if not 0.0 <= value <= 1.0:
+        raise SettingsError(f"A cut-off lies between 0 and 1; asked for {value}.")
+    malignant, prob = _judged(predictions, unit)
+    counts = confusion_counts(malignant, prob, threshold=value)
+    settings: dict[str, Any] = {"threshold": value, "n_resamples": n_resamples, "seed": seed}
+    if unit == "picture":
+        figures = estimate_figures(predictions, **settings, names=TRIAL_FIGURES)
+    else:
+        found = by_case(predictions, **settings)
+        assert found is not None, "_judged has refused what has no case"
+        figures = {name: found.figures[name] for name in TRIAL_FIGURES}
+    (tn, fp), (fn, tp) = counts.astype(int).tolist()
+    return Trial(float(value), unit, ((tn, fp), (fn, tp)), figures)
+
+
+def _check_wish(goal: str, wanted: float, unit: str) -> None:
+    if goal not in GOALS:
+        raise SettingsError(f"There is no goal '{goal}'; choose one of {', '.join(GOALS)}.")
+    if unit not in UNITS:
+        raise SettingsError(f"There is no unit '{unit}'; choose one of {', '.join(UNITS)}.")
+    if goal in ("sensitivity", "specificity") and not 0.0 < wanted <= 1.0:
+        raise SettingsError(f"A wished {goal} lies above 0 and at most at 1; asked for {wanted}.")
+
+
+def _judged(predictions: pd.DataFrame, unit: str) -> tuple[np.ndarray, Floats]:
+    """Return truth and probability of what is called: pictures, or cases by their mean."""
+    column, table = "prob_malignant", predictions
+    if unit == "case":
+        column, table = "mean_prob", case_table(predictions, 0.5)
+        if table.empty:
+            raise DataError(
+                "A cut-off by case needs known cases of one class each; there is none: choose by "
+                "picture."
+            )
+    return (table["class"] == "malignant").to_numpy(dtype=bool), table[column].to_numpy(dtype=float)
+
+
+def _candidates(prob: Floats) -> Floats:
+    """Return every cut-off that calls differently, rising: 0, then halfway between neighbours."""
+    distinct = np.unique(np.append(prob, 1.0))
+    return np.append(0.0, (distinct[1:] + distinct[:-1]) / 2)
+
+
+def _choose(
+    goal: str, wanted: float, candidates: Floats, sensitivity: Floats, specificity: Floats
+) -> int:
+    if goal == "sensitivity":
+        return int(np.flatnonzero(sensitivity >= wanted)[-1])
+    if goal == "specificity":
+        # Without a probability of exactly 1 the highest cut-off calls everything benign.
+        reached = np.flatnonzero(specificity >= wanted)
+        return int(reached[0]) if reached.size else candidates.size - 1
+    score = sensitivity + specificity if goal == "youden" else -np.abs(sensitivity - specificity)
+    best = np.flatnonzero(score >= score.max() - 1e-12)
+    # Of equals the one nearest to the usual cut-off.
+    return int(best[np.argmin(np.abs(candidates[best] - 0.5))])
+
+
+LOCK_NAME = ".model_card.lock"
+LOCK_TIMEOUT_S = 10
+"""It is held while files are written, not while figures are computed."""
+
+
+def lock_threshold(
+    bundle: Bundle, value: float, reason: str, *, cutoff: Cutoff | None = None
+) -> Bundle:
+    """Write a cut-off into the model card, and the run's report again at that cut-off.
+
+    Figures at another cut-off than the one in force would mislead whoever reads the model card, so
+    the test figures are computed again from the run's stored predictions. A bundle outside a run
+    has none; its figures say at which cut-off they were taken.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    value : float
+        In [0, 1].
+    reason : str
+        Why, in the words of whoever decides; not empty.
+    cutoff : Cutoff, optional
+        What `choose_cutoff` returned, if the value came from there.
+
+    Returns
+    -------
+    Bundle
+        With the new model card. It is written together with the report: whatever fails leaves the
+        model as it was.
+
+    Raises
+    ------
+    SettingsError
+        The value is out of its range, differs from `cutoff`, or the reason is empty.
+    RunError
+        The run's report cannot be read or written, or the model was changed meanwhile.
+    """
+    _check(value, reason, cutoff)
+    threshold = DecisionThreshold(
+        value=float(value),
+        method="set by hand",
+        reason=reason.strip(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    if cutoff:
+        threshold = replace(
+            threshold,
+            method=cutoff.chosen,
+            unit=cutoff.unit,
+            n_images=cutoff.n,
+            n_cases=cutoff.n_cases,
+        )
+    card = replace(bundle.card, threshold=threshold)
+    files: dict[Path, bytes] = {}
+    folder = evaluation_of(bundle)
+    if folder is not None:
+        old = read_report(folder)
+        assert old.predictions is not None, "read_report reads the predictions or fails"
+        report = evaluate_predictions(
+            old.predictions,
+            threshold=value,
+            protocol=old.protocol,
+            leaky=old.leaky,
+            checks=without_alarms(old.checks),
+        )
+        files = report_files(report, folder)
+        card = replace(card, metrics=replace(card.metrics, test=report.summary()))
+    return change_model_card(bundle, card, files)
+
+
+def change_model_card(bundle: Bundle, card: ModelCard, files: dict[Path, bytes]) -> Bundle:
+    """Write a model card together with what must agree with it, all of it or nothing.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        As it was read when the change was thought of.
+    card : ModelCard
+        What it is to say instead.
+    files : dict of Path to bytes
+        The report that it quotes, and whatever else goes with it.
+
+    Raises
+    ------
+    RunError
+        Somebody else has changed the model card since, or something cannot be written.
+    """
+    place = bundle.folder / MODEL_CARD_FILE
+    text = model_card_text(bundle.folder, card)
+    try:
+        with filelock.FileLock(bundle.folder / LOCK_NAME, timeout=LOCK_TIMEOUT_S):
+            if read_model_card(bundle.folder) != bundle.card:
+                raise RunError(
+                    f"The model {bundle.label} was changed by somebody else in the meantime, and "
+                    "nothing was written: look at it again, then repeat."
+                )
+            write_together({**files, place: text.encode()})
+    except OSError as error:
+        raise RunError(
+            f"The model card {place} and the report beside it should be written together, but that "
+            f"failed ({error.strerror or error}), and nothing was changed: make room, or ask for "
+            "the right to write there."
+        ) from error
+    return Bundle(bundle.folder, card)
+
+
+def evaluation_of(bundle: Bundle) -> Path | None:
+    """Return the evaluation folder of the run that a bundle is in; None outside a finished run."""
+    folder = bundle.folder.resolve()
+    if folder.name != MODEL_FOLDER:
+        return None
+    beside = folder.parent / "evaluation"
+    return beside if (beside / "report.json").is_file() else None
+
+
+def require_evaluation(bundle: Bundle) -> Path:
+    """Return `evaluation_of` a bundle, or raise `RunError`."""
+    folder = evaluation_of(bundle)
+    if folder is None and bundle.learned_from_all:
+        raise RunError(
+            f"The model {bundle.label} learned from every picture that it was given: it has no "
+            "validation or test part to fit, choose or report anything on. Its figures stand on "
+            "its model card."
+        )
+    if folder is None:
+        place = bundle.folder.resolve()
+        if place.name == MODEL_FOLDER and (place.parent / "split.csv").is_file():
+            lost = place.with_name("evaluation")
+            raise RunError(
+                f"The run of the model {bundle.label} has its report and its predictions in "
+                f"{lost}, but they are gone: {make_anew(lost)}."
+            )
+        raise RunError(
+            f"The model {bundle.label} is not in the folder of a finished run, where its report "
+            "and its predictions are; name the run."
+        )
+    return folder
+
+
+def _check(value: float, reason: str, cutoff: Cutoff | None) -> None:
+    # Written so that NaN fails as well.
+    if not 0.0 <= value <= 1.0:
+        raise SettingsError(f"A cut-off lies between 0 and 1; asked for {value}.")
+    if not reason.strip():
+        raise SettingsError(
+            "A cut-off is locked with its reason, but none is given; say in a sentence why."
+        )
+    if cutoff is not None and cutoff.value != value:
+        raise SettingsError(
+            f"The cut-off chosen on validation pictures is {cutoff.value}, but {value} is to be "
+            "locked; lock what was chosen, or lock the other by hand."
+        )

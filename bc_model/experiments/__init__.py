@@ -1,0 +1,5 @@
+"""Several runs of one plan: cross-validation, sweeps, protocol comparisons."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

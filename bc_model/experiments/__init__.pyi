@@ -1,0 +1,58 @@
+from .dask_cluster import check_workers, connect, settle, submit_study
+from .experiment import MISSING, member_states, start_study, wait_for_study
+from .plan import Plan, Study, list_studies, parse_value, plan_study, read_study
+from .protocols import (
+    FIGURES,
+    PROTOCOL_WORDS,
+    REPORT_PROTOCOLS,
+    ProtocolReport,
+    ProtocolRow,
+    is_one_recipe,
+    known_settings,
+    plan_report,
+    read_note,
+    start_report,
+    summarise_protocols,
+)
+from .results import (
+    GroupFigures,
+    SettingRow,
+    check_selection,
+    compare_runs,
+    setting_rows,
+    summarise_study,
+)
+
+__all__ = [
+    "FIGURES",
+    "MISSING",
+    "PROTOCOL_WORDS",
+    "REPORT_PROTOCOLS",
+    "GroupFigures",
+    "Plan",
+    "ProtocolReport",
+    "ProtocolRow",
+    "SettingRow",
+    "Study",
+    "check_selection",
+    "check_workers",
+    "compare_runs",
+    "connect",
+    "is_one_recipe",
+    "known_settings",
+    "list_studies",
+    "member_states",
+    "parse_value",
+    "plan_report",
+    "plan_study",
+    "read_note",
+    "read_study",
+    "setting_rows",
+    "settle",
+    "start_report",
+    "start_study",
+    "submit_study",
+    "summarise_protocols",
+    "summarise_study",
+    "wait_for_study",
+]

@@ -1,0 +1,719 @@
+"""A report study: one recipe under several split protocols, planned, checked and started together.
+
+What cannot be made on the data is found before anything starts. Its reason is kept beside the
+study, in `NAME.report.json`, so that every report says what is missing from it. The figures are the
+work of `bc_model.experiments.protocols`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from bc_model.checks import Check, check_from_json, check_to_json, make_check
+from bc_model.data.dataset import Manifest
+from bc_model.data.splits import (
+    FOLDS_PROTOCOLS,
+    LEAKY_PROTOCOLS,
+    PROTOCOLS,
+    count_leaks,
+    make_split,
+    read_split,
+)
+from bc_model.errors import BcModelError, DataError, RunError, SettingsError, SplitError
+from bc_model.evaluation.checks import JUDGED, alarms, too_good
+from bc_model.evaluation.cross_validation import Spread, mean_differences, mean_figures
+from bc_model.evaluation.published_results import Band, bands
+from bc_model.evaluation.report import Report, read_report
+from bc_model.evaluation.subgroups import RECOGNITION
+from bc_model.experiments.experiment import MISSING, member_states, start_study
+from bc_model.experiments.plan import (
+    Member,
+    Plan,
+    Study,
+    read_study,
+    require_folds_once,
+    study_file,
+)
+from bc_model.experiments.results import check_progress, pool_predictions, require_one
+from bc_model.jobs import ENDED_STATES, is_name
+from bc_model.training.config import TrainingConfig
+from bc_model.training.run import RunFolder
+from bc_model.training.run_queue import checked_paths
+from bc_model.utils.io import write_text_atomic
+from bc_model.utils.metric import Figure
+
+REPORT_PROTOCOLS = ("image", "folds", "folds-clean", "case")
+"""What is asked for when nobody says otherwise, the leakiest first."""
+
+_SUFFIX = ".report.json"
+_VERSION = 2
+_MAX_STEM = 40
+
+
+@dataclass(frozen=True)
+class ReportNote:
+    """What a report was asked for.
+
+    Attributes
+    ----------
+    protocols : tuple of str
+        In the order of the rows of its table.
+    skipped : dict of str to tuple of Check
+        Protocol to the reasons why splits of it were skipped.
+    """
+
+    protocols: tuple[str, ...]
+    skipped: dict[str, tuple[Check, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReportPlan:
+    """The runs of a report, and what it was asked for."""
+
+    runs: Plan
+    note: ReportNote
+
+
+def plan_report(
+    base: TrainingConfig,
+    *,
+    manifest: Callable[[], Manifest],
+    protocols: Sequence[str] = REPORT_PROTOCOLS,
+    fold_files: Sequence[str | Path] = (),
+    test_folds: Sequence[int] | str = (0,),
+    known: frozenset[TrainingConfig] = frozenset(),
+) -> ReportPlan:
+    """Plan the runs of each protocol and find out which splits can be made.
+
+    Parameters
+    ----------
+    base : TrainingConfig
+        The recipe; its protocol, fold and fold file do not count.
+    manifest : callable
+        Returns the data set; called once, and not at all when nothing has to be tried.
+    protocols : sequence of str
+        Out of `bc_model.data.splits.PROTOCOLS`.
+    fold_files : sequence of path
+        Official fold files: a run each for `folds` and for `folds-clean`.
+    test_folds : sequence of int or 'all'
+        Test folds of the other protocols, which deal the data out in ``base.n_folds``.
+    known : frozenset of TrainingConfig
+        Runs that a study of this name has already: their splits are not tried again.
+
+    Returns
+    -------
+    ReportPlan
+        Labels such as 'case-fold0' and 'folds-clean-dsfold1'.
+
+    Raises
+    ------
+    SettingsError
+        An unknown protocol or fold, or fold files that nobody asked for.
+    SplitError
+        A fold file is missing or not one, or no protocol can be made.
+    DataError
+        The data cannot be read.
+    """
+    protocols = tuple(dict.fromkeys(protocols))
+    files = tuple(dict.fromkeys(Path(file).resolve() for file in fold_files))
+    if unknown := [name for name in protocols if name not in PROTOCOLS]:
+        raise SettingsError(
+            f"There is no split protocol '{unknown[0]}'; choose from {', '.join(PROTOCOLS)}."
+        )
+    if not protocols:
+        raise SettingsError(f"A report needs a protocol; choose from {', '.join(PROTOCOLS)}.")
+    if files and not FOLDS_PROTOCOLS & set(protocols):
+        raise SettingsError(
+            f"Fold files are for the protocols folds and folds-clean; add one of them, or leave "
+            f"{files[0].name} out."
+        )
+    if not test_folds or (isinstance(test_folds, str) and test_folds != "all"):
+        raise SettingsError(f"test_folds must be all or numbers from 0; asked for '{test_folds}'.")
+    # All of them before the first is tried: a wrong one should not cost the reading of the data.
+    require_folds_once(test_folds)
+    planned = {protocol: _runs_of(protocol, base, files, test_folds) for protocol in protocols}
+    runs: Plan = []
+    skipped: dict[str, tuple[Check, ...]] = {}
+    found: Manifest | None = None
+    for protocol, candidates in planned.items():
+        reasons = [] if candidates else [make_check("BC246")]
+        for label, settings in candidates:
+            error: SplitError | None = None
+            if settings not in known:
+                found = found or manifest()
+                error = _split_error(settings, found)
+            if error is None:
+                runs.append((label, settings))
+            elif (check := make_check("BC245", reason=str(error))) not in reasons:
+                reasons.append(check)
+        if reasons:
+            skipped[protocol] = tuple(reasons)
+    if not runs:
+        told = " ".join(f"{name}: {checks[0].message}" for name, checks in skipped.items())
+        raise SplitError(f"None of the protocols can be made. {told}")
+    return ReportPlan(runs, ReportNote(protocols, skipped))
+
+
+def start_report(
+    name: str, plan: ReportPlan, runs: Path, *, accept_changes: bool = False
+) -> tuple[Study, ReportNote]:
+    """Queue the runs of a report, or those of them that are not done, and keep its note.
+
+    Raises
+    ------
+    SettingsError, WeightsError, RunError
+        As `bc_model.experiments.experiment.start_study`.
+    """
+    study = start_study(name, plan.runs, runs, accept_changes=accept_changes)
+    skipped = {
+        name: [check_to_json(check) for check in checks]
+        for name, checks in plan.note.skipped.items()
+    }
+    content = {"version": _VERSION, "protocols": plan.note.protocols, "skipped": skipped}
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_text_atomic(note_file(runs, name), text + "\n")
+    return study, plan.note
+
+
+def known_settings(runs: Path, name: str) -> frozenset[TrainingConfig]:
+    """Return the settings that a study has; none when there is no such study."""
+    if not is_name(name) or not study_file(runs, name).exists():
+        return frozenset()
+    return frozenset(member.settings for member in read_study(runs, name).members)
+
+
+def read_note(runs: Path, name: str) -> ReportNote | None:
+    """Read what a report was asked for; None when the study is no report.
+
+    Raises
+    ------
+    RunError
+        The file is damaged.
+    """
+    file = note_file(runs, name)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["version"] != _VERSION:
+            raise ValueError(f"its version is {content['version']!r}, not {_VERSION}")
+        skipped = {
+            str(name): tuple(check_from_json(one) for one in checks)
+            for name, checks in content["skipped"].items()
+        }
+        note = ReportNote(tuple(map(str, content["protocols"])), skipped)
+        if not {*note.protocols, *skipped} <= set(PROTOCOLS):
+            raise ValueError("a protocol is not known")
+        return note
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"The note of the report {file} cannot be read: {error}; run the report again."
+        ) from error
+
+
+def note_file(runs: Path, name: str) -> Path:
+    """Return where the note of a report is kept."""
+    return Path(runs) / f"{name}{_SUFFIX}"
+
+
+def _runs_of(
+    protocol: str,
+    base: TrainingConfig,
+    files: tuple[Path, ...],
+    test_folds: Sequence[int] | str,
+) -> Plan:
+    if protocol in FOLDS_PROTOCOLS:
+        return [
+            (
+                f"{protocol}-{stem}",
+                checked_paths(
+                    dataclasses.replace(
+                        base, protocol=protocol, test_fold=0, official_fold_file=str(file)
+                    )
+                ),
+            )
+            for stem, file in _stems(files).items()
+        ]
+    folds = range(base.n_folds) if isinstance(test_folds, str) else test_folds
+    return [
+        (
+            f"{protocol}-fold{fold}",
+            checked_paths(
+                dataclasses.replace(base, protocol=protocol, test_fold=fold, official_fold_file="")
+            ),
+        )
+        for fold in folds
+    ]
+
+
+def _stems(files: tuple[Path, ...]) -> dict[str, Path]:
+    """Name each file as a run's name may end; two of one name in two folders are numbered."""
+    named: dict[str, Path] = {}
+    for file in files:
+        stem = re.sub(r"[^A-Za-z0-9._]+", "-", file.stem).strip("-")[:_MAX_STEM] or "folds"
+        number = sum(1 for other in named if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", other))
+        named[stem if number == 0 else f"{stem}-{number + 1}"] = file
+    return named
+
+
+def _split_error(settings: TrainingConfig, manifest: Manifest) -> SplitError | None:
+    """Return the error of a split that the dataset does not support; None if it does."""
+    try:
+        make_split(
+            manifest, settings.protocol, n_folds=settings.n_folds, fold=settings.test_fold,
+            seed=settings.split_seed, folds_file=settings.official_fold_file,
+        )  # fmt: skip
+    except SplitError as error:
+        return error
+    return None
+
+
+FIGURES = {
+    name: JUDGED.get(name, name)
+    for name in (
+        "balanced_accuracy",
+        "accuracy",
+        "roc_auc",
+        "sensitivity",
+        "specificity",
+        RECOGNITION,
+    )
+}
+"""Figures of a protocol with their words; the recognition rate is the mean patient score."""
+
+PROTOCOL_WORDS = {
+    "image": "by picture",
+    "folder": "by folder",
+    "folds": "official folds",
+    "folds-clean": "cleaned official folds",
+    "case": "by case",
+}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How many test pictures have their case in training, over the test parts of all runs.
+
+    Attributes
+    ----------
+    n, n_test : int
+        Such pictures, and all whose case is known.
+    """
+
+    n: int
+    n_test: int
+
+    @property
+    def share(self) -> float | None:
+        """0 to 1; None when no case is known."""
+        return self.n / self.n_test if self.n_test else None
+
+
+@dataclass(frozen=True)
+class ProtocolRow:
+    """What the recipe came to under one protocol, as far as its runs are done.
+
+    Attributes
+    ----------
+    protocol : str
+    leaky : bool
+        Whether pictures of one case stand in training and test.
+    rests_on : str
+        Which folds or files the figures are from, in words.
+    runs : dict of str to str
+        Name of each run to its state, in the order of the plan.
+    figures : dict of str to Figure
+        Keys as in `FIGURES`; empty while no run is in.
+    spread : dict of str to Spread
+        Between the official files, where several are averaged.
+    n, n_cases, n_benign_cases, n_malignant_cases : int
+        Test pictures and their known cases, each once; 0 while no run is in.
+    base_rate : float or None
+        Share of malignant test pictures: the accuracy of always answering 'malignant'. The mean
+        over the official files, where their accuracies are averaged.
+    shared : Shared or None
+        None while no run is in.
+    alarms : tuple of str
+        Those of `alarms.JUDGED` that are better than honest results.
+    checks : tuple of Check
+        Skipped splits, the progress of the runs, then the checks of the metrics.
+    reports : dict of str to Report
+        Of the test folds of one split, one under '' with all that is in; of official files, one
+        each by its path.
+    """
+
+    protocol: str
+    leaky: bool
+    rests_on: str
+    runs: dict[str, str]
+    figures: dict[str, Figure] = field(default_factory=dict)
+    spread: dict[str, Spread] = field(default_factory=dict)
+    n: int = 0
+    n_cases: int = 0
+    n_benign_cases: int = 0
+    n_malignant_cases: int = 0
+    base_rate: float | None = None
+    shared: Shared | None = None
+    alarms: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+    reports: dict[str, Report] = field(
+        default_factory=dict, repr=False, compare=False, metadata={"json": False}
+    )
+
+    @property
+    def words(self) -> str:
+        """The protocol in words, with what must stand beside every figure of it."""
+        return PROTOCOL_WORDS[self.protocol] + (" (leaky)" if self.leaky else "")
+
+    @property
+    def n_done(self) -> int:
+        """Runs that are in."""
+        return sum(state == "done" for state in self.runs.values())
+
+    @property
+    def n_failed(self) -> int:
+        """Runs that ended without a result."""
+        return sum(state in (ENDED_STATES | {MISSING}) - {"done"} for state in self.runs.values())
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing more will come."""
+        return self.n_done + self.n_failed == len(self.runs)
+
+
+def make_row(
+    protocol: str,
+    members: list[Member],
+    states: dict[str, str],
+    runs: Path,
+    skipped: tuple[Check, ...] = (),
+) -> ProtocolRow:
+    """Read what is done of one protocol and compute its figures.
+
+    Parameters
+    ----------
+    protocol : str
+    members : list of Member
+        Its runs; empty when none could be made.
+    states : dict of str to str
+        State of each run.
+    runs : Path
+        Folder of all runs.
+    skipped : tuple of Check
+        Why splits of this protocol were skipped.
+    """
+    done = [member for member in members if states[member.run] == "done"]
+    row = ProtocolRow(
+        protocol=protocol,
+        leaky=protocol in LEAKY_PROTOCOLS,
+        rests_on=_rests_on(protocol, members, done),
+        runs={member.run: states[member.run] for member in members},
+    )
+    # Runs of which none has ended change no metric of this row.
+    has_ended = row.n_done or row.n_failed
+    progress = check_progress(row.n_done, row.n_failed, len(row.runs)) if has_ended else ()
+    row = replace(row, checks=(*skipped, *progress))
+    if not done:
+        return row
+    try:
+        found = _figures(row, done, Path(runs))
+    except BcModelError as error:
+        return replace(row, checks=(*row.checks, make_check("BC243", reason=str(error))))
+    return replace(row, **found | {"checks": (*row.checks, *found["checks"])})
+
+
+def _figures(row: ProtocolRow, done: list[Member], runs: Path) -> dict[str, Any]:
+    folders = [RunFolder(runs / member.run) for member in done]
+    spread: dict[str, Spread] = {}
+    if row.protocol in FOLDS_PROTOCOLS:
+        reports = {
+            member.settings.official_fold_file: read_report(run.evaluation_folder)
+            for member, run in zip(done, folders, strict=True)
+        }
+    else:
+        reports = {"": pool_predictions(folders)}
+    first, *others = reports.values()
+    if others:
+        of_run = {run.name: run.read_config().get("data_sha256") for run in folders}
+        require_one(of_run, "other pictures")
+        figures, spread = mean_figures(list(reports.values()), FIGURES)
+        pictures = pd.concat([one.predictions for one in reports.values()])
+        pictures = pictures.drop_duplicates("path")
+        leaky = row.leaky or any(one.leaky for one in reports.values())
+        base_rate = statistics.fmean(one.base_rate for one in reports.values())
+        checks = alarms(pictures, figures, leaky=leaky, base_rate=base_rate)
+    else:
+        assert first.predictions is not None, "both roads keep the predictions"
+        figures = {name: first.figures[name] for name in FIGURES if name != RECOGNITION}
+        if first.by_case:
+            figures[RECOGNITION] = first.by_case.figures[RECOGNITION]
+        pictures, checks = first.predictions, list(first.checks)
+        leaky, base_rate = row.leaky or first.leaky, first.base_rate
+    known = pictures[pictures["case"] != ""]
+    return {
+        "leaky": leaky,
+        "figures": figures,
+        "spread": spread,
+        "n": len(pictures),
+        "n_cases": int(known["case"].nunique()),
+        "n_benign_cases": int(known.loc[known["class"] == "benign", "case"].nunique()),
+        "n_malignant_cases": int(known.loc[known["class"] == "malignant", "case"].nunique()),
+        "base_rate": base_rate,
+        "shared": _shared(folders),
+        "alarms": too_good(figures),
+        "checks": checks,
+        "reports": reports,
+    }
+
+
+def _shared(folders: list[RunFolder]) -> Shared:
+    counts: Counter[str] = Counter()
+    for run in folders:
+        split = read_split(run.split_file)
+        counts["n"] += count_leaks(split).test_pictures
+        counts["n_test"] += int(((split["part"] == "test") & (split["case"] != "")).sum())
+    return Shared(counts["n"], counts["n_test"])
+
+
+def _rests_on(protocol: str, members: list[Member], done: list[Member]) -> str:
+    if not members:
+        return "no run"
+    if protocol in FOLDS_PROTOCOLS:
+        names = [Path(member.settings.official_fold_file).name for member in done or members]
+        if len(names) == 1:
+            return f"official file {names[0]}"
+        return f"mean over {len(names)} official files"
+    n_folds = members[0].settings.n_folds
+    folds = sorted(member.fold for member in done or members)
+    if len(folds) == n_folds:
+        return f"all {n_folds} folds, each picture tested once"
+    word = "fold" if len(folds) == 1 else "folds"
+    return f"test {word} {', '.join(map(str, folds))} of {n_folds}"
+
+
+PAIRS = (("image", "case"), ("folder", "case"), ("folds", "folds-clean"))
+"""A leaky protocol and the honest one that differs from it by the leak alone."""
+
+INTERVAL_SCOPE = make_check("BC237")
+"""What the intervals of the differences do not cover."""
+
+FIGURE = "balanced_accuracy"
+COMPARED = (FIGURE, "sensitivity", "specificity", "accuracy", "roc_auc")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A leaky protocol against an honest one.
+
+    Attributes
+    ----------
+    leaky, honest : str
+        Protocols.
+    differences : dict of str to Figure
+        Leaky minus honest on the pictures that both tested, keys as in `COMPARED`; empty when they
+        share none.
+    check : Check
+        The leakage effect on the balanced accuracy.
+    """
+
+    leaky: str
+    honest: str
+    differences: dict[str, Figure]
+    check: Check
+
+    @property
+    def is_paired(self) -> bool:
+        """True when both were judged on the same pictures."""
+        return bool(self.differences)
+
+
+def find_gaps(rows: list[ProtocolRow], *, n_resamples: int = 2000, seed: int = 0) -> list[Gap]:
+    """Compare the protocols of `PAIRS` of which both have figures.
+
+    Parameters
+    ----------
+    rows : list of ProtocolRow
+    n_resamples, seed : int
+        Of the bootstrap.
+    """
+    by_name = {row.protocol: row for row in rows if row.reports}
+    return [
+        _gap(by_name[leaky], by_name[honest], n_resamples, seed)
+        for leaky, honest in PAIRS
+        # A model can know test cases by the weights it began with: then no split is honest.
+        if leaky in by_name and honest in by_name and not by_name[honest].leaky
+    ]
+
+
+def _gap(leaky: ProtocolRow, honest: ProtocolRow, n_resamples: int, seed: int) -> Gap:
+    # Pooled folds stand under one key, official files under their own: both meet their like.
+    keys = [key for key in leaky.reports if key in honest.reports]
+    pairs = [(honest.reports[key], leaky.reports[key]) for key in keys]
+    reason = "their test images differ"
+    try:
+        found = mean_differences(pairs, COMPARED, n_resamples=n_resamples, seed=seed)
+    except DataError as error:
+        found, reason = {}, str(error)
+    check = _check_protocol_gap(leaky, honest, found.get(FIGURE), reason)
+    return Gap(leaky.protocol, honest.protocol, found, check)
+
+
+def _check_protocol_gap(
+    leaky: ProtocolRow, honest: ProtocolRow, found: Figure | None, reason: str
+) -> Check:
+    params: dict[str, Any] = {
+        "leaky_protocol": f"'{leaky.words}'",
+        "clean_protocol": f"'{honest.words}'",
+        "metric": FIGURES[FIGURE],
+    }
+    if found is None:
+        values = (row.figures[FIGURE].brief() for row in (leaky, honest))
+        params |= dict(zip(("leaky_value", "clean_value"), values, strict=True))
+        return make_check("BC236", reason=reason, **params)
+    params |= {"n": found.n, "n_cases": found.n_cases}
+    if found.value is None:
+        return make_check("BC235", reason=found.note, **params)
+    params["difference"] = found.value
+    if found.low is None or found.high is None:
+        return make_check("BC234", reason=found.note or "the predictions never differ", **params)
+    code = "BC231" if found.low > 0 else "BC232" if found.high < 0 else "BC233"
+    return make_check(code, ci=[found.low, found.high], **params)
+
+
+_OWN_TO_A_SPLIT = ("protocol", "test_fold", "official_fold_file")
+
+
+@dataclass(frozen=True)
+class ProtocolReport:
+    """One recipe under several protocols.
+
+    Attributes
+    ----------
+    study : str
+        Name of the study.
+    created : str
+        Time in UTC, ISO 8601.
+    recipe : dict of str to any
+        The settings that all runs share.
+    rows : list of ProtocolRow
+        One a protocol that was asked for, in that order.
+    gaps : list of Gap
+    bands : list of Band
+        Published ranges of the same figures.
+    checks : tuple of Check
+        Checks of the entire report; each row has its own.
+    """
+
+    SCHEMA_VERSION: ClassVar[int] = 2
+
+    study: str
+    created: str
+    recipe: dict[str, Any]
+    rows: list[ProtocolRow]
+    gaps: list[Gap] = field(default_factory=list)
+    bands: list[Band] = field(default_factory=list)
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """True when no run will bring more."""
+        return all(row.is_over for row in self.rows)
+
+    @property
+    def is_whole(self) -> bool:
+        """True when all runs are in."""
+        return all(row.n_done == len(row.runs) for row in self.rows)
+
+
+def is_one_recipe(study: Study) -> bool:
+    """Return whether the runs of a study differ in nothing but their split."""
+    return len({_key(_recipe(member)) for member in study.members}) == 1
+
+
+def summarise_protocols(
+    study: Study, runs: Path, *, n_resamples: int = 2000, seed: int = 0
+) -> ProtocolReport:
+    """Compute the report of a study, as far as its runs are done.
+
+    Parameters
+    ----------
+    study : Study
+        Of one recipe.
+    runs : Path
+        Folder of all runs.
+    n_resamples, seed : int
+        Of the bootstrap of the comparisons.
+
+    Returns
+    -------
+    ProtocolReport
+
+    Raises
+    ------
+    RunError
+        The runs differ in more than their split, or the note of the report is damaged.
+    """
+    if not is_one_recipe(study):
+        raise RunError(
+            f"The runs of the study {study.name} differ in more than their split, so what sets "
+            "their figures apart is not the protocol; look at its groups of settings instead."
+        )
+    states = {run: str(status["state"]) for run, status in member_states(study, runs).items()}
+    by_protocol: dict[str, list[Member]] = {}
+    for member in study.members:
+        by_protocol.setdefault(member.settings.protocol, []).append(member)
+    note = read_note(runs, study.name) or ReportNote(
+        tuple(name for name in PROTOCOLS[::-1] if name in by_protocol)
+    )
+    names = dict.fromkeys((*note.protocols, *by_protocol))
+    rows = [
+        make_row(name, by_protocol.get(name, []), states, runs, note.skipped.get(name, ()))
+        for name in names
+    ]
+    gaps = find_gaps(rows, n_resamples=n_resamples, seed=seed)
+    return ProtocolReport(
+        study=study.name,
+        created=study.created,
+        recipe=_recipe(study.members[0]),
+        rows=rows,
+        gaps=gaps,
+        bands=[band for name in FIGURES for band in bands(name)],
+        checks=tuple(_check(rows, gaps, runs)),
+    )
+
+
+def _recipe(member: Member) -> dict[str, Any]:
+    settings = member.settings.as_dict()
+    return {name: value for name, value in settings.items() if name not in _OWN_TO_A_SPLIT}
+
+
+def _key(recipe: dict[str, Any]) -> str:
+    return repr(sorted(recipe.items()))
+
+
+def _check(rows: list[ProtocolRow], gaps: list[Gap], runs: Path) -> Iterator[Check]:
+    yield from check_progress(
+        sum(row.n_done for row in rows),
+        sum(row.n_failed for row in rows),
+        sum(len(row.runs) for row in rows),
+    )
+    hashes = {
+        RunFolder(runs / run).read_config().get("data_sha256")
+        for row in rows
+        for run, state in row.runs.items()
+        if state == "done"
+    }
+    if len(hashes) > 1:
+        yield make_check("BC244")
+    if gaps:
+        yield INTERVAL_SCOPE

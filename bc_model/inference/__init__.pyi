@@ -1,0 +1,85 @@
+from .batching import BatchingEngine
+from .bundle import (
+    BUNDLED_NAME,
+    KERAS_FILE,
+    SHIPPED_MODELS,
+    Bundle,
+    bundled_model,
+    file_sha256,
+    has_bundled_model,
+    list_bundles,
+    list_shipped,
+    open_bundle,
+    shipped_folder,
+)
+from .classifier import (
+    Classifier,
+    Prediction,
+    encode_png,
+    explain_file,
+    load_classifier,
+    pictures_to_explain,
+)
+from .engine import Engine
+from .export import FORMATS, export_model, write_bundle
+from .input_checks import usual_strange_share
+from .model_card import (
+    Architecture,
+    CardMetrics,
+    DecisionThreshold,
+    ModelCard,
+    ModelInput,
+    NestedResult,
+    ProtocolResult,
+    Scale,
+    SubsetCounts,
+    Temperature,
+    TrainingData,
+    drawn_in_words,
+)
+from .precision import supported_precisions
+from .predict import predict_files
+from .quantization import CALIBRATION_PICTURES, measure_parity, quantise
+
+__all__ = [
+    "BUNDLED_NAME",
+    "CALIBRATION_PICTURES",
+    "FORMATS",
+    "KERAS_FILE",
+    "SHIPPED_MODELS",
+    "Architecture",
+    "BatchingEngine",
+    "Bundle",
+    "CardMetrics",
+    "Classifier",
+    "DecisionThreshold",
+    "Engine",
+    "ModelCard",
+    "ModelInput",
+    "NestedResult",
+    "Prediction",
+    "ProtocolResult",
+    "Scale",
+    "SubsetCounts",
+    "Temperature",
+    "TrainingData",
+    "bundled_model",
+    "drawn_in_words",
+    "encode_png",
+    "explain_file",
+    "export_model",
+    "file_sha256",
+    "has_bundled_model",
+    "list_bundles",
+    "list_shipped",
+    "load_classifier",
+    "measure_parity",
+    "open_bundle",
+    "pictures_to_explain",
+    "predict_files",
+    "quantise",
+    "shipped_folder",
+    "supported_precisions",
+    "usual_strange_share",
+    "write_bundle",
+]

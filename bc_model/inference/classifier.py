@@ -1,0 +1,304 @@
+"""Classify one image: probability, class, heatmaps and checks."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bc_model.checks import Check, by_severity, check_to_json, is_blocked, make_check
+from bc_model.data.breakhis import CLASSES, PictureName, is_drawn, parse_name
+from bc_model.data.images import decode_picture, model_input, picture_files, read_file
+from bc_model.errors import PictureError
+from bc_model.gradcam import Heatmap, overlay_heatmap, shared_scale
+from bc_model.inference.batching import BatchingEngine
+from bc_model.inference.bundle import Bundle, open_bundle, shipped_folder
+from bc_model.inference.engine import Engine
+from bc_model.inference.input_checks import check_size, check_staining
+from bc_model.inference.seen_images import check_seen
+from bc_model.utils.io import write_bytes_atomic, write_text_atomic
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one image, without the image itself.
+
+    Attributes
+    ----------
+    name : str
+        File name of the image.
+    width_px, height_px : int
+        Size of the image.
+    logits : tuple of float
+        Raw outputs of the network in the order of `CLASSES`, also for an unclassified image.
+    prob_malignant : float or None
+        Estimated probability of malignancy in [0, 1], after temperature scaling. None if a
+        blocking check failed.
+    predicted_class : {'benign', 'malignant'} or None
+        Class at the decision threshold of the model. None if a blocking check failed.
+    heatmaps : dict of str to Heatmap
+        One heatmap per class. Empty if a blocking check failed.
+    checks : tuple of Check
+        Failed checks, the most serious first.
+    """
+
+    name: str
+    width_px: int
+    height_px: int
+    logits: tuple[float, ...]
+    prob_malignant: float | None
+    predicted_class: str | None
+    heatmaps: dict[str, Heatmap]
+    checks: tuple[Check, ...]
+
+    @property
+    def is_classified(self) -> bool:
+        """Whether no blocking check failed."""
+        return self.predicted_class is not None
+
+
+class Classifier:
+    """Classify images with one model and explain each prediction with Grad-CAM.
+
+    Parameters
+    ----------
+    engine : BatchingEngine
+        Inference engine, which several threads can share.
+
+    Attributes
+    ----------
+    engine : BatchingEngine
+    bundle : Bundle
+        The model on disk, with its decision threshold and temperature.
+
+    See Also
+    --------
+    load_classifier : Return a classifier for a model on disk.
+    """
+
+    def __init__(self, engine: BatchingEngine) -> None:
+        self.engine = engine
+        self.bundle: Bundle = engine.bundle
+
+    def predict(
+        self, rgb: np.ndarray, *, name: str = "", magnification: int | None = None
+    ) -> Prediction:
+        """Return the prediction for one decoded image.
+
+        Parameters
+        ----------
+        rgb : ndarray of shape (height, width, 3), uint8
+            Image as `bc_model.data.images.decode_picture` returns it.
+        name : str, default=''
+            File name. An official BreakHis name states the case and the magnification.
+        magnification : int, optional
+            Magnification such as 200 for 200X. Default is the one in the file name.
+
+        Raises
+        ------
+        EngineBusy
+            Too many images are waiting.
+        ModelError
+            The output of the network is not finite.
+        """
+        pixels = model_input(rgb, self.bundle.image_size)
+        logits, heatmaps = self.engine.explain_one(pixels)
+        checks = [
+            check
+            for group in by_severity(
+                _input_checks(rgb, pixels, name, magnification, self.bundle)
+            ).values()
+            for check in group
+        ]
+        is_classified = not is_blocked(checks)
+        probability = float(prob_malignant(logits[None], self.bundle.temperature)[0])
+        predicted_class = CLASSES[int(probability >= self.bundle.threshold)]
+        return Prediction(
+            name=name,
+            width_px=rgb.shape[1],
+            height_px=rgb.shape[0],
+            logits=tuple(float(logit) for logit in logits),
+            prob_malignant=probability if is_classified else None,
+            predicted_class=predicted_class if is_classified else None,
+            heatmaps=heatmaps if is_classified else {},
+            checks=tuple(checks),
+        )
+
+
+def load_classifier(source: str | Path) -> Classifier:
+    """Return a classifier for a model on disk.
+
+    Parameters
+    ----------
+    source : str or Path
+        'bundled' for the bundled model, a run directory, or a model directory.
+
+    Raises
+    ------
+    ModelError
+        The path does not exist or is not a model.
+    """
+    path = shipped_folder("bundled") if source == "bundled" else Path(source)
+    return Classifier(BatchingEngine(Engine(open_bundle(path))))
+
+
+def prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Turn logits, shape (n, 2), into the estimated probability of malignancy, shape (n,)."""
+    benign, malignant = (np.asarray(logits, np.float64) / temperature).T
+    # The softmax of two logits is the logistic of their difference; logaddexp never overflows.
+    return np.exp(-np.logaddexp(0.0, benign - malignant))
+
+
+def _input_checks(
+    rgb: np.ndarray, pixels: np.ndarray, name: str, magnification: int | None, bundle: Bundle
+) -> Iterator[Check]:
+    """Yield the failed checks of an image, of its file name and of the model."""
+    parsed = parse_name(name)
+    found = (
+        _check_magnification(parsed, magnification, bundle),
+        _check_synthetic(parsed, bundle),
+        check_staining(pixels, bundle.card),
+        check_size(rgb.shape[1], rgb.shape[0], parsed is not None, bundle),
+        _check_case(parsed, bundle) or check_seen(rgb, bundle),
+        make_check("BC401") if bundle.temperature == 1.0 else None,
+    )
+    return (check for check in found if check is not None)
+
+
+def _check_magnification(
+    parsed: PictureName | None, magnification: int | None, bundle: Bundle
+) -> Check | None:
+    supported = bundle.card.scale.magnifications
+    if not supported:
+        return None
+    names = [f"{m}X" for m in supported]
+    if magnification is None and parsed is not None:
+        magnification = parsed.magnification
+    if magnification is None:
+        objectives = [f"{m // 10}x" for m in supported]
+        return make_check("BC140", supported_names=names, objectives=objectives)
+    if magnification not in supported:
+        return make_check("BC101", magnification=magnification, supported_names=names)
+    return None
+
+
+def _check_synthetic(parsed: PictureName | None, bundle: Bundle) -> Check | None:
+    if parsed is None or not is_drawn(parsed.case) or bundle.card.data.is_synthetic:
+        return None
+    return make_check("BC102")
+
+
+def _check_case(parsed: PictureName | None, bundle: Bundle) -> Check | None:
+    if parsed is None or parsed.case not in bundle.known_cases:
+        return None
+    return make_check("BC110", case=parsed.case)
+
+
+def pictures_to_explain(given: Iterable[Path]) -> list[Path]:
+    """Return the given files, and every image in the given folders.
+
+    Heatmaps of earlier explanations are not listed.
+
+    Parameters
+    ----------
+    given : iterable of Path
+
+    Raises
+    ------
+    PictureError
+        A file does not exist.
+    DataError, FolderNotFound
+        A folder contains no image.
+    """
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            found += picture_files(path)
+        elif path.exists():
+            found.append(path)
+        else:
+            raise PictureError(f"The image {path} does not exist. Check the path.")
+    return list(dict.fromkeys(found))
+
+
+def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any]:
+    """Explain one image and write the result.
+
+    Writes ``<stem>-<hash>.json`` and, for each class, ``...-<class>.png`` (overlay at the size of
+    the image) and ``...-<class>.npy`` (raw heatmap, float32). The hash keeps images of the same
+    name apart. If a blocking check fails, only the JSON file is written, without a class, a
+    probability or a heatmap.
+
+    Returns
+    -------
+    dict
+        Content of the JSON file.
+
+    Raises
+    ------
+    PictureError
+        The image cannot be read. Nothing is written.
+    """
+    data = read_file(path)
+    rgb = decode_picture(data, path.name)
+    prediction = classifier.predict(rgb, name=path.name)
+    sha256 = hashlib.sha256(data).hexdigest()
+    out.mkdir(parents=True, exist_ok=True)
+    base = f"{path.stem}-{sha256[:8]}"
+    result = {
+        "image": str(path),
+        "sha256": sha256,
+        "model": classifier.bundle.card.name,
+        "prob_malignant": prediction.prob_malignant,
+        "threshold": classifier.bundle.threshold,
+        "predicted_class": prediction.predicted_class,
+        "logits": dict(zip(CLASSES, prediction.logits, strict=True))
+        if prediction.is_classified
+        else None,
+        "temperature": classifier.bundle.temperature,
+        "heatmaps": _write_heatmaps(prediction, rgb, out, base),
+        "checks": [check_to_json(check) for check in prediction.checks],
+        "use": "Research use only, not a diagnosis.",
+    }
+    write_text_atomic(out / f"{base}.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+    return result
+
+
+def _write_heatmaps(
+    prediction: Prediction, rgb: np.ndarray, out: Path, base: str
+) -> dict[str, dict[str, Any]]:
+    """Write the heatmaps and return their entries of the JSON file."""
+    entries: dict[str, dict[str, Any]] = {}
+    for name in CLASSES:
+        overlay, raw = out / f"{base}-{name}.png", out / f"{base}-{name}.npy"
+        if not prediction.is_classified:
+            # An earlier call with another model may have classified this image.
+            overlay.unlink(missing_ok=True)
+            raw.unlink(missing_ok=True)
+            continue
+        heatmap = prediction.heatmaps[name]
+        full_scale = shared_scale(prediction.heatmaps)
+        image = overlay_heatmap(rgb, heatmap, full_scale=full_scale)
+        write_bytes_atomic(overlay, encode_png(image))
+        buffer = io.BytesIO()
+        np.save(buffer, heatmap.raw, allow_pickle=False)
+        write_bytes_atomic(raw, buffer.getvalue())
+        entries[name] = {
+            "overlay": overlay.name,
+            "raw": raw.name,
+            "maximum": heatmap.maximum,
+            "has_positive_contribution": not heatmap.is_empty,
+        }
+    return entries
+
+
+def encode_png(rgb: np.ndarray) -> bytes:
+    """Return an RGB image as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue()

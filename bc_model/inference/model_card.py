@@ -1,0 +1,552 @@
+"""The model card: the origin, training data, metrics, limits and files of a model.
+
+It is the JSON file `MODEL_CARD_FILE` beside the weights. A card of another schema version, with a
+missing or unknown key, or with a value out of range is refused.
+"""
+
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bc_model.checks import Check
+from bc_model.data.breakhis import CLASSES
+from bc_model.errors import BundleError, RecordError
+from bc_model.inference.precision import PRECISIONS, Parity
+from bc_model.utils.formatting import many
+from bc_model.utils.io import write_text_atomic
+from bc_model.utils.metric import Figure
+from bc_model.utils.serialization import dumps, read_record
+
+MODEL_CARD_FILE = "model_card.json"
+
+INTENDED_USE = (
+    "Research use only, not a diagnosis. Estimates the probability of malignancy for single fields "
+    "of H&E-stained breast tissue from surgical biopsies, at the magnification named here."
+)
+LIMITS = (
+    "The training pictures hold no normal tissue, no in-situ-only lesion and no atypia; phyllodes "
+    "tumours are all filed as benign. They come from one laboratory, and a pathologist chose the "
+    "fields. Anything else is outside what the model knows, and it will answer all the same."
+)
+
+# A file name, never a path: a card must not reach outside its directory. The name of the model
+# becomes a file name on export.
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The network.
+
+    Attributes
+    ----------
+    backbone : str
+    initial_weights : str
+        Name or file name of the weights at the start; 'none' for random weights.
+    n_parameters : int
+    dense_units : tuple of int
+        Units of the layers between the pooling and the logits.
+    dropout : float
+    config : dict or None
+        Configuration of the training of the bundled model.
+    """
+
+    backbone: str
+    initial_weights: str
+    n_parameters: int
+    dense_units: tuple[int, ...] = ()
+    dropout: float = 0.0
+    config: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _require_text(backbone=self.backbone, initial_weights=self.initial_weights)
+        _require_count(n_parameters=self.n_parameters)
+
+
+@dataclass(frozen=True)
+class StainStatistics:
+    """Quantiles of the staining of the training images.
+
+    Attributes
+    ----------
+    quantiles : tuple of float
+    values : dict of str to tuple of float
+        One value per quantile for each of `bc_model.data.stain.STAIN_COLUMNS`, optical density.
+    grayscale_proportion : float
+        Proportion of training images without color.
+    out_of_distribution_proportion : float or None
+        Proportion of images of other cases that are stained unlike the training images.
+    """
+
+    quantiles: tuple[float, ...]
+    values: dict[str, tuple[float, ...]]
+    grayscale_proportion: float
+    out_of_distribution_proportion: float | None = None
+
+    def __post_init__(self) -> None:
+        _require_proportion(
+            grayscale_proportion=self.grayscale_proportion,
+            out_of_distribution_proportion=self.out_of_distribution_proportion or 0.0,
+        )
+        for name, values in self.values.items():
+            if len(values) != len(self.quantiles):
+                raise ValueError(
+                    f"values.{name}: expected {len(self.quantiles)} values, got {len(values)}"
+                )
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """The images that the network accepts and the images that it was trained on.
+
+    Attributes
+    ----------
+    height_px, width_px : int
+        Size of the input of the network.
+    preprocessing : str
+    training_sizes : tuple of str
+        Sizes of the training images, such as '700x460', the most frequent first.
+    reshaped_sizes : tuple of str
+        Sizes that only official images have which no longer have the shape of a frame.
+    channels : str
+    value_range : (int, int)
+    field_of_view : str
+        The part of an image that is used.
+    stain : StainStatistics or None
+    """
+
+    height_px: int
+    width_px: int
+    preprocessing: str
+    training_sizes: tuple[str, ...] = ()
+    reshaped_sizes: tuple[str, ...] = ()
+    channels: str = "RGB"
+    value_range: tuple[int, int] = (0, 255)
+    field_of_view: str = ""
+    stain: StainStatistics | None = None
+
+    def __post_init__(self) -> None:
+        _require_text(preprocessing=self.preprocessing, channels=self.channels)
+        for name, value in (("height_px", self.height_px), ("width_px", self.width_px)):
+            if value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The physical scale of the training images.
+
+    Attributes
+    ----------
+    magnifications : tuple of int
+    mpp_range : dict of str to (float, float)
+        Range of the micrometers per pixel, by magnification.
+    source : str
+        Origin of the ranges.
+    """
+
+    magnifications: tuple[int, ...]
+    mpp_range: dict[str, tuple[float, float]]
+    source: str
+
+    def __post_init__(self) -> None:
+        for value in self.magnifications:
+            _require_count(magnifications=value)
+
+
+@dataclass(frozen=True)
+class SubsetCounts:
+    """A number for each subset of a split."""
+
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+
+    def __post_init__(self) -> None:
+        _require_count(**vars(self))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The dataset and the split that the model was trained with.
+
+    Attributes
+    ----------
+    dataset_sha256, split_sha256 : str
+    protocol : str
+    has_leakage : bool
+        Whether images of one case are in several subsets.
+    n_images, n_cases : SubsetCounts
+    training_cases, validation_cases : tuple of str
+    initial_cases : tuple of str
+        Cases that the initial weights were trained on.
+    has_initialization_leakage : bool
+        Whether the initial weights were trained on images or cases of the test subset.
+    seen_images_complete : bool
+        Whether the list of images seen in training includes those of the initial weights.
+    is_synthetic : bool
+    license : str
+    """
+
+    dataset_sha256: str
+    split_sha256: str
+    protocol: str
+    has_leakage: bool
+    n_images: SubsetCounts
+    n_cases: SubsetCounts
+    training_cases: tuple[str, ...]
+    validation_cases: tuple[str, ...]
+    is_synthetic: bool
+    license: str
+    initial_cases: tuple[str, ...] = ()
+    has_initialization_leakage: bool = False
+    seen_images_complete: bool = False
+
+    def __post_init__(self) -> None:
+        _require_text(protocol=self.protocol, license=self.license)
+
+
+@dataclass(frozen=True)
+class SubgroupResult:
+    """Metrics of one subgroup of the test images.
+
+    Attributes
+    ----------
+    kind : str
+        Criterion of the subgroups, such as 'magnification'.
+    name : str
+    metrics : dict of str to Figure
+    """
+
+    kind: str
+    name: str
+    metrics: dict[str, Figure]
+
+
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """An evaluation without its curves.
+
+    Attributes
+    ----------
+    protocol : str
+    has_leakage : bool
+    threshold : float
+        Decision threshold of the metrics.
+    n_images, n_cases : int
+    malignant_proportion : float
+    metrics, case_metrics : dict of str to Figure
+        By image and by case; no metrics by case where no case is known.
+    subgroups : tuple of SubgroupResult
+    checks : tuple of Check
+    """
+
+    protocol: str
+    has_leakage: bool
+    threshold: float
+    n_images: int
+    n_cases: int
+    malignant_proportion: float
+    metrics: dict[str, Figure]
+    case_metrics: dict[str, Figure] = field(default_factory=dict)
+    subgroups: tuple[SubgroupResult, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProtocolResult:
+    """Metrics of the same configuration under one split protocol."""
+
+    protocol: str
+    has_leakage: bool
+    n_folds: int
+    n_images: int
+    n_cases: int
+    metrics: dict[str, Figure]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The settings that nested cross-validation selects from.
+
+    Attributes
+    ----------
+    views : dict of str to dict
+        Changes of the augmentation settings, by name.
+    penalties, last_penalties : tuple of float
+        Of the teacher and of the last layer.
+    """
+
+    views: dict[str, dict[str, Any]]
+    penalties: tuple[float, ...]
+    last_penalties: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FoldChoice:
+    """The settings that were selected without one fold.
+
+    `roc_auc_of_others` is the ROC AUC on the folds of the selection, which overestimates.
+    """
+
+    fold: int
+    views: str
+    last_penalty: float
+    penalty: float
+    temperature: float
+    roc_auc_of_others: float
+
+
+@dataclass(frozen=True)
+class NestedResult:
+    """Metrics of nested cross-validation.
+
+    Attributes
+    ----------
+    network : str
+        Description of the evaluated networks.
+    selected_by : str
+        Description of the networks that selected the settings; empty for the same networks.
+    search_space : SearchSpace
+    choices : tuple of FoldChoice
+    n_folds, n_images, n_cases : int
+    metrics : dict of str to Figure
+    """
+
+    network: str
+    selected_by: str
+    search_space: SearchSpace
+    choices: tuple[FoldChoice, ...]
+    n_folds: int
+    n_images: int
+    n_cases: int
+    metrics: dict[str, Figure]
+
+
+@dataclass(frozen=True)
+class CardMetrics:
+    """The results of a model.
+
+    Attributes
+    ----------
+    test : EvaluationSummary or None
+        None for a model that was not evaluated.
+    protocols : tuple of ProtocolResult
+    nested : NestedResult or None
+    """
+
+    test: EvaluationSummary | None = None
+    protocols: tuple[ProtocolResult, ...] = ()
+    nested: NestedResult | None = None
+
+
+@dataclass(frozen=True)
+class DecisionThreshold:
+    """The probability of malignancy from which an image is predicted malignant.
+
+    Attributes
+    ----------
+    value : float
+        In [0, 1].
+    method : str
+        How the value was selected.
+    reason, date : str
+        Reason and time of a threshold that was set; empty for the default.
+    unit : {'picture', 'case'} or None
+        What the threshold was selected for.
+    n_images, n_cases : int
+        Validation images and their known cases; 0 for a value that was not selected on images.
+    """
+
+    value: float
+    method: str
+    reason: str = ""
+    date: str = ""
+    unit: str | None = None
+    n_images: int = 0
+    n_cases: int = 0
+
+    def __post_init__(self) -> None:
+        _require_proportion(value=self.value)
+        _require_text(method=self.method)
+        if self.unit not in (None, "picture", "case"):
+            raise ValueError(f"unit: expected 'picture', 'case' or None, got {self.unit!r}")
+        _require_count(n_images=self.n_images, n_cases=self.n_cases)
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A temperature: the number that logits are divided by before the softmax.
+
+    Attributes
+    ----------
+    value : float
+        1 where no temperature was fitted; `method` contains the reason.
+    method : str
+        How the value was found.
+    n_images, n_cases : int
+        Validation images and their known cases.
+    log_loss_before, log_loss_after : float or None
+        On these images, every case counted once; None when nothing was fitted.
+    """
+
+    value: float
+    method: str
+    n_images: int = 0
+    n_cases: int = 0
+    log_loss_before: float | None = None
+    log_loss_after: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.value <= 100.0:
+            raise ValueError(f"value: expected above 0 and at most 100, got {self.value}")
+        _require_text(method=self.method)
+        _require_count(n_images=self.n_images, n_cases=self.n_cases)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything that a model states about itself.
+
+    Attributes
+    ----------
+    name : str
+        Letters, digits, '-', '.' and '_'.
+    version : str
+        Version of the program that trained the model.
+    created : str
+        Time in ISO 8601.
+    architecture : Architecture
+    input : ModelInput
+    scale : Scale
+    data : TrainingData
+    threshold : DecisionThreshold
+    temperature : Temperature
+    metrics : CardMetrics
+    precisions : dict of str to Parity
+        Keys are in `bc_model.inference.precision.PRECISIONS`.
+    files : dict of str to str
+        SHA-256 by file name; empty only before the files are written.
+    classes : tuple of str
+    intended_use, limits : str
+
+    Raises
+    ------
+    ValueError
+        A value is out of range.
+    """
+
+    SCHEMA_VERSION: ClassVar[int] = 2
+
+    name: str
+    version: str
+    created: str
+    architecture: Architecture
+    input: ModelInput
+    scale: Scale
+    data: TrainingData
+    threshold: DecisionThreshold
+    temperature: Temperature
+    metrics: CardMetrics = field(default_factory=CardMetrics)
+    precisions: dict[str, Parity] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = CLASSES
+    intended_use: str = INTENDED_USE
+    limits: str = LIMITS
+
+    def __post_init__(self) -> None:
+        _require_text(version=self.version, created=self.created)
+        _require_text(intended_use=self.intended_use, limits=self.limits)
+        if not _FILE_NAME.fullmatch(self.name):
+            raise ValueError(f"name: expected letters, digits and -._, got {self.name!r}")
+        if self.classes != CLASSES:
+            raise ValueError(
+                f"classes: expected {', '.join(CLASSES)} in this order, got "
+                f"{', '.join(self.classes)}"
+            )
+        if unknown := sorted(set(self.precisions) - set(PRECISIONS)):
+            raise ValueError(
+                f"precisions: expected keys in {', '.join(PRECISIONS)}, got {unknown[0]!r}"
+            )
+        for name, digest in self.files.items():
+            if not _FILE_NAME.fullmatch(name):
+                raise ValueError(f"files: expected file names and no paths, got {name!r}")
+            if not _SHA256.fullmatch(digest):
+                raise ValueError(f"files.{name}: expected a SHA-256 in hexadecimal, got {digest!r}")
+
+
+def drawn_in_words(data: TrainingData) -> str:
+    """Say what it means that a model learned from drawn pictures; its card's ``data``."""
+    if known := len(data.initial_cases):
+        return (
+            "It learned from drawn pictures; of tissue it knows only what the model that it began "
+            f"from had learned, from {many(known, 'case')}."
+        )
+    return "It learned from drawn pictures and knows nothing of tissue."
+
+
+def read_model_card(folder: Path) -> ModelCard:
+    """Return the model card in a bundle directory.
+
+    Raises
+    ------
+    BundleError
+        The file is missing, is not JSON, or is not a valid card.
+    """
+    try:
+        card = read_record(folder / MODEL_CARD_FILE, ModelCard)
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{folder} is not a model: it has no {MODEL_CARD_FILE}. "
+            "Give the folder of a finished run, or its folder 'model'."
+        ) from error
+    except OSError as error:
+        raise BundleError(f"The model card in {folder} cannot be read ({error}).") from error
+    except RecordError as error:
+        raise BundleError(
+            f"The model card in {folder} is not valid ({error}). Export the model again."
+        ) from error
+    return _require_files(card, folder)
+
+
+def model_card_text(folder: Path, card: ModelCard) -> str:
+    """Return a model card as its file in a bundle directory contains it."""
+    try:
+        return dumps(_require_files(card, folder))
+    except RecordError as error:
+        raise BundleError(f"The model card for {folder} is not valid ({error}).") from error
+
+
+def write_model_card(folder: Path, card: ModelCard) -> None:
+    """Write a model card into a bundle directory, completely or not at all."""
+    write_text_atomic(folder / MODEL_CARD_FILE, model_card_text(folder, card))
+
+
+def _require_files(card: ModelCard, folder: Path) -> ModelCard:
+    if not card.files:
+        raise BundleError(
+            f"The model card for {folder} is not valid (files: expected at least one, got none)."
+        )
+    return card
+
+
+def _require_text(**texts: str) -> None:
+    for name, text in texts.items():
+        if not text:
+            raise ValueError(f"{name}: expected text, got an empty string")
+
+
+def _require_count(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 0:
+            raise ValueError(f"{name}: expected at least 0, got {count}")
+
+
+def _require_proportion(**values: float) -> None:
+    for name, value in values.items():
+        # NaN fails this comparison as well. Every image would be predicted benign at it.
+        if not (math.isfinite(value) and 0.0 <= value <= 1.0):
+            raise ValueError(f"{name}: expected 0 to 1, got {value}")

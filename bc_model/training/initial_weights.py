@@ -1,0 +1,137 @@
+"""The initial weights of a run, the images they were trained on, and which of these are tested."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bc_model.checks import Check, make_check
+from bc_model.data.dataset import Manifest
+from bc_model.errors import BcModelError
+from bc_model.inference.bundle import KERAS_FILE, Bundle, bundled_model, open_bundle
+from bc_model.inference.export import load_twin
+from bc_model.inference.seen_images import KnownPictures, known_pictures, known_to
+
+if TYPE_CHECKING:
+    import keras
+
+
+def load_initial_weights(weights: str) -> str | keras.Model:
+    """Return initial weights in a form that `bc_model.model.build_model` accepts.
+
+    Parameters
+    ----------
+    weights : str
+        Initial weights as in `TrainingConfig`.
+
+    Returns
+    -------
+    str or keras.Model
+        The Keras model of the bundled model for 'bundled', else `weights`.
+
+    Raises
+    ------
+    WeightsError
+        The bundled model is requested, but missing or damaged.
+    """
+    return load_twin(bundled_model()) if weights == "bundled" else weights
+
+
+def initial_model(weights: str) -> Bundle | None:
+    """Return the bundle that contains the initial weights of a run, if there is one.
+
+    Parameters
+    ----------
+    weights : str
+        Initial weights as in `TrainingConfig`.
+
+    Returns
+    -------
+    Bundle or None
+        The bundled model, or the bundle that contains the ``.keras`` file; else None.
+
+    Raises
+    ------
+    WeightsError
+        The bundled model is requested, but missing or damaged.
+    """
+    if weights == "bundled":
+        return bundled_model()
+    if Path(weights).name != KERAS_FILE:
+        return None
+    try:
+        bundle = open_bundle(Path(weights))
+        bundle.file(KERAS_FILE)
+    except BcModelError:
+        return None
+    return bundle
+
+
+def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPictures:
+    """Return the images that the trained model has seen, in this run or by its initial weights.
+
+    Parameters
+    ----------
+    weights : str
+        Initial weights as in `TrainingConfig`.
+    manifest : Manifest
+        Index of the dataset.
+    split : DataFrame
+        Columns path and part, one row per image.
+
+    Raises
+    ------
+    WeightsError
+        The bundled model is requested, but missing or damaged.
+    """
+    seen = split.loc[split["part"] != "test", "path"]
+    pictures = manifest.pictures[manifest.pictures["path"].isin(seen)]
+    own = KnownPictures(dict(zip(pictures["sha256"], pictures["dhash"], strict=True)), whole=True)
+    if weights in ("none", "imagenet"):
+        return own
+    first = initial_model(weights)
+    try:
+        return own.with_first(known_pictures(first) if first else None)
+    except (BcModelError, OSError):  # The run does not need the list of seen images.
+        return own.with_first(None)
+
+
+def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> Check | None:
+    """Return a check if the initial weights were trained on test images.
+
+    Parameters
+    ----------
+    weights : str
+        Initial weights as in `TrainingConfig`.
+    manifest : Manifest
+        Index of the dataset.
+    split : DataFrame
+        Columns path, sha256, case, group and part, one row per image.
+
+    Returns
+    -------
+    Check or None
+        BC410 if cases of test images were seen, BC411 for near-duplicates alone; None if no test
+        image was seen, or if this is unknown.
+
+    Raises
+    ------
+    WeightsError
+        The bundled model is requested, but missing or damaged.
+    """
+    model = initial_model(weights)
+    if model is None:
+        return None
+    dhash = manifest.pictures.set_index("path")["dhash"]
+    test = split[split["part"] == "test"]
+    test = test.assign(dhash=dhash.reindex(test["path"]).to_numpy())
+    try:
+        known = known_to(model, test)
+    except (BcModelError, OSError):  # The run does not need the list of seen images.
+        return None
+    if not known.number:
+        return None
+    code = "BC410" if known.is_certain else "BC411"
+    return make_check(code, n_seen=known.number, n_test=len(test))

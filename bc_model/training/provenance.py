@@ -1,0 +1,214 @@
+"""What a run says of itself: the configuration beside it and the model card of its model."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import bc_model
+from bc_model.data.breakhis import MPP_RANGE, is_drawn
+from bc_model.data.dataset import Manifest
+from bc_model.data.images import FIELD_PX
+from bc_model.data.splits import LEAKY_PROTOCOLS, summarise_parts
+from bc_model.inference.bundle import bundled_model, file_sha256
+from bc_model.inference.input_checks import size_facts
+from bc_model.inference.model_card import (
+    Architecture,
+    DecisionThreshold,
+    ModelCard,
+    ModelInput,
+    Scale,
+    SubsetCounts,
+    Temperature,
+    TrainingData,
+)
+from bc_model.inference.seen_images import KnownPictures
+from bc_model.model import NAMED_WEIGHTS, backbone
+from bc_model.training.config import TrainingConfig
+from bc_model.training.devices import resolve_arithmetic
+from bc_model.training.initial_weights import initial_model, known_at_first
+from bc_model.training.inputs import extractor_name
+from bc_model.training.run import RunFolder
+
+_BREAKHIS_LICENCE = (
+    "BreakHis: Spanhol et al., IEEE Transactions on Biomedical Engineering 63(7), 2016, "
+    "doi 10.1109/TBME.2015.2496264. Third parties state CC BY 4.0; the pictures are not included."
+)
+_UNKNOWN_LICENCE = "Not stated: ask the owner of the pictures before passing the model on."
+
+
+def describe_run(settings: TrainingConfig, manifest: Manifest, split_file: Path) -> dict[str, Any]:
+    """Return the content of `config.json`: settings, versions, commit, hashes of data and split."""
+    import tensorflow as tf
+
+    packages = ("keras", "numpy", "openvino", "opencv-python-headless", "pillow")
+    return {
+        "settings": settings.as_dict(),
+        "data_sha256": manifest_sha256(manifest),
+        "split_sha256": file_sha256(split_file),
+        "weights_sha256": _weights_sha256(settings.weights),
+        "arithmetic": resolve_arithmetic(settings),
+        "features_by": extractor_name(settings) if settings.cache_features else None,
+        "devices": tf.distribute.get_strategy().num_replicas_in_sync,
+        "versions": {
+            "bc_model": bc_model.__version__,
+            "python": platform.python_version(),
+            "tensorflow": _tensorflow_version(),
+            **{name: version(name) for name in packages},
+        },
+        "git_commit": git_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def manifest_sha256(manifest: Manifest) -> str:
+    """Hash names and pixels of a data set: equal hashes mean the same pictures."""
+    lines = manifest.pictures["path"] + " " + manifest.pictures["sha256"]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def git_commit() -> str | None:
+    """Return the commit of the program, with '+changes' when it is not clean; None outside git."""
+    place = Path(bc_model.__file__).parent
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", *command], cwd=place, capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}+changes" if changes else commit
+
+
+def draft_model_card(
+    settings: TrainingConfig,
+    manifest: Manifest,
+    split: pd.DataFrame,
+    run: RunFolder,
+    known: KnownPictures,
+    n_parameters: int,
+) -> ModelCard:
+    """Return the model card of a fresh model, without its files and its figures."""
+    training, validation = (split[split["part"] == part] for part in ("train", "validation"))
+    drawn = bool(training["case"].map(is_drawn).any())
+    # Drawn pictures bear a magnification in their names and have none.
+    seen = set() if drawn else set(training["magnification"].dropna())
+    magnifications = sorted(int(value) for value in seen)
+    parts = summarise_parts(split)
+    knew_at_first = known_at_first(settings.weights, manifest, split) is not None
+    initial = settings.weights
+    return ModelCard(
+        name=run.name,
+        version=bc_model.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        architecture=Architecture(
+            backbone=settings.backbone,
+            initial_weights=initial if initial in NAMED_WEIGHTS else Path(initial).name,
+            n_parameters=n_parameters,
+            dense_units=tuple(settings.dense_units),
+            dropout=settings.dropout,
+        ),
+        input=input_facts(settings.backbone, settings.image_size, _rows(manifest, training)),
+        scale=scale_facts(magnifications),
+        data=TrainingData(
+            dataset_sha256=manifest_sha256(manifest),
+            split_sha256=file_sha256(run.split_file),
+            protocol=settings.protocol,
+            has_leakage=settings.protocol in LEAKY_PROTOCOLS or knew_at_first,
+            has_initialization_leakage=knew_at_first,
+            n_images=SubsetCounts(**{part: one["pictures"] for part, one in parts.items()}),
+            n_cases=SubsetCounts(**{part: one["cases"] for part, one in parts.items()}),
+            training_cases=tuple(sorted(set(training["case"]) - {""})),
+            validation_cases=tuple(sorted(set(validation["case"]) - {""})),
+            initial_cases=_initial_cases(initial),
+            seen_images_complete=known.whole,
+            is_synthetic=drawn,
+            license=_licence(initial, drawn, bool(magnifications)),
+        ),
+        threshold=DecisionThreshold(0.5, "default, not tuned"),
+        temperature=Temperature(1.0, "default, not fitted: probabilities are raw"),
+    )
+
+
+def input_facts(
+    backbone_name: str, image_size: tuple[int, int], pictures: pd.DataFrame
+) -> ModelInput:
+    """Return what a model card says of the pictures that go into the network.
+
+    Parameters
+    ----------
+    backbone_name : str
+    image_size : (int, int)
+        Height and width, px.
+    pictures : DataFrame
+        Rows of a manifest: what it learned from.
+    """
+    sizes = size_facts(_without_drawn_scale(pictures))
+    return ModelInput(
+        height_px=image_size[0],
+        width_px=image_size[1],
+        preprocessing=f"in the graph: {backbone(backbone_name).preprocessing}",
+        field_of_view=f"official frames trimmed to {FIELD_PX[0]}x{FIELD_PX[1]}, others whole",
+        training_sizes=sizes["training_sizes"],
+        reshaped_sizes=sizes["reshaped_sizes"],
+    )
+
+
+def scale_facts(magnifications: list[int]) -> Scale:
+    """Return the physical scale of images at some magnifications."""
+    return Scale(
+        magnifications=tuple(magnifications),
+        mpp_range={str(m): MPP_RANGE[m] for m in magnifications},
+        source="rough estimate for the original 700x460 frame, from the size of red cells",
+    )
+
+
+def _weights_sha256(weights: str) -> str | None:
+    if weights == "bundled":
+        return bundled_model().network
+    return None if weights in NAMED_WEIGHTS else file_sha256(Path(weights))
+
+
+def _initial_cases(weights: str) -> tuple[str, ...]:
+    """Return the cases that the initial weights know; those of a stranger's file cannot be told."""
+    known = initial_model(weights)
+    return tuple(sorted(known.known_cases)) if known else ()
+
+
+def _licence(weights: str, drawn: bool, official: bool) -> str:
+    own = licence_words(drawn, official)
+    known = initial_model(weights)
+    first = known.card.data.license if known else own
+    return own if first == own else f"{own} It began with weights learned from: {first}"
+
+
+def licence_words(drawn: bool, official: bool) -> str:
+    """Say whose the pictures are that a model learned from."""
+    if drawn:
+        return "Drawn by this program: invented pictures, not tissue."
+    return _BREAKHIS_LICENCE if official else _UNKNOWN_LICENCE
+
+
+def _rows(manifest: Manifest, training: pd.DataFrame) -> pd.DataFrame:
+    return manifest.pictures[manifest.pictures["path"].isin(training["path"])]
+
+
+def _without_drawn_scale(pictures: pd.DataFrame) -> pd.DataFrame:
+    """Drawn pictures bear a magnification in their names and have none."""
+    known = pictures["magnification"].mask(pictures["case"].map(is_drawn))
+    return pictures.assign(magnification=known)
+
+
+def _tensorflow_version() -> str:
+    import tensorflow as tf
+
+    return str(tf.__version__)

@@ -1,0 +1,196 @@
+"""The run queue: training runs as jobs, and the rules of runs that a job does not have.
+
+The process is the `train` command of the command line, so that a closed tab, a refreshed page or a
+restarted server cannot affect it. See `bc_model.jobs` for the queue and the control of jobs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from bc_model import jobs as _jobs
+from bc_model.data.official_folds import read_fold_file
+from bc_model.errors import RunError, SettingsError
+from bc_model.inference.bundle import bundled_model
+from bc_model.jobs import JOB_DIRECTORY, JobSpec, launch_job, locked, niceness, queue_job
+from bc_model.model import NAMED_WEIGHTS, require_weights_file
+from bc_model.training.config import TrainingConfig
+from bc_model.training.resume import require_resumable
+from bc_model.training.run import RunFolder, list_runs, new_run_id
+
+
+def start_run(settings: TrainingConfig, runs: Path) -> RunFolder:
+    """Queue a training run, and start it if a place is free.
+
+    Parameters
+    ----------
+    settings : TrainingConfig
+        Valid settings. Relative paths refer to the current directory.
+    runs : Path
+        The directory of all runs; created if missing.
+
+    Returns
+    -------
+    RunFolder
+        The run, queued or starting.
+
+    Raises
+    ------
+    WeightsError
+        The weights file is missing or invalid.
+    SplitError
+        The fold file is missing or invalid.
+    SettingsError
+        BC_MAX_RUNS or BC_NICENESS is invalid.
+    """
+    require_environment()
+    settings = checked_paths(settings)
+    run = RunFolder.create(_new_folder(Path(runs).resolve(), new_run_id(settings.backbone)))
+    run.write_config({"settings": settings.as_dict()})
+    put_in_queue(run)
+    advance_queue(runs)
+    return run
+
+
+def checked_paths(settings: TrainingConfig) -> TrainingConfig:
+    """Return settings with absolute paths, which are valid for every process.
+
+    Raises
+    ------
+    WeightsError
+        The weights file is missing or invalid.
+    SplitError
+        The fold file is missing or invalid.
+    """
+    settings = _with_absolute_paths(settings)
+    _check_weights_file(settings)
+    if settings.official_fold_file:
+        read_fold_file(Path(settings.official_fold_file))
+    return settings
+
+
+def put_in_queue(
+    run: RunFolder, *, accept_changes: bool = False, scheduler: str = "", task: str = ""
+) -> None:
+    """Queue a run; the caller ensures that no process works on it.
+
+    Parameters
+    ----------
+    run : RunFolder
+        A run with its settings in `config.json`.
+    accept_changes : bool
+        Resume the run as its `config.json` is now, even if data or code have changed.
+    scheduler, task : str
+        Address of the cluster scheduler and the task that starts the run, if a cluster does.
+    """
+    spec = JobSpec(
+        command=("train", "--resume", "--run", JOB_DIRECTORY),
+        low_priority=True,
+        accepted_config_sha256=run.config_sha256() if accept_changes else "",
+        scheduler=scheduler,
+        task=task,
+    )
+    queue_job(run, spec, "Waiting in the queue" + (f" of {scheduler}" if scheduler else ""))
+
+
+def accepts_changes(run: RunFolder) -> bool:
+    """Return whether changes since `config.json` was written are accepted.
+
+    The training process replaces that file once it has read the data. Later changes are new, and
+    no person has accepted them.
+    """
+    accepted = run.read_spec().accepted_config_sha256
+    return accepted != "" and accepted == run.config_sha256()
+
+
+def launch(
+    run: RunFolder, *, tied: bool = False, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen:
+    """Start the process that trains a queued or interrupted run; see `bc_model.jobs.launch_job`."""
+    arguments = ["--accept-changes"] if accepts_changes(run) else []
+    if tied:
+        arguments.append("--end-with-stdin")
+    return launch_job(run, arguments, tied=tied, environment=environment)
+
+
+def resume_run(run: RunFolder, *, accept_changes: bool = False) -> None:
+    """Queue a run that ended before it was done; it resumes after its last complete epoch.
+
+    Raises
+    ------
+    RunError
+        The run is queued, running or done, or its settings are missing.
+    SettingsError
+        BC_MAX_RUNS or BC_NICENESS is invalid.
+    """
+    require_environment()
+    with locked(run.path.parent):
+        require_resumable(run)
+        put_in_queue(run, accept_changes=accept_changes)
+    advance_queue(run.path.parent)
+
+
+def advance_queue(runs: Path) -> list[str]:
+    """Start queued runs, oldest first, while fewer than `max_runs` run on this machine.
+
+    Returns
+    -------
+    list of str
+        The names of the started runs.
+    """
+    return _jobs.advance_queue(runs, list_runs, launch, max_runs)
+
+
+def require_environment() -> None:
+    """Refuse invalid environment variables before a run is queued; see `max_runs`, `niceness`."""
+    max_runs()
+    niceness()
+
+
+def max_runs() -> int:
+    """Return how many runs may train at a time: BC_MAX_RUNS, or one.
+
+    Raises
+    ------
+    SettingsError
+        BC_MAX_RUNS is not a number from 1 to 64.
+    """
+    value = os.environ.get("BC_MAX_RUNS", "1")
+    if not value.isdecimal() or not 1 <= int(value) <= 64:
+        raise SettingsError(f"BC_MAX_RUNS must be a number from 1 to 64; it is '{value}'.")
+    return int(value)
+
+
+def _check_weights_file(settings: TrainingConfig) -> None:
+    if settings.weights == "bundled":
+        bundled_model()
+    elif settings.weights not in NAMED_WEIGHTS:
+        require_weights_file(Path(settings.weights))
+
+
+def _with_absolute_paths(settings: TrainingConfig) -> TrainingConfig:
+    weights = settings.weights
+    if weights not in NAMED_WEIGHTS:
+        weights = str(Path(weights).resolve())
+    folds_file = (
+        str(Path(settings.official_fold_file).resolve()) if settings.official_fold_file else ""
+    )
+    data = str(Path(settings.data).resolve())
+    return dataclasses.replace(settings, data=data, weights=weights, official_fold_file=folds_file)
+
+
+def _new_folder(runs: Path, run_id: str) -> Path:
+    """Make a new directory: two starts within a second get two directories."""
+    runs.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1000):
+        folder = runs / (run_id if number == 1 else f"{run_id}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise RunError(f"There are already 1,000 runs named '{run_id}'. Delete some of them.")

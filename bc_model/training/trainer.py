@@ -1,0 +1,596 @@
+"""Train a model: from a dataset to a model bundle and its evaluation on the test subset.
+
+`Trainer` runs the stages of a training run. Importing this module loads TensorFlow.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from bc_model.data.breakhis import CLASSES
+from bc_model.data.dataset import Manifest, read_manifest
+from bc_model.data.images import picture_files
+from bc_model.data.pipeline import class_weights, load_pixels, one_hot, training_size
+from bc_model.data.splits import (
+    LEAKY_PROTOCOLS,
+    count_leaks,
+    make_split,
+    summarise_parts,
+    write_split,
+)
+from bc_model.data.stain import are_grey
+from bc_model.errors import BcModelError, RunError
+from bc_model.evaluation.calibrate_model import FEATURES_FILE, calibrate_bundle
+from bc_model.evaluation.error_analysis import training_features
+from bc_model.evaluation.evaluate import evaluate_split
+from bc_model.evaluation.features import FeatureTable
+from bc_model.evaluation.report import Report
+from bc_model.inference.bundle import Bundle
+from bc_model.inference.engine import Engine
+from bc_model.inference.export import check_bundle, write_bundle
+from bc_model.inference.input_checks import stain_facts, strange_share
+from bc_model.inference.model_card import CardMetrics, StainStatistics, write_model_card
+from bc_model.inference.quantization import measure_parity
+from bc_model.inference.seen_images import KNOWN_FILE
+from bc_model.model import build_model, freeze_backbone, unfreeze_from
+from bc_model.training.callbacks import EndRequested, Phase, RunReporter, StateKeeper, progress_of
+from bc_model.training.checkpoint import TrainState, load_weights, read_state, restore_state, sweep
+from bc_model.training.config import TrainingConfig
+from bc_model.training.devices import computing_in, resolve_arithmetic, strategy_for
+from bc_model.training.feature_cache import check_room
+from bc_model.training.initial_weights import all_known, known_at_first, load_initial_weights
+from bc_model.training.inputs import Feed, Part, cache_bytes, cached_feed, fitted_part, plain_feed
+from bc_model.training.provenance import describe_run, draft_model_card
+from bc_model.training.resume import require_unchanged
+from bc_model.training.run import RunFolder
+from bc_model.utils.formatting import many
+
+logger = logging.getLogger("bc_model.training")
+
+STAGES = ("build_model", "prepare_data", "train_head", "fine_tune", "export", "evaluate")
+"""Methods of `Trainer`, in the order in which they must be called."""
+
+FINETUNE_EPOCH_COST = 3.0
+"""Duration of a fine-tuning epoch in head-training epochs, for the first estimate of the time."""
+
+PHASE_TITLES = {"head": "frozen backbone", "finetune": "fine-tuning"}
+
+
+def train(
+    settings: TrainingConfig, run: RunFolder, *, resume: bool = False, accept_changes: bool = False
+) -> Bundle | None:
+    """Train, export and evaluate a model in a run directory.
+
+    Parameters
+    ----------
+    settings : TrainingConfig
+        Configuration of the run.
+    run : RunFolder
+        New run directory from `RunFolder.create`, or with `resume` one whose run has not finished.
+    resume : bool
+        Continue after the last completed epoch, with the results of an uninterrupted run.
+    accept_changes : bool
+        Resume even if the data, the split or the code have changed.
+
+    Returns
+    -------
+    Bundle or None
+        None if the run was canceled, or stopped before its first epoch was completed.
+
+    Raises
+    ------
+    BcModelError
+        The data, the weights or the configuration cannot be used. The run has the status 'failed'.
+
+    See Also
+    --------
+    Trainer : Run single stages.
+    """
+    return Trainer(settings, run, resume=resume, accept_changes=accept_changes).run()
+
+
+def _stage(method: Callable[[Trainer], None]) -> Callable[[Trainer], None]:
+    """Let a method of `Trainer` run only after the stages before it."""
+
+    @functools.wraps(method)
+    def run_in_order(self: Trainer) -> None:
+        name = method.__name__
+        expected = (*STAGES, None)[len(self.completed_stages)]
+        if name != expected:
+            raise RunError(
+                f"Invalid stage '{name}'. Expected "
+                + (f"'{expected}'" if expected else "no stage after the last one")
+                + f" after {list(self.completed_stages)}. "
+                f"Call the stages in the order {', '.join(STAGES)}."
+            )
+        method(self)
+        self.completed_stages += (name,)
+
+    return run_in_order
+
+
+class Trainer:
+    """A training run in stages.
+
+    `run` calls the stages in the order of `STAGES` and writes the status of the run. A single
+    stage can be called instead, for example in a notebook or a test; it raises `RunError` if the
+    stages before it have not been called. A new `Trainer` with `resume` continues an interrupted
+    run: it repeats the fast stages and restores the training state from the run directory.
+
+    Parameters
+    ----------
+    settings : TrainingConfig
+        Configuration of the run.
+    run_dir : RunFolder
+        New run directory, or with `resume` one whose run has not finished.
+    resume : bool
+        Continue after the last completed epoch, with the results of an uninterrupted run.
+    accept_changes : bool
+        Resume even if the data, the split or the code have changed.
+
+    Attributes
+    ----------
+    completed_stages : tuple of str
+        Names of the stages that have been completed.
+    stopped : bool
+        True after the user has stopped the training early.
+    strategy : tf.distribute.Strategy
+        Devices that share a batch. Set by `build_model`.
+    model : keras.Model
+        Set by `build_model`, trained in place, deleted by `export`.
+    dataset : Manifest
+        Index of the dataset. Set by `prepare_data`.
+    split : DataFrame
+        One row per image, as in ``split.csv``. Set by `prepare_data`.
+    training, validation : Part
+        Images and labels of these subsets. Set by `prepare_data`; `fine_tune` deletes the first
+        and `export` the second, to free memory.
+    training_is_gray : ndarray of shape (n_training,), bool
+        True for each grayscale training image. Set by `prepare_data`.
+    bundle : Bundle
+        Exported model. Set by `export`, replaced by `evaluate`.
+
+    Examples
+    --------
+    >>> trainer = Trainer(settings, RunFolder.create(Path("runs/my-run")))  # doctest: +SKIP
+    >>> trainer.build_model()  # doctest: +SKIP
+    >>> trainer.prepare_data()  # doctest: +SKIP
+    >>> trainer.train_head()  # doctest: +SKIP
+    """
+
+    strategy: tf.distribute.Strategy
+    model: keras.Model
+    dataset: Manifest
+    split: pd.DataFrame
+    training: Part
+    validation: Part
+    training_is_gray: np.ndarray
+    bundle: Bundle
+
+    def __init__(
+        self,
+        settings: TrainingConfig,
+        run_dir: RunFolder,
+        *,
+        resume: bool = False,
+        accept_changes: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.run_dir = run_dir
+        self.resume = resume
+        self.accept_changes = accept_changes
+        self.completed_stages: tuple[str, ...] = ()
+        self.stopped = False
+
+    def run(self) -> Bundle | None:
+        """Run all stages and write the final status of the run.
+
+        Returns
+        -------
+        Bundle or None
+            None if the run was canceled, or stopped before its first epoch was completed.
+
+        Raises
+        ------
+        BcModelError
+            A stage failed. The run has the status 'failed'.
+        """
+        try:
+            # The model comes before the data: a failed download or an unknown block should not
+            # cost the time to read an entire dataset.
+            self.build_model()
+            self.prepare_data()
+            self.train_head()
+            self.fine_tune()
+            self.export()
+            self.evaluate()
+            self._finish()
+        except EndRequested as end:
+            self._write_canceled(end)
+            return None
+        except BaseException as error:
+            self.run_dir.write_status("failed", message=str(error) or type(error).__name__)
+            raise
+        return self.bundle
+
+    @_stage
+    def build_model(self) -> None:
+        """Build the model with its initial weights, and check that fine-tuning can start.
+
+        Raises
+        ------
+        SettingsError
+            The model does not have the block at which fine-tuning starts.
+        WeightsError
+            The initial weights cannot be downloaded or read, or belong to another backbone.
+        """
+        settings = self.settings
+        picture_files(Path(settings.data))  # A missing dataset should not cost a download.
+        _configure_tensorflow(settings)
+        keras.utils.set_random_seed(settings.seed)
+        self.run_dir.write_status("starting", message="Building the model")
+        self.strategy = strategy_for(settings)
+        with self.strategy.scope():
+            self.model = build_model(
+                settings.backbone,
+                image_size=settings.image_size,
+                weights=load_initial_weights(settings.weights),
+                dense_units=settings.dense_units,
+                dropout=settings.dropout,
+            )
+            self._unfreeze()
+
+    @_stage
+    def prepare_data(self) -> None:
+        """Read and split the dataset, and load the training and validation images.
+
+        Writes ``split.csv`` and ``config.json``.
+
+        Raises
+        ------
+        RunError
+            A resumed run has changed, a new run has a training state already, or the disk has no
+            room for the cached features.
+        """
+        self._read_split()
+        self._write_config()
+        state = self._read_state()
+        self.run_dir.keep_history(state.epoch if state else 0)
+        _log_split(self.dataset, self.split, self.settings.weights)
+        if state:
+            logger.info("Resumed after epoch %d", state.epoch)
+        self._check_cache_room()
+        self.training = self._load_subset("train", training_size(self.settings.image_size))
+        self.training_is_gray = are_grey(self.training.pixels)
+        self.validation = self._load_subset("validation", self.settings.image_size)
+        self.run_dir.write_status("starting", message="Preparing the first batch")
+
+    @_stage
+    def train_head(self) -> None:
+        """Train the head on the frozen backbone.
+
+        Writes ``history.jsonl``, the training state and the best weights after each epoch. Does
+        nothing without epochs of head training, or if the run has reached fine-tuning before.
+        """
+        state = self._read_state()
+        if self.settings.head_epochs == 0 or (state and state.phase == "finetune"):
+            return
+        with self.strategy.scope():
+            freeze_backbone(self.model)
+            self._train_phase("head", self.settings.head_learning_rate, state)
+
+    @_stage
+    def fine_tune(self) -> None:
+        """Train the head and the last blocks, starting from the best weights of head training.
+
+        Writes the same files as `train_head`. Does nothing without epochs of fine-tuning, or if
+        the run was stopped. Afterwards the training images are no longer in memory.
+        """
+        if self.settings.finetune_epochs and not self.stopped:
+            state = self._read_state()
+            with self.strategy.scope():
+                if state and state.phase == "head" and state.best_loss is not None:
+                    load_weights(self.run_dir.best_weights, self.model)
+                self._unfreeze()
+                self._train_phase("finetune", self.settings.resolved_finetune_rate, state)
+        del self.training  # The largest object in memory; `export` writes the next largest.
+
+    @_stage
+    def export(self) -> None:
+        """Write the bundle of the model with the lowest validation loss, and calibrate it.
+
+        Writes ``model/``. Afterwards the model and the validation images are no longer in memory.
+
+        Raises
+        ------
+        EndRequested
+            The run is to be canceled, or was stopped before its first epoch was completed.
+        RunError
+            No epoch had a finite validation loss.
+        """
+        settings, run_dir, validation = self.settings, self.run_dir, self.validation
+        if run_dir.requested_action() == "cancel":
+            raise EndRequested("cancel")
+        if not run_dir.best_weights.exists():
+            if self.stopped:
+                raise EndRequested("stop")
+            raise RunError(
+                "No epoch has a finite validation loss. Expected at least one, got none. "
+                "Use lower learning rates."
+            )
+        load_weights(run_dir.best_weights, self.model)
+        # Requests are ignored from here on: the run ends soon, as a stop would end it.
+        run_dir.write_status("running", message="Writing the model", phase="export")
+        known = all_known(settings.weights, self.dataset, self.split)
+        n_parameters = self.model.count_params()
+        card = draft_model_card(settings, self.dataset, self.split, run_dir, known, n_parameters)
+        bundle = write_bundle(self.model, run_dir.model_folder, card, {KNOWN_FILE: known.as_csv()})
+        check_bundle(bundle, validation.pixels[:4])
+        rows = self.split[self.split["part"] == "validation"]
+        bundle = calibrate_bundle(bundle, rows, validation.pixels, run_dir.evaluation_folder)
+        is_malignant = validation.labels[:, CLASSES.index("malignant")] == 1.0
+        self.bundle = measure_parity(bundle, validation.pixels, is_malignant)
+        del self.model, self.validation
+        gc.collect()
+
+    @_stage
+    def evaluate(self) -> None:
+        """Evaluate the exported model on the test subset.
+
+        Writes ``evaluation/`` and adds the metrics to the bundle.
+        """
+        self.run_dir.write_status(
+            "running", message="Evaluating the test subset", phase="evaluation"
+        )
+        bundle = self.bundle
+        report = evaluate_split(Engine(bundle), self.dataset.root, self.split, part="test")
+        report.write(self.run_dir.evaluation_folder)
+        card = replace(
+            bundle.card,
+            metrics=CardMetrics(test=report.summary()),
+            input=replace(bundle.card.input, stain=self._training_statistics()),
+        )
+        write_model_card(bundle.folder, card)
+        self.bundle = Bundle(bundle.folder, card)
+        _log_report(report)
+
+    def _finish(self) -> None:
+        # The cached features are about a hundred times as large as the rest of the run directory.
+        shutil.rmtree(self.run_dir.cache_folder, ignore_errors=True)
+        message = "Stopped on request; the best model so far was kept." if self.stopped else ""
+        self.run_dir.write_status("done", message=message)
+        logger.info("%s Model in %s", message or "Finished.", self.bundle.folder)
+
+    def _write_canceled(self, end: EndRequested) -> None:
+        what = "Cancelled on request" if end.what == "cancel" else "Stopped"
+        epochs = self.run_dir.read_history()
+        when = "; no model was made" if epochs else " before its first epoch had ended"
+        self.run_dir.write_status("canceled", message=f"{what}{when}.")
+
+    def _read_state(self) -> TrainState | None:
+        return read_state(self.run_dir.state_file)
+
+    def _unfreeze(self) -> None:
+        settings = self.settings
+        unfreeze_from(
+            self.model, settings.resolved_unfreeze_from, train_batch_norm=settings.from_scratch
+        )
+
+    def _read_split(self) -> None:
+        settings = self.settings
+        progress = progress_of(self.run_dir, "Reading the dataset")
+        self.dataset = read_manifest(Path(settings.data), progress=progress)
+        self.split = make_split(
+            self.dataset,
+            settings.protocol,
+            n_folds=settings.n_folds,
+            fold=settings.test_fold,
+            seed=settings.split_seed,
+            folds_file=settings.official_fold_file,
+        )
+        write_split(self.split, self.run_dir.split_file)
+
+    def _write_config(self) -> None:
+        run_dir = self.run_dir
+        with self.strategy.scope():
+            record = describe_run(self.settings, self.dataset, run_dir.split_file)
+        if self.resume:
+            sweep(run_dir.state_file.parent)
+            before = run_dir.read_config()
+            if not self.accept_changes:
+                require_unchanged(before, record, run_dir)
+            record["started"] = before.get("started", record["started"])
+        elif run_dir.state_file.exists():
+            raise RunError(
+                f"The run {run_dir.name} has a training state already. Expected a new run "
+                f"directory, got {run_dir.path}. Resume this run, or use a new directory."
+            )
+        run_dir.write_config(record)
+
+    def _check_cache_room(self) -> None:
+        """Check the disk space before images are read; a resumed run has reserved it already."""
+        folder = self.run_dir.cache_folder
+        if self.settings.cache_features and not folder.exists():
+            counts = (int((self.split["part"] == name).sum()) for name in ("train", "validation"))
+            check_room(folder, cache_bytes(self.model, self.settings, *counts))
+
+    def _load_subset(self, name: str, size: tuple[int, int]) -> Part:
+        rows = self.split[self.split["part"] == name]
+        progress = progress_of(self.run_dir, f"Loading the {name} subset")
+        pixels = load_pixels(self.dataset.root, list(rows["path"]), size, progress=progress)
+        return Part(pixels, one_hot(rows["class"]))
+
+    def _train_phase(self, name: str, rate: float, state: TrainState | None) -> None:
+        """Train until a phase ends, or set `stopped`; a phase can be new, resumed or over."""
+        epochs = self.settings.head_epochs if name == "head" else self.settings.finetune_epochs
+        resumed = state if state and state.phase == name else None
+        # After a phase that ended early, the next phase continues its epoch numbers.
+        first_epoch = resumed.phase_first_epoch if resumed else len(self.run_dir.read_history())
+        if resumed and resumed.phase_over:
+            # The next phase needs its weights and the seeds of its dropout layers.
+            fitted = fitted_part(self.model, name, self.settings)
+            _compile(fitted, rate)
+            restore_state(self.run_dir.state_file, fitted)
+        else:
+            try:
+                feed = self._make_feed(name)
+                _compile(feed.fitted, rate)
+                if resumed:
+                    restore_state(self.run_dir.state_file, feed.fitted)
+                phase = _describe_phase(name, first_epoch, self.settings, feed)
+                self._fit(feed, phase, resumed, state.best_loss if state else None)
+            except EndRequested as end:
+                if end.what != "stop":
+                    raise
+                self.stopped = True
+                return
+        if len(self.run_dir.read_history()) < first_epoch + epochs:
+            logger.info(
+                "%s ended early: no lower validation loss for %d epochs",
+                PHASE_TITLES[name], self.settings.patience,
+            )  # fmt: skip
+
+    def _make_feed(self, phase: str) -> Feed:
+        model, settings, training, validation = (
+            self.model, self.settings, self.training, self.validation,
+        )  # fmt: skip
+        feed = None
+        if settings.cache_features:
+            report = {
+                name: progress_of(self.run_dir, f"Computing the features of the {name} subset")
+                for name in ("training", "validation")
+            }
+            feed = cached_feed(
+                model, phase, settings, training, validation, self.run_dir.cache_folder,
+                lambda name, done, total: report[name](done, total),
+            )  # fmt: skip
+        return feed or plain_feed(model, settings, training, validation)
+
+    def _fit(
+        self, feed: Feed, phase: Phase, resumed: TrainState | None, best_loss: float | None
+    ) -> None:
+        patience = self.settings.patience
+        counting = {
+            "plateau": keras.callbacks.ReduceLROnPlateau(
+                monitor="val_loss", factor=1 / 3, patience=max(1, patience // 2)
+            ),
+            "stopping": keras.callbacks.EarlyStopping(monitor="val_loss", patience=patience),
+        }
+        first_epoch = resumed.epoch if resumed else phase.first_epoch
+        with computing_in(feed.fitted, resolve_arithmetic(self.settings)):
+            feed.fitted.fit(
+                feed.training(first_epoch, phase.last_epoch),
+                validation_data=feed.validation,
+                initial_epoch=first_epoch,
+                epochs=phase.last_epoch,
+                steps_per_epoch=feed.steps,
+                class_weight=class_weights(self.training.labels),
+                shuffle=False,  # The batches are shuffled already, by seed and epoch.
+                verbose=0,
+                callbacks=[
+                    keras.callbacks.TerminateOnNaN(),
+                    RunReporter(self.run_dir, phase),
+                    *counting.values(),
+                    StateKeeper(self.run_dir, phase, self.model, best_loss, counting, resumed),
+                ],
+            )
+
+    def _training_statistics(self) -> StainStatistics | None:
+        """Write the features of the training images, and return the limits of the input checks.
+
+        The run does not fail if this fails.
+        """
+        bundle, folder = self.bundle, self.run_dir.evaluation_folder
+        self.run_dir.write_status(
+            "running", message="Computing the features of the training images", phase="evaluation"
+        )
+        try:
+            found = training_features(Engine(bundle), self.dataset.root, self.split, folder)
+        except (BcModelError, OSError) as error:
+            logger.warning("The features of the training images were not saved: %s", error)
+            return None
+        facts = stain_facts(found.stain, self.training_is_gray)
+        validation = FeatureTable.load(folder / FEATURES_FILE, bundle.network)
+        # With leakage, the validation images say nothing about the staining of new cases.
+        if validation is not None and self.split["protocol"].iloc[0] not in LEAKY_PROTOCOLS:
+            proportion = strange_share(validation.stain, facts)
+            facts = replace(facts, out_of_distribution_proportion=proportion)
+        return facts
+
+
+def _configure_tensorflow(settings: TrainingConfig) -> None:
+    """Configure the process; this is possible only before TensorFlow computes anything."""
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if threads := settings.resolved_threads:
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        except RuntimeError:
+            logger.warning("TensorFlow was in use already, so its number of threads is unchanged.")
+
+
+def _compile(model: keras.Model, rate: float) -> None:
+    model.compile(
+        optimizer=keras.optimizers.Adam(rate),
+        loss=keras.losses.CategoricalCrossentropy(),
+        metrics=["accuracy"],
+    )
+
+
+def _describe_phase(name: str, first_epoch: int, settings: TrainingConfig, feed: Feed) -> Phase:
+    later = settings.finetune_epochs if name == "head" else 0
+    epochs = settings.head_epochs if name == "head" else settings.finetune_epochs
+    return Phase(
+        name=name,
+        title=PHASE_TITLES[name],
+        first_epoch=first_epoch,
+        last_epoch=first_epoch + epochs,
+        total_epochs=first_epoch + epochs + later,
+        later_epoch_cost=0.0 if feed.seconds_a_picture else later * FINETUNE_EPOCH_COST,
+        later_seconds=later * feed.n_training * feed.seconds_a_picture,
+    )
+
+
+def _log_report(report: Report) -> None:
+    leaky = " (LEAKY)" if report.leaky else ""
+    for name in ("accuracy", "balanced_accuracy", "roc_auc"):
+        logger.info("test %s%s: %s", name.replace("_", " "), leaky, report.figures[name])
+    for check in report.checks:
+        logger.info("%s: %s", check.severity, check.message)
+
+
+def _log_split(dataset: Manifest, split: pd.DataFrame, weights: str) -> None:
+    case = dataset.pictures["case"]
+    logger.info(
+        "%d images of %s cases; %d files excluded",
+        len(case), case[case != ""].nunique() or "unknown", len(dataset.rejected),
+    )  # fmt: skip
+    for name, counts in summarise_parts(split).items():
+        numbers = (f"{counts[c]} {c} of {_cases(counts[f'{c}_cases'])}" for c in CLASSES)
+        logger.info("%s: %s", name, ", ".join(numbers))
+    protocol = split["protocol"].iloc[0]
+    if protocol in LEAKY_PROTOCOLS:
+        leak = count_leaks(split)
+        logger.warning(
+            "The protocol '%s' puts images of the same case into training and test: here %d of %d "
+            "test images. The metrics of this run are marked as leaky.",
+            protocol, leak.test_pictures, leak.n_test,
+        )  # fmt: skip
+    if known := known_at_first(weights, dataset, split):
+        logger.warning("%s", known.message)
+
+
+def _cases(number: int) -> str:
+    return many(number, "case") if number else "unknown cases"

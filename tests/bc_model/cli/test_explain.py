@@ -1,0 +1,167 @@
+"""`explain`: what is written for a picture, a folder or several, and pictures that are none."""
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bc_model.training.run import RunFolder
+from tests.bc_model.conftest import Command
+
+
+def huge_png() -> bytes:
+    """Return a PNG whose header promises 20,000 x 20,000 pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def write_noise(path: Path, seed: int) -> None:
+    """Write a small color image that every model classifies."""
+    noise = np.random.default_rng(seed).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+def test_a_picture_is_explained(
+    command: Command, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
+) -> None:
+    picture = next(drawn_set.rglob("*.png"))
+    code, out, _ = command(
+        "explain", picture, "--model", tiny_run.path, "--out", tmp_path / "maps", "--json"
+    )
+    (result,) = json.loads(out)
+    assert code == 0
+    assert 0.0 < result["prob_malignant"] < 1.0
+    suffixes = sorted(path.suffix for path in (tmp_path / "maps").iterdir())
+    assert suffixes == [".json", ".npy", ".npy", ".png", ".png"]
+
+
+def test_a_folder_is_explained_and_what_cannot_be_read_is_named(
+    command: Command, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "fields", tmp_path / "fields/maps"
+    folder.mkdir()
+    for number in (1, 2):
+        write_noise(folder / f"{number}.png", number)
+    (folder / "broken.png").write_bytes(b"Dear colleague")
+
+    # Later the maps of the first time lie in the folder.
+    for target in (out, out, folder / "elsewhere"):
+        code, printed, err = command(
+            "explain", folder, "--model", tiny_run.path, "--out", target, "--json"
+        )
+        assert code == 1
+        *explained, skipped = json.loads(printed)
+        assert [Path(one["image"]).name for one in explained] == ["1.png", "2.png"]
+        assert skipped["image"] == str(folder / "broken.png")
+        assert "is not a PNG, JPEG or TIFF picture" in skipped["error"]
+        first, second = err.strip().splitlines()[-2:]
+        assert first == f"skipped in {folder}: {skipped['error']}"
+        assert second == "1 of 3 images skipped."
+        assert len(list(target.iterdir())) == 10
+
+
+def test_several_pictures_of_which_none_can_be_read(
+    command: Command, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    code, out, err = command("explain", tmp_path, "--model", tiny_run.path, "--out", tmp_path / "o")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("Error: None of 2 images can be read")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_missing_picture_among_others_is_refused_before_anything_is_written(
+    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    Image.new("RGB", (48, 48)).save(tmp_path / "there.png")
+    line = refused(
+        "explain", tmp_path / "there.png", tmp_path / "gone.png", "--model", tiny_run.path,
+        "--out", tmp_path / "maps",
+    )  # fmt: skip
+    assert "does not exist" in line
+    assert "gone.png" in line
+
+
+def test_a_folder_that_holds_nothing_but_maps_is_refused(
+    refused: Callable[..., str], command: Command, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    write_noise(tmp_path / "a.png", 0)
+    maps = tmp_path / "maps"
+    explained = ("--model", tiny_run.path, "--out", maps)
+    assert command("explain", tmp_path / "a.png", *explained)[0] == 0
+    assert len(list(maps.glob("*.png"))) == 2
+
+    line = refused("explain", maps, *explained)
+    assert f"The folder {maps} holds no PNG, JPEG or TIFF picture" in line
+    Image.new("RGB", (48, 48), "red").save(maps / "real.png")
+    code, out, _ = command("explain", maps, *explained)
+    assert code == 0
+    assert "real.png" in out
+    assert len(list(maps.glob("real-*.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"Dear colleague,\nplease find attached", "is not a PNG, JPEG or TIFF picture"),
+        (b"", "is empty"),
+        (huge_png(), "may have at most 40 million"),
+        (None, "damaged or cut short"),
+    ],
+    ids=["text", "empty", "20,000 px", "truncated"],
+)
+def test_a_bad_picture_to_explain(
+    refused: Callable[..., str],
+    tiny_run: RunFolder,
+    tmp_path: Path,
+    content: bytes | None,
+    said: str,
+) -> None:
+    picture = tmp_path / "slide 7.png"
+    if content is None:
+        Image.effect_noise((64, 64), 50).save(picture)
+        content = picture.read_bytes()[:1000]
+    picture.write_bytes(content)
+    line = refused("explain", picture, "--model", tiny_run.path, "--out", tmp_path / "maps")
+    assert "slide 7.png" in line
+    assert said in line
+
+
+def test_an_empty_name_is_not_the_folder_one_is_in(
+    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    line = refused("explain", "", "--model", tiny_run.path, "--out", tmp_path / "maps")
+    assert "no path is named" in line
+
+
+def test_a_missing_picture_to_explain(
+    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    picture = tmp_path / "gone.png"
+    line = refused("explain", picture, "--model", tiny_run.path, "--out", tmp_path / "maps")
+    assert "gone.png" in line
+
+
+def test_explain_with_a_blocking_check_prints_the_reason_and_no_class(
+    command: Command, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    Image.new("RGB", (96, 64), (244, 244, 244)).save(tmp_path / "blank.png")
+    code, out, _ = command(
+        "explain", tmp_path / "blank.png", "--model", tiny_run.path, "--out", tmp_path / "maps"
+    )
+    assert code == 0
+    assert "blank.png: not classified" in out
+    assert "blocking BC104: The image is grayscale" in out
+    assert "probability" not in out.partition("blocking")[0]

@@ -1,0 +1,181 @@
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from bc_model.checks import make_check
+from bc_model.distillation import student as learner
+from bc_model.distillation.build import make_box
+from bc_model.distillation.config import PROBE
+from bc_model.distillation.nested_cv import Menu
+from bc_model.errors import BundleError, SettingsError
+from bc_model.evaluation.cross_validation import (
+    CHOSEN_INSIDE_FILE,
+    CROSS_VALIDATED_FILE,
+    crossed_report,
+    is_crossed,
+)
+from bc_model.evaluation.predictions import read_predictions
+from bc_model.inference.bundle import Bundle, open_bundle
+from bc_model.inference.engine import Engine
+from bc_model.inference.export import load_twin
+from bc_model.inference.model_card import ModelCard, NestedResult, SearchSpace
+from bc_model.inference.seen_images import known_to
+from bc_model.model import reference_logits
+from bc_model.reporting.model_card import card_markdown
+from bc_model.utils.serialization import dumps, loads
+from tests.bc_model.distillation.conftest import QUICK, without_traces
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def box(root: Path, work: Path) -> Bundle:
+    with without_traces():
+        return make_box(root, ("drawn",), work / "models" / "boxed", work, None, QUICK, menu=None)
+
+
+def test_the_box_holds_a_model_that_verifies_and_serves_without_a_keras_file(box, source):
+    bundle = open_bundle(box.folder)
+    bundle.verify()
+    pixels = source.pixels[:3]
+
+    assert "model.keras" not in bundle.card.files
+    twin = reference_logits(load_twin(bundle), pixels)
+    np.testing.assert_allclose(Engine(bundle).predict(pixels), twin, atol=1e-4)
+    assert bundle.card.precisions["f32"].allowed
+
+
+def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
+    card = box.card
+    test = card.metrics.test
+
+    assert make_check("BC212", n_folds=3) in test.checks
+    assert (test.protocol, test.has_leakage, test.n_images) == ("case", False, len(source.table))
+    rows = [(r.protocol, r.has_leakage, r.n_folds) for r in card.metrics.protocols]
+    assert rows == [("case", False, 3), ("image", True, 1)]
+    assert card.data.is_synthetic
+    assert card.data.training_cases == tuple(sorted(set(source.table["case"])))
+    statistics = card.input.stain
+    assert "haematoxylin_mean" in statistics.values
+    assert CHOSEN_INSIDE_FILE not in card.files
+    kept = read_predictions(box.folder / CROSS_VALIDATED_FILE)
+    assert sorted(kept["path"]) == sorted(source.table["path"])
+    assert loads(ModelCard, dumps(card)) == card
+
+
+def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
+    assert is_crossed(box)
+    report = crossed_report(box)
+    test = box.card.metrics.test
+
+    assert report.figures == test.metrics
+    assert report.checks == test.checks
+    assert report.roc is not None
+
+    figures = box.card.metrics.protocols[0].metrics
+    nested = NestedResult("large ones", "small ones", SearchSpace({}, (), ()), (), 3, 9, 3, figures)
+    card_metrics = dataclasses.replace(box.card.metrics, nested=nested)
+    judged = Bundle(box.folder, dataclasses.replace(box.card, metrics=card_metrics))
+    *first, last = crossed_report(judged).checks
+    assert tuple(first) == report.checks
+    assert (last.code, last.params["network"]) == ("BC214", "large ones")
+    assert last.params["roc_auc"] == figures["roc_auc"].value
+    assert last.message.endswith("Evaluated with large ones.")
+
+    shutil.copytree(box.folder, tmp_path / "boxed")
+    with (tmp_path / "boxed" / CROSS_VALIDATED_FILE).open("a") as file:
+        file.write("x")
+    with pytest.raises(BundleError, match="is not the file its model card describes"):
+        crossed_report(open_bundle(tmp_path / "boxed"))
+
+
+def test_its_own_pictures_are_known_under_any_name(box, source):
+    renamed = source.table.assign(path=[f"{i}.png" for i in range(len(source.table))])
+    strange = renamed.assign(sha256="0" * 64)
+
+    known = known_to(box, renamed)
+    assert known.pictures.all()
+    assert known.checks[0] == make_check("BC321", n_seen=len(renamed), n=len(renamed))
+    assert known_to(box, strange).pictures.all()  # copies, by their looks
+    strange, renamed = strange.drop(columns="dhash"), renamed.drop(columns="dhash")
+    assert known_to(box, strange).number == 0
+
+    # Of each case one picture is its own: it knows the case.
+    first = ~renamed["case"].duplicated()
+    resized = renamed.assign(sha256=renamed["sha256"].where(first, "0" * 64))
+    assert known_to(box, resized).pictures.all()
+    without_cases = known_to(box, resized.assign(case=""))
+    np.testing.assert_array_equal(without_cases.pictures, first)
+
+
+def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("learned again")
+
+    monkeypatch.setattr(learner, "learn", fail)
+    again = make_box(root, ("drawn",), work / "models" / "again", work, None, QUICK, menu=None)
+
+    assert again.card.metrics == box.card.metrics
+    assert again.card.files["head.npz"] == box.card.files["head.npz"]
+
+
+def test_too_few_folds_to_choose_inside_them_are_refused_before_anything_is_learned(root, tmp_path):
+    with pytest.raises(SettingsError, match=r"at least 4 of them; asked for 3"):
+        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK)
+
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.slow
+def test_the_choosing_is_judged_with_real_networks_and_told_in_the_passport(
+    root, tmp_path, eagerly
+):
+    four = dataclasses.replace(QUICK, n_folds=4)
+    quick_probe = dataclasses.replace(four, backbone=PROBE, arithmetic="float32")
+    menu = Menu({"strange": {}}, (0.1, 1.0), (1.0, 30.0))
+
+    made = make_box(
+        root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, four, menu=menu,
+        inside=(four, quick_probe),
+    )  # fmt: skip
+
+    told = made.card.metrics.nested
+    assert [one.fold for one in told.choices] == [0, 1, 2, 3]
+    assert {one.penalty for one in told.choices} <= {0.1, 1.0}
+    assert told.n_images == made.card.metrics.test.n_images
+    kept, plain = (
+        read_predictions(made.file(name)) for name in (CHOSEN_INSIDE_FILE, CROSS_VALIDATED_FILE)
+    )
+    assert sorted(kept["path"]) == sorted(plain["path"])
+    area = roc_auc_score(kept["class"] == "malignant", kept["prob_malignant"])
+    assert told.metrics["roc_auc"].value == pytest.approx(area, abs=1e-6)
+    # Six pairs of folds, and four folds.
+    assert len(list((tmp_path / "work").glob("nested-*.npz"))) == 10
+    assert "Nested cross-validation" in card_markdown(made.card)
+
+
+def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+
+    with pytest.raises(SettingsError, match=r"KERAS_BACKEND is 'jax'.*--learn-only"):
+        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, menu=None)
+
+    assert not (tmp_path / "work").exists()
+
+
+def test_drawn_pictures_do_not_replace_the_model_that_knows_tissue(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("bc_model.distillation.build.SHIPPED_MODELS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    for boxed in (tmp_path / "boxed", Path("boxed")):
+        with pytest.raises(SettingsError, match=r"these pictures are drawn. Name another folder"):
+            make_box(root, ("drawn",), boxed, tmp_path / "work", None, QUICK, menu=None)
+
+    assert not (tmp_path / "boxed").exists()

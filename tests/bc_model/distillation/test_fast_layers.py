@@ -1,0 +1,221 @@
+"""What is quicker computes what Keras's own layers and optimiser compute."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bc_model.distillation import student as learner
+from bc_model.distillation.augmentation import ViewSampler
+from bc_model.distillation.config import PROBE
+from bc_model.distillation.fast_layers import (
+    QuickAdamW,
+    QuickBatchNormalization,
+    QuickConv2D,
+    with_quick_layers,
+)
+from bc_model.distillation.student import build_network, learn, prepare
+from bc_model.training.devices import computing_in
+from tests.bc_model.distillation.conftest import QUICK
+
+TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 0.02}
+"""Of the largest number in question."""
+
+
+def assert_same(found: list[np.ndarray], expected: list[np.ndarray], policy: str) -> None:
+    for one, other in zip(found, expected, strict=True):
+        scale = np.abs(other).max()
+        assert scale > 0.01
+        np.testing.assert_allclose(one, other, atol=TOLERANCE[policy] * scale, rtol=0)
+
+
+def result_and_gradients(layer: keras.layers.Layer, x: np.ndarray) -> list[np.ndarray]:
+    """Of a loss that differs from place to place: of the inputs, then of each weight."""
+    inputs = tf.Variable(tf.cast(x, layer.compute_dtype))
+    with tf.GradientTape() as tape:
+        result = layer(inputs, training=True)
+        loss = tf.reduce_sum(tf.sin(tf.cast(result, tf.float32)))
+    assert result.dtype == layer.compute_dtype
+    sources = [inputs, *(weight.value for weight in layer.trainable_weights)]
+    found = [result, *tape.gradient(loss, sources)]
+    return [np.asarray(tf.cast(one, tf.float32)) for one in found]
+
+
+def pair(
+    kinds: tuple[type, type], make: Callable[[type], keras.layers.Layer], shape: tuple, low: float
+) -> tuple[keras.layers.Layer, keras.layers.Layer]:
+    """Return a layer of each kind, with the same random weights."""
+    plain, quick = (make(kind) for kind in kinds)
+    rng = np.random.default_rng(1)
+    for layer in (plain, quick):
+        layer.build(shape)
+    quick.set_weights([rng.uniform(low, 5 * low, weight.shape) for weight in quick.weights])
+    plain.set_weights(quick.get_weights())
+    return plain, quick
+
+
+@pytest.mark.parametrize("policy", TOLERANCE)
+@pytest.mark.parametrize(
+    ("side", "strides", "padding", "channels", "size"),
+    [
+        (1, 1, "valid", 12, (4, 6)),
+        (1, 2, "valid", 12, (4, 6)),
+        (1, 2, "same", 12, (5, 7)),
+        (1, (2, 1), "valid", 12, (5, 7)),
+        (3, 1, "same", 256, (2, 3)),
+        (3, 1, "same", 256, (5, 4)),
+        (3, 1, "valid", 256, (5, 4)),
+        (3, 2, "same", 256, (5, 4)),
+        (3, 1, "same", 12, (5, 4)),
+        (7, 2, "valid", 3, (22, 30)),
+    ],
+)
+def test_a_convolution_and_its_gradients(side, strides, padding, channels, size, policy):
+    x = np.random.default_rng(0).normal(size=(3, *size, channels))
+    plain, quick = pair(
+        (keras.layers.Conv2D, QuickConv2D),
+        lambda kind: kind(8, side, strides=strides, padding=padding, dtype=policy),
+        (None, *size, channels),
+        0.02,
+    )
+    assert_same(result_and_gradients(quick, x), result_and_gradients(plain, x), policy)
+
+
+@pytest.mark.parametrize("policy", TOLERANCE)
+def test_a_batch_normalisation_and_what_it_remembers(policy):
+    x = np.random.default_rng(0).normal(2.0, 3.0, size=(4, 5, 6, 8))
+    plain, quick = pair(
+        (keras.layers.BatchNormalization, QuickBatchNormalization),
+        lambda kind: kind(momentum=0.7, epsilon=1e-2, dtype=policy),
+        x.shape,
+        0.5,
+    )
+    before = quick.get_weights()
+    assert_same(result_and_gradients(quick, x), result_and_gradients(plain, x), policy)
+
+    *_, mean, variance = quick.get_weights()
+    seen = np.asarray(tf.cast(tf.cast(x, quick.compute_dtype), tf.float64)).reshape(-1, 8)
+    np.testing.assert_allclose(mean, 0.7 * before[2] + 0.3 * seen.mean(axis=0), rtol=1e-5)
+    of_sample = seen.var(axis=0, ddof=1)
+    np.testing.assert_allclose(variance, 0.7 * before[3] + 0.3 * of_sample, rtol=1e-4)
+
+
+def test_a_batch_normalisation_that_does_not_learn_goes_by_what_it_remembers():
+    x = np.random.default_rng(0).normal(2.0, 3.0, size=(4, 5, 6, 8)).astype("float32")
+    plain, quick = pair(
+        (keras.layers.BatchNormalization, QuickBatchNormalization),
+        lambda kind: kind(),
+        x.shape,
+        0.5,
+    )
+    before = quick.get_weights()
+
+    np.testing.assert_array_equal(quick(x, training=False), plain(x, training=False))
+    plain.trainable = quick.trainable = False
+    np.testing.assert_array_equal(quick(x, training=True), plain(x, training=False))
+    for one, other in zip(quick.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_optimiser_takes_the_same_steps():
+    def learned(kind: type[keras.optimizers.AdamW]) -> list[np.ndarray]:
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(7), keras.layers.Dense(1)])
+        rate = keras.optimizers.schedules.CosineDecay(0.0, 20, warmup_target=0.1, warmup_steps=4)
+        optimizer = kind(rate, weight_decay=0.5, beta_1=0.8, beta_2=0.95, epsilon=1e-3)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        model.compile(optimizer, loss="mse")
+        rng = np.random.default_rng(1)
+        x, y = rng.normal(size=(64, 5)), rng.normal(size=(64, 1))
+        model.fit(x, y, epochs=5, batch_size=16, verbose=0, shuffle=False)
+        return model.get_weights()
+
+    for expected, found in zip(learned(keras.optimizers.AdamW), learned(QuickAdamW), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", PROBE])
+def test_a_network_with_quick_layers_has_the_same_names_weights_and_function(backbone):
+    keras.utils.set_random_seed(0)
+    model = build_network(dataclasses.replace(QUICK, backbone=backbone), None)
+    quick = with_quick_layers(model)
+
+    assert [layer.name for layer in quick.layers] == [layer.name for layer in model.layers]
+    kinds = {type(layer) for layer in quick.layers}
+    assert {QuickConv2D, QuickBatchNormalization} < kinds
+    assert not {keras.layers.Conv2D, keras.layers.BatchNormalization} & kinds
+    for one, other in zip(model.weights, quick.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3)).astype("float32")
+    np.testing.assert_allclose(quick(pictures), model(pictures), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+def test_traced_steps_over_pictures_of_any_size_are_the_same(arithmetic):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 6, 7, 4)), rng.normal(size=(8, 1))
+    keras.utils.set_random_seed(0)
+    picture = keras.Input((None, None, 4))
+    inner = keras.layers.Conv2D(256, 1, use_bias=False)(picture)
+    inner = keras.layers.BatchNormalization()(inner)
+    inner = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(inner)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(inner)
+    plain = keras.Model(picture, keras.layers.Dense(1)(pooled))
+
+    def losses(model: keras.Model, kind: type[keras.optimizers.AdamW]) -> list[float]:
+        model.compile(kind(1e-2), loss="mse")
+        with computing_in(model, arithmetic):
+            return [float(model.train_on_batch(x, y)) for _ in range(6)]
+
+    quick = losses(with_quick_layers(plain), QuickAdamW)
+    expected = losses(plain, keras.optimizers.AdamW)
+    assert expected[-1] < 0.8 * expected[0]
+    np.testing.assert_allclose(quick, expected, rtol=1e-3 if arithmetic == "float32" else 0.03)
+
+
+def test_the_four_lessons_begin_and_go_on_as_with_plain_layers(source):
+    recipe = dataclasses.replace(
+        QUICK, arithmetic="float32", learning_rate=3e-3, warmup_steps=1, steps=9
+    )
+    sampler = ViewSampler(source, recipe, 0)
+    views = sampler.batch(0)
+    answers = (views.descriptors * 0.0, views.labels[:, :1], views.labels, views.subtypes)
+
+    def losses(quick: bool) -> list[float]:
+        keras.utils.set_random_seed(0)
+        _, lessons = prepare(recipe, sampler, quick=quick)
+        return [float(lessons.train_on_batch(views.pixels, answers)[0]) for _ in range(4)]
+
+    plain, quick = losses(False), losses(True)
+    assert abs(plain[-1] - plain[0]) > 0.05 * plain[0]
+    np.testing.assert_allclose(quick, plain, rtol=5e-3)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_quick_layers_are_for_the_learning_and_not_for_what_is_served(source, monkeypatch):
+    asked: list[bool] = []
+
+    def spy(*given, quick: bool):
+        asked.append(quick)
+        return prepare(*given, quick=quick)
+
+    monkeypatch.setattr(learner, "prepare", spy)
+    for processor in (True, False):
+        monkeypatch.setattr(learner, "_learns_on_processor", lambda here=processor: here)
+        served = learn(source, QUICK, seed=0)
+        kinds = {type(layer) for layer in served.layers}
+        assert not {QuickConv2D, QuickBatchNormalization} & kinds
+    assert asked == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("backend", "cards", "expected"),
+    [("tensorflow", [], True), ("tensorflow", ["one"], False), ("jax", [], False)],
+)
+def test_where_the_steps_are_quick(backend, cards, expected, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: cards)
+    assert learner._learns_on_processor() == expected

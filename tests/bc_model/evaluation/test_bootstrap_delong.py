@@ -1,0 +1,78 @@
+"""DeLong's interval against its definition, with and without cases."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bc_model.evaluation.bootstrap import CaseSample, studentised
+from bc_model.evaluation.estimates import functional_of
+from bc_model.evaluation.metrics import all_metrics
+from tests.bc_model.evaluation.oracles import delong
+
+
+def pictures(n: int = 80, n_cases: int = 16) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(2)
+    number = rng.integers(0, n_cases, n)
+    malignant = number % 3 != 0
+    prob = np.clip(0.3 * malignant + 0.7 * rng.random(n), 0, 1).round(2)
+    return number.astype(str), malignant, prob
+
+
+def by_definition(malignant: np.ndarray, prob: np.ndarray) -> tuple[float, float]:
+    """DeLong's own formula: placement values by comparing every pair, then two variances."""
+    pairs = [
+        [1.0 if p > q else 0.5 if p == q else 0.0 for q in prob[~malignant]]
+        for p in prob[malignant]
+    ]
+    of_malignant = [sum(row) / len(row) for row in pairs]
+    of_benign = [sum(column) / len(pairs) for column in zip(*pairs, strict=True)]
+    area = sum(of_malignant) / len(of_malignant)
+    variance = sum(
+        sum((v - area) ** 2 for v in values) / (len(values) - 1) / len(values)
+        for values in (of_malignant, of_benign)
+    )
+    return area, math.sqrt(variance)
+
+
+def test_equal_to_the_definition() -> None:
+    _, malignant, prob = pictures()
+    alone = CaseSample.of(np.full(malignant.size, ""), malignant)
+    area, error, interval = delong(malignant, prob, alone)
+    assert (area, error) == pytest.approx(by_definition(malignant, prob), abs=1e-12)
+    assert area == pytest.approx(float(all_metrics(malignant, prob)["roc_auc"]), abs=1e-12)
+    centre, reach = math.log(area / (1 - area)), 1.959963984540054 * error / (area * (1 - area))
+    ends = [1 / (1 + math.exp(-(centre + side * reach))) for side in (-1, 1)]
+    assert [interval.low, interval.high] == pytest.approx(ends, abs=1e-12)
+
+
+def test_pictures_repeated_within_their_case_add_nothing() -> None:
+    # Obuchowski's form: a case of four equal pictures is one observation, not four.
+    _, malignant, prob = pictures(40)
+    names = np.arange(40).astype(str)
+    once = delong(malignant, prob, CaseSample.of(names, malignant))
+    four = [np.repeat(values, 4) for values in (malignant, prob, names)]
+    repeated = delong(four[0], four[1], CaseSample.of(four[2], four[0]))
+    assert repeated[:2] == pytest.approx(once[:2], abs=1e-12)
+    naive = delong(four[0], four[1], CaseSample.of(np.full(160, ""), four[0]))
+    assert naive[1] < 0.6 * once[1]
+
+
+def test_agrees_with_the_bootstrap_over_cases() -> None:
+    case, malignant, prob = pictures(2000, 200)
+    sample = CaseSample.of(case, malignant)
+    _, _, closed = delong(malignant, prob, sample)
+    functional = functional_of("roc_auc", sample, malignant, prob, 0.5)
+    _, drawn = studentised(functional, sample, sample.draws(2000, seed=0), bounds=(0.0, 1.0))
+    assert (closed.low, closed.high) == pytest.approx((drawn.low, drawn.high), abs=0.003)
+
+
+def test_where_there_is_no_interval() -> None:
+    malignant = np.array([False, False, True, True])
+    names = np.array(["a", "b", "c", "c"])
+    one_case = delong(malignant, np.array([0.1, 0.6, 0.5, 0.9]), CaseSample.of(names, malignant))
+    assert math.isnan(one_case[1])
+    assert one_case[2].note == "a class has only one case"
+    alone = CaseSample.of(np.array(["a", "b", "c", "d"]), malignant)
+    perfect = delong(malignant, np.array([0.1, 0.2, 0.5, 0.9]), alone)
+    assert (perfect[0], perfect[2].low) == (1.0, None)

@@ -1,0 +1,232 @@
+"""Means over overlapping test parts: by scikit-learn file by file, and intervals that know it."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
+
+from bc_model.errors import DataError
+from bc_model.evaluation.cross_validation import mean_differences, mean_figures
+from bc_model.evaluation.evaluate import evaluate_predictions
+from bc_model.evaluation.report import Report
+
+NAMES = ("balanced_accuracy", "accuracy", "roc_auc", "sensitivity", "specificity")
+EVERY = (*NAMES, "recognition_rate")
+
+
+def table_of(cases: range | list[int], seed: int, shift: float = 0.0) -> pd.DataFrame:
+    """Return five pictures of each case, odd cases malignant; the case's own effect is its own."""
+    case = np.repeat(np.array(list(cases)), 5)
+    malignant = case % 2 == 1
+    effect = np.array([np.random.default_rng(n).normal(0, 0.12) for n in case])
+    noise = np.random.default_rng([seed, 1]).normal(0, 0.1, case.size)
+    return pd.DataFrame(
+        {
+            "path": [f"c{n:02d}-{i % 5}.png" for i, n in enumerate(case)],
+            "sha256": "", "magnification": 200, "case": [f"c{n:02d}" for n in case],
+            "class": np.where(malignant, "malignant", "benign"),
+            "prob_malignant": np.clip(0.4 + 0.2 * malignant + effect + noise + shift, 0, 1),
+        }
+    )  # fmt: skip
+
+
+def report_of(table: pd.DataFrame, threshold: float = 0.5) -> Report:
+    return evaluate_predictions(table, threshold=threshold, protocol="folds", leaky=True)
+
+
+@pytest.fixture(scope="module")
+def reports() -> list[Report]:
+    """Return three hold-outs of 16 cases each out of 24; neighbours share cases."""
+    parts = (range(16), range(4, 20), range(8, 24))
+    return [report_of(table_of(cases, seed)) for seed, cases in enumerate(parts)]
+
+
+def by_hand(report: Report) -> dict[str, float]:
+    table = report.predictions
+    truth = table["class"] == "malignant"
+    called = table["prob_malignant"] >= report.threshold
+    right = (truth == called).groupby(table["case"]).mean()
+    return {
+        "balanced_accuracy": balanced_accuracy_score(truth, called),
+        "accuracy": accuracy_score(truth, called),
+        "roc_auc": roc_auc_score(truth, table["prob_malignant"]),
+        "sensitivity": called[truth].mean(),
+        "specificity": (~called[~truth]).mean(),
+        "recognition_rate": right.mean(),
+    }
+
+
+def test_the_mean_and_the_spread_are_those_of_the_files(reports: list[Report]) -> None:
+    figures, spread = mean_figures(reports, EVERY)
+    hands = pd.DataFrame([by_hand(report) for report in reports])
+    for name in EVERY:
+        assert figures[name].value == pytest.approx(hands[name].mean(), abs=1e-12)
+        assert figures[name].low < figures[name].value < figures[name].high
+        assert spread[name].low == pytest.approx(hands[name].min(), abs=1e-12)
+        assert spread[name].high == pytest.approx(hands[name].max(), abs=1e-12)
+        assert spread[name].deviation == pytest.approx(hands[name].std(), abs=1e-12)
+        assert spread[name].n == 3
+
+
+def test_pictures_and_cases_count_once_however_often_they_are_tested(
+    reports: list[Report],
+) -> None:
+    figures, _ = mean_figures(reports, EVERY)
+    assert (figures["accuracy"].n, figures["accuracy"].n_cases) == (24 * 5, 24)
+    assert (figures["sensitivity"].n, figures["sensitivity"].n_cases) == (12 * 5, 12)
+    assert "the same draw in each of 3 test parts" in figures["accuracy"].method
+
+
+def test_one_hold_out_gives_the_figures_of_its_report(reports: list[Report]) -> None:
+    figures, spread = mean_figures(reports[:1], EVERY)
+    for name in NAMES:
+        own = reports[0].figures[name]
+        assert figures[name].value == pytest.approx(own.value, abs=1e-12)
+        assert figures[name].low == pytest.approx(own.low, abs=1e-12)
+        assert figures[name].high == pytest.approx(own.high, abs=1e-12)
+    recognition = reports[0].by_case.figures["recognition_rate"]
+    assert figures["recognition_rate"].value == pytest.approx(recognition.value, abs=1e-12)
+    assert figures["recognition_rate"].low == pytest.approx(recognition.low, abs=1e-12)
+    assert spread["accuracy"].deviation is None
+
+
+def test_the_same_test_part_three_times_is_no_more_than_once(reports: list[Report]) -> None:
+    once, _ = mean_figures(reports[:1], NAMES)
+    thrice, _ = mean_figures(reports[:1] * 3, NAMES)
+    for name in NAMES:
+        assert thrice[name].low == pytest.approx(once[name].low, abs=1e-9)
+        assert thrice[name].high == pytest.approx(once[name].high, abs=1e-9)
+
+
+def test_other_cases_in_each_part_are_more_evidence(reports: list[Report]) -> None:
+    disjoint = [report_of(table_of(range(n, n + 16), n)) for n in (0, 100, 200)]
+    widths = [
+        figure.high - figure.low
+        for parts in (disjoint[:1], disjoint)
+        for figure in mean_figures(parts, ["accuracy"])[0].values()
+    ]
+    assert widths[1] < 0.8 * widths[0]
+    # Equal parts: the mean over them is the accuracy of all pictures together.
+    tables = pd.concat([report.predictions for report in disjoint])
+    three, _ = mean_figures(disjoint, ["accuracy"])
+    assert three["accuracy"].value == pytest.approx(
+        accuracy_score(tables["class"] == "malignant", tables["prob_malignant"] >= 0.5), abs=1e-12
+    )
+
+
+def test_each_run_keeps_its_own_cut_off() -> None:
+    table = table_of(range(16), 0)
+    low, high = report_of(table, 0.3), report_of(table, 0.7)
+    figures, _ = mean_figures([low, high], ["sensitivity"])
+    prob = table.loc[table["class"] == "malignant", "prob_malignant"]
+    assert figures["sensitivity"].value == pytest.approx(
+        ((prob >= 0.3).mean() + (prob >= 0.7).mean()) / 2, abs=1e-12
+    )
+
+
+def test_a_part_of_one_class_is_left_out_of_what_it_cannot_tell(reports: list[Report]) -> None:
+    malignant_only = report_of(table_of([31, 33, 35], 7))
+    figures, spread = mean_figures([reports[0], malignant_only], EVERY)
+    assert figures["roc_auc"].value == pytest.approx(by_hand(reports[0])["roc_auc"], abs=1e-12)
+    assert figures["roc_auc"].note == "defined in 1 of 2 test parts"
+    assert spread["roc_auc"].n == 1
+    assert spread["accuracy"].n == 2
+    only, spread = mean_figures([malignant_only, malignant_only], EVERY)
+    assert (only["roc_auc"].value, only["roc_auc"].note) == (None, "only one class present")
+    assert "roc_auc" not in spread
+
+
+def test_a_part_with_a_single_benign_case_still_has_an_interval(reports: list[Report]) -> None:
+    single = report_of(table_of([2, *range(41, 61, 2)], 3))
+    assert single.figures["specificity"].low is None
+    figures, _ = mean_figures([*reports, single], NAMES)
+    assert figures["specificity"].low is not None
+    assert figures["roc_auc"].low is not None
+
+
+def test_runs_that_disagree_on_a_picture_are_refused(reports: list[Report]) -> None:
+    table = table_of(range(16), 5)
+    table.loc[0, "class"] = "malignant"
+    with pytest.raises(DataError, match=r"disagree on the class or the case of 'c00-0\.png'"):
+        mean_figures([reports[0], report_of(table)], NAMES)
+
+
+# Differences
+
+
+def test_a_paired_difference_is_the_mean_over_the_pairs(reports: list[Report]) -> None:
+    others = [report_of(table_of(range(4 * n, 4 * n + 16), n + 10, 0.05)) for n in range(3)]
+    found = mean_differences(list(zip(reports, others, strict=True)), NAMES)
+    for name in NAMES:
+        expected = np.mean(
+            [by_hand(b)[name] - by_hand(a)[name] for a, b in zip(reports, others, strict=True)]
+        )
+        assert found[name].value == pytest.approx(expected, abs=1e-12)
+        assert (found[name].low, found[name].high) != (None, None)
+    assert found["accuracy"].n_cases == 24
+
+
+def test_a_pair_is_judged_on_what_both_tested() -> None:
+    one, other = table_of(range(12), 1), table_of(range(6, 18), 2)
+    found = mean_differences([(report_of(one), report_of(other))], ["accuracy"])
+    common = [f"c{n:02d}" for n in range(6, 12)]
+    accuracy = [
+        accuracy_score(t["class"] == "malignant", t["prob_malignant"] >= 0.5)
+        for t in (table[table["case"].isin(common)] for table in (one, other))
+    ]
+    assert found["accuracy"].value == pytest.approx(accuracy[1] - accuracy[0], abs=1e-12)
+    assert (found["accuracy"].n, found["accuracy"].n_cases) == (30, 6)
+
+
+def test_without_a_common_picture_there_is_no_difference() -> None:
+    pair = report_of(table_of(range(8), 1)), report_of(table_of(range(20, 28), 1))
+    assert mean_differences([pair], NAMES) == {}
+
+
+def test_a_rate_that_never_differs_leaves_balanced_accuracy_without_an_interval() -> None:
+    table = table_of(range(12), 1)
+    table.loc[table["class"] == "benign", "prob_malignant"] = 0.1
+    other = table_of(range(12), 2)
+    other.loc[other["class"] == "benign", "prob_malignant"] = 0.1
+    found = mean_differences([(report_of(table), report_of(other))], NAMES)
+    assert found["specificity"].value == 0
+    assert found["balanced_accuracy"].note == "specificity has no interval"
+
+
+@pytest.mark.slow
+def test_the_interval_holds_the_truth_although_the_parts_overlap() -> None:
+    """40 cases, five hold-outs of a third of them; a case has the same effect in all of them."""
+    rng = np.random.default_rng(0)
+    centre, case_sd, own_sd = np.array([-1.4, 1.8]), 1.0, 0.66
+    sd = np.sqrt(case_sd**2 + own_sd**2 + 1)
+    truth = (norm.cdf(1.4 / sd) + norm.cdf(1.8 / sd)) / 2  # balanced accuracy at logit 0
+    template = report_of(table_of(range(8), 0))  # whose figures nobody looks at
+    held, n_sets = 0, 300
+    for number in range(n_sets):
+        malignant = np.arange(40) >= 20
+        effect = centre[malignant.astype(int)] + rng.normal(0, case_sd, 40)
+        reports = []
+        for _ in range(5):
+            tested = np.concatenate(
+                [rng.choice(np.flatnonzero(malignant == c), 7, replace=False) for c in (0, 1)]
+            )
+            case = np.repeat(tested, 12)
+            own = rng.normal(0, own_sd, 40)
+            logit = effect[case] + own[case] + rng.standard_normal(case.size)
+            table = pd.DataFrame(
+                {
+                    "path": [f"{n}-{i % 12}" for i, n in enumerate(case)],
+                    "case": case.astype(str),
+                    "class": np.where(malignant[case], "malignant", "benign"),
+                    "prob_malignant": 1 / (1 + np.exp(-logit)),
+                }
+            )
+            reports.append(dataclasses.replace(template, predictions=table))
+        figure = mean_figures(
+            reports, ["balanced_accuracy"], n_resamples=600, seed=number
+        )[0]["balanced_accuracy"]  # fmt: skip
+        held += figure.low is not None and figure.low <= truth <= figure.high
+    assert 0.92 <= held / n_sets <= 0.99

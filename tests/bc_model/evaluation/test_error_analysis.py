@@ -1,0 +1,152 @@
+"""The error gallery: who is in it, in which order, and what it resembles."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bc_model.data.splits import read_split
+from bc_model.errors import SplitError
+from bc_model.evaluation.error_analysis import (
+    error_gallery,
+    kept_training_features,
+    nearest,
+    neighbours_of,
+    training_features,
+)
+from bc_model.evaluation.features import FeatureTable, cosine_distances
+from bc_model.evaluation.predictions import check_predictions
+from bc_model.evaluation.report import read_report
+from bc_model.inference.bundle import open_bundle
+from bc_model.inference.engine import Engine
+from bc_model.training.run import RunFolder
+
+# Called wrong at 0.5: both of b, one of m, one without a case.
+ROWS = [
+    ("b1", "b", "benign", 0.95), ("b2", "b", "benign", 0.6),
+    ("c1", "c", "benign", 0.01), ("c2", "c", "benign", 0.02),
+    ("m1", "m", "malignant", 0.03), ("m2", "m", "malignant", 0.51),
+    ("o1", "o", "malignant", 0.9),
+    ("x1", "", "malignant", 0.4), ("x2", "", "malignant", 0.97),
+]  # fmt: skip
+
+
+@pytest.fixture
+def predictions() -> pd.DataFrame:
+    path, case, name, prob = zip(*ROWS, strict=True)
+    frame = {"path": path, "sha256": "", "case": case, "class": name, "prob_malignant": prob}
+    return check_predictions(pd.DataFrame({**frame, "magnification": 40}))
+
+
+def test_mistakes_are_grouped_by_case_the_surest_first(predictions: pd.DataFrame) -> None:
+    mistakes = error_gallery(predictions, threshold=0.5).mistakes
+    # Losses: m1 -log 0.03, b1 -log 0.05, x1 -log 0.4.
+    assert [(one.case, one.n_wrong, one.n) for one in mistakes] == [
+        ("m", 1, 2), ("b", 2, 2), ("", 1, 1),
+    ]  # fmt: skip
+    assert [entry.path for entry in mistakes[1].worst] == ["b1", "b2"]
+    first = mistakes[0].worst[0]
+    assert (first.class_name, first.called, first.is_right) == ("malignant", "benign", False)
+    assert (first.magnification, first.subtype, first.prob_malignant) == (40, "unknown", 0.03)
+    short = error_gallery(predictions, threshold=0.5, n_cases=2, per_case=1).mistakes
+    assert [[entry.path for entry in one.worst] for one in short] == [["m1"], ["b1"]]
+
+
+def test_each_case_comes_before_a_second_picture_of_any(predictions: pd.DataFrame) -> None:
+    found = error_gallery(predictions, threshold=0.5, n_certain=7)
+    certain = [entry.path for entry in found.most_certain]
+    # Sorted by distance from 0.5: c1 c2 m1 x2 b1 o1 x1 b2 m2; c2 waits for its turn.
+    assert certain == ["c1", "m1", "x2", "b1", "o1", "x1", "c2"]
+    doubtful = [entry.path for entry in found.least_certain]
+    assert doubtful == ["m2", "b2", "x1", "o1", "x2", "c2", "b1"]
+    assert error_gallery(predictions, threshold=0.9).least_certain[0].path == "o1"
+
+
+def test_a_model_without_mistakes_has_none(predictions: pd.DataFrame) -> None:
+    right = predictions.assign(prob_malignant=(predictions["class"] == "malignant") * 0.8 + 0.1)
+    found = error_gallery(right, threshold=0.5)
+    assert found.mistakes == ()
+    assert len(found.entries) == 9
+
+
+def test_cosine_distances_by_hand() -> None:
+    found = cosine_distances(
+        np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 0.0], [1.0, 1.0], [-3.0, 0.0]])
+    )
+    assert found == pytest.approx(np.array([[0.0, 1 - 0.5**0.5, 2.0], [1.0, 1.0, 1.0]]), abs=1e-12)
+
+
+def test_neighbours_are_of_other_cases_one_each() -> None:
+    angles = np.radians([0, 1, 2, 3, 10, 90])
+    table = FeatureTable(
+        path=np.array(["p0", "p1", "p2", "p3", "p4", "p5"]),
+        case=np.array(["own", "a", "a", "", "b", "c"]),
+        class_name=np.array(["benign"] * 6),
+        features=np.stack([np.cos(angles), np.sin(angles)], axis=1),
+        stain=np.zeros((6, 6)),
+    )
+    query = np.array([[1.0, 0.0]])
+    (found,) = nearest(query, np.array(["own"]), np.array(["elsewhere"]), table, count=3)
+    assert [(one.path, one.case) for one in found] == [("p1", "a"), ("p3", ""), ("p4", "b")]
+    assert found[0].distance == pytest.approx(1 - np.cos(np.radians(1)))
+    # Without a known case only the picture itself is left out.
+    (found,) = nearest(query, np.array([""]), np.array(["p3"]), table, count=9)
+    assert [one.path for one in found] == ["p0", "p1", "p4", "p5"]
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_run: RunFolder) -> Engine:
+    return Engine(open_bundle(tiny_run.path))
+
+
+def test_features_of_training_are_computed_once(
+    engine: Engine, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
+) -> None:
+    split = read_split(tiny_run.split_file)
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        told.append((done, total))
+
+    first = training_features(engine, drawn_set, split, tmp_path / "f", progress=progress)
+    n = int((split["part"] == "train").sum())
+    assert told[-1] == (n, n)
+    told.clear()
+    again = training_features(engine, drawn_set, split, tmp_path / "f", progress=progress)
+    assert told == []
+    assert (again.features == first.features).all()
+    assert again.path.tolist() == split.loc[split["part"] == "train", "path"].tolist()
+    # Another training part is another table.
+    other = split.copy()
+    other.loc[other.index[other["part"] == "train"][0], "part"] = "validation"
+    assert len(training_features(engine, drawn_set, other, tmp_path / "f").path) == n - 1
+    with pytest.raises(SplitError, match="no train part"):
+        training_features(engine, drawn_set, split[split["part"] == "test"], tmp_path / "f")
+
+
+def test_pictures_of_a_gallery_have_their_neighbours(
+    engine: Engine, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
+) -> None:
+    report = read_report(tiny_run.evaluation_folder)
+    assert report.predictions is not None
+    split = read_split(tiny_run.split_file)
+    table = training_features(engine, drawn_set, split, tmp_path)
+    entries = error_gallery(report.predictions, threshold=report.threshold).entries
+    found = neighbours_of(entries, engine, drawn_set, table, count=2)
+    assert list(found) == [entry.path for entry in entries]
+    learned = set(split.loc[split["part"] == "train", "path"])
+    for entry in entries:
+        near, far = found[entry.path]
+        assert {near.path, far.path} <= learned
+        assert entry.case not in {near.case, far.case}
+        assert near.distance <= far.distance
+    assert neighbours_of([], engine, drawn_set, table) == {}
+
+
+def test_a_run_that_ended_has_kept_its_features(tiny_run: RunFolder) -> None:
+    split, bundle = read_split(tiny_run.split_file), open_bundle(tiny_run.path)
+    kept = kept_training_features(bundle, split, tiny_run.evaluation_folder)
+    assert kept is not None
+    assert kept.path.tolist() == split.loc[split["part"] == "train", "path"].tolist()
+    assert kept_training_features(bundle, split, tiny_run.path) is None

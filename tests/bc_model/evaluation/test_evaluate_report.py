@@ -1,0 +1,444 @@
+"""From a table to a report and its folder: figures, warnings, refusals, a way back."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bc_model.checks import make_check
+from bc_model.errors import DataError, RunError, SettingsError
+from bc_model.evaluation.evaluate import evaluate_predictions
+from bc_model.evaluation.metrics import METRICS
+from bc_model.evaluation.report import Report, read_report
+from bc_model.inference.model_card import EvaluationSummary
+from bc_model.utils import io as files
+from bc_model.utils.serialization import dumps, from_json, loads, to_json
+
+
+def table(
+    n: int = 200, *, n_benign_cases: int = 12, n_malignant_cases: int = 15, noise: float = 0.8
+) -> pd.DataFrame:
+    rng = np.random.default_rng(2)
+    malignant = np.arange(n) % 3 != 0
+    number = rng.integers(0, np.where(malignant, n_malignant_cases, n_benign_cases))
+    prob = np.where(malignant, 0.7, 0.3) + noise * (rng.random(n) - 0.5)
+    return pd.DataFrame(
+        {
+            "path": [f"p/{i:03d}.png" for i in range(n)],
+            "sha256": [f"{i:064x}" for i in range(n)],
+            "case": [f"{'M' if m else 'B'}{k}" for m, k in zip(malignant, number, strict=True)],
+            "class": np.where(malignant, "malignant", "benign"),
+            "magnification": pd.array([40, 100, 200, None] * (n // 4), dtype="Int64"),
+            "prob_malignant": np.clip(prob, 0, 1),
+        }
+    )
+
+
+def evaluate(frame: pd.DataFrame, **changes: Any) -> Report:
+    settings = {"protocol": "case", "leaky": False, "n_resamples": 200, **changes}
+    return evaluate_predictions(frame, **settings)
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return evaluate(table())
+
+
+def test_by_hand() -> None:
+    # Benign case b: 0.1 and 0.6; benign case c: 0.2. Malignant case m: 0.9; case o: 0.4.
+    frame = pd.DataFrame(
+        {
+            "path": list("12345"),
+            "sha256": "",
+            "case": ["b", "b", "c", "m", "o"],
+            "class": ["benign"] * 3 + ["malignant"] * 2,
+            "magnification": None,
+            "prob_malignant": [0.1, 0.6, 0.2, 0.9, 0.4],
+        }
+    )
+    found = evaluate(frame)
+    assert found.confusion == ((2, 1), (1, 1))
+    assert found.base_rate == found.always_malignant_accuracy == 0.4
+    assert (found.n, found.n_cases, found.n_benign_cases, found.n_malignant_cases) == (5, 4, 2, 2)
+    figures = found.figures
+    assert figures["accuracy"].value == 0.6
+    assert figures["sensitivity"].value == 0.5
+    assert (figures["sensitivity"].n, figures["sensitivity"].n_cases) == (2, 2)
+    assert figures["specificity"].value == pytest.approx(2 / 3)
+    assert (figures["specificity"].n, figures["specificity"].n_cases) == (3, 2)
+    assert figures["roc_auc"].value == pytest.approx(5 / 6)
+    # Two malignant cases, one right and one wrong, leave everything open.
+    assert figures["sensitivity"].low is None
+    assert figures["sensitivity"].note == "too few cases differ to bound it"
+
+
+def test_every_metric_has_its_interval_and_says_how_it_was_made(report: Report) -> None:
+    assert tuple(report.figures) == METRICS
+    for figure in report.figures.values():
+        assert figure.low < figure.value < figure.high  # type: ignore[operator]
+        assert "bootstrap-t over cases, 200 resamples within each class, seed 0" in figure.method
+
+
+def test_row_order_and_index_do_not_matter(report: Report) -> None:
+    assert evaluate(table().sample(frac=1, random_state=1)) == report
+
+
+def test_seed_and_threshold_matter(report: Report) -> None:
+    other = evaluate(table(), seed=1)
+    assert other.confusion == report.confusion
+    assert other.figures["accuracy"].low != report.figures["accuracy"].low
+    assert evaluate(table(), threshold=0.9).confusion != report.confusion
+
+
+def test_the_callers_table_is_left_alone() -> None:
+    frame = table()
+    frame.loc[0, "case"] = None
+    before = frame.copy(deep=True)
+    evaluate(frame)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_clustered_interval_is_wider_than_one_by_picture() -> None:
+    # Every picture of a case gets one verdict: five times fewer independent facts.
+    frame = table(n_benign_cases=10, n_malignant_cases=20)
+    wrong_cases = frame["case"].isin(["B1", "B4", "B7", "M3", "M8", "M11", "M15"])
+    right = np.where(frame["class"] == "malignant", 0.9, 0.1)
+    frame["prob_malignant"] = np.where(wrong_cases, 1 - right, right)
+    by_case = evaluate(frame).figures["accuracy"]
+    by_picture = evaluate(frame.assign(case="")).figures["accuracy"]
+    assert by_case.value == by_picture.value
+    width = by_case.high - by_case.low  # type: ignore[operator]
+    assert width > 1.5 * (by_picture.high - by_picture.low)  # type: ignore[operator]
+
+
+def test_unknown_cases_are_said() -> None:
+    found = evaluate(table().assign(case=None))
+    figure = found.figures["accuracy"]
+    assert (found.n_cases, figure.n_cases) == (0, 0)
+    assert "interval is too narrow" in figure.note
+    assert "over pictures" in figure.method
+    assert "cases unknown" in str(figure)
+    assert make_check("BC208", n_unknown=200, n=200) in found.checks
+
+
+def test_some_unknown_cases_are_said() -> None:
+    frame = table()
+    frame.loc[:9, "case"] = pd.NA
+    found = evaluate(frame)
+    assert "unknown for 10 of 200" in found.figures["accuracy"].note
+    assert "over cases and single pictures" in found.figures["accuracy"].method
+    assert found.n_cases == frame["case"].nunique()
+
+
+def test_one_class_is_not_defined() -> None:
+    frame = table()
+    found = evaluate(frame[frame["class"] == "malignant"])
+    assert str(found.figures["roc_auc"]) == "not defined: only one class present"
+    assert str(found.figures["balanced_accuracy"]) == "not defined: only one class present"
+    assert str(found.figures["specificity"]) == "not defined: no benign pictures"
+    assert found.figures["specificity"].n == 0
+    assert found.figures["accuracy"].value == found.figures["sensitivity"].value
+    assert found.figures["log_loss"].low is not None
+    assert found.roc is None
+    assert make_check("BC206", missing_class="benign") in found.checks
+    assert loads(Report, dumps(found)) == found
+
+
+def test_one_case_of_a_class_has_no_interval() -> None:
+    found = evaluate(table(n_benign_cases=1))
+    for name in ("accuracy", "specificity", "roc_auc", "log_loss"):
+        figure = found.figures[name]
+        assert figure.value is not None
+        assert (figure.low, figure.high, figure.note) == (None, None, "only one benign case")
+    assert found.figures["sensitivity"].low is not None
+
+
+def test_no_mistake_has_the_interval_of_its_cases() -> None:
+    # 12 benign and 15 malignant cases without a mistake: at worst 0.025^(1/27) are right.
+    figures = evaluate(table(noise=0.0)).figures
+    assert figures["accuracy"].value == 1.0
+    assert figures["accuracy"].low == pytest.approx(0.025 ** (1 / 27), abs=1e-12)
+    assert figures["sensitivity"].low == pytest.approx(0.025 ** (1 / 15), abs=1e-12)
+    assert "exact binomial" in figures["accuracy"].note
+    low = 1 - math.hypot(1 - 0.025 ** (1 / 15), 1 - 0.025 ** (1 / 12)) / 2
+    assert figures["balanced_accuracy"].low == pytest.approx(low, abs=1e-12)
+    # No such reasoning holds for a ranking.
+    assert (figures["roc_auc"].value, figures["roc_auc"].low) == (1.0, None)
+    assert figures["roc_auc"].note == "all cases gave the same, so their spread is unseen"
+
+
+def test_a_model_that_calls_everything_malignant_is_not_sure_of_it() -> None:
+    # By the bootstrap alone only the share of malignant pictures varies: a few hundredths.
+    figures = evaluate(table(), threshold=0.0).figures
+    rates = figures["sensitivity"], figures["specificity"]
+    assert [rate.value for rate in rates] == [1.0, 0.0]
+    share = rates[0].n / 200
+    low = share - share * (1.0 - rates[0].low)  # type: ignore[operator]
+    assert figures["accuracy"].low == pytest.approx(low, abs=1e-12)
+    high = share + (1 - share) * rates[1].high  # type: ignore[operator]
+    assert figures["accuracy"].high == pytest.approx(high, abs=1e-12)
+    assert figures["accuracy"].note == "from the intervals of sensitivity and specificity"
+
+
+def test_an_ordinary_report_has_no_warning(report: Report) -> None:
+    assert report.checks == ()
+
+
+@pytest.mark.parametrize(
+    ("frame", "settings", "code", "params"),
+    [
+        (table(), {"leaky": True}, "BC202", {}),
+        (table(), {"leaky": True, "is_known": True}, "BC201", {}),
+        (
+            table(noise=0.0),
+            {},
+            "BC203",
+            {
+                "metrics": [
+                    "balanced accuracy 1.000", "accuracy 1.000", "ROC AUC 1.000",
+                    "recognition rate 1.000",
+                ],
+                "limit": 0.97,
+            },
+        ),
+        (
+            table(noise=0.0),
+            {"threshold": 0.1},
+            "BC203",
+            {"metrics": ["ROC AUC 1.000"], "limit": 0.97},
+        ),
+        (table(), {"threshold": 0.0}, "BC204", {"majority_class": "malignant"}),
+        (table().assign(prob_malignant=1 - table()["prob_malignant"]), {}, "BC205", {}),
+        (table(n_benign_cases=4), {}, "BC207", {"class_name": "benign", "n_cases": 4}),
+        (table(n_malignant_cases=1), {}, "BC207", {"class_name": "malignant", "n_cases": 1}),
+        (table().assign(case="x"), {}, "BC209", {"case": "x", "n_cases": 1}),
+        (table().assign(sha256="0"), {}, "BC210", {"n_duplicates": 199}),
+    ],
+)  # fmt: skip
+def test_evaluate_predictions_doubtful_data_returns_check(
+    frame: pd.DataFrame, settings: dict[str, Any], code: str, params: dict[str, Any]
+) -> None:
+    (check,) = (check for check in evaluate(frame, **settings).checks if check.code == code)
+    assert params.items() <= check.params.items()
+
+
+def test_balanced_accuracy_and_recognition_rate_alone_raise_the_alarm() -> None:
+    # 20 malignant pictures at 0.8; 5 of 100 benign ones above them all, each of a case of 10.
+    prob = np.concatenate([np.full(20, 0.8), np.where(np.arange(100) % 20 == 0, 0.9, 0.1)])
+    frame = pd.DataFrame(
+        {
+            "path": [f"{i:03d}.png" for i in range(120)],
+            "sha256": "",
+            "case": [f"M{i}" for i in range(20)] + [f"B{i // 10}" for i in range(100)],
+            "class": ["malignant"] * 20 + ["benign"] * 100,
+            "magnification": None,
+            "prob_malignant": prob,
+        }
+    )
+    (check,) = evaluate(frame).checks
+    metrics = ["balanced accuracy 0.975", "recognition rate 0.983"]
+    assert check == make_check("BC203", metrics=metrics, limit=0.97)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f.drop(columns=["case", "sha256"]), "but sha256, case is missing"),
+        (lambda f: f.iloc[:0], "at least one prediction"),
+        (lambda f: f.assign(path="same.png"), "'same.png' comes more than once"),
+        (lambda f: f.assign(path=""), "row 1 has none"),
+        (lambda f: f.assign(**{"class": "Malignant"}), "'p/000.png' has 'Malignant'"),
+        (lambda f: f.assign(**{"class": None}), "'p/000.png' has ''"),
+        (lambda f: f.assign(prob_malignant=1.5), "prob_malignant of 'p/000.png' is 1.5"),
+        (lambda f: f.assign(prob_malignant=-1e-9), "is -1e-09"),
+        (lambda f: f.assign(prob_malignant=np.nan), "is nan"),
+        (lambda f: f.assign(prob_malignant=np.inf), "is inf"),
+        (lambda f: f.assign(prob_malignant="high"), "is high"),
+        (lambda f: f.assign(magnification="40X"), "has '40X'"),
+        (lambda f: f.assign(magnification=2.5), "has '2.5'"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(change: Any, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        evaluate(change(table()))
+    message = str(caught.value)
+    assert words in message
+    assert message.endswith(".")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"threshold": 1.1}, {"threshold": math.nan}, {"n_resamples": 99}, {"seed": -1}],
+)
+def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(settings))):
+        evaluate(table(), **settings)
+
+
+def test_goes_through_json_and_back(report: Report) -> None:
+    text = dumps(report)
+    back = loads(Report, text)
+    assert back == report
+    assert back.roc is not None
+    assert back.roc.threshold[0] == math.inf
+    assert json.loads(text)["roc"]["threshold"][0] is None
+    assert json.loads(text)["schema_version"] == 3
+
+
+def test_everything_is_in_a_report(report: Report) -> None:
+    assert report.by_case is not None
+    assert report.by_case.figures["accuracy"].n_cases == report.n_cases
+    assert [group.name for group in report.groups] == ["40X", "100X", "200X", "not stated"]
+    assert sum(group.n for group in report.groups) == report.n
+    assert sum(one.observed.n for one in report.calibration.bins) == report.n
+    assert report.pr is not None
+    assert report.pr.recall[-1] == 1.0
+    checks = (make_check("BC211"), make_check("BC326"))
+    assert evaluate(table(), checks=checks).checks == checks
+
+
+def test_summary_has_the_metrics_by_image_case_and_group(report: Report) -> None:
+    summary = report.summary()
+    assert (summary.n_images, summary.n_cases) == (report.n, report.n_cases)
+    assert summary.malignant_proportion == report.base_rate
+    assert summary.metrics == report.figures
+    assert summary.case_metrics == report.by_case.figures  # type: ignore[union-attr]
+    assert [one.metrics for one in summary.subgroups] == [one.figures for one in report.groups]
+    assert loads(EvaluationSummary, dumps(summary)) == summary
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema_version": 2},
+        {"checks": {}},
+        {"pr": {"recall": [1.0], "precision": [], "threshold": [0.5]}},
+        {"groups": [{"kind": "subtype"}]},
+        {"calibration": {"bins": []}},
+        {"by_case": 3},
+        {"figures": {}},
+        {"confusion": [[1, 2], [3, 4]]},
+        {"confusion": 3},
+        {"leaky": "no"},
+        {"roc": {"fpr": [0, 1], "tpr": [0], "threshold": [None, 0.5]}},
+        {"n": None},
+    ],
+)
+def test_a_dictionary_that_is_no_report_is_refused(report: Report, change: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=next(iter(change))):
+        from_json(Report, to_json(report) | change)
+
+
+def test_writes_and_reads_a_folder(report: Report, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "evaluation"
+    report.write(folder)
+    names = ["predictions.csv", "report.json"]
+    assert sorted(p.name for p in folder.iterdir()) == names
+    back = read_report(folder)
+    assert back == report
+    assert back.predictions is not None
+    assert report.predictions is not None
+    pd.testing.assert_frame_equal(back.predictions, report.predictions)
+    back.write(folder)
+    assert read_report(str(folder)) == report
+
+
+def test_names_that_look_like_numbers_or_nothing_stay_text(tmp_path: Path) -> None:
+    frame = table(8)
+    frame["case"] = ["007", "NA", "1e5", "nan", "", 'µ, "x"', "None", "12"]
+    frame["note"] = "kept"
+    found = evaluate(frame)
+    found.write(tmp_path)
+    back = read_report(tmp_path)
+    assert back.predictions is not None
+    assert back.predictions["case"].tolist() == frame["case"].tolist()
+    assert set(back.predictions["note"]) == {"kept"}
+    assert back.n_cases == 7
+
+
+def test_a_summary_alone_is_not_written(report: Report, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="needs its predictions"):
+        from_json(Report, to_json(report)).write(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="choose a folder that can be written"):
+        report.write(tmp_path / "file")
+
+
+def test_a_full_disk_leaves_the_old_report(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report.write(tmp_path)
+    written: list[int] = []
+
+    def full(_: int) -> None:
+        written.append(1)
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(RunError, match="No space left"):
+        evaluate(table(noise=0.5)).write(tmp_path)
+    assert read_report(tmp_path) == report
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["report.json", "predictions.csv"])
+def test_a_missing_file_is_said(report: Report, tmp_path: Path, name: str) -> None:
+    report.write(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(RunError, match=f"{name}' is missing: make it anew") as caught:
+        read_report(tmp_path)
+    assert f"`evaluate RUN DATA --out {tmp_path}`" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("report.json", b""),
+        ("report.json", b"{"),
+        ("report.json", b"[]"),
+        ("report.json", b"{}"),
+        ("report.json", b"\xff\xfe"),
+        ("report.json", b'{"n": NaN}'),
+        ("predictions.csv", b""),
+        ("predictions.csv", b"a,b\n1,2\n"),
+        ("predictions.csv", b"\xff\xfe"),
+        ("predictions.csv", b'path,"\n1,2,3,4'),
+    ],
+)
+def test_a_damaged_file_is_said(report: Report, tmp_path: Path, name: str, content: bytes) -> None:
+    report.write(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RunError, match="cannot be read"):
+        read_report(tmp_path)
+
+
+def test_files_of_two_evaluations_are_told_apart(report: Report, tmp_path: Path) -> None:
+    report.write(tmp_path)
+    table_file = tmp_path / "predictions.csv"
+    other = evaluate(table(noise=0.5))
+    other.write(tmp_path / "other")
+    table_file.write_bytes((tmp_path / "other" / "predictions.csv").read_bytes())
+    with pytest.raises(RunError, match="their counts differ"):
+        read_report(tmp_path)
+
+
+def test_reading_loads_no_plotting_library_and_no_framework() -> None:
+    code = (
+        "import sys, bc_model.evaluation; "
+        "heavy = {'matplotlib', 'sklearn', 'tensorflow', 'streamlit'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

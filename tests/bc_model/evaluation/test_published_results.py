@@ -1,0 +1,35 @@
+"""The published ranges, and that nothing stands where nothing is known."""
+
+import pytest
+
+from bc_model.data.splits import PROTOCOLS
+from bc_model.evaluation.checks import TOO_GOOD
+from bc_model.evaluation.published_results import PUBLISHED, bands
+
+
+def test_ranges_are_those_of_the_results_of_one_protocol() -> None:
+    by_picture, by_folder = bands("accuracy")
+    assert (by_picture.protocol, by_picture.low, by_picture.high) == ("image", 0.9669, 0.9975)
+    assert (by_folder.protocol, by_folder.low, by_folder.high) == ("folder", 0.858, 0.927)
+    assert [(b.protocol, b.low, b.high) for b in bands("roc_auc")] == [("folder", 0.956, 0.967)]
+
+
+@pytest.mark.parametrize("figure", ["balanced_accuracy", "sensitivity", "model", "source"])
+def test_a_figure_that_nobody_reports_has_no_range(figure: str) -> None:
+    assert bands(figure) == []
+
+
+def test_every_result_has_its_protocol_and_its_source() -> None:
+    for one in PUBLISHED:
+        assert one.protocol in PROTOCOLS
+        assert one.source
+        assert all(0 < value < 1 for value in (*one.accuracy, *one.roc_auc))
+
+
+def test_what_is_published_without_leaks_raises_no_alarm() -> None:
+    assert all(
+        band.high <= TOO_GOOD
+        for figure in ("accuracy", "roc_auc")
+        for band in bands(figure)
+        if band.protocol == "folder"
+    )

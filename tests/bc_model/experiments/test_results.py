@@ -1,0 +1,202 @@
+"""Figures of a study: pooled by hand, partial, failed, and folds that do not belong together."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
+
+from bc_model.checks import make_check
+from bc_model.errors import DataError
+from bc_model.evaluation.evaluate import evaluate_predictions
+from bc_model.experiments.plan import Member, Study, group_words, plan_study
+from bc_model.experiments.results import check_selection, pool_predictions, summarise_study
+from bc_model.training.config import TrainingConfig
+from bc_model.training.run import RunFolder
+from bc_model.utils.serialization import to_json
+
+BASE = TrainingConfig(data="set", n_folds=3)
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """Return 24 predictions of 12 cases, 6 of each class, of which fold f has cases f, f + 3, …."""
+    rng = np.random.default_rng(3)
+    case = np.repeat(np.arange(12), 2)
+    malignant = case % 2 == 1
+    return pd.DataFrame(
+        {
+            "path": [f"p{i:02d}.png" for i in range(24)], "sha256": "", "magnification": 200,
+            "case": [f"c{n}" for n in case],
+            "class": np.where(malignant, "malignant", "benign"),
+            "prob_malignant": np.clip(rng.normal(0.4 + 0.3 * malignant, 0.2), 0, 1),
+            "fold": case // 2 % 3,
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Callable[..., RunFolder]:
+    def make(member: Member, rows: pd.DataFrame, threshold: float = 0.5) -> RunFolder:
+        run = RunFolder.create(tmp_path / member.run)
+        run.write_config({"settings": member.settings.as_dict(), "data_sha256": "d"})
+        report = evaluate_predictions(
+            rows.drop(columns="fold"), protocol="case", leaky=False, threshold=threshold
+        )
+        report.write(run.evaluation_folder)
+        run.write_status("done")
+        return run
+
+    return make
+
+
+def study_of(*groups: str) -> Study:
+    members = [
+        Member(
+            f"cv-{group}{fold}", f"{group}{fold}", group, dataclasses.replace(BASE, test_fold=fold)
+        )
+        for group in groups
+        for fold in range(3)
+    ]
+    return Study("cv", "2026-11-24", tuple(members))
+
+
+def planned(grid: dict[str, list], base: TrainingConfig = BASE) -> Study:
+    """Return the study that `sweep` would make of a grid."""
+    plan = plan_study(base, grid=grid)
+    groups = group_words([settings for _, settings in plan])
+    return Study(
+        "s",
+        "",
+        tuple(Member(label, label, g, s) for (label, s), g in zip(plan, groups, strict=True)),
+    )
+
+
+def test_pooled_figures_are_those_of_all_predictions_together(
+    table: pd.DataFrame, finished: Callable[..., RunFolder]
+) -> None:
+    runs = [finished(m, table[table["fold"] == m.fold]) for m in study_of("a").members]
+    report = pool_predictions(runs)
+    truth = table["class"] == "malignant"
+    called = table["prob_malignant"] >= 0.5
+    for name, expected in (
+        ("accuracy", accuracy_score(truth, called)),
+        ("balanced_accuracy", balanced_accuracy_score(truth, called)),
+        ("roc_auc", roc_auc_score(truth, table["prob_malignant"])),
+    ):
+        figure = report.figures[name]
+        assert figure.value == pytest.approx(expected, abs=1e-12)
+        assert (figure.n, figure.n_cases) == (24, 12)
+        assert figure.low is not None
+        assert figure.low < expected < figure.high
+    assert report.predictions is not None
+    assert dict(report.predictions["run"].value_counts()) == {"cv-a0": 8, "cv-a1": 8, "cv-a2": 8}
+
+
+def test_a_pool_is_leaky_when_one_fold_is(
+    table: pd.DataFrame, finished: Callable[..., RunFolder]
+) -> None:
+    runs = [finished(m, table[table["fold"] == m.fold]) for m in study_of("a").members]
+    assert not pool_predictions(runs).leaky
+    path = runs[2].evaluation_folder / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"leaky": True}))
+    assert pool_predictions(runs).leaky
+
+
+def test_partial_results_say_so(
+    table: pd.DataFrame, finished: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    study = study_of("a", "b")
+    for member in study.members[:2]:
+        finished(member, table[table["fold"] == member.fold])
+    for member in study.members[2:4]:
+        RunFolder.create(tmp_path / member.run).write_status("queued")
+    RunFolder.create(tmp_path / study.members[4].run).write_status("failed", message="broken")
+
+    first, second = summarise_study(study, tmp_path)
+
+    assert (first.group, first.folds, first.n_runs, first.n_failed) == ("a", [0, 1], 3, 0)
+    assert first.report is not None
+    assert (first.report.n, first.report.n_cases) == (16, 8)
+    assert first.checks[0] == make_check("BC242", n_done=2, n_runs=3)
+    assert (second.folds, second.n_failed, second.report) == ([], 2, None)
+    assert second.checks == (make_check("BC241", n_done=0, n_failed=2, n_runs=3),)
+    json.dumps([to_json(one) for one in (first, second)], allow_nan=False)
+
+
+def test_a_whole_group_has_nothing_to_say_of_its_folds(
+    table: pd.DataFrame, finished: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    study = study_of("a")
+    for member in study.members:
+        finished(member, table[table["fold"] == member.fold])
+    (only,) = summarise_study(study, tmp_path)
+    assert (only.folds, only.n_failed) == ([0, 1, 2], 0)
+    assert not {"BC241", "BC242"} & {check.code for check in only.checks}
+
+
+def test_a_picture_in_two_test_parts_is_refused_and_the_other_group_still_told(
+    table: pd.DataFrame, finished: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    study = study_of("a", "b")
+    for member in study.members:
+        fold = 0 if member.group == "b" else member.fold
+        finished(member, table[table["fold"] == fold])
+    first, second = summarise_study(study, tmp_path)
+    assert first.report is not None
+    assert second.report is None
+    (check,) = second.checks
+    assert check.code == "BC243"
+    assert "'p00.png' is in those of cv-b0 and cv-b1 and cv-b2" in check.params["reason"]
+
+
+def test_folds_that_were_not_made_alike_are_refused(
+    table: pd.DataFrame, finished: Callable[..., RunFolder]
+) -> None:
+    first, second, third = study_of("a").members
+    runs = [finished(m, table[table["fold"] == m.fold]) for m in (first, second)]
+    runs[1].write_config(runs[1].read_config() | {"data_sha256": "e"})
+    with pytest.raises(DataError, match="cv-a1 has other pictures than cv-a0"):
+        pool_predictions(runs)
+    runs[1] = finished(third, table[table["fold"] == 2], threshold=0.4)
+    with pytest.raises(DataError, match="cv-a2 has another cut-off or protocol than cv-a0"):
+        pool_predictions(runs)
+
+
+def test_the_best_of_several_is_not_taken_at_its_word() -> None:
+    checks = check_selection(planned({"dropout": [0.1, 0.5], "seed": [1, 2]}))
+    assert checks == (make_check("BC248", n_groups=4),)
+    assert check_selection(planned({})) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("split_seed", [0, 1]),
+        ("n_folds", [3, 4]),
+        ("data", ["set", "other"]),
+        ("protocol", ["folds", "folds-clean"]),
+        ("official_fold_file", ["dsfold1.txt", "dsfold2.txt"]),
+    ],
+)
+def test_settings_of_several_splits_are_not_said_to_share_their_test_pictures(
+    name: str, values: list[object]
+) -> None:
+    official = name in ("protocol", "official_fold_file")
+    base = (
+        dataclasses.replace(BASE, protocol="folds", official_fold_file="f.txt")
+        if official
+        else BASE
+    )
+    checks = check_selection(planned({name: values, "dropout": [0.1, 0.5]}, base))
+    assert checks == (make_check("BC247", n_groups=4),)
+
+
+def test_settings_of_several_folds_are_not_said_to_share_their_test_pictures() -> None:
+    first, second, _ = study_of("a").members
+    study = Study("s", "", (first, dataclasses.replace(second, group="b")))
+    assert check_selection(study) == (make_check("BC247", n_groups=2),)

@@ -1,0 +1,329 @@
+"""The classifier: probability, decision threshold, and checks of an image."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from bc_model.checks import Severity
+from bc_model.data.images import read_picture
+from bc_model.data.splits import read_split
+from bc_model.data.stain import STAIN_COLUMNS
+from bc_model.errors import ModelError
+from bc_model.gradcam import Heatmap
+from bc_model.inference.batching import BatchingEngine
+from bc_model.inference.bundle import Bundle, open_bundle
+from bc_model.inference.classifier import Classifier, Prediction, load_classifier, prob_malignant
+from bc_model.inference.engine import Engine, Head
+from bc_model.inference.model_card import (
+    DecisionThreshold,
+    ModelCard,
+    Scale,
+    StainStatistics,
+    Temperature,
+)
+from bc_model.inference.seen_images import KNOWN_FILE
+from bc_model.training.run import RunFolder
+
+
+@pytest.fixture(scope="module")
+def card(tiny_run: RunFolder) -> ModelCard:
+    # The drawn set has no scale; here it stands for a real one.
+    card = open_bundle(tiny_run.path).card
+    scale = Scale((200,), {"200": (0.5, 0.6)}, "a test")
+    # What is drawn here is no drawn tissue, and would be stained strangely.
+    given = replace(card.input, stain=None)
+    files = {name: sha256 for name, sha256 in card.files.items() if name != KNOWN_FILE}
+    return replace(card, scale=scale, input=given, files=files)
+
+
+def answering(
+    logits: tuple[float, float],
+    card: ModelCard,
+    *,
+    threshold: float = 0.5,
+    temperature: float = 1.0,
+) -> Any:
+    """Return an engine that gives these logits whatever it is shown."""
+    card = replace(
+        card,
+        threshold=DecisionThreshold(threshold, "a test"),
+        temperature=Temperature(temperature, "a test"),
+    )
+    maps = {name: Heatmap(name, np.zeros((2, 2), np.float32)) for name in card.classes}
+    return SimpleNamespace(
+        bundle=Bundle(Path(), card),
+        explain_one=lambda _: (np.array(logits, np.float32), maps),
+    )
+
+
+def predict(
+    engine: Any,
+    rgb: np.ndarray | None = None,
+    name: str = "a.png",
+    magnification: int | None = None,
+) -> Prediction:
+    rgb = picture() if rgb is None else rgb
+    return Classifier(engine).predict(rgb, name=name, magnification=magnification)
+
+
+def codes(engine: Any, rgb: np.ndarray | None = None, name: str = "a.png") -> list[str]:
+    return [check.code for check in predict(engine, rgb, name).checks]
+
+
+def seen_codes(engine: Any, rgb: np.ndarray, name: str = "a.png") -> list[str]:
+    return [code for code in codes(engine, rgb, name) if code in ("BC110", "BC111", "BC112")]
+
+
+def picture(width: int = 96, height: int = 64, seed: int = 0) -> np.ndarray:
+    small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return cv2.resize(small, (width, height))
+
+
+# --- Probability ---
+
+
+def test_probability_by_hand() -> None:
+    expected = 1 / (1 + math.exp(-(3 - 1)))
+    assert prob_malignant(np.array([[1.0, 3.0]]), 1.0)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_temperature_divides_the_logits() -> None:
+    expected = 1 / (1 + math.exp(-(3 - 1) / 4))
+    assert prob_malignant(np.array([[1.0, 3.0]]), 4.0)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_large_logits_do_not_overflow() -> None:
+    np.testing.assert_array_equal(
+        prob_malignant(np.array([[-1e4, 1e4], [1e4, -1e4]]), 1.0), [1.0, 0.0]
+    )
+
+
+def test_predict_with_temperature_returns_the_calibrated_probability(card: ModelCard) -> None:
+    prediction = predict(answering((1.0, 3.0), card, temperature=4.0))
+    assert prediction.prob_malignant == pytest.approx(1 / (1 + math.exp(-0.5)))
+    assert prediction.logits == (1.0, 3.0)
+
+
+# --- Class ---
+
+
+@pytest.mark.parametrize(
+    ("logits", "threshold", "expected"),
+    [
+        ((0.0, 0.0), 0.5, "malignant"),  # exactly at the threshold
+        ((0.001, 0.0), 0.5, "benign"),
+        ((0.0, 0.0), 0.51, "benign"),
+        ((0.0, -3.0), 0.04, "malignant"),  # a sensitive model: 0.047 is enough
+        ((9.0, -9.0), 0.0, "malignant"),  # at threshold 0, every image is malignant
+    ],
+)
+def test_predict_returns_the_class_at_the_threshold(
+    logits: tuple[float, float], threshold: float, expected: str, card: ModelCard
+) -> None:
+    engine = answering(logits, card, threshold=threshold)
+    assert predict(engine).predicted_class == expected
+
+
+# --- With a real engine ---
+
+
+@pytest.fixture
+def engine(tiny_run: RunFolder) -> BatchingEngine:
+    return BatchingEngine(Engine(open_bundle(tiny_run.path)))
+
+
+def test_predict_with_a_nan_output_raises(
+    engine: BatchingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN is below every threshold and would be classified as benign."""
+    head = engine.engine._head
+    broken = Head((*head.kernels[:-1], head.kernels[-1] * np.nan), head.biases)
+    monkeypatch.setattr(engine.engine, "_head", broken)
+    with pytest.raises(ModelError, match="not finite"):
+        predict(engine)
+
+
+def test_predict_returns_name_size_and_heatmaps(engine: BatchingEngine) -> None:
+    prediction = predict(engine, picture(120, 80), "slide 7.png")
+    assert prediction.name == "slide 7.png"
+    assert (prediction.width_px, prediction.height_px) == (120, 80)
+    assert set(prediction.heatmaps) == {"benign", "malignant"}
+
+
+def test_predict_resizes_the_image_to_the_network_input(engine: BatchingEngine) -> None:
+    rgb = picture(96, 64)
+    resized = cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(
+        predict(engine, rgb).logits, engine.engine.predict(resized[None])[0], atol=1e-6
+    )
+
+
+def test_predict_twice_returns_the_same_logits(engine: BatchingEngine) -> None:
+    assert predict(engine).logits == predict(engine).logits
+
+
+def test_load_classifier_accepts_run_and_model_directories(
+    tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "bc_model.inference.classifier.shipped_folder", lambda name: tiny_run.model_folder
+    )
+    expected = load_classifier(tiny_run.path).bundle.key
+    for source in (str(tiny_run.path), tiny_run.model_folder, "bundled"):
+        assert load_classifier(source).bundle.key == expected
+    with pytest.raises(ModelError, match="no model"):
+        load_classifier("nowhere")
+
+
+# --- Checks ---
+
+
+@pytest.mark.parametrize("size", [(700, 460), (700, 456), (96, 64)], ids=str)
+def test_predict_with_a_training_size_has_no_size_check(
+    card: ModelCard, size: tuple[int, int]
+) -> None:
+    assert "BC130" not in codes(answering((0.0, 1.0), card), picture(*size))
+
+
+@pytest.mark.parametrize("size", [(512, 512), (64, 64), (460, 700), (64, 96)], ids=str)
+def test_predict_with_another_size_has_a_size_check(card: ModelCard, size: tuple[int, int]) -> None:
+    assert "BC130" in codes(answering((0.0, 1.0), card), picture(*size))
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 32), (32, 20), (21, 21)])
+def test_predict_with_a_small_image_is_blocked(card: ModelCard, width: int, height: int) -> None:
+    """The input of the network is 32 x 32 px."""
+    engine = answering((0.0, 1.0), card)
+    found = codes(engine, picture(width, height))
+    assert found[0] == "BC105"
+    assert "BC130" not in found
+    assert predict(engine, picture(22, 22)).is_classified
+
+
+@pytest.mark.parametrize(
+    ("trimmed", "exact"), [((1400, 920), (1400, 912)), ((350, 230), (350, 228))]
+)
+def test_predict_with_a_full_frame_and_its_cropped_field_has_the_same_checks(
+    card: ModelCard, trimmed: tuple[int, int], exact: tuple[int, int]
+) -> None:
+    """Both give the network the same field."""
+    engine = answering((0.0, 1.0), card)
+    assert codes(engine, picture(*trimmed)) == codes(engine, picture(*exact))
+
+
+def test_predict_without_a_stated_magnification_lists_the_supported_ones(card: ModelCard) -> None:
+    (check,) = (
+        check for check in predict(answering((0.0, 1.0), card)).checks if check.code == "BC140"
+    )
+    assert check.params == {"supported_names": ["200X"], "objectives": ["20x"]}
+
+
+def test_predict_with_a_model_of_unknown_scale_has_no_scale_check(card: ModelCard) -> None:
+    unknown = replace(card, scale=replace(card.scale, magnifications=()))
+    engine = answering((0.0, 1.0), unknown)
+    assert "BC140" not in codes(engine)
+    assert predict(engine, magnification=40).is_classified
+
+
+@pytest.mark.parametrize(("temperature", "expected"), [(1.0, True), (1.5, False)])
+def test_predict_with_an_uncalibrated_model_has_an_info_check(
+    temperature: float, expected: bool, card: ModelCard
+) -> None:
+    engine = answering((0.0, 1.0), card, temperature=temperature)
+    assert ("BC401" in codes(engine)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "magnification", "expected"),
+    [
+        ("SOB_B_A-14-12345-40-001.png", None, "BC101"),
+        ("SOB_B_A-14-12345-200-001.png", None, None),
+        ("a.png", None, "BC140"),
+        ("a.png", 200, None),
+        ("a.png", 40, "BC101"),
+        ("SOB_B_A-14-12345-40-001.png", 200, None),
+        ("SOB_B_A-14-12345-200-001.png", 40, "BC101"),
+    ],
+)
+def test_predict_with_a_magnification_prefers_the_argument_to_the_file_name(
+    card: ModelCard, name: str, magnification: int | None, expected: str | None
+) -> None:
+    engine = answering((0.0, 1.0), card)
+    prediction = predict(engine, name=name, magnification=magnification)
+    found = {check.code for check in prediction.checks} & {"BC101", "BC140"}
+    assert found == ({expected} if expected else set())
+    assert prediction.is_classified == (expected != "BC101")
+
+
+def test_predict_with_a_blocking_check_returns_no_class_probability_or_heatmap(
+    card: ModelCard,
+) -> None:
+    prediction = predict(answering((0.0, 1.0), card), magnification=40)
+    assert not prediction.is_classified
+    assert prediction.predicted_class is None
+    assert prediction.prob_malignant is None
+    assert prediction.heatmaps == {}
+    assert prediction.logits == (0.0, 1.0)
+    severities = [check.severity for check in prediction.checks]
+    assert severities == sorted(severities, key=list(Severity).index)
+    assert severities[0] == Severity.BLOCKING
+
+
+@pytest.mark.parametrize("part", ["training_cases", "validation_cases"])
+def test_predict_with_a_training_case_has_a_warning(part: str, card: ModelCard) -> None:
+    case = getattr(card.data, part)[0]
+    engine = answering((0.0, 1.0), card)
+    prediction = predict(engine, name=f"SOB_B_A-14-{case}-200-001.png")
+    assert prediction.is_classified
+    assert prediction.checks[0].code == "BC110"
+    assert prediction.checks[0].params == {"case": case}
+
+
+def test_predict_with_training_images_and_near_duplicates_has_a_warning(
+    card: ModelCard, tiny_run: RunFolder, drawn_set: Path
+) -> None:
+    engine = answering((0.0, 1.0), replace(card, files=open_bundle(tiny_run.path).card.files))
+    engine.bundle = Bundle(tiny_run.model_folder, engine.bundle.card)
+    split = read_split(tiny_run.split_file)
+    own, other = (
+        read_picture(drawn_set / split.loc[split["part"] == part, "path"].iloc[0])
+        for part in ("train", "test")
+    )
+
+    resized = cv2.resize(own, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
+    case = min(engine.bundle.known_cases)
+    assert seen_codes(engine, own) == ["BC111"]
+    assert seen_codes(engine, resized) == ["BC112"]
+    assert seen_codes(engine, other) == []
+    assert seen_codes(engine, own, f"SOB_B_A-14-{case}-200-1.png") == ["BC110"]  # reported once
+
+
+def test_predict_with_a_synthetic_image_is_blocked_for_a_model_of_tissue(card: ModelCard) -> None:
+    name = "SOB_B_A-14-90099-200-001.png"
+    of_tissue = replace(card, data=replace(card.data, is_synthetic=False))
+    assert codes(answering((0.0, 1.0), of_tissue), name=name)[0] == "BC102"
+    assert "BC102" not in codes(answering((0.0, 1.0), card), name=name)
+
+
+def test_predict_with_other_staining_warns_and_with_grayscale_is_blocked(card: ModelCard) -> None:
+    columns = dict.fromkeys(STAIN_COLUMNS, (0.2, 0.3, 0.4))
+    stain = StainStatistics((0.01, 0.5, 0.99), columns, 0.0)
+    engine = answering((0.0, 1.0), replace(card, input=replace(card.input, stain=stain)))
+    blank = predict(engine, np.full((64, 96, 3), 244, np.uint8))
+    assert not blank.is_classified
+    assert blank.checks[0].code == "BC104"
+    other = predict(engine)
+    assert other.is_classified  # it may be another stain
+    assert other.checks[0].code == "BC120"
+
+
+@pytest.mark.parametrize("name", ["SOB_B_A-14-12345-200-001.png", "my image.png", ""])
+def test_predict_with_an_ordinary_name_has_only_info_checks(name: str, card: ModelCard) -> None:
+    checks = predict(answering((0.0, 1.0), card), name=name).checks
+    assert {check.severity for check in checks} == {Severity.INFO}

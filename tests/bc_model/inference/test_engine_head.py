@@ -1,0 +1,127 @@
+"""The head in NumPy: numbers by hand, and files that are refused. TensorFlow: test_gradcam.py."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bc_model.errors import BundleError
+from bc_model.inference.engine import Head
+
+
+def small_head() -> Head:
+    return Head(
+        (
+            np.array([[1.0, -1.0], [2.0, 1.0]], np.float32),
+            np.array([[1.0, 2.0], [3.0, -1.0]], np.float32),
+        ),
+        (np.array([0.5, 0.0], np.float32), np.array([0.0, 1.0], np.float32)),
+    )
+
+
+def test_logits_by_hand() -> None:
+    # Hidden: (1 + 2 * 1 + 0.5, -1 + 1) = (3.5, 0); with (2, 0): (2.5, -2 -> 0).
+    pooled = np.array([[1.0, 1.0], [2.0, 0.0]], np.float32)
+    np.testing.assert_allclose(small_head().logits(pooled), [[3.5, 8.0], [2.5, 6.0]])
+
+
+def test_gradient_by_hand() -> None:
+    # With (1, 2) both units are active: the product of both kernels, one row a class.
+    # With (2, 0) only the first is: its column (1, 2) times 1 and times 2.
+    pooled = np.array([[1.0, 2.0], [2.0, 0.0]], np.float32)
+    expected = [[[1 - 3, 2 + 3], [2 + 1, 4 - 1]], [[1, 2], [2, 4]]]
+    np.testing.assert_allclose(small_head().gradient(pooled), expected)
+
+
+def test_without_hidden_layers_the_gradient_is_the_kernel() -> None:
+    kernel = np.arange(6, dtype=np.float32).reshape(3, 2)
+    head = Head((kernel,), (np.zeros(2, np.float32),))
+    gradient = head.gradient(np.ones((4, 3), np.float32))
+    np.testing.assert_array_equal(gradient, np.stack([kernel.T] * 4))
+
+
+def test_a_unit_exactly_at_zero_passes_no_gradient() -> None:
+    # (1, 1) puts the second hidden unit at exactly 0; only the first one counts.
+    gradient = small_head().gradient(np.array([[1.0, 1.0]], np.float32))
+    np.testing.assert_array_equal(gradient, [[[1, 2], [2, 4]]])
+
+
+def test_a_saved_head_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    head = small_head()
+    head.save(tmp_path / "head.npz")
+    loaded = Head.load(tmp_path / "head.npz")
+    pairs = zip(head.kernels + head.biases, loaded.kernels + loaded.biases, strict=True)
+    assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in pairs)
+
+
+def test_more_than_ten_layers_keep_their_order(tmp_path: Path) -> None:
+    kernels = tuple(np.full((1, 1), i, np.float32) for i in range(12))
+    Head(kernels, (np.zeros(1, np.float32),) * 12).save(tmp_path / "head.npz")
+    loaded = Head.load(tmp_path / "head.npz")
+    assert [kernel.item() for kernel in loaded.kernels] == list(range(12))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut short"])
+def test_a_file_that_is_no_head_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "head.npz").write_bytes(content)
+    with pytest.raises(BundleError, match="head"):
+        Head.load(tmp_path / "head.npz")
+
+
+def test_a_head_cut_in_the_middle_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "head.npz"
+    small_head().save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BundleError, match="head"):
+        Head.load(path)
+
+
+def test_a_head_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "head.npz"
+    small_head().save(path)
+    data = bytearray(path.read_bytes())
+    data[data.index(np.float32(3.0).tobytes())] ^= 1  # inside a matrix: the zip's own check fails
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match="head"):
+        Head.load(path)
+
+
+def test_a_missing_head_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="head"):
+        Head.load(tmp_path / "head.npz")
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    (tmp_path / "head.npz").write_bytes(pickle.dumps({"kernel_0": 1}))
+    with pytest.raises(BundleError, match="head"):
+        Head.load(tmp_path / "head.npz")
+
+
+def test_pickled_objects_inside_are_refused(tmp_path: Path) -> None:
+    objects = np.array([[object]], dtype=object)
+    np.savez(tmp_path / "head.npz", kernel_0=objects, bias_0=np.zeros(1))
+    with pytest.raises(BundleError, match="head"):
+        Head.load(tmp_path / "head.npz")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"kernel_0": np.zeros((3, 2))},
+        {"kernel_0": np.zeros((3, 2)), "bias_1": np.zeros(2)},
+        {"kernel_0": np.zeros((3, 2)), "bias_0": np.zeros(3)},
+        {"kernel_0": np.zeros(3), "bias_0": np.zeros(3)},
+        {"kernel_0": np.zeros(()), "bias_0": np.zeros(())},
+        {
+            "kernel_0": np.zeros((3, 4)), "bias_0": np.zeros(4),
+            "kernel_1": np.zeros((5, 2)), "bias_1": np.zeros(2),
+        },
+    ],
+    ids=["nothing", "no bias", "other names", "long bias", "flat kernel", "numbers", "chain"],
+)  # fmt: skip
+def test_matrices_that_do_not_fit_are_refused(arrays: dict, tmp_path: Path) -> None:
+    np.savez(tmp_path / "head.npz", **arrays)
+    with pytest.raises(BundleError):
+        Head.load(tmp_path / "head.npz")

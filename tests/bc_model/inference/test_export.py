@@ -1,0 +1,148 @@
+"""Writing a bundle: whole or not at all."""
+
+import math
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from bc_model.errors import BundleError
+from bc_model.inference import export
+from bc_model.inference.bundle import Bundle, open_bundle
+from bc_model.inference.engine import Engine
+from bc_model.inference.export import write_bundle
+from bc_model.inference.model_card import ModelCard, Scale
+from bc_model.model import build_model, load_keras, logits_output, weights_fingerprint
+from bc_model.training.run import RunFolder
+
+
+@pytest.fixture(scope="module")
+def draft(tiny_run: RunFolder) -> ModelCard:
+    return replace(open_bundle(tiny_run.path).card, files={})
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    return build_model("tiny", image_size=(32, 32), dense_units=(4,))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_is_written_is_what_is_read(
+    model: keras.Model, draft: ModelCard, tmp_path: Path
+) -> None:
+    written = write_bundle(model, tmp_path / "run" / "model", draft)
+    written.verify()
+    assert open_bundle(tmp_path / "run").card == written.card
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["model"]
+
+
+def test_the_keras_file_holds_the_same_weights(
+    model: keras.Model, draft: ModelCard, tmp_path: Path
+) -> None:
+    bundle = write_bundle(model, tmp_path / "model", draft)
+    loaded = load_keras(bundle.file("model.keras"))
+    assert weights_fingerprint(loaded) == weights_fingerprint(model)
+
+
+def test_the_optimizer_stays_behind(draft: ModelCard, tmp_path: Path) -> None:
+    trained = build_model("tiny", image_size=(32, 32), dense_units=())
+    trained.compile(optimizer="adam", loss="categorical_crossentropy")
+    trained.train_on_batch(np.zeros((2, 32, 32, 3), "float32"), np.eye(2, dtype="float32"))
+    bundle = write_bundle(trained, tmp_path / "model", draft)
+    with zipfile.ZipFile(bundle.file("model.keras")) as archive:
+        archive.extract("model.weights.h5", tmp_path)
+    with h5py.File(tmp_path / "model.weights.h5") as weights:
+        assert "optimizer" not in weights
+
+
+def test_a_model_without_dense_layers_is_served(draft: ModelCard, tmp_path: Path) -> None:
+    bare = build_model("tiny", image_size=(32, 32), dense_units=())
+    bundle = write_bundle(bare, tmp_path / "model", draft)
+    assert Engine(bundle).predict(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 2)
+
+
+def test_a_graph_with_inner_outputs_is_served_by_its_two(draft: ModelCard, tmp_path: Path) -> None:
+    """Each swish of an EfficientNet leaves an output of its own in the converted graph."""
+    network = build_model("efficientnetb0", image_size=(32, 32), dense_units=())
+    engine = Engine(write_bundle(network, tmp_path / "model", draft))
+    pixels = np.full((1, 32, 32, 3), 128, np.uint8)
+    expected = keras.Model(network.inputs[0], logits_output(network))(pixels.astype("float32"))
+    np.testing.assert_allclose(engine.predict(pixels), expected.numpy(), atol=1e-6)
+
+
+def test_nothing_is_left_when_the_export_fails(
+    model: keras.Model, draft: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: keras.Model, path: Path) -> None:
+        path.write_text("half a graph")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "export_graph", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_bundle(model, tmp_path / "model", draft)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_left_when_the_passport_does_not_fit(
+    model: keras.Model, draft: ModelCard, tmp_path: Path
+) -> None:
+    scale = Scale((), {"200": (math.nan, 0.6)}, "a test")
+    with pytest.raises(BundleError, match="mpp_range"):
+        write_bundle(model, tmp_path / "model", replace(draft, scale=scale))
+    assert not list(tmp_path.iterdir())
+
+
+def existing(model: keras.Model, draft: ModelCard, folder: Path) -> tuple[Bundle, dict[str, bytes]]:
+    bundle = write_bundle(model, folder, draft)
+    return bundle, contents(folder)
+
+
+def test_an_existing_bundle_is_replaced_whole(
+    model: keras.Model, draft: ModelCard, tmp_path: Path
+) -> None:
+    old, _ = existing(model, draft, tmp_path / "model")
+    (tmp_path / "model" / "stray.txt").write_text("x")
+    other = build_model("tiny", image_size=(32, 32), dense_units=(4,))
+    new = write_bundle(other, tmp_path / "model", draft)
+    assert new.key != old.key
+    new.verify()
+    assert not (tmp_path / "model" / "stray.txt").exists()
+
+
+def test_an_existing_bundle_survives_a_failing_export(
+    model: keras.Model, draft: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, before = existing(model, draft, tmp_path / "model")
+
+    def fail(_: keras.Model, __: Path) -> None:
+        raise RuntimeError("cannot be converted")
+
+    monkeypatch.setattr(export, "export_graph", fail)
+    with pytest.raises(RuntimeError, match="converted"):
+        write_bundle(model, tmp_path / "model", draft)
+    assert contents(tmp_path / "model") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_existing_bundle_survives_a_move_that_fails(
+    model: keras.Model, draft: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, before = existing(model, draft, tmp_path / "model")
+    replace = Path.replace
+
+    def refuse(source: Path, target: Path) -> Path:
+        if Path(target) == tmp_path / "model" and source.name.startswith(".model-"):
+            raise PermissionError(13, "Permission denied")
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(PermissionError):
+        write_bundle(model, tmp_path / "model", draft)
+    assert contents(tmp_path / "model") == before

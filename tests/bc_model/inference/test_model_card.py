@@ -1,0 +1,226 @@
+"""The model card: the values it refuses, and its file."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bc_model.errors import BundleError
+from bc_model.inference.model_card import (
+    INTENDED_USE,
+    LIMITS,
+    MODEL_CARD_FILE,
+    Architecture,
+    CardMetrics,
+    DecisionThreshold,
+    EvaluationSummary,
+    ModelCard,
+    ModelInput,
+    Scale,
+    StainStatistics,
+    SubsetCounts,
+    Temperature,
+    TrainingData,
+    drawn_in_words,
+    read_model_card,
+    write_model_card,
+)
+from bc_model.inference.precision import Parity
+from bc_model.utils.metric import Figure
+from bc_model.utils.serialization import to_json
+
+CARD = ModelCard(
+    name="20261123-181500-tiny",
+    version="0.1.0",
+    created="2026-11-23T18:15:00+00:00",
+    architecture=Architecture("tiny", "none", 6000, (16,), 0.5),
+    input=ModelInput(
+        32, 32, "in the graph: scale", ("96x64",), stain=StainStatistics((0.5,), {"a": (1.0,)}, 0.0)
+    ),
+    scale=Scale((200,), {"200": (0.5, 0.6)}, "estimate"),
+    data=TrainingData(
+        dataset_sha256="0" * 64,
+        split_sha256="1" * 64,
+        protocol="case",
+        has_leakage=False,
+        n_images=SubsetCounts(18, 6, 6),
+        n_cases=SubsetCounts(6, 2, 2),
+        training_cases=("90001",),
+        validation_cases=("90002",),
+        is_synthetic=True,
+        license="unknown",
+    ),
+    metrics=CardMetrics(
+        EvaluationSummary(
+            "case", False, 0.5, 6, 2, 0.5, {"accuracy": Figure(0.9, 0.8, 1.0, 6, 2, "bootstrap")}
+        )
+    ),
+    threshold=DecisionThreshold(0.5, "default"),
+    temperature=Temperature(1.0, "default"),
+    precisions={"f32": Parity(0.0, None, 6, True)},
+    files={"model.keras": "a" * 64},
+)
+
+
+def write(folder: Path, path: str, value: object) -> Path:
+    """Write the card with one changed value, past the checks of the dataclasses."""
+    data = to_json(CARD)
+    *parents, last = path.split("/")
+    place: Any = data
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    (folder / MODEL_CARD_FILE).write_text(json.dumps(data), encoding="utf-8")
+    return folder
+
+
+def test_write_model_card_then_read_gives_it_back(tmp_path: Path) -> None:
+    write_model_card(tmp_path, CARD)
+    assert read_model_card(tmp_path) == CARD
+    assert [path.name for path in tmp_path.iterdir()] == [MODEL_CARD_FILE]
+
+
+def test_write_model_card_states_schema_version_two_first(tmp_path: Path) -> None:
+    write_model_card(tmp_path, CARD)
+    data = json.loads((tmp_path / MODEL_CARD_FILE).read_text(encoding="utf-8"))
+    assert next(iter(data.items())) == ("schema_version", 2)
+
+
+@pytest.mark.parametrize("key", list(to_json(CARD)))
+def test_read_model_card_missing_key_is_refused_by_name(key: str, tmp_path: Path) -> None:
+    data = {name: value for name, value in to_json(CARD).items() if name != key}
+    (tmp_path / MODEL_CARD_FILE).write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(BundleError, match=f"missing key '{key}'"):
+        read_model_card(tmp_path)
+
+
+@pytest.mark.parametrize("version", [0, 1, 99, "2", None, 2.5, True])
+def test_read_model_card_other_schema_version_is_refused(version: object, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=f"expected schema_version 2, got {version!r}"):
+        read_model_card(write(tmp_path, "schema_version", version))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../model.keras", "a/b.bin", "a\\b.bin", "/etc/passwd", "C:model", ".hidden", "..", "", "a\n"],
+)
+def test_read_model_card_file_name_that_is_a_path_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="files: expected file names"):
+        read_model_card(write(tmp_path, "files", {name: "a" * 64}))
+    with pytest.raises(BundleError, match="name: expected letters"):
+        read_model_card(write(tmp_path, "name", name))
+
+
+@pytest.mark.parametrize("digest", ["", "a" * 63, "A" * 64, "g" * 64, "a" * 64 + "\n", 5])
+def test_read_model_card_value_that_is_not_a_hash_is_refused(
+    digest: object, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match=r"files\.model\.keras: expected "):
+        read_model_card(write(tmp_path, "files", {"model.keras": digest}))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("files", {}),
+        ("surprise", 1),
+        ("version", ""),
+        ("intended_use", ""),
+        ("classes", ["malignant", "benign"]),
+        ("classes", ["benign", "malignant", "normal"]),
+        ("architecture/backbone", ""),
+        ("architecture/n_parameters", -1),
+        ("input/height_px", 0),
+        ("input/width_px", 32.5),
+        ("input/value_range", [0]),
+        ("input/stain/values", {"a": [1.0, 2.0]}),
+        ("input/stain/grayscale_proportion", 1.5),
+        ("scale/magnifications", ["200"]),
+        ("scale/magnifications", [-200]),
+        ("scale/mpp_range", {"200": [0.5]}),
+        ("data/has_leakage", "no"),
+        ("data/license", ""),
+        ("data/n_images", {"train": 1}),
+        ("data/n_cases/test", -1),
+        ("threshold/value", -0.01),
+        ("threshold/value", 1.01),
+        ("threshold/value", "0.5"),
+        ("threshold/value", True),
+        ("threshold/method", ""),
+        ("threshold/unit", "slide"),
+        ("temperature/value", 0),
+        ("temperature/value", -1.0),
+        ("temperature/value", 101),
+        ("metrics", []),
+        ("metrics/test/metrics/accuracy", "good"),
+        ("metrics/test/metrics/accuracy/low", None),
+        ("precisions/f16", to_json(CARD.precisions["f32"])),
+        ("precisions/f32/n", -1),
+    ],
+    ids=str,
+)
+def test_read_model_card_value_out_of_range_is_refused(
+    path: str, value: object, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="is not valid"):
+        read_model_card(write(tmp_path, path, value))
+
+
+@pytest.mark.parametrize("path", ["threshold/value", "temperature/value"])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999"])
+def test_read_model_card_number_that_is_not_finite_is_refused(
+    path: str, value: str, tmp_path: Path
+) -> None:
+    """No probability reaches a threshold of NaN: every image would be predicted benign."""
+    file = write(tmp_path, path, "HERE") / MODEL_CARD_FILE
+    file.write_text(file.read_text(encoding="utf-8").replace('"HERE"', value), encoding="utf-8")
+    with pytest.raises(BundleError, match="is not valid"):
+        read_model_card(tmp_path)
+
+
+def test_decision_threshold_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match="value: expected 0 to 1, got nan"):
+        DecisionThreshold(float("nan"), "default")
+
+
+def test_write_model_card_invalid_card_does_not_replace_a_valid_one(tmp_path: Path) -> None:
+    write_model_card(tmp_path, CARD)
+    with pytest.raises(BundleError, match="files: expected at least one"):
+        write_model_card(tmp_path, replace(CARD, files={}))
+    broken = replace(CARD, scale=Scale((200,), {"200": (0.5, float("nan"))}, "estimate"))
+    with pytest.raises(BundleError, match="mpp_range"):
+        write_model_card(tmp_path, broken)
+    assert read_model_card(tmp_path) == CARD
+
+
+def test_read_model_card_folder_without_a_card_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"has no model_card\.json"):
+        read_model_card(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"not JSON", b"[" * 200_000, b"null", b"[]", b"1", b"{}"]
+)
+def test_read_model_card_other_content_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / MODEL_CARD_FILE).write_bytes(content)
+    with pytest.raises(BundleError, match="is not valid"):
+        read_model_card(tmp_path)
+
+
+def test_read_model_card_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MODEL_CARD_FILE).mkdir()
+    with pytest.raises(BundleError, match="cannot be read"):
+        read_model_card(tmp_path)
+
+
+def test_intended_use_excludes_diagnosis() -> None:
+    assert "not a diagnosis" in INTENDED_USE
+    assert "no normal tissue" in LIMITS
+
+
+def test_drawn_in_words_counts_the_cases_of_the_initial_weights() -> None:
+    assert drawn_in_words(CARD.data).endswith("knows nothing of tissue.")
+    begun = replace(CARD.data, initial_cases=("1", "2"))
+    assert drawn_in_words(begun).endswith("had learned, from 2 cases.")

@@ -1,0 +1,67 @@
+"""Mixed precision: effective while it lasts, gone afterwards, close to float32."""
+
+import keras
+import numpy as np
+import pytest
+
+from bc_model.inference import precision
+from bc_model.model import build_model
+from bc_model.training.config import TrainingConfig
+from bc_model.training.devices import computing_in, resolve_arithmetic
+
+
+@pytest.fixture
+def model() -> keras.Model:
+    keras.utils.set_random_seed(3)
+    return build_model("tiny", image_size=(32, 32), dense_units=(8,), dropout=0.0)
+
+
+def compute_dtypes(model: keras.Model) -> list[str]:
+    return [layer.compute_dtype for layer in model.layers]
+
+
+def test_only_what_lies_before_the_pooling_is_mixed_and_only_inside(model: keras.Model) -> None:
+    before = compute_dtypes(model)
+    with computing_in(model, "bfloat16"):
+        inside = dict(
+            zip([layer.name for layer in model.layers], compute_dtypes(model), strict=True)
+        )
+        assert inside["block2_conv"] == inside["block3_bn"] == "bfloat16"
+        assert inside["pool"] == inside["dense_1"] == inside["logits"] == "float32"
+        assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert compute_dtypes(model) == before
+
+
+def test_an_error_inside_leaves_the_layers_as_they_were(model: keras.Model) -> None:
+    before = compute_dtypes(model)
+    with pytest.raises(KeyError), computing_in(model, "bfloat16"):
+        raise KeyError
+    assert compute_dtypes(model) == before
+
+
+def step(model: keras.Model, arithmetic: str) -> np.ndarray:
+    start = model.get_weights()
+    rng = np.random.default_rng(0)
+    pictures = rng.random((16, 32, 32, 3), np.float32) * 255
+    labels = np.eye(2, dtype=np.float32)[rng.integers(2, size=16)]
+    model.compile(keras.optimizers.SGD(0.1), loss="categorical_crossentropy")
+    with computing_in(model, arithmetic):
+        model.train_on_batch(pictures, labels)
+    moved = model.get_layer("block3_conv").kernel.numpy()
+    model.set_weights(start)
+    return moved - model.get_layer("block3_conv").kernel.numpy()
+
+
+def test_a_step_is_rounded_and_goes_the_same_way(model: keras.Model) -> None:
+    exact, rounded = step(model, "float32"), step(model, "bfloat16")
+    assert not np.array_equal(exact, rounded)
+    cosine = (exact * rounded).sum() / np.linalg.norm(exact) / np.linalg.norm(rounded)
+    assert cosine > 0.99
+
+
+def test_auto_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TrainingConfig(data="set")
+    for found, expected in ((("f32",), "float32"), (("f32", "bf16"), "bfloat16")):
+        monkeypatch.setattr(precision, "supported_precisions", lambda found=found: found)
+        assert resolve_arithmetic(settings) == expected
+    assert resolve_arithmetic(TrainingConfig(data="set", compute_dtype="float32")) == "float32"

@@ -1,0 +1,60 @@
+import pytest
+
+from bc_model.utils.formatting import (
+    duration_in_words,
+    format_probability,
+    many,
+    probability_in_words,
+    rough_duration_in_words,
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_durations(seconds: float, words: str):
+    assert duration_in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [(0.0, "below 0.01"), (0.01, "0.01"), (0.5, "0.50"), (0.99, "0.99"), (1.0, "above 0.99")],
+)
+def test_a_probability_is_never_said_to_be_certain(probability: float, words: str):
+    assert probability_in_words(probability) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "a minute"), (1020, "17 min"), (3590, "1 h"), (8000, "2 h 10 min"), (7170, "2 h")],
+)
+def test_a_guess_is_not_said_to_the_second(seconds: float, words: str):
+    assert rough_duration_in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases"), (7909, "7,909 cases")]
+)
+def test_one_is_not_many(count: int, words: str):
+    assert many(count, "case") == words
+
+
+@pytest.mark.parametrize(
+    ("probability", "threshold", "expected"),
+    [
+        (0.874, 0.5, ("0.87", "0.50")),
+        (0.5, 0.5, ("0.50", "0.50")),
+        (0.4987, 0.5, ("0.499", "0.500")),
+        (0.49996, 0.5, ("0.49996", "0.50000")),
+        (0.5021, 0.5, ("0.502", "0.500")),
+        (0.9996, 0.5, ("above 0.99", "0.50")),
+        (0.9996, 0.999, ("above 0.999", "0.999")),
+        (0.004, 0.0, ("0.004", "0.000")),
+        (0.0004, 0.3, ("below 0.01", "0.30")),
+    ],
+)
+def test_format_probability_near_the_threshold_adds_digits(
+    probability: float, threshold: float, expected: tuple[str, str]
+):
+    assert format_probability(probability, threshold) == expected
