@@ -265,38 +265,38 @@ MESSAGES: dict[str, Message] = {
         Severity.WARNING,
         "Leakage raises the metric",
         "On {n:count common test image}, the {metric} is {difference:.3f} ({ci:ci}) higher with "
-        "{leaky_protocol} than with {clean_protocol}. Leakage overestimates performance.",
+        "{leakage_protocol} than with {clean_protocol}. Leakage overestimates performance.",
     ),
     "BC232": Message(
         Severity.INFO,
         "Leakage lowers the metric",
         "On {n:count common test image}, the {metric} differs by {difference:+.3f} ({ci:ci}) "
-        "between {leaky_protocol} and {clean_protocol}. The protocol with leakage is lower.",
+        "between {leakage_protocol} and {clean_protocol}. The protocol with leakage is lower.",
     ),
     "BC233": Message(
         Severity.INFO,
         "No leakage effect shown",
         "On {n:count common test image}, the {metric} differs by {difference:+.3f} ({ci:ci}) "
-        "between {leaky_protocol} and {clean_protocol}.",
+        "between {leakage_protocol} and {clean_protocol}.",
     ),
     "BC234": Message(
         Severity.INFO,
         "Leakage effect without interval",
         "On {n:count common test image}, the {metric} differs by {difference:+.3f} between "
-        "{leaky_protocol} and {clean_protocol}. It has no confidence interval ({reason}), so it "
+        "{leakage_protocol} and {clean_protocol}. It has no confidence interval ({reason}), so it "
         "can be chance.",
     ),
     "BC235": Message(
         Severity.INFO,
         "Leakage effect undefined",
-        "On {n:count common test image}, {leaky_protocol} and {clean_protocol} cannot be compared "
+        "On {n:count common test image}, {leakage_protocol} and {clean_protocol} cannot be compared "
         "({reason}).",
     ),
     "BC236": Message(
         Severity.INFO,
         "Unpaired protocols",
-        "{leaky_protocol} and {clean_protocol} have no paired comparison ({reason}). The {metric} "
-        "of {leaky_value} and {clean_value} can differ because of the test images.",
+        "{leakage_protocol} and {clean_protocol} have no paired comparison ({reason}). The {metric} "
+        "of {leakage_value} and {clean_value} can differ because of the test images.",
     ),
     "BC237": Message(
         Severity.INFO,
@@ -556,7 +556,7 @@ MESSAGES: dict[str, Message] = {
     "BC325": Message(
         Severity.INFO,
         "Unseen images",
-        "The training and validation data do not contain {n_unseen:,} of {n:count image}. Other "
+        "The training and validation data do not contain {n_external:,} of {n:count image}. Other "
         "fields of the same patients and rotated, mirrored or cropped copies are not recognized.",
     ),
     "BC326": Message(

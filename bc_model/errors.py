@@ -2,16 +2,16 @@
 
 BcModelError
 ├── DataError (ValueError)          a data set that cannot be used
-│   ├── FolderNotFound (FileNotFoundError)
-│   ├── PictureError                one picture that cannot be read
+│   ├── FolderNotFoundError (FileNotFoundError)
+│   ├── ImageError                one picture that cannot be read
 │   ├── ArchiveError                an archive that is not one, is damaged or not to be trusted
 │   ├── SplitError                  a split that cannot be made or does not fit the data
 │   └── RecordError                 a JSON record with a wrong key, type or value
-├── SettingsError (ValueError)      a setting out of its range, or two that contradict
+├── ConfigError (ValueError)      a setting out of its range, or two that contradict
 ├── ModelError                      a model that cannot be built, loaded or explained
 │   ├── WeightsError                pretrained weights that are missing or are other bytes
 │   └── BundleError                 a model folder that does not match its model card
-├── EngineBusy                      more pictures are waiting than the engine takes
+├── EngineBusyError                      more pictures are waiting than the engine takes
 └── JobError                        a job that is missing, unreadable or in the wrong state
     ├── RunError                    a run directory that is taken, missing or unreadable
     └── DownloadError               a download that did not finish, or returned other bytes
@@ -30,14 +30,14 @@ class DataError(BcModelError, ValueError):
     """A data set cannot be used as asked."""
 
 
-class FolderNotFound(DataError, FileNotFoundError):
+class FolderNotFoundError(DataError, FileNotFoundError):
     """A folder that was asked for does not exist or is not a folder."""
 
     # FileNotFoundError's own __str__ would drop the sentence when it sees a second argument.
     __str__ = Exception.__str__
 
 
-class PictureError(DataError):
+class ImageError(DataError):
     """One picture cannot be read; the others are not affected.
 
     Parameters
@@ -65,7 +65,7 @@ class SplitError(DataError):
     """A split cannot be made from this data, or does not fit it."""
 
 
-class SettingsError(BcModelError, ValueError):
+class ConfigError(BcModelError, ValueError):
     """A setting is out of range, or two settings contradict each other."""
 
 
@@ -81,7 +81,7 @@ class BundleError(ModelError):
     """A model folder does not match its model card, or has none."""
 
 
-class EngineBusy(BcModelError):
+class EngineBusyError(BcModelError):
     """More pictures are waiting than the engine takes; nothing was computed."""
 
 

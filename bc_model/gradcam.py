@@ -245,7 +245,7 @@ def overlay_heatmap(
     # With 256 levels both weights of the blend are lookup tables: ten times less arithmetic.
     alpha = opacity * np.sqrt(np.arange(256) / 255.0)[None, :, None]
     through = np.repeat(np.round(255 * (1.0 - alpha)), 3, axis=2).astype(np.uint8)
-    colors = np.round(colour_bar(256, 1) * alpha).astype(np.uint8)
+    colors = np.round(color_bar(256, 1) * alpha).astype(np.uint8)
     tissue = cv2.multiply(rgb, cv2.LUT(levels, through), scale=1 / 255)
     return cv2.add(tissue, cv2.LUT(levels, colors))
 
@@ -262,7 +262,7 @@ def shared_scale(heatmaps: dict[str, Heatmap]) -> float:
     return max(SMALLEST_SCALE, *(heatmaps[name].maximum for name in CLASSES))
 
 
-def colour_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:
+def color_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:
     """Return the color scale from zero to the maximum, shape (height, width, 3), uint8."""
     ramp = np.linspace(0, 255, width_px).astype(np.uint8)[None].repeat(height_px, axis=0)
     return cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)

@@ -37,7 +37,7 @@ from typing import Any, ClassVar, NoReturn, Self, TypeVar
 import filelock
 import psutil
 
-from bc_model.errors import JobError, SettingsError
+from bc_model.errors import ConfigError, JobError
 from bc_model.utils.io import write_text_atomic
 
 FINAL_STATES = frozenset({"done", "failed", "canceled"})
@@ -387,7 +387,7 @@ def launch_job(
     ------
     JobError
         The job has no command.
-    SettingsError
+    ConfigError
         BC_NICENESS is invalid.
     """
     reap_children()
@@ -395,7 +395,7 @@ def launch_job(
     if not spec.command:
         raise job.error(f"{job.title} has no command in {SPEC_FILE}, so it cannot be started.")
     nice = niceness() if spec.low_priority else 0
-    command = [str(job.path) if part == JOB_DIRECTORY else part for part in spec.command]
+    command = [str(job.path) if subset == JOB_DIRECTORY else subset for subset in spec.command]
     inherited = os.environ if environment is None else environment
     # Windows has no sessions. A process group of its own keeps Ctrl-C from reaching the process.
     windows = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
@@ -480,12 +480,12 @@ def niceness() -> int:
 
     Raises
     ------
-    SettingsError
+    ConfigError
         BC_NICENESS is not a number from 0 (normal priority) to 19.
     """
     value = os.environ.get("BC_NICENESS", str(NICENESS))
     if not value.isdecimal() or int(value) > 19:
-        raise SettingsError(f"BC_NICENESS must be a number from 0 to 19; it is '{value}'.")
+        raise ConfigError(f"BC_NICENESS must be a number from 0 to 19; it is '{value}'.")
     return int(value)
 
 

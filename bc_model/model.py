@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.errors import ModelError, SettingsError, WeightsError
+from bc_model.errors import ConfigError, ModelError, WeightsError
 
 if TYPE_CHECKING:
     import keras
@@ -109,7 +109,7 @@ def build_model(
 
     Raises
     ------
-    SettingsError
+    ConfigError
         The backbone is unknown, or a size or rate is out of range.
     WeightsError
         The weights cannot be downloaded or read, or belong to another backbone.
@@ -138,12 +138,12 @@ def build_model(
 
     entry = backbone(name)
     if image_size is not None and min(image_size) < entry.min_side_px:
-        raise SettingsError(
+        raise ConfigError(
             f"The image size is too small for {entry.name}. Expected at least {entry.min_side_px} "
             f"px per side, got {image_size[0]}x{image_size[1]}. Use larger images."
         )
     if not 0.0 <= dropout < 1.0 or any(units < 1 for units in dense_units):
-        raise SettingsError(
+        raise ConfigError(
             "Invalid head. Expected 0 <= dropout < 1 and dense layers with at least one unit, "
             f"got dropout {dropout} and dense units {list(dense_units)}. Change these values."
         )
@@ -217,7 +217,7 @@ def unfreeze_from(model: keras.Model, block: str, *, train_batch_norm: bool = Fa
 
     Raises
     ------
-    SettingsError
+    ConfigError
         No layer of the backbone has this prefix.
 
     See Also
@@ -243,7 +243,7 @@ def unfreeze_from(model: keras.Model, block: str, *, train_batch_norm: bool = Fa
         blocks = (
             ", ".join(BACKBONES[model.name].blocks) if model.name in BACKBONES else "its blocks"
         )
-        raise SettingsError(
+        raise ConfigError(
             f"Invalid block '{block}'. Expected a prefix of a layer name of {model.name}, such as "
             f"{blocks}. Choose one of them or 'all'."
         )
@@ -567,9 +567,9 @@ def backbone(name: str) -> Backbone:
 
     Raises
     ------
-    SettingsError
+    ConfigError
         There is no backbone with this name.
     """
     if name not in BACKBONES:
-        raise SettingsError(f"Unknown backbone '{name}'. Choose one of {', '.join(BACKBONES)}.")
+        raise ConfigError(f"Unknown backbone '{name}'. Choose one of {', '.join(BACKBONES)}.")
     return BACKBONES[name]

@@ -15,9 +15,9 @@ from typing import Any
 import click
 import numpy as np
 
-from bc_model.data import draw_picture, write_synthetic
+from bc_model.data import draw_image, write_synthetic
 from bc_model.jobs import ENDED_STATES, cancel_job
-from bc_model.training import RunFolder, TrainingConfig, start_run
+from bc_model.training import Run, TrainingConfig, start_run
 from benchmarks.contestants import SIZE
 from benchmarks.timing import describe_machine
 
@@ -29,11 +29,9 @@ def ask(engine: Any, rounds: int) -> dict[str, float]:
     """Explain pictures with a pause between them, as a person does."""
     times = []
     for number in range(rounds):
-        picture = draw_picture(malignant=bool(number % 2), seed=number, case_seed=number)[
-            :224, :224
-        ]
+        image = draw_image(malignant=bool(number % 2), seed=number, case_seed=number)[:224, :224]
         began = time.perf_counter()
-        engine.explain_one(picture)
+        engine.explain_one(image)
         times.append(time.perf_counter() - began)
         time.sleep(PAUSE_S)
     return {
@@ -42,7 +40,7 @@ def ask(engine: Any, rounds: int) -> dict[str, float]:
     }
 
 
-def wait_until_trained(run: RunFolder, epochs: int) -> None:
+def wait_until_trained(run: Run, epochs: int) -> None:
     """Wait until a run has some epochs behind it."""
     end = time.monotonic() + PATIENCE_S
     while len(run.read_history()) < epochs:
@@ -55,22 +53,22 @@ def measure(rounds: int, thread_counts: tuple[int, ...]) -> dict[str, Any]:
     """Time the engine alone, then beside a run with each number of threads."""
     from bc_model.inference import BatchingEngine, Engine, write_bundle
     from bc_model.model import build_model
-    from benchmarks.passport import dummy_model_card
+    from benchmarks.card import dummy_model_card
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_synthetic(folder / "drawn", n_cases=10, pictures_per_case=16, size=SIZE)
+        write_synthetic(folder / "drawn", n_cases=10, images_per_case=16, size=SIZE)
         model = build_model("resnet50", image_size=SIZE)
         bundle = write_bundle(model, folder / "model", dummy_model_card(SIZE))
         engine = BatchingEngine(Engine(bundle))
         ask(engine, 3)
         found: dict[str, Any] = {"machine": describe_machine(), "alone": ask(engine, rounds)}
         for threads in thread_counts:
-            settings = TrainingConfig(
+            config = TrainingConfig(
                 data=str(folder / "drawn"), weights="none", head_epochs=0, finetune_epochs=500,
                 patience=1000, threads=threads,
             )  # fmt: skip
-            run = start_run(settings, folder / "runs")
+            run = start_run(config, folder / "runs")
             try:
                 wait_until_trained(run, 1)
                 before = len(run.read_history())

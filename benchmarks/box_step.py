@@ -24,30 +24,30 @@ STEPS = 5
 
 def timer(quick: bool, small: bool) -> Callable[[], float]:
     """Return what takes a few steps and says how long one took, in seconds."""
-    from bc_model.distillation import Recipe, Source, ViewSampler, prepare, probe_of
+    from bc_model.distillation import DistillationConfig, Source, ViewSampler, prepare, proxy_of
     from bc_model.training import computing_in
 
-    recipe = probe_of(Recipe()) if small else Recipe()
+    config = proxy_of(DistillationConfig()) if small else DistillationConfig()
     with TemporaryDirectory() as folder:
         write_synthetic(
             Path(folder) / "drawn",
             n_cases=6,
-            pictures_per_case=2,
+            images_per_case=2,
             size=(160, 240),
             magnifications=(100, 200),
         )
-        source = Source.read(Path(folder), ("drawn",), recipe.image_size)
-    sampler = ViewSampler(source, recipe, 0)
-    model, lessons = prepare(recipe, sampler, quick=quick)
+        source = Source.read(Path(folder), ("drawn",), config.image_size)
+    sampler = ViewSampler(source, config, 0)
+    model, targets = prepare(config, sampler, quick=quick)
     views = sampler.batch(0)
     # Of the first two lessons any number will do.
-    answers = (views.descriptors * 0.0, views.labels[:, :1], views.labels, views.subtypes)
+    answers = (views.features * 0.0, views.labels[:, :1], views.labels, views.subtypes)
 
     def steps() -> float:
-        with computing_in(model, recipe.arithmetic):
+        with computing_in(model, config.compute_dtype):
             began = time.perf_counter()
             for _ in range(STEPS):
-                lessons.train_on_batch(views.pixels, answers)
+                targets.train_on_batch(views.pixels, answers)
             return (time.perf_counter() - began) / STEPS
 
     steps()  # traced

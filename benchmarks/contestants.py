@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.ceiling import product
 
 BATCH = 32
-PICTURES = 3 * BATCH
+IMAGES = 3 * BATCH
 """In a timed run. One batch alone flatters `Model.predict`: its first after a rest is fast."""
 SIZE = (224, 224)
 PRECISIONS = ("f32", "bf16", "int8")
@@ -31,18 +31,18 @@ def prepare(folder: Path) -> Any:
     keras.Model
         The same one, in memory.
     """
-    from bc_model.data import draw_picture, model_input
+    from bc_model.data import draw_image, preprocess_image
     from bc_model.inference import export_model, measure_parity, quantise, write_bundle
     from bc_model.model import build_model
-    from benchmarks.passport import dummy_model_card
+    from benchmarks.card import dummy_model_card
 
-    drawn = [draw_picture(malignant=bool(i % 2), seed=i, case_seed=i) for i in range(PICTURES)]
-    pixels = np.stack([model_input(rgb, SIZE) for rgb in drawn])
+    synthetic = [draw_image(malignant=bool(i % 2), seed=i, case_seed=i) for i in range(IMAGES)]
+    pixels = np.stack([preprocess_image(rgb, SIZE) for rgb in synthetic])
     np.save(folder / "pixels.npy", pixels)
     model = build_model("resnet50", image_size=SIZE)
     bundle = write_bundle(model, folder / "model", dummy_model_card(SIZE))
     bundle = quantise(bundle, pixels)
-    bundle = measure_parity(bundle, pixels, np.arange(PICTURES) % 2 == 1)
+    bundle = measure_parity(bundle, pixels, np.arange(IMAGES) % 2 == 1)
     export_model(bundle, "onnx", folder)
     return model
 
@@ -94,7 +94,7 @@ def machine_ceiling(folder: Path) -> Contestants:
 
 def our_single(folder: Path) -> Contestants:
     """Return one picture, decoded already, and one from a file's bytes to both overlays."""
-    from bc_model.data import CLASSES, decode_picture, example_png
+    from bc_model.data import CLASSES, decode_image, example_png
     from bc_model.gradcam import encode_jpeg, overlay_heatmap, shared_scale
     from bc_model.inference import BatchingEngine, Classifier
 
@@ -104,7 +104,7 @@ def our_single(folder: Path) -> Contestants:
     data = example_png(malignant=True)
 
     def decode_to_overlay() -> None:
-        rgb = decode_picture(data, "example.png")
+        rgb = decode_image(data, "example.png")
         maps = classifier.predict(rgb, name="example.png").heatmaps
         scale = shared_scale(maps)
         for name in CLASSES:

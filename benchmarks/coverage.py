@@ -26,7 +26,7 @@ from bc_model.evaluation import (
 )
 from benchmarks.intervals_tried import TRIED, Seen
 
-FIGURES = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity", "accuracy")
+REPORTED_METRICS = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity", "accuracy")
 OURS = "bootstrap-t"
 _TRUTH_CASES = 100_000
 _BLOCK = 20
@@ -45,7 +45,7 @@ class World:
         ``case_sd ** 2 / (1 + case_sd ** 2)`` is the correlation within a case.
     centres : (float, float)
         Mean logit of benign and of malignant pictures.
-    mean_pictures : int
+    mean_images : int
         A case has 5 pictures and a geometric number more.
     """
 
@@ -53,17 +53,17 @@ class World:
     n_malignant: int
     case_sd: float
     centres: tuple[float, float] = (-1.4, 1.8)
-    mean_pictures: int = 20
+    mean_images: int = 20
 
     def draw(
         self, rng: np.random.Generator, n_benign: int, n_malignant: int
     ) -> tuple[np.ndarray, np.ndarray, Floats]:
         """Return case (as a number), truth and probability of each picture."""
         truth = np.arange(n_benign + n_malignant) >= n_benign
-        pictures = 4 + rng.geometric(1 / (self.mean_pictures - 4), truth.size)
+        images = 4 + rng.geometric(1 / (self.mean_images - 4), truth.size)
         effect = np.where(truth, *reversed(self.centres))
         effect = effect + self.case_sd * rng.standard_normal(truth.size)
-        case = np.repeat(np.arange(truth.size), pictures)
+        case = np.repeat(np.arange(truth.size), images)
         logit = effect[case] + rng.standard_normal(case.size)
         return case, truth[case], 1 / (1 + np.exp(-logit))
 
@@ -72,9 +72,11 @@ class World:
         _, malignant, prob = self.draw(np.random.default_rng(1), _TRUTH_CASES, _TRUTH_CASES)
         found = {name: float(value) for name, value in all_metrics(malignant, prob).items()}
         # Of these metrics, only the accuracy depends on the proportion of malignant cases.
-        share = self.n_malignant / (self.n_benign + self.n_malignant)
-        found["accuracy"] = share * found["sensitivity"] + (1 - share) * found["specificity"]
-        return {name: found[name] for name in FIGURES}
+        proportion = self.n_malignant / (self.n_benign + self.n_malignant)
+        found["accuracy"] = (
+            proportion * found["sensitivity"] + (1 - proportion) * found["specificity"]
+        )
+        return {name: found[name] for name in REPORTED_METRICS}
 
 
 WORLDS = {
@@ -88,10 +90,10 @@ WORLDS = {
 def measure(
     world: World,
     *,
-    data_sets: int,
+    datasets: int,
     n_resamples: int = 1000,
     seed: int = 0,
-    figures: tuple[str, ...] = FIGURES,
+    metrics: tuple[str, ...] = REPORTED_METRICS,
     others: dict[str, Callable[[Seen], tuple[float, float]]] = TRIED,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Draw data sets and count how often each interval holds the truth.
@@ -105,16 +107,16 @@ def measure(
     truths = world.truths()
     rng = np.random.default_rng(seed)
     ends: dict[tuple[str, str], list[tuple[float, float]]] = {
-        (name, method): [] for name in figures for method in (OURS, *others)
+        (name, method): [] for name in metrics for method in (OURS, *others)
     }
-    for number in range(data_sets):
+    for number in range(datasets):
         case, malignant, prob = world.draw(rng, world.n_benign, world.n_malignant)
         sample = CaseSample.of(case.astype(str), malignant)
         draws = sample.draws(n_resamples, seed=number)
-        for name in figures:
+        for name in metrics:
             functional = functional_of(name, sample, malignant, prob, 0.5)
             value, interval = studentised(
-                functional, sample, draws, bounds=(0.0, 1.0), is_share=name != "roc_auc"
+                functional, sample, draws, bounds=(0.0, 1.0), is_proportion=name != "roc_auc"
             )
             if interval.low is None or interval.high is None:
                 continue
@@ -124,15 +126,15 @@ def measure(
                 ends[name, method].append(function(seen))
     return {
         name: {
-            method: _told(np.array(ends[name, method]), truths[name], data_sets)
+            method: _told(np.array(ends[name, method]), truths[name], datasets)
             for method in (OURS, *others)
         }
-        for name in figures
+        for name in metrics
     }
 
 
 def false_evidence(
-    world: World, *, data_sets: int, n_resamples: int = 1000, seed: int = 0
+    world: World, *, datasets: int, n_resamples: int = 1000, seed: int = 0
 ) -> dict[str, float]:
     """Compare two equally good models, again and again, on pictures that both predicted.
 
@@ -145,7 +147,7 @@ def false_evidence(
     """
     rng = np.random.default_rng(seed)
     found = dict.fromkeys(("balanced_accuracy", "roc_auc", "accuracy"), 0)
-    for number in range(data_sets):
+    for number in range(datasets):
         case, malignant, prob = world.draw(rng, world.n_benign, world.n_malignant)
         sides = [
             Side(name, _table(case, malignant, _shaken(world, rng, case, malignant, prob)))
@@ -154,7 +156,7 @@ def false_evidence(
         pair = compare(*sides, n_resamples=n_resamples, seed=number)
         for name in found:
             found[name] += pair.differences[name].has_evidence
-    return {name: count / data_sets for name, count in found.items()}
+    return {name: count / datasets for name, count in found.items()}
 
 
 def _shaken(
@@ -165,11 +167,11 @@ def _shaken(
     prob: Floats,
 ) -> Floats:
     """Return the probabilities of one model: a part of the case effect and noise of its own."""
-    centre = np.where(malignant, *reversed(world.centres))
-    shared = np.log(prob / (1 - prob)) - centre
+    center = np.where(malignant, *reversed(world.centres))
+    shared = np.log(prob / (1 - prob)) - center
     own = world.case_sd * rng.standard_normal(case.max() + 1)[case]
     own = own + rng.standard_normal(case.size)
-    return 1 / (1 + np.exp(-(centre + np.sqrt(0.7) * shared + np.sqrt(0.3) * own)))
+    return 1 / (1 + np.exp(-(center + np.sqrt(0.7) * shared + np.sqrt(0.3) * own)))
 
 
 def _table(case: np.ndarray, malignant: np.ndarray, prob: Floats) -> pd.DataFrame:
@@ -194,13 +196,13 @@ def _seen(
     return Seen(value, functional(draws)[0], left_out[kept], sample.stratum[kept])
 
 
-def _told(ends: np.ndarray, truth: float, data_sets: int) -> dict[str, float]:
+def _told(ends: np.ndarray, truth: float, datasets: int) -> dict[str, float]:
     low, high = ends.T
     return {
         "covered": float(((low <= truth) & (truth <= high)).mean()),
         "too_high": float((truth < low).mean()),
         "too_low": float((truth > high).mean()),
-        "none": 1 - len(ends) / data_sets,
+        "none": 1 - len(ends) / datasets,
         "width": float(np.median(high - low)),
     }
 
@@ -209,31 +211,33 @@ def _told(ends: np.ndarray, truth: float, data_sets: int) -> dict[str, float]:
 @click.option("--data-sets", default=2000, show_default=True, help="Drawn from each world.")
 @click.option("--resamples", default=1000, show_default=True, help="Of each data set.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-def main(data_sets: int, resamples: int, as_json: bool) -> None:
+def main(datasets: int, resamples: int, as_json: bool) -> None:
     """Measure how often the intervals hold the truth, in every world."""
     found = {
-        title: measure(world, data_sets=data_sets, n_resamples=resamples)
+        title: measure(world, datasets=datasets, n_resamples=resamples)
         for title, world in WORLDS.items()
     }
     evidence = {
-        title: false_evidence(world, data_sets=data_sets // 4, n_resamples=resamples)
+        title: false_evidence(world, datasets=datasets // 4, n_resamples=resamples)
         for title, world in WORLDS.items()
     }
     if as_json:
         click.echo(json.dumps({"coverage": found, "false_evidence": evidence}, indent=2))
         return
-    for title, figures in found.items():
-        click.echo(f"\n{title}: % of {data_sets} intervals that hold the truth (median width)")
-        click.echo(f"{'':20}" + "".join(f"{name.replace('_', ' '):>20}" for name in figures))
+    for title, metrics in found.items():
+        click.echo(f"\n{title}: % of {datasets} intervals that hold the truth (median width)")
+        click.echo(f"{'':20}" + "".join(f"{name.replace('_', ' '):>20}" for name in metrics))
         for method in (OURS, *TRIED):
-            told = (figures[name][method] for name in figures)
+            told = (metrics[name][method] for name in metrics)
             cells = (f"{100 * one['covered']:.1f} ({one['width']:.2f})" for one in told)
             click.echo(f"{method:20}" + "".join(f"{cell:>20}" for cell in cells))
     click.echo("\nEvidence of a difference between two equally good models, % of data sets")
-    for title, shares in evidence.items():
-        told = ", ".join(f"{name.replace('_', ' ')} {100 * x:.1f}" for name, x in shares.items())
+    for title, proportions in evidence.items():
+        told = ", ".join(
+            f"{name.replace('_', ' ')} {100 * x:.1f}" for name, x in proportions.items()
+        )
         click.echo(f"  {title}: {told}")
-    click.echo(f"\nStandard error of a covered share: {100 * (0.95 * 0.05 / data_sets) ** 0.5:.1f}")
+    click.echo(f"\nStandard error of a covered share: {100 * (0.95 * 0.05 / datasets) ** 0.5:.1f}")
 
 
 if __name__ == "__main__":

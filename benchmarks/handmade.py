@@ -21,8 +21,8 @@ import click
 import numpy as np
 import pandas as pd
 
-from bc_model.data import model_input, optical_density, read_manifest, read_picture
-from bc_model.distillation import Recipe, Teacher, describe
+from bc_model.data import optical_density, preprocess_image, read_dataset, read_image
+from bc_model.distillation import DistillationConfig, Teacher, describe
 from bc_model.evaluation import Side, compare, read_predictions
 from bc_model.utils import to_json
 
@@ -48,18 +48,18 @@ def features(path: Path) -> np.ndarray:
     from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 
     cv2.setNumThreads(1)
-    rgb = cv2.resize(read_picture(path), FRAME, interpolation=cv2.INTER_AREA)
+    rgb = cv2.resize(read_image(path), FRAME, interpolation=cv2.INTER_AREA)
     found: list[np.ndarray] = []
     for channels in (rgb.reshape(-1, 3).astype(float), optical_density(rgb).reshape(-1, 3)):
         found += [channels.mean(0), channels.std(0), skew(channels)]
         found += list(np.percentile(channels, [10, 50, 90], axis=0))
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     for radius in RADII:
         points = 8 * radius
-        patterns = local_binary_pattern(grey, points, radius, "uniform")
+        patterns = local_binary_pattern(gray, points, radius, "uniform")
         found.append(np.histogram(patterns, points + 2, (0, points + 2), density=True)[0])
     angles = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
-    together = graycomatrix(grey // 8, DISTANCES, angles, levels=32, symmetric=True, normed=True)
+    together = graycomatrix(gray // 8, DISTANCES, angles, levels=32, symmetric=True, normed=True)
     for name in ("contrast", "dissimilarity", "homogeneity", "energy", "correlation", "ASM"):
         found.append(graycoprops(together, name).mean(axis=1))
     return np.concatenate(found)
@@ -104,8 +104,10 @@ def cross_validate_teacher(
     """Return each picture's logit by the teacher of the model in the box, without its case."""
     logit = np.empty(len(malignant))
     for train, test in deal(malignant, case, seed):
-        teacher = Teacher.fit(descriptors[train], malignant[train], case[train], Recipe().penalty)
-        logit[test] = teacher.logit(teacher.squashed(descriptors[test]))
+        teacher = Teacher.fit(
+            descriptors[train], malignant[train], case[train], DistillationConfig().penalty
+        )
+        logit[test] = teacher.logit(teacher.normalized(descriptors[test]))
     return logit
 
 
@@ -125,9 +127,9 @@ def read(folders: list[Path]) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the rows of the manifests, named by set and path, and the features of each."""
     tables = []
     for folder in folders:
-        pictures = read_manifest(folder).pictures
-        names = f"{folder.name}/" + pictures["path"]
-        tables.append(pictures.assign(file=[folder / p for p in pictures["path"]], path=names))
+        images = read_dataset(folder).images
+        names = f"{folder.name}/" + images["path"]
+        tables.append(images.assign(file=[folder / p for p in images["path"]], path=names))
     table = pd.concat(tables, ignore_index=True)
     # A forked child would inherit locks that threads of this process hold.
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -143,33 +145,41 @@ def measure(folders: list[Path], seeds: int, against: Path | None = None) -> dic
     groups = table["group"].to_numpy(str)
     probs = [cross_validate(found, truth, groups, seed) for seed in range(seeds)]
     descriptors = describe(
-        np.stack([model_input(read_picture(f), Recipe().image_size) for f in table["file"]])
+        np.stack(
+            [
+                preprocess_image(read_image(f), DistillationConfig().image_size)
+                for f in table["file"]
+            ]
+        )
     )
     logits = [cross_validate_teacher(descriptors, truth, groups, seed) for seed in range(seeds)]
 
     def spread_of(values: list[float]) -> dict[str, Any]:
         return {"mean": float(np.mean(values)), "sd": float(np.std(values)), "each": values}
 
-    figures: dict[str, Any] = {
-        "pictures": len(truth),
+    metrics: dict[str, Any] = {
+        "images": len(truth),
         "cases": len(set(groups)),
         "features": found.shape[1],
         "seeds": seeds,
     }
-    for name, scores, cutoff in (("hand-made", probs, 0.5), ("teacher", logits, 0.0)):
-        figures[name] = {
+    for name, scores, threshold_choice in (("hand-made", probs, 0.5), ("teacher", logits, 0.0)):
+        metrics[name] = {
             "roc_auc": spread_of([float(roc_auc_score(truth, score)) for score in scores]),
             "balanced_accuracy": spread_of(
-                [float(balanced_accuracy_score(truth, score >= cutoff)) for score in scores]
+                [
+                    float(balanced_accuracy_score(truth, score >= threshold_choice))
+                    for score in scores
+                ]
             ),
             "roc_auc_by_fold": auc_by_fold(scores[0], truth, groups, 0),
         }
     if against:
-        figures["against"] = compare(
+        metrics["against"] = compare(
             Side("hand-made", table.assign(prob_malignant=probs[0])),
             Side("the model in the box", read_predictions(against)),
         )
-    return figures
+    return metrics
 
 
 @click.command()
@@ -177,7 +187,7 @@ def measure(folders: list[Path], seeds: int, against: Path | None = None) -> dic
 @click.option(
     "--against",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Predictions to compare with: cross_validation.csv or chosen_inside.csv of the model in "
+    help="Predictions to compare with: cross_validation.csv or nested_selection.csv of the model in "
     "the box.",
 )
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1, 50))
@@ -192,7 +202,7 @@ def main(data: tuple[Path, ...], against: Path | None, seeds: int, as_json: bool
         click.echo(json.dumps(found, indent=2))
         return
     click.echo(
-        f"{found['features']} hand-made features, {found['pictures']} pictures of "
+        f"{found['features']} hand-made features, {found['images']} pictures of "
         f"{found['cases']} cases, {found['seeds']} seeds of {N_FOLDS} case-grouped folds"
     )
     for who in ("hand-made", "teacher"):

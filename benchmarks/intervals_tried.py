@@ -91,9 +91,9 @@ def t_on_logits(seen: Seen) -> tuple[float, float]:
         return 0.0, 1.0
     parts, _ = seen.variances
     reach = stats.t.ppf(0.975, seen.degrees_of_freedom) * np.sqrt(parts.sum())
-    centre = np.log(seen.value / (1 - seen.value))
+    center = np.log(seen.value / (1 - seen.value))
     reach /= seen.value * (1 - seen.value)
-    low, high = 1 / (1 + np.exp(-(centre + np.array([-reach, reach]))))
+    low, high = 1 / (1 + np.exp(-(center + np.array([-reach, reach]))))
     return float(low), float(high)
 
 

@@ -22,20 +22,19 @@ from benchmarks.timing import describe_machine
 
 USERS = 16
 SECONDS = 60
-PICTURES = 24
+IMAGES = 24
 SINGLE_ROUNDS = 15
 
 
 def measure(users: int, seconds: float) -> dict[str, Any]:
     """Run the load and return counts, times and memory."""
-    from bc_model.data import CLASSES, decode_picture, draw_picture, model_input
+    from bc_model.data import CLASSES, decode_image, draw_image, preprocess_image
     from bc_model.inference import BatchingEngine, Engine, encode_png, write_bundle
     from bc_model.model import build_model
-    from benchmarks.passport import dummy_model_card
+    from benchmarks.card import dummy_model_card
 
     files = [
-        encode_png(draw_picture(malignant=bool(i % 2), seed=i, case_seed=i))
-        for i in range(PICTURES)
+        encode_png(draw_image(malignant=bool(i % 2), seed=i, case_seed=i)) for i in range(IMAGES)
     ]
     with tempfile.TemporaryDirectory() as folder:
         model = build_model("resnet50", image_size=SIZE)
@@ -43,13 +42,13 @@ def measure(users: int, seconds: float) -> dict[str, Any]:
         engine = BatchingEngine(Engine(bundle))
 
     def ask(data: bytes) -> tuple[np.ndarray, dict]:
-        return engine.explain_one(model_input(decode_picture(data, "picture"), SIZE))
+        return engine.explain_one(preprocess_image(decode_image(data, "image"), SIZE))
 
     alone = [ask(data) for data in files]
     single = []
     for i in range(SINGLE_ROUNDS):
         start = time.perf_counter()
-        ask(files[i % PICTURES])
+        ask(files[i % IMAGES])
         single.append(time.perf_counter() - start)
 
     times: list[float] = []
@@ -63,7 +62,7 @@ def measure(users: int, seconds: float) -> dict[str, Any]:
         nonlocal wrong
         rng = np.random.default_rng(number)
         while time.monotonic() < end:
-            which = int(rng.integers(PICTURES))
+            which = int(rng.integers(IMAGES))
             start = time.perf_counter()
             try:
                 logits, heatmaps = ask(files[which])

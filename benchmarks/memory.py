@@ -19,14 +19,14 @@ import click
 import psutil
 
 from bc_model.data import write_synthetic
-from bc_model.training import RunFolder, TrainingConfig
+from bc_model.training import Run, TrainingConfig
 from benchmarks.resume import queue, start
 from benchmarks.timing import describe_machine
 
 CASES = 80
 
 
-def watch(child: subprocess.Popen, run: RunFolder) -> dict[str, dict[str, float]]:
+def watch(child: subprocess.Popen, run: Run) -> dict[str, dict[str, float]]:
     """Return the highest memory of a process in each of its stages, GB."""
     process, peaks = psutil.Process(child.pid), dict[str, dict[str, float]]()
     while child.poll() is None:
@@ -44,9 +44,9 @@ def watch(child: subprocess.Popen, run: RunFolder) -> dict[str, dict[str, float]
     return peaks
 
 
-def measure(settings: TrainingConfig, folder: Path) -> dict[str, Any]:
+def measure(config: TrainingConfig, folder: Path) -> dict[str, Any]:
     """Train once and tell the peaks."""
-    run = queue(folder / "run", settings)
+    run = queue(folder / "run", config)
     began = time.monotonic()
     child = start(run)
     peaks = watch(child, run)
@@ -54,7 +54,7 @@ def measure(settings: TrainingConfig, folder: Path) -> dict[str, Any]:
         raise RuntimeError(f"the run failed: {run.read_status().get('message')}")
     return {
         "machine": describe_machine(),
-        "pictures": sum(1 for path in Path(settings.data).rglob("*.png")),
+        "images": sum(1 for path in Path(config.data).rglob("*.png")),
         "resident_gb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9,
         "by_stage": peaks,
         "seconds": time.monotonic() - began,
@@ -68,23 +68,23 @@ def measure(settings: TrainingConfig, folder: Path) -> dict[str, Any]:
 @click.option("--data", type=click.Path(path_type=Path), help="Keep the drawn pictures here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def main(
-    weights: str, pictures: int, augmented_copies: int, data: Path | None, as_json: bool
+    weights: str, images: int, augmented_copies: int, data: Path | None, as_json: bool
 ) -> None:
     """Measure the memory of a run of one epoch a phase on drawn pictures of 224x224 px."""
     with tempfile.TemporaryDirectory() as name:
-        drawn = data or Path(name) / "drawn"
-        if not drawn.exists():
-            each = max(1, pictures // CASES)
-            write_synthetic(drawn, n_cases=CASES, pictures_per_case=each, size=(224, 224))
-        settings = TrainingConfig(
-            data=str(drawn.resolve()), weights=weights, head_epochs=1, finetune_epochs=1,
+        synthetic = data or Path(name) / "drawn"
+        if not synthetic.exists():
+            each = max(1, images // CASES)
+            write_synthetic(synthetic, n_cases=CASES, images_per_case=each, size=(224, 224))
+        config = TrainingConfig(
+            data=str(synthetic.resolve()), weights=weights, head_epochs=1, finetune_epochs=1,
             n_folds=10, augmented_copies=augmented_copies,
         )  # fmt: skip
-        found = measure(settings, Path(name))
+        found = measure(config, Path(name))
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    click.echo(f"{found['pictures']} pictures: {found['resident_gb']:.2f} GB at most")
+    click.echo(f"{found['images']} pictures: {found['resident_gb']:.2f} GB at most")
     for stage, peak in found["by_stage"].items():
         words = f"{peak['resident_gb']:.2f} GB, {peak['mapped_files_gb']:.2f} of them mapped files"
         click.echo(f"{stage}: {words}")

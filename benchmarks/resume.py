@@ -21,21 +21,21 @@ import click
 import numpy as np
 
 from bc_model.data import write_synthetic
-from bc_model.training import RunFolder, TrainingConfig
+from bc_model.training import Run, TrainingConfig
 
 KILLS = 20
 PATIENCE_S = 300.0
 
 
-def queue(path: Path, settings: TrainingConfig) -> RunFolder:
+def queue(path: Path, config: TrainingConfig) -> Run:
     """Make a run that `train --resume` can start."""
-    run = RunFolder.create(path)
-    run.write_config({"settings": settings.as_dict()})
+    run = Run.create(path)
+    run.write_config({"config": config.as_dict()})
     run.write_status("queued")
     return run
 
 
-def start(run: RunFolder) -> subprocess.Popen:
+def start(run: Run) -> subprocess.Popen:
     """Start or resume a run in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "bc_model", "train", "--run", str(run.path), "--resume"],
@@ -44,7 +44,7 @@ def start(run: RunFolder) -> subprocess.Popen:
     )
 
 
-def wait_for_training(run: RunFolder, child: subprocess.Popen) -> float | None:
+def wait_for_training(run: Run, child: subprocess.Popen) -> float | None:
     """Wait until a batch has been trained; return the seconds, None when the run ended before."""
     began = time.monotonic()
     while time.monotonic() - began < PATIENCE_S:
@@ -56,14 +56,14 @@ def wait_for_training(run: RunFolder, child: subprocess.Popen) -> float | None:
     raise RuntimeError(f"the run {run.path} does not train; its log: {run.read_log()}")
 
 
-def fingerprint(run: RunFolder) -> str:
+def fingerprint(run: Run) -> str:
     """Hash the final weights."""
     from bc_model.model import load_keras, weights_fingerprint
 
-    return weights_fingerprint(load_keras(run.model_folder / "model.keras"))
+    return weights_fingerprint(load_keras(run.model_dir / "model.keras"))
 
 
-def figures(run: RunFolder) -> list[dict[str, Any]]:
+def metrics(run: Run) -> list[dict[str, Any]]:
     """Return the history without what a clock tells."""
     clock = ("seconds", "time")
     return [{k: v for k, v in one.items() if k not in clock} for one in run.read_history()]
@@ -74,22 +74,22 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_synthetic(folder / "set", n_cases=10, pictures_per_case=6, size=(64, 96))
-        settings = TrainingConfig(
+        write_synthetic(folder / "set", n_cases=10, images_per_case=6, size=(64, 96))
+        config = TrainingConfig(
             data=str(folder / "set"), weights="none", backbone="tiny", image_size=(64, 64),
             head_epochs=kills + 10, finetune_epochs=kills + 10, batch_size=4, patience=1000,
             deterministic=True, seed=seed,
         )  # fmt: skip
-        whole = queue(folder / "whole", settings)
+        whole = queue(folder / "whole", config)
         child = start(whole)
         first_start = wait_for_training(whole, child)
         child.wait()
 
-        run = queue(folder / "killed", settings)
+        run = queue(folder / "killed", config)
         moments: list[dict[str, Any]] = []
         waits: list[float] = []
         # Spread over both phases: each kill waits for some epochs more than the one before.
-        total = settings.head_epochs + settings.finetune_epochs
+        total = config.head_epochs + config.finetune_epochs
         for number in range(kills):
             child = start(run)
             spent = wait_for_training(run, child)
@@ -112,7 +112,7 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
         return {
             "kills": len(moments),
             "moments": moments,
-            "history_equal": figures(run) == figures(whole),
+            "history_equal": metrics(run) == metrics(whole),
             "weights_equal": fingerprint(run) == fingerprint(whole),
             "first_start_s": first_start,
             "resume_s": float(np.median(waits[1:])) if len(waits) > 1 else None,

@@ -20,7 +20,7 @@ from bc_model.inference import supported_precisions
 from bc_model.utils import native_stderr_silenced
 from benchmarks import contestants
 from benchmarks.ceiling import PRODUCT_GFLOP, count_gflop
-from benchmarks.contestants import BATCH, PICTURES, PRECISIONS
+from benchmarks.contestants import BATCH, IMAGES, PRECISIONS
 from benchmarks.start import measure_start
 from benchmarks.timing import ROUNDS, Ratio, describe_machine, faster, run_rounds
 from benchmarks.workers import workers
@@ -49,9 +49,9 @@ def measure(rounds: int) -> dict[str, Any]:
         "batch": BATCH,
         "rounds": rounds,
         "native_precisions": sorted(supported_precisions()),
-        "gflop_per_picture": gflop,
-        **summarise_batch(batch, gflop),
-        "milliseconds_one_picture": {k: 1e3 * float(np.median(v)) for k, v in single.items()},
+        "gflop_per_image": gflop,
+        **summarize_batch(batch, gflop),
+        "milliseconds_one_image": {k: 1e3 * float(np.median(v)) for k, v in single.items()},
         "faster_one_explained_picture": {
             reference: asdict(faster(single, "this project", reference))
             for reference in ("tf-keras-vis", "GradientTape")
@@ -63,10 +63,10 @@ def measure(rounds: int) -> dict[str, Any]:
     }
 
 
-def summarise_batch(seconds: dict[str, np.ndarray], gflop: float) -> dict[str, Any]:
-    """Turn seconds for `PICTURES` pictures, by contestant and round, into rates and ratios."""
+def summarize_batch(seconds: dict[str, np.ndarray], gflop: float) -> dict[str, Any]:
+    """Turn seconds for `IMAGES` pictures, by contestant and round, into rates and ratios."""
     rates = {
-        name: float(np.median(PICTURES / spent))
+        name: float(np.median(IMAGES / spent))
         for name, spent in seconds.items()
         if not name.startswith("ceiling")
     }
@@ -74,7 +74,7 @@ def summarise_batch(seconds: dict[str, np.ndarray], gflop: float) -> dict[str, A
     ceiling = {name: PRODUCT_GFLOP / seconds[f"ceiling {name}"].min() for name in ("f32", "bf16")}
     extra = seconds["f32 with heatmaps"] / seconds["f32"] - 1.0
     return {
-        "pictures_per_second": rates,
+        "images_per_second": rates,
         "faster_at_batch_32": {
             name: {reference: asdict(faster(seconds, name, reference)) for reference in REFERENCES}
             for name in PRECISIONS
@@ -100,19 +100,19 @@ def main(rounds: int, as_json: bool) -> None:
     )
     native = ", ".join(found["native_precisions"])
     click.echo(f"  computed natively: {native}; what is not among them fell back to f32")
-    for name, speed in found["pictures_per_second"].items():
+    for name, speed in found["images_per_second"].items():
         click.echo(f"  {name}: {speed:.1f} pictures/s")
     for name, against in found["faster_at_batch_32"].items():
         words = ", ".join(f"{Ratio(**ratio)} {reference}" for reference, ratio in against.items())
         click.echo(f"  {name} against {words}")
-    for name, milliseconds in found["milliseconds_one_picture"].items():
+    for name, milliseconds in found["milliseconds_one_image"].items():
         click.echo(f"  one picture, {name}: {milliseconds:.1f} ms")
     for name, ratio in found["faster_one_explained_picture"].items():
         click.echo(f"  one explained picture against {name}: {Ratio(**ratio)}")
     click.echo(f"  heatmaps cost {found['heatmap_extra_cost_at_batch_32']:.1%} more at batch 32")
-    for name, part in found["share_of_ceiling"].items():
+    for name, subset in found["share_of_ceiling"].items():
         click.echo(
-            f"  {name}: {part:.0%} of the machine's {found['ceiling_gflops'][name]:.0f} GFLOP/s"
+            f"  {name}: {subset:.0%} of the machine's {found['ceiling_gflops'][name]:.0f} GFLOP/s"
         )
     for name, value in found["start"].items():
         click.echo(f"  {name.replace('_', ' ')}: {value:.2f}")

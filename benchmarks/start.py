@@ -19,7 +19,7 @@ import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from bc_model.data import example_png
-from benchmarks.passport import dummy_model_card
+from benchmarks.card import dummy_model_card
 
 ROOT = Path(__file__).parents[1]
 STARTS = 5
@@ -48,9 +48,9 @@ def _write_model(runs: Path) -> None:
 
 
 def _one_start(browser: Browser, runs: Path) -> dict[str, float]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with socket.socket() as proxy:
+        proxy.bind(("127.0.0.1", 0))
+        port = proxy.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     page = browser.new_page()
     begin = time.perf_counter()
@@ -72,7 +72,7 @@ def _one_start(browser: Browser, runs: Path) -> dict[str, float]:
         page.goto(url)
         page.get_by_role("heading", name="Classify").wait_for()
         page.locator("input[type=file]").wait_for(state="attached")
-        drawn = time.perf_counter() - begin
+        synthetic = time.perf_counter() - begin
         memory = psutil.Process(server.pid).memory_info().rss / 2**20
         answer = _answer(page)
         memory_then = psutil.Process(server.pid).memory_info().rss / 2**20
@@ -82,7 +82,7 @@ def _one_start(browser: Browser, runs: Path) -> dict[str, float]:
         page.close()
     return {
         "server_healthy_s": healthy,
-        "first_page_s": drawn,
+        "first_page_s": synthetic,
         "first_page_rss_mb": memory,
         "first_answer_s": answer,
         "first_answer_rss_mb": memory_then,

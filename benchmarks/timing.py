@@ -84,11 +84,11 @@ def describe_machine() -> dict[str, Any]:
                 model = line.split(":", 1)[1].strip()
             if line.startswith("flags"):
                 flags = set(line.split(":", 1)[1].split())
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    target = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
     return {
         "processor": model,
         "cores": os.cpu_count(),
-        "features": [flag for flag in wanted if flag in flags],
+        "features": [flag for flag in target if flag in flags],
         "system": platform.system(),
         "python": platform.python_version(),
     }

@@ -34,53 +34,53 @@ OWN_EPOCHS = 15
 OWN_SIDE_PX = 128
 
 
-def load(settings: TrainingConfig) -> dict[str, Any]:
+def load(config: TrainingConfig) -> dict[str, Any]:
     """Read the training and the validation part; training pictures with their margin for crops."""
-    from bc_model.data import load_pixels, make_split, one_hot, read_manifest, training_size
-    from bc_model.training import Part
+    from bc_model.data import load_pixels, make_split, one_hot, read_dataset, training_size
+    from bc_model.training import Subset
 
-    manifest = read_manifest(Path(settings.data))
-    split = make_split(manifest, "case", n_folds=settings.n_folds, seed=settings.split_seed)
+    dataset = read_dataset(Path(config.data))
+    split = make_split(dataset, "case", n_folds=config.n_folds, seed=config.split_seed)
     parts = {}
-    sizes = {"train": training_size(settings.image_size), "validation": settings.image_size}
+    sizes = {"train": training_size(config.image_size), "validation": config.image_size}
     for name, size in sizes.items():
-        rows = split[split["part"] == name]
-        pixels = load_pixels(manifest.root, list(rows["path"]), size)
-        parts[name] = Part(pixels, one_hot(rows["class"]))
+        rows = split[split["subset"] == name]
+        pixels = load_pixels(dataset.root, list(rows["path"]), size)
+        parts[name] = Subset(pixels, one_hot(rows["class"]))
     return parts
 
 
-def build(settings: TrainingConfig) -> Any:
+def build(config: TrainingConfig) -> Any:
     """Return the same network with the same weights for both sides."""
     import keras
 
     from bc_model.model import build_model
 
-    keras.utils.set_random_seed(settings.seed)
+    keras.utils.set_random_seed(config.seed)
     return build_model(
-        settings.backbone,
-        image_size=settings.image_size,
-        weights=settings.weights,
-        dense_units=settings.dense_units,
-        dropout=settings.dropout,
+        config.backbone,
+        image_size=config.image_size,
+        weights=config.weights,
+        dense_units=config.dense_units,
+        dropout=config.dropout,
     )
 
 
-def can_fetch_imagenet(settings: TrainingConfig) -> bool:
+def can_fetch_imagenet(config: TrainingConfig) -> bool:
     """Tell whether the pretrained weights are there or can be had."""
     try:
         # Keras tells of downloads on stdout, which belongs to the figures.
         with native_stderr_silenced(), redirect_stdout(sys.stderr):
-            build(replace(settings, weights="imagenet"))
+            build(replace(config, weights="imagenet"))
     except WeightsError:
         return False
     return True
 
 
-def learn_own_weights(settings: TrainingConfig, path: Path) -> None:
+def learn_own_weights(config: TrainingConfig, path: Path) -> None:
     """Train a network from scratch on small pictures of the training part and save it."""
     small = replace(
-        settings, weights="none", image_size=(OWN_SIDE_PX, OWN_SIDE_PX), head_epochs=0,
+        config, weights="none", image_size=(OWN_SIDE_PX, OWN_SIDE_PX), head_epochs=0,
         finetune_epochs=OWN_EPOCHS,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -90,23 +90,23 @@ def learn_own_weights(settings: TrainingConfig, path: Path) -> None:
     trainer.model.save(path)
 
 
-def prepared_trainer(settings: TrainingConfig, folder: Path) -> Any:
+def prepared_trainer(config: TrainingConfig, folder: Path) -> Any:
     """Return a `Trainer` that has built its model and loaded its images."""
-    from bc_model.training import RunFolder, Trainer
+    from bc_model.training import Run, Trainer
 
-    trainer = Trainer(settings, RunFolder.create(folder / "run"))
+    trainer = Trainer(config, Run.create(folder / "run"))
     with native_stderr_silenced():
         trainer.build_model()
         trainer.prepare_data()
     return trainer
 
 
-def ours(settings: TrainingConfig) -> dict[str, float]:
+def ours(config: TrainingConfig) -> dict[str, float]:
     """Train through the cache, as `train` does."""
     from bc_model.training import load_weights
 
     with tempfile.TemporaryDirectory() as folder:
-        trainer = prepared_trainer(settings, Path(folder))
+        trainer = prepared_trainer(config, Path(folder))
         began = time.time()
         trainer.train_head()
         trainer.fine_tune()
@@ -126,7 +126,7 @@ def ours(settings: TrainingConfig) -> dict[str, float]:
     }
 
 
-def baseline(settings: TrainingConfig) -> dict[str, float]:
+def baseline(config: TrainingConfig) -> dict[str, float]:
     """Train as the tutorials do."""
     import keras
 
@@ -134,11 +134,11 @@ def baseline(settings: TrainingConfig) -> dict[str, float]:
     from bc_model.model import freeze_backbone, unfreeze_from
 
     with native_stderr_silenced():
-        parts, model = load(settings), build(settings)
+        parts, model = load(config), build(config)
     training, validation = parts["train"], parts["validation"]
-    batches = augmented(training, settings)
+    batches = augmented(training, config)
     held_out = validation_dataset(
-        validation.pixels, validation.labels, batch_size=settings.batch_size
+        validation.pixels, validation.labels, batch_size=config.batch_size
     )
     best: dict[str, Any] = {"loss": np.inf, "weights": None}
 
@@ -149,14 +149,14 @@ def baseline(settings: TrainingConfig) -> dict[str, float]:
     began = time.time()
     marks = []
     for phase, epochs, rate in (
-        ("head", settings.head_epochs, settings.head_learning_rate),
-        ("finetune", settings.finetune_epochs, settings.resolved_finetune_rate),
+        ("head", config.head_epochs, config.head_learning_rate),
+        ("finetune", config.finetune_epochs, config.resolved_finetune_rate),
     ):
         if phase == "head":
             freeze_backbone(model)
         else:
             model.set_weights(best["weights"])
-            unfreeze_from(model, settings.resolved_unfreeze_from, train_batch_norm=False)
+            unfreeze_from(model, config.resolved_unfreeze_from, train_batch_norm=False)
         model.compile(
             optimizer=keras.optimizers.Adam(rate),
             loss="categorical_crossentropy",
@@ -191,12 +191,12 @@ def baseline(settings: TrainingConfig) -> dict[str, float]:
     }
 
 
-def augmented(part: Any, settings: TrainingConfig) -> Any:
+def augmented(subset: Any, config: TrainingConfig) -> Any:
     """Shuffle and augment on the fly, by Keras's own layers on several pictures at a time."""
     import keras
     import tensorflow as tf
 
-    height, width = settings.image_size
+    height, width = config.image_size
     layers = keras.Sequential(
         [
             keras.layers.Resizing(height, width),
@@ -206,22 +206,22 @@ def augmented(part: Any, settings: TrainingConfig) -> Any:
             keras.layers.RandomContrast(0.2),
         ]
     )
-    dataset = tf.data.Dataset.from_tensor_slices((part.pixels, part.labels))
-    dataset = dataset.shuffle(len(part.labels), seed=settings.seed).batch(settings.batch_size)
+    dataset = tf.data.Dataset.from_tensor_slices((subset.pixels, subset.labels))
+    dataset = dataset.shuffle(len(subset.labels), seed=config.seed).batch(config.batch_size)
     return dataset.map(
         lambda x, y: (layers(tf.cast(x, tf.float32), training=True), y),
         num_parallel_calls=tf.data.AUTOTUNE,
     ).prefetch(2)
 
 
-def judge(model: Any, part: Any) -> float:
+def judge(model: Any, subset: Any) -> float:
     """Return the balanced accuracy at 0.5 on a part, computed in float32 by the whole network."""
     from sklearn.metrics import balanced_accuracy_score
 
     from bc_model.model import reference_logits
 
-    called = reference_logits(model, part.pixels).argmax(axis=1)
-    return float(balanced_accuracy_score(part.labels.argmax(axis=1), called))
+    called = reference_logits(model, subset.pixels).argmax(axis=1)
+    return float(balanced_accuracy_score(subset.labels.argmax(axis=1), called))
 
 
 def memory() -> dict[str, float]:
@@ -231,30 +231,30 @@ def memory() -> dict[str, float]:
     return {"memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
 
 
-def apart(action: Any, *arguments: Any) -> Any:
+def separability(action: Any, *arguments: Any) -> Any:
     """Call a function in a fresh process: nothing is left of the other side."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(action, arguments)
 
 
-def measure(settings: TrainingConfig, seeds: int) -> dict[str, Any]:
+def measure(config: TrainingConfig, seeds: int) -> dict[str, Any]:
     """Train both sides once a seed and return figures and their ratios."""
     found: dict[str, list[dict[str, float]]] = {"ours": [], "baseline": []}
     for seed in range(seeds):
-        here = replace(settings, seed=seed)
+        here = replace(config, seed=seed)
         sides = [("ours", ours), ("baseline", baseline)]
         for name, side in sides if seed % 2 == 0 else sides[::-1]:
-            found[name].append(apart(side, here))
+            found[name].append(separability(side, here))
             click.echo(f"seed {seed}, {name}: {found[name][-1]}", err=True)
     return {
         "machine": describe_machine(),
-        "pictures": {name: len(part.labels) for name, part in load(settings).items()},
-        "settings": settings.as_dict(),
-        **summarise(found),
+        "images": {name: len(subset.labels) for name, subset in load(config).items()},
+        "config": config.as_dict(),
+        **summarize(found),
     }
 
 
-def summarise(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+def summarize(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """Turn figures by side and seed into medians, and ratios within each seed."""
     table = {
         side: {key: [one[key] for one in runs] for key in runs[0]} for side, runs in found.items()
@@ -285,7 +285,7 @@ def default_data(folder: Path) -> Path:
     real = Path(os.environ.get("BC_DATA", "../shared/data")) / "breakhis_200x_224"
     if real.is_dir():
         return real
-    write_synthetic(folder / "drawn", n_cases=30, pictures_per_case=20)
+    write_synthetic(folder / "drawn", n_cases=30, images_per_case=20)
     return folder / "drawn"
 
 
@@ -309,7 +309,7 @@ def main(
     """Measure training side by side with the usual recipe, on the pictures in DATA."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = TrainingConfig(
+        config = TrainingConfig(
             data=str((data or default_data(folder)).resolve()),
             weights=weights or "imagenet",
             head_epochs=head_epochs,
@@ -317,13 +317,13 @@ def main(
             image_size=parse_size(image_size),
             patience=1000,  # the same number of epochs on both sides
         )
-        if settings.from_scratch:
+        if config.from_scratch:
             raise click.UsageError("From scratch nothing is frozen; give 'imagenet' or a file.")
-        if weights is None and not apart(can_fetch_imagenet, settings):
+        if weights is None and not separability(can_fetch_imagenet, config):
             click.echo("No ImageNet weights to be had; learning some here first", err=True)
-            settings = replace(settings, weights=str(folder / "own.keras"))
-            apart(learn_own_weights, settings, folder / "own.keras")
-        found = measure(settings, seeds)
+            config = replace(config, weights=str(folder / "own.keras"))
+            separability(learn_own_weights, config, folder / "own.keras")
+        found = measure(config, seeds)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

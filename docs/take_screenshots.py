@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PORT = "8590"  # not the one that `make run` uses
 URL = f"http://127.0.0.1:{PORT}"
-SET, STUDY = "drawn", "protocols"
-RUN = f"{STUDY}-case-fold0"
+SET, EXPERIMENT = "drawn", "protocols"
+RUN = f"{EXPERIMENT}-case-fold0"
 PATIENT_MS = 60_000
-RECIPE = (
-    "--study", STUDY, "--protocols", "image,case", "--backbone", "tiny", "--weights", "none",
+CONFIG = (
+    "--study", EXPERIMENT, "--protocols", "image,case", "--backbone", "tiny", "--weights", "none",
     "--image-size", "128x128", "--head-epochs", "4", "--finetune-epochs", "16",
 )  # fmt: skip
 
@@ -35,11 +35,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        data, runs, shelf = (place / part for part in ("data/drawn", "runs", "shelf"))
+        data, runs, registry = (place / subset for subset in ("data/drawn", "runs", "shelf"))
         _command("data", "synthetic", data, "--cases", "30", "--pictures-per-case", "8")
-        _command("report", data, "--runs", runs, *RECIPE)
-        link_folder(data, SET, shelf)
-        _walk(data, os.environ | {"BC_DATASETS": str(shelf), "BC_RUNS": str(runs)})
+        _command("report", data, "--runs", runs, *CONFIG)
+        link_folder(data, SET, registry)
+        _walk(data, os.environ | {"BC_DATASETS": str(registry), "BC_RUNS": str(runs)})
 
 
 def _command(*arguments: str | Path) -> None:
@@ -68,8 +68,8 @@ def _walk(data: Path, environment: dict[str, str]) -> None:
         stderr=subprocess.DEVNULL,
     )
     split = read_split(Path(environment["BC_RUNS"]) / RUN / "split.csv")
-    unseen = split[(split["part"] == "test") & (split["class"] == "malignant")]
-    picture = data / unseen["path"].iloc[0]
+    external = split[(split["subset"] == "test") & (split["class"] == "malignant")]
+    image = data / external["path"].iloc[0]
     try:
         _wait()
         with sync_playwright() as playwright:
@@ -77,12 +77,12 @@ def _walk(data: Path, environment: dict[str, str]) -> None:
             for scheme, suffix in (("light", ""), ("dark", "-dark")):
                 context = browser.new_context(color_scheme=scheme)
                 page = context.new_page()
-                _diagnose(page, picture, DOCS / f"diagnose{suffix}.png")
+                _diagnose(page, image, DOCS / f"diagnose{suffix}.png")
                 for name, query, charts in (
                     ("data", f"data?set={SET}", 3),
                     ("train", f"train?run={RUN}", 3),
                     ("evaluate", f"evaluate?evaluated={RUN}", 6),
-                    ("studies", f"experiments?study={STUDY}", 3),
+                    ("studies", f"experiments?study={EXPERIMENT}", 3),
                 ):
                     _open(page, query, charts)
                     _hide_place(page, data.parent)
@@ -94,10 +94,10 @@ def _walk(data: Path, environment: dict[str, str]) -> None:
         server.wait()
 
 
-def _diagnose(page: Page, picture: Path, out: Path) -> None:
+def _diagnose(page: Page, image: Path, out: Path) -> None:
     page.set_viewport_size({"width": 1280, "height": 1520})  # the whole card
     page.goto(f"{URL}/?model={RUN}")
-    page.locator("input[type=file]").set_input_files(picture)
+    page.locator("input[type=file]").set_input_files(image)
     expect(page.get_by_text("Estimated probability")).to_be_visible(timeout=PATIENT_MS)
     page.wait_for_timeout(2500)
     page.screenshot(path=out)

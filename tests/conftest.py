@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from bc_model.data.breakhis import parse_name
-from bc_model.data.dataset import read_manifest
-from bc_model.data.splits import LEAKY_PROTOCOLS, make_split, write_split
+from bc_model.data.dataset import read_dataset
+from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE, make_split, write_split
 from bc_model.data.synthetic import write_synthetic
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.training.config import TrainingConfig
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from tests.file_server import Server
 
 REPOSITORY = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ def real_data() -> Path:
 def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a drawn data set: 10 cases, 5 of them benign, 3 pictures each, 64 x 96 px, 200X."""
     folder = tmp_path_factory.mktemp("drawn") / "set"
-    write_synthetic(folder, n_cases=10, pictures_per_case=3, size=(64, 96))
+    write_synthetic(folder, n_cases=10, images_per_case=3, size=(64, 96))
     return folder
 
 
@@ -70,30 +70,30 @@ def fold_files(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 
 @pytest.fixture(scope="session")
-def end_at_random() -> Callable[[RunFolder], None]:
+def end_at_random() -> Callable[[Run], None]:
     """Return a function that ends a run with its true split and the figures of a random model."""
 
-    def end(run: RunFolder) -> None:
-        settings = TrainingConfig.from_dict(run.read_config()["settings"])
+    def end(run: Run) -> None:
+        config = TrainingConfig.from_dict(run.read_config()["config"])
         split = make_split(
-            read_manifest(Path(settings.data)), settings.protocol, n_folds=settings.n_folds,
-            fold=settings.test_fold, folds_file=settings.official_fold_file,
+            read_dataset(Path(config.data)), config.protocol, n_folds=config.n_folds,
+            fold=config.test_fold, folds_file=config.official_fold_file,
         )  # fmt: skip
         write_split(split, run.split_file)
-        rows = split[split["part"] == "test"]
+        rows = split[split["subset"] == "test"]
         prob = np.random.default_rng(len(run.name)).uniform(0.1, 0.9, len(rows))
         prob += np.where(rows["class"] == "malignant", 0.1, -0.1)
         evaluate_predictions(
             rows[["path", "sha256", "case", "class", "magnification"]].assign(prob_malignant=prob),
-            protocol=settings.protocol, leaky=settings.protocol in LEAKY_PROTOCOLS, n_resamples=100,
-        ).write(run.evaluation_folder)  # fmt: skip
+            protocol=config.protocol, has_leakage=config.protocol in PROTOCOLS_WITH_LEAKAGE, n_resamples=100,
+        ).write(run.evaluation_dir)  # fmt: skip
         run.write_status("done")
 
     return end
 
 
 @pytest.fixture(scope="session")
-def tiny_settings(drawn_set: Path) -> TrainingConfig:
+def tiny_config(drawn_set: Path) -> TrainingConfig:
     """Return the settings of the smallest training there is, on the drawn set."""
     return TrainingConfig(
         data=str(drawn_set),
@@ -108,12 +108,12 @@ def tiny_settings(drawn_set: Path) -> TrainingConfig:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_settings: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def tiny_run(tiny_config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Train the three-layer backbone for two epochs and return the finished run; only read it."""
     from bc_model.training.trainer import train
 
-    run = RunFolder.create(tmp_path_factory.mktemp("runs") / "tiny")
-    train(tiny_settings, run)
+    run = Run.create(tmp_path_factory.mktemp("runs") / "tiny")
+    train(tiny_config, run)
     return run
 
 

@@ -7,26 +7,26 @@ import altair as alt
 import pandas as pd
 
 from bc_model.data import CLASSES
-from bc_model.evaluation import TOO_GOOD, Band, Confusion, Group, Reliability, Report
+from bc_model.evaluation import TOO_GOOD, Confusion, Group, PublishedRange, Reliability, Report
 from bc_model.experiments import ProtocolRow
 from bc_model.reporting import support_words
 from bc_model.utils import to_json
 
-_GREY = "#7b8a91"
+_GRAY = "#7b8a91"
 _TEAL = "#1f8089"
 MOST_MARKS = 60
 _SERIES = {"training": _TEAL, "validation": "#c97b12"}
 
 
-def learning_curve(history: list[dict], figure: str, title: str) -> alt.LayerChart:
+def learning_curve(history: list[dict], metric: str, title: str) -> alt.LayerChart:
     """Draw a metric of training and validation over the epochs, with the stage boundary."""
     rows = [
-        {"epoch": record["epoch"], "part": part, "value": record[prefix + figure]}
+        {"epoch": record["epoch"], "subset": subset, "value": record[prefix + metric]}
         for record in history
-        for part, prefix in (("training", ""), ("validation", "val_"))
-        if prefix + figure in record
+        for subset, prefix in (("training", ""), ("validation", "val_"))
+        if prefix + metric in record
     ]
-    frame = pd.DataFrame(rows, columns=["epoch", "part", "value"])
+    frame = pd.DataFrame(rows, columns=["epoch", "subset", "value"])
     lines = (
         alt.Chart(frame)
         .mark_line(point=_points(history), strokeWidth=2)
@@ -50,17 +50,17 @@ def learning_curve(history: list[dict], figure: str, title: str) -> alt.LayerCha
                 scale=alt.Scale(domain=list(_SERIES), range=[[1, 0], [5, 3]]),
                 legend=alt.Legend(orient="top"),
             ),
-            tooltip=["epoch", "part", alt.Tooltip("value:Q", format=".3f", title=title)],
+            tooltip=["epoch", "subset", alt.Tooltip("value:Q", format=".3f", title=title)],
         )
     )
     tuned = [record["epoch"] for record in history if record["phase"] == "finetune"]
     if not tuned or min(tuned) == 1:
         return alt.layer(lines).properties(height=260)
     boundary = pd.DataFrame({"epoch": [min(tuned) - 0.5], "label": ["fine-tuning"]})
-    rule = alt.Chart(boundary).mark_rule(color=_GREY, strokeDash=[2, 3]).encode(x="epoch:Q")
+    rule = alt.Chart(boundary).mark_rule(color=_GRAY, strokeDash=[2, 3]).encode(x="epoch:Q")
     word = (
         alt.Chart(boundary)
-        .mark_text(align="left", dx=-4, dy=-8, color=_GREY)  # Above the curves.
+        .mark_text(align="left", dx=-4, dy=-8, color=_GRAY)  # Above the curves.
         .encode(x="epoch:Q", y=alt.value(0), text="label:N")
     )
     return alt.layer(rule, word, lines).properties(height=260)
@@ -83,7 +83,7 @@ def learning_rate_curve(history: list[dict]) -> alt.Chart:
     )
     return (
         alt.Chart(frame)
-        .mark_line(interpolate="step-after", strokeWidth=2, color=_GREY, point=_points(history))
+        .mark_line(interpolate="step-after", strokeWidth=2, color=_GRAY, point=_points(history))
         .encode(
             x=alt.X(
                 "epoch:Q",
@@ -103,7 +103,7 @@ def learning_rate_curve(history: list[dict]) -> alt.Chart:
     )
 
 
-_GREY_REPORT_CHARTS, _THRESHOLD, _TEAL_REPORT_CHARTS = "#7b8a91", "#d55e00", "#1f8089"
+_GRAY_REPORT_CHARTS, _THRESHOLD, _TEAL_REPORT_CHARTS = "#7b8a91", "#d55e00", "#1f8089"
 # Each theme has its own color ramp; the text color follows the luminance of the cell.
 _SHADE = alt.Color("share:Q", scale=alt.Scale(domain=[0, 1], range="ramp"), legend=None)
 _INK = alt.condition(
@@ -115,9 +115,13 @@ _PREDICTED = alt.X(
 _GROUP_ROW_PX = 34
 
 
-def majority_baseline(base_rate: float) -> tuple[str, float]:
+def majority_baseline(malignant_proportion: float) -> tuple[str, float]:
     """Return the majority class and the accuracy of always predicting it."""
-    return ("malignant", base_rate) if base_rate >= 0.5 else ("benign", 1 - base_rate)
+    return (
+        ("malignant", malignant_proportion)
+        if malignant_proportion >= 0.5
+        else ("benign", 1 - malignant_proportion)
+    )
 
 
 def confusion_chart(confusion: Confusion) -> alt.LayerChart:
@@ -133,8 +137,8 @@ def confusion_chart(confusion: Confusion) -> alt.LayerChart:
         color=_SHADE, tooltip=["truth", "predicted", "count", "percent"]
     )
     counts = base.mark_text(fontSize=24, fontWeight=600, dy=-8).encode(text="count:N", color=_INK)
-    shares = base.mark_text(fontSize=12, dy=14).encode(text="percent:N", color=_INK)
-    return alt.layer(cells, counts, shares).properties(height=260)
+    proportions = base.mark_text(fontSize=12, dy=14).encode(text="percent:N", color=_INK)
+    return alt.layer(cells, counts, proportions).properties(height=260)
 
 
 def confusion_in_words(confusion: Confusion) -> str:
@@ -172,7 +176,7 @@ def roc_chart(report: Report) -> alt.LayerChart:
     assert report.roc is not None
     curve = pd.DataFrame({"x": report.roc.fpr, "y": report.roc.tpr})
     specificity, sensitivity = (
-        report.figures[name].value or 0.0 for name in ("specificity", "sensitivity")
+        report.metrics[name].value or 0.0 for name in ("specificity", "sensitivity")
     )
     chance = pd.DataFrame({"x": [0, 1], "y": [0, 1]})
     point = (1 - specificity, sensitivity)
@@ -183,9 +187,9 @@ def pr_chart(report: Report) -> alt.LayerChart:
     """Draw precision over sensitivity, with the base rate as the chance line."""
     assert report.pr is not None
     curve = pd.DataFrame({"x": report.pr.recall, "y": report.pr.precision})
-    chance = pd.DataFrame({"x": [0, 1], "y": [report.base_rate] * 2})
+    chance = pd.DataFrame({"x": [0, 1], "y": [report.malignant_proportion] * 2})
     (_, fp), (_, tp) = report.confusion
-    point = (report.figures["sensitivity"].value or 0.0, tp / (tp + fp)) if tp + fp else None
+    point = (report.metrics["sensitivity"].value or 0.0, tp / (tp + fp)) if tp + fp else None
     return _curve(curve, chance, point, "Sensitivity", "Precision")
 
 
@@ -208,7 +212,7 @@ def reliability_chart(found: Reliability) -> alt.LayerChart:
     y = _axis("malignant", "Proportion of malignant images", alt.Y)
     ends = pd.DataFrame({"probability": [0, 1], "malignant": [0, 1]})
     diagonal = (
-        alt.Chart(ends).mark_line(color=_GREY_REPORT_CHARTS, strokeDash=[3, 3]).encode(x=x, y=y)
+        alt.Chart(ends).mark_line(color=_GRAY_REPORT_CHARTS, strokeDash=[3, 3]).encode(x=x, y=y)
     )
     base = alt.Chart(rows).encode(x=x)
     bars = base.mark_rule(strokeWidth=2, color=_TEAL_REPORT_CHARTS).encode(
@@ -242,7 +246,7 @@ def _curve(
         order="order", **axes
     )
     diagonal = (
-        alt.Chart(chance).mark_line(color=_GREY_REPORT_CHARTS, strokeDash=[3, 3]).encode(**axes)
+        alt.Chart(chance).mark_line(color=_GRAY_REPORT_CHARTS, strokeDash=[3, 3]).encode(**axes)
     )
     if point is None:
         return alt.layer(diagonal, line).properties(height=300)
@@ -277,7 +281,7 @@ def _cells(confusion: Confusion) -> list[dict]:
     ]
 
 
-CLASS_COLOURS = {"benign": "#7b8a91", "malignant": "#1f8089"}
+CLASS_COLORS = {"benign": "#7b8a91", "malignant": "#1f8089"}
 """Gray and the accent: the lightness differs, so that color vision is not needed."""
 
 _ROW_PX = 26
@@ -290,7 +294,7 @@ def _by_class() -> alt.Color:
     return alt.Color(
         "class:N",
         title=None,
-        scale=alt.Scale(domain=list(CLASSES), range=[CLASS_COLOURS[name] for name in CLASSES]),
+        scale=alt.Scale(domain=list(CLASSES), range=[CLASS_COLORS[name] for name in CLASSES]),
         legend=alt.Legend(orient="top"),
     )
 
@@ -340,7 +344,7 @@ def case_bars(table: pd.DataFrame) -> alt.Chart:
     table : DataFrame
         As `bc_model.data.summary.case_table` returns it.
     """
-    ordered = table.sort_values(["class", "pictures"], ascending=[True, False])
+    ordered = table.sort_values(["class", "images"], ascending=[True, False])
     return (
         alt.Chart(ordered.assign(shown=ordered["subtype"].str.replace("_", " ")))
         .mark_bar()
@@ -388,7 +392,7 @@ def leak_bars(table: pd.DataFrame) -> alt.Chart:
                 "which:N",
                 title=None,
                 scale=alt.Scale(
-                    domain=domain, range=[CLASS_COLOURS["malignant"], CLASS_COLOURS["benign"]]
+                    domain=domain, range=[CLASS_COLORS["malignant"], CLASS_COLORS["benign"]]
                 ),
                 legend=alt.Legend(orient="top"),
             ),
@@ -404,14 +408,16 @@ def leak_bars(table: pd.DataFrame) -> alt.Chart:
 
 
 # The palette of Okabe and Ito, with a lighter blue for the dark theme; dashes repeat the colors.
-COLOURS = ("#2b87cf", "#d55e00", "#009e73", "#cc79a7")
+COLORS = ("#2b87cf", "#d55e00", "#009e73", "#cc79a7")
 DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
 HEIGHT_PX = 280
-_LABEL_GAP_SHARE = 0.08  # Of the height, so that labels of curves with the same end do not overlap.
+_LABEL_GAP_PROPORTION = (
+    0.08  # Of the height, so that labels of curves with the same end do not overlap.
+)
 
 
 def overlaid_curves(
-    histories: dict[str, list[dict]], figure: str, title: str, letters: list[str]
+    histories: dict[str, list[dict]], metric: str, title: str, letters: list[str]
 ) -> alt.LayerChart:
     """Draw a metric of several runs over the epochs, with a letter at the end of each curve.
 
@@ -428,10 +434,10 @@ def overlaid_curves(
     """
     names = dict(zip(histories, letters, strict=True))
     rows = [
-        {"epoch": record["epoch"], "run": names[run], "name": run, "value": record[figure]}
+        {"epoch": record["epoch"], "run": names[run], "name": run, "value": record[metric]}
         for run, history in histories.items()
         for record in history
-        if figure in record
+        if metric in record
     ]
     frame = pd.DataFrame(rows, columns=["epoch", "run", "name", "value"])
     x = alt.X(
@@ -441,8 +447,8 @@ def overlaid_curves(
         scale=alt.Scale(zero=False, nice=False, padding=12),
     )
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
-    colour = alt.Color(
-        "run:N", scale=alt.Scale(domain=letters, range=list(COLOURS[: len(letters)])), legend=None
+    color = alt.Color(
+        "run:N", scale=alt.Scale(domain=letters, range=list(COLORS[: len(letters)])), legend=None
     )
     lines = (
         alt.Chart(frame)
@@ -450,7 +456,7 @@ def overlaid_curves(
         .encode(
             x=x,
             y=y,
-            color=colour,
+            color=color,
             strokeDash=alt.StrokeDash(
                 "run:N",
                 scale=alt.Scale(domain=letters, range=list(DASHES[: len(letters)])),
@@ -466,7 +472,7 @@ def overlaid_curves(
     ends = (
         alt.Chart(_ends(frame))
         .mark_text(align="left", dx=5, dy=-8, fontSize=14, fontWeight=700)
-        .encode(x=x, y=alt.Y("label:Q"), text="run:N", color=colour)
+        .encode(x=x, y=alt.Y("label:Q"), text="run:N", color=color)
     )
     return alt.layer(lines, ends).properties(height=HEIGHT_PX)
 
@@ -474,7 +480,7 @@ def overlaid_curves(
 def _ends(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the last point of each run, with `label` moved up to avoid overlaps."""
     ends = frame.sort_values("epoch").groupby("run").tail(1).sort_values("value")
-    gap = _LABEL_GAP_SHARE * (frame["value"].max() - frame["value"].min())
+    gap = _LABEL_GAP_PROPORTION * (frame["value"].max() - frame["value"].min())
     last_epochs = ends["epoch"]
     # Only letters with similar horizontal positions can overlap.
     near = 0.05 * max(1, last_epochs.max() - frame["epoch"].min()) if len(ends) else 0
@@ -485,17 +491,22 @@ def _ends(frame: pd.DataFrame) -> pd.DataFrame:
     return ends.assign(label=[label for _, label in placed])
 
 
-_LEAKY, _HONEST = "with leakage", "leakage-free"
+_WITH_LEAKAGE, _LEAKAGE_FREE = "with leakage", "leakage-free"
 # The palette of Okabe and Ito, with a lighter blue for the dark theme; shapes repeat the colors.
-_COLOURS = {_LEAKY: "#d55e00", _HONEST: "#2b87cf"}
-_SHAPES = {_LEAKY: "diamond", _HONEST: "circle"}
-_BANDS = {"image": ("image-level", "#d55e00"), "folder": ("section-level", "#7b8a91")}
-_GREY_PROTOCOL_CHART, _ALARM = "#7b8a91", "#d0406a"
+_COLORS = {_WITH_LEAKAGE: "#d55e00", _LEAKAGE_FREE: "#2b87cf"}
+_SHAPES = {_WITH_LEAKAGE: "diamond", _LEAKAGE_FREE: "circle"}
+_PUBLISHED_RANGES = {"image": ("image-level", "#d55e00"), "folder": ("section-level", "#7b8a91")}
+_GRAY_PROTOCOL_CHART, _ALARM = "#7b8a91", "#d0406a"
 _ROW_PX_PROTOCOL_CHART, _FRAME_PX, _LABELS_PX = 46, 100, 132
 
 
 def protocol_chart(
-    rows: list[ProtocolRow], bands: list[Band], name: str, title: str, *, low: float
+    rows: list[ProtocolRow],
+    published_ranges: list[PublishedRange],
+    name: str,
+    title: str,
+    *,
+    low: float,
 ) -> alt.LayerChart:
     """Draw one metric with a row for each protocol.
 
@@ -522,7 +533,7 @@ def protocol_chart(
             minExtent=_LABELS_PX, maxExtent=_LABELS_PX, labelOffset=-6,
         ),
     )  # fmt: skip
-    colour = _by_kind(alt.Color, _COLOURS)
+    color = _by_kind(alt.Color, _COLORS)
     tips = [
         alt.Tooltip("words:N", title="split"),
         alt.Tooltip("value:Q", format=".3f", title=title),
@@ -531,21 +542,21 @@ def protocol_chart(
     ]
     base = alt.Chart(pd.DataFrame(points))
     bars = base.mark_rule(strokeWidth=2.5).encode(
-        x=alt.X("low:Q", scale=scale), x2="high:Q", y=y, color=colour, tooltip=tips
+        x=alt.X("low:Q", scale=scale), x2="high:Q", y=y, color=color, tooltip=tips
     )
     dots = base.mark_point(size=130, filled=True, opacity=1).encode(
-        x=x, y=y, tooltip=tips, color=colour, shape=_by_kind(alt.Shape, _SHAPES)
+        x=x, y=y, tooltip=tips, color=color, shape=_by_kind(alt.Shape, _SHAPES)
     )
     numbers = base.mark_text(
-        dy=-12, fontSize=11, fontWeight=600, color=_GREY_PROTOCOL_CHART
+        dy=-12, fontSize=11, fontWeight=600, color=_GRAY_PROTOCOL_CHART
     ).encode(x=x, y=y, text="text:N")
     missing = base.mark_text(
-        align="left", dx=6, color=_GREY_PROTOCOL_CHART, fontStyle="italic"
+        align="left", dx=6, color=_GRAY_PROTOCOL_CHART, fontStyle="italic"
     ).encode(x=alt.value(0), y=y, text="missing:N")
-    layers = [*_published(bands, name, scale), _alarm_line(scale)]
+    layers = [*_published(published_ranges, name, scale), _alarm_line(scale)]
     if name == "accuracy":
         layers.append(
-            base.mark_tick(thickness=2, size=16, color=_GREY_PROTOCOL_CHART).encode(
+            base.mark_tick(thickness=2, size=16, color=_GRAY_PROTOCOL_CHART).encode(
                 x=alt.X("baseline:Q", scale=scale),
                 y=y,
                 tooltip=[alt.Tooltip("baseline:Q", format=".3f", title="majority baseline")],
@@ -568,43 +579,45 @@ def lowest(rows: list[ProtocolRow], names: Iterable[str]) -> float:
     """
     values = [0.5]
     for row in rows:
-        values += [row.base_rate] if row.base_rate is not None else []
-        for figure in (row.figures.get(name) for name in names):
-            ends = [figure.value, figure.low] if figure else []
+        values += [row.malignant_proportion] if row.malignant_proportion is not None else []
+        for metric in (row.metrics.get(name) for name in names):
+            ends = [metric.value, metric.low] if metric else []
             values += [value for value in ends if value is not None]
     return max(0.0, int(10 * min(values)) / 10)
 
 
 def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
-    figure = row.figures.get(name)
+    metric = row.metrics.get(name)
     point = {
         "label": f"{row.words}\n{_support(row)}", "words": row.words,
-        "kind": _LEAKY if row.leaky else _HONEST,
+        "kind": _WITH_LEAKAGE if row.has_leakage else _LEAKAGE_FREE,
         "value": None, "low": None, "high": None, "baseline": _baseline(row),
         "text": "", "missing": "", "interval": "none", "support": "",
     }  # fmt: skip
-    if figure is None or figure.value is None:
-        word = "not defined" if row.figures else "no finished run"
+    if metric is None or metric.value is None:
+        word = "not defined" if row.metrics else "no finished run"
         return point | {"missing": word if row.runs else "not possible"}
-    text = f"{figure.value:.3f}"
-    if figure.low is None or figure.high is None:
+    text = f"{metric.value:.3f}"
+    if metric.low is None or metric.high is None:
         text += ", no interval"
     else:
-        point |= {"low": figure.low, "high": figure.high,
-                  "interval": f"{figure.low:.3f} to {figure.high:.3f}"}  # fmt: skip
+        point |= {"low": metric.low, "high": metric.high,
+                  "interval": f"{metric.low:.3f} to {metric.high:.3f}"}  # fmt: skip
     return point | {
-        "value": figure.value,
+        "value": metric.value,
         "text": text + (", alarm" if name in row.alarms else ""),
-        "support": support_words(figure.n, figure.n_cases),
+        "support": support_words(metric.n, metric.n_cases),
     }
 
 
 def _baseline(row: ProtocolRow) -> float | None:
-    return None if row.base_rate is None else majority_baseline(row.base_rate)[1]
+    return (
+        None if row.malignant_proportion is None else majority_baseline(row.malignant_proportion)[1]
+    )
 
 
 def _support(row: ProtocolRow) -> str:
-    if not row.figures:
+    if not row.metrics:
         return f"{row.n_done} of {len(row.runs)} runs" if row.runs else ""
     return support_words(row.n, row.n_cases)
 
@@ -614,13 +627,15 @@ def _by_kind(channel: Any, values: dict[str, str]) -> Any:
     return channel("kind:N", scale=scale, legend=None)
 
 
-def _published(bands: list[Band], name: str, scale: alt.Scale) -> list[alt.Chart]:
+def _published(
+    published_ranges: list[PublishedRange], name: str, scale: alt.Scale
+) -> list[alt.Chart]:
     layers = []
-    for number, band in enumerate(one for one in bands if one.figure == name):
-        label, colour = _BANDS[band.protocol]
-        base = alt.Chart(pd.DataFrame([to_json(band) | {"label": label}]))
+    for number, published_range in enumerate(one for one in published_ranges if one.metric == name):
+        label, color = _PUBLISHED_RANGES[published_range.protocol]
+        base = alt.Chart(pd.DataFrame([to_json(published_range) | {"label": label}]))
         layers.append(
-            base.mark_rect(opacity=0.22, color=colour).encode(
+            base.mark_rect(opacity=0.22, color=color).encode(
                 x=alt.X("low:Q", scale=scale),
                 x2="high:Q",
                 tooltip=[
@@ -632,7 +647,7 @@ def _published(bands: list[Band], name: str, scale: alt.Scale) -> list[alt.Chart
         )
         # The labels are above each other, because two ranges can be close on a narrow screen.
         layers.append(
-            base.mark_text(align="right", fontSize=11, color=_GREY_PROTOCOL_CHART).encode(
+            base.mark_text(align="right", fontSize=11, color=_GRAY_PROTOCOL_CHART).encode(
                 x=alt.X("high:Q", scale=scale), y=alt.value(-19 + 12 * number), text="label:N"
             )
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from bc_model.data import Manifest, audit_manifest, cache_folder, folder_fingerprint, read_manifest
+from bc_model.data import Dataset, cache_dir, folder_fingerprint, read_dataset, summarize_dataset
 
 _TOLD_EVERY_S = 0.2
 
@@ -22,12 +22,12 @@ class Reading:
     manifest : Manifest
         Shared by all sessions; it must not be modified.
     found : dict
-        The counts of `audit_manifest`.
+        The counts of `summarize_dataset`.
     fingerprint : str
         Fingerprint of the folder when it was read.
     """
 
-    manifest: Manifest
+    dataset: Dataset
     found: dict
     fingerprint: str
 
@@ -81,10 +81,10 @@ def _read(folder: Path, fingerprint: str, slot: _Slot, place: DeltaGenerator) ->
             told_s = time.monotonic()
             _draw(place, slot)  # A click elsewhere ends the reading here.
 
-    manifest = read_manifest(folder, progress=tell, cache=cache_folder())
-    return Reading(manifest, audit_manifest(manifest), fingerprint)
+    dataset = read_dataset(folder, progress=tell, cache=cache_dir())
+    return Reading(dataset, summarize_dataset(dataset), fingerprint)
 
 
 def _draw(place: DeltaGenerator, slot: _Slot) -> None:
-    share = slot.done / slot.total if slot.total else 0.0
-    place.progress(share, f"Reading images: {slot.done:,} of {slot.total:,}")
+    proportion = slot.done / slot.total if slot.total else 0.0
+    place.progress(proportion, f"Reading images: {slot.done:,} of {slot.total:,}")

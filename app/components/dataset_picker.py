@@ -9,7 +9,7 @@ from streamlit.errors import StreamlitAPIException
 
 from app.components.layout import escape, show_error
 from app.components.paths import typed_path
-from bc_model.data import DataSet, list_sets, remove_set
+from bc_model.data import RegisteredDataset, list_datasets, remove_dataset
 from bc_model.errors import BcModelError
 
 BY_PATH = "Other folder"
@@ -19,14 +19,14 @@ TRAIN_ON_KEY = "train-on"
 
 def choose_folder() -> Path | None:
     """Draw the selection and return the folder, None without a selection."""
-    sets = {one.name: one for one in list_sets()[0]}
+    sets = {one.name: one for one in list_datasets()[0]}
     chosen: str | None = BY_PATH
     if sets:
         if (asked := st.session_state.pop(TRAIN_ON_KEY, None)) in sets:
             st.session_state["set"] = asked
-        wanted = st.query_params.get("set")
-        if wanted and wanted not in (*sets, BY_PATH):
-            st.warning(f"Dataset '{escape(wanted)}' was not found. Select another one.")
+        target = st.query_params.get("set")
+        if target and target not in (*sets, BY_PATH):
+            st.warning(f"Dataset '{escape(target)}' was not found. Select another one.")
         chosen = st.selectbox(
             "Dataset",
             [*sets, BY_PATH],
@@ -37,7 +37,7 @@ def choose_folder() -> Path | None:
             help="Add datasets on the page Data.",
         )
     if chosen in sets:
-        folder = sets[chosen].pictures
+        folder = sets[chosen].images
         st.caption(escape(str(folder)))
         return folder
     if chosen != BY_PATH:
@@ -62,24 +62,24 @@ _KIND_WORDS = {
 }
 
 
-def choose_set() -> DataSet | None:
+def choose_dataset() -> RegisteredDataset | None:
     """Draw the selection and return the dataset, None if there is none."""
-    sets, problems = list_sets()
+    sets, problems = list_datasets()
     for problem in problems:
         st.warning(escape(problem), title="Dataset skipped")
     if refused := st.session_state.pop("set-error", None):
         show_error(BcModelError(refused))
     by_name = {one.name: one for one in sets}
-    wanted = st.query_params.get("set")
+    target = st.query_params.get("set")
     if added := st.session_state.pop(ADDED_KEY, None):
         name, words = added
         _choose(name)
         st.toast(escape(words), icon=":material/check_circle:")
-    elif wanted and wanted not in (*by_name, BY_PATH, st.session_state.pop("set-removed", None)):
-        st.warning(f"Dataset '{escape(wanted)}' was not found. Another dataset is selected.")
+    elif target and target not in (*by_name, BY_PATH, st.session_state.pop("set-removed", None)):
+        st.warning(f"Dataset '{escape(target)}' was not found. Another dataset is selected.")
     if not by_name:
         return None
-    if wanted not in by_name:
+    if target not in by_name:
         chosen = st.session_state.get("set")
         _choose(chosen if chosen in by_name else sets[0].name)
     name = st.selectbox(
@@ -101,19 +101,19 @@ def _choose(name: str) -> None:
         st.query_params["set"] = name
 
 
-def draw_origin(data_set: DataSet) -> None:
+def draw_origin(dataset: RegisteredDataset) -> None:
     """Draw the origin of a dataset, and the messages from when it was added."""
-    words = _KIND_WORDS.get(data_set.kind, data_set.kind)
-    words += f": {escape(str(data_set.pictures))}"
-    if data_set.source and data_set.kind == "stored":
-        words += f", from {escape(data_set.source)}"
-    if data_set.added:
-        words += f". Added {datetime.fromisoformat(data_set.added):%Y-%m-%d}"
-    if sha256 := data_set.details.get("sha256"):
+    words = _KIND_WORDS.get(dataset.kind, dataset.kind)
+    words += f": {escape(str(dataset.images))}"
+    if dataset.source and dataset.kind == "stored":
+        words += f", from {escape(dataset.source)}"
+    if dataset.added:
+        words += f". Added {datetime.fromisoformat(dataset.added):%Y-%m-%d}"
+    if sha256 := dataset.details.get("sha256"):
         words += f". SHA-256 of the archive: `{sha256}`"
     st.caption(words + ".")
-    notes = data_set.details.get("notes") or []
-    skipped = data_set.details.get("skipped") or []
+    notes = dataset.details.get("notes") or []
+    skipped = dataset.details.get("skipped") or []
     if notes or skipped:
         with st.expander("Import messages", icon=":material/description:"):
             for note in notes:
@@ -126,22 +126,22 @@ def draw_origin(data_set: DataSet) -> None:
                 )
 
 
-def draw_remove(data_set: DataSet) -> None:
+def draw_remove(dataset: RegisteredDataset) -> None:
     """Draw the button that removes a dataset, unless it was added manually."""
-    if data_set.kind == "by hand":
+    if dataset.kind == "by hand":
         return
     # The name in the key closes the popover when another dataset is selected.
-    with st.popover("Remove", icon=":material/delete:", key=f"remove:{data_set.name}"):
+    with st.popover("Remove", icon=":material/delete:", key=f"remove:{dataset.name}"):
         st.markdown(
             "This deletes the stored images permanently."
-            if data_set.kind == "stored"
+            if dataset.kind == "stored"
             else "This removes the link. The images stay in their folder."
         )
 
         def remove() -> None:
             try:
-                remove_set(data_set.name)
-                st.session_state["set-removed"] = data_set.name
+                remove_dataset(dataset.name)
+                st.session_state["set-removed"] = dataset.name
             except (BcModelError, OSError) as error:
                 st.session_state["set-error"] = str(error)
 

@@ -15,9 +15,9 @@ from app.components.charts import (
 )
 from app.components.layout import escape, listed
 from bc_model.evaluation import Group, Report, case_table
-from bc_model.reporting import CASE_WORDS, FIGURE_WORDS, GROUP_WORDS, group_figures, notes_of
-from bc_model.training import RunFolder
-from bc_model.utils import Figure, many
+from bc_model.reporting import CASE_WORDS, GROUP_WORDS, METRIC_LABELS, notes_of, subgroup_metrics
+from bc_model.training import Run
+from bc_model.utils import Metric, many
 
 TILES = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity")
 METRIC_COLUMNS = {
@@ -49,18 +49,18 @@ def draw_summary(report: Report, source: str) -> None:
     """
     with st.grid(len(TILES), min_column_width=170):
         for name in TILES:
-            figure = report.figures[name]
-            has_interval = figure.low is not None and figure.high is not None
+            metric = report.metrics[name]
+            has_interval = metric.low is not None and metric.high is not None
             st.metric(
-                FIGURE_WORDS[name][0],
-                "Not defined" if figure.value is None else f"{figure.value:.2f}",
-                f"95 % CI [{figure.low:.2f}, {figure.high:.2f}]" if has_interval else "No interval",
+                METRIC_LABELS[name][0],
+                "Not defined" if metric.value is None else f"{metric.value:.2f}",
+                f"95 % CI [{metric.low:.2f}, {metric.high:.2f}]" if has_interval else "No interval",
                 delta_color="off",
                 delta_arrow="off",
-                help=f"{FIGURE_WORDS[name][1].capitalize()}.",
+                help=f"{METRIC_LABELS[name][1].capitalize()}.",
                 border=True,
             )
-    baseline, accuracy = majority_baseline(report.base_rate)
+    baseline, accuracy = majority_baseline(report.malignant_proportion)
     cases = many(report.n_cases, "case") if report.n_cases else "unknown cases"
     split = SPLIT_WORDS.get(report.protocol)
     st.markdown(
@@ -70,7 +70,7 @@ def draw_summary(report: Report, source: str) -> None:
     )
 
 
-def draw_figures(report: Report) -> None:
+def show_metrics(report: Report) -> None:
     """Draw the charts and the metric tables of a report."""
     by_image, by_case = st.columns(2, gap="large")
     with by_image:
@@ -92,7 +92,7 @@ def draw_figures(report: Report) -> None:
             )
     _draw_curves(report)
     st.header("Metrics by image", anchor=False)
-    draw_table(report.figures, FIGURE_WORDS, report.base_rate)
+    draw_table(report.metrics, METRIC_LABELS, report.malignant_proportion)
     st.caption(
         "95 % bootstrap intervals that resample cases."
         if report.n_cases
@@ -101,7 +101,7 @@ def draw_figures(report: Report) -> None:
     if report.by_case is not None:
         st.header("Metrics by case", anchor=False)
         (tn, fp), (fn, tp) = report.by_case.confusion
-        draw_table(report.by_case.figures, CASE_WORDS, (fn + tp) / (tn + fp + fn + tp))
+        draw_table(report.by_case.metrics, CASE_WORDS, (fn + tp) / (tn + fp + fn + tp))
         _draw_every_case(report)
     for kind, (title, head) in GROUP_WORDS.items():
         groups = [group for group in report.groups if group.kind == kind]
@@ -110,15 +110,15 @@ def draw_figures(report: Report) -> None:
             _draw_groups(groups, kind, head)
 
 
-def metric_row(title: str, figure: Figure) -> dict[str, Any]:
+def metric_row(title: str, metric: Metric) -> dict[str, Any]:
     """Return a metric as a table row of numbers; what is not defined or not known is None."""
     return {
         "Metric": title,
-        "Value": figure.value,
-        "CI low": figure.low,
-        "CI high": figure.high,
-        "Images": figure.n,
-        "Cases": figure.n_cases or None,
+        "Value": metric.value,
+        "CI low": metric.low,
+        "CI high": metric.high,
+        "Images": metric.n,
+        "Cases": metric.n_cases or None,
     }
 
 
@@ -129,9 +129,9 @@ def make_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def draw_table(
-    figures: dict[str, Figure],
+    metrics: dict[str, Metric],
     words: dict[str, tuple[str, str]],
-    base_rate: float | None = None,
+    malignant_proportion: float | None = None,
     *,
     meanings: bool = True,
 ) -> None:
@@ -142,18 +142,18 @@ def draw_table(
     figures : dict of str to Figure
     words : dict of str to (title, meaning)
         The metrics to show, in this order.
-    base_rate : float, optional
+    malignant_proportion : float, optional
         Proportion of malignant images or cases; adds the majority baseline below the accuracy.
     meanings : bool, default=True
         Add a column that defines each metric.
     """
     rows = []
     for name, (title, meaning) in words.items():
-        if name not in figures:
+        if name not in metrics:
             continue
-        rows.append(metric_row(title, figures[name]) | {"Meaning": meaning})
-        if name == "accuracy" and base_rate is not None:
-            majority, accuracy = majority_baseline(base_rate)
+        rows.append(metric_row(title, metrics[name]) | {"Meaning": meaning})
+        if name == "accuracy" and malignant_proportion is not None:
+            majority, accuracy = majority_baseline(malignant_proportion)
             rows.append(
                 rows[-1]
                 | {"Metric": "Majority baseline", "Value": accuracy, "CI low": None}
@@ -169,7 +169,7 @@ def draw_table(
         column_config=METRIC_COLUMNS,
         alt="Metrics with interval, images and cases",
     )
-    for sentence in notes_of(figures, words):
+    for sentence in notes_of(metrics, words):
         st.caption(escape(sentence))
 
 
@@ -183,7 +183,7 @@ def _draw_every_case(report: Report) -> None:
                 columns={
                     "case": "Case",
                     "class": "True class",
-                    "pictures": "Images",
+                    "images": "Images",
                     "right": "Correct images",
                     "patient_score": "Patient score",
                     "mean_prob": "Mean probability",
@@ -213,7 +213,7 @@ def _draw_curves(report: Report) -> None:
         if report.roc is None:
             st.info(ONE_CLASS, icon=":material/info:")
         else:
-            area = report.figures["roc_auc"]
+            area = report.metrics["roc_auc"]
             st.altair_chart(roc_chart(report), alt=f"Sensitivity against 1 - specificity, {area}")
             st.caption(f"AUC {area.value:.2f}. Dot: decision threshold. Dashed line: chance.")
     with right:
@@ -221,7 +221,7 @@ def _draw_curves(report: Report) -> None:
         if report.pr is None:
             st.info(ONE_CLASS, icon=":material/info:")
         else:
-            area = report.figures["average_precision"]
+            area = report.metrics["average_precision"]
             st.altair_chart(pr_chart(report), alt=f"Precision against sensitivity, {area}")
             st.caption(
                 f"Average precision {area.value:.2f}. Dot: decision threshold. Dashed line: chance."
@@ -231,11 +231,11 @@ def _draw_curves(report: Report) -> None:
 def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
     alt = ". ".join(f"{one.name}: {confusion_in_words(one.confusion)}" for one in groups)
     st.altair_chart(group_chart(groups), alt=alt)
-    names = group_figures(kind)
+    names = subgroup_metrics(kind)
     rows = [
         {head: group.name}
-        | metric_row(FIGURE_WORDS[name][0], group.figures[name])
-        | {"Malignant": group.base_rate}
+        | metric_row(METRIC_LABELS[name][0], group.metrics[name])
+        | {"Malignant": group.malignant_proportion}
         for name in names
         for group in groups
     ]
@@ -253,7 +253,7 @@ def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
     reasons = {
         f"{group.name}: {sentence}"
         for group in groups
-        for sentence in notes_of(group.figures, {name: FIGURE_WORDS[name] for name in names})
+        for sentence in notes_of(group.metrics, {name: METRIC_LABELS[name] for name in names})
     }
     if reasons:
         with st.expander("Missing values and intervals", icon=":material/info:"):
@@ -268,7 +268,7 @@ def _why_no_case(report: Report) -> str:
 _FILES = ("report.json", "predictions.csv", "validation_predictions.csv")
 
 
-def stamp_of(run: RunFolder) -> tuple[int, ...]:
+def stamp_of(run: Run) -> tuple[int, ...]:
     """Return a value that changes when a run is evaluated again, for use as a cache key."""
-    files = [run.evaluation_folder / name for name in _FILES]
+    files = [run.evaluation_dir / name for name in _FILES]
     return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)

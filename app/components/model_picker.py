@@ -8,11 +8,11 @@ import streamlit as st
 
 from app.components.layout import escape, listed
 from bc_model.checks import Severity
-from bc_model.evaluation import Report, check_nested, crossed_report, is_crossed
-from bc_model.inference import SHIPPED_MODELS, Bundle, drawn_in_words, list_bundles, list_shipped
+from bc_model.evaluation import Report, check_nested, cross_validation_report, is_cross_validated
+from bc_model.inference import SHIPPED_MODELS, Bundle, list_bundles, list_shipped, synthetic_label
 from bc_model.reporting import support_words
-from bc_model.training import runs_folder
-from bc_model.utils import Figure, many
+from bc_model.training import runs_dir
+from bc_model.utils import Metric, many
 
 if TYPE_CHECKING:
     from bc_model.inference import BatchingEngine
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 def choose_model() -> Bundle | None:
     """Draw the selection and return the model, None if there is none."""
-    bundles, problems = list_bundles(runs_folder(), SHIPPED_MODELS)
+    bundles, problems = list_bundles(runs_dir(), SHIPPED_MODELS)
     for problem in problems:
         st.warning(escape(problem), title="Model skipped")
     if not bundles:
         return None
     by_label = {bundle.label: bundle for bundle in reversed(bundles)}
-    wanted = st.query_params.get("model")
-    if wanted and wanted not in by_label:
+    target = st.query_params.get("model")
+    if target and target not in by_label:
         st.warning(
-            f"Model '{escape(wanted)}' was not found. Another model is selected.",
+            f"Model '{escape(target)}' was not found. Another model is selected.",
         )
     labels = list(reversed(by_label))
     label = st.selectbox(
@@ -46,7 +46,7 @@ def choose_model() -> Bundle | None:
     return by_label[label]
 
 
-def crossed_models() -> dict[str, Bundle]:
+def cross_validated_models() -> dict[str, Bundle]:
     """Return the bundled models with a cross-validation by display name.
 
     A model that cannot be opened is shown as a warning.
@@ -54,17 +54,17 @@ def crossed_models() -> dict[str, Bundle]:
     bundles, problems = list_shipped(SHIPPED_MODELS)
     for problem in problems:
         st.warning(escape(problem), title="Model skipped")
-    return {f"{one.label} (bundled)": one for one in bundles if is_crossed(one)}
+    return {f"{one.label} (bundled)": one for one in bundles if is_cross_validated(one)}
 
 
 @st.cache_resource(max_entries=2, show_spinner="Computing metrics and intervals")
-def _crossed_report(bundle_key: str, created: str, _bundle: Bundle) -> Report:
-    return crossed_report(_bundle)
+def _cross_validation_report(bundle_key: str, created: str, _bundle: Bundle) -> Report:
+    return cross_validation_report(_bundle)
 
 
-def report_of_crossed(bundle: Bundle) -> Report:
+def report_of_cross_validation(bundle: Bundle) -> Report:
     """Return the cross-validation report of a bundled model, computed once for all sessions."""
-    return _crossed_report(bundle.key, bundle.card.created, bundle)
+    return _cross_validation_report(bundle.key, bundle.card.created, bundle)
 
 
 def _may_open(bundle: Bundle) -> bool:
@@ -120,7 +120,7 @@ def _describe(bundle: Bundle) -> None:
         checks = test.checks
         against = [check.message for check in checks if check.severity != Severity.INFO]
     if card.data.is_synthetic:
-        against.insert(0, drawn_in_words(card.data))
+        against.insert(0, synthetic_label(card.data))
     if card.architecture.backbone == "tiny":
         against.insert(0, "The network has three layers and is for test runs only.")
     if against:
@@ -136,10 +136,10 @@ def _describe(bundle: Bundle) -> None:
         )
 
 
-def _in_words(figure: Figure) -> str:
-    if figure.value is None:
+def _in_words(metric: Metric) -> str:
+    if metric.value is None:
         return "not defined"
     interval = ""
-    if figure.low is not None:
-        interval = f", 95 % {figure.low:.2f} to {figure.high:.2f}"
-    return f"{figure.value:.2f} ({support_words(figure.n, figure.n_cases)}{interval})"
+    if metric.low is not None:
+        interval = f", 95 % {metric.low:.2f} to {metric.high:.2f}"
+    return f"{metric.value:.2f} ({support_words(metric.n, metric.n_cases)}{interval})"

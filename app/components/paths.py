@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bc_model.inference import SHIPPED_MODELS as SHIPPED_MODELS
-from bc_model.training import runs_folder as runs_folder
+from bc_model.training import runs_dir as runs_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "assets"

@@ -12,8 +12,8 @@ from app.components.split_form import lacks_fold_file
 from bc_model.checks import Severity, make_check
 from bc_model.data import (
     CLASSES,
-    PARTS,
-    Manifest,
+    SUBSETS,
+    Dataset,
     check_leakage,
     check_subsets,
     make_split,
@@ -25,7 +25,7 @@ from bc_model.errors import BcModelError
 SUBSET_WORDS = {"train": "Training", "validation": "Validation", "test": "Test"}
 
 
-def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
+def split_or_say(dataset: Dataset, chosen: dict) -> pd.DataFrame | None:
     """Return the split for the settings of `split_fields`, or None after an error message.
 
     Parameters
@@ -40,48 +40,48 @@ def split_or_say(manifest: Manifest, chosen: dict) -> pd.DataFrame | None:
         return None
     try:
         split = make_split(
-            manifest,
+            dataset,
             protocol,
             n_folds=chosen["n_folds"],
             fold=chosen["test_fold"],
             seed=chosen["split_seed"],
             folds_file=folds_file,
         )
-        match = match_folds(manifest, read_fold_file(Path(folds_file))) if folds_file else None
+        match = match_folds(dataset, read_fold_file(Path(folds_file))) if folds_file else None
     except BcModelError as error:
         show_error(error, title="Split not possible")
         return None
     if match:
         checks = match.checks()
-        if n_excluded := len(manifest.pictures) - match.not_listed - len(split):
+        if n_excluded := len(dataset.images) - match.not_listed - len(split):
             checks.append(make_check("BC264", n_excluded=n_excluded))
         show_checks(checks)
     return split
 
 
-def draw_parts(parts: dict[str, dict[str, int]]) -> None:
+def show_subsets(parts: dict[str, dict[str, int]]) -> None:
     """Draw the contents of each subset in one sentence, and the checks of the subsets."""
     words = "; ".join(
-        f"{part} {counts['pictures']:,} images"
+        f"{subset} {counts['images']:,} images"
         + (
             f" ({counts['benign_cases']} benign and {counts['malignant_cases']} malignant cases)"
             if counts["cases"]
             else ""
         )
-        for part, counts in parts.items()
+        for subset, counts in parts.items()
     )
     st.caption(f"Split: {words}.")
     show_checks(check_subsets(parts))
 
 
-def draw_parts_table(parts: dict[str, dict[str, int]]) -> None:
+def show_subset_table(parts: dict[str, dict[str, int]]) -> None:
     """Draw the contents of each subset as a table, and the checks of the subsets."""
     rows = []
-    for part in PARTS:
-        counts = parts[part]
+    for subset in SUBSETS:
+        counts = parts[subset]
         row: dict[str, Any] = {
-            "Subset": SUBSET_WORDS[part],
-            "Images": counts["pictures"],
+            "Subset": SUBSET_WORDS[subset],
+            "Images": counts["images"],
         }
         row |= {f"{name} images".capitalize(): counts[name] for name in CLASSES}
         if any(one["cases"] for one in parts.values()):

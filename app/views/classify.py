@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.components.classify.image_input import linked_picture, named_picture, warm_up
+from app.components.classify.image_input import linked_image, named_image, warm_up
 from app.components.model_picker import choose_model
 
 MAX_UPLOAD_MB = 64
@@ -26,15 +26,15 @@ uploads = st.file_uploader(
     "Images",
     type=["png", "jpg", "jpeg", "tif", "tiff"],
     accept_multiple_files=True,
-    key="pictures",
+    key="images",
     max_upload_size=MAX_UPLOAD_MB,
     help="PNG, JPEG or TIFF, one field per image. Images stay in memory and are not stored.",
 )
 images = [(upload.name, upload.getvalue()) for upload in uploads]
-if not images and (linked := linked_picture()):
+if not images and (linked := linked_image()):
     images = [linked]
 example = None
-if not images and (named := named_picture()):
+if not images and (named := named_image()):
     images = [named]
 elif not images:
     example = st.pills("Synthetic example", list(EXAMPLES), key="example")

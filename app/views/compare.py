@@ -4,13 +4,13 @@ import streamlit as st
 
 from app.components.charts import overlaid_curves
 from app.components.checks import show_checks
-from app.components.compare.comparison import draw_differences, draw_figures, draw_settings
+from app.components.compare.comparison import draw_differences, show_config_form, show_metrics
 from app.components.layout import escape, show_error, tell_again
 from bc_model.checks import make_check
 from bc_model.errors import RunError
 from bc_model.evaluation import Report, read_report
 from bc_model.experiments import setting_rows
-from bc_model.training import RunFolder, find_run, list_runs, runs_folder
+from bc_model.training import Run, find_run, list_runs, runs_dir
 
 LETTERS = ("A", "B", "C", "D")
 
@@ -40,19 +40,19 @@ def draw_curves(histories: dict[str, list[dict]], letters: list[str]) -> None:
     )
 
 
-def read_reports(runs: dict[str, RunFolder]) -> dict[str, Report]:
+def read_reports(runs: dict[str, Run]) -> dict[str, Report]:
     reports = {}
     for letter, run in runs.items():
         if not run.has_report:
             continue
         try:
-            reports[letter] = read_report(run.evaluation_folder)
+            reports[letter] = read_report(run.evaluation_dir)
         except RunError as error:
             show_error(error, title=f"Report of run {letter} not available")
     return reports
 
 
-every_run = list_runs(runs_folder())
+every_run = list_runs(runs_dir())
 finished = [run.name for run in every_run if run.has_report]
 if len(every_run) < 2:
     with st.container(border=True):
@@ -83,11 +83,9 @@ if len(names) < 2:
 
 letters = list(LETTERS[: len(names)])
 try:
-    runs = {
-        letter: find_run(runs_folder(), name) for letter, name in zip(letters, names, strict=True)
-    }
+    runs = {letter: find_run(runs_dir(), name) for letter, name in zip(letters, names, strict=True)}
     histories = {run.name: run.read_history() for run in runs.values()}
-    settings = setting_rows(list(runs.values()))
+    config = setting_rows(list(runs.values()))
 except RunError as error:
     show_error(error, title="Run not available")
     st.stop()
@@ -107,8 +105,10 @@ if len(reports) > 1:
 if reports:
     st.header("Test metrics", anchor=False)
     if len(reports) == 1:  # The checks of several runs are shown with their differences.
-        show_checks(make_check("BC221", run=one) for one, found in reports.items() if found.leaky)
-    draw_figures(reports)
+        show_checks(
+            make_check("BC221", run=one) for one, found in reports.items() if found.has_leakage
+        )
+    show_metrics(reports)
 
 st.header("Validation curves", anchor=False)
 draw_curves(histories, letters)
@@ -118,4 +118,4 @@ title.header("Settings", anchor=False)
 show_all = toggle.toggle(
     "Show all", key="all_settings", help="Also show the settings that are equal."
 )
-draw_settings(settings, list(headings.values()), show_all=show_all)
+show_config_form(config, list(headings.values()), show_all=show_all)

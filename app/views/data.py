@@ -6,7 +6,7 @@ from app.components.data.add_dataset import ADDS_KEY, draw_add, draw_download, w
 from app.components.data.official_folds import draw_fold_audit
 from app.components.data.summary import draw_headline, draw_left_out, draw_notes
 from app.components.dataset_cache import read_folder
-from app.components.dataset_picker import TRAIN_ON_KEY, choose_set, draw_origin, draw_remove
+from app.components.dataset_picker import TRAIN_ON_KEY, choose_dataset, draw_origin, draw_remove
 from app.components.layout import show_error
 from bc_model.errors import BcModelError
 
@@ -17,7 +17,7 @@ st.markdown(
     "Contents, excluded files, duplicates and split leakage of the datasets on this machine."
 )
 
-chosen = choose_set()
+chosen = choose_dataset()
 if chosen is None:
     st.info(
         "No dataset yet. Add a folder or zip file, download BreakHis, or generate synthetic images "
@@ -41,7 +41,7 @@ if chosen is None:
 draw_origin(chosen)
 buttons = st.container(horizontal=True)
 try:
-    reading = read_folder(chosen.pictures)
+    reading = read_folder(chosen.images)
 except (BcModelError, OSError) as error:
     with buttons:
         draw_remove(chosen)
@@ -68,9 +68,9 @@ if overview.open:
         draw_counts(reading)
 elif duplicates.open:
     with duplicates:
-        from app.components.data.duplicates import draw_twins
+        from app.components.data.duplicates import draw_duplicates
 
-        draw_twins(reading)
+        draw_duplicates(reading)
 elif gallery.open:
     with gallery:
         from app.components.data.gallery import draw_gallery

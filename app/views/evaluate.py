@@ -7,17 +7,17 @@ import streamlit as st
 from app.components.checks import show_checks
 from app.components.evaluate.calibration import draw_calibration
 from app.components.evaluate.error_gallery import draw_errors
-from app.components.evaluate.external_dataset import draw_other_set
+from app.components.evaluate.external_dataset import show_external_dataset
 from app.components.evaluate.threshold import draw_bench
 from app.components.layout import escape, listed, show_error
-from app.components.metric_table import draw_figures, draw_summary
-from app.components.model_picker import crossed_models, report_of_crossed
+from app.components.metric_table import draw_summary, show_metrics
+from app.components.model_picker import cross_validated_models, report_of_cross_validation
 from app.components.report_downloads import draw_take_away
 from bc_model.checks import Severity
 from bc_model.errors import BcModelError
 from bc_model.evaluation import Report, read_report
 from bc_model.inference import Bundle, open_bundle
-from bc_model.training import RunFolder, find_run, list_runs, runs_folder
+from bc_model.training import Run, find_run, list_runs, runs_dir
 
 METRICS, THRESHOLD, CALIBRATION = "Metrics", "Calibration and threshold", "Calibration"
 ERRORS, EXTERNAL, EXPORT = "Errors", "External dataset", "Export"
@@ -28,9 +28,9 @@ st.title("Evaluate", anchor=False)
 st.markdown("Performance on images that were not used for training. Research use only.")
 
 
-def draw_section(section: str, report: Report, bundle: Bundle, run: RunFolder | None) -> None:
+def draw_section(section: str, report: Report, bundle: Bundle, run: Run | None) -> None:
     if section == EXTERNAL:  # the warnings below describe the model's own images
-        draw_other_set(bundle)
+        show_external_dataset(bundle)
         return
     # The notes of a cross-validation describe its method; they have their own place below.
     show_checks(
@@ -40,7 +40,7 @@ def draw_section(section: str, report: Report, bundle: Bundle, run: RunFolder | 
         draw_summary(report, name_source(run))
         if run is None:
             draw_method(report)
-        draw_figures(report)
+        show_metrics(report)
     elif section in (CALIBRATION, THRESHOLD):
         st.header("Calibration", anchor=False)
         draw_calibration(report, bundle)
@@ -53,10 +53,10 @@ def draw_section(section: str, report: Report, bundle: Bundle, run: RunFolder | 
         draw_errors(run, report, bundle)
 
 
-def name_source(run: RunFolder | None) -> str:
+def name_source(run: Run | None) -> str:
     if run is None:
         return "Cross-validation of the bundled model"
-    return f"Test subset of {Path(run.read_config()['settings']['data']).name}"
+    return f"Test subset of {Path(run.read_config()['config']['data']).name}"
 
 
 def draw_method(report: Report) -> None:
@@ -67,9 +67,9 @@ def draw_method(report: Report) -> None:
             st.markdown(listed(notes))
 
 
-finished = [run.name for run in list_runs(runs_folder()) if run.has_report]
-crossed = crossed_models()
-if not finished and not crossed:
+finished = [run.name for run in list_runs(runs_dir()) if run.has_report]
+cross_validated = cross_validated_models()
+if not finished and not cross_validated:
     with st.container(border=True):
         st.header("No finished run", anchor=False)
         st.markdown(
@@ -78,16 +78,16 @@ if not finished and not crossed:
         st.page_link("views/train.py", label="Go to Train", icon=":material/model_training:")
     st.stop()
 
-wanted = st.query_params.get("evaluated")
-if wanted and wanted not in (*finished, *crossed):
-    st.warning(f"No evaluation of '{escape(wanted)}' was found. Another run is selected.")
-elif not wanted and (left := st.query_params.get("run")) in finished:
+target = st.query_params.get("evaluated")
+if target and target not in (*finished, *cross_validated):
+    st.warning(f"No evaluation of '{escape(target)}' was found. Another run is selected.")
+elif not target and (left := st.query_params.get("run")) in finished:
     # The back button of the browser returns from Classify with the parameters of that page.
     st.session_state["evaluated"] = left
     st.session_state["section"] = ERRORS
 name = st.selectbox(
     "Run or model",
-    [*finished, *crossed],
+    [*finished, *cross_validated],
     key="evaluated",
     bind="query-params",
     help="Finished runs, newest first, and the bundled model.",
@@ -98,19 +98,19 @@ if not finished:
     )
 section = st.segmented_control(
     "Section",
-    CROSS_VALIDATED_SECTIONS if name in crossed else RUN_SECTIONS,
+    CROSS_VALIDATED_SECTIONS if name in cross_validated else RUN_SECTIONS,
     default=METRICS,
     required=True,
     key="section",
     bind="query-params",
 )
 try:
-    if name in crossed:
-        bundle = crossed[name]
-        draw_section(section or METRICS, report_of_crossed(bundle), bundle, None)
+    if name in cross_validated:
+        bundle = cross_validated[name]
+        draw_section(section or METRICS, report_of_cross_validation(bundle), bundle, None)
     elif name in finished:
-        chosen = find_run(runs_folder(), name)
-        report = read_report(chosen.evaluation_folder)
+        chosen = find_run(runs_dir(), name)
+        report = read_report(chosen.evaluation_dir)
         draw_section(section or METRICS, report, open_bundle(chosen.path), chosen)
 except BcModelError as error:
     show_error(error, title="Report not available")

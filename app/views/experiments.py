@@ -2,27 +2,27 @@
 
 import streamlit as st
 
-from app.components.experiments.experiment_monitor import watch_study
+from app.components.experiments.experiment_monitor import watch_experiment
 from app.components.experiments.protocol_form import draw_report_form
 from app.components.layout import show_error, tell_again
 from bc_model.errors import BcModelError
-from bc_model.experiments import list_studies
-from bc_model.training import runs_folder
+from bc_model.experiments import list_experiments
+from bc_model.training import runs_dir
 
 st.title("Experiments", anchor=False)
 st.markdown("Groups of runs: protocol comparisons, cross-validations and sweeps over settings.")
 
 if refused := st.session_state.pop("study-error", None):
     show_error(BcModelError(refused))
-names = [study.name for study in list_studies(runs_folder())]
+names = [experiment.name for experiment in list_experiments(runs_dir())]
 with st.expander("New protocol comparison", expanded=not names, icon=":material/add_circle:"):
     started = draw_report_form()
 if started and not names:
     # A value that is set before its widget exists is not written to the URL.
-    st.switch_page("views/studies.py", query_params={"study": started})
+    st.switch_page("views/studies.py", query_params={"experiment": started})
 elif started:
     names.insert(0, started)
-    st.session_state["study"] = started
+    st.session_state["experiment"] = started
 if not names:
     st.info(
         "No experiment yet. Start a protocol comparison above, or a cross-validation on the page "
@@ -31,17 +31,17 @@ if not names:
     )
     st.stop()
 
-if "study" not in st.query_params:
+if "experiment" not in st.query_params:
     # The default of the widget would not be written to the URL.
-    st.session_state.setdefault("study", names[0])
-tell_again("study", names)
+    st.session_state.setdefault("experiment", names[0])
+tell_again("experiment", names)
 name = st.selectbox(
     "Experiment",
     names,
     index=None,
-    key="study",
+    key="experiment",
     bind="query-params",
     placeholder="Select an experiment",
 )
 if name in names:
-    watch_study(name)
+    watch_experiment(name)

@@ -7,18 +7,18 @@ import streamlit as st
 from app.components.dataset_picker import TRAIN_ON_KEY, choose_folder
 from app.components.layout import escape, show_error, tell_again
 from app.components.split_form import lacks_fold_file
-from app.components.train.config_form import draw_audit, draw_settings
+from app.components.train.config_form import draw_audit, show_config_form
 from app.components.train.run_monitor import watch_run
 from app.components.train.start_button import draw_start
-from bc_model.data import LEAKY_PROTOCOLS
+from bc_model.data import PROTOCOLS_WITH_LEAKAGE
 from bc_model.errors import BcModelError
 from bc_model.inference import supported_precisions
 from bc_model.training import (
     TrainingConfig,
-    forecast_seconds,
+    estimate_duration_s,
     list_runs,
     measure_gflops,
-    runs_folder,
+    runs_dir,
 )
 
 SIDE_BY_SIDE = 3
@@ -37,7 +37,7 @@ def machine_rate() -> tuple[float, bool]:
 
 if refused := st.session_state.pop("run-error", None):
     show_error(BcModelError(refused))
-runs = [run.name for run in list_runs(runs_folder())]
+runs = [run.name for run in list_runs(runs_dir())]
 named = (
     "set" in st.query_params or TRAIN_ON_KEY in st.session_state
 )  # The dataset was selected on this page or on Data.
@@ -47,11 +47,11 @@ with st.expander("New run", expanded=not runs or named, icon=":material/add_circ
     config: TrainingConfig | None = None
     parts: dict | None = None
     try:
-        chosen = draw_settings()
+        chosen = show_config_form()
         if folder:
             with audited:
                 parts = draw_audit(folder, chosen)
-        if chosen["protocol"] in LEAKY_PROTOCOLS:
+        if chosen["protocol"] in PROTOCOLS_WITH_LEAKAGE:
             st.warning(
                 "This split puts images of one case in several subsets. Metrics of the run will be "
                 "marked as with leakage.",
@@ -64,11 +64,11 @@ with st.expander("New run", expanded=not runs or named, icon=":material/add_circ
     ready = config if parts else None
     seconds = None
     if ready and parts:
-        counts = parts["train"]["pictures"], parts["validation"]["pictures"]
+        counts = parts["train"]["images"], parts["validation"]["images"]
         rate, has_bfloat16 = machine_rate()
-        seconds = forecast_seconds(ready, *counts, rate, has_bfloat16=has_bfloat16)
+        seconds = estimate_duration_s(ready, *counts, rate, has_bfloat16=has_bfloat16)
     if new := draw_start(ready, seconds):
-        runs = [run.name for run in list_runs(runs_folder())]
+        runs = [run.name for run in list_runs(runs_dir())]
         st.session_state["run"] = [new, *st.session_state.get("run", [])][:SIDE_BY_SIDE]
         st.toast(f"Run {new} was queued.", icon=":material/check_circle:")
     if not folder:

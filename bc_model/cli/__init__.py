@@ -16,7 +16,7 @@ from bc_model.cli.distill import train_bundled
 from bc_model.cli.evaluate import compare, evaluate, export
 from bc_model.cli.experiments import report, sweep
 from bc_model.cli.explain import explain
-from bc_model.cli.models import calibrate, cutoff, models
+from bc_model.cli.models import calibrate, models, threshold_choice
 from bc_model.cli.runs import jobs
 from bc_model.cli.train import train
 from bc_model.errors import BcModelError
@@ -69,7 +69,7 @@ for command in (
     train_bundled,
 ):  # fmt: skip
     commands.add_command(command)
-for command in (calibrate, cutoff):
+for command in (calibrate, threshold_choice):
     models.add_command(command)
 
 

@@ -18,10 +18,10 @@ from bc_model.cli.options import (
     seed_option,
     training_options,
 )
-from bc_model.data import LEAKY_PROTOCOLS, require_protocol
+from bc_model.data import PROTOCOLS_WITH_LEAKAGE, require_protocol
 
 if TYPE_CHECKING:
-    from bc_model.data import Added, DataSet
+    from bc_model.data import Added, RegisteredDataset
 
 
 MOST_LEFT_OUT = 20
@@ -45,18 +45,18 @@ def audit(paths: tuple[Path, ...], fold_files: tuple[Path, ...], as_json: bool) 
     With --folds, count for each official fold file the test pictures that have a sibling section
     of the same slide number in training, over all names in the file; DATA may then be left out.
     """
-    from bc_model.data import audit_folds, audit_manifest, read_fold_file, read_manifest
+    from bc_model.data import audit_folds, read_dataset, read_fold_file, summarize_dataset
 
     data, files = _data_and_folds(paths, fold_files)
     folds = [read_fold_file(path) for path in files]
-    manifest = read_manifest(data, progress=progress("reading")) if data else None
-    found = audit_manifest(manifest) if manifest else {}
+    dataset = read_dataset(data, progress=progress("reading")) if data else None
+    found = summarize_dataset(dataset) if dataset else {}
     if folds:
-        found["folds"] = [audit_folds(one, manifest) for one in folds]
+        found["folds"] = [audit_folds(one, dataset) for one in folds]
     if as_json:
         print_json(found)
         return
-    if manifest:
+    if dataset:
         _print_audit(found)
     for one in found.get("folds", ()):
         _print_folds(one)
@@ -80,14 +80,14 @@ def _data_and_folds(
 
 
 def _print_audit(found: dict) -> None:
-    click.echo(f"{found['root']}: {found['pictures']} pictures")
+    click.echo(f"{found['root']}: {found['images']} pictures")
     click.echo(
         f"  {found['cases']} cases ({found['benign_cases']} benign, "
         f"{found['malignant_cases']} malignant), {found['sections']} sections"
     )
     for title, key in (
         ("classes", "by_class"), ("magnifications", "by_magnification"), ("subtypes", "by_subtype"),
-        ("sizes", "by_size"), ("near twins, pairs", "near_twins"), ("left out", "rejected"),
+        ("sizes", "by_size"), ("near twins, pairs", "near_duplicates"), ("left out", "excluded"),
     ):  # fmt: skip
         counts = ", ".join(f"{name} {count}" for name, count in found[key].items() if count)
         click.echo(f"  {title}: {counts or 'none'}")
@@ -106,22 +106,22 @@ def _print_folds(found: dict) -> None:
         "sibling section in training:"
     )
     for title, leak in found["siblings"].items():
-        shares = [
-            f"{leak[shared]} of {leak[of]}" + (f" ({leak[share]:.1%})" if leak[of] else "")
-            for shared, of, share in (
+        proportions = [
+            f"{leak[shared]} of {leak[of]}" + (f" ({leak[proportion]:.1%})" if leak[of] else "")
+            for shared, of, proportion in (
                 ("shared", "test", "share"),
                 ("benign_shared", "benign_test", "benign_share"),
             )
         ]
-        click.echo(f"  {title}: {shares[0]}; benign {shares[1]}")
-    if twins := found["twins"]:
+        click.echo(f"  {title}: {proportions[0]}; benign {proportions[1]}")
+    if duplicates := found["duplicates"]:
         click.echo(
-            f"  twins, among the {twins['listed']} pictures present and listed: {twins['shared']} "
-            f"of {twins['test']} test pictures ({twins['benign_shared']} of {twins['benign_test']} "
+            f"  twins, among the {duplicates['listed']} pictures present and listed: {duplicates['shared']} "
+            f"of {duplicates['test']} test pictures ({duplicates['benign_shared']} of {duplicates['benign_test']} "
             "benign) stand in training pixel for pixel"
         )
         click.echo(
-            f"  {twins['not_listed']} pictures are not listed, {twins['absent']} names have no "
+            f"  {duplicates['not_listed']} pictures are not listed, {duplicates['absent']} names have no "
             "picture here"
         )
 
@@ -149,18 +149,18 @@ def split(
         count_leaks,
         make_split,
         match_folds,
+        read_dataset,
         read_fold_file,
-        read_manifest,
-        summarise_parts,
+        summarize_subsets,
         write_split,
     )
     from bc_model.utils import many
 
     require_protocol(protocol, official_fold_file)
     folds = read_fold_file(Path(official_fold_file)) if official_fold_file else None
-    manifest = read_manifest(data, progress=progress("reading"))
+    dataset = read_dataset(data, progress=progress("reading"))
     made = make_split(
-        manifest,
+        dataset,
         protocol,
         n_folds=n_folds,
         fold=test_fold,
@@ -168,39 +168,39 @@ def split(
         folds_file=official_fold_file,
     )
     leak = count_leaks(made)
-    checks = match_folds(manifest, folds).checks() if folds else []
+    checks = match_folds(dataset, folds).checks() if folds else []
     out.parent.mkdir(parents=True, exist_ok=True)
     write_split(made, out)
-    parts = summarise_parts(made)
-    leaky = protocol in LEAKY_PROTOCOLS
+    parts = summarize_subsets(made)
+    has_leakage = protocol in PROTOCOLS_WITH_LEAKAGE
     if as_json:
         print_json(
             {
                 "protocol": protocol,
-                "leaky": leaky,
+                "has_leakage": has_leakage,
                 "out": str(out),
                 "parts": parts,
                 "shared": asdict(leak),
-                "in_no_part": len(manifest.pictures) - len(made),
+                "in_no_part": len(dataset.images) - len(made),
                 "checks": [check_to_json(check) for check in checks],
             }
         )
         return
-    for part, counts in parts.items():
+    for subset, counts in parts.items():
         click.echo(
-            f"{part}: {counts['pictures']} pictures, {many(counts['cases'], 'case')} "
+            f"{subset}: {counts['images']} pictures, {many(counts['cases'], 'case')} "
             f"({counts['benign_cases']} benign)"
         )
     click.echo(
-        f"shared with training: {many(leak.cases, 'case')}, {leak.test_pictures} of {leak.n_test} "
-        f"test pictures ({leak.benign_test_pictures} of {leak.n_benign_test} benign), "
+        f"shared with training: {many(leak.cases, 'case')}, {leak.test_images} of {leak.n_test} "
+        f"test pictures ({leak.benign_test_images} of {leak.n_benign_test} benign), "
         f"{leak.pixels} pixel for pixel"
     )
     for check in checks:
         click.echo(f"{check.severity}: {check.message}")
-    if left_out := len(manifest.pictures) - len(made):
+    if left_out := len(dataset.images) - len(made):
         click.echo(f"in no part: {left_out} pictures")
-    if leaky or leak.test_pictures:
+    if has_leakage or leak.test_images:
         click.echo("This split is LEAKY: figures from it flatter.")
     click.echo(f"written to {out}")
 
@@ -256,16 +256,16 @@ def download(name: str, url: str | None, sha256: str, as_json: bool) -> None:
 @as_json_option
 def list_(as_json: bool) -> None:
     """List the data sets on the shelf."""
-    from bc_model.data import datasets_folder, list_sets
+    from bc_model.data import datasets_folder, list_datasets
 
-    sets, problems = list_sets()
+    sets, problems = list_datasets()
     if as_json:
         print_json({"sets": [_as_dict(one) for one in sets], "problems": problems})
         return
     for one in sets:
         gone = "" if one.is_there else ", GONE"
         origin = f", from {one.source}" if one.source and one.kind != "linked" else ""
-        click.echo(f"{one.name}: {one.pictures} ({one.kind}{gone}{origin})")
+        click.echo(f"{one.name}: {one.images} ({one.kind}{gone}{origin})")
     for sentence in problems:
         click.echo(f"  note: {sentence}")
     if not sets:
@@ -276,9 +276,9 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 def remove(name: str) -> None:
     """Take the data set NAME off the shelf; the pictures of a linked folder stay."""
-    from bc_model.data import remove_set
+    from bc_model.data import remove_dataset
 
-    remove_set(name)
+    remove_dataset(name)
 
 
 @data.command()
@@ -287,14 +287,14 @@ def remove(name: str) -> None:
 @click.option("--pictures-per-case", default=6, show_default=True)
 @click.option("--image-size", default="460x700", show_default=True, metavar="HxW")
 @seed_option
-def synthetic(folder: Path, cases: int, pictures_per_case: int, image_size: str, seed: int) -> None:
+def synthetic(folder: Path, cases: int, images_per_case: int, image_size: str, seed: int) -> None:
     """Draw a data set of invented pictures into FOLDER, to try the program without real ones."""
     from bc_model.data import write_synthetic
 
     written = write_synthetic(
         folder,
         n_cases=cases,
-        pictures_per_case=pictures_per_case,
+        images_per_case=images_per_case,
         size=parse_size(image_size),
         seed=seed,
     )
@@ -305,16 +305,16 @@ def _tell(added: Added, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                **_as_dict(added.data_set),
-                "n_pictures": added.pictures,
+                **_as_dict(added.dataset),
+                "n_images": added.images,
                 "skipped": added.skipped,
                 "notes": added.notes,
             }
         )
         return
-    one = added.data_set
-    count = f"{added.pictures} pictures" if one.kind == "stored" else "a folder that stays there"
-    click.echo(f"{one.name}: {count}, in {one.pictures}")
+    one = added.dataset
+    count = f"{added.images} pictures" if one.kind == "stored" else "a folder that stays there"
+    click.echo(f"{one.name}: {count}, in {one.images}")
     for path, reason in added.skipped[:_SHOWN]:
         click.echo(f"  left out: {path}: {reason}")
     if len(added.skipped) > _SHOWN:
@@ -325,10 +325,10 @@ def _tell(added: Added, as_json: bool) -> None:
         click.echo(f"  SHA-256 of the archive: {sha256}")
 
 
-def _as_dict(one: DataSet) -> dict[str, Any]:
+def _as_dict(one: RegisteredDataset) -> dict[str, Any]:
     return {
         "name": one.name,
-        "pictures": str(one.pictures),
+        "images": str(one.images),
         "kind": one.kind,
         "source": one.source,
         "added": one.added,

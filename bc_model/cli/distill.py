@@ -9,9 +9,9 @@ import click
 
 from bc_model.cli.options import PATH, as_json_option, print_json
 from bc_model.distillation import INSIDE
-from bc_model.errors import FolderNotFound, SettingsError
+from bc_model.errors import ConfigError, FolderNotFoundError
 from bc_model.inference import NestedResult, ProtocolResult
-from bc_model.training import runs_folder
+from bc_model.training import runs_dir
 from bc_model.utils import many, require_place
 
 SETS = ("breakhis_100x", "breakhis_200x_224")
@@ -28,7 +28,7 @@ FOLDS_FILE = Path("folds") / "dsfold1.txt"
 @click.option(
     "--work",
     type=PATH,
-    default=lambda: runs_folder() / ".bundled",
+    default=lambda: runs_dir() / ".bundled",
     show_default="a hidden folder among the runs",
     help="Keeps what each fold came to: cut off, the command goes on where it was.",
 )
@@ -68,11 +68,11 @@ def train_bundled(
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     _prepare_backend()
     logging.getLogger("bc_model").setLevel(logging.INFO)
-    from bc_model.distillation import Recipe, make_box, recipes_inside
+    from bc_model.distillation import DistillationConfig, build_bundled_model, recipes_inside
     from bc_model.inference import BUNDLED_NAME, SHIPPED_MODELS
     from bc_model.utils import to_json
 
-    _require_sets(data)
+    _require_datasets(data)
     require_place(work)
     file = data / FOLDS_FILE
     if not file.is_file():
@@ -86,8 +86,10 @@ def train_bundled(
             click.echo(f"All is learned and kept in {work}")
         return 0
     place = out or SHIPPED_MODELS / BUNDLED_NAME
-    networks = recipes_inside(inside, Recipe())
-    bundle = make_box(data, SETS, place, work, given, processes=processes, inside=networks)
+    networks = recipes_inside(inside, DistillationConfig())
+    bundle = build_bundled_model(
+        data, SETS, place, work, given, processes=processes, inside=networks
+    )
     if as_json:
         print_json(to_json(bundle.card))
         return 0
@@ -103,12 +105,12 @@ def train_bundled(
 
 
 def _echo_row(name: str, row: ProtocolResult | NestedResult) -> None:
-    figures = ", ".join(
-        f"{figure.replace('_', ' ')} {row.metrics[figure].value:.3f}"
-        for figure in ("roc_auc", "balanced_accuracy", "accuracy")
+    metrics = ", ".join(
+        f"{metric.replace('_', ' ')} {row.metrics[metric].value:.3f}"
+        for metric in ("roc_auc", "balanced_accuracy", "accuracy")
     )
     click.echo(
-        f"{name}, {many(row.n_folds, 'fold')}: {figures}; "
+        f"{name}, {many(row.n_folds, 'fold')}: {metrics}; "
         f"{row.n_images:,} pictures of {row.n_cases} cases"
     )
 
@@ -121,7 +123,7 @@ def _prepare_backend() -> None:
         try:
             import keras  # noqa: F401
         except (ImportError, ValueError) as error:
-            raise SettingsError(
+            raise ConfigError(
                 f"KERAS_BACKEND is '{backend}', which Keras cannot use here ({error}): install it, "
                 "as with 'pip install jax', or leave the variable out."
             ) from error
@@ -129,8 +131,8 @@ def _prepare_backend() -> None:
 
 def _learn(data: Path, work: Path, folds_file: Path | None, processes: int, inside: str) -> None:
     from bc_model.distillation import (
-        MENU,
-        Recipe,
+        SEARCH_SPACE,
+        DistillationConfig,
         Source,
         judge,
         judge_choosing,
@@ -138,18 +140,18 @@ def _learn(data: Path, work: Path, folds_file: Path | None, processes: int, insi
         recipes_inside,
     )
 
-    recipe = Recipe()
-    source = Source.read(data, SETS, recipe.image_size)
-    judge(source, recipe, work, folds_file, processes)
-    judged_inside, chooser = recipes_inside(inside, recipe)
-    judge_choosing(source, judged_inside, MENU, work, processes, chooser=chooser)
-    learn_all(source, recipe, work, processes)
+    config = DistillationConfig()
+    source = Source.read(data, SETS, config.image_size)
+    judge(source, config, work, folds_file, processes)
+    judged_inside, chooser = recipes_inside(inside, config)
+    judge_choosing(source, judged_inside, SEARCH_SPACE, work, processes, chooser=chooser)
+    learn_all(source, config, work, processes)
 
 
-def _require_sets(data: Path) -> None:
+def _require_datasets(data: Path) -> None:
     missing = [name for name in SETS if not (data / name).is_dir()]
     if missing:
-        raise FolderNotFound(
+        raise FolderNotFoundError(
             f"DATA holds {' and '.join(SETS)}, two extracts of BreakHis; {data} has no "
             f"{' and no '.join(missing)}."
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bc_model.cli.options import MODEL, PATH, as_json_option, print_json, progress
-from bc_model.errors import SettingsError
+from bc_model.errors import ConfigError
 
 if TYPE_CHECKING:
     from bc_model.evaluation import Report
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--pdf/--no-pdf", default=True, help="Write report.pdf too; the default.")
 @as_json_option
 def evaluate(
-    model: Path, data: Path, out: Path, split_file: Path | None, part: str | None, unseen: bool,
+    model: Path, data: Path, out: Path, split_file: Path | None, subset: str | None, external: bool,
     mapping: str | None, case_above: bool, html: bool, pdf: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate MODEL (a run, a folder or 'bundled') on the test part of DATA, or on another set."""
@@ -39,16 +39,16 @@ def evaluate(
     from bc_model.reporting import HTML_FILE, PDF_FILE, report_html, report_pdf, write_plots
     from bc_model.utils import require_place, to_json, write_bytes_atomic
 
-    if (unseen or mapping) and (split_file or part):
+    if (external or mapping) and (split_file or subset):
         raise click.UsageError("--split and --part are of the model's own data, not of another set")
     if case_above and not mapping:
         raise click.UsageError("--case-above goes with --map")
     require_place(out)
     bundle = open_bundle(model)
-    if unseen or mapping:
+    if external or mapping:
         report = _on_another_set(bundle, data, mapping, case_above)
     else:
-        report = _on_a_part(bundle, data, split_file, part or "test")
+        report = _on_subset(bundle, data, split_file, subset or "test")
     # All of it is made before any of it is written.
     files = {HTML_FILE: report_html(report, bundle.card)} if html else {}
     files |= {PDF_FILE: report_pdf(report, bundle.card)} if pdf else {}
@@ -63,52 +63,52 @@ def evaluate(
         click.echo(f"written to {out}")
 
 
-def _on_a_part(bundle: Bundle, data: Path, split_file: Path | None, part: str) -> Report:
+def _on_subset(bundle: Bundle, data: Path, split_file: Path | None, subset: str) -> Report:
     from bc_model.cli.options import own_split_file
-    from bc_model.data import match_split, read_manifest, read_split
+    from bc_model.data import match_split, read_dataset, read_split
     from bc_model.evaluation import evaluate_split
     from bc_model.inference import Engine
 
     instead = "`evaluate --unseen` tries it on pictures of other cases."
     chosen = read_split(own_split_file(bundle, split_file, "judge it on", instead))
-    manifest = read_manifest(data, progress=progress("reading"))
-    match_split(chosen, manifest)
+    dataset = read_dataset(data, progress=progress("reading"))
+    match_split(chosen, dataset)
     return evaluate_split(
-        Engine(bundle), manifest.root, chosen, part=part, progress=progress("predicting")
+        Engine(bundle), dataset.root, chosen, subset=subset, progress=progress("predicting")
     )
 
 
 def _on_another_set(bundle: Bundle, data: Path, mapping: str | None, case_above: bool) -> Report:
-    from bc_model.data import parse_mapping, read_manifest, read_mapped
-    from bc_model.evaluation import evaluate_unseen
+    from bc_model.data import parse_mapping, read_dataset, read_mapped
+    from bc_model.evaluation import evaluate_external
     from bc_model.inference import Engine
 
     mapped = parse_mapping(mapping) if mapping else None
     tell = progress("reading")
     if mapped:
-        manifest = read_mapped(data, mapped, case_above=case_above, progress=tell)
+        dataset = read_mapped(data, mapped, case_above=case_above, progress=tell)
     else:
-        manifest = read_manifest(data, progress=tell)
-    return evaluate_unseen(
-        Engine(bundle), manifest, mapping=mapped, progress=progress("predicting")
+        dataset = read_dataset(data, progress=tell)
+    return evaluate_external(
+        Engine(bundle), dataset, mapping=mapped, progress=progress("predicting")
     )
 
 
 def _print_report(report: Report) -> None:
     (tn, fp), (fn, tp) = report.confusion
-    click.echo(f"protocol {report.protocol}{' (LEAKY)' if report.leaky else ''}")
+    click.echo(f"protocol {report.protocol}{' (LEAKY)' if report.has_leakage else ''}")
     click.echo("                 called benign   called malignant")
     click.echo(f"  benign         {tn:13d}   {fp:16d}")
     click.echo(f"  malignant      {fn:13d}   {tp:16d}")
-    for name, figure in report.figures.items():
-        click.echo(f"  {name.replace('_', ' ')}: {figure}")
+    for name, metric in report.metrics.items():
+        click.echo(f"  {name.replace('_', ' ')}: {metric}")
     click.echo(f"  calling everything malignant: {report.always_malignant_accuracy:.2f} accurate")
     if report.by_case is not None:
-        for name, figure in report.by_case.figures.items():
-            click.echo(f"  by case, {name.replace('_', ' ')}: {figure}")
+        for name, metric in report.by_case.metrics.items():
+            click.echo(f"  by case, {name.replace('_', ' ')}: {metric}")
     for group in report.groups:
         names = ("accuracy", *(("balanced_accuracy", "roc_auc") if group.kind == "known" else ()))
-        told = "; ".join(f"{name.replace('_', ' ')} {group.figures[name]}" for name in names)
+        told = "; ".join(f"{name.replace('_', ' ')} {group.metrics[name]}" for name in names)
         click.echo(f"  {group.name}: {told}")
     for check in report.checks:
         click.echo(f"  {check.severity}: {check.message}")
@@ -125,17 +125,17 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     """
     from bc_model.evaluation import check_multiplicity
     from bc_model.experiments import compare_runs, setting_rows
-    from bc_model.training import RunFolder
+    from bc_model.training import Run
     from bc_model.utils import to_json
 
-    runs = [RunFolder.open(first), RunFolder.open(second)]
+    runs = [Run.open(first), Run.open(second)]
     if first.resolve() == second.resolve():
-        raise SettingsError(f"{first} and {second} are one run; name two.")
+        raise ConfigError(f"{first} and {second} are one run; name two.")
     found = compare_runs(*runs)
     changed = [row for row in setting_rows(runs) if row.differs]
     if as_json:
-        settings = {row.name: list(row.values) for row in changed}
-        extra = {"settings_that_differ": settings}
+        config = {row.name: list(row.values) for row in changed}
+        extra = {"settings_that_differ": config}
         print_json(to_json(found) | extra)
         return
     click.echo(
@@ -163,12 +163,21 @@ def report(run: Path, out: Path) -> None:
 
     Of the model in the box, `bundled`, by its cross-validation.
     """
-    from bc_model.evaluation import crossed_report, is_crossed, read_report, require_evaluation
+    from bc_model.evaluation import (
+        cross_validation_report,
+        is_cross_validated,
+        read_report,
+        require_evaluation,
+    )
     from bc_model.inference import open_bundle
     from bc_model.reporting import save_report
 
     bundle = open_bundle(run)
-    crossed = is_crossed(bundle)
-    found = crossed_report(bundle) if crossed else read_report(require_evaluation(bundle))
+    cross_validated = is_cross_validated(bundle)
+    found = (
+        cross_validation_report(bundle)
+        if cross_validated
+        else read_report(require_evaluation(bundle))
+    )
     save_report(found, bundle.card, out)
     click.echo(f"written to {out}")

@@ -22,12 +22,12 @@ from bc_model.cli.options import (
     training_options,
 )
 from bc_model.data import FOLDS_PROTOCOLS, list_fold_files
-from bc_model.errors import SettingsError
+from bc_model.errors import ConfigError
 from bc_model.utils import require_place
 
 if TYPE_CHECKING:
-    from bc_model.data import Manifest
-    from bc_model.experiments import GroupFigures, Plan, ProtocolReport, Study
+    from bc_model.data import Dataset
+    from bc_model.experiments import Experiment, Plan, ProtocolReport, SubgroupMetrics
 
 
 SHOWN = {"balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC", "accuracy": "accuracy"}
@@ -69,26 +69,26 @@ def sweep(
     Ctrl-C leaves the runs going on. The same command again goes on with what is not done, and
     shows what there is. Without --scheduler BC_MAX_RUNS runs go on at a time.
     """
-    from bc_model.experiments import plan_study
+    from bc_model.experiments import plan_experiment
 
     grid = _grid(tried)
     first_weights = {options["weights"], *grid.get("weights", ())}
     sized = is_given("image_size") or "image_size" in grid
     if len(first_weights) > 1 and "bundled" in first_weights and not sized:
-        raise SettingsError(
+        raise ConfigError(
             "To try bundled weights beside others, name --image-size: the usual one is not that "
             "model's."
         )
-    plan = plan_study(config_from(data, options), folds=parse_folds(folds), grid=grid)
+    plan = plan_experiment(config_from(data, options), folds=parse_folds(folds), grid=grid)
     try:
-        study = _run(name, plan, runs, scheduler, accept_changes=accept_changes, detach=detach)
+        experiment = _run(name, plan, runs, scheduler, accept_changes=accept_changes, detach=detach)
     except KeyboardInterrupt:
         click.echo(
             f"\nThe runs go on: `jobs list {runs}` shows them, the same command waits again.",
             err=True,
         )
         return 130
-    return _report(study, runs, as_json=as_json)
+    return _report(experiment, runs, as_json=as_json)
 
 
 def _run(
@@ -99,55 +99,57 @@ def _run(
     *,
     accept_changes: bool,
     detach: bool,
-) -> Study:
-    from bc_model.experiments import start_study, wait_for_study
+) -> Experiment:
+    from bc_model.experiments import start_experiment, wait_for_experiment
 
     if scheduler is None:
-        study = start_study(name, plan, runs, accept_changes=accept_changes)
+        experiment = start_experiment(name, plan, runs, accept_changes=accept_changes)
         if not detach:
-            wait_for_study(study, runs, tell=state_progress())
-        return study
-    from bc_model.experiments import check_workers, connect, settle, submit_study
+            wait_for_experiment(experiment, runs, tell=state_progress())
+        return experiment
+    from bc_model.experiments import check_workers, connect, settle, submit_experiment
 
     with connect(scheduler) as client:
-        check_workers(client, runs, [settings for _, settings in plan])
-        study = start_study(name, plan, runs, scheduler=scheduler, accept_changes=accept_changes)
-        futures = submit_study(client, study, runs)
+        check_workers(client, runs, [config for _, config in plan])
+        experiment = start_experiment(
+            name, plan, runs, scheduler=scheduler, accept_changes=accept_changes
+        )
+        futures = submit_experiment(client, experiment, runs)
         if not detach:
-            wait_for_study(
-                study, runs, tell=state_progress(), look=lambda: settle(client, futures, runs)
+            wait_for_experiment(
+                experiment, runs, tell=state_progress(), look=lambda: settle(client, futures, runs)
             )
-    return study
+    return experiment
 
 
-def _report(study: Study, runs: Path, *, as_json: bool) -> int:
-    from bc_model.experiments import MISSING, check_selection, member_states, summarise_study
+def _report(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
+    from bc_model.experiments import MISSING, check_selection, run_states, summarize_experiment
     from bc_model.jobs import ENDED_STATES
     from bc_model.utils import to_json
 
-    statuses = member_states(study, runs)
-    figures = summarise_study(study, runs)
-    checks = check_selection(study)
+    statuses = run_states(experiment, runs)
+    metrics = summarize_experiment(experiment, runs)
+    checks = check_selection(experiment)
     if as_json:
         print_json(
             {
-                "study": study.name,
-                "created": study.created,
+                "experiment": experiment.name,
+                "created": experiment.created,
                 "runs": [
                     {
                         "run": member.run, "group": member.group, "fold": member.fold,
                         "state": statuses[member.run]["state"],
                         "message": statuses[member.run].get("message", ""),
                     }
-                    for member in study.members
+                    for member in experiment.members
                 ],
-                "groups": [to_json(one) for one in figures],
+                "groups": [to_json(one) for one in metrics],
                 "checks": [check_to_json(check) for check in checks],
             }
         )  # fmt: skip
     else:
-        click.echo(_table(study.name, figures))
-        for one in figures:
+        click.echo(_table(experiment.name, metrics))
+        for one in metrics:
             about = f"{one.group}: " if one.group else ""
             for check in one.checks:
                 click.echo(f"  {check.severity}: {about}{check.message}")
@@ -165,19 +167,19 @@ def _report(study: Study, runs: Path, *, as_json: bool) -> int:
     return 1 if failed else 0
 
 
-def _table(name: str, figures: list[GroupFigures]) -> str:
+def _table(name: str, metrics: list[SubgroupMetrics]) -> str:
     """Return one line for each group of settings."""
-    rows = [["settings", "folds", "no result", *SHOWN.values(), "pictures", "cases"]]
-    for one in figures:
+    rows = [["config", "folds", "no result", *SHOWN.values(), "images", "cases"]]
+    for one in metrics:
         cells = ["-"] * (len(SHOWN) + 2)
         if one.report:
-            cells = [one.report.figures[shown].brief() for shown in SHOWN]
+            cells = [one.report.metrics[shown].brief() for shown in SHOWN]
             cells += [str(one.report.n), str(one.report.n_cases or "unknown")]
         rows.append(
             [one.group or name, f"{len(one.folds)} of {one.n_runs}", str(one.n_failed), *cells]
         )
     lines = aligned(rows)
-    if any(one.report for one in figures):
+    if any(one.report for one in metrics):
         lines.append("In brackets: 95 % intervals by bootstrap over cases.")
     return "\n".join(lines)
 
@@ -203,7 +205,7 @@ def parse_folds(text: str) -> list[int] | str:
     try:
         return [int(fold) for fold in text.split(",")]
     except ValueError as error:
-        raise SettingsError(
+        raise ConfigError(
             f"--test-folds must be all, or numbers such as 0,1,2; asked for '{text}'."
         ) from error
 
@@ -216,7 +218,7 @@ def _grid(tried: tuple[str, ...]) -> dict[str, list[Any]]:
         name, equals, values = text.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or name in grid:
-            raise SettingsError(
+            raise ConfigError(
                 "--set must be a setting and its values such as dropout=0.1,0.5, once for each "
                 f"setting; asked for '{text}'."
             )
@@ -277,43 +279,43 @@ def report(
     the others go on. Ctrl-C leaves the runs going on; the same command again goes on with what is
     not done. The files are written anew whenever a run ends.
     """
-    from bc_model.experiments import known_settings, plan_report, start_report
+    from bc_model.experiments import known_options, plan_report, start_report
 
     name = name or _name_of(data)
     out = out or runs / f"{name}.report"
     if out.exists() and not out.is_dir():
-        raise SettingsError(f"--out must be a folder, and {out} is a file; name another one.")
+        raise ConfigError(f"--out must be a folder, and {out} is a file; name another one.")
     require_place(out)
-    wanted = [one.strip() for one in protocols.split(",") if one.strip()]
-    if FOLDS_PROTOCOLS & set(wanted) and not fold_files:
+    target = [one.strip() for one in protocols.split(",") if one.strip()]
+    if FOLDS_PROTOCOLS & set(target) and not fold_files:
         fold_files = tuple(list_fold_files())
         if fold_files:
             shown = ", ".join(file.name for file in fold_files)
             click.echo(f"fold files of the shelf: {shown}", err=True)
     plan = plan_report(
         config_from(data, options),
-        manifest=lambda: _read(data),
-        protocols=wanted,
+        dataset=lambda: _read(data),
+        protocols=target,
         fold_files=fold_files,
         test_folds=parse_folds(test_folds),
-        known=known_settings(runs, name),
+        known=known_options(runs, name),
     )
-    study, note = start_report(name, plan, runs, accept_changes=accept_changes)
+    experiment, note = start_report(name, plan, runs, accept_changes=accept_changes)
     for protocol, checks in note.skipped.items():
         for check in checks:
             click.echo(f"{protocol}: {check.message}", err=True)
     code = 0
     if not detach:
-        code = _wait(study, runs, out)
-    return _tell(study, runs, out, as_json=as_json) or code
+        code = _wait(experiment, runs, out)
+    return _tell(experiment, runs, out, as_json=as_json) or code
 
 
-def _wait(study: Study, runs: Path, out: Path) -> int:
+def _wait(experiment: Experiment, runs: Path, out: Path) -> int:
     """Wait for the runs, and write and tell what there is whenever one of them ends."""
-    from bc_model.experiments import wait_for_study
+    from bc_model.experiments import wait_for_experiment
 
     try:
-        wait_for_study(study, runs, tell=_watch(study, runs, out))
+        wait_for_experiment(experiment, runs, tell=_watch(experiment, runs, out))
     except KeyboardInterrupt:
         click.echo(
             f"\nThe runs go on: `jobs list {runs}` shows them, the same command waits again.",
@@ -323,9 +325,9 @@ def _wait(study: Study, runs: Path, out: Path) -> int:
     return 0
 
 
-def _watch(study: Study, runs: Path, out: Path) -> Callable[[dict[str, int]], None]:
-    from bc_model.experiments import summarise_protocols
-    from bc_model.reporting import figure_cell, write_protocols
+def _watch(experiment: Experiment, runs: Path, out: Path) -> Callable[[dict[str, int]], None]:
+    from bc_model.experiments import summarize_protocols
+    from bc_model.reporting import metric_cell, write_protocols
 
     count = state_progress()
     told: dict[str, int] = {}
@@ -333,25 +335,25 @@ def _watch(study: Study, runs: Path, out: Path) -> Callable[[dict[str, int]], No
     def watch(state: dict[str, int]) -> None:
         count(state)
         # The last one is told and written when the waiting is over.
-        if state.get("done", 0) in (sum(told.values()), len(study.members)):
+        if state.get("done", 0) in (sum(told.values()), len(experiment.members)):
             return
-        found = summarise_protocols(study, runs)
+        found = summarize_protocols(experiment, runs)
         write_protocols(found, out)
         for row in found.rows:
             if row.n_done and row.n_done != told.get(row.protocol):
                 told[row.protocol] = row.n_done
-                figures = ", ".join(f"{SHOWN[key]} {figure_cell(row, key)}" for key in SHOWN_REPORT)
-                click.echo(f"{row.words}: {figures}; {row.rests_on}", err=True)
+                metrics = ", ".join(f"{SHOWN[key]} {metric_cell(row, key)}" for key in SHOWN_REPORT)
+                click.echo(f"{row.words}: {metrics}; {row.rests_on}", err=True)
 
     return watch
 
 
-def _tell(study: Study, runs: Path, out: Path, *, as_json: bool) -> int:
-    from bc_model.experiments import MISSING, member_states, summarise_protocols
+def _tell(experiment: Experiment, runs: Path, out: Path, *, as_json: bool) -> int:
+    from bc_model.experiments import MISSING, run_states, summarize_protocols
     from bc_model.reporting import write_protocols
     from bc_model.utils import to_json
 
-    found = summarise_protocols(study, runs)
+    found = summarize_protocols(experiment, runs)
     write_protocols(found, out)
     if as_json:
         print_json(to_json(found))
@@ -362,7 +364,7 @@ def _tell(study: Study, runs: Path, out: Path, *, as_json: bool) -> int:
         click.echo(f"written to {out}")
     failed = {
         run: status
-        for run, status in member_states(study, runs).items()
+        for run, status in run_states(experiment, runs).items()
         if status["state"] in ("failed", "canceled", "interrupted", MISSING)
     }
     for run, status in failed.items():
@@ -371,30 +373,30 @@ def _tell(study: Study, runs: Path, out: Path, *, as_json: bool) -> int:
 
 
 def _print(found: ProtocolReport) -> None:
-    from bc_model.reporting import figure_cell, shared_cell
+    from bc_model.reporting import metric_cell, shared_cell
 
     heads = [
         "protocol",
         "runs",
         *SHOWN_REPORT.values(),
         "always malignant",
-        "pictures",
+        "images",
         "cases",
         "leak",
     ]
     rows = [heads]
     for row in found.rows:
-        support = [str(row.n), str(row.n_cases or "unknown")] if row.figures else ["-", "-"]
-        base = "-" if row.base_rate is None else f"{row.base_rate:.3f}"
+        support = [str(row.n), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
+        base = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
         rows.append(
             [
                 row.words, f"{row.n_done} of {len(row.runs)}",
-                *(figure_cell(row, key) for key in SHOWN_REPORT), base, *support, shared_cell(row),
+                *(metric_cell(row, key) for key in SHOWN_REPORT), base, *support, shared_cell(row),
             ]
         )  # fmt: skip
     for line in aligned(rows):
         click.echo(line)
-    if any(row.figures for row in found.rows):
+    if any(row.metrics for row in found.rows):
         click.echo(
             "In brackets: 95 % intervals over cases. Leak: test pictures whose case is in training."
         )
@@ -405,14 +407,16 @@ def _print(found: ProtocolReport) -> None:
             click.echo(f"  {check.severity}: {row.words}: {check.message}")
     for gap in found.gaps:
         click.echo(f"  leakage effect: {gap.check.message}")
-    for band in found.bands:
-        click.echo(f"  {band.words}: {SHOWN[band.figure]} {band.low:g} to {band.high:g}")
+    for published_range in found.published_ranges:
+        click.echo(
+            f"  {published_range.words}: {SHOWN[published_range.metric]} {published_range.low:g} to {published_range.high:g}"
+        )
 
 
-def _read(data: Path) -> Manifest:
-    from bc_model.data import read_manifest
+def _read(data: Path) -> Dataset:
+    from bc_model.data import read_dataset
 
-    return read_manifest(data, progress=progress("reading"))
+    return read_dataset(data, progress=progress("reading"))
 
 
 def _name_of(data: Path) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from bc_model.cli.options import MODEL, PATH, as_json_option, print_json
-from bc_model.errors import DataError, PictureError
+from bc_model.errors import DataError, ImageError
 from bc_model.utils import format_probability, many
 
 
@@ -22,18 +22,18 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     is damaged, it is skipped and the exit code is 1. If a path does not exist, nothing is written.
     No heatmap is written for an image that the model cannot interpret.
     """
-    from bc_model.inference import explain_file, load_classifier, pictures_to_explain
+    from bc_model.inference import explain_file, images_to_explain, load_classifier
     from bc_model.utils import require_place
 
     require_place(out)
-    files = pictures_to_explain(images)
+    files = images_to_explain(images)
     classifier = load_classifier(model)
     results: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     for file in files:
         try:
             result = explain_file(classifier, file, out)
-        except PictureError as error:
+        except ImageError as error:
             if len(files) == 1:
                 raise
             skipped.append({"image": str(file), "error": str(error)})

@@ -39,7 +39,7 @@ def list_models(runs: Path, as_json: bool) -> None:
     for one in bundles:
         named = ", called 'bundled' by commands" if one.folder == shipped_folder("bundled") else ""
         click.echo(f"{one.card.name}{named}  {one.folder}")
-        click.echo(f"    {one.card.architecture.backbone}, {_figure_of(one.card)}")
+        click.echo(f"    {one.card.architecture.backbone}, {_metric_of(one.card)}")
     for sentence in problems:
         click.echo(f"left out: {sentence}")
     if not bundles:
@@ -121,15 +121,15 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
 @click.argument("data", type=PATH)
 @click.option("--split", "split_file", type=PATH, help="Default: the split of the run.")
 @as_json_option
-def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) -> None:
+def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) -> None:
     """Add int8 to MODEL and compare every precision with the reference.
 
     Quantises on the training pictures of DATA and compares on its validation pictures.
     """
     from bc_model.cli.options import own_split_file
-    from bc_model.data import load_pixels, match_split, read_manifest, read_split
+    from bc_model.data import load_pixels, match_split, read_dataset, read_split
     from bc_model.inference import (
-        CALIBRATION_PICTURES,
+        CALIBRATION_IMAGES,
         file_sha256,
         measure_parity,
         open_bundle,
@@ -148,16 +148,16 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
         )
     with native_stderr_silenced():
         import tensorflow  # noqa: F401
-    manifest = read_manifest(data, progress=progress("reading"))
-    match_split(split, manifest)
-    training, validation = (split[split["part"] == part] for part in ("train", "validation"))
+    dataset = read_dataset(data, progress=progress("reading"))
+    match_split(split, dataset)
+    training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
     size = bundle.image_size
-    every = -(-len(training) // CALIBRATION_PICTURES)  # spread over all cases
-    calibration = load_pixels(manifest.root, list(training["path"])[::every], size)
+    every = -(-len(training) // CALIBRATION_IMAGES)  # spread over all cases
+    calibration = load_pixels(dataset.root, list(training["path"])[::every], size)
     bundle = quantise(bundle, calibration)
     bundle = measure_parity(
         bundle,
-        load_pixels(manifest.root, list(validation["path"]), size),
+        load_pixels(dataset.root, list(validation["path"]), size),
         (validation["class"] == "malignant").to_numpy(),
     )
     precisions = bundle.card.precisions
@@ -167,7 +167,7 @@ def optimise(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
     for name, parity in precisions.items():
         auc = parity.auc_difference
         click.echo(
-            f"{name}: {'allowed' if parity.allowed else 'not allowed'}; probability within "
+            f"{name}: {'allowed' if parity.passes_parity else 'not allowed'}; probability within "
             f"{parity.prob_difference_p99:.5f} (99th percentile), AUC within "
             f"{'not defined' if auc is None else f'{auc:.5f}'}, {parity.n} pictures"
         )
@@ -191,18 +191,18 @@ def card(model: Path, out: Path | None) -> None:
     click.echo(f"written to {out}")
 
 
-def _figure_of(card: ModelCard) -> str:
+def _metric_of(card: ModelCard) -> str:
     test = card.metrics.test
-    figure = test.metrics["balanced_accuracy"] if test else None
-    if test is None or figure is None or figure.value is None:
+    metric = test.metrics["balanced_accuracy"] if test else None
+    if test is None or metric is None or metric.value is None:
         return "not evaluated"
     interval = ""
-    if figure.low is not None:
-        interval = f" (95 % {figure.low:.2f}-{figure.high:.2f})"
-    leaky = ", LEAKY" if card.data.has_leakage or test.has_leakage else ""
+    if metric.low is not None:
+        interval = f" (95 % {metric.low:.2f}-{metric.high:.2f})"
+    has_leakage = ", LEAKY" if card.data.has_leakage or test.has_leakage else ""
     return (
-        f"balanced accuracy {figure.value:.2f}{interval} on {figure.n} pictures of "
-        f"{figure.n_cases} cases{leaky}"
+        f"balanced accuracy {metric.value:.2f}{interval} on {metric.n} pictures of "
+        f"{metric.n_cases} cases{has_leakage}"
     )
 
 
@@ -216,7 +216,7 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     Then evaluates it again on the test part: the probabilities have changed. A locked cut-off is
     carried over, so that it calls the same pictures; one chosen by case goes back to 0.5.
     """
-    from bc_model.data import match_split, read_manifest, read_split
+    from bc_model.data import match_split, read_dataset, read_split
     from bc_model.evaluation import (
         calibrated_by,
         change_model_card,
@@ -231,13 +231,13 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     bundle = open_bundle(model)
     folder = require_evaluation(bundle)
     split = read_split(folder.parent / "split.csv")
-    manifest = read_manifest(data, progress=progress("reading"))
-    match_split(split, manifest)
-    rows = split[split["part"] == "validation"].reset_index(drop=True)
+    dataset = read_dataset(data, progress=progress("reading"))
+    match_split(split, dataset)
+    rows = split[split["subset"] == "validation"].reset_index(drop=True)
     tell = progress("predicting")
-    predicted = predict_files(Engine(bundle), manifest.root, list(rows["path"]), progress=tell)
+    predicted = predict_files(Engine(bundle), dataset.root, list(rows["path"]), progress=tell)
     calibrated, files = calibrated_by(bundle, rows, predicted, folder)
-    report = evaluate_split(Engine(calibrated), manifest.root, split, progress=tell)
+    report = evaluate_split(Engine(calibrated), dataset.root, split, progress=tell)
     card = replace(calibrated.card, metrics=CardMetrics(test=report.summary()))
     change_model_card(bundle, card, files | report_files(report, folder))
     write_plots(report, folder)
@@ -257,57 +257,57 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     default="sensitivity", show_default=True, help="What the cut-off is chosen by.",
 )  # fmt: skip
 @click.option("--wanted", type=float, help="Sensitivity or specificity; default 0.95.")
-@click.option("--by", "unit", type=click.Choice(["picture", "case"]), default="picture")
+@click.option("--by", "unit", type=click.Choice(["image", "case"]), default="image")
 @click.option("--prevalence", default=0.1, show_default=True, help="For predictive values.")
 @click.option("--lock", "reason", metavar="REASON", help="Write it into the model card.")
 @as_json_option
-def cutoff(
-    model: Path, goal: str, wanted: float | None, unit: str, prevalence: float, reason: str | None,
+def threshold_choice(
+    model: Path, criterion: str, target: float | None, unit: str, prevalence: float, reason: str | None,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Choose a cut-off on MODEL's validation predictions, and try it on its test predictions."""
     from bc_model.evaluation import (
-        choose_cutoff,
-        lock_threshold,
+        choose_threshold,
         predictive_values,
         read_report,
         read_validation,
         require_evaluation,
-        try_cutoff,
+        set_threshold,
+        try_threshold,
     )
     from bc_model.inference import open_bundle
     from bc_model.reporting import write_plots
     from bc_model.utils import to_json
 
-    if wanted is not None and goal not in ("sensitivity", "specificity"):
+    if target is not None and criterion not in ("sensitivity", "specificity"):
         raise click.UsageError(
-            f"--wanted goes with --goal sensitivity or specificity, not with {goal}"
+            f"--wanted goes with --goal sensitivity or specificity, not with {criterion}"
         )
     if not 0 < prevalence < 1:
         raise click.BadParameter("lies between 0 and 1", param_hint="--prevalence")
     bundle = open_bundle(model)
     folder = require_evaluation(bundle)
-    wish = 0.95 if wanted is None else wanted
-    chosen = choose_cutoff(read_validation(folder), goal=goal, wanted=wish, unit=unit)
+    wish = 0.95 if target is None else target
+    chosen = choose_threshold(read_validation(folder), criterion=criterion, target=wish, unit=unit)
     predictions = read_report(folder).predictions
     assert predictions is not None, "read_report reads the predictions or fails"
-    trial = try_cutoff(predictions, chosen.value, unit=unit)
-    rates = trial.figures["sensitivity"], trial.figures["specificity"]
+    trial = try_threshold(predictions, chosen.value, unit=unit)
+    rates = trial.metrics["sensitivity"], trial.metrics["specificity"]
     values = predictive_values(*rates, prevalence)
     if reason is not None:
-        lock_threshold(bundle, chosen.value, reason, cutoff=chosen)
+        set_threshold(bundle, chosen.value, reason, threshold_choice=chosen)
         write_plots(read_report(folder), folder)
     if as_json:
-        told = {name: to_json(figure) for name, figure in values.items()}
+        told = {name: to_json(metric) for name, metric in values.items()}
         print_json(
             {"chosen": to_json(chosen), "test": to_json(trial), "predictive_values": told,
              "prevalence": prevalence, "locked": reason is not None}
         )  # fmt: skip
         return
     click.echo(f"cut-off {chosen.value:.3f}, {chosen.chosen}")
-    for name, figure in trial.figures.items():
-        click.echo(f"  on test, {name.replace('_', ' ')}: {figure}")
-    for name, figure in values.items():
-        click.echo(f"  {name} predictive value at a prevalence of {prevalence:g}: {figure}")
+    for name, metric in trial.metrics.items():
+        click.echo(f"  on test, {name.replace('_', ' ')}: {metric}")
+    for name, metric in values.items():
+        click.echo(f"  {name} predictive value at a prevalence of {prevalence:g}: {metric}")
     if reason is not None:
         click.echo("locked into the model card; the report of the run is at this cut-off now")

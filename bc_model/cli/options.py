@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from bc_model.errors import FolderNotFound, SettingsError, SplitError
-from bc_model.training import OPTIONS, Option, TrainingConfig, runs_folder
+from bc_model.errors import ConfigError, FolderNotFoundError, SplitError
+from bc_model.training import OPTIONS, Option, TrainingConfig, runs_dir
 
 if TYPE_CHECKING:
     from bc_model.inference import Bundle
@@ -46,7 +46,7 @@ class _Model(_Path):
         path = super().convert(value, param, ctx)
         if path.name != str(path) or path.exists():
             return path
-        named = (runs_folder() / path, shipped_folder(path.name))
+        named = (runs_dir() / path, shipped_folder(path.name))
         return next((folder for folder in named if folder.exists()), path)
 
 
@@ -58,7 +58,7 @@ as_json_option = click.option(
 runs_option = click.option(
     "--runs",
     type=PATH,
-    default=runs_folder,
+    default=runs_dir,
     show_default="BC_RUNS, or runs beside the program",
     help="Folder of all runs.",
 )
@@ -70,7 +70,7 @@ def parse_size(text: str) -> tuple[int, int]:
     try:
         height, width = (int(side) for side in text.lower().split("x"))
     except ValueError as error:
-        raise SettingsError(
+        raise ConfigError(
             f"--image-size must be height x width such as 224x224; asked for '{text}'."
         ) from error
     return height, width
@@ -170,9 +170,9 @@ def config_from(data: Path, values: dict[str, Any]) -> TrainingConfig:
 
     Raises
     ------
-    SettingsError
+    ConfigError
         A value is out of range.
-    FolderNotFound
+    FolderNotFoundError
         There is no such dataset directory.
     SplitError
         The fold file does not exist or is invalid.
@@ -186,7 +186,7 @@ def config_from(data: Path, values: dict[str, Any]) -> TrainingConfig:
         values = values | {"image_size": bundled_model().image_size}
     config = TrainingConfig(data=str(data), **values)
     if not data.is_dir():
-        raise FolderNotFound(f"There is no folder {data}; check the path of the data set.")
+        raise FolderNotFoundError(f"There is no folder {data}; check the path of the data set.")
     if config.official_fold_file:
         read_fold_file(Path(config.official_fold_file))
     return config

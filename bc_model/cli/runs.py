@@ -8,7 +8,7 @@ import click
 from bc_model.cli.options import PATH, as_json_option, print_json
 from bc_model.errors import BcModelError, RunError
 from bc_model.jobs import cancel_job, continue_job, delete_job, pause_job, stop_job
-from bc_model.training import RunFolder, list_runs, runs_folder
+from bc_model.training import Run, list_runs, runs_dir
 from bc_model.utils import duration_in_words
 
 _run = click.argument("run", type=PATH)
@@ -20,7 +20,7 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.argument("runs", type=PATH, default=runs_folder)
+@click.argument("runs", type=PATH, default=runs_dir)
 @as_json_option
 def list_(runs: Path, as_json: bool) -> None:
     """List the runs in a directory, newest first, and start queued runs if places are free.
@@ -51,28 +51,28 @@ def list_(runs: Path, as_json: bool) -> None:
 @_run
 def pause(run: Path) -> None:
     """Pause RUN after the current batch; it loses nothing."""
-    pause_job(RunFolder.open(run))
+    pause_job(Run.open(run))
 
 
 @jobs.command("continue")
 @_run
 def continue_(run: Path) -> None:
     """Continue a paused RUN with the next batch."""
-    continue_job(RunFolder.open(run))
+    continue_job(Run.open(run))
 
 
 @jobs.command()
 @_run
 def stop(run: Path) -> None:
     """Stop RUN after the current batch and keep the best model so far."""
-    stop_job(RunFolder.open(run))
+    stop_job(Run.open(run))
 
 
 @jobs.command()
 @_run
 def cancel(run: Path) -> None:
     """Cancel RUN without a model."""
-    cancel_job(RunFolder.open(run))
+    cancel_job(Run.open(run))
 
 
 @jobs.command()
@@ -82,7 +82,7 @@ def resume(run: Path, accept_changes: bool) -> None:
     """Resume RUN in a separate process, after its last complete epoch."""
     from bc_model.training import resume_run
 
-    folder = RunFolder.open(run.resolve())
+    folder = Run.open(run.resolve())
     resume_run(folder, accept_changes=accept_changes)
     status = folder.read_status()
     click.echo(
@@ -95,10 +95,10 @@ def resume(run: Path, accept_changes: bool) -> None:
 @_run
 def delete(run: Path) -> None:
     """Delete the directory RUN with all files."""
-    delete_job(RunFolder.open(run))
+    delete_job(Run.open(run))
 
 
-def _status(run: RunFolder) -> dict[str, Any]:
+def _status(run: Run) -> dict[str, Any]:
     """Return the status of a run; a damaged status does not hide other runs."""
     try:
         return run.read_status()

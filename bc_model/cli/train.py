@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bc_model.cli.options import PATH, config_from, is_given, log_to, training_options
-from bc_model.errors import BcModelError, FolderNotFound, SettingsError
+from bc_model.errors import BcModelError, ConfigError, FolderNotFoundError
 from bc_model.jobs import end_with_stdin, keep_alive
-from bc_model.training import RunFolder
+from bc_model.training import Run
 from bc_model.utils import native_stderr_silenced
 
 if TYPE_CHECKING:
@@ -48,15 +48,15 @@ def train(
     """
     if resume:
         _refuse_options(options)
-        return _resume(RunFolder.open(run_path), data, accept_changes, tied=tied)
+        return _resume(Run.open(run_path), data, accept_changes, tied=tied)
     if data is None:
-        raise SettingsError("Name the folder of the data set, or give --resume to go on with RUN.")
+        raise ConfigError("Name the folder of the data set, or give --resume to go on with RUN.")
     from bc_model.training import checked_paths
 
     # A run that is resumed from another folder finds the same data.
     config = checked_paths(config_from(data, options))
     was_there = run_path.exists()
-    run = RunFolder.create(run_path)
+    run = Run.create(run_path)
     try:
         return _work_on(run, config)
     except BcModelError:
@@ -68,25 +68,25 @@ def train(
 
 
 def _refuse_options(options: dict[str, Any]) -> None:
-    """Raise `SettingsError` if a training option is given, which a resumed run would ignore."""
+    """Raise `ConfigError` if a training option is given, which a resumed run would ignore."""
     given = [f"--{name.replace('_', '-')}" for name in options if is_given(name)]
     if given:
-        raise SettingsError(
+        raise ConfigError(
             f"Invalid options with --resume. Expected none, got {', '.join(given)}. A resumed run "
             "keeps its configuration; remove the options, or train a new run."
         )
 
 
-def _resume(run: RunFolder, data: Path | None, accept_changes: bool, *, tied: bool) -> int:
-    from bc_model.training import advance_queue, settings_to_resume
+def _resume(run: Run, data: Path | None, accept_changes: bool, *, tied: bool) -> int:
+    from bc_model.training import advance_queue, config_to_resume
 
     if tied:
         end_with_stdin(run)
     started_by_hand = run.read_status()["state"] != "starting"
-    config = settings_to_resume(run)
+    config = config_to_resume(run)
     if data is not None:  # the same pictures, or they are refused as changed
         if not data.is_dir():
-            raise FolderNotFound(f"There is no folder {data}; check the path of the data set.")
+            raise FolderNotFoundError(f"There is no folder {data}; check the path of the data set.")
         config = dataclasses.replace(config, data=str(data.resolve()))
     if started_by_hand:
         run.request(None)  # of the run that ended; the app has done so before it started this one
@@ -97,7 +97,7 @@ def _resume(run: RunFolder, data: Path | None, accept_changes: bool, *, tied: bo
             advance_queue(run.path.parent)
 
 
-def _work_on(run: RunFolder, config: "TrainingConfig", **how: bool) -> int:
+def _work_on(run: Run, config: "TrainingConfig", **how: bool) -> int:
     """Train in this process, with its log and its signals tied to the run; the exit code."""
     log_to(run.path / "log.txt")
     # Ctrl-C is a person's; SIGTERM is a machine that shuts down, and the run is to be resumed.
@@ -117,10 +117,10 @@ def _work_on(run: RunFolder, config: "TrainingConfig", **how: bool) -> int:
     from bc_model.evaluation import read_report
     from bc_model.reporting import write_plots
 
-    write_plots(read_report(run.evaluation_folder), run.evaluation_folder)
+    write_plots(read_report(run.evaluation_dir), run.evaluation_dir)
     return 0
 
 
-def _ask_to_stop(run: RunFolder) -> None:
+def _ask_to_stop(run: Run) -> None:
     run.request("stop")
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # who asks twice means it

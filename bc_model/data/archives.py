@@ -21,7 +21,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from bc_model.data.breakhis import PICTURE_SUFFIXES
+from bc_model.data.breakhis import IMAGE_SUFFIXES
 from bc_model.data.images import MAX_FILE_MB
 from bc_model.errors import ArchiveError, DataError
 
@@ -121,7 +121,7 @@ def why_not(path: PurePosixPath, size_bytes: int) -> str:
         return "hidden"
     if suffix in _ARCHIVES:
         return "archive inside"
-    if suffix not in PICTURE_SUFFIXES:
+    if suffix not in IMAGE_SUFFIXES:
         return "not a picture"
     return "too large" if size_bytes > MAX_FILE_MB * 2**20 else ""
 
@@ -391,7 +391,7 @@ class Unpacked:
         not what its name says.
     """
 
-    pictures: list[str]
+    images: list[str]
     skipped: list[tuple[str, str]]
 
 
@@ -434,10 +434,10 @@ def unpack(
         if reason:
             found.skipped.append((str(entry.path), reason))
         else:
-            found.pictures.append(str(entry.path))
+            found.images.append(str(entry.path))
         if progress:
             progress(archive.consumed(), archive.size)
-    if not found.pictures:
+    if not found.images:
         inside = sum(reason == "archive inside" for _, reason in found.skipped)
         hint = f"; archives inside it ({inside}) are not opened" if inside else ""
         raise ArchiveError(

@@ -26,7 +26,7 @@ UNKNOWN_SUBTYPE = "unknown"
 TWO_SUBTYPE_CASES = frozenset({"13412"})
 """Filed as ductal and as lobular carcinoma with the same pixels: its subtype is unknown."""
 
-FIRST_DRAWN_CASE = 90001
+FIRST_SYNTHETIC_CASE = 90001
 """Slide numbers from here on are of pictures drawn by this program; official ones end below."""
 
 OFFICIAL_COUNTS = {40: (625, 1370), 100: (644, 1437), 200: (623, 1390), 400: (588, 1232)}
@@ -38,7 +38,7 @@ MPP_RANGE = {40: (2.5, 3.0), 100: (1.0, 1.2), 200: (0.5, 0.6), 400: (0.25, 0.3)}
 The figure printed in the literature ("0.25 um/px for 40X") is about ten times off.
 """
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 
 _NAME = re.compile(
     r"(?P<procedure>SOB|CNB)_(?P<label>[BM])_(?P<subtype>A|F|PT|TA|DC|LC|MC|PC)"
@@ -48,13 +48,13 @@ _NAME = re.compile(
 )
 
 
-def is_drawn(case: str) -> bool:
+def is_synthetic(case: str) -> bool:
     """Tell whether a case was drawn by `bc_model.data.synthetic`."""
-    return case.isdecimal() and int(case) >= FIRST_DRAWN_CASE
+    return case.isdecimal() and int(case) >= FIRST_SYNTHETIC_CASE
 
 
 @dataclass(frozen=True)
-class PictureName:
+class ImageName:
     """What an official file name says.
 
     Attributes
@@ -86,18 +86,18 @@ class PictureName:
     sequence: int
 
 
-def parse_name(file_name: str) -> PictureName | None:
+def parse_name(file_name: str) -> ImageName | None:
     """Read an official file name.
 
     Parameters
     ----------
     file_name : str
-        Name without folders. The suffix may be any of `PICTURE_SUFFIXES`: public extracts
+        Name without folders. The suffix may be any of `IMAGE_SUFFIXES`: public extracts
         re-encode the pictures.
 
     Returns
     -------
-    PictureName or None
+    ImageName or None
         None when the name does not follow the grammar, or when its class letter and its subtype
         contradict each other.
 
@@ -109,7 +109,7 @@ def parse_name(file_name: str) -> PictureName | None:
     True
     """
     stem, dot, suffix = file_name.rpartition(".")
-    if f"{dot}{suffix}".lower() not in PICTURE_SUFFIXES:
+    if f"{dot}{suffix}".lower() not in IMAGE_SUFFIXES:
         return None
     match = _NAME.fullmatch(stem)
     if match is None:
@@ -118,7 +118,7 @@ def parse_name(file_name: str) -> PictureName | None:
     if is_benign != (match["subtype"] in BENIGN_SUBTYPES):
         return None
     case = match["number"]
-    return PictureName(
+    return ImageName(
         procedure=match["procedure"],
         class_name=CLASSES[0] if is_benign else CLASSES[1],
         subtype=UNKNOWN_SUBTYPE if case in TWO_SUBTYPE_CASES else SUBTYPES[match["subtype"]],
@@ -134,7 +134,7 @@ def name_key(file_name: str) -> str | None:
     """Reduce an official file name to its fields, so that copies of one name are equal.
 
     Neither the suffix nor leading zeros of the sequence number count: public extracts re-encode
-    the pictures. Unlike `PictureName` it keeps the subtype as written, also of a case filed under
+    the pictures. Unlike `ImageName` it keeps the subtype as written, also of a case filed under
     two.
 
     Returns

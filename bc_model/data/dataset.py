@@ -22,8 +22,8 @@ from PIL import features
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES, UNKNOWN_SUBTYPE, parse_name
 from bc_model.data.hashing import dhash, pixel_sha256
-from bc_model.data.images import picture_files, read_picture
-from bc_model.errors import DataError, PictureError, SettingsError
+from bc_model.data.images import image_files, read_image
+from bc_model.errors import ConfigError, DataError, ImageError
 from bc_model.utils.io import write_text_atomic
 
 _FRESH_NS = 2_000_000_000
@@ -133,7 +133,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Dataset:
     """What a folder holds.
 
     Attributes
@@ -150,18 +150,18 @@ class Manifest:
         One row a file left out: path, reason (misnamed, misfiled, empty, unreadable, too large,
         too small, unsupported, duplicate, contradiction), detail (a sentence).
     twins : DataFrame
-        One row a duplicate: path, twin_of (the path of the picture that was kept).
+        One row a duplicate: path, duplicate_of (the path of the picture that was kept).
     """
 
     root: Path
-    pictures: pd.DataFrame
-    rejected: pd.DataFrame
-    twins: pd.DataFrame = field(default_factory=lambda: _twins_frame([]))
+    images: pd.DataFrame
+    excluded: pd.DataFrame
+    duplicates: pd.DataFrame = field(default_factory=lambda: _duplicates_frame([]))
 
 
-def read_manifest(
+def read_dataset(
     root: Path, *, progress: Progress | None = None, cache: Path | None = None
-) -> Manifest:
+) -> Dataset:
     """Read, decode and hash every picture under a folder.
 
     Parameters
@@ -182,24 +182,24 @@ def read_manifest(
 
     Raises
     ------
-    FolderNotFound
+    FolderNotFoundError
         `root` does not exist or is not a folder.
     DataError
         No picture file lies under it, or none can be used.
     """
     root = Path(root)
-    files = picture_files(root)
+    files = image_files(root)
     # One stray official name does not turn a plain folder per class into a broken official tree.
     official = 2 * sum(parse_name(path.name) is not None for path in files) >= len(files)
     rows: list[dict] = []
-    rejected: list[dict] = []
+    excluded: list[dict] = []
     known = PixelCache(cache, root) if cache else None
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
         described = pool.map(lambda path: _describe(path, root, official, known), files)
         try:
             for done, (row, reason, detail) in enumerate(described, start=1):
                 if reason:
-                    rejected.append({"path": row["path"], "reason": reason, "detail": detail})
+                    excluded.append({"path": row["path"], "reason": reason, "detail": detail})
                 else:
                     rows.append(row)
                 if progress:
@@ -207,11 +207,11 @@ def read_manifest(
         finally:  # who stops the reading does not wait for the rest, and the next one goes on
             pool.shutdown(cancel_futures=True)
             if known:
-                known.save(whole=len(rows) + len(rejected) == len(files))
-    return settle(root, rows, rejected)
+                known.save(whole=len(rows) + len(excluded) == len(files))
+    return settle(root, rows, excluded)
 
 
-def settle(root: Path, rows: list[dict], rejected: list[dict]) -> Manifest:
+def settle(root: Path, rows: list[dict], excluded: list[dict]) -> Dataset:
     """Make a manifest of rows with all of `COLUMNS` but the group, and of files left out.
 
     Raises
@@ -219,31 +219,31 @@ def settle(root: Path, rows: list[dict], rejected: list[dict]) -> Manifest:
     DataError
         No picture can be used.
     """
-    pictures = pd.DataFrame(rows, columns=COLUMNS[:-1])
-    pictures, dropped, twins = _drop_twins(pictures)
-    rejected_frame = pd.DataFrame([*rejected, *dropped], columns=["path", "reason", "detail"])
-    rejected_frame = rejected_frame.sort_values("path", ignore_index=True)
-    if pictures.empty:
-        raise DataError(_nothing_usable(root, rejected_frame))
-    return Manifest(root, _settle_types(pictures), rejected_frame, _twins_frame(twins))
+    images = pd.DataFrame(rows, columns=COLUMNS[:-1])
+    images, dropped, duplicates = _drop_duplicates(images)
+    excluded_frame = pd.DataFrame([*excluded, *dropped], columns=["path", "reason", "detail"])
+    excluded_frame = excluded_frame.sort_values("path", ignore_index=True)
+    if images.empty:
+        raise DataError(_nothing_usable(root, excluded_frame))
+    return Dataset(root, _settle_types(images), excluded_frame, _duplicates_frame(duplicates))
 
 
-def check_excluded(rejected: pd.DataFrame) -> tuple[Check, ...]:
+def check_excluded(excluded: pd.DataFrame) -> tuple[Check, ...]:
     """Return the number of excluded files by reason as a check, if there are any.
 
     Parameters
     ----------
     rejected : DataFrame
-        See `Manifest`.
+        See `Dataset`.
     """
-    if rejected.empty:
+    if excluded.empty:
         return ()
-    reasons = [f"{n:,} {reason}" for reason, n in rejected["reason"].value_counts().items()]
-    first = rejected.iloc[0]
+    reasons = [f"{n:,} {reason}" for reason, n in excluded["reason"].value_counts().items()]
+    first = excluded.iloc[0]
     return (
         make_check(
             "BC256",
-            n_excluded=len(rejected),
+            n_excluded=len(excluded),
             reasons=reasons,
             path=first["path"],
             detail=first["detail"].rstrip("."),
@@ -252,7 +252,7 @@ def check_excluded(rejected: pd.DataFrame) -> tuple[Check, ...]:
 
 
 def _class_of_folder(relative: Path) -> str | None:
-    classes = {part.lower() for part in relative.parts[:-1]} & set(CLASSES)
+    classes = {subset.lower() for subset in relative.parts[:-1]} & set(CLASSES)
     return classes.pop() if len(classes) == 1 else None
 
 
@@ -291,7 +291,7 @@ def _describe(
         )
     try:
         facts = read_facts(path, root, known)
-    except PictureError as error:
+    except ImageError as error:
         return row, error.reason, str(error)
     return row | facts._asdict(), "", ""
 
@@ -302,29 +302,31 @@ def spelled(path: Path) -> str:
 
 
 def read_facts(path: Path, root: Path, known: PixelCache | None) -> PixelFacts:
-    """Read what a manifest says of a picture's pixels, or remember it; raises `PictureError`."""
+    """Read what a manifest says of a picture's pixels, or remember it; raises `ImageError`."""
     relative = path.relative_to(root).as_posix()
     if (shown := spelled(path.relative_to(root))) != relative:
-        raise PictureError(f"{shown} has a name that is not UTF-8; rename it.", "misnamed")
+        raise ImageError(f"{shown} has a name that is not UTF-8; rename it.", "misnamed")
     try:
         stat = path.stat() if known else None
     except OSError:
-        stat = None  # `read_picture` says what is wrong
+        stat = None  # `read_image` says what is wrong
     if known and stat and (facts := known.get(relative, stat)):
         return facts
-    rgb = read_picture(path)
+    rgb = read_image(path)
     facts = PixelFacts(pixel_sha256(rgb), rgb.shape[1], rgb.shape[0], dhash(rgb))
     if known and stat:
         known.put(relative, stat, facts)
     return facts
 
 
-def _drop_twins(pictures: pd.DataFrame) -> tuple[pd.DataFrame, list[dict], list[tuple[str, str]]]:
+def _drop_duplicates(
+    images: pd.DataFrame,
+) -> tuple[pd.DataFrame, list[dict], list[tuple[str, str]]]:
     """Keep the first of each set of identical pictures and join the cases that share one.
 
-    Returns the pictures, the rows of `rejected`, and (path, path kept) of each duplicate.
+    Returns the pictures, the rows of `excluded`, and (path, path kept) of each duplicate.
     """
-    parent = {case: case for case in pictures["case"].unique()}
+    parent = {case: case for case in images["case"].unique()}
 
     def find(case: str) -> str:
         while parent[case] != case:
@@ -334,54 +336,56 @@ def _drop_twins(pictures: pd.DataFrame) -> tuple[pd.DataFrame, list[dict], list[
     keep: list[int] = []
     dropped: list[dict] = []
     pairs: list[tuple[str, str]] = []
-    for _, twins in pictures.groupby("sha256", sort=False):
-        first = twins.iloc[0]
-        for other in twins["case"].iloc[1:]:
+    for _, duplicates in images.groupby("sha256", sort=False):
+        first = duplicates.iloc[0]
+        for other in duplicates["case"].iloc[1:]:
             low, high = sorted((find(first["case"]), find(other)))
             parent[high] = low
-        if twins["class"].nunique() > 1:
-            shown = twins.drop_duplicates("class")["path"]
-            more = f" and {len(twins) - len(shown)} more" if len(twins) > len(shown) else ""
+        if duplicates["class"].nunique() > 1:
+            shown = duplicates.drop_duplicates("class")["path"]
+            more = (
+                f" and {len(duplicates) - len(shown)} more" if len(duplicates) > len(shown) else ""
+            )
             detail = (
                 "The same pixels are filed as benign and as malignant: " + ", ".join(shown) + more
             )
             dropped += [
                 {"path": path, "reason": "contradiction", "detail": detail}
-                for path in twins["path"]
+                for path in duplicates["path"]
             ]
             continue
-        keep.append(twins.index[0])
+        keep.append(duplicates.index[0])
         dropped += [
             {"path": path, "reason": "duplicate", "detail": f"Same pixels as {first['path']}."}
-            for path in twins["path"].iloc[1:]
+            for path in duplicates["path"].iloc[1:]
         ]
-        pairs += [(path, first["path"]) for path in twins["path"].iloc[1:]]
-    kept = pictures.loc[sorted(keep)].reset_index(drop=True)
+        pairs += [(path, first["path"]) for path in duplicates["path"].iloc[1:]]
+    kept = images.loc[sorted(keep)].reset_index(drop=True)
     kept["group"] = [find(case) for case in kept["case"]]
     return kept, dropped, pairs
 
 
-def _twins_frame(pairs: list[tuple[str, str]]) -> pd.DataFrame:
+def _duplicates_frame(pairs: list[tuple[str, str]]) -> pd.DataFrame:
     frame = pd.DataFrame(pairs, columns=["path", "twin_of"], dtype="str")
     return frame.sort_values("path", ignore_index=True)
 
 
-def _settle_types(pictures: pd.DataFrame) -> pd.DataFrame:
+def _settle_types(images: pd.DataFrame) -> pd.DataFrame:
     # Two sections of a slide may have two diagnoses; one section has one.
-    subtypes = pictures.groupby(["case", "section"])["subtype"].transform("nunique")
-    two_subtypes = (subtypes > 1) & (pictures["case"] != "")
-    pictures.loc[two_subtypes, "subtype"] = UNKNOWN_SUBTYPE
+    subtypes = images.groupby(["case", "section"])["subtype"].transform("nunique")
+    two_subtypes = (subtypes > 1) & (images["case"] != "")
+    images.loc[two_subtypes, "subtype"] = UNKNOWN_SUBTYPE
     types = {"year": "Int64", "magnification": "Int64", "dhash": "uint64"}
-    return pictures.astype(types)[COLUMNS]
+    return images.astype(types)[COLUMNS]
 
 
-def _nothing_usable(root: Path, rejected: pd.DataFrame) -> str:
-    counts = ", ".join(f"{n} {reason}" for reason, n in rejected["reason"].value_counts().items())
+def _nothing_usable(root: Path, excluded: pd.DataFrame) -> str:
+    counts = ", ".join(f"{n} {reason}" for reason, n in excluded["reason"].value_counts().items())
     return (
-        f"None of the {len(rejected)} picture files under {root} can be used ({counts}); expected "
+        f"None of the {len(excluded)} picture files under {root} can be used ({counts}); expected "
         "BreakHis names, or two folders named benign and malignant. A set with labels of its own "
         "can be evaluated, with a mapping of them (page Evaluate, or evaluate --unseen --map). "
-        f"First: {rejected['path'].iloc[0]}: {rejected['detail'].iloc[0]}"
+        f"First: {excluded['path'].iloc[0]}: {excluded['detail'].iloc[0]}"
     )
 
 
@@ -390,7 +394,7 @@ def parse_mapping(text: str) -> dict[str, str]:
 
     Raises
     ------
-    SettingsError
+    ConfigError
         It is not of that form, names a label twice, or not just the two classes.
 
     Examples
@@ -399,18 +403,18 @@ def parse_mapping(text: str) -> dict[str, str]:
     {'0': 'benign', '1': 'malignant'}
     """
     mapping: dict[str, str] = {}
-    for part in text.split(","):
-        label, equals, name = (word.strip() for word in part.partition("="))
+    for subset in text.split(","):
+        label, equals, name = (word.strip() for word in subset.partition("="))
         name = name.lower()
         if not (label and equals) or name not in CLASSES or label in mapping:
-            raise SettingsError(
+            raise ConfigError(
                 "A mapping names each label once and says benign or malignant, such as "
-                f"0=benign,1=malignant; '{part.strip()}' in '{text}' does not fit."
+                f"0=benign,1=malignant; '{subset.strip()}' in '{text}' does not fit."
             )
         mapping[label] = name
     missing = [name for name in CLASSES if name not in mapping.values()]
     if missing:
-        raise SettingsError(
+        raise ConfigError(
             "A mapping names labels of both classes, such as 0=benign,1=malignant; "
             f"'{text}' names none that is {missing[0]}, and most figures need both: map one to it."
         )
@@ -423,7 +427,7 @@ def read_mapped(
     *,
     case_above: bool = False,
     progress: Progress | None = None,
-) -> Manifest:
+) -> Dataset:
     """Read a set whose pictures lie in folders that are named by their labels.
 
     Parameters
@@ -443,16 +447,16 @@ def read_mapped(
 
     Raises
     ------
-    FolderNotFound
+    FolderNotFoundError
         `root` does not exist or is not a folder.
     DataError
         No picture file lies under it, none can be used, a folder's name is outside the mapping, or
         there is no folder above a label's.
     """
     root = Path(root)
-    files = picture_files(root)
+    files = image_files(root)
     _check_labels(files, root, mapping, case_above)
-    rows, rejected = [], []
+    rows, excluded = [], []
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
         described = pool.map(lambda path: _describe_mapped(path, root, mapping, case_above), files)
         try:
@@ -461,12 +465,12 @@ def read_mapped(
                     rows.append(row)
                 else:
                     detail = str(error)
-                    rejected.append({"path": row["path"], "reason": error.reason, "detail": detail})
+                    excluded.append({"path": row["path"], "reason": error.reason, "detail": detail})
                 if progress:
                     progress(done, len(files))
         finally:  # who stops the reading does not wait for the rest
             pool.shutdown(cancel_futures=True)
-    return settle(root, rows, rejected)
+    return settle(root, rows, excluded)
 
 
 def _check_labels(files: list[Path], root: Path, mapping: dict[str, str], case_above: bool) -> None:
@@ -491,7 +495,7 @@ def _check_labels(files: list[Path], root: Path, mapping: dict[str, str], case_a
 
 def _describe_mapped(
     path: Path, root: Path, mapping: dict[str, str], case_above: bool
-) -> tuple[dict, PictureError | None]:
+) -> tuple[dict, ImageError | None]:
     row: dict = {
         "path": spelled(path.relative_to(root)),
         "class": mapping[path.parent.name],
@@ -500,5 +504,5 @@ def _describe_mapped(
     }  # fmt: skip
     try:
         return row | read_facts(path, root, None)._asdict(), None
-    except PictureError as error:
+    except ImageError as error:
         return row, error

@@ -214,7 +214,7 @@ def fetch(
     DataError
         The disk has no room.
     """
-    part = _part(url, folder)
+    part = _subset(url, folder)
     try:
         with filelock.FileLock(part.with_suffix(".lock"), timeout=0):
             _bring(url, part, progress)
@@ -231,7 +231,7 @@ def fetch(
         raise DownloadError(f"{url} is being downloaded already; wait until it is here.") from error
 
 
-def forget_part(url: str, folder: Path) -> None:
+def discard_partial(url: str, folder: Path) -> None:
     """Delete what has come of an address: the next `fetch` starts again.
 
     Raises
@@ -239,7 +239,7 @@ def forget_part(url: str, folder: Path) -> None:
     DownloadError
         Somebody fetches it.
     """
-    part = _part(url, folder)
+    part = _subset(url, folder)
     try:
         with filelock.FileLock(part.with_suffix(".lock"), timeout=0):
             _start_again(part)
@@ -247,7 +247,7 @@ def forget_part(url: str, folder: Path) -> None:
         raise DownloadError(f"{url} is being downloaded; cancel that first.") from error
 
 
-def _part(url: str, folder: Path) -> Path:
+def _subset(url: str, folder: Path) -> Path:
     return folder / f"{hashlib.sha256(check_address(url).encode()).hexdigest()[:16]}.part"
 
 

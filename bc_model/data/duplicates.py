@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bc_model.data.breakhis import parse_name
-from bc_model.data.dataset import Manifest
+from bc_model.data.dataset import Dataset
 from bc_model.data.hashing import _BLOCK_ELEMENTS, MAX_DISTANCE
 
 MAX_LISTED = 1000
@@ -20,7 +20,7 @@ RELATIONS = ("other class", "other case", "case unknown", "same case")
 
 
 @dataclass(frozen=True)
-class NearTwins:
+class NearDuplicates:
     """Pairs of pictures that look the same.
 
     Attributes
@@ -37,7 +37,9 @@ class NearTwins:
     pairs: pd.DataFrame
 
 
-def find_near_twins(pictures: pd.DataFrame, *, max_distance: int = MAX_DISTANCE) -> NearTwins:
+def find_near_duplicates(
+    images: pd.DataFrame, *, max_distance: int = MAX_DISTANCE
+) -> NearDuplicates:
     """Compare every picture with every other one.
 
     Parameters
@@ -49,17 +51,17 @@ def find_near_twins(pictures: pd.DataFrame, *, max_distance: int = MAX_DISTANCE)
 
     Returns
     -------
-    NearTwins
+    NearDuplicates
 
     Notes
     -----
     All n (n - 1) / 2 pairs are compared, 8,000 pictures in 0.2 s on two cores;
     hashing costs an eighth of what decoding does.
     """
-    hashes = pictures["dhash"].to_numpy(np.uint64)
-    classes = pd.factorize(pictures["class"])[0]
-    groups = pd.factorize(pictures["group"])[0]
-    known = (pictures["case"] != "").to_numpy()
+    hashes = images["dhash"].to_numpy(np.uint64)
+    classes = pd.factorize(images["class"])[0]
+    groups = pd.factorize(images["group"])[0]
+    known = (images["case"] != "").to_numpy()
     n = len(hashes)
     rows_a_block = max(1, _BLOCK_ELEMENTS // max(n, 1))
     counts = np.zeros(len(RELATIONS), np.int64)
@@ -92,7 +94,7 @@ def find_near_twins(pictures: pd.DataFrame, *, max_distance: int = MAX_DISTANCE)
             )
     table = np.concatenate(found) if found else np.empty((0, 4), np.int64)
     table = table[np.lexsort(table.T[::-1])]
-    paths = pictures["path"].to_numpy()
+    paths = images["path"].to_numpy()
     pairs = pd.DataFrame(
         {
             "path": paths[table[:, 2]],
@@ -101,10 +103,10 @@ def find_near_twins(pictures: pd.DataFrame, *, max_distance: int = MAX_DISTANCE)
             "relation": np.array(RELATIONS, dtype=object)[table[:, 0]],
         }
     )
-    return NearTwins(dict(zip(RELATIONS, counts.tolist(), strict=True)), pairs)
+    return NearDuplicates(dict(zip(RELATIONS, counts.tolist(), strict=True)), pairs)
 
 
-def find_exact_twins(manifest: Manifest) -> NearTwins:
+def find_duplicates(dataset: Dataset) -> NearDuplicates:
     """List the pairs of pictures with the same pixels.
 
     Parameters
@@ -113,17 +115,19 @@ def find_exact_twins(manifest: Manifest) -> NearTwins:
 
     Returns
     -------
-    NearTwins
+    NearDuplicates
         All of them, at distance 0. `path` is the picture that was kept, or the first of those
         that were left out because they are filed as both classes.
     """
     rows = [
         (kept, path, _relation(kept, path))
-        for path, kept in zip(manifest.twins["path"], manifest.twins["twin_of"], strict=True)
+        for path, kept in zip(
+            dataset.duplicates["path"], dataset.duplicates["twin_of"], strict=True
+        )
     ]
     # Every picture of one contradiction has the same sentence, which names the first of them.
-    rejected = manifest.rejected
-    for _, alike in rejected[rejected["reason"] == "contradiction"].groupby("detail"):
+    excluded = dataset.excluded
+    for _, alike in excluded[excluded["reason"] == "contradiction"].groupby("detail"):
         first, *others = alike["path"]
         rows += [(first, other, RELATIONS[0]) for other in others]
     pairs = pd.DataFrame(rows, columns=["path", "other", "relation"], dtype="str")
@@ -131,7 +135,7 @@ def find_exact_twins(manifest: Manifest) -> NearTwins:
     order = pairs["relation"].map(RELATIONS.index)
     pairs = pairs.assign(order=order).sort_values(["order", "path", "other"], ignore_index=True)
     counts = pairs["relation"].value_counts()
-    return NearTwins(
+    return NearDuplicates(
         {relation: int(counts.get(relation, 0)) for relation in RELATIONS},
         pairs.drop(columns="order"),
     )

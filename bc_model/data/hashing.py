@@ -31,8 +31,8 @@ def dhash(rgb: np.ndarray) -> int:
         64 bits. A picture of one colour gives 0.
     """
     # As float: rounding to whole grey values makes ties, and ties make bits of noise.
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+    gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    small = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA)
     bits = small[:, 1:] > small[:, :-1]
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bc_model.data.breakhis import CLASSES, PICTURE_SUFFIXES
-from bc_model.errors import DataError, FolderNotFound, PictureError
+from bc_model.data.breakhis import CLASSES, IMAGE_SUFFIXES
+from bc_model.errors import DataError, FolderNotFoundError, ImageError
 from bc_model.utils.io import write_bytes_atomic
 
 MAX_FILE_MB = 64
@@ -42,7 +42,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, s
 _MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr"})
 
 
-def decode_picture(data: bytes, name: str) -> np.ndarray:
+def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decode a picture after checking it.
 
     The header is checked before any pixel is unpacked, so a picture too large costs nothing.
@@ -63,18 +63,18 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
 
     Raises
     ------
-    PictureError
+    ImageError
         Empty, not a picture, truncated, too large, too small, several frames or 16-bit.
     """
     if not data:
-        raise PictureError(f"{name} is empty (0 bytes); export the picture again.", "empty")
+        raise ImageError(f"{name} is empty (0 bytes); export the picture again.", "empty")
     if len(data) > MAX_FILE_MB * 2**20:
         raise _too_many_bytes(name, len(data))
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_header(image, data, name)
             return _to_rgb(image)
-    except PictureError:
+    except ImageError:
         raise
     except Image.DecompressionBombError as error:
         # Pillow refuses the largest ones itself, before it tells width and height.
@@ -82,12 +82,12 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
         million = f"{int(count[1]) / 1e6:.0f} million" if count else "far too many"
         raise _too_many_pixels(name, f"{million} pixels") from error
     except UnidentifiedImageError as error:
-        raise PictureError(
+        raise ImageError(
             f"{name} is not a PNG, JPEG or TIFF picture, whatever its name says; "
             "export it again from the microscope's software."
         ) from error
     except _DAMAGE as error:
-        raise PictureError(
+        raise ImageError(
             f"{name} is damaged or cut short and cannot be decoded; copy or export it again."
         ) from error
 
@@ -97,7 +97,7 @@ def read_file(path: Path) -> bytes:
 
     Raises
     ------
-    PictureError
+    ImageError
         No such file, not readable, or too large.
     """
     try:
@@ -105,14 +105,14 @@ def read_file(path: Path) -> bytes:
             raise _too_many_bytes(path.name, size)
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise PictureError(f"There is no picture {path}; check the path.") from error
+        raise ImageError(f"There is no picture {path}; check the path.") from error
     except OSError as error:
-        raise PictureError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Read and decode the picture at `path`; see `decode_picture`."""
-    return decode_picture(read_file(path), path.name)
+def read_image(path: Path) -> np.ndarray:
+    """Read and decode the picture at `path`; see `decode_image`."""
+    return decode_image(read_file(path), path.name)
 
 
 def is_official_shape(height: int, width: int) -> bool:
@@ -143,7 +143,7 @@ def field_box(height: int, width: int) -> tuple[int, int, int, int]:
     return (height - field_height) // 2, (width - field_width) // 2, field_height, field_width
 
 
-def model_input(rgb: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+def preprocess_image(rgb: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """Trim to the common field and resize: the first half of preprocessing.
 
     Parameters
@@ -175,20 +175,20 @@ def _check_header(image: Image.Image, data: bytes, name: str) -> None:
     if width * height > MAX_PIXELS:
         raise _too_many_pixels(name, f"{width} x {height} pixels")
     if min(width, height) < MIN_SIDE_PX:
-        raise PictureError(
+        raise ImageError(
             f"{name} has {width} x {height} pixels; each side needs at least {MIN_SIDE_PX}.",
             "too small",
         )
     frames = getattr(image, "n_frames", 1)
     # A phone's JPEG may carry a second, smaller picture (MPO): the first one is the picture.
     if frames != 1 and image.format != "MPO":
-        raise PictureError(
+        raise ImageError(
             f"{name} holds {frames} pictures in one file; save the one you want as its own file.",
             "unsupported",
         )
     # Pillow reads 16-bit colour as RGB and keeps the upper bytes: 12-bit data would turn black.
     if image.mode not in _MODES or _bits_a_channel(image, data) > 8:
-        raise PictureError(
+        raise ImageError(
             f"{name} has more than 8 bits a channel (format {image.mode}); 8 are needed. "
             "Save it as 8-bit RGB.",
             "unsupported",
@@ -204,16 +204,16 @@ def _bits_a_channel(image: Image.Image, data: bytes) -> int:
     return 8
 
 
-def _too_many_bytes(name: str, size: int) -> PictureError:
-    return PictureError(
+def _too_many_bytes(name: str, size: int) -> ImageError:
+    return ImageError(
         f"{name} has {size / 2**20:.0f} MB; a picture may have at most {MAX_FILE_MB} MB. "
         "Save a smaller field of view.",
         "too large",
     )
 
 
-def _too_many_pixels(name: str, came: str) -> PictureError:
-    return PictureError(
+def _too_many_pixels(name: str, came: str) -> ImageError:
+    return ImageError(
         f"{name} has {came}; a picture may have at most {MAX_PIXELS // 10**6} million pixels. "
         "Save a smaller field of view.",
         "too large",
@@ -237,12 +237,12 @@ _OF_THE_SYSTEM = {"System Volume Information", "$RECYCLE.BIN", "lost+found"}
 """Folders at the root of a drive that nobody may read and that hold no pictures."""
 
 
-def picture_files(root: Path) -> list[Path]:
+def image_files(root: Path) -> list[Path]:
     """List the picture files under a folder, sorted; the heatmaps of `explain` are none.
 
     Raises
     ------
-    FolderNotFound
+    FolderNotFoundError
         `root` does not exist or is not a folder.
     DataError
         No picture file lies under it, or a folder among it cannot be read.
@@ -250,11 +250,11 @@ def picture_files(root: Path) -> list[Path]:
     try:
         there = root.is_dir()
     except OSError as error:  # such as a name that is too long
-        raise FolderNotFound(
+        raise FolderNotFoundError(
             f"There is no folder {root} ({error.strerror}); check the path of the data set."
         ) from error
     if not there:
-        raise FolderNotFound(f"There is no folder {root}; check the path of the data set.")
+        raise FolderNotFoundError(f"There is no folder {root}; check the path of the data set.")
     files = sorted(_walk(root), key=Path.as_posix)
     if not files:
         raise DataError(
@@ -270,9 +270,9 @@ def _walk(root: Path) -> Iterator[Path]:
         folders[:] = [one for one in folders if one[0] != "." and one not in _OF_THE_SYSTEM]
         beside = set(names)
         for name in names:
-            is_picture = name[0] != "." and Path(name).suffix.lower() in PICTURE_SUFFIXES
+            is_image = name[0] != "." and Path(name).suffix.lower() in IMAGE_SUFFIXES
             has_raw_map = name.endswith(_ENDS) and f"{name[:-4]}.npy" in beside
-            if is_picture and not has_raw_map and not _HEATMAP.search(name):
+            if is_image and not has_raw_map and not _HEATMAP.search(name):
                 yield Path(folder) / name
 
 
@@ -306,7 +306,7 @@ def thumbnail(path: Path, sha256: str, *, side_px: int = 192, cache: Path | None
 
     Raises
     ------
-    PictureError
+    ImageError
         The picture cannot be read any more.
     ValueError
         `sha256` or `side_px` is none.
@@ -319,7 +319,7 @@ def thumbnail(path: Path, sha256: str, *, side_px: int = 192, cache: Path | None
             return kept.read_bytes()
         except OSError:
             pass  # deleted meanwhile: it is made again
-    image = Image.fromarray(read_picture(path))
+    image = Image.fromarray(read_image(path))
     image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY)

@@ -17,16 +17,16 @@ from typing import BinaryIO, ClassVar
 
 from bc_model.data.archives import CHUNK, MAX_TOTAL_GB, Unpacked, open_archive, require_room, unpack
 from bc_model.data.breakhis import CLASSES, parse_name
-from bc_model.data.download import OFFICIAL_URL, check_address, check_pin, fetch, forget_part
+from bc_model.data.download import OFFICIAL_URL, check_address, check_pin, discard_partial, fetch
 from bc_model.data.registry import (
-    PICTURES_FOLDER,
-    DataSet,
+    IMAGES_FOLDER,
+    RegisteredDataset,
     check_name,
     datasets_folder,
-    describe_set,
+    describe_dataset,
     free_place,
     link_folder,
-    open_set,
+    open_dataset,
     put_in_place,
     staging_folder,
 )
@@ -59,7 +59,7 @@ class Added:
 
     Attributes
     ----------
-    data_set : DataSet
+    dataset : RegisteredDataset
     pictures : int
         Files unpacked; 0 for a linked folder, which is not read.
     skipped : list of (str, str)
@@ -68,33 +68,33 @@ class Added:
         Sentences.
     """
 
-    data_set: DataSet
-    pictures: int
+    dataset: RegisteredDataset
+    images: int
     skipped: list[tuple[str, str]]
     notes: list[str]
 
 
 def add(
-    source: Path, name: str, *, shelf: Path | None = None, progress: IngestProgress | None = None
+    source: Path, name: str, *, registry: Path | None = None, progress: IngestProgress | None = None
 ) -> Added:
     """Add a folder by its path, or an archive file by unpacking it.
 
     Raises
     ------
-    FolderNotFound, DataError, ArchiveError
+    FolderNotFoundError, DataError, ArchiveError
         See `link_folder` and `add_archive`.
     """
     source = Path(source)
     if source.is_file():
-        return add_archive(source, name, shelf=shelf, progress=progress)
-    return Added(link_folder(source, name, shelf), 0, [], [])
+        return add_archive(source, name, registry=registry, progress=progress)
+    return Added(link_folder(source, name, registry), 0, [], [])
 
 
 def add_archive(
     source: Path | BinaryIO,
     name: str,
     *,
-    shelf: Path | None = None,
+    registry: Path | None = None,
     source_name: str = "",
     progress: IngestProgress | None = None,
 ) -> Added:
@@ -123,7 +123,7 @@ def add_archive(
     ArchiveError
         Not an archive, damaged, without a picture, or refused; see `bc_model.data.archives`.
     """
-    target = free_place(name, shelf)
+    target = free_place(name, registry)
     with _staging(target) as staging:
         if isinstance(source, Path):
             called, file = source_name or source.name, source
@@ -140,7 +140,7 @@ def add_download(
     *,
     url: str = OFFICIAL_URL,
     sha256: str = "",
-    shelf: Path | None = None,
+    registry: Path | None = None,
     progress: IngestProgress | None = None,
 ) -> Added:
     """Download an archive, check it, and unpack it into a new data set.
@@ -175,7 +175,7 @@ def add_download(
     """
     pin = check_pin(sha256)
     check_address(url)
-    target = free_place(name, shelf)
+    target = free_place(name, registry)
     downloads = target.parent / DOWNLOADS_FOLDER
     downloads.mkdir(exist_ok=True)
     told = (lambda done, total: progress("downloading", done, total)) if progress else None
@@ -219,16 +219,16 @@ def _copy(source: BinaryIO, file: Path, called: str, progress: IngestProgress | 
 def _unpack(file: Path, staging: Path, called: str, progress: IngestProgress | None) -> Unpacked:
     told = (lambda done, total: progress("unpacking", done, total)) if progress else None
     with open_archive(file, called) as archive:
-        return unpack(archive, staging / PICTURES_FOLDER, progress=told)
+        return unpack(archive, staging / IMAGES_FOLDER, progress=told)
 
 
 def _put_in_place(
     staging: Path, target: Path, source: str, found: Unpacked, notes: list[str], **details: str
 ) -> Added:
-    describe_set(
+    describe_dataset(
         staging,
         kind="stored",
-        pictures=PICTURES_FOLDER,
+        images=IMAGES_FOLDER,
         source=source,
         notes=notes,
         n_skipped=len(found.skipped),
@@ -236,8 +236,8 @@ def _put_in_place(
         **details,
     )
     put_in_place(staging, target)
-    data_set = open_set(target.name, target.parent)
-    return Added(data_set, len(found.pictures), found.skipped, notes)
+    dataset = open_dataset(target.name, target.parent)
+    return Added(dataset, len(found.images), found.skipped, notes)
 
 
 def _notes(found: Unpacked) -> list[str]:
@@ -246,8 +246,8 @@ def _notes(found: Unpacked) -> list[str]:
         counts = Counter(reason for _, reason in found.skipped)
         words = ", ".join(f"{reason} ({count})" for reason, count in sorted(counts.items()))
         notes.append(f"Files of the archive that were left out: {words}.")
-    paths = [path.lower().split("/") for path in found.pictures]
-    if not any(parse_name(path.rpartition("/")[2]) for path in found.pictures) and not any(
+    paths = [path.lower().split("/") for path in found.images]
+    if not any(parse_name(path.rpartition("/")[2]) for path in found.images) and not any(
         name in parts[:-1] for name in CLASSES for parts in paths
     ):
         notes.append(
@@ -258,7 +258,7 @@ def _notes(found: Unpacked) -> list[str]:
 
 
 def _compare(found: Unpacked) -> list[str]:
-    differences = compare_with_official(path.rpartition("/")[2] for path in found.pictures)
+    differences = compare_with_official(path.rpartition("/")[2] for path in found.images)
     if not differences:
         return ["The pictures are as many as BreakHis has, in each class and magnification."]
     return [
@@ -270,14 +270,14 @@ def _compare(found: Unpacked) -> list[str]:
 SOURCE = "drawn by this program"
 
 
-def add_drawn(
+def add_synthetic(
     name: str,
     *,
     n_cases: int = 12,
-    pictures_per_case: int = 6,
+    images_per_case: int = 6,
     size: tuple[int, int] = (460, 700),
     seed: int = 0,
-    shelf: Path | None = None,
+    registry: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Added:
     """Draw a set of invented pictures at 200X into a new data set.
@@ -286,7 +286,7 @@ def add_drawn(
     ----------
     name : str
         Of the new data set.
-    n_cases, pictures_per_case, size, seed
+    n_cases, images_per_case, size, seed
         See `bc_model.data.synthetic.write_synthetic`.
     shelf : Path, optional
         Default: `bc_model.data.registry.datasets_folder`.
@@ -302,26 +302,26 @@ def add_drawn(
     ------
     DataError
         The name is taken or cannot be one.
-    SettingsError
+    ConfigError
         A number is out of range.
     """
-    target = free_place(name, shelf)
+    target = free_place(name, registry)
     staging = staging_folder(target.parent)
     try:
         written = write_synthetic(
-            staging / PICTURES_FOLDER,
+            staging / IMAGES_FOLDER,
             n_cases=n_cases,
-            pictures_per_case=pictures_per_case,
+            images_per_case=images_per_case,
             size=size,
             seed=seed,
             progress=progress,
         )
-        describe_set(staging, kind="stored", pictures=PICTURES_FOLDER, source=SOURCE)
+        describe_dataset(staging, kind="stored", images=IMAGES_FOLDER, source=SOURCE)
         put_in_place(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    return Added(open_set(name, target.parent), written, [], [])
+    return Added(open_dataset(name, target.parent), written, [], [])
 
 
 _WRITE_EVERY_S = 0.5
@@ -372,7 +372,7 @@ class Download:
 
 
 def start_download(
-    name: str, *, url: str = OFFICIAL_URL, sha256: str = "", shelf: Path | None = None
+    name: str, *, url: str = OFFICIAL_URL, sha256: str = "", registry: Path | None = None
 ) -> None:
     """Start or resume a download in a separate process, and return at once.
 
@@ -388,7 +388,7 @@ def start_download(
     DownloadError
         `sha256` or `url` is invalid, or the download is already running.
     """
-    job, spec = _prepare(name, url, sha256, shelf)
+    job, spec = _prepare(name, url, sha256, registry)
     with locked(job.path.parent):
         _require_ended(job)
         job.path.mkdir(exist_ok=True)
@@ -402,7 +402,7 @@ def run_download(
     *,
     url: str = OFFICIAL_URL,
     sha256: str = "",
-    shelf: Path | None = None,
+    registry: Path | None = None,
     progress: IngestProgress | None = None,
 ) -> Added:
     """Download in this process, and write the progress into the job.
@@ -410,7 +410,7 @@ def run_download(
     Parameters, return value and errors: see `bc_model.data.ingest.add_download`. SIGTERM and
     Ctrl-C cancel the download.
     """
-    job, spec = _prepare(name, url, sha256, shelf)
+    job, spec = _prepare(name, url, sha256, registry)
     with locked(job.path.parent):
         if not _is_started_here(job):
             _require_ended(job)
@@ -432,7 +432,7 @@ def run_download(
 
     with keep_alive(job), _sigterm_as_interrupt():
         try:
-            added = add_download(name, url=url, sha256=sha256, shelf=shelf, progress=report)
+            added = add_download(name, url=url, sha256=sha256, registry=registry, progress=report)
         except BaseException as error:
             is_canceled = isinstance(error, KeyboardInterrupt)
             job.write_status(
@@ -445,15 +445,15 @@ def run_download(
     return added
 
 
-def list_downloads(shelf: Path | None = None) -> list[Download]:
+def list_downloads(registry: Path | None = None) -> list[Download]:
     """Return the downloads that are running or ended without a dataset, by name."""
     reap_children()
-    shelf = shelf or datasets_folder()
-    found = (_read(job) for job in DownloadJob.find_all(shelf / DOWNLOADS_FOLDER))
-    return [one for one in found if one and not (shelf / one.name).exists()]
+    registry = registry or datasets_folder()
+    found = (_read(job) for job in DownloadJob.find_all(registry / DOWNLOADS_FOLDER))
+    return [one for one in found if one and not (registry / one.name).exists()]
 
 
-def cancel_download(name: str, shelf: Path | None = None) -> None:
+def cancel_download(name: str, registry: Path | None = None) -> None:
     """End the process of a download; the downloaded part is kept, and a new start resumes it.
 
     Raises
@@ -461,7 +461,7 @@ def cancel_download(name: str, shelf: Path | None = None) -> None:
     DownloadError
         The process does not end.
     """
-    job = _job(name, shelf)
+    job = _job(name, registry)
     known = _read(job)
     if known is None or not known.is_running:
         return
@@ -472,7 +472,7 @@ def cancel_download(name: str, shelf: Path | None = None) -> None:
         job.write_status("canceled", message=_CANCELED)
 
 
-def forget_download(name: str, shelf: Path | None = None) -> None:
+def forget_download(name: str, registry: Path | None = None) -> None:
     """Delete the downloaded part of a download that has ended.
 
     Raises
@@ -480,25 +480,27 @@ def forget_download(name: str, shelf: Path | None = None) -> None:
     DownloadError
         The download, or another one from the same address, is running.
     """
-    job = _job(name, shelf)
+    job = _job(name, registry)
     if known := _read(job):
         if known.is_running:
             raise DownloadError(f"{job.title} is running. Cancel it before you delete it.")
-        forget_part(known.url, job.path.parent)
+        discard_partial(known.url, job.path.parent)
         delete_job(job)
 
 
-def _job(name: str, shelf: Path | None) -> DownloadJob:
-    return DownloadJob((shelf or datasets_folder()) / DOWNLOADS_FOLDER / check_name(name))
+def _job(name: str, registry: Path | None) -> DownloadJob:
+    return DownloadJob((registry or datasets_folder()) / DOWNLOADS_FOLDER / check_name(name))
 
 
-def _prepare(name: str, url: str, sha256: str, shelf: Path | None) -> tuple[DownloadJob, JobSpec]:
+def _prepare(
+    name: str, url: str, sha256: str, registry: Path | None
+) -> tuple[DownloadJob, JobSpec]:
     """Check what a download needs, before anything is written."""
     config = {"url": check_address(url), "sha256": check_pin(sha256)}
-    shelf = free_place(name, shelf).parent.resolve()
+    registry = free_place(name, registry).parent.resolve()
     options = [text for key, value in config.items() for text in (f"--{key}", value)]
     command = ("data", "download", "--name", name, *options)
-    return _job(name, shelf), JobSpec(command, config, {"BC_DATASETS": str(shelf)})
+    return _job(name, registry), JobSpec(command, config, {"BC_DATASETS": str(registry)})
 
 
 def _read(job: DownloadJob) -> Download | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES, name_key, parse_name
-from bc_model.data.dataset import Manifest
+from bc_model.data.dataset import Dataset
 from bc_model.errors import DataError, SplitError
 
 MAX_FILE_MB = 32
@@ -161,7 +161,7 @@ class FoldMatch:
         return checks
 
 
-def match_folds(manifest: Manifest, folds: FoldFile) -> FoldMatch:
+def match_folds(dataset: Dataset, folds: FoldFile) -> FoldMatch:
     """Find the side of each picture by its name.
 
     Parameters
@@ -187,31 +187,31 @@ def match_folds(manifest: Manifest, folds: FoldFile) -> FoldMatch:
     694) are not listed.
     """
     by_key = folds.names.set_index("key")["side"]
-    pictures = manifest.pictures
-    key = pictures["path"].map(_key)
+    images = dataset.images
+    key = images["path"].map(_key)
     side = key.map(by_key).fillna("").astype("str")
-    twin_side = manifest.twins["path"].map(_key).map(by_key)
-    by_path = side.set_axis(pictures["path"])
+    duplicate_side = dataset.duplicates["path"].map(_key).map(by_key)
+    by_path = side.set_axis(images["path"])
     both = 0
-    for path, other in zip(manifest.twins["twin_of"], twin_side, strict=True):
+    for path, other in zip(dataset.duplicates["twin_of"], duplicate_side, strict=True):
         here = by_path.get(path)
         if here is None or not isinstance(other, str) or other == here:
             continue
         both += bool(here)
         by_path[path] = "test" if "test" in (here, other) else other
-    side = by_path.set_axis(pictures.index)
+    side = by_path.set_axis(images.index)
     listed = int((side != "").sum())
     if listed < MIN_LISTED * len(side):
         raise SplitError(
-            f"{folds.path} lists {listed} of the {len(side)} pictures under {manifest.root} and "
+            f"{folds.path} lists {listed} of the {len(side)} pictures under {dataset.root} and "
             f"must list {MIN_LISTED:.0%}; it is of another release or another data set."
         )
-    present = set(key) | set(manifest.twins["path"].map(_key))
+    present = set(key) | set(dataset.duplicates["path"].map(_key))
     return FoldMatch(side, int((~folds.names["key"].isin(present)).sum()), both)
 
 
-def fold_parts(
-    manifest: Manifest, folds: FoldFile, *, clean: bool, n_folds: int, fold: int, seed: int
+def fold_subsets(
+    dataset: Dataset, folds: FoldFile, *, clean: bool, n_folds: int, fold: int, seed: int
 ) -> pd.Series:
     """Divide a manifest by a fold file.
 
@@ -242,26 +242,26 @@ def fold_parts(
         The file does not fit, no picture is in its test part, or training has fewer than two
         cases of a class.
     """
-    pictures = manifest.pictures
-    match = match_folds(manifest, folds)
+    images = dataset.images
+    match = match_folds(dataset, folds)
     for check in match.checks():
         logger.info(check.message)
-    part = match.side.copy()
-    in_test = part == "test"
+    subset = match.side.copy()
+    in_test = subset == "test"
     if not in_test.any():
         raise SplitError(
-            f"None of the {len(pictures)} pictures under {manifest.root} stands in the test part "
+            f"None of the {len(images)} pictures under {dataset.root} stands in the test part "
             f"of {folds.path}; choose another fold file."
         )
     if clean:
         names = folds.names
         tested = set(names.loc[names["side"] == "test", "case"])
-        groups = set(pictures.loc[in_test | pictures["case"].isin(tested), "group"])
-        part[(part == "train") & pictures["group"].isin(groups)] = ""
-    rows = pictures[part == "train"]
+        groups = set(images.loc[in_test | images["case"].isin(tested), "group"])
+        subset[(subset == "train") & images["group"].isin(groups)] = ""
+    rows = images[subset == "train"]
     validation = _choose_cases(rows, folds, clean=clean, n_folds=n_folds, fold=fold, seed=seed)
-    part[(part == "train") & pictures["group"].isin(validation)] = "validation"
-    return part
+    subset[(subset == "train") & images["group"].isin(validation)] = "validation"
+    return subset
 
 
 def _choose_cases(
@@ -280,8 +280,8 @@ def _choose_cases(
                 "pictures."
             )
         order = np.random.default_rng([seed, code]).permutation(len(groups))
-        shares = np.array_split(groups[order], min(n_folds, len(groups)))
-        chosen |= set(shares[fold % len(shares)])
+        proportions = np.array_split(groups[order], min(n_folds, len(groups)))
+        chosen |= set(proportions[fold % len(proportions)])
     return chosen
 
 
@@ -307,18 +307,18 @@ class SiblingLeak:
     benign_shared: int
 
     @property
-    def share(self) -> float | None:
+    def proportion(self) -> float | None:
         """Of the test pictures, 0 to 1; None when there are none."""
         return self.shared / self.test if self.test else None
 
     @property
-    def benign_share(self) -> float | None:
+    def benign_proportion(self) -> float | None:
         """Of the benign test pictures, 0 to 1; None when there are none."""
         return self.benign_shared / self.benign_test if self.benign_test else None
 
 
 @dataclass(frozen=True)
-class TwinLeak:
+class DuplicateLeakage:
     """How many test pictures stand in training under another name, pixel for pixel.
 
     Attributes
@@ -370,7 +370,7 @@ def check_siblings(file: str, leak: SiblingLeak) -> tuple[Check, ...]:
             file=file,
             n_shared=leak.shared,
             n_test=leak.test,
-            proportion=leak.share,
+            proportion=leak.proportion,
             n_benign=leak.benign_shared,
             n_benign_test=leak.benign_test,
         ),
@@ -388,7 +388,7 @@ def _count(test: pd.DataFrame, in_training: set[str]) -> SiblingLeak:
     )
 
 
-def count_twins(folds: FoldFile, manifest: Manifest) -> TwinLeak:
+def count_duplicates(folds: FoldFile, dataset: Dataset) -> DuplicateLeakage:
     """Count over the pictures that are present.
 
     Parameters
@@ -402,21 +402,21 @@ def count_twins(folds: FoldFile, manifest: Manifest) -> TwinLeak:
     DataError
         None of the pictures is listed.
     """
-    kept = manifest.pictures[["path", "sha256", "class"]]
-    first = kept.set_index("path").loc[manifest.twins["twin_of"]].reset_index(drop=True)
-    files = pd.concat([kept, first.assign(path=manifest.twins["path"])], ignore_index=True)
+    kept = dataset.images[["path", "sha256", "class"]]
+    first = kept.set_index("path").loc[dataset.duplicates["twin_of"]].reset_index(drop=True)
+    files = pd.concat([kept, first.assign(path=dataset.duplicates["path"])], ignore_index=True)
     keys = files["path"].map(lambda path: name_key(path.rpartition("/")[2]))
     side = keys.map(folds.names.set_index("key")["side"])
     listed = side.notna()
     if not listed.any():
         raise DataError(
-            f"None of the {len(files)} pictures under {manifest.root} is listed in {folds.path}; "
+            f"None of the {len(files)} pictures under {dataset.root} is listed in {folds.path}; "
             "it is the fold file of another data set."
         )
     test = files[side == "test"]
     shared = test["sha256"].isin(files.loc[side == "train", "sha256"])
     benign = test["class"] == CLASSES[0]
-    return TwinLeak(
+    return DuplicateLeakage(
         listed=int(listed.sum()),
         not_listed=int((~listed).sum()),
         absent=int((~folds.names["key"].isin(keys[listed])).sum()),

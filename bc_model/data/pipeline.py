@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.images import model_input, read_picture
+from bc_model.data.images import preprocess_image, read_image
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -53,14 +53,14 @@ def load_pixels(
 
     Raises
     ------
-    PictureError
+    ImageError
         A picture cannot be read any more.
     """
     pixels = np.empty((len(paths), *image_size, 3), np.uint8)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
-        inputs = pool.map(lambda path: model_input(read_picture(root / path), image_size), paths)
-        for i, picture in enumerate(inputs):
-            pixels[i] = picture
+        inputs = pool.map(lambda path: preprocess_image(read_image(root / path), image_size), paths)
+        for i, image in enumerate(inputs):
+            pixels[i] = image
             if progress:
                 progress(i + 1, len(paths))
     return pixels
@@ -127,10 +127,10 @@ def training_dataset(
 
     def example(epoch: tf.Tensor, position: tf.Tensor, index: tf.Tensor) -> tuple:
         # The pictures stay where they are: as a tensor they would be held two or three times.
-        picture, truth = tf.numpy_function(read, [index], (tf.uint8, tf.float32), stateful=False)
-        picture = tf.ensure_shape(picture, pixels.shape[1:])
-        picture = augment(picture, image_size, tf.stack([seed * 1_000_003 + epoch, position]))
-        return picture, tf.ensure_shape(truth, labels.shape[1:])
+        image, truth = tf.numpy_function(read, [index], (tf.uint8, tf.float32), stateful=False)
+        image = tf.ensure_shape(image, pixels.shape[1:])
+        image = augment(image, image_size, tf.stack([seed * 1_000_003 + epoch, position]))
+        return image, tf.ensure_shape(truth, labels.shape[1:])
 
     def one_epoch(number: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
         examples = tf.data.Dataset.from_tensor_slices(order).enumerate()
@@ -151,7 +151,7 @@ def steps_in_epoch(n: int, batch_size: int, *, whole_batches: bool = False) -> i
 
 
 def validation_dataset(
-    pixels: np.ndarray, labels: np.ndarray, *, batch_size: int, shares: int = 1
+    pixels: np.ndarray, labels: np.ndarray, *, batch_size: int, proportions: int = 1
 ) -> tf.data.Dataset:
     """Make batches in order, without augmentation, each class weighing the same.
 
@@ -173,7 +173,7 @@ def validation_dataset(
     """
     import tensorflow as tf
 
-    index, weights, batch_size = validation_order(labels, batch_size, shares)
+    index, weights, batch_size = validation_order(labels, batch_size, proportions)
     if len(index) > len(labels):
         pixels, labels = pixels[index], labels[index]
     dataset = tf.data.Dataset.from_tensor_slices((pixels, labels, weights)).batch(batch_size)
@@ -181,7 +181,7 @@ def validation_dataset(
 
 
 def validation_order(
-    labels: np.ndarray, batch_size: int, shares: int
+    labels: np.ndarray, batch_size: int, proportions: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Return in which order pictures are validated, their weights, and the size of a batch.
 
@@ -206,9 +206,11 @@ def validation_order(
     """
     n = len(labels)
     weights = np.array(list(class_weights(labels).values()), np.float32)[labels.argmax(axis=1)]
-    if shares == 1:
+    if proportions == 1:
         return np.arange(n), weights, batch_size
-    sizes = range(batch_size - batch_size % shares, max(shares, batch_size // 2) - 1, -shares)
+    sizes = range(
+        batch_size - batch_size % proportions, max(proportions, batch_size // 2) - 1, -proportions
+    )
     size = min(sizes, key=lambda one: -n % one)
     more = -n % size
     weights = np.concatenate([weights * ((n + more) / n), np.zeros(more)]).astype(np.float32)
@@ -232,7 +234,7 @@ def class_weights(labels: np.ndarray) -> dict[int, float]:
     return {i: float(len(labels) / (len(counts) * count)) for i, count in enumerate(counts)}
 
 
-def augment(picture: tf.Tensor, image_size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
+def augment(image: tf.Tensor, image_size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
     """Turn, flip, crop and tint one picture.
 
     Quarter turns and flips keep tissue as it is: histology has no up. (A turned picture of another
@@ -254,12 +256,12 @@ def augment(picture: tf.Tensor, image_size: tuple[int, int], seed: tf.Tensor) ->
     import tensorflow as tf
 
     draws = tf.random.stateless_uniform((8,), seed)
-    x = tf.cast(picture, tf.float32) / 255.0
+    x = tf.cast(image, tf.float32) / 255.0
     x = tf.image.rot90(x, tf.cast(draws[0] * 4.0, tf.int32))
     x = tf.cond(draws[1] < 0.5, lambda: tf.image.flip_left_right(x), lambda: x)
-    share = SMALLEST_CROP + draws[2] * (1.0 - SMALLEST_CROP)
+    proportion = SMALLEST_CROP + draws[2] * (1.0 - SMALLEST_CROP)
     size = tf.cast(tf.shape(x)[:2], tf.float32)
-    extent = tf.cast(tf.round(size * share), tf.int32)
+    extent = tf.cast(tf.round(size * proportion), tf.int32)
     room = size - tf.cast(extent, tf.float32) + 0.999
     corner = tf.cast(tf.floor(room * draws[3:5]), tf.int32)
     x = tf.slice(x, tf.concat([corner, [0]], 0), tf.concat([extent, [3]], 0))

@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import bc_model
-from bc_model.data.breakhis import PICTURE_SUFFIXES
-from bc_model.data.images import picture_files
+from bc_model.data.breakhis import IMAGE_SUFFIXES
+from bc_model.data.images import image_files
 from bc_model.data.official_folds import MAX_FILE_MB, read_fold_file
 from bc_model.errors import DataError, SplitError
 from bc_model.utils.io import write_bytes_atomic, write_text_atomic
@@ -73,14 +73,14 @@ def suggest_name(source: str) -> str:
     return name if is_name(name) else ""
 
 
-SET_FILE = "set.json"
-PICTURES_FOLDER = "pictures"
+DATASET_FILE = "set.json"
+IMAGES_FOLDER = "images"
 
 _LEFT_OVER_S = 86_400
 
 
 @dataclass(frozen=True)
-class DataSet:
+class RegisteredDataset:
     """One data set.
 
     Attributes
@@ -100,7 +100,7 @@ class DataSet:
     """
 
     name: str
-    pictures: Path
+    images: Path
     kind: str
     source: str
     added: str
@@ -109,7 +109,7 @@ class DataSet:
     @property
     def is_there(self) -> bool:
         """False when a linked folder has gone."""
-        return self.pictures.is_dir()
+        return self.images.is_dir()
 
 
 def datasets_folder() -> Path:
@@ -117,23 +117,23 @@ def datasets_folder() -> Path:
     return Path(os.environ.get("BC_DATASETS") or Path(bc_model.__file__).parents[1] / "data")
 
 
-def cache_folder() -> Path:
+def cache_dir() -> Path:
     """Return where manifests and thumbnails are remembered; it can be deleted at any time."""
     return datasets_folder() / ".cache"
 
 
-def list_sets(shelf: Path | None = None) -> tuple[list[DataSet], list[str]]:
+def list_datasets(registry: Path | None = None) -> tuple[list[RegisteredDataset], list[str]]:
     """Find the data sets by name, and say what is wrong with those that cannot be opened.
 
     Returns
     -------
-    sets : list of DataSet
+    sets : list of RegisteredDataset
     problems : list of str
         One sentence a set.
     """
-    shelf = shelf or datasets_folder()
+    registry = registry or datasets_folder()
     sets, problems = [], []
-    folders = [path for path in shelf.iterdir() if path.is_dir()] if shelf.is_dir() else []
+    folders = [path for path in registry.iterdir() if path.is_dir()] if registry.is_dir() else []
     for path in sorted(folders, key=lambda path: path.name.lower()):
         if path.name.startswith("."):
             continue
@@ -144,7 +144,7 @@ def list_sets(shelf: Path | None = None) -> tuple[list[DataSet], list[str]]:
     return sets, problems
 
 
-def open_set(name: str, shelf: Path | None = None) -> DataSet:
+def open_dataset(name: str, registry: Path | None = None) -> RegisteredDataset:
     """Open a data set by its name.
 
     Raises
@@ -152,29 +152,29 @@ def open_set(name: str, shelf: Path | None = None) -> DataSet:
     DataError
         There is none, or its `set.json` cannot be read.
     """
-    folder = (shelf or datasets_folder()) / check_name(name)
+    folder = (registry or datasets_folder()) / check_name(name)
     if not folder.is_dir():
         raise DataError(f"There is no data set {name} in {folder.parent}; see `data list`.")
     return _open(folder)
 
 
-def link_folder(folder: Path, name: str, shelf: Path | None = None) -> DataSet:
+def link_folder(folder: Path, name: str, registry: Path | None = None) -> RegisteredDataset:
     """Put a folder of pictures on the shelf by its path; nothing is copied.
 
     Raises
     ------
-    FolderNotFound
+    FolderNotFoundError
         There is no such folder.
     DataError
         It holds no picture; or the name is taken or cannot be one.
     """
     folder = Path(folder)
-    picture_files(folder)
-    target = free_place(name, shelf)
+    image_files(folder)
+    target = free_place(name, registry)
     staging = staging_folder(target.parent)
     try:
         whole = str(folder.resolve())
-        describe_set(staging, kind="linked", pictures=whole, source=whole)
+        describe_dataset(staging, kind="linked", images=whole, source=whole)
         put_in_place(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -182,7 +182,7 @@ def link_folder(folder: Path, name: str, shelf: Path | None = None) -> DataSet:
     return _open(target)
 
 
-def remove_set(name: str, shelf: Path | None = None) -> None:
+def remove_dataset(name: str, registry: Path | None = None) -> None:
     """Take a data set off the shelf: delete stored pictures, leave a linked folder as it is.
 
     Raises
@@ -190,8 +190,8 @@ def remove_set(name: str, shelf: Path | None = None) -> None:
     DataError
         There is none, or it was put there by hand: then a person deletes it.
     """
-    folder = (shelf or datasets_folder()) / check_name(name)
-    if not (folder / SET_FILE).is_file():
+    folder = (registry or datasets_folder()) / check_name(name)
+    if not (folder / DATASET_FILE).is_file():
         raise DataError(
             f"There is no data set {name} in {folder.parent} that this program put there; "
             "delete the folder by hand if you mean to."
@@ -202,7 +202,7 @@ def remove_set(name: str, shelf: Path | None = None) -> None:
     shutil.rmtree(going)
 
 
-def picture_file(data_set: DataSet, path: str) -> Path:
+def image_file(dataset: RegisteredDataset, path: str) -> Path:
     """Return the file of one picture by its path in a set, which may come from a URL.
 
     Raises
@@ -211,18 +211,18 @@ def picture_file(data_set: DataSet, path: str) -> Path:
         The path leads out of the set, or no picture is there.
     """
     inner = PurePosixPath(path)
-    file = data_set.pictures / inner
+    file = dataset.images / inner
     if (
         inner.is_absolute()
         or any(part.startswith(".") or set(part) & set("\\:\0") for part in inner.parts)
-        or inner.suffix.lower() not in PICTURE_SUFFIXES
+        or inner.suffix.lower() not in IMAGE_SUFFIXES
         or not os.path.isfile(file)  # noqa: PTH113 - `Path.is_file` raises on a name too long
     ):
-        raise DataError(f"There is no picture {path[:200]!r} in the data set {data_set.name}.")
+        raise DataError(f"There is no picture {path[:200]!r} in the data set {dataset.name}.")
     return file
 
 
-def free_place(name: str, shelf: Path | None = None) -> Path:
+def free_place(name: str, registry: Path | None = None) -> Path:
     """Return the folder that a new data set will have, and make the shelf.
 
     Raises
@@ -230,28 +230,28 @@ def free_place(name: str, shelf: Path | None = None) -> Path:
     DataError
         The name is taken, in small or capital letters, or cannot be one.
     """
-    shelf = shelf or datasets_folder()
+    registry = registry or datasets_folder()
     check_name(name)
-    shelf.mkdir(parents=True, exist_ok=True)
-    taken = {path.name.lower(): path for path in shelf.iterdir()}
+    registry.mkdir(parents=True, exist_ok=True)
+    taken = {path.name.lower(): path for path in registry.iterdir()}
     if name.lower() in taken:
         raise DataError(f"{taken[name.lower()]} is there already; choose another name.")
-    return shelf / name
+    return registry / name
 
 
-def staging_folder(shelf: Path) -> Path:
+def staging_folder(registry: Path) -> Path:
     """Make a hidden folder on the shelf where a set is put together."""
-    _clear_leftovers(shelf)
-    folder = shelf / f".adding-{secrets.token_hex(8)}"
+    _clear_leftovers(registry)
+    folder = registry / f".adding-{secrets.token_hex(8)}"
     folder.mkdir()
     return folder
 
 
-def describe_set(folder: Path, *, kind: str, pictures: str, source: str, **details: Any) -> None:
-    """Write `set.json`; `pictures` is a folder's path, or relative to `folder`."""
+def describe_dataset(folder: Path, *, kind: str, images: str, source: str, **details: Any) -> None:
+    """Write `set.json`; `images` is a folder's path, or relative to `folder`."""
     added = datetime.now(UTC).isoformat(timespec="seconds")
-    content = {"kind": kind, "pictures": pictures, "source": source, "added": added, **details}
-    write_text_atomic(folder / SET_FILE, json.dumps(content, indent=2) + "\n")
+    content = {"kind": kind, "images": images, "source": source, "added": added, **details}
+    write_text_atomic(folder / DATASET_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def put_in_place(staging: Path, target: Path) -> None:
@@ -272,9 +272,9 @@ def put_in_place(staging: Path, target: Path) -> None:
         raise
 
 
-def _clear_leftovers(shelf: Path) -> None:
+def _clear_leftovers(registry: Path) -> None:
     """Delete what a process that was killed left half done; a day is longer than any unpacking."""
-    for path in (*shelf.glob(".adding-*"), *shelf.glob(".going-*")):
+    for path in (*registry.glob(".adding-*"), *registry.glob(".going-*")):
         try:
             if time.time() - path.stat().st_mtime > _LEFT_OVER_S:
                 shutil.rmtree(path, ignore_errors=True)
@@ -282,19 +282,19 @@ def _clear_leftovers(shelf: Path) -> None:
             continue  # another process has just deleted it
 
 
-def _open(folder: Path) -> DataSet:
-    file = folder / SET_FILE
+def _open(folder: Path) -> RegisteredDataset:
+    file = folder / DATASET_FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        kind, pictures = content.pop("kind"), content.pop("pictures")
+        kind, images = content.pop("kind"), content.pop("images")
         source, added = content.pop("source"), content.pop("added")
-        if not all(isinstance(value, str) for value in (kind, pictures, source, added)):
+        if not all(isinstance(value, str) for value in (kind, images, source, added)):
             raise TypeError
     except FileNotFoundError:
-        return DataSet(folder.name, folder, "by hand", "", "", {})
+        return RegisteredDataset(folder.name, folder, "by hand", "", "", {})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"The data set {folder.name} is damaged: {file} is not JSON.") from error
-    return DataSet(folder.name, folder / pictures, kind, source, added, content)
+    return RegisteredDataset(folder.name, folder / images, kind, source, added, content)
 
 
 FOLDS_FOLDER = ".folds"
@@ -302,19 +302,19 @@ MAX_FILES = 50
 """Of one folder: the official release has five."""
 
 
-def list_fold_files(shelf: Path | None = None) -> list[Path]:
+def list_fold_files(registry: Path | None = None) -> list[Path]:
     """Return the fold files on the shelf, by name."""
-    folder = (shelf or datasets_folder()) / FOLDS_FOLDER
+    folder = (registry or datasets_folder()) / FOLDS_FOLDER
     files = folder.glob("*.txt") if folder.is_dir() else ()
     return sorted((path for path in files if not path.name.startswith(".")), key=_by_number)
 
 
-def keep_fold_file(content: bytes, name: str, shelf: Path | None = None) -> Path:
+def keep_fold_file(content: bytes, name: str, registry: Path | None = None) -> Path:
     """Put the content of one fold file on the shelf; see `keep_fold_contents`."""
-    return keep_fold_contents([(name, content)], shelf)[0]
+    return keep_fold_contents([(name, content)], registry)[0]
 
 
-def keep_fold_contents(given: list[tuple[str, bytes]], shelf: Path | None = None) -> list[Path]:
+def keep_fold_contents(given: list[tuple[str, bytes]], registry: Path | None = None) -> list[Path]:
     """Put the contents of fold files on the shelf, all of them or none.
 
     Parameters
@@ -335,7 +335,7 @@ def keep_fold_contents(given: list[tuple[str, bytes]], shelf: Path | None = None
     SplitError
         One is not a fold file. Nothing is kept then.
     """
-    folder = (shelf or datasets_folder()) / FOLDS_FOLDER
+    folder = (registry or datasets_folder()) / FOLDS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in given:
         _check(content, name, folder)
@@ -347,7 +347,7 @@ def keep_fold_contents(given: list[tuple[str, bytes]], shelf: Path | None = None
     return kept
 
 
-def keep_fold_files(source: Path, shelf: Path | None = None) -> list[Path]:
+def keep_fold_files(source: Path, registry: Path | None = None) -> list[Path]:
     """Copy a fold file, or those of a folder, to the shelf.
 
     Parameters
@@ -374,7 +374,7 @@ def keep_fold_files(source: Path, shelf: Path | None = None) -> list[Path]:
         )
     for file in files:
         read_fold_file(file)  # all are good, or none is kept
-    return [keep_fold_file(file.read_bytes(), file.name, shelf) for file in files]
+    return [keep_fold_file(file.read_bytes(), file.name, registry) for file in files]
 
 
 def remove_fold_files(files: Iterable[Path]) -> None:

@@ -10,13 +10,13 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.dataset import Manifest
-from bc_model.data.official_folds import fold_parts, read_fold_file
+from bc_model.data.dataset import Dataset
+from bc_model.data.official_folds import fold_subsets, read_fold_file
 from bc_model.errors import DataError, SplitError
 from bc_model.utils.io import write_text_atomic
 
 PROTOCOLS = ("case", "folds-clean", "folds", "folder", "image")
-LEAKY_PROTOCOLS = frozenset({"image", "folder", "folds"})
+PROTOCOLS_WITH_LEAKAGE = frozenset({"image", "folder", "folds"})
 FOLDS_PROTOCOLS = frozenset({"folds", "folds-clean"})
 """These need an official fold file."""
 
@@ -37,11 +37,11 @@ def require_protocol(protocol: str, folds_file: str | Path = "") -> None:
         )
 
 
-PARTS = ("train", "validation", "test")
+SUBSETS = ("train", "validation", "test")
 MIN_CASES_IN_SUBSET = 3
 """Cases of each class, below which the choice of the epoch depends on very few patients."""
 
-_COLUMNS = ["path", "sha256", "class", "case", "group", "magnification", "part", "protocol"]
+_COLUMNS = ["path", "sha256", "class", "case", "group", "magnification", "subset", "protocol"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Leak:
     ----------
     cases : int
         Cases with pictures both in training and in test.
-    test_pictures : int
+    test_images : int
         Test pictures whose case has pictures in training.
-    benign_test_pictures : int
+    benign_test_images : int
         Those of them that are benign, the smaller class that leaks most.
     n_test, n_benign_test : int
         The pictures they are counted from.
@@ -63,15 +63,15 @@ class Leak:
     """
 
     cases: int
-    test_pictures: int
-    benign_test_pictures: int
+    test_images: int
+    benign_test_images: int
     n_test: int
     n_benign_test: int
     pixels: int
 
 
 def make_split(
-    manifest: Manifest,
+    dataset: Dataset,
     protocol: str = "case",
     *,
     n_folds: int = 5,
@@ -119,37 +119,37 @@ def make_split(
         )
     if not 0 <= seed < 2**31:
         raise SplitError(f"The seed of a split lies from 0 to 2147483647; asked for {seed}.")
-    require_both_classes(manifest)
-    pictures = manifest.pictures
+    require_both_classes(dataset)
+    images = dataset.images
     if protocol in FOLDS_PROTOCOLS:
         folds = read_fold_file(Path(folds_file))
         clean = protocol == "folds-clean"
-        part = fold_parts(manifest, folds, clean=clean, n_folds=n_folds, fold=fold, seed=seed)
+        subset = fold_subsets(dataset, folds, clean=clean, n_folds=n_folds, fold=fold, seed=seed)
     else:
-        part = _deal_out(manifest, protocol, n_folds, fold, seed)
-    split = pictures.assign(part=part, protocol=protocol)[_COLUMNS]
-    return split[split["part"] != ""].reset_index(drop=True)
+        subset = _deal_out(dataset, protocol, n_folds, fold, seed)
+    split = images.assign(subset=subset, protocol=protocol)[_COLUMNS]
+    return split[split["subset"] != ""].reset_index(drop=True)
 
 
-def _deal_out(manifest: Manifest, protocol: str, n_folds: int, fold: int, seed: int) -> pd.Series:
+def _deal_out(dataset: Dataset, protocol: str, n_folds: int, fold: int, seed: int) -> pd.Series:
     """Deal out units, whole cases, folders or single pictures, stratified by class.
 
     Each fold then holds as many units of each class as the others, whatever the number of pictures
     in them.
     """
-    pictures = manifest.pictures
-    if protocol != "image" and (pictures["case"] == "").any():
+    images = dataset.images
+    if protocol != "image" and (images["case"] == "").any():
         raise SplitError(
-            f"The pictures under {manifest.root} carry no case in their names, so a split by "
+            f"The pictures under {dataset.root} carry no case in their names, so a split by "
             f"{protocol} cannot be made; name them by the BreakHis grammar, or ask for the "
             "protocol 'image' and read its figures as leaky."
         )
     word, unit = {
-        "case": ("cases", pictures["group"]),
-        "folder": ("folders", pictures["case"] + pictures["section"]),
-        "image": ("pictures", pictures["path"]),
+        "case": ("cases", images["group"]),
+        "folder": ("folders", images["case"] + images["section"]),
+        "image": ("images", images["path"]),
     }[protocol]
-    units = pictures.groupby(unit)["class"].max()
+    units = images.groupby(unit)["class"].max()
     for name in CLASSES:
         count = int((units == name).sum())
         if count < n_folds:
@@ -164,38 +164,38 @@ def _deal_out(manifest: Manifest, protocol: str, n_folds: int, fold: int, seed: 
     for number, (_, members) in enumerate(splitter.split(units, units)):
         fold_of_unit.iloc[members] = number
     folds = unit.map(fold_of_unit)
-    part = pd.Series("train", index=pictures.index)
-    part[folds == fold] = "test"
-    part[folds == (fold + 1) % n_folds] = "validation"
-    return part
+    subset = pd.Series("train", index=images.index)
+    subset[folds == fold] = "test"
+    subset[folds == (fold + 1) % n_folds] = "validation"
+    return subset
 
 
-def require_both_classes(manifest: Manifest) -> None:
+def require_both_classes(dataset: Dataset) -> None:
     """Raise `SplitError` when a data set holds one class only."""
-    present = set(manifest.pictures["class"])
+    present = set(dataset.images["class"])
     if present != set(CLASSES):
         raise SplitError(
-            f"All {len(manifest.pictures)} pictures under {manifest.root} are {present.pop()}; "
+            f"All {len(dataset.images)} pictures under {dataset.root} are {present.pop()}; "
             "a classifier needs benign and malignant pictures."
         )
 
 
-def summarise_parts(split: pd.DataFrame) -> dict[str, dict[str, int]]:
+def summarize_subsets(split: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Count pictures and cases of each part, by class.
 
     Returns
     -------
     dict
-        For each of `PARTS`: pictures, benign, malignant, cases, benign_cases, malignant_cases.
+        For each of `SUBSETS`: pictures, benign, malignant, cases, benign_cases, malignant_cases.
     """
     summary = {}
-    for part in PARTS:
-        rows = split[split["part"] == part]
+    for subset in SUBSETS:
+        rows = split[split["subset"] == subset]
         known = rows[rows["case"] != ""]
-        summary[part] = {"pictures": len(rows), "cases": int(known["case"].nunique())}
+        summary[subset] = {"images": len(rows), "cases": int(known["case"].nunique())}
         for name in CLASSES:
-            summary[part][name] = int((rows["class"] == name).sum())
-            summary[part][f"{name}_cases"] = int(
+            summary[subset][name] = int((rows["class"] == name).sum())
+            summary[subset][f"{name}_cases"] = int(
                 known.loc[known["class"] == name, "case"].nunique()
             )
     return summary
@@ -214,14 +214,14 @@ def count_leaks(split: pd.DataFrame) -> Leak:
     Leak
         Pictures without a case count only by their pixels.
     """
-    test = split[split["part"] == "test"]
-    seen = split[split["part"] != "test"]
+    test = split[split["subset"] == "test"]
+    seen = split[split["subset"] != "test"]
     known = (test["case"] != "") & test["group"].isin(seen["group"])
     benign = test["class"] == CLASSES[0]
     return Leak(
         cases=int(test.loc[known, "case"].nunique()),
-        test_pictures=int(known.sum()),
-        benign_test_pictures=int((known & benign).sum()),
+        test_images=int(known.sum()),
+        benign_test_images=int((known & benign).sum()),
         n_test=len(test),
         n_benign_test=int(benign.sum()),
         pixels=int(test["sha256"].isin(seen["sha256"]).sum()),
@@ -232,21 +232,21 @@ def check_leakage(split: pd.DataFrame, protocol: str) -> tuple[Check, ...]:
     """Check what the test subset shares with the training and validation subsets."""
     leak = count_leaks(split)
     checks = []
-    if leak.test_pictures:
+    if leak.test_images:
         checks.append(
             make_check(
                 "BC266",
                 n_cases=leak.cases,
-                n_shared=leak.test_pictures,
+                n_shared=leak.test_images,
                 n_test=leak.n_test,
-                proportion=leak.test_pictures / leak.n_test,
-                n_benign=leak.benign_test_pictures,
+                proportion=leak.test_images / leak.n_test,
+                n_benign=leak.benign_test_images,
                 n_benign_test=leak.n_benign_test,
             )
         )
     if leak.pixels:
         checks.append(make_check("BC267", n_duplicates=leak.pixels))
-    if not checks and protocol in LEAKY_PROTOCOLS:
+    if not checks and protocol in PROTOCOLS_WITH_LEAKAGE:
         checks.append(make_check("BC268" if (split["case"] != "").all() else "BC269"))
     return tuple(checks) or (make_check("BC270", n_test=leak.n_test),)
 
@@ -257,9 +257,11 @@ def check_subsets(parts: dict[str, dict[str, int]]) -> tuple[Check, ...]:
     Parameters
     ----------
     parts : dict
-        The result of `summarise_parts`.
+        The result of `summarize_subsets`.
     """
-    few = min(parts[part][f"{name}_cases"] for part in ("validation", "test") for name in CLASSES)
+    few = min(
+        parts[subset][f"{name}_cases"] for subset in ("validation", "test") for name in CLASSES
+    )
     return (make_check("BC265", n_cases=few),) if 0 < few < MIN_CASES_IN_SUBSET else ()
 
 
@@ -294,7 +296,7 @@ def read_split(path: Path) -> pd.DataFrame:
         raise SplitError(f"{path} is not a split file: it cannot be read as CSV.") from error
     missing = [column for column in _COLUMNS if column not in split]
     wrong = f"columns {', '.join(missing)} are missing" if missing else ""
-    for column, known in (("part", PARTS), ("class", CLASSES), ("protocol", PROTOCOLS)):
+    for column, known in (("subset", SUBSETS), ("class", CLASSES), ("protocol", PROTOCOLS)):
         if not wrong and (unknown := set(split[column]) - set(known)):
             wrong = f"a {column} is called '{min(unknown)}'"
     if not wrong and (twice := split["path"].duplicated()).any():
@@ -304,7 +306,7 @@ def read_split(path: Path) -> pd.DataFrame:
     return split
 
 
-def match_split(split: pd.DataFrame, manifest: Manifest) -> None:
+def match_split(split: pd.DataFrame, dataset: Dataset) -> None:
     """Check that a split is of this data, picture by picture.
 
     Raises
@@ -313,12 +315,12 @@ def match_split(split: pd.DataFrame, manifest: Manifest) -> None:
         Pictures of the split are missing from the data, or have other pixels, another class, case
         or group now.
     """
-    now = manifest.pictures.set_index("path")
+    now = dataset.images.set_index("path")
     missing = ~split["path"].isin(now.index)
     if missing.any():
         raise DataError(
             f"{int(missing.sum())} of {len(split)} pictures of the split are not under "
-            f"{manifest.root}, first {split.loc[missing, 'path'].iloc[0]}; "
+            f"{dataset.root}, first {split.loc[missing, 'path'].iloc[0]}; "
             "use the data set that the split was made from, or make a new split."
         )
     for column, words in (

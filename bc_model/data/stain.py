@@ -85,19 +85,17 @@ def stain_statistics(pixels: np.ndarray) -> np.ndarray:
     In the order of `STAIN_COLUMNS`. Every other pixel of every other row is enough.
     """
     found = np.empty((len(pixels), 6))
-    for i, picture in enumerate(pixels):
-        density = optical_density(picture[::2, ::2].reshape(-1, 3))
+    for i, image in enumerate(pixels):
+        density = optical_density(image[::2, ::2].reshape(-1, 3))
         found[i, 0::2], found[i, 1::2] = density.mean(axis=0), density.std(axis=0)
     return found
 
 
-def are_grey(pixels: np.ndarray) -> np.ndarray:
+def are_gray(pixels: np.ndarray) -> np.ndarray:
     """Tell which pictures have no colour: (n, height, width, 3) uint8 to (n,) bool."""
     spreads = []
-    for picture in pixels:  # one at a time, for there may be gigabytes of them
-        red, green, blue = np.moveaxis(
-            picture, 2, 0
-        )  # by planes: twenty times as fast as by pixels
+    for image in pixels:  # one at a time, for there may be gigabytes of them
+        red, green, blue = np.moveaxis(image, 2, 0)  # by planes: twenty times as fast as by pixels
         brightest = np.maximum(np.maximum(red, green), blue)
         spreads.append((brightest - np.minimum(np.minimum(red, green), blue)).mean())
     return np.array(spreads) < _COLOURLESS

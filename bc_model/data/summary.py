@@ -11,16 +11,16 @@ import pandas as pd
 
 from bc_model.checks import Check, check_to_json, make_check
 from bc_model.data.breakhis import CLASSES, OFFICIAL_COUNTS, parse_name
-from bc_model.data.dataset import Manifest
-from bc_model.data.duplicates import NearTwins, find_near_twins
+from bc_model.data.dataset import Dataset
+from bc_model.data.duplicates import NearDuplicates, find_near_duplicates
 from bc_model.data.images import FIELD_PX, FRAME_PX
-from bc_model.data.official_folds import FoldFile, check_siblings, count_siblings, count_twins
+from bc_model.data.official_folds import FoldFile, check_siblings, count_duplicates, count_siblings
 from bc_model.errors import DataError
 from bc_model.utils.formatting import many
 from bc_model.utils.serialization import to_json
 
 
-def count_pictures(pictures: pd.DataFrame, *columns: str) -> pd.DataFrame:
+def count_images(images: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Count pictures and cases of each combination of values.
 
     Parameters
@@ -37,14 +37,14 @@ def count_pictures(pictures: pd.DataFrame, *columns: str) -> pd.DataFrame:
         The columns asked for, then pictures and cases; sorted by the columns. Pictures without a
         case count towards no case.
     """
-    frame = with_sizes(pictures) if "size" in columns else pictures
+    frame = with_sizes(images) if "size" in columns else images
     frame = frame.assign(case=frame["case"].where(frame["case"] != ""))
     groups = frame.groupby(list(columns), dropna=False)
-    counts = groups.agg(pictures=("path", "size"), cases=("case", "nunique"))
+    counts = groups.agg(images=("path", "size"), cases=("case", "nunique"))
     return counts.reset_index()
 
 
-def case_table(pictures: pd.DataFrame) -> pd.DataFrame:
+def case_table(images: pd.DataFrame) -> pd.DataFrame:
     """Describe each case in a row.
 
     Returns
@@ -54,12 +54,12 @@ def case_table(pictures: pd.DataFrame) -> pd.DataFrame:
         magnification that occurs ('40X', ...) with its pictures. Sorted by class and case.
         Pictures without a case are not in it.
     """
-    known = pictures[pictures["case"] != ""]
+    known = images[images["case"] != ""]
     table = known.groupby(["class", "case"]).agg(
         group=("group", "first"),
         subtype=("subtype", "first"),
         sections=("section", "nunique"),
-        pictures=("path", "size"),
+        images=("path", "size"),
     )
     by_magnification = (
         known.groupby(["class", "case", "magnification"]).size().unstack(fill_value=0)
@@ -71,13 +71,13 @@ def case_table(pictures: pd.DataFrame) -> pd.DataFrame:
     return table[[*first, *(column for column in table if column not in first)]]
 
 
-def with_sizes(pictures: pd.DataFrame) -> pd.DataFrame:
+def with_sizes(images: pd.DataFrame) -> pd.DataFrame:
     """Add the column 'size', such as '700x460': width and height, px."""
-    sizes = pictures["width_px"].astype(str) + "x" + pictures["height_px"].astype(str)
-    return pictures.assign(size=sizes)
+    sizes = images["width_px"].astype(str) + "x" + images["height_px"].astype(str)
+    return images.assign(size=sizes)
 
 
-def size_clues(pictures: pd.DataFrame) -> pd.DataFrame:
+def size_clues(images: pd.DataFrame) -> pd.DataFrame:
     """List the picture sizes that occur in one class only, where the other class has other sizes.
 
     From such a size alone a class could be guessed. `bc_model.data.images.model_input` brings
@@ -88,7 +88,7 @@ def size_clues(pictures: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         size, class, pictures, cases; empty when there is one size or one class.
     """
-    table = count_pictures(pictures, "size", "class")
+    table = count_images(images, "size", "class")
     alone = ~table["size"].duplicated(keep=False)
     if table["size"].nunique() < 2 or table["class"].nunique() < 2:
         alone &= False
@@ -132,7 +132,7 @@ _SHOWN = 3
 _FEW_CASES = 10
 
 
-def audit_manifest(manifest: Manifest) -> dict:
+def summarize_dataset(dataset: Dataset) -> dict:
     """Count a manifest in plain numbers.
 
     Parameters
@@ -144,40 +144,40 @@ def audit_manifest(manifest: Manifest) -> dict:
     dict
         JSON-safe: pictures, cases, benign_cases, malignant_cases, by_class, by_magnification,
         by_subtype, by_size, rejected (count by reason), rejected_files, checks.
-        `cases` counts slide numbers; pictures without one are counted in `pictures_without_case`.
+        `cases` counts slide numbers; pictures without one are counted in `images_without_case`.
         `sizes` holds a record for each size and class: size, class, pictures, cases.
-        `near_twins` holds pairs by relation and `near_twin_pairs` the first of them, see
+        `near_duplicates` holds pairs by relation and `near_duplicate_pairs` the first of them, see
         `bc_model.data.duplicates`.
     """
-    pictures = manifest.pictures
-    known = pictures[pictures["case"] != ""]
+    images = dataset.images
+    known = images[images["case"] != ""]
     cases = {name: int(known.loc[known["class"] == name, "case"].nunique()) for name in CLASSES}
-    sizes = count_pictures(pictures, "size", "class")
-    near = find_near_twins(pictures)
+    sizes = count_images(images, "size", "class")
+    near = find_near_duplicates(images)
     return {
-        "root": Path(manifest.root).as_posix(),
-        "pictures": len(pictures),
+        "root": Path(dataset.root).as_posix(),
+        "images": len(images),
         "cases": int(known["case"].nunique()),
         "benign_cases": cases["benign"],
         "malignant_cases": cases["malignant"],
         "sections": int((known["case"] + known["section"]).nunique()),
-        "pictures_without_case": len(pictures) - len(known),
-        "by_class": _counts(pictures["class"]),
-        "by_magnification": _counts(pictures["magnification"].dropna().astype(str) + "X"),
-        "by_subtype": _counts(pictures["subtype"]),
+        "pictures_without_case": len(images) - len(known),
+        "by_class": _counts(images["class"]),
+        "by_magnification": _counts(images["magnification"].dropna().astype(str) + "X"),
+        "by_subtype": _counts(images["subtype"]),
         "by_size": {
-            str(size): int(count) for size, count in sizes.groupby("size")["pictures"].sum().items()
+            str(size): int(count) for size, count in sizes.groupby("size")["images"].sum().items()
         },
         "sizes": sizes.to_dict("records"),
-        "rejected": _counts(manifest.rejected["reason"]),
-        "rejected_files": manifest.rejected.to_dict("records"),
-        "near_twins": near.counts,
-        "near_twin_pairs": near.pairs.to_dict("records"),
-        "checks": [check_to_json(check) for check in _check(manifest, cases, near)],
+        "excluded": _counts(dataset.excluded["reason"]),
+        "rejected_files": dataset.excluded.to_dict("records"),
+        "near_duplicates": near.counts,
+        "near_duplicate_pairs": near.pairs.to_dict("records"),
+        "checks": [check_to_json(check) for check in _check(dataset, cases, near)],
     }
 
 
-def audit_folds(folds: FoldFile, manifest: Manifest | None = None) -> dict:
+def audit_folds(folds: FoldFile, dataset: Dataset | None = None) -> dict:
     """Count what one official fold file shares between training and test.
 
     Parameters
@@ -190,7 +190,7 @@ def audit_folds(folds: FoldFile, manifest: Manifest | None = None) -> dict:
     -------
     dict
         JSON-safe: file, fold, names, siblings (for 'all' and each magnification: test, shared,
-        share, benign_test, benign_shared, benign_share), checks, twins (None without a manifest;
+        share, benign_test, benign_shared, benign_proportion), checks, twins (None without a manifest;
         else see `bc_model.data.official_folds.TwinLeak`).
 
     Raises
@@ -204,13 +204,13 @@ def audit_folds(folds: FoldFile, manifest: Manifest | None = None) -> dict:
         "fold": folds.fold,
         "names": len(folds.names),
         "siblings": {
-            key: to_json(leak) | {"share": leak.share, "benign_share": leak.benign_share}
+            key: to_json(leak) | {"share": leak.proportion, "benign_share": leak.benign_proportion}
             for key, leak in siblings.items()
         },
         "checks": [
             check_to_json(check) for check in check_siblings(folds.path.name, siblings["all"])
         ],
-        "twins": asdict(count_twins(folds, manifest)) if manifest else None,
+        "duplicates": asdict(count_duplicates(folds, dataset)) if dataset else None,
     }
 
 
@@ -248,14 +248,14 @@ def _counts(values: pd.Series) -> dict[str, int]:
     return {str(key): int(count) for key, count in values.value_counts().sort_index().items()}
 
 
-def _check(manifest: Manifest, cases: dict[str, int], near: NearTwins) -> Iterator[Check]:
-    pictures = manifest.pictures
+def _check(dataset: Dataset, cases: dict[str, int], near: NearDuplicates) -> Iterator[Check]:
+    images = dataset.images
     for name, n_cases in cases.items():
         if 0 < n_cases < _FEW_CASES:
             yield make_check("BC207", class_name=name, n_cases=n_cases, min_cases=_FEW_CASES)
-    if n_unknown := int((pictures["case"] == "").sum()):
-        yield make_check("BC251", n_unknown=n_unknown, n=len(pictures))
-    heights = pictures.loc[pictures["width_px"] == FRAME_PX[0]].groupby("height_px")["case"]
+    if n_unknown := int((images["case"] == "").sum()):
+        yield make_check("BC251", n_unknown=n_unknown, n=len(images))
+    heights = images.loc[images["width_px"] == FRAME_PX[0]].groupby("height_px")["case"]
     if heights.ngroups > 1 and FIELD_PX[1] in heights.groups:
         low = heights.get_group(FIELD_PX[1])
         yield make_check(
@@ -265,8 +265,8 @@ def _check(manifest: Manifest, cases: dict[str, int], near: NearTwins) -> Iterat
             height_px=FIELD_PX[1],
             frame_height_px=FRAME_PX[1],
         )
-    for class_name, rows in size_clues(pictures).groupby("class"):
-        records = rows[["size", "pictures", "cases"]].itertuples(index=False)
+    for class_name, rows in size_clues(images).groupby("class"):
+        records = rows[["size", "images", "cases"]].itertuples(index=False)
         sizes = [
             f"{size} ({many(n, 'image')}, {many(n_cases, 'case')})" for size, n, n_cases in records
         ]

@@ -13,15 +13,15 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bc_model.data.breakhis import FIRST_DRAWN_CASE, SUBTYPES
-from bc_model.errors import SettingsError
+from bc_model.data.breakhis import FIRST_SYNTHETIC_CASE, SUBTYPES
+from bc_model.errors import ConfigError
 
 _EOSIN = np.array([236.0, 178.0, 206.0])
 _NUCLEUS = np.array([104.0, 70.0, 148.0])
 _LUMEN = np.array([244.0, 240.0, 244.0])
 
 
-def draw_picture(
+def draw_image(
     *, malignant: bool, seed: int, case_seed: int = 0, size: tuple[int, int] = (460, 700)
 ) -> np.ndarray:
     """Draw one picture.
@@ -46,24 +46,24 @@ def draw_picture(
     rng = np.random.default_rng([seed, case_seed, int(malignant)])
     stain = np.random.default_rng([case_seed, 7])
     tint = stain.normal(0, 9, 3)
-    picture: np.ndarray = _stroma(rng, height, width) + tint
+    image: np.ndarray = _stroma(rng, height, width) + tint
     nucleus = np.clip(_NUCLEUS + tint + stain.normal(0, 8, 3), 20, 200)
     if malignant:
         spots = rng.uniform((0, 0), (width, height), (round(170 * rng.uniform(0.8, 1.2)), 2))
         radii = rng.uniform(9, 17, len(spots)) * scale
     else:
-        spots, radii = _glands(rng, picture, height, width, scale)
+        spots, radii = _glands(rng, image, height, width, scale)
     for (x_px, y_px), radius_px in zip(spots, radii, strict=True):
-        _draw_nucleus(rng, picture, x_px, y_px, radius_px, nucleus, irregular=malignant)
-    picture = cv2.GaussianBlur(picture, (0, 0), max(0.6, 1.1 * scale))
-    return np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
+        _draw_nucleus(rng, image, x_px, y_px, radius_px, nucleus, irregular=malignant)
+    image = cv2.GaussianBlur(image, (0, 0), max(0.6, 1.1 * scale))
+    return np.clip(image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
 
 
 def write_synthetic(
     folder: Path,
     *,
     n_cases: int = 12,
-    pictures_per_case: int = 6,
+    images_per_case: int = 6,
     size: tuple[int, int] = (460, 700),
     magnifications: tuple[int, ...] = (200,),
     seed: int = 0,
@@ -77,10 +77,10 @@ def write_synthetic(
         Created; must be empty or not exist.
     n_cases : int
         At least 2; half of them benign, rounded down.
-    pictures_per_case : int
+    images_per_case : int
         Pictures a case and magnification, at least 1.
     size, magnifications, seed
-        See `draw_picture`.
+        See `draw_image`.
     progress : callable, optional
         Called with (pictures drawn, pictures in all).
 
@@ -91,31 +91,31 @@ def write_synthetic(
 
     Raises
     ------
-    SettingsError
+    ConfigError
         The folder holds something, or a number is out of range.
     """
-    if n_cases < 2 or pictures_per_case < 1 or min(size) < 32:
-        raise SettingsError(
+    if n_cases < 2 or images_per_case < 1 or min(size) < 32:
+        raise ConfigError(
             f"A synthetic set needs at least 2 cases, 1 picture a case and 32 px a side; "
-            f"asked for {n_cases}, {pictures_per_case} and {min(size)}."
+            f"asked for {n_cases}, {images_per_case} and {min(size)}."
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SettingsError(f"{folder} is not an empty folder; name a new one.")
+        raise ConfigError(f"{folder} is not an empty folder; name a new one.")
     written = 0
     codes = list(SUBTYPES)
     for number in range(n_cases):
         malignant = number >= n_cases // 2
         code = codes[4 + number % 4] if malignant else codes[number % 4]
         label = "M" if malignant else "B"
-        slide = FIRST_DRAWN_CASE + number
+        slide = FIRST_SYNTHETIC_CASE + number
         for magnification in magnifications:
             place = (
                 folder / "histology_slides/breast" / ("malignant" if malignant else "benign")
                 / "SOB" / SUBTYPES[code] / f"SOB_{label}_{code}_14-{slide}" / f"{magnification}X"
             )  # fmt: skip
             place.mkdir(parents=True)
-            for sequence in range(1, pictures_per_case + 1):
-                rgb = draw_picture(
+            for sequence in range(1, images_per_case + 1):
+                rgb = draw_image(
                     malignant=malignant,
                     seed=seed * 1_000_003 + magnification * 101 + sequence,
                     case_seed=seed * 1_000_003 + slide,
@@ -125,7 +125,7 @@ def write_synthetic(
                 Image.fromarray(rgb).save(place / name)
                 written += 1
                 if progress:
-                    progress(written, n_cases * len(magnifications) * pictures_per_case)
+                    progress(written, n_cases * len(magnifications) * images_per_case)
     return written
 
 
@@ -140,7 +140,7 @@ def _stroma(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _glands(
-    rng: np.random.Generator, picture: np.ndarray, height: int, width: int, scale: float
+    rng: np.random.Generator, image: np.ndarray, height: int, width: int, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Open lumina into the picture and return the nuclei that ring them, and stray ones."""
     spots = [rng.uniform((0, 0), (width, height), (25, 2))]
@@ -149,7 +149,7 @@ def _glands(
         axes = rng.uniform(28, 58, 2) * scale
         angle = rng.uniform(0, 180)
         cv2.ellipse(
-            picture, (round(x_px), round(y_px)), (max(1, round(axes[0])), max(1, round(axes[1]))),
+            image, (round(x_px), round(y_px)), (max(1, round(axes[0])), max(1, round(axes[1]))),
             angle, 0, 360, _LUMEN.tolist(), -1, cv2.LINE_AA,
         )  # fmt: skip
         turn = np.deg2rad(angle)
@@ -163,11 +163,11 @@ def _glands(
 
 def _draw_nucleus(
     rng: np.random.Generator,
-    picture: np.ndarray,
+    image: np.ndarray,
     x_px: float,
     y_px: float,
     radius_px: float,
-    colour: np.ndarray,
+    color: np.ndarray,
     *,
     irregular: bool,
 ) -> None:
@@ -177,12 +177,12 @@ def _draw_nucleus(
     outline = np.stack(
         [np.cos(around) * radius_px, np.sin(around) * radius_px * stretch], axis=1
     ) * wobble[:, None] + (x_px, y_px)
-    shade = colour + rng.normal(0, 14 if irregular else 6)
-    cv2.fillPoly(picture, [np.round(outline).astype(np.int32)], shade.tolist(), cv2.LINE_AA)
+    shade = color + rng.normal(0, 14 if irregular else 6)
+    cv2.fillPoly(image, [np.round(outline).astype(np.int32)], shade.tolist(), cv2.LINE_AA)
 
 
 def example_png(*, malignant: bool) -> bytes:
     """Return one drawn picture of the official size as PNG, the same each time."""
     buffer = io.BytesIO()
-    Image.fromarray(draw_picture(malignant=malignant, seed=2, case_seed=5)).save(buffer, "PNG")
+    Image.fromarray(draw_image(malignant=malignant, seed=2, case_seed=5)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,25 +1,25 @@
 from .augmentation import ViewSampler
-from .build import judge, judge_choosing, learn_all, make_box
-from .config import INSIDE, Recipe
+from .build import build_bundled_model, judge, judge_choosing, learn_all
+from .config import INSIDE, DistillationConfig
 from .data import Source
 from .features import describe
-from .nested_cv import MENU, probe_of, recipes_inside
+from .nested_cv import SEARCH_SPACE, proxy_of, recipes_inside
 from .student import prepare
 from .teacher import Teacher
 
 __all__ = [
     "INSIDE",
-    "MENU",
-    "Recipe",
+    "SEARCH_SPACE",
+    "DistillationConfig",
     "Source",
     "Teacher",
     "ViewSampler",
+    "build_bundled_model",
     "describe",
     "judge",
     "judge_choosing",
     "learn_all",
-    "make_box",
     "prepare",
-    "probe_of",
+    "proxy_of",
     "recipes_inside",
 ]

@@ -19,7 +19,7 @@ import numpy as np
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.stain import restain
-from bc_model.distillation.config import Recipe
+from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.data import Source
 from bc_model.distillation.features import describe
 
@@ -43,7 +43,7 @@ class Views(NamedTuple):
     """
 
     pixels: np.ndarray
-    descriptors: np.ndarray
+    features: np.ndarray
     labels: np.ndarray
     subtypes: np.ndarray
 
@@ -67,8 +67,8 @@ class ViewSampler:
         In the order of their one-hot columns.
     """
 
-    def __init__(self, source: Source, recipe: Recipe, seed: int) -> None:
-        self._pixels, self._recipe, self._seed = source.pixels, recipe, seed
+    def __init__(self, source: Source, config: DistillationConfig, seed: int) -> None:
+        self._pixels, self._recipe, self._seed = source.pixels, config, seed
         table = source.table
         classes = table["class"].to_numpy(str)
         self._labels = _one_hot(classes, list(CLASSES))
@@ -84,14 +84,14 @@ class ViewSampler:
         """Return the batch of a step."""
         rng = np.random.default_rng([self._seed, step])
         first, second = self._draw(rng), rng.permutation(self._draw(rng))
-        views, shares = [], []
+        views, proportions = [], []
         for one, other in zip(first, second, strict=True):
-            view, share = self._view(one, rng), 1.0
+            view, proportion = self._view(one, rng), 1.0
             if rng.random() < self._recipe.mixed:
-                view, share = _mix(view, self._view(other, rng), rng)
+                view, proportion = _mix(view, self._view(other, rng), rng)
             views.append(view)
-            shares.append(share)
-        of_first = np.array(shares, np.float32)[:, None]
+            proportions.append(proportion)
+        of_first = np.array(proportions, np.float32)[:, None]
         labels, subtypes = (
             of_first * told[first] + (1.0 - of_first) * told[second]
             for told in (self._labels, self._subtypes)
@@ -108,8 +108,8 @@ class ViewSampler:
         index = []
         for position in range(self._recipe.batch_size):
             cases = self._pools[position % len(self._pools)]
-            pictures = cases[rng.integers(len(cases))]
-            index.append(pictures[rng.integers(len(pictures))])
+            images = cases[rng.integers(len(cases))]
+            index.append(images[rng.integers(len(images))])
         return np.array(index)
 
     def _view(self, index: int, rng: np.random.Generator) -> np.ndarray:
@@ -120,7 +120,7 @@ class ViewSampler:
             view = view[::-1]
         if rng.random() < _RECOLOURED:
             view = _recolour(view, self._recipe.recolouring, rng)
-        if rng.random() < self._recipe.strange:
+        if rng.random() < self._recipe.unusual:
             view = _mix_channels(view, rng)
         if rng.random() < _BLURRED_OR_SHARP:
             view = _blur_or_sharpen(view, rng)
@@ -128,7 +128,7 @@ class ViewSampler:
 
 
 def _crop(
-    picture: np.ndarray,
+    image: np.ndarray,
     size: tuple[int, int],
     range_of_zoom: tuple[float, float],
     rng: np.random.Generator,
@@ -136,36 +136,38 @@ def _crop(
     zoom, aspect = 1.0, 1.0
     if rng.random() >= _AS_IT_IS:
         zoom, aspect = rng.uniform(*range_of_zoom), rng.uniform(*_ASPECT)
-    height = min(picture.shape[0], round(size[0] * zoom))
-    width = min(picture.shape[1], round(size[1] * zoom * aspect))
-    y0 = rng.integers(picture.shape[0] - height + 1)
-    x0 = rng.integers(picture.shape[1] - width + 1)
-    crop = picture[y0 : y0 + height, x0 : x0 + width]
+    height = min(image.shape[0], round(size[0] * zoom))
+    width = min(image.shape[1], round(size[1] * zoom * aspect))
+    y0 = rng.integers(image.shape[0] - height + 1)
+    x0 = rng.integers(image.shape[1] - width + 1)
+    crop = image[y0 : y0 + height, x0 : x0 + width]
     if crop.shape[:2] == size:
         return crop
     how = cv2.INTER_AREA if zoom > 1.0 else cv2.INTER_LINEAR
     return cv2.resize(crop, size[::-1], interpolation=how)
 
 
-def _recolour(view: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def _recolour(view: np.ndarray, proportion: float, rng: np.random.Generator) -> np.ndarray:
     """Change the stains, half the time the gamma too, at times contrast and brightness."""
     changed = restain(
-        view, rng.uniform(1.0 - share, 1.0 + share, 3), rng.uniform(-share / 8, share / 8, 3)
+        view,
+        rng.uniform(1.0 - proportion, 1.0 + proportion, 3),
+        rng.uniform(-proportion / 8, proportion / 8, 3),
     )
     if rng.random() < 0.5:
-        gamma = np.exp(rng.normal(0.0, 0.35 * share, 3))
+        gamma = np.exp(rng.normal(0.0, 0.35 * proportion, 3))
         changed = 255.0 * (changed / 255.0) ** gamma
     if rng.random() < 0.3:
         mean = changed.mean(axis=(0, 1))
-        changed = mean + (changed - mean) * np.exp(rng.normal(0.0, 0.5 * share))
-        changed += rng.normal(0.0, 25.0 * share)
+        changed = mean + (changed - mean) * np.exp(rng.normal(0.0, 0.5 * proportion))
+        changed += rng.normal(0.0, 25.0 * proportion)
     return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
 
 
 def _mix_channels(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Make each channel a mean of all three: colours that no stain has."""
-    shares = rng.dirichlet((0.5, 0.5, 0.5), 3).astype(np.float32)
-    return np.rint(view @ shares.T).astype(np.uint8)
+    proportions = rng.dirichlet((0.5, 0.5, 0.5), 3).astype(np.float32)
+    return np.rint(view @ proportions.T).astype(np.uint8)
 
 
 def _blur_or_sharpen(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -179,11 +181,11 @@ def _mix(
     first: np.ndarray, second: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
     """Blend two views or put them side by side; return the share of the first one too."""
-    share = rng.random()
+    proportion = rng.random()
     if rng.random() < 0.5:
-        weight = np.float32(share)
-        return np.rint(weight * first + (1 - weight) * second).astype(np.uint8), share
-    column = round(share * first.shape[1])
+        weight = np.float32(proportion)
+        return np.rint(weight * first + (1 - weight) * second).astype(np.uint8), proportion
+    column = round(proportion * first.shape[1])
     both = np.concatenate([first[:, :column], second[:, column:]], axis=1)
     return both, column / first.shape[1]
 

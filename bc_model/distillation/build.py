@@ -14,17 +14,17 @@ import pandas as pd
 
 import bc_model
 from bc_model.checks import make_check
-from bc_model.data.breakhis import is_drawn
-from bc_model.data.splits import LEAKY_PROTOCOLS
-from bc_model.data.stain import are_grey, stain_statistics
-from bc_model.distillation.config import PROBE, PROBE_IN_WORDS, Recipe
+from bc_model.data.breakhis import is_synthetic
+from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE
+from bc_model.data.stain import are_gray, stain_statistics
+from bc_model.distillation.config import PROXY, PROXY_IN_WORDS, DistillationConfig
 from bc_model.distillation.cross_validation import (
     LEARNED,
     LEFT_OUT,
     Folds,
     Logits,
     case_folds,
-    crossed_predictions,
+    cross_validated_predictions,
     fold_logits,
     image_folds,
     key_of,
@@ -34,21 +34,21 @@ from bc_model.distillation.cross_validation import (
 )
 from bc_model.distillation.data import Source
 from bc_model.distillation.nested_cv import (
-    MENU,
+    SEARCH_SPACE,
     Choice,
-    Menu,
     Nested,
+    SearchGrid,
     recipes_inside,
     require_folds,
 )
-from bc_model.errors import SettingsError
+from bc_model.errors import ConfigError
 from bc_model.evaluation.cross_validation import CHOSEN_INSIDE_FILE, CROSS_VALIDATED_FILE
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.evaluation.report import Report
 from bc_model.inference.bundle import SHIPPED_MODELS, Bundle, file_sha256
-from bc_model.inference.export import write_compact_bundle
-from bc_model.inference.input_checks import stain_facts, strange_share
+from bc_model.inference.export import write_half_precision_bundle
+from bc_model.inference.input_checks import stain_statistics_summary, unusual_stain_proportion
 from bc_model.inference.model_card import (
     LIMITS,
     MODEL_CARD_FILE,
@@ -67,11 +67,11 @@ from bc_model.inference.model_card import (
     write_model_card,
 )
 from bc_model.inference.quantization import measure_parity
-from bc_model.inference.seen_images import KNOWN_FILE, KnownPictures
+from bc_model.inference.seen_images import SEEN_IMAGES_FILE, SeenImages
 from bc_model.jobs import is_name
-from bc_model.training.provenance import input_facts, licence_words, scale_facts
+from bc_model.training.provenance import input_facts, license_words, scale_facts
 from bc_model.utils.io import require_place, write_text_atomic
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class ChosenInside:
+class NestedSelection:
     """What the way the recipe is chosen came to.
 
     Attributes
@@ -114,15 +114,19 @@ class ChosenInside:
         By fold.
     """
 
-    recipe: Recipe
-    chooser: Recipe
-    menu: Menu
+    config: DistillationConfig
+    chooser: DistillationConfig
+    search_space: SearchGrid
     predictions: pd.DataFrame
     choices: list[Choice]
 
 
 def judge(
-    source: Source, recipe: Recipe, work: Path, folds_file: Path | None, processes: int = 0
+    source: Source,
+    config: DistillationConfig,
+    work: Path,
+    folds_file: Path | None,
+    processes: int = 0,
 ) -> list[Judged]:
     """Cross-validate the recipe by case, and hold one fold of the leaky protocols against it.
 
@@ -142,8 +146,8 @@ def judge(
     list of Judged
         The one by case first.
     """
-    by_case = case_folds(source.table, recipe)
-    plans = [(by_case, range(recipe.n_folds)), (image_folds(source.table, recipe), range(1))]
+    by_case = case_folds(source.table, config)
+    plans = [(by_case, range(config.n_folds)), (image_folds(source.table, config), range(1))]
     if folds_file:
         plans += [
             (official_folds(source.table, folds_file, clean=clean), range(1))
@@ -152,15 +156,21 @@ def judge(
     return [
         Judged(
             folds,
-            {fold: fold_logits(source, folds, fold, recipe, work, processes) for fold in of},
+            {fold: fold_logits(source, folds, fold, config, work, processes) for fold in of},
         )
         for folds, of in plans
     ]
 
 
 def judge_choosing(
-    source: Source, recipe: Recipe, menu: Menu, work: Path, processes: int = 0, *, chooser: Recipe
-) -> ChosenInside:
+    source: Source,
+    config: DistillationConfig,
+    search_space: SearchGrid,
+    work: Path,
+    processes: int = 0,
+    *,
+    chooser: DistillationConfig,
+) -> NestedSelection:
     """Cross-validate by case with settings chosen inside the folds, see `Nested`.
 
     Parameters
@@ -176,12 +186,14 @@ def judge_choosing(
     chooser : Recipe
         Of those that choose.
     """
-    folds = case_folds(source.table, recipe)
-    nested = Nested(source, folds, recipe, menu, work, processes, chooser=chooser)
-    return ChosenInside(recipe, chooser, menu, *nested.predictions())
+    folds = case_folds(source.table, config)
+    nested = Nested(source, folds, config, search_space, work, processes, chooser=chooser)
+    return NestedSelection(config, chooser, search_space, *nested.predictions())
 
 
-def learn_all(source: Source, recipe: Recipe, work: Path, processes: int = 0) -> keras.Model:
+def learn_all(
+    source: Source, config: DistillationConfig, work: Path, processes: int = 0
+) -> keras.Model:
     """Learn from every picture, or take what was learned last time.
 
     Returns
@@ -192,14 +204,14 @@ def learn_all(source: Source, recipe: Recipe, work: Path, processes: int = 0) ->
     from bc_model.distillation.student import build_network, learn
 
     everything = np.full(len(source.table), LEARNED)
-    kept = work / f"all-{key_of(recipe, source.table, everything)}.weights.h5"
+    kept = work / f"all-{key_of(config, source.table, everything)}.weights.h5"
     if kept.exists():
-        model = build_network(recipe, recipe.image_size)
+        model = build_network(config, config.image_size)
         model.load_weights(kept)
         return model
     logger.info("all %d pictures", len(source.table))
     model = learn(
-        source, recipe, seed=recipe.seed, processes=processes, draft=kept.with_suffix(".draft.npz")
+        source, config, seed=config.seed, processes=processes, draft=kept.with_suffix(".draft.npz")
     )
     work.mkdir(parents=True, exist_ok=True)
     written = kept.with_name(f".{kept.name}")
@@ -222,21 +234,23 @@ def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
     folds = len(by_case.logits)
     reports = [
         evaluate_predictions(
-            crossed_predictions(table, by_case.folds, by_case.logits),
+            cross_validated_predictions(table, by_case.folds, by_case.logits),
             protocol="case",
-            leaky=False,
+            has_leakage=False,
             checks=[make_check("BC212", n_folds=folds), make_check("BC213")],
         )
     ]
     for one in others:
         ((fold, logits),) = one.logits.items()
         protocol = one.folds.protocol
-        leaky = protocol in LEAKY_PROTOCOLS
+        has_leakage = protocol in PROTOCOLS_WITH_LEAKAGE
         tested = table["group"].isin(table.loc[one.folds.of == fold, "group"]).to_numpy(bool)
-        choosing = by_case if leaky else _without(by_case, tested)
-        temperature = temperature_of(table, choosing.folds, choosing.logits)
+        model_selection = by_case if has_leakage else _without(by_case, tested)
+        temperature = temperature_of(table, model_selection.folds, model_selection.logits)
         predictions = predictions_of_fold(table, one.folds, fold, logits, temperature)
-        reports.append(evaluate_predictions(predictions, protocol=protocol, leaky=leaky))
+        reports.append(
+            evaluate_predictions(predictions, protocol=protocol, has_leakage=has_leakage)
+        )
     return reports
 
 
@@ -250,12 +264,12 @@ def _without(judged: Judged, left_out: np.ndarray) -> Judged:
 def bundled_model_card(
     name: str,
     source: Source,
-    recipe: Recipe,
+    config: DistillationConfig,
     judged: list[Judged],
     reports: list[Report],
     temperature: Temperature,
     n_parameters: int,
-    chosen_inside: ChosenInside | None = None,
+    nested_selection: NestedSelection | None = None,
 ) -> ModelCard:
     """Return the model card, without its files.
 
@@ -270,7 +284,7 @@ def bundled_model_card(
     temperature : Temperature
         Of all the folds by case.
     n_parameters : int
-    chosen_inside : ChosenInside, optional
+    nested_selection : NestedSelection, optional
     """
     by_case, table = judged[0], source.table
     method = (
@@ -279,19 +293,19 @@ def bundled_model_card(
     )
     magnifications = sorted(int(value) for value in table["magnification"].unique())
     n_cases = int(table["group"].nunique())
-    drawn = bool(table["case"].map(is_drawn).any())
+    synthetic = bool(table["case"].map(is_synthetic).any())
     return ModelCard(
         name=name,
         version=bc_model.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         architecture=Architecture(
-            backbone=recipe.backbone,
+            backbone=config.backbone,
             initial_weights="none",
             n_parameters=n_parameters,
-            dense_units=(recipe.hidden_units,),
-            config=to_json(recipe),
+            dense_units=(config.hidden_units,),
+            config=to_json(config),
         ),
-        input=replace(input_facts(recipe.backbone, recipe.image_size, table), stain=_stain(source)),
+        input=replace(input_facts(config.backbone, config.image_size, table), stain=_stain(source)),
         scale=scale_facts(magnifications),
         data=TrainingData(
             dataset_sha256=_hash(table["path"] + " " + table["sha256"]),
@@ -303,15 +317,15 @@ def bundled_model_card(
             training_cases=tuple(sorted(set(table["case"]))),
             validation_cases=(),
             seen_images_complete=True,
-            is_synthetic=drawn,
-            license=licence_words(drawn, official=True),
+            is_synthetic=synthetic,
+            license=license_words(synthetic, official=True),
         ),
         metrics=CardMetrics(
             test=reports[0].summary(),
             protocols=tuple(
                 ProtocolResult(
                     protocol=report.protocol,
-                    has_leakage=report.leaky,
+                    has_leakage=report.has_leakage,
                     n_folds=len(one.logits),
                     n_images=report.n,
                     n_cases=report.n_cases,
@@ -319,7 +333,7 @@ def bundled_model_card(
                 )
                 for one, report in zip(judged, reports, strict=True)
             ),
-            nested=_nested(chosen_inside) if chosen_inside else None,
+            nested=_nested(nested_selection) if nested_selection else None,
         ),
         threshold=DecisionThreshold(0.5, "default; not chosen on any pictures"),
         temperature=replace(temperature, method=method),
@@ -333,27 +347,27 @@ def bundled_model_card(
 def _stain(source: Source) -> StainStatistics:
     """Return what the input gate needs, and how often it warns of a case that was left out."""
     stain, case = stain_statistics(source.pixels), source.table["case"].to_numpy(str)
-    grey = are_grey(source.pixels)
-    strange = 0.0
+    gray = are_gray(source.pixels)
+    unusual = 0.0
     for left_out in (case == one for one in np.unique(case)):
-        facts = stain_facts(stain[~left_out], grey[~left_out])
-        strange += strange_share(stain[left_out], facts) * left_out.sum()
-    proportion = float(strange / len(case))
-    return replace(stain_facts(stain, grey), out_of_distribution_proportion=proportion)
+        facts = stain_statistics_summary(stain[~left_out], gray[~left_out])
+        unusual += unusual_stain_proportion(stain[left_out], facts) * left_out.sum()
+    proportion = float(unusual / len(case))
+    return replace(stain_statistics_summary(stain, gray), out_of_distribution_proportion=proportion)
 
 
-def _shown(report: Report) -> dict[str, Figure]:
-    return {name: report.figures[name] for name in _SHOWN}
+def _shown(report: Report) -> dict[str, Metric]:
+    return {name: report.metrics[name] for name in _SHOWN}
 
 
-def _nested(inside: ChosenInside) -> NestedResult:
+def _nested(inside: NestedSelection) -> NestedResult:
     """Return the search space, the choice of each fold and the metrics of nested validation."""
-    report = evaluate_predictions(inside.predictions, protocol="case", leaky=False)
-    itself = inside.chooser == inside.recipe
+    report = evaluate_predictions(inside.predictions, protocol="case", has_leakage=False)
+    itself = inside.chooser == inside.config
     return NestedResult(
-        network=_network_words(inside.recipe),
+        network=_network_words(inside.config),
         selected_by="" if itself else _network_words(inside.chooser),
-        search_space=SearchSpace(**vars(inside.menu)),
+        search_space=SearchSpace(**vars(inside.search_space)),
         choices=tuple(FoldChoice(**vars(choice)) for choice in inside.choices),
         n_folds=len(inside.choices),
         n_images=report.n,
@@ -362,26 +376,26 @@ def _nested(inside: ChosenInside) -> NestedResult:
     )
 
 
-def _network_words(recipe: Recipe) -> str:
+def _network_words(config: DistillationConfig) -> str:
     itself = "networks learned as this one but for what was chosen"
-    network = PROBE_IN_WORDS if recipe.backbone == PROBE else itself
-    return f"{network} ({recipe.steps:,} steps of {recipe.batch_size} views)"
+    network = PROXY_IN_WORDS if config.backbone == PROXY else itself
+    return f"{network} ({config.steps:,} steps of {config.batch_size} views)"
 
 
 def _hash(lines: pd.Series) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def make_box(
+def build_bundled_model(
     root: Path,
     sets: tuple[str, ...],
     folder: Path,
     work: Path,
     folds_file: Path | None,
-    recipe: Recipe | None = None,
+    config: DistillationConfig | None = None,
     processes: int = 0,
-    menu: Menu | None = MENU,
-    inside: tuple[Recipe, Recipe] | None = None,
+    search_space: SearchGrid | None = SEARCH_SPACE,
+    inside: tuple[DistillationConfig, DistillationConfig] | None = None,
 ) -> Bundle:
     """Judge the recipe, learn from everything, and write the bundle.
 
@@ -406,33 +420,33 @@ def make_box(
 
     Raises
     ------
-    DataError, FolderNotFound
+    DataError, FolderNotFoundError
         The sets cannot be used.
-    SettingsError
+    ConfigError
         Too few folds to choose inside them; the bundle cannot be put there, or would replace the
         one that comes with the program by one of drawn pictures; or Keras computes with another
         backend than TensorFlow, from which alone a graph can be served.
     """
     _require_name_and_room(folder)
     _require_tensorflow()
-    recipe = recipe or Recipe()
-    judged_inside, chooser = inside or recipes_inside("small-chooses", recipe)
-    if menu:
+    config = config or DistillationConfig()
+    judged_inside, chooser = inside or recipes_inside("small-chooses", config)
+    if search_space:
         require_folds(judged_inside)
-    source = Source.read(root, sets, recipe.image_size)
+    source = Source.read(root, sets, config.image_size)
     _require_tissue(source, folder)
-    judged = judge(source, recipe, work, folds_file, processes)
-    chosen_inside = None
-    if menu:
-        chosen_inside = judge_choosing(
-            source, judged_inside, menu, work, processes, chooser=chooser
+    judged = judge(source, config, work, folds_file, processes)
+    nested_selection = None
+    if search_space:
+        nested_selection = judge_choosing(
+            source, judged_inside, search_space, work, processes, chooser=chooser
         )
-    model = learn_all(source, recipe, work, processes)
+    model = learn_all(source, config, work, processes)
     reports = judged_reports(source.table, judged)
     temperature = temperature_of(source.table, judged[0].folds, judged[0].logits)
     card = bundled_model_card(
-        folder.name, source, recipe, judged, reports, temperature, model.count_params(),
-        chosen_inside,
+        folder.name, source, config, judged, reports, temperature, model.count_params(),
+        nested_selection,
     )  # fmt: skip
     predictions = reports[0].predictions
     assert predictions is not None, "a report that was just made has them"
@@ -442,17 +456,17 @@ def make_box(
         known = dict(zip(source.table["sha256"], source.table["dhash"], strict=True))
         tables = {
             CROSS_VALIDATED_FILE: predictions_to_csv(predictions),
-            KNOWN_FILE: KnownPictures(known, whole=True).as_csv(),
+            SEEN_IMAGES_FILE: SeenImages(known, whole=True).as_csv(),
         }
-        if chosen_inside:
-            tables[CHOSEN_INSIDE_FILE] = predictions_to_csv(chosen_inside.predictions)
+        if nested_selection:
+            tables[CHOSEN_INSIDE_FILE] = predictions_to_csv(nested_selection.predictions)
         files = dict(draft.card.files)
         for name, text in tables.items():
             write_text_atomic(draft.folder / name, text)
             files[name] = file_sha256(draft.folder / name)
         write_model_card(draft.folder, replace(draft.card, files=files))
 
-    return write_compact_bundle(model, folder, card, source.pixels[:4], complete=complete)
+    return write_half_precision_bundle(model, folder, card, source.pixels[:4], complete=complete)
 
 
 def _require_tensorflow() -> None:
@@ -460,15 +474,15 @@ def _require_tensorflow() -> None:
     import keras
 
     if (backend := keras.backend.backend()) != "tensorflow":
-        raise SettingsError(
+        raise ConfigError(
             f"A model is written with Keras on TensorFlow; KERAS_BACKEND is '{backend}'. Learn "
             "with --learn-only, then run the command again without the variable."
         )
 
 
 def _require_tissue(source: Source, folder: Path) -> None:
-    if folder.resolve().parent == SHIPPED_MODELS and source.table["case"].map(is_drawn).any():
-        raise SettingsError(
+    if folder.resolve().parent == SHIPPED_MODELS and source.table["case"].map(is_synthetic).any():
+        raise ConfigError(
             f"{folder} holds what comes with the program, which knows tissue; these pictures are "
             "drawn. Name another folder with --out."
         )
@@ -477,12 +491,12 @@ def _require_tissue(source: Source, folder: Path) -> None:
 def _require_name_and_room(folder: Path) -> None:
     """Refuse a place for the bundle before hours of work, not after."""
     if not is_name(folder.name):
-        raise SettingsError(
+        raise ConfigError(
             f"The folder of a model has a name of letters, digits and -._ alone; asked for "
             f"'{folder}'."
         )
     require_place(folder)
     if folder.exists() and not (folder / MODEL_CARD_FILE).is_file() and any(folder.iterdir()):
-        raise SettingsError(
+        raise ConfigError(
             f"{folder} holds something else than a model and would be replaced; choose another one."
         )

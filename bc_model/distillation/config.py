@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from bc_model.utils.serialization import to_json
 
 MAGNIFICATIONS = (100, 200)
-PROBE = "probe"
+PROXY = "probe"
 """Instead of a backbone's name: the small network that stands for it where many are learned."""
-PROBE_IN_WORDS = "residual networks of a quarter of ResNet50's width"
+PROXY_IN_WORDS = "residual networks of a quarter of ResNet50's width"
 INSIDE = ("small-chooses", "small", "full")
-"""Which networks learn inside the folds, see `choosing.recipes_inside`. They stand here because the
+"""Which networks learn inside the folds, see `model_selection.recipes_inside`. They stand here because the
 command line names them before anything large is loaded."""
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DistillationConfig:
     """What the learning depends on, beside the pictures.
 
     Attributes
@@ -79,7 +79,7 @@ class Recipe:
     dropout: float = 0.3
     zoom: tuple[float, float] = (0.6, 1.6)
     recolouring: float = 0.5
-    strange: float = 0.2
+    unusual: float = 0.2
     mixed: float = 0.4
     penalty: float = 0.1
     last_penalty: float = 30.0
@@ -91,7 +91,7 @@ class Recipe:
     seed: int = 0
     version: int = 3
     backbone: str = "resnet50"
-    arithmetic: str = "bfloat16"
+    compute_dtype: str = "bfloat16"
 
     @property
     def key(self) -> str:

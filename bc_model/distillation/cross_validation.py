@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.dataset import Manifest
+from bc_model.data.dataset import Dataset
 from bc_model.data.splits import make_split
-from bc_model.distillation.config import Recipe
+from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.data import Source
 from bc_model.evaluation.calibration import fit_temperature
 from bc_model.evaluation.predictions import check_predictions
@@ -48,23 +48,23 @@ class Folds:
     of: np.ndarray
 
 
-def case_folds(table: pd.DataFrame, recipe: Recipe) -> Folds:
+def case_folds(table: pd.DataFrame, config: DistillationConfig) -> Folds:
     """Deal whole cases into folds, stratified by class.
 
     Cases that share a picture stay together.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    dealer = StratifiedGroupKFold(recipe.n_folds, shuffle=True, random_state=recipe.seed)
+    dealer = StratifiedGroupKFold(config.n_folds, shuffle=True, random_state=config.seed)
     parts = dealer.split(table, table["class"], table["group"])
     return Folds("case", _fold_of(parts, len(table)))
 
 
-def image_folds(table: pd.DataFrame, recipe: Recipe) -> Folds:
+def image_folds(table: pd.DataFrame, config: DistillationConfig) -> Folds:
     """Deal pictures into folds whatever their case, as most papers do: this leaks."""
     from sklearn.model_selection import StratifiedKFold
 
-    dealer = StratifiedKFold(recipe.n_folds, shuffle=True, random_state=recipe.seed)
+    dealer = StratifiedKFold(config.n_folds, shuffle=True, random_state=config.seed)
     return Folds("image", _fold_of(dealer.split(table, table["class"]), len(table)))
 
 
@@ -79,20 +79,25 @@ def official_folds(table: pd.DataFrame, file: Path, *, clean: bool) -> Folds:
         Leave out of training what has its case in the test part; else this leaks.
     """
     protocol = "folds-clean" if clean else "folds"
-    split = make_split(Manifest(Path(), table, pd.DataFrame()), protocol, folds_file=file)
-    part = table["path"].map(split.set_index("path")["part"])
-    of = np.where(part == "test", 0, np.where(part.isna(), LEFT_OUT, LEARNED))
+    split = make_split(Dataset(Path(), table, pd.DataFrame()), protocol, folds_file=file)
+    subset = table["path"].map(split.set_index("path")["subset"])
+    of = np.where(subset == "test", 0, np.where(subset.isna(), LEFT_OUT, LEARNED))
     return Folds(protocol, of)
 
 
-def key_of(recipe: Recipe, table: pd.DataFrame, folds: np.ndarray) -> str:
+def key_of(config: DistillationConfig, table: pd.DataFrame, folds: np.ndarray) -> str:
     """Identify a learning: what one made must not be taken for what another made."""
     lines = table["path"] + " " + table["sha256"] + " " + pd.Series(folds, table.index).astype(str)
-    return hashlib.sha256("\n".join([recipe.key, *lines]).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join([config.key, *lines]).encode()).hexdigest()[:12]
 
 
 def fold_logits(
-    source: Source, folds: Folds, fold: int, recipe: Recipe, work: Path, processes: int = 0
+    source: Source,
+    folds: Folds,
+    fold: int,
+    config: DistillationConfig,
+    work: Path,
+    processes: int = 0,
 ) -> np.ndarray:
     """Learn without one fold and return the logits of its pictures, or those kept of last time.
 
@@ -113,7 +118,7 @@ def fold_logits(
         Of the fold's pictures in the order of the table.
     """
     held_out = folds.of == fold
-    kept = work / f"{folds.protocol}-{fold}-{key_of(recipe, source.table, folds.of)}.npy"
+    kept = work / f"{folds.protocol}-{fold}-{key_of(config, source.table, folds.of)}.npy"
     if kept.exists():
         logits: np.ndarray = np.load(kept, allow_pickle=False)
         if logits.shape == (int(held_out.sum()), len(CLASSES)):
@@ -124,7 +129,7 @@ def fold_logits(
     logger.info("%s, fold %d", folds.protocol, fold)
     learning = source.select(~held_out & (folds.of != LEFT_OUT))
     model = learn(
-        learning, recipe, seed=recipe.seed + 1 + fold, processes=processes,
+        learning, config, seed=config.seed + 1 + fold, processes=processes,
         draft=kept.with_suffix(".draft.npz"),
     )  # fmt: skip
     logits = reference_logits(model, source.pixels[held_out])
@@ -144,7 +149,7 @@ def temperature_of(table: pd.DataFrame, folds: Folds, logits: Logits) -> Tempera
     )
 
 
-def crossed_predictions(table: pd.DataFrame, folds: Folds, logits: Logits) -> pd.DataFrame:
+def cross_validated_predictions(table: pd.DataFrame, folds: Folds, logits: Logits) -> pd.DataFrame:
     """Return the predictions of several folds, each with a temperature of the others.
 
     Parameters

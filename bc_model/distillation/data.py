@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bc_model.data.dataset import read_manifest
+from bc_model.data.dataset import read_dataset
 from bc_model.data.pipeline import load_pixels
 from bc_model.distillation.config import MAGNIFICATIONS
 from bc_model.distillation.features import describe
@@ -34,7 +34,7 @@ class Source:
 
     table: pd.DataFrame
     pixels: np.ndarray
-    descriptors: np.ndarray
+    features: np.ndarray
 
     @classmethod
     def read(cls, root: Path, sets: tuple[str, ...], image_size: tuple[int, int]) -> Source:
@@ -47,8 +47,8 @@ class Source:
         """
         tables = []
         for name in sets:
-            pictures = read_manifest(root / name).pictures
-            tables.append(pictures.assign(path=f"{name}/" + pictures["path"]))
+            images = read_dataset(root / name).images
+            tables.append(images.assign(path=f"{name}/" + images["path"]))
         table = pd.concat(tables, ignore_index=True)
         _require_cases(table)
         pixels = load_pixels(root, list(table["path"]), image_size)
@@ -58,7 +58,7 @@ class Source:
     def select(self, chosen: np.ndarray) -> Source:
         """Return the chosen pictures: shape (n,), bool."""
         return Source(
-            self.table[chosen].reset_index(drop=True), self.pixels[chosen], self.descriptors[chosen]
+            self.table[chosen].reset_index(drop=True), self.pixels[chosen], self.features[chosen]
         )
 
     @property
@@ -68,11 +68,11 @@ class Source:
 
 
 def _require_cases(table: pd.DataFrame) -> None:
-    strange = table[~table["magnification"].isin(MAGNIFICATIONS) | (table["case"] == "")]
-    if len(strange):
+    unusual = table[~table["magnification"].isin(MAGNIFICATIONS) | (table["case"] == "")]
+    if len(unusual):
         raise DataError(
             f"The model in the box learns from cases at {' and '.join(map(str, MAGNIFICATIONS))} "
-            f"times, but {strange['path'].iloc[0]} names neither ({len(strange)} pictures in all): "
+            f"times, but {unusual['path'].iloc[0]} names neither ({len(unusual)} pictures in all): "
             "give official BreakHis trees of these magnifications."
         )
     if missing := set(MAGNIFICATIONS) - set(table["magnification"]):

@@ -10,7 +10,7 @@ Networks are pooled here, and each penalty of a last layer shrinks logits to ano
 their mean. So they are brought to the teacher's mean and spread over the pictures that the network
 learned from, and told in units of that spread, in which teachers differ threefold.
 
-It takes many networks to choose, so that a small one (`probe`) may do so for ResNet50, which is
+It takes many networks to choose, so that a small one (`proxy`) may do so for ResNet50, which is
 then judged with what was chosen, by one network a fold. Their temperature is that of the small ones
 too, so it says little of how well the large ones' probabilities hold.
 """
@@ -28,11 +28,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bc_model.distillation.config import PROBE, Recipe
+from bc_model.distillation.config import PROXY, DistillationConfig
 from bc_model.distillation.cross_validation import LEFT_OUT, Folds, key_of, predictions_of_fold
 from bc_model.distillation.data import Source
 from bc_model.distillation.teacher import Teacher
-from bc_model.errors import SettingsError
+from bc_model.errors import ConfigError
 from bc_model.evaluation.calibration import case_weights, fit_temperature
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.inference.model_card import Temperature
@@ -40,7 +40,7 @@ from bc_model.utils.io import write_bytes_atomic
 
 
 @dataclass(frozen=True)
-class Menu:
+class SearchGrid:
     """What is chosen from.
 
     Attributes
@@ -58,7 +58,7 @@ class Menu:
     last_penalties: tuple[float, ...] = (1.0, 10.0, 30.0, 100.0, 1000.0)
 
 
-MENU = Menu(
+SEARCH_SPACE = SearchGrid(
     {
         "strange": {},  # as the recipe has them
         "plain": {"zoom": (0.75, 1.3), "recolouring": 0.4, "strange": 0.0, "mixed": 0.3},
@@ -90,14 +90,16 @@ class Choice:
     roc_auc_of_others: float
 
 
-def probe_of(recipe: Recipe) -> Recipe:
+def proxy_of(config: DistillationConfig) -> DistillationConfig:
     """Return the recipe for the small network."""
     return dataclasses.replace(
-        recipe, backbone=PROBE, steps=3000, batch_size=32, arithmetic="float32"
+        config, backbone=PROXY, steps=3000, batch_size=32, compute_dtype="float32"
     )
 
 
-def recipes_inside(networks: str, recipe: Recipe) -> tuple[Recipe, Recipe]:
+def recipes_inside(
+    networks: str, config: DistillationConfig
+) -> tuple[DistillationConfig, DistillationConfig]:
     """Return the recipes of the networks that are judged inside the folds, and that choose there.
 
     Parameters
@@ -106,11 +108,11 @@ def recipes_inside(networks: str, recipe: Recipe) -> tuple[Recipe, Recipe]:
         Small ones choose for those of the recipe, or for themselves; or those do both.
     recipe : Recipe
     """
-    small = probe_of(recipe)
+    small = proxy_of(config)
     return {
-        "small-chooses": (recipe, small),
+        "small-chooses": (config, small),
         "small": (small, small),
-        "full": (recipe, recipe),
+        "full": (config, config),
     }[networks]
 
 
@@ -138,9 +140,9 @@ def choose_penalty(source: Source, of: np.ndarray, penalties: tuple[float, ...])
         for fold in set(of.tolist()):
             learned, judged = of != fold, of == fold
             teacher = Teacher.fit(
-                source.descriptors[learned], malignant[learned], case[learned], penalty
+                source.features[learned], malignant[learned], case[learned], penalty
             )
-            logit[judged] = teacher.logit(teacher.squashed(source.descriptors[judged]))
+            logit[judged] = teacher.logit(teacher.normalized(source.features[judged]))
         return float(roc_auc_score(malignant, logit))
 
     return max(sorted(penalties), key=area)
@@ -152,7 +154,7 @@ FEWEST_FOLDS = 4
 """Without two of them, a penalty is still chosen by leaving one of the rest out."""
 
 _VERSION = 3
-"""Of how networks come about here and in `probe`: raised when the same recipe learns another."""
+"""Of how networks come about here and in `proxy`: raised when the same recipe learns another."""
 
 
 class Learned(NamedTuple):
@@ -201,23 +203,23 @@ class Nested:
     processes : int
         That make views beside the one that learns.
     chooser : Recipe
-        Of the networks that choose, one for each two folds and each kind of views; `probe_of`
+        Of the networks that choose, one for each two folds and each kind of views; `proxy_of`
         gives small ones.
 
     Raises
     ------
-    SettingsError
+    ConfigError
         Fewer than `FEWEST_FOLDS` folds.
     """
 
     def __init__(
-        self, source: Source, folds: Folds, recipe: Recipe, menu: Menu, work: Path,
-        processes: int = 0, *, chooser: Recipe,
+        self, source: Source, folds: Folds, config: DistillationConfig, search_space: SearchGrid, work: Path,
+        processes: int = 0, *, chooser: DistillationConfig,
     ) -> None:  # fmt: skip
-        require_folds(recipe)
+        require_folds(config)
         self._source, self._folds = source, folds
-        self._recipe, self._chooser = recipe, chooser
-        self._menu, self._work, self._processes = menu, work, processes
+        self._recipe, self._chooser = config, chooser
+        self._search_space, self._work, self._processes = search_space, work, processes
 
     def predictions(self) -> tuple[pd.DataFrame, list[Choice]]:
         """Choose for each fold without it, learn without it, and judge its pictures.
@@ -225,7 +227,7 @@ class Nested:
         Returns
         -------
         predictions : DataFrame
-            As `crossed_predictions` returns it.
+            As `cross_validated_predictions` returns it.
         choices : list of Choice
             By fold.
         """
@@ -235,7 +237,7 @@ class Nested:
             told = self.told((fold,), views)
             choices.append(Choice(fold, views, last_penalty, told.penalty, temperature.value, area))
             logger.info("%s", choices[-1])
-            logit = told.logits[self._menu.last_penalties.index(last_penalty)]
+            logit = told.logits[self._search_space.last_penalties.index(last_penalty)]
             logits = np.stack([-logit, logit], axis=1) / 2.0
             table = self._source.table
             found.append(predictions_of_fold(table, self._folds, fold, logits, temperature))
@@ -262,8 +264,8 @@ class Nested:
         hidden, penalty = self._learned(without, views)
         known = self._source.select(~out)
         case = known.table["case"].to_numpy(str)
-        teacher = Teacher.fit(known.descriptors, known.malignant, case, penalty)
-        taught = teacher.logit(teacher.squashed(known.descriptors))
+        teacher = Teacher.fit(known.features, known.malignant, case, penalty)
+        taught = teacher.logit(teacher.normalized(known.features))
         weight = case_weights(case)
         mean = weight @ taught  # and of what any line says: ridge leaves the intercept alone
 
@@ -271,7 +273,7 @@ class Nested:
             return float(np.sqrt(weight @ (logit - mean) ** 2))
 
         told = []
-        for last_penalty in self._menu.last_penalties:
+        for last_penalty in self._search_space.last_penalties:
             kernel, bias = fit_line(hidden[~out], taught, case, last_penalty)
             logit = hidden @ kernel + bias
             told.append(mean / spread(taught) + (logit[out] - mean) / spread(logit[~out]))
@@ -281,32 +283,36 @@ class Nested:
         """Learn without some folds, or return what is kept of last time."""
         table = self._source.table
         out = np.isin(self._folds.of, without)
-        recipe = self._recipe if len(without) == 1 else self._chooser
-        recipe = dataclasses.replace(recipe, **self._menu.views[views])
-        key = key_of(recipe, table, np.where(out, LEFT_OUT, self._folds.of))
-        key = hashlib.sha256(f"{key} {_VERSION} {self._menu.penalties}".encode()).hexdigest()[:12]
+        config = self._recipe if len(without) == 1 else self._chooser
+        config = dataclasses.replace(config, **self._search_space.views[views])
+        key = key_of(config, table, np.where(out, LEFT_OUT, self._folds.of))
+        key = hashlib.sha256(
+            f"{key} {_VERSION} {self._search_space.penalties}".encode()
+        ).hexdigest()[:12]
         kept = self._work / f"nested-{'-'.join(map(str, sorted(without)))}-{key}.npz"
         if kept.exists():
             with np.load(kept, allow_pickle=False) as file:
                 learned = Learned(file["hidden"], float(file["penalty"]))
-            if learned.hidden.shape == (len(table), recipe.hidden_units):
+            if learned.hidden.shape == (len(table), config.hidden_units):
                 return learned
         logger.info("chosen inside: without %s, %s views", " and ".join(map(str, without)), views)
         draft = kept.with_suffix(".draft.npz")
-        learned = self._learn(out, recipe, recipe.seed + 1 + min(without), draft)
+        learned = self._learn(out, config, config.seed + 1 + min(without), draft)
         self._work.mkdir(parents=True, exist_ok=True)
         stream = io.BytesIO()
         np.savez(stream, **learned._asdict())
         write_bytes_atomic(kept, stream.getvalue())
         return learned
 
-    def _learn(self, out: np.ndarray, recipe: Recipe, seed: int, draft: Path) -> Learned:
+    def _learn(
+        self, out: np.ndarray, config: DistillationConfig, seed: int, draft: Path
+    ) -> Learned:
         from bc_model.distillation.student import hidden_units, learn
 
         known = self._source.select(~out)
-        penalty = choose_penalty(known, self._folds.of[~out], self._menu.penalties)
-        recipe = dataclasses.replace(recipe, penalty=penalty)
-        model = learn(known, recipe, seed=seed, processes=self._processes, draft=draft)
+        penalty = choose_penalty(known, self._folds.of[~out], self._search_space.penalties)
+        config = dataclasses.replace(config, penalty=penalty)
+        model = learn(known, config, seed=seed, processes=self._processes, draft=draft)
         return Learned(hidden_units(model, self._source.pixels), penalty)
 
     def _choose(self, fold: int) -> tuple[str, float, float, Temperature]:
@@ -318,9 +324,9 @@ class Nested:
 
         known = self._source.select(self._folds.of != fold)
         logits: dict[tuple[str, float], np.ndarray] = {}
-        for views in self._menu.views:
+        for views in self._search_space.views:
             of_others = self._told_of_others(fold, views)
-            for last, logit in zip(self._menu.last_penalties, of_others, strict=True):
+            for last, logit in zip(self._search_space.last_penalties, of_others, strict=True):
                 logits[views, last] = logit
         areas = {pair: float(roc_auc_score(known.malignant, x)) for pair, x in logits.items()}
         best = max(areas, key=areas.__getitem__)
@@ -331,7 +337,7 @@ class Nested:
     def _told_of_others(self, fold: int, views: str) -> np.ndarray:
         """Return logits of all pictures but a fold's, shape (last penalties, n_known)."""
         of = self._folds.of
-        logits = np.empty((len(self._menu.last_penalties), len(of)))
+        logits = np.empty((len(self._search_space.last_penalties), len(of)))
         for other in range(self._recipe.n_folds):
             if other != fold:
                 out = np.isin(of, (fold, other))
@@ -339,10 +345,10 @@ class Nested:
         return logits[:, of != fold]
 
 
-def require_folds(recipe: Recipe) -> None:
-    """Raise `SettingsError` where choices cannot be made inside the folds."""
-    if recipe.n_folds < FEWEST_FOLDS:
-        raise SettingsError(
+def require_folds(config: DistillationConfig) -> None:
+    """Raise `ConfigError` where choices cannot be made inside the folds."""
+    if config.n_folds < FEWEST_FOLDS:
+        raise ConfigError(
             f"Settings are chosen inside the folds, which takes at least {FEWEST_FOLDS} of them; "
-            f"asked for {recipe.n_folds}."
+            f"asked for {config.n_folds}."
         )

@@ -24,9 +24,9 @@ import numpy as np
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.distillation.augmentation import Views, ViewSampler, batches_ahead
-from bc_model.distillation.config import PROBE, Recipe
+from bc_model.distillation.config import PROXY, DistillationConfig
 from bc_model.distillation.data import Source
-from bc_model.distillation.features import N_DESCRIPTORS
+from bc_model.distillation.features import N_FEATURES
 from bc_model.distillation.teacher import Teacher
 from bc_model.evaluation.calibration import case_weights
 from bc_model.model import SCRATCH_BN_MOMENTUM, build_model
@@ -81,7 +81,7 @@ def settle_logits(model: keras.Model, source: Source, teacher: Teacher, penalty:
     """
     hidden = hidden_units(model, source.pixels)
     case = source.table["case"].to_numpy(str)
-    logit = teacher.logit(teacher.squashed(source.descriptors))
+    logit = teacher.logit(teacher.normalized(source.features))
     kernel, bias = fit_line(hidden, logit, case, penalty)
     # Benign first: half of the difference on either side.
     model.get_layer("logits").set_weights(
@@ -203,10 +203,10 @@ _STAGES = ((1, 2), (2, 2), (4, 3), (8, 2))
 """Multiple of the width and number of blocks."""
 
 
-def build_probe(recipe: Recipe, image_size: tuple[int, int] | None) -> keras.Model:
+def build_proxy(config: DistillationConfig, image_size: tuple[int, int] | None) -> keras.Model:
     """Build it with random weights; inputs, outputs and names are those of `build_model`."""
-    picture = keras.Input((*(image_size or (None, None)), 3), name="image")
-    x = keras.layers.Rescaling(1 / 64, -2)(picture)
+    image = keras.Input((*(image_size or (None, None)), 3), name="image")
+    x = keras.layers.Rescaling(1 / 64, -2)(image)
     x = _convolved(x, _WIDTH, 7, 2, "stem")
     x = keras.layers.Activation("relu")(x)
     x = keras.layers.MaxPooling2D(3, 2, padding="same")(x)
@@ -215,10 +215,10 @@ def build_probe(recipe: Recipe, image_size: tuple[int, int] | None) -> keras.Mod
             halved = block == 0 and stage > 0
             x = _bottleneck(x, _WIDTH * multiple, 2 if halved else 1, f"stage{stage}_block{block}")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    x = keras.layers.Dense(recipe.hidden_units, activation="relu", name="dense_1")(x)
+    x = keras.layers.Dense(config.hidden_units, activation="relu", name="dense_1")(x)
     x = keras.layers.Dense(len(CLASSES), name="logits")(x)
     x = keras.layers.Activation("softmax", name="probabilities")(x)
-    return keras.Model(picture, x, name=PROBE)
+    return keras.Model(image, x, name=PROXY)
 
 
 def _bottleneck(x: keras.KerasTensor, width: int, stride: int, name: str) -> keras.KerasTensor:
@@ -247,7 +247,12 @@ _TOLD_EVERY_S = 20.0
 
 
 def learn(
-    source: Source, recipe: Recipe, *, seed: int, processes: int = 0, draft: Path | None = None
+    source: Source,
+    config: DistillationConfig,
+    *,
+    seed: int,
+    processes: int = 0,
+    draft: Path | None = None,
 ) -> keras.Model:
     """Learn from random weights on.
 
@@ -271,30 +276,30 @@ def learn(
     """
     keras.utils.set_random_seed(seed)
     teacher = Teacher.fit(
-        source.descriptors,
+        source.features,
         source.malignant,
         source.table["case"].to_numpy(str),
-        recipe.penalty,
+        config.penalty,
     )
-    spread = float(teacher.logit(teacher.squashed(source.descriptors)).std())
-    sampler = ViewSampler(source, recipe, seed)
-    model, lessons = prepare(recipe, sampler, quick=_learns_on_processor())
-    kept = Draft(lessons, draft) if draft and keras.backend.backend() == "tensorflow" else None
+    spread = float(teacher.logit(teacher.normalized(source.features)).std())
+    sampler = ViewSampler(source, config, seed)
+    model, targets = prepare(config, sampler, quick=_learns_on_processor())
+    kept = Draft(targets, draft) if draft and keras.backend.backend() == "tensorflow" else None
     done = kept.done if kept else 0
     with (
-        computing_in(model, recipe.arithmetic),
-        batches_ahead(sampler, range(done, recipe.steps), processes) as batches,
+        computing_in(model, config.compute_dtype),
+        batches_ahead(sampler, range(done, config.steps), processes) as batches,
     ):
-        lessons.fit(
-            (_lesson(views, teacher, spread) for views in batches),
-            steps_per_epoch=recipe.steps - done,
+        targets.fit(
+            (_target(views, teacher, spread) for views in batches),
+            steps_per_epoch=config.steps - done,
             shuffle=False,
             verbose=0,
-            callbacks=[_Told(done, recipe.steps), *([kept] if kept else [])],
+            callbacks=[_Told(done, config.steps), *([kept] if kept else [])],
         )
     settle_batch_norm(model, source.pixels, sampler)
-    settle_logits(model, source, teacher, recipe.last_penalty)
-    served = build_network(recipe, recipe.image_size)
+    settle_logits(model, source, teacher, config.last_penalty)
+    served = build_network(config, config.image_size)
     served.set_weights(model.get_weights())
     if kept:
         kept.remove()
@@ -302,7 +307,7 @@ def learn(
 
 
 def prepare(
-    recipe: Recipe, sampler: ViewSampler, *, quick: bool
+    config: DistillationConfig, sampler: ViewSampler, *, quick: bool
 ) -> tuple[keras.Model, keras.Model]:
     """Build the network with random weights, and around it what learns, compiled.
 
@@ -318,35 +323,35 @@ def prepare(
     network, lessons : keras.Model
         The second one goes through the layers of the first.
     """
-    network, adamw_kind = build_network(recipe, None), keras.optimizers.AdamW
+    network, adamw_kind = build_network(config, None), keras.optimizers.AdamW
     if quick:
         from bc_model.distillation.fast_layers import QuickAdamW, with_quick_layers
 
         network, adamw_kind = with_quick_layers(network), QuickAdamW
-    lessons = _lessons(network, recipe, sampler)
-    _compile(lessons, recipe, adamw_kind)
-    return network, lessons
+    targets = _targets(network, config, sampler)
+    _compile(targets, config, adamw_kind)
+    return network, targets
 
 
-def build_network(recipe: Recipe, image_size: tuple[int, int] | None) -> keras.Model:
+def build_network(config: DistillationConfig, image_size: tuple[int, int] | None) -> keras.Model:
     """Build the network that learns, with random weights; an image size of None leaves it free."""
-    if recipe.backbone == PROBE:
-        return build_probe(recipe, image_size)
+    if config.backbone == PROXY:
+        return build_proxy(config, image_size)
     # What labels teach has a dropout of its own while it learns.
     return build_model(
-        recipe.backbone, image_size=image_size, weights="none",
-        dense_units=(recipe.hidden_units,), dropout=0.0,
+        config.backbone, image_size=image_size, weights="none",
+        dense_units=(config.hidden_units,), dropout=0.0,
     )  # fmt: skip
 
 
-def _lessons(model: keras.Model, recipe: Recipe, sampler: ViewSampler) -> keras.Model:
+def _targets(model: keras.Model, config: DistillationConfig, sampler: ViewSampler) -> keras.Model:
     """From pixels to the four answers: descriptors, the teacher's logit, class and subtype."""
     hidden = model.get_layer("dense_1").output
-    dropped = keras.layers.Dropout(recipe.dropout, name="dropout_labels")(hidden)
+    dropped = keras.layers.Dropout(config.dropout, name="dropout_labels")(hidden)
     return keras.Model(
         model.inputs[0],
         [
-            keras.layers.Dense(N_DESCRIPTORS, name="descriptors")(hidden),
+            keras.layers.Dense(N_FEATURES, name="descriptors")(hidden),
             keras.layers.Dense(1, name="taught")(hidden),
             keras.layers.Dense(len(CLASSES), name="classes")(dropped),
             keras.layers.Dense(len(sampler.subtypes), name="subtypes")(dropped),
@@ -364,41 +369,41 @@ def _learns_on_processor() -> bool:
 
 
 def _compile(
-    lessons: keras.Model, recipe: Recipe, adamw_kind: type[keras.optimizers.AdamW]
+    targets: keras.Model, config: DistillationConfig, adamw_kind: type[keras.optimizers.AdamW]
 ) -> None:
     optimizer = adamw_kind(
         keras.optimizers.schedules.CosineDecay(
             0.0,
-            recipe.steps,
+            config.steps,
             alpha=0.02,
-            warmup_target=recipe.learning_rate,
-            warmup_steps=recipe.warmup_steps,
+            warmup_target=config.learning_rate,
+            warmup_steps=config.warmup_steps,
         ),
-        weight_decay=recipe.weight_decay,
+        weight_decay=config.weight_decay,
         use_ema=True,
-        ema_momentum=recipe.averaging,
+        ema_momentum=config.averaging,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     of_classes = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=recipe.label_smoothing
+        from_logits=True, label_smoothing=config.label_smoothing
     )
-    labels = recipe.label_weight
-    lessons.compile(
+    labels = config.label_weight
+    targets.compile(
         optimizer,
         loss=["mse", "mse", of_classes, of_classes],
-        loss_weights=[1.0, 1.0, labels, labels * recipe.subtype_weight],
+        loss_weights=[1.0, 1.0, labels, labels * config.subtype_weight],
         # TensorFlow's own kernels are the faster ones on processors.
         jit_compile=keras.backend.backend() == "jax",
     )
 
 
-def _lesson(
+def _target(
     views: Views, teacher: Teacher, spread: float
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Return pixels and the four right answers."""
-    squashed = teacher.squashed(views.descriptors)
-    taught = teacher.logit(squashed)[:, None] / np.float32(spread)
-    return views.pixels, (squashed, taught, views.labels, views.subtypes)
+    normalized = teacher.normalized(views.features)
+    taught = teacher.logit(normalized)[:, None] / np.float32(spread)
+    return views.pixels, (normalized, taught, views.labels, views.subtypes)
 
 
 class _Told(keras.callbacks.Callback):

@@ -28,7 +28,7 @@ class Teacher:
 
     @classmethod
     def fit(
-        cls, descriptors: np.ndarray, malignant: np.ndarray, case: np.ndarray, penalty: float
+        cls, features: np.ndarray, malignant: np.ndarray, case: np.ndarray, penalty: float
     ) -> Teacher:
         """Learn from pictures; each class weighs the same, and each case of it.
 
@@ -48,10 +48,10 @@ class Teacher:
         """
         from sklearn.linear_model import LogisticRegression
 
-        mean, spread = descriptors.mean(axis=0), descriptors.std(axis=0) + 1e-6
+        mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-6
         model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=3000)
         model.fit(
-            np.tanh((descriptors - mean) / spread),
+            np.tanh((features - mean) / spread),
             malignant,
             sample_weight=case_weights(case) * len(case),
         )
@@ -62,12 +62,12 @@ class Teacher:
             float(model.intercept_[0]),
         )
 
-    def squashed(self, descriptors: np.ndarray) -> np.ndarray:
+    def normalized(self, features: np.ndarray) -> np.ndarray:
         """Return descriptors within (-1, 1), so that no odd picture outweighs the others."""
-        scaled: np.ndarray = np.tanh((descriptors - self.mean) / self.spread)
+        scaled: np.ndarray = np.tanh((features - self.mean) / self.spread)
         return scaled.astype(np.float32)
 
-    def logit(self, squashed: np.ndarray) -> np.ndarray:
+    def logit(self, normalized: np.ndarray) -> np.ndarray:
         """Return malignant minus benign of squashed descriptors: (n, d) to (n,), float32."""
-        logit: np.ndarray = squashed @ self.kernel + np.float32(self.bias)
+        logit: np.ndarray = normalized @ self.kernel + np.float32(self.bias)
         return logit

@@ -3,49 +3,47 @@ from .calibrate_model import calibrated_by, read_validation
 from .calibration import Reliability
 from .checks import TOO_GOOD
 from .comparison import Comparison, Conclusion, Difference, Side, check_multiplicity, compare
-from .cross_validation import check_nested, crossed_report, is_crossed
+from .cross_validation import check_nested, cross_validation_report, is_cross_validated
 from .domain_shift import Shift
 from .error_analysis import (
     CaseMistakes,
     Entry,
     Gallery,
-    Neighbour,
+    Neighbor,
     error_gallery,
     kept_training_features,
-    neighbours_of,
+    neighbors_of,
     training_features,
 )
 from .estimates import functional_of
 from .evaluate import evaluate_predictions, evaluate_split
-from .external import evaluate_unseen
+from .external import evaluate_external
 from .features import FeatureTable
 from .intervals import predictive_values
 from .metrics import Floats, all_metrics
 from .predictions import predictions_to_csv, read_predictions
-from .published_results import PUBLISHED, Band
+from .published_results import PUBLISHED, PublishedRange
 from .report import Report, RocCurve, read_report, report_files, report_json
 from .subgroups import Confusion, Group, case_table
 from .thresholds import (
-    Cutoff,
+    ThresholdChoice,
     Trial,
     change_model_card,
-    choose_cutoff,
+    choose_threshold,
     evaluation_of,
-    lock_threshold,
     require_evaluation,
-    try_cutoff,
+    set_threshold,
+    try_threshold,
 )
 
 __all__ = [
     "PUBLISHED",
     "TOO_GOOD",
-    "Band",
     "CaseMistakes",
     "CaseSample",
     "Comparison",
     "Conclusion",
     "Confusion",
-    "Cutoff",
     "Difference",
     "Entry",
     "FeatureTable",
@@ -53,12 +51,14 @@ __all__ = [
     "Functional",
     "Gallery",
     "Group",
-    "Neighbour",
+    "Neighbor",
+    "PublishedRange",
     "Reliability",
     "Report",
     "RocCurve",
     "Shift",
     "Side",
+    "ThresholdChoice",
     "Trial",
     "all_metrics",
     "calibrated_by",
@@ -66,19 +66,18 @@ __all__ = [
     "change_model_card",
     "check_multiplicity",
     "check_nested",
-    "choose_cutoff",
+    "choose_threshold",
     "compare",
-    "crossed_report",
+    "cross_validation_report",
     "error_gallery",
+    "evaluate_external",
     "evaluate_predictions",
     "evaluate_split",
-    "evaluate_unseen",
     "evaluation_of",
     "functional_of",
-    "is_crossed",
+    "is_cross_validated",
     "kept_training_features",
-    "lock_threshold",
-    "neighbours_of",
+    "neighbors_of",
     "predictions_to_csv",
     "predictive_values",
     "read_predictions",
@@ -87,7 +86,8 @@ __all__ = [
     "report_files",
     "report_json",
     "require_evaluation",
+    "set_threshold",
     "studentised",
     "training_features",
-    "try_cutoff",
+    "try_threshold",
 ]

@@ -26,7 +26,7 @@ class CaseSample:
 
     Attributes
     ----------
-    cluster : ndarray of int, shape (n_pictures,)
+    cluster : ndarray of int, shape (n_images,)
         Of each picture, 0 to ``size - 1``.
     stratum : ndarray of int, shape (size,)
         Class of each cluster, as a rank among the classes present.
@@ -47,7 +47,7 @@ class CaseSample:
         return self.stratum.size
 
     def sums(self, columns: Floats) -> Floats:
-        """Add up what the pictures of each cluster have: (n_pictures, k) to (size, k)."""
+        """Add up what the pictures of each cluster have: (n_images, k) to (size, k)."""
         return np.stack(
             [np.bincount(self.cluster, weights=c, minlength=self.size) for c in columns.T], axis=1
         )
@@ -89,14 +89,14 @@ def case_clusters(
 
     Parameters
     ----------
-    case : array-like of str, shape (n_pictures,)
+    case : array-like of str, shape (n_images,)
         Empty or NA means unknown.
-    stratum : array-like, shape (n_pictures,)
+    stratum : array-like, shape (n_images,)
         The class of each picture.
 
     Returns
     -------
-    cluster : ndarray of int, shape (n_pictures,)
+    cluster : ndarray of int, shape (n_images,)
         Cluster of each picture; clusters of one class are numbered in a row.
     cluster_stratum : ndarray of int, shape (n_clusters,)
         Class of each cluster, as a rank among the sorted classes.
@@ -148,7 +148,7 @@ Functional = Callable[[Floats], tuple[Floats, Floats]]
 
 # Far below any count: the step then leaves the value itself as it is, to the last bit.
 _STEP = 1e-30
-_MAX_CUT_OFFS = 500
+_MAX_THRESHOLDS = 500
 
 
 def of_sums(columns: Floats, function: Callable[[NDArray[Any]], NDArray[Any]]) -> Functional:
@@ -216,7 +216,7 @@ def of_area(
 
     Parameters
     ----------
-    malignant, prob_malignant, cluster : ndarrays of shape (n_pictures,)
+    malignant, prob_malignant, cluster : ndarrays of shape (n_images,)
         `cluster` is the case of each picture, 0 to ``n_cases - 1``; a case has one class.
     n_cases : int
     """
@@ -248,11 +248,11 @@ def of_average_precision(
     With thousands of malignant pictures the steps of several are taken together, and what that
     adds or takes away at the data is given back: the figure itself stays exact.
     """
-    cut_offs = np.unique(prob_malignant[malignant])[::-1]
-    every = -(-cut_offs.size // _MAX_CUT_OFFS)
+    thresholds = np.unique(prob_malignant[malignant])[::-1]
+    every = -(-thresholds.size // _MAX_THRESHOLDS)
     exact = float(average_precision(malignant, prob_malignant))
     coarse = _average_precision(
-        cut_offs[::-1][::every][::-1], malignant, prob_malignant, cluster, n_cases
+        thresholds[::-1][::every][::-1], malignant, prob_malignant, cluster, n_cases
     )
     shift = exact - float(coarse(np.ones((1, n_cases)))[0][0])
 
@@ -264,15 +264,15 @@ def of_average_precision(
 
 
 def _average_precision(
-    cut_offs: Floats,
+    thresholds: Floats,
     malignant: NDArray[np.bool_],
     prob: Floats,
     cluster: NDArray[np.intp],
     n_cases: int,
 ) -> Functional:
     """Make the functional that steps at the given falling cut-offs only."""
-    found = _at_or_above(cut_offs, prob[malignant], cluster[malignant], n_cases)
-    called = _at_or_above(cut_offs, prob, cluster, n_cases)
+    found = _at_or_above(thresholds, prob[malignant], cluster[malignant], n_cases)
+    called = _at_or_above(thresholds, prob, cluster, n_cases)
     sizes = np.bincount(cluster[malignant], minlength=n_cases).astype(np.float64)
     steps = np.diff(found, axis=0, prepend=0.0)
 
@@ -280,16 +280,16 @@ def _average_precision(
         n_called, step = counts @ called.T, counts @ steps.T
         total = (counts @ sizes)[:, None]
         # Where nothing is called there is no precision, and no step of the recall either.
-        share = np.divide(1.0, n_called, out=np.zeros_like(n_called), where=n_called > 0)
-        precision = (counts @ found.T) * share
+        proportion = np.divide(1.0, n_called, out=np.zeros_like(n_called), where=n_called > 0)
+        precision = (counts @ found.T) * proportion
         area = ratio(np.einsum("ij,ij->i", precision, step), total[:, 0])
-        weight = step * share
+        weight = step * proportion
         by_case = precision @ steps + weight @ found - (weight * precision) @ called
         return area, ratio(by_case - area[:, None] * sizes, np.broadcast_to(total, counts.shape))
 
     def functional(counts: Floats) -> tuple[Floats, Floats]:
-        bands = row_blocks(counts, width=cut_offs.size)
-        values, slopes = zip(*map(of_block, bands), strict=True)
+        published_ranges = row_blocks(counts, width=thresholds.size)
+        values, slopes = zip(*map(of_block, published_ranges), strict=True)
         return np.concatenate(values), np.concatenate(slopes)
 
     return functional
@@ -309,10 +309,12 @@ def _wins(
     return _sum_rows(beaten, cluster[malignant], n_cases)
 
 
-def _at_or_above(cut_offs: Floats, prob: Floats, cluster: NDArray[np.intp], n_cases: int) -> Floats:
-    """Count the pictures of each case at or above each falling cut-off: (cut_offs, cases)."""
-    first = np.searchsorted(-cut_offs, -prob)
-    counts = np.zeros((cut_offs.size + 1, n_cases))
+def _at_or_above(
+    thresholds: Floats, prob: Floats, cluster: NDArray[np.intp], n_cases: int
+) -> Floats:
+    """Count the pictures of each case at or above each falling cut-off: (thresholds, cases)."""
+    first = np.searchsorted(-thresholds, -prob)
+    counts = np.zeros((thresholds.size + 1, n_cases))
     np.add.at(counts, (first, cluster), 1.0)
     return np.cumsum(counts[:-1], axis=0)
 
@@ -324,7 +326,7 @@ def _sum_rows(rows: Floats, cluster: NDArray[np.intp], n_cases: int) -> Floats:
     return sums
 
 
-UNSEEN = "all cases gave the same, so their spread is unseen"
+EXTERNAL = "all cases gave the same, so their spread is unseen"
 OPEN = "too few cases differ to bound it"
 
 _MAX_UNDEFINED = 0.05
@@ -339,7 +341,7 @@ def studentised(
     draws: Floats,
     *,
     bounds: tuple[float, float] = (-math.inf, math.inf),
-    is_share: bool = False,
+    is_proportion: bool = False,
     level: float = 0.95,
 ) -> tuple[float, Interval]:
     """Return a figure and its bootstrap-t interval over cases.
@@ -359,7 +361,7 @@ def studentised(
         Range of the figure: the interval is cut there. In [0, 1] an end that comes to lie outside
         is replaced by that of the exact binomial interval (`korn_graubard`): with mistakes in a
         few cases only, some resamples have none, and say nothing of how many there could be.
-    is_share : bool, default=False
+    is_proportion : bool, default=False
         A share of pictures: an end lies no farther out than that of the exact binomial interval
         at `_OUTERMOST`. Where one case makes most of the mistakes the bootstrap's tail is wild.
     level : float, default=0.95
@@ -388,11 +390,13 @@ def studentised(
         parts = _linear_parts(slopes, once, sample.stratum)[:, 0]
     error = math.sqrt(float(parts.sum()))
     if error <= 1e-12 * max(1.0, abs(value)):
-        return value, Interval(None, None, UNSEEN)
+        return value, Interval(None, None, EXTERNAL)
     replicates, replicate_slopes = functional(draws)
     defined = ~np.isnan(replicates)
-    if (share := 1 - defined.mean()) > _MAX_UNDEFINED:
-        return value, Interval(None, None, f"{100 * share:.0f} % of the resamples had no figure")
+    if (proportion := 1 - defined.mean()) > _MAX_UNDEFINED:
+        return value, Interval(
+            None, None, f"{100 * proportion:.0f} % of the resamples had no figure"
+        )
     variances = _linear_parts(replicate_slopes[defined], draws[defined], sample.stratum).sum(axis=0)
     t = _t(replicates[defined] - value, np.sqrt(variances))
     tail = round((1 - level) / 2, 9)  # or its last bit decides which resample is meant
@@ -413,7 +417,7 @@ def studentised(
         if low <= 0.0 or high >= 1.0:
             ends = exact(level)
             low, high = ends[0] if low <= 0.0 else low, ends[1] if high >= 1.0 else high
-        if is_share:
+        if is_proportion:
             ends = exact(_OUTERMOST)
             low, high = max(low, ends[0]), min(high, ends[1])
     low, high = max(bounds[0], low), min(bounds[1], high)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bc_model.errors import RunError
-from bc_model.evaluation.calibration import carry_cutoff, fit_temperature
+from bc_model.evaluation.calibration import apply_threshold, fit_temperature
 from bc_model.evaluation.evaluate import predictions_of
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.predictions import check_predictions, predictions_to_csv, read_predictions
@@ -79,7 +79,7 @@ def calibrated_by(
         folder / FEATURES_FILE: FeatureTable.of(rows, predicted).as_bytes(bundle.network),
         folder / PREDICTIONS_FILE: predictions_to_csv(table).encode(),
     }
-    threshold = carry_cutoff(bundle.card.threshold, bundle.temperature, fitted.value)
+    threshold = apply_threshold(bundle.card.threshold, bundle.temperature, fitted.value)
     card = replace(bundle.card, temperature=fitted, threshold=threshold)
     return Bundle(bundle.folder, card), files
 

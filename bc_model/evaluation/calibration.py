@@ -13,7 +13,7 @@ from bc_model.evaluation.intervals import wilson
 from bc_model.evaluation.metrics import Floats
 from bc_model.inference.model_card import DecisionThreshold, Temperature
 from bc_model.utils.formatting import many
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 LOWEST, HIGHEST = 0.05, 20.0
 """A temperature at either end was not found but run into."""
@@ -72,9 +72,9 @@ def fit_temperature(
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-10})
     value = float(np.exp(found.x))
     if value < LOWEST * 1.01:
-        all_right = "every validation picture is on its right side of 0.5"
+        all_correct = "every validation picture is on its right side of 0.5"
         into_end = f"the fit ran into its lower end of {LOWEST}"
-        return _unfitted(all_right if (signed > 0).all() else into_end, n, cases)
+        return _unfitted(all_correct if (signed > 0).all() else into_end, n, cases)
     if value > HIGHEST * 0.99:
         return _unfitted("the logits tell nothing on the validation part", n, cases)
     of_cases = f"of {cases} cases, each case counted once" if cases else "of unknown cases"
@@ -88,7 +88,7 @@ def fit_temperature(
     )
 
 
-def carry_cutoff(threshold: DecisionThreshold, before: float, after: float) -> DecisionThreshold:
+def apply_threshold(threshold: DecisionThreshold, before: float, after: float) -> DecisionThreshold:
     """Return the decision threshold of a model card for another temperature.
 
     Parameters
@@ -105,7 +105,7 @@ def carry_cutoff(threshold: DecisionThreshold, before: float, after: float) -> D
 
     Examples
     --------
-    >>> carry_cutoff(DecisionThreshold(0.9, "set by hand"), 1.0, 2.0).value
+    >>> apply_threshold(DecisionThreshold(0.9, "set by hand"), 1.0, 2.0).value
     0.75
     """
     from scipy.special import expit, logit  # as above
@@ -165,7 +165,7 @@ class Bin:
     low: float
     high: float
     mean_prob: float
-    observed: Figure
+    observed: Metric
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def reliability(
 
     Parameters
     ----------
-    malignant, prob_malignant, case : ndarray of shape (n_pictures,)
+    malignant, prob_malignant, case : ndarray of shape (n_images,)
         At least one picture; an unknown case is empty text.
     n_bins : int, default=10
     seed : int, default=0
@@ -250,9 +250,9 @@ def _bin(
     alone = int((names == "").sum())
     # Kish's effective number: as many equal cases would vary as much as these unequal ones.
     effective = names.size**2 / (float((sizes.astype(float) ** 2).sum()) + alone)
-    share = float(malignant[members].mean())
-    interval = wilson(share * effective, effective)
-    observed = Figure(share, interval.low, interval.high, names.size, sizes.size, _METHOD)
+    proportion = float(malignant[members].mean())
+    interval = wilson(proportion * effective, effective)
+    observed = Metric(proportion, interval.low, interval.high, names.size, sizes.size, _METHOD)
     return Bin(low, high, float(prob[members].mean()), observed)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.evaluation.subgroups import RECOGNITION
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 # Published leakage-free results are lower; higher results have turned out to leak.
 TOO_GOOD = 0.97
@@ -27,11 +27,11 @@ _CODES = frozenset(f"BC{number}" for number in range(201, 211))
 
 def alarms(
     predictions: pd.DataFrame,
-    figures: Mapping[str, Figure],
+    metrics: Mapping[str, Metric],
     *,
-    leaky: bool,
+    has_leakage: bool,
     is_known: bool = False,
-    base_rate: float | None = None,
+    malignant_proportion: float | None = None,
 ) -> list[Check]:
     """Return the checks of predictions and their metrics, the most serious first.
 
@@ -40,28 +40,28 @@ def alarms(
     predictions : pandas.DataFrame
         The result of `check_predictions`.
     figures : mapping of str to Figure
-        The result of `estimate_figures`, with the recognition rate if a case is known.
+        The result of `estimate_metrics`, with the recognition rate if a case is known.
     leaky : bool
         Whether the protocol allows images of one case in training and test, or the model was
         trained on some of these images.
     is_known : bool
         Whether that is certain.
-    base_rate : float, optional
+    malignant_proportion : float, optional
         Accuracy of predicting 'malignant' for every image, averaged like the metrics. By default,
         the one of `predictions`.
     """
     found = []
     if is_known:
         found.append(make_check("BC201"))
-    elif leaky:
+    elif has_leakage:
         found.append(make_check("BC202"))
-    if high := too_good(figures):
-        labels = [f"{JUDGED[name]} {figures[name].value:.3f}" for name in high]
+    if high := too_good(metrics):
+        labels = [f"{JUDGED[name]} {metrics[name].value:.3f}" for name in high]
         found.append(make_check("BC203", metrics=labels, limit=TOO_GOOD))
-    if base_rate is None:
-        base_rate = float((predictions["class"] == "malignant").mean())
-    found += _check_baseline(base_rate, figures["accuracy"].value)
-    found += _check_ranking(figures.get("roc_auc"))
+    if malignant_proportion is None:
+        malignant_proportion = float((predictions["class"] == "malignant").mean())
+    found += _check_baseline(malignant_proportion, metrics["accuracy"].value)
+    found += _check_ranking(metrics.get("roc_auc"))
     found += _check_cases(predictions)
     hashes = predictions.loc[predictions["sha256"] != "", "sha256"]
     if n_duplicates := int(hashes.duplicated().sum()):
@@ -74,36 +74,36 @@ def without_alarms(checks: Iterable[Check]) -> list[Check]:
     return [check for check in checks if check.code not in _CODES]
 
 
-def too_good(figures: Mapping[str, Figure]) -> tuple[str, ...]:
+def too_good(metrics: Mapping[str, Metric]) -> tuple[str, ...]:
     """Return the names of the `JUDGED` metrics that are higher than leakage-free results."""
     return tuple(
-        name for name in JUDGED if name in figures and (figures[name].value or 0.0) > TOO_GOOD
+        name for name in JUDGED if name in metrics and (metrics[name].value or 0.0) > TOO_GOOD
     )
 
 
-def check_few_cases(pictures: pd.DataFrame) -> Iterator[Check]:
+def check_few_cases(images: pd.DataFrame) -> Iterator[Check]:
     """Check that each class that is present has at least `FEW_CASES` known cases, if any."""
-    known = pictures[pictures["case"] != ""]
+    known = images[images["case"] != ""]
     for name in ("benign", "malignant"):
         n_cases = int(known.loc[known["class"] == name, "case"].nunique())
         if 0 < n_cases < FEW_CASES:
             yield make_check("BC207", class_name=name, n_cases=n_cases, min_cases=FEW_CASES)
 
 
-def _check_baseline(base_rate: float, accuracy: float | None) -> Iterator[Check]:
+def _check_baseline(malignant_proportion: float, accuracy: float | None) -> Iterator[Check]:
     # With one class only there is no baseline; `_check_cases` reports that.
-    majority_accuracy = max(base_rate, 1 - base_rate)
+    majority_accuracy = max(malignant_proportion, 1 - malignant_proportion)
     if accuracy is None or majority_accuracy == 1.0 or accuracy > majority_accuracy:
         return
     yield make_check(
         "BC204",
         accuracy=accuracy,
-        majority_class="malignant" if base_rate >= 0.5 else "benign",
+        majority_class="malignant" if malignant_proportion >= 0.5 else "benign",
         majority_accuracy=majority_accuracy,
     )
 
 
-def _check_ranking(area: Figure | None) -> Iterator[Check]:
+def _check_ranking(area: Metric | None) -> Iterator[Check]:
     if area is not None and area.high is not None and area.high < 0.5:
         yield make_check("BC205", roc_auc=area.value, ci=[area.low, area.high])
 

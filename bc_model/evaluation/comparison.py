@@ -19,13 +19,13 @@ from bc_model.evaluation.checks import check_few_cases
 from bc_model.evaluation.estimates import (
     draws_in_words,
     functional_of,
-    honest_means,
+    leakage_free_means,
     measure,
     why_undefined,
 )
 from bc_model.evaluation.metrics import Floats, all_metrics
 from bc_model.evaluation.predictions import check_predictions
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 COMPARED = (
     "balanced_accuracy",
@@ -71,7 +71,7 @@ class Side:
     name: str
     predictions: pd.DataFrame = field(repr=False)
     threshold: float = 0.5
-    leaky: bool = False
+    has_leakage: bool = False
     seen_cases: frozenset[str] = field(default=frozenset(), repr=False)
 
 
@@ -91,7 +91,7 @@ class Difference:
 
     first: float | None
     second: float | None
-    difference: Figure
+    difference: Metric
     conclusion: Conclusion
 
     @property
@@ -149,7 +149,7 @@ class Comparison:
     checks: tuple[Check, ...]
 
 
-def conclusion_of(difference: Figure) -> Conclusion:
+def conclusion_of(difference: Metric) -> Conclusion:
     """Return what a difference (second minus first) supports, and no more."""
     if difference.value is None:
         return Conclusion.UNDEFINED
@@ -168,10 +168,10 @@ def check_multiplicity(n_comparisons: int) -> Check:
     return make_check("BC224", n_intervals=n_comparisons * len(COMPARED))
 
 
-def _excludes_zero(figure: Figure) -> bool:
-    if figure.low is None or figure.high is None:
+def _excludes_zero(metric: Metric) -> bool:
+    if metric.low is None or metric.high is None:
         return False
-    return figure.low > _ROUNDING or figure.high < -_ROUNDING
+    return metric.low > _ROUNDING or metric.high < -_ROUNDING
 
 
 def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0) -> Comparison:
@@ -215,7 +215,7 @@ def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0
         )
         return of_difference(one, other)
 
-    figures = honest_means(
+    metrics = leakage_free_means(
         {
             name: measure(
                 name, partial(difference_in, name), sample, draws, case, malignant,
@@ -235,10 +235,10 @@ def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0
             name: Difference(
                 _or_none(values[0][name]),
                 _or_none(values[1][name]),
-                figure,
-                conclusion_of(figure),
+                metric,
+                conclusion_of(metric),
             )
-            for name, figure in figures.items()
+            for name, metric in metrics.items()
         },
         checks=tuple(_check(pairs, n_left_out, first, second)),
     )
@@ -288,7 +288,7 @@ def _check(
 ) -> Iterator[Check]:
     cases = set(pairs["case"]) - {""}
     for side in (first, second):
-        if side.leaky:
+        if side.has_leakage:
             yield make_check("BC221", run=side.name)
         if seen := sorted(cases & side.seen_cases):
             yield make_check(

@@ -17,7 +17,7 @@ from bc_model.evaluation.checks import without_alarms
 from bc_model.evaluation.estimates import (
     draws_in_words,
     functional_of,
-    honest_means,
+    leakage_free_means,
     measure,
     why_undefined,
 )
@@ -28,27 +28,27 @@ from bc_model.evaluation.report import Report
 from bc_model.evaluation.subgroups import RECOGNITION
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.model_card import ModelCard
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 CROSS_VALIDATED_FILE = "cross_validation.csv"
 """Beside a model made of every picture: what each got from a model that had not seen its case."""
-CHOSEN_INSIDE_FILE = "chosen_inside.csv"
+CHOSEN_INSIDE_FILE = "nested_selection.csv"
 """The same with settings that were selected without the case, see `NestedResult` in the model card.
 Its logits are in the teacher's standard deviations."""
 
 
-def is_crossed(bundle: Bundle) -> bool:
+def is_cross_validated(bundle: Bundle) -> bool:
     """Tell whether the predictions of a cross-validation belong to the model."""
     return CROSS_VALIDATED_FILE in bundle.card.files
 
 
-def crossed_report(bundle: Bundle) -> Report:
+def cross_validation_report(bundle: Bundle) -> Report:
     """Evaluate the predictions of the cross-validation, with the curves that model cards lack.
 
     Parameters
     ----------
     bundle : Bundle
-        See `is_crossed`.
+        See `is_cross_validated`.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def crossed_report(bundle: Bundle) -> Report:
         read_predictions(bundle.file(CROSS_VALIDATED_FILE)),
         threshold=bundle.threshold,
         protocol=test.protocol,
-        leaky=test.has_leakage,
+        has_leakage=test.has_leakage,
         checks=[*without_alarms(test.checks), *check_nested(bundle.card)],
     )
 
@@ -95,10 +95,10 @@ def check_nested(card: ModelCard) -> tuple[Check, ...]:
     )
 
 
-def _ci(figure: Figure) -> list[float] | None:
-    if figure.low is None or figure.high is None:
+def _ci(metric: Metric) -> list[float] | None:
+    if metric.low is None or metric.high is None:
         return None
-    return [figure.low, figure.high]
+    return [metric.low, metric.high]
 
 
 @dataclass(frozen=True)
@@ -125,22 +125,22 @@ class Spread:
 class _Cases:
     """All pictures of all test parts, each once, and the cases that are drawn from them."""
 
-    pictures: pd.DataFrame
+    images: pd.DataFrame
     sample: CaseSample
     cluster_of: pd.Series
 
     @property
     def case(self) -> np.ndarray:
-        return self.pictures["case"].to_numpy(dtype=str)
+        return self.images["case"].to_numpy(dtype=str)
 
     @property
     def malignant(self) -> np.ndarray:
-        return (self.pictures["class"] == "malignant").to_numpy(dtype=bool)
+        return (self.images["class"] == "malignant").to_numpy(dtype=bool)
 
 
-def mean_figures(
+def mean_metrics(
     reports: Sequence[Report], names: Iterable[str], *, n_resamples: int = 2000, seed: int = 0
-) -> tuple[dict[str, Figure], dict[str, Spread]]:
+) -> tuple[dict[str, Metric], dict[str, Spread]]:
     """Average figures over the test parts of several runs.
 
     Parameters
@@ -170,25 +170,25 @@ def mean_figures(
     cases = _cases(tables)
     draws = cases.sample.draws(n_resamples, seed)
     told = f"the same draw in each of {len(tables)} test parts, {draws_in_words(n_resamples, seed)}"
-    figures, spread = {}, {}
+    metrics, spread = {}, {}
     for name in names:
         parts = [
-            _of_part(name, table, report.threshold, cases)
+            _of_subset(name, table, report.threshold, cases)
             for table, report in zip(tables, reports, strict=True)
         ]
         values = _values(parts, cases)
-        figure = measure(
+        metric = measure(
             name, partial(_mean_of, parts), cases.sample, draws, cases.case, cases.malignant,
             undefined="" if values else _why_undefined(name, tables), draws_told=told,
         )  # fmt: skip
         if 0 < len(values) < len(parts):
             note = f"defined in {len(values)} of {len(parts)} test parts"
-            figure = replace(figure, note="; ".join(filter(None, (figure.note, note))))
-        figures[name] = figure
+            metric = replace(metric, note="; ".join(filter(None, (metric.note, note))))
+        metrics[name] = metric
         if values:
             deviation = statistics.stdev(values) if len(values) > 1 else None
             spread[name] = Spread(min(values), max(values), deviation, len(values))
-    return honest_means(figures), spread
+    return leakage_free_means(metrics), spread
 
 
 def mean_differences(
@@ -197,7 +197,7 @@ def mean_differences(
     *,
     n_resamples: int = 2000,
     seed: int = 0,
-) -> dict[str, Figure]:
+) -> dict[str, Metric]:
     """Average the paired differences of figures over several pairs of runs.
 
     Parameters
@@ -236,7 +236,7 @@ def mean_differences(
     found = {}
     for name in names:
         parts = [
-            of_difference(*(_of_part(name, table, threshold, cases) for table, threshold in pair))
+            of_difference(*(_of_subset(name, table, threshold, cases) for table, threshold in pair))
             for pair in common
         ]
         undefined = "" if _values(parts, cases) else _why_undefined(name, tables)
@@ -244,25 +244,25 @@ def mean_differences(
             name, partial(_mean_of, parts), cases.sample, draws, cases.case, cases.malignant,
             undefined=undefined, draws_told=told, bounds=(-1.0, 1.0),
         )  # fmt: skip
-    return honest_means(found)
+    return leakage_free_means(found)
 
 
 def _cases(tables: Sequence[pd.DataFrame]) -> _Cases:
     columns = ["path", "case", "class"]
-    pictures = pd.concat([table[columns] for table in tables]).drop_duplicates()
-    pictures = pictures.sort_values("path", ignore_index=True)
-    if (twice := pictures["path"].duplicated()).any():
+    images = pd.concat([table[columns] for table in tables]).drop_duplicates()
+    images = images.sort_values("path", ignore_index=True)
+    if (twice := images["path"].duplicated()).any():
         raise DataError(
             f"Runs are averaged when they know the same of each picture, but they disagree on the "
-            f"class or the case of '{pictures.loc[twice, 'path'].iloc[0]}': train them on one data "
+            f"class or the case of '{images.loc[twice, 'path'].iloc[0]}': train them on one data "
             "set."
         )
-    malignant = (pictures["class"] == "malignant").to_numpy(dtype=bool)
-    sample = CaseSample.of(pictures["case"].to_numpy(dtype=str), malignant)
-    return _Cases(pictures, sample, pd.Series(sample.cluster, index=pictures["path"]))
+    malignant = (images["class"] == "malignant").to_numpy(dtype=bool)
+    sample = CaseSample.of(images["case"].to_numpy(dtype=str), malignant)
+    return _Cases(images, sample, pd.Series(sample.cluster, index=images["path"]))
 
 
-def _of_part(name: str, table: pd.DataFrame, threshold: float, cases: _Cases) -> Functional:
+def _of_subset(name: str, table: pd.DataFrame, threshold: float, cases: _Cases) -> Functional:
     """Return a figure of one test part as a function of how often each of *all* cases is drawn."""
     cluster = cases.cluster_of.loc[table["path"]].to_numpy()
     sample = CaseSample(cluster, cases.sample.stratum)
@@ -283,8 +283,8 @@ def _scores(table: pd.DataFrame, threshold: float, sample: CaseSample) -> Floats
     """Return of each case its patient score in this part and 1, or 0 twice: (cases, 2)."""
     known = (table["case"] != "").to_numpy(dtype=bool)  # a picture without a case has no score
     right = (table["prob_malignant"] >= threshold) == (table["class"] == "malignant")
-    n_right, n = sample.sums(np.stack([known & right, known], axis=1).astype(np.float64)).T
-    return np.stack([n_right / np.maximum(n, 1.0), (n > 0).astype(np.float64)], axis=1)
+    n_correct, n = sample.sums(np.stack([known & right, known], axis=1).astype(np.float64)).T
+    return np.stack([n_correct / np.maximum(n, 1.0), (n > 0).astype(np.float64)], axis=1)
 
 
 def _mean_of(parts: Sequence[Functional]) -> Functional:

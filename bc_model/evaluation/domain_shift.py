@@ -17,7 +17,11 @@ from bc_model.checks import TERMS, Check, make_check
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.metrics import roc_auc
-from bc_model.inference.input_checks import check_sizes, strange_stain, usual_strange_share
+from bc_model.inference.input_checks import (
+    check_sizes,
+    expected_unusual_proportion,
+    unusual_staining,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +33,8 @@ if TYPE_CHECKING:
 
 def check_features(
     known: FeatureTable | None,
-    far_share: float | None,
-    apart: float | None,
+    ood_proportion: float | None,
+    separability: float | None,
     stain: tuple[StainShift, ...],
 ) -> Iterator[Check]:
     """Check the feature distance and the mean staining.
@@ -39,7 +43,7 @@ def check_features(
     ----------
     known : FeatureTable or None
         Features of the validation images of the model.
-    far_share : float or None
+    ood_proportion : float or None
         Out-of-distribution proportion.
     apart : float or None
         Separability.
@@ -47,9 +51,9 @@ def check_features(
     """
     if known is None:
         yield make_check("BC304")
-    elif far_share is not None and apart is not None:
-        code = "BC303" if far_share > 0.5 else "BC302" if far_share > 0.1 else "BC301"
-        yield make_check(code, proportion=far_share, separability=apart)
+    elif ood_proportion is not None and separability is not None:
+        code = "BC303" if ood_proportion > 0.5 else "BC302" if ood_proportion > 0.1 else "BC301"
+        yield make_check(code, proportion=ood_proportion, separability=separability)
     for one in stain:
         if one.name.endswith("_mean") and abs(one.distance) > 1:
             yield make_check(
@@ -57,7 +61,7 @@ def check_features(
             )
 
 
-def check_stain(strange: list[list[str]] | None, usual: float | None) -> Iterator[Check]:
+def check_stain(unusual: list[list[str]] | None, usual: float | None) -> Iterator[Check]:
     """Check the proportion of images with out-of-distribution staining.
 
     Parameters
@@ -68,16 +72,16 @@ def check_stain(strange: list[list[str]] | None, usual: float | None) -> Iterato
     usual : float or None
         Proportion for unseen cases of the training dataset, if known.
     """
-    if strange is None:
+    if unusual is None:
         return
-    n = len(strange)
-    if n_strange := sum(map(bool, strange)):
-        often = Counter(name for names in strange for name in names).most_common(2)
+    n = len(unusual)
+    if n_unusual := sum(map(bool, unusual)):
+        often = Counter(name for names in unusual for name in names).most_common(2)
         yield make_check(
             "BC306",
-            n_out_of_distribution=n_strange,
+            n_out_of_distribution=n_unusual,
             n=n,
-            proportion=n_strange / n,
+            proportion=n_unusual / n,
             features=[f"{TERMS[name]} ({count:,})" for name, count in often],
         )
     else:
@@ -86,17 +90,17 @@ def check_stain(strange: list[list[str]] | None, usual: float | None) -> Iterato
         yield make_check("BC308", proportion=usual)
 
 
-def check_scale(bundle: Bundle, pictures: pd.DataFrame) -> Iterator[Check]:
+def check_scale(bundle: Bundle, images: pd.DataFrame) -> Iterator[Check]:
     """Check the magnification, or report that the scale is not stated."""
     magnifications = bundle.card.scale.magnifications
     known = [f"{m}X" for m in magnifications]
-    here = pictures["magnification"].dropna().astype(int)
-    if known and len(here) == len(pictures):
+    here = images["magnification"].dropna().astype(int)
+    if known and len(here) == len(images):
         if foreign := sorted(set(here) - set(magnifications)):
             yield make_check(
                 "BC314",
                 n_unsupported=int(here.isin(foreign).sum()),
-                n=len(pictures),
+                n=len(images),
                 magnification_names=[f"{m}X" for m in foreign],
                 supported_names=known,
             )
@@ -108,8 +112,8 @@ def check_scale(bundle: Bundle, pictures: pd.DataFrame) -> Iterator[Check]:
         yield make_check("BC316" if len(here) else "BC317")
 
 
-N_NEIGHBOURS = 5
-FAR_QUANTILE = 0.95
+N_NEIGHBORS = 5
+OOD_QUANTILE = 0.95
 """A picture is far when it is farther than all but a twentieth of the model's own."""
 _BLOCK = 512
 
@@ -143,9 +147,9 @@ class Shift:
     ----------
     n : int
         Pictures of the set.
-    known_n, known_cases : int
+    known_n, seen_cases : int
         Validation pictures and cases that it was held against; 0 when the model came without.
-    far_share : float or None
+    ood_proportion : float or None
         Share of the pictures that are far by their features; 0.05 in a set of the same kind.
     apart : float or None
         Chance that a picture of the set is farther than one of the model's own: 0.5 in a set of
@@ -154,24 +158,24 @@ class Shift:
     sizes : dict of str to int
         Pictures of each size, such as '50x50', the most frequent first.
     checks : tuple of Check
-    strange_stain : int or None
+    unusual_staining : int or None
         Pictures stained unlike anything the model learned from; None where its model card does not
         say how that is stained.
     """
 
     n: int
     known_n: int
-    known_cases: int
-    far_share: float | None
-    apart: float | None
+    seen_cases: int
+    ood_proportion: float | None
+    separability: float | None
     stain: tuple[StainShift, ...]
     sizes: dict[str, int]
     checks: tuple[Check, ...]
-    strange_stain: int | None = None
+    unusual_staining: int | None = None
 
 
 def measure_shift(
-    bundle: Bundle, pictures: pd.DataFrame, predicted: Predicted, known: FeatureTable | None
+    bundle: Bundle, images: pd.DataFrame, predicted: Predicted, known: FeatureTable | None
 ) -> Shift:
     """Hold a set of pictures against what a model knows.
 
@@ -186,40 +190,40 @@ def measure_shift(
     known : FeatureTable or None
         Of the model's own validation pictures; None when the model came without.
     """
-    far_share = apart = None
+    ood_proportion = separability = None
     stain: tuple[StainShift, ...] = ()
     if known is not None:
         stain = _stain_shifts(known.stain, predicted.stain)
-        distances = distances_of_known(known)
+        distances = distances_of_seen(known)
         if distances.size:
-            strangers = np.full(len(predicted.features), "\1")  # of no case that is known
-            new = _mean_nearest(predicted.features, known.features, strangers, known.case)
-            far_share = float((new > np.quantile(distances, FAR_QUANTILE)).mean())
+            unseen_images = np.full(len(predicted.features), "\1")  # of no case that is known
+            new = _mean_nearest(predicted.features, known.features, unseen_images, known.case)
+            ood_proportion = float((new > np.quantile(distances, OOD_QUANTILE)).mean())
             is_new = np.arange(distances.size + new.size) >= distances.size
-            apart = float(roc_auc(is_new, np.concatenate([distances, new])))
-    strange = None
+            separability = float(roc_auc(is_new, np.concatenate([distances, new])))
+    unusual = None
     if (statistics := bundle.card.input.stain) is not None:
-        strange = [
-            strange_stain(one, bool(grey), statistics)
-            for one, grey in zip(predicted.stain, predicted.grey, strict=True)
+        unusual = [
+            unusual_staining(one, bool(gray), statistics)
+            for one, gray in zip(predicted.stain, predicted.gray, strict=True)
         ]
-    sizes = pictures["width_px"].astype(str) + "x" + pictures["height_px"].astype(str)
+    sizes = images["width_px"].astype(str) + "x" + images["height_px"].astype(str)
     counted = {str(size): int(n) for size, n in sizes.value_counts().items()}
     return Shift(
-        n=len(pictures),
+        n=len(images),
         known_n=0 if known is None else len(known.path),
-        known_cases=0 if known is None else len(set(known.case.tolist()) - {""}),
-        far_share=far_share,
-        apart=apart,
+        seen_cases=0 if known is None else len(set(known.case.tolist()) - {""}),
+        ood_proportion=ood_proportion,
+        separability=separability,
         stain=stain,
         sizes=counted,
         checks=(
-            *check_features(known, far_share, apart, stain),
-            *check_stain(strange, usual_strange_share(bundle.card)),
-            *check_sizes(pictures, bundle),
-            *check_scale(bundle, pictures),
+            *check_features(known, ood_proportion, separability, stain),
+            *check_stain(unusual, expected_unusual_proportion(bundle.card)),
+            *check_sizes(images, bundle),
+            *check_scale(bundle, images),
         ),
-        strange_stain=None if strange is None else sum(map(bool, strange)),
+        unusual_staining=None if unusual is None else sum(map(bool, unusual)),
     )
 
 
@@ -229,10 +233,10 @@ def _stain_shifts(known: np.ndarray, new: np.ndarray) -> tuple[StainShift, ...]:
     return tuple(StainShift(name, *row) for name, row in zip(STAIN_COLUMNS, rows, strict=True))
 
 
-def distances_of_known(known: FeatureTable) -> np.ndarray:
+def distances_of_seen(known: FeatureTable) -> np.ndarray:
     """Return how far each known picture is from those of other cases, shape (n,); or none, (0,).
 
-    The mean cosine distance to the `N_NEIGHBOURS` nearest. Without a second case there is nothing
+    The mean cosine distance to the `N_NEIGHBORS` nearest. Without a second case there is nothing
     to hold a picture against; pictures without a case count as cases of their own.
     """
     names = np.where(known.case == "", np.char.add("\0", known.path), known.case)
@@ -244,14 +248,14 @@ def distances_of_known(known: FeatureTable) -> np.ndarray:
 def _mean_nearest(
     features: np.ndarray, others: np.ndarray, case: np.ndarray, other_cases: np.ndarray
 ) -> np.ndarray:
-    """Return the mean distance to the `N_NEIGHBOURS` nearest of other cases, or to all if fewer."""
+    """Return the mean distance to the `N_NEIGHBORS` nearest of other cases, or to all if fewer."""
     blocks = []
     for start in range(0, len(features), _BLOCK):
         block = slice(start, start + _BLOCK)
         distances = cosine_distances(features[block], others)
         distances[case[block, None] == other_cases[None]] = np.inf
-        nearest = np.partition(distances, min(N_NEIGHBOURS, distances.shape[1]) - 1, axis=1)
-        nearest = nearest[:, :N_NEIGHBOURS]
+        nearest = np.partition(distances, min(N_NEIGHBORS, distances.shape[1]) - 1, axis=1)
+        nearest = nearest[:, :N_NEIGHBORS]
         there = np.isfinite(nearest)
         blocks.append(np.where(there, nearest, 0.0).sum(axis=1) / there.sum(axis=1))
     return np.concatenate(blocks)

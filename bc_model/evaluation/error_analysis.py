@@ -1,6 +1,6 @@
 """The error gallery: which pictures were called wrong, and how sure the model was of others.
 
-Plain data with paths: showing pictures and heatmaps is the work of others, and `neighbours` finds
+Plain data with paths: showing pictures and heatmaps is the work of others, and `neighbors` finds
 what a picture resembles.
 """
 
@@ -23,7 +23,7 @@ from bc_model.inference.predict import Progress, predict_files
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """A training picture that the network sees much like another one.
 
     Attributes
@@ -64,7 +64,7 @@ class Entry:
     prob_malignant: float
 
     @property
-    def is_right(self) -> bool:
+    def is_correct(self) -> bool:
         """True when the verdict is the truth."""
         return self.called == self.class_name
 
@@ -78,7 +78,7 @@ class CaseMistakes:
     case : str
         Empty for a picture of an unknown case, which stands alone.
     class_name : str
-    n_wrong, n : int
+    n_incorrect, n : int
         Pictures called wrong, and all of the case.
     worst : tuple of Entry
         The surest mistakes first.
@@ -86,7 +86,7 @@ class CaseMistakes:
 
     case: str
     class_name: str
-    n_wrong: int
+    n_incorrect: int
     n: int
     worst: tuple[Entry, ...]
 
@@ -152,7 +152,7 @@ def error_gallery(
         CaseMistakes(
             case=str(rows["case"].iloc[0]),
             class_name=str(rows["class"].iloc[0]),
-            n_wrong=len(rows),
+            n_incorrect=len(rows),
             n=int(n_of[who]),
             worst=_entries(rows.head(per_case)),
         )
@@ -218,7 +218,7 @@ def training_features(
     ------
     SplitError
         The split has no training part.
-    PictureError
+    ImageError
         A picture cannot be read any more; nothing is written.
     """
     rows, key = _rows_and_key(engine.bundle, split)
@@ -244,7 +244,7 @@ def kept_training_features(
 
 
 def _rows_and_key(bundle: Bundle, split: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    rows = split[split["part"] == "train"].reset_index(drop=True)
+    rows = split[split["subset"] == "train"].reset_index(drop=True)
     if rows.empty:
         raise SplitError("The split has no train part; there is nothing to compare with.")
     listed = "\n".join(rows["path"] + " " + rows["sha256"])
@@ -253,7 +253,7 @@ def _rows_and_key(bundle: Bundle, split: pd.DataFrame) -> tuple[pd.DataFrame, st
 
 def nearest(
     features: np.ndarray, case: np.ndarray, path: np.ndarray, table: FeatureTable, *, count: int = 3
-) -> list[tuple[Neighbour, ...]]:
+) -> list[tuple[Neighbor, ...]]:
     """Find the nearest pictures of other cases, one a case.
 
     Parameters
@@ -274,14 +274,14 @@ def nearest(
     distances[own | (path[:, None] == table.path[None])] = np.inf
     found = []
     for row in distances:
-        taken: dict[str, Neighbour] = {}
+        taken: dict[str, Neighbor] = {}
         for k in np.argsort(row, kind="stable"):
             if len(taken) == count or np.isinf(row[k]):
                 break
             who = str(table.case[k]) or f"\0{table.path[k]}"
             taken.setdefault(
                 who,
-                Neighbour(
+                Neighbor(
                     str(table.path[k]), str(table.case[k]), str(table.class_name[k]), float(row[k])
                 ),
             )
@@ -289,9 +289,9 @@ def nearest(
     return found
 
 
-def neighbours_of(
+def neighbors_of(
     entries: Sequence[Entry], engine: Engine, root: Path, table: FeatureTable, *, count: int = 3
-) -> dict[str, tuple[Neighbour, ...]]:
+) -> dict[str, tuple[Neighbor, ...]]:
     """Find the nearest training pictures of some pictures of the gallery.
 
     Parameters
@@ -313,7 +313,7 @@ def neighbours_of(
 
     Raises
     ------
-    PictureError
+    ImageError
         A picture cannot be read any more.
     """
     if not entries:

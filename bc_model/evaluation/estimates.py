@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bc_model.data.breakhis import CLASSES
 from bc_model.evaluation import metrics as metric_functions
 from bc_model.evaluation.bootstrap import (
-    UNSEEN,
+    EXTERNAL,
     CaseSample,
     Functional,
     case_clusters,
@@ -28,7 +28,7 @@ from bc_model.evaluation.bootstrap import (
 )
 from bc_model.evaluation.intervals import Interval, korn_graubard, mean_interval
 from bc_model.evaluation.metrics import METRICS, Floats
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 OF_CONFUSION: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "accuracy": metric_functions.accuracy,
@@ -38,21 +38,21 @@ OF_CONFUSION: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "f1": metric_functions.f1,
     "mcc": metric_functions.mcc,
 }
-SHARES = frozenset({"accuracy", "sensitivity", "specificity", "recognition_rate"})
+PROPORTIONS = frozenset({"accuracy", "sensitivity", "specificity", "recognition_rate"})
 _NO_SPREAD = "no spread between cases: exact binomial interval over them"
 
 BOUNDS = {"mcc": (-1.0, 1.0), "log_loss": (0.0, math.inf)}
 """Range of each metric where it is not [0, 1]."""
 
 
-def estimate_figures(
+def estimate_metrics(
     predictions: pd.DataFrame,
     *,
     threshold: float,
     n_resamples: int,
     seed: int,
     names: Iterable[str] = METRICS,
-) -> dict[str, Figure]:
+) -> dict[str, Metric]:
     """Return a Figure for each metric asked for.
 
     Sensitivity rests on the malignant pictures alone and counts only those; specificity likewise
@@ -91,7 +91,7 @@ def estimate_figures(
         )
         for name in names
     }  # fmt: skip
-    return honest_means(found)
+    return leakage_free_means(found)
 
 
 def measure(
@@ -105,7 +105,7 @@ def measure(
     undefined: str,
     draws_told: str,
     bounds: tuple[float, float] | None = None,
-) -> Figure:
+) -> Metric:
     """Return one figure with its interval, or with the reason why there is none.
 
     Parameters
@@ -116,7 +116,7 @@ def measure(
         Returns the functional; called only when the figure is defined.
     sample, draws
         As for `studentised`.
-    case, malignant : ndarray of shape (n_pictures,)
+    case, malignant : ndarray of shape (n_images,)
     undefined : str
         Why the figure is not defined; empty when it is.
     draws_told : str
@@ -131,13 +131,15 @@ def measure(
         value, interval = float(make()(np.ones((1, sample.size)))[0][0]), refused
     else:
         bounds = bounds or BOUNDS.get(name, (0.0, 1.0))
-        is_share = name in SHARES or name == "balanced_accuracy"
-        value, interval = studentised(make(), sample, draws, bounds=bounds, is_share=is_share)
-        if interval.note == UNSEEN and name in SHARES and bounds == (0.0, 1.0):
+        is_proportion = name in PROPORTIONS or name == "balanced_accuracy"
+        value, interval = studentised(
+            make(), sample, draws, bounds=bounds, is_proportion=is_proportion
+        )
+        if interval.note == EXTERNAL and name in PROPORTIONS and bounds == (0.0, 1.0):
             n = np.unique(sample.cluster[scope]).size
             exact = korn_graubard(value, 0.0, 1.0, n_cases=n)
             interval = replace(exact, note=_NO_SPREAD)
-    return figure_of(
+    return metric_of(
         value, interval, case[scope], malignant[scope], kind="bootstrap-t", draws=draws_told
     )
 
@@ -152,7 +154,7 @@ def functional_of(
     name : str
         One of `METRICS`.
     sample : CaseSample
-    malignant, prob : ndarray of shape (n_pictures,)
+    malignant, prob : ndarray of shape (n_images,)
     threshold : float
     """
     if name in OF_CONFUSION:
@@ -187,7 +189,7 @@ def in_scope(name: str, malignant: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return alone.get(name, np.ones_like(malignant))
 
 
-def figure_of(
+def metric_of(
     value: float,
     interval: Interval,
     case: NDArray[np.str_],
@@ -195,7 +197,7 @@ def figure_of(
     *,
     kind: str,
     draws: str,
-) -> Figure:
+) -> Metric:
     """Join a value with its interval, over the pictures that the metric looks at.
 
     Parameters
@@ -203,7 +205,7 @@ def figure_of(
     value : float
         NaN where the figure is not defined; the note of `interval` then says why.
     interval : Interval
-    case, malignant : ndarray of shape (n_pictures,)
+    case, malignant : ndarray of shape (n_images,)
     kind : str
         Of the interval, such as 'bootstrap-t'.
     draws : str
@@ -212,29 +214,29 @@ def figure_of(
     n, n_cases = case.size, np.unique(case[case != ""]).size
     n_unknown = int((case == "").sum())
     # A wholly unknown data set is drawn by picture; with some cases known it is a mixture.
-    unit = "pictures" if n_cases == 0 else "cases and single pictures" if n_unknown else "cases"
+    unit = "images" if n_cases == 0 else "cases and single pictures" if n_unknown else "cases"
     method = f"95 % {kind} over {unit}, {draws}"
     if np.isnan(value):
-        return Figure(None, None, None, n, n_cases, method, interval.note)
+        return Metric(None, None, None, n, n_cases, method, interval.note)
     notes = [interval.note] if interval.note else []
     if n_unknown and interval.low is not None:
         notes.append(
             f"the case is unknown for {n_unknown} of {n} pictures, each counts as a case of its "
             "own: the interval is too narrow"
         )
-    return Figure(value, interval.low, interval.high, n, n_cases, method, "; ".join(notes))
+    return Metric(value, interval.low, interval.high, n, n_cases, method, "; ".join(notes))
 
 
-def honest_means(figures: dict[str, Figure]) -> dict[str, Figure]:
+def leakage_free_means(metrics: dict[str, Metric]) -> dict[str, Metric]:
     """Take care of accuracy and balanced accuracy where a rate they are made of never varied.
 
     The bootstrap would treat that rate as exact, and the interval would be too narrow. It then
     follows from the intervals of the two rates. Balanced accuracy has none when one of them has
     none.
     """
-    rates = {name: figures[name] for name in ("sensitivity", "specificity") if name in figures}
+    rates = {name: metrics[name] for name in ("sensitivity", "specificity") if name in metrics}
     if len(rates) < 2 or any(rate.value is None for rate in rates.values()):
-        return figures
+        return metrics
     sensitivity, specificity = rates.values()
     without = [name for name, rate in rates.items() if rate.low is None]
     never_varied = any(_NO_SPREAD in rate.note for rate in rates.values())
@@ -242,17 +244,17 @@ def honest_means(figures: dict[str, Figure]) -> dict[str, Figure]:
         "accuracy": sensitivity.n / (sensitivity.n + specificity.n),
         "balanced_accuracy": 0.5,
     }
-    found = dict(figures)
+    found = dict(metrics)
     for name, weight in weights.items():
-        if name not in figures or _NO_SPREAD in figures[name].note:
+        if name not in metrics or _NO_SPREAD in metrics[name].note:
             continue
         if without and name == "balanced_accuracy":
             note = f"{without[0]} has no interval"
-            found[name] = replace(figures[name], low=None, high=None, note=note)
+            found[name] = replace(metrics[name], low=None, high=None, note=note)
         elif never_varied:
             interval = mean_interval(sensitivity, specificity, weight=weight)
             note = interval.note or "from the intervals of sensitivity and specificity"
-            found[name] = replace(figures[name], low=interval.low, high=interval.high, note=note)
+            found[name] = replace(metrics[name], low=interval.low, high=interval.high, note=note)
     return found
 
 
@@ -275,7 +277,7 @@ def why_undefined(
     ----------
     name : str
         One of `METRICS`.
-    malignant : ndarray of bool, shape (n_pictures,)
+    malignant : ndarray of bool, shape (n_images,)
     confusion : ndarray of shape (4,), optional
         Counts: benign called benign, called malignant; malignant called benign, called malignant.
         Only the correlation of truth and verdict needs it.

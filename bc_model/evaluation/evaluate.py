@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from bc_model.checks import Check, make_check
-from bc_model.data.splits import LEAKY_PROTOCOLS
-from bc_model.errors import SettingsError, SplitError
+from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE
+from bc_model.errors import ConfigError, SplitError
 from bc_model.evaluation.calibration import reliability
 from bc_model.evaluation.checks import alarms
-from bc_model.evaluation.estimates import estimate_figures
+from bc_model.evaluation.estimates import estimate_metrics
 from bc_model.evaluation.metrics import confusion_counts, pr_curve, roc_curve
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.evaluation.report import PrCurve, Report, RocCurve, read_report
@@ -18,7 +18,7 @@ from bc_model.evaluation.subgroups import RECOGNITION, by_case, by_group
 from bc_model.inference.classifier import prob_malignant
 from bc_model.inference.engine import Engine
 from bc_model.inference.predict import Predicted, predict_files
-from bc_model.inference.seen_images import UNKNOWN_INITIALIZATION, known_to
+from bc_model.inference.seen_images import UNKNOWN_INITIALIZATION, find_seen_images
 
 __all__ = ["Report", "RocCurve", "evaluate_predictions", "read_report"]
 
@@ -30,7 +30,7 @@ def evaluate_predictions(
     *,
     threshold: float = 0.5,
     protocol: str,
-    leaky: bool,
+    has_leakage: bool,
     is_known: bool = False,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -66,33 +66,33 @@ def evaluate_predictions(
     ------
     DataError
         The predictions break a rule of `check_predictions`.
-    SettingsError
+    ConfigError
         The threshold, the number of resamples or the seed is out of its range.
     """
-    _check_settings(threshold, n_resamples, seed)
+    _check_config(threshold, n_resamples, seed)
     table = check_predictions(frame)
     malignant = (table["class"] == "malignant").to_numpy(dtype=bool)
     prob = table["prob_malignant"].to_numpy(dtype=float)
     (tn, fp), (fn, tp) = confusion_counts(malignant, prob, threshold=threshold).astype(int).tolist()
     roc, pr = roc_curve(malignant, prob), pr_curve(malignant, prob)
     case = table["case"].to_numpy(dtype=str)
-    figures = estimate_figures(table, threshold=threshold, n_resamples=n_resamples, seed=seed)
+    metrics = estimate_metrics(table, threshold=threshold, n_resamples=n_resamples, seed=seed)
     cases = by_case(table, threshold=threshold, n_resamples=n_resamples, seed=seed)
-    judged = figures | ({RECOGNITION: cases.figures[RECOGNITION]} if cases else {})
+    judged = metrics | ({RECOGNITION: cases.metrics[RECOGNITION]} if cases else {})
     known = table[table["case"] != ""]
     return Report(
         protocol=protocol,
-        leaky=bool(leaky),
+        has_leakage=bool(has_leakage),
         threshold=float(threshold),
         n=len(table),
         n_cases=known["case"].nunique(),
         n_benign_cases=known.loc[known["class"] == "benign", "case"].nunique(),
         n_malignant_cases=known.loc[known["class"] == "malignant", "case"].nunique(),
-        base_rate=float(malignant.mean()),
+        malignant_proportion=float(malignant.mean()),
         confusion=((tn, fp), (fn, tp)),
-        figures=figures,
+        metrics=metrics,
         roc=None if roc is None else RocCurve(*(tuple(axis.tolist()) for axis in roc)),
-        checks=(*alarms(table, judged, leaky=leaky, is_known=is_known), *checks),
+        checks=(*alarms(table, judged, has_leakage=has_leakage, is_known=is_known), *checks),
         pr=None if pr is None else PrCurve(*(tuple(axis.tolist()) for axis in pr)),
         by_case=cases,
         groups=by_group(table, threshold=threshold, n_resamples=n_resamples, seed=seed),
@@ -101,19 +101,19 @@ def evaluate_predictions(
     )
 
 
-def _check_settings(threshold: float, n_resamples: int, seed: int) -> None:
+def _check_config(threshold: float, n_resamples: int, seed: int) -> None:
     # Written so that NaN fails as well.
     if not 0.0 <= threshold <= 1.0:
-        raise SettingsError(
+        raise ConfigError(
             f"threshold must lie between 0 and 1, but it is {threshold}: choose a probability."
         )
     if n_resamples < _MIN_RESAMPLES:
-        raise SettingsError(
+        raise ConfigError(
             f"n_resamples must be at least {_MIN_RESAMPLES}, since fewer do not show the tails of "
             f"an interval, but it is {n_resamples}: 2000 is usual."
         )
     if seed < 0:
-        raise SettingsError(f"seed must be 0 or more, but it is {seed}: choose another number.")
+        raise ConfigError(f"seed must be 0 or more, but it is {seed}: choose another number.")
 
 
 _KEPT = ("path", "sha256", "case", "class", "magnification", "subtype")
@@ -124,7 +124,7 @@ def evaluate_split(
     root: Path,
     split: pd.DataFrame,
     *,
-    part: str = "test",
+    subset: str = "test",
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Predict every picture of a part and compute the figures.
@@ -152,10 +152,10 @@ def evaluate_split(
     SplitError
         The part is empty.
     """
-    rows = split[split["part"] == part].reset_index(drop=True)
+    rows = split[split["subset"] == subset].reset_index(drop=True)
     if rows.empty:
-        raise SplitError(f"The split has no {part} part; there is nothing to evaluate.")
-    known = known_to(engine.bundle, rows)
+        raise SplitError(f"The split has no {subset} part; there is nothing to evaluate.")
+    known = find_seen_images(engine.bundle, rows)
     predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
     predictions = predictions_of(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
@@ -167,8 +167,11 @@ def evaluate_split(
     return evaluate_predictions(
         predictions,
         threshold=engine.bundle.threshold,
-        protocol=protocol if part == "test" else f"{protocol}, {part} part",
-        leaky=protocol in LEAKY_PROTOCOLS or data.has_leakage or known.number > 0 or part != "test",
+        protocol=protocol if subset == "test" else f"{protocol}, {subset} part",
+        has_leakage=protocol in PROTOCOLS_WITH_LEAKAGE
+        or data.has_leakage
+        or known.number > 0
+        or subset != "test",
         is_known=known.is_certain,
         checks=checks,
     )

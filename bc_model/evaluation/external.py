@@ -8,7 +8,7 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.dataset import Manifest, check_excluded
+from bc_model.data.dataset import Dataset, check_excluded
 from bc_model.evaluation.calibrate_model import FEATURES_FILE
 from bc_model.evaluation.checks import FEW_CASES
 from bc_model.evaluation.domain_shift import measure_shift
@@ -18,14 +18,14 @@ from bc_model.evaluation.report import Report
 from bc_model.evaluation.thresholds import evaluation_of
 from bc_model.inference.engine import Engine
 from bc_model.inference.predict import Progress, predict_files
-from bc_model.inference.seen_images import Known, known_to
+from bc_model.inference.seen_images import SeenInTraining, find_seen_images
 
 PROTOCOL = "another set"
 
 
-def evaluate_unseen(
+def evaluate_external(
     engine: Engine,
-    manifest: Manifest,
+    dataset: Dataset,
     *,
     mapping: Mapping[str, str] | None = None,
     progress: Progress | None = None,
@@ -36,7 +36,7 @@ def evaluate_unseen(
     ----------
     engine : Engine
     manifest : Manifest
-        As `read_manifest` or `read_mapped` returns it.
+        As `read_dataset` or `read_mapped` returns it.
     mapping : mapping of str to str, optional
         From the set's labels to classes, where somebody mapped them by hand.
     progress : callable, optional
@@ -49,40 +49,40 @@ def evaluate_unseen(
         then the other ones are a group of their own. With the shift of these, or of all where it
         knows all or none.
     """
-    bundle, pictures = engine.bundle, manifest.pictures
-    known = known_to(bundle, pictures)
-    predicted = predict_files(engine, manifest.root, list(pictures["path"]), progress=progress)
+    bundle, images = engine.bundle, dataset.images
+    known = find_seen_images(bundle, images)
+    predicted = predict_files(engine, dataset.root, list(images["path"]), progress=progress)
     folder = evaluation_of(bundle)
     features = FeatureTable.load(folder / FEATURES_FILE, bundle.network) if folder else None
     # What a model knows looks nearer than anything new can.
-    apart = ~known.pictures if 0 < known.number < len(pictures) else np.ones(len(pictures), bool)
-    shift = measure_shift(bundle, pictures[apart], predicted.select(apart), features)
-    predictions = predictions_of(pictures, predicted, bundle.temperature)
+    separability = ~known.images if 0 < known.number < len(images) else np.ones(len(images), bool)
+    shift = measure_shift(bundle, images[separability], predicted.select(separability), features)
+    predictions = predictions_of(images, predicted, bundle.temperature)
     report = evaluate_predictions(
-        predictions.assign(known=known.pictures),
+        predictions.assign(known=known.images),
         threshold=bundle.threshold,
         protocol=PROTOCOL,
-        leaky=known.number > 0,
+        has_leakage=known.number > 0,
         is_known=known.is_certain,
         checks=[
             *_check_labels(mapping),
-            *check_excluded(manifest.rejected),
+            *check_excluded(dataset.excluded),
             *known.checks,
-            *_check_unseen(known, pictures),
+            *_check_external(known, images),
             *shift.checks,
         ],
     )
     return replace(report, shift=shift)
 
 
-def _check_unseen(known: Known, pictures: pd.DataFrame) -> Iterator[Check]:
+def _check_external(known: SeenInTraining, images: pd.DataFrame) -> Iterator[Check]:
     """Check the unseen images of a dataset that contains seen images as well."""
-    unseen = pictures[~known.pictures]
-    if not 0 < len(unseen) < len(pictures):
+    external = images[~known.images]
+    if not 0 < len(external) < len(images):
         return
-    yield make_check("BC331", n=len(unseen))
-    stated = unseen[unseen["case"] != ""]
-    if n_unknown := len(unseen) - len(stated):
+    yield make_check("BC331", n=len(external))
+    stated = external[external["case"] != ""]
+    if n_unknown := len(external) - len(stated):
         yield make_check("BC332", n_unknown=n_unknown)
     benign, malignant = (
         int(stated.loc[stated["class"] == name, "case"].nunique()) for name in CLASSES

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ def case_names(case: ArrayLike) -> NDArray[np.str_]:
 
     Parameters
     ----------
-    case : array-like of shape (n_pictures,)
+    case : array-like of shape (n_images,)
 
     Returns
     -------
-    ndarray of str, shape (n_pictures,)
+    ndarray of str, shape (n_images,)
     """
     values = np.asarray(case, dtype=object)
     known = ~pd.isna(values)
@@ -65,22 +65,22 @@ def wilson(successes: float, n: float, *, level: float = LEVEL) -> Interval:
     if n <= 0:
         return Interval(None, None, "no cases")
     z = float(ndtri((1 + level) / 2))
-    share, spread = successes / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    reach = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    proportion, spread = successes / n, z * z / n
+    center = (proportion + spread / 2) / (1 + spread)
+    reach = z / (1 + spread) * math.sqrt(proportion * (1 - proportion) / n + spread / (4 * n))
     # At the ends the two are equal on paper and differ in the last bits.
     return Interval(
-        0.0 if successes == 0 else centre - reach, 1.0 if successes == n else centre + reach
+        0.0 if successes == 0 else center - reach, 1.0 if successes == n else center + reach
     )
 
 
 def korn_graubard(
-    share: float, variance: float, degrees: float, *, n_cases: int, level: float = LEVEL
+    proportion: float, variance: float, degrees: float, *, n_cases: int, level: float = LEVEL
 ) -> Interval:
     """Return the exact binomial interval for a share of pictures that come in cases.
 
     Clopper and Pearson's interval at the number of independent observations that would vary as
-    much: ``share (1 - share) / variance``, less what a variance from few cases is itself unsure.
+    much: ``proportion (1 - share) / variance``, less what a variance from few cases is itself unsure.
     Where nothing varies each case counts as one observation.
 
     Parameters
@@ -110,18 +110,26 @@ def korn_graubard(
 
     tail = (1 - level) / 2
     n = float(n_cases)
-    if variance > 0 and 0 < share < 1:
+    if variance > 0 and 0 < proportion < 1:
         unsure = float(ndtri(1 - tail) / stdtrit(degrees, 1 - tail))
-        n = share * (1 - share) / variance * unsure**2
-    low = 0.0 if share == 0 else float(betaincinv(n * share, n * (1 - share) + 1, tail))
-    high = 1.0 if share == 1 else float(betaincinv(n * share + 1, n * (1 - share), 1 - tail))
+        n = proportion * (1 - proportion) / variance * unsure**2
+    low = (
+        0.0
+        if proportion == 0
+        else float(betaincinv(n * proportion, n * (1 - proportion) + 1, tail))
+    )
+    high = (
+        1.0
+        if proportion == 1
+        else float(betaincinv(n * proportion + 1, n * (1 - proportion), 1 - tail))
+    )
     return Interval(low, high)
 
 
 _Ends = tuple[float, float, float]
 
 
-def mean_interval(one: Figure, other: Figure, *, weight: float = 0.5) -> Interval:
+def mean_interval(one: Metric, other: Metric, *, weight: float = 0.5) -> Interval:
     """Return the interval of a mean of two figures; without ends when one of them has none.
 
     Parameters
@@ -143,8 +151,8 @@ def mean_interval(one: Figure, other: Figure, *, weight: float = 0.5) -> Interva
 
 
 def predictive_values(
-    sensitivity: Figure, specificity: Figure, prevalence: float
-) -> dict[str, Figure]:
+    sensitivity: Metric, specificity: Metric, prevalence: float
+) -> dict[str, Metric]:
     """Return what a verdict is worth where malignant tissue has a given share.
 
     By Bayes, from sensitivity and specificity alone: the share of malignant pictures in the test
@@ -172,26 +180,26 @@ def predictive_values(
     if not 0.0 < prevalence < 1.0:
         raise ValueError(f"a prevalence lies between 0 and 1, both left out, got {prevalence}")
     return {
-        "positive": _share_right(sensitivity, specificity, prevalence, "malignant"),
-        "negative": _share_right(specificity, sensitivity, 1.0 - prevalence, "benign"),
+        "positive": _proportion_correct(sensitivity, specificity, prevalence, "malignant"),
+        "negative": _proportion_correct(specificity, sensitivity, 1.0 - prevalence, "benign"),
     }
 
 
-def _share_right(found: Figure, spared: Figure, share: float, called: str) -> Figure:
+def _proportion_correct(found: Metric, spared: Metric, proportion: float, called: str) -> Metric:
     """Return the share that is right among those called so.
 
     `found` is the share called so of those who are, `spared` the share not called so of the rest,
-    and `share` the share of those who are among all.
+    and `proportion` the share of those who are among all.
     """
     n, n_cases = found.n + spared.n, found.n_cases + spared.n_cases
-    method = f"Bayes at a share of {share:g} {called}, from the intervals of both rates"
+    method = f"Bayes at a share of {proportion:g} {called}, from the intervals of both rates"
 
-    def blank(value: float | None, note: str) -> Figure:
-        return Figure(value, None, None, n, n_cases, method, note)
+    def blank(value: float | None, note: str) -> Metric:
+        return Metric(value, None, None, n, n_cases, method, note)
 
     if found.value is None or spared.value is None:
         return blank(None, found.note if found.value is None else spared.note)
-    right, wrong = share * found.value, (1 - share) * (1 - spared.value)
+    right, wrong = proportion * found.value, (1 - proportion) * (1 - spared.value)
     if right + wrong == 0:
         return blank(None, f"nothing is called {called}")
     value = right / (right + wrong)
@@ -201,29 +209,29 @@ def _share_right(found: Figure, spared: Figure, share: float, called: str) -> Fi
     # log odds = log prior odds + log rate - log (1 - other rate), at the low end, itself, the high.
     rise = [_log(end) for end in rate]
     fall = [_log(1 - end) for end in other_rate]
-    prior = math.log(share / (1 - share))
+    prior = math.log(proportion / (1 - proportion))
     if math.isfinite(rise[1]) and math.isfinite(fall[1]):
-        centre = prior + rise[1] - fall[1]
-        low = centre - math.hypot(rise[1] - rise[0], fall[0] - fall[1])
-        high = centre + math.hypot(rise[2] - rise[1], fall[1] - fall[2])
+        center = prior + rise[1] - fall[1]
+        low = center - math.hypot(rise[1] - rise[0], fall[0] - fall[1])
+        high = center + math.hypot(rise[2] - rise[1], fall[1] - fall[2])
     else:
         # A rate of 0 or 1 is infinitely far from any other: its own ends are all there is.
         low, high = prior + rise[0] - fall[0], prior + rise[2] - fall[2]
     notes = "; ".join(dict.fromkeys(one.note for one in (found, spared) if one.note))
-    return Figure(value, _share(low), _share(high), n, n_cases, method, notes)
+    return Metric(value, _proportion(low), _proportion(high), n, n_cases, method, notes)
 
 
-def _ends(figure: Figure) -> _Ends | None:
-    if figure.value is None or figure.low is None or figure.high is None:
+def _ends(metric: Metric) -> _Ends | None:
+    if metric.value is None or metric.low is None or metric.high is None:
         return None
-    return figure.low, figure.value, figure.high
+    return metric.low, metric.value, metric.high
 
 
-def _log(share: float) -> float:
-    return math.log(share) if share > 0 else -math.inf
+def _log(proportion: float) -> float:
+    return math.log(proportion) if proportion > 0 else -math.inf
 
 
-def _share(log_odds: float) -> float:
+def _proportion(log_odds: float) -> float:
     """Turn log odds into a share without an overflow."""
     if log_odds >= 0:
         return 1 / (1 + math.exp(-log_odds))

@@ -45,7 +45,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Band:
+class PublishedRange:
     """The range of the published values of one figure under one protocol.
 
     Attributes
@@ -58,7 +58,7 @@ class Band:
     """
 
     protocol: str
-    figure: str
+    metric: str
     low: float
     high: float
     words: str
@@ -89,7 +89,7 @@ number can part: such a split still leaks."""
 _WORDS = {"image": "published, by picture (leaky)", "folder": "published, by folder (leaky)"}
 
 
-def bands(figure: str) -> list[Band]:
+def published_ranges(metric: str) -> list[PublishedRange]:
     """Return the published ranges of a figure; none for figures that nobody reports.
 
     Parameters
@@ -108,8 +108,8 @@ def bands(figure: str) -> list[Band]:
             value
             for one in PUBLISHED
             if one.protocol == protocol
-            for value in {"accuracy": one.accuracy, "roc_auc": one.roc_auc}.get(figure, ())
+            for value in {"accuracy": one.accuracy, "roc_auc": one.roc_auc}.get(metric, ())
         ]
         if values:
-            found.append(Band(protocol, figure, min(values), max(values), words))
+            found.append(PublishedRange(protocol, metric, min(values), max(values), words))
     return found

@@ -16,10 +16,10 @@ from bc_model.evaluation.calibration import Reliability
 from bc_model.evaluation.domain_shift import Shift
 from bc_model.evaluation.metrics import METRICS, confusion_counts
 from bc_model.evaluation.predictions import predictions_to_csv, read_predictions
-from bc_model.evaluation.subgroups import ByCase, Confusion, Group
+from bc_model.evaluation.subgroups import CaseMetrics, Confusion, Group
 from bc_model.inference.model_card import EvaluationSummary, SubgroupResult
 from bc_model.utils.io import write_together
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import dumps, read_record
 
 
@@ -66,7 +66,7 @@ class Report:
         Pictures.
     n_cases, n_benign_cases, n_malignant_cases : int
         Known cases; a case with pictures of both classes counts in both.
-    base_rate : float
+    malignant_proportion : float
         Share of malignant pictures, which is the accuracy of always answering 'malignant'.
     confusion : tuple of two pairs of int
         Rows are the truth, columns the verdict, each in the order benign, malignant.
@@ -79,7 +79,7 @@ class Report:
     calibration : Reliability
     pr : PrCurve or None
         None when only one class is present.
-    by_case : ByCase or None
+    by_case : CaseMetrics or None
         None when no case is known, or all have pictures of both classes.
     groups : tuple of Group
         See `by_group`.
@@ -92,20 +92,20 @@ class Report:
     SCHEMA_VERSION: ClassVar[int] = 3
 
     protocol: str
-    leaky: bool
+    has_leakage: bool
     threshold: float
     n: int
     n_cases: int
     n_benign_cases: int
     n_malignant_cases: int
-    base_rate: float
+    malignant_proportion: float
     confusion: Confusion
-    figures: dict[str, Figure]
+    metrics: dict[str, Metric]
     roc: RocCurve | None
     checks: tuple[Check, ...]
     calibration: Reliability
     pr: PrCurve | None = None
-    by_case: ByCase | None = None
+    by_case: CaseMetrics | None = None
     groups: tuple[Group, ...] = ()
     shift: Shift | None = None
     predictions: pd.DataFrame | None = field(
@@ -113,29 +113,29 @@ class Report:
     )
 
     def __post_init__(self) -> None:
-        if tuple(self.figures) != METRICS:
-            raise ValueError(f"the figures are {list(self.figures)}, not {list(METRICS)}")
+        if tuple(self.metrics) != METRICS:
+            raise ValueError(f"the figures are {list(self.metrics)}, not {list(METRICS)}")
         if sum(map(sum, self.confusion)) != self.n:
             raise ValueError("the confusion counts do not add up to n")
 
     @property
     def always_malignant_accuracy(self) -> float:
         """Accuracy of calling every picture malignant, in [0, 1]: show it beside accuracy."""
-        return self.base_rate
+        return self.malignant_proportion
 
     def summary(self) -> EvaluationSummary:
         """Return the metrics without the curves, as a model card contains them."""
         return EvaluationSummary(
             protocol=self.protocol,
-            has_leakage=self.leaky,
+            has_leakage=self.has_leakage,
             threshold=self.threshold,
             n_images=self.n,
             n_cases=self.n_cases,
-            malignant_proportion=self.base_rate,
-            metrics=self.figures,
-            case_metrics=self.by_case.figures if self.by_case else {},
+            malignant_proportion=self.malignant_proportion,
+            metrics=self.metrics,
+            case_metrics=self.by_case.metrics if self.by_case else {},
             subgroups=tuple(
-                SubgroupResult(group.kind, group.name, group.figures) for group in self.groups
+                SubgroupResult(group.kind, group.name, group.metrics) for group in self.groups
             ),
             checks=self.checks,
         )

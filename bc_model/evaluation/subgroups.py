@@ -18,7 +18,7 @@ from bc_model.evaluation import metrics as metric_functions
 from bc_model.evaluation.bootstrap import CaseSample, Functional, of_means
 from bc_model.evaluation.estimates import (
     draws_in_words,
-    estimate_figures,
+    estimate_metrics,
     functional_of,
     in_scope,
     measure,
@@ -26,12 +26,12 @@ from bc_model.evaluation.estimates import (
 )
 from bc_model.evaluation.intervals import mean_interval, wilson
 from bc_model.evaluation.metrics import Floats, confusion_counts
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 Confusion = tuple[tuple[int, int], tuple[int, int]]
 
 RECOGNITION = "recognition_rate"
-CASE_FIGURES = (
+CASE_METRICS = (
     RECOGNITION,
     "accuracy",
     "balanced_accuracy",
@@ -39,7 +39,7 @@ CASE_FIGURES = (
     "specificity",
     "roc_auc",
 )
-SHARES = {
+PROPORTIONS = {
     "accuracy": metric_functions.accuracy,
     "sensitivity": metric_functions.sensitivity,
     "specificity": metric_functions.specificity,
@@ -48,7 +48,7 @@ _WILSON = "95 % Wilson over cases"
 
 
 @dataclass(frozen=True)
-class ByCase:
+class CaseMetrics:
     """What one evaluation found by case.
 
     Attributes
@@ -56,13 +56,13 @@ class ByCase:
     confusion : tuple of two pairs of int
         Cases: rows are the truth, columns the verdict on the mean probability.
     figures : dict of str to Figure
-        Keys as in `CASE_FIGURES`. ``recognition_rate`` is the mean over cases of the share of their
+        Keys as in `CASE_METRICS`. ``recognition_rate`` is the mean over cases of the share of their
         pictures called right (Spanhol and others, 2016); all others judge a case by its mean
         probability.
     """
 
     confusion: Confusion
-    figures: dict[str, Figure]
+    metrics: dict[str, Metric]
 
 
 def case_table(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -86,17 +86,17 @@ def case_table(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
     right = (known["prob_malignant"] >= threshold) == (known["class"] == "malignant")
     grouped = known.assign(right=right).groupby(["case", "class"], as_index=False)
     table = grouped.agg(
-        pictures=("path", "size"), right=("right", "sum"), mean_prob=("prob_malignant", "mean")
+        images=("path", "size"), right=("right", "sum"), mean_prob=("prob_malignant", "mean")
     )
-    table["patient_score"] = table["right"] / table["pictures"]
+    table["patient_score"] = table["right"] / table["images"]
     table["called"] = np.where(table["mean_prob"] >= threshold, "malignant", "benign")
-    columns = ["case", "class", "pictures", "right", "patient_score", "mean_prob", "called"]
+    columns = ["case", "class", "images", "right", "patient_score", "mean_prob", "called"]
     return table.sort_values(["patient_score", "case"], ignore_index=True)[columns]
 
 
 def by_case(
     predictions: pd.DataFrame, *, threshold: float, n_resamples: int, seed: int
-) -> ByCase | None:
+) -> CaseMetrics | None:
     """Compute the figures by case; None when no case is known, or none is of one class.
 
     Shares of cases have Wilson's interval, since cases are independent; the others a bootstrap-t.
@@ -112,48 +112,49 @@ def by_case(
     draws = sample.draws(n_resamples, seed)
     scores = sample.sums(np.stack([table["patient_score"], np.ones(len(table))], axis=1))
 
-    def bootstrapped(name: str, make: Callable[[], Functional], undefined: str) -> Figure:
+    def bootstrapped(name: str, make: Callable[[], Functional], undefined: str) -> Metric:
         told = draws_in_words(n_resamples, seed)
         return measure(
             name, make, sample, draws, names, malignant, undefined=undefined, draws_told=told
         )
 
     found = {RECOGNITION: bootstrapped(RECOGNITION, lambda: of_means(scores), "")} | {
-        name: _share(metric(counts), in_scope(name, malignant)) for name, metric in SHARES.items()
+        name: _proportion(metric(counts), in_scope(name, malignant))
+        for name, metric in PROPORTIONS.items()
     }
     make = partial(functional_of, "roc_auc", sample, malignant, prob, threshold)
     undefined = why_undefined("roc_auc", malignant)
     found["roc_auc"] = bootstrapped("roc_auc", make, undefined)
     found["balanced_accuracy"] = _mean(found["sensitivity"], found["specificity"], undefined)
     (tn, fp), (fn, tp) = counts.astype(int).tolist()
-    pictures = table["pictures"].to_numpy()
-    figures = {}
-    for name in CASE_FIGURES:
+    images = table["images"].to_numpy()
+    metrics = {}
+    for name in CASE_METRICS:
         scope = in_scope(name, malignant)
-        figures[name] = replace(found[name], n=int(pictures[scope].sum()), n_cases=int(scope.sum()))
-    return ByCase(((tn, fp), (fn, tp)), figures)
+        metrics[name] = replace(found[name], n=int(images[scope].sum()), n_cases=int(scope.sum()))
+    return CaseMetrics(((tn, fp), (fn, tp)), metrics)
 
 
-def _mean(sensitivity: Figure, specificity: Figure, undefined: str) -> Figure:
+def _mean(sensitivity: Metric, specificity: Metric, undefined: str) -> Metric:
     """Return the mean of two shares of cases, as Newcombe does it for their difference."""
     n = sensitivity.n + specificity.n
     if sensitivity.value is None or specificity.value is None:
-        return Figure(None, None, None, n, n, _WILSON, undefined)
+        return Metric(None, None, None, n, n, _WILSON, undefined)
     interval = mean_interval(sensitivity, specificity)
     value = (sensitivity.value + specificity.value) / 2
-    return Figure(value, interval.low, interval.high, n, n, f"{_WILSON}, of both rates")
+    return Metric(value, interval.low, interval.high, n, n, f"{_WILSON}, of both rates")
 
 
-def _share(value: Floats, scope: NDArray[np.bool_]) -> Figure:
+def _proportion(value: Floats, scope: NDArray[np.bool_]) -> Metric:
     """Return a share of cases; how many pictures they have is filled in later."""
     n = int(scope.sum())
     if n == 0:
-        return Figure(None, None, None, 0, 0, _WILSON, "no such case")
+        return Metric(None, None, None, 0, 0, _WILSON, "no such case")
     interval = wilson(round(float(value) * n), n)
-    return Figure(float(value), interval.low, interval.high, n, n, _WILSON)
+    return Metric(float(value), interval.low, interval.high, n, n, _WILSON)
 
 
-GROUP_FIGURES = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
+SUBGROUP_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
 NOT_STATED = "not stated"
 NOT_KNOWN = "not known to the model"
 
@@ -169,21 +170,21 @@ class Group:
         Such as '40X' or 'tubular adenoma'.
     n, n_cases : int
         Pictures, and known cases among them.
-    base_rate : float
+    malignant_proportion : float
         Share of malignant pictures; a subtype has 0 or 1.
     confusion : tuple of two pairs of int
         Rows are the truth, columns the verdict.
     figures : dict of str to Figure
-        Keys as in `GROUP_FIGURES`.
+        Keys as in `SUBGROUP_METRICS`.
     """
 
     kind: str
     name: str
     n: int
     n_cases: int
-    base_rate: float
+    malignant_proportion: float
     confusion: Confusion
-    figures: dict[str, Figure]
+    metrics: dict[str, Metric]
 
 
 def by_group(
@@ -197,7 +198,7 @@ def by_group(
         As `check_predictions` returns it; ``known``, bool, may say which of them the
         model knows.
     threshold, n_resamples, seed
-        As for `estimate_figures`.
+        As for `estimate_metrics`.
 
     Returns
     -------
@@ -266,9 +267,9 @@ def _group(
         name=name,
         n=len(rows),
         n_cases=rows.loc[rows["case"] != "", "case"].nunique(),
-        base_rate=float(malignant.mean()),
+        malignant_proportion=float(malignant.mean()),
         confusion=((tn, fp), (fn, tp)),
-        figures=estimate_figures(
-            rows, threshold=threshold, n_resamples=n_resamples, seed=seed, names=GROUP_FIGURES
+        metrics=estimate_metrics(
+            rows, threshold=threshold, n_resamples=n_resamples, seed=seed, names=SUBGROUP_METRICS
         ),
     )

@@ -12,9 +12,9 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from bc_model.errors import DataError, RunError, SettingsError
+from bc_model.errors import ConfigError, DataError, RunError
 from bc_model.evaluation.checks import without_alarms
-from bc_model.evaluation.estimates import estimate_figures
+from bc_model.evaluation.estimates import estimate_metrics
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.metrics import Floats, confusion_counts
 from bc_model.evaluation.report import make_anew, read_report, report_files
@@ -28,18 +28,18 @@ from bc_model.inference.model_card import (
     read_model_card,
 )
 from bc_model.utils.io import write_together
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 GOALS = ("sensitivity", "specificity", "youden", "balanced")
 """At least so much of one; the largest sum of both; both the same."""
-UNITS = ("picture", "case")
+UNITS = ("image", "case")
 """What is called malignant: a picture by its probability, or a case by the mean of its pictures."""
 
-TRIAL_FIGURES = ("sensitivity", "specificity", "balanced_accuracy", "accuracy")
+TRIAL_METRICS = ("sensitivity", "specificity", "balanced_accuracy", "accuracy")
 
 
 @dataclass(frozen=True)
-class Cutoff:
+class ThresholdChoice:
     """A cut-off and how it came about.
 
     Attributes
@@ -71,23 +71,23 @@ class Trial:
     confusion : tuple of two pairs of int
         Pictures or cases: rows are the truth, columns the verdict.
     figures : dict of str to Figure
-        Keys as in `TRIAL_FIGURES`. Predictive values follow from the first two by
+        Keys as in `TRIAL_METRICS`. Predictive values follow from the first two by
         `combined.predictive_values`.
     """
 
     value: float
     unit: str
     confusion: Confusion
-    figures: dict[str, Figure]
+    metrics: dict[str, Metric]
 
 
-def choose_cutoff(
+def choose_threshold(
     validation: pd.DataFrame,
     *,
-    goal: str = "sensitivity",
-    wanted: float = 0.95,
-    unit: str = "picture",
-) -> Cutoff:
+    criterion: str = "sensitivity",
+    target: float = 0.95,
+    unit: str = "image",
+) -> ThresholdChoice:
     """Choose a cut-off on validation predictions.
 
     Parameters
@@ -103,12 +103,12 @@ def choose_cutoff(
 
     Raises
     ------
-    SettingsError
+    ConfigError
         Unknown goal or unit, or a wish out of its range.
     DataError
         One class only, or no case is known and the unit is the case.
     """
-    _check_wish(goal, wanted, unit)
+    _check_wish(criterion, target, unit)
     malignant, prob = _judged(validation, unit)
     if malignant.all() or not malignant.any():
         raise DataError(
@@ -120,26 +120,26 @@ def choose_cutoff(
         np.array([np.mean(right(prob[side], c)) for c in candidates])
         for side, right in ((malignant, np.greater_equal), (~malignant, np.less))
     )
-    index = _choose(goal, wanted, candidates, sensitivity, specificity)
+    index = _choose(criterion, target, candidates, sensitivity, specificity)
     n, n_cases = len(validation), validation.loc[validation["case"] != "", "case"].nunique()
     what = {
-        "sensitivity": f"the highest with a sensitivity of at least {wanted}",
-        "specificity": f"the lowest with a specificity of at least {wanted}",
+        "sensitivity": f"the highest with a sensitivity of at least {target}",
+        "specificity": f"the lowest with a specificity of at least {target}",
         "youden": "the largest sum of sensitivity and specificity",
         "balanced": "sensitivity and specificity as close as they come",
-    }[goal]
+    }[criterion]
     chosen = (
         f"chosen by {unit} on {n} validation pictures of {n_cases or 'unknown'} cases: {what} "
         f"(there sensitivity {sensitivity[index]:.2f}, specificity {specificity[index]:.2f})"
     )
-    return Cutoff(float(candidates[index]), unit, chosen, n, n_cases)
+    return ThresholdChoice(float(candidates[index]), unit, chosen, n, n_cases)
 
 
-def try_cutoff(
+def try_threshold(
     predictions: pd.DataFrame,
     value: float,
     *,
-    unit: str = "picture",
+    unit: str = "image",
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Trial:
@@ -157,34 +157,36 @@ def try_cutoff(
 
     Raises
     ------
-    SettingsError
+    ConfigError
         The cut-off or the unit is out of its range.
     DataError
         No case is known and the unit is the case.
     """
     _check_wish("sensitivity", 1.0, unit)
     if not 0.0 <= value <= 1.0:
-        raise SettingsError(f"A cut-off lies between 0 and 1; asked for {value}.")
+        raise ConfigError(f"A cut-off lies between 0 and 1; asked for {value}.")
     malignant, prob = _judged(predictions, unit)
     counts = confusion_counts(malignant, prob, threshold=value)
-    settings: dict[str, Any] = {"threshold": value, "n_resamples": n_resamples, "seed": seed}
-    if unit == "picture":
-        figures = estimate_figures(predictions, **settings, names=TRIAL_FIGURES)
+    config: dict[str, Any] = {"threshold": value, "n_resamples": n_resamples, "seed": seed}
+    if unit == "image":
+        metrics = estimate_metrics(predictions, **config, names=TRIAL_METRICS)
     else:
-        found = by_case(predictions, **settings)
+        found = by_case(predictions, **config)
         assert found is not None, "_judged has refused what has no case"
-        figures = {name: found.figures[name] for name in TRIAL_FIGURES}
+        metrics = {name: found.metrics[name] for name in TRIAL_METRICS}
     (tn, fp), (fn, tp) = counts.astype(int).tolist()
-    return Trial(float(value), unit, ((tn, fp), (fn, tp)), figures)
+    return Trial(float(value), unit, ((tn, fp), (fn, tp)), metrics)
 
 
-def _check_wish(goal: str, wanted: float, unit: str) -> None:
-    if goal not in GOALS:
-        raise SettingsError(f"There is no goal '{goal}'; choose one of {', '.join(GOALS)}.")
+def _check_wish(criterion: str, target: float, unit: str) -> None:
+    if criterion not in GOALS:
+        raise ConfigError(f"There is no goal '{criterion}'; choose one of {', '.join(GOALS)}.")
     if unit not in UNITS:
-        raise SettingsError(f"There is no unit '{unit}'; choose one of {', '.join(UNITS)}.")
-    if goal in ("sensitivity", "specificity") and not 0.0 < wanted <= 1.0:
-        raise SettingsError(f"A wished {goal} lies above 0 and at most at 1; asked for {wanted}.")
+        raise ConfigError(f"There is no unit '{unit}'; choose one of {', '.join(UNITS)}.")
+    if criterion in ("sensitivity", "specificity") and not 0.0 < target <= 1.0:
+        raise ConfigError(
+            f"A wished {criterion} lies above 0 and at most at 1; asked for {target}."
+        )
 
 
 def _judged(predictions: pd.DataFrame, unit: str) -> tuple[np.ndarray, Floats]:
@@ -207,15 +209,17 @@ def _candidates(prob: Floats) -> Floats:
 
 
 def _choose(
-    goal: str, wanted: float, candidates: Floats, sensitivity: Floats, specificity: Floats
+    criterion: str, target: float, candidates: Floats, sensitivity: Floats, specificity: Floats
 ) -> int:
-    if goal == "sensitivity":
-        return int(np.flatnonzero(sensitivity >= wanted)[-1])
-    if goal == "specificity":
+    if criterion == "sensitivity":
+        return int(np.flatnonzero(sensitivity >= target)[-1])
+    if criterion == "specificity":
         # Without a probability of exactly 1 the highest cut-off calls everything benign.
-        reached = np.flatnonzero(specificity >= wanted)
+        reached = np.flatnonzero(specificity >= target)
         return int(reached[0]) if reached.size else candidates.size - 1
-    score = sensitivity + specificity if goal == "youden" else -np.abs(sensitivity - specificity)
+    score = (
+        sensitivity + specificity if criterion == "youden" else -np.abs(sensitivity - specificity)
+    )
     best = np.flatnonzero(score >= score.max() - 1e-12)
     # Of equals the one nearest to the usual cut-off.
     return int(best[np.argmin(np.abs(candidates[best] - 0.5))])
@@ -226,8 +230,8 @@ LOCK_TIMEOUT_S = 10
 """It is held while files are written, not while figures are computed."""
 
 
-def lock_threshold(
-    bundle: Bundle, value: float, reason: str, *, cutoff: Cutoff | None = None
+def set_threshold(
+    bundle: Bundle, value: float, reason: str, *, threshold_choice: ThresholdChoice | None = None
 ) -> Bundle:
     """Write a cut-off into the model card, and the run's report again at that cut-off.
 
@@ -243,7 +247,7 @@ def lock_threshold(
     reason : str
         Why, in the words of whoever decides; not empty.
     cutoff : Cutoff, optional
-        What `choose_cutoff` returned, if the value came from there.
+        What `choose_threshold` returned, if the value came from there.
 
     Returns
     -------
@@ -253,25 +257,25 @@ def lock_threshold(
 
     Raises
     ------
-    SettingsError
-        The value is out of its range, differs from `cutoff`, or the reason is empty.
+    ConfigError
+        The value is out of its range, differs from `threshold_choice`, or the reason is empty.
     RunError
         The run's report cannot be read or written, or the model was changed meanwhile.
     """
-    _check(value, reason, cutoff)
+    _check(value, reason, threshold_choice)
     threshold = DecisionThreshold(
         value=float(value),
         method="set by hand",
         reason=reason.strip(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if cutoff:
+    if threshold_choice:
         threshold = replace(
             threshold,
-            method=cutoff.chosen,
-            unit=cutoff.unit,
-            n_images=cutoff.n,
-            n_cases=cutoff.n_cases,
+            method=threshold_choice.chosen,
+            unit=threshold_choice.unit,
+            n_images=threshold_choice.n,
+            n_cases=threshold_choice.n_cases,
         )
     card = replace(bundle.card, threshold=threshold)
     files: dict[Path, bytes] = {}
@@ -283,7 +287,7 @@ def lock_threshold(
             old.predictions,
             threshold=value,
             protocol=old.protocol,
-            leaky=old.leaky,
+            has_leakage=old.has_leakage,
             checks=without_alarms(old.checks),
         )
         files = report_files(report, folder)
@@ -360,16 +364,16 @@ def require_evaluation(bundle: Bundle) -> Path:
     return folder
 
 
-def _check(value: float, reason: str, cutoff: Cutoff | None) -> None:
+def _check(value: float, reason: str, threshold_choice: ThresholdChoice | None) -> None:
     # Written so that NaN fails as well.
     if not 0.0 <= value <= 1.0:
-        raise SettingsError(f"A cut-off lies between 0 and 1; asked for {value}.")
+        raise ConfigError(f"A cut-off lies between 0 and 1; asked for {value}.")
     if not reason.strip():
-        raise SettingsError(
+        raise ConfigError(
             "A cut-off is locked with its reason, but none is given; say in a sentence why."
         )
-    if cutoff is not None and cutoff.value != value:
-        raise SettingsError(
-            f"The cut-off chosen on validation pictures is {cutoff.value}, but {value} is to be "
+    if threshold_choice is not None and threshold_choice.value != value:
+        raise ConfigError(
+            f"The cut-off chosen on validation pictures is {threshold_choice.value}, but {value} is to be "
             "locked; lock what was chosen, or lock the other by hand."
         )

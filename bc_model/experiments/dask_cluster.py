@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 import bc_model
-from bc_model.errors import RunError, SettingsError
-from bc_model.experiments.experiment import MISSING, member_states
-from bc_model.experiments.plan import Study
+from bc_model.errors import ConfigError, RunError
+from bc_model.experiments.experiment import MISSING, run_states
+from bc_model.experiments.plan import Experiment
 from bc_model.jobs import FINAL_STATES, LOCK_FILE, locked
 from bc_model.model import NAMED_WEIGHTS
 from bc_model.training.config import TrainingConfig
 from bc_model.training.provenance import git_commit
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.training.run_queue import launch
 from bc_model.utils.io import write_text_atomic
 
@@ -67,7 +67,7 @@ def train_on_worker(path: str, task: str) -> str:
     RunError
         The training process is gone without a word; trying again may help.
     """
-    run = RunFolder(Path(path))
+    run = Run(Path(path))
     if not run.status_file.is_file():
         raise RunError(f"{platform.node()} does not see the run {path}; mount its folder there.")
     with _one_training:
@@ -83,7 +83,7 @@ def train_on_worker(path: str, task: str) -> str:
     return str(status["state"])
 
 
-def _start(run: RunFolder, task: str) -> subprocess.Popen | None:
+def _start(run: Run, task: str) -> subprocess.Popen | None:
     """Start the training process; None when the run has ended or is not this task's any more.
 
     A task that Dask gave to another worker may find the old process not known to be dead yet: it
@@ -133,13 +133,13 @@ def connect(scheduler: str, timeout_s: float = TIMEOUT_S) -> Iterator[Client]:
 
     Raises
     ------
-    SettingsError
+    ConfigError
         The packages are missing, no scheduler answers, or it has no worker.
     """
     try:
         from distributed import Client
     except ImportError as error:
-        raise SettingsError(
+        raise ConfigError(
             "A cluster needs the packages of the extra 'cluster'; install them with "
             "pip install -r requirements-cluster.txt."
         ) from error
@@ -149,7 +149,7 @@ def connect(scheduler: str, timeout_s: float = TIMEOUT_S) -> Iterator[Client]:
     with ThreadPoolExecutor(1) as pool:  # a notebook's thread has a loop that is running already
         kind = pool.submit(asyncio.run, _kind_of_server(scheduler, timeout_s)).result()
     if kind != "Scheduler":
-        raise SettingsError(
+        raise ConfigError(
             f"{kind or 'Nobody'} answers at {scheduler}, not a Dask scheduler (waited "
             f"{timeout_s:.0f} s); give the address that `dask scheduler` prints, such as "
             "tcp://10.0.0.1:8786."
@@ -158,15 +158,15 @@ def connect(scheduler: str, timeout_s: float = TIMEOUT_S) -> Iterator[Client]:
         try:
             client.wait_for_workers(1, timeout=timeout_s)
         except TimeoutError as error:
-            raise SettingsError(
+            raise ConfigError(
                 f"The Dask scheduler at {scheduler} has no worker; start some in the project's "
                 f"folder: python -m dask worker {scheduler} --nthreads 1."
             ) from error
         yield client
 
 
-def submit_study(client: Client, study: Study, runs: Path) -> dict[str, Future]:
-    """Hand over the runs that `start_study` has left to a cluster, those that go on included.
+def submit_experiment(client: Client, experiment: Experiment, runs: Path) -> dict[str, Future]:
+    """Hand over the runs that `start_experiment` has left to a cluster, those that go on included.
 
     The scheduler knows the task of a run that goes on, and gives it again; one that was started
     anew does not, and the task then waits beside the run in case its process is lost.
@@ -185,8 +185,8 @@ def submit_study(client: Client, study: Study, runs: Path) -> dict[str, Future]:
     from distributed import fire_and_forget
 
     futures = {}
-    for name, status in member_states(study, runs).items():
-        run = RunFolder(Path(runs).resolve() / name)
+    for name, status in run_states(experiment, runs).items():
+        run = Run(Path(runs).resolve() / name)
         task = run.read_spec().task
         if task and status["state"] not in FINAL_STATES | {MISSING}:
             futures[name] = client.submit(
@@ -226,12 +226,12 @@ def settle(client: Client, futures: dict[str, Future], runs: Path) -> bool:
             continue
         if future.status != "finished":
             why = future.exception() if future.status == "error" else f"its task is {future.status}"
-            _tell_failure(RunFolder(Path(runs) / name), str(future.key), str(why))
+            _tell_failure(Run(Path(runs) / name), str(future.key), str(why))
         del futures[name]
     return bool(futures)
 
 
-def _tell_failure(run: RunFolder, task: str, why: str) -> None:
+def _tell_failure(run: Run, task: str, why: str) -> None:
     # A run that was deleted meanwhile needs no telling.
     with locked(run.path.parent), contextlib.suppress(RunError):
         state = run.read_status()["state"]
@@ -264,7 +264,7 @@ _TENSORFLOWS = ("tensorflow", "tensorflow-cpu")
 logger = logging.getLogger("bc_model.training")
 
 
-def check_workers(client: Client, runs: Path, settings: Iterable[TrainingConfig]) -> None:
+def check_workers(client: Client, runs: Path, config: Iterable[TrainingConfig]) -> None:
     """Make sure that every worker sees, has and locks what the runs need.
 
     Processors of two kinds are told by a warning: each can train.
@@ -285,14 +285,14 @@ def check_workers(client: Client, runs: Path, settings: Iterable[TrainingConfig]
     runs = Path(runs).resolve()
     is_new = not runs.exists()
     runs.mkdir(parents=True, exist_ok=True)
-    settings = list(settings)
+    config = list(config)
     token = secrets.token_hex(8)
-    probe = runs / f".probe-{token}"
-    data = {str(Path(one.data).resolve()) for one in settings}
-    files = {one.weights for one in settings} - set(NAMED_WEIGHTS)
-    files |= {one.official_fold_file for one in settings} - {""}
+    proxy = runs / f".probe-{token}"
+    data = {str(Path(one.data).resolve()) for one in config}
+    files = {one.weights for one in config} - set(NAMED_WEIGHTS)
+    files |= {one.official_fold_file for one in config} - {""}
     needs = {
-        "probe": str(probe),
+        "probe": str(proxy),
         "token": token,
         "folders": {folder: listing(folder) for folder in sorted(data)},
         "files": sorted(str(Path(file).resolve()) for file in files),
@@ -300,16 +300,16 @@ def check_workers(client: Client, runs: Path, settings: Iterable[TrainingConfig]
         "versions": versions(),
     }
     try:
-        write_text_atomic(probe, token)
+        write_text_atomic(proxy, token)
         _require_none(_ask(client, look_around, needs))
     except RunError:
-        probe.unlink(missing_ok=True)
+        proxy.unlink(missing_ok=True)
         if is_new:
             with contextlib.suppress(OSError):
                 runs.rmdir()
         raise
     finally:
-        probe.unlink(missing_ok=True)
+        proxy.unlink(missing_ok=True)
     with locked(runs):
         _require_none(_ask(client, lock_in_vain, str(runs / LOCK_FILE)))
     _warn_of_mixture(_ask(client, has_bfloat16))
@@ -349,36 +349,36 @@ def look_around(needs: dict[str, Any]) -> str:
     Parameters
     ----------
     needs : dict
-        ``probe`` and ``token``, a file in the folder of runs and its content; ``folders`` with
+        ``proxy`` and ``token``, a file in the folder of runs and its content; ``folders`` with
         their `listing`; ``files``; ``program`` and ``versions`` as these functions return them.
     """
-    probe = Path(needs["probe"])
+    proxy = Path(needs["probe"])
     try:
-        shared = probe.read_text(encoding="utf-8") == needs["token"]
+        shared = proxy.read_text(encoding="utf-8") == needs["token"]
     except OSError:
         shared = False
     if not shared:
-        return f"does not see the folder of runs {probe.parent}; mount it there"
-    beside = probe.with_name(f"{probe.name}-{os.getpid()}")
+        return f"does not see the folder of runs {proxy.parent}; mount it there"
+    beside = proxy.with_name(f"{proxy.name}-{os.getpid()}")
     try:
         beside.touch()
         beside.unlink()
     except OSError as error:
-        return f"cannot write into the folder of runs {probe.parent} ({error.strerror})"
+        return f"cannot write into the folder of runs {proxy.parent} ({error.strerror})"
     for folder, names in needs["folders"].items():
         if listing(folder) != names:
             return f"does not see the data set {folder} as it is here; mount it there"
     for file in needs["files"]:
         if not Path(file).is_file():
             return f"does not see the file {file}; put it where all machines see it"
-    for name, mine, wanted in zip(("version", "commit"), program(), needs["program"], strict=True):
-        if mine and wanted and mine != wanted:
-            return f"has another {name} of this program ({mine}; here {wanted})"
+    for name, mine, target in zip(("version", "commit"), program(), needs["program"], strict=True):
+        if mine and target and mine != target:
+            return f"has another {name} of this program ({mine}; here {target})"
     here = versions()
-    for name, wanted in needs["versions"].items():
-        if here[name] != wanted:
+    for name, target in needs["versions"].items():
+        if here[name] != target:
             return (
-                f"has {name} {here[name] or 'not at all'}, and this machine {wanted or 'none'}: a "
+                f"has {name} {here[name] or 'not at all'}, and this machine {target or 'none'}: a "
                 "run could not go on as the same run; install the same packages on all machines"
             )
     return ""

@@ -16,21 +16,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bc_model.errors import BcModelError, RunError, SettingsError
+from bc_model.errors import BcModelError, ConfigError, RunError
 from bc_model.experiments.plan import (
     MAX_LABEL,
-    Member,
+    Experiment,
+    ExperimentRun,
     Plan,
-    Study,
+    experiment_file,
     group_words,
-    read_study,
+    read_experiment,
     require_distinct,
-    study_file,
-    write_study,
+    write_experiment,
 )
 from bc_model.jobs import ENDED_STATES, is_name, locked
 from bc_model.training.config import OPTIONS, TrainingConfig
-from bc_model.training.run import RunFolder, is_taken
+from bc_model.training.run import Run, is_taken
 from bc_model.training.run_queue import (
     advance_queue,
     checked_paths,
@@ -47,14 +47,14 @@ _LOOK_EVERY_S = 1.0
 logger = logging.getLogger("bc_model.training")
 
 
-def start_study(
+def start_experiment(
     name: str,
     plan: Plan,
     runs: Path,
     *,
     scheduler: str | None = None,
     accept_changes: bool = False,
-) -> Study:
+) -> Experiment:
     """Queue the runs of a study, or those of them that are not done.
 
     Parameters
@@ -62,7 +62,7 @@ def start_study(
     name : str
         As a run may be called, at most `MAX_NAME` letters.
     plan : list of (str, TrainingConfig)
-        From `plan_study`, or any labels and settings.
+        From `plan_experiment`, or any labels and settings.
     runs : Path
         Folder of all runs; made when missing.
     scheduler : str, optional
@@ -77,7 +77,7 @@ def start_study(
 
     Raises
     ------
-    SettingsError
+    ConfigError
         The name or the plan cannot be used.
     WeightsError
         A weights file is not there.
@@ -85,61 +85,61 @@ def start_study(
         The name is taken by a study of other settings, or a run of that name is not of the study.
     """
     if len(name) > MAX_NAME or not is_name(name):
-        raise SettingsError(
+        raise ConfigError(
             f"'{name[:100]}' cannot be the name of a study: it may hold up to {MAX_NAME} letters, "
             "digits, '.', '_' and '-', and begins with a letter or digit."
         )
     require_environment()
     runs = Path(runs).resolve()
-    study = _make(name, plan)
+    experiment = _make(name, plan)
     with locked(runs):
-        there = read_study(runs, name) if study_file(runs, name).exists() else None
+        there = read_experiment(runs, name) if experiment_file(runs, name).exists() else None
         # A study whose runs were all deleted keeps its name from nobody.
-        if there and (differs := _difference(there, study)):
-            if set(study_state(there, runs)) != {MISSING}:
+        if there and (differs := _difference(there, experiment)):
+            if set(experiment_state(there, runs)) != {MISSING}:
                 raise RunError(
                     f"There is a study {name} already, with other settings: {differs}. Give the "
                     "same settings to go on with it, or another name."
                 )
             there = None
         if there:
-            study = there
+            experiment = there
         else:
-            for member in study.members:
+            for member in experiment.members:
                 if is_taken(runs / member.run):
                     raise RunError(
                         f"There is {runs / member.run} already that is not of this study; give the "
                         "study another name."
                     )
-            write_study(study, runs)
-        for member in study.members:
+            write_experiment(experiment, runs)
+        for member in experiment.members:
             try:
                 _queue(member, runs, scheduler, accept_changes)
             except (BcModelError, OSError) as error:
                 logger.warning("%s could not be queued: %s", member.run, error)
     if scheduler is None:
         advance_queue(runs)
-    return study
+    return experiment
 
 
-def member_states(study: Study, runs: Path) -> dict[str, dict[str, Any]]:
+def run_states(experiment: Experiment, runs: Path) -> dict[str, dict[str, Any]]:
     """Return the status of each run by its name; `MISSING` where there is no readable one."""
     found: dict[str, dict[str, Any]] = {}
-    for member in study.members:
+    for member in experiment.members:
         try:
-            found[member.run] = RunFolder(Path(runs) / member.run).read_status()
+            found[member.run] = Run(Path(runs) / member.run).read_status()
         except RunError:
             found[member.run] = {"state": MISSING, "message": "Its folder is not there."}
     return found
 
 
-def study_state(study: Study, runs: Path) -> dict[str, int]:
+def experiment_state(experiment: Experiment, runs: Path) -> dict[str, int]:
     """Count the runs of a study by their state."""
-    return dict(Counter(str(one["state"]) for one in member_states(study, runs).values()))
+    return dict(Counter(str(one["state"]) for one in run_states(experiment, runs).values()))
 
 
-def wait_for_study(
-    study: Study,
+def wait_for_experiment(
+    experiment: Experiment,
     runs: Path,
     *,
     tell: Callable[[dict[str, int]], None] | None = None,
@@ -152,7 +152,7 @@ def wait_for_study(
     study : Study
     runs : Path
     tell : callable, optional
-        Called with `study_state` every second.
+        Called with `experiment_state` every second.
     look : callable, optional
         Called every second; returns True while there is more to come. Default moves the queue on
         this machine.
@@ -160,7 +160,7 @@ def wait_for_study(
     over = False
     while not over:
         more = look() if look else bool(advance_queue(runs))
-        state = study_state(study, runs)
+        state = experiment_state(experiment, runs)
         if tell:
             tell(state)
         over = not more and set(state) <= ENDED_STATES | {MISSING}
@@ -168,61 +168,61 @@ def wait_for_study(
             time.sleep(_LOOK_EVERY_S)
 
 
-def _make(name: str, plan: Plan) -> Study:
-    plan = [(label, checked_paths(settings)) for label, settings in plan]
+def _make(name: str, plan: Plan) -> Experiment:
+    plan = [(label, checked_paths(config)) for label, config in plan]
     require_distinct(plan)
     for label, _ in plan:
         if len(label) > MAX_LABEL or not is_name(f"{name}-{label}"):
-            raise SettingsError(
+            raise ConfigError(
                 f"'{label[:100]}' cannot be the label of a run: it may hold up to {MAX_LABEL} "
                 "letters, digits, '.', '_' and '-'."
             )
-    groups = group_words([settings for _, settings in plan])
+    groups = group_words([config for _, config in plan])
     members = tuple(
-        Member(f"{name}-{label}", label, group, settings)
-        for (label, settings), group in zip(plan, groups, strict=True)
+        ExperimentRun(f"{name}-{label}", label, group, config)
+        for (label, config), group in zip(plan, groups, strict=True)
     )
-    return Study(name, datetime.now(UTC).isoformat(timespec="seconds"), members)
+    return Experiment(name, datetime.now(UTC).isoformat(timespec="seconds"), members)
 
 
-def _queue(member: Member, runs: Path, scheduler: str | None, accept_changes: bool) -> None:
-    run = RunFolder(runs / member.run)
-    settings = _settings_of(run)
-    if settings not in (None, member.settings):
+def _queue(member: ExperimentRun, runs: Path, scheduler: str | None, accept_changes: bool) -> None:
+    run = Run(runs / member.run)
+    config = _config_of(run)
+    if config not in (None, member.config):
         raise RunError(
             f"the run {run.name} has other settings than the study says; delete it, or give the "
             "study another name."
         )
     state = MISSING
-    if settings and run.status_file.exists():
+    if config and run.status_file.exists():
         state = run.read_status()["state"]
     if state == "done" or state not in ENDED_STATES | {"queued", MISSING}:
         return
     if state == "queued" and run.read_spec().scheduler == (scheduler or ""):
         return
-    if settings is None:
+    if config is None:
         run.path.mkdir(exist_ok=True)
-        run.write_config({"settings": member.settings.as_dict()})
+        run.write_config({"config": member.config.as_dict()})
     task = f"{run.name}-{secrets.token_hex(4)}" if scheduler else ""
     put_in_queue(run, accept_changes=accept_changes, scheduler=scheduler or "", task=task)
 
 
-def _settings_of(run: RunFolder) -> TrainingConfig | None:
+def _config_of(run: Run) -> TrainingConfig | None:
     """Return the settings of a run; None when it has none yet."""
     try:
-        return TrainingConfig.from_dict(run.read_config()["settings"])
+        return TrainingConfig.from_dict(run.read_config()["config"])
     except (RunError, KeyError):
         return None
 
 
-def _difference(there: Study, asked: Study) -> str:
+def _difference(there: Experiment, asked: Experiment) -> str:
     """Say how two studies differ first; empty when they are the same."""
-    known = {member.run: member.settings for member in there.members}
-    wanted = {member.run: member.settings for member in asked.members}
-    for run in wanted:
-        if run in known and known[run] != wanted[run]:
-            was, now = known[run].as_dict(), wanted[run].as_dict()
+    known = {member.run: member.config for member in there.members}
+    target = {member.run: member.config for member in asked.members}
+    for run in target:
+        if run in known and known[run] != target[run]:
+            was, now = known[run].as_dict(), target[run].as_dict()
             name = next(name for name in now if was[name] != now[name])
-            old, new = (OPTIONS[name].format(getattr(one[run], name)) for one in (known, wanted))
+            old, new = (OPTIONS[name].format(getattr(one[run], name)) for one in (known, target))
             return f"{name} is {old} there and {new} here"
-    return "" if known == wanted else "its runs are others"
+    return "" if known == target else "its runs are others"

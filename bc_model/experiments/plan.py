@@ -1,6 +1,6 @@
 """What a study consists of: settings times folds, each combination checked and named.
 
-Nothing here touches the disk; `study` starts what was planned.
+Nothing here touches the disk; `experiment` starts what was planned.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bc_model.errors import RunError, SettingsError
+from bc_model.errors import ConfigError, RunError
 from bc_model.jobs import is_name
 from bc_model.training.config import OPTIONS, TrainingConfig
 from bc_model.utils.io import write_text_atomic
@@ -28,7 +28,7 @@ Plan = list[tuple[str, TrainingConfig]]
 """A label, unique in its study, and the settings of one run."""
 
 
-def plan_study(
+def plan_experiment(
     base: TrainingConfig,
     *,
     folds: Sequence[int] | str = "all",
@@ -53,7 +53,7 @@ def plan_study(
 
     Raises
     ------
-    SettingsError
+    ConfigError
         A setting is unknown, without a value or out of its range, or there are too many runs; or
         several folds are asked of a fold file.
     """
@@ -61,56 +61,56 @@ def plan_study(
     for name, values in grid.items():
         _require_setting(name)
         if not values:
-            raise SettingsError(f"{name} has no value to try; give one or more.")
+            raise ConfigError(f"{name} has no value to try; give one or more.")
         _require_once(name, [OPTIONS[name].format(value) for value in values])
     if folds != "all" and (isinstance(folds, str) or not folds):
-        raise SettingsError(f"folds must be 'all' or numbers from 0; asked for '{folds}'.")
+        raise ConfigError(f"folds must be 'all' or numbers from 0; asked for '{folds}'.")
     require_folds_once(folds)
     _require_few(base, folds, grid)
     combinations = []
     for values in itertools.product(*grid.values()):
         changed = dict(zip(grid, values, strict=True))
-        settings = _replace(base, **changed)
-        for fold in _test_folds(settings, folds):
-            combinations.append((changed, _replace(settings, test_fold=fold)))
+        config = _replace(base, **changed)
+        for fold in _test_folds(config, folds):
+            combinations.append((changed, _replace(config, test_fold=fold)))
     labels = [
-        "-".join([*(f"{n}-{_slug(n, v)}" for n, v in changed.items()), f"fold{settings.test_fold}"])
-        for changed, settings in combinations
+        "-".join([*(f"{n}-{_slug(n, v)}" for n, v in changed.items()), f"fold{config.test_fold}"])
+        for changed, config in combinations
     ]
     if max(map(len, labels)) > MAX_LABEL or len({x.lower() for x in labels}) < len(labels):
         numbers: dict[TrainingConfig, int] = {}
-        for number, (_, settings) in enumerate(combinations):
-            of_group = numbers.setdefault(_without_fold(settings), len(numbers) + 1)
-            labels[number] = f"s{of_group}-fold{settings.test_fold}"
+        for number, (_, config) in enumerate(combinations):
+            of_group = numbers.setdefault(_without_fold(config), len(numbers) + 1)
+            labels[number] = f"s{of_group}-fold{config.test_fold}"
     plan = [(label, one) for label, (_, one) in zip(labels, combinations, strict=True)]
     require_distinct(plan)
     return plan
 
 
 def require_folds_once(folds: Sequence[int] | str) -> None:
-    """Raise `SettingsError` when a test fold is named twice."""
+    """Raise `ConfigError` when a test fold is named twice."""
     _require_once("the list of test folds", [] if isinstance(folds, str) else list(map(str, folds)))
 
 
 def require_distinct(plan: Plan) -> None:
-    """Raise `SettingsError` when a plan is empty, too long, or names or runs something twice."""
+    """Raise `ConfigError` when a plan is empty, too long, or names or runs something twice."""
     if not 1 <= len(plan) <= MAX_RUNS:
-        raise SettingsError(f"A study has from 1 to {MAX_RUNS} runs; asked for {len(plan)}.")
-    labels, settings = set(), set()
+        raise ConfigError(f"A study has from 1 to {MAX_RUNS} runs; asked for {len(plan)}.")
+    labels, config = set(), set()
     for label, one in plan:
-        if one in settings:
-            raise SettingsError(
+        if one in config:
+            raise ConfigError(
                 f"The run '{label}' comes twice with the same settings; name each value and each "
                 "fold once."
             )
         # Some file systems do not tell capitals apart.
         if label.lower() in labels:
-            raise SettingsError(f"Two runs of the study are called '{label}'; name each once.")
+            raise ConfigError(f"Two runs of the study are called '{label}'; name each once.")
         labels.add(label.lower())
-        settings.add(one)
+        config.add(one)
 
 
-def group_words(settings: Sequence[TrainingConfig]) -> list[str]:
+def group_words(config: Sequence[TrainingConfig]) -> list[str]:
     """Say for each run what sets its settings apart from those of others; its fold does not count.
 
     Examples
@@ -121,11 +121,11 @@ def group_words(settings: Sequence[TrainingConfig]) -> list[str]:
     differing = [
         name
         for name in OPTIONS
-        if name != "test_fold" and len({getattr(one, name) for one in settings}) > 1
+        if name != "test_fold" and len({getattr(one, name) for one in config}) > 1
     ]
     return [
         ", ".join(f"{name}={OPTIONS[name].format(getattr(one, name))}" for name in differing)
-        for one in settings
+        for one in config
     ]
 
 
@@ -134,7 +134,7 @@ def parse_value(name: str, text: str) -> Any:
 
     Raises
     ------
-    SettingsError
+    ConfigError
         There is no such setting, or it has values of another kind.
     """
     _require_setting(name)
@@ -143,24 +143,24 @@ def parse_value(name: str, text: str) -> Any:
 
 def _require_once(name: str, texts: list[str]) -> None:
     if twice := [text for text in texts if texts.count(text) > 1]:
-        raise SettingsError(f"In {name} stands {twice[0]} twice; name each value once.")
+        raise ConfigError(f"In {name} stands {twice[0]} twice; name each value once.")
 
 
 def _require_setting(name: str) -> None:
     known = OPTIONS.keys() - {"test_fold"}
     if name not in known:
-        raise SettingsError(
+        raise ConfigError(
             f"There is no setting '{name}' to try values of; there are "
             f"{', '.join(sorted(known))}, and the folds have their own list."
         )
 
 
-def _test_folds(settings: TrainingConfig, folds: Sequence[int] | str) -> Sequence[int]:
-    if not settings.official_fold_file:
-        return range(settings.n_folds) if isinstance(folds, str) else folds
+def _test_folds(config: TrainingConfig, folds: Sequence[int] | str) -> Sequence[int]:
+    if not config.official_fold_file:
+        return range(config.n_folds) if isinstance(folds, str) else folds
     if len(numbers := [0] if isinstance(folds, str) else folds) > 1:
-        raise SettingsError(
-            f"The fold file {settings.official_fold_file} has one test part, so its figures cannot "
+        raise ConfigError(
+            f"The fold file {config.official_fold_file} has one test part, so its figures cannot "
             f"be pooled over {len(numbers)} folds; to train with several fold files: --set "
             "official_fold_file=a,b,... --test-folds 0."
         )
@@ -171,22 +171,22 @@ def _require_few(
     base: TrainingConfig, folds: Sequence[int] | str, grid: Mapping[str, Sequence[Any]]
 ) -> None:
     """Refuse too many runs before they are counted out one by one."""
-    n_settings = math.prod(len(values) for values in grid.values())
+    n_configs = math.prod(len(values) for values in grid.values())
     n_folds = len(_test_folds(base, folds))
-    if n_settings * (1 if "n_folds" in grid else n_folds) > MAX_RUNS:
-        raise SettingsError(
-            f"A study has at most {MAX_RUNS} runs; asked for {n_settings} settings with "
+    if n_configs * (1 if "n_folds" in grid else n_folds) > MAX_RUNS:
+        raise ConfigError(
+            f"A study has at most {MAX_RUNS} runs; asked for {n_configs} settings with "
             f"{n_folds} folds each."
         )
 
 
-def _replace(settings: TrainingConfig, **changed: Any) -> TrainingConfig:
+def _replace(config: TrainingConfig, **changed: Any) -> TrainingConfig:
     changed = {name: tuple(v) if isinstance(v, list) else v for name, v in changed.items()}
-    return dataclasses.replace(settings, **changed)
+    return dataclasses.replace(config, **changed)
 
 
-def _without_fold(settings: TrainingConfig) -> TrainingConfig:
-    return dataclasses.replace(settings, test_fold=0)
+def _without_fold(config: TrainingConfig) -> TrainingConfig:
+    return dataclasses.replace(config, test_fold=0)
 
 
 def _slug(name: str, value: Any) -> str:
@@ -199,7 +199,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Member:
+class ExperimentRun:
     """One run of a study.
 
     Attributes
@@ -217,16 +217,16 @@ class Member:
     run: str
     label: str
     group: str
-    settings: TrainingConfig
+    config: TrainingConfig
 
     @property
     def fold(self) -> int:
         """The test fold."""
-        return self.settings.test_fold
+        return self.config.test_fold
 
 
 @dataclass(frozen=True)
-class Study:
+class Experiment:
     """Runs that belong together.
 
     Attributes
@@ -239,24 +239,24 @@ class Study:
 
     name: str
     created: str
-    members: tuple[Member, ...]
+    members: tuple[ExperimentRun, ...]
 
     @property
-    def groups(self) -> dict[str, list[Member]]:
+    def groups(self) -> dict[str, list[ExperimentRun]]:
         """The members by their group, in the order of the plan."""
-        found: dict[str, list[Member]] = {}
+        found: dict[str, list[ExperimentRun]] = {}
         for member in self.members:
             found.setdefault(member.group, []).append(member)
         return found
 
 
-def write_study(study: Study, runs: Path) -> None:
+def write_experiment(experiment: Experiment, runs: Path) -> None:
     """Write a study, whole or not at all."""
-    text = json.dumps(_as_dict(study), indent=1, allow_nan=False)
-    write_text_atomic(study_file(runs, study.name), text + "\n")
+    text = json.dumps(_as_dict(experiment), indent=1, allow_nan=False)
+    write_text_atomic(experiment_file(runs, experiment.name), text + "\n")
 
 
-def read_study(runs: Path, name: str) -> Study:
+def read_experiment(runs: Path, name: str) -> Experiment:
     """Read a study.
 
     Raises
@@ -266,51 +266,51 @@ def read_study(runs: Path, name: str) -> Study:
     """
     if not is_name(name):
         raise RunError(f"'{name[:100]}' is not the name of a study.")
-    file = study_file(runs, name)
+    file = experiment_file(runs, name)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         members = tuple(
-            Member(
+            ExperimentRun(
                 str(one["run"]), str(one["label"]), str(one["group"]),
-                TrainingConfig.from_dict(one["settings"]),
+                TrainingConfig.from_dict(one["config"]),
             )
             for one in content["members"]
         )  # fmt: skip
         if content["version"] != _VERSION or not all(is_name(member.run) for member in members):
             raise ValueError("its version or the name of a run is not known")
-        return Study(name, str(content["created"]), members)
+        return Experiment(name, str(content["created"]), members)
     except FileNotFoundError as error:
         raise RunError(f"There is no study {name} in {runs}; start one with `sweep`.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"The file of the study {file} cannot be read: {error}.") from error
 
 
-def list_studies(runs: Path) -> list[Study]:
+def list_experiments(runs: Path) -> list[Experiment]:
     """Return the studies in a folder of runs, newest first; damaged ones are passed over."""
     found = []
     for file in Path(runs).glob(f"*{_SUFFIX}"):
         try:
-            found.append(read_study(runs, file.name.removesuffix(_SUFFIX)))
+            found.append(read_experiment(runs, file.name.removesuffix(_SUFFIX)))
         except RunError:
             continue
-    return sorted(found, key=lambda study: study.created, reverse=True)
+    return sorted(found, key=lambda experiment: experiment.created, reverse=True)
 
 
-def study_file(runs: Path, name: str) -> Path:
+def experiment_file(runs: Path, name: str) -> Path:
     """Return where a study is kept."""
     return Path(runs) / f"{name}{_SUFFIX}"
 
 
-def _as_dict(study: Study) -> dict[str, Any]:
+def _as_dict(experiment: Experiment) -> dict[str, Any]:
     return {
         "version": _VERSION,
-        "name": study.name,
-        "created": study.created,
+        "name": experiment.name,
+        "created": experiment.created,
         "members": [
             {
                 "run": member.run, "label": member.label, "group": member.group,
-                "fold": member.fold, "settings": member.settings.as_dict(),
+                "fold": member.fold, "config": member.config.as_dict(),
             }
-            for member in study.members
+            for member in experiment.members
         ],
     }  # fmt: skip

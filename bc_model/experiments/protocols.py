@@ -20,37 +20,37 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from bc_model.checks import Check, check_from_json, check_to_json, make_check
-from bc_model.data.dataset import Manifest
+from bc_model.data.dataset import Dataset
 from bc_model.data.splits import (
     FOLDS_PROTOCOLS,
-    LEAKY_PROTOCOLS,
     PROTOCOLS,
+    PROTOCOLS_WITH_LEAKAGE,
     count_leaks,
     make_split,
     read_split,
 )
-from bc_model.errors import BcModelError, DataError, RunError, SettingsError, SplitError
+from bc_model.errors import BcModelError, ConfigError, DataError, RunError, SplitError
 from bc_model.evaluation.checks import JUDGED, alarms, too_good
-from bc_model.evaluation.cross_validation import Spread, mean_differences, mean_figures
-from bc_model.evaluation.published_results import Band, bands
+from bc_model.evaluation.cross_validation import Spread, mean_differences, mean_metrics
+from bc_model.evaluation.published_results import PublishedRange, published_ranges
 from bc_model.evaluation.report import Report, read_report
 from bc_model.evaluation.subgroups import RECOGNITION
-from bc_model.experiments.experiment import MISSING, member_states, start_study
+from bc_model.experiments.experiment import MISSING, run_states, start_experiment
 from bc_model.experiments.plan import (
-    Member,
+    Experiment,
+    ExperimentRun,
     Plan,
-    Study,
-    read_study,
+    experiment_file,
+    read_experiment,
     require_folds_once,
-    study_file,
 )
 from bc_model.experiments.results import check_progress, pool_predictions, require_one
 from bc_model.jobs import ENDED_STATES, is_name
 from bc_model.training.config import TrainingConfig
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.training.run_queue import checked_paths
 from bc_model.utils.io import write_text_atomic
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 REPORT_PROTOCOLS = ("image", "folds", "folds-clean", "case")
 """What is asked for when nobody says otherwise, the leakiest first."""
@@ -87,7 +87,7 @@ class ReportPlan:
 def plan_report(
     base: TrainingConfig,
     *,
-    manifest: Callable[[], Manifest],
+    dataset: Callable[[], Dataset],
     protocols: Sequence[str] = REPORT_PROTOCOLS,
     fold_files: Sequence[str | Path] = (),
     test_folds: Sequence[int] | str = (0,),
@@ -117,7 +117,7 @@ def plan_report(
 
     Raises
     ------
-    SettingsError
+    ConfigError
         An unknown protocol or fold, or fold files that nobody asked for.
     SplitError
         A fold file is missing or not one, or no protocol can be made.
@@ -127,33 +127,33 @@ def plan_report(
     protocols = tuple(dict.fromkeys(protocols))
     files = tuple(dict.fromkeys(Path(file).resolve() for file in fold_files))
     if unknown := [name for name in protocols if name not in PROTOCOLS]:
-        raise SettingsError(
+        raise ConfigError(
             f"There is no split protocol '{unknown[0]}'; choose from {', '.join(PROTOCOLS)}."
         )
     if not protocols:
-        raise SettingsError(f"A report needs a protocol; choose from {', '.join(PROTOCOLS)}.")
+        raise ConfigError(f"A report needs a protocol; choose from {', '.join(PROTOCOLS)}.")
     if files and not FOLDS_PROTOCOLS & set(protocols):
-        raise SettingsError(
+        raise ConfigError(
             f"Fold files are for the protocols folds and folds-clean; add one of them, or leave "
             f"{files[0].name} out."
         )
     if not test_folds or (isinstance(test_folds, str) and test_folds != "all"):
-        raise SettingsError(f"test_folds must be all or numbers from 0; asked for '{test_folds}'.")
+        raise ConfigError(f"test_folds must be all or numbers from 0; asked for '{test_folds}'.")
     # All of them before the first is tried: a wrong one should not cost the reading of the data.
     require_folds_once(test_folds)
     planned = {protocol: _runs_of(protocol, base, files, test_folds) for protocol in protocols}
     runs: Plan = []
     skipped: dict[str, tuple[Check, ...]] = {}
-    found: Manifest | None = None
+    found: Dataset | None = None
     for protocol, candidates in planned.items():
         reasons = [] if candidates else [make_check("BC246")]
-        for label, settings in candidates:
+        for label, config in candidates:
             error: SplitError | None = None
-            if settings not in known:
-                found = found or manifest()
-                error = _split_error(settings, found)
+            if config not in known:
+                found = found or dataset()
+                error = _split_error(config, found)
             if error is None:
-                runs.append((label, settings))
+                runs.append((label, config))
             elif (check := make_check("BC245", reason=str(error))) not in reasons:
                 reasons.append(check)
         if reasons:
@@ -166,15 +166,15 @@ def plan_report(
 
 def start_report(
     name: str, plan: ReportPlan, runs: Path, *, accept_changes: bool = False
-) -> tuple[Study, ReportNote]:
+) -> tuple[Experiment, ReportNote]:
     """Queue the runs of a report, or those of them that are not done, and keep its note.
 
     Raises
     ------
-    SettingsError, WeightsError, RunError
+    ConfigError, WeightsError, RunError
         As `bc_model.experiments.experiment.start_study`.
     """
-    study = start_study(name, plan.runs, runs, accept_changes=accept_changes)
+    experiment = start_experiment(name, plan.runs, runs, accept_changes=accept_changes)
     skipped = {
         name: [check_to_json(check) for check in checks]
         for name, checks in plan.note.skipped.items()
@@ -182,14 +182,14 @@ def start_report(
     content = {"version": _VERSION, "protocols": plan.note.protocols, "skipped": skipped}
     text = json.dumps(content, indent=1, allow_nan=False)
     write_text_atomic(note_file(runs, name), text + "\n")
-    return study, plan.note
+    return experiment, plan.note
 
 
-def known_settings(runs: Path, name: str) -> frozenset[TrainingConfig]:
+def known_options(runs: Path, name: str) -> frozenset[TrainingConfig]:
     """Return the settings that a study has; none when there is no such study."""
-    if not is_name(name) or not study_file(runs, name).exists():
+    if not is_name(name) or not experiment_file(runs, name).exists():
         return frozenset()
-    return frozenset(member.settings for member in read_study(runs, name).members)
+    return frozenset(member.config for member in read_experiment(runs, name).members)
 
 
 def read_note(runs: Path, name: str) -> ReportNote | None:
@@ -266,19 +266,19 @@ def _stems(files: tuple[Path, ...]) -> dict[str, Path]:
     return named
 
 
-def _split_error(settings: TrainingConfig, manifest: Manifest) -> SplitError | None:
+def _split_error(config: TrainingConfig, dataset: Dataset) -> SplitError | None:
     """Return the error of a split that the dataset does not support; None if it does."""
     try:
         make_split(
-            manifest, settings.protocol, n_folds=settings.n_folds, fold=settings.test_fold,
-            seed=settings.split_seed, folds_file=settings.official_fold_file,
+            dataset, config.protocol, n_folds=config.n_folds, fold=config.test_fold,
+            seed=config.split_seed, folds_file=config.official_fold_file,
         )  # fmt: skip
     except SplitError as error:
         return error
     return None
 
 
-FIGURES = {
+REPORTED_METRICS = {
     name: JUDGED.get(name, name)
     for name in (
         "balanced_accuracy",
@@ -314,7 +314,7 @@ class Shared:
     n_test: int
 
     @property
-    def share(self) -> float | None:
+    def proportion(self) -> float | None:
         """0 to 1; None when no case is known."""
         return self.n / self.n_test if self.n_test else None
 
@@ -333,12 +333,12 @@ class ProtocolRow:
     runs : dict of str to str
         Name of each run to its state, in the order of the plan.
     figures : dict of str to Figure
-        Keys as in `FIGURES`; empty while no run is in.
+        Keys as in `REPORTED_METRICS`; empty while no run is in.
     spread : dict of str to Spread
         Between the official files, where several are averaged.
     n, n_cases, n_benign_cases, n_malignant_cases : int
         Test pictures and their known cases, each once; 0 while no run is in.
-    base_rate : float or None
+    malignant_proportion : float or None
         Share of malignant test pictures: the accuracy of always answering 'malignant'. The mean
         over the official files, where their accuracies are averaged.
     shared : Shared or None
@@ -353,16 +353,16 @@ class ProtocolRow:
     """
 
     protocol: str
-    leaky: bool
+    has_leakage: bool
     rests_on: str
     runs: dict[str, str]
-    figures: dict[str, Figure] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
     spread: dict[str, Spread] = field(default_factory=dict)
     n: int = 0
     n_cases: int = 0
     n_benign_cases: int = 0
     n_malignant_cases: int = 0
-    base_rate: float | None = None
+    malignant_proportion: float | None = None
     shared: Shared | None = None
     alarms: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
@@ -373,7 +373,7 @@ class ProtocolRow:
     @property
     def words(self) -> str:
         """The protocol in words, with what must stand beside every figure of it."""
-        return PROTOCOL_WORDS[self.protocol] + (" (leaky)" if self.leaky else "")
+        return PROTOCOL_WORDS[self.protocol] + (" (leaky)" if self.has_leakage else "")
 
     @property
     def n_done(self) -> int:
@@ -393,7 +393,7 @@ class ProtocolRow:
 
 def make_row(
     protocol: str,
-    members: list[Member],
+    members: list[ExperimentRun],
     states: dict[str, str],
     runs: Path,
     skipped: tuple[Check, ...] = (),
@@ -415,7 +415,7 @@ def make_row(
     done = [member for member in members if states[member.run] == "done"]
     row = ProtocolRow(
         protocol=protocol,
-        leaky=protocol in LEAKY_PROTOCOLS,
+        has_leakage=protocol in PROTOCOLS_WITH_LEAKAGE,
         rests_on=_rests_on(protocol, members, done),
         runs={member.run: states[member.run] for member in members},
     )
@@ -426,18 +426,18 @@ def make_row(
     if not done:
         return row
     try:
-        found = _figures(row, done, Path(runs))
+        found = _metrics(row, done, Path(runs))
     except BcModelError as error:
         return replace(row, checks=(*row.checks, make_check("BC243", reason=str(error))))
     return replace(row, **found | {"checks": (*row.checks, *found["checks"])})
 
 
-def _figures(row: ProtocolRow, done: list[Member], runs: Path) -> dict[str, Any]:
-    folders = [RunFolder(runs / member.run) for member in done]
+def _metrics(row: ProtocolRow, done: list[ExperimentRun], runs: Path) -> dict[str, Any]:
+    folders = [Run(runs / member.run) for member in done]
     spread: dict[str, Spread] = {}
     if row.protocol in FOLDS_PROTOCOLS:
         reports = {
-            member.settings.official_fold_file: read_report(run.evaluation_folder)
+            member.config.official_fold_file: read_report(run.evaluation_dir)
             for member, run in zip(done, folders, strict=True)
         }
     else:
@@ -446,54 +446,61 @@ def _figures(row: ProtocolRow, done: list[Member], runs: Path) -> dict[str, Any]
     if others:
         of_run = {run.name: run.read_config().get("data_sha256") for run in folders}
         require_one(of_run, "other pictures")
-        figures, spread = mean_figures(list(reports.values()), FIGURES)
-        pictures = pd.concat([one.predictions for one in reports.values()])
-        pictures = pictures.drop_duplicates("path")
-        leaky = row.leaky or any(one.leaky for one in reports.values())
-        base_rate = statistics.fmean(one.base_rate for one in reports.values())
-        checks = alarms(pictures, figures, leaky=leaky, base_rate=base_rate)
+        metrics, spread = mean_metrics(list(reports.values()), REPORTED_METRICS)
+        images = pd.concat([one.predictions for one in reports.values()])
+        images = images.drop_duplicates("path")
+        has_leakage = row.has_leakage or any(one.has_leakage for one in reports.values())
+        malignant_proportion = statistics.fmean(
+            one.malignant_proportion for one in reports.values()
+        )
+        checks = alarms(
+            images, metrics, has_leakage=has_leakage, malignant_proportion=malignant_proportion
+        )
     else:
         assert first.predictions is not None, "both roads keep the predictions"
-        figures = {name: first.figures[name] for name in FIGURES if name != RECOGNITION}
+        metrics = {name: first.metrics[name] for name in REPORTED_METRICS if name != RECOGNITION}
         if first.by_case:
-            figures[RECOGNITION] = first.by_case.figures[RECOGNITION]
-        pictures, checks = first.predictions, list(first.checks)
-        leaky, base_rate = row.leaky or first.leaky, first.base_rate
-    known = pictures[pictures["case"] != ""]
+            metrics[RECOGNITION] = first.by_case.metrics[RECOGNITION]
+        images, checks = first.predictions, list(first.checks)
+        has_leakage, malignant_proportion = (
+            row.has_leakage or first.has_leakage,
+            first.malignant_proportion,
+        )
+    known = images[images["case"] != ""]
     return {
-        "leaky": leaky,
-        "figures": figures,
+        "has_leakage": has_leakage,
+        "metrics": metrics,
         "spread": spread,
-        "n": len(pictures),
+        "n": len(images),
         "n_cases": int(known["case"].nunique()),
         "n_benign_cases": int(known.loc[known["class"] == "benign", "case"].nunique()),
         "n_malignant_cases": int(known.loc[known["class"] == "malignant", "case"].nunique()),
-        "base_rate": base_rate,
+        "base_rate": malignant_proportion,
         "shared": _shared(folders),
-        "alarms": too_good(figures),
+        "alarms": too_good(metrics),
         "checks": checks,
         "reports": reports,
     }
 
 
-def _shared(folders: list[RunFolder]) -> Shared:
+def _shared(folders: list[Run]) -> Shared:
     counts: Counter[str] = Counter()
     for run in folders:
         split = read_split(run.split_file)
-        counts["n"] += count_leaks(split).test_pictures
-        counts["n_test"] += int(((split["part"] == "test") & (split["case"] != "")).sum())
+        counts["n"] += count_leaks(split).test_images
+        counts["n_test"] += int(((split["subset"] == "test") & (split["case"] != "")).sum())
     return Shared(counts["n"], counts["n_test"])
 
 
-def _rests_on(protocol: str, members: list[Member], done: list[Member]) -> str:
+def _rests_on(protocol: str, members: list[ExperimentRun], done: list[ExperimentRun]) -> str:
     if not members:
         return "no run"
     if protocol in FOLDS_PROTOCOLS:
-        names = [Path(member.settings.official_fold_file).name for member in done or members]
+        names = [Path(member.config.official_fold_file).name for member in done or members]
         if len(names) == 1:
             return f"official file {names[0]}"
         return f"mean over {len(names)} official files"
-    n_folds = members[0].settings.n_folds
+    n_folds = members[0].config.n_folds
     folds = sorted(member.fold for member in done or members)
     if len(folds) == n_folds:
         return f"all {n_folds} folds, each picture tested once"
@@ -512,7 +519,7 @@ COMPARED = (FIGURE, "sensitivity", "specificity", "accuracy", "roc_auc")
 
 
 @dataclass(frozen=True)
-class Gap:
+class LeakageEffect:
     """A leaky protocol against an honest one.
 
     Attributes
@@ -526,9 +533,9 @@ class Gap:
         The leakage effect on the balanced accuracy.
     """
 
-    leaky: str
-    honest: str
-    differences: dict[str, Figure]
+    has_leakage: str
+    leakage_free: str
+    differences: dict[str, Metric]
     check: Check
 
     @property
@@ -537,7 +544,9 @@ class Gap:
         return bool(self.differences)
 
 
-def find_gaps(rows: list[ProtocolRow], *, n_resamples: int = 2000, seed: int = 0) -> list[Gap]:
+def find_gaps(
+    rows: list[ProtocolRow], *, n_resamples: int = 2000, seed: int = 0
+) -> list[LeakageEffect]:
     """Compare the protocols of `PAIRS` of which both have figures.
 
     Parameters
@@ -548,36 +557,40 @@ def find_gaps(rows: list[ProtocolRow], *, n_resamples: int = 2000, seed: int = 0
     """
     by_name = {row.protocol: row for row in rows if row.reports}
     return [
-        _gap(by_name[leaky], by_name[honest], n_resamples, seed)
-        for leaky, honest in PAIRS
+        _gap(by_name[has_leakage], by_name[leakage_free], n_resamples, seed)
+        for has_leakage, leakage_free in PAIRS
         # A model can know test cases by the weights it began with: then no split is honest.
-        if leaky in by_name and honest in by_name and not by_name[honest].leaky
+        if has_leakage in by_name
+        and leakage_free in by_name
+        and not by_name[leakage_free].has_leakage
     ]
 
 
-def _gap(leaky: ProtocolRow, honest: ProtocolRow, n_resamples: int, seed: int) -> Gap:
+def _gap(
+    has_leakage: ProtocolRow, leakage_free: ProtocolRow, n_resamples: int, seed: int
+) -> LeakageEffect:
     # Pooled folds stand under one key, official files under their own: both meet their like.
-    keys = [key for key in leaky.reports if key in honest.reports]
-    pairs = [(honest.reports[key], leaky.reports[key]) for key in keys]
+    keys = [key for key in has_leakage.reports if key in leakage_free.reports]
+    pairs = [(leakage_free.reports[key], has_leakage.reports[key]) for key in keys]
     reason = "their test images differ"
     try:
         found = mean_differences(pairs, COMPARED, n_resamples=n_resamples, seed=seed)
     except DataError as error:
         found, reason = {}, str(error)
-    check = _check_protocol_gap(leaky, honest, found.get(FIGURE), reason)
-    return Gap(leaky.protocol, honest.protocol, found, check)
+    check = _check_protocol_gap(has_leakage, leakage_free, found.get(FIGURE), reason)
+    return LeakageEffect(has_leakage.protocol, leakage_free.protocol, found, check)
 
 
 def _check_protocol_gap(
-    leaky: ProtocolRow, honest: ProtocolRow, found: Figure | None, reason: str
+    has_leakage: ProtocolRow, leakage_free: ProtocolRow, found: Metric | None, reason: str
 ) -> Check:
     params: dict[str, Any] = {
-        "leaky_protocol": f"'{leaky.words}'",
-        "clean_protocol": f"'{honest.words}'",
-        "metric": FIGURES[FIGURE],
+        "leaky_protocol": f"'{has_leakage.words}'",
+        "clean_protocol": f"'{leakage_free.words}'",
+        "metric": REPORTED_METRICS[FIGURE],
     }
     if found is None:
-        values = (row.figures[FIGURE].brief() for row in (leaky, honest))
+        values = (row.metrics[FIGURE].brief() for row in (has_leakage, leakage_free))
         params |= dict(zip(("leaky_value", "clean_value"), values, strict=True))
         return make_check("BC236", reason=reason, **params)
     params |= {"n": found.n, "n_cases": found.n_cases}
@@ -616,12 +629,12 @@ class ProtocolReport:
 
     SCHEMA_VERSION: ClassVar[int] = 2
 
-    study: str
+    experiment: str
     created: str
-    recipe: dict[str, Any]
+    config: dict[str, Any]
     rows: list[ProtocolRow]
-    gaps: list[Gap] = field(default_factory=list)
-    bands: list[Band] = field(default_factory=list)
+    gaps: list[LeakageEffect] = field(default_factory=list)
+    published_ranges: list[PublishedRange] = field(default_factory=list)
     checks: tuple[Check, ...] = ()
 
     @property
@@ -635,13 +648,13 @@ class ProtocolReport:
         return all(row.n_done == len(row.runs) for row in self.rows)
 
 
-def is_one_recipe(study: Study) -> bool:
+def is_one_recipe(experiment: Experiment) -> bool:
     """Return whether the runs of a study differ in nothing but their split."""
-    return len({_key(_recipe(member)) for member in study.members}) == 1
+    return len({_key(_recipe(member)) for member in experiment.members}) == 1
 
 
-def summarise_protocols(
-    study: Study, runs: Path, *, n_resamples: int = 2000, seed: int = 0
+def summarize_protocols(
+    experiment: Experiment, runs: Path, *, n_resamples: int = 2000, seed: int = 0
 ) -> ProtocolReport:
     """Compute the report of a study, as far as its runs are done.
 
@@ -663,16 +676,16 @@ def summarise_protocols(
     RunError
         The runs differ in more than their split, or the note of the report is damaged.
     """
-    if not is_one_recipe(study):
+    if not is_one_recipe(experiment):
         raise RunError(
-            f"The runs of the study {study.name} differ in more than their split, so what sets "
+            f"The runs of the study {experiment.name} differ in more than their split, so what sets "
             "their figures apart is not the protocol; look at its groups of settings instead."
         )
-    states = {run: str(status["state"]) for run, status in member_states(study, runs).items()}
-    by_protocol: dict[str, list[Member]] = {}
-    for member in study.members:
-        by_protocol.setdefault(member.settings.protocol, []).append(member)
-    note = read_note(runs, study.name) or ReportNote(
+    states = {run: str(status["state"]) for run, status in run_states(experiment, runs).items()}
+    by_protocol: dict[str, list[ExperimentRun]] = {}
+    for member in experiment.members:
+        by_protocol.setdefault(member.config.protocol, []).append(member)
+    note = read_note(runs, experiment.name) or ReportNote(
         tuple(name for name in PROTOCOLS[::-1] if name in by_protocol)
     )
     names = dict.fromkeys((*note.protocols, *by_protocol))
@@ -682,33 +695,37 @@ def summarise_protocols(
     ]
     gaps = find_gaps(rows, n_resamples=n_resamples, seed=seed)
     return ProtocolReport(
-        study=study.name,
-        created=study.created,
-        recipe=_recipe(study.members[0]),
+        experiment=experiment.name,
+        created=experiment.created,
+        config=_recipe(experiment.members[0]),
         rows=rows,
         gaps=gaps,
-        bands=[band for name in FIGURES for band in bands(name)],
+        published_ranges=[
+            published_range
+            for name in REPORTED_METRICS
+            for published_range in published_ranges(name)
+        ],
         checks=tuple(_check(rows, gaps, runs)),
     )
 
 
-def _recipe(member: Member) -> dict[str, Any]:
-    settings = member.settings.as_dict()
-    return {name: value for name, value in settings.items() if name not in _OWN_TO_A_SPLIT}
+def _recipe(member: ExperimentRun) -> dict[str, Any]:
+    config = member.config.as_dict()
+    return {name: value for name, value in config.items() if name not in _OWN_TO_A_SPLIT}
 
 
-def _key(recipe: dict[str, Any]) -> str:
-    return repr(sorted(recipe.items()))
+def _key(config: dict[str, Any]) -> str:
+    return repr(sorted(config.items()))
 
 
-def _check(rows: list[ProtocolRow], gaps: list[Gap], runs: Path) -> Iterator[Check]:
+def _check(rows: list[ProtocolRow], gaps: list[LeakageEffect], runs: Path) -> Iterator[Check]:
     yield from check_progress(
         sum(row.n_done for row in rows),
         sum(row.n_failed for row in rows),
         sum(len(row.runs) for row in rows),
     )
     hashes = {
-        RunFolder(runs / run).read_config().get("data_sha256")
+        Run(runs / run).read_config().get("data_sha256")
         for row in rows
         for run, state in row.runs.items()
         if state == "done"

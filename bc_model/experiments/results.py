@@ -17,18 +17,18 @@ from bc_model.errors import BcModelError, DataError
 from bc_model.evaluation.comparison import Comparison, Side, compare
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.report import Report, read_report
-from bc_model.experiments.experiment import MISSING, member_states
-from bc_model.experiments.plan import Member, Study
+from bc_model.experiments.experiment import MISSING, run_states
+from bc_model.experiments.plan import Experiment, ExperimentRun
 from bc_model.inference.bundle import open_bundle
 from bc_model.jobs import ENDED_STATES
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 _SPLIT = ("data", "protocol", "official_fold_file", "n_folds", "split_seed", "test_fold")
 """The settings that choose the test pictures."""
 
 
 @dataclass(frozen=True)
-class GroupFigures:
+class SubgroupMetrics:
     """What the runs of the same settings came to so far.
 
     Parameters
@@ -53,12 +53,12 @@ class GroupFigures:
     checks: tuple[Check, ...]
 
 
-def pool_predictions(runs: list[RunFolder]) -> Report:
+def pool_predictions(runs: list[Run]) -> Report:
     """Evaluate the test predictions of several finished runs as one.
 
     Parameters
     ----------
-    runs : list of RunFolder
+    runs : list of Run
         Folds of one split: no picture is in the test part of two.
 
     Returns
@@ -73,7 +73,7 @@ def pool_predictions(runs: list[RunFolder]) -> Report:
     DataError
         The runs share a test picture, saw other data, or were judged by other rules.
     """
-    reports = [read_report(run.evaluation_folder) for run in runs]
+    reports = [read_report(run.evaluation_dir) for run in runs]
     frames = [
         report.predictions.assign(run=run.name)
         for run, report in zip(runs, reports, strict=True)
@@ -95,11 +95,11 @@ def pool_predictions(runs: list[RunFolder]) -> Report:
         pooled,
         threshold=reports[0].threshold,
         protocol=reports[0].protocol,
-        leaky=any(report.leaky for report in reports),
+        has_leakage=any(report.has_leakage for report in reports),
     )
 
 
-def summarise_study(study: Study, runs: Path) -> list[GroupFigures]:
+def summarize_experiment(experiment: Experiment, runs: Path) -> list[SubgroupMetrics]:
     """Return the figures of each group of settings, as far as its runs are done.
 
     Parameters
@@ -110,20 +110,20 @@ def summarise_study(study: Study, runs: Path) -> list[GroupFigures]:
 
     Returns
     -------
-    list of GroupFigures
+    list of SubgroupMetrics
         In the order of the plan.
     """
-    states = {run: str(status["state"]) for run, status in member_states(study, runs).items()}
-    return [_summarise(group, of, states, runs) for group, of in study.groups.items()]
+    states = {run: str(status["state"]) for run, status in run_states(experiment, runs).items()}
+    return [_summarize(group, of, states, runs) for group, of in experiment.groups.items()]
 
 
-def check_selection(study: Study) -> tuple[Check, ...]:
+def check_selection(experiment: Experiment) -> tuple[Check, ...]:
     """Check what a comparison of the configurations of a study supports, if it has several."""
-    groups = study.groups.values()
+    groups = experiment.groups.values()
     if len(groups) < 2:
         return ()
     splits = {
-        frozenset(tuple(getattr(one.settings, name) for name in _SPLIT) for one in of)
+        frozenset(tuple(getattr(one.config, name) for name in _SPLIT) for one in of)
         for of in groups
     }
     return (make_check("BC247" if len(splits) > 1 else "BC248", n_groups=len(groups)),)
@@ -138,20 +138,20 @@ def check_progress(n_done: int, n_failed: int, n_runs: int) -> tuple[Check, ...]
     return ()
 
 
-def _summarise(
-    group: str, members: list[Member], states: dict[str, str], runs: Path
-) -> GroupFigures:
+def _summarize(
+    group: str, members: list[ExperimentRun], states: dict[str, str], runs: Path
+) -> SubgroupMetrics:
     done = [member for member in members if states[member.run] == "done"]
     count = Counter(states[member.run] for member in members)
     n_failed = sum(count[state] for state in (ENDED_STATES | {MISSING}) - {"done"})
     report, checks = None, list(check_progress(len(done), n_failed, len(members)))
     try:
         if done:
-            report = pool_predictions([RunFolder(Path(runs) / member.run) for member in done])
+            report = pool_predictions([Run(Path(runs) / member.run) for member in done])
             checks += report.checks
     except BcModelError as error:
         checks.append(make_check("BC243", reason=str(error)))
-    return GroupFigures(
+    return SubgroupMetrics(
         group=group,
         folds=sorted(member.fold for member in done),
         n_runs=len(members),
@@ -196,14 +196,12 @@ class SettingRow:
         return len(set(self.values)) > 1
 
 
-def compare_runs(
-    first: RunFolder, second: RunFolder, *, names: tuple[str, str] | None = None
-) -> Comparison:
+def compare_runs(first: Run, second: Run, *, names: tuple[str, str] | None = None) -> Comparison:
     """Compare the test predictions of two finished runs.
 
     Parameters
     ----------
-    first, second : RunFolder
+    first, second : Run
     names : (str, str), optional
         As they are to stand in sentences; default is the names of the runs.
 
@@ -224,7 +222,7 @@ def compare_runs(
     return compare(_side(first, names[0]), _side(second, names[1]))
 
 
-def setting_rows(runs: list[RunFolder]) -> list[SettingRow]:
+def setting_rows(runs: list[Run]) -> list[SettingRow]:
     """Return every setting of the runs, then what they were made from, in words.
 
     Raises
@@ -238,21 +236,21 @@ def setting_rows(runs: list[RunFolder]) -> list[SettingRow]:
     return [SettingRow(name, tuple(one.get(name, "not stated") for one in told)) for name in names]
 
 
-def _side(run: RunFolder, name: str) -> Side:
-    report = read_report(run.evaluation_folder)
+def _side(run: Run, name: str) -> Side:
+    report = read_report(run.evaluation_dir)
     assert report.predictions is not None, "read_report reads the predictions or fails"
     split = read_split(run.split_file)
     return Side(
         name=name,
         predictions=report.predictions,
         threshold=report.threshold,
-        leaky=report.leaky,
-        seen_cases=(frozenset(split.loc[split["part"] != "test", "case"]) - {""})
+        has_leakage=report.has_leakage,
+        seen_cases=(frozenset(split.loc[split["subset"] != "test", "case"]) - {""})
         | _initial_cases(run),
     )
 
 
-def _initial_cases(run: RunFolder) -> frozenset[str]:
+def _initial_cases(run: Run) -> frozenset[str]:
     """Return the cases that the first weights knew; none are told of a run without its model."""
     try:
         card = open_bundle(run.path).card
@@ -261,12 +259,12 @@ def _initial_cases(run: RunFolder) -> frozenset[str]:
     return frozenset(card.data.initial_cases)
 
 
-def _told(run: RunFolder) -> dict[str, str]:
+def _told(run: Run) -> dict[str, str]:
     record = run.read_config()
-    settings = record.get("settings")
+    config = record.get("config")
     told = {
         name.replace("_", " "): _in_words(name, value)
-        for name, value in (settings if isinstance(settings, dict) else {}).items()
+        for name, value in (config if isinstance(config, dict) else {}).items()
     }
     # What no setting says and two runs must share to be comparable.
     for name, key in (

@@ -17,12 +17,12 @@ from .classifier import (
     Prediction,
     encode_png,
     explain_file,
+    images_to_explain,
     load_classifier,
-    pictures_to_explain,
 )
 from .engine import Engine
 from .export import FORMATS, export_model, write_bundle
-from .input_checks import usual_strange_share
+from .input_checks import expected_unusual_proportion
 from .model_card import (
     Architecture,
     CardMetrics,
@@ -35,15 +35,15 @@ from .model_card import (
     SubsetCounts,
     Temperature,
     TrainingData,
-    drawn_in_words,
+    synthetic_label,
 )
 from .precision import supported_precisions
 from .predict import predict_files
-from .quantization import CALIBRATION_PICTURES, measure_parity, quantise
+from .quantization import CALIBRATION_IMAGES, measure_parity, quantise
 
 __all__ = [
     "BUNDLED_NAME",
-    "CALIBRATION_PICTURES",
+    "CALIBRATION_IMAGES",
     "FORMATS",
     "KERAS_FILE",
     "SHIPPED_MODELS",
@@ -64,22 +64,22 @@ __all__ = [
     "Temperature",
     "TrainingData",
     "bundled_model",
-    "drawn_in_words",
     "encode_png",
+    "expected_unusual_proportion",
     "explain_file",
     "export_model",
     "file_sha256",
     "has_bundled_model",
+    "images_to_explain",
     "list_bundles",
     "list_shipped",
     "load_classifier",
     "measure_parity",
     "open_bundle",
-    "pictures_to_explain",
     "predict_files",
     "quantise",
     "shipped_folder",
     "supported_precisions",
-    "usual_strange_share",
+    "synthetic_label",
     "write_bundle",
 ]

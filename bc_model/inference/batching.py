@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bc_model.errors import EngineBusy
+from bc_model.errors import EngineBusyError
 from bc_model.gradcam import Heatmap
 from bc_model.inference.engine import Engine
 
@@ -70,13 +70,13 @@ class BatchingEngine:
 
         Raises
         ------
-        EngineBusy
+        EngineBusyError
             Too many pictures are waiting already.
         """
         request = _Request(pixels)
         with self._changed:
             if len(self._waiting) >= self._max_waiting:
-                raise EngineBusy(
+                raise EngineBusyError(
                     f"{len(self._waiting)} pictures are waiting for an answer already; "
                     "try again in a moment."
                 )

@@ -39,7 +39,7 @@ class Bundle:
         return self.folder.resolve().parent.name if is_in_run else self.folder.name
 
     @property
-    def known_cases(self) -> set[str]:
+    def seen_cases(self) -> set[str]:
         """Cases that the model was trained on, or chosen by, or that its first weights knew."""
         data = self.card.data
         return {*data.training_cases, *data.validation_cases, *data.initial_cases}
@@ -47,8 +47,8 @@ class Bundle:
     @property
     def learned_from_all(self) -> bool:
         """Whether no picture was kept back while it learned, to choose or to test it by."""
-        pictures = self.card.data.n_images
-        return not pictures.validation and not pictures.test
+        images = self.card.data.n_images
+        return not images.validation and not images.test
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from bc_model.checks import Check, by_severity, check_to_json, is_blocked, make_check
-from bc_model.data.breakhis import CLASSES, PictureName, is_drawn, parse_name
-from bc_model.data.images import decode_picture, model_input, picture_files, read_file
-from bc_model.errors import PictureError
+from bc_model.data.breakhis import CLASSES, ImageName, is_synthetic, parse_name
+from bc_model.data.images import decode_image, image_files, preprocess_image, read_file
+from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap, overlay_heatmap, shared_scale
 from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, open_bundle, shipped_folder
@@ -101,12 +101,12 @@ class Classifier:
 
         Raises
         ------
-        EngineBusy
+        EngineBusyError
             Too many images are waiting.
         ModelError
             The output of the network is not finite.
         """
-        pixels = model_input(rgb, self.bundle.image_size)
+        pixels = preprocess_image(rgb, self.bundle.image_size)
         logits, heatmaps = self.engine.explain_one(pixels)
         checks = [
             check
@@ -171,7 +171,7 @@ def _input_checks(
 
 
 def _check_magnification(
-    parsed: PictureName | None, magnification: int | None, bundle: Bundle
+    parsed: ImageName | None, magnification: int | None, bundle: Bundle
 ) -> Check | None:
     supported = bundle.card.scale.magnifications
     if not supported:
@@ -187,19 +187,19 @@ def _check_magnification(
     return None
 
 
-def _check_synthetic(parsed: PictureName | None, bundle: Bundle) -> Check | None:
-    if parsed is None or not is_drawn(parsed.case) or bundle.card.data.is_synthetic:
+def _check_synthetic(parsed: ImageName | None, bundle: Bundle) -> Check | None:
+    if parsed is None or not is_synthetic(parsed.case) or bundle.card.data.is_synthetic:
         return None
     return make_check("BC102")
 
 
-def _check_case(parsed: PictureName | None, bundle: Bundle) -> Check | None:
-    if parsed is None or parsed.case not in bundle.known_cases:
+def _check_case(parsed: ImageName | None, bundle: Bundle) -> Check | None:
+    if parsed is None or parsed.case not in bundle.seen_cases:
         return None
     return make_check("BC110", case=parsed.case)
 
 
-def pictures_to_explain(given: Iterable[Path]) -> list[Path]:
+def images_to_explain(given: Iterable[Path]) -> list[Path]:
     """Return the given files, and every image in the given folders.
 
     Heatmaps of earlier explanations are not listed.
@@ -210,19 +210,19 @@ def pictures_to_explain(given: Iterable[Path]) -> list[Path]:
 
     Raises
     ------
-    PictureError
+    ImageError
         A file does not exist.
-    DataError, FolderNotFound
+    DataError, FolderNotFoundError
         A folder contains no image.
     """
     found: list[Path] = []
     for path in given:
         if path.is_dir():
-            found += picture_files(path)
+            found += image_files(path)
         elif path.exists():
             found.append(path)
         else:
-            raise PictureError(f"The image {path} does not exist. Check the path.")
+            raise ImageError(f"The image {path} does not exist. Check the path.")
     return list(dict.fromkeys(found))
 
 
@@ -241,11 +241,11 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
 
     Raises
     ------
-    PictureError
+    ImageError
         The image cannot be read. Nothing is written.
     """
     data = read_file(path)
-    rgb = decode_picture(data, path.name)
+    rgb = decode_image(data, path.name)
     prediction = classifier.predict(rgb, name=path.name)
     sha256 = hashlib.sha256(data).hexdigest()
     out.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.errors import BundleError, ModelError, SettingsError
+from bc_model.errors import BundleError, ConfigError, ModelError
 from bc_model.gradcam import Heatmap, grad_cam_from_activations
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.precision import PRECISIONS, is_within_limits, supported_precisions
@@ -160,7 +160,7 @@ class Engine:
         Parameters
         ----------
         pixels : ndarray of shape (n, height, width, 3), uint8
-            RGB at the bundle's input size, as `model_input` gives it.
+            RGB at the bundle's input size, as `preprocess_image` gives it.
 
         Returns
         -------
@@ -238,7 +238,7 @@ class Engine:
 
 def _usable(bundle: Bundle, precision: str, require_parity: bool) -> str:
     if precision not in PRECISIONS:
-        raise SettingsError(
+        raise ConfigError(
             f"There is no precision '{precision}'; choose one of {', '.join(PRECISIONS)}."
         )
     if precision == "f32":
@@ -252,7 +252,7 @@ def _usable(bundle: Bundle, precision: str, require_parity: bool) -> str:
                 "run `models optimise` on it first."
             )
         within = is_within_limits(precision, parity.prob_difference_p99, parity.auc_difference)
-        if not (parity.allowed and within):
+        if not (parity.passes_parity and within):
             raise BundleError(
                 f"{precision} is not allowed for the model {name}: on {parity.n} "
                 "pictures it strayed too far from the reference. Use f32."
@@ -287,10 +287,10 @@ def _compile(xml: Path, weights: Path, precision: str) -> Any:
 
 def _check_fit(bundle: Bundle, graph: Any, head: Head) -> None:
     """Hold graph, head and model card against each other: each may be whole and not belong here."""
-    picture, pooled = graph.inputs[0].partial_shape, graph.outputs[1].partial_shape
+    image, pooled = graph.inputs[0].partial_shape, graph.outputs[1].partial_shape
     widths = (head.kernels[0].shape[0], head.kernels[-1].shape[1])
     sizes = tuple(
-        bundle.image_size[i] if picture[i + 1].is_dynamic else picture[i + 1].get_length()
+        bundle.image_size[i] if image[i + 1].is_dynamic else image[i + 1].get_length()
         for i in range(2)
     )
     if sizes != bundle.image_size or widths != (pooled[1].get_length(), len(CLASSES)):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.images import model_input
-from bc_model.data.synthetic import draw_picture
-from bc_model.errors import ModelError, SettingsError
+from bc_model.data.images import preprocess_image
+from bc_model.data.synthetic import draw_image
+from bc_model.errors import ConfigError, ModelError
 from bc_model.gradcam import GradCAM
 from bc_model.inference.bundle import KERAS_FILE, SERVED_FILES, Bundle, file_sha256, open_bundle
 from bc_model.inference.engine import GRAPH_FILES, Engine, Head
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import openvino
 
 
-def load_twin(bundle: Bundle) -> keras.Model:
+def rebuild_keras_model(bundle: Bundle) -> keras.Model:
     """Return a bundle's network as a Keras model that can explain and learn.
 
     Raises
@@ -184,7 +184,7 @@ def check_bundle(bundle: Bundle, pixels: np.ndarray) -> None:
     ModelError
         Logits or heatmaps differ by more than rounding explains.
     """
-    model = load_twin(bundle)
+    model = rebuild_keras_model(bundle)
     reference = reference_logits(model, pixels)
     logits, heatmaps = Engine(bundle).explain(pixels)
     differences = [_relative(logits, reference)]
@@ -280,15 +280,15 @@ def export_model(bundle: Bundle, fmt: str, folder: Path) -> Exported:
 
     Raises
     ------
-    SettingsError
+    ConfigError
         Unknown format.
     ModelError
         The converted model gives other probabilities; nothing is written.
     """
     if fmt not in FORMATS:
-        raise SettingsError(f"There is no format '{fmt}'; choose one of {', '.join(FORMATS)}.")
-    model = load_twin(bundle)
-    pixels = _probe_pictures(bundle.image_size)
+        raise ConfigError(f"There is no format '{fmt}'; choose one of {', '.join(FORMATS)}.")
+    model = rebuild_keras_model(bundle)
+    pixels = _proxy_images(bundle.image_size)
     reference = model.predict_on_batch(pixels)
     folder.mkdir(parents=True, exist_ok=True)
     draft_folder = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
@@ -309,12 +309,12 @@ def export_model(bundle: Bundle, fmt: str, folder: Path) -> Exported:
     return Exported(fmt, path, difference, len(pixels))
 
 
-def _probe_pictures(image_size: tuple[int, int]) -> np.ndarray:
-    pictures = [
-        model_input(draw_picture(malignant=bool(i % 2), seed=i, case_seed=i), image_size)
+def _proxy_images(image_size: tuple[int, int]) -> np.ndarray:
+    images = [
+        preprocess_image(draw_image(malignant=bool(i % 2), seed=i, case_seed=i), image_size)
         for i in range(8)
     ]
-    return np.stack(pictures).astype(np.float32)
+    return np.stack(images).astype(np.float32)
 
 
 def _write_keras(bundle: Bundle, model: keras.Model, path: Path, pixels: np.ndarray) -> np.ndarray:
@@ -357,7 +357,7 @@ MAX_ROUNDING = 0.02
 """Of the largest logit, or of 1 where all are smaller: what 16 bits may move a logit by."""
 
 
-def write_compact_bundle(
+def write_half_precision_bundle(
     model: keras.Model,
     folder: Path,
     card: ModelCard,
@@ -419,11 +419,11 @@ def write_compact_bundle(
 def _check_rounding(bundle: Bundle, model: keras.Model, pixels: np.ndarray) -> None:
     whole = reference_logits(model, pixels)
     difference = float(np.abs(Engine(bundle).predict(pixels) - whole).max())
-    allowed = MAX_ROUNDING * max(1.0, float(np.abs(whole).max()))
-    if not difference <= allowed:
+    passes_parity = MAX_ROUNDING * max(1.0, float(np.abs(whole).max()))
+    if not difference <= passes_parity:
         raise ModelError(
             f"In half precision the logits of {model.name} move by {difference:.2g}; at most "
-            f"{allowed:.2g} is rounding. Keep this model whole."
+            f"{passes_parity:.2g} is rounding. Keep this model whole."
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from bc_model.checks import Check, make_check
 from bc_model.data.images import is_official_shape
-from bc_model.data.stain import STAIN_COLUMNS, are_grey, stain_statistics
+from bc_model.data.stain import STAIN_COLUMNS, are_gray, stain_statistics
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.model_card import ModelCard, StainStatistics
 
@@ -39,7 +39,7 @@ _STAIN_CODES = {
 }
 
 
-def stain_facts(stain: np.ndarray, grey: np.ndarray) -> StainStatistics:
+def stain_statistics_summary(stain: np.ndarray, gray: np.ndarray) -> StainStatistics:
     """Return how training pictures are stained: what a picture can be held against.
 
     Parameters
@@ -55,10 +55,10 @@ def stain_facts(stain: np.ndarray, grey: np.ndarray) -> StainStatistics:
     """
     found = np.quantile(stain, _QUANTILES, axis=0).round(5)
     columns = {column: tuple(found[:, i].tolist()) for i, column in enumerate(STAIN_COLUMNS)}
-    return StainStatistics(_QUANTILES, columns, float(grey.mean()))
+    return StainStatistics(_QUANTILES, columns, float(gray.mean()))
 
 
-def strange_share(stain: np.ndarray, facts: StainStatistics) -> float:
+def unusual_stain_proportion(stain: np.ndarray, facts: StainStatistics) -> float:
     """Return how many of some pictures are stained strangely, a share; greyness is left out.
 
     Parameters
@@ -66,17 +66,17 @@ def strange_share(stain: np.ndarray, facts: StainStatistics) -> float:
     stain : ndarray of shape (n, 6)
         Of pictures that the facts do not come from.
     facts : StainStatistics
-        As `stain_facts` returns it.
+        As `stain_statistics_summary` returns it.
     """
-    return float(np.mean([bool(strange_stain(one, False, facts)) for one in stain]))
+    return float(np.mean([bool(unusual_staining(one, False, facts)) for one in stain]))
 
 
-def knows_stain(card: ModelCard) -> bool:
+def has_stain_statistics(card: ModelCard) -> bool:
     """Tell whether a passport says how the training pictures are stained."""
     return card.input.stain is not None
 
 
-def usual_strange_share(card: ModelCard) -> float | None:
+def expected_unusual_proportion(card: ModelCard) -> float | None:
     """Return how many pictures of other cases of the same kind are strange, a share, if measured.
 
     Of the model's validation part, or of cases that were left out of the quantiles.
@@ -85,7 +85,7 @@ def usual_strange_share(card: ModelCard) -> float | None:
     return stain.out_of_distribution_proportion if stain else None
 
 
-def strange_stain(found: np.ndarray, grey: bool, statistics: StainStatistics) -> list[str]:
+def unusual_staining(found: np.ndarray, gray: bool, statistics: StainStatistics) -> list[str]:
     """Return how the staining of an image differs from the training images.
 
     Parameters
@@ -102,7 +102,7 @@ def strange_stain(found: np.ndarray, grey: bool, statistics: StainStatistics) ->
         Codes such as 'eosin_paler', see `bc_model.checks.TERMS`; 'blank' or 'grayscale' alone;
         empty if the statistics lie within or near those of the training images.
     """
-    if grey and not statistics.grayscale_proportion:  # every other difference follows from it
+    if gray and not statistics.grayscale_proportion:  # every other difference follows from it
         return [_GRAYSCALE]
     (spread, least), *others = (
         (value, statistics.values[column][_LOWEST])
@@ -142,8 +142,8 @@ def check_staining(pixels: np.ndarray, card: ModelCard) -> Check | None:
     if card.input.stain is None:
         return None
     batch = pixels[None]
-    differences = strange_stain(
-        stain_statistics(batch)[0], bool(are_grey(batch)[0]), card.input.stain
+    differences = unusual_staining(
+        stain_statistics(batch)[0], bool(are_gray(batch)[0]), card.input.stain
     )
     match differences:
         case []:
@@ -160,7 +160,7 @@ MAX_UPSAMPLING = 1.5
 _MOST_KEPT = 10
 
 
-def size_facts(pictures: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+def size_facts(images: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Return what a passport says of the sizes of training pictures.
 
     Parameters
@@ -174,9 +174,9 @@ def size_facts(pictures: pd.DataFrame) -> dict[str, tuple[str, ...]]:
         ``training_sizes``, such as '700x460', the most frequent first; ``reshaped_sizes``, those of
         them that only official pictures have which are not of a frame's shape any more.
     """
-    width, height = pictures["width_px"], pictures["height_px"]
+    width, height = images["width_px"], images["height_px"]
     sizes = width.astype(str) + "x" + height.astype(str)
-    official = pictures["magnification"].notna()
+    official = images["magnification"].notna()
     shaped = [is_official_shape(h, w) for w, h in zip(width, height, strict=True)]
     is_reshaped = official & ~np.array(shaped, bool)
     most = [str(size) for size in sizes.value_counts().index[:_MOST_KEPT]]
@@ -185,7 +185,7 @@ def size_facts(pictures: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     return {"training_sizes": tuple(most), "reshaped_sizes": reshaped}
 
 
-def enlarged(width_px: int, height_px: int, bundle: Bundle) -> float:
+def upsampling_factor(width_px: int, height_px: int, bundle: Bundle) -> float:
     """Return how many times an image is upsampled for the network; 0 for a training size."""
     if f"{width_px}x{height_px}" in bundle.card.input.training_sizes:
         return 0.0
@@ -225,18 +225,18 @@ def check_size(width_px: int, height_px: int, official: bool, bundle: Bundle) ->
         resized full frames have in training, BC130 for another size or aspect ratio.
     """
     size: dict[str, Any] = {"width_px": width_px, "height_px": height_px}
-    factor = enlarged(width_px, height_px, bundle)
+    factor = upsampling_factor(width_px, height_px, bundle)
     if is_too_much(factor, bundle):
-        sizes = known_sizes(bundle)
+        sizes = training_sizes_label(bundle)
         return make_check("BC105", **size, factor=round(factor, 3), training_sizes=sizes)
     if not official and is_reshaped(width_px, height_px, bundle):
         return make_check("BC131", **size)
     if factor and not is_official_shape(height_px, width_px):
-        return make_check("BC130", **size, training_sizes=known_sizes(bundle))
+        return make_check("BC130", **size, training_sizes=training_sizes_label(bundle))
     return None
 
 
-def check_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[Check, ...]:
+def check_sizes(images: pd.DataFrame, bundle: Bundle) -> tuple[Check, ...]:
     """Return the checks of `check_size` for a dataset, with counts.
 
     Parameters
@@ -250,8 +250,8 @@ def check_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[Check, ...]:
     tuple of Check
         BC150, BC151 and BC152: BC105, BC131 and BC130 for at least one image.
     """
-    official = pictures["magnification"].notna()
-    shapes = Counter(zip(pictures["width_px"], pictures["height_px"], official, strict=True))
+    official = images["magnification"].notna()
+    shapes = Counter(zip(images["width_px"], images["height_px"], official, strict=True))
     counts: Counter[str] = Counter()
     factors = []
     for (width, height, is_official), n in shapes.items():
@@ -261,7 +261,7 @@ def check_sizes(pictures: pd.DataFrame, bundle: Bundle) -> tuple[Check, ...]:
         counts[check.code] += n
         if check.code == "BC105":
             factors.append(check.params["factor"])
-    n_images, sizes = len(pictures), known_sizes(bundle)
+    n_images, sizes = len(images), training_sizes_label(bundle)
     found = []
     if n := counts["BC105"]:
         found.append(
@@ -282,7 +282,7 @@ def is_reshaped(width_px: int, height_px: int, bundle: Bundle) -> bool:
     return f"{width_px}x{height_px}" in bundle.card.input.reshaped_sizes
 
 
-def known_sizes(bundle: Bundle) -> list[str]:
+def training_sizes_label(bundle: Bundle) -> list[str]:
     """Return up to three training sizes such as '700 x 460', the most frequent first."""
     sizes = bundle.card.input.training_sizes[:3]
     return [size.replace("x", " x ") for size in sizes] or ["an unknown number of"]

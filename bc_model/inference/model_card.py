@@ -16,7 +16,7 @@ from bc_model.errors import BundleError, RecordError
 from bc_model.inference.precision import PRECISIONS, Parity
 from bc_model.utils.formatting import many
 from bc_model.utils.io import write_text_atomic
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import dumps, read_record
 
 MODEL_CARD_FILE = "model_card.json"
@@ -223,7 +223,7 @@ class SubgroupResult:
 
     kind: str
     name: str
-    metrics: dict[str, Figure]
+    metrics: dict[str, Metric]
 
 
 @dataclass(frozen=True)
@@ -250,8 +250,8 @@ class EvaluationSummary:
     n_images: int
     n_cases: int
     malignant_proportion: float
-    metrics: dict[str, Figure]
-    case_metrics: dict[str, Figure] = field(default_factory=dict)
+    metrics: dict[str, Metric]
+    case_metrics: dict[str, Metric] = field(default_factory=dict)
     subgroups: tuple[SubgroupResult, ...] = ()
     checks: tuple[Check, ...] = ()
 
@@ -265,7 +265,7 @@ class ProtocolResult:
     n_folds: int
     n_images: int
     n_cases: int
-    metrics: dict[str, Figure]
+    metrics: dict[str, Metric]
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ class NestedResult:
     n_folds: int
     n_images: int
     n_cases: int
-    metrics: dict[str, Figure]
+    metrics: dict[str, Metric]
 
 
 @dataclass(frozen=True)
@@ -372,7 +372,7 @@ class DecisionThreshold:
     def __post_init__(self) -> None:
         _require_proportion(value=self.value)
         _require_text(method=self.method)
-        if self.unit not in (None, "picture", "case"):
+        if self.unit not in (None, "image", "case"):
             raise ValueError(f"unit: expected 'picture', 'case' or None, got {self.unit!r}")
         _require_count(n_images=self.n_images, n_cases=self.n_cases)
 
@@ -478,7 +478,7 @@ class ModelCard:
                 raise ValueError(f"files.{name}: expected a SHA-256 in hexadecimal, got {digest!r}")
 
 
-def drawn_in_words(data: TrainingData) -> str:
+def synthetic_label(data: TrainingData) -> str:
     """Say what it means that a model learned from drawn pictures; its card's ``data``."""
     if known := len(data.initial_cases):
         return (

@@ -43,7 +43,7 @@ class Parity:
     prob_difference_p99: float
     auc_difference: float | None
     n: int
-    allowed: bool
+    passes_parity: bool
 
     def __post_init__(self) -> None:
         if self.prob_difference_p99 < 0 or self.n < 0:

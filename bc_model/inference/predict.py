@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bc_model.data.pipeline import load_pixels
-from bc_model.data.stain import are_grey, stain_statistics
+from bc_model.data.stain import are_gray, stain_statistics
 from bc_model.inference.engine import Engine
 
 BATCH = 32
@@ -36,7 +36,7 @@ class Predicted:
     logits: np.ndarray
     features: np.ndarray
     stain: np.ndarray
-    grey: np.ndarray
+    gray: np.ndarray
 
     @property
     def margin(self) -> np.ndarray:
@@ -65,7 +65,7 @@ def predict_files(
 
     Raises
     ------
-    PictureError
+    ImageError
         A picture cannot be read any more.
     """
 
@@ -88,7 +88,7 @@ def _predict(
     found: list[tuple[np.ndarray, ...]] = []
     done = 0
     for pixels in batches:
-        stain = stain_statistics(pixels), are_grey(pixels)
+        stain = stain_statistics(pixels), are_gray(pixels)
         found.append((*engine.predict_with_features(pixels), *stain))
         done += len(pixels)
         if progress:

@@ -19,14 +19,14 @@ import numpy as np
 from bc_model.inference.bundle import Bundle, file_sha256
 from bc_model.inference.classifier import prob_malignant
 from bc_model.inference.engine import GRAPH_FILES, Engine
-from bc_model.inference.export import load_twin
+from bc_model.inference.export import rebuild_keras_model
 from bc_model.inference.model_card import write_model_card
 from bc_model.inference.precision import Parity, compare, supported_precisions
 from bc_model.model import reference_logits
 
 logger = logging.getLogger("bc_model.inference")
 
-CALIBRATION_PICTURES = 300
+CALIBRATION_IMAGES = 300
 BATCH = 32
 
 
@@ -46,7 +46,7 @@ def measure_parity(bundle: Bundle, pixels: np.ndarray, malignant: np.ndarray) ->
         With the new model card, which is written. What this machine cannot compute keeps the
         result it had.
     """
-    model = load_twin(bundle)
+    model = rebuild_keras_model(bundle)
     reference = prob_malignant(reference_logits(model, pixels), bundle.temperature)
     precisions = dict(bundle.card.precisions)
     for precision in sorted(supported_precisions()):
@@ -59,7 +59,7 @@ def measure_parity(bundle: Bundle, pixels: np.ndarray, malignant: np.ndarray) ->
             "%s against the reference on %d pictures: probability %.5f (99th percentile), "
             "AUC %s: %s",
             precision, parity.n, parity.prob_difference_p99, auc,
-            "allowed" if parity.allowed else "not allowed",
+            "allowed" if parity.passes_parity else "not allowed",
         )  # fmt: skip
     card = replace(bundle.card, precisions=precisions)
     write_model_card(bundle.folder, card)
@@ -73,7 +73,7 @@ def quantise(bundle: Bundle, pixels: np.ndarray) -> Bundle:
     ----------
     bundle : Bundle
     pixels : ndarray of shape (n, height, width, 3), uint8
-        Training pictures at the bundle's input size, `CALIBRATION_PICTURES` or so.
+        Training pictures at the bundle's input size, `CALIBRATION_IMAGES` or so.
 
     Returns
     -------

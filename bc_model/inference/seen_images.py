@@ -19,7 +19,7 @@ from bc_model.data.breakhis import parse_name
 from bc_model.data.hashing import dhash, near_any, pixel_sha256
 from bc_model.inference.bundle import Bundle
 
-KNOWN_FILE = "known_pictures.csv"
+SEEN_IMAGES_FILE = "seen_images.csv"
 _HEAD = "sha256,dhash"
 _TELLING_BITS = 8
 """Of 64 gradients of one sign, at least: a field that darkens to one side, as 9 of 1,053 do, would
@@ -28,7 +28,7 @@ cases none is within 6 bits."""
 
 
 @dataclass(frozen=True)
-class KnownPictures:
+class SeenImages:
     """The pictures that a model knows.
 
     Attributes
@@ -42,13 +42,13 @@ class KnownPictures:
     dhash: dict[str, int]
     whole: bool
 
-    def with_first(self, first: KnownPictures | None) -> KnownPictures:
+    def with_first(self, first: SeenImages | None) -> SeenImages:
         """Return it with what the first weights knew; None when that cannot be told."""
         if first is None:
-            return KnownPictures(self.dhash, whole=False)
-        return KnownPictures(first.dhash | self.dhash, self.whole and first.whole)
+            return SeenImages(self.dhash, whole=False)
+        return SeenImages(first.dhash | self.dhash, self.whole and first.whole)
 
-    def look_alikes(self, dhashes: np.ndarray) -> np.ndarray:
+    def near_duplicates(self, dhashes: np.ndarray) -> np.ndarray:
         """Tell which of some pictures look the same as a known one, by their hashes.
 
         Most copies of another size or packed anew are found so, fewer the smaller they are. Turned,
@@ -67,12 +67,12 @@ class KnownPictures:
         return near_any(dhashes, known[(bits >= _TELLING_BITS) & (bits <= 64 - _TELLING_BITS)])
 
     def as_csv(self) -> str:
-        """Return the content of `KNOWN_FILE`."""
+        """Return the content of `SEEN_IMAGES_FILE`."""
         lines = (f"{sha256},{value:016x}\n" for sha256, value in sorted(self.dhash.items()))
         return f"{_HEAD}\n{''.join(lines)}"
 
 
-def known_pictures(bundle: Bundle) -> KnownPictures | None:
+def seen_images(bundle: Bundle) -> SeenImages | None:
     """Read what a model knows; None where its bundle has no list.
 
     Raises
@@ -81,10 +81,10 @@ def known_pictures(bundle: Bundle) -> KnownPictures | None:
         The list is missing, or is not the one that the passport lists.
     """
     card = bundle.card
-    if KNOWN_FILE not in card.files:
+    if SEEN_IMAGES_FILE not in card.files:
         return None
-    listed = _read(bundle.file(KNOWN_FILE), card.files[KNOWN_FILE])
-    return KnownPictures(listed, card.data.seen_images_complete)
+    listed = _read(bundle.file(SEEN_IMAGES_FILE), card.files[SEEN_IMAGES_FILE])
+    return SeenImages(listed, card.data.seen_images_complete)
 
 
 @lru_cache(maxsize=8)
@@ -108,12 +108,12 @@ def check_seen(rgb: np.ndarray, bundle: Bundle) -> Check | None:
     Check or None
         BC111 for identical pixels, BC112 for a near-duplicate.
     """
-    listed = known_pictures(bundle)
+    listed = seen_images(bundle)
     if listed is None:
         return None
     if pixel_sha256(rgb) in listed.dhash:
         return make_check("BC111")
-    if listed.look_alikes(np.array([dhash(rgb)], np.uint64))[0]:
+    if listed.near_duplicates(np.array([dhash(rgb)], np.uint64))[0]:
         return make_check("BC112")
     return None
 
@@ -121,7 +121,7 @@ def check_seen(rgb: np.ndarray, bundle: Bundle) -> Check | None:
 UNKNOWN_INITIALIZATION = make_check("BC326")
 
 
-class Known(NamedTuple):
+class SeenInTraining(NamedTuple):
     """What of some pictures a model knows.
 
     Attributes
@@ -135,17 +135,17 @@ class Known(NamedTuple):
     checks : list of Check
     """
 
-    pictures: np.ndarray
+    images: np.ndarray
     is_certain: bool
     checks: list[Check]
 
     @property
     def number(self) -> int:
         """How many it knows."""
-        return int(self.pictures.sum())
+        return int(self.images.sum())
 
 
-def known_to(bundle: Bundle, pictures: pd.DataFrame) -> Known:
+def find_seen_images(bundle: Bundle, images: pd.DataFrame) -> SeenInTraining:
     """Find the pictures that a model knows.
 
     Parameters
@@ -165,32 +165,32 @@ def known_to(bundle: Bundle, pictures: pd.DataFrame) -> Known:
     BundleError
         The list in the bundle is missing, or is not the one that the passport lists.
     """
-    names = [parse_name(path.rpartition("/")[2]) for path in pictures["path"]]
+    names = [parse_name(path.rpartition("/")[2]) for path in images["path"]]
     named = np.array([name is not None for name in names], bool)
-    seen = np.array([name is not None and name.case in bundle.known_cases for name in names], bool)
-    listed = known_pictures(bundle)
-    alike = np.zeros(len(pictures), bool)
+    seen = np.array([name is not None and name.case in bundle.seen_cases for name in names], bool)
+    listed = seen_images(bundle)
+    alike = np.zeros(len(images), bool)
     if listed is not None:
-        seen |= pictures["sha256"].isin(listed.dhash.keys()).to_numpy()
-        if "dhash" in pictures:
-            alike = listed.look_alikes(pictures["dhash"].to_numpy(np.uint64)) & ~seen
+        seen |= images["sha256"].isin(listed.dhash.keys()).to_numpy()
+        if "dhash" in images:
+            alike = listed.near_duplicates(images["dhash"].to_numpy(np.uint64)) & ~seen
     is_certain = bool(seen.any())
     seen |= alike
-    of_a_case = (pictures["case"] != "").to_numpy()
+    of_a_case = (images["case"] != "").to_numpy()
     # Cases that share a picture are one group.
-    seen |= of_a_case & pictures["group"].isin(pictures["group"][seen & of_a_case]).to_numpy()
-    n = len(pictures)
+    seen |= of_a_case & images["group"].isin(images["group"][seen & of_a_case]).to_numpy()
+    n = len(images)
     checks = []
     if n_seen := int(seen.sum()):
         checks.append(make_check("BC321" if is_certain else "BC322", n_seen=n_seen, n=n))
     if n_alike := int(alike.sum()):
         checks.append(make_check("BC323", n_near_duplicates=n_alike))
     # A BreakHis name states the case, and so whether it was seen.
-    if n_unseen := int((~seen & ~named).sum()):
+    if n_external := int((~seen & ~named).sum()):
         if listed is None:
             checks.append(make_check("BC324"))
         else:
-            checks.append(make_check("BC325", n_unseen=n_unseen, n=n))
+            checks.append(make_check("BC325", n_external=n_external, n=n))
     if listed is not None and not listed.whole and not seen.all():
         checks.append(UNKNOWN_INITIALIZATION)
-    return Known(seen, is_certain, checks)
+    return SeenInTraining(seen, is_certain, checks)

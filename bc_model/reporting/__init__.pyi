@@ -1,9 +1,16 @@
 from .evaluation_report import HTML_FILE, PDF_FILE, report_html, report_pdf, save_report
-from .labels import CASE_WORDS, FIGURE_WORDS, GROUP_WORDS, group_figures, notes_of, support_words
+from .labels import (
+    CASE_WORDS,
+    GROUP_WORDS,
+    METRIC_LABELS,
+    notes_of,
+    subgroup_metrics,
+    support_words,
+)
 from .model_card import card_markdown
 from .plots import figure_to_png, figure_to_svg, plot_protocols, write_plots
 from .protocol_report import (
-    figure_cell,
+    metric_cell,
     protocols_csv,
     protocols_json,
     protocols_markdown,
@@ -13,15 +20,14 @@ from .protocol_report import (
 
 __all__ = [
     "CASE_WORDS",
-    "FIGURE_WORDS",
     "GROUP_WORDS",
     "HTML_FILE",
+    "METRIC_LABELS",
     "PDF_FILE",
     "card_markdown",
-    "figure_cell",
     "figure_to_png",
     "figure_to_svg",
-    "group_figures",
+    "metric_cell",
     "notes_of",
     "plot_protocols",
     "protocols_csv",
@@ -31,6 +37,7 @@ __all__ = [
     "report_pdf",
     "save_report",
     "shared_cell",
+    "subgroup_metrics",
     "support_words",
     "write_plots",
     "write_protocols",

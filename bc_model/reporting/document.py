@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bc_model.checks import Check, Severity, by_severity
 from bc_model.reporting.labels import cases_words, interval_words, value_words
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 if TYPE_CHECKING:
     # Model cards have no charts, and matplotlib takes a second to load.
@@ -164,7 +164,7 @@ class Document:
 
 
 def metric_table(
-    figures: dict[str, Figure], words: dict[str, tuple[str, str]], base_rate: float
+    figures: dict[str, Metric], words: dict[str, tuple[str, str]], malignant_proportion: float
 ) -> Table:
     """Return a table of metrics with interval, images, cases and meaning.
 
@@ -173,10 +173,10 @@ def metric_table(
     figures : dict of str to Figure
     words : dict of str to (str, str)
         Title and meaning of each metric to show, in this order.
-    base_rate : float
+    malignant_proportion : float
         The accuracy of the majority baseline, which always predicts malignant.
     """
-    baseline = {"accuracy": f"; majority baseline: {base_rate:.3f}"}
+    baseline = {"accuracy": f"; majority baseline: {malignant_proportion:.3f}"}
     rows = tuple(
         (
             title,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bc_model
-from bc_model.errors import RunError, SettingsError
+from bc_model.errors import ConfigError, RunError
 from bc_model.evaluation.checks import FEW_CASES
 from bc_model.evaluation.error_analysis import error_gallery
 from bc_model.evaluation.report import Report
@@ -28,19 +28,19 @@ from bc_model.reporting.document import (
 )
 from bc_model.reporting.labels import (
     CASE_WORDS,
-    FIGURE_WORDS,
     GROUP_WORDS,
+    METRIC_LABELS,
     RESEARCH_USE,
     cases_words,
-    group_figures,
     interval_words,
     notes_of,
+    subgroup_metrics,
     support_words,
     value_words,
 )
 from bc_model.reporting.model_card import model_facts
 from bc_model.utils.io import write_bytes_atomic
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 HTML_FILE, PDF_FILE = "report.html", "report.pdf"
 
@@ -63,7 +63,7 @@ def report_document(report: Report, card: ModelCard) -> Document:
         title=f"Evaluation of {name}",
         subtitle=(
             f"{support_words(report.n, report.n_cases)}; protocol '{report.protocol}'"
-            f"{', with leakage' if report.leaky else ''}; threshold {report.threshold:.3f}"
+            f"{', with leakage' if report.has_leakage else ''}; threshold {report.threshold:.3f}"
         ),
         created=card.created,
         footer=f"{RESEARCH_USE}. {name}, bc_model {bc_model.__version__}",
@@ -98,7 +98,7 @@ def save_report(report: Report, card: ModelCard, path: Path) -> None:
 
     Raises
     ------
-    SettingsError
+    ConfigError
         The suffix is neither ``.html`` nor ``.pdf``.
     RunError
         The file cannot be written.
@@ -106,7 +106,7 @@ def save_report(report: Report, card: ModelCard, path: Path) -> None:
     writers = {".html": report_html, ".pdf": report_pdf}
     writer = writers.get(path.suffix.lower())
     if writer is None:
-        raise SettingsError(
+        raise ConfigError(
             f"Invalid report file name. Expected the suffix .html or .pdf, got '{path.name}'. "
             "Rename the file."
         )
@@ -130,10 +130,10 @@ def _blocks(report: Report, card: ModelCard) -> Iterator[Block]:
         ),
     )
     yield from check_notices(report.checks)
-    yield KeyMetrics(tuple(_key(FIGURE_WORDS[k][0], report.figures[k]) for k in _KEY))
+    yield KeyMetrics(tuple(_key(METRIC_LABELS[k][0], report.metrics[k]) for k in _KEY))
     yield Heading("Metrics by image")
-    yield metric_table(report.figures, FIGURE_WORDS, report.always_malignant_accuracy)
-    yield from _figure_notes(report)
+    yield metric_table(report.metrics, METRIC_LABELS, report.always_malignant_accuracy)
+    yield from _metric_notes(report)
     yield from _curves(report)
     yield from _cases_blocks(report)
     yield from _groups_blocks(report)
@@ -148,20 +148,20 @@ def _blocks(report: Report, card: ModelCard) -> Iterator[Block]:
     yield from _method(report)
 
 
-def _key(title: str, figure: Figure) -> KeyMetric:
-    interval = "no interval" if figure.low is None else f"95 % CI {interval_words(figure, 2)}"
-    value = value_words(figure, 2)
-    return KeyMetric(title, value, interval, support_words(figure.n, figure.n_cases))
+def _key(title: str, metric: Metric) -> KeyMetric:
+    interval = "no interval" if metric.low is None else f"95 % CI {interval_words(metric, 2)}"
+    value = value_words(metric, 2)
+    return KeyMetric(title, value, interval, support_words(metric.n, metric.n_cases))
 
 
-def _figure_notes(report: Report) -> Iterator[Block]:
+def _metric_notes(report: Report) -> Iterator[Block]:
     yield Text(
-        f"Base rate: {100 * report.base_rate:.1f} % of these {report.n:,} images are malignant. "
+        f"Base rate: {100 * report.malignant_proportion:.1f} % of these {report.n:,} images are malignant. "
         f"The majority baseline has an accuracy of {report.always_malignant_accuracy:.3f} and a "
         "balanced accuracy of 0.5. Predictive values do not apply to another base rate.",
         quiet=True,
     )
-    for sentence in notes_of(report.figures, FIGURE_WORDS):
+    for sentence in notes_of(report.metrics, METRIC_LABELS):
         yield Text(sentence, quiet=True)
 
 
@@ -173,9 +173,9 @@ def _curves(report: Report) -> Iterator[Block]:
     if report.roc is None or report.pr is None:
         yield Text("There are no curves because the images have one class only.")
         return
-    roc = plots.describe_curve("ROC curve with AUC", report.figures["roc_auc"])
+    roc = plots.describe_curve("ROC curve with AUC", report.metrics["roc_auc"])
     precision = plots.describe_curve(
-        "Precision-recall curve with average precision", report.figures["average_precision"]
+        "Precision-recall curve with average precision", report.metrics["average_precision"]
     )
     yield Charts(
         (
@@ -186,8 +186,8 @@ def _curves(report: Report) -> Iterator[Block]:
 
 
 def _confusion_chart(title: str, confusion: Confusion, unit: str) -> Chart:
-    figure = plots.plot_confusion_matrix(confusion, unit)
-    return Chart(title, figure, plots.describe_confusion_matrix(confusion, unit))
+    metric = plots.plot_confusion_matrix(confusion, unit)
+    return Chart(title, metric, plots.describe_confusion_matrix(confusion, unit))
 
 
 def _cases_blocks(report: Report) -> Iterator[Block]:
@@ -198,18 +198,18 @@ def _cases_blocks(report: Report) -> Iterator[Block]:
         yield Text(f"There are no metrics by case: {reason}.")
         return
     (tn, fp), (fn, tp) = report.by_case.confusion
-    base_rate = (fn + tp) / (tn + fp + fn + tp)
-    yield metric_table(report.by_case.figures, CASE_WORDS, base_rate)
-    for sentence in notes_of(report.by_case.figures, CASE_WORDS):
+    malignant_proportion = (fn + tp) / (tn + fp + fn + tp)
+    yield metric_table(report.by_case.metrics, CASE_WORDS, malignant_proportion)
+    for sentence in notes_of(report.by_case.metrics, CASE_WORDS):
         yield Text(sentence, quiet=True)
     cases = case_table(report.predictions, report.threshold)
-    figure = plots.plot_cases(cases, report.threshold)
+    metric = plots.plot_cases(cases, report.threshold)
     alt_text = plots.describe_cases(cases, report.threshold)
-    yield Charts((Chart("All cases", figure, alt_text),), wide=True)
+    yield Charts((Chart("All cases", metric, alt_text),), wide=True)
     rows = tuple(
         (
             str(row["case"]), str(row["class"]), str(row["called"]), f"{row['mean_prob']:.3f}",
-            f"{row['right']} of {row['pictures']}", f"{row['patient_score']:.2f}",
+            f"{row['right']} of {row['images']}", f"{row['patient_score']:.2f}",
         )
         for _, row in cases.head(_MOST_CASES).iterrows()
     )  # fmt: skip
@@ -236,42 +236,42 @@ def _groups_blocks(report: Report) -> Iterator[Block]:
         groups = [group for group in report.groups if group.kind == kind]
         if not groups:
             continue
-        main = group_figures(kind)[:2][-1]  # the balanced accuracy where there is one
+        main = subgroup_metrics(kind)[:2][-1]  # the balanced accuracy where there is one
         yield Heading(title)
         counts = [(group.name, group.confusion) for group in groups]
-        figure, alt_text = (
+        metric, alt_text = (
             plots.plot_group_confusion(counts),
             plots.describe_group_confusion(counts),
         )
-        yield Charts((Chart("Images and % of each true class", figure, alt_text),), wide=True)
-        metrics = [(group.name, group.figures[main]) for group in groups]
-        figure, alt_text = plots.plot_group_metric(metrics), plots.describe_group_metric(metrics)
-        yield Charts((Chart(f"{FIGURE_WORDS[main][0]}, 95 % CI", figure, alt_text),), wide=True)
+        yield Charts((Chart("Images and % of each true class", metric, alt_text),), wide=True)
+        metrics = [(group.name, group.metrics[main]) for group in groups]
+        metric, alt_text = plots.plot_group_metric(metrics), plots.describe_group_metric(metrics)
+        yield Charts((Chart(f"{METRIC_LABELS[main][0]}, 95 % CI", metric, alt_text),), wide=True)
         yield _group_table(groups, kind, head)
 
 
 def _group_table(groups: list[Group], kind: str, head: str) -> Table:
-    names = group_figures(kind)
+    names = subgroup_metrics(kind)
     rows = tuple(
         (
             group.name, f"{group.n:,}", cases_words(group.n_cases),
-            f"{100 * group.base_rate:.0f} %", *(_short(group.figures[name]) for name in names),
+            f"{100 * group.malignant_proportion:.0f} %", *(_short(group.metrics[name]) for name in names),
         )
         for group in groups
     )  # fmt: skip
     columns = (
         head, "Images", "Cases", "Malignant",
-        *(FIGURE_WORDS[name][0] for name in names),
+        *(METRIC_LABELS[name][0] for name in names),
     )  # fmt: skip
     widths = (1.4, 0.9, 1.0, 1.0, *(1.7 for _ in names))
     return Table(columns, rows, tuple(range(1, len(columns))), widths)
 
 
-def _short(figure: Figure) -> str:
-    if figure.value is None:
+def _short(metric: Metric) -> str:
+    if metric.value is None:
         return "not defined"
-    interval = "no interval" if figure.low is None else f"{figure.low:.2f}-{figure.high:.2f}"
-    return f"{figure.value:.2f} ({interval})"
+    interval = "no interval" if metric.low is None else f"{metric.low:.2f}-{metric.high:.2f}"
+    return f"{metric.value:.2f} ({interval})"
 
 
 def _calibration_blocks(report: Report) -> Iterator[Block]:
@@ -306,18 +306,18 @@ def _mistakes_blocks(report: Report) -> Iterator[Block]:
         return
     meaning = "Probability: estimated probability of malignancy."
     if report.n_cases == 0:
-        pictures = tuple(
+        images = tuple(
             (one.class_name, f"{entry.prob_malignant:.3f}", entry.path)
             for one in mistakes
             for entry in one.worst
         )
-        yield Table(("True class", "Probability", "Image"), pictures, (1,), (1.0, 1.1, 6.9))
+        yield Table(("True class", "Probability", "Image"), images, (1,), (1.0, 1.1, 6.9))
         yield Text(f"Most confident error first. {meaning}", quiet=True)
         return
     rows = tuple(
         (
             one.case or "unknown", one.class_name,
-            f"{one.n_wrong} of {one.n}" if one.case else "unknown",
+            f"{one.n_incorrect} of {one.n}" if one.case else "unknown",
             f"{entry.prob_malignant:.3f}", entry.path,
         )
         for one in mistakes
@@ -347,7 +347,7 @@ def _shift_blocks(report: Report) -> Iterator[Block]:
     )  # fmt: skip
     yield Table(columns, rows, numeric=(1, 2, 3, 4, 5), widths=(1.9, 1, 1, 1, 1, 1.5))
     yield Text(
-        f"The model's data are {support_words(found.known_n, found.known_cases)} of its validation "
+        f"The model's data are {support_words(found.known_n, found.seen_cases)} of its validation "
         "subset.",
         quiet=True,
     )
@@ -355,7 +355,7 @@ def _shift_blocks(report: Report) -> Iterator[Block]:
 
 def _method(report: Report) -> Iterator[Block]:
     yield Heading("Methods")
-    area = report.figures["roc_auc"]
+    area = report.metrics["roc_auc"]
     resampled, of_cases = "No case is known, so single images are resampled", ""
     if report.n_cases:
         resampled = "Complete cases are resampled, because images of a case resemble each other"

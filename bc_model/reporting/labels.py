@@ -1,8 +1,8 @@
 """The labels and meanings of metrics, and the texts of values, intervals and supports."""
 
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
-FIGURE_WORDS = {
+METRIC_LABELS = {
     "balanced_accuracy": ("Balanced accuracy", "mean of sensitivity and specificity"),
     "sensitivity": ("Sensitivity", "proportion of malignant images predicted malignant"),
     "specificity": ("Specificity", "proportion of benign images predicted benign"),
@@ -33,7 +33,7 @@ GROUP_WORDS = {
 RESEARCH_USE = "Research use only, not a diagnosis"
 
 
-def group_figures(kind: str) -> tuple[str, ...]:
+def subgroup_metrics(kind: str) -> tuple[str, ...]:
     """Return the names of the metrics to show for each group, in order.
 
     A subtype has one class, so only its accuracy is defined.
@@ -42,16 +42,16 @@ def group_figures(kind: str) -> tuple[str, ...]:
     return names[:1] if kind == "subtype" else names
 
 
-def value_words(figure: Figure, digits: int = 3) -> str:
+def value_words(metric: Metric, digits: int = 3) -> str:
     """Return the value as text, or 'not defined'."""
-    return "not defined" if figure.value is None else f"{figure.value:.{digits}f}"
+    return "not defined" if metric.value is None else f"{metric.value:.{digits}f}"
 
 
-def interval_words(figure: Figure, digits: int = 3) -> str:
+def interval_words(metric: Metric, digits: int = 3) -> str:
     """Return the interval as text, or 'none'."""
-    if figure.low is None or figure.high is None:
+    if metric.low is None or metric.high is None:
         return "none"
-    return f"{figure.low:.{digits}f} to {figure.high:.{digits}f}"
+    return f"{metric.low:.{digits}f} to {metric.high:.{digits}f}"
 
 
 def cases_words(n: int) -> str:
@@ -61,18 +61,18 @@ def cases_words(n: int) -> str:
 
 def support_words(n: int, n_cases: int) -> str:
     """Return pictures and cases, such as '120 pictures, 8 cases'."""
-    pictures = "1 picture" if n == 1 else f"{n:,} pictures"
+    images = "1 picture" if n == 1 else f"{n:,} pictures"
     cases = "cases unknown" if n_cases == 0 else "1 case" if n_cases == 1 else f"{n_cases} cases"
-    return f"{pictures}, {cases}"
+    return f"{images}, {cases}"
 
 
-def notes_of(figures: dict[str, Figure], words: dict[str, tuple[str, str]]) -> list[str]:
+def notes_of(metrics: dict[str, Metric], words: dict[str, tuple[str, str]]) -> list[str]:
     """Return one sentence for each note of the metrics, with the metrics that have it."""
     titles_of: dict[str, list[str]] = {}
     for name, (title, _) in words.items():
-        figure = figures.get(name)
-        if figure is not None and figure.note:
-            lead = "not defined: " if figure.value is None else ""
-            lead = "no interval: " if figure.value is not None and figure.low is None else lead
-            titles_of.setdefault(lead + figure.note, []).append(title)
+        metric = metrics.get(name)
+        if metric is not None and metric.note:
+            lead = "not defined: " if metric.value is None else ""
+            lead = "no interval: " if metric.value is not None and metric.low is None else lead
+            titles_of.setdefault(lead + metric.note, []).append(title)
     return [f"{', '.join(titles)}: {note}." for note, titles in titles_of.items()]

@@ -10,7 +10,7 @@ from bc_model.inference.model_card import (
     NestedResult,
     ProtocolResult,
     SubgroupResult,
-    drawn_in_words,
+    synthetic_label,
 )
 from bc_model.inference.precision import Parity
 from bc_model.reporting.document import (
@@ -26,7 +26,7 @@ from bc_model.reporting.document import (
 from bc_model.reporting.html import to_markdown
 from bc_model.reporting.labels import (
     CASE_WORDS,
-    FIGURE_WORDS,
+    METRIC_LABELS,
     RESEARCH_USE,
     cases_words,
     interval_words,
@@ -34,7 +34,7 @@ from bc_model.reporting.labels import (
     value_words,
 )
 from bc_model.utils.formatting import many
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 
 def card_document(card: ModelCard) -> Document:
@@ -87,7 +87,7 @@ def model_facts(card: ModelCard) -> Iterator[tuple[str, str]]:
         f"{subsets}; split by '{data.protocol}'{', with leakage' if data.has_leakage else ''}",
     )
     if data.is_synthetic:
-        yield "Synthetic data", drawn_in_words(data)
+        yield "Synthetic data", synthetic_label(data)
     if known := len(data.initial_cases):
         yield (
             "Initialization leakage",
@@ -158,7 +158,7 @@ def _metrics(test: EvaluationSummary | None, judged_on: str) -> Iterator[Block]:
         f"{cases_words(test.n_cases)} cases, "
         f"{100 * test.malignant_proportion:.1f} % malignant, threshold {test.threshold:.3f}."
     )
-    yield from _table(test.metrics, FIGURE_WORDS, "By image")
+    yield from _table(test.metrics, METRIC_LABELS, "By image")
     if test.case_metrics:
         yield from _table(test.case_metrics, CASE_WORDS, "By case")
     for kind in ("magnification", "subtype"):
@@ -168,27 +168,27 @@ def _metrics(test: EvaluationSummary | None, judged_on: str) -> Iterator[Block]:
 
 
 def _table(
-    figures: dict[str, Figure], words: dict[str, tuple[str, str]], title: str
+    metrics: dict[str, Metric], words: dict[str, tuple[str, str]], title: str
 ) -> Iterator[Block]:
     rows = []
     for name, (label, _) in words.items():
-        if name in figures:
-            figure = figures[name]
-            interval = interval_words(figure)
-            support = (f"{figure.n:,}", cases_words(figure.n_cases))
-            rows.append((label, value_words(figure), interval, *support))
+        if name in metrics:
+            metric = metrics[name]
+            interval = interval_words(metric)
+            support = (f"{metric.n:,}", cases_words(metric.n_cases))
+            rows.append((label, value_words(metric), interval, *support))
     columns = (title, "Value", "95 % CI", "Images", "Cases")
     yield Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
-    for sentence in notes_of(figures, words):
+    for sentence in notes_of(metrics, words):
         yield Text(sentence, quiet=True)
 
 
 def _group_table(groups: list[SubgroupResult], kind: str) -> Table:
     rows = []
     for group in groups:
-        figure = group.metrics["accuracy"]
-        support = (f"{figure.n:,}", cases_words(figure.n_cases))
-        rows.append((group.name, value_words(figure), interval_words(figure), *support))
+        metric = group.metrics["accuracy"]
+        support = (f"{metric.n:,}", cases_words(metric.n_cases))
+        rows.append((group.name, value_words(metric), interval_words(metric), *support))
     columns = (f"By {kind}: accuracy", "Value", "95 % CI", "Images", "Cases")
     return Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
 
@@ -200,7 +200,7 @@ def _precisions(precisions: dict[str, Parity], compared_on: str) -> Iterator[Blo
     rows = tuple(
         (
             name,
-            "passed" if one.allowed else "failed",
+            "passed" if one.passes_parity else "failed",
             f"{one.prob_difference_p99:.5f}",
             "not defined" if one.auc_difference is None else f"{one.auc_difference:.5f}",
             f"{one.n:,}",
@@ -219,12 +219,12 @@ def _other_splits(rows: tuple[ProtocolResult, ...]) -> Iterator[Block]:
     names = tuple(rows[0].metrics)
     table = []
     for row in rows:
-        figures = [row.metrics[name] for name in names]
-        cells = [f"{value_words(one)} ({interval_words(one)})" for one in figures]
+        metrics = [row.metrics[name] for name in names]
+        cells = [f"{value_words(one)} ({interval_words(one)})" for one in metrics]
         support = (str(row.n_folds), f"{row.n_images:,}", cases_words(row.n_cases))
         words = PROTOCOL_WORDS[row.protocol] + (" (with leakage)" if row.has_leakage else "")
         table.append((words, *cells, *support))
-    columns = ("Protocol", *(FIGURE_WORDS[n][0] for n in names), "Folds", "Images", "Cases")
+    columns = ("Protocol", *(METRIC_LABELS[n][0] for n in names), "Folds", "Images", "Cases")
     yield Heading("The same configuration under other splits")
     yield Table(columns, tuple(table), numeric=tuple(range(1, len(columns))))
     yield Text(
@@ -240,9 +240,9 @@ def _nested(inside: NestedResult | None) -> Iterator[Block]:
     if not inside:
         return
     yield Heading("Nested cross-validation")
-    figures = "; ".join(
-        f"{FIGURE_WORDS[name][0]} {value_words(figure)} ({interval_words(figure)})"
-        for name, figure in inside.metrics.items()
+    metrics = "; ".join(
+        f"{METRIC_LABELS[name][0]} {value_words(metric)} ({interval_words(metric)})"
+        for name, metric in inside.metrics.items()
     )
     offered = inside.search_space
     views = "; ".join(f"'{name}': {_views_words(one)}" for name, one in offered.views.items())
@@ -252,7 +252,7 @@ def _nested(inside: NestedResult | None) -> Iterator[Block]:
         f"only the other folds selected the augmentation ({views}), one of "
         f"{len(offered.last_penalties)} penalties of the last layer, one of "
         f"{len(offered.penalties)} of the teacher, and the temperature. Features, sizes, steps "
-        f"and training targets were not selected again. {figures}. "
+        f"and training targets were not selected again. {metrics}. "
         f"{inside.n_images:,} images of {cases_words(inside.n_cases)} cases."
     )
     rows = tuple(
@@ -273,14 +273,14 @@ def _nested(inside: NestedResult | None) -> Iterator[Block]:
     )
 
 
-def _views_words(settings: dict[str, object]) -> str:
+def _views_words(config: dict[str, object]) -> str:
     """Return the settings of an augmentation that differ from the configuration."""
-    if not settings:
+    if not config:
         return "as configured"
     values = {
         name: "-".join(
             f"{one:g}" for one in (value if isinstance(value, list | tuple) else [value])
         )
-        for name, value in settings.items()
+        for name, value in config.items()
     }
     return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -226,9 +226,9 @@ def _table(sheet: Sheet, table: Table, *, head: bool = True) -> None:
         v_align=VAlign.T,
         first_row_as_headings=head,
         width=WIDTH_MM,
-    ) as drawn:
+    ) as synthetic:
         for row in [table.columns, *table.rows] if head else table.rows:
-            line = drawn.row()
+            line = synthetic.row()
             for cell in row:
                 line.cell(_breakable(cell))
     sheet.ln(3)

@@ -36,7 +36,7 @@ from bc_model.reporting.labels import support_words
 from bc_model.utils.io import write_together
 
 if TYPE_CHECKING:
-    from bc_model.utils.metric import Figure as Metric
+    from bc_model.utils.metric import Metric
 
 # Readers with every common form of color blindness can distinguish the two class colors.
 BENIGN, MALIGNANT = "#0b6e75", "#c26a00"
@@ -90,7 +90,7 @@ def write_plots(report: Report, folder: str | Path) -> None:
     """
     target = Path(folder)
     # People pass an image on without its report, so its title must state leakage.
-    suffix = f"\nprotocol '{report.protocol}'" + (" (with leakage)" if report.leaky else "")
+    suffix = f"\nprotocol '{report.protocol}'" + (" (with leakage)" if report.has_leakage else "")
     figures = {
         "confusion.png": plot_confusion_matrix(
             report.confusion, title=f"Confusion matrix{suffix}", threshold=report.threshold
@@ -156,7 +156,7 @@ def plot_roc_curve(report: Report, *, title: str = "") -> Figure:
     With one class only, the chart states why there is no curve.
     """
     figure, axes = _new_figure(_NARROW_IN, 3.3)
-    area = report.figures["roc_auc"]
+    area = report.metrics["roc_auc"]
     chance: dict[str, Any] = {"color": _FAINT, "linestyle": _DASHES, "lw": 1.2}
     if report.roc is None:
         axes.plot([0, 1], [0, 1], **chance)
@@ -174,8 +174,8 @@ def plot_roc_curve(report: Report, *, title: str = "") -> Figure:
         )
         _mark_threshold(
             axes,
-            1 - _defined(report.figures["specificity"]),
-            _defined(report.figures["sensitivity"]),
+            1 - _defined(report.metrics["specificity"]),
+            _defined(report.metrics["sensitivity"]),
             report.threshold,
         )
         _add_legend(axes, "lower right")
@@ -198,18 +198,18 @@ def plot_precision_recall_curve(report: Report) -> Figure:
     # No point exists left of the highest threshold; its precision is continued to there.
     recall = np.array([0.0, *report.pr.recall])
     precision = np.array([report.pr.precision[0], *report.pr.precision])
-    PrecisionRecallDisplay(precision, recall, prevalence_pos_label=report.base_rate).plot(
+    PrecisionRecallDisplay(precision, recall, prevalence_pos_label=report.malignant_proportion).plot(
         ax=axes,
         curve_kwargs={
             "color": BENIGN, "lw": 2, "zorder": 4, "drawstyle": "default",
-            "label": _value_label("Average precision", report.figures["average_precision"]),
+            "label": _value_label("Average precision", report.metrics["average_precision"]),
         },
         plot_chance_level=True,
         chance_level_kw={"color": _FAINT, "linestyle": _DASHES, "lw": 1.2, "label": "Base rate"},
     )  # fmt: skip
     (_, fp), (_, tp) = report.confusion
     if tp + fp:
-        sensitivity = _defined(report.figures["sensitivity"])
+        sensitivity = _defined(report.metrics["sensitivity"])
         _mark_threshold(axes, sensitivity, tp / (tp + fp), report.threshold)
     _add_legend(axes, "best")
     _unit_axes(axes)
@@ -293,10 +293,10 @@ def plot_group_confusion(groups: list[tuple[str, Confusion]]) -> Figure:
     proportions = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
     _shade_cells(axes, proportions.reshape(len(groups), 4))
     for (row, i, j), count in np.ndenumerate(counts):
-        share = proportions[row, i, j]
-        missing = np.isnan(share)
+        proportion = proportions[row, i, j]
+        missing = np.isnan(proportion)
         axes.text(
-            2 * i + j, row, "none" if missing else f"{int(count):,}  ({100 * share:.0f} %)",
+            2 * i + j, row, "none" if missing else f"{int(count):,}  ({100 * proportion:.0f} %)",
             ha="center", va="center", fontsize=7.5,
             color=_QUIET if missing else _INK,
         )  # fmt: skip
@@ -367,7 +367,7 @@ def plot_protocols(report: ProtocolReport) -> Figure:
         _plot_panel(axes, report, name, title, low)
     panels[0].set_yticks(range(len(rows)), [_protocol_label(row) for row in rows])
     for tick, row in zip(panels[0].get_yticklabels(), rows, strict=True):
-        tick.set(color=MALIGNANT if row.leaky else _INK, parse_math=False)
+        tick.set(color=MALIGNANT if row.has_leakage else _INK, parse_math=False)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     state = "" if report.is_whole else " (not complete)"
     figure.suptitle(
@@ -525,10 +525,10 @@ def _offsets(means: np.ndarray) -> list[float]:
 
 
 def _plot_panel(axes: Axes, report: ProtocolReport, name: str, title: str, low: float) -> None:
-    for band in report.bands:
-        if band.figure == name:
-            color, hatch = _PUBLISHED_STYLES[band.protocol]
-            axes.axvspan(band.low, band.high, facecolor=color, edgecolor="white", hatch=hatch,
+    for published_range in report.published_ranges:
+        if published_range.metric == name:
+            color, hatch = _PUBLISHED_STYLES[published_range.protocol]
+            axes.axvspan(published_range.low, published_range.high, facecolor=color, edgecolor="white", hatch=hatch,
                          linewidth=0, alpha=0.8, zorder=0)  # fmt: skip
     axes.axvline(TOO_GOOD, color=_WARNING, linestyle=_DASHES, linewidth=1, zorder=1)
     for y, row in enumerate(report.rows):
@@ -542,20 +542,20 @@ def _plot_panel(axes: Axes, report: ProtocolReport, name: str, title: str, low: 
 
 
 def _plot_protocol(axes: Axes, y: int, row: ProtocolRow, name: str, low: float) -> None:
-    metric = row.figures.get(name)
+    metric = row.metrics.get(name)
     if metric is None or metric.value is None:
-        reason = "no run yet" if not row.figures else "not defined"
+        reason = "no run yet" if not row.metrics else "not defined"
         reason = "not possible" if not row.runs else reason
         axes.text(low, y, f"  {reason}", va="center", fontsize=8, color=_QUIET, style="italic")
         return
-    style = _protocol_marker(row.leaky)
+    style = _protocol_marker(row.has_leakage)
     if metric.low is not None and metric.high is not None:
         axes.errorbar(
             metric.value, y, xerr=[[metric.value - metric.low], [metric.high - metric.value]],
             color=style["color"], linewidth=2, capsize=4, capthick=2, fmt="none", zorder=3,
         )  # fmt: skip
-    if name == "accuracy" and row.base_rate is not None:
-        axes.plot(row.base_rate, y, marker="|", markersize=13, markeredgewidth=1.5, color=_QUIET,
+    if name == "accuracy" and row.malignant_proportion is not None:
+        axes.plot(row.malignant_proportion, y, marker="|", markersize=13, markeredgewidth=1.5, color=_QUIET,
                   zorder=2)  # fmt: skip
     axes.plot(metric.value, y, zorder=4, **style)
     warns = name in row.alarms
@@ -570,17 +570,21 @@ def _plot_protocol(axes: Axes, y: int, row: ProtocolRow, name: str, low: float) 
 
 
 def _protocol_label(row: ProtocolRow) -> str:
-    if not row.figures:
+    if not row.metrics:
         return f"{row.words}\n{row.n_done} of {len(row.runs)} runs" if row.runs else row.words
     return f"{row.words}\n{support_words(row.n, row.n_cases)}"
 
 
 def _protocol_legend(report: ProtocolReport) -> list[Artist]:
     published: dict[str, Artist] = {}
-    for band in report.bands:
-        color, hatch = _PUBLISHED_STYLES[band.protocol]
-        published[band.protocol] = Patch(
-            facecolor=color, edgecolor="white", hatch=hatch, linewidth=0, label=band.words
+    for published_range in report.published_ranges:
+        color, hatch = _PUBLISHED_STYLES[published_range.protocol]
+        published[published_range.protocol] = Patch(
+            facecolor=color,
+            edgecolor="white",
+            hatch=hatch,
+            linewidth=0,
+            label=published_range.words,
         )
     return [
         Line2D([], [], **_protocol_marker(True), linewidth=2,
@@ -595,12 +599,12 @@ def _protocol_legend(report: ProtocolReport) -> list[Artist]:
     ]  # fmt: skip
 
 
-def _protocol_marker(leaky: bool) -> dict[str, Any]:
+def _protocol_marker(has_leakage: bool) -> dict[str, Any]:
     # The shape distinguishes the two kinds as well, for prints in gray.
-    color = MALIGNANT if leaky else BENIGN
+    color = MALIGNANT if has_leakage else BENIGN
     return {
-        "marker": "D" if leaky else "o", "markersize": 8, "color": color,
-        "markerfacecolor": "white" if leaky else color, "markeredgewidth": 2,
+        "marker": "D" if has_leakage else "o", "markersize": 8, "color": color,
+        "markerfacecolor": "white" if has_leakage else color, "markeredgewidth": 2,
     }  # fmt: skip
 
 
@@ -611,9 +615,9 @@ def _lowest(report: ProtocolReport) -> float:
 
 def _plotted(report: ProtocolReport) -> Iterator[float]:
     for row in report.rows:
-        if row.base_rate is not None:
-            yield row.base_rate
+        if row.malignant_proportion is not None:
+            yield row.malignant_proportion
         for name in PROTOCOL_PANELS:
-            metric = row.figures.get(name)
+            metric = row.metrics.get(name)
             if metric is not None:
                 yield from (v for v in (metric.value, metric.low) if v is not None)

@@ -1,6 +1,6 @@
 """The files of a protocol report: JSON, CSV, Markdown and a chart.
 
-Files: ``report.json``, ``figures.csv``, ``report.md``, ``protocols.png``, ``protocols.svg``.
+Files: ``report.json``, ``metrics.csv``, ``report.md``, ``protocols.png``, ``protocols.svg``.
 """
 
 import csv
@@ -10,13 +10,13 @@ from pathlib import Path
 from bc_model.errors import RunError
 from bc_model.evaluation.checks import TOO_GOOD
 from bc_model.evaluation.published_results import PUBLISHED
-from bc_model.experiments.protocols import FIGURES, ProtocolReport, ProtocolRow
+from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolReport, ProtocolRow
 from bc_model.utils.io import write_bytes_atomic, write_text_atomic
 from bc_model.utils.serialization import dumps
 
 _COLUMNS = (
-    "protocol", "leaky", "rests_on", "runs_in", "runs", "figure", "value", "low", "high",
-    "lowest_file", "highest_file", "n_pictures", "n_cases", "base_rate", "alarm", "method", "note",
+    "protocol", "has_leakage", "rests_on", "runs_in", "runs", "figure", "value", "low", "high",
+    "lowest_file", "highest_file", "n_images", "n_cases", "base_rate", "alarm", "method", "note",
 )  # fmt: skip
 
 
@@ -39,8 +39,8 @@ def write_protocols(report: ProtocolReport, folder: str | Path) -> None:
     from bc_model.reporting.plots import figure_to_png, figure_to_svg, plot_protocols
 
     target = Path(folder)
-    figure = plot_protocols(report)
-    images = {"protocols.png": figure_to_png(figure), "protocols.svg": figure_to_svg(figure)}
+    metric = plot_protocols(report)
+    images = {"protocols.png": figure_to_png(metric), "protocols.svg": figure_to_svg(metric)}
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, data in images.items():
@@ -66,18 +66,24 @@ def protocols_csv(report: ProtocolReport) -> str:
     lines = csv.writer(stream, lineterminator="\n")
     lines.writerow(_COLUMNS)
     for row in report.rows:
-        common = [row.protocol, str(row.leaky).lower(), row.rests_on, row.n_done, len(row.runs)]
-        if not row.figures:
+        common = [
+            row.protocol,
+            str(row.has_leakage).lower(),
+            row.rests_on,
+            row.n_done,
+            len(row.runs),
+        ]
+        if not row.metrics:
             blank = [""] * (len(_COLUMNS) - len(common) - 1)
             lines.writerow([*common, *blank, " ".join(check.message for check in row.checks)])
-        for name, figure in row.figures.items():
+        for name, metric in row.metrics.items():
             spread = row.spread.get(name)
             ends = [spread.low, spread.high] if spread else ["", ""]
             lines.writerow(
                 [
-                    *common, name, figure.value, figure.low, figure.high, *ends, figure.n,
-                    figure.n_cases or "", row.base_rate, str(name in row.alarms).lower(),
-                    figure.method, figure.note,
+                    *common, name, metric.value, metric.low, metric.high, *ends, metric.n,
+                    metric.n_cases or "", row.malignant_proportion, str(name in row.alarms).lower(),
+                    metric.method, metric.note,
                 ]
             )  # fmt: skip
     return stream.getvalue()
@@ -85,10 +91,10 @@ def protocols_csv(report: ProtocolReport) -> str:
 
 def protocols_markdown(report: ProtocolReport) -> str:
     """Return a report as a short Markdown text that shows its chart."""
-    shown = {key: value for key, value in report.recipe.items() if key != "data"}
-    recipe = ", ".join(f"{key} {_plain(value)}" for key, value in shown.items())
+    shown = {key: value for key, value in report.config.items() if key != "data"}
+    config = ", ".join(f"{key} {_plain(value)}" for key, value in shown.items())
     lines = [
-        f"# One configuration under {len(report.rows)} split protocols: {report.study}",
+        f"# One configuration under {len(report.rows)} split protocols: {report.experiment}",
         "",
         "Research use only, not a diagnosis.",
         "",
@@ -109,17 +115,17 @@ def protocols_markdown(report: ProtocolReport) -> str:
         lines += ["## Notes", "", *notes, ""]
     lines += ["## Published on BreakHis", ""]
     lines += [f"- {one.in_words()}" for one in PUBLISHED]
-    lines += ["", "## Configuration", "", f"Data: `{report.recipe['data']}`. {recipe}.", ""]
+    lines += ["", "## Configuration", "", f"Data: `{report.config['data']}`. {config}.", ""]
     return "\n".join(lines)
 
 
-def figure_cell(row: ProtocolRow, name: str) -> str:
+def metric_cell(row: ProtocolRow, name: str) -> str:
     """Return the table cell of one metric of a protocol; '-' while it is missing."""
-    figure = row.figures.get(name)
-    if figure is None:
+    metric = row.metrics.get(name)
+    if metric is None:
         return "-"
-    text = figure.brief()
-    if figure.value is not None and (spread := row.spread.get(name)):
+    text = metric.brief()
+    if metric.value is not None and (spread := row.spread.get(name)):
         text += f", files {spread.low:.3f} to {spread.high:.3f}"
     return text + (" WARNING" if name in row.alarms else "")
 
@@ -128,14 +134,14 @@ def shared_cell(row: ProtocolRow) -> str:
     """Return the table cell of the proportion of test images with their case in training."""
     if row.shared is None:
         return "-"
-    if row.shared.share is None:
+    if row.shared.proportion is None:
         return "unknown"
-    return f"{row.shared.share:.0%}"
+    return f"{row.shared.proportion:.0%}"
 
 
 def support_cell(row: ProtocolRow) -> str:
     """Return the table cell of the images and cases of a protocol."""
-    if not row.figures:
+    if not row.metrics:
         return "-"
     if not row.n_cases:
         return f"{row.n:,} pictures, cases unknown"
@@ -146,14 +152,14 @@ def support_cell(row: ProtocolRow) -> str:
 
 
 def _table(report: ProtocolReport) -> list[str]:
-    heads = ["protocol", "rests on", "runs", *FIGURES.values(), "majority baseline",
+    heads = ["protocol", "rests on", "runs", *REPORTED_METRICS.values(), "majority baseline",
              "test images", "share their case with training"]  # fmt: skip
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in report.rows:
-        base = "-" if row.base_rate is None else f"{row.base_rate:.3f}"
+        base = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
         cells = [
             row.words, row.rests_on, f"{row.n_done} of {len(row.runs)}",
-            *(figure_cell(row, name) for name in FIGURES), base, support_cell(row),
+            *(metric_cell(row, name) for name in REPORTED_METRICS), base, support_cell(row),
             shared_cell(row),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from bc_model.training.checkpoint import TrainState, save_state, save_weights
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.utils.formatting import duration_in_words
 
 logger = logging.getLogger("bc_model.training")
@@ -60,7 +60,7 @@ class EndRequested(Exception):
         self.what = what
 
 
-def obey(run: RunFolder, beat: Callable[[str], None]) -> None:
+def obey(run: Run, beat: Callable[[str], None]) -> None:
     """Do what the run was asked for: raise `EndRequested`, or wait while it is to be paused.
 
     A paused run keeps its process and its memory: it goes on at the very batch it stands at.
@@ -68,7 +68,7 @@ def obey(run: RunFolder, beat: Callable[[str], None]) -> None:
 
     Parameters
     ----------
-    run : RunFolder
+    run : Run
     beat : callable
         Told 'paused' every second while waiting.
     """
@@ -85,7 +85,7 @@ def obey(run: RunFolder, beat: Callable[[str], None]) -> None:
         raise EndRequested(what)
 
 
-def progress_of(run: RunFolder, doing: str) -> Callable[[int, int], None]:
+def progress_of(run: Run, doing: str) -> Callable[[int, int], None]:
     """Return a callback that tells the run folder of a count, and ends it when asked to."""
     last = 0.0
 
@@ -106,7 +106,7 @@ class RunReporter(keras.callbacks.Callback):
     Raises `EndRequested` after the batch in which an end is asked for.
     """
 
-    def __init__(self, run: RunFolder, phase: Phase) -> None:
+    def __init__(self, run: Run, phase: Phase) -> None:
         super().__init__()
         self.run = run
         self.phase = phase
@@ -127,7 +127,7 @@ class RunReporter(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if self._timed_from is None:  # the first batch has paid for the compiling
-            self._timed_from = (self._work_s(), self._done(self._share(batch + 1)))
+            self._timed_from = (self._work_s(), self._done(self._proportion(batch + 1)))
         self._beat(batch + 1)
         self._paused_at = time.monotonic()
         obey(self.run, lambda state: self._write_or_warn(state, batch + 1))
@@ -138,8 +138,8 @@ class RunReporter(keras.callbacks.Callback):
         self._beat(None)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        figures = {name: float(value) for name, value in (logs or {}).items()}
-        if not all(math.isfinite(value) for value in figures.values()):
+        metrics = {name: float(value) for name, value in (logs or {}).items()}
+        if not all(math.isfinite(value) for value in metrics.values()):
             logger.warning("epoch %d: the loss is not finite; this phase ends here", epoch + 1)
             self.model.stop_training = True
             return
@@ -149,7 +149,7 @@ class RunReporter(keras.callbacks.Callback):
         record: dict[str, Any] = {
             "epoch": epoch + 1,
             "phase": self.phase.name,
-            **figures,
+            **metrics,
             "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
             "seconds": round(seconds, 2),
             "time": time.time(),
@@ -159,8 +159,8 @@ class RunReporter(keras.callbacks.Callback):
         logger.info(
             "epoch %d/%d %s  loss %.3f acc %.3f | val loss %.3f acc %.3f | rate %.1e | %s%s",
             epoch + 1, self.phase.total_epochs, self.phase.title,
-            figures.get("loss", math.nan), figures.get("accuracy", math.nan),
-            figures.get("val_loss", math.nan), figures.get("val_accuracy", math.nan),
+            metrics.get("loss", math.nan), metrics.get("accuracy", math.nan),
+            metrics.get("val_loss", math.nan), metrics.get("val_accuracy", math.nan),
             record["learning_rate"], duration_in_words(seconds),
             "" if left is None else f", {duration_in_words(left)} left",
         )  # fmt: skip
@@ -181,7 +181,7 @@ class RunReporter(keras.callbacks.Callback):
             logger.warning("the status could not be written: %s", error)
 
     def _write(self, state: str, step: int | None, steps: int) -> None:
-        left = self._seconds_left(self._share(step))
+        left = self._seconds_left(self._proportion(step))
         self.run.write_status(
             state,
             phase=self.phase.name,
@@ -197,25 +197,25 @@ class RunReporter(keras.callbacks.Callback):
         now = time.monotonic() if self._paused_at is None else self._paused_at
         return now - self._paused_s
 
-    def _share(self, step: int | None) -> float:
+    def _proportion(self, step: int | None) -> float:
         """Return how much of the epoch is done after a step; None is behind the last one."""
         steps = (self.params or {}).get("steps") or 0
         return min(1.0, step / steps) if step and steps else 1.0
 
-    def _done(self, share_of_epoch: float) -> float:
+    def _done(self, proportion_of_epoch: float) -> float:
         """Return the epochs done in this phase by this process."""
-        return self._epoch - (self._began_at or 0) + share_of_epoch
+        return self._epoch - (self._began_at or 0) + proportion_of_epoch
 
-    def _seconds_left(self, share_of_epoch: float) -> float | None:
+    def _seconds_left(self, proportion_of_epoch: float) -> float | None:
         """Return what is left at the pace so far; None before there is a pace."""
         if self._timed_from is None:
             return None
         since_s, since_done = self._timed_from
-        done = self._done(share_of_epoch) - since_done
+        done = self._done(proportion_of_epoch) - since_done
         if done <= 0.0:
             return None
         per_epoch = (self._work_s() - since_s) / done
-        here = self.phase.last_epoch - self._epoch - share_of_epoch
+        here = self.phase.last_epoch - self._epoch - proportion_of_epoch
         return per_epoch * (here + self.phase.later_epoch_cost) + self.phase.later_seconds
 
 
@@ -227,7 +227,7 @@ class StateKeeper(keras.callbacks.Callback):
 
     Parameters
     ----------
-    run : RunFolder
+    run : Run
     phase : Phase
     whole : keras.Model
         The classifier, of which the fitted model may be a part.
@@ -243,7 +243,7 @@ class StateKeeper(keras.callbacks.Callback):
 
     def __init__(
         self,
-        run: RunFolder,
+        run: Run,
         phase: Phase,
         whole: keras.Model,
         best_loss: float | None,

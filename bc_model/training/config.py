@@ -17,7 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 
 from bc_model.data.splits import PROTOCOLS, require_protocol
-from bc_model.errors import SettingsError, SplitError
+from bc_model.errors import ConfigError, SplitError
 from bc_model.model import BACKBONES, backbone
 
 _TYPE_NAMES = {
@@ -94,7 +94,7 @@ class Option:
         return f"{number} with {rule}" if rule else number
 
     def check(self, value: Any) -> None:
-        """Raise `SettingsError` if a value has the wrong type or breaks the rule."""
+        """Raise `ConfigError` if a value has the wrong type or breaks the rule."""
         if value is None and self.nullable:
             return
         if not self._has_type(value):
@@ -112,7 +112,7 @@ class Option:
 
         Raises
         ------
-        SettingsError
+        ConfigError
             The text is not of the option's type. The range is not checked.
         """
         text = text.strip()
@@ -122,7 +122,7 @@ class Option:
             if self.type is bool:
                 return {"true": True, "false": False}[text.lower()]
             if self.type is tuple:
-                return tuple(int(part) for part in re.split("[xX+,]", text) if part.strip())
+                return tuple(int(subset) for subset in re.split("[xX+,]", text) if subset.strip())
             return self.type(text)
         except (ValueError, KeyError) as error:
             raise invalid(self.name, text, _TYPE_NAMES[self.type]) from error
@@ -172,7 +172,7 @@ class TrainingConfig:
 
     Raises
     ------
-    SettingsError
+    ConfigError
         A value has the wrong type or is out of range, or two values contradict each other.
 
     Notes
@@ -299,16 +299,16 @@ class TrainingConfig:
         try:
             require_protocol(self.protocol, self.official_fold_file)
         except SplitError as error:
-            raise SettingsError(str(error)) from error
+            raise ConfigError(str(error)) from error
         if self.test_fold >= self.n_folds:
-            raise SettingsError(
+            raise ConfigError(
                 f"Invalid test_fold {self.test_fold}. Expected 0 <= test_fold < {self.n_folds}. "
                 f"Use a fold from 0 to {self.n_folds - 1}."
             )
 
     def _check_epochs(self) -> None:
         if self.head_epochs + self.finetune_epochs == 0:
-            raise SettingsError(
+            raise ConfigError(
                 "Invalid head_epochs 0 and finetune_epochs 0. Expected at least one epoch in "
                 "total. Increase one of them."
             )
@@ -325,12 +325,12 @@ class TrainingConfig:
 
     def _check_weights(self) -> None:
         if self.weights == "imagenet" and not backbone(self.backbone).weights_file:
-            raise SettingsError(
+            raise ConfigError(
                 f"Invalid weights 'imagenet' for {self.backbone}. There are no ImageNet weights "
                 "for this backbone. Use the weights 'none' or a weights file."
             )
         if self.weights == "bundled" and self.backbone != "resnet50":
-            raise SettingsError(
+            raise ConfigError(
                 f"Invalid weights 'bundled' for {self.backbone}. The bundled model is a resnet50. "
                 "Use this backbone or other weights."
             )
@@ -373,11 +373,11 @@ class TrainingConfig:
 
         Raises
         ------
-        SettingsError
+        ConfigError
             A key is unknown, or a value is invalid.
         """
         if unknown := sorted(values.keys() - OPTIONS.keys()):
-            raise SettingsError(
+            raise ConfigError(
                 f"Unknown option '{unknown[0]}'. Expected one of {', '.join(sorted(OPTIONS))}. "
                 "Remove or rename it."
             )
@@ -385,13 +385,13 @@ class TrainingConfig:
         return cls(**{**values, **lists})
 
 
-def invalid(name: str, value: Any, rule: str) -> SettingsError:
+def invalid(name: str, value: Any, rule: str) -> ConfigError:
     """Return the error for an invalid value of an option."""
     if isinstance(value, tuple | list):
         shown = ", ".join(map(str, value)) or "(empty)"
     else:
         shown = repr(value)
-    return SettingsError(f"Invalid {name} {shown}. Expected {rule}. Use another value.")
+    return ConfigError(f"Invalid {name} {shown}. Expected {rule}. Use another value.")
 
 
 def _is_int(value: Any) -> bool:
@@ -420,9 +420,9 @@ TRIES = 3
 START_S = 20.0
 """Starting TensorFlow, building the network, and writing the model at the end."""
 
-BACKWARD_SHARE = {"all": 2.0, "default": 0.5}
+BACKWARD_PROPORTION = {"all": 2.0, "default": 0.5}
 """A backward pass in forward passes: through everything, or through the last blocks."""
-TAIL_SHARE = 0.25
+TAIL_PROPORTION = 0.25
 """Forward pass of the last blocks alone, as a share of the whole."""
 BFLOAT16_GAIN = 2.2
 """How much faster the passes through a pretrained network are in bfloat16, measured with ResNet50
@@ -443,7 +443,7 @@ def measure_gflops() -> float:
     return 2 * SIDE**3 / best / 1e9
 
 
-def forecast_seconds(
+def estimate_duration_s(
     config: TrainingConfig,
     n_training: int,
     n_validation: int,
@@ -478,12 +478,12 @@ def forecast_seconds(
     if config.cache_features and config.head_epochs:
         head = once
     if config.resolved_unfreeze_from == "all":
-        tuned = config.finetune_epochs * (epoch + BACKWARD_SHARE["all"] * n_training)
+        tuned = config.finetune_epochs * (epoch + BACKWARD_PROPORTION["all"] * n_training)
     elif config.cache_features:
-        tuned = config.finetune_epochs * TAIL_SHARE * (epoch + 2.0 * n_training)
+        tuned = config.finetune_epochs * TAIL_PROPORTION * (epoch + 2.0 * n_training)
         tuned += 0.0 if config.head_epochs else once  # one pass serves both phases
     else:
-        tuned = config.finetune_epochs * (epoch + BACKWARD_SHARE["default"] * n_training)
+        tuned = config.finetune_epochs * (epoch + BACKWARD_PROPORTION["default"] * n_training)
     if not config.finetune_epochs:
         tuned = 0.0
     return START_S + (head + tuned) * forward_s

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bc_model.errors import SettingsError
+from bc_model.errors import ConfigError
 from bc_model.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ _GPU_WITH_BFLOAT16 = (8, 0)
 """Compute capability of the first NVIDIA cards that multiply in bfloat16 (Ampere)."""
 
 
-def resolve_arithmetic(settings: TrainingConfig) -> str:
+def resolve_arithmetic(config: TrainingConfig) -> str:
     """Return 'float32' or 'bfloat16': as the settings say, or what this machine is fastest in."""
-    if settings.compute_dtype != "auto":
-        return settings.compute_dtype
+    if config.compute_dtype != "auto":
+        return config.compute_dtype
     import tensorflow as tf
 
     from bc_model.inference.precision import supported_precisions
@@ -43,7 +43,7 @@ def resolve_arithmetic(settings: TrainingConfig) -> str:
 
 
 @contextmanager
-def computing_in(model: keras.Model, arithmetic: str) -> Iterator[None]:
+def computing_in(model: keras.Model, compute_dtype: str) -> Iterator[None]:
     """Let the convolutional layers of a model compute in another precision for a while.
 
     What follows the pooling stays in float32: it costs nothing, and the softmax of a rounded logit
@@ -66,35 +66,35 @@ def computing_in(model: keras.Model, arithmetic: str) -> Iterator[None]:
     before = [layer.dtype_policy for layer in layers]
     try:
         for layer in layers:
-            layer.dtype_policy = _POLICIES[arithmetic]
+            layer.dtype_policy = _POLICIES[compute_dtype]
         yield
     finally:
         for layer, policy in zip(layers, before, strict=True):
             layer.dtype_policy = policy
 
 
-def strategy_for(settings: TrainingConfig) -> tf.distribute.Strategy:
+def strategy_for(config: TrainingConfig) -> tf.distribute.Strategy:
     """Return the strategy in whose scope the network is to be built and trained.
 
     Raises
     ------
-    SettingsError
+    ConfigError
         A shared batch is asked for with fewer than two cards.
     """
     import tensorflow as tf
 
-    if not settings.multi_gpu:
+    if not config.multi_gpu:
         return tf.distribute.get_strategy()
     cards = [device.name for device in tf.config.list_logical_devices("GPU")]
     if len(cards) < 2:
-        raise SettingsError(
+        raise ConfigError(
             f"Invalid multi_gpu True. Expected two or more GPUs, got {len(cards)}. Turn it off, or "
             "install the drivers and 'tensorflow[and-cuda]'."
         )
     return tf.distribute.MirroredStrategy(cards)
 
 
-def batch_of(settings: TrainingConfig, n_training: int) -> tuple[int, int]:
+def batch_of(config: TrainingConfig, n_training: int) -> tuple[int, int]:
     """Return the size of a batch and among how many devices it is shared, here and now.
 
     Every device gets the same share of every batch: one that got nothing would normalise over
@@ -102,17 +102,17 @@ def batch_of(settings: TrainingConfig, n_training: int) -> tuple[int, int]:
 
     Raises
     ------
-    SettingsError
+    ConfigError
         There are fewer pictures in a batch, or in training, than devices to share them.
     """
     import tensorflow as tf
 
-    shares = tf.distribute.get_strategy().num_replicas_in_sync
-    size = settings.batch_size - settings.batch_size % shares
-    if size == 0 or (shares > 1 and n_training < size):
-        raise SettingsError(
-            f"Batches of {settings.batch_size} from {n_training} training pictures cannot be "
-            f"shared among {shares} graphics cards; choose a batch size from {shares} to "
+    proportions = tf.distribute.get_strategy().num_replicas_in_sync
+    size = config.batch_size - config.batch_size % proportions
+    if size == 0 or (proportions > 1 and n_training < size):
+        raise ConfigError(
+            f"Batches of {config.batch_size} from {n_training} training pictures cannot be "
+            f"shared among {proportions} graphics cards; choose a batch size from {proportions} to "
             f"{n_training}, or turn off multi_gpu."
         )
-    return size, shares
+    return size, proportions

@@ -178,7 +178,9 @@ class CachedViews:
         ]
         return self._dataset(a_batch, labels)
 
-    def plain(self, labels: np.ndarray, *, batch_size: int, shares: int = 1) -> tf.data.Dataset:
+    def plain(
+        self, labels: np.ndarray, *, batch_size: int, proportions: int = 1
+    ) -> tf.data.Dataset:
         """Make batches of view 0, in order, each class weighing the same in the loss.
 
         Returns
@@ -187,7 +189,7 @@ class CachedViews:
             Features (b, *feature_shape) float32, labels (b, 2), weights (b,), as
             `pipeline.validation_dataset` has them.
         """
-        order, weights, batch_size = validation_order(labels, batch_size, shares)
+        order, weights, batch_size = validation_order(labels, batch_size, proportions)
         places = [
             np.arange(start, min(start + batch_size, len(order)))
             for start in range(0, len(order), batch_size)
@@ -259,7 +261,7 @@ def _give_back(mapped: np.ndarray) -> None:
 
 
 _MARGIN_BYTES = 500_000_000
-_MARGIN_SHARE = 0.05
+_MARGIN_PROPORTION = 0.05
 """A disk is never filled to the brim: other processes, and the run's own model, need room too."""
 
 _WITHOUT = "turn off cache_features"
@@ -269,7 +271,7 @@ _STALE_S = 600.0
 
 
 class Source(Protocol):
-    """Where views come from: `PictureViews`, or the `CachedViews` of an earlier base."""
+    """Where views come from: `ImageViews`, or the `CachedViews` of an earlier base."""
 
     @property
     def n(self) -> int:
@@ -338,7 +340,7 @@ def check_room(folder: Path, size_bytes: int) -> None:
     """
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
-    reserve = max(_MARGIN_BYTES, round(size_bytes * _MARGIN_SHARE))
+    reserve = max(_MARGIN_BYTES, round(size_bytes * _MARGIN_PROPORTION))
     if free < size_bytes + reserve:
         raise RunError(
             f"Keeping the features of all pictures in {folder} takes {size_bytes / 1e6:,.1f} "
@@ -455,7 +457,7 @@ def _write_about(
 ) -> None:
     about = {
         "base": base.name,
-        "pictures": store.n,
+        "images": store.n,
         "feature_shape": list(store.feature_shape),
         "dtype": store.dtype,
         "computed_by": extractor_name,
@@ -469,7 +471,7 @@ VIEW_SCHEME = 1
 
 
 @dataclass(frozen=True)
-class PictureViews:
+class ImageViews:
     """Pictures as a source of views for `cache.compute`.
 
     Attributes
@@ -501,7 +503,7 @@ class PictureViews:
         return {
             "pixels": [hashlib.sha256(content).hexdigest(), list(self.pixels.shape)],
             "image_size": list(self.image_size),
-            "views": [VIEW_SCHEME, self.seed],
+            "augmented_copies": [VIEW_SCHEME, self.seed],
         }
 
     def batches(self, view: int, batch_size: int) -> Iterator[np.ndarray]:
@@ -539,14 +541,14 @@ def view_dataset(
 
     def example(position: tf.Tensor) -> tf.Tensor:
         # The pictures stay where they are: as a tensor they would be held two or three times.
-        picture = tf.numpy_function(read, [position], tf.uint8, stateful=False)
-        picture = tf.ensure_shape(picture, pixels.shape[1:])
+        image = tf.numpy_function(read, [position], tf.uint8, stateful=False)
+        image = tf.ensure_shape(image, pixels.shape[1:])
         if view == 0:
             # Not divided by 255 and back, as `augment` must: so that no value is rounded.
-            return tf.image.resize(tf.cast(picture, tf.float32), image_size)
+            return tf.image.resize(tf.cast(image, tf.float32), image_size)
         # Positions of `training_dataset` are not negative; these are, so no draw is ever shared.
-        return augment(picture, image_size, tf.stack([seed * 1_000_003 + view, -1 - position]))
+        return augment(image, image_size, tf.stack([seed * 1_000_003 + view, -1 - position]))
 
     positions = tf.data.Dataset.range(len(pixels))
-    pictures = positions.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return pictures.batch(batch_size).prefetch(2)
+    images = positions.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return images.batch(batch_size).prefetch(2)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bc_model.errors import SettingsError
+from bc_model.errors import ConfigError
 from bc_model.model import backbone_layers, last_conv_output
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def cut_before(model: keras.Model, from_block: str) -> tuple[keras.Model, keras.
 
     Raises
     ------
-    SettingsError
+    ConfigError
         No layer of the backbone begins with `from_block`.
     """
     if from_block == "all":
@@ -196,7 +196,7 @@ def cut_before(model: keras.Model, from_block: str) -> tuple[keras.Model, keras.
     layers = backbone_layers(model)
     starts = [i for i, layer in enumerate(layers) if layer.name.startswith(from_block)]
     if not starts:
-        raise SettingsError(
+        raise ConfigError(
             f"No layer of {model.name} begins with '{from_block}'; name one of its blocks."
         )
     crossing = _crossing(model, {id(layer) for layer in model.layers[starts[0] :]})

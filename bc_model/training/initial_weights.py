@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bc_model.checks import Check, make_check
-from bc_model.data.dataset import Manifest
+from bc_model.data.dataset import Dataset
 from bc_model.errors import BcModelError
 from bc_model.inference.bundle import KERAS_FILE, Bundle, bundled_model, open_bundle
-from bc_model.inference.export import load_twin
-from bc_model.inference.seen_images import KnownPictures, known_pictures, known_to
+from bc_model.inference.export import rebuild_keras_model
+from bc_model.inference.seen_images import SeenImages, find_seen_images, seen_images
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +36,7 @@ def load_initial_weights(weights: str) -> str | keras.Model:
     WeightsError
         The bundled model is requested, but missing or damaged.
     """
-    return load_twin(bundled_model()) if weights == "bundled" else weights
+    return rebuild_keras_model(bundled_model()) if weights == "bundled" else weights
 
 
 def initial_model(weights: str) -> Bundle | None:
@@ -69,7 +69,7 @@ def initial_model(weights: str) -> Bundle | None:
     return bundle
 
 
-def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPictures:
+def all_seen_images(weights: str, dataset: Dataset, split: pd.DataFrame) -> SeenImages:
     """Return the images that the trained model has seen, in this run or by its initial weights.
 
     Parameters
@@ -86,19 +86,19 @@ def all_known(weights: str, manifest: Manifest, split: pd.DataFrame) -> KnownPic
     WeightsError
         The bundled model is requested, but missing or damaged.
     """
-    seen = split.loc[split["part"] != "test", "path"]
-    pictures = manifest.pictures[manifest.pictures["path"].isin(seen)]
-    own = KnownPictures(dict(zip(pictures["sha256"], pictures["dhash"], strict=True)), whole=True)
+    seen = split.loc[split["subset"] != "test", "path"]
+    images = dataset.images[dataset.images["path"].isin(seen)]
+    own = SeenImages(dict(zip(images["sha256"], images["dhash"], strict=True)), whole=True)
     if weights in ("none", "imagenet"):
         return own
     first = initial_model(weights)
     try:
-        return own.with_first(known_pictures(first) if first else None)
+        return own.with_first(seen_images(first) if first else None)
     except (BcModelError, OSError):  # The run does not need the list of seen images.
         return own.with_first(None)
 
 
-def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> Check | None:
+def initialization_leakage(weights: str, dataset: Dataset, split: pd.DataFrame) -> Check | None:
     """Return a check if the initial weights were trained on test images.
 
     Parameters
@@ -124,11 +124,11 @@ def known_at_first(weights: str, manifest: Manifest, split: pd.DataFrame) -> Che
     model = initial_model(weights)
     if model is None:
         return None
-    dhash = manifest.pictures.set_index("path")["dhash"]
-    test = split[split["part"] == "test"]
+    dhash = dataset.images.set_index("path")["dhash"]
+    test = split[split["subset"] == "test"]
     test = test.assign(dhash=dhash.reindex(test["path"]).to_numpy())
     try:
-        known = known_to(model, test)
+        known = find_seen_images(model, test)
     except (BcModelError, OSError):  # The run does not need the list of seen images.
         return None
     if not known.number:

@@ -20,7 +20,7 @@ from bc_model.data.pipeline import steps_in_epoch, training_dataset, validation_
 from bc_model.training.devices import batch_of
 from bc_model.training.feature_cache import (
     CachedViews,
-    PictureViews,
+    ImageViews,
     Source,
     compute,
     feature_shape,
@@ -48,7 +48,7 @@ STORED = {"head": "float32", "finetune": "bfloat16"}
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """Pictures of one part of the split, in memory.
 
     Attributes
@@ -74,7 +74,7 @@ class Feed:
     validation : tf.data.Dataset
     n_training, steps : int
         Pictures and batches in an epoch.
-    seconds_a_picture : float
+    seconds_a_image : float
         Of one forward pass, as measured; 0 when nothing was computed.
     """
 
@@ -83,40 +83,40 @@ class Feed:
     validation: tf.data.Dataset
     n_training: int
     steps: int
-    seconds_a_picture: float = 0.0
+    seconds_a_image: float = 0.0
 
 
 def plain_feed(
-    model: keras.Model, settings: TrainingConfig, training: Part, validation: Part
+    model: keras.Model, config: TrainingConfig, training: Subset, validation: Subset
 ) -> Feed:
     """Feed augmented pictures to the whole classifier."""
-    size, shares = batch_of(settings, len(training.labels))
+    size, proportions = batch_of(config, len(training.labels))
 
     def batches(first_epoch: int, last_epoch: int) -> tf.data.Dataset:
         return training_dataset(
             training.pixels,
             training.labels,
-            settings.image_size,
+            config.image_size,
             batch_size=size,
-            seed=settings.seed,
+            seed=config.seed,
             first_epoch=first_epoch,
             last_epoch=last_epoch,
-            whole_batches=shares > 1,
+            whole_batches=proportions > 1,
         )
 
     held_out = validation_dataset(
-        validation.pixels, validation.labels, batch_size=size, shares=shares
+        validation.pixels, validation.labels, batch_size=size, proportions=proportions
     )
     n = len(training.labels)
-    return Feed(model, batches, held_out, n, steps_in_epoch(n, size, whole_batches=shares > 1))
+    return Feed(model, batches, held_out, n, steps_in_epoch(n, size, whole_batches=proportions > 1))
 
 
 def cached_feed(
     model: keras.Model,
     phase: str,
-    settings: TrainingConfig,
-    training: Part,
-    validation: Part,
+    config: TrainingConfig,
+    training: Subset,
+    validation: Subset,
     folder: Path,
     progress: Callable[[str, int, int], None],
 ) -> Feed | None:
@@ -143,107 +143,105 @@ def cached_feed(
     RunError
         The disk has no room.
     """
-    halves = _cut(model, phase, settings)
+    halves = _cut(model, phase, config)
     if halves is None:
         return None
-    size, shares = batch_of(settings, len(training.labels))
+    size, proportions = batch_of(config, len(training.labels))
     n = len(training.labels)
     began = time.monotonic()
     computed = 0
 
-    def store(part: Part, name: str, views: int) -> CachedViews:
+    def store(subset: Subset, name: str, views: int) -> CachedViews:
         def tell(done: int, total: int) -> None:
             nonlocal computed
             computed += total if done == total else 0
             progress(name, done, total)
 
-        source: Source = PictureViews(part.pixels, settings.image_size, settings.seed)
+        source: Source = ImageViews(subset.pixels, config.image_size, config.seed)
         for base, dtype in steps:
             source = compute(
                 base,
                 source,
                 views=views,
-                batch_size=settings.batch_size,
+                batch_size=config.batch_size,
                 dtype=dtype,
                 folder=folder,
-                extract=_extractor(base, source.shape, settings),
+                extract=_extractor(base, source.shape, config),
                 progress=tell,
             )
         assert isinstance(source, CachedViews)
         return source
 
-    steps = _steps(model, phase, settings)
-    kept = store(training, "training", settings.augmented_copies)
+    steps = _steps(model, phase, config)
+    kept = store(training, "training", config.augmented_copies)
     held_out = store(validation, "validation", 1)
     return Feed(
         halves[1],
         lambda first, last: kept.training_dataset(
             training.labels,
             batch_size=size,
-            seed=settings.seed,
+            seed=config.seed,
             first_epoch=first,
             last_epoch=last,
-            whole_batches=shares > 1,
+            whole_batches=proportions > 1,
         ),
-        held_out.plain(validation.labels, batch_size=size, shares=shares),
+        held_out.plain(validation.labels, batch_size=size, proportions=proportions),
         n,
-        steps_in_epoch(n, size, whole_batches=shares > 1),
+        steps_in_epoch(n, size, whole_batches=proportions > 1),
         len(steps) * (time.monotonic() - began) / computed if computed else 0.0,
     )
 
 
-def fitted_part(model: keras.Model, phase: str, settings: TrainingConfig) -> keras.Model:
+def fitted_subset(model: keras.Model, phase: str, config: TrainingConfig) -> keras.Model:
     """Return what is fitted in a phase, without anything to feed it with."""
-    halves = _cut(model, phase, settings) if settings.cache_features else None
+    halves = _cut(model, phase, config) if config.cache_features else None
     return halves[1] if halves else model
 
 
 def cache_bytes(
-    model: keras.Model, settings: TrainingConfig, n_training: int, n_validation: int
+    model: keras.Model, config: TrainingConfig, n_training: int, n_validation: int
 ) -> int:
     """Return how much disk the features of both phases will take."""
     total = 0
-    for phase, epochs in (("head", settings.head_epochs), ("finetune", settings.finetune_epochs)):
-        halves = _cut(model, phase, settings) if epochs else None
+    for phase, epochs in (("head", config.head_epochs), ("finetune", config.finetune_epochs)):
+        halves = _cut(model, phase, config) if epochs else None
         if halves is not None:
-            shape = feature_shape(halves[0], (*settings.image_size, 3))
-            pictures = n_training * settings.augmented_copies + n_validation
-            total += needed_bytes(pictures, 1, shape, STORED[phase])
+            shape = feature_shape(halves[0], (*config.image_size, 3))
+            images = n_training * config.augmented_copies + n_validation
+            total += needed_bytes(images, 1, shape, STORED[phase])
     return total
 
 
-def _steps(
-    model: keras.Model, phase: str, settings: TrainingConfig
-) -> list[tuple[keras.Model, str]]:
+def _steps(model: keras.Model, phase: str, config: TrainingConfig) -> list[tuple[keras.Model, str]]:
     """Return the bases from the pictures to what a phase is fed with, and how each is kept.
 
     Phase two begins at activations on the way to the pooled features of phase one. So they are kept
     on that way, and one pass through the network serves both phases.
     """
-    halves = _cut(model, phase, settings)
+    halves = _cut(model, phase, config)
     assert halves is not None
-    later = _cut(model, "finetune", settings) if settings.finetune_epochs else None
+    later = _cut(model, "finetune", config) if config.finetune_epochs else None
     if phase == "finetune" or later is None:
         return [(halves[0], STORED[phase])]
     return [(later[0], STORED["finetune"]), (from_there_to_pool(model, later[0]), STORED["head"])]
 
 
 def _cut(
-    model: keras.Model, phase: str, settings: TrainingConfig
+    model: keras.Model, phase: str, config: TrainingConfig
 ) -> tuple[keras.Model, keras.Model] | None:
     if phase == "head":
         return cut_at_pool(model)
-    return cut_before(model, settings.resolved_unfreeze_from)
+    return cut_before(model, config.resolved_unfreeze_from)
 
 
-def extractor_name(settings: TrainingConfig) -> str:
+def extractor_name(config: TrainingConfig) -> str:
     """Return by what the frozen layers of a run are computed on this machine."""
     # An untrained network has activations of any size: bfloat16 moved them by up to nine tenths.
-    exact = settings.from_scratch or settings.deterministic
+    exact = config.from_scratch or config.deterministic
     return TENSORFLOW if exact else fastest_name()
 
 
-def _extractor(base: keras.Model, shape: tuple[int, ...], settings: TrainingConfig) -> Extractor:
-    if extractor_name(settings) == TENSORFLOW:
+def _extractor(base: keras.Model, shape: tuple[int, ...], config: TrainingConfig) -> Extractor:
+    if extractor_name(config) == TENSORFLOW:
         return tensorflow_base(base)
-    return fast_base(base, shape, settings.resolved_threads)
+    return fast_base(base, shape, config.resolved_threads)

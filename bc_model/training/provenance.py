@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 import bc_model
-from bc_model.data.breakhis import MPP_RANGE, is_drawn
-from bc_model.data.dataset import Manifest
+from bc_model.data.breakhis import MPP_RANGE, is_synthetic
+from bc_model.data.dataset import Dataset
 from bc_model.data.images import FIELD_PX
-from bc_model.data.splits import LEAKY_PROTOCOLS, summarise_parts
+from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE, summarize_subsets
 from bc_model.inference.bundle import bundled_model, file_sha256
 from bc_model.inference.input_checks import size_facts
 from bc_model.inference.model_card import (
@@ -29,33 +29,33 @@ from bc_model.inference.model_card import (
     Temperature,
     TrainingData,
 )
-from bc_model.inference.seen_images import KnownPictures
+from bc_model.inference.seen_images import SeenImages
 from bc_model.model import NAMED_WEIGHTS, backbone
 from bc_model.training.config import TrainingConfig
 from bc_model.training.devices import resolve_arithmetic
-from bc_model.training.initial_weights import initial_model, known_at_first
+from bc_model.training.initial_weights import initial_model, initialization_leakage
 from bc_model.training.inputs import extractor_name
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
-_BREAKHIS_LICENCE = (
+_BREAKHIS_LICENSE = (
     "BreakHis: Spanhol et al., IEEE Transactions on Biomedical Engineering 63(7), 2016, "
     "doi 10.1109/TBME.2015.2496264. Third parties state CC BY 4.0; the pictures are not included."
 )
-_UNKNOWN_LICENCE = "Not stated: ask the owner of the pictures before passing the model on."
+_UNKNOWN_LICENSE = "Not stated: ask the owner of the pictures before passing the model on."
 
 
-def describe_run(settings: TrainingConfig, manifest: Manifest, split_file: Path) -> dict[str, Any]:
+def describe_run(config: TrainingConfig, dataset: Dataset, split_file: Path) -> dict[str, Any]:
     """Return the content of `config.json`: settings, versions, commit, hashes of data and split."""
     import tensorflow as tf
 
     packages = ("keras", "numpy", "openvino", "opencv-python-headless", "pillow")
     return {
-        "settings": settings.as_dict(),
-        "data_sha256": manifest_sha256(manifest),
+        "config": config.as_dict(),
+        "data_sha256": dataset_sha256(dataset),
         "split_sha256": file_sha256(split_file),
-        "weights_sha256": _weights_sha256(settings.weights),
-        "arithmetic": resolve_arithmetic(settings),
-        "features_by": extractor_name(settings) if settings.cache_features else None,
+        "weights_sha256": _weights_sha256(config.weights),
+        "compute_dtype": resolve_arithmetic(config),
+        "features_by": extractor_name(config) if config.cache_features else None,
         "devices": tf.distribute.get_strategy().num_replicas_in_sync,
         "versions": {
             "bc_model": bc_model.__version__,
@@ -68,9 +68,9 @@ def describe_run(settings: TrainingConfig, manifest: Manifest, split_file: Path)
     }
 
 
-def manifest_sha256(manifest: Manifest) -> str:
+def dataset_sha256(dataset: Dataset) -> str:
     """Hash names and pixels of a data set: equal hashes mean the same pictures."""
-    lines = manifest.pictures["path"] + " " + manifest.pictures["sha256"]
+    lines = dataset.images["path"] + " " + dataset.images["sha256"]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -90,49 +90,49 @@ def git_commit() -> str | None:
 
 
 def draft_model_card(
-    settings: TrainingConfig,
-    manifest: Manifest,
+    config: TrainingConfig,
+    dataset: Dataset,
     split: pd.DataFrame,
-    run: RunFolder,
-    known: KnownPictures,
+    run: Run,
+    known: SeenImages,
     n_parameters: int,
 ) -> ModelCard:
     """Return the model card of a fresh model, without its files and its figures."""
-    training, validation = (split[split["part"] == part] for part in ("train", "validation"))
-    drawn = bool(training["case"].map(is_drawn).any())
+    training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
+    synthetic = bool(training["case"].map(is_synthetic).any())
     # Drawn pictures bear a magnification in their names and have none.
-    seen = set() if drawn else set(training["magnification"].dropna())
+    seen = set() if synthetic else set(training["magnification"].dropna())
     magnifications = sorted(int(value) for value in seen)
-    parts = summarise_parts(split)
-    knew_at_first = known_at_first(settings.weights, manifest, split) is not None
-    initial = settings.weights
+    parts = summarize_subsets(split)
+    has_initialization_leakage = initialization_leakage(config.weights, dataset, split) is not None
+    initial = config.weights
     return ModelCard(
         name=run.name,
         version=bc_model.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         architecture=Architecture(
-            backbone=settings.backbone,
+            backbone=config.backbone,
             initial_weights=initial if initial in NAMED_WEIGHTS else Path(initial).name,
             n_parameters=n_parameters,
-            dense_units=tuple(settings.dense_units),
-            dropout=settings.dropout,
+            dense_units=tuple(config.dense_units),
+            dropout=config.dropout,
         ),
-        input=input_facts(settings.backbone, settings.image_size, _rows(manifest, training)),
+        input=input_facts(config.backbone, config.image_size, _rows(dataset, training)),
         scale=scale_facts(magnifications),
         data=TrainingData(
-            dataset_sha256=manifest_sha256(manifest),
+            dataset_sha256=dataset_sha256(dataset),
             split_sha256=file_sha256(run.split_file),
-            protocol=settings.protocol,
-            has_leakage=settings.protocol in LEAKY_PROTOCOLS or knew_at_first,
-            has_initialization_leakage=knew_at_first,
-            n_images=SubsetCounts(**{part: one["pictures"] for part, one in parts.items()}),
-            n_cases=SubsetCounts(**{part: one["cases"] for part, one in parts.items()}),
+            protocol=config.protocol,
+            has_leakage=config.protocol in PROTOCOLS_WITH_LEAKAGE or has_initialization_leakage,
+            has_initialization_leakage=has_initialization_leakage,
+            n_images=SubsetCounts(**{subset: one["images"] for subset, one in parts.items()}),
+            n_cases=SubsetCounts(**{subset: one["cases"] for subset, one in parts.items()}),
             training_cases=tuple(sorted(set(training["case"]) - {""})),
             validation_cases=tuple(sorted(set(validation["case"]) - {""})),
             initial_cases=_initial_cases(initial),
             seen_images_complete=known.whole,
-            is_synthetic=drawn,
-            license=_licence(initial, drawn, bool(magnifications)),
+            is_synthetic=synthetic,
+            license=_license(initial, synthetic, bool(magnifications)),
         ),
         threshold=DecisionThreshold(0.5, "default, not tuned"),
         temperature=Temperature(1.0, "default, not fitted: probabilities are raw"),
@@ -140,7 +140,7 @@ def draft_model_card(
 
 
 def input_facts(
-    backbone_name: str, image_size: tuple[int, int], pictures: pd.DataFrame
+    backbone_name: str, image_size: tuple[int, int], images: pd.DataFrame
 ) -> ModelInput:
     """Return what a model card says of the pictures that go into the network.
 
@@ -152,7 +152,7 @@ def input_facts(
     pictures : DataFrame
         Rows of a manifest: what it learned from.
     """
-    sizes = size_facts(_without_drawn_scale(pictures))
+    sizes = size_facts(_without_drawn_scale(images))
     return ModelInput(
         height_px=image_size[0],
         width_px=image_size[1],
@@ -181,31 +181,31 @@ def _weights_sha256(weights: str) -> str | None:
 def _initial_cases(weights: str) -> tuple[str, ...]:
     """Return the cases that the initial weights know; those of a stranger's file cannot be told."""
     known = initial_model(weights)
-    return tuple(sorted(known.known_cases)) if known else ()
+    return tuple(sorted(known.seen_cases)) if known else ()
 
 
-def _licence(weights: str, drawn: bool, official: bool) -> str:
-    own = licence_words(drawn, official)
+def _license(weights: str, synthetic: bool, official: bool) -> str:
+    own = license_words(synthetic, official)
     known = initial_model(weights)
     first = known.card.data.license if known else own
     return own if first == own else f"{own} It began with weights learned from: {first}"
 
 
-def licence_words(drawn: bool, official: bool) -> str:
+def license_words(synthetic: bool, official: bool) -> str:
     """Say whose the pictures are that a model learned from."""
-    if drawn:
+    if synthetic:
         return "Drawn by this program: invented pictures, not tissue."
-    return _BREAKHIS_LICENCE if official else _UNKNOWN_LICENCE
+    return _BREAKHIS_LICENSE if official else _UNKNOWN_LICENSE
 
 
-def _rows(manifest: Manifest, training: pd.DataFrame) -> pd.DataFrame:
-    return manifest.pictures[manifest.pictures["path"].isin(training["path"])]
+def _rows(dataset: Dataset, training: pd.DataFrame) -> pd.DataFrame:
+    return dataset.images[dataset.images["path"].isin(training["path"])]
 
 
-def _without_drawn_scale(pictures: pd.DataFrame) -> pd.DataFrame:
+def _without_drawn_scale(images: pd.DataFrame) -> pd.DataFrame:
     """Drawn pictures bear a magnification in their names and have none."""
-    known = pictures["magnification"].mask(pictures["case"].map(is_drawn))
-    return pictures.assign(magnification=known)
+    known = images["magnification"].mask(images["case"].map(is_synthetic))
+    return images.assign(magnification=known)
 
 
 def _tensorflow_version() -> str:

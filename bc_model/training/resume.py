@@ -7,7 +7,7 @@ from typing import Any
 from bc_model.errors import RunError
 from bc_model.jobs import ENDED_STATES, is_own
 from bc_model.training.config import TrainingConfig
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 ACCEPT_CHANGES = "Accept the changes to resume the run anyway."
 """The last sentence of the message about a run whose data or code have changed."""
@@ -15,14 +15,14 @@ ACCEPT_CHANGES = "Accept the changes to resume the run anyway."
 _CONTINUE = " Continue it instead."
 
 _MACHINE = {
-    "arithmetic": "the arithmetic",
+    "compute_dtype": "the arithmetic",
     "features_by": "what the features are computed by",
     "devices": "the number of devices that share a batch",
 }
 """What another machine may do otherwise, by its key in `config.json`."""
 
 
-def settings_to_resume(run: RunFolder) -> TrainingConfig:
+def config_to_resume(run: Run) -> TrainingConfig:
     """Return the settings of a run that ended before it was done.
 
     Raises
@@ -35,10 +35,10 @@ def settings_to_resume(run: RunFolder) -> TrainingConfig:
     # A queued run has no process yet. A starting run may be this process, started for it.
     if state != "queued" and not (state == "starting" and is_own(status)):
         require_resumable(run)
-    return TrainingConfig.from_dict(run.read_config()["settings"])
+    return TrainingConfig.from_dict(run.read_config()["config"])
 
 
-def require_resumable(run: RunFolder) -> None:
+def require_resumable(run: Run) -> None:
     """Refuse to resume a run that is queued, running or done, or whose settings are missing.
 
     Raises
@@ -87,7 +87,7 @@ def changes_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         changes.append("the file of initial weights")
     if "versions" in before:
         # What runs of an earlier version did without saying so.
-        earlier: dict[str, Any] = {"arithmetic": "float32", "devices": 1}
+        earlier: dict[str, Any] = {"compute_dtype": "float32", "devices": 1}
         before = earlier | before
     changes += [
         f"{words} (was {before[key]}, is {now[key]})"
@@ -105,7 +105,7 @@ def changes_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return changes
 
 
-def require_unchanged(before: dict[str, Any], now: dict[str, Any], run: RunFolder) -> None:
+def require_unchanged(before: dict[str, Any], now: dict[str, Any], run: Run) -> None:
     """Refuse to resume a run whose data, split or code has changed.
 
     Raises

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from bc_model.data.hashing import pixel_sha256
-from bc_model.data.images import decode_picture, read_file
+from bc_model.data.images import decode_image, read_file
 from bc_model.data.splits import read_split
 from bc_model.errors import DataError, RunError
 from bc_model.jobs import ENDED_STATES as ENDED_STATES
@@ -34,7 +34,7 @@ CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)
-class RunFolder(Job):
+class Run(Job):
     """One training run on disk.
 
     Attributes
@@ -50,7 +50,7 @@ class RunFolder(Job):
     )
 
     @classmethod
-    def create(cls, path: Path) -> RunFolder:
+    def create(cls, path: Path) -> Run:
         """Create a new run directory.
 
         Raises
@@ -81,7 +81,7 @@ class RunFolder(Job):
         return cls(path)
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls, path: Path) -> Run:
         """Open an existing run.
 
         Raises
@@ -94,19 +94,19 @@ class RunFolder(Job):
         return cls(Path(path))
 
     @property
-    def model_folder(self) -> Path:
+    def model_dir(self) -> Path:
         """The directory of the model bundle; it exists after the export."""
         return self.path / "model"
 
     @property
-    def evaluation_folder(self) -> Path:
+    def evaluation_dir(self) -> Path:
         """The directory of the evaluation on the test subset; it exists after the evaluation."""
         return self.path / "evaluation"
 
     @property
     def has_report(self) -> bool:
         """True if the test subset has been evaluated."""
-        return (self.evaluation_folder / "report.json").is_file()
+        return (self.evaluation_dir / "report.json").is_file()
 
     @property
     def split_file(self) -> Path:
@@ -124,7 +124,7 @@ class RunFolder(Job):
         return self.path / "checkpoints" / "state.npz"
 
     @property
-    def cache_folder(self) -> Path:
+    def cache_dir(self) -> Path:
         """The directory of cached features, which exists while the run trains."""
         return self.path / "cache"
 
@@ -134,7 +134,7 @@ class RunFolder(Job):
         try:
             return (
                 self.read_status()["state"] in ENDED_STATES - {"done"}
-                and "settings" in self.read_config()
+                and "config" in self.read_config()
             )
         except RunError:
             return False
@@ -182,7 +182,7 @@ class RunFolder(Job):
         write_text_atomic(self.path / "history.jsonl", "".join(f"{line}\n" for line in lines))
 
 
-def runs_folder() -> Path:
+def runs_dir() -> Path:
     """Return the directory of all runs: `BC_RUNS`, or `runs` next to the program."""
     return Path(os.environ.get("BC_RUNS") or Path(__file__).parents[2] / "runs")
 
@@ -197,7 +197,7 @@ def is_taken(path: Path) -> bool:
     return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
-def find_run(runs: Path, run_id: str) -> RunFolder:
+def find_run(runs: Path, run_id: str) -> Run:
     """Open a run by its name, which may come from a URL.
 
     Raises
@@ -207,7 +207,7 @@ def find_run(runs: Path, run_id: str) -> RunFolder:
     """
     if not is_name(run_id):
         raise RunError(f"Invalid run name '{run_id[:100]}'.")
-    return RunFolder.open(Path(runs) / run_id)
+    return Run.open(Path(runs) / run_id)
 
 
 def _what_is_there(path: Path) -> str:
@@ -222,12 +222,12 @@ def _what_is_there(path: Path) -> str:
     )
 
 
-def list_runs(runs: Path) -> list[RunFolder]:
+def list_runs(runs: Path) -> list[Run]:
     """Return the runs in a directory, newest first; other directories are ignored."""
-    return sorted(RunFolder.find_all(runs), key=_started, reverse=True)
+    return sorted(Run.find_all(runs), key=_started, reverse=True)
 
 
-def _started(run: RunFolder) -> float:
+def _started(run: Run) -> float:
     for name in (CONFIG_FILE, STATUS_FILE):
         try:
             return (run.path / name).stat().st_mtime
@@ -240,7 +240,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class RunPictures:
+class RunImages:
     """The pictures that a run was trained, chosen and judged by.
 
     Attributes
@@ -258,7 +258,7 @@ class RunPictures:
     split: pd.DataFrame
 
     @classmethod
-    def of(cls, run: RunFolder) -> RunPictures:
+    def of(cls, run: Run) -> RunImages:
         """Read the split of a run and where its data set lies.
 
         Raises
@@ -268,8 +268,8 @@ class RunPictures:
         SplitError
             Its split is missing or damaged.
         """
-        settings = run.read_config().get("settings")
-        data = settings.get("data") if isinstance(settings, dict) else None
+        config = run.read_config().get("config")
+        data = config.get("data") if isinstance(config, dict) else None
         if not isinstance(data, str) or not data:
             raise RunError(f"The run {run.name} does not say where its data set lies.")
         return cls(run.name, Path(data), read_split(run.split_file))
@@ -309,7 +309,7 @@ class RunPictures:
         ------
         DataError
             No such picture in this run, it lies outside its data set, or has other pixels now.
-        PictureError
+        ImageError
             The file is gone or damaged.
         """
         path = str(self.row(sha256)["path"])
@@ -321,7 +321,7 @@ class RunPictures:
                 "and is not opened."
             )
         data = read_file(place)
-        if pixel_sha256(decode_picture(data, path)) != sha256:
+        if pixel_sha256(decode_image(data, path)) != sha256:
             raise DataError(
                 f"The picture {path} under {self.root} has other pixels than when the run "
                 f"{self.run} saw it; bring the old one back, or train again."

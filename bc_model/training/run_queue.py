@@ -14,16 +14,16 @@ from pathlib import Path
 
 from bc_model import jobs as _jobs
 from bc_model.data.official_folds import read_fold_file
-from bc_model.errors import RunError, SettingsError
+from bc_model.errors import ConfigError, RunError
 from bc_model.inference.bundle import bundled_model
 from bc_model.jobs import JOB_DIRECTORY, JobSpec, launch_job, locked, niceness, queue_job
 from bc_model.model import NAMED_WEIGHTS, require_weights_file
 from bc_model.training.config import TrainingConfig
 from bc_model.training.resume import require_resumable
-from bc_model.training.run import RunFolder, list_runs, new_run_id
+from bc_model.training.run import Run, list_runs, new_run_id
 
 
-def start_run(settings: TrainingConfig, runs: Path) -> RunFolder:
+def start_run(config: TrainingConfig, runs: Path) -> Run:
     """Queue a training run, and start it if a place is free.
 
     Parameters
@@ -35,7 +35,7 @@ def start_run(settings: TrainingConfig, runs: Path) -> RunFolder:
 
     Returns
     -------
-    RunFolder
+    Run
         The run, queued or starting.
 
     Raises
@@ -44,19 +44,19 @@ def start_run(settings: TrainingConfig, runs: Path) -> RunFolder:
         The weights file is missing or invalid.
     SplitError
         The fold file is missing or invalid.
-    SettingsError
+    ConfigError
         BC_MAX_RUNS or BC_NICENESS is invalid.
     """
     require_environment()
-    settings = checked_paths(settings)
-    run = RunFolder.create(_new_folder(Path(runs).resolve(), new_run_id(settings.backbone)))
-    run.write_config({"settings": settings.as_dict()})
+    config = checked_paths(config)
+    run = Run.create(_new_folder(Path(runs).resolve(), new_run_id(config.backbone)))
+    run.write_config({"config": config.as_dict()})
     put_in_queue(run)
     advance_queue(runs)
     return run
 
 
-def checked_paths(settings: TrainingConfig) -> TrainingConfig:
+def checked_paths(config: TrainingConfig) -> TrainingConfig:
     """Return settings with absolute paths, which are valid for every process.
 
     Raises
@@ -66,21 +66,21 @@ def checked_paths(settings: TrainingConfig) -> TrainingConfig:
     SplitError
         The fold file is missing or invalid.
     """
-    settings = _with_absolute_paths(settings)
-    _check_weights_file(settings)
-    if settings.official_fold_file:
-        read_fold_file(Path(settings.official_fold_file))
-    return settings
+    config = _with_absolute_paths(config)
+    _check_weights_file(config)
+    if config.official_fold_file:
+        read_fold_file(Path(config.official_fold_file))
+    return config
 
 
 def put_in_queue(
-    run: RunFolder, *, accept_changes: bool = False, scheduler: str = "", task: str = ""
+    run: Run, *, accept_changes: bool = False, scheduler: str = "", task: str = ""
 ) -> None:
     """Queue a run; the caller ensures that no process works on it.
 
     Parameters
     ----------
-    run : RunFolder
+    run : Run
         A run with its settings in `config.json`.
     accept_changes : bool
         Resume the run as its `config.json` is now, even if data or code have changed.
@@ -97,7 +97,7 @@ def put_in_queue(
     queue_job(run, spec, "Waiting in the queue" + (f" of {scheduler}" if scheduler else ""))
 
 
-def accepts_changes(run: RunFolder) -> bool:
+def accepts_changes(run: Run) -> bool:
     """Return whether changes since `config.json` was written are accepted.
 
     The training process replaces that file once it has read the data. Later changes are new, and
@@ -108,7 +108,7 @@ def accepts_changes(run: RunFolder) -> bool:
 
 
 def launch(
-    run: RunFolder, *, tied: bool = False, environment: Mapping[str, str] | None = None
+    run: Run, *, tied: bool = False, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen:
     """Start the process that trains a queued or interrupted run; see `bc_model.jobs.launch_job`."""
     arguments = ["--accept-changes"] if accepts_changes(run) else []
@@ -117,14 +117,14 @@ def launch(
     return launch_job(run, arguments, tied=tied, environment=environment)
 
 
-def resume_run(run: RunFolder, *, accept_changes: bool = False) -> None:
+def resume_run(run: Run, *, accept_changes: bool = False) -> None:
     """Queue a run that ended before it was done; it resumes after its last complete epoch.
 
     Raises
     ------
     RunError
         The run is queued, running or done, or its settings are missing.
-    SettingsError
+    ConfigError
         BC_MAX_RUNS or BC_NICENESS is invalid.
     """
     require_environment()
@@ -156,31 +156,29 @@ def max_runs() -> int:
 
     Raises
     ------
-    SettingsError
+    ConfigError
         BC_MAX_RUNS is not a number from 1 to 64.
     """
     value = os.environ.get("BC_MAX_RUNS", "1")
     if not value.isdecimal() or not 1 <= int(value) <= 64:
-        raise SettingsError(f"BC_MAX_RUNS must be a number from 1 to 64; it is '{value}'.")
+        raise ConfigError(f"BC_MAX_RUNS must be a number from 1 to 64; it is '{value}'.")
     return int(value)
 
 
-def _check_weights_file(settings: TrainingConfig) -> None:
-    if settings.weights == "bundled":
+def _check_weights_file(config: TrainingConfig) -> None:
+    if config.weights == "bundled":
         bundled_model()
-    elif settings.weights not in NAMED_WEIGHTS:
-        require_weights_file(Path(settings.weights))
+    elif config.weights not in NAMED_WEIGHTS:
+        require_weights_file(Path(config.weights))
 
 
-def _with_absolute_paths(settings: TrainingConfig) -> TrainingConfig:
-    weights = settings.weights
+def _with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
+    weights = config.weights
     if weights not in NAMED_WEIGHTS:
         weights = str(Path(weights).resolve())
-    folds_file = (
-        str(Path(settings.official_fold_file).resolve()) if settings.official_fold_file else ""
-    )
-    data = str(Path(settings.data).resolve())
-    return dataclasses.replace(settings, data=data, weights=weights, official_fold_file=folds_file)
+    folds_file = str(Path(config.official_fold_file).resolve()) if config.official_fold_file else ""
+    data = str(Path(config.data).resolve())
+    return dataclasses.replace(config, data=data, weights=weights, official_fold_file=folds_file)
 
 
 def _new_folder(runs: Path, run_id: str) -> Path:

@@ -19,17 +19,17 @@ import pandas as pd
 import tensorflow as tf
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.dataset import Manifest, read_manifest
-from bc_model.data.images import picture_files
+from bc_model.data.dataset import Dataset, read_dataset
+from bc_model.data.images import image_files
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot, training_size
 from bc_model.data.splits import (
-    LEAKY_PROTOCOLS,
+    PROTOCOLS_WITH_LEAKAGE,
     count_leaks,
     make_split,
-    summarise_parts,
+    summarize_subsets,
     write_split,
 )
-from bc_model.data.stain import are_grey
+from bc_model.data.stain import are_gray
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation.calibrate_model import FEATURES_FILE, calibrate_bundle
 from bc_model.evaluation.error_analysis import training_features
@@ -39,21 +39,32 @@ from bc_model.evaluation.report import Report
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.export import check_bundle, write_bundle
-from bc_model.inference.input_checks import stain_facts, strange_share
+from bc_model.inference.input_checks import stain_statistics_summary, unusual_stain_proportion
 from bc_model.inference.model_card import CardMetrics, StainStatistics, write_model_card
 from bc_model.inference.quantization import measure_parity
-from bc_model.inference.seen_images import KNOWN_FILE
+from bc_model.inference.seen_images import SEEN_IMAGES_FILE
 from bc_model.model import build_model, freeze_backbone, unfreeze_from
 from bc_model.training.callbacks import EndRequested, Phase, RunReporter, StateKeeper, progress_of
 from bc_model.training.checkpoint import TrainState, load_weights, read_state, restore_state, sweep
 from bc_model.training.config import TrainingConfig
 from bc_model.training.devices import computing_in, resolve_arithmetic, strategy_for
 from bc_model.training.feature_cache import check_room
-from bc_model.training.initial_weights import all_known, known_at_first, load_initial_weights
-from bc_model.training.inputs import Feed, Part, cache_bytes, cached_feed, fitted_part, plain_feed
+from bc_model.training.initial_weights import (
+    all_seen_images,
+    initialization_leakage,
+    load_initial_weights,
+)
+from bc_model.training.inputs import (
+    Feed,
+    Subset,
+    cache_bytes,
+    cached_feed,
+    fitted_subset,
+    plain_feed,
+)
 from bc_model.training.provenance import describe_run, draft_model_card
 from bc_model.training.resume import require_unchanged
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.utils.formatting import many
 
 logger = logging.getLogger("bc_model.training")
@@ -68,7 +79,7 @@ PHASE_TITLES = {"head": "frozen backbone", "finetune": "fine-tuning"}
 
 
 def train(
-    settings: TrainingConfig, run: RunFolder, *, resume: bool = False, accept_changes: bool = False
+    config: TrainingConfig, run: Run, *, resume: bool = False, accept_changes: bool = False
 ) -> Bundle | None:
     """Train, export and evaluate a model in a run directory.
 
@@ -76,8 +87,8 @@ def train(
     ----------
     settings : TrainingConfig
         Configuration of the run.
-    run : RunFolder
-        New run directory from `RunFolder.create`, or with `resume` one whose run has not finished.
+    run : Run
+        New run directory from `Run.create`, or with `resume` one whose run has not finished.
     resume : bool
         Continue after the last completed epoch, with the results of an uninterrupted run.
     accept_changes : bool
@@ -97,7 +108,7 @@ def train(
     --------
     Trainer : Run single stages.
     """
-    return Trainer(settings, run, resume=resume, accept_changes=accept_changes).run()
+    return Trainer(config, run, resume=resume, accept_changes=accept_changes).run()
 
 
 def _stage(method: Callable[[Trainer], None]) -> Callable[[Trainer], None]:
@@ -132,7 +143,7 @@ class Trainer:
     ----------
     settings : TrainingConfig
         Configuration of the run.
-    run_dir : RunFolder
+    run_dir : Run
         New run directory, or with `resume` one whose run has not finished.
     resume : bool
         Continue after the last completed epoch, with the results of an uninterrupted run.
@@ -163,7 +174,7 @@ class Trainer:
 
     Examples
     --------
-    >>> trainer = Trainer(settings, RunFolder.create(Path("runs/my-run")))  # doctest: +SKIP
+    >>> trainer = Trainer(settings, Run.create(Path("runs/my-run")))  # doctest: +SKIP
     >>> trainer.build_model()  # doctest: +SKIP
     >>> trainer.prepare_data()  # doctest: +SKIP
     >>> trainer.train_head()  # doctest: +SKIP
@@ -171,22 +182,22 @@ class Trainer:
 
     strategy: tf.distribute.Strategy
     model: keras.Model
-    dataset: Manifest
+    dataset: Dataset
     split: pd.DataFrame
-    training: Part
-    validation: Part
+    training: Subset
+    validation: Subset
     training_is_gray: np.ndarray
     bundle: Bundle
 
     def __init__(
         self,
-        settings: TrainingConfig,
-        run_dir: RunFolder,
+        config: TrainingConfig,
+        run_dir: Run,
         *,
         resume: bool = False,
         accept_changes: bool = False,
     ) -> None:
-        self.settings = settings
+        self.config = config
         self.run_dir = run_dir
         self.resume = resume
         self.accept_changes = accept_changes
@@ -230,24 +241,24 @@ class Trainer:
 
         Raises
         ------
-        SettingsError
+        ConfigError
             The model does not have the block at which fine-tuning starts.
         WeightsError
             The initial weights cannot be downloaded or read, or belong to another backbone.
         """
-        settings = self.settings
-        picture_files(Path(settings.data))  # A missing dataset should not cost a download.
-        _configure_tensorflow(settings)
-        keras.utils.set_random_seed(settings.seed)
+        config = self.config
+        image_files(Path(config.data))  # A missing dataset should not cost a download.
+        _configure_tensorflow(config)
+        keras.utils.set_random_seed(config.seed)
         self.run_dir.write_status("starting", message="Building the model")
-        self.strategy = strategy_for(settings)
+        self.strategy = strategy_for(config)
         with self.strategy.scope():
             self.model = build_model(
-                settings.backbone,
-                image_size=settings.image_size,
-                weights=load_initial_weights(settings.weights),
-                dense_units=settings.dense_units,
-                dropout=settings.dropout,
+                config.backbone,
+                image_size=config.image_size,
+                weights=load_initial_weights(config.weights),
+                dense_units=config.dense_units,
+                dropout=config.dropout,
             )
             self._unfreeze()
 
@@ -267,13 +278,13 @@ class Trainer:
         self._write_config()
         state = self._read_state()
         self.run_dir.keep_history(state.epoch if state else 0)
-        _log_split(self.dataset, self.split, self.settings.weights)
+        _log_split(self.dataset, self.split, self.config.weights)
         if state:
             logger.info("Resumed after epoch %d", state.epoch)
         self._check_cache_room()
-        self.training = self._load_subset("train", training_size(self.settings.image_size))
-        self.training_is_gray = are_grey(self.training.pixels)
-        self.validation = self._load_subset("validation", self.settings.image_size)
+        self.training = self._load_subset("train", training_size(self.config.image_size))
+        self.training_is_gray = are_gray(self.training.pixels)
+        self.validation = self._load_subset("validation", self.config.image_size)
         self.run_dir.write_status("starting", message="Preparing the first batch")
 
     @_stage
@@ -284,11 +295,11 @@ class Trainer:
         nothing without epochs of head training, or if the run has reached fine-tuning before.
         """
         state = self._read_state()
-        if self.settings.head_epochs == 0 or (state and state.phase == "finetune"):
+        if self.config.head_epochs == 0 or (state and state.phase == "finetune"):
             return
         with self.strategy.scope():
             freeze_backbone(self.model)
-            self._train_phase("head", self.settings.head_learning_rate, state)
+            self._train_phase("head", self.config.head_learning_rate, state)
 
     @_stage
     def fine_tune(self) -> None:
@@ -297,13 +308,13 @@ class Trainer:
         Writes the same files as `train_head`. Does nothing without epochs of fine-tuning, or if
         the run was stopped. Afterwards the training images are no longer in memory.
         """
-        if self.settings.finetune_epochs and not self.stopped:
+        if self.config.finetune_epochs and not self.stopped:
             state = self._read_state()
             with self.strategy.scope():
                 if state and state.phase == "head" and state.best_loss is not None:
                     load_weights(self.run_dir.best_weights, self.model)
                 self._unfreeze()
-                self._train_phase("finetune", self.settings.resolved_finetune_rate, state)
+                self._train_phase("finetune", self.config.resolved_finetune_rate, state)
         del self.training  # The largest object in memory; `export` writes the next largest.
 
     @_stage
@@ -319,7 +330,7 @@ class Trainer:
         RunError
             No epoch had a finite validation loss.
         """
-        settings, run_dir, validation = self.settings, self.run_dir, self.validation
+        config, run_dir, validation = self.config, self.run_dir, self.validation
         if run_dir.requested_action() == "cancel":
             raise EndRequested("cancel")
         if not run_dir.best_weights.exists():
@@ -332,13 +343,15 @@ class Trainer:
         load_weights(run_dir.best_weights, self.model)
         # Requests are ignored from here on: the run ends soon, as a stop would end it.
         run_dir.write_status("running", message="Writing the model", phase="export")
-        known = all_known(settings.weights, self.dataset, self.split)
+        known = all_seen_images(config.weights, self.dataset, self.split)
         n_parameters = self.model.count_params()
-        card = draft_model_card(settings, self.dataset, self.split, run_dir, known, n_parameters)
-        bundle = write_bundle(self.model, run_dir.model_folder, card, {KNOWN_FILE: known.as_csv()})
+        card = draft_model_card(config, self.dataset, self.split, run_dir, known, n_parameters)
+        bundle = write_bundle(
+            self.model, run_dir.model_dir, card, {SEEN_IMAGES_FILE: known.as_csv()}
+        )
         check_bundle(bundle, validation.pixels[:4])
-        rows = self.split[self.split["part"] == "validation"]
-        bundle = calibrate_bundle(bundle, rows, validation.pixels, run_dir.evaluation_folder)
+        rows = self.split[self.split["subset"] == "validation"]
+        bundle = calibrate_bundle(bundle, rows, validation.pixels, run_dir.evaluation_dir)
         is_malignant = validation.labels[:, CLASSES.index("malignant")] == 1.0
         self.bundle = measure_parity(bundle, validation.pixels, is_malignant)
         del self.model, self.validation
@@ -354,8 +367,8 @@ class Trainer:
             "running", message="Evaluating the test subset", phase="evaluation"
         )
         bundle = self.bundle
-        report = evaluate_split(Engine(bundle), self.dataset.root, self.split, part="test")
-        report.write(self.run_dir.evaluation_folder)
+        report = evaluate_split(Engine(bundle), self.dataset.root, self.split, subset="test")
+        report.write(self.run_dir.evaluation_dir)
         card = replace(
             bundle.card,
             metrics=CardMetrics(test=report.summary()),
@@ -367,7 +380,7 @@ class Trainer:
 
     def _finish(self) -> None:
         # The cached features are about a hundred times as large as the rest of the run directory.
-        shutil.rmtree(self.run_dir.cache_folder, ignore_errors=True)
+        shutil.rmtree(self.run_dir.cache_dir, ignore_errors=True)
         message = "Stopped on request; the best model so far was kept." if self.stopped else ""
         self.run_dir.write_status("done", message=message)
         logger.info("%s Model in %s", message or "Finished.", self.bundle.folder)
@@ -382,29 +395,29 @@ class Trainer:
         return read_state(self.run_dir.state_file)
 
     def _unfreeze(self) -> None:
-        settings = self.settings
+        config = self.config
         unfreeze_from(
-            self.model, settings.resolved_unfreeze_from, train_batch_norm=settings.from_scratch
+            self.model, config.resolved_unfreeze_from, train_batch_norm=config.from_scratch
         )
 
     def _read_split(self) -> None:
-        settings = self.settings
+        config = self.config
         progress = progress_of(self.run_dir, "Reading the dataset")
-        self.dataset = read_manifest(Path(settings.data), progress=progress)
+        self.dataset = read_dataset(Path(config.data), progress=progress)
         self.split = make_split(
             self.dataset,
-            settings.protocol,
-            n_folds=settings.n_folds,
-            fold=settings.test_fold,
-            seed=settings.split_seed,
-            folds_file=settings.official_fold_file,
+            config.protocol,
+            n_folds=config.n_folds,
+            fold=config.test_fold,
+            seed=config.split_seed,
+            folds_file=config.official_fold_file,
         )
         write_split(self.split, self.run_dir.split_file)
 
     def _write_config(self) -> None:
         run_dir = self.run_dir
         with self.strategy.scope():
-            record = describe_run(self.settings, self.dataset, run_dir.split_file)
+            record = describe_run(self.config, self.dataset, run_dir.split_file)
         if self.resume:
             sweep(run_dir.state_file.parent)
             before = run_dir.read_config()
@@ -420,26 +433,26 @@ class Trainer:
 
     def _check_cache_room(self) -> None:
         """Check the disk space before images are read; a resumed run has reserved it already."""
-        folder = self.run_dir.cache_folder
-        if self.settings.cache_features and not folder.exists():
-            counts = (int((self.split["part"] == name).sum()) for name in ("train", "validation"))
-            check_room(folder, cache_bytes(self.model, self.settings, *counts))
+        folder = self.run_dir.cache_dir
+        if self.config.cache_features and not folder.exists():
+            counts = (int((self.split["subset"] == name).sum()) for name in ("train", "validation"))
+            check_room(folder, cache_bytes(self.model, self.config, *counts))
 
-    def _load_subset(self, name: str, size: tuple[int, int]) -> Part:
-        rows = self.split[self.split["part"] == name]
+    def _load_subset(self, name: str, size: tuple[int, int]) -> Subset:
+        rows = self.split[self.split["subset"] == name]
         progress = progress_of(self.run_dir, f"Loading the {name} subset")
         pixels = load_pixels(self.dataset.root, list(rows["path"]), size, progress=progress)
-        return Part(pixels, one_hot(rows["class"]))
+        return Subset(pixels, one_hot(rows["class"]))
 
     def _train_phase(self, name: str, rate: float, state: TrainState | None) -> None:
         """Train until a phase ends, or set `stopped`; a phase can be new, resumed or over."""
-        epochs = self.settings.head_epochs if name == "head" else self.settings.finetune_epochs
+        epochs = self.config.head_epochs if name == "head" else self.config.finetune_epochs
         resumed = state if state and state.phase == name else None
         # After a phase that ended early, the next phase continues its epoch numbers.
         first_epoch = resumed.phase_first_epoch if resumed else len(self.run_dir.read_history())
         if resumed and resumed.phase_over:
             # The next phase needs its weights and the seeds of its dropout layers.
-            fitted = fitted_part(self.model, name, self.settings)
+            fitted = fitted_subset(self.model, name, self.config)
             _compile(fitted, rate)
             restore_state(self.run_dir.state_file, fitted)
         else:
@@ -448,7 +461,7 @@ class Trainer:
                 _compile(feed.fitted, rate)
                 if resumed:
                     restore_state(self.run_dir.state_file, feed.fitted)
-                phase = _describe_phase(name, first_epoch, self.settings, feed)
+                phase = _describe_phase(name, first_epoch, self.config, feed)
                 self._fit(feed, phase, resumed, state.best_loss if state else None)
             except EndRequested as end:
                 if end.what != "stop":
@@ -458,29 +471,29 @@ class Trainer:
         if len(self.run_dir.read_history()) < first_epoch + epochs:
             logger.info(
                 "%s ended early: no lower validation loss for %d epochs",
-                PHASE_TITLES[name], self.settings.patience,
+                PHASE_TITLES[name], self.config.patience,
             )  # fmt: skip
 
     def _make_feed(self, phase: str) -> Feed:
-        model, settings, training, validation = (
-            self.model, self.settings, self.training, self.validation,
+        model, config, training, validation = (
+            self.model, self.config, self.training, self.validation,
         )  # fmt: skip
         feed = None
-        if settings.cache_features:
+        if config.cache_features:
             report = {
                 name: progress_of(self.run_dir, f"Computing the features of the {name} subset")
                 for name in ("training", "validation")
             }
             feed = cached_feed(
-                model, phase, settings, training, validation, self.run_dir.cache_folder,
+                model, phase, config, training, validation, self.run_dir.cache_dir,
                 lambda name, done, total: report[name](done, total),
             )  # fmt: skip
-        return feed or plain_feed(model, settings, training, validation)
+        return feed or plain_feed(model, config, training, validation)
 
     def _fit(
         self, feed: Feed, phase: Phase, resumed: TrainState | None, best_loss: float | None
     ) -> None:
-        patience = self.settings.patience
+        patience = self.config.patience
         counting = {
             "plateau": keras.callbacks.ReduceLROnPlateau(
                 monitor="val_loss", factor=1 / 3, patience=max(1, patience // 2)
@@ -488,7 +501,7 @@ class Trainer:
             "stopping": keras.callbacks.EarlyStopping(monitor="val_loss", patience=patience),
         }
         first_epoch = resumed.epoch if resumed else phase.first_epoch
-        with computing_in(feed.fitted, resolve_arithmetic(self.settings)):
+        with computing_in(feed.fitted, resolve_arithmetic(self.config)):
             feed.fitted.fit(
                 feed.training(first_epoch, phase.last_epoch),
                 validation_data=feed.validation,
@@ -511,7 +524,7 @@ class Trainer:
 
         The run does not fail if this fails.
         """
-        bundle, folder = self.bundle, self.run_dir.evaluation_folder
+        bundle, folder = self.bundle, self.run_dir.evaluation_dir
         self.run_dir.write_status(
             "running", message="Computing the features of the training images", phase="evaluation"
         )
@@ -520,20 +533,20 @@ class Trainer:
         except (BcModelError, OSError) as error:
             logger.warning("The features of the training images were not saved: %s", error)
             return None
-        facts = stain_facts(found.stain, self.training_is_gray)
+        facts = stain_statistics_summary(found.stain, self.training_is_gray)
         validation = FeatureTable.load(folder / FEATURES_FILE, bundle.network)
         # With leakage, the validation images say nothing about the staining of new cases.
-        if validation is not None and self.split["protocol"].iloc[0] not in LEAKY_PROTOCOLS:
-            proportion = strange_share(validation.stain, facts)
+        if validation is not None and self.split["protocol"].iloc[0] not in PROTOCOLS_WITH_LEAKAGE:
+            proportion = unusual_stain_proportion(validation.stain, facts)
             facts = replace(facts, out_of_distribution_proportion=proportion)
         return facts
 
 
-def _configure_tensorflow(settings: TrainingConfig) -> None:
+def _configure_tensorflow(config: TrainingConfig) -> None:
     """Configure the process; this is possible only before TensorFlow computes anything."""
-    if settings.deterministic:
+    if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    if threads := settings.resolved_threads:
+    if threads := config.resolved_threads:
         try:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -549,46 +562,46 @@ def _compile(model: keras.Model, rate: float) -> None:
     )
 
 
-def _describe_phase(name: str, first_epoch: int, settings: TrainingConfig, feed: Feed) -> Phase:
-    later = settings.finetune_epochs if name == "head" else 0
-    epochs = settings.head_epochs if name == "head" else settings.finetune_epochs
+def _describe_phase(name: str, first_epoch: int, config: TrainingConfig, feed: Feed) -> Phase:
+    later = config.finetune_epochs if name == "head" else 0
+    epochs = config.head_epochs if name == "head" else config.finetune_epochs
     return Phase(
         name=name,
         title=PHASE_TITLES[name],
         first_epoch=first_epoch,
         last_epoch=first_epoch + epochs,
         total_epochs=first_epoch + epochs + later,
-        later_epoch_cost=0.0 if feed.seconds_a_picture else later * FINETUNE_EPOCH_COST,
-        later_seconds=later * feed.n_training * feed.seconds_a_picture,
+        later_epoch_cost=0.0 if feed.seconds_a_image else later * FINETUNE_EPOCH_COST,
+        later_seconds=later * feed.n_training * feed.seconds_a_image,
     )
 
 
 def _log_report(report: Report) -> None:
-    leaky = " (LEAKY)" if report.leaky else ""
+    has_leakage = " (LEAKY)" if report.has_leakage else ""
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
-        logger.info("test %s%s: %s", name.replace("_", " "), leaky, report.figures[name])
+        logger.info("test %s%s: %s", name.replace("_", " "), has_leakage, report.metrics[name])
     for check in report.checks:
         logger.info("%s: %s", check.severity, check.message)
 
 
-def _log_split(dataset: Manifest, split: pd.DataFrame, weights: str) -> None:
-    case = dataset.pictures["case"]
+def _log_split(dataset: Dataset, split: pd.DataFrame, weights: str) -> None:
+    case = dataset.images["case"]
     logger.info(
         "%d images of %s cases; %d files excluded",
-        len(case), case[case != ""].nunique() or "unknown", len(dataset.rejected),
+        len(case), case[case != ""].nunique() or "unknown", len(dataset.excluded),
     )  # fmt: skip
-    for name, counts in summarise_parts(split).items():
+    for name, counts in summarize_subsets(split).items():
         numbers = (f"{counts[c]} {c} of {_cases(counts[f'{c}_cases'])}" for c in CLASSES)
         logger.info("%s: %s", name, ", ".join(numbers))
     protocol = split["protocol"].iloc[0]
-    if protocol in LEAKY_PROTOCOLS:
+    if protocol in PROTOCOLS_WITH_LEAKAGE:
         leak = count_leaks(split)
         logger.warning(
             "The protocol '%s' puts images of the same case into training and test: here %d of %d "
             "test images. The metrics of this run are marked as leaky.",
-            protocol, leak.test_pictures, leak.n_test,
+            protocol, leak.test_images, leak.n_test,
         )  # fmt: skip
-    if known := known_at_first(weights, dataset, split):
+    if known := initialization_leakage(weights, dataset, split):
         logger.warning("%s", known.message)
 
 

@@ -7,11 +7,11 @@ from .formatting import (
     rough_duration_in_words,
 )
 from .io import require_place, write_bytes_atomic, write_text_atomic
-from .metric import Figure
+from .metric import Metric
 from .serialization import dumps, to_json
 
 __all__ = [
-    "Figure",
+    "Metric",
     "dumps",
     "duration_in_words",
     "format_probability",

@@ -119,11 +119,11 @@ def _sync_folder(folder: Path) -> None:
     """Make the new name survive a power cut; only POSIX lets a folder be opened for that."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    feature = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        os.fsync(feature)
     except OSError:
         # Some network file systems refuse to sync a folder. The file itself is already in place.
         pass
     finally:
-        os.close(descriptor)
+        os.close(feature)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """One number as it is shown to people: with its interval and what it rests on.
 
     Parameters
@@ -82,10 +82,10 @@ class Figure:
         return f"{self.value:.3f} ({_between(self.low, self.high, 3)})"
 
     def _support(self) -> str:
-        pictures = "1 picture" if self.n == 1 else f"{self.n:,} pictures"
+        images = "1 picture" if self.n == 1 else f"{self.n:,} pictures"
         if self.n_cases == 0:
-            return f"{pictures}, cases unknown"
-        return f"{pictures}, {'1 case' if self.n_cases == 1 else f'{self.n_cases} cases'}"
+            return f"{images}, cases unknown"
+        return f"{images}, {'1 case' if self.n_cases == 1 else f'{self.n_cases} cases'}"
 
 
 def _between(low: float, high: float, digits: int) -> str:

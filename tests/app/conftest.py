@@ -14,7 +14,7 @@ from streamlit.util import calc_hash
 
 from bc_model.data.registry import link_folder
 from bc_model.training import config as forecast
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,10 +48,10 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def finished_run(runs: Path, tiny_run: RunFolder) -> RunFolder:
+def finished_run(runs: Path, tiny_run: Run) -> Run:
     """Return a finished run that a test may alter."""
     shutil.copytree(tiny_run.path, runs / "finished")
-    return RunFolder(runs / "finished")
+    return Run(runs / "finished")
 
 
 @pytest.fixture
@@ -79,13 +79,13 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
 
 
 @pytest.fixture
-def shelf(runs: Path, tmp_path: Path) -> Path:
+def registry(runs: Path, tmp_path: Path) -> Path:
     """Return the shelf of the page, which is empty."""
     return tmp_path / "shelf"
 
 
 @pytest.fixture
-def drawn(drawn_set: Path, shelf: Path) -> Path:
+def synthetic(drawn_set: Path, registry: Path) -> Path:
     """Put the drawn set on the shelf: 30 pictures of 10 cases."""
-    link_folder(drawn_set, "drawn", shelf)
+    link_folder(drawn_set, "drawn", registry)
     return drawn_set

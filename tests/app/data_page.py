@@ -29,10 +29,12 @@ def zipped(folder: Path) -> bytes:
     return buffer.getvalue()
 
 
-def fold_text(folder: Path, *, leaky: bool) -> bytes:
+def fold_text(folder: Path, *, has_leakage: bool) -> bytes:
     """Write a fold file of the drawn set; leaky, the first field of every case is for test."""
     lines = []
     for path in sorted(folder.rglob("*.png")):
-        for_test = "-001" in path.name if leaky else path.name.split("-")[2] in ("90001", "90006")
+        for_test = (
+            "-001" in path.name if has_leakage else path.name.split("-")[2] in ("90001", "90006")
+        )
         lines.append(f"{path.name}|200|1|{'test' if for_test else 'train'}")
     return ("\n".join(lines) + "\n").encode()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.components.charts import overlaid_curves
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 
 def texts(elements) -> str:
@@ -18,21 +18,21 @@ def tables(app) -> list:
 
 
 @pytest.fixture
-def other_run(finished_run: RunFolder) -> RunFolder:
+def other_run(finished_run: Run) -> Run:
     """Return a second finished run, with another seed; both predicted the same pictures."""
-    other = RunFolder(finished_run.path.with_name("other"))
+    other = Run(finished_run.path.with_name("other"))
     shutil.copytree(finished_run.path, other.path)
     config = other.read_config()
-    other.write_config(config | {"settings": config["settings"] | {"seed": 7}})
+    other.write_config(config | {"config": config["config"] | {"seed": 7}})
     return other
 
 
 @pytest.fixture
-def unfinished_run(runs: Path, tiny_run: RunFolder) -> RunFolder:
+def unfinished_run(runs: Path, tiny_run: Run) -> Run:
     """Return a run without an evaluation."""
     shutil.copytree(tiny_run.path, runs / "unfinished")
     shutil.rmtree(runs / "unfinished/evaluation")
-    return RunFolder(runs / "unfinished")
+    return Run(runs / "unfinished")
 
 
 def test_without_two_runs_the_page_says_where_to_get_them(finished_run, open_page):
@@ -46,7 +46,7 @@ def test_without_two_runs_the_page_says_where_to_get_them(finished_run, open_pag
 def test_two_runs_stand_side_by_side(finished_run, other_run, open_page):
     app = open_page("compare", compared=["finished", "other"])
 
-    differences, support, metrics, settings = tables(app)
+    differences, support, metrics, config = tables(app)
     assert set(differences["Result"]) == {"No evidence of a difference"}
     assert list(differences["Metric"])[:2] == ["Balanced accuracy", "Sensitivity"]
     assert set(differences["B - A"]) == {0.0}
@@ -57,7 +57,7 @@ def test_two_runs_stand_side_by_side(finished_run, other_run, open_page):
         "Metric", "A", "A CI low", "A CI high", "B", "B CI low", "B CI high",
     ]  # fmt: skip
     assert {"A", "B"} <= set(metrics.select_dtypes("number"))
-    assert settings.values.tolist() == [["Seed", "0", "7"]]
+    assert config.values.tolist() == [["Seed", "0", "7"]]
     assert len(app.get("vega_lite_chart")) == 2
     assert "no evidence of a difference" in texts(app.markdown)
     assert "exploratory" in texts(app.info)
@@ -113,26 +113,26 @@ def test_an_unfinished_run_is_compared_by_curves_and_settings(
     assert "All settings are equal" in texts(app.caption)
 
 
-def test_a_leaky_run_carries_the_word(finished_run, other_run, open_page):
-    path = other_run.evaluation_folder / "report.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"leaky": True}))
+def test_a_leakage_run_carries_the_word(finished_run, other_run, open_page):
+    path = other_run.evaluation_dir / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"has_leakage": True}))
     app = open_page("compare", compared=["finished", "other"])
 
     assert "B was tested on cases that it was trained on" in texts(app.warning)
 
 
-def test_runs_on_other_pictures_are_refused_in_one_sentence(finished_run, other_run, open_page):
-    path = other_run.evaluation_folder / "predictions.csv"
+def test_runs_on_other_images_are_refused_in_one_sentence(finished_run, other_run, open_page):
+    path = other_run.evaluation_dir / "predictions.csv"
     path.write_text(path.read_text().replace("histology_slides", "elsewhere"))
     app = open_page("compare", compared=["finished", "other"])
 
     assert "A and B share none" in texts(app.error)
-    assert len(tables(app)) == len(["images", "metrics", "settings"])
+    assert len(tables(app)) == len(["images", "metrics", "config"])
 
 
 @pytest.mark.parametrize("name", ["report.json", "../config.json"])
 def test_a_damaged_run_is_said_in_one_sentence(finished_run, other_run, open_page, name):
-    (other_run.evaluation_folder / name).write_text("{")
+    (other_run.evaluation_dir / name).write_text("{")
     app = open_page("compare", compared=["finished", "other"])
 
     assert len(app.error) == 1

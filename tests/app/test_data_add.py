@@ -6,12 +6,12 @@ import pytest
 
 from bc_model.data.download import OFFICIAL_URL
 from bc_model.data.ingest import DownloadJob
-from bc_model.data.registry import list_sets, open_set
+from bc_model.data.registry import list_datasets, open_dataset
 from bc_model.jobs import JobSpec
 from tests.app.data_page import press, tables, texts, zipped
 
 
-def test_without_a_set_the_page_says_how_to_get_one(shelf, open_page):
+def test_without_a_set_the_page_says_how_to_get_one(registry, open_page):
     app = open_page("data")
 
     assert "No dataset yet" in texts(app.info)
@@ -20,26 +20,26 @@ def test_without_a_set_the_page_says_how_to_get_one(shelf, open_page):
     assert "Leakage of the official folds" in texts(app.header)
 
 
-def test_a_folder_is_added_under_its_own_name_and_chosen(shelf, drawn_set, open_page):
+def test_a_folder_is_added_under_its_own_name_and_chosen(registry, drawn_set, open_page):
     app = open_page("data")
     assert app.button(key="add-folder-button").disabled
     app.text_input(key="add-folder-0").set_value(str(drawn_set)).run()
     app.button(key="add-folder-button").click().run()
 
     assert app.selectbox(key="set").value == "set"
-    assert open_set("set", shelf).pictures == drawn_set.resolve()
+    assert open_dataset("set", registry).images == drawn_set.resolve()
     assert [metric.value for metric in app.metric] == ["30", "10", "5", "5"]
     assert "Dataset set was added" in texts(app.toast)
 
 
-def test_an_archive_on_the_server_is_unpacked(shelf, drawn_set, open_page, tmp_path):
+def test_an_archive_on_the_server_is_unpacked(registry, drawn_set, open_page, tmp_path):
     (tmp_path / "pictures.zip").write_bytes(zipped(drawn_set))
     app = open_page("data")
     app.text_input(key="add-folder-0").set_value(str(tmp_path / "pictures.zip"))
     app.text_input(key="add-folder-name-0").set_value("mine").run()
     app.button(key="add-folder-button").click().run()
 
-    assert open_set("mine", shelf).kind == "stored"
+    assert open_dataset("mine", registry).kind == "stored"
     assert "Dataset mine with 30 images was added" in texts(app.toast)
     assert "README.txt" in tables(app)[0].to_string()
 
@@ -52,17 +52,17 @@ def test_an_archive_on_the_server_is_unpacked(shelf, drawn_set, open_page, tmp_p
         ("~nobody-of-this-name/x", "x", "no folder"),
     ],
 )
-def test_a_folder_that_cannot_be_added_is_said(shelf, drawn_set, open_page, folder, name, said):
+def test_a_folder_that_cannot_be_added_is_said(registry, drawn_set, open_page, folder, name, said):
     app = open_page("data")
     app.text_input(key="add-folder-0").set_value(folder.replace("{set}", str(drawn_set)))
     app.text_input(key="add-folder-name-0").set_value(name).run()
     app.button(key="add-folder-button").click().run()
 
     assert said in texts(app.error)
-    assert list_sets(shelf) == ([], [])
+    assert list_datasets(registry) == ([], [])
 
 
-def test_a_zip_is_uploaded_unpacked_and_let_go_of(shelf, drawn_set, open_page):
+def test_a_zip_is_uploaded_unpacked_and_let_go_of(registry, drawn_set, open_page):
     app = open_page("data")
     app.segmented_control(key="add-way").set_value("Zip upload").run()
     assert app.button(key="add-zip-button").disabled
@@ -71,22 +71,22 @@ def test_a_zip_is_uploaded_unpacked_and_let_go_of(shelf, drawn_set, open_page):
 
     assert app.selectbox(key="set").value == "my-pictures"
     assert app.metric[0].value == "30"
-    assert open_set("my-pictures", shelf).source == "my pictures.zip"
+    assert open_dataset("my-pictures", registry).source == "my pictures.zip"
     assert "left out: not a picture (1)" in texts(app.markdown)
     assert not app.file_uploader[0].value
 
 
-def test_a_zip_that_is_none_is_said_and_nothing_is_left(shelf, open_page):
+def test_a_zip_that_is_none_is_said_and_nothing_is_left(registry, open_page):
     app = open_page("data")
     app.segmented_control(key="add-way").set_value("Zip upload").run()
     app.file_uploader[0].upload("notes.zip", b"no archive at all").run()
     app.button(key="add-zip-button").click().run()
 
     assert "notes.zip is not a zip or tar.gz archive" in texts(app.error)
-    assert list(shelf.iterdir()) == []
+    assert list(registry.iterdir()) == []
 
 
-def test_a_set_is_drawn(shelf, open_page):
+def test_a_set_is_drawn(registry, open_page):
     app = open_page("data")
     app.segmented_control(key="add-way").set_value("Synthetic").run()
     app.number_input(key="drawn-cases").set_value(6)
@@ -98,7 +98,7 @@ def test_a_set_is_drawn(shelf, open_page):
     assert [metric.value for metric in app.metric] == ["6", "6", "3", "3"]
 
 
-def test_too_many_pictures_are_not_drawn(shelf, open_page):
+def test_too_many_images_are_not_drawn(registry, open_page):
     app = open_page("data")
     app.segmented_control(key="add-way").set_value("Synthetic").run()
     app.number_input(key="drawn-cases").set_value(200)
@@ -106,11 +106,11 @@ def test_too_many_pictures_are_not_drawn(shelf, open_page):
     press(app, "Generate")
 
     assert "at most 2,000, got 20,000" in texts(app.error)
-    assert not shelf.exists()
+    assert not registry.exists()
 
 
 def test_a_download_is_started_with_its_pin_from_the_official_address_alone(
-    shelf, open_page, monkeypatch
+    registry, open_page, monkeypatch
 ):
     started = []
     monkeypatch.setattr(
@@ -126,27 +126,27 @@ def test_a_download_is_started_with_its_pin_from_the_official_address_alone(
     assert OFFICIAL_URL in texts(app.caption)
 
 
-def test_a_pin_that_is_none_starts_nothing(shelf, open_page):
+def test_a_pin_that_is_none_starts_nothing(registry, open_page):
     app = open_page("data")
     app.segmented_control(key="add-way").set_value("BreakHis").run()
     app.text_input(key="download-sha256").set_value("12").run()
     press(app, "Download")
 
     assert "64 hexadecimal digits" in texts(app.error)
-    assert not shelf.exists()
+    assert not registry.exists()
 
 
-def record(shelf: Path, state: str, **more) -> None:
-    job = DownloadJob(shelf / ".downloads" / "BreaKHis_v1")
+def record(registry: Path, state: str, **more) -> None:
+    job = DownloadJob(registry / ".downloads" / "BreaKHis_v1")
     job.path.mkdir(parents=True)
     job.write_spec(JobSpec(config={"url": OFFICIAL_URL, "sha256": "ab" * 32}))
     job.write_status(state, **more)
 
 
-def test_a_download_that_goes_on_is_watched_and_can_be_canceled(shelf, open_page, monkeypatch):
+def test_a_download_that_goes_on_is_watched_and_can_be_canceled(registry, open_page, monkeypatch):
     canceled = []
     monkeypatch.setattr("app.components.data.add_dataset.cancel_download", canceled.append)
-    record(shelf, "running", phase="downloading", n_bytes=10**9, n_total_bytes=4 * 10**9)
+    record(registry, "running", phase="downloading", n_bytes=10**9, n_total_bytes=4 * 10**9)
     app = open_page("data")
 
     assert app.progress[0].value == 25
@@ -155,13 +155,15 @@ def test_a_download_that_goes_on_is_watched_and_can_be_canceled(shelf, open_page
     assert canceled == ["BreaKHis_v1"]
 
 
-def test_a_download_that_broke_off_goes_on_with_its_address_and_pin(shelf, open_page, monkeypatch):
+def test_a_download_that_broke_off_goes_on_with_its_address_and_pin(
+    registry, open_page, monkeypatch
+):
     started = []
     monkeypatch.setattr(
         "app.components.data.add_dataset.start_download",
         lambda name, **more: started.append((name, more)),
     )
-    record(shelf, "failed", message="The line broke.")
+    record(registry, "failed", message="The line broke.")
     app = open_page("data")
 
     assert "Failed: BreaKHis_v1" in texts(app.markdown)
@@ -170,10 +172,10 @@ def test_a_download_that_broke_off_goes_on_with_its_address_and_pin(shelf, open_
     assert started == [("BreaKHis_v1", {"url": OFFICIAL_URL, "sha256": "ab" * 32})]
 
 
-def test_what_came_of_a_download_can_be_deleted(shelf, open_page):
-    record(shelf, "canceled", message="Stopped on request.")
+def test_what_came_of_a_download_can_be_deleted(registry, open_page):
+    record(registry, "canceled", message="Stopped on request.")
     app = open_page("data")
     press(app, "Delete")
 
     assert "Canceled" not in texts(app.markdown)
-    assert not (shelf / ".downloads" / "BreaKHis_v1").exists()
+    assert not (registry / ".downloads" / "BreaKHis_v1").exists()

@@ -4,21 +4,21 @@ from bc_model.data.registry import keep_fold_file, list_fold_files
 from tests.app.data_page import fold_text, press, tables, texts
 
 
-def test_an_official_fold_file_is_asked_for_then_used(drawn, shelf, open_page):
+def test_an_official_fold_file_is_asked_for_then_used(synthetic, registry, open_page):
     app = open_page("data", look="Split")
     app.selectbox(key="protocol").set_value("folds").run()
     assert "needs an official fold file" in texts(app.info)
     app.file_uploader(key="folds-upload-0").upload(
-        "dsfold1.txt", fold_text(drawn, leaky=True)
+        "dsfold1.txt", fold_text(synthetic, has_leakage=True)
     ).run()
 
     assert app.selectbox(key="folds_file").value == "dsfold1.txt"
     assert "10 cases in the test subset: 10 of 10 test images (100%)" in texts(app.warning)
-    assert [path.name for path in list_fold_files(shelf)] == ["dsfold1.txt"]
+    assert [path.name for path in list_fold_files(registry)] == ["dsfold1.txt"]
 
 
-def test_the_clean_folds_keep_out_what_shares_a_case(drawn, shelf, open_page):
-    keep_fold_file(fold_text(drawn, leaky=False), "dsfold1.txt", shelf)
+def test_the_clean_folds_keep_out_what_proportions_a_case(synthetic, registry, open_page):
+    keep_fold_file(fold_text(synthetic, has_leakage=False), "dsfold1.txt", registry)
     app = open_page("data", look="Split")
     app.selectbox(key="protocol").set_value("folds-clean").run()
 
@@ -26,31 +26,31 @@ def test_the_clean_folds_keep_out_what_shares_a_case(drawn, shelf, open_page):
     assert "Validation fold" in [field.label for field in app.number_input]
 
 
-def test_a_text_that_is_no_fold_file_is_said(drawn, shelf, open_page, tmp_path):
+def test_a_text_that_is_no_fold_file_is_said(synthetic, registry, open_page, tmp_path):
     app = open_page("data", look="Official folds")
     app.file_uploader(key="folds-upload-0").upload("notes.txt", b"hello").run()
     assert "notes.txt is not a fold file: line 1" in texts(app.error)
     app.text_input(key="folds-path-1").set_value(str(tmp_path / "gone")).run()
     assert "There is no fold file" in texts(app.error)
-    assert list_fold_files(shelf) == []
+    assert list_fold_files(registry) == []
 
 
-def test_of_fold_files_sent_together_all_are_kept_or_none(drawn, shelf, open_page):
+def test_of_fold_files_sent_together_all_are_kept_or_none(synthetic, registry, open_page):
     app = open_page("data", look="Official folds")
     sent = app.file_uploader(key="folds-upload-0").upload(
-        "dsfold1.txt", fold_text(drawn, leaky=True)
+        "dsfold1.txt", fold_text(synthetic, has_leakage=True)
     )
     sent.upload("notes.txt", b"hello").run()
 
     assert "notes.txt is not a fold file: line 1" in texts(app.error)
-    assert list_fold_files(shelf) == []
+    assert list_fold_files(registry) == []
 
 
-def test_the_official_folds_are_audited_without_any_set(shelf, drawn_set, tmp_path, open_page):
+def test_the_official_folds_are_audited_without_any_set(registry, drawn_set, tmp_path, open_page):
     folder = tmp_path / "folds"
     folder.mkdir()
     for number in (1, 2):
-        text = fold_text(drawn_set, leaky=number == 1).replace(b"|1|", b"|%d|" % number)
+        text = fold_text(drawn_set, has_leakage=number == 1).replace(b"|1|", b"|%d|" % number)
         (folder / f"dsfold{number}.txt").write_bytes(text)
     app = open_page("data")
     app.text_input(key="folds-path-0").set_value(str(folder)).run()
@@ -61,32 +61,32 @@ def test_the_official_folds_are_audited_without_any_set(shelf, drawn_set, tmp_pa
     assert audit[["Benign test images", "Benign shared"]].values.tolist() == [[5, 5], [3, 0]]
     assert "10 of 10 test images (100.0%), 5 of 5 benign" in texts(app.warning)
     app.text_input(key="folds-path-1").set_value(str(folder / "dsfold2.txt")).run()
-    assert len(list_fold_files(shelf)) == 2  # it was there already
+    assert len(list_fold_files(registry)) == 2  # it was there already
     app.multiselect(key="audited-folds-2").set_value(["dsfold2.txt"]).run()
     assert "No test image has a section of its slide in training" in texts(app.success)
     app.segmented_control(key="audited-scale").set_value("200X").run()
     assert len(tables(app)[0]) == 1
 
 
-def test_chosen_fold_files_are_taken_off_the_shelf(shelf, drawn_set, open_page):
+def test_chosen_fold_files_are_taken_off_the_registry(registry, drawn_set, open_page):
     for number in (1, 2):
-        text = fold_text(drawn_set, leaky=True).replace(b"|1|", b"|%d|" % number)
-        keep_fold_file(text, f"dsfold{number}.txt", shelf)
+        text = fold_text(drawn_set, has_leakage=True).replace(b"|1|", b"|%d|" % number)
+        keep_fold_file(text, f"dsfold{number}.txt", registry)
     app = open_page("data")
     app.multiselect(key="audited-folds-2").set_value(["dsfold2.txt"]).run()
     press(app, "Remove fold files")
-    assert [path.name for path in list_fold_files(shelf)] == ["dsfold1.txt"]
+    assert [path.name for path in list_fold_files(registry)] == ["dsfold1.txt"]
     press(app, "Remove fold files")
 
-    assert list_fold_files(shelf) == []
+    assert list_fold_files(registry) == []
     assert "No fold file yet" in texts(app.info)
 
 
-def test_a_fold_file_of_other_data_is_counted_by_its_names(drawn, shelf, open_page):
+def test_a_fold_file_of_other_data_is_counted_by_its_names(synthetic, registry, open_page):
     keep_fold_file(
         b"SOB_B_A-14-1-40-001.png|40|1|train\nSOB_B_A-14-1-40-002.png|40|1|test\n",
         "dsfold1.txt",
-        shelf,
+        registry,
     )
     app = open_page("data", look="Official folds")
 

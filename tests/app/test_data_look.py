@@ -7,38 +7,38 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bc_model.data.dataset import read_manifest
-from bc_model.data.registry import keep_fold_file, link_folder, list_sets
+from bc_model.data.dataset import read_dataset
+from bc_model.data.registry import keep_fold_file, link_folder, list_datasets
 from bc_model.data.synthetic import write_synthetic
 from tests.app.data_page import fold_text, press, tables, texts
 
 
-def test_the_set_in_the_address_is_chosen(drawn, shelf, open_page):
-    link_folder(drawn, "a-first-one", shelf)
+def test_the_set_in_the_address_is_chosen(synthetic, registry, open_page):
+    link_folder(synthetic, "a-first-one", registry)
 
     assert open_page("data", set="drawn").selectbox(key="set").value == "drawn"
     assert open_page("data").selectbox(key="set").value == "a-first-one"
 
 
-def test_a_set_in_the_address_that_is_gone_is_said(drawn, open_page):
+def test_a_set_in_the_address_that_is_gone_is_said(synthetic, open_page):
     app = open_page("data", set="gone")
 
     assert "Dataset 'gone' was not found" in texts(app.warning)
     assert app.selectbox(key="set").value == "drawn"
 
 
-def test_a_damaged_set_is_said_and_the_others_are_offered(drawn, shelf, open_page):
-    (shelf / "broken").mkdir()
-    (shelf / "broken/set.json").write_text("{")
+def test_a_damaged_set_is_said_and_the_others_are_offered(synthetic, registry, open_page):
+    (registry / "broken").mkdir()
+    (registry / "broken/set.json").write_text("{")
     app = open_page("data")
 
     assert "The data set broken is damaged" in texts(app.warning)
     assert app.selectbox(key="set").options == ["drawn"]
 
 
-def test_a_set_whose_folder_has_gone_is_one_sentence(drawn_set, shelf, tmp_path, open_page):
+def test_a_set_whose_folder_has_gone_is_one_sentence(drawn_set, registry, tmp_path, open_page):
     shutil.copytree(drawn_set, tmp_path / "moved")
-    link_folder(tmp_path / "moved", "moved", shelf)
+    link_folder(tmp_path / "moved", "moved", registry)
     shutil.rmtree(tmp_path / "moved")
     app = open_page("data")
 
@@ -49,17 +49,17 @@ def test_a_set_whose_folder_has_gone_is_one_sentence(drawn_set, shelf, tmp_path,
     ]
 
 
-def test_a_set_is_removed_and_its_linked_pictures_stay(drawn, shelf, open_page):
+def test_a_set_is_removed_and_its_linked_images_stay(synthetic, registry, open_page):
     app = open_page("data")
     press(app, "Remove dataset")
 
-    assert list_sets(shelf) == ([], [])
-    assert len(list(drawn.rglob("*.png"))) == 30
+    assert list_datasets(registry) == ([], [])
+    assert len(list(synthetic.rglob("*.png"))) == 30
     assert "No dataset yet" in texts(app.info)
     assert not app.warning
 
 
-def test_train_on_this_set_opens_train_with_it(drawn, open_page):
+def test_train_on_this_set_opens_train_with_it(synthetic, open_page):
     app = open_page("data", set="drawn", look="Split")
     app.button(key="train-on-it").click().run()
 
@@ -69,7 +69,7 @@ def test_train_on_this_set_opens_train_with_it(drawn, open_page):
     assert not app.button(key="start").disabled
 
 
-def test_the_overview_counts_by_subtype_magnification_case_and_size(drawn, open_page):
+def test_the_overview_counts_by_subtype_magnification_case_and_size(synthetic, open_page):
     app = open_page("data")
     subtypes, magnifications, cases, sizes = tables(app)
 
@@ -87,9 +87,9 @@ def test_the_overview_counts_by_subtype_magnification_case_and_size(drawn, open_
 
 
 @pytest.fixture
-def flawed(drawn_set: Path, shelf: Path) -> Path:
+def flawed(drawn_set: Path, registry: Path) -> Path:
     """Put a copy on the shelf with every flaw: files left out, twins, and sizes that tell."""
-    folder = shutil.copytree(drawn_set, shelf / "flawed")
+    folder = shutil.copytree(drawn_set, registry / "flawed")
     benign = sorted(folder.rglob("SOB_B_A*.png"))
     malignant = sorted(folder.rglob("SOB_M_DC*.png"))
     (folder / "notes.png").write_bytes(b"x")
@@ -126,7 +126,7 @@ def test_sizes_and_joined_cases_are_told(flawed, open_page):
     assert joined[["Case", "Grouped with"]].to_numpy().tolist() == [["90001", "7777"]]
 
 
-def test_twins_are_counted_by_what_they_share_and_shown_in_pairs(flawed, open_page):
+def test_duplicates_are_counted_by_what_they_proportion_and_shown_in_pairs(flawed, open_page):
     app = open_page("data", look="Duplicates")
     (counts,) = tables(app)
 
@@ -140,11 +140,11 @@ def test_twins_are_counted_by_what_they_share_and_shown_in_pairs(flawed, open_pa
     assert len(app.image) == 2
 
 
-def test_a_set_without_twins_says_so(drawn, open_page):
+def test_a_set_without_duplicates_says_so(synthetic, open_page):
     assert "No duplicates or near-duplicates" in texts(open_page("data", look="Duplicates").success)
 
 
-def test_the_gallery_is_filtered_and_turned(drawn, open_page):
+def test_the_gallery_is_filtered_and_turned(synthetic, open_page):
     app = open_page("data", look="Gallery")
     assert "30 images of 10 cases" in texts(app.caption)
     assert len(app.image) == 24
@@ -159,10 +159,10 @@ def test_the_gallery_is_filtered_and_turned(drawn, open_page):
     assert "15 images of 5 cases" in texts(app.caption)
 
 
-def test_a_picture_that_has_gone_is_said_in_its_place(drawn_set, shelf, open_page, monkeypatch):
-    folder = shutil.copytree(drawn_set, shelf / "drawn")
-    manifest = read_manifest(folder)
-    monkeypatch.setattr("app.components.dataset_cache.read_manifest", lambda *_, **__: manifest)
+def test_a_image_that_has_gone_is_said_in_its_place(drawn_set, registry, open_page, monkeypatch):
+    folder = shutil.copytree(drawn_set, registry / "drawn")
+    dataset = read_dataset(folder)
+    monkeypatch.setattr("app.components.dataset_cache.read_manifest", lambda *_, **__: dataset)
     next(folder.rglob("SOB_B_A*-001.png")).unlink()
     app = open_page("data", look="Gallery")
 
@@ -170,7 +170,7 @@ def test_a_picture_that_has_gone_is_said_in_its_place(drawn_set, shelf, open_pag
     assert "broken_image" in texts(app.caption)
 
 
-def test_a_picture_of_the_gallery_opens_in_diagnose(drawn, finished_run, open_page):
+def test_a_image_of_the_gallery_opens_in_diagnose(synthetic, finished_run, open_page):
     app = open_page("data", look="Gallery")
     next(button for button in app.button if button.label == "Case 90001, 200X").click().run()
 
@@ -179,55 +179,57 @@ def test_a_picture_of_the_gallery_opens_in_diagnose(drawn, finished_run, open_pa
     assert "SOB_B_A-14-90001-200-001.png from the dataset drawn" in texts(app.caption)
 
 
-def test_a_picture_named_in_the_address_can_be_closed(drawn, finished_run, open_page):
-    (file,) = drawn.rglob("SOB_B_A-14-90001-200-001.png")
-    app = open_page("diagnose", picture=f"drawn/{file.relative_to(drawn).as_posix()}")
+def test_a_image_named_in_the_address_can_be_closed(synthetic, finished_run, open_page):
+    (file,) = synthetic.rglob("SOB_B_A-14-90001-200-001.png")
+    app = open_page("diagnose", image=f"drawn/{file.relative_to(synthetic).as_posix()}")
     assert len(app.metric) == 1
     app.button(key="close-picture").click().run()
 
     assert not app.metric
-    assert "picture" not in app.query_params
+    assert "image" not in app.query_params
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     ["drawn/../../secret.png", "gone/a.png", "drawn/gone.png", f"drawn/{'a' * 300}.png"],
 )
-def test_an_address_that_names_no_picture_is_said(drawn, finished_run, open_page, picture):
-    app = open_page("diagnose", picture=picture)
+def test_an_address_that_names_no_image_is_said(synthetic, finished_run, open_page, image):
+    app = open_page("diagnose", image=image)
 
     assert "There is no" in texts(app.error)
     assert not app.metric
 
 
-def test_an_address_of_a_file_too_large_is_said_unread(shelf, finished_run, open_page, monkeypatch):
-    write_synthetic(shelf / "drawn", n_cases=2, pictures_per_case=1, size=(32, 48))
-    file = next((shelf / "drawn").rglob("*.png"))
+def test_an_address_of_a_file_too_large_is_said_unread(
+    registry, finished_run, open_page, monkeypatch
+):
+    write_synthetic(registry / "drawn", n_cases=2, images_per_case=1, size=(32, 48))
+    file = next((registry / "drawn").rglob("*.png"))
     os.truncate(file, 2**26 + 1)
     read: list[Path] = []
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
-    app = open_page("diagnose", picture=f"drawn/{file.relative_to(shelf / 'drawn').as_posix()}")
+    app = open_page("diagnose", image=f"drawn/{file.relative_to(registry / 'drawn').as_posix()}")
 
     assert "a picture may have at most 64 MB" in texts(app.error)
     assert file not in read
 
 
-def test_twins_are_counted_among_the_pictures_of_the_set(flawed, shelf, drawn_set, open_page):
-    keep_fold_file(fold_text(drawn_set, leaky=True), "dsfold1.txt", shelf)
+def test_duplicates_are_counted_among_the_images_of_the_set(flawed, registry, drawn_set, open_page):
+    keep_fold_file(fold_text(drawn_set, has_leakage=True), "dsfold1.txt", registry)
     app = open_page("data", look="Official folds")
 
     assert tables(app)[1]["Listed images"].tolist() == [29]
 
 
-def test_the_pixels_are_remembered_between_two_looks(shelf, open_page, monkeypatch):
-    write_synthetic(shelf / "drawn", n_cases=6, pictures_per_case=1, size=(32, 48))
+def test_the_pixels_are_remembered_between_two_looks(registry, open_page, monkeypatch):
+    write_synthetic(registry / "drawn", n_cases=6, images_per_case=1, size=(32, 48))
     seen = []
     monkeypatch.setattr(
         "app.components.dataset_cache.read_manifest",
-        lambda root, **more: seen.append(more["cache"]) or read_manifest(root),
+        lambda root, **more: seen.append(more["cache"]) or read_dataset(root),
     )
     app = open_page("data")
     app.run()
 
-    assert seen == [shelf / ".cache"]
+    assert seen == [registry / ".cache"]

@@ -6,12 +6,12 @@ import pandas as pd
 
 from app.components.split_summary import SUBSET_WORDS
 from bc_model.checks import make_check
-from bc_model.data.dataset import read_manifest
+from bc_model.data.dataset import read_dataset
 from bc_model.data.splits import make_split, read_split, split_csv
 from tests.app.data_page import tables, texts
 
 
-def test_a_split_by_case_shares_nothing_and_is_exported_whole(drawn, open_page, tmp_path):
+def test_a_split_by_case_proportions_nothing_and_is_exported_whole(synthetic, open_page, tmp_path):
     app = open_page("data", look="Split")
     parts, rows = tables(app)
 
@@ -29,19 +29,19 @@ def test_a_split_by_case_shares_nothing_and_is_exported_whole(drawn, open_page, 
     assert [one.label for one in app.get("download_button")] == ["Save split.csv"]
 
 
-def test_the_fold_and_the_seed_choose_another_test_part(drawn, open_page):
+def test_the_fold_and_the_seed_choose_another_test_part(synthetic, open_page):
     app = open_page("data", look="Split")
     before = tables(app)[1]
     app.number_input(key="fold").set_value(1)
     app.number_input(key="split_seed").set_value(3).run()
     after = tables(app)[1]
 
-    wanted = make_split(read_manifest(drawn), "case", fold=1, seed=3)
-    assert after["Subset"].tolist() == wanted["part"].map(SUBSET_WORDS).tolist()
+    target = make_split(read_dataset(synthetic), "case", fold=1, seed=3)
+    assert after["Subset"].tolist() == target["subset"].map(SUBSET_WORDS).tolist()
     assert after["Subset"].tolist() != before["Subset"].tolist()
 
 
-def test_fewer_folds_than_the_test_fold_are_no_trouble(drawn, open_page):
+def test_fewer_folds_than_the_test_fold_are_no_trouble(synthetic, open_page):
     app = open_page("data", look="Split")
     app.number_input(key="fold").set_value(4).run()
     app.number_input(key="n_folds").set_value(3).run()
@@ -50,14 +50,14 @@ def test_fewer_folds_than_the_test_fold_are_no_trouble(drawn, open_page):
     assert not app.error
 
 
-def test_more_folds_than_cases_are_said(drawn, open_page):
+def test_more_folds_than_cases_are_said(synthetic, open_page):
     app = open_page("data", look="Split")
     app.number_input(key="n_folds").set_value(6).run()
 
     assert "needs at least 6 benign cases" in texts(app.error)
 
 
-def test_a_leaky_split_says_in_red_what_it_shares(drawn, open_page):
+def test_a_leakage_split_says_in_red_what_it_proportions(synthetic, open_page):
     app = open_page("data", look="Split")
     app.selectbox(key="protocol").set_value("image").run()
 
@@ -65,11 +65,13 @@ def test_a_leaky_split_says_in_red_what_it_shares(drawn, open_page):
     assert not app.success
 
 
-def test_a_set_without_cases_says_so_and_its_split_is_not_called_clean(drawn_set, shelf, open_page):
+def test_a_set_without_cases_says_so_and_its_split_is_not_called_clean(
+    drawn_set, registry, open_page
+):
     for name in ("benign", "malignant"):
-        (shelf / "plain" / name).mkdir(parents=True)
+        (registry / "plain" / name).mkdir(parents=True)
         for number, path in enumerate(sorted(drawn_set.rglob(f"SOB_{name[0].upper()}_*.png"))):
-            shutil.copy(path, shelf / "plain" / name / f"{number}.png")
+            shutil.copy(path, registry / "plain" / name / f"{number}.png")
     overview = open_page("data")
     assert [metric.value for metric in overview.metric] == ["30", "unknown", "unknown", "unknown"]
     assert "The file names contain no case" in texts(overview.caption)
@@ -82,7 +84,7 @@ def test_a_set_without_cases_says_so_and_its_split_is_not_called_clean(drawn_set
     assert "Cases" not in tables(app)[0]
 
 
-def test_the_exported_split_can_be_read_again(drawn, tmp_path):
-    split = make_split(read_manifest(drawn), "case")
+def test_the_exported_split_can_be_read_again(synthetic, tmp_path):
+    split = make_split(read_dataset(synthetic), "case")
     (tmp_path / "split.csv").write_text(split_csv(split))
     pd.testing.assert_frame_equal(read_split(tmp_path / "split.csv"), split, check_dtype=False)

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from bc_model.data.images import decode_picture
+from bc_model.data.images import decode_image
 from bc_model.data.splits import read_split
-from bc_model.data.synthetic import draw_picture, example_png
+from bc_model.data.synthetic import draw_image, example_png
 from bc_model.inference.bundle import BUNDLED_NAME, SHIPPED_MODELS
 from bc_model.inference.classifier import load_classifier
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 
 def png(rgb: np.ndarray) -> bytes:
@@ -31,12 +31,12 @@ def plain(elements) -> str:
     return texts(elements).replace("\\", "")
 
 
-def edit_passport(run: RunFolder, **sections: dict) -> None:
-    path = run.model_folder / "passport.json"
-    passport = json.loads(path.read_text())
+def edit_card(run: Run, **sections: dict) -> None:
+    path = run.model_dir / "passport.json"
+    card = json.loads(path.read_text())
     for name, values in sections.items():
-        passport[name] |= values
-    path.write_text(json.dumps(passport))
+        card[name] |= values
+    path.write_text(json.dumps(card))
 
 
 BLANK = png(np.full((64, 96, 3), 244, np.uint8))
@@ -50,7 +50,7 @@ def test_without_a_model_the_page_says_where_to_get_one(runs, open_page):
 
 
 def test_classify_with_an_upload_shows_the_prediction_and_both_heatmaps(
-    finished_run: RunFolder, open_page: Callable[[str], AppTest]
+    finished_run: Run, open_page: Callable[[str], AppTest]
 ):
     app = open_page("diagnose")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
@@ -66,7 +66,7 @@ def test_classify_with_an_upload_shows_the_prediction_and_both_heatmaps(
 
 
 def test_classify_with_a_blocking_check_shows_no_class_probability_or_heatmap(
-    finished_run: RunFolder, open_page: Callable[[str], AppTest]
+    finished_run: Run, open_page: Callable[[str], AppTest]
 ):
     app = open_page("diagnose")
     app.file_uploader[0].upload("blank.png", BLANK).run()
@@ -98,7 +98,7 @@ def test_results_table_has_numbers_and_check_titles(finished_run, open_page):
 
 
 def test_checks_are_grouped_by_severity_with_details(finished_run, open_page):
-    edit_passport(finished_run, scale={"magnifications": [200]}, temperature={"value": 1.0})
+    edit_card(finished_run, scale={"magnifications": [200]}, temperature={"value": 1.0})
     app = open_page("diagnose")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 
@@ -111,9 +111,9 @@ def test_checks_are_grouped_by_severity_with_details(finished_run, open_page):
 
 def test_probability_near_the_threshold_has_more_digits(finished_run, open_page):
     data = example_png(malignant=True)
-    rgb = decode_picture(data, "")
+    rgb = decode_image(data, "")
     probability = load_classifier(finished_run.path).predict(rgb).prob_malignant
-    edit_passport(finished_run, threshold={"value": probability + 1e-4})
+    edit_card(finished_run, threshold={"value": probability + 1e-4})
     app = open_page("diagnose")
     app.file_uploader[0].upload("field.png", data).run()
 
@@ -138,7 +138,7 @@ def test_without_an_answer_there_is_no_legend(finished_run, open_page):
         ("empty.png", b"", "is empty"),
     ],
 )
-def test_a_bad_picture_gets_one_sentence_and_the_others_are_answered(
+def test_a_bad_image_gets_one_sentence_and_the_others_are_answered(
     finished_run, open_page, name, data, said
 ):
     app = open_page("diagnose")
@@ -150,7 +150,7 @@ def test_a_bad_picture_gets_one_sentence_and_the_others_are_answered(
     assert len(app.metric) == 1
 
 
-def test_a_huge_picture_is_refused_from_its_header(finished_run, open_page):
+def test_a_huge_image_is_refused_from_its_header(finished_run, open_page):
     huge = io.BytesIO()
     Image.new("1", (20000, 20000)).save(huge, "PNG")
     app = open_page("diagnose")
@@ -160,10 +160,10 @@ def test_a_huge_picture_is_refused_from_its_header(finished_run, open_page):
     assert "400 million pixels" in texts(app.error)
 
 
-def test_two_large_pictures_that_differ_in_one_spot_get_their_own_answers(finished_run, open_page):
+def test_two_large_images_that_differ_in_one_spot_get_their_own_answers(finished_run, open_page):
     # Streamlit hashes large arrays by a sample of their numbers: keyed by pixels, the second
     # picture would be given the first one's answer.
-    first = draw_picture(malignant=False, seed=1, size=(1024, 1024))
+    first = draw_image(malignant=False, seed=1, size=(1024, 1024))
     second = first.copy()
     second[500:900, 100:900] = (90, 50, 140)
     app = open_page("diagnose")
@@ -176,7 +176,7 @@ def test_two_large_pictures_that_differ_in_one_spot_get_their_own_answers(finish
 
 
 def test_classify_with_an_unsupported_magnification_is_blocked(finished_run, open_page):
-    edit_passport(finished_run, scale={"magnifications": [200]})  # synthetic images have no scale
+    edit_card(finished_run, scale={"magnifications": [200]})  # synthetic images have no scale
     app = open_page("diagnose")
     name = "SOB_B_A-14-22549AB-40-001.png"
     app.file_uploader[0].upload(name, example_png(malignant=False)).run()
@@ -185,7 +185,7 @@ def test_classify_with_an_unsupported_magnification_is_blocked(finished_run, ope
     assert not app.metric
 
 
-def test_a_drawn_example_can_be_tried_without_a_picture(finished_run, open_page):
+def test_a_drawn_example_can_be_tried_without_a_image(finished_run, open_page):
     app = open_page("diagnose")
     app.button_group(key="example").set_value("Synthetic, crowded nuclei").run()
 
@@ -205,7 +205,7 @@ def test_a_model_of_tissue_comes_before_a_newer_dry_run(finished_run, open_page,
 
 
 def test_a_model_whose_bytes_changed_is_refused_in_one_sentence(finished_run, open_page):
-    graph = finished_run.model_folder / "served.bin"
+    graph = finished_run.model_dir / "served.bin"
     graph.write_bytes(graph.read_bytes()[:-1] + b"?")
     app = open_page("diagnose")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
@@ -215,8 +215,8 @@ def test_a_model_whose_bytes_changed_is_refused_in_one_sentence(finished_run, op
     assert not app.metric
 
 
-def test_a_model_with_a_damaged_passport_is_left_out_and_said_so(finished_run, open_page):
-    (finished_run.model_folder / "model_card.json").write_text("{")
+def test_a_model_with_a_damaged_card_is_left_out_and_said_so(finished_run, open_page):
+    (finished_run.model_dir / "model_card.json").write_text("{")
     app = open_page("diagnose")
 
     assert "not valid JSON" in texts(app.warning)
@@ -239,25 +239,25 @@ def test_a_model_named_in_the_address_that_is_gone_is_said(finished_run, open_pa
     assert "Model 'gone' was not found" in texts(app.warning)
 
 
-def test_a_model_that_learned_from_drawn_pictures_is_warned_about(finished_run, open_page):
+def test_a_model_that_learned_from_drawn_images_is_warned_about(finished_run, open_page):
     app = open_page("diagnose")
 
     assert "knows nothing of tissue" in texts(app.warning)
 
 
-def test_a_picture_of_a_run_is_answered_by_its_hash_in_the_address(finished_run, open_page):
+def test_a_image_of_a_run_is_answered_by_its_hash_in_the_address(finished_run, open_page):
     first = read_split(finished_run.split_file).iloc[0]
-    app = open_page("diagnose", run=finished_run.name, picture=first["sha256"])
+    app = open_page("diagnose", run=finished_run.name, image=first["sha256"])
 
     assert len(app.metric) == 1
     assert f"Label: {first['class']}." in plain(app.markdown)
     app.button(key="close-picture").click().run()
     assert not app.metric
-    assert "picture" not in app.query_params
+    assert "image" not in app.query_params
 
 
 @pytest.mark.parametrize(
-    ("run", "picture", "said"),
+    ("run", "image", "said"),
     [
         ("finished", "0" * 64, "has no picture"),
         ("finished", "../../etc/passwd", "has no picture"),
@@ -265,8 +265,8 @@ def test_a_picture_of_a_run_is_answered_by_its_hash_in_the_address(finished_run,
         ("nowhere", "0" * 64, "There is no run"),
     ],
 )
-def test_a_picture_that_no_run_has_is_one_sentence(finished_run, open_page, run, picture, said):
-    app = open_page("diagnose", run=run, picture=picture)
+def test_a_image_that_no_run_has_is_one_sentence(finished_run, open_page, run, image, said):
+    app = open_page("diagnose", run=run, image=image)
 
     assert said in texts(app.error).replace("\\", "")
     assert len(app.error) == 1

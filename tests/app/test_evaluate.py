@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from app.components.evaluate.threshold import GOAL_WORDS
+from app.components.evaluate.threshold import CRITERION_LABELS
 from bc_model.checks import make_check
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.evaluation.calibrate_model import PREDICTIONS_FILE, read_validation
 from bc_model.evaluation.cross_validation import CROSS_VALIDATED_FILE
 from bc_model.evaluation.report import read_report
-from bc_model.evaluation.thresholds import choose_cutoff
+from bc_model.evaluation.thresholds import choose_threshold
 from bc_model.inference.bundle import Bundle, file_sha256, open_bundle
 from bc_model.inference.model_card import StainStatistics, write_model_card
-from bc_model.reporting.labels import CASE_WORDS, FIGURE_WORDS
+from bc_model.reporting.labels import CASE_WORDS, METRIC_LABELS
 
 BUNDLED = "boxed (bundled)"
 METRICS, THRESHOLD, ERRORS = "Metrics", "Calibration and threshold", "Errors"
@@ -42,11 +42,11 @@ def test_without_a_finished_run_the_page_says_where_to_get_one(runs, open_page):
 
 
 @pytest.fixture
-def crossed(runs, tiny_run, monkeypatch) -> Bundle:
+def cross_validated(runs, tiny_run, monkeypatch) -> Bundle:
     """Return a model that came with the program and with a cross-validation."""
     folder = runs.with_name("shipped") / "boxed"
     shutil.copytree(tiny_run.path / "model", folder)
-    shutil.copy(tiny_run.evaluation_folder / "predictions.csv", folder / CROSS_VALIDATED_FILE)
+    shutil.copy(tiny_run.evaluation_dir / "predictions.csv", folder / CROSS_VALIDATED_FILE)
     card = open_bundle(folder).card
     files = {CROSS_VALIDATED_FILE: file_sha256(folder / CROSS_VALIDATED_FILE)}
     values = dict.fromkeys(STAIN_COLUMNS, (-9.0, 0.0, 9.0))
@@ -57,7 +57,7 @@ def crossed(runs, tiny_run, monkeypatch) -> Bundle:
     return open_bundle(folder)
 
 
-def test_without_a_run_the_model_of_the_program_is_evaluated(crossed, tiny_run, open_page):
+def test_without_a_run_the_model_of_the_program_is_evaluated(cross_validated, tiny_run, open_page):
     app = open_page("evaluate")
 
     assert app.selectbox(key="evaluated").options == [BUNDLED]
@@ -66,8 +66,8 @@ def test_without_a_run_the_model_of_the_program_is_evaluated(crossed, tiny_run, 
         METRICS, "Calibration", EXTERNAL, EXPORT,
     ]  # fmt: skip
     shown = app.dataframe[0].value.set_index("Metric")
-    area = read_report(tiny_run.evaluation_folder).figures["roc_auc"]
-    assert shown.loc[FIGURE_WORDS["roc_auc"][0], "Value"] == area.value
+    area = read_report(tiny_run.evaluation_dir).metrics["roc_auc"]
+    assert shown.loc[METRIC_LABELS["roc_auc"][0], "Value"] == area.value
     for section in ("Calibration", EXTERNAL, EXPORT):
         app.segmented_control(key="section").set_value(section).run()
         assert not app.exception
@@ -77,7 +77,7 @@ def test_without_a_run_the_model_of_the_program_is_evaluated(crossed, tiny_run, 
     assert "Each fold shown here has its own temperature" in texts(app.caption)
 
 
-def test_of_a_model_without_features_no_distance_is_shown(crossed, drawn_set, open_section):
+def test_of_a_model_without_features_no_distance_is_shown(cross_validated, drawn_set, open_section):
     app = open_section(EXTERNAL)
     app.text_input(key="other_folder").set_value(str(drawn_set))
     app.button(key="evaluate-other").click().run()
@@ -88,7 +88,7 @@ def test_of_a_model_without_features_no_distance_is_shown(crossed, drawn_set, op
     assert "no reference features" in texts(app.caption)
 
 
-def test_a_section_that_a_model_has_not_gives_way(crossed, finished_run, open_page):
+def test_a_section_that_a_model_has_not_gives_way(cross_validated, finished_run, open_page):
     app = open_page("evaluate")
     app.segmented_control(key="section").set_value(ERRORS).run()
     app.selectbox(key="evaluated").set_value(BUNDLED).run()
@@ -102,23 +102,25 @@ def test_a_section_that_a_model_has_not_gives_way(crossed, finished_run, open_pa
     assert app.segmented_control(key="section").value == METRICS
 
 
-def test_a_section_of_the_address_that_a_model_has_not_gives_way(crossed, finished_run, open_page):
+def test_a_section_of_the_address_that_a_model_has_not_gives_way(
+    cross_validated, finished_run, open_page
+):
     app = open_page("evaluate", evaluated=BUNDLED, section=ERRORS)
 
     assert app.selectbox(key="evaluated").value == BUNDLED
     assert app.segmented_control(key="section").value == METRICS
 
 
-def test_a_damaged_model_of_the_program_is_said(crossed, finished_run, open_page):
-    (crossed.folder / "model_card.json").write_text("{}")
+def test_a_damaged_model_of_the_program_is_said(cross_validated, finished_run, open_page):
+    (cross_validated.folder / "model_card.json").write_text("{}")
     app = open_page("evaluate")
 
     assert app.selectbox(key="evaluated").options == ["finished"]
-    assert str(crossed.folder) in texts(app.warning)
+    assert str(cross_validated.folder) in texts(app.warning)
 
 
-def test_a_changed_cross_validation_is_not_shown(crossed, open_page):
-    with (crossed.folder / CROSS_VALIDATED_FILE).open("a") as file:
+def test_a_changed_cross_validation_is_not_shown(cross_validated, open_page):
+    with (cross_validated.folder / CROSS_VALIDATED_FILE).open("a") as file:
         file.write("x")
     app = open_page("evaluate")
 
@@ -134,31 +136,31 @@ def test_a_run_of_the_address_that_is_gone_is_said(finished_run, open_page):
 
 def test_a_step_back_from_diagnose_finds_the_errors_of_the_same_run(finished_run, open_page):
     shutil.copytree(finished_run.path, finished_run.path.with_name("newest"))
-    app = open_page("evaluate", run="finished", picture="0" * 64)
+    app = open_page("evaluate", run="finished", image="0" * 64)
 
     assert app.selectbox(key="evaluated").value == "finished"
     assert app.segmented_control(key="section").value == ERRORS
 
 
-def test_every_figure_stands_with_its_pictures_and_cases(finished_run, open_page):
+def test_every_figure_stands_with_its_images_and_cases(finished_run, open_page):
     app = open_page("evaluate")
-    report = json.loads((finished_run.evaluation_folder / "report.json").read_text())
+    report = json.loads((finished_run.evaluation_dir / "report.json").read_text())
 
-    for shown, figures, words in (
-        (app.dataframe[0], report["figures"], FIGURE_WORDS),
-        (app.dataframe[1], report["by_case"]["figures"], CASE_WORDS),
+    for shown, metrics, words in (
+        (app.dataframe[0], report["metrics"], METRIC_LABELS),
+        (app.dataframe[1], report["by_case"]["metrics"], CASE_WORDS),
     ):
         table = shown.value.set_index("Metric").drop(index="Majority baseline")
         assert list(table.index) == [title for title, _ in words.values()]
-        assert list(table["Images"]) == [figures[name]["n"] for name in words]
-        assert list(table["Cases"]) == [figures[name]["n_cases"] for name in words]
+        assert list(table["Images"]) == [metrics[name]["n"] for name in words]
+        assert list(table["Cases"]) == [metrics[name]["n_cases"] for name in words]
     # Confusion by image and by case, both curves, and the two kinds of groups.
     assert len(app.get("vega_lite_chart")) == 6
 
 
 def test_the_base_rate_stands_beside_accuracy(finished_run, open_page):
     app = open_page("evaluate")
-    report = json.loads((finished_run.evaluation_folder / "report.json").read_text())
+    report = json.loads((finished_run.evaluation_dir / "report.json").read_text())
 
     table = app.dataframe[0].value.set_index("Metric")
     assert table.loc["Majority baseline", "Value"] == max(
@@ -170,16 +172,16 @@ def test_the_base_rate_stands_beside_accuracy(finished_run, open_page):
 def test_every_case_has_its_patient_score(finished_run, open_page):
     app = open_page("evaluate")
 
-    predictions = read_report(finished_run.evaluation_folder).predictions
+    predictions = read_report(finished_run.evaluation_dir).predictions
     table = app.dataframe[2].value.set_index("Case")
     right = (predictions["prob_malignant"] >= 0.5) == (predictions["class"] == "malignant")
     assert table["Patient score"].to_dict() == right.groupby(predictions["case"]).mean().to_dict()
 
 
 def test_what_is_not_defined_says_why(finished_run, open_page):
-    path = finished_run.evaluation_folder / "report.json"
+    path = finished_run.evaluation_dir / "report.json"
     report = json.loads(path.read_text())
-    report["figures"]["specificity"] |= {
+    report["metrics"]["specificity"] |= {
         "value": None, "low": None, "high": None, "note": "no benign picture",
     }  # fmt: skip
     path.write_text(json.dumps(report | {"roc": None}))
@@ -192,11 +194,15 @@ def test_what_is_not_defined_says_why(finished_run, open_page):
     assert "all images belong to one class" in texts(app.info)
 
 
-def test_a_leaky_report_carries_the_word_in_every_section(finished_run, open_page):
-    path = finished_run.evaluation_folder / "report.json"
+def test_a_leakage_report_carries_the_word_in_every_section(finished_run, open_page):
+    path = finished_run.evaluation_dir / "report.json"
     report = json.loads(path.read_text())
-    leaky = {"leaky": True, "protocol": "image", "checks": [make_check("BC202").as_dict()]}
-    path.write_text(json.dumps(report | leaky))
+    has_leakage = {
+        "has_leakage": True,
+        "protocol": "image",
+        "checks": [make_check("BC202").as_dict()],
+    }
+    path.write_text(json.dumps(report | has_leakage))
     app = open_page("evaluate")
 
     assert "Possible leakage" in texts(app.warning)
@@ -206,7 +212,7 @@ def test_a_leaky_report_carries_the_word_in_every_section(finished_run, open_pag
 
 
 def test_a_damaged_report_is_said_in_one_sentence(finished_run, open_page):
-    (finished_run.evaluation_folder / "report.json").write_text("{}")
+    (finished_run.evaluation_dir / "report.json").write_text("{}")
     app = open_page("evaluate")
 
     assert len(app.error) == 1
@@ -215,22 +221,22 @@ def test_a_damaged_report_is_said_in_one_sentence(finished_run, open_page):
 
 def test_the_reliability_diagram_stands_with_its_bins_and_its_error(finished_run, open_section):
     app = open_section(THRESHOLD)
-    found = json.loads((finished_run.evaluation_folder / "report.json").read_text())["calibration"]
+    found = json.loads((finished_run.evaluation_dir / "report.json").read_text())["calibration"]
 
     assert app.metric[0].value == f"{found['ece']:.3f}"
     assert f"perfect calibration: {found['ece_by_chance']:.3f}." in texts(app.caption)
     assert list(app.dataframe[0].value["Images"]) == [one["observed"]["n"] for one in found["bins"]]
 
 
-@pytest.mark.parametrize("goal", GOAL_WORDS)
-@pytest.mark.parametrize("unit", ["picture", "case"])
-def test_the_bench_chooses_on_validation_data(finished_run, open_section, goal, unit):
+@pytest.mark.parametrize("criterion", CRITERION_LABELS)
+@pytest.mark.parametrize("unit", ["image", "case"])
+def test_the_bench_chooses_on_validation_data(finished_run, open_section, criterion, unit):
     app = open_section(THRESHOLD)
-    app.selectbox(key="goal").set_value(goal).run()
+    app.selectbox(key="goal").set_value(criterion).run()
     app.segmented_control(key="unit").set_value(unit).run()
 
-    validation = read_validation(finished_run.evaluation_folder)
-    expected = choose_cutoff(validation, goal=goal, wanted=0.95, unit=unit)
+    validation = read_validation(finished_run.evaluation_dir)
+    expected = choose_threshold(validation, criterion=criterion, target=0.95, unit=unit)
     assert f"Selected threshold: **{expected.value:.3f}**" in texts(app.markdown)
     assert f"{expected.n} validation pictures of {expected.n_cases} cases" in texts(app.markdown)
 
@@ -246,12 +252,12 @@ def test_predictive_values_follow_the_prevalence(finished_run, open_section):
     for percent in (5, 80):
         app.slider(key="prevalence").set_value(percent).run()
         sensitivity, specificity, value = positive()
-        share = percent / 100
-        called = share * sensitivity + (1 - share) * (1 - specificity)
-        assert value == pytest.approx(share * sensitivity / called, abs=0.02)
+        proportion = percent / 100
+        called = proportion * sensitivity + (1 - proportion) * (1 - specificity)
+        assert value == pytest.approx(proportion * sensitivity / called, abs=0.02)
 
 
-def test_a_locked_cut_off_is_in_the_passport_with_its_reason_and_in_diagnose(
+def test_a_locked_cut_off_is_in_the_card_with_its_reason_and_in_diagnose(
     finished_run, open_section
 ):
     app = open_section(THRESHOLD)
@@ -259,7 +265,7 @@ def test_a_locked_cut_off_is_in_the_passport_with_its_reason_and_in_diagnose(
     app.text_input(key="reason").set_value("Both mistakes weigh the same")
     app.button(key="lock-cutoff").click().run()
 
-    expected = choose_cutoff(read_validation(finished_run.evaluation_folder), goal="youden")
+    expected = choose_threshold(read_validation(finished_run.evaluation_dir), criterion="youden")
     bundle = open_bundle(finished_run.path)
     assert bundle.threshold == expected.value
     assert bundle.card.threshold.reason == "Both mistakes weigh the same"
@@ -269,16 +275,16 @@ def test_a_locked_cut_off_is_in_the_passport_with_its_reason_and_in_diagnose(
 
 
 def test_without_a_reason_nothing_is_locked(finished_run, open_section):
-    before = (finished_run.model_folder / "model_card.json").read_bytes()
+    before = (finished_run.model_dir / "model_card.json").read_bytes()
     app = open_section(THRESHOLD)
     app.button(key="lock-cutoff").click().run()
 
     assert "locked with its reason" in texts(app.error)
-    assert (finished_run.model_folder / "model_card.json").read_bytes() == before
+    assert (finished_run.model_dir / "model_card.json").read_bytes() == before
 
 
 def test_threshold_without_validation_predictions_shows_message(finished_run, open_section):
-    (finished_run.evaluation_folder / PREDICTIONS_FILE).unlink()
+    (finished_run.evaluation_dir / PREDICTIONS_FILE).unlink()
     app = open_section(THRESHOLD)
 
     assert "no validation predictions" in texts(app.info)
@@ -317,7 +323,7 @@ def test_the_gallery_can_be_held_to_one_case(finished_run, open_section):
     assert all(card.startswith(f"Case {case}") for card in cards)
 
 
-def test_cards_have_the_nearest_training_pictures(finished_run, open_section):
+def test_cards_have_the_nearest_training_images(finished_run, open_section):
     app = open_section(ERRORS)
     app.segmented_control(key="shown").set_value("Most certain").run()
 
@@ -325,8 +331,8 @@ def test_cards_have_the_nearest_training_pictures(finished_run, open_section):
     assert "training images of other cases" in texts(app.caption)
 
 
-def test_neighbours_of_a_run_that_kept_none_are_found_on_request(finished_run, open_section):
-    kept = finished_run.evaluation_folder / "training_features.npz"
+def test_neighbors_of_a_run_that_kept_none_are_found_on_request(finished_run, open_section):
+    kept = finished_run.evaluation_dir / "training_features.npz"
     kept.unlink()
     app = open_section(ERRORS)
     app.segmented_control(key="shown").set_value("Most certain").run()
@@ -339,9 +345,9 @@ def test_neighbours_of_a_run_that_kept_none_are_found_on_request(finished_run, o
     assert "Nearest training images" in texts(app.markdown)
 
 
-def test_pictures_that_are_gone_are_said_on_their_cards(finished_run, open_section, tmp_path):
+def test_images_that_are_gone_are_said_on_their_cards(finished_run, open_section, tmp_path):
     config = finished_run.read_config()
-    config["settings"]["data"] = str(tmp_path / "gone")
+    config["config"]["data"] = str(tmp_path / "gone")
     finished_run.write_config(config)
     app = open_section(ERRORS)
     app.segmented_control(key="shown").set_value("Most certain").run()
@@ -379,11 +385,11 @@ def test_another_set_shows_figures_and_shift(finished_run, drawn_set, open_secti
 def test_labels_of_another_set_are_mapped_and_the_other_task_is_said(
     finished_run, drawn_set, open_section, tmp_path
 ):
-    pictures = sorted(drawn_set.rglob("*.png"))
-    for number, picture in enumerate(pictures[:4]):
+    images = sorted(drawn_set.rglob("*.png"))
+    for number, image in enumerate(images[:4]):
         place = tmp_path / "labelled" / str(number % 2) / f"{number}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(picture.read_bytes())
+        place.write_bytes(image.read_bytes())
     app = open_section(EXTERNAL)
     app.text_input(key="other_folder").set_value(str(tmp_path / "labelled"))
     app.text_input(key="other_mapping").set_value("0=benign,1=malignant")
@@ -432,18 +438,18 @@ def test_external_dataset_above_the_limit_is_refused_without_a_command(
 
 def test_metrics_open_with_four_tiles_and_one_sentence(finished_run, open_page):
     app = open_page("evaluate")
-    report = read_report(finished_run.evaluation_folder)
+    report = read_report(finished_run.evaluation_dir)
 
     assert [tile.label for tile in app.metric] == [
         "Balanced accuracy", "ROC AUC", "Sensitivity", "Specificity",
     ]  # fmt: skip
-    figure = report.figures["balanced_accuracy"]
-    assert app.metric[0].value == f"{figure.value:.2f}"
+    metric = report.metrics["balanced_accuracy"]
+    assert app.metric[0].value == f"{metric.value:.2f}"
     sentence = f"{report.n} images of {report.n_cases} cases, case-level split. Majority baseline"
     assert sentence in texts(app.markdown)
 
 
-def test_cross_validation_notes_are_in_the_details(crossed, open_page):
+def test_cross_validation_notes_are_in_the_details(cross_validated, open_page):
     app = open_page("evaluate")
 
     assert "trained without its case" in texts(app.caption)

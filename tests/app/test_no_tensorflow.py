@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from bc_model.data.registry import link_folder
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +34,7 @@ print(json.dumps({"answered": answered, "loaded": loaded}))
 
 
 def test_tensorflow_is_not_loaded_by_any_page(
-    finished_run: RunFolder, drawn_set: Path, tmp_path: Path
+    finished_run: Run, drawn_set: Path, tmp_path: Path
 ) -> None:
     link_folder(drawn_set, "drawn", tmp_path / "shelf")
     done = subprocess.run(

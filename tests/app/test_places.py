@@ -13,7 +13,7 @@ from app.components.paths import typed_path
         (" /data/a set ", Path("/data/a set")),
         ("'/data/a set'", Path("/data/a set")),
         ('"/data/a set"', Path("/data/a set")),
-        ("~/pictures", Path.home() / "pictures"),
+        ("~/pictures", Path.home() / "images"),
         ("'", Path("'")),
         ("''", Path("''")),  # and not the folder that the server runs in
         ("/it's", Path("/it's")),

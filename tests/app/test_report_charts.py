@@ -13,10 +13,12 @@ from bc_model.evaluation.subgroups import Group
 THEME = tomllib.loads((Path(__file__).parents[2] / ".streamlit/config.toml").read_text())["theme"]
 
 
-def _luminance(colour: np.ndarray) -> float:
+def _luminance(color: np.ndarray) -> float:
     """Relative luminance of 8-bit sRGB: https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
-    share = colour / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    proportion = color / 255
+    linear = np.where(
+        proportion <= 0.04045, proportion / 12.92, ((proportion + 0.055) / 1.055) ** 2.4
+    )
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
@@ -35,8 +37,10 @@ CHARTS = {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_counts_are_readable_on_every_shade_of_a_confusion_matrix(scheme: str, chart: str):
     stops = np.array([_rgb(code) for code in THEME[scheme]["chartSequentialColors"]])
-    shares = np.linspace(0, len(stops) - 1, 101)
-    shades = np.stack([np.interp(shares, range(len(stops)), channel) for channel in stops.T], 1)
+    proportions = np.linspace(0, len(stops) - 1, 101)
+    shades = np.stack(
+        [np.interp(proportions, range(len(stops)), channel) for channel in stops.T], 1
+    )
     cells, *texts = (layer["encoding"]["color"] for layer in CHARTS[chart].to_dict()["layer"])
     assert cells["scale"] == {"domain": [0, 1], "range": "ramp"}  # that of the theme
     counts = texts[0]

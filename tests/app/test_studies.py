@@ -6,15 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data.dataset import read_manifest
+from bc_model.data.dataset import read_dataset
 from bc_model.data.registry import datasets_folder, keep_fold_file, link_folder
-from bc_model.experiments.experiment import start_study
-from bc_model.experiments.plan import list_studies, plan_study, read_study, study_file
+from bc_model.experiments.experiment import start_experiment
+from bc_model.experiments.plan import (
+    experiment_file,
+    list_experiments,
+    plan_experiment,
+    read_experiment,
+)
 from bc_model.experiments.protocols import note_file, plan_report, start_report
 from bc_model.jobs import delete_job
 from bc_model.training import run_queue as jobs
 from bc_model.training.config import TrainingConfig
-from bc_model.training.run import RunFolder, list_runs
+from bc_model.training.run import Run, list_runs
 
 
 def texts(elements) -> str:
@@ -29,21 +34,19 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(
-    tiny_settings: TrainingConfig,
+    tiny_config: TrainingConfig,
     drawn_set: Path,
     fold_files: list[Path],
-    end_at_random: Callable[[RunFolder], None],
+    end_at_random: Callable[[Run], None],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Return a folder with a report of six runs, all done; only copy it."""
     folder = tmp_path_factory.mktemp("whole")
-    plan = plan_report(
-        tiny_settings, manifest=lambda: read_manifest(drawn_set), fold_files=fold_files
-    )
+    plan = plan_report(tiny_config, dataset=lambda: read_dataset(drawn_set), fold_files=fold_files)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "launch", lambda run: run.write_status("running"))
         for member in start_report("rep", plan, folder)[0].members:
-            end_at_random(RunFolder(folder / member.run))
+            end_at_random(Run(folder / member.run))
     return folder
 
 
@@ -53,10 +56,10 @@ def report(runs: Path, whole: Path) -> Callable[[int], None]:
 
     def make(n_done: int) -> None:
         shutil.copytree(whole, runs, dirs_exist_ok=True)
-        for number, member in enumerate(read_study(runs, "rep").members):
-            run = RunFolder(runs / member.run)
+        for number, member in enumerate(read_experiment(runs, "rep").members):
+            run = Run(runs / member.run)
             if number >= n_done:
-                shutil.rmtree(run.evaluation_folder)
+                shutil.rmtree(run.evaluation_dir)
                 run.split_file.unlink()
                 run.write_status("running" if number == n_done else "queued")
 
@@ -67,7 +70,7 @@ def press(app, label: str) -> None:
     next(button for button in app.button if button.label == label).click().run()
 
 
-def test_without_a_study_the_page_says_how_to_get_one(runs, open_page):
+def test_without_a_experiment_the_page_says_how_to_get_one(runs, open_page):
     app = open_page("studies")
 
     assert "No experiment yet" in texts(app.info)
@@ -96,17 +99,17 @@ def test_one_button_starts_the_report_that_is_on_the_page(
     app.button(key="report_start").click().run()
 
     assert not app.exception
-    (study,) = list_studies(runs)
-    assert study.name.startswith("report-")
-    assert [member.label for member in study.members] == [
+    (experiment,) = list_experiments(runs)
+    assert experiment.name.startswith("report-")
+    assert [member.label for member in experiment.members] == [
         "image-fold0", "folds-dsfold1", "folds-dsfold2", "folds-clean-dsfold1",
         "folds-clean-dsfold2", "case-fold0",
     ]  # fmt: skip
-    settings = study.members[0].settings
-    assert (settings.backbone, settings.image_size, settings.finetune_epochs) == (
+    config = experiment.members[0].config
+    assert (config.backbone, config.image_size, config.finetune_epochs) == (
         "tiny", (32, 32), 20,
     )  # fmt: skip
-    assert app.selectbox(key="study").value == study.name
+    assert app.selectbox(key="experiment").value == experiment.name
     assert len(list_runs(runs)) == 6
     assert "0 of 6 runs. The metrics will change" in texts(app.markdown)
 
@@ -132,7 +135,7 @@ def test_a_protocol_without_its_file_is_told_above_the_figures(runs, open_page, 
     assert len(list_runs(runs)) == 2
 
 
-def test_a_set_of_the_shelf_and_some_of_its_fold_files_can_be_chosen(
+def test_a_set_of_the_registry_and_some_of_its_fold_files_can_be_chosen(
     runs, open_page, drawn_set: Path, fold_files: list[Path]
 ):
     link_folder(drawn_set, "drawn", datasets_folder())
@@ -143,9 +146,9 @@ def test_a_set_of_the_shelf_and_some_of_its_fold_files_can_be_chosen(
     assert app.button(key="report_start").label == "Start 4 runs"
     app.button(key="report_start").click().run()
 
-    (study,) = list_studies(runs)
-    assert {Path(member.settings.data) for member in study.members} == {drawn_set.resolve()}
-    assert [member.label for member in study.members if "dsfold" in member.label] == [
+    (experiment,) = list_experiments(runs)
+    assert {Path(member.config.data) for member in experiment.members} == {drawn_set.resolve()}
+    assert [member.label for member in experiment.members if "dsfold" in member.label] == [
         "folds-dsfold2", "folds-clean-dsfold2",
     ]  # fmt: skip
 
@@ -195,7 +198,7 @@ def test_a_partial_report_shows_what_is_in_and_says_what_is_not(runs, report, op
 
 def test_a_whole_report_compares_and_can_be_taken_away(runs, report, open_page):
     report(6)
-    app = open_page("studies", study="rep")
+    app = open_page("studies", experiment="rep")
 
     assert "Leakage effect" in texts(app.header)
     assert "common test images, the balanced accuracy" in texts(app.markdown)
@@ -216,7 +219,7 @@ def test_a_run_that_ends_changes_the_figures(runs, report, open_page, end_at_ran
     report(5)
     app = open_page("studies")
     assert "By case" not in set(app.dataframe[1].value["Split"])
-    end_at_random(RunFolder(runs / "rep-case-fold0"))
+    end_at_random(Run(runs / "rep-case-fold0"))
     app.run()
 
     assert "By case" in set(app.dataframe[1].value["Split"])
@@ -224,7 +227,7 @@ def test_a_run_that_ends_changes_the_figures(runs, report, open_page, end_at_ran
 
 def test_a_figure_too_good_to_be_true_is_an_alarm(runs, report, open_page):
     report(6)
-    folder = RunFolder(runs / "rep-case-fold0").evaluation_folder
+    folder = Run(runs / "rep-case-fold0").evaluation_dir
     table = (folder / "predictions.csv").read_text().splitlines()
     perfect = [
         line.rpartition(",")[0] + (",0.9" if ",malignant," in line else ",0.1")
@@ -243,13 +246,13 @@ def test_a_figure_too_good_to_be_true_is_an_alarm(runs, report, open_page):
 
 def test_runs_that_failed_can_be_gone_on_with(runs, report, open_page):
     report(5)
-    RunFolder(runs / "rep-case-fold0").write_status("failed", message="The disk is full.")
+    Run(runs / "rep-case-fold0").write_status("failed", message="The disk is full.")
     app = open_page("studies")
     assert "The disk is full." in texts(app.caption)
     assert "5 of 6 runs, and 1 run ended without a result" in texts(app.warning)
     press(app, "Resume runs")
 
-    assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "running"
+    assert Run(runs / "rep-case-fold0").read_status()["state"] == "running"
 
 
 def test_what_goes_on_can_be_canceled(runs, report, open_page):
@@ -258,30 +261,30 @@ def test_what_goes_on_can_be_canceled(runs, report, open_page):
     press(app, "Cancel runs")
 
     states = {run.name: run.read_status()["state"] for run in list_runs(runs)}
-    assert RunFolder(runs / "rep-folds-clean-dsfold2").requested_action() == "cancel"
+    assert Run(runs / "rep-folds-clean-dsfold2").requested_action() == "cancel"
     assert states["rep-case-fold0"] == "canceled"
     assert states["rep-image-fold0"] == "done"
 
 
 def test_a_run_that_writes_its_model_keeps_no_other_from_being_canceled(runs, report, open_page):
     report(4)
-    RunFolder(runs / "rep-folds-clean-dsfold2").write_status("running", phase="export")
+    Run(runs / "rep-folds-clean-dsfold2").write_status("running", phase="export")
     app = open_page("studies")
     press(app, "Cancel runs")
 
     assert "is exporting its model" in texts(app.error)
-    assert RunFolder(runs / "rep-case-fold0").read_status()["state"] == "canceled"
+    assert Run(runs / "rep-case-fold0").read_status()["state"] == "canceled"
 
 
 # Other studies
 
 
 def test_a_cross_validation_shows_its_pooled_figures(
-    runs, tiny_settings: TrainingConfig, open_page, end_at_random
+    runs, tiny_config: TrainingConfig, open_page, end_at_random
 ):
-    for member in start_study("cv", plan_study(tiny_settings), runs).members:
-        end_at_random(RunFolder(runs / member.run))
-    app = open_page("studies", study="cv")
+    for member in start_experiment("cv", plan_experiment(tiny_config), runs).members:
+        end_at_random(Run(runs / member.run))
+    app = open_page("studies", experiment="cv")
 
     (table,) = [element.value for element in app.dataframe]
     shown = table[["Configuration", "Finished", "Runs", "Images", "Cases"]]
@@ -292,19 +295,19 @@ def test_a_cross_validation_shows_its_pooled_figures(
 
 
 def test_a_sweep_shows_a_line_for_each_setting_and_its_caution(
-    runs, tiny_settings: TrainingConfig, open_page, end_at_random
+    runs, tiny_config: TrainingConfig, open_page, end_at_random
 ):
-    plan = plan_study(tiny_settings, folds=[0], grid={"dropout": [0.1, 0.5]})
-    for member in start_study("sweep", plan, runs).members[:1]:
-        end_at_random(RunFolder(runs / member.run))
+    plan = plan_experiment(tiny_config, folds=[0], grid={"dropout": [0.1, 0.5]})
+    for member in start_experiment("sweep", plan, runs).members[:1]:
+        end_at_random(Run(runs / member.run))
     app = open_page("studies")
 
     assert app.dataframe[0].value["Configuration"].tolist() == ["dropout=0.1", "dropout=0.5"]
     assert "2 configurations were compared on the same test images" in texts(app.warning)
 
 
-def test_many_runs_come_in_pages(runs, tiny_settings: TrainingConfig, open_page):
-    start_study("many", plan_study(dataclasses.replace(tiny_settings, n_folds=12)), runs)
+def test_many_runs_come_in_pages(runs, tiny_config: TrainingConfig, open_page):
+    start_experiment("many", plan_experiment(dataclasses.replace(tiny_config, n_folds=12)), runs)
     app = open_page("studies")
 
     assert len(app.get("page_link")) == 10
@@ -312,19 +315,19 @@ def test_many_runs_come_in_pages(runs, tiny_settings: TrainingConfig, open_page)
 
 def test_a_run_that_was_deleted_is_said(runs, report, open_page):
     report(6)
-    delete_job(RunFolder(runs / "rep-case-fold0"))
+    delete_job(Run(runs / "rep-case-fold0"))
     app = open_page("studies")
 
     assert "Deleted" in texts(app.markdown)
     assert "1 run ended without a result" in texts(app.warning)
 
 
-def test_an_unknown_study_in_the_address_is_passed_over(runs, report, open_page):
+def test_an_unknown_experiment_in_the_address_is_passed_over(runs, report, open_page):
     report(1)
-    app = open_page("studies", study="../gone")
+    app = open_page("studies", experiment="../gone")
 
     assert not app.error
-    assert app.selectbox(key="study").value in (None, "rep")
+    assert app.selectbox(key="experiment").value in (None, "rep")
 
 
 def test_a_damaged_note_is_said_in_one_sentence(runs, report, open_page):
@@ -336,9 +339,9 @@ def test_a_damaged_note_is_said_in_one_sentence(runs, report, open_page):
     assert "note of the report" in texts(app.error)
 
 
-def test_a_damaged_study_is_not_offered(runs, report, open_page):
+def test_a_damaged_experiment_is_not_offered(runs, report, open_page):
     report(1)
-    study_file(runs, "rep").write_text("{")
+    experiment_file(runs, "rep").write_text("{")
 
     assert "No experiment yet" in texts(open_page("studies").info)
 
@@ -357,9 +360,15 @@ def test_a_cross_validation_is_started_on_train(runs, open_page, drawn_set: Path
     app.button(key="start").click().run()
 
     assert not app.exception
-    (study,) = list_studies(runs)
-    assert study.name.startswith("cv-")
-    assert study.name.endswith("-tiny")
-    assert [member.fold for member in read_study(runs, study.name).members] == [0, 1, 2, 3, 4]
-    assert app.multiselect(key="run").value == [f"{study.name}-fold0"]
+    (experiment,) = list_experiments(runs)
+    assert experiment.name.startswith("cv-")
+    assert experiment.name.endswith("-tiny")
+    assert [member.fold for member in read_experiment(runs, experiment.name).members] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert app.multiselect(key="run").value == [f"{experiment.name}-fold0"]
     assert any("pooled figures" in link.label for link in app.get("page_link"))

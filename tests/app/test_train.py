@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 
 from app.components.train.config_form import PAGE_SPECIFIC
-from bc_model.data.registry import DataSet, datasets_folder, keep_fold_file, link_folder
+from bc_model.data.registry import RegisteredDataset, datasets_folder, keep_fold_file, link_folder
 from bc_model.errors import RunError
 from bc_model.inference.bundle import open_bundle
 from bc_model.training.config import OPTIONS, TrainingConfig
 from bc_model.training.resume import ACCEPT_CHANGES
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 
 def texts(elements) -> str:
@@ -25,7 +25,7 @@ def test_a_folder_that_does_not_exist_is_said_and_nothing_can_start(runs, open_p
     assert app.button(key="start").disabled
 
 
-def test_a_folder_without_pictures_is_said(runs, open_page, tmp_path):
+def test_a_folder_without_images_is_said(runs, open_page, tmp_path):
     (tmp_path / "empty").mkdir()
     app = open_page("train")
     app.text_input(key="data").set_value(str(tmp_path / "empty")).run()
@@ -62,10 +62,10 @@ def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
 ):
     started: list[tuple[TrainingConfig, Path]] = []
 
-    def start(settings: TrainingConfig, folder: Path) -> RunFolder:
-        started.append((settings, folder))
-        run = RunFolder.create(folder / "new-run")
-        run.write_config({"settings": settings.as_dict()})
+    def start(config: TrainingConfig, folder: Path) -> Run:
+        started.append((config, folder))
+        run = Run.create(folder / "new-run")
+        run.write_config({"config": config.as_dict()})
         run.write_status("running", phase="head", epoch=1, epochs=3, step=1, steps=2)
         return run
 
@@ -80,10 +80,10 @@ def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
     app.button(key="start").click().run()
 
     assert not app.exception
-    (settings, folder), *rest = started
+    (config, folder), *rest = started
     assert not rest
     assert folder == runs
-    assert settings == TrainingConfig(
+    assert config == TrainingConfig(
         data=str(drawn_set.resolve()),
         weights="none",
         backbone="tiny",
@@ -97,47 +97,47 @@ def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
 
 
 @pytest.fixture
-def drawn(runs: Path, drawn_set: Path) -> DataSet:
+def synthetic(runs: Path, drawn_set: Path) -> RegisteredDataset:
     """Put the drawn set on the shelf."""
     return link_folder(drawn_set, "drawn", datasets_folder())
 
 
-def fold_file(drawn: DataSet) -> Path:
+def fold_file(synthetic: RegisteredDataset) -> Path:
     """Put a fold file on the shelf: cases 90001 and 90006 are for test."""
-    names = sorted(path.name for path in drawn.pictures.rglob("*.png"))
+    names = sorted(path.name for path in synthetic.images.rglob("*.png"))
     sides = ["test" if name.split("-")[2] in ("90001", "90006") else "train" for name in names]
     lines = [f"{name}|200|1|{side}" for name, side in zip(names, sides, strict=True)]
     return keep_fold_file("\n".join(lines).encode(), "dsfold1.txt")
 
 
-def test_a_set_of_the_shelf_is_chosen_by_name(drawn: DataSet, open_page):
+def test_a_set_of_the_registry_is_chosen_by_name(synthetic: RegisteredDataset, open_page):
     app = open_page("train")
     assert not app.metric
     assert "Folder of the data set" not in [field.label for field in app.text_input]
     app.selectbox(key="set").set_value("drawn").run()
 
     assert app.metric[0].value == "30"
-    assert str(drawn.pictures) in texts(app.caption)
+    assert str(synthetic.images) in texts(app.caption)
 
 
-def test_a_folder_can_be_typed_though_there_are_sets(drawn: DataSet, open_page):
+def test_a_folder_can_be_typed_though_there_are_sets(synthetic: RegisteredDataset, open_page):
     app = open_page("train")
     app.selectbox(key="set").set_value("Other folder").run()
-    app.text_input(key="data").set_value(str(drawn.pictures)).run()
+    app.text_input(key="data").set_value(str(synthetic.images)).run()
 
     assert app.metric[0].value == "30"
     assert not app.button(key="start").disabled
 
 
 def test_a_set_in_the_address_opens_the_new_run_though_there_are_runs(
-    drawn: DataSet, finished_run, open_page
+    synthetic: RegisteredDataset, finished_run, open_page
 ):
     assert open_page("train", set="drawn").expander[0].proto.expanded
     app = open_page("train", set="gone")
     assert "Dataset 'gone' was not found" in texts(app.warning)
 
 
-def test_official_folds_need_a_file_before_a_start(drawn: DataSet, open_page):
+def test_official_folds_need_a_file_before_a_start(synthetic: RegisteredDataset, open_page):
     app = open_page("train", set="drawn")
     app.selectbox(key="config-weights").set_value("none")
     app.selectbox(key="protocol").set_value("folds-clean").run()
@@ -147,12 +147,14 @@ def test_official_folds_need_a_file_before_a_start(drawn: DataSet, open_page):
     assert not app.error
 
 
-def test_a_run_by_official_folds_starts_with_its_file(drawn: DataSet, open_page, monkeypatch):
-    kept = fold_file(drawn)
+def test_a_run_by_official_folds_starts_with_its_file(
+    synthetic: RegisteredDataset, open_page, monkeypatch
+):
+    kept = fold_file(synthetic)
     started: list[TrainingConfig] = []
 
-    def start(settings: TrainingConfig, folder: Path) -> RunFolder:
-        started.append(settings)
+    def start(config: TrainingConfig, folder: Path) -> Run:
+        started.append(config)
         raise RunError("enough")
 
     monkeypatch.setattr("bc_model.training.run_queue.start_run", start)
@@ -164,17 +166,19 @@ def test_a_run_by_official_folds_starts_with_its_file(drawn: DataSet, open_page,
     app.number_input(key="split_seed").set_value(7).run()
     app.button(key="start").click().run()
 
-    (settings,) = started
-    assert (settings.data, settings.official_fold_file) == (
-        str(drawn.pictures),
+    (config,) = started
+    assert (config.data, config.official_fold_file) == (
+        str(synthetic.images),
         str(kept.resolve()),
     )
-    assert (settings.protocol, settings.n_folds, settings.test_fold) == ("folds-clean", 4, 1)
-    assert settings.split_seed == 7
+    assert (config.protocol, config.n_folds, config.test_fold) == ("folds-clean", 4, 1)
+    assert config.split_seed == 7
     assert "test 6 images (1 benign and 1 malignant cases)" in texts(app.caption)
 
 
-def test_a_leaky_protocol_tells_its_leak_beside_the_settings(drawn: DataSet, open_page):
+def test_a_leakage_protocol_tells_its_leak_beside_the_settings(
+    synthetic: RegisteredDataset, open_page
+):
     app = open_page("train", set="drawn")
     app.selectbox(key="protocol").set_value("image").run()
 
@@ -182,7 +186,7 @@ def test_a_leaky_protocol_tells_its_leak_beside_the_settings(drawn: DataSet, ope
 
 
 def test_a_refused_start_is_said(runs, open_page, drawn_set, monkeypatch):
-    def refuse(settings: TrainingConfig, folder: Path) -> RunFolder:
+    def refuse(config: TrainingConfig, folder: Path) -> Run:
         raise RunError("The run first is still going on.")
 
     monkeypatch.setattr("bc_model.training.run_queue.start_run", refuse)
@@ -218,7 +222,7 @@ def test_beginning_with_the_model_in_the_box_says_what_it_knows(
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set))
     app.selectbox(key="config-weights").set_value("bundled").run()
-    fold, n_folds = tiny_run.read_config()["settings"]["test_fold"], 5
+    fold, n_folds = tiny_run.read_config()["config"]["test_fold"], 5
     app.number_input(key="fold").set_value(fold).run()
 
     assert "Initialization leakage" not in texts(app.warning)
@@ -228,7 +232,7 @@ def test_beginning_with_the_model_in_the_box_says_what_it_knows(
     assert not app.button(key="start").disabled
 
 
-def test_the_model_in_the_box_brings_its_own_picture_size(runs, open_page, monkeypatch):
+def test_the_model_in_the_box_brings_its_own_image_size(runs, open_page, monkeypatch):
     box = SimpleNamespace(image_size=(100, 150))
     monkeypatch.setattr("app.components.train.config_form.has_bundled_model", lambda: True)
     monkeypatch.setattr("app.components.train.config_form.bundled_model", lambda: box)
@@ -265,7 +269,7 @@ def test_a_damaged_model_in_the_box_is_said_before_a_start(runs, open_page, monk
     assert app.button(key="start").disabled
 
 
-def test_the_leaky_split_is_warned_about(runs, open_page):
+def test_the_leakage_split_is_warned_about(runs, open_page):
     app = open_page("train")
     app.selectbox(key="protocol").set_value("image").run()
 
@@ -290,8 +294,8 @@ def test_a_run_whose_process_is_gone_is_said_to_be_interrupted(finished_run, ope
 
 
 def test_a_run_can_be_opened_by_its_name_in_the_url(finished_run, runs, open_page):
-    other = RunFolder.create(runs / "later")
-    other.write_config({"settings": {}})
+    other = Run.create(runs / "later")
+    other.write_config({"config": {}})
     other.write_status("canceled", message="Stopped before the first epoch had ended.")
     app = open_page("train", run="finished")
 
@@ -366,7 +370,7 @@ def test_train_form_defaults_equal_those_of_the_config(
 ):
     started: list[TrainingConfig] = []
 
-    def start(config: TrainingConfig, folder: Path) -> RunFolder:
+    def start(config: TrainingConfig, folder: Path) -> Run:
         started.append(config)
         raise RunError("enough")
 
@@ -392,10 +396,10 @@ def test_a_weights_file_that_is_none_is_said_before_a_start(runs, open_page, dra
         assert app.button(key="start").disabled
 
 
-def going_run(runs: Path, state: str) -> RunFolder:
+def going_run(runs: Path, state: str) -> Run:
     """A run that this process stands for."""
-    run = RunFolder.create(runs / "going")
-    run.write_config({"settings": {}})
+    run = Run.create(runs / "going")
+    run.write_config({"config": {}})
     run.write_status(state, phase="head", epoch=1, epochs=3, step=1, steps=2)
     return run
 

@@ -13,7 +13,7 @@ from PIL import Image
 from bc_model.gradcam import (
     GradCAM,
     Heatmap,
-    colour_bar,
+    color_bar,
     grad_cam_from_activations,
     overlay_heatmap,
     probability_bar,
@@ -102,10 +102,10 @@ def test_grad_cam_from_activations_sets_rounding_error_to_zero() -> None:
     half, weights = rng.uniform(0, 1, (7, 7, 256)), rng.normal(size=256)
     order = rng.permutation(512)
     activations = np.concatenate([half, half], axis=-1)[..., order].astype("float32")
-    cancelling = np.concatenate([weights, -weights])[order].astype("float32")
-    assert (activations @ cancelling).max() > 0.0
+    canceling = np.concatenate([weights, -weights])[order].astype("float32")
+    assert (activations @ canceling).max() > 0.0
     np.testing.assert_array_equal(
-        grad_cam_from_activations(activations, cancelling), np.zeros((7, 7))
+        grad_cam_from_activations(activations, canceling), np.zeros((7, 7))
     )
 
 
@@ -216,15 +216,15 @@ def cividis(value: float) -> np.ndarray:
 
 def test_overlay_heatmap_empty_returns_a_copy_of_the_image() -> None:
     rgb = random_image()
-    drawn = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))))
-    np.testing.assert_array_equal(drawn, rgb)
-    assert drawn is not rgb
+    synthetic = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))))
+    np.testing.assert_array_equal(synthetic, rgb)
+    assert synthetic is not rgb
 
 
 def test_overlay_heatmap_empty_with_full_scale_returns_the_image() -> None:
     rgb = random_image()
-    drawn = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))), full_scale=3.0)
-    np.testing.assert_array_equal(drawn, rgb)
+    synthetic = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))), full_scale=3.0)
+    np.testing.assert_array_equal(synthetic, rgb)
 
 
 def test_overlay_heatmap_without_opacity_returns_the_image() -> None:
@@ -234,23 +234,23 @@ def test_overlay_heatmap_without_opacity_returns_the_image() -> None:
 
 def test_overlay_heatmap_keeps_pixels_with_value_zero() -> None:
     rgb, raw = random_image(), np.array([[4.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32)
-    drawn = overlay_heatmap(rgb, heatmap(raw))
+    synthetic = overlay_heatmap(rgb, heatmap(raw))
     is_zero = resize_heatmap(raw, *rgb.shape[:2]) == 0.0
     assert 0 < is_zero.sum() < is_zero.size
-    np.testing.assert_array_equal(drawn[is_zero], rgb[is_zero])
-    assert (drawn[:8, :8] != rgb[:8, :8]).any()
+    np.testing.assert_array_equal(synthetic[is_zero], rgb[is_zero])
+    assert (synthetic[:8, :8] != rgb[:8, :8]).any()
 
 
 def test_overlay_heatmap_maximum_has_the_last_color() -> None:
-    drawn = overlay_heatmap(random_image(), heatmap([[2.0]]), opacity=1.0)
-    np.testing.assert_allclose(drawn[20, 30], cividis(1.0), atol=2)
+    synthetic = overlay_heatmap(random_image(), heatmap([[2.0]]), opacity=1.0)
+    np.testing.assert_allclose(synthetic[20, 30], cividis(1.0), atol=2)
 
 
 def test_overlay_heatmap_opacity_is_the_square_root() -> None:
     gray = np.full((48, 64, 3), 120, np.uint8)
-    drawn = overlay_heatmap(gray, heatmap([[1.0]]), opacity=0.6, full_scale=4.0)
+    synthetic = overlay_heatmap(gray, heatmap([[1.0]]), opacity=0.6, full_scale=4.0)
     expected = 120 * (1 - 0.6 * 0.5) + cividis(0.25) * 0.6 * 0.5
-    np.testing.assert_allclose(drawn[20, 30], expected, atol=2)
+    np.testing.assert_allclose(synthetic[20, 30], expected, atol=2)
 
 
 def test_overlay_heatmap_does_not_change_its_input() -> None:
@@ -262,17 +262,17 @@ def test_overlay_heatmap_does_not_change_its_input() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (33, 101), (460, 700), (456, 700)])
 def test_overlay_heatmap_has_the_size_of_the_image(height: int, width: int) -> None:
-    drawn = overlay_heatmap(random_image(height, width), heatmap(np.ones((7, 7))))
-    assert drawn.shape == (height, width, 3)
-    assert drawn.dtype == np.uint8
+    synthetic = overlay_heatmap(random_image(height, width), heatmap(np.ones((7, 7))))
+    assert synthetic.shape == (height, width, 3)
+    assert synthetic.dtype == np.uint8
 
 
 def test_overlay_heatmap_keeps_rows_outside_the_field_of_view() -> None:
     rgb = random_image(460, 700)
-    drawn = overlay_heatmap(rgb, heatmap(np.ones((7, 7))), opacity=1.0)
-    np.testing.assert_array_equal(drawn[:2], rgb[:2])
-    np.testing.assert_array_equal(drawn[-2:], rgb[-2:])
-    assert (drawn[2:-2] != rgb[2:-2]).any(axis=-1).mean() > 0.99
+    synthetic = overlay_heatmap(rgb, heatmap(np.ones((7, 7))), opacity=1.0)
+    np.testing.assert_array_equal(synthetic[:2], rgb[:2])
+    np.testing.assert_array_equal(synthetic[-2:], rgb[-2:])
+    assert (synthetic[2:-2] != rgb[2:-2]).any(axis=-1).mean() > 0.99
 
 
 def test_resize_heatmap_keeps_positions() -> None:
@@ -320,8 +320,8 @@ def test_resize_heatmap_of_one_cell_fills_the_field_of_view() -> None:
     np.testing.assert_allclose(resized, np.full((40, 60), 2.0), rtol=1e-6)
 
 
-def test_colour_bar_goes_from_the_first_to_the_last_color() -> None:
-    bar = colour_bar(100, 5)
+def test_color_bar_goes_from_the_first_to_the_last_color() -> None:
+    bar = color_bar(100, 5)
     assert bar.shape == (5, 100, 3)
     np.testing.assert_allclose(bar[0, 0], cividis(0.0), atol=2)
     np.testing.assert_allclose(bar[-1, -1], cividis(1.0), atol=2)

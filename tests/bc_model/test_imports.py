@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = ("tensorflow", "keras", "openvino_telemetry", "streamlit", "torch", "distributed")
@@ -30,7 +30,7 @@ print(json.dumps([name for name in {HEAVY!r} if sys.modules.get(name) is not Non
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_serving_loads_no_training_library(tiny_run: RunFolder) -> None:
+def test_serving_loads_no_training_library(tiny_run: Run) -> None:
     code = """
 import sys
 import numpy as np
@@ -88,7 +88,7 @@ def test_the_app_does_not_load_tensorflow() -> None:
 
 
 def test_jobs_imports_only_modules_of_lower_layers() -> None:
-    allowed = {
+    passes_parity = {
         "bc_model.errors",
         "bc_model.utils.io",
         "bc_model.utils.formatting",
@@ -96,4 +96,4 @@ def test_jobs_imports_only_modules_of_lower_layers() -> None:
     }
     names = {name for name in imported(REPOSITORY / "bc_model/jobs.py") if "bc_model" in name}
     modules = {".".join(name.split(".")[:2]) for name in names}
-    assert modules <= allowed
+    assert modules <= passes_parity

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from bc_model import jobs
-from bc_model.errors import JobError, SettingsError
+from bc_model.errors import ConfigError, JobError
 from bc_model.jobs import (
     ACTIONS,
     ENDED_STATES,
@@ -497,7 +497,7 @@ def test_niceness_is_ten_or_set_by_the_environment(monkeypatch: pytest.MonkeyPat
     assert jobs.niceness() == 0
     for value in ("20", "-5", "low", ""):
         monkeypatch.setenv("BC_NICENESS", value)
-        with pytest.raises(SettingsError, match="BC_NICENESS must be a number from 0 to 19"):
+        with pytest.raises(ConfigError, match="BC_NICENESS must be a number from 0 to 19"):
             jobs.niceness()
 
 

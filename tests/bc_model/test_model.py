@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
-from bc_model.errors import ModelError, SettingsError, WeightsError
+from bc_model.errors import ConfigError, ModelError, WeightsError
 from bc_model.model import (
     SCRATCH_BN_MOMENTUM,
     backbone_layers,
@@ -44,8 +44,8 @@ def resnet() -> keras.Model:
     return build_model("resnet50", image_size=None, dense_units=(8,))
 
 
-def tiny(**settings: object) -> keras.Model:
-    return build_model("tiny", image_size=(32, 32), dense_units=(4,), **settings)
+def tiny(**config: object) -> keras.Model:
+    return build_model("tiny", image_size=(32, 32), dense_units=(4,), **config)
 
 
 def features(model: keras.Model) -> np.ndarray:
@@ -111,18 +111,18 @@ def test_head_matrices_are_in_order() -> None:
 
 
 def test_build_model_refuses_a_small_image_size() -> None:
-    with pytest.raises(SettingsError, match="at least 32 px"):
+    with pytest.raises(ConfigError, match="at least 32 px"):
         build_model("tiny", image_size=(31, 64))
 
 
 def test_build_model_refuses_an_unknown_backbone() -> None:
-    with pytest.raises(SettingsError, match="resnet50"):
+    with pytest.raises(ConfigError, match="resnet50"):
         build_model("resnet51")
 
 
 @pytest.mark.parametrize("wrong", [{"dropout": 1.0}, {"dropout": -0.1}, {"dense_units": (0,)}])
 def test_build_model_refuses_an_invalid_head(wrong: dict) -> None:
-    with pytest.raises(SettingsError, match="Invalid head"):
+    with pytest.raises(ConfigError, match="Invalid head"):
         build_model("tiny", image_size=(32, 32), **wrong)
 
 
@@ -226,7 +226,7 @@ def test_unfreeze_from_with_train_batch_norm_updates_statistics() -> None:
 
 
 def test_unfreeze_from_refuses_an_unknown_block(resnet: keras.Model) -> None:
-    with pytest.raises(SettingsError, match=r"'conv9'.*conv1, conv2, conv3, conv4, conv5"):
+    with pytest.raises(ConfigError, match=r"'conv9'.*conv1, conv2, conv3, conv4, conv5"):
         unfreeze_from(resnet, "conv9")
 
 

@@ -14,7 +14,7 @@ def test_forty_cases_in_short() -> None:
     # 60 data sets tell 95 % from the 85 % of percentiles no better than this.
     world = WORLDS["20 benign, 20 malignant, strong cases"]
     found = measure(
-        world, data_sets=60, n_resamples=400, figures=FOUR, others={"percentile": percentile}
+        world, datasets=60, n_resamples=400, metrics=FOUR, others={"percentile": percentile}
     )
     covered = {m: np.mean([found[f][m]["covered"] for f in FOUR]) for m in (OURS, "percentile")}
     assert covered[OURS] > 0.88
@@ -24,7 +24,7 @@ def test_forty_cases_in_short() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("title", WORLDS)
 def test_forty_cases(title: str) -> None:
-    found = measure(WORLDS[title], data_sets=2000, seed=1, figures=FOUR, others={})
+    found = measure(WORLDS[title], datasets=2000, seed=1, metrics=FOUR, others={})
     for name in FOUR:
         assert 0.93 <= found[name][OURS]["covered"] <= 0.97, name
         assert found[name][OURS]["none"] < 0.01
@@ -32,9 +32,9 @@ def test_forty_cases(title: str) -> None:
 
 @pytest.mark.slow
 def test_two_equal_models_differ_by_chance_only() -> None:
-    shares = false_evidence(WORLDS["20 benign, 20 malignant, strong cases"], data_sets=500)
-    for name, share in shares.items():
-        assert 0.02 < share < 0.08, name
+    proportions = false_evidence(WORLDS["20 benign, 20 malignant, strong cases"], datasets=500)
+    for name, proportion in proportions.items():
+        assert 0.02 < proportion < 0.08, name
 
 
 def test_the_truth_is_that_of_a_normal_world() -> None:
@@ -52,9 +52,9 @@ def test_the_truth_is_that_of_a_normal_world() -> None:
 def seen(values: np.ndarray, n_resamples: int = 20_000) -> Seen:
     """Return what bootstrap and jackknife find for the mean of one group of values."""
     rng = np.random.default_rng(0)
-    drawn = rng.choice(values, (n_resamples, values.size))
+    synthetic = rng.choice(values, (n_resamples, values.size))
     left_out = (values.sum() - values) / (values.size - 1)
-    return Seen(values.mean(), drawn.mean(axis=1), left_out, np.zeros(values.size, int))
+    return Seen(values.mean(), synthetic.mean(axis=1), left_out, np.zeros(values.size, int))
 
 
 def test_bca_and_percentile_equal_to_scipy() -> None:
@@ -74,7 +74,7 @@ def test_the_wider_ones_are_students() -> None:
         (values.mean() - reach, values.mean() + reach), abs=0.01
     )
     mean = values.mean()
-    centre, on_logits = np.log(mean / (1 - mean)), reach / (mean * (1 - mean))
-    ends = [1 / (1 + np.exp(-(centre + side * on_logits))) for side in (-1, 1)]
+    center, on_logits = np.log(mean / (1 - mean)), reach / (mean * (1 - mean))
+    ends = [1 / (1 + np.exp(-(center + side * on_logits))) for side in (-1, 1)]
     assert t_on_logits(seen(values)) == pytest.approx(tuple(ends), abs=1e-9)
     assert t_on_logits(seen(np.ones(5))) == (0.0, 1.0)

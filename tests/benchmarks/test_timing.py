@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.ceiling import PRODUCT_GFLOP, count_gflop
-from benchmarks.contestants import PICTURES
-from benchmarks.serving import summarise_batch
+from benchmarks.contestants import IMAGES
+from benchmarks.serving import summarize_batch
 from benchmarks.timing import describe_machine, faster, run_rounds, time_once
 from benchmarks.workers import workers
 
@@ -78,19 +78,19 @@ def test_ratios_of_a_batch_by_hand() -> None:
     seconds["f32"] = np.array([1.0, 2.0, 1.0])
     seconds["f32 with heatmaps"] = np.array([1.1, 2.2, 1.1])
     seconds |= {"ceiling f32": np.full(3, 0.5), "ceiling bf16": np.full(3, 0.25)}
-    found = summarise_batch(seconds, gflop=1.0)
+    found = summarize_batch(seconds, gflop=1.0)
     assert found["faster_at_batch_32"]["f32"]["Model.predict"]["median"] == 2.0
-    assert found["pictures_per_second"]["f32"] == PICTURES
+    assert found["images_per_second"]["f32"] == IMAGES
     assert found["heatmap_extra_cost_at_batch_32"] == pytest.approx(0.1)
     # Pictures of 1 GFLOP in a second, where the machine could do PRODUCT_GFLOP in half a one.
-    assert found["share_of_ceiling"]["f32"] == pytest.approx(PICTURES / (PRODUCT_GFLOP / 0.5))
+    assert found["share_of_ceiling"]["f32"] == pytest.approx(IMAGES / (PRODUCT_GFLOP / 0.5))
 
 
 def test_multiply_adds_of_one_convolution_by_hand() -> None:
     import keras
 
-    picture = keras.Input((8, 8, 3))
-    model = keras.Model(picture, keras.layers.Conv2D(4, 3, padding="same")(picture))
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, keras.layers.Conv2D(4, 3, padding="same")(image))
     # 8 x 8 places, 4 filters of 3 x 3 x 3, one multiplication and one addition each.
     assert count_gflop(model) == pytest.approx(2 * 8 * 8 * 4 * 27 / 1e9)
 

@@ -20,7 +20,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from bc_model.jobs import ENDED_STATES
-from bc_model.training.run import RunFolder, list_runs
+from bc_model.training.run import Run, list_runs
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -57,7 +57,7 @@ class App:
 
     url: str
     runs: Path
-    shelf: Path
+    registry: Path
     log: BinaryIO = field(repr=False)
     process: subprocess.Popen = field(init=False, repr=False)
 
@@ -68,7 +68,7 @@ class App:
             [command, "run", "app/main.py", "--server.port", str(urlsplit(self.url).port)],
             cwd=ROOT,
             env=os.environ
-            | {"BC_RUNS": str(self.runs), "BC_DATASETS": str(self.shelf)}
+            | {"BC_RUNS": str(self.runs), "BC_DATASETS": str(self.registry)}
             # As for a person: otherwise a small run is over before a busy page has shown it.
             | {"BC_NICENESS": "10"},
             stdout=self.log,
@@ -88,13 +88,13 @@ class App:
 
 
 @pytest.fixture
-def app(tmp_path: Path, tiny_run: RunFolder) -> Iterator[App]:
+def app(tmp_path: Path, tiny_run: Run) -> Iterator[App]:
     """Start the app as a person would, on a free port, with one finished run."""
     runs = tmp_path / "runs"
     shutil.copytree(tiny_run.path, runs / "finished")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with socket.socket() as proxy:
+        proxy.bind(("127.0.0.1", 0))
+        port = proxy.getsockname()[1]
     with (tmp_path / "server.log").open("wb") as log:  # a pipe that nobody reads would block
         server = App(f"http://127.0.0.1:{port}", runs, tmp_path / "shelf", log)
         try:

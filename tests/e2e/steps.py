@@ -3,7 +3,7 @@
 from playwright.sync_api import Error, Page, expect
 
 
-def see_pictures(page: Page) -> None:
+def see_images(page: Page) -> None:
     """Wait until every picture of the page has come and is drawn."""
     page.wait_for_function(
         "document.images.length && "

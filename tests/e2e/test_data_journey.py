@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, TimeoutError, expect
 
-from bc_model.data.dataset import read_manifest
-from bc_model.data.registry import open_set
+from bc_model.data.dataset import read_dataset
+from bc_model.data.registry import open_dataset
 from bc_model.data.splits import count_leaks, make_split, match_split, read_split
 from tests.app.data_page import zipped
-from tests.e2e.steps import see_pictures
+from tests.e2e.steps import see_images
 
 pytestmark = pytest.mark.e2e
 
@@ -45,10 +45,10 @@ def test_a_zip_is_added_audited_split_exported_and_trained_on(
     page.get_by_role("tab", name="Duplicates").click()
     expect(page.get_by_text("No duplicates or near-duplicates were found.")).to_be_visible()
     page.get_by_role("tab", name="Gallery").click()
-    pictures = page.get_by_test_id("stImage").get_by_role("img")
-    expect(pictures).to_have_count(24)
-    for picture in (pictures.first, pictures.last):
-        page.wait_for_function("image => image.naturalWidth > 0", arg=picture.element_handle())
+    images = page.get_by_test_id("stImage").get_by_role("img")
+    expect(images).to_have_count(24)
+    for image in (images.first, images.last):
+        page.wait_for_function("image => image.naturalWidth > 0", arg=image.element_handle())
 
     # A refresh shows the same set and the same look at it; then a split by case is exported.
     page.get_by_role("tab", name="Split").click()
@@ -60,10 +60,10 @@ def test_a_zip_is_added_audited_split_exported_and_trained_on(
     fold.press("Enter")
     _save(page, "Save split.csv", "my-set-case-2-split.csv", tmp_path / "split.csv")
     split = read_split(tmp_path / "split.csv")
-    manifest = read_manifest(open_set("my-set", app.shelf).pictures)
-    match_split(split, manifest)
-    assert count_leaks(split).test_pictures == 0
-    assert list(split["part"]) == list(make_split(manifest, "case", fold=2)["part"])
+    dataset = read_dataset(open_dataset("my-set", app.registry).images)
+    match_split(split, dataset)
+    assert count_leaks(split).test_images == 0
+    assert list(split["subset"]) == list(make_split(dataset, "case", fold=2)["subset"])
 
     # Train takes the set and the split over, and carries both after a refresh of its own.
     page.get_by_role("button", name="Train on dataset").click()
@@ -74,9 +74,7 @@ def test_a_zip_is_added_audited_split_exported_and_trained_on(
     expect(page.get_by_role("combobox", name="Dataset")).to_have_value("my-set")
 
 
-def test_a_picture_of_the_gallery_is_opened_in_diagnose_and_closed(
-    page: Page, app, drawn_set: Path
-):
+def test_a_image_of_the_gallery_is_opened_in_diagnose_and_closed(page: Page, app, drawn_set: Path):
     page.get_by_role("link", name="Data", exact=True).click()
     folder = page.get_by_label("Folder or archive", exact=True)
     folder.fill(str(drawn_set))
@@ -85,7 +83,7 @@ def test_a_picture_of_the_gallery_is_opened_in_diagnose_and_closed(
     page.get_by_role("tab", name="Gallery").click()
     opening = page.get_by_role("button", name="Case 90001, 200X").first
     expect(opening).to_be_visible()
-    see_pictures(page)
+    see_images(page)
     opening.click()
 
     # The bundled model does not classify an image of 96 x 64 pixels.

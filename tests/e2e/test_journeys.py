@@ -12,8 +12,8 @@ from bc_model.data.synthetic import example_png
 from bc_model.inference.bundle import open_bundle
 from bc_model.jobs import FINAL_STATES
 from bc_model.training.config import TrainingConfig
-from bc_model.training.run import RunFolder, list_runs
-from tests.e2e.steps import choose, see_pictures
+from bc_model.training.run import Run, list_runs
+from tests.e2e.steps import choose, see_images
 
 pytestmark = pytest.mark.e2e
 
@@ -92,12 +92,12 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
 
 
 def test_a_run_outlives_the_tab_the_server_and_its_own_process(
-    page: Page, app, tiny_settings: TrainingConfig
+    page: Page, app, tiny_config: TrainingConfig
 ):
     """Pause, close the tab, restart the server, go on, kill -9, resume, stop."""
-    run = RunFolder.create(app.runs / "long")
-    settings = dataclasses.replace(tiny_settings, head_epochs=900, patience=900)
-    run.write_config({"settings": settings.as_dict()})
+    run = Run.create(app.runs / "long")
+    config = dataclasses.replace(tiny_config, head_epochs=900, patience=900)
+    run.write_config({"config": config.as_dict()})
     run.write_status("queued")
     page.goto(f"{app.url}/train?run=long")  # an open page starts what is queued
     page.get_by_role("button", name="Pause").click(timeout=PATIENT_MS)
@@ -153,10 +153,10 @@ def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app
     expect(page.get_by_text("Nearest training images of other cases").first).to_be_visible(
         timeout=PATIENT_MS
     )
-    see_pictures(page)
+    see_images(page)
     page.get_by_role("radio", name="Most certain").click(timeout=PATIENT_MS)
     expect(page.get_by_text("Probabilities farthest from 0.5")).to_be_visible(timeout=PATIENT_MS)
-    see_pictures(page)
+    see_images(page)
     page.get_by_role("link", name="Open in Classify").first.click(timeout=PATIENT_MS)
     expect(page.get_by_text(re.compile("From the test subset of run finished"))).to_be_visible(
         timeout=PATIENT_MS

@@ -29,7 +29,7 @@ def test_from_the_folder_to_the_pdf(page: Page, app, real_data: Path, tmp_path: 
     with page.expect_download() as download:
         page.get_by_role("button", name="Save split.csv").click()
     split = read_split(download.value.path())
-    assert (len(split), count_leaks(split).test_pictures) == (694, 0)
+    assert (len(split), count_leaks(split).test_images) == (694, 0)
 
     page.get_by_role("button", name="Train on dataset").click()
     expect(page.get_by_role("button", name="Start the run")).to_be_enabled()

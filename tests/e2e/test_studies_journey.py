@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bc_model.data.registry import link_folder
-from bc_model.experiments.plan import list_studies
+from bc_model.experiments.plan import list_experiments
 from tests.e2e.steps import choose
 
 pytestmark = pytest.mark.e2e
@@ -19,7 +19,7 @@ PATIENT_MS = 240_000
 def test_a_report_is_started_watched_over_a_refresh_and_taken_along(
     page: Page, app, drawn_set: Path
 ):
-    link_folder(drawn_set, "drawn", app.shelf)
+    link_folder(drawn_set, "drawn", app.registry)
     page.goto(f"{app.url}/experiments?set=drawn")
     for protocol in ("Official folds, leakage-free", "Official folds, with leakage"):
         page.get_by_role("button", name=f"Remove {protocol}").click(timeout=PATIENT_MS)
@@ -39,5 +39,5 @@ def test_a_report_is_started_watched_over_a_refresh_and_taken_along(
     with download.value.path().open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["protocol"] for row in rows} == {"image", "case"}
-    (study,) = list_studies(app.runs)
-    assert [member.label for member in study.members] == ["image-fold0", "case-fold0"]
+    (experiment,) = list_experiments(app.runs)
+    assert [member.label for member in experiment.members] == ["image-fold0", "case-fold0"]

@@ -7,26 +7,26 @@ from pathlib import PurePosixPath
 import streamlit as st
 
 from app.components.layout import escape, show_error
-from bc_model.data import open_set, picture_file, read_file
+from bc_model.data import image_file, open_dataset, read_file
 from bc_model.errors import BcModelError
-from bc_model.training import runs_folder
+from bc_model.training import runs_dir
 
 
-def named_picture() -> tuple[str, bytes] | None:
+def named_image() -> tuple[str, bytes] | None:
     """Return the file name and bytes of the image in the page address, or None."""
-    set_name, _, path = st.query_params.get("picture", "").partition("/")
+    dataset_name, _, path = st.query_params.get("image", "").partition("/")
     if not path or "run" in st.query_params:  # the image of a run is named by its hash
         return None
     try:
-        file = picture_file(open_set(set_name), path)
+        file = image_file(open_dataset(dataset_name), path)
         data = read_file(file)
     except (BcModelError, OSError) as error:
         show_error(error, title="Image not found")
         return None
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{escape(file.name)} from the dataset {escape(set_name)}")
+        st.caption(f"{escape(file.name)} from the dataset {escape(dataset_name)}")
         if st.button("Close", key="close-picture", type="tertiary", icon=":material/close:"):
-            del st.query_params["picture"]
+            del st.query_params["image"]
             st.rerun()
     return file.name, data
 
@@ -34,29 +34,29 @@ def named_picture() -> tuple[str, bytes] | None:
 _SUBSETS = {"train": "training", "validation": "validation", "test": "test"}
 
 
-def linked_picture() -> tuple[str, bytes] | None:
+def linked_image() -> tuple[str, bytes] | None:
     """Return the file name and bytes of the image in the page address, or None.
 
     The address contains the name of a run and the hash of the pixels. Both are looked up and never
     become part of a path.
     """
-    run_id, sha256 = st.query_params.get("run"), st.query_params.get("picture")
+    run_id, sha256 = st.query_params.get("run"), st.query_params.get("image")
     if not (run_id and sha256):
         return None
     # Imported late: these load pandas and the imaging libraries.
-    from bc_model.training import RunPictures, find_run
+    from bc_model.training import RunImages, find_run
 
     try:
-        pictures = RunPictures.of(find_run(runs_folder(), run_id))
-        path, data = pictures.read(sha256)
-        row = pictures.row(sha256)
+        images = RunImages.of(find_run(runs_dir(), run_id))
+        path, data = images.read(sha256)
+        row = images.row(sha256)
     except BcModelError as error:
         show_error(error, title="Image not found")
         return None
     text, button = st.columns([4, 1], vertical_alignment="center")
     text.markdown(
         escape(
-            f"From the {_SUBSETS[row['part']]} subset of run {run_id}, "
+            f"From the {_SUBSETS[row['subset']]} subset of run {run_id}, "
             f"case {row['case'] or 'unknown'}. Label: {row['class']}."
         )
     )
@@ -65,7 +65,7 @@ def linked_picture() -> tuple[str, bytes] | None:
 
 
 def _forget() -> None:
-    for name in ("run", "picture"):
+    for name in ("run", "image"):
         st.query_params.pop(name, None)
 
 

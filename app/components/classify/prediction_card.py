@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.components.checks import show_checks
 from app.components.layout import RESEARCH_USE, escape
-from bc_model.data import CLASSES, decode_picture
+from bc_model.data import CLASSES, decode_image
 from bc_model.gradcam import (
     at_most_wide,
     encode_jpeg,
@@ -100,7 +100,7 @@ def _show_heatmap(
             "Download heatmap",
             lambda: encode_png(
                 overlay_heatmap(
-                    decode_picture(data, prediction.name),
+                    decode_image(data, prediction.name),
                     heatmap,
                     opacity=opacity,
                     full_scale=full_scale,
@@ -120,4 +120,4 @@ def _show_heatmap(
 # similar images could share an entry.
 @st.cache_data(max_entries=64, show_spinner=False)
 def _display_image(sha256: str, _data: bytes) -> np.ndarray:
-    return at_most_wide(decode_picture(_data, "The image"), DISPLAY_WIDTH_PX)
+    return at_most_wide(decode_image(_data, "The image"), DISPLAY_WIDTH_PX)

@@ -8,9 +8,9 @@ import streamlit as st
 from app.components.classify.prediction_card import show_prediction
 from app.components.layout import escape, show_error
 from app.components.model_picker import engine_of
-from bc_model.data import decode_picture
-from bc_model.errors import BcModelError, EngineBusy, PictureError
-from bc_model.gradcam import colour_bar
+from bc_model.data import decode_image
+from bc_model.errors import BcModelError, EngineBusyError, ImageError
+from bc_model.gradcam import color_bar
 from bc_model.inference import Bundle, Classifier, Prediction
 
 CARDS_PER_PAGE = 4
@@ -21,7 +21,7 @@ PROBABILITY = "Estimated probability of malignancy"
 # predictions of other users.
 @st.cache_data(max_entries=2000, show_spinner=False)
 def _predict(sha256: str, name: str, bundle_key: str, _data: bytes, _bundle: Bundle) -> Prediction:
-    return Classifier(engine_of(_bundle)).predict(decode_picture(_data, name), name=name)
+    return Classifier(engine_of(_bundle)).predict(decode_image(_data, name), name=name)
 
 
 def show_predictions(images: list[tuple[str, bytes]], bundle: Bundle) -> None:
@@ -46,9 +46,9 @@ def show_predictions(images: list[tuple[str, bytes]], bundle: Bundle) -> None:
             continue
         try:
             predictions[digest] = _predict(digest, name, bundle.key, data, bundle), data
-        except PictureError as error:
+        except ImageError as error:
             show_error(error, title="Image skipped")
-        except EngineBusy as error:
+        except EngineBusyError as error:
             show_error(error, title="Server busy")
         except BcModelError as error:
             show_error(error, title="Prediction failed")
@@ -91,10 +91,10 @@ def _show_table(predictions: list[Prediction]) -> None:
 
 def _show_legend() -> float:
     """Show the color scale of the heatmaps and return the selected opacity."""
-    settings, legend = st.columns([1, 2], gap="large", vertical_alignment="bottom")
-    opacity = settings.slider("Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity")
+    config, legend = st.columns([1, 2], gap="large", vertical_alignment="bottom")
+    opacity = config.slider("Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity")
     with legend:
-        st.image(colour_bar(512, 10), width="stretch", alt="")
+        st.image(color_bar(512, 10), width="stretch", alt="")
         st.caption(
             "Color scale: from no contribution to the strongest contribution in the image. "
             "Heatmaps show regions that increased a class score; they do not outline lesions."

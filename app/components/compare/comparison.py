@@ -10,10 +10,10 @@ from app.components.metric_table import METRIC_COLUMNS, make_frame, stamp_of
 from bc_model.errors import BcModelError
 from bc_model.evaluation import Comparison, Conclusion, Difference, Report, check_multiplicity
 from bc_model.experiments import SettingRow, compare_runs
-from bc_model.training import RunFolder
+from bc_model.training import Run
 
 _LOWER = " (lower is better)"
-FIGURE_WORDS = {
+METRIC_LABELS = {
     "balanced_accuracy": "Balanced accuracy",
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
@@ -24,7 +24,7 @@ FIGURE_WORDS = {
 }
 
 
-def draw_settings(rows: list[SettingRow], columns: list[str], *, show_all: bool) -> None:
+def show_config_form(rows: list[SettingRow], columns: list[str], *, show_all: bool) -> None:
     """Draw the settings that differ, or all of them."""
     shown = rows if show_all else [row for row in rows if row.differs]
     if not shown:
@@ -41,7 +41,7 @@ def draw_settings(rows: list[SettingRow], columns: list[str], *, show_all: bool)
     )
 
 
-def draw_figures(reports: dict[str, Report]) -> None:
+def show_metrics(reports: dict[str, Report]) -> None:
     """Draw the metrics of each run on its own test subset.
 
     Parameters
@@ -54,8 +54,8 @@ def draw_figures(reports: dict[str, Report]) -> None:
             {
                 "Run": letter,
                 "Images": report.n,
-                "Benign images": report.figures["specificity"].n,
-                "Malignant images": report.figures["sensitivity"].n,
+                "Benign images": report.metrics["specificity"].n,
+                "Malignant images": report.metrics["sensitivity"].n,
                 "Cases": report.n_cases or None,
             }
             for letter, report in reports.items()
@@ -66,15 +66,15 @@ def draw_figures(reports: dict[str, Report]) -> None:
         alt="Images and cases in the test subset of each run",
     )
     rows = []
-    for name, words in FIGURE_WORDS.items():
+    for name, words in METRIC_LABELS.items():
         row: dict[str, str | float | None] = {"Metric": words}
         for letter, report in reports.items():
             # An older report may lack a newer metric.
-            figure = report.figures.get(name)
+            metric = report.metrics.get(name)
             row |= {
-                letter: figure.value if figure else None,
-                f"{letter} CI low": figure.low if figure else None,
-                f"{letter} CI high": figure.high if figure else None,
+                letter: metric.value if metric else None,
+                f"{letter} CI low": metric.low if metric else None,
+                f"{letter} CI high": metric.high if metric else None,
             }
         rows.append(row)
     numbers = [column for column in rows[0] if column != "Metric"]
@@ -91,12 +91,12 @@ def draw_figures(reports: dict[str, Report]) -> None:
     )
 
 
-def draw_differences(runs: dict[str, RunFolder]) -> None:
+def draw_differences(runs: dict[str, Run]) -> None:
     """Draw the paired differences between the first finished run and each other one.
 
     Parameters
     ----------
-    runs : dict of str to RunFolder
+    runs : dict of str to Run
         Letter to run, at least two.
     """
     first, *others = runs
@@ -130,7 +130,7 @@ def _draw_pair(found: Comparison) -> None:
         make_frame(
             [
                 {
-                    "Metric": FIGURE_WORDS[name].removesuffix(_LOWER),
+                    "Metric": METRIC_LABELS[name].removesuffix(_LOWER),
                     found.first: one.first,
                     found.second: one.second,
                     difference: one.difference.value,
@@ -153,20 +153,20 @@ def _draw_pair(found: Comparison) -> None:
     reasons: dict[str, list[str]] = {}
     for name, one in found.differences.items():
         if one.conclusion in (Conclusion.NO_INTERVAL, Conclusion.UNDEFINED):
-            words = FIGURE_WORDS[name].removesuffix(_LOWER)
+            words = METRIC_LABELS[name].removesuffix(_LOWER)
             reasons.setdefault(f"{one.conclusion}: {one.difference.note}", []).append(words)
-    for reason, figures in reasons.items():
-        st.caption(f"{escape(', '.join(figures))}: {escape(reason)}.")
+    for reason, metrics in reasons.items():
+        st.caption(f"{escape(', '.join(metrics))}: {escape(reason)}.")
 
 
 @st.cache_data(max_entries=32, show_spinner="Comparing")
 def _compare(first: str, second: str, names: tuple[str, str], stamp: tuple[int, ...]) -> Comparison:
-    return compare_runs(RunFolder(Path(first)), RunFolder(Path(second)), names=names)
+    return compare_runs(Run(Path(first)), Run(Path(second)), names=names)
 
 
 def _summary(found: Comparison) -> str:
     differing = [
-        FIGURE_WORDS[name].removesuffix(_LOWER)
+        METRIC_LABELS[name].removesuffix(_LOWER)
         for name, one in found.differences.items()
         if one.has_evidence
     ]

@@ -14,11 +14,11 @@ from bc_model.data import (
     IngestProgress,
     add,
     add_archive,
-    add_drawn,
+    add_synthetic,
     cancel_download,
     forget_download,
     list_downloads,
-    open_set,
+    open_dataset,
     start_download,
     suggest_name,
 )
@@ -33,7 +33,7 @@ WAYS = {
 ADDS_KEY = "sets-added"
 """Session-state key for the number of added datasets; widgets with it in their key are reset."""
 MAX_UPLOAD_MB = 500
-MAX_DRAWN = 2000
+MAX_SYNTHETIC = 2000
 _VERBS = {"uploading": "Storing the upload", "unpacking": "Unpacking"}
 _SIZES = {"Small (115 x 175 px)": (115, 175), "BreakHis size (460 x 700 px)": (460, 700)}
 
@@ -59,7 +59,7 @@ def draw_add(draw_download: Callable[[], None]) -> None:
     elif way == "BreakHis":
         draw_download()
     elif way == "Synthetic":
-        _draw_drawn()
+        _show_synthetic()
     else:
         _draw_folder()
 
@@ -90,7 +90,7 @@ def _draw_upload() -> None:
         _add(name, lambda tell: add_archive(upload, name, source_name=upload.name, progress=tell))
 
 
-def _draw_drawn() -> None:
+def _show_synthetic() -> None:
     st.caption(
         "Synthetic images are for testing the app only; models trained on them are not valid for "
         "tissue."
@@ -101,19 +101,19 @@ def _draw_drawn() -> None:
     chosen = size.selectbox("Image size", list(_SIZES), key="drawn-size")
     name = _name_field("drawn", "synthetic")
     if st.button("Generate", key="draw-button", type="primary", icon=":material/draw:"):
-        if n_cases * per_case > MAX_DRAWN:
+        if n_cases * per_case > MAX_SYNTHETIC:
             error = DataError(
-                f"Too many images. Expected at most {MAX_DRAWN:,}, got {n_cases * per_case:,}. "
+                f"Too many images. Expected at most {MAX_SYNTHETIC:,}, got {n_cases * per_case:,}. "
                 "Reduce the number of cases or images per case."
             )
             show_error(error, title="No dataset generated")
             return
         _add(
             name,
-            lambda tell: add_drawn(
+            lambda tell: add_synthetic(
                 name,
                 n_cases=int(n_cases),
-                pictures_per_case=int(per_case),
+                images_per_case=int(per_case),
                 size=_SIZES[chosen],
                 progress=lambda done, total: tell("drawing", done, total),
             ),
@@ -149,8 +149,8 @@ def _add(name: str, work: Callable[[IngestProgress], Added]) -> None:
             place.progress(done / total, f"Generating: {done:,} of {total:,} images")
             return
         of = f" of {total / 1e6:,.0f}" if total else ""
-        share = min(1.0, done / total) if total else 0.0
-        place.progress(share, f"{_VERBS.get(verb, verb)}: {done / 1e6:,.0f}{of} MB")
+        proportion = min(1.0, done / total) if total else 0.0
+        place.progress(proportion, f"{_VERBS.get(verb, verb)}: {done / 1e6:,.0f}{of} MB")
 
     try:
         added = work(tell)
@@ -158,7 +158,7 @@ def _add(name: str, work: Callable[[IngestProgress], Added]) -> None:
         place.empty()
         show_error(error, title="No dataset added")
         return
-    count = f" with {added.pictures:,} images" if added.pictures else ""
+    count = f" with {added.images:,} images" if added.images else ""
     st.session_state[ADDED_KEY] = (name, f"Dataset {name}{count} was added.")
     st.session_state[ADDS_KEY] = st.session_state.get(ADDS_KEY, 0) + 1
     st.rerun()
@@ -210,7 +210,7 @@ def _draw_all(were_going: tuple[str, ...]) -> None:
     if going != were_going:
         for name in set(were_going) - {one.name for one in downloads}:
             try:
-                open_set(name)
+                open_dataset(name)
                 st.session_state[ADDED_KEY] = (name, f"{name} is on the shelf.")
             except DataError:
                 pass  # deleted elsewhere

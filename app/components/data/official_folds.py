@@ -76,7 +76,7 @@ def _audit_once(path: str, stamp: tuple, fingerprint: str, _reading: Reading | N
     folds = read_fold_file(Path(path))
     if _reading:
         try:
-            return audit_folds(folds, _reading.manifest)
+            return audit_folds(folds, _reading.dataset)
         except DataError:
             pass  # The file lists other data; its names can be counted nevertheless.
     return audit_folds(folds)
@@ -117,7 +117,12 @@ def _draw(audits: dict[str, dict], with_duplicates: bool) -> None:
             }
         )
         bars += [
-            {"fold": name, "which": which, "share": leak[keys[2]], "counts": _share(leak, which)}
+            {
+                "fold": name,
+                "which": which,
+                "share": leak[keys[2]],
+                "counts": _proportion(leak, which),
+            }
             for which, keys in _WHICH.items()
             if leak[keys[2]] is not None
         ]
@@ -146,14 +151,14 @@ def _draw_duplicates(audits: dict[str, dict]) -> None:
     rows = [
         {
             "File": name,
-            "Listed images": twins["listed"],
-            "Images not listed": twins["not_listed"],
-            "Test images": twins["test"],
-            "Exact duplicates": twins["shared"],
-            "Benign duplicates": twins["benign_shared"],
+            "Listed images": duplicates["listed"],
+            "Images not listed": duplicates["not_listed"],
+            "Test images": duplicates["test"],
+            "Exact duplicates": duplicates["shared"],
+            "Benign duplicates": duplicates["benign_shared"],
         }
         for name, one in audits.items()
-        if (twins := one["twins"])
+        if (duplicates := one["duplicates"])
     ]
     st.markdown("**Duplicates in this dataset**")
     if rows:
@@ -164,6 +169,6 @@ def _draw_duplicates(audits: dict[str, dict]) -> None:
         st.caption("These files list no image of this dataset.")
 
 
-def _share(leak: dict, which: str) -> str:
-    of, shared, share = (leak[key] for key in _WHICH[which])
-    return f"{shared:,} of {of:,} ({share:.1%})" if of else "not defined"
+def _proportion(leak: dict, which: str) -> str:
+    of, shared, proportion = (leak[key] for key in _WHICH[which])
+    return f"{shared:,} of {of:,} ({proportion:.1%})" if of else "not defined"

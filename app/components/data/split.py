@@ -3,14 +3,14 @@
 import pandas as pd
 import streamlit as st
 
-from app.components.data.summary import pictures_in_words
+from app.components.data.summary import images_in_words
 from app.components.dataset_cache import Reading
 from app.components.split_form import draw_folds, draw_protocol, draw_split_seed
-from app.components.split_summary import SUBSET_WORDS, draw_leaks, draw_parts_table, split_or_say
-from bc_model.data import CLASSES, PARTS, split_csv, summarise_parts
+from app.components.split_summary import SUBSET_WORDS, draw_leaks, show_subset_table, split_or_say
+from bc_model.data import CLASSES, SUBSETS, split_csv, summarize_subsets
 
 _COLUMNS = {
-    "part": "Subset",
+    "subset": "Subset",
     "class": "Class",
     "case": "Case",
     "magnification": "Magnification",
@@ -18,23 +18,23 @@ _COLUMNS = {
 }
 
 
-def draw_split(reading: Reading, set_name: str) -> None:
+def draw_split(reading: Reading, dataset_name: str) -> None:
     """Draw the form and the resulting split."""
     with st.grid(4, min_column_width=170):
         with st.container():
             chosen = draw_protocol()
         chosen |= draw_folds(chosen["protocol"])
         chosen |= draw_split_seed()
-    split = split_or_say(reading.manifest, chosen)
+    split = split_or_say(reading.dataset, chosen)
     if split is None:
         return
     draw_leaks(split, chosen["protocol"])
-    draw_parts_table(summarise_parts(split))
+    show_subset_table(summarize_subsets(split))
     _draw_table(split)
     st.download_button(
         "Save split.csv",
         lambda: split_csv(split),
-        file_name=f"{set_name}-{chosen['protocol']}-{chosen['test_fold']}-split.csv",
+        file_name=f"{dataset_name}-{chosen['protocol']}-{chosen['test_fold']}-split.csv",
         key="save-split",
         icon=":material/download:",
         help="The file contains all images, also those filtered out above.",
@@ -43,12 +43,12 @@ def draw_split(reading: Reading, set_name: str) -> None:
 
 @st.fragment
 def _draw_table(split: pd.DataFrame) -> None:
-    part, kind, case = st.columns([3, 2, 2])
-    parts = part.pills(
+    subset, kind, case = st.columns([3, 2, 2])
+    parts = subset.pills(
         "Subsets",
-        PARTS,
+        SUBSETS,
         selection_mode="multi",
-        default=PARTS,
+        default=SUBSETS,
         format_func=SUBSET_WORDS.__getitem__,
         key="split-parts",
     )
@@ -56,14 +56,14 @@ def _draw_table(split: pd.DataFrame) -> None:
         "Classes", CLASSES, selection_mode="multi", default=CLASSES, key="split-classes"
     )
     typed = case.text_input("Case or file contains", key="split-search").strip().lower()
-    rows = split[split["part"].isin(parts) & split["class"].isin(classes)]
+    rows = split[split["subset"].isin(parts) & split["class"].isin(classes)]
     if typed:
         in_case = rows["case"].str.lower().str.contains(typed, regex=False)
         in_path = rows["path"].str.lower().str.contains(typed, regex=False)
         rows = rows[in_case | in_path]
-    st.caption(pictures_in_words(rows))
+    st.caption(images_in_words(rows))
     st.dataframe(
-        rows[list(_COLUMNS)].replace({"part": SUBSET_WORDS}).rename(columns=_COLUMNS),
+        rows[list(_COLUMNS)].replace({"subset": SUBSET_WORDS}).rename(columns=_COLUMNS),
         hide_index=True,
         column_config={"Magnification": st.column_config.NumberColumn(format="%dX")},
         alt="All images with subset, class, case and magnification",

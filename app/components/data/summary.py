@@ -10,7 +10,7 @@ from app.components.charts import case_bars, count_bars
 from app.components.checks import show_checks
 from app.components.dataset_cache import Reading
 from bc_model.checks import check_from_json
-from bc_model.data import case_table, count_pictures, size_clues
+from bc_model.data import case_table, count_images, size_clues
 from bc_model.utils import many
 
 
@@ -18,7 +18,7 @@ def draw_headline(reading: Reading) -> None:
     """Draw the numbers of images, cases and excluded files, and the magnifications."""
     found = reading.found
     with st.grid(4, min_column_width=130):
-        st.metric("Images", f"{found['pictures']:,}")
+        st.metric("Images", f"{found['images']:,}")
         st.metric(
             "Cases", found["cases"] or "unknown", help="A case: all images with one slide number."
         )
@@ -26,7 +26,7 @@ def draw_headline(reading: Reading) -> None:
         st.metric("Malignant cases", found["malignant_cases"] or "unknown")
     scales = sorted(found["by_magnification"].items(), key=lambda item: int(item[0].rstrip("X")))
     facts = ", ".join(f"{name} {count:,}" for name, count in scales)
-    excluded = sum(found["rejected"].values())
+    excluded = sum(found["excluded"].values())
     st.caption(f"Magnifications: {facts or 'unknown'}. Excluded files: {excluded:,}.")
 
 
@@ -44,12 +44,12 @@ def draw_left_out(reading: Reading, name: str) -> None:
     name : str
         Name of the dataset, for the file name of the download.
     """
-    counts = reading.found["rejected"]
+    counts = reading.found["excluded"]
     if not counts:
         return
     words = ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
     with st.expander(f"{sum(counts.values()):,} files excluded: {words}", icon=":material/block:"):
-        table = reading.manifest.rejected.sort_values(["reason", "path"])
+        table = reading.dataset.excluded.sort_values(["reason", "path"])
         table = table[["reason", "path", "detail"]].set_axis(["Reason", "File", "Detail"], axis=1)
         st.dataframe(table, hide_index=True, alt="Excluded files with the reason")
         st.download_button(
@@ -61,7 +61,7 @@ def draw_left_out(reading: Reading, name: str) -> None:
         )
 
 
-def pictures_in_words(rows: pd.DataFrame) -> str:
+def images_in_words(rows: pd.DataFrame) -> str:
     """Return the number of images and cases in the rows of an index or a split, in words."""
     cases = rows.loc[rows["case"] != "", "case"].nunique()
     of = many(cases, "case") if cases or rows.empty else "unknown cases"
@@ -70,15 +70,15 @@ def pictures_in_words(rows: pd.DataFrame) -> str:
 
 def draw_counts(reading: Reading) -> None:
     """Draw all counts of a dataset."""
-    pictures = reading.manifest.pictures
+    images = reading.dataset.images
     st.header("By subtype", anchor=False)
     _side_by_side(
-        count_pictures(pictures, "class", "subtype"),
+        count_images(images, "class", "subtype"),
         lambda table: count_bars(table, "subtype", "Subtype", paired=False),
         "Images of each subtype",
     )
     st.header("By magnification", anchor=False)
-    by_magnification = count_pictures(pictures, "magnification", "class")
+    by_magnification = count_images(images, "magnification", "class")
     _side_by_side(
         by_magnification,
         lambda table: count_bars(
@@ -89,8 +89,8 @@ def draw_counts(reading: Reading) -> None:
         ),
         "Images of each magnification",
     )
-    _draw_cases(pictures)
-    _draw_sizes(pictures)
+    _draw_cases(images)
+    _draw_sizes(images)
 
 
 def _side_by_side(table: pd.DataFrame, draw: Callable[[pd.DataFrame], Chart], alt: str) -> None:
@@ -118,9 +118,9 @@ def _titled(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def _draw_cases(pictures: pd.DataFrame) -> None:
+def _draw_cases(images: pd.DataFrame) -> None:
     st.header("By case", anchor=False)
-    table = case_table(pictures)
+    table = case_table(images)
     if table.empty:
         st.caption(
             "The file names contain no case. A case-level split is not possible, and intervals are "
@@ -139,10 +139,10 @@ def _draw_cases(pictures: pd.DataFrame) -> None:
         )
 
 
-def _draw_sizes(pictures: pd.DataFrame) -> None:
+def _draw_sizes(images: pd.DataFrame) -> None:
     st.header("By size", anchor=False)
-    sizes = count_pictures(pictures, "size", "class")
-    clues = size_clues(pictures)["size"]
+    sizes = count_images(images, "size", "class")
+    clues = size_clues(images)["size"]
     shown = _titled(sizes).rename(columns={"Size": "Size, px"})
     if len(clues):
         shown["One class only"] = sizes["size"].isin(clues)

@@ -5,7 +5,7 @@ import streamlit as st
 from app.components.charts import reliability_chart
 from app.components.layout import escape
 from app.components.metric_table import METRIC_COLUMNS, make_frame
-from bc_model.evaluation import Report, is_crossed
+from bc_model.evaluation import Report, is_cross_validated
 from bc_model.inference import Bundle
 
 
@@ -34,11 +34,11 @@ def draw_calibration(report: Report, bundle: Bundle) -> None:
             f"Temperature {temperature.value:.2f}: {escape(temperature.method)}."
             + (
                 " Each fold shown here has its own temperature, fitted on the other folds."
-                * is_crossed(bundle)
+                * is_cross_validated(bundle)
             )
         )
         for name, title in (("brier", "Brier score"), ("log_loss", "Log loss")):
-            st.caption(f"{title} {escape(str(report.figures[name]))}. Lower is better.")
+            st.caption(f"{title} {escape(str(report.metrics[name]))}. Lower is better.")
     with st.expander("Bins", icon=":material/table:"):
         st.dataframe(
             make_frame(

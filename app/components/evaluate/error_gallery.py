@@ -10,36 +10,36 @@ from streamlit.delta_generator import DeltaGenerator
 from app.components.layout import RESEARCH_USE, escape
 from app.components.metric_table import stamp_of
 from app.components.model_picker import engine_of
-from bc_model.data import decode_picture, model_input
+from bc_model.data import decode_image, preprocess_image
 from bc_model.errors import BcModelError
 from bc_model.evaluation import (
     CaseMistakes,
     Entry,
     FeatureTable,
     Gallery,
-    Neighbour,
+    Neighbor,
     Report,
     error_gallery,
     kept_training_features,
-    neighbours_of,
+    neighbors_of,
     training_features,
 )
 from bc_model.gradcam import at_most_wide, encode_jpeg, overlay_heatmap, shared_scale
 from bc_model.inference import Bundle
-from bc_model.training import RunFolder, RunPictures
+from bc_model.training import Run, RunImages
 from bc_model.utils import probability_in_words
 
-_WIDTH_PX, _NEIGHBOUR_PX = 480, 240
+_WIDTH_PX, _NEIGHBOR_PX = 480, 240
 
 
 def draw_card(
     entry: Entry,
     sha256: str,
-    pictures: RunPictures,
+    images: RunImages,
     bundle: Bundle,
     *,
     mistakes: CaseMistakes | None,
-    neighbours: tuple[Neighbour, ...],
+    neighbors: tuple[Neighbor, ...],
 ) -> None:
     """Draw a card.
 
@@ -48,7 +48,7 @@ def draw_card(
     entry : Entry
     sha256 : str
         Hash of the pixels, which is the cache key.
-    pictures : RunPictures
+    pictures : RunImages
     bundle : Bundle
     mistakes : CaseMistakes or None
         The errors of its case, if the prediction is incorrect.
@@ -61,10 +61,10 @@ def draw_card(
         st.markdown(
             f"**Estimated probability of malignancy {probability}**  \n"
             f"Predicted {entry.called}, "
-            + ("correct." if entry.is_right else f"**incorrect**: true class {entry.class_name}.")
+            + ("correct." if entry.is_correct else f"**incorrect**: true class {entry.class_name}.")
         )
         try:
-            _, data = pictures.read(sha256)
+            _, data = images.read(sha256)
             image, overlay, is_empty = _explain(sha256, bundle.key, entry.called, data, bundle)
         except BcModelError as error:
             st.info(escape(str(error)), icon=":material/broken_image:")
@@ -77,13 +77,13 @@ def draw_card(
             if is_empty:
                 st.caption(f"No positive contribution for {entry.called}.")
         st.caption(escape(f"{_case_words(entry, mistakes)}. {name}"))
-        if neighbours:
-            _draw_neighbours(neighbours, pictures)
+        if neighbors:
+            _draw_neighbors(neighbors, images)
         st.page_link(
             "views/diagnose.py",
             label="Open in Classify",
             icon=":material/biotech:",
-            query_params={"model": bundle.label, "run": pictures.run, "picture": sha256},
+            query_params={"model": bundle.label, "run": images.run, "image": sha256},
         )
 
 
@@ -94,17 +94,17 @@ def _case_words(entry: Entry, mistakes: CaseMistakes | None) -> str:
     if entry.magnification:
         words += f", {entry.magnification}X"
     if mistakes:
-        words += f"; {mistakes.n_wrong} of its {mistakes.n} images incorrect"
+        words += f"; {mistakes.n_incorrect} of its {mistakes.n} images incorrect"
     return words
 
 
-def _draw_neighbours(neighbours: tuple[Neighbour, ...], pictures: RunPictures) -> None:
+def _draw_neighbors(neighbors: tuple[Neighbor, ...], images: RunImages) -> None:
     st.markdown("Nearest training images of other cases")
-    sha256 = pictures.split.set_index("path")["sha256"]
-    for column, one in zip(st.columns(max(3, len(neighbours))), neighbours, strict=False):
+    sha256 = images.split.set_index("path")["sha256"]
+    for column, one in zip(st.columns(max(3, len(neighbors))), neighbors, strict=False):
         with column:
             try:
-                _, data = pictures.read(sha256[one.path])
+                _, data = images.read(sha256[one.path])
             except BcModelError as error:
                 st.caption(escape(str(error)))
                 continue
@@ -129,8 +129,8 @@ def _explain(
 
     Both classes share one scale, as on the page Classify.
     """
-    rgb = decode_picture(_data, "The image")
-    _, heatmaps = engine_of(_bundle).explain_one(model_input(rgb, _bundle.image_size))
+    rgb = decode_image(_data, "The image")
+    _, heatmaps = engine_of(_bundle).explain_one(preprocess_image(rgb, _bundle.image_size))
     shown: np.ndarray = at_most_wide(rgb, _WIDTH_PX)
     heatmap = heatmaps[class_name]
     overlay = overlay_heatmap(shown, heatmap, full_scale=shared_scale(heatmaps))
@@ -139,7 +139,7 @@ def _explain(
 
 @st.cache_data(max_entries=512, show_spinner=False)
 def _thumbnail(sha256: str, _data: bytes) -> bytes:
-    return encode_jpeg(at_most_wide(decode_picture(_data, "The image"), _NEIGHBOUR_PX))
+    return encode_jpeg(at_most_wide(decode_image(_data, "The image"), _NEIGHBOR_PX))
 
 
 PER_PAGE = 6
@@ -151,13 +151,13 @@ KIND_WORDS = {
     DOUBTFUL: "Probabilities nearest to the threshold, alternating between cases.",
 }
 EVERY_CASE = "All cases"
-Neighbours = dict[str, tuple[Neighbour, ...]]
+Neighbors = dict[str, tuple[Neighbor, ...]]
 
 
-def draw_errors(run: RunFolder, report: Report, bundle: Bundle) -> None:
+def draw_errors(run: Run, report: Report, bundle: Bundle) -> None:
     """Draw the gallery of a run, six cards per page."""
     assert report.predictions is not None, "read_report reads the predictions or fails"
-    pictures = RunPictures.of(run)
+    images = RunImages.of(run)
     gallery = error_gallery(report.predictions, threshold=report.threshold)
     left, right = st.columns([3, 2], vertical_alignment="bottom", gap="large")
     kind = left.segmented_control(
@@ -180,7 +180,7 @@ def draw_errors(run: RunFolder, report: Report, bundle: Bundle) -> None:
     pages = -(-len(entries) // PER_PAGE)
     page = st.pagination(pages, key=f"page-{kind}-{case}") if pages > 1 else 1
     shown = entries[(page - 1) * PER_PAGE : page * PER_PAGE]
-    found = _neighbours(run, shown, pictures, bundle)
+    found = _neighbors(run, shown, images, bundle)
     for start in range(0, len(shown), _PER_ROW):
         for column, entry in zip(
             st.columns(_PER_ROW), shown[start : start + _PER_ROW], strict=False
@@ -189,10 +189,10 @@ def draw_errors(run: RunFolder, report: Report, bundle: Bundle) -> None:
                 draw_card(
                     entry,
                     sha256[entry.path],
-                    pictures,
+                    images,
                     bundle,
                     mistakes=in_case.get(entry.path),
-                    neighbours=found.get(entry.path, ()),
+                    neighbors=found.get(entry.path, ()),
                 )
 
 
@@ -203,30 +203,28 @@ def _entries(gallery: Gallery, kind: str) -> list[Entry]:
     )
 
 
-def _neighbours(
-    run: RunFolder, shown: list[Entry], pictures: RunPictures, bundle: Bundle
-) -> Neighbours:
+def _neighbors(run: Run, shown: list[Entry], images: RunImages, bundle: Bundle) -> Neighbors:
     """Return the nearest training images, or draw a button if no features are stored."""
     key = (run.name, bundle.key, stamp_of(run))
-    kept_key, found = st.session_state.get("neighbours", (None, {}))
+    kept_key, found = st.session_state.get("neighbors", (None, {}))
     found = found if kept_key == key else {}
     missing = [entry for entry in shown if entry.path not in found]
     if not missing:
         return found
     place = st.empty()
     try:
-        table = kept_training_features(bundle, pictures.split, run.evaluation_folder)
+        table = kept_training_features(bundle, images.split, run.evaluation_dir)
         if table is None:
             if not _asked(place):
                 return {}
-            table = _compute(run, pictures, bundle, place)
-        found |= neighbours_of(missing, engine_of(bundle).engine, pictures.root, table)
+            table = _compute(run, images, bundle, place)
+        found |= neighbors_of(missing, engine_of(bundle).engine, images.root, table)
     except (BcModelError, OSError) as error:
         place.empty()
         st.caption(f":material/info: No training images to compare with. {escape(str(error))}")
         return found
     place.caption(f"Compared with {len(table.path):,} training images of other cases.")
-    st.session_state["neighbours"] = (key, found)
+    st.session_state["neighbors"] = (key, found)
     return found
 
 
@@ -239,13 +237,11 @@ def _asked(place: DeltaGenerator) -> bool:
     )
 
 
-def _compute(
-    run: RunFolder, pictures: RunPictures, bundle: Bundle, place: DeltaGenerator
-) -> FeatureTable:
+def _compute(run: Run, images: RunImages, bundle: Bundle, place: DeltaGenerator) -> FeatureTable:
     bar = place.progress(0.0, "Computing features of the training images")
 
     def tell(done: int, of: int) -> None:
         bar.progress(done / of, f"{done:,} of {of:,} images")
 
-    engine, folder = engine_of(bundle).engine, run.evaluation_folder
-    return training_features(engine, pictures.root, pictures.split, folder, progress=tell)
+    engine, folder = engine_of(bundle).engine, run.evaluation_dir
+    return training_features(engine, images.root, images.split, folder, progress=tell)

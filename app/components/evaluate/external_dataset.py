@@ -6,21 +6,21 @@ import streamlit as st
 
 from app.components.checks import show_checks
 from app.components.layout import RESEARCH_USE, escape, show_error
-from app.components.metric_table import draw_figures, draw_summary
+from app.components.metric_table import draw_summary, show_metrics
 from app.components.model_picker import engine_of
 from app.components.paths import typed_path
 from app.components.report_downloads import draw_report_files
-from bc_model.data import Progress, parse_mapping, picture_files, read_manifest, read_mapped
+from bc_model.data import Progress, image_files, parse_mapping, read_dataset, read_mapped
 from bc_model.errors import BcModelError, DataError
-from bc_model.evaluation import Report, Shift, evaluate_unseen
-from bc_model.inference import Bundle, usual_strange_share
+from bc_model.evaluation import Report, Shift, evaluate_external
+from bc_model.inference import Bundle, expected_unusual_proportion
 from bc_model.reporting import support_words
 
-MOST_PICTURES = 2000
+MOST_IMAGES = 2000
 """More images would keep a visitor waiting too long."""
 
 
-def draw_other_set(bundle: Bundle) -> None:
+def show_external_dataset(bundle: Bundle) -> None:
     """Draw the form, and below it the last result."""
     st.markdown(f"A folder with labeled images that were not used for training. {RESEARCH_USE}")
     with st.form("other-set"):
@@ -78,19 +78,19 @@ def _on_other_set(
         raise DataError("The dataset folder is empty. Enter the path of a folder with images.")
     root = typed_path(folder)
     labels = parse_mapping(mapping) if mapping else None
-    if (n := len(picture_files(root))) > MOST_PICTURES:
+    if (n := len(image_files(root))) > MOST_IMAGES:
         raise DataError(
-            f"Too many images. Expected at most {MOST_PICTURES:,}, got {n:,} in {root}. Select a "
+            f"Too many images. Expected at most {MOST_IMAGES:,}, got {n:,} in {root}. Select a "
             "smaller folder, or evaluate this one outside the app."
         )
     tell = telling("Reading images")
-    manifest = (
+    dataset = (
         read_mapped(root, labels, case_above=case_above, progress=tell)
         if labels
-        else read_manifest(root, progress=tell)
+        else read_dataset(root, progress=tell)
     )
     engine = engine_of(bundle).engine
-    return evaluate_unseen(engine, manifest, mapping=labels, progress=telling("Predicting"))
+    return evaluate_external(engine, dataset, mapping=labels, progress=telling("Predicting"))
 
 
 def _draw_found(report: Report, bundle: Bundle, folder: str) -> None:
@@ -100,31 +100,31 @@ def _draw_found(report: Report, bundle: Bundle, folder: str) -> None:
     draw_summary(report, f"External dataset {name}")
     if report.shift is not None:
         _draw_shift(report.shift, bundle)
-    draw_figures(report)
+    show_metrics(report)
     st.header("Export", anchor=False)
     draw_report_files(report, bundle, f"{bundle.label}-other-set")
 
 
 def _draw_shift(shift: Shift, bundle: Bundle) -> None:
     st.header("Domain shift", anchor=False)
-    size, far, apart = st.columns(3)
-    if shift.strange_stain is not None and not shift.known_n:
-        far.metric("Out-of-distribution staining", f"{shift.strange_stain:,} of {shift.n:,}")
-        share = usual_strange_share(bundle.card)
+    size, far, separability = st.columns(3)
+    if shift.unusual_staining is not None and not shift.known_n:
+        far.metric("Out-of-distribution staining", f"{shift.unusual_staining:,} of {shift.n:,}")
+        proportion = expected_unusual_proportion(bundle.card)
         usual = (
             ""
-            if share is None
-            else f"; {100 * share:.1f} % for unseen cases of the training dataset"
+            if proportion is None
+            else f"; {100 * proportion:.1f} % for unseen cases of the training dataset"
         )
-        far.caption(f"{_percent(shift.strange_stain / shift.n)} of the images{usual}.")
+        far.caption(f"{_percent(shift.unusual_staining / shift.n)} of the images{usual}.")
     if shift.known_n:  # Otherwise the model has no reference features.
-        far.metric("Out-of-distribution images", _percent(shift.far_share))
+        far.metric("Out-of-distribution images", _percent(shift.ood_proportion))
         far.caption("Expected without domain shift: 5 %.")
-        apart.metric(
+        separability.metric(
             "Separability",
-            "not defined" if shift.apart is None else f"{shift.apart:.2f}",
+            "not defined" if shift.separability is None else f"{shift.separability:.2f}",
         )
-        apart.caption(
+        separability.caption(
             "AUC between this dataset and the reference images; 0.50 without domain shift."
         )
     usual, n = next(iter(shift.sizes.items()))
@@ -152,7 +152,7 @@ def _draw_shift(shift: Shift, bundle: Bundle) -> None:
         )
         st.caption(
             "Reference: the validation subset of the model "
-            f"({support_words(shift.known_n, shift.known_cases)})."
+            f"({support_words(shift.known_n, shift.seen_cases)})."
         )
     else:
         st.caption(
@@ -160,5 +160,5 @@ def _draw_shift(shift: Shift, bundle: Bundle) -> None:
         )
 
 
-def _percent(share: float | None) -> str:
-    return "not defined" if share is None else f"{100 * share:.0f} %"
+def _percent(proportion: float | None) -> str:
+    return "not defined" if proportion is None else f"{100 * proportion:.0f} %"

@@ -8,27 +8,27 @@ from app.components.layout import RESEARCH_USE, escape, show_error
 from app.components.metric_table import draw_table, stamp_of
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation import (
-    Cutoff,
     Report,
+    ThresholdChoice,
     Trial,
-    choose_cutoff,
+    choose_threshold,
     evaluation_of,
-    lock_threshold,
     predictive_values,
     read_report,
     read_validation,
-    try_cutoff,
+    set_threshold,
+    try_threshold,
 )
 from bc_model.inference import Bundle
-from bc_model.reporting import CASE_WORDS, FIGURE_WORDS
-from bc_model.training import RunFolder
+from bc_model.reporting import CASE_WORDS, METRIC_LABELS
+from bc_model.training import Run
 
-GOAL_WORDS = {
+CRITERION_LABELS = {
     "sensitivity": "Target sensitivity",
     "youden": "Youden index",
     "balanced": "Equal error rates",
 }
-UNIT_WORDS = {"picture": "Image", "case": "Case"}
+UNIT_WORDS = {"image": "Image", "case": "Case"}
 PREVALENCE_WORDS = {
     "positive": (
         "Positive predictive value",
@@ -38,7 +38,7 @@ PREVALENCE_WORDS = {
 }
 
 
-def draw_bench(run: RunFolder, report: Report, bundle: Bundle) -> None:
+def draw_bench(run: Run, report: Report, bundle: Bundle) -> None:
     """Draw the selection, or a message if there are no validation predictions."""
     message = st.session_state.pop("threshold-message", None)
     if message:
@@ -50,7 +50,7 @@ def draw_bench(run: RunFolder, report: Report, bundle: Bundle) -> None:
         f"{escape(reason)}"
     )
     try:
-        validation = read_validation(run.evaluation_folder)
+        validation = read_validation(run.evaluation_dir)
     except RunError:
         st.info(
             "This run has no validation predictions. Train the model again to select a threshold.",
@@ -61,40 +61,50 @@ def draw_bench(run: RunFolder, report: Report, bundle: Bundle) -> None:
 
 
 @st.fragment
-def _draw_choice(run: RunFolder, report: Report, bundle: Bundle, validation: pd.DataFrame) -> None:
-    goal_column, wish_column, unit_column = st.columns([4, 4, 3], gap="medium")
-    goal = goal_column.selectbox(
-        "Criterion", list(GOAL_WORDS), format_func=GOAL_WORDS.__getitem__, key="goal"
+def _draw_choice(run: Run, report: Report, bundle: Bundle, validation: pd.DataFrame) -> None:
+    criterion_column, wish_column, unit_column = st.columns([4, 4, 3], gap="medium")
+    criterion = criterion_column.selectbox(
+        "Criterion", list(CRITERION_LABELS), format_func=CRITERION_LABELS.__getitem__, key="goal"
     )
-    wanted = wish_column.slider(
+    target = wish_column.slider(
         "Target sensitivity",
         0.50,
         1.0,
         0.95,
         0.01,
         key="wanted",
-        disabled=goal != "sensitivity",
+        disabled=criterion != "sensitivity",
         help="The highest threshold that reaches it on validation data is selected.",
     )
     unit = unit_column.segmented_control(
         "Unit",
         list(UNIT_WORDS),
-        default="picture",
+        default="image",
         format_func=UNIT_WORDS.__getitem__,
         required=True,
         key="unit",
         help="Classify single images, or cases by the mean probability of their images.",
     )
     try:
-        cutoff = choose_cutoff(validation, goal=goal, wanted=wanted, unit=unit or "picture")
-        trial = _trial(str(run.path), stamp_of(run), cutoff.value, cutoff.unit, report.predictions)
+        threshold_choice = choose_threshold(
+            validation, criterion=criterion, target=target, unit=unit or "image"
+        )
+        trial = _trial(
+            str(run.path),
+            stamp_of(run),
+            threshold_choice.value,
+            threshold_choice.unit,
+            report.predictions,
+        )
     except BcModelError as error:
         show_error(error, title="No threshold found")
         return
-    st.markdown(f"Selected threshold: **{cutoff.value:.3f}**. {escape(_sentence(cutoff.chosen))}")
+    st.markdown(
+        f"Selected threshold: **{threshold_choice.value:.3f}**. {escape(_sentence(threshold_choice.chosen))}"
+    )
     _draw_trial(trial)
     _draw_prevalence(trial)
-    _draw_lock(bundle, cutoff)
+    _draw_lock(bundle, threshold_choice)
 
 
 def _draw_trial(trial: Trial) -> None:
@@ -104,10 +114,10 @@ def _draw_trial(trial: Trial) -> None:
         st.altair_chart(confusion_chart(trial.confusion), alt=confusion_in_words(trial.confusion))
         st.caption("Number of cases." if trial.unit == "case" else "Number of images.")
     with table:
-        words = CASE_WORDS if trial.unit == "case" else FIGURE_WORDS
+        words = CASE_WORDS if trial.unit == "case" else METRIC_LABELS
         (tn, fp), (fn, tp) = trial.confusion
-        base_rate = (fn + tp) / (tn + fp + fn + tp)
-        draw_table(trial.figures, words, base_rate, meanings=False)
+        malignant_proportion = (fn + tp) / (tn + fp + fn + tp)
+        draw_table(trial.metrics, words, malignant_proportion, meanings=False)
         st.caption("The test subset was not used for the selection.")
 
 
@@ -122,7 +132,7 @@ def _draw_prevalence(trial: Trial) -> None:
         help="Proportion of malignant cases in the intended setting; lower than in most test data.",
     )
     values = predictive_values(
-        trial.figures["sensitivity"], trial.figures["specificity"], percent / 100
+        trial.metrics["sensitivity"], trial.metrics["specificity"], percent / 100
     )
     draw_table(values, PREVALENCE_WORDS)
     st.caption(
@@ -130,13 +140,13 @@ def _draw_prevalence(trial: Trial) -> None:
     )
 
 
-def _draw_lock(bundle: Bundle, cutoff: Cutoff) -> None:
+def _draw_lock(bundle: Bundle, threshold_choice: ThresholdChoice) -> None:
     st.subheader("Set the threshold", anchor=False)
     st.markdown(
         "The page Classify then uses this threshold, and the report is recomputed. Do not select a "
         "threshold by its test metrics, because they would overestimate performance."
     )
-    if cutoff.unit == "case":
+    if threshold_choice.unit == "case":
         st.caption("It was selected for cases, but the page Classify applies it to single images.")
     with st.form("lock", border=False):
         reason = st.text_input(
@@ -152,7 +162,7 @@ def _draw_lock(bundle: Bundle, cutoff: Cutoff) -> None:
     if not wants:
         return
     try:
-        lock_threshold(bundle, cutoff.value, reason, cutoff=cutoff)
+        set_threshold(bundle, threshold_choice.value, reason, threshold_choice=threshold_choice)
         if (folder := evaluation_of(bundle)) is not None:
             from bc_model.reporting import write_plots
 
@@ -161,7 +171,7 @@ def _draw_lock(bundle: Bundle, cutoff: Cutoff) -> None:
         show_error(error, title="Threshold not set")
         return
     st.session_state["threshold-message"] = (
-        f"Threshold {cutoff.value:.3f} is stored in the model card of {bundle.label} and used "
+        f"Threshold {threshold_choice.value:.3f} is stored in the model card of {bundle.label} and used "
         "on the page Classify."
     )
     st.rerun()
@@ -172,7 +182,7 @@ def _trial(
     path: str, stamp: tuple[int, ...], value: float, unit: str, _predictions: pd.DataFrame | None
 ) -> Trial:
     assert _predictions is not None, "read_report reads the predictions or fails"
-    return try_cutoff(_predictions, value, unit=unit)
+    return try_threshold(_predictions, value, unit=unit)
 
 
 def _sentence(text: str) -> str:

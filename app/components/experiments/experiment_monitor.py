@@ -11,59 +11,59 @@ from app.components.experiments.protocol_report import draw_report, report_of
 from app.components.labeled_checks import show_labeled_checks
 from app.components.layout import escape, show_error
 from app.components.metric_table import METRIC_COLUMNS, make_frame
-from app.components.train.run_monitor import STATE_WORDS, Colour
+from app.components.train.run_monitor import STATE_WORDS, Color
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation import Report
 from bc_model.experiments import (
     MISSING,
-    GroupFigures,
-    Study,
+    Experiment,
+    SubgroupMetrics,
     check_selection,
     is_one_recipe,
-    member_states,
+    read_experiment,
     read_note,
-    read_study,
-    start_study,
-    summarise_study,
+    run_states,
+    start_experiment,
+    summarize_experiment,
 )
 from bc_model.jobs import ENDED_STATES, cancel_job
-from bc_model.training import RunFolder, advance_queue, runs_folder
+from bc_model.training import Run, advance_queue, runs_dir
 from bc_model.utils import duration_in_words
 
 PER_PAGE = 10
 
-_WORDS: dict[str, tuple[str, Colour, str]] = {
+_WORDS: dict[str, tuple[str, Color, str]] = {
     **STATE_WORDS,
     MISSING: ("Deleted", "gray", "folder_off"),
 }
 
 
-def draw_runs(study: Study, statuses: dict[str, dict[str, Any]]) -> None:
+def draw_runs(experiment: Experiment, statuses: dict[str, dict[str, Any]]) -> None:
     """Draw a line for each run, ten per page, and the buttons for unfinished runs.
 
     Parameters
     ----------
     study : Study
     statuses : dict of str to dict
-        The result of `member_states`.
+        The result of `run_states`.
     """
-    members = study.members
+    members = experiment.members
     n_done = sum(statuses[member.run]["state"] == "done" for member in members)
     st.progress(n_done / len(members), f"{n_done} of {len(members)} runs finished")
     pages = -(-len(members) // PER_PAGE)
-    page = st.pagination(pages, key=f"runs-page-{study.name}") if pages > 1 else 1
+    page = st.pagination(pages, key=f"runs-page-{experiment.name}") if pages > 1 else 1
     for member in members[(page - 1) * PER_PAGE : page * PER_PAGE]:
         status = statuses[member.run]
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            words, colour, icon = _WORDS[status["state"]]
-            st.badge(words, color=colour, icon=f":material/{icon}:")
+            words, color, icon = _WORDS[status["state"]]
+            st.badge(words, color=color, icon=f":material/{icon}:")
             if status["state"] == MISSING:
                 st.markdown(escape(member.label))
             else:
                 st.page_link("views/train.py", label=member.label, query_params={"run": member.run})
             if detail := _describe(status):
                 st.caption(escape(detail))
-    _draw_buttons(study, {str(status["state"]) for status in statuses.values()})
+    _draw_buttons(experiment, {str(status["state"]) for status in statuses.values()})
 
 
 def _describe(status: dict[str, Any]) -> str:
@@ -76,40 +76,40 @@ def _describe(status: dict[str, Any]) -> str:
     return ""
 
 
-def _draw_buttons(study: Study, states: set[str]) -> None:
+def _draw_buttons(experiment: Experiment, states: set[str]) -> None:
     with st.container(horizontal=True):
         if states & (ENDED_STATES | {MISSING}) - {"done"}:
-            _button(study, "Resume runs", "play_arrow",
+            _button(experiment, "Resume runs", "play_arrow",
                     "Queues the runs that ended before they finished.", _resume)  # fmt: skip
         if states - ENDED_STATES - {MISSING}:
-            _button(study, "Cancel runs", "close",
+            _button(experiment, "Cancel runs", "close",
                     "Ends unfinished runs without a model; they can be resumed.",
                     _cancel)  # fmt: skip
 
 
 def _button(
-    study: Study, label: str, icon: str, words: str, action: Callable[[Study], None]
+    experiment: Experiment, label: str, icon: str, words: str, action: Callable[[Experiment], None]
 ) -> None:
     def act() -> None:
         try:
-            action(study)
+            action(experiment)
         except (BcModelError, OSError) as error:
             st.session_state["study-error"] = str(error)
 
     st.button(
-        label, key=f"{icon}-{study.name}", icon=f":material/{icon}:", help=words, on_click=act
+        label, key=f"{icon}-{experiment.name}", icon=f":material/{icon}:", help=words, on_click=act
     )
 
 
-def _resume(study: Study) -> None:
-    plan = [(member.label, member.settings) for member in study.members]
-    start_study(study.name, plan, runs_folder())
+def _resume(experiment: Experiment) -> None:
+    plan = [(member.label, member.config) for member in experiment.members]
+    start_experiment(experiment.name, plan, runs_dir())
 
 
-def _cancel(study: Study) -> None:
+def _cancel(experiment: Experiment) -> None:
     refused = []
-    for member in study.members:
-        run = RunFolder(runs_folder() / member.run)
+    for member in experiment.members:
+        run = Run(runs_dir() / member.run)
         if run.path.is_dir() and run.read_status()["state"] not in ENDED_STATES:
             try:
                 cancel_job(run)
@@ -135,22 +135,22 @@ _NUMBERS = (
 
 
 @st.cache_data(max_entries=16, show_spinner="Computing metrics")
-def groups_of(runs: str, name: str, stamp: tuple) -> list[GroupFigures]:
+def groups_of(runs: str, name: str, stamp: tuple) -> list[SubgroupMetrics]:
     """Compute the metrics of each group; `stamp` changes whenever they change."""
-    return summarise_study(read_study(Path(runs), name), Path(runs))
+    return summarize_experiment(read_experiment(Path(runs), name), Path(runs))
 
 
-def draw_groups(name: str, groups: list[GroupFigures]) -> None:
+def draw_groups(name: str, groups: list[SubgroupMetrics]) -> None:
     """Draw a table row for each configuration, and its notes.
 
     Parameters
     ----------
     name : str
         Name of the experiment, for a group without its own name.
-    groups : list of GroupFigures
+    groups : list of SubgroupMetrics
     """
     checks = {one.group or name: one.checks for one in groups}
-    if selection := check_selection(read_study(runs_folder(), name)):
+    if selection := check_selection(read_experiment(runs_dir(), name)):
         checks = {"all settings": selection} | checks
     show_labeled_checks(checks)
     st.dataframe(
@@ -186,48 +186,48 @@ def _metric_cells(report: Report | None) -> dict[str, float | None]:
         return dict.fromkeys((*_NUMBERS, "Images", "Cases"))
     cells: dict[str, float | None] = {}
     for key, words in SHOWN.items():
-        figure = report.figures[key]
+        metric = report.metrics[key]
         cells |= {
-            words: figure.value,
-            f"{words} CI low": figure.low,
-            f"{words} CI high": figure.high,
+            words: metric.value,
+            f"{words} CI low": metric.low,
+            f"{words} CI high": metric.high,
         }
-    _, baseline = majority_baseline(report.base_rate)
+    _, baseline = majority_baseline(report.malignant_proportion)
     return cells | {_BASELINE: baseline, "Images": report.n, "Cases": report.n_cases or None}
 
 
 Statuses = dict[str, dict[str, Any]]
 
 
-def watch_study(name: str) -> None:
+def watch_experiment(name: str) -> None:
     """Draw an experiment, and refresh it every two seconds while it is running."""
     try:
-        study = read_study(runs_folder(), name)
-        over = _is_over(member_states(study, runs_folder()))
+        experiment = read_experiment(runs_dir(), name)
+        over = _is_over(run_states(experiment, runs_dir()))
     except RunError as error:
         show_error(error, title="Experiment not available")
         return
-    started = study.created[:16].replace("T", " ")
-    st.caption(f"{len(study.members)} runs, started {escape(started)} UTC.")
+    started = experiment.created[:16].replace("T", " ")
+    st.caption(f"{len(experiment.members)} runs, started {escape(started)} UTC.")
     # The period belongs to the decorator, so it is applied in each run of the page.
-    st.fragment(_draw, run_every=None if over else "2s")(study, over)
+    st.fragment(_draw, run_every=None if over else "2s")(experiment, over)
 
 
-def _draw(study: Study, was_over: bool) -> None:
-    folder = runs_folder()
+def _draw(experiment: Experiment, was_over: bool) -> None:
+    folder = runs_dir()
     try:
         advance_queue(folder)
-        statuses = member_states(study, folder)
+        statuses = run_states(experiment, folder)
         if was_over != _is_over(statuses):
             st.rerun()
         with st.expander("Runs", expanded=not was_over, icon=":material/list:"):
-            draw_runs(study, statuses)
-        stamp = _stamp(study, statuses)
+            draw_runs(experiment, statuses)
+        stamp = _stamp(experiment, statuses)
         # Cached, because most refreshes find no change.
-        if _is_report(study):
-            draw_report(report_of(str(folder), study.name, stamp))
+        if _is_report(experiment):
+            draw_report(report_of(str(folder), experiment.name, stamp))
         else:
-            draw_groups(study.name, groups_of(str(folder), study.name, stamp))
+            draw_groups(experiment.name, groups_of(str(folder), experiment.name, stamp))
     except (BcModelError, OSError) as error:
         show_error(error, title="Experiment not available")
 
@@ -236,19 +236,19 @@ def _is_over(statuses: Statuses) -> bool:
     return {str(one["state"]) for one in statuses.values()} <= ENDED_STATES | {MISSING}
 
 
-def _is_report(study: Study) -> bool:
-    if not is_one_recipe(study):
+def _is_report(experiment: Experiment) -> bool:
+    if not is_one_recipe(experiment):
         return False
-    protocols = {member.settings.protocol for member in study.members}
-    return len(protocols) > 1 or read_note(runs_folder(), study.name) is not None
+    protocols = {member.config.protocol for member in experiment.members}
+    return len(protocols) > 1 or read_note(runs_dir(), experiment.name) is not None
 
 
-def _stamp(study: Study, statuses: Statuses) -> tuple[str, ...]:
+def _stamp(experiment: Experiment, statuses: Statuses) -> tuple[str, ...]:
     """Return a value that changes with the metrics: states and evaluation times of the runs."""
-    stamp = [study.created]
+    stamp = [experiment.created]
     for run, status in statuses.items():
         state = str(status["state"])
-        file = RunFolder(runs_folder() / run).evaluation_folder / "report.json"
+        file = Run(runs_dir() / run).evaluation_dir / "report.json"
         evaluated = file.stat().st_mtime_ns if file.exists() else ""
         stamp.append(f"{run} {state if state in ENDED_STATES | {MISSING} else ''} {evaluated}")
     return tuple(stamp)

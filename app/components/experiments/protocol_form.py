@@ -9,11 +9,11 @@ from app.components.dataset_cache import read_folder
 from app.components.dataset_picker import choose_folder
 from app.components.layout import show_error
 from app.components.split_form import PROTOCOL_WORDS, choose_fold_files
-from app.components.train.config_form import draw_settings
+from app.components.train.config_form import show_config_form
 from bc_model.data import FOLDS_PROTOCOLS
 from bc_model.errors import BcModelError
 from bc_model.experiments import REPORT_PROTOCOLS, plan_report, start_report
-from bc_model.training import OPTIONS, TrainingConfig, new_run_id, runs_folder
+from bc_model.training import OPTIONS, TrainingConfig, new_run_id, runs_dir
 
 
 def draw_report_form() -> str | None:
@@ -24,7 +24,7 @@ def draw_report_form() -> str | None:
     folder = choose_folder()
     protocols, files = _draw_protocols()
     try:
-        chosen = draw_settings(_draw_folds)
+        chosen = show_config_form(_draw_folds)
     except BcModelError as error:
         show_error(error, title="Invalid settings")
         return None
@@ -51,16 +51,16 @@ def draw_report_form() -> str | None:
         data = folder.resolve()
         plan = plan_report(
             TrainingConfig(data=str(data), **chosen),
-            manifest=lambda: read_folder(data).manifest,
+            dataset=lambda: read_folder(data).dataset,
             protocols=protocols,
             fold_files=files,
             test_folds=test_folds,
         )
-        study, _ = start_report(f"report-{new_run_id(chosen['backbone'])}", plan, runs_folder())
+        experiment, _ = start_report(f"report-{new_run_id(chosen['backbone'])}", plan, runs_dir())
     except (BcModelError, OSError) as error:
         show_error(error, title="Experiment not started")
         return None
-    return study.name
+    return experiment.name
 
 
 def _draw_protocols() -> tuple[list[str], list[Path]]:

@@ -10,14 +10,14 @@ from app.components.charts import lowest, majority_baseline, protocol_chart
 from app.components.labeled_checks import show_labeled_checks
 from app.components.layout import listed
 from app.components.metric_table import METRIC_COLUMNS, make_frame, metric_row
-from bc_model.data import LEAKY_PROTOCOLS
+from bc_model.data import PROTOCOLS_WITH_LEAKAGE
 from bc_model.evaluation import PUBLISHED, TOO_GOOD
 from bc_model.experiments import (
-    FIGURES,
     PROTOCOL_WORDS,
+    REPORTED_METRICS,
     ProtocolReport,
-    read_study,
-    summarise_protocols,
+    read_experiment,
+    summarize_protocols,
 )
 from bc_model.reporting import protocols_csv, protocols_json, protocols_markdown
 
@@ -27,7 +27,7 @@ CHARTS = {"balanced_accuracy": "Balanced accuracy", "accuracy": "Accuracy", "roc
 @st.cache_data(max_entries=16, show_spinner="Computing metrics")
 def report_of(runs: str, name: str, stamp: tuple) -> ProtocolReport:
     """Compute a protocol comparison; `stamp` changes whenever it changes."""
-    found = summarise_protocols(read_study(Path(runs), name), Path(runs))
+    found = summarize_protocols(read_experiment(Path(runs), name), Path(runs))
     # The page does not need the predictions, which are large.
     rows = [dataclasses.replace(row, reports={}) for row in found.rows]
     return dataclasses.replace(found, rows=rows)
@@ -40,7 +40,7 @@ def draw_report(report: ProtocolReport) -> None:
     )
     low = lowest(report.rows, CHARTS)
     for name, title in CHARTS.items():
-        chart = protocol_chart(report.rows, report.bands, name, title, low=low)
+        chart = protocol_chart(report.rows, report.published_ranges, name, title, low=low)
         st.altair_chart(chart, alt=_in_words(report, name))
     st.caption(
         "Diamond: with leakage. Circle: leakage-free. Bar: 95 % interval over cases. Dashed line: "
@@ -68,9 +68,9 @@ def _draw_table(report: ProtocolReport) -> None:
                     "Cases": row.n_cases or None,
                     "Benign cases": row.n_benign_cases or None,
                     "Majority baseline": None
-                    if row.base_rate is None
-                    else majority_baseline(row.base_rate)[1],
-                    "Case in training": row.shared.share if row.shared else None,
+                    if row.malignant_proportion is None
+                    else majority_baseline(row.malignant_proportion)[1],
+                    "Case in training": row.shared.proportion if row.shared else None,
                 }
                 for row in report.rows
             ]
@@ -92,11 +92,11 @@ def _draw_table(report: ProtocolReport) -> None:
     )
     averaged = any(row.spread for row in report.rows)
     lines = []
-    for name, words in FIGURES.items():
+    for name, words in REPORTED_METRICS.items():
         for row in report.rows:
-            if (figure := row.figures.get(name)) is None:
+            if (metric := row.metrics.get(name)) is None:
                 continue
-            line = metric_row(words[:1].upper() + words[1:], figure)
+            line = metric_row(words[:1].upper() + words[1:], metric)
             line = {"Split": row.words.capitalize()} | line
             if averaged:
                 spread = row.spread.get(name)
@@ -133,7 +133,7 @@ def _draw_table(report: ProtocolReport) -> None:
 def _draw_recipe(report: ProtocolReport) -> None:
     with st.expander("Published results and configuration"):
         st.markdown(listed(one.in_words() for one in PUBLISHED))
-        shown = {key.replace("_", " "): str(value) for key, value in report.recipe.items()}
+        shown = {key.replace("_", " "): str(value) for key, value in report.config.items()}
         st.dataframe(
             [{"Setting": key, "Value": value} for key, value in shown.items()],
             hide_index=True,
@@ -165,7 +165,7 @@ def _draw_files(report: ProtocolReport) -> None:
         column.download_button(
             f"Save {name}",
             make,
-            file_name=f"{report.study}-{name}",
+            file_name=f"{report.experiment}-{name}",
             key=f"save-{name}",
             icon=":material/download:",
             width="stretch",
@@ -174,16 +174,16 @@ def _draw_files(report: ProtocolReport) -> None:
 
 def _in_words(report: ProtocolReport, name: str) -> str:
     values = [
-        f"{row.words} {row.figures[name].text(3)}" for row in report.rows if name in row.figures
+        f"{row.words} {row.metrics[name].text(3)}" for row in report.rows if name in row.metrics
     ]
     return f"{CHARTS[name]} by split: {'; '.join(values) or 'no run is finished yet'}"
 
 
 def _published(report: ProtocolReport) -> str:
     ranges_by_metric: dict[str, list[str]] = {}
-    for band in report.bands:
-        leakage = " (with leakage)" if band.protocol in LEAKY_PROTOCOLS else ""
-        ranges_by_metric.setdefault(FIGURES[band.figure], []).append(
-            f"{PROTOCOL_WORDS[band.protocol]}{leakage} {band.low:.3f} to {band.high:.3f}"
+    for published_range in report.published_ranges:
+        leakage = " (with leakage)" if published_range.protocol in PROTOCOLS_WITH_LEAKAGE else ""
+        ranges_by_metric.setdefault(REPORTED_METRICS[published_range.metric], []).append(
+            f"{PROTOCOL_WORDS[published_range.protocol]}{leakage} {published_range.low:.3f} to {published_range.high:.3f}"
         )
-    return "; ".join(f"{figure} {', '.join(ranges)}" for figure, ranges in ranges_by_metric.items())
+    return "; ".join(f"{metric} {', '.join(ranges)}" for metric, ranges in ranges_by_metric.items())

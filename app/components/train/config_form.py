@@ -12,13 +12,13 @@ from app.components.data.summary import draw_headline, draw_left_out, draw_notes
 from app.components.dataset_cache import read_folder
 from app.components.layout import show_error
 from app.components.split_form import draw_folds, draw_protocol, draw_split_seed
-from app.components.split_summary import draw_parts, split_or_say
+from app.components.split_summary import show_subsets, split_or_say
 from bc_model.checks import Severity
-from bc_model.data import check_leakage, summarise_parts
-from bc_model.errors import BcModelError, SettingsError, WeightsError
+from bc_model.data import check_leakage, summarize_subsets
+from bc_model.errors import BcModelError, ConfigError, WeightsError
 from bc_model.inference import bundled_model, has_bundled_model
 from bc_model.model import BACKBONES, NAMED_WEIGHTS, require_weights_file
-from bc_model.training import OPTIONS, Option, known_at_first
+from bc_model.training import OPTIONS, Option, initialization_leakage
 
 WEIGHT_LABELS = {
     "imagenet": "ImageNet (download)",
@@ -50,7 +50,7 @@ ESSENTIAL = (("backbone", "weights", "image_size"), ("head_epochs", "finetune_ep
 _ADVANCED_GROUPS = (("Model", "Data"), ("Schedule",), ("Compute",))
 
 
-def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str, Any]:
+def show_config_form(split: Callable[[], dict[str, Any]] | None = None) -> dict[str, Any]:
     """Draw the form and return the values of `TrainingConfig`, without the dataset.
 
     Parameters
@@ -61,7 +61,7 @@ def draw_settings(split: Callable[[], dict[str, Any]] | None = None) -> dict[str
 
     Raises
     ------
-    SettingsError
+    ConfigError
         A value is invalid, or no weights file is given.
     WeightsError
         The weights file or the bundled model is missing or invalid.
@@ -230,7 +230,7 @@ def _require_weights(weights: str) -> None:
     if weights == "bundled":
         bundled_model()
     elif not weights:
-        raise SettingsError(
+        raise ConfigError(
             "No weights file is given. Expected a .h5, .weights.h5 or .keras file. Enter its path."
         )
     elif weights not in NAMED_WEIGHTS:
@@ -249,7 +249,7 @@ def draw_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] | None:
     Returns
     -------
     dict or None
-        As `summarise_parts` counts; None when it cannot be trained on.
+        As `summarize_subsets` counts; None when it cannot be trained on.
     """
     try:
         reading = read_folder(folder)
@@ -259,12 +259,12 @@ def draw_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] | None:
     draw_headline(reading)
     draw_left_out(reading, folder.name)
     draw_notes(reading)
-    split = split_or_say(reading.manifest, chosen)
+    split = split_or_say(reading.dataset, chosen)
     if split is None:
         return None
-    parts = summarise_parts(split)
-    draw_parts(parts)
+    parts = summarize_subsets(split)
+    show_subsets(parts)
     show_checks(c for c in check_leakage(split, chosen["protocol"]) if c.severity != Severity.INFO)
-    if known := known_at_first(chosen["weights"], reading.manifest, split):
+    if known := initialization_leakage(chosen["weights"], reading.dataset, split):
         show_checks([known])
     return parts

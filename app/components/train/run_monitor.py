@@ -13,16 +13,16 @@ from bc_model.errors import BcModelError, RunError
 from bc_model.jobs import ENDED_STATES, cancel_job, continue_job, delete_job, pause_job, stop_job
 from bc_model.training import (
     ACCEPT_CHANGES,
-    RunFolder,
+    Run,
     advance_queue,
     find_run,
     resume_run,
-    runs_folder,
+    runs_dir,
 )
 from bc_model.utils import duration_in_words
 
-Colour = Literal["gray", "blue", "orange", "green", "red"]
-STATE_WORDS: dict[str, tuple[str, Colour, str]] = {
+Color = Literal["gray", "blue", "orange", "green", "red"]
+STATE_WORDS: dict[str, tuple[str, Color, str]] = {
     "queued": ("Queued", "gray", "schedule"),
     "starting": ("Starting", "blue", "hourglass_top"),
     "running": ("Running", "blue", "play_circle"),
@@ -56,7 +56,7 @@ def watch_run(run_id: str, *, narrow: bool = False) -> None:
         Stack the curves, for a column next to another run.
     """
     try:
-        run = find_run(runs_folder(), run_id)
+        run = find_run(runs_dir(), run_id)
     except RunError as error:
         show_error(error, title="Run not available")
         return
@@ -70,11 +70,11 @@ def watch_run(run_id: str, *, narrow: bool = False) -> None:
     st.fragment(_draw_run, run_every="1s" if going else None)(run, going, narrow)
 
 
-def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
+def _draw_run(run: Run, was_going: bool, narrow: bool) -> None:
     if not run.path.is_dir():
         st.rerun()  # The run was deleted; refresh the entire page.
     try:
-        advance_queue(runs_folder())
+        advance_queue(runs_dir())
         status, history = run.read_status(), run.read_history()
     except (BcModelError, OSError) as error:
         show_error(error, title="Run not available")
@@ -85,8 +85,8 @@ def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
     shown = state
     if state not in ENDED_STATES | {"paused"}:
         shown = _ASKED.get(run.requested_action() or "", state)
-    words, colour, icon = STATE_WORDS[shown]
-    st.badge(words, color=colour, icon=f":material/{icon}:")
+    words, color, icon = STATE_WORDS[shown]
+    st.badge(words, color=color, icon=f":material/{icon}:")
     if status.get("message"):
         st.markdown(escape(status["message"]))
     _draw_buttons(run, shown, writing=status.get("phase") in ("export", "evaluation"))
@@ -110,7 +110,7 @@ def _draw_run(run: RunFolder, was_going: bool, narrow: bool) -> None:
         )
 
 
-def _draw_buttons(run: RunFolder, state: str, *, writing: bool) -> None:
+def _draw_buttons(run: Run, state: str, *, writing: bool) -> None:
     if writing and state not in ENDED_STATES:
         return  # The model is being exported and cannot be interrupted.
     with st.container(horizontal=True, key=f"buttons-{run.name}"):
@@ -138,7 +138,7 @@ def _draw_buttons(run: RunFolder, state: str, *, writing: bool) -> None:
             _draw_delete(run)
 
 
-def _button(run: RunFolder, label: str, icon: str, words: str, action: Callable[[], None]) -> None:
+def _button(run: Run, label: str, icon: str, words: str, action: Callable[[], None]) -> None:
     def act() -> None:
         try:
             action()
@@ -150,7 +150,7 @@ def _button(run: RunFolder, label: str, icon: str, words: str, action: Callable[
     )
 
 
-def _draw_delete(run: RunFolder) -> None:
+def _draw_delete(run: Run) -> None:
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown("This deletes the model, metrics and log of the run permanently.")
 
@@ -172,12 +172,12 @@ def _draw_delete(run: RunFolder) -> None:
 def _draw_progress(status: dict) -> None:
     steps = max(1, status.get("steps") or 1)
     step = min(status.get("step") or 0, steps)
-    share = (status["epoch"] - 1 + step / steps) / status["epochs"]
+    proportion = (status["epoch"] - 1 + step / steps) / status["epochs"]
     left = status.get("seconds_left")
     remaining = "" if left is None else f" About {duration_in_words(left)} left."
     phase = PHASE_WORDS.get(status.get("phase", ""), "")
     st.progress(
-        min(1.0, share),
+        min(1.0, proportion),
         f"Epoch {status['epoch']} of {status['epochs']}, {phase}, batch {step} of {steps}."
         f"{remaining}",
     )

@@ -5,8 +5,8 @@ import streamlit as st
 from app.components.layout import show_error
 from bc_model.data import FOLDS_PROTOCOLS
 from bc_model.errors import BcModelError
-from bc_model.experiments import plan_study, start_study
-from bc_model.training import TrainingConfig, new_run_id, runs_folder
+from bc_model.experiments import plan_experiment, start_experiment
+from bc_model.training import TrainingConfig, new_run_id, runs_dir
 from bc_model.utils import rough_duration_in_words
 
 
@@ -52,9 +52,9 @@ def draw_start(config: TrainingConfig | None, seconds: float | None) -> str | No
         if n_runs == 1:
             from bc_model.training import start_run
 
-            return start_run(config, runs_folder()).name
+            return start_run(config, runs_dir()).name
         name = f"cv-{new_run_id(config.backbone)}"
-        study = start_study(name, plan_study(config), runs_folder())
+        experiment = start_experiment(name, plan_experiment(config), runs_dir())
     except (BcModelError, OSError) as error:
         show_error(error, title="The run was not started")
         return None
@@ -62,6 +62,6 @@ def draw_start(config: TrainingConfig | None, seconds: float | None) -> str | No
         "views/studies.py",
         label=f"{name}: its runs and their pooled figures",
         icon=":material/balance:",
-        query_params={"study": name},
+        query_params={"experiment": name},
     )
-    return study.members[0].run
+    return experiment.members[0].run

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data.dataset import read_manifest
+from bc_model.data.dataset import read_dataset
 from bc_model.data.splits import read_split
 from tests.bc_model.conftest import Command
 from tests.file_server import Server
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "shelf"))
     return tmp_path / "shelf"
 
@@ -44,7 +44,7 @@ def test_fold_files_are_audited_without_data(command: Command, fold_files: list[
     assert (code, err, list(found)) == (0, "", ["folds"])
     assert [one["fold"] for one in found["folds"]] == [1, 2]
     assert found["folds"][0]["siblings"]["200X"]["shared"] == 10
-    assert found["folds"][0]["twins"] is None
+    assert found["folds"][0]["duplicates"] is None
 
 
 def test_fold_files_are_audited_in_words(command: Command, fold_files: list[Path]) -> None:
@@ -56,7 +56,7 @@ def test_fold_files_are_audited_in_words(command: Command, fold_files: list[Path
 
 
 @pytest.mark.parametrize("data_last", [True, False])
-def test_twins_are_counted_beside_them_with_data(
+def test_duplicates_are_counted_beside_them_with_data(
     command: Command, fold_files: list[Path], drawn_set: Path, data_last: bool
 ) -> None:
     options = ["--folds", *fold_files]
@@ -109,11 +109,11 @@ def test_an_audit_with_the_fold_file_of_other_data(
 
 
 @pytest.mark.parametrize(
-    ("protocol", "leaky", "shared", "rest"), [("folds", True, 10, 0), ("folder", True, 0, 0)]
+    ("protocol", "has_leakage", "shared", "rest"), [("folds", True, 10, 0), ("folder", True, 0, 0)]
 )
-def test_a_leaky_split_carries_the_word(
+def test_a_leakage_split_carries_the_word(
     command: Command, drawn_set: Path, fold_files: list[Path], tmp_path: Path,
-    protocol: str, leaky: bool, shared: int, rest: int,
+    protocol: str, has_leakage: bool, shared: int, rest: int,
 ) -> None:  # fmt: skip
     folds = ["--official-fold-file", fold_files[0]] if protocol == "folds" else []
     options = ["split", drawn_set, "--protocol", protocol, *folds, "--out", tmp_path / "s.csv"]
@@ -121,8 +121,8 @@ def test_a_leaky_split_carries_the_word(
     assert "This split is LEAKY" in out
     _, out, _ = command(*options, "--json")
     told = json.loads(out)
-    assert (told["leaky"], told["shared"]["test_pictures"], told["in_no_part"]) == (
-        leaky, shared, rest,
+    assert (told["has_leakage"], told["shared"]["test_pictures"], told["in_no_part"]) == (
+        has_leakage, shared, rest,
     )  # fmt: skip
 
 
@@ -178,44 +178,44 @@ def test_a_protocol_and_its_fold_file_belong_together(
 def archive(drawn_set: Path, tmp_path: Path) -> Path:
     path = tmp_path / "drawn.zip"
     with zipfile.ZipFile(path, "w") as file:
-        for picture in sorted(drawn_set.rglob("*.png")):
-            file.write(picture, picture.relative_to(drawn_set).as_posix())
+        for image in sorted(drawn_set.rglob("*.png")):
+            file.write(image, image.relative_to(drawn_set).as_posix())
         file.writestr("README.txt", "x")
     return path
 
 
 def test_an_archive_is_added_listed_audited_and_removed(
-    command: Command, archive: Path, shelf: Path
+    command: Command, archive: Path, registry: Path
 ) -> None:
     code, out, err = command("data", "add", archive)
     assert (code, err) == (0, "")
-    assert out.startswith(f"drawn: 30 pictures, in {shelf / 'drawn/pictures'}\n")
+    assert out.startswith(f"drawn: 30 pictures, in {registry / 'drawn/pictures'}\n")
     assert "left out: README.txt: not a picture" in out
     _, out, _ = command("data", "list", "--json")
     (one,) = json.loads(out)["sets"]
     assert (one["name"], one["kind"], one["source"]) == ("drawn", "stored", "drawn.zip")
-    code, _, _ = command("audit", one["pictures"])
+    code, _, _ = command("audit", one["images"])
     assert code == 0
     assert command("data", "remove", "drawn")[0] == 0
     assert "No data set in" in command("data", "list")[1]
 
 
-def test_a_name_is_made_from_any_file_name(command: Command, archive: Path, shelf: Path) -> None:
+def test_a_name_is_made_from_any_file_name(command: Command, archive: Path, registry: Path) -> None:
     archive = archive.rename(archive.with_name("My set (1).zip"))
     code, out, err = command("data", "add", archive)
     assert (code, err) == (0, "")
-    assert out.startswith(f"My-set-1: 30 pictures, in {shelf / 'My-set-1/pictures'}\n")
+    assert out.startswith(f"My-set-1: 30 pictures, in {registry / 'My-set-1/pictures'}\n")
 
 
-def test_a_folder_is_added_by_its_path(command: Command, drawn_set: Path, shelf: Path) -> None:
+def test_a_folder_is_added_by_its_path(command: Command, drawn_set: Path, registry: Path) -> None:
     _, out, _ = command("data", "add", drawn_set, "--name", "mine", "--json")
-    assert json.loads(out)["pictures"] == str(drawn_set.resolve())
+    assert json.loads(out)["images"] == str(drawn_set.resolve())
     assert f"mine: {drawn_set.resolve()} (linked)" in command("data", "list")[1]
-    assert [path.name for path in shelf.rglob("*")] == ["mine", "set.json"]
+    assert [path.name for path in registry.rglob("*")] == ["mine", "set.json"]
 
 
 def test_a_download_tells_its_hash_and_what_is_missing(
-    command: Command, archive: Path, shelf: Path, server: Server
+    command: Command, archive: Path, registry: Path, server: Server
 ) -> None:
     server.content = archive.read_bytes()
     server.breaks = [2000]
@@ -223,7 +223,7 @@ def test_a_download_tells_its_hash_and_what_is_missing(
     assert (code, err) == (0, "")
     assert "SHA-256 of the archive: " in out
     assert "The dataset contains 15 benign images at 200X. BreakHis contains 623." in out
-    assert len(read_manifest(shelf / "drawn/pictures").pictures) == 30
+    assert len(read_dataset(registry / "drawn/pictures").images) == 30
 
 
 @pytest.mark.parametrize(
@@ -239,9 +239,11 @@ def test_a_download_tells_its_hash_and_what_is_missing(
 )
 def test_what_cannot_be_added_is_one_line(
     refused: Callable[..., str], tmp_path: Path, archive: Path, arguments: list[str], said: str,
-    shelf: Path,
+    registry: Path,
 ) -> None:  # fmt: skip
     (tmp_path / "notes.txt").write_text("x" * 100)
-    shelf.mkdir()
+    registry.mkdir()
     assert archive.is_file()
-    assert said in refused("data", *(part.replace("{tmp}", str(tmp_path)) for part in arguments))
+    assert said in refused(
+        "data", *(subset.replace("{tmp}", str(tmp_path)) for subset in arguments)
+    )

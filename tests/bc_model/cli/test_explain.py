@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
 
 
@@ -32,12 +32,12 @@ def write_noise(path: Path, seed: int) -> None:
     Image.fromarray(noise).save(path)
 
 
-def test_a_picture_is_explained(
-    command: Command, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
+def test_a_image_is_explained(
+    command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
 ) -> None:
-    picture = next(drawn_set.rglob("*.png"))
+    image = next(drawn_set.rglob("*.png"))
     code, out, _ = command(
-        "explain", picture, "--model", tiny_run.path, "--out", tmp_path / "maps", "--json"
+        "explain", image, "--model", tiny_run.path, "--out", tmp_path / "maps", "--json"
     )
     (result,) = json.loads(out)
     assert code == 0
@@ -47,7 +47,7 @@ def test_a_picture_is_explained(
 
 
 def test_a_folder_is_explained_and_what_cannot_be_read_is_named(
-    command: Command, tiny_run: RunFolder, tmp_path: Path
+    command: Command, tiny_run: Run, tmp_path: Path
 ) -> None:
     folder, out = tmp_path / "fields", tmp_path / "fields/maps"
     folder.mkdir()
@@ -71,8 +71,8 @@ def test_a_folder_is_explained_and_what_cannot_be_read_is_named(
         assert len(list(target.iterdir())) == 10
 
 
-def test_several_pictures_of_which_none_can_be_read(
-    command: Command, tiny_run: RunFolder, tmp_path: Path
+def test_several_images_of_which_none_can_be_read(
+    command: Command, tiny_run: Run, tmp_path: Path
 ) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"")
@@ -82,8 +82,8 @@ def test_several_pictures_of_which_none_can_be_read(
     assert not (tmp_path / "o").exists()
 
 
-def test_a_missing_picture_among_others_is_refused_before_anything_is_written(
-    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
+def test_a_missing_image_among_others_is_refused_before_anything_is_written(
+    refused: Callable[..., str], tiny_run: Run, tmp_path: Path
 ) -> None:
     Image.new("RGB", (48, 48)).save(tmp_path / "there.png")
     line = refused(
@@ -95,7 +95,7 @@ def test_a_missing_picture_among_others_is_refused_before_anything_is_written(
 
 
 def test_a_folder_that_holds_nothing_but_maps_is_refused(
-    refused: Callable[..., str], command: Command, tiny_run: RunFolder, tmp_path: Path
+    refused: Callable[..., str], command: Command, tiny_run: Run, tmp_path: Path
 ) -> None:
     write_noise(tmp_path / "a.png", 0)
     maps = tmp_path / "maps"
@@ -122,40 +122,40 @@ def test_a_folder_that_holds_nothing_but_maps_is_refused(
     ],
     ids=["text", "empty", "20,000 px", "truncated"],
 )
-def test_a_bad_picture_to_explain(
+def test_a_bad_image_to_explain(
     refused: Callable[..., str],
-    tiny_run: RunFolder,
+    tiny_run: Run,
     tmp_path: Path,
     content: bytes | None,
     said: str,
 ) -> None:
-    picture = tmp_path / "slide 7.png"
+    image = tmp_path / "slide 7.png"
     if content is None:
-        Image.effect_noise((64, 64), 50).save(picture)
-        content = picture.read_bytes()[:1000]
-    picture.write_bytes(content)
-    line = refused("explain", picture, "--model", tiny_run.path, "--out", tmp_path / "maps")
+        Image.effect_noise((64, 64), 50).save(image)
+        content = image.read_bytes()[:1000]
+    image.write_bytes(content)
+    line = refused("explain", image, "--model", tiny_run.path, "--out", tmp_path / "maps")
     assert "slide 7.png" in line
     assert said in line
 
 
 def test_an_empty_name_is_not_the_folder_one_is_in(
-    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
+    refused: Callable[..., str], tiny_run: Run, tmp_path: Path
 ) -> None:
     line = refused("explain", "", "--model", tiny_run.path, "--out", tmp_path / "maps")
     assert "no path is named" in line
 
 
-def test_a_missing_picture_to_explain(
-    refused: Callable[..., str], tiny_run: RunFolder, tmp_path: Path
+def test_a_missing_image_to_explain(
+    refused: Callable[..., str], tiny_run: Run, tmp_path: Path
 ) -> None:
-    picture = tmp_path / "gone.png"
-    line = refused("explain", picture, "--model", tiny_run.path, "--out", tmp_path / "maps")
+    image = tmp_path / "gone.png"
+    line = refused("explain", image, "--model", tiny_run.path, "--out", tmp_path / "maps")
     assert "gone.png" in line
 
 
 def test_explain_with_a_blocking_check_prints_the_reason_and_no_class(
-    command: Command, tiny_run: RunFolder, tmp_path: Path
+    command: Command, tiny_run: Run, tmp_path: Path
 ) -> None:
     Image.new("RGB", (96, 64), (244, 244, 244)).save(tmp_path / "blank.png")
     code, out, _ = command(

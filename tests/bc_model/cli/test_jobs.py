@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from bc_model.cli import commands
-from bc_model.errors import RunError, SettingsError
+from bc_model.errors import ConfigError, RunError
 from bc_model.training import run_queue as jobs
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 
 def call(*arguments: object) -> str:
@@ -21,21 +21,21 @@ def call(*arguments: object) -> str:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    made = RunFolder.create(tmp_path / "runs" / "mine")
-    made.write_config({"settings": {}})
+def run(tmp_path: Path) -> Run:
+    made = Run.create(tmp_path / "runs" / "mine")
+    made.write_config({"config": {}})
     made.write_status("running", epoch=2, epochs=9, seconds_left=200)
     return made
 
 
-def test_the_list_says_where_each_run_stands(run: RunFolder) -> None:
+def test_the_list_says_where_each_run_stands(run: Run) -> None:
     said = call("list", run.path.parent)
     assert said.strip() == f"{run.path}: running, epoch 2 of 9, about 3 min 20 s left"
     assert json.loads(call("list", run.path.parent, "--json"))[0]["state"] == "running"
 
 
-def test_a_damaged_run_hides_no_other_from_the_list(run: RunFolder) -> None:
-    other = RunFolder.create(run.path.with_name("other"))
+def test_a_damaged_run_hides_no_other_from_the_list(run: Run) -> None:
+    other = Run.create(run.path.with_name("other"))
     (other.path / "status.json").write_text("")
     said = call("list", run.path.parent)
     assert f"{run.path}: running" in said
@@ -46,20 +46,20 @@ def test_a_damaged_run_hides_no_other_from_the_list(run: RunFolder) -> None:
 
 
 def test_the_list_starts_what_waits_behind_a_killed_run(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run.path / "status.json").write_text('{"state": "running"}')
-    waiting = RunFolder.create(run.path.with_name("waiting"))
+    waiting = Run.create(run.path.with_name("waiting"))
     jobs.put_in_queue(waiting)
     monkeypatch.setattr(jobs, "launch", lambda one: one.write_status("starting"))
     assert f"{waiting.path}: starting" in call("list", run.path.parent)
 
 
 def test_the_list_is_there_though_the_queue_cannot_move(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: Path) -> None:
-        raise SettingsError("BC_MAX_RUNS must be a number.")
+        raise ConfigError("BC_MAX_RUNS must be a number.")
 
     monkeypatch.setattr(jobs, "advance_queue", refuse)
     done = CliRunner().invoke(commands, ["jobs", "list", str(run.path.parent)])
@@ -68,7 +68,7 @@ def test_the_list_is_there_though_the_queue_cannot_move(
 
 
 def test_without_a_folder_the_list_is_of_the_one_that_the_app_uses(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BC_RUNS", str(run.path.parent))
     assert f"{run.path}: running" in call("list")
@@ -79,12 +79,12 @@ def test_an_empty_list_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["pause", "stop", "cancel"])
-def test_a_going_run_is_asked(run: RunFolder, what: str) -> None:
+def test_a_going_run_is_asked(run: Run, what: str) -> None:
     call(what, run.path)
     assert run.requested_action() == what
 
 
-def test_a_paused_run_goes_on(run: RunFolder) -> None:
+def test_a_paused_run_goes_on(run: Run) -> None:
     call("pause", run.path)
     call("continue", run.path)
     assert run.requested_action() is None
@@ -92,7 +92,7 @@ def test_a_paused_run_goes_on(run: RunFolder) -> None:
 
 @pytest.mark.parametrize("what", ["pause", "continue", "stop", "cancel"])
 @pytest.mark.parametrize("state", ["done", "canceled"])
-def test_an_ended_run_is_asked_for_nothing(run: RunFolder, what: str, state: str) -> None:
+def test_an_ended_run_is_asked_for_nothing(run: Run, what: str, state: str) -> None:
     run.write_status(state)
     with pytest.raises(RunError, match=f"has already ended with state '{state}'"):
         call(what, run.path)
@@ -100,7 +100,7 @@ def test_an_ended_run_is_asked_for_nothing(run: RunFolder, what: str, state: str
 
 
 def test_a_run_that_is_resumed_is_told_to_wait_for_its_turn(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.write_status("canceled")
     monkeypatch.setattr(jobs, "advance_queue", lambda _: [])
@@ -109,14 +109,14 @@ def test_a_run_that_is_resumed_is_told_to_wait_for_its_turn(
     assert f"`jobs list {run.path.parent}`" in said
 
 
-def test_a_run_that_goes_on_is_neither_resumed_nor_deleted(run: RunFolder) -> None:
+def test_a_run_that_goes_on_is_neither_resumed_nor_deleted(run: Run) -> None:
     with pytest.raises(RunError, match="Wait until it finishes"):
         call("resume", run.path)
     with pytest.raises(RunError, match="Cancel it before you delete it"):
         call("delete", run.path)
 
 
-def test_an_ended_run_is_deleted(run: RunFolder) -> None:
+def test_an_ended_run_is_deleted(run: Run) -> None:
     run.write_status("done")
     call("delete", run.path)
     assert not run.path.exists()

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bc_model.data.dataset import read_manifest
+from bc_model.data.dataset import read_dataset
 from bc_model.data.splits import read_split
 from bc_model.training.config import TrainingConfig
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
 from tests.bc_model.reporting.examples import report
 
@@ -33,7 +33,7 @@ def test_json_of_an_audit_is_all_of_stdout(command: Command, drawn_set: Path) ->
     code, out, err = command("audit", drawn_set, "--json")
     found = json.loads(out)
     assert (code, err) == (0, "")
-    assert (found["pictures"], found["cases"], found["benign_cases"]) == (30, 10, 5)
+    assert (found["images"], found["cases"], found["benign_cases"]) == (30, 10, 5)
 
 
 def test_an_audit_tells_files_left_out(command: Command, one_class: Path) -> None:
@@ -54,13 +54,13 @@ def test_a_split_is_written_and_proven_clean(
     assert told["shared"]["test_pictures"] == told["shared"]["pixels"] == 0
     # 10 cases of 3 pictures in 5 folds: one benign and one malignant case each.
     assert told["parts"]["test"] == {
-        "pictures": 6, "benign": 3, "malignant": 3,
+        "images": 6, "benign": 3, "malignant": 3,
         "cases": 2, "benign_cases": 1, "malignant_cases": 1,
     }  # fmt: skip
     assert len(read_split(tmp_path / "new/split.csv")) == 30
 
 
-def test_a_split_by_picture_is_called_leaky(
+def test_a_split_by_image_is_called_leakage(
     command: Command, drawn_set: Path, tmp_path: Path
 ) -> None:
     out_file = tmp_path / "split.csv"
@@ -74,11 +74,11 @@ def test_a_drawn_set_is_made(command: Command, tmp_path: Path) -> None:
         "--cases", 2, "--pictures-per-case", 1, "--image-size", "32x48",
     )  # fmt: skip
     assert (code, out[:16]) == (0, "2 drawn pictures")
-    assert len(read_manifest(tmp_path / "set").pictures) == 2
+    assert len(read_dataset(tmp_path / "set").images) == 2
 
 
 def test_a_run_is_evaluated_on_its_own_test_part(
-    command: Command, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
+    command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
 ) -> None:
     code, out, _ = command("evaluate", tiny_run.path, drawn_set, "--out", tmp_path / "e", "--json")
     assert code == 0
@@ -110,13 +110,15 @@ def test_help_does_not_wait_for_tensorflow() -> None:
 )
 def test_no_such_folder(refused: Callable[..., str], tmp_path: Path, rest: tuple[str, ...]) -> None:
     name, *options = rest
-    options = [str(tmp_path / part) if "." in part or part == "r" else part for part in options]
+    options = [
+        str(tmp_path / subset) if "." in subset or subset == "r" else subset for subset in options
+    ]
     assert "no folder" in (line := refused(name, tmp_path / "gone", *options))
     assert str(tmp_path / "gone") in line
 
 
 @pytest.mark.parametrize("name", ["audit", "split"])
-def test_a_folder_without_pictures(refused: Callable[..., str], tmp_path: Path, name: str) -> None:
+def test_a_folder_without_images(refused: Callable[..., str], tmp_path: Path, name: str) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set/readme.txt").write_text("x")
     options = ["--out", tmp_path / "s.csv"] if name == "split" else []
@@ -149,8 +151,8 @@ def test_a_file_that_is_not_a_model(
     if name == "evaluate":
         line = refused("evaluate", model, drawn_set, "--out", tmp_path / "e")
     else:
-        picture = next(drawn_set.rglob("*.png"))
-        line = refused("explain", picture, "--model", model, "--out", tmp_path / "e")
+        image = next(drawn_set.rglob("*.png"))
+        line = refused("explain", image, "--model", model, "--out", tmp_path / "e")
     assert "model.keras is not a model" in line
 
 
@@ -171,7 +173,7 @@ def test_a_run_folder_that_is_taken(
 
 
 def test_a_split_of_other_data(
-    refused: Callable[..., str], tiny_run: RunFolder, one_class: Path, tmp_path: Path
+    refused: Callable[..., str], tiny_run: Run, one_class: Path, tmp_path: Path
 ) -> None:
     line = refused("evaluate", tiny_run.path, one_class, "--out", tmp_path / "e")
     assert "pictures of the split are not under" in line
@@ -179,7 +181,7 @@ def test_a_split_of_other_data(
 
 @pytest.mark.parametrize("name", ["evaluate", "explain", "split"])
 def test_an_output_that_is_in_the_way(
-    refused: Callable[..., str], tiny_run: RunFolder, drawn_set: Path, tmp_path: Path, name: str
+    refused: Callable[..., str], tiny_run: Run, drawn_set: Path, tmp_path: Path, name: str
 ) -> None:
     taken = tmp_path / "taken"
     if name == "split":
@@ -187,10 +189,10 @@ def test_an_output_that_is_in_the_way(
         line = refused("split", drawn_set, "--out", taken)
     else:
         taken.write_text("x")
-        picture = next(drawn_set.rglob("*.png"))
+        image = next(drawn_set.rglob("*.png"))
         arguments = {
             "evaluate": ["evaluate", tiny_run.path, drawn_set],
-            "explain": ["explain", picture, "--model", tiny_run.path],
+            "explain": ["explain", image, "--model", tiny_run.path],
         }[name]
         line = refused(*arguments, "--out", taken)
     assert str(taken) in line
@@ -282,7 +284,7 @@ def test_data_and_weights_are_kept_by_their_whole_paths(
     # The run may be resumed, and its pictures looked at, from another folder.
     module = importlib.import_module("bc_model.cli.train")
     seen: list[TrainingConfig] = []
-    monkeypatch.setattr(module, "_work_on", lambda _, settings: seen.append(settings))
+    monkeypatch.setattr(module, "_work_on", lambda _, config: seen.append(config))
     monkeypatch.chdir(drawn_set.parent)
     Path("mine.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     arguments = ["set", "--run", str(tmp_path / "run"), "--weights", "mine.h5"]
@@ -295,63 +297,61 @@ def test_data_and_weights_are_kept_by_their_whole_paths(
 
 
 @pytest.fixture
-def cancelled_run(tiny_settings: TrainingConfig, tmp_path: Path) -> RunFolder:
-    run = RunFolder.create(tmp_path / "run")
-    run.write_config({"settings": tiny_settings.as_dict()})
+def canceled_run(tiny_config: TrainingConfig, tmp_path: Path) -> Run:
+    run = Run.create(tmp_path / "run")
+    run.write_config({"config": tiny_config.as_dict()})
     run.write_status("canceled")
     return run
 
 
-def test_settings_beside_resume_are_refused(
-    refused: Callable[..., str], cancelled_run: RunFolder
-) -> None:
+def test_settings_beside_resume_are_refused(refused: Callable[..., str], canceled_run: Run) -> None:
     line = refused(
-        "train", "--run", cancelled_run.path, "--resume", "--backbone", "resnet50",
+        "train", "--run", canceled_run.path, "--resume", "--backbone", "resnet50",
         "--image-size", "999999x2", "--no-cache-features",
     )  # fmt: skip
     assert "Expected none, got --backbone, --image-size, --cache-features." in line
 
 
 def test_a_run_goes_on_though_its_data_was_moved(
-    cancelled_run: RunFolder,
-    tiny_settings: TrainingConfig,
+    canceled_run: Run,
+    tiny_config: TrainingConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = importlib.import_module("bc_model.cli.train")
     seen: list[TrainingConfig] = []
-    monkeypatch.setattr(module, "_work_on", lambda _, settings, **how: seen.append(settings))
+    monkeypatch.setattr(module, "_work_on", lambda _, config, **how: seen.append(config))
     monkeypatch.chdir(tmp_path)
     Path("moved").mkdir()
-    arguments = ["moved", "--run", str(cancelled_run.path), "--resume"]
+    arguments = ["moved", "--run", str(canceled_run.path), "--resume"]
     assert CliRunner().invoke(module.train, arguments).exit_code == 0
-    assert seen == [dataclasses.replace(tiny_settings, data=str((tmp_path / "moved").resolve()))]
+    assert seen == [dataclasses.replace(tiny_config, data=str((tmp_path / "moved").resolve()))]
 
 
 def test_data_that_is_nowhere_is_refused_before_a_run_goes_on(
-    refused: Callable[..., str], cancelled_run: RunFolder, tmp_path: Path
+    refused: Callable[..., str], canceled_run: Run, tmp_path: Path
 ) -> None:
-    line = refused("train", tmp_path / "gone", "--run", cancelled_run.path, "--resume")
+    line = refused("train", tmp_path / "gone", "--run", canceled_run.path, "--resume")
     assert "There is no folder" in line
 
 
 def test_a_run_without_a_model_ends_with_a_word_and_another_code(
     command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cancel(_: TrainingConfig, run: RunFolder) -> None:
+    def cancel(_: TrainingConfig, run: Run) -> None:
         run.write_status("canceled", message="Canceled on request; no model was made.")
 
     monkeypatch.setattr("bc_model.training.trainer.train", cancel)
     code, out, _ = command("train", drawn_set, "--run", tmp_path / "run", "--weights", "none")
     assert (code, out.splitlines()[-1]) == (1, "Canceled on request; no model was made.")
-    assert "no model was made" in RunFolder(tmp_path / "run").read_log()
+    assert "no model was made" in Run(tmp_path / "run").read_log()
 
 
 def test_train_writes_the_plots_of_its_report(
     command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(_: TrainingConfig, run: RunFolder) -> str:
-        report().write(run.evaluation_folder)
+    def train(_: TrainingConfig, run: Run) -> str:
+        report().write(run.evaluation_dir)
         return "bundle"
 
     monkeypatch.setattr("bc_model.training.trainer.train", train)

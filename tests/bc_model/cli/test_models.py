@@ -11,7 +11,7 @@ import pytest
 from bc_model.inference.bundle import open_bundle
 from bc_model.inference.model_card import ModelCard, SubsetCounts, read_model_card, write_model_card
 from bc_model.inference.precision import supported_precisions
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.utils.serialization import loads, to_json
 from tests.bc_model.conftest import Command
 
@@ -26,7 +26,7 @@ def command(command_line: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.fixture
-def run(tiny_run: RunFolder, tmp_path: Path) -> Path:
+def run(tiny_run: Run, tmp_path: Path) -> Path:
     """Return a copy of the finished run that may be changed."""
     return Path(shutil.copytree(tiny_run.path, tmp_path / "runs/tiny"))
 
@@ -166,7 +166,7 @@ def test_an_unknown_format(command: Command, run: Path, tmp_path: Path) -> None:
 # --- optimise ---
 
 
-def test_optimise_tells_of_every_precision(command: Command, run: Path, drawn_set: Path) -> None:
+def test_quantize_tells_of_every_precision(command: Command, run: Path, drawn_set: Path) -> None:
     code, out, err = command("optimise", run, drawn_set)
     assert code == 0, err
     told = dict(line.split(": ", 1) for line in out.splitlines() if ": " in line)
@@ -178,27 +178,27 @@ def test_optimise_tells_of_every_precision(command: Command, run: Path, drawn_se
     assert "served-int8.xml" in open_bundle(run).card.files
 
 
-def test_optimise_as_json_is_all_of_stdout(command: Command, run: Path, drawn_set: Path) -> None:
+def test_quantize_as_json_is_all_of_stdout(command: Command, run: Path, drawn_set: Path) -> None:
     code, out, err = command("optimise", run, drawn_set, "--json")
     assert code == 0, err
     assert json.loads(out) == to_json(open_bundle(run).card)["precisions"]
 
 
-def test_optimise_with_other_pictures(command: Command, run: Path, drawn_set: Path) -> None:
+def test_quantize_with_other_images(command: Command, run: Path, drawn_set: Path) -> None:
     other = drawn_set / "histology_slides/breast/malignant"
     before = {path: path.read_bytes() for path in (run / "model").iterdir()}
     assert_one_line(command("optimise", run, other), "pictures of the split are not under")
     assert {path: path.read_bytes() for path in (run / "model").iterdir()} == before
 
 
-def test_optimise_of_a_model_without_its_split(
+def test_quantize_of_a_model_without_its_split(
     command: Command, run: Path, drawn_set: Path
 ) -> None:
     (run / "split.csv").unlink()
     assert_one_line(command("optimise", run, drawn_set), "split.csv")
 
 
-def test_optimise_with_the_split_of_another_run(
+def test_quantize_with_the_split_of_another_run(
     command: Command, run: Path, drawn_set: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.csv"
@@ -218,7 +218,7 @@ def test_optimise_with_the_split_of_another_run(
         ("cutoff", "bundled"),
     ],
 )
-def test_what_needs_pictures_kept_back_is_refused_for_a_model_that_kept_none(
+def test_what_needs_images_kept_back_is_refused_for_a_model_that_kept_none(
     command: Command, run: Path, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "none" / "breakhis-scratch"

@@ -8,10 +8,10 @@ import pytest
 
 from bc_model.checks import make_check
 from bc_model.data.registry import keep_fold_file
-from bc_model.experiments import experiment as study
+from bc_model.experiments import experiment as experiment
 from bc_model.experiments.protocols import ProtocolReport
 from bc_model.training import run_queue as jobs
-from bc_model.training.run import RunFolder, list_runs
+from bc_model.training.run import Run, list_runs
 from bc_model.utils.serialization import read_record
 from tests.bc_model.conftest import Command
 
@@ -35,25 +35,23 @@ def command(
 
 
 @pytest.fixture
-def trained(
-    monkeypatch: pytest.MonkeyPatch, end_at_random: Callable[[RunFolder], None]
-) -> list[str]:
+def trained(monkeypatch: pytest.MonkeyPatch, end_at_random: Callable[[Run], None]) -> list[str]:
     """Let each run end at once; those with seed 9 fail."""
     names: list[str] = []
 
-    def launch(run: RunFolder) -> None:
+    def launch(run: Run) -> None:
         names.append(run.name)
-        if run.read_config()["settings"]["seed"] == 9:
+        if run.read_config()["config"]["seed"] == 9:
             run.write_status("failed", message="The disk is full.")
         else:
             end_at_random(run)
 
     monkeypatch.setattr(jobs, "launch", launch)
-    monkeypatch.setattr(study, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(experiment, "_LOOK_EVERY_S", 0.01)
     return names
 
 
-def test_one_command_one_table_one_picture(
+def test_one_command_one_table_one_image(
     command: Command, trained: list[str], fold_files: list[Path], tmp_path: Path
 ) -> None:
     code, out, err = command(
@@ -95,7 +93,7 @@ def test_a_protocol_without_its_file_is_told_and_the_others_go_on(
     assert (tmp_path / "o/report.md").exists()
 
 
-def test_the_fold_files_of_the_shelf_are_taken_when_none_is_named(
+def test_the_fold_files_of_the_registry_are_taken_when_none_is_named(
     command: Command, trained: list[str], tmp_path: Path, fold_files: list[Path]
 ) -> None:
     for file in fold_files:
@@ -113,7 +111,7 @@ def test_json_is_all_of_stdout(command: Command, trained: list[str], tmp_path: P
     told = json.loads(out)
     assert code == 0
     (row,) = told["rows"]
-    assert (row["n"], row["n_cases"], row["leaky"]) == (30, 10, False)
+    assert (row["n"], row["n_cases"], row["has_leakage"]) == (30, 10, False)
     assert row["runs"] == dict.fromkeys([f"rep-case-fold{n}" for n in range(5)], "done")
     assert told["recipe"]["backbone"] == "tiny"
 
@@ -150,7 +148,7 @@ def test_ctrl_c_leaves_the_runs_and_shows_what_there_is(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
-    monkeypatch.setattr(study.time, "sleep", interrupt)
+    monkeypatch.setattr(experiment.time, "sleep", interrupt)
     code, out, err = command("--study", "rep", "--runs", tmp_path)
     assert code == 130
     assert f"The runs go on: `jobs list {tmp_path}` shows them" in err

@@ -11,14 +11,14 @@ import pytest
 from bc_model.evaluation.report import read_report
 from bc_model.inference.bundle import has_bundled_model, open_bundle
 from bc_model.inference.model_card import DecisionThreshold, Temperature, write_model_card
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
 
 
 @pytest.fixture
-def run(tiny_run: RunFolder, tmp_path: Path) -> RunFolder:
+def run(tiny_run: Run, tmp_path: Path) -> Run:
     """Return a copy of the finished run that may be changed."""
-    return RunFolder(Path(shutil.copytree(tiny_run.path, tmp_path / "runs/tiny")))
+    return Run(Path(shutil.copytree(tiny_run.path, tmp_path / "runs/tiny")))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def patches(drawn_set: Path, tmp_path: Path) -> Path:
 
 
 def test_evaluate_writes_everything(
-    command: Command, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
+    command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
 ) -> None:
     code, out, _ = command("evaluate", tiny_run.path, drawn_set, "--out", tmp_path / "e")
     assert code == 0
@@ -50,7 +50,7 @@ def test_evaluate_writes_everything(
 
 
 def test_another_set_by_its_labels(
-    command: Command, tiny_run: RunFolder, patches: Path, tmp_path: Path
+    command: Command, tiny_run: Run, patches: Path, tmp_path: Path
 ) -> None:
     code, out, _ = command(
         "evaluate", tiny_run.path, patches, "--map", "0=benign,1=malignant",
@@ -64,7 +64,7 @@ def test_another_set_by_its_labels(
 
 
 def test_another_set_of_official_names(
-    command: Command, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
+    command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
 ) -> None:
     code, out, _ = command(
         "evaluate", tiny_run.path, drawn_set, "--unseen", "--out", tmp_path / "e", "--no-pdf"
@@ -79,7 +79,7 @@ def test_another_set_of_official_names(
 
 
 def test_labels_outside_the_mapping(
-    refused: Callable[..., str], tiny_run: RunFolder, patches: Path, tmp_path: Path
+    refused: Callable[..., str], tiny_run: Run, patches: Path, tmp_path: Path
 ) -> None:
     line = refused(
         "evaluate", tiny_run.path, patches, "--map", "1=malignant,2=benign", "--out", tmp_path / "e"
@@ -99,7 +99,7 @@ def test_labels_outside_the_mapping(
 )
 def test_options_that_contradict(
     refused: Callable[..., str],
-    tiny_run: RunFolder,
+    tiny_run: Run,
     patches: Path,
     tmp_path: Path,
     options: tuple[str, ...],
@@ -108,7 +108,7 @@ def test_options_that_contradict(
     assert said in refused("evaluate", tiny_run.path, patches, "--out", tmp_path / "e", *options)
 
 
-def test_a_report_is_exported(command: Command, tiny_run: RunFolder, tmp_path: Path) -> None:
+def test_a_report_is_exported(command: Command, tiny_run: Run, tmp_path: Path) -> None:
     for name, start in (("x/a.html", b"<!DOCTYPE"), ("b.pdf", b"%PDF")):
         code, _, _ = command("export", "report", tiny_run.path, "--out", tmp_path / name)
         assert code == 0
@@ -126,23 +126,23 @@ def test_the_report_of_the_model_in_the_box_is_that_of_its_cross_validation(
     assert "1,053" in text
 
 
-def test_what_is_not_exported(refused: Callable[..., str], run: RunFolder, tmp_path: Path) -> None:
+def test_what_is_not_exported(refused: Callable[..., str], run: Run, tmp_path: Path) -> None:
     line = refused("export", "report", run.path, "--out", tmp_path / "a.docx")
     assert "Expected the suffix .html or .pdf" in line
-    predictions = run.evaluation_folder / "predictions.csv"
+    predictions = run.evaluation_dir / "predictions.csv"
     text = predictions.read_text().replace(",benign,", ",malignant,")
     predictions.write_text(text)
     line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
     assert "should come from one evaluation, but their counts differ" in line
-    (run.evaluation_folder / "report.json").unlink()
+    (run.evaluation_dir / "report.json").unlink()
     line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
-    assert f"are gone: make it anew with `evaluate RUN DATA --out {run.evaluation_folder}`" in line
+    assert f"are gone: make it anew with `evaluate RUN DATA --out {run.evaluation_dir}`" in line
     (run.path / "split.csv").unlink()
     line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
     assert "not in the folder of a finished run" in line
 
 
-def test_a_card(command: Command, tiny_run: RunFolder, tmp_path: Path) -> None:
+def test_a_card(command: Command, tiny_run: Run, tmp_path: Path) -> None:
     code, out, _ = command("models", "card", tiny_run.path)
     assert code == 0
     assert out.startswith("# Model card: tiny\n")
@@ -151,7 +151,7 @@ def test_a_card(command: Command, tiny_run: RunFolder, tmp_path: Path) -> None:
     assert (tmp_path / "d/CARD.md").read_text() == out
 
 
-def test_a_cut_off_is_tried_and_locked(command: Command, run: RunFolder) -> None:
+def test_a_cut_off_is_tried_and_locked(command: Command, run: Run) -> None:
     before = open_bundle(run.path).card
     code, out, _ = command("models", "cutoff", run.path, "--goal", "youden", "--json")
     told = json.loads(out)
@@ -166,7 +166,7 @@ def test_a_cut_off_is_tried_and_locked(command: Command, run: RunFolder) -> None
     locked.verify()
     assert locked.threshold == told["chosen"]["value"]
     assert locked.card.threshold.reason == "a trial"
-    assert read_report(run.evaluation_folder).threshold == locked.threshold
+    assert read_report(run.evaluation_dir).threshold == locked.threshold
 
 
 @pytest.mark.parametrize(
@@ -178,37 +178,35 @@ def test_a_cut_off_is_tried_and_locked(command: Command, run: RunFolder) -> None
     ],
 )
 def test_impossible_cut_offs(
-    refused: Callable[..., str], run: RunFolder, options: tuple[str, ...], said: str
+    refused: Callable[..., str], run: Run, options: tuple[str, ...], said: str
 ) -> None:
     assert said in refused("models", "cutoff", run.path, *options)
 
 
 def test_a_run_of_an_earlier_version_is_calibrated(
-    command: Command, refused: Callable[..., str], run: RunFolder, drawn_set: Path
+    command: Command, refused: Callable[..., str], run: Run, drawn_set: Path
 ) -> None:
     kept = {
-        name: (run.evaluation_folder / name).read_bytes()
+        name: (run.evaluation_dir / name).read_bytes()
         for name in ("validation_predictions.csv", "predictions.csv")
     }
     expected = open_bundle(run.path).card
-    (run.evaluation_folder / "validation_predictions.csv").unlink()
+    (run.evaluation_dir / "validation_predictions.csv").unlink()
     assert "models calibrate" in refused("models", "cutoff", run.path)
     code, out, _ = command("models", "calibrate", run.path, drawn_set)
     assert code == 0
     assert out.startswith("temperature 1.000, not fitted")
     assert "\ncut-off 0.500 as before, " in out
     for name, content in kept.items():
-        assert (run.evaluation_folder / name).read_bytes() == content
+        assert (run.evaluation_dir / name).read_bytes() == content
     assert open_bundle(run.path).card == expected
 
 
-def test_a_cut_off_goes_with_the_temperature(
-    command: Command, run: RunFolder, drawn_set: Path
-) -> None:
-    chosen = DecisionThreshold(0.4, "by wish", "x", unit="picture")
+def test_a_cut_off_goes_with_the_temperature(command: Command, run: Run, drawn_set: Path) -> None:
+    chosen = DecisionThreshold(0.4, "by wish", "x", unit="image")
     card = open_bundle(run.path).card
     write_model_card(
-        run.model_folder,
+        run.model_dir,
         replace(card, temperature=Temperature(2.0, "fitted"), threshold=chosen),
     )
     code, out, _ = command("models", "calibrate", run.path, drawn_set)
@@ -220,15 +218,15 @@ def test_a_cut_off_goes_with_the_temperature(
     said = "by wish; carried over from 0.400 as temperature 2.000 became 1.000"
     assert after.card.threshold == replace(chosen, value=after.threshold, method=said)
     assert f"cut-off 0.308, {said}" in out
-    report = read_report(run.evaluation_folder)
+    report = read_report(run.evaluation_dir)
     assert report.threshold == after.card.metrics.test.threshold == after.threshold
 
 
 def test_a_calibration_that_is_broken_off_changes_nothing(
-    command: Command, run: RunFolder, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, run: Run, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = replace(open_bundle(run.path).card, temperature=Temperature(2.0, "x"))
-    write_model_card(run.model_folder, card)
+    write_model_card(run.model_dir, card)
     kept = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
 
     def stop(*_: object, **__: object) -> None:

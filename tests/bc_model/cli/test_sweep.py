@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.experiments import experiment as study
+from bc_model.experiments import experiment as experiment
 from bc_model.training import run_queue as jobs
 from bc_model.training.config import TrainingConfig
-from bc_model.training.run import RunFolder, list_runs
+from bc_model.training.run import Run, list_runs
 from tests.bc_model.conftest import Command
 
 TINY = [
@@ -26,21 +26,21 @@ def command(command_line: Command, drawn_set: Path) -> Command:
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch, tiny_run: RunFolder) -> list[str]:
+def trained(monkeypatch: pytest.MonkeyPatch, tiny_run: Run) -> list[str]:
     """Let each run end at once with what the tiny run came to; one with seed 9 fails."""
     names: list[str] = []
 
-    def launch(run: RunFolder) -> None:
+    def launch(run: Run) -> None:
         names.append(run.name)
-        settings = run.read_config()["settings"]
-        if settings["seed"] == 9:
+        config = run.read_config()["config"]
+        if config["seed"] == 9:
             run.write_status("failed", message="The disk is full.")
         else:
-            shutil.copytree(tiny_run.evaluation_folder, run.evaluation_folder)
+            shutil.copytree(tiny_run.evaluation_dir, run.evaluation_dir)
             run.write_status("done")
 
     monkeypatch.setattr(jobs, "launch", launch)
-    monkeypatch.setattr(study, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(experiment, "_LOOK_EVERY_S", 0.01)
     return names
 
 
@@ -53,7 +53,7 @@ def test_a_line_for_each_setting_with_its_folds_and_intervals(
     )  # fmt: skip
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].split("  ")[0] == "settings"
+    assert lines[0].split("  ")[0] == "config"
     assert "no result" in lines[0]  # failed, canceled, interrupted or gone
     assert [line.split("  ")[0] for line in lines[1:5]] == [
         "dense_units=8, head_learning_rate=0.001", "dense_units=8+4, head_learning_rate=0.001",
@@ -64,10 +64,8 @@ def test_a_line_for_each_setting_with_its_folds_and_intervals(
     assert "ROC AUC" in lines[0]
     assert "warning: The 4 configurations were compared on the same test images" in out
     assert err.splitlines()[-1] == "4 done"
-    settings = TrainingConfig.from_dict(
-        RunFolder(tmp_path / "runs" / trained[-1]).read_config()["settings"]
-    )
-    assert (settings.head_learning_rate, settings.dense_units, settings.test_fold) == (
+    config = TrainingConfig.from_dict(Run(tmp_path / "runs" / trained[-1]).read_config()["config"])
+    assert (config.head_learning_rate, config.dense_units, config.test_fold) == (
         1e-4,
         (8, 4),
         0,
@@ -128,7 +126,7 @@ def test_ctrl_c_leaves_the_runs_and_says_so(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
-    monkeypatch.setattr(study.time, "sleep", interrupt)
+    monkeypatch.setattr(experiment.time, "sleep", interrupt)
     code, out, err = command("--study", "cv", "--runs", tmp_path, "--n-folds", 3)
     assert (code, out) == (130, "")
     assert err.splitlines()[-1].startswith(f"The runs go on: `jobs list {tmp_path}` shows them")
@@ -184,7 +182,7 @@ def test_bundled_weights_beside_others_need_a_size(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_study_name_that_is_taken_is_refused(
+def test_a_experiment_name_that_is_taken_is_refused(
     command: Command, trained: list[str], tmp_path: Path
 ) -> None:
     command("--study", "cv", "--runs", tmp_path, "--test-folds", 0)

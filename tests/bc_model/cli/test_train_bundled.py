@@ -7,35 +7,35 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from benchmarks.passport import dummy_model_card
 from click.testing import CliRunner
 
 from bc_model.cli import commands
-from bc_model.distillation.config import Recipe
-from bc_model.distillation.nested_cv import MENU, probe_of
-from bc_model.errors import DataError, SettingsError
+from bc_model.distillation.config import DistillationConfig
+from bc_model.distillation.nested_cv import SEARCH_SPACE, proxy_of
+from bc_model.errors import ConfigError, DataError
 from bc_model.inference.model_card import CardMetrics, NestedResult, ProtocolResult, SearchSpace
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
+from benchmarks.card import dummy_model_card
 
-FIGURES = {
-    name: Figure(value, 0.5, 1.0, 9, 3, "bootstrap")
+REPORTED_METRICS = {
+    name: Metric(value, 0.5, 1.0, 9, 3, "bootstrap")
     for name, value in (("roc_auc", 0.91), ("balanced_accuracy", 0.82), ("accuracy", 0.8))
 }
 CARD = replace(
     dummy_model_card((160, 240)),
     metrics=CardMetrics(
         protocols=(
-            ProtocolResult("case", False, 5, 9, 3, FIGURES),
-            ProtocolResult("image", True, 1, 9, 3, FIGURES),
+            ProtocolResult("case", False, 5, 9, 3, REPORTED_METRICS),
+            ProtocolResult("image", True, 1, 9, 3, REPORTED_METRICS),
         ),
         nested=NestedResult(
-            "large ones", "small ones", SearchSpace({}, (), ()), (), 5, 9, 3, FIGURES
+            "large ones", "small ones", SearchSpace({}, (), ()), (), 5, 9, 3, REPORTED_METRICS
         ),
     ),
 )
 
-BOTH = (Recipe(), probe_of(Recipe()))
+BOTH = (DistillationConfig(), proxy_of(DistillationConfig()))
 """Of what is judged inside the folds, and of what chooses there."""
 
 
@@ -51,11 +51,11 @@ def data(tmp_path: Path) -> Path:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     found: list[tuple] = []
 
-    def make_box(*arguments, processes, inside):
+    def build_bundled_model(*arguments, processes, inside):
         found.append((*arguments, processes, inside))
         return SimpleNamespace(card=CARD, folder=arguments[2])
 
-    monkeypatch.setattr("bc_model.distillation.build.make_box", make_box)
+    monkeypatch.setattr("bc_model.distillation.build.make_box", build_bundled_model)
     for name in ("judge", "judge_choosing", "learn_all"):
         monkeypatch.setattr(
             f"bc_model.distillation.build.{name}",
@@ -118,9 +118,9 @@ def test_the_networks_inside_the_folds_may_be_others(asked, data: Path, inside, 
     for more in (["--learn-only"], []):
         CliRunner().invoke(commands, [*start, *more], standalone_mode=False)
 
-    _, choosing, _, made = asked
-    assert choosing[0] == "judge_choosing"
-    assert (choosing[2], choosing[-1]) == made[-1] == (network, network)
+    _, model_selection, _, made = asked
+    assert model_selection[0] == "judge_choosing"
+    assert (model_selection[2], model_selection[-1]) == made[-1] == (network, network)
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -133,11 +133,11 @@ def test_an_accelerator_may_do_the_long_part_alone(asked, data: Path, as_json):
     )
 
     sets = ("breakhis_100x", "breakhis_200x_224")
-    source = (data, sets, Recipe().image_size)
+    source = (data, sets, DistillationConfig().image_size)
     assert asked == [
-        ("judge", source, Recipe(), Path("kept"), None, 3),
-        ("judge_choosing", source, BOTH[0], MENU, Path("kept"), 3, BOTH[1]),
-        ("learn_all", source, Recipe(), Path("kept"), 3),
+        ("judge", source, DistillationConfig(), Path("kept"), None, 3),
+        ("judge_choosing", source, BOTH[0], SEARCH_SPACE, Path("kept"), 3, BOTH[1]),
+        ("learn_all", source, DistillationConfig(), Path("kept"), 3),
     ]
     expected = '{\n  "work": "kept"\n}\n' if as_json else "All is learned and kept in kept\n"
     assert done.stdout == expected
@@ -176,6 +176,6 @@ def test_a_backend_that_keras_cannot_load_is_named(asked, data: Path, monkeypatc
         commands, ["train-bundled", str(data), "--learn-only"], standalone_mode=False
     )
 
-    assert isinstance(done.exception, SettingsError)
+    assert isinstance(done.exception, ConfigError)
     assert str(done.exception).startswith("KERAS_BACKEND is 'jax', which Keras cannot use here (")
     assert not asked

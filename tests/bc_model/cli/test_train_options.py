@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from bc_model.cli.options import config_from, training_options
-from bc_model.errors import SettingsError
+from bc_model.errors import ConfigError
 from bc_model.training.config import OPTIONS, TrainingConfig
 
 
@@ -40,7 +40,7 @@ def test_config_from_image_size_defaults_to_that_of_the_bundled_model(
     assert config_of("--weights", "bundled").image_size == (48, 80)
     asked = config_of("--weights", "bundled", "--image-size", "96x128")
     assert asked.image_size == (96, 128)
-    with pytest.raises(SettingsError, match="2 whole numbers"):
+    with pytest.raises(ConfigError, match="2 whole numbers"):
         config_of("--weights", "bundled", "--image-size", "")
 
 

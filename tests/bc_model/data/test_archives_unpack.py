@@ -78,11 +78,11 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 @both
-def test_pictures_come_out_as_they_went_in(tmp_path: Path, out: Path, make: Make) -> None:
+def test_images_come_out_as_they_went_in(tmp_path: Path, out: Path, make: Make) -> None:
     path = make(tmp_path / "a", [("set/", b""), (B, png(1)), (f"./{M}", png(2))])
     found = take(path, out)
     assert tree(out) == {B: png(1), M: png(2)}
-    assert (found.pictures, found.skipped) == ([B, M], [])
+    assert (found.images, found.skipped) == ([B, M], [])
     assert {stat.S_IMODE(path.stat().st_mode) & 0o111 for path in out.rglob("*.png")} == {0}
 
 
@@ -107,7 +107,7 @@ def test_everything_else_is_left_out_and_listed(tmp_path: Path, out: Path, make:
 
 
 @both
-def test_a_picture_too_large_to_be_read_is_left_out(
+def test_a_image_too_large_to_be_read_is_left_out(
     tmp_path: Path, out: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_guards, "MAX_FILE_MB", 0.01)
@@ -253,11 +253,11 @@ def test_a_bomb_among_what_is_left_out_stops_a_tar_too(
 
 
 @both
-def test_pictures_that_pack_well_are_no_bomb_below_the_floor(
+def test_images_that_pack_well_are_no_bomb_below_the_floor(
     tmp_path: Path, out: Path, make: Make
 ) -> None:
     white = PNG + bytes(4 * 2**20)
-    assert take(make(tmp_path / "a", [(B, white)]), out).pictures == [B]
+    assert take(make(tmp_path / "a", [(B, white)]), out).images == [B]
 
 
 @both
@@ -354,7 +354,7 @@ def test_a_zip_packed_by_another_method(tmp_path: Path, out: Path) -> None:
 
 
 @both
-def test_an_archive_without_a_picture(tmp_path: Path, out: Path, make: Make) -> None:
+def test_an_archive_without_a_image(tmp_path: Path, out: Path, make: Make) -> None:
     path = make(tmp_path / "a", [("README.txt", b"x"), ("inner.zip", b"PK\x03\x04")])
     with pytest.raises(
         ArchiveError, match=r"no PNG, JPEG or TIFF picture among 2 files; archives inside it \(1\)"
@@ -369,11 +369,11 @@ def test_an_empty_archive(tmp_path: Path, out: Path, make: Make) -> None:
 
 
 @both
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_an_archive_cut_short(tmp_path: Path, out: Path, make: Make, share: float) -> None:
+@pytest.mark.parametrize("proportion", [0.1, 0.5, 0.9, 0.999])
+def test_an_archive_cut_short(tmp_path: Path, out: Path, make: Make, proportion: float) -> None:
     path = make(tmp_path / "a", [(f"benign/{i}.png", png(i)) for i in range(5)])
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * share)])
+    path.write_bytes(whole[: int(len(whole) * proportion)])
     with pytest.raises(ArchiveError, match="damaged or cut short"):
         take(path, out)
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data.breakhis import PictureName, name_key, parse_name
+from bc_model.data.breakhis import ImageName, name_key, parse_name
 
 
 def test_an_official_name_says_eight_things() -> None:
-    assert parse_name("SOB_B_TA-14-3411F-40-001.png") == PictureName(
+    assert parse_name("SOB_B_TA-14-3411F-40-001.png") == ImageName(
         procedure="SOB",
         class_name="benign",
         subtype="tubular_adenoma",
@@ -64,7 +64,7 @@ def test_the_case_filed_under_two_subtypes_has_none(code: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ".JPEG", ".tif", ".Tiff"])
-def test_public_extracts_re_encode_the_pictures(suffix: str) -> None:
+def test_public_extracts_re_encode_the_images(suffix: str) -> None:
     assert parse_name(f"SOB_M_DC-14-2523-40-010{suffix}").case == "2523"
 
 

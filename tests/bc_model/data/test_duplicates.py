@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bc_model.data.dataset import read_manifest
-from bc_model.data.duplicates import MAX_LISTED, find_near_twins
+from bc_model.data.dataset import read_dataset
+from bc_model.data.duplicates import MAX_LISTED, find_near_duplicates
 from bc_model.data.hashing import MAX_DISTANCE, dhash, near_any
-from bc_model.data.synthetic import draw_picture
+from bc_model.data.synthetic import draw_image
 
 
 def frame(hashes: list[int], classes: str = "", cases: list[str] | None = None) -> pd.DataFrame:
@@ -30,8 +30,8 @@ def frame(hashes: list[int], classes: str = "", cases: list[str] | None = None) 
     )
 
 
-def by_hand(pictures: pd.DataFrame, max_distance: int) -> list[tuple[str, str, int]]:
-    rows = list(zip(pictures["path"], pictures["dhash"], strict=True))
+def by_hand(images: pd.DataFrame, max_distance: int) -> list[tuple[str, str, int]]:
+    rows = list(zip(images["path"], images["dhash"], strict=True))
     return [
         (path, other, distance)
         for i, (path, first) in enumerate(rows)
@@ -49,7 +49,7 @@ def jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
 # The hash
 
 
-def test_a_bit_says_brighter_than_the_left_neighbour() -> None:
+def test_a_bit_says_brighter_than_the_left_neighbor() -> None:
     step = np.zeros((8, 9, 3), np.uint8)
     step[:, 1:] = 200  # one step upwards between the first two columns of each row
     assert dhash(step) == int("10000000" * 8, 2)
@@ -59,25 +59,25 @@ def test_a_bit_says_brighter_than_the_left_neighbour() -> None:
 
 
 def test_the_rows_are_in_order() -> None:
-    picture = np.zeros((8, 9, 3), np.uint8)
-    picture[0, 1:] = 200
-    assert dhash(picture) == 1 << 63
+    image = np.zeros((8, 9, 3), np.uint8)
+    image[0, 1:] = 200
+    assert dhash(image) == 1 << 63
 
 
-def test_a_picture_of_one_colour_is_nought() -> None:
+def test_a_image_of_one_color_is_nought() -> None:
     assert dhash(np.full((50, 70, 3), 128, np.uint8)) == 0
 
 
 @pytest.mark.parametrize("malignant", [True, False])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_copy_at_another_size_and_compression_is_near(seed: int, malignant: bool) -> None:
-    original = draw_picture(malignant=malignant, seed=seed, case_seed=seed)
+    original = draw_image(malignant=malignant, seed=seed, case_seed=seed)
     small = np.asarray(
         Image.fromarray(original).resize((224, 224), Image.Resampling.NEAREST)
     )  # as public extracts do
     for copy in (jpeg(original, 92), jpeg(small, 95), small):
         assert (dhash(original) ^ dhash(copy)).bit_count() <= MAX_DISTANCE
-    other = draw_picture(malignant=malignant, seed=seed + 100, case_seed=seed)
+    other = draw_image(malignant=malignant, seed=seed + 100, case_seed=seed)
     assert (dhash(original) ^ dhash(other)).bit_count() > 6
 
 
@@ -93,9 +93,9 @@ def test_every_pair_is_compared_once_whatever_the_block(
     # 40 hashes around 8 centres: many pairs within a few bits.
     hashes = [int(c) ^ (1 << int(bit)) for c in rng.integers(0, 2**63, 8)
               for bit in rng.integers(0, 64, 5)]  # fmt: skip
-    pictures = frame(hashes)
-    found = find_near_twins(pictures)
-    expected = by_hand(pictures, MAX_DISTANCE)
+    images = frame(hashes)
+    found = find_near_duplicates(images)
+    expected = by_hand(images, MAX_DISTANCE)
     assert len(expected) > 60
     assert found.counts == {
         "other class": 0, "other case": len(expected), "case unknown": 0, "same case": 0,
@@ -105,8 +105,8 @@ def test_every_pair_is_compared_once_whatever_the_block(
 
 
 def test_a_pair_is_of_one_relation_the_most_alarming_first() -> None:
-    pictures = frame([0] * 5, "bmmmm", ["1", "2", "2", "3", ""])
-    found = find_near_twins(pictures)
+    images = frame([0] * 5, "bmmmm", ["1", "2", "2", "3", ""])
+    found = find_near_duplicates(images)
     assert found.counts == {"other class": 4, "other case": 2, "case unknown": 3, "same case": 1}
     assert list(found.pairs["relation"].unique()) == [
         "other class", "other case", "case unknown", "same case",
@@ -114,25 +114,25 @@ def test_a_pair_is_of_one_relation_the_most_alarming_first() -> None:
 
 
 def test_cases_of_one_group_count_as_one() -> None:
-    pictures = frame([0, 0]).assign(group="0")
-    assert find_near_twins(pictures).counts["same case"] == 1
+    images = frame([0, 0]).assign(group="0")
+    assert find_near_duplicates(images).counts["same case"] == 1
 
 
 def test_the_distance_is_the_limit() -> None:
-    assert find_near_twins(frame([0, 0b11])).counts["other case"] == 1
-    assert find_near_twins(frame([0, 0b111])).counts["other case"] == 0
-    assert find_near_twins(frame([0, 0b111]), max_distance=3).counts["other case"] == 1
+    assert find_near_duplicates(frame([0, 0b11])).counts["other case"] == 1
+    assert find_near_duplicates(frame([0, 0b111])).counts["other case"] == 0
+    assert find_near_duplicates(frame([0, 0b111]), max_distance=3).counts["other case"] == 1
 
 
-def test_no_pictures_and_one_picture_have_no_pairs() -> None:
+def test_no_images_and_one_image_have_no_pairs() -> None:
     for n in (0, 1):
-        found = find_near_twins(frame([7] * n))
+        found = find_near_duplicates(frame([7] * n))
         assert sum(found.counts.values()) == 0
         assert list(found.pairs.columns) == ["path", "other", "distance", "relation"]
 
 
-def test_a_set_of_blank_pictures_is_counted_whole_and_listed_in_part() -> None:
-    found = find_near_twins(frame([0] * 3000))
+def test_a_set_of_blank_images_is_counted_whole_and_listed_in_part() -> None:
+    found = find_near_duplicates(frame([0] * 3000))
     assert found.counts["other case"] == 3000 * 2999 // 2
     assert len(found.pairs) == MAX_LISTED
 
@@ -145,8 +145,8 @@ def test_one_field_in_several_public_extracts_is_found(
     if not all(folder.is_dir() for folder in folders):
         pytest.skip(f"the three extracts are not all in {real_data}")
     cache = tmp_path_factory.getbasetemp() / "pixels"
-    pictures = pd.concat([read_manifest(folder, cache=cache).pictures for folder in folders])
-    found = find_near_twins(pictures.reset_index(drop=True))
+    images = pd.concat([read_dataset(folder, cache=cache).images for folder in folders])
+    found = find_near_duplicates(images.reset_index(drop=True))
     stems = [found.pairs[column].map(lambda path: Path(path).stem) for column in ("path", "other")]
     # 25 fields stand in two extracts under one name; nothing else is that near.
     assert (stems[0] == stems[1]).all()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data.dataset import read_manifest
-from bc_model.data.duplicates import find_exact_twins
+from bc_model.data.dataset import read_dataset
+from bc_model.data.duplicates import find_duplicates
 
 
 @pytest.fixture
@@ -37,10 +37,15 @@ def test_pairs_are_told_by_case_and_class(folder: Path) -> None:
     other = copy(folder, second, "SOB_B_A-14-7777-200-001.png", "z/benign")
     malignant = copy(folder, third, "SOB_M_DC-14-8888-200-001.png", "z/malignant")
 
-    twins = find_exact_twins(read_manifest(folder))
+    duplicates = find_duplicates(read_dataset(folder))
 
-    assert twins.counts == {"other class": 1, "other case": 1, "case unknown": 0, "same case": 1}
-    assert twins.pairs.to_dict("records") == [
+    assert duplicates.counts == {
+        "other class": 1,
+        "other case": 1,
+        "case unknown": 0,
+        "same case": 1,
+    }
+    assert duplicates.pairs.to_dict("records") == [
         {
             "path": path_of(folder, third),
             "other": malignant,
@@ -68,16 +73,16 @@ def test_names_without_a_case_leave_it_open(drawn_set: Path, tmp_path: Path) -> 
             target = tmp_path / "benign" / f"{number}-{copy_number}.png"
             target.parent.mkdir(exist_ok=True)
             shutil.copy(path, target)
-    twins = find_exact_twins(read_manifest(tmp_path))
+    duplicates = find_duplicates(read_dataset(tmp_path))
 
-    assert twins.pairs[["path", "other", "relation"]].to_numpy().tolist() == [
+    assert duplicates.pairs[["path", "other", "relation"]].to_numpy().tolist() == [
         ["benign/1-0.png", "benign/1-1.png", "case unknown"]
     ]
 
 
-def test_a_set_without_twins_has_an_empty_table(drawn_set: Path) -> None:
-    twins = find_exact_twins(read_manifest(drawn_set))
+def test_a_set_without_duplicates_has_an_empty_table(drawn_set: Path) -> None:
+    duplicates = find_duplicates(read_dataset(drawn_set))
 
-    assert not any(twins.counts.values())
-    assert list(twins.pairs.columns) == ["path", "other", "distance", "relation"]
-    assert twins.pairs.empty
+    assert not any(duplicates.counts.values())
+    assert list(duplicates.pairs.columns) == ["path", "other", "distance", "relation"]
+    assert duplicates.pairs.empty

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from bc_model.data import images as pictures
+from bc_model.data import images as images
 from bc_model.data.hashing import pixel_sha256
-from bc_model.data.images import decode_picture, field_box, model_input, read_picture
-from bc_model.errors import PictureError
+from bc_model.data.images import decode_image, field_box, preprocess_image, read_image
+from bc_model.errors import ImageError
 
 
 def noise(height: int = 40, width: int = 48, seed: int = 0) -> np.ndarray:
@@ -41,9 +41,9 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
-def refusal(data: bytes) -> PictureError:
-    with pytest.raises(PictureError) as caught:
-        decode_picture(data, "x.png")
+def refusal(data: bytes) -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        decode_image(data, "x.png")
     assert str(caught.value).startswith("x.png ")
     return caught.value
 
@@ -66,14 +66,14 @@ def test_a_format_that_is_not_on_the_list() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_truncated_picture(kind: str, share: float) -> None:
+@pytest.mark.parametrize("proportion", [0.1, 0.5, 0.9])
+def test_a_truncated_image(kind: str, proportion: float) -> None:
     data = encode(noise(), kind)
-    assert refusal(data[: int(len(data) * share)]).reason == "unreadable"
+    assert refusal(data[: int(len(data) * proportion)]).reason == "unreadable"
 
 
 @pytest.mark.parametrize("side", [20_000, 7_000])
-def test_a_picture_too_large_is_refused_from_its_header(side: int) -> None:
+def test_a_image_too_large_is_refused_from_its_header(side: int) -> None:
     # 20,000 squared is above Pillow's own limit, 7,000 squared only above ours. The file holds no
     # pixels: had they been asked for, it would be called damaged.
     began = time.perf_counter()
@@ -82,14 +82,14 @@ def test_a_picture_too_large_is_refused_from_its_header(side: int) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(31, 400), (400, 31)])
-def test_a_picture_too_small(height: int, width: int) -> None:
+def test_a_image_too_small(height: int, width: int) -> None:
     error = refusal(encode(noise(height, width)))
     assert error.reason == "too small"
     assert f"{width} x {height}" in str(error)
 
 
-def test_a_picture_just_large_enough_is_read() -> None:
-    assert decode_picture(encode(noise(32, 32)), "x.png").shape == (32, 32, 3)
+def test_a_image_just_large_enough_is_read() -> None:
+    assert decode_image(encode(noise(32, 32)), "x.png").shape == (32, 32, 3)
 
 
 def test_a_tiff_of_several_frames() -> None:
@@ -101,7 +101,7 @@ def test_a_tiff_of_several_frames() -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 @pytest.mark.parametrize("shape", [(40, 40), (40, 40, 3)], ids=["grey", "rgb"])
-def test_a_16_bit_picture(shape: tuple[int, ...], suffix: str) -> None:
+def test_a_16_bit_image(shape: tuple[int, ...], suffix: str) -> None:
     # Many cameras store 12 bits in 16: the upper bytes alone would be an almost black picture.
     _, data = cv2.imencode(suffix, np.full(shape, 4095, np.uint16))
     assert refusal(data.tobytes()).reason == "unsupported"
@@ -112,26 +112,26 @@ def test_a_file_too_big_is_refused_before_it_is_read(
 ) -> None:
     path = tmp_path / "big.png"
     path.write_bytes(encode(noise()))
-    monkeypatch.setattr(pictures, "MAX_FILE_MB", 0.001)
+    monkeypatch.setattr(images, "MAX_FILE_MB", 0.001)
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("the file was read"))
-    with pytest.raises(PictureError, match=r"big\.png has") as caught:
-        read_picture(path)
+    with pytest.raises(ImageError, match=r"big\.png has") as caught:
+        read_image(path)
     assert caught.value.reason == "too large"
 
 
 def test_bytes_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MAX_FILE_MB", 0.001)
+    monkeypatch.setattr(images, "MAX_FILE_MB", 0.001)
     assert refusal(encode(noise())).reason == "too large"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match=r"There is no picture .*gone\.png"):
-        read_picture(tmp_path / "gone.png")
+    with pytest.raises(ImageError, match=r"There is no picture .*gone\.png"):
+        read_image(tmp_path / "gone.png")
 
 
-def test_a_folder_is_not_a_picture(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="cannot be read"):
-        read_picture(tmp_path)
+def test_a_folder_is_not_a_image(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path)
 
 
 def test_a_tiff_whose_second_frame_is_damaged() -> None:
@@ -144,7 +144,7 @@ def test_a_tiff_whose_second_frame_is_damaged() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
-def test_damage_anywhere_is_a_picture_error_or_a_picture(kind: str) -> None:
+def test_damage_anywhere_is_a_image_error_or_a_image(kind: str) -> None:
     whole = encode(noise(), kind)
     rng = np.random.default_rng(5)
     for _ in range(200):
@@ -152,8 +152,8 @@ def test_damage_anywhere_is_a_picture_error_or_a_picture(kind: str) -> None:
         for place in rng.integers(0, min(len(data), 600), 4):
             data[place] = rng.integers(0, 256)
         try:
-            assert decode_picture(bytes(data), "x").dtype == np.uint8
-        except PictureError:
+            assert decode_image(bytes(data), "x").dtype == np.uint8
+        except ImageError:
             continue
 
 
@@ -161,51 +161,51 @@ def test_damage_anywhere_is_a_picture_error_or_a_picture(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_a_lossless_picture_keeps_its_numbers(kind: str) -> None:
-    np.testing.assert_array_equal(decode_picture(encode(noise(), kind), "x"), noise())
+def test_a_lossless_image_keeps_its_numbers(kind: str) -> None:
+    np.testing.assert_array_equal(decode_image(encode(noise(), kind), "x"), noise())
 
 
-def test_gamma_and_colour_profile_are_ignored() -> None:
+def test_gamma_and_color_profile_are_ignored() -> None:
     chunks = PngInfo()
     chunks.add(b"gAMA", struct.pack(">I", 100_000))
     chunks.add(b"cHRM", struct.pack(">8I", *range(30_000, 38_000, 1_000)))
     for data in (encode(noise(), pnginfo=chunks), encode(noise(), icc_profile=b"any profile")):
-        np.testing.assert_array_equal(decode_picture(data, "x"), noise())
+        np.testing.assert_array_equal(decode_image(data, "x"), noise())
 
 
 def test_transparent_pixels_are_laid_on_white() -> None:
     rgba = np.zeros((32, 32, 4), np.uint8)
     rgba[:16] = (200, 100, 0, 255)
-    rgb = decode_picture(encode(rgba), "x")
+    rgb = decode_image(encode(rgba), "x")
     assert (rgb[:16] == (200, 100, 0)).all()
     assert (rgb[16:] == 255).all()
 
 
 def test_half_transparent_pixels_mix_with_white() -> None:
     rgba = np.full((32, 32, 4), (0, 0, 0, 51), np.uint8)  # 51 / 255 = 0.2 of black on white
-    assert (decode_picture(encode(rgba), "x") == 204).all()
+    assert (decode_image(encode(rgba), "x") == 204).all()
 
 
-def test_a_palette_with_a_transparent_colour() -> None:
+def test_a_palette_with_a_transparent_color() -> None:
     image = Image.new("P", (32, 32), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
     image.paste(0, (0, 0, 32, 16))
-    rgb = decode_picture(encode(image, transparency=0), "x")
+    rgb = decode_image(encode(image, transparency=0), "x")
     assert (rgb[:16] == 255).all()
     assert (rgb[16:] == (10, 20, 30)).all()
 
 
-def test_a_grey_picture_has_three_equal_channels() -> None:
-    grey = noise()[..., 0]
-    np.testing.assert_array_equal(decode_picture(encode(grey), "x"), np.stack([grey] * 3, axis=-1))
+def test_a_gray_image_has_three_equal_channels() -> None:
+    gray = noise()[..., 0]
+    np.testing.assert_array_equal(decode_image(encode(gray), "x"), np.stack([gray] * 3, axis=-1))
 
 
-def test_exif_orientation_turns_the_picture_upright() -> None:
+def test_exif_orientation_turns_the_image_upright() -> None:
     raw = np.zeros((32, 64, 3), np.uint8)
     raw[0] = (255, 0, 0)
     exif = Image.Exif()
     exif[0x0112] = 6  # "row 0 is the right-hand side"
-    rgb = decode_picture(encode(raw, exif=exif), "x")
+    rgb = decode_image(encode(raw, exif=exif), "x")
     assert rgb.shape == (64, 32, 3)
     assert (rgb[:, -1] == (255, 0, 0)).all()
     assert not rgb[:, :-1].any()
@@ -215,7 +215,7 @@ def test_exif_orientation_turns_the_picture_upright() -> None:
 
 
 def test_the_same_pixels_have_one_hash_in_any_lossless_format() -> None:
-    png, tiff = (pixel_sha256(decode_picture(encode(noise(), k), "x")) for k in ("PNG", "TIFF"))
+    png, tiff = (pixel_sha256(decode_image(encode(noise(), k), "x")) for k in ("PNG", "TIFF"))
     assert png == tiff
 
 
@@ -257,7 +257,7 @@ def test_the_field_of(height: int, width: int, box: tuple[int, int, int, int]) -
 
 
 @pytest.mark.parametrize("height", range(452, 470))
-def test_the_field_lies_in_the_picture(height: int) -> None:
+def test_the_field_lies_in_the_image(height: int) -> None:
     top, left, field_height, field_width = field_box(height, 700)
     assert min(top, left) >= 0
     assert top + field_height <= height
@@ -269,7 +269,7 @@ def test_the_field_lies_in_the_picture(height: int) -> None:
 
 def test_both_official_heights_show_the_same_field() -> None:
     frame = noise(460, 700)
-    high, low = (model_input(picture, (96, 128)) for picture in (frame, frame[2:458]))
+    high, low = (preprocess_image(picture, (96, 128)) for picture in (frame, frame[2:458]))
     assert high.shape == (96, 128, 3)
     np.testing.assert_array_equal(high, low)
 
@@ -279,11 +279,13 @@ def test_a_border_in_the_trimmed_rows_never_reaches_the_network(padding: int) ->
     frame = noise(460, 700)
     padded = frame.copy()
     padded[:2] = padded[-2:] = padding
-    np.testing.assert_array_equal(model_input(padded, (64, 64)), model_input(frame, (64, 64)))
+    np.testing.assert_array_equal(
+        preprocess_image(padded, (64, 64)), preprocess_image(frame, (64, 64))
+    )
 
 
-def test_a_picture_of_the_input_size_is_left_as_it_is() -> None:
-    np.testing.assert_array_equal(model_input(noise(64, 64), (64, 64)), noise(64, 64))
+def test_a_image_of_the_input_size_is_left_as_it_is() -> None:
+    np.testing.assert_array_equal(preprocess_image(noise(64, 64), (64, 64)), noise(64, 64))
 
 
 def test_shrinking_averages_areas() -> None:
@@ -291,23 +293,23 @@ def test_shrinking_averages_areas() -> None:
     rgb = np.repeat(channel[..., None], 3, axis=-1).astype(np.uint8)
     # (0+4+8+12)/4, (10*4)/4, (100*4)/4, (0+0+255+255)/4 = 127.5, rounded to even
     expected = np.array([[6, 10], [100, 128]])
-    np.testing.assert_array_equal(model_input(rgb, (2, 2))[..., 0], expected)
+    np.testing.assert_array_equal(preprocess_image(rgb, (2, 2))[..., 0], expected)
 
 
-def test_fine_stripes_shrink_to_grey_and_not_to_stripes() -> None:
+def test_fine_stripes_shrink_to_gray_and_not_to_stripes() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
-    assert (model_input(stripes, (32, 32)) == 100).all()
+    assert (preprocess_image(stripes, (32, 32)) == 100).all()
 
 
-def test_enlarging_stays_between_the_neighbours() -> None:
+def test_enlarging_stays_between_the_neighbors() -> None:
     rgb = np.full((32, 32, 3), 50, np.uint8)
     rgb[:, 16:] = 90
-    large = model_input(rgb, (64, 64))
+    large = preprocess_image(rgb, (64, 64))
     assert large.shape == (64, 64, 3)
     assert (large.min(), large.max()) == (50, 90)
 
 
 def test_the_channels_keep_their_order() -> None:
     rgb = np.full((460, 700, 3), (230, 120, 10), np.uint8)
-    assert (model_input(rgb, (32, 32)) == (230, 120, 10)).all()
+    assert (preprocess_image(rgb, (32, 32)) == (230, 120, 10)).all()

@@ -10,13 +10,13 @@ from PIL import Image
 
 from bc_model.data.hashing import pixel_sha256
 from bc_model.data.images import thumbnail
-from bc_model.data.synthetic import draw_picture
-from bc_model.errors import PictureError
+from bc_model.data.synthetic import draw_image
+from bc_model.errors import ImageError
 
 
 @pytest.fixture
 def picture(tmp_path: Path) -> tuple[Path, str]:
-    rgb = draw_picture(malignant=True, seed=1, size=(92, 140))
+    rgb = draw_image(malignant=True, seed=1, size=(92, 140))
     Image.fromarray(rgb).save(tmp_path / "a.png")
     return tmp_path / "a.png", pixel_sha256(rgb)
 
@@ -27,15 +27,15 @@ def opened(data: bytes) -> Image.Image:
     return image
 
 
-def test_a_thumbnail_fits_the_square_and_looks_like_the_picture(picture: tuple[Path, str]) -> None:
+def test_a_thumbnail_fits_the_square_and_looks_like_the_image(picture: tuple[Path, str]) -> None:
     image = opened(thumbnail(*picture, side_px=70))
     assert image.size == (70, 46)
     original = Image.open(picture[0]).resize((70, 46), Image.Resampling.LANCZOS)
-    grey = [np.asarray(one.convert("L"), float).ravel() for one in (image, original)]
-    assert np.corrcoef(*grey)[0, 1] > 0.97
+    gray = [np.asarray(one.convert("L"), float).ravel() for one in (image, original)]
+    assert np.corrcoef(*gray)[0, 1] > 0.97
 
 
-def test_a_small_picture_is_not_enlarged(picture: tuple[Path, str]) -> None:
+def test_a_small_image_is_not_enlarged(picture: tuple[Path, str]) -> None:
     assert opened(thumbnail(*picture, side_px=500)).size == (140, 92)
 
 
@@ -46,7 +46,7 @@ def test_it_is_kept_by_the_pixels_and_not_made_again(
     first = thumbnail(path, sha256, cache=tmp_path / "cache")
     path.unlink()
     assert thumbnail(tmp_path / "moved.png", sha256, cache=tmp_path / "cache") == first
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         thumbnail(path, sha256, side_px=64, cache=tmp_path / "cache")
 
 

@@ -7,8 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bc_model.data.dataset import COLUMNS, Manifest
-from bc_model.data.official_folds import SiblingLeak, count_siblings, count_twins, read_fold_file
+from bc_model.data.dataset import COLUMNS, Dataset
+from bc_model.data.official_folds import (
+    SiblingLeak,
+    count_duplicates,
+    count_siblings,
+    read_fold_file,
+)
 from bc_model.errors import DataError
 
 LINES = [
@@ -56,12 +61,12 @@ def test_siblings_counted_by_hand(tmp_path: Path) -> None:
         "100X": (0, 0, 0, 0),
         "200X": (1, 1, 1, 1),
     }
-    assert (leaks["all"].share, leaks["all"].benign_share) == (3 / 5, 2 / 3)
+    assert (leaks["all"].proportion, leaks["all"].benign_proportion) == (3 / 5, 2 / 3)
 
 
-def test_a_share_of_nothing_is_not_defined(tmp_path: Path) -> None:
+def test_a_proportion_of_nothing_is_not_defined(tmp_path: Path) -> None:
     leak = count_siblings(read_fold_file(write(tmp_path, LINES)))["100X"]
-    assert (leak.share, leak.benign_share) == (None, None)
+    assert (leak.proportion, leak.benign_proportion) == (None, None)
 
 
 def test_the_script_agrees_on_the_small_file(tmp_path: Path) -> None:
@@ -83,32 +88,32 @@ def test_the_official_files_leak_what_the_script_says(real_data: Path, fold: int
     for key, leak in leaks.items():
         assert numbers(leak) == script(path, key)
     # The ranges that the documents state, as whole percents.
-    assert 27 <= round(100 * leaks["all"].share) <= 39
-    assert 37 <= round(100 * leaks["all"].benign_share) <= 76
+    assert 27 <= round(100 * leaks["all"].proportion) <= 39
+    assert 37 <= round(100 * leaks["all"].benign_proportion) <= 76
 
 
 # Twins among the pictures that are present
 
 
-def manifest_of(kept: dict[str, str], twins: dict[str, str] | None = None) -> Manifest:
+def manifest_of(kept: dict[str, str], duplicates: dict[str, str] | None = None) -> Dataset:
     """Build a manifest of file names with their pixels, and of twins with the name kept."""
     rows = [
         {"path": f"x/{name}", "sha256": pixels, "class": "benign" if "_B_" in name else "malignant"}
         for name, pixels in kept.items()
     ]
-    pictures = pd.DataFrame(rows, columns=COLUMNS)
-    pairs = [(f"y/{name}", f"x/{of}") for name, of in (twins or {}).items()]
-    return Manifest(
+    images = pd.DataFrame(rows, columns=COLUMNS)
+    pairs = [(f"y/{name}", f"x/{of}") for name, of in (duplicates or {}).items()]
+    return Dataset(
         Path("set"),
-        pictures,
+        images,
         pd.DataFrame(columns=["path", "reason", "detail"]),
         pd.DataFrame(pairs, columns=["path", "twin_of"], dtype="str"),
     )
 
 
-def test_a_twin_in_training_under_another_name_is_counted(tmp_path: Path) -> None:
+def test_a_duplicate_in_training_under_another_name_is_counted(tmp_path: Path) -> None:
     folds = read_fold_file(write(tmp_path, LINES))
-    manifest = manifest_of(
+    dataset = manifest_of(
         {
             "SOB_B_A-14-100AB-40-001.jpg": "a",  # train, and its twin 200 is in test
             "SOB_B_A-14-100CD-40-001.jpg": "b",  # test
@@ -117,22 +122,27 @@ def test_a_twin_in_training_under_another_name_is_counted(tmp_path: Path) -> Non
         },
         {"SOB_B_F-14-200-40-001.jpg": "SOB_B_A-14-100AB-40-001.jpg"},
     )
-    twins = count_twins(folds, manifest)
-    assert (twins.listed, twins.not_listed, twins.absent) == (4, 1, 4)
-    assert (twins.test, twins.shared, twins.benign_test, twins.benign_shared) == (3, 1, 2, 1)
+    duplicates = count_duplicates(folds, dataset)
+    assert (duplicates.listed, duplicates.not_listed, duplicates.absent) == (4, 1, 4)
+    assert (
+        duplicates.test,
+        duplicates.shared,
+        duplicates.benign_test,
+        duplicates.benign_shared,
+    ) == (3, 1, 2, 1)
 
 
-def test_twins_on_one_side_are_no_leak(tmp_path: Path) -> None:
+def test_duplicates_on_one_side_are_no_leak(tmp_path: Path) -> None:
     folds = read_fold_file(write(tmp_path, LINES))
-    manifest = manifest_of(
+    dataset = manifest_of(
         {"SOB_B_A-14-100CD-40-001.png": "a"},
         {"SOB_B_F-14-200-40-001.png": "SOB_B_A-14-100CD-40-001.png"},
     )
-    twins = count_twins(folds, manifest)
-    assert (twins.test, twins.shared) == (2, 0)
+    duplicates = count_duplicates(folds, dataset)
+    assert (duplicates.test, duplicates.shared) == (2, 0)
 
 
 def test_a_fold_file_of_other_data_is_refused(tmp_path: Path) -> None:
     folds = read_fold_file(write(tmp_path, LINES))
     with pytest.raises(DataError, match=r"None of the 1 pictures under set is listed in .*dsfold1"):
-        count_twins(folds, manifest_of({"SOB_B_A-14-999-40-001.png": "a"}))
+        count_duplicates(folds, manifest_of({"SOB_B_A-14-999-40-001.png": "a"}))

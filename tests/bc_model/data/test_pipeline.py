@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bc_model.data.dataset import read_manifest
-from bc_model.data.images import model_input, read_picture
+from bc_model.data.dataset import read_dataset
+from bc_model.data.images import preprocess_image, read_image
 from bc_model.data.pipeline import (
     augment,
     class_weights,
@@ -18,13 +18,13 @@ from bc_model.data.pipeline import (
     training_size,
     validation_dataset,
 )
-from bc_model.errors import PictureError
+from bc_model.errors import ImageError
 
 SIZE = (16, 24)
 N = 7
 
 
-def pictures(n: int = N, size: tuple[int, int] = (20, 30)) -> np.ndarray:
+def images(n: int = N, size: tuple[int, int] = (20, 30)) -> np.ndarray:
     """Return smooth noise: neighbouring pixels alike, as in tissue."""
     coarse = np.random.default_rng(0).uniform(0, 255, (n, 5, 5, 3)).astype(np.float32)
     return tf.image.resize(coarse, size).numpy().astype(np.uint8)
@@ -36,7 +36,7 @@ def labels(n: int = N) -> np.ndarray:
 
 def batches(first_epoch: int, last_epoch: int, *, seed: int = 1) -> list[tuple]:
     dataset = training_dataset(
-        pictures(),
+        images(),
         labels(),
         SIZE,
         batch_size=3,
@@ -48,7 +48,7 @@ def batches(first_epoch: int, last_epoch: int, *, seed: int = 1) -> list[tuple]:
 
 
 def augmented(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    return augment(pictures()[0], size, tf.constant([seed, 0], tf.int64)).numpy()
+    return augment(images()[0], size, tf.constant([seed, 0], tf.int64)).numpy()
 
 
 # The first half of preprocessing
@@ -58,29 +58,29 @@ def augmented(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 def test_one_function_does_the_first_half_for_training_and_serving_alike(
     drawn_set: Path, image_size: tuple[int, int]
 ) -> None:
-    paths = list(read_manifest(drawn_set).pictures["path"])[::7]
+    paths = list(read_dataset(drawn_set).images["path"])[::7]
     pixels = load_pixels(drawn_set, paths, image_size)
     for path, loaded in zip(paths, pixels, strict=True):
         np.testing.assert_array_equal(
-            loaded, model_input(read_picture(drawn_set / path), image_size)
+            loaded, preprocess_image(read_image(drawn_set / path), image_size)
         )
 
 
 def test_pixels_are_loaded_in_the_order_of_the_paths(drawn_set: Path) -> None:
-    paths = list(read_manifest(drawn_set).pictures["path"])
+    paths = list(read_dataset(drawn_set).images["path"])
     forwards, backwards = (load_pixels(drawn_set, p, (32, 32)) for p in (paths, paths[::-1]))
     np.testing.assert_array_equal(forwards, backwards[::-1])
 
 
 def test_loading_tells_its_progress(drawn_set: Path) -> None:
     told = []
-    paths = list(read_manifest(drawn_set).pictures["path"])[:3]
+    paths = list(read_dataset(drawn_set).images["path"])[:3]
     load_pixels(drawn_set, paths, (32, 32), progress=lambda *counts: told.append(counts))
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_a_picture_gone_since_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match=r"gone\.png"):
+def test_a_image_gone_since_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"gone\.png"):
         load_pixels(tmp_path, ["gone.png"], (32, 32))
 
 
@@ -102,7 +102,7 @@ def test_class_weights_by_hand() -> None:
 # The order of an epoch
 
 
-def test_an_epoch_has_every_picture_once() -> None:
+def test_an_epoch_has_every_image_once() -> None:
     orders = epoch_orders(9, seed=4, first_epoch=0, last_epoch=3)
     assert orders.shape == (3, 9)
     assert (np.sort(orders, axis=1) == np.arange(9)).all()
@@ -136,10 +136,10 @@ def test_batches_have_their_shapes_and_ranges() -> None:
         assert x.max() > 1.5
 
 
-def test_labels_stay_with_their_pictures() -> None:
-    grey = np.repeat(np.arange(N, dtype=np.uint8) * 30, 20 * 30 * 3).reshape(N, 20, 30, 3)
+def test_labels_stay_with_their_images() -> None:
+    gray = np.repeat(np.arange(N, dtype=np.uint8) * 30, 20 * 30 * 3).reshape(N, 20, 30, 3)
     truth = np.eye(N, dtype=np.float32)
-    dataset = training_dataset(grey, truth, SIZE, batch_size=N, seed=0, first_epoch=0, last_epoch=1)
+    dataset = training_dataset(gray, truth, SIZE, batch_size=N, seed=0, first_epoch=0, last_epoch=1)
     ((x, y),) = dataset
     order = y.numpy().argmax(axis=1)
     assert sorted(order) == list(range(N))
@@ -169,32 +169,32 @@ def test_the_largest_seed_of_the_settings_works() -> None:
 
 
 def test_validation_batches_are_plain_and_in_order() -> None:
-    found = list(validation_dataset(pictures(), labels(), batch_size=4))
+    found = list(validation_dataset(images(), labels(), batch_size=4))
     x, y = (np.concatenate([batch[i].numpy() for batch in found]) for i in (0, 1))
     assert x.dtype == np.float32
-    np.testing.assert_array_equal(x, pictures())
+    np.testing.assert_array_equal(x, images())
     np.testing.assert_array_equal(y, labels())
 
 
 def test_both_classes_weigh_the_same_in_the_validation_loss() -> None:
-    (batch,) = validation_dataset(pictures(), labels(), batch_size=N)
-    _, y, weights = (part.numpy() for part in batch)
+    (batch,) = validation_dataset(images(), labels(), batch_size=N)
+    _, y, weights = (subset.numpy() for subset in batch)
     np.testing.assert_allclose(weights @ y, [N / 2, N / 2], rtol=1e-6)
 
 
 # Augmentation
 
 
-def test_training_pictures_are_kept_a_quarter_larger() -> None:
+def test_training_images_are_kept_a_quarter_larger() -> None:
     assert training_size((224, 320)) == (280, 400)
 
 
-def test_equal_seeds_give_equal_pictures_and_others_do_not() -> None:
+def test_equal_seeds_give_equal_images_and_others_do_not() -> None:
     np.testing.assert_array_equal(augmented(1), augmented(1))
     assert not np.array_equal(augmented(1), augmented(2))
 
 
-def test_an_augmented_picture_keeps_its_range_and_size_under_every_turn() -> None:
+def test_an_augmented_image_keeps_its_range_and_size_under_every_turn() -> None:
     for seed in range(16):
         x = augmented(seed)
         assert (x.shape, x.dtype) == ((*SIZE, 3), np.float32)

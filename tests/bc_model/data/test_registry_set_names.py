@@ -25,7 +25,7 @@ def test_what_is_no_name_on_some_system_is_refused(name: str) -> None:
         ("/data/BreaKHis_v1/", "BreaKHis_v1"),
         ("C:\\Users\\me\\my set.zip", "my-set"),
         ("BreaKHis_v1.tar.gz", "BreaKHis_v1"),
-        ("ÄÖ pictures.TGZ", "pictures"),
+        ("ÄÖ pictures.TGZ", "images"),
         ("nul.zip", ""),
         ("...", ""),
         ("", ""),

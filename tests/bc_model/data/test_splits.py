@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bc_model.data.dataset import COLUMNS, Manifest
+from bc_model.data.dataset import COLUMNS, Dataset
 from bc_model.data.splits import (
-    LEAKY_PROTOCOLS,
     PROTOCOLS,
+    PROTOCOLS_WITH_LEAKAGE,
     Leak,
     count_leaks,
     make_split,
@@ -19,7 +19,7 @@ from bc_model.data.splits import (
 from bc_model.errors import DataError, SplitError
 
 
-def manifest_of(rows: list[dict]) -> Manifest:
+def manifest_of(rows: list[dict]) -> Dataset:
     """Build a manifest from rows of class, case and whatever else differs from the defaults."""
     full = [
         {
@@ -29,8 +29,8 @@ def manifest_of(rows: list[dict]) -> Manifest:
         }
         for i, row in enumerate(rows)
     ]  # fmt: skip
-    pictures = pd.DataFrame(full)[COLUMNS].astype({"year": "Int64", "magnification": "Int64"})
-    return Manifest(Path("set"), pictures, pd.DataFrame(columns=["path", "reason", "detail"]))
+    images = pd.DataFrame(full)[COLUMNS].astype({"year": "Int64", "magnification": "Int64"})
+    return Dataset(Path("set"), images, pd.DataFrame(columns=["path", "reason", "detail"]))
 
 
 def cases(
@@ -48,7 +48,7 @@ def cases(
 
 def sides(split: pd.DataFrame, column: str) -> int:
     """Return on how many parts the most scattered value of a column stands."""
-    return int(split.groupby(column)["part"].nunique().max())
+    return int(split.groupby(column)["subset"].nunique().max())
 
 
 # By case
@@ -56,18 +56,18 @@ def sides(split: pd.DataFrame, column: str) -> int:
 
 @pytest.mark.parametrize("seed", [0, 1, 42])
 @pytest.mark.parametrize("fold", range(5))
-def test_a_split_by_case_shares_nothing(fold: int, seed: int) -> None:
+def test_a_split_by_case_proportions_nothing(fold: int, seed: int) -> None:
     split = make_split(manifest_of(cases()), "case", fold=fold, seed=seed)
     assert sides(split, "case") == sides(split, "group") == sides(split, "sha256") == 1
     leak = count_leaks(split)
-    assert (leak.cases, leak.test_pictures, leak.pixels) == (0, 0, 0)
+    assert (leak.cases, leak.test_images, leak.pixels) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("protocol", ["case", "image"])
 @pytest.mark.parametrize("fold", range(5))
 def test_every_part_has_both_classes(fold: int, protocol: str) -> None:
     split = make_split(manifest_of(cases()), protocol, fold=fold)
-    found = split.groupby("part")["class"].unique().map(set).to_dict()
+    found = split.groupby("subset")["class"].unique().map(set).to_dict()
     both = {"benign", "malignant"}
     assert found == {"train": both, "validation": both, "test": both}
 
@@ -76,29 +76,29 @@ def test_each_fold_has_as_many_cases_of_a_class_as_the_others() -> None:
     # 5 benign and 10 malignant cases in 5 folds: 1 and 2 in each.
     for fold in range(5):
         split = make_split(manifest_of(cases()), "case", fold=fold)
-        test = split[split["part"] == "test"].drop_duplicates("case")
+        test = split[split["subset"] == "test"].drop_duplicates("case")
         assert test["class"].value_counts().to_dict() == {"benign": 1, "malignant": 2}
 
 
 @pytest.mark.parametrize("protocol", ["case", "image"])
-def test_over_all_folds_each_picture_is_in_test_and_in_validation_once(protocol: str) -> None:
-    manifest = manifest_of(cases())
-    splits = pd.concat([make_split(manifest, protocol, fold=fold) for fold in range(5)])
-    for part in ("test", "validation"):
-        paths = splits.loc[splits["part"] == part, "path"]
-        assert sorted(paths) == sorted(manifest.pictures["path"])
+def test_over_all_folds_each_image_is_in_test_and_in_validation_once(protocol: str) -> None:
+    dataset = manifest_of(cases())
+    splits = pd.concat([make_split(dataset, protocol, fold=fold) for fold in range(5)])
+    for subset in ("test", "validation"):
+        paths = splits.loc[splits["subset"] == subset, "path"]
+        assert sorted(paths) == sorted(dataset.images["path"])
 
 
 def test_a_seed_gives_one_split_and_another_seed_another() -> None:
-    manifest = manifest_of(cases())
-    first = make_split(manifest, "case", seed=3)
-    pd.testing.assert_frame_equal(first, make_split(manifest, "case", seed=3))
-    assert not first.equals(make_split(manifest, "case", seed=4))
+    dataset = manifest_of(cases())
+    first = make_split(dataset, "case", seed=3)
+    pd.testing.assert_frame_equal(first, make_split(dataset, "case", seed=3))
+    assert not first.equals(make_split(dataset, "case", seed=4))
 
 
 def test_the_magnifications_of_a_case_stay_together() -> None:
-    manifest = manifest_of(cases(magnifications=(40, 100, 200, 400)))
-    split = make_split(manifest, "case")
+    dataset = manifest_of(cases(magnifications=(40, 100, 200, 400)))
+    split = make_split(dataset, "case")
     assert set(split["magnification"]) == {40, 100, 200, 400}
     assert sides(split, "case") == 1
 
@@ -110,22 +110,22 @@ def test_joined_cases_stay_together(seed: int) -> None:
         if row["case"] in ("1001", "1002"):
             row["group"] = "1001"
     split = make_split(manifest_of(rows), "case", seed=seed)
-    assert split.loc[split["group"] == "1001", "part"].nunique() == 1
+    assert split.loc[split["group"] == "1001", "subset"].nunique() == 1
 
 
-def test_a_split_has_every_picture_once_in_the_order_of_the_manifest() -> None:
-    manifest = manifest_of(cases())
-    split = make_split(manifest, "case")
-    assert list(split["path"]) == list(manifest.pictures["path"])
+def test_a_split_has_every_image_once_in_the_order_of_the_manifest() -> None:
+    dataset = manifest_of(cases())
+    split = make_split(dataset, "case")
+    assert list(split["path"]) == list(dataset.images["path"])
     assert set(split["protocol"]) == {"case"}
 
 
 # By picture
 
 
-def test_a_split_by_picture_leaks_cases() -> None:
+def test_a_split_by_image_leaks_cases() -> None:
     split = make_split(manifest_of(cases()), "image")
-    assert count_leaks(split).test_pictures > 0
+    assert count_leaks(split).test_images > 0
 
 
 def test_leaks_counted_by_hand() -> None:
@@ -139,30 +139,30 @@ def test_leaks_counted_by_hand() -> None:
             ("train", "1", "benign", "b"),
             ("validation", "2", "malignant", "e"),
         ],
-        columns=["part", "case", "class", "sha256"],
+        columns=["subset", "case", "class", "sha256"],
     ).assign(group=lambda frame: frame["case"])
     assert count_leaks(split) == Leak(
-        cases=2, test_pictures=3, benign_test_pictures=2, n_test=4, n_benign_test=2, pixels=1
+        cases=2, test_images=3, benign_test_images=2, n_test=4, n_benign_test=2, pixels=1
     )
 
 
 def test_a_joined_case_in_training_is_a_leak() -> None:
     split = pd.DataFrame(
         {
-            "part": ["test", "train"],
+            "subset": ["test", "train"],
             "case": ["2", "1"],
             "group": ["1", "1"],
             "class": "benign",
             "sha256": ["a", "b"],
         }
     )
-    assert count_leaks(split).test_pictures == 1
+    assert count_leaks(split).test_images == 1
 
 
-def test_pictures_without_a_case_leak_only_by_their_pixels() -> None:
+def test_images_without_a_case_leak_only_by_their_pixels() -> None:
     split = pd.DataFrame(
         {
-            "part": ["test", "test", "train"],
+            "subset": ["test", "test", "train"],
             "case": "",
             "group": "",
             "class": "benign",
@@ -170,12 +170,12 @@ def test_pictures_without_a_case_leak_only_by_their_pixels() -> None:
         }
     )
     leak = count_leaks(split)
-    assert (leak.cases, leak.test_pictures, leak.pixels) == (0, 0, 1)
+    assert (leak.cases, leak.test_images, leak.pixels) == (0, 0, 1)
 
 
-def test_pictures_without_a_case_can_be_split_by_picture() -> None:
+def test_images_without_a_case_can_be_split_by_image() -> None:
     rows = [{"class": name, "case": ""} for name in ("benign", "malignant") for _ in range(6)]
-    parts = make_split(manifest_of(rows), "image", n_folds=3)["part"].value_counts().to_dict()
+    parts = make_split(manifest_of(rows), "image", n_folds=3)["subset"].value_counts().to_dict()
     assert parts == {"train": 4, "validation": 4, "test": 4}
 
 
@@ -189,11 +189,11 @@ def sections(*, benign: int = 6, malignant: int = 10) -> list[dict]:
 
 @pytest.mark.parametrize("fold", range(5))
 def test_a_split_by_folder_keeps_sections_whole_and_parts_siblings(fold: int) -> None:
-    manifest = manifest_of(sections())
-    split = make_split(manifest, "folder", fold=fold)
-    section = split["path"].map(manifest.pictures.set_index("path")["section"])
-    assert split.groupby(split["case"] + section)["part"].nunique().max() == 1
-    assert count_leaks(split).test_pictures > 0
+    dataset = manifest_of(sections())
+    split = make_split(dataset, "folder", fold=fold)
+    section = split["path"].map(dataset.images.set_index("path")["section"])
+    assert split.groupby(split["case"] + section)["subset"].nunique().max() == 1
+    assert count_leaks(split).test_images > 0
     assert set(split["protocol"]) == {"folder"}
 
 
@@ -205,9 +205,9 @@ def test_a_split_by_folder_counts_folders_not_cases() -> None:
 
 
 def test_exactly_these_protocols_leak() -> None:
-    honest = set(PROTOCOLS) - LEAKY_PROTOCOLS
-    assert honest == {"case", "folds-clean"}
-    assert set(PROTOCOLS) - honest == {"image", "folder", "folds"}
+    leakage_free = set(PROTOCOLS) - PROTOCOLS_WITH_LEAKAGE
+    assert leakage_free == {"case", "folds-clean"}
+    assert set(PROTOCOLS) - leakage_free == {"image", "folder", "folds"}
 
 
 # What cannot be split
@@ -328,7 +328,7 @@ def test_a_folder_is_not_a_split(tmp_path: Path) -> None:
         read_split(tmp_path)
 
 
-def test_a_picture_that_stands_in_a_split_twice_is_said_so(tmp_path: Path) -> None:
+def test_a_image_that_stands_in_a_split_twice_is_said_so(tmp_path: Path) -> None:
     split = make_split(manifest_of(cases()), "case")
     write_split(pd.concat([split, split.iloc[:1]]), tmp_path / "split.csv")
     with pytest.raises(SplitError, match=r"twice|once|more than|duplicate"):
@@ -339,41 +339,41 @@ def test_a_picture_that_stands_in_a_split_twice_is_said_so(tmp_path: Path) -> No
 
 
 def test_a_split_matches_the_data_it_was_made_from() -> None:
-    manifest = manifest_of(cases())
-    match_split(make_split(manifest, "case"), manifest)
+    dataset = manifest_of(cases())
+    match_split(make_split(dataset, "case"), dataset)
 
 
-def test_a_picture_of_the_split_that_is_gone_is_named() -> None:
-    manifest = manifest_of(cases())
-    split = make_split(manifest, "case")
-    smaller = Manifest(manifest.root, manifest.pictures.drop(index=7), manifest.rejected)
+def test_a_image_of_the_split_that_is_gone_is_named() -> None:
+    dataset = manifest_of(cases())
+    split = make_split(dataset, "case")
+    smaller = Dataset(dataset.root, dataset.images.drop(index=7), dataset.excluded)
     with pytest.raises(DataError, match=rf"1 of {len(split)} pictures .* first 007\.png"):
         match_split(split, smaller)
 
 
-def test_a_picture_with_other_pixels_is_named() -> None:
-    manifest = manifest_of(cases())
-    split = make_split(manifest, "case")
+def test_a_image_with_other_pixels_is_named() -> None:
+    dataset = manifest_of(cases())
+    split = make_split(dataset, "case")
     split.loc[7, "sha256"] = "f" * 64
     with pytest.raises(DataError, match=r"have other pixels than .* first 007\.png"):
-        match_split(split, manifest)
+        match_split(split, dataset)
 
 
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [("class", "malignant", "class"), ("case", "7", "case"), ("group", "7", "group of cases")],
 )
-def test_a_picture_of_another_class_or_case_is_named(column: str, value: str, words: str) -> None:
-    manifest = manifest_of(cases())
-    split = make_split(manifest, "case")
+def test_a_image_of_another_class_or_case_is_named(column: str, value: str, words: str) -> None:
+    dataset = manifest_of(cases())
+    split = make_split(dataset, "case")
     split.loc[7, column] = value
     with pytest.raises(
         DataError, match=rf"1 of {len(split)} pictures have another {words} than .* first 007\.png"
     ):
-        match_split(split, manifest)
+        match_split(split, dataset)
 
 
-def test_a_picture_more_than_the_split_knows_is_no_misfit() -> None:
-    manifest = manifest_of(cases())
-    split = make_split(manifest, "case").drop(index=7)
-    match_split(split, manifest)
+def test_a_image_more_than_the_split_knows_is_no_misfit() -> None:
+    dataset = manifest_of(cases())
+    split = make_split(dataset, "case").drop(index=7)
+    match_split(split, dataset)

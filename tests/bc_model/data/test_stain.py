@@ -8,16 +8,16 @@ from bc_model.data.stain import STAIN_COLUMNS, optical_density, restain, stain_s
 H, E = np.array([0.65, 0.70, 0.29]), np.array([0.07, 0.99, 0.11])
 
 
-def stained(haematoxylin: float, eosin: float) -> np.ndarray:
+def stained(hematoxylin: float, eosin: float) -> np.ndarray:
     """Return the colour of glass with so much of each stain."""
-    density = haematoxylin * H / np.linalg.norm(H) + eosin * E / np.linalg.norm(E)
+    density = hematoxylin * H / np.linalg.norm(H) + eosin * E / np.linalg.norm(E)
     return np.round(256.0 * 10.0**-density - 1.0).clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("haematoxylin", "eosin"), [(0.5, 0.2), (0.1, 0.6), (0.0, 0.3)])
-def test_what_was_mixed_is_found(haematoxylin: float, eosin: float) -> None:
-    found = optical_density(stained(haematoxylin, eosin))
-    assert found == pytest.approx([haematoxylin, eosin, 0.0], abs=0.02)
+@pytest.mark.parametrize(("hematoxylin", "eosin"), [(0.5, 0.2), (0.1, 0.6), (0.0, 0.3)])
+def test_what_was_mixed_is_found(hematoxylin: float, eosin: float) -> None:
+    found = optical_density(stained(hematoxylin, eosin))
+    assert found == pytest.approx([hematoxylin, eosin, 0.0], abs=0.02)
 
 
 def test_glass_is_clear() -> None:
@@ -30,14 +30,14 @@ def test_a_stain_is_made_stronger_and_weaker() -> None:
 
 
 def test_nothing_changes_when_nothing_is_asked() -> None:
-    colours = np.random.default_rng(0).integers(0, 256, (50, 3), dtype=np.uint8)
-    assert restain(colours, np.ones(3), np.zeros(3)) == pytest.approx(colours, abs=1e-3)
+    colors = np.random.default_rng(0).integers(0, 256, (50, 3), dtype=np.uint8)
+    assert restain(colors, np.ones(3), np.zeros(3)) == pytest.approx(colors, abs=1e-3)
 
 
-def test_statistics_of_a_picture() -> None:
-    picture = np.empty((8, 8, 3), np.uint8)
-    picture[:4], picture[4:] = stained(0.6, 0.0), stained(0.2, 0.0)
-    (found,) = stain_statistics(picture[None])
+def test_statistics_of_a_image() -> None:
+    image = np.empty((8, 8, 3), np.uint8)
+    image[:4], image[4:] = stained(0.6, 0.0), stained(0.2, 0.0)
+    (found,) = stain_statistics(image[None])
     told = dict(zip(STAIN_COLUMNS, found, strict=True))
     assert told["haematoxylin_mean"] == pytest.approx(0.4, abs=0.01)
     assert told["haematoxylin_sd"] == pytest.approx(0.2, abs=0.01)

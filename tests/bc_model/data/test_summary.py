@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bc_model.data.dataset import COLUMNS, Manifest, read_manifest
+from bc_model.data.dataset import COLUMNS, Dataset, read_dataset
 from bc_model.data.official_folds import read_fold_file
-from bc_model.data.summary import audit_folds, audit_manifest, folder_fingerprint
+from bc_model.data.summary import audit_folds, folder_fingerprint, summarize_dataset
 
 
 def checks_of(audit: dict) -> dict[str, dict]:
@@ -17,7 +17,7 @@ def checks_of(audit: dict) -> dict[str, dict]:
     return {check["code"]: check["params"] for check in audit["checks"]}
 
 
-def manifest_of(*rows: dict, rejected: tuple[tuple[str, str], ...] = ()) -> Manifest:
+def manifest_of(*rows: dict, excluded: tuple[tuple[str, str], ...] = ()) -> Dataset:
     full = [
         {
             "path": f"{i}.png", "sha256": f"{i:064x}", "subtype": "unknown", "year": 14,
@@ -27,10 +27,10 @@ def manifest_of(*rows: dict, rejected: tuple[tuple[str, str], ...] = ()) -> Mani
         }
         for i, row in enumerate(rows)
     ]  # fmt: skip
-    pictures = pd.DataFrame(full)[COLUMNS].astype({"year": "Int64", "magnification": "Int64"})
-    left_out = [(path, reason, "why") for path, reason in rejected]
-    return Manifest(
-        Path("set"), pictures, pd.DataFrame(left_out, columns=["path", "reason", "detail"])
+    images = pd.DataFrame(full)[COLUMNS].astype({"year": "Int64", "magnification": "Int64"})
+    left_out = [(path, reason, "why") for path, reason in excluded]
+    return Dataset(
+        Path("set"), images, pd.DataFrame(left_out, columns=["path", "reason", "detail"])
     )
 
 
@@ -39,19 +39,19 @@ MALIGNANT = {"class": "malignant", "subtype": "ductal_carcinoma", "case": "2"}
 
 
 def test_counts_by_hand() -> None:
-    audit = audit_manifest(
+    audit = summarize_dataset(
         manifest_of(
             BENIGN | {"section": "A", "magnification": 40},
             BENIGN | {"section": "B"},
             BENIGN | {"section": "B"},
             MALIGNANT,
             MALIGNANT | {"case": "3", "height_px": 456},
-            rejected=(("x.png", "empty"), ("y.png", "duplicate"), ("z.png", "duplicate")),
+            excluded=(("x.png", "empty"), ("y.png", "duplicate"), ("z.png", "duplicate")),
         )
     )
     expected = {
         "root": "set",
-        "pictures": 5,
+        "images": 5,
         "cases": 3,
         "benign_cases": 1,
         "malignant_cases": 2,
@@ -61,20 +61,20 @@ def test_counts_by_hand() -> None:
         "by_magnification": {"200X": 4, "40X": 1},
         "by_subtype": {"adenosis": 3, "ductal_carcinoma": 2},
         "by_size": {"700x456": 1, "700x460": 4},
-        "rejected": {"duplicate": 2, "empty": 1},
+        "excluded": {"duplicate": 2, "empty": 1},
     }
     assert {key: audit[key] for key in expected} == expected
     assert audit["rejected_files"][0] == {"path": "x.png", "reason": "empty", "detail": "why"}
 
 
 def test_an_audit_is_plain_json(drawn_set: Path) -> None:
-    audit = audit_manifest(read_manifest(drawn_set))
+    audit = summarize_dataset(read_dataset(drawn_set))
     assert json.loads(json.dumps(audit, allow_nan=False)) == audit
 
 
-def test_pictures_without_a_case_or_magnification_are_counted_apart() -> None:
+def test_images_without_a_case_or_magnification_are_counted_apart() -> None:
     unnamed = BENIGN | {"case": "", "magnification": pd.NA}
-    audit = audit_manifest(manifest_of(unnamed, unnamed, MALIGNANT))
+    audit = summarize_dataset(manifest_of(unnamed, unnamed, MALIGNANT))
     assert (audit["cases"], audit["benign_cases"], audit["pictures_without_case"]) == (1, 0, 2)
     assert audit["by_magnification"] == {"200X": 1}
     assert checks_of(audit)["BC251"] == {"n_unknown": 2, "n": 3}
@@ -84,28 +84,28 @@ def test_pictures_without_a_case_or_magnification_are_counted_apart() -> None:
 def test_fewer_than_ten_cases_of_a_class_are_warned_of(n_benign: int, warned: bool) -> None:
     rows = [BENIGN | {"case": f"b{i}"} for i in range(n_benign)]
     rows += [MALIGNANT | {"case": f"m{i}"} for i in range(10)]
-    assert ("BC207" in checks_of(audit_manifest(manifest_of(*rows)))) is warned
+    assert ("BC207" in checks_of(summarize_dataset(manifest_of(*rows)))) is warned
 
 
 def test_two_heights_are_warned_of_as_a_clue_to_the_slide() -> None:
     low = MALIGNANT | {"height_px": 456}
-    audit = audit_manifest(manifest_of(BENIGN, low, low | {"case": "3"}))
+    audit = summarize_dataset(manifest_of(BENIGN, low, low | {"case": "3"}))
     params = {"n": 2, "n_cases": 2, "height_px": 456, "frame_height_px": 460}
     assert checks_of(audit)["BC252"] == params
 
 
 def test_one_height_is_no_clue() -> None:
-    assert "BC252" not in checks_of(audit_manifest(manifest_of(BENIGN, MALIGNANT)))
+    assert "BC252" not in checks_of(summarize_dataset(manifest_of(BENIGN, MALIGNANT)))
 
 
 def test_sizes_are_counted_by_class_and_told_when_one_class_alone_has_one() -> None:
-    audit = audit_manifest(
+    audit = summarize_dataset(
         manifest_of(BENIGN, MALIGNANT, MALIGNANT | {"case": "3", "width_px": 350})
     )
     assert audit["sizes"] == [
-        {"size": "350x460", "class": "malignant", "pictures": 1, "cases": 1},
-        {"size": "700x460", "class": "benign", "pictures": 1, "cases": 1},
-        {"size": "700x460", "class": "malignant", "pictures": 1, "cases": 1},
+        {"size": "350x460", "class": "malignant", "images": 1, "cases": 1},
+        {"size": "700x460", "class": "benign", "images": 1, "cases": 1},
+        {"size": "700x460", "class": "malignant", "images": 1, "cases": 1},
     ]
     params = {"class_name": "malignant", "sizes": ["350x460 (1 image, 1 case)"]}
     assert checks_of(audit)["BC253"] == params
@@ -113,7 +113,7 @@ def test_sizes_are_counted_by_class_and_told_when_one_class_alone_has_one() -> N
 
 def test_many_sizes_of_one_class_are_told_in_short() -> None:
     rows = [MALIGNANT | {"width_px": 100 + i} for i in range(5)]
-    audit = audit_manifest(manifest_of(BENIGN, BENIGN, *rows))
+    audit = summarize_dataset(manifest_of(BENIGN, BENIGN, *rows))
     (check,) = (
         check
         for check in audit["checks"]
@@ -126,34 +126,34 @@ def test_many_sizes_of_one_class_are_told_in_short() -> None:
 @pytest.mark.parametrize(
     ("other", "code"), [(MALIGNANT, "BC254"), (BENIGN | {"case": "9"}, "BC255")]
 )
-def test_near_twins_of_two_cases_are_warned_of(other: dict, code: str) -> None:
-    audit = audit_manifest(manifest_of(BENIGN | {"dhash": 7}, other | {"dhash": 5}))
+def test_near_duplicates_of_two_cases_are_warned_of(other: dict, code: str) -> None:
+    audit = summarize_dataset(manifest_of(BENIGN | {"dhash": 7}, other | {"dhash": 5}))
     params = {"n_pairs": 1, "path": "0.png", "other_path": "1.png"}
     assert checks_of(audit)[code] == params
-    assert [pair["distance"] for pair in audit["near_twin_pairs"]] == [1]
+    assert [pair["distance"] for pair in audit["near_duplicate_pairs"]] == [1]
 
 
-def test_near_twins_of_one_case_are_counted_and_no_warning() -> None:
-    audit = audit_manifest(manifest_of(BENIGN | {"dhash": 7}, BENIGN | {"dhash": 7}))
-    assert audit["near_twins"]["same case"] == 1
+def test_near_duplicates_of_one_case_are_counted_and_no_warning() -> None:
+    audit = summarize_dataset(manifest_of(BENIGN | {"dhash": 7}, BENIGN | {"dhash": 7}))
+    assert audit["near_duplicates"]["same case"] == 1
     assert not {"BC254", "BC255"} & checks_of(audit).keys()
 
 
 def test_the_audit_of_a_fold_file_is_plain_json(tmp_path: Path, drawn_set: Path) -> None:
-    manifest = read_manifest(drawn_set)
-    names = [Path(path).name for path in manifest.pictures["path"]]
+    dataset = read_dataset(drawn_set)
+    names = [Path(path).name for path in dataset.images["path"]]
     file = tmp_path / "dsfold3.txt"
     lines = [f"{name}|200|3|{'test' if i % 3 else 'train'}" for i, name in enumerate(names)]
     file.write_text("\n".join(lines))
     alone = audit_folds(read_fold_file(file))
-    assert (alone["fold"], alone["names"], alone["twins"]) == (3, 30, None)
+    assert (alone["fold"], alone["names"], alone["duplicates"]) == (3, 30, None)
     # Three pictures a case, the first of each in training: all others have it there.
     assert alone["siblings"]["all"] == {
         "test": 20, "shared": 20, "share": 1.0,
         "benign_test": 10, "benign_shared": 10, "benign_share": 1.0,
     }  # fmt: skip
-    beside = audit_folds(read_fold_file(file), manifest)
-    assert beside["twins"]["listed"] == 30
+    beside = audit_folds(read_fold_file(file), dataset)
+    assert beside["duplicates"]["listed"] == 30
     assert json.loads(json.dumps(beside, allow_nan=False)) == beside
 
 

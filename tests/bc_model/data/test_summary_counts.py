@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from bc_model.data.summary import case_table, compare_with_official, count_pictures, size_clues
+from bc_model.data.summary import case_table, compare_with_official, count_images, size_clues
 
 ROWS = [
     # class, subtype, case, section, magnification, width, height
@@ -15,22 +15,22 @@ ROWS = [
     ("malignant", "unknown", "", "", pd.NA, 700, 456),
 ]
 COLUMNS = ["class", "subtype", "case", "section", "magnification", "width_px", "height_px"]
-PICTURES = pd.DataFrame(ROWS, columns=COLUMNS).assign(path=list("abcdef"))
-PICTURES = PICTURES.assign(group=PICTURES["case"]).astype({"magnification": "Int64"})
+IMAGES = pd.DataFrame(ROWS, columns=COLUMNS).assign(path=list("abcdef"))
+IMAGES = IMAGES.assign(group=IMAGES["case"]).astype({"magnification": "Int64"})
 
 
 def rows(table: pd.DataFrame) -> list[tuple]:
     return [tuple(row) for row in table.itertuples(index=False)]
 
 
-def test_pictures_and_cases_of_each_class() -> None:
-    table = count_pictures(PICTURES, "class")
-    assert list(table.columns) == ["class", "pictures", "cases"]
+def test_images_and_cases_of_each_class() -> None:
+    table = count_images(IMAGES, "class")
+    assert list(table.columns) == ["class", "images", "cases"]
     assert rows(table) == [("benign", 3, 1), ("malignant", 3, 2)]
 
 
 def test_of_two_columns_together() -> None:
-    assert rows(count_pictures(PICTURES, "class", "size")) == [
+    assert rows(count_images(IMAGES, "class", "size")) == [
         ("benign", "700x460", 3, 1),
         ("malignant", "700x456", 2, 1),
         ("malignant", "700x460", 1, 1),
@@ -38,16 +38,16 @@ def test_of_two_columns_together() -> None:
 
 
 def test_a_magnification_that_is_not_known_is_a_row() -> None:
-    table = count_pictures(PICTURES, "magnification")
-    assert list(table["pictures"]) == [3, 2, 1]
+    table = count_images(IMAGES, "magnification")
+    assert list(table["images"]) == [3, 2, 1]
     assert table["magnification"].isna().tolist() == [False, False, True]
     assert list(table["cases"]) == [3, 1, 0]
 
 
 def test_each_case_is_a_row() -> None:
-    table = case_table(PICTURES)
+    table = case_table(IMAGES)
     assert list(table.columns) == [
-        "case", "group", "class", "subtype", "sections", "pictures", "40X", "200X",
+        "case", "group", "class", "subtype", "sections", "images", "40X", "200X",
     ]  # fmt: skip
     assert rows(table) == [
         ("1", "1", "benign", "adenosis", 2, 3, 1, 2),
@@ -56,17 +56,17 @@ def test_each_case_is_a_row() -> None:
     ]
 
 
-def test_pictures_without_cases_give_an_empty_table() -> None:
-    assert len(case_table(PICTURES.iloc[5:])) == 0
+def test_images_without_cases_give_an_empty_table() -> None:
+    assert len(case_table(IMAGES.iloc[5:])) == 0
 
 
 def test_a_size_of_one_class_alone_is_a_clue() -> None:
-    assert rows(size_clues(PICTURES)) == [("700x456", "malignant", 2, 1)]
+    assert rows(size_clues(IMAGES)) == [("700x456", "malignant", 2, 1)]
 
 
 @pytest.mark.parametrize("keep", [slice(0, 4), slice(3, 6)], ids=["one size", "one class"])
 def test_one_size_or_one_class_is_no_clue(keep: slice) -> None:
-    assert len(size_clues(PICTURES.iloc[keep])) == 0
+    assert len(size_clues(IMAGES.iloc[keep])) == 0
 
 
 def official_names() -> list[str]:

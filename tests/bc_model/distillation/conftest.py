@@ -9,10 +9,10 @@ import pytest
 
 from bc_model.data.synthetic import write_synthetic
 from bc_model.distillation import student as learner
-from bc_model.distillation.config import Recipe
+from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.data import Source
 
-QUICK = Recipe(
+QUICK = DistillationConfig(
     image_size=(32, 48), view_size=(32, 32), steps=3, batch_size=8, warmup_steps=2,
     hidden_units=16, n_folds=3, backbone="tiny",
 )  # fmt: skip
@@ -22,7 +22,7 @@ QUICK = Recipe(
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sets")
     write_synthetic(
-        folder / "drawn", n_cases=8, pictures_per_case=2, size=(92, 140), magnifications=(100, 200)
+        folder / "drawn", n_cases=8, images_per_case=2, size=(92, 140), magnifications=(100, 200)
     )
     return folder
 
@@ -35,13 +35,13 @@ def source(root: Path) -> Source:
 @contextmanager
 def without_traces() -> Iterator[None]:
     """Take the few steps of `QUICK` without a trace, which would cost more than they do."""
-    compile_lessons = learner._compile
+    compile_targets = learner._compile
 
     def compile_without_trace(
-        lessons: keras.Model, recipe: Recipe, adamw_kind: type[keras.optimizers.AdamW]
+        targets: keras.Model, config: DistillationConfig, adamw_kind: type[keras.optimizers.AdamW]
     ) -> None:
-        compile_lessons(lessons, recipe, adamw_kind)
-        lessons.run_eagerly = True
+        compile_targets(targets, config, adamw_kind)
+        targets.run_eagerly = True
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learner, "_compile", compile_without_trace)

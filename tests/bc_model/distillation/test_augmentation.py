@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 
 from bc_model.distillation.augmentation import ViewSampler
-from bc_model.distillation.config import Recipe
+from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.data import Source
 from bc_model.distillation.features import describe
 from tests.bc_model.distillation.conftest import QUICK
@@ -11,8 +11,8 @@ from tests.bc_model.distillation.conftest import QUICK
 PLAIN = dataclasses.replace(QUICK, mixed=0.0)
 
 
-def sampler(source: Source, recipe: Recipe = QUICK, seed: int = 0) -> ViewSampler:
-    return ViewSampler(source, recipe, seed)
+def sampler(source: Source, config: DistillationConfig = QUICK, seed: int = 0) -> ViewSampler:
+    return ViewSampler(source, config, seed)
 
 
 def test_a_batch_follows_from_seed_and_step_alone(source):
@@ -27,10 +27,10 @@ def test_a_batch_follows_from_seed_and_step_alone(source):
         np.testing.assert_allclose(told.sum(axis=1), 1.0, rtol=1e-6)
 
 
-def test_descriptors_are_those_of_the_view_and_not_of_its_picture(source):
+def test_features_are_those_of_the_view_and_not_of_its_image(source):
     views = sampler(source).batch(0)
 
-    np.testing.assert_array_equal(views.descriptors, describe(views.pixels))
+    np.testing.assert_array_equal(views.features, describe(views.pixels))
 
 
 def test_classes_and_magnifications_come_as_often_as_each_other(source):
@@ -46,7 +46,7 @@ def test_classes_and_magnifications_come_as_often_as_each_other(source):
     assert abs(labels[:, 0].mean() - 0.5) < 0.04
 
 
-def test_a_mixed_view_has_as_much_of_a_label_as_of_the_picture():
+def test_a_mixed_view_has_as_much_of_a_label_as_of_the_image():
     # A black benign picture and a white malignant one, neither recoloured.
     import pandas as pd
 
@@ -87,7 +87,7 @@ def test_crops_are_as_large_as_the_recipe_says(source):
     of_ramps = Source(source.table, ramps, describe(ramps))
 
     def steps(zoom: tuple[float, float]) -> set[int]:
-        bare = dataclasses.replace(PLAIN, recolouring=0.0, strange=0.0, zoom=zoom)
+        bare = dataclasses.replace(PLAIN, recolouring=0.0, unusual=0.0, zoom=zoom)
         views = np.concatenate([sampler(of_ramps, bare).batch(k).pixels for k in range(6)])
         down = np.abs(np.diff(views.astype(int), axis=1))
         return set(np.rint(np.median(down, axis=(1, 2, 3))).astype(int))
@@ -96,23 +96,23 @@ def test_crops_are_as_large_as_the_recipe_says(source):
     assert steps((2.0, 2.0)) == {3, 6}
 
 
-def test_strange_views_have_channels_that_are_means_of_the_picture_s(source):
-    grey = np.repeat(source.pixels[..., :1], 3, axis=3)
-    of_grey = Source(source.table, grey, describe(grey))
-    bare = dataclasses.replace(PLAIN, recolouring=0.0, strange=1.0)
+def test_unusual_views_have_channels_that_are_means_of_the_image_s(source):
+    gray = np.repeat(source.pixels[..., :1], 3, axis=3)
+    of_gray = Source(source.table, gray, describe(gray))
+    bare = dataclasses.replace(PLAIN, recolouring=0.0, unusual=1.0)
 
     # Means of three equal channels are the channel itself; of unequal ones they are others.
-    still_grey, other = (sampler(one, bare).batch(0).pixels for one in (of_grey, source))
+    still_gray, other = (sampler(one, bare).batch(0).pixels for one in (of_gray, source))
 
-    assert np.ptp(still_grey.astype(int), axis=3).max() <= 1
-    plain = sampler(source, dataclasses.replace(bare, strange=0.0)).batch(0).pixels
+    assert np.ptp(still_gray.astype(int), axis=3).max() <= 1
+    plain = sampler(source, dataclasses.replace(bare, unusual=0.0)).batch(0).pixels
     assert abs(other.mean((1, 2)) - plain.mean((1, 2))).max() > 10
 
 
 def test_every_case_of_a_class_and_magnification_comes_in_turn(source):
-    drawn = np.concatenate([sampler(source).draw(number) for number in range(200)])
+    synthetic = np.concatenate([sampler(source).draw(number) for number in range(200)])
 
-    table = source.table.iloc[drawn]
+    table = source.table.iloc[synthetic]
     pools = table.groupby(["magnification", "class"]).size()
     assert (pools == 400).all()
     for _, cases in table.groupby(["magnification", "class"])["case"]:

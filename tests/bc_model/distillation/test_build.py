@@ -8,22 +8,22 @@ from sklearn.metrics import roc_auc_score
 
 from bc_model.checks import make_check
 from bc_model.distillation import student as learner
-from bc_model.distillation.build import make_box
-from bc_model.distillation.config import PROBE
-from bc_model.distillation.nested_cv import Menu
-from bc_model.errors import BundleError, SettingsError
+from bc_model.distillation.build import build_bundled_model
+from bc_model.distillation.config import PROXY
+from bc_model.distillation.nested_cv import SearchGrid
+from bc_model.errors import BundleError, ConfigError
 from bc_model.evaluation.cross_validation import (
     CHOSEN_INSIDE_FILE,
     CROSS_VALIDATED_FILE,
-    crossed_report,
-    is_crossed,
+    cross_validation_report,
+    is_cross_validated,
 )
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.engine import Engine
-from bc_model.inference.export import load_twin
+from bc_model.inference.export import rebuild_keras_model
 from bc_model.inference.model_card import ModelCard, NestedResult, SearchSpace
-from bc_model.inference.seen_images import known_to
+from bc_model.inference.seen_images import find_seen_images
 from bc_model.model import reference_logits
 from bc_model.reporting.model_card import card_markdown
 from bc_model.utils.serialization import dumps, loads
@@ -38,7 +38,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def box(root: Path, work: Path) -> Bundle:
     with without_traces():
-        return make_box(root, ("drawn",), work / "models" / "boxed", work, None, QUICK, menu=None)
+        return build_bundled_model(
+            root, ("drawn",), work / "models" / "boxed", work, None, QUICK, search_space=None
+        )
 
 
 def test_the_box_holds_a_model_that_verifies_and_serves_without_a_keras_file(box, source):
@@ -47,9 +49,9 @@ def test_the_box_holds_a_model_that_verifies_and_serves_without_a_keras_file(box
     pixels = source.pixels[:3]
 
     assert "model.keras" not in bundle.card.files
-    twin = reference_logits(load_twin(bundle), pixels)
-    np.testing.assert_allclose(Engine(bundle).predict(pixels), twin, atol=1e-4)
-    assert bundle.card.precisions["f32"].allowed
+    duplicate = reference_logits(rebuild_keras_model(bundle), pixels)
+    np.testing.assert_allclose(Engine(bundle).predict(pixels), duplicate, atol=1e-4)
+    assert bundle.card.precisions["f32"].passes_parity
 
 
 def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
@@ -71,48 +73,48 @@ def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
 
 
 def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
-    assert is_crossed(box)
-    report = crossed_report(box)
+    assert is_cross_validated(box)
+    report = cross_validation_report(box)
     test = box.card.metrics.test
 
-    assert report.figures == test.metrics
+    assert report.metrics == test.metrics
     assert report.checks == test.checks
     assert report.roc is not None
 
-    figures = box.card.metrics.protocols[0].metrics
-    nested = NestedResult("large ones", "small ones", SearchSpace({}, (), ()), (), 3, 9, 3, figures)
+    metrics = box.card.metrics.protocols[0].metrics
+    nested = NestedResult("large ones", "small ones", SearchSpace({}, (), ()), (), 3, 9, 3, metrics)
     card_metrics = dataclasses.replace(box.card.metrics, nested=nested)
     judged = Bundle(box.folder, dataclasses.replace(box.card, metrics=card_metrics))
-    *first, last = crossed_report(judged).checks
+    *first, last = cross_validation_report(judged).checks
     assert tuple(first) == report.checks
     assert (last.code, last.params["network"]) == ("BC214", "large ones")
-    assert last.params["roc_auc"] == figures["roc_auc"].value
+    assert last.params["roc_auc"] == metrics["roc_auc"].value
     assert last.message.endswith("Evaluated with large ones.")
 
     shutil.copytree(box.folder, tmp_path / "boxed")
     with (tmp_path / "boxed" / CROSS_VALIDATED_FILE).open("a") as file:
         file.write("x")
     with pytest.raises(BundleError, match="is not the file its model card describes"):
-        crossed_report(open_bundle(tmp_path / "boxed"))
+        cross_validation_report(open_bundle(tmp_path / "boxed"))
 
 
-def test_its_own_pictures_are_known_under_any_name(box, source):
+def test_its_own_images_are_known_under_any_name(box, source):
     renamed = source.table.assign(path=[f"{i}.png" for i in range(len(source.table))])
-    strange = renamed.assign(sha256="0" * 64)
+    unusual = renamed.assign(sha256="0" * 64)
 
-    known = known_to(box, renamed)
-    assert known.pictures.all()
+    known = find_seen_images(box, renamed)
+    assert known.images.all()
     assert known.checks[0] == make_check("BC321", n_seen=len(renamed), n=len(renamed))
-    assert known_to(box, strange).pictures.all()  # copies, by their looks
-    strange, renamed = strange.drop(columns="dhash"), renamed.drop(columns="dhash")
-    assert known_to(box, strange).number == 0
+    assert find_seen_images(box, unusual).images.all()  # copies, by their looks
+    unusual, renamed = unusual.drop(columns="dhash"), renamed.drop(columns="dhash")
+    assert find_seen_images(box, unusual).number == 0
 
     # Of each case one picture is its own: it knows the case.
     first = ~renamed["case"].duplicated()
     resized = renamed.assign(sha256=renamed["sha256"].where(first, "0" * 64))
-    assert known_to(box, resized).pictures.all()
-    without_cases = known_to(box, resized.assign(case=""))
-    np.testing.assert_array_equal(without_cases.pictures, first)
+    assert find_seen_images(box, resized).images.all()
+    without_cases = find_seen_images(box, resized.assign(case=""))
+    np.testing.assert_array_equal(without_cases.images, first)
 
 
 def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):
@@ -120,30 +122,30 @@ def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):
         raise AssertionError("learned again")
 
     monkeypatch.setattr(learner, "learn", fail)
-    again = make_box(root, ("drawn",), work / "models" / "again", work, None, QUICK, menu=None)
+    again = build_bundled_model(
+        root, ("drawn",), work / "models" / "again", work, None, QUICK, search_space=None
+    )
 
     assert again.card.metrics == box.card.metrics
     assert again.card.files["head.npz"] == box.card.files["head.npz"]
 
 
 def test_too_few_folds_to_choose_inside_them_are_refused_before_anything_is_learned(root, tmp_path):
-    with pytest.raises(SettingsError, match=r"at least 4 of them; asked for 3"):
-        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK)
+    with pytest.raises(ConfigError, match=r"at least 4 of them; asked for 3"):
+        build_bundled_model(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK)
 
     assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.slow
-def test_the_choosing_is_judged_with_real_networks_and_told_in_the_passport(
-    root, tmp_path, eagerly
-):
+def test_the_choosing_is_judged_with_real_networks_and_told_in_the_card(root, tmp_path, eagerly):
     four = dataclasses.replace(QUICK, n_folds=4)
-    quick_probe = dataclasses.replace(four, backbone=PROBE, arithmetic="float32")
-    menu = Menu({"strange": {}}, (0.1, 1.0), (1.0, 30.0))
+    quick_proxy = dataclasses.replace(four, backbone=PROXY, compute_dtype="float32")
+    search_space = SearchGrid({"strange": {}}, (0.1, 1.0), (1.0, 30.0))
 
-    made = make_box(
-        root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, four, menu=menu,
-        inside=(four, quick_probe),
+    made = build_bundled_model(
+        root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, four, search_space=search_space,
+        inside=(four, quick_proxy),
     )  # fmt: skip
 
     told = made.card.metrics.nested
@@ -164,18 +166,22 @@ def test_the_choosing_is_judged_with_real_networks_and_told_in_the_passport(
 def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
 
-    with pytest.raises(SettingsError, match=r"KERAS_BACKEND is 'jax'.*--learn-only"):
-        make_box(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, menu=None)
+    with pytest.raises(ConfigError, match=r"KERAS_BACKEND is 'jax'.*--learn-only"):
+        build_bundled_model(
+            root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, search_space=None
+        )
 
     assert not (tmp_path / "work").exists()
 
 
-def test_drawn_pictures_do_not_replace_the_model_that_knows_tissue(root, tmp_path, monkeypatch):
+def test_drawn_images_do_not_replace_the_model_that_knows_tissue(root, tmp_path, monkeypatch):
     monkeypatch.setattr("bc_model.distillation.build.SHIPPED_MODELS", tmp_path)
     monkeypatch.chdir(tmp_path)
 
     for boxed in (tmp_path / "boxed", Path("boxed")):
-        with pytest.raises(SettingsError, match=r"these pictures are drawn. Name another folder"):
-            make_box(root, ("drawn",), boxed, tmp_path / "work", None, QUICK, menu=None)
+        with pytest.raises(ConfigError, match=r"these pictures are drawn. Name another folder"):
+            build_bundled_model(
+                root, ("drawn",), boxed, tmp_path / "work", None, QUICK, search_space=None
+            )
 
     assert not (tmp_path / "boxed").exists()

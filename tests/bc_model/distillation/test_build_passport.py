@@ -7,8 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from bc_model.distillation import cross_validation
 from bc_model.distillation.build import (
-    ChosenInside,
     Judged,
+    NestedSelection,
     _nested,
     bundled_model_card,
     judged_reports,
@@ -18,10 +18,10 @@ from bc_model.distillation.cross_validation import (
     LEFT_OUT,
     Folds,
     case_folds,
-    crossed_predictions,
+    cross_validated_predictions,
     temperature_of,
 )
-from bc_model.distillation.nested_cv import MENU, Choice, probe_of
+from bc_model.distillation.nested_cv import SEARCH_SPACE, Choice, proxy_of
 from bc_model.utils.serialization import dumps
 from tests.bc_model.distillation.conftest import QUICK
 
@@ -68,7 +68,7 @@ def test_an_honest_fold_has_a_temperature_from_other_cases_than_its_own(
     assert [report.n for report in reports] == [12, 2]
 
 
-def test_the_passport_has_what_the_choosing_came_to_beside_the_recipe_s_figures(source):
+def test_the_card_has_what_the_choosing_came_to_beside_the_recipe_s_figures(source):
     folds = case_folds(source.table, QUICK)
     rng = np.random.default_rng(0)
     by_case, inside = (
@@ -76,13 +76,13 @@ def test_the_passport_has_what_the_choosing_came_to_beside_the_recipe_s_figures(
         for _ in range(2)
     )
     judged = [Judged(folds, by_case)]
-    found = crossed_predictions(source.table, folds, inside)
+    found = cross_validated_predictions(source.table, folds, inside)
     choices = [Choice(fold, "plain", 30.0, 0.1, 1.0, 0.9) for fold in range(3)]
     rest = (judged_reports(source.table, judged), temperature_of(source.table, folds, by_case), 9)
 
     with_it, without = (
         bundled_model_card("boxed", source, QUICK, judged, *rest, one).metrics
-        for one in (ChosenInside(QUICK, probe_of(QUICK), MENU, found, choices), None)
+        for one in (NestedSelection(QUICK, proxy_of(QUICK), SEARCH_SPACE, found, choices), None)
     )
 
     told = with_it.nested
@@ -92,7 +92,7 @@ def test_the_passport_has_what_the_choosing_came_to_beside_the_recipe_s_figures(
     assert told.selected_by == (
         "residual networks of a quarter of ResNet50's width (3,000 steps of 32 views)"
     )
-    small = _nested(ChosenInside(probe_of(QUICK), probe_of(QUICK), MENU, found, choices))
+    small = _nested(NestedSelection(proxy_of(QUICK), proxy_of(QUICK), SEARCH_SPACE, found, choices))
     assert small.network == told.selected_by
     assert small.selected_by == ""
     cases = source.table["case"].nunique()

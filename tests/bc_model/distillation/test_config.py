@@ -1,10 +1,10 @@
 import dataclasses
 
-from bc_model.distillation.config import Recipe
+from bc_model.distillation.config import DistillationConfig
 
 
 def test_every_number_is_part_of_the_key():
-    recipe = Recipe()
+    config = DistillationConfig()
 
-    assert Recipe().key == recipe.key
-    assert dataclasses.replace(recipe, mixed=0.2).key != recipe.key
+    assert DistillationConfig().key == config.key
+    assert dataclasses.replace(config, mixed=0.2).key != config.key

@@ -8,7 +8,7 @@ from bc_model.distillation.cross_validation import (
     LEFT_OUT,
     Folds,
     case_folds,
-    crossed_predictions,
+    cross_validated_predictions,
     fold_logits,
     image_folds,
     official_folds,
@@ -21,14 +21,14 @@ from bc_model.inference.model_card import Temperature
 from tests.bc_model.distillation.conftest import QUICK
 
 
-def test_no_case_is_in_two_folds_unless_pictures_are_dealt(source):
+def test_no_case_is_in_two_folds_unless_images_are_dealt(source):
     table = source.table
     cases = table["case"].groupby(case_folds(table, QUICK).of).agg(set)
     assert len(cases) == 3
     assert len(set.union(*cases)) == sum(map(len, cases))
 
-    pictures = table["case"].groupby(image_folds(table, QUICK).of).agg(set)
-    assert len(set.union(*pictures)) < sum(map(len, pictures))
+    images = table["case"].groupby(image_folds(table, QUICK).of).agg(set)
+    assert len(set.union(*images)) < sum(map(len, images))
 
 
 def test_the_clean_official_fold_keeps_the_cases_of_the_test_part_out_of_training(source, tmp_path):
@@ -39,10 +39,10 @@ def test_the_clean_official_fold_keeps_the_cases_of_the_test_part_out_of_trainin
     file = tmp_path / "dsfold1.txt"
     file.write_text("\n".join(f"{n}|{m}|1|{'test' if t else 'train'}" for n, m, t in rows))
 
-    leaky, clean = (official_folds(table, file, clean=c).of for c in (False, True))
+    has_leakage, clean = (official_folds(table, file, clean=c).of for c in (False, True))
 
-    assert set(leaky) == {0, LEARNED}
-    assert ((leaky == 0) == tested).all()
+    assert set(has_leakage) == {0, LEARNED}
+    assert ((has_leakage == 0) == tested).all()
     of_tested_cases = table["case"].isin(table.loc[tested, "case"])
     assert (clean[of_tested_cases & ~tested] == LEFT_OUT).all()
     assert (clean[~of_tested_cases] == LEARNED).all()
@@ -55,8 +55,8 @@ def test_what_a_clean_official_fold_leaves_out_is_not_learned_from(source, tmp_p
     of[0] = 0
     seen: list[Source] = []
 
-    def spy(part: Source, *args, **kwargs):
-        seen.append(part)
+    def spy(subset: Source, *args, **kwargs):
+        seen.append(subset)
         return build_network(QUICK, QUICK.image_size)
 
     monkeypatch.setattr("bc_model.distillation.student.learn", spy)
@@ -73,17 +73,17 @@ def test_a_fold_is_judged_by_a_model_that_has_not_seen_it_and_kept(source, tmp_p
 
     learn = learner.learn
 
-    def spy(part: Source, *args, **kwargs):
-        seen.append(part)
-        return learn(part, *args, **kwargs)
+    def spy(subset: Source, *args, **kwargs):
+        seen.append(subset)
+        return learn(subset, *args, **kwargs)
 
     monkeypatch.setattr(learner, "learn", spy)
     logits = fold_logits(source, folds, 1, QUICK, tmp_path)
     again = fold_logits(source, folds, 1, QUICK, tmp_path)
 
-    (part,) = seen
-    assert not set(part.table["case"]) & set(source.table.loc[folds.of == 1, "case"])
-    assert len(part.table) == (folds.of != 1).sum()
+    (subset,) = seen
+    assert not set(subset.table["case"]) & set(source.table.loc[folds.of == 1, "case"])
+    assert len(subset.table) == (folds.of != 1).sum()
     assert logits.shape == ((folds.of == 1).sum(), 2)
     np.testing.assert_array_equal(logits, again)
 
@@ -111,7 +111,9 @@ def test_the_temperature_of_a_fold_is_fitted_on_the_others(monkeypatch):
         return Temperature(2.0, "a test")
 
     monkeypatch.setattr(cross_validation, "temperature_of", fake)
-    found = crossed_predictions(table, folds, {k: logits_of([-1.0, 2.0, k]) for k in range(3)})
+    found = cross_validated_predictions(
+        table, folds, {k: logits_of([-1.0, 2.0, k]) for k in range(3)}
+    )
 
     assert asked == [[1, 2], [0, 2], [0, 1]]
     assert found["logit"].tolist() == [-1.0, 2.0, 0.0, -1.0, 2.0, 1.0, -1.0, 2.0, 2.0]
@@ -120,7 +122,7 @@ def test_the_temperature_of_a_fold_is_fitted_on_the_others(monkeypatch):
     )
 
 
-def test_a_temperature_takes_the_pictures_of_its_folds_and_no_others():
+def test_a_temperature_takes_the_images_of_its_folds_and_no_others():
     table, folds = table_of(3)
     told = {k: logits_of([-4.0, 3.0, 5.0]) for k in range(3)}
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from bc_model.distillation import student as learner
 from bc_model.distillation.augmentation import ViewSampler
-from bc_model.distillation.config import PROBE
+from bc_model.distillation.config import PROXY
 from bc_model.distillation.fast_layers import (
     QuickAdamW,
     QuickBatchNormalization,
@@ -137,7 +137,7 @@ def test_the_optimiser_takes_the_same_steps():
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("backbone", ["resnet50", PROBE])
+@pytest.mark.parametrize("backbone", ["resnet50", PROXY])
 def test_a_network_with_quick_layers_has_the_same_names_weights_and_function(backbone):
     keras.utils.set_random_seed(0)
     model = build_network(dataclasses.replace(QUICK, backbone=backbone), None)
@@ -149,45 +149,45 @@ def test_a_network_with_quick_layers_has_the_same_names_weights_and_function(bac
     assert not {keras.layers.Conv2D, keras.layers.BatchNormalization} & kinds
     for one, other in zip(model.weights, quick.weights, strict=True):
         np.testing.assert_array_equal(one, other)
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3)).astype("float32")
-    np.testing.assert_allclose(quick(pictures), model(pictures), rtol=1e-4, atol=1e-5)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3)).astype("float32")
+    np.testing.assert_allclose(quick(images), model(images), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
-def test_traced_steps_over_pictures_of_any_size_are_the_same(arithmetic):
+@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
+def test_traced_steps_over_images_of_any_size_are_the_same(compute_dtype):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 6, 7, 4)), rng.normal(size=(8, 1))
     keras.utils.set_random_seed(0)
-    picture = keras.Input((None, None, 4))
-    inner = keras.layers.Conv2D(256, 1, use_bias=False)(picture)
+    image = keras.Input((None, None, 4))
+    inner = keras.layers.Conv2D(256, 1, use_bias=False)(image)
     inner = keras.layers.BatchNormalization()(inner)
     inner = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(inner)
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(inner)
-    plain = keras.Model(picture, keras.layers.Dense(1)(pooled))
+    plain = keras.Model(image, keras.layers.Dense(1)(pooled))
 
     def losses(model: keras.Model, kind: type[keras.optimizers.AdamW]) -> list[float]:
         model.compile(kind(1e-2), loss="mse")
-        with computing_in(model, arithmetic):
+        with computing_in(model, compute_dtype):
             return [float(model.train_on_batch(x, y)) for _ in range(6)]
 
     quick = losses(with_quick_layers(plain), QuickAdamW)
     expected = losses(plain, keras.optimizers.AdamW)
     assert expected[-1] < 0.8 * expected[0]
-    np.testing.assert_allclose(quick, expected, rtol=1e-3 if arithmetic == "float32" else 0.03)
+    np.testing.assert_allclose(quick, expected, rtol=1e-3 if compute_dtype == "float32" else 0.03)
 
 
-def test_the_four_lessons_begin_and_go_on_as_with_plain_layers(source):
-    recipe = dataclasses.replace(
-        QUICK, arithmetic="float32", learning_rate=3e-3, warmup_steps=1, steps=9
+def test_the_four_targets_begin_and_go_on_as_with_plain_layers(source):
+    config = dataclasses.replace(
+        QUICK, compute_dtype="float32", learning_rate=3e-3, warmup_steps=1, steps=9
     )
-    sampler = ViewSampler(source, recipe, 0)
+    sampler = ViewSampler(source, config, 0)
     views = sampler.batch(0)
-    answers = (views.descriptors * 0.0, views.labels[:, :1], views.labels, views.subtypes)
+    answers = (views.features * 0.0, views.labels[:, :1], views.labels, views.subtypes)
 
     def losses(quick: bool) -> list[float]:
         keras.utils.set_random_seed(0)
-        _, lessons = prepare(recipe, sampler, quick=quick)
-        return [float(lessons.train_on_batch(views.pixels, answers)[0]) for _ in range(4)]
+        _, targets = prepare(config, sampler, quick=quick)
+        return [float(targets.train_on_batch(views.pixels, answers)[0]) for _ in range(4)]
 
     plain, quick = losses(False), losses(True)
     assert abs(plain[-1] - plain[0]) > 0.05 * plain[0]

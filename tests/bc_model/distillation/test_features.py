@@ -3,60 +3,60 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from bc_model.distillation.features import N_DESCRIPTORS, describe
+from bc_model.distillation.features import N_FEATURES, describe
 
-COLOUR, HISTOGRAMS, ADJACENCY, PYRAMID = (
+COLOR, HISTOGRAMS, ADJACENCY, PYRAMID = (
     slice(0, 18), slice(18, 66), slice(66, 228), slice(228, 264),
 )  # fmt: skip
 
 
-def doubled(picture: np.ndarray) -> np.ndarray:
+def doubled(image: np.ndarray) -> np.ndarray:
     """Return a picture that looks like this one at half its size."""
-    return picture.repeat(2, axis=0).repeat(2, axis=1)
+    return image.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def descriptors_of(picture: np.ndarray) -> np.ndarray:
-    return describe(picture[None])[0]
+def features_of(image: np.ndarray) -> np.ndarray:
+    return describe(image[None])[0]
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     noise = np.random.default_rng(3).normal(128.0, 60.0, (40, 56, 3))
     return np.clip(cv2.GaussianBlur(noise, (0, 0), 1.0) * 1.5 - 60, 0, 255).astype(np.uint8)
 
 
-def test_colour_statistics_are_those_of_numpy_and_scipy(picture):
-    found = descriptors_of(doubled(picture))
-    values = picture.reshape(-1, 3).astype(float)
+def test_color_statistics_are_those_of_numpy_and_scipy(image):
+    found = features_of(doubled(image))
+    values = image.reshape(-1, 3).astype(float)
 
     expected = [values.mean(axis=0), values.std(axis=0), skew(values)]
     expected += list(np.percentile(values, [10, 50, 90], axis=0, method="inverted_cdf"))
-    np.testing.assert_allclose(found[COLOUR], np.concatenate(expected), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found[COLOR], np.concatenate(expected), rtol=1e-5, atol=1e-5)
 
 
-def test_histograms_are_shares_of_sixteen_equal_steps(picture):
-    found = descriptors_of(doubled(picture))[HISTOGRAMS].reshape(3, 16)
+def test_histograms_are_proportions_of_sixteen_equal_steps(image):
+    found = features_of(doubled(image))[HISTOGRAMS].reshape(3, 16)
 
-    for share, channel in zip(found, np.moveaxis(picture, 2, 0), strict=True):
+    for proportion, channel in zip(found, np.moveaxis(image, 2, 0), strict=True):
         expected = np.histogram(channel, 16, (0, 256))[0] / channel.size
-        np.testing.assert_allclose(share, expected, atol=1e-7)
+        np.testing.assert_allclose(proportion, expected, atol=1e-7)
 
 
-def test_adjacency_counts_the_neighbours_within_the_range():
+def test_adjacency_counts_the_neighbors_within_the_range():
     # A plus of 200 on 0. What lies above Otsu's threshold is the plus itself: mean 200, spread 0,
     # so all three ranges hold the plus and nothing else.
-    picture = np.zeros((40, 40, 3), np.uint8)
+    image = np.zeros((40, 40, 3), np.uint8)
     for y, x in ((10, 10), (9, 10), (11, 10), (10, 9), (10, 11)):
-        picture[y, x] = 200
+        image[y, x] = 200
 
-    found = descriptors_of(doubled(picture))[ADJACENCY].reshape(3, 3, 2, 9)
+    found = features_of(doubled(image))[ADJACENCY].reshape(3, 3, 2, 9)
 
     # The middle has 4 neighbours in the plus; each arm the middle and the two arms beside it.
     inside = [0, 0, 0, 4 / 5, 1 / 5, 0, 0, 0, 0]
     np.testing.assert_allclose(found[:, :, 0], np.broadcast_to(inside, (3, 3, 9)), atol=1e-7)
     # Outside: counted one by one, what lies beyond the edge not being there.
     around = np.zeros(9)
-    plus = picture[..., 0] > 0
+    plus = image[..., 0] > 0
     for y in range(40):
         for x in range(40):
             if not plus[y, x]:
@@ -65,11 +65,11 @@ def test_adjacency_counts_the_neighbours_within_the_range():
     np.testing.assert_allclose(found[0, 0, 1], around / around.sum(), atol=1e-7)
 
 
-def test_finer_detail_stands_in_the_first_level_of_the_pyramid(picture):
-    coarse = cv2.GaussianBlur(picture, (0, 0), 3.0)
+def test_finer_detail_stands_in_the_first_level_of_the_pyramid(image):
+    coarse = cv2.GaussianBlur(image, (0, 0), 3.0)
 
     fine_strength, coarse_strength = (
-        descriptors_of(doubled(p))[PYRAMID].reshape(4, 3, 3)[:, 0, 0] for p in (picture, coarse)
+        features_of(doubled(p))[PYRAMID].reshape(4, 3, 3)[:, 0, 0] for p in (image, coarse)
     )
 
     lost = fine_strength - coarse_strength
@@ -77,18 +77,18 @@ def test_finer_detail_stands_in_the_first_level_of_the_pyramid(picture):
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_an_empty_picture_has_finite_descriptors(value):
-    found = descriptors_of(np.full((32, 32, 3), value, np.uint8))
+def test_an_empty_image_has_finite_features(value):
+    found = features_of(np.full((32, 32, 3), value, np.uint8))
 
-    assert found.shape == (N_DESCRIPTORS,)
+    assert found.shape == (N_FEATURES,)
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
 
 
-def test_each_picture_has_its_own_descriptors_however_many_come_with_it():
-    pictures = np.random.default_rng(0).integers(0, 256, (70, 34, 40, 3), np.uint8)
+def test_each_image_has_its_own_features_however_many_come_with_it():
+    images = np.random.default_rng(0).integers(0, 256, (70, 34, 40, 3), np.uint8)
 
-    together = describe(pictures)
+    together = describe(images)
 
     for index in (0, 1, 63, 64, 69):
-        np.testing.assert_array_equal(together[index], descriptors_of(pictures[index]))
+        np.testing.assert_array_equal(together[index], features_of(images[index]))

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bc_model.distillation.config import INSIDE, Recipe
+from bc_model.distillation.config import INSIDE, DistillationConfig
 from bc_model.distillation.cross_validation import case_folds
 from bc_model.distillation.data import Source
 from bc_model.distillation.nested_cv import (
-    MENU,
+    SEARCH_SPACE,
     Learned,
-    Menu,
     Nested,
+    SearchGrid,
     Told,
     choose_penalty,
-    probe_of,
+    proxy_of,
     recipes_inside,
 )
 from bc_model.distillation.student import build_network
@@ -28,35 +28,39 @@ from bc_model.utils.serialization import to_json
 from tests.bc_model.distillation.conftest import QUICK
 
 FOUR = dataclasses.replace(QUICK, n_folds=4)
-SHORT = Menu({"strange": {}, "plain": {"mixed": 0.0}}, (0.01, 1.0), (1.0, 100.0))
+SHORT = SearchGrid({"strange": {}, "plain": {"mixed": 0.0}}, (0.01, 1.0), (1.0, 100.0))
 
 
 @pytest.fixture
-def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Source, Recipe, int]]:
+def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Source, DistillationConfig, int]]:
     """A network that stays as it began: the last layer alone is fitted."""
-    found: list[tuple[Source, Recipe, int]] = []
+    found: list[tuple[Source, DistillationConfig, int]] = []
     network = build_network(FOUR, FOUR.image_size)
 
-    def learn(part: Source, recipe: Recipe, *, seed: int, processes: int, draft: Path):
-        found.append((part, recipe, seed))
+    def learn(
+        subset: Source, config: DistillationConfig, *, seed: int, processes: int, draft: Path
+    ):
+        found.append((subset, config, seed))
         return network
 
     monkeypatch.setattr("bc_model.distillation.student.learn", learn)
     return found
 
 
-def nested(source: Source, work: Path, menu: Menu = SHORT) -> Nested:
-    return Nested(source, case_folds(source.table, FOUR), FOUR, menu, work, chooser=FOUR)
+def nested(source: Source, work: Path, search_space: SearchGrid = SHORT) -> Nested:
+    return Nested(source, case_folds(source.table, FOUR), FOUR, search_space, work, chooser=FOUR)
 
 
-def test_no_network_of_a_choice_or_a_verdict_knows_the_fold_in_question(source, tmp_path, learned):
+def test_no_network_of_a_choice_or_a_prediction_knows_the_fold_in_question(
+    source, tmp_path, learned
+):
     of = case_folds(source.table, FOUR).of
     predictions, choices = nested(source, tmp_path).predictions()
 
     cases = [set(source.table.loc[of == fold, "case"]) for fold in range(4)]
     left_out = [
-        tuple(fold for fold in range(4) if not cases[fold] & set(part.table["case"]))
-        for part, _, _ in learned
+        tuple(fold for fold in range(4) if not cases[fold] & set(subset.table["case"]))
+        for subset, _, _ in learned
     ]
     pairs = [one for one in left_out if len(one) == 2]
     assert sorted(pairs) == sorted([*itertools.combinations(range(4), 2)] * 2)  # two kinds of views
@@ -70,13 +74,13 @@ def test_other_networks_may_choose_than_are_judged(source, tmp_path, learned):
     folds = case_folds(source.table, FOUR)
     _, choices = Nested(source, folds, FOUR, SHORT, tmp_path, chooser=small).predictions()
 
-    of = [(len(set(source.table["case"]) - set(part.table["case"])), recipe.steps)
-          for part, recipe, _ in learned]  # fmt: skip
+    of = [(len(set(source.table["case"]) - set(subset.table["case"])), config.steps)
+          for subset, config, _ in learned]  # fmt: skip
     assert sorted(of) == [(2, 3)] * 4 + [(4, 2)] * 12
-    judged = [recipe for _, recipe, _ in learned if recipe.steps == 3]
+    judged = [config for _, config, _ in learned if config.steps == 3]
     assert [
         {**to_json(FOUR), **SHORT.views[one.views], "penalty": one.penalty} for one in choices
-    ] == [to_json(recipe) for recipe in judged]
+    ] == [to_json(config) for config in judged]
 
 
 def test_what_a_fold_is_has_no_say_in_what_is_chosen_and_told_for_it(source, tmp_path, learned):
@@ -86,10 +90,10 @@ def test_what_a_fold_is_has_no_say_in_what_is_chosen_and_told_for_it(source, tmp
     liar = dataclasses.replace(source, table=swapped)
     folds = case_folds(source.table, FOUR)
 
-    menu = Menu({"strange": {}}, SHORT.penalties, SHORT.last_penalties)
+    search_space = SearchGrid({"strange": {}}, SHORT.penalties, SHORT.last_penalties)
 
     (truth, chosen), (lie, chosen_too) = (
-        Nested(one, folds, FOUR, menu, tmp_path / str(number), chooser=FOUR).predictions()
+        Nested(one, folds, FOUR, search_space, tmp_path / str(number), chooser=FOUR).predictions()
         for number, one in enumerate((source, liar))
     )
 
@@ -159,9 +163,9 @@ def test_no_penalty_of_the_last_layer_moves_or_shrinks_what_is_pooled(
     # with every case weighing the same:
     case = source.table.loc[known, "case"]
     weight = 1 / case.map(case.value_counts()).to_numpy()
-    part = source.select(known)
-    teacher = Teacher.fit(part.descriptors, part.malignant, case.to_numpy(str), penalty)
-    taught = teacher.logit(teacher.squashed(part.descriptors))
+    subset = source.select(known)
+    teacher = Teacher.fit(subset.features, subset.malignant, case.to_numpy(str), penalty)
+    taught = teacher.logit(teacher.normalized(subset.features))
     means = np.average([taught, unit[known]], axis=1, weights=weight)
     covariances = np.cov(taught, unit[known], aweights=weight, ddof=0)
     of_teacher, of_unit = np.sqrt(np.diag(covariances))
@@ -184,13 +188,13 @@ def test_what_was_learned_is_kept_for_the_teachers_it_may_have(source, tmp_path,
 
     nested(source, tmp_path, dataclasses.replace(SHORT, penalties=(0.1,))).told((0, 1), "plain")
     assert len(learned) == 2
-    _, recipe, seed = learned[0]
-    assert (recipe.mixed, seed) == (0.0, FOUR.seed + 1)
+    _, config, seed = learned[0]
+    assert (config.mixed, seed) == (0.0, FOUR.seed + 1)
 
 
 def test_the_teacher_s_penalty_is_the_best_over_the_folds_it_may_know(source):
     of = case_folds(source.table, FOUR).of
-    descriptors, malignant = source.descriptors, source.malignant
+    features, malignant = source.features, source.malignant
     case = source.table["case"].to_numpy(str)
     penalties = (10.0, 1e-6, 0.1)
 
@@ -199,8 +203,8 @@ def test_the_teacher_s_penalty_is_the_best_over_the_folds_it_may_know(source):
         logits = np.zeros(len(of))
         for fold in range(4):
             at, out = np.flatnonzero(of != fold), np.flatnonzero(of == fold)
-            teacher = Teacher.fit(descriptors[at], malignant[at], case[at], penalty)
-            logits[out] = teacher.logit(teacher.squashed(descriptors[out]))
+            teacher = Teacher.fit(features[at], malignant[at], case[at], penalty)
+            logits[out] = teacher.logit(teacher.normalized(features[out]))
         areas[penalty] = roc_auc_score(malignant, logits)
     best = max(areas.values())
 
@@ -213,15 +217,15 @@ def test_who_is_judged_and_who_chooses(networks):
 
     assert (judged == FOUR) == (networks != "small")
     assert (chooser == FOUR) == (networks == "full")
-    assert {judged, chooser} <= {FOUR, probe_of(FOUR)}
+    assert {judged, chooser} <= {FOUR, proxy_of(FOUR)}
 
 
 def test_the_shipped_recipe_is_on_the_menu():
-    recipe, probe = Recipe(), probe_of(Recipe())
+    config, proxy = DistillationConfig(), proxy_of(DistillationConfig())
 
-    assert {} in MENU.views.values()
-    assert recipe.penalty in MENU.penalties
-    assert recipe.last_penalty in MENU.last_penalties
-    kept = {"backbone", "steps", "batch_size", "arithmetic"}
-    changed = {k for k, v in to_json(recipe).items() if to_json(probe)[k] != v}
+    assert {} in SEARCH_SPACE.views.values()
+    assert config.penalty in SEARCH_SPACE.penalties
+    assert config.last_penalty in SEARCH_SPACE.last_penalties
+    kept = {"backbone", "steps", "batch_size", "compute_dtype"}
+    changed = {k for k, v in to_json(config).items() if to_json(proxy)[k] != v}
     assert changed == kept

@@ -22,18 +22,18 @@ from tests.bc_model.distillation.conftest import QUICK, without_traces
 def test_it_learns_what_its_teacher_would_say_of_other_cases(source, tmp_path):
     """The last layer alone, fitted anew to the teacher, does not come to that."""
     write_synthetic(
-        tmp_path / "other", n_cases=8, pictures_per_case=2, size=(92, 140), seed=9,
+        tmp_path / "other", n_cases=8, images_per_case=2, size=(92, 140), seed=9,
         magnifications=(100, 200),
     )  # fmt: skip
     others = Source.read(tmp_path, ("other",), QUICK.image_size)
     teacher = Teacher.fit(
-        source.descriptors, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
+        source.features, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
     )
-    taught = teacher.logit(teacher.squashed(others.descriptors))
+    taught = teacher.logit(teacher.normalized(others.features))
 
     def agreement(steps: int) -> float:
-        recipe = dataclasses.replace(QUICK, steps=steps, learning_rate=3e-3, averaging=0.9)
-        logits = reference_logits(learn(source, recipe, seed=0), others.pixels)
+        config = dataclasses.replace(QUICK, steps=steps, learning_rate=3e-3, averaging=0.9)
+        logits = reference_logits(learn(source, config, seed=0), others.pixels)
         return float(np.corrcoef(logits[:, 1] - logits[:, 0], taught)[0, 1])
 
     assert agreement(60) > 0.8
@@ -42,21 +42,21 @@ def test_it_learns_what_its_teacher_would_say_of_other_cases(source, tmp_path):
 
 
 @pytest.mark.parametrize("quick", [False, True])
-def test_views_teach_their_descriptors(source, quick):
+def test_views_teach_their_features(source, quick):
     teacher = Teacher.fit(
-        source.descriptors, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
+        source.features, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
     )
     sampler = ViewSampler(source, QUICK, 0)
-    recipe = dataclasses.replace(QUICK, steps=60, learning_rate=3e-3, averaging=0.5)
-    _, lessons = learner.prepare(recipe, sampler, quick=quick)
-    pixels, answers = learner._lesson(sampler.batch(0), teacher, spread=1.0)
+    config = dataclasses.replace(QUICK, steps=60, learning_rate=3e-3, averaging=0.5)
+    _, targets = learner.prepare(config, sampler, quick=quick)
+    pixels, answers = learner._target(sampler.batch(0), teacher, spread=1.0)
 
     def errors() -> list[float]:
-        told = [np.asarray(one) for one in lessons(pixels, training=True)]
+        told = [np.asarray(one) for one in targets(pixels, training=True)]
         return [float(np.mean(np.square(told[i] - answers[i]))) for i in (0, 1)]
 
     before = errors()
-    lessons.fit(pixels, answers, batch_size=len(pixels), epochs=60, verbose=0)
+    targets.fit(pixels, answers, batch_size=len(pixels), epochs=60, verbose=0)
     after = errors()
     assert after[0] < 0.7 * before[0]
     assert after[1] < 0.7 * before[1]
@@ -68,7 +68,7 @@ def quick(source: Source) -> keras.Model:
         return learn(source, QUICK, seed=5)
 
 
-def test_what_is_served_was_settled_on_whole_pictures(source, quick):
+def test_what_is_served_was_settled_on_whole_images(source, quick):
     # By hand: what the first convolution makes of eight batches of them, on the mean.
     sampler = ViewSampler(source, QUICK, 5)
     through = keras.Model(quick.inputs[0], quick.get_layer("block1_conv").output)
@@ -84,8 +84,8 @@ def test_what_is_served_was_settled_on_whole_pictures(source, quick):
 @pytest.mark.usefixtures("eagerly")
 def test_weights_are_averaged_over_the_steps(source):
     def kernel(averaging: float) -> np.ndarray:
-        recipe = dataclasses.replace(QUICK, averaging=averaging)
-        return learn(source, recipe, seed=0).get_layer("block1_conv").get_weights()[0]
+        config = dataclasses.replace(QUICK, averaging=averaging)
+        return learn(source, config, seed=0).get_layer("block1_conv").get_weights()[0]
 
     keras.utils.set_random_seed(0)
     at_first = build_network(QUICK, None).get_layer("block1_conv").get_weights()[0]
@@ -99,12 +99,12 @@ def test_weights_are_averaged_over_the_steps(source):
 def test_the_steps_compute_in_the_arithmetic_of_the_recipe(source, monkeypatch):
     asked: list[str] = []
 
-    def spy(model, arithmetic):
-        asked.append(arithmetic)
-        return computing_in(model, arithmetic)
+    def spy(model, compute_dtype):
+        asked.append(compute_dtype)
+        return computing_in(model, compute_dtype)
 
     monkeypatch.setattr(learner, "computing_in", spy)
-    model = learn(source, dataclasses.replace(QUICK, arithmetic="float32"), seed=0)
+    model = learn(source, dataclasses.replace(QUICK, compute_dtype="float32"), seed=0)
 
     assert asked == ["float32"]
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
@@ -121,7 +121,7 @@ from bc_model.data.synthetic import write_synthetic
 import pathlib, tempfile, keras
 assert keras.backend.backend() == "jax"
 root = pathlib.Path(tempfile.mkdtemp())
-write_synthetic(root / "drawn", n_cases=4, pictures_per_case=2, size=(92, 140),
+write_synthetic(root / "drawn", n_cases=4, images_per_case=2, size=(92, 140),
                 magnifications=(100, 200))
 recipe = Recipe(image_size=(32, 48), view_size=(32, 32), steps=3, batch_size=8, warmup_steps=2,
                 hidden_units=16, backbone="tiny")

@@ -13,7 +13,7 @@ from bc_model.distillation.augmentation import ViewSampler
 from bc_model.distillation.student import learn
 from tests.bc_model.distillation.conftest import QUICK
 
-RECIPE = dataclasses.replace(QUICK, steps=7, learning_rate=1e-2)
+CONFIG = dataclasses.replace(QUICK, steps=7, learning_rate=1e-2)
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -25,10 +25,10 @@ def kept_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def whole(source) -> list[np.ndarray]:
-    return learn(source, RECIPE, seed=3).get_weights()
+    return learn(source, CONFIG, seed=3).get_weights()
 
 
-def cut_off(source, draft: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+def threshold(source, draft: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Learn until the views of a step cannot be made."""
     batch = ViewSampler.batch
 
@@ -40,7 +40,7 @@ def cut_off(source, draft: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> No
     with monkeypatch.context() as patch:
         patch.setattr(ViewSampler, "batch", broken)
         with pytest.raises(tf.errors.UnknownError, match="cut off"):
-            learn(source, RECIPE, seed=3, draft=draft)
+            learn(source, CONFIG, seed=3, draft=draft)
 
 
 def steps_taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -62,11 +62,11 @@ def assert_equal(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 def test_what_was_cut_off_goes_on_and_comes_to_the_same(source, whole, tmp_path, monkeypatch):
     draft = tmp_path / "work" / "one.draft.npz"
-    cut_off(source, draft, monkeypatch, at=4)
+    threshold(source, draft, monkeypatch, at=4)
     assert draft.exists()
 
     asked = steps_taken(monkeypatch)
-    assert_equal(learn(source, RECIPE, seed=3, draft=draft).get_weights(), whole)
+    assert_equal(learn(source, CONFIG, seed=3, draft=draft).get_weights(), whole)
     assert asked == [4, 5, 6]
     assert not draft.exists()
 
@@ -79,10 +79,10 @@ def test_steps_are_kept_until_all_is_settled(source, whole, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(learner, "settle_batch_norm", fail)
         with pytest.raises(RuntimeError, match="no memory"):
-            learn(source, RECIPE, seed=3, draft=draft)
+            learn(source, CONFIG, seed=3, draft=draft)
 
     asked = steps_taken(monkeypatch)
-    assert_equal(learn(source, RECIPE, seed=3, draft=draft).get_weights(), whole)
+    assert_equal(learn(source, CONFIG, seed=3, draft=draft).get_weights(), whole)
     assert asked == [6]
 
 
@@ -90,16 +90,16 @@ def test_steps_are_kept_until_all_is_settled(source, whole, tmp_path, monkeypatc
 def test_a_draft_that_cannot_be_used_is_left_aside(source, whole, tmp_path, monkeypatch, found):
     draft = tmp_path / "one.draft.npz"
     if found == "half":
-        cut_off(source, draft, monkeypatch, at=4)
+        threshold(source, draft, monkeypatch, at=4)
         draft.write_bytes(draft.read_bytes()[:-999])
     else:
         with draft.open("wb") as stream:
             np.savez(stream, done=4, **{"0": np.zeros(3)})
 
-    assert_equal(learn(source, RECIPE, seed=3, draft=draft).get_weights(), whole)
+    assert_equal(learn(source, CONFIG, seed=3, draft=draft).get_weights(), whole)
 
 
 def test_little_is_written(source, tmp_path, monkeypatch):
     monkeypatch.setattr(drafts, "KEPT_EVERY_S", 300.0)
-    cut_off(source, tmp_path / "one.draft.npz", monkeypatch, at=4)
+    threshold(source, tmp_path / "one.draft.npz", monkeypatch, at=4)
     assert not list(tmp_path.iterdir())

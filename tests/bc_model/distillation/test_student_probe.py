@@ -3,16 +3,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bc_model.distillation.config import PROBE
+from bc_model.distillation.config import PROXY
 from bc_model.distillation.student import build_network, learn
 from bc_model.model import SCRATCH_BN_MOMENTUM, reference_logits
 from tests.bc_model.distillation.conftest import QUICK
 
-SMALL = dataclasses.replace(QUICK, backbone=PROBE)
+SMALL = dataclasses.replace(QUICK, backbone=PROXY)
 
 
 @pytest.mark.parametrize(("image_size", "shape"), [(None, (None, None)), ((64, 96), (64, 96))])
-def test_the_recipe_s_probe_has_the_layers_that_learning_and_serving_ask_for(image_size, shape):
+def test_the_recipe_s_proxy_has_the_layers_that_learning_and_serving_ask_for(image_size, shape):
     small = build_network(SMALL, image_size)
 
     assert small.input_shape == (None, *shape, 3)
@@ -22,7 +22,7 @@ def test_the_recipe_s_probe_has_the_layers_that_learning_and_serving_ask_for(ima
         assert small.get_layer(name).output.shape == (None, units)
 
 
-def test_it_halves_a_picture_five_times_as_resnet50_does():
+def test_it_halves_a_image_five_times_as_resnet50_does():
     small = build_network(SMALL, (64, 96))
 
     assert small.get_layer("pool").input.shape == (None, 2, 3, 512)

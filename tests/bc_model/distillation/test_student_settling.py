@@ -9,7 +9,7 @@ from bc_model.model import reference_logits
 from tests.bc_model.distillation.conftest import QUICK
 
 
-def test_settled_statistics_are_those_of_whole_pictures(source):
+def test_settled_statistics_are_those_of_whole_images(source):
     sampler = ViewSampler(source, QUICK, 0)
     model = build_network(QUICK, None)
     first = model.get_layer("block1_bn")
@@ -27,9 +27,9 @@ def test_settled_statistics_are_those_of_whole_pictures(source):
     assert first.momentum == before
 
 
-def test_the_last_layer_tells_the_teacher_s_logits_of_whole_pictures(source):
+def test_the_last_layer_tells_the_teacher_s_logits_of_whole_images(source):
     case = source.table["case"].to_numpy(str)
-    teacher = Teacher.fit(source.descriptors, source.malignant, case, QUICK.penalty)
+    teacher = Teacher.fit(source.features, source.malignant, case, QUICK.penalty)
     model = build_network(QUICK, QUICK.image_size)
 
     settle_logits(model, source, teacher, penalty=1.0)
@@ -37,7 +37,7 @@ def test_the_last_layer_tells_the_teacher_s_logits_of_whole_pictures(source):
     # The same line by hand: ridge regression over the hidden layer, each case counting once.
     body = keras.Model(model.inputs[0], model.get_layer("dense_1").output)
     hidden = body.predict_on_batch(source.pixels.astype("f4")).astype(float)
-    taught = teacher.logit(teacher.squashed(source.descriptors)).astype(float)
+    taught = teacher.logit(teacher.normalized(source.features)).astype(float)
     weight = np.array([1.0 / (case == one).sum() for one in case])
     weight *= len(case) / weight.sum()
     unit = hidden / (hidden.std(axis=0) + 1e-3)
@@ -50,7 +50,7 @@ def test_the_last_layer_tells_the_teacher_s_logits_of_whole_pictures(source):
     np.testing.assert_allclose(logits.sum(axis=1), 0.0, atol=1e-4)
 
 
-def test_a_line_weighs_cases_and_not_pictures():
+def test_a_line_weighs_cases_and_not_images():
     # Case a says 0 a hundred times, case b says 1 once: the best constant lies half-way.
     hidden = np.zeros((101, 1))
     logit = np.array([0.0] * 100 + [1.0])

@@ -20,9 +20,9 @@ def delong(
 
     Parameters
     ----------
-    malignant : ndarray of bool, shape (n_pictures,)
+    malignant : ndarray of bool, shape (n_images,)
         Both classes are there.
-    prob_malignant : ndarray of shape (n_pictures,)
+    prob_malignant : ndarray of shape (n_images,)
     sample : CaseSample
         With every picture a case of its own this is the formula of DeLong and others.
     level : float, default=0.95
@@ -63,7 +63,7 @@ def delong(
     error = math.sqrt(variance)
     if not 0.0 < area < 1.0:
         return area, error, Interval(None, None, "no interval at the end of the range")
-    centre = math.log(area / (1 - area))
+    center = math.log(area / (1 - area))
     reach = float(ndtri((1 + level) / 2)) * error / (area * (1 - area))
-    low, high = (1 / (1 + math.exp(-end)) for end in (centre - reach, centre + reach))
+    low, high = (1 / (1 + math.exp(-end)) for end in (center - reach, center + reach))
     return area, error, Interval(low, high)

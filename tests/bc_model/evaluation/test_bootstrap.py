@@ -7,8 +7,8 @@ import pytest
 
 from bc_model.evaluation import bootstrap as sample_module
 from bc_model.evaluation.bootstrap import (
+    EXTERNAL,
     OPEN,
-    UNSEEN,
     CaseSample,
     of_sums,
     studentised,
@@ -19,7 +19,7 @@ from bc_model.evaluation.intervals import korn_graubard
 from bc_model.evaluation.metrics import Floats, all_metrics, ratio
 
 
-def pictures(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def images(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return case, truth and probability: 7 benign and 9 malignant cases of unequal size."""
     rng = np.random.default_rng(seed)
     size = rng.integers(4, 15, 16)
@@ -37,16 +37,18 @@ def mean_of(values: Floats, sample: CaseSample) -> object:
 
 def by_loop(n_resamples: int) -> tuple[float, float, float]:
     """Sensitivity and its interval from the definitions: rows repeated, one resample at a time."""
-    case, malignant, prob = pictures()
+    case, malignant, prob = images()
     right = prob >= 0.5
     names = np.unique(case[malignant])
 
-    def rates(drawn: list[str]) -> tuple[float, float]:
-        groups = [right[(case == name) & malignant] for name in drawn]
-        share = np.concatenate(groups).mean()
+    def rates(synthetic: list[str]) -> tuple[float, float]:
+        groups = [right[(case == name) & malignant] for name in synthetic]
+        proportion = np.concatenate(groups).mean()
         n = sum(group.size for group in groups)
-        lead = [(group.sum() - share * group.size) / n for group in groups]
-        return share, math.sqrt(len(drawn) / (len(drawn) - 1) * sum(x * x for x in lead))
+        lead = [(group.sum() - proportion * group.size) / n for group in groups]
+        return proportion, math.sqrt(
+            len(synthetic) / (len(synthetic) - 1) * sum(x * x for x in lead)
+        )
 
     value = rates(list(names))[0]
     left_out = np.array([rates([n for n in names if n != name])[0] for name in names])
@@ -54,9 +56,9 @@ def by_loop(n_resamples: int) -> tuple[float, float, float]:
     sample = CaseSample.of(case, malignant)
     t = []
     for row in sample.draws(n_resamples, seed=4)[:, sample.cluster].astype(int):
-        drawn = [name for name in names for _ in range(row[(case == name) & malignant][0])]
-        share, spread = rates(drawn)
-        t.append((share - value) / spread)
+        synthetic = [name for name in names for _ in range(row[(case == name) & malignant][0])]
+        proportion, spread = rates(synthetic)
+        t.append((proportion - value) / spread)
     t.sort()
     # Of 400 ordered values the 10th has 2.5 % at or below it, the 390th has 97.5 %.
     low_t, high_t = t[n_resamples // 40 - 1], t[n_resamples - n_resamples // 40 - 1]
@@ -64,7 +66,7 @@ def by_loop(n_resamples: int) -> tuple[float, float, float]:
 
 
 def test_equal_to_a_slow_loop() -> None:
-    case, malignant, prob = pictures()
+    case, malignant, prob = images()
     sample = CaseSample.of(case, malignant)
     functional = functional_of("sensitivity", sample, malignant, prob, 0.5)
     value, interval = studentised(functional, sample, sample.draws(400, seed=4), bounds=(0.0, 1.0))
@@ -86,7 +88,7 @@ def test_many_equal_cases_give_students_interval() -> None:
 
 
 def test_the_longer_tail_is_on_the_side_of_the_mistakes() -> None:
-    case, malignant, prob = pictures(3)
+    case, malignant, prob = images(3)
     sample = CaseSample.of(case, malignant)
     functional = functional_of("roc_auc", sample, malignant, prob, 0.5)
     value, interval = studentised(functional, sample, sample.draws(2000, seed=0), bounds=(0.0, 1.0))
@@ -122,7 +124,7 @@ def test_one_bad_case_does_not_throw_an_end_far_out() -> None:
     functional = functional_of("accuracy", sample, malignant, prob, 0.5)
     draws = sample.draws(2000, seed=0)
     value, wild = studentised(functional, sample, draws, bounds=(0.0, 1.0))
-    _, tame = studentised(functional, sample, draws, bounds=(0.0, 1.0), is_share=True)
+    _, tame = studentised(functional, sample, draws, bounds=(0.0, 1.0), is_proportion=True)
     variance = 11 * np.var([(120 - 14 - (10 - k)) / 110 for k in wrong])
     outermost = korn_graubard(value, float(variance), 11, n_cases=12, level=0.99)
     assert wild.low < outermost.low  # type: ignore[operator]
@@ -131,11 +133,11 @@ def test_one_bad_case_does_not_throw_an_end_far_out() -> None:
 
 
 def test_no_spread_has_no_interval() -> None:
-    case, malignant, _ = pictures()
+    case, malignant, _ = images()
     sample = CaseSample.of(case, malignant)
     functional = functional_of("accuracy", sample, malignant, malignant * 1.0, 0.5)
     value, interval = studentised(functional, sample, sample.draws(100, seed=0))
-    assert (value, interval.low, interval.note) == (1.0, None, UNSEEN)
+    assert (value, interval.low, interval.note) == (1.0, None, EXTERNAL)
 
 
 def test_a_range_without_an_end_stays_open() -> None:
@@ -152,7 +154,7 @@ def test_a_range_without_an_end_stays_open() -> None:
 
 
 def test_undefined_resamples_are_a_reason() -> None:
-    case, malignant, prob = pictures()
+    case, malignant, prob = images()
     sample = CaseSample.of(case, malignant)
 
     def fickle(counts: Floats) -> tuple[Floats, Floats]:
@@ -166,7 +168,7 @@ def test_undefined_resamples_are_a_reason() -> None:
 
 
 def test_an_undefined_figure_has_no_interval() -> None:
-    case, malignant, prob = pictures()
+    case, malignant, prob = images()
     sample = CaseSample.of(case[malignant], malignant[malignant])
     functional = functional_of("specificity", sample, malignant[malignant], prob[malignant], 0.5)
     value, interval = studentised(functional, sample, sample.draws(100, seed=0))

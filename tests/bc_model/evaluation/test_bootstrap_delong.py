@@ -11,7 +11,7 @@ from bc_model.evaluation.metrics import all_metrics
 from tests.bc_model.evaluation.oracles import delong
 
 
-def pictures(n: int = 80, n_cases: int = 16) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def images(n: int = 80, n_cases: int = 16) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(2)
     number = rng.integers(0, n_cases, n)
     malignant = number % 3 != 0
@@ -36,19 +36,19 @@ def by_definition(malignant: np.ndarray, prob: np.ndarray) -> tuple[float, float
 
 
 def test_equal_to_the_definition() -> None:
-    _, malignant, prob = pictures()
+    _, malignant, prob = images()
     alone = CaseSample.of(np.full(malignant.size, ""), malignant)
     area, error, interval = delong(malignant, prob, alone)
     assert (area, error) == pytest.approx(by_definition(malignant, prob), abs=1e-12)
     assert area == pytest.approx(float(all_metrics(malignant, prob)["roc_auc"]), abs=1e-12)
-    centre, reach = math.log(area / (1 - area)), 1.959963984540054 * error / (area * (1 - area))
-    ends = [1 / (1 + math.exp(-(centre + side * reach))) for side in (-1, 1)]
+    center, reach = math.log(area / (1 - area)), 1.959963984540054 * error / (area * (1 - area))
+    ends = [1 / (1 + math.exp(-(center + side * reach))) for side in (-1, 1)]
     assert [interval.low, interval.high] == pytest.approx(ends, abs=1e-12)
 
 
-def test_pictures_repeated_within_their_case_add_nothing() -> None:
+def test_images_repeated_within_their_case_add_nothing() -> None:
     # Obuchowski's form: a case of four equal pictures is one observation, not four.
-    _, malignant, prob = pictures(40)
+    _, malignant, prob = images(40)
     names = np.arange(40).astype(str)
     once = delong(malignant, prob, CaseSample.of(names, malignant))
     four = [np.repeat(values, 4) for values in (malignant, prob, names)]
@@ -59,12 +59,12 @@ def test_pictures_repeated_within_their_case_add_nothing() -> None:
 
 
 def test_agrees_with_the_bootstrap_over_cases() -> None:
-    case, malignant, prob = pictures(2000, 200)
+    case, malignant, prob = images(2000, 200)
     sample = CaseSample.of(case, malignant)
     _, _, closed = delong(malignant, prob, sample)
     functional = functional_of("roc_auc", sample, malignant, prob, 0.5)
-    _, drawn = studentised(functional, sample, sample.draws(2000, seed=0), bounds=(0.0, 1.0))
-    assert (closed.low, closed.high) == pytest.approx((drawn.low, drawn.high), abs=0.003)
+    _, synthetic = studentised(functional, sample, sample.draws(2000, seed=0), bounds=(0.0, 1.0))
+    assert (closed.low, closed.high) == pytest.approx((synthetic.low, synthetic.high), abs=0.003)
 
 
 def test_where_there_is_no_interval() -> None:

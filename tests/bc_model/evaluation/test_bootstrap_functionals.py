@@ -11,7 +11,7 @@ from bc_model.evaluation.metrics import METRICS, Floats, all_metrics, ratio
 N_CASES = 14
 
 
-def pictures(*, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def images(*, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
     case = rng.integers(0, N_CASES, 200)
     malignant = case % 3 != 0
@@ -21,22 +21,22 @@ def pictures(*, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("name", METRICS)
-def test_a_draw_of_cases_is_a_weight_of_their_pictures(name: str, ties: bool) -> None:
-    case, malignant, prob = pictures(ties=ties)
+def test_a_draw_of_cases_is_a_weight_of_their_images(name: str, ties: bool) -> None:
+    case, malignant, prob = images(ties=ties)
     sample = CaseSample.of(case, malignant)
     draws = sample.draws(50, seed=1)
     values, _ = functional_of(name, sample, malignant, prob, 0.5)(draws)
     counts = draws[:, sample.cluster].astype(int)
-    by_picture = [
+    by_image = [
         float(all_metrics(np.repeat(malignant, row), np.repeat(prob, row))[name]) for row in counts
     ]
-    assert values == pytest.approx(by_picture, abs=1e-12)
+    assert values == pytest.approx(by_image, abs=1e-12)
 
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("name", METRICS)
 def test_the_derivative_is_the_slope_of_the_value(name: str, ties: bool) -> None:
-    case, malignant, prob = pictures(ties=ties)
+    case, malignant, prob = images(ties=ties)
     sample = CaseSample.of(case, malignant)
     functional = functional_of(name, sample, malignant, prob, 0.5)
     # Counts above zero, so that a step to either side stays a draw.
@@ -50,7 +50,7 @@ def test_the_derivative_is_the_slope_of_the_value(name: str, ties: bool) -> None
 
 
 def test_many_cut_offs_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    case, malignant, prob = pictures()
+    case, malignant, prob = images()
     sample = CaseSample.of(case, malignant)
     draws = sample.draws(200, seed=1)
     whole = functional_of("average_precision", sample, malignant, prob, 0.5)(draws)
@@ -63,23 +63,23 @@ def test_many_cut_offs_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> No
     coarse = functional(draws)
     assert np.corrcoef(coarse[0], whole[0])[0, 1] > 0.99
     assert coarse[0].std() == pytest.approx(whole[0].std(), rel=0.05)
-    drawn = draws > 0  # the slopes of the others weigh nothing
-    assert np.abs(coarse[1] - whole[1])[drawn].max() < 0.1 * np.abs(whole[1][drawn]).max()
+    synthetic = draws > 0  # the slopes of the others weigh nothing
+    assert np.abs(coarse[1] - whole[1])[synthetic].max() < 0.1 * np.abs(whole[1][synthetic]).max()
 
 
 def test_a_slope_by_hand() -> None:
     # Two cases with 1 of 2 and 3 of 4 right: (w1 + 3 w2) / (2 w1 + 4 w2) is 4/6 at one each, and
     # its slopes are (1 - 2 * 4/6) / 6 and (3 - 4 * 4/6) / 6.
-    def share(sums: Floats) -> Floats:
+    def proportion(sums: Floats) -> Floats:
         return ratio(sums[..., 0], sums[..., 1])
 
-    value, slope = of_sums(np.array([[1.0, 2.0], [3.0, 4.0]]), share)(np.ones((1, 2)))
+    value, slope = of_sums(np.array([[1.0, 2.0], [3.0, 4.0]]), proportion)(np.ones((1, 2)))
     assert value.tolist() == [pytest.approx(2 / 3)]
     assert slope[0] == pytest.approx([-1 / 18, 1 / 18], abs=1e-15)
 
 
 def test_an_undefined_draw_is_nan_without_a_warning() -> None:
-    case, malignant, prob = pictures()
+    case, malignant, prob = images()
     sample = CaseSample.of(case, malignant)
     none = np.zeros((1, sample.size))
     for name in METRICS:

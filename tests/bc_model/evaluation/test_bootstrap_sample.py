@@ -62,7 +62,7 @@ def test_a_case_of_both_classes_is_drawn_apart() -> None:
     assert (weights[:, 0] + weights[:, 2] == 2).all()
 
 
-def test_an_unknown_case_is_drawn_by_picture() -> None:
+def test_an_unknown_case_is_drawn_by_image() -> None:
     weights = weights_of(["", None, ""], [0, 0, 0], n_resamples=200)
     assert (weights.sum(axis=1) == 3).all()
     assert (weights[:, 0] != weights[:, 1]).any()
@@ -74,13 +74,13 @@ def test_seed_decides() -> None:
     assert (first != weights_of(CASE, CLASS, n_resamples=50, seed=4)).any()
 
 
-def test_order_of_pictures_does_not_matter() -> None:
+def test_order_of_images_does_not_matter() -> None:
     order = np.random.default_rng(0).permutation(CASE.size)
     direct = weights_of(CASE, CLASS, n_resamples=50)
     assert (weights_of(CASE[order], CLASS[order], n_resamples=50) == direct[:, order]).all()
 
 
-def test_sums_are_over_the_pictures_of_a_case() -> None:
+def test_sums_are_over_the_images_of_a_case() -> None:
     sample = CaseSample.of(CASE, CLASS)
     sums = sample.sums(np.stack([np.ones(9), np.arange(9.0)], axis=1))
     assert sums.tolist() == [[2, 2], [1, 1], [2, 7], [1, 5], [3, 21]]

@@ -11,14 +11,14 @@ from sklearn.frozen import FrozenEstimator
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.evaluation.calibrate_model import FEATURES_FILE, read_validation
-from bc_model.evaluation.calibration import LOWEST, carry_cutoff, case_weights, fit_temperature
+from bc_model.evaluation.calibration import LOWEST, apply_threshold, case_weights, fit_temperature
 from bc_model.evaluation.features import FeatureTable
 from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.classifier import Classifier
 from bc_model.inference.engine import Engine
 from bc_model.inference.model_card import DecisionThreshold, Temperature
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 
 class Margin(ClassifierMixin, BaseEstimator):
@@ -37,9 +37,9 @@ class Margin(ClassifierMixin, BaseEstimator):
 
 def overbold(n: int = 3000, temperature: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    honest = rng.normal(0.5, 2.0, n)
-    malignant = rng.random(n) < 1 / (1 + np.exp(-honest))
-    return honest * temperature, malignant
+    leakage_free = rng.normal(0.5, 2.0, n)
+    malignant = rng.random(n) < 1 / (1 + np.exp(-leakage_free))
+    return leakage_free * temperature, malignant
 
 
 def by_sklearn(margin: np.ndarray, malignant: np.ndarray, weights: np.ndarray | None) -> float:
@@ -77,10 +77,10 @@ def test_a_case_counts_once() -> None:
     malignant = np.array([False] * 50 + [True, False] * 5)
     case = np.array(["big"] * 50 + [f"c{k}" for k in range(10)])
     by_case = fit_temperature(margin, malignant, case)
-    by_picture = fit_temperature(margin, malignant, np.full(60, ""))
+    by_image = fit_temperature(margin, malignant, np.full(60, ""))
     assert (by_case.n_images, by_case.n_cases) == (60, 11)
     assert by_case.value < 5
-    assert "logits tell nothing" in by_picture.method
+    assert "logits tell nothing" in by_image.method
     weights = case_weights(case)
     assert weights.sum() == pytest.approx(1.0)
     assert weights[:50].sum() == pytest.approx(1 / 11)
@@ -110,11 +110,11 @@ def test_where_there_is_none(margin: list[float], malignant: list[bool], why: st
     assert found.log_loss_after is None
 
 
-def test_a_carried_cut_off_calls_the_same_pictures() -> None:
+def test_a_carried_cut_off_calls_the_same_images() -> None:
     margin = np.random.default_rng(0).normal(0, 5, 500)
     for value in (0.0, 0.02, 0.5, 0.7, 1.0):
-        entry = DecisionThreshold(value, "x", unit="picture")
-        carried = carry_cutoff(entry, 0.8, 7.18)
+        entry = DecisionThreshold(value, "x", unit="image")
+        carried = apply_threshold(entry, 0.8, 7.18)
         called = [
             1 / (1 + np.exp(-margin / temperature)) >= one.value
             for one, temperature in ((entry, 0.8), (carried, 7.18))
@@ -125,16 +125,16 @@ def test_a_carried_cut_off_calls_the_same_pictures() -> None:
 
 def test_a_cut_off_by_case_is_not_carried_over() -> None:
     entry = DecisionThreshold(0.3, "x", "y", unit="case", n_images=9, n_cases=3)
-    assert carry_cutoff(entry, 2.0, 2.0) == entry
-    assert carry_cutoff(entry, 2.0, 1.0) == DecisionThreshold(
+    assert apply_threshold(entry, 2.0, 2.0) == entry
+    assert apply_threshold(entry, 2.0, 1.0) == DecisionThreshold(
         0.5,
         "default: 0.300 was chosen by case before temperature 2.000 became 1.000; choose it again",
     )
 
 
-def test_a_run_is_calibrated_on_its_validation_cases_alone(tiny_run: RunFolder) -> None:
+def test_a_run_is_calibrated_on_its_validation_cases_alone(tiny_run: Run) -> None:
     bundle = open_bundle(tiny_run.path)
-    kept = read_validation(tiny_run.evaluation_folder)
+    kept = read_validation(tiny_run.evaluation_dir)
     entry = bundle.card.temperature
     assert (entry.n_images, entry.n_cases) == (len(kept), kept["case"].nunique())
     assert not set(kept["case"]) & set(bundle.card.data.training_cases)
@@ -147,7 +147,7 @@ def test_a_run_is_calibrated_on_its_validation_cases_alone(tiny_run: RunFolder) 
 
 
 def test_a_temperature_moves_probabilities_and_neither_logits_nor_heatmaps(
-    tiny_run: RunFolder,
+    tiny_run: Run,
 ) -> None:
     bundle = open_bundle(tiny_run.path)
     other = Bundle(bundle.folder, replace(bundle.card, temperature=Temperature(3.0, "x")))
@@ -161,12 +161,12 @@ def test_a_temperature_moves_probabilities_and_neither_logits_nor_heatmaps(
     assert (one.prob_malignant >= 0.5) == (three.prob_malignant >= 0.5)
 
 
-def test_a_new_network_is_not_taken_for_the_old(tiny_run: RunFolder, tmp_path: Path) -> None:
+def test_a_new_network_is_not_taken_for_the_old(tiny_run: Run, tmp_path: Path) -> None:
     network = open_bundle(tiny_run.path).network
-    kept = FeatureTable.load(tiny_run.evaluation_folder / FEATURES_FILE, network)
+    kept = FeatureTable.load(tiny_run.evaluation_dir / FEATURES_FILE, network)
     assert kept is not None
     assert kept.features.shape[0] == kept.stain.shape[0] == len(kept.path)
-    assert FeatureTable.load(tiny_run.evaluation_folder / FEATURES_FILE, "another") is None
+    assert FeatureTable.load(tiny_run.evaluation_dir / FEATURES_FILE, "another") is None
     assert FeatureTable.load(tmp_path / "none.npz", network) is None
     (tmp_path / "bad.npz").write_bytes(b"PK")
     assert FeatureTable.load(tmp_path / "bad.npz", network) is None

@@ -57,16 +57,16 @@ def test_a_calibrated_model_is_no_worse_than_chance_says() -> None:
     assert wrong.ece > 5 * wrong.ece_by_chance
 
 
-def test_a_bin_counts_its_cases_not_its_pictures() -> None:
+def test_a_bin_counts_its_cases_not_its_images() -> None:
     # One case of 90 pictures and ten of one each: about as much as 100**2 / (90**2 + 10) cases.
     case = np.array(["big"] * 90 + [f"small{k}" for k in range(10)])
     malignant = np.array([True] * 90 + [False] * 10)
     (only,) = reliability(malignant, np.full(100, 0.55), case).bins
     effective = 100**2 / (90**2 + 10)
     z = stats.norm.ppf(0.975)
-    centre = (0.9 + z**2 / 2 / effective) / (1 + z**2 / effective)
+    center = (0.9 + z**2 / 2 / effective) / (1 + z**2 / effective)
     assert only.observed.n_cases == 11
-    assert (only.observed.low + only.observed.high) / 2 == pytest.approx(centre, abs=1e-9)  # type: ignore[operator]
+    assert (only.observed.low + only.observed.high) / 2 == pytest.approx(center, abs=1e-9)  # type: ignore[operator]
     alone = reliability(malignant, np.full(100, 0.55), np.full(100, "")).bins[0].observed
     theirs = stats.binomtest(90, 100).proportion_ci(0.95, method="wilson")
     assert (alone.low, alone.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)

@@ -16,7 +16,7 @@ from bc_model.evaluation.comparison import (
     conclusion_of,
 )
 from bc_model.evaluation.evaluate import evaluate_predictions
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
 
 
@@ -119,7 +119,7 @@ def test_a_clearly_better_model_gives_evidence() -> None:
         assert one.conclusion == higher
 
 
-def test_only_cases_count_not_the_number_of_their_pictures() -> None:
+def test_only_cases_count_not_the_number_of_their_images() -> None:
     # The second model is right on all 40 pictures of one benign case, where the first is wrong;
     # elsewhere they agree. By picture that is overwhelming, by case it is one case of eight.
     case = np.repeat([f"b{k}" for k in range(8)] + [f"m{k}" for k in range(8)], 40)
@@ -127,11 +127,10 @@ def test_only_cases_count_not_the_number_of_their_pictures() -> None:
     right = np.where(malignant, 0.9, 0.1)
     wrong_in_one = np.where(case == "b0", 0.9, right)
     by_case = [table(list(case), list(malignant), list(p)) for p in (wrong_in_one, right)]
-    by_picture = [frame.assign(case=frame["path"]) for frame in by_case]
+    by_image = [frame.assign(case=frame["path"]) for frame in by_case]
 
     assert (
-        compare(*sides(*by_picture)).differences["specificity"].conclusion
-        == Conclusion.SECOND_HIGHER
+        compare(*sides(*by_image)).differences["specificity"].conclusion == Conclusion.SECOND_HIGHER
     )
     assert compare(*sides(*by_case)).differences["specificity"].conclusion == Conclusion.NO_EVIDENCE
 
@@ -145,7 +144,7 @@ def test_the_draw_is_paired() -> None:
     second = first.copy()
     second.loc[mistakes, "prob_malignant"] = 1 - prob[mistakes]
     alone = [
-        evaluate_predictions(frame, protocol="case", leaky=False).figures["accuracy"]
+        evaluate_predictions(frame, protocol="case", has_leakage=False).metrics["accuracy"]
         for frame in (first, second)
     ]
     assert alone[0].high > alone[1].value
@@ -155,7 +154,7 @@ def test_the_draw_is_paired() -> None:
     )
 
 
-def test_only_common_pictures_count_and_the_others_are_told() -> None:
+def test_only_common_images_count_and_the_others_are_told() -> None:
     found = compare(*sides(FIRST, SECOND.drop(index=[0, 7])))
     assert (found.n, found.n_left_out) == (6, (2, 0))
     (check,) = (check for check in found.checks if check.code == "BC223")
@@ -163,7 +162,7 @@ def test_only_common_pictures_count_and_the_others_are_told() -> None:
     assert compare(*sides(FIRST.iloc[:6], SECOND.iloc[:6])).n_left_out == (0, 0)
 
 
-def test_a_picture_with_other_pixels_is_another_picture() -> None:
+def test_a_image_with_other_pixels_is_another_image() -> None:
     other = SECOND.copy()
     other.loc[0, "sha256"] = "f" * 64
     assert compare(*sides(FIRST, other)).n == 7
@@ -171,13 +170,13 @@ def test_a_picture_with_other_pixels_is_another_picture() -> None:
     assert compare(*sides(FIRST, other)).n == 8
 
 
-def test_no_common_picture_is_refused() -> None:
+def test_no_common_image_is_refused() -> None:
     with pytest.raises(DataError, match="A and B share none"):
         compare(*sides(FIRST.iloc[:4], SECOND.iloc[4:]))
 
 
 @pytest.mark.parametrize(("column", "value"), [("class", "malignant"), ("case", "elsewhere")])
-def test_two_truths_for_one_picture_are_refused(column: str, value: str) -> None:
+def test_two_truths_for_one_image_are_refused(column: str, value: str) -> None:
     other = SECOND.copy()
     other.loc[2, column] = value
     with pytest.raises(DataError, match=rf"same {column} .*'0002.png'.*{value} for B"):
@@ -198,7 +197,7 @@ def test_what_is_not_defined_is_said() -> None:
     assert found["specificity"].difference.value == 0.25
 
 
-def test_one_case_of_a_class_is_no_ground_for_a_verdict() -> None:
+def test_one_case_of_a_class_is_no_ground_for_a_prediction() -> None:
     keep = FIRST["case"] != "c"
     one = compare(*sides(FIRST[keep], SECOND[keep])).differences["specificity"]
     assert one.conclusion == Conclusion.NO_INTERVAL
@@ -206,8 +205,8 @@ def test_one_case_of_a_class_is_no_ground_for_a_verdict() -> None:
     assert one.text().endswith("no interval, only one benign case")
 
 
-def test_a_leaky_side_is_told_first() -> None:
-    found = compare(Side("A", FIRST), Side("B", SECOND, leaky=True))
+def test_a_leakage_side_is_told_first() -> None:
+    found = compare(Side("A", FIRST), Side("B", SECOND, has_leakage=True))
     assert (found.checks[0].code, found.checks[0].params["run"]) == ("BC221", "B")
 
 
@@ -247,7 +246,7 @@ def test_each_side_has_its_own_cut_off() -> None:
 def test_conclusion_of_interval(
     value: float | None, low: float | None, high: float | None, conclusion: Conclusion
 ) -> None:
-    assert conclusion_of(Figure(value, low, high, 8, 4, "m", "why")) == conclusion
+    assert conclusion_of(Metric(value, low, high, 8, 4, "m", "why")) == conclusion
 
 
 def test_a_comparison_is_plain_json() -> None:

@@ -9,7 +9,7 @@ from scipy.stats import norm
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from bc_model.errors import DataError
-from bc_model.evaluation.cross_validation import mean_differences, mean_figures
+from bc_model.evaluation.cross_validation import mean_differences, mean_metrics
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.report import Report
 
@@ -34,7 +34,7 @@ def table_of(cases: range | list[int], seed: int, shift: float = 0.0) -> pd.Data
 
 
 def report_of(table: pd.DataFrame, threshold: float = 0.5) -> Report:
-    return evaluate_predictions(table, threshold=threshold, protocol="folds", leaky=True)
+    return evaluate_predictions(table, threshold=threshold, protocol="folds", has_leakage=True)
 
 
 @pytest.fixture(scope="module")
@@ -60,42 +60,42 @@ def by_hand(report: Report) -> dict[str, float]:
 
 
 def test_the_mean_and_the_spread_are_those_of_the_files(reports: list[Report]) -> None:
-    figures, spread = mean_figures(reports, EVERY)
+    metrics, spread = mean_metrics(reports, EVERY)
     hands = pd.DataFrame([by_hand(report) for report in reports])
     for name in EVERY:
-        assert figures[name].value == pytest.approx(hands[name].mean(), abs=1e-12)
-        assert figures[name].low < figures[name].value < figures[name].high
+        assert metrics[name].value == pytest.approx(hands[name].mean(), abs=1e-12)
+        assert metrics[name].low < metrics[name].value < metrics[name].high
         assert spread[name].low == pytest.approx(hands[name].min(), abs=1e-12)
         assert spread[name].high == pytest.approx(hands[name].max(), abs=1e-12)
         assert spread[name].deviation == pytest.approx(hands[name].std(), abs=1e-12)
         assert spread[name].n == 3
 
 
-def test_pictures_and_cases_count_once_however_often_they_are_tested(
+def test_images_and_cases_count_once_however_often_they_are_tested(
     reports: list[Report],
 ) -> None:
-    figures, _ = mean_figures(reports, EVERY)
-    assert (figures["accuracy"].n, figures["accuracy"].n_cases) == (24 * 5, 24)
-    assert (figures["sensitivity"].n, figures["sensitivity"].n_cases) == (12 * 5, 12)
-    assert "the same draw in each of 3 test parts" in figures["accuracy"].method
+    metrics, _ = mean_metrics(reports, EVERY)
+    assert (metrics["accuracy"].n, metrics["accuracy"].n_cases) == (24 * 5, 24)
+    assert (metrics["sensitivity"].n, metrics["sensitivity"].n_cases) == (12 * 5, 12)
+    assert "the same draw in each of 3 test parts" in metrics["accuracy"].method
 
 
 def test_one_hold_out_gives_the_figures_of_its_report(reports: list[Report]) -> None:
-    figures, spread = mean_figures(reports[:1], EVERY)
+    metrics, spread = mean_metrics(reports[:1], EVERY)
     for name in NAMES:
-        own = reports[0].figures[name]
-        assert figures[name].value == pytest.approx(own.value, abs=1e-12)
-        assert figures[name].low == pytest.approx(own.low, abs=1e-12)
-        assert figures[name].high == pytest.approx(own.high, abs=1e-12)
-    recognition = reports[0].by_case.figures["recognition_rate"]
-    assert figures["recognition_rate"].value == pytest.approx(recognition.value, abs=1e-12)
-    assert figures["recognition_rate"].low == pytest.approx(recognition.low, abs=1e-12)
+        own = reports[0].metrics[name]
+        assert metrics[name].value == pytest.approx(own.value, abs=1e-12)
+        assert metrics[name].low == pytest.approx(own.low, abs=1e-12)
+        assert metrics[name].high == pytest.approx(own.high, abs=1e-12)
+    recognition = reports[0].by_case.metrics["recognition_rate"]
+    assert metrics["recognition_rate"].value == pytest.approx(recognition.value, abs=1e-12)
+    assert metrics["recognition_rate"].low == pytest.approx(recognition.low, abs=1e-12)
     assert spread["accuracy"].deviation is None
 
 
 def test_the_same_test_part_three_times_is_no_more_than_once(reports: list[Report]) -> None:
-    once, _ = mean_figures(reports[:1], NAMES)
-    thrice, _ = mean_figures(reports[:1] * 3, NAMES)
+    once, _ = mean_metrics(reports[:1], NAMES)
+    thrice, _ = mean_metrics(reports[:1] * 3, NAMES)
     for name in NAMES:
         assert thrice[name].low == pytest.approx(once[name].low, abs=1e-9)
         assert thrice[name].high == pytest.approx(once[name].high, abs=1e-9)
@@ -104,14 +104,14 @@ def test_the_same_test_part_three_times_is_no_more_than_once(reports: list[Repor
 def test_other_cases_in_each_part_are_more_evidence(reports: list[Report]) -> None:
     disjoint = [report_of(table_of(range(n, n + 16), n)) for n in (0, 100, 200)]
     widths = [
-        figure.high - figure.low
+        metric.high - metric.low
         for parts in (disjoint[:1], disjoint)
-        for figure in mean_figures(parts, ["accuracy"])[0].values()
+        for metric in mean_metrics(parts, ["accuracy"])[0].values()
     ]
     assert widths[1] < 0.8 * widths[0]
     # Equal parts: the mean over them is the accuracy of all pictures together.
     tables = pd.concat([report.predictions for report in disjoint])
-    three, _ = mean_figures(disjoint, ["accuracy"])
+    three, _ = mean_metrics(disjoint, ["accuracy"])
     assert three["accuracy"].value == pytest.approx(
         accuracy_score(tables["class"] == "malignant", tables["prob_malignant"] >= 0.5), abs=1e-12
     )
@@ -120,38 +120,38 @@ def test_other_cases_in_each_part_are_more_evidence(reports: list[Report]) -> No
 def test_each_run_keeps_its_own_cut_off() -> None:
     table = table_of(range(16), 0)
     low, high = report_of(table, 0.3), report_of(table, 0.7)
-    figures, _ = mean_figures([low, high], ["sensitivity"])
+    metrics, _ = mean_metrics([low, high], ["sensitivity"])
     prob = table.loc[table["class"] == "malignant", "prob_malignant"]
-    assert figures["sensitivity"].value == pytest.approx(
+    assert metrics["sensitivity"].value == pytest.approx(
         ((prob >= 0.3).mean() + (prob >= 0.7).mean()) / 2, abs=1e-12
     )
 
 
 def test_a_part_of_one_class_is_left_out_of_what_it_cannot_tell(reports: list[Report]) -> None:
     malignant_only = report_of(table_of([31, 33, 35], 7))
-    figures, spread = mean_figures([reports[0], malignant_only], EVERY)
-    assert figures["roc_auc"].value == pytest.approx(by_hand(reports[0])["roc_auc"], abs=1e-12)
-    assert figures["roc_auc"].note == "defined in 1 of 2 test parts"
+    metrics, spread = mean_metrics([reports[0], malignant_only], EVERY)
+    assert metrics["roc_auc"].value == pytest.approx(by_hand(reports[0])["roc_auc"], abs=1e-12)
+    assert metrics["roc_auc"].note == "defined in 1 of 2 test parts"
     assert spread["roc_auc"].n == 1
     assert spread["accuracy"].n == 2
-    only, spread = mean_figures([malignant_only, malignant_only], EVERY)
+    only, spread = mean_metrics([malignant_only, malignant_only], EVERY)
     assert (only["roc_auc"].value, only["roc_auc"].note) == (None, "only one class present")
     assert "roc_auc" not in spread
 
 
 def test_a_part_with_a_single_benign_case_still_has_an_interval(reports: list[Report]) -> None:
     single = report_of(table_of([2, *range(41, 61, 2)], 3))
-    assert single.figures["specificity"].low is None
-    figures, _ = mean_figures([*reports, single], NAMES)
-    assert figures["specificity"].low is not None
-    assert figures["roc_auc"].low is not None
+    assert single.metrics["specificity"].low is None
+    metrics, _ = mean_metrics([*reports, single], NAMES)
+    assert metrics["specificity"].low is not None
+    assert metrics["roc_auc"].low is not None
 
 
-def test_runs_that_disagree_on_a_picture_are_refused(reports: list[Report]) -> None:
+def test_runs_that_disagree_on_a_image_are_refused(reports: list[Report]) -> None:
     table = table_of(range(16), 5)
     table.loc[0, "class"] = "malignant"
     with pytest.raises(DataError, match=r"disagree on the class or the case of 'c00-0\.png'"):
-        mean_figures([reports[0], report_of(table)], NAMES)
+        mean_metrics([reports[0], report_of(table)], NAMES)
 
 
 # Differences
@@ -181,7 +181,7 @@ def test_a_pair_is_judged_on_what_both_tested() -> None:
     assert (found["accuracy"].n, found["accuracy"].n_cases) == (30, 6)
 
 
-def test_without_a_common_picture_there_is_no_difference() -> None:
+def test_without_a_common_image_there_is_no_difference() -> None:
     pair = report_of(table_of(range(8), 1)), report_of(table_of(range(20, 28), 1))
     assert mean_differences([pair], NAMES) == {}
 
@@ -200,14 +200,14 @@ def test_a_rate_that_never_differs_leaves_balanced_accuracy_without_an_interval(
 def test_the_interval_holds_the_truth_although_the_parts_overlap() -> None:
     """40 cases, five hold-outs of a third of them; a case has the same effect in all of them."""
     rng = np.random.default_rng(0)
-    centre, case_sd, own_sd = np.array([-1.4, 1.8]), 1.0, 0.66
+    center, case_sd, own_sd = np.array([-1.4, 1.8]), 1.0, 0.66
     sd = np.sqrt(case_sd**2 + own_sd**2 + 1)
     truth = (norm.cdf(1.4 / sd) + norm.cdf(1.8 / sd)) / 2  # balanced accuracy at logit 0
     template = report_of(table_of(range(8), 0))  # whose figures nobody looks at
     held, n_sets = 0, 300
     for number in range(n_sets):
         malignant = np.arange(40) >= 20
-        effect = centre[malignant.astype(int)] + rng.normal(0, case_sd, 40)
+        effect = center[malignant.astype(int)] + rng.normal(0, case_sd, 40)
         reports = []
         for _ in range(5):
             tested = np.concatenate(
@@ -225,8 +225,8 @@ def test_the_interval_holds_the_truth_although_the_parts_overlap() -> None:
                 }
             )
             reports.append(dataclasses.replace(template, predictions=table))
-        figure = mean_figures(
+        metric = mean_metrics(
             reports, ["balanced_accuracy"], n_resamples=600, seed=number
         )[0]["balanced_accuracy"]  # fmt: skip
-        held += figure.low is not None and figure.low <= truth <= figure.high
+        held += metric.low is not None and metric.low <= truth <= metric.high
     assert 0.92 <= held / n_sets <= 0.99

@@ -12,7 +12,7 @@ from bc_model.evaluation.error_analysis import (
     error_gallery,
     kept_training_features,
     nearest,
-    neighbours_of,
+    neighbors_of,
     training_features,
 )
 from bc_model.evaluation.features import FeatureTable, cosine_distances
@@ -20,7 +20,7 @@ from bc_model.evaluation.predictions import check_predictions
 from bc_model.evaluation.report import read_report
 from bc_model.inference.bundle import open_bundle
 from bc_model.inference.engine import Engine
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 # Called wrong at 0.5: both of b, one of m, one without a case.
 ROWS = [
@@ -42,18 +42,18 @@ def predictions() -> pd.DataFrame:
 def test_mistakes_are_grouped_by_case_the_surest_first(predictions: pd.DataFrame) -> None:
     mistakes = error_gallery(predictions, threshold=0.5).mistakes
     # Losses: m1 -log 0.03, b1 -log 0.05, x1 -log 0.4.
-    assert [(one.case, one.n_wrong, one.n) for one in mistakes] == [
+    assert [(one.case, one.n_incorrect, one.n) for one in mistakes] == [
         ("m", 1, 2), ("b", 2, 2), ("", 1, 1),
     ]  # fmt: skip
     assert [entry.path for entry in mistakes[1].worst] == ["b1", "b2"]
     first = mistakes[0].worst[0]
-    assert (first.class_name, first.called, first.is_right) == ("malignant", "benign", False)
+    assert (first.class_name, first.called, first.is_correct) == ("malignant", "benign", False)
     assert (first.magnification, first.subtype, first.prob_malignant) == (40, "unknown", 0.03)
     short = error_gallery(predictions, threshold=0.5, n_cases=2, per_case=1).mistakes
     assert [[entry.path for entry in one.worst] for one in short] == [["m1"], ["b1"]]
 
 
-def test_each_case_comes_before_a_second_picture_of_any(predictions: pd.DataFrame) -> None:
+def test_each_case_comes_before_a_second_image_of_any(predictions: pd.DataFrame) -> None:
     found = error_gallery(predictions, threshold=0.5, n_certain=7)
     certain = [entry.path for entry in found.most_certain]
     # Sorted by distance from 0.5: c1 c2 m1 x2 b1 o1 x1 b2 m2; c2 waits for its turn.
@@ -77,7 +77,7 @@ def test_cosine_distances_by_hand() -> None:
     assert found == pytest.approx(np.array([[0.0, 1 - 0.5**0.5, 2.0], [1.0, 1.0, 1.0]]), abs=1e-12)
 
 
-def test_neighbours_are_of_other_cases_one_each() -> None:
+def test_neighbors_are_of_other_cases_one_each() -> None:
     angles = np.radians([0, 1, 2, 3, 10, 90])
     table = FeatureTable(
         path=np.array(["p0", "p1", "p2", "p3", "p4", "p5"]),
@@ -96,12 +96,12 @@ def test_neighbours_are_of_other_cases_one_each() -> None:
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_run: RunFolder) -> Engine:
+def engine(tiny_run: Run) -> Engine:
     return Engine(open_bundle(tiny_run.path))
 
 
 def test_features_of_training_are_computed_once(
-    engine: Engine, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
+    engine: Engine, tiny_run: Run, drawn_set: Path, tmp_path: Path
 ) -> None:
     split = read_split(tiny_run.split_file)
     told: list[tuple[int, int]] = []
@@ -110,43 +110,43 @@ def test_features_of_training_are_computed_once(
         told.append((done, total))
 
     first = training_features(engine, drawn_set, split, tmp_path / "f", progress=progress)
-    n = int((split["part"] == "train").sum())
+    n = int((split["subset"] == "train").sum())
     assert told[-1] == (n, n)
     told.clear()
     again = training_features(engine, drawn_set, split, tmp_path / "f", progress=progress)
     assert told == []
     assert (again.features == first.features).all()
-    assert again.path.tolist() == split.loc[split["part"] == "train", "path"].tolist()
+    assert again.path.tolist() == split.loc[split["subset"] == "train", "path"].tolist()
     # Another training part is another table.
     other = split.copy()
-    other.loc[other.index[other["part"] == "train"][0], "part"] = "validation"
+    other.loc[other.index[other["subset"] == "train"][0], "subset"] = "validation"
     assert len(training_features(engine, drawn_set, other, tmp_path / "f").path) == n - 1
     with pytest.raises(SplitError, match="no train part"):
-        training_features(engine, drawn_set, split[split["part"] == "test"], tmp_path / "f")
+        training_features(engine, drawn_set, split[split["subset"] == "test"], tmp_path / "f")
 
 
-def test_pictures_of_a_gallery_have_their_neighbours(
-    engine: Engine, tiny_run: RunFolder, drawn_set: Path, tmp_path: Path
+def test_images_of_a_gallery_have_their_neighbors(
+    engine: Engine, tiny_run: Run, drawn_set: Path, tmp_path: Path
 ) -> None:
-    report = read_report(tiny_run.evaluation_folder)
+    report = read_report(tiny_run.evaluation_dir)
     assert report.predictions is not None
     split = read_split(tiny_run.split_file)
     table = training_features(engine, drawn_set, split, tmp_path)
     entries = error_gallery(report.predictions, threshold=report.threshold).entries
-    found = neighbours_of(entries, engine, drawn_set, table, count=2)
+    found = neighbors_of(entries, engine, drawn_set, table, count=2)
     assert list(found) == [entry.path for entry in entries]
-    learned = set(split.loc[split["part"] == "train", "path"])
+    learned = set(split.loc[split["subset"] == "train", "path"])
     for entry in entries:
         near, far = found[entry.path]
         assert {near.path, far.path} <= learned
         assert entry.case not in {near.case, far.case}
         assert near.distance <= far.distance
-    assert neighbours_of([], engine, drawn_set, table) == {}
+    assert neighbors_of([], engine, drawn_set, table) == {}
 
 
-def test_a_run_that_ended_has_kept_its_features(tiny_run: RunFolder) -> None:
+def test_a_run_that_ended_has_kept_its_features(tiny_run: Run) -> None:
     split, bundle = read_split(tiny_run.split_file), open_bundle(tiny_run.path)
-    kept = kept_training_features(bundle, split, tiny_run.evaluation_folder)
+    kept = kept_training_features(bundle, split, tiny_run.evaluation_dir)
     assert kept is not None
-    assert kept.path.tolist() == split.loc[split["part"] == "train", "path"].tolist()
+    assert kept.path.tolist() == split.loc[split["subset"] == "train", "path"].tolist()
     assert kept_training_features(bundle, split, tiny_run.path) is None

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from bc_model.checks import make_check
-from bc_model.errors import DataError, RunError, SettingsError
+from bc_model.errors import ConfigError, DataError, RunError
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.metrics import METRICS
 from bc_model.evaluation.report import Report, read_report
@@ -41,8 +41,8 @@ def table(
 
 
 def evaluate(frame: pd.DataFrame, **changes: Any) -> Report:
-    settings = {"protocol": "case", "leaky": False, "n_resamples": 200, **changes}
-    return evaluate_predictions(frame, **settings)
+    config = {"protocol": "case", "has_leakage": False, "n_resamples": 200, **changes}
+    return evaluate_predictions(frame, **config)
 
 
 @pytest.fixture(scope="module")
@@ -64,25 +64,25 @@ def test_by_hand() -> None:
     )
     found = evaluate(frame)
     assert found.confusion == ((2, 1), (1, 1))
-    assert found.base_rate == found.always_malignant_accuracy == 0.4
+    assert found.malignant_proportion == found.always_malignant_accuracy == 0.4
     assert (found.n, found.n_cases, found.n_benign_cases, found.n_malignant_cases) == (5, 4, 2, 2)
-    figures = found.figures
-    assert figures["accuracy"].value == 0.6
-    assert figures["sensitivity"].value == 0.5
-    assert (figures["sensitivity"].n, figures["sensitivity"].n_cases) == (2, 2)
-    assert figures["specificity"].value == pytest.approx(2 / 3)
-    assert (figures["specificity"].n, figures["specificity"].n_cases) == (3, 2)
-    assert figures["roc_auc"].value == pytest.approx(5 / 6)
+    metrics = found.metrics
+    assert metrics["accuracy"].value == 0.6
+    assert metrics["sensitivity"].value == 0.5
+    assert (metrics["sensitivity"].n, metrics["sensitivity"].n_cases) == (2, 2)
+    assert metrics["specificity"].value == pytest.approx(2 / 3)
+    assert (metrics["specificity"].n, metrics["specificity"].n_cases) == (3, 2)
+    assert metrics["roc_auc"].value == pytest.approx(5 / 6)
     # Two malignant cases, one right and one wrong, leave everything open.
-    assert figures["sensitivity"].low is None
-    assert figures["sensitivity"].note == "too few cases differ to bound it"
+    assert metrics["sensitivity"].low is None
+    assert metrics["sensitivity"].note == "too few cases differ to bound it"
 
 
 def test_every_metric_has_its_interval_and_says_how_it_was_made(report: Report) -> None:
-    assert tuple(report.figures) == METRICS
-    for figure in report.figures.values():
-        assert figure.low < figure.value < figure.high  # type: ignore[operator]
-        assert "bootstrap-t over cases, 200 resamples within each class, seed 0" in figure.method
+    assert tuple(report.metrics) == METRICS
+    for metric in report.metrics.values():
+        assert metric.low < metric.value < metric.high  # type: ignore[operator]
+        assert "bootstrap-t over cases, 200 resamples within each class, seed 0" in metric.method
 
 
 def test_row_order_and_index_do_not_matter(report: Report) -> None:
@@ -92,7 +92,7 @@ def test_row_order_and_index_do_not_matter(report: Report) -> None:
 def test_seed_and_threshold_matter(report: Report) -> None:
     other = evaluate(table(), seed=1)
     assert other.confusion == report.confusion
-    assert other.figures["accuracy"].low != report.figures["accuracy"].low
+    assert other.metrics["accuracy"].low != report.metrics["accuracy"].low
     assert evaluate(table(), threshold=0.9).confusion != report.confusion
 
 
@@ -104,26 +104,26 @@ def test_the_callers_table_is_left_alone() -> None:
     pd.testing.assert_frame_equal(frame, before)
 
 
-def test_clustered_interval_is_wider_than_one_by_picture() -> None:
+def test_clustered_interval_is_wider_than_one_by_image() -> None:
     # Every picture of a case gets one verdict: five times fewer independent facts.
     frame = table(n_benign_cases=10, n_malignant_cases=20)
     wrong_cases = frame["case"].isin(["B1", "B4", "B7", "M3", "M8", "M11", "M15"])
     right = np.where(frame["class"] == "malignant", 0.9, 0.1)
     frame["prob_malignant"] = np.where(wrong_cases, 1 - right, right)
-    by_case = evaluate(frame).figures["accuracy"]
-    by_picture = evaluate(frame.assign(case="")).figures["accuracy"]
-    assert by_case.value == by_picture.value
+    by_case = evaluate(frame).metrics["accuracy"]
+    by_image = evaluate(frame.assign(case="")).metrics["accuracy"]
+    assert by_case.value == by_image.value
     width = by_case.high - by_case.low  # type: ignore[operator]
-    assert width > 1.5 * (by_picture.high - by_picture.low)  # type: ignore[operator]
+    assert width > 1.5 * (by_image.high - by_image.low)  # type: ignore[operator]
 
 
 def test_unknown_cases_are_said() -> None:
     found = evaluate(table().assign(case=None))
-    figure = found.figures["accuracy"]
-    assert (found.n_cases, figure.n_cases) == (0, 0)
-    assert "interval is too narrow" in figure.note
-    assert "over pictures" in figure.method
-    assert "cases unknown" in str(figure)
+    metric = found.metrics["accuracy"]
+    assert (found.n_cases, metric.n_cases) == (0, 0)
+    assert "interval is too narrow" in metric.note
+    assert "over pictures" in metric.method
+    assert "cases unknown" in str(metric)
     assert make_check("BC208", n_unknown=200, n=200) in found.checks
 
 
@@ -131,20 +131,20 @@ def test_some_unknown_cases_are_said() -> None:
     frame = table()
     frame.loc[:9, "case"] = pd.NA
     found = evaluate(frame)
-    assert "unknown for 10 of 200" in found.figures["accuracy"].note
-    assert "over cases and single pictures" in found.figures["accuracy"].method
+    assert "unknown for 10 of 200" in found.metrics["accuracy"].note
+    assert "over cases and single pictures" in found.metrics["accuracy"].method
     assert found.n_cases == frame["case"].nunique()
 
 
 def test_one_class_is_not_defined() -> None:
     frame = table()
     found = evaluate(frame[frame["class"] == "malignant"])
-    assert str(found.figures["roc_auc"]) == "not defined: only one class present"
-    assert str(found.figures["balanced_accuracy"]) == "not defined: only one class present"
-    assert str(found.figures["specificity"]) == "not defined: no benign pictures"
-    assert found.figures["specificity"].n == 0
-    assert found.figures["accuracy"].value == found.figures["sensitivity"].value
-    assert found.figures["log_loss"].low is not None
+    assert str(found.metrics["roc_auc"]) == "not defined: only one class present"
+    assert str(found.metrics["balanced_accuracy"]) == "not defined: only one class present"
+    assert str(found.metrics["specificity"]) == "not defined: no benign pictures"
+    assert found.metrics["specificity"].n == 0
+    assert found.metrics["accuracy"].value == found.metrics["sensitivity"].value
+    assert found.metrics["log_loss"].low is not None
     assert found.roc is None
     assert make_check("BC206", missing_class="benign") in found.checks
     assert loads(Report, dumps(found)) == found
@@ -153,37 +153,37 @@ def test_one_class_is_not_defined() -> None:
 def test_one_case_of_a_class_has_no_interval() -> None:
     found = evaluate(table(n_benign_cases=1))
     for name in ("accuracy", "specificity", "roc_auc", "log_loss"):
-        figure = found.figures[name]
-        assert figure.value is not None
-        assert (figure.low, figure.high, figure.note) == (None, None, "only one benign case")
-    assert found.figures["sensitivity"].low is not None
+        metric = found.metrics[name]
+        assert metric.value is not None
+        assert (metric.low, metric.high, metric.note) == (None, None, "only one benign case")
+    assert found.metrics["sensitivity"].low is not None
 
 
 def test_no_mistake_has_the_interval_of_its_cases() -> None:
     # 12 benign and 15 malignant cases without a mistake: at worst 0.025^(1/27) are right.
-    figures = evaluate(table(noise=0.0)).figures
-    assert figures["accuracy"].value == 1.0
-    assert figures["accuracy"].low == pytest.approx(0.025 ** (1 / 27), abs=1e-12)
-    assert figures["sensitivity"].low == pytest.approx(0.025 ** (1 / 15), abs=1e-12)
-    assert "exact binomial" in figures["accuracy"].note
+    metrics = evaluate(table(noise=0.0)).metrics
+    assert metrics["accuracy"].value == 1.0
+    assert metrics["accuracy"].low == pytest.approx(0.025 ** (1 / 27), abs=1e-12)
+    assert metrics["sensitivity"].low == pytest.approx(0.025 ** (1 / 15), abs=1e-12)
+    assert "exact binomial" in metrics["accuracy"].note
     low = 1 - math.hypot(1 - 0.025 ** (1 / 15), 1 - 0.025 ** (1 / 12)) / 2
-    assert figures["balanced_accuracy"].low == pytest.approx(low, abs=1e-12)
+    assert metrics["balanced_accuracy"].low == pytest.approx(low, abs=1e-12)
     # No such reasoning holds for a ranking.
-    assert (figures["roc_auc"].value, figures["roc_auc"].low) == (1.0, None)
-    assert figures["roc_auc"].note == "all cases gave the same, so their spread is unseen"
+    assert (metrics["roc_auc"].value, metrics["roc_auc"].low) == (1.0, None)
+    assert metrics["roc_auc"].note == "all cases gave the same, so their spread is unseen"
 
 
 def test_a_model_that_calls_everything_malignant_is_not_sure_of_it() -> None:
     # By the bootstrap alone only the share of malignant pictures varies: a few hundredths.
-    figures = evaluate(table(), threshold=0.0).figures
-    rates = figures["sensitivity"], figures["specificity"]
+    metrics = evaluate(table(), threshold=0.0).metrics
+    rates = metrics["sensitivity"], metrics["specificity"]
     assert [rate.value for rate in rates] == [1.0, 0.0]
-    share = rates[0].n / 200
-    low = share - share * (1.0 - rates[0].low)  # type: ignore[operator]
-    assert figures["accuracy"].low == pytest.approx(low, abs=1e-12)
-    high = share + (1 - share) * rates[1].high  # type: ignore[operator]
-    assert figures["accuracy"].high == pytest.approx(high, abs=1e-12)
-    assert figures["accuracy"].note == "from the intervals of sensitivity and specificity"
+    proportion = rates[0].n / 200
+    low = proportion - proportion * (1.0 - rates[0].low)  # type: ignore[operator]
+    assert metrics["accuracy"].low == pytest.approx(low, abs=1e-12)
+    high = proportion + (1 - proportion) * rates[1].high  # type: ignore[operator]
+    assert metrics["accuracy"].high == pytest.approx(high, abs=1e-12)
+    assert metrics["accuracy"].note == "from the intervals of sensitivity and specificity"
 
 
 def test_an_ordinary_report_has_no_warning(report: Report) -> None:
@@ -191,10 +191,10 @@ def test_an_ordinary_report_has_no_warning(report: Report) -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "settings", "code", "params"),
+    ("frame", "config", "code", "params"),
     [
-        (table(), {"leaky": True}, "BC202", {}),
-        (table(), {"leaky": True, "is_known": True}, "BC201", {}),
+        (table(), {"has_leakage": True}, "BC202", {}),
+        (table(), {"has_leakage": True, "is_known": True}, "BC201", {}),
         (
             table(noise=0.0),
             {},
@@ -222,9 +222,9 @@ def test_an_ordinary_report_has_no_warning(report: Report) -> None:
     ],
 )  # fmt: skip
 def test_evaluate_predictions_doubtful_data_returns_check(
-    frame: pd.DataFrame, settings: dict[str, Any], code: str, params: dict[str, Any]
+    frame: pd.DataFrame, config: dict[str, Any], code: str, params: dict[str, Any]
 ) -> None:
-    (check,) = (check for check in evaluate(frame, **settings).checks if check.code == code)
+    (check,) = (check for check in evaluate(frame, **config).checks if check.code == code)
     assert params.items() <= check.params.items()
 
 
@@ -274,12 +274,12 @@ def test_bad_input_is_refused_in_one_sentence(change: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "config",
     [{"threshold": 1.1}, {"threshold": math.nan}, {"n_resamples": 99}, {"seed": -1}],
 )
-def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match=next(iter(settings))):
-        evaluate(table(), **settings)
+def test_bad_settings_are_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(config))):
+        evaluate(table(), **config)
 
 
 def test_goes_through_json_and_back(report: Report) -> None:
@@ -294,7 +294,7 @@ def test_goes_through_json_and_back(report: Report) -> None:
 
 def test_everything_is_in_a_report(report: Report) -> None:
     assert report.by_case is not None
-    assert report.by_case.figures["accuracy"].n_cases == report.n_cases
+    assert report.by_case.metrics["accuracy"].n_cases == report.n_cases
     assert [group.name for group in report.groups] == ["40X", "100X", "200X", "not stated"]
     assert sum(group.n for group in report.groups) == report.n
     assert sum(one.observed.n for one in report.calibration.bins) == report.n
@@ -307,10 +307,10 @@ def test_everything_is_in_a_report(report: Report) -> None:
 def test_summary_has_the_metrics_by_image_case_and_group(report: Report) -> None:
     summary = report.summary()
     assert (summary.n_images, summary.n_cases) == (report.n, report.n_cases)
-    assert summary.malignant_proportion == report.base_rate
-    assert summary.metrics == report.figures
-    assert summary.case_metrics == report.by_case.figures  # type: ignore[union-attr]
-    assert [one.metrics for one in summary.subgroups] == [one.figures for one in report.groups]
+    assert summary.malignant_proportion == report.malignant_proportion
+    assert summary.metrics == report.metrics
+    assert summary.case_metrics == report.by_case.metrics  # type: ignore[union-attr]
+    assert [one.metrics for one in summary.subgroups] == [one.metrics for one in report.groups]
     assert loads(EvaluationSummary, dumps(summary)) == summary
 
 
@@ -323,10 +323,10 @@ def test_summary_has_the_metrics_by_image_case_and_group(report: Report) -> None
         {"groups": [{"kind": "subtype"}]},
         {"calibration": {"bins": []}},
         {"by_case": 3},
-        {"figures": {}},
+        {"metrics": {}},
         {"confusion": [[1, 2], [3, 4]]},
         {"confusion": 3},
-        {"leaky": "no"},
+        {"has_leakage": "no"},
         {"roc": {"fpr": [0, 1], "tpr": [0], "threshold": [None, 0.5]}},
         {"n": None},
     ],

@@ -10,19 +10,19 @@ import pytest
 from PIL import Image
 
 from bc_model.checks import make_check
-from bc_model.data.dataset import Manifest, read_manifest, read_mapped
+from bc_model.data.dataset import Dataset, read_dataset, read_mapped
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.data.synthetic import write_synthetic
-from bc_model.evaluation.domain_shift import Shift, distances_of_known, measure_shift
-from bc_model.evaluation.external import evaluate_unseen
+from bc_model.evaluation.domain_shift import Shift, distances_of_seen, measure_shift
+from bc_model.evaluation.external import evaluate_external
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.report import Report, read_report
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.model_card import ModelCard, Scale, StainStatistics
 from bc_model.inference.predict import Predicted
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.utils.serialization import dumps, from_json, loads, to_json
 
 MAPPING = {"0": "benign", "1": "malignant"}
@@ -33,7 +33,7 @@ def codes(report: Report) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_run: RunFolder) -> Bundle:
+def bundle(tiny_run: Run) -> Bundle:
     return open_bundle(tiny_run.path)
 
 
@@ -57,15 +57,15 @@ def shift_of(
     table: FeatureTable,
     reference: FeatureTable | None,
     magnification: int | None = None,
-    first_grey: int = 10**9,
+    first_gray: int = 10**9,
 ) -> Shift:
-    pictures = pd.DataFrame({"width_px": 50, "height_px": 50}, index=range(len(table.path)))
-    pictures["magnification"] = pd.array([magnification] * len(pictures), dtype="Int64")
+    images = pd.DataFrame({"width_px": 50, "height_px": 50}, index=range(len(table.path)))
+    images["magnification"] = pd.array([magnification] * len(images), dtype="Int64")
     logits = np.zeros((len(table.path), 2), np.float32)
     return measure_shift(
         bundle,
-        pictures,
-        Predicted(logits, table.features, table.stain, np.arange(len(logits)) >= first_grey),
+        images,
+        Predicted(logits, table.features, table.stain, np.arange(len(logits)) >= first_gray),
         reference,
     )
 
@@ -80,26 +80,26 @@ def test_distances_by_hand() -> None:
         stain=np.zeros((3, 6)),
     )
     # Of another case: a to c is opposite, b to c a right angle, c to a and b the mean of both.
-    assert distances_of_known(table) == pytest.approx([2.0, 1.0, 1.5], abs=1e-6)
+    assert distances_of_seen(table) == pytest.approx([2.0, 1.0, 1.5], abs=1e-6)
     alone = FeatureTable(
         table.path, np.array(["x"] * 3), table.class_name, table.features, table.stain
     )
-    assert distances_of_known(alone).size == 0
+    assert distances_of_seen(alone).size == 0
 
 
 def test_the_same_kind_is_near(bundle: Bundle) -> None:
     found = shift_of(bundle, known(400, seed=1), known())
     # Its twelve cases are others than the reference's, so they lie about as far as those do.
-    assert found.apart == pytest.approx(0.5, abs=0.15)
-    assert found.far_share < 0.25  # type: ignore[operator]
-    assert (found.n, found.known_n, found.known_cases) == (400, 60, 12)
+    assert found.separability == pytest.approx(0.5, abs=0.15)
+    assert found.ood_proportion < 0.25  # type: ignore[operator]
+    assert (found.n, found.known_n, found.seen_cases) == (400, 60, 12)
     assert all(abs(one.distance) < 0.5 for one in found.stain)
 
 
 def test_another_kind_is_far(bundle: Bundle) -> None:
     found = shift_of(bundle, known(400, seed=1, turn=1.0), known())
-    assert found.far_share == 1.0
-    assert found.apart == 1.0
+    assert found.ood_proportion == 1.0
+    assert found.separability == 1.0
     assert [one.name for one in found.stain] == list(STAIN_COLUMNS)
     assert [one.words for one in found.stain[:2]] == ["haematoxylin, mean", "haematoxylin, spread"]
     assert found.stain[0].distance == pytest.approx(20, rel=0.3)
@@ -113,7 +113,12 @@ def test_another_kind_is_far(bundle: Bundle) -> None:
 
 def test_a_model_without_its_features_says_so(bundle: Bundle) -> None:
     found = shift_of(bundle, known(), None)
-    assert (found.far_share, found.apart, found.stain, found.known_n) == (None, None, (), 0)
+    assert (found.ood_proportion, found.separability, found.stain, found.known_n) == (
+        None,
+        None,
+        (),
+        0,
+    )
     assert found.checks[0].code == "BC304"
 
 
@@ -131,19 +136,19 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
     table.stain[:9, STAIN_COLUMNS.index("eosin_mean")] = 0.2  # half a distance beyond is 0.25
     table.stain[7:12, STAIN_COLUMNS.index("haematoxylin_sd")] = 0.6
 
-    found = shift_of(Bundle(bundle.folder, told), table, None, first_grey=58)
+    found = shift_of(Bundle(bundle.folder, told), table, None, first_gray=58)
 
-    assert found.strange_stain == 14
+    assert found.unusual_staining == 14
     (check,) = (check for check in found.checks if check.code == "BC306")
     assert (check.params["n_out_of_distribution"], check.params["n"]) == (14, 60)
     assert check.params["features"] == ["paler eosin (9)", "more uneven hematoxylin (5)"]
     back = loads(Shift, dumps(found))
     assert back == found
     older = Bundle(bundle.folder, replace(told, input=replace(told.input, stain=None)))
-    assert shift_of(older, table, None).strange_stain is None
+    assert shift_of(older, table, None).unusual_staining is None
 
 
-def test_how_often_stain_is_strange_in_its_own_kind_is_told_where_measured(bundle: Bundle) -> None:
+def test_how_often_stain_is_unusual_in_its_own_kind_is_told_where_measured(bundle: Bundle) -> None:
     told = stained(bundle, 0.021)
     table = known()
     table.stain[:] = 0.4
@@ -181,7 +186,7 @@ def test_another_magnification_is_said_and_the_same_is_not(bundle: Bundle) -> No
 def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return new drawn pictures in folders 0 and 1, their names of no grammar."""
     source = tmp_path_factory.mktemp("other")
-    write_synthetic(source / "set", n_cases=8, pictures_per_case=3, size=(50, 50), seed=7)
+    write_synthetic(source / "set", n_cases=8, images_per_case=3, size=(50, 50), seed=7)
     for path in (source / "set").rglob("*.png"):
         label = "0" if "_B_" in path.name else "1"
         folder = source / "patches" / path.name.split("-")[2] / label
@@ -191,15 +196,15 @@ def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
-    report = evaluate_unseen(Engine(bundle), read_mapped(patches, MAPPING), mapping=MAPPING)
+    report = evaluate_external(Engine(bundle), read_mapped(patches, MAPPING), mapping=MAPPING)
     assert (report.protocol, report.n, report.n_cases) == ("another set", 24, 0)
-    assert not report.leaky
+    assert not report.has_leakage
     assert "BC208" in codes(report)
     assert make_check("BC334", labels=["'0' as benign", "'1' as malignant"]) in report.checks
-    assert "over pictures" in report.figures["accuracy"].method
+    assert "over pictures" in report.metrics["accuracy"].method
     assert report.shift is not None
     assert report.shift.sizes == {"50x50": 24}
-    assert make_check("BC325", n_unseen=24, n=24) in report.checks
+    assert make_check("BC325", n_external=24, n=24) in report.checks
     assert report.checks[-len(report.shift.checks) :] == report.shift.checks
     assert report.by_case is None
     report.write(tmp_path)
@@ -208,8 +213,8 @@ def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
 
 
 def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
-    report = evaluate_unseen(Engine(bundle), read_manifest(drawn_set))
-    assert report.leaky
+    report = evaluate_external(Engine(bundle), read_dataset(drawn_set))
+    assert report.has_leakage
     # Three of five folds train and one validates, of 10 cases with 3 pictures each.
     assert report.shift is not None
     assert report.checks[0].code == "BC201"
@@ -227,32 +232,32 @@ def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
 def test_what_a_model_does_not_know_has_figures_of_its_own(
     bundle: Bundle, drawn_set: Path, tmp_path: Path
 ) -> None:
-    manifest = read_manifest(drawn_set)
-    report = evaluate_unseen(Engine(bundle), manifest)
+    dataset = read_dataset(drawn_set)
+    report = evaluate_external(Engine(bundle), dataset)
     new, known = [group for group in report.groups if group.kind == "known"]
     assert (new.name, new.n, new.n_cases) == ("not known to the model", 6, 2)
     assert (known.name, known.n, known.n_cases) == ("known to the model", 24, 8)
 
-    others = manifest.pictures[~manifest.pictures["case"].isin(bundle.known_cases)]
-    alone = Manifest(manifest.root, others.reset_index(drop=True), pd.DataFrame())
-    honest = evaluate_unseen(Engine(bundle), alone)
-    assert not honest.leaky
-    assert "known" not in {group.kind for group in honest.groups}
-    assert honest.shift == report.shift
-    for name, figure in new.figures.items():
-        assert figure == honest.figures[name]
+    others = dataset.images[~dataset.images["case"].isin(bundle.seen_cases)]
+    alone = Dataset(dataset.root, others.reset_index(drop=True), pd.DataFrame())
+    leakage_free = evaluate_external(Engine(bundle), alone)
+    assert not leakage_free.has_leakage
+    assert "known" not in {group.kind for group in leakage_free.groups}
+    assert leakage_free.shift == report.shift
+    for name, metric in new.metrics.items():
+        assert metric == leakage_free.metrics[name]
 
     report.write(tmp_path)
     assert read_report(tmp_path) == report
-    assert "BC331" not in codes(honest)
+    assert "BC331" not in codes(leakage_free)
 
 
 @pytest.fixture
-def renamed(tiny_run: RunFolder, drawn_set: Path, tmp_path: Path) -> Path:
+def renamed(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Path:
     """Return two training pictures of each class and one test picture under names of no grammar."""
     split = read_split(tiny_run.split_file)
-    training = split[split["part"] == "train"].groupby("class").head(2)
-    test = split[split["part"] == "test"].head(1)
+    training = split[split["subset"] == "train"].groupby("class").head(2)
+    test = split[split["subset"] == "test"].head(1)
     for number, row in enumerate(pd.concat([training, test]).to_dict("records")):
         folder = tmp_path / "renamed" / row["class"]
         folder.mkdir(parents=True, exist_ok=True)
@@ -260,41 +265,41 @@ def renamed(tiny_run: RunFolder, drawn_set: Path, tmp_path: Path) -> Path:
     return tmp_path / "renamed"
 
 
-def test_the_models_own_pictures_leak_under_any_name(bundle: Bundle, renamed: Path) -> None:
-    report = evaluate_unseen(Engine(bundle), read_manifest(renamed))
-    assert report.leaky
+def test_the_models_own_images_leak_under_any_name(bundle: Bundle, renamed: Path) -> None:
+    report = evaluate_external(Engine(bundle), read_dataset(renamed))
+    assert report.has_leakage
     for check in (
         make_check("BC321", n_seen=4, n=5),
-        make_check("BC325", n_unseen=1, n=5),
+        make_check("BC325", n_external=1, n=5),
         make_check("BC331", n=1),
         make_check("BC332", n_unknown=1),
     ):
         assert check in report.checks
 
 
-def test_a_model_that_was_passed_on_knows_its_pictures(
+def test_a_model_that_was_passed_on_knows_its_images(
     bundle: Bundle, renamed: Path, tmp_path: Path
 ) -> None:
     alone = open_bundle(shutil.copytree(bundle.folder, tmp_path / "alone" / "model"))
-    report = evaluate_unseen(Engine(alone), read_manifest(renamed))
+    report = evaluate_external(Engine(alone), read_dataset(renamed))
 
-    assert report.leaky
+    assert report.has_leakage
     assert make_check("BC321", n_seen=4, n=5) in report.checks
 
 
-def test_pictures_packed_anew_are_told(
-    bundle: Bundle, drawn_set: Path, tiny_run: RunFolder, tmp_path: Path
+def test_images_packed_anew_are_told(
+    bundle: Bundle, drawn_set: Path, tiny_run: Run, tmp_path: Path
 ) -> None:
     split = read_split(tiny_run.split_file)
-    for number, row in enumerate(split[split["part"] == "train"].to_dict("records")):
+    for number, row in enumerate(split[split["subset"] == "train"].to_dict("records")):
         folder = tmp_path / "packed" / row["class"]
         folder.mkdir(parents=True, exist_ok=True)
-        with Image.open(drawn_set / row["path"]) as picture:
-            half = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
+        with Image.open(drawn_set / row["path"]) as image:
+            half = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
         half.convert("RGB").save(folder / f"{number}.jpg", quality=90)
-    report = evaluate_unseen(Engine(bundle), read_manifest(tmp_path / "packed"))
+    report = evaluate_external(Engine(bundle), read_dataset(tmp_path / "packed"))
 
-    assert report.leaky
+    assert report.has_leakage
     (check,) = (check for check in report.checks if check.code == "BC323")
     assert check.params["n_near_duplicates"] > 0.8 * report.n
     assert report.checks[0].code == "BC202"
@@ -305,7 +310,7 @@ def test_what_was_left_out_of_a_set_is_told(bundle: Bundle, patches: Path, tmp_p
     one = next(set_of_some.rglob("*.png"))
     (one.parent / "broken.png").write_bytes(b"Dear colleague")
     shutil.copy(one, one.with_name("again.png"))
-    report = evaluate_unseen(Engine(bundle), read_mapped(set_of_some, MAPPING), mapping=MAPPING)
+    report = evaluate_external(Engine(bundle), read_mapped(set_of_some, MAPPING), mapping=MAPPING)
 
     (check,) = (check for check in report.checks if check.code == "BC256")
     assert check.params["n_excluded"] == 2
@@ -314,17 +319,17 @@ def test_what_was_left_out_of_a_set_is_told(bundle: Bundle, patches: Path, tmp_p
 
 def test_a_case_folder_of_another_set_is_another_case(bundle: Bundle, patches: Path) -> None:
     first = min(patches.iterdir())
-    pictures = shutil.copytree(first, patches.parent / "clash" / min(bundle.known_cases)).parent
-    manifest = read_mapped(pictures, MAPPING, case_above=True)
-    assert set(manifest.pictures["case"]) <= bundle.known_cases
-    report = evaluate_unseen(Engine(bundle), manifest, mapping=MAPPING)
-    assert not report.leaky
+    images = shutil.copytree(first, patches.parent / "clash" / min(bundle.seen_cases)).parent
+    dataset = read_mapped(images, MAPPING, case_above=True)
+    assert set(dataset.images["case"]) <= bundle.seen_cases
+    report = evaluate_external(Engine(bundle), dataset, mapping=MAPPING)
+    assert not report.has_leakage
 
 
 @pytest.mark.real
 def test_the_real_patches_are_another_task(bundle: Bundle, real_data: Path) -> None:
     mapping = {"0": "benign", "1": "malignant"}
-    manifest = read_mapped(real_data / "idc_patches", mapping)
-    report = evaluate_unseen(Engine(bundle), manifest, mapping=mapping)
-    assert report.n == len(manifest.pictures)
+    dataset = read_mapped(real_data / "idc_patches", mapping)
+    report = evaluate_external(Engine(bundle), dataset, mapping=mapping)
+    assert report.n == len(dataset.images)
     assert {"BC208", "BC334"} <= set(codes(report))

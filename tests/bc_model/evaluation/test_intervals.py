@@ -5,48 +5,48 @@ import pandas as pd
 import pytest
 
 from bc_model.evaluation.intervals import case_names
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import dumps, loads
 
 
 @pytest.mark.parametrize(
-    ("figure", "text"),
+    ("metric", "text"),
     [
         (
-            Figure(0.891, 0.812, 0.949, 120, 8, "m"),
+            Metric(0.891, 0.812, 0.949, 120, 8, "m"),
             "0.89 (95 % 0.81-0.95; 120 pictures, 8 cases)",
         ),
-        (Figure(0.5, 0.0, 1.0, 1, 1, "m"), "0.50 (95 % 0.00-1.00; 1 picture, 1 case)"),
+        (Metric(0.5, 0.0, 1.0, 1, 1, "m"), "0.50 (95 % 0.00-1.00; 1 picture, 1 case)"),
         (
-            Figure(0.5, 0.4, 0.6, 20, 0, "m", "too narrow"),
+            Metric(0.5, 0.4, 0.6, 20, 0, "m", "too narrow"),
             "0.50 (95 % 0.40-0.60; 20 pictures, cases unknown)",
         ),
         (
-            Figure(-0.1, -0.25, -0.05, 20, 4, "m"),
+            Metric(-0.1, -0.25, -0.05, 20, 4, "m"),
             "-0.10 (95 % -0.25 to -0.05; 20 pictures, 4 cases)",
         ),
         (
-            Figure(1.0, None, None, 20, 4, "m", "only one benign case"),
+            Metric(1.0, None, None, 20, 4, "m", "only one benign case"),
             "1.00 (no interval: only one benign case; 20 pictures, 4 cases)",
         ),
-        (Figure(1.0, None, None, 20, 4, "m"), "1.00 (no interval; 20 pictures, 4 cases)"),
+        (Metric(1.0, None, None, 20, 4, "m"), "1.00 (no interval; 20 pictures, 4 cases)"),
         (
-            Figure(None, None, None, 20, 4, "m", "only one class present"),
+            Metric(None, None, None, 20, 4, "m", "only one class present"),
             "not defined: only one class present",
         ),
     ],
 )
-def test_figure_in_words(figure: Figure, text: str) -> None:
-    assert str(figure) == text
+def test_figure_in_words(metric: Metric, text: str) -> None:
+    assert str(metric) == text
 
 
 def test_figure_digits() -> None:
-    assert Figure(0.8912, 0.8, 0.9, 2, 2, "m").text(3).startswith("0.891 (95 % 0.800-0.900;")
+    assert Metric(0.8912, 0.8, 0.9, 2, 2, "m").text(3).startswith("0.891 (95 % 0.800-0.900;")
 
 
 def test_figure_goes_through_json_and_back() -> None:
-    figure = Figure(0.1, None, None, 3, 2, "m", "why")
-    assert loads(Figure, dumps(figure)) == figure
+    metric = Metric(0.1, None, None, 3, 2, "m", "why")
+    assert loads(Metric, dumps(metric)) == metric
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_figure_goes_through_json_and_back() -> None:
 )
 def test_figure_refuses_numbers_that_cannot_be_shown(numbers: tuple[float | None, ...]) -> None:
     with pytest.raises(ValueError, match="Figure"):
-        Figure(*numbers, 1, 1, "m")  # type: ignore[arg-type]
+        Metric(*numbers, 1, 1, "m")  # type: ignore[arg-type]
 
 
 def test_case_names_know_every_unknown() -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from bc_model.evaluation.intervals import korn_graubard, mean_interval, predictive_values, wilson
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (0, 12), (3, 12), (12, 12), (54, 70), (1, 1)])
@@ -24,9 +24,9 @@ def test_no_case_has_no_interval() -> None:
 @pytest.mark.parametrize(("k", "n"), [(0, 12), (3, 12), (12, 12)])
 def test_independent_observations_give_clopper_and_pearson(k: int, n: int) -> None:
     # Endless degrees of freedom and the variance of n independent observations.
-    share = k / n
+    proportion = k / n
     theirs = stats.binomtest(k, n).proportion_ci(0.95, method="exact")
-    ours = korn_graubard(share, share * (1 - share) / n, 1e9, n_cases=n)
+    ours = korn_graubard(proportion, proportion * (1 - proportion) / n, 1e9, n_cases=n)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
 
 
@@ -38,8 +38,8 @@ def test_clusters_and_few_degrees_widen() -> None:
         assert wide.low < narrow.low < narrow.high < wide.high  # type: ignore[operator]
 
 
-SENSITIVITY = Figure(0.9, 0.8, 0.96, 60, 12, "m")
-SPECIFICITY = Figure(0.7, 0.5, 0.85, 40, 8, "m")
+SENSITIVITY = Metric(0.9, 0.8, 0.96, 60, 12, "m")
+SPECIFICITY = Metric(0.7, 0.5, 0.85, 40, 8, "m")
 
 
 def test_the_interval_of_a_mean_by_hand() -> None:
@@ -49,7 +49,7 @@ def test_the_interval_of_a_mean_by_hand() -> None:
     assert interval.high == pytest.approx(0.8 + (0.06**2 + 0.15**2) ** 0.5 / 2, abs=1e-12)
     weighed = mean_interval(SENSITIVITY, SPECIFICITY, weight=0.75)
     assert weighed.low == pytest.approx(0.85 - np.hypot(0.75 * 0.1, 0.25 * 0.2), abs=1e-12)
-    assert mean_interval(SENSITIVITY, Figure(0.7, None, None, 1, 1, "m", "why")).note == "why"
+    assert mean_interval(SENSITIVITY, Metric(0.7, None, None, 1, 1, "m", "why")).note == "why"
 
 
 def test_predictive_values_by_hand() -> None:
@@ -58,8 +58,8 @@ def test_predictive_values_by_hand() -> None:
     assert found["positive"].value == pytest.approx(90 / 360, abs=1e-12)
     assert found["negative"].value == pytest.approx(630 / 640, abs=1e-12)
     assert (found["positive"].n, found["positive"].n_cases) == (100, 20)
-    for figure in found.values():
-        assert figure.low < figure.value < figure.high  # type: ignore[operator]
+    for metric in found.values():
+        assert metric.low < metric.value < metric.high  # type: ignore[operator]
 
 
 def test_predictive_values_against_a_simulation() -> None:
@@ -70,8 +70,8 @@ def test_predictive_values_against_a_simulation() -> None:
     odds = np.log(0.1 / 0.9) + draws[0] - draws[1]
     low, high = np.quantile(1 / (1 + np.exp(-odds)), [0.025, 0.975])
     reach = np.exp(1.959964 * spread)
-    rates = Figure(0.9, 0.9 / reach, 0.9 * reach, 60, 12, "m")
-    others = Figure(0.7, 1 - 0.3 * reach, 1 - 0.3 / reach, 40, 8, "m")
+    rates = Metric(0.9, 0.9 / reach, 0.9 * reach, 60, 12, "m")
+    others = Metric(0.7, 1 - 0.3 * reach, 1 - 0.3 / reach, 40, 8, "m")
     found = predictive_values(rates, others, 0.1)["positive"]
     assert (found.low, found.high) == pytest.approx((low, high), abs=5e-4)
 
@@ -93,19 +93,19 @@ def test_predictive_values_at_the_ends(
     high: float,
 ) -> None:
     rates = [
-        Figure(rate, lower, upper, 10, 5, "m") for rate, lower, upper in (sensitivity, specificity)
+        Metric(rate, lower, upper, 10, 5, "m") for rate, lower, upper in (sensitivity, specificity)
     ]
     found = predictive_values(*rates, 0.1)["positive"]
     assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-12)
 
 
 def test_what_has_no_predictive_value_says_why() -> None:
-    blank = Figure(None, None, None, 0, 0, "m", "no malignant pictures")
+    blank = Metric(None, None, None, 0, 0, "m", "no malignant pictures")
     assert predictive_values(blank, SPECIFICITY, 0.1)["positive"].note == "no malignant pictures"
-    nothing = Figure(0.0, 0.0, 0.1, 9, 3, "m")
-    everything = Figure(1.0, 0.9, 1.0, 9, 3, "m")
+    nothing = Metric(0.0, 0.0, 0.1, 9, 3, "m")
+    everything = Metric(1.0, 0.9, 1.0, 9, 3, "m")
     assert predictive_values(nothing, everything, 0.1)["positive"].value is None
-    open_end = Figure(0.9, None, None, 9, 3, "m", "too few")
+    open_end = Metric(0.9, None, None, 9, 3, "m", "too few")
     assert predictive_values(open_end, SPECIFICITY, 0.1)["positive"].note == "too few"
     for prevalence in (0.0, 1.0, float("nan")):
         with pytest.raises(ValueError, match="prevalence"):

@@ -121,7 +121,7 @@ def test_all_scores_equal_is_chance() -> None:
     assert average_precision(TRUTH, np.full(8, 0.7)) == 5 / 8
 
 
-def test_a_verdict_that_never_varies_correlates_with_nothing() -> None:
+def test_a_prediction_that_never_varies_correlates_with_nothing() -> None:
     assert np.isnan(mcc(confusion_counts(TRUTH, PROB, threshold=0.0)))
     assert np.isnan(mcc(confusion_counts(TRUTH, PROB, threshold=1.0)))
     assert f1(confusion_counts(TRUTH, PROB, threshold=1.0)) == 0.0
@@ -148,8 +148,8 @@ def test_roc_curve_equal_to_sklearn(ties: bool) -> None:
     # Each point left out lies on the line between its kept neighbours.
     along = every[:, 0] + every[:, 1]
     for axis in (0, 1):
-        drawn = np.interp(along, ours[0] + ours[1], ours[axis])
-        assert drawn == pytest.approx(every[:, axis], abs=1e-12)
+        synthetic = np.interp(along, ours[0] + ours[1], ours[axis])
+        assert synthetic == pytest.approx(every[:, axis], abs=1e-12)
     if not ties:
         assert len(kept) < len(every) / 2
 

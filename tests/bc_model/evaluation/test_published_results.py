@@ -4,19 +4,21 @@ import pytest
 
 from bc_model.data.splits import PROTOCOLS
 from bc_model.evaluation.checks import TOO_GOOD
-from bc_model.evaluation.published_results import PUBLISHED, bands
+from bc_model.evaluation.published_results import PUBLISHED, published_ranges
 
 
 def test_ranges_are_those_of_the_results_of_one_protocol() -> None:
-    by_picture, by_folder = bands("accuracy")
-    assert (by_picture.protocol, by_picture.low, by_picture.high) == ("image", 0.9669, 0.9975)
+    by_image, by_folder = published_ranges("accuracy")
+    assert (by_image.protocol, by_image.low, by_image.high) == ("image", 0.9669, 0.9975)
     assert (by_folder.protocol, by_folder.low, by_folder.high) == ("folder", 0.858, 0.927)
-    assert [(b.protocol, b.low, b.high) for b in bands("roc_auc")] == [("folder", 0.956, 0.967)]
+    assert [(b.protocol, b.low, b.high) for b in published_ranges("roc_auc")] == [
+        ("folder", 0.956, 0.967)
+    ]
 
 
-@pytest.mark.parametrize("figure", ["balanced_accuracy", "sensitivity", "model", "source"])
-def test_a_figure_that_nobody_reports_has_no_range(figure: str) -> None:
-    assert bands(figure) == []
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "sensitivity", "model", "source"])
+def test_a_figure_that_nobody_reports_has_no_range(metric: str) -> None:
+    assert published_ranges(metric) == []
 
 
 def test_every_result_has_its_protocol_and_its_source() -> None:
@@ -28,8 +30,8 @@ def test_every_result_has_its_protocol_and_its_source() -> None:
 
 def test_what_is_published_without_leaks_raises_no_alarm() -> None:
     assert all(
-        band.high <= TOO_GOOD
-        for figure in ("accuracy", "roc_auc")
-        for band in bands(figure)
-        if band.protocol == "folder"
+        published_range.high <= TOO_GOOD
+        for metric in ("accuracy", "roc_auc")
+        for published_range in published_ranges(metric)
+        if published_range.protocol == "folder"
     )

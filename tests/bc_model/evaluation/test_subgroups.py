@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bc_model.evaluation.estimates import estimate_figures
+from bc_model.evaluation.estimates import estimate_metrics
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.evaluation.subgroups import (
-    CASE_FIGURES,
-    GROUP_FIGURES,
-    ByCase,
+    CASE_METRICS,
+    SUBGROUP_METRICS,
+    CaseMetrics,
     Group,
     by_case,
     by_group,
@@ -52,7 +52,7 @@ SETTINGS = {"threshold": 0.5, "n_resamples": 200, "seed": 0}
 def test_cases_by_hand() -> None:
     cases = case_table(table(ROWS), 0.5)
     assert cases["case"].tolist() == ["o", "m", "b", "c", "p"]
-    assert cases["pictures"].tolist() == [1, 2, 3, 1, 1]
+    assert cases["images"].tolist() == [1, 2, 3, 1, 1]
     assert cases["right"].tolist() == [0, 1, 2, 1, 1]
     assert cases["patient_score"].tolist() == pytest.approx([0, 0.5, 2 / 3, 1, 1])
     assert cases["mean_prob"].tolist() == pytest.approx([0.3, 0.5, 0.4, 0.1, 0.8])
@@ -62,42 +62,42 @@ def test_cases_by_hand() -> None:
 def test_figures_by_case_by_hand() -> None:
     found = by_case(table(ROWS), **SETTINGS)
     assert found is not None
-    assert tuple(found.figures) == CASE_FIGURES
+    assert tuple(found.metrics) == CASE_METRICS
     assert found.confusion == ((2, 0), (1, 2))
-    figures = found.figures
-    assert figures["recognition_rate"].value == pytest.approx((0 + 0.5 + 2 / 3 + 1 + 1) / 5)
-    assert figures["accuracy"].value == pytest.approx(4 / 5)
-    assert figures["sensitivity"].value == pytest.approx(2 / 3)
-    assert (figures["specificity"].value, figures["specificity"].n_cases) == (1.0, 2)
-    assert figures["balanced_accuracy"].value == pytest.approx((1 + 2 / 3) / 2)
-    rates = figures["sensitivity"], figures["specificity"]
+    metrics = found.metrics
+    assert metrics["recognition_rate"].value == pytest.approx((0 + 0.5 + 2 / 3 + 1 + 1) / 5)
+    assert metrics["accuracy"].value == pytest.approx(4 / 5)
+    assert metrics["sensitivity"].value == pytest.approx(2 / 3)
+    assert (metrics["specificity"].value, metrics["specificity"].n_cases) == (1.0, 2)
+    assert metrics["balanced_accuracy"].value == pytest.approx((1 + 2 / 3) / 2)
+    rates = metrics["sensitivity"], metrics["specificity"]
     reach = np.hypot(*(rate.value - rate.low for rate in rates)) / 2  # type: ignore[operator]
-    assert figures["balanced_accuracy"].low == pytest.approx((1 + 2 / 3) / 2 - reach)
+    assert metrics["balanced_accuracy"].low == pytest.approx((1 + 2 / 3) / 2 - reach)
     # Of 6 pairs of cases all but o (0.3) against b (0.4) are won.
-    assert figures["roc_auc"].value == pytest.approx(5 / 6)
-    assert {name: (one.n, one.n_cases) for name, one in figures.items()} == {
+    assert metrics["roc_auc"].value == pytest.approx(5 / 6)
+    assert {name: (one.n, one.n_cases) for name, one in metrics.items()} == {
         "recognition_rate": (8, 5), "accuracy": (8, 5), "balanced_accuracy": (8, 5),
         "sensitivity": (4, 3), "specificity": (4, 2), "roc_auc": (8, 5),
     }  # fmt: skip
     theirs = stats.binomtest(4, 5).proportion_ci(0.95, method="wilson")
-    assert (figures["accuracy"].low, figures["accuracy"].high) == pytest.approx(
+    assert (metrics["accuracy"].low, metrics["accuracy"].high) == pytest.approx(
         (theirs.low, theirs.high), abs=1e-12
     )
-    assert figures["accuracy"].method == "95 % Wilson over cases"
+    assert metrics["accuracy"].method == "95 % Wilson over cases"
 
 
 def test_recognition_rate_has_students_interval_for_many_equal_cases() -> None:
     rng = np.random.default_rng(0)
     rows = [
-        (f"{name[0]}{k}", name, None, float(np.clip(rng.normal(centre, 0.3), 0, 1)))
-        for name, centre in (("benign", 0.4), ("malignant", 0.6))
+        (f"{name[0]}{k}", name, None, float(np.clip(rng.normal(center, 0.3), 0, 1)))
+        for name, center in (("benign", 0.4), ("malignant", 0.6))
         for k in range(40)
         for _ in range(10)
     ]
     found = by_case(table(rows), threshold=0.5, n_resamples=4000, seed=0)
     assert found is not None
     score = case_table(table(rows), 0.5)
-    rate = found.figures["recognition_rate"]
+    rate = found.metrics["recognition_rate"]
     spread = np.sqrt(
         sum(g.var(ddof=1) / 40 for _, g in score.groupby("class")["patient_score"]) / 4
     )
@@ -109,9 +109,9 @@ def test_one_class_and_no_case() -> None:
     assert by_case(table([("", "benign", 40, 0.1)]), **SETTINGS) is None
     found = by_case(table([row for row in ROWS if row[1] == "benign"]), **SETTINGS)
     assert found is not None
-    assert str(found.figures["roc_auc"]) == "not defined: only one class present"
-    assert str(found.figures["sensitivity"]) == "not defined: no such case"
-    back = loads(ByCase, dumps(found))
+    assert str(found.metrics["roc_auc"]) == "not defined: only one class present"
+    assert str(found.metrics["sensitivity"]) == "not defined: no such case"
+    back = loads(CaseMetrics, dumps(found))
     assert back == found
 
 
@@ -123,7 +123,7 @@ def test_a_case_of_both_classes_has_no_class() -> None:
     assert by_case(table(rows[:2]), **SETTINGS) is None
 
 
-def test_groups_are_the_figures_of_their_pictures() -> None:
+def test_groups_are_the_figures_of_their_images() -> None:
     predictions = table(ROWS)
     groups = by_group(predictions, **SETTINGS)
     assert [(g.kind, g.name, g.n) for g in groups] == [
@@ -131,9 +131,13 @@ def test_groups_are_the_figures_of_their_pictures() -> None:
         ("magnification", "not stated", 1),
     ]  # fmt: skip
     first = groups[0]
-    assert (first.n_cases, first.base_rate, first.confusion) == (3, 0.6, ((2, 0), (1, 2)))
+    assert (first.n_cases, first.malignant_proportion, first.confusion) == (
+        3,
+        0.6,
+        ((2, 0), (1, 2)),
+    )
     rows = predictions[predictions["magnification"] == 40]
-    assert first.figures == estimate_figures(rows, **SETTINGS, names=GROUP_FIGURES)
+    assert first.metrics == estimate_metrics(rows, **SETTINGS, names=SUBGROUP_METRICS)
     back = loads(Group, dumps(first))
     assert back == first
 
@@ -156,6 +160,6 @@ def test_subtypes_stand_with_benign_ones_first() -> None:
         "adenosis", "tubular adenoma", "ductal carcinoma", "mucinous carcinoma", "not stated",
     ]  # fmt: skip
     # A subtype has one class: nothing to rank, and a specificity only.
-    assert groups[1].figures["specificity"].value == 1.0
-    assert str(groups[1].figures["sensitivity"]) == "not defined: no malignant pictures"
-    assert str(groups[1].figures["roc_auc"]) == "not defined: only one class present"
+    assert groups[1].metrics["specificity"].value == 1.0
+    assert str(groups[1].metrics["sensitivity"]) == "not defined: no malignant pictures"
+    assert str(groups[1].metrics["roc_auc"]) == "not defined: only one class present"

@@ -16,15 +16,21 @@ import psutil
 import pytest
 
 import bc_model
-from bc_model.errors import RunError, SettingsError
+from bc_model.errors import ConfigError, RunError
 from bc_model.experiments import dask_cluster as cluster_worker
-from bc_model.experiments.dask_cluster import check_workers, connect, settle, submit_study, versions
-from bc_model.experiments.experiment import start_study, study_state, wait_for_study
-from bc_model.experiments.plan import Member, Study, plan_study
+from bc_model.experiments.dask_cluster import (
+    check_workers,
+    connect,
+    settle,
+    submit_experiment,
+    versions,
+)
+from bc_model.experiments.experiment import experiment_state, start_experiment, wait_for_experiment
+from bc_model.experiments.plan import Experiment, ExperimentRun, plan_experiment
 from bc_model.jobs import cancel_job
 from bc_model.model import load_keras, weights_fingerprint
 from bc_model.training.config import TrainingConfig
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.training.run_queue import put_in_queue
 from bc_model.training.trainer import train
 
@@ -106,9 +112,9 @@ def cluster(scheduler: Callable[[], str], worker: Callable[..., subprocess.Popen
 
 
 @pytest.fixture
-def settings(tiny_settings: TrainingConfig) -> TrainingConfig:
+def config(tiny_config: TrainingConfig) -> TrainingConfig:
     return dataclasses.replace(
-        tiny_settings, n_folds=3, head_epochs=10, finetune_epochs=10, patience=20,
+        tiny_config, n_folds=3, head_epochs=10, finetune_epochs=10, patience=20,
         deterministic=True,
     )  # fmt: skip
 
@@ -116,56 +122,58 @@ def settings(tiny_settings: TrainingConfig) -> TrainingConfig:
 def trainers_of(runs: Path) -> list[int]:
     found = []
     for process in psutil.process_iter(["pid", "cmdline"]):
-        if any(str(runs) in part for part in process.info["cmdline"] or []):
+        if any(str(runs) in subset for subset in process.info["cmdline"] or []):
             found.append(process.info["pid"])
     return found
 
 
-def figures(run: RunFolder) -> list[dict]:
+def metrics(run: Run) -> list[dict]:
     clock = ("seconds", "time")
     return [{k: v for k, v in one.items() if k not in clock} for one in run.read_history()]
 
 
-def assert_equal(one: RunFolder, other: RunFolder) -> None:
+def assert_equal(one: Run, other: Run) -> None:
     """Hold two runs against each other, bit for bit."""
-    assert figures(one) == figures(other)
+    assert metrics(one) == metrics(other)
     weights = [
-        weights_fingerprint(load_keras(run.model_folder / "model.keras")) for run in (one, other)
+        weights_fingerprint(load_keras(run.model_dir / "model.keras")) for run in (one, other)
     ]
     assert weights[0] == weights[1]
-    predictions = [run.evaluation_folder / "predictions.csv" for run in (one, other)]
+    predictions = [run.evaluation_dir / "predictions.csv" for run in (one, other)]
     assert filecmp.cmp(*predictions, shallow=False)
 
 
 def test_a_run_whose_worker_is_killed_is_ended_by_the_other_as_if_nothing_had_been(
-    cluster: Cluster, settings: TrainingConfig, tmp_path: Path
+    cluster: Cluster, config: TrainingConfig, tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
-    plan = plan_study(settings, folds=[1])
+    plan = plan_experiment(config, folds=[1])
     with connect(cluster.address) as client:
         client.wait_for_workers(2, timeout=PATIENCE_S)
-        check_workers(client, runs, [settings])
+        check_workers(client, runs, [config])
         assert [path.name for path in runs.iterdir()] == [".lock"]
-        submit_study(client, start_study("cv", plan, runs, scheduler=cluster.address), runs)
-        run = RunFolder(runs / "cv-fold1")
+        submit_experiment(
+            client, start_experiment("cv", plan, runs, scheduler=cluster.address), runs
+        )
+        run = Run(runs / "cv-fold1")
         wait_until(run.read_history)
     # The same command after Ctrl-C waits again, for what goes on too.
     with connect(cluster.address) as client:
-        study = start_study("cv", plan, runs, scheduler=cluster.address)
-        futures = submit_study(client, study, runs)
+        experiment = start_experiment("cv", plan, runs, scheduler=cluster.address)
+        futures = submit_experiment(client, experiment, runs)
         assert list(futures) == [run.name]
         wait_until(lambda: len(run.read_history()) >= 3)
         victim = psutil.Process(run.read_status()["pid"]).parent()
         assert victim is not None
         assert victim.pid in [process.pid for process in cluster.workers]
         victim.kill()
-        wait_for_study(study, runs, look=lambda: settle(client, futures, runs))
+        wait_for_experiment(experiment, runs, look=lambda: settle(client, futures, runs))
 
-    assert study_state(study, runs) == {"done": 1}, run.read_status()
+    assert experiment_state(experiment, runs) == {"done": 1}, run.read_status()
     assert "Resumed after epoch" in run.read_log()
     assert trainers_of(runs) == []
-    alone = RunFolder.create(tmp_path / "alone")
-    train(study.members[0].settings, alone)
+    alone = Run.create(tmp_path / "alone")
+    train(experiment.members[0].config, alone)
     # Whatever a resumed run would be refused for was looked at before the start.
     assert alone.read_config()["versions"] == versions() | {"bc_model": bc_model.__version__}
     assert_equal(run, alone)
@@ -173,10 +181,10 @@ def test_a_run_whose_worker_is_killed_is_ended_by_the_other_as_if_nothing_had_be
 
 @pytest.mark.slow
 def test_a_cross_validation_on_a_cluster_that_loses_a_worker_is_that_of_one_machine(
-    cluster: Cluster, settings: TrainingConfig, tmp_path: Path
+    cluster: Cluster, config: TrainingConfig, tmp_path: Path
 ) -> None:
     options = [
-        "sweep", settings.data, "--study", "cv", "--backbone", "tiny", "--weights", "none",
+        "sweep", config.data, "--study", "cv", "--backbone", "tiny", "--weights", "none",
         "--image-size", "32x32", "--batch-size", 8, "--dense-units", 8, "--n-folds", 3,
         "--head-epochs", 10, "--finetune-epochs", 10, "--patience", 20, "--deterministic",
         "--json",
@@ -194,7 +202,7 @@ def test_a_cross_validation_on_a_cluster_that_loses_a_worker_is_that_of_one_mach
     assert alone.returncode == 0
 
     with sweep(there, "--scheduler", cluster.address) as clustered:
-        run = RunFolder(there / "cv-fold0")
+        run = Run(there / "cv-fold0")
         wait_until(lambda: len(run.read_history()) >= 3)
         victim = psutil.Process(run.read_status()["pid"]).parent()
         assert victim is not None
@@ -210,7 +218,7 @@ def test_a_cross_validation_on_a_cluster_that_loses_a_worker_is_that_of_one_mach
     assert groups[0][0]["folds"] == [0, 1, 2]
     assert groups[0][0]["report"]["n"] == 30
     for fold in range(3):
-        assert_equal(RunFolder(here / f"cv-fold{fold}"), RunFolder(there / f"cv-fold{fold}"))
+        assert_equal(Run(here / f"cv-fold{fold}"), Run(there / f"cv-fold{fold}"))
 
 
 # Before anything starts
@@ -219,7 +227,7 @@ def test_a_cross_validation_on_a_cluster_that_loses_a_worker_is_that_of_one_mach
 def test_nobody_at_the_address_is_said_in_one_sentence() -> None:
     for address in ("tcp://127.0.0.1:9", "nonsense", "http://127.0.0.1:9"):
         with (
-            pytest.raises(SettingsError, match=f"Nobody answers at {address}, not a Dask sche"),
+            pytest.raises(ConfigError, match=f"Nobody answers at {address}, not a Dask sche"),
             connect(address, timeout_s=0.3),
         ):
             pass
@@ -228,7 +236,7 @@ def test_nobody_at_the_address_is_said_in_one_sentence() -> None:
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with (
-        pytest.raises(SettingsError, match=r"the extra 'cluster'.* requirements-cluster\.txt"),
+        pytest.raises(ConfigError, match=r"the extra 'cluster'.* requirements-cluster\.txt"),
         connect("tcp://127.0.0.1:9"),
     ):
         pass
@@ -237,21 +245,21 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_scheduler_without_workers_and_one_whose_worker_lacks_the_program_are_said(
     scheduler: Callable[[], str],
     worker: Callable[..., subprocess.Popen],
-    settings: TrainingConfig,
+    config: TrainingConfig,
     tmp_path: Path,
 ) -> None:
     address = scheduler()
-    with pytest.raises(SettingsError, match="has no worker; start some"), connect(address, 1.0):
+    with pytest.raises(ConfigError, match="has no worker; start some"), connect(address, 1.0):
         pass
     worker(address, cwd=tmp_path)
     runs = tmp_path / "runs"
     with connect(address, PATIENCE_S) as client:
         (theirs,) = client.scheduler_info()["workers"]
         with pytest.raises(RunError, match=f"worker {theirs} cannot run this program .*bc_model"):
-            check_workers(client, runs, [settings])
+            check_workers(client, runs, [config])
     assert not runs.exists()
     with (
-        pytest.raises(SettingsError, match=f"^Worker answers at {theirs}, not a Dask scheduler"),
+        pytest.raises(ConfigError, match=f"^Worker answers at {theirs}, not a Dask scheduler"),
         connect(theirs),
     ):
         pass
@@ -261,9 +269,9 @@ def test_a_scheduler_without_workers_and_one_whose_worker_lacks_the_program_are_
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    made = RunFolder.create(tmp_path / "run")
-    made.write_config({"settings": {}})
+def run(tmp_path: Path) -> Run:
+    made = Run.create(tmp_path / "run")
+    made.write_config({"config": {}})
     put_in_queue(made, scheduler="tcp://there:1", task="mine")
     return made
 
@@ -274,18 +282,18 @@ def _no_children(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
         monkeypatch.setattr(cluster_worker, "launch", lambda *_, **__: pytest.fail("was started"))
 
 
-def test_a_canceled_run_is_not_started(run: RunFolder) -> None:
+def test_a_canceled_run_is_not_started(run: Run) -> None:
     cancel_job(run)
     assert cluster_worker.train_on_worker(str(run.path), "mine") == "canceled"
 
 
-def test_a_run_that_was_given_to_another_queue_is_not_started(run: RunFolder) -> None:
+def test_a_run_that_was_given_to_another_queue_is_not_started(run: Run) -> None:
     put_in_queue(run)
     assert cluster_worker.train_on_worker(str(run.path), "mine") == "queued"
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted"])
-def test_a_run_that_went_on_in_another_queue_is_not_taken_over(run: RunFolder, state: str) -> None:
+def test_a_run_that_went_on_in_another_queue_is_not_taken_over(run: Run, state: str) -> None:
     put_in_queue(run)
     run.write_status("running")
     if state == "interrupted":
@@ -294,7 +302,7 @@ def test_a_run_that_went_on_in_another_queue_is_not_taken_over(run: RunFolder, s
 
 
 def test_a_run_that_somebody_works_on_is_waited_for(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.write_status("running")
     monkeypatch.setattr(cluster_worker.time, "sleep", lambda _: run.write_status("done"))
@@ -316,9 +324,9 @@ class Silent:
 
 
 def test_a_process_that_is_gone_without_a_word_is_an_error_that_may_be_tried_again(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def launch(run: RunFolder, **_: object) -> Silent:
+    def launch(run: Run, **_: object) -> Silent:
         (run.path / "status.json").write_text('{"state": "running"}')
         (run.path / "stderr.txt").write_text("out of memory")
         return Silent()
@@ -358,18 +366,18 @@ class Taking:
      ("failed", False), ("canceled", False)],
 )  # fmt: skip
 def test_a_run_is_waited_for_by_its_task_until_it_has_ended(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch, state: str, is_taken: bool
+    run: Run, monkeypatch: pytest.MonkeyPatch, state: str, is_taken: bool
 ) -> None:
     monkeypatch.setattr("distributed.fire_and_forget", lambda _: None)
     names = (run.name, "gone")
-    members = tuple(Member(name, "", "", TrainingConfig("set")) for name in names)
+    members = tuple(ExperimentRun(name, "", "", TrainingConfig("set")) for name in names)
     client = Taking()
     run.write_status(state)
-    futures = submit_study(client, Study("s", "", members), run.path.parent)  # type: ignore[arg-type]
+    futures = submit_experiment(client, Experiment("s", "", members), run.path.parent)  # type: ignore[arg-type]
     assert client.taken == ([(str(run.path), "mine", "mine")] if is_taken else [])
     assert futures == ({run.name: "mine"} if is_taken else {})
     put_in_queue(run)  # by hand, here: not for a cluster any more
-    assert submit_study(client, Study("s", "", members), run.path.parent) == {}  # type: ignore[arg-type]
+    assert submit_experiment(client, Experiment("s", "", members), run.path.parent) == {}  # type: ignore[arg-type]
 
 
 # When Dask gives up
@@ -397,9 +405,9 @@ class Connected:
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [("error", "its machine is out of memory"), ("cancelled", "its task is cancelled")],
+    [("error", "its machine is out of memory"), ("canceled", "its task is cancelled")],
 )
-def test_a_task_that_failed_is_told_in_the_run(run: RunFolder, status: str, said: str) -> None:
+def test_a_task_that_failed_is_told_in_the_run(run: Run, status: str, said: str) -> None:
     futures = {"run": Ended("mine", status)}
     assert not settle(Connected(), futures, run.path.parent)  # type: ignore[arg-type]
     assert futures == {}
@@ -411,9 +419,7 @@ def test_a_task_that_failed_is_told_in_the_run(run: RunFolder, status: str, said
 
 
 @pytest.mark.parametrize("state", ["done", "canceled", "running"])
-def test_a_failed_task_does_not_touch_a_run_that_is_not_its_any_more(
-    run: RunFolder, state: str
-) -> None:
+def test_a_failed_task_does_not_touch_a_run_that_is_not_its_any_more(run: Run, state: str) -> None:
     run.write_status(state)
     settle(Connected(), {"run": Ended("mine")}, run.path.parent)  # type: ignore[arg-type]
     assert run.read_status()["state"] == state

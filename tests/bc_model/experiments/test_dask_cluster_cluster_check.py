@@ -19,11 +19,11 @@ from bc_model.training.config import TrainingConfig
 
 @pytest.fixture
 def needs(tmp_path: Path) -> dict:
-    probe = tmp_path / ".probe"
-    probe.write_text("token")
+    proxy = tmp_path / ".probe"
+    proxy.write_text("token")
     (tmp_path / "set").mkdir()
     return {
-        "probe": str(probe), "token": "token", "files": [__file__],
+        "probe": str(proxy), "token": "token", "files": [__file__],
         "folders": {str(tmp_path / "set"): cluster_check.listing(str(tmp_path / "set"))},
         "program": cluster_check.program(), "versions": cluster_check.versions(),
     }  # fmt: skip
@@ -55,15 +55,15 @@ def test_what_a_worker_lacks_is_named(needs: dict, lack: dict, said: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("mine", "wanted", "said"),
+    ("mine", "target", "said"),
     [("abc", "abc", ""), ("abc", None, ""), (None, "abc", ""), ("abc", "abd", "another commit")],
 )
 def test_commits_are_held_against_each_other_where_git_knows_both(
-    needs: dict, monkeypatch: pytest.MonkeyPatch, mine: str | None, wanted: str | None, said: str
+    needs: dict, monkeypatch: pytest.MonkeyPatch, mine: str | None, target: str | None, said: str
 ) -> None:
     monkeypatch.setattr(cluster_check, "git_commit", lambda: mine)
     version, _ = cluster_check.program()
-    answer = cluster_check.look_around(needs | {"program": (version, wanted)})
+    answer = cluster_check.look_around(needs | {"program": (version, target)})
     assert (said in answer) if said else (answer == "")
 
 
@@ -146,9 +146,9 @@ def test_a_worker_that_gets_the_lock_is_refused(needs: dict, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["weights", "official_fold_file"])
 def test_the_files_of_the_settings_are_looked_for(needs: dict, tmp_path: Path, name: str) -> None:
     gone = {name: str(tmp_path / "gone")} | ({"protocol": "folds"} if name != "weights" else {})
-    settings = TrainingConfig(str(tmp_path / "set"), **gone)
+    config = TrainingConfig(str(tmp_path / "set"), **gone)
     with pytest.raises(RunError, match=r"worker tcp://a:1 does not see the file .*gone; put it"):
-        check_workers(Workers(), tmp_path / "runs", [settings])  # type: ignore[arg-type]
+        check_workers(Workers(), tmp_path / "runs", [config])  # type: ignore[arg-type]
     assert not (tmp_path / "runs").exists()
 
 

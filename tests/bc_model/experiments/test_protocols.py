@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from bc_model.checks import make_check
-from bc_model.data.dataset import Manifest, read_manifest
-from bc_model.errors import DataError, RunError, SettingsError, SplitError
+from bc_model.data.dataset import Dataset, read_dataset
+from bc_model.errors import ConfigError, DataError, RunError, SplitError
 from bc_model.experiments.protocols import (
     REPORT_PROTOCOLS,
     ReportNote,
-    known_settings,
+    known_options,
     note_file,
     plan_report,
     read_note,
@@ -27,13 +27,13 @@ NO_FILE = make_check("BC246")
 
 
 @pytest.fixture(scope="module")
-def manifest(drawn_set: Path) -> Manifest:
-    return read_manifest(drawn_set)
+def dataset(drawn_set: Path) -> Dataset:
+    return read_dataset(drawn_set)
 
 
 @pytest.fixture
-def plan(tiny_settings: TrainingConfig, manifest: Manifest) -> Callable:
-    return lambda **how: plan_report(tiny_settings, **({"manifest": lambda: manifest} | how))
+def plan(tiny_config: TrainingConfig, dataset: Dataset) -> Callable:
+    return lambda **how: plan_report(tiny_config, **({"manifest": lambda: dataset} | how))
 
 
 def test_a_run_for_each_file_and_one_for_each_fold(plan: Callable, fold_files: list[Path]) -> None:
@@ -51,17 +51,17 @@ def test_a_run_for_each_file_and_one_for_each_fold(plan: Callable, fold_files: l
 
 
 def test_the_recipe_is_one_and_the_same(
-    plan: Callable, fold_files: list[Path], tiny_settings: TrainingConfig
+    plan: Callable, fold_files: list[Path], tiny_config: TrainingConfig
 ) -> None:
     found = plan(fold_files=fold_files)
     own = {"protocol": "case", "test_fold": 0, "official_fold_file": ""}
-    alike = {dataclasses.replace(settings, **own) for _, settings in found.runs}
-    assert alike == {jobs.checked_paths(tiny_settings)}
+    alike = {dataclasses.replace(config, **own) for _, config in found.runs}
+    assert alike == {jobs.checked_paths(tiny_config)}
 
 
 def test_all_folds(plan: Callable) -> None:
     found = plan(protocols=["case"], test_folds="all")
-    assert [settings.test_fold for _, settings in found.runs] == [0, 1, 2, 3, 4]
+    assert [config.test_fold for _, config in found.runs] == [0, 1, 2, 3, 4]
 
 
 def test_without_a_file_the_official_folds_are_left_out_and_the_others_go_on(
@@ -73,11 +73,11 @@ def test_without_a_file_the_official_folds_are_left_out_and_the_others_go_on(
 
 
 def test_a_protocol_that_the_data_does_not_allow_is_left_out_with_its_reason(
-    tiny_settings: TrainingConfig, manifest: Manifest, fold_files: list[Path]
+    tiny_config: TrainingConfig, dataset: Dataset, fold_files: list[Path]
 ) -> None:
-    pictures = manifest.pictures.assign(case="", section="", group="")
-    nameless = dataclasses.replace(manifest, pictures=pictures)
-    found = plan_report(tiny_settings, manifest=lambda: nameless, protocols=["image", "case"])
+    images = dataset.images.assign(case="", section="", group="")
+    nameless = dataclasses.replace(dataset, images=images)
+    found = plan_report(tiny_config, dataset=lambda: nameless, protocols=["image", "case"])
     assert [label for label, _ in found.runs] == ["image-fold0"]
     (check,) = found.note.skipped["case"]
     assert check.code == "BC245"
@@ -103,14 +103,14 @@ def test_files_of_one_name_in_two_folders_get_labels_of_their_own(
     assert [label for label, _ in found.runs] == ["folds-dsfold1", "folds-dsfold1-2"]
 
 
-def test_what_a_study_has_already_is_not_tried_again(plan: Callable) -> None:
+def test_what_a_experiment_has_already_is_not_tried_again(plan: Callable) -> None:
     first = plan(protocols=["case"])
 
-    def read() -> Manifest:
+    def read() -> Dataset:
         raise AssertionError("the data was read again")
 
     again = plan(
-        protocols=["case"], manifest=read, known=frozenset(one for _, one in first.runs)
+        protocols=["case"], dataset=read, known=frozenset(one for _, one in first.runs)
     )  # fmt: skip
     assert again.runs == first.runs
 
@@ -121,13 +121,13 @@ def test_what_a_study_has_already_is_not_tried_again(plan: Callable) -> None:
 @pytest.mark.parametrize(
     ("how", "error", "said"),
     [
-        ({"protocols": ["case", "random"]}, SettingsError, "no split protocol 'random'"),
-        ({"protocols": []}, SettingsError, "needs a protocol"),
+        ({"protocols": ["case", "random"]}, ConfigError, "no split protocol 'random'"),
+        ({"protocols": []}, ConfigError, "needs a protocol"),
         ({"protocols": ["folds"]}, SplitError, "None of the protocols can be made. folds: The p"),
         ({"fold_files": ["gone.txt"]}, SplitError, "There is no fold file"),
-        ({"fold_files": ["f.txt"], "protocols": ["case"]}, SettingsError, "leave f.txt out"),
-        ({"test_folds": [7]}, SettingsError, "Invalid test_fold 7"),
-        ({"test_folds": []}, SettingsError, "test_folds must be all or numbers"),
+        ({"fold_files": ["f.txt"], "protocols": ["case"]}, ConfigError, "leave f.txt out"),
+        ({"test_folds": [7]}, ConfigError, "Invalid test_fold 7"),
+        ({"test_folds": []}, ConfigError, "test_folds must be all or numbers"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(
@@ -141,16 +141,16 @@ def test_a_wrong_file_is_found_before_the_data_is_read(plan: Callable, tmp_path:
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("no fold file\n")
 
-    def read() -> Manifest:
+    def read() -> Dataset:
         raise AssertionError("the data was read")
 
     with pytest.raises(SplitError, match="not a fold file"):
-        plan(fold_files=[wrong], manifest=read)
+        plan(fold_files=[wrong], dataset=read)
 
 
 def test_data_that_cannot_be_read_is_refused(plan: Callable, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no folder"):
-        plan(manifest=lambda: read_manifest(tmp_path / "gone"))
+        plan(dataset=lambda: read_dataset(tmp_path / "gone"))
 
 
 # On disk
@@ -162,18 +162,18 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "max_runs", lambda: 0)
 
 
-def test_the_note_stands_beside_the_study(plan: Callable, still: None, tmp_path: Path) -> None:
-    study, note = start_report("rep", plan(), tmp_path)
-    assert [member.run for member in study.members] == ["rep-image-fold0", "rep-case-fold0"]
+def test_the_note_stands_beside_the_experiment(plan: Callable, still: None, tmp_path: Path) -> None:
+    experiment, note = start_report("rep", plan(), tmp_path)
+    assert [member.run for member in experiment.members] == ["rep-image-fold0", "rep-case-fold0"]
     assert {run.name for run in list_runs(tmp_path)} == {"rep-image-fold0", "rep-case-fold0"}
     assert read_note(tmp_path, "rep") == note == plan().note
-    assert known_settings(tmp_path, "rep") == {settings for _, settings in plan().runs}
+    assert known_options(tmp_path, "rep") == {config for _, config in plan().runs}
 
 
-def test_a_study_that_is_no_report_has_no_note(tmp_path: Path) -> None:
+def test_a_experiment_that_is_no_report_has_no_note(tmp_path: Path) -> None:
     assert read_note(tmp_path, "cv") is None
-    assert known_settings(tmp_path, "cv") == frozenset()
-    assert known_settings(tmp_path, "../cv") == frozenset()
+    assert known_options(tmp_path, "cv") == frozenset()
+    assert known_options(tmp_path, "../cv") == frozenset()
 
 
 def test_a_name_that_is_taken_leaves_the_note_as_it_was(

@@ -13,10 +13,10 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from bc_model.checks import make_check
 from bc_model.errors import DataError
 from bc_model.evaluation.evaluate import evaluate_predictions
-from bc_model.experiments.plan import Member, Study, group_words, plan_study
-from bc_model.experiments.results import check_selection, pool_predictions, summarise_study
+from bc_model.experiments.plan import Experiment, ExperimentRun, group_words, plan_experiment
+from bc_model.experiments.results import check_selection, pool_predictions, summarize_experiment
 from bc_model.training.config import TrainingConfig
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.utils.serialization import to_json
 
 BASE = TrainingConfig(data="set", n_folds=3)
@@ -40,46 +40,48 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> Callable[..., RunFolder]:
-    def make(member: Member, rows: pd.DataFrame, threshold: float = 0.5) -> RunFolder:
-        run = RunFolder.create(tmp_path / member.run)
-        run.write_config({"settings": member.settings.as_dict(), "data_sha256": "d"})
+def finished(tmp_path: Path) -> Callable[..., Run]:
+    def make(member: ExperimentRun, rows: pd.DataFrame, threshold: float = 0.5) -> Run:
+        run = Run.create(tmp_path / member.run)
+        run.write_config({"config": member.config.as_dict(), "data_sha256": "d"})
         report = evaluate_predictions(
-            rows.drop(columns="fold"), protocol="case", leaky=False, threshold=threshold
+            rows.drop(columns="fold"), protocol="case", has_leakage=False, threshold=threshold
         )
-        report.write(run.evaluation_folder)
+        report.write(run.evaluation_dir)
         run.write_status("done")
         return run
 
     return make
 
 
-def study_of(*groups: str) -> Study:
+def experiment_of(*groups: str) -> Experiment:
     members = [
-        Member(
+        ExperimentRun(
             f"cv-{group}{fold}", f"{group}{fold}", group, dataclasses.replace(BASE, test_fold=fold)
         )
         for group in groups
         for fold in range(3)
     ]
-    return Study("cv", "2026-11-24", tuple(members))
+    return Experiment("cv", "2026-11-24", tuple(members))
 
 
-def planned(grid: dict[str, list], base: TrainingConfig = BASE) -> Study:
+def planned(grid: dict[str, list], base: TrainingConfig = BASE) -> Experiment:
     """Return the study that `sweep` would make of a grid."""
-    plan = plan_study(base, grid=grid)
-    groups = group_words([settings for _, settings in plan])
-    return Study(
+    plan = plan_experiment(base, grid=grid)
+    groups = group_words([config for _, config in plan])
+    return Experiment(
         "s",
         "",
-        tuple(Member(label, label, g, s) for (label, s), g in zip(plan, groups, strict=True)),
+        tuple(
+            ExperimentRun(label, label, g, s) for (label, s), g in zip(plan, groups, strict=True)
+        ),
     )
 
 
 def test_pooled_figures_are_those_of_all_predictions_together(
-    table: pd.DataFrame, finished: Callable[..., RunFolder]
+    table: pd.DataFrame, finished: Callable[..., Run]
 ) -> None:
-    runs = [finished(m, table[table["fold"] == m.fold]) for m in study_of("a").members]
+    runs = [finished(m, table[table["fold"] == m.fold]) for m in experiment_of("a").members]
     report = pool_predictions(runs)
     truth = table["class"] == "malignant"
     called = table["prob_malignant"] >= 0.5
@@ -88,36 +90,36 @@ def test_pooled_figures_are_those_of_all_predictions_together(
         ("balanced_accuracy", balanced_accuracy_score(truth, called)),
         ("roc_auc", roc_auc_score(truth, table["prob_malignant"])),
     ):
-        figure = report.figures[name]
-        assert figure.value == pytest.approx(expected, abs=1e-12)
-        assert (figure.n, figure.n_cases) == (24, 12)
-        assert figure.low is not None
-        assert figure.low < expected < figure.high
+        metric = report.metrics[name]
+        assert metric.value == pytest.approx(expected, abs=1e-12)
+        assert (metric.n, metric.n_cases) == (24, 12)
+        assert metric.low is not None
+        assert metric.low < expected < metric.high
     assert report.predictions is not None
     assert dict(report.predictions["run"].value_counts()) == {"cv-a0": 8, "cv-a1": 8, "cv-a2": 8}
 
 
-def test_a_pool_is_leaky_when_one_fold_is(
-    table: pd.DataFrame, finished: Callable[..., RunFolder]
+def test_a_pool_is_leakage_when_one_fold_is(
+    table: pd.DataFrame, finished: Callable[..., Run]
 ) -> None:
-    runs = [finished(m, table[table["fold"] == m.fold]) for m in study_of("a").members]
-    assert not pool_predictions(runs).leaky
-    path = runs[2].evaluation_folder / "report.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"leaky": True}))
-    assert pool_predictions(runs).leaky
+    runs = [finished(m, table[table["fold"] == m.fold]) for m in experiment_of("a").members]
+    assert not pool_predictions(runs).has_leakage
+    path = runs[2].evaluation_dir / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"has_leakage": True}))
+    assert pool_predictions(runs).has_leakage
 
 
 def test_partial_results_say_so(
-    table: pd.DataFrame, finished: Callable[..., RunFolder], tmp_path: Path
+    table: pd.DataFrame, finished: Callable[..., Run], tmp_path: Path
 ) -> None:
-    study = study_of("a", "b")
-    for member in study.members[:2]:
+    experiment = experiment_of("a", "b")
+    for member in experiment.members[:2]:
         finished(member, table[table["fold"] == member.fold])
-    for member in study.members[2:4]:
-        RunFolder.create(tmp_path / member.run).write_status("queued")
-    RunFolder.create(tmp_path / study.members[4].run).write_status("failed", message="broken")
+    for member in experiment.members[2:4]:
+        Run.create(tmp_path / member.run).write_status("queued")
+    Run.create(tmp_path / experiment.members[4].run).write_status("failed", message="broken")
 
-    first, second = summarise_study(study, tmp_path)
+    first, second = summarize_experiment(experiment, tmp_path)
 
     assert (first.group, first.folds, first.n_runs, first.n_failed) == ("a", [0, 1], 3, 0)
     assert first.report is not None
@@ -129,24 +131,24 @@ def test_partial_results_say_so(
 
 
 def test_a_whole_group_has_nothing_to_say_of_its_folds(
-    table: pd.DataFrame, finished: Callable[..., RunFolder], tmp_path: Path
+    table: pd.DataFrame, finished: Callable[..., Run], tmp_path: Path
 ) -> None:
-    study = study_of("a")
-    for member in study.members:
+    experiment = experiment_of("a")
+    for member in experiment.members:
         finished(member, table[table["fold"] == member.fold])
-    (only,) = summarise_study(study, tmp_path)
+    (only,) = summarize_experiment(experiment, tmp_path)
     assert (only.folds, only.n_failed) == ([0, 1, 2], 0)
     assert not {"BC241", "BC242"} & {check.code for check in only.checks}
 
 
-def test_a_picture_in_two_test_parts_is_refused_and_the_other_group_still_told(
-    table: pd.DataFrame, finished: Callable[..., RunFolder], tmp_path: Path
+def test_a_image_in_two_test_parts_is_refused_and_the_other_group_still_told(
+    table: pd.DataFrame, finished: Callable[..., Run], tmp_path: Path
 ) -> None:
-    study = study_of("a", "b")
-    for member in study.members:
+    experiment = experiment_of("a", "b")
+    for member in experiment.members:
         fold = 0 if member.group == "b" else member.fold
         finished(member, table[table["fold"] == fold])
-    first, second = summarise_study(study, tmp_path)
+    first, second = summarize_experiment(experiment, tmp_path)
     assert first.report is not None
     assert second.report is None
     (check,) = second.checks
@@ -155,9 +157,9 @@ def test_a_picture_in_two_test_parts_is_refused_and_the_other_group_still_told(
 
 
 def test_folds_that_were_not_made_alike_are_refused(
-    table: pd.DataFrame, finished: Callable[..., RunFolder]
+    table: pd.DataFrame, finished: Callable[..., Run]
 ) -> None:
-    first, second, third = study_of("a").members
+    first, second, third = experiment_of("a").members
     runs = [finished(m, table[table["fold"] == m.fold]) for m in (first, second)]
     runs[1].write_config(runs[1].read_config() | {"data_sha256": "e"})
     with pytest.raises(DataError, match="cv-a1 has other pictures than cv-a0"):
@@ -183,7 +185,7 @@ def test_the_best_of_several_is_not_taken_at_its_word() -> None:
         ("official_fold_file", ["dsfold1.txt", "dsfold2.txt"]),
     ],
 )
-def test_settings_of_several_splits_are_not_said_to_share_their_test_pictures(
+def test_settings_of_several_splits_are_not_said_to_proportion_their_test_images(
     name: str, values: list[object]
 ) -> None:
     official = name in ("protocol", "official_fold_file")
@@ -196,7 +198,7 @@ def test_settings_of_several_splits_are_not_said_to_share_their_test_pictures(
     assert checks == (make_check("BC247", n_groups=4),)
 
 
-def test_settings_of_several_folds_are_not_said_to_share_their_test_pictures() -> None:
-    first, second, _ = study_of("a").members
-    study = Study("s", "", (first, dataclasses.replace(second, group="b")))
-    assert check_selection(study) == (make_check("BC247", n_groups=2),)
+def test_settings_of_several_folds_are_not_said_to_proportion_their_test_images() -> None:
+    first, second, _ = experiment_of("a").members
+    experiment = Experiment("s", "", (first, dataclasses.replace(second, group="b")))
+    assert check_selection(experiment) == (make_check("BC247", n_groups=2),)

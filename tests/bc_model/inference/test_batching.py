@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.errors import EngineBusy
+from bc_model.errors import EngineBusyError
 from bc_model.gradcam import Heatmap
 from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import open_bundle
 from bc_model.inference.engine import Engine
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 SOON_S = 20.0
 """Nothing here takes a second; who waits this long would wait for ever."""
 
 
-def picture(number: int) -> np.ndarray:
+def image(number: int) -> np.ndarray:
     return np.full((1, 1, 3), number, np.int32)
 
 
@@ -104,14 +104,14 @@ def ask_all(batching: BatchingEngine, numbers: range) -> list[Future]:
     """Ask one after the other; the first picture holds the engine while the others wait."""
     answers = []
     for number in numbers:
-        answers.append(ask(batching, picture(number)))
+        answers.append(ask(batching, image(number)))
         until(lambda: bool(batching.engine.passes))
     return answers
 
 
 def test_one_alone_is_answered_at_once(fake: FakeEngine) -> None:
     fake.gate.set()
-    assert number_of(BatchingEngine(fake).explain_one(picture(7))) == 7
+    assert number_of(BatchingEngine(fake).explain_one(image(7))) == 7
     assert fake.numbers == [[7]]
 
 
@@ -123,7 +123,7 @@ def test_everyone_gets_the_own_answer(fake: FakeEngine, monkeypatch: pytest.Monk
         batching = BatchingEngine(fake, max_batch=4)
 
         def twenty_times(user: int) -> list[int]:
-            return [number_of(batching.explain_one(picture(100 * user + i))) for i in range(20)]
+            return [number_of(batching.explain_one(image(100 * user + i))) for i in range(20)]
 
         users = [in_thread(lambda user=user: twenty_times(user)) for user in range(16)]
         found = [user.result(SOON_S) for user in users]
@@ -152,22 +152,22 @@ def test_a_pass_takes_no_more_than_a_batch_in_the_order_of_arrival(fake: FakeEng
 def test_one_too_many_is_refused_and_not_computed(fake: FakeEngine) -> None:
     batching = BatchingEngine(fake, max_waiting=2)
     answers = ask_all(batching, range(3))  # one is computed, two wait
-    with pytest.raises(EngineBusy, match="2 pictures are waiting"):
-        batching.explain_one(picture(3))
+    with pytest.raises(EngineBusyError, match="2 pictures are waiting"):
+        batching.explain_one(image(3))
     fake.gate.set()
     assert [number_of(answer.result(SOON_S)) for answer in answers] == [0, 1, 2]
     assert fake.numbers == [[0], [1, 2]]
 
 
-def test_after_it_was_busy_it_takes_pictures_again(fake: FakeEngine) -> None:
+def test_after_it_was_busy_it_takes_images_again(fake: FakeEngine) -> None:
     batching = BatchingEngine(fake, max_waiting=1)
     answers = ask_all(batching, range(2))
-    with pytest.raises(EngineBusy):
-        batching.explain_one(picture(2))
+    with pytest.raises(EngineBusyError):
+        batching.explain_one(image(2))
     fake.gate.set()
     for answer in answers:
         answer.result(SOON_S)
-    assert number_of(in_thread(lambda: batching.explain_one(picture(3))).result(SOON_S)) == 3
+    assert number_of(in_thread(lambda: batching.explain_one(image(3))).result(SOON_S)) == 3
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()], ids=repr)
@@ -186,8 +186,8 @@ def test_the_next_request_after_a_failing_pass_works(fake: FakeEngine) -> None:
     fake.gate.set()
     batching = BatchingEngine(fake)
     with pytest.raises(RuntimeError, match="out of memory"):
-        batching.explain_one(picture(1))
-    assert number_of(in_thread(lambda: batching.explain_one(picture(2))).result(SOON_S)) == 2
+        batching.explain_one(image(1))
+    assert number_of(in_thread(lambda: batching.explain_one(image(2))).result(SOON_S)) == 2
 
 
 def test_an_answer_too_short_for_its_batch_leaves_nobody_waiting(fake: FakeEngine) -> None:
@@ -210,7 +210,7 @@ def test_nothing_is_left_behind(fake: FakeEngine) -> None:
     assert not batching._waiting
 
 
-def test_a_real_engine_gives_eight_users_what_it_gives_one(tiny_run: RunFolder) -> None:
+def test_a_real_engine_gives_eight_users_what_it_gives_one(tiny_run: Run) -> None:
     engine = Engine(open_bundle(tiny_run.path))
     pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     gated = FakeEngine(engine.explain)

@@ -10,20 +10,20 @@ import pytest
 from bc_model.errors import BundleError, ModelError
 from bc_model.inference.bundle import KERAS_FILE, SERVED_FILES, Bundle, file_sha256, open_bundle
 from bc_model.inference.model_card import MODEL_CARD_FILE
-from bc_model.inference.seen_images import KNOWN_FILE
-from bc_model.training.run import RunFolder
+from bc_model.inference.seen_images import SEEN_IMAGES_FILE
+from bc_model.training.run import Run
 
-FILES = (KERAS_FILE, *SERVED_FILES, KNOWN_FILE)
+FILES = (KERAS_FILE, *SERVED_FILES, SEEN_IMAGES_FILE)
 
 
 @pytest.fixture
-def folder(tiny_run: RunFolder, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_run.model_folder, tmp_path / "run" / "model"))
+def folder(tiny_run: Run, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_run.model_dir, tmp_path / "run" / "model"))
 
 
-def with_value(bundle: Bundle, part: str, value: float) -> Bundle:
-    changed = dataclasses.replace(getattr(bundle.card, part), value=value)
-    return dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, **{part: changed}))
+def with_value(bundle: Bundle, subset: str, value: float) -> Bundle:
+    changed = dataclasses.replace(getattr(bundle.card, subset), value=value)
+    return dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, **{subset: changed}))
 
 
 def test_a_bundle_holds_its_files_and_nothing_else(folder: Path) -> None:
@@ -44,7 +44,7 @@ def test_an_untouched_bundle_is_verified(folder: Path) -> None:
     open_bundle(folder).verify()
 
 
-def test_its_figures_are_the_passports(folder: Path) -> None:
+def test_its_figures_are_the_cards(folder: Path) -> None:
     bundle = open_bundle(folder)
     assert bundle.image_size == (32, 32)
     assert (bundle.threshold, bundle.temperature) == (0.5, 1.0)
@@ -70,7 +70,7 @@ def test_a_missing_file_is_refused_by_name(folder: Path, name: str) -> None:
         open_bundle(folder).file(name)
 
 
-def test_a_file_that_the_passport_does_not_list_is_refused(folder: Path) -> None:
+def test_a_file_that_the_card_does_not_list_is_refused(folder: Path) -> None:
     (folder / "extra.bin").write_bytes(b"x")
     with pytest.raises(BundleError, match=r"does not list extra\.bin"):
         open_bundle(folder).file("extra.bin")
@@ -87,25 +87,25 @@ def test_a_file_that_is_no_model_is_refused(folder: Path) -> None:
         open_bundle(folder / "notes.txt")
 
 
-def test_a_keras_file_without_a_passport_is_refused(folder: Path) -> None:
+def test_a_keras_file_without_a_card_is_refused(folder: Path) -> None:
     (folder / MODEL_CARD_FILE).unlink()
     with pytest.raises(ModelError, match="is not a model"):
         open_bundle(folder / KERAS_FILE)
 
 
-def test_a_folder_without_a_passport_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_card_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"has no model_card\.json"):
         open_bundle(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
-def test_a_passport_that_is_none_is_refused(folder: Path, text: str) -> None:
+def test_a_card_that_is_none_is_refused(folder: Path, text: str) -> None:
     (folder / MODEL_CARD_FILE).write_text(text)
     with pytest.raises(BundleError, match="model card"):
         open_bundle(folder)
 
 
-def test_a_passport_cannot_reach_outside_its_folder(folder: Path) -> None:
+def test_a_card_cannot_reach_outside_its_folder(folder: Path) -> None:
     card = json.loads((folder / MODEL_CARD_FILE).read_text())
     card["files"]["../secret"] = "a" * 64
     (folder / MODEL_CARD_FILE).write_text(json.dumps(card))
@@ -113,14 +113,16 @@ def test_a_passport_cannot_reach_outside_its_folder(folder: Path) -> None:
         open_bundle(folder)
 
 
-def test_the_key_is_the_same_for_a_copy(folder: Path, tiny_run: RunFolder) -> None:
+def test_the_key_is_the_same_for_a_copy(folder: Path, tiny_run: Run) -> None:
     assert open_bundle(folder).key == open_bundle(tiny_run.path).key
 
 
-@pytest.mark.parametrize(("part", "value"), [("threshold", 0.6), ("temperature", 2.0)])
-def test_the_key_changes_with_what_changes_a_verdict(folder: Path, part: str, value: float) -> None:
+@pytest.mark.parametrize(("subset", "value"), [("threshold", 0.6), ("temperature", 2.0)])
+def test_the_key_changes_with_what_changes_a_prediction(
+    folder: Path, subset: str, value: float
+) -> None:
     bundle = open_bundle(folder)
-    assert with_value(bundle, part, value).key != bundle.key
+    assert with_value(bundle, subset, value).key != bundle.key
 
 
 def test_the_key_changes_with_a_file(folder: Path) -> None:

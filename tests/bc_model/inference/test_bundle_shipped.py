@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bc_model.data.dataset import read_manifest, read_mapped
-from bc_model.data.images import model_input
-from bc_model.data.synthetic import draw_picture
+from bc_model.data.dataset import read_dataset, read_mapped
+from bc_model.data.images import preprocess_image
+from bc_model.data.synthetic import draw_image
 from bc_model.errors import WeightsError
-from bc_model.evaluation.cross_validation import CHOSEN_INSIDE_FILE, crossed_report
+from bc_model.evaluation.cross_validation import CHOSEN_INSIDE_FILE, cross_validation_report
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.gradcam import GradCAM
 from bc_model.inference import bundle as shipped
 from bc_model.inference.bundle import BUNDLED_NAME, SHIPPED_MODELS, Bundle, bundled_model
 from bc_model.inference.engine import Engine
-from bc_model.inference.export import load_twin
-from bc_model.inference.seen_images import known_to
+from bc_model.inference.export import rebuild_keras_model
+from bc_model.inference.seen_images import find_seen_images
 from bc_model.model import reference_logits
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 MAX_BYTES = 60e6
 MAX_SECONDS = 3.0
@@ -39,8 +39,8 @@ def bundle() -> Bundle:
 
 @pytest.fixture(scope="module")
 def pixels(bundle: Bundle) -> np.ndarray:
-    pictures = [draw_picture(malignant=bool(i), seed=i) for i in range(2)]
-    return np.stack([model_input(one, bundle.image_size) for one in pictures])
+    images = [draw_image(malignant=bool(i), seed=i) for i in range(2)]
+    return np.stack([preprocess_image(one, bundle.image_size) for one in images])
 
 
 @needs_box
@@ -51,21 +51,21 @@ def test_it_is_whole_and_small(bundle: Bundle):
 
 
 @needs_box
-@pytest.mark.parametrize("chosen_inside", [False, True])
-def test_its_cross_validations_give_the_figures_of_its_passport(bundle: Bundle, chosen_inside):
-    if chosen_inside:
+@pytest.mark.parametrize("nested_selection", [False, True])
+def test_its_cross_validations_give_the_figures_of_its_card(bundle: Bundle, nested_selection):
+    if nested_selection:
         told = bundle.card.metrics.nested
         predictions = read_predictions(bundle.file(CHOSEN_INSIDE_FILE))
-        report = evaluate_predictions(predictions, protocol="case", leaky=False)
+        report = evaluate_predictions(predictions, protocol="case", has_leakage=False)
     else:
-        told, report = bundle.card.metrics.test, crossed_report(bundle)
+        told, report = bundle.card.metrics.test, cross_validation_report(bundle)
 
     assert report.n == told.n_images
     for name, expected in told.metrics.items():
-        figure = report.figures[name]
-        assert figure.value == pytest.approx(expected.value, abs=1e-9)
-        assert figure.low == pytest.approx(expected.low, abs=1e-6)
-        assert figure.high == pytest.approx(expected.high, abs=1e-6)
+        metric = report.metrics[name]
+        assert metric.value == pytest.approx(expected.value, abs=1e-9)
+        assert metric.low == pytest.approx(expected.low, abs=1e-6)
+        assert metric.high == pytest.approx(expected.high, abs=1e-6)
 
 
 @needs_box
@@ -87,12 +87,12 @@ def test_it_is_ready_to_serve_in_a_moment(bundle: Bundle):
 
 
 @needs_box
-def test_it_explains_and_answers_as_its_keras_twin_does(bundle: Bundle, pixels: np.ndarray):
-    twin = load_twin(bundle)
+def test_it_explains_and_answers_as_its_keras_duplicate_does(bundle: Bundle, pixels: np.ndarray):
+    duplicate = rebuild_keras_model(bundle)
     logits, heatmaps = Engine(bundle).explain(pixels)
 
-    np.testing.assert_allclose(logits, reference_logits(twin, pixels), rtol=1e-4, atol=1e-4)
-    explain = GradCAM(twin)
+    np.testing.assert_allclose(logits, reference_logits(duplicate, pixels), rtol=1e-4, atol=1e-4)
+    explain = GradCAM(duplicate)
     for name in ("benign", "malignant"):
         for one, expected in zip(heatmaps, explain(pixels, name), strict=True):
             scale = max(expected.maximum, 1e-6)
@@ -106,16 +106,16 @@ def test_its_figures_are_of_honest_folds_and_say_whose(bundle: Bundle):
     assert (test.protocol, test.has_leakage) == ("case", False)
     assert "BC212" in [check.code for check in test.checks]
     for name in ("roc_auc", "balanced_accuracy"):
-        figure = test.metrics[name]
-        assert figure.low < figure.value < figure.high
+        metric = test.metrics[name]
+        assert metric.low < metric.value < metric.high
     assert len(bundle.card.data.training_cases) == test.n_cases
 
 
 def test_it_is_hashed_once_and_again_when_a_file_has_changed(
-    tiny_run: RunFolder, tmp_path: Path, monkeypatch
+    tiny_run: Run, tmp_path: Path, monkeypatch
 ):
     folder = tmp_path / BUNDLED_NAME
-    shutil.copytree(tiny_run.model_folder, folder)
+    shutil.copytree(tiny_run.model_dir, folder)
     monkeypatch.setattr("bc_model.inference.bundle.SHIPPED_MODELS", tmp_path)
     hashed = []
     verify = Bundle.verify
@@ -144,15 +144,15 @@ def test_it_knows_the_originals_of_what_it_learned_from_and_no_strangers(
 ):
     """It learned from JPEGs and squashed frames; these are untouched PNGs, under other names."""
     known = {}
-    originals = read_manifest(real_data / "breakhis_originals").pictures
+    originals = read_dataset(real_data / "breakhis_originals").images
     for magnification in (40, 100, 200, 400):
         rows = originals[originals["magnification"] == magnification]
         numbers = [str(number) for number in range(len(rows))]
         asked = rows.assign(path=[f"{one}.png" for one in numbers], case="", group=numbers)
-        known[magnification] = known_to(bundle, asked).number
+        known[magnification] = find_seen_images(bundle, asked).number
     assert known[100] == (originals["magnification"] == 100).sum()
     assert known[200] > 0
     assert (known[40], known[400]) == (0, 0)
 
-    strangers = read_mapped(real_data / "idc_patches", {"0": "benign", "1": "malignant"})
-    assert known_to(bundle, strangers.pictures).number == 0
+    unseen_images = read_mapped(real_data / "idc_patches", {"0": "benign", "1": "malignant"})
+    assert find_seen_images(bundle, unseen_images.images).number == 0

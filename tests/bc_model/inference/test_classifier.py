@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bc_model.checks import Severity
-from bc_model.data.images import read_picture
+from bc_model.data.images import read_image
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.errors import ModelError
@@ -27,18 +27,18 @@ from bc_model.inference.model_card import (
     StainStatistics,
     Temperature,
 )
-from bc_model.inference.seen_images import KNOWN_FILE
-from bc_model.training.run import RunFolder
+from bc_model.inference.seen_images import SEEN_IMAGES_FILE
+from bc_model.training.run import Run
 
 
 @pytest.fixture(scope="module")
-def card(tiny_run: RunFolder) -> ModelCard:
+def card(tiny_run: Run) -> ModelCard:
     # The drawn set has no scale; here it stands for a real one.
     card = open_bundle(tiny_run.path).card
     scale = Scale((200,), {"200": (0.5, 0.6)}, "a test")
     # What is drawn here is no drawn tissue, and would be stained strangely.
     given = replace(card.input, stain=None)
-    files = {name: sha256 for name, sha256 in card.files.items() if name != KNOWN_FILE}
+    files = {name: sha256 for name, sha256 in card.files.items() if name != SEEN_IMAGES_FILE}
     return replace(card, scale=scale, input=given, files=files)
 
 
@@ -68,7 +68,7 @@ def predict(
     name: str = "a.png",
     magnification: int | None = None,
 ) -> Prediction:
-    rgb = picture() if rgb is None else rgb
+    rgb = image() if rgb is None else rgb
     return Classifier(engine).predict(rgb, name=name, magnification=magnification)
 
 
@@ -80,7 +80,7 @@ def seen_codes(engine: Any, rgb: np.ndarray, name: str = "a.png") -> list[str]:
     return [code for code in codes(engine, rgb, name) if code in ("BC110", "BC111", "BC112")]
 
 
-def picture(width: int = 96, height: int = 64, seed: int = 0) -> np.ndarray:
+def image(width: int = 96, height: int = 64, seed: int = 0) -> np.ndarray:
     small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     return cv2.resize(small, (width, height))
 
@@ -134,7 +134,7 @@ def test_predict_returns_the_class_at_the_threshold(
 
 
 @pytest.fixture
-def engine(tiny_run: RunFolder) -> BatchingEngine:
+def engine(tiny_run: Run) -> BatchingEngine:
     return BatchingEngine(Engine(open_bundle(tiny_run.path)))
 
 
@@ -150,14 +150,14 @@ def test_predict_with_a_nan_output_raises(
 
 
 def test_predict_returns_name_size_and_heatmaps(engine: BatchingEngine) -> None:
-    prediction = predict(engine, picture(120, 80), "slide 7.png")
+    prediction = predict(engine, image(120, 80), "slide 7.png")
     assert prediction.name == "slide 7.png"
     assert (prediction.width_px, prediction.height_px) == (120, 80)
     assert set(prediction.heatmaps) == {"benign", "malignant"}
 
 
 def test_predict_resizes_the_image_to_the_network_input(engine: BatchingEngine) -> None:
-    rgb = picture(96, 64)
+    rgb = image(96, 64)
     resized = cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA)
     np.testing.assert_allclose(
         predict(engine, rgb).logits, engine.engine.predict(resized[None])[0], atol=1e-6
@@ -169,13 +169,13 @@ def test_predict_twice_returns_the_same_logits(engine: BatchingEngine) -> None:
 
 
 def test_load_classifier_accepts_run_and_model_directories(
-    tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "bc_model.inference.classifier.shipped_folder", lambda name: tiny_run.model_folder
+        "bc_model.inference.classifier.shipped_folder", lambda name: tiny_run.model_dir
     )
     expected = load_classifier(tiny_run.path).bundle.key
-    for source in (str(tiny_run.path), tiny_run.model_folder, "bundled"):
+    for source in (str(tiny_run.path), tiny_run.model_dir, "bundled"):
         assert load_classifier(source).bundle.key == expected
     with pytest.raises(ModelError, match="no model"):
         load_classifier("nowhere")
@@ -188,22 +188,22 @@ def test_load_classifier_accepts_run_and_model_directories(
 def test_predict_with_a_training_size_has_no_size_check(
     card: ModelCard, size: tuple[int, int]
 ) -> None:
-    assert "BC130" not in codes(answering((0.0, 1.0), card), picture(*size))
+    assert "BC130" not in codes(answering((0.0, 1.0), card), image(*size))
 
 
 @pytest.mark.parametrize("size", [(512, 512), (64, 64), (460, 700), (64, 96)], ids=str)
 def test_predict_with_another_size_has_a_size_check(card: ModelCard, size: tuple[int, int]) -> None:
-    assert "BC130" in codes(answering((0.0, 1.0), card), picture(*size))
+    assert "BC130" in codes(answering((0.0, 1.0), card), image(*size))
 
 
 @pytest.mark.parametrize(("width", "height"), [(20, 32), (32, 20), (21, 21)])
 def test_predict_with_a_small_image_is_blocked(card: ModelCard, width: int, height: int) -> None:
     """The input of the network is 32 x 32 px."""
     engine = answering((0.0, 1.0), card)
-    found = codes(engine, picture(width, height))
+    found = codes(engine, image(width, height))
     assert found[0] == "BC105"
     assert "BC130" not in found
-    assert predict(engine, picture(22, 22)).is_classified
+    assert predict(engine, image(22, 22)).is_classified
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_predict_with_a_full_frame_and_its_cropped_field_has_the_same_checks(
 ) -> None:
     """Both give the network the same field."""
     engine = answering((0.0, 1.0), card)
-    assert codes(engine, picture(*trimmed)) == codes(engine, picture(*exact))
+    assert codes(engine, image(*trimmed)) == codes(engine, image(*exact))
 
 
 def test_predict_without_a_stated_magnification_lists_the_supported_ones(card: ModelCard) -> None:
@@ -275,9 +275,9 @@ def test_predict_with_a_blocking_check_returns_no_class_probability_or_heatmap(
     assert severities[0] == Severity.BLOCKING
 
 
-@pytest.mark.parametrize("part", ["training_cases", "validation_cases"])
-def test_predict_with_a_training_case_has_a_warning(part: str, card: ModelCard) -> None:
-    case = getattr(card.data, part)[0]
+@pytest.mark.parametrize("subset", ["training_cases", "validation_cases"])
+def test_predict_with_a_training_case_has_a_warning(subset: str, card: ModelCard) -> None:
+    case = getattr(card.data, subset)[0]
     engine = answering((0.0, 1.0), card)
     prediction = predict(engine, name=f"SOB_B_A-14-{case}-200-001.png")
     assert prediction.is_classified
@@ -286,18 +286,18 @@ def test_predict_with_a_training_case_has_a_warning(part: str, card: ModelCard) 
 
 
 def test_predict_with_training_images_and_near_duplicates_has_a_warning(
-    card: ModelCard, tiny_run: RunFolder, drawn_set: Path
+    card: ModelCard, tiny_run: Run, drawn_set: Path
 ) -> None:
     engine = answering((0.0, 1.0), replace(card, files=open_bundle(tiny_run.path).card.files))
-    engine.bundle = Bundle(tiny_run.model_folder, engine.bundle.card)
+    engine.bundle = Bundle(tiny_run.model_dir, engine.bundle.card)
     split = read_split(tiny_run.split_file)
     own, other = (
-        read_picture(drawn_set / split.loc[split["part"] == part, "path"].iloc[0])
-        for part in ("train", "test")
+        read_image(drawn_set / split.loc[split["subset"] == subset, "path"].iloc[0])
+        for subset in ("train", "test")
     )
 
     resized = cv2.resize(own, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
-    case = min(engine.bundle.known_cases)
+    case = min(engine.bundle.seen_cases)
     assert seen_codes(engine, own) == ["BC111"]
     assert seen_codes(engine, resized) == ["BC112"]
     assert seen_codes(engine, other) == []

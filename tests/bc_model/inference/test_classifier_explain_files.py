@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.images import read_picture
-from bc_model.errors import PictureError
+from bc_model.data.images import read_image
+from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap
 from bc_model.inference.classifier import Classifier, encode_png, explain_file, load_classifier
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 
 @pytest.fixture(scope="module")
-def classifier(tiny_run: RunFolder) -> Classifier:
+def classifier(tiny_run: Run) -> Classifier:
     return load_classifier(tiny_run.path)
 
 
@@ -29,7 +29,7 @@ def out(tmp_path: Path) -> Path:
     return folder
 
 
-def write_picture(path: Path, seed: int = 0) -> Path:
+def write_image(path: Path, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
@@ -41,8 +41,8 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def test_a_picture_leaves_five_files(classifier: Classifier, tmp_path: Path, out: Path) -> None:
-    result = explain_file(classifier, write_picture(tmp_path / "a.png"), out)
+def test_a_image_leaves_five_files(classifier: Classifier, tmp_path: Path, out: Path) -> None:
+    result = explain_file(classifier, write_image(tmp_path / "a.png"), out)
     base = f"a-{result['sha256'][:8]}"
     assert sorted(path.name for path in out.iterdir()) == [
         f"{base}-benign.npy", f"{base}-benign.png",
@@ -54,7 +54,7 @@ def test_a_picture_leaves_five_files(classifier: Classifier, tmp_path: Path, out
 
 
 def test_the_json_is_what_is_returned(classifier: Classifier, tmp_path: Path, out: Path) -> None:
-    result = explain_file(classifier, write_picture(tmp_path / "a.png"), out)
+    result = explain_file(classifier, write_image(tmp_path / "a.png"), out)
     (path,) = out.glob("*.json")
     assert json.loads(path.read_text()) == result
 
@@ -62,9 +62,9 @@ def test_the_json_is_what_is_returned(classifier: Classifier, tmp_path: Path, ou
 def test_explain_file_returns_the_values_of_the_prediction(
     classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
-    path = write_picture(tmp_path / "a.png")
+    path = write_image(tmp_path / "a.png")
     result = explain_file(classifier, path, out)
-    prediction = classifier.predict(read_picture(path), name=path.name)
+    prediction = classifier.predict(read_image(path), name=path.name)
     assert prediction.is_classified
     assert result["prob_malignant"] == prediction.prob_malignant
     assert result["predicted_class"] == prediction.predicted_class
@@ -93,25 +93,25 @@ def test_explain_file_with_a_blocking_check_writes_only_codes(
     assert [file.name for file in out.iterdir()] == [f"{base}.json"]
 
 
-def test_the_drawing_has_the_size_of_the_picture(
+def test_the_drawing_has_the_size_of_the_image(
     classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
-    explain_file(classifier, write_picture(tmp_path / "a.png"), out)
+    explain_file(classifier, write_image(tmp_path / "a.png"), out)
     assert {pixels(path).shape for path in out.glob("*.png")} == {(60, 90, 3)}
 
 
 def test_every_result_says_that_it_is_no_diagnosis(
     classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
-    result = explain_file(classifier, write_picture(tmp_path / "a.png"), out)
+    result = explain_file(classifier, write_image(tmp_path / "a.png"), out)
     assert "not a diagnosis" in result["use"]
 
 
-def test_pictures_of_the_same_name_are_kept_apart(
+def test_images_of_the_same_name_are_kept_apart(
     classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
     for seed in range(2):
-        explain_file(classifier, write_picture(tmp_path / str(seed) / "a.png", seed), out)
+        explain_file(classifier, write_image(tmp_path / str(seed) / "a.png", seed), out)
     assert len(list(out.glob("a-*.json"))) == 2
     assert len(list(out.iterdir())) == 10
 
@@ -119,7 +119,7 @@ def test_pictures_of_the_same_name_are_kept_apart(
 def test_explaining_again_replaces_the_files(
     classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
-    path = write_picture(tmp_path / "a.png")
+    path = write_image(tmp_path / "a.png")
     first = explain_file(classifier, path, out)
     assert explain_file(classifier, path, out) == first
     assert len(list(out.iterdir())) == 5
@@ -132,7 +132,7 @@ def test_explain_file_with_empty_heatmaps_writes_the_image_unchanged(
     monkeypatch.setattr(
         classifier.engine, "explain_one", lambda _: (np.zeros(2, np.float32), empty)
     )
-    path = write_picture(tmp_path / "a.png")
+    path = write_image(tmp_path / "a.png")
     result = explain_file(classifier, path, out)
     for name in CLASSES:
         assert not result["heatmaps"][name]["has_positive_contribution"]
@@ -141,13 +141,13 @@ def test_explain_file_with_empty_heatmaps_writes_the_image_unchanged(
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", None])
-def test_a_picture_that_cannot_be_read_leaves_nothing(
+def test_a_image_that_cannot_be_read_leaves_nothing(
     content: bytes | None, classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
     path = tmp_path / "a.png"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(PictureError, match=r"a\.png"):
+    with pytest.raises(ImageError, match=r"a\.png"):
         explain_file(classifier, path, out)
     assert not list(out.iterdir())
 

@@ -17,11 +17,11 @@ from bc_model.inference.engine import Engine
 from bc_model.inference.export import write_bundle
 from bc_model.inference.model_card import ModelCard, Scale
 from bc_model.model import build_model, load_keras, logits_output, weights_fingerprint
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 
 @pytest.fixture(scope="module")
-def draft(tiny_run: RunFolder) -> ModelCard:
+def draft(tiny_run: Run) -> ModelCard:
     return replace(open_bundle(tiny_run.path).card, files={})
 
 
@@ -90,7 +90,7 @@ def test_nothing_is_left_when_the_export_fails(
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_left_when_the_passport_does_not_fit(
+def test_nothing_is_left_when_the_card_does_not_fit(
     model: keras.Model, draft: ModelCard, tmp_path: Path
 ) -> None:
     scale = Scale((), {"200": (math.nan, 0.6)}, "a test")

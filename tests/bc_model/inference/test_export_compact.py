@@ -7,11 +7,11 @@ import pytest
 from bc_model.errors import ModelError
 from bc_model.inference.bundle import BUNDLED_NAME, Bundle, file_sha256, open_bundle
 from bc_model.inference.engine import Engine
-from bc_model.inference.export import load_twin, write_compact_bundle
+from bc_model.inference.export import rebuild_keras_model, write_half_precision_bundle
 from bc_model.inference.model_card import ModelCard
 from bc_model.model import build_model, reference_logits
 from bc_model.training.initial_weights import load_initial_weights
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 SIDE = 32
 
@@ -35,7 +35,7 @@ def pixels() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def card(tiny_run: RunFolder) -> ModelCard:
+def card(tiny_run: Run) -> ModelCard:
     found = open_bundle(tiny_run.path).card
     return replace(
         found,
@@ -49,7 +49,7 @@ def card(tiny_run: RunFolder) -> ModelCard:
 
 @pytest.fixture(scope="module")
 def compact(resnet, card, pixels, tmp_path_factory) -> Bundle:
-    return write_compact_bundle(
+    return write_half_precision_bundle(
         resnet, tmp_path_factory.mktemp("compact") / BUNDLED_NAME, card, pixels
     )
 
@@ -70,10 +70,10 @@ def test_it_answers_as_the_whole_model_but_for_rounding(compact, resnet, pixels)
     np.testing.assert_allclose(Engine(compact).predict(pixels), whole, atol=5e-3 * scale)
 
 
-def test_its_twin_is_the_very_same_network(compact, pixels):
-    twin = reference_logits(load_twin(compact), pixels)
+def test_its_duplicate_is_the_very_same_network(compact, pixels):
+    duplicate = reference_logits(rebuild_keras_model(compact), pixels)
 
-    np.testing.assert_allclose(Engine(compact).predict(pixels), twin, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(Engine(compact).predict(pixels), duplicate, rtol=1e-4, atol=1e-5)
 
 
 def test_a_new_model_begins_with_its_weights(compact, pixels, monkeypatch):
@@ -97,7 +97,7 @@ def test_a_graph_that_does_not_name_its_layers_is_refused(compact, tmp_path):
     files = compact.card.files | {"served.xml": file_sha256(xml)}
 
     with pytest.raises(ModelError, match="does not name the layers of resnet50"):
-        load_twin(Bundle(folder, replace(compact.card, files=files)))
+        rebuild_keras_model(Bundle(folder, replace(compact.card, files=files)))
 
 
 def test_a_graph_with_other_convolutions_than_the_model_is_refused(
@@ -109,5 +109,5 @@ def test_a_graph_with_other_convolutions_than_the_model_is_refused(
     )
 
     with pytest.raises(ModelError, match="only plain ones such as ResNet50's"):
-        write_compact_bundle(model, tmp_path / "box", card, pixels)
+        write_half_precision_bundle(model, tmp_path / "box", card, pixels)
     assert list(tmp_path.iterdir()) == []

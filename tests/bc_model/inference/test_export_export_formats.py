@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import pytest
 
-from bc_model.errors import BundleError, ModelError, SettingsError
+from bc_model.errors import BundleError, ConfigError, ModelError
 from bc_model.inference import export as export_formats
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.export import FORMATS, Exported, export_model
 from bc_model.inference.model_card import MODEL_CARD_FILE
 from bc_model.model import load_keras
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.utils.serialization import to_json
 
 PIXELS = np.random.default_rng(2).integers(0, 256, (5, 32, 32, 3)).astype(np.float32)
@@ -52,14 +52,14 @@ INTERPRETERS = {"keras": by_keras, "onnx": by_onnxruntime, "tflite": by_tflite}
 
 
 @pytest.fixture
-def bundle(tiny_run: RunFolder, tmp_path: Path) -> Bundle:
-    return open_bundle(Path(shutil.copytree(tiny_run.model_folder, tmp_path / "model")))
+def bundle(tiny_run: Run, tmp_path: Path) -> Bundle:
+    return open_bundle(Path(shutil.copytree(tiny_run.model_dir, tmp_path / "model")))
 
 
 @pytest.fixture(scope="module", params=FORMATS)
 def exported(
     request: pytest.FixtureRequest,
-    tiny_run: RunFolder,
+    tiny_run: Run,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Exported:
     folder = tmp_path_factory.mktemp("exported") / "made/on the way"
@@ -82,7 +82,7 @@ def giving(found: float) -> Callable[..., np.ndarray]:
 
 # TensorFlow plans to move the interpreter elsewhere.
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
-def test_the_file_answers_in_its_own_interpreter(exported: Exported, tiny_run: RunFolder) -> None:
+def test_the_file_answers_in_its_own_interpreter(exported: Exported, tiny_run: Run) -> None:
     expected = load_keras(open_bundle(tiny_run.path).file("model.keras")).predict_on_batch(PIXELS)
     found = INTERPRETERS[exported.format](exported.path, PIXELS)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
@@ -97,7 +97,7 @@ def test_the_file_is_named_after_the_model_and_alone(exported: Exported) -> None
     assert files(exported.path.parent) == [f"tiny.{exported.format}"]
 
 
-def test_the_bundle_itself_is_not_touched(exported: Exported, tiny_run: RunFolder) -> None:
+def test_the_bundle_itself_is_not_touched(exported: Exported, tiny_run: Run) -> None:
     bundle = open_bundle(tiny_run.path)
     bundle.verify()
     assert set(files(bundle.folder)) == {*bundle.card.files, "model_card.json"}
@@ -149,7 +149,7 @@ def test_a_conversion_that_fails_leaves_nothing(
 
 @pytest.mark.parametrize("fmt", ["pickle", "ONNX", ""])
 def test_an_unknown_format_is_refused(bundle: Bundle, tmp_path: Path, fmt: str) -> None:
-    with pytest.raises(SettingsError, match="choose one of keras, onnx, tflite"):
+    with pytest.raises(ConfigError, match="choose one of keras, onnx, tflite"):
         export_model(bundle, fmt, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -162,7 +162,7 @@ def test_changed_weights_are_not_exported(bundle: Bundle, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["../../stray", "{elsewhere}/stray"], ids=["up", "absolute"])
-def test_a_name_in_the_passport_cannot_reach_outside_the_folder(
+def test_a_name_in_the_card_cannot_reach_outside_the_folder(
     bundle: Bundle, tmp_path: Path, name: str
 ) -> None:
     """The passport is as trustworthy as whoever sent the bundle; no hash covers its name."""

@@ -3,20 +3,20 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from benchmarks.passport import dummy_model_card
 
 from bc_model.checks import TERMS, Severity, is_blocked, make_check
-from bc_model.data.stain import STAIN_COLUMNS, are_grey, optical_density, stain_statistics
-from bc_model.data.synthetic import draw_picture
+from bc_model.data.stain import STAIN_COLUMNS, are_gray, optical_density, stain_statistics
+from bc_model.data.synthetic import draw_image
 from bc_model.inference.input_checks import (
     check_staining,
-    knows_stain,
-    stain_facts,
-    strange_share,
-    strange_stain,
-    usual_strange_share,
+    expected_unusual_proportion,
+    has_stain_statistics,
+    stain_statistics_summary,
+    unusual_stain_proportion,
+    unusual_staining,
 )
 from bc_model.inference.model_card import ModelCard, StainStatistics
+from benchmarks.card import dummy_model_card
 
 
 def code_of(pixels: np.ndarray, card: ModelCard) -> str | None:
@@ -24,15 +24,15 @@ def code_of(pixels: np.ndarray, card: ModelCard) -> str | None:
     return check.code if check else None
 
 
-PICTURES = np.stack([draw_picture(malignant=bool(i % 2), seed=i)[:160, :240] for i in range(12)])
+IMAGES = np.stack([draw_image(malignant=bool(i % 2), seed=i)[:160, :240] for i in range(12)])
 
-NOT_GREY = np.zeros(len(PICTURES), bool)
+NOT_GRAY = np.zeros(len(IMAGES), bool)
 
 
 @pytest.fixture
 def card() -> ModelCard:
     """Return the card of a model that was trained on synthetic images."""
-    return card_with(stain_facts(stain_statistics(PICTURES), NOT_GREY))
+    return card_with(stain_statistics_summary(stain_statistics(IMAGES), NOT_GRAY))
 
 
 def card_with(stain: StainStatistics | None) -> ModelCard:
@@ -41,7 +41,7 @@ def card_with(stain: StainStatistics | None) -> ModelCard:
 
 
 def test_check_staining_with_training_images_returns_none(card):
-    assert {code_of(one, card) for one in PICTURES} == {None}
+    assert {code_of(one, card) for one in IMAGES} == {None}
 
 
 def test_check_staining_with_blank_image_is_blocking(card):
@@ -66,33 +66,33 @@ def test_check_staining_without_nuclei_is_not_blank(card):
 
 
 def test_check_staining_with_stronger_stains_lists_codes_with_terms(card):
-    check = check_staining(PICTURES[0] // 2, card)
+    check = check_staining(IMAGES[0] // 2, card)
 
     assert check.code == "BC120"
     assert any(code.endswith("_stronger") for code in check.params["differences"])
     assert set(check.params["differences"]) <= TERMS.keys()
 
 
-@pytest.mark.parametrize(("difference", "grey"), [(0, True), (3, True), (5, False)])
-def test_check_staining_with_equal_channels_is_grayscale(card, difference, grey):
-    picture = np.repeat(PICTURES[0][:, :, 1:2] // 2 + 60, 3, axis=2)
-    picture[:, :, 0] += np.uint8(difference)
+@pytest.mark.parametrize(("difference", "gray"), [(0, True), (3, True), (5, False)])
+def test_check_staining_with_equal_channels_is_grayscale(card, difference, gray):
+    image = np.repeat(IMAGES[0][:, :, 1:2] // 2 + 60, 3, axis=2)
+    image[:, :, 0] += np.uint8(difference)
 
-    assert (code_of(picture, card) == "BC104") == grey
+    assert (code_of(image, card) == "BC104") == gray
 
 
 def test_check_staining_with_grayscale_training_images_returns_none():
-    grey = np.repeat(PICTURES[:, :, :, 1:2], 3, axis=3)
-    assert are_grey(grey).all()
-    facts = stain_facts(stain_statistics(grey), are_grey(grey))
+    gray = np.repeat(IMAGES[:, :, :, 1:2], 3, axis=3)
+    assert are_gray(gray).all()
+    facts = stain_statistics_summary(stain_statistics(gray), are_gray(gray))
 
     assert facts.grayscale_proportion == 1.0
-    assert check_staining(grey[0], card_with(facts)) is None
+    assert check_staining(gray[0], card_with(facts)) is None
 
 
-def test_facts_and_the_share_that_is_strange_by_hand():
+def test_facts_and_the_proportion_that_is_unusual_by_hand():
     stain = np.repeat(np.linspace(0.0, 1.0, 101)[:, None], 6, axis=1)
-    facts = stain_facts(stain, np.array([True, False, False, False]))
+    facts = stain_statistics_summary(stain, np.array([True, False, False, False]))
 
     assert facts.quantiles == (0.01, 0.05, 0.5, 0.95, 0.99)
     assert facts.values["eosin_mean"] == pytest.approx([0.01, 0.05, 0.5, 0.95, 0.99])
@@ -100,15 +100,15 @@ def test_facts_and_the_share_that_is_strange_by_hand():
     # From half of the 0.49 below 0.01 to as much above 0.99 is within.
     asked = np.full((4, 6), 0.5)
     asked[:, 2] = [-0.23, 0.5, 0.5, 1.23]
-    assert strange_share(asked, facts) == 0.0
+    assert unusual_stain_proportion(asked, facts) == 0.0
     asked[:, 2] = [-0.24, -0.23, 1.23, 1.24]
-    assert strange_share(asked, facts) == 0.5
+    assert unusual_stain_proportion(asked, facts) == 0.5
 
 
 def test_check_staining_tolerance_is_half_the_distance_to_the_median(card):
     # A statistic that has 0 to 2 around 1 in training may lie between -0.5 and 2.5.
-    picture = PICTURES[0]
-    eosin = optical_density(picture[::2, ::2].reshape(-1, 3))[:, 1].mean()
+    image = IMAGES[0]
+    eosin = optical_density(image[::2, ::2].reshape(-1, 3))[:, 1].mean()
     for median, expected in ((eosin + 1.4, False), (eosin + 1.6, True), (eosin - 1.4, False),
                              (eosin - 1.6, True)):  # fmt: skip
         low, high = median - 1.0, median + 1.0
@@ -116,21 +116,24 @@ def test_check_staining_tolerance_is_half_the_distance_to_the_median(card):
         stain = card.input.stain
         changed = card_with(replace(stain, values=stain.values | eosin_values))
         code = "eosin_paler" if median > eosin else "eosin_stronger"
-        check = check_staining(picture, changed)
+        check = check_staining(image, changed)
         assert (check is not None and code in check.params["differences"]) == expected
 
 
-def test_strange_stain_returns_codes_of_differences(card):
-    known = stain_statistics(PICTURES[:1])[0]
-    assert strange_stain(known, False, card.input.stain) == []
-    assert strange_stain(known, True, card.input.stain) == ["grayscale"]
+def test_unusual_stain_returns_codes_of_differences(card):
+    known = stain_statistics(IMAGES[:1])[0]
+    assert unusual_staining(known, False, card.input.stain) == []
+    assert unusual_staining(known, True, card.input.stain) == ["grayscale"]
 
     known[STAIN_COLUMNS.index("eosin_mean")] += 1.0
     known[STAIN_COLUMNS.index("residual_sd")] = -1.0
-    assert strange_stain(known, False, card.input.stain) == ["eosin_stronger", "residual_more_even"]
+    assert unusual_staining(known, False, card.input.stain) == [
+        "eosin_stronger",
+        "residual_more_even",
+    ]
 
 
 def test_check_staining_without_statistics_returns_none():
-    assert not knows_stain(card_with(None))
+    assert not has_stain_statistics(card_with(None))
     assert check_staining(np.zeros((8, 8, 3), np.uint8), card_with(None)) is None
-    assert usual_strange_share(card_with(None)) is None
+    assert expected_unusual_proportion(card_with(None)) is None

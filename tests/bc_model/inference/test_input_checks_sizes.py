@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from benchmarks.passport import dummy_model_card
 
 from bc_model.checks import make_check
 from bc_model.inference.bundle import Bundle
-from bc_model.inference.input_checks import check_size, check_sizes, enlarged, size_facts
+from bc_model.inference.input_checks import check_size, check_sizes, size_facts, upsampling_factor
+from benchmarks.card import dummy_model_card
 
 
-def pictures(*rows: tuple[int, int, int | None]) -> pd.DataFrame:
+def images(*rows: tuple[int, int, int | None]) -> pd.DataFrame:
     """Return rows of (width_px, height_px, magnification)."""
     table = pd.DataFrame(rows, columns=["width_px", "height_px", "magnification"])
     return table.astype({"magnification": "Int64"})
@@ -36,7 +36,7 @@ def bundle_with(
 ) -> Bundle:
     """Return a bundle of a model that was trained on images of these sizes."""
     card = dummy_model_card(image_size)
-    facts = size_facts(pictures(*seen))
+    facts = size_facts(images(*seen))
     return Bundle(Path(), replace(card, input=replace(card.input, **facts)))
 
 
@@ -44,9 +44,9 @@ def test_sizes_of_frames_that_lost_their_shape_are_told_apart(bundle: Bundle) ->
     given = bundle.card.input
     assert given.training_sizes == ("224x224", "700x460", "700x456")
     assert given.reshaped_sizes == ("224x224",)
-    assert size_facts(pictures((224, 224, 200), (224, 224, None)))["reshaped_sizes"] == ()
+    assert size_facts(images((224, 224, 200), (224, 224, None)))["reshaped_sizes"] == ()
     # Without an official name nobody knows what shape it had.
-    assert size_facts(pictures((224, 224, None)))["reshaped_sizes"] == ()
+    assert size_facts(images((224, 224, None)))["reshaped_sizes"] == ()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_sizes_of_frames_that_lost_their_shape_are_told_apart(bundle: Bundle) ->
 def test_check_size_above_the_upsampling_limit_is_blocking(
     bundle: Bundle, width: int, height: int, times: float
 ) -> None:
-    assert enlarged(width, height, bundle) == pytest.approx(times)
+    assert upsampling_factor(width, height, bundle) == pytest.approx(times)
     assert (code_of(width, height, bundle) == "BC105") == (times > 1.5)
 
 
@@ -83,7 +83,7 @@ def test_check_size_with_the_size_of_a_resized_frame_is_ambiguous(bundle: Bundle
 
 def test_check_sizes_with_a_mixed_dataset_counts_each_check(bundle: Bundle) -> None:
     coarse, ambiguous, other = check_sizes(
-        pictures(
+        images(
             (50, 50, None), (50, 50, None), (100, 100, None),
             (224, 224, None), (224, 224, 200), (700, 460, None), (512, 512, None), (512, 512, 40),
         ),
@@ -95,4 +95,4 @@ def test_check_sizes_with_a_mixed_dataset_counts_each_check(bundle: Bundle) -> N
     )  # fmt: skip
     assert ambiguous == make_check("BC151", n_found=1, n_images=8)
     assert (other.code, other.params["n_found"]) == ("BC152", 2)
-    assert check_sizes(pictures((700, 460, 100), (224, 224, 200)), bundle) == ()
+    assert check_sizes(images((700, 460, 100), (224, 224, 200)), bundle) == ()

@@ -23,12 +23,12 @@ from bc_model.inference.model_card import (
     SubsetCounts,
     Temperature,
     TrainingData,
-    drawn_in_words,
     read_model_card,
+    synthetic_label,
     write_model_card,
 )
 from bc_model.inference.precision import Parity
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
 
 CARD = ModelCard(
@@ -54,7 +54,7 @@ CARD = ModelCard(
     ),
     metrics=CardMetrics(
         EvaluationSummary(
-            "case", False, 0.5, 6, 2, 0.5, {"accuracy": Figure(0.9, 0.8, 1.0, 6, 2, "bootstrap")}
+            "case", False, 0.5, 6, 2, 0.5, {"accuracy": Metric(0.9, 0.8, 1.0, 6, 2, "bootstrap")}
         )
     ),
     threshold=DecisionThreshold(0.5, "default"),
@@ -221,6 +221,6 @@ def test_intended_use_excludes_diagnosis() -> None:
 
 
 def test_drawn_in_words_counts_the_cases_of_the_initial_weights() -> None:
-    assert drawn_in_words(CARD.data).endswith("knows nothing of tissue.")
+    assert synthetic_label(CARD.data).endswith("knows nothing of tissue.")
     begun = replace(CARD.data, initial_cases=("1", "2"))
-    assert drawn_in_words(begun).endswith("had learned, from 2 cases.")
+    assert synthetic_label(begun).endswith("had learned, from 2 cases.")

@@ -29,15 +29,15 @@ def test_the_auc_difference_by_hand() -> None:
 def test_the_same_probabilities_are_allowed() -> None:
     same = np.array([0.2, 0.8])
     parity = compare("f32", same, same, BOTH)
-    assert parity == Parity(prob_difference_p99=0.0, auc_difference=0.0, n=2, allowed=True)
+    assert parity == Parity(prob_difference_p99=0.0, auc_difference=0.0, n=2, passes_parity=True)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_probability_exactly_at_the_limit_is_allowed(precision: str) -> None:
     limit, _ = LIMITS[precision]
     zero = np.zeros(2)
-    assert compare(precision, zero, np.full(2, limit), BOTH).allowed
-    assert not compare(precision, zero, np.full(2, np.nextafter(limit, 1)), BOTH).allowed
+    assert compare(precision, zero, np.full(2, limit), BOTH).passes_parity
+    assert not compare(precision, zero, np.full(2, np.nextafter(limit, 1)), BOTH).passes_parity
 
 
 def one_below(n_benign: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,7 +57,7 @@ def test_an_auc_exactly_at_the_limit_is_allowed(precision: str) -> None:
     n_pairs = round(1000 * LIMITS[precision][1])
     parity = compare(precision, *one_below(n_pairs))
     assert parity.auc_difference == pytest.approx(n_pairs / 1000)
-    assert parity.allowed
+    assert parity.passes_parity
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -65,7 +65,7 @@ def test_an_auc_one_pair_over_the_limit_is_not(precision: str) -> None:
     n_pairs = round(1000 * LIMITS[precision][1]) + 1
     parity = compare(precision, *one_below(n_pairs))
     assert parity.prob_difference_p99 <= LIMITS[precision][0]
-    assert not parity.allowed
+    assert not parity.passes_parity
 
 
 def test_the_limits_are_those_that_were_agreed() -> None:
@@ -77,7 +77,7 @@ def test_one_class_is_not_enough(malignant: list[bool]) -> None:
     same = np.array([0.2, 0.8])
     parity = compare("f32", same, same, np.array(malignant))
     assert (parity.prob_difference_p99, parity.auc_difference) == (0.0, None)
-    assert not parity.allowed
+    assert not parity.passes_parity
 
 
 def test_every_machine_computes_in_float32() -> None:

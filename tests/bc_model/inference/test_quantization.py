@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bc_model.errors import BundleError, SettingsError
-from bc_model.inference import quantization as optimise
+from bc_model.errors import BundleError, ConfigError
+from bc_model.inference import quantization as quantize
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.model_card import MODEL_CARD_FILE, write_model_card
 from bc_model.inference.precision import Parity
 from bc_model.inference.quantization import measure_parity, quantise
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.utils.serialization import to_json
 
 INT8_FILES = {"served-int8.xml", "served-int8.bin"}
@@ -33,14 +33,14 @@ def uncompared_copy(source: Path, target: Path) -> Bundle:
 
 
 @pytest.fixture
-def bundle(tiny_run: RunFolder, tmp_path: Path) -> Bundle:
-    return uncompared_copy(tiny_run.model_folder, tmp_path / "model")
+def bundle(tiny_run: Run, tmp_path: Path) -> Bundle:
+    return uncompared_copy(tiny_run.model_dir, tmp_path / "model")
 
 
 @pytest.fixture(scope="module")
-def quantised_folder(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantised_folder(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("int8") / "model"
-    return quantise(uncompared_copy(tiny_run.model_folder, folder), PIXELS).folder
+    return quantise(uncompared_copy(tiny_run.model_dir, folder), PIXELS).folder
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_float32_is_compared_and_allowed(bundle: Bundle, monkeypatch: pytest.Mon
     computes({"f32"}, monkeypatch)
     measured = measure_parity(bundle, PIXELS, MALIGNANT)
     parity = measured.card.precisions["f32"]
-    assert parity.allowed
+    assert parity.passes_parity
     assert parity.prob_difference_p99 < 1e-5
     assert (parity.auc_difference, parity.n) == (0.0, 8)
 
@@ -92,13 +92,13 @@ def test_the_comparison_is_stored_and_nothing_else_changes(
     assert measured.key == bundle.key
 
 
-def test_pictures_in_several_batches_are_all_compared(
+def test_images_in_several_batches_are_all_compared(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computes({"f32"}, monkeypatch)
-    monkeypatch.setattr(optimise, "BATCH", 3)
+    monkeypatch.setattr(quantize, "BATCH", 3)
     parity = measure_parity(bundle, PIXELS, MALIGNANT).card.precisions["f32"]
-    assert (parity.n, parity.allowed) == (8, True)
+    assert (parity.n, parity.passes_parity) == (8, True)
 
 
 def test_what_this_processor_lacks_keeps_its_result(
@@ -132,7 +132,7 @@ def test_one_class_is_compared_and_not_allowed(
     computes({"f32"}, monkeypatch)
     measured = measure_parity(bundle, PIXELS, np.ones(8, bool))
     parity = measured.card.precisions["f32"]
-    assert (parity.auc_difference, parity.allowed) == (None, False)
+    assert (parity.auc_difference, parity.passes_parity) == (None, False)
 
 
 # --- Making int8 ---
@@ -218,7 +218,7 @@ def test_a_precision_that_was_never_compared_is_refused(
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_a_precision_that_did_not_pass_is_refused(int8_bundle: Bundle, precision: str) -> None:
-    failed = dataclasses.replace(PASSED, allowed=False)
+    failed = dataclasses.replace(PASSED, passes_parity=False)
     with pytest.raises(BundleError, match=f"{precision} is not allowed"):
         Engine(compared(int8_bundle, **{precision: failed}), precision)
 
@@ -269,5 +269,5 @@ def test_a_processor_without_it_computes_in_float32_and_says_so(
 
 @pytest.mark.parametrize("precision", ["fp16", "F32", "", "u1"])
 def test_an_unknown_precision_is_refused(bundle: Bundle, precision: str) -> None:
-    with pytest.raises(SettingsError, match="choose one of f32, bf16, int8"):
+    with pytest.raises(ConfigError, match="choose one of f32, bf16, int8"):
         Engine(bundle, precision)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from benchmarks.passport import dummy_model_card
 from matplotlib.figure import Figure
 
 from bc_model.evaluation.evaluate import evaluate_predictions
@@ -22,6 +21,7 @@ from bc_model.reporting.document import (
     Table,
     Text,
 )
+from benchmarks.card import dummy_model_card
 
 MARKUP = '<b onclick="x()">&amp; *a* | `b` [c](d) é ≥ 病'
 
@@ -50,8 +50,8 @@ def predictions(
 
 
 def report(frame: pd.DataFrame | None = None, **changes: Any) -> Report:
-    settings = {"protocol": "case", "leaky": False, "n_resamples": 200, **changes}
-    return evaluate_predictions(predictions() if frame is None else frame, **settings)
+    config = {"protocol": "case", "has_leakage": False, "n_resamples": 200, **changes}
+    return evaluate_predictions(predictions() if frame is None else frame, **config)
 
 
 def model_card(**changes: Any) -> ModelCard:

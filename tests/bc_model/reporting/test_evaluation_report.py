@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bc_model.checks import make_check
-from bc_model.errors import RunError, SettingsError
+from bc_model.errors import ConfigError, RunError
 from bc_model.evaluation.domain_shift import Shift, StainShift
 from bc_model.evaluation.report import Report
 from bc_model.inference.model_card import CardMetrics
@@ -27,9 +27,9 @@ def test_a_report_says_what_it_must() -> None:
     assert "Research use only, not a diagnosis" in told
     assert "estimated probability of malignancy" in told
     assert "no cancer" not in told
-    area = found.figures["roc_auc"]
+    area = found.metrics["roc_auc"]
     assert f"{area.value:.3f} {area.low:.3f} to {area.high:.3f} 120 24" in told
-    assert f"majority baseline: {found.base_rate:.3f}" in told
+    assert f"majority baseline: {found.malignant_proportion:.3f}" in told
     # By case the base rate is that of cases: 16 of 24.
     assert "majority baseline: 0.667" in told
     for heading in (
@@ -42,7 +42,7 @@ def test_a_report_says_what_it_must() -> None:
 
 def test_every_table_is_as_wide_as_its_columns() -> None:
     shift = Shift(
-        n=120, known_n=40, known_cases=5, far_share=0.2, apart=0.6, sizes={"50x50": 120},
+        n=120, known_n=40, seen_cases=5, ood_proportion=0.2, separability=0.6, sizes={"50x50": 120},
         stain=(StainShift("eosin_mean", 0.1, 0.01, 0.2, 0.02),), checks=(make_check("BC304"),),
     )  # fmt: skip
     found = replace(report(), shift=shift)
@@ -60,7 +60,7 @@ def test_every_table_is_as_wide_as_its_columns() -> None:
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (report(leaky=True), make_check("BC202").message),
+        (report(has_leakage=True), make_check("BC202").message),
         (report(predictions(cases=False)), "There are no metrics by case: no case is known."),
         (report(predictions(cases=False)), "the confidence intervals are too narrow"),
         (report(predictions(one_class=True)), "the images have one class only"),
@@ -114,7 +114,7 @@ def test_files_by_suffix(tmp_path: Path) -> None:
     for name, start in (("a/r.html", b"<!DOCTYPE html>"), ("r.PDF", b"%PDF")):
         save_report(found, model_card(), tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(start)
-    with pytest.raises(SettingsError, match=r"got 'r\.docx'"):
+    with pytest.raises(ConfigError, match=r"got 'r\.docx'"):
         save_report(found, model_card(), tmp_path / "r.docx")
     with pytest.raises(RunError, match="cannot be written"):
         save_report(found, model_card(), tmp_path / "r.PDF" / "r.html")

@@ -17,24 +17,24 @@ from bc_model.inference.model_card import (
 )
 from bc_model.inference.precision import Parity
 from bc_model.reporting.model_card import card_document
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 from tests.bc_model.reporting.examples import MARKUP, model_card, report, words_of
 
 
 def test_card_document_states_the_values_of_the_card() -> None:
-    found = report(leaky=True)
+    found = report(has_leakage=True)
     changed = model_card(
         name="mine",
         metrics=CardMetrics(test=found.summary()),
         threshold=DecisionThreshold(0.312, "by wish", MARKUP, "2026-01-01"),
-        precisions={"bf16": Parity(0.002, None, n=9, allowed=False)},
+        precisions={"bf16": Parity(0.002, None, n=9, passes_parity=False)},
     )
     told = words_of(card_document(changed))
     assert "Model card: mine" in told
     assert "0.312, by wish on 2026-01-01; reason: " + MARKUP in told
     assert "(with leakage)" in told
     assert "bf16 failed 0.00200 not defined 9" in told
-    accuracy = found.figures["accuracy"]
+    accuracy = found.metrics["accuracy"]
     assert f"Accuracy {accuracy.value:.3f} {accuracy.low:.3f} to {accuracy.high:.3f} 120 24" in told
     assert "no normal tissue" in told
     assert "The model is not evaluated." in words_of(card_document(model_card()))
@@ -54,9 +54,9 @@ def test_a_card_names_the_cases_that_the_first_weights_knew() -> None:
     assert "Initialization leakage" not in words_of(card_document(fresh))
 
 
-def test_a_card_of_a_model_made_of_every_picture_speaks_of_no_validation_part() -> None:
+def test_a_card_of_a_model_made_of_every_image_speaks_of_no_validation_part() -> None:
     data = replace(model_card().data, n_images=SubsetCounts(train=9), n_cases=SubsetCounts(train=3))
-    parity = Parity(prob_difference_p99=0.0, auc_difference=0.0, n=9, allowed=True)
+    parity = Parity(prob_difference_p99=0.0, auc_difference=0.0, n=9, passes_parity=True)
     whole = model_card(data=data, precisions={"f32": parity})
 
     words = words_of(card_document(whole))
@@ -66,7 +66,7 @@ def test_a_card_of_a_model_made_of_every_picture_speaks_of_no_validation_part() 
 
 
 def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
-    roc_auc = Figure(value=0.9, low=0.8, high=0.95, n=120, n_cases=24, method="none")
+    roc_auc = Metric(value=0.9, low=0.8, high=0.95, n=120, n_cases=24, method="none")
     search_space = SearchSpace(
         views={"strange": {}, "plain": {"zoom": [0.75, 1.3], "mixed": 0.3}},
         penalties=(0.1, 1.0),

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from bc_model.errors import RunError
 from bc_model.evaluation.subgroups import case_table
 from bc_model.reporting import plots
-from bc_model.utils.metric import Figure as Metric
+from bc_model.utils.metric import Metric
 from tests.bc_model.reporting.examples import predictions, report
 
 
@@ -61,7 +61,7 @@ def test_plot_confusion_matrix_shows_counts_and_percentages() -> None:
 
 def test_plot_roc_curve_shows_area_interval_and_threshold() -> None:
     found = report()
-    area = found.figures["roc_auc"]
+    area = found.metrics["roc_auc"]
     figure = plots.plot_roc_curve(found)
     legend = f"AUC {area.value:.3f}\n95 % CI {area.low:.3f}-{area.high:.3f}\n"
     assert any(text.startswith(legend) for text in texts(figure))

@@ -12,11 +12,11 @@ from PIL import Image
 from bc_model.checks import make_check
 from bc_model.errors import RunError
 from bc_model.evaluation.cross_validation import Spread
-from bc_model.evaluation.published_results import bands
-from bc_model.experiments.protocols import FIGURES, ProtocolReport, ProtocolRow
+from bc_model.evaluation.published_results import published_ranges
+from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolReport, ProtocolRow
 from bc_model.reporting.plots import PROTOCOL_PANELS, figure_to_png, plot_protocols
 from bc_model.reporting.protocol_report import protocols_csv, write_protocols
-from bc_model.utils.metric import Figure
+from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
 
 NO_RUN_DONE = make_check("BC241", n_done=0, n_failed=0, n_runs=1)
@@ -25,24 +25,26 @@ NO_RUN_DONE = make_check("BC241", n_done=0, n_failed=0, n_runs=1)
 def protocol_report() -> ProtocolReport:
     """Return a report of a protocol with leakage, one without and one that has no run yet."""
 
-    def row(protocol: str, value: float, *, leaky: bool, **changes: object) -> ProtocolRow:
-        metric = Figure(value, value - 0.05, value + 0.02, 96, 24, "bootstrap-t")
-        metrics = dict.fromkeys(FIGURES, metric)
+    def row(protocol: str, value: float, *, has_leakage: bool, **changes: object) -> ProtocolRow:
+        metric = Metric(value, value - 0.05, value + 0.02, 96, 24, "bootstrap-t")
+        metrics = dict.fromkeys(REPORTED_METRICS, metric)
         runs = {f"rep-{protocol}-{k}": "done" for k in range(2)}
         return ProtocolRow(
-            protocol, leaky, "all 2 folds", runs, figures=metrics, n=96, n_cases=24,
-            n_benign_cases=12, n_malignant_cases=12, base_rate=0.5, **changes,
+            protocol, has_leakage, "all 2 folds", runs, metrics=metrics, n=96, n_cases=24,
+            n_benign_cases=12, n_malignant_cases=12, malignant_proportion=0.5, **changes,
         )  # fmt: skip
 
     rows = [
-        row("image", 0.975, leaky=True, alarms=("roc_auc",)),
-        row("folds", 0.9, leaky=True, spread=dict.fromkeys(FIGURES, Spread(0.88, 0.92, 0.02, 2))),
-        row("case", 0.7, leaky=False),
+        row("image", 0.975, has_leakage=True, alarms=("roc_auc",)),
+        row("folds", 0.9, has_leakage=True, spread=dict.fromkeys(REPORTED_METRICS, Spread(0.88, 0.92, 0.02, 2))),
+        row("case", 0.7, has_leakage=False),
         ProtocolRow("folder", True, "", {"rep-folder-0": "queued"}, checks=(NO_RUN_DONE,)),
     ]  # fmt: skip
-    ranges = [band for name in PROTOCOL_PANELS for band in bands(name)]
+    ranges = [
+        published_range for name in PROTOCOL_PANELS for published_range in published_ranges(name)
+    ]
     return ProtocolReport(
-        "rep", "2026", {"data": "set", "backbone": "resnet50"}, rows, bands=ranges
+        "rep", "2026", {"data": "set", "backbone": "resnet50"}, rows, published_ranges=ranges
     )
 
 
@@ -75,26 +77,26 @@ def test_write_protocols_unwritable_folder_raises(tmp_path: Path) -> None:
 def test_protocols_csv_has_a_line_for_each_protocol_and_metric() -> None:
     report = protocol_report()
     lines = list(csv.DictReader(io.StringIO(protocols_csv(report))))
-    assert len(lines) == 3 * len(FIGURES) + 1
+    assert len(lines) == 3 * len(REPORTED_METRICS) + 1
     (line,) = [x for x in lines if (x["protocol"], x["figure"]) == ("folds", "roc_auc")]
-    metric = report.rows[1].figures["roc_auc"]
+    metric = report.rows[1].metrics["roc_auc"]
     assert (float(line["value"]), float(line["low"])) == (metric.value, metric.low)
-    assert (line["leaky"], line["n_cases"], line["runs_in"]) == ("true", "24", "2")
+    assert (line["has_leakage"], line["n_cases"], line["runs_in"]) == ("true", "24", "2")
     assert (lines[-1]["value"], lines[-1]["note"]) == ("", NO_RUN_DONE.message)
 
 
 def test_plot_protocols_marks_leakage_by_shape() -> None:
     report = protocol_report()
-    figure = plot_protocols(report)
-    for axes, name in zip(figure.axes, PROTOCOL_PANELS, strict=True):
+    metric = plot_protocols(report)
+    for axes, name in zip(metric.axes, PROTOCOL_PANELS, strict=True):
         marks = {
             line.get_ydata()[0]: (line.get_marker(), line.get_xdata()[0])
             for line in axes.lines
             if line.get_marker() in ("D", "o")
         }
         for y, row in enumerate(report.rows[:3]):
-            assert marks[y] == ("D" if row.leaky else "o", row.figures[name].value)
-    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+            assert marks[y] == ("D" if row.has_leakage else "o", row.metrics[name].value)
+    labels = [text.get_text() for text in metric.axes[0].get_yticklabels()]
     assert labels[0] == "by picture (leaky)\n96 pictures, 24 cases"
     assert labels[3].endswith("0 of 1 runs")
 

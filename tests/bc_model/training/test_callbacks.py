@@ -8,7 +8,7 @@ import pytest
 
 from bc_model.training import callbacks
 from bc_model.training.callbacks import Phase, RunReporter
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 
 EPOCHS, STEPS = 10, 4
 
@@ -16,7 +16,7 @@ EPOCHS, STEPS = 10, 4
 class Clock:
     """A clock that is set by hand; a sleep goes on for a hundred seconds."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
         self.now_s = 1000.0
         self.left_while_paused: list[int | None] = []
@@ -35,19 +35,19 @@ class Clock:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "run")
+def run(tmp_path: Path) -> Run:
+    return Run.create(tmp_path / "run")
 
 
 @pytest.fixture
-def clock(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(run: Run, monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock(run)
     monkeypatch.setattr(callbacks, "time", made)
     return made
 
 
 @pytest.fixture
-def reporter(run: RunFolder, clock: Clock) -> RunReporter:
+def reporter(run: Run, clock: Clock) -> RunReporter:
     made = RunReporter(run, Phase("head", "head", 0, EPOCHS, EPOCHS))
     made.set_params({"steps": STEPS})
     rate = SimpleNamespace(numpy=lambda: 0.1)
@@ -67,7 +67,7 @@ def work(
 
 
 def test_the_compiling_of_the_first_batch_is_not_multiplied(
-    reporter: RunReporter, clock: Clock, run: RunFolder
+    reporter: RunReporter, clock: Clock, run: Run
 ) -> None:
     reporter.on_epoch_begin(0)
     clock.now_s += 30.0
@@ -80,7 +80,7 @@ def test_the_compiling_of_the_first_batch_is_not_multiplied(
 
 
 def test_neither_is_that_of_the_first_validation(
-    reporter: RunReporter, clock: Clock, run: RunFolder
+    reporter: RunReporter, clock: Clock, run: Run
 ) -> None:
     work(reporter, clock, 0, batch_s=2.0, first_s=30.0)
     clock.now_s += 50.0
@@ -93,7 +93,7 @@ def test_neither_is_that_of_the_first_validation(
 
 
 def test_the_clock_stands_while_the_run_is_paused(
-    reporter: RunReporter, clock: Clock, run: RunFolder, caplog: pytest.LogCaptureFixture
+    reporter: RunReporter, clock: Clock, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "bc_model.training")
     reporter.on_epoch_begin(0)

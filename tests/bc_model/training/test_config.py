@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from bc_model.errors import SettingsError
+from bc_model.errors import ConfigError
 from bc_model.training.config import OPTIONS, TrainingConfig
 
 
@@ -68,7 +68,7 @@ def test_options_are_the_fields_and_their_defaults_are_valid() -> None:
 def test_config_value_out_of_range_raises_with_the_rule(
     name: str, value: object, rule: str
 ) -> None:
-    with pytest.raises(SettingsError) as error:
+    with pytest.raises(ConfigError) as error:
         make(**{name: value})
     assert str(error.value).startswith(f"Invalid {name} ")
     assert f". Expected {rule}. Use " in str(error.value)
@@ -89,7 +89,7 @@ def test_config_value_out_of_range_raises_with_the_rule(
 def test_config_value_of_another_type_raises_with_the_type(
     name: str, value: object, rule: str
 ) -> None:
-    with pytest.raises(SettingsError, match=f"^Invalid {name} .* Expected {rule}"):
+    with pytest.raises(ConfigError, match=f"^Invalid {name} .* Expected {rule}"):
         make(**{name: value})
 
 
@@ -115,41 +115,41 @@ def test_config_value_at_a_bound_is_valid(values: dict) -> None:
 
 
 def test_config_error_contains_the_value() -> None:
-    with pytest.raises(SettingsError) as error:
+    with pytest.raises(ConfigError) as error:
         make(test_fold=7)
     assert str(error.value) == (
         "Invalid test_fold 7. Expected 0 <= test_fold < 5. Use a fold from 0 to 4."
     )
-    with pytest.raises(SettingsError, match=r"^Invalid dense_units 256, 0\. "):
+    with pytest.raises(ConfigError, match=r"^Invalid dense_units 256, 0\. "):
         make(dense_units=(256, 0))
 
 
 def test_config_without_epochs_raises() -> None:
-    with pytest.raises(SettingsError, match="Expected at least one epoch"):
+    with pytest.raises(ConfigError, match="Expected at least one epoch"):
         make(head_epochs=0, finetune_epochs=0)
 
 
 @pytest.mark.parametrize("protocol", ["folds", "folds-clean"])
 def test_config_official_folds_require_a_file(protocol: str) -> None:
-    with pytest.raises(SettingsError, match=f"'{protocol}' needs an official fold file"):
+    with pytest.raises(ConfigError, match=f"'{protocol}' needs an official fold file"):
         make(protocol=protocol)
     config = make(protocol=protocol, official_fold_file="dsfold1.txt")
     assert config.official_fold_file == "dsfold1.txt"
 
 
 def test_config_fold_file_without_its_protocol_raises() -> None:
-    with pytest.raises(SettingsError, match="'case' takes no fold file"):
+    with pytest.raises(ConfigError, match="'case' takes no fold file"):
         make(official_fold_file="dsfold1.txt")
 
 
 def test_config_imagenet_weights_of_a_backbone_without_them_raise() -> None:
-    with pytest.raises(SettingsError, match="Invalid weights 'imagenet' for tiny"):
+    with pytest.raises(ConfigError, match="Invalid weights 'imagenet' for tiny"):
         make(backbone="tiny")
 
 
 def test_config_bundled_weights_of_another_backbone_raise() -> None:
     assert not make(weights="bundled").from_scratch
-    with pytest.raises(SettingsError, match="Invalid weights 'bundled' for vgg16"):
+    with pytest.raises(ConfigError, match="Invalid weights 'bundled' for vgg16"):
         make(weights="bundled", backbone="vgg16")
 
 
@@ -176,12 +176,12 @@ def test_from_dict_returns_what_as_dict_wrote() -> None:
 
 
 def test_from_dict_unknown_key_raises_with_the_options() -> None:
-    with pytest.raises(SettingsError, match=r"option 'epochs'\. Expected one of augmented_copies,"):
+    with pytest.raises(ConfigError, match=r"option 'epochs'\. Expected one of augmented_copies,"):
         TrainingConfig.from_dict({"data": "set", "epochs": 3})
 
 
 def test_from_dict_checks_ranges() -> None:
-    with pytest.raises(SettingsError, match="batch_size"):
+    with pytest.raises(ConfigError, match="batch_size"):
         TrainingConfig.from_dict({"data": "set", "batch_size": 0})
 
 
@@ -229,5 +229,5 @@ def test_parse_returns_the_value_and_format_reverses_it(
     ],
 )
 def test_parse_invalid_text_raises_with_the_type(name: str, text: str, rule: str) -> None:
-    with pytest.raises(SettingsError, match=f"Invalid {name} .* Expected {rule}"):
+    with pytest.raises(ConfigError, match=f"Invalid {name} .* Expected {rule}"):
         OPTIONS[name].parse(text)

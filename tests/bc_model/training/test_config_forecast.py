@@ -6,7 +6,7 @@ from bc_model.training.config import (
     BFLOAT16_GAIN,
     START_S,
     TrainingConfig,
-    forecast_seconds,
+    estimate_duration_s,
     measure_gflops,
 )
 
@@ -14,10 +14,10 @@ from bc_model.training.config import (
 def seconds(**changes: object) -> float:
     values = {"data": "set", "weights": "imagenet", "head_epochs": 10, "finetune_epochs": 0}
     # 7.7 GFLOP a picture at 7.7 GFLOP/s: a second each.
-    return forecast_seconds(TrainingConfig(**{**values, **changes}), 100, 20, 7.7) - START_S
+    return estimate_duration_s(TrainingConfig(**{**values, **changes}), 100, 20, 7.7) - START_S
 
 
-def test_every_epoch_of_a_plain_first_phase_sees_every_picture() -> None:
+def test_every_epoch_of_a_plain_first_phase_sees_every_image() -> None:
     assert seconds(cache_features=False) == pytest.approx(10 * 120)
 
 
@@ -35,9 +35,9 @@ def test_one_pass_serves_both_phases() -> None:
 
 def test_bfloat16_speeds_up_what_starts_from_weights() -> None:
     def found(**changes: object) -> float:
-        settings = TrainingConfig(data="set", **{"weights": "imagenet", **changes})
+        config = TrainingConfig(data="set", **{"weights": "imagenet", **changes})
         plain, faster = (
-            forecast_seconds(settings, 100, 20, 7.7, has_bfloat16=has) - START_S
+            estimate_duration_s(config, 100, 20, 7.7, has_bfloat16=has) - START_S
             for has in (False, True)
         )
         return plain / faster
@@ -46,7 +46,7 @@ def test_bfloat16_speeds_up_what_starts_from_weights() -> None:
     assert found(compute_dtype="float32") == found(weights="none") == 1.0
 
 
-def test_a_picture_of_half_the_side_is_a_quarter_of_the_work() -> None:
+def test_a_image_of_half_the_side_is_a_quarter_of_the_work() -> None:
     assert seconds(cache_features=False, image_size=(112, 112)) == pytest.approx(10 * 120 / 4)
 
 

@@ -39,14 +39,14 @@ def test_an_error_inside_leaves_the_layers_as_they_were(model: keras.Model) -> N
     assert compute_dtypes(model) == before
 
 
-def step(model: keras.Model, arithmetic: str) -> np.ndarray:
+def step(model: keras.Model, compute_dtype: str) -> np.ndarray:
     start = model.get_weights()
     rng = np.random.default_rng(0)
-    pictures = rng.random((16, 32, 32, 3), np.float32) * 255
+    images = rng.random((16, 32, 32, 3), np.float32) * 255
     labels = np.eye(2, dtype=np.float32)[rng.integers(2, size=16)]
     model.compile(keras.optimizers.SGD(0.1), loss="categorical_crossentropy")
-    with computing_in(model, arithmetic):
-        model.train_on_batch(pictures, labels)
+    with computing_in(model, compute_dtype):
+        model.train_on_batch(images, labels)
     moved = model.get_layer("block3_conv").kernel.numpy()
     model.set_weights(start)
     return moved - model.get_layer("block3_conv").kernel.numpy()
@@ -60,8 +60,8 @@ def test_a_step_is_rounded_and_goes_the_same_way(model: keras.Model) -> None:
 
 
 def test_auto_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = TrainingConfig(data="set")
+    config = TrainingConfig(data="set")
     for found, expected in ((("f32",), "float32"), (("f32", "bf16"), "bfloat16")):
         monkeypatch.setattr(precision, "supported_precisions", lambda found=found: found)
-        assert resolve_arithmetic(settings) == expected
+        assert resolve_arithmetic(config) == expected
     assert resolve_arithmetic(TrainingConfig(data="set", compute_dtype="float32")) == "float32"

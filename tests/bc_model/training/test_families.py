@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.synthetic import draw_picture
+from bc_model.data.synthetic import draw_image
 from bc_model.gradcam import GradCAM
 from bc_model.inference.engine import Engine
 from bc_model.model import BACKBONES, build_model, load_keras
 from bc_model.training.config import TrainingConfig
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.training.trainer import train
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES if name != "tiny"]
@@ -21,24 +21,24 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES if name
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", ["tiny", *SLOW])
 def test_from_pretrained_weights_to_a_heatmap(
-    family: str, compute_dtype: str, tiny_settings: TrainingConfig, tmp_path: Path
+    family: str, compute_dtype: str, tiny_config: TrainingConfig, tmp_path: Path
 ) -> None:
     start = build_model(family, image_size=(32, 32), dense_units=(8,))
     start.save(tmp_path / "start.keras")
-    settings = replace(
-        tiny_settings, backbone=family, weights=str(tmp_path / "start.keras"), augmented_copies=2,
+    config = replace(
+        tiny_config, backbone=family, weights=str(tmp_path / "start.keras"), augmented_copies=2,
         compute_dtype=compute_dtype, finetune_learning_rate=1e-2,
     )  # fmt: skip
-    run = RunFolder.create(tmp_path / "run")
-    bundle = train(settings, run)
+    run = Run.create(tmp_path / "run")
+    bundle = train(config, run)
 
     assert [epoch["phase"] for epoch in run.read_history()] == ["head", "finetune"]
-    picture = draw_picture(malignant=True, seed=1, case_seed=1, size=(32, 32))
+    image = draw_image(malignant=True, seed=1, case_seed=1, size=(32, 32))
     model = load_keras(bundle.folder / "model.keras")
     # What is saved computes in float32, whatever it was trained in.
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
-    _, heatmaps = Engine(bundle).explain(picture[None])
+    _, heatmaps = Engine(bundle).explain(image[None])
     for name in CLASSES:
-        (expected,) = GradCAM(model)(picture[None], name)
+        (expected,) = GradCAM(model)(image[None], name)
         scale = max(expected.maximum, 1e-6)
         np.testing.assert_allclose(heatmaps[0][name].raw, expected.raw, atol=1e-3 * scale)

@@ -19,7 +19,7 @@ from bc_model.model import build_model, unfreeze_from
 from bc_model.training import feature_cache as cache
 from bc_model.training.feature_cache import (
     CachedViews,
-    PictureViews,
+    ImageViews,
     cache_key,
     check_room,
     compute,
@@ -56,8 +56,8 @@ def base(model: keras.Model) -> keras.Model:
 
 
 def fill(base: keras.Model, folder: Path, **changes: object) -> CachedViews:
-    values = {"views": VIEWS, "batch_size": 3, "dtype": "float32", "folder": folder}
-    return compute(base, PictureViews(PIXELS, SIZE, 5), **{**values, **changes})
+    values = {"augmented_copies": VIEWS, "batch_size": 3, "dtype": "float32", "folder": folder}
+    return compute(base, ImageViews(PIXELS, SIZE, 5), **{**values, **changes})
 
 
 def expected_features(base: keras.Model) -> np.ndarray:
@@ -74,9 +74,9 @@ def everything(store: CachedViews) -> np.ndarray:
     return np.stack([store.read(np.full(store.n, view), index) for view in range(store.views)])
 
 
-def stop_after(pictures: int) -> Callable[[int, int], None]:
+def stop_after(images: int) -> Callable[[int, int], None]:
     def progress(done: int, total: int) -> None:
-        if done >= pictures:
+        if done >= images:
             raise StopError
 
     return progress
@@ -114,9 +114,9 @@ def test_activations_are_kept_as_bfloat16(model: keras.Model, tmp_path: Path) ->
 def test_the_store_says_what_it_holds(base: keras.Model, tmp_path: Path) -> None:
     about = json.loads((fill(base, tmp_path).folder / "about.json").read_text())
     source = about.pop("computed_from")
-    assert (source["image_size"], source["views"]) == ([32, 32], [1, 5])
+    assert (source["image_size"], source["augmented_copies"]) == ([32, 32], [1, 5])
     assert about == {
-        "base": "tiny_to_pool", "pictures": N, "feature_shape": [32], "dtype": "float32",
+        "base": "tiny_to_pool", "images": N, "feature_shape": [32], "dtype": "float32",
         "computed_by": "tensorflow-f32",
     }  # fmt: skip
 
@@ -205,7 +205,7 @@ def key(base: keras.Model, pixels: np.ndarray = PIXELS, **changes: object) -> st
     source = {"image_size": SIZE, "seed": 5}
     source |= {name: changes.pop(name) for name in source if name in changes}
     how = {"dtype": "float32", "extractor_name": "a", **changes}
-    return cache_key(base, PictureViews(pixels, **source), **how)
+    return cache_key(base, ImageViews(pixels, **source), **how)
 
 
 def test_the_key_is_the_same_for_the_same(base: keras.Model, model: keras.Model) -> None:
@@ -219,7 +219,7 @@ def test_one_changed_value_of_one_pixel_is_another_store(base: keras.Model) -> N
     assert key(base, other) != key(base)
 
 
-def test_the_order_of_the_pictures_counts(base: keras.Model) -> None:
+def test_the_order_of_the_images_counts(base: keras.Model) -> None:
     assert key(base, PIXELS[::-1]) != key(base)
 
 

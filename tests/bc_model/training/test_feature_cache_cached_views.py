@@ -34,7 +34,7 @@ def test_bfloat16_is_rounded_to_the_nearest_and_read_back() -> None:
     np.testing.assert_array_equal(decode(stored, "bfloat16"), expected)
 
 
-def test_any_picture_is_read_in_any_view(stored: tuple[CachedViews, np.ndarray]) -> None:
+def test_any_image_is_read_in_any_view(stored: tuple[CachedViews, np.ndarray]) -> None:
     store, values = stored
     views, index = np.array([2, 0, 2, 1, 0]), np.array([6, 6, 0, 3, 6])
     np.testing.assert_array_equal(store.read(views, index), values[views, index])
@@ -93,7 +93,7 @@ def test_the_batches_of_each_epoch_by_hand(stored: tuple[CachedViews, np.ndarray
     for epoch, order in enumerate(epoch_orders(N, seed=5, first_epoch=2, last_epoch=4), start=2):
         views = epoch_views(N, VIEWS, seed=5, epoch=epoch)
         for index in (order[:3], order[3:6], order[6:]):
-            x = np.array([features[views[picture], picture] for picture in index])
+            x = np.array([features[views[image], image] for image in index])
             expected.append((x, LABELS[index]))
     assert len(found) == len(expected) == 6
     for (x, y), (x_expected, y_expected) in zip(found, expected, strict=True):

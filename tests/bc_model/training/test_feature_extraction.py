@@ -14,7 +14,7 @@ from bc_model.training.feature_extraction import (
 )
 
 SIZE = (32, 32)
-PICTURES = np.random.default_rng(0).uniform(0, 255, (5, *SIZE, 3)).astype("float32")
+IMAGES = np.random.default_rng(0).uniform(0, 255, (5, *SIZE, 3)).astype("float32")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,9 @@ def base(model: keras.Model) -> keras.Model:
 
 def test_tensorflow_runs_the_base_in_inference_mode() -> None:
     base, _ = cut_at_pool(build_model("tiny", image_size=SIZE))
-    expected = base(PICTURES, training=False).numpy()
-    found = tensorflow_base(base)(PICTURES)
-    training = base(PICTURES, training=True).numpy()
+    expected = base(IMAGES, training=False).numpy()
+    found = tensorflow_base(base)(IMAGES)
+    training = base(IMAGES, training=True).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(training - expected).max() > 1e-2  # the two modes can be told apart
 
@@ -41,7 +41,7 @@ def test_a_function_is_built_once_and_not_before_it_is_needed() -> None:
     extract = Extractor("twice", lambda: built.append(1) or (lambda batch: batch * 2))
     assert built == []
     for _ in range(2):
-        np.testing.assert_array_equal(extract(PICTURES), PICTURES * 2)
+        np.testing.assert_array_equal(extract(IMAGES), IMAGES * 2)
     assert built == [1]
 
 
@@ -78,7 +78,7 @@ def test_where_there_is_bfloat16_the_base_is_computed_in_it(model: keras.Model) 
     fast = fast_base(base, (*SIZE, 3))
     if fast.name != "openvino-bf16":
         pytest.skip(f"this machine computes by {fast.name}")
-    assert 1e-4 < error_of(fast(PICTURES), tensorflow_base(base)(PICTURES)) < 3e-2
+    assert 1e-4 < error_of(fast(IMAGES), tensorflow_base(base)(IMAGES)) < 3e-2
 
 
 def test_with_a_gpu_tensorflow_computes(base: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from bc_model.errors import ModelError, SettingsError
+from bc_model.errors import ConfigError, ModelError
 from bc_model.model import build_model, load_keras, unfreeze_from
 from bc_model.training.feature_extraction import cut_at_pool, cut_before
 
@@ -32,19 +32,19 @@ def network(name: str, side: int = 32) -> keras.Model:
         for layer in model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = 0.0
-        model(pictures(side, 8), training=True)
+        model(images(side, 8), training=True)
         _built[name, side] = model
     return _built[name, side]
 
 
-def pictures(side: int, n: int = 3) -> np.ndarray:
+def images(side: int, n: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, side, side, 3)).astype("float32")
 
 
 def assert_same_answers(
     model: keras.Model, base: keras.Model, tail: keras.Model, side: int
 ) -> None:
-    x = pictures(side)
+    x = images(side)
     expected = model(x, training=False).numpy()
     assert np.ptp(expected[:, 0]) > 1e-3  # the pictures can be told apart
     found = tail(base(x, training=False), training=False).numpy()
@@ -96,22 +96,22 @@ def test_there_is_no_cut_when_everything_trains() -> None:
     assert cut_before(network("tiny"), "all") is None
 
 
-def test_there_is_no_cut_at_the_picture_itself() -> None:
-    picture = keras.Input((32, 32, 3), name="picture")
-    x = keras.layers.Conv2D(2, 3, name="block1_conv")(picture)
+def test_there_is_no_cut_at_the_image_itself() -> None:
+    image = keras.Input((32, 32, 3), name="image")
+    x = keras.layers.Conv2D(2, 3, name="block1_conv")(image)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    assert cut_before(keras.Model(picture, keras.layers.Softmax()(x)), "block1") is None
+    assert cut_before(keras.Model(image, keras.layers.Softmax()(x)), "block1") is None
 
 
 def test_an_unknown_block_is_refused() -> None:
-    with pytest.raises(SettingsError, match="'conv9'"):
+    with pytest.raises(ConfigError, match="'conv9'"):
         cut_before(network("tiny"), "conv9")
 
 
 def test_a_foreign_model_is_refused() -> None:
-    picture = keras.Input((2, 2, 3))
+    image = keras.Input((2, 2, 3))
     with pytest.raises(ModelError, match="no layer 'pool'"):
-        cut_at_pool(keras.Model(picture, keras.layers.Flatten()(picture)))
+        cut_at_pool(keras.Model(image, keras.layers.Flatten()(image)))
 
 
 def test_training_the_tail_trains_the_model_which_is_saved_as_ever(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_training_the_tail_trains_the_model_which_is_saved_as_ever(tmp_path: Pat
     before = {layer.name: layer.get_weights() for layer in model.layers}
     base, tail = cut_before(model, "block3") or pytest.fail("no cut")
     tail.compile(optimizer=keras.optimizers.SGD(0.1), loss="categorical_crossentropy")
-    x = pictures(32, 4)
+    x = images(32, 4)
     tail.train_on_batch(base(x, training=False), np.eye(2, dtype="float32")[[0, 1, 1, 0]])
     changed = {
         layer.name

@@ -27,7 +27,7 @@ from bc_model.training.checkpoint import (
 )
 from bc_model.training.config import TrainingConfig
 from bc_model.training.resume import changes_since
-from bc_model.training.run import RunFolder
+from bc_model.training.run import Run
 from bc_model.training.trainer import train
 
 PATIENCE_S = 120
@@ -38,31 +38,31 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def settings(tiny_settings: TrainingConfig) -> TrainingConfig:
+def config(tiny_config: TrainingConfig) -> TrainingConfig:
     # Two epochs without a better loss lower the rate, four end a phase: the counters matter.
     return dataclasses.replace(
-        tiny_settings, head_epochs=3, finetune_epochs=4, patience=4, deterministic=True
+        tiny_config, head_epochs=3, finetune_epochs=4, patience=4, deterministic=True
     )
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tiny_settings: TrainingConfig, tmp_path_factory: pytest.TempPathFactory):
+def uninterrupted(tiny_config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory):
     """Train once without a break."""
-    run = RunFolder.create(tmp_path_factory.mktemp("whole") / "run")
+    run = Run.create(tmp_path_factory.mktemp("whole") / "run")
     train(
         dataclasses.replace(
-            tiny_settings, head_epochs=3, finetune_epochs=4, patience=4, deterministic=True
+            tiny_config, head_epochs=3, finetune_epochs=4, patience=4, deterministic=True
         ),
         run,
     )
     return run
 
 
-def fingerprint(run: RunFolder) -> str:
-    return weights_fingerprint(load_keras(run.model_folder / "model.keras"))
+def fingerprint(run: Run) -> str:
+    return weights_fingerprint(load_keras(run.model_dir / "model.keras"))
 
 
-def figures(run: RunFolder) -> list[dict]:
+def metrics(run: Run) -> list[dict]:
     passing = ("seconds", "time")
     return [{k: v for k, v in one.items() if k not in passing} for one in run.read_history()]
 
@@ -96,25 +96,25 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("place", "call"), MOMENTS)
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    settings: TrainingConfig,
-    uninterrupted: RunFolder,
+    config: TrainingConfig,
+    uninterrupted: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     place: str,
     call: int,
 ) -> None:
-    run = RunFolder.create(tmp_path / "run")
+    run = Run.create(tmp_path / "run")
     with monkeypatch.context() as patch:
         module, _, name = place.rpartition(".")
         die_at(patch, sys.modules[module], name, call)
         with pytest.raises(Killed):
-            train(settings, run)
-    assert not run.model_folder.exists()
+            train(config, run)
+    assert not run.model_dir.exists()
 
-    train(settings, run, resume=True)
+    train(config, run, resume=True)
 
     assert run.read_status()["state"] == "done"
-    assert figures(run) == figures(uninterrupted)
+    assert metrics(run) == metrics(uninterrupted)
     assert fingerprint(run) == fingerprint(uninterrupted)
 
 
@@ -122,53 +122,53 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     "call", [pytest.param(2, id="head", marks=slow), pytest.param(6, id="fine-tuning")]
 )
 def test_a_run_through_the_cache_is_resumed_as_exactly(
-    settings: TrainingConfig,
-    tiny_run: RunFolder,
+    config: TrainingConfig,
+    tiny_run: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     call: int,
 ) -> None:
     # From trained weights only the last block learns, on kept activations, in both phases.
     weights = tmp_path / "start.keras"
-    shutil.copy(tiny_run.model_folder / "model.keras", weights)
-    settings = dataclasses.replace(settings, weights=str(weights), augmented_copies=2)
-    whole, run = (RunFolder.create(tmp_path / name) for name in ("whole", "run"))
-    train(settings, whole)
+    shutil.copy(tiny_run.model_dir / "model.keras", weights)
+    config = dataclasses.replace(config, weights=str(weights), augmented_copies=2)
+    whole, run = (Run.create(tmp_path / name) for name in ("whole", "run"))
+    train(config, whole)
     with monkeypatch.context() as patch:
         die_at(patch, callbacks, "save_state", call)
         with pytest.raises(Killed):
-            train(settings, run)
-    assert run.cache_folder.is_dir()
+            train(config, run)
+    assert run.cache_dir.is_dir()
 
-    train(settings, run, resume=True)
+    train(config, run, resume=True)
 
-    assert figures(run) == figures(whole)
+    assert metrics(run) == metrics(whole)
     assert fingerprint(run) == fingerprint(whole)
 
 
 @slow
 def test_another_file_of_initial_weights_is_noticed(
-    settings: TrainingConfig, tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: TrainingConfig, tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = tmp_path / "start.keras"
-    shutil.copy(tiny_run.model_folder / "model.keras", weights)
-    settings = dataclasses.replace(settings, weights=str(weights))
-    run = RunFolder.create(tmp_path / "run")
+    shutil.copy(tiny_run.model_dir / "model.keras", weights)
+    config = dataclasses.replace(config, weights=str(weights))
+    run = Run.create(tmp_path / "run")
     with monkeypatch.context() as patch:
         die_at(patch, callbacks, "save_state", 2)
         with pytest.raises(Killed):
-            train(settings, run)
+            train(config, run)
     build_model("tiny", image_size=(32, 32), dense_units=(8,)).save(weights)
 
     with pytest.raises(RunError, match="the file of initial weights"):
-        train(settings, run, resume=True)
+        train(config, run, resume=True)
 
 
 def test_a_real_kill_in_the_middle(
-    settings: TrainingConfig, uninterrupted: RunFolder, tmp_path: Path
+    config: TrainingConfig, uninterrupted: Run, tmp_path: Path
 ) -> None:
-    run = RunFolder.create(tmp_path / "run")
-    run.write_config({"settings": settings.as_dict()})
+    run = Run.create(tmp_path / "run")
+    run.write_config({"config": config.as_dict()})
     run.write_status("queued")
     command = [sys.executable, "-m", "bc_model", "train", "--run", str(run.path), "--resume"]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -184,18 +184,18 @@ def test_a_real_kill_in_the_middle(
 
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE_S)
 
-    assert figures(run) == figures(uninterrupted)
+    assert metrics(run) == metrics(uninterrupted)
     assert fingerprint(run) == fingerprint(uninterrupted)
 
 
 @slow
 def test_a_full_disk_loses_the_epoch_and_not_the_run(
-    settings: TrainingConfig,
-    uninterrupted: RunFolder,
+    config: TrainingConfig,
+    uninterrupted: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = RunFolder.create(tmp_path / "run")
+    run = Run.create(tmp_path / "run")
     write, calls = checkpoint.write_bytes_atomic, [0]
 
     def full(path: Path, data: bytes) -> None:
@@ -207,9 +207,9 @@ def test_a_full_disk_loses_the_epoch_and_not_the_run(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write_bytes_atomic", full)
         with pytest.raises(RunError, match=r"No space left on device\. Make room and resume"):
-            train(settings, run)
+            train(config, run)
     assert run.read_status()["state"] == "failed"
-    train(settings, run, resume=True)
+    train(config, run, resume=True)
     assert fingerprint(run) == fingerprint(uninterrupted)
 
 
@@ -217,38 +217,38 @@ def test_a_full_disk_loses_the_epoch_and_not_the_run(
 
 
 @slow
-def test_other_pictures_are_named_and_refused_unless_accepted(
-    settings: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_images_are_named_and_refused_unless_accepted(
+    config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "set"
-    write_synthetic(data, n_cases=10, pictures_per_case=3, size=(64, 96))
-    settings = dataclasses.replace(settings, data=str(data))
-    run = RunFolder.create(tmp_path / "run")
+    write_synthetic(data, n_cases=10, images_per_case=3, size=(64, 96))
+    config = dataclasses.replace(config, data=str(data))
+    run = Run.create(tmp_path / "run")
     with monkeypatch.context() as patch:
         die_at(patch, callbacks, "save_state", 2)
         with pytest.raises(Killed):
-            train(settings, run)
+            train(config, run)
     next(data.rglob("*.png")).unlink()
 
     with pytest.raises(
         RunError, match=r"the pictures of the data set, the split.*Accept the changes"
     ):
-        train(settings, run, resume=True)
-    assert train(settings, run, resume=True, accept_changes=True) is not None
+        train(config, run, resume=True)
+    assert train(config, run, resume=True, accept_changes=True) is not None
 
 
 def test_each_change_is_named() -> None:
     before = {
-        "data_sha256": "a", "split_sha256": "b", "git_commit": "c", "arithmetic": "float32",
+        "data_sha256": "a", "split_sha256": "b", "git_commit": "c", "compute_dtype": "float32",
         "features_by": "openvino-f32", "devices": 1,
         "versions": {"keras": "3.1", "numpy": "2.0"},
     }  # fmt: skip
     assert changes_since(before, before) == []
     now = before | {"git_commit": "d", "versions": {"keras": "3.2", "numpy": "2.0"}}
     assert changes_since(before, now) == ["keras (was 3.1, is 3.2)", "the program's code"]
-    now = before | {"arithmetic": "bfloat16"}
+    now = before | {"compute_dtype": "bfloat16"}
     assert changes_since(before, now) == ["the arithmetic (was float32, is bfloat16)"]
-    old = {key: before[key] for key in before if key not in ("arithmetic", "devices")}
+    old = {key: before[key] for key in before if key not in ("compute_dtype", "devices")}
     assert changes_since(old, now) == ["the arithmetic (was float32, is bfloat16)"]
     now = before | {"features_by": "openvino-bf16", "devices": 2}
     assert changes_since(before, now) == [
@@ -262,10 +262,10 @@ def test_a_run_that_never_came_to_its_data_has_nothing_to_compare() -> None:
         "data_sha256": "a",
         "split_sha256": "b",
         "git_commit": "c",
-        "arithmetic": "float32",
+        "compute_dtype": "float32",
         "versions": {},
     }
-    assert changes_since({"settings": {}}, now) == []
+    assert changes_since({"config": {}}, now) == []
 
 
 # The file

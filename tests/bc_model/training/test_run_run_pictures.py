@@ -6,52 +6,52 @@ from pathlib import Path
 import pytest
 
 from bc_model.data.hashing import pixel_sha256
-from bc_model.data.images import decode_picture
+from bc_model.data.images import decode_image
 from bc_model.data.splits import read_split, write_split
-from bc_model.errors import DataError, PictureError, RunError
-from bc_model.training.run import RunFolder, RunPictures
+from bc_model.errors import DataError, ImageError, RunError
+from bc_model.training.run import Run, RunImages
 
 
 @pytest.fixture
-def run(tiny_run: RunFolder, drawn_set: Path, tmp_path: Path) -> RunFolder:
+def run(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Run:
     """Return a run, without its model, on a data set that a test may alter."""
     shutil.copytree(drawn_set, tmp_path / "set")
-    copy = RunFolder(tmp_path / "run")
+    copy = Run(tmp_path / "run")
     copy.path.mkdir()
     shutil.copy(tiny_run.split_file, copy.split_file)
     config = tiny_run.read_config()
-    config["settings"]["data"] = str(tmp_path / "set")
+    config["config"]["data"] = str(tmp_path / "set")
     copy.write_config(config)
     return copy
 
 
-def test_a_picture_is_found_by_its_pixels(run: RunFolder, tmp_path: Path):
+def test_a_image_is_found_by_its_pixels(run: Run, tmp_path: Path):
     first = read_split(run.split_file).iloc[0]
 
-    path, data = RunPictures.of(run).read(first["sha256"])
+    path, data = RunImages.of(run).read(first["sha256"])
 
     assert path == first["path"]
     assert data == (tmp_path / "set" / path).read_bytes()
-    assert pixel_sha256(decode_picture(data, path)) == first["sha256"]
+    assert pixel_sha256(decode_image(data, path)) == first["sha256"]
 
 
 @pytest.mark.parametrize("asked", ["", "../../etc/passwd", "/etc/passwd", "0" * 64])
-def test_what_is_not_a_picture_of_the_run_is_refused(run: RunFolder, asked: str):
+def test_what_is_not_a_image_of_the_run_is_refused(run: Run, asked: str):
     with pytest.raises(DataError, match="has no picture"):
-        RunPictures.of(run).read(asked)
+        RunImages.of(run).read(asked)
 
 
-def test_a_row_without_a_hash_cannot_be_asked_for(run: RunFolder):
+def test_a_row_without_a_hash_cannot_be_asked_for(run: Run):
     split = read_split(run.split_file)
     split.loc[0, "sha256"] = ""
     write_split(split, run.split_file)
 
     with pytest.raises(DataError, match="has no picture"):
-        RunPictures.of(run).read("")
+        RunImages.of(run).read("")
 
 
 @pytest.mark.parametrize("way_out", ["climb", "absolute", "link"])
-def test_a_picture_outside_the_data_set_is_not_opened(run: RunFolder, tmp_path: Path, way_out: str):
+def test_a_image_outside_the_data_set_is_not_opened(run: Run, tmp_path: Path, way_out: str):
     split = read_split(run.split_file)
     inside = tmp_path / "set" / split["path"].iloc[0]
     outside = tmp_path / "outside.png"
@@ -63,34 +63,34 @@ def test_a_picture_outside_the_data_set_is_not_opened(run: RunFolder, tmp_path: 
         write_split(split, run.split_file)
 
     with pytest.raises(DataError, match="outside its data set"):
-        RunPictures.of(run).read(split["sha256"].iloc[0])
+        RunImages.of(run).read(split["sha256"].iloc[0])
 
 
-def test_other_pixels_under_the_old_name_are_refused(run: RunFolder, tmp_path: Path):
+def test_other_pixels_under_the_old_name_are_refused(run: Run, tmp_path: Path):
     one, other = read_split(run.split_file).iloc[:2].to_dict("records")
     shutil.copy(tmp_path / "set" / other["path"], tmp_path / "set" / one["path"])
 
     with pytest.raises(DataError, match="other pixels"):
-        RunPictures.of(run).read(one["sha256"])
+        RunImages.of(run).read(one["sha256"])
 
 
-def test_a_data_set_that_is_gone_is_said(run: RunFolder, tmp_path: Path):
+def test_a_data_set_that_is_gone_is_said(run: Run, tmp_path: Path):
     shutil.rmtree(tmp_path / "set")
 
-    with pytest.raises(PictureError, match="There is no picture"):
-        RunPictures.of(run).read(read_split(run.split_file)["sha256"].iloc[0])
+    with pytest.raises(ImageError, match="There is no picture"):
+        RunImages.of(run).read(read_split(run.split_file)["sha256"].iloc[0])
 
 
-def test_a_run_that_does_not_say_where_its_data_lies(run: RunFolder):
-    (run.path / "config.json").write_text(json.dumps({"settings": {}}))
+def test_a_run_that_does_not_say_where_its_data_lies(run: Run):
+    (run.path / "config.json").write_text(json.dumps({"config": {}}))
 
     with pytest.raises(RunError, match="where its data set lies"):
-        RunPictures.of(run)
+        RunImages.of(run)
 
 
-def test_the_hash_of_the_file_is_not_that_of_the_picture(run: RunFolder, tmp_path: Path):
+def test_the_hash_of_the_file_is_not_that_of_the_image(run: Run, tmp_path: Path):
     first = read_split(run.split_file).iloc[0]
     of_file = hashlib.sha256((tmp_path / "set" / first["path"]).read_bytes()).hexdigest()
 
     with pytest.raises(DataError, match="has no picture"):
-        RunPictures.of(run).read(of_file)
+        RunImages.of(run).read(of_file)

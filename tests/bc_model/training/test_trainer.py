@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bc_model.checks import is_blocked, make_check
-from bc_model.data.dataset import read_manifest
+from bc_model.data.dataset import read_dataset
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot
 from bc_model.data.splits import count_leaks, read_split
 from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
@@ -20,17 +20,17 @@ from bc_model.evaluation import read_report
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.input_checks import check_staining
 from bc_model.inference.model_card import CardMetrics, SubsetCounts
-from bc_model.inference.seen_images import KnownPictures
+from bc_model.inference.seen_images import SeenImages
 from bc_model.model import build_model, load_keras
 from bc_model.training import trainer as fit
 from bc_model.training.callbacks import EndRequested
 from bc_model.training.checkpoint import load_weights, read_state
 from bc_model.training.config import TrainingConfig
-from bc_model.training.provenance import draft_model_card, manifest_sha256
-from bc_model.training.run import RunFolder
+from bc_model.training.provenance import dataset_sha256, draft_model_card
+from bc_model.training.run import Run
 from bc_model.training.trainer import STAGES, Trainer, _log_split, train
 
-NOTHING = KnownPictures({}, whole=True)
+NOTHING = SeenImages({}, whole=True)
 
 
 def settings_for(data: Path, **changes: object) -> TrainingConfig:
@@ -43,8 +43,8 @@ def settings_for(data: Path, **changes: object) -> TrainingConfig:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "run")
+def run(tmp_path: Path) -> Run:
+    return Run.create(tmp_path / "run")
 
 
 # --- Class weights ---
@@ -63,7 +63,7 @@ def test_even_classes_weigh_one() -> None:
 # --- A finished run ---
 
 
-def test_a_run_leaves_its_files(tiny_run: RunFolder) -> None:
+def test_a_run_leaves_its_files(tiny_run: Run) -> None:
     there = {str(path.relative_to(tiny_run.path)) for path in tiny_run.path.rglob("*")}
     assert there >= {
         "config.json", "split.csv", "history.jsonl", "status.json",
@@ -74,26 +74,26 @@ def test_a_run_leaves_its_files(tiny_run: RunFolder) -> None:
     assert not [name for name in there if name.endswith(".tmp") or "/." in name]
 
 
-def test_a_run_ends_as_done(tiny_run: RunFolder) -> None:
+def test_a_run_ends_as_done(tiny_run: Run) -> None:
     status = tiny_run.read_status()
     assert status["state"] == "done"
     assert "Stopped" not in status["message"]
 
 
-def test_the_config_repeats_the_run(tiny_run: RunFolder, drawn_set: Path) -> None:
+def test_the_config_repeats_the_run(tiny_run: Run, drawn_set: Path) -> None:
     config = tiny_run.read_config()
-    assert TrainingConfig.from_dict(config["settings"]) == settings_for(drawn_set)
-    assert config["data_sha256"] == manifest_sha256(read_manifest(drawn_set))
+    assert TrainingConfig.from_dict(config["config"]) == settings_for(drawn_set)
+    assert config["data_sha256"] == dataset_sha256(read_dataset(drawn_set))
     assert {"keras", "tensorflow", "openvino", "python"} <= set(config["versions"])
 
 
-def test_the_split_keeps_cases_apart(tiny_run: RunFolder) -> None:
+def test_the_split_keeps_cases_apart(tiny_run: Run) -> None:
     split = read_split(tiny_run.split_file)
-    assert set(split["part"]) == {"train", "validation", "test"}
+    assert set(split["subset"]) == {"train", "validation", "test"}
     assert count_leaks(split).cases == 0
 
 
-def test_the_history_counts_on_through_both_phases(tiny_run: RunFolder) -> None:
+def test_the_history_counts_on_through_both_phases(tiny_run: Run) -> None:
     history = tiny_run.read_history()
     assert [(entry["epoch"], entry["phase"]) for entry in history] == [
         (1, "head"),
@@ -103,95 +103,95 @@ def test_the_history_counts_on_through_both_phases(tiny_run: RunFolder) -> None:
         assert all(math.isfinite(entry[key]) for key in ("loss", "val_loss", "learning_rate"))
 
 
-def test_the_model_has_the_weights_of_the_best_epoch(tiny_run: RunFolder) -> None:
+def test_the_model_has_the_weights_of_the_best_epoch(tiny_run: Run) -> None:
     best = build_model("tiny", image_size=(32, 32), dense_units=(8,))
     load_weights(tiny_run.best_weights, best)
-    served = load_keras(tiny_run.model_folder / "model.keras")
+    served = load_keras(tiny_run.model_dir / "model.keras")
     pairs = zip(best.get_weights(), served.get_weights(), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
-def test_the_bundle_is_whole(tiny_run: RunFolder) -> None:
+def test_the_bundle_is_whole(tiny_run: Run) -> None:
     open_bundle(tiny_run.path).verify()
 
 
-def test_pictures_without_cases_are_of_none(
-    tiny_run: RunFolder, drawn_set: Path, caplog: pytest.LogCaptureFixture
+def test_images_without_cases_are_of_none(
+    tiny_run: Run, drawn_set: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    drawn = read_manifest(drawn_set)
-    manifest = dataclasses.replace(drawn, pictures=drawn.pictures.assign(case=""))
+    synthetic = read_dataset(drawn_set)
+    dataset = dataclasses.replace(synthetic, images=synthetic.images.assign(case=""))
     split = read_split(tiny_run.split_file).assign(case="")
-    card = draft_model_card(settings_for(drawn_set), manifest, split, tiny_run, NOTHING, 1)
+    card = draft_model_card(settings_for(drawn_set), dataset, split, tiny_run, NOTHING, 1)
     assert card.data.n_cases == SubsetCounts()
     with caplog.at_level(logging.INFO):
-        _log_split(manifest, split, "none")
+        _log_split(dataset, split, "none")
     first, *parts = caplog.messages
     assert first == "30 images of unknown cases; 0 files excluded"
     assert len(parts) == 3
-    assert all(part.count("of unknown cases") == 2 for part in parts)
+    assert all(subset.count("of unknown cases") == 2 for subset in parts)
 
 
-def test_what_the_first_weights_knew_is_known_and_their_pictures_are_credited(
-    tiny_run: RunFolder, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_the_first_weights_knew_is_known_and_their_images_are_credited(
+    tiny_run: Run, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_bundle(tiny_run.path)
     data = dataclasses.replace(first.card.data, license="Of the box.")
     boxed = Bundle(first.folder, dataclasses.replace(first.card, data=data))
     monkeypatch.setattr("bc_model.training.initial_weights.bundled_model", lambda: boxed)
-    manifest, split = read_manifest(drawn_set), read_split(tiny_run.split_file)
-    settings = dataclasses.replace(settings_for(drawn_set), backbone="resnet50")
+    dataset, split = read_dataset(drawn_set), read_split(tiny_run.split_file)
+    config = dataclasses.replace(settings_for(drawn_set), backbone="resnet50")
 
     for weights in ("bundled", str(first.folder / "model.keras")):
-        begun = dataclasses.replace(settings, weights=weights)
-        card = draft_model_card(begun, manifest, split, tiny_run, NOTHING, 1)
-        assert card.data.initial_cases == tuple(sorted(first.known_cases))
+        begun = dataclasses.replace(config, weights=weights)
+        card = draft_model_card(begun, dataset, split, tiny_run, NOTHING, 1)
+        assert card.data.initial_cases == tuple(sorted(first.seen_cases))
     credited = draft_model_card(
-        dataclasses.replace(settings, weights="bundled"), manifest, split, tiny_run, NOTHING, 1
+        dataclasses.replace(config, weights="bundled"), dataset, split, tiny_run, NOTHING, 1
     )
     assert credited.data.license.endswith("with weights learned from: Of the box.")
     assert not credited.data.has_leakage
-    own = draft_model_card(settings, manifest, split, tiny_run, NOTHING, 1)
+    own = draft_model_card(config, dataset, split, tiny_run, NOTHING, 1)
     assert own.data.initial_cases == ()
 
 
-def test_a_test_part_that_the_first_weights_know_is_leaky_whatever_its_names_are(
-    tiny_run: RunFolder, drawn_set: Path, caplog: pytest.LogCaptureFixture
+def test_a_test_part_that_the_first_weights_know_is_leakage_whatever_its_names_are(
+    tiny_run: Run, drawn_set: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The other run learned from what is now for test; the names are no BreakHis ones."""
-    manifest, split = read_manifest(drawn_set), read_split(tiny_run.split_file)
-    other = split["part"].map({"train": "test", "test": "train", "validation": "validation"})
+    dataset, split = read_dataset(drawn_set), read_split(tiny_run.split_file)
+    other = split["subset"].map({"train": "test", "test": "train", "validation": "validation"})
     names = {path: f"{n}.png" for n, path in enumerate(split["path"])}
-    foreign = split.assign(part=other, path=split["path"].map(names), case=split["case"] + "x")
-    pictures = manifest.pictures.assign(path=manifest.pictures["path"].map(names))
-    manifest = dataclasses.replace(manifest, pictures=pictures)
-    weights = str(tiny_run.model_folder / "model.keras")
-    settings = dataclasses.replace(settings_for(drawn_set), weights=weights)
+    foreign = split.assign(subset=other, path=split["path"].map(names), case=split["case"] + "x")
+    images = dataset.images.assign(path=dataset.images["path"].map(names))
+    dataset = dataclasses.replace(dataset, images=images)
+    weights = str(tiny_run.model_dir / "model.keras")
+    config = dataclasses.replace(settings_for(drawn_set), weights=weights)
 
-    card = draft_model_card(settings, manifest, foreign, tiny_run, NOTHING, 1)
+    card = draft_model_card(config, dataset, foreign, tiny_run, NOTHING, 1)
     assert card.data.has_leakage
-    _log_split(manifest, foreign, weights)
+    _log_split(dataset, foreign, weights)
     n = int((other == "test").sum())
     assert make_check("BC410", n_seen=n, n_test=n).message in caplog.messages[-1]
 
 
-def test_the_passport_says_what_the_report_says(tiny_run: RunFolder) -> None:
-    report = read_report(tiny_run.evaluation_folder)
+def test_the_card_says_what_the_report_says(tiny_run: Run) -> None:
+    report = read_report(tiny_run.evaluation_dir)
     assert open_bundle(tiny_run.path).card.metrics == CardMetrics(test=report.summary())
 
 
-def test_the_report_is_on_the_test_part(tiny_run: RunFolder) -> None:
+def test_the_report_is_on_the_test_part(tiny_run: Run) -> None:
     split = read_split(tiny_run.split_file)
-    report = read_report(tiny_run.evaluation_folder)
-    assert report.n == (split["part"] == "test").sum()
-    assert not report.leaky
+    report = read_report(tiny_run.evaluation_dir)
+    assert report.n == (split["subset"] == "test").sum()
+    assert not report.has_leakage
 
 
-def test_the_passport_says_what_it_learned_from(tiny_run: RunFolder) -> None:
+def test_the_card_says_what_it_learned_from(tiny_run: Run) -> None:
     split = read_split(
         tiny_run.split_file,
     )
     card = open_bundle(tiny_run.path).card
-    training = split[split["part"] == "train"]
+    training = split[split["subset"] == "train"]
     assert card.data.training_cases == tuple(sorted(set(training["case"].astype(str))))
     assert card.data.n_images.train == len(training)
     assert card.input.training_sizes == ("96x64",)
@@ -200,12 +200,10 @@ def test_the_passport_says_what_it_learned_from(tiny_run: RunFolder) -> None:
     assert card.scale.magnifications == ()  # a drawn picture has no scale
 
 
-def test_its_training_pictures_are_stained_as_the_passport_says(
-    tiny_run: RunFolder, drawn_set: Path
-) -> None:
+def test_its_training_images_are_stained_as_the_card_says(tiny_run: Run, drawn_set: Path) -> None:
     split = read_split(tiny_run.split_file)
     card = open_bundle(tiny_run.path).card
-    pixels = load_pixels(drawn_set, list(split.loc[split["part"] == "train", "path"]), (32, 32))
+    pixels = load_pixels(drawn_set, list(split.loc[split["subset"] == "train", "path"]), (32, 32))
 
     known = card.input.stain
     median = np.median(stain_statistics(pixels), axis=0)
@@ -222,7 +220,7 @@ def test_its_training_pictures_are_stained_as_the_passport_says(
 
 
 @pytest.fixture
-def trainer(drawn_set: Path, run: RunFolder, tmp_path: Path) -> Trainer:
+def trainer(drawn_set: Path, run: Run, tmp_path: Path) -> Trainer:
     """Return a trainer that starts from weights of a file, so that fine-tuning starts at block3."""
     build_model("tiny", image_size=(32, 32)).save_weights(tmp_path / "start.weights.h5")
     weights = str(tmp_path / "start.weights.h5")
@@ -247,33 +245,33 @@ def changed_layers(before: dict[str, list[np.ndarray]], after: dict[str, list[np
     }
 
 
-def test_build_model_does_not_read_the_dataset(trainer: Trainer, run: RunFolder) -> None:
+def test_build_model_does_not_read_the_dataset(trainer: Trainer, run: Run) -> None:
     trainer.build_model()
     assert trainer.model.name == "tiny"
     assert sorted(path.name for path in run.path.iterdir()) == ["status.json"]
     assert run.read_status()["state"] == "starting"
 
 
-def test_prepare_data_writes_split_and_config(trainer: Trainer, run: RunFolder) -> None:
+def test_prepare_data_writes_split_and_config(trainer: Trainer, run: Run) -> None:
     run_until(trainer, "prepare_data")
     split = read_split(run.split_file)
-    assert run.read_config()["settings"] == trainer.settings.as_dict()
+    assert run.read_config()["config"] == trainer.config.as_dict()
     assert run.read_history() == []
     for name, subset in (("train", trainer.training), ("validation", trainer.validation)):
-        assert len(subset.labels) == len(subset.pixels) == (split["part"] == name).sum() > 0
+        assert len(subset.labels) == len(subset.pixels) == (split["subset"] == name).sum() > 0
 
 
 def test_prepare_data_refuses_a_state_without_resume(
-    trainer: Trainer, run: RunFolder, drawn_set: Path
+    trainer: Trainer, run: Run, drawn_set: Path
 ) -> None:
     run_until(trainer, "train_head")
-    again = Trainer(trainer.settings, run)
+    again = Trainer(trainer.config, run)
     again.build_model()
     with pytest.raises(RunError, match="has a training state already"):
         again.prepare_data()
 
 
-def test_train_head_leaves_the_backbone_unchanged(trainer: Trainer, run: RunFolder) -> None:
+def test_train_head_leaves_the_backbone_unchanged(trainer: Trainer, run: Run) -> None:
     run_until(trainer, "prepare_data")
     before = layer_weights(trainer)
     trainer.train_head()
@@ -283,9 +281,7 @@ def test_train_head_leaves_the_backbone_unchanged(trainer: Trainer, run: RunFold
     assert read_state(run.state_file).phase_over
 
 
-def test_fine_tune_changes_only_the_unfrozen_block_and_the_head(
-    trainer: Trainer, run: RunFolder
-) -> None:
+def test_fine_tune_changes_only_the_unfrozen_block_and_the_head(trainer: Trainer, run: Run) -> None:
     run_until(trainer, "train_head")
     before = layer_weights(trainer)
     trainer.fine_tune()
@@ -298,15 +294,15 @@ def test_fine_tune_in_a_new_trainer_gives_the_same_weights(
     trainer: Trainer, tmp_path: Path
 ) -> None:
     """The run directory carries everything from one stage to the next."""
-    trainer.settings = dataclasses.replace(trainer.settings, deterministic=True)
-    other = RunFolder.create(tmp_path / "other")
-    run_until(Trainer(trainer.settings, other), "train_head")
-    resumed = run_until(Trainer(trainer.settings, other, resume=True), "fine_tune")
+    trainer.config = dataclasses.replace(trainer.config, deterministic=True)
+    other = Run.create(tmp_path / "other")
+    run_until(Trainer(trainer.config, other), "train_head")
+    resumed = run_until(Trainer(trainer.config, other, resume=True), "fine_tune")
     run_until(trainer, "fine_tune")
     assert changed_layers(layer_weights(trainer), layer_weights(resumed)) == set()
 
 
-def test_export_writes_a_bundle_that_verifies(trainer: Trainer, run: RunFolder) -> None:
+def test_export_writes_a_bundle_that_verifies(trainer: Trainer, run: Run) -> None:
     run_until(trainer, "export")
     open_bundle(run.path).verify()
     assert trainer.bundle.card.metrics == CardMetrics()
@@ -315,24 +311,24 @@ def test_export_writes_a_bundle_that_verifies(trainer: Trainer, run: RunFolder) 
     assert not hasattr(trainer, "model")
 
 
-def test_export_after_a_cancel_request_writes_no_model(trainer: Trainer, run: RunFolder) -> None:
+def test_export_after_a_cancel_request_writes_no_model(trainer: Trainer, run: Run) -> None:
     run_until(trainer, "fine_tune")
     run.request("cancel")
     with pytest.raises(EndRequested, match="cancel"):
         trainer.export()
-    assert not run.model_folder.exists()
+    assert not run.model_dir.exists()
 
 
-def test_evaluate_writes_the_report_and_the_metrics(trainer: Trainer, run: RunFolder) -> None:
+def test_evaluate_writes_the_report_and_the_metrics(trainer: Trainer, run: Run) -> None:
     run_until(trainer, "evaluate")
-    report = read_report(run.evaluation_folder)
+    report = read_report(run.evaluation_dir)
     assert trainer.bundle.card.metrics.test.n_images == report.n
     assert open_bundle(run.path).card == trainer.bundle.card
     assert trainer.completed_stages == STAGES
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])
-def test_a_stage_out_of_order_is_refused(trainer: Trainer, run: RunFolder, stage: str) -> None:
+def test_a_stage_out_of_order_is_refused(trainer: Trainer, run: Run, stage: str) -> None:
     with pytest.raises(RunError, match=rf"Invalid stage '{stage}'\. Expected 'build_model'"):
         getattr(trainer, stage)()
     assert list(run.path.iterdir()) == []
@@ -347,9 +343,7 @@ def test_a_completed_stage_is_refused(trainer: Trainer) -> None:
 # --- Other runs ---
 
 
-def test_the_same_seed_gives_the_same_losses(
-    drawn_set: Path, tiny_run: RunFolder, run: RunFolder
-) -> None:
+def test_the_same_seed_gives_the_same_losses(drawn_set: Path, tiny_run: Run, run: Run) -> None:
     train(settings_for(drawn_set), run)
     for again, first in zip(run.read_history(), tiny_run.read_history(), strict=True):
         for key in ("loss", "val_loss", "accuracy", "val_accuracy"):
@@ -357,21 +351,21 @@ def test_the_same_seed_gives_the_same_losses(
 
 
 def test_an_epoch_is_told_in_one_line(
-    drawn_set: Path, run: RunFolder, caplog: pytest.LogCaptureFixture
+    drawn_set: Path, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="bc_model.training"):
         train(settings_for(drawn_set, head_epochs=0, protocol="image"), run)
     lines = [message for message in caplog.messages if message.startswith("epoch ")]
     assert len(lines) == 1
     assert lines[0].startswith("epoch 1/1 fine-tuning  loss ")
-    assert any("leaky" in message for message in caplog.messages)
+    assert any("has_leakage" in message for message in caplog.messages)
     assert any(message.startswith("test accuracy (LEAKY): ") for message in caplog.messages)
     assert open_bundle(run.path).card.data.has_leakage is True
-    assert read_report(run.evaluation_folder).leaky
+    assert read_report(run.evaluation_dir).has_leakage
 
 
-def test_a_run_by_a_fold_file_is_leaky_wherever_it_is_told(
-    drawn_set: Path, run: RunFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_run_by_a_fold_file_is_leakage_wherever_it_is_told(
+    drawn_set: Path, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = sorted(path.name for path in drawn_set.rglob("*.png"))
     cases = sorted({name.split("-")[2] for name in names})
@@ -386,33 +380,37 @@ def test_a_run_by_a_fold_file_is_leaky_wherever_it_is_told(
             run,
         )
     split = read_split(run.split_file)
-    assert sorted(Path(p).name for p in split.loc[split["part"] == "test", "path"]) == test
+    assert sorted(Path(p).name for p in split.loc[split["subset"] == "test", "path"]) == test
     data = open_bundle(run.path).card.data
-    report = read_report(run.evaluation_folder)
-    assert (data.protocol, data.has_leakage) == (report.protocol, report.leaky) == ("folds", True)
+    report = read_report(run.evaluation_dir)
+    assert (
+        (data.protocol, data.has_leakage)
+        == (report.protocol, report.has_leakage)
+        == ("folds", True)
+    )
     assert any(
         "into training and test: here 3 of 3 test images" in message for message in caplog.messages
     )
 
 
-def test_a_run_stopped_before_its_first_epoch_is_cancelled(drawn_set: Path, run: RunFolder) -> None:
+def test_a_run_stopped_before_its_first_epoch_is_canceled(drawn_set: Path, run: Run) -> None:
     run.request("stop")
     assert train(settings_for(drawn_set), run) is None
     assert run.read_status()["state"] == "canceled"
-    assert not run.model_folder.exists()
+    assert not run.model_dir.exists()
     assert run.read_history() == []
 
 
 def test_a_run_stopped_later_keeps_its_best_model(
-    drawn_set: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    drawn_set: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = RunFolder.append_history
+    append = Run.append_history
 
-    def append_and_stop(self: RunFolder, record: dict) -> None:
+    def append_and_stop(self: Run, record: dict) -> None:
         append(self, record)
         self.request("stop")
 
-    monkeypatch.setattr(RunFolder, "append_history", append_and_stop)
+    monkeypatch.setattr(Run, "append_history", append_and_stop)
     bundle = train(settings_for(drawn_set, head_epochs=5), run)
     status = run.read_status()
     assert status["state"] == "done"
@@ -422,11 +420,11 @@ def test_a_run_stopped_later_keeps_its_best_model(
     assert bundle.card.metrics.test.n_images > 0
 
 
-def test_a_failing_run_says_why(drawn_set: Path, run: RunFolder, tmp_path: Path) -> None:
-    for picture in drawn_set.rglob("SOB_B_*.png"):
-        target = tmp_path / "benign" / picture.relative_to(drawn_set)
+def test_a_failing_run_says_why(drawn_set: Path, run: Run, tmp_path: Path) -> None:
+    for image in drawn_set.rglob("SOB_B_*.png"):
+        target = tmp_path / "benign" / image.relative_to(drawn_set)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(picture, target)
+        shutil.copy(image, target)
     with pytest.raises(SplitError, match="benign and malignant") as caught:
         train(settings_for(tmp_path / "benign"), run)
     status = run.read_status()
@@ -434,17 +432,17 @@ def test_a_failing_run_says_why(drawn_set: Path, run: RunFolder, tmp_path: Path)
 
 
 def test_a_loss_that_is_never_finite_is_an_error_with_a_way_out(
-    drawn_set: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    drawn_set: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fit, "class_weights", lambda _: {0: math.nan, 1: math.nan})
     with pytest.raises(RunError, match="Use lower learning rates"):
         train(settings_for(drawn_set), run)
     assert run.read_status()["state"] == "failed"
-    assert not run.model_folder.exists()
+    assert not run.model_dir.exists()
 
 
 def test_a_loss_that_is_lost_in_fine_tuning_keeps_the_best_epoch(
-    drawn_set: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    drawn_set: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = iter([{0: 1.0, 1: 1.0}, {0: math.nan, 1: math.nan}])
     monkeypatch.setattr(fit, "class_weights", lambda _: next(weights))
@@ -456,9 +454,9 @@ def test_a_loss_that_is_lost_in_fine_tuning_keeps_the_best_epoch(
 
 
 def test_a_pretrained_start_is_fine_tuned_from_its_default_block(drawn_set: Path) -> None:
-    settings = dataclasses.replace(settings_for(drawn_set), weights="start.weights.h5")
-    assert settings.resolved_unfreeze_from == "block3"
-    assert not settings.from_scratch
+    config = dataclasses.replace(settings_for(drawn_set), weights="start.weights.h5")
+    assert config.resolved_unfreeze_from == "block3"
+    assert not config.from_scratch
 
 
 def test_keras_is_left_in_float32() -> None:
