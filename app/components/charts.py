@@ -9,7 +9,7 @@ import pandas as pd
 from bc_model.data import CLASSES
 from bc_model.evaluation import TOO_GOOD, Confusion, Group, PublishedRange, Reliability, Report
 from bc_model.experiments import ProtocolRow
-from bc_model.reporting import support_words
+from bc_model.reporting import format_support
 from bc_model.utils import to_json
 
 _GRAY = "#7b8a91"
@@ -606,7 +606,7 @@ def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
     return point | {
         "value": metric.value,
         "text": text + (", alarm" if name in row.alarms else ""),
-        "support": support_words(metric.n, metric.n_cases),
+        "support": format_support(metric.n, metric.n_cases),
     }
 
 
@@ -619,7 +619,7 @@ def _baseline(row: ProtocolRow) -> float | None:
 def _support(row: ProtocolRow) -> str:
     if not row.metrics:
         return f"{row.n_done} of {len(row.runs)} runs" if row.runs else ""
-    return support_words(row.n, row.n_cases)
+    return format_support(row.n, row.n_cases)
 
 
 def _by_kind(channel: Any, values: dict[str, str]) -> Any:

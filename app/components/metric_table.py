@@ -15,7 +15,13 @@ from app.components.charts import (
 )
 from app.components.layout import escape, listed
 from bc_model.evaluation import Group, Report, case_table
-from bc_model.reporting import CASE_WORDS, GROUP_WORDS, METRIC_LABELS, notes_of, subgroup_metrics
+from bc_model.reporting import (
+    CASE_METRIC_LABELS,
+    METRIC_LABELS,
+    SUBGROUP_LABELS,
+    metric_notes,
+    subgroup_metrics,
+)
 from bc_model.training import Run
 from bc_model.utils import Metric, many
 
@@ -101,9 +107,9 @@ def show_metrics(report: Report) -> None:
     if report.by_case is not None:
         st.header("Metrics by case", anchor=False)
         (tn, fp), (fn, tp) = report.by_case.confusion
-        draw_table(report.by_case.metrics, CASE_WORDS, (fn + tp) / (tn + fp + fn + tp))
+        draw_table(report.by_case.metrics, CASE_METRIC_LABELS, (fn + tp) / (tn + fp + fn + tp))
         _draw_every_case(report)
-    for kind, (title, head) in GROUP_WORDS.items():
+    for kind, (title, head) in SUBGROUP_LABELS.items():
         groups = [group for group in report.groups if group.kind == kind]
         if groups:
             st.header(title, anchor=False)
@@ -169,7 +175,7 @@ def draw_table(
         column_config=METRIC_COLUMNS,
         alt="Metrics with interval, images and cases",
     )
-    for sentence in notes_of(metrics, words):
+    for sentence in metric_notes(metrics, words):
         st.caption(escape(sentence))
 
 
@@ -253,7 +259,7 @@ def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
     reasons = {
         f"{group.name}: {sentence}"
         for group in groups
-        for sentence in notes_of(group.metrics, {name: METRIC_LABELS[name] for name in names})
+        for sentence in metric_notes(group.metrics, {name: METRIC_LABELS[name] for name in names})
     }
     if reasons:
         with st.expander("Missing values and intervals", icon=":material/info:"):

@@ -10,7 +10,7 @@ from app.components.layout import escape, listed
 from bc_model.checks import Severity
 from bc_model.evaluation import Report, check_nested, cross_validation_report, is_cross_validated
 from bc_model.inference import SHIPPED_MODELS, Bundle, list_bundles, list_shipped, synthetic_label
-from bc_model.reporting import support_words
+from bc_model.reporting import format_support
 from bc_model.training import runs_dir
 from bc_model.utils import Metric, many
 
@@ -142,4 +142,4 @@ def _in_words(metric: Metric) -> str:
     interval = ""
     if metric.low is not None:
         interval = f", 95 % {metric.low:.2f} to {metric.high:.2f}"
-    return f"{metric.value:.2f} ({support_words(metric.n, metric.n_cases)}{interval})"
+    return f"{metric.value:.2f} ({format_support(metric.n, metric.n_cases)}{interval})"

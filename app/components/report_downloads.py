@@ -78,18 +78,18 @@ def _offer(label: str, words: str, make: Callable[[], bytes], name: str, mime: s
 
 
 def _pdf(report: Report, bundle: Bundle) -> bytes:
-    from bc_model.reporting import report_pdf
+    from bc_model.reporting import report_to_pdf
 
-    return report_pdf(report, bundle.card)
+    return report_to_pdf(report, bundle.card)
 
 
 def _html(report: Report, bundle: Bundle) -> bytes:
-    from bc_model.reporting import report_html
+    from bc_model.reporting import report_to_html
 
-    return report_html(report, bundle.card)
+    return report_to_html(report, bundle.card)
 
 
 def _card(bundle: Bundle) -> bytes:
-    from bc_model.reporting import card_markdown
+    from bc_model.reporting import card_to_markdown
 
-    return card_markdown(bundle.card).encode("utf-8")
+    return card_to_markdown(bundle.card).encode("utf-8")

@@ -36,7 +36,7 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Evaluate MODEL (a run, a folder or 'bundled') on the test part of DATA, or on another set."""
     from bc_model.inference import open_bundle
-    from bc_model.reporting import HTML_FILE, PDF_FILE, report_html, report_pdf, write_plots
+    from bc_model.reporting import HTML_FILE, PDF_FILE, report_to_html, report_to_pdf, write_plots
     from bc_model.utils import require_place, to_json, write_bytes_atomic
 
     if (external or mapping) and (split_file or subset):
@@ -50,8 +50,8 @@ def evaluate(
     else:
         report = _on_subset(bundle, data, split_file, subset or "test")
     # All of it is made before any of it is written.
-    files = {HTML_FILE: report_html(report, bundle.card)} if html else {}
-    files |= {PDF_FILE: report_pdf(report, bundle.card)} if pdf else {}
+    files = {HTML_FILE: report_to_html(report, bundle.card)} if html else {}
+    files |= {PDF_FILE: report_to_pdf(report, bundle.card)} if pdf else {}
     report.write(out)
     write_plots(report, out)
     for name, content in files.items():

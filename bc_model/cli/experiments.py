@@ -327,7 +327,7 @@ def _wait(experiment: Experiment, runs: Path, out: Path) -> int:
 
 def _watch(experiment: Experiment, runs: Path, out: Path) -> Callable[[dict[str, int]], None]:
     from bc_model.experiments import summarize_protocols
-    from bc_model.reporting import metric_cell, write_protocols
+    from bc_model.reporting import format_metric_cell, write_protocols
 
     count = state_progress()
     told: dict[str, int] = {}
@@ -342,7 +342,9 @@ def _watch(experiment: Experiment, runs: Path, out: Path) -> Callable[[dict[str,
         for row in found.rows:
             if row.n_done and row.n_done != told.get(row.protocol):
                 told[row.protocol] = row.n_done
-                metrics = ", ".join(f"{SHOWN[key]} {metric_cell(row, key)}" for key in SHOWN_REPORT)
+                metrics = ", ".join(
+                    f"{SHOWN[key]} {format_metric_cell(row, key)}" for key in SHOWN_REPORT
+                )
                 click.echo(f"{row.words}: {metrics}; {row.rests_on}", err=True)
 
     return watch
@@ -373,7 +375,7 @@ def _tell(experiment: Experiment, runs: Path, out: Path, *, as_json: bool) -> in
 
 
 def _print(found: ProtocolReport) -> None:
-    from bc_model.reporting import metric_cell, shared_cell
+    from bc_model.reporting import format_leakage_cell, format_metric_cell
 
     heads = [
         "protocol",
@@ -391,7 +393,7 @@ def _print(found: ProtocolReport) -> None:
         rows.append(
             [
                 row.words, f"{row.n_done} of {len(row.runs)}",
-                *(metric_cell(row, key) for key in SHOWN_REPORT), base, *support, shared_cell(row),
+                *(format_metric_cell(row, key) for key in SHOWN_REPORT), base, *support, format_leakage_cell(row),
             ]
         )  # fmt: skip
     for line in aligned(rows):

@@ -87,7 +87,7 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
     Its card is written beside them: how to feed it, and what its answers are.
     """
     from bc_model.inference import FORMATS, export_model, open_bundle
-    from bc_model.reporting import card_markdown
+    from bc_model.reporting import card_to_markdown
     from bc_model.utils import write_text_atomic
 
     bundle = open_bundle(model)
@@ -109,7 +109,7 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
                 f"on {one.n} pictures"
             )
     card_file = out / f"{bundle.card.name}.md"
-    write_text_atomic(card_file, card_markdown(bundle.card))
+    write_text_atomic(card_file, card_to_markdown(bundle.card))
     if as_json:
         print_json(written)
     else:
@@ -179,10 +179,10 @@ def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
 def card(model: Path, out: Path | None) -> None:
     """Make a model card from the model card of MODEL, as Markdown."""
     from bc_model.inference import open_bundle
-    from bc_model.reporting import card_markdown
+    from bc_model.reporting import card_to_markdown
     from bc_model.utils import write_text_atomic
 
-    text = card_markdown(open_bundle(model).card)
+    text = card_to_markdown(open_bundle(model).card)
     if out is None:
         click.echo(text, nl=False)
         return

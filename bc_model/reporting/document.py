@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from bc_model.checks import Check, Severity, by_severity
-from bc_model.reporting.labels import cases_words, interval_words, value_words
+from bc_model.reporting.labels import format_case_count, format_interval, format_value
 from bc_model.utils.metric import Metric
 
 if TYPE_CHECKING:
@@ -180,10 +180,10 @@ def metric_table(
     rows = tuple(
         (
             title,
-            value_words(figures[name]),
-            interval_words(figures[name]),
+            format_value(figures[name]),
+            format_interval(figures[name]),
             f"{figures[name].n:,}",
-            cases_words(figures[name].n_cases),
+            format_case_count(figures[name].n_cases),
             meaning + baseline.get(name, ""),
         )
         for name, (title, meaning) in words.items()

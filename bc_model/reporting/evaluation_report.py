@@ -27,16 +27,16 @@ from bc_model.reporting.document import (
     metric_table,
 )
 from bc_model.reporting.labels import (
-    CASE_WORDS,
-    GROUP_WORDS,
+    CASE_METRIC_LABELS,
     METRIC_LABELS,
     RESEARCH_USE,
-    cases_words,
-    interval_words,
-    notes_of,
+    SUBGROUP_LABELS,
+    format_case_count,
+    format_interval,
+    format_support,
+    format_value,
+    metric_notes,
     subgroup_metrics,
-    support_words,
-    value_words,
 )
 from bc_model.reporting.model_card import model_facts
 from bc_model.utils.io import write_bytes_atomic
@@ -62,7 +62,7 @@ def report_document(report: Report, card: ModelCard) -> Document:
     return Document(
         title=f"Evaluation of {name}",
         subtitle=(
-            f"{support_words(report.n, report.n_cases)}; protocol '{report.protocol}'"
+            f"{format_support(report.n, report.n_cases)}; protocol '{report.protocol}'"
             f"{', with leakage' if report.has_leakage else ''}; threshold {report.threshold:.3f}"
         ),
         created=card.created,
@@ -71,7 +71,7 @@ def report_document(report: Report, card: ModelCard) -> Document:
     )
 
 
-def report_html(report: Report, card: ModelCard) -> bytes:
+def report_to_html(report: Report, card: ModelCard) -> bytes:
     """Return a report as one HTML file in UTF-8.
 
     Parameters
@@ -86,7 +86,7 @@ def report_html(report: Report, card: ModelCard) -> bytes:
     return to_html(report_document(report, card)).encode("utf-8")
 
 
-def report_pdf(report: Report, card: ModelCard) -> bytes:
+def report_to_pdf(report: Report, card: ModelCard) -> bytes:
     """Return a report as a PDF file; see `report_html` for the parameters."""
     from bc_model.reporting.pdf import to_pdf  # its font tools take a moment to load
 
@@ -103,7 +103,7 @@ def save_report(report: Report, card: ModelCard, path: Path) -> None:
     RunError
         The file cannot be written.
     """
-    writers = {".html": report_html, ".pdf": report_pdf}
+    writers = {".html": report_to_html, ".pdf": report_to_pdf}
     writer = writers.get(path.suffix.lower())
     if writer is None:
         raise ConfigError(
@@ -149,9 +149,9 @@ def _blocks(report: Report, card: ModelCard) -> Iterator[Block]:
 
 
 def _key(title: str, metric: Metric) -> KeyMetric:
-    interval = "no interval" if metric.low is None else f"95 % CI {interval_words(metric, 2)}"
-    value = value_words(metric, 2)
-    return KeyMetric(title, value, interval, support_words(metric.n, metric.n_cases))
+    interval = "no interval" if metric.low is None else f"95 % CI {format_interval(metric, 2)}"
+    value = format_value(metric, 2)
+    return KeyMetric(title, value, interval, format_support(metric.n, metric.n_cases))
 
 
 def _metric_notes(report: Report) -> Iterator[Block]:
@@ -161,7 +161,7 @@ def _metric_notes(report: Report) -> Iterator[Block]:
         "balanced accuracy of 0.5. Predictive values do not apply to another base rate.",
         quiet=True,
     )
-    for sentence in notes_of(report.metrics, METRIC_LABELS):
+    for sentence in metric_notes(report.metrics, METRIC_LABELS):
         yield Text(sentence, quiet=True)
 
 
@@ -199,8 +199,8 @@ def _cases_blocks(report: Report) -> Iterator[Block]:
         return
     (tn, fp), (fn, tp) = report.by_case.confusion
     malignant_proportion = (fn + tp) / (tn + fp + fn + tp)
-    yield metric_table(report.by_case.metrics, CASE_WORDS, malignant_proportion)
-    for sentence in notes_of(report.by_case.metrics, CASE_WORDS):
+    yield metric_table(report.by_case.metrics, CASE_METRIC_LABELS, malignant_proportion)
+    for sentence in metric_notes(report.by_case.metrics, CASE_METRIC_LABELS):
         yield Text(sentence, quiet=True)
     cases = case_table(report.predictions, report.threshold)
     metric = plots.plot_cases(cases, report.threshold)
@@ -232,7 +232,7 @@ def _cases_blocks(report: Report) -> Iterator[Block]:
 
 def _groups_blocks(report: Report) -> Iterator[Block]:
     """Yield the metrics of each kind of `GROUP_WORDS`."""
-    for kind, (title, head) in GROUP_WORDS.items():
+    for kind, (title, head) in SUBGROUP_LABELS.items():
         groups = [group for group in report.groups if group.kind == kind]
         if not groups:
             continue
@@ -254,7 +254,7 @@ def _group_table(groups: list[Group], kind: str, head: str) -> Table:
     names = subgroup_metrics(kind)
     rows = tuple(
         (
-            group.name, f"{group.n:,}", cases_words(group.n_cases),
+            group.name, f"{group.n:,}", format_case_count(group.n_cases),
             f"{100 * group.malignant_proportion:.0f} %", *(_short(group.metrics[name]) for name in names),
         )
         for group in groups
@@ -289,7 +289,7 @@ def _calibration_blocks(report: Report) -> Iterator[Block]:
     yield Text(
         f"The expected calibration error is {found.ece:.3f} with ten bins of equal width and "
         f"{found.ece_equal_count:.3f} with ten bins of equal count, over "
-        f"{support_words(found.n, found.n_cases)}. The error of a perfectly calibrated model would "
+        f"{format_support(found.n, found.n_cases)}. The error of a perfectly calibrated model would "
         f"be {found.ece_by_chance:.3f} and {found.ece_equal_count_by_chance:.3f} on as many "
         "independent images. It is higher on images that come in cases, and it is never 0.",
     )
@@ -347,7 +347,7 @@ def _shift_blocks(report: Report) -> Iterator[Block]:
     )  # fmt: skip
     yield Table(columns, rows, numeric=(1, 2, 3, 4, 5), widths=(1.9, 1, 1, 1, 1, 1.5))
     yield Text(
-        f"The model's data are {support_words(found.known_n, found.seen_cases)} of its validation "
+        f"The model's data are {format_support(found.known_n, found.seen_cases)} of its validation "
         "subset.",
         quiet=True,
     )

@@ -14,7 +14,7 @@ METRIC_LABELS = {
     "brier": ("Brier score", "squared error of the probabilities; lower is better"),
     "log_loss": ("Log loss", "cross-entropy of the probabilities; lower is better"),
 }
-CASE_WORDS = {
+CASE_METRIC_LABELS = {
     "recognition_rate": ("Recognition rate", "mean over cases of the proportion of correct images"),
     "accuracy": ("Accuracy", "proportion of correct cases, by mean probability"),
     "balanced_accuracy": ("Balanced accuracy", "mean of sensitivity and specificity"),
@@ -23,7 +23,7 @@ CASE_WORDS = {
     "roc_auc": ("ROC AUC", "probability that a malignant case ranks above a benign one"),
 }
 
-GROUP_WORDS = {
+SUBGROUP_LABELS = {
     "known": ("By what the model knows", "Part"),
     "magnification": ("By magnification", "Magnification"),
     "subtype": ("By subtype", "Subtype"),
@@ -42,31 +42,31 @@ def subgroup_metrics(kind: str) -> tuple[str, ...]:
     return names[:1] if kind == "subtype" else names
 
 
-def value_words(metric: Metric, digits: int = 3) -> str:
+def format_value(metric: Metric, digits: int = 3) -> str:
     """Return the value as text, or 'not defined'."""
     return "not defined" if metric.value is None else f"{metric.value:.{digits}f}"
 
 
-def interval_words(metric: Metric, digits: int = 3) -> str:
+def format_interval(metric: Metric, digits: int = 3) -> str:
     """Return the interval as text, or 'none'."""
     if metric.low is None or metric.high is None:
         return "none"
     return f"{metric.low:.{digits}f} to {metric.high:.{digits}f}"
 
 
-def cases_words(n: int) -> str:
+def format_case_count(n: int) -> str:
     """Return a number of cases as text, or 'unknown' for 0."""
     return str(n) if n else "unknown"
 
 
-def support_words(n: int, n_cases: int) -> str:
+def format_support(n: int, n_cases: int) -> str:
     """Return pictures and cases, such as '120 pictures, 8 cases'."""
     images = "1 picture" if n == 1 else f"{n:,} pictures"
     cases = "cases unknown" if n_cases == 0 else "1 case" if n_cases == 1 else f"{n_cases} cases"
     return f"{images}, {cases}"
 
 
-def notes_of(metrics: dict[str, Metric], words: dict[str, tuple[str, str]]) -> list[str]:
+def metric_notes(metrics: dict[str, Metric], words: dict[str, tuple[str, str]]) -> list[str]:
     """Return one sentence for each note of the metrics, with the metrics that have it."""
     titles_of: dict[str, list[str]] = {}
     for name, (title, _) in words.items():

@@ -25,13 +25,13 @@ from bc_model.reporting.document import (
 )
 from bc_model.reporting.html import to_markdown
 from bc_model.reporting.labels import (
-    CASE_WORDS,
+    CASE_METRIC_LABELS,
     METRIC_LABELS,
     RESEARCH_USE,
-    cases_words,
-    interval_words,
-    notes_of,
-    value_words,
+    format_case_count,
+    format_interval,
+    format_value,
+    metric_notes,
 )
 from bc_model.utils.formatting import many
 from bc_model.utils.metric import Metric
@@ -49,7 +49,7 @@ def card_document(card: ModelCard) -> Document:
     )
 
 
-def card_markdown(card: ModelCard) -> str:
+def card_to_markdown(card: ModelCard) -> str:
     """Return the model card as Markdown."""
     return to_markdown(card_document(card))
 
@@ -78,7 +78,7 @@ def model_facts(card: ModelCard) -> Iterator[tuple[str, str]]:
     )
     yield "Scale", magnifications + (f" ({ranges}; {scale.source})" if ranges else "")
     subsets = ", ".join(
-        f"{n:,} {name} of {cases_words(getattr(data.n_cases, name))} cases"
+        f"{n:,} {name} of {format_case_count(getattr(data.n_cases, name))} cases"
         for name, n in vars(data.n_images).items()
         if n
     )
@@ -155,12 +155,12 @@ def _metrics(test: EvaluationSummary | None, judged_on: str) -> Iterator[Block]:
     yield Text(
         f"On {judged_on} images, protocol '{test.protocol}'"
         f"{' (with leakage)' if test.has_leakage else ''}: {test.n_images:,} images of "
-        f"{cases_words(test.n_cases)} cases, "
+        f"{format_case_count(test.n_cases)} cases, "
         f"{100 * test.malignant_proportion:.1f} % malignant, threshold {test.threshold:.3f}."
     )
     yield from _table(test.metrics, METRIC_LABELS, "By image")
     if test.case_metrics:
-        yield from _table(test.case_metrics, CASE_WORDS, "By case")
+        yield from _table(test.case_metrics, CASE_METRIC_LABELS, "By case")
     for kind in ("magnification", "subtype"):
         groups = [group for group in test.subgroups if group.kind == kind]
         if groups:
@@ -174,12 +174,12 @@ def _table(
     for name, (label, _) in words.items():
         if name in metrics:
             metric = metrics[name]
-            interval = interval_words(metric)
-            support = (f"{metric.n:,}", cases_words(metric.n_cases))
-            rows.append((label, value_words(metric), interval, *support))
+            interval = format_interval(metric)
+            support = (f"{metric.n:,}", format_case_count(metric.n_cases))
+            rows.append((label, format_value(metric), interval, *support))
     columns = (title, "Value", "95 % CI", "Images", "Cases")
     yield Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
-    for sentence in notes_of(metrics, words):
+    for sentence in metric_notes(metrics, words):
         yield Text(sentence, quiet=True)
 
 
@@ -187,8 +187,8 @@ def _group_table(groups: list[SubgroupResult], kind: str) -> Table:
     rows = []
     for group in groups:
         metric = group.metrics["accuracy"]
-        support = (f"{metric.n:,}", cases_words(metric.n_cases))
-        rows.append((group.name, value_words(metric), interval_words(metric), *support))
+        support = (f"{metric.n:,}", format_case_count(metric.n_cases))
+        rows.append((group.name, format_value(metric), format_interval(metric), *support))
     columns = (f"By {kind}: accuracy", "Value", "95 % CI", "Images", "Cases")
     return Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
 
@@ -220,8 +220,8 @@ def _other_splits(rows: tuple[ProtocolResult, ...]) -> Iterator[Block]:
     table = []
     for row in rows:
         metrics = [row.metrics[name] for name in names]
-        cells = [f"{value_words(one)} ({interval_words(one)})" for one in metrics]
-        support = (str(row.n_folds), f"{row.n_images:,}", cases_words(row.n_cases))
+        cells = [f"{format_value(one)} ({format_interval(one)})" for one in metrics]
+        support = (str(row.n_folds), f"{row.n_images:,}", format_case_count(row.n_cases))
         words = PROTOCOL_WORDS[row.protocol] + (" (with leakage)" if row.has_leakage else "")
         table.append((words, *cells, *support))
     columns = ("Protocol", *(METRIC_LABELS[n][0] for n in names), "Folds", "Images", "Cases")
@@ -241,7 +241,7 @@ def _nested(inside: NestedResult | None) -> Iterator[Block]:
         return
     yield Heading("Nested cross-validation")
     metrics = "; ".join(
-        f"{METRIC_LABELS[name][0]} {value_words(metric)} ({interval_words(metric)})"
+        f"{METRIC_LABELS[name][0]} {format_value(metric)} ({format_interval(metric)})"
         for name, metric in inside.metrics.items()
     )
     offered = inside.search_space
@@ -253,7 +253,7 @@ def _nested(inside: NestedResult | None) -> Iterator[Block]:
         f"{len(offered.last_penalties)} penalties of the last layer, one of "
         f"{len(offered.penalties)} of the teacher, and the temperature. Features, sizes, steps "
         f"and training targets were not selected again. {metrics}. "
-        f"{inside.n_images:,} images of {cases_words(inside.n_cases)} cases."
+        f"{inside.n_images:,} images of {format_case_count(inside.n_cases)} cases."
     )
     rows = tuple(
         (

@@ -32,7 +32,7 @@ from bc_model.evaluation.checks import TOO_GOOD
 from bc_model.evaluation.report import Report
 from bc_model.evaluation.subgroups import Confusion
 from bc_model.experiments.protocols import ProtocolReport, ProtocolRow
-from bc_model.reporting.labels import support_words
+from bc_model.reporting.labels import format_support
 from bc_model.utils.io import write_together
 
 if TYPE_CHECKING:
@@ -338,7 +338,7 @@ def plot_group_metric(groups: "list[tuple[str, Metric]]") -> Figure:
             zorder=4, clip_on=False,
         )  # fmt: skip
         axes.text(
-            1.02, y, support_words(metric.n, metric.n_cases), va="center", fontsize=7.5,
+            1.02, y, format_support(metric.n, metric.n_cases), va="center", fontsize=7.5,
             color=_QUIET, transform=axes.get_yaxis_transform(),
         )  # fmt: skip
     axes.set_xlim(0, 1)
@@ -494,7 +494,7 @@ def _area_label(area: "Metric") -> str:
     if area.value is None:
         return "Model"
     interval = "no interval" if area.low is None else f"95 % CI {area.low:.3f}-{area.high:.3f}"
-    return f"AUC {area.value:.3f}\n{interval}\n{support_words(area.n, area.n_cases)}"
+    return f"AUC {area.value:.3f}\n{interval}\n{format_support(area.n, area.n_cases)}"
 
 
 def _value_label(name: str, metric: "Metric") -> str:
@@ -572,7 +572,7 @@ def _plot_protocol(axes: Axes, y: int, row: ProtocolRow, name: str, low: float) 
 def _protocol_label(row: ProtocolRow) -> str:
     if not row.metrics:
         return f"{row.words}\n{row.n_done} of {len(row.runs)} runs" if row.runs else row.words
-    return f"{row.words}\n{support_words(row.n, row.n_cases)}"
+    return f"{row.words}\n{format_support(row.n, row.n_cases)}"
 
 
 def _protocol_legend(report: ProtocolReport) -> list[Artist]:

@@ -45,9 +45,9 @@ def write_protocols(report: ProtocolReport, folder: str | Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         for name, data in images.items():
             write_bytes_atomic(target / name, data)
-        write_text_atomic(target / "figures.csv", protocols_csv(report))
-        write_text_atomic(target / "report.md", protocols_markdown(report))
-        write_text_atomic(target / "report.json", protocols_json(report))
+        write_text_atomic(target / "figures.csv", protocols_to_csv(report))
+        write_text_atomic(target / "report.md", protocols_to_markdown(report))
+        write_text_atomic(target / "report.json", protocols_to_json(report))
     except OSError as error:
         raise RunError(
             f"The report should be written to '{target}', but that failed "
@@ -55,12 +55,12 @@ def write_protocols(report: ProtocolReport, folder: str | Path) -> None:
         ) from error
 
 
-def protocols_json(report: ProtocolReport) -> str:
+def protocols_to_json(report: ProtocolReport) -> str:
     """Return a report as JSON text."""
     return dumps(report)
 
 
-def protocols_csv(report: ProtocolReport) -> str:
+def protocols_to_csv(report: ProtocolReport) -> str:
     """Return a report as CSV text, with one line for each protocol and metric."""
     stream = io.StringIO()
     lines = csv.writer(stream, lineterminator="\n")
@@ -89,7 +89,7 @@ def protocols_csv(report: ProtocolReport) -> str:
     return stream.getvalue()
 
 
-def protocols_markdown(report: ProtocolReport) -> str:
+def protocols_to_markdown(report: ProtocolReport) -> str:
     """Return a report as a short Markdown text that shows its chart."""
     shown = {key: value for key, value in report.config.items() if key != "data"}
     config = ", ".join(f"{key} {_plain(value)}" for key, value in shown.items())
@@ -119,7 +119,7 @@ def protocols_markdown(report: ProtocolReport) -> str:
     return "\n".join(lines)
 
 
-def metric_cell(row: ProtocolRow, name: str) -> str:
+def format_metric_cell(row: ProtocolRow, name: str) -> str:
     """Return the table cell of one metric of a protocol; '-' while it is missing."""
     metric = row.metrics.get(name)
     if metric is None:
@@ -130,7 +130,7 @@ def metric_cell(row: ProtocolRow, name: str) -> str:
     return text + (" WARNING" if name in row.alarms else "")
 
 
-def shared_cell(row: ProtocolRow) -> str:
+def format_leakage_cell(row: ProtocolRow) -> str:
     """Return the table cell of the proportion of test images with their case in training."""
     if row.shared is None:
         return "-"
@@ -139,7 +139,7 @@ def shared_cell(row: ProtocolRow) -> str:
     return f"{row.shared.proportion:.0%}"
 
 
-def support_cell(row: ProtocolRow) -> str:
+def format_support_cell(row: ProtocolRow) -> str:
     """Return the table cell of the images and cases of a protocol."""
     if not row.metrics:
         return "-"
@@ -159,8 +159,8 @@ def _table(report: ProtocolReport) -> list[str]:
         base = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
         cells = [
             row.words, row.rests_on, f"{row.n_done} of {len(row.runs)}",
-            *(metric_cell(row, name) for name in REPORTED_METRICS), base, support_cell(row),
-            shared_cell(row),
+            *(format_metric_cell(row, name) for name in REPORTED_METRICS), base, format_support_cell(row),
+            format_leakage_cell(row),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return lines

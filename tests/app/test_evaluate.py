@@ -14,7 +14,7 @@ from bc_model.evaluation.report import read_report
 from bc_model.evaluation.thresholds import choose_threshold
 from bc_model.inference.bundle import Bundle, file_sha256, open_bundle
 from bc_model.inference.model_card import StainStatistics, write_model_card
-from bc_model.reporting.labels import CASE_WORDS, METRIC_LABELS
+from bc_model.reporting.labels import CASE_METRIC_LABELS, METRIC_LABELS
 
 BUNDLED = "boxed (bundled)"
 METRICS, THRESHOLD, ERRORS = "Metrics", "Calibration and threshold", "Errors"
@@ -148,7 +148,7 @@ def test_every_figure_stands_with_its_images_and_cases(finished_run, open_page):
 
     for shown, metrics, words in (
         (app.dataframe[0], report["metrics"], METRIC_LABELS),
-        (app.dataframe[1], report["by_case"]["metrics"], CASE_WORDS),
+        (app.dataframe[1], report["by_case"]["metrics"], CASE_METRIC_LABELS),
     ):
         table = shown.value.set_index("Metric").drop(index="Majority baseline")
         assert list(table.index) == [title for title, _ in words.values()]

@@ -14,7 +14,7 @@ from bc_model.data import Progress, image_files, parse_mapping, read_dataset, re
 from bc_model.errors import BcModelError, DataError
 from bc_model.evaluation import Report, Shift, evaluate_external
 from bc_model.inference import Bundle, expected_unusual_proportion
-from bc_model.reporting import support_words
+from bc_model.reporting import format_support
 
 MOST_IMAGES = 2000
 """More images would keep a visitor waiting too long."""
@@ -152,7 +152,7 @@ def _draw_shift(shift: Shift, bundle: Bundle) -> None:
         )
         st.caption(
             "Reference: the validation subset of the model "
-            f"({support_words(shift.known_n, shift.seen_cases)})."
+            f"({format_support(shift.known_n, shift.seen_cases)})."
         )
     else:
         st.caption(

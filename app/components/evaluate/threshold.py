@@ -20,7 +20,7 @@ from bc_model.evaluation import (
     try_threshold,
 )
 from bc_model.inference import Bundle
-from bc_model.reporting import CASE_WORDS, METRIC_LABELS
+from bc_model.reporting import CASE_METRIC_LABELS, METRIC_LABELS
 from bc_model.training import Run
 
 CRITERION_LABELS = {
@@ -114,7 +114,7 @@ def _draw_trial(trial: Trial) -> None:
         st.altair_chart(confusion_chart(trial.confusion), alt=confusion_in_words(trial.confusion))
         st.caption("Number of cases." if trial.unit == "case" else "Number of images.")
     with table:
-        words = CASE_WORDS if trial.unit == "case" else METRIC_LABELS
+        words = CASE_METRIC_LABELS if trial.unit == "case" else METRIC_LABELS
         (tn, fp), (fn, tp) = trial.confusion
         malignant_proportion = (fn + tp) / (tn + fp + fn + tp)
         draw_table(trial.metrics, words, malignant_proportion, meanings=False)

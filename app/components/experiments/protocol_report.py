@@ -19,7 +19,7 @@ from bc_model.experiments import (
     read_experiment,
     summarize_protocols,
 )
-from bc_model.reporting import protocols_csv, protocols_json, protocols_markdown
+from bc_model.reporting import protocols_to_csv, protocols_to_json, protocols_to_markdown
 
 CHARTS = {"balanced_accuracy": "Balanced accuracy", "accuracy": "Accuracy", "roc_auc": "ROC AUC"}
 
@@ -157,9 +157,9 @@ def _draw_files(report: ProtocolReport) -> None:
     files: dict[str, Callable[[], bytes]] = {
         "protocols.png": image("png"),
         "protocols.svg": image("svg"),
-        "metrics.csv": lambda: protocols_csv(report).encode(),
-        "report.md": lambda: protocols_markdown(report).encode(),
-        "report.json": lambda: protocols_json(report).encode(),
+        "metrics.csv": lambda: protocols_to_csv(report).encode(),
+        "report.md": lambda: protocols_to_markdown(report).encode(),
+        "report.json": lambda: protocols_to_json(report).encode(),
     }
     for column, (name, make) in zip(st.columns(len(files)), files.items(), strict=True):
         column.download_button(

@@ -25,7 +25,7 @@ from bc_model.inference.export import rebuild_keras_model
 from bc_model.inference.model_card import ModelCard, NestedResult, SearchSpace
 from bc_model.inference.seen_images import find_seen_images
 from bc_model.model import reference_logits
-from bc_model.reporting.model_card import card_markdown
+from bc_model.reporting.model_card import card_to_markdown
 from bc_model.utils.serialization import dumps, loads
 from tests.bc_model.distillation.conftest import QUICK, without_traces
 
@@ -160,7 +160,7 @@ def test_the_choosing_is_judged_with_real_networks_and_told_in_the_card(root, tm
     assert told.metrics["roc_auc"].value == pytest.approx(area, abs=1e-6)
     # Six pairs of folds, and four folds.
     assert len(list((tmp_path / "work").glob("nested-*.npz"))) == 10
-    assert "Nested cross-validation" in card_markdown(made.card)
+    assert "Nested cross-validation" in card_to_markdown(made.card)
 
 
 def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, monkeypatch):

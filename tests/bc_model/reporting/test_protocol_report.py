@@ -15,7 +15,7 @@ from bc_model.evaluation.cross_validation import Spread
 from bc_model.evaluation.published_results import published_ranges
 from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolReport, ProtocolRow
 from bc_model.reporting.plots import PROTOCOL_PANELS, figure_to_png, plot_protocols
-from bc_model.reporting.protocol_report import protocols_csv, write_protocols
+from bc_model.reporting.protocol_report import protocols_to_csv, write_protocols
 from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
 
@@ -76,7 +76,7 @@ def test_write_protocols_unwritable_folder_raises(tmp_path: Path) -> None:
 
 def test_protocols_csv_has_a_line_for_each_protocol_and_metric() -> None:
     report = protocol_report()
-    lines = list(csv.DictReader(io.StringIO(protocols_csv(report))))
+    lines = list(csv.DictReader(io.StringIO(protocols_to_csv(report))))
     assert len(lines) == 3 * len(REPORTED_METRICS) + 1
     (line,) = [x for x in lines if (x["protocol"], x["figure"]) == ("folds", "roc_auc")]
     metric = report.rows[1].metrics["roc_auc"]
