@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from bc_model.data import write_synthetic
-from bc_model.utils import native_stderr_silenced
+from bc_model.utils import silence_native_stderr
 from benchmarks.timing import ROUNDS, describe_machine, faster, run_rounds
 
 STEPS = 5
@@ -60,7 +60,7 @@ def timer(quick: bool, small: bool) -> Callable[[], float]:
 @click.option("--json", "as_json", is_flag=True)
 def main(rounds: int, small: bool, as_json: bool) -> None:
     """Time steps of the model in the box with Keras's layers and with the quick ones."""
-    with native_stderr_silenced():
+    with silence_native_stderr():
         timers = {"keras": timer(False, small), "quick": timer(True, small)}
     seconds = run_rounds(timers, rounds=rounds)
     ratio = faster(seconds, "quick", "keras")

@@ -17,7 +17,7 @@ import click
 import numpy as np
 
 from bc_model.inference import supported_precisions
-from bc_model.utils import native_stderr_silenced
+from bc_model.utils import silence_native_stderr
 from benchmarks import contestants
 from benchmarks.ceiling import PRODUCT_GFLOP, count_gflop
 from benchmarks.contestants import BATCH, IMAGES, PRECISIONS
@@ -32,7 +32,7 @@ def measure(rounds: int) -> dict[str, Any]:
     """Measure everything and return it as JSON-safe values."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with native_stderr_silenced():
+        with silence_native_stderr():
             gflop = count_gflop(contestants.prepare(folder))
         with workers(
             folder,

@@ -27,7 +27,7 @@ from bc_model.cli.options import parse_size
 from bc_model.data import write_synthetic
 from bc_model.errors import WeightsError
 from bc_model.training import TrainingConfig
-from bc_model.utils import native_stderr_silenced
+from bc_model.utils import silence_native_stderr
 from benchmarks.timing import describe_machine
 
 OWN_EPOCHS = 15
@@ -70,7 +70,7 @@ def can_fetch_imagenet(config: TrainingConfig) -> bool:
     """Tell whether the pretrained weights are there or can be had."""
     try:
         # Keras tells of downloads on stdout, which belongs to the figures.
-        with native_stderr_silenced(), redirect_stdout(sys.stderr):
+        with silence_native_stderr(), redirect_stdout(sys.stderr):
             build(replace(config, weights="imagenet"))
     except WeightsError:
         return False
@@ -95,7 +95,7 @@ def prepared_trainer(config: TrainingConfig, folder: Path) -> Any:
     from bc_model.training import Run, Trainer
 
     trainer = Trainer(config, Run.create(folder / "run"))
-    with native_stderr_silenced():
+    with silence_native_stderr():
         trainer.build_model()
         trainer.prepare_data()
     return trainer
@@ -133,7 +133,7 @@ def baseline(config: TrainingConfig) -> dict[str, float]:
     from bc_model.data import class_weights, validation_dataset
     from bc_model.model import freeze_backbone, unfreeze_from
 
-    with native_stderr_silenced():
+    with silence_native_stderr():
         parts, model = load(config), build(config)
     training, validation = parts["train"], parts["validation"]
     batches = augmented(training, config)

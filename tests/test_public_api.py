@@ -52,9 +52,7 @@ def test_public_functions_and_classes_have_docstrings() -> None:
 
 
 @pytest.fixture
-def workspace(
-    synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def workspace(synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a working directory with the files that the examples name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "data"))

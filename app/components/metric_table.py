@@ -23,7 +23,7 @@ from bc_model.reporting import (
     subgroup_metrics,
 )
 from bc_model.training import Run
-from bc_model.utils import Metric, many
+from bc_model.utils import Metric, format_count
 
 TILES = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity")
 METRIC_COLUMNS = {
@@ -67,10 +67,10 @@ def draw_summary(report: Report, source: str) -> None:
                 border=True,
             )
     baseline, accuracy = majority_baseline(report.malignant_proportion)
-    cases = many(report.n_cases, "case") if report.n_cases else "unknown cases"
+    cases = format_count(report.n_cases, "case") if report.n_cases else "unknown cases"
     split = SPLIT_WORDS.get(report.protocol)
     st.markdown(
-        f"{escape(source)}: {many(report.n, 'image')} of {cases}"
+        f"{escape(source)}: {format_count(report.n, 'image')} of {cases}"
         + (f", {split}" if split else "")
         + f". Majority baseline (always {baseline}): accuracy {accuracy:.2f}."
     )
@@ -83,7 +83,7 @@ def show_metrics(report: Report) -> None:
         st.header("Confusion by image", anchor=False)
         st.altair_chart(confusion_chart(report.confusion), alt=confusion_in_words(report.confusion))
         st.caption(
-            f"Predicted classes of {many(report.n, 'image')} at threshold {report.threshold:.2f}."
+            f"Predicted classes of {format_count(report.n, 'image')} at threshold {report.threshold:.2f}."
         )
     with by_case:
         st.header("Confusion by case", anchor=False)
@@ -93,7 +93,7 @@ def show_metrics(report: Report) -> None:
             confusion = report.by_case.confusion
             st.altair_chart(confusion_chart(confusion), alt=confusion_in_words(confusion))
             st.caption(
-                f"{many(sum(map(sum, confusion)), 'case')}, each classified by the mean "
+                f"{format_count(sum(map(sum, confusion)), 'case')}, each classified by the mean "
                 "probability of its images."
             )
     _draw_curves(report)

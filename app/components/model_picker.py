@@ -12,7 +12,7 @@ from bc_model.evaluation import Report, check_nested, cross_validation_report, i
 from bc_model.inference import SHIPPED_MODELS, Bundle, list_bundles, list_shipped, synthetic_label
 from bc_model.reporting import format_support
 from bc_model.training import runs_dir
-from bc_model.utils import Metric, many
+from bc_model.utils import Metric, format_count
 
 if TYPE_CHECKING:
     from bc_model.inference import BatchingEngine
@@ -98,7 +98,7 @@ def _describe(bundle: Bundle) -> None:
         f"{magnifications or 'unknown magnification'}."
     )
     if known := len(card.data.initial_cases):
-        words += f" Its initial weights were trained on {many(known, 'case')}."
+        words += f" Its initial weights were trained on {format_count(known, 'case')}."
     test = card.metrics.test
     if test:
         named = ("sensitivity", "specificity", "balanced_accuracy")

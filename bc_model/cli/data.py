@@ -154,7 +154,7 @@ def split(
         summarize_subsets,
         write_split,
     )
-    from bc_model.utils import many
+    from bc_model.utils import format_count
 
     require_protocol(protocol, official_fold_file)
     folds = read_fold_file(Path(official_fold_file)) if official_fold_file else None
@@ -188,11 +188,11 @@ def split(
         return
     for subset, counts in parts.items():
         click.echo(
-            f"{subset}: {counts['images']} pictures, {many(counts['cases'], 'case')} "
+            f"{subset}: {counts['images']} pictures, {format_count(counts['cases'], 'case')} "
             f"({counts['benign_cases']} benign)"
         )
     click.echo(
-        f"shared with training: {many(leak.cases, 'case')}, {leak.test_images} of {leak.n_test} "
+        f"shared with training: {format_count(leak.cases, 'case')}, {leak.test_images} of {leak.n_test} "
         f"test pictures ({leak.benign_test_images} of {leak.n_benign_test} benign), "
         f"{leak.pixels} pixel for pixel"
     )

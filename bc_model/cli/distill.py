@@ -12,7 +12,7 @@ from bc_model.distillation import INSIDE
 from bc_model.errors import ConfigError, FolderNotFoundError
 from bc_model.inference import NestedResult, ProtocolResult
 from bc_model.training import runs_dir
-from bc_model.utils import many, require_place
+from bc_model.utils import check_writable, format_count
 
 SETS = ("breakhis_100x", "breakhis_200x_224")
 FOLDS_FILE = Path("folds") / "dsfold1.txt"
@@ -73,7 +73,7 @@ def train_bundled(
     from bc_model.utils import to_json
 
     _require_datasets(data)
-    require_place(work)
+    check_writable(work)
     file = data / FOLDS_FILE
     if not file.is_file():
         click.echo(f"No {file}: the official folds are left out of the table.", err=True)
@@ -110,7 +110,7 @@ def _echo_row(name: str, row: ProtocolResult | NestedResult) -> None:
         for metric in ("roc_auc", "balanced_accuracy", "accuracy")
     )
     click.echo(
-        f"{name}, {many(row.n_folds, 'fold')}: {metrics}; "
+        f"{name}, {format_count(row.n_folds, 'fold')}: {metrics}; "
         f"{row.n_images:,} pictures of {row.n_cases} cases"
     )
 

@@ -37,13 +37,13 @@ def evaluate(
     """Evaluate MODEL (a run, a folder or 'bundled') on the test part of DATA, or on another set."""
     from bc_model.inference import open_bundle
     from bc_model.reporting import HTML_FILE, PDF_FILE, report_to_html, report_to_pdf, write_plots
-    from bc_model.utils import require_place, to_json, write_bytes_atomic
+    from bc_model.utils import check_writable, to_json, write_bytes_atomic
 
     if (external or mapping) and (split_file or subset):
         raise click.UsageError("--split and --part are of the model's own data, not of another set")
     if case_above and not mapping:
         raise click.UsageError("--case-above goes with --map")
-    require_place(out)
+    check_writable(out)
     bundle = open_bundle(model)
     if external or mapping:
         report = _on_another_set(bundle, data, mapping, case_above)

@@ -23,7 +23,7 @@ from bc_model.cli.options import (
 )
 from bc_model.data import FOLDS_PROTOCOLS, list_fold_files
 from bc_model.errors import ConfigError
-from bc_model.utils import require_place
+from bc_model.utils import check_writable
 
 if TYPE_CHECKING:
     from bc_model.data import Dataset
@@ -285,7 +285,7 @@ def report(
     out = out or runs / f"{name}.report"
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out must be a folder, and {out} is a file; name another one.")
-    require_place(out)
+    check_writable(out)
     target = [one.strip() for one in protocols.split(",") if one.strip()]
     if FOLDS_PROTOCOLS & set(target) and not fold_files:
         fold_files = tuple(list_fold_files())

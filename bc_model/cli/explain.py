@@ -7,7 +7,7 @@ import click
 
 from bc_model.cli.options import MODEL, PATH, as_json_option, print_json
 from bc_model.errors import DataError, ImageError
-from bc_model.utils import format_probability, many
+from bc_model.utils import format_count, format_with_threshold
 
 
 @click.command()
@@ -23,9 +23,9 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     No heatmap is written for an image that the model cannot interpret.
     """
     from bc_model.inference import explain_file, images_to_explain, load_classifier
-    from bc_model.utils import require_place
+    from bc_model.utils import check_writable
 
-    require_place(out)
+    check_writable(out)
     files = images_to_explain(images)
     classifier = load_classifier(model)
     results: list[dict[str, Any]] = []
@@ -52,7 +52,7 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     else:
         click.echo(f"Results written to {out}. Research use only, not a diagnosis.")
     if skipped:
-        click.echo(f"{len(skipped)} of {many(len(files), 'image')} skipped.", err=True)
+        click.echo(f"{len(skipped)} of {format_count(len(files), 'image')} skipped.", err=True)
     return 1 if skipped else 0
 
 
@@ -60,7 +60,9 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
     if result["predicted_class"] is None:
         click.echo(f"{file}: not classified")
     else:
-        probability, threshold = format_probability(result["prob_malignant"], result["threshold"])
+        probability, threshold = format_with_threshold(
+            result["prob_malignant"], result["threshold"]
+        )
         click.echo(
             f"{file}: estimated probability of malignancy {probability}, "
             f"predicted {result['predicted_class']} (threshold {threshold})"

@@ -10,7 +10,7 @@ import click
 
 from bc_model.cli.options import MODEL, PATH, as_json_option, print_json, progress, runs_option
 from bc_model.errors import SplitError
-from bc_model.utils import native_stderr_silenced
+from bc_model.utils import silence_native_stderr
 
 if TYPE_CHECKING:
     from bc_model.inference import ModelCard
@@ -93,7 +93,7 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
     bundle = open_bundle(model)
     bundle.verify()
     click.echo("loading TensorFlow", err=True)
-    with native_stderr_silenced():
+    with silence_native_stderr():
         import tensorflow  # noqa: F401
 
     written = []
@@ -146,7 +146,7 @@ def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
             f"{split_file} is not the split that the model {bundle.label} was trained with; its "
             "own validation pictures are needed. Give its run's split.csv with --split."
         )
-    with native_stderr_silenced():
+    with silence_native_stderr():
         import tensorflow  # noqa: F401
     dataset = read_dataset(data, progress=progress("reading"))
     match_split(split, dataset)

@@ -9,7 +9,7 @@ from bc_model.cli.options import PATH, as_json_option, print_json
 from bc_model.errors import BcModelError, RunError
 from bc_model.jobs import cancel_job, continue_job, delete_job, pause_job, stop_job
 from bc_model.training import Run, list_runs, runs_dir
-from bc_model.utils import duration_in_words
+from bc_model.utils import format_duration
 
 _run = click.argument("run", type=PATH)
 
@@ -40,7 +40,7 @@ def list_(runs: Path, as_json: bool) -> None:
     for one in found:
         epochs = f", epoch {one['epoch']} of {one['epochs']}" if one.get("epochs") else ""
         left = one.get("seconds_left")
-        going = f", about {duration_in_words(left)} left" if left else ""
+        going = f", about {format_duration(left)} left" if left else ""
         words = f": {one['message']}" if one.get("message") else ""
         click.echo(f"{one['run']}: {one['state']}{epochs}{going}{words}")
     if not found:

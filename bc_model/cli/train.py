@@ -13,7 +13,7 @@ from bc_model.cli.options import PATH, config_from, is_given, log_to, training_o
 from bc_model.errors import BcModelError, ConfigError, FolderNotFoundError
 from bc_model.jobs import end_with_stdin, keep_alive
 from bc_model.training import Run
-from bc_model.utils import native_stderr_silenced
+from bc_model.utils import silence_native_stderr
 
 if TYPE_CHECKING:
     from bc_model.training import TrainingConfig
@@ -106,7 +106,7 @@ def _work_on(run: Run, config: "TrainingConfig", **how: bool) -> int:
     logger.info("Starting TensorFlow")
     run.write_status("starting", message="Starting TensorFlow")
     with keep_alive(run):
-        with native_stderr_silenced():
+        with silence_native_stderr():
             from bc_model.training import train as train_model
 
         bundle = train_model(config, run, **how)

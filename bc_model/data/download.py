@@ -139,7 +139,7 @@ class Fetched:
         note_file(self.path).unlink(missing_ok=True)
 
 
-class _Broken(Exception):
+class _BrokenDownloadError(Exception):
     """An attempt ended before the file did."""
 
 
@@ -259,7 +259,7 @@ def _bring(url: str, part: Path, progress: Callable[[int, int], None] | None) ->
         try:
             _attempt(url, part, progress)
             return
-        except _Broken as broken:
+        except _BrokenDownloadError as broken:
             reason = str(broken)
         idle = 0 if _size(part) > before else idle + 1
         if idle == TRIES:
@@ -283,7 +283,7 @@ def _attempt(url: str, part: Path, progress: Callable[[int, int], None] | None) 
             if got.status == 206:
                 if note is None or not note.goes_on(got.headers, have):
                     _start_again(part)
-                    raise _Broken("the server has another file by now")
+                    raise _BrokenDownloadError("the server has another file by now")
             else:
                 have = 0
                 _start_again(part)
@@ -300,11 +300,11 @@ def _attempt(url: str, part: Path, progress: Callable[[int, int], None] | None) 
                 raise DownloadError(
                     f"{url} cannot be downloaded: the server answers {error.code} {error.reason}."
                 ) from error
-            raise _Broken(f"the server answers {error.code} {error.reason}") from error
+            raise _BrokenDownloadError(f"the server answers {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise _Broken(f"the server cannot be reached ({error.reason})") from error
+        raise _BrokenDownloadError(f"the server cannot be reached ({error.reason})") from error
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise _Broken(f"the line broke ({type(error).__name__})") from error
+        raise _BrokenDownloadError(f"the line broke ({type(error).__name__})") from error
 
 
 def _receive(
@@ -330,7 +330,7 @@ def _receive(
                 progress(have, size or 0)
     # `read` in pieces does not tell a line that broke from the end of the file.
     if size is not None and have != size:
-        raise _Broken(f"the line broke after {have:,} of {size:,} bytes")
+        raise _BrokenDownloadError(f"the line broke after {have:,} of {size:,} bytes")
 
 
 def _read(got: http.client.HTTPResponse) -> bytes:
@@ -338,7 +338,7 @@ def _read(got: http.client.HTTPResponse) -> bytes:
         # What is there, not what fills a piece: bytes before a break are not lost.
         return got.read1(CHUNK)
     except (http.client.HTTPException, OSError) as error:
-        raise _Broken(f"the line broke ({type(error).__name__})") from error
+        raise _BrokenDownloadError(f"the line broke ({type(error).__name__})") from error
 
 
 def _opener() -> urllib.request.OpenerDirector:

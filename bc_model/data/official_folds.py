@@ -153,7 +153,7 @@ class FoldMatch:
         """Return the checks of what the fold file and the dataset do not share."""
         checks = []
         if self.not_listed:
-            checks.append(make_check("BC261", n_unlisted=self.not_listed, n=len(self.side)))
+            checks.append(make_check("BC261", n_unlisted=self.not_listed, n_images=len(self.side)))
         if self.absent:
             checks.append(make_check("BC262", n_missing=self.absent))
         if self.both_sides:

@@ -16,7 +16,7 @@ from bc_model.data.duplicates import NearDuplicates, find_near_duplicates
 from bc_model.data.images import FIELD_PX, FRAME_PX
 from bc_model.data.official_folds import FoldFile, check_siblings, count_duplicates, count_siblings
 from bc_model.errors import DataError
-from bc_model.utils.formatting import many
+from bc_model.utils.formatting import format_count
 from bc_model.utils.serialization import to_json
 
 
@@ -118,7 +118,7 @@ def compare_with_official(file_names: Iterable[str]) -> list[Check]:
             "BC257",
             magnification=magnification,
             class_name=name,
-            n=counts[magnification, name],
+            n_images=counts[magnification, name],
             n_official=n_official,
         )
         for magnification, official in OFFICIAL_COUNTS.items()
@@ -254,13 +254,13 @@ def _check(dataset: Dataset, cases: dict[str, int], near: NearDuplicates) -> Ite
         if 0 < n_cases < _FEW_CASES:
             yield make_check("BC207", class_name=name, n_cases=n_cases, min_cases=_FEW_CASES)
     if n_unknown := int((images["case"] == "").sum()):
-        yield make_check("BC251", n_unknown=n_unknown, n=len(images))
+        yield make_check("BC251", n_unknown=n_unknown, n_images=len(images))
     heights = images.loc[images["width_px"] == FRAME_PX[0]].groupby("height_px")["case"]
     if heights.ngroups > 1 and FIELD_PX[1] in heights.groups:
         low = heights.get_group(FIELD_PX[1])
         yield make_check(
             "BC252",
-            n=len(low),
+            n_images=len(low),
             n_cases=int(low.nunique()),
             height_px=FIELD_PX[1],
             frame_height_px=FRAME_PX[1],
@@ -268,7 +268,8 @@ def _check(dataset: Dataset, cases: dict[str, int], near: NearDuplicates) -> Ite
     for class_name, rows in size_clues(images).groupby("class"):
         records = rows[["size", "images", "cases"]].itertuples(index=False)
         sizes = [
-            f"{size} ({many(n, 'image')}, {many(n_cases, 'case')})" for size, n, n_cases in records
+            f"{size} ({format_count(n, 'image')}, {format_count(n_cases, 'case')})"
+            for size, n, n_cases in records
         ]
         if len(sizes) > _SHOWN:
             sizes[_SHOWN:] = [f"{len(sizes) - _SHOWN} more"]

@@ -70,7 +70,7 @@ from bc_model.inference.quantization import measure_parity
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE, SeenImages
 from bc_model.jobs import is_name
 from bc_model.training.provenance import input_facts, license_words, scale_facts
-from bc_model.utils.io import require_place, write_text_atomic
+from bc_model.utils.io import check_writable, write_text_atomic
 from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
 
@@ -495,7 +495,7 @@ def _require_name_and_room(folder: Path) -> None:
             f"The folder of a model has a name of letters, digits and -._ alone; asked for "
             f"'{folder}'."
         )
-    require_place(folder)
+    check_writable(folder)
     if folder.exists() and not (folder / MODEL_CARD_FILE).is_file() and any(folder.iterdir()):
         raise ConfigError(
             f"{folder} holds something else than a model and would be replaced; choose another one."

@@ -31,7 +31,7 @@ from bc_model.distillation.teacher import Teacher
 from bc_model.evaluation.calibration import case_weights
 from bc_model.model import SCRATCH_BN_MOMENTUM, build_model
 from bc_model.training.devices import computing_in
-from bc_model.utils.formatting import duration_in_words
+from bc_model.utils.formatting import format_duration
 
 _SETTLING_BATCHES = 8
 _AT_ONCE = 32
@@ -425,5 +425,5 @@ class _Told(keras.callbacks.Callback):
             left = (now - self._began) / (batch + 1) * (self._steps - step)
             logger.info(
                 "step %d of %d, mean loss so far %.3f, about %s left",
-                step, self._steps, (logs or {})["loss"], duration_in_words(left),
+                step, self._steps, (logs or {})["loss"], format_duration(left),
             )  # fmt: skip

@@ -19,7 +19,7 @@ from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.model_card import write_model_card
 from bc_model.inference.predict import Predicted, predict_pixels
-from bc_model.utils.io import write_together
+from bc_model.utils.io import write_files_atomic
 
 PREDICTIONS_FILE = "validation_predictions.csv"
 FEATURES_FILE = "validation_features.npz"
@@ -48,7 +48,7 @@ def calibrate_bundle(
     predicted = predict_pixels(Engine(bundle), pixels)
     calibrated, files = calibrated_by(bundle, rows, predicted, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_together(files)
+    write_files_atomic(files)
     write_model_card(bundle.folder, calibrated.card)
     return calibrated
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bc_model.evaluation.intervals import wilson
 from bc_model.evaluation.metrics import Floats
 from bc_model.inference.model_card import DecisionThreshold, Temperature
-from bc_model.utils.formatting import many
+from bc_model.utils.formatting import format_count
 from bc_model.utils.metric import Metric
 
 LOWEST, HIGHEST = 0.05, 20.0
@@ -58,7 +58,7 @@ def fit_temperature(
     few = min(_n_cases(case[malignant == truth]) for truth in (False, True))
     if few < FEWEST_CASES:
         return _unfitted(
-            f"the validation part has {many(few, 'case')} of a class, fewer than {FEWEST_CASES}",
+            f"the validation part has {format_count(few, 'case')} of a class, fewer than {FEWEST_CASES}",
             n,
             cases,
         )

@@ -301,6 +301,6 @@ def _check(
             second=second.name,
             n_excluded_first=n_left_out[0],
             n_excluded_second=n_left_out[1],
-            n=len(pairs),
+            n_images=len(pairs),
         )
     yield from check_few_cases(pairs)

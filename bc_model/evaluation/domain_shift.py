@@ -80,12 +80,12 @@ def check_stain(unusual: list[list[str]] | None, usual: float | None) -> Iterato
         yield make_check(
             "BC306",
             n_out_of_distribution=n_unusual,
-            n=n,
+            n_images=n,
             proportion=n_unusual / n,
             features=[f"{TERMS[name]} ({count:,})" for name, count in often],
         )
     else:
-        yield make_check("BC307", n=n)
+        yield make_check("BC307", n_images=n)
     if usual is not None:
         yield make_check("BC308", proportion=usual)
 
@@ -100,7 +100,7 @@ def check_scale(bundle: Bundle, images: pd.DataFrame) -> Iterator[Check]:
             yield make_check(
                 "BC314",
                 n_unsupported=int(here.isin(foreign).sum()),
-                n=len(images),
+                n_images=len(images),
                 magnification_names=[f"{m}X" for m in foreign],
                 supported_names=known,
             )

@@ -80,7 +80,7 @@ def _check_external(known: SeenInTraining, images: pd.DataFrame) -> Iterator[Che
     external = images[~known.images]
     if not 0 < len(external) < len(images):
         return
-    yield make_check("BC331", n=len(external))
+    yield make_check("BC331", n_images=len(external))
     stated = external[external["case"] != ""]
     if n_unknown := len(external) - len(stated):
         yield make_check("BC332", n_unknown=n_unknown)

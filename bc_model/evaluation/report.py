@@ -18,7 +18,7 @@ from bc_model.evaluation.metrics import METRICS, confusion_counts
 from bc_model.evaluation.predictions import predictions_to_csv, read_predictions
 from bc_model.evaluation.subgroups import CaseMetrics, Confusion, Group
 from bc_model.inference.model_card import EvaluationSummary, SubgroupResult
-from bc_model.utils.io import write_together
+from bc_model.utils.io import write_files_atomic
 from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import dumps, read_record
 
@@ -173,7 +173,7 @@ def write_report(report: Report, folder: str | Path) -> None:
     files = report_files(report, target)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        write_together(files)
+        write_files_atomic(files)
     except OSError as error:
         raise RunError(
             f"The report should be written to '{target}', but that failed "

@@ -27,7 +27,7 @@ from bc_model.inference.model_card import (
     model_card_text,
     read_model_card,
 )
-from bc_model.utils.io import write_together
+from bc_model.utils.io import write_files_atomic
 from bc_model.utils.metric import Metric
 
 GOALS = ("sensitivity", "specificity", "youden", "balanced")
@@ -321,7 +321,7 @@ def change_model_card(bundle: Bundle, card: ModelCard, files: dict[Path, bytes])
                     f"The model {bundle.label} was changed by somebody else in the meantime, and "
                     "nothing was written: look at it again, then repeat."
                 )
-            write_together({**files, place: text.encode()})
+            write_files_atomic({**files, place: text.encode()})
     except OSError as error:
         raise RunError(
             f"The model card {place} and the report beside it should be written together, but that "

@@ -585,15 +585,15 @@ def _check_protocol_gap(
     has_leakage: ProtocolRow, leakage_free: ProtocolRow, found: Metric | None, reason: str
 ) -> Check:
     params: dict[str, Any] = {
-        "leaky_protocol": f"'{has_leakage.words}'",
-        "clean_protocol": f"'{leakage_free.words}'",
+        "leakage_protocol": f"'{has_leakage.words}'",
+        "leakage_free_protocol": f"'{leakage_free.words}'",
         "metric": REPORTED_METRICS[FIGURE],
     }
     if found is None:
         values = (row.metrics[FIGURE].brief() for row in (has_leakage, leakage_free))
-        params |= dict(zip(("leaky_value", "clean_value"), values, strict=True))
+        params |= dict(zip(("leakage_value", "leakage_free_value"), values, strict=True))
         return make_check("BC236", reason=reason, **params)
-    params |= {"n": found.n, "n_cases": found.n_cases}
+    params |= {"n_images": found.n, "n_cases": found.n_cases}
     if found.value is None:
         return make_check("BC235", reason=found.note, **params)
     params["difference"] = found.value

@@ -28,7 +28,7 @@ from bc_model.model import (
     reference_logits,
     without_optimizer,
 )
-from bc_model.utils.console import native_stderr_silenced
+from bc_model.utils.console import silence_native_stderr
 from bc_model.utils.io import write_text_atomic
 
 if TYPE_CHECKING:
@@ -328,7 +328,7 @@ def _write_keras(bundle: Bundle, model: keras.Model, path: Path, pixels: np.ndar
 def _write_onnx(bundle: Bundle, model: keras.Model, path: Path, pixels: np.ndarray) -> np.ndarray:
     import onnxruntime
 
-    with warnings.catch_warnings(), native_stderr_silenced():
+    with warnings.catch_warnings(), silence_native_stderr():
         warnings.simplefilter("ignore")  # the converter's own, about NumPy's old names
         model.export(str(path), format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -338,7 +338,7 @@ def _write_onnx(bundle: Bundle, model: keras.Model, path: Path, pixels: np.ndarr
 def _write_tflite(bundle: Bundle, model: keras.Model, path: Path, pixels: np.ndarray) -> np.ndarray:
     import tensorflow as tf
 
-    with warnings.catch_warnings(), native_stderr_silenced():
+    with warnings.catch_warnings(), silence_native_stderr():
         warnings.simplefilter("ignore")  # TensorFlow's plan to move the interpreter elsewhere
         model.export(str(path), format="litert", verbose=False)
         interpreter = tf.lite.Interpreter(str(path))

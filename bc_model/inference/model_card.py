@@ -14,7 +14,7 @@ from bc_model.checks import Check
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import BundleError, RecordError
 from bc_model.inference.precision import PRECISIONS, Parity
-from bc_model.utils.formatting import many
+from bc_model.utils.formatting import format_count
 from bc_model.utils.io import write_text_atomic
 from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import dumps, read_record
@@ -483,7 +483,7 @@ def synthetic_label(data: TrainingData) -> str:
     if known := len(data.initial_cases):
         return (
             "It learned from drawn pictures; of tissue it knows only what the model that it began "
-            f"from had learned, from {many(known, 'case')}."
+            f"from had learned, from {format_count(known, 'case')}."
         )
     return "It learned from drawn pictures and knows nothing of tissue."
 

@@ -182,7 +182,7 @@ def find_seen_images(bundle: Bundle, images: pd.DataFrame) -> SeenInTraining:
     n = len(images)
     checks = []
     if n_seen := int(seen.sum()):
-        checks.append(make_check("BC321" if is_certain else "BC322", n_seen=n_seen, n=n))
+        checks.append(make_check("BC321" if is_certain else "BC322", n_seen=n_seen, n_images=n))
     if n_alike := int(alike.sum()):
         checks.append(make_check("BC323", n_near_duplicates=n_alike))
     # A BreakHis name states the case, and so whether it was seen.
@@ -190,7 +190,7 @@ def find_seen_images(bundle: Bundle, images: pd.DataFrame) -> SeenInTraining:
         if listed is None:
             checks.append(make_check("BC324"))
         else:
-            checks.append(make_check("BC325", n_external=n_external, n=n))
+            checks.append(make_check("BC325", n_unseen=n_external, n_images=n))
     if listed is not None and not listed.whole and not seen.all():
         checks.append(UNKNOWN_INITIALIZATION)
     return SeenInTraining(seen, is_certain, checks)

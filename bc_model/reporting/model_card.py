@@ -33,7 +33,7 @@ from bc_model.reporting.labels import (
     format_value,
     metric_notes,
 )
-from bc_model.utils.formatting import many
+from bc_model.utils.formatting import format_count
 from bc_model.utils.metric import Metric
 
 
@@ -91,7 +91,7 @@ def model_facts(card: ModelCard) -> Iterator[tuple[str, str]]:
     if known := len(data.initial_cases):
         yield (
             "Initialization leakage",
-            f"{many(known, 'case')} of the initial weights' training data",
+            f"{format_count(known, 'case')} of the initial weights' training data",
         )
     yield "License of the data", data.license
     threshold, temperature = card.threshold, card.temperature

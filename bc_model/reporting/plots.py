@@ -33,7 +33,7 @@ from bc_model.evaluation.report import Report
 from bc_model.evaluation.subgroups import Confusion
 from bc_model.experiments.protocols import ProtocolReport, ProtocolRow
 from bc_model.reporting.labels import format_support
-from bc_model.utils.io import write_together
+from bc_model.utils.io import write_files_atomic
 
 if TYPE_CHECKING:
     from bc_model.utils.metric import Metric
@@ -98,7 +98,7 @@ def write_plots(report: Report, folder: str | Path) -> None:
         "roc.png": plot_roc_curve(report, title=f"ROC curve{suffix}"),
     }
     try:
-        write_together({target / name: figure_to_png(one) for name, one in figures.items()})
+        write_files_atomic({target / name: figure_to_png(one) for name, one in figures.items()})
     except OSError as error:
         raise RunError(
             f"The plots cannot be written. Expected a writable folder, got '{target}' "

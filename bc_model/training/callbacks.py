@@ -13,7 +13,7 @@ import keras
 
 from bc_model.training.checkpoint import TrainState, save_state, save_weights
 from bc_model.training.run import Run
-from bc_model.utils.formatting import duration_in_words
+from bc_model.utils.formatting import format_duration
 
 logger = logging.getLogger("bc_model.training")
 
@@ -47,7 +47,7 @@ class Phase:
     later_seconds: float = 0.0
 
 
-class EndRequested(Exception):
+class EndRequested(Exception):  # noqa: N818 - ends the epoch, not an error
     """Raised between two batches, so that no validation follows.
 
     Attributes
@@ -161,8 +161,8 @@ class RunReporter(keras.callbacks.Callback):
             epoch + 1, self.phase.total_epochs, self.phase.title,
             metrics.get("loss", math.nan), metrics.get("accuracy", math.nan),
             metrics.get("val_loss", math.nan), metrics.get("val_accuracy", math.nan),
-            record["learning_rate"], duration_in_words(seconds),
-            "" if left is None else f", {duration_in_words(left)} left",
+            record["learning_rate"], format_duration(seconds),
+            "" if left is None else f", {format_duration(left)} left",
         )  # fmt: skip
 
     def _beat(self, step: int | None) -> None:

@@ -65,7 +65,7 @@ from bc_model.training.inputs import (
 from bc_model.training.provenance import describe_run, draft_model_card
 from bc_model.training.resume import require_unchanged
 from bc_model.training.run import Run
-from bc_model.utils.formatting import many
+from bc_model.utils.formatting import format_count
 
 logger = logging.getLogger("bc_model.training")
 
@@ -606,4 +606,4 @@ def _log_split(dataset: Dataset, split: pd.DataFrame, weights: str) -> None:
 
 
 def _cases(number: int) -> str:
-    return many(number, "case") if number else "unknown cases"
+    return format_count(number, "case") if number else "unknown cases"

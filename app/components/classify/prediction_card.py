@@ -16,7 +16,7 @@ from bc_model.gradcam import (
     shared_scale,
 )
 from bc_model.inference import Bundle, Prediction, encode_png
-from bc_model.utils import format_probability
+from bc_model.utils import format_with_threshold
 
 DISPLAY_WIDTH_PX = 900
 
@@ -60,7 +60,7 @@ def show_prediction(
 
 def _show_class(prediction: Prediction, bundle: Bundle) -> None:
     assert prediction.prob_malignant is not None
-    probability, threshold = format_probability(prediction.prob_malignant, bundle.threshold)
+    probability, threshold = format_with_threshold(prediction.prob_malignant, bundle.threshold)
     metric, bar = st.columns([2, 3], vertical_alignment="center", gap="large")
     metric.metric("Estimated probability of malignancy", probability)
     with bar:

@@ -11,7 +11,7 @@ from app.components.checks import show_checks
 from app.components.dataset_cache import Reading
 from bc_model.checks import check_from_json
 from bc_model.data import case_table, count_images, size_clues
-from bc_model.utils import many
+from bc_model.utils import format_count
 
 
 def draw_headline(reading: Reading) -> None:
@@ -64,8 +64,8 @@ def draw_left_out(reading: Reading, name: str) -> None:
 def images_in_words(rows: pd.DataFrame) -> str:
     """Return the number of images and cases in the rows of an index or a split, in words."""
     cases = rows.loc[rows["case"] != "", "case"].nunique()
-    of = many(cases, "case") if cases or rows.empty else "unknown cases"
-    return f"{many(len(rows), 'image')} of {of}."
+    of = format_count(cases, "case") if cases or rows.empty else "unknown cases"
+    return f"{format_count(len(rows), 'image')} of {of}."
 
 
 def draw_counts(reading: Reading) -> None:

@@ -27,7 +27,7 @@ from bc_model.evaluation import (
 from bc_model.gradcam import at_most_wide, encode_jpeg, overlay_heatmap, shared_scale
 from bc_model.inference import Bundle
 from bc_model.training import Run, RunImages
-from bc_model.utils import probability_in_words
+from bc_model.utils import format_probability
 
 _WIDTH_PX, _NEIGHBOR_PX = 480, 240
 
@@ -57,7 +57,7 @@ def draw_card(
     """
     name = PurePosixPath(entry.path).name
     with st.container(border=True):
-        probability = probability_in_words(entry.prob_malignant)
+        probability = format_probability(entry.prob_malignant)
         st.markdown(
             f"**Estimated probability of malignancy {probability}**  \n"
             f"Predicted {entry.called}, "

@@ -28,7 +28,7 @@ from bc_model.experiments import (
 )
 from bc_model.jobs import ENDED_STATES, cancel_job
 from bc_model.training import Run, advance_queue, runs_dir
-from bc_model.utils import duration_in_words
+from bc_model.utils import format_duration
 
 PER_PAGE = 10
 
@@ -72,7 +72,7 @@ def _describe(status: dict[str, Any]) -> str:
     if status["state"] == "running" and status.get("epochs"):
         left = status.get("seconds_left")
         epochs = f"epoch {status['epoch']} of {status['epochs']}"
-        return epochs + (f", about {duration_in_words(left)} left" if left else "")
+        return epochs + (f", about {format_duration(left)} left" if left else "")
     return ""
 
 

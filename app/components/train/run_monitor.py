@@ -19,7 +19,7 @@ from bc_model.training import (
     resume_run,
     runs_dir,
 )
-from bc_model.utils import duration_in_words
+from bc_model.utils import format_duration
 
 Color = Literal["gray", "blue", "orange", "green", "red"]
 STATE_WORDS: dict[str, tuple[str, Color, str]] = {
@@ -174,7 +174,7 @@ def _draw_progress(status: dict) -> None:
     step = min(status.get("step") or 0, steps)
     proportion = (status["epoch"] - 1 + step / steps) / status["epochs"]
     left = status.get("seconds_left")
-    remaining = "" if left is None else f" About {duration_in_words(left)} left."
+    remaining = "" if left is None else f" About {format_duration(left)} left."
     phase = PHASE_WORDS.get(status.get("phase", ""), "")
     st.progress(
         min(1.0, proportion),

@@ -7,7 +7,7 @@ from bc_model.data import FOLDS_PROTOCOLS
 from bc_model.errors import BcModelError
 from bc_model.experiments import plan_experiment, start_experiment
 from bc_model.training import TrainingConfig, new_run_id, runs_dir
-from bc_model.utils import rough_duration_in_words
+from bc_model.utils import format_duration_estimate
 
 
 def draw_start(config: TrainingConfig | None, seconds: float | None) -> str | None:
@@ -36,7 +36,7 @@ def draw_start(config: TrainingConfig | None, seconds: float | None) -> str | No
     if seconds is not None:
         each = f" for each of {n_runs} runs" if n_runs > 1 else ""
         st.caption(
-            f":material/schedule: Estimated duration: {rough_duration_in_words(seconds)}{each}. "
+            f":material/schedule: Estimated duration: {format_duration_estimate(seconds)}{each}. "
             "The true duration can be half or twice as long."
         )
     pressed = st.button(

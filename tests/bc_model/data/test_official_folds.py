@@ -186,7 +186,7 @@ def test_what_is_not_in_common_is_counted_and_said(tmp_path: Path, whole: Datase
     match = match_folds(dataset, read_fold_file(path))
     assert (match.not_listed, match.absent) == (1, 1)
     assert match.checks() == [
-        make_check("BC261", n_unlisted=1, n=len(names)),
+        make_check("BC261", n_unlisted=1, n_images=len(names)),
         make_check("BC262", n_missing=1),
     ]
     assert len(make_split(dataset, "folds", folds_file=path)) == len(names) - 1

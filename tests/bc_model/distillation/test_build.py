@@ -104,7 +104,7 @@ def test_its_own_images_are_known_under_any_name(box, source):
 
     known = find_seen_images(box, renamed)
     assert known.images.all()
-    assert known.checks[0] == make_check("BC321", n_seen=len(renamed), n=len(renamed))
+    assert known.checks[0] == make_check("BC321", n_seen=len(renamed), n_images=len(renamed))
     assert find_seen_images(box, unusual).images.all()  # copies, by their looks
     unusual, renamed = unusual.drop(columns="dhash"), renamed.drop(columns="dhash")
     assert find_seen_images(box, unusual).number == 0

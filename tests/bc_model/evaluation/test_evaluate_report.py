@@ -124,7 +124,7 @@ def test_unknown_cases_are_said() -> None:
     assert "interval is too narrow" in metric.note
     assert "over pictures" in metric.method
     assert "cases unknown" in str(metric)
-    assert make_check("BC208", n_unknown=200, n=200) in found.checks
+    assert make_check("BC208", n_unknown=200, n_images=200) in found.checks
 
 
 def test_some_unknown_cases_are_said() -> None:

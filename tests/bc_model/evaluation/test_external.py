@@ -140,7 +140,7 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
 
     assert found.unusual_staining == 14
     (check,) = (check for check in found.checks if check.code == "BC306")
-    assert (check.params["n_out_of_distribution"], check.params["n"]) == (14, 60)
+    assert (check.params["n_out_of_distribution"], check.params["n_images"]) == (14, 60)
     assert check.params["features"] == ["paler eosin (9)", "more uneven hematoxylin (5)"]
     back = loads(Shift, dumps(found))
     assert back == found
@@ -174,7 +174,7 @@ def test_another_magnification_is_said_and_the_same_is_not(bundle: Bundle) -> No
     assert found.checks[-1] == make_check(
         "BC314",
         n_unsupported=n,
-        n=n,
+        n_images=n,
         magnification_names=["100X"],
         supported_names=["200X"],
     )
@@ -204,7 +204,7 @@ def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
     assert "over pictures" in report.metrics["accuracy"].method
     assert report.shift is not None
     assert report.shift.sizes == {"50x50": 24}
-    assert make_check("BC325", n_external=24, n=24) in report.checks
+    assert make_check("BC325", n_unseen=24, n_images=24) in report.checks
     assert report.checks[-len(report.shift.checks) :] == report.shift.checks
     assert report.by_case is None
     report.write(tmp_path)
@@ -221,8 +221,8 @@ def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
     n_before = len(report.checks) - len(report.shift.checks)
     # The test subset has two stratified cases.
     assert report.checks[n_before - 3 :] == (
-        make_check("BC321", n_seen=24, n=30),
-        make_check("BC331", n=6),
+        make_check("BC321", n_seen=24, n_images=30),
+        make_check("BC331", n_images=6),
         make_check("BC333", n_benign_cases=1, n_malignant_cases=1, min_cases=10),
         *report.shift.checks,
     )
@@ -269,9 +269,9 @@ def test_the_models_own_images_leak_under_any_name(bundle: Bundle, renamed: Path
     report = evaluate_external(Engine(bundle), read_dataset(renamed))
     assert report.has_leakage
     for check in (
-        make_check("BC321", n_seen=4, n=5),
-        make_check("BC325", n_external=1, n=5),
-        make_check("BC331", n=1),
+        make_check("BC321", n_seen=4, n_images=5),
+        make_check("BC325", n_unseen=1, n_images=5),
+        make_check("BC331", n_images=1),
         make_check("BC332", n_unknown=1),
     ):
         assert check in report.checks
@@ -284,7 +284,7 @@ def test_a_model_that_was_passed_on_knows_its_images(
     report = evaluate_external(Engine(alone), read_dataset(renamed))
 
     assert report.has_leakage
-    assert make_check("BC321", n_seen=4, n=5) in report.checks
+    assert make_check("BC321", n_seen=4, n_images=5) in report.checks
 
 
 def test_images_packed_anew_are_told(

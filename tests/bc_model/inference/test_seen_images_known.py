@@ -51,7 +51,7 @@ def test_of_a_case_that_it_has_seen_a_image_of_it_knows_all(bundle: Bundle, own:
 
     assert known.images.tolist() == [True, True, True, False, False]
     assert known.number == 3
-    assert known.checks[0] == make_check("BC321", n_seen=3, n=5)
+    assert known.checks[0] == make_check("BC321", n_seen=3, n_images=5)
 
 
 def test_without_a_case_a_image_says_nothing_of_others(bundle: Bundle, own: str) -> None:
@@ -91,9 +91,9 @@ def test_copies_of_its_images_are_known(bundle: Bundle) -> None:
 
     assert known.images.tolist() == [True, True, False]
     assert known.checks == [
-        make_check("BC322", n_seen=2, n=3),
+        make_check("BC322", n_seen=2, n_images=3),
         make_check("BC323", n_near_duplicates=2),
-        make_check("BC325", n_external=1, n=3),
+        make_check("BC325", n_unseen=1, n_images=3),
     ]
 
 
