@@ -182,7 +182,7 @@ def metric_table(
             title,
             value_words(figures[name]),
             interval_words(figures[name]),
-            f"{figures[name].n:,}",
+            f"{figures[name].n_images:,}",
             cases_words(figures[name].n_cases),
             meaning + baseline.get(name, ""),
         )
