@@ -23,7 +23,7 @@ import pandas as pd
 
 from bc_model.data import optical_density, preprocess_image, read_dataset, read_image
 from bc_model.distillation import DistillationConfig, Teacher, describe
-from bc_model.evaluation import Side, compare, read_predictions
+from bc_model.evaluation import ComparedModel, compare_predictions, read_predictions
 from bc_model.utils import to_json
 
 SETS = ("breakhis_100x", "breakhis_200x_224")
@@ -175,9 +175,9 @@ def measure(folders: list[Path], seeds: int, against: Path | None = None) -> dic
             "roc_auc_by_fold": auc_by_fold(scores[0], truth, groups, 0),
         }
     if against:
-        metrics["against"] = compare(
-            Side("hand-made", table.assign(prob_malignant=probs[0])),
-            Side("the model in the box", read_predictions(against)),
+        metrics["against"] = compare_predictions(
+            ComparedModel("hand-made", table.assign(prob_malignant=probs[0])),
+            ComparedModel("the model in the box", read_predictions(against)),
         )
     return metrics
 
