@@ -30,16 +30,16 @@ from bc_model.inference.bundle import Bundle
 from bc_model.inference.model_card import ModelCard
 from bc_model.utils.metric import Metric
 
-CROSS_VALIDATED_FILE = "cross_validation.csv"
+CROSS_VALIDATION_FILE = "cross_validation.csv"
 """Beside a model made of every picture: what each got from a model that had not seen its case."""
-CHOSEN_INSIDE_FILE = "nested_selection.csv"
+NESTED_CROSS_VALIDATION_FILE = "nested_cross_validation.csv"
 """The same with settings that were selected without the case, see `NestedResult` in the model card.
 Its logits are in the teacher's standard deviations."""
 
 
 def is_cross_validated(bundle: Bundle) -> bool:
     """Tell whether the predictions of a cross-validation belong to the model."""
-    return CROSS_VALIDATED_FILE in bundle.card.files
+    return CROSS_VALIDATION_FILE in bundle.card.files
 
 
 def cross_validation_report(bundle: Bundle) -> Report:
@@ -66,10 +66,10 @@ def cross_validation_report(bundle: Bundle) -> Report:
     if test is None:
         raise BundleError(
             f"The model card in {bundle.folder} has no test metrics, but lists "
-            f"{CROSS_VALIDATED_FILE}. Export the model again."
+            f"{CROSS_VALIDATION_FILE}. Export the model again."
         )
     return evaluate_predictions(
-        read_predictions(bundle.file(CROSS_VALIDATED_FILE)),
+        read_predictions(bundle.file(CROSS_VALIDATION_FILE)),
         threshold=bundle.threshold,
         protocol=test.protocol,
         has_leakage=test.has_leakage,

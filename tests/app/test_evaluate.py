@@ -9,7 +9,7 @@ from app.components.evaluate.threshold import CRITERION_LABELS
 from bc_model.checks import make_check
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.evaluation.calibrate_model import PREDICTIONS_FILE, read_validation
-from bc_model.evaluation.cross_validation import CROSS_VALIDATED_FILE
+from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE
 from bc_model.evaluation.report import read_report
 from bc_model.evaluation.thresholds import choose_threshold
 from bc_model.inference.bundle import Bundle, file_sha256, open_bundle
@@ -46,14 +46,14 @@ def cross_validated(runs, tiny_run, monkeypatch) -> Bundle:
     """Return a model that came with the program and with a cross-validation."""
     folder = runs.with_name("shipped") / "boxed"
     shutil.copytree(tiny_run.path / "model", folder)
-    shutil.copy(tiny_run.evaluation_dir / "predictions.csv", folder / CROSS_VALIDATED_FILE)
+    shutil.copy(tiny_run.evaluation_dir / "predictions.csv", folder / CROSS_VALIDATION_FILE)
     card = open_bundle(folder).card
-    files = {CROSS_VALIDATED_FILE: file_sha256(folder / CROSS_VALIDATED_FILE)}
+    files = {CROSS_VALIDATION_FILE: file_sha256(folder / CROSS_VALIDATION_FILE)}
     values = dict.fromkeys(STAIN_COLUMNS, (-9.0, 0.0, 9.0))
     wide = StainStatistics((0.01, 0.5, 0.99), values, 0.0)
     stained = replace(card.input, stain=wide)
     write_model_card(folder, replace(card, files=card.files | files, input=stained))
-    monkeypatch.setattr("app.components.model_picker.SHIPPED_MODELS", folder.parent)
+    monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", folder.parent)
     return open_bundle(folder)
 
 
@@ -120,7 +120,7 @@ def test_a_damaged_model_of_the_program_is_said(cross_validated, finished_run, o
 
 
 def test_a_changed_cross_validation_is_not_shown(cross_validated, open_page):
-    with (cross_validated.folder / CROSS_VALIDATED_FILE).open("a") as file:
+    with (cross_validated.folder / CROSS_VALIDATION_FILE).open("a") as file:
         file.write("x")
     app = open_page("evaluate")
 

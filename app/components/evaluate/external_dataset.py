@@ -13,7 +13,7 @@ from app.components.report_downloads import draw_report_files
 from bc_model.data import Progress, image_files, parse_mapping, read_dataset, read_mapped
 from bc_model.errors import BcModelError, DataError
 from bc_model.evaluation import Report, Shift, evaluate_external
-from bc_model.inference import Bundle, expected_unusual_proportion
+from bc_model.inference import Bundle, expected_out_of_distribution_proportion
 from bc_model.reporting import support_words
 
 MOST_IMAGES = 2000
@@ -109,8 +109,10 @@ def _draw_shift(shift: Shift, bundle: Bundle) -> None:
     st.header("Domain shift", anchor=False)
     size, far, separability = st.columns(3)
     if shift.unusual_staining is not None and not shift.known_n:
-        far.metric("Out-of-distribution staining", f"{shift.unusual_staining:,} of {shift.n:,}")
-        proportion = expected_unusual_proportion(bundle.card)
+        far.metric(
+            "Out-of-distribution staining", f"{shift.unusual_staining:,} of {shift.n:,}"
+        )
+        proportion = expected_out_of_distribution_proportion(bundle.card)
         usual = (
             ""
             if proportion is None
