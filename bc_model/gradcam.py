@@ -21,7 +21,7 @@ from bc_model.model import last_conv_output, logits_output
 if TYPE_CHECKING:
     import keras
 
-SMALLEST_SCALE = 0.01
+MIN_FULL_SCALE = 0.01
 """Smallest upper end of the color scale, in logits per cell of the heatmap."""
 
 _NOISE_FLOOR = 1e-6
@@ -222,7 +222,7 @@ def overlay_heatmap(
         Opacity of the largest value, in [0, 1].
     full_scale : float, optional
         Value at the upper end of the color scale. The default is the maximum of this heatmap. Use
-        `shared_scale` to compare both classes.
+        `compute_full_scale` to compare both classes.
 
     Returns
     -------
@@ -245,30 +245,30 @@ def overlay_heatmap(
     # With 256 levels both weights of the blend are lookup tables: ten times less arithmetic.
     alpha = opacity * np.sqrt(np.arange(256) / 255.0)[None, :, None]
     through = np.repeat(np.round(255 * (1.0 - alpha)), 3, axis=2).astype(np.uint8)
-    colors = np.round(color_bar(256, 1) * alpha).astype(np.uint8)
+    colors = np.round(draw_color_bar(256, 1) * alpha).astype(np.uint8)
     tissue = cv2.multiply(rgb, cv2.LUT(levels, through), scale=1 / 255)
     return cv2.add(tissue, cv2.LUT(levels, colors))
 
 
-def shared_scale(heatmaps: dict[str, Heatmap]) -> float:
+def compute_full_scale(heatmaps: dict[str, Heatmap]) -> float:
     """Return one upper end of the color scale for both classes, so that colors are comparable.
 
     Returns
     -------
     float
-        The larger maximum, at least `SMALLEST_SCALE`, so that a heatmap that hardly changes the
+        The larger maximum, at least `MIN_FULL_SCALE`, so that a heatmap that hardly changes the
         score is drawn faintly.
     """
-    return max(SMALLEST_SCALE, *(heatmaps[name].maximum for name in CLASSES))
+    return max(MIN_FULL_SCALE, *(heatmaps[name].maximum for name in CLASSES))
 
 
-def color_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:
+def draw_color_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:
     """Return the color scale from zero to the maximum, shape (height, width, 3), uint8."""
     ramp = np.linspace(0, 255, width_px).astype(np.uint8)[None].repeat(height_px, axis=0)
     return cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)
 
 
-def probability_bar(prob_malignant: float, threshold: float) -> bytes:
+def draw_probability_bar(prob_malignant: float, threshold: float) -> bytes:
     """Draw a probability on a line from 0 to 1 with the decision threshold, as PNG.
 
     An image loads faster than a chart and works on light and dark backgrounds.
@@ -294,7 +294,7 @@ def probability_bar(prob_malignant: float, threshold: float) -> bytes:
     return cv2.imencode(".png", bar)[1].tobytes()
 
 
-def at_most_wide(rgb: np.ndarray, max_width_px: int) -> np.ndarray:
+def downsample_to_width(rgb: np.ndarray, max_width_px: int) -> np.ndarray:
     """Downsample an image for display if it is wider than `max_width_px`."""
     height, width = rgb.shape[:2]
     if width <= max_width_px:

@@ -136,7 +136,7 @@ def build_model(
     """
     import keras
 
-    entry = backbone(name)
+    entry = get_backbone(name)
     if image_size is not None and min(image_size) < entry.min_side_px:
         raise ConfigError(
             f"The image size is too small for {entry.name}. Expected at least {entry.min_side_px} "
@@ -562,7 +562,7 @@ BACKBONES: dict[str, Backbone] = {
 }
 
 
-def backbone(name: str) -> Backbone:
+def get_backbone(name: str) -> Backbone:
     """Return a backbone by its name.
 
     Raises

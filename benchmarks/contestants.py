@@ -32,7 +32,7 @@ def prepare(folder: Path) -> Any:
         The same one, in memory.
     """
     from bc_model.data import draw_image, preprocess_image
-    from bc_model.inference import export_model, measure_parity, quantise, write_bundle
+    from bc_model.inference import export_model, measure_parity, quantize, write_bundle
     from bc_model.model import build_model
     from benchmarks.card import dummy_model_card
 
@@ -41,7 +41,7 @@ def prepare(folder: Path) -> Any:
     np.save(folder / "pixels.npy", pixels)
     model = build_model("resnet50", image_size=SIZE)
     bundle = write_bundle(model, folder / "model", dummy_model_card(SIZE))
-    bundle = quantise(bundle, pixels)
+    bundle = quantize(bundle, pixels)
     bundle = measure_parity(bundle, pixels, np.arange(IMAGES) % 2 == 1)
     export_model(bundle, "onnx", folder)
     return model
@@ -95,7 +95,7 @@ def machine_ceiling(folder: Path) -> Contestants:
 def our_single(folder: Path) -> Contestants:
     """Return one picture, decoded already, and one from a file's bytes to both overlays."""
     from bc_model.data import CLASSES, decode_image, example_png
-    from bc_model.gradcam import encode_jpeg, overlay_heatmap, shared_scale
+    from bc_model.gradcam import compute_full_scale, encode_jpeg, overlay_heatmap
     from bc_model.inference import BatchingEngine, Classifier
 
     engine = _engine(folder, "f32")
@@ -106,7 +106,7 @@ def our_single(folder: Path) -> Contestants:
     def decode_to_overlay() -> None:
         rgb = decode_image(data, "example.png")
         maps = classifier.predict(rgb, name="example.png").heatmaps
-        scale = shared_scale(maps)
+        scale = compute_full_scale(maps)
         for name in CLASSES:
             encode_jpeg(overlay_heatmap(rgb, maps[name], full_scale=scale))
 

@@ -187,7 +187,7 @@ def measure(folders: list[Path], seeds: int, against: Path | None = None) -> dic
 @click.option(
     "--against",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Predictions to compare with: cross_validation.csv or nested_selection.csv of the model in "
+    help="Predictions to compare with: cross_validation.csv or nested_cross_validation.csv of the model in "
     "the box.",
 )
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1, 50))

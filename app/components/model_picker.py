@@ -14,7 +14,13 @@ from bc_model.evaluation import (
     cross_validation_report,
     is_cross_validated,
 )
-from bc_model.inference import SHIPPED_MODELS, Bundle, list_bundles, list_shipped, synthetic_label
+from bc_model.inference import (
+    BUNDLED_MODELS_DIR,
+    Bundle,
+    describe_synthetic_training,
+    list_bundled_models,
+    list_bundles,
+)
 from bc_model.reporting import format_support
 from bc_model.training import runs_dir
 from bc_model.utils import Metric, format_count
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
 
 def choose_model() -> Bundle | None:
     """Draw the selection and return the model, None if there is none."""
-    bundles, problems = list_bundles(runs_dir(), SHIPPED_MODELS)
+    bundles, problems = list_bundles(runs_dir(), BUNDLED_MODELS_DIR)
     for problem in problems:
         st.warning(escape(problem), title="Model skipped")
     if not bundles:
@@ -56,7 +62,7 @@ def cross_validated_models() -> dict[str, Bundle]:
 
     A model that cannot be opened is shown as a warning.
     """
-    bundles, problems = list_shipped(SHIPPED_MODELS)
+    bundles, problems = list_bundled_models(BUNDLED_MODELS_DIR)
     for problem in problems:
         st.warning(escape(problem), title="Model skipped")
     return {f"{one.label} (bundled)": one for one in bundles if is_cross_validated(one)}
@@ -125,7 +131,7 @@ def _describe(bundle: Bundle) -> None:
         checks = test.checks
         against = [check.message for check in checks if check.severity != Severity.INFO]
     if card.data.is_synthetic:
-        against.insert(0, synthetic_label(card.data))
+        against.insert(0, describe_synthetic_training(card.data))
     if card.architecture.backbone == "tiny":
         against.insert(0, "The network has three layers and is for test runs only.")
     if against:

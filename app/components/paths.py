@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bc_model.inference import SHIPPED_MODELS as SHIPPED_MODELS
+from bc_model.inference import BUNDLED_MODELS_DIR as BUNDLED_MODELS_DIR
 from bc_model.training import runs_dir as runs_dir
 
 ROOT = Path(__file__).resolve().parents[1]

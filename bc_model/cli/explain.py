@@ -22,11 +22,11 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     is damaged, it is skipped and the exit code is 1. If a path does not exist, nothing is written.
     No heatmap is written for an image that the model cannot interpret.
     """
-    from bc_model.inference import explain_file, images_to_explain, load_classifier
+    from bc_model.inference import collect_images, explain_file, load_classifier
     from bc_model.utils import check_writable
 
     check_writable(out)
-    files = images_to_explain(images)
+    files = collect_images(images)
     classifier = load_classifier(model)
     results: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []

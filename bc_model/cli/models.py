@@ -29,15 +29,17 @@ def models() -> None:
 @as_json_option
 def list_models(runs: Path, as_json: bool) -> None:
     """List the models of finished runs, newest first."""
-    from bc_model.inference import SHIPPED_MODELS, list_bundles, shipped_folder
+    from bc_model.inference import BUNDLED_MODELS_DIR, bundled_model_dir, list_bundles
 
-    bundles, problems = list_bundles(runs, SHIPPED_MODELS)
+    bundles, problems = list_bundles(runs, BUNDLED_MODELS_DIR)
     if as_json:
         rows = [{"folder": str(one.folder), "name": one.card.name} for one in bundles]
         print_json({"models": rows, "problems": problems})
         return
     for one in bundles:
-        named = ", called 'bundled' by commands" if one.folder == shipped_folder("bundled") else ""
+        named = (
+            ", called 'bundled' by commands" if one.folder == bundled_model_dir("bundled") else ""
+        )
         click.echo(f"{one.card.name}{named}  {one.folder}")
         click.echo(f"    {one.card.architecture.backbone}, {_metric_of(one.card)}")
     for sentence in problems:
@@ -101,12 +103,17 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
         click.echo(f"{fmt}: converting and comparing", err=True)
         one = export_model(bundle, fmt, out)
         written.append(
-            {"format": fmt, "path": str(one.path), "max_difference": one.max_difference, "n": one.n}
+            {
+                "format": fmt,
+                "path": str(one.path),
+                "max_difference": one.max_difference,
+                "n_images": one.n_images,
+            }
         )
         if not as_json:
             click.echo(
                 f"{one.path}: largest difference from the reference {one.max_difference:.1e} "
-                f"on {one.n} pictures"
+                f"on {one.n_images} images"
             )
     card_file = out / f"{bundle.card.name}.md"
     write_text_atomic(card_file, card_to_markdown(bundle.card))
@@ -129,11 +136,11 @@ def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
     from bc_model.cli.options import own_split_file
     from bc_model.data import load_pixels, match_split, read_dataset, read_split
     from bc_model.inference import (
-        CALIBRATION_IMAGES,
+        N_CALIBRATION_IMAGES,
         file_sha256,
         measure_parity,
         open_bundle,
-        quantise,
+        quantize,
     )
     from bc_model.utils import to_json
 
@@ -152,9 +159,9 @@ def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
     match_split(split, dataset)
     training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
     size = bundle.image_size
-    every = -(-len(training) // CALIBRATION_IMAGES)  # spread over all cases
+    every = -(-len(training) // N_CALIBRATION_IMAGES)  # spread over all cases
     calibration = load_pixels(dataset.root, list(training["path"])[::every], size)
-    bundle = quantise(bundle, calibration)
+    bundle = quantize(bundle, calibration)
     bundle = measure_parity(
         bundle,
         load_pixels(dataset.root, list(validation["path"]), size),
@@ -169,7 +176,7 @@ def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
         click.echo(
             f"{name}: {'allowed' if parity.passes_parity else 'not allowed'}; probability within "
             f"{parity.prob_difference_p99:.5f} (99th percentile), AUC within "
-            f"{'not defined' if auc is None else f'{auc:.5f}'}, {parity.n} pictures"
+            f"{'not defined' if auc is None else f'{auc:.5f}'}, {parity.n_images} pictures"
         )
 
 

@@ -39,14 +39,14 @@ class _Model(_Path):
 
         'bundled' is the model that comes with the program, whatever lies here.
         """
-        from bc_model.inference import has_bundled_model, shipped_folder
+        from bc_model.inference import bundled_model_dir, has_bundled_model
 
         if value == "bundled" and has_bundled_model():
-            return shipped_folder(value)
+            return bundled_model_dir(value)
         path = super().convert(value, param, ctx)
         if path.name != str(path) or path.exists():
             return path
-        named = (runs_dir() / path, shipped_folder(path.name))
+        named = (runs_dir() / path, bundled_model_dir(path.name))
         return next((folder for folder in named if folder.exists()), path)
 
 
@@ -180,10 +180,10 @@ def config_from(data: Path, values: dict[str, Any]) -> TrainingConfig:
         The bundled model is required for its image size, but is missing or damaged.
     """
     from bc_model.data import read_fold_file
-    from bc_model.inference import bundled_model
+    from bc_model.inference import open_bundled_model
 
     if values["weights"] == "bundled" and not is_given("image_size"):
-        values = values | {"image_size": bundled_model().image_size}
+        values = values | {"image_size": open_bundled_model().image_size}
     config = TrainingConfig(data=str(data), **values)
     if not data.is_dir():
         raise FolderNotFoundError(f"There is no folder {data}; check the path of the data set.")
@@ -248,7 +248,7 @@ def own_split_file(bundle: Bundle, asked: Path | None, what: str, instead: str) 
     SplitError
         The model learned from every picture, so that no file can be its split.
     """
-    if bundle.learned_from_all:
+    if bundle.trained_on_all_images:
         raise SplitError(
             f"The model {bundle.label} learned from every picture that it was given, so no split "
             f"has a part to {what}. {instead}"

@@ -42,13 +42,16 @@ from bc_model.distillation.nested_cv import (
     require_folds,
 )
 from bc_model.errors import ConfigError
-from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE, NESTED_SELECTION_FILE
+from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE, NESTED_CROSS_VALIDATION_FILE
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.predictions import predictions_to_csv
 from bc_model.evaluation.report import EvaluationReport
-from bc_model.inference.bundle import SHIPPED_MODELS, Bundle, file_sha256
+from bc_model.inference.bundle import BUNDLED_MODELS_DIR, Bundle, file_sha256
 from bc_model.inference.export import write_half_precision_bundle
-from bc_model.inference.input_checks import stain_statistics_summary, unusual_stain_proportion
+from bc_model.inference.input_checks import (
+    measure_out_of_distribution_proportion,
+    summarize_staining,
+)
 from bc_model.inference.model_card import (
     LIMITS,
     MODEL_CARD_FILE,
@@ -350,10 +353,10 @@ def _stain(source: Source) -> StainStatistics:
     gray = are_gray(source.pixels)
     unusual = 0.0
     for left_out in (case == one for one in np.unique(case)):
-        facts = stain_statistics_summary(stain[~left_out], gray[~left_out])
-        unusual += unusual_stain_proportion(stain[left_out], facts) * left_out.sum()
+        facts = summarize_staining(stain[~left_out], gray[~left_out])
+        unusual += measure_out_of_distribution_proportion(stain[left_out], facts) * left_out.sum()
     proportion = float(unusual / len(case))
-    return replace(stain_statistics_summary(stain, gray), out_of_distribution_proportion=proportion)
+    return replace(summarize_staining(stain, gray), out_of_distribution_proportion=proportion)
 
 
 def _shown(report: EvaluationReport) -> dict[str, Metric]:
@@ -456,10 +459,10 @@ def build_bundled_model(
         known = dict(zip(source.table["sha256"], source.table["dhash"], strict=True))
         tables = {
             CROSS_VALIDATION_FILE: predictions_to_csv(predictions),
-            SEEN_IMAGES_FILE: SeenImages(known, whole=True).as_csv(),
+            SEEN_IMAGES_FILE: SeenImages(known, is_complete=True).to_csv(),
         }
         if nested_selection:
-            tables[NESTED_SELECTION_FILE] = predictions_to_csv(nested_selection.predictions)
+            tables[NESTED_CROSS_VALIDATION_FILE] = predictions_to_csv(nested_selection.predictions)
         files = dict(draft.card.files)
         for name, text in tables.items():
             write_text_atomic(draft.folder / name, text)
@@ -481,7 +484,10 @@ def _require_tensorflow() -> None:
 
 
 def _require_tissue(source: Source, folder: Path) -> None:
-    if folder.resolve().parent == SHIPPED_MODELS and source.table["case"].map(is_synthetic).any():
+    if (
+        folder.resolve().parent == BUNDLED_MODELS_DIR
+        and source.table["case"].map(is_synthetic).any()
+    ):
         raise ConfigError(
             f"{folder} holds what comes with the program, which knows tissue; these pictures are "
             "drawn. Name another folder with --out."

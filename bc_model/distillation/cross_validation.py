@@ -18,7 +18,7 @@ from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.data import Source
 from bc_model.evaluation.calibration import fit_temperature
 from bc_model.evaluation.predictions import check_predictions
-from bc_model.inference.classifier import prob_malignant
+from bc_model.inference.classifier import compute_prob_malignant
 from bc_model.inference.model_card import Temperature
 from bc_model.utils.io import write_bytes_atomic
 
@@ -178,7 +178,7 @@ def predictions_of_fold(
 ) -> pd.DataFrame:
     """Return the predictions of one fold, with a temperature from elsewhere."""
     return table.loc[folds.of == fold, list(_KEPT)].assign(
-        prob_malignant=prob_malignant(logits, temperature.value),
+        prob_malignant=compute_prob_malignant(logits, temperature.value),
         logit=logits[:, 1] - logits[:, 0],
         fold=fold,
     )

@@ -15,10 +15,10 @@ from bc_model.evaluation.calibration import fit_temperature, rescale_threshold
 from bc_model.evaluation.evaluate import join_predictions
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.predictions import check_predictions, predictions_to_csv, read_predictions
+from bc_model.inference.batching import ModelOutputs, predict_pixels
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.model_card import write_model_card
-from bc_model.inference.predict import Predicted, predict_pixels
 from bc_model.utils.io import write_files_atomic
 
 PREDICTIONS_FILE = "validation_predictions.csv"
@@ -54,7 +54,7 @@ def calibrate_bundle(
 
 
 def fit_bundle_temperature(
-    bundle: Bundle, rows: pd.DataFrame, predicted: Predicted, folder: Path
+    bundle: Bundle, rows: pd.DataFrame, predicted: ModelOutputs, folder: Path
 ) -> tuple[Bundle, dict[Path, bytes]]:
     """Fit the temperature on validation predictions, and write nothing yet.
 
@@ -76,7 +76,7 @@ def fit_bundle_temperature(
     fitted = fit_temperature(predicted.margin, malignant, rows["case"].to_numpy(dtype=str))
     table = check_predictions(join_predictions(rows, predicted, fitted.value))
     files = {
-        folder / FEATURES_FILE: FeatureTable.of(rows, predicted).as_bytes(bundle.network),
+        folder / FEATURES_FILE: FeatureTable.of(rows, predicted).as_bytes(bundle.graph_sha256),
         folder / PREDICTIONS_FILE: predictions_to_csv(table).encode(),
     }
     threshold = rescale_threshold(bundle.card.threshold, bundle.temperature, fitted.value)

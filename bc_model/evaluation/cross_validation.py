@@ -37,7 +37,7 @@ from bc_model.utils.metric import Metric
 
 CROSS_VALIDATION_FILE = "cross_validation.csv"
 """Beside a model made of every picture: what each got from a model that had not seen its case."""
-NESTED_SELECTION_FILE = "nested_selection.csv"
+NESTED_CROSS_VALIDATION_FILE = "nested_cross_validation.csv"
 """The same with settings that were selected without the case, see `NestedResult` in the model card.
 Its logits are in the teacher's standard deviations."""
 

@@ -19,16 +19,16 @@ from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.metrics import roc_auc
 from bc_model.inference.input_checks import (
     check_sizes,
-    expected_unusual_proportion,
-    unusual_staining,
+    expected_out_of_distribution_proportion,
+    find_staining_differences,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bc_model.evaluation.features import FeatureTable
+    from bc_model.inference.batching import ModelOutputs
     from bc_model.inference.bundle import Bundle
-    from bc_model.inference.predict import Predicted
 
 
 def check_features(
@@ -177,7 +177,7 @@ class DomainShift:
 
 
 def measure_domain_shift(
-    bundle: Bundle, images: pd.DataFrame, predicted: Predicted, known: FeatureTable | None
+    bundle: Bundle, images: pd.DataFrame, predicted: ModelOutputs, known: FeatureTable | None
 ) -> DomainShift:
     """Hold a set of pictures against what a model knows.
 
@@ -206,7 +206,7 @@ def measure_domain_shift(
     unusual = None
     if (statistics := bundle.card.input.stain) is not None:
         unusual = [
-            unusual_staining(one, bool(gray), statistics)
+            find_staining_differences(one, bool(gray), statistics)
             for one, gray in zip(predicted.stain, predicted.gray, strict=True)
         ]
     sizes = images["width_px"].astype(str) + "x" + images["height_px"].astype(str)
@@ -221,7 +221,7 @@ def measure_domain_shift(
         sizes=counted,
         checks=(
             *check_features(known, ood_proportion, separability, stain),
-            *check_stain(unusual, expected_unusual_proportion(bundle.card)),
+            *check_stain(unusual, expected_out_of_distribution_proportion(bundle.card)),
             *check_sizes(images, bundle),
             *check_scale(bundle, images),
         ),

@@ -17,9 +17,9 @@ from bc_model.errors import SplitError
 from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.metrics import log_losses
 from bc_model.evaluation.subgroups import infer_subtypes
+from bc_model.inference.batching import Progress, predict_files
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
-from bc_model.inference.predict import Progress, predict_files
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _rows_and_key(bundle: Bundle, split: pd.DataFrame) -> tuple[pd.DataFrame, st
     if rows.empty:
         raise SplitError("The split has no train part; there is nothing to compare with.")
     listed = "\n".join(rows["path"] + " " + rows["sha256"])
-    return rows, f"{bundle.network} {hashlib.sha256(listed.encode()).hexdigest()}"
+    return rows, f"{bundle.graph_sha256} {hashlib.sha256(listed.encode()).hexdigest()}"
 
 
 def find_nearest(

@@ -15,9 +15,9 @@ from bc_model.evaluation.metrics import confusion_counts, pr_curve, roc_curve
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.evaluation.report import EvaluationReport, PrCurve, RocCurve, read_report
 from bc_model.evaluation.subgroups import RECOGNITION_RATE, evaluate_cases, evaluate_subgroups
-from bc_model.inference.classifier import prob_malignant
+from bc_model.inference.batching import ModelOutputs, predict_files
+from bc_model.inference.classifier import compute_prob_malignant
 from bc_model.inference.engine import Engine
-from bc_model.inference.predict import Predicted, predict_files
 from bc_model.inference.seen_images import UNKNOWN_INITIALIZATION, find_seen_images
 
 __all__ = ["Report", "RocCurve", "evaluate_predictions", "read_report"]
@@ -162,7 +162,7 @@ def evaluate_split(
     predictions = join_predictions(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
     data, checks = engine.bundle.card.data, known.checks
-    if not known.number:
+    if not known.n_seen:
         checks = [check for check in checks if check == UNKNOWN_INITIALIZATION]
     if data.has_initialization_leakage:
         checks = [make_check("BC211"), *checks]
@@ -172,14 +172,16 @@ def evaluate_split(
         protocol=protocol if subset == "test" else f"{protocol}, {subset} part",
         has_leakage=protocol in PROTOCOLS_WITH_LEAKAGE
         or data.has_leakage
-        or known.number > 0
+        or known.n_seen > 0
         or subset != "test",
         is_known=known.is_certain,
         checks=checks,
     )
 
 
-def join_predictions(rows: pd.DataFrame, predicted: Predicted, temperature: float) -> pd.DataFrame:
+def join_predictions(
+    rows: pd.DataFrame, predicted: ModelOutputs, temperature: float
+) -> pd.DataFrame:
     """Return the table of predictions for rows of a split or manifest.
 
     Returns
@@ -190,5 +192,5 @@ def join_predictions(rows: pd.DataFrame, predicted: Predicted, temperature: floa
     """
     table = rows[[name for name in _KEPT if name in rows]].reset_index(drop=True)
     return table.assign(
-        prob_malignant=prob_malignant(predicted.logits, temperature), logit=predicted.margin
+        prob_malignant=compute_prob_malignant(predicted.logits, temperature), logit=predicted.margin
     )

@@ -16,8 +16,8 @@ from bc_model.evaluation.evaluate import evaluate_predictions, join_predictions
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.report import EvaluationReport
 from bc_model.evaluation.thresholds import find_evaluation_dir
+from bc_model.inference.batching import Progress, predict_files
 from bc_model.inference.engine import Engine
-from bc_model.inference.predict import Progress, predict_files
 from bc_model.inference.seen_images import SeenInTraining, find_seen_images
 
 PROTOCOL = "external dataset"
@@ -53,18 +53,18 @@ def evaluate_external(
     known = find_seen_images(bundle, images)
     predicted = predict_files(engine, dataset.root, list(images["path"]), progress=progress)
     folder = find_evaluation_dir(bundle)
-    features = FeatureTable.load(folder / FEATURES_FILE, bundle.network) if folder else None
+    features = FeatureTable.load(folder / FEATURES_FILE, bundle.graph_sha256) if folder else None
     # What a model knows looks nearer than anything new can.
-    separability = ~known.images if 0 < known.number < len(images) else np.ones(len(images), bool)
+    separability = ~known.is_seen if 0 < known.n_seen < len(images) else np.ones(len(images), bool)
     shift = measure_domain_shift(
         bundle, images[separability], predicted.select(separability), features
     )
     predictions = join_predictions(images, predicted, bundle.temperature)
     report = evaluate_predictions(
-        predictions.assign(seen_in_training=known.images),
+        predictions.assign(seen_in_training=known.is_seen),
         threshold=bundle.threshold,
         protocol=PROTOCOL,
-        has_leakage=known.number > 0,
+        has_leakage=known.n_seen > 0,
         is_known=known.is_certain,
         checks=[
             *_check_labels(mapping),
@@ -79,7 +79,7 @@ def evaluate_external(
 
 def _check_external(known: SeenInTraining, images: pd.DataFrame) -> Iterator[Check]:
     """Check the unseen images of a dataset that contains seen images as well."""
-    external = images[~known.images]
+    external = images[~known.is_seen]
     if not 0 < len(external) < len(images):
         return
     yield make_check("BC331", n_images=len(external))

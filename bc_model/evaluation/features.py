@@ -19,7 +19,7 @@ from bc_model.utils.io import write_bytes_atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bc_model.inference.predict import Predicted
+    from bc_model.inference.batching import ModelOutputs
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class FeatureTable:
     stain: np.ndarray
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, predicted: Predicted) -> FeatureTable:
+    def of(cls, rows: pd.DataFrame, predicted: ModelOutputs) -> FeatureTable:
         """Join rows of a split or manifest (path, case, class) with what was predicted for them."""
         path, case, class_name = (
             rows[name].to_numpy(dtype=str) for name in ("path", "case", "class")

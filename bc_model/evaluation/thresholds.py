@@ -343,7 +343,7 @@ def find_evaluation_dir(bundle: Bundle) -> Path | None:
 def require_evaluation(bundle: Bundle) -> Path:
     """Return `evaluation_of` a bundle, or raise `RunError`."""
     folder = find_evaluation_dir(bundle)
-    if folder is None and bundle.learned_from_all:
+    if folder is None and bundle.trained_on_all_images:
         raise RunError(
             f"The model {bundle.label} learned from every picture that it was given: it has no "
             "validation or test part to fit, choose or report anything on. Its figures stand on "

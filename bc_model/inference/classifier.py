@@ -15,9 +15,9 @@ from bc_model.checks import Check, by_severity, check_to_json, is_blocked, make_
 from bc_model.data.breakhis import CLASSES, ImageName, is_synthetic, parse_name
 from bc_model.data.images import decode_image, image_files, preprocess_image, read_file
 from bc_model.errors import ImageError
-from bc_model.gradcam import Heatmap, overlay_heatmap, shared_scale
+from bc_model.gradcam import Heatmap, compute_full_scale, overlay_heatmap
 from bc_model.inference.batching import BatchingEngine
-from bc_model.inference.bundle import Bundle, open_bundle, shipped_folder
+from bc_model.inference.bundle import Bundle, bundled_model_dir, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.input_checks import check_size, check_staining
 from bc_model.inference.seen_images import check_seen
@@ -116,7 +116,7 @@ class Classifier:
             for check in group
         ]
         is_classified = not is_blocked(checks)
-        probability = float(prob_malignant(logits[None], self.bundle.temperature)[0])
+        probability = float(compute_prob_malignant(logits[None], self.bundle.temperature)[0])
         predicted_class = CLASSES[int(probability >= self.bundle.threshold)]
         return Prediction(
             name=name,
@@ -143,11 +143,11 @@ def load_classifier(source: str | Path) -> Classifier:
     ModelError
         The path does not exist or is not a model.
     """
-    path = shipped_folder("bundled") if source == "bundled" else Path(source)
+    path = bundled_model_dir("bundled") if source == "bundled" else Path(source)
     return Classifier(BatchingEngine(Engine(open_bundle(path))))
 
 
-def prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
+def compute_prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
     """Turn logits, shape (n, 2), into the estimated probability of malignancy, shape (n,)."""
     benign, malignant = (np.asarray(logits, np.float64) / temperature).T
     # The softmax of two logits is the logistic of their difference; logaddexp never overflows.
@@ -199,7 +199,7 @@ def _check_case(parsed: ImageName | None, bundle: Bundle) -> Check | None:
     return make_check("BC110", case=parsed.case)
 
 
-def images_to_explain(given: Iterable[Path]) -> list[Path]:
+def collect_images(given: Iterable[Path]) -> list[Path]:
     """Return the given files, and every image in the given folders.
 
     Heatmaps of earlier explanations are not listed.
@@ -282,7 +282,7 @@ def _write_heatmaps(
             raw.unlink(missing_ok=True)
             continue
         heatmap = prediction.heatmaps[name]
-        full_scale = shared_scale(prediction.heatmaps)
+        full_scale = compute_full_scale(prediction.heatmaps)
         image = overlay_heatmap(rgb, heatmap, full_scale=full_scale)
         write_bytes_atomic(overlay, encode_png(image))
         buffer = io.BytesIO()

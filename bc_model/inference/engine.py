@@ -254,7 +254,7 @@ def _usable(bundle: Bundle, precision: str, require_parity: bool) -> str:
         within = is_within_limits(precision, parity.prob_difference_p99, parity.auc_difference)
         if not (parity.passes_parity and within):
             raise BundleError(
-                f"{precision} is not allowed for the model {name}: on {parity.n} "
+                f"{precision} is not allowed for the model {name}: on {parity.n_images} "
                 "pictures it strayed too far from the reference. Use f32."
             )
     if precision not in supported_precisions():

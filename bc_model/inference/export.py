@@ -254,14 +254,14 @@ class Exported:
     path : Path
     max_difference : float
         Largest absolute difference of a probability from the reference.
-    n : int
-        Pictures compared.
+    n_images : int
+        Number of compared images.
     """
 
     format: str
     path: Path
     max_difference: float
-    n: int
+    n_images: int
 
 
 def export_model(bundle: Bundle, fmt: str, folder: Path) -> Exported:

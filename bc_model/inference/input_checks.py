@@ -39,7 +39,7 @@ _STAIN_CODES = {
 }
 
 
-def stain_statistics_summary(stain: np.ndarray, gray: np.ndarray) -> StainStatistics:
+def summarize_staining(stain: np.ndarray, gray: np.ndarray) -> StainStatistics:
     """Return how training pictures are stained: what a picture can be held against.
 
     Parameters
@@ -58,7 +58,7 @@ def stain_statistics_summary(stain: np.ndarray, gray: np.ndarray) -> StainStatis
     return StainStatistics(_QUANTILES, columns, float(gray.mean()))
 
 
-def unusual_stain_proportion(stain: np.ndarray, facts: StainStatistics) -> float:
+def measure_out_of_distribution_proportion(stain: np.ndarray, facts: StainStatistics) -> float:
     """Return how many of some pictures are stained strangely, a share; greyness is left out.
 
     Parameters
@@ -66,9 +66,9 @@ def unusual_stain_proportion(stain: np.ndarray, facts: StainStatistics) -> float
     stain : ndarray of shape (n, 6)
         Of pictures that the facts do not come from.
     facts : StainStatistics
-        As `stain_statistics_summary` returns it.
+        As `summarize_staining` returns it.
     """
-    return float(np.mean([bool(unusual_staining(one, False, facts)) for one in stain]))
+    return float(np.mean([bool(find_staining_differences(one, False, facts)) for one in stain]))
 
 
 def has_stain_statistics(card: ModelCard) -> bool:
@@ -76,7 +76,7 @@ def has_stain_statistics(card: ModelCard) -> bool:
     return card.input.stain is not None
 
 
-def expected_unusual_proportion(card: ModelCard) -> float | None:
+def expected_out_of_distribution_proportion(card: ModelCard) -> float | None:
     """Return how many pictures of other cases of the same kind are strange, a share, if measured.
 
     Of the model's validation part, or of cases that were left out of the quantiles.
@@ -85,7 +85,9 @@ def expected_unusual_proportion(card: ModelCard) -> float | None:
     return stain.out_of_distribution_proportion if stain else None
 
 
-def unusual_staining(found: np.ndarray, gray: bool, statistics: StainStatistics) -> list[str]:
+def find_staining_differences(
+    found: np.ndarray, gray: bool, statistics: StainStatistics
+) -> list[str]:
     """Return how the staining of an image differs from the training images.
 
     Parameters
@@ -142,7 +144,7 @@ def check_staining(pixels: np.ndarray, card: ModelCard) -> Check | None:
     if card.input.stain is None:
         return None
     batch = pixels[None]
-    differences = unusual_staining(
+    differences = find_staining_differences(
         stain_statistics(batch)[0], bool(are_gray(batch)[0]), card.input.stain
     )
     match differences:
@@ -160,7 +162,7 @@ MAX_UPSAMPLING = 1.5
 _MOST_KEPT = 10
 
 
-def size_facts(images: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+def summarize_sizes(images: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Return what a passport says of the sizes of training pictures.
 
     Parameters
@@ -278,7 +280,7 @@ def check_sizes(images: pd.DataFrame, bundle: Bundle) -> tuple[Check, ...]:
 
 
 def is_reshaped(width_px: int, height_px: int, bundle: Bundle) -> bool:
-    """Return whether a size is one of ``reshaped_sizes``, see `size_facts`."""
+    """Return whether a size is one of ``reshaped_sizes``, see `summarize_sizes`."""
     return f"{width_px}x{height_px}" in bundle.card.input.reshaped_sizes
 
 

@@ -23,12 +23,13 @@ MODEL_CARD_FILE = "model_card.json"
 
 INTENDED_USE = (
     "Research use only, not a diagnosis. Estimates the probability of malignancy for single fields "
-    "of H&E-stained breast tissue from surgical biopsies, at the magnification named here."
+    "of H&E-stained breast tissue from surgical biopsies, at the magnifications of this card."
 )
 LIMITS = (
-    "The training pictures hold no normal tissue, no in-situ-only lesion and no atypia; phyllodes "
-    "tumours are all filed as benign. They come from one laboratory, and a pathologist chose the "
-    "fields. Anything else is outside what the model knows, and it will answer all the same."
+    "The training images contain no normal tissue, no isolated in-situ lesions and no atypia. All "
+    "phyllodes tumors are labeled benign. All images come from one laboratory, and a pathologist "
+    "selected the fields. The model also predicts a class for any other image, but such "
+    "predictions are not meaningful."
 )
 
 # A file name, never a path: a card must not reach outside its directory. The name of the model
@@ -478,7 +479,7 @@ class ModelCard:
                 raise ValueError(f"files.{name}: expected a SHA-256 in hexadecimal, got {digest!r}")
 
 
-def synthetic_label(data: TrainingData) -> str:
+def describe_synthetic_training(data: TrainingData) -> str:
     """Say what it means that a model learned from drawn pictures; its card's ``data``."""
     if known := len(data.initial_cases):
         return (

@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from bc_model.inference.bundle import Bundle, file_sha256
-from bc_model.inference.classifier import prob_malignant
+from bc_model.inference.classifier import compute_prob_malignant
 from bc_model.inference.engine import GRAPH_FILES, Engine
 from bc_model.inference.export import rebuild_keras_model
 from bc_model.inference.model_card import write_model_card
-from bc_model.inference.precision import Parity, compare, supported_precisions
+from bc_model.inference.precision import Parity, compare_precision, supported_precisions
 from bc_model.model import reference_logits
 
 logger = logging.getLogger("bc_model.inference")
 
-CALIBRATION_IMAGES = 300
+N_CALIBRATION_IMAGES = 300
 BATCH = 32
 
 
@@ -47,7 +47,7 @@ def measure_parity(bundle: Bundle, pixels: np.ndarray, malignant: np.ndarray) ->
         result it had.
     """
     model = rebuild_keras_model(bundle)
-    reference = prob_malignant(reference_logits(model, pixels), bundle.temperature)
+    reference = compute_prob_malignant(reference_logits(model, pixels), bundle.temperature)
     precisions = dict(bundle.card.precisions)
     for precision in sorted(supported_precisions()):
         if not all(name in bundle.card.files for name in GRAPH_FILES[precision]):
@@ -58,7 +58,7 @@ def measure_parity(bundle: Bundle, pixels: np.ndarray, malignant: np.ndarray) ->
         logger.info(
             "%s against the reference on %d pictures: probability %.5f (99th percentile), "
             "AUC %s: %s",
-            precision, parity.n, parity.prob_difference_p99, auc,
+            precision, parity.n_images, parity.prob_difference_p99, auc,
             "allowed" if parity.passes_parity else "not allowed",
         )  # fmt: skip
     card = replace(bundle.card, precisions=precisions)
@@ -66,14 +66,14 @@ def measure_parity(bundle: Bundle, pixels: np.ndarray, malignant: np.ndarray) ->
     return Bundle(bundle.folder, card)
 
 
-def quantise(bundle: Bundle, pixels: np.ndarray) -> Bundle:
+def quantize(bundle: Bundle, pixels: np.ndarray) -> Bundle:
     """Add an int8 graph to a bundle. It may not be used before `measure_parity` has been passed.
 
     Parameters
     ----------
     bundle : Bundle
     pixels : ndarray of shape (n, height, width, 3), uint8
-        Training pictures at the bundle's input size, `CALIBRATION_IMAGES` or so.
+        Training pictures at the bundle's input size, `N_CALIBRATION_IMAGES` or so.
 
     Returns
     -------
@@ -123,5 +123,5 @@ def _parity_of(
 ) -> Parity:
     engine = Engine(bundle, precision, require_parity=False)
     logits = [engine.predict(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
-    served = prob_malignant(np.concatenate(logits), bundle.temperature)
-    return compare(precision, reference, served, malignant)
+    served = compute_prob_malignant(np.concatenate(logits), bundle.temperature)
+    return compare_precision(precision, reference, served, malignant)

@@ -40,13 +40,13 @@ class SeenImages:
     """
 
     dhash: dict[str, int]
-    whole: bool
+    is_complete: bool
 
-    def with_first(self, first: SeenImages | None) -> SeenImages:
+    def merge_initial(self, first: SeenImages | None) -> SeenImages:
         """Return it with what the first weights knew; None when that cannot be told."""
         if first is None:
-            return SeenImages(self.dhash, whole=False)
-        return SeenImages(first.dhash | self.dhash, self.whole and first.whole)
+            return SeenImages(self.dhash, is_complete=False)
+        return SeenImages(first.dhash | self.dhash, self.is_complete and first.is_complete)
 
     def near_duplicates(self, dhashes: np.ndarray) -> np.ndarray:
         """Tell which of some pictures look the same as a known one, by their hashes.
@@ -66,13 +66,13 @@ class SeenImages:
         bits = np.bitwise_count(known)
         return near_any(dhashes, known[(bits >= _TELLING_BITS) & (bits <= 64 - _TELLING_BITS)])
 
-    def as_csv(self) -> str:
+    def to_csv(self) -> str:
         """Return the content of `SEEN_IMAGES_FILE`."""
         lines = (f"{sha256},{value:016x}\n" for sha256, value in sorted(self.dhash.items()))
         return f"{_HEAD}\n{''.join(lines)}"
 
 
-def seen_images(bundle: Bundle) -> SeenImages | None:
+def read_seen_images(bundle: Bundle) -> SeenImages | None:
     """Read what a model knows; None where its bundle has no list.
 
     Raises
@@ -108,7 +108,7 @@ def check_seen(rgb: np.ndarray, bundle: Bundle) -> Check | None:
     Check or None
         BC111 for identical pixels, BC112 for a near-duplicate.
     """
-    listed = seen_images(bundle)
+    listed = read_seen_images(bundle)
     if listed is None:
         return None
     if pixel_sha256(rgb) in listed.dhash:
@@ -135,14 +135,14 @@ class SeenInTraining(NamedTuple):
     checks : list of Check
     """
 
-    images: np.ndarray
+    is_seen: np.ndarray
     is_certain: bool
     checks: list[Check]
 
     @property
-    def number(self) -> int:
+    def n_seen(self) -> int:
         """How many it knows."""
-        return int(self.images.sum())
+        return int(self.is_seen.sum())
 
 
 def find_seen_images(bundle: Bundle, images: pd.DataFrame) -> SeenInTraining:
@@ -168,7 +168,7 @@ def find_seen_images(bundle: Bundle, images: pd.DataFrame) -> SeenInTraining:
     names = [parse_name(path.rpartition("/")[2]) for path in images["path"]]
     named = np.array([name is not None for name in names], bool)
     seen = np.array([name is not None and name.case in bundle.seen_cases for name in names], bool)
-    listed = seen_images(bundle)
+    listed = read_seen_images(bundle)
     alike = np.zeros(len(images), bool)
     if listed is not None:
         seen |= images["sha256"].isin(listed.dhash.keys()).to_numpy()
@@ -191,6 +191,6 @@ def find_seen_images(bundle: Bundle, images: pd.DataFrame) -> SeenInTraining:
             checks.append(make_check("BC324"))
         else:
             checks.append(make_check("BC325", n_unseen=n_external, n_images=n))
-    if listed is not None and not listed.whole and not seen.all():
+    if listed is not None and not listed.is_complete and not seen.all():
         checks.append(UNKNOWN_INITIALIZATION)
     return SeenInTraining(seen, is_certain, checks)

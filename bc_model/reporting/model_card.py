@@ -10,7 +10,7 @@ from bc_model.inference.model_card import (
     NestedResult,
     ProtocolResult,
     SubgroupResult,
-    synthetic_label,
+    describe_synthetic_training,
 )
 from bc_model.inference.precision import Parity
 from bc_model.reporting.document import (
@@ -87,7 +87,7 @@ def model_facts(card: ModelCard) -> Iterator[tuple[str, str]]:
         f"{subsets}; split by '{data.protocol}'{', with leakage' if data.has_leakage else ''}",
     )
     if data.is_synthetic:
-        yield "Synthetic data", synthetic_label(data)
+        yield "Synthetic data", describe_synthetic_training(data)
     if known := len(data.initial_cases):
         yield (
             "Initialization leakage",
@@ -203,7 +203,7 @@ def _precisions(precisions: dict[str, Parity], compared_on: str) -> Iterator[Blo
             "passed" if one.passes_parity else "failed",
             f"{one.prob_difference_p99:.5f}",
             "not defined" if one.auc_difference is None else f"{one.auc_difference:.5f}",
-            f"{one.n:,}",
+            f"{one.n_images:,}",
         )
         for name, one in precisions.items()
     )

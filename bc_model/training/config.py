@@ -18,7 +18,7 @@ import numpy as np
 
 from bc_model.data.splits import PROTOCOLS, require_protocol
 from bc_model.errors import ConfigError, SplitError
-from bc_model.model import BACKBONES, backbone
+from bc_model.model import BACKBONES, get_backbone
 
 _TYPE_NAMES = {
     str: "text",
@@ -314,7 +314,7 @@ class TrainingConfig:
             )
 
     def _check_network(self) -> None:
-        network = backbone(self.backbone)
+        network = get_backbone(self.backbone)
         if min(self.image_size) < network.min_side_px:
             rule = f"two sides of at least {network.min_side_px} px for {self.backbone}"
             raise invalid("image_size", self.image_size, rule)
@@ -324,7 +324,7 @@ class TrainingConfig:
             raise invalid("unfreeze_from", block, f"one of {', '.join((*network.blocks, 'all'))}")
 
     def _check_weights(self) -> None:
-        if self.weights == "imagenet" and not backbone(self.backbone).weights_file:
+        if self.weights == "imagenet" and not get_backbone(self.backbone).weights_file:
             raise ConfigError(
                 f"Invalid weights 'imagenet' for {self.backbone}. There are no ImageNet weights "
                 "for this backbone. Use the weights 'none' or a weights file."
@@ -352,7 +352,7 @@ class TrainingConfig:
         """The first block to fine-tune, with the default filled in."""
         if self.unfreeze_from is not None:
             return self.unfreeze_from
-        return "all" if self.from_scratch else backbone(self.backbone).default_block
+        return "all" if self.from_scratch else get_backbone(self.backbone).default_block
 
     @property
     def resolved_threads(self) -> int:
@@ -469,7 +469,7 @@ def estimate_duration_s(
         Seconds.
     """
     height, width = config.image_size
-    forward_s = backbone(config.backbone).gflop * height * width / 224**2 / gflops
+    forward_s = get_backbone(config.backbone).gflop * height * width / 224**2 / gflops
     if has_bfloat16 and config.compute_dtype != "float32" and not config.from_scratch:
         forward_s /= BFLOAT16_GAIN
     epoch = n_training + n_validation

@@ -10,9 +10,9 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.dataset import Dataset
 from bc_model.errors import BcModelError
-from bc_model.inference.bundle import KERAS_FILE, Bundle, bundled_model, open_bundle
+from bc_model.inference.bundle import KERAS_FILE, Bundle, open_bundle, open_bundled_model
 from bc_model.inference.export import rebuild_keras_model
-from bc_model.inference.seen_images import SeenImages, find_seen_images, seen_images
+from bc_model.inference.seen_images import SeenImages, find_seen_images, read_seen_images
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +36,7 @@ def load_initial_weights(weights: str) -> str | keras.Model:
     WeightsError
         The bundled model is requested, but missing or damaged.
     """
-    return rebuild_keras_model(bundled_model()) if weights == "bundled" else weights
+    return rebuild_keras_model(open_bundled_model()) if weights == "bundled" else weights
 
 
 def initial_model(weights: str) -> Bundle | None:
@@ -58,7 +58,7 @@ def initial_model(weights: str) -> Bundle | None:
         The bundled model is requested, but missing or damaged.
     """
     if weights == "bundled":
-        return bundled_model()
+        return open_bundled_model()
     if Path(weights).name != KERAS_FILE:
         return None
     try:
@@ -88,14 +88,14 @@ def all_seen_images(weights: str, dataset: Dataset, split: pd.DataFrame) -> Seen
     """
     seen = split.loc[split["subset"] != "test", "path"]
     images = dataset.images[dataset.images["path"].isin(seen)]
-    own = SeenImages(dict(zip(images["sha256"], images["dhash"], strict=True)), whole=True)
+    own = SeenImages(dict(zip(images["sha256"], images["dhash"], strict=True)), is_complete=True)
     if weights in ("none", "imagenet"):
         return own
     first = initial_model(weights)
     try:
-        return own.with_first(seen_images(first) if first else None)
+        return own.merge_initial(read_seen_images(first) if first else None)
     except (BcModelError, OSError):  # The run does not need the list of seen images.
-        return own.with_first(None)
+        return own.merge_initial(None)
 
 
 def initialization_leakage(weights: str, dataset: Dataset, split: pd.DataFrame) -> Check | None:
@@ -131,7 +131,7 @@ def initialization_leakage(weights: str, dataset: Dataset, split: pd.DataFrame) 
         known = find_seen_images(model, test)
     except (BcModelError, OSError):  # The run does not need the list of seen images.
         return None
-    if not known.number:
+    if not known.n_seen:
         return None
     code = "BC410" if known.is_certain else "BC411"
-    return make_check(code, n_seen=known.number, n_test=len(test))
+    return make_check(code, n_seen=known.n_seen, n_test=len(test))

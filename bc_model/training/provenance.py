@@ -17,8 +17,8 @@ from bc_model.data.breakhis import MPP_RANGE, is_synthetic
 from bc_model.data.dataset import Dataset
 from bc_model.data.images import FIELD_PX
 from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE, summarize_subsets
-from bc_model.inference.bundle import bundled_model, file_sha256
-from bc_model.inference.input_checks import size_facts
+from bc_model.inference.bundle import file_sha256, open_bundled_model
+from bc_model.inference.input_checks import summarize_sizes
 from bc_model.inference.model_card import (
     Architecture,
     DecisionThreshold,
@@ -30,7 +30,7 @@ from bc_model.inference.model_card import (
     TrainingData,
 )
 from bc_model.inference.seen_images import SeenImages
-from bc_model.model import NAMED_WEIGHTS, backbone
+from bc_model.model import NAMED_WEIGHTS, get_backbone
 from bc_model.training.config import TrainingConfig
 from bc_model.training.devices import resolve_arithmetic
 from bc_model.training.initial_weights import initial_model, initialization_leakage
@@ -130,7 +130,7 @@ def draft_model_card(
             training_cases=tuple(sorted(set(training["case"]) - {""})),
             validation_cases=tuple(sorted(set(validation["case"]) - {""})),
             initial_cases=_initial_cases(initial),
-            seen_images_complete=known.whole,
+            seen_images_complete=known.is_complete,
             is_synthetic=synthetic,
             license=_license(initial, synthetic, bool(magnifications)),
         ),
@@ -152,11 +152,11 @@ def input_facts(
     pictures : DataFrame
         Rows of a manifest: what it learned from.
     """
-    sizes = size_facts(_without_drawn_scale(images))
+    sizes = summarize_sizes(_without_drawn_scale(images))
     return ModelInput(
         height_px=image_size[0],
         width_px=image_size[1],
-        preprocessing=f"in the graph: {backbone(backbone_name).preprocessing}",
+        preprocessing=f"in the graph: {get_backbone(backbone_name).preprocessing}",
         field_of_view=f"official frames trimmed to {FIELD_PX[0]}x{FIELD_PX[1]}, others whole",
         training_sizes=sizes["training_sizes"],
         reshaped_sizes=sizes["reshaped_sizes"],
@@ -174,7 +174,7 @@ def scale_facts(magnifications: list[int]) -> Scale:
 
 def _weights_sha256(weights: str) -> str | None:
     if weights == "bundled":
-        return bundled_model().network
+        return open_bundled_model().graph_sha256
     return None if weights in NAMED_WEIGHTS else file_sha256(Path(weights))
 
 

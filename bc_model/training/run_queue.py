@@ -15,7 +15,7 @@ from pathlib import Path
 from bc_model import jobs as _jobs
 from bc_model.data.official_folds import read_fold_file
 from bc_model.errors import ConfigError, RunError
-from bc_model.inference.bundle import bundled_model
+from bc_model.inference.bundle import open_bundled_model
 from bc_model.jobs import JOB_DIRECTORY, JobSpec, launch_job, locked, niceness, queue_job
 from bc_model.model import NAMED_WEIGHTS, require_weights_file
 from bc_model.training.config import TrainingConfig
@@ -167,7 +167,7 @@ def max_runs() -> int:
 
 def _check_weights_file(config: TrainingConfig) -> None:
     if config.weights == "bundled":
-        bundled_model()
+        open_bundled_model()
     elif config.weights not in NAMED_WEIGHTS:
         require_weights_file(Path(config.weights))
 

@@ -39,7 +39,10 @@ from bc_model.evaluation.report import EvaluationReport
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.export import check_bundle, write_bundle
-from bc_model.inference.input_checks import stain_statistics_summary, unusual_stain_proportion
+from bc_model.inference.input_checks import (
+    measure_out_of_distribution_proportion,
+    summarize_staining,
+)
 from bc_model.inference.model_card import CardMetrics, StainStatistics, write_model_card
 from bc_model.inference.quantization import measure_parity
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
@@ -347,7 +350,7 @@ class Trainer:
         n_parameters = self.model.count_params()
         card = draft_model_card(config, self.dataset, self.split, run_dir, known, n_parameters)
         bundle = write_bundle(
-            self.model, run_dir.model_dir, card, {SEEN_IMAGES_FILE: known.as_csv()}
+            self.model, run_dir.model_dir, card, {SEEN_IMAGES_FILE: known.to_csv()}
         )
         check_bundle(bundle, validation.pixels[:4])
         rows = self.split[self.split["subset"] == "validation"]
@@ -533,11 +536,11 @@ class Trainer:
         except (BcModelError, OSError) as error:
             logger.warning("The features of the training images were not saved: %s", error)
             return None
-        facts = stain_statistics_summary(found.stain, self.training_is_gray)
-        validation = FeatureTable.load(folder / FEATURES_FILE, bundle.network)
+        facts = summarize_staining(found.stain, self.training_is_gray)
+        validation = FeatureTable.load(folder / FEATURES_FILE, bundle.graph_sha256)
         # With leakage, the validation images say nothing about the staining of new cases.
         if validation is not None and self.split["protocol"].iloc[0] not in PROTOCOLS_WITH_LEAKAGE:
-            proportion = unusual_stain_proportion(validation.stain, facts)
+            proportion = measure_out_of_distribution_proportion(validation.stain, facts)
             facts = replace(facts, out_of_distribution_proportion=proportion)
         return facts
 

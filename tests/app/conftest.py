@@ -42,8 +42,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("BC_RUNS", str(folder))
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "shelf"))
-    monkeypatch.setattr("app.components.paths.SHIPPED_MODELS", tmp_path / "no-models")
-    monkeypatch.setattr("app.components.model_picker.SHIPPED_MODELS", tmp_path / "no-models")
+    monkeypatch.setattr("app.components.paths.BUNDLED_MODELS_DIR", tmp_path / "no-models")
+    monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", tmp_path / "no-models")
     return folder
 
 

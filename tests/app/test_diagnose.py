@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from bc_model.data.images import decode_image
 from bc_model.data.splits import read_split
 from bc_model.data.synthetic import draw_image, example_png
-from bc_model.inference.bundle import BUNDLED_NAME, SHIPPED_MODELS
+from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
 from bc_model.inference.classifier import load_classifier
 from bc_model.training.run import Run
 
@@ -194,10 +194,10 @@ def test_a_drawn_example_can_be_tried_without_a_image(finished_run, open_page):
 
 
 def test_a_model_of_tissue_comes_before_a_newer_dry_run(finished_run, open_page, monkeypatch):
-    monkeypatch.setattr("app.components.model_picker.SHIPPED_MODELS", SHIPPED_MODELS)
+    monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", BUNDLED_MODELS_DIR)
     app = open_page("diagnose")
 
-    assert app.selectbox(key="model").value == BUNDLED_NAME
+    assert app.selectbox(key="model").value == BUNDLED_MODEL_NAME
     assert finished_run.name in app.selectbox(key="model").options
     assert "Balanced accuracy at 100X 0." in texts(app.caption).replace("\\", "")
     app.button_group(key="example").set_value("Synthetic, crowded nuclei").run()

@@ -53,7 +53,7 @@ def cross_validated(runs, tiny_run, monkeypatch) -> Bundle:
     wide = StainStatistics((0.01, 0.5, 0.99), values, 0.0)
     stained = replace(card.input, stain=wide)
     write_model_card(folder, replace(card, files=card.files | files, input=stained))
-    monkeypatch.setattr("app.components.model_picker.SHIPPED_MODELS", folder.parent)
+    monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", folder.parent)
     return open_bundle(folder)
 
 

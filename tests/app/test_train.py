@@ -218,7 +218,7 @@ def test_beginning_with_the_model_in_the_box_says_what_it_knows(
     monkeypatch.setattr("app.components.train.config_form.has_bundled_model", lambda: True)
     box = open_bundle(tiny_run.path / "model")
     for module in ("app.components.train.config_form", "bc_model.training.initial_weights"):
-        monkeypatch.setattr(f"{module}.bundled_model", lambda: box)
+        monkeypatch.setattr(f"{module}.open_bundled_model", lambda: box)
     app = open_page("train")
     app.text_input(key="data").set_value(str(drawn_set))
     app.selectbox(key="config-weights").set_value("bundled").run()
@@ -235,7 +235,7 @@ def test_beginning_with_the_model_in_the_box_says_what_it_knows(
 def test_the_model_in_the_box_brings_its_own_image_size(runs, open_page, monkeypatch):
     box = SimpleNamespace(image_size=(100, 150))
     monkeypatch.setattr("app.components.train.config_form.has_bundled_model", lambda: True)
-    monkeypatch.setattr("app.components.train.config_form.bundled_model", lambda: box)
+    monkeypatch.setattr("app.components.train.config_form.open_bundled_model", lambda: box)
     app = open_page("train")
     app.selectbox(key="config-weights").set_value("bundled").run()
 
@@ -251,7 +251,7 @@ def test_the_model_in_the_box_brings_its_own_image_size(runs, open_page, monkeyp
 
 
 def test_without_a_model_in_the_box_none_is_offered(runs, open_page, monkeypatch):
-    monkeypatch.setattr("bc_model.inference.bundle.SHIPPED_MODELS", runs / "none")
+    monkeypatch.setattr("bc_model.inference.bundle.BUNDLED_MODELS_DIR", runs / "none")
     app = open_page("train")
 
     assert "Bundled model" not in app.selectbox(key="config-weights").options
@@ -261,11 +261,11 @@ def test_a_damaged_model_in_the_box_is_said_before_a_start(runs, open_page, monk
     folder = runs.parent / "shipped" / "breakhis-scratch"
     folder.mkdir(parents=True)
     (folder / "model_card.json").write_text("half")
-    monkeypatch.setattr("bc_model.inference.bundle.SHIPPED_MODELS", folder.parent)
+    monkeypatch.setattr("bc_model.inference.bundle.BUNDLED_MODELS_DIR", folder.parent)
     app = open_page("train")
     app.selectbox(key="config-weights").set_value("bundled").run()
 
-    assert "The model that came with the program is damaged" in texts(app.error)
+    assert "The bundled model is damaged" in texts(app.error)
     assert app.button(key="start").disabled
 
 

@@ -13,12 +13,12 @@ from PIL import Image
 from bc_model.gradcam import (
     GradCAM,
     Heatmap,
-    color_bar,
+    compute_full_scale,
+    draw_color_bar,
+    draw_probability_bar,
     grad_cam_from_activations,
     overlay_heatmap,
-    probability_bar,
     resize_heatmap,
-    shared_scale,
 )
 from bc_model.inference.engine import Head
 from bc_model.model import build_model, load_keras
@@ -287,12 +287,12 @@ def test_resize_heatmap_keeps_positions() -> None:
 
 def test_shared_scale_is_the_larger_maximum() -> None:
     maps = {"benign": heatmap([[1.0]], "benign"), "malignant": heatmap([[4.0]])}
-    assert shared_scale(maps) == 4.0
+    assert compute_full_scale(maps) == 4.0
 
 
 def test_shared_scale_has_a_minimum() -> None:
     maps = {"benign": heatmap([[0.0]], "benign"), "malignant": heatmap([[0.0003]])}
-    assert shared_scale(maps) == 0.01
+    assert compute_full_scale(maps) == 0.01
 
 
 def test_overlay_heatmap_equal_values_have_equal_colors() -> None:
@@ -321,7 +321,7 @@ def test_resize_heatmap_of_one_cell_fills_the_field_of_view() -> None:
 
 
 def test_color_bar_goes_from_the_first_to_the_last_color() -> None:
-    bar = color_bar(100, 5)
+    bar = draw_color_bar(100, 5)
     assert bar.shape == (5, 100, 3)
     np.testing.assert_allclose(bar[0, 0], cividis(0.0), atol=2)
     np.testing.assert_allclose(bar[-1, -1], cividis(1.0), atol=2)
@@ -333,7 +333,7 @@ def test_color_bar_goes_from_the_first_to_the_last_color() -> None:
 def test_probability_bar_shows_the_probability_and_the_predicted_class(
     probability: float, color: tuple[int, int, int]
 ) -> None:
-    bar = np.asarray(Image.open(io.BytesIO(probability_bar(probability, 0.5))))
+    bar = np.asarray(Image.open(io.BytesIO(draw_probability_bar(probability, 0.5))))
     middle = bar[bar.shape[0] // 2]
     filled = (middle[:, 3] == 255) & (middle[:, :3] == color).all(axis=1)
     # The threshold marker covers 6 px of the bar.

@@ -9,11 +9,11 @@ from app.components.checks import show_checks
 from app.components.layout import RESEARCH_USE, escape
 from bc_model.data import CLASSES, decode_image
 from bc_model.gradcam import (
-    at_most_wide,
+    compute_full_scale,
+    downsample_to_width,
+    draw_probability_bar,
     encode_jpeg,
     overlay_heatmap,
-    probability_bar,
-    shared_scale,
 )
 from bc_model.inference import Bundle, Prediction, encode_png
 from bc_model.utils import format_with_threshold
@@ -69,7 +69,7 @@ def _show_class(prediction: Prediction, bundle: Bundle) -> None:
             f"{RESEARCH_USE}"
         )
         st.image(
-            probability_bar(prediction.prob_malignant, bundle.threshold),
+            draw_probability_bar(prediction.prob_malignant, bundle.threshold),
             width="stretch",
             alt=f"Estimated probability of malignancy {probability} on a scale from 0 to 1",
         )
@@ -80,7 +80,7 @@ def _show_heatmap(
     prediction: Prediction, name: str, shown: np.ndarray, data: bytes, sha256: str, opacity: float
 ) -> None:
     heatmap = prediction.heatmaps[name]
-    full_scale = shared_scale(prediction.heatmaps)
+    full_scale = compute_full_scale(prediction.heatmaps)
     st.markdown(f"**Grad-CAM for {name}**")
     if heatmap.is_empty:
         alt = f"The image without a heatmap: no positive contribution to {name}"
@@ -120,4 +120,4 @@ def _show_heatmap(
 # similar images could share an entry.
 @st.cache_data(max_entries=64, show_spinner=False)
 def _display_image(sha256: str, _data: bytes) -> np.ndarray:
-    return at_most_wide(decode_image(_data, "The image"), DISPLAY_WIDTH_PX)
+    return downsample_to_width(decode_image(_data, "The image"), DISPLAY_WIDTH_PX)

@@ -10,7 +10,7 @@ from app.components.layout import escape, show_error
 from app.components.model_picker import engine_of
 from bc_model.data import decode_image
 from bc_model.errors import BcModelError, EngineBusyError, ImageError
-from bc_model.gradcam import color_bar
+from bc_model.gradcam import draw_color_bar
 from bc_model.inference import Bundle, Classifier, Prediction
 
 CARDS_PER_PAGE = 4
@@ -94,7 +94,7 @@ def _show_legend() -> float:
     config, legend = st.columns([1, 2], gap="large", vertical_alignment="bottom")
     opacity = config.slider("Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity")
     with legend:
-        st.image(color_bar(512, 10), width="stretch", alt="")
+        st.image(draw_color_bar(512, 10), width="stretch", alt="")
         st.caption(
             "Color scale: from no contribution to the strongest contribution in the image. "
             "Heatmaps show regions that increased a class score; they do not outline lesions."

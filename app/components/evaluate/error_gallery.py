@@ -24,7 +24,7 @@ from bc_model.evaluation import (
     find_neighbors,
     read_training_features,
 )
-from bc_model.gradcam import at_most_wide, encode_jpeg, overlay_heatmap, shared_scale
+from bc_model.gradcam import compute_full_scale, downsample_to_width, encode_jpeg, overlay_heatmap
 from bc_model.inference import Bundle
 from bc_model.training import Run, RunImages
 from bc_model.utils import format_probability
@@ -135,15 +135,15 @@ def _explain(
     """
     rgb = decode_image(_data, "The image")
     _, heatmaps = engine_of(_bundle).explain_one(preprocess_image(rgb, _bundle.image_size))
-    shown: np.ndarray = at_most_wide(rgb, _WIDTH_PX)
+    shown: np.ndarray = downsample_to_width(rgb, _WIDTH_PX)
     heatmap = heatmaps[class_name]
-    overlay = overlay_heatmap(shown, heatmap, full_scale=shared_scale(heatmaps))
+    overlay = overlay_heatmap(shown, heatmap, full_scale=compute_full_scale(heatmaps))
     return encode_jpeg(shown), encode_jpeg(overlay), bool(heatmap.is_empty)
 
 
 @st.cache_data(max_entries=512, show_spinner=False)
 def _thumbnail(sha256: str, _data: bytes) -> bytes:
-    return encode_jpeg(at_most_wide(decode_image(_data, "The image"), _NEIGHBOR_PX))
+    return encode_jpeg(downsample_to_width(decode_image(_data, "The image"), _NEIGHBOR_PX))
 
 
 PER_PAGE = 6

@@ -13,7 +13,7 @@ from app.components.report_downloads import draw_report_files
 from bc_model.data import Progress, image_files, parse_mapping, read_dataset, read_mapped
 from bc_model.errors import BcModelError, DataError
 from bc_model.evaluation import DomainShift, EvaluationReport, evaluate_external
-from bc_model.inference import Bundle, expected_unusual_proportion
+from bc_model.inference import Bundle, expected_out_of_distribution_proportion
 from bc_model.reporting import format_support
 
 MOST_IMAGES = 2000
@@ -112,7 +112,7 @@ def _draw_shift(shift: DomainShift, bundle: Bundle) -> None:
         far.metric(
             "Out-of-distribution staining", f"{shift.n_unusual_staining:,} of {shift.n_images:,}"
         )
-        proportion = expected_unusual_proportion(bundle.card)
+        proportion = expected_out_of_distribution_proportion(bundle.card)
         usual = (
             ""
             if proportion is None

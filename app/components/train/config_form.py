@@ -16,7 +16,7 @@ from app.components.split_summary import show_subsets, split_or_say
 from bc_model.checks import Severity
 from bc_model.data import check_leakage, summarize_subsets
 from bc_model.errors import BcModelError, ConfigError, WeightsError
-from bc_model.inference import bundled_model, has_bundled_model
+from bc_model.inference import has_bundled_model, open_bundled_model
 from bc_model.model import BACKBONES, NAMED_WEIGHTS, require_weights_file
 from bc_model.training import OPTIONS, Option, initialization_leakage
 
@@ -207,7 +207,7 @@ def _size_label(size: tuple[int, int]) -> str:
 
 def _bundled_size() -> tuple[int, int] | None:
     try:
-        return bundled_model().image_size
+        return open_bundled_model().image_size
     except WeightsError:
         return None  # The error is raised after every field is drawn.
 
@@ -228,7 +228,7 @@ def _draw_split() -> dict[str, Any]:
 
 def _require_weights(weights: str) -> None:
     if weights == "bundled":
-        bundled_model()
+        open_bundled_model()
     elif not weights:
         raise ConfigError(
             "No weights file is given. Expected a .h5, .weights.h5 or .keras file. Enter its path."

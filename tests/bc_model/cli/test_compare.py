@@ -12,7 +12,7 @@ import pytest
 from bc_model.checks import make_check
 from bc_model.errors import RunError, SplitError
 from bc_model.experiments.results import compare_runs, setting_rows
-from bc_model.inference.bundle import SHIPPED_MODELS
+from bc_model.inference.bundle import BUNDLED_MODELS_DIR
 from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
 
@@ -82,7 +82,7 @@ def test_a_folder_called_bundled_does_not_stand_before_the_model_in_the_box(
     monkeypatch.chdir(tmp_path)
     code, out, _ = command("models", "verify", "bundled")
     assert code == 0
-    assert str(SHIPPED_MODELS) in out
+    assert str(BUNDLED_MODELS_DIR) in out
     code, _, err = command("compare", "bundled", "two")
     assert code == 2
     assert "It is a model without its run" in err

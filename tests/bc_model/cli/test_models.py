@@ -21,7 +21,7 @@ def command(command_line: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """Run `models`, where nothing is shipped."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BC_RUNS", "runs")
-    monkeypatch.setattr("bc_model.inference.bundle.SHIPPED_MODELS", tmp_path / "none")
+    monkeypatch.setattr("bc_model.inference.bundle.BUNDLED_MODELS_DIR", tmp_path / "none")
     return partial(command_line, "models")
 
 

@@ -33,7 +33,7 @@ def test_config_from_image_size_defaults_to_that_of_the_bundled_model(
     config_of, monkeypatch: pytest.MonkeyPatch
 ):
     box = SimpleNamespace(image_size=(48, 80))
-    monkeypatch.setattr("bc_model.inference.bundle.bundled_model", lambda: box)
+    monkeypatch.setattr("bc_model.inference.bundle.open_bundled_model", lambda: box)
 
     assert config_of().image_size == (224, 224)
     assert config_of("--weights", "none").image_size == (224, 224)

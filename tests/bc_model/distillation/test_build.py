@@ -14,7 +14,7 @@ from bc_model.distillation.nested_cv import SearchGrid
 from bc_model.errors import BundleError, ConfigError
 from bc_model.evaluation.cross_validation import (
     CROSS_VALIDATION_FILE,
-    NESTED_SELECTION_FILE,
+    NESTED_CROSS_VALIDATION_FILE,
     cross_validation_report,
     is_cross_validated,
 )
@@ -66,7 +66,7 @@ def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
     assert card.data.training_cases == tuple(sorted(set(source.table["case"])))
     statistics = card.input.stain
     assert "haematoxylin_mean" in statistics.values
-    assert NESTED_SELECTION_FILE not in card.files
+    assert NESTED_CROSS_VALIDATION_FILE not in card.files
     kept = read_predictions(box.folder / CROSS_VALIDATION_FILE)
     assert sorted(kept["path"]) == sorted(source.table["path"])
     assert loads(ModelCard, dumps(card)) == card
@@ -103,11 +103,11 @@ def test_its_own_images_are_known_under_any_name(box, source):
     unusual = renamed.assign(sha256="0" * 64)
 
     known = find_seen_images(box, renamed)
-    assert known.images.all()
+    assert known.is_seen.all()
     assert known.checks[0] == make_check("BC321", n_seen=len(renamed), n_images=len(renamed))
     assert find_seen_images(box, unusual).images.all()  # copies, by their looks
     unusual, renamed = unusual.drop(columns="dhash"), renamed.drop(columns="dhash")
-    assert find_seen_images(box, unusual).number == 0
+    assert find_seen_images(box, unusual).n_seen == 0
 
     # Of each case one picture is its own: it knows the case.
     first = ~renamed["case"].duplicated()
@@ -153,7 +153,8 @@ def test_the_choosing_is_judged_with_real_networks_and_told_in_the_card(root, tm
     assert {one.penalty for one in told.choices} <= {0.1, 1.0}
     assert told.n_images == made.card.metrics.test.n_images
     kept, plain = (
-        read_predictions(made.file(name)) for name in (NESTED_SELECTION_FILE, CROSS_VALIDATION_FILE)
+        read_predictions(made.file(name))
+        for name in (NESTED_CROSS_VALIDATION_FILE, CROSS_VALIDATION_FILE)
     )
     assert sorted(kept["path"]) == sorted(plain["path"])
     area = roc_auc_score(kept["class"] == "malignant", kept["prob_malignant"])
@@ -175,7 +176,7 @@ def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, m
 
 
 def test_drawn_images_do_not_replace_the_model_that_knows_tissue(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("bc_model.distillation.build.SHIPPED_MODELS", tmp_path)
+    monkeypatch.setattr("bc_model.distillation.build.BUNDLED_MODELS_DIR", tmp_path)
     monkeypatch.chdir(tmp_path)
 
     for boxed in (tmp_path / "boxed", Path("boxed")):

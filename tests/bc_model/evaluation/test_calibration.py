@@ -162,7 +162,7 @@ def test_a_temperature_moves_probabilities_and_neither_logits_nor_heatmaps(
 
 
 def test_a_new_network_is_not_taken_for_the_old(tiny_run: Run, tmp_path: Path) -> None:
-    network = open_bundle(tiny_run.path).network
+    network = open_bundle(tiny_run.path).graph_sha256
     kept = FeatureTable.load(tiny_run.evaluation_dir / FEATURES_FILE, network)
     assert kept is not None
     assert kept.features.shape[0] == kept.stain.shape[0] == len(kept.path)

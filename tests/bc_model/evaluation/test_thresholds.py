@@ -170,7 +170,7 @@ def test_locking(run: Run) -> None:
     assert entry.method == chosen.method
     assert entry.date.endswith("+00:00")
     assert again.key != bundle.key
-    assert again.network == bundle.network
+    assert again.graph_sha256 == bundle.graph_sha256
     # The report and the passport are about the cut-off in force.
     report = read_report(run.evaluation_dir)
     assert report.threshold == again.card.metrics.test.threshold == chosen.value

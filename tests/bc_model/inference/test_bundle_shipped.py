@@ -11,12 +11,20 @@ from bc_model.data.dataset import read_dataset, read_mapped
 from bc_model.data.images import preprocess_image
 from bc_model.data.synthetic import draw_image
 from bc_model.errors import WeightsError
-from bc_model.evaluation.cross_validation import NESTED_SELECTION_FILE, cross_validation_report
+from bc_model.evaluation.cross_validation import (
+    NESTED_CROSS_VALIDATION_FILE,
+    cross_validation_report,
+)
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.gradcam import GradCAM
 from bc_model.inference import bundle as shipped
-from bc_model.inference.bundle import BUNDLED_NAME, SHIPPED_MODELS, Bundle, bundled_model
+from bc_model.inference.bundle import (
+    BUNDLED_MODEL_NAME,
+    BUNDLED_MODELS_DIR,
+    Bundle,
+    open_bundled_model,
+)
 from bc_model.inference.engine import Engine
 from bc_model.inference.export import rebuild_keras_model
 from bc_model.inference.seen_images import find_seen_images
@@ -28,13 +36,14 @@ MAX_SECONDS = 3.0
 
 
 needs_box = pytest.mark.skipif(
-    not (SHIPPED_MODELS / BUNDLED_NAME).exists(), reason="no model is shipped with this version"
+    not (BUNDLED_MODELS_DIR / BUNDLED_MODEL_NAME).exists(),
+    reason="no model is shipped with this version",
 )
 
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return bundled_model()
+    return open_bundled_model()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,7 @@ def pixels(bundle: Bundle) -> np.ndarray:
 def test_it_is_whole_and_small(bundle: Bundle):
     bundle.verify()
 
-    assert sum(file.stat().st_size for file in SHIPPED_MODELS.rglob("*")) <= MAX_BYTES
+    assert sum(file.stat().st_size for file in BUNDLED_MODELS_DIR.rglob("*")) <= MAX_BYTES
 
 
 @needs_box
@@ -55,7 +64,7 @@ def test_it_is_whole_and_small(bundle: Bundle):
 def test_its_cross_validations_give_the_figures_of_its_card(bundle: Bundle, nested_selection):
     if nested_selection:
         told = bundle.card.metrics.nested
-        predictions = read_predictions(bundle.file(NESTED_SELECTION_FILE))
+        predictions = read_predictions(bundle.file(NESTED_CROSS_VALIDATION_FILE))
         report = evaluate_predictions(predictions, protocol="case", has_leakage=False)
     else:
         told, report = bundle.card.metrics.test, cross_validation_report(bundle)
@@ -71,7 +80,7 @@ def test_its_cross_validations_give_the_figures_of_its_card(bundle: Bundle, nest
 @needs_box
 def test_what_was_chosen_inside_the_folds_gives_the_probabilities_beside_it(bundle: Bundle):
     chosen = bundle.card.metrics.nested.choices
-    found = read_predictions(bundle.file(NESTED_SELECTION_FILE))
+    found = read_predictions(bundle.file(NESTED_CROSS_VALIDATION_FILE))
     temperature = found["fold"].map({one.fold: one.temperature for one in chosen})
 
     prob = 1 / (1 + np.exp(-found["logit"] / temperature))
@@ -114,27 +123,27 @@ def test_its_figures_are_of_honest_folds_and_say_whose(bundle: Bundle):
 def test_it_is_hashed_once_and_again_when_a_file_has_changed(
     tiny_run: Run, tmp_path: Path, monkeypatch
 ):
-    folder = tmp_path / BUNDLED_NAME
+    folder = tmp_path / BUNDLED_MODEL_NAME
     shutil.copytree(tiny_run.model_dir, folder)
-    monkeypatch.setattr("bc_model.inference.bundle.SHIPPED_MODELS", tmp_path)
+    monkeypatch.setattr("bc_model.inference.bundle.BUNDLED_MODELS_DIR", tmp_path)
     hashed = []
     verify = Bundle.verify
     monkeypatch.setattr(Bundle, "verify", lambda self: hashed.append(1) or verify(self))
 
-    assert bundled_model() == bundled_model()
+    assert open_bundled_model() == open_bundled_model()
     assert len(hashed) == 1
 
     with (folder / "served.bin").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(WeightsError, match="The model that came with the program is damaged"):
-        bundled_model()
+    with pytest.raises(WeightsError, match="The bundled model is damaged"):
+        open_bundled_model()
 
 
 def test_a_copy_of_the_program_without_it_says_so(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(shipped, "SHIPPED_MODELS", tmp_path)
+    monkeypatch.setattr(shipped, "BUNDLED_MODELS_DIR", tmp_path)
 
-    with pytest.raises(WeightsError, match="No model came with this copy"):
-        bundled_model()
+    with pytest.raises(WeightsError, match="The bundled model is not installed"):
+        open_bundled_model()
 
 
 @needs_box
@@ -149,10 +158,10 @@ def test_it_knows_the_originals_of_what_it_learned_from_and_no_strangers(
         rows = originals[originals["magnification"] == magnification]
         numbers = [str(number) for number in range(len(rows))]
         asked = rows.assign(path=[f"{one}.png" for one in numbers], case="", group=numbers)
-        known[magnification] = find_seen_images(bundle, asked).number
+        known[magnification] = find_seen_images(bundle, asked).n_seen
     assert known[100] == (originals["magnification"] == 100).sum()
     assert known[200] > 0
     assert (known[40], known[400]) == (0, 0)
 
     unseen_images = read_mapped(real_data / "idc_patches", {"0": "benign", "1": "malignant"})
-    assert find_seen_images(bundle, unseen_images.images).number == 0
+    assert find_seen_images(bundle, unseen_images.images).n_seen == 0

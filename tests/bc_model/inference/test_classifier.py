@@ -18,7 +18,12 @@ from bc_model.errors import ModelError
 from bc_model.gradcam import Heatmap
 from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, open_bundle
-from bc_model.inference.classifier import Classifier, Prediction, load_classifier, prob_malignant
+from bc_model.inference.classifier import (
+    Classifier,
+    Prediction,
+    compute_prob_malignant,
+    load_classifier,
+)
 from bc_model.inference.engine import Engine, Head
 from bc_model.inference.model_card import (
     DecisionThreshold,
@@ -90,17 +95,21 @@ def image(width: int = 96, height: int = 64, seed: int = 0) -> np.ndarray:
 
 def test_probability_by_hand() -> None:
     expected = 1 / (1 + math.exp(-(3 - 1)))
-    assert prob_malignant(np.array([[1.0, 3.0]]), 1.0)[0] == pytest.approx(expected, rel=1e-12)
+    assert compute_prob_malignant(np.array([[1.0, 3.0]]), 1.0)[0] == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_temperature_divides_the_logits() -> None:
     expected = 1 / (1 + math.exp(-(3 - 1) / 4))
-    assert prob_malignant(np.array([[1.0, 3.0]]), 4.0)[0] == pytest.approx(expected, rel=1e-12)
+    assert compute_prob_malignant(np.array([[1.0, 3.0]]), 4.0)[0] == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_large_logits_do_not_overflow() -> None:
     np.testing.assert_array_equal(
-        prob_malignant(np.array([[-1e4, 1e4], [1e4, -1e4]]), 1.0), [1.0, 0.0]
+        compute_prob_malignant(np.array([[-1e4, 1e4], [1e4, -1e4]]), 1.0), [1.0, 0.0]
     )
 
 
@@ -172,7 +181,7 @@ def test_load_classifier_accepts_run_and_model_directories(
     tiny_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "bc_model.inference.classifier.shipped_folder", lambda name: tiny_run.model_dir
+        "bc_model.inference.classifier.bundled_model_dir", lambda name: tiny_run.model_dir
     )
     expected = load_classifier(tiny_run.path).bundle.key
     for source in (str(tiny_run.path), tiny_run.model_dir, "bundled"):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bc_model.errors import ModelError
-from bc_model.inference.bundle import BUNDLED_NAME, Bundle, file_sha256, open_bundle
+from bc_model.inference.bundle import BUNDLED_MODEL_NAME, Bundle, file_sha256, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.export import rebuild_keras_model, write_half_precision_bundle
 from bc_model.inference.model_card import ModelCard
@@ -50,7 +50,7 @@ def card(tiny_run: Run) -> ModelCard:
 @pytest.fixture(scope="module")
 def compact(resnet, card, pixels, tmp_path_factory) -> Bundle:
     return write_half_precision_bundle(
-        resnet, tmp_path_factory.mktemp("compact") / BUNDLED_NAME, card, pixels
+        resnet, tmp_path_factory.mktemp("compact") / BUNDLED_MODEL_NAME, card, pixels
     )
 
 
@@ -79,7 +79,7 @@ def test_its_duplicate_is_the_very_same_network(compact, pixels):
 def test_a_new_model_begins_with_its_weights(compact, pixels, monkeypatch):
     import keras
 
-    monkeypatch.setattr("bc_model.inference.bundle.SHIPPED_MODELS", compact.folder.parent)
+    monkeypatch.setattr("bc_model.inference.bundle.BUNDLED_MODELS_DIR", compact.folder.parent)
     weights = load_initial_weights("bundled")
     model = build_model("resnet50", image_size=(SIDE, SIDE), weights=weights, dense_units=())
     features = keras.Model(model.inputs[0], model.get_layer("pool").output)

@@ -90,7 +90,7 @@ def test_the_file_answers_in_its_own_interpreter(exported: Exported, tiny_run: R
 
 def test_the_difference_that_was_found_is_told(exported: Exported) -> None:
     assert 0 <= exported.max_difference < 1e-4
-    assert exported.n == 8
+    assert exported.n_images == 8
 
 
 def test_the_file_is_named_after_the_model_and_alone(exported: Exported) -> None:

@@ -9,11 +9,11 @@ from bc_model.data.stain import STAIN_COLUMNS, are_gray, optical_density, stain_
 from bc_model.data.synthetic import draw_image
 from bc_model.inference.input_checks import (
     check_staining,
-    expected_unusual_proportion,
+    expected_out_of_distribution_proportion,
+    find_staining_differences,
     has_stain_statistics,
-    stain_statistics_summary,
-    unusual_stain_proportion,
-    unusual_staining,
+    measure_out_of_distribution_proportion,
+    summarize_staining,
 )
 from bc_model.inference.model_card import ModelCard, StainStatistics
 from benchmarks.card import dummy_model_card
@@ -32,7 +32,7 @@ NOT_GRAY = np.zeros(len(IMAGES), bool)
 @pytest.fixture
 def card() -> ModelCard:
     """Return the card of a model that was trained on synthetic images."""
-    return card_with(stain_statistics_summary(stain_statistics(IMAGES), NOT_GRAY))
+    return card_with(summarize_staining(stain_statistics(IMAGES), NOT_GRAY))
 
 
 def card_with(stain: StainStatistics | None) -> ModelCard:
@@ -84,7 +84,7 @@ def test_check_staining_with_equal_channels_is_grayscale(card, difference, gray)
 def test_check_staining_with_grayscale_training_images_returns_none():
     gray = np.repeat(IMAGES[:, :, :, 1:2], 3, axis=3)
     assert are_gray(gray).all()
-    facts = stain_statistics_summary(stain_statistics(gray), are_gray(gray))
+    facts = summarize_staining(stain_statistics(gray), are_gray(gray))
 
     assert facts.grayscale_proportion == 1.0
     assert check_staining(gray[0], card_with(facts)) is None
@@ -92,7 +92,7 @@ def test_check_staining_with_grayscale_training_images_returns_none():
 
 def test_facts_and_the_proportion_that_is_unusual_by_hand():
     stain = np.repeat(np.linspace(0.0, 1.0, 101)[:, None], 6, axis=1)
-    facts = stain_statistics_summary(stain, np.array([True, False, False, False]))
+    facts = summarize_staining(stain, np.array([True, False, False, False]))
 
     assert facts.quantiles == (0.01, 0.05, 0.5, 0.95, 0.99)
     assert facts.values["eosin_mean"] == pytest.approx([0.01, 0.05, 0.5, 0.95, 0.99])
@@ -100,9 +100,9 @@ def test_facts_and_the_proportion_that_is_unusual_by_hand():
     # From half of the 0.49 below 0.01 to as much above 0.99 is within.
     asked = np.full((4, 6), 0.5)
     asked[:, 2] = [-0.23, 0.5, 0.5, 1.23]
-    assert unusual_stain_proportion(asked, facts) == 0.0
+    assert measure_out_of_distribution_proportion(asked, facts) == 0.0
     asked[:, 2] = [-0.24, -0.23, 1.23, 1.24]
-    assert unusual_stain_proportion(asked, facts) == 0.5
+    assert measure_out_of_distribution_proportion(asked, facts) == 0.5
 
 
 def test_check_staining_tolerance_is_half_the_distance_to_the_median(card):
@@ -122,12 +122,12 @@ def test_check_staining_tolerance_is_half_the_distance_to_the_median(card):
 
 def test_unusual_stain_returns_codes_of_differences(card):
     known = stain_statistics(IMAGES[:1])[0]
-    assert unusual_staining(known, False, card.input.stain) == []
-    assert unusual_staining(known, True, card.input.stain) == ["grayscale"]
+    assert find_staining_differences(known, False, card.input.stain) == []
+    assert find_staining_differences(known, True, card.input.stain) == ["grayscale"]
 
     known[STAIN_COLUMNS.index("eosin_mean")] += 1.0
     known[STAIN_COLUMNS.index("residual_sd")] = -1.0
-    assert unusual_staining(known, False, card.input.stain) == [
+    assert find_staining_differences(known, False, card.input.stain) == [
         "eosin_stronger",
         "residual_more_even",
     ]
@@ -136,4 +136,4 @@ def test_unusual_stain_returns_codes_of_differences(card):
 def test_check_staining_without_statistics_returns_none():
     assert not has_stain_statistics(card_with(None))
     assert check_staining(np.zeros((8, 8, 3), np.uint8), card_with(None)) is None
-    assert expected_unusual_proportion(card_with(None)) is None
+    assert expected_out_of_distribution_proportion(card_with(None)) is None

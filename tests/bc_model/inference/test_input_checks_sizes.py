@@ -8,7 +8,12 @@ import pytest
 
 from bc_model.checks import make_check
 from bc_model.inference.bundle import Bundle
-from bc_model.inference.input_checks import check_size, check_sizes, size_facts, upsampling_factor
+from bc_model.inference.input_checks import (
+    check_size,
+    check_sizes,
+    summarize_sizes,
+    upsampling_factor,
+)
 from benchmarks.card import dummy_model_card
 
 
@@ -36,7 +41,7 @@ def bundle_with(
 ) -> Bundle:
     """Return a bundle of a model that was trained on images of these sizes."""
     card = dummy_model_card(image_size)
-    facts = size_facts(images(*seen))
+    facts = summarize_sizes(images(*seen))
     return Bundle(Path(), replace(card, input=replace(card.input, **facts)))
 
 
@@ -44,9 +49,9 @@ def test_sizes_of_frames_that_lost_their_shape_are_told_apart(bundle: Bundle) ->
     given = bundle.card.input
     assert given.training_sizes == ("224x224", "700x460", "700x456")
     assert given.reshaped_sizes == ("224x224",)
-    assert size_facts(images((224, 224, 200), (224, 224, None)))["reshaped_sizes"] == ()
+    assert summarize_sizes(images((224, 224, 200), (224, 224, None)))["reshaped_sizes"] == ()
     # Without an official name nobody knows what shape it had.
-    assert size_facts(images((224, 224, None)))["reshaped_sizes"] == ()
+    assert summarize_sizes(images((224, 224, None)))["reshaped_sizes"] == ()
 
 
 @pytest.mark.parametrize(

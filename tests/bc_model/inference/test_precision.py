@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from bc_model.inference.precision import LIMITS, PRECISIONS, Parity, compare, supported_precisions
+from bc_model.inference.precision import (
+    LIMITS,
+    PRECISIONS,
+    Parity,
+    compare_precision,
+    supported_precisions,
+)
 
 BOTH = np.array([False, True])
 
@@ -12,10 +18,12 @@ def test_the_probability_difference_is_its_99th_percentile() -> None:
     reference = np.array([0.5, 0.5, 0.5, 0.5, 0.5])
     served = reference + np.array([0.0, -0.001, 0.002, -0.003, 0.01])
     # Five values span four steps; 99 % of the way is 0.96 of the last one: 0.003 + 0.96 * 0.007.
-    parity = compare("f32", reference, served, np.array([False, True, False, True, False]))
+    parity = compare_precision(
+        "f32", reference, served, np.array([False, True, False, True, False])
+    )
     assert parity.prob_difference_p99 == pytest.approx(0.00972, abs=1e-12)
     assert parity.prob_difference_p99 == np.percentile(np.abs(served - reference), 99)
-    assert parity.n == 5
+    assert parity.n_images == 5
 
 
 def test_the_auc_difference_by_hand() -> None:
@@ -23,21 +31,27 @@ def test_the_auc_difference_by_hand() -> None:
     reference = np.array([0.1, 0.2, 0.3, 0.6])  # 3 of 4 pairs in the right order
     served = np.array([0.1, 0.35, 0.3, 0.6])  # 4 of 4
     for first, second in ((reference, served), (served, reference)):
-        assert compare("int8", first, second, malignant).auc_difference == pytest.approx(0.25)
+        assert compare_precision("int8", first, second, malignant).auc_difference == pytest.approx(
+            0.25
+        )
 
 
 def test_the_same_probabilities_are_allowed() -> None:
     same = np.array([0.2, 0.8])
-    parity = compare("f32", same, same, BOTH)
-    assert parity == Parity(prob_difference_p99=0.0, auc_difference=0.0, n=2, passes_parity=True)
+    parity = compare_precision("f32", same, same, BOTH)
+    assert parity == Parity(
+        prob_difference_p99=0.0, auc_difference=0.0, n_images=2, passes_parity=True
+    )
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_probability_exactly_at_the_limit_is_allowed(precision: str) -> None:
     limit, _ = LIMITS[precision]
     zero = np.zeros(2)
-    assert compare(precision, zero, np.full(2, limit), BOTH).passes_parity
-    assert not compare(precision, zero, np.full(2, np.nextafter(limit, 1)), BOTH).passes_parity
+    assert compare_precision(precision, zero, np.full(2, limit), BOTH).passes_parity
+    assert not compare_precision(
+        precision, zero, np.full(2, np.nextafter(limit, 1)), BOTH
+    ).passes_parity
 
 
 def one_below(n_benign: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -55,7 +69,7 @@ def one_below(n_benign: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_an_auc_exactly_at_the_limit_is_allowed(precision: str) -> None:
     n_pairs = round(1000 * LIMITS[precision][1])
-    parity = compare(precision, *one_below(n_pairs))
+    parity = compare_precision(precision, *one_below(n_pairs))
     assert parity.auc_difference == pytest.approx(n_pairs / 1000)
     assert parity.passes_parity
 
@@ -63,7 +77,7 @@ def test_an_auc_exactly_at_the_limit_is_allowed(precision: str) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_an_auc_one_pair_over_the_limit_is_not(precision: str) -> None:
     n_pairs = round(1000 * LIMITS[precision][1]) + 1
-    parity = compare(precision, *one_below(n_pairs))
+    parity = compare_precision(precision, *one_below(n_pairs))
     assert parity.prob_difference_p99 <= LIMITS[precision][0]
     assert not parity.passes_parity
 
@@ -75,7 +89,7 @@ def test_the_limits_are_those_that_were_agreed() -> None:
 @pytest.mark.parametrize("malignant", [[True, True], [False, False]], ids=["malignant", "benign"])
 def test_one_class_is_not_enough(malignant: list[bool]) -> None:
     same = np.array([0.2, 0.8])
-    parity = compare("f32", same, same, np.array(malignant))
+    parity = compare_precision("f32", same, same, np.array(malignant))
     assert (parity.prob_difference_p99, parity.auc_difference) == (0.0, None)
     assert not parity.passes_parity
 

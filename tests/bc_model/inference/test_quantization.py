@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from bc_model.errors import BundleError, ConfigError
-from bc_model.inference import quantization as quantize
+from bc_model.inference import quantization
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.model_card import MODEL_CARD_FILE, write_model_card
 from bc_model.inference.precision import Parity
-from bc_model.inference.quantization import measure_parity, quantise
+from bc_model.inference.quantization import measure_parity, quantize
 from bc_model.training.run import Run
 from bc_model.utils.serialization import to_json
 
@@ -40,7 +40,7 @@ def bundle(tiny_run: Run, tmp_path: Path) -> Bundle:
 @pytest.fixture(scope="module")
 def quantised_folder(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("int8") / "model"
-    return quantise(uncompared_copy(tiny_run.model_dir, folder), PIXELS).folder
+    return quantize(uncompared_copy(tiny_run.model_dir, folder), PIXELS).folder
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def int8_bundle(quantised_folder: Path, tmp_path: Path) -> Bundle:
 
 def computes(precisions: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the processor have these precisions."""
-    for module in ("engine", "optimise"):
+    for module in ("engine", "quantization"):
         monkeypatch.setattr(f"bc_model.inference.{module}.supported_precisions", lambda: precisions)
 
 
@@ -75,7 +75,7 @@ def test_float32_is_compared_and_allowed(bundle: Bundle, monkeypatch: pytest.Mon
     parity = measured.card.precisions["f32"]
     assert parity.passes_parity
     assert parity.prob_difference_p99 < 1e-5
-    assert (parity.auc_difference, parity.n) == (0.0, 8)
+    assert (parity.auc_difference, parity.n_images) == (0.0, 8)
 
 
 def test_the_comparison_is_stored_and_nothing_else_changes(
@@ -96,9 +96,9 @@ def test_images_in_several_batches_are_all_compared(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computes({"f32"}, monkeypatch)
-    monkeypatch.setattr(quantize, "BATCH", 3)
+    monkeypatch.setattr(quantization, "BATCH", 3)
     parity = measure_parity(bundle, PIXELS, MALIGNANT).card.precisions["f32"]
-    assert (parity.n, parity.passes_parity) == (8, True)
+    assert (parity.n_images, parity.passes_parity) == (8, True)
 
 
 def test_what_this_processor_lacks_keeps_its_result(
@@ -123,7 +123,7 @@ def test_int8_is_compared_once_it_is_made(
     measured = measure_parity(int8_bundle, PIXELS, MALIGNANT)
     int8, f32 = (measured.card.precisions[name] for name in ("int8", "f32"))
     assert int8.prob_difference_p99 > f32.prob_difference_p99, "int8 was not computed in"
-    assert int8.n == 8
+    assert int8.n_images == 8
 
 
 def test_one_class_is_compared_and_not_allowed(
@@ -140,7 +140,7 @@ def test_one_class_is_compared_and_not_allowed(
 
 def test_quantising_adds_files_that_verify(bundle: Bundle) -> None:
     before = contents(bundle.folder)
-    made = quantise(bundle, PIXELS)
+    made = quantize(bundle, PIXELS)
     made.verify()
     after = contents(bundle.folder)
     assert set(after) == set(before) | INT8_FILES
@@ -152,12 +152,12 @@ def test_quantising_adds_files_that_verify(bundle: Bundle) -> None:
 
 
 def test_quantising_forgets_the_int8_comparison_only(bundle: Bundle) -> None:
-    made = quantise(compared(bundle, int8=PASSED, f32=PASSED), PIXELS)
+    made = quantize(compared(bundle, int8=PASSED, f32=PASSED), PIXELS)
     assert made.card.precisions == {"f32": PASSED}
 
 
 def test_quantising_again_replaces_the_graph(int8_bundle: Bundle) -> None:
-    again = quantise(compared(int8_bundle, int8=PASSED), 255 - PIXELS)
+    again = quantize(compared(int8_bundle, int8=PASSED), 255 - PIXELS)
     again.verify()
     assert again.key != int8_bundle.key
     assert set(contents(again.folder)) == set(contents(int8_bundle.folder))
@@ -178,7 +178,7 @@ def test_an_interrupted_quantisation_changes_nothing(
 
     monkeypatch.setattr("openvino.save_model", fail)
     with pytest.raises(type(error)):
-        quantise(bundle, PIXELS)
+        quantize(bundle, PIXELS)
     assert contents(bundle.folder) == before  # it would fail on a draft folder left behind
     open_bundle(bundle.folder).verify()
 
@@ -196,7 +196,7 @@ def test_a_quantisation_that_stops_between_its_two_files_leaves_a_bundle_that_ve
 
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(PermissionError):
-        quantise(bundle, 255 - PIXELS)
+        quantize(bundle, 255 - PIXELS)
     left = open_bundle(bundle.folder)
     left.verify()
     assert "int8" not in left.card.precisions

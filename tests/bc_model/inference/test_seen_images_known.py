@@ -16,7 +16,7 @@ from bc_model.inference.seen_images import (
     SeenImages,
     SeenInTraining,
     find_seen_images,
-    seen_images,
+    read_seen_images,
 )
 from bc_model.training.run import Run
 
@@ -49,15 +49,15 @@ def test_of_a_case_that_it_has_seen_a_image_of_it_knows_all(bundle: Bundle, own:
         ),
     )  # fmt: skip
 
-    assert known.images.tolist() == [True, True, True, False, False]
-    assert known.number == 3
+    assert known.is_seen.tolist() == [True, True, True, False, False]
+    assert known.n_seen == 3
     assert known.checks[0] == make_check("BC321", n_seen=3, n_images=5)
 
 
 def test_without_a_case_a_image_says_nothing_of_others(bundle: Bundle, own: str) -> None:
     known = find_seen_images(bundle, images((own, "", ""), ("1", "", "")))
 
-    assert known.images.tolist() == [True, False]
+    assert known.is_seen.tolist() == [True, False]
 
 
 def test_the_list_holds_what_was_not_for_test(
@@ -65,17 +65,17 @@ def test_the_list_holds_what_was_not_for_test(
 ) -> None:
     split = pd.read_csv(tiny_run.split_file, dtype=str)
     dataset = read_dataset(drawn_set).images.set_index("sha256")
-    listed = seen_images(bundle)
+    listed = read_seen_images(bundle)
 
     assert listed is not None
-    assert listed.whole
+    assert listed.is_complete
     assert set(listed.dhash) == set(split.loc[split["subset"] != "test", "sha256"])
     assert all(dataset["dhash"][sha256] == value for sha256, value in listed.dhash.items())
 
 
 def near_duplicates(bundle: Bundle, n: int, of: int) -> pd.DataFrame:
     """Return pictures of which some look the same as the model's own, by their hashes."""
-    listed = seen_images(bundle)
+    listed = read_seen_images(bundle)
     assert listed is not None
     known = np.array(list(listed.dhash.values()), np.uint64)
     stranger = next(
@@ -89,7 +89,7 @@ def near_duplicates(bundle: Bundle, n: int, of: int) -> pd.DataFrame:
 def test_copies_of_its_images_are_known(bundle: Bundle) -> None:
     known = find_seen_images(bundle, near_duplicates(bundle, 2, 3))
 
-    assert known.images.tolist() == [True, True, False]
+    assert known.is_seen.tolist() == [True, True, False]
     assert known.checks == [
         make_check("BC322", n_seen=2, n_images=3),
         make_check("BC323", n_near_duplicates=2),
@@ -98,15 +98,15 @@ def test_copies_of_its_images_are_known(bundle: Bundle) -> None:
 
 
 def test_what_the_first_weights_knew_is_known(bundle: Bundle, tmp_path: Path) -> None:
-    first = SeenImages({"f" * 64: 3}, whole=True)
-    own = seen_images(bundle)
+    first = SeenImages({"f" * 64: 3}, is_complete=True)
+    own = read_seen_images(bundle)
     assert own is not None
 
-    assert known_of(own, "f" * 64, bundle, tmp_path).number == 0
-    begun = own.with_first(first)
-    assert known_of(begun, "f" * 64, bundle, tmp_path).number == 1
-    assert known_of(begun, next(iter(own.dhash)), bundle, tmp_path).number == 1
-    for unknown in (own.with_first(None), own.with_first(begun.with_first(None))):
+    assert known_of(own, "f" * 64, bundle, tmp_path).n_seen == 0
+    begun = own.merge_initial(first)
+    assert known_of(begun, "f" * 64, bundle, tmp_path).n_seen == 1
+    assert known_of(begun, next(iter(own.dhash)), bundle, tmp_path).n_seen == 1
+    for unknown in (own.merge_initial(None), own.merge_initial(begun.merge_initial(None))):
         checks = known_of(unknown, "0" * 64, bundle, tmp_path).checks
         assert checks[-1] == UNKNOWN_INITIALIZATION
 
@@ -116,7 +116,7 @@ def test_weights_of_which_nobody_can_tell_are_told_of_official_names_too(
 ) -> None:
     named = images(("0" * 64, "12345", "12345")).assign(path="SOB_B_A-14-12345-200-001.png")
     for whole in (True, False):
-        other = with_list(SeenImages({}, whole=whole), bundle, tmp_path)
+        other = with_list(SeenImages({}, is_complete=whole), bundle, tmp_path)
         assert find_seen_images(other, named).checks == ([] if whole else [UNKNOWN_INITIALIZATION])
 
 
@@ -126,9 +126,9 @@ def known_of(listed: SeenImages, sha256: str, bundle: Bundle, folder: Path) -> S
 
 
 def with_list(listed: SeenImages, bundle: Bundle, folder: Path) -> Bundle:
-    (folder / SEEN_IMAGES_FILE).write_text(listed.as_csv(), encoding="utf-8")
+    (folder / SEEN_IMAGES_FILE).write_text(listed.to_csv(), encoding="utf-8")
     files = {SEEN_IMAGES_FILE: file_sha256(folder / SEEN_IMAGES_FILE)}
-    data = replace(bundle.card.data, seen_images_complete=listed.whole)
+    data = replace(bundle.card.data, seen_images_complete=listed.is_complete)
     return Bundle(folder, replace(bundle.card, data=data, files=files))
 
 
@@ -137,5 +137,5 @@ def test_a_model_without_a_list_says_that_nobody_can_tell(bundle: Bundle, own: s
     older = Bundle(bundle.folder, replace(bundle.card, files=files))
     known = find_seen_images(older, images((own, "a", "a")))
 
-    assert known.number == 0
+    assert known.n_seen == 0
     assert known.checks[0].code == "BC324"

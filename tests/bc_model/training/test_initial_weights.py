@@ -16,7 +16,7 @@ from bc_model.training.run import Run
 def boxed(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the run of the tests be the model in the box."""
     model = open_bundle(tiny_run.path)
-    monkeypatch.setattr("bc_model.training.initial_weights.bundled_model", lambda: model)
+    monkeypatch.setattr("bc_model.training.initial_weights.open_bundled_model", lambda: model)
 
 
 @pytest.mark.parametrize("weights", ["bundled", "file"])
@@ -75,5 +75,5 @@ def test_all_that_is_known_is_listed_with_what_the_first_weights_knew(
 
     assert set(all_seen_images("none", dataset, turned).dhash) == own
     assert set(all_seen_images("bundled", dataset, turned).dhash) == own | first
-    assert all_seen_images("bundled", dataset, turned).whole
-    assert not all_seen_images("/weights/resnet50.h5", dataset, turned).whole
+    assert all_seen_images("bundled", dataset, turned).is_complete
+    assert not all_seen_images("/weights/resnet50.h5", dataset, turned).is_complete

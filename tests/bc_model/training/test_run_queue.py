@@ -153,9 +153,9 @@ def test_a_weights_file_that_is_not_there_is_said_before_anything_is_queued(
 def test_a_model_in_the_box_that_is_not_there_is_said_before_anything_is_queued(
     tiny_config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bc_model.inference.bundle.SHIPPED_MODELS", tmp_path / "none")
+    monkeypatch.setattr("bc_model.inference.bundle.BUNDLED_MODELS_DIR", tmp_path / "none")
     config = dataclasses.replace(tiny_config, backbone="resnet50", weights="bundled")
-    with pytest.raises(WeightsError, match="No model came with this copy"):
+    with pytest.raises(WeightsError, match="The bundled model is not installed"):
         jobs.start_run(config, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 

@@ -30,7 +30,7 @@ from bc_model.training.provenance import dataset_sha256, draft_model_card
 from bc_model.training.run import Run
 from bc_model.training.trainer import STAGES, Trainer, _log_split, train
 
-NOTHING = SeenImages({}, whole=True)
+NOTHING = SeenImages({}, is_complete=True)
 
 
 def settings_for(data: Path, **changes: object) -> TrainingConfig:
@@ -137,7 +137,7 @@ def test_what_the_first_weights_knew_is_known_and_their_images_are_credited(
     first = open_bundle(tiny_run.path)
     data = dataclasses.replace(first.card.data, license="Of the box.")
     boxed = Bundle(first.folder, dataclasses.replace(first.card, data=data))
-    monkeypatch.setattr("bc_model.training.initial_weights.bundled_model", lambda: boxed)
+    monkeypatch.setattr("bc_model.training.initial_weights.open_bundled_model", lambda: boxed)
     dataset, split = read_dataset(drawn_set), read_split(tiny_run.split_file)
     config = dataclasses.replace(settings_for(drawn_set), backbone="resnet50")
 
