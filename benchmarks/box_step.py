@@ -25,7 +25,7 @@ STEPS = 5
 def timer(quick: bool, small: bool) -> Callable[[], float]:
     """Return what takes a few steps and says how long one took, in seconds."""
     from bc_model.distillation import DistillationConfig, Source, ViewSampler, prepare, proxy_of
-    from bc_model.training import computing_in
+    from bc_model.training import use_compute_dtype
 
     config = proxy_of(DistillationConfig()) if small else DistillationConfig()
     with TemporaryDirectory() as folder:
@@ -44,7 +44,7 @@ def timer(quick: bool, small: bool) -> Callable[[], float]:
     answers = (views.features * 0.0, views.labels[:, :1], views.labels, views.subtypes)
 
     def steps() -> float:
-        with computing_in(model, config.compute_dtype):
+        with use_compute_dtype(model, config.compute_dtype):
             began = time.perf_counter()
             for _ in range(STEPS):
                 targets.train_on_batch(views.pixels, answers)
