@@ -9,7 +9,7 @@ import pytest
 from bc_model.checks import make_check
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.input_checks import check_size, check_sizes, size_facts, upsampling_factor
-from benchmarks.card import dummy_model_card
+from benchmarks.model_card import dummy_model_card
 
 
 def images(*rows: tuple[int, int, int | None]) -> pd.DataFrame:

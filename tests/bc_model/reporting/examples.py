@@ -21,7 +21,7 @@ from bc_model.reporting.document import (
     Table,
     Text,
 )
-from benchmarks.card import dummy_model_card
+from benchmarks.model_card import dummy_model_card
 
 MARKUP = '<b onclick="x()">&amp; *a* | `b` [c](d) é ≥ 病'
 
