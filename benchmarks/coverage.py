@@ -16,13 +16,13 @@ import pandas as pd
 
 from bc_model.evaluation import (
     CaseSample,
+    ComparedModel,
     Floats,
     Functional,
-    Side,
     all_metrics,
-    compare,
-    functional_of,
-    studentised,
+    bootstrap_t,
+    compare_predictions,
+    metric_functional,
 )
 from benchmarks.alternative_intervals import ALTERNATIVES, Resamples
 
@@ -111,10 +111,10 @@ def measure(
     for number in range(datasets):
         case, malignant, prob = population.sample(rng, population.n_benign, population.n_malignant)
         sample = CaseSample.of(case.astype(str), malignant)
-        draws = sample.draws(n_resamples, seed=number)
+        draws = sample.draw(n_resamples, seed=number)
         for name in metrics:
-            functional = functional_of(name, sample, malignant, prob, 0.5)
-            value, interval = studentised(
+            functional = metric_functional(name, sample, malignant, prob, 0.5)
+            value, interval = bootstrap_t(
                 functional, sample, draws, bounds=(0.0, 1.0), is_proportion=name != "roc_auc"
             )
             if interval.low is None or interval.high is None:
@@ -149,12 +149,12 @@ def count_false_evidence(
     for number in range(datasets):
         case, malignant, prob = population.sample(rng, population.n_benign, population.n_malignant)
         sides = [
-            Side(
+            ComparedModel(
                 name, _table(case, malignant, _sample_model(population, rng, case, malignant, prob))
             )
             for name in ("first", "second")
         ]
-        pair = compare(*sides, n_resamples=n_resamples, seed=number)
+        pair = compare_predictions(*sides, n_resamples=n_resamples, seed=number)
         for name in found:
             found[name] += pair.differences[name].has_evidence
     return {name: count / datasets for name, count in found.items()}

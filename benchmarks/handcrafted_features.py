@@ -21,7 +21,7 @@ import pandas as pd
 
 from bc_model.data import optical_density, preprocess_image, read_dataset, read_image
 from bc_model.distillation import DistillationConfig, Teacher, describe
-from bc_model.evaluation import Side, compare, read_predictions
+from bc_model.evaluation import ComparedModel, compare_predictions, read_predictions
 from bc_model.utils import to_json
 
 DATASETS = ("breakhis_100x", "breakhis_200x_224")
@@ -176,9 +176,9 @@ def measure(folders: list[Path], seeds: int, against: Path | None = None) -> dic
             "roc_auc_by_fold": auc_by_fold(scores[0], malignant, groups, 0),
         }
     if against:
-        metrics["against"] = compare(
-            Side("hand-crafted", images.assign(prob_malignant=probs[0])),
-            Side("bundled model", read_predictions(against)),
+        metrics["against"] = compare_predictions(
+            ComparedModel("hand-crafted", images.assign(prob_malignant=probs[0])),
+            ComparedModel("bundled model", read_predictions(against)),
         )
     return metrics
 

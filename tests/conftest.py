@@ -86,7 +86,7 @@ def end_at_random() -> Callable[[Run], None]:
         evaluate_predictions(
             rows[["path", "sha256", "case", "class", "magnification"]].assign(prob_malignant=prob),
             protocol=config.protocol, has_leakage=config.protocol in PROTOCOLS_WITH_LEAKAGE, n_resamples=100,
-        ).write(run.evaluation_dir)  # fmt: skip
+        ).save(run.evaluation_dir)  # fmt: skip
         run.write_status("done")
 
     return end

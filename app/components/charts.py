@@ -7,7 +7,14 @@ import altair as alt
 import pandas as pd
 
 from bc_model.data import CLASSES
-from bc_model.evaluation import TOO_GOOD, Confusion, Group, PublishedRange, Reliability, Report
+from bc_model.evaluation import (
+    MAX_PLAUSIBLE,
+    CalibrationResult,
+    Confusion,
+    EvaluationReport,
+    PublishedRange,
+    Subgroup,
+)
 from bc_model.experiments import ProtocolRow
 from bc_model.reporting import format_support
 from bc_model.utils import to_json
@@ -150,7 +157,7 @@ def confusion_in_words(confusion: Confusion) -> str:
     )
 
 
-def group_chart(groups: list[Group]) -> alt.LayerChart:
+def group_chart(groups: list[Subgroup]) -> alt.LayerChart:
     """Draw the confusion matrix of each group, with a row for each true class."""
     rows = []
     for group in groups:
@@ -171,7 +178,7 @@ def group_chart(groups: list[Group]) -> alt.LayerChart:
     return alt.layer(cells, words).properties(height=90 + _GROUP_ROW_PX * len(order))
 
 
-def roc_chart(report: Report) -> alt.LayerChart:
+def roc_chart(report: EvaluationReport) -> alt.LayerChart:
     """Draw the ROC curve with the chance line and the point of the current threshold."""
     assert report.roc is not None
     curve = pd.DataFrame({"x": report.roc.fpr, "y": report.roc.tpr})
@@ -183,7 +190,7 @@ def roc_chart(report: Report) -> alt.LayerChart:
     return _curve(curve, chance, point, "1 - specificity", "Sensitivity")
 
 
-def pr_chart(report: Report) -> alt.LayerChart:
+def pr_chart(report: EvaluationReport) -> alt.LayerChart:
     """Draw precision over sensitivity, with the base rate as the chance line."""
     assert report.pr is not None
     curve = pd.DataFrame({"x": report.pr.recall, "y": report.pr.precision})
@@ -193,16 +200,16 @@ def pr_chart(report: Report) -> alt.LayerChart:
     return _curve(curve, chance, point, "Sensitivity", "Precision")
 
 
-def reliability_chart(found: Reliability) -> alt.LayerChart:
+def reliability_chart(found: CalibrationResult) -> alt.LayerChart:
     """Draw the proportion of malignant images over the mean probability of each bin."""
     rows = pd.DataFrame(
         [
             {
                 "probability": one.mean_prob,
                 "malignant": one.observed.value,
-                "low": one.observed.low,
-                "high": one.observed.high,
-                "images": one.observed.n,
+                "low": one.observed.ci_low,
+                "high": one.observed.ci_high,
+                "images": one.observed.n_images,
                 "cases": str(one.observed.n_cases or "unknown"),
             }
             for one in found.bins
@@ -581,7 +588,7 @@ def lowest(rows: list[ProtocolRow], names: Iterable[str]) -> float:
     for row in rows:
         values += [row.malignant_proportion] if row.malignant_proportion is not None else []
         for metric in (row.metrics.get(name) for name in names):
-            ends = [metric.value, metric.low] if metric else []
+            ends = [metric.value, metric.ci_low] if metric else []
             values += [value for value in ends if value is not None]
     return max(0.0, int(10 * min(values)) / 10)
 
@@ -598,15 +605,15 @@ def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
         word = "not defined" if row.metrics else "no finished run"
         return point | {"missing": word if row.runs else "not possible"}
     text = f"{metric.value:.3f}"
-    if metric.low is None or metric.high is None:
+    if metric.ci_low is None or metric.ci_high is None:
         text += ", no interval"
     else:
-        point |= {"low": metric.low, "high": metric.high,
-                  "interval": f"{metric.low:.3f} to {metric.high:.3f}"}  # fmt: skip
+        point |= {"low": metric.ci_low, "high": metric.ci_high,
+                  "interval": f"{metric.ci_low:.3f} to {metric.ci_high:.3f}"}  # fmt: skip
     return point | {
         "value": metric.value,
         "text": text + (", alarm" if name in row.alarms else ""),
-        "support": format_support(metric.n, metric.n_cases),
+        "support": format_support(metric.n_images, metric.n_cases),
     }
 
 
@@ -655,7 +662,7 @@ def _published(
 
 
 def _alarm_line(scale: alt.Scale) -> alt.Chart:
-    frame = pd.DataFrame({"at": [TOO_GOOD], "label": [f"alarm above {TOO_GOOD}"]})
+    frame = pd.DataFrame({"at": [MAX_PLAUSIBLE], "label": [f"alarm above {MAX_PLAUSIBLE}"]})
     return (
         alt.Chart(frame)
         .mark_rule(strokeDash=[5, 3], color=_ALARM, strokeWidth=1.5)

@@ -14,7 +14,7 @@ from app.components.charts import (
     roc_chart,
 )
 from app.components.layout import escape, listed
-from bc_model.evaluation import Group, Report, case_table
+from bc_model.evaluation import EvaluationReport, Subgroup, case_table
 from bc_model.reporting import (
     CASE_METRIC_LABELS,
     METRIC_LABELS,
@@ -44,7 +44,7 @@ SPLIT_WORDS = {
 ONE_CLASS = "Not defined: all images belong to one class."
 
 
-def draw_summary(report: Report, source: str) -> None:
+def draw_summary(report: EvaluationReport, source: str) -> None:
     """Draw four metrics as tiles, and one sentence about the images behind them.
 
     Parameters
@@ -56,11 +56,13 @@ def draw_summary(report: Report, source: str) -> None:
     with st.grid(len(TILES), min_column_width=170):
         for name in TILES:
             metric = report.metrics[name]
-            has_interval = metric.low is not None and metric.high is not None
+            has_interval = metric.ci_low is not None and metric.ci_high is not None
             st.metric(
                 METRIC_LABELS[name][0],
                 "Not defined" if metric.value is None else f"{metric.value:.2f}",
-                f"95 % CI [{metric.low:.2f}, {metric.high:.2f}]" if has_interval else "No interval",
+                f"95 % CI [{metric.ci_low:.2f}, {metric.ci_high:.2f}]"
+                if has_interval
+                else "No interval",
                 delta_color="off",
                 delta_arrow="off",
                 help=f"{METRIC_LABELS[name][1].capitalize()}.",
@@ -70,27 +72,27 @@ def draw_summary(report: Report, source: str) -> None:
     cases = many(report.n_cases, "case") if report.n_cases else "unknown cases"
     split = SPLIT_WORDS.get(report.protocol)
     st.markdown(
-        f"{escape(source)}: {many(report.n, 'image')} of {cases}"
+        f"{escape(source)}: {many(report.n_images, 'image')} of {cases}"
         + (f", {split}" if split else "")
         + f". Majority baseline (always {baseline}): accuracy {accuracy:.2f}."
     )
 
 
-def show_metrics(report: Report) -> None:
+def show_metrics(report: EvaluationReport) -> None:
     """Draw the charts and the metric tables of a report."""
     by_image, by_case = st.columns(2, gap="large")
     with by_image:
         st.header("Confusion by image", anchor=False)
         st.altair_chart(confusion_chart(report.confusion), alt=confusion_in_words(report.confusion))
         st.caption(
-            f"Predicted classes of {many(report.n, 'image')} at threshold {report.threshold:.2f}."
+            f"Predicted classes of {many(report.n_images, 'image')} at threshold {report.threshold:.2f}."
         )
     with by_case:
         st.header("Confusion by case", anchor=False)
-        if report.by_case is None:
+        if report.case_metrics is None:
             st.info(_why_no_case(report), icon=":material/info:")
         else:
-            confusion = report.by_case.confusion
+            confusion = report.case_metrics.confusion
             st.altair_chart(confusion_chart(confusion), alt=confusion_in_words(confusion))
             st.caption(
                 f"{many(sum(map(sum, confusion)), 'case')}, each classified by the mean "
@@ -104,13 +106,13 @@ def show_metrics(report: Report) -> None:
         if report.n_cases
         else "95 % bootstrap intervals that resample images. They are too narrow: no case is known."
     )
-    if report.by_case is not None:
+    if report.case_metrics is not None:
         st.header("Metrics by case", anchor=False)
-        (tn, fp), (fn, tp) = report.by_case.confusion
-        draw_table(report.by_case.metrics, CASE_METRIC_LABELS, (fn + tp) / (tn + fp + fn + tp))
+        (tn, fp), (fn, tp) = report.case_metrics.confusion
+        draw_table(report.case_metrics.metrics, CASE_METRIC_LABELS, (fn + tp) / (tn + fp + fn + tp))
         _draw_every_case(report)
     for kind, (title, head) in SUBGROUP_LABELS.items():
-        groups = [group for group in report.groups if group.kind == kind]
+        groups = [group for group in report.subgroups if group.kind == kind]
         if groups:
             st.header(title, anchor=False)
             _draw_groups(groups, kind, head)
@@ -121,9 +123,9 @@ def metric_row(title: str, metric: Metric) -> dict[str, Any]:
     return {
         "Metric": title,
         "Value": metric.value,
-        "CI low": metric.low,
-        "CI high": metric.high,
-        "Images": metric.n,
+        "CI low": metric.ci_low,
+        "CI high": metric.ci_high,
+        "Images": metric.n_images,
         "Cases": metric.n_cases or None,
     }
 
@@ -179,7 +181,7 @@ def draw_table(
         st.caption(escape(sentence))
 
 
-def _draw_every_case(report: Report) -> None:
+def _draw_every_case(report: EvaluationReport) -> None:
     if report.predictions is None:
         return
     table = case_table(report.predictions, report.threshold)
@@ -189,11 +191,11 @@ def _draw_every_case(report: Report) -> None:
                 columns={
                     "case": "Case",
                     "class": "True class",
-                    "images": "Images",
-                    "right": "Correct images",
+                    "n_images": "Images",
+                    "n_correct": "Correct images",
                     "patient_score": "Patient score",
                     "mean_prob": "Mean probability",
-                    "called": "Predicted class",
+                    "predicted_class": "Predicted class",
                 }
             ),
             hide_index=True,
@@ -212,7 +214,7 @@ def _draw_every_case(report: Report) -> None:
         st.caption("The recognition rate is the mean patient score over all cases (Spanhol 2016).")
 
 
-def _draw_curves(report: Report) -> None:
+def _draw_curves(report: EvaluationReport) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.header("ROC curve", anchor=False)
@@ -234,7 +236,7 @@ def _draw_curves(report: Report) -> None:
             )
 
 
-def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
+def _draw_groups(groups: list[Subgroup], kind: str, head: str) -> None:
     alt = ". ".join(f"{one.name}: {confusion_in_words(one.confusion)}" for one in groups)
     st.altair_chart(group_chart(groups), alt=alt)
     names = subgroup_metrics(kind)
@@ -266,7 +268,7 @@ def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
             st.markdown(listed(sorted(reasons)))
 
 
-def _why_no_case(report: Report) -> str:
+def _why_no_case(report: EvaluationReport) -> str:
     why = "no case is known" if report.n_cases == 0 else "every case contains both classes"
     return f"Metrics by case are not available: {why}."
 

@@ -8,7 +8,12 @@ import streamlit as st
 
 from app.components.layout import escape, listed
 from bc_model.checks import Severity
-from bc_model.evaluation import Report, check_nested, cross_validation_report, is_cross_validated
+from bc_model.evaluation import (
+    EvaluationReport,
+    check_nested,
+    cross_validation_report,
+    is_cross_validated,
+)
 from bc_model.inference import SHIPPED_MODELS, Bundle, list_bundles, list_shipped, synthetic_label
 from bc_model.reporting import format_support
 from bc_model.training import runs_dir
@@ -58,11 +63,11 @@ def cross_validated_models() -> dict[str, Bundle]:
 
 
 @st.cache_resource(max_entries=2, show_spinner="Computing metrics and intervals")
-def _cross_validation_report(bundle_key: str, created: str, _bundle: Bundle) -> Report:
+def _cross_validation_report(bundle_key: str, created: str, _bundle: Bundle) -> EvaluationReport:
     return cross_validation_report(_bundle)
 
 
-def report_of_cross_validation(bundle: Bundle) -> Report:
+def report_of_cross_validation(bundle: Bundle) -> EvaluationReport:
     """Return the cross-validation report of a bundled model, computed once for all sessions."""
     return _cross_validation_report(bundle.key, bundle.card.created, bundle)
 
@@ -140,6 +145,6 @@ def _in_words(metric: Metric) -> str:
     if metric.value is None:
         return "not defined"
     interval = ""
-    if metric.low is not None:
-        interval = f", 95 % {metric.low:.2f} to {metric.high:.2f}"
-    return f"{metric.value:.2f} ({format_support(metric.n, metric.n_cases)}{interval})"
+    if metric.ci_low is not None:
+        interval = f", 95 % {metric.ci_low:.2f} to {metric.ci_high:.2f}"
+    return f"{metric.value:.2f} ({format_support(metric.n_images, metric.n_cases)}{interval})"

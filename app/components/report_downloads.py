@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from bc_model.evaluation import Report, predictions_to_csv, report_json
+from bc_model.evaluation import EvaluationReport, predictions_to_csv, report_json
 from bc_model.inference import Bundle
 
 
-def draw_take_away(report: Report, bundle: Bundle) -> None:
+def draw_take_away(report: EvaluationReport, bundle: Bundle) -> None:
     """Draw a button for each file; a file is created when its button is clicked."""
     draw_report_files(report, bundle, bundle.label)
     _offer(
@@ -20,7 +20,7 @@ def draw_take_away(report: Report, bundle: Bundle) -> None:
     )
 
 
-def draw_report_files(report: Report, bundle: Bundle, stem: str) -> None:
+def draw_report_files(report: EvaluationReport, bundle: Bundle, stem: str) -> None:
     """Draw the buttons for the report files.
 
     Parameters
@@ -77,13 +77,13 @@ def _offer(label: str, words: str, make: Callable[[], bytes], name: str, mime: s
         )
 
 
-def _pdf(report: Report, bundle: Bundle) -> bytes:
+def _pdf(report: EvaluationReport, bundle: Bundle) -> bytes:
     from bc_model.reporting import report_to_pdf
 
     return report_to_pdf(report, bundle.card)
 
 
-def _html(report: Report, bundle: Bundle) -> bytes:
+def _html(report: EvaluationReport, bundle: Bundle) -> bytes:
     from bc_model.reporting import report_to_html
 
     return report_to_html(report, bundle.card)

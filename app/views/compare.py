@@ -8,7 +8,7 @@ from app.components.compare.comparison import draw_differences, show_config_form
 from app.components.layout import escape, show_error, tell_again
 from bc_model.checks import make_check
 from bc_model.errors import RunError
-from bc_model.evaluation import Report, read_report
+from bc_model.evaluation import EvaluationReport, read_report
 from bc_model.experiments import setting_rows
 from bc_model.training import Run, find_run, list_runs, runs_dir
 
@@ -40,7 +40,7 @@ def draw_curves(histories: dict[str, list[dict]], letters: list[str]) -> None:
     )
 
 
-def read_reports(runs: dict[str, Run]) -> dict[str, Report]:
+def read_reports(runs: dict[str, Run]) -> dict[str, EvaluationReport]:
     reports = {}
     for letter, run in runs.items():
         if not run.has_report:

@@ -15,7 +15,7 @@ from app.components.model_picker import cross_validated_models, report_of_cross_
 from app.components.report_downloads import draw_take_away
 from bc_model.checks import Severity
 from bc_model.errors import BcModelError
-from bc_model.evaluation import Report, read_report
+from bc_model.evaluation import EvaluationReport, read_report
 from bc_model.inference import Bundle, open_bundle
 from bc_model.training import Run, find_run, list_runs, runs_dir
 
@@ -28,7 +28,7 @@ st.title("Evaluate", anchor=False)
 st.markdown("Performance on images that were not used for training. Research use only.")
 
 
-def draw_section(section: str, report: Report, bundle: Bundle, run: Run | None) -> None:
+def draw_section(section: str, report: EvaluationReport, bundle: Bundle, run: Run | None) -> None:
     if section == EXTERNAL:  # the warnings below describe the model's own images
         show_external_dataset(bundle)
         return
@@ -59,7 +59,7 @@ def name_source(run: Run | None) -> str:
     return f"Test subset of {Path(run.read_config()['config']['data']).name}"
 
 
-def draw_method(report: Report) -> None:
+def draw_method(report: EvaluationReport) -> None:
     st.caption("Each image is predicted by a model that was trained without its case.")
     notes = [check.message for check in report.checks if check.severity == Severity.INFO]
     if notes:

@@ -11,7 +11,7 @@ from bc_model.cli.options import MODEL, PATH, as_json_option, print_json, progre
 from bc_model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bc_model.evaluation import Report
+    from bc_model.evaluation import EvaluationReport
     from bc_model.inference import Bundle
 
 
@@ -52,7 +52,7 @@ def evaluate(
     # All of it is made before any of it is written.
     files = {HTML_FILE: report_to_html(report, bundle.card)} if html else {}
     files |= {PDF_FILE: report_to_pdf(report, bundle.card)} if pdf else {}
-    report.write(out)
+    report.save(out)
     write_plots(report, out)
     for name, content in files.items():
         write_bytes_atomic(out / name, content)
@@ -63,7 +63,9 @@ def evaluate(
         click.echo(f"written to {out}")
 
 
-def _on_subset(bundle: Bundle, data: Path, split_file: Path | None, subset: str) -> Report:
+def _on_subset(
+    bundle: Bundle, data: Path, split_file: Path | None, subset: str
+) -> EvaluationReport:
     from bc_model.cli.options import own_split_file
     from bc_model.data import match_split, read_dataset, read_split
     from bc_model.evaluation import evaluate_split
@@ -78,7 +80,9 @@ def _on_subset(bundle: Bundle, data: Path, split_file: Path | None, subset: str)
     )
 
 
-def _on_another_set(bundle: Bundle, data: Path, mapping: str | None, case_above: bool) -> Report:
+def _on_another_set(
+    bundle: Bundle, data: Path, mapping: str | None, case_above: bool
+) -> EvaluationReport:
     from bc_model.data import parse_mapping, read_dataset, read_mapped
     from bc_model.evaluation import evaluate_external
     from bc_model.inference import Engine
@@ -94,7 +98,7 @@ def _on_another_set(bundle: Bundle, data: Path, mapping: str | None, case_above:
     )
 
 
-def _print_report(report: Report) -> None:
+def _print_report(report: EvaluationReport) -> None:
     (tn, fp), (fn, tp) = report.confusion
     click.echo(f"protocol {report.protocol}{' (LEAKY)' if report.has_leakage else ''}")
     click.echo("                 called benign   called malignant")
@@ -103,11 +107,11 @@ def _print_report(report: Report) -> None:
     for name, metric in report.metrics.items():
         click.echo(f"  {name.replace('_', ' ')}: {metric}")
     click.echo(f"  calling everything malignant: {report.always_malignant_accuracy:.2f} accurate")
-    if report.by_case is not None:
-        for name, metric in report.by_case.metrics.items():
+    if report.case_metrics is not None:
+        for name, metric in report.case_metrics.metrics.items():
             click.echo(f"  by case, {name.replace('_', ' ')}: {metric}")
-    for group in report.groups:
-        names = ("accuracy", *(("balanced_accuracy", "roc_auc") if group.kind == "known" else ()))
+    for group in report.subgroups:
+        names = ("accuracy", *(("balanced_accuracy", "roc_auc") if group.kind == "seen" else ()))
         told = "; ".join(f"{name.replace('_', ' ')} {group.metrics[name]}" for name in names)
         click.echo(f"  {group.name}: {told}")
     for check in report.checks:
@@ -139,7 +143,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
         print_json(to_json(found) | extra)
         return
     click.echo(
-        f"{found.second} minus {found.first}, on {found.n} test pictures of "
+        f"{found.second} minus {found.first}, on {found.n_images} test pictures of "
         f"{found.n_cases or 'unknown'} cases that both predicted"
     )
     for name, difference in found.differences.items():

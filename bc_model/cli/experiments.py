@@ -174,7 +174,7 @@ def _table(name: str, metrics: list[SubgroupMetrics]) -> str:
         cells = ["-"] * (len(SHOWN) + 2)
         if one.report:
             cells = [one.report.metrics[shown].brief() for shown in SHOWN]
-            cells += [str(one.report.n), str(one.report.n_cases or "unknown")]
+            cells += [str(one.report.n_images), str(one.report.n_cases or "unknown")]
         rows.append(
             [one.group or name, f"{len(one.folds)} of {one.n_runs}", str(one.n_failed), *cells]
         )
@@ -411,7 +411,7 @@ def _print(found: ProtocolReport) -> None:
         click.echo(f"  leakage effect: {gap.check.message}")
     for published_range in found.published_ranges:
         click.echo(
-            f"  {published_range.words}: {SHOWN[published_range.metric]} {published_range.low:g} to {published_range.high:g}"
+            f"  {published_range.label}: {SHOWN[published_range.metric]} {published_range.lowest:g} to {published_range.highest:g}"
         )
 
 

@@ -197,11 +197,11 @@ def _metric_of(card: ModelCard) -> str:
     if test is None or metric is None or metric.value is None:
         return "not evaluated"
     interval = ""
-    if metric.low is not None:
-        interval = f" (95 % {metric.low:.2f}-{metric.high:.2f})"
+    if metric.ci_low is not None:
+        interval = f" (95 % {metric.ci_low:.2f}-{metric.ci_high:.2f})"
     has_leakage = ", LEAKY" if card.data.has_leakage or test.has_leakage else ""
     return (
-        f"balanced accuracy {metric.value:.2f}{interval} on {metric.n} pictures of "
+        f"balanced accuracy {metric.value:.2f}{interval} on {metric.n_images} pictures of "
         f"{metric.n_cases} cases{has_leakage}"
     )
 
@@ -218,11 +218,11 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     """
     from bc_model.data import match_split, read_dataset, read_split
     from bc_model.evaluation import (
-        calibrated_by,
-        change_model_card,
         evaluate_split,
+        fit_bundle_temperature,
         report_files,
         require_evaluation,
+        update_model_card,
     )
     from bc_model.inference import CardMetrics, Engine, open_bundle, predict_files
     from bc_model.reporting import write_plots
@@ -236,10 +236,10 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     rows = split[split["subset"] == "validation"].reset_index(drop=True)
     tell = progress("predicting")
     predicted = predict_files(Engine(bundle), dataset.root, list(rows["path"]), progress=tell)
-    calibrated, files = calibrated_by(bundle, rows, predicted, folder)
+    calibrated, files = fit_bundle_temperature(bundle, rows, predicted, folder)
     report = evaluate_split(Engine(calibrated), dataset.root, split, progress=tell)
     card = replace(calibrated.card, metrics=CardMetrics(test=report.summary()))
-    change_model_card(bundle, card, files | report_files(report, folder))
+    update_model_card(bundle, card, files | report_files(report, folder))
     write_plots(report, folder)
     temperature, threshold = card.temperature, card.threshold
     if as_json:
@@ -268,12 +268,12 @@ def threshold_choice(
     """Choose a cut-off on MODEL's validation predictions, and try it on its test predictions."""
     from bc_model.evaluation import (
         choose_threshold,
+        evaluate_threshold,
         predictive_values,
         read_report,
-        read_validation,
+        read_validation_predictions,
         require_evaluation,
         set_threshold,
-        try_threshold,
     )
     from bc_model.inference import open_bundle
     from bc_model.reporting import write_plots
@@ -288,10 +288,12 @@ def threshold_choice(
     bundle = open_bundle(model)
     folder = require_evaluation(bundle)
     wish = 0.95 if target is None else target
-    chosen = choose_threshold(read_validation(folder), criterion=criterion, target=wish, unit=unit)
+    chosen = choose_threshold(
+        read_validation_predictions(folder), criterion=criterion, target=wish, unit=unit
+    )
     predictions = read_report(folder).predictions
     assert predictions is not None, "read_report reads the predictions or fails"
-    trial = try_threshold(predictions, chosen.value, unit=unit)
+    trial = evaluate_threshold(predictions, chosen.value, unit=unit)
     rates = trial.metrics["sensitivity"], trial.metrics["specificity"]
     values = predictive_values(*rates, prevalence)
     if reason is not None:
@@ -304,7 +306,7 @@ def threshold_choice(
              "prevalence": prevalence, "locked": reason is not None}
         )  # fmt: skip
         return
-    click.echo(f"cut-off {chosen.value:.3f}, {chosen.chosen}")
+    click.echo(f"cut-off {chosen.value:.3f}, {chosen.method}")
     for name, metric in trial.metrics.items():
         click.echo(f"  on test, {name.replace('_', ' ')}: {metric}")
     for name, metric in values.items():

@@ -42,10 +42,10 @@ from bc_model.distillation.nested_cv import (
     require_folds,
 )
 from bc_model.errors import ConfigError
-from bc_model.evaluation.cross_validation import CHOSEN_INSIDE_FILE, CROSS_VALIDATED_FILE
+from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE, NESTED_SELECTION_FILE
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.predictions import predictions_to_csv
-from bc_model.evaluation.report import Report
+from bc_model.evaluation.report import EvaluationReport
 from bc_model.inference.bundle import SHIPPED_MODELS, Bundle, file_sha256
 from bc_model.inference.export import write_half_precision_bundle
 from bc_model.inference.input_checks import stain_statistics_summary, unusual_stain_proportion
@@ -223,7 +223,7 @@ def learn_all(
 _SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
 
 
-def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
+def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[EvaluationReport]:
     """Return a report for each protocol, the one by case first.
 
     By case, the temperature is fitted for each fold on the other folds. For the single fold of
@@ -266,7 +266,7 @@ def bundled_model_card(
     source: Source,
     config: DistillationConfig,
     judged: list[Judged],
-    reports: list[Report],
+    reports: list[EvaluationReport],
     temperature: Temperature,
     n_parameters: int,
     nested_selection: NestedSelection | None = None,
@@ -327,7 +327,7 @@ def bundled_model_card(
                     protocol=report.protocol,
                     has_leakage=report.has_leakage,
                     n_folds=len(one.logits),
-                    n_images=report.n,
+                    n_images=report.n_images,
                     n_cases=report.n_cases,
                     metrics=_shown(report),
                 )
@@ -356,7 +356,7 @@ def _stain(source: Source) -> StainStatistics:
     return replace(stain_statistics_summary(stain, gray), out_of_distribution_proportion=proportion)
 
 
-def _shown(report: Report) -> dict[str, Metric]:
+def _shown(report: EvaluationReport) -> dict[str, Metric]:
     return {name: report.metrics[name] for name in _SHOWN}
 
 
@@ -370,7 +370,7 @@ def _nested(inside: NestedSelection) -> NestedResult:
         search_space=SearchSpace(**vars(inside.search_space)),
         choices=tuple(FoldChoice(**vars(choice)) for choice in inside.choices),
         n_folds=len(inside.choices),
-        n_images=report.n,
+        n_images=report.n_images,
         n_cases=report.n_cases,
         metrics=_shown(report),
     )
@@ -455,11 +455,11 @@ def build_bundled_model(
         draft = measure_parity(draft, source.pixels, source.malignant)
         known = dict(zip(source.table["sha256"], source.table["dhash"], strict=True))
         tables = {
-            CROSS_VALIDATED_FILE: predictions_to_csv(predictions),
+            CROSS_VALIDATION_FILE: predictions_to_csv(predictions),
             SEEN_IMAGES_FILE: SeenImages(known, whole=True).as_csv(),
         }
         if nested_selection:
-            tables[CHOSEN_INSIDE_FILE] = predictions_to_csv(nested_selection.predictions)
+            tables[NESTED_SELECTION_FILE] = predictions_to_csv(nested_selection.predictions)
         files = dict(draft.card.files)
         for name, text in tables.items():
             write_text_atomic(draft.folder / name, text)

@@ -52,7 +52,7 @@ class CaseSample:
             [np.bincount(self.cluster, weights=c, minlength=self.size) for c in columns.T], axis=1
         )
 
-    def draws(self, n_resamples: int, seed: int) -> Floats:
+    def draw(self, n_resamples: int, seed: int) -> Floats:
         """Draw clusters with replacement *within each class*, as many as there are.
 
         A resample never loses a class, so a figure that is defined on the data is defined on every
@@ -151,7 +151,7 @@ _STEP = 1e-30
 _MAX_THRESHOLDS = 500
 
 
-def of_sums(columns: Floats, function: Callable[[NDArray[Any]], NDArray[Any]]) -> Functional:
+def sum_functional(columns: Floats, function: Callable[[NDArray[Any]], NDArray[Any]]) -> Functional:
     """Make a functional of sums over cases, such as confusion counts.
 
     The derivative is taken by a step into the complex plane, which is exact to the last digits and
@@ -180,7 +180,9 @@ def of_sums(columns: Floats, function: Callable[[NDArray[Any]], NDArray[Any]]) -
     return functional
 
 
-def of_confusion(cells: Floats, function: Callable[[NDArray[Any]], NDArray[Any]]) -> Functional:
+def confusion_functional(
+    cells: Floats, function: Callable[[NDArray[Any]], NDArray[Any]]
+) -> Functional:
     """Make a functional of a metric of confusion counts.
 
     Parameters
@@ -191,15 +193,15 @@ def of_confusion(cells: Floats, function: Callable[[NDArray[Any]], NDArray[Any]]
     function : callable
         Confusion counts (..., 2, 2) to values (...).
     """
-    return of_sums(cells, lambda sums: function(sums.reshape(*sums.shape[:-1], 2, 2)))
+    return sum_functional(cells, lambda sums: function(sums.reshape(*sums.shape[:-1], 2, 2)))
 
 
-def of_means(columns: Floats) -> Functional:
+def mean_functional(columns: Floats) -> Functional:
     """Make a functional of a mean: ``columns`` are, of each case, a sum and what it is over."""
-    return of_sums(columns, lambda sums: ratio(sums[..., 0], sums[..., 1]))
+    return sum_functional(columns, lambda sums: ratio(sums[..., 0], sums[..., 1]))
 
 
-def of_difference(first: Functional, second: Functional) -> Functional:
+def difference_functional(first: Functional, second: Functional) -> Functional:
     """Make the functional of second minus first: both see the same draw."""
 
     def functional(counts: Floats) -> tuple[Floats, Floats]:
@@ -209,7 +211,7 @@ def of_difference(first: Functional, second: Functional) -> Functional:
     return functional
 
 
-def of_area(
+def roc_auc_functional(
     malignant: NDArray[np.bool_], prob_malignant: Floats, cluster: NDArray[np.intp], n_cases: int
 ) -> Functional:
     """Make a functional of the area under the ROC curve.
@@ -240,7 +242,7 @@ def of_area(
     return functional
 
 
-def of_average_precision(
+def average_precision_functional(
     malignant: NDArray[np.bool_], prob_malignant: Floats, cluster: NDArray[np.intp], n_cases: int
 ) -> Functional:
     """Make a functional of the average precision; parameters as for `of_area`.
@@ -335,7 +337,7 @@ _ALL_OF_IT = 0.95
 _OUTERMOST = 0.99
 
 
-def studentised(
+def bootstrap_t(
     functional: Functional,
     sample: CaseSample,
     draws: Floats,

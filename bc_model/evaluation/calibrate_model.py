@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bc_model.errors import RunError
-from bc_model.evaluation.calibration import apply_threshold, fit_temperature
-from bc_model.evaluation.evaluate import predictions_of
+from bc_model.evaluation.calibration import fit_temperature, rescale_threshold
+from bc_model.evaluation.evaluate import join_predictions
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.predictions import check_predictions, predictions_to_csv, read_predictions
 from bc_model.inference.bundle import Bundle
@@ -46,14 +46,14 @@ def calibrate_bundle(
         With the new model card, which is written last.
     """
     predicted = predict_pixels(Engine(bundle), pixels)
-    calibrated, files = calibrated_by(bundle, rows, predicted, folder)
+    calibrated, files = fit_bundle_temperature(bundle, rows, predicted, folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_together(files)
     write_model_card(bundle.folder, calibrated.card)
     return calibrated
 
 
-def calibrated_by(
+def fit_bundle_temperature(
     bundle: Bundle, rows: pd.DataFrame, predicted: Predicted, folder: Path
 ) -> tuple[Bundle, dict[Path, bytes]]:
     """Fit the temperature on validation predictions, and write nothing yet.
@@ -74,17 +74,17 @@ def calibrated_by(
     """
     malignant = (rows["class"] == "malignant").to_numpy(dtype=bool)
     fitted = fit_temperature(predicted.margin, malignant, rows["case"].to_numpy(dtype=str))
-    table = check_predictions(predictions_of(rows, predicted, fitted.value))
+    table = check_predictions(join_predictions(rows, predicted, fitted.value))
     files = {
         folder / FEATURES_FILE: FeatureTable.of(rows, predicted).as_bytes(bundle.network),
         folder / PREDICTIONS_FILE: predictions_to_csv(table).encode(),
     }
-    threshold = apply_threshold(bundle.card.threshold, bundle.temperature, fitted.value)
+    threshold = rescale_threshold(bundle.card.threshold, bundle.temperature, fitted.value)
     card = replace(bundle.card, temperature=fitted, threshold=threshold)
     return Bundle(bundle.folder, card), files
 
 
-def read_validation(folder: Path) -> pd.DataFrame:
+def read_validation_predictions(folder: Path) -> pd.DataFrame:
     """Read the validation predictions beside a run's report.
 
     Parameters

@@ -88,7 +88,9 @@ def fit_temperature(
     )
 
 
-def apply_threshold(threshold: DecisionThreshold, before: float, after: float) -> DecisionThreshold:
+def rescale_threshold(
+    threshold: DecisionThreshold, before: float, after: float
+) -> DecisionThreshold:
     """Return the decision threshold of a model card for another temperature.
 
     Parameters
@@ -162,14 +164,14 @@ class Bin:
         Share of malignant pictures.
     """
 
-    low: float
-    high: float
+    prob_low: float
+    prob_high: float
     mean_prob: float
     observed: Metric
 
 
 @dataclass(frozen=True)
-class Reliability:
+class CalibrationResult:
     """How far the probabilities are from what they say.
 
     Attributes
@@ -187,21 +189,21 @@ class Reliability:
 
     bins: tuple[Bin, ...]
     ece: float
-    ece_by_chance: float
+    ece_if_calibrated: float
     ece_equal_count: float
-    ece_equal_count_by_chance: float
-    n: int
+    ece_equal_count_if_calibrated: float
+    n_images: int
     n_cases: int
 
 
-def reliability(
+def measure_calibration(
     malignant: NDArray[np.bool_],
     prob_malignant: Floats,
     case: NDArray[np.str_],
     *,
     n_bins: int = N_BINS,
     seed: int = 0,
-) -> Reliability:
+) -> CalibrationResult:
     """Hold the probabilities against the truth.
 
     Parameters
@@ -223,16 +225,16 @@ def reliability(
     quantiles = np.quantile(prob, np.linspace(0, 1, n_bins + 1)[1:-1])
     by_count = np.searchsorted(quantiles, prob, side="right")
     truths = np.random.default_rng(seed).random((_N_SIMULATED, prob.size)) < prob
-    return Reliability(
+    return CalibrationResult(
         bins=tuple(
             _bin(k / n_bins, (k + 1) / n_bins, by_width == k, malignant, prob, case)
             for k in np.unique(by_width).tolist()
         ),
         ece=float(_errors(malignant[None], prob, by_width)[0]),
-        ece_by_chance=float(_errors(truths, prob, by_width).mean()),
+        ece_if_calibrated=float(_errors(truths, prob, by_width).mean()),
         ece_equal_count=float(_errors(malignant[None], prob, by_count)[0]),
-        ece_equal_count_by_chance=float(_errors(truths, prob, by_count).mean()),
-        n=prob.size,
+        ece_equal_count_if_calibrated=float(_errors(truths, prob, by_count).mean()),
+        n_images=prob.size,
         n_cases=np.unique(case[case != ""]).size,
     )
 

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 import pandas as pd
 
 from bc_model.checks import Check, make_check
-from bc_model.evaluation.subgroups import RECOGNITION
+from bc_model.evaluation.subgroups import RECOGNITION_RATE
 from bc_model.utils.metric import Metric
 
 # Published leakage-free results are lower; higher results have turned out to leak.
-TOO_GOOD = 0.97
-JUDGED = {
+MAX_PLAUSIBLE = 0.97
+PLAUSIBILITY_LABELS = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
     "roc_auc": "ROC AUC",
-    RECOGNITION: "recognition rate",
+    RECOGNITION_RATE: "recognition rate",
 }
 """A metric of these above `TOO_GOOD` is implausible; each other one can be high without leakage."""
 FEW_CASES = 10
@@ -25,7 +25,7 @@ FEW_CASES = 10
 _CODES = frozenset(f"BC{number}" for number in range(201, 211))
 
 
-def alarms(
+def check_metrics(
     predictions: pd.DataFrame,
     metrics: Mapping[str, Metric],
     *,
@@ -55,9 +55,9 @@ def alarms(
         found.append(make_check("BC201"))
     elif has_leakage:
         found.append(make_check("BC202"))
-    if high := too_good(metrics):
-        labels = [f"{JUDGED[name]} {metrics[name].value:.3f}" for name in high]
-        found.append(make_check("BC203", metrics=labels, limit=TOO_GOOD))
+    if high := implausible_metrics(metrics):
+        labels = [f"{PLAUSIBILITY_LABELS[name]} {metrics[name].value:.3f}" for name in high]
+        found.append(make_check("BC203", metrics=labels, limit=MAX_PLAUSIBLE))
     if malignant_proportion is None:
         malignant_proportion = float((predictions["class"] == "malignant").mean())
     found += _check_baseline(malignant_proportion, metrics["accuracy"].value)
@@ -69,15 +69,17 @@ def alarms(
     return found
 
 
-def without_alarms(checks: Iterable[Check]) -> list[Check]:
+def remove_metric_checks(checks: Iterable[Check]) -> list[Check]:
     """Return the checks that `alarms` does not make: those of the origin of the images."""
     return [check for check in checks if check.code not in _CODES]
 
 
-def too_good(metrics: Mapping[str, Metric]) -> tuple[str, ...]:
+def implausible_metrics(metrics: Mapping[str, Metric]) -> tuple[str, ...]:
     """Return the names of the `JUDGED` metrics that are higher than leakage-free results."""
     return tuple(
-        name for name in JUDGED if name in metrics and (metrics[name].value or 0.0) > TOO_GOOD
+        name
+        for name in PLAUSIBILITY_LABELS
+        if name in metrics and (metrics[name].value or 0.0) > MAX_PLAUSIBLE
     )
 
 
@@ -104,8 +106,8 @@ def _check_baseline(malignant_proportion: float, accuracy: float | None) -> Iter
 
 
 def _check_ranking(area: Metric | None) -> Iterator[Check]:
-    if area is not None and area.high is not None and area.high < 0.5:
-        yield make_check("BC205", roc_auc=area.value, ci=[area.low, area.high])
+    if area is not None and area.ci_high is not None and area.ci_high < 0.5:
+        yield make_check("BC205", roc_auc=area.value, ci=[area.ci_low, area.ci_high])
 
 
 def _check_cases(predictions: pd.DataFrame) -> Iterator[Check]:

@@ -14,14 +14,14 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.errors import DataError
-from bc_model.evaluation.bootstrap import CaseSample, Functional, of_difference
+from bc_model.evaluation.bootstrap import CaseSample, Functional, difference_functional
 from bc_model.evaluation.checks import check_few_cases
 from bc_model.evaluation.estimates import (
-    draws_in_words,
-    functional_of,
-    leakage_free_means,
-    measure,
-    why_undefined,
+    correct_mean_intervals,
+    describe_resamples,
+    estimate_metric,
+    metric_functional,
+    undefined_reason,
 )
 from bc_model.evaluation.metrics import Floats, all_metrics
 from bc_model.evaluation.predictions import check_predictions
@@ -51,7 +51,7 @@ class Conclusion(StrEnum):
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedModel:
     """One of two models: what it predicted, and what speaks against its figures.
 
     Parameters
@@ -113,11 +113,11 @@ class Difference:
             return f"{self.conclusion}: {found.note}"
         why = f", {found.note}" if self.conclusion == Conclusion.NO_INTERVAL else ""
         interval = "no interval"
-        if found.low is not None and found.high is not None:
-            interval = f"95 % {found.low:+.{digits}f} to {found.high:+.{digits}f}"
+        if found.ci_low is not None and found.ci_high is not None:
+            interval = f"95 % {found.ci_low:+.{digits}f} to {found.ci_high:+.{digits}f}"
         return (
             f"{self.first:.{digits}f} and {self.second:.{digits}f}, {found.value:+.{digits}f} "
-            f"({interval}; {found.n:,} pictures, {found.n_cases or 'unknown'} cases): "
+            f"({interval}; {found.n_images:,} pictures, {found.n_cases or 'unknown'} cases): "
             f"{self.conclusion}{why}"
         )
 
@@ -142,21 +142,21 @@ class Comparison:
 
     first: str
     second: str
-    n: int
+    n_images: int
     n_cases: int
-    n_left_out: tuple[int, int]
+    n_excluded: tuple[int, int]
     differences: dict[str, Difference]
     checks: tuple[Check, ...]
 
 
-def conclusion_of(difference: Metric) -> Conclusion:
+def draw_conclusion(difference: Metric) -> Conclusion:
     """Return what a difference (second minus first) supports, and no more."""
     if difference.value is None:
         return Conclusion.UNDEFINED
     # Equal predictions for every image have no spread for an interval, and need none.
-    if abs(difference.value) <= _ROUNDING and difference.low is None:
+    if abs(difference.value) <= _ROUNDING and difference.ci_low is None:
         return Conclusion.NO_EVIDENCE
-    if difference.low is None:
+    if difference.ci_low is None:
         return Conclusion.NO_INTERVAL
     if not _excludes_zero(difference):
         return Conclusion.NO_EVIDENCE
@@ -169,12 +169,14 @@ def check_multiplicity(n_comparisons: int) -> Check:
 
 
 def _excludes_zero(metric: Metric) -> bool:
-    if metric.low is None or metric.high is None:
+    if metric.ci_low is None or metric.ci_high is None:
         return False
-    return metric.low > _ROUNDING or metric.high < -_ROUNDING
+    return metric.ci_low > _ROUNDING or metric.ci_high < -_ROUNDING
 
 
-def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0) -> Comparison:
+def compare_predictions(
+    first: ComparedModel, second: ComparedModel, *, n_resamples: int = 2000, seed: int = 0
+) -> Comparison:
     """Compare two models on the pictures that both predicted.
 
     A picture is the same when its path is, and its hash where both sides have one.
@@ -206,21 +208,21 @@ def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0
         for side, prob in zip((first, second), probs, strict=True)
     ]
     sample = CaseSample.of(case, malignant)
-    draws = sample.draws(n_resamples, seed)
+    draws = sample.draw(n_resamples, seed)
 
     def difference_in(name: str) -> Functional:
         one, other = (
-            functional_of(name, sample, malignant, prob, side.threshold)
+            metric_functional(name, sample, malignant, prob, side.threshold)
             for side, prob in zip((first, second), probs, strict=True)
         )
-        return of_difference(one, other)
+        return difference_functional(one, other)
 
-    metrics = leakage_free_means(
+    metrics = correct_mean_intervals(
         {
-            name: measure(
+            name: estimate_metric(
                 name, partial(difference_in, name), sample, draws, case, malignant,
-                undefined=why_undefined(name, malignant), bounds=(-1.0, 1.0),
-                draws_told=f"paired, {draws_in_words(n_resamples, seed)}",
+                undefined=undefined_reason(name, malignant), bounds=(-1.0, 1.0),
+                resampling=f"paired, {describe_resamples(n_resamples, seed)}",
             )
             for name in COMPARED
         }
@@ -228,15 +230,15 @@ def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0
     return Comparison(
         first=first.name,
         second=second.name,
-        n=len(pairs),
+        n_images=len(pairs),
         n_cases=pairs.loc[pairs["case"] != "", "case"].nunique(),
-        n_left_out=n_left_out,
+        n_excluded=n_left_out,
         differences={
             name: Difference(
                 _or_none(values[0][name]),
                 _or_none(values[1][name]),
                 metric,
-                conclusion_of(metric),
+                draw_conclusion(metric),
             )
             for name, metric in metrics.items()
         },
@@ -244,7 +246,7 @@ def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0
     )
 
 
-def _join(first: Side, second: Side) -> tuple[pd.DataFrame, tuple[int, int]]:
+def _join(first: ComparedModel, second: ComparedModel) -> tuple[pd.DataFrame, tuple[int, int]]:
     """Return one row for each common picture, and how many each side has beside them."""
     tables = [check_predictions(side.predictions) for side in (first, second)]
     columns = ["path", "sha256", "case", "class", "prob_malignant"]
@@ -284,7 +286,7 @@ def _or_none(value: Floats) -> float | None:
 
 
 def _check(
-    pairs: pd.DataFrame, n_left_out: tuple[int, int], first: Side, second: Side
+    pairs: pd.DataFrame, n_left_out: tuple[int, int], first: ComparedModel, second: ComparedModel
 ) -> Iterator[Check]:
     cases = set(pairs["case"]) - {""}
     for side in (first, second):

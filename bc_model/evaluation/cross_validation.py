@@ -12,37 +12,42 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.errors import BundleError, DataError
-from bc_model.evaluation.bootstrap import CaseSample, Functional, of_difference, of_means
-from bc_model.evaluation.checks import without_alarms
+from bc_model.evaluation.bootstrap import (
+    CaseSample,
+    Functional,
+    difference_functional,
+    mean_functional,
+)
+from bc_model.evaluation.checks import remove_metric_checks
 from bc_model.evaluation.estimates import (
-    draws_in_words,
-    functional_of,
-    leakage_free_means,
-    measure,
-    why_undefined,
+    correct_mean_intervals,
+    describe_resamples,
+    estimate_metric,
+    metric_functional,
+    undefined_reason,
 )
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.metrics import Floats, ratio
 from bc_model.evaluation.predictions import read_predictions
-from bc_model.evaluation.report import Report
-from bc_model.evaluation.subgroups import RECOGNITION
+from bc_model.evaluation.report import EvaluationReport
+from bc_model.evaluation.subgroups import RECOGNITION_RATE
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.model_card import ModelCard
 from bc_model.utils.metric import Metric
 
-CROSS_VALIDATED_FILE = "cross_validation.csv"
+CROSS_VALIDATION_FILE = "cross_validation.csv"
 """Beside a model made of every picture: what each got from a model that had not seen its case."""
-CHOSEN_INSIDE_FILE = "nested_selection.csv"
+NESTED_SELECTION_FILE = "nested_selection.csv"
 """The same with settings that were selected without the case, see `NestedResult` in the model card.
 Its logits are in the teacher's standard deviations."""
 
 
 def is_cross_validated(bundle: Bundle) -> bool:
     """Tell whether the predictions of a cross-validation belong to the model."""
-    return CROSS_VALIDATED_FILE in bundle.card.files
+    return CROSS_VALIDATION_FILE in bundle.card.files
 
 
-def cross_validation_report(bundle: Bundle) -> Report:
+def cross_validation_report(bundle: Bundle) -> EvaluationReport:
     """Evaluate the predictions of the cross-validation, with the curves that model cards lack.
 
     Parameters
@@ -66,14 +71,14 @@ def cross_validation_report(bundle: Bundle) -> Report:
     if test is None:
         raise BundleError(
             f"The model card in {bundle.folder} has no test metrics, but lists "
-            f"{CROSS_VALIDATED_FILE}. Export the model again."
+            f"{CROSS_VALIDATION_FILE}. Export the model again."
         )
     return evaluate_predictions(
-        read_predictions(bundle.file(CROSS_VALIDATED_FILE)),
+        read_predictions(bundle.file(CROSS_VALIDATION_FILE)),
         threshold=bundle.threshold,
         protocol=test.protocol,
         has_leakage=test.has_leakage,
-        checks=[*without_alarms(test.checks), *check_nested(bundle.card)],
+        checks=[*remove_metric_checks(test.checks), *check_nested(bundle.card)],
     )
 
 
@@ -96,9 +101,9 @@ def check_nested(card: ModelCard) -> tuple[Check, ...]:
 
 
 def _ci(metric: Metric) -> list[float] | None:
-    if metric.low is None or metric.high is None:
+    if metric.ci_low is None or metric.ci_high is None:
         return None
-    return [metric.low, metric.high]
+    return [metric.ci_low, metric.ci_high]
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,10 @@ class Spread:
         Hold-outs in which the figure is defined.
     """
 
-    low: float
-    high: float
-    deviation: float | None
-    n: int
+    minimum: float
+    maximum: float
+    sd: float | None
+    n_holdouts: int
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,11 @@ class _Cases:
 
 
 def mean_metrics(
-    reports: Sequence[Report], names: Iterable[str], *, n_resamples: int = 2000, seed: int = 0
+    reports: Sequence[EvaluationReport],
+    names: Iterable[str],
+    *,
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[dict[str, Metric], dict[str, Spread]]:
     """Average figures over the test parts of several runs.
 
@@ -168,8 +177,8 @@ def mean_metrics(
     """
     tables = [_predictions(report) for report in reports]
     cases = _cases(tables)
-    draws = cases.sample.draws(n_resamples, seed)
-    told = f"the same draw in each of {len(tables)} test parts, {draws_in_words(n_resamples, seed)}"
+    draws = cases.sample.draw(n_resamples, seed)
+    told = f"the same draw in each of {len(tables)} test parts, {describe_resamples(n_resamples, seed)}"
     metrics, spread = {}, {}
     for name in names:
         parts = [
@@ -177,9 +186,9 @@ def mean_metrics(
             for table, report in zip(tables, reports, strict=True)
         ]
         values = _values(parts, cases)
-        metric = measure(
+        metric = estimate_metric(
             name, partial(_mean_of, parts), cases.sample, draws, cases.case, cases.malignant,
-            undefined="" if values else _why_undefined(name, tables), draws_told=told,
+            undefined="" if values else _why_undefined(name, tables), resampling=told,
         )  # fmt: skip
         if 0 < len(values) < len(parts):
             note = f"defined in {len(values)} of {len(parts)} test parts"
@@ -188,11 +197,11 @@ def mean_metrics(
         if values:
             deviation = statistics.stdev(values) if len(values) > 1 else None
             spread[name] = Spread(min(values), max(values), deviation, len(values))
-    return leakage_free_means(metrics), spread
+    return correct_mean_intervals(metrics), spread
 
 
 def mean_differences(
-    pairs: Sequence[tuple[Report, Report]],
+    pairs: Sequence[tuple[EvaluationReport, EvaluationReport]],
     names: Iterable[str],
     *,
     n_resamples: int = 2000,
@@ -231,20 +240,22 @@ def mean_differences(
         return {}
     tables = [table for pair in common for table, _ in pair]
     cases = _cases(tables)
-    draws = cases.sample.draws(n_resamples, seed)
-    told = f"paired, {draws_in_words(n_resamples, seed)}"
+    draws = cases.sample.draw(n_resamples, seed)
+    told = f"paired, {describe_resamples(n_resamples, seed)}"
     found = {}
     for name in names:
         parts = [
-            of_difference(*(_of_subset(name, table, threshold, cases) for table, threshold in pair))
+            difference_functional(
+                *(_of_subset(name, table, threshold, cases) for table, threshold in pair)
+            )
             for pair in common
         ]
         undefined = "" if _values(parts, cases) else _why_undefined(name, tables)
-        found[name] = measure(
+        found[name] = estimate_metric(
             name, partial(_mean_of, parts), cases.sample, draws, cases.case, cases.malignant,
-            undefined=undefined, draws_told=told, bounds=(-1.0, 1.0),
+            undefined=undefined, resampling=told, bounds=(-1.0, 1.0),
         )  # fmt: skip
-    return leakage_free_means(found)
+    return correct_mean_intervals(found)
 
 
 def _cases(tables: Sequence[pd.DataFrame]) -> _Cases:
@@ -266,11 +277,11 @@ def _of_subset(name: str, table: pd.DataFrame, threshold: float, cases: _Cases) 
     """Return a figure of one test part as a function of how often each of *all* cases is drawn."""
     cluster = cases.cluster_of.loc[table["path"]].to_numpy()
     sample = CaseSample(cluster, cases.sample.stratum)
-    if name == RECOGNITION:
-        return of_means(_scores(table, threshold, sample))
+    if name == RECOGNITION_RATE:
+        return mean_functional(_scores(table, threshold, sample))
     malignant = (table["class"] == "malignant").to_numpy(dtype=bool)
     prob = table["prob_malignant"].to_numpy(dtype=np.float64)
-    return functional_of(name, sample, malignant, prob, threshold)
+    return metric_functional(name, sample, malignant, prob, threshold)
 
 
 def _values(parts: Sequence[Functional], cases: _Cases) -> list[float]:
@@ -301,12 +312,12 @@ def _mean_of(parts: Sequence[Functional]) -> Functional:
     return functional
 
 
-def _common(one: Report, other: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _common(one: EvaluationReport, other: EvaluationReport) -> tuple[pd.DataFrame, pd.DataFrame]:
     first, second = _predictions(one), _predictions(other)
     return first[first["path"].isin(second["path"])], second[second["path"].isin(first["path"])]
 
 
-def _predictions(report: Report) -> pd.DataFrame:
+def _predictions(report: EvaluationReport) -> pd.DataFrame:
     if report.predictions is None:
         raise DataError(
             "Averaging needs the predictions of each report, but one was made from a summary "
@@ -316,7 +327,7 @@ def _predictions(report: Report) -> pd.DataFrame:
 
 
 def _why_undefined(name: str, tables: Sequence[pd.DataFrame]) -> str:
-    if name == RECOGNITION:
+    if name == RECOGNITION_RATE:
         return "no case is known"
     malignant = pd.concat(tables)["class"].to_numpy() == "malignant"
-    return why_undefined(name, malignant) or "no test part has both classes"
+    return undefined_reason(name, malignant) or "no test part has both classes"

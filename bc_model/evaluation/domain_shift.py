@@ -123,24 +123,26 @@ class StainShift:
     """One figure of the stain, in both sets: means over pictures, and their spread."""
 
     name: str
-    known_mean: float
-    known_sd: float
+    reference_mean: float
+    reference_sd: float
     mean: float
     sd: float
 
     @property
     def distance(self) -> float:
         """Difference of the means in spreads of the known pictures; signed."""
-        return (self.mean - self.known_mean) / self.known_sd if self.known_sd > 0 else 0.0
+        return (
+            (self.mean - self.reference_mean) / self.reference_sd if self.reference_sd > 0 else 0.0
+        )
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """The name in words, such as 'eosin, spread'."""
         return self.name.replace("_mean", ", mean").replace("_sd", ", spread")
 
 
 @dataclass(frozen=True)
-class Shift:
+class DomainShift:
     """What sets a set apart from what the model knows.
 
     Attributes
@@ -163,20 +165,20 @@ class Shift:
         say how that is stained.
     """
 
-    n: int
-    known_n: int
-    seen_cases: int
+    n_images: int
+    n_reference_images: int
+    n_reference_cases: int
     ood_proportion: float | None
     separability: float | None
     stain: tuple[StainShift, ...]
     sizes: dict[str, int]
     checks: tuple[Check, ...]
-    unusual_staining: int | None = None
+    n_unusual_staining: int | None = None
 
 
-def measure_shift(
+def measure_domain_shift(
     bundle: Bundle, images: pd.DataFrame, predicted: Predicted, known: FeatureTable | None
-) -> Shift:
+) -> DomainShift:
     """Hold a set of pictures against what a model knows.
 
     Parameters
@@ -194,7 +196,7 @@ def measure_shift(
     stain: tuple[StainShift, ...] = ()
     if known is not None:
         stain = _stain_shifts(known.stain, predicted.stain)
-        distances = distances_of_seen(known)
+        distances = reference_distances(known)
         if distances.size:
             unseen_images = np.full(len(predicted.features), "\1")  # of no case that is known
             new = _mean_nearest(predicted.features, known.features, unseen_images, known.case)
@@ -209,10 +211,10 @@ def measure_shift(
         ]
     sizes = images["width_px"].astype(str) + "x" + images["height_px"].astype(str)
     counted = {str(size): int(n) for size, n in sizes.value_counts().items()}
-    return Shift(
-        n=len(images),
-        known_n=0 if known is None else len(known.path),
-        seen_cases=0 if known is None else len(set(known.case.tolist()) - {""}),
+    return DomainShift(
+        n_images=len(images),
+        n_reference_images=0 if known is None else len(known.path),
+        n_reference_cases=0 if known is None else len(set(known.case.tolist()) - {""}),
         ood_proportion=ood_proportion,
         separability=separability,
         stain=stain,
@@ -223,7 +225,7 @@ def measure_shift(
             *check_sizes(images, bundle),
             *check_scale(bundle, images),
         ),
-        unusual_staining=None if unusual is None else sum(map(bool, unusual)),
+        n_unusual_staining=None if unusual is None else sum(map(bool, unusual)),
     )
 
 
@@ -233,7 +235,7 @@ def _stain_shifts(known: np.ndarray, new: np.ndarray) -> tuple[StainShift, ...]:
     return tuple(StainShift(name, *row) for name, row in zip(STAIN_COLUMNS, rows, strict=True))
 
 
-def distances_of_seen(known: FeatureTable) -> np.ndarray:
+def reference_distances(known: FeatureTable) -> np.ndarray:
     """Return how far each known picture is from those of other cases, shape (n,); or none, (0,).
 
     The mean cosine distance to the `N_NEIGHBORS` nearest. Without a second case there is nothing
@@ -254,8 +256,8 @@ def _mean_nearest(
         block = slice(start, start + _BLOCK)
         distances = cosine_distances(features[block], others)
         distances[case[block, None] == other_cases[None]] = np.inf
-        nearest = np.partition(distances, min(N_NEIGHBORS, distances.shape[1]) - 1, axis=1)
-        nearest = nearest[:, :N_NEIGHBORS]
-        there = np.isfinite(nearest)
-        blocks.append(np.where(there, nearest, 0.0).sum(axis=1) / there.sum(axis=1))
+        find_nearest = np.partition(distances, min(N_NEIGHBORS, distances.shape[1]) - 1, axis=1)
+        find_nearest = find_nearest[:, :N_NEIGHBORS]
+        there = np.isfinite(find_nearest)
+        blocks.append(np.where(there, find_nearest, 0.0).sum(axis=1) / there.sum(axis=1))
     return np.concatenate(blocks)

@@ -16,7 +16,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.errors import SplitError
 from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.metrics import log_losses
-from bc_model.evaluation.subgroups import subtypes
+from bc_model.evaluation.subgroups import infer_subtypes
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.predict import Progress, predict_files
@@ -40,7 +40,7 @@ class Neighbor:
 
 
 @dataclass(frozen=True)
-class Entry:
+class GalleryImage:
     """One picture of the gallery.
 
     Attributes
@@ -60,17 +60,17 @@ class Entry:
     subtype: str
     magnification: int | None
     class_name: str
-    called: str
+    predicted_class: str
     prob_malignant: float
 
     @property
     def is_correct(self) -> bool:
         """True when the verdict is the truth."""
-        return self.called == self.class_name
+        return self.predicted_class == self.class_name
 
 
 @dataclass(frozen=True)
-class CaseMistakes:
+class CaseErrors:
     """The pictures of one case that were called wrong.
 
     Attributes
@@ -87,12 +87,12 @@ class CaseMistakes:
     case: str
     class_name: str
     n_incorrect: int
-    n: int
-    worst: tuple[Entry, ...]
+    n_images: int
+    images: tuple[GalleryImage, ...]
 
 
 @dataclass(frozen=True)
-class Gallery:
+class ErrorGallery:
     """What is worth a look.
 
     Attributes
@@ -103,26 +103,26 @@ class Gallery:
         Farthest from 0.5, and nearest to the cut-off, from as many cases as there are.
     """
 
-    mistakes: tuple[CaseMistakes, ...]
-    most_certain: tuple[Entry, ...]
-    least_certain: tuple[Entry, ...]
+    errors: tuple[CaseErrors, ...]
+    most_certain: tuple[GalleryImage, ...]
+    least_certain: tuple[GalleryImage, ...]
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def images(self) -> tuple[GalleryImage, ...]:
         """All pictures in it, each once."""
-        every = [entry for one in self.mistakes for entry in one.worst]
+        every = [entry for one in self.errors for entry in one.images]
         every += [*self.most_certain, *self.least_certain]
         return tuple({entry.path: entry for entry in every}.values())
 
 
-def error_gallery(
+def build_error_gallery(
     predictions: pd.DataFrame,
     *,
     threshold: float,
     n_cases: int = 12,
     per_case: int = 3,
     n_certain: int = 12,
-) -> Gallery:
+) -> ErrorGallery:
     """Choose the pictures of the gallery.
 
     Parameters
@@ -136,7 +136,7 @@ def error_gallery(
     n_certain : int
         Pictures among the most, and among the least certain; one a case before a second one.
     """
-    table = predictions.assign(subtype=subtypes(predictions))
+    table = predictions.assign(subtype=infer_subtypes(predictions))
     called = table["prob_malignant"] >= threshold
     table["called"] = np.where(called, CLASSES[1], CLASSES[0])
     table["wrong"] = table["called"] != table["class"]
@@ -149,17 +149,17 @@ def error_gallery(
     wrong = table[table["wrong"]].sort_values(["loss", "path"], ascending=[False, True])
     n_of = table.groupby("who").size()
     mistakes = [
-        CaseMistakes(
+        CaseErrors(
             case=str(rows["case"].iloc[0]),
             class_name=str(rows["class"].iloc[0]),
             n_incorrect=len(rows),
-            n=int(n_of[who]),
-            worst=_entries(rows.head(per_case)),
+            n_images=int(n_of[who]),
+            images=_entries(rows.head(per_case)),
         )
         for who, rows in wrong.groupby("who", sort=False)
     ]
-    return Gallery(
-        mistakes=tuple(mistakes[:n_cases]),
+    return ErrorGallery(
+        errors=tuple(mistakes[:n_cases]),
         most_certain=_spread(
             table.sort_values(["certainty", "path"], ascending=[False, True]), n_certain
         ),
@@ -167,22 +167,22 @@ def error_gallery(
     )
 
 
-def _spread(ranked: pd.DataFrame, count: int) -> tuple[Entry, ...]:
+def _spread(ranked: pd.DataFrame, count: int) -> tuple[GalleryImage, ...]:
     """Take the first of each case before the second of any."""
     turn = ranked.groupby("who").cumcount()
     chosen = ranked.assign(turn=turn).sort_values("turn", kind="stable").head(count)
     return _entries(chosen)
 
 
-def _entries(rows: pd.DataFrame) -> tuple[Entry, ...]:
+def _entries(rows: pd.DataFrame) -> tuple[GalleryImage, ...]:
     return tuple(
-        Entry(
+        GalleryImage(
             path=row["path"],
             case=row["case"],
             subtype=row["subtype"] or "unknown",
             magnification=None if pd.isna(row["magnification"]) else int(row["magnification"]),
             class_name=row["class"],
-            called=row["called"],
+            predicted_class=row["called"],
             prob_malignant=float(row["prob_malignant"]),
         )
         for _, row in rows.iterrows()
@@ -192,7 +192,7 @@ def _entries(rows: pd.DataFrame) -> tuple[Entry, ...]:
 FEATURES_FILE = "training_features.npz"
 
 
-def training_features(
+def compute_training_features(
     engine: Engine,
     root: Path,
     split: pd.DataFrame,
@@ -230,7 +230,7 @@ def training_features(
     return found
 
 
-def kept_training_features(
+def read_training_features(
     bundle: Bundle, split: pd.DataFrame, folder: Path
 ) -> FeatureTable | None:
     """Return what `training_features` has kept; None when it would have to compute.
@@ -251,7 +251,7 @@ def _rows_and_key(bundle: Bundle, split: pd.DataFrame) -> tuple[pd.DataFrame, st
     return rows, f"{bundle.network} {hashlib.sha256(listed.encode()).hexdigest()}"
 
 
-def nearest(
+def find_nearest(
     features: np.ndarray, case: np.ndarray, path: np.ndarray, table: FeatureTable, *, count: int = 3
 ) -> list[tuple[Neighbor, ...]]:
     """Find the nearest pictures of other cases, one a case.
@@ -289,8 +289,13 @@ def nearest(
     return found
 
 
-def neighbors_of(
-    entries: Sequence[Entry], engine: Engine, root: Path, table: FeatureTable, *, count: int = 3
+def find_neighbors(
+    entries: Sequence[GalleryImage],
+    engine: Engine,
+    root: Path,
+    table: FeatureTable,
+    *,
+    count: int = 3,
 ) -> dict[str, tuple[Neighbor, ...]]:
     """Find the nearest training pictures of some pictures of the gallery.
 
@@ -321,5 +326,5 @@ def neighbors_of(
     paths = [entry.path for entry in entries]
     features = predict_files(engine, root, paths).features
     cases = np.array([entry.case for entry in entries])
-    found = nearest(features, cases, np.array(paths), table, count=count)
+    found = find_nearest(features, cases, np.array(paths), table, count=count)
     return dict(zip(paths, found, strict=True))

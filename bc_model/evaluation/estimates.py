@@ -19,12 +19,12 @@ from bc_model.evaluation.bootstrap import (
     EXTERNAL,
     CaseSample,
     Functional,
+    average_precision_functional,
+    bootstrap_t,
     case_clusters,
-    of_area,
-    of_average_precision,
-    of_confusion,
-    of_means,
-    studentised,
+    confusion_functional,
+    mean_functional,
+    roc_auc_functional,
 )
 from bc_model.evaluation.intervals import Interval, korn_graubard, mean_interval
 from bc_model.evaluation.metrics import METRICS, Floats
@@ -80,21 +80,21 @@ def estimate_metrics(
     malignant = (predictions["class"] == "malignant").to_numpy(dtype=bool)
     prob = predictions["prob_malignant"].to_numpy(dtype=np.float64)
     sample = CaseSample.of(case, malignant)
-    draws = sample.draws(n_resamples, seed)
+    draws = sample.draw(n_resamples, seed)
     confusion = confusion_cells(malignant, prob >= threshold).sum(axis=0)
-    told = draws_in_words(n_resamples, seed)
+    told = describe_resamples(n_resamples, seed)
     found = {
-        name: measure(
-            name, partial(functional_of, name, sample, malignant, prob, threshold),
+        name: estimate_metric(
+            name, partial(metric_functional, name, sample, malignant, prob, threshold),
             sample, draws, case, malignant,
-            undefined=why_undefined(name, malignant, confusion), draws_told=told,
+            undefined=undefined_reason(name, malignant, confusion), resampling=told,
         )
         for name in names
     }  # fmt: skip
-    return leakage_free_means(found)
+    return correct_mean_intervals(found)
 
 
-def measure(
+def estimate_metric(
     name: str,
     make: Callable[[], Functional],
     sample: CaseSample,
@@ -103,7 +103,7 @@ def measure(
     malignant: NDArray[np.bool_],
     *,
     undefined: str,
-    draws_told: str,
+    resampling: str,
     bounds: tuple[float, float] | None = None,
 ) -> Metric:
     """Return one figure with its interval, or with the reason why there is none.
@@ -124,27 +124,27 @@ def measure(
     bounds : (float, float), optional
         Range of the figure; default is that of the metric.
     """
-    scope = in_scope(name, malignant)
+    scope = images_in_scope(name, malignant)
     if undefined:
         value, interval = math.nan, Interval(None, None, undefined)
-    elif refused := single_case(case[scope], malignant[scope]):
+    elif refused := refuse_single_case(case[scope], malignant[scope]):
         value, interval = float(make()(np.ones((1, sample.size)))[0][0]), refused
     else:
         bounds = bounds or BOUNDS.get(name, (0.0, 1.0))
         is_proportion = name in PROPORTIONS or name == "balanced_accuracy"
-        value, interval = studentised(
+        value, interval = bootstrap_t(
             make(), sample, draws, bounds=bounds, is_proportion=is_proportion
         )
         if interval.note == EXTERNAL and name in PROPORTIONS and bounds == (0.0, 1.0):
             n = np.unique(sample.cluster[scope]).size
             exact = korn_graubard(value, 0.0, 1.0, n_cases=n)
             interval = replace(exact, note=_NO_SPREAD)
-    return metric_of(
-        value, interval, case[scope], malignant[scope], kind="bootstrap-t", draws=draws_told
+    return build_metric(
+        value, interval, case[scope], malignant[scope], kind="bootstrap-t", draws=resampling
     )
 
 
-def functional_of(
+def metric_functional(
     name: str, sample: CaseSample, malignant: NDArray[np.bool_], prob: Floats, threshold: float
 ) -> Functional:
     """Return a metric as a function of how often each case is drawn.
@@ -159,19 +159,19 @@ def functional_of(
     """
     if name in OF_CONFUSION:
         cells = sample.sums(confusion_cells(malignant, prob >= threshold))
-        return of_confusion(cells, OF_CONFUSION[name])
+        return confusion_functional(cells, OF_CONFUSION[name])
     if name in ("brier", "log_loss"):
         losses = {
             "brier": metric_functions.squared_errors,
             "log_loss": metric_functions.log_losses,
         }[name]
         columns = np.stack([losses(malignant, prob), np.ones(prob.size)], axis=1)
-        return of_means(sample.sums(columns))
-    area = {"roc_auc": of_area, "average_precision": of_average_precision}[name]
+        return mean_functional(sample.sums(columns))
+    area = {"roc_auc": roc_auc_functional, "average_precision": average_precision_functional}[name]
     return area(malignant, prob, sample.cluster, sample.size)
 
 
-def draws_in_words(n_resamples: int, seed: int) -> str:
+def describe_resamples(n_resamples: int, seed: int) -> str:
     """Say how the resamples were drawn."""
     return f"{n_resamples} resamples within each class, seed {seed}"
 
@@ -183,13 +183,13 @@ def confusion_cells(malignant: NDArray[np.bool_], called: NDArray[np.bool_]) -> 
     return cells
 
 
-def in_scope(name: str, malignant: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def images_in_scope(name: str, malignant: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the pictures that a metric looks at."""
     alone = {"sensitivity": malignant, "specificity": ~malignant}
     return alone.get(name, np.ones_like(malignant))
 
 
-def metric_of(
+def build_metric(
     value: float,
     interval: Interval,
     case: NDArray[np.str_],
@@ -227,7 +227,7 @@ def metric_of(
     return Metric(value, interval.low, interval.high, n, n_cases, method, "; ".join(notes))
 
 
-def leakage_free_means(metrics: dict[str, Metric]) -> dict[str, Metric]:
+def correct_mean_intervals(metrics: dict[str, Metric]) -> dict[str, Metric]:
     """Take care of accuracy and balanced accuracy where a rate they are made of never varied.
 
     The bootstrap would treat that rate as exact, and the interval would be too narrow. It then
@@ -238,10 +238,10 @@ def leakage_free_means(metrics: dict[str, Metric]) -> dict[str, Metric]:
     if len(rates) < 2 or any(rate.value is None for rate in rates.values()):
         return metrics
     sensitivity, specificity = rates.values()
-    without = [name for name, rate in rates.items() if rate.low is None]
+    without = [name for name, rate in rates.items() if rate.ci_low is None]
     never_varied = any(_NO_SPREAD in rate.note for rate in rates.values())
     weights = {
-        "accuracy": sensitivity.n / (sensitivity.n + specificity.n),
+        "accuracy": sensitivity.n_images / (sensitivity.n_images + specificity.n_images),
         "balanced_accuracy": 0.5,
     }
     found = dict(metrics)
@@ -250,15 +250,17 @@ def leakage_free_means(metrics: dict[str, Metric]) -> dict[str, Metric]:
             continue
         if without and name == "balanced_accuracy":
             note = f"{without[0]} has no interval"
-            found[name] = replace(metrics[name], low=None, high=None, note=note)
+            found[name] = replace(metrics[name], ci_low=None, ci_high=None, note=note)
         elif never_varied:
             interval = mean_interval(sensitivity, specificity, weight=weight)
             note = interval.note or "from the intervals of sensitivity and specificity"
-            found[name] = replace(metrics[name], low=interval.low, high=interval.high, note=note)
+            found[name] = replace(
+                metrics[name], ci_low=interval.low, ci_high=interval.high, note=note
+            )
     return found
 
 
-def single_case(case: NDArray[np.str_], malignant: NDArray[np.bool_]) -> Interval | None:
+def refuse_single_case(case: NDArray[np.str_], malignant: NDArray[np.bool_]) -> Interval | None:
     """Return the refusal of an interval when a class has one case: its spread cannot be seen."""
     _, cluster_stratum, _ = case_clusters(case, malignant)
     ranks = np.unique(malignant)
@@ -268,7 +270,7 @@ def single_case(case: NDArray[np.str_], malignant: NDArray[np.bool_]) -> Interva
     return None
 
 
-def why_undefined(
+def undefined_reason(
     name: str, malignant: NDArray[np.bool_], confusion: NDArray[Any] | None = None
 ) -> str:
     """Say why a metric is not defined for these pictures; empty when it is.

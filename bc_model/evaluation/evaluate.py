@@ -8,13 +8,13 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE
 from bc_model.errors import ConfigError, SplitError
-from bc_model.evaluation.calibration import reliability
-from bc_model.evaluation.checks import alarms
+from bc_model.evaluation.calibration import measure_calibration
+from bc_model.evaluation.checks import check_metrics
 from bc_model.evaluation.estimates import estimate_metrics
 from bc_model.evaluation.metrics import confusion_counts, pr_curve, roc_curve
 from bc_model.evaluation.predictions import check_predictions
-from bc_model.evaluation.report import PrCurve, Report, RocCurve, read_report
-from bc_model.evaluation.subgroups import RECOGNITION, by_case, by_group
+from bc_model.evaluation.report import EvaluationReport, PrCurve, RocCurve, read_report
+from bc_model.evaluation.subgroups import RECOGNITION_RATE, evaluate_cases, evaluate_subgroups
 from bc_model.inference.classifier import prob_malignant
 from bc_model.inference.engine import Engine
 from bc_model.inference.predict import Predicted, predict_files
@@ -35,7 +35,7 @@ def evaluate_predictions(
     n_resamples: int = 2000,
     seed: int = 0,
     checks: Iterable[Check] = (),
-) -> Report:
+) -> EvaluationReport:
     """Evaluate predictions on pictures the model was not trained on.
 
     Parameters
@@ -77,14 +77,14 @@ def evaluate_predictions(
     roc, pr = roc_curve(malignant, prob), pr_curve(malignant, prob)
     case = table["case"].to_numpy(dtype=str)
     metrics = estimate_metrics(table, threshold=threshold, n_resamples=n_resamples, seed=seed)
-    cases = by_case(table, threshold=threshold, n_resamples=n_resamples, seed=seed)
-    judged = metrics | ({RECOGNITION: cases.metrics[RECOGNITION]} if cases else {})
+    cases = evaluate_cases(table, threshold=threshold, n_resamples=n_resamples, seed=seed)
+    judged = metrics | ({RECOGNITION_RATE: cases.metrics[RECOGNITION_RATE]} if cases else {})
     known = table[table["case"] != ""]
-    return Report(
+    return EvaluationReport(
         protocol=protocol,
         has_leakage=bool(has_leakage),
         threshold=float(threshold),
-        n=len(table),
+        n_images=len(table),
         n_cases=known["case"].nunique(),
         n_benign_cases=known.loc[known["class"] == "benign", "case"].nunique(),
         n_malignant_cases=known.loc[known["class"] == "malignant", "case"].nunique(),
@@ -92,11 +92,13 @@ def evaluate_predictions(
         confusion=((tn, fp), (fn, tp)),
         metrics=metrics,
         roc=None if roc is None else RocCurve(*(tuple(axis.tolist()) for axis in roc)),
-        checks=(*alarms(table, judged, has_leakage=has_leakage, is_known=is_known), *checks),
+        checks=(*check_metrics(table, judged, has_leakage=has_leakage, is_known=is_known), *checks),
         pr=None if pr is None else PrCurve(*(tuple(axis.tolist()) for axis in pr)),
-        by_case=cases,
-        groups=by_group(table, threshold=threshold, n_resamples=n_resamples, seed=seed),
-        calibration=reliability(malignant, prob, case, seed=seed),
+        case_metrics=cases,
+        subgroups=evaluate_subgroups(
+            table, threshold=threshold, n_resamples=n_resamples, seed=seed
+        ),
+        calibration=measure_calibration(malignant, prob, case, seed=seed),
         predictions=table,
     )
 
@@ -126,7 +128,7 @@ def evaluate_split(
     *,
     subset: str = "test",
     progress: Callable[[int, int], None] | None = None,
-) -> Report:
+) -> EvaluationReport:
     """Predict every picture of a part and compute the figures.
 
     Parameters
@@ -157,7 +159,7 @@ def evaluate_split(
         raise SplitError(f"The split has no {subset} part; there is nothing to evaluate.")
     known = find_seen_images(engine.bundle, rows)
     predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
-    predictions = predictions_of(rows, predicted, engine.bundle.temperature)
+    predictions = join_predictions(rows, predicted, engine.bundle.temperature)
     protocol = str(rows["protocol"].iloc[0])
     data, checks = engine.bundle.card.data, known.checks
     if not known.number:
@@ -177,7 +179,7 @@ def evaluate_split(
     )
 
 
-def predictions_of(rows: pd.DataFrame, predicted: Predicted, temperature: float) -> pd.DataFrame:
+def join_predictions(rows: pd.DataFrame, predicted: Predicted, temperature: float) -> pd.DataFrame:
     """Return the table of predictions for rows of a split or manifest.
 
     Returns

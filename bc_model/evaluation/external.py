@@ -11,16 +11,16 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset, check_excluded
 from bc_model.evaluation.calibrate_model import FEATURES_FILE
 from bc_model.evaluation.checks import FEW_CASES
-from bc_model.evaluation.domain_shift import measure_shift
-from bc_model.evaluation.evaluate import evaluate_predictions, predictions_of
+from bc_model.evaluation.domain_shift import measure_domain_shift
+from bc_model.evaluation.evaluate import evaluate_predictions, join_predictions
 from bc_model.evaluation.features import FeatureTable
-from bc_model.evaluation.report import Report
-from bc_model.evaluation.thresholds import evaluation_of
+from bc_model.evaluation.report import EvaluationReport
+from bc_model.evaluation.thresholds import find_evaluation_dir
 from bc_model.inference.engine import Engine
 from bc_model.inference.predict import Progress, predict_files
 from bc_model.inference.seen_images import SeenInTraining, find_seen_images
 
-PROTOCOL = "another set"
+PROTOCOL = "external dataset"
 
 
 def evaluate_external(
@@ -29,7 +29,7 @@ def evaluate_external(
     *,
     mapping: Mapping[str, str] | None = None,
     progress: Progress | None = None,
-) -> Report:
+) -> EvaluationReport:
     """Predict every picture of a set that the model had no part of.
 
     Parameters
@@ -52,14 +52,16 @@ def evaluate_external(
     bundle, images = engine.bundle, dataset.images
     known = find_seen_images(bundle, images)
     predicted = predict_files(engine, dataset.root, list(images["path"]), progress=progress)
-    folder = evaluation_of(bundle)
+    folder = find_evaluation_dir(bundle)
     features = FeatureTable.load(folder / FEATURES_FILE, bundle.network) if folder else None
     # What a model knows looks nearer than anything new can.
     separability = ~known.images if 0 < known.number < len(images) else np.ones(len(images), bool)
-    shift = measure_shift(bundle, images[separability], predicted.select(separability), features)
-    predictions = predictions_of(images, predicted, bundle.temperature)
+    shift = measure_domain_shift(
+        bundle, images[separability], predicted.select(separability), features
+    )
+    predictions = join_predictions(images, predicted, bundle.temperature)
     report = evaluate_predictions(
-        predictions.assign(known=known.images),
+        predictions.assign(seen_in_training=known.images),
         threshold=bundle.threshold,
         protocol=PROTOCOL,
         has_leakage=known.number > 0,
@@ -72,7 +74,7 @@ def evaluate_external(
             *shift.checks,
         ],
     )
-    return replace(report, shift=shift)
+    return replace(report, domain_shift=shift)
 
 
 def _check_external(known: SeenInTraining, images: pd.DataFrame) -> Iterator[Check]:

@@ -191,7 +191,7 @@ def _proportion_correct(found: Metric, spared: Metric, proportion: float, called
     `found` is the share called so of those who are, `spared` the share not called so of the rest,
     and `proportion` the share of those who are among all.
     """
-    n, n_cases = found.n + spared.n, found.n_cases + spared.n_cases
+    n, n_cases = found.n_images + spared.n_images, found.n_cases + spared.n_cases
     method = f"Bayes at a share of {proportion:g} {called}, from the intervals of both rates"
 
     def blank(value: float | None, note: str) -> Metric:
@@ -222,9 +222,9 @@ def _proportion_correct(found: Metric, spared: Metric, proportion: float, called
 
 
 def _ends(metric: Metric) -> _Ends | None:
-    if metric.value is None or metric.low is None or metric.high is None:
+    if metric.value is None or metric.ci_low is None or metric.ci_high is None:
         return None
-    return metric.low, metric.value, metric.high
+    return metric.ci_low, metric.value, metric.ci_high
 
 
 def _log(proportion: float) -> float:

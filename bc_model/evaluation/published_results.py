@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedResult:
     """One published result.
 
     Attributes
@@ -27,7 +27,7 @@ class Published:
     roc_auc: tuple[float, ...]
     source: str
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Return the result as a sentence with its source.
 
         Examples
@@ -59,29 +59,29 @@ class PublishedRange:
 
     protocol: str
     metric: str
-    low: float
-    high: float
-    words: str
+    lowest: float
+    highest: float
+    label: str
 
 
 _READ = "Read in a public source that is not named here"
 
-PUBLISHED = (
-    Published(
+PUBLISHED_RESULTS = (
+    PublishedResult(
         "image", "Inception-ResNet-v2 on parts of each picture, random 80/20, four magnifications",
         (0.9669, 0.9831, 0.9851, 0.9975), (),
         "Fang and others, PLoS One 20(5), 2025, doi 10.1371/journal.pone.0311728",
     ),
-    Published(
+    PublishedResult(
         "folder", "ResNet50, five-fold (standard deviation 0.044)", (0.927,), (),
         "Priyanka, Narendra and Rao, Frontiers in Digital Health, 2026",
     ),
-    Published(
+    PublishedResult(
         "folder", "EfficientNet-b2, self-supervised", (0.9215,), (),
         "Magnification Prior Contrastive Similarity, arXiv 2203.07707",
     ),
-    Published("folder", "Swin-T", (0.906,), (0.956,), _READ),
-    Published("folder", "CTransPath, frozen", (0.858, 0.899), (0.967,), _READ),
+    PublishedResult("folder", "Swin-T", (0.906,), (0.956,), _READ),
+    PublishedResult("folder", "CTransPath, frozen", (0.858, 0.899), (0.967,), _READ),
 )  # fmt: skip
 """By 'patient' these sources mean the 82 folders. Folders are sections, and sections of one slide
 number can part: such a split still leaks."""
@@ -106,7 +106,7 @@ def published_ranges(metric: str) -> list[PublishedRange]:
     for protocol, words in _WORDS.items():
         values = [
             value
-            for one in PUBLISHED
+            for one in PUBLISHED_RESULTS
             if one.protocol == protocol
             for value in {"accuracy": one.accuracy, "roc_auc": one.roc_auc}.get(metric, ())
         ]

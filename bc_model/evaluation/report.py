@@ -12,11 +12,11 @@ import pandas as pd
 
 from bc_model.checks import Check
 from bc_model.errors import RunError
-from bc_model.evaluation.calibration import Reliability
-from bc_model.evaluation.domain_shift import Shift
+from bc_model.evaluation.calibration import CalibrationResult
+from bc_model.evaluation.domain_shift import DomainShift
 from bc_model.evaluation.metrics import METRICS, confusion_counts
 from bc_model.evaluation.predictions import predictions_to_csv, read_predictions
-from bc_model.evaluation.subgroups import CaseMetrics, Confusion, Group
+from bc_model.evaluation.subgroups import CaseMetrics, Confusion, Subgroup
 from bc_model.inference.model_card import EvaluationSummary, SubgroupResult
 from bc_model.utils.io import write_together
 from bc_model.utils.metric import Metric
@@ -51,7 +51,7 @@ class PrCurve:
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """What one evaluation found.
 
     Parameters
@@ -94,7 +94,7 @@ class Report:
     protocol: str
     has_leakage: bool
     threshold: float
-    n: int
+    n_images: int
     n_cases: int
     n_benign_cases: int
     n_malignant_cases: int
@@ -103,11 +103,11 @@ class Report:
     metrics: dict[str, Metric]
     roc: RocCurve | None
     checks: tuple[Check, ...]
-    calibration: Reliability
+    calibration: CalibrationResult
     pr: PrCurve | None = None
-    by_case: CaseMetrics | None = None
-    groups: tuple[Group, ...] = ()
-    shift: Shift | None = None
+    case_metrics: CaseMetrics | None = None
+    subgroups: tuple[Subgroup, ...] = ()
+    domain_shift: DomainShift | None = None
     predictions: pd.DataFrame | None = field(
         default=None, compare=False, repr=False, metadata={"json": False}
     )
@@ -115,7 +115,7 @@ class Report:
     def __post_init__(self) -> None:
         if tuple(self.metrics) != METRICS:
             raise ValueError(f"the figures are {list(self.metrics)}, not {list(METRICS)}")
-        if sum(map(sum, self.confusion)) != self.n:
+        if sum(map(sum, self.confusion)) != self.n_images:
             raise ValueError("the confusion counts do not add up to n")
 
     @property
@@ -129,18 +129,18 @@ class Report:
             protocol=self.protocol,
             has_leakage=self.has_leakage,
             threshold=self.threshold,
-            n_images=self.n,
+            n_images=self.n_images,
             n_cases=self.n_cases,
             malignant_proportion=self.malignant_proportion,
             metrics=self.metrics,
-            case_metrics=self.by_case.metrics if self.by_case else {},
+            case_metrics=self.case_metrics.metrics if self.case_metrics else {},
             subgroups=tuple(
-                SubgroupResult(group.kind, group.name, group.metrics) for group in self.groups
+                SubgroupResult(group.kind, group.name, group.metrics) for group in self.subgroups
             ),
             checks=self.checks,
         )
 
-    def write(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write ``predictions.csv`` and, last, ``report.json``.
 
         All or none: they are replaced once every one is on the disk. `report.json` comes last, so
@@ -161,7 +161,7 @@ class Report:
         write_report(self, folder)
 
 
-def write_report(report: Report, folder: str | Path) -> None:
+def write_report(report: EvaluationReport, folder: str | Path) -> None:
     """Write a report; `Report.write` is the same and says what comes in which order.
 
     Raises
@@ -181,7 +181,7 @@ def write_report(report: Report, folder: str | Path) -> None:
         ) from error
 
 
-def report_files(report: Report, folder: Path) -> dict[Path, bytes]:
+def report_files(report: EvaluationReport, folder: Path) -> dict[Path, bytes]:
     """Return what `write_report` writes, by place and in its order.
 
     Raises
@@ -200,12 +200,12 @@ def report_files(report: Report, folder: Path) -> dict[Path, bytes]:
     }
 
 
-def report_json(report: Report) -> str:
+def report_json(report: EvaluationReport) -> str:
     """Return every figure with interval and curve points as JSON text."""
     return dumps(report)
 
 
-def read_report(folder: str | Path) -> Report:
+def read_report(folder: str | Path) -> EvaluationReport:
     """Read back what `Report.write` wrote, with its predictions.
 
     Parameters
@@ -225,17 +225,17 @@ def read_report(folder: str | Path) -> Report:
     """
     path = Path(folder) / "report.json"
     try:
-        report = read_record(path, Report)
+        report = read_record(path, EvaluationReport)
         predictions = read_predictions(path.with_name("predictions.csv"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
             f"An evaluation folder holds report.json and predictions.csv, but '{error.filename}' "
-            f"is missing: {make_anew(folder)}."
+            f"is missing: {_recompute_hint(folder)}."
         ) from error
     except (OSError, ValueError) as error:
         raise RunError(
             f"'{folder}' should hold an evaluation report, but it cannot be read ({error}): "
-            f"{make_anew(folder)}."
+            f"{_recompute_hint(folder)}."
         ) from error
     counts = confusion_counts(
         predictions["class"] == "malignant",
@@ -245,11 +245,11 @@ def read_report(folder: str | Path) -> Report:
     if counts.astype(int).tolist() != [list(row) for row in report.confusion]:
         raise RunError(
             f"report.json and predictions.csv in '{folder}' should come from one evaluation, but "
-            f"their counts differ: {make_anew(folder)}."
+            f"their counts differ: {_recompute_hint(folder)}."
         )
     return replace(report, predictions=predictions)
 
 
-def make_anew(folder: str | Path) -> str:
+def _recompute_hint(folder: str | Path) -> str:
     """Return what to do about a lost evaluation: nothing looks for it elsewhere."""
     return f"make it anew with `evaluate RUN DATA --out {folder}`"

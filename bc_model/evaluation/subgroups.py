@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from bc_model.data.breakhis import CLASSES, UNKNOWN_SUBTYPE, parse_name
 from bc_model.evaluation import metrics as metric_functions
-from bc_model.evaluation.bootstrap import CaseSample, Functional, of_means
+from bc_model.evaluation.bootstrap import CaseSample, Functional, mean_functional
 from bc_model.evaluation.estimates import (
-    draws_in_words,
+    describe_resamples,
+    estimate_metric,
     estimate_metrics,
-    functional_of,
-    in_scope,
-    measure,
-    why_undefined,
+    images_in_scope,
+    metric_functional,
+    undefined_reason,
 )
 from bc_model.evaluation.intervals import mean_interval, wilson
 from bc_model.evaluation.metrics import Floats, confusion_counts
@@ -30,9 +30,9 @@ from bc_model.utils.metric import Metric
 
 Confusion = tuple[tuple[int, int], tuple[int, int]]
 
-RECOGNITION = "recognition_rate"
+RECOGNITION_RATE = "recognition_rate"
 CASE_METRICS = (
-    RECOGNITION,
+    RECOGNITION_RATE,
     "accuracy",
     "balanced_accuracy",
     "sensitivity",
@@ -83,18 +83,18 @@ def case_table(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """
     classes = predictions.groupby("case")["class"].transform("nunique")
     known = predictions[(predictions["case"] != "") & (classes == 1)]
-    right = (known["prob_malignant"] >= threshold) == (known["class"] == "malignant")
-    grouped = known.assign(right=right).groupby(["case", "class"], as_index=False)
+    correct = (known["prob_malignant"] >= threshold) == (known["class"] == "malignant")
+    grouped = known.assign(correct=correct).groupby(["case", "class"], as_index=False)
     table = grouped.agg(
-        images=("path", "size"), right=("right", "sum"), mean_prob=("prob_malignant", "mean")
+        n_images=("path", "size"), n_correct=("correct", "sum"), mean_prob=("prob_malignant", "mean")
     )
-    table["patient_score"] = table["right"] / table["images"]
-    table["called"] = np.where(table["mean_prob"] >= threshold, "malignant", "benign")
-    columns = ["case", "class", "images", "right", "patient_score", "mean_prob", "called"]
+    table["patient_score"] = table["n_correct"] / table["n_images"]
+    table["predicted_class"] = np.where(table["mean_prob"] >= threshold, "malignant", "benign")
+    columns = "case class n_images n_correct patient_score mean_prob predicted_class".split()
     return table.sort_values(["patient_score", "case"], ignore_index=True)[columns]
 
 
-def by_case(
+def evaluate_cases(
     predictions: pd.DataFrame, *, threshold: float, n_resamples: int, seed: int
 ) -> CaseMetrics | None:
     """Compute the figures by case; None when no case is known, or none is of one class.
@@ -109,35 +109,39 @@ def by_case(
     counts = metric_functions.confusion_counts(malignant, prob, threshold=threshold)
     names = table["case"].to_numpy(dtype=str)
     sample = CaseSample.of(names, malignant)
-    draws = sample.draws(n_resamples, seed)
+    draws = sample.draw(n_resamples, seed)
     scores = sample.sums(np.stack([table["patient_score"], np.ones(len(table))], axis=1))
 
     def bootstrapped(name: str, make: Callable[[], Functional], undefined: str) -> Metric:
-        told = draws_in_words(n_resamples, seed)
-        return measure(
-            name, make, sample, draws, names, malignant, undefined=undefined, draws_told=told
+        told = describe_resamples(n_resamples, seed)
+        return estimate_metric(
+            name, make, sample, draws, names, malignant, undefined=undefined, resampling=told
         )
 
-    found = {RECOGNITION: bootstrapped(RECOGNITION, lambda: of_means(scores), "")} | {
-        name: _proportion(metric(counts), in_scope(name, malignant))
+    found = {
+        RECOGNITION_RATE: bootstrapped(RECOGNITION_RATE, lambda: mean_functional(scores), "")
+    } | {
+        name: _proportion(metric(counts), images_in_scope(name, malignant))
         for name, metric in PROPORTIONS.items()
     }
-    make = partial(functional_of, "roc_auc", sample, malignant, prob, threshold)
-    undefined = why_undefined("roc_auc", malignant)
+    make = partial(metric_functional, "roc_auc", sample, malignant, prob, threshold)
+    undefined = undefined_reason("roc_auc", malignant)
     found["roc_auc"] = bootstrapped("roc_auc", make, undefined)
     found["balanced_accuracy"] = _mean(found["sensitivity"], found["specificity"], undefined)
     (tn, fp), (fn, tp) = counts.astype(int).tolist()
-    images = table["images"].to_numpy()
+    images = table["n_images"].to_numpy()
     metrics = {}
     for name in CASE_METRICS:
-        scope = in_scope(name, malignant)
-        metrics[name] = replace(found[name], n=int(images[scope].sum()), n_cases=int(scope.sum()))
+        scope = images_in_scope(name, malignant)
+        metrics[name] = replace(
+            found[name], n_images=int(images[scope].sum()), n_cases=int(scope.sum())
+        )
     return CaseMetrics(((tn, fp), (fn, tp)), metrics)
 
 
 def _mean(sensitivity: Metric, specificity: Metric, undefined: str) -> Metric:
     """Return the mean of two shares of cases, as Newcombe does it for their difference."""
-    n = sensitivity.n + specificity.n
+    n = sensitivity.n_images + specificity.n_images
     if sensitivity.value is None or specificity.value is None:
         return Metric(None, None, None, n, n, _WILSON, undefined)
     interval = mean_interval(sensitivity, specificity)
@@ -156,11 +160,11 @@ def _proportion(value: Floats, scope: NDArray[np.bool_]) -> Metric:
 
 SUBGROUP_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
 NOT_STATED = "not stated"
-NOT_KNOWN = "not known to the model"
+UNSEEN = "unseen in training"
 
 
 @dataclass(frozen=True)
-class Group:
+class Subgroup:
     """What one evaluation found for some of its pictures.
 
     Attributes
@@ -180,16 +184,16 @@ class Group:
 
     kind: str
     name: str
-    n: int
+    n_images: int
     n_cases: int
     malignant_proportion: float
     confusion: Confusion
     metrics: dict[str, Metric]
 
 
-def by_group(
+def evaluate_subgroups(
     predictions: pd.DataFrame, *, threshold: float, n_resamples: int, seed: int
-) -> tuple[Group, ...]:
+) -> tuple[Subgroup, ...]:
     """Compute the figures of what a model knows and does not, of magnifications and subtypes.
 
     Parameters
@@ -209,7 +213,7 @@ def by_group(
     return tuple(
         _group(kind, name, rows, threshold, n_resamples, seed)
         for kind, parts in (
-            ("known", _known_or_not(predictions)),
+            ("seen", _by_seen(predictions)),
             ("magnification", _by_magnification(predictions)),
             ("subtype", _by_subtype(predictions)),
         )
@@ -219,7 +223,7 @@ def by_group(
     )
 
 
-def subtypes(predictions: pd.DataFrame) -> pd.Series:
+def infer_subtypes(predictions: pd.DataFrame) -> pd.Series:
     """Return the subtype of each picture: of its column, else of its official name."""
     if "subtype" in predictions:
         return predictions["subtype"].astype(str)
@@ -228,11 +232,11 @@ def subtypes(predictions: pd.DataFrame) -> pd.Series:
     return pd.Series(found, index=predictions.index, dtype="str")
 
 
-def _known_or_not(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    known = predictions.get("known")
+def _by_seen(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    known = predictions.get("seen_in_training")
     if known is None or known.dtype != bool or known.nunique() < 2:
         return {}
-    return {NOT_KNOWN: predictions[~known], "known to the model": predictions[known]}
+    return {UNSEEN: predictions[~known], "seen in training": predictions[known]}
 
 
 def _by_magnification(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -246,7 +250,7 @@ def _by_magnification(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _by_subtype(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    names = subtypes(predictions).str.replace("_", " ")
+    names = infer_subtypes(predictions).str.replace("_", " ")
     stated = (names != UNKNOWN_SUBTYPE) & (names != "")
     parts = {}
     for class_name in CLASSES:
@@ -258,14 +262,14 @@ def _by_subtype(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _group(
     kind: str, name: str, rows: pd.DataFrame, threshold: float, n_resamples: int, seed: int
-) -> Group:
+) -> Subgroup:
     malignant = (rows["class"] == "malignant").to_numpy(dtype=bool)
     counts = confusion_counts(malignant, rows["prob_malignant"], threshold=threshold)
     (tn, fp), (fn, tp) = counts.astype(int).tolist()
-    return Group(
+    return Subgroup(
         kind=kind,
         name=name,
-        n=len(rows),
+        n_images=len(rows),
         n_cases=rows.loc[rows["case"] != "", "case"].nunique(),
         malignant_proportion=float(malignant.mean()),
         confusion=((tn, fp), (fn, tp)),

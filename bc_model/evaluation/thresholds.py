@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from bc_model.errors import ConfigError, DataError, RunError
-from bc_model.evaluation.checks import without_alarms
+from bc_model.evaluation.checks import remove_metric_checks
 from bc_model.evaluation.estimates import estimate_metrics
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.metrics import Floats, confusion_counts
-from bc_model.evaluation.report import make_anew, read_report, report_files
-from bc_model.evaluation.subgroups import Confusion, by_case, case_table
+from bc_model.evaluation.report import _recompute_hint, read_report, report_files
+from bc_model.evaluation.subgroups import Confusion, case_table, evaluate_cases
 from bc_model.inference.bundle import MODEL_FOLDER, Bundle
 from bc_model.inference.model_card import (
     MODEL_CARD_FILE,
@@ -30,12 +30,12 @@ from bc_model.inference.model_card import (
 from bc_model.utils.io import write_together
 from bc_model.utils.metric import Metric
 
-GOALS = ("sensitivity", "specificity", "youden", "balanced")
+CRITERIA = ("sensitivity", "specificity", "youden", "balanced")
 """At least so much of one; the largest sum of both; both the same."""
 UNITS = ("image", "case")
 """What is called malignant: a picture by its probability, or a case by the mean of its pictures."""
 
-TRIAL_METRICS = ("sensitivity", "specificity", "balanced_accuracy", "accuracy")
+THRESHOLD_METRICS = ("sensitivity", "specificity", "balanced_accuracy", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class ThresholdChoice:
 
     value: float
     unit: str
-    chosen: str
-    n: int
+    method: str
+    n_images: int
     n_cases: int
 
 
 @dataclass(frozen=True)
-class Trial:
+class ThresholdResult:
     """What a cut-off does on some pictures.
 
     Attributes
@@ -135,14 +135,14 @@ def choose_threshold(
     return ThresholdChoice(float(candidates[index]), unit, chosen, n, n_cases)
 
 
-def try_threshold(
+def evaluate_threshold(
     predictions: pd.DataFrame,
     value: float,
     *,
     unit: str = "image",
     n_resamples: int = 2000,
     seed: int = 0,
-) -> Trial:
+) -> ThresholdResult:
     """Say what a cut-off does on predictions that did not choose it.
 
     Parameters
@@ -169,18 +169,18 @@ def try_threshold(
     counts = confusion_counts(malignant, prob, threshold=value)
     config: dict[str, Any] = {"threshold": value, "n_resamples": n_resamples, "seed": seed}
     if unit == "image":
-        metrics = estimate_metrics(predictions, **config, names=TRIAL_METRICS)
+        metrics = estimate_metrics(predictions, **config, names=THRESHOLD_METRICS)
     else:
-        found = by_case(predictions, **config)
+        found = evaluate_cases(predictions, **config)
         assert found is not None, "_judged has refused what has no case"
-        metrics = {name: found.metrics[name] for name in TRIAL_METRICS}
+        metrics = {name: found.metrics[name] for name in THRESHOLD_METRICS}
     (tn, fp), (fn, tp) = counts.astype(int).tolist()
-    return Trial(float(value), unit, ((tn, fp), (fn, tp)), metrics)
+    return ThresholdResult(float(value), unit, ((tn, fp), (fn, tp)), metrics)
 
 
 def _check_wish(criterion: str, target: float, unit: str) -> None:
-    if criterion not in GOALS:
-        raise ConfigError(f"There is no goal '{criterion}'; choose one of {', '.join(GOALS)}.")
+    if criterion not in CRITERIA:
+        raise ConfigError(f"There is no goal '{criterion}'; choose one of {', '.join(CRITERIA)}.")
     if unit not in UNITS:
         raise ConfigError(f"There is no unit '{unit}'; choose one of {', '.join(UNITS)}.")
     if criterion in ("sensitivity", "specificity") and not 0.0 < target <= 1.0:
@@ -272,14 +272,14 @@ def set_threshold(
     if threshold_choice:
         threshold = replace(
             threshold,
-            method=threshold_choice.chosen,
+            method=threshold_choice.method,
             unit=threshold_choice.unit,
-            n_images=threshold_choice.n,
+            n_images=threshold_choice.n_images,
             n_cases=threshold_choice.n_cases,
         )
     card = replace(bundle.card, threshold=threshold)
     files: dict[Path, bytes] = {}
-    folder = evaluation_of(bundle)
+    folder = find_evaluation_dir(bundle)
     if folder is not None:
         old = read_report(folder)
         assert old.predictions is not None, "read_report reads the predictions or fails"
@@ -288,14 +288,14 @@ def set_threshold(
             threshold=value,
             protocol=old.protocol,
             has_leakage=old.has_leakage,
-            checks=without_alarms(old.checks),
+            checks=remove_metric_checks(old.checks),
         )
         files = report_files(report, folder)
         card = replace(card, metrics=replace(card.metrics, test=report.summary()))
-    return change_model_card(bundle, card, files)
+    return update_model_card(bundle, card, files)
 
 
-def change_model_card(bundle: Bundle, card: ModelCard, files: dict[Path, bytes]) -> Bundle:
+def update_model_card(bundle: Bundle, card: ModelCard, files: dict[Path, bytes]) -> Bundle:
     """Write a model card together with what must agree with it, all of it or nothing.
 
     Parameters
@@ -331,7 +331,7 @@ def change_model_card(bundle: Bundle, card: ModelCard, files: dict[Path, bytes])
     return Bundle(bundle.folder, card)
 
 
-def evaluation_of(bundle: Bundle) -> Path | None:
+def find_evaluation_dir(bundle: Bundle) -> Path | None:
     """Return the evaluation folder of the run that a bundle is in; None outside a finished run."""
     folder = bundle.folder.resolve()
     if folder.name != MODEL_FOLDER:
@@ -342,7 +342,7 @@ def evaluation_of(bundle: Bundle) -> Path | None:
 
 def require_evaluation(bundle: Bundle) -> Path:
     """Return `evaluation_of` a bundle, or raise `RunError`."""
-    folder = evaluation_of(bundle)
+    folder = find_evaluation_dir(bundle)
     if folder is None and bundle.learned_from_all:
         raise RunError(
             f"The model {bundle.label} learned from every picture that it was given: it has no "
@@ -355,7 +355,7 @@ def require_evaluation(bundle: Bundle) -> Path:
             lost = place.with_name("evaluation")
             raise RunError(
                 f"The run of the model {bundle.label} has its report and its predictions in "
-                f"{lost}, but they are gone: {make_anew(lost)}."
+                f"{lost}, but they are gone: {_recompute_hint(lost)}."
             )
         raise RunError(
             f"The model {bundle.label} is not in the folder of a finished run, where its report "

@@ -30,11 +30,11 @@ from bc_model.data.splits import (
     read_split,
 )
 from bc_model.errors import BcModelError, ConfigError, DataError, RunError, SplitError
-from bc_model.evaluation.checks import JUDGED, alarms, too_good
+from bc_model.evaluation.checks import PLAUSIBILITY_LABELS, check_metrics, implausible_metrics
 from bc_model.evaluation.cross_validation import Spread, mean_differences, mean_metrics
 from bc_model.evaluation.published_results import PublishedRange, published_ranges
-from bc_model.evaluation.report import Report, read_report
-from bc_model.evaluation.subgroups import RECOGNITION
+from bc_model.evaluation.report import EvaluationReport, read_report
+from bc_model.evaluation.subgroups import RECOGNITION_RATE
 from bc_model.experiments.experiment import MISSING, run_states, start_experiment
 from bc_model.experiments.plan import (
     Experiment,
@@ -279,14 +279,14 @@ def _split_error(config: TrainingConfig, dataset: Dataset) -> SplitError | None:
 
 
 REPORTED_METRICS = {
-    name: JUDGED.get(name, name)
+    name: PLAUSIBILITY_LABELS.get(name, name)
     for name in (
         "balanced_accuracy",
         "accuracy",
         "roc_auc",
         "sensitivity",
         "specificity",
-        RECOGNITION,
+        RECOGNITION_RATE,
     )
 }
 """Figures of a protocol with their words; the recognition rate is the mean patient score."""
@@ -366,7 +366,7 @@ class ProtocolRow:
     shared: Shared | None = None
     alarms: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
-    reports: dict[str, Report] = field(
+    reports: dict[str, EvaluationReport] = field(
         default_factory=dict, repr=False, compare=False, metadata={"json": False}
     )
 
@@ -453,14 +453,16 @@ def _metrics(row: ProtocolRow, done: list[ExperimentRun], runs: Path) -> dict[st
         malignant_proportion = statistics.fmean(
             one.malignant_proportion for one in reports.values()
         )
-        checks = alarms(
+        checks = check_metrics(
             images, metrics, has_leakage=has_leakage, malignant_proportion=malignant_proportion
         )
     else:
         assert first.predictions is not None, "both roads keep the predictions"
-        metrics = {name: first.metrics[name] for name in REPORTED_METRICS if name != RECOGNITION}
-        if first.by_case:
-            metrics[RECOGNITION] = first.by_case.metrics[RECOGNITION]
+        metrics = {
+            name: first.metrics[name] for name in REPORTED_METRICS if name != RECOGNITION_RATE
+        }
+        if first.case_metrics:
+            metrics[RECOGNITION_RATE] = first.case_metrics.metrics[RECOGNITION_RATE]
         images, checks = first.predictions, list(first.checks)
         has_leakage, malignant_proportion = (
             row.has_leakage or first.has_leakage,
@@ -477,7 +479,7 @@ def _metrics(row: ProtocolRow, done: list[ExperimentRun], runs: Path) -> dict[st
         "n_malignant_cases": int(known.loc[known["class"] == "malignant", "case"].nunique()),
         "base_rate": malignant_proportion,
         "shared": _shared(folders),
-        "alarms": too_good(metrics),
+        "alarms": implausible_metrics(metrics),
         "checks": checks,
         "reports": reports,
     }
@@ -593,14 +595,14 @@ def _check_protocol_gap(
         values = (row.metrics[FIGURE].brief() for row in (has_leakage, leakage_free))
         params |= dict(zip(("leaky_value", "clean_value"), values, strict=True))
         return make_check("BC236", reason=reason, **params)
-    params |= {"n": found.n, "n_cases": found.n_cases}
+    params |= {"n": found.n_images, "n_cases": found.n_cases}
     if found.value is None:
         return make_check("BC235", reason=found.note, **params)
     params["difference"] = found.value
-    if found.low is None or found.high is None:
+    if found.ci_low is None or found.ci_high is None:
         return make_check("BC234", reason=found.note or "the predictions never differ", **params)
-    code = "BC231" if found.low > 0 else "BC232" if found.high < 0 else "BC233"
-    return make_check(code, ci=[found.low, found.high], **params)
+    code = "BC231" if found.ci_low > 0 else "BC232" if found.ci_high < 0 else "BC233"
+    return make_check(code, ci=[found.ci_low, found.ci_high], **params)
 
 
 _OWN_TO_A_SPLIT = ("protocol", "test_fold", "official_fold_file")

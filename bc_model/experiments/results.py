@@ -14,9 +14,9 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.splits import read_split
 from bc_model.errors import BcModelError, DataError
-from bc_model.evaluation.comparison import Comparison, Side, compare
+from bc_model.evaluation.comparison import ComparedModel, Comparison, compare_predictions
 from bc_model.evaluation.evaluate import evaluate_predictions
-from bc_model.evaluation.report import Report, read_report
+from bc_model.evaluation.report import EvaluationReport, read_report
 from bc_model.experiments.experiment import MISSING, run_states
 from bc_model.experiments.plan import Experiment, ExperimentRun
 from bc_model.inference.bundle import open_bundle
@@ -49,11 +49,11 @@ class SubgroupMetrics:
     folds: list[int]
     n_runs: int
     n_failed: int
-    report: Report | None = field(repr=False)
+    report: EvaluationReport | None = field(repr=False)
     checks: tuple[Check, ...]
 
 
-def pool_predictions(runs: list[Run]) -> Report:
+def pool_predictions(runs: list[Run]) -> EvaluationReport:
     """Evaluate the test predictions of several finished runs as one.
 
     Parameters
@@ -219,7 +219,7 @@ def compare_runs(first: Run, second: Run, *, names: tuple[str, str] | None = Non
         They share no picture, or disagree on the class or the case of one.
     """
     names = names or (first.name, second.name)
-    return compare(_side(first, names[0]), _side(second, names[1]))
+    return compare_predictions(_side(first, names[0]), _side(second, names[1]))
 
 
 def setting_rows(runs: list[Run]) -> list[SettingRow]:
@@ -236,11 +236,11 @@ def setting_rows(runs: list[Run]) -> list[SettingRow]:
     return [SettingRow(name, tuple(one.get(name, "not stated") for one in told)) for name in names]
 
 
-def _side(run: Run, name: str) -> Side:
+def _side(run: Run, name: str) -> ComparedModel:
     report = read_report(run.evaluation_dir)
     assert report.predictions is not None, "read_report reads the predictions or fails"
     split = read_split(run.split_file)
-    return Side(
+    return ComparedModel(
         name=name,
         predictions=report.predictions,
         threshold=report.threshold,

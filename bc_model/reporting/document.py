@@ -182,7 +182,7 @@ def metric_table(
             title,
             format_value(figures[name]),
             format_interval(figures[name]),
-            f"{figures[name].n:,}",
+            f"{figures[name].n_images:,}",
             format_case_count(figures[name].n_cases),
             meaning + baseline.get(name, ""),
         )

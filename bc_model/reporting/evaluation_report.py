@@ -6,9 +6,9 @@ from pathlib import Path
 import bc_model
 from bc_model.errors import ConfigError, RunError
 from bc_model.evaluation.checks import FEW_CASES
-from bc_model.evaluation.error_analysis import error_gallery
-from bc_model.evaluation.report import Report
-from bc_model.evaluation.subgroups import Confusion, Group, case_table
+from bc_model.evaluation.error_analysis import build_error_gallery
+from bc_model.evaluation.report import EvaluationReport
+from bc_model.evaluation.subgroups import Confusion, Subgroup, case_table
 from bc_model.inference.model_card import ModelCard
 from bc_model.reporting import plots
 from bc_model.reporting.document import (
@@ -48,7 +48,7 @@ _KEY = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc")
 _MOST_CASES = 20
 
 
-def report_document(report: Report, card: ModelCard) -> Document:
+def report_document(report: EvaluationReport, card: ModelCard) -> Document:
     """Return a report as a document.
 
     Parameters
@@ -62,7 +62,7 @@ def report_document(report: Report, card: ModelCard) -> Document:
     return Document(
         title=f"Evaluation of {name}",
         subtitle=(
-            f"{format_support(report.n, report.n_cases)}; protocol '{report.protocol}'"
+            f"{format_support(report.n_images, report.n_cases)}; protocol '{report.protocol}'"
             f"{', with leakage' if report.has_leakage else ''}; threshold {report.threshold:.3f}"
         ),
         created=card.created,
@@ -71,7 +71,7 @@ def report_document(report: Report, card: ModelCard) -> Document:
     )
 
 
-def report_to_html(report: Report, card: ModelCard) -> bytes:
+def report_to_html(report: EvaluationReport, card: ModelCard) -> bytes:
     """Return a report as one HTML file in UTF-8.
 
     Parameters
@@ -86,14 +86,14 @@ def report_to_html(report: Report, card: ModelCard) -> bytes:
     return to_html(report_document(report, card)).encode("utf-8")
 
 
-def report_to_pdf(report: Report, card: ModelCard) -> bytes:
+def report_to_pdf(report: EvaluationReport, card: ModelCard) -> bytes:
     """Return a report as a PDF file; see `report_html` for the parameters."""
     from bc_model.reporting.pdf import to_pdf  # its font tools take a moment to load
 
     return to_pdf(report_document(report, card))
 
 
-def save_report(report: Report, card: ModelCard, path: Path) -> None:
+def save_report(report: EvaluationReport, card: ModelCard, path: Path) -> None:
     """Write a report to a file in the format of its suffix.
 
     Raises
@@ -121,7 +121,7 @@ def save_report(report: Report, card: ModelCard, path: Path) -> None:
         ) from error
 
 
-def _blocks(report: Report, card: ModelCard) -> Iterator[Block]:
+def _blocks(report: EvaluationReport, card: ModelCard) -> Iterator[Block]:
     yield Notice(
         f"{RESEARCH_USE}.",
         (
@@ -149,14 +149,14 @@ def _blocks(report: Report, card: ModelCard) -> Iterator[Block]:
 
 
 def _key(title: str, metric: Metric) -> KeyMetric:
-    interval = "no interval" if metric.low is None else f"95 % CI {format_interval(metric, 2)}"
+    interval = "no interval" if metric.ci_low is None else f"95 % CI {format_interval(metric, 2)}"
     value = format_value(metric, 2)
-    return KeyMetric(title, value, interval, format_support(metric.n, metric.n_cases))
+    return KeyMetric(title, value, interval, format_support(metric.n_images, metric.n_cases))
 
 
-def _metric_notes(report: Report) -> Iterator[Block]:
+def _metric_notes(report: EvaluationReport) -> Iterator[Block]:
     yield Text(
-        f"Base rate: {100 * report.malignant_proportion:.1f} % of these {report.n:,} images are malignant. "
+        f"Base rate: {100 * report.malignant_proportion:.1f} % of these {report.n_images:,} images are malignant. "
         f"The majority baseline has an accuracy of {report.always_malignant_accuracy:.3f} and a "
         "balanced accuracy of 0.5. Predictive values do not apply to another base rate.",
         quiet=True,
@@ -165,10 +165,10 @@ def _metric_notes(report: Report) -> Iterator[Block]:
         yield Text(sentence, quiet=True)
 
 
-def _curves(report: Report) -> Iterator[Block]:
+def _curves(report: EvaluationReport) -> Iterator[Block]:
     charts = [_confusion_chart("Confusion by image", report.confusion, "images")]
-    if report.by_case is not None:
-        charts.append(_confusion_chart("Confusion by case", report.by_case.confusion, "cases"))
+    if report.case_metrics is not None:
+        charts.append(_confusion_chart("Confusion by case", report.case_metrics.confusion, "cases"))
     yield Charts(tuple(charts))
     if report.roc is None or report.pr is None:
         yield Text("There are no curves because the images have one class only.")
@@ -190,17 +190,17 @@ def _confusion_chart(title: str, confusion: Confusion, unit: str) -> Chart:
     return Chart(title, metric, plots.describe_confusion_matrix(confusion, unit))
 
 
-def _cases_blocks(report: Report) -> Iterator[Block]:
+def _cases_blocks(report: EvaluationReport) -> Iterator[Block]:
     """Yield the metrics by case, and all cases."""
     yield Heading("By case")
-    if report.by_case is None or report.predictions is None:
+    if report.case_metrics is None or report.predictions is None:
         reason = "no case is known" if report.n_cases == 0 else "every case has both classes"
         yield Text(f"There are no metrics by case: {reason}.")
         return
-    (tn, fp), (fn, tp) = report.by_case.confusion
+    (tn, fp), (fn, tp) = report.case_metrics.confusion
     malignant_proportion = (fn + tp) / (tn + fp + fn + tp)
-    yield metric_table(report.by_case.metrics, CASE_METRIC_LABELS, malignant_proportion)
-    for sentence in metric_notes(report.by_case.metrics, CASE_METRIC_LABELS):
+    yield metric_table(report.case_metrics.metrics, CASE_METRIC_LABELS, malignant_proportion)
+    for sentence in metric_notes(report.case_metrics.metrics, CASE_METRIC_LABELS):
         yield Text(sentence, quiet=True)
     cases = case_table(report.predictions, report.threshold)
     metric = plots.plot_cases(cases, report.threshold)
@@ -208,8 +208,8 @@ def _cases_blocks(report: Report) -> Iterator[Block]:
     yield Charts((Chart("All cases", metric, alt_text),), wide=True)
     rows = tuple(
         (
-            str(row["case"]), str(row["class"]), str(row["called"]), f"{row['mean_prob']:.3f}",
-            f"{row['right']} of {row['images']}", f"{row['patient_score']:.2f}",
+            str(row["case"]), str(row["class"]), str(row["predicted_class"]), f"{row['mean_prob']:.3f}",
+            f"{row['n_correct']} of {row['n_images']}", f"{row['patient_score']:.2f}",
         )
         for _, row in cases.head(_MOST_CASES).iterrows()
     )  # fmt: skip
@@ -230,10 +230,10 @@ def _cases_blocks(report: Report) -> Iterator[Block]:
         )
 
 
-def _groups_blocks(report: Report) -> Iterator[Block]:
+def _groups_blocks(report: EvaluationReport) -> Iterator[Block]:
     """Yield the metrics of each kind of `GROUP_WORDS`."""
     for kind, (title, head) in SUBGROUP_LABELS.items():
-        groups = [group for group in report.groups if group.kind == kind]
+        groups = [group for group in report.subgroups if group.kind == kind]
         if not groups:
             continue
         main = subgroup_metrics(kind)[:2][-1]  # the balanced accuracy where there is one
@@ -250,11 +250,11 @@ def _groups_blocks(report: Report) -> Iterator[Block]:
         yield _group_table(groups, kind, head)
 
 
-def _group_table(groups: list[Group], kind: str, head: str) -> Table:
+def _group_table(groups: list[Subgroup], kind: str, head: str) -> Table:
     names = subgroup_metrics(kind)
     rows = tuple(
         (
-            group.name, f"{group.n:,}", format_case_count(group.n_cases),
+            group.name, f"{group.n_images:,}", format_case_count(group.n_cases),
             f"{100 * group.malignant_proportion:.0f} %", *(_short(group.metrics[name]) for name in names),
         )
         for group in groups
@@ -270,11 +270,13 @@ def _group_table(groups: list[Group], kind: str, head: str) -> Table:
 def _short(metric: Metric) -> str:
     if metric.value is None:
         return "not defined"
-    interval = "no interval" if metric.low is None else f"{metric.low:.2f}-{metric.high:.2f}"
+    interval = (
+        "no interval" if metric.ci_low is None else f"{metric.ci_low:.2f}-{metric.ci_high:.2f}"
+    )
     return f"{metric.value:.2f} ({interval})"
 
 
-def _calibration_blocks(report: Report) -> Iterator[Block]:
+def _calibration_blocks(report: EvaluationReport) -> Iterator[Block]:
     """Yield the calibration of the probabilities."""
     found = report.calibration
     yield Heading("Calibration")
@@ -289,17 +291,19 @@ def _calibration_blocks(report: Report) -> Iterator[Block]:
     yield Text(
         f"The expected calibration error is {found.ece:.3f} with ten bins of equal width and "
         f"{found.ece_equal_count:.3f} with ten bins of equal count, over "
-        f"{format_support(found.n, found.n_cases)}. The error of a perfectly calibrated model would "
-        f"be {found.ece_by_chance:.3f} and {found.ece_equal_count_by_chance:.3f} on as many "
+        f"{format_support(found.n_images, found.n_cases)}. The error of a perfectly calibrated model would "
+        f"be {found.ece_if_calibrated:.3f} and {found.ece_equal_count_if_calibrated:.3f} on as many "
         "independent images. It is higher on images that come in cases, and it is never 0.",
     )
 
 
-def _mistakes_blocks(report: Report) -> Iterator[Block]:
+def _mistakes_blocks(report: EvaluationReport) -> Iterator[Block]:
     """Yield the most confident errors, by case."""
     if report.predictions is None:
         return
-    mistakes = error_gallery(report.predictions, threshold=report.threshold, per_case=2).mistakes
+    mistakes = build_error_gallery(
+        report.predictions, threshold=report.threshold, per_case=2
+    ).errors
     yield Heading("Most confident errors")
     if not mistakes:
         yield Text("All predictions are correct.")
@@ -309,7 +313,7 @@ def _mistakes_blocks(report: Report) -> Iterator[Block]:
         images = tuple(
             (one.class_name, f"{entry.prob_malignant:.3f}", entry.path)
             for one in mistakes
-            for entry in one.worst
+            for entry in one.images
         )
         yield Table(("True class", "Probability", "Image"), images, (1,), (1.0, 1.1, 6.9))
         yield Text(f"Most confident error first. {meaning}", quiet=True)
@@ -317,27 +321,27 @@ def _mistakes_blocks(report: Report) -> Iterator[Block]:
     rows = tuple(
         (
             one.case or "unknown", one.class_name,
-            f"{one.n_incorrect} of {one.n}" if one.case else "unknown",
+            f"{one.n_incorrect} of {one.n_images}" if one.case else "unknown",
             f"{entry.prob_malignant:.3f}", entry.path,
         )
         for one in mistakes
-        for entry in one.worst
+        for entry in one.images
     )  # fmt: skip
     columns = ("Case", "True class", "Errors in case", "Probability", "Image")
     yield Table(columns, rows, numeric=(2, 3), widths=(1.0, 1.0, 1.25, 1.1, 4.7))
     yield Text(f"Up to two images of a case, most confident error first. {meaning}", quiet=True)
 
 
-def _shift_blocks(report: Report) -> Iterator[Block]:
+def _shift_blocks(report: EvaluationReport) -> Iterator[Block]:
     """Yield the domain shift of the staining. The notes of the report interpret it."""
-    found = report.shift
+    found = report.domain_shift
     if found is None or not found.stain:
         return
     yield Heading("Staining, compared with the model's own data")
     rows = tuple(
         (
-            one.words,
-            f"{one.known_mean:.3f}", f"{one.known_sd:.3f}", f"{one.mean:.3f}", f"{one.sd:.3f}",
+            one.label,
+            f"{one.reference_mean:.3f}", f"{one.reference_sd:.3f}", f"{one.mean:.3f}", f"{one.sd:.3f}",
             f"{one.distance:+.1f}",
         )
         for one in found.stain
@@ -347,13 +351,13 @@ def _shift_blocks(report: Report) -> Iterator[Block]:
     )  # fmt: skip
     yield Table(columns, rows, numeric=(1, 2, 3, 4, 5), widths=(1.9, 1, 1, 1, 1, 1.5))
     yield Text(
-        f"The model's data are {format_support(found.known_n, found.seen_cases)} of its validation "
+        f"The model's data are {format_support(found.n_reference_images, found.n_reference_cases)} of its validation "
         "subset.",
         quiet=True,
     )
 
 
-def _method(report: Report) -> Iterator[Block]:
+def _method(report: EvaluationReport) -> Iterator[Block]:
     yield Heading("Methods")
     area = report.metrics["roc_auc"]
     resampled, of_cases = "No case is known, so single images are resampled", ""
@@ -367,7 +371,7 @@ def _method(report: Report) -> Iterator[Block]:
     )
 
 
-def _coverage(report: Report) -> str:
+def _coverage(report: EvaluationReport) -> str:
     """Return the coverage of the intervals; see docs/decisions/010-intervals.md."""
     if min(report.n_benign_cases, report.n_malignant_cases) < FEW_CASES:
         return (

@@ -24,7 +24,7 @@ CASE_METRIC_LABELS = {
 }
 
 SUBGROUP_LABELS = {
-    "known": ("By what the model knows", "Part"),
+    "seen": ("Images seen in training", "Images"),
     "magnification": ("By magnification", "Magnification"),
     "subtype": ("By subtype", "Subtype"),
 }
@@ -49,9 +49,9 @@ def format_value(metric: Metric, digits: int = 3) -> str:
 
 def format_interval(metric: Metric, digits: int = 3) -> str:
     """Return the interval as text, or 'none'."""
-    if metric.low is None or metric.high is None:
+    if metric.ci_low is None or metric.ci_high is None:
         return "none"
-    return f"{metric.low:.{digits}f} to {metric.high:.{digits}f}"
+    return f"{metric.ci_low:.{digits}f} to {metric.ci_high:.{digits}f}"
 
 
 def format_case_count(n: int) -> str:
@@ -73,6 +73,6 @@ def metric_notes(metrics: dict[str, Metric], words: dict[str, tuple[str, str]]) 
         metric = metrics.get(name)
         if metric is not None and metric.note:
             lead = "not defined: " if metric.value is None else ""
-            lead = "no interval: " if metric.value is not None and metric.low is None else lead
+            lead = "no interval: " if metric.value is not None and metric.ci_low is None else lead
             titles_of.setdefault(lead + metric.note, []).append(title)
     return [f"{', '.join(titles)}: {note}." for note, titles in titles_of.items()]

@@ -175,7 +175,7 @@ def _table(
         if name in metrics:
             metric = metrics[name]
             interval = format_interval(metric)
-            support = (f"{metric.n:,}", format_case_count(metric.n_cases))
+            support = (f"{metric.n_images:,}", format_case_count(metric.n_cases))
             rows.append((label, format_value(metric), interval, *support))
     columns = (title, "Value", "95 % CI", "Images", "Cases")
     yield Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
@@ -187,7 +187,7 @@ def _group_table(groups: list[SubgroupResult], kind: str) -> Table:
     rows = []
     for group in groups:
         metric = group.metrics["accuracy"]
-        support = (f"{metric.n:,}", format_case_count(metric.n_cases))
+        support = (f"{metric.n_images:,}", format_case_count(metric.n_cases))
         rows.append((group.name, format_value(metric), format_interval(metric), *support))
     columns = (f"By {kind}: accuracy", "Value", "95 % CI", "Images", "Cases")
     return Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))

@@ -27,9 +27,9 @@ from sklearn.metrics import PrecisionRecallDisplay, RocCurveDisplay
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import RunError
-from bc_model.evaluation.calibration import Reliability
-from bc_model.evaluation.checks import TOO_GOOD
-from bc_model.evaluation.report import Report
+from bc_model.evaluation.calibration import CalibrationResult
+from bc_model.evaluation.checks import MAX_PLAUSIBLE
+from bc_model.evaluation.report import EvaluationReport
 from bc_model.evaluation.subgroups import Confusion
 from bc_model.experiments.protocols import ProtocolReport, ProtocolRow
 from bc_model.reporting.labels import format_support
@@ -74,7 +74,7 @@ def figure_to_svg(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def write_plots(report: Report, folder: str | Path) -> None:
+def write_plots(report: EvaluationReport, folder: str | Path) -> None:
     """Write ``confusion.png`` and ``roc.png`` next to the files that `Report.write` writes.
 
     Parameters
@@ -150,7 +150,7 @@ def plot_confusion_matrix(
     return figure
 
 
-def plot_roc_curve(report: Report, *, title: str = "") -> Figure:
+def plot_roc_curve(report: EvaluationReport, *, title: str = "") -> Figure:
     """Plot the ROC curve of a report with the chance line and the decision threshold.
 
     With one class only, the chart states why there is no curve.
@@ -184,7 +184,7 @@ def plot_roc_curve(report: Report, *, title: str = "") -> Figure:
     return figure
 
 
-def plot_precision_recall_curve(report: Report) -> Figure:
+def plot_precision_recall_curve(report: EvaluationReport) -> Figure:
     """Plot the precision-recall curve of a report with the base rate and the threshold.
 
     Raises
@@ -217,7 +217,7 @@ def plot_precision_recall_curve(report: Report) -> Figure:
     return figure
 
 
-def plot_calibration(calibration: Reliability) -> Figure:
+def plot_calibration(calibration: CalibrationResult) -> Figure:
     """Plot observed proportions against predicted probabilities, above the image counts."""
     figure, axes = _new_figure(_NARROW_IN, 3.7)
     bins = [one for one in calibration.bins if one.observed.value is not None]
@@ -228,14 +228,16 @@ def plot_calibration(calibration: Reliability) -> Figure:
         markeredgecolor="white", zorder=4, label="Observed proportion, 95 % CI",
     )  # fmt: skip
     for one in bins:
-        if one.observed.low is not None and one.observed.high is not None:
-            axes.vlines(one.mean_prob, one.observed.low, one.observed.high, color=BENIGN, lw=1.4)
+        if one.observed.ci_low is not None and one.observed.ci_high is not None:
+            axes.vlines(
+                one.mean_prob, one.observed.ci_low, one.observed.ci_high, color=BENIGN, lw=1.4
+            )
     axes.plot([0, 1], [0, 1], color=_FAINT, linestyle=_DASHES, lw=1.2, label="Perfect calibration")
-    most = max(one.observed.n for one in calibration.bins)
+    most = max(one.observed.n_images for one in calibration.bins)
     axes.bar(
-        [one.low for one in calibration.bins],
-        [0.18 * one.observed.n / most for one in calibration.bins],
-        width=[0.96 * (one.high - one.low) for one in calibration.bins],
+        [one.prob_low for one in calibration.bins],
+        [0.18 * one.observed.n_images / most for one in calibration.bins],
+        width=[0.96 * (one.prob_high - one.prob_low) for one in calibration.bins],
         align="edge", color="#cfdfe1", zorder=1, label=f"Number of images, up to {most:,}",
     )  # fmt: skip
     _add_legend(axes, "upper center", bbox_to_anchor=(0.5, -0.17))
@@ -331,14 +333,14 @@ def plot_group_metric(groups: "list[tuple[str, Metric]]") -> Figure:
             axes.text(0.01, y, f"not defined: {metric.note}", va="center", fontsize=7.5,
                       color=_QUIET)  # fmt: skip
             continue
-        if metric.low is not None and metric.high is not None:
-            axes.hlines(y, metric.low, metric.high, color=BENIGN, linewidth=1.8, zorder=3)
+        if metric.ci_low is not None and metric.ci_high is not None:
+            axes.hlines(y, metric.ci_low, metric.ci_high, color=BENIGN, linewidth=1.8, zorder=3)
         axes.plot(
             metric.value, y, marker="o", markersize=6, color=BENIGN, markeredgecolor="white",
             zorder=4, clip_on=False,
         )  # fmt: skip
         axes.text(
-            1.02, y, format_support(metric.n, metric.n_cases), va="center", fontsize=7.5,
+            1.02, y, format_support(metric.n_images, metric.n_cases), va="center", fontsize=7.5,
             color=_QUIET, transform=axes.get_yaxis_transform(),
         )  # fmt: skip
     axes.set_xlim(0, 1)
@@ -395,7 +397,7 @@ def describe_curve(name: str, metric: "Metric") -> str:
     return f"{_value_label(name, metric)}."
 
 
-def describe_calibration(calibration: Reliability) -> str:
+def describe_calibration(calibration: CalibrationResult) -> str:
     """Return the alternative text of `plot_calibration`."""
     points = "; ".join(
         f"predicted {one.mean_prob:.2f}, observed {one.observed.value:.2f}"
@@ -407,7 +409,7 @@ def describe_calibration(calibration: Reliability) -> str:
 
 def describe_cases(cases: pd.DataFrame, threshold: float) -> str:
     """Return the alternative text of `plot_cases`."""
-    wrong = int((cases["called"] != cases["class"]).sum())
+    wrong = int((cases["predicted_class"] != cases["class"]).sum())
     return (
         f"{len(cases)} cases by their mean probability. "
         f"{wrong} of them are on the incorrect side of the threshold {threshold:.3g}."
@@ -493,16 +495,18 @@ def _area_label(area: "Metric") -> str:
     """Return the legend of a ROC curve, one fact a line, as they would not fit into one."""
     if area.value is None:
         return "Model"
-    interval = "no interval" if area.low is None else f"95 % CI {area.low:.3f}-{area.high:.3f}"
-    return f"AUC {area.value:.3f}\n{interval}\n{format_support(area.n, area.n_cases)}"
+    interval = (
+        "no interval" if area.ci_low is None else f"95 % CI {area.ci_low:.3f}-{area.ci_high:.3f}"
+    )
+    return f"AUC {area.value:.3f}\n{interval}\n{format_support(area.n_images, area.n_cases)}"
 
 
 def _value_label(name: str, metric: "Metric") -> str:
     if metric.value is None:
         return f"{name} not defined"
-    if metric.low is None:
+    if metric.ci_low is None:
         return f"{name} {metric.value:.3f} (no interval)"
-    return f"{name} {metric.value:.3f}\n(95 % CI {metric.low:.3f}-{metric.high:.3f})"
+    return f"{name} {metric.value:.3f}\n(95 % CI {metric.ci_low:.3f}-{metric.ci_high:.3f})"
 
 
 def _offsets(means: np.ndarray) -> list[float]:
@@ -528,9 +532,9 @@ def _plot_panel(axes: Axes, report: ProtocolReport, name: str, title: str, low: 
     for published_range in report.published_ranges:
         if published_range.metric == name:
             color, hatch = _PUBLISHED_STYLES[published_range.protocol]
-            axes.axvspan(published_range.low, published_range.high, facecolor=color, edgecolor="white", hatch=hatch,
+            axes.axvspan(published_range.lowest, published_range.highest, facecolor=color, edgecolor="white", hatch=hatch,
                          linewidth=0, alpha=0.8, zorder=0)  # fmt: skip
-    axes.axvline(TOO_GOOD, color=_WARNING, linestyle=_DASHES, linewidth=1, zorder=1)
+    axes.axvline(MAX_PLAUSIBLE, color=_WARNING, linestyle=_DASHES, linewidth=1, zorder=1)
     for y, row in enumerate(report.rows):
         _plot_protocol(axes, y, row, name, low)
     axes.set_xlim(low, 1.004)
@@ -549,9 +553,9 @@ def _plot_protocol(axes: Axes, y: int, row: ProtocolRow, name: str, low: float) 
         axes.text(low, y, f"  {reason}", va="center", fontsize=8, color=_QUIET, style="italic")
         return
     style = _protocol_marker(row.has_leakage)
-    if metric.low is not None and metric.high is not None:
+    if metric.ci_low is not None and metric.ci_high is not None:
         axes.errorbar(
-            metric.value, y, xerr=[[metric.value - metric.low], [metric.high - metric.value]],
+            metric.value, y, xerr=[[metric.value - metric.ci_low], [metric.ci_high - metric.value]],
             color=style["color"], linewidth=2, capsize=4, capthick=2, fmt="none", zorder=3,
         )  # fmt: skip
     if name == "accuracy" and row.malignant_proportion is not None:
@@ -559,7 +563,7 @@ def _plot_protocol(axes: Axes, y: int, row: ProtocolRow, name: str, low: float) 
                   zorder=2)  # fmt: skip
     axes.plot(metric.value, y, zorder=4, **style)
     warns = name in row.alarms
-    text = f"{metric.value:.3f}" + ("" if metric.low is not None else ", no interval")
+    text = f"{metric.value:.3f}" + ("" if metric.ci_low is not None else ", no interval")
     # The text stays inside the frame.
     x = min(max(metric.value, low + 0.06 * (1 - low)), 1 - (0.17 if warns else 0.09) * (1 - low))
     axes.text(
@@ -584,7 +588,7 @@ def _protocol_legend(report: ProtocolReport) -> list[Artist]:
             edgecolor="white",
             hatch=hatch,
             linewidth=0,
-            label=published_range.words,
+            label=published_range.label,
         )
     return [
         Line2D([], [], **_protocol_marker(True), linewidth=2,
@@ -594,7 +598,7 @@ def _protocol_legend(report: ProtocolReport) -> list[Artist]:
         Line2D([], [], color=_QUIET, marker="|", markersize=12, markeredgewidth=1.5,
                linestyle="none", label="majority baseline: always malignant"),
         Line2D([], [], color=_WARNING, linestyle=_DASHES, linewidth=1,
-               label=f"warning above {TOO_GOOD}"),
+               label=f"warning above {MAX_PLAUSIBLE}"),
         *published.values(),
     ]  # fmt: skip
 
@@ -620,4 +624,4 @@ def _plotted(report: ProtocolReport) -> Iterator[float]:
         for name in PROTOCOL_PANELS:
             metric = row.metrics.get(name)
             if metric is not None:
-                yield from (v for v in (metric.value, metric.low) if v is not None)
+                yield from (v for v in (metric.value, metric.ci_low) if v is not None)

@@ -8,15 +8,15 @@ import io
 from pathlib import Path
 
 from bc_model.errors import RunError
-from bc_model.evaluation.checks import TOO_GOOD
-from bc_model.evaluation.published_results import PUBLISHED
+from bc_model.evaluation.checks import MAX_PLAUSIBLE
+from bc_model.evaluation.published_results import PUBLISHED_RESULTS
 from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolReport, ProtocolRow
 from bc_model.utils.io import write_bytes_atomic, write_text_atomic
 from bc_model.utils.serialization import dumps
 
 _COLUMNS = (
-    "protocol", "has_leakage", "rests_on", "runs_in", "runs", "figure", "value", "low", "high",
-    "lowest_file", "highest_file", "n_images", "n_cases", "base_rate", "alarm", "method", "note",
+    "protocol", "has_leakage", "rests_on", "runs_in", "runs", "metric", "value", "ci_low", "ci_high",
+    "lowest_file", "highest_file", "n_images", "n_cases", "malignant_proportion", "alarm", "method", "note",
 )  # fmt: skip
 
 
@@ -78,10 +78,10 @@ def protocols_to_csv(report: ProtocolReport) -> str:
             lines.writerow([*common, *blank, " ".join(check.message for check in row.checks)])
         for name, metric in row.metrics.items():
             spread = row.spread.get(name)
-            ends = [spread.low, spread.high] if spread else ["", ""]
+            ends = [spread.minimum, spread.maximum] if spread else ["", ""]
             lines.writerow(
                 [
-                    *common, name, metric.value, metric.low, metric.high, *ends, metric.n,
+                    *common, name, metric.value, metric.ci_low, metric.ci_high, *ends, metric.n_images,
                     metric.n_cases or "", row.malignant_proportion, str(name in row.alarms).lower(),
                     metric.method, metric.note,
                 ]
@@ -114,7 +114,7 @@ def protocols_to_markdown(report: ProtocolReport) -> str:
     if notes:
         lines += ["## Notes", "", *notes, ""]
     lines += ["## Published on BreakHis", ""]
-    lines += [f"- {one.in_words()}" for one in PUBLISHED]
+    lines += [f"- {one.describe()}" for one in PUBLISHED_RESULTS]
     lines += ["", "## Configuration", "", f"Data: `{report.config['data']}`. {config}.", ""]
     return "\n".join(lines)
 
@@ -126,7 +126,7 @@ def format_metric_cell(row: ProtocolRow, name: str) -> str:
         return "-"
     text = metric.brief()
     if metric.value is not None and (spread := row.spread.get(name)):
-        text += f", files {spread.low:.3f} to {spread.high:.3f}"
+        text += f", files {spread.minimum:.3f} to {spread.maximum:.3f}"
     return text + (" WARNING" if name in row.alarms else "")
 
 
@@ -174,7 +174,7 @@ def _legend(report: ProtocolReport) -> str:
             "interval resamples the same cases in all files. "
         )
     return text + (
-        f"Warning: above {TOO_GOOD}. Recognition rate: mean over cases of the proportion of "
+        f"Warning: above {MAX_PLAUSIBLE}. Recognition rate: mean over cases of the proportion of "
         "correct images."
     )
 

@@ -32,10 +32,10 @@ from bc_model.data.splits import (
 from bc_model.data.stain import are_gray
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation.calibrate_model import FEATURES_FILE, calibrate_bundle
-from bc_model.evaluation.error_analysis import training_features
+from bc_model.evaluation.error_analysis import compute_training_features
 from bc_model.evaluation.evaluate import evaluate_split
 from bc_model.evaluation.features import FeatureTable
-from bc_model.evaluation.report import Report
+from bc_model.evaluation.report import EvaluationReport
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.export import check_bundle, write_bundle
@@ -368,7 +368,7 @@ class Trainer:
         )
         bundle = self.bundle
         report = evaluate_split(Engine(bundle), self.dataset.root, self.split, subset="test")
-        report.write(self.run_dir.evaluation_dir)
+        report.save(self.run_dir.evaluation_dir)
         card = replace(
             bundle.card,
             metrics=CardMetrics(test=report.summary()),
@@ -529,7 +529,7 @@ class Trainer:
             "running", message="Computing the features of the training images", phase="evaluation"
         )
         try:
-            found = training_features(Engine(bundle), self.dataset.root, self.split, folder)
+            found = compute_training_features(Engine(bundle), self.dataset.root, self.split, folder)
         except (BcModelError, OSError) as error:
             logger.warning("The features of the training images were not saved: %s", error)
             return None
@@ -576,7 +576,7 @@ def _describe_phase(name: str, first_epoch: int, config: TrainingConfig, feed: F
     )
 
 
-def _log_report(report: Report) -> None:
+def _log_report(report: EvaluationReport) -> None:
     has_leakage = " (LEAKY)" if report.has_leakage else ""
     for name in ("accuracy", "balanced_accuracy", "roc_auc"):
         logger.info("test %s%s: %s", name.replace("_", " "), has_leakage, report.metrics[name])

@@ -30,18 +30,18 @@ class Metric:
     """
 
     value: float | None
-    low: float | None
-    high: float | None
-    n: int
+    ci_low: float | None
+    ci_high: float | None
+    n_images: int
     n_cases: int
     method: str
     note: str = ""
 
     def __post_init__(self) -> None:
-        for number in (self.value, self.low, self.high):
+        for number in (self.value, self.ci_low, self.ci_high):
             if number is not None and not math.isfinite(number):
                 raise ValueError(f"a Figure holds finite numbers or None, got {number}")
-        if (self.low is None) != (self.high is None):
+        if (self.ci_low is None) != (self.ci_high is None):
             raise ValueError("a Figure has both ends of its interval or neither")
 
     def __str__(self) -> str:
@@ -59,10 +59,10 @@ class Metric:
         """
         if self.value is None:
             return f"not defined: {self.note}"
-        if self.low is None or self.high is None:
+        if self.ci_low is None or self.ci_high is None:
             interval = f"no interval: {self.note}" if self.note else "no interval"
         else:
-            interval = f"95 % {_between(self.low, self.high, digits)}"
+            interval = f"95 % {_between(self.ci_low, self.ci_high, digits)}"
         return f"{self.value:.{digits}f} ({interval}; {self._support()})"
 
     def brief(self) -> str:
@@ -77,12 +77,12 @@ class Metric:
         """
         if self.value is None:
             return "not defined"
-        if self.low is None or self.high is None:
+        if self.ci_low is None or self.ci_high is None:
             return f"{self.value:.3f} (no interval)"
-        return f"{self.value:.3f} ({_between(self.low, self.high, 3)})"
+        return f"{self.value:.3f} ({_between(self.ci_low, self.ci_high, 3)})"
 
     def _support(self) -> str:
-        images = "1 picture" if self.n == 1 else f"{self.n:,} pictures"
+        images = "1 picture" if self.n_images == 1 else f"{self.n_images:,} pictures"
         if self.n_cases == 0:
             return f"{images}, cases unknown"
         return f"{images}, {'1 case' if self.n_cases == 1 else f'{self.n_cases} cases'}"

@@ -8,8 +8,8 @@ import pytest
 from app.components.evaluate.threshold import CRITERION_LABELS
 from bc_model.checks import make_check
 from bc_model.data.stain import STAIN_COLUMNS
-from bc_model.evaluation.calibrate_model import PREDICTIONS_FILE, read_validation
-from bc_model.evaluation.cross_validation import CROSS_VALIDATED_FILE
+from bc_model.evaluation.calibrate_model import PREDICTIONS_FILE, read_validation_predictions
+from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE
 from bc_model.evaluation.report import read_report
 from bc_model.evaluation.thresholds import choose_threshold
 from bc_model.inference.bundle import Bundle, file_sha256, open_bundle
@@ -46,9 +46,9 @@ def cross_validated(runs, tiny_run, monkeypatch) -> Bundle:
     """Return a model that came with the program and with a cross-validation."""
     folder = runs.with_name("shipped") / "boxed"
     shutil.copytree(tiny_run.path / "model", folder)
-    shutil.copy(tiny_run.evaluation_dir / "predictions.csv", folder / CROSS_VALIDATED_FILE)
+    shutil.copy(tiny_run.evaluation_dir / "predictions.csv", folder / CROSS_VALIDATION_FILE)
     card = open_bundle(folder).card
-    files = {CROSS_VALIDATED_FILE: file_sha256(folder / CROSS_VALIDATED_FILE)}
+    files = {CROSS_VALIDATION_FILE: file_sha256(folder / CROSS_VALIDATION_FILE)}
     values = dict.fromkeys(STAIN_COLUMNS, (-9.0, 0.0, 9.0))
     wide = StainStatistics((0.01, 0.5, 0.99), values, 0.0)
     stained = replace(card.input, stain=wide)
@@ -120,7 +120,7 @@ def test_a_damaged_model_of_the_program_is_said(cross_validated, finished_run, o
 
 
 def test_a_changed_cross_validation_is_not_shown(cross_validated, open_page):
-    with (cross_validated.folder / CROSS_VALIDATED_FILE).open("a") as file:
+    with (cross_validated.folder / CROSS_VALIDATION_FILE).open("a") as file:
         file.write("x")
     app = open_page("evaluate")
 
@@ -148,11 +148,11 @@ def test_every_figure_stands_with_its_images_and_cases(finished_run, open_page):
 
     for shown, metrics, words in (
         (app.dataframe[0], report["metrics"], METRIC_LABELS),
-        (app.dataframe[1], report["by_case"]["metrics"], CASE_METRIC_LABELS),
+        (app.dataframe[1], report["case_metrics"]["metrics"], CASE_METRIC_LABELS),
     ):
         table = shown.value.set_index("Metric").drop(index="Majority baseline")
         assert list(table.index) == [title for title, _ in words.values()]
-        assert list(table["Images"]) == [metrics[name]["n"] for name in words]
+        assert list(table["Images"]) == [metrics[name]["n_images"] for name in words]
         assert list(table["Cases"]) == [metrics[name]["n_cases"] for name in words]
     # Confusion by image and by case, both curves, and the two kinds of groups.
     assert len(app.get("vega_lite_chart")) == 6
@@ -164,7 +164,7 @@ def test_the_base_rate_stands_beside_accuracy(finished_run, open_page):
 
     table = app.dataframe[0].value.set_index("Metric")
     assert table.loc["Majority baseline", "Value"] == max(
-        report["base_rate"], 1 - report["base_rate"]
+        report["malignant_proportion"], 1 - report["malignant_proportion"]
     )
     assert "Majority baseline" in texts(app.markdown)
 
@@ -225,7 +225,9 @@ def test_the_reliability_diagram_stands_with_its_bins_and_its_error(finished_run
 
     assert app.metric[0].value == f"{found['ece']:.3f}"
     assert f"perfect calibration: {found['ece_by_chance']:.3f}." in texts(app.caption)
-    assert list(app.dataframe[0].value["Images"]) == [one["observed"]["n"] for one in found["bins"]]
+    assert list(app.dataframe[0].value["Images"]) == [
+        one["observed"]["n_images"] for one in found["bins"]
+    ]
 
 
 @pytest.mark.parametrize("criterion", CRITERION_LABELS)
@@ -235,10 +237,12 @@ def test_the_bench_chooses_on_validation_data(finished_run, open_section, criter
     app.selectbox(key="goal").set_value(criterion).run()
     app.segmented_control(key="unit").set_value(unit).run()
 
-    validation = read_validation(finished_run.evaluation_dir)
+    validation = read_validation_predictions(finished_run.evaluation_dir)
     expected = choose_threshold(validation, criterion=criterion, target=0.95, unit=unit)
     assert f"Selected threshold: **{expected.value:.3f}**" in texts(app.markdown)
-    assert f"{expected.n} validation pictures of {expected.n_cases} cases" in texts(app.markdown)
+    assert f"{expected.n_images} validation pictures of {expected.n_cases} cases" in texts(
+        app.markdown
+    )
 
 
 def test_predictive_values_follow_the_prevalence(finished_run, open_section):
@@ -265,7 +269,9 @@ def test_a_locked_cut_off_is_in_the_card_with_its_reason_and_in_diagnose(
     app.text_input(key="reason").set_value("Both mistakes weigh the same")
     app.button(key="lock-cutoff").click().run()
 
-    expected = choose_threshold(read_validation(finished_run.evaluation_dir), criterion="youden")
+    expected = choose_threshold(
+        read_validation_predictions(finished_run.evaluation_dir), criterion="youden"
+    )
     bundle = open_bundle(finished_run.path)
     assert bundle.threshold == expected.value
     assert bundle.card.threshold.reason == "Both mistakes weigh the same"
@@ -445,7 +451,9 @@ def test_metrics_open_with_four_tiles_and_one_sentence(finished_run, open_page):
     ]  # fmt: skip
     metric = report.metrics["balanced_accuracy"]
     assert app.metric[0].value == f"{metric.value:.2f}"
-    sentence = f"{report.n} images of {report.n_cases} cases, case-level split. Majority baseline"
+    sentence = (
+        f"{report.n_images} images of {report.n_cases} cases, case-level split. Majority baseline"
+    )
     assert sentence in texts(app.markdown)
 
 

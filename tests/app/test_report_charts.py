@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.components.charts import confusion_chart, group_chart
-from bc_model.evaluation.subgroups import Group
+from bc_model.evaluation.subgroups import Subgroup
 
 THEME = tomllib.loads((Path(__file__).parents[2] / ".streamlit/config.toml").read_text())["theme"]
 
@@ -29,7 +29,7 @@ def _rgb(code: str) -> np.ndarray:
 CONFUSION = ((3, 1), (0, 4))
 CHARTS = {
     "one": confusion_chart(CONFUSION),
-    "by group": group_chart([Group("magnification", "40X", 8, 4, 0.5, CONFUSION, {})]),
+    "by group": group_chart([Subgroup("magnification", "40X", 8, 4, 0.5, CONFUSION, {})]),
 }
 
 

@@ -8,7 +8,13 @@ from app.components.checks import show_checks
 from app.components.layout import escape, show_error
 from app.components.metric_table import METRIC_COLUMNS, make_frame, stamp_of
 from bc_model.errors import BcModelError
-from bc_model.evaluation import Comparison, Conclusion, Difference, Report, check_multiplicity
+from bc_model.evaluation import (
+    Comparison,
+    Conclusion,
+    Difference,
+    EvaluationReport,
+    check_multiplicity,
+)
 from bc_model.experiments import SettingRow, compare_runs
 from bc_model.training import Run
 
@@ -41,7 +47,7 @@ def show_config_form(rows: list[SettingRow], columns: list[str], *, show_all: bo
     )
 
 
-def show_metrics(reports: dict[str, Report]) -> None:
+def show_metrics(reports: dict[str, EvaluationReport]) -> None:
     """Draw the metrics of each run on its own test subset.
 
     Parameters
@@ -53,9 +59,9 @@ def show_metrics(reports: dict[str, Report]) -> None:
         [
             {
                 "Run": letter,
-                "Images": report.n,
-                "Benign images": report.metrics["specificity"].n,
-                "Malignant images": report.metrics["sensitivity"].n,
+                "Images": report.n_images,
+                "Benign images": report.metrics["specificity"].n_images,
+                "Malignant images": report.metrics["sensitivity"].n_images,
                 "Cases": report.n_cases or None,
             }
             for letter, report in reports.items()
@@ -73,8 +79,8 @@ def show_metrics(reports: dict[str, Report]) -> None:
             metric = report.metrics.get(name)
             row |= {
                 letter: metric.value if metric else None,
-                f"{letter} CI low": metric.low if metric else None,
-                f"{letter} CI high": metric.high if metric else None,
+                f"{letter} CI low": metric.ci_low if metric else None,
+                f"{letter} CI high": metric.ci_high if metric else None,
             }
         rows.append(row)
     numbers = [column for column in rows[0] if column != "Metric"]
@@ -134,9 +140,9 @@ def _draw_pair(found: Comparison) -> None:
                     found.first: one.first,
                     found.second: one.second,
                     difference: one.difference.value,
-                    "CI low": one.difference.low,
-                    "CI high": one.difference.high,
-                    "Images": one.difference.n,
+                    "CI low": one.difference.ci_low,
+                    "CI high": one.difference.ci_high,
+                    "Images": one.difference.n_images,
                     "Cases": one.difference.n_cases or None,
                     "Result": _conclusion(name, one, found),
                 }
@@ -171,7 +177,7 @@ def _summary(found: Comparison) -> str:
         if one.has_evidence
     ]
     where = (
-        f"**{found.second} against {found.first}**, on {found.n:,} images of "
+        f"**{found.second} against {found.first}**, on {found.n_images:,} images of "
         f"{found.n_cases or 'unknown'} cases that both runs predicted: "
     )
     if not differing:

@@ -5,11 +5,11 @@ import streamlit as st
 from app.components.charts import reliability_chart
 from app.components.layout import escape
 from app.components.metric_table import METRIC_COLUMNS, make_frame
-from bc_model.evaluation import Report, is_cross_validated
+from bc_model.evaluation import EvaluationReport, is_cross_validated
 from bc_model.inference import Bundle
 
 
-def draw_calibration(report: Report, bundle: Bundle) -> None:
+def draw_calibration(report: EvaluationReport, bundle: Bundle) -> None:
     """Draw the reliability diagram of a report beside its expected calibration error."""
     found = report.calibration
     chart, values = st.columns([3, 2], gap="large")
@@ -25,9 +25,9 @@ def draw_calibration(report: Report, bundle: Bundle) -> None:
     with values:
         st.metric("Expected calibration error", f"{found.ece:.3f}")
         st.caption(
-            f"Expected by chance for perfect calibration: {found.ece_by_chance:.3f}. With bins of "
+            f"Expected by chance for perfect calibration: {found.ece_if_calibrated:.3f}. With bins of "
             f"equal count: {found.ece_equal_count:.3f} (by chance "
-            f"{found.ece_equal_count_by_chance:.3f})."
+            f"{found.ece_equal_count_if_calibrated:.3f})."
         )
         temperature = bundle.card.temperature
         st.caption(
@@ -44,13 +44,13 @@ def draw_calibration(report: Report, bundle: Bundle) -> None:
             make_frame(
                 [
                     {
-                        "Bin from": one.low,
-                        "Bin to": one.high,
+                        "Bin from": one.prob_low,
+                        "Bin to": one.prob_high,
                         "Mean probability": one.mean_prob,
                         "Malignant": one.observed.value,
-                        "CI low": one.observed.low,
-                        "CI high": one.observed.high,
-                        "Images": one.observed.n,
+                        "CI low": one.observed.ci_low,
+                        "CI high": one.observed.ci_high,
+                        "Images": one.observed.n_images,
                         "Cases": one.observed.n_cases or None,
                     }
                     for one in found.bins

@@ -13,16 +13,16 @@ from app.components.model_picker import engine_of
 from bc_model.data import decode_image, preprocess_image
 from bc_model.errors import BcModelError
 from bc_model.evaluation import (
-    CaseMistakes,
-    Entry,
+    CaseErrors,
+    ErrorGallery,
+    EvaluationReport,
     FeatureTable,
-    Gallery,
+    GalleryImage,
     Neighbor,
-    Report,
-    error_gallery,
-    kept_training_features,
-    neighbors_of,
-    training_features,
+    build_error_gallery,
+    compute_training_features,
+    find_neighbors,
+    read_training_features,
 )
 from bc_model.gradcam import at_most_wide, encode_jpeg, overlay_heatmap, shared_scale
 from bc_model.inference import Bundle
@@ -33,12 +33,12 @@ _WIDTH_PX, _NEIGHBOR_PX = 480, 240
 
 
 def draw_card(
-    entry: Entry,
+    entry: GalleryImage,
     sha256: str,
     images: RunImages,
     bundle: Bundle,
     *,
-    mistakes: CaseMistakes | None,
+    mistakes: CaseErrors | None,
     neighbors: tuple[Neighbor, ...],
 ) -> None:
     """Draw a card.
@@ -60,22 +60,26 @@ def draw_card(
         probability = probability_in_words(entry.prob_malignant)
         st.markdown(
             f"**Estimated probability of malignancy {probability}**  \n"
-            f"Predicted {entry.called}, "
+            f"Predicted {entry.predicted_class}, "
             + ("correct." if entry.is_correct else f"**incorrect**: true class {entry.class_name}.")
         )
         try:
             _, data = images.read(sha256)
-            image, overlay, is_empty = _explain(sha256, bundle.key, entry.called, data, bundle)
+            image, overlay, is_empty = _explain(
+                sha256, bundle.key, entry.predicted_class, data, bundle
+            )
         except BcModelError as error:
             st.info(escape(str(error)), icon=":material/broken_image:")
         else:
             left, right = st.columns(2)
             left.image(image, width="stretch", alt=f"Image {name}")
             right.image(
-                overlay, width="stretch", alt=f"Grad-CAM heatmap for {entry.called} over the image"
+                overlay,
+                width="stretch",
+                alt=f"Grad-CAM heatmap for {entry.predicted_class} over the image",
             )
             if is_empty:
-                st.caption(f"No positive contribution for {entry.called}.")
+                st.caption(f"No positive contribution for {entry.predicted_class}.")
         st.caption(escape(f"{_case_words(entry, mistakes)}. {name}"))
         if neighbors:
             _draw_neighbors(neighbors, images)
@@ -87,14 +91,14 @@ def draw_card(
         )
 
 
-def _case_words(entry: Entry, mistakes: CaseMistakes | None) -> str:
+def _case_words(entry: GalleryImage, mistakes: CaseErrors | None) -> str:
     words = f"Case {entry.case}" if entry.case else "Case unknown"
     if entry.subtype != "unknown":
         words += f", {entry.subtype.replace('_', ' ')}"
     if entry.magnification:
         words += f", {entry.magnification}X"
     if mistakes:
-        words += f"; {mistakes.n_incorrect} of its {mistakes.n} images incorrect"
+        words += f"; {mistakes.n_incorrect} of its {mistakes.n_images} images incorrect"
     return words
 
 
@@ -154,11 +158,11 @@ EVERY_CASE = "All cases"
 Neighbors = dict[str, tuple[Neighbor, ...]]
 
 
-def draw_errors(run: Run, report: Report, bundle: Bundle) -> None:
+def draw_errors(run: Run, report: EvaluationReport, bundle: Bundle) -> None:
     """Draw the gallery of a run, six cards per page."""
     assert report.predictions is not None, "read_report reads the predictions or fails"
     images = RunImages.of(run)
-    gallery = error_gallery(report.predictions, threshold=report.threshold)
+    gallery = build_error_gallery(report.predictions, threshold=report.threshold)
     left, right = st.columns([3, 2], vertical_alignment="bottom", gap="large")
     kind = left.segmented_control(
         "Show", list(KIND_WORDS), default=MISTAKES, required=True, key="shown", bind="query-params"
@@ -175,7 +179,7 @@ def draw_errors(run: Run, report: Report, bundle: Bundle) -> None:
     if not entries:
         st.info("All predictions are correct.", icon=":material/info:")
         return
-    in_case = {entry.path: one for one in gallery.mistakes for entry in one.worst}
+    in_case = {entry.path: one for one in gallery.errors for entry in one.images}
     sha256 = report.predictions.set_index("path")["sha256"]
     pages = -(-len(entries) // PER_PAGE)
     page = st.pagination(pages, key=f"page-{kind}-{case}") if pages > 1 else 1
@@ -196,14 +200,14 @@ def draw_errors(run: Run, report: Report, bundle: Bundle) -> None:
                 )
 
 
-def _entries(gallery: Gallery, kind: str) -> list[Entry]:
-    mistakes = chain.from_iterable(one.worst for one in gallery.mistakes)
+def _entries(gallery: ErrorGallery, kind: str) -> list[GalleryImage]:
+    mistakes = chain.from_iterable(one.images for one in gallery.errors)
     return list(
         {MISTAKES: mistakes, CERTAIN: gallery.most_certain, DOUBTFUL: gallery.least_certain}[kind]
     )
 
 
-def _neighbors(run: Run, shown: list[Entry], images: RunImages, bundle: Bundle) -> Neighbors:
+def _neighbors(run: Run, shown: list[GalleryImage], images: RunImages, bundle: Bundle) -> Neighbors:
     """Return the nearest training images, or draw a button if no features are stored."""
     key = (run.name, bundle.key, stamp_of(run))
     kept_key, found = st.session_state.get("neighbors", (None, {}))
@@ -213,12 +217,12 @@ def _neighbors(run: Run, shown: list[Entry], images: RunImages, bundle: Bundle) 
         return found
     place = st.empty()
     try:
-        table = kept_training_features(bundle, images.split, run.evaluation_dir)
+        table = read_training_features(bundle, images.split, run.evaluation_dir)
         if table is None:
             if not _asked(place):
                 return {}
             table = _compute(run, images, bundle, place)
-        found |= neighbors_of(missing, engine_of(bundle).engine, images.root, table)
+        found |= find_neighbors(missing, engine_of(bundle).engine, images.root, table)
     except (BcModelError, OSError) as error:
         place.empty()
         st.caption(f":material/info: No training images to compare with. {escape(str(error))}")
@@ -244,4 +248,4 @@ def _compute(run: Run, images: RunImages, bundle: Bundle, place: DeltaGenerator)
         bar.progress(done / of, f"{done:,} of {of:,} images")
 
     engine, folder = engine_of(bundle).engine, run.evaluation_dir
-    return training_features(engine, images.root, images.split, folder, progress=tell)
+    return compute_training_features(engine, images.root, images.split, folder, progress=tell)

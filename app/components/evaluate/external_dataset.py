@@ -12,7 +12,7 @@ from app.components.paths import typed_path
 from app.components.report_downloads import draw_report_files
 from bc_model.data import Progress, image_files, parse_mapping, read_dataset, read_mapped
 from bc_model.errors import BcModelError, DataError
-from bc_model.evaluation import Report, Shift, evaluate_external
+from bc_model.evaluation import DomainShift, EvaluationReport, evaluate_external
 from bc_model.inference import Bundle, expected_unusual_proportion
 from bc_model.reporting import format_support
 
@@ -73,7 +73,7 @@ def _on_other_set(
     mapping: str,
     case_above: bool,
     telling: Callable[[str], Progress],
-) -> Report:
+) -> EvaluationReport:
     if not folder:
         raise DataError("The dataset folder is empty. Enter the path of a folder with images.")
     root = typed_path(folder)
@@ -93,31 +93,33 @@ def _on_other_set(
     return evaluate_external(engine, dataset, mapping=labels, progress=telling("Predicting"))
 
 
-def _draw_found(report: Report, bundle: Bundle, folder: str) -> None:
+def _draw_found(report: EvaluationReport, bundle: Bundle, folder: str) -> None:
     name = typed_path(folder).name
     st.header(escape(f"{bundle.label} on {name}"), anchor=False)
     show_checks(report.checks)
     draw_summary(report, f"External dataset {name}")
-    if report.shift is not None:
-        _draw_shift(report.shift, bundle)
+    if report.domain_shift is not None:
+        _draw_shift(report.domain_shift, bundle)
     show_metrics(report)
     st.header("Export", anchor=False)
     draw_report_files(report, bundle, f"{bundle.label}-other-set")
 
 
-def _draw_shift(shift: Shift, bundle: Bundle) -> None:
+def _draw_shift(shift: DomainShift, bundle: Bundle) -> None:
     st.header("Domain shift", anchor=False)
     size, far, separability = st.columns(3)
-    if shift.unusual_staining is not None and not shift.known_n:
-        far.metric("Out-of-distribution staining", f"{shift.unusual_staining:,} of {shift.n:,}")
+    if shift.n_unusual_staining is not None and not shift.n_reference_images:
+        far.metric(
+            "Out-of-distribution staining", f"{shift.n_unusual_staining:,} of {shift.n_images:,}"
+        )
         proportion = expected_unusual_proportion(bundle.card)
         usual = (
             ""
             if proportion is None
             else f"; {100 * proportion:.1f} % for unseen cases of the training dataset"
         )
-        far.caption(f"{_percent(shift.unusual_staining / shift.n)} of the images{usual}.")
-    if shift.known_n:  # Otherwise the model has no reference features.
+        far.caption(f"{_percent(shift.n_unusual_staining / shift.n_images)} of the images{usual}.")
+    if shift.n_reference_images:  # Otherwise the model has no reference features.
         far.metric("Out-of-distribution images", _percent(shift.ood_proportion))
         far.caption("Expected without domain shift: 5 %.")
         separability.metric(
@@ -129,13 +131,13 @@ def _draw_shift(shift: Shift, bundle: Bundle) -> None:
         )
     usual, n = next(iter(shift.sizes.items()))
     size.metric("Most frequent size, px", usual.replace("x", " x "))
-    size.caption(f"{n:,} of {shift.n:,} images have this size.")
+    size.caption(f"{n:,} of {shift.n_images:,} images have this size.")
     if shift.stain:
         st.dataframe(
             [
                 {
-                    "Optical density": one.words,
-                    "Reference": one.known_mean,
+                    "Optical density": one.label,
+                    "Reference": one.reference_mean,
                     "This dataset": one.mean,
                     "Difference in SD": one.distance,
                 }
@@ -152,7 +154,7 @@ def _draw_shift(shift: Shift, bundle: Bundle) -> None:
         )
         st.caption(
             "Reference: the validation subset of the model "
-            f"({format_support(shift.known_n, shift.seen_cases)})."
+            f"({format_support(shift.n_reference_images, shift.n_reference_cases)})."
         )
     else:
         st.caption(

@@ -8,16 +8,16 @@ from app.components.layout import RESEARCH_USE, escape, show_error
 from app.components.metric_table import draw_table, stamp_of
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation import (
-    Report,
+    EvaluationReport,
     ThresholdChoice,
-    Trial,
+    ThresholdResult,
     choose_threshold,
-    evaluation_of,
+    evaluate_threshold,
+    find_evaluation_dir,
     predictive_values,
     read_report,
-    read_validation,
+    read_validation_predictions,
     set_threshold,
-    try_threshold,
 )
 from bc_model.inference import Bundle
 from bc_model.reporting import CASE_METRIC_LABELS, METRIC_LABELS
@@ -38,7 +38,7 @@ PREVALENCE_WORDS = {
 }
 
 
-def draw_bench(run: Run, report: Report, bundle: Bundle) -> None:
+def draw_bench(run: Run, report: EvaluationReport, bundle: Bundle) -> None:
     """Draw the selection, or a message if there are no validation predictions."""
     message = st.session_state.pop("threshold-message", None)
     if message:
@@ -50,7 +50,7 @@ def draw_bench(run: Run, report: Report, bundle: Bundle) -> None:
         f"{escape(reason)}"
     )
     try:
-        validation = read_validation(run.evaluation_dir)
+        validation = read_validation_predictions(run.evaluation_dir)
     except RunError:
         st.info(
             "This run has no validation predictions. Train the model again to select a threshold.",
@@ -61,7 +61,9 @@ def draw_bench(run: Run, report: Report, bundle: Bundle) -> None:
 
 
 @st.fragment
-def _draw_choice(run: Run, report: Report, bundle: Bundle, validation: pd.DataFrame) -> None:
+def _draw_choice(
+    run: Run, report: EvaluationReport, bundle: Bundle, validation: pd.DataFrame
+) -> None:
     criterion_column, wish_column, unit_column = st.columns([4, 4, 3], gap="medium")
     criterion = criterion_column.selectbox(
         "Criterion", list(CRITERION_LABELS), format_func=CRITERION_LABELS.__getitem__, key="goal"
@@ -100,14 +102,14 @@ def _draw_choice(run: Run, report: Report, bundle: Bundle, validation: pd.DataFr
         show_error(error, title="No threshold found")
         return
     st.markdown(
-        f"Selected threshold: **{threshold_choice.value:.3f}**. {escape(_sentence(threshold_choice.chosen))}"
+        f"Selected threshold: **{threshold_choice.value:.3f}**. {escape(_sentence(threshold_choice.method))}"
     )
     _draw_trial(trial)
     _draw_prevalence(trial)
     _draw_lock(bundle, threshold_choice)
 
 
-def _draw_trial(trial: Trial) -> None:
+def _draw_trial(trial: ThresholdResult) -> None:
     st.subheader("Test results", anchor=False)
     matrix, table = st.columns([2, 3], gap="large")
     with matrix:
@@ -121,7 +123,7 @@ def _draw_trial(trial: Trial) -> None:
         st.caption("The test subset was not used for the selection.")
 
 
-def _draw_prevalence(trial: Trial) -> None:
+def _draw_prevalence(trial: ThresholdResult) -> None:
     st.subheader("Predictive values", anchor=False)
     percent = st.slider(
         "Prevalence of malignancy, %",
@@ -163,7 +165,7 @@ def _draw_lock(bundle: Bundle, threshold_choice: ThresholdChoice) -> None:
         return
     try:
         set_threshold(bundle, threshold_choice.value, reason, threshold_choice=threshold_choice)
-        if (folder := evaluation_of(bundle)) is not None:
+        if (folder := find_evaluation_dir(bundle)) is not None:
             from bc_model.reporting import write_plots
 
             write_plots(read_report(folder), folder)
@@ -180,9 +182,9 @@ def _draw_lock(bundle: Bundle, threshold_choice: ThresholdChoice) -> None:
 @st.cache_data(max_entries=200, show_spinner="Evaluating on test data")
 def _trial(
     path: str, stamp: tuple[int, ...], value: float, unit: str, _predictions: pd.DataFrame | None
-) -> Trial:
+) -> ThresholdResult:
     assert _predictions is not None, "read_report reads the predictions or fails"
-    return try_threshold(_predictions, value, unit=unit)
+    return evaluate_threshold(_predictions, value, unit=unit)
 
 
 def _sentence(text: str) -> str:

@@ -13,7 +13,7 @@ from app.components.layout import escape, show_error
 from app.components.metric_table import METRIC_COLUMNS, make_frame
 from app.components.train.run_monitor import STATE_WORDS, Color
 from bc_model.errors import BcModelError, RunError
-from bc_model.evaluation import Report
+from bc_model.evaluation import EvaluationReport
 from bc_model.experiments import (
     MISSING,
     Experiment,
@@ -181,7 +181,7 @@ def draw_groups(name: str, groups: list[SubgroupMetrics]) -> None:
     )
 
 
-def _metric_cells(report: Report | None) -> dict[str, float | None]:
+def _metric_cells(report: EvaluationReport | None) -> dict[str, float | None]:
     if report is None:
         return dict.fromkeys((*_NUMBERS, "Images", "Cases"))
     cells: dict[str, float | None] = {}
@@ -189,11 +189,11 @@ def _metric_cells(report: Report | None) -> dict[str, float | None]:
         metric = report.metrics[key]
         cells |= {
             words: metric.value,
-            f"{words} CI low": metric.low,
-            f"{words} CI high": metric.high,
+            f"{words} CI low": metric.ci_low,
+            f"{words} CI high": metric.ci_high,
         }
     _, baseline = majority_baseline(report.malignant_proportion)
-    return cells | {_BASELINE: baseline, "Images": report.n, "Cases": report.n_cases or None}
+    return cells | {_BASELINE: baseline, "Images": report.n_images, "Cases": report.n_cases or None}
 
 
 Statuses = dict[str, dict[str, Any]]

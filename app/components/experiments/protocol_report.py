@@ -11,7 +11,7 @@ from app.components.labeled_checks import show_labeled_checks
 from app.components.layout import listed
 from app.components.metric_table import METRIC_COLUMNS, make_frame, metric_row
 from bc_model.data import PROTOCOLS_WITH_LEAKAGE
-from bc_model.evaluation import PUBLISHED, TOO_GOOD
+from bc_model.evaluation import MAX_PLAUSIBLE, PUBLISHED_RESULTS
 from bc_model.experiments import (
     PROTOCOL_WORDS,
     REPORTED_METRICS,
@@ -44,7 +44,7 @@ def draw_report(report: ProtocolReport) -> None:
         st.altair_chart(chart, alt=_in_words(report, name))
     st.caption(
         "Diamond: with leakage. Circle: leakage-free. Bar: 95 % interval over cases. Dashed line: "
-        f"alarm above {TOO_GOOD}. Gray tick: majority baseline. Shaded: published BreakHis ranges "
+        f"alarm above {MAX_PLAUSIBLE}. Gray tick: majority baseline. Shaded: published BreakHis ranges "
         f"({_published(report)})."
     )
     _draw_table(report)
@@ -101,8 +101,8 @@ def _draw_table(report: ProtocolReport) -> None:
             if averaged:
                 spread = row.spread.get(name)
                 line |= {
-                    "Lowest file": spread.low if spread else None,
-                    "Highest file": spread.high if spread else None,
+                    "Lowest file": spread.minimum if spread else None,
+                    "Highest file": spread.maximum if spread else None,
                 }
             lines.append(line | {"Too good": name in row.alarms})
     if lines:
@@ -132,7 +132,7 @@ def _draw_table(report: ProtocolReport) -> None:
 
 def _draw_recipe(report: ProtocolReport) -> None:
     with st.expander("Published results and configuration"):
-        st.markdown(listed(one.in_words() for one in PUBLISHED))
+        st.markdown(listed(one.describe() for one in PUBLISHED_RESULTS))
         shown = {key.replace("_", " "): str(value) for key, value in report.config.items()}
         st.dataframe(
             [{"Setting": key, "Value": value} for key, value in shown.items()],
@@ -184,6 +184,6 @@ def _published(report: ProtocolReport) -> str:
     for published_range in report.published_ranges:
         leakage = " (with leakage)" if published_range.protocol in PROTOCOLS_WITH_LEAKAGE else ""
         ranges_by_metric.setdefault(REPORTED_METRICS[published_range.metric], []).append(
-            f"{PROTOCOL_WORDS[published_range.protocol]}{leakage} {published_range.low:.3f} to {published_range.high:.3f}"
+            f"{PROTOCOL_WORDS[published_range.protocol]}{leakage} {published_range.lowest:.3f} to {published_range.highest:.3f}"
         )
     return "; ".join(f"{metric} {', '.join(ranges)}" for metric, ranges in ranges_by_metric.items())

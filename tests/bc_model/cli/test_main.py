@@ -351,7 +351,7 @@ def test_train_writes_the_plots_of_its_report(
     command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(_: TrainingConfig, run: Run) -> str:
-        report().write(run.evaluation_dir)
+        report().save(run.evaluation_dir)
         return "bundle"
 
     monkeypatch.setattr("bc_model.training.trainer.train", train)

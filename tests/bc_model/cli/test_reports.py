@@ -57,9 +57,9 @@ def test_another_set_by_its_labels(
         "--out", tmp_path / "e", "--json", "--no-pdf",
     )  # fmt: skip
     told = json.loads(out)
-    assert (code, told["protocol"], told["n"], told["n_cases"]) == (0, "another set", 30, 0)
+    assert (code, told["protocol"], told["n_images"], told["n_cases"]) == (0, "external dataset", 30, 0)
     assert "BC334" in [check["code"] for check in told["checks"]]
-    assert told["shift"]["known_n"] > 0
+    assert told["domain_shift"]["n_reference_images"] > 0
     assert "confidence intervals are too narrow" in (tmp_path / "e/report.html").read_text()
 
 
@@ -71,7 +71,7 @@ def test_another_set_of_official_names(
     )
     assert code == 0
     assert "another set (LEAKY)" in out
-    (line,) = [one for one in out.splitlines() if one.startswith("  not known to the model: ")]
+    (line,) = [one for one in out.splitlines() if one.startswith("  unseen in training: ")]
     for name in ("accuracy", "balanced accuracy", "roc auc"):
         assert f"{name} " in line
     assert "6 pictures, 2 cases" in line

@@ -81,7 +81,7 @@ def test_json_is_all_of_stdout(command: Command, trained: list[str], tmp_path: P
     ]
     (group,) = told["groups"]
     assert (group["folds"], group["n_runs"], group["n_failed"]) == ([0], 1, 0)
-    assert group["report"]["n"] == 6
+    assert group["report"]["n_images"] == 6
 
 
 def test_a_run_that_failed_is_told_and_the_rest_goes_on(

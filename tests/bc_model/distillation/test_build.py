@@ -13,8 +13,8 @@ from bc_model.distillation.config import PROXY
 from bc_model.distillation.nested_cv import SearchGrid
 from bc_model.errors import BundleError, ConfigError
 from bc_model.evaluation.cross_validation import (
-    CHOSEN_INSIDE_FILE,
-    CROSS_VALIDATED_FILE,
+    CROSS_VALIDATION_FILE,
+    NESTED_SELECTION_FILE,
     cross_validation_report,
     is_cross_validated,
 )
@@ -66,8 +66,8 @@ def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
     assert card.data.training_cases == tuple(sorted(set(source.table["case"])))
     statistics = card.input.stain
     assert "haematoxylin_mean" in statistics.values
-    assert CHOSEN_INSIDE_FILE not in card.files
-    kept = read_predictions(box.folder / CROSS_VALIDATED_FILE)
+    assert NESTED_SELECTION_FILE not in card.files
+    kept = read_predictions(box.folder / CROSS_VALIDATION_FILE)
     assert sorted(kept["path"]) == sorted(source.table["path"])
     assert loads(ModelCard, dumps(card)) == card
 
@@ -92,7 +92,7 @@ def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
     assert last.message.endswith("Evaluated with large ones.")
 
     shutil.copytree(box.folder, tmp_path / "boxed")
-    with (tmp_path / "boxed" / CROSS_VALIDATED_FILE).open("a") as file:
+    with (tmp_path / "boxed" / CROSS_VALIDATION_FILE).open("a") as file:
         file.write("x")
     with pytest.raises(BundleError, match="is not the file its model card describes"):
         cross_validation_report(open_bundle(tmp_path / "boxed"))
@@ -153,7 +153,7 @@ def test_the_choosing_is_judged_with_real_networks_and_told_in_the_card(root, tm
     assert {one.penalty for one in told.choices} <= {0.1, 1.0}
     assert told.n_images == made.card.metrics.test.n_images
     kept, plain = (
-        read_predictions(made.file(name)) for name in (CHOSEN_INSIDE_FILE, CROSS_VALIDATED_FILE)
+        read_predictions(made.file(name)) for name in (NESTED_SELECTION_FILE, CROSS_VALIDATION_FILE)
     )
     assert sorted(kept["path"]) == sorted(plain["path"])
     area = roc_auc_score(kept["class"] == "malignant", kept["prob_malignant"])

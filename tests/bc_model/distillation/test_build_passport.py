@@ -65,7 +65,7 @@ def test_an_honest_fold_has_a_temperature_from_other_cases_than_its_own(
     assert fits[:3] == [{"2", "3", "4", "5"}, {"0", "1", "4", "5"}, {"0", "1", "2", "3"}]
     assert fits[3:] == [fitted_on]
     assert [report.protocol for report in reports] == ["case", protocol]
-    assert [report.n for report in reports] == [12, 2]
+    assert [report.n_images for report in reports] == [12, 2]
 
 
 def test_the_card_has_what_the_choosing_came_to_beside_the_recipe_s_figures(source):

@@ -10,11 +10,11 @@ from bc_model.evaluation.bootstrap import (
     EXTERNAL,
     OPEN,
     CaseSample,
-    of_sums,
-    studentised,
+    bootstrap_t,
+    sum_functional,
     welch_degrees,
 )
-from bc_model.evaluation.estimates import functional_of
+from bc_model.evaluation.estimates import metric_functional
 from bc_model.evaluation.intervals import korn_graubard
 from bc_model.evaluation.metrics import Floats, all_metrics, ratio
 
@@ -32,7 +32,7 @@ def images(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def mean_of(values: Floats, sample: CaseSample) -> object:
     columns = np.stack([values, np.ones_like(values)], axis=1)
-    return of_sums(sample.sums(columns), lambda sums: ratio(sums[..., 0], sums[..., 1]))
+    return sum_functional(sample.sums(columns), lambda sums: ratio(sums[..., 0], sums[..., 1]))
 
 
 def by_loop(n_resamples: int) -> tuple[float, float, float]:
@@ -55,7 +55,7 @@ def by_loop(n_resamples: int) -> tuple[float, float, float]:
     error = math.sqrt((names.size - 1) * left_out.var())
     sample = CaseSample.of(case, malignant)
     t = []
-    for row in sample.draws(n_resamples, seed=4)[:, sample.cluster].astype(int):
+    for row in sample.draw(n_resamples, seed=4)[:, sample.cluster].astype(int):
         synthetic = [name for name in names for _ in range(row[(case == name) & malignant][0])]
         proportion, spread = rates(synthetic)
         t.append((proportion - value) / spread)
@@ -68,8 +68,8 @@ def by_loop(n_resamples: int) -> tuple[float, float, float]:
 def test_equal_to_a_slow_loop() -> None:
     case, malignant, prob = images()
     sample = CaseSample.of(case, malignant)
-    functional = functional_of("sensitivity", sample, malignant, prob, 0.5)
-    value, interval = studentised(functional, sample, sample.draws(400, seed=4), bounds=(0.0, 1.0))
+    functional = metric_functional("sensitivity", sample, malignant, prob, 0.5)
+    value, interval = bootstrap_t(functional, sample, sample.draw(400, seed=4), bounds=(0.0, 1.0))
     assert (value, interval.low, interval.high) == pytest.approx(by_loop(400), abs=1e-12)
     assert interval.note == ""
 
@@ -79,8 +79,8 @@ def test_many_equal_cases_give_students_interval() -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(5, 2, 60)
     sample = CaseSample.of(np.arange(60).astype(str), np.ones(60, bool))
-    draws = sample.draws(20_000, seed=0)
-    value, interval = studentised(mean_of(values, sample), sample, draws)
+    draws = sample.draw(20_000, seed=0)
+    value, interval = bootstrap_t(mean_of(values, sample), sample, draws)
     assert value == pytest.approx(values.mean(), abs=1e-12)
     reach = 2.001 * values.std(ddof=1) / math.sqrt(60)
     assert interval.low == pytest.approx(value - reach, abs=0.06)
@@ -90,8 +90,8 @@ def test_many_equal_cases_give_students_interval() -> None:
 def test_the_longer_tail_is_on_the_side_of_the_mistakes() -> None:
     case, malignant, prob = images(3)
     sample = CaseSample.of(case, malignant)
-    functional = functional_of("roc_auc", sample, malignant, prob, 0.5)
-    value, interval = studentised(functional, sample, sample.draws(2000, seed=0), bounds=(0.0, 1.0))
+    functional = metric_functional("roc_auc", sample, malignant, prob, 0.5)
+    value, interval = bootstrap_t(functional, sample, sample.draw(2000, seed=0), bounds=(0.0, 1.0))
     assert value > 0.8
     assert value - interval.low > interval.high - value  # type: ignore[operator]
 
@@ -103,8 +103,8 @@ def test_an_end_outside_the_range_is_the_exact_one() -> None:
     prob = np.full(120, 0.9)
     prob[0] = 0.1
     sample = CaseSample.of(case, malignant)
-    functional = functional_of("accuracy", sample, malignant, prob, 0.5)
-    value, interval = studentised(functional, sample, sample.draws(1000, seed=0), bounds=(0.0, 1.0))
+    functional = metric_functional("accuracy", sample, malignant, prob, 0.5)
+    value, interval = bootstrap_t(functional, sample, sample.draw(1000, seed=0), bounds=(0.0, 1.0))
     # The jackknife by hand: 109/110 twelve times but once 1, so 11/12 of the sum of squares.
     left_out = np.array([1.0] + [109 / 110] * 11)
     exact = korn_graubard(119 / 120, 11 * left_out.var(), 11, n_cases=12)
@@ -121,10 +121,10 @@ def test_one_bad_case_does_not_throw_an_end_far_out() -> None:
     prob = np.concatenate([[0.1] * k + [0.9] * (10 - k) for k in wrong])
     malignant = np.ones(120, bool)
     sample = CaseSample.of(case, malignant)
-    functional = functional_of("accuracy", sample, malignant, prob, 0.5)
-    draws = sample.draws(2000, seed=0)
-    value, wild = studentised(functional, sample, draws, bounds=(0.0, 1.0))
-    _, tame = studentised(functional, sample, draws, bounds=(0.0, 1.0), is_proportion=True)
+    functional = metric_functional("accuracy", sample, malignant, prob, 0.5)
+    draws = sample.draw(2000, seed=0)
+    value, wild = bootstrap_t(functional, sample, draws, bounds=(0.0, 1.0))
+    _, tame = bootstrap_t(functional, sample, draws, bounds=(0.0, 1.0), is_proportion=True)
     variance = 11 * np.var([(120 - 14 - (10 - k)) / 110 for k in wrong])
     outermost = korn_graubard(value, float(variance), 11, n_cases=12, level=0.99)
     assert wild.low < outermost.low  # type: ignore[operator]
@@ -135,8 +135,8 @@ def test_one_bad_case_does_not_throw_an_end_far_out() -> None:
 def test_no_spread_has_no_interval() -> None:
     case, malignant, _ = images()
     sample = CaseSample.of(case, malignant)
-    functional = functional_of("accuracy", sample, malignant, malignant * 1.0, 0.5)
-    value, interval = studentised(functional, sample, sample.draws(100, seed=0))
+    functional = metric_functional("accuracy", sample, malignant, malignant * 1.0, 0.5)
+    value, interval = bootstrap_t(functional, sample, sample.draw(100, seed=0))
     assert (value, interval.low, interval.note) == (1.0, None, EXTERNAL)
 
 
@@ -145,10 +145,10 @@ def test_a_range_without_an_end_stays_open() -> None:
     values = np.zeros(24)
     values[:4] = 1.0
     sample = CaseSample.of(case, np.ones(24, bool))
-    draws = sample.draws(1000, seed=0)
-    _, interval = studentised(mean_of(values, sample), sample, draws, bounds=(0.0, math.inf))
+    draws = sample.draw(1000, seed=0)
+    _, interval = bootstrap_t(mean_of(values, sample), sample, draws, bounds=(0.0, math.inf))
     assert (interval.low, interval.note) == (None, OPEN)
-    _, interval = studentised(mean_of(values, sample), sample, draws, bounds=(-1.0, 1.0))
+    _, interval = bootstrap_t(mean_of(values, sample), sample, draws, bounds=(-1.0, 1.0))
     assert interval.high == 1.0
     assert -0.2 < interval.low < 1 / 6  # type: ignore[operator]
 
@@ -158,10 +158,10 @@ def test_undefined_resamples_are_a_reason() -> None:
     sample = CaseSample.of(case, malignant)
 
     def fickle(counts: Floats) -> tuple[Floats, Floats]:
-        values, slopes = functional_of("accuracy", sample, malignant, prob, 0.5)(counts)
+        values, slopes = metric_functional("accuracy", sample, malignant, prob, 0.5)(counts)
         return np.where(counts[:, 0] == 2, np.nan, values), slopes
 
-    value, interval = studentised(fickle, sample, sample.draws(2000, seed=0))
+    value, interval = bootstrap_t(fickle, sample, sample.draw(2000, seed=0))
     assert not math.isnan(value)
     assert interval.low is None
     assert interval.note.endswith("% of the resamples had no figure")
@@ -170,8 +170,10 @@ def test_undefined_resamples_are_a_reason() -> None:
 def test_an_undefined_figure_has_no_interval() -> None:
     case, malignant, prob = images()
     sample = CaseSample.of(case[malignant], malignant[malignant])
-    functional = functional_of("specificity", sample, malignant[malignant], prob[malignant], 0.5)
-    value, interval = studentised(functional, sample, sample.draws(100, seed=0))
+    functional = metric_functional(
+        "specificity", sample, malignant[malignant], prob[malignant], 0.5
+    )
+    value, interval = bootstrap_t(functional, sample, sample.draw(100, seed=0))
     assert math.isnan(value)
     assert interval.low is None
 
@@ -192,8 +194,8 @@ def test_thousands_of_unknown_cases_are_drawn_in_groups(monkeypatch: pytest.Monk
         monkeypatch.setattr(sample_module, "_MAX_GROUPS", groups)
         sample = CaseSample.of(unknown, malignant)
         assert sample.size == min(2 * groups, 1500)
-        functional = functional_of("accuracy", sample, malignant, prob, 0.5)
-        value, interval = studentised(functional, sample, sample.draws(1000, seed=0))
+        functional = metric_functional("accuracy", sample, malignant, prob, 0.5)
+        value, interval = bootstrap_t(functional, sample, sample.draw(1000, seed=0))
         assert value == pytest.approx(float(all_metrics(malignant, prob)["accuracy"]))
         widths.append(interval.high - interval.low)  # type: ignore[operator]
     assert widths[0] == pytest.approx(widths[1], rel=0.15)

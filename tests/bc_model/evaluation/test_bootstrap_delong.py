@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bc_model.evaluation.bootstrap import CaseSample, studentised
-from bc_model.evaluation.estimates import functional_of
+from bc_model.evaluation.bootstrap import CaseSample, bootstrap_t
+from bc_model.evaluation.estimates import metric_functional
 from bc_model.evaluation.metrics import all_metrics
 from tests.bc_model.evaluation.oracles import delong
 
@@ -62,8 +62,8 @@ def test_agrees_with_the_bootstrap_over_cases() -> None:
     case, malignant, prob = images(2000, 200)
     sample = CaseSample.of(case, malignant)
     _, _, closed = delong(malignant, prob, sample)
-    functional = functional_of("roc_auc", sample, malignant, prob, 0.5)
-    _, synthetic = studentised(functional, sample, sample.draws(2000, seed=0), bounds=(0.0, 1.0))
+    functional = metric_functional("roc_auc", sample, malignant, prob, 0.5)
+    _, synthetic = bootstrap_t(functional, sample, sample.draw(2000, seed=0), bounds=(0.0, 1.0))
     assert (closed.low, closed.high) == pytest.approx((synthetic.low, synthetic.high), abs=0.003)
 
 

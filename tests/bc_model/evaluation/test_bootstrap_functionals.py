@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bc_model.evaluation import bootstrap as functionals
-from bc_model.evaluation.bootstrap import CaseSample, of_sums
-from bc_model.evaluation.estimates import functional_of
+from bc_model.evaluation.bootstrap import CaseSample, sum_functional
+from bc_model.evaluation.estimates import metric_functional
 from bc_model.evaluation.metrics import METRICS, Floats, all_metrics, ratio
 
 N_CASES = 14
@@ -24,8 +24,8 @@ def images(*, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_a_draw_of_cases_is_a_weight_of_their_images(name: str, ties: bool) -> None:
     case, malignant, prob = images(ties=ties)
     sample = CaseSample.of(case, malignant)
-    draws = sample.draws(50, seed=1)
-    values, _ = functional_of(name, sample, malignant, prob, 0.5)(draws)
+    draws = sample.draw(50, seed=1)
+    values, _ = metric_functional(name, sample, malignant, prob, 0.5)(draws)
     counts = draws[:, sample.cluster].astype(int)
     by_image = [
         float(all_metrics(np.repeat(malignant, row), np.repeat(prob, row))[name]) for row in counts
@@ -38,7 +38,7 @@ def test_a_draw_of_cases_is_a_weight_of_their_images(name: str, ties: bool) -> N
 def test_the_derivative_is_the_slope_of_the_value(name: str, ties: bool) -> None:
     case, malignant, prob = images(ties=ties)
     sample = CaseSample.of(case, malignant)
-    functional = functional_of(name, sample, malignant, prob, 0.5)
+    functional = metric_functional(name, sample, malignant, prob, 0.5)
     # Counts above zero, so that a step to either side stays a draw.
     counts = np.random.default_rng(0).integers(1, 4, (3, N_CASES)).astype(float)
     _, slopes = functional(counts)
@@ -52,10 +52,10 @@ def test_the_derivative_is_the_slope_of_the_value(name: str, ties: bool) -> None
 def test_many_cut_offs_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
     case, malignant, prob = images()
     sample = CaseSample.of(case, malignant)
-    draws = sample.draws(200, seed=1)
-    whole = functional_of("average_precision", sample, malignant, prob, 0.5)(draws)
+    draws = sample.draw(200, seed=1)
+    whole = metric_functional("average_precision", sample, malignant, prob, 0.5)(draws)
     monkeypatch.setattr(functionals, "_MAX_CUT_OFFS", 40)
-    functional = functional_of("average_precision", sample, malignant, prob, 0.5)
+    functional = metric_functional("average_precision", sample, malignant, prob, 0.5)
     value, _ = functional(np.ones((1, sample.size)))
     assert value[0] == pytest.approx(
         float(all_metrics(malignant, prob)["average_precision"]), abs=1e-12
@@ -73,7 +73,7 @@ def test_a_slope_by_hand() -> None:
     def proportion(sums: Floats) -> Floats:
         return ratio(sums[..., 0], sums[..., 1])
 
-    value, slope = of_sums(np.array([[1.0, 2.0], [3.0, 4.0]]), proportion)(np.ones((1, 2)))
+    value, slope = sum_functional(np.array([[1.0, 2.0], [3.0, 4.0]]), proportion)(np.ones((1, 2)))
     assert value.tolist() == [pytest.approx(2 / 3)]
     assert slope[0] == pytest.approx([-1 / 18, 1 / 18], abs=1e-15)
 
@@ -83,4 +83,4 @@ def test_an_undefined_draw_is_nan_without_a_warning() -> None:
     sample = CaseSample.of(case, malignant)
     none = np.zeros((1, sample.size))
     for name in METRICS:
-        assert np.isnan(functional_of(name, sample, malignant, prob, 0.5)(none)[0]), name
+        assert np.isnan(metric_functional(name, sample, malignant, prob, 0.5)(none)[0]), name

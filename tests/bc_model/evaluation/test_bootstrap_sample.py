@@ -16,7 +16,7 @@ CLASS = np.array([0, 0, 0, 1, 1, 1, 1, 1, 1], bool)
 def weights_of(case: Any, malignant: Any, *, n_resamples: int, seed: int = 0) -> Floats:
     """Return how often each picture counts in each resample."""
     sample = CaseSample.of(np.asarray(case, object), np.asarray(malignant, bool))
-    return sample.draws(n_resamples, seed)[:, sample.cluster]
+    return sample.draw(n_resamples, seed)[:, sample.cluster]
 
 
 def test_clusters_by_hand() -> None:

@@ -10,8 +10,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.evaluation.calibrate_model import FEATURES_FILE, read_validation
-from bc_model.evaluation.calibration import LOWEST, apply_threshold, case_weights, fit_temperature
+from bc_model.evaluation.calibrate_model import FEATURES_FILE, read_validation_predictions
+from bc_model.evaluation.calibration import LOWEST, case_weights, fit_temperature, rescale_threshold
 from bc_model.evaluation.features import FeatureTable
 from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, open_bundle
@@ -114,7 +114,7 @@ def test_a_carried_cut_off_calls_the_same_images() -> None:
     margin = np.random.default_rng(0).normal(0, 5, 500)
     for value in (0.0, 0.02, 0.5, 0.7, 1.0):
         entry = DecisionThreshold(value, "x", unit="image")
-        carried = apply_threshold(entry, 0.8, 7.18)
+        carried = rescale_threshold(entry, 0.8, 7.18)
         called = [
             1 / (1 + np.exp(-margin / temperature)) >= one.value
             for one, temperature in ((entry, 0.8), (carried, 7.18))
@@ -125,8 +125,8 @@ def test_a_carried_cut_off_calls_the_same_images() -> None:
 
 def test_a_cut_off_by_case_is_not_carried_over() -> None:
     entry = DecisionThreshold(0.3, "x", "y", unit="case", n_images=9, n_cases=3)
-    assert apply_threshold(entry, 2.0, 2.0) == entry
-    assert apply_threshold(entry, 2.0, 1.0) == DecisionThreshold(
+    assert rescale_threshold(entry, 2.0, 2.0) == entry
+    assert rescale_threshold(entry, 2.0, 1.0) == DecisionThreshold(
         0.5,
         "default: 0.300 was chosen by case before temperature 2.000 became 1.000; choose it again",
     )
@@ -134,7 +134,7 @@ def test_a_cut_off_by_case_is_not_carried_over() -> None:
 
 def test_a_run_is_calibrated_on_its_validation_cases_alone(tiny_run: Run) -> None:
     bundle = open_bundle(tiny_run.path)
-    kept = read_validation(tiny_run.evaluation_dir)
+    kept = read_validation_predictions(tiny_run.evaluation_dir)
     entry = bundle.card.temperature
     assert (entry.n_images, entry.n_cases) == (len(kept), kept["case"].nunique())
     assert not set(kept["case"]) & set(bundle.card.data.training_cases)

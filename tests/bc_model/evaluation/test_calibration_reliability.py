@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.calibration import calibration_curve
 
-from bc_model.evaluation.calibration import Reliability, reliability
+from bc_model.evaluation.calibration import CalibrationResult, measure_calibration
 from bc_model.utils.serialization import dumps, loads
 
 
@@ -17,22 +17,27 @@ def calibrated(n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np
 
 def test_by_hand() -> None:
     # In the bin from 0.2 to 0.3 one of two is malignant, in the last both.
-    found = reliability(
+    found = measure_calibration(
         np.array([True, False, True, True]),
         np.array([0.25, 0.29, 0.95, 1.0]),
         np.array(list("abcd")),
     )
     low, high = found.bins
-    assert (low.low, low.high, low.mean_prob) == pytest.approx((0.2, 0.3, 0.27))
-    assert (low.observed.value, low.observed.n, low.observed.n_cases) == (0.5, 2, 2)
-    assert (high.low, high.high, high.mean_prob, high.observed.value) == (0.9, 1.0, 0.975, 1.0)
+    assert (low.prob_low, low.prob_high, low.mean_prob) == pytest.approx((0.2, 0.3, 0.27))
+    assert (low.observed.value, low.observed.n_images, low.observed.n_cases) == (0.5, 2, 2)
+    assert (high.prob_low, high.prob_high, high.mean_prob, high.observed.value) == (
+        0.9,
+        1.0,
+        0.975,
+        1.0,
+    )
     # Half the pictures are 0.23 off, half 0.025.
     assert found.ece == pytest.approx((0.23 + 0.025) / 2, abs=1e-12)
 
 
 def test_bins_equal_to_sklearn() -> None:
     malignant, prob, case = calibrated()
-    found = reliability(malignant, prob, case)
+    found = measure_calibration(malignant, prob, case)
     seen, said = calibration_curve(malignant, prob, n_bins=10)
     assert [one.observed.value for one in found.bins] == pytest.approx(seen, abs=1e-12)
     assert [one.mean_prob for one in found.bins] == pytest.approx(said, abs=1e-12)
@@ -43,38 +48,40 @@ def test_bins_of_equal_count_equal_to_sklearn() -> None:
     seen, said = calibration_curve(malignant, prob, n_bins=10, strategy="quantile")
     # 400 pictures in each.
     expected = np.abs(seen - said).mean()
-    assert reliability(malignant, prob, case).ece_equal_count == pytest.approx(expected, abs=1e-12)
+    assert measure_calibration(malignant, prob, case).ece_equal_count == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_a_calibrated_model_is_no_worse_than_chance_says() -> None:
-    found = [reliability(*calibrated(seed=seed)) for seed in range(20)]
+    found = [measure_calibration(*calibrated(seed=seed)) for seed in range(20)]
     mean = np.mean([one.ece for one in found])
-    assert mean == pytest.approx(np.mean([one.ece_by_chance for one in found]), rel=0.2)
+    assert mean == pytest.approx(np.mean([one.ece_if_calibrated for one in found]), rel=0.2)
     assert mean > 0.005  # never 0, though nothing is wrong
     malignant, prob, case = calibrated()
     bold = prob**2 / (prob**2 + (1 - prob) ** 2)
-    wrong = reliability(malignant, bold, case)
-    assert wrong.ece > 5 * wrong.ece_by_chance
+    wrong = measure_calibration(malignant, bold, case)
+    assert wrong.ece > 5 * wrong.ece_if_calibrated
 
 
 def test_a_bin_counts_its_cases_not_its_images() -> None:
     # One case of 90 pictures and ten of one each: about as much as 100**2 / (90**2 + 10) cases.
     case = np.array(["big"] * 90 + [f"small{k}" for k in range(10)])
     malignant = np.array([True] * 90 + [False] * 10)
-    (only,) = reliability(malignant, np.full(100, 0.55), case).bins
+    (only,) = measure_calibration(malignant, np.full(100, 0.55), case).bins
     effective = 100**2 / (90**2 + 10)
     z = stats.norm.ppf(0.975)
     center = (0.9 + z**2 / 2 / effective) / (1 + z**2 / effective)
     assert only.observed.n_cases == 11
-    assert (only.observed.low + only.observed.high) / 2 == pytest.approx(center, abs=1e-9)  # type: ignore[operator]
-    alone = reliability(malignant, np.full(100, 0.55), np.full(100, "")).bins[0].observed
+    assert (only.observed.ci_low + only.observed.ci_high) / 2 == pytest.approx(center, abs=1e-9)  # type: ignore[operator]
+    alone = measure_calibration(malignant, np.full(100, 0.55), np.full(100, "")).bins[0].observed
     theirs = stats.binomtest(90, 100).proportion_ci(0.95, method="wilson")
-    assert (alone.low, alone.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert (alone.ci_low, alone.ci_high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 @pytest.mark.parametrize("prob", [[0.5], [0.0, 1.0], [0.3, 0.3, 0.3]])
 def test_the_smallest_data_and_back_through_json(prob: list[float]) -> None:
     n = len(prob)
-    found = reliability(np.arange(n) % 2 == 1, np.array(prob), np.full(n, "x"))
-    assert loads(Reliability, dumps(found)) == found
-    assert (found.n, found.n_cases) == (n, 1)
+    found = measure_calibration(np.arange(n) % 2 == 1, np.array(prob), np.full(n, "x"))
+    assert loads(CalibrationResult, dumps(found)) == found
+    assert (found.n_images, found.n_cases) == (n, 1)

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from bc_model.errors import DataError
 from bc_model.evaluation.cross_validation import mean_differences, mean_metrics
 from bc_model.evaluation.evaluate import evaluate_predictions
-from bc_model.evaluation.report import Report
+from bc_model.evaluation.report import EvaluationReport
 
 NAMES = ("balanced_accuracy", "accuracy", "roc_auc", "sensitivity", "specificity")
 EVERY = (*NAMES, "recognition_rate")
@@ -33,18 +33,18 @@ def table_of(cases: range | list[int], seed: int, shift: float = 0.0) -> pd.Data
     )  # fmt: skip
 
 
-def report_of(table: pd.DataFrame, threshold: float = 0.5) -> Report:
+def report_of(table: pd.DataFrame, threshold: float = 0.5) -> EvaluationReport:
     return evaluate_predictions(table, threshold=threshold, protocol="folds", has_leakage=True)
 
 
 @pytest.fixture(scope="module")
-def reports() -> list[Report]:
+def reports() -> list[EvaluationReport]:
     """Return three hold-outs of 16 cases each out of 24; neighbours share cases."""
     parts = (range(16), range(4, 20), range(8, 24))
     return [report_of(table_of(cases, seed)) for seed, cases in enumerate(parts)]
 
 
-def by_hand(report: Report) -> dict[str, float]:
+def by_hand(report: EvaluationReport) -> dict[str, float]:
     table = report.predictions
     truth = table["class"] == "malignant"
     called = table["prob_malignant"] >= report.threshold
@@ -59,52 +59,54 @@ def by_hand(report: Report) -> dict[str, float]:
     }
 
 
-def test_the_mean_and_the_spread_are_those_of_the_files(reports: list[Report]) -> None:
+def test_the_mean_and_the_spread_are_those_of_the_files(reports: list[EvaluationReport]) -> None:
     metrics, spread = mean_metrics(reports, EVERY)
     hands = pd.DataFrame([by_hand(report) for report in reports])
     for name in EVERY:
         assert metrics[name].value == pytest.approx(hands[name].mean(), abs=1e-12)
-        assert metrics[name].low < metrics[name].value < metrics[name].high
-        assert spread[name].low == pytest.approx(hands[name].min(), abs=1e-12)
-        assert spread[name].high == pytest.approx(hands[name].max(), abs=1e-12)
-        assert spread[name].deviation == pytest.approx(hands[name].std(), abs=1e-12)
-        assert spread[name].n == 3
+        assert metrics[name].ci_low < metrics[name].value < metrics[name].ci_high
+        assert spread[name].minimum == pytest.approx(hands[name].min(), abs=1e-12)
+        assert spread[name].maximum == pytest.approx(hands[name].max(), abs=1e-12)
+        assert spread[name].sd == pytest.approx(hands[name].std(), abs=1e-12)
+        assert spread[name].n_holdouts == 3
 
 
 def test_images_and_cases_count_once_however_often_they_are_tested(
-    reports: list[Report],
+    reports: list[EvaluationReport],
 ) -> None:
     metrics, _ = mean_metrics(reports, EVERY)
-    assert (metrics["accuracy"].n, metrics["accuracy"].n_cases) == (24 * 5, 24)
-    assert (metrics["sensitivity"].n, metrics["sensitivity"].n_cases) == (12 * 5, 12)
+    assert (metrics["accuracy"].n_images, metrics["accuracy"].n_cases) == (24 * 5, 24)
+    assert (metrics["sensitivity"].n_images, metrics["sensitivity"].n_cases) == (12 * 5, 12)
     assert "the same draw in each of 3 test parts" in metrics["accuracy"].method
 
 
-def test_one_hold_out_gives_the_figures_of_its_report(reports: list[Report]) -> None:
+def test_one_hold_out_gives_the_figures_of_its_report(reports: list[EvaluationReport]) -> None:
     metrics, spread = mean_metrics(reports[:1], EVERY)
     for name in NAMES:
         own = reports[0].metrics[name]
         assert metrics[name].value == pytest.approx(own.value, abs=1e-12)
-        assert metrics[name].low == pytest.approx(own.low, abs=1e-12)
-        assert metrics[name].high == pytest.approx(own.high, abs=1e-12)
-    recognition = reports[0].by_case.metrics["recognition_rate"]
+        assert metrics[name].ci_low == pytest.approx(own.ci_low, abs=1e-12)
+        assert metrics[name].ci_high == pytest.approx(own.ci_high, abs=1e-12)
+    recognition = reports[0].case_metrics.metrics["recognition_rate"]
     assert metrics["recognition_rate"].value == pytest.approx(recognition.value, abs=1e-12)
-    assert metrics["recognition_rate"].low == pytest.approx(recognition.low, abs=1e-12)
-    assert spread["accuracy"].deviation is None
+    assert metrics["recognition_rate"].ci_low == pytest.approx(recognition.ci_low, abs=1e-12)
+    assert spread["accuracy"].sd is None
 
 
-def test_the_same_test_part_three_times_is_no_more_than_once(reports: list[Report]) -> None:
+def test_the_same_test_part_three_times_is_no_more_than_once(
+    reports: list[EvaluationReport],
+) -> None:
     once, _ = mean_metrics(reports[:1], NAMES)
     thrice, _ = mean_metrics(reports[:1] * 3, NAMES)
     for name in NAMES:
-        assert thrice[name].low == pytest.approx(once[name].low, abs=1e-9)
-        assert thrice[name].high == pytest.approx(once[name].high, abs=1e-9)
+        assert thrice[name].ci_low == pytest.approx(once[name].ci_low, abs=1e-9)
+        assert thrice[name].ci_high == pytest.approx(once[name].ci_high, abs=1e-9)
 
 
-def test_other_cases_in_each_part_are_more_evidence(reports: list[Report]) -> None:
+def test_other_cases_in_each_part_are_more_evidence(reports: list[EvaluationReport]) -> None:
     disjoint = [report_of(table_of(range(n, n + 16), n)) for n in (0, 100, 200)]
     widths = [
-        metric.high - metric.low
+        metric.ci_high - metric.ci_low
         for parts in (disjoint[:1], disjoint)
         for metric in mean_metrics(parts, ["accuracy"])[0].values()
     ]
@@ -127,27 +129,31 @@ def test_each_run_keeps_its_own_cut_off() -> None:
     )
 
 
-def test_a_part_of_one_class_is_left_out_of_what_it_cannot_tell(reports: list[Report]) -> None:
+def test_a_part_of_one_class_is_left_out_of_what_it_cannot_tell(
+    reports: list[EvaluationReport],
+) -> None:
     malignant_only = report_of(table_of([31, 33, 35], 7))
     metrics, spread = mean_metrics([reports[0], malignant_only], EVERY)
     assert metrics["roc_auc"].value == pytest.approx(by_hand(reports[0])["roc_auc"], abs=1e-12)
     assert metrics["roc_auc"].note == "defined in 1 of 2 test parts"
-    assert spread["roc_auc"].n == 1
-    assert spread["accuracy"].n == 2
+    assert spread["roc_auc"].n_holdouts == 1
+    assert spread["accuracy"].n_holdouts == 2
     only, spread = mean_metrics([malignant_only, malignant_only], EVERY)
     assert (only["roc_auc"].value, only["roc_auc"].note) == (None, "only one class present")
     assert "roc_auc" not in spread
 
 
-def test_a_part_with_a_single_benign_case_still_has_an_interval(reports: list[Report]) -> None:
+def test_a_part_with_a_single_benign_case_still_has_an_interval(
+    reports: list[EvaluationReport],
+) -> None:
     single = report_of(table_of([2, *range(41, 61, 2)], 3))
-    assert single.metrics["specificity"].low is None
+    assert single.metrics["specificity"].ci_low is None
     metrics, _ = mean_metrics([*reports, single], NAMES)
-    assert metrics["specificity"].low is not None
-    assert metrics["roc_auc"].low is not None
+    assert metrics["specificity"].ci_low is not None
+    assert metrics["roc_auc"].ci_low is not None
 
 
-def test_runs_that_disagree_on_a_image_are_refused(reports: list[Report]) -> None:
+def test_runs_that_disagree_on_a_image_are_refused(reports: list[EvaluationReport]) -> None:
     table = table_of(range(16), 5)
     table.loc[0, "class"] = "malignant"
     with pytest.raises(DataError, match=r"disagree on the class or the case of 'c00-0\.png'"):
@@ -157,7 +163,7 @@ def test_runs_that_disagree_on_a_image_are_refused(reports: list[Report]) -> Non
 # Differences
 
 
-def test_a_paired_difference_is_the_mean_over_the_pairs(reports: list[Report]) -> None:
+def test_a_paired_difference_is_the_mean_over_the_pairs(reports: list[EvaluationReport]) -> None:
     others = [report_of(table_of(range(4 * n, 4 * n + 16), n + 10, 0.05)) for n in range(3)]
     found = mean_differences(list(zip(reports, others, strict=True)), NAMES)
     for name in NAMES:
@@ -165,7 +171,7 @@ def test_a_paired_difference_is_the_mean_over_the_pairs(reports: list[Report]) -
             [by_hand(b)[name] - by_hand(a)[name] for a, b in zip(reports, others, strict=True)]
         )
         assert found[name].value == pytest.approx(expected, abs=1e-12)
-        assert (found[name].low, found[name].high) != (None, None)
+        assert (found[name].ci_low, found[name].ci_high) != (None, None)
     assert found["accuracy"].n_cases == 24
 
 
@@ -178,7 +184,7 @@ def test_a_pair_is_judged_on_what_both_tested() -> None:
         for t in (table[table["case"].isin(common)] for table in (one, other))
     ]
     assert found["accuracy"].value == pytest.approx(accuracy[1] - accuracy[0], abs=1e-12)
-    assert (found["accuracy"].n, found["accuracy"].n_cases) == (30, 6)
+    assert (found["accuracy"].n_images, found["accuracy"].n_cases) == (30, 6)
 
 
 def test_without_a_common_image_there_is_no_difference() -> None:
@@ -228,5 +234,5 @@ def test_the_interval_holds_the_truth_although_the_parts_overlap() -> None:
         metric = mean_metrics(
             reports, ["balanced_accuracy"], n_resamples=600, seed=number
         )[0]["balanced_accuracy"]  # fmt: skip
-        held += metric.low is not None and metric.low <= truth <= metric.high
+        held += metric.ci_low is not None and metric.ci_low <= truth <= metric.ci_high
     assert 0.92 <= held / n_sets <= 0.99

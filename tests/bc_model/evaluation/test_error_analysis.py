@@ -9,11 +9,11 @@ import pytest
 from bc_model.data.splits import read_split
 from bc_model.errors import SplitError
 from bc_model.evaluation.error_analysis import (
-    error_gallery,
-    kept_training_features,
-    nearest,
-    neighbors_of,
-    training_features,
+    build_error_gallery,
+    compute_training_features,
+    find_nearest,
+    find_neighbors,
+    read_training_features,
 )
 from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.predictions import check_predictions
@@ -40,34 +40,38 @@ def predictions() -> pd.DataFrame:
 
 
 def test_mistakes_are_grouped_by_case_the_surest_first(predictions: pd.DataFrame) -> None:
-    mistakes = error_gallery(predictions, threshold=0.5).mistakes
+    mistakes = build_error_gallery(predictions, threshold=0.5).errors
     # Losses: m1 -log 0.03, b1 -log 0.05, x1 -log 0.4.
-    assert [(one.case, one.n_incorrect, one.n) for one in mistakes] == [
+    assert [(one.case, one.n_incorrect, one.n_images) for one in mistakes] == [
         ("m", 1, 2), ("b", 2, 2), ("", 1, 1),
     ]  # fmt: skip
-    assert [entry.path for entry in mistakes[1].worst] == ["b1", "b2"]
-    first = mistakes[0].worst[0]
-    assert (first.class_name, first.called, first.is_correct) == ("malignant", "benign", False)
+    assert [entry.path for entry in mistakes[1].images] == ["b1", "b2"]
+    first = mistakes[0].images[0]
+    assert (first.class_name, first.predicted_class, first.is_correct) == (
+        "malignant",
+        "benign",
+        False,
+    )
     assert (first.magnification, first.subtype, first.prob_malignant) == (40, "unknown", 0.03)
-    short = error_gallery(predictions, threshold=0.5, n_cases=2, per_case=1).mistakes
-    assert [[entry.path for entry in one.worst] for one in short] == [["m1"], ["b1"]]
+    short = build_error_gallery(predictions, threshold=0.5, n_cases=2, per_case=1).errors
+    assert [[entry.path for entry in one.images] for one in short] == [["m1"], ["b1"]]
 
 
 def test_each_case_comes_before_a_second_image_of_any(predictions: pd.DataFrame) -> None:
-    found = error_gallery(predictions, threshold=0.5, n_certain=7)
+    found = build_error_gallery(predictions, threshold=0.5, n_certain=7)
     certain = [entry.path for entry in found.most_certain]
     # Sorted by distance from 0.5: c1 c2 m1 x2 b1 o1 x1 b2 m2; c2 waits for its turn.
     assert certain == ["c1", "m1", "x2", "b1", "o1", "x1", "c2"]
     doubtful = [entry.path for entry in found.least_certain]
     assert doubtful == ["m2", "b2", "x1", "o1", "x2", "c2", "b1"]
-    assert error_gallery(predictions, threshold=0.9).least_certain[0].path == "o1"
+    assert build_error_gallery(predictions, threshold=0.9).least_certain[0].path == "o1"
 
 
 def test_a_model_without_mistakes_has_none(predictions: pd.DataFrame) -> None:
     right = predictions.assign(prob_malignant=(predictions["class"] == "malignant") * 0.8 + 0.1)
-    found = error_gallery(right, threshold=0.5)
-    assert found.mistakes == ()
-    assert len(found.entries) == 9
+    found = build_error_gallery(right, threshold=0.5)
+    assert found.errors == ()
+    assert len(found.images) == 9
 
 
 def test_cosine_distances_by_hand() -> None:
@@ -87,11 +91,11 @@ def test_neighbors_are_of_other_cases_one_each() -> None:
         stain=np.zeros((6, 6)),
     )
     query = np.array([[1.0, 0.0]])
-    (found,) = nearest(query, np.array(["own"]), np.array(["elsewhere"]), table, count=3)
+    (found,) = find_nearest(query, np.array(["own"]), np.array(["elsewhere"]), table, count=3)
     assert [(one.path, one.case) for one in found] == [("p1", "a"), ("p3", ""), ("p4", "b")]
     assert found[0].distance == pytest.approx(1 - np.cos(np.radians(1)))
     # Without a known case only the picture itself is left out.
-    (found,) = nearest(query, np.array([""]), np.array(["p3"]), table, count=9)
+    (found,) = find_nearest(query, np.array([""]), np.array(["p3"]), table, count=9)
     assert [one.path for one in found] == ["p0", "p1", "p4", "p5"]
 
 
@@ -109,20 +113,22 @@ def test_features_of_training_are_computed_once(
     def progress(done: int, total: int) -> None:
         told.append((done, total))
 
-    first = training_features(engine, drawn_set, split, tmp_path / "f", progress=progress)
+    first = compute_training_features(engine, drawn_set, split, tmp_path / "f", progress=progress)
     n = int((split["subset"] == "train").sum())
     assert told[-1] == (n, n)
     told.clear()
-    again = training_features(engine, drawn_set, split, tmp_path / "f", progress=progress)
+    again = compute_training_features(engine, drawn_set, split, tmp_path / "f", progress=progress)
     assert told == []
     assert (again.features == first.features).all()
     assert again.path.tolist() == split.loc[split["subset"] == "train", "path"].tolist()
     # Another training part is another table.
     other = split.copy()
     other.loc[other.index[other["subset"] == "train"][0], "subset"] = "validation"
-    assert len(training_features(engine, drawn_set, other, tmp_path / "f").path) == n - 1
+    assert len(compute_training_features(engine, drawn_set, other, tmp_path / "f").path) == n - 1
     with pytest.raises(SplitError, match="no train part"):
-        training_features(engine, drawn_set, split[split["subset"] == "test"], tmp_path / "f")
+        compute_training_features(
+            engine, drawn_set, split[split["subset"] == "test"], tmp_path / "f"
+        )
 
 
 def test_images_of_a_gallery_have_their_neighbors(
@@ -131,9 +137,9 @@ def test_images_of_a_gallery_have_their_neighbors(
     report = read_report(tiny_run.evaluation_dir)
     assert report.predictions is not None
     split = read_split(tiny_run.split_file)
-    table = training_features(engine, drawn_set, split, tmp_path)
-    entries = error_gallery(report.predictions, threshold=report.threshold).entries
-    found = neighbors_of(entries, engine, drawn_set, table, count=2)
+    table = compute_training_features(engine, drawn_set, split, tmp_path)
+    entries = build_error_gallery(report.predictions, threshold=report.threshold).images
+    found = find_neighbors(entries, engine, drawn_set, table, count=2)
     assert list(found) == [entry.path for entry in entries]
     learned = set(split.loc[split["subset"] == "train", "path"])
     for entry in entries:
@@ -141,12 +147,12 @@ def test_images_of_a_gallery_have_their_neighbors(
         assert {near.path, far.path} <= learned
         assert entry.case not in {near.case, far.case}
         assert near.distance <= far.distance
-    assert neighbors_of([], engine, drawn_set, table) == {}
+    assert find_neighbors([], engine, drawn_set, table) == {}
 
 
 def test_a_run_that_ended_has_kept_its_features(tiny_run: Run) -> None:
     split, bundle = read_split(tiny_run.split_file), open_bundle(tiny_run.path)
-    kept = kept_training_features(bundle, split, tiny_run.evaluation_dir)
+    kept = read_training_features(bundle, split, tiny_run.evaluation_dir)
     assert kept is not None
     assert kept.path.tolist() == split.loc[split["subset"] == "train", "path"].tolist()
-    assert kept_training_features(bundle, split, tiny_run.path) is None
+    assert read_training_features(bundle, split, tiny_run.path) is None

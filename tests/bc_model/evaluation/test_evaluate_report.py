@@ -15,7 +15,7 @@ from bc_model.checks import make_check
 from bc_model.errors import ConfigError, DataError, RunError
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.metrics import METRICS
-from bc_model.evaluation.report import Report, read_report
+from bc_model.evaluation.report import EvaluationReport, read_report
 from bc_model.inference.model_card import EvaluationSummary
 from bc_model.utils import io as files
 from bc_model.utils.serialization import dumps, from_json, loads, to_json
@@ -40,13 +40,13 @@ def table(
     )
 
 
-def evaluate(frame: pd.DataFrame, **changes: Any) -> Report:
+def evaluate(frame: pd.DataFrame, **changes: Any) -> EvaluationReport:
     config = {"protocol": "case", "has_leakage": False, "n_resamples": 200, **changes}
     return evaluate_predictions(frame, **config)
 
 
 @pytest.fixture(scope="module")
-def report() -> Report:
+def report() -> EvaluationReport:
     return evaluate(table())
 
 
@@ -65,34 +65,39 @@ def test_by_hand() -> None:
     found = evaluate(frame)
     assert found.confusion == ((2, 1), (1, 1))
     assert found.malignant_proportion == found.always_malignant_accuracy == 0.4
-    assert (found.n, found.n_cases, found.n_benign_cases, found.n_malignant_cases) == (5, 4, 2, 2)
+    assert (found.n_images, found.n_cases, found.n_benign_cases, found.n_malignant_cases) == (
+        5,
+        4,
+        2,
+        2,
+    )
     metrics = found.metrics
     assert metrics["accuracy"].value == 0.6
     assert metrics["sensitivity"].value == 0.5
-    assert (metrics["sensitivity"].n, metrics["sensitivity"].n_cases) == (2, 2)
+    assert (metrics["sensitivity"].n_images, metrics["sensitivity"].n_cases) == (2, 2)
     assert metrics["specificity"].value == pytest.approx(2 / 3)
-    assert (metrics["specificity"].n, metrics["specificity"].n_cases) == (3, 2)
+    assert (metrics["specificity"].n_images, metrics["specificity"].n_cases) == (3, 2)
     assert metrics["roc_auc"].value == pytest.approx(5 / 6)
     # Two malignant cases, one right and one wrong, leave everything open.
-    assert metrics["sensitivity"].low is None
+    assert metrics["sensitivity"].ci_low is None
     assert metrics["sensitivity"].note == "too few cases differ to bound it"
 
 
-def test_every_metric_has_its_interval_and_says_how_it_was_made(report: Report) -> None:
+def test_every_metric_has_its_interval_and_says_how_it_was_made(report: EvaluationReport) -> None:
     assert tuple(report.metrics) == METRICS
     for metric in report.metrics.values():
-        assert metric.low < metric.value < metric.high  # type: ignore[operator]
+        assert metric.ci_low < metric.value < metric.ci_high  # type: ignore[operator]
         assert "bootstrap-t over cases, 200 resamples within each class, seed 0" in metric.method
 
 
-def test_row_order_and_index_do_not_matter(report: Report) -> None:
+def test_row_order_and_index_do_not_matter(report: EvaluationReport) -> None:
     assert evaluate(table().sample(frac=1, random_state=1)) == report
 
 
-def test_seed_and_threshold_matter(report: Report) -> None:
+def test_seed_and_threshold_matter(report: EvaluationReport) -> None:
     other = evaluate(table(), seed=1)
     assert other.confusion == report.confusion
-    assert other.metrics["accuracy"].low != report.metrics["accuracy"].low
+    assert other.metrics["accuracy"].ci_low != report.metrics["accuracy"].ci_low
     assert evaluate(table(), threshold=0.9).confusion != report.confusion
 
 
@@ -113,8 +118,8 @@ def test_clustered_interval_is_wider_than_one_by_image() -> None:
     by_case = evaluate(frame).metrics["accuracy"]
     by_image = evaluate(frame.assign(case="")).metrics["accuracy"]
     assert by_case.value == by_image.value
-    width = by_case.high - by_case.low  # type: ignore[operator]
-    assert width > 1.5 * (by_image.high - by_image.low)  # type: ignore[operator]
+    width = by_case.ci_high - by_case.ci_low  # type: ignore[operator]
+    assert width > 1.5 * (by_image.ci_high - by_image.ci_low)  # type: ignore[operator]
 
 
 def test_unknown_cases_are_said() -> None:
@@ -142,12 +147,12 @@ def test_one_class_is_not_defined() -> None:
     assert str(found.metrics["roc_auc"]) == "not defined: only one class present"
     assert str(found.metrics["balanced_accuracy"]) == "not defined: only one class present"
     assert str(found.metrics["specificity"]) == "not defined: no benign pictures"
-    assert found.metrics["specificity"].n == 0
+    assert found.metrics["specificity"].n_images == 0
     assert found.metrics["accuracy"].value == found.metrics["sensitivity"].value
-    assert found.metrics["log_loss"].low is not None
+    assert found.metrics["log_loss"].ci_low is not None
     assert found.roc is None
     assert make_check("BC206", missing_class="benign") in found.checks
-    assert loads(Report, dumps(found)) == found
+    assert loads(EvaluationReport, dumps(found)) == found
 
 
 def test_one_case_of_a_class_has_no_interval() -> None:
@@ -155,21 +160,21 @@ def test_one_case_of_a_class_has_no_interval() -> None:
     for name in ("accuracy", "specificity", "roc_auc", "log_loss"):
         metric = found.metrics[name]
         assert metric.value is not None
-        assert (metric.low, metric.high, metric.note) == (None, None, "only one benign case")
-    assert found.metrics["sensitivity"].low is not None
+        assert (metric.ci_low, metric.ci_high, metric.note) == (None, None, "only one benign case")
+    assert found.metrics["sensitivity"].ci_low is not None
 
 
 def test_no_mistake_has_the_interval_of_its_cases() -> None:
     # 12 benign and 15 malignant cases without a mistake: at worst 0.025^(1/27) are right.
     metrics = evaluate(table(noise=0.0)).metrics
     assert metrics["accuracy"].value == 1.0
-    assert metrics["accuracy"].low == pytest.approx(0.025 ** (1 / 27), abs=1e-12)
-    assert metrics["sensitivity"].low == pytest.approx(0.025 ** (1 / 15), abs=1e-12)
+    assert metrics["accuracy"].ci_low == pytest.approx(0.025 ** (1 / 27), abs=1e-12)
+    assert metrics["sensitivity"].ci_low == pytest.approx(0.025 ** (1 / 15), abs=1e-12)
     assert "exact binomial" in metrics["accuracy"].note
     low = 1 - math.hypot(1 - 0.025 ** (1 / 15), 1 - 0.025 ** (1 / 12)) / 2
-    assert metrics["balanced_accuracy"].low == pytest.approx(low, abs=1e-12)
+    assert metrics["balanced_accuracy"].ci_low == pytest.approx(low, abs=1e-12)
     # No such reasoning holds for a ranking.
-    assert (metrics["roc_auc"].value, metrics["roc_auc"].low) == (1.0, None)
+    assert (metrics["roc_auc"].value, metrics["roc_auc"].ci_low) == (1.0, None)
     assert metrics["roc_auc"].note == "all cases gave the same, so their spread is unseen"
 
 
@@ -178,15 +183,15 @@ def test_a_model_that_calls_everything_malignant_is_not_sure_of_it() -> None:
     metrics = evaluate(table(), threshold=0.0).metrics
     rates = metrics["sensitivity"], metrics["specificity"]
     assert [rate.value for rate in rates] == [1.0, 0.0]
-    proportion = rates[0].n / 200
-    low = proportion - proportion * (1.0 - rates[0].low)  # type: ignore[operator]
-    assert metrics["accuracy"].low == pytest.approx(low, abs=1e-12)
-    high = proportion + (1 - proportion) * rates[1].high  # type: ignore[operator]
-    assert metrics["accuracy"].high == pytest.approx(high, abs=1e-12)
+    proportion = rates[0].n_images / 200
+    low = proportion - proportion * (1.0 - rates[0].ci_low)  # type: ignore[operator]
+    assert metrics["accuracy"].ci_low == pytest.approx(low, abs=1e-12)
+    high = proportion + (1 - proportion) * rates[1].ci_high  # type: ignore[operator]
+    assert metrics["accuracy"].ci_high == pytest.approx(high, abs=1e-12)
     assert metrics["accuracy"].note == "from the intervals of sensitivity and specificity"
 
 
-def test_an_ordinary_report_has_no_warning(report: Report) -> None:
+def test_an_ordinary_report_has_no_warning(report: EvaluationReport) -> None:
     assert report.checks == ()
 
 
@@ -282,9 +287,9 @@ def test_bad_settings_are_refused(config: dict[str, Any]) -> None:
         evaluate(table(), **config)
 
 
-def test_goes_through_json_and_back(report: Report) -> None:
+def test_goes_through_json_and_back(report: EvaluationReport) -> None:
     text = dumps(report)
-    back = loads(Report, text)
+    back = loads(EvaluationReport, text)
     assert back == report
     assert back.roc is not None
     assert back.roc.threshold[0] == math.inf
@@ -292,25 +297,25 @@ def test_goes_through_json_and_back(report: Report) -> None:
     assert json.loads(text)["schema_version"] == 3
 
 
-def test_everything_is_in_a_report(report: Report) -> None:
-    assert report.by_case is not None
-    assert report.by_case.metrics["accuracy"].n_cases == report.n_cases
-    assert [group.name for group in report.groups] == ["40X", "100X", "200X", "not stated"]
-    assert sum(group.n for group in report.groups) == report.n
-    assert sum(one.observed.n for one in report.calibration.bins) == report.n
+def test_everything_is_in_a_report(report: EvaluationReport) -> None:
+    assert report.case_metrics is not None
+    assert report.case_metrics.metrics["accuracy"].n_cases == report.n_cases
+    assert [group.name for group in report.subgroups] == ["40X", "100X", "200X", "not stated"]
+    assert sum(group.n_images for group in report.subgroups) == report.n_images
+    assert sum(one.observed.n_images for one in report.calibration.bins) == report.n_images
     assert report.pr is not None
     assert report.pr.recall[-1] == 1.0
     checks = (make_check("BC211"), make_check("BC326"))
     assert evaluate(table(), checks=checks).checks == checks
 
 
-def test_summary_has_the_metrics_by_image_case_and_group(report: Report) -> None:
+def test_summary_has_the_metrics_by_image_case_and_group(report: EvaluationReport) -> None:
     summary = report.summary()
-    assert (summary.n_images, summary.n_cases) == (report.n, report.n_cases)
+    assert (summary.n_images, summary.n_cases) == (report.n_images, report.n_cases)
     assert summary.malignant_proportion == report.malignant_proportion
     assert summary.metrics == report.metrics
-    assert summary.case_metrics == report.by_case.metrics  # type: ignore[union-attr]
-    assert [one.metrics for one in summary.subgroups] == [one.metrics for one in report.groups]
+    assert summary.case_metrics == report.case_metrics.metrics  # type: ignore[union-attr]
+    assert [one.metrics for one in summary.subgroups] == [one.metrics for one in report.subgroups]
     assert loads(EvaluationSummary, dumps(summary)) == summary
 
 
@@ -331,14 +336,16 @@ def test_summary_has_the_metrics_by_image_case_and_group(report: Report) -> None
         {"n": None},
     ],
 )
-def test_a_dictionary_that_is_no_report_is_refused(report: Report, change: dict[str, Any]) -> None:
+def test_a_dictionary_that_is_no_report_is_refused(
+    report: EvaluationReport, change: dict[str, Any]
+) -> None:
     with pytest.raises(DataError, match=next(iter(change))):
-        from_json(Report, to_json(report) | change)
+        from_json(EvaluationReport, to_json(report) | change)
 
 
-def test_writes_and_reads_a_folder(report: Report, tmp_path: Path) -> None:
+def test_writes_and_reads_a_folder(report: EvaluationReport, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "evaluation"
-    report.write(folder)
+    report.save(folder)
     names = ["predictions.csv", "report.json"]
     assert sorted(p.name for p in folder.iterdir()) == names
     back = read_report(folder)
@@ -346,7 +353,7 @@ def test_writes_and_reads_a_folder(report: Report, tmp_path: Path) -> None:
     assert back.predictions is not None
     assert report.predictions is not None
     pd.testing.assert_frame_equal(back.predictions, report.predictions)
-    back.write(folder)
+    back.save(folder)
     assert read_report(str(folder)) == report
 
 
@@ -355,7 +362,7 @@ def test_names_that_look_like_numbers_or_nothing_stay_text(tmp_path: Path) -> No
     frame["case"] = ["007", "NA", "1e5", "nan", "", 'µ, "x"', "None", "12"]
     frame["note"] = "kept"
     found = evaluate(frame)
-    found.write(tmp_path)
+    found.save(tmp_path)
     back = read_report(tmp_path)
     assert back.predictions is not None
     assert back.predictions["case"].tolist() == frame["case"].tolist()
@@ -363,22 +370,22 @@ def test_names_that_look_like_numbers_or_nothing_stay_text(tmp_path: Path) -> No
     assert back.n_cases == 7
 
 
-def test_a_summary_alone_is_not_written(report: Report, tmp_path: Path) -> None:
+def test_a_summary_alone_is_not_written(report: EvaluationReport, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="needs its predictions"):
-        from_json(Report, to_json(report)).write(tmp_path / "a")
+        from_json(EvaluationReport, to_json(report)).save(tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_said(report: Report, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_said(report: EvaluationReport, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="choose a folder that can be written"):
-        report.write(tmp_path / "file")
+        report.save(tmp_path / "file")
 
 
 def test_a_full_disk_leaves_the_old_report(
-    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    report: EvaluationReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report.write(tmp_path)
+    report.save(tmp_path)
     written: list[int] = []
 
     def full(_: int) -> None:
@@ -388,14 +395,14 @@ def test_a_full_disk_leaves_the_old_report(
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(RunError, match="No space left"):
-        evaluate(table(noise=0.5)).write(tmp_path)
+        evaluate(table(noise=0.5)).save(tmp_path)
     assert read_report(tmp_path) == report
     assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("name", ["report.json", "predictions.csv"])
-def test_a_missing_file_is_said(report: Report, tmp_path: Path, name: str) -> None:
-    report.write(tmp_path)
+def test_a_missing_file_is_said(report: EvaluationReport, tmp_path: Path, name: str) -> None:
+    report.save(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(RunError, match=f"{name}' is missing: make it anew") as caught:
         read_report(tmp_path)
@@ -417,18 +424,20 @@ def test_a_missing_file_is_said(report: Report, tmp_path: Path, name: str) -> No
         ("predictions.csv", b'path,"\n1,2,3,4'),
     ],
 )
-def test_a_damaged_file_is_said(report: Report, tmp_path: Path, name: str, content: bytes) -> None:
-    report.write(tmp_path)
+def test_a_damaged_file_is_said(
+    report: EvaluationReport, tmp_path: Path, name: str, content: bytes
+) -> None:
+    report.save(tmp_path)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(RunError, match="cannot be read"):
         read_report(tmp_path)
 
 
-def test_files_of_two_evaluations_are_told_apart(report: Report, tmp_path: Path) -> None:
-    report.write(tmp_path)
+def test_files_of_two_evaluations_are_told_apart(report: EvaluationReport, tmp_path: Path) -> None:
+    report.save(tmp_path)
     table_file = tmp_path / "predictions.csv"
     other = evaluate(table(noise=0.5))
-    other.write(tmp_path / "other")
+    other.save(tmp_path / "other")
     table_file.write_bytes((tmp_path / "other" / "predictions.csv").read_bytes())
     with pytest.raises(RunError, match="their counts differ"):
         read_report(tmp_path)

@@ -14,10 +14,10 @@ from bc_model.data.dataset import Dataset, read_dataset, read_mapped
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.data.synthetic import write_synthetic
-from bc_model.evaluation.domain_shift import Shift, distances_of_seen, measure_shift
+from bc_model.evaluation.domain_shift import DomainShift, measure_domain_shift, reference_distances
 from bc_model.evaluation.external import evaluate_external
 from bc_model.evaluation.features import FeatureTable
-from bc_model.evaluation.report import Report, read_report
+from bc_model.evaluation.report import EvaluationReport, read_report
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.model_card import ModelCard, Scale, StainStatistics
@@ -28,7 +28,7 @@ from bc_model.utils.serialization import dumps, from_json, loads, to_json
 MAPPING = {"0": "benign", "1": "malignant"}
 
 
-def codes(report: Report) -> list[str]:
+def codes(report: EvaluationReport) -> list[str]:
     return [check.code for check in report.checks]
 
 
@@ -58,11 +58,11 @@ def shift_of(
     reference: FeatureTable | None,
     magnification: int | None = None,
     first_gray: int = 10**9,
-) -> Shift:
+) -> DomainShift:
     images = pd.DataFrame({"width_px": 50, "height_px": 50}, index=range(len(table.path)))
     images["magnification"] = pd.array([magnification] * len(images), dtype="Int64")
     logits = np.zeros((len(table.path), 2), np.float32)
-    return measure_shift(
+    return measure_domain_shift(
         bundle,
         images,
         Predicted(logits, table.features, table.stain, np.arange(len(logits)) >= first_gray),
@@ -80,11 +80,11 @@ def test_distances_by_hand() -> None:
         stain=np.zeros((3, 6)),
     )
     # Of another case: a to c is opposite, b to c a right angle, c to a and b the mean of both.
-    assert distances_of_seen(table) == pytest.approx([2.0, 1.0, 1.5], abs=1e-6)
+    assert reference_distances(table) == pytest.approx([2.0, 1.0, 1.5], abs=1e-6)
     alone = FeatureTable(
         table.path, np.array(["x"] * 3), table.class_name, table.features, table.stain
     )
-    assert distances_of_seen(alone).size == 0
+    assert reference_distances(alone).size == 0
 
 
 def test_the_same_kind_is_near(bundle: Bundle) -> None:
@@ -92,7 +92,7 @@ def test_the_same_kind_is_near(bundle: Bundle) -> None:
     # Its twelve cases are others than the reference's, so they lie about as far as those do.
     assert found.separability == pytest.approx(0.5, abs=0.15)
     assert found.ood_proportion < 0.25  # type: ignore[operator]
-    assert (found.n, found.known_n, found.seen_cases) == (400, 60, 12)
+    assert (found.n_images, found.n_reference_images, found.n_reference_cases) == (400, 60, 12)
     assert all(abs(one.distance) < 0.5 for one in found.stain)
 
 
@@ -101,19 +101,19 @@ def test_another_kind_is_far(bundle: Bundle) -> None:
     assert found.ood_proportion == 1.0
     assert found.separability == 1.0
     assert [one.name for one in found.stain] == list(STAIN_COLUMNS)
-    assert [one.words for one in found.stain[:2]] == ["haematoxylin, mean", "haematoxylin, spread"]
+    assert [one.label for one in found.stain[:2]] == ["haematoxylin, mean", "haematoxylin, spread"]
     assert found.stain[0].distance == pytest.approx(20, rel=0.3)
     checks = {check.code: check for check in found.checks}
     assert checks["BC303"].params["proportion"] == 1.0
     assert checks["BC305"].params["distance_sd"] > 1
     assert checks["BC152"].params["n_found"] == 400
-    back = loads(Shift, dumps(found))
+    back = loads(DomainShift, dumps(found))
     assert back == found
 
 
 def test_a_model_without_its_features_says_so(bundle: Bundle) -> None:
     found = shift_of(bundle, known(), None)
-    assert (found.ood_proportion, found.separability, found.stain, found.known_n) == (
+    assert (found.ood_proportion, found.separability, found.stain, found.n_reference_images) == (
         None,
         None,
         (),
@@ -138,14 +138,14 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
 
     found = shift_of(Bundle(bundle.folder, told), table, None, first_gray=58)
 
-    assert found.unusual_staining == 14
+    assert found.n_unusual_staining == 14
     (check,) = (check for check in found.checks if check.code == "BC306")
     assert (check.params["n_out_of_distribution"], check.params["n"]) == (14, 60)
     assert check.params["features"] == ["paler eosin (9)", "more uneven hematoxylin (5)"]
-    back = loads(Shift, dumps(found))
+    back = loads(DomainShift, dumps(found))
     assert back == found
     older = Bundle(bundle.folder, replace(told, input=replace(told.input, stain=None)))
-    assert shift_of(older, table, None).unusual_staining is None
+    assert shift_of(older, table, None).n_unusual_staining is None
 
 
 def test_how_often_stain_is_unusual_in_its_own_kind_is_told_where_measured(bundle: Bundle) -> None:
@@ -197,36 +197,36 @@ def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
     report = evaluate_external(Engine(bundle), read_mapped(patches, MAPPING), mapping=MAPPING)
-    assert (report.protocol, report.n, report.n_cases) == ("another set", 24, 0)
+    assert (report.protocol, report.n_images, report.n_cases) == ("external dataset", 24, 0)
     assert not report.has_leakage
     assert "BC208" in codes(report)
     assert make_check("BC334", labels=["'0' as benign", "'1' as malignant"]) in report.checks
-    assert "over pictures" in report.metrics["accuracy"].method
-    assert report.shift is not None
-    assert report.shift.sizes == {"50x50": 24}
+    assert "over images" in report.metrics["accuracy"].method
+    assert report.domain_shift is not None
+    assert report.domain_shift.sizes == {"50x50": 24}
     assert make_check("BC325", n_external=24, n=24) in report.checks
-    assert report.checks[-len(report.shift.checks) :] == report.shift.checks
-    assert report.by_case is None
-    report.write(tmp_path)
+    assert report.checks[-len(report.domain_shift.checks) :] == report.domain_shift.checks
+    assert report.case_metrics is None
+    report.save(tmp_path)
     assert read_report(tmp_path) == report
-    assert from_json(Report, to_json(report)) == report
+    assert from_json(EvaluationReport, to_json(report)) == report
 
 
 def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
     report = evaluate_external(Engine(bundle), read_dataset(drawn_set))
     assert report.has_leakage
     # Three of five folds train and one validates, of 10 cases with 3 pictures each.
-    assert report.shift is not None
+    assert report.domain_shift is not None
     assert report.checks[0].code == "BC201"
-    n_before = len(report.checks) - len(report.shift.checks)
+    n_before = len(report.checks) - len(report.domain_shift.checks)
     # The test subset has two stratified cases.
     assert report.checks[n_before - 3 :] == (
         make_check("BC321", n_seen=24, n=30),
         make_check("BC331", n=6),
         make_check("BC333", n_benign_cases=1, n_malignant_cases=1, min_cases=10),
-        *report.shift.checks,
+        *report.domain_shift.checks,
     )
-    assert report.shift.n == 6
+    assert report.domain_shift.n_images == 6
 
 
 def test_what_a_model_does_not_know_has_figures_of_its_own(
@@ -234,20 +234,20 @@ def test_what_a_model_does_not_know_has_figures_of_its_own(
 ) -> None:
     dataset = read_dataset(drawn_set)
     report = evaluate_external(Engine(bundle), dataset)
-    new, known = [group for group in report.groups if group.kind == "known"]
-    assert (new.name, new.n, new.n_cases) == ("not known to the model", 6, 2)
-    assert (known.name, known.n, known.n_cases) == ("known to the model", 24, 8)
+    new, known = [group for group in report.subgroups if group.kind == "seen"]
+    assert (new.name, new.n_images, new.n_cases) == ("unseen in training", 6, 2)
+    assert (known.name, known.n_images, known.n_cases) == ("seen in training", 24, 8)
 
     others = dataset.images[~dataset.images["case"].isin(bundle.seen_cases)]
     alone = Dataset(dataset.root, others.reset_index(drop=True), pd.DataFrame())
     leakage_free = evaluate_external(Engine(bundle), alone)
     assert not leakage_free.has_leakage
-    assert "known" not in {group.kind for group in leakage_free.groups}
-    assert leakage_free.shift == report.shift
+    assert "seen" not in {group.kind for group in leakage_free.subgroups}
+    assert leakage_free.domain_shift == report.domain_shift
     for name, metric in new.metrics.items():
         assert metric == leakage_free.metrics[name]
 
-    report.write(tmp_path)
+    report.save(tmp_path)
     assert read_report(tmp_path) == report
     assert "BC331" not in codes(leakage_free)
 
@@ -301,7 +301,7 @@ def test_images_packed_anew_are_told(
 
     assert report.has_leakage
     (check,) = (check for check in report.checks if check.code == "BC323")
-    assert check.params["n_near_duplicates"] > 0.8 * report.n
+    assert check.params["n_near_duplicates"] > 0.8 * report.n_images
     assert report.checks[0].code == "BC202"
 
 
@@ -331,5 +331,5 @@ def test_the_real_patches_are_another_task(bundle: Bundle, real_data: Path) -> N
     mapping = {"0": "benign", "1": "malignant"}
     dataset = read_mapped(real_data / "idc_patches", mapping)
     report = evaluate_external(Engine(bundle), dataset, mapping=mapping)
-    assert report.n == len(dataset.images)
+    assert report.n_images == len(dataset.images)
     assert {"BC208", "BC334"} <= set(codes(report))

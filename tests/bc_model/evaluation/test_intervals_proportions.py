@@ -57,9 +57,9 @@ def test_predictive_values_by_hand() -> None:
     found = predictive_values(SENSITIVITY, SPECIFICITY, 0.1)
     assert found["positive"].value == pytest.approx(90 / 360, abs=1e-12)
     assert found["negative"].value == pytest.approx(630 / 640, abs=1e-12)
-    assert (found["positive"].n, found["positive"].n_cases) == (100, 20)
+    assert (found["positive"].n_images, found["positive"].n_cases) == (100, 20)
     for metric in found.values():
-        assert metric.low < metric.value < metric.high  # type: ignore[operator]
+        assert metric.ci_low < metric.value < metric.ci_high  # type: ignore[operator]
 
 
 def test_predictive_values_against_a_simulation() -> None:
@@ -73,7 +73,7 @@ def test_predictive_values_against_a_simulation() -> None:
     rates = Metric(0.9, 0.9 / reach, 0.9 * reach, 60, 12, "m")
     others = Metric(0.7, 1 - 0.3 * reach, 1 - 0.3 / reach, 40, 8, "m")
     found = predictive_values(rates, others, 0.1)["positive"]
-    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-4)
+    assert (found.ci_low, found.ci_high) == pytest.approx((low, high), abs=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,9 @@ def test_predictive_values_at_the_ends(
         Metric(rate, lower, upper, 10, 5, "m") for rate, lower, upper in (sensitivity, specificity)
     ]
     found = predictive_values(*rates, 0.1)["positive"]
-    assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-12)
+    assert (found.value, found.ci_low, found.ci_high) == pytest.approx(
+        (value, low, high), abs=1e-12
+    )
 
 
 def test_what_has_no_predictive_value_says_why() -> None:

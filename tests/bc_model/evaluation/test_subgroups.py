@@ -11,11 +11,11 @@ from bc_model.evaluation.subgroups import (
     CASE_METRICS,
     SUBGROUP_METRICS,
     CaseMetrics,
-    Group,
-    by_case,
-    by_group,
+    Subgroup,
     case_table,
-    subtypes,
+    evaluate_cases,
+    evaluate_subgroups,
+    infer_subtypes,
 )
 from bc_model.utils.serialization import dumps, loads
 
@@ -52,15 +52,15 @@ SETTINGS = {"threshold": 0.5, "n_resamples": 200, "seed": 0}
 def test_cases_by_hand() -> None:
     cases = case_table(table(ROWS), 0.5)
     assert cases["case"].tolist() == ["o", "m", "b", "c", "p"]
-    assert cases["images"].tolist() == [1, 2, 3, 1, 1]
-    assert cases["right"].tolist() == [0, 1, 2, 1, 1]
+    assert cases["n_images"].tolist() == [1, 2, 3, 1, 1]
+    assert cases["n_correct"].tolist() == [0, 1, 2, 1, 1]
     assert cases["patient_score"].tolist() == pytest.approx([0, 0.5, 2 / 3, 1, 1])
     assert cases["mean_prob"].tolist() == pytest.approx([0.3, 0.5, 0.4, 0.1, 0.8])
-    assert cases["called"].tolist() == ["benign", "malignant", "benign", "benign", "malignant"]
+    assert cases["predicted_class"].tolist() == ["benign", "malignant", "benign", "benign", "malignant"]
 
 
 def test_figures_by_case_by_hand() -> None:
-    found = by_case(table(ROWS), **SETTINGS)
+    found = evaluate_cases(table(ROWS), **SETTINGS)
     assert found is not None
     assert tuple(found.metrics) == CASE_METRICS
     assert found.confusion == ((2, 0), (1, 2))
@@ -71,16 +71,16 @@ def test_figures_by_case_by_hand() -> None:
     assert (metrics["specificity"].value, metrics["specificity"].n_cases) == (1.0, 2)
     assert metrics["balanced_accuracy"].value == pytest.approx((1 + 2 / 3) / 2)
     rates = metrics["sensitivity"], metrics["specificity"]
-    reach = np.hypot(*(rate.value - rate.low for rate in rates)) / 2  # type: ignore[operator]
-    assert metrics["balanced_accuracy"].low == pytest.approx((1 + 2 / 3) / 2 - reach)
+    reach = np.hypot(*(rate.value - rate.ci_low for rate in rates)) / 2  # type: ignore[operator]
+    assert metrics["balanced_accuracy"].ci_low == pytest.approx((1 + 2 / 3) / 2 - reach)
     # Of 6 pairs of cases all but o (0.3) against b (0.4) are won.
     assert metrics["roc_auc"].value == pytest.approx(5 / 6)
-    assert {name: (one.n, one.n_cases) for name, one in metrics.items()} == {
+    assert {name: (one.n_images, one.n_cases) for name, one in metrics.items()} == {
         "recognition_rate": (8, 5), "accuracy": (8, 5), "balanced_accuracy": (8, 5),
         "sensitivity": (4, 3), "specificity": (4, 2), "roc_auc": (8, 5),
     }  # fmt: skip
     theirs = stats.binomtest(4, 5).proportion_ci(0.95, method="wilson")
-    assert (metrics["accuracy"].low, metrics["accuracy"].high) == pytest.approx(
+    assert (metrics["accuracy"].ci_low, metrics["accuracy"].ci_high) == pytest.approx(
         (theirs.low, theirs.high), abs=1e-12
     )
     assert metrics["accuracy"].method == "95 % Wilson over cases"
@@ -94,20 +94,20 @@ def test_recognition_rate_has_students_interval_for_many_equal_cases() -> None:
         for k in range(40)
         for _ in range(10)
     ]
-    found = by_case(table(rows), threshold=0.5, n_resamples=4000, seed=0)
+    found = evaluate_cases(table(rows), threshold=0.5, n_resamples=4000, seed=0)
     assert found is not None
     score = case_table(table(rows), 0.5)
     rate = found.metrics["recognition_rate"]
     spread = np.sqrt(
         sum(g.var(ddof=1) / 40 for _, g in score.groupby("class")["patient_score"]) / 4
     )
-    assert rate.low == pytest.approx(rate.value - 1.99 * spread, abs=0.005)
-    assert rate.high == pytest.approx(rate.value + 1.99 * spread, abs=0.005)
+    assert rate.ci_low == pytest.approx(rate.value - 1.99 * spread, abs=0.005)
+    assert rate.ci_high == pytest.approx(rate.value + 1.99 * spread, abs=0.005)
 
 
 def test_one_class_and_no_case() -> None:
-    assert by_case(table([("", "benign", 40, 0.1)]), **SETTINGS) is None
-    found = by_case(table([row for row in ROWS if row[1] == "benign"]), **SETTINGS)
+    assert evaluate_cases(table([("", "benign", 40, 0.1)]), **SETTINGS) is None
+    found = evaluate_cases(table([row for row in ROWS if row[1] == "benign"]), **SETTINGS)
     assert found is not None
     assert str(found.metrics["roc_auc"]) == "not defined: only one class present"
     assert str(found.metrics["sensitivity"]) == "not defined: no such case"
@@ -117,16 +117,16 @@ def test_one_class_and_no_case() -> None:
 
 def test_a_case_of_both_classes_has_no_class() -> None:
     rows = [("x", "benign", 40, 0.9), ("x", "malignant", 40, 0.9), ("y", "malignant", 40, 0.2)]
-    found = by_case(table(rows), **SETTINGS)
+    found = evaluate_cases(table(rows), **SETTINGS)
     assert found is not None
     assert found.confusion == ((0, 0), (1, 0))
-    assert by_case(table(rows[:2]), **SETTINGS) is None
+    assert evaluate_cases(table(rows[:2]), **SETTINGS) is None
 
 
 def test_groups_are_the_figures_of_their_images() -> None:
     predictions = table(ROWS)
-    groups = by_group(predictions, **SETTINGS)
-    assert [(g.kind, g.name, g.n) for g in groups] == [
+    groups = evaluate_subgroups(predictions, **SETTINGS)
+    assert [(g.kind, g.name, g.n_images) for g in groups] == [
         ("magnification", "40X", 5), ("magnification", "100X", 3),
         ("magnification", "not stated", 1),
     ]  # fmt: skip
@@ -138,7 +138,7 @@ def test_groups_are_the_figures_of_their_images() -> None:
     )
     rows = predictions[predictions["magnification"] == 40]
     assert first.metrics == estimate_metrics(rows, **SETTINGS, names=SUBGROUP_METRICS)
-    back = loads(Group, dumps(first))
+    back = loads(Subgroup, dumps(first))
     assert back == first
 
 
@@ -147,15 +147,17 @@ def test_subtypes_come_from_a_column_or_from_official_names() -> None:
     frame["path"] = [
         "a/SOB_B_TA-14-3411F-40-001.png", "SOB_M_DC-14-2523-40-001.png", "a/other.png",
     ]  # fmt: skip
-    assert subtypes(frame).tolist() == ["tubular_adenoma", "ductal_carcinoma", "unknown"]
+    assert infer_subtypes(frame).tolist() == ["tubular_adenoma", "ductal_carcinoma", "unknown"]
     frame["subtype"] = ["x", "", "y"]
-    assert subtypes(frame).tolist() == ["x", "", "y"]
+    assert infer_subtypes(frame).tolist() == ["x", "", "y"]
 
 
 def test_subtypes_stand_with_benign_ones_first() -> None:
     names = ["tubular_adenoma", "tubular_adenoma", "adenosis", "unknown"]
     names += ["mucinous_carcinoma", "mucinous_carcinoma", "ductal_carcinoma", "unknown", "unknown"]
-    groups = [g for g in by_group(table(ROWS, subtype=names), **SETTINGS) if g.kind == "subtype"]
+    groups = [
+        g for g in evaluate_subgroups(table(ROWS, subtype=names), **SETTINGS) if g.kind == "subtype"
+    ]
     assert [g.name for g in groups] == [
         "adenosis", "tubular adenoma", "ductal carcinoma", "mucinous carcinoma", "not stated",
     ]  # fmt: skip

@@ -11,18 +11,18 @@ import pytest
 
 from bc_model.errors import ConfigError, DataError, RunError
 from bc_model.evaluation import thresholds as lock
-from bc_model.evaluation.calibrate_model import read_validation
+from bc_model.evaluation.calibrate_model import read_validation_predictions
 from bc_model.evaluation.estimates import estimate_metrics
 from bc_model.evaluation.intervals import predictive_values
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.evaluation.report import read_report
 from bc_model.evaluation.thresholds import (
-    TRIAL_METRICS,
+    THRESHOLD_METRICS,
     choose_threshold,
-    evaluation_of,
+    evaluate_threshold,
+    find_evaluation_dir,
     require_evaluation,
     set_threshold,
-    try_threshold,
 )
 from bc_model.inference.bundle import open_bundle
 from bc_model.inference.engine import Engine
@@ -71,9 +71,9 @@ def table(benign: list[float] = BENIGN, malignant: list[float] = MALIGNANT) -> p
 def test_choices_by_hand(criterion: str, target: float, value: float) -> None:
     found = choose_threshold(table(), criterion=criterion, target=target)
     assert found.value == pytest.approx(value, abs=1e-12)
-    assert (found.n, found.n_cases, found.unit) == (9, 5, "image")
-    assert "on 9 validation pictures of 5 cases" in found.chosen
-    assert re.search(r"\(there sensitivity \d\.\d\d, specificity \d\.\d\d\)$", found.chosen)
+    assert (found.n_images, found.n_cases, found.unit) == (9, 5, "image")
+    assert "on 9 validation pictures of 5 cases" in found.method
+    assert re.search(r"\(there sensitivity \d\.\d\d, specificity \d\.\d\d\)$", found.method)
 
 
 def test_the_wish_is_kept_on_any_data() -> None:
@@ -81,11 +81,11 @@ def test_the_wish_is_kept_on_any_data() -> None:
     for _ in range(20):
         data = table(list(rng.random(30).round(2)), list((0.3 + 0.7 * rng.random(40)).round(2)))
         value = choose_threshold(data, target=0.9).value
-        trial = try_threshold(data, value, n_resamples=100)
+        trial = evaluate_threshold(data, value, n_resamples=100)
         assert trial.metrics["sensitivity"].value >= 0.9  # type: ignore[operator]
         # The next higher cut-off breaks it.
         higher = data.loc[data["prob_malignant"] > value, "prob_malignant"].min() + 1e-9
-        worse = try_threshold(data, higher, n_resamples=100).metrics["sensitivity"].value
+        worse = evaluate_threshold(data, higher, n_resamples=100).metrics["sensitivity"].value
         assert worse < 0.9  # type: ignore[operator]
 
 
@@ -99,18 +99,18 @@ def test_by_case() -> None:
     # Means: benign cases 0.15, 0.5; malignant ones 0.4, 0.75, 0.9.
     found = choose_threshold(table(), target=1.0, unit="case")
     assert found.value == pytest.approx((0.15 + 0.4) / 2)
-    trial = try_threshold(table(), found.value, unit="case", n_resamples=100)
+    trial = evaluate_threshold(table(), found.value, unit="case", n_resamples=100)
     assert trial.confusion == ((1, 1), (0, 3))
     assert trial.metrics["sensitivity"].method == "95 % Wilson over cases"
     assert trial.metrics["sensitivity"].n_cases == 3
 
 
 def test_a_trial_is_the_figures_at_that_cut_off() -> None:
-    trial = try_threshold(table(), 0.45, n_resamples=200, seed=3)
+    trial = evaluate_threshold(table(), 0.45, n_resamples=200, seed=3)
     assert trial.confusion == ((3, 1), (1, 4))
-    assert tuple(trial.metrics) == TRIAL_METRICS
+    assert tuple(trial.metrics) == THRESHOLD_METRICS
     assert trial.metrics == estimate_metrics(
-        table(), threshold=0.45, n_resamples=200, seed=3, names=TRIAL_METRICS
+        table(), threshold=0.45, n_resamples=200, seed=3, names=THRESHOLD_METRICS
     )
     found = predictive_values(trial.metrics["sensitivity"], trial.metrics["specificity"], 0.2)
     assert found["positive"].value == pytest.approx(0.2 * 0.8 / (0.2 * 0.8 + 0.8 * 0.25))
@@ -120,10 +120,10 @@ def test_a_trial_is_the_figures_at_that_cut_off() -> None:
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
-        ({"goal": "best"}, "no goal 'best'"),
+        ({"criterion": "best"}, "no goal 'best'"),
         ({"unit": "slide"}, "no unit 'slide'"),
-        ({"wanted": 0.0}, "asked for 0.0"),
-        ({"goal": "specificity", "wanted": float("nan")}, "asked for nan"),
+        ({"target": 0.0}, "asked for 0.0"),
+        ({"criterion": "specificity", "target": float("nan")}, "asked for nan"),
     ],
 )
 def test_impossible_wishes(wish: dict, words: str) -> None:
@@ -137,7 +137,7 @@ def test_data_that_chooses_nothing() -> None:
     with pytest.raises(DataError, match="choose by picture"):
         choose_threshold(table().assign(case=""), unit="case")
     with pytest.raises(ConfigError, match="between 0 and 1"):
-        try_threshold(table(), 1.5)
+        evaluate_threshold(table(), 1.5)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def run(tiny_run: Run, tmp_path: Path) -> Run:
 
 def test_a_run_keeps_its_validation_predictions(tiny_run: Run) -> None:
     bundle = open_bundle(tiny_run.path)
-    kept = read_validation(tiny_run.evaluation_dir)
+    kept = read_validation_predictions(tiny_run.evaluation_dir)
     assert len(kept) == bundle.card.data.n_images.validation
     assert set(kept["case"]) == set(bundle.card.data.validation_cases)
     assert kept["prob_malignant"].to_numpy() == pytest.approx(
@@ -158,7 +158,7 @@ def test_a_run_keeps_its_validation_predictions(tiny_run: Run) -> None:
 
 def test_locking(run: Run) -> None:
     bundle = open_bundle(run.path)
-    chosen = choose_threshold(read_validation(run.evaluation_dir), criterion="youden")
+    chosen = choose_threshold(read_validation_predictions(run.evaluation_dir), criterion="youden")
     locked = set_threshold(bundle, chosen.value, " misses weigh more ", threshold_choice=chosen)
 
     again = open_bundle(run.path)
@@ -167,7 +167,7 @@ def test_locking(run: Run) -> None:
     assert again.threshold == chosen.value
     entry = again.card.threshold
     assert (entry.reason, entry.unit) == ("misses weigh more", "image")
-    assert entry.method == chosen.chosen
+    assert entry.method == chosen.method
     assert entry.date.endswith("+00:00")
     assert again.key != bundle.key
     assert again.network == bundle.network
@@ -250,7 +250,7 @@ def test_while_another_writes_one_waits_and_is_told(
 
 def test_a_bundle_outside_a_run_keeps_its_figures(run: Run, tmp_path: Path) -> None:
     alone = open_bundle(Path(shutil.copytree(run.model_dir, tmp_path / "alone")))
-    assert evaluation_of(alone) is None
+    assert find_evaluation_dir(alone) is None
     locked = set_threshold(alone, 0.3, "x")
     assert locked.card.metrics == alone.card.metrics
     with pytest.raises(RunError, match="name the run"):
@@ -261,7 +261,7 @@ def test_runs_without_validation_predictions(run: Run) -> None:
     file = run.evaluation_dir / "validation_predictions.csv"
     file.write_text("a,b\n1,2\n")
     with pytest.raises(RunError, match="cannot be read"):
-        read_validation(run.evaluation_dir)
+        read_validation_predictions(run.evaluation_dir)
     file.unlink()
     with pytest.raises(RunError, match="models calibrate"):
-        read_validation(run.evaluation_dir)
+        read_validation_predictions(run.evaluation_dir)

@@ -216,7 +216,7 @@ def test_a_cross_validation_on_a_cluster_that_loses_a_worker_is_that_of_one_mach
     groups = [json.loads(told)["groups"] for told in (told_here, told_there)]
     assert groups[0] == groups[1]
     assert groups[0][0]["folds"] == [0, 1, 2]
-    assert groups[0][0]["report"]["n"] == 30
+    assert groups[0][0]["report"]["n_images"] == 30
     for fold in range(3):
         assert_equal(Run(here / f"cv-fold{fold}"), Run(there / f"cv-fold{fold}"))
 

@@ -87,7 +87,7 @@ def finish(
     evaluate_predictions(
         table[rows].drop(columns="number"), protocol=protocol,
         has_leakage=protocol in PROTOCOLS_WITH_LEAKAGE, n_resamples=100,
-    ).write(run.evaluation_dir)  # fmt: skip
+    ).save(run.evaluation_dir)  # fmt: skip
     # Under a leaky protocol the first test case stands in training as well.
     subset = np.where(rows, "test", "train")
     if protocol in PROTOCOLS_WITH_LEAKAGE:
@@ -188,7 +188,7 @@ def test_leakage_against_honest_is_paired_where_images_are_shared(report: Protoc
     check = by_image.check
     assert (check.code, check.params["n"], check.params["n_cases"]) == ("BC231", 96, 24)
     assert check.params["difference"] == difference.value
-    assert by_file.differences["accuracy"].n == 72
+    assert by_file.differences["accuracy"].n_images == 72
 
 
 def test_other_test_images_are_plainly_not_paired(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def finished(tmp_path: Path) -> Callable[..., Run]:
         report = evaluate_predictions(
             rows.drop(columns="fold"), protocol="case", has_leakage=False, threshold=threshold
         )
-        report.write(run.evaluation_dir)
+        report.save(run.evaluation_dir)
         run.write_status("done")
         return run
 
@@ -92,9 +92,9 @@ def test_pooled_figures_are_those_of_all_predictions_together(
     ):
         metric = report.metrics[name]
         assert metric.value == pytest.approx(expected, abs=1e-12)
-        assert (metric.n, metric.n_cases) == (24, 12)
-        assert metric.low is not None
-        assert metric.low < expected < metric.high
+        assert (metric.n_images, metric.n_cases) == (24, 12)
+        assert metric.ci_low is not None
+        assert metric.ci_low < expected < metric.ci_high
     assert report.predictions is not None
     assert dict(report.predictions["run"].value_counts()) == {"cv-a0": 8, "cv-a1": 8, "cv-a2": 8}
 
@@ -123,7 +123,7 @@ def test_partial_results_say_so(
 
     assert (first.group, first.folds, first.n_runs, first.n_failed) == ("a", [0, 1], 3, 0)
     assert first.report is not None
-    assert (first.report.n, first.report.n_cases) == (16, 8)
+    assert (first.report.n_images, first.report.n_cases) == (16, 8)
     assert first.checks[0] == make_check("BC242", n_done=2, n_runs=3)
     assert (second.folds, second.n_failed, second.report) == ([], 2, None)
     assert second.checks == (make_check("BC241", n_done=0, n_failed=2, n_runs=3),)

@@ -11,7 +11,7 @@ from bc_model.data.dataset import read_dataset, read_mapped
 from bc_model.data.images import preprocess_image
 from bc_model.data.synthetic import draw_image
 from bc_model.errors import WeightsError
-from bc_model.evaluation.cross_validation import CHOSEN_INSIDE_FILE, cross_validation_report
+from bc_model.evaluation.cross_validation import NESTED_SELECTION_FILE, cross_validation_report
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.predictions import read_predictions
 from bc_model.gradcam import GradCAM
@@ -55,23 +55,23 @@ def test_it_is_whole_and_small(bundle: Bundle):
 def test_its_cross_validations_give_the_figures_of_its_card(bundle: Bundle, nested_selection):
     if nested_selection:
         told = bundle.card.metrics.nested
-        predictions = read_predictions(bundle.file(CHOSEN_INSIDE_FILE))
+        predictions = read_predictions(bundle.file(NESTED_SELECTION_FILE))
         report = evaluate_predictions(predictions, protocol="case", has_leakage=False)
     else:
         told, report = bundle.card.metrics.test, cross_validation_report(bundle)
 
-    assert report.n == told.n_images
+    assert report.n_images == told.n_images
     for name, expected in told.metrics.items():
         metric = report.metrics[name]
         assert metric.value == pytest.approx(expected.value, abs=1e-9)
-        assert metric.low == pytest.approx(expected.low, abs=1e-6)
-        assert metric.high == pytest.approx(expected.high, abs=1e-6)
+        assert metric.ci_low == pytest.approx(expected.ci_low, abs=1e-6)
+        assert metric.ci_high == pytest.approx(expected.ci_high, abs=1e-6)
 
 
 @needs_box
 def test_what_was_chosen_inside_the_folds_gives_the_probabilities_beside_it(bundle: Bundle):
     chosen = bundle.card.metrics.nested.choices
-    found = read_predictions(bundle.file(CHOSEN_INSIDE_FILE))
+    found = read_predictions(bundle.file(NESTED_SELECTION_FILE))
     temperature = found["fold"].map({one.fold: one.temperature for one in chosen})
 
     prob = 1 / (1 + np.exp(-found["logit"] / temperature))
@@ -107,7 +107,7 @@ def test_its_figures_are_of_honest_folds_and_say_whose(bundle: Bundle):
     assert "BC212" in [check.code for check in test.checks]
     for name in ("roc_auc", "balanced_accuracy"):
         metric = test.metrics[name]
-        assert metric.low < metric.value < metric.high
+        assert metric.ci_low < metric.value < metric.ci_high
     assert len(bundle.card.data.training_cases) == test.n_cases
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bc_model.evaluation.evaluate import evaluate_predictions
-from bc_model.evaluation.report import Report
+from bc_model.evaluation.report import EvaluationReport
 from bc_model.inference.model_card import ModelCard
 from bc_model.reporting.document import (
     Chart,
@@ -49,7 +49,7 @@ def predictions(
     )
 
 
-def report(frame: pd.DataFrame | None = None, **changes: Any) -> Report:
+def report(frame: pd.DataFrame | None = None, **changes: Any) -> EvaluationReport:
     config = {"protocol": "case", "has_leakage": False, "n_resamples": 200, **changes}
     return evaluate_predictions(predictions() if frame is None else frame, **config)
 

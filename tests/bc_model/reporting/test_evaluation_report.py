@@ -8,8 +8,8 @@ import pytest
 
 from bc_model.checks import make_check
 from bc_model.errors import ConfigError, RunError
-from bc_model.evaluation.domain_shift import Shift, StainShift
-from bc_model.evaluation.report import Report
+from bc_model.evaluation.domain_shift import DomainShift, StainShift
+from bc_model.evaluation.report import EvaluationReport
 from bc_model.inference.model_card import CardMetrics
 from bc_model.reporting.document import Table
 from bc_model.reporting.evaluation_report import report_document, save_report
@@ -28,7 +28,7 @@ def test_a_report_says_what_it_must() -> None:
     assert "estimated probability of malignancy" in told
     assert "no cancer" not in told
     area = found.metrics["roc_auc"]
-    assert f"{area.value:.3f} {area.low:.3f} to {area.high:.3f} 120 24" in told
+    assert f"{area.value:.3f} {area.ci_low:.3f} to {area.ci_high:.3f} 120 24" in told
     assert f"majority baseline: {found.malignant_proportion:.3f}" in told
     # By case the base rate is that of cases: 16 of 24.
     assert "majority baseline: 0.667" in told
@@ -41,11 +41,11 @@ def test_a_report_says_what_it_must() -> None:
 
 
 def test_every_table_is_as_wide_as_its_columns() -> None:
-    shift = Shift(
-        n=120, known_n=40, seen_cases=5, ood_proportion=0.2, separability=0.6, sizes={"50x50": 120},
+    shift = DomainShift(
+        n_images=120, n_reference_images=40, n_reference_cases=5, ood_proportion=0.2, separability=0.6, sizes={"50x50": 120},
         stain=(StainShift("eosin_mean", 0.1, 0.01, 0.2, 0.02),), checks=(make_check("BC304"),),
     )  # fmt: skip
-    found = replace(report(), shift=shift)
+    found = replace(report(), domain_shift=shift)
     for document in (
         report_document(found, model_card()),
         card_document(model_card(metrics=CardMetrics(test=found.summary()))),
@@ -69,7 +69,7 @@ def test_every_table_is_as_wide_as_its_columns() -> None:
         (report(predictions(8)), "8 pictures"),
     ],
 )
-def test_odd_reports(found: Report, words: str) -> None:
+def test_odd_reports(found: EvaluationReport, words: str) -> None:
     assert words in words_of(report_document(found, model_card()))
 
 

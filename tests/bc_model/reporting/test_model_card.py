@@ -35,7 +35,10 @@ def test_card_document_states_the_values_of_the_card() -> None:
     assert "(with leakage)" in told
     assert "bf16 failed 0.00200 not defined 9" in told
     accuracy = found.metrics["accuracy"]
-    assert f"Accuracy {accuracy.value:.3f} {accuracy.low:.3f} to {accuracy.high:.3f} 120 24" in told
+    assert (
+        f"Accuracy {accuracy.value:.3f} {accuracy.ci_low:.3f} to {accuracy.ci_high:.3f} 120 24"
+        in told
+    )
     assert "no normal tissue" in told
     assert "The model is not evaluated." in words_of(card_document(model_card()))
     assert "200X (200X about 0.5-0.6 um per pixel; x)" in words_of(
@@ -66,7 +69,7 @@ def test_a_card_of_a_model_made_of_every_image_speaks_of_no_validation_part() ->
 
 
 def test_a_card_says_what_comes_of_choosing_inside_the_folds() -> None:
-    roc_auc = Metric(value=0.9, low=0.8, high=0.95, n=120, n_cases=24, method="none")
+    roc_auc = Metric(value=0.9, ci_low=0.8, ci_high=0.95, n_images=120, n_cases=24, method="none")
     search_space = SearchSpace(
         views={"strange": {}, "plain": {"zoom": [0.75, 1.3], "mixed": 0.3}},
         penalties=(0.1, 1.0),

@@ -63,7 +63,7 @@ def test_plot_roc_curve_shows_area_interval_and_threshold() -> None:
     found = report()
     area = found.metrics["roc_auc"]
     figure = plots.plot_roc_curve(found)
-    legend = f"AUC {area.value:.3f}\n95 % CI {area.low:.3f}-{area.high:.3f}\n"
+    legend = f"AUC {area.value:.3f}\n95 % CI {area.ci_low:.3f}-{area.ci_high:.3f}\n"
     assert any(text.startswith(legend) for text in texts(figure))
     assert {"Chance", "Threshold 0.5"} <= set(texts(figure))
 

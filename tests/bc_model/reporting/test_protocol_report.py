@@ -78,9 +78,9 @@ def test_protocols_csv_has_a_line_for_each_protocol_and_metric() -> None:
     report = protocol_report()
     lines = list(csv.DictReader(io.StringIO(protocols_to_csv(report))))
     assert len(lines) == 3 * len(REPORTED_METRICS) + 1
-    (line,) = [x for x in lines if (x["protocol"], x["figure"]) == ("folds", "roc_auc")]
+    (line,) = [x for x in lines if (x["protocol"], x["metric"]) == ("folds", "roc_auc")]
     metric = report.rows[1].metrics["roc_auc"]
-    assert (float(line["value"]), float(line["low"])) == (metric.value, metric.low)
+    assert (float(line["value"]), float(line["ci_low"])) == (metric.value, metric.ci_low)
     assert (line["has_leakage"], line["n_cases"], line["runs_in"]) == ("true", "24", "2")
     assert (lines[-1]["value"], lines[-1]["note"]) == ("", NO_RUN_DONE.message)
 

@@ -182,7 +182,7 @@ def test_the_card_says_what_the_report_says(tiny_run: Run) -> None:
 def test_the_report_is_on_the_test_part(tiny_run: Run) -> None:
     split = read_split(tiny_run.split_file)
     report = read_report(tiny_run.evaluation_dir)
-    assert report.n == (split["subset"] == "test").sum()
+    assert report.n_images == (split["subset"] == "test").sum()
     assert not report.has_leakage
 
 
@@ -322,7 +322,7 @@ def test_export_after_a_cancel_request_writes_no_model(trainer: Trainer, run: Ru
 def test_evaluate_writes_the_report_and_the_metrics(trainer: Trainer, run: Run) -> None:
     run_until(trainer, "evaluate")
     report = read_report(run.evaluation_dir)
-    assert trainer.bundle.card.metrics.test.n_images == report.n
+    assert trainer.bundle.card.metrics.test.n_images == report.n_images
     assert open_bundle(run.path).card == trainer.bundle.card
     assert trainer.completed_stages == STAGES
 
