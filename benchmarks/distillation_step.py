@@ -25,7 +25,7 @@ STEPS = 5
 def make_timer(*, fast: bool, proxy: bool) -> Callable[[], float]:
     """Return a function that runs some steps and returns the time of one, s."""
     from bc_model.distillation import DistillationConfig, Source, ViewSampler, prepare, proxy_of
-    from bc_model.training import computing_in
+    from bc_model.training import use_compute_dtype
 
     config = proxy_of(DistillationConfig()) if proxy else DistillationConfig()
     with TemporaryDirectory() as folder:
@@ -44,7 +44,7 @@ def make_timer(*, fast: bool, proxy: bool) -> Callable[[], float]:
     target_values = (views.features * 0.0, views.labels[:, :1], views.labels, views.subtypes)
 
     def run_steps() -> float:
-        with computing_in(model, config.compute_dtype):
+        with use_compute_dtype(model, config.compute_dtype):
             start = time.perf_counter()
             for _ in range(STEPS):
                 targets.train_on_batch(views.pixels, target_values)

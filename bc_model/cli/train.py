@@ -51,10 +51,10 @@ def train(
         return _resume(Run.open(run_path), data, accept_changes, tied=tied)
     if data is None:
         raise ConfigError("Name the folder of the data set, or give --resume to go on with RUN.")
-    from bc_model.training import checked_paths
+    from bc_model.training import resolve_paths
 
     # A run that is resumed from another folder finds the same data.
-    config = checked_paths(config_from(data, options))
+    config = resolve_paths(config_from(data, options))
     was_there = run_path.exists()
     run = Run.create(run_path)
     try:
@@ -78,12 +78,12 @@ def _refuse_options(options: dict[str, Any]) -> None:
 
 
 def _resume(run: Run, data: Path | None, accept_changes: bool, *, tied: bool) -> int:
-    from bc_model.training import advance_queue, config_to_resume
+    from bc_model.training import advance_queue, read_resumable_config
 
     if tied:
         end_with_stdin(run)
     started_by_hand = run.read_status()["state"] != "starting"
-    config = config_to_resume(run)
+    config = read_resumable_config(run)
     if data is not None:  # the same pictures, or they are refused as changed
         if not data.is_dir():
             raise FolderNotFoundError(f"There is no folder {data}; check the path of the data set.")

@@ -69,7 +69,7 @@ from bc_model.inference.model_card import (
 from bc_model.inference.quantization import measure_parity
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE, SeenImages
 from bc_model.jobs import is_name
-from bc_model.training.provenance import input_facts, license_words, scale_facts
+from bc_model.training.provenance import describe_input, describe_license, describe_scale
 from bc_model.utils.io import require_place, write_text_atomic
 from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
@@ -305,8 +305,10 @@ def bundled_model_card(
             dense_units=(config.hidden_units,),
             config=to_json(config),
         ),
-        input=replace(input_facts(config.backbone, config.image_size, table), stain=_stain(source)),
-        scale=scale_facts(magnifications),
+        input=replace(
+            describe_input(config.backbone, config.image_size, table), stain=_stain(source)
+        ),
+        scale=describe_scale(magnifications),
         data=TrainingData(
             dataset_sha256=_hash(table["path"] + " " + table["sha256"]),
             split_sha256=_hash(table["path"] + " " + by_case.folds.of.astype(str)),
@@ -318,7 +320,7 @@ def bundled_model_card(
             validation_cases=(),
             seen_images_complete=True,
             is_synthetic=synthetic,
-            license=license_words(synthetic, official=True),
+            license=describe_license(synthetic, official=True),
         ),
         metrics=CardMetrics(
             test=reports[0].summary(),

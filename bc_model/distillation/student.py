@@ -30,7 +30,7 @@ from bc_model.distillation.features import N_FEATURES
 from bc_model.distillation.teacher import Teacher
 from bc_model.evaluation.calibration import case_weights
 from bc_model.model import SCRATCH_BN_MOMENTUM, build_model
-from bc_model.training.devices import computing_in
+from bc_model.training.devices import use_compute_dtype
 from bc_model.utils.formatting import duration_in_words
 
 _SETTLING_BATCHES = 8
@@ -287,7 +287,7 @@ def learn(
     kept = Draft(targets, draft) if draft and keras.backend.backend() == "tensorflow" else None
     done = kept.done if kept else 0
     with (
-        computing_in(model, config.compute_dtype),
+        use_compute_dtype(model, config.compute_dtype),
         batches_ahead(sampler, range(done, config.steps), processes) as batches,
     ):
         targets.fit(

@@ -33,7 +33,7 @@ from bc_model.model import NAMED_WEIGHTS
 from bc_model.training.config import TrainingConfig
 from bc_model.training.provenance import git_commit
 from bc_model.training.run import Run
-from bc_model.training.run_queue import launch
+from bc_model.training.run_queue import launch_run
 from bc_model.utils.io import write_text_atomic
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _start(run: Run, task: str) -> subprocess.Popen | None:
             if state in FINAL_STATES or run.read_spec().task != task:
                 return None
             if state in ("queued", "interrupted"):
-                return launch(run, tied=True, environment=_environment())
+                return launch_run(run, tied=True, environment=_environment())
         time.sleep(_LOOK_EVERY_S)
 
 

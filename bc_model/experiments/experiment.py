@@ -33,9 +33,9 @@ from bc_model.training.config import OPTIONS, TrainingConfig
 from bc_model.training.run import Run, is_taken
 from bc_model.training.run_queue import (
     advance_queue,
-    checked_paths,
-    put_in_queue,
-    require_environment,
+    check_environment,
+    queue_run,
+    resolve_paths,
 )
 
 MAX_NAME = 40
@@ -89,7 +89,7 @@ def start_experiment(
             f"'{name[:100]}' cannot be the name of a study: it may hold up to {MAX_NAME} letters, "
             "digits, '.', '_' and '-', and begins with a letter or digit."
         )
-    require_environment()
+    check_environment()
     runs = Path(runs).resolve()
     experiment = _make(name, plan)
     with locked(runs):
@@ -169,7 +169,7 @@ def wait_for_experiment(
 
 
 def _make(name: str, plan: Plan) -> Experiment:
-    plan = [(label, checked_paths(config)) for label, config in plan]
+    plan = [(label, resolve_paths(config)) for label, config in plan]
     require_distinct(plan)
     for label, _ in plan:
         if len(label) > MAX_LABEL or not is_name(f"{name}-{label}"):
@@ -204,7 +204,7 @@ def _queue(member: ExperimentRun, runs: Path, scheduler: str | None, accept_chan
         run.path.mkdir(exist_ok=True)
         run.write_config({"config": member.config.as_dict()})
     task = f"{run.name}-{secrets.token_hex(4)}" if scheduler else ""
-    put_in_queue(run, accept_changes=accept_changes, scheduler=scheduler or "", task=task)
+    queue_run(run, accept_changes=accept_changes, scheduler=scheduler or "", task=task)
 
 
 def _config_of(run: Run) -> TrainingConfig | None:

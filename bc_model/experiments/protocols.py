@@ -48,7 +48,7 @@ from bc_model.experiments.results import check_progress, pool_predictions, requi
 from bc_model.jobs import ENDED_STATES, is_name
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
-from bc_model.training.run_queue import checked_paths
+from bc_model.training.run_queue import resolve_paths
 from bc_model.utils.io import write_text_atomic
 from bc_model.utils.metric import Metric
 
@@ -236,7 +236,7 @@ def _runs_of(
         return [
             (
                 f"{protocol}-{stem}",
-                checked_paths(
+                resolve_paths(
                     dataclasses.replace(
                         base, protocol=protocol, test_fold=0, official_fold_file=str(file)
                     )
@@ -248,7 +248,7 @@ def _runs_of(
     return [
         (
             f"{protocol}-fold{fold}",
-            checked_paths(
+            resolve_paths(
                 dataclasses.replace(base, protocol=protocol, test_fold=fold, official_fold_file="")
             ),
         )

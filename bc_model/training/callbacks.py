@@ -60,7 +60,7 @@ class EndRequested(Exception):
         self.what = what
 
 
-def obey(run: Run, beat: Callable[[str], None]) -> None:
+def follow_requests(run: Run, beat: Callable[[str], None]) -> None:
     """Do what the run was asked for: raise `EndRequested`, or wait while it is to be paused.
 
     A paused run keeps its process and its memory: it goes on at the very batch it stands at.
@@ -85,7 +85,7 @@ def obey(run: Run, beat: Callable[[str], None]) -> None:
         raise EndRequested(what)
 
 
-def progress_of(run: Run, doing: str) -> Callable[[int, int], None]:
+def make_progress_callback(run: Run, doing: str) -> Callable[[int, int], None]:
     """Return a callback that tells the run folder of a count, and ends it when asked to."""
     last = 0.0
 
@@ -94,7 +94,7 @@ def progress_of(run: Run, doing: str) -> Callable[[int, int], None]:
         if time.monotonic() - last > HEARTBEAT_S:
             last = time.monotonic()
             message = f"{doing}: {done} of {total} pictures"
-            obey(run, lambda state: run.write_status(state, message=message))
+            follow_requests(run, lambda state: run.write_status(state, message=message))
             run.write_status("starting", message=message)
 
     return tell
@@ -130,7 +130,7 @@ class RunReporter(keras.callbacks.Callback):
             self._timed_from = (self._work_s(), self._done(self._proportion(batch + 1)))
         self._beat(batch + 1)
         self._paused_at = time.monotonic()
-        obey(self.run, lambda state: self._write_or_warn(state, batch + 1))
+        follow_requests(self.run, lambda state: self._write_or_warn(state, batch + 1))
         self._paused_s += time.monotonic() - self._paused_at
         self._paused_at = None
 

@@ -26,7 +26,7 @@ _GPU_WITH_BFLOAT16 = (8, 0)
 """Compute capability of the first NVIDIA cards that multiply in bfloat16 (Ampere)."""
 
 
-def resolve_arithmetic(config: TrainingConfig) -> str:
+def resolve_compute_dtype(config: TrainingConfig) -> str:
     """Return 'float32' or 'bfloat16': as the settings say, or what this machine is fastest in."""
     if config.compute_dtype != "auto":
         return config.compute_dtype
@@ -43,7 +43,7 @@ def resolve_arithmetic(config: TrainingConfig) -> str:
 
 
 @contextmanager
-def computing_in(model: keras.Model, compute_dtype: str) -> Iterator[None]:
+def use_compute_dtype(model: keras.Model, compute_dtype: str) -> Iterator[None]:
     """Let the convolutional layers of a model compute in another precision for a while.
 
     What follows the pooling stays in float32: it costs nothing, and the softmax of a rounded logit
@@ -73,7 +73,7 @@ def computing_in(model: keras.Model, compute_dtype: str) -> Iterator[None]:
             layer.dtype_policy = policy
 
 
-def strategy_for(config: TrainingConfig) -> tf.distribute.Strategy:
+def make_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
     """Return the strategy in whose scope the network is to be built and trained.
 
     Raises
@@ -94,7 +94,7 @@ def strategy_for(config: TrainingConfig) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(cards)
 
 
-def batch_of(config: TrainingConfig, n_training: int) -> tuple[int, int]:
+def resolve_batch_size(config: TrainingConfig, n_training: int) -> tuple[int, int]:
     """Return the size of a batch and among how many devices it is shared, here and now.
 
     Every device gets the same share of every batch: one that got nothing would normalise over

@@ -39,7 +39,7 @@ def load_initial_weights(weights: str) -> str | keras.Model:
     return rebuild_keras_model(bundled_model()) if weights == "bundled" else weights
 
 
-def initial_model(weights: str) -> Bundle | None:
+def find_initial_bundle(weights: str) -> Bundle | None:
     """Return the bundle that contains the initial weights of a run, if there is one.
 
     Parameters
@@ -69,7 +69,7 @@ def initial_model(weights: str) -> Bundle | None:
     return bundle
 
 
-def all_seen_images(weights: str, dataset: Dataset, split: pd.DataFrame) -> SeenImages:
+def collect_seen_images(weights: str, dataset: Dataset, split: pd.DataFrame) -> SeenImages:
     """Return the images that the trained model has seen, in this run or by its initial weights.
 
     Parameters
@@ -91,14 +91,16 @@ def all_seen_images(weights: str, dataset: Dataset, split: pd.DataFrame) -> Seen
     own = SeenImages(dict(zip(images["sha256"], images["dhash"], strict=True)), whole=True)
     if weights in ("none", "imagenet"):
         return own
-    first = initial_model(weights)
+    first = find_initial_bundle(weights)
     try:
         return own.with_first(seen_images(first) if first else None)
     except (BcModelError, OSError):  # The run does not need the list of seen images.
         return own.with_first(None)
 
 
-def initialization_leakage(weights: str, dataset: Dataset, split: pd.DataFrame) -> Check | None:
+def check_initialization_leakage(
+    weights: str, dataset: Dataset, split: pd.DataFrame
+) -> Check | None:
     """Return a check if the initial weights were trained on test images.
 
     Parameters
@@ -121,7 +123,7 @@ def initialization_leakage(weights: str, dataset: Dataset, split: pd.DataFrame) 
     WeightsError
         The bundled model is requested, but missing or damaged.
     """
-    model = initial_model(weights)
+    model = find_initial_bundle(weights)
     if model is None:
         return None
     dhash = dataset.images.set_index("path")["dhash"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bc_model.data.pipeline import steps_in_epoch, training_dataset, validation_dataset
-from bc_model.training.devices import batch_of
+from bc_model.training.devices import resolve_batch_size
 from bc_model.training.feature_cache import (
     CachedViews,
     ImageViews,
@@ -90,7 +90,7 @@ def plain_feed(
     model: keras.Model, config: TrainingConfig, training: Subset, validation: Subset
 ) -> Feed:
     """Feed augmented pictures to the whole classifier."""
-    size, proportions = batch_of(config, len(training.labels))
+    size, proportions = resolve_batch_size(config, len(training.labels))
 
     def batches(first_epoch: int, last_epoch: int) -> tf.data.Dataset:
         return training_dataset(
@@ -146,7 +146,7 @@ def cached_feed(
     halves = _cut(model, phase, config)
     if halves is None:
         return None
-    size, proportions = batch_of(config, len(training.labels))
+    size, proportions = resolve_batch_size(config, len(training.labels))
     n = len(training.labels)
     began = time.monotonic()
     computed = 0

@@ -32,8 +32,8 @@ from bc_model.inference.model_card import (
 from bc_model.inference.seen_images import SeenImages
 from bc_model.model import NAMED_WEIGHTS, backbone
 from bc_model.training.config import TrainingConfig
-from bc_model.training.devices import resolve_arithmetic
-from bc_model.training.initial_weights import initial_model, initialization_leakage
+from bc_model.training.devices import resolve_compute_dtype
+from bc_model.training.initial_weights import check_initialization_leakage, find_initial_bundle
 from bc_model.training.inputs import extractor_name
 from bc_model.training.run import Run
 
@@ -54,7 +54,7 @@ def describe_run(config: TrainingConfig, dataset: Dataset, split_file: Path) -> 
         "data_sha256": dataset_sha256(dataset),
         "split_sha256": file_sha256(split_file),
         "weights_sha256": _weights_sha256(config.weights),
-        "compute_dtype": resolve_arithmetic(config),
+        "compute_dtype": resolve_compute_dtype(config),
         "features_by": extractor_name(config) if config.cache_features else None,
         "devices": tf.distribute.get_strategy().num_replicas_in_sync,
         "versions": {
@@ -104,7 +104,9 @@ def draft_model_card(
     seen = set() if synthetic else set(training["magnification"].dropna())
     magnifications = sorted(int(value) for value in seen)
     parts = summarize_subsets(split)
-    has_initialization_leakage = initialization_leakage(config.weights, dataset, split) is not None
+    has_initialization_leakage = (
+        check_initialization_leakage(config.weights, dataset, split) is not None
+    )
     initial = config.weights
     return ModelCard(
         name=run.name,
@@ -117,8 +119,8 @@ def draft_model_card(
             dense_units=tuple(config.dense_units),
             dropout=config.dropout,
         ),
-        input=input_facts(config.backbone, config.image_size, _rows(dataset, training)),
-        scale=scale_facts(magnifications),
+        input=describe_input(config.backbone, config.image_size, _rows(dataset, training)),
+        scale=describe_scale(magnifications),
         data=TrainingData(
             dataset_sha256=dataset_sha256(dataset),
             split_sha256=file_sha256(run.split_file),
@@ -139,7 +141,7 @@ def draft_model_card(
     )
 
 
-def input_facts(
+def describe_input(
     backbone_name: str, image_size: tuple[int, int], images: pd.DataFrame
 ) -> ModelInput:
     """Return what a model card says of the pictures that go into the network.
@@ -163,7 +165,7 @@ def input_facts(
     )
 
 
-def scale_facts(magnifications: list[int]) -> Scale:
+def describe_scale(magnifications: list[int]) -> Scale:
     """Return the physical scale of images at some magnifications."""
     return Scale(
         magnifications=tuple(magnifications),
@@ -180,18 +182,18 @@ def _weights_sha256(weights: str) -> str | None:
 
 def _initial_cases(weights: str) -> tuple[str, ...]:
     """Return the cases that the initial weights know; those of a stranger's file cannot be told."""
-    known = initial_model(weights)
+    known = find_initial_bundle(weights)
     return tuple(sorted(known.seen_cases)) if known else ()
 
 
 def _license(weights: str, synthetic: bool, official: bool) -> str:
-    own = license_words(synthetic, official)
-    known = initial_model(weights)
+    own = describe_license(synthetic, official)
+    known = find_initial_bundle(weights)
     first = known.card.data.license if known else own
     return own if first == own else f"{own} It began with weights learned from: {first}"
 
 
-def license_words(synthetic: bool, official: bool) -> str:
+def describe_license(synthetic: bool, official: bool) -> str:
     """Say whose the pictures are that a model learned from."""
     if synthetic:
         return "Drawn by this program: invented pictures, not tissue."

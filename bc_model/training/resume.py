@@ -22,7 +22,7 @@ _MACHINE = {
 """What another machine may do otherwise, by its key in `config.json`."""
 
 
-def config_to_resume(run: Run) -> TrainingConfig:
+def read_resumable_config(run: Run) -> TrainingConfig:
     """Return the settings of a run that ended before it was done.
 
     Raises

@@ -176,7 +176,7 @@ class Run(Job):
         except ValueError as error:
             raise RunError(f"The history of {self.title} is damaged.") from error
 
-    def keep_history(self, epochs: int) -> None:
+    def truncate_history(self, epochs: int) -> None:
         """Delete the epochs after the given number: a resumed run repeats them."""
         lines = [json.dumps(record, allow_nan=False) for record in self.read_history()[:epochs]]
         write_text_atomic(self.path / "history.jsonl", "".join(f"{line}\n" for line in lines))
@@ -258,7 +258,7 @@ class RunImages:
     split: pd.DataFrame
 
     @classmethod
-    def of(cls, run: Run) -> RunImages:
+    def from_run(cls, run: Run) -> RunImages:
         """Read the split of a run and where its data set lies.
 
         Raises
@@ -274,7 +274,7 @@ class RunImages:
             raise RunError(f"The run {run.name} does not say where its data set lies.")
         return cls(run.name, Path(data), read_split(run.split_file))
 
-    def row(self, sha256: str) -> pd.Series:
+    def find_row(self, sha256: str) -> pd.Series:
         """Return the row of the split with these pixels.
 
         Raises
@@ -312,7 +312,7 @@ class RunImages:
         ImageError
             The file is gone or damaged.
         """
-        path = str(self.row(sha256)["path"])
+        path = str(self.find_row(sha256)["path"])
         root = self.root.resolve()
         place = (root / path).resolve()
         if not place.is_relative_to(root):

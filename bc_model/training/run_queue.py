@@ -47,16 +47,16 @@ def start_run(config: TrainingConfig, runs: Path) -> Run:
     ConfigError
         BC_MAX_RUNS or BC_NICENESS is invalid.
     """
-    require_environment()
-    config = checked_paths(config)
+    check_environment()
+    config = resolve_paths(config)
     run = Run.create(_new_folder(Path(runs).resolve(), new_run_id(config.backbone)))
     run.write_config({"config": config.as_dict()})
-    put_in_queue(run)
+    queue_run(run)
     advance_queue(runs)
     return run
 
 
-def checked_paths(config: TrainingConfig) -> TrainingConfig:
+def resolve_paths(config: TrainingConfig) -> TrainingConfig:
     """Return settings with absolute paths, which are valid for every process.
 
     Raises
@@ -73,7 +73,7 @@ def checked_paths(config: TrainingConfig) -> TrainingConfig:
     return config
 
 
-def put_in_queue(
+def queue_run(
     run: Run, *, accept_changes: bool = False, scheduler: str = "", task: str = ""
 ) -> None:
     """Queue a run; the caller ensures that no process works on it.
@@ -107,7 +107,7 @@ def accepts_changes(run: Run) -> bool:
     return accepted != "" and accepted == run.config_sha256()
 
 
-def launch(
+def launch_run(
     run: Run, *, tied: bool = False, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen:
     """Start the process that trains a queued or interrupted run; see `bc_model.jobs.launch_job`."""
@@ -127,10 +127,10 @@ def resume_run(run: Run, *, accept_changes: bool = False) -> None:
     ConfigError
         BC_MAX_RUNS or BC_NICENESS is invalid.
     """
-    require_environment()
+    check_environment()
     with locked(run.path.parent):
         require_resumable(run)
-        put_in_queue(run, accept_changes=accept_changes)
+        queue_run(run, accept_changes=accept_changes)
     advance_queue(run.path.parent)
 
 
@@ -142,10 +142,10 @@ def advance_queue(runs: Path) -> list[str]:
     list of str
         The names of the started runs.
     """
-    return _jobs.advance_queue(runs, list_runs, launch, max_runs)
+    return _jobs.advance_queue(runs, list_runs, launch_run, max_runs)
 
 
-def require_environment() -> None:
+def check_environment() -> None:
     """Refuse invalid environment variables before a run is queued; see `max_runs`, `niceness`."""
     max_runs()
     niceness()

@@ -44,14 +44,20 @@ from bc_model.inference.model_card import CardMetrics, StainStatistics, write_mo
 from bc_model.inference.quantization import measure_parity
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
 from bc_model.model import build_model, freeze_backbone, unfreeze_from
-from bc_model.training.callbacks import EndRequested, Phase, RunReporter, StateKeeper, progress_of
+from bc_model.training.callbacks import (
+    EndRequested,
+    Phase,
+    RunReporter,
+    StateKeeper,
+    make_progress_callback,
+)
 from bc_model.training.checkpoint import TrainState, load_weights, read_state, restore_state, sweep
 from bc_model.training.config import TrainingConfig
-from bc_model.training.devices import computing_in, resolve_arithmetic, strategy_for
+from bc_model.training.devices import make_strategy, resolve_compute_dtype, use_compute_dtype
 from bc_model.training.feature_cache import check_room
 from bc_model.training.initial_weights import (
-    all_seen_images,
-    initialization_leakage,
+    check_initialization_leakage,
+    collect_seen_images,
     load_initial_weights,
 )
 from bc_model.training.inputs import (
@@ -251,7 +257,7 @@ class Trainer:
         _configure_tensorflow(config)
         keras.utils.set_random_seed(config.seed)
         self.run_dir.write_status("starting", message="Building the model")
-        self.strategy = strategy_for(config)
+        self.strategy = make_strategy(config)
         with self.strategy.scope():
             self.model = build_model(
                 config.backbone,
@@ -277,7 +283,7 @@ class Trainer:
         self._read_split()
         self._write_config()
         state = self._read_state()
-        self.run_dir.keep_history(state.epoch if state else 0)
+        self.run_dir.truncate_history(state.epoch if state else 0)
         _log_split(self.dataset, self.split, self.config.weights)
         if state:
             logger.info("Resumed after epoch %d", state.epoch)
@@ -343,7 +349,7 @@ class Trainer:
         load_weights(run_dir.best_weights, self.model)
         # Requests are ignored from here on: the run ends soon, as a stop would end it.
         run_dir.write_status("running", message="Writing the model", phase="export")
-        known = all_seen_images(config.weights, self.dataset, self.split)
+        known = collect_seen_images(config.weights, self.dataset, self.split)
         n_parameters = self.model.count_params()
         card = draft_model_card(config, self.dataset, self.split, run_dir, known, n_parameters)
         bundle = write_bundle(
@@ -402,7 +408,7 @@ class Trainer:
 
     def _read_split(self) -> None:
         config = self.config
-        progress = progress_of(self.run_dir, "Reading the dataset")
+        progress = make_progress_callback(self.run_dir, "Reading the dataset")
         self.dataset = read_dataset(Path(config.data), progress=progress)
         self.split = make_split(
             self.dataset,
@@ -440,7 +446,7 @@ class Trainer:
 
     def _load_subset(self, name: str, size: tuple[int, int]) -> Subset:
         rows = self.split[self.split["subset"] == name]
-        progress = progress_of(self.run_dir, f"Loading the {name} subset")
+        progress = make_progress_callback(self.run_dir, f"Loading the {name} subset")
         pixels = load_pixels(self.dataset.root, list(rows["path"]), size, progress=progress)
         return Subset(pixels, one_hot(rows["class"]))
 
@@ -481,7 +487,9 @@ class Trainer:
         feed = None
         if config.cache_features:
             report = {
-                name: progress_of(self.run_dir, f"Computing the features of the {name} subset")
+                name: make_progress_callback(
+                    self.run_dir, f"Computing the features of the {name} subset"
+                )
                 for name in ("training", "validation")
             }
             feed = cached_feed(
@@ -501,7 +509,7 @@ class Trainer:
             "stopping": keras.callbacks.EarlyStopping(monitor="val_loss", patience=patience),
         }
         first_epoch = resumed.epoch if resumed else phase.first_epoch
-        with computing_in(feed.fitted, resolve_arithmetic(self.config)):
+        with use_compute_dtype(feed.fitted, resolve_compute_dtype(self.config)):
             feed.fitted.fit(
                 feed.training(first_epoch, phase.last_epoch),
                 validation_data=feed.validation,
@@ -601,7 +609,7 @@ def _log_split(dataset: Dataset, split: pd.DataFrame, weights: str) -> None:
             "test images. The metrics of this run are marked as leaky.",
             protocol, leak.test_images, leak.n_test,
         )  # fmt: skip
-    if known := initialization_leakage(weights, dataset, split):
+    if known := check_initialization_leakage(weights, dataset, split):
         logger.warning("%s", known.message)
 
 

@@ -29,7 +29,7 @@ def texts(elements) -> str:
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let every run that is started go on, without a process."""
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
+    monkeypatch.setattr(jobs, "launch_run", lambda run: run.write_status("running"))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def whole(
     folder = tmp_path_factory.mktemp("whole")
     plan = plan_report(tiny_config, dataset=lambda: read_dataset(drawn_set), fold_files=fold_files)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "launch", lambda run: run.write_status("running"))
+        patch.setattr(jobs, "launch_run", lambda run: run.write_status("running"))
         for member in start_report("rep", plan, folder)[0].members:
             end_at_random(Run(folder / member.run))
     return folder

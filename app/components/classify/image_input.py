@@ -47,9 +47,9 @@ def linked_image() -> tuple[str, bytes] | None:
     from bc_model.training import RunImages, find_run
 
     try:
-        images = RunImages.of(find_run(runs_dir(), run_id))
+        images = RunImages.from_run(find_run(runs_dir(), run_id))
         path, data = images.read(sha256)
-        row = images.row(sha256)
+        row = images.find_row(sha256)
     except BcModelError as error:
         show_error(error, title="Image not found")
         return None

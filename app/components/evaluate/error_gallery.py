@@ -161,7 +161,7 @@ Neighbors = dict[str, tuple[Neighbor, ...]]
 def draw_errors(run: Run, report: EvaluationReport, bundle: Bundle) -> None:
     """Draw the gallery of a run, six cards per page."""
     assert report.predictions is not None, "read_report reads the predictions or fails"
-    images = RunImages.of(run)
+    images = RunImages.from_run(run)
     gallery = build_error_gallery(report.predictions, threshold=report.threshold)
     left, right = st.columns([3, 2], vertical_alignment="bottom", gap="large")
     kind = left.segmented_control(

@@ -18,7 +18,7 @@ from bc_model.data import check_leakage, summarize_subsets
 from bc_model.errors import BcModelError, ConfigError, WeightsError
 from bc_model.inference import bundled_model, has_bundled_model
 from bc_model.model import BACKBONES, NAMED_WEIGHTS, require_weights_file
-from bc_model.training import OPTIONS, Option, initialization_leakage
+from bc_model.training import OPTIONS, Option, check_initialization_leakage
 
 WEIGHT_LABELS = {
     "imagenet": "ImageNet (download)",
@@ -265,6 +265,6 @@ def draw_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] | None:
     parts = summarize_subsets(split)
     show_subsets(parts)
     show_checks(c for c in check_leakage(split, chosen["protocol"]) if c.severity != Severity.INFO)
-    if known := initialization_leakage(chosen["weights"], reading.dataset, split):
+    if known := check_initialization_leakage(chosen["weights"], reading.dataset, split):
         show_checks([known])
     return parts

@@ -50,8 +50,8 @@ def test_the_list_starts_what_waits_behind_a_killed_run(
 ) -> None:
     (run.path / "status.json").write_text('{"state": "running"}')
     waiting = Run.create(run.path.with_name("waiting"))
-    jobs.put_in_queue(waiting)
-    monkeypatch.setattr(jobs, "launch", lambda one: one.write_status("starting"))
+    jobs.queue_run(waiting)
+    monkeypatch.setattr(jobs, "launch_run", lambda one: one.write_status("starting"))
     assert f"{waiting.path}: starting" in call("list", run.path.parent)
 
 

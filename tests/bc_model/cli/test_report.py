@@ -46,7 +46,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, end_at_random: Callable[[Run], None
         else:
             end_at_random(run)
 
-    monkeypatch.setattr(jobs, "launch", launch)
+    monkeypatch.setattr(jobs, "launch_run", launch)
     monkeypatch.setattr(experiment, "_LOOK_EVERY_S", 0.01)
     return names
 
@@ -132,7 +132,7 @@ def test_the_same_command_goes_on_with_what_is_not_done(
 def test_detached_it_does_not_wait(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
+    monkeypatch.setattr(jobs, "launch_run", lambda run: run.write_status("running"))
     code, out, _ = command("--study", "rep", "--runs", tmp_path, "--detach")
     assert code == 0
     assert "info: Results are available for 0 of 2 runs" in out
@@ -147,7 +147,7 @@ def test_ctrl_c_leaves_the_runs_and_shows_what_there_is(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
+    monkeypatch.setattr(jobs, "launch_run", lambda run: run.write_status("running"))
     monkeypatch.setattr(experiment.time, "sleep", interrupt)
     code, out, err = command("--study", "rep", "--runs", tmp_path)
     assert code == 130

@@ -39,7 +39,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_run: Run) -> list[str]:
             shutil.copytree(tiny_run.evaluation_dir, run.evaluation_dir)
             run.write_status("done")
 
-    monkeypatch.setattr(jobs, "launch", launch)
+    monkeypatch.setattr(jobs, "launch_run", launch)
     monkeypatch.setattr(experiment, "_LOOK_EVERY_S", 0.01)
     return names
 
@@ -111,7 +111,7 @@ def test_the_same_command_again_goes_on_with_what_is_not_done(
 def test_detached_it_does_not_wait(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
+    monkeypatch.setattr(jobs, "launch_run", lambda run: run.write_status("running"))
     code, out, err = command("--study", "cv", "--runs", tmp_path, "--n-folds", 3, "--detach")
     assert (code, err) == (0, "")
     assert "Results are available for 0 of 3 runs" in out
@@ -125,7 +125,7 @@ def test_ctrl_c_leaves_the_runs_and_says_so(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
+    monkeypatch.setattr(jobs, "launch_run", lambda run: run.write_status("running"))
     monkeypatch.setattr(experiment.time, "sleep", interrupt)
     code, out, err = command("--study", "cv", "--runs", tmp_path, "--n-folds", 3)
     assert (code, out) == (130, "")

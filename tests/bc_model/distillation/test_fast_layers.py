@@ -18,7 +18,7 @@ from bc_model.distillation.fast_layers import (
     with_quick_layers,
 )
 from bc_model.distillation.student import build_network, learn, prepare
-from bc_model.training.devices import computing_in
+from bc_model.training.devices import use_compute_dtype
 from tests.bc_model.distillation.conftest import QUICK
 
 TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 0.02}
@@ -167,7 +167,7 @@ def test_traced_steps_over_images_of_any_size_are_the_same(compute_dtype):
 
     def losses(model: keras.Model, kind: type[keras.optimizers.AdamW]) -> list[float]:
         model.compile(kind(1e-2), loss="mse")
-        with computing_in(model, compute_dtype):
+        with use_compute_dtype(model, compute_dtype):
             return [float(model.train_on_batch(x, y)) for _ in range(6)]
 
     quick = losses(with_quick_layers(plain), QuickAdamW)

@@ -15,7 +15,7 @@ from bc_model.distillation.data import Source
 from bc_model.distillation.student import build_network, learn
 from bc_model.distillation.teacher import Teacher
 from bc_model.model import reference_logits
-from bc_model.training.devices import computing_in
+from bc_model.training.devices import use_compute_dtype
 from tests.bc_model.distillation.conftest import QUICK, without_traces
 
 
@@ -101,9 +101,9 @@ def test_the_steps_compute_in_the_arithmetic_of_the_recipe(source, monkeypatch):
 
     def spy(model, compute_dtype):
         asked.append(compute_dtype)
-        return computing_in(model, compute_dtype)
+        return use_compute_dtype(model, compute_dtype)
 
-    monkeypatch.setattr(learner, "computing_in", spy)
+    monkeypatch.setattr(learner, "use_compute_dtype", spy)
     model = learn(source, dataclasses.replace(QUICK, compute_dtype="float32"), seed=0)
 
     assert asked == ["float32"]

@@ -31,7 +31,7 @@ from bc_model.jobs import cancel_job
 from bc_model.model import load_keras, weights_fingerprint
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
-from bc_model.training.run_queue import put_in_queue
+from bc_model.training.run_queue import queue_run
 from bc_model.training.trainer import train
 
 REPOSITORY = Path(__file__).parents[3]
@@ -272,14 +272,16 @@ def test_a_scheduler_without_workers_and_one_whose_worker_lacks_the_program_are_
 def run(tmp_path: Path) -> Run:
     made = Run.create(tmp_path / "run")
     made.write_config({"config": {}})
-    put_in_queue(made, scheduler="tcp://there:1", task="mine")
+    queue_run(made, scheduler="tcp://there:1", task="mine")
     return made
 
 
 @pytest.fixture(autouse=True)
 def _no_children(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "run" in request.fixturenames:
-        monkeypatch.setattr(cluster_worker, "launch", lambda *_, **__: pytest.fail("was started"))
+        monkeypatch.setattr(
+            cluster_worker, "launch_run", lambda *_, **__: pytest.fail("was started")
+        )
 
 
 def test_a_canceled_run_is_not_started(run: Run) -> None:
@@ -288,13 +290,13 @@ def test_a_canceled_run_is_not_started(run: Run) -> None:
 
 
 def test_a_run_that_was_given_to_another_queue_is_not_started(run: Run) -> None:
-    put_in_queue(run)
+    queue_run(run)
     assert cluster_worker.train_on_worker(str(run.path), "mine") == "queued"
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted"])
 def test_a_run_that_went_on_in_another_queue_is_not_taken_over(run: Run, state: str) -> None:
-    put_in_queue(run)
+    queue_run(run)
     run.write_status("running")
     if state == "interrupted":
         (run.path / "status.json").write_text('{"state": "running"}')
@@ -331,7 +333,7 @@ def test_a_process_that_is_gone_without_a_word_is_an_error_that_may_be_tried_aga
         (run.path / "stderr.txt").write_text("out of memory")
         return Silent()
 
-    monkeypatch.setattr(cluster_worker, "launch", launch)
+    monkeypatch.setattr(cluster_worker, "launch_run", launch)
     with pytest.raises(RunError, match=r"ended unexpectedly\. Last error output: out of memory"):
         cluster_worker.train_on_worker(str(run.path), "mine")
 
@@ -376,7 +378,7 @@ def test_a_run_is_waited_for_by_its_task_until_it_has_ended(
     futures = submit_experiment(client, Experiment("s", "", members), run.path.parent)  # type: ignore[arg-type]
     assert client.taken == ([(str(run.path), "mine", "mine")] if is_taken else [])
     assert futures == ({run.name: "mine"} if is_taken else {})
-    put_in_queue(run)  # by hand, here: not for a cluster any more
+    queue_run(run)  # by hand, here: not for a cluster any more
     assert submit_experiment(client, Experiment("s", "", members), run.path.parent) == {}  # type: ignore[arg-type]
 
 
@@ -423,7 +425,7 @@ def test_a_failed_task_does_not_touch_a_run_that_is_not_its_any_more(run: Run, s
     run.write_status(state)
     settle(Connected(), {"run": Ended("mine")}, run.path.parent)  # type: ignore[arg-type]
     assert run.read_status()["state"] == state
-    put_in_queue(run)
+    queue_run(run)
     settle(Connected(), {"run": Ended("mine")}, run.path.parent)  # type: ignore[arg-type]
     assert run.read_status()["state"] == "queued"
 

@@ -56,7 +56,7 @@ def test_the_recipe_is_one_and_the_same(
     found = plan(fold_files=fold_files)
     own = {"protocol": "case", "test_fold": 0, "official_fold_file": ""}
     alike = {dataclasses.replace(config, **own) for _, config in found.runs}
-    assert alike == {jobs.checked_paths(tiny_config)}
+    assert alike == {jobs.resolve_paths(tiny_config)}
 
 
 def test_all_folds(plan: Callable) -> None:

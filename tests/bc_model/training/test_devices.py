@@ -7,7 +7,7 @@ import pytest
 from bc_model.inference import precision
 from bc_model.model import build_model
 from bc_model.training.config import TrainingConfig
-from bc_model.training.devices import computing_in, resolve_arithmetic
+from bc_model.training.devices import resolve_compute_dtype, use_compute_dtype
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def compute_dtypes(model: keras.Model) -> list[str]:
 
 def test_only_what_lies_before_the_pooling_is_mixed_and_only_inside(model: keras.Model) -> None:
     before = compute_dtypes(model)
-    with computing_in(model, "bfloat16"):
+    with use_compute_dtype(model, "bfloat16"):
         inside = dict(
             zip([layer.name for layer in model.layers], compute_dtypes(model), strict=True)
         )
@@ -34,7 +34,7 @@ def test_only_what_lies_before_the_pooling_is_mixed_and_only_inside(model: keras
 
 def test_an_error_inside_leaves_the_layers_as_they_were(model: keras.Model) -> None:
     before = compute_dtypes(model)
-    with pytest.raises(KeyError), computing_in(model, "bfloat16"):
+    with pytest.raises(KeyError), use_compute_dtype(model, "bfloat16"):
         raise KeyError
     assert compute_dtypes(model) == before
 
@@ -45,7 +45,7 @@ def step(model: keras.Model, compute_dtype: str) -> np.ndarray:
     images = rng.random((16, 32, 32, 3), np.float32) * 255
     labels = np.eye(2, dtype=np.float32)[rng.integers(2, size=16)]
     model.compile(keras.optimizers.SGD(0.1), loss="categorical_crossentropy")
-    with computing_in(model, compute_dtype):
+    with use_compute_dtype(model, compute_dtype):
         model.train_on_batch(images, labels)
     moved = model.get_layer("block3_conv").kernel.numpy()
     model.set_weights(start)
@@ -63,5 +63,5 @@ def test_auto_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     config = TrainingConfig(data="set")
     for found, expected in ((("f32",), "float32"), (("f32", "bf16"), "bfloat16")):
         monkeypatch.setattr(precision, "supported_precisions", lambda found=found: found)
-        assert resolve_arithmetic(config) == expected
-    assert resolve_arithmetic(TrainingConfig(data="set", compute_dtype="float32")) == "float32"
+        assert resolve_compute_dtype(config) == expected
+    assert resolve_compute_dtype(TrainingConfig(data="set", compute_dtype="float32")) == "float32"

@@ -14,7 +14,7 @@ import pytest
 from bc_model.data.pipeline import validation_order
 from bc_model.errors import ConfigError
 from bc_model.training.config import TrainingConfig
-from bc_model.training.devices import batch_of, strategy_for
+from bc_model.training.devices import make_strategy, resolve_batch_size
 
 # In a process of its own: devices are divided before TensorFlow uses the first of them.
 TRAIN_ON_TWO = """
@@ -38,11 +38,11 @@ train(settings, Run.create(Path(sys.argv[2])))
 
 def test_one_switch_is_refused_without_cards(tiny_config: TrainingConfig) -> None:
     with pytest.raises(ConfigError, match=r"Expected two or more GPUs, got 0"):
-        strategy_for(replace(tiny_config, multi_gpu=True))
+        make_strategy(replace(tiny_config, multi_gpu=True))
 
 
 def test_without_the_switch_nothing_is_mirrored(tiny_config: TrainingConfig) -> None:
-    assert strategy_for(tiny_config).num_replicas_in_sync == 1
+    assert make_strategy(tiny_config).num_replicas_in_sync == 1
 
 
 def train_on_two(config: TrainingConfig, run: Path) -> list[dict]:
@@ -83,10 +83,10 @@ def test_a_batch_smaller_than_the_cards_is_refused(
 ) -> None:
     four = SimpleNamespace(num_replicas_in_sync=4)
     monkeypatch.setattr("tensorflow.distribute.get_strategy", lambda: four)
-    assert batch_of(replace(tiny_config, batch_size=35), 100) == (32, 4)
+    assert resolve_batch_size(replace(tiny_config, batch_size=35), 100) == (32, 4)
     for size, images in ((3, 100), (32, 20)):
         with pytest.raises(ConfigError, match="cannot be shared among 4 graphics cards"):
-            batch_of(replace(tiny_config, batch_size=size), images)
+            resolve_batch_size(replace(tiny_config, batch_size=size), images)
 
 
 @pytest.mark.slow

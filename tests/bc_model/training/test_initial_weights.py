@@ -8,7 +8,11 @@ from bc_model.checks import make_check
 from bc_model.data.dataset import Dataset, read_dataset
 from bc_model.data.splits import read_split
 from bc_model.inference.bundle import open_bundle
-from bc_model.training.initial_weights import all_seen_images, initial_model, initialization_leakage
+from bc_model.training.initial_weights import (
+    check_initialization_leakage,
+    collect_seen_images,
+    find_initial_bundle,
+)
 from bc_model.training.run import Run
 
 
@@ -32,18 +36,18 @@ def test_images_of_known_cases_in_test_are_counted(
     n = int((split["subset"] == "train").sum())
 
     dataset = read_dataset(drawn_set)
-    assert initialization_leakage(weights, dataset, split) is None
+    assert check_initialization_leakage(weights, dataset, split) is None
     leakage = make_check("BC410", n_seen=n, n_test=n)
-    assert initialization_leakage(weights, dataset, other) == leakage
+    assert check_initialization_leakage(weights, dataset, other) == leakage
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none", "/weights/resnet50.h5", "/no/model.keras"])
 def test_of_a_stranger_s_weights_nothing_can_be_told(
     tiny_run: Run, drawn_set: Path, boxed, weights: str
 ):
-    assert initial_model(weights) is None
+    assert find_initial_bundle(weights) is None
     split = read_split(tiny_run.split_file)
-    assert initialization_leakage(weights, read_dataset(drawn_set), split) is None
+    assert check_initialization_leakage(weights, read_dataset(drawn_set), split) is None
 
 
 def test_copies_packed_anew_are_known_at_first(tiny_run: Run, drawn_set: Path, boxed):
@@ -57,10 +61,12 @@ def test_copies_packed_anew_are_known_at_first(tiny_run: Run, drawn_set: Path, b
     images = dataset.images.assign(path=dataset.images["path"].map(names))
     packed_anew = Dataset(drawn_set, images, dataset.excluded)
 
-    check = initialization_leakage("bundled", packed_anew, other)
+    check = check_initialization_leakage("bundled", packed_anew, other)
     assert check is not None
     assert check.code == "BC411"
-    assert initialization_leakage("bundled", packed_anew, other.assign(subset="train")) is None
+    assert (
+        check_initialization_leakage("bundled", packed_anew, other.assign(subset="train")) is None
+    )
 
 
 def test_all_that_is_known_is_listed_with_what_the_first_weights_knew(
@@ -73,7 +79,7 @@ def test_all_that_is_known_is_listed_with_what_the_first_weights_knew(
     own = set(split.loc[split["subset"] == "test", "sha256"])
     first = set(split["sha256"]) - own
 
-    assert set(all_seen_images("none", dataset, turned).dhash) == own
-    assert set(all_seen_images("bundled", dataset, turned).dhash) == own | first
-    assert all_seen_images("bundled", dataset, turned).whole
-    assert not all_seen_images("/weights/resnet50.h5", dataset, turned).whole
+    assert set(collect_seen_images("none", dataset, turned).dhash) == own
+    assert set(collect_seen_images("bundled", dataset, turned).dhash) == own | first
+    assert collect_seen_images("bundled", dataset, turned).whole
+    assert not collect_seen_images("/weights/resnet50.h5", dataset, turned).whole

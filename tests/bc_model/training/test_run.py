@@ -115,7 +115,7 @@ def test_later_epochs_are_forgotten(run: Run) -> None:
         run.append_history({"epoch": epoch})
     with (run.path / "history.jsonl").open("a") as stream:
         stream.write('{"epoch": 4, "lo')
-    run.keep_history(2)
+    run.truncate_history(2)
     run.append_history({"epoch": 3})
     assert [record["epoch"] for record in run.read_history()] == [1, 2, 3]
 

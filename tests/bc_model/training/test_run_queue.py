@@ -110,7 +110,7 @@ def test_a_relative_fold_file_means_the_same_to_the_child(
 def test_a_run_that_waits_for_a_cluster_is_not_started_here(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run")
     run.write_config({"config": {}})
-    jobs.put_in_queue(run, scheduler="tcp://there:8786", task="a")
+    jobs.queue_run(run, scheduler="tcp://there:8786", task="a")
     assert jobs.advance_queue(tmp_path) == []
     assert run.read_status()["message"] == "Waiting in the queue of tcp://there:8786"
     cancel_job(run)
@@ -124,7 +124,7 @@ def test_advance_queue_starts_as_many_runs_as_the_environment_allows(
 ) -> None:
     monkeypatch.setenv("BC_MAX_RUNS", "2")
     # This process stands for the children, which do not exist.
-    monkeypatch.setattr(jobs, "launch", lambda run: run.write_status("running"))
+    monkeypatch.setattr(jobs, "launch_run", lambda run: run.write_status("running"))
     runs = [jobs.start_run(tiny_config, tmp_path) for _ in range(4)]
     states = [run.read_status()["state"] for run in runs]
     assert states == ["running", "running", "queued", "queued"]
@@ -248,26 +248,26 @@ def test_accepts_changes_is_false_without_a_queue(run: Run) -> None:
 
 
 def test_accepts_changes_holds_until_the_next_queueing(run: Run) -> None:
-    jobs.put_in_queue(run, accept_changes=True, scheduler="tcp://there:1", task="mine")
+    jobs.queue_run(run, accept_changes=True, scheduler="tcp://there:1", task="mine")
     for state in ("starting", "running", "failed"):
         run.write_status(state)
     assert jobs.accepts_changes(run)
-    jobs.put_in_queue(run)
+    jobs.queue_run(run)
     assert not jobs.accepts_changes(run)
 
 
 def test_accepts_changes_does_not_cover_later_changes(run: Run) -> None:
-    jobs.put_in_queue(run, accept_changes=True)
+    jobs.queue_run(run, accept_changes=True)
     run.write_config({"config": {}, "data_sha256": "seen"})
     assert not jobs.accepts_changes(run)
 
 
 @pytest.mark.usefixtures("fake_popen")
 def test_launch_lost_before_it_read_its_data_is_repeated_alike(run: Run) -> None:
-    jobs.put_in_queue(run, accept_changes=True, scheduler="tcp://there:1", task="mine")
-    commands = [jobs.launch(run).command]  # type: ignore[attr-defined]
+    jobs.queue_run(run, accept_changes=True, scheduler="tcp://there:1", task="mine")
+    commands = [jobs.launch_run(run).command]  # type: ignore[attr-defined]
     run.write_status("starting", message="Reading the data set")
-    commands.append(jobs.launch(run, tied=True).command)  # type: ignore[attr-defined]
+    commands.append(jobs.launch_run(run, tied=True).command)  # type: ignore[attr-defined]
     assert ["--accept-changes" in command for command in commands] == [True, True]
     assert ["--end-with-stdin" in command for command in commands] == [False, True]
 

@@ -28,7 +28,7 @@ def run(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Run:
 def test_a_image_is_found_by_its_pixels(run: Run, tmp_path: Path):
     first = read_split(run.split_file).iloc[0]
 
-    path, data = RunImages.of(run).read(first["sha256"])
+    path, data = RunImages.from_run(run).read(first["sha256"])
 
     assert path == first["path"]
     assert data == (tmp_path / "set" / path).read_bytes()
@@ -38,7 +38,7 @@ def test_a_image_is_found_by_its_pixels(run: Run, tmp_path: Path):
 @pytest.mark.parametrize("asked", ["", "../../etc/passwd", "/etc/passwd", "0" * 64])
 def test_what_is_not_a_image_of_the_run_is_refused(run: Run, asked: str):
     with pytest.raises(DataError, match="has no picture"):
-        RunImages.of(run).read(asked)
+        RunImages.from_run(run).read(asked)
 
 
 def test_a_row_without_a_hash_cannot_be_asked_for(run: Run):
@@ -47,7 +47,7 @@ def test_a_row_without_a_hash_cannot_be_asked_for(run: Run):
     write_split(split, run.split_file)
 
     with pytest.raises(DataError, match="has no picture"):
-        RunImages.of(run).read("")
+        RunImages.from_run(run).read("")
 
 
 @pytest.mark.parametrize("way_out", ["climb", "absolute", "link"])
@@ -63,7 +63,7 @@ def test_a_image_outside_the_data_set_is_not_opened(run: Run, tmp_path: Path, wa
         write_split(split, run.split_file)
 
     with pytest.raises(DataError, match="outside its data set"):
-        RunImages.of(run).read(split["sha256"].iloc[0])
+        RunImages.from_run(run).read(split["sha256"].iloc[0])
 
 
 def test_other_pixels_under_the_old_name_are_refused(run: Run, tmp_path: Path):
@@ -71,21 +71,21 @@ def test_other_pixels_under_the_old_name_are_refused(run: Run, tmp_path: Path):
     shutil.copy(tmp_path / "set" / other["path"], tmp_path / "set" / one["path"])
 
     with pytest.raises(DataError, match="other pixels"):
-        RunImages.of(run).read(one["sha256"])
+        RunImages.from_run(run).read(one["sha256"])
 
 
 def test_a_data_set_that_is_gone_is_said(run: Run, tmp_path: Path):
     shutil.rmtree(tmp_path / "set")
 
     with pytest.raises(ImageError, match="There is no picture"):
-        RunImages.of(run).read(read_split(run.split_file)["sha256"].iloc[0])
+        RunImages.from_run(run).read(read_split(run.split_file)["sha256"].iloc[0])
 
 
 def test_a_run_that_does_not_say_where_its_data_lies(run: Run):
     (run.path / "config.json").write_text(json.dumps({"config": {}}))
 
     with pytest.raises(RunError, match="where its data set lies"):
-        RunImages.of(run)
+        RunImages.from_run(run)
 
 
 def test_the_hash_of_the_file_is_not_that_of_the_image(run: Run, tmp_path: Path):
@@ -93,4 +93,4 @@ def test_the_hash_of_the_file_is_not_that_of_the_image(run: Run, tmp_path: Path)
     of_file = hashlib.sha256((tmp_path / "set" / first["path"]).read_bytes()).hexdigest()
 
     with pytest.raises(DataError, match="has no picture"):
-        RunImages.of(run).read(of_file)
+        RunImages.from_run(run).read(of_file)
