@@ -252,10 +252,10 @@ def _subgroup_table(groups: list[Subgroup], kind: str, header: str) -> doc.Table
 
 
 def _calibration_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
-    found = report.calibration
+    result = report.calibration
     yield doc.Heading("Calibration")
-    alt_text = plots.describe_calibration(found)
-    yield doc.Charts((doc.Chart("Reliability diagram", plots.plot_calibration(found), alt_text),))
+    alt_text = plots.describe_calibration(result)
+    yield doc.Charts((doc.Chart("Reliability diagram", plots.plot_calibration(result), alt_text),))
     yield doc.Text(
         "Points on the dashed line are perfectly calibrated. The bars show how many images have "
         "such a probability. The intervals are Wilson intervals at the effective number of cases, "
@@ -263,11 +263,11 @@ def _calibration_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
         is_caption=True,
     )
     yield doc.Text(
-        f"The expected calibration error is {found.ece:.3f} with ten bins of equal width and "
-        f"{found.ece_equal_count:.3f} with ten bins of equal count, over "
-        f"{format_support(found.n_images, found.n_cases)}. The error of a perfectly calibrated "
-        f"model would be {found.ece_if_calibrated:.3f} and "
-        f"{found.ece_equal_count_if_calibrated:.3f} on as many independent images. It is higher "
+        f"The expected calibration error is {result.ece:.3f} with ten bins of equal width and "
+        f"{result.ece_equal_count:.3f} with ten bins of equal count, over "
+        f"{format_support(result.n_images, result.n_cases)}. The error of a perfectly calibrated "
+        f"model would be {result.ece_if_calibrated:.3f} and "
+        f"{result.ece_equal_count_if_calibrated:.3f} on as many independent images. It is higher "
         "on images that come in cases, and it is never 0.",
     )
 
@@ -298,8 +298,8 @@ def _error_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
 
 def _domain_shift_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
     """Yield the domain shift of the staining, which the checks of the report interpret."""
-    found = report.domain_shift
-    if found is None or not found.stain:
+    shift = report.domain_shift
+    if shift is None or not shift.stain:
         return
     yield doc.Heading("Staining, compared with the model's own data")
     rows = tuple(
@@ -307,13 +307,13 @@ def _domain_shift_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
             stain.label, f"{stain.reference_mean:.3f}", f"{stain.reference_sd:.3f}",
             f"{stain.mean:.3f}", f"{stain.sd:.3f}", f"{stain.distance:+.1f}",
         )
-        for stain in found.stain
+        for stain in shift.stain
     )  # fmt: skip
     columns = (
         "Optical density", "Model's data", "SD", "This dataset", "SD", "Difference in SD",
     )  # fmt: skip
     yield doc.Table(columns, rows, numeric=(1, 2, 3, 4, 5), widths=(1.9, 1, 1, 1, 1, 1.5))
-    support = format_support(found.n_reference_images, found.n_reference_cases)
+    support = format_support(shift.n_reference_images, shift.n_reference_cases)
     yield doc.Text(f"The model's data are {support} of its validation subset.", is_caption=True)
 
 

@@ -1,4 +1,4 @@
-"""The charts of reports as matplotlib figures, with a sentence on each for blind readers.
+"""The charts of reports as matplotlib figures, with an alternative text for each chart.
 
 The functions take their values from a report and compute no statistics. Figures are not managed by
 pyplot, so several threads can draw at the same time. Sizes are those on paper: a narrow chart has

@@ -99,11 +99,11 @@ def test_report_document_without_cases_has_no_case_columns() -> None:
 def test_report_document_states_the_coverage_of_the_intervals(
     n_cases: int, cases: bool, expected: str, unexpected: str
 ) -> None:
-    found = texts_of(
+    text = texts_of(
         report_document(report(predictions(n_cases=n_cases, cases=cases)), model_card())
     )
-    assert expected in found
-    assert unexpected not in found.partition("Methods")[2]
+    assert expected in text
+    assert unexpected not in text.partition("Methods")[2]
 
 
 def test_report_document_without_errors_states_it() -> None:
