@@ -97,7 +97,7 @@ def _time_first_prediction(page: Page) -> float:
         [{"name": "field.png", "mimeType": "image/png", "buffer": data}]
     )
     page.get_by_text("Grad-CAM for malignant", exact=True).wait_for()
-    page.get_by_role("img", name="for malignant").first.wait_for()
+    page.get_by_role("img", name="malignant").first.wait_for()
     return time.perf_counter() - begin
 
 
