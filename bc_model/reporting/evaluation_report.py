@@ -287,10 +287,10 @@ def _error_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
         for image in group.images:
             case_cells = (group.case or "unknown", errors) if report.n_cases else ()
             rows.append((*case_cells, group.class_name, f"{image.prob_malignant:.3f}", image.path))
-    columns, widths = ("True class", "Probability", "Image"), (1.0, 1.1, 4.7)
+    columns, widths = ["True class", "Probability", "Image"], [1.0, 1.1, 4.7]
     if report.n_cases:
-        columns, widths = ("Case", "Errors in case", *columns), (1.0, 1.25, *widths)
-    yield doc.Table(columns, tuple(rows), (len(columns) - 2,), widths)
+        columns, widths = ["Case", "Errors in case", *columns], [1.0, 1.25, *widths]
+    yield doc.Table(tuple(columns), tuple(rows), (len(columns) - 2,), tuple(widths))
     limit = "Up to two images of a case, most" if report.n_cases else "Most"
     caption = f"{limit} confident error first. Probability: estimated probability of malignancy."
     yield doc.Text(caption, is_caption=True)
