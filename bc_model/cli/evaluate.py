@@ -183,5 +183,5 @@ def report(run: Path, out: Path) -> None:
         if cross_validated
         else read_report(require_evaluation(bundle))
     )
-    save_report(found, bundle.card, out)
+    save_report(found, out, bundle.card)
     click.echo(f"written to {out}")

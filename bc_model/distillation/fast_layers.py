@@ -4,7 +4,7 @@ Keras takes a batch normalisation apart into a dozen operations in float32, and 
 into as many; TensorFlow has each as one. oneDNN is slow at the gradient of a convolution's kernel
 where pictures have become small, so that it is taken for what it is there: one product of matrices
 (Chellapilla, Puri and Simard, "High performance convolutional neural networks for document
-processing", IWFHR 2006). What that is worth: ``python -m benchmarks.box_step``.
+processing", IWFHR 2006). What that is worth: ``python -m benchmarks.distillation_step``.
 
 Importing this loads Keras and TensorFlow.
 """

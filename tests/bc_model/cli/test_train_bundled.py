@@ -16,7 +16,7 @@ from bc_model.errors import ConfigError, DataError
 from bc_model.inference.model_card import CardMetrics, NestedResult, ProtocolResult, SearchSpace
 from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
-from benchmarks.card import dummy_model_card
+from benchmarks.model_card import dummy_model_card
 
 REPORTED_METRICS = {
     name: Metric(value, 0.5, 1.0, 9, 3, "bootstrap")

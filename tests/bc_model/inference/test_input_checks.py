@@ -16,7 +16,7 @@ from bc_model.inference.input_checks import (
     summarize_staining,
 )
 from bc_model.inference.model_card import ModelCard, StainStatistics
-from benchmarks.card import dummy_model_card
+from benchmarks.model_card import dummy_model_card
 
 
 def code_of(pixels: np.ndarray, card: ModelCard) -> str | None:

@@ -14,7 +14,7 @@ from bc_model.inference.input_checks import (
     summarize_sizes,
     upsampling_factor,
 )
-from benchmarks.card import dummy_model_card
+from benchmarks.model_card import dummy_model_card
 
 
 def images(*rows: tuple[int, int, int | None]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""A model card for an untrained model: benchmarks measure its speed, not its predictions."""
+"""A model card for an untrained model: benchmarks measure speed, not predictions."""
 
 import bc_model
 from bc_model.inference import (

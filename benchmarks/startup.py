@@ -1,7 +1,7 @@
-"""How long until the app is on the screen, and until its first explained answer.
+"""Time until the first page and the first prediction of the app, and memory of the server.
 
-A cold process each time: the server is started as a person would start it, a real Chromium opens
-the first page, and memory is read from the server's process. Needs Chromium.
+Each measurement starts a new server process and opens the first page in Chromium, which must be
+installed.
 """
 
 import os
@@ -19,14 +19,14 @@ import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from bc_model.data import example_png
-from benchmarks.card import dummy_model_card
+from benchmarks.model_card import dummy_model_card
 
 ROOT = Path(__file__).parents[1]
 STARTS = 5
 
 
-def measure_start() -> dict[str, float]:
-    """Return medians over cold starts: seconds and MB. Empty without a browser."""
+def measure_startup() -> dict[str, float]:
+    """Return medians over cold starts, s and MB; an empty dictionary without Chromium."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         return {}
@@ -34,7 +34,7 @@ def measure_start() -> dict[str, float]:
         runs = Path(folder) / "runs"
         _write_model(runs)
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        found = [_one_start(browser, runs) for _ in range(STARTS)]
+        found = [_measure_one_start(browser, runs) for _ in range(STARTS)]
         browser.close()
     return {key: statistics.median(one[key] for one in found) for key in found[0]}
 
@@ -47,10 +47,10 @@ def _write_model(runs: Path) -> None:
     write_bundle(build_model("resnet50", image_size=size), runs / "b/model", dummy_model_card(size))
 
 
-def _one_start(browser: Browser, runs: Path) -> dict[str, float]:
-    with socket.socket() as proxy:
-        proxy.bind(("127.0.0.1", 0))
-        port = proxy.getsockname()[1]
+def _measure_one_start(browser: Browser, runs: Path) -> dict[str, float]:
+    with socket.socket() as free_socket:
+        free_socket.bind(("127.0.0.1", 0))
+        port = free_socket.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     page = browser.new_page()
     begin = time.perf_counter()
@@ -72,32 +72,32 @@ def _one_start(browser: Browser, runs: Path) -> dict[str, float]:
         page.goto(url)
         page.get_by_role("heading", name="Classify").wait_for()
         page.locator("input[type=file]").wait_for(state="attached")
-        synthetic = time.perf_counter() - begin
+        first_page = time.perf_counter() - begin
         memory = psutil.Process(server.pid).memory_info().rss / 2**20
-        answer = _answer(page)
-        memory_then = psutil.Process(server.pid).memory_info().rss / 2**20
+        first_prediction = _time_first_prediction(page)
+        memory_after = psutil.Process(server.pid).memory_info().rss / 2**20
     finally:
         server.terminate()
         server.wait()
         page.close()
     return {
         "server_healthy_s": healthy,
-        "first_page_s": synthetic,
+        "first_page_s": first_page,
         "first_page_rss_mb": memory,
-        "first_answer_s": answer,
-        "first_answer_rss_mb": memory_then,
+        "first_prediction_s": first_prediction,
+        "first_prediction_rss_mb": memory_after,
     }
 
 
-def _answer(page: Page) -> float:
-    """Upload one picture and wait until what explains it is on the screen, model load included."""
+def _time_first_prediction(page: Page) -> float:
+    """Return the time from the upload of an image to its heatmap, with the model load, s."""
     data = example_png(malignant=True)
     begin = time.perf_counter()
     page.locator("input[type=file]").set_input_files(
         [{"name": "field.png", "mimeType": "image/png", "buffer": data}]
     )
     page.get_by_text("Grad-CAM for malignant", exact=True).wait_for()
-    page.get_by_role("img", name="for malignant").first.wait_for()
+    page.get_by_role("img", name="malignant").first.wait_for()
     return time.perf_counter() - begin
 
 
@@ -108,4 +108,4 @@ def _wait(url: str, server: subprocess.Popen) -> None:
                 return
         except OSError:
             time.sleep(0.02)
-    raise RuntimeError("the server ended before it answered")
+    raise RuntimeError("The server ended before it responded.")

@@ -1,8 +1,7 @@
-"""Who is timed, each in a process of its own: what one of them leaves running hurts no other.
+"""The inference engines that the benchmarks compare, each in its own process.
 
-A factory gets the folder that `prepare` filled and returns its contestants by name; it is called
-in the contestants' process, so that this project's engine runs there without TensorFlow, as it
-does in the app.
+A factory gets the folder that `prepare` writes and returns functions by name. It is called in the
+process of these functions, so that OpenVINO runs there without TensorFlow, as it does in the app.
 """
 
 from __future__ import annotations
@@ -13,28 +12,28 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ceiling import product
+from benchmarks.peak_throughput import matrix_product
 
 BATCH = 32
 IMAGES = 3 * BATCH
-"""In a timed run. One batch alone flatters `Model.predict`: its first after a rest is fast."""
+"""Images of a timed run. The first batch of `Model.predict` after a pause is unusually fast."""
 SIZE = (224, 224)
 PRECISIONS = ("f32", "bf16", "int8")
-Contestants = dict[str, Callable[[], Any]]
+Functions = dict[str, Callable[[], Any]]
 
 
 def prepare(folder: Path) -> Any:
-    """Write pictures, a ResNet50 with random weights, its bundle and its ONNX export.
+    """Write images, a ResNet50 with random weights, its bundle and its ONNX export.
 
     Returns
     -------
     keras.Model
-        The same one, in memory.
+        The model of the bundle.
     """
     from bc_model.data import draw_image, preprocess_image
     from bc_model.inference import export_model, measure_parity, quantize, write_bundle
     from bc_model.model import build_model
-    from benchmarks.card import dummy_model_card
+    from benchmarks.model_card import dummy_model_card
 
     synthetic = [draw_image(malignant=bool(i % 2), seed=i, case_seed=i) for i in range(IMAGES)]
     pixels = np.stack([preprocess_image(rgb, SIZE) for rgb in synthetic])
@@ -47,8 +46,8 @@ def prepare(folder: Path) -> Any:
     return model
 
 
-def tensorflow_batch(folder: Path) -> Contestants:
-    """Return the usual ways to predict with Keras."""
+def tensorflow_batch(folder: Path) -> Functions:
+    """Return two ways to predict with Keras."""
     import tensorflow as tf
 
     model, pixels = _keras(folder), _pixels(folder).astype(np.float32)
@@ -63,8 +62,8 @@ def tensorflow_batch(folder: Path) -> Contestants:
     }
 
 
-def onnx_batch(folder: Path) -> Contestants:
-    """Return ONNX Runtime with its own defaults."""
+def onnx_batch(folder: Path) -> Functions:
+    """Return ONNX Runtime with default options."""
     import onnxruntime
 
     batches = _batches(_pixels(folder).astype(np.float32))
@@ -75,25 +74,25 @@ def onnx_batch(folder: Path) -> Contestants:
     return {"ONNX Runtime": lambda: [session.run(None, {name: batch}) for batch in batches]}
 
 
-def our_batch(folder: Path) -> Contestants:
-    """Return this project's engine at each precision, and with all heatmaps."""
+def openvino_batch(folder: Path) -> Functions:
+    """Return the engine of this project at each precision, and with all heatmaps."""
     batches = _batches(_pixels(folder))
     engines = {name: _engine(folder, name) for name in PRECISIONS}
-    contestants: Contestants = {
+    functions: Functions = {
         name: lambda engine=engine: [engine.predict(batch) for batch in batches]
         for name, engine in engines.items()
     }
     explain = engines["f32"].explain
-    return contestants | {"f32 with heatmaps": lambda: [explain(batch) for batch in batches]}
+    return functions | {"f32 with heatmaps": lambda: [explain(batch) for batch in batches]}
 
 
-def machine_ceiling(folder: Path) -> Contestants:
-    """Return large matrix products by the engine that serves."""
-    return {f"ceiling {name}": product(name) for name in ("f32", "bf16")}
+def peak_batch(folder: Path) -> Functions:
+    """Return large matrix products by OpenVINO."""
+    return {f"peak {name}": matrix_product(name) for name in ("f32", "bf16")}
 
 
-def our_single(folder: Path) -> Contestants:
-    """Return one picture, decoded already, and one from a file's bytes to both overlays."""
+def openvino_single(folder: Path) -> Functions:
+    """Return functions for one decoded image, and for a PNG file up to both overlays."""
     from bc_model.data import CLASSES, decode_image, example_png
     from bc_model.gradcam import compute_full_scale, encode_jpeg, overlay_heatmap
     from bc_model.inference import BatchingEngine, Classifier
@@ -117,8 +116,8 @@ def our_single(folder: Path) -> Contestants:
     }
 
 
-def tensorflow_single(folder: Path) -> Contestants:
-    """Return Grad-CAM by automatic differentiation: the plain reference, and tf-keras-vis."""
+def tensorflow_single(folder: Path) -> Functions:
+    """Return Grad-CAM by automatic differentiation: the reference, and tf-keras-vis."""
     from tf_keras_vis.gradcam import Gradcam
     from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
     from tf_keras_vis.utils.scores import CategoricalScore
@@ -127,10 +126,10 @@ def tensorflow_single(folder: Path) -> Contestants:
 
     model, single = _keras(folder), _pixels(folder)[:1]
     tape = GradCAM(model)
-    theirs = Gradcam(model, model_modifier=ReplaceToLinear(), clone=True)
+    keras_vis = Gradcam(model, model_modifier=ReplaceToLinear(), clone=True)
     return {
         "GradientTape": lambda: tape(single, "malignant"),
-        "tf-keras-vis": lambda: theirs(
+        "tf-keras-vis": lambda: keras_vis(
             CategoricalScore([1]),
             single.astype(np.float32),
             penultimate_layer="conv5_block3_out",

@@ -1,18 +1,19 @@
-"""The machine's own ceiling: large matrix products by the engine that serves, at its precision."""
+"""Peak throughput of the machine: large matrix products by OpenVINO, at each precision."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-SIDE = 4096  # at 2048 and below the same machine gives three quarters of it
+SIDE = 4096  # Matrices of 2048 and below reach three quarters of this throughput.
 PRODUCT_GFLOP = 2 * SIDE**3 / 1e9
 
 
 def count_gflop(model: Any) -> float:
-    """Count the convolutions' multiply-adds of one forward pass, twice, in 10^9.
+    """Return the floating-point operations of all convolutions in one forward pass, 10^9.
 
-    Normalisation, pooling and additions are left out: they are memory, not arithmetic.
+    A multiply-add counts as two. Normalization, pooling and additions are excluded, because
+    memory and not arithmetic limits them.
     """
     from keras.layers import Conv2D
 
@@ -24,7 +25,7 @@ def count_gflop(model: Any) -> float:
     return total / 1e9
 
 
-def product(precision: str) -> Callable[[], Any]:
+def matrix_product(precision: str) -> Callable[[], Any]:
     """Return a function that multiplies two matrices of `SIDE`: `PRODUCT_GFLOP` of work.
 
     Parameters
