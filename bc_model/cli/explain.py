@@ -1,11 +1,11 @@
-"""``explain``: write predictions and heatmaps for image files."""
+"""``explain``: write predictions and heatmaps of image files."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bc_model.cli.options import MODEL, PATH, as_json_option, print_json
+from bc_model.cli.options import MODEL, PATH, json_option, print_json
 from bc_model.errors import DataError, ImageError
 from bc_model.utils import format_count, format_with_threshold
 
@@ -14,7 +14,7 @@ from bc_model.utils import format_count, format_with_threshold
 @click.argument("images", type=PATH, nargs=-1, required=True)
 @click.option("--model", type=MODEL, required=True, help="A run, a model directory, or 'bundled'.")
 @click.option("--out", type=PATH, required=True, help="Directory for heatmaps and JSON files.")
-@as_json_option
+@json_option
 def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> int:
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
 
@@ -60,11 +60,9 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
     if result["predicted_class"] is None:
         click.echo(f"{file}: not classified")
     else:
-        probability, threshold = format_with_threshold(
-            result["prob_malignant"], result["threshold"]
-        )
+        shown, threshold = format_with_threshold(result["prob_malignant"], result["threshold"])
         click.echo(
-            f"{file}: estimated probability of malignancy {probability}, "
+            f"{file}: estimated probability of malignancy {shown}, "
             f"predicted {result['predicted_class']} (threshold {threshold})"
         )
     for check in result["checks"]:
