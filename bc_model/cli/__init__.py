@@ -11,13 +11,13 @@ import traceback
 import click
 
 from bc_model import __version__
-from bc_model.cli.data import data
+from bc_model.cli.data import data_commands
 from bc_model.cli.distill import build_bundled
 from bc_model.cli.evaluate import compare, evaluate, report
-from bc_model.cli.experiments import experiments
+from bc_model.cli.experiments import experiment_commands
 from bc_model.cli.explain import explain
-from bc_model.cli.models import models
-from bc_model.cli.runs import runs
+from bc_model.cli.models import model_commands
+from bc_model.cli.runs import run_commands
 from bc_model.cli.train import train
 from bc_model.errors import BcModelError
 
@@ -31,11 +31,12 @@ def commands() -> None:
 
 
 for command in (
-    data, train, runs, explain, evaluate, compare, experiments, models, report, build_bundled,
+    data_commands, train, run_commands, explain, evaluate, compare, experiment_commands,
+    model_commands, report, build_bundled,
 ):  # fmt: skip
     commands.add_command(command)
-commands.add_command(data.commands["summary"], "audit")
-commands.add_command(data.commands["split"])
+commands.add_command(data_commands.commands["summary"], "audit")
+commands.add_command(data_commands.commands["split"])
 
 
 def main() -> None:

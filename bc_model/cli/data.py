@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from bc_model import data
 from bc_model.checks import check_from_json, check_to_json
 from bc_model.cli.options import (
     PATH,
@@ -22,23 +24,21 @@ from bc_model.cli.options import (
     seed_option,
     training_options,
 )
-
-if TYPE_CHECKING:
-    from bc_model.data import Added, RegisteredDataset
+from bc_model.utils import format_count
 
 MAX_LISTED = 20
 """Files that are listed as text; a folder can contain thousands of other files."""
 
 
-@click.group()
-def data() -> None:
+@click.group("data")
+def data_commands() -> None:
     """Add, list, generate, summarize and split datasets.
 
     The dataset registry is the directory BC_DATASETS, or `data` next to the program.
     """
 
 
-@data.command()
+@data_commands.command()
 @click.argument("source", type=PATH)
 @click.option("--name", help="Name in the registry. Default: from SOURCE.")
 @json_option
@@ -48,15 +48,12 @@ def add(source: Path, name: str | None, as_json: bool) -> None:
     Only images are unpacked; other files are listed. An archive is rejected if it contains a path
     outside of itself, a link, a password, a name twice, or a decompression bomb.
     """
-    from bc_model.data import add as add_dataset
-    from bc_model.data import suggest_name
-
     source_name = source.resolve().name
-    name = name or suggest_name(source_name) or source_name
-    _print_added(add_dataset(source, name, progress=byte_progress()), as_json)
+    name = name or data.suggest_name(source_name) or source_name
+    _print_added(data.add(source, name, progress=byte_progress()), as_json)
 
 
-@data.command()
+@data_commands.command()
 @click.option("--name", default="BreaKHis_v1", show_default=True, help="Name in the registry.")
 @click.option("--url", help="URL of another archive.")
 @click.option("--sha256", default="", help="Checksum to verify before unpacking.")
@@ -66,19 +63,17 @@ def download(name: str, url: str | None, sha256: str, as_json: bool) -> None:
 
     The same command resumes an interrupted download. The Data page of the app shows its progress.
     """
-    from bc_model.data import OFFICIAL_URL, run_download
-
-    added = run_download(name, url=url or OFFICIAL_URL, sha256=sha256, progress=byte_progress())
+    added = data.run_download(
+        name, url=url or data.OFFICIAL_URL, sha256=sha256, progress=byte_progress()
+    )
     _print_added(added, as_json)
 
 
-@data.command("list")
+@data_commands.command("list")
 @json_option
 def list_(as_json: bool) -> None:
     """List the datasets in the registry."""
-    from bc_model.data import datasets_folder, list_datasets
-
-    datasets, problems = list_datasets()
+    datasets, problems = data.list_datasets()
     if as_json:
         print_json({"datasets": [_to_dict(row) for row in datasets], "problems": problems})
         return
@@ -89,19 +84,17 @@ def list_(as_json: bool) -> None:
     for problem in problems:
         click.echo(f"  note: {problem}")
     if not datasets:
-        click.echo(f"No dataset in {datasets_folder()}. Use `data add` or `data download`.")
+        click.echo(f"No dataset in {data.datasets_folder()}. Use `data add` or `data download`.")
 
 
-@data.command()
+@data_commands.command()
 @click.argument("name")
 def remove(name: str) -> None:
     """Remove the dataset NAME from the registry; a linked folder keeps its images."""
-    from bc_model.data import remove_dataset
-
-    remove_dataset(name)
+    data.remove_dataset(name)
 
 
-@data.command()
+@data_commands.command()
 @click.argument("folder", type=PATH)
 @click.option("--cases", default=12, show_default=True, help="Number of cases.")
 @click.option("--images-per-case", default=6, show_default=True, help="Number of images per case.")
@@ -112,16 +105,14 @@ def remove(name: str) -> None:
 @seed_option
 def generate(folder: Path, cases: int, images_per_case: int, image_size: str, seed: int) -> None:
     """Generate a synthetic dataset in FOLDER, for trying the program."""
-    from bc_model.data import write_synthetic
-
     size = parse_size(image_size)
-    n_images = write_synthetic(
+    n_images = data.write_synthetic(
         folder, n_cases=cases, images_per_case=images_per_case, size=size, seed=seed
     )
     click.echo(f"{n_images} synthetic images of {cases} cases written to {folder}")
 
 
-@data.command()
+@data_commands.command()
 @click.argument("paths", type=PATH, nargs=-1, metavar="[DATA]")
 @click.option(
     "--fold-file", "fold_files", type=PATH, multiple=True, metavar="FILE...",
@@ -134,14 +125,12 @@ def summary(paths: tuple[Path, ...], fold_files: tuple[Path, ...], as_json: bool
     With --fold-file, count for each official fold file the test images with another section of
     the same slide in training. DATA is then optional.
     """
-    from bc_model.data import audit_folds, read_dataset, read_fold_file, summarize_dataset
-
     folder, files = _separate_paths(paths, fold_files)
-    folds = [read_fold_file(path) for path in files]
-    dataset = read_dataset(folder, progress=progress("reading")) if folder else None
-    result = summarize_dataset(dataset) if dataset else {}
+    folds = [data.read_fold_file(path) for path in files]
+    dataset = data.read_dataset(folder, progress=progress("reading")) if folder else None
+    result = data.summarize_dataset(dataset) if dataset else {}
     if folds:
-        result["folds"] = [audit_folds(fold, dataset) for fold in folds]
+        result["folds"] = [data.audit_folds(fold, dataset) for fold in folds]
     if as_json:
         print_json(result)
         return
@@ -194,79 +183,55 @@ def _print_fold(fold: dict[str, Any]) -> None:
         "section of the same slide in training:"
     )
     for title, leak in fold["siblings"].items():
-        proportions = [
-            f"{leak[shared]} of {leak[total]}"
-            + (f" ({leak[proportion]:.1%})" if leak[total] else "")
-            for shared, total, proportion in (
-                ("shared", "test", "share"),
-                ("benign_shared", "benign_test", "benign_share"),
-            )
-        ]
-        click.echo(f"  {title}: {proportions[0]}; benign {proportions[1]}")
+        shown = _proportion(leak["shared"], leak["test"])
+        benign = _proportion(leak["benign_shared"], leak["benign_test"])
+        click.echo(f"  {title}: {shown}; benign {benign}")
     if leak := fold["duplicates"]:
         click.echo(
-            f"  duplicates among the {leak['listed']} listed images: {leak['shared']} of "
-            f"{leak['test']} test images ({leak['benign_shared']} of {leak['benign_test']} benign) "
-            "are also in training"
+            f"  duplicates: {leak['shared']} of {leak['test']} test images ({leak['benign_shared']} "
+            f"of {leak['benign_test']} benign) are also in training"
         )
         click.echo(
-            f"  {leak['not_listed']} images are not listed, {leak['absent']} listed images are "
-            "missing"
+            f"  {leak['listed']} images are listed, {leak['not_listed']} are not listed, "
+            f"{leak['absent']} listed images are missing"
         )
 
 
-@data.command()
-@click.argument("folder", type=PATH, metavar="DATA")
+def _proportion(n: int, total: int) -> str:
+    return f"{n} of {total}" + (f" ({n / total:.1%})" if total else "")
+
+
+@data_commands.command()
+@click.argument("data_dir", type=PATH, metavar="DATA")
 @training_options(only=["protocol", "official_fold_file", "n_folds", "test_fold"])
 @click.option("--out", type=PATH, required=True, help="CSV file to write.")
 @seed_option
 @json_option
 def split(
-    folder: Path, protocol: str, official_fold_file: str, out: Path, n_folds: int, test_fold: int,
+    data_dir: Path, protocol: str, official_fold_file: str, out: Path, n_folds: int, test_fold: int,
     seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Split DATA into training, validation and test subsets and report leakage."""
-    from dataclasses import asdict
-
-    from bc_model.data import (
-        PROTOCOLS_WITH_LEAKAGE,
-        count_leaks,
-        make_split,
-        match_folds,
-        read_dataset,
-        read_fold_file,
-        require_protocol,
-        summarize_subsets,
-        write_split,
-    )
-    from bc_model.utils import format_count
-
-    require_protocol(protocol, official_fold_file)
-    folds = read_fold_file(Path(official_fold_file)) if official_fold_file else None
-    dataset = read_dataset(folder, progress=progress("reading"))
-    rows = make_split(
+    data.require_protocol(protocol, official_fold_file)
+    folds = data.read_fold_file(Path(official_fold_file)) if official_fold_file else None
+    dataset = data.read_dataset(data_dir, progress=progress("reading"))
+    rows = data.make_split(
         dataset, protocol, n_folds=n_folds, fold=test_fold, seed=seed,
         folds_file=official_fold_file,
     )  # fmt: skip
-    leak = count_leaks(rows)
-    checks = match_folds(dataset, folds).checks() if folds else []
+    leak = data.count_leaks(rows)
+    checks = data.match_folds(dataset, folds).checks() if folds else []
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_split(rows, out)
-    subsets = summarize_subsets(rows)
-    has_leakage = protocol in PROTOCOLS_WITH_LEAKAGE
+    data.write_split(rows, out)
+    subsets = data.summarize_subsets(rows)
+    has_leakage = protocol in data.PROTOCOLS_WITH_LEAKAGE
     n_excluded = len(dataset.images) - len(rows)
     if as_json:
         print_json(
-            {
-                "protocol": protocol,
-                "has_leakage": has_leakage,
-                "out": str(out),
-                "subsets": subsets,
-                "leakage": asdict(leak),
-                "n_excluded": n_excluded,
-                "checks": [check_to_json(check) for check in checks],
-            }
-        )
+            {"protocol": protocol, "has_leakage": has_leakage, "out": str(out), "subsets": subsets,
+             "leakage": asdict(leak), "n_excluded": n_excluded,
+             "checks": [check_to_json(check) for check in checks]}
+        )  # fmt: skip
         return
     for subset, counts in subsets.items():
         click.echo(
@@ -286,7 +251,7 @@ def split(
     click.echo(f"Split written to {out}")
 
 
-def _print_added(added: Added, as_json: bool) -> None:
+def _print_added(added: data.Added, as_json: bool) -> None:
     dataset = added.dataset
     if as_json:
         print_json(
@@ -306,13 +271,7 @@ def _print_added(added: Added, as_json: bool) -> None:
         click.echo(f"  SHA-256 of the archive: {sha256}")
 
 
-def _to_dict(dataset: RegisteredDataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "images": str(dataset.images),
-        "kind": dataset.kind,
-        "source": dataset.source,
-        "added": dataset.added,
-        "exists": dataset.is_there,
-        "sha256": dataset.details.get("sha256"),
-    }
+def _to_dict(dataset: data.RegisteredDataset) -> dict[str, Any]:
+    row = {name: getattr(dataset, name) for name in ("name", "kind", "source", "added")}
+    sha256 = dataset.details.get("sha256")
+    return row | {"images": str(dataset.images), "exists": dataset.is_there, "sha256": sha256}

@@ -1,5 +1,7 @@
 """``build-bundled-model``: train the bundled model and evaluate its configuration."""
 
+from __future__ import annotations
+
 import logging
 import os
 import sys
@@ -7,19 +9,18 @@ from pathlib import Path
 
 import click
 
+from bc_model import distillation, inference
 from bc_model.cli.options import PATH, json_option, print_json
-from bc_model.distillation import INSIDE
 from bc_model.errors import ConfigError, FolderNotFoundError
-from bc_model.inference import NestedResult, ProtocolResult
 from bc_model.training import runs_dir
-from bc_model.utils import check_writable, format_count
+from bc_model.utils import check_writable, format_count, to_json
 
 DATASETS = ("breakhis_100x", "breakhis_200x_224")
 FOLD_FILE = Path("folds") / "dsfold1.txt"
 
 
 @click.command("build-bundled-model")
-@click.argument("data", type=PATH, envvar="BC_DATA", metavar="[DATA]")
+@click.argument("data_dir", type=PATH, envvar="BC_DATA", metavar="[DATA]")
 @click.option("--out", type=PATH, help="Model directory to replace. Default: in assets/models.")
 @click.option(
     "--work", type=PATH, default=lambda: runs_dir() / ".bundled",
@@ -31,7 +32,7 @@ FOLD_FILE = Path("folds") / "dsfold1.txt"
     help="Additional processes for augmentation. The result is the same.",
 )  # fmt: skip
 @click.option(
-    "--nested-cv", "networks", type=click.Choice(INSIDE), default="small-chooses",
+    "--nested-cv", "networks", type=click.Choice(distillation.INSIDE), default="small-chooses",
     show_default=True, help="Networks of the nested cross-validation; see above.",
 )  # fmt: skip
 @click.option(
@@ -39,7 +40,7 @@ FOLD_FILE = Path("folds") / "dsfold1.txt"
 )
 @json_option
 def build_bundled(
-    data: Path, out: Path | None, work: Path, processes: int, networks: str, train_only: bool,
+    data_dir: Path, out: Path | None, work: Path, processes: int, networks: str, train_only: bool,
     as_json: bool,
 ) -> int:  # fmt: skip
     """Train the bundled model from random weights and cross-validate its configuration.
@@ -55,26 +56,23 @@ def build_bundled(
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     _prepare_backend()
     logging.getLogger("bc_model").setLevel(logging.INFO)
-    from bc_model.distillation import DistillationConfig, build_bundled_model, recipes_inside
-    from bc_model.inference import BUNDLED_NAME, SHIPPED_MODELS
-    from bc_model.utils import to_json
-
-    _require_datasets(data)
+    _require_datasets(data_dir)
     check_writable(work)
-    fold_file = data / FOLD_FILE if (data / FOLD_FILE).is_file() else None
+    fold_file = data_dir / FOLD_FILE if (data_dir / FOLD_FILE).is_file() else None
     if fold_file is None:
-        click.echo(f"No {data / FOLD_FILE}. The official folds are skipped.", err=True)
+        click.echo(f"No {data_dir / FOLD_FILE}. The official folds are skipped.", err=True)
     if train_only:
-        _train(data, work, fold_file, processes, networks)
+        _train(data_dir, work, fold_file, processes, networks)
         if as_json:
             print_json({"work": str(work)})
         else:
             click.echo(f"Training results written to {work}")
         return 0
-    bundle = build_bundled_model(
-        data, DATASETS, out or SHIPPED_MODELS / BUNDLED_NAME, work, fold_file,
-        processes=processes, inside=recipes_inside(networks, DistillationConfig()),
-    )  # fmt: skip
+    out = out or inference.SHIPPED_MODELS / inference.BUNDLED_NAME
+    inside = distillation.recipes_inside(networks, distillation.DistillationConfig())
+    bundle = distillation.build_bundled_model(
+        data_dir, DATASETS, out, work, fold_file, processes=processes, inside=inside
+    )
     if as_json:
         print_json(to_json(bundle.card))
         return 0
@@ -88,7 +86,7 @@ def build_bundled(
     return 0
 
 
-def _print_row(name: str, row: ProtocolResult | NestedResult) -> None:
+def _print_row(name: str, row: inference.ProtocolResult | inference.NestedResult) -> None:
     metrics = ", ".join(
         f"{metric.replace('_', ' ')} {row.metrics[metric].value:.3f}"
         for metric in ("roc_auc", "balanced_accuracy", "accuracy")
@@ -113,29 +111,23 @@ def _prepare_backend() -> None:
             ) from error
 
 
-def _train(data: Path, work: Path, fold_file: Path | None, processes: int, networks: str) -> None:
-    from bc_model.distillation import (
-        SEARCH_SPACE,
-        DistillationConfig,
-        Source,
-        judge,
-        judge_choosing,
-        learn_all,
-        recipes_inside,
+def _train(
+    data_dir: Path, work: Path, fold_file: Path | None, processes: int, networks: str
+) -> None:
+    config = distillation.DistillationConfig()
+    source = distillation.Source.read(data_dir, DATASETS, config.image_size)
+    distillation.judge(source, config, work, fold_file, processes)
+    evaluated, chooser = distillation.recipes_inside(networks, config)
+    distillation.judge_choosing(
+        source, evaluated, distillation.SEARCH_SPACE, work, processes, chooser=chooser
     )
-
-    config = DistillationConfig()
-    source = Source.read(data, DATASETS, config.image_size)
-    judge(source, config, work, fold_file, processes)
-    evaluated, chooser = recipes_inside(networks, config)
-    judge_choosing(source, evaluated, SEARCH_SPACE, work, processes, chooser=chooser)
-    learn_all(source, config, work, processes)
+    distillation.learn_all(source, config, work, processes)
 
 
-def _require_datasets(data: Path) -> None:
-    missing = [name for name in DATASETS if not (data / name).is_dir()]
+def _require_datasets(data_dir: Path) -> None:
+    missing = [name for name in DATASETS if not (data_dir / name).is_dir()]
     if missing:
         raise FolderNotFoundError(
-            f"Missing dataset {' and '.join(missing)} in {data}. Expected the folders "
+            f"Missing dataset {' and '.join(missing)} in {data_dir}. Expected the folders "
             f"{' and '.join(DATASETS)}, two extracts of BreakHis."
         )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from bc_model import data, evaluation, experiments, inference, reporting, training
 from bc_model.cli.options import (
     MODEL,
     PATH,
@@ -17,15 +17,12 @@ from bc_model.cli.options import (
     progress,
 )
 from bc_model.errors import ConfigError
-
-if TYPE_CHECKING:
-    from bc_model.evaluation import Report
-    from bc_model.inference import Bundle
+from bc_model.utils import check_writable, to_json, write_bytes_atomic
 
 
 @click.command()
 @click.argument("model", type=MODEL)
-@click.argument("data", type=PATH)
+@click.argument("data_dir", type=PATH, metavar="DATA")
 @click.option("--out", type=PATH, required=True, help="Directory for the report.")
 @click.option("--split", "split_file", type=PATH, help="Default: the split file of the run.")
 @click.option(
@@ -42,32 +39,28 @@ if TYPE_CHECKING:
 @click.option("--pdf/--no-pdf", default=True, show_default=True, help="Write report.pdf.")
 @json_option
 def evaluate(
-    model: Path, data: Path, out: Path, split_file: Path | None, subset: str | None, external: bool,
-    labels: str | None, case_above: bool, html: bool, pdf: bool, as_json: bool,
+    model: Path, data_dir: Path, out: Path, split_file: Path | None, subset: str | None,
+    external: bool, labels: str | None, case_above: bool, html: bool, pdf: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate MODEL on the test subset of DATA or on an external dataset.
 
     MODEL is a run, a model directory or 'bundled'.
     """
-    from bc_model.inference import open_bundle
-    from bc_model.reporting import HTML_FILE, PDF_FILE, report_html, report_pdf, write_plots
-    from bc_model.utils import check_writable, to_json, write_bytes_atomic
-
     if (external or labels) and (split_file or subset):
         raise click.UsageError("--split and --subset do not apply to an external dataset.")
     if case_above and not labels:
         raise click.UsageError("--case-above requires --labels.")
     check_writable(out)
-    bundle = open_bundle(model)
+    bundle = inference.open_bundle(model)
     if external or labels:
-        report = _evaluate_external(bundle, data, labels, case_above)
+        report = _evaluate_external(bundle, data_dir, labels, case_above)
     else:
-        report = _evaluate_subset(bundle, data, split_file, subset or "test")
+        report = _evaluate_subset(bundle, data_dir, split_file, subset or "test")
     # Every file is rendered before the first one is written.
-    files = {HTML_FILE: report_html(report, bundle.card)} if html else {}
-    files |= {PDF_FILE: report_pdf(report, bundle.card)} if pdf else {}
+    files = {reporting.HTML_FILE: reporting.report_html(report, bundle.card)} if html else {}
+    files |= {reporting.PDF_FILE: reporting.report_pdf(report, bundle.card)} if pdf else {}
     report.write(out)
-    write_plots(report, out)
+    reporting.write_plots(report, out)
     for name, content in files.items():
         write_bytes_atomic(out / name, content)
     if as_json:
@@ -77,37 +70,37 @@ def evaluate(
         click.echo(f"Report written to {out}")
 
 
-def _evaluate_subset(bundle: Bundle, data: Path, split_file: Path | None, subset: str) -> Report:
-    from bc_model.data import match_split, read_dataset, read_split
-    from bc_model.evaluation import evaluate_split
-    from bc_model.inference import Engine
-
+def _evaluate_subset(
+    bundle: inference.Bundle, data_dir: Path, split_file: Path | None, subset: str
+) -> evaluation.Report:
     alternative = "Evaluate it on other cases with `evaluate --external`."
-    split = read_split(find_split_file(bundle, split_file, alternative))
-    dataset = read_dataset(data, progress=progress("reading"))
-    match_split(split, dataset)
-    return evaluate_split(
-        Engine(bundle), dataset.root, split, subset=subset, progress=progress("predicting")
+    split = data.read_split(find_split_file(bundle, split_file, alternative))
+    dataset = data.read_dataset(data_dir, progress=progress("reading"))
+    data.match_split(split, dataset)
+    return evaluation.evaluate_split(
+        inference.Engine(bundle),
+        dataset.root,
+        split,
+        subset=subset,
+        progress=progress("predicting"),
     )
 
 
-def _evaluate_external(bundle: Bundle, data: Path, labels: str | None, case_above: bool) -> Report:
-    from bc_model.data import parse_mapping, read_dataset, read_mapped
-    from bc_model.evaluation import evaluate_external
-    from bc_model.inference import Engine
-
-    mapping = parse_mapping(labels) if labels else None
+def _evaluate_external(
+    bundle: inference.Bundle, data_dir: Path, labels: str | None, case_above: bool
+) -> evaluation.Report:
+    mapping = data.parse_mapping(labels) if labels else None
     show = progress("reading")
     if mapping:
-        dataset = read_mapped(data, mapping, case_above=case_above, progress=show)
+        dataset = data.read_mapped(data_dir, mapping, case_above=case_above, progress=show)
     else:
-        dataset = read_dataset(data, progress=show)
-    return evaluate_external(
-        Engine(bundle), dataset, mapping=mapping, progress=progress("predicting")
+        dataset = data.read_dataset(data_dir, progress=show)
+    return evaluation.evaluate_external(
+        inference.Engine(bundle), dataset, mapping=mapping, progress=progress("predicting")
     )
 
 
-def _print_report(report: Report) -> None:
+def _print_report(report: evaluation.Report) -> None:
     (tn, fp), (fn, tp) = report.confusion
     click.echo(f"protocol {report.protocol}{' (with leakage)' if report.has_leakage else ''}")
     click.echo("                 predicted benign   predicted malignant")
@@ -139,16 +132,11 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
 
     Differences are the second RUN minus the first.
     """
-    from bc_model.evaluation import check_multiplicity
-    from bc_model.experiments import compare_runs, setting_rows
-    from bc_model.training import Run
-    from bc_model.utils import to_json
-
-    runs = [Run.open(first), Run.open(second)]
+    runs = [training.Run.open(first), training.Run.open(second)]
     if first.resolve() == second.resolve():
         raise ConfigError(f"{first} and {second} are the same run. Give two different runs.")
-    comparison = compare_runs(*runs)
-    rows = [row for row in setting_rows(runs) if row.differs]
+    comparison = experiments.compare_runs(*runs)
+    rows = [row for row in experiments.setting_rows(runs) if row.differs]
     if as_json:
         print_json(to_json(comparison) | {"config": {row.name: list(row.values) for row in rows}})
         return
@@ -160,7 +148,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
         click.echo(f"  {_label(name)}: {difference.text()}")
     for row in rows:
         click.echo(f"  option {row.name}: {row.values[0]} and {row.values[1]}")
-    print_checks([*comparison.checks, check_multiplicity(1)])
+    print_checks([*comparison.checks, evaluation.check_multiplicity(1)])
 
 
 @click.command()
@@ -171,19 +159,10 @@ def report(model: Path, out: Path) -> None:
 
     The report of a run is about its test subset, that of 'bundled' about its cross-validation.
     """
-    from bc_model.evaluation import (
-        cross_validation_report,
-        is_cross_validated,
-        read_report,
-        require_evaluation,
-    )
-    from bc_model.inference import open_bundle
-    from bc_model.reporting import save_report
-
-    bundle = open_bundle(model)
-    if is_cross_validated(bundle):
-        content = cross_validation_report(bundle)
+    bundle = inference.open_bundle(model)
+    if evaluation.is_cross_validated(bundle):
+        content = evaluation.cross_validation_report(bundle)
     else:
-        content = read_report(require_evaluation(bundle))
-    save_report(content, bundle.card, out)
+        content = evaluation.read_report(evaluation.require_evaluation(bundle))
+    reporting.save_report(content, bundle.card, out)
     click.echo(f"Report written to {out}")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from bc_model import data, experiments, reporting
 from bc_model.checks import check_to_json
 from bc_model.cli.options import (
     PATH,
-    Command,
     build_config,
+    combine,
     format_table,
     is_given,
     json_option,
@@ -24,11 +27,8 @@ from bc_model.cli.options import (
     training_options,
 )
 from bc_model.errors import ConfigError
-from bc_model.utils import check_writable
-
-if TYPE_CHECKING:
-    from bc_model.data import Dataset
-    from bc_model.experiments import Experiment, Plan, ProtocolReport, SubgroupMetrics
+from bc_model.jobs import ENDED_STATES
+from bc_model.utils import check_writable, to_json
 
 METRICS = {"balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC", "accuracy": "accuracy"}
 """Metrics in printed tables, with their titles. The files contain all metrics."""
@@ -36,8 +36,8 @@ METRICS = {"balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC", "accu
 _MAX_NAME_LENGTH = 33
 
 
-@click.group()
-def experiments() -> None:
+@click.group("experiments")
+def experiment_commands() -> None:
     """Train and compare several runs.
 
     Ctrl-C does not stop the runs. The same command again continues the experiment and shows its
@@ -45,44 +45,37 @@ def experiments() -> None:
     """
 
 
-_data = click.argument("data", type=PATH)
-_accept_changes = click.option(
-    "--accept-changes", is_flag=True, help="Continue even if data or code have changed."
+_data = click.argument("data_dir", type=PATH, metavar="DATA")
+_end_options = combine(
+    click.option(
+        "--accept-changes", is_flag=True, help="Continue even if data or code have changed."
+    ),
+    click.option("--detach", is_flag=True, help="Do not wait for the runs."),
+    json_option,
 )
-_detach = click.option("--detach", is_flag=True, help="Do not wait for the runs.")
+_cv_options = combine(
+    _data,
+    click.option("--name", required=True, help="Name of the experiment and its runs."),
+    runs_option,
+    click.option(
+        "--test-folds", default="all", show_default=True, metavar="all|N[,N...]",
+        help="Test folds. An official fold file has fold 0 only.",
+    ),
+    training_options(without=["test_fold"]),
+    click.option("--scheduler", metavar="tcp://HOST:PORT", help="Use this Dask cluster."),
+    _end_options,
+)  # fmt: skip
 
 
-def _sweep_options(command: Command) -> Command:
-    """Add the arguments and options that `cv` and `sweep` share."""
-    for decorate in reversed(
-        (
-            _data,
-            click.option("--name", required=True, help="Name of the experiment and its runs."),
-            runs_option,
-            click.option(
-                "--test-folds", default="all", show_default=True, metavar="all|N[,N...]",
-                help="Test folds. An official fold file has fold 0 only.",
-            ),
-            training_options(without=["test_fold"]),
-            click.option("--scheduler", metavar="tcp://HOST:PORT", help="Use this Dask cluster."),
-            _accept_changes,
-            _detach,
-            json_option,
-        )
-    ):  # fmt: skip
-        command = decorate(command)
-    return command
-
-
-@experiments.command()
-@_sweep_options
+@experiment_commands.command()
+@_cv_options
 def cv(**values: Any) -> int:
     """Cross-validate one configuration on DATA: one run per fold, pooled metrics."""
     return _sweep({}, **values)
 
 
-@experiments.command()
-@_sweep_options
+@experiment_commands.command()
+@_cv_options
 @click.option(
     "--set", "assignments", multiple=True, required=True, metavar="OPTION=VALUE[,VALUE...]",
     help="Values to compare, such as image-size=224x224 or dense-units=512+128; repeatable.",
@@ -93,20 +86,9 @@ def sweep(assignments: tuple[str, ...], **values: Any) -> int:
 
 
 def _sweep(
-    grid: dict[str, list[Any]],
-    *,
-    data: Path,
-    name: str,
-    runs: Path,
-    test_folds: str,
-    scheduler: str | None,
-    accept_changes: bool,
-    detach: bool,
-    as_json: bool,
-    **options: Any,
-) -> int:
-    from bc_model.experiments import plan_experiment
-
+    grid: dict[str, list[Any]], *, data_dir: Path, name: str, runs: Path, test_folds: str,
+    scheduler: str | None, accept_changes: bool, detach: bool, as_json: bool, **options: Any,
+) -> int:  # fmt: skip
     weights = {options["weights"], *grid.get("weights", ())}
     has_size = is_given("image_size") or "image_size" in grid
     if len(weights) > 1 and "bundled" in weights and not has_size:
@@ -114,73 +96,54 @@ def _sweep(
             "Missing --image-size. The bundled weights have another default image size than "
             "other weights. Give one image size for all runs."
         )
-    plan = plan_experiment(build_config(data, options), folds=_parse_folds(test_folds), grid=grid)
+    plan = experiments.plan_experiment(
+        build_config(data_dir, options), folds=_parse_folds(test_folds), grid=grid
+    )
     try:
-        experiment = _run(name, plan, runs, scheduler, accept_changes=accept_changes, detach=detach)
+        with experiments.connect(scheduler) if scheduler else nullcontext() as client:
+            if client:
+                experiments.check_workers(client, runs, [config for _, config in plan])
+            experiment = experiments.start_experiment(
+                name, plan, runs, scheduler=scheduler, accept_changes=accept_changes
+            )
+            look = None
+            if client:
+                futures = experiments.submit_experiment(client, experiment, runs)
+                look = partial(experiments.settle, client, futures, runs)
+            if not detach:
+                experiments.wait_for_experiment(experiment, runs, tell=_state_progress(), look=look)
     except KeyboardInterrupt:
         return _print_interrupted(runs)
     return _print_experiment(experiment, runs, as_json=as_json)
 
 
-def _run(
-    name: str, plan: Plan, runs: Path, scheduler: str | None, *, accept_changes: bool, detach: bool
-) -> Experiment:
-    from bc_model.experiments import start_experiment, wait_for_experiment
-
-    if scheduler is None:
-        experiment = start_experiment(name, plan, runs, accept_changes=accept_changes)
-        if not detach:
-            wait_for_experiment(experiment, runs, tell=_state_progress())
-        return experiment
-    from bc_model.experiments import check_workers, connect, settle, submit_experiment
-
-    with connect(scheduler) as client:
-        check_workers(client, runs, [config for _, config in plan])
-        experiment = start_experiment(
-            name, plan, runs, scheduler=scheduler, accept_changes=accept_changes
-        )
-        futures = submit_experiment(client, experiment, runs)
-        if not detach:
-            wait_for_experiment(
-                experiment, runs, tell=_state_progress(), look=lambda: settle(client, futures, runs)
-            )
-    return experiment
-
-
-def _print_experiment(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
-    from bc_model.experiments import MISSING, check_selection, run_states, summarize_experiment
-    from bc_model.jobs import ENDED_STATES
-    from bc_model.utils import to_json
-
-    statuses = run_states(experiment, runs)
-    groups = summarize_experiment(experiment, runs)
-    checks = check_selection(experiment)
+def _print_experiment(experiment: experiments.Experiment, runs: Path, *, as_json: bool) -> int:
+    statuses = experiments.run_states(experiment, runs)
+    groups = experiments.summarize_experiment(experiment, runs)
+    checks = experiments.check_selection(experiment)
     if as_json:
-        print_json(
+        rows = [
             {
-                "experiment": experiment.name,
-                "created": experiment.created,
-                "runs": [
-                    {
-                        "run": member.run, "group": member.group, "fold": member.fold,
-                        "state": statuses[member.run]["state"],
-                        "message": statuses[member.run].get("message", ""),
-                    }
-                    for member in experiment.members
-                ],
-                "groups": [to_json(group) for group in groups],
-                "checks": [check_to_json(check) for check in checks],
+                "run": member.run, "group": member.group, "fold": member.fold,
+                "state": statuses[member.run]["state"],
+                "message": statuses[member.run].get("message", ""),
             }
+            for member in experiment.members
+        ]  # fmt: skip
+        print_json(
+            {"experiment": experiment.name, "created": experiment.created, "runs": rows,
+             "groups": [to_json(group) for group in groups],
+             "checks": [check_to_json(check) for check in checks]}
         )  # fmt: skip
     else:
         _print_groups(experiment.name, groups)
         print_checks(checks)
-        if not {str(status["state"]) for status in statuses.values()} <= ENDED_STATES | {MISSING}:
+        if any(status["state"] not in _ended_states() for status in statuses.values()):
             click.echo(_running(runs))
     return _print_failed(experiment, runs)
 
 
-def _print_groups(name: str, groups: list[SubgroupMetrics]) -> None:
+def _print_groups(name: str, groups: list[experiments.SubgroupMetrics]) -> None:
     rows = [["config", "folds", "no result", *METRICS.values(), "images", "cases"]]
     for group in groups:
         cells = ["-"] * (len(METRICS) + 2)
@@ -196,19 +159,20 @@ def _print_groups(name: str, groups: list[SubgroupMetrics]) -> None:
         print_checks(group.checks, f"{group.group}: " if group.group else "")
 
 
-def _print_failed(experiment: Experiment, runs: Path) -> int:
+def _print_failed(experiment: experiments.Experiment, runs: Path) -> int:
     """Print the runs without a result to stderr; return the exit code."""
-    from bc_model.experiments import MISSING, run_states
-    from bc_model.jobs import ENDED_STATES
-
     failed = {
         run: status
-        for run, status in run_states(experiment, runs).items()
-        if status["state"] in (ENDED_STATES | {MISSING}) - {"done"}
+        for run, status in experiments.run_states(experiment, runs).items()
+        if status["state"] in _ended_states() - {"done"}
     }
     for run, status in failed.items():
         click.echo(f"{run}: {status['state']}: {status.get('message', '')}", err=True)
     return 1 if failed else 0
+
+
+def _ended_states() -> frozenset[str]:
+    return frozenset({*ENDED_STATES, experiments.MISSING})
 
 
 def _running(runs: Path) -> str:
@@ -247,8 +211,6 @@ def _parse_folds(text: str) -> list[int] | str:
 
 
 def _parse_grid(assignments: tuple[str, ...]) -> dict[str, list[Any]]:
-    from bc_model.experiments import parse_value
-
     grid: dict[str, list[Any]] = {}
     for text in assignments:
         name, equals, values = text.partition("=")
@@ -258,11 +220,11 @@ def _parse_grid(assignments: tuple[str, ...]) -> dict[str, list[Any]]:
                 f"Invalid --set '{text}'. Expected an option and its values, such as "
                 "dropout=0.1,0.5, once per option."
             )
-        grid[name] = [parse_value(name, value.strip()) for value in values.split(",")]
+        grid[name] = [experiments.parse_value(name, value.strip()) for value in values.split(",")]
     return grid
 
 
-@experiments.command()
+@experiment_commands.command()
 @_data
 @click.option(
     "--protocols", default="image,folds,folds-clean,case", show_default=True,
@@ -280,11 +242,9 @@ def _parse_grid(assignments: tuple[str, ...]) -> dict[str, list[Any]]:
 @runs_option
 @click.option("--out", type=PATH, help="Directory for the report. Default: RUNS/NAME.report.")
 @training_options(without=["protocol", "official_fold_file", "test_fold"])
-@_accept_changes
-@_detach
-@json_option
+@_end_options
 def protocols(
-    data: Path, protocols: str, fold_files: tuple[Path, ...], test_folds: str, name: str | None,
+    data_dir: Path, protocols: str, fold_files: tuple[Path, ...], test_folds: str, name: str | None,
     runs: Path, out: Path | None, accept_changes: bool, detach: bool, as_json: bool, **options: Any,
 ) -> int:  # fmt: skip
     """Train one configuration on DATA with several split protocols and measure leakage.
@@ -292,55 +252,39 @@ def protocols(
     Protocols that DATA does not support are skipped with a message. The report is written again
     after each run.
     """
-    from bc_model.data import FOLDS_PROTOCOLS, list_fold_files
-    from bc_model.experiments import known_options, plan_report, start_report
-
-    name = name or _default_name(data)
+    name = name or _default_name(data_dir)
     out = out or runs / f"{name}.report"
     if out.exists() and not out.is_dir():
         raise ConfigError(f"Invalid --out {out}. Expected a directory, got a file.")
     check_writable(out)
     names = [protocol.strip() for protocol in protocols.split(",") if protocol.strip()]
-    if FOLDS_PROTOCOLS & set(names) and not fold_files:
-        fold_files = tuple(list_fold_files())
+    if data.FOLDS_PROTOCOLS & set(names) and not fold_files:
+        fold_files = tuple(data.list_fold_files())
         if fold_files:
             listed = ", ".join(file.name for file in fold_files)
             click.echo(f"fold files of the dataset registry: {listed}", err=True)
-    plan = plan_report(
-        build_config(data, options),
-        dataset=lambda: _read_dataset(data),
-        protocols=names,
-        fold_files=fold_files,
-        test_folds=_parse_folds(test_folds),
-        known=known_options(runs, name),
-    )
-    experiment, note = start_report(name, plan, runs, accept_changes=accept_changes)
+    plan = experiments.plan_report(
+        build_config(data_dir, options), protocols=names, fold_files=fold_files,
+        dataset=lambda: data.read_dataset(data_dir, progress=progress("reading")),
+        test_folds=_parse_folds(test_folds), known=experiments.known_options(runs, name),
+    )  # fmt: skip
+    experiment, note = experiments.start_report(name, plan, runs, accept_changes=accept_changes)
     for protocol, checks in note.skipped.items():
-        for check in checks:
-            click.echo(f"{protocol}: {check.message}", err=True)
+        click.echo(f"{protocol}: {' '.join(check.message for check in checks)}", err=True)
     code = 0
     if not detach:
-        code = _wait(experiment, runs, out)
+        try:
+            show = _report_progress(experiment, runs, out)
+            experiments.wait_for_experiment(experiment, runs, tell=show)
+        except KeyboardInterrupt:
+            code = _print_interrupted(runs)
     return _print_protocol_report(experiment, runs, out, as_json=as_json) or code
 
 
-def _wait(experiment: Experiment, runs: Path, out: Path) -> int:
-    from bc_model.experiments import wait_for_experiment
-
-    try:
-        wait_for_experiment(experiment, runs, tell=_report_progress(experiment, runs, out))
-    except KeyboardInterrupt:
-        return _print_interrupted(runs)
-    return 0
-
-
 def _report_progress(
-    experiment: Experiment, runs: Path, out: Path
+    experiment: experiments.Experiment, runs: Path, out: Path
 ) -> Callable[[dict[str, int]], None]:
     """Return a callback that writes the report and prints its new metrics after each run."""
-    from bc_model.experiments import summarize_protocols
-    from bc_model.reporting import metric_cell, write_protocols
-
     show_states = _state_progress()
     printed: dict[str, int] = {}
 
@@ -349,24 +293,24 @@ def _report_progress(
         # After the last run, the command itself writes and prints the report.
         if states.get("done", 0) in (sum(printed.values()), len(experiment.members)):
             return
-        report = summarize_protocols(experiment, runs)
-        write_protocols(report, out)
+        report = experiments.summarize_protocols(experiment, runs)
+        reporting.write_protocols(report, out)
         for row in report.rows:
             if row.n_done and row.n_done != printed.get(row.protocol):
                 printed[row.protocol] = row.n_done
-                cells = [f"{title} {metric_cell(row, key)}" for key, title in METRICS.items()]
+                cells = [
+                    f"{title} {reporting.metric_cell(row, key)}" for key, title in METRICS.items()
+                ]
                 click.echo(f"{row.words}: {', '.join(cells)}; {row.rests_on}", err=True)
 
     return show
 
 
-def _print_protocol_report(experiment: Experiment, runs: Path, out: Path, *, as_json: bool) -> int:
-    from bc_model.experiments import summarize_protocols
-    from bc_model.reporting import write_protocols
-    from bc_model.utils import to_json
-
-    report = summarize_protocols(experiment, runs)
-    write_protocols(report, out)
+def _print_protocol_report(
+    experiment: experiments.Experiment, runs: Path, out: Path, *, as_json: bool
+) -> int:
+    report = experiments.summarize_protocols(experiment, runs)
+    reporting.write_protocols(report, out)
     if as_json:
         print_json(to_json(report))
     else:
@@ -377,16 +321,14 @@ def _print_protocol_report(experiment: Experiment, runs: Path, out: Path, *, as_
     return _print_failed(experiment, runs)
 
 
-def _print_protocols(report: ProtocolReport) -> None:
-    from bc_model.reporting import metric_cell, shared_cell
-
+def _print_protocols(report: experiments.ProtocolReport) -> None:
     rows = [["protocol", "runs", *METRICS.values(), "all malignant", "images", "cases", "leakage"]]
     for row in report.rows:
         counts = [str(row.n), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
         baseline = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
-        cells = [metric_cell(row, key) for key in METRICS]
+        cells = [reporting.metric_cell(row, key) for key in METRICS]
         runs = f"{row.n_done} of {len(row.runs)}"
-        rows.append([row.words, runs, *cells, baseline, *counts, shared_cell(row)])
+        rows.append([row.words, runs, *cells, baseline, *counts, reporting.shared_cell(row)])
     click.echo("\n".join(format_table(rows)))
     if any(row.metrics for row in report.rows):
         click.echo(
@@ -404,13 +346,7 @@ def _print_protocols(report: ProtocolReport) -> None:
         )
 
 
-def _read_dataset(data: Path) -> Dataset:
-    from bc_model.data import read_dataset
-
-    return read_dataset(data, progress=progress("reading"))
-
-
-def _default_name(data: Path) -> str:
+def _default_name(data_dir: Path) -> str:
     """Return a name from the dataset, so that the same command finds its experiment again."""
-    slug = re.sub(r"[^A-Za-z0-9._]+", "-", data.resolve().name).strip("-.")
+    slug = re.sub(r"[^A-Za-z0-9._]+", "-", data_dir.resolve().name).strip("-.")
     return f"report-{slug[:_MAX_NAME_LENGTH] or 'data'}"

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
+from bc_model import inference
 from bc_model.cli.options import MODEL, PATH, json_option, print_json
 from bc_model.errors import DataError, ImageError
-from bc_model.utils import format_count, format_with_threshold
+from bc_model.utils import check_writable, format_count, format_with_threshold
 
 
 @click.command()
@@ -22,17 +23,14 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     is damaged, it is skipped and the exit code is 1. If a path does not exist, nothing is written.
     No heatmap is written for an image that the model cannot interpret.
     """
-    from bc_model.inference import explain_file, images_to_explain, load_classifier
-    from bc_model.utils import check_writable
-
     check_writable(out)
-    files = images_to_explain(images)
-    classifier = load_classifier(model)
+    files = inference.images_to_explain(images)
+    classifier = inference.load_classifier(model)
     results: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     for file in files:
         try:
-            result = explain_file(classifier, file, out)
+            result = inference.explain_file(classifier, file, out)
         except ImageError as error:
             if len(files) == 1:
                 raise

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from bc_model import data, evaluation, inference, reporting
 from bc_model.cli.options import (
     MODEL,
     PATH,
@@ -18,33 +18,28 @@ from bc_model.cli.options import (
     runs_option,
 )
 from bc_model.errors import SplitError
-from bc_model.utils import silence_native_stderr
-
-if TYPE_CHECKING:
-    from bc_model.inference import ModelCard
+from bc_model.utils import dumps, silence_native_stderr, to_json, write_text_atomic
 
 _model = click.argument("model", type=MODEL)
 
 
-@click.group()
-def models() -> None:
+@click.group("models")
+def model_commands() -> None:
     """Inspect, export and adjust models."""
 
 
-@models.command("list")
+@model_commands.command("list")
 @runs_option
 @json_option
 def list_(runs: Path, as_json: bool) -> None:
     """List the models of finished runs, newest first, and the bundled model."""
-    from bc_model.inference import SHIPPED_MODELS, list_bundles, shipped_folder
-
-    bundles, problems = list_bundles(runs, SHIPPED_MODELS)
+    bundles, problems = inference.list_bundles(runs, inference.SHIPPED_MODELS)
     if as_json:
         rows = [{"folder": str(bundle.folder), "name": bundle.card.name} for bundle in bundles]
         print_json({"models": rows, "problems": problems})
         return
     for bundle in bundles:
-        alias = " (alias 'bundled')" if bundle.folder == shipped_folder("bundled") else ""
+        alias = " (alias 'bundled')" if bundle.folder == inference.shipped_folder("bundled") else ""
         click.echo(f"{bundle.card.name}{alias}  {bundle.folder}")
         click.echo(f"    {bundle.card.architecture.backbone}, {_summarize(bundle.card)}")
     for problem in problems:
@@ -53,40 +48,31 @@ def list_(runs: Path, as_json: bool) -> None:
         click.echo(f"No model in {runs}. Train one with `train`.")
 
 
-@models.command()
+@model_commands.command()
 @_model
 def show(model: Path) -> None:
     """Print the model card of MODEL as JSON."""
-    from bc_model.inference import open_bundle
-    from bc_model.utils import dumps
-
-    click.echo(dumps(open_bundle(model).card), nl=False)
+    click.echo(dumps(inference.open_bundle(model).card), nl=False)
 
 
-@models.command()
+@model_commands.command()
 @_model
 def verify(model: Path) -> None:
     """Check the checksum of every file of MODEL and compute one prediction."""
     import numpy as np
 
-    from bc_model.inference import Engine, open_bundle
-
-    bundle = open_bundle(model)
+    bundle = inference.open_bundle(model)
     bundle.verify()
-    Engine(bundle).explain(np.zeros((1, *bundle.image_size, 3), np.uint8))
+    inference.Engine(bundle).explain(np.zeros((1, *bundle.image_size, 3), np.uint8))
     click.echo(f"{bundle.folder}: all {len(bundle.card.files)} files are valid")
 
 
-@models.command()
+@model_commands.command()
 @_model
 @click.option("--out", type=PATH, help="Markdown file to write. Default: print it.")
 def card(model: Path, out: Path | None) -> None:
     """Write the model card of MODEL as Markdown."""
-    from bc_model.inference import open_bundle
-    from bc_model.reporting import card_markdown
-    from bc_model.utils import write_text_atomic
-
-    text = card_markdown(open_bundle(model).card)
+    text = reporting.card_markdown(inference.open_bundle(model).card)
     if out is None:
         click.echo(text, nl=False)
         return
@@ -95,7 +81,7 @@ def card(model: Path, out: Path | None) -> None:
     click.echo(f"Model card written to {out}")
 
 
-@models.command()
+@model_commands.command()
 @_model
 @click.option("--out", type=PATH, required=True, help="Directory for the exported files.")
 @click.option(
@@ -108,20 +94,16 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
 
     The model card is written next to them. It describes inputs and outputs.
     """
-    from bc_model.inference import FORMATS, export_model, open_bundle
-    from bc_model.reporting import card_markdown
-    from bc_model.utils import write_text_atomic
-
-    bundle = open_bundle(model)
+    bundle = inference.open_bundle(model)
     bundle.verify()
     click.echo("loading TensorFlow", err=True)
     with silence_native_stderr():
         import tensorflow  # noqa: F401
 
     rows = []
-    for name in formats or FORMATS:
+    for name in formats or inference.FORMATS:
         click.echo(f"{name}: converting and comparing", err=True)
-        file = export_model(bundle, name, out)
+        file = inference.export_model(bundle, name, out)
         rows.append(
             {"format": name, "path": str(file.path), "max_difference": file.max_difference,
              "n_images": file.n}
@@ -132,38 +114,28 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
                 f"on {file.n} images"
             )
     card_file = out / f"{bundle.card.name}.md"
-    write_text_atomic(card_file, card_markdown(bundle.card))
+    write_text_atomic(card_file, reporting.card_markdown(bundle.card))
     if as_json:
         print_json(rows)
     else:
         click.echo(f"{card_file}: inputs and outputs")
 
 
-@models.command()
+@model_commands.command()
 @_model
-@click.argument("data", type=PATH)
+@click.argument("data_dir", type=PATH, metavar="DATA")
 @click.option("--split", "split_file", type=PATH, help="Default: the split file of the run.")
 @json_option
-def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) -> None:
+def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool) -> None:
     """Add int8 to MODEL and check the parity of every precision with the original.
 
     The training images of DATA calibrate int8, and its validation images measure parity.
     """
-    from bc_model.data import load_pixels, match_split, read_dataset, read_split
-    from bc_model.inference import (
-        CALIBRATION_IMAGES,
-        file_sha256,
-        measure_parity,
-        open_bundle,
-        quantise,
-    )
-    from bc_model.utils import to_json
-
-    bundle = open_bundle(model)
+    bundle = inference.open_bundle(model)
     alternative = "Quantize a model from `train`, or use the precisions that this model includes."
     split_file = find_split_file(bundle, split_file, alternative)
-    split = read_split(split_file)
-    if file_sha256(split_file) != bundle.card.data.split_sha256:
+    split = data.read_split(split_file)
+    if inference.file_sha256(split_file) != bundle.card.data.split_sha256:
         raise SplitError(
             f"{split_file} is not the split that model '{bundle.label}' was trained with. "
             "Parity requires the model's own validation images. Give the split.csv of its run "
@@ -171,15 +143,17 @@ def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
         )
     with silence_native_stderr():
         import tensorflow  # noqa: F401
-    dataset = read_dataset(data, progress=progress("reading"))
-    match_split(split, dataset)
+    dataset = data.read_dataset(data_dir, progress=progress("reading"))
+    data.match_split(split, dataset)
     training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
     size = bundle.image_size
-    step = -(-len(training) // CALIBRATION_IMAGES)  # images from all cases
-    bundle = quantise(bundle, load_pixels(dataset.root, list(training["path"])[::step], size))
-    bundle = measure_parity(
+    step = -(-len(training) // inference.CALIBRATION_IMAGES)  # images from all cases
+    bundle = inference.quantise(
+        bundle, data.load_pixels(dataset.root, list(training["path"])[::step], size)
+    )
+    bundle = inference.measure_parity(
         bundle,
-        load_pixels(dataset.root, list(validation["path"]), size),
+        data.load_pixels(dataset.root, list(validation["path"]), size),
         (validation["class"] == "malignant").to_numpy(),
     )
     precisions = bundle.card.precisions
@@ -196,41 +170,33 @@ def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
         )
 
 
-@models.command()
+@model_commands.command()
 @_model
-@click.argument("data", type=PATH)
+@click.argument("data_dir", type=PATH, metavar="DATA")
 @json_option
-def calibrate(model: Path, data: Path, as_json: bool) -> None:
+def calibrate(model: Path, data_dir: Path, as_json: bool) -> None:
     """Fit the temperature of MODEL on the validation subset of DATA, as training does.
 
     Then evaluate MODEL on the test subset. A set threshold is converted, so that image-level
     predictions stay the same; a threshold at case level returns to 0.5.
     """
-    from bc_model.data import match_split, read_dataset, read_split
-    from bc_model.evaluation import (
-        calibrated_by,
-        change_model_card,
-        evaluate_split,
-        report_files,
-        require_evaluation,
-    )
-    from bc_model.inference import CardMetrics, Engine, open_bundle, predict_files
-    from bc_model.reporting import write_plots
-    from bc_model.utils import to_json
-
-    bundle = open_bundle(model)
-    directory = require_evaluation(bundle)
-    split = read_split(directory.parent / "split.csv")
-    dataset = read_dataset(data, progress=progress("reading"))
-    match_split(split, dataset)
+    bundle = inference.open_bundle(model)
+    directory = evaluation.require_evaluation(bundle)
+    split = data.read_split(directory.parent / "split.csv")
+    dataset = data.read_dataset(data_dir, progress=progress("reading"))
+    data.match_split(split, dataset)
     rows = split[split["subset"] == "validation"].reset_index(drop=True)
     show = progress("predicting")
-    predicted = predict_files(Engine(bundle), dataset.root, list(rows["path"]), progress=show)
-    calibrated, files = calibrated_by(bundle, rows, predicted, directory)
-    report = evaluate_split(Engine(calibrated), dataset.root, split, progress=show)
-    card = replace(calibrated.card, metrics=CardMetrics(test=report.summary()))
-    change_model_card(bundle, card, files | report_files(report, directory))
-    write_plots(report, directory)
+    predicted = inference.predict_files(
+        inference.Engine(bundle), dataset.root, list(rows["path"]), progress=show
+    )
+    calibrated, files = evaluation.calibrated_by(bundle, rows, predicted, directory)
+    report = evaluation.evaluate_split(
+        inference.Engine(calibrated), dataset.root, split, progress=show
+    )
+    card = replace(calibrated.card, metrics=inference.CardMetrics(test=report.summary()))
+    evaluation.change_model_card(bundle, card, files | evaluation.report_files(report, directory))
+    reporting.write_plots(report, directory)
     temperature, threshold = card.temperature, card.threshold
     if as_json:
         print_json(to_json(temperature) | {"threshold": to_json(threshold)})
@@ -240,7 +206,7 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     click.echo(f"threshold {threshold.value:.3f}{unchanged}, {threshold.method}")
 
 
-@models.command("choose-threshold")
+@model_commands.command("choose-threshold")
 @_model
 @click.option(
     "--criterion", type=click.Choice(["sensitivity", "specificity", "youden", "balanced"]),
@@ -259,39 +225,26 @@ def choose_threshold(
     reason: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Choose a decision threshold on the validation predictions of MODEL and test it."""
-    from bc_model.evaluation import (
-        choose_threshold,
-        predictive_values,
-        read_report,
-        read_validation,
-        require_evaluation,
-        try_threshold,
-    )
-    from bc_model.evaluation import set_threshold as write_threshold
-    from bc_model.inference import open_bundle
-    from bc_model.reporting import write_plots
-    from bc_model.utils import to_json
-
     if target is not None and criterion not in ("sensitivity", "specificity"):
         raise click.UsageError(
             f"--target requires --criterion sensitivity or specificity, not {criterion}."
         )
     if not 0 < prevalence < 1:
         raise click.BadParameter("Expected 0 < prevalence < 1.", param_hint="--prevalence")
-    bundle = open_bundle(model)
-    directory = require_evaluation(bundle)
-    choice = choose_threshold(
-        read_validation(directory), criterion=criterion, unit=unit,
+    bundle = inference.open_bundle(model)
+    directory = evaluation.require_evaluation(bundle)
+    choice = evaluation.choose_threshold(
+        evaluation.read_validation(directory), criterion=criterion, unit=unit,
         target=0.95 if target is None else target,
     )  # fmt: skip
-    predictions = read_report(directory).predictions
+    predictions = evaluation.read_report(directory).predictions
     assert predictions is not None, "read_report reads the predictions or fails"
-    trial = try_threshold(predictions, choice.value, unit=unit)
+    trial = evaluation.try_threshold(predictions, choice.value, unit=unit)
     rates = trial.metrics["sensitivity"], trial.metrics["specificity"]
-    values = predictive_values(*rates, prevalence)
+    values = evaluation.predictive_values(*rates, prevalence)
     if reason is not None:
-        write_threshold(bundle, choice.value, reason, threshold_choice=choice)
-        write_plots(read_report(directory), directory)
+        evaluation.set_threshold(bundle, choice.value, reason, threshold_choice=choice)
+        reporting.write_plots(evaluation.read_report(directory), directory)
     if as_json:
         print_json(
             {"choice": to_json(choice), "test": to_json(trial), "prevalence": prevalence,
@@ -308,24 +261,19 @@ def choose_threshold(
         click.echo("The threshold is set. The report of the run now uses it.")
 
 
-@models.command("set-threshold")
+@model_commands.command("set-threshold")
 @_model
 @click.argument("value", type=click.FloatRange(0, 1))
 @click.option("--reason", required=True, help="Reason, stored in the model card.")
 def set_threshold(model: Path, value: float, reason: str) -> None:
     """Set the decision threshold of MODEL to VALUE and update the report of its run."""
-    from bc_model.evaluation import evaluation_of, read_report
-    from bc_model.evaluation import set_threshold as write_threshold
-    from bc_model.inference import open_bundle
-    from bc_model.reporting import write_plots
-
-    bundle = write_threshold(open_bundle(model), value, reason)
-    if directory := evaluation_of(bundle):
-        write_plots(read_report(directory), directory)
+    bundle = evaluation.set_threshold(inference.open_bundle(model), value, reason)
+    if directory := evaluation.evaluation_of(bundle):
+        reporting.write_plots(evaluation.read_report(directory), directory)
     click.echo(f"threshold {bundle.threshold:.3f}, {bundle.card.threshold.method}")
 
 
-def _summarize(card: ModelCard) -> str:
+def _summarize(card: inference.ModelCard) -> str:
     test = card.metrics.test
     metric = test.metrics["balanced_accuracy"] if test else None
     if test is None or metric is None or metric.value is None:

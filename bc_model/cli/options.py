@@ -9,17 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from bc_model import data, inference
+from bc_model.checks import Check
 from bc_model.errors import ConfigError, FolderNotFoundError, SplitError
 from bc_model.training import OPTIONS, Option, TrainingConfig, runs_dir
-
-if TYPE_CHECKING:
-    from bc_model.checks import Check
-    from bc_model.inference import Bundle
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -47,14 +45,12 @@ class _Model(_Path):
 
         'bundled' is always the bundled model, even if such a directory exists.
         """
-        from bc_model.inference import has_bundled_model, shipped_folder
-
-        if value == "bundled" and has_bundled_model():
-            return shipped_folder(value)
+        if value == "bundled" and inference.has_bundled_model():
+            return inference.shipped_folder(value)
         path = super().convert(value, param, ctx)
         if path.name != str(path) or path.exists():
             return path
-        named = (runs_dir() / path, shipped_folder(path.name))
+        named = (runs_dir() / path, inference.shipped_folder(path.name))
         return next((directory for directory in named if directory.exists()), path)
 
 
@@ -62,35 +58,29 @@ PATH = _Path(path_type=Path)
 MODEL = _Model(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 runs_option = click.option(
-    "--runs",
-    type=PATH,
-    default=runs_dir,
+    "--runs", type=PATH, default=runs_dir, help="Directory of all runs.",
     show_default="BC_RUNS, or runs next to the program",
-    help="Directory of all runs.",
-)
+)  # fmt: skip
 seed_option = click.option("--seed", default=0, show_default=True, help="Random seed.")
+
+
+def combine(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return a decorator that adds several arguments and options in this order."""
+
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
 
 
 def training_options(
     only: Collection[str] = FIELDS, *, without: Collection[str] = ()
 ) -> Callable[[Command], Command]:
-    """Return a decorator that adds an option for each field of `TrainingConfig`.
-
-    Parameters
-    ----------
-    only : collection of str
-        Fields to add.
-    without : collection of str
-        Fields that the command sets itself.
-    """
-
-    def decorate(command: Command) -> Command:
-        for name in reversed(FIELDS):
-            if name in only and name not in without:
-                command = _click_option(OPTIONS[name])(command)
-        return command
-
-    return decorate
+    """Return a decorator that adds an option for each field of `TrainingConfig`."""
+    names = [name for name in FIELDS if name in only and name not in without]
+    return combine(*(_click_option(OPTIONS[name]) for name in names))
 
 
 def is_given(name: str) -> bool:
@@ -99,41 +89,30 @@ def is_given(name: str) -> bool:
     return source is ParameterSource.COMMANDLINE
 
 
-def build_config(data: Path, values: dict[str, Any]) -> TrainingConfig:
+def build_config(data_dir: Path, values: dict[str, Any]) -> TrainingConfig:
     """Return the configuration for a dataset directory and the values of `training_options`.
 
     With bundled weights, the default image size is that of the bundled model.
-
-    Raises
-    ------
-    ConfigError, FolderNotFoundError, SplitError, WeightsError
-        If an option, the dataset directory, the fold file or the bundled model is invalid.
     """
-    from bc_model.data import read_fold_file
-    from bc_model.inference import bundled_model
-
     if values["weights"] == "bundled" and not is_given("image_size"):
-        values = values | {"image_size": bundled_model().image_size}
-    config = TrainingConfig(data=str(data), **values)
-    require_directory(data)
+        values = values | {"image_size": inference.bundled_model().image_size}
+    config = TrainingConfig(data=str(data_dir), **values)
+    require_directory(data_dir)
     if config.official_fold_file:
-        read_fold_file(Path(config.official_fold_file))
+        data.read_fold_file(Path(config.official_fold_file))
     return config
 
 
-def require_directory(data: Path) -> None:
+def require_directory(data_dir: Path) -> None:
     """Raise `FolderNotFoundError` if the dataset directory does not exist."""
-    if not data.is_dir():
-        raise FolderNotFoundError(f"There is no folder {data}. Check the path of the dataset.")
+    if not data_dir.is_dir():
+        raise FolderNotFoundError(f"There is no folder {data_dir}. Check the path of the dataset.")
 
 
-def find_split_file(bundle: Bundle, split_file: Path | None, alternative: str) -> Path:
+def find_split_file(bundle: inference.Bundle, split_file: Path | None, alternative: str) -> Path:
     """Return the given split file, or that of the model's run.
 
-    Raises
-    ------
-    SplitError
-        If the model was trained on all images. The message ends with the alternative.
+    The alternative ends the error message for a model that was trained on all images.
     """
     if bundle.learned_from_all:
         raise SplitError(

@@ -5,10 +5,11 @@ import logging
 import shutil
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from bc_model import evaluation, reporting, training
 from bc_model.cli.options import (
     PATH,
     build_config,
@@ -19,24 +20,20 @@ from bc_model.cli.options import (
 )
 from bc_model.errors import BcModelError, ConfigError
 from bc_model.jobs import end_with_stdin, keep_alive
-from bc_model.training import Run
 from bc_model.utils import silence_native_stderr
-
-if TYPE_CHECKING:
-    from bc_model.training import TrainingConfig
 
 logger = logging.getLogger("bc_model.training")
 
 
 @click.command()
-@click.argument("data", type=PATH, required=False)
+@click.argument("data_dir", type=PATH, required=False, metavar="[DATA]")
 @click.option("--run", "run_dir", type=PATH, required=True, help="Run directory to create.")
 @training_options()
 @click.option("--resume", is_flag=True, help="Resume RUN. Give DATA only if it was moved.")
 @click.option("--accept-changes", is_flag=True, help="Resume even if data or code have changed.")
 @click.option("--end-with-stdin", "is_child", is_flag=True, hidden=True)
 def train(
-    data: Path | None,
+    data_dir: Path | None,
     run_dir: Path,
     resume: bool,
     accept_changes: bool,
@@ -51,15 +48,14 @@ def train(
     """
     if resume:
         _reject_options(options)
-        return _resume(Run.open(run_dir), data, accept_changes, is_child=is_child)
-    if data is None:
+        return _resume(training.Run.open(run_dir), data_dir, accept_changes, is_child=is_child)
+    if data_dir is None:
         raise ConfigError("Missing dataset. Give DATA, or resume RUN with --resume.")
-    from bc_model.training import checked_paths
 
     # Absolute paths, so that the run can be resumed from another directory.
-    config = checked_paths(build_config(data, options))
+    config = training.checked_paths(build_config(data_dir, options))
     existed = run_dir.exists()
-    run = Run.create(run_dir)
+    run = training.Run.create(run_dir)
     try:
         return _execute(run, config)
     except BcModelError:
@@ -80,26 +76,26 @@ def _reject_options(options: dict[str, Any]) -> None:
         )
 
 
-def _resume(run: Run, data: Path | None, accept_changes: bool, *, is_child: bool) -> int:
-    from bc_model.training import advance_queue, config_to_resume
-
+def _resume(
+    run: training.Run, data_dir: Path | None, accept_changes: bool, *, is_child: bool
+) -> int:
     if is_child:
         end_with_stdin(run)
     is_manual = run.read_status()["state"] != "starting"
-    config = config_to_resume(run)
-    if data is not None:  # Other images are detected as changed data.
-        require_directory(data)
-        config = dataclasses.replace(config, data=str(data.resolve()))
+    config = training.config_to_resume(run)
+    if data_dir is not None:  # Other images are detected as changed data.
+        require_directory(data_dir)
+        config = dataclasses.replace(config, data=str(data_dir.resolve()))
     if is_manual:
         run.request(None)  # The app and the queue have already cleared the last request.
     try:
         return _execute(run, config, resume=True, accept_changes=accept_changes)
     finally:
         if not is_child:  # A cluster worker has its own queue.
-            advance_queue(run.path.parent)
+            training.advance_queue(run.path.parent)
 
 
-def _execute(run: Run, config: "TrainingConfig", **how: bool) -> int:
+def _execute(run: training.Run, config: training.TrainingConfig, **how: bool) -> int:
     """Train in this process with log and signal handlers; return the exit code."""
     log_to(run.path / "log.txt")
     # Ctrl-C stops the run. SIGTERM, as at shutdown, ends the process, and the run can be resumed.
@@ -116,13 +112,11 @@ def _execute(run: Run, config: "TrainingConfig", **how: bool) -> int:
         logger.info("%s", run.read_status()["message"])
         return 1
     # Training does not need Matplotlib, so it is imported last.
-    from bc_model.evaluation import read_report
-    from bc_model.reporting import write_plots
 
-    write_plots(read_report(run.evaluation_dir), run.evaluation_dir)
+    reporting.write_plots(evaluation.read_report(run.evaluation_dir), run.evaluation_dir)
     return 0
 
 
-def _request_stop(run: Run) -> None:
+def _request_stop(run: training.Run) -> None:
     run.request("stop")
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # A second Ctrl-C ends the process.
