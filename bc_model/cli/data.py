@@ -188,8 +188,8 @@ def _print_fold(fold: dict[str, Any]) -> None:
         click.echo(f"  {title}: {shown}; benign {benign}")
     if leak := fold["duplicates"]:
         click.echo(
-            f"  duplicates: {leak['shared']} of {leak['test']} test images ({leak['benign_shared']} "
-            f"of {leak['benign_test']} benign) are also in training"
+            f"  duplicates: {leak['shared']} of {leak['test']} test images "
+            f"({leak['benign_shared']} of {leak['benign_test']} benign) are also in training"
         )
         click.echo(
             f"  {leak['listed']} images are listed, {leak['not_listed']} are not listed, "
