@@ -1,7 +1,4 @@
-"""``data``: register datasets, summarize them and split them.
-
-``audit`` and ``split`` are also top-level commands.
-"""
+"""``data``: register, generate, summarize (``audit``) and split datasets."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from bc_model.cli.options import (
     parse_size,
     print_checks,
     print_json,
-    progress,
+    read_dataset,
     seed_option,
     training_options,
 )
@@ -127,7 +124,7 @@ def summary(paths: tuple[Path, ...], fold_files: tuple[Path, ...], as_json: bool
     """
     folder, files = _separate_paths(paths, fold_files)
     folds = [data.read_fold_file(path) for path in files]
-    dataset = data.read_dataset(folder, progress=progress("reading")) if folder else None
+    dataset = read_dataset(folder) if folder else None
     result = data.summarize_dataset(dataset) if dataset else {}
     if folds:
         result["folds"] = [data.audit_folds(fold, dataset) for fold in folds]
@@ -214,11 +211,10 @@ def split(
     """Split DATA into training, validation and test subsets and report leakage."""
     data.require_protocol(protocol, official_fold_file)
     folds = data.read_fold_file(Path(official_fold_file)) if official_fold_file else None
-    dataset = data.read_dataset(data_dir, progress=progress("reading"))
+    dataset = read_dataset(data_dir)
     rows = data.make_split(
-        dataset, protocol, n_folds=n_folds, fold=test_fold, seed=seed,
-        folds_file=official_fold_file,
-    )  # fmt: skip
+        dataset, protocol, n_folds=n_folds, fold=test_fold, seed=seed, folds_file=official_fold_file
+    )
     leak = data.count_leaks(rows)
     checks = data.match_folds(dataset, folds).checks() if folds else []
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -254,10 +250,8 @@ def split(
 def _print_added(added: data.Added, as_json: bool) -> None:
     dataset = added.dataset
     if as_json:
-        print_json(
-            _to_dict(dataset)
-            | {"n_images": added.images, "skipped": added.skipped, "notes": added.notes}
-        )
+        details = {"n_images": added.images, "skipped": added.skipped, "notes": added.notes}
+        print_json(_to_dict(dataset) | details)
         return
     content = f"{added.images} images" if dataset.kind == "stored" else "linked folder"
     click.echo(f"{dataset.name}: {content}, in {dataset.images}")

@@ -63,10 +63,8 @@ def build_bundled(
         click.echo(f"No {data_dir / FOLD_FILE}. The official folds are skipped.", err=True)
     if train_only:
         _train(data_dir, work, fold_file, processes, networks)
-        if as_json:
-            print_json({"work": str(work)})
-        else:
-            click.echo(f"Training results written to {work}")
+        text = f"Training results written to {work}"
+        print_json({"work": str(work)}) if as_json else click.echo(text)
         return 0
     out = out or inference.SHIPPED_MODELS / inference.BUNDLED_NAME
     inside = distillation.recipes_inside(networks, distillation.DistillationConfig())
@@ -76,10 +74,9 @@ def build_bundled(
     if as_json:
         print_json(to_json(bundle.card))
         return 0
-    metrics = bundle.card.metrics
-    for row in metrics.protocols:
+    for row in bundle.card.metrics.protocols:
         _print_row(row.protocol + (" (with leakage)" if row.has_leakage else ""), row)
-    if nested := metrics.nested:
+    if nested := bundle.card.metrics.nested:
         selected_by = f"; selected by {nested.selected_by}" if nested.selected_by else ""
         _print_row(f"case, nested{selected_by}; evaluated with {nested.network}", nested)
     click.echo(f"Model written to {bundle.folder}")

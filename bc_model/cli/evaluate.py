@@ -15,6 +15,7 @@ from bc_model.cli.options import (
     print_checks,
     print_json,
     progress,
+    read_dataset,
 )
 from bc_model.errors import ConfigError
 from bc_model.utils import check_writable, to_json, write_bytes_atomic
@@ -42,10 +43,7 @@ def evaluate(
     model: Path, data_dir: Path, out: Path, split_file: Path | None, subset: str | None,
     external: bool, labels: str | None, case_above: bool, html: bool, pdf: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Evaluate MODEL on the test subset of DATA or on an external dataset.
-
-    MODEL is a run, a model directory or 'bundled'.
-    """
+    """Evaluate MODEL (a run, a directory or 'bundled') on DATA or on an external dataset."""
     if (external or labels) and (split_file or subset):
         raise click.UsageError("--split and --subset do not apply to an external dataset.")
     if case_above and not labels:
@@ -75,14 +73,11 @@ def _evaluate_subset(
 ) -> evaluation.Report:
     alternative = "Evaluate it on other cases with `evaluate --external`."
     split = data.read_split(find_split_file(bundle, split_file, alternative))
-    dataset = data.read_dataset(data_dir, progress=progress("reading"))
+    dataset = read_dataset(data_dir)
     data.match_split(split, dataset)
+    show = progress("predicting")
     return evaluation.evaluate_split(
-        inference.Engine(bundle),
-        dataset.root,
-        split,
-        subset=subset,
-        progress=progress("predicting"),
+        inference.Engine(bundle), dataset.root, split, subset=subset, progress=show
     )
 
 
@@ -90,11 +85,11 @@ def _evaluate_external(
     bundle: inference.Bundle, data_dir: Path, labels: str | None, case_above: bool
 ) -> evaluation.Report:
     mapping = data.parse_mapping(labels) if labels else None
-    show = progress("reading")
     if mapping:
+        show = progress("reading")
         dataset = data.read_mapped(data_dir, mapping, case_above=case_above, progress=show)
     else:
-        dataset = data.read_dataset(data_dir, progress=show)
+        dataset = read_dataset(data_dir)
     return evaluation.evaluate_external(
         inference.Engine(bundle), dataset, mapping=mapping, progress=progress("predicting")
     )
@@ -155,10 +150,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
 @click.argument("model", type=MODEL)
 @click.option("--out", type=PATH, required=True, help="File to write: .html or .pdf.")
 def report(model: Path, out: Path) -> None:
-    """Write the report of MODEL as one HTML or PDF file.
-
-    The report of a run is about its test subset, that of 'bundled' about its cross-validation.
-    """
+    """Write the test report of MODEL, or the cross-validation report of 'bundled', as a file."""
     bundle = inference.open_bundle(model)
     if evaluation.is_cross_validated(bundle):
         content = evaluation.cross_validation_report(bundle)

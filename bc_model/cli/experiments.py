@@ -15,6 +15,7 @@ from bc_model import data, experiments, reporting
 from bc_model.checks import check_to_json
 from bc_model.cli.options import (
     PATH,
+    accept_changes_option,
     build_config,
     combine,
     format_table,
@@ -22,7 +23,7 @@ from bc_model.cli.options import (
     json_option,
     print_checks,
     print_json,
-    progress,
+    read_dataset,
     runs_option,
     training_options,
 )
@@ -32,8 +33,6 @@ from bc_model.utils import check_writable, to_json
 
 METRICS = {"balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC", "accuracy": "accuracy"}
 """Metrics in printed tables, with their titles. The files contain all metrics."""
-
-_MAX_NAME_LENGTH = 33
 
 
 @click.group("experiments")
@@ -47,9 +46,7 @@ def experiment_commands() -> None:
 
 _data = click.argument("data_dir", type=PATH, metavar="DATA")
 _end_options = combine(
-    click.option(
-        "--accept-changes", is_flag=True, help="Continue even if data or code have changed."
-    ),
+    accept_changes_option,
     click.option("--detach", is_flag=True, help="Do not wait for the runs."),
     json_option,
 )
@@ -186,12 +183,11 @@ def _print_interrupted(runs: Path) -> int:
 
 def _state_progress() -> Callable[[dict[str, int]], None]:
     """Return a callback that prints the number of runs in each state after each change."""
-    last: dict[str, int] = {}
+    printed: list[dict[str, int]] = []
 
     def show(states: dict[str, int]) -> None:
-        nonlocal last
-        if states != last:
-            last = states
+        if states not in printed[-1:]:
+            printed.append(states)
             counts = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
             click.echo(counts, err=True)
 
@@ -254,8 +250,6 @@ def protocols(
     """
     name = name or _default_name(data_dir)
     out = out or runs / f"{name}.report"
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"Invalid --out {out}. Expected a directory, got a file.")
     check_writable(out)
     names = [protocol.strip() for protocol in protocols.split(",") if protocol.strip()]
     if data.FOLDS_PROTOCOLS & set(names) and not fold_files:
@@ -265,7 +259,7 @@ def protocols(
             click.echo(f"fold files of the dataset registry: {listed}", err=True)
     plan = experiments.plan_report(
         build_config(data_dir, options), protocols=names, fold_files=fold_files,
-        dataset=lambda: data.read_dataset(data_dir, progress=progress("reading")),
+        dataset=lambda: read_dataset(data_dir),
         test_folds=_parse_folds(test_folds), known=experiments.known_options(runs, name),
     )  # fmt: skip
     experiment, note = experiments.start_report(name, plan, runs, accept_changes=accept_changes)
@@ -340,13 +334,11 @@ def _print_protocols(report: experiments.ProtocolReport) -> None:
         print_checks(row.checks, f"{row.words}: ")
     print_checks(effect.check for effect in report.gaps)
     for published in report.published_ranges:
-        click.echo(
-            f"  {published.words}: {METRICS[published.metric]} {published.low:g} to "
-            f"{published.high:g}"
-        )
+        limits = f"{published.low:g} to {published.high:g}"
+        click.echo(f"  {published.words}: {METRICS[published.metric]} {limits}")
 
 
 def _default_name(data_dir: Path) -> str:
-    """Return a name from the dataset, so that the same command finds its experiment again."""
+    """Return a name of at most 40 characters, always the same for a dataset directory."""
     slug = re.sub(r"[^A-Za-z0-9._]+", "-", data_dir.resolve().name).strip("-.")
-    return f"report-{slug[:_MAX_NAME_LENGTH] or 'data'}"
+    return f"report-{slug[:33] or 'data'}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 
 from bc_model import data, evaluation, inference, reporting
 from bc_model.cli.options import (
@@ -15,6 +16,7 @@ from bc_model.cli.options import (
     json_option,
     print_json,
     progress,
+    read_dataset,
     runs_option,
 )
 from bc_model.errors import SplitError
@@ -59,8 +61,6 @@ def show(model: Path) -> None:
 @_model
 def verify(model: Path) -> None:
     """Check the checksum of every file of MODEL and compute one prediction."""
-    import numpy as np
-
     bundle = inference.open_bundle(model)
     bundle.verify()
     inference.Engine(bundle).explain(np.zeros((1, *bundle.image_size, 3), np.uint8))
@@ -90,10 +90,7 @@ def card(model: Path, out: Path | None) -> None:
 )  # fmt: skip
 @json_option
 def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> None:
-    """Export MODEL as Keras, ONNX and TFLite files, each compared with the original.
-
-    The model card is written next to them. It describes inputs and outputs.
-    """
+    """Export MODEL and its model card; compare each exported file with the original."""
     bundle = inference.open_bundle(model)
     bundle.verify()
     click.echo("loading TensorFlow", err=True)
@@ -104,21 +101,21 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
     for name in formats or inference.FORMATS:
         click.echo(f"{name}: converting and comparing", err=True)
         file = inference.export_model(bundle, name, out)
+        difference = file.max_difference
         rows.append(
-            {"format": name, "path": str(file.path), "max_difference": file.max_difference,
-             "n_images": file.n}
-        )  # fmt: skip
+            {
+                "format": name,
+                "path": str(file.path),
+                "max_difference": difference,
+                "n_images": file.n,
+            }
+        )
         if not as_json:
-            click.echo(
-                f"{file.path}: largest difference from the original {file.max_difference:.1e} "
-                f"on {file.n} images"
-            )
+            text = f"largest difference from the original {difference:.1e} on {file.n} images"
+            click.echo(f"{file.path}: {text}")
     card_file = out / f"{bundle.card.name}.md"
     write_text_atomic(card_file, reporting.card_markdown(bundle.card))
-    if as_json:
-        print_json(rows)
-    else:
-        click.echo(f"{card_file}: inputs and outputs")
+    print_json(rows) if as_json else click.echo(f"{card_file}: inputs and outputs")
 
 
 @model_commands.command()
@@ -143,7 +140,7 @@ def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool
         )
     with silence_native_stderr():
         import tensorflow  # noqa: F401
-    dataset = data.read_dataset(data_dir, progress=progress("reading"))
+    dataset = read_dataset(data_dir)
     data.match_split(split, dataset)
     training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
     size = bundle.image_size
@@ -163,10 +160,9 @@ def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool
     for name, parity in precisions.items():
         auc = parity.auc_difference
         click.echo(
-            f"{name}: {'passes' if parity.passes_parity else 'fails'} the parity check; largest "
-            f"probability difference {parity.prob_difference_p99:.5f} (99th percentile), "
-            f"ROC AUC difference {'undefined' if auc is None else f'{auc:.5f}'}, "
-            f"{parity.n} images"
+            f"{name}: {'passes' if parity.passes_parity else 'fails'} the parity check; "
+            f"probability difference {parity.prob_difference_p99:.5f} (99th percentile), ROC AUC "
+            f"difference {'undefined' if auc is None else f'{auc:.5f}'}, {parity.n} images"
         )
 
 
@@ -183,7 +179,7 @@ def calibrate(model: Path, data_dir: Path, as_json: bool) -> None:
     bundle = inference.open_bundle(model)
     directory = evaluation.require_evaluation(bundle)
     split = data.read_split(directory.parent / "split.csv")
-    dataset = data.read_dataset(data_dir, progress=progress("reading"))
+    dataset = read_dataset(data_dir)
     data.match_split(split, dataset)
     rows = split[split["subset"] == "validation"].reset_index(drop=True)
     show = progress("predicting")
@@ -275,14 +271,7 @@ def set_threshold(model: Path, value: float, reason: str) -> None:
 
 def _summarize(card: inference.ModelCard) -> str:
     test = card.metrics.test
-    metric = test.metrics["balanced_accuracy"] if test else None
-    if test is None or metric is None or metric.value is None:
+    if test is None:
         return "not evaluated"
-    interval = ""
-    if metric.low is not None:
-        interval = f" (95 % CI {metric.low:.2f}-{metric.high:.2f})"
-    has_leakage = ", with leakage" if card.data.has_leakage or test.has_leakage else ""
-    return (
-        f"balanced accuracy {metric.value:.2f}{interval} on {metric.n} images of "
-        f"{metric.n_cases} cases{has_leakage}"
-    )
+    leakage = ", with leakage" if card.data.has_leakage or test.has_leakage else ""
+    return f"balanced accuracy {test.metrics['balanced_accuracy']}{leakage}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import sys
@@ -28,10 +27,10 @@ _REFRESH_S = 0.2
 
 
 class _Path(click.Path):
-    """A path. Click accepts an empty text, such as an unset variable, as the current directory."""
+    """A path; an empty text, such as an unset variable, is an error."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path, or fail if the text is empty."""
+        """Return the path."""
         if value == "":
             self.fail("The path is empty.", param, ctx)
         return Path(super().convert(value, param, ctx))  # type: ignore[arg-type]
@@ -41,10 +40,8 @@ class _Model(_Path):
     """The path of a model or run, or a name from `models list`, or 'bundled'."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return an existing path, else the run or the included model with this name.
-
-        'bundled' is always the bundled model, even if such a directory exists.
-        """
+        """Return an existing path, else the run or the included model with this name."""
+        # 'bundled' is the bundled model even if a directory has this name.
         if value == "bundled" and inference.has_bundled_model():
             return inference.shipped_folder(value)
         path = super().convert(value, param, ctx)
@@ -61,6 +58,9 @@ runs_option = click.option(
     "--runs", type=PATH, default=runs_dir, help="Directory of all runs.",
     show_default="BC_RUNS, or runs next to the program",
 )  # fmt: skip
+accept_changes_option = click.option(
+    "--accept-changes", is_flag=True, help="Continue even if data or code have changed."
+)
 seed_option = click.option("--seed", default=0, show_default=True, help="Random seed.")
 
 
@@ -90,10 +90,8 @@ def is_given(name: str) -> bool:
 
 
 def build_config(data_dir: Path, values: dict[str, Any]) -> TrainingConfig:
-    """Return the configuration for a dataset directory and the values of `training_options`.
-
-    With bundled weights, the default image size is that of the bundled model.
-    """
+    """Return the configuration for a dataset directory and the values of `training_options`."""
+    # The default image size of bundled weights is that of the bundled model.
     if values["weights"] == "bundled" and not is_given("image_size"):
         values = values | {"image_size": inference.bundled_model().image_size}
     config = TrainingConfig(data=str(data_dir), **values)
@@ -109,11 +107,13 @@ def require_directory(data_dir: Path) -> None:
         raise FolderNotFoundError(f"There is no folder {data_dir}. Check the path of the dataset.")
 
 
-def find_split_file(bundle: inference.Bundle, split_file: Path | None, alternative: str) -> Path:
-    """Return the given split file, or that of the model's run.
+def read_dataset(data_dir: Path) -> data.Dataset:
+    """Return the dataset and show the progress."""
+    return data.read_dataset(data_dir, progress=progress("reading"))
 
-    The alternative ends the error message for a model that was trained on all images.
-    """
+
+def find_split_file(bundle: inference.Bundle, split_file: Path | None, alternative: str) -> Path:
+    """Return the given or the model's split file; errors end with the alternative."""
     if bundle.learned_from_all:
         raise SplitError(
             f"Model '{bundle.label}' was trained on all images of its dataset, so it has no "
@@ -206,14 +206,11 @@ class _Numbers(click.ParamType):
 
 def _click_option(option: Option) -> Callable[[Command], Command]:
     flag = f"--{option.name.replace('_', '-')}"
-    unit = f" Unit: {option.unit}." if option.unit else ""
-    shared: dict[str, Any] = {"help": option.help + unit, "show_default": option.default != ""}
-    if option.default is not dataclasses.MISSING:
-        shared["default"] = option.default
+    default = option.format(option.default) if option.type is tuple else option.default
+    text = f"{option.help} Unit: {option.unit}." if option.unit else option.help
+    shared: dict[str, Any] = {"help": text, "default": default, "show_default": default != ""}
     if option.type is bool:
         return click.option(f"{flag}/--no-{flag.removeprefix('--')}", **shared)
-    if option.type is tuple:
-        shared["default"] = option.format(option.default)
     return click.option(flag, type=_click_type(option), **shared)
 
 

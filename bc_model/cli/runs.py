@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from bc_model import training
-from bc_model.cli.options import PATH, json_option, print_json
+from bc_model.cli.options import PATH, accept_changes_option, json_option, print_json
 from bc_model.errors import BcModelError, RunError
 from bc_model.jobs import cancel_job, continue_job, delete_job, pause_job, stop_job
 from bc_model.utils import format_duration
@@ -63,7 +63,7 @@ _add_action("delete", delete_job, "Delete the directory RUN with all files.")
 
 @run_commands.command()
 @_run
-@click.option("--accept-changes", is_flag=True, help="Resume even if data or code have changed.")
+@accept_changes_option
 def resume(run: Path, accept_changes: bool) -> None:
     """Resume RUN in a separate process, after its last complete epoch."""
     resumed = training.Run.open(run.resolve())

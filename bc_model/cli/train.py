@@ -12,6 +12,7 @@ import click
 from bc_model import evaluation, reporting, training
 from bc_model.cli.options import (
     PATH,
+    accept_changes_option,
     build_config,
     is_given,
     log_to,
@@ -30,16 +31,12 @@ logger = logging.getLogger("bc_model.training")
 @click.option("--run", "run_dir", type=PATH, required=True, help="Run directory to create.")
 @training_options()
 @click.option("--resume", is_flag=True, help="Resume RUN. Give DATA only if it was moved.")
-@click.option("--accept-changes", is_flag=True, help="Resume even if data or code have changed.")
+@accept_changes_option
 @click.option("--end-with-stdin", "is_child", is_flag=True, hidden=True)
 def train(
-    data_dir: Path | None,
-    run_dir: Path,
-    resume: bool,
-    accept_changes: bool,
-    is_child: bool,
+    data_dir: Path | None, run_dir: Path, resume: bool, accept_changes: bool, is_child: bool,
     **options: Any,
-) -> int:
+) -> int:  # fmt: skip
     """Train a model on DATA: first the head, then fine-tuning of the backbone.
 
     Ctrl-C stops the run after the current batch and keeps the best model so far. An interrupted
@@ -111,8 +108,6 @@ def _execute(run: training.Run, config: training.TrainingConfig, **how: bool) ->
     if bundle is None:
         logger.info("%s", run.read_status()["message"])
         return 1
-    # Training does not need Matplotlib, so it is imported last.
-
     reporting.write_plots(evaluation.read_report(run.evaluation_dir), run.evaluation_dir)
     return 0
 

@@ -177,8 +177,8 @@ def test_sweep_with_bundled_and_other_weights_requires_an_image_size(
     command_line: Command, drawn_set: Path, tmp_path: Path, first: str, tried: str
 ) -> None:
     code, _, err = command_line(
-        "experiments", "sweep", drawn_set, "--name", "cv", "--runs", tmp_path / "runs", "--weights", first,
-        "--set", f"weights={tried}",
+        "experiments", "sweep", drawn_set, "--name", "cv", "--runs", tmp_path / "runs",
+        "--weights", first, "--set", f"weights={tried}",
     )  # fmt: skip
     assert code == 2
     assert "Missing --image-size." in err

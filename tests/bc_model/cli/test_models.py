@@ -52,7 +52,7 @@ def test_list_prints_each_model_with_its_metric(command: Command, run: Path) -> 
     first, second = out.splitlines()
     assert first == "tiny  runs/tiny/model"
     assert second.strip().startswith("tiny, balanced accuracy ")
-    assert "images of 2 cases" in second
+    assert "2 cases" in second
 
 
 def test_list_with_json_prints_only_json(command: Command, run: Path) -> None:
