@@ -133,7 +133,7 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC203": _warning(
         "Implausibly high metrics",
-        "Some metrics exceed {limit}: {metrics:list}. Leakage-free results are usually lower, so "
+        "Metrics above {limit}: {metrics:list}. Leakage-free results on such images are lower, so "
         "check for cases or images in both training and test data.",
     ),
     "BC204": _warning(
@@ -187,12 +187,12 @@ MESSAGES: dict[str, Message] = {
         "Nested cross-validation",
         "With a configuration selected without the tested cases, the ROC AUC is {roc_auc:.3f} "
         "({roc_auc_ci:ci}) and the balanced accuracy is {balanced_accuracy:.3f} "
-        "({balanced_accuracy_ci:ci}). The evaluation used {network}.",
+        "({balanced_accuracy_ci:ci}). Evaluated with {network}.",
     ),
     "BC221": _warning(
         "Leakage in a run",
-        "{run} was tested on cases of its training data, through its split or its initial weights. "
-        "This leakage alone can explain a difference.",
+        "{run} was tested on cases that it was trained on, through its split or its initial "
+        "weights. A difference can result from this leakage alone.",
     ),
     "BC222": _warning(
         "Compared cases seen",
@@ -312,8 +312,8 @@ MESSAGES: dict[str, Message] = {
     ),
     "BC257": _info(
         "Image count differs",
-        "The dataset contains {n_images:count {class_name} image} at {magnification}X, and "
-        "BreakHis {n_official:,}.",
+        "The dataset contains {n_images:count {class_name} image} at {magnification}X. BreakHis "
+        "contains {n_official:,}.",
     ),
     "BC261": _info(
         "Images not listed",

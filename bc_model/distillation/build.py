@@ -480,8 +480,8 @@ def _require_tensorflow() -> None:
 
     if (backend := keras.backend.backend()) != "tensorflow":
         raise ConfigError(
-            f"A model is written with Keras on TensorFlow; KERAS_BACKEND is '{backend}'. Learn "
-            "with --learn-only, then run the command again without the variable."
+            f"Invalid KERAS_BACKEND '{backend}' for writing a model. Expected 'tensorflow'. Train "
+            "only with this backend, then build the model with TensorFlow."
         )
 
 
@@ -491,8 +491,8 @@ def _require_tissue(source: Source, folder: Path) -> None:
         and source.table["case"].map(is_synthetic).any()
     ):
         raise ConfigError(
-            f"{folder} holds what comes with the program, which knows tissue; these pictures are "
-            "drawn. Name another folder with --out."
+            f"{folder} is reserved for a model of tissue, but these images are synthetic. Choose "
+            "another folder."
         )
 
 

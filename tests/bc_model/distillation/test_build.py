@@ -167,7 +167,7 @@ def test_the_choosing_is_judged_with_real_networks_and_told_in_the_card(root, tm
 def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
 
-    with pytest.raises(ConfigError, match=r"KERAS_BACKEND is 'jax'.*--learn-only"):
+    with pytest.raises(ConfigError, match=r"Invalid KERAS_BACKEND 'jax'.*Expected 'tensorflow'"):
         build_bundled_model(
             root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, search_space=None
         )
@@ -180,7 +180,7 @@ def test_drawn_images_do_not_replace_the_model_that_knows_tissue(root, tmp_path,
     monkeypatch.chdir(tmp_path)
 
     for boxed in (tmp_path / "boxed", Path("boxed")):
-        with pytest.raises(ConfigError, match=r"these pictures are drawn. Name another folder"):
+        with pytest.raises(ConfigError, match=r"these images are synthetic. Choose another folder"):
             build_bundled_model(
                 root, ("drawn",), boxed, tmp_path / "work", None, QUICK, search_space=None
             )

@@ -184,7 +184,7 @@ def test_a_cross_validation_on_a_cluster_that_loses_a_worker_is_that_of_one_mach
     cluster: Cluster, config: TrainingConfig, tmp_path: Path
 ) -> None:
     options = [
-        "sweep", config.data, "--study", "cv", "--backbone", "tiny", "--weights", "none",
+        "experiments", "cv", config.data, "--name", "cv", "--backbone", "tiny", "--weights", "none",
         "--image-size", "32x32", "--batch-size", 8, "--dense-units", 8, "--n-folds", 3,
         "--head-epochs", 10, "--finetune-epochs", 10, "--patience", 20, "--deterministic",
         "--json",

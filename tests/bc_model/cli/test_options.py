@@ -7,45 +7,45 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bc_model.cli.options import config_from, training_options
+from bc_model.cli.options import build_config, training_options
 from bc_model.errors import ConfigError
 from bc_model.training.config import OPTIONS, TrainingConfig
 
 
 @pytest.fixture
-def config_of(tmp_path: Path):
-    """Return a function that makes the configuration for some options."""
+def make_config(tmp_path: Path):
+    """Return a function that builds the configuration for some arguments."""
     found: list[TrainingConfig] = []
 
     @click.command()
     @training_options()
     def read(**options: object) -> None:
-        found.append(config_from(tmp_path, options))
+        found.append(build_config(tmp_path, options))
 
-    def make(*asked: str) -> TrainingConfig:
-        CliRunner().invoke(read, asked, catch_exceptions=False, standalone_mode=False)
+    def make(*arguments: str) -> TrainingConfig:
+        CliRunner().invoke(read, arguments, catch_exceptions=False, standalone_mode=False)
         return found[-1]
 
     return make
 
 
-def test_config_from_image_size_defaults_to_that_of_the_bundled_model(
-    config_of, monkeypatch: pytest.MonkeyPatch
+def test_build_config_image_size_defaults_to_that_of_the_bundled_model(
+    make_config, monkeypatch: pytest.MonkeyPatch
 ):
-    box = SimpleNamespace(image_size=(48, 80))
-    monkeypatch.setattr("bc_model.inference.bundle.open_bundled_model", lambda: box)
+    bundle = SimpleNamespace(image_size=(48, 80))
+    monkeypatch.setattr("bc_model.inference.bundled_model", lambda: bundle)
 
-    assert config_of().image_size == (224, 224)
-    assert config_of("--weights", "none").image_size == (224, 224)
-    assert config_of("--weights", "bundled").image_size == (48, 80)
-    asked = config_of("--weights", "bundled", "--image-size", "96x128")
-    assert asked.image_size == (96, 128)
+    assert make_config().image_size == (224, 224)
+    assert make_config("--weights", "none").image_size == (224, 224)
+    assert make_config("--weights", "bundled").image_size == (48, 80)
+    config = make_config("--weights", "bundled", "--image-size", "96x128")
+    assert config.image_size == (96, 128)
     with pytest.raises(ConfigError, match="2 whole numbers"):
-        config_of("--weights", "bundled", "--image-size", "")
+        make_config("--weights", "bundled", "--image-size", "")
 
 
-def test_config_from_no_options_returns_the_defaults(config_of, tmp_path: Path):
-    assert config_of() == TrainingConfig(data=str(tmp_path))
+def test_build_config_no_options_returns_the_defaults(make_config, tmp_path: Path):
+    assert make_config() == TrainingConfig(data=str(tmp_path))
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name != "data"])
@@ -53,7 +53,7 @@ def test_training_options_have_the_default_range_and_help_of_the_field(name: str
     @training_options()
     def command(**_: object) -> None: ...
 
-    options = {one.name: one for one in click.command()(command).params}
+    options = {param.name: param for param in click.command()(command).params}
     option, field = options[name], OPTIONS[name]
     default = option.type_cast_value(click.Context(click.Command("any")), option.default)
     assert default == field.default

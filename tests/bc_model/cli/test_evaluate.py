@@ -1,4 +1,4 @@
-"""The commands on reports: evaluate and what it writes, export, cards, cut-offs, other sets."""
+"""`evaluate`, `report`, and the commands of `models` that change a report."""
 
 import json
 import shutil
@@ -17,13 +17,13 @@ from tests.bc_model.conftest import Command
 
 @pytest.fixture
 def run(tiny_run: Run, tmp_path: Path) -> Run:
-    """Return a copy of the finished run that may be changed."""
+    """Return a copy of the finished run that the test can change."""
     return Run(Path(shutil.copytree(tiny_run.path, tmp_path / "runs/tiny")))
 
 
 @pytest.fixture
 def patches(drawn_set: Path, tmp_path: Path) -> Path:
-    """Return the drawn pictures in folders named 0 and 1."""
+    """Return the synthetic images in folders named 0 and 1."""
     for path in drawn_set.rglob("*.png"):
         folder = tmp_path / "patches" / ("0" if "_B_" in path.name else "1")
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def patches(drawn_set: Path, tmp_path: Path) -> Path:
     return tmp_path / "patches"
 
 
-def test_evaluate_writes_everything(
+def test_evaluate_writes_report_predictions_and_plots(
     command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
 ) -> None:
     code, out, _ = command("evaluate", tiny_run.path, drawn_set, "--out", tmp_path / "e")
@@ -49,105 +49,115 @@ def test_evaluate_writes_everything(
         assert (tmp_path / "e" / name).read_bytes() == (tmp_path / "f" / name).read_bytes()
 
 
-def test_another_set_by_its_labels(
+def test_evaluate_external_dataset_with_labels(
     command: Command, tiny_run: Run, patches: Path, tmp_path: Path
 ) -> None:
     code, out, _ = command(
-        "evaluate", tiny_run.path, patches, "--map", "0=benign,1=malignant",
+        "evaluate", tiny_run.path, patches, "--labels", "0=benign,1=malignant",
         "--out", tmp_path / "e", "--json", "--no-pdf",
     )  # fmt: skip
-    told = json.loads(out)
-    assert (code, told["protocol"], told["n_images"], told["n_cases"]) == (
-        0,
-        "external dataset",
-        30,
-        0,
-    )
-    assert "BC334" in [check["code"] for check in told["checks"]]
-    assert told["domain_shift"]["n_reference_images"] > 0
+    result = json.loads(out)
+    assert (code, result["n"], result["n_cases"]) == (0, 30, 0)
+    assert "BC334" in [check["code"] for check in result["checks"]]
+    assert result["shift"]["known_n"] > 0
     assert "confidence intervals are too narrow" in (tmp_path / "e/report.html").read_text()
 
 
-def test_another_set_of_official_names(
+def test_evaluate_external_dataset_with_seen_images_reports_unseen_images(
     command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
 ) -> None:
     code, out, _ = command(
-        "evaluate", tiny_run.path, drawn_set, "--unseen", "--out", tmp_path / "e", "--no-pdf"
+        "evaluate", tiny_run.path, drawn_set, "--external", "--out", tmp_path / "e", "--no-pdf"
     )
     assert code == 0
-    assert "another set (LEAKY)" in out
-    (line,) = [one for one in out.splitlines() if one.startswith("  unseen in training: ")]
+    assert "(with leakage)" in out
+    # Both rows by seen and unseen images have three metrics.
+    (line,) = [
+        line
+        for line in out.splitlines()
+        if "; roc auc " in line and "6 " in line and " 2 cases" in line
+    ]
     for name in ("accuracy", "balanced accuracy", "roc auc"):
         assert f"{name} " in line
-    assert "6 pictures, 2 cases" in line
-    assert "By what the model knows" in (tmp_path / "e/report.html").read_text()
 
 
-def test_labels_outside_the_mapping(
+def test_evaluate_with_labels_outside_the_mapping_is_refused(
     refused: Callable[..., str], tiny_run: Run, patches: Path, tmp_path: Path
 ) -> None:
     line = refused(
-        "evaluate", tiny_run.path, patches, "--map", "1=malignant,2=benign", "--out", tmp_path / "e"
+        "evaluate",
+        tiny_run.path,
+        patches,
+        "--labels",
+        "1=malignant,2=benign",
+        "--out",
+        tmp_path / "e",
     )
     assert "outside the mapping 1=malignant, 2=benign, first '0'" in line
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
-        (("--map", "0=good"), "0=benign,1=malignant"),
-        (("--map", "0=benign,1=benign"), "names none that is malignant"),
-        (("--map", "0=benign", "--part", "test"), "not of another set"),
-        (("--unseen", "--split", "s.csv"), "not of another set"),
-        (("--case-above",), "goes with --map"),
+        (("--labels", "0=good"), "0=benign,1=malignant"),
+        (("--labels", "0=benign,1=benign"), "names none that is malignant"),
+        (("--labels", "0=benign", "--subset", "test"), "do not apply to an external dataset"),
+        (("--external", "--split", "s.csv"), "do not apply to an external dataset"),
+        (("--case-above",), "requires --labels"),
     ],
 )
-def test_options_that_contradict(
+def test_evaluate_with_contradicting_options_is_refused(
     refused: Callable[..., str],
     tiny_run: Run,
     patches: Path,
     tmp_path: Path,
     options: tuple[str, ...],
-    said: str,
+    expected: str,
 ) -> None:
-    assert said in refused("evaluate", tiny_run.path, patches, "--out", tmp_path / "e", *options)
+    assert expected in refused(
+        "evaluate", tiny_run.path, patches, "--out", tmp_path / "e", *options
+    )
 
 
-def test_a_report_is_exported(command: Command, tiny_run: Run, tmp_path: Path) -> None:
+def test_report_writes_html_and_pdf(command: Command, tiny_run: Run, tmp_path: Path) -> None:
     for name, start in (("x/a.html", b"<!DOCTYPE"), ("b.pdf", b"%PDF")):
-        code, _, _ = command("export", "report", tiny_run.path, "--out", tmp_path / name)
+        code, _, _ = command("report", tiny_run.path, "--out", tmp_path / name)
         assert code == 0
         assert (tmp_path / name).read_bytes().startswith(start)
 
 
-@pytest.mark.skipif(not has_bundled_model(), reason="this copy has no model in the box")
-def test_the_report_of_the_model_in_the_box_is_that_of_its_cross_validation(
+@pytest.mark.skipif(not has_bundled_model(), reason="There is no bundled model.")
+def test_report_of_the_bundled_model_is_its_cross_validation(
     command: Command, tmp_path: Path
 ) -> None:
-    code, _, err = command("export", "report", "bundled", "--out", tmp_path / "a.html")
+    code, _, err = command("report", "bundled", "--out", tmp_path / "a.html")
     assert code == 0, err
     text = (tmp_path / "a.html").read_text()
     assert "The metrics are from 5 models with the same configuration" in text
     assert "1,053" in text
 
 
-def test_what_is_not_exported(refused: Callable[..., str], run: Run, tmp_path: Path) -> None:
-    line = refused("export", "report", run.path, "--out", tmp_path / "a.docx")
+def test_report_of_an_incomplete_run_is_refused(
+    refused: Callable[..., str], run: Run, tmp_path: Path
+) -> None:
+    line = refused("report", run.path, "--out", tmp_path / "a.docx")
     assert "Expected the suffix .html or .pdf" in line
     predictions = run.evaluation_dir / "predictions.csv"
     text = predictions.read_text().replace(",benign,", ",malignant,")
     predictions.write_text(text)
-    line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
+    line = refused("report", run.path, "--out", tmp_path / "a.pdf")
     assert "should come from one evaluation, but their counts differ" in line
     (run.evaluation_dir / "report.json").unlink()
-    line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
-    assert f"are gone: make it anew with `evaluate RUN DATA --out {run.evaluation_dir}`" in line
+    line = refused("report", run.path, "--out", tmp_path / "a.pdf")
+    assert str(run.evaluation_dir) in line
     (run.path / "split.csv").unlink()
-    line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
-    assert "not in the folder of a finished run" in line
+    line = refused("report", run.path, "--out", tmp_path / "a.pdf")
+    assert "finished run" in line
 
 
-def test_a_card(command: Command, tiny_run: Run, tmp_path: Path) -> None:
+def test_models_card_prints_or_writes_markdown(
+    command: Command, tiny_run: Run, tmp_path: Path
+) -> None:
     code, out, _ = command("models", "card", tiny_run.path)
     assert code == 0
     assert out.startswith("# Model card: tiny\n")
@@ -156,39 +166,43 @@ def test_a_card(command: Command, tiny_run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "d/CARD.md").read_text() == out
 
 
-def test_a_cut_off_is_tried_and_locked(command: Command, run: Run) -> None:
+def test_models_choose_threshold_tests_and_sets_it(command: Command, run: Run) -> None:
     before = open_bundle(run.path).card
-    code, out, _ = command("models", "cutoff", run.path, "--goal", "youden", "--json")
-    told = json.loads(out)
-    assert (code, told["locked"], told["prevalence"]) == (0, False, 0.1)
-    assert set(told["predictive_values"]) == {"positive", "negative"}
+    code, out, _ = command(
+        "models", "choose-threshold", run.path, "--criterion", "youden", "--json"
+    )
+    result = json.loads(out)
+    assert (code, result["is_set"], result["prevalence"]) == (0, False, 0.1)
+    assert set(result["predictive_values"]) == {"positive", "negative"}
     assert open_bundle(run.path).card == before
 
-    code, out, _ = command("models", "cutoff", run.path, "--goal", "youden", "--lock", "a trial")
+    code, out, _ = command(
+        "models", "choose-threshold", run.path, "--criterion", "youden", "--set", "a trial"
+    )
     assert code == 0
-    assert "locked into the model card" in out
-    locked = open_bundle(run.path)
-    locked.verify()
-    assert locked.threshold == told["chosen"]["value"]
-    assert locked.card.threshold.reason == "a trial"
-    assert read_report(run.evaluation_dir).threshold == locked.threshold
+    assert "The threshold is set." in out
+    bundle = open_bundle(run.path)
+    bundle.verify()
+    assert bundle.threshold == result["choice"]["value"]
+    assert bundle.card.threshold.reason == "a trial"
+    assert read_report(run.evaluation_dir).threshold == bundle.threshold
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
-        (("--wanted", "2"), "wished sensitivity"),
-        (("--goal", "youden", "--wanted", "0.9"), "--wanted goes with --goal sensitivity"),
+        (("--target", "2"), "sensitivity"),
+        (("--criterion", "youden", "--target", "0.9"), "--target requires --criterion sensitivity"),
         (("--prevalence", "1"), "--prevalence"),
     ],
 )
-def test_impossible_cut_offs(
-    refused: Callable[..., str], run: Run, options: tuple[str, ...], said: str
+def test_models_choose_threshold_with_invalid_options_is_refused(
+    refused: Callable[..., str], run: Run, options: tuple[str, ...], expected: str
 ) -> None:
-    assert said in refused("models", "cutoff", run.path, *options)
+    assert expected in refused("models", "choose-threshold", run.path, *options)
 
 
-def test_a_run_of_an_earlier_version_is_calibrated(
+def test_models_calibrate_restores_missing_validation_predictions(
     command: Command, refused: Callable[..., str], run: Run, drawn_set: Path
 ) -> None:
     kept = {
@@ -197,17 +211,19 @@ def test_a_run_of_an_earlier_version_is_calibrated(
     }
     expected = open_bundle(run.path).card
     (run.evaluation_dir / "validation_predictions.csv").unlink()
-    assert "models calibrate" in refused("models", "cutoff", run.path)
+    refused("models", "choose-threshold", run.path)
     code, out, _ = command("models", "calibrate", run.path, drawn_set)
     assert code == 0
     assert out.startswith("temperature 1.000, not fitted")
-    assert "\ncut-off 0.500 as before, " in out
+    assert "\nthreshold 0.500 (unchanged), " in out
     for name, content in kept.items():
         assert (run.evaluation_dir / name).read_bytes() == content
     assert open_bundle(run.path).card == expected
 
 
-def test_a_cut_off_goes_with_the_temperature(command: Command, run: Run, drawn_set: Path) -> None:
+def test_models_calibrate_converts_a_set_threshold(
+    command: Command, run: Run, drawn_set: Path
+) -> None:
     chosen = DecisionThreshold(0.4, "by wish", "x", unit="image")
     card = open_bundle(run.path).card
     write_model_card(
@@ -220,14 +236,14 @@ def test_a_cut_off_goes_with_the_temperature(command: Command, run: Run, drawn_s
     assert after.temperature == 1.0
     # 0.4 is a margin of 2 log(2/3), which is (2/3)^2 to 1 at a temperature of 1.
     assert after.threshold == pytest.approx(4 / 13)
-    said = "by wish; carried over from 0.400 as temperature 2.000 became 1.000"
-    assert after.card.threshold == replace(chosen, value=after.threshold, method=said)
-    assert f"cut-off 0.308, {said}" in out
+    method = "by wish; carried over from 0.400 as temperature 2.000 became 1.000"
+    assert after.card.threshold == replace(chosen, value=after.threshold, method=method)
+    assert f"threshold 0.308, {method}" in out
     report = read_report(run.evaluation_dir)
     assert report.threshold == after.card.metrics.test.threshold == after.threshold
 
 
-def test_a_calibration_that_is_broken_off_changes_nothing(
+def test_models_calibrate_that_is_interrupted_changes_nothing(
     command: Command, run: Run, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = replace(open_bundle(run.path).card, temperature=Temperature(2.0, "x"))
@@ -237,6 +253,6 @@ def test_a_calibration_that_is_broken_off_changes_nothing(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bc_model.evaluation.evaluate.evaluate_split", stop)
+    monkeypatch.setattr("bc_model.evaluation.evaluate_split", stop)
     assert command("models", "calibrate", run.path, drawn_set)[0] == 130
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == kept
