@@ -57,7 +57,7 @@ def evaluate(
     # Every file is rendered before the first one is written.
     files = {reporting.HTML_FILE: reporting.report_to_html(report, bundle.card)} if html else {}
     files |= {reporting.PDF_FILE: reporting.report_to_pdf(report, bundle.card)} if pdf else {}
-    report.write(out)
+    report.save(out)
     reporting.write_plots(report, out)
     for name, content in files.items():
         write_bytes_atomic(out / name, content)
@@ -104,10 +104,10 @@ def _print_report(report: evaluation.EvaluationReport) -> None:
     for name, metric in report.metrics.items():
         click.echo(f"  {_label(name)}: {metric}")
     click.echo(f"  accuracy if all are malignant: {report.always_malignant_accuracy:.2f}")
-    if report.by_case is not None:
-        for name, metric in report.by_case.metrics.items():
+    if report.case_metrics is not None:
+        for name, metric in report.case_metrics.metrics.items():
             click.echo(f"  by case, {_label(name)}: {metric}")
-    for group in report.groups:
+    for group in report.subgroups:
         names = ("accuracy", *(("balanced_accuracy", "roc_auc") if group.kind == "known" else ()))
         metrics = "; ".join(f"{_label(name)} {group.metrics[name]}" for name in names)
         click.echo(f"  {group.name}: {metrics}")
@@ -136,7 +136,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
         print_json(to_json(comparison) | {"config": {row.name: list(row.values) for row in rows}})
         return
     click.echo(
-        f"{comparison.second} minus {comparison.first}, on {comparison.n} common test images of "
+        f"{comparison.second} minus {comparison.first}, on {comparison.n_images} common test images of "
         f"{comparison.n_cases or 'unknown'} cases"
     )
     for name, difference in comparison.differences.items():
@@ -156,5 +156,5 @@ def report(model: Path, out: Path) -> None:
         content = evaluation.cross_validation_report(bundle)
     else:
         content = evaluation.read_report(evaluation.require_evaluation(bundle))
-    reporting.save_report(content, bundle.card, out)
+    reporting.save_report(content, out, bundle.card)
     click.echo(f"Report written to {out}")

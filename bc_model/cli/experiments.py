@@ -146,7 +146,7 @@ def _print_groups(name: str, groups: list[experiments.SubgroupMetrics]) -> None:
         cells = ["-"] * (len(METRICS) + 2)
         if group.report:
             cells = [group.report.metrics[metric].brief() for metric in METRICS]
-            cells += [str(group.report.n), str(group.report.n_cases or "unknown")]
+            cells += [str(group.report.n_images), str(group.report.n_cases or "unknown")]
         folds = f"{len(group.folds)} of {group.n_runs}"
         rows.append([group.group or name, folds, str(group.n_failed), *cells])
     click.echo("\n".join(format_table(rows)))
@@ -323,7 +323,7 @@ def _print_protocols(report: experiments.ProtocolReport) -> None:
         baseline = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
         cells = [reporting.format_metric_cell(row, key) for key in METRICS]
         runs = f"{row.n_done} of {len(row.runs)}"
-        rows.append([row.words, runs, *cells, baseline, *counts, reporting.shared_cell(row)])
+        rows.append([row.words, runs, *cells, baseline, *counts, reporting.format_leakage_cell(row)])
     click.echo("\n".join(format_table(rows)))
     if any(row.metrics for row in report.rows):
         click.echo(
@@ -335,8 +335,8 @@ def _print_protocols(report: experiments.ProtocolReport) -> None:
         print_checks(row.checks, f"{row.words}: ")
     print_checks(effect.check for effect in report.gaps)
     for published in report.published_ranges:
-        limits = f"{published.low:g} to {published.high:g}"
-        click.echo(f"  {published.words}: {METRICS[published.metric]} {limits}")
+        limits = f"{published.lowest:g} to {published.highest:g}"
+        click.echo(f"  {published.label}: {METRICS[published.metric]} {limits}")
 
 
 def _default_name(data_dir: Path) -> str:

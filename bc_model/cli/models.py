@@ -109,11 +109,11 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
                 "format": name,
                 "path": str(file.path),
                 "max_difference": difference,
-                "n_images": file.n,
+                "n_images": file.n_images,
             }
         )
         if not as_json:
-            text = f"largest difference from the original {difference:.1e} on {file.n} images"
+            text = f"largest difference from the original {difference:.1e} on {file.n_images} images"
             click.echo(f"{file.path}: {text}")
     card_file = out / f"{bundle.card.name}.md"
     write_text_atomic(card_file, reporting.card_to_markdown(bundle.card))
@@ -164,7 +164,7 @@ def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool
         click.echo(
             f"{name}: {'passes' if parity.passes_parity else 'fails'} the parity check; "
             f"probability difference {parity.prob_difference_p99:.5f} (99th percentile), ROC AUC "
-            f"difference {'undefined' if auc is None else f'{auc:.5f}'}, {parity.n} images"
+            f"difference {'undefined' if auc is None else f'{auc:.5f}'}, {parity.n_images} images"
         )
 
 
@@ -188,7 +188,7 @@ def calibrate(model: Path, data_dir: Path, as_json: bool) -> None:
     predicted = inference.predict_files(
         inference.Engine(bundle), dataset.root, list(rows["path"]), progress=show
     )
-    calibrated, files = evaluation.calibrated_by(bundle, rows, predicted, directory)
+    calibrated, files = evaluation.fit_bundle_temperature(bundle, rows, predicted, directory)
     report = evaluation.evaluate_split(
         inference.Engine(calibrated), dataset.root, split, progress=show
     )
@@ -250,7 +250,7 @@ def choose_threshold(
              "is_set": reason is not None}
         )  # fmt: skip
         return
-    click.echo(f"threshold {choice.value:.3f}, {choice.chosen}")
+    click.echo(f"threshold {choice.value:.3f}, {choice.method}")
     for name, metric in trial.metrics.items():
         click.echo(f"  test {name.replace('_', ' ')}: {metric}")
     for name, metric in values.items():
@@ -266,7 +266,7 @@ def choose_threshold(
 def set_threshold(model: Path, value: float, reason: str) -> None:
     """Set the decision threshold of MODEL to VALUE and update the report of its run."""
     bundle = evaluation.set_threshold(inference.open_bundle(model), value, reason)
-    if directory := evaluation.evaluation_of(bundle):
+    if directory := evaluation.find_evaluation_dir(bundle):
         reporting.write_plots(evaluation.read_report(directory), directory)
     click.echo(f"threshold {bundle.threshold:.3f}, {bundle.card.threshold.method}")
 

@@ -114,7 +114,7 @@ def read_dataset(data_dir: Path) -> data.Dataset:
 
 def find_split_file(bundle: inference.Bundle, split_file: Path | None, alternative: str) -> Path:
     """Return the given or the model's split file; errors end with the alternative."""
-    if bundle.learned_from_all:
+    if bundle.trained_on_all_images:
         raise SplitError(
             f"Model '{bundle.label}' was trained on all images of its dataset, so it has no "
             f"validation or test subset. {alternative}"
