@@ -44,7 +44,7 @@ class ImageError(DataError):
     ----------
     message : str
         The sentence for a person.
-    reason : {'empty', 'unreadable', 'too large', 'too small', 'unsupported', 'misnamed'}
+    reason : {'empty', 'unreadable', 'too large', 'too small', 'unsupported', 'invalid name'}
         The word under which an audit counts the picture.
     """
 

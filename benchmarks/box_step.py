@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import click
 import numpy as np
 
-from bc_model.data import write_synthetic
+from bc_model.data import generate_dataset
 from bc_model.utils import native_stderr_silenced
 from benchmarks.timing import ROUNDS, describe_machine, faster, run_rounds
 
@@ -29,7 +29,7 @@ def timer(quick: bool, small: bool) -> Callable[[], float]:
 
     config = proxy_of(DistillationConfig()) if small else DistillationConfig()
     with TemporaryDirectory() as folder:
-        write_synthetic(
+        generate_dataset(
             Path(folder) / "drawn",
             n_cases=6,
             images_per_case=2,

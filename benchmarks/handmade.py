@@ -21,7 +21,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from bc_model.data import optical_density, preprocess_image, read_dataset, read_image
+from bc_model.data import load_dataset, preprocess_image, read_image, stain_densities
 from bc_model.distillation import DistillationConfig, Teacher, describe
 from bc_model.evaluation import Side, compare, read_predictions
 from bc_model.utils import to_json
@@ -38,7 +38,7 @@ N_FOLDS = 5
 def features(path: Path) -> np.ndarray:
     """Return 108 numbers of one picture.
 
-    RGB, then haematoxylin, eosin and the rest as optical density: mean, spread, skewness and three
+    RGB, then hematoxylin, eosin and the rest as optical density: mean, spread, skewness and three
     percentiles of each; uniform local binary patterns at three radii (Ojala, Pietikainen and
     Maenpaa, IEEE TPAMI 24(7), 2002); six statistics of grey-level co-occurrence at three distances
     (Haralick, Shanmugam and Dinstein, IEEE TSMC 3(6), 1973).
@@ -50,7 +50,7 @@ def features(path: Path) -> np.ndarray:
     cv2.setNumThreads(1)
     rgb = cv2.resize(read_image(path), FRAME, interpolation=cv2.INTER_AREA)
     found: list[np.ndarray] = []
-    for channels in (rgb.reshape(-1, 3).astype(float), optical_density(rgb).reshape(-1, 3)):
+    for channels in (rgb.reshape(-1, 3).astype(float), stain_densities(rgb).reshape(-1, 3)):
         found += [channels.mean(0), channels.std(0), skew(channels)]
         found += list(np.percentile(channels, [10, 50, 90], axis=0))
     gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
@@ -127,7 +127,7 @@ def read(folders: list[Path]) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the rows of the manifests, named by set and path, and the features of each."""
     tables = []
     for folder in folders:
-        images = read_dataset(folder).images
+        images = load_dataset(folder).images
         names = f"{folder.name}/" + images["path"]
         tables.append(images.assign(file=[folder / p for p in images["path"]], path=names))
     table = pd.concat(tables, ignore_index=True)

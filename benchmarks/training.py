@@ -24,7 +24,7 @@ import click
 import numpy as np
 
 from bc_model.cli.options import parse_size
-from bc_model.data import write_synthetic
+from bc_model.data import generate_dataset
 from bc_model.errors import WeightsError
 from bc_model.training import TrainingConfig
 from bc_model.utils import native_stderr_silenced
@@ -36,10 +36,10 @@ OWN_SIDE_PX = 128
 
 def load(config: TrainingConfig) -> dict[str, Any]:
     """Read the training and the validation part; training pictures with their margin for crops."""
-    from bc_model.data import load_pixels, make_split, one_hot, read_dataset, training_size
+    from bc_model.data import load_dataset, load_pixels, make_split, one_hot, training_size
     from bc_model.training import Subset
 
-    dataset = read_dataset(Path(config.data))
+    dataset = load_dataset(Path(config.data))
     split = make_split(dataset, "case", n_folds=config.n_folds, seed=config.split_seed)
     parts = {}
     sizes = {"train": training_size(config.image_size), "validation": config.image_size}
@@ -285,7 +285,7 @@ def default_data(folder: Path) -> Path:
     real = Path(os.environ.get("BC_DATA", "../shared/data")) / "breakhis_200x_224"
     if real.is_dir():
         return real
-    write_synthetic(folder / "drawn", n_cases=30, images_per_case=20)
+    generate_dataset(folder / "drawn", n_cases=30, images_per_case=20)
     return folder / "drawn"
 
 

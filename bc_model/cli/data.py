@@ -21,7 +21,7 @@ from bc_model.cli.options import (
 from bc_model.data import PROTOCOLS_WITH_LEAKAGE, require_protocol
 
 if TYPE_CHECKING:
-    from bc_model.data import Added, RegisteredDataset
+    from bc_model.data import IngestResult, RegisteredDataset
 
 
 MOST_LEFT_OUT = 20
@@ -45,14 +45,14 @@ def audit(paths: tuple[Path, ...], fold_files: tuple[Path, ...], as_json: bool) 
     With --folds, count for each official fold file the test pictures that have a sibling section
     of the same slide number in training, over all names in the file; DATA may then be left out.
     """
-    from bc_model.data import audit_folds, read_dataset, read_fold_file, summarize_dataset
+    from bc_model.data import load_dataset, read_fold_file, summarize_dataset, summarize_fold_file
 
     data, files = _data_and_folds(paths, fold_files)
     folds = [read_fold_file(path) for path in files]
-    dataset = read_dataset(data, progress=progress("reading")) if data else None
+    dataset = load_dataset(data, progress=progress("reading")) if data else None
     found = summarize_dataset(dataset) if dataset else {}
     if folds:
-        found["folds"] = [audit_folds(one, dataset) for one in folds]
+        found["folds"] = [summarize_fold_file(one, dataset) for one in folds]
     if as_json:
         print_json(found)
         return
@@ -91,7 +91,7 @@ def _print_audit(found: dict) -> None:
     ):  # fmt: skip
         counts = ", ".join(f"{name} {count}" for name, count in found[key].items() if count)
         click.echo(f"  {title}: {counts or 'none'}")
-    left_out = found["rejected_files"]
+    left_out = found["excluded_files"]
     for file in left_out[:MOST_LEFT_OUT]:
         click.echo(f"    {file['path']}: {file['reason']}. {file['detail']}")
     if len(left_out) > MOST_LEFT_OUT:
@@ -105,23 +105,23 @@ def _print_folds(found: dict) -> None:
         f"{found['file']}: fold {found['fold']}, {found['names']} names. Test pictures with a "
         "sibling section in training:"
     )
-    for title, leak in found["siblings"].items():
+    for title, leak in found["section_leakage"].items():
         proportions = [
             f"{leak[shared]} of {leak[of]}" + (f" ({leak[proportion]:.1%})" if leak[of] else "")
             for shared, of, proportion in (
-                ("shared", "test", "share"),
-                ("benign_shared", "benign_test", "benign_share"),
+                ("n_shared", "n_test", "proportion"),
+                ("n_benign_shared", "n_benign_test", "benign_proportion"),
             )
         ]
         click.echo(f"  {title}: {proportions[0]}; benign {proportions[1]}")
     if duplicates := found["duplicates"]:
         click.echo(
-            f"  twins, among the {duplicates['listed']} pictures present and listed: {duplicates['shared']} "
-            f"of {duplicates['test']} test pictures ({duplicates['benign_shared']} of {duplicates['benign_test']} "
+            f"  twins, among the {duplicates['n_listed']} pictures present and listed: {duplicates['n_shared']} "
+            f"of {duplicates['n_test']} test pictures ({duplicates['n_benign_shared']} of {duplicates['n_benign_test']} "
             "benign) stand in training pixel for pixel"
         )
         click.echo(
-            f"  {duplicates['not_listed']} pictures are not listed, {duplicates['absent']} names have no "
+            f"  {duplicates['n_unlisted']} pictures are not listed, {duplicates['n_missing']} names have no "
             "picture here"
         )
 
@@ -146,10 +146,10 @@ def split(
     from dataclasses import asdict
 
     from bc_model.data import (
-        count_leaks,
+        count_leakage,
+        load_dataset,
         make_split,
         match_folds,
-        read_dataset,
         read_fold_file,
         summarize_subsets,
         write_split,
@@ -158,16 +158,16 @@ def split(
 
     require_protocol(protocol, official_fold_file)
     folds = read_fold_file(Path(official_fold_file)) if official_fold_file else None
-    dataset = read_dataset(data, progress=progress("reading"))
+    dataset = load_dataset(data, progress=progress("reading"))
     made = make_split(
         dataset,
         protocol,
         n_folds=n_folds,
-        fold=test_fold,
+        test_fold=test_fold,
         seed=seed,
-        folds_file=official_fold_file,
+        official_fold_file=official_fold_file,
     )
-    leak = count_leaks(made)
+    leak = count_leakage(made)
     checks = match_folds(dataset, folds).checks() if folds else []
     out.parent.mkdir(parents=True, exist_ok=True)
     write_split(made, out)
@@ -192,15 +192,15 @@ def split(
             f"({counts['benign_cases']} benign)"
         )
     click.echo(
-        f"shared with training: {many(leak.cases, 'case')}, {leak.test_images} of {leak.n_test} "
-        f"test pictures ({leak.benign_test_images} of {leak.n_benign_test} benign), "
-        f"{leak.pixels} pixel for pixel"
+        f"shared with training: {many(leak.n_cases, 'case')}, {leak.n_test_images} of {leak.total_test_images} "
+        f"test pictures ({leak.n_benign_test_images} of {leak.total_benign_test_images} benign), "
+        f"{leak.n_duplicates} pixel for pixel"
     )
     for check in checks:
         click.echo(f"{check.severity}: {check.message}")
     if left_out := len(dataset.images) - len(made):
         click.echo(f"in no part: {left_out} pictures")
-    if has_leakage or leak.test_images:
+    if has_leakage or leak.n_test_images:
         click.echo("This split is LEAKY: figures from it flatter.")
     click.echo(f"written to {out}")
 
@@ -227,12 +227,12 @@ def add(source: Path, name: str | None, as_json: bool) -> None:
     leads out, a link, a password or a name twice, or one that unpacks to far more than it is, is
     refused whole.
     """
-    from bc_model.data import add as add_set
-    from bc_model.data import suggest_name
+    from bc_model.data import add_dataset, suggest_name
 
     called = source.resolve().name
     _tell(
-        add_set(source, name or suggest_name(called) or called, progress=byte_progress()), as_json
+        add_dataset(source, name or suggest_name(called) or called, progress=byte_progress()),
+        as_json,
     )
 
 
@@ -256,20 +256,20 @@ def download(name: str, url: str | None, sha256: str, as_json: bool) -> None:
 @as_json_option
 def list_(as_json: bool) -> None:
     """List the data sets on the shelf."""
-    from bc_model.data import datasets_folder, list_datasets
+    from bc_model.data import datasets_dir, list_datasets
 
     sets, problems = list_datasets()
     if as_json:
         print_json({"sets": [_as_dict(one) for one in sets], "problems": problems})
         return
     for one in sets:
-        gone = "" if one.is_there else ", GONE"
+        gone = "" if one.is_available else ", GONE"
         origin = f", from {one.source}" if one.source and one.kind != "linked" else ""
-        click.echo(f"{one.name}: {one.images} ({one.kind}{gone}{origin})")
+        click.echo(f"{one.name}: {one.images_dir} ({one.kind}{gone}{origin})")
     for sentence in problems:
         click.echo(f"  note: {sentence}")
     if not sets:
-        click.echo(f"No data set in {datasets_folder()}; see `data add` and `data download`.")
+        click.echo(f"No data set in {datasets_dir()}; see `data add` and `data download`.")
 
 
 @data.command()
@@ -289,9 +289,9 @@ def remove(name: str) -> None:
 @seed_option
 def synthetic(folder: Path, cases: int, images_per_case: int, image_size: str, seed: int) -> None:
     """Draw a data set of invented pictures into FOLDER, to try the program without real ones."""
-    from bc_model.data import write_synthetic
+    from bc_model.data import generate_dataset
 
-    written = write_synthetic(
+    written = generate_dataset(
         folder,
         n_cases=cases,
         images_per_case=images_per_case,
@@ -301,20 +301,20 @@ def synthetic(folder: Path, cases: int, images_per_case: int, image_size: str, s
     click.echo(f"{written} drawn pictures of {cases} invented cases in {folder}")
 
 
-def _tell(added: Added, as_json: bool) -> None:
+def _tell(added: IngestResult, as_json: bool) -> None:
     if as_json:
         print_json(
             {
                 **_as_dict(added.dataset),
-                "n_images": added.images,
+                "n_images": added.n_images,
                 "skipped": added.skipped,
                 "notes": added.notes,
             }
         )
         return
     one = added.dataset
-    count = f"{added.images} pictures" if one.kind == "stored" else "a folder that stays there"
-    click.echo(f"{one.name}: {count}, in {one.images}")
+    count = f"{added.n_images} pictures" if one.kind == "stored" else "a folder that stays there"
+    click.echo(f"{one.name}: {count}, in {one.images_dir}")
     for path, reason in added.skipped[:_SHOWN]:
         click.echo(f"  left out: {path}: {reason}")
     if len(added.skipped) > _SHOWN:
@@ -328,10 +328,10 @@ def _tell(added: Added, as_json: bool) -> None:
 def _as_dict(one: RegisteredDataset) -> dict[str, Any]:
     return {
         "name": one.name,
-        "images": str(one.images),
+        "images_dir": str(one.images_dir),
         "kind": one.kind,
         "source": one.source,
         "added": one.added,
-        "is_there": one.is_there,
+        "is_there": one.is_available,
         "sha256": one.details.get("sha256"),
     }

@@ -129,7 +129,9 @@ def _prepare_backend() -> None:
             ) from error
 
 
-def _learn(data: Path, work: Path, folds_file: Path | None, processes: int, inside: str) -> None:
+def _learn(
+    data: Path, work: Path, official_fold_file: Path | None, processes: int, inside: str
+) -> None:
     from bc_model.distillation import (
         SEARCH_SPACE,
         DistillationConfig,
@@ -142,7 +144,7 @@ def _learn(data: Path, work: Path, folds_file: Path | None, processes: int, insi
 
     config = DistillationConfig()
     source = Source.read(data, SETS, config.image_size)
-    judge(source, config, work, folds_file, processes)
+    judge(source, config, work, official_fold_file, processes)
     judged_inside, chooser = recipes_inside(inside, config)
     judge_choosing(source, judged_inside, SEARCH_SPACE, work, processes, chooser=chooser)
     learn_all(source, config, work, processes)

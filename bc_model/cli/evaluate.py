@@ -65,30 +65,26 @@ def evaluate(
 
 def _on_subset(bundle: Bundle, data: Path, split_file: Path | None, subset: str) -> Report:
     from bc_model.cli.options import own_split_file
-    from bc_model.data import match_split, read_dataset, read_split
+    from bc_model.data import load_dataset, read_split, require_matching_split
     from bc_model.evaluation import evaluate_split
     from bc_model.inference import Engine
 
     instead = "`evaluate --unseen` tries it on pictures of other cases."
     chosen = read_split(own_split_file(bundle, split_file, "judge it on", instead))
-    dataset = read_dataset(data, progress=progress("reading"))
-    match_split(chosen, dataset)
+    dataset = load_dataset(data, progress=progress("reading"))
+    require_matching_split(chosen, dataset)
     return evaluate_split(
         Engine(bundle), dataset.root, chosen, subset=subset, progress=progress("predicting")
     )
 
 
 def _on_another_set(bundle: Bundle, data: Path, mapping: str | None, case_above: bool) -> Report:
-    from bc_model.data import parse_mapping, read_dataset, read_mapped
+    from bc_model.data import load_dataset, parse_label_mapping
     from bc_model.evaluation import evaluate_external
     from bc_model.inference import Engine
 
-    mapped = parse_mapping(mapping) if mapping else None
-    tell = progress("reading")
-    if mapped:
-        dataset = read_mapped(data, mapped, case_above=case_above, progress=tell)
-    else:
-        dataset = read_dataset(data, progress=tell)
+    mapped = parse_label_mapping(mapping) if mapping else None
+    dataset = load_dataset(data, labels=mapped, case_above=case_above, progress=progress("reading"))
     return evaluate_external(
         Engine(bundle), dataset, mapping=mapped, progress=progress("predicting")
     )

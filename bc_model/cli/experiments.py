@@ -414,9 +414,9 @@ def _print(found: ProtocolReport) -> None:
 
 
 def _read(data: Path) -> Dataset:
-    from bc_model.data import read_dataset
+    from bc_model.data import load_dataset
 
-    return read_dataset(data, progress=progress("reading"))
+    return load_dataset(data, progress=progress("reading"))
 
 
 def _name_of(data: Path) -> str:

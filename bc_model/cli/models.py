@@ -127,7 +127,7 @@ def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
     Quantises on the training pictures of DATA and compares on its validation pictures.
     """
     from bc_model.cli.options import own_split_file
-    from bc_model.data import load_pixels, match_split, read_dataset, read_split
+    from bc_model.data import load_dataset, load_pixels, read_split, require_matching_split
     from bc_model.inference import (
         CALIBRATION_IMAGES,
         file_sha256,
@@ -148,8 +148,8 @@ def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) ->
         )
     with native_stderr_silenced():
         import tensorflow  # noqa: F401
-    dataset = read_dataset(data, progress=progress("reading"))
-    match_split(split, dataset)
+    dataset = load_dataset(data, progress=progress("reading"))
+    require_matching_split(split, dataset)
     training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
     size = bundle.image_size
     every = -(-len(training) // CALIBRATION_IMAGES)  # spread over all cases
@@ -216,7 +216,7 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     Then evaluates it again on the test part: the probabilities have changed. A locked cut-off is
     carried over, so that it calls the same pictures; one chosen by case goes back to 0.5.
     """
-    from bc_model.data import match_split, read_dataset, read_split
+    from bc_model.data import load_dataset, read_split, require_matching_split
     from bc_model.evaluation import (
         calibrated_by,
         change_model_card,
@@ -231,8 +231,8 @@ def calibrate(model: Path, data: Path, as_json: bool) -> None:
     bundle = open_bundle(model)
     folder = require_evaluation(bundle)
     split = read_split(folder.parent / "split.csv")
-    dataset = read_dataset(data, progress=progress("reading"))
-    match_split(split, dataset)
+    dataset = load_dataset(data, progress=progress("reading"))
+    require_matching_split(split, dataset)
     rows = split[split["subset"] == "validation"].reset_index(drop=True)
     tell = progress("predicting")
     predicted = predict_files(Engine(bundle), dataset.root, list(rows["path"]), progress=tell)

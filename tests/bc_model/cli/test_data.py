@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.splits import read_split
 from tests.bc_model.conftest import Command
 from tests.file_server import Server
@@ -43,7 +43,7 @@ def test_fold_files_are_audited_without_data(command: Command, fold_files: list[
     found = json.loads(out)
     assert (code, err, list(found)) == (0, "", ["folds"])
     assert [one["fold"] for one in found["folds"]] == [1, 2]
-    assert found["folds"][0]["siblings"]["200X"]["shared"] == 10
+    assert found["folds"][0]["section_leakage"]["200X"]["n_shared"] == 10
     assert found["folds"][0]["duplicates"] is None
 
 
@@ -76,7 +76,7 @@ def test_an_audit_lists_so_many_left_out_files_and_no_more(
     _, out, _ = command("audit", folder)
     assert out.count(".png: ") == 20
     assert "    and 3 more; --json lists all of them\n" in out
-    assert len(json.loads(command("audit", folder, "--json")[1])["rejected_files"]) == 23
+    assert len(json.loads(command("audit", folder, "--json")[1])["excluded_files"]) == 23
 
 
 def test_an_audit_of_two_folders_and_of_none(
@@ -211,7 +211,7 @@ def test_a_folder_is_added_by_its_path(command: Command, drawn_set: Path, regist
     _, out, _ = command("data", "add", drawn_set, "--name", "mine", "--json")
     assert json.loads(out)["images"] == str(drawn_set.resolve())
     assert f"mine: {drawn_set.resolve()} (linked)" in command("data", "list")[1]
-    assert [path.name for path in registry.rglob("*")] == ["mine", "set.json"]
+    assert [path.name for path in registry.rglob("*")] == ["mine", "dataset.json"]
 
 
 def test_a_download_tells_its_hash_and_what_is_missing(
@@ -223,7 +223,7 @@ def test_a_download_tells_its_hash_and_what_is_missing(
     assert (code, err) == (0, "")
     assert "SHA-256 of the archive: " in out
     assert "The dataset contains 15 benign images at 200X. BreakHis contains 623." in out
-    assert len(read_dataset(registry / "drawn/pictures").images) == 30
+    assert len(load_dataset(registry / "drawn/pictures").images) == 30
 
 
 @pytest.mark.parametrize(

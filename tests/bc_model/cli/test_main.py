@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.splits import read_split
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
@@ -74,7 +74,7 @@ def test_a_drawn_set_is_made(command: Command, tmp_path: Path) -> None:
         "--cases", 2, "--pictures-per-case", 1, "--image-size", "32x48",
     )  # fmt: skip
     assert (code, out[:16]) == (0, "2 drawn pictures")
-    assert len(read_dataset(tmp_path / "set").images) == 2
+    assert len(load_dataset(tmp_path / "set").images) == 2
 
 
 def test_a_run_is_evaluated_on_its_own_test_part(
@@ -271,7 +271,7 @@ def test_other_endings_are_one_line_too(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("bc_model.data.dataset.read_manifest", fail)
+    monkeypatch.setattr("bc_model.data.dataset.load_dataset", fail)
     found, out, err = command("audit", drawn_set)
     # Click puts an empty line behind the terminal's own "^C".
     assert (found, out, err.strip().count("\n")) == (code, "", 0)

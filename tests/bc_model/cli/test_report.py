@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bc_model.checks import make_check
-from bc_model.data.registry import keep_fold_file
+from bc_model.data.official_folds import store_fold_contents
 from bc_model.experiments import experiment as experiment
 from bc_model.experiments.protocols import ProtocolReport
 from bc_model.training import run_queue as jobs
@@ -97,7 +97,7 @@ def test_the_fold_files_of_the_registry_are_taken_when_none_is_named(
     command: Command, trained: list[str], tmp_path: Path, fold_files: list[Path]
 ) -> None:
     for file in fold_files:
-        keep_fold_file(file.read_bytes(), file.name, tmp_path / "shelf")
+        store_fold_contents([(file.name, file.read_bytes())], tmp_path / "shelf")
     code, _, err = command("--study", "rep", "--runs", tmp_path / "r", "--protocols", "folds,case")
     assert code == 0
     assert trained == ["rep-folds-dsfold1", "rep-folds-dsfold2", "rep-case-fold0"]
