@@ -332,6 +332,6 @@ def _as_dict(one: RegisteredDataset) -> dict[str, Any]:
         "kind": one.kind,
         "source": one.source,
         "added": one.added,
-        "is_there": one.is_available,
+        "is_available": one.is_available,
         "sha256": one.details.get("sha256"),
     }

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -53,17 +54,7 @@ _DAMAGE_ERRORS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of an archive.
-
-    Attributes
-    ----------
-    path : PurePosixPath
-        Relative path, checked.
-    size : int
-        Declared size, bytes.
-    chunks : callable
-        Returns an iterator over the bytes, to be used before the next entry is read.
-    """
+    """One file of an archive. `chunks` iterates over its bytes, before the next entry is read."""
 
     path: PurePosixPath
     size: int
@@ -72,40 +63,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Archive:
-    """An open archive.
-
-    Attributes
-    ----------
-    name : str
-        Name in error messages.
-    size : int
-        Size of the archive file, bytes.
-    unpacked_size : int or None
-        Declared size of all images, bytes. None if it is unknown before the end.
-    entries : iterator of Entry
-        The files, in the order of the archive.
-    consumed : callable
-        Returns how many bytes of the archive have been read.
-    """
+    """An open archive; sizes in bytes, and `unpacked_size` is None if it is not declared."""
 
     name: str
     size: int
     unpacked_size: int | None
     entries: Iterator[Entry]
-    consumed: Callable[[], int]
+    count_read: Callable[[], int]
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """The files of an unpacked archive.
+    """Paths of the unpacked images, and path and reason of each skipped file.
 
-    Attributes
-    ----------
-    images : list of str
-        Paths of the images, relative to the target folder.
-    skipped : list of (str, str)
-        Path and reason of each skipped file: 'hidden', 'nested archive', 'not an image',
-        'too large' or 'invalid content'.
+    Reasons: 'hidden', 'nested archive', 'not an image', 'too large' and 'invalid content'.
     """
 
     images: list[str]
@@ -116,22 +87,8 @@ class Unpacked:
 def open_archive(path: Path, name: str) -> Iterator[Archive]:
     """Open a zip or tar.gz archive. The format is detected from the first bytes.
 
-    Parameters
-    ----------
-    path : Path
-        Archive file.
-    name : str
-        Name in error messages.
-
-    Yields
-    ------
-    Archive
-
-    Raises
-    ------
-    ArchiveError
-        The archive is damaged, has another format, or violates a limit. Also raised while the
-        entries are read.
+    `name` is used in messages. A damaged or unsafe archive raises `ArchiveError`, also while the
+    entries are read.
     """
     size = path.stat().st_size
     with _LimitedReader(io.FileIO(path), name) as raw:
@@ -152,25 +109,8 @@ def unpack(
 ) -> Unpacked:
     """Write the images of an archive into a new folder.
 
-    Parameters
-    ----------
-    archive : Archive
-        Result of `open_archive`.
-    folder : Path
-        Folder to create. After an exception, the caller deletes it.
-    progress : callable, optional
-        Called with the bytes read and the size of the archive.
-
-    Returns
-    -------
-    Unpacked
-
-    Raises
-    ------
-    ArchiveError
-        The archive is damaged, contains no image, or violates a limit.
-    DataError
-        The disk is full.
+    `progress` is called with the bytes read and the size of the archive. Raises `ArchiveError`, or
+    `DataError` if the disk is full; then the caller deletes the folder.
     """
     require_free_space(folder.parent, archive.unpacked_size or archive.size, "Unpacking")
     folder.mkdir()
@@ -189,7 +129,7 @@ def unpack(
         else:
             unpacked.images.append(str(entry.path))
         if progress:
-            progress(archive.consumed(), archive.size)
+            progress(archive.count_read(), archive.size)
     if not unpacked.images:
         n_nested = sum(reason == "nested archive" for _, reason in unpacked.skipped)
         hint = f" Unpack the nested archives ({n_nested}) first." if n_nested else ""
@@ -331,11 +271,9 @@ def _open_zip(raw: IO[bytes], name: str, size: int) -> Archive:
                     "deflated files. Pack the folder again as a plain zip archive."
                 )
             if not info.is_dir():
-                yield Entry(PurePosixPath(path), info.file_size, chunks_of(info))
+                chunks = partial(_read_chunks, name, partial(file.open, info))
+                yield Entry(PurePosixPath(path), info.file_size, chunks)
             consumed += info.compress_size
-
-    def chunks_of(info: zipfile.ZipInfo) -> Callable[[], Iterator[bytes]]:
-        return lambda: _read_chunks(name, lambda: file.open(info))
 
     unpacked_size = sum(
         info.file_size
@@ -361,14 +299,12 @@ def _open_tar(raw: IO[bytes], name: str, size: int) -> Archive:
                     continue
                 if not info.isreg() or info.issparse():
                     raise _not_a_plain_file(name, path)
-                yield Entry(PurePosixPath(path), info.size, chunks_of(file, info))
+                chunks = partial(_read_chunks, name, partial(file.extractfile, info))
+                yield Entry(PurePosixPath(path), info.size, chunks)
             # A damaged header ends a tar file silently, and the checksum comes at the end.
             while chunk := stream.read(CHUNK):
                 if chunk.strip(b"\0"):
                     raise _damaged(name)
-
-    def chunks_of(file: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], Iterator[bytes]]:
-        return lambda: _read_chunks(name, lambda: file.extractfile(info))
 
     return Archive(name, size, None, entries(), raw.tell)
 

@@ -61,20 +61,12 @@ class ImageName:
     ----------
     procedure : {'SOB', 'CNB'}
         Surgical open biopsy or core needle biopsy.
-    class_name : {'benign', 'malignant'}
-        Class of the image.
-    subtype : str
-        A value of `SUBTYPES`, or 'unknown' for a case that was published with two subtypes.
-    year : int
-        Year of the slide, two digits.
-    case : str
-        Slide number.
-    section : str
-        Section letters after the slide number, often empty.
-    magnification : {40, 100, 200, 400}
-        Magnification, ten times that of the objective.
-    sequence : int
-        Number of the field.
+    class_name, subtype : str
+        One of `CLASSES`, and a value of `SUBTYPES` or 'unknown'.
+    year, case, section : int, str, str
+        Two-digit year of the slide, slide number, and section letters, often empty.
+    magnification, sequence : int
+        Magnification (ten times that of the objective), and number of the field.
     """
 
     procedure: str

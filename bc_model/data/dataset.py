@@ -136,13 +136,7 @@ def load_dataset(
 
 
 def check_excluded(excluded: pd.DataFrame) -> tuple[Check, ...]:
-    """Return the number of excluded files by reason as a check, if there are any.
-
-    Parameters
-    ----------
-    excluded : DataFrame
-        Excluded files of a `Dataset`.
-    """
+    """Return the number of excluded files by reason as a check, if there are any."""
     if excluded.empty:
         return ()
     reasons = [f"{n:,} {reason}" for reason, n in excluded["reason"].value_counts().items()]
@@ -159,12 +153,7 @@ def check_excluded(excluded: pd.DataFrame) -> tuple[Check, ...]:
 
 
 def parse_label_mapping(text: str) -> dict[str, str]:
-    """Return the label mapping in a text such as ``0=benign,1=malignant``.
-
-    Raises
-    ------
-    ConfigError
-        The form is wrong, a label occurs twice, or a class has no label.
+    """Return a label mapping from text; raise `ConfigError` unless both classes have labels.
 
     Examples
     --------

@@ -6,14 +6,13 @@ asks for the rest, and starts again if the file on the server has changed or ran
 
 import hashlib
 import http.client
-import json
 import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,8 +21,8 @@ import filelock
 
 from bc_model import __version__
 from bc_model.data.archives import CHUNK, MAX_TOTAL_GB, require_free_space
-from bc_model.errors import DownloadError
-from bc_model.utils.io import write_text_atomic
+from bc_model.errors import DownloadError, RecordError
+from bc_model.utils.serialization import read_record, write_record
 
 OFFICIAL_URL = "http://www.inf.ufpr.br/vri/databases/BreaKHis_v1.tar.gz"
 """BreakHis, about 4 GB. The authors publish no checksum and no HTTPS address."""
@@ -39,15 +38,7 @@ _RETRIED_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class DownloadedFile:
-    """A completely downloaded file.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    sha256 : str
-        Hash of its bytes.
-    """
+    """A complete file and the hash of its bytes."""
 
     path: Path
     sha256: str
@@ -59,36 +50,19 @@ class DownloadedFile:
 
 @contextmanager
 def fetch(
-    url: str,
-    folder: Path,
-    *,
-    sha256: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    url: str, folder: Path, *, sha256: str = "", progress: Callable[[int, int], None] | None = None
 ) -> Iterator[DownloadedFile]:
     """Download a file into a folder, and resume an earlier download of it.
 
-    Parameters
-    ----------
-    url : str
-        HTTP or HTTPS address. Redirects are followed.
-    folder : Path
-        Folder of the downloads. The file name is derived from the address.
-    sha256 : str, optional
-        Expected checksum of the file.
-    progress : callable, optional
-        Called with the received bytes and the size of the file, or 0 if it is unknown. An
-        exception from it stops the download; the received part is kept.
-
-    Yields
-    ------
-    DownloadedFile
-        The address is locked until the block ends. The file stays until it is deleted.
+    The file name is derived from the address, and redirects are followed. `progress` is called with
+    the received bytes and the size of the file, or 0 if it is unknown. The address is locked until
+    the block ends, and the file stays until it is deleted.
 
     Raises
     ------
     DownloadError
-        The server refuses or is unreachable, the connection breaks `MAX_ATTEMPTS` times without a
-        byte, the file is too large, the checksum differs, or the address is locked.
+        The download fails `MAX_ATTEMPTS` times without a byte, the file is too large, the checksum
+        differs, or the address is locked. The received part is kept.
     DataError
         The disk is full.
     """
@@ -111,13 +85,7 @@ def fetch(
 
 
 def discard_partial(url: str, folder: Path) -> None:
-    """Delete the received part of a file, so that the next `fetch` starts again.
-
-    Raises
-    ------
-    DownloadError
-        The file is being downloaded.
-    """
+    """Delete the received part of a file; raise `DownloadError` during a download."""
     part = _partial_file(url, folder)
     try:
         with filelock.FileLock(part.with_suffix(".lock"), timeout=0):
@@ -129,13 +97,7 @@ def discard_partial(url: str, folder: Path) -> None:
 
 
 def check_checksum(sha256: str) -> str:
-    """Return a SHA-256 checksum in lower case, or '' for none.
-
-    Raises
-    ------
-    DownloadError
-        The text is not a SHA-256 checksum.
-    """
+    """Return a SHA-256 checksum in lower case, or '' for none; raise `DownloadError`."""
     checksum = sha256.strip().lower()
     if checksum and not re.fullmatch("[0-9a-f]{64}", checksum):
         raise DownloadError(
@@ -146,13 +108,7 @@ def check_checksum(sha256: str) -> str:
 
 
 def check_url(url: str) -> str:
-    """Return an address unchanged.
-
-    Raises
-    ------
-    DownloadError
-        The text is not an HTTP or HTTPS address.
-    """
+    """Return an HTTP or HTTPS address unchanged; raise `DownloadError` for other texts."""
     try:
         parts = urlsplit(url)
         is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -168,10 +124,7 @@ def check_url(url: str) -> str:
 
 @dataclass(frozen=True)
 class _Validators:
-    """What the server sent about a file with its first byte; stored beside the file.
-
-    The size is None, and the other fields are empty, if the server did not send them.
-    """
+    """What the server sent about a file with its first byte; empty or None if missing."""
 
     url: str
     etag: str
@@ -189,20 +142,14 @@ class _Validators:
     def read(cls, part: Path, url: str) -> "_Validators | None":
         """Return the validators beside a file, or None if they are missing, damaged or foreign."""
         try:
-            stored = cls(**json.loads(_validators_file(part).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            stored = read_record(_validators_file(part), cls)
+        except (OSError, RecordError):
             return None
-        texts = (stored.url, stored.etag, stored.last_modified)
-        is_valid = all(isinstance(text, str) for text in texts)
-        return (
-            stored
-            if is_valid and isinstance(stored.size, int | None) and stored.url == url
-            else None
-        )
+        return stored if stored.url == url else None
 
     def write(self, part: Path) -> None:
         """Write the validators beside a file."""
-        write_text_atomic(_validators_file(part), json.dumps(asdict(self)))
+        write_record(_validators_file(part), self)
 
     @property
     def if_range(self) -> str:

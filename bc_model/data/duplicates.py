@@ -39,22 +39,10 @@ class NearDuplicates:
 def find_near_duplicates(
     images: pd.DataFrame, *, max_distance: int = hashing.MAX_DISTANCE
 ) -> NearDuplicates:
-    """Return the pairs of images with close difference hashes.
+    """Return the pairs of images whose difference hashes differ in few bits.
 
-    Parameters
-    ----------
-    images : DataFrame
-        Images of a `Dataset`: path, class, case, group, dhash.
-    max_distance : int, default=2
-        Largest Hamming distance of near-duplicates, bits.
-
-    Returns
-    -------
-    NearDuplicates
-
-    Notes
-    -----
-    All n (n - 1) / 2 pairs are compared: 8,000 images take 0.2 s on two cores.
+    `images` is the table of a `Dataset`. All n (n - 1) / 2 pairs are compared: 8,000 images take
+    0.2 s on two cores.
     """
     hashes = images["dhash"].to_numpy(np.uint64)
     classes = pd.factorize(images["class"])[0]
@@ -99,18 +87,10 @@ def find_near_duplicates(
 
 
 def find_duplicates(dataset: Dataset) -> NearDuplicates:
-    """Return the pairs of images with the same pixels.
+    """Return all pairs of images with the same pixels, at distance 0.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Index of the dataset.
-
-    Returns
-    -------
-    NearDuplicates
-        All pairs, at distance 0. `path` is the image that is kept, or the first of several images
-        that are excluded because of conflicting labels.
+    `path` is the image that is kept, or the first of several images that are excluded because of
+    conflicting labels.
     """
     rows = [
         (kept, path, _find_relation(kept, path))

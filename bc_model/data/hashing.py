@@ -37,19 +37,9 @@ logger = logging.getLogger("bc_model.data")
 
 
 def pixel_sha256(rgb: np.ndarray) -> str:
-    """Return the SHA-256 of the pixels and the shape of an image.
+    """Return the SHA-256 of the pixels and the shape of an RGB image, 64 hexadecimal digits.
 
     Copies of an image keep the hash under any file name and in any lossless format.
-
-    Parameters
-    ----------
-    rgb : ndarray of shape (height, width, 3), uint8
-        Image in RGB.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
     """
     digest = hashlib.sha256(repr(rgb.shape).encode())
     digest.update(rgb.tobytes())
@@ -57,19 +47,9 @@ def pixel_sha256(rgb: np.ndarray) -> str:
 
 
 def dhash(rgb: np.ndarray) -> int:
-    """Return the 64-bit difference hash of an image.
+    """Return the 64-bit difference hash of an RGB image, 0 for an image of one color.
 
-    Each of 8 x 8 bits is set if a cell is brighter than its left neighbor.
-
-    Parameters
-    ----------
-    rgb : ndarray of shape (height, width, 3), uint8
-        Image in RGB, which is resized to 9 x 8 cells.
-
-    Returns
-    -------
-    int
-        64 bits; 0 for an image of one color.
+    The image is resized to 9 x 8 cells. A bit is set if a cell is brighter than its left neighbor.
     """
     # In float, because rounding to integer gray values creates ties, and ties create noisy bits.
     gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -83,18 +63,8 @@ def has_near_duplicate(
 ) -> np.ndarray:
     """Return which images have a near-duplicate among the reference images.
 
-    Parameters
-    ----------
-    hashes : ndarray of shape (n,), uint64
-        Difference hashes of the images; see `dhash`.
-    reference : ndarray of shape (m,), uint64
-        Difference hashes of the reference images.
-    max_distance : int, default=2
-        Largest Hamming distance of near-duplicates, bits.
-
-    Returns
-    -------
-    ndarray of shape (n,), bool
+    `hashes`, shape (n,), and `reference`, shape (m,), are difference hashes, uint64. The result has
+    shape (n,), bool. `max_distance` is the largest Hamming distance of near-duplicates, bits.
     """
     found = np.zeros(len(hashes), bool)
     block_rows = max(1, BLOCK_ELEMENTS // max(len(reference), 1))
@@ -115,14 +85,9 @@ class Fingerprint(NamedTuple):
 
 
 class FingerprintCache:
-    """Fingerprints of the files in one folder, by path, size and modification time.
+    """Fingerprints of the files in `root`, by path, size and modification time.
 
-    Parameters
-    ----------
-    cache_dir : Path
-        Folder of all caches. It is created when a cache is saved.
-    root : Path
-        Folder of the images.
+    The cache is one file in `cache_dir`, a folder that is created when the cache is saved.
     """
 
     def __init__(self, cache_dir: Path, root: Path) -> None:
@@ -146,10 +111,7 @@ class FingerprintCache:
     def save(self, *, is_complete: bool) -> None:
         """Write the cache. A write error is logged, because the cache only saves time.
 
-        Parameters
-        ----------
-        is_complete : bool
-            Whether all files were visited. If so, entries of other files are dropped.
+        If all files were visited, entries of other files are dropped.
         """
         new = self._new if is_complete else self._old | self._new
         if new == self._old:
@@ -174,13 +136,7 @@ def format_path(path: Path) -> str:
 
 
 def read_fingerprint(path: Path, root: Path, cache: FingerprintCache | None) -> Fingerprint:
-    """Return the fingerprint of an image file, from the cache if possible.
-
-    Raises
-    ------
-    ImageError
-        The image cannot be read, or its name is not UTF-8.
-    """
+    """Return the fingerprint of an image file, from the cache if possible."""
     name = path.relative_to(root).as_posix()
     if (printable := format_path(path.relative_to(root))) != name:
         raise ImageError(f"The file name {printable} is not UTF-8. Rename it.", "invalid name")

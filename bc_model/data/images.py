@@ -11,6 +11,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -67,24 +68,13 @@ def read_image(path: str | Path) -> np.ndarray:
     ------
     ImageError
         The file cannot be read or decoded.
-
-    Examples
-    --------
-    >>> read_image("SOB_B_A-14-22549AB-40-001.png").shape  # doctest: +SKIP
-    (460, 700, 3)
     """
     path = Path(path)
     return decode_image(read_image_bytes(path), path.name)
 
 
 def read_image_bytes(path: Path) -> bytes:
-    """Return the bytes of an image file.
-
-    Raises
-    ------
-    ImageError
-        The file does not exist, cannot be read, or is too large.
-    """
+    """Return the bytes of an image file; raise `ImageError` if it is missing or too large."""
     try:
         if (size := path.stat().st_size) > MAX_FILE_MB * 2**20:
             raise _file_too_large(path.name, size)
@@ -118,7 +108,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     Raises
     ------
     ImageError
-        The image is empty, damaged, too large, too small, or has an unsupported format.
+        The image is empty, damaged, too large, too small, or unsupported.
     """
     if not data:
         raise ImageError(f"{name} is empty (0 bytes). Export the image again.", "empty")
@@ -174,17 +164,12 @@ def preprocess_image(rgb: np.ndarray, image_size: tuple[int, int]) -> np.ndarray
 
 
 def crop_to_field(rgb: np.ndarray) -> np.ndarray:
-    """Return the field of view of an image; see `field_of_view`.
+    """Return the field of view of an image, as a view of it; see `field_of_view`.
 
     Parameters
     ----------
     rgb : ndarray of shape (height, width, 3), uint8
         Image in RGB.
-
-    Returns
-    -------
-    ndarray of shape (field height, field width, 3), uint8
-        View of `rgb`.
 
     Examples
     --------
@@ -251,49 +236,25 @@ def list_image_files(root: Path) -> list[Path]:
 def thumbnail(
     path: Path, sha256: str, *, side_px: int = 192, cache_dir: Path | None = None
 ) -> bytes:
-    """Return a thumbnail of an image as JPEG.
+    """Return a thumbnail of an image as JPEG, without upsampling.
 
-    Parameters
-    ----------
-    path : Path
-        Image file.
-    sha256 : str
-        Hash of the pixels, which is the key in the cache.
-    side_px : int, default=192
-        Largest width and height, 16 to 1024. Images are never upsampled.
-    cache_dir : Path, optional
-        Folder of the cache.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    ImageError
-        The image cannot be read.
-    ValueError
-        `sha256` or `side_px` is invalid.
+    `side_px` is the largest width and height, 16 to 1024. `sha256`, the hash of the pixels, is the
+    key in the optional cache. Raises `ImageError` if the image cannot be read.
     """
     if not re.fullmatch("[0-9a-f]{64}", sha256) or not 16 <= side_px <= 1024:
         raise ValueError(f"Invalid thumbnail: sha256={sha256!r}, side_px={side_px}.")
-    folder = cache_dir / f"thumbnails-{side_px}" / sha256[:2] if cache_dir else None
-    cached = folder / f"{sha256}.jpg" if folder else None
-    if cached and cached.is_file():
-        try:
+    name = f"thumbnails-{side_px}/{sha256[:2]}/{sha256}.jpg"
+    if cached := cache_dir / name if cache_dir else None:
+        with suppress(OSError):  # It is not cached.
             return cached.read_bytes()
-        except OSError:
-            pass  # Another process has just deleted it.
     image = Image.fromarray(read_image(path))
     image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
     if cached:
-        try:
+        with suppress(OSError):  # The cache only saves time.
             cached.parent.mkdir(parents=True, exist_ok=True)
             write_bytes_atomic(cached, buffer.getvalue())
-        except OSError:
-            pass  # The cache only saves time.
     return buffer.getvalue()
 
 

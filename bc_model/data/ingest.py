@@ -25,6 +25,7 @@ from bc_model.data.archives import (
     unpack,
 )
 from bc_model.data.breakhis import CLASSES, parse_name
+from bc_model.data.dataset import Progress
 from bc_model.data.download import OFFICIAL_URL, check_checksum, check_url, discard_partial, fetch
 from bc_model.data.registry import (
     IMAGES_FOLDER,
@@ -60,23 +61,15 @@ _REPORT_INTERVAL_S = 0.5
 _CANCELED = "Canceled on request. The downloaded part is kept."
 
 IngestProgress = Callable[[str, int, int], None]
-"""Called with the phase ('uploading', 'downloading', 'unpacking'), done and total bytes (or 0)."""
+"""Called with 'uploading', 'downloading' or 'unpacking', finished bytes, and all bytes or 0."""
 
 
 @dataclass(frozen=True)
 class IngestResult:
     """A new dataset in the registry.
 
-    Attributes
-    ----------
-    dataset : RegisteredDataset
-        The dataset.
-    n_images : int
-        Number of stored images; 0 for a linked folder, which is not read.
-    skipped : list of (str, str)
-        Path and reason of each skipped file of an archive.
-    notes : list of str
-        Remarks about the content, as sentences.
+    `n_images` is 0 for a linked folder, which is not read. `skipped` contains path and reason of
+    each skipped file of an archive, and `notes` contains sentences about the content.
     """
 
     dataset: RegisteredDataset
@@ -121,10 +114,6 @@ def add_archive(
     progress : callable, optional
         See `IngestProgress`. An exception from it cancels the ingest.
 
-    Returns
-    -------
-    IngestResult
-
     Raises
     ------
     DataError
@@ -152,25 +141,11 @@ def add_synthetic(
     size: tuple[int, int] = (460, 700),
     seed: int = 0,
     registry: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> IngestResult:
     """Generate synthetic images at 200X as a new dataset.
 
-    Parameters
-    ----------
-    name : str
-        Name of the dataset.
-    n_cases, images_per_case, size, seed
-        See `bc_model.data.synthetic.generate_dataset`.
-    registry : Path, optional
-        Folder of the registry. By default `bc_model.data.registry.datasets_dir`.
-    progress : callable, optional
-        Called with the number of generated images and of all images. An exception from it cancels
-        the ingest.
-
-    Returns
-    -------
-    IngestResult
+    Parameters: see `add_archive` and `bc_model.data.synthetic.generate_dataset`.
 
     Raises
     ------
@@ -182,13 +157,9 @@ def add_synthetic(
     target = require_free_name(name, registry)
     with staging_folder(target) as staging:
         n_images = generate_dataset(
-            staging / IMAGES_FOLDER,
-            n_cases=n_cases,
-            images_per_case=images_per_case,
-            size=size,
-            seed=seed,
-            progress=progress,
-        )
+            staging / IMAGES_FOLDER, n_cases=n_cases, images_per_case=images_per_case,
+            size=size, seed=seed, progress=progress,
+        )  # fmt: skip
         publish_dataset(
             staging, target, kind="stored", images=IMAGES_FOLDER, source=SYNTHETIC_SOURCE
         )
@@ -209,18 +180,12 @@ def add_download(
 
     Parameters
     ----------
-    name : str
-        Name of the dataset.
+    name, registry, progress
+        See `add_archive`.
     url : str, optional
         Address of the archive, from a trusted user, because this machine requests it.
     sha256 : str, optional
         Expected checksum of the archive, compared before unpacking.
-    registry, progress
-        See `add_archive`.
-
-    Returns
-    -------
-    IngestResult
 
     Raises
     ------
@@ -261,20 +226,9 @@ class DownloadJob(Job):
 class Download:
     """A download that is not a dataset yet, at one moment.
 
-    Attributes
-    ----------
-    name : str
-        Name of the dataset.
-    url, sha256 : str
-        Address and expected checksum of the archive; see `add_download`.
-    state : str
-        One of the states in `bc_model.jobs`.
-    phase : {'', 'downloading', 'unpacking'}
-        Phase of the process. Empty before it starts.
-    n_bytes, n_total_bytes : int
-        Bytes of this phase. The total is 0 if it is unknown.
-    message : str
-        Why the download ended.
+    `state` is one of the states in `bc_model.jobs`, and `phase` is 'downloading', 'unpacking' or ''
+    before the start. The bytes are those of the phase; the total is 0 if it is unknown. `message`
+    contains why the download ended.
     """
 
     name: str
@@ -297,14 +251,8 @@ def start_download(
 ) -> None:
     """Start or resume a download in a separate process, and return at once.
 
-    Parameters: see `add_download`.
-
-    Raises
-    ------
-    DataError
-        The name is taken or invalid.
-    DownloadError
-        `sha256` or `url` is invalid, or the download is already running.
+    Parameters and errors: see `add_download`. Also raises `DownloadError` if the download is
+    already running.
     """
     job, spec = _prepare_job(name, url, sha256, registry)
     with locked(job.path.parent):
@@ -371,10 +319,7 @@ def list_downloads(registry: Path | None = None) -> list[Download]:
 def cancel_download(name: str, registry: Path | None = None) -> None:
     """End the process of a download. The received part is kept for the next start.
 
-    Raises
-    ------
-    DownloadError
-        The process does not end.
+    Raises `DownloadError` if the process does not end.
     """
     job = _find_job(name, registry)
     if not _is_running(job):
@@ -389,10 +334,7 @@ def cancel_download(name: str, registry: Path | None = None) -> None:
 def delete_download(name: str, registry: Path | None = None) -> None:
     """Delete the received part of a download that has ended.
 
-    Raises
-    ------
-    DownloadError
-        The download, or another one from the same address, is running.
+    Raises `DownloadError` if it, or another download from the same address, is running.
     """
     job = _find_job(name, registry)
     if download := _read_download(job):
@@ -436,16 +378,9 @@ def _publish(
     staging: Path, target: Path, source: str, unpacked: Unpacked, notes: list[str], **details: str
 ) -> IngestResult:
     publish_dataset(
-        staging,
-        target,
-        kind="stored",
-        images=IMAGES_FOLDER,
-        source=source,
-        notes=notes,
-        n_skipped=len(unpacked.skipped),
-        skipped=unpacked.skipped[:_MAX_SKIPPED_STORED],
-        **details,
-    )
+        staging, target, kind="stored", images=IMAGES_FOLDER, source=source, notes=notes,
+        n_skipped=len(unpacked.skipped), skipped=unpacked.skipped[:_MAX_SKIPPED_STORED], **details,
+    )  # fmt: skip
     dataset = open_dataset(target.name, target.parent)
     return IngestResult(dataset, len(unpacked.images), unpacked.skipped, notes)
 
@@ -505,15 +440,9 @@ def _read_download(job: DownloadJob) -> Download | None:
     try:
         config, status = job.read_spec().config, job.read_status()
         return Download(
-            job.name,
-            config["url"],
-            config["sha256"],
-            status["state"],
-            status.get("phase", ""),
-            status.get("n_bytes", 0),
-            status.get("n_total_bytes", 0),
-            status.get("message", ""),
-        )
+            job.name, config["url"], config["sha256"], status["state"], status.get("phase", ""),
+            status.get("n_bytes", 0), status.get("n_total_bytes", 0), status.get("message", ""),
+        )  # fmt: skip
     except (DownloadError, KeyError, TypeError):
         return None
 

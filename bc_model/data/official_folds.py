@@ -6,9 +6,8 @@ by section, so sections of one slide occur on both sides; `assign_subsets` can l
 
 import logging
 import re
-import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,17 +35,10 @@ logger = logging.getLogger("bc_model.data")
 
 @dataclass(frozen=True)
 class FoldFile:
-    """The content of a fold file.
+    """The content of a fold file; official files have the folds 1 to 5.
 
-    Attributes
-    ----------
-    path : Path
-        The file.
-    fold : int
-        Number of the fold, 1 to 5 in the official files.
-    names : DataFrame
-        One row per line: name, key (`bc_model.data.breakhis.name_key`), class, case, section,
-        magnification, and subset ('train' or 'test').
+    `names` has one row per line: name, key (`bc_model.data.breakhis.name_key`), class, case,
+    section, magnification, and subset ('train' or 'test').
     """
 
     path: Path
@@ -56,17 +48,10 @@ class FoldFile:
 
 @dataclass(frozen=True)
 class FoldMatch:
-    """The subset of each image of a dataset in a fold file.
+    """The subset ('train', 'test' or '' if unlisted) of each image in a fold file.
 
-    Attributes
-    ----------
-    subset : Series of str
-        'train', 'test' or '' (not listed), with the index of the images of the dataset.
-    n_missing : int
-        Number of listed names that have no image in the dataset.
-    n_in_both : int
-        Number of images that the file lists for training and, under another name, for test. They
-        count once, and for test.
+    `n_missing` listed names have no image in the dataset. The file lists `n_in_both` images for
+    training and, under another name, for test. They count once, and for test.
     """
 
     subset: pd.Series
@@ -92,14 +77,9 @@ class FoldMatch:
 
 @dataclass(frozen=True)
 class SectionLeakage:
-    """Number of test images with another section of the slide in training.
+    """Number of test images with a related image in training, in total and benign.
 
-    Attributes
-    ----------
-    n_test, n_benign_test : int
-        Number of test images, and of benign ones.
-    n_shared, n_benign_shared : int
-        Number of those whose case has training images at any magnification.
+    For section leakage, the related image is of the same case, at any magnification.
     """
 
     n_test: int
@@ -119,28 +99,15 @@ class SectionLeakage:
 
 
 @dataclass(frozen=True)
-class DuplicateLeakage:
-    """Number of test images with a duplicate in training under another name.
+class DuplicateLeakage(SectionLeakage):
+    """Leakage by duplicates under another name, counted in the images of a dataset.
 
-    Attributes
-    ----------
-    n_listed, n_unlisted : int
-        Number of files of the dataset that the fold file lists, and does not list.
-    n_missing : int
-        Number of listed names that have no image in the dataset.
-    n_test, n_benign_test : int
-        Number of listed test images, and of benign ones.
-    n_shared, n_benign_shared : int
-        Number of those with a duplicate in training.
+    `n_missing` is the number of listed names that have no image in the dataset.
     """
 
     n_listed: int
     n_unlisted: int
     n_missing: int
-    n_test: int
-    n_shared: int
-    n_benign_test: int
-    n_benign_shared: int
 
 
 def read_fold_file(path: Path) -> FoldFile:
@@ -151,63 +118,26 @@ def read_fold_file(path: Path) -> FoldFile:
     path : Path
         UTF-8 text with one image per line, ``name|magnification|fold|train or test``.
 
-    Returns
-    -------
-    FoldFile
-
     Raises
     ------
     SplitError
         The file does not exist, or any line is invalid.
     """
     path = Path(path)
-    rows: list[tuple] = []
-    first_lines: dict[str, int] = {}
-    first_fold = ""
-    for number, line in enumerate(_read_lines(path), start=1):
-        fields = line.split("|")
-        if len(fields) != 4:
-            raise _invalid_line(path, number, line, "name|magnification|fold|train or test")
-        name, magnification, fold, subset = fields
-        parsed, key = parse_name(name), name_key(name)
-        if parsed is None or key is None:
-            raise _invalid_line(path, number, line, "a name in the BreakHis grammar")
-        if magnification != str(parsed.magnification):
-            rule = f"the magnification of the name, {parsed.magnification}"
-            raise _invalid_line(path, number, line, rule)
-        if not re.fullmatch("[0-9]{1,3}", fold, re.ASCII):
-            raise _invalid_line(path, number, line, "an integer as fold")
-        first_fold = first_fold or fold
-        if fold != first_fold:
-            raise _invalid_line(path, number, line, f"the fold of line 1, {first_fold}")
-        if subset not in _SUBSETS:
-            raise _invalid_line(path, number, line, "the subset train or test")
-        if key in first_lines:
-            rule = f"each name once, and this name is on line {first_lines[key]}"
-            raise _invalid_line(path, number, line, rule)
-        first_lines[key] = number
-        labels = (parsed.class_name, parsed.case, parsed.section, parsed.magnification)
-        rows.append((name, key, *labels, subset))
-    names = pd.DataFrame(rows, columns=_COLUMNS)
-    for subset in _SUBSETS:
-        if not (names["subset"] == subset).any():
-            raise _not_a_fold_file(path, f"No line has the subset {subset}")
-    return FoldFile(path, int(first_fold), names)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_MB * 2**20 + 1)
+    except FileNotFoundError as error:
+        raise SplitError(f"The fold file {path} does not exist. Check the path.") from error
+    except OSError as error:
+        raise SplitError(
+            f"The fold file {path} cannot be read ({error.strerror}). Check its permissions."
+        ) from error
+    return FoldFile(path, *_parse_fold_file(content, str(path)))
 
 
 def match_folds(dataset: Dataset, folds: FoldFile) -> FoldMatch:
     """Return the subset of each image by its name.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Index of the dataset.
-    folds : FoldFile
-        Content of the fold file.
-
-    Returns
-    -------
-    FoldMatch
 
     Raises
     ------
@@ -247,30 +177,11 @@ def match_folds(dataset: Dataset, folds: FoldFile) -> FoldMatch:
 def assign_subsets(
     dataset: Dataset, folds: FoldFile, *, clean: bool, n_folds: int, validation_fold: int, seed: int
 ) -> pd.Series:
-    """Return the subset of each image according to a fold file.
+    """Return the subset of each image: 'train', 'validation', 'test' or '' (none).
 
-    The test subset is that of the file. The training cases of the file are divided into folds,
-    one of which is the validation subset.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Index of the dataset.
-    folds : FoldFile
-        Content of the fold file.
-    clean : bool
-        Whether to leave out training and validation images of each case with a listed test image,
-        and of each group with such a case. The test subset stays complete.
-    n_folds, validation_fold : int
-        Number of folds of the training cases, and the fold for validation. A class with fewer
-        cases has as many folds as cases.
-    seed : int
-        Random seed for shuffling the cases.
-
-    Returns
-    -------
-    Series of str
-        'train', 'validation', 'test' or '' (no subset), with the index of the images.
+    The test subset is that of the file. Its training cases are divided into `n_folds` folds, one of
+    which is for validation. A class with fewer cases has as many folds as cases. If `clean`, images
+    of cases with a listed test image, and of their groups, are left out of training and validation.
 
     Raises
     ------
@@ -312,20 +223,14 @@ def assign_subsets(
 
 
 def count_section_leakage(folds: FoldFile) -> dict[str, SectionLeakage]:
-    """Return the section leakage of a fold file, counted from its names alone.
-
-    Returns
-    -------
-    dict of str to SectionLeakage
-        For 'all' names, then for each magnification such as '40X'.
-    """
+    """Return the section leakage for 'all' names, and each magnification such as '40X'."""
     names = folds.names
-    training_cases = set(names.loc[names["subset"] == "train", "case"])
     test = names[names["subset"] == "test"]
-    leakage = {"all": _count_shared(test, training_cases)}
+    is_shared = test["case"].isin(names.loc[names["subset"] == "train", "case"])
+    leakage = {"all": _count_shared(test, is_shared)}
     for magnification in sorted(set(names["magnification"])):
-        rows = test[test["magnification"] == magnification]
-        leakage[f"{magnification}X"] = _count_shared(rows, training_cases)
+        is_row = test["magnification"] == magnification
+        leakage[f"{magnification}X"] = _count_shared(test[is_row], is_shared[is_row])
     return leakage
 
 
@@ -347,20 +252,7 @@ def check_section_leakage(file_name: str, leakage: SectionLeakage) -> tuple[Chec
 
 
 def count_duplicate_leakage(folds: FoldFile, dataset: Dataset) -> DuplicateLeakage:
-    """Return the duplicate leakage of a fold file, counted from the images of a dataset.
-
-    Parameters
-    ----------
-    folds : FoldFile
-        Content of the fold file.
-    dataset : Dataset
-        Index of the dataset. Kept images and their duplicates both count.
-
-    Raises
-    ------
-    DataError
-        The file lists none of the images.
-    """
+    """Return the duplicate leakage of a fold file in a dataset; raise `DataError`."""
     kept = dataset.images[["path", "sha256", "class"]]
     copies = kept.set_index("path").loc[dataset.duplicates["duplicate_of"]].reset_index(drop=True)
     files = pd.concat([kept, copies.assign(path=dataset.duplicates["path"])], ignore_index=True)
@@ -374,15 +266,11 @@ def count_duplicate_leakage(folds: FoldFile, dataset: Dataset) -> DuplicateLeaka
         )
     test = files[subset == "test"]
     is_shared = test["sha256"].isin(files.loc[subset == "train", "sha256"])
-    is_benign = test["class"] == CLASSES[0]
     return DuplicateLeakage(
+        **asdict(_count_shared(test, is_shared)),
         n_listed=int(is_listed.sum()),
         n_unlisted=int((~is_listed).sum()),
         n_missing=int((~folds.names["key"].isin(keys[is_listed])).sum()),
-        n_test=len(test),
-        n_shared=int(is_shared.sum()),
-        n_benign_test=int(is_benign.sum()),
-        n_benign_shared=int((is_shared & is_benign).sum()),
     )
 
 
@@ -394,24 +282,9 @@ def list_fold_files(registry: Path | None = None) -> list[Path]:
 
 
 def store_fold_files(source: Path, registry: Path | None = None) -> list[Path]:
-    """Copy a fold file, or all fold files of a folder, to the dataset registry.
+    """Copy a fold file, or all fold files (``*.txt``) of a folder, to the registry.
 
-    Parameters
-    ----------
-    source : Path
-        Fold file, or folder with fold files (``*.txt``).
-    registry : Path, optional
-        Folder of the registry. By default `bc_model.data.registry.datasets_dir`.
-
-    Returns
-    -------
-    list of Path
-        Stored files.
-
-    Raises
-    ------
-    SplitError
-        There is no fold file, or one is invalid. In that case, none is stored.
+    Raises `SplitError` if there is none, or if one is invalid. In that case, none is stored.
     """
     source = Path(source)
     files = sorted(source.glob("*.txt"), key=_natural_key) if source.is_dir() else [source]
@@ -428,30 +301,15 @@ def store_fold_files(source: Path, registry: Path | None = None) -> list[Path]:
 def store_fold_contents(
     contents: list[tuple[str, bytes]], registry: Path | None = None
 ) -> list[Path]:
-    """Write the contents of fold files to the dataset registry.
+    """Write the contents of fold files, (name, content), to the dataset registry.
 
-    Parameters
-    ----------
-    contents : list of (str, bytes)
-        File name and content of each file. A number is appended to the name of a stored file with
-        another content.
-    registry : Path, optional
-        Folder of the registry. By default `bc_model.data.registry.datasets_dir`.
-
-    Returns
-    -------
-    list of Path
-        Stored files, including those that existed before.
-
-    Raises
-    ------
-    SplitError
-        A content is invalid. In that case, none is stored.
+    Returns all stored files. A number is appended to the name of a stored file with another content.
+    Raises `SplitError` if a content is invalid. In that case, none is stored.
     """
     folder = (registry or datasets_dir()) / FOLD_FILES_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents:
-        _require_fold_content(content, name, folder)
+        _parse_fold_file(content, name)
     stored = []
     for name, content in contents:
         stem = re.sub(r"[^A-Za-z0-9_-]+", "-", re.sub(r"(?i)\.txt$", "", name)).strip("-")[:60]
@@ -466,40 +324,68 @@ def remove_fold_files(files: Iterable[Path]) -> None:
         file.unlink(missing_ok=True)
 
 
-def _read_lines(path: Path) -> list[str]:
+def _parse_fold_file(content: bytes, source: str) -> tuple[int, pd.DataFrame]:
+    """Return the fold and the names of a fold file; `source` is its name in messages."""
+    rows: list[tuple] = []
+    first_lines: dict[str, int] = {}
+    first_fold = ""
+    for number, line in enumerate(_split_lines(content, source), start=1):
+        fields = line.split("|")
+        if len(fields) != 4:
+            raise _invalid_line(source, number, line, "name|magnification|fold|train or test")
+        name, magnification, fold, subset = fields
+        parsed, key = parse_name(name), name_key(name)
+        if parsed is None or key is None:
+            raise _invalid_line(source, number, line, "a name in the BreakHis grammar")
+        if magnification != str(parsed.magnification):
+            rule = f"the magnification of the name, {parsed.magnification}"
+            raise _invalid_line(source, number, line, rule)
+        if not re.fullmatch("[0-9]{1,3}", fold, re.ASCII):
+            raise _invalid_line(source, number, line, "an integer as fold")
+        first_fold = first_fold or fold
+        if fold != first_fold:
+            raise _invalid_line(source, number, line, f"the fold of line 1, {first_fold}")
+        if subset not in _SUBSETS:
+            raise _invalid_line(source, number, line, "the subset train or test")
+        if key in first_lines:
+            rule = f"each name once, and this name is on line {first_lines[key]}"
+            raise _invalid_line(source, number, line, rule)
+        first_lines[key] = number
+        labels = (parsed.class_name, parsed.case, parsed.section, parsed.magnification)
+        rows.append((name, key, *labels, subset))
+    names = pd.DataFrame(rows, columns=_COLUMNS)
+    for subset in _SUBSETS:
+        if not (names["subset"] == subset).any():
+            raise _not_a_fold_file(source, f"No line has the subset {subset}")
+    return int(first_fold), names
+
+
+def _split_lines(content: bytes, source: str) -> list[str]:
+    if len(content) > MAX_FILE_MB * 2**20:
+        raise _not_a_fold_file(source, f"It has more than {MAX_FILE_MB} MB")
     try:
-        if path.stat().st_size > MAX_FILE_MB * 2**20:
-            raise _not_a_fold_file(path, f"It has more than {MAX_FILE_MB} MB")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise SplitError(f"The fold file {path} does not exist. Check the path.") from error
+        text = re.sub("\r\n?", "\n", content.decode("utf-8")).rstrip("\n")
     except UnicodeDecodeError as error:
-        raise _not_a_fold_file(path, "It is not UTF-8 text") from error
-    except OSError as error:
-        raise SplitError(
-            f"The fold file {path} cannot be read ({error.strerror}). Check its permissions."
-        ) from error
-    lines = text.rstrip("\n").split("\n")
-    if lines == [""]:
-        raise _not_a_fold_file(path, "It is empty")
-    return lines
+        raise _not_a_fold_file(source, "It is not UTF-8 text") from error
+    if not text:
+        raise _not_a_fold_file(source, "It is empty")
+    return text.split("\n")
 
 
-def _not_a_fold_file(path: Path | str, reason: str) -> SplitError:
-    return SplitError(f"{path} is not a fold file. {reason}. {_HINT}")
+def _not_a_fold_file(source: str, reason: str) -> SplitError:
+    return SplitError(f"{source} is not a fold file. {reason}. {_HINT}")
 
 
-def _invalid_line(path: Path, number: int, line: str, rule: str) -> SplitError:
+def _invalid_line(source: str, number: int, line: str, rule: str) -> SplitError:
     line = line if len(line) <= 80 else line[:77] + "..."
-    return _not_a_fold_file(path, f"Line {number}: expected {rule}, got {line!r}")
+    return _not_a_fold_file(source, f"Line {number}: expected {rule}, got {line!r}")
 
 
 def _name_keys(paths: pd.Series) -> pd.Series:
     return paths.map(lambda path: name_key(path.rpartition("/")[2]))
 
 
-def _count_shared(test: pd.DataFrame, training_cases: set[str]) -> SectionLeakage:
-    is_shared = test["case"].isin(training_cases)
+def _count_shared(test: pd.DataFrame, is_shared: pd.Series) -> SectionLeakage:
     is_benign = test["class"] == CLASSES[0]
     return SectionLeakage(
         n_test=len(test),
@@ -507,20 +393,6 @@ def _count_shared(test: pd.DataFrame, training_cases: set[str]) -> SectionLeakag
         n_benign_test=int(is_benign.sum()),
         n_benign_shared=int((is_shared & is_benign).sum()),
     )
-
-
-def _require_fold_content(content: bytes, name: str, folder: Path) -> None:
-    """Raise `SplitError` with the name of the source unless a content is a fold file."""
-    if len(content) > MAX_FILE_MB * 2**20:
-        raise _not_a_fold_file(name, f"It has more than {MAX_FILE_MB} MB")
-    temporary = folder / f".{secrets.token_hex(8)}.txt"
-    try:
-        temporary.write_bytes(content)
-        read_fold_file(temporary)
-    except SplitError as error:
-        raise SplitError(str(error).replace(str(temporary), name)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _find_free_file(folder: Path, stem: str, content: bytes) -> Path:

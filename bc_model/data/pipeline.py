@@ -35,27 +35,10 @@ def load_pixels(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Return the preprocessed images of a dataset.
+    """Return the preprocessed images of a dataset, of shape (n, *image_size, 3), uint8.
 
-    Parameters
-    ----------
-    root : Path
-        Folder of the images.
-    paths : sequence of str
-        Paths relative to `root`.
-    image_size : (int, int)
-        Height and width of the model input, px.
-    progress : callable, optional
-        Called with the number of finished images and of all images.
-
-    Returns
-    -------
-    ndarray of shape (n, *image_size, 3), uint8
-
-    Raises
-    ------
-    ImageError
-        An image cannot be read.
+    `paths` are relative to `root`, and `image_size` is the height and width of the model input, px.
+    `progress` is called with the number of finished images and of all images.
     """
     pixels = np.empty((len(paths), *image_size, 3), np.uint8)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
@@ -87,15 +70,12 @@ def one_hot(classes: Iterable[str]) -> np.ndarray:
 def class_weights(labels: np.ndarray) -> dict[int, float]:
     """Return the weight of each class that balances the classes in the loss.
 
+    The weight is n / (number of classes * number of images of the class), with a mean of 1.
+
     Parameters
     ----------
     labels : ndarray of shape (n, n_classes)
         One-hot labels with at least one image of each class.
-
-    Returns
-    -------
-    dict of int to float
-        n / (n_classes * number of images of the class), with a mean of 1 over the images.
 
     Examples
     --------
@@ -126,25 +106,9 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Return the shuffled and augmented batches of several epochs.
 
-    Parameters
-    ----------
-    pixels : ndarray of shape (n, *training_size(image_size), 3), uint8
-        Images in RGB.
-    labels : ndarray of shape (n, 2), float32
-        One-hot labels.
-    image_size : (int, int)
-        Height and width of the model input, px.
-    batch_size, seed : int
-        Images per batch, and random seed of the order and the augmentation.
-    first_epoch, last_epoch : int
-        Range of epochs of the run, without `last_epoch`.
-    drop_remainder : bool, default=False
-        Whether to drop the last batch of an epoch if it is smaller than the others.
-
-    Returns
-    -------
-    tf.data.Dataset
-        Images of shape (b, *image_size, 3), float32, 0 to 255, and labels of shape (b, 2).
+    `pixels` has the shape (n, *training_size(image_size), 3), uint8, and `labels` (n, 2), float32.
+    The batches contain images of shape (b, *image_size, 3), float32, 0 to 255, and labels (b, 2).
+    Epochs count over the run, and `last_epoch` is not included.
     """
     import tensorflow as tf
 
@@ -184,23 +148,8 @@ def validation_dataset(
     """Return batches in order, without augmentation, with balanced class weights.
 
     The few validation cases rarely have the class proportions of training. Without weights, the
-    loss would select the epoch that predicts the majority class.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (n, height, width, 3), uint8
-        Images in RGB.
-    labels : ndarray of shape (n, 2), float32
-        One-hot labels.
-    batch_size : int
-        Largest number of images per batch.
-    n_replicas : int, default=1
-        Number of devices that share each batch; see `validation_order`.
-
-    Returns
-    -------
-    tf.data.Dataset
-        Images of shape (b, height, width, 3), float32, labels (b, 2) and weights (b,).
+    loss would select the epoch that predicts the majority class. Batches contain images, float32,
+    labels and weights. `n_replicas` devices share each batch; see `validation_order`.
     """
     import tensorflow as tf
 

@@ -45,10 +45,8 @@ class RegisteredDataset:
         Folder of the images.
     kind : {'stored', 'linked', 'unmanaged'}
         Images in the registry, images in a folder elsewhere, or a folder that was added manually.
-    source : str
-        File name, URL or folder that the dataset was made from. Empty if unmanaged.
-    added : str
-        Time of the registration, ISO 8601 with time zone. Empty if unmanaged.
+    source, added : str
+        Origin (file name, URL or folder), and time in ISO 8601. Empty if unmanaged.
     details : dict
         Optional facts: `sha256` of a download, `skipped` files of an archive, `notes`.
     """
@@ -80,19 +78,9 @@ def cache_dir() -> Path:
 
 
 def list_datasets(registry: Path | None = None) -> tuple[list[RegisteredDataset], list[str]]:
-    """Return the registered datasets by name, and the errors of unreadable ones.
+    """Return the registered datasets by name, and one message for each unreadable one.
 
-    Parameters
-    ----------
-    registry : Path, optional
-        Folder of the registry. By default `datasets_dir`.
-
-    Returns
-    -------
-    datasets : list of RegisteredDataset
-        Readable datasets, sorted by name.
-    problems : list of str
-        One message for each dataset that cannot be opened.
+    `registry` is the folder of the registry, by default `datasets_dir`, here and in all functions.
     """
     registry = registry or datasets_dir()
     datasets, problems = [], []
@@ -108,13 +96,7 @@ def list_datasets(registry: Path | None = None) -> tuple[list[RegisteredDataset]
 
 
 def open_dataset(name: str, registry: Path | None = None) -> RegisteredDataset:
-    """Return a registered dataset by its name.
-
-    Raises
-    ------
-    DataError
-        The dataset does not exist, or its description is damaged.
-    """
+    """Return a registered dataset by its name; raise `DataError` if it is missing or damaged."""
     folder = (registry or datasets_dir()) / check_name(name)
     if not folder.is_dir():
         raise DataError(
@@ -124,19 +106,9 @@ def open_dataset(name: str, registry: Path | None = None) -> RegisteredDataset:
 
 
 def find_images_dir(source: str | Path, registry: Path | None = None) -> Path:
-    """Return the folder of the images of a dataset.
+    """Return the folder of the images of a dataset, which may not exist.
 
-    Parameters
-    ----------
-    source : str or Path
-        Folder of the images, or name of a registered dataset. An existing folder comes first.
-    registry : Path, optional
-        Folder of the registry. By default `datasets_dir`.
-
-    Returns
-    -------
-    Path
-        `source` itself if it is not a registered dataset. It may not exist.
+    `source` is a folder or the name of a registered dataset. An existing folder comes first.
     """
     name, folder = str(source), Path(source)
     is_registered = is_name(name) and ((registry or datasets_dir()) / name).is_dir()
@@ -148,25 +120,7 @@ def find_images_dir(source: str | Path, registry: Path | None = None) -> Path:
 def link_folder(folder: Path, name: str, registry: Path | None = None) -> RegisteredDataset:
     """Register a folder of images without copying it.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the images.
-    name : str
-        Name of the dataset.
-    registry : Path, optional
-        Folder of the registry. By default `datasets_dir`.
-
-    Returns
-    -------
-    RegisteredDataset
-
-    Raises
-    ------
-    FolderNotFoundError
-        The folder does not exist.
-    DataError
-        The folder contains no image, or the name is taken or invalid.
+    Raises `DataError` if the folder contains no image, or if the name is taken or invalid.
     """
     folder = Path(folder)
     list_image_files(folder)
@@ -200,10 +154,7 @@ def remove_dataset(name: str, registry: Path | None = None) -> None:
 def locate_image(dataset: RegisteredDataset, path: str) -> Path:
     """Return the file of an image in a dataset; the path may come from a URL.
 
-    Raises
-    ------
-    DataError
-        The path leads out of the dataset, or is not an image.
+    Raises `DataError` if the path leads out of the dataset, or is not an image.
     """
     inner = PurePosixPath(path)
     file = dataset.images_dir / inner
@@ -221,17 +172,7 @@ def locate_image(dataset: RegisteredDataset, path: str) -> Path:
 
 
 def suggest_name(source: str) -> str:
-    """Return a valid dataset name that resembles the name of a folder or archive.
-
-    Parameters
-    ----------
-    source : str
-        File name or path, with slashes or backslashes.
-
-    Returns
-    -------
-    str
-        Empty if no part of `source` can be a name.
+    """Return a valid dataset name from the name of a folder or archive, or ''.
 
     Examples
     --------
@@ -263,10 +204,7 @@ def check_name(name: str) -> str:
 def require_free_name(name: str, registry: Path | None = None) -> Path:
     """Return the folder of a new dataset, and create the registry.
 
-    Raises
-    ------
-    DataError
-        The name is invalid, or taken in upper or lower case.
+    Raises `DataError` if the name is invalid, or taken in upper or lower case.
     """
     registry = registry or datasets_dir()
     check_name(name)
@@ -295,12 +233,8 @@ def publish_dataset(
 ) -> None:
     """Describe a finished dataset and give its folder the final name, in one step.
 
-    `images` is a path, absolute or relative to the dataset.
-
-    Raises
-    ------
-    DataError
-        The name has been taken in the meantime.
+    `images` is a path, absolute or relative to the dataset. Raises `DataError` if the name has been
+    taken in the meantime.
     """
     added = datetime.now(UTC).isoformat(timespec="seconds")
     content = {"kind": kind, "images": images, "source": source, "added": added, **details}

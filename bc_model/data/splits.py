@@ -93,10 +93,6 @@ def make_split(
     SplitError
         An argument is invalid, the dataset has too few cases or one class only, or the fold file
         does not fit.
-
-    Examples
-    --------
-    >>> split = make_split(load_dataset("BreaKHis_v1"), protocol="case")  # doctest: +SKIP
     """
     require_protocol(protocol, official_fold_file)
     if n_folds < 3 or not 0 <= test_fold < n_folds:
@@ -129,15 +125,7 @@ def make_split(
 
 
 def require_protocol(protocol: str, official_fold_file: str | Path = "") -> None:
-    """Raise `SplitError` if a protocol is unknown or does not fit the fold file.
-
-    Parameters
-    ----------
-    protocol : str
-        Name of the protocol.
-    official_fold_file : str or Path, optional
-        Fold file, needed by the protocols 'folds' and 'folds-clean' only.
-    """
+    """Raise `SplitError` if a protocol is unknown or does not fit the fold file."""
     if protocol not in PROTOCOLS:
         raise SplitError(
             f"Unknown split protocol '{protocol}'. Expected one of {', '.join(PROTOCOLS)}. Choose "
@@ -156,17 +144,13 @@ def require_protocol(protocol: str, official_fold_file: str | Path = "") -> None
 def count_leakage(split: pd.DataFrame) -> Leakage:
     """Return the leakage report of a split.
 
-    Validation counts as training, because it selects the epoch.
+    Validation counts as training, because it selects the epoch. Images without a case count as
+    duplicates only.
 
     Parameters
     ----------
     split : DataFrame
         Result of `make_split`.
-
-    Returns
-    -------
-    Leakage
-        Images without a case count as duplicates only.
     """
     test = split[split["subset"] == "test"]
     other = split[split["subset"] != "test"]
@@ -208,15 +192,7 @@ def check_leakage(split: pd.DataFrame, protocol: str) -> tuple[Check, ...]:
 def summarize_subsets(split: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Return the number of images and cases of each subset, by class.
 
-    Parameters
-    ----------
-    split : DataFrame
-        Result of `make_split`.
-
-    Returns
-    -------
-    dict
-        For each of `SUBSETS`: images, benign, malignant, cases, benign_cases, malignant_cases.
+    For each of `SUBSETS`: images, benign, malignant, cases, benign_cases and malignant_cases.
     """
     summary = {}
     for subset in SUBSETS:
@@ -231,13 +207,7 @@ def summarize_subsets(split: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def check_subsets(summary: dict[str, dict[str, int]]) -> tuple[Check, ...]:
-    """Check that the validation and test subsets have enough cases of each class.
-
-    Parameters
-    ----------
-    summary : dict
-        Result of `summarize_subsets`.
-    """
+    """Check the number of cases per class in validation and test; see `summarize_subsets`."""
     fewest = min(
         summary[subset][f"{name}_cases"] for subset in ("validation", "test") for name in CLASSES
     )
@@ -255,13 +225,7 @@ def split_csv(split: pd.DataFrame) -> str:
 
 
 def read_split(path: Path) -> pd.DataFrame:
-    """Return a split from a CSV file of `write_split`.
-
-    Raises
-    ------
-    SplitError
-        The file does not exist, or is not a split.
-    """
+    """Return a split from a CSV file of `write_split`; raise `SplitError` for other files."""
     try:
         split = pd.read_csv(
             path,
@@ -286,13 +250,7 @@ def read_split(path: Path) -> pd.DataFrame:
 def require_matching_split(split: pd.DataFrame, dataset: Dataset) -> None:
     """Raise `DataError` unless a dataset contains the same images as a split.
 
-    Parameters
-    ----------
-    split : DataFrame
-        Result of `make_split`.
-    dataset : Dataset
-        Index of the dataset. Its images may not differ in pixels, class, case or group; it may
-        contain more images.
+    Images may not differ in pixels, class, case or group. The dataset may contain more images.
     """
     images = dataset.images.set_index("path")
     is_missing = ~split["path"].isin(images.index)

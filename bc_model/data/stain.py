@@ -89,15 +89,8 @@ def augment_stain(rgb: np.ndarray, strength: np.ndarray, shift: np.ndarray) -> n
 def stain_statistics(pixels: np.ndarray) -> np.ndarray:
     """Return the mean and standard deviation of the stain densities of each image.
 
-    Parameters
-    ----------
-    pixels : ndarray of shape (n, height, width, 3), uint8
-        Images in RGB. Every other pixel of every other row is used.
-
-    Returns
-    -------
-    ndarray of shape (n, 6), float64
-        Values in the order of `STAIN_COLUMNS`.
+    `pixels` has the shape (n, height, width, 3), uint8. Every other pixel of every other row is
+    used. The result has the shape (n, 6), in the order of `STAIN_COLUMNS`.
     """
     statistics = np.empty((len(pixels), 6))
     for i, image in enumerate(pixels):
@@ -107,17 +100,7 @@ def stain_statistics(pixels: np.ndarray) -> np.ndarray:
 
 
 def are_gray(pixels: np.ndarray) -> np.ndarray:
-    """Return which images are grayscale.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (n, height, width, 3), uint8
-        Images in RGB.
-
-    Returns
-    -------
-    ndarray of shape (n,), bool
-    """
+    """Return which images, (n, height, width, 3) uint8, are grayscale, as (n,) bool."""
     spreads = []
     for image in pixels:  # One by one to limit memory; by channel, which is twenty times faster.
         red, green, blue = np.moveaxis(image, 2, 0)

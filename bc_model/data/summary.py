@@ -80,25 +80,15 @@ def summarize_dataset(dataset: Dataset) -> dict:
 def summarize_fold_file(folds: FoldFile, dataset: Dataset | None = None) -> dict:
     """Return the leakage of an official fold file between training and test.
 
-    Parameters
-    ----------
-    folds : FoldFile
-        Content of the fold file.
-    dataset : Dataset, optional
-        Index of the dataset whose duplicates are counted. Section leakage needs the names only.
+    Duplicates are counted in the dataset, if there is one; a `DataError` is raised if the file lists
+    none of its images.
 
     Returns
     -------
     dict
-        JSON-safe. `file`, `fold`, `names` (number of names); `section_leakage` (by 'all' and each
-        magnification: n_test, n_shared, n_benign_test, n_benign_shared, proportion,
-        benign_proportion); `checks`; `duplicates` (the fields of
-        `bc_model.data.official_folds.DuplicateLeakage`, or None without a dataset).
-
-    Raises
-    ------
-    DataError
-        The file lists none of the images.
+        JSON-safe. `file`, `fold`, `names` (number of names); `section_leakage` by magnification
+        (the fields and proportions of `bc_model.data.official_folds.SectionLeakage`); `checks`;
+        `duplicates` (the fields of `DuplicateLeakage`, or None without a dataset).
     """
     sections = count_section_leakage(folds)
     checks = check_section_leakage(folds.path.name, sections["all"])
@@ -108,10 +98,7 @@ def summarize_fold_file(folds: FoldFile, dataset: Dataset | None = None) -> dict
         "names": len(folds.names),
         "section_leakage": {
             key: to_json(leakage)
-            | {
-                "proportion": leakage.proportion,
-                "benign_proportion": leakage.benign_proportion,
-            }
+            | {"proportion": leakage.proportion, "benign_proportion": leakage.benign_proportion}
             for key, leakage in sections.items()
         },
         "checks": [check_to_json(check) for check in checks],
@@ -120,20 +107,10 @@ def summarize_fold_file(folds: FoldFile, dataset: Dataset | None = None) -> dict
 
 
 def count_images(images: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """Return the number of images and cases of each combination of values.
+    """Return the number of images and cases of each combination of values, sorted.
 
-    Parameters
-    ----------
-    images : DataFrame
-        Images of a `Dataset`.
-    *columns : str
-        Columns of the images, or 'size' (width x height, px). Missing values have their own row.
-
-    Returns
-    -------
-    DataFrame
-        The given columns, then images and cases; sorted by the columns. Images without a case
-        belong to no case.
+    `columns` are columns of the images of a `Dataset`, or 'size' (width x height, px). Missing
+    values have their own row. Images without a case belong to no case.
     """
     table = add_sizes(images) if "size" in columns else images
     table = table.assign(case=table["case"].where(table["case"] != ""))
@@ -142,18 +119,10 @@ def count_images(images: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def case_table(images: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with one row per case.
+    """Return a table with one row per case, sorted by class and case.
 
-    Parameters
-    ----------
-    images : DataFrame
-        Images of a `Dataset`. Images without a case are left out.
-
-    Returns
-    -------
-    DataFrame
-        case, group, class, subtype, sections (number), images (number), and the number of images
-        at each magnification ('40X', ...). Sorted by class and case.
+    The columns are case, group, class, subtype, sections (number), images (number), and the number
+    of images at each magnification ('40X', ...).
     """
     with_case = images[images["case"] != ""]
     table = with_case.groupby(["class", "case"]).agg(
@@ -179,15 +148,10 @@ def add_sizes(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_revealing_sizes(images: pd.DataFrame) -> pd.DataFrame:
-    """Return the image sizes that occur in one class only.
+    """Return the image sizes (size, class, images, cases) that occur in one class only.
 
     A model could predict the class from such a size. `bc_model.data.images.preprocess_image`
     therefore crops official frames to one field of view and resizes all images to one size.
-
-    Returns
-    -------
-    DataFrame
-        size, class, images, cases. Empty if there is one size or one class.
     """
     table = count_images(images, "size", "class")
     if table["size"].nunique() < 2 or table["class"].nunique() < 2:
@@ -196,18 +160,9 @@ def class_revealing_sizes(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_with_official(file_names: Iterable[str]) -> list[Check]:
-    """Compare the number of images with the published BreakHis dataset.
+    """Return a check for each class and magnification that differs in number from BreakHis.
 
-    Parameters
-    ----------
-    file_names : iterable of str
-        Names without folders.
-
-    Returns
-    -------
-    list of Check
-        One for each class and magnification with another number of images; empty if all 7,909
-        are present.
+    `file_names` are names without folders. All 7,909 images give no check.
     """
     counts = Counter(
         (parsed.magnification, parsed.class_name)
@@ -228,14 +183,9 @@ def compare_with_official(file_names: Iterable[str]) -> list[Check]:
 
 
 def fingerprint_folder(folder: Path) -> str:
-    """Return a hash of the names, sizes and times of all files in a folder.
+    """Return a hash of the names, sizes and times of all files in a folder, without reading them.
 
-    The hash changes when the data changes. No file is read, so the function is fast.
-
-    Raises
-    ------
-    DataError
-        The folder contains more than `MAX_FILES` files.
+    Raises `DataError` if the folder contains more than `MAX_FILES` files.
     """
     digest = hashlib.sha256()
     count = 0

@@ -23,7 +23,7 @@ _LUMEN = np.array([244.0, 240.0, 244.0])
 def generate_image(
     *, malignant: bool, seed: int, case_seed: int = 0, size: tuple[int, int] = (460, 700)
 ) -> np.ndarray:
-    """Return a synthetic image.
+    """Return a synthetic image of shape (*size, 3), uint8, in RGB.
 
     Parameters
     ----------
@@ -35,11 +35,6 @@ def generate_image(
         Random seed of the slide: the staining.
     size : (int, int), default=(460, 700)
         Height and width, px, at least 32.
-
-    Returns
-    -------
-    ndarray of shape (*size, 3), uint8
-        Image in RGB.
 
     Examples
     --------
@@ -80,22 +75,12 @@ def generate_dataset(
     ----------
     folder : Path
         Folder to create, or an empty folder.
-    n_cases : int, default=12
-        Number of cases, at least 2. Half of them are benign, rounded down.
-    images_per_case : int, default=6
-        Number of images per case and magnification, at least 1.
-    size : (int, int), default=(460, 700)
-        Height and width, px, at least 32.
-    magnifications : tuple of int, default=(200,)
-        Magnifications in the file names.
-    seed : int, default=0
-        Random seed of the images.
+    n_cases, images_per_case : int
+        Number of cases, at least 2, half of them benign, and of images per case and magnification.
+    size, magnifications, seed
+        Height and width of the images, px, at least 32; magnifications in the names; random seed.
     progress : callable, optional
         Called with the number of finished images and of all images.
-
-    Returns
-    -------
-    int
 
     Raises
     ------
