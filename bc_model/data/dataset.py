@@ -109,7 +109,8 @@ def load_dataset(
         row: dict = {"path": format_path(path.relative_to(root))}
         try:
             if labels is not None:
-                row |= _describe_labeled(path, labels, case_above=case_above)
+                case = path.parent.parent.name if case_above else ""
+                row |= _describe_class(labels[path.parent.name], case)
             else:
                 row |= _describe(path, root, is_official=is_official)
             return row | read_fingerprint(path, root, cache)._asdict(), None
@@ -206,12 +207,6 @@ def _describe(path: Path, root: Path, *, is_official: bool) -> dict:
     }  # fmt: skip
 
 
-def _describe_labeled(path: Path, labels: Mapping[str, str], *, case_above: bool) -> dict:
-    """Return the columns that come from the label of a folder."""
-    case = path.parent.parent.name if case_above else ""
-    return _describe_class(labels[path.parent.name], case)
-
-
 def _describe_class(class_name: str, case: str = "") -> dict:
     return {
         "class": class_name, "subtype": UNKNOWN_SUBTYPE, "year": None,
@@ -287,19 +282,14 @@ def _drop_duplicates(
         if copies["class"].nunique() > 1:
             examples = copies.drop_duplicates("class")["path"].tolist()
             n_more = len(copies) - len(examples)
-            detail = (
-                f"Images with the same pixels have different labels: {', '.join(examples)}"
-                + (f" and {n_more} more" if n_more else "")
-                + "."
-            )
-            dropped += [
-                {"path": path, "reason": "conflicting labels", "detail": detail} for path in paths
-            ]
-            continue
-        kept_rows.append(copies.index[0])
-        detail = f"Same pixels as {paths[0]}."
-        dropped += [{"path": path, "reason": "duplicate", "detail": detail} for path in paths[1:]]
-        pairs += [(path, paths[0]) for path in paths[1:]]
+            listed = ", ".join(examples) + (f" and {n_more} more" if n_more else "")
+            reason = "conflicting labels"
+            detail = f"Images with the same pixels have different labels: {listed}."
+        else:
+            kept_rows.append(copies.index[0])
+            reason, detail = "duplicate", f"Same pixels as {paths.pop(0)}."
+            pairs += [(path, first["path"]) for path in paths]
+        dropped += [{"path": path, "reason": reason, "detail": detail} for path in paths]
     kept = images.loc[sorted(kept_rows)].reset_index(drop=True)
     kept["group"] = [find_group(case) for case in kept["case"]]
     return kept, dropped, pairs

@@ -67,33 +67,23 @@ def fetch(
         The disk is full.
     """
     part = _partial_file(url, folder)
-    try:
-        with filelock.FileLock(part.with_suffix(".lock"), timeout=0):
-            _download(url, part, progress)
-            with part.open("rb") as file:
-                actual = hashlib.file_digest(file, "sha256").hexdigest()
-            if sha256 and actual != sha256:
-                raise DownloadError(
-                    f"The checksum of {url} is wrong. Expected SHA-256 {sha256}, got {actual}. "
-                    f"Nothing was unpacked. Delete {part} to download the file again."
-                )
-            yield DownloadedFile(part, actual)
-    except filelock.Timeout as error:
-        raise DownloadError(
-            f"{url} is already being downloaded. Wait until it finishes."
-        ) from error
+    with _locked(part, f"{url} is already being downloaded. Wait until it finishes."):
+        _download(url, part, progress)
+        with part.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if sha256 and actual != sha256:
+            raise DownloadError(
+                f"The checksum of {url} is wrong. Expected SHA-256 {sha256}, got {actual}. "
+                f"Nothing was unpacked. Delete {part} to download the file again."
+            )
+        yield DownloadedFile(part, actual)
 
 
 def discard_partial(url: str, folder: Path) -> None:
     """Delete the received part of a file; raise `DownloadError` during a download."""
     part = _partial_file(url, folder)
-    try:
-        with filelock.FileLock(part.with_suffix(".lock"), timeout=0):
-            _delete_partial(part)
-    except filelock.Timeout as error:
-        raise DownloadError(
-            f"{url} is being downloaded. Cancel the download before you delete it."
-        ) from error
+    with _locked(part, f"{url} is being downloaded. Cancel the download before you delete it."):
+        _delete_partial(part)
 
 
 def check_checksum(sha256: str) -> str:
@@ -295,6 +285,16 @@ def _make_opener() -> urllib.request.OpenerDirector:
 
 def _read_validators(headers: Message) -> tuple[str, str]:
     return headers.get("ETag", "").strip(), headers.get("Last-Modified", "").strip()
+
+
+@contextmanager
+def _locked(part: Path, message: str) -> Iterator[None]:
+    """Hold the lock of a download; raise `DownloadError` with a message if it is taken."""
+    try:
+        with filelock.FileLock(part.with_suffix(".lock"), timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise DownloadError(message) from error
 
 
 def _partial_file(url: str, folder: Path) -> Path:

@@ -303,8 +303,8 @@ def store_fold_contents(
 ) -> list[Path]:
     """Write the contents of fold files, (name, content), to the dataset registry.
 
-    Returns all stored files. A number is appended to the name of a stored file with another content.
-    Raises `SplitError` if a content is invalid. In that case, none is stored.
+    Returns all stored files. The new file is numbered if another content has its name. Raises
+    `SplitError` if a content is invalid. In that case, none is stored.
     """
     folder = (registry or datasets_dir()) / FOLD_FILES_FOLDER
     folder.mkdir(parents=True, exist_ok=True)

@@ -202,10 +202,7 @@ def check_name(name: str) -> str:
 
 
 def require_free_name(name: str, registry: Path | None = None) -> Path:
-    """Return the folder of a new dataset, and create the registry.
-
-    Raises `DataError` if the name is invalid, or taken in upper or lower case.
-    """
+    """Return the folder of a new dataset, and create the registry; raise `DataError`."""
     registry = registry or datasets_dir()
     check_name(name)
     registry.mkdir(parents=True, exist_ok=True)

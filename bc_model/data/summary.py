@@ -80,8 +80,8 @@ def summarize_dataset(dataset: Dataset) -> dict:
 def summarize_fold_file(folds: FoldFile, dataset: Dataset | None = None) -> dict:
     """Return the leakage of an official fold file between training and test.
 
-    Duplicates are counted in the dataset, if there is one; a `DataError` is raised if the file lists
-    none of its images.
+    Duplicates are counted in the dataset, if given. `DataError` is raised if the file lists none of
+    its images.
 
     Returns
     -------
