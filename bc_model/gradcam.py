@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.images import field_box
+from bc_model.data.images import field_of_view
 from bc_model.model import last_conv_output, logits_output
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def resize_heatmap(raw: np.ndarray, height_px: int, width_px: int) -> np.ndarray
     ndarray of shape (height_px, width_px), float32
         Values in [0, raw.max()], zero outside the field of view that the model received.
     """
-    top, left, height, width = field_box(height_px, width_px)
+    top, left, height, width = field_of_view(height_px, width_px)
     resized = np.zeros((height_px, width_px), np.float32)
     field = cv2.resize(raw, (width, height), interpolation=cv2.INTER_CUBIC)
     # Cubic interpolation overshoots. The result must stay between zero and the maximum.

@@ -30,12 +30,12 @@ def prepare(folder: Path) -> Any:
     keras.Model
         The model of the bundle.
     """
-    from bc_model.data import draw_image, preprocess_image
+    from bc_model.data import generate_image, preprocess_image
     from bc_model.inference import export_model, measure_parity, quantize, write_bundle
     from bc_model.model import build_model
     from benchmarks.model_card import dummy_model_card
 
-    synthetic = [draw_image(malignant=bool(i % 2), seed=i, case_seed=i) for i in range(IMAGES)]
+    synthetic = [generate_image(malignant=bool(i % 2), seed=i, case_seed=i) for i in range(IMAGES)]
     pixels = np.stack([preprocess_image(rgb, SIZE) for rgb in synthetic])
     np.save(folder / "pixels.npy", pixels)
     model = build_model("resnet50", image_size=SIZE)

@@ -20,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 
-from bc_model.data import write_synthetic
+from bc_model.data import generate_dataset
 from bc_model.training import Run, TrainingConfig
 
 KILLS = 20
@@ -74,7 +74,7 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_synthetic(folder / "data", n_cases=10, images_per_case=6, size=(64, 96))
+        generate_dataset(folder / "data", n_cases=10, images_per_case=6, size=(64, 96))
         config = TrainingConfig(
             data=str(folder / "data"), weights="none", backbone="tiny", image_size=(64, 64),
             head_epochs=kills + 10, finetune_epochs=kills + 10, batch_size=4, patience=1000,

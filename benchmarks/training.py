@@ -22,7 +22,7 @@ from typing import Any
 import click
 import numpy as np
 
-from bc_model.data import write_synthetic
+from bc_model.data import generate_dataset
 from bc_model.errors import WeightsError
 from bc_model.training import TrainingConfig
 from bc_model.utils import silence_native_stderr
@@ -34,10 +34,10 @@ INITIAL_SIDE_PX = 128
 
 def load_subsets(config: TrainingConfig) -> dict[str, Any]:
     """Return the training and validation subsets; training images have a margin for crops."""
-    from bc_model.data import load_pixels, make_split, one_hot, read_dataset, training_size
+    from bc_model.data import load_dataset, load_pixels, make_split, one_hot, training_size
     from bc_model.training import Subset
 
-    dataset = read_dataset(Path(config.data))
+    dataset = load_dataset(Path(config.data))
     split = make_split(dataset, "case", n_folds=config.n_folds, seed=config.split_seed)
     subsets = {}
     sizes = {"train": training_size(config.image_size), "validation": config.image_size}
@@ -286,7 +286,7 @@ def default_data(folder: Path) -> Path:
     breakhis = Path(os.environ.get("BC_DATA", "../shared/data")) / "breakhis_200x_224"
     if breakhis.is_dir():
         return breakhis
-    write_synthetic(folder / "synthetic", n_cases=30, images_per_case=20)
+    generate_dataset(folder / "synthetic", n_cases=30, images_per_case=20)
     return folder / "synthetic"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from bc_model.data import Dataset, cache_dir, folder_fingerprint, read_dataset, summarize_dataset
+from bc_model.data import Dataset, cache_dir, fingerprint_folder, load_dataset, summarize_dataset
 
 _TOLD_EVERY_S = 0.2
 
@@ -55,7 +55,7 @@ def read_folder(folder: Path) -> Reading:
     BcModelError
         The folder contains no usable dataset.
     """
-    fingerprint = folder_fingerprint(folder)
+    fingerprint = fingerprint_folder(folder)
     slot = _slot(str(folder), fingerprint)
     place = st.empty()
     # If another session reads the folder, its progress is shown. The wait is split into short
@@ -81,7 +81,7 @@ def _read(folder: Path, fingerprint: str, slot: _Slot, place: DeltaGenerator) ->
             told_s = time.monotonic()
             _draw(place, slot)  # A click elsewhere ends the reading here.
 
-    dataset = read_dataset(folder, progress=tell, cache=cache_dir())
+    dataset = load_dataset(folder, progress=tell, cache_dir=cache_dir())
     return Reading(dataset, summarize_dataset(dataset), fingerprint)
 
 

@@ -37,7 +37,7 @@ def choose_folder() -> Path | None:
             help="Add datasets on the page Data.",
         )
     if chosen in sets:
-        folder = sets[chosen].images
+        folder = sets[chosen].images_dir
         st.caption(escape(str(folder)))
         return folder
     if chosen != BY_PATH:
@@ -58,7 +58,7 @@ ADDED_KEY = "set-added"
 _KIND_WORDS = {
     "stored": "Stored copy",
     "linked": "Linked folder",
-    "by hand": "Added manually",
+    "unmanaged": "Added manually",
 }
 
 
@@ -104,7 +104,7 @@ def _choose(name: str) -> None:
 def draw_origin(dataset: RegisteredDataset) -> None:
     """Draw the origin of a dataset, and the messages from when it was added."""
     words = _KIND_WORDS.get(dataset.kind, dataset.kind)
-    words += f": {escape(str(dataset.images))}"
+    words += f": {escape(str(dataset.images_dir))}"
     if dataset.source and dataset.kind == "stored":
         words += f", from {escape(dataset.source)}"
     if dataset.added:
@@ -128,7 +128,7 @@ def draw_origin(dataset: RegisteredDataset) -> None:
 
 def draw_remove(dataset: RegisteredDataset) -> None:
     """Draw the button that removes a dataset, unless it was added manually."""
-    if dataset.kind == "by hand":
+    if dataset.kind == "unmanaged":
         return
     # The name in the key closes the popover when another dataset is selected.
     with st.popover("Remove", icon=":material/delete:", key=f"remove:{dataset.name}"):

@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.components.layout import show_error
-from bc_model.data import FOLDS_PROTOCOLS, keep_fold_contents, keep_fold_files, list_fold_files
+from bc_model.data import FOLDS_PROTOCOLS, list_fold_files, store_fold_contents, store_fold_files
 from bc_model.errors import BcModelError
 from bc_model.training import OPTIONS
 
@@ -91,11 +91,11 @@ def _keep(take: Callable[[Any], list[Path]], key: str) -> None:
 
 
 def _uploads(uploads: list[UploadedFile]) -> list[Path]:
-    return keep_fold_contents([(upload.name, upload.getvalue()) for upload in uploads])
+    return store_fold_contents([(upload.name, upload.getvalue()) for upload in uploads])
 
 
 def _copies(path: str) -> list[Path]:
-    return keep_fold_files(Path(path.strip()).expanduser())
+    return store_fold_files(Path(path.strip()).expanduser())
 
 
 PROTOCOL_WORDS = {

@@ -34,7 +34,7 @@ def split_or_say(dataset: Dataset, chosen: dict) -> pd.DataFrame | None:
     chosen : dict
         protocol, official_fold_file, n_folds, test_fold, split_seed.
     """
-    protocol, folds_file = chosen["protocol"], chosen["official_fold_file"]
+    protocol, official_fold_file = chosen["protocol"], chosen["official_fold_file"]
     if lacks_fold_file(chosen):
         st.info("This split needs an official fold file. Add one.", icon=":material/info:")
         return None
@@ -43,17 +43,21 @@ def split_or_say(dataset: Dataset, chosen: dict) -> pd.DataFrame | None:
             dataset,
             protocol,
             n_folds=chosen["n_folds"],
-            fold=chosen["test_fold"],
+            test_fold=chosen["test_fold"],
             seed=chosen["split_seed"],
-            folds_file=folds_file,
+            official_fold_file=official_fold_file,
         )
-        match = match_folds(dataset, read_fold_file(Path(folds_file))) if folds_file else None
+        match = (
+            match_folds(dataset, read_fold_file(Path(official_fold_file)))
+            if official_fold_file
+            else None
+        )
     except BcModelError as error:
         show_error(error, title="Split not possible")
         return None
     if match:
         checks = match.checks()
-        if n_excluded := len(dataset.images) - match.not_listed - len(split):
+        if n_excluded := len(dataset.images) - match.n_unlisted - len(split):
             checks.append(make_check("BC264", n_excluded=n_excluded))
         show_checks(checks)
     return split

@@ -41,7 +41,7 @@ if chosen is None:
 draw_origin(chosen)
 buttons = st.container(horizontal=True)
 try:
-    reading = read_folder(chosen.images)
+    reading = read_folder(chosen.images_dir)
 except (BcModelError, OSError) as error:
     with buttons:
         draw_remove(chosen)

@@ -47,7 +47,7 @@ def add(source: Path, name: str | None, as_json: bool) -> None:
     """
     source_name = source.resolve().name
     name = name or data.suggest_name(source_name) or source_name
-    _print_added(data.add(source, name, progress=byte_progress()), as_json)
+    _print_added(data.add_dataset(source, name, progress=byte_progress()), as_json)
 
 
 @data_commands.command()
@@ -75,13 +75,13 @@ def list_(as_json: bool) -> None:
         print_json({"datasets": [_to_dict(row) for row in datasets], "problems": problems})
         return
     for row in datasets:
-        missing = "" if row.is_there else ", missing"
+        missing = "" if row.is_available else ", missing"
         origin = f", from {row.source}" if row.source and row.kind != "linked" else ""
-        click.echo(f"{row.name}: {row.images} ({row.kind}{missing}{origin})")
+        click.echo(f"{row.name}: {row.images_dir} ({row.kind}{missing}{origin})")
     for problem in problems:
         click.echo(f"  note: {problem}")
     if not datasets:
-        click.echo(f"No dataset in {data.datasets_folder()}. Use `data add` or `data download`.")
+        click.echo(f"No dataset in {data.datasets_dir()}. Use `data add` or `data download`.")
 
 
 @data_commands.command()
@@ -103,7 +103,7 @@ def remove(name: str) -> None:
 def generate(folder: Path, cases: int, images_per_case: int, image_size: str, seed: int) -> None:
     """Generate a synthetic dataset in FOLDER, for trying the program."""
     size = parse_size(image_size)
-    n_images = data.write_synthetic(
+    n_images = data.generate_dataset(
         folder, n_cases=cases, images_per_case=images_per_case, size=size, seed=seed
     )
     click.echo(f"{n_images} synthetic images of {cases} cases written to {folder}")
@@ -127,7 +127,7 @@ def summary(paths: tuple[Path, ...], fold_files: tuple[Path, ...], as_json: bool
     dataset = read_dataset(folder) if folder else None
     result = data.summarize_dataset(dataset) if dataset else {}
     if folds:
-        result["folds"] = [data.audit_folds(fold, dataset) for fold in folds]
+        result["folds"] = [data.summarize_fold_file(fold, dataset) for fold in folds]
     if as_json:
         print_json(result)
         return
@@ -213,9 +213,14 @@ def split(
     folds = data.read_fold_file(Path(official_fold_file)) if official_fold_file else None
     dataset = read_dataset(data_dir)
     rows = data.make_split(
-        dataset, protocol, n_folds=n_folds, fold=test_fold, seed=seed, folds_file=official_fold_file
+        dataset,
+        protocol,
+        n_folds=n_folds,
+        test_fold=test_fold,
+        seed=seed,
+        official_fold_file=official_fold_file,
     )
-    leak = data.count_leaks(rows)
+    leak = data.count_leakage(rows)
     checks = data.match_folds(dataset, folds).checks() if folds else []
     out.parent.mkdir(parents=True, exist_ok=True)
     data.write_split(rows, out)
@@ -235,26 +240,26 @@ def split(
             f"({counts['benign_cases']} benign)"
         )
     click.echo(
-        f"shared with training: {format_count(leak.cases, 'case')}, {leak.test_images} of "
-        f"{leak.n_test} test images ({leak.benign_test_images} of {leak.n_benign_test} benign), "
-        f"{leak.pixels} duplicates"
+        f"shared with training: {format_count(leak.n_cases, 'case')}, {leak.n_test_images} of "
+        f"{leak.total_test_images} test images ({leak.n_benign_test_images} of {leak.total_benign_test_images} benign), "
+        f"{leak.n_duplicates} duplicates"
     )
     print_checks(checks)
     if n_excluded:
         click.echo(f"in no subset: {n_excluded} images")
-    if has_leakage or leak.test_images:
+    if has_leakage or leak.n_test_images:
         click.echo("This split has leakage. Its metrics overestimate performance.")
     click.echo(f"Split written to {out}")
 
 
-def _print_added(added: data.Added, as_json: bool) -> None:
+def _print_added(added: data.IngestResult, as_json: bool) -> None:
     dataset = added.dataset
     if as_json:
-        details = {"n_images": added.images, "skipped": added.skipped, "notes": added.notes}
+        details = {"n_images": added.n_images, "skipped": added.skipped, "notes": added.notes}
         print_json(_to_dict(dataset) | details)
         return
-    content = f"{added.images} images" if dataset.kind == "stored" else "linked folder"
-    click.echo(f"{dataset.name}: {content}, in {dataset.images}")
+    content = f"{added.n_images} images" if dataset.kind == "stored" else "linked folder"
+    click.echo(f"{dataset.name}: {content}, in {dataset.images_dir}")
     for path, reason in added.skipped[:MAX_LISTED]:
         click.echo(f"  skipped: {path}: {reason}")
     if len(added.skipped) > MAX_LISTED:
@@ -268,4 +273,8 @@ def _print_added(added: data.Added, as_json: bool) -> None:
 def _to_dict(dataset: data.RegisteredDataset) -> dict[str, Any]:
     row = {name: getattr(dataset, name) for name in ("name", "kind", "source", "added")}
     sha256 = dataset.details.get("sha256")
-    return row | {"images": str(dataset.images), "exists": dataset.is_there, "sha256": sha256}
+    return row | {
+        "images": str(dataset.images_dir),
+        "exists": dataset.is_available,
+        "sha256": sha256,
+    }

@@ -74,7 +74,7 @@ def _evaluate_subset(
     alternative = "Evaluate it on other cases with `evaluate --external`."
     split = data.read_split(find_split_file(bundle, split_file, alternative))
     dataset = read_dataset(data_dir)
-    data.match_split(split, dataset)
+    data.require_matching_split(split, dataset)
     show = progress("predicting")
     return evaluation.evaluate_split(
         inference.Engine(bundle), dataset.root, split, subset=subset, progress=show
@@ -84,10 +84,10 @@ def _evaluate_subset(
 def _evaluate_external(
     bundle: inference.Bundle, data_dir: Path, labels: str | None, case_above: bool
 ) -> evaluation.EvaluationReport:
-    mapping = data.parse_mapping(labels) if labels else None
+    mapping = data.parse_label_mapping(labels) if labels else None
     if mapping:
         show = progress("reading")
-        dataset = data.read_mapped(data_dir, mapping, case_above=case_above, progress=show)
+        dataset = data.load_dataset(data_dir, labels=mapping, case_above=case_above, progress=show)
     else:
         dataset = read_dataset(data_dir)
     return evaluation.evaluate_external(

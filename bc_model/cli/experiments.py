@@ -323,7 +323,9 @@ def _print_protocols(report: experiments.ProtocolReport) -> None:
         baseline = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
         cells = [reporting.format_metric_cell(row, key) for key in METRICS]
         runs = f"{row.n_done} of {len(row.runs)}"
-        rows.append([row.words, runs, *cells, baseline, *counts, reporting.format_leakage_cell(row)])
+        rows.append(
+            [row.words, runs, *cells, baseline, *counts, reporting.format_leakage_cell(row)]
+        )
     click.echo("\n".join(format_table(rows)))
     if any(row.metrics for row in report.rows):
         click.echo(

@@ -113,7 +113,9 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
             }
         )
         if not as_json:
-            text = f"largest difference from the original {difference:.1e} on {file.n_images} images"
+            text = (
+                f"largest difference from the original {difference:.1e} on {file.n_images} images"
+            )
             click.echo(f"{file.path}: {text}")
     card_file = out / f"{bundle.card.name}.md"
     write_text_atomic(card_file, reporting.card_to_markdown(bundle.card))
@@ -143,7 +145,7 @@ def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool
     with silence_native_stderr():
         import tensorflow  # noqa: F401
     dataset = read_dataset(data_dir)
-    data.match_split(split, dataset)
+    data.require_matching_split(split, dataset)
     training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
     size = bundle.image_size
     step = -(-len(training) // inference.N_CALIBRATION_IMAGES)  # images from all cases
@@ -182,7 +184,7 @@ def calibrate(model: Path, data_dir: Path, as_json: bool) -> None:
     directory = evaluation.require_evaluation(bundle)
     split = data.read_split(directory.parent / "split.csv")
     dataset = read_dataset(data_dir)
-    data.match_split(split, dataset)
+    data.require_matching_split(split, dataset)
     rows = split[split["subset"] == "validation"].reset_index(drop=True)
     show = progress("predicting")
     predicted = inference.predict_files(

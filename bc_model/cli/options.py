@@ -109,7 +109,7 @@ def require_directory(data_dir: Path) -> None:
 
 def read_dataset(data_dir: Path) -> data.Dataset:
     """Return the dataset and show the progress."""
-    return data.read_dataset(data_dir, progress=progress("reading"))
+    return data.load_dataset(data_dir, progress=progress("reading"))
 
 
 def find_split_file(bundle: inference.Bundle, split_file: Path | None, alternative: str) -> Path:

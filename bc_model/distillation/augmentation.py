@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.stain import restain
+from bc_model.data.stain import augment_stain
 from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.data import Source
 from bc_model.distillation.features import describe
@@ -149,7 +149,7 @@ def _crop(
 
 def _recolour(view: np.ndarray, proportion: float, rng: np.random.Generator) -> np.ndarray:
     """Change the stains, half the time the gamma too, at times contrast and brightness."""
-    changed = restain(
+    changed = augment_stain(
         view,
         rng.uniform(1.0 - proportion, 1.0 + proportion, 3),
         rng.uniform(-proportion / 8, proportion / 8, 3),

@@ -128,7 +128,7 @@ def judge(
     source: Source,
     config: DistillationConfig,
     work: Path,
-    folds_file: Path | None,
+    official_fold_file: Path | None,
     processes: int = 0,
 ) -> list[Judged]:
     """Cross-validate the recipe by case, and hold one fold of the leaky protocols against it.
@@ -151,9 +151,9 @@ def judge(
     """
     by_case = case_folds(source.table, config)
     plans = [(by_case, range(config.n_folds)), (image_folds(source.table, config), range(1))]
-    if folds_file:
+    if official_fold_file:
         plans += [
-            (official_folds(source.table, folds_file, clean=clean), range(1))
+            (official_folds(source.table, official_fold_file, clean=clean), range(1))
             for clean in (False, True)
         ]
     return [
@@ -396,7 +396,7 @@ def build_bundled_model(
     sets: tuple[str, ...],
     folder: Path,
     work: Path,
-    folds_file: Path | None,
+    official_fold_file: Path | None,
     config: DistillationConfig | None = None,
     processes: int = 0,
     search_space: SearchGrid | None = SEARCH_SPACE,
@@ -440,7 +440,7 @@ def build_bundled_model(
         require_folds(judged_inside)
     source = Source.read(root, sets, config.image_size)
     _require_tissue(source, folder)
-    judged = judge(source, config, work, folds_file, processes)
+    judged = judge(source, config, work, official_fold_file, processes)
     nested_selection = None
     if search_space:
         nested_selection = judge_choosing(

@@ -79,7 +79,7 @@ def official_folds(table: pd.DataFrame, file: Path, *, clean: bool) -> Folds:
         Leave out of training what has its case in the test part; else this leaks.
     """
     protocol = "folds-clean" if clean else "folds"
-    split = make_split(Dataset(Path(), table, pd.DataFrame()), protocol, folds_file=file)
+    split = make_split(Dataset(Path(), table, pd.DataFrame()), protocol, official_fold_file=file)
     subset = table["path"].map(split.set_index("path")["subset"])
     of = np.where(subset == "test", 0, np.where(subset.isna(), LEFT_OUT, LEARNED))
     return Folds(protocol, of)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.pipeline import load_pixels
 from bc_model.distillation.config import MAGNIFICATIONS
 from bc_model.distillation.features import describe
@@ -47,7 +47,7 @@ class Source:
         """
         tables = []
         for name in sets:
-            images = read_dataset(root / name).images
+            images = load_dataset(root / name).images
             tables.append(images.assign(path=f"{name}/" + images["path"]))
         table = pd.concat(tables, ignore_index=True)
         _require_cases(table)

@@ -36,7 +36,7 @@ def evaluate_external(
     ----------
     engine : Engine
     manifest : Manifest
-        As `read_dataset` or `read_mapped` returns it.
+        As `load_dataset` returns it.
     mapping : mapping of str to str, optional
         From the set's labels to classes, where somebody mapped them by hand.
     progress : callable, optional

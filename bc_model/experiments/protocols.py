@@ -25,7 +25,7 @@ from bc_model.data.splits import (
     FOLDS_PROTOCOLS,
     PROTOCOLS,
     PROTOCOLS_WITH_LEAKAGE,
-    count_leaks,
+    count_leakage,
     make_split,
     read_split,
 )
@@ -270,8 +270,8 @@ def _split_error(config: TrainingConfig, dataset: Dataset) -> SplitError | None:
     """Return the error of a split that the dataset does not support; None if it does."""
     try:
         make_split(
-            dataset, config.protocol, n_folds=config.n_folds, fold=config.test_fold,
-            seed=config.split_seed, folds_file=config.official_fold_file,
+            dataset, config.protocol, n_folds=config.n_folds, test_fold=config.test_fold,
+            seed=config.split_seed, official_fold_file=config.official_fold_file,
         )  # fmt: skip
     except SplitError as error:
         return error
@@ -489,7 +489,7 @@ def _shared(folders: list[Run]) -> Shared:
     counts: Counter[str] = Counter()
     for run in folders:
         split = read_split(run.split_file)
-        counts["n"] += count_leaks(split).test_images
+        counts["n"] += count_leakage(split).n_test_images
         counts["n_test"] += int(((split["subset"] == "test") & (split["case"] != "")).sum())
     return Shared(counts["n"], counts["n_test"])
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bc_model.checks import Check, by_severity, check_to_json, is_blocked, make_check
 from bc_model.data.breakhis import CLASSES, ImageName, is_synthetic, parse_name
-from bc_model.data.images import decode_image, image_files, preprocess_image, read_file
+from bc_model.data.images import decode_image, list_image_files, preprocess_image, read_image_bytes
 from bc_model.errors import ImageError
 from bc_model.gradcam import Heatmap, compute_full_scale, overlay_heatmap
 from bc_model.inference.batching import BatchingEngine
@@ -218,7 +218,7 @@ def collect_images(given: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in given:
         if path.is_dir():
-            found += image_files(path)
+            found += list_image_files(path)
         elif path.exists():
             found.append(path)
         else:
@@ -244,7 +244,7 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
     ImageError
         The image cannot be read. Nothing is written.
     """
-    data = read_file(path)
+    data = read_image_bytes(path)
     rgb = decode_image(data, path.name)
     prediction = classifier.predict(rgb, name=path.name)
     sha256 = hashlib.sha256(data).hexdigest()

@@ -14,7 +14,7 @@ import numpy as np
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.images import preprocess_image
-from bc_model.data.synthetic import draw_image
+from bc_model.data.synthetic import generate_image
 from bc_model.errors import ConfigError, ModelError
 from bc_model.gradcam import GradCAM
 from bc_model.inference.bundle import KERAS_FILE, SERVED_FILES, Bundle, file_sha256, open_bundle
@@ -311,7 +311,7 @@ def export_model(bundle: Bundle, fmt: str, folder: Path) -> Exported:
 
 def _proxy_images(image_size: tuple[int, int]) -> np.ndarray:
     images = [
-        preprocess_image(draw_image(malignant=bool(i % 2), seed=i, case_seed=i), image_size)
+        preprocess_image(generate_image(malignant=bool(i % 2), seed=i, case_seed=i), image_size)
         for i in range(8)
     ]
     return np.stack(images).astype(np.float32)

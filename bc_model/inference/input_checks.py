@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bc_model.checks import Check, make_check
-from bc_model.data.images import is_official_shape
+from bc_model.data.images import has_official_shape
 from bc_model.data.stain import STAIN_COLUMNS, are_gray, stain_statistics
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.model_card import ModelCard, StainStatistics
@@ -28,7 +28,7 @@ _ALLOWED = 0.5
 the median."""
 
 _BLANK_BELOW = 0.5
-"""Of the 1st percentile of haematoxylin's spread: less has no nuclei. Of 1,053 BreakHis pictures
+"""Of the 1st percentile of hematoxylin's spread: less has no nuclei. Of 1,053 BreakHis pictures
 whose case was left out none has less than 0.79 of it; glass with a camera's noise has 0.2. Fat and
 collagen have less as well, and eosin, so that a picture is blank only if nothing else varies."""
 _GRAYSCALE, _BLANK = "grayscale", "blank"
@@ -179,7 +179,7 @@ def summarize_sizes(images: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     width, height = images["width_px"], images["height_px"]
     sizes = width.astype(str) + "x" + height.astype(str)
     official = images["magnification"].notna()
-    shaped = [is_official_shape(h, w) for w, h in zip(width, height, strict=True)]
+    shaped = [has_official_shape(h, w) for w, h in zip(width, height, strict=True)]
     is_reshaped = official & ~np.array(shaped, bool)
     most = [str(size) for size in sizes.value_counts().index[:_MOST_KEPT]]
     alone = set(sizes[is_reshaped]) - set(sizes[~is_reshaped])
@@ -233,7 +233,7 @@ def check_size(width_px: int, height_px: int, official: bool, bundle: Bundle) ->
         return make_check("BC105", **size, factor=round(factor, 3), training_sizes=sizes)
     if not official and is_reshaped(width_px, height_px, bundle):
         return make_check("BC131", **size)
-    if factor and not is_official_shape(height_px, width_px):
+    if factor and not has_official_shape(height_px, width_px):
         return make_check("BC130", **size, training_sizes=training_sizes_label(bundle))
     return None
 

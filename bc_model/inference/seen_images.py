@@ -16,7 +16,7 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import parse_name
-from bc_model.data.hashing import dhash, near_any, pixel_sha256
+from bc_model.data.hashing import dhash, has_near_duplicate, pixel_sha256
 from bc_model.inference.bundle import Bundle
 
 SEEN_IMAGES_FILE = "seen_images.csv"
@@ -64,7 +64,9 @@ class SeenImages:
         """
         known = np.array(list(self.dhash.values()), np.uint64)
         bits = np.bitwise_count(known)
-        return near_any(dhashes, known[(bits >= _TELLING_BITS) & (bits <= 64 - _TELLING_BITS)])
+        return has_near_duplicate(
+            dhashes, known[(bits >= _TELLING_BITS) & (bits <= 64 - _TELLING_BITS)]
+        )
 
     def to_csv(self) -> str:
         """Return the content of `SEEN_IMAGES_FILE`."""

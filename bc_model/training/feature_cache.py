@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
-from bc_model.data.pipeline import augment, epoch_orders, validation_order
+from bc_model.data.pipeline import augment, shuffle_epochs, validation_order
 from bc_model.errors import RunError
 from bc_model.model import weights_fingerprint
 from bc_model.training.feature_extraction import Extractor, tensorflow_base
@@ -146,7 +146,7 @@ class CachedViews:
         seed: int,
         first_epoch: int,
         last_epoch: int,
-        whole_batches: bool = False,
+        drop_remainder: bool = False,
     ) -> tf.data.Dataset:
         """Make the batches of several epochs, shuffled as `pipeline.training_dataset` shuffles.
 
@@ -165,12 +165,12 @@ class CachedViews:
             Features (b, *feature_shape) float32, labels (b, 2); each epoch has
             `pipeline.steps_in_epoch` batches.
         """
-        orders = epoch_orders(self.n, seed=seed, first_epoch=first_epoch, last_epoch=last_epoch)
+        orders = shuffle_epochs(self.n, seed=seed, first_epoch=first_epoch, last_epoch=last_epoch)
         choices = [
             epoch_views(self.n, self.views, seed=seed, epoch=epoch)
             for epoch in range(first_epoch, last_epoch)
         ]
-        end = self.n - self.n % batch_size if whole_batches else self.n
+        end = self.n - self.n % batch_size if drop_remainder else self.n
         a_batch = [
             (choice[order[start : start + batch_size]], order[start : start + batch_size])
             for choice, order in zip(choices, orders, strict=True)

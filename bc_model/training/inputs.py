@@ -101,14 +101,16 @@ def plain_feed(
             seed=config.seed,
             first_epoch=first_epoch,
             last_epoch=last_epoch,
-            whole_batches=proportions > 1,
+            drop_remainder=proportions > 1,
         )
 
     held_out = validation_dataset(
-        validation.pixels, validation.labels, batch_size=size, proportions=proportions
+        validation.pixels, validation.labels, batch_size=size, n_replicas=proportions
     )
     n = len(training.labels)
-    return Feed(model, batches, held_out, n, steps_in_epoch(n, size, whole_batches=proportions > 1))
+    return Feed(
+        model, batches, held_out, n, steps_in_epoch(n, size, drop_remainder=proportions > 1)
+    )
 
 
 def cached_feed(
@@ -183,11 +185,11 @@ def cached_feed(
             seed=config.seed,
             first_epoch=first,
             last_epoch=last,
-            whole_batches=proportions > 1,
+            drop_remainder=proportions > 1,
         ),
         held_out.plain(validation.labels, batch_size=size, proportions=proportions),
         n,
-        steps_in_epoch(n, size, whole_batches=proportions > 1),
+        steps_in_epoch(n, size, drop_remainder=proportions > 1),
         len(steps) * (time.monotonic() - began) / computed if computed else 0.0,
     )
 

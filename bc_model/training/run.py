@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from bc_model.data.hashing import pixel_sha256
-from bc_model.data.images import decode_image, read_file
+from bc_model.data.images import decode_image, read_image_bytes
 from bc_model.data.splits import read_split
 from bc_model.errors import DataError, RunError
 from bc_model.jobs import ENDED_STATES as ENDED_STATES
@@ -320,7 +320,7 @@ class RunImages:
                 f"The picture {path} of the run {self.run} lies outside its data set {self.root} "
                 "and is not opened."
             )
-        data = read_file(place)
+        data = read_image_bytes(place)
         if pixel_sha256(decode_image(data, path)) != sha256:
             raise DataError(
                 f"The picture {path} under {self.root} has other pixels than when the run "

@@ -176,9 +176,13 @@ def _with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
     weights = config.weights
     if weights not in NAMED_WEIGHTS:
         weights = str(Path(weights).resolve())
-    folds_file = str(Path(config.official_fold_file).resolve()) if config.official_fold_file else ""
+    official_fold_file = (
+        str(Path(config.official_fold_file).resolve()) if config.official_fold_file else ""
+    )
     data = str(Path(config.data).resolve())
-    return dataclasses.replace(config, data=data, weights=weights, official_fold_file=folds_file)
+    return dataclasses.replace(
+        config, data=data, weights=weights, official_fold_file=official_fold_file
+    )
 
 
 def _new_folder(runs: Path, run_id: str) -> Path:

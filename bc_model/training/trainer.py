@@ -19,12 +19,12 @@ import pandas as pd
 import tensorflow as tf
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.dataset import Dataset, read_dataset
-from bc_model.data.images import image_files
+from bc_model.data.dataset import Dataset, load_dataset
+from bc_model.data.images import list_image_files
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot, training_size
 from bc_model.data.splits import (
     PROTOCOLS_WITH_LEAKAGE,
-    count_leaks,
+    count_leakage,
     make_split,
     summarize_subsets,
     write_split,
@@ -256,7 +256,7 @@ class Trainer:
             The initial weights cannot be downloaded or read, or belong to another backbone.
         """
         config = self.config
-        image_files(Path(config.data))  # A missing dataset should not cost a download.
+        list_image_files(Path(config.data))  # A missing dataset should not cost a download.
         _configure_tensorflow(config)
         keras.utils.set_random_seed(config.seed)
         self.run_dir.write_status("starting", message="Building the model")
@@ -412,14 +412,14 @@ class Trainer:
     def _read_split(self) -> None:
         config = self.config
         progress = make_progress_callback(self.run_dir, "Reading the dataset")
-        self.dataset = read_dataset(Path(config.data), progress=progress)
+        self.dataset = load_dataset(Path(config.data), progress=progress)
         self.split = make_split(
             self.dataset,
             config.protocol,
             n_folds=config.n_folds,
-            fold=config.test_fold,
+            test_fold=config.test_fold,
             seed=config.split_seed,
-            folds_file=config.official_fold_file,
+            official_fold_file=config.official_fold_file,
         )
         write_split(self.split, self.run_dir.split_file)
 
@@ -606,11 +606,11 @@ def _log_split(dataset: Dataset, split: pd.DataFrame, weights: str) -> None:
         logger.info("%s: %s", name, ", ".join(numbers))
     protocol = split["protocol"].iloc[0]
     if protocol in PROTOCOLS_WITH_LEAKAGE:
-        leak = count_leaks(split)
+        leak = count_leakage(split)
         logger.warning(
             "The protocol '%s' puts images of the same case into training and test: here %d of %d "
             "test images. The metrics of this run are marked as leaky.",
-            protocol, leak.test_images, leak.n_test,
+            protocol, leak.n_test_images, leak.total_test_images,
         )  # fmt: skip
     if known := check_initialization_leakage(weights, dataset, split):
         logger.warning("%s", known.message)

@@ -27,7 +27,7 @@ def test_a_folder_is_added_under_its_own_name_and_chosen(registry, drawn_set, op
     app.button(key="add-folder-button").click().run()
 
     assert app.selectbox(key="set").value == "set"
-    assert open_dataset("set", registry).images == drawn_set.resolve()
+    assert open_dataset("set", registry).images_dir == drawn_set.resolve()
     assert [metric.value for metric in app.metric] == ["30", "10", "5", "5"]
     assert "Dataset set was added" in texts(app.toast)
 

@@ -1,6 +1,6 @@
 """The Data page: official fold files, kept, used and audited."""
 
-from bc_model.data.registry import keep_fold_file, list_fold_files
+from bc_model.data.official_folds import list_fold_files, store_fold_contents
 from tests.app.data_page import fold_text, press, tables, texts
 
 
@@ -18,7 +18,7 @@ def test_an_official_fold_file_is_asked_for_then_used(synthetic, registry, open_
 
 
 def test_the_clean_folds_keep_out_what_proportions_a_case(synthetic, registry, open_page):
-    keep_fold_file(fold_text(synthetic, has_leakage=False), "dsfold1.txt", registry)
+    store_fold_contents([("dsfold1.txt", fold_text(synthetic, has_leakage=False))], registry)
     app = open_page("data", look="Split")
     app.selectbox(key="protocol").set_value("folds-clean").run()
 
@@ -71,7 +71,7 @@ def test_the_official_folds_are_audited_without_any_set(registry, drawn_set, tmp
 def test_chosen_fold_files_are_taken_off_the_registry(registry, drawn_set, open_page):
     for number in (1, 2):
         text = fold_text(drawn_set, has_leakage=True).replace(b"|1|", b"|%d|" % number)
-        keep_fold_file(text, f"dsfold{number}.txt", registry)
+        store_fold_contents([(f"dsfold{number}.txt", text)], registry)
     app = open_page("data")
     app.multiselect(key="audited-folds-2").set_value(["dsfold2.txt"]).run()
     press(app, "Remove fold files")
@@ -83,9 +83,13 @@ def test_chosen_fold_files_are_taken_off_the_registry(registry, drawn_set, open_
 
 
 def test_a_fold_file_of_other_data_is_counted_by_its_names(synthetic, registry, open_page):
-    keep_fold_file(
-        b"SOB_B_A-14-1-40-001.png|40|1|train\nSOB_B_A-14-1-40-002.png|40|1|test\n",
-        "dsfold1.txt",
+    store_fold_contents(
+        [
+            (
+                "dsfold1.txt",
+                b"SOB_B_A-14-1-40-001.png|40|1|train\nSOB_B_A-14-1-40-002.png|40|1|test\n",
+            )
+        ],
         registry,
     )
     app = open_page("data", look="Official folds")

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bc_model.data.dataset import read_dataset
-from bc_model.data.registry import keep_fold_file, link_folder, list_datasets
-from bc_model.data.synthetic import write_synthetic
+from bc_model.data.dataset import load_dataset
+from bc_model.data.official_folds import store_fold_contents
+from bc_model.data.registry import link_folder, list_datasets
+from bc_model.data.synthetic import generate_dataset
 from tests.app.data_page import fold_text, press, tables, texts
 
 
@@ -29,7 +30,7 @@ def test_a_set_in_the_address_that_is_gone_is_said(synthetic, open_page):
 
 def test_a_damaged_set_is_said_and_the_others_are_offered(synthetic, registry, open_page):
     (registry / "broken").mkdir()
-    (registry / "broken/set.json").write_text("{")
+    (registry / "broken/dataset.json").write_text("{")
     app = open_page("data")
 
     assert "The data set broken is damaged" in texts(app.warning)
@@ -106,11 +107,11 @@ def test_what_was_left_out_is_listed_by_reason(flawed, open_page):
     (left_out,) = (table for table in tables(app) if "Reason" in table)
 
     assert left_out["Reason"].tolist() == [
-        "contradiction",
-        "contradiction",
+        "conflicting labels",
+        "conflicting labels",
         "duplicate",
         "empty",
-        "misnamed",
+        "invalid name",
     ]
     assert [one.label for one in app.get("download_button")] == ["Save excluded.csv"]
     assert "5 files excluded" in app.expander[-1].label
@@ -161,7 +162,7 @@ def test_the_gallery_is_filtered_and_turned(synthetic, open_page):
 
 def test_a_image_that_has_gone_is_said_in_its_place(drawn_set, registry, open_page, monkeypatch):
     folder = shutil.copytree(drawn_set, registry / "drawn")
-    dataset = read_dataset(folder)
+    dataset = load_dataset(folder)
     monkeypatch.setattr("app.components.dataset_cache.read_manifest", lambda *_, **__: dataset)
     next(folder.rglob("SOB_B_A*-001.png")).unlink()
     app = open_page("data", look="Gallery")
@@ -203,7 +204,7 @@ def test_an_address_that_names_no_image_is_said(synthetic, finished_run, open_pa
 def test_an_address_of_a_file_too_large_is_said_unread(
     registry, finished_run, open_page, monkeypatch
 ):
-    write_synthetic(registry / "drawn", n_cases=2, images_per_case=1, size=(32, 48))
+    generate_dataset(registry / "drawn", n_cases=2, images_per_case=1, size=(32, 48))
     file = next((registry / "drawn").rglob("*.png"))
     os.truncate(file, 2**26 + 1)
     read: list[Path] = []
@@ -216,18 +217,18 @@ def test_an_address_of_a_file_too_large_is_said_unread(
 
 
 def test_duplicates_are_counted_among_the_images_of_the_set(flawed, registry, drawn_set, open_page):
-    keep_fold_file(fold_text(drawn_set, has_leakage=True), "dsfold1.txt", registry)
+    store_fold_contents([("dsfold1.txt", fold_text(drawn_set, has_leakage=True))], registry)
     app = open_page("data", look="Official folds")
 
     assert tables(app)[1]["Listed images"].tolist() == [29]
 
 
 def test_the_pixels_are_remembered_between_two_looks(registry, open_page, monkeypatch):
-    write_synthetic(registry / "drawn", n_cases=6, images_per_case=1, size=(32, 48))
+    generate_dataset(registry / "drawn", n_cases=6, images_per_case=1, size=(32, 48))
     seen = []
     monkeypatch.setattr(
         "app.components.dataset_cache.read_manifest",
-        lambda root, **more: seen.append(more["cache"]) or read_dataset(root),
+        lambda root, **more: seen.append(more["cache"]) or load_dataset(root),
     )
     app = open_page("data")
     app.run()

@@ -6,7 +6,7 @@ import pandas as pd
 
 from app.components.split_summary import SUBSET_WORDS
 from bc_model.checks import make_check
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.splits import make_split, read_split, split_csv
 from tests.app.data_page import tables, texts
 
@@ -36,7 +36,7 @@ def test_the_fold_and_the_seed_choose_another_test_part(synthetic, open_page):
     app.number_input(key="split_seed").set_value(3).run()
     after = tables(app)[1]
 
-    target = make_split(read_dataset(synthetic), "case", fold=1, seed=3)
+    target = make_split(load_dataset(synthetic), "case", test_fold=1, seed=3)
     assert after["Subset"].tolist() == target["subset"].map(SUBSET_WORDS).tolist()
     assert after["Subset"].tolist() != before["Subset"].tolist()
 
@@ -85,6 +85,6 @@ def test_a_set_without_cases_says_so_and_its_split_is_not_called_clean(
 
 
 def test_the_exported_split_can_be_read_again(synthetic, tmp_path):
-    split = make_split(read_dataset(synthetic), "case")
+    split = make_split(load_dataset(synthetic), "case")
     (tmp_path / "split.csv").write_text(split_csv(split))
     pd.testing.assert_frame_equal(read_split(tmp_path / "split.csv"), split, check_dtype=False)

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from bc_model.data.images import decode_image
 from bc_model.data.splits import read_split
-from bc_model.data.synthetic import draw_image, example_png
+from bc_model.data.synthetic import example_png, generate_image
 from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
 from bc_model.inference.classifier import load_classifier
 from bc_model.training.run import Run
@@ -163,7 +163,7 @@ def test_a_huge_image_is_refused_from_its_header(finished_run, open_page):
 def test_two_large_images_that_differ_in_one_spot_get_their_own_answers(finished_run, open_page):
     # Streamlit hashes large arrays by a sample of their numbers: keyed by pixels, the second
     # picture would be given the first one's answer.
-    first = draw_image(malignant=False, seed=1, size=(1024, 1024))
+    first = generate_image(malignant=False, seed=1, size=(1024, 1024))
     second = first.copy()
     second[500:900, 100:900] = (90, 50, 140)
     app = open_page("diagnose")

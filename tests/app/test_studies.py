@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data.dataset import read_dataset
-from bc_model.data.registry import datasets_folder, keep_fold_file, link_folder
+from bc_model.data.dataset import load_dataset
+from bc_model.data.official_folds import store_fold_contents
+from bc_model.data.registry import datasets_dir, link_folder
 from bc_model.experiments.experiment import start_experiment
 from bc_model.experiments.plan import (
     experiment_file,
@@ -42,7 +43,7 @@ def whole(
 ) -> Path:
     """Return a folder with a report of six runs, all done; only copy it."""
     folder = tmp_path_factory.mktemp("whole")
-    plan = plan_report(tiny_config, dataset=lambda: read_dataset(drawn_set), fold_files=fold_files)
+    plan = plan_report(tiny_config, dataset=lambda: load_dataset(drawn_set), fold_files=fold_files)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "launch_run", lambda run: run.write_status("running"))
         for member in start_report("rep", plan, folder)[0].members:
@@ -92,7 +93,7 @@ def test_one_button_starts_the_report_that_is_on_the_page(
     runs, open_page, drawn_set: Path, fold_files: list[Path]
 ):
     for file in fold_files:
-        keep_fold_file(file.read_bytes(), file.name)
+        store_fold_contents([(file.name, file.read_bytes())])
     app = open_page("studies")
     fill(app, drawn_set)
     assert app.button(key="report_start").label == "Start 6 runs"
@@ -138,9 +139,9 @@ def test_a_protocol_without_its_file_is_told_above_the_figures(runs, open_page, 
 def test_a_set_of_the_registry_and_some_of_its_fold_files_can_be_chosen(
     runs, open_page, drawn_set: Path, fold_files: list[Path]
 ):
-    link_folder(drawn_set, "drawn", datasets_folder())
+    link_folder(drawn_set, "drawn", datasets_dir())
     for file in fold_files:
-        keep_fold_file(file.read_bytes(), file.name)
+        store_fold_contents([(file.name, file.read_bytes())])
     app = open_page("studies", set="drawn")
     app.multiselect(key="report-folds-2").set_value(["dsfold2.txt"]).run()
     assert app.button(key="report_start").label == "Start 4 runs"

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from app.components.train.config_form import PAGE_SPECIFIC
-from bc_model.data.registry import RegisteredDataset, datasets_folder, keep_fold_file, link_folder
+from bc_model.data.official_folds import store_fold_contents
+from bc_model.data.registry import RegisteredDataset, datasets_dir, link_folder
 from bc_model.errors import RunError
 from bc_model.inference.bundle import open_bundle
 from bc_model.training.config import OPTIONS, TrainingConfig
@@ -99,15 +100,15 @@ def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
 @pytest.fixture
 def synthetic(runs: Path, drawn_set: Path) -> RegisteredDataset:
     """Put the drawn set on the shelf."""
-    return link_folder(drawn_set, "drawn", datasets_folder())
+    return link_folder(drawn_set, "drawn", datasets_dir())
 
 
 def fold_file(synthetic: RegisteredDataset) -> Path:
     """Put a fold file on the shelf: cases 90001 and 90006 are for test."""
-    names = sorted(path.name for path in synthetic.images.rglob("*.png"))
+    names = sorted(path.name for path in synthetic.images_dir.rglob("*.png"))
     sides = ["test" if name.split("-")[2] in ("90001", "90006") else "train" for name in names]
     lines = [f"{name}|200|1|{side}" for name, side in zip(names, sides, strict=True)]
-    return keep_fold_file("\n".join(lines).encode(), "dsfold1.txt")
+    return store_fold_contents([("dsfold1.txt", "\n".join(lines).encode())])[0]
 
 
 def test_a_set_of_the_registry_is_chosen_by_name(synthetic: RegisteredDataset, open_page):
@@ -117,13 +118,13 @@ def test_a_set_of_the_registry_is_chosen_by_name(synthetic: RegisteredDataset, o
     app.selectbox(key="set").set_value("drawn").run()
 
     assert app.metric[0].value == "30"
-    assert str(synthetic.images) in texts(app.caption)
+    assert str(synthetic.images_dir) in texts(app.caption)
 
 
 def test_a_folder_can_be_typed_though_there_are_sets(synthetic: RegisteredDataset, open_page):
     app = open_page("train")
     app.selectbox(key="set").set_value("Other folder").run()
-    app.text_input(key="data").set_value(str(synthetic.images)).run()
+    app.text_input(key="data").set_value(str(synthetic.images_dir)).run()
 
     assert app.metric[0].value == "30"
     assert not app.button(key="start").disabled
@@ -168,7 +169,7 @@ def test_a_run_by_official_folds_starts_with_its_file(
 
     (config,) = started
     assert (config.data, config.official_fold_file) == (
-        str(synthetic.images),
+        str(synthetic.images_dir),
         str(kept.resolve()),
     )
     assert (config.protocol, config.n_folds, config.test_fold) == ("folds-clean", 4, 1)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, TimeoutError, expect
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.registry import open_dataset
-from bc_model.data.splits import count_leaks, make_split, match_split, read_split
+from bc_model.data.splits import count_leakage, make_split, read_split, require_matching_split
 from tests.app.data_page import zipped
 from tests.e2e.steps import see_images
 
@@ -60,10 +60,10 @@ def test_a_zip_is_added_audited_split_exported_and_trained_on(
     fold.press("Enter")
     _save(page, "Save split.csv", "my-set-case-2-split.csv", tmp_path / "split.csv")
     split = read_split(tmp_path / "split.csv")
-    dataset = read_dataset(open_dataset("my-set", app.registry).images)
-    match_split(split, dataset)
-    assert count_leaks(split).test_images == 0
-    assert list(split["subset"]) == list(make_split(dataset, "case", fold=2)["subset"])
+    dataset = load_dataset(open_dataset("my-set", app.registry).images_dir)
+    require_matching_split(split, dataset)
+    assert count_leakage(split).n_test_images == 0
+    assert list(split["subset"]) == list(make_split(dataset, "case", test_fold=2)["subset"])
 
     # Train takes the set and the split over, and carries both after a refresh of its own.
     page.get_by_role("button", name="Train on dataset").click()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from bc_model.data.splits import count_leaks, read_split
+from bc_model.data.splits import count_leakage, read_split
 from tests.e2e.steps import choose
 
 pytestmark = [pytest.mark.e2e, pytest.mark.real, pytest.mark.slow]
@@ -29,7 +29,7 @@ def test_from_the_folder_to_the_pdf(page: Page, app, real_data: Path, tmp_path: 
     with page.expect_download() as download:
         page.get_by_role("button", name="Save split.csv").click()
     split = read_split(download.value.path())
-    assert (len(split), count_leaks(split).test_images) == (694, 0)
+    assert (len(split), count_leakage(split).n_test_images) == (694, 0)
 
     page.get_by_role("button", name="Train on dataset").click()
     expect(page.get_by_role("button", name="Start the run")).to_be_enabled()

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 import streamlit as st
 
 from app.components.layout import escape, show_error
-from bc_model.data import image_file, open_dataset, read_file
+from bc_model.data import locate_image, open_dataset, read_image_bytes
 from bc_model.errors import BcModelError
 from bc_model.training import runs_dir
 
@@ -18,8 +18,8 @@ def named_image() -> tuple[str, bytes] | None:
     if not path or "run" in st.query_params:  # the image of a run is named by its hash
         return None
     try:
-        file = image_file(open_dataset(dataset_name), path)
-        data = read_file(file)
+        file = locate_image(open_dataset(dataset_name), path)
+        data = read_image_bytes(file)
     except (BcModelError, OSError) as error:
         show_error(error, title="Image not found")
         return None

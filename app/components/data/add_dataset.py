@@ -9,14 +9,14 @@ from app.components.layout import escape, show_error
 from app.components.paths import typed_path
 from bc_model.data import (
     OFFICIAL_URL,
-    Added,
     Download,
     IngestProgress,
-    add,
+    IngestResult,
     add_archive,
+    add_dataset,
     add_synthetic,
     cancel_download,
-    forget_download,
+    delete_download,
     list_downloads,
     open_dataset,
     start_download,
@@ -73,7 +73,7 @@ def _draw_folder() -> None:
     ).strip()
     name = _name_field("folder", source)
     if st.button("Add", key="add-folder-button", type="primary", disabled=not source):
-        _add(name, lambda tell: add(typed_path(source), name, progress=tell))
+        _add(name, lambda tell: add_dataset(typed_path(source), name, progress=tell))
 
 
 def _draw_upload() -> None:
@@ -140,7 +140,7 @@ def _key(name: str) -> str:
     return f"{name}-{st.session_state.get(ADDS_KEY, 0)}"
 
 
-def _add(name: str, work: Callable[[IngestProgress], Added]) -> None:
+def _add(name: str, work: Callable[[IngestProgress], IngestResult]) -> None:
     """Run the work with a progress bar; select the new dataset or show the error."""
     place = st.empty()
 
@@ -158,7 +158,7 @@ def _add(name: str, work: Callable[[IngestProgress], Added]) -> None:
         place.empty()
         show_error(error, title="No dataset added")
         return
-    count = f" with {added.images:,} images" if added.images else ""
+    count = f" with {added.n_images:,} images" if added.n_images else ""
     st.session_state[ADDED_KEY] = (name, f"Dataset {name}{count} was added.")
     st.session_state[ADDS_KEY] = st.session_state.get(ADDS_KEY, 0) + 1
     st.rerun()
@@ -246,7 +246,7 @@ def _button(one: Download, label: str, icon: str, words: str) -> None:
             elif label == "Resume":
                 start_download(one.name, url=one.url, sha256=one.sha256)
             else:
-                forget_download(one.name)
+                delete_download(one.name)
         except (BcModelError, OSError) as error:
             st.session_state["download-error"] = str(error)
 

@@ -40,7 +40,7 @@ def small_image(path: Path, sha256: str, alt: str, caption: str | None = None) -
     """Draw a thumbnail, or a message if the file is missing."""
     try:
         # Encoded bytes are cached on disk by pixel hash, so that nothing is hashed or scaled again.
-        data = thumbnail(path, sha256, side_px=SIDE_PX, cache=cache_dir())
+        data = thumbnail(path, sha256, side_px=SIDE_PX, cache_dir=cache_dir())
     except ImageError as error:
         st.caption(f":material/broken_image: {escape(str(error))}")
         return

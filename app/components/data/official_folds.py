@@ -11,12 +11,12 @@ from app.components.dataset_cache import Reading
 from app.components.layout import escape, show_error
 from app.components.split_form import choose_fold_files
 from bc_model.checks import check_from_json
-from bc_model.data import audit_folds, list_fold_files, read_fold_file, remove_fold_files
+from bc_model.data import list_fold_files, read_fold_file, remove_fold_files, summarize_fold_file
 from bc_model.errors import BcModelError, DataError
 
 _WHICH = {
-    "all": ("test", "shared", "share"),
-    "benign": ("benign_test", "benign_shared", "benign_share"),
+    "all": ("n_test", "n_shared", "proportion"),
+    "benign": ("n_benign_test", "n_benign_shared", "benign_proportion"),
 }
 
 
@@ -76,10 +76,10 @@ def _audit_once(path: str, stamp: tuple, fingerprint: str, _reading: Reading | N
     folds = read_fold_file(Path(path))
     if _reading:
         try:
-            return audit_folds(folds, _reading.dataset)
+            return summarize_fold_file(folds, _reading.dataset)
         except DataError:
             pass  # The file lists other data; its names can be counted nevertheless.
-    return audit_folds(folds)
+    return summarize_fold_file(folds)
 
 
 def _draw(audits: dict[str, dict], with_duplicates: bool) -> None:
@@ -89,7 +89,9 @@ def _draw(audits: dict[str, dict], with_duplicates: bool) -> None:
         st.success(
             "No test image has a section of its slide in training.", icon=":material/verified:"
         )
-    scales = list(dict.fromkeys(scale for one in audits.values() for scale in one["siblings"]))
+    scales = list(
+        dict.fromkeys(scale for one in audits.values() for scale in one["section_leakage"])
+    )
     scale = st.segmented_control(
         "Magnification",
         scales,
@@ -100,7 +102,7 @@ def _draw(audits: dict[str, dict], with_duplicates: bool) -> None:
     )
     rows, bars = [], []
     for name, one in audits.items():
-        leak = one["siblings"].get(scale)
+        leak = one["section_leakage"].get(scale)
         if leak is None:
             continue
         rows.append(
@@ -108,12 +110,12 @@ def _draw(audits: dict[str, dict], with_duplicates: bool) -> None:
                 "File": name,
                 "Fold": one["fold"],
                 "Names": one["names"],
-                "Test images": leak["test"],
-                "Shared": leak["shared"],
-                "Shared proportion": leak["share"],
-                "Benign test images": leak["benign_test"],
-                "Benign shared": leak["benign_shared"],
-                "Benign shared proportion": leak["benign_share"],
+                "Test images": leak["n_test"],
+                "Shared": leak["n_shared"],
+                "Shared proportion": leak["proportion"],
+                "Benign test images": leak["n_benign_test"],
+                "Benign shared": leak["n_benign_shared"],
+                "Benign shared proportion": leak["benign_proportion"],
             }
         )
         bars += [
@@ -151,11 +153,11 @@ def _draw_duplicates(audits: dict[str, dict]) -> None:
     rows = [
         {
             "File": name,
-            "Listed images": duplicates["listed"],
-            "Images not listed": duplicates["not_listed"],
-            "Test images": duplicates["test"],
-            "Exact duplicates": duplicates["shared"],
-            "Benign duplicates": duplicates["benign_shared"],
+            "Listed images": duplicates["n_listed"],
+            "Images not listed": duplicates["n_unlisted"],
+            "Test images": duplicates["n_test"],
+            "Exact duplicates": duplicates["n_shared"],
+            "Benign duplicates": duplicates["n_benign_shared"],
         }
         for name, one in audits.items()
         if (duplicates := one["duplicates"])

@@ -10,7 +10,7 @@ from app.components.charts import case_bars, count_bars
 from app.components.checks import show_checks
 from app.components.dataset_cache import Reading
 from bc_model.checks import check_from_json
-from bc_model.data import case_table, count_images, size_clues
+from bc_model.data import case_table, class_revealing_sizes, count_images
 from bc_model.utils import format_count
 
 
@@ -142,7 +142,7 @@ def _draw_cases(images: pd.DataFrame) -> None:
 def _draw_sizes(images: pd.DataFrame) -> None:
     st.header("By size", anchor=False)
     sizes = count_images(images, "size", "class")
-    clues = size_clues(images)["size"]
+    clues = class_revealing_sizes(images)["size"]
     shown = _titled(sizes).rename(columns={"Size": "Size, px"})
     if len(clues):
         shown["One class only"] = sizes["size"].isin(clues)

@@ -10,7 +10,7 @@ from app.components.metric_table import draw_summary, show_metrics
 from app.components.model_picker import engine_of
 from app.components.paths import typed_path
 from app.components.report_downloads import draw_report_files
-from bc_model.data import Progress, image_files, parse_mapping, read_dataset, read_mapped
+from bc_model.data import Progress, list_image_files, load_dataset, parse_label_mapping
 from bc_model.errors import BcModelError, DataError
 from bc_model.evaluation import DomainShift, EvaluationReport, evaluate_external
 from bc_model.inference import Bundle, expected_out_of_distribution_proportion
@@ -77,17 +77,14 @@ def _on_other_set(
     if not folder:
         raise DataError("The dataset folder is empty. Enter the path of a folder with images.")
     root = typed_path(folder)
-    labels = parse_mapping(mapping) if mapping else None
-    if (n := len(image_files(root))) > MOST_IMAGES:
+    labels = parse_label_mapping(mapping) if mapping else None
+    if (n := len(list_image_files(root))) > MOST_IMAGES:
         raise DataError(
             f"Too many images. Expected at most {MOST_IMAGES:,}, got {n:,} in {root}. Select a "
             "smaller folder, or evaluate this one outside the app."
         )
-    tell = telling("Reading images")
-    dataset = (
-        read_mapped(root, labels, case_above=case_above, progress=tell)
-        if labels
-        else read_dataset(root, progress=tell)
+    dataset = load_dataset(
+        root, labels=labels, case_above=case_above, progress=telling("Reading images")
     )
     engine = engine_of(bundle).engine
     return evaluate_external(engine, dataset, mapping=labels, progress=telling("Predicting"))

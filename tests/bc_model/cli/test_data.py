@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.registry import DATASET_FILE, IMAGES_FOLDER
 from bc_model.data.splits import read_split
 from tests.bc_model.conftest import Command
@@ -219,7 +219,7 @@ def test_data_download_prints_checksum_and_missing_images(
     assert (code, err) == (0, "")
     assert "SHA-256 of the archive: " in out
     assert "The dataset contains 15 benign images at 200X. BreakHis contains 623." in out
-    assert len(read_dataset(registry / "synthetic" / IMAGES_FOLDER).images) == 30
+    assert len(load_dataset(registry / "synthetic" / IMAGES_FOLDER).images) == 30
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bc_model.checks import make_check
-from bc_model.data.registry import keep_fold_file
+from bc_model.data.official_folds import store_fold_contents
 from bc_model.experiments import experiment
 from bc_model.experiments.protocols import PROTOCOL_WORDS, ProtocolReport
 from bc_model.training import run_queue
@@ -103,7 +103,7 @@ def test_protocols_by_default_uses_the_fold_files_of_the_registry(
     command: Command, trained: list[str], tmp_path: Path, fold_files: list[Path]
 ) -> None:
     for file in fold_files:
-        keep_fold_file(file.read_bytes(), file.name, tmp_path / "registry")
+        store_fold_contents([(file.name, file.read_bytes())], tmp_path / "registry")
     code, _, err = command("--name", "rep", "--runs", tmp_path / "r", "--protocols", "folds,case")
     assert code == 0
     assert trained == ["rep-folds-dsfold1", "rep-folds-dsfold2", "rep-case-fold0"]

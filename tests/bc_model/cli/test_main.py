@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.splits import read_split
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
@@ -67,7 +67,7 @@ def test_data_generate_writes_a_synthetic_dataset(command: Command, tmp_path: Pa
         "--cases", 2, "--images-per-case", 1, "--image-size", "32x48",
     )  # fmt: skip
     assert (code, out[:18]) == (0, "2 synthetic images")
-    assert len(read_dataset(tmp_path / "set").images) == 2
+    assert len(load_dataset(tmp_path / "set").images) == 2
 
 
 def test_evaluate_run_on_its_test_subset_writes_the_report(
@@ -264,7 +264,7 @@ def test_audit_that_is_interrupted_or_fails_prints_one_line(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("bc_model.data.read_dataset", fail)
+    monkeypatch.setattr("bc_model.data.load_dataset", fail)
     exit_code, out, err = command("audit", drawn_set)
     # Click adds an empty line after the "^C" of the terminal.
     assert (exit_code, out, err.strip().count("\n")) == (code, "", 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from bc_model.data.synthetic import write_synthetic
+from bc_model.data.synthetic import generate_dataset
 from bc_model.distillation import student as learner
 from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.data import Source
@@ -21,7 +21,7 @@ QUICK = DistillationConfig(
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sets")
-    write_synthetic(
+    generate_dataset(
         folder / "drawn", n_cases=8, images_per_case=2, size=(92, 140), magnifications=(100, 200)
     )
     return folder

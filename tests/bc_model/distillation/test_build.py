@@ -65,7 +65,7 @@ def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
     assert card.data.is_synthetic
     assert card.data.training_cases == tuple(sorted(set(source.table["case"])))
     statistics = card.input.stain
-    assert "haematoxylin_mean" in statistics.values
+    assert "hematoxylin_mean" in statistics.values
     assert NESTED_CROSS_VALIDATION_FILE not in card.files
     kept = read_predictions(box.folder / CROSS_VALIDATION_FILE)
     assert sorted(kept["path"]) == sorted(source.table["path"])

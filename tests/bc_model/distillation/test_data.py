@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bc_model.data.dataset import read_dataset
-from bc_model.data.synthetic import write_synthetic
+from bc_model.data.dataset import load_dataset
+from bc_model.data.synthetic import generate_dataset
 from bc_model.distillation import data as source_module
 from bc_model.distillation.data import Source
 from bc_model.distillation.features import describe
@@ -33,7 +33,7 @@ def test_a_part_keeps_rows_pixels_and_features_together(source):
 
 
 def test_another_magnification_is_refused(tmp_path):
-    write_synthetic(tmp_path / "set", n_cases=2, images_per_case=1, size=(46, 70),
+    generate_dataset(tmp_path / "set", n_cases=2, images_per_case=1, size=(46, 70),
                     magnifications=(40,))  # fmt: skip
 
     with pytest.raises(DataError, match="100 and 200 times"):
@@ -41,7 +41,7 @@ def test_another_magnification_is_refused(tmp_path):
 
 
 def test_one_magnification_alone_is_refused(tmp_path):
-    write_synthetic(tmp_path / "set", n_cases=2, images_per_case=1, size=(46, 70),
+    generate_dataset(tmp_path / "set", n_cases=2, images_per_case=1, size=(46, 70),
                     magnifications=(200,))  # fmt: skip
 
     with pytest.raises(DataError, match="no picture is at 100: give both sets"):
@@ -49,7 +49,7 @@ def test_one_magnification_alone_is_refused(tmp_path):
 
 
 def test_a_case_that_one_set_alone_joins_with_another_is_refused(root, tmp_path, monkeypatch):
-    dataset = read_dataset(root / "drawn")
+    dataset = load_dataset(root / "drawn")
 
     def torn(folder):
         images: pd.DataFrame = dataset.images.copy()

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from bc_model.data.synthetic import write_synthetic
+from bc_model.data.synthetic import generate_dataset
 from bc_model.distillation import student as learner
 from bc_model.distillation.augmentation import ViewSampler
 from bc_model.distillation.data import Source
@@ -21,7 +21,7 @@ from tests.bc_model.distillation.conftest import QUICK, without_traces
 
 def test_it_learns_what_its_teacher_would_say_of_other_cases(source, tmp_path):
     """The last layer alone, fitted anew to the teacher, does not come to that."""
-    write_synthetic(
+    generate_dataset(
         tmp_path / "other", n_cases=8, images_per_case=2, size=(92, 140), seed=9,
         magnifications=(100, 200),
     )  # fmt: skip
@@ -117,11 +117,11 @@ import numpy as np
 from bc_model.distillation.data import Source
 from bc_model.distillation.student import learn
 from bc_model.distillation.config import Recipe
-from bc_model.data.synthetic import write_synthetic
+from bc_model.data.synthetic import generate_dataset
 import pathlib, tempfile, keras
 assert keras.backend.backend() == "jax"
 root = pathlib.Path(tempfile.mkdtemp())
-write_synthetic(root / "drawn", n_cases=4, images_per_case=2, size=(92, 140),
+generate_dataset(root / "drawn", n_cases=4, images_per_case=2, size=(92, 140),
                 magnifications=(100, 200))
 recipe = Recipe(image_size=(32, 48), view_size=(32, 32), steps=3, batch_size=8, warmup_steps=2,
                 hidden_units=16, backbone="tiny")

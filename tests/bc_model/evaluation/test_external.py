@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from bc_model.checks import make_check
-from bc_model.data.dataset import Dataset, read_dataset, read_mapped
+from bc_model.data.dataset import Dataset, load_dataset
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
-from bc_model.data.synthetic import write_synthetic
+from bc_model.data.synthetic import generate_dataset
 from bc_model.evaluation.domain_shift import DomainShift, measure_domain_shift, reference_distances
 from bc_model.evaluation.external import evaluate_external
 from bc_model.evaluation.features import FeatureTable
@@ -101,7 +101,7 @@ def test_another_kind_is_far(bundle: Bundle) -> None:
     assert found.ood_proportion == 1.0
     assert found.separability == 1.0
     assert [one.name for one in found.stain] == list(STAIN_COLUMNS)
-    assert [one.label for one in found.stain[:2]] == ["haematoxylin, mean", "haematoxylin, spread"]
+    assert [one.label for one in found.stain[:2]] == ["hematoxylin, mean", "hematoxylin, spread"]
     assert found.stain[0].distance == pytest.approx(20, rel=0.3)
     checks = {check.code: check for check in found.checks}
     assert checks["BC303"].params["proportion"] == 1.0
@@ -134,7 +134,7 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
     table = known()
     table.stain[:] = 0.4
     table.stain[:9, STAIN_COLUMNS.index("eosin_mean")] = 0.2  # half a distance beyond is 0.25
-    table.stain[7:12, STAIN_COLUMNS.index("haematoxylin_sd")] = 0.6
+    table.stain[7:12, STAIN_COLUMNS.index("hematoxylin_sd")] = 0.6
 
     found = shift_of(Bundle(bundle.folder, told), table, None, first_gray=58)
 
@@ -186,7 +186,7 @@ def test_another_magnification_is_said_and_the_same_is_not(bundle: Bundle) -> No
 def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return new drawn pictures in folders 0 and 1, their names of no grammar."""
     source = tmp_path_factory.mktemp("other")
-    write_synthetic(source / "set", n_cases=8, images_per_case=3, size=(50, 50), seed=7)
+    generate_dataset(source / "set", n_cases=8, images_per_case=3, size=(50, 50), seed=7)
     for path in (source / "set").rglob("*.png"):
         label = "0" if "_B_" in path.name else "1"
         folder = source / "patches" / path.name.split("-")[2] / label
@@ -196,7 +196,9 @@ def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
-    report = evaluate_external(Engine(bundle), read_mapped(patches, MAPPING), mapping=MAPPING)
+    report = evaluate_external(
+        Engine(bundle), load_dataset(patches, labels=MAPPING), mapping=MAPPING
+    )
     assert (report.protocol, report.n_images, report.n_cases) == ("external dataset", 24, 0)
     assert not report.has_leakage
     assert "BC208" in codes(report)
@@ -213,7 +215,7 @@ def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
 
 
 def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
-    report = evaluate_external(Engine(bundle), read_dataset(drawn_set))
+    report = evaluate_external(Engine(bundle), load_dataset(drawn_set))
     assert report.has_leakage
     # Three of five folds train and one validates, of 10 cases with 3 pictures each.
     assert report.domain_shift is not None
@@ -232,7 +234,7 @@ def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
 def test_what_a_model_does_not_know_has_figures_of_its_own(
     bundle: Bundle, drawn_set: Path, tmp_path: Path
 ) -> None:
-    dataset = read_dataset(drawn_set)
+    dataset = load_dataset(drawn_set)
     report = evaluate_external(Engine(bundle), dataset)
     new, known = [group for group in report.subgroups if group.kind == "seen"]
     assert (new.name, new.n_images, new.n_cases) == ("unseen in training", 6, 2)
@@ -266,7 +268,7 @@ def renamed(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Path:
 
 
 def test_the_models_own_images_leak_under_any_name(bundle: Bundle, renamed: Path) -> None:
-    report = evaluate_external(Engine(bundle), read_dataset(renamed))
+    report = evaluate_external(Engine(bundle), load_dataset(renamed))
     assert report.has_leakage
     for check in (
         make_check("BC321", n_seen=4, n_images=5),
@@ -281,7 +283,7 @@ def test_a_model_that_was_passed_on_knows_its_images(
     bundle: Bundle, renamed: Path, tmp_path: Path
 ) -> None:
     alone = open_bundle(shutil.copytree(bundle.folder, tmp_path / "alone" / "model"))
-    report = evaluate_external(Engine(alone), read_dataset(renamed))
+    report = evaluate_external(Engine(alone), load_dataset(renamed))
 
     assert report.has_leakage
     assert make_check("BC321", n_seen=4, n_images=5) in report.checks
@@ -297,7 +299,7 @@ def test_images_packed_anew_are_told(
         with Image.open(drawn_set / row["path"]) as image:
             half = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
         half.convert("RGB").save(folder / f"{number}.jpg", quality=90)
-    report = evaluate_external(Engine(bundle), read_dataset(tmp_path / "packed"))
+    report = evaluate_external(Engine(bundle), load_dataset(tmp_path / "packed"))
 
     assert report.has_leakage
     (check,) = (check for check in report.checks if check.code == "BC323")
@@ -310,7 +312,9 @@ def test_what_was_left_out_of_a_set_is_told(bundle: Bundle, patches: Path, tmp_p
     one = next(set_of_some.rglob("*.png"))
     (one.parent / "broken.png").write_bytes(b"Dear colleague")
     shutil.copy(one, one.with_name("again.png"))
-    report = evaluate_external(Engine(bundle), read_mapped(set_of_some, MAPPING), mapping=MAPPING)
+    report = evaluate_external(
+        Engine(bundle), load_dataset(set_of_some, labels=MAPPING), mapping=MAPPING
+    )
 
     (check,) = (check for check in report.checks if check.code == "BC256")
     assert check.params["n_excluded"] == 2
@@ -320,7 +324,7 @@ def test_what_was_left_out_of_a_set_is_told(bundle: Bundle, patches: Path, tmp_p
 def test_a_case_folder_of_another_set_is_another_case(bundle: Bundle, patches: Path) -> None:
     first = min(patches.iterdir())
     images = shutil.copytree(first, patches.parent / "clash" / min(bundle.seen_cases)).parent
-    dataset = read_mapped(images, MAPPING, case_above=True)
+    dataset = load_dataset(images, labels=MAPPING, case_above=True)
     assert set(dataset.images["case"]) <= bundle.seen_cases
     report = evaluate_external(Engine(bundle), dataset, mapping=MAPPING)
     assert not report.has_leakage
@@ -329,7 +333,7 @@ def test_a_case_folder_of_another_set_is_another_case(bundle: Bundle, patches: P
 @pytest.mark.real
 def test_the_real_patches_are_another_task(bundle: Bundle, real_data: Path) -> None:
     mapping = {"0": "benign", "1": "malignant"}
-    dataset = read_mapped(real_data / "idc_patches", mapping)
+    dataset = load_dataset(real_data / "idc_patches", labels=mapping)
     report = evaluate_external(Engine(bundle), dataset, mapping=mapping)
     assert report.n_images == len(dataset.images)
     assert {"BC208", "BC334"} <= set(codes(report))

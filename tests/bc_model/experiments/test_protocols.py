@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bc_model.checks import make_check
-from bc_model.data.dataset import Dataset, read_dataset
+from bc_model.data.dataset import Dataset, load_dataset
 from bc_model.errors import ConfigError, DataError, RunError, SplitError
 from bc_model.experiments.protocols import (
     REPORT_PROTOCOLS,
@@ -28,7 +28,7 @@ NO_FILE = make_check("BC246")
 
 @pytest.fixture(scope="module")
 def dataset(drawn_set: Path) -> Dataset:
-    return read_dataset(drawn_set)
+    return load_dataset(drawn_set)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_wrong_file_is_found_before_the_data_is_read(plan: Callable, tmp_path:
 
 def test_data_that_cannot_be_read_is_refused(plan: Callable, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no folder"):
-        plan(dataset=lambda: read_dataset(tmp_path / "gone"))
+        plan(dataset=lambda: load_dataset(tmp_path / "gone"))
 
 
 # On disk

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bc_model.data.dataset import read_dataset, read_mapped
+from bc_model.data.dataset import load_dataset
 from bc_model.data.images import preprocess_image
-from bc_model.data.synthetic import draw_image
+from bc_model.data.synthetic import generate_image
 from bc_model.errors import WeightsError
 from bc_model.evaluation.cross_validation import (
     NESTED_CROSS_VALIDATION_FILE,
@@ -48,7 +48,7 @@ def bundle() -> Bundle:
 
 @pytest.fixture(scope="module")
 def pixels(bundle: Bundle) -> np.ndarray:
-    images = [draw_image(malignant=bool(i), seed=i) for i in range(2)]
+    images = [generate_image(malignant=bool(i), seed=i) for i in range(2)]
     return np.stack([preprocess_image(one, bundle.image_size) for one in images])
 
 
@@ -153,7 +153,7 @@ def test_it_knows_the_originals_of_what_it_learned_from_and_no_strangers(
 ):
     """It learned from JPEGs and squashed frames; these are untouched PNGs, under other names."""
     known = {}
-    originals = read_dataset(real_data / "breakhis_originals").images
+    originals = load_dataset(real_data / "breakhis_originals").images
     for magnification in (40, 100, 200, 400):
         rows = originals[originals["magnification"] == magnification]
         numbers = [str(number) for number in range(len(rows))]
@@ -163,5 +163,7 @@ def test_it_knows_the_originals_of_what_it_learned_from_and_no_strangers(
     assert known[200] > 0
     assert (known[40], known[400]) == (0, 0)
 
-    unseen_images = read_mapped(real_data / "idc_patches", {"0": "benign", "1": "malignant"})
+    unseen_images = load_dataset(
+        real_data / "idc_patches", labels={"0": "benign", "1": "malignant"}
+    )
     assert find_seen_images(bundle, unseen_images.images).n_seen == 0

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from bc_model.checks import TERMS, Severity, is_blocked, make_check
-from bc_model.data.stain import STAIN_COLUMNS, are_gray, optical_density, stain_statistics
-from bc_model.data.synthetic import draw_image
+from bc_model.data.stain import STAIN_COLUMNS, are_gray, stain_densities, stain_statistics
+from bc_model.data.synthetic import generate_image
 from bc_model.inference.input_checks import (
     check_staining,
     expected_out_of_distribution_proportion,
@@ -24,7 +24,7 @@ def code_of(pixels: np.ndarray, card: ModelCard) -> str | None:
     return check.code if check else None
 
 
-IMAGES = np.stack([draw_image(malignant=bool(i % 2), seed=i)[:160, :240] for i in range(12)])
+IMAGES = np.stack([generate_image(malignant=bool(i % 2), seed=i)[:160, :240] for i in range(12)])
 
 NOT_GRAY = np.zeros(len(IMAGES), bool)
 
@@ -57,8 +57,8 @@ def test_check_staining_without_nuclei_is_not_blank(card):
     eosin = np.array([0.07, 0.99, 0.11]) / np.linalg.norm([0.07, 0.99, 0.11])
     collagen = (256.0 * 10.0 ** -(eosin * noise) - 1.0).clip(0, 255).astype(np.uint8)
 
-    spread = stain_statistics(collagen[None])[0, STAIN_COLUMNS.index("haematoxylin_sd")]
-    assert spread < 0.5 * card.input.stain.values["haematoxylin_sd"][0]
+    spread = stain_statistics(collagen[None])[0, STAIN_COLUMNS.index("hematoxylin_sd")]
+    assert spread < 0.5 * card.input.stain.values["hematoxylin_sd"][0]
     check = check_staining(collagen, card)
     assert check.code == "BC120"
     assert any(code.startswith("eosin_") for code in check.params["differences"])
@@ -108,7 +108,7 @@ def test_facts_and_the_proportion_that_is_unusual_by_hand():
 def test_check_staining_tolerance_is_half_the_distance_to_the_median(card):
     # A statistic that has 0 to 2 around 1 in training may lie between -0.5 and 2.5.
     image = IMAGES[0]
-    eosin = optical_density(image[::2, ::2].reshape(-1, 3))[:, 1].mean()
+    eosin = stain_densities(image[::2, ::2].reshape(-1, 3))[:, 1].mean()
     for median, expected in ((eosin + 1.4, False), (eosin + 1.6, True), (eosin - 1.4, False),
                              (eosin - 1.6, True)):  # fmt: skip
         low, high = median - 1.0, median + 1.0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.synthetic import draw_image
+from bc_model.data.synthetic import generate_image
 from bc_model.gradcam import GradCAM
 from bc_model.inference.engine import Engine
 from bc_model.model import BACKBONES, build_model, load_keras
@@ -33,7 +33,7 @@ def test_from_pretrained_weights_to_a_heatmap(
     bundle = train(config, run)
 
     assert [epoch["phase"] for epoch in run.read_history()] == ["head", "finetune"]
-    image = draw_image(malignant=True, seed=1, case_seed=1, size=(32, 32))
+    image = generate_image(malignant=True, seed=1, case_seed=1, size=(32, 32))
     model = load_keras(bundle.folder / "model.keras")
     # What is saved computes in float32, whatever it was trained in.
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from bc_model.data.pipeline import epoch_orders, one_hot, validation_dataset
+from bc_model.data.pipeline import one_hot, shuffle_epochs, validation_dataset
 from bc_model.errors import RunError
 from bc_model.training import feature_cache as cached_views
 from bc_model.training.feature_cache import CachedViews, decode, encode, epoch_views, view_file
@@ -90,7 +90,7 @@ def test_the_batches_of_each_epoch_by_hand(stored: tuple[CachedViews, np.ndarray
     dataset = store.training_dataset(LABELS, batch_size=3, seed=5, first_epoch=2, last_epoch=4)
     found = [(x.numpy(), y.numpy()) for x, y in dataset]
     expected = []
-    for epoch, order in enumerate(epoch_orders(N, seed=5, first_epoch=2, last_epoch=4), start=2):
+    for epoch, order in enumerate(shuffle_epochs(N, seed=5, first_epoch=2, last_epoch=4), start=2):
         views = epoch_views(N, VIEWS, seed=5, epoch=epoch)
         for index in (order[:3], order[3:6], order[6:]):
             x = np.array([features[views[image], image] for image in index])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bc_model.checks import make_check
-from bc_model.data.dataset import Dataset, read_dataset
+from bc_model.data.dataset import Dataset, load_dataset
 from bc_model.data.splits import read_split
 from bc_model.inference.bundle import open_bundle
 from bc_model.training.initial_weights import (
@@ -35,7 +35,7 @@ def test_images_of_known_cases_in_test_are_counted(
     )
     n = int((split["subset"] == "train").sum())
 
-    dataset = read_dataset(drawn_set)
+    dataset = load_dataset(drawn_set)
     assert check_initialization_leakage(weights, dataset, split) is None
     leakage = make_check("BC410", n_seen=n, n_test=n)
     assert check_initialization_leakage(weights, dataset, other) == leakage
@@ -47,12 +47,12 @@ def test_of_a_stranger_s_weights_nothing_can_be_told(
 ):
     assert find_initial_bundle(weights) is None
     split = read_split(tiny_run.split_file)
-    assert check_initialization_leakage(weights, read_dataset(drawn_set), split) is None
+    assert check_initialization_leakage(weights, load_dataset(drawn_set), split) is None
 
 
 def test_copies_packed_anew_are_known_at_first(tiny_run: Run, drawn_set: Path, boxed):
     """Other pixels, no official names, no cases: what they look like is what is left."""
-    dataset, split = read_dataset(drawn_set), read_split(tiny_run.split_file)
+    dataset, split = load_dataset(drawn_set), read_split(tiny_run.split_file)
     names = {path: f"{number}.png" for number, path in enumerate(dataset.images["path"])}
     other = split.assign(
         path=split["path"].map(names), sha256="0" * 64, case="", group="",
@@ -72,7 +72,7 @@ def test_copies_packed_anew_are_known_at_first(tiny_run: Run, drawn_set: Path, b
 def test_all_that_is_known_is_listed_with_what_the_first_weights_knew(
     tiny_run: Run, drawn_set: Path, boxed
 ):
-    dataset, split = read_dataset(drawn_set), read_split(tiny_run.split_file)
+    dataset, split = load_dataset(drawn_set), read_split(tiny_run.split_file)
     turned = split.assign(
         subset=["train" if subset == "test" else "test" for subset in split["subset"]]
     )

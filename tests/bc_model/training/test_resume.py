@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from bc_model.data.synthetic import write_synthetic
+from bc_model.data.synthetic import generate_dataset
 from bc_model.errors import RunError
 from bc_model.model import build_model, load_keras, weights_fingerprint
 from bc_model.training import callbacks, checkpoint
@@ -221,7 +221,7 @@ def test_other_images_are_named_and_refused_unless_accepted(
     config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "set"
-    write_synthetic(data, n_cases=10, images_per_case=3, size=(64, 96))
+    generate_dataset(data, n_cases=10, images_per_case=3, size=(64, 96))
     config = dataclasses.replace(config, data=str(data))
     run = Run.create(tmp_path / "run")
     with monkeypatch.context() as patch:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bc_model.checks import is_blocked, make_check
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot
-from bc_model.data.splits import count_leaks, read_split
+from bc_model.data.splits import count_leakage, read_split
 from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
 from bc_model.errors import RunError, SplitError
 from bc_model.evaluation import read_report
@@ -83,14 +83,14 @@ def test_a_run_ends_as_done(tiny_run: Run) -> None:
 def test_the_config_repeats_the_run(tiny_run: Run, drawn_set: Path) -> None:
     config = tiny_run.read_config()
     assert TrainingConfig.from_dict(config["config"]) == settings_for(drawn_set)
-    assert config["data_sha256"] == dataset_sha256(read_dataset(drawn_set))
+    assert config["data_sha256"] == dataset_sha256(load_dataset(drawn_set))
     assert {"keras", "tensorflow", "openvino", "python"} <= set(config["versions"])
 
 
 def test_the_split_keeps_cases_apart(tiny_run: Run) -> None:
     split = read_split(tiny_run.split_file)
     assert set(split["subset"]) == {"train", "validation", "test"}
-    assert count_leaks(split).cases == 0
+    assert count_leakage(split).n_cases == 0
 
 
 def test_the_history_counts_on_through_both_phases(tiny_run: Run) -> None:
@@ -118,7 +118,7 @@ def test_the_bundle_is_whole(tiny_run: Run) -> None:
 def test_images_without_cases_are_of_none(
     tiny_run: Run, drawn_set: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    synthetic = read_dataset(drawn_set)
+    synthetic = load_dataset(drawn_set)
     dataset = dataclasses.replace(synthetic, images=synthetic.images.assign(case=""))
     split = read_split(tiny_run.split_file).assign(case="")
     card = draft_model_card(settings_for(drawn_set), dataset, split, tiny_run, NOTHING, 1)
@@ -138,7 +138,7 @@ def test_what_the_first_weights_knew_is_known_and_their_images_are_credited(
     data = dataclasses.replace(first.card.data, license="Of the box.")
     boxed = Bundle(first.folder, dataclasses.replace(first.card, data=data))
     monkeypatch.setattr("bc_model.training.initial_weights.open_bundled_model", lambda: boxed)
-    dataset, split = read_dataset(drawn_set), read_split(tiny_run.split_file)
+    dataset, split = load_dataset(drawn_set), read_split(tiny_run.split_file)
     config = dataclasses.replace(settings_for(drawn_set), backbone="resnet50")
 
     for weights in ("bundled", str(first.folder / "model.keras")):
@@ -158,7 +158,7 @@ def test_a_test_part_that_the_first_weights_know_is_leakage_whatever_its_names_a
     tiny_run: Run, drawn_set: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The other run learned from what is now for test; the names are no BreakHis ones."""
-    dataset, split = read_dataset(drawn_set), read_split(tiny_run.split_file)
+    dataset, split = load_dataset(drawn_set), read_split(tiny_run.split_file)
     other = split["subset"].map({"train": "test", "test": "train", "validation": "validation"})
     names = {path: f"{n}.png" for n, path in enumerate(split["path"])}
     foreign = split.assign(subset=other, path=split["path"].map(names), case=split["case"] + "x")

@@ -1,4 +1,4 @@
-"""Pixels read once are remembered, and never for a file that has changed."""
+"""The fingerprint cache: unchanged files are not decoded again."""
 
 import json
 import os
@@ -7,42 +7,43 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bc_model.data import dataset as module
-from bc_model.data.dataset import Dataset, PixelCache, read_dataset
-from bc_model.data.synthetic import write_synthetic
+from bc_model.data import hashing
+from bc_model.data.dataset import Dataset, load_dataset
+from bc_model.data.hashing import FingerprintCache
+from bc_model.data.synthetic import generate_dataset
 
 OLD_NS = 1_700_000_000_000_000_000
 
 
-def age(folder: Path) -> None:
-    """Make files as old as they are on a person's disk; fresh ones are not remembered."""
+def set_old_time(folder: Path) -> None:
+    """Set an old modification time, because fresh files are not cached."""
     for path in folder.rglob("*.png"):
         os.utime(path, ns=(OLD_NS, OLD_NS))
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    write_synthetic(tmp_path / "set", n_cases=2, images_per_case=2, size=(32, 48))
-    age(tmp_path / "set")
+    generate_dataset(tmp_path / "set", n_cases=2, images_per_case=2, size=(32, 48))
+    set_old_time(tmp_path / "set")
     return tmp_path / "set"
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache/of"
+    return tmp_path / "cache/folder"
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list that names of decoded pictures are added to."""
+    """Return a list that receives the names of decoded images."""
     names: list[str] = []
-    read = module.read_image
+    read_image = hashing.read_image
 
-    def watched(path: Path) -> object:
+    def read_and_log(path: Path) -> object:
         names.append(path.name)
-        return read(path)
+        return read_image(path)
 
-    monkeypatch.setattr(module, "read_picture", watched)
+    monkeypatch.setattr(hashing, "read_image", read_and_log)
     return names
 
 
@@ -51,58 +52,60 @@ def assert_same(first: Dataset, second: Dataset) -> None:
         pd.testing.assert_frame_equal(getattr(first, name), getattr(second, name))
 
 
-def test_a_second_look_decodes_nothing_and_finds_the_same(
+def test_cache_second_reading_decodes_nothing_and_is_equal(
     images: Path, cache: Path, reads: list[str]
 ) -> None:
-    first = read_dataset(images, cache=cache)
+    first = load_dataset(images, cache_dir=cache)
     assert len(reads) == 4
-    assert_same(read_dataset(images, cache=cache), first)
+    assert_same(load_dataset(images, cache_dir=cache), first)
     assert len(reads) == 4
-    assert_same(read_dataset(images), first)
+    assert_same(load_dataset(images), first)
     assert len(reads) == 8
 
 
-def test_a_changed_file_is_read_again(images: Path, cache: Path, reads: list[str]) -> None:
-    first = read_dataset(images, cache=cache)
+def test_cache_changed_file_is_decoded_again(images: Path, cache: Path, reads: list[str]) -> None:
+    first = load_dataset(images, cache_dir=cache)
     path, other = sorted(images.rglob("*.png"))[:2]
     path.write_bytes(other.read_bytes())
     reads.clear()
-    second = read_dataset(images, cache=cache)
+    second = load_dataset(images, cache_dir=cache)
     assert reads == [path.name]
-    assert len(second.images) == len(first.images) - 1  # the two are twins now
+    assert len(second.images) == len(first.images) - 1  # The two files are duplicates now.
 
 
-def test_a_file_that_only_its_time_tells_is_read_again(
+def test_cache_file_with_new_time_is_decoded_again(
     images: Path, cache: Path, reads: list[str]
 ) -> None:
-    read_dataset(images, cache=cache)
+    load_dataset(images, cache_dir=cache)
     path = min(images.rglob("*.png"))
     os.utime(path, ns=(OLD_NS, OLD_NS + 1))
     reads.clear()
-    read_dataset(images, cache=cache)
+    load_dataset(images, cache_dir=cache)
     assert reads == [path.name]
 
 
-def test_a_fresh_file_is_not_trusted(images: Path, cache: Path, reads: list[str]) -> None:
+def test_cache_fresh_file_is_not_cached(images: Path, cache: Path, reads: list[str]) -> None:
     path = min(images.rglob("*.png"))
     os.utime(path)
-    read_dataset(images, cache=cache)
+    load_dataset(images, cache_dir=cache)
     reads.clear()
-    read_dataset(images, cache=cache)
+    load_dataset(images, cache_dir=cache)
     assert reads == [path.name]
 
 
-def test_files_that_are_gone_are_forgotten(images: Path, cache: Path) -> None:
-    read_dataset(images, cache=cache)
+def test_cache_deleted_files_are_dropped(images: Path, cache: Path) -> None:
+    load_dataset(images, cache_dir=cache)
     path = min(images.rglob("*.png"))
     path.unlink()
-    read_dataset(images, cache=cache)
+    load_dataset(images, cache_dir=cache)
     (file,) = cache.iterdir()
     assert len(json.loads(file.read_text())["files"]) == 3
 
 
-def test_a_stopped_look_forgets_nothing(images: Path, cache: Path, reads: list[str]) -> None:
-    read_dataset(images, cache=cache)
+def test_cache_stopped_reading_keeps_all_entries(
+    images: Path, cache: Path, reads: list[str]
+) -> None:
+    load_dataset(images, cache_dir=cache)
     first = min(images.rglob("*.png"))
     os.utime(first, ns=(OLD_NS, OLD_NS + 1))
 
@@ -110,28 +113,28 @@ def test_a_stopped_look_forgets_nothing(images: Path, cache: Path, reads: list[s
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        read_dataset(images, cache=cache, progress=stop)
+        load_dataset(images, cache_dir=cache, progress=stop)
     (file,) = cache.iterdir()
     files = json.loads(file.read_text())["files"]
     assert len(files) == 4
     assert files[first.relative_to(images).as_posix()][1] == OLD_NS + 1
     reads.clear()
-    read_dataset(images, cache=cache)
+    load_dataset(images, cache_dir=cache)
     assert reads == []
 
 
-def test_a_bad_image_is_told_again_at_each_look(images: Path, cache: Path) -> None:
+def test_cache_unreadable_image_is_reported_each_time(images: Path, cache: Path) -> None:
     path = min(images.rglob("*.png"))
-    path.write_bytes(b"not a picture")
-    age(images)
+    path.write_bytes(b"not an image")
+    set_old_time(images)
     for _ in range(2):
-        dataset = read_dataset(images, cache=cache)
+        dataset = load_dataset(images, cache_dir=cache)
         assert list(dataset.excluded["reason"]) == ["unreadable"]
 
 
-def test_two_folders_have_two_caches(images: Path, cache: Path) -> None:
-    read_dataset(images, cache=cache)
-    read_dataset(images / "histology_slides", cache=cache)
+def test_cache_two_folders_have_two_files(images: Path, cache: Path) -> None:
+    load_dataset(images, cache_dir=cache)
+    load_dataset(images / "histology_slides", cache_dir=cache)
     assert len(list(cache.iterdir())) == 2
 
 
@@ -151,32 +154,32 @@ def test_two_folders_have_two_caches(images: Path, cache: Path) -> None:
         lambda text: text.replace(',"', ',"../'),
     ],
 )
-def test_a_damaged_cache_is_ignored_and_replaced(
+def test_cache_damaged_file_is_ignored_and_replaced(
     images: Path, cache: Path, reads: list[str], damage: object
 ) -> None:
-    first = read_dataset(images, cache=cache)
+    first = load_dataset(images, cache_dir=cache)
     (file,) = cache.iterdir()
-    whole = file.read_text()
-    file.write_text(damage(whole))
-    assert file.read_text() != whole
-    assert_same(read_dataset(images, cache=cache), first)
+    content = file.read_text()
+    file.write_text(damage(content))
+    assert file.read_text() != content
+    assert_same(load_dataset(images, cache_dir=cache), first)
     assert len(reads) == 8
-    assert file.read_text() == whole
+    assert file.read_text() == content
 
 
-def test_a_cache_that_cannot_be_written_is_told_and_no_more(
+def test_cache_write_error_is_logged_only(
     images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("x")
-    dataset = read_dataset(images, cache=tmp_path / "file")
+    dataset = load_dataset(images, cache_dir=tmp_path / "file")
     assert len(dataset.images) == 4
     assert "cannot be written" in caplog.text
 
 
-def test_nothing_new_writes_nothing(images: Path, cache: Path) -> None:
-    read_dataset(images, cache=cache)
+def test_cache_without_changes_is_not_written(images: Path, cache: Path) -> None:
+    load_dataset(images, cache_dir=cache)
     (file,) = cache.iterdir()
     before = file.stat().st_mtime_ns
-    read_dataset(images, cache=cache)
+    load_dataset(images, cache_dir=cache)
     assert file.stat().st_mtime_ns == before
-    assert PixelCache(cache, images).path == file
+    assert FingerprintCache(cache, images).path == file

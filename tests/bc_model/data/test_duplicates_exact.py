@@ -1,43 +1,43 @@
-"""Exact twins by what their names share."""
+"""Exact duplicates, grouped by class and case."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.duplicates import find_duplicates
 
 
 @pytest.fixture
 def folder(drawn_set: Path, tmp_path: Path) -> Path:
-    """Copy the drawn set, and three of its pictures under other names."""
+    """Return a copy of the synthetic dataset."""
     shutil.copytree(drawn_set, tmp_path / "set")
     return tmp_path / "set"
 
 
-def copy(folder: Path, of: str, name: str, place: str) -> str:
-    """Copy a picture by its name; return the path of the copy."""
-    (source,) = folder.rglob(of)
-    target = folder / place / name
+def copy_image(folder: Path, source_name: str, name: str, subfolder: str) -> str:
+    """Copy an image by its name, and return the path of the copy."""
+    (source,) = folder.rglob(source_name)
+    target = folder / subfolder / name
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(source, target)
     return target.relative_to(folder).as_posix()
 
 
-def path_of(folder: Path, name: str) -> str:
+def find_path(folder: Path, name: str) -> str:
     (found,) = folder.rglob(name)
     return found.relative_to(folder).as_posix()
 
 
-def test_pairs_are_told_by_case_and_class(folder: Path) -> None:
+def test_find_duplicates_returns_relation_of_each_pair(folder: Path) -> None:
     names = sorted(path.name for path in folder.rglob("SOB_B_A*"))
     first, second, third = names[:3]
-    same = copy(folder, first, first.replace("-001", "-901"), "z/benign")
-    other = copy(folder, second, "SOB_B_A-14-7777-200-001.png", "z/benign")
-    malignant = copy(folder, third, "SOB_M_DC-14-8888-200-001.png", "z/malignant")
+    same = copy_image(folder, first, first.replace("-001", "-901"), "z/benign")
+    other = copy_image(folder, second, "SOB_B_A-14-7777-200-001.png", "z/benign")
+    malignant = copy_image(folder, third, "SOB_M_DC-14-8888-200-001.png", "z/malignant")
 
-    duplicates = find_duplicates(read_dataset(folder))
+    duplicates = find_duplicates(load_dataset(folder))
 
     assert duplicates.counts == {
         "other class": 1,
@@ -47,19 +47,19 @@ def test_pairs_are_told_by_case_and_class(folder: Path) -> None:
     }
     assert duplicates.pairs.to_dict("records") == [
         {
-            "path": path_of(folder, third),
+            "path": find_path(folder, third),
             "other": malignant,
             "distance": 0,
             "relation": "other class",
         },
         {
-            "path": path_of(folder, second),
+            "path": find_path(folder, second),
             "other": other,
             "distance": 0,
             "relation": "other case",
         },
         {
-            "path": path_of(folder, first),
+            "path": find_path(folder, first),
             "other": same,
             "distance": 0,
             "relation": "same case",
@@ -67,21 +67,23 @@ def test_pairs_are_told_by_case_and_class(folder: Path) -> None:
     ]
 
 
-def test_names_without_a_case_leave_it_open(drawn_set: Path, tmp_path: Path) -> None:
+def test_find_duplicates_names_without_case_are_case_unknown(
+    drawn_set: Path, tmp_path: Path
+) -> None:
     for number, path in enumerate(sorted(drawn_set.rglob("SOB_B*.png"))[:2]):
         for copy_number in range(1 + number):
             target = tmp_path / "benign" / f"{number}-{copy_number}.png"
             target.parent.mkdir(exist_ok=True)
             shutil.copy(path, target)
-    duplicates = find_duplicates(read_dataset(tmp_path))
+    duplicates = find_duplicates(load_dataset(tmp_path))
 
     assert duplicates.pairs[["path", "other", "relation"]].to_numpy().tolist() == [
         ["benign/1-0.png", "benign/1-1.png", "case unknown"]
     ]
 
 
-def test_a_set_without_duplicates_has_an_empty_table(drawn_set: Path) -> None:
-    duplicates = find_duplicates(read_dataset(drawn_set))
+def test_find_duplicates_without_duplicates_returns_empty_table(drawn_set: Path) -> None:
+    duplicates = find_duplicates(load_dataset(drawn_set))
 
     assert not any(duplicates.counts.values())
     assert list(duplicates.pairs.columns) == ["path", "other", "distance", "relation"]

@@ -1,4 +1,4 @@
-"""Names of data sets: what can be one, and one made from a file's name."""
+"""Names of registered datasets."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from bc_model.errors import DataError
 
 
 @pytest.mark.parametrize("name", ["BreaKHis_v1", "a", "2024.set", "x" * 80])
-def test_a_name_is_taken_as_it_is(name: str) -> None:
+def test_check_name_valid_name_is_unchanged(name: str) -> None:
     assert check_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "../a", "a b", "x" * 81, "end.", "CON"])
-def test_what_is_no_name_on_some_system_is_refused(name: str) -> None:
+def test_check_name_invalid_on_any_system_is_refused(name: str) -> None:
     assert not is_name(name)
-    with pytest.raises(DataError, match="cannot be the name"):
+    with pytest.raises(DataError, match="Invalid dataset name"):
         check_name(name)
 
 
@@ -25,13 +25,13 @@ def test_what_is_no_name_on_some_system_is_refused(name: str) -> None:
         ("/data/BreaKHis_v1/", "BreaKHis_v1"),
         ("C:\\Users\\me\\my set.zip", "my-set"),
         ("BreaKHis_v1.tar.gz", "BreaKHis_v1"),
-        ("ÄÖ pictures.TGZ", "images"),
+        ("ÄÖ images.TGZ", "images"),
         ("nul.zip", ""),
         ("...", ""),
         ("", ""),
         ("y" * 79 + " z.zip", "y" * 79),
     ],
 )
-def test_a_suggestion_is_a_name_or_nothing(source: str, name: str) -> None:
+def test_suggest_name_returns_valid_name_or_nothing(source: str, name: str) -> None:
     assert suggest_name(source) == name
     assert name == "" or is_name(name)
