@@ -132,7 +132,7 @@ def _blocks(report: EvaluationReport, card: ModelCard) -> Iterator[Block]:
     yield from check_notices(report.checks)
     yield KeyMetrics(tuple(_key(METRIC_LABELS[k][0], report.metrics[k]) for k in _KEY))
     yield Heading("Metrics by image")
-    yield metric_table(report.metrics, METRIC_LABELS, report.always_malignant_accuracy)
+    yield metric_table(report.metrics, METRIC_LABELS, report.malignant_proportion)
     yield from _metric_notes(report)
     yield from _curves(report)
     yield from _cases_blocks(report)
@@ -157,7 +157,7 @@ def _key(title: str, metric: Metric) -> KeyMetric:
 def _metric_notes(report: EvaluationReport) -> Iterator[Block]:
     yield Text(
         f"Base rate: {100 * report.malignant_proportion:.1f} % of these {report.n_images:,} images are malignant. "
-        f"The majority baseline has an accuracy of {report.always_malignant_accuracy:.3f} and a "
+        f"The majority baseline has an accuracy of {report.malignant_proportion:.3f} and a "
         "balanced accuracy of 0.5. Predictive values do not apply to another base rate.",
         quiet=True,
     )

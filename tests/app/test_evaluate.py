@@ -8,7 +8,7 @@ import pytest
 from app.components.evaluate.threshold import CRITERION_LABELS
 from bc_model.checks import make_check
 from bc_model.data.stain import STAIN_COLUMNS
-from bc_model.evaluation.calibrate_model import PREDICTIONS_FILE, read_validation_predictions
+from bc_model.evaluation.calibration import VALIDATION_PREDICTIONS_FILE, read_validation_predictions
 from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE
 from bc_model.evaluation.report import read_report
 from bc_model.evaluation.thresholds import choose_threshold
@@ -290,7 +290,7 @@ def test_without_a_reason_nothing_is_locked(finished_run, open_section):
 
 
 def test_threshold_without_validation_predictions_shows_message(finished_run, open_section):
-    (finished_run.evaluation_dir / PREDICTIONS_FILE).unlink()
+    (finished_run.evaluation_dir / VALIDATION_PREDICTIONS_FILE).unlink()
     app = open_section(THRESHOLD)
 
     assert "no validation predictions" in texts(app.info)
