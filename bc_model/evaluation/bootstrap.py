@@ -88,7 +88,7 @@ class CaseSample:
         Returns
         -------
         ndarray of float64, shape (n_resamples, size)
-            How often each cluster is drawn.
+            How often each cluster is sampled.
         """
         sizes = np.bincount(self.stratum)
         # One random stream per class, so that the classes are independent.

@@ -240,7 +240,7 @@ def test_the_bench_chooses_on_validation_data(finished_run, open_section, criter
     validation = read_validation_predictions(finished_run.evaluation_dir)
     expected = choose_threshold(validation, criterion=criterion, target=0.95, unit=unit)
     assert f"Selected threshold: **{expected.value:.3f}**" in texts(app.markdown)
-    assert f"{expected.n_images} validation pictures of {expected.n_cases} cases" in texts(
+    assert f"{expected.n_images} validation images of {expected.n_cases} cases" in texts(
         app.markdown
     )
 
@@ -381,7 +381,7 @@ def test_another_set_shows_figures_and_shift(finished_run, drawn_set, open_secti
     parts = next(table for table in tables if "Part" in table.columns)
     parts = parts[parts["Metric"] == "Accuracy"]
     assert parts[["Part", "Images", "Cases"]].values.tolist() == [
-        ["not known to the model", 6, 2], ["known to the model", 24, 8],
+        ["unseen in training", 6, 2], ["seen in training", 24, 8],
     ]  # fmt: skip
     assert [one.label for one in app.get("download_button")] == [
         "Save PDF", "Save HTML", "Save CSV", "Save JSON",
