@@ -174,7 +174,7 @@ def grad_cam_from_activations(activations: np.ndarray, channel_weights: np.ndarr
     >>> grad_cam_from_activations(activations, np.array([1.0, -0.5], np.float32)).tolist()
     [[0.0, 3.5]]
     """
-    # einsum and not `@`: see `serving/head.py` on the threads of BLAS.
+    # `einsum` and not `@`: see the comment in `bc_model.inference.engine._product`.
     total = np.einsum("hwc,c->hw", activations, channel_weights)
     magnitudes = np.einsum("hwc,c->hw", np.abs(activations), np.abs(channel_weights))
     magnitude = float(np.max(magnitudes, initial=0.0))
@@ -303,7 +303,12 @@ def downsample_to_width(rgb: np.ndarray, max_width_px: int) -> np.ndarray:
     return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
 
 
-def encode_jpeg(rgb: np.ndarray) -> bytes:
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode an RGB image as PNG, without loss."""
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def encode_jpeg(image: np.ndarray) -> bytes:
     """Encode an RGB image as JPEG of high quality, for display."""
-    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()

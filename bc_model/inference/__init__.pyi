@@ -16,7 +16,6 @@ from .classifier import (
     Classifier,
     Prediction,
     collect_images,
-    encode_png,
     explain_file,
     load_classifier,
 )
@@ -65,7 +64,6 @@ __all__ = [
     "bundled_model_dir",
     "collect_images",
     "describe_synthetic_training",
-    "encode_png",
     "expected_out_of_distribution_proportion",
     "explain_file",
     "export_model",

@@ -67,19 +67,12 @@ class BatchingEngine:
         self._is_computing = False
 
     def explain_one(self, pixels: np.ndarray) -> tuple[np.ndarray, dict[str, Heatmap]]:
-        """Return the logits and the heatmaps of one image.
+        """Return the logits, shape (2,), and the heatmap of each class for one image.
 
         Parameters
         ----------
         pixels : ndarray of shape (height, width, 3), uint8
             RGB image at the input size of the network.
-
-        Returns
-        -------
-        logits : ndarray of shape (2,), float32
-            In the order of `CLASSES`, before temperature scaling.
-        heatmaps : dict of str to Heatmap
-            One heatmap per class.
 
         Raises
         ------

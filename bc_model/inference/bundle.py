@@ -34,14 +34,7 @@ BUNDLED_MODEL_NAME = "breakhis-scratch"
 
 @dataclass(frozen=True)
 class Bundle:
-    """One model on disk.
-
-    Attributes
-    ----------
-    folder : Path
-        Directory of the bundle.
-    card : ModelCard
-    """
+    """One model on disk: a directory and its model card."""
 
     folder: Path
     card: ModelCard
@@ -105,13 +98,7 @@ class Bundle:
         return self._verified_files[name]
 
     def verify(self) -> None:
-        """Verify every file that the model card lists.
-
-        Raises
-        ------
-        BundleError
-            A file is missing or changed.
-        """
+        """Verify every file that the model card lists, see `file`."""
         for name in self.card.files:
             self._verify_file(name)
 

@@ -12,10 +12,12 @@ from bc_model.gradcam import (
     compute_full_scale,
     downsample_to_width,
     draw_probability_bar,
+    encode_png,
     encode_jpeg,
+    encode_png,
     overlay_heatmap,
 )
-from bc_model.inference import Bundle, Prediction, encode_png
+from bc_model.inference import Bundle, Prediction
 from bc_model.utils import format_probability
 
 DISPLAY_WIDTH_PX = 900
