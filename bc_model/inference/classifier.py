@@ -77,7 +77,6 @@ class Classifier:
 
     Attributes
     ----------
-    engine : BatchingEngine
     bundle : Bundle
         The model on disk, with its model card, decision threshold and temperature.
 
@@ -182,12 +181,15 @@ def _input_checks(
 ) -> Iterator[Check]:
     """Yield the failed checks of an image, of its file name and of the model."""
     parsed = parse_name(name)
+    case = parsed.case if parsed else ""
+    is_unsuitable = is_synthetic(case) and not bundle.card.data.is_synthetic
+    is_seen_case = bool(case) and case in bundle.seen_cases
     checks = (
         _check_magnification(parsed, magnification, bundle),
-        _check_synthetic(parsed, bundle),
+        make_check("BC102") if is_unsuitable else None,
         check_staining(pixels, bundle.card),
         check_size(image.shape[1], image.shape[0], parsed is not None, bundle),
-        _check_case(parsed, bundle) or check_seen(image, bundle),
+        make_check("BC110", case=case) if is_seen_case else check_seen(image, bundle),
         make_check("BC401") if bundle.temperature == 1.0 else None,
     )
     return (check for check in checks if check is not None)
@@ -210,29 +212,10 @@ def _check_magnification(
     return None
 
 
-def _check_synthetic(parsed: ImageName | None, bundle: Bundle) -> Check | None:
-    if parsed is None or not is_synthetic(parsed.case) or bundle.card.data.is_synthetic:
-        return None
-    return make_check("BC102")
-
-
-def _check_case(parsed: ImageName | None, bundle: Bundle) -> Check | None:
-    if parsed is None or parsed.case not in bundle.seen_cases:
-        return None
-    return make_check("BC110", case=parsed.case)
-
-
 def collect_images(paths: Iterable[Path]) -> list[Path]:
     """Return the given files and all images in the given directories, without duplicates.
 
-    Heatmaps that `explain_file` wrote are excluded.
-
-    Raises
-    ------
-    ImageError
-        A file does not exist.
-    DataError, FolderNotFoundError
-        A directory contains no image.
+    Heatmaps that `explain_file` wrote are excluded. A missing file is an `ImageError`.
     """
     images: list[Path] = []
     for path in paths:
@@ -249,17 +232,9 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
     """Classify and explain one image file and write the result.
 
     Writes ``<stem>-<hash>.json`` and, for each class, ``...-<class>.png`` (overlay at the size of
-    the image) and ``...-<class>.npy`` (raw heatmap, float32). The hash separates images of the same
-    name. If a blocking check fails, only the JSON file is written, without a class, a probability
-    or a heatmap.
-
-    Parameters
-    ----------
-    classifier : Classifier
-    path : Path
-        Image file.
-    out : Path
-        Output directory, created if missing.
+    the image) and ``...-<class>.npy`` (raw heatmap, float32) into the directory `out`. The hash
+    separates images of the same name. If a blocking check fails, only the JSON file is written,
+    without a class, a probability or a heatmap.
 
     Returns
     -------

@@ -6,6 +6,7 @@ and their gradients, so that a prediction with Grad-CAM needs only one forward p
 
 import logging
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -97,31 +98,25 @@ class Engine:
 
     def predict_with_features(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the logits of a batch, see `predict`, and the features, shape (n, channels)."""
-        _, pooled = self._forward(pixels)
+        pooled = np.concatenate([pooled for _, pooled in self._forward(pixels)])
         return self._logits(pooled), pooled
 
     def explain(self, pixels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Heatmap]]]:
-        """Return the logits of a batch, see `predict`, and the Grad-CAM heatmaps.
-
-        Returns
-        -------
-        logits : ndarray of shape (n, 2), float32
-        heatmaps : list of dict of str to Heatmap
-            For each image, one heatmap per class.
-        """
-        activations, pooled = self._forward(pixels)
-        n_cells = activations.shape[1] * activations.shape[2]
-        # The pooled feature is the mean over all cells. Its gradient, divided by the number of
-        # cells, is therefore the gradient of every cell and the channel weight of Grad-CAM.
-        weights = self._head.gradient(pooled) / n_cells
-        heatmaps = [
-            {
-                name: Heatmap(name, grad_cam_from_activations(image_activations, weights[i, c]))
-                for c, name in enumerate(CLASSES)
-            }
-            for i, image_activations in enumerate(activations)
-        ]
-        return self._logits(pooled), heatmaps
+        """Return the logits of a batch, see `predict`, and for each image a heatmap per class."""
+        features, heatmaps = [], []
+        for activations, pooled in self._forward(pixels):
+            # The pooled feature is the mean over all cells. Its gradient, divided by the number of
+            # cells, is therefore the gradient of every cell and the channel weight of Grad-CAM.
+            weights = self._head.gradient(pooled) / (activations.shape[1] * activations.shape[2])
+            heatmaps += [
+                {
+                    name: Heatmap(name, grad_cam_from_activations(image_activations, class_weights))
+                    for name, class_weights in zip(CLASSES, image_weights, strict=True)
+                }
+                for image_activations, image_weights in zip(activations, weights, strict=True)
+            ]
+            features.append(pooled)
+        return self._logits(np.concatenate(features)), heatmaps
 
     def _logits(self, pooled: np.ndarray) -> np.ndarray:
         logits = self._head.logits(pooled)
@@ -132,12 +127,9 @@ class Engine:
             )
         return logits
 
-    def _forward(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        starts = range(0, max(1, len(pixels)), _CHUNK)  # an empty batch has an empty result
-        activations, pooled = zip(
-            *(self._infer(pixels[i : i + _CHUNK]) for i in starts), strict=True
-        )
-        return np.concatenate(activations), np.concatenate(pooled)
+    def _forward(self, pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, max(1, len(pixels)), _CHUNK):  # an empty batch has an empty result
+            yield self._infer(pixels[start : start + _CHUNK])
 
     def _infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch = np.ascontiguousarray(pixels, np.float32)
@@ -153,10 +145,7 @@ class Engine:
 class Head:
     """The classification head: dense layers with ReLU between them, the last one for the logits.
 
-    Attributes
-    ----------
-    kernels : tuple of ndarray of shape (n_inputs, n_outputs), float32
-    biases : tuple of ndarray of shape (n_outputs,), float32
+    Kernels have the shape (n_inputs, n_outputs) and biases (n_outputs,), both float32.
     """
 
     kernels: tuple[np.ndarray, ...]

@@ -93,23 +93,11 @@ def write_half_precision_bundle(
     *,
     complete: Callable[[Bundle], None] = lambda draft: None,
 ) -> Bundle:
-    """Write a bundle with float16 weights and without a Keras file, and verify it.
+    """Write the bundle of a ResNet50 with float16 weights and without a Keras file.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Trained ResNet50 from `build_model` with a fixed input size.
-    folder, card
-        See `write_bundle`.
-    pixels : ndarray of shape (n, height, width, 3), uint8
-        A few images at the input size of the network, for the comparison.
-    complete : callable, optional
-        Called with the draft of the bundle, to add to it before it moves to its place.
-
-    Raises
-    ------
-    ModelError
-        The graph does not have the layers of the model, or the outputs differ too much.
+    The bundle is compared with the model on a few images, `pixels`, as in `check_bundle`.
+    `complete` is called with the draft of the bundle, to add to it before it moves to its place. A
+    `ModelError` is raised if the outputs differ too much.
     """
     import openvino
 
@@ -310,10 +298,8 @@ def _kernel_and_bias(node: openvino.Node) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _constant_values(node: openvino.Node) -> np.ndarray:
-    if node.get_type_name() == "Convert":  # a half-precision constant
-        node = node.input_value(0).get_node()
-    values: np.ndarray = np.asarray(node.get_data(), np.float32)
-    return values
+    is_half = node.get_type_name() == "Convert"
+    return np.asarray((node.input_value(0).get_node() if is_half else node).get_data(), np.float32)
 
 
 @dataclass(frozen=True)

@@ -65,20 +65,10 @@ def expected_out_of_distribution_proportion(card: ModelCard) -> float | None:
 def find_staining_differences(
     stain: np.ndarray, is_gray: bool, statistics: StainStatistics
 ) -> list[str]:
-    """Return how the staining of an image differs from the training images.
+    """Return how the staining of an image, shape (6,), differs from the training images.
 
-    Parameters
-    ----------
-    stain : ndarray of shape (6,), float
-        Values of `bc_model.data.stain.stain_statistics` for one image.
-    is_gray : bool
-    statistics : StainStatistics
-
-    Returns
-    -------
-    list of str
-        Codes such as 'eosin_paler', see `bc_model.checks.TERMS`; only 'blank' or only 'grayscale';
-        or empty if all values are within or near those of the training images.
+    The result is a list of codes such as 'eosin_paler', see `bc_model.checks.TERMS`; only 'blank'
+    or only 'grayscale'; or empty if all values are within or near those of the training images.
     """
     if is_gray and not statistics.grayscale_proportion:  # all other differences result from it
         return ["grayscale"]
@@ -125,19 +115,10 @@ def check_staining(pixels: np.ndarray, card: ModelCard) -> Check | None:
 
 
 def summarize_sizes(images: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """Return the sizes of training images for the model card.
+    """Return ``training_sizes`` and ``reshaped_sizes`` for the model card, see `ModelInput`.
 
-    Parameters
-    ----------
-    images : DataFrame
-        Rows of a dataset with width_px, height_px and magnification. Only images with an official
-        name have a magnification.
-
-    Returns
-    -------
-    dict
-        ``training_sizes``, such as '700x460', the most frequent first, and ``reshaped_sizes``: the
-        sizes that only official images have, although a frame does not have this shape.
+    `images` has the columns width_px, height_px and magnification, which only images with an
+    official name have.
     """
     width, height = images["width_px"], images["height_px"]
     sizes = width.astype(str) + "x" + height.astype(str)

@@ -62,15 +62,8 @@ class Architecture:
 class StainStatistics:
     """Quantiles of the staining of the training images.
 
-    Attributes
-    ----------
-    quantiles : tuple of float
-    values : dict of str to tuple of float
-        One value per quantile for each of `bc_model.data.stain.STAIN_COLUMNS`, optical density.
-    grayscale_proportion : float
-        Proportion of grayscale training images.
-    out_of_distribution_proportion : float or None
-        Proportion of images of unseen cases whose staining differs from the training images.
+    `values` has one optical density per quantile for each of `bc_model.data.stain.STAIN_COLUMNS`.
+    `out_of_distribution_proportion` is that of images of unseen cases; None if it is unknown.
     """
 
     quantiles: tuple[float, ...]
@@ -94,20 +87,8 @@ class StainStatistics:
 class ModelInput:
     """The input of the network and the images that it was trained on.
 
-    Attributes
-    ----------
-    height_px, width_px : int
-        Size of the network input.
-    preprocessing : str
-    training_sizes : tuple of str
-        Sizes of the training images, such as '700x460', the most frequent first.
-    reshaped_sizes : tuple of str
-        Training sizes that only resized official frames have.
-    channels : str
-    value_range : (int, int)
-    field_of_view : str
-        Description of the cropping.
-    stain : StainStatistics or None
+    `training_sizes` are sizes such as '700x460', the most frequent first. `reshaped_sizes` are
+    those that only resized official frames have. `field_of_view` describes the cropping.
     """
 
     height_px: int
@@ -122,9 +103,10 @@ class ModelInput:
 
     def __post_init__(self) -> None:
         _require_text(preprocessing=self.preprocessing, channels=self.channels)
-        for name, value in (("height_px", self.height_px), ("width_px", self.width_px)):
-            if value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
+        if min(self.height_px, self.width_px) < 1:
+            raise ValueError(
+                f"height_px, width_px: expected at least 1, got {self.height_px}, {self.width_px}"
+            )
 
 
 @dataclass(frozen=True)
@@ -139,8 +121,7 @@ class Scale:
     source: str
 
     def __post_init__(self) -> None:
-        for value in self.magnifications:
-            _require_count(magnifications=value)
+        _require_count(magnifications=min(self.magnifications, default=0))
 
 
 @dataclass(frozen=True)
@@ -159,22 +140,10 @@ class SubsetCounts:
 class TrainingData:
     """The dataset and the split that the model was trained with.
 
-    Attributes
-    ----------
-    dataset_sha256, split_sha256 : str
-    protocol : str
-    has_leakage : bool
-        True if several subsets contain images of the same case.
-    n_images, n_cases : SubsetCounts
-    training_cases, validation_cases : tuple of str
-    is_synthetic : bool
-    license : str
-    initial_cases : tuple of str
-        Cases that the initial weights were trained on.
-    has_initialization_leakage : bool
-        True if the initial weights were trained on images or cases of the test subset.
-    seen_images_complete : bool
-        True if the list of seen images includes those of the initial weights.
+    `has_leakage` states whether several subsets contain images of the same case. `initial_cases`
+    are those of the initial weights, and `has_initialization_leakage` states whether the test
+    subset contains them or their images. `seen_images_complete` states whether the list of seen
+    images includes those of the initial weights.
     """
 
     dataset_sha256: str
@@ -286,20 +255,10 @@ class CardMetrics:
 
 @dataclass(frozen=True)
 class DecisionThreshold:
-    """The probability of malignancy from which an image is predicted malignant.
+    """The probability of malignancy from which an image is predicted malignant, in [0, 1].
 
-    Attributes
-    ----------
-    value : float
-        In [0, 1].
-    method : str
-        Method of the selection.
-    reason, date : str
-        Reason and time if the threshold was set manually; otherwise empty.
-    unit : {'image', 'case'} or None
-        Unit of the predictions that the threshold was selected for.
-    n_images, n_cases : int
-        Number of validation images and of their known cases; 0 without a selection on images.
+    `reason` and `date` are empty unless the threshold was set manually. `unit` is 'image' or 'case'
+    for a threshold that was selected on validation predictions, whose numbers follow.
     """
 
     value: float
@@ -320,18 +279,10 @@ class DecisionThreshold:
 
 @dataclass(frozen=True)
 class Temperature:
-    """The divisor of the logits before the softmax.
+    """The divisor of the logits before the softmax, fitted on validation images.
 
-    Attributes
-    ----------
-    value : float
-        1 if no temperature was fitted; `method` then contains the reason.
-    method : str
-        Method of the fit.
-    n_images, n_cases : int
-        Number of validation images and of their known cases.
-    log_loss_before, log_loss_after : float or None
-        Log loss on these images with equal weight per case. None without a fit.
+    Without a fit, `value` is 1 and `method` contains the reason. The log losses have equal weight
+    per case.
     """
 
     value: float
@@ -350,12 +301,10 @@ class Temperature:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The description of a model.
+    """The description of a model; a `ValueError` if a value is out of range.
 
     Attributes
     ----------
-    name : str
-        Letters, digits, '-', '.' and '_'.
     version : str
         Version of the program that trained the model.
     created : str
@@ -364,11 +313,6 @@ class ModelCard:
         Parity check by precision, see `bc_model.inference.precision.PRECISIONS`.
     files : dict of str to str
         SHA-256 by file name. Empty only before the files are written.
-
-    Raises
-    ------
-    ValueError
-        A value is out of range.
     """
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -398,9 +342,7 @@ class ModelCard:
             expected, found = ", ".join(CLASSES), ", ".join(self.classes)
             raise ValueError(f"classes: expected {expected} in this order, got {found}")
         if unknown := sorted(set(self.precisions) - set(PRECISIONS)):
-            raise ValueError(
-                f"precisions: expected keys in {', '.join(PRECISIONS)}, got {unknown[0]!r}"
-            )
+            raise ValueError(f"precisions: expected {', '.join(PRECISIONS)}, got {unknown[0]!r}")
         for name, digest in self.files.items():
             if not _FILE_NAME.fullmatch(name):
                 raise ValueError(f"files: expected file names and no paths, got {name!r}")
@@ -419,13 +361,7 @@ def describe_synthetic_training(data: TrainingData) -> str:
 
 
 def read_model_card(folder: Path) -> ModelCard:
-    """Return the model card in a bundle directory.
-
-    Raises
-    ------
-    BundleError
-        The file is missing, is not JSON, or is not a valid card.
-    """
+    """Return the model card in a bundle directory; a `BundleError` if there is no valid one."""
     try:
         card = read_record(folder / MODEL_CARD_FILE, ModelCard)
     except FileNotFoundError as error:

@@ -21,13 +21,12 @@ from bc_model.inference.classifier import compute_prob_malignant
 from bc_model.inference.engine import GRAPH_FILES, Engine
 from bc_model.inference.export import rebuild_keras_model
 from bc_model.inference.model_card import ModelCard, write_model_card
-from bc_model.inference.precision import Parity, compare_precision, supported_precisions
+from bc_model.inference.precision import compare_precision, supported_precisions
 from bc_model.model import reference_logits
 
 logger = logging.getLogger("bc_model.inference")
 
 N_CALIBRATION_IMAGES = 300
-BATCH = 32
 
 
 def measure_parity(bundle: Bundle, pixels: np.ndarray, is_malignant: np.ndarray) -> Bundle:
@@ -44,8 +43,7 @@ def measure_parity(bundle: Bundle, pixels: np.ndarray, is_malignant: np.ndarray)
     Returns
     -------
     Bundle
-        Bundle with the new model card. Precisions that this processor does not support keep their
-        result.
+        Bundle with the new model card. Unsupported precisions keep their result.
     """
     logits = reference_logits(rebuild_keras_model(bundle), pixels)
     reference = compute_prob_malignant(logits, bundle.temperature)
@@ -53,7 +51,9 @@ def measure_parity(bundle: Bundle, pixels: np.ndarray, is_malignant: np.ndarray)
     for precision in sorted(supported_precisions()):
         if not all(name in bundle.card.files for name in GRAPH_FILES[precision]):
             continue
-        parity = _parity_of(bundle, precision, reference, pixels, is_malignant)
+        logits = Engine(bundle, precision, require_parity=False).predict(pixels)
+        probabilities = compute_prob_malignant(logits, bundle.temperature)
+        parity = compare_precision(precision, reference, probabilities, is_malignant)
         precisions[precision] = parity
         auc = "not defined" if parity.auc_difference is None else f"{parity.auc_difference:.4f}"
         logger.info(
@@ -112,16 +112,3 @@ def _store_int8(bundle: Bundle, hashes: dict[str, str]) -> Bundle:
 def _store_card(bundle: Bundle, card: ModelCard) -> Bundle:
     write_model_card(bundle.folder, card)
     return Bundle(bundle.folder, card)
-
-
-def _parity_of(
-    bundle: Bundle,
-    precision: str,
-    reference: np.ndarray,
-    pixels: np.ndarray,
-    is_malignant: np.ndarray,
-) -> Parity:
-    engine = Engine(bundle, precision, require_parity=False)
-    logits = [engine.predict(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
-    served = compute_prob_malignant(np.concatenate(logits), bundle.temperature)
-    return compare_precision(precision, reference, served, is_malignant)

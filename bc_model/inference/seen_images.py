@@ -33,13 +33,8 @@ UNKNOWN_INITIALIZATION = make_check("BC326")
 class SeenImages:
     """The images in the training and validation data of a model.
 
-    Attributes
-    ----------
-    dhash : dict of str to int
-        Difference hash of each image, see `bc_model.data.hashing.dhash`, by the SHA-256 of its
-        pixels.
-    is_complete : bool
-        False if the training images of the initial weights are unknown.
+    `dhash` maps the SHA-256 of the pixels to the difference hash, see `bc_model.data.hashing`.
+    `is_complete` is False if the training images of the initial weights are unknown.
     """
 
     dhash: dict[str, int]
@@ -134,11 +129,6 @@ def find_seen_images(bundle: Bundle, images: pd.DataFrame) -> SeenInTraining:
     -------
     SeenInTraining
         In the order of the rows.
-
-    Raises
-    ------
-    BundleError
-        The list of seen images is missing or changed.
     """
     names = [parse_name(path.rpartition("/")[2]) for path in images["path"]]
     is_named = np.array([name is not None for name in names], bool)

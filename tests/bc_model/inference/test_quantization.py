@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from bc_model.errors import BundleError, ConfigError
-from bc_model.inference import quantization
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.model_card import MODEL_CARD_FILE, write_model_card
@@ -98,7 +97,7 @@ def test_measure_parity_with_several_batches_compares_all_images(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_supported({"f32"}, monkeypatch)
-    monkeypatch.setattr(quantization, "BATCH", 3)
+    monkeypatch.setattr("bc_model.inference.engine._CHUNK", 3)
     parity = measure_parity(bundle, PIXELS, MALIGNANT).card.precisions["f32"]
     assert (parity.n_images, parity.passes_parity) == (8, True)
 
