@@ -18,7 +18,6 @@ from bc_model.inference import (
     BUNDLED_MODELS_DIR,
     Bundle,
     describe_synthetic_training,
-    list_bundled_models,
     list_bundles,
 )
 from bc_model.reporting import format_support
@@ -62,7 +61,7 @@ def cross_validated_models() -> dict[str, Bundle]:
 
     A model that cannot be opened is shown as a warning.
     """
-    bundles, problems = list_bundled_models(BUNDLED_MODELS_DIR)
+    bundles, problems = list_bundles(None, BUNDLED_MODELS_DIR)
     for problem in problems:
         st.warning(escape(problem), title="Model skipped")
     return {f"{one.label} (bundled)": one for one in bundles if is_cross_validated(one)}

@@ -67,19 +67,12 @@ class BatchingEngine:
         self._is_computing = False
 
     def explain_one(self, pixels: np.ndarray) -> tuple[np.ndarray, dict[str, Heatmap]]:
-        """Return the logits and the heatmaps of one image.
+        """Return the logits, shape (2,), and the heatmap of each class for one image.
 
         Parameters
         ----------
         pixels : ndarray of shape (height, width, 3), uint8
             RGB image at the input size of the network.
-
-        Returns
-        -------
-        logits : ndarray of shape (2,), float32
-            In the order of `CLASSES`, before temperature scaling.
-        heatmaps : dict of str to Heatmap
-            One heatmap per class.
 
         Raises
         ------
@@ -130,18 +123,10 @@ class BatchingEngine:
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """The outputs of a model for several images, with the staining of these images.
+    """The outputs of a model for n images, with the staining of these images.
 
-    Attributes
-    ----------
-    logits : ndarray of shape (n, 2), float32
-        In the order of `CLASSES`, before temperature scaling.
-    features : ndarray of shape (n, channels), float32
-        Mean of each channel of the last convolutional block.
-    stain : ndarray of shape (n, 6), float
-        Columns as in `bc_model.data.stain.STAIN_COLUMNS`, optical density.
-    gray : ndarray of shape (n,), bool
-        True for a grayscale image.
+    The shapes are (n, 2) for the logits before temperature scaling, (n, channels) for the features,
+    (n, 6) for `bc_model.data.stain.STAIN_COLUMNS`, and (n,) for `gray`, the grayscale images.
     """
 
     logits: np.ndarray
@@ -174,11 +159,6 @@ def predict_files(
         At least one path, relative to `root`.
     progress : callable, optional
         Called with the number of processed images and the number of all images.
-
-    Returns
-    -------
-    ModelOutputs
-        In the order of `paths`.
 
     Raises
     ------

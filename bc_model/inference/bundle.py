@@ -34,14 +34,7 @@ BUNDLED_MODEL_NAME = "breakhis-scratch"
 
 @dataclass(frozen=True)
 class Bundle:
-    """One model on disk.
-
-    Attributes
-    ----------
-    folder : Path
-        Directory of the bundle.
-    card : ModelCard
-    """
+    """One model on disk: a directory and its model card."""
 
     folder: Path
     card: ModelCard
@@ -95,23 +88,14 @@ class Bundle:
     def file(self, name: str) -> Path:
         """Return the path of one file, whose bytes are verified once.
 
-        Raises
-        ------
-        BundleError
-            The model card does not list the file, or the file is missing or changed.
+        A `BundleError` is raised if the file is not listed, missing or changed.
         """
         if name not in self._verified_files:
             self._verified_files[name] = self._verify_file(name)
         return self._verified_files[name]
 
     def verify(self) -> None:
-        """Verify every file that the model card lists.
-
-        Raises
-        ------
-        BundleError
-            A file is missing or changed.
-        """
+        """Verify every file that the model card lists, see `file`."""
         for name in self.card.files:
             self._verify_file(name)
 
@@ -167,15 +151,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def list_bundles(runs: Path, bundled: Path) -> tuple[list[Bundle], list[str]]:
+def list_bundles(runs: Path | None, bundled: Path) -> tuple[list[Bundle], list[str]]:
     """List the models of all runs and the bundled models, the newest first.
 
     Only the model cards are read. Other files are verified when a model is loaded.
 
     Parameters
     ----------
-    runs : Path
-        Directory of the run directories.
+    runs : Path or None
+        Directory of the run directories. None lists only the bundled models.
     bundled : Path
         Directory of the bundled models.
 
@@ -185,19 +169,9 @@ def list_bundles(runs: Path, bundled: Path) -> tuple[list[Bundle], list[str]]:
     problems : list of str
         One sentence for each model that cannot be opened.
     """
-    cards = [
-        *runs.glob(f"*/{MODEL_FOLDER}/{MODEL_CARD_FILE}"),
-        *bundled.glob(f"*/{MODEL_CARD_FILE}"),
-    ]
-    return _open_all(cards)
-
-
-def list_bundled_models(bundled: Path) -> tuple[list[Bundle], list[str]]:
-    """List the bundled models, in the same form as `list_bundles`."""
-    return _open_all(list(bundled.glob(f"*/{MODEL_CARD_FILE}")))
-
-
-def _open_all(cards: list[Path]) -> tuple[list[Bundle], list[str]]:
+    cards = [*bundled.glob(f"*/{MODEL_CARD_FILE}")]
+    if runs is not None:
+        cards += runs.glob(f"*/{MODEL_FOLDER}/{MODEL_CARD_FILE}")
     bundles, problems = [], []
     for folder in (path.parent for path in cards):
         if folder.name.startswith("."):
@@ -223,10 +197,7 @@ def has_bundled_model() -> bool:
 def open_bundled_model() -> Bundle:
     """Open and verify the bundled model, as initial weights for training.
 
-    Raises
-    ------
-    WeightsError
-        The bundled model is not installed or is damaged.
+    A `WeightsError` is raised if the bundled model is not installed or is damaged.
     """
     folder = bundled_model_dir("bundled")
     if not has_bundled_model():

@@ -52,20 +52,9 @@ class Parity:
 def compare_precision(
     precision: str, reference: np.ndarray, prob_malignant: np.ndarray, is_malignant: np.ndarray
 ) -> Parity:
-    """Compare the probabilities of one precision with those of the Keras model.
+    """Compare the probabilities of one precision, shape (n,), with those of the Keras model.
 
-    Parameters
-    ----------
-    precision : {'f32', 'bf16', 'int8'}
-    reference, prob_malignant : ndarray of shape (n,), float
-        Probabilities of the Keras model in float32 and of the inference graph, in [0, 1].
-    is_malignant : ndarray of shape (n,), bool
-        True class of each image.
-
-    Returns
-    -------
-    Parity
-        Does not pass if one class is missing, because the ROC AUC is then undefined.
+    The parity check fails if one class is missing, because the ROC AUC is then undefined.
     """
     # Imported here, because readers of model cards do not need them.
     import numpy as np

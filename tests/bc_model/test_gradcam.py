@@ -216,15 +216,15 @@ def cividis(value: float) -> np.ndarray:
 
 def test_overlay_heatmap_empty_returns_a_copy_of_the_image() -> None:
     rgb = random_image()
-    synthetic = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))))
-    np.testing.assert_array_equal(synthetic, rgb)
-    assert synthetic is not rgb
+    overlay = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))))
+    np.testing.assert_array_equal(overlay, rgb)
+    assert overlay is not rgb
 
 
 def test_overlay_heatmap_empty_with_full_scale_returns_the_image() -> None:
     rgb = random_image()
-    synthetic = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))), full_scale=3.0)
-    np.testing.assert_array_equal(synthetic, rgb)
+    overlay = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))), full_scale=3.0)
+    np.testing.assert_array_equal(overlay, rgb)
 
 
 def test_overlay_heatmap_without_opacity_returns_the_image() -> None:
@@ -234,23 +234,23 @@ def test_overlay_heatmap_without_opacity_returns_the_image() -> None:
 
 def test_overlay_heatmap_keeps_pixels_with_value_zero() -> None:
     rgb, raw = random_image(), np.array([[4.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32)
-    synthetic = overlay_heatmap(rgb, heatmap(raw))
+    overlay = overlay_heatmap(rgb, heatmap(raw))
     is_zero = resize_heatmap(raw, *rgb.shape[:2]) == 0.0
     assert 0 < is_zero.sum() < is_zero.size
-    np.testing.assert_array_equal(synthetic[is_zero], rgb[is_zero])
-    assert (synthetic[:8, :8] != rgb[:8, :8]).any()
+    np.testing.assert_array_equal(overlay[is_zero], rgb[is_zero])
+    assert (overlay[:8, :8] != rgb[:8, :8]).any()
 
 
 def test_overlay_heatmap_maximum_has_the_last_color() -> None:
-    synthetic = overlay_heatmap(random_image(), heatmap([[2.0]]), opacity=1.0)
-    np.testing.assert_allclose(synthetic[20, 30], cividis(1.0), atol=2)
+    overlay = overlay_heatmap(random_image(), heatmap([[2.0]]), opacity=1.0)
+    np.testing.assert_allclose(overlay[20, 30], cividis(1.0), atol=2)
 
 
 def test_overlay_heatmap_opacity_is_the_square_root() -> None:
     gray = np.full((48, 64, 3), 120, np.uint8)
-    synthetic = overlay_heatmap(gray, heatmap([[1.0]]), opacity=0.6, full_scale=4.0)
+    overlay = overlay_heatmap(gray, heatmap([[1.0]]), opacity=0.6, full_scale=4.0)
     expected = 120 * (1 - 0.6 * 0.5) + cividis(0.25) * 0.6 * 0.5
-    np.testing.assert_allclose(synthetic[20, 30], expected, atol=2)
+    np.testing.assert_allclose(overlay[20, 30], expected, atol=2)
 
 
 def test_overlay_heatmap_does_not_change_its_input() -> None:
@@ -262,17 +262,17 @@ def test_overlay_heatmap_does_not_change_its_input() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (33, 101), (460, 700), (456, 700)])
 def test_overlay_heatmap_has_the_size_of_the_image(height: int, width: int) -> None:
-    synthetic = overlay_heatmap(random_image(height, width), heatmap(np.ones((7, 7))))
-    assert synthetic.shape == (height, width, 3)
-    assert synthetic.dtype == np.uint8
+    overlay = overlay_heatmap(random_image(height, width), heatmap(np.ones((7, 7))))
+    assert overlay.shape == (height, width, 3)
+    assert overlay.dtype == np.uint8
 
 
 def test_overlay_heatmap_keeps_rows_outside_the_field_of_view() -> None:
     rgb = random_image(460, 700)
-    synthetic = overlay_heatmap(rgb, heatmap(np.ones((7, 7))), opacity=1.0)
-    np.testing.assert_array_equal(synthetic[:2], rgb[:2])
-    np.testing.assert_array_equal(synthetic[-2:], rgb[-2:])
-    assert (synthetic[2:-2] != rgb[2:-2]).any(axis=-1).mean() > 0.99
+    overlay = overlay_heatmap(rgb, heatmap(np.ones((7, 7))), opacity=1.0)
+    np.testing.assert_array_equal(overlay[:2], rgb[:2])
+    np.testing.assert_array_equal(overlay[-2:], rgb[-2:])
+    assert (overlay[2:-2] != rgb[2:-2]).any(axis=-1).mean() > 0.99
 
 
 def test_resize_heatmap_keeps_positions() -> None:

@@ -13,9 +13,10 @@ from bc_model.gradcam import (
     downsample_to_width,
     draw_probability_bar,
     encode_jpeg,
+    encode_png,
     overlay_heatmap,
 )
-from bc_model.inference import Bundle, Prediction, encode_png
+from bc_model.inference import Bundle, Prediction
 from bc_model.utils import format_with_threshold
 
 DISPLAY_WIDTH_PX = 900

@@ -1,3 +1,5 @@
+"""Checks of the staining: blank, grayscale, or unlike the training images."""
+
 from dataclasses import replace
 
 import cv2
@@ -11,7 +13,6 @@ from bc_model.inference.input_checks import (
     check_staining,
     expected_out_of_distribution_proportion,
     find_staining_differences,
-    has_stain_statistics,
     measure_out_of_distribution_proportion,
     summarize_staining,
 )
@@ -41,7 +42,7 @@ def card_with(stain: StainStatistics | None) -> ModelCard:
 
 
 def test_check_staining_with_training_images_returns_none(card):
-    assert {code_of(one, card) for one in IMAGES} == {None}
+    assert {code_of(image, card) for image in IMAGES} == {None}
 
 
 def test_check_staining_with_blank_image_is_blocking(card):
@@ -84,29 +85,29 @@ def test_check_staining_with_equal_channels_is_grayscale(card, difference, gray)
 def test_check_staining_with_grayscale_training_images_returns_none():
     gray = np.repeat(IMAGES[:, :, :, 1:2], 3, axis=3)
     assert are_gray(gray).all()
-    facts = summarize_staining(stain_statistics(gray), are_gray(gray))
+    statistics = summarize_staining(stain_statistics(gray), are_gray(gray))
 
-    assert facts.grayscale_proportion == 1.0
-    assert check_staining(gray[0], card_with(facts)) is None
+    assert statistics.grayscale_proportion == 1.0
+    assert check_staining(gray[0], card_with(statistics)) is None
 
 
-def test_facts_and_the_proportion_that_is_unusual_by_hand():
+def test_measure_out_of_distribution_proportion_of_a_worked_example():
     stain = np.repeat(np.linspace(0.0, 1.0, 101)[:, None], 6, axis=1)
-    facts = summarize_staining(stain, np.array([True, False, False, False]))
+    statistics = summarize_staining(stain, np.array([True, False, False, False]))
 
-    assert facts.quantiles == (0.01, 0.05, 0.5, 0.95, 0.99)
-    assert facts.values["eosin_mean"] == pytest.approx([0.01, 0.05, 0.5, 0.95, 0.99])
-    assert facts.grayscale_proportion == 0.25
-    # From half of the 0.49 below 0.01 to as much above 0.99 is within.
-    asked = np.full((4, 6), 0.5)
-    asked[:, 2] = [-0.23, 0.5, 0.5, 1.23]
-    assert measure_out_of_distribution_proportion(asked, facts) == 0.0
-    asked[:, 2] = [-0.24, -0.23, 1.23, 1.24]
-    assert measure_out_of_distribution_proportion(asked, facts) == 0.5
+    assert statistics.quantiles == (0.01, 0.05, 0.5, 0.95, 0.99)
+    assert statistics.values["eosin_mean"] == pytest.approx([0.01, 0.05, 0.5, 0.95, 0.99])
+    assert statistics.grayscale_proportion == 0.25
+    # The tolerance is half of 0.49 below 0.01 and above 0.99.
+    others = np.full((4, 6), 0.5)
+    others[:, 2] = [-0.23, 0.5, 0.5, 1.23]
+    assert measure_out_of_distribution_proportion(others, statistics) == 0.0
+    others[:, 2] = [-0.24, -0.23, 1.23, 1.24]
+    assert measure_out_of_distribution_proportion(others, statistics) == 0.5
 
 
 def test_check_staining_tolerance_is_half_the_distance_to_the_median(card):
-    # A statistic that has 0 to 2 around 1 in training may lie between -0.5 and 2.5.
+    # With 0 to 2 around 1 in training, values from -0.5 to 2.5 pass.
     image = IMAGES[0]
     eosin = stain_densities(image[::2, ::2].reshape(-1, 3))[:, 1].mean()
     for median, expected in ((eosin + 1.4, False), (eosin + 1.6, True), (eosin - 1.4, False),
@@ -120,20 +121,19 @@ def test_check_staining_tolerance_is_half_the_distance_to_the_median(card):
         assert (check is not None and code in check.params["differences"]) == expected
 
 
-def test_unusual_stain_returns_codes_of_differences(card):
-    known = stain_statistics(IMAGES[:1])[0]
-    assert find_staining_differences(known, False, card.input.stain) == []
-    assert find_staining_differences(known, True, card.input.stain) == ["grayscale"]
+def test_find_staining_differences_returns_codes(card):
+    stain = stain_statistics(IMAGES[:1])[0]
+    assert find_staining_differences(stain, False, card.input.stain) == []
+    assert find_staining_differences(stain, True, card.input.stain) == ["grayscale"]
 
-    known[STAIN_COLUMNS.index("eosin_mean")] += 1.0
-    known[STAIN_COLUMNS.index("residual_sd")] = -1.0
-    assert find_staining_differences(known, False, card.input.stain) == [
+    stain[STAIN_COLUMNS.index("eosin_mean")] += 1.0
+    stain[STAIN_COLUMNS.index("residual_sd")] = -1.0
+    assert find_staining_differences(stain, False, card.input.stain) == [
         "eosin_stronger",
         "residual_more_even",
     ]
 
 
 def test_check_staining_without_statistics_returns_none():
-    assert not has_stain_statistics(card_with(None))
     assert check_staining(np.zeros((8, 8, 3), np.uint8), card_with(None)) is None
     assert expected_out_of_distribution_proportion(card_with(None)) is None

@@ -1,4 +1,4 @@
-"""What `explain` leaves on disk: numbers, raw maps and drawings that belong together."""
+"""The files of `explain_file`: values, raw heatmaps and overlays."""
 
 import hashlib
 import io
@@ -12,8 +12,8 @@ from PIL import Image
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.images import read_image
 from bc_model.errors import ImageError
-from bc_model.gradcam import Heatmap
-from bc_model.inference.classifier import Classifier, encode_png, explain_file, load_classifier
+from bc_model.gradcam import Heatmap, encode_png
+from bc_model.inference.classifier import Classifier, explain_file, load_classifier
 from bc_model.training.run import Run
 
 
@@ -41,7 +41,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def test_a_image_leaves_five_files(classifier: Classifier, tmp_path: Path, out: Path) -> None:
+def test_explain_file_writes_five_files(classifier: Classifier, tmp_path: Path, out: Path) -> None:
     result = explain_file(classifier, write_image(tmp_path / "a.png"), out)
     base = f"a-{result['sha256'][:8]}"
     assert sorted(path.name for path in out.iterdir()) == [
@@ -53,7 +53,9 @@ def test_a_image_leaves_five_files(classifier: Classifier, tmp_path: Path, out: 
         assert (out / result["heatmaps"][name]["overlay"]).is_file()
 
 
-def test_the_json_is_what_is_returned(classifier: Classifier, tmp_path: Path, out: Path) -> None:
+def test_explain_file_returns_the_content_of_the_json_file(
+    classifier: Classifier, tmp_path: Path, out: Path
+) -> None:
     result = explain_file(classifier, write_image(tmp_path / "a.png"), out)
     (path,) = out.glob("*.json")
     assert json.loads(path.read_text()) == result
@@ -84,7 +86,7 @@ def test_explain_file_with_a_blocking_check_writes_only_codes(
     path = tmp_path / "blank.png"
     Image.new("RGB", (96, 64), (244, 244, 244)).save(path)
     base = f"blank-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
-    (out / f"{base}-benign.png").touch()  # of an earlier call with another model
+    (out / f"{base}-benign.png").touch()  # from an earlier call with another model
     result = explain_file(classifier, path, out)
     assert result["checks"][0]["code"] == "BC104"
     assert result["heatmaps"] == {}
@@ -93,21 +95,21 @@ def test_explain_file_with_a_blocking_check_writes_only_codes(
     assert [file.name for file in out.iterdir()] == [f"{base}.json"]
 
 
-def test_the_drawing_has_the_size_of_the_image(
+def test_explain_file_writes_overlays_of_the_image_size(
     classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
     explain_file(classifier, write_image(tmp_path / "a.png"), out)
     assert {pixels(path).shape for path in out.glob("*.png")} == {(60, 90, 3)}
 
 
-def test_every_result_says_that_it_is_no_diagnosis(
+def test_explain_file_states_that_it_is_not_a_diagnosis(
     classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
     result = explain_file(classifier, write_image(tmp_path / "a.png"), out)
     assert "not a diagnosis" in result["use"]
 
 
-def test_images_of_the_same_name_are_kept_apart(
+def test_explain_file_with_equal_names_writes_separate_files(
     classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
     for seed in range(2):
@@ -116,7 +118,7 @@ def test_images_of_the_same_name_are_kept_apart(
     assert len(list(out.iterdir())) == 10
 
 
-def test_explaining_again_replaces_the_files(
+def test_explain_file_twice_replaces_the_files(
     classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
     path = write_image(tmp_path / "a.png")
@@ -140,8 +142,8 @@ def test_explain_file_with_empty_heatmaps_writes_the_image_unchanged(
         np.testing.assert_array_equal(overlay, pixels(path))
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", None])
-def test_a_image_that_cannot_be_read_leaves_nothing(
+@pytest.mark.parametrize("content", [b"", b"not an image", None])
+def test_explain_file_with_an_unreadable_image_writes_nothing(
     content: bytes | None, classifier: Classifier, tmp_path: Path, out: Path
 ) -> None:
     path = tmp_path / "a.png"
@@ -152,6 +154,6 @@ def test_a_image_that_cannot_be_read_leaves_nothing(
     assert not list(out.iterdir())
 
 
-def test_a_png_keeps_every_pixel() -> None:
+def test_encode_png_keeps_every_pixel() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encode_png(rgb)))), rgb)
