@@ -14,6 +14,7 @@ BcModelError
 ├── EngineBusyError                      more pictures are waiting than the engine takes
 └── JobError                        a job that is missing, unreadable or in the wrong state
     ├── RunError                    a run directory that is taken, missing or unreadable
+    │   └── RunChangedError         a run whose data or code have changed since it was started
     └── DownloadError               a download that did not finish, or returned other bytes
 
 A message is one sentence a person can act on: what was asked, the rule, what came, what to do.
@@ -91,6 +92,10 @@ class JobError(BcModelError):
 
 class RunError(JobError):
     """A run directory is taken, missing or unreadable."""
+
+
+class RunChangedError(RunError):
+    """A run cannot be resumed exactly, because its data or code have changed."""
 
 
 class DownloadError(JobError):

@@ -22,6 +22,7 @@ import numpy as np
 
 from bc_model.data import write_synthetic
 from bc_model.training import Run, TrainingConfig
+from bc_model.utils import to_json
 
 KILLS = 20
 PATIENCE_S = 300.0
@@ -30,7 +31,7 @@ PATIENCE_S = 300.0
 def queue(path: Path, config: TrainingConfig) -> Run:
     """Make a run that `train --resume` can start."""
     run = Run.create(path)
-    run.write_config({"config": config.as_dict()})
+    run.write_config({"config": to_json(config)})
     run.write_status("queued")
     return run
 

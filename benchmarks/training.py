@@ -27,7 +27,7 @@ from bc_model.cli.options import parse_size
 from bc_model.data import write_synthetic
 from bc_model.errors import WeightsError
 from bc_model.training import TrainingConfig
-from bc_model.utils import native_stderr_silenced
+from bc_model.utils import native_stderr_silenced, to_json
 from benchmarks.timing import describe_machine
 
 OWN_EPOCHS = 15
@@ -249,7 +249,7 @@ def measure(config: TrainingConfig, seeds: int) -> dict[str, Any]:
     return {
         "machine": describe_machine(),
         "images": {name: len(subset.labels) for name, subset in load(config).items()},
-        "config": config.as_dict(),
+        "config": to_json(config),
         **summarize(found),
     }
 

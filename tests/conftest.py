@@ -15,6 +15,7 @@ from bc_model.data.synthetic import write_synthetic
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
+from bc_model.utils.serialization import from_json
 from tests.file_server import Server
 
 REPOSITORY = Path(__file__).parents[1]
@@ -74,7 +75,7 @@ def end_at_random() -> Callable[[Run], None]:
     """Return a function that ends a run with its true split and the figures of a random model."""
 
     def end(run: Run) -> None:
-        config = TrainingConfig.from_dict(run.read_config()["config"])
+        config = from_json(TrainingConfig, run.read_config()["config"])
         split = make_split(
             read_dataset(Path(config.data)), config.protocol, n_folds=config.n_folds,
             fold=config.test_fold, folds_file=config.official_fold_file,

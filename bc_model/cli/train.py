@@ -109,8 +109,8 @@ def _work_on(run: Run, config: "TrainingConfig", **how: bool) -> int:
         with native_stderr_silenced():
             from bc_model.training import train as train_model
 
-        bundle = train_model(config, run, **how)
-    if bundle is None:
+        train_model(config, run, **how)
+    if run.read_status()["state"] != "done":
         logger.info("%s", run.read_status()["message"])
         return 1
     # Matplotlib loads only now, as training does not need it.

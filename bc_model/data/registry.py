@@ -16,12 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import bc_model
 from bc_model.data.breakhis import IMAGE_SUFFIXES
 from bc_model.data.images import image_files
 from bc_model.data.official_folds import MAX_FILE_MB, read_fold_file
 from bc_model.errors import DataError, SplitError
-from bc_model.utils.io import write_bytes_atomic, write_text_atomic
+from bc_model.utils.io import project_dir, write_bytes_atomic, write_text_atomic
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
@@ -113,8 +112,8 @@ class RegisteredDataset:
 
 
 def datasets_folder() -> Path:
-    """Return the shelf: `BC_DATASETS`, or `data` beside the program. It need not exist."""
-    return Path(os.environ.get("BC_DATASETS") or Path(bc_model.__file__).parents[1] / "data")
+    """Return the dataset registry: BC_DATASETS, or ``data`` in the project directory."""
+    return Path(os.environ.get("BC_DATASETS") or project_dir() / "data")
 
 
 def cache_dir() -> Path:

@@ -127,3 +127,9 @@ def _sync_folder(folder: Path) -> None:
         pass
     finally:
         os.close(feature)
+
+
+def project_dir() -> Path:
+    """Return the checkout that contains this package, or the current directory if installed."""
+    checkout = Path(__file__).parents[2]
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
