@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
@@ -105,9 +104,8 @@ class RunReporter(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if self._timed_from is None:  # The first batch includes the compilation.
-            self._timed_from = (
-                self._working_time_s(), self._n_epochs_done(self._epoch_proportion(batch + 1)),
-            )  # fmt: skip
+            n_epochs = self._n_epochs_done(self._epoch_proportion(batch + 1))
+            self._timed_from = (self._working_time_s(), n_epochs)
         self._write_heartbeat(batch + 1)
         self._paused_at = time.monotonic()
         follow_requests(self.run, lambda state: self._try_write_status(state, batch + 1))
@@ -126,22 +124,18 @@ class RunReporter(keras.callbacks.Callback):
         seconds = self._working_time_s() - self._epoch_start
         if epoch == self._first_epoch:  # Its validation includes a compilation, too.
             self._timed_from = (self._working_time_s(), self._n_epochs_done(1.0))
-        record: dict[str, Any] = {
-            "epoch": epoch + 1,
-            "phase": self.phase.name,
-            **metrics,
-            "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
-            "seconds": round(seconds, 2),
-            "time": time.time(),
-        }
-        self.run.append_history(record)
+        rate = float(self.model.optimizer.learning_rate.numpy())
+        self.run.append_history({
+            "epoch": epoch + 1, "phase": self.phase.name, **metrics, "learning_rate": rate,
+            "seconds": round(seconds, 2), "time": time.time(),
+        })  # fmt: skip
         left = self._seconds_left(1.0)
         logger.info(
             "epoch %d/%d %s  loss %.3f acc %.3f | val loss %.3f acc %.3f | rate %.1e | %s%s",
             epoch + 1, self.phase.total_epochs, self.phase.title,
             metrics.get("loss", math.nan), metrics.get("accuracy", math.nan),
             metrics.get("val_loss", math.nan), metrics.get("val_accuracy", math.nan),
-            record["learning_rate"], duration_in_words(seconds),
+            rate, duration_in_words(seconds),
             "" if left is None else f", {duration_in_words(left)} left",
         )  # fmt: skip
 
@@ -202,14 +196,9 @@ class StateWriter(keras.callbacks.Callback):
     COUNTERS = ("best", "wait", "cooldown_counter")
 
     def __init__(
-        self,
-        run: Run,
-        phase: Phase,
-        classifier: keras.Model,
-        best_loss: float | None,
-        counting: dict[str, keras.callbacks.Callback],
-        resumed: TrainState | None = None,
-    ) -> None:
+        self, run: Run, phase: Phase, classifier: keras.Model, best_loss: float | None,
+        counting: dict[str, keras.callbacks.Callback], resumed: TrainState | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.run, self.phase, self.classifier = run, phase, classifier
         self.best_loss = best_loss

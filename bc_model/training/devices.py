@@ -61,19 +61,18 @@ def resolve_compute_dtype(config: TrainingConfig) -> str:
 
 @contextmanager
 def use_compute_dtype(model: keras.Model, compute_dtype: str) -> Iterator[None]:
-    """Let the convolutional layers of a model compute in a dtype within a block.
+    """Let the layers before global average pooling compute in a dtype within a block.
 
     Parameters
     ----------
     model : keras.Model
         The model, or its tail after a frozen base.
     compute_dtype : {'float32', 'bfloat16'}
-        The dtype of the layers before global average pooling.
 
     Notes
     -----
-    The layers after the pooling stay in float32, so that the loss is exact. After the block, the
-    model computes in float32 again. A function traced inside the block keeps its dtype.
+    The layers after the pooling stay in float32, so that the loss is exact. A function traced
+    inside the block keeps its dtype.
     """
     import keras
 
@@ -144,13 +143,9 @@ def measure_gflops() -> float:
 
 
 def estimate_duration_s(
-    config: TrainingConfig,
-    n_training: int,
-    n_validation: int,
-    gflops: float,
-    *,
+    config: TrainingConfig, n_training: int, n_validation: int, gflops: float, *,
     has_bfloat16: bool = False,
-) -> float:
+) -> float:  # fmt: skip
     """Estimate the duration of a run that trains all its epochs.
 
     Parameters

@@ -142,15 +142,9 @@ class CachedFeatures:
         return self._make_reader()(copies, index)
 
     def training_dataset(
-        self,
-        labels: np.ndarray,
-        *,
-        batch_size: int,
-        seed: int,
-        first_epoch: int,
-        last_epoch: int,
+        self, labels: np.ndarray, *, batch_size: int, seed: int, first_epoch: int, last_epoch: int,
         whole_batches: bool = False,
-    ) -> tf.data.Dataset:
+    ) -> tf.data.Dataset:  # fmt: skip
         """Return features and labels (b, 2) of several epochs, as `pipeline.training_dataset`.
 
         Epochs count from the start of the run; `last_epoch` is excluded. With `whole_batches`, the
@@ -179,11 +173,9 @@ class CachedFeatures:
         return self._make_dataset(batches, labels, [weights[place] for place in places])
 
     def _make_dataset(
-        self,
-        batches: list[tuple[np.ndarray, np.ndarray]],
-        labels: np.ndarray,
+        self, batches: list[tuple[np.ndarray, np.ndarray]], labels: np.ndarray,
         weights: list[np.ndarray] | None = None,
-    ) -> tf.data.Dataset:
+    ) -> tf.data.Dataset:  # fmt: skip
         import tensorflow as tf
 
         reader = self._make_reader()
@@ -229,16 +221,10 @@ class CachedFeatures:
 
 
 def compute_features(
-    base: keras.Model,
-    source: Source,
-    *,
-    n_copies: int,
-    batch_size: int,
-    dtype: str,
-    directory: Path,
-    extractor: Extractor | None = None,
+    base: keras.Model, source: Source, *, n_copies: int, batch_size: int, dtype: str,
+    directory: Path, extractor: Extractor | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> CachedFeatures:
+) -> CachedFeatures:  # fmt: skip
     """Open a cache after computing the copies that it lacks.
 
     Parameters

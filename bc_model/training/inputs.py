@@ -100,18 +100,13 @@ def make_image_inputs(
 
 
 def make_cached_inputs(
-    model: keras.Model,
-    phase: str,
-    config: TrainingConfig,
-    training: Subset,
-    validation: Subset,
-    directory: Path,
-    progress: Callable[[str, int, int], None],
-) -> PhaseInputs | None:
+    model: keras.Model, phase: str, config: TrainingConfig, training: Subset, validation: Subset,
+    directory: Path, progress: dict[str, Callable[[int, int], None]],
+) -> PhaseInputs | None:  # fmt: skip
     """Compute the features of the frozen layers, and return them as inputs of the other layers.
 
-    `progress` is called with (subset, images done, all images) and may raise an exception to end
-    the run. The result is None if the phase has no frozen layers with a single output.
+    `progress` contains functions of (images done, all images) for 'training' and 'validation'. The
+    result is None if the phase has no frozen layers with a single output.
 
     Raises
     ------
@@ -131,7 +126,7 @@ def make_cached_inputs(
         def report_progress(done: int, total: int) -> None:
             nonlocal n_computed
             n_computed += total if done == total else 0
-            progress(name, done, total)
+            progress[name](done, total)
 
         source: Source = AugmentedImages(subset.pixels, config.image_size, config.seed)
         for base, dtype in bases:

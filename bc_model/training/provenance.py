@@ -92,13 +92,9 @@ def git_commit() -> str | None:
 
 
 def draft_model_card(
-    config: TrainingConfig,
-    dataset: Dataset,
-    split: pd.DataFrame,
-    run: Run,
-    seen: SeenImages,
+    config: TrainingConfig, dataset: Dataset, split: pd.DataFrame, run: Run, seen: SeenImages,
     n_parameters: int,
-) -> ModelCard:
+) -> ModelCard:  # fmt: skip
     """Return the model card of a new model, without files and metrics."""
     training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
     synthetic = bool(training["case"].map(is_synthetic).any())
@@ -106,10 +102,8 @@ def draft_model_card(
     magnification = training["magnification"].dropna()
     magnifications = [] if synthetic else sorted(map(int, magnification.unique()))
     counts = summarize_subsets(split)
-    has_initialization_leakage = (
-        check_initialization_leakage(config.weights, dataset, split) is not None
-    )
     initial = config.weights
+    has_initial_leakage = check_initialization_leakage(initial, dataset, split) is not None
     initial_bundle = find_initial_bundle(initial)
     rows = dataset.images[dataset.images["path"].isin(training["path"])]
     license_ = describe_license(synthetic, bool(magnifications))
@@ -132,8 +126,8 @@ def draft_model_card(
             dataset_sha256=dataset_sha256(dataset),
             split_sha256=file_sha256(run.split_file),
             protocol=config.protocol,
-            has_leakage=config.protocol in PROTOCOLS_WITH_LEAKAGE or has_initialization_leakage,
-            has_initialization_leakage=has_initialization_leakage,
+            has_leakage=config.protocol in PROTOCOLS_WITH_LEAKAGE or has_initial_leakage,
+            has_initialization_leakage=has_initial_leakage,
             n_images=SubsetCounts(**{name: n["images"] for name, n in counts.items()}),
             n_cases=SubsetCounts(**{name: n["cases"] for name, n in counts.items()}),
             training_cases=tuple(sorted(set(training["case"]) - {""})),

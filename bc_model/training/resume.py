@@ -23,13 +23,7 @@ _MACHINE = {
 
 
 def read_resumable_config(run: Run) -> TrainingConfig:
-    """Return the configuration of a run that has not finished.
-
-    Raises
-    ------
-    RunError
-        The run is running or done, or its configuration is missing.
-    """
+    """Return the configuration of a run; raises `RunError` if it cannot be resumed."""
     status = run.read_status()
     state = status["state"]
     # A queued run has no process yet. The process of a starting run may be this one.

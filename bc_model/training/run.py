@@ -188,30 +188,9 @@ def find_run(runs: Path, run_id: str) -> Run:
     return Run.open(Path(runs) / run_id)
 
 
-def _advise_on_model(path: Path) -> str:
-    """Return a sentence if the path is a model, with or without its run."""
-    if not (path / "model_card.json").is_file():
-        return ""
-    if (path.resolve().parent / STATUS_FILE).is_file():
-        return f" It is the model of a run. Use the run itself: {path.resolve().parent}."
-    return (
-        " It is a model without a run, so it has no configuration and no test predictions. "
-        "Evaluate it on an external dataset instead."
-    )
-
-
 def list_runs(runs: Path) -> list[Run]:
     """Return the runs in a directory, newest first; other directories are ignored."""
     return sorted(Run.find_all(runs), key=_started, reverse=True)
-
-
-def _started(run: Run) -> float:
-    for name in (CONFIG_FILE, STATUS_FILE):
-        try:
-            return (run.path / name).stat().st_mtime
-        except OSError:
-            continue
-    return 0.0  # The run was deleted after it was listed.
 
 
 @dataclass(frozen=True)
@@ -274,3 +253,24 @@ class RunImages:
                 "trained. Restore the image, or start a new run."
             )
         return path, data
+
+
+def _advise_on_model(path: Path) -> str:
+    """Return a sentence if the path is a model, with or without its run."""
+    if not (path / "model_card.json").is_file():
+        return ""
+    if (path.resolve().parent / STATUS_FILE).is_file():
+        return f" It is the model of a run. Use the run itself: {path.resolve().parent}."
+    return (
+        " It is a model without a run, so it has no configuration and no test predictions. "
+        "Evaluate it on an external dataset instead."
+    )
+
+
+def _started(run: Run) -> float:
+    for name in (CONFIG_FILE, STATUS_FILE):
+        try:
+            return (run.path / name).stat().st_mtime
+        except OSError:
+            continue
+    return 0.0  # The run was deleted after it was listed.

@@ -119,15 +119,7 @@ def accepts_changes(run: Run) -> bool:
 
 
 def resolve_paths(config: TrainingConfig) -> TrainingConfig:
-    """Return a configuration with absolute paths, after checking its weights and fold files.
-
-    Raises
-    ------
-    WeightsError
-        The weights file is missing or invalid.
-    SplitError
-        The fold file is missing or invalid.
-    """
+    """Return a configuration with absolute paths, after checking its weights and fold files."""
     weights, fold_file = config.weights, config.official_fold_file
     if weights == "bundled":
         bundled_model()

@@ -213,13 +213,9 @@ class Trainer:
     bundle: Bundle
 
     def __init__(
-        self,
-        config: TrainingConfig,
-        run_dir: Run,
-        *,
-        resume: bool = False,
+        self, config: TrainingConfig, run_dir: Run, *, resume: bool = False,
         accept_changes: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.config = config
         self.run_dir = run_dir
         self.resume = resume
@@ -230,8 +226,7 @@ class Trainer:
     def run(self) -> None:
         """Run all stages and write the final status of the run."""
         try:
-            # The model comes before the data: a failed download or an unknown block should not
-            # cost the time to read an entire dataset.
+            # The model comes first, because it fails faster than reading an entire dataset.
             self.build_model()
             self.prepare_data()
             self.train_head()
@@ -452,16 +447,14 @@ class Trainer:
     def _make_inputs(self, phase: str) -> PhaseInputs:
         arguments = self.config, self.training, self.validation
         if self.config.cache_features:
+            message = "Computing the features of the {} subset"
             callbacks = {
-                name: make_progress_callback(
-                    self.run_dir, f"Computing the features of the {name} subset"
-                )
+                name: make_progress_callback(self.run_dir, message.format(name))
                 for name in ("training", "validation")
             }
             inputs = make_cached_inputs(
-                self.model, phase, *arguments, self.run_dir.cache_dir,
-                lambda name, done, total: callbacks[name](done, total),
-            )  # fmt: skip
+                self.model, phase, *arguments, self.run_dir.cache_dir, callbacks
+            )
             if inputs:
                 return inputs
         return make_image_inputs(self.model, *arguments)
@@ -493,14 +486,12 @@ class Trainer:
 
     def _training_statistics(self) -> StainStatistics | None:
         """Write the features of the training images, and return the limits of the input checks."""
-        # Without them, the run does not fail.
         bundle, directory = self.bundle, self.run_dir.evaluation_dir
-        self.run_dir.write_status(
-            "running", message="Computing the features of the training images", phase="evaluation"
-        )
+        message = "Computing the features of the training images"
+        self.run_dir.write_status("running", message=message, phase="evaluation")
         try:
             features = training_features(Engine(bundle), self.dataset.root, self.split, directory)
-        except (BcModelError, OSError) as error:
+        except (BcModelError, OSError) as error:  # The run does not need them.
             logger.warning("The features of the training images were not saved: %s", error)
             return None
         statistics = stain_statistics_summary(features.stain, self.training_is_gray)
@@ -525,11 +516,8 @@ def _configure_tensorflow(config: TrainingConfig) -> None:
 
 
 def _compile(model: keras.Model, rate: float) -> None:
-    model.compile(
-        optimizer=keras.optimizers.Adam(rate),
-        loss=keras.losses.CategoricalCrossentropy(),
-        metrics=["accuracy"],
-    )
+    loss = keras.losses.CategoricalCrossentropy()
+    model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"])
 
 
 def _make_phase(name: str, first_epoch: int, config: TrainingConfig, inputs: PhaseInputs) -> Phase:
@@ -558,8 +546,9 @@ def _log_split(dataset: Dataset, split: pd.DataFrame, weights: str) -> None:
         len(case), case[case != ""].nunique() or "unknown", len(dataset.excluded),
     )  # fmt: skip
     for name, counts in summarize_subsets(split).items():
-        numbers = (f"{counts[c]} {c} of {_cases(counts[f'{c}_cases'])}" for c in CLASSES)
-        logger.info("%s: %s", name, ", ".join(numbers))
+        n_cases = {c: counts[f"{c}_cases"] for c in CLASSES}
+        cases = {c: many(n, "case") if n else "unknown cases" for c, n in n_cases.items()}
+        logger.info("%s: %s", name, ", ".join(f"{counts[c]} {c} of {cases[c]}" for c in CLASSES))
     protocol = split["protocol"].iloc[0]
     if protocol in PROTOCOLS_WITH_LEAKAGE:
         leaks = count_leaks(split)
@@ -570,7 +559,3 @@ def _log_split(dataset: Dataset, split: pd.DataFrame, weights: str) -> None:
         )  # fmt: skip
     if leakage := check_initialization_leakage(weights, dataset, split):
         logger.warning("%s", leakage.message)
-
-
-def _cases(number: int) -> str:
-    return many(number, "case") if number else "unknown cases"

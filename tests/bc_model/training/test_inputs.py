@@ -17,6 +17,8 @@ from bc_model.training.inputs import Subset, count_cache_bytes, make_cached_inpu
 from bc_model.training.run import Run
 from bc_model.training.trainer import train
 
+NO_PROGRESS = dict.fromkeys(("training", "validation"), lambda *_: None)
+
 
 @pytest.fixture
 def pretrained(tiny_config: TrainingConfig, tiny_run: Run) -> TrainingConfig:
@@ -91,7 +93,7 @@ def test_make_cached_inputs_returns_the_trained_layers(
     model = load_keras(tiny_run.model_dir / "model.keras")
     training, validation = make_subsets()
     phase_inputs = make_cached_inputs(
-        model, "finetune", pretrained, training, validation, tmp_path, lambda *_: None
+        model, "finetune", pretrained, training, validation, tmp_path, NO_PROGRESS
     )
     assert phase_inputs is not None
     names = {layer.name for layer in phase_inputs.model.layers}
@@ -113,7 +115,8 @@ def test_make_cached_inputs_for_the_second_phase_computes_nothing(
     training, validation = make_subsets()
     totals: list[int] = []
     arguments = (
-        pretrained, training, validation, tmp_path, lambda _, done, total: totals.append(total),
+        pretrained, training, validation, tmp_path,
+        dict.fromkeys(("training", "validation"), lambda done, total: totals.append(total)),
     )  # fmt: skip
     phase_inputs = make_cached_inputs(model, "head", *arguments)
     assert phase_inputs is not None
@@ -132,7 +135,7 @@ def test_make_cached_inputs_without_frozen_layers_is_none(
 ) -> None:
     model = build_model("tiny", image_size=(32, 32), dense_units=(8,))
     training, validation = make_subsets()
-    arguments = (tiny_config, training, validation, tmp_path, lambda *_: None)
+    arguments = (tiny_config, training, validation, tmp_path, NO_PROGRESS)
     assert make_cached_inputs(model, "finetune", *arguments) is None
     assert list(tmp_path.iterdir()) == []
 
