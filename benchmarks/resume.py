@@ -22,6 +22,7 @@ import numpy as np
 
 from bc_model.data import generate_dataset
 from bc_model.training import Run, TrainingConfig
+from bc_model.utils import to_json
 
 KILLS = 20
 TIMEOUT_S = 300.0
@@ -30,7 +31,7 @@ TIMEOUT_S = 300.0
 def queue_run(path: Path, config: TrainingConfig) -> Run:
     """Create a run that `train --resume` can start."""
     run = Run.create(path)
-    run.write_config({"config": config.as_dict()})
+    run.write_config({"config": to_json(config)})
     run.write_status("queued")
     return run
 

@@ -25,7 +25,7 @@ import numpy as np
 from bc_model.data import generate_dataset
 from bc_model.errors import WeightsError
 from bc_model.training import TrainingConfig
-from bc_model.utils import silence_native_stderr
+from bc_model.utils import silence_native_stderr, to_json
 from benchmarks.timing import describe_machine
 
 INITIAL_EPOCHS = 15
@@ -247,7 +247,7 @@ def measure(config: TrainingConfig, seeds: int) -> dict[str, Any]:
     return {
         "machine": describe_machine(),
         "images": {name: len(subset.labels) for name, subset in load_subsets(config).items()},
-        "config": config.as_dict(),
+        "config": to_json(config),
         **summarize(found),
     }
 

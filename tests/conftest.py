@@ -15,6 +15,7 @@ from bc_model.data.synthetic import generate_dataset
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
+from bc_model.utils.serialization import from_json
 from tests.file_server import Server
 
 REPOSITORY = Path(__file__).parents[1]
@@ -76,7 +77,7 @@ def end_at_random() -> Callable[[Run], None]:
     """Return a function that finishes a run with its split and metrics of a random model."""
 
     def end(run: Run) -> None:
-        config = TrainingConfig.from_dict(run.read_config()["config"])
+        config = from_json(TrainingConfig, run.read_config()["config"])
         split = make_split(
             load_dataset(Path(config.data)), config.protocol, n_folds=config.n_folds,
             test_fold=config.test_fold, official_fold_file=config.official_fold_file,

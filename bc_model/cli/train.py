@@ -104,8 +104,8 @@ def _execute(run: training.Run, config: training.TrainingConfig, **how: bool) ->
         with silence_native_stderr():
             from bc_model.training import train as train_model
 
-        bundle = train_model(config, run, **how)
-    if bundle is None:
+        train_model(config, run, **how)
+    if run.read_status()["state"] != "done":
         logger.info("%s", run.read_status()["message"])
         return 1
     reporting.write_plots(evaluation.read_report(run.evaluation_dir), run.evaluation_dir)

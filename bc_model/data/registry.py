@@ -18,11 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import bc_model
 from bc_model.data.breakhis import IMAGE_SUFFIXES
 from bc_model.data.images import list_image_files
 from bc_model.errors import DataError
-from bc_model.utils.io import write_text_atomic
+from bc_model.utils.io import project_dir, write_text_atomic
 
 DATASET_FILE = "dataset.json"
 IMAGES_FOLDER = "images"
@@ -67,9 +66,9 @@ class RegisteredDataset:
 def datasets_dir() -> Path:
     """Return the folder of the registry, which may not exist yet.
 
-    It is the environment variable `BC_DATASETS`, or the folder `data` beside the package.
+    It is the environment variable `BC_DATASETS`, or the folder `data` in the project directory.
     """
-    return Path(os.environ.get("BC_DATASETS") or Path(bc_model.__file__).parents[1] / "data")
+    return Path(os.environ.get("BC_DATASETS") or project_dir() / "data")
 
 
 def cache_dir() -> Path:

@@ -37,6 +37,7 @@ from bc_model.training.run_queue import (
     queue_run,
     resolve_paths,
 )
+from bc_model.utils.serialization import from_json, to_json
 
 MAX_NAME = 40
 MISSING = "missing"
@@ -202,7 +203,7 @@ def _queue(member: ExperimentRun, runs: Path, scheduler: str | None, accept_chan
         return
     if config is None:
         run.path.mkdir(exist_ok=True)
-        run.write_config({"config": member.config.as_dict()})
+        run.write_config({"config": to_json(member.config)})
     task = f"{run.name}-{secrets.token_hex(4)}" if scheduler else ""
     queue_run(run, accept_changes=accept_changes, scheduler=scheduler or "", task=task)
 
@@ -210,7 +211,7 @@ def _queue(member: ExperimentRun, runs: Path, scheduler: str | None, accept_chan
 def _config_of(run: Run) -> TrainingConfig | None:
     """Return the settings of a run; None when it has none yet."""
     try:
-        return TrainingConfig.from_dict(run.read_config()["config"])
+        return from_json(TrainingConfig, run.read_config()["config"])
     except (RunError, KeyError):
         return None
 
@@ -221,7 +222,7 @@ def _difference(there: Experiment, asked: Experiment) -> str:
     target = {member.run: member.config for member in asked.members}
     for run in target:
         if run in known and known[run] != target[run]:
-            was, now = known[run].as_dict(), target[run].as_dict()
+            was, now = to_json(known[run]), to_json(target[run])
             name = next(name for name in now if was[name] != now[name])
             old, new = (OPTIONS[name].format(getattr(one[run], name)) for one in (known, target))
             return f"{name} is {old} there and {new} here"

@@ -19,6 +19,7 @@ from bc_model.errors import ConfigError, RunError
 from bc_model.jobs import is_name
 from bc_model.training.config import OPTIONS, TrainingConfig
 from bc_model.utils.io import write_text_atomic
+from bc_model.utils.serialization import from_json, to_json
 
 MAX_RUNS = 200
 MAX_LABEL = 59
@@ -272,7 +273,7 @@ def read_experiment(runs: Path, name: str) -> Experiment:
         members = tuple(
             ExperimentRun(
                 str(one["run"]), str(one["label"]), str(one["group"]),
-                TrainingConfig.from_dict(one["config"]),
+                from_json(TrainingConfig, one["config"]),
             )
             for one in content["members"]
         )  # fmt: skip
@@ -309,7 +310,7 @@ def _as_dict(experiment: Experiment) -> dict[str, Any]:
         "members": [
             {
                 "run": member.run, "label": member.label, "group": member.group,
-                "fold": member.fold, "config": member.config.as_dict(),
+                "fold": member.fold, "config": to_json(member.config),
             }
             for member in experiment.members
         ],

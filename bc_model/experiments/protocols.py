@@ -51,6 +51,7 @@ from bc_model.training.run import Run
 from bc_model.training.run_queue import resolve_paths
 from bc_model.utils.io import write_text_atomic
 from bc_model.utils.metric import Metric
+from bc_model.utils.serialization import to_json
 
 REPORT_PROTOCOLS = ("image", "folds", "folds-clean", "case")
 """What is asked for when nobody says otherwise, the leakiest first."""
@@ -712,7 +713,7 @@ def summarize_protocols(
 
 
 def _recipe(member: ExperimentRun) -> dict[str, Any]:
-    config = member.config.as_dict()
+    config = to_json(member.config)
     return {name: value for name, value in config.items() if name not in _OWN_TO_A_SPLIT}
 
 

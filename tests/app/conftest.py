@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from bc_model.data.registry import link_folder
-from bc_model.training import config as forecast
+from bc_model.training import devices
 from bc_model.training.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +27,10 @@ def looked_at_once() -> Iterator[None]:
     clears Keras after every script where it is loaded: by other tests, since no page loads it.
     """
     packages = cache(getattr(manifest_scanner, "scan_component_manifests", list))
-    speed = cache(forecast.measure_gflops)
+    speed = cache(devices.measure_gflops)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", packages, raising=False)
-        patch.setattr(forecast, "measure_gflops", speed)
+        patch.setattr(devices, "measure_gflops", speed)
         patch.setattr(script_runner, "_clean_problem_modules", lambda: None, raising=False)
         yield
 

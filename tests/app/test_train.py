@@ -10,8 +10,8 @@ from bc_model.data.registry import RegisteredDataset, datasets_dir, link_folder
 from bc_model.errors import RunError
 from bc_model.inference.bundle import open_bundle
 from bc_model.training.config import OPTIONS, TrainingConfig
-from bc_model.training.resume import ACCEPT_CHANGES
 from bc_model.training.run import Run
+from bc_model.utils.serialization import to_json
 
 
 def texts(elements) -> str:
@@ -66,7 +66,7 @@ def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
     def start(config: TrainingConfig, folder: Path) -> Run:
         started.append((config, folder))
         run = Run.create(folder / "new-run")
-        run.write_config({"config": config.as_dict()})
+        run.write_config({"config": to_json(config)})
         run.write_status("running", phase="head", epoch=1, epochs=3, step=1, steps=2)
         return run
 
@@ -454,7 +454,7 @@ def test_a_run_whose_data_changed_can_be_resumed_anyway(finished_run, open_page,
         "app.components.train.run_monitor.resume_run",
         lambda run, accept_changes=False: resumed.append(accept_changes),
     )
-    finished_run.write_status("failed", message=f"The data have changed. {ACCEPT_CHANGES}")
+    finished_run.write_status("failed", message="The data has changed.", error="RunChangedError")
     app = open_page("train")
     press(app, "Resume anyway")
 

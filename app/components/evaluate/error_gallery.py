@@ -87,7 +87,7 @@ def draw_card(
             "views/diagnose.py",
             label="Open in Classify",
             icon=":material/biotech:",
-            query_params={"model": bundle.label, "run": images.run, "image": sha256},
+            query_params={"model": bundle.label, "run": images.run_name, "image": sha256},
         )
 
 

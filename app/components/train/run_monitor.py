@@ -12,7 +12,6 @@ from app.components.layout import escape, show_error
 from bc_model.errors import BcModelError, RunError
 from bc_model.jobs import ENDED_STATES, cancel_job, continue_job, delete_job, pause_job, stop_job
 from bc_model.training import (
-    ACCEPT_CHANGES,
     Run,
     advance_queue,
     find_run,
@@ -130,7 +129,7 @@ def _draw_buttons(run: Run, state: str, *, writing: bool) -> None:
         if run.can_resume:
             _button(run, "Resume", "play_arrow", "Continues after the last complete epoch.",
                     lambda: resume_run(run))  # fmt: skip
-            if ACCEPT_CHANGES in run.read_status().get("message", ""):
+            if run.has_changed:
                 _button(run, "Resume anyway", "warning",
                         "Continues with changed data or code.",
                         lambda: resume_run(run, accept_changes=True))  # fmt: skip

@@ -10,6 +10,7 @@ from bc_model.experiments import experiment
 from bc_model.training import run_queue
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run, list_runs
+from bc_model.utils.serialization import from_json
 from tests.bc_model.conftest import Command
 
 TINY = [
@@ -68,7 +69,7 @@ def test_sweep_prints_one_line_per_configuration(
     assert "ROC AUC" in lines[0]
     assert "warning BC248: The 4 configurations were compared on the same test images" in out
     assert err.splitlines()[-1] == "4 done"
-    config = TrainingConfig.from_dict(Run(tmp_path / "runs" / trained[-1]).read_config()["config"])
+    config = from_json(TrainingConfig, Run(tmp_path / "runs" / trained[-1]).read_config()["config"])
     assert (config.head_learning_rate, config.dense_units, config.test_fold) == (
         1e-4,
         (8, 4),

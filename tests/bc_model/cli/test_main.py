@@ -16,6 +16,7 @@ from bc_model.data.dataset import load_dataset
 from bc_model.data.splits import read_split
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
+from bc_model.utils.serialization import to_json
 from tests.bc_model.conftest import Command
 from tests.bc_model.reporting.examples import report
 
@@ -289,7 +290,7 @@ def test_train_stores_absolute_paths_of_data_and_weights(
 @pytest.fixture
 def canceled_run(tiny_config: TrainingConfig, tmp_path: Path) -> Run:
     run = Run.create(tmp_path / "run")
-    run.write_config({"config": tiny_config.as_dict()})
+    run.write_config({"config": to_json(tiny_config)})
     run.write_status("canceled")
     return run
 
@@ -342,9 +343,9 @@ def test_train_without_a_model_prints_the_reason_and_exits_with_1(
 def test_train_writes_the_plots_of_the_report(
     command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(_: TrainingConfig, run: Run) -> str:
+    def train(_: TrainingConfig, run: Run) -> None:
         report().save(run.evaluation_dir)
-        return "bundle"
+        run.write_status("done")
 
     monkeypatch.setattr("bc_model.training.train", train)
     code, _, _ = command("train", drawn_set, "--run", tmp_path / "run", "--weights", "none")

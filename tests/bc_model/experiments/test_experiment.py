@@ -21,6 +21,7 @@ from bc_model.jobs import cancel_job, delete_job
 from bc_model.training import run_queue as jobs
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run, list_runs
+from bc_model.utils.serialization import from_json, to_json
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_all_runs_wait_in_the_queue_and_the_first_is_started(
     assert experiment_state(made, tmp_path) == {"running": 1, "queued": 3}
     for member, (_, config) in zip(made.members, plan, strict=True):
         record = Run(tmp_path / member.run).read_config()
-        assert TrainingConfig.from_dict(record["config"]) == config == member.config
+        assert from_json(TrainingConfig, record["config"]) == config == member.config
 
 
 def test_a_experiment_is_read_back_from_its_file(plan: Plan, tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ def test_one_that_cannot_be_queued_does_not_stop_the_others(
 ) -> None:
     made = start_experiment("cv", plan, tmp_path)
     run = Run(tmp_path / made.members[2].run)
-    run.write_config({"config": plan[0][1].as_dict()})
+    run.write_config({"config": to_json(plan[0][1])})
     run.write_status("failed")
     Run(tmp_path / made.members[3].run).write_status("failed")
     with caplog.at_level(logging.WARNING, "bc_model.training"):

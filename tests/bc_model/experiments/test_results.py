@@ -43,7 +43,7 @@ def table() -> pd.DataFrame:
 def finished(tmp_path: Path) -> Callable[..., Run]:
     def make(member: ExperimentRun, rows: pd.DataFrame, threshold: float = 0.5) -> Run:
         run = Run.create(tmp_path / member.run)
-        run.write_config({"config": member.config.as_dict(), "data_sha256": "d"})
+        run.write_config({"config": to_json(member.config), "data_sha256": "d"})
         report = evaluate_predictions(
             rows.drop(columns="fold"), protocol="case", has_leakage=False, threshold=threshold
         )

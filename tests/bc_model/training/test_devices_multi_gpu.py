@@ -1,4 +1,4 @@
-"""Batches shared among several devices: two logical processors stand for two graphics cards."""
+"""Multi-GPU training, simulated by two logical processors in place of two GPUs."""
 
 import json
 import math
@@ -15,8 +15,9 @@ from bc_model.data.pipeline import validation_order
 from bc_model.errors import ConfigError
 from bc_model.training.config import TrainingConfig
 from bc_model.training.devices import make_strategy, resolve_batch_size
+from bc_model.utils.serialization import to_json
 
-# In a process of its own: devices are divided before TensorFlow uses the first of them.
+# In a separate process, because devices are divided before TensorFlow uses the first one.
 TRAIN_ON_TWO = """
 import json, sys
 import tensorflow as tf
@@ -24,77 +25,78 @@ from pathlib import Path
 from bc_model.training.trainer import train
 from bc_model.training.run import Run
 from bc_model.training.config import TrainingConfig
+from bc_model.utils.serialization import from_json
 
-settings = TrainingConfig.from_dict(json.loads(sys.argv[1]))
-if settings.multi_gpu:
+config = from_json(TrainingConfig, json.loads(sys.argv[1]))
+if config.multi_gpu:
     halves = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
     tf.config.list_logical_devices = lambda kind=None, real=tf.config.list_logical_devices: (
         real("CPU") if kind == "GPU" else real(kind)
     )
-train(settings, Run.create(Path(sys.argv[2])))
+train(config, Run.create(Path(sys.argv[2])))
 """
 
 
-def test_one_switch_is_refused_without_cards(tiny_config: TrainingConfig) -> None:
+def test_make_strategy_without_gpus_raises(tiny_config: TrainingConfig) -> None:
     with pytest.raises(ConfigError, match=r"Expected two or more GPUs, got 0"):
         make_strategy(replace(tiny_config, multi_gpu=True))
 
 
-def test_without_the_switch_nothing_is_mirrored(tiny_config: TrainingConfig) -> None:
+def test_make_strategy_without_multi_gpu_uses_one_device(tiny_config: TrainingConfig) -> None:
     assert make_strategy(tiny_config).num_replicas_in_sync == 1
 
 
-def train_on_two(config: TrainingConfig, run: Path) -> list[dict]:
-    done = subprocess.run(
-        [sys.executable, "-c", TRAIN_ON_TWO, json.dumps(config.as_dict()), str(run)],
+def train_in_process(config: TrainingConfig, run: Path) -> list[dict]:
+    process = subprocess.run(
+        [sys.executable, "-c", TRAIN_ON_TWO, json.dumps(to_json(config)), str(run)],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     assert json.loads((run / "status.json").read_text())["state"] == "done"
     return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow
-def test_every_device_gets_a_proportion_of_every_batch(
+def test_multi_gpu_training_with_odd_batches_has_finite_losses(
     tiny_config: TrainingConfig, tmp_path: Path
 ) -> None:
-    # 18 pictures in batches of 16: of the two left over, the second device would get none, and
-    # its normalisation over nothing would make every weight NaN. Six to validate in one batch.
+    # 18 images in batches of 16 leave two, so the second device could get none. Then its batch
+    # normalization would be NaN. The six validation images are in one batch.
     config = replace(tiny_config, multi_gpu=True, batch_size=16, finetune_epochs=2)
-    for epoch in train_on_two(config, tmp_path / "run"):
+    for epoch in train_in_process(config, tmp_path / "run"):
         assert all(math.isfinite(epoch[name]) for name in ("loss", "val_loss"))
 
 
-def test_the_validation_loss_is_that_of_the_images_alone() -> None:
+def test_validation_order_for_two_devices_keeps_the_loss() -> None:
     labels = np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1, 1, 1]]
     losses = np.arange(7.0)
     _, plain, size = validation_order(labels, 4, 1)
-    index, weights, shared = validation_order(labels, 4, 2)
-    assert (size, shared) == (4, 4)
-    assert len(index) % shared == 0
+    index, weights, size_of_two = validation_order(labels, 4, 2)
+    assert (size, size_of_two) == (4, 4)
+    assert len(index) % size_of_two == 0
     assert (losses[index] * weights).mean() == pytest.approx((losses * plain).mean())
 
 
-def test_a_batch_smaller_than_the_cards_is_refused(
+def test_resolve_batch_size_with_too_few_images_raises(
     tiny_config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     four = SimpleNamespace(num_replicas_in_sync=4)
     monkeypatch.setattr("tensorflow.distribute.get_strategy", lambda: four)
     assert resolve_batch_size(replace(tiny_config, batch_size=35), 100) == (32, 4)
     for size, images in ((3, 100), (32, 20)):
-        with pytest.raises(ConfigError, match="cannot be shared among 4 graphics cards"):
+        with pytest.raises(ConfigError, match=f"for 4 GPUs. Expected 4 <= batch_size <= {images}"):
             resolve_batch_size(replace(tiny_config, batch_size=size), images)
 
 
 @pytest.mark.slow
-def test_two_devices_learn_what_one_learns(
+def test_multi_gpu_training_has_the_losses_of_one_device(
     tiny_config: TrainingConfig, tiny_run: object, tmp_path: Path
 ) -> None:
-    # From a trained network, whose statistics stand still, and without dropout: a batch in two
-    # halves then has the gradient of the whole, but for rounding.
+    # With frozen statistics and without dropout, a batch in two halves has the gradient of the
+    # entire batch, except for rounding.
     config = replace(
         tiny_config,
         weights=str(tiny_run.model_dir / "model.keras"),
@@ -102,10 +104,10 @@ def test_two_devices_learn_what_one_learns(
         dropout=0.0,
         head_epochs=2,
         finetune_epochs=2,
-        batch_size=6,  # 18 pictures: no batch is left out
+        batch_size=6,  # Of 18 images, so that no image is dropped.
     )
     histories = [
-        train_on_two(replace(config, multi_gpu=multi_gpu), tmp_path / f"multi-gpu-{multi_gpu}")
+        train_in_process(replace(config, multi_gpu=multi_gpu), tmp_path / f"multi-gpu-{multi_gpu}")
         for multi_gpu in (False, True)
     ]
     for one, two in zip(*histories, strict=True):

@@ -1,3 +1,5 @@
+"""Images of a run: found by the hash of their pixels, and read from inside the dataset only."""
+
 import hashlib
 import json
 import shutil
@@ -14,7 +16,7 @@ from bc_model.training.run import Run, RunImages
 
 @pytest.fixture
 def run(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Run:
-    """Return a run, without its model, on a data set that a test may alter."""
+    """Return a run without a model, and with a copy of the dataset."""
     shutil.copytree(drawn_set, tmp_path / "set")
     copy = Run(tmp_path / "run")
     copy.path.mkdir()
@@ -25,7 +27,7 @@ def run(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Run:
     return copy
 
 
-def test_a_image_is_found_by_its_pixels(run: Run, tmp_path: Path):
+def test_read_returns_the_file_with_these_pixels(run: Run, tmp_path: Path):
     first = read_split(run.split_file).iloc[0]
 
     path, data = RunImages.from_run(run).read(first["sha256"])
@@ -35,62 +37,62 @@ def test_a_image_is_found_by_its_pixels(run: Run, tmp_path: Path):
     assert pixel_sha256(decode_image(data, path)) == first["sha256"]
 
 
-@pytest.mark.parametrize("asked", ["", "../../etc/passwd", "/etc/passwd", "0" * 64])
-def test_what_is_not_a_image_of_the_run_is_refused(run: Run, asked: str):
-    with pytest.raises(DataError, match="has no picture"):
-        RunImages.from_run(run).read(asked)
+@pytest.mark.parametrize("sha256", ["", "../../etc/passwd", "/etc/passwd", "0" * 64])
+def test_read_with_an_unknown_hash_raises(run: Run, sha256: str):
+    with pytest.raises(DataError, match="has no image"):
+        RunImages.from_run(run).read(sha256)
 
 
-def test_a_row_without_a_hash_cannot_be_asked_for(run: Run):
+def test_read_with_an_empty_hash_raises(run: Run):
     split = read_split(run.split_file)
     split.loc[0, "sha256"] = ""
     write_split(split, run.split_file)
 
-    with pytest.raises(DataError, match="has no picture"):
+    with pytest.raises(DataError, match="has no image"):
         RunImages.from_run(run).read("")
 
 
-@pytest.mark.parametrize("way_out", ["climb", "absolute", "link"])
-def test_a_image_outside_the_data_set_is_not_opened(run: Run, tmp_path: Path, way_out: str):
+@pytest.mark.parametrize("case", ["climb", "absolute", "link"])
+def test_read_outside_of_the_dataset_raises(run: Run, tmp_path: Path, case: str):
     split = read_split(run.split_file)
     inside = tmp_path / "set" / split["path"].iloc[0]
     outside = tmp_path / "outside.png"
     shutil.move(inside, outside)
-    if way_out == "link":
+    if case == "link":
         inside.symlink_to(outside)
     else:
-        split.loc[0, "path"] = "../outside.png" if way_out == "climb" else str(outside)
+        split.loc[0, "path"] = "../outside.png" if case == "climb" else str(outside)
         write_split(split, run.split_file)
 
-    with pytest.raises(DataError, match="outside its data set"):
+    with pytest.raises(DataError, match="outside of its dataset"):
         RunImages.from_run(run).read(split["sha256"].iloc[0])
 
 
-def test_other_pixels_under_the_old_name_are_refused(run: Run, tmp_path: Path):
+def test_read_with_changed_pixels_raises(run: Run, tmp_path: Path):
     one, other = read_split(run.split_file).iloc[:2].to_dict("records")
     shutil.copy(tmp_path / "set" / other["path"], tmp_path / "set" / one["path"])
 
-    with pytest.raises(DataError, match="other pixels"):
+    with pytest.raises(DataError, match="has changed since"):
         RunImages.from_run(run).read(one["sha256"])
 
 
-def test_a_data_set_that_is_gone_is_said(run: Run, tmp_path: Path):
+def test_read_without_the_dataset_raises(run: Run, tmp_path: Path):
     shutil.rmtree(tmp_path / "set")
 
-    with pytest.raises(ImageError, match="There is no picture"):
+    with pytest.raises(ImageError, match="There is no"):
         RunImages.from_run(run).read(read_split(run.split_file)["sha256"].iloc[0])
 
 
-def test_a_run_that_does_not_say_where_its_data_lies(run: Run):
+def test_from_run_without_a_dataset_raises(run: Run):
     (run.path / "config.json").write_text(json.dumps({"config": {}}))
 
-    with pytest.raises(RunError, match="where its data set lies"):
+    with pytest.raises(RunError, match="no dataset in its configuration"):
         RunImages.from_run(run)
 
 
-def test_the_hash_of_the_file_is_not_that_of_the_image(run: Run, tmp_path: Path):
+def test_read_with_the_hash_of_the_file_raises(run: Run, tmp_path: Path):
     first = read_split(run.split_file).iloc[0]
-    of_file = hashlib.sha256((tmp_path / "set" / first["path"]).read_bytes()).hexdigest()
+    file_sha256 = hashlib.sha256((tmp_path / "set" / first["path"]).read_bytes()).hexdigest()
 
-    with pytest.raises(DataError, match="has no picture"):
-        RunImages.from_run(run).read(of_file)
+    with pytest.raises(DataError, match="has no image"):
+        RunImages.from_run(run).read(file_sha256)

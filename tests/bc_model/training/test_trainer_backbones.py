@@ -1,4 +1,4 @@
-"""Every family of networks goes the whole way: both phases, the bundle, an explained verdict."""
+"""Every backbone: head training, fine-tuning, the bundle and its heatmaps."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,33 +9,33 @@ import pytest
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.synthetic import generate_image
 from bc_model.gradcam import GradCAM
+from bc_model.inference.bundle import open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.model import BACKBONES, build_model, load_keras
 from bc_model.training.config import TrainingConfig
-from bc_model.training.run import Run
 from bc_model.training.trainer import train
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES if name != "tiny"]
 
 
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("family", ["tiny", *SLOW])
-def test_from_pretrained_weights_to_a_heatmap(
-    family: str, compute_dtype: str, tiny_config: TrainingConfig, tmp_path: Path
+@pytest.mark.parametrize("backbone", ["tiny", *SLOW])
+def test_train_from_pretrained_weights_gives_the_heatmaps_of_keras(
+    backbone: str, compute_dtype: str, tiny_config: TrainingConfig, tmp_path: Path
 ) -> None:
-    start = build_model(family, image_size=(32, 32), dense_units=(8,))
+    start = build_model(backbone, image_size=(32, 32), dense_units=(8,))
     start.save(tmp_path / "start.keras")
     config = replace(
-        tiny_config, backbone=family, weights=str(tmp_path / "start.keras"), augmented_copies=2,
+        tiny_config, backbone=backbone, weights=str(tmp_path / "start.keras"), augmented_copies=2,
         compute_dtype=compute_dtype, finetune_learning_rate=1e-2,
     )  # fmt: skip
-    run = Run.create(tmp_path / "run")
-    bundle = train(config, run)
+    run = train(config, tmp_path / "run")
 
     assert [epoch["phase"] for epoch in run.read_history()] == ["head", "finetune"]
     image = generate_image(malignant=True, seed=1, case_seed=1, size=(32, 32))
-    model = load_keras(bundle.folder / "model.keras")
-    # What is saved computes in float32, whatever it was trained in.
+    bundle = open_bundle(run.path)
+    model = load_keras(run.model_dir / "model.keras")
+    # The saved model computes in float32 after training in any dtype.
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     _, heatmaps = Engine(bundle).explain(image[None])
     for name in CLASSES:
