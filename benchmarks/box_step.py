@@ -22,12 +22,18 @@ from benchmarks.timing import ROUNDS, describe_machine, faster, run_rounds
 STEPS = 5
 
 
-def timer(quick: bool, small: bool) -> Callable[[], float]:
+def timer(fast: bool, small: bool) -> Callable[[], float]:
     """Return what takes a few steps and says how long one took, in seconds."""
-    from bc_model.distillation import DistillationConfig, Source, ViewSampler, prepare, proxy_of
+    from bc_model.distillation import (
+        DistillationConfig,
+        TrainingImages,
+        ViewSampler,
+        build_student,
+        proxy_config,
+    )
     from bc_model.training import computing_in
 
-    config = proxy_of(DistillationConfig()) if small else DistillationConfig()
+    config = proxy_config(DistillationConfig()) if small else DistillationConfig()
     with TemporaryDirectory() as folder:
         write_synthetic(
             Path(folder) / "drawn",
@@ -36,9 +42,9 @@ def timer(quick: bool, small: bool) -> Callable[[], float]:
             size=(160, 240),
             magnifications=(100, 200),
         )
-        source = Source.read(Path(folder), ("drawn",), config.image_size)
+        source = TrainingImages.read(Path(folder), ("drawn",), config.image_size)
     sampler = ViewSampler(source, config, 0)
-    model, targets = prepare(config, sampler, quick=quick)
+    model, targets = build_student(config, sampler, fast=fast)
     views = sampler.batch(0)
     # Of the first two lessons any number will do.
     answers = (views.features * 0.0, views.labels[:, :1], views.labels, views.subtypes)

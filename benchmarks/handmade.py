@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from bc_model.data import optical_density, preprocess_image, read_dataset, read_image
-from bc_model.distillation import DistillationConfig, Teacher, describe
+from bc_model.distillation import DistillationConfig, Teacher, extract_features
 from bc_model.evaluation import Side, compare, read_predictions
 from bc_model.utils import to_json
 
@@ -144,7 +144,7 @@ def measure(folders: list[Path], seeds: int, against: Path | None = None) -> dic
     truth = (table["class"] == "malignant").to_numpy(bool)
     groups = table["group"].to_numpy(str)
     probs = [cross_validate(found, truth, groups, seed) for seed in range(seeds)]
-    descriptors = describe(
+    descriptors = extract_features(
         np.stack(
             [
                 preprocess_image(read_image(f), DistillationConfig().image_size)

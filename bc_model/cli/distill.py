@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bc_model.cli.options import PATH, as_json_option, print_json
-from bc_model.distillation import INSIDE
+from bc_model.distillation import NESTED_NETWORKS
 from bc_model.errors import ConfigError, FolderNotFoundError
 from bc_model.inference import NestedResult, ProtocolResult
 from bc_model.training import runs_dir
@@ -41,7 +41,7 @@ FOLDS_FILE = Path("folds") / "dsfold1.txt"
 )
 @click.option(
     "--inside",
-    type=click.Choice(INSIDE),
+    type=click.Choice(NESTED_NETWORKS),
     default="small-chooses",
     show_default=True,
     help="The networks that learn inside the folds, where the choosing is judged. small-chooses: "
@@ -68,7 +68,7 @@ def train_bundled(
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     _prepare_backend()
     logging.getLogger("bc_model").setLevel(logging.INFO)
-    from bc_model.distillation import DistillationConfig, build_bundled_model, recipes_inside
+    from bc_model.distillation import DistillationConfig, build_bundled_model, nested_configs
     from bc_model.inference import BUNDLED_NAME, SHIPPED_MODELS
     from bc_model.utils import to_json
 
@@ -86,7 +86,7 @@ def train_bundled(
             click.echo(f"All is learned and kept in {work}")
         return 0
     place = out or SHIPPED_MODELS / BUNDLED_NAME
-    networks = recipes_inside(inside, DistillationConfig())
+    networks = nested_configs(inside, DistillationConfig())
     bundle = build_bundled_model(
         data, SETS, place, work, given, processes=processes, inside=networks
     )
@@ -133,19 +133,19 @@ def _learn(data: Path, work: Path, folds_file: Path | None, processes: int, insi
     from bc_model.distillation import (
         SEARCH_SPACE,
         DistillationConfig,
-        Source,
-        judge,
-        judge_choosing,
-        learn_all,
-        recipes_inside,
+        TrainingImages,
+        cross_validate_protocols,
+        nested_configs,
+        nested_cross_validate,
+        train_on_all,
     )
 
     config = DistillationConfig()
-    source = Source.read(data, SETS, config.image_size)
-    judge(source, config, work, folds_file, processes)
-    judged_inside, chooser = recipes_inside(inside, config)
-    judge_choosing(source, judged_inside, SEARCH_SPACE, work, processes, chooser=chooser)
-    learn_all(source, config, work, processes)
+    source = TrainingImages.read(data, SETS, config.image_size)
+    cross_validate_protocols(source, config, work, folds_file, processes)
+    judged_inside, chooser = nested_configs(inside, config)
+    nested_cross_validate(source, judged_inside, SEARCH_SPACE, work, processes, chooser=chooser)
+    train_on_all(source, config, work, processes)
 
 
 def _require_datasets(data: Path) -> None:

@@ -124,7 +124,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     Differences are the second RUN minus the first.
     """
     from bc_model.evaluation import check_multiplicity
-    from bc_model.experiments import compare_runs, setting_rows
+    from bc_model.experiments import compare_configs, compare_runs
     from bc_model.training import Run
     from bc_model.utils import to_json
 
@@ -132,7 +132,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     if first.resolve() == second.resolve():
         raise ConfigError(f"{first} and {second} are one run; name two.")
     found = compare_runs(*runs)
-    changed = [row for row in setting_rows(runs) if row.differs]
+    changed = [row for row in compare_configs(runs) if row.differs]
     if as_json:
         config = {row.name: list(row.values) for row in changed}
         extra = {"settings_that_differ": config}

@@ -27,7 +27,7 @@ from bc_model.utils import require_place
 
 if TYPE_CHECKING:
     from bc_model.data import Dataset
-    from bc_model.experiments import Experiment, Plan, ProtocolReport, SubgroupMetrics
+    from bc_model.experiments import Experiment, GroupMetrics, Plan, ProtocolComparison
 
 
 SHOWN = {"balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC", "accuracy": "accuracy"}
@@ -105,11 +105,16 @@ def _run(
     if scheduler is None:
         experiment = start_experiment(name, plan, runs, accept_changes=accept_changes)
         if not detach:
-            wait_for_experiment(experiment, runs, tell=state_progress())
+            wait_for_experiment(experiment, runs, on_update=state_progress())
         return experiment
-    from bc_model.experiments import check_workers, connect, settle, submit_experiment
+    from bc_model.experiments import (
+        check_workers,
+        collect_finished,
+        connect_cluster,
+        submit_experiment,
+    )
 
-    with connect(scheduler) as client:
+    with connect_cluster(scheduler) as client:
         check_workers(client, runs, [config for _, config in plan])
         experiment = start_experiment(
             name, plan, runs, scheduler=scheduler, accept_changes=accept_changes
@@ -117,7 +122,10 @@ def _run(
         futures = submit_experiment(client, experiment, runs)
         if not detach:
             wait_for_experiment(
-                experiment, runs, tell=state_progress(), look=lambda: settle(client, futures, runs)
+                experiment,
+                runs,
+                on_update=state_progress(),
+                advance=lambda: collect_finished(client, futures, runs),
             )
     return experiment
 
@@ -137,11 +145,11 @@ def _report(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
                 "created": experiment.created,
                 "runs": [
                     {
-                        "run": member.run, "group": member.group, "fold": member.fold,
-                        "state": statuses[member.run]["state"],
-                        "message": statuses[member.run].get("message", ""),
+                        "run": member.name, "group": member.group, "fold": member.fold,
+                        "state": statuses[member.name]["state"],
+                        "message": statuses[member.name].get("message", ""),
                     }
-                    for member in experiment.members
+                    for member in experiment.runs
                 ],
                 "groups": [to_json(one) for one in metrics],
                 "checks": [check_to_json(check) for check in checks],
@@ -167,7 +175,7 @@ def _report(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
     return 1 if failed else 0
 
 
-def _table(name: str, metrics: list[SubgroupMetrics]) -> str:
+def _table(name: str, metrics: list[GroupMetrics]) -> str:
     """Return one line for each group of settings."""
     rows = [["config", "folds", "no result", *SHOWN.values(), "images", "cases"]]
     for one in metrics:
@@ -279,7 +287,7 @@ def report(
     the others go on. Ctrl-C leaves the runs going on; the same command again goes on with what is
     not done. The files are written anew whenever a run ends.
     """
-    from bc_model.experiments import known_options, plan_report, start_report
+    from bc_model.experiments import plan_comparison, planned_configs, start_comparison
 
     name = name or _name_of(data)
     out = out or runs / f"{name}.report"
@@ -292,15 +300,15 @@ def report(
         if fold_files:
             shown = ", ".join(file.name for file in fold_files)
             click.echo(f"fold files of the shelf: {shown}", err=True)
-    plan = plan_report(
+    plan = plan_comparison(
         config_from(data, options),
         dataset=lambda: _read(data),
         protocols=target,
         fold_files=fold_files,
         test_folds=parse_folds(test_folds),
-        known=known_options(runs, name),
+        known=planned_configs(runs, name),
     )
-    experiment, note = start_report(name, plan, runs, accept_changes=accept_changes)
+    experiment, note = start_comparison(name, plan, runs, accept_changes=accept_changes)
     for protocol, checks in note.skipped.items():
         for check in checks:
             click.echo(f"{protocol}: {check.message}", err=True)
@@ -315,7 +323,7 @@ def _wait(experiment: Experiment, runs: Path, out: Path) -> int:
     from bc_model.experiments import wait_for_experiment
 
     try:
-        wait_for_experiment(experiment, runs, tell=_watch(experiment, runs, out))
+        wait_for_experiment(experiment, runs, on_update=_watch(experiment, runs, out))
     except KeyboardInterrupt:
         click.echo(
             f"\nThe runs go on: `jobs list {runs}` shows them, the same command waits again.",
@@ -326,7 +334,7 @@ def _wait(experiment: Experiment, runs: Path, out: Path) -> int:
 
 
 def _watch(experiment: Experiment, runs: Path, out: Path) -> Callable[[dict[str, int]], None]:
-    from bc_model.experiments import summarize_protocols
+    from bc_model.experiments import compare_protocols
     from bc_model.reporting import metric_cell, write_protocols
 
     count = state_progress()
@@ -335,31 +343,31 @@ def _watch(experiment: Experiment, runs: Path, out: Path) -> Callable[[dict[str,
     def watch(state: dict[str, int]) -> None:
         count(state)
         # The last one is told and written when the waiting is over.
-        if state.get("done", 0) in (sum(told.values()), len(experiment.members)):
+        if state.get("done", 0) in (sum(told.values()), len(experiment.runs)):
             return
-        found = summarize_protocols(experiment, runs)
+        found = compare_protocols(experiment, runs)
         write_protocols(found, out)
         for row in found.rows:
             if row.n_done and row.n_done != told.get(row.protocol):
                 told[row.protocol] = row.n_done
                 metrics = ", ".join(f"{SHOWN[key]} {metric_cell(row, key)}" for key in SHOWN_REPORT)
-                click.echo(f"{row.words}: {metrics}; {row.rests_on}", err=True)
+                click.echo(f"{row.label}: {metrics}; {row.test_data}", err=True)
 
     return watch
 
 
 def _tell(experiment: Experiment, runs: Path, out: Path, *, as_json: bool) -> int:
-    from bc_model.experiments import MISSING, run_states, summarize_protocols
+    from bc_model.experiments import MISSING, compare_protocols, run_states
     from bc_model.reporting import write_protocols
     from bc_model.utils import to_json
 
-    found = summarize_protocols(experiment, runs)
+    found = compare_protocols(experiment, runs)
     write_protocols(found, out)
     if as_json:
         print_json(to_json(found))
     else:
         _print(found)
-        if not found.is_over:
+        if not found.is_finished:
             click.echo(f"The runs go on: `jobs list {runs}` shows them.")
         click.echo(f"written to {out}")
     failed = {
@@ -372,7 +380,7 @@ def _tell(experiment: Experiment, runs: Path, out: Path, *, as_json: bool) -> in
     return 1 if failed else 0
 
 
-def _print(found: ProtocolReport) -> None:
+def _print(found: ProtocolComparison) -> None:
     from bc_model.reporting import metric_cell, shared_cell
 
     heads = [
@@ -386,11 +394,11 @@ def _print(found: ProtocolReport) -> None:
     ]
     rows = [heads]
     for row in found.rows:
-        support = [str(row.n), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
+        support = [str(row.n_images), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
         base = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
         rows.append(
             [
-                row.words, f"{row.n_done} of {len(row.runs)}",
+                row.label, f"{row.n_done} of {len(row.runs)}",
                 *(metric_cell(row, key) for key in SHOWN_REPORT), base, *support, shared_cell(row),
             ]
         )  # fmt: skip
@@ -404,8 +412,8 @@ def _print(found: ProtocolReport) -> None:
         click.echo(f"  {check.severity}: {check.message}")
     for row in found.rows:
         for check in row.checks:
-            click.echo(f"  {check.severity}: {row.words}: {check.message}")
-    for gap in found.gaps:
+            click.echo(f"  {check.severity}: {row.label}: {check.message}")
+    for gap in found.leakage_effects:
         click.echo(f"  leakage effect: {gap.check.message}")
     for published_range in found.published_ranges:
         click.echo(

@@ -20,8 +20,8 @@ import numpy as np
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.stain import restain
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.data import Source
-from bc_model.distillation.features import describe
+from bc_model.distillation.data import TrainingImages
+from bc_model.distillation.features import extract_features
 
 _AS_IT_IS = 0.4
 _ASPECT = (0.85, 1.18)
@@ -67,7 +67,7 @@ class ViewSampler:
         In the order of their one-hot columns.
     """
 
-    def __init__(self, source: Source, config: DistillationConfig, seed: int) -> None:
+    def __init__(self, source: TrainingImages, config: DistillationConfig, seed: int) -> None:
         self._pixels, self._recipe, self._seed = source.pixels, config, seed
         table = source.table
         classes = table["class"].to_numpy(str)
@@ -97,7 +97,7 @@ class ViewSampler:
             for told in (self._labels, self._subtypes)
         )
         pixels = np.stack(views)
-        return Views(pixels, describe(pixels), labels, subtypes)
+        return Views(pixels, extract_features(pixels), labels, subtypes)
 
     def draw(self, number: int) -> np.ndarray:
         """Return which pictures a batch of whole ones has, shape (n,), drawn as those of views."""

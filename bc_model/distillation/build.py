@@ -32,13 +32,13 @@ from bc_model.distillation.cross_validation import (
     predictions_of_fold,
     temperature_of,
 )
-from bc_model.distillation.data import Source
+from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.nested_cv import (
     SEARCH_SPACE,
     Choice,
     Nested,
     SearchGrid,
-    recipes_inside,
+    nested_configs,
     require_folds,
 )
 from bc_model.errors import ConfigError
@@ -121,8 +121,8 @@ class NestedSelection:
     choices: list[Choice]
 
 
-def judge(
-    source: Source,
+def cross_validate_protocols(
+    source: TrainingImages,
     config: DistillationConfig,
     work: Path,
     folds_file: Path | None,
@@ -162,8 +162,8 @@ def judge(
     ]
 
 
-def judge_choosing(
-    source: Source,
+def nested_cross_validate(
+    source: TrainingImages,
     config: DistillationConfig,
     search_space: SearchGrid,
     work: Path,
@@ -191,8 +191,8 @@ def judge_choosing(
     return NestedSelection(config, chooser, search_space, *nested.predictions())
 
 
-def learn_all(
-    source: Source, config: DistillationConfig, work: Path, processes: int = 0
+def train_on_all(
+    source: TrainingImages, config: DistillationConfig, work: Path, processes: int = 0
 ) -> keras.Model:
     """Learn from every picture, or take what was learned last time.
 
@@ -263,7 +263,7 @@ def _without(judged: Judged, left_out: np.ndarray) -> Judged:
 
 def bundled_model_card(
     name: str,
-    source: Source,
+    source: TrainingImages,
     config: DistillationConfig,
     judged: list[Judged],
     reports: list[Report],
@@ -344,7 +344,7 @@ def bundled_model_card(
     )
 
 
-def _stain(source: Source) -> StainStatistics:
+def _stain(source: TrainingImages) -> StainStatistics:
     """Return what the input gate needs, and how often it warns of a case that was left out."""
     stain, case = stain_statistics(source.pixels), source.table["case"].to_numpy(str)
     gray = are_gray(source.pixels)
@@ -430,18 +430,18 @@ def build_bundled_model(
     _require_name_and_room(folder)
     _require_tensorflow()
     config = config or DistillationConfig()
-    judged_inside, chooser = inside or recipes_inside("small-chooses", config)
+    judged_inside, chooser = inside or nested_configs("small-chooses", config)
     if search_space:
         require_folds(judged_inside)
-    source = Source.read(root, sets, config.image_size)
+    source = TrainingImages.read(root, sets, config.image_size)
     _require_tissue(source, folder)
-    judged = judge(source, config, work, folds_file, processes)
+    judged = cross_validate_protocols(source, config, work, folds_file, processes)
     nested_selection = None
     if search_space:
-        nested_selection = judge_choosing(
+        nested_selection = nested_cross_validate(
             source, judged_inside, search_space, work, processes, chooser=chooser
         )
-    model = learn_all(source, config, work, processes)
+    model = train_on_all(source, config, work, processes)
     reports = judged_reports(source.table, judged)
     temperature = temperature_of(source.table, judged[0].folds, judged[0].logits)
     card = bundled_model_card(
@@ -480,7 +480,7 @@ def _require_tensorflow() -> None:
         )
 
 
-def _require_tissue(source: Source, folder: Path) -> None:
+def _require_tissue(source: TrainingImages, folder: Path) -> None:
     if folder.resolve().parent == SHIPPED_MODELS and source.table["case"].map(is_synthetic).any():
         raise ConfigError(
             f"{folder} holds what comes with the program, which knows tissue; these pictures are "

@@ -12,7 +12,7 @@ MAGNIFICATIONS = (100, 200)
 PROXY = "probe"
 """Instead of a backbone's name: the small network that stands for it where many are learned."""
 PROXY_IN_WORDS = "residual networks of a quarter of ResNet50's width"
-INSIDE = ("small-chooses", "small", "full")
+NESTED_NETWORKS = ("small-chooses", "small", "full")
 """Which networks learn inside the folds, see `model_selection.recipes_inside`. They stand here because the
 command line names them before anything large is loaded."""
 

@@ -15,7 +15,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset
 from bc_model.data.splits import make_split
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.data import Source
+from bc_model.distillation.data import TrainingImages
 from bc_model.evaluation.calibration import fit_temperature
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.inference.classifier import prob_malignant
@@ -92,7 +92,7 @@ def key_of(config: DistillationConfig, table: pd.DataFrame, folds: np.ndarray) -
 
 
 def fold_logits(
-    source: Source,
+    source: TrainingImages,
     folds: Folds,
     fold: int,
     config: DistillationConfig,

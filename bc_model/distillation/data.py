@@ -12,14 +12,14 @@ import pandas as pd
 from bc_model.data.dataset import read_dataset
 from bc_model.data.pipeline import load_pixels
 from bc_model.distillation.config import MAGNIFICATIONS
-from bc_model.distillation.features import describe
+from bc_model.distillation.features import extract_features
 from bc_model.errors import DataError
 
 logger = logging.getLogger("bc_model.distillation")
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainingImages:
     """Pictures of cases.
 
     Attributes
@@ -37,7 +37,7 @@ class Source:
     features: np.ndarray
 
     @classmethod
-    def read(cls, root: Path, sets: tuple[str, ...], image_size: tuple[int, int]) -> Source:
+    def read(cls, root: Path, sets: tuple[str, ...], image_size: tuple[int, int]) -> TrainingImages:
         """Read the sets under a folder.
 
         Raises
@@ -53,11 +53,11 @@ class Source:
         _require_cases(table)
         pixels = load_pixels(root, list(table["path"]), image_size)
         logger.info("%d pictures of %d cases", len(table), table["group"].nunique())
-        return cls(table, pixels, describe(pixels))
+        return cls(table, pixels, extract_features(pixels))
 
-    def select(self, chosen: np.ndarray) -> Source:
+    def select(self, chosen: np.ndarray) -> TrainingImages:
         """Return the chosen pictures: shape (n,), bool."""
-        return Source(
+        return TrainingImages(
             self.table[chosen].reset_index(drop=True), self.pixels[chosen], self.features[chosen]
         )
 

@@ -30,11 +30,11 @@ def with_quick_layers(model: keras.Model) -> keras.Model:
         As `learner.build_network` builds it: flat, channels last, neither groups nor dilation.
     """
     state = random.getstate()
-    quick: keras.Model = keras.models.clone_model(model, clone_function=_quick)
-    quick.set_weights(model.get_weights())
+    fast: keras.Model = keras.models.clone_model(model, clone_function=_quick)
+    fast.set_weights(model.get_weights())
     # The copy drew seeds for weights that it has not kept: what is built next begins as without it.
     random.setstate(state)
-    return quick
+    return fast
 
 
 def _quick(layer: keras.layers.Layer) -> keras.layers.Layer:

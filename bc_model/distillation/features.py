@@ -19,7 +19,7 @@ _AT_ONCE = 64
 _AROUND = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.float32)
 
 
-def describe(images: np.ndarray) -> np.ndarray:
+def extract_features(images: np.ndarray) -> np.ndarray:
     """Return the descriptors of pictures, each seen at half its size.
 
     A linear model over them tells classes apart as well at half the size as at the full one

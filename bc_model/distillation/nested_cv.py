@@ -30,7 +30,7 @@ import pandas as pd
 
 from bc_model.distillation.config import PROXY, DistillationConfig
 from bc_model.distillation.cross_validation import LEFT_OUT, Folds, key_of, predictions_of_fold
-from bc_model.distillation.data import Source
+from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.teacher import Teacher
 from bc_model.errors import ConfigError
 from bc_model.evaluation.calibration import case_weights, fit_temperature
@@ -90,14 +90,14 @@ class Choice:
     roc_auc_of_others: float
 
 
-def proxy_of(config: DistillationConfig) -> DistillationConfig:
+def proxy_config(config: DistillationConfig) -> DistillationConfig:
     """Return the recipe for the small network."""
     return dataclasses.replace(
         config, backbone=PROXY, steps=3000, batch_size=32, compute_dtype="float32"
     )
 
 
-def recipes_inside(
+def nested_configs(
     networks: str, config: DistillationConfig
 ) -> tuple[DistillationConfig, DistillationConfig]:
     """Return the recipes of the networks that are judged inside the folds, and that choose there.
@@ -108,7 +108,7 @@ def recipes_inside(
         Small ones choose for those of the recipe, or for themselves; or those do both.
     recipe : Recipe
     """
-    small = proxy_of(config)
+    small = proxy_config(config)
     return {
         "small-chooses": (config, small),
         "small": (small, small),
@@ -116,7 +116,7 @@ def recipes_inside(
     }[networks]
 
 
-def choose_penalty(source: Source, of: np.ndarray, penalties: tuple[float, ...]) -> float:
+def choose_penalty(source: TrainingImages, of: np.ndarray, penalties: tuple[float, ...]) -> float:
     """Return the teacher's penalty that does best when each fold of its pictures is left out.
 
     Parameters
@@ -213,7 +213,7 @@ class Nested:
     """
 
     def __init__(
-        self, source: Source, folds: Folds, config: DistillationConfig, search_space: SearchGrid, work: Path,
+        self, source: TrainingImages, folds: Folds, config: DistillationConfig, search_space: SearchGrid, work: Path,
         processes: int = 0, *, chooser: DistillationConfig,
     ) -> None:  # fmt: skip
         require_folds(config)

@@ -25,7 +25,7 @@ import numpy as np
 from bc_model.data.breakhis import CLASSES
 from bc_model.distillation.augmentation import Views, ViewSampler, batches_ahead
 from bc_model.distillation.config import PROXY, DistillationConfig
-from bc_model.distillation.data import Source
+from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.features import N_FEATURES
 from bc_model.distillation.teacher import Teacher
 from bc_model.evaluation.calibration import case_weights
@@ -63,7 +63,9 @@ def settle_batch_norm(model: keras.Model, pixels: np.ndarray, sampler: ViewSampl
             layer.momentum = momentum
 
 
-def settle_logits(model: keras.Model, source: Source, teacher: Teacher, penalty: float) -> None:
+def settle_logits(
+    model: keras.Model, source: TrainingImages, teacher: Teacher, penalty: float
+) -> None:
     """Fit the last layer to the teacher's logits of the pictures themselves.
 
     What the steps made of the last layer is right on average over crops of odd colours; the verdict
@@ -247,7 +249,7 @@ _TOLD_EVERY_S = 20.0
 
 
 def learn(
-    source: Source,
+    source: TrainingImages,
     config: DistillationConfig,
     *,
     seed: int,
@@ -283,7 +285,7 @@ def learn(
     )
     spread = float(teacher.logit(teacher.normalized(source.features)).std())
     sampler = ViewSampler(source, config, seed)
-    model, targets = prepare(config, sampler, quick=_learns_on_processor())
+    model, targets = build_student(config, sampler, fast=_learns_on_processor())
     kept = Draft(targets, draft) if draft and keras.backend.backend() == "tensorflow" else None
     done = kept.done if kept else 0
     with (
@@ -306,8 +308,8 @@ def learn(
     return served
 
 
-def prepare(
-    config: DistillationConfig, sampler: ViewSampler, *, quick: bool
+def build_student(
+    config: DistillationConfig, sampler: ViewSampler, *, fast: bool
 ) -> tuple[keras.Model, keras.Model]:
     """Build the network with random weights, and around it what learns, compiled.
 
@@ -324,7 +326,7 @@ def prepare(
         The second one goes through the layers of the first.
     """
     network, adamw_kind = build_network(config, None), keras.optimizers.AdamW
-    if quick:
+    if fast:
         from bc_model.distillation.fast_layers import QuickAdamW, with_quick_layers
 
         network, adamw_kind = with_quick_layers(network), QuickAdamW

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import bc_model
-from bc_model.experiments.protocols import PROTOCOL_WORDS
+from bc_model.experiments.protocols import PROTOCOL_LABELS
 from bc_model.inference.model_card import (
     EvaluationSummary,
     ModelCard,
@@ -222,7 +222,7 @@ def _other_splits(rows: tuple[ProtocolResult, ...]) -> Iterator[Block]:
         metrics = [row.metrics[name] for name in names]
         cells = [f"{value_words(one)} ({interval_words(one)})" for one in metrics]
         support = (str(row.n_folds), f"{row.n_images:,}", cases_words(row.n_cases))
-        words = PROTOCOL_WORDS[row.protocol] + (" (with leakage)" if row.has_leakage else "")
+        words = PROTOCOL_LABELS[row.protocol] + (" (with leakage)" if row.has_leakage else "")
         table.append((words, *cells, *support))
     columns = ("Protocol", *(METRIC_LABELS[n][0] for n in names), "Folds", "Images", "Cases")
     yield Heading("The same configuration under other splits")

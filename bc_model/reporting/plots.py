@@ -31,7 +31,7 @@ from bc_model.evaluation.calibration import Reliability
 from bc_model.evaluation.checks import TOO_GOOD
 from bc_model.evaluation.report import Report
 from bc_model.evaluation.subgroups import Confusion
-from bc_model.experiments.protocols import ProtocolReport, ProtocolRow
+from bc_model.experiments.protocols import ProtocolComparison, ProtocolRow
 from bc_model.reporting.labels import support_words
 from bc_model.utils.io import write_together
 
@@ -349,7 +349,7 @@ def plot_group_metric(groups: "list[tuple[str, Metric]]") -> Figure:
     return figure
 
 
-def plot_protocols(report: ProtocolReport) -> Figure:
+def plot_protocols(report: ProtocolComparison) -> Figure:
     """Plot the metrics of each split protocol with intervals and published ranges.
 
     Parameters
@@ -369,7 +369,7 @@ def plot_protocols(report: ProtocolReport) -> Figure:
     for tick, row in zip(panels[0].get_yticklabels(), rows, strict=True):
         tick.set(color=MALIGNANT if row.has_leakage else _INK, parse_math=False)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
-    state = "" if report.is_whole else " (not complete)"
+    state = "" if report.is_complete else " (not complete)"
     figure.suptitle(
         f"One configuration, {len(rows)} split protocols{state}",
         x=0.01, ha="left", fontsize=12, color=_INK,
@@ -524,7 +524,7 @@ def _offsets(means: np.ndarray) -> list[float]:
     return found
 
 
-def _plot_panel(axes: Axes, report: ProtocolReport, name: str, title: str, low: float) -> None:
+def _plot_panel(axes: Axes, report: ProtocolComparison, name: str, title: str, low: float) -> None:
     for published_range in report.published_ranges:
         if published_range.metric == name:
             color, hatch = _PUBLISHED_STYLES[published_range.protocol]
@@ -558,7 +558,7 @@ def _plot_protocol(axes: Axes, y: int, row: ProtocolRow, name: str, low: float) 
         axes.plot(row.malignant_proportion, y, marker="|", markersize=13, markeredgewidth=1.5, color=_QUIET,
                   zorder=2)  # fmt: skip
     axes.plot(metric.value, y, zorder=4, **style)
-    warns = name in row.alarms
+    warns = name in row.implausible
     text = f"{metric.value:.3f}" + ("" if metric.low is not None else ", no interval")
     # The text stays inside the frame.
     x = min(max(metric.value, low + 0.06 * (1 - low)), 1 - (0.17 if warns else 0.09) * (1 - low))
@@ -571,11 +571,11 @@ def _plot_protocol(axes: Axes, y: int, row: ProtocolRow, name: str, low: float) 
 
 def _protocol_label(row: ProtocolRow) -> str:
     if not row.metrics:
-        return f"{row.words}\n{row.n_done} of {len(row.runs)} runs" if row.runs else row.words
-    return f"{row.words}\n{support_words(row.n, row.n_cases)}"
+        return f"{row.label}\n{row.n_done} of {len(row.runs)} runs" if row.runs else row.label
+    return f"{row.label}\n{support_words(row.n_images, row.n_cases)}"
 
 
-def _protocol_legend(report: ProtocolReport) -> list[Artist]:
+def _protocol_legend(report: ProtocolComparison) -> list[Artist]:
     published: dict[str, Artist] = {}
     for published_range in report.published_ranges:
         color, hatch = _PUBLISHED_STYLES[published_range.protocol]
@@ -608,12 +608,12 @@ def _protocol_marker(has_leakage: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _lowest(report: ProtocolReport) -> float:
+def _lowest(report: ProtocolComparison) -> float:
     """Return where the axes begin: a tenth at or below every value, 0.5 at most."""
     return max(0.0, int(10 * min([0.5, *_plotted(report)])) / 10)
 
 
-def _plotted(report: ProtocolReport) -> Iterator[float]:
+def _plotted(report: ProtocolComparison) -> Iterator[float]:
     for row in report.rows:
         if row.malignant_proportion is not None:
             yield row.malignant_proportion

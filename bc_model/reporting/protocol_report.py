@@ -10,7 +10,7 @@ from pathlib import Path
 from bc_model.errors import RunError
 from bc_model.evaluation.checks import TOO_GOOD
 from bc_model.evaluation.published_results import PUBLISHED
-from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolReport, ProtocolRow
+from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolComparison, ProtocolRow
 from bc_model.utils.io import write_bytes_atomic, write_text_atomic
 from bc_model.utils.serialization import dumps
 
@@ -20,7 +20,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def write_protocols(report: ProtocolReport, folder: str | Path) -> None:
+def write_protocols(report: ProtocolComparison, folder: str | Path) -> None:
     """Write each file of a report atomically, ``report.json`` last.
 
     Parameters
@@ -55,12 +55,12 @@ def write_protocols(report: ProtocolReport, folder: str | Path) -> None:
         ) from error
 
 
-def protocols_json(report: ProtocolReport) -> str:
+def protocols_json(report: ProtocolComparison) -> str:
     """Return a report as JSON text."""
     return dumps(report)
 
 
-def protocols_csv(report: ProtocolReport) -> str:
+def protocols_csv(report: ProtocolComparison) -> str:
     """Return a report as CSV text, with one line for each protocol and metric."""
     stream = io.StringIO()
     lines = csv.writer(stream, lineterminator="\n")
@@ -69,7 +69,7 @@ def protocols_csv(report: ProtocolReport) -> str:
         common = [
             row.protocol,
             str(row.has_leakage).lower(),
-            row.rests_on,
+            row.test_data,
             row.n_done,
             len(row.runs),
         ]
@@ -82,14 +82,14 @@ def protocols_csv(report: ProtocolReport) -> str:
             lines.writerow(
                 [
                     *common, name, metric.value, metric.low, metric.high, *ends, metric.n,
-                    metric.n_cases or "", row.malignant_proportion, str(name in row.alarms).lower(),
+                    metric.n_cases or "", row.malignant_proportion, str(name in row.implausible).lower(),
                     metric.method, metric.note,
                 ]
             )  # fmt: skip
     return stream.getvalue()
 
 
-def protocols_markdown(report: ProtocolReport) -> str:
+def protocols_markdown(report: ProtocolComparison) -> str:
     """Return a report as a short Markdown text that shows its chart."""
     shown = {key: value for key, value in report.config.items() if key != "data"}
     config = ", ".join(f"{key} {_plain(value)}" for key, value in shown.items())
@@ -107,10 +107,10 @@ def protocols_markdown(report: ProtocolReport) -> str:
         _legend(report),
         "",
     ]
-    if report.gaps:
+    if report.leakage_effects:
         lines += ["## Leakage effect", ""]
-        lines += [*(f"- {gap.check.message}" for gap in report.gaps), ""]
-    notes = [f"- {row.words}: {check.message}" for row in report.rows for check in row.checks]
+        lines += [*(f"- {gap.check.message}" for gap in report.leakage_effects), ""]
+    notes = [f"- {row.label}: {check.message}" for row in report.rows for check in row.checks]
     if notes:
         lines += ["## Notes", "", *notes, ""]
     lines += ["## Published on BreakHis", ""]
@@ -127,16 +127,16 @@ def metric_cell(row: ProtocolRow, name: str) -> str:
     text = metric.brief()
     if metric.value is not None and (spread := row.spread.get(name)):
         text += f", files {spread.low:.3f} to {spread.high:.3f}"
-    return text + (" WARNING" if name in row.alarms else "")
+    return text + (" WARNING" if name in row.implausible else "")
 
 
 def shared_cell(row: ProtocolRow) -> str:
     """Return the table cell of the proportion of test images with their case in training."""
-    if row.shared is None:
+    if row.case_overlap is None:
         return "-"
-    if row.shared.proportion is None:
+    if row.case_overlap.proportion is None:
         return "unknown"
-    return f"{row.shared.proportion:.0%}"
+    return f"{row.case_overlap.proportion:.0%}"
 
 
 def support_cell(row: ProtocolRow) -> str:
@@ -144,21 +144,21 @@ def support_cell(row: ProtocolRow) -> str:
     if not row.metrics:
         return "-"
     if not row.n_cases:
-        return f"{row.n:,} pictures, cases unknown"
+        return f"{row.n_images:,} pictures, cases unknown"
     return (
-        f"{row.n:,} pictures, {row.n_cases} cases ({row.n_benign_cases} benign, "
+        f"{row.n_images:,} pictures, {row.n_cases} cases ({row.n_benign_cases} benign, "
         f"{row.n_malignant_cases} malignant)"
     )
 
 
-def _table(report: ProtocolReport) -> list[str]:
+def _table(report: ProtocolComparison) -> list[str]:
     heads = ["protocol", "rests on", "runs", *REPORTED_METRICS.values(), "majority baseline",
              "test images", "share their case with training"]  # fmt: skip
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in report.rows:
         base = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
         cells = [
-            row.words, row.rests_on, f"{row.n_done} of {len(row.runs)}",
+            row.label, row.test_data, f"{row.n_done} of {len(row.runs)}",
             *(metric_cell(row, name) for name in REPORTED_METRICS), base, support_cell(row),
             shared_cell(row),
         ]  # fmt: skip
@@ -166,7 +166,7 @@ def _table(report: ProtocolReport) -> list[str]:
     return lines
 
 
-def _legend(report: ProtocolReport) -> str:
+def _legend(report: ProtocolComparison) -> str:
     text = "In brackets: 95 % CI over cases. "
     if any(row.spread for row in report.rows):
         text += (

@@ -9,7 +9,7 @@ from app.components.layout import escape, show_error
 from app.components.metric_table import METRIC_COLUMNS, make_frame, stamp_of
 from bc_model.errors import BcModelError
 from bc_model.evaluation import Comparison, Conclusion, Difference, Report, check_multiplicity
-from bc_model.experiments import SettingRow, compare_runs
+from bc_model.experiments import ConfigRow, compare_runs
 from bc_model.training import Run
 
 _LOWER = " (lower is better)"
@@ -24,7 +24,7 @@ METRIC_LABELS = {
 }
 
 
-def show_config_form(rows: list[SettingRow], columns: list[str], *, show_all: bool) -> None:
+def show_config_form(rows: list[ConfigRow], columns: list[str], *, show_all: bool) -> None:
     """Draw the settings that differ, or all of them."""
     shown = rows if show_all else [row for row in rows if row.differs]
     if not shown:

@@ -11,7 +11,7 @@ import pytest
 
 from bc_model.checks import make_check
 from bc_model.errors import RunError, SplitError
-from bc_model.experiments.results import compare_runs, setting_rows
+from bc_model.experiments.results import compare_configs, compare_runs
 from bc_model.inference.bundle import SHIPPED_MODELS
 from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
@@ -122,7 +122,7 @@ def test_a_leakage_run_is_told(pair: tuple[Run, Run]) -> None:
 
 
 def test_settings_in_words(pair: tuple[Run, Run]) -> None:
-    rows = {row.name: row for row in setting_rows(list(pair))}
+    rows = {row.name: row for row in compare_configs(list(pair))}
     assert rows["seed"].differs
     assert rows["image size"].values == ("32 x 32", "32 x 32")
     assert rows["unfreeze from"].values == ("default", "default")
@@ -133,15 +133,15 @@ def test_a_setting_that_one_run_lacks_is_not_stated(pair: tuple[Run, Run]) -> No
     config = pair[1].read_config()
     del config["config"]["dropout"], config["git_commit"]
     pair[1].write_config(config)
-    rows = {row.name: row for row in setting_rows(list(pair))}
+    rows = {row.name: row for row in compare_configs(list(pair))}
     assert rows["dropout"].values[1] == "not stated"
-    assert rows["program (commit)"].values[1] == "not stated"
+    assert rows["git commit"].values[1] == "not stated"
 
 
 def test_settings_of_a_damaged_run_are_refused(pair: tuple[Run, Run]) -> None:
     (pair[1].path / "config.json").write_text("{")
     with pytest.raises(RunError, match=r"no readable config\.json"):
-        setting_rows(list(pair))
+        compare_configs(list(pair))
 
 
 def test_comparing_loads_no_heavy_library() -> None:

@@ -9,7 +9,7 @@ import pytest
 from bc_model.checks import make_check
 from bc_model.data.registry import keep_fold_file
 from bc_model.experiments import experiment as experiment
-from bc_model.experiments.protocols import ProtocolReport
+from bc_model.experiments.protocols import ProtocolComparison
 from bc_model.training import run_queue as jobs
 from bc_model.training.run import Run, list_runs
 from bc_model.utils.serialization import read_record
@@ -47,7 +47,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, end_at_random: Callable[[Run], None
             end_at_random(run)
 
     monkeypatch.setattr(jobs, "launch", launch)
-    monkeypatch.setattr(experiment, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(experiment, "_POLL_INTERVAL_S", 0.01)
     return names
 
 
@@ -61,7 +61,8 @@ def test_one_command_one_table_one_image(
     lines = out.splitlines()
     assert lines[0].split("  ")[0] == "protocol"
     assert [line.split("  ")[0] for line in lines[1:5]] == [
-        "by picture (leaky)", "official folds (leaky)", "cleaned official folds", "by case",
+        "image-level (with leakage)", "official folds (with leakage)",
+        "cleaned official folds", "case-level",
     ]  # fmt: skip
     # Two files test 3 cases of each class in all, 3 pictures each.
     assert lines[2].split()[-3:] == ["18", "6", "0%"]
@@ -73,11 +74,11 @@ def test_one_command_one_table_one_image(
         "rep-folds-clean-dsfold1", "rep-folds-clean-dsfold2", "rep-case-fold0",
     ]  # fmt: skip
     # Partial results come as the runs end.
-    assert "by picture (leaky): balanced accuracy 0." in err
-    assert err.index("by picture (leaky)") < err.index("6 done")
+    assert "image-level (with leakage): balanced accuracy 0." in err
+    assert err.index("image-level (with leakage)") < err.index("6 done")
     folder = tmp_path / "rep.report"
     assert out.splitlines()[-1] == f"written to {folder}"
-    assert read_record(folder / "report.json", ProtocolReport).is_whole is True
+    assert read_record(folder / "report.json", ProtocolComparison).is_complete is True
     assert (folder / "protocols.png").exists()
 
 
@@ -111,7 +112,7 @@ def test_json_is_all_of_stdout(command: Command, trained: list[str], tmp_path: P
     told = json.loads(out)
     assert code == 0
     (row,) = told["rows"]
-    assert (row["n"], row["n_cases"], row["has_leakage"]) == (30, 10, False)
+    assert (row["n_images"], row["n_cases"], row["has_leakage"]) == (30, 10, False)
     assert row["runs"] == dict.fromkeys([f"rep-case-fold{n}" for n in range(5)], "done")
     assert told["recipe"]["backbone"] == "tiny"
 
@@ -138,7 +139,7 @@ def test_detached_it_does_not_wait(
     assert "info: Results are available for 0 of 2 runs" in out
     assert f"The runs go on: `jobs list {tmp_path}` shows them." in out
     assert len(list_runs(tmp_path)) == 2
-    assert read_record(tmp_path / "rep.report/report.json", ProtocolReport).is_whole is False
+    assert read_record(tmp_path / "rep.report/report.json", ProtocolComparison).is_complete is False
 
 
 def test_ctrl_c_leaves_the_runs_and_shows_what_there_is(
@@ -152,7 +153,7 @@ def test_ctrl_c_leaves_the_runs_and_shows_what_there_is(
     code, out, err = command("--study", "rep", "--runs", tmp_path)
     assert code == 130
     assert f"The runs go on: `jobs list {tmp_path}` shows them" in err
-    assert "by case" in out
+    assert "case-level" in out
     assert [run.requested_action() for run in list_runs(tmp_path)] == [None] * 2
 
 
@@ -162,15 +163,15 @@ def test_ctrl_c_leaves_the_runs_and_shows_what_there_is(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--protocols", "random"], "There is no split protocol 'random'"),
-        (["--protocols", ","], "A report needs a protocol"),
-        (["--protocols", "folds"], "None of the protocols can be made"),
+        (["--protocols", "random"], "Unknown protocol 'random'"),
+        (["--protocols", ","], "No protocol. Expected"),
+        (["--protocols", "folds"], "supports none of the protocols"),
         (["--folds", "gone.txt"], "There is no fold file"),
         (["--test-folds", "some"], "--test-folds must be all, or numbers"),
         (["--test-folds", "5"], "Invalid test_fold 5"),
-        (["--test-folds", "0,0"], "In the list of test folds stands 0 twice"),
+        (["--test-folds", "0,0"], "Repeated value 0 in the test folds"),
         (["--dropout", "2"], "--dropout"),
-        (["--study", "my report"], "'my report' cannot be the name of a study"),
+        (["--study", "my report"], "Invalid experiment name 'my report'"),
         (["--weights", "gone.h5"], "There is no weights file"),
         (["--n-folds", "9", "--protocols", "case"], "needs at least 9 benign cases"),
         (["--protocol", "case"], "No such option"),

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from bc_model.cli import commands
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.nested_cv import SEARCH_SPACE, proxy_of
+from bc_model.distillation.nested_cv import SEARCH_SPACE, proxy_config
 from bc_model.errors import ConfigError, DataError
 from bc_model.inference.model_card import CardMetrics, NestedResult, ProtocolResult, SearchSpace
 from bc_model.utils.metric import Metric
@@ -35,7 +35,7 @@ CARD = replace(
     ),
 )
 
-BOTH = (DistillationConfig(), proxy_of(DistillationConfig()))
+BOTH = (DistillationConfig(), proxy_config(DistillationConfig()))
 """Of what is judged inside the folds, and of what chooses there."""
 
 

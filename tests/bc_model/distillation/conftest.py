@@ -10,7 +10,7 @@ import pytest
 from bc_model.data.synthetic import write_synthetic
 from bc_model.distillation import student as learner
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.data import Source
+from bc_model.distillation.data import TrainingImages
 
 QUICK = DistillationConfig(
     image_size=(32, 48), view_size=(32, 32), steps=3, batch_size=8, warmup_steps=2,
@@ -28,8 +28,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def source(root: Path) -> Source:
-    return Source.read(root, ("drawn",), QUICK.image_size)
+def source(root: Path) -> TrainingImages:
+    return TrainingImages.read(root, ("drawn",), QUICK.image_size)
 
 
 @contextmanager

@@ -4,14 +4,16 @@ import numpy as np
 
 from bc_model.distillation.augmentation import ViewSampler
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.data import Source
-from bc_model.distillation.features import describe
+from bc_model.distillation.data import TrainingImages
+from bc_model.distillation.features import extract_features
 from tests.bc_model.distillation.conftest import QUICK
 
 PLAIN = dataclasses.replace(QUICK, mixed=0.0)
 
 
-def sampler(source: Source, config: DistillationConfig = QUICK, seed: int = 0) -> ViewSampler:
+def sampler(
+    source: TrainingImages, config: DistillationConfig = QUICK, seed: int = 0
+) -> ViewSampler:
     return ViewSampler(source, config, seed)
 
 
@@ -30,7 +32,7 @@ def test_a_batch_follows_from_seed_and_step_alone(source):
 def test_features_are_those_of_the_view_and_not_of_its_image(source):
     views = sampler(source).batch(0)
 
-    np.testing.assert_array_equal(views.features, describe(views.pixels))
+    np.testing.assert_array_equal(views.features, extract_features(views.pixels))
 
 
 def test_classes_and_magnifications_come_as_often_as_each_other(source):
@@ -55,7 +57,7 @@ def test_a_mixed_view_has_as_much_of_a_label_as_of_the_image():
          "subtype": ["adenosis", "ductal_carcinoma"]}
     )  # fmt: skip
     pixels = np.stack([np.full((32, 48, 3), value, np.uint8) for value in (0, 255)])
-    source = Source(table, pixels, describe(pixels))
+    source = TrainingImages(table, pixels, extract_features(pixels))
     mixed = dataclasses.replace(QUICK, mixed=1.0, recolouring=0.0, view_size=(32, 40))
 
     views = [sampler(source, mixed).batch(step) for step in range(8)]
@@ -84,7 +86,7 @@ def test_crops_are_as_large_as_the_recipe_says(source):
     # Pictures that grow brighter by 3 from row to row: a crop of twice the height, by 6.
     rows = np.arange(64, dtype=np.uint8)[:, None, None] * 3
     ramps = np.broadcast_to(rows, (len(source.pixels), 64, 96, 3)).copy()
-    of_ramps = Source(source.table, ramps, describe(ramps))
+    of_ramps = TrainingImages(source.table, ramps, extract_features(ramps))
 
     def steps(zoom: tuple[float, float]) -> set[int]:
         bare = dataclasses.replace(PLAIN, recolouring=0.0, unusual=0.0, zoom=zoom)
@@ -98,7 +100,7 @@ def test_crops_are_as_large_as_the_recipe_says(source):
 
 def test_unusual_views_have_channels_that_are_means_of_the_image_s(source):
     gray = np.repeat(source.pixels[..., :1], 3, axis=3)
-    of_gray = Source(source.table, gray, describe(gray))
+    of_gray = TrainingImages(source.table, gray, extract_features(gray))
     bare = dataclasses.replace(PLAIN, recolouring=0.0, unusual=1.0)
 
     # Means of three equal channels are the channel itself; of unequal ones they are others.

@@ -21,7 +21,7 @@ from bc_model.distillation.cross_validation import (
     cross_validated_predictions,
     temperature_of,
 )
-from bc_model.distillation.nested_cv import SEARCH_SPACE, Choice, proxy_of
+from bc_model.distillation.nested_cv import SEARCH_SPACE, Choice, proxy_config
 from bc_model.utils.serialization import dumps
 from tests.bc_model.distillation.conftest import QUICK
 
@@ -82,7 +82,7 @@ def test_the_card_has_what_the_choosing_came_to_beside_the_recipe_s_figures(sour
 
     with_it, without = (
         bundled_model_card("boxed", source, QUICK, judged, *rest, one).metrics
-        for one in (NestedSelection(QUICK, proxy_of(QUICK), SEARCH_SPACE, found, choices), None)
+        for one in (NestedSelection(QUICK, proxy_config(QUICK), SEARCH_SPACE, found, choices), None)
     )
 
     told = with_it.nested
@@ -92,7 +92,9 @@ def test_the_card_has_what_the_choosing_came_to_beside_the_recipe_s_figures(sour
     assert told.selected_by == (
         "residual networks of a quarter of ResNet50's width (3,000 steps of 32 views)"
     )
-    small = _nested(NestedSelection(proxy_of(QUICK), proxy_of(QUICK), SEARCH_SPACE, found, choices))
+    small = _nested(
+        NestedSelection(proxy_config(QUICK), proxy_config(QUICK), SEARCH_SPACE, found, choices)
+    )
     assert small.network == told.selected_by
     assert small.selected_by == ""
     cases = source.table["case"].nunique()

@@ -14,7 +14,7 @@ from bc_model.distillation.cross_validation import (
     official_folds,
     temperature_of,
 )
-from bc_model.distillation.data import Source
+from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.student import build_network
 from bc_model.evaluation.calibration import fit_temperature
 from bc_model.inference.model_card import Temperature
@@ -53,9 +53,9 @@ def test_what_a_clean_official_fold_leaves_out_is_not_learned_from(source, tmp_p
     case = source.table["case"]
     of[case == case[0]] = LEFT_OUT
     of[0] = 0
-    seen: list[Source] = []
+    seen: list[TrainingImages] = []
 
-    def spy(subset: Source, *args, **kwargs):
+    def spy(subset: TrainingImages, *args, **kwargs):
         seen.append(subset)
         return build_network(QUICK, QUICK.image_size)
 
@@ -68,12 +68,12 @@ def test_what_a_clean_official_fold_leaves_out_is_not_learned_from(source, tmp_p
 @pytest.mark.usefixtures("eagerly")
 def test_a_fold_is_judged_by_a_model_that_has_not_seen_it_and_kept(source, tmp_path, monkeypatch):
     folds = case_folds(source.table, QUICK)
-    seen: list[Source] = []
+    seen: list[TrainingImages] = []
     from bc_model.distillation import student as learner
 
     learn = learner.learn
 
-    def spy(subset: Source, *args, **kwargs):
+    def spy(subset: TrainingImages, *args, **kwargs):
         seen.append(subset)
         return learn(subset, *args, **kwargs)
 

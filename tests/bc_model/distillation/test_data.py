@@ -7,8 +7,8 @@ import pytest
 from bc_model.data.dataset import read_dataset
 from bc_model.data.synthetic import write_synthetic
 from bc_model.distillation import data as source_module
-from bc_model.distillation.data import Source
-from bc_model.distillation.features import describe
+from bc_model.distillation.data import TrainingImages
+from bc_model.distillation.features import extract_features
 from bc_model.errors import DataError
 
 
@@ -17,7 +17,7 @@ def test_images_come_as_they_are_served_under_the_name_of_their_set(source):
     assert source.table["path"].str.startswith("drawn/").all()
     assert set(source.table["magnification"]) == {100, 200}
     assert source.malignant.tolist() == (source.table["class"] == "malignant").tolist()
-    np.testing.assert_array_equal(source.features[3], describe(source.pixels[3:4])[0])
+    np.testing.assert_array_equal(source.features[3], extract_features(source.pixels[3:4])[0])
 
 
 def test_a_part_keeps_rows_pixels_and_features_together(source):
@@ -37,7 +37,7 @@ def test_another_magnification_is_refused(tmp_path):
                     magnifications=(40,))  # fmt: skip
 
     with pytest.raises(DataError, match="100 and 200 times"):
-        Source.read(tmp_path, ("set",), (32, 48))
+        TrainingImages.read(tmp_path, ("set",), (32, 48))
 
 
 def test_one_magnification_alone_is_refused(tmp_path):
@@ -45,7 +45,7 @@ def test_one_magnification_alone_is_refused(tmp_path):
                     magnifications=(200,))  # fmt: skip
 
     with pytest.raises(DataError, match="no picture is at 100: give both sets"):
-        Source.read(tmp_path, ("set",), (32, 48))
+        TrainingImages.read(tmp_path, ("set",), (32, 48))
 
 
 def test_a_case_that_one_set_alone_joins_with_another_is_refused(root, tmp_path, monkeypatch):
@@ -58,4 +58,4 @@ def test_a_case_that_one_set_alone_joins_with_another_is_refused(root, tmp_path,
 
     monkeypatch.setattr(source_module, "read_manifest", torn)
     with pytest.raises(DataError, match="is joined with another one in one set alone"):
-        Source.read(root, ("drawn",), (32, 48))
+        TrainingImages.read(root, ("drawn",), (32, 48))

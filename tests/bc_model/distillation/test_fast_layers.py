@@ -17,7 +17,7 @@ from bc_model.distillation.fast_layers import (
     QuickConv2D,
     with_quick_layers,
 )
-from bc_model.distillation.student import build_network, learn, prepare
+from bc_model.distillation.student import build_network, build_student, learn
 from bc_model.training.devices import computing_in
 from tests.bc_model.distillation.conftest import QUICK
 
@@ -48,13 +48,13 @@ def pair(
     kinds: tuple[type, type], make: Callable[[type], keras.layers.Layer], shape: tuple, low: float
 ) -> tuple[keras.layers.Layer, keras.layers.Layer]:
     """Return a layer of each kind, with the same random weights."""
-    plain, quick = (make(kind) for kind in kinds)
+    plain, fast = (make(kind) for kind in kinds)
     rng = np.random.default_rng(1)
-    for layer in (plain, quick):
+    for layer in (plain, fast):
         layer.build(shape)
-    quick.set_weights([rng.uniform(low, 5 * low, weight.shape) for weight in quick.weights])
-    plain.set_weights(quick.get_weights())
-    return plain, quick
+    fast.set_weights([rng.uniform(low, 5 * low, weight.shape) for weight in fast.weights])
+    plain.set_weights(fast.get_weights())
+    return plain, fast
 
 
 @pytest.mark.parametrize("policy", TOLERANCE)
@@ -75,29 +75,29 @@ def pair(
 )
 def test_a_convolution_and_its_gradients(side, strides, padding, channels, size, policy):
     x = np.random.default_rng(0).normal(size=(3, *size, channels))
-    plain, quick = pair(
+    plain, fast = pair(
         (keras.layers.Conv2D, QuickConv2D),
         lambda kind: kind(8, side, strides=strides, padding=padding, dtype=policy),
         (None, *size, channels),
         0.02,
     )
-    assert_same(result_and_gradients(quick, x), result_and_gradients(plain, x), policy)
+    assert_same(result_and_gradients(fast, x), result_and_gradients(plain, x), policy)
 
 
 @pytest.mark.parametrize("policy", TOLERANCE)
 def test_a_batch_normalisation_and_what_it_remembers(policy):
     x = np.random.default_rng(0).normal(2.0, 3.0, size=(4, 5, 6, 8))
-    plain, quick = pair(
+    plain, fast = pair(
         (keras.layers.BatchNormalization, QuickBatchNormalization),
         lambda kind: kind(momentum=0.7, epsilon=1e-2, dtype=policy),
         x.shape,
         0.5,
     )
-    before = quick.get_weights()
-    assert_same(result_and_gradients(quick, x), result_and_gradients(plain, x), policy)
+    before = fast.get_weights()
+    assert_same(result_and_gradients(fast, x), result_and_gradients(plain, x), policy)
 
-    *_, mean, variance = quick.get_weights()
-    seen = np.asarray(tf.cast(tf.cast(x, quick.compute_dtype), tf.float64)).reshape(-1, 8)
+    *_, mean, variance = fast.get_weights()
+    seen = np.asarray(tf.cast(tf.cast(x, fast.compute_dtype), tf.float64)).reshape(-1, 8)
     np.testing.assert_allclose(mean, 0.7 * before[2] + 0.3 * seen.mean(axis=0), rtol=1e-5)
     of_sample = seen.var(axis=0, ddof=1)
     np.testing.assert_allclose(variance, 0.7 * before[3] + 0.3 * of_sample, rtol=1e-4)
@@ -105,18 +105,18 @@ def test_a_batch_normalisation_and_what_it_remembers(policy):
 
 def test_a_batch_normalisation_that_does_not_learn_goes_by_what_it_remembers():
     x = np.random.default_rng(0).normal(2.0, 3.0, size=(4, 5, 6, 8)).astype("float32")
-    plain, quick = pair(
+    plain, fast = pair(
         (keras.layers.BatchNormalization, QuickBatchNormalization),
         lambda kind: kind(),
         x.shape,
         0.5,
     )
-    before = quick.get_weights()
+    before = fast.get_weights()
 
-    np.testing.assert_array_equal(quick(x, training=False), plain(x, training=False))
-    plain.trainable = quick.trainable = False
-    np.testing.assert_array_equal(quick(x, training=True), plain(x, training=False))
-    for one, other in zip(quick.get_weights(), before, strict=True):
+    np.testing.assert_array_equal(fast(x, training=False), plain(x, training=False))
+    plain.trainable = fast.trainable = False
+    np.testing.assert_array_equal(fast(x, training=True), plain(x, training=False))
+    for one, other in zip(fast.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -141,16 +141,16 @@ def test_the_optimiser_takes_the_same_steps():
 def test_a_network_with_quick_layers_has_the_same_names_weights_and_function(backbone):
     keras.utils.set_random_seed(0)
     model = build_network(dataclasses.replace(QUICK, backbone=backbone), None)
-    quick = with_quick_layers(model)
+    fast = with_quick_layers(model)
 
-    assert [layer.name for layer in quick.layers] == [layer.name for layer in model.layers]
-    kinds = {type(layer) for layer in quick.layers}
+    assert [layer.name for layer in fast.layers] == [layer.name for layer in model.layers]
+    kinds = {type(layer) for layer in fast.layers}
     assert {QuickConv2D, QuickBatchNormalization} < kinds
     assert not {keras.layers.Conv2D, keras.layers.BatchNormalization} & kinds
-    for one, other in zip(model.weights, quick.weights, strict=True):
+    for one, other in zip(model.weights, fast.weights, strict=True):
         np.testing.assert_array_equal(one, other)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3)).astype("float32")
-    np.testing.assert_allclose(quick(images), model(images), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fast(images), model(images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
@@ -170,10 +170,10 @@ def test_traced_steps_over_images_of_any_size_are_the_same(compute_dtype):
         with computing_in(model, compute_dtype):
             return [float(model.train_on_batch(x, y)) for _ in range(6)]
 
-    quick = losses(with_quick_layers(plain), QuickAdamW)
+    fast = losses(with_quick_layers(plain), QuickAdamW)
     expected = losses(plain, keras.optimizers.AdamW)
     assert expected[-1] < 0.8 * expected[0]
-    np.testing.assert_allclose(quick, expected, rtol=1e-3 if compute_dtype == "float32" else 0.03)
+    np.testing.assert_allclose(fast, expected, rtol=1e-3 if compute_dtype == "float32" else 0.03)
 
 
 def test_the_four_targets_begin_and_go_on_as_with_plain_layers(source):
@@ -184,23 +184,23 @@ def test_the_four_targets_begin_and_go_on_as_with_plain_layers(source):
     views = sampler.batch(0)
     answers = (views.features * 0.0, views.labels[:, :1], views.labels, views.subtypes)
 
-    def losses(quick: bool) -> list[float]:
+    def losses(fast: bool) -> list[float]:
         keras.utils.set_random_seed(0)
-        _, targets = prepare(config, sampler, quick=quick)
+        _, targets = build_student(config, sampler, fast=fast)
         return [float(targets.train_on_batch(views.pixels, answers)[0]) for _ in range(4)]
 
-    plain, quick = losses(False), losses(True)
+    plain, fast = losses(False), losses(True)
     assert abs(plain[-1] - plain[0]) > 0.05 * plain[0]
-    np.testing.assert_allclose(quick, plain, rtol=5e-3)
+    np.testing.assert_allclose(fast, plain, rtol=5e-3)
 
 
 @pytest.mark.usefixtures("eagerly")
 def test_quick_layers_are_for_the_learning_and_not_for_what_is_served(source, monkeypatch):
     asked: list[bool] = []
 
-    def spy(*given, quick: bool):
-        asked.append(quick)
-        return prepare(*given, quick=quick)
+    def spy(*given, fast: bool):
+        asked.append(fast)
+        return build_student(*given, fast=fast)
 
     monkeypatch.setattr(learner, "prepare", spy)
     for processor in (True, False):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from bc_model.distillation.features import N_FEATURES, describe
+from bc_model.distillation.features import N_FEATURES, extract_features
 
 COLOR, HISTOGRAMS, ADJACENCY, PYRAMID = (
     slice(0, 18), slice(18, 66), slice(66, 228), slice(228, 264),
@@ -16,7 +16,7 @@ def doubled(image: np.ndarray) -> np.ndarray:
 
 
 def features_of(image: np.ndarray) -> np.ndarray:
-    return describe(image[None])[0]
+    return extract_features(image[None])[0]
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_an_empty_image_has_finite_features(value):
 def test_each_image_has_its_own_features_however_many_come_with_it():
     images = np.random.default_rng(0).integers(0, 256, (70, 34, 40, 3), np.uint8)
 
-    together = describe(images)
+    together = extract_features(images)
 
     for index in (0, 1, 63, 64, 69):
         np.testing.assert_array_equal(together[index], features_of(images[index]))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bc_model.distillation.config import INSIDE, DistillationConfig
+from bc_model.distillation.config import NESTED_NETWORKS, DistillationConfig
 from bc_model.distillation.cross_validation import case_folds
-from bc_model.distillation.data import Source
+from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.nested_cv import (
     SEARCH_SPACE,
     Learned,
@@ -18,8 +18,8 @@ from bc_model.distillation.nested_cv import (
     SearchGrid,
     Told,
     choose_penalty,
-    proxy_of,
-    recipes_inside,
+    nested_configs,
+    proxy_config,
 )
 from bc_model.distillation.student import build_network
 from bc_model.distillation.teacher import Teacher
@@ -32,13 +32,20 @@ SHORT = SearchGrid({"strange": {}, "plain": {"mixed": 0.0}}, (0.01, 1.0), (1.0, 
 
 
 @pytest.fixture
-def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Source, DistillationConfig, int]]:
+def learned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[tuple[TrainingImages, DistillationConfig, int]]:
     """A network that stays as it began: the last layer alone is fitted."""
-    found: list[tuple[Source, DistillationConfig, int]] = []
+    found: list[tuple[TrainingImages, DistillationConfig, int]] = []
     network = build_network(FOUR, FOUR.image_size)
 
     def learn(
-        subset: Source, config: DistillationConfig, *, seed: int, processes: int, draft: Path
+        subset: TrainingImages,
+        config: DistillationConfig,
+        *,
+        seed: int,
+        processes: int,
+        draft: Path,
     ):
         found.append((subset, config, seed))
         return network
@@ -47,7 +54,7 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Source, DistillationC
     return found
 
 
-def nested(source: Source, work: Path, search_space: SearchGrid = SHORT) -> Nested:
+def nested(source: TrainingImages, work: Path, search_space: SearchGrid = SHORT) -> Nested:
     return Nested(source, case_folds(source.table, FOUR), FOUR, search_space, work, chooser=FOUR)
 
 
@@ -211,17 +218,17 @@ def test_the_teacher_s_penalty_is_the_best_over_the_folds_it_may_know(source):
     assert choose_penalty(source, of, penalties) == min(p for p, a in areas.items() if a == best)
 
 
-@pytest.mark.parametrize("networks", INSIDE)
+@pytest.mark.parametrize("networks", NESTED_NETWORKS)
 def test_who_is_judged_and_who_chooses(networks):
-    judged, chooser = recipes_inside(networks, FOUR)
+    judged, chooser = nested_configs(networks, FOUR)
 
     assert (judged == FOUR) == (networks != "small")
     assert (chooser == FOUR) == (networks == "full")
-    assert {judged, chooser} <= {FOUR, proxy_of(FOUR)}
+    assert {judged, chooser} <= {FOUR, proxy_config(FOUR)}
 
 
 def test_the_shipped_recipe_is_on_the_menu():
-    config, proxy = DistillationConfig(), proxy_of(DistillationConfig())
+    config, proxy = DistillationConfig(), proxy_config(DistillationConfig())
 
     assert {} in SEARCH_SPACE.views.values()
     assert config.penalty in SEARCH_SPACE.penalties

@@ -11,7 +11,7 @@ import pytest
 from bc_model.data.synthetic import write_synthetic
 from bc_model.distillation import student as learner
 from bc_model.distillation.augmentation import ViewSampler
-from bc_model.distillation.data import Source
+from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.student import build_network, learn
 from bc_model.distillation.teacher import Teacher
 from bc_model.model import reference_logits
@@ -25,7 +25,7 @@ def test_it_learns_what_its_teacher_would_say_of_other_cases(source, tmp_path):
         tmp_path / "other", n_cases=8, images_per_case=2, size=(92, 140), seed=9,
         magnifications=(100, 200),
     )  # fmt: skip
-    others = Source.read(tmp_path, ("other",), QUICK.image_size)
+    others = TrainingImages.read(tmp_path, ("other",), QUICK.image_size)
     teacher = Teacher.fit(
         source.features, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
     )
@@ -42,13 +42,13 @@ def test_it_learns_what_its_teacher_would_say_of_other_cases(source, tmp_path):
 
 
 @pytest.mark.parametrize("quick", [False, True])
-def test_views_teach_their_features(source, quick):
+def test_views_teach_their_features(source, fast):
     teacher = Teacher.fit(
         source.features, source.malignant, source.table["case"].to_numpy(str), QUICK.penalty
     )
     sampler = ViewSampler(source, QUICK, 0)
     config = dataclasses.replace(QUICK, steps=60, learning_rate=3e-3, averaging=0.5)
-    _, targets = learner.prepare(config, sampler, quick=quick)
+    _, targets = learner.build_student(config, sampler, fast=fast)
     pixels, answers = learner._target(sampler.batch(0), teacher, spread=1.0)
 
     def errors() -> list[float]:
@@ -63,21 +63,21 @@ def test_views_teach_their_features(source, quick):
 
 
 @pytest.fixture(scope="module")
-def quick(source: Source) -> keras.Model:
+def fast(source: TrainingImages) -> keras.Model:
     with without_traces():
         return learn(source, QUICK, seed=5)
 
 
-def test_what_is_served_was_settled_on_whole_images(source, quick):
+def test_what_is_served_was_settled_on_whole_images(source, fast):
     # By hand: what the first convolution makes of eight batches of them, on the mean.
     sampler = ViewSampler(source, QUICK, 5)
-    through = keras.Model(quick.inputs[0], quick.get_layer("block1_conv").output)
+    through = keras.Model(fast.inputs[0], fast.get_layer("block1_conv").output)
     batches = [
         through.predict_on_batch(source.pixels[sampler.draw(k)].astype("f4")) for k in range(8)
     ]
     expected = np.mean([batch.mean(axis=(0, 1, 2)) for batch in batches], axis=0)
     np.testing.assert_allclose(
-        quick.get_layer("block1_bn").moving_mean, expected, rtol=1e-3, atol=1e-5
+        fast.get_layer("block1_bn").moving_mean, expected, rtol=1e-3, atol=1e-5
     )
 
 
@@ -136,8 +136,8 @@ assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_the_same_seed_learns_the_same_and_another_one_does_not(source, quick):
-    one = reference_logits(quick, source.pixels)
+def test_the_same_seed_learns_the_same_and_another_one_does_not(source, fast):
+    one = reference_logits(fast, source.pixels)
     two, other = (
         reference_logits(learn(source, QUICK, seed=seed), source.pixels) for seed in (5, 6)
     )

@@ -13,7 +13,7 @@ from bc_model.checks import make_check
 from bc_model.errors import RunError
 from bc_model.evaluation.cross_validation import Spread
 from bc_model.evaluation.published_results import published_ranges
-from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolReport, ProtocolRow
+from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolComparison, ProtocolRow
 from bc_model.reporting.plots import PROTOCOL_PANELS, figure_to_png, plot_protocols
 from bc_model.reporting.protocol_report import protocols_csv, write_protocols
 from bc_model.utils.metric import Metric
@@ -22,7 +22,7 @@ from bc_model.utils.serialization import to_json
 NO_RUN_DONE = make_check("BC241", n_done=0, n_failed=0, n_runs=1)
 
 
-def protocol_report() -> ProtocolReport:
+def protocol_report() -> ProtocolComparison:
     """Return a report of a protocol with leakage, one without and one that has no run yet."""
 
     def row(protocol: str, value: float, *, has_leakage: bool, **changes: object) -> ProtocolRow:
@@ -30,12 +30,12 @@ def protocol_report() -> ProtocolReport:
         metrics = dict.fromkeys(REPORTED_METRICS, metric)
         runs = {f"rep-{protocol}-{k}": "done" for k in range(2)}
         return ProtocolRow(
-            protocol, has_leakage, "all 2 folds", runs, metrics=metrics, n=96, n_cases=24,
+            protocol, has_leakage, "all 2 folds", runs, metrics=metrics, n_images=96, n_cases=24,
             n_benign_cases=12, n_malignant_cases=12, malignant_proportion=0.5, **changes,
         )  # fmt: skip
 
     rows = [
-        row("image", 0.975, has_leakage=True, alarms=("roc_auc",)),
+        row("image", 0.975, has_leakage=True, implausible=("roc_auc",)),
         row("folds", 0.9, has_leakage=True, spread=dict.fromkeys(REPORTED_METRICS, Spread(0.88, 0.92, 0.02, 2))),
         row("case", 0.7, has_leakage=False),
         ProtocolRow("folder", True, "", {"rep-folder-0": "queued"}, checks=(NO_RUN_DONE,)),
@@ -43,7 +43,7 @@ def protocol_report() -> ProtocolReport:
     ranges = [
         published_range for name in PROTOCOL_PANELS for published_range in published_ranges(name)
     ]
-    return ProtocolReport(
+    return ProtocolComparison(
         "rep", "2026", {"data": "set", "backbone": "resnet50"}, rows, published_ranges=ranges
     )
 
@@ -62,7 +62,7 @@ def test_write_protocols_writes_readable_files(tmp_path: Path) -> None:
     assert root.tag.endswith("svg")
     text = (folder / "report.md").read_text()
     for words in (
-        "| by picture (leaky) | all 2 folds", "| by case | all 2", "Research use only",
+        "| image-level (with leakage) | all 2 folds", "| case-level | all 2", "Research use only",
         "## Published on BreakHis", "arXiv 2203.07707", "backbone resnet50", ", files 0.880",
     ):  # fmt: skip
         assert words in text
@@ -97,7 +97,7 @@ def test_plot_protocols_marks_leakage_by_shape() -> None:
         for y, row in enumerate(report.rows[:3]):
             assert marks[y] == ("D" if row.has_leakage else "o", row.metrics[name].value)
     labels = [text.get_text() for text in metric.axes[0].get_yticklabels()]
-    assert labels[0] == "by picture (leaky)\n96 pictures, 24 cases"
+    assert labels[0] == "image-level (with leakage)\n96 pictures, 24 cases"
     assert labels[3].endswith("0 of 1 runs")
 
 
