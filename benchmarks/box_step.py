@@ -45,7 +45,7 @@ def timer(fast: bool, small: bool) -> Callable[[], float]:
         source = TrainingImages.read(Path(folder), ("drawn",), config.image_size)
     sampler = ViewSampler(source, config, 0)
     model, targets = build_student(config, sampler, fast=fast)
-    views = sampler.batch(0)
+    views = sampler.sample_batch(0)
     # Of the first two lessons any number will do.
     answers = (views.features * 0.0, views.labels[:, :1], views.labels, views.subtypes)
 

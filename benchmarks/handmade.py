@@ -107,7 +107,7 @@ def cross_validate_teacher(
         teacher = Teacher.fit(
             descriptors[train], malignant[train], case[train], DistillationConfig().penalty
         )
-        logit[test] = teacher.logit(teacher.normalized(descriptors[test]))
+        logit[test] = teacher.predict_logit(teacher.normalize(descriptors[test]))
     return logit
 
 

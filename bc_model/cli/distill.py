@@ -42,10 +42,10 @@ FOLDS_FILE = Path("folds") / "dsfold1.txt"
 @click.option(
     "--inside",
     type=click.Choice(NESTED_NETWORKS),
-    default="small-chooses",
+    default="proxy-selects",
     show_default=True,
-    help="The networks that learn inside the folds, where the choosing is judged. small-chooses: "
-    "20 small ones choose, 5 ResNet50s are judged; small: 25 small ones; full: 25 ResNet50s, which "
+    help="The networks that learn inside the folds, where the choosing is judged. proxy-selects: "
+    "20 small ones choose, 5 ResNet50s are judged; proxy: 25 small ones; full: 25 ResNet50s, which "
     "is for an accelerator.",
 )
 @click.option(
@@ -88,7 +88,7 @@ def train_bundled(
     place = out or SHIPPED_MODELS / BUNDLED_NAME
     networks = nested_configs(inside, DistillationConfig())
     bundle = build_bundled_model(
-        data, SETS, place, work, given, processes=processes, inside=networks
+        data, SETS, place, work, given, n_processes=processes, nested=networks
     )
     if as_json:
         print_json(to_json(bundle.card))
@@ -143,8 +143,8 @@ def _learn(data: Path, work: Path, folds_file: Path | None, processes: int, insi
     config = DistillationConfig()
     source = TrainingImages.read(data, SETS, config.image_size)
     cross_validate_protocols(source, config, work, folds_file, processes)
-    judged_inside, chooser = nested_configs(inside, config)
-    nested_cross_validate(source, judged_inside, SEARCH_SPACE, work, processes, chooser=chooser)
+    evaluated, selector = nested_configs(inside, config)
+    nested_cross_validate(source, evaluated, SEARCH_SPACE, work, processes, selector=selector)
     train_on_all(source, config, work, processes)
 
 

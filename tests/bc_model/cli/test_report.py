@@ -114,7 +114,7 @@ def test_json_is_all_of_stdout(command: Command, trained: list[str], tmp_path: P
     (row,) = told["rows"]
     assert (row["n_images"], row["n_cases"], row["has_leakage"]) == (30, 10, False)
     assert row["runs"] == dict.fromkeys([f"rep-case-fold{n}" for n in range(5)], "done")
-    assert told["recipe"]["backbone"] == "tiny"
+    assert told["config"]["backbone"] == "tiny"
 
 
 def test_the_same_command_goes_on_with_what_is_not_done(

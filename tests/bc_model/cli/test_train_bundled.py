@@ -51,17 +51,17 @@ def data(tmp_path: Path) -> Path:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     found: list[tuple] = []
 
-    def build_bundled_model(*arguments, processes, inside):
-        found.append((*arguments, processes, inside))
+    def build_bundled_model(*arguments, n_processes, nested):
+        found.append((*arguments, n_processes, nested))
         return SimpleNamespace(card=CARD, folder=arguments[2])
 
-    monkeypatch.setattr("bc_model.distillation.build.make_box", build_bundled_model)
-    for name in ("judge", "judge_choosing", "learn_all"):
+    monkeypatch.setattr("bc_model.distillation.build_bundled_model", build_bundled_model)
+    for name in ("cross_validate_protocols", "nested_cross_validate", "train_on_all"):
         monkeypatch.setattr(
-            f"bc_model.distillation.build.{name}",
+            f"bc_model.distillation.{name}",
             lambda *asked, name=name, **more: found.append((name, *asked, *more.values())),
         )
-    monkeypatch.setattr("bc_model.distillation.data.Source.read", lambda *asked: asked)
+    monkeypatch.setattr("bc_model.distillation.data.TrainingImages.read", lambda *asked: asked)
     return found
 
 
@@ -112,14 +112,14 @@ def test_a_place_that_cannot_keep_the_work_is_refused_before_it(asked, data: Pat
     assert asked == []
 
 
-@pytest.mark.parametrize(("inside", "network"), [("full", BOTH[0]), ("small", BOTH[1])])
+@pytest.mark.parametrize(("inside", "network"), [("full", BOTH[0]), ("proxy", BOTH[1])])
 def test_the_networks_inside_the_folds_may_be_others(asked, data: Path, inside, network):
     start = ["train-bundled", str(data), "--work", "kept", "--inside", inside]
     for more in (["--learn-only"], []):
         CliRunner().invoke(commands, [*start, *more], standalone_mode=False)
 
     _, model_selection, _, made = asked
-    assert model_selection[0] == "judge_choosing"
+    assert model_selection[0] == "nested_cross_validate"
     assert (model_selection[2], model_selection[-1]) == made[-1] == (network, network)
 
 
@@ -135,9 +135,9 @@ def test_an_accelerator_may_do_the_long_part_alone(asked, data: Path, as_json):
     sets = ("breakhis_100x", "breakhis_200x_224")
     source = (data, sets, DistillationConfig().image_size)
     assert asked == [
-        ("judge", source, DistillationConfig(), Path("kept"), None, 3),
-        ("judge_choosing", source, BOTH[0], SEARCH_SPACE, Path("kept"), 3, BOTH[1]),
-        ("learn_all", source, DistillationConfig(), Path("kept"), 3),
+        ("cross_validate_protocols", source, DistillationConfig(), Path("kept"), None, 3),
+        ("nested_cross_validate", source, BOTH[0], SEARCH_SPACE, Path("kept"), 3, BOTH[1]),
+        ("train_on_all", source, DistillationConfig(), Path("kept"), 3),
     ]
     expected = '{\n  "work": "kept"\n}\n' if as_json else "All is learned and kept in kept\n"
     assert done.stdout == expected
@@ -152,7 +152,7 @@ def test_a_folder_that_holds_something_else_is_not_replaced(data: Path):
         standalone_mode=False,
     )
 
-    assert "holds something else than a model" in str(done.exception)
+    assert "contains files that are not a model" in str(done.exception)
     assert (data / "photos" / "one.png").exists()
 
 
