@@ -596,7 +596,7 @@ def lowest(rows: list[ProtocolRow], names: Iterable[str]) -> float:
 def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
     metric = row.metrics.get(name)
     point = {
-        "label": f"{row.words}\n{_support(row)}", "words": row.words,
+        "label": f"{row.label}\n{_support(row)}", "words": row.label,
         "kind": _WITH_LEAKAGE if row.has_leakage else _LEAKAGE_FREE,
         "value": None, "low": None, "high": None, "baseline": _baseline(row),
         "text": "", "missing": "", "interval": "none", "support": "",
@@ -612,7 +612,7 @@ def _point(row: ProtocolRow, name: str) -> dict[str, Any]:
                   "interval": f"{metric.ci_low:.3f} to {metric.ci_high:.3f}"}  # fmt: skip
     return point | {
         "value": metric.value,
-        "text": text + (", alarm" if name in row.alarms else ""),
+        "text": text + (", alarm" if name in row.implausible else ""),
         "support": format_support(metric.n_images, metric.n_cases),
     }
 
@@ -626,7 +626,7 @@ def _baseline(row: ProtocolRow) -> float | None:
 def _support(row: ProtocolRow) -> str:
     if not row.metrics:
         return f"{row.n_done} of {len(row.runs)} runs" if row.runs else ""
-    return format_support(row.n, row.n_cases)
+    return format_support(row.n_images, row.n_cases)
 
 
 def _by_kind(channel: Any, values: dict[str, str]) -> Any:

@@ -9,7 +9,7 @@ from app.components.layout import escape, show_error, tell_again
 from bc_model.checks import make_check
 from bc_model.errors import RunError
 from bc_model.evaluation import EvaluationReport, read_report
-from bc_model.experiments import setting_rows
+from bc_model.experiments import compare_configs
 from bc_model.training import Run, find_run, list_runs, runs_dir
 
 LETTERS = ("A", "B", "C", "D")
@@ -85,7 +85,7 @@ letters = list(LETTERS[: len(names)])
 try:
     runs = {letter: find_run(runs_dir(), name) for letter, name in zip(letters, names, strict=True)}
     histories = {run.name: run.read_history() for run in runs.values()}
-    config = setting_rows(list(runs.values()))
+    config = compare_configs(list(runs.values()))
 except RunError as error:
     show_error(error, title="Run not available")
     st.stop()

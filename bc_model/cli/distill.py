@@ -32,7 +32,7 @@ FOLD_FILE = Path("folds") / "dsfold1.txt"
     help="Additional processes for augmentation. The result is the same.",
 )  # fmt: skip
 @click.option(
-    "--nested-cv", "networks", type=click.Choice(distillation.INSIDE), default="small-chooses",
+    "--nested-cv", "networks", type=click.Choice(distillation.NESTED_NETWORKS), default="small-selects",
     show_default=True, help="Networks of the nested cross-validation; see above.",
 )  # fmt: skip
 @click.option(
@@ -49,7 +49,7 @@ def build_bundled(
     fold files. The build takes about twelve hours on two cores with bfloat16.
 
     Nested cross-validation selects the configuration with 20 small networks and evaluates it with
-    5 ResNet50s (small-chooses), or does both with 25 small networks (small) or 25 ResNet50s
+    5 ResNet50s (small-selects), or does both with 25 small networks (small) or 25 ResNet50s
     (full, requires an accelerator). --train-only runs the long part on an accelerator, also with
     KERAS_BACKEND=jax.
     """
@@ -67,9 +67,9 @@ def build_bundled(
         print_json({"work": str(work)}) if as_json else click.echo(text)
         return 0
     out = out or inference.BUNDLED_MODELS_DIR / inference.BUNDLED_MODEL_NAME
-    inside = distillation.recipes_inside(networks, distillation.DistillationConfig())
+    configs = distillation.nested_configs(networks, distillation.DistillationConfig())
     bundle = distillation.build_bundled_model(
-        data_dir, DATASETS, out, work, fold_file, processes=processes, inside=inside
+        data_dir, DATASETS, out, work, fold_file, n_processes=processes, nested=configs
     )
     if as_json:
         print_json(to_json(bundle.card))
@@ -112,13 +112,13 @@ def _train(
     data_dir: Path, work: Path, fold_file: Path | None, processes: int, networks: str
 ) -> None:
     config = distillation.DistillationConfig()
-    source = distillation.Source.read(data_dir, DATASETS, config.image_size)
-    distillation.judge(source, config, work, fold_file, processes)
-    evaluated, chooser = distillation.recipes_inside(networks, config)
-    distillation.judge_choosing(
-        source, evaluated, distillation.SEARCH_SPACE, work, processes, chooser=chooser
+    source = distillation.TrainingImages.read(data_dir, DATASETS, config.image_size)
+    distillation.cross_validate_protocols(source, config, work, fold_file, processes)
+    evaluated, selector = distillation.nested_configs(networks, config)
+    distillation.nested_cross_validate(
+        source, evaluated, distillation.SEARCH_SPACE, work, processes, selector=selector
     )
-    distillation.learn_all(source, config, work, processes)
+    distillation.train_on_all(source, config, work, processes)
 
 
 def _require_datasets(data_dir: Path) -> None:

@@ -131,7 +131,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     if first.resolve() == second.resolve():
         raise ConfigError(f"{first} and {second} are the same run. Give two different runs.")
     comparison = experiments.compare_runs(*runs)
-    rows = [row for row in experiments.setting_rows(runs) if row.differs]
+    rows = [row for row in experiments.compare_configs(runs) if row.differs]
     if as_json:
         print_json(to_json(comparison) | {"config": {row.name: list(row.values) for row in rows}})
         return

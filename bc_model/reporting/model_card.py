@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import bc_model
-from bc_model.experiments.protocols import PROTOCOL_WORDS
+from bc_model.experiments.protocols import PROTOCOL_LABELS
 from bc_model.inference.model_card import (
     EvaluationSummary,
     ModelCard,
@@ -181,7 +181,7 @@ def _protocol_blocks(results: tuple[ProtocolResult, ...]) -> Iterator[doc.Block]
     names = tuple(results[0].metrics)
     rows = []
     for result in results:
-        label = PROTOCOL_WORDS[result.protocol] + (" (with leakage)" if result.has_leakage else "")
+        label = PROTOCOL_LABELS[result.protocol] + (" (with leakage)" if result.has_leakage else "")
         cells = [result.metrics[name].brief() for name in names]
         support = (f"{result.n_images:,}", format_case_count(result.n_cases))
         rows.append((label, *cells, str(result.n_folds), *support))

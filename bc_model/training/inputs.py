@@ -93,7 +93,7 @@ def make_image_inputs(
         )  # fmt: skip
 
     validation_batches = validation_dataset(
-        validation.pixels, validation.labels, batch_size=batch_size, proportions=n_devices
+        validation.pixels, validation.labels, batch_size=batch_size, n_replicas=n_devices
     )
     steps = steps_in_epoch(n, batch_size, drop_remainder=n_devices > 1)
     return PhaseInputs(model, training_batches, validation_batches, n, steps)

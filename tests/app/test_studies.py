@@ -16,7 +16,7 @@ from bc_model.experiments.plan import (
     plan_experiment,
     read_experiment,
 )
-from bc_model.experiments.protocols import note_file, plan_report, start_report
+from bc_model.experiments.protocols import comparison_file, plan_comparison, start_comparison
 from bc_model.jobs import delete_job
 from bc_model.training import run_queue as jobs
 from bc_model.training.config import TrainingConfig
@@ -43,11 +43,13 @@ def whole(
 ) -> Path:
     """Return a folder with a report of six runs, all done; only copy it."""
     folder = tmp_path_factory.mktemp("whole")
-    plan = plan_report(tiny_config, dataset=lambda: load_dataset(drawn_set), fold_files=fold_files)
+    plan = plan_comparison(
+        tiny_config, dataset=lambda: load_dataset(drawn_set), fold_files=fold_files
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "launch_run", lambda run: run.write_status("running"))
-        for member in start_report("rep", plan, folder)[0].members:
-            end_at_random(Run(folder / member.run))
+        for member in start_comparison("rep", plan, folder)[0].runs:
+            end_at_random(Run(folder / member.name))
     return folder
 
 
@@ -57,8 +59,8 @@ def report(runs: Path, whole: Path) -> Callable[[int], None]:
 
     def make(n_done: int) -> None:
         shutil.copytree(whole, runs, dirs_exist_ok=True)
-        for number, member in enumerate(read_experiment(runs, "rep").members):
-            run = Run(runs / member.run)
+        for number, member in enumerate(read_experiment(runs, "rep").runs):
+            run = Run(runs / member.name)
             if number >= n_done:
                 shutil.rmtree(run.evaluation_dir)
                 run.split_file.unlink()
@@ -102,11 +104,11 @@ def test_one_button_starts_the_report_that_is_on_the_page(
     assert not app.exception
     (experiment,) = list_experiments(runs)
     assert experiment.name.startswith("report-")
-    assert [member.label for member in experiment.members] == [
+    assert [member.label for member in experiment.runs] == [
         "image-fold0", "folds-dsfold1", "folds-dsfold2", "folds-clean-dsfold1",
         "folds-clean-dsfold2", "case-fold0",
     ]  # fmt: skip
-    config = experiment.members[0].config
+    config = experiment.runs[0].config
     assert (config.backbone, config.image_size, config.finetune_epochs) == (
         "tiny", (32, 32), 20,
     )  # fmt: skip
@@ -148,8 +150,8 @@ def test_a_set_of_the_registry_and_some_of_its_fold_files_can_be_chosen(
     app.button(key="report_start").click().run()
 
     (experiment,) = list_experiments(runs)
-    assert {Path(member.config.data) for member in experiment.members} == {drawn_set.resolve()}
-    assert [member.label for member in experiment.members if "dsfold" in member.label] == [
+    assert {Path(member.config.data) for member in experiment.runs} == {drawn_set.resolve()}
+    assert [member.label for member in experiment.runs if "dsfold" in member.label] == [
         "folds-dsfold2", "folds-clean-dsfold2",
     ]  # fmt: skip
 
@@ -186,11 +188,12 @@ def test_a_partial_report_shows_what_is_in_and_says_what_is_not(runs, report, op
     assert len(app.get("vega_lite_chart")) == 3
     table = app.dataframe[0].value.set_index("Split")
     assert list(table.index) == [
-        "By picture (leaky)", "Official folds (leaky)", "Cleaned official folds", "By case",
+        "Image-level (with leakage)", "Official folds (with leakage)",
+        "Cleaned official folds", "Case-level",
     ]  # fmt: skip
     assert table[["Finished", "Runs"]].values.tolist() == [[1, 1], [1, 2], [0, 2], [0, 1]]
     metrics = app.dataframe[1].value
-    assert set(metrics["Split"]) == {"By picture (leaky)", "Official folds (leaky)"}
+    assert set(metrics["Split"]) == {"Image-level (with leakage)", "Official folds (with leakage)"}
     assert metrics["Value"].between(0, 1).all()
     assert "1 of 2 runs. The metrics will change" in texts(app.markdown)
     assert "Cancel runs" in [button.label for button in app.button]
@@ -207,13 +210,13 @@ def test_a_whole_report_compares_and_can_be_taken_away(runs, report, open_page):
     table = app.dataframe[0].value.set_index("Split")
     assert table.loc["Cleaned official folds", "Case in training"] == 0
     metrics = app.dataframe[1].value.set_index(["Split", "Metric"])
-    averaged = metrics.loc[("Official folds (leaky)", "Accuracy")]
+    averaged = metrics.loc[("Official folds (with leakage)", "Accuracy")]
     assert averaged["Lowest file"] <= averaged["Value"] <= averaged["Highest file"]
     assert [button.label for button in app.get("download_button")] == [
         "Save protocols.png", "Save protocols.svg", "Save metrics.csv", "Save report.md",
         "Save report.json",
     ]  # fmt: skip
-    assert "accuracy by picture (with leakage) 0.967 to 0.998" in texts(app.caption)
+    assert "accuracy image-level (with leakage) 0.967 to 0.998" in texts(app.caption)
 
 
 def test_a_run_that_ends_changes_the_figures(runs, report, open_page, end_at_random):
@@ -240,7 +243,7 @@ def test_a_figure_too_good_to_be_true_is_an_alarm(runs, report, open_page):
     (folder / "report.json").write_text(json.dumps(report_file))
     app = open_page("studies")
 
-    assert "Implausibly high metrics** (by case)" in texts(app.warning)
+    assert "Implausibly high metrics** (case-level)" in texts(app.warning)
     table = app.dataframe[1].value.set_index(["Split", "Metric"])
     assert table.loc[("By case", "Balanced accuracy"), "Too good"]
 
@@ -283,8 +286,8 @@ def test_a_run_that_writes_its_model_keeps_no_other_from_being_canceled(runs, re
 def test_a_cross_validation_shows_its_pooled_figures(
     runs, tiny_config: TrainingConfig, open_page, end_at_random
 ):
-    for member in start_experiment("cv", plan_experiment(tiny_config), runs).members:
-        end_at_random(Run(runs / member.run))
+    for member in start_experiment("cv", plan_experiment(tiny_config), runs).runs:
+        end_at_random(Run(runs / member.name))
     app = open_page("studies", experiment="cv")
 
     (table,) = [element.value for element in app.dataframe]
@@ -299,8 +302,8 @@ def test_a_sweep_shows_a_line_for_each_setting_and_its_caution(
     runs, tiny_config: TrainingConfig, open_page, end_at_random
 ):
     plan = plan_experiment(tiny_config, folds=[0], grid={"dropout": [0.1, 0.5]})
-    for member in start_experiment("sweep", plan, runs).members[:1]:
-        end_at_random(Run(runs / member.run))
+    for member in start_experiment("sweep", plan, runs).runs[:1]:
+        end_at_random(Run(runs / member.name))
     app = open_page("studies")
 
     assert app.dataframe[0].value["Configuration"].tolist() == ["dropout=0.1", "dropout=0.5"]
@@ -333,7 +336,7 @@ def test_an_unknown_experiment_in_the_address_is_passed_over(runs, report, open_
 
 def test_a_damaged_note_is_said_in_one_sentence(runs, report, open_page):
     report(1)
-    note_file(runs, "rep").write_text("{")
+    comparison_file(runs, "rep").write_text("{")
     app = open_page("studies")
 
     assert len(app.error) == 1
@@ -364,7 +367,7 @@ def test_a_cross_validation_is_started_on_train(runs, open_page, drawn_set: Path
     (experiment,) = list_experiments(runs)
     assert experiment.name.startswith("cv-")
     assert experiment.name.endswith("-tiny")
-    assert [member.fold for member in read_experiment(runs, experiment.name).members] == [
+    assert [member.fold for member in read_experiment(runs, experiment.name).runs] == [
         0,
         1,
         2,

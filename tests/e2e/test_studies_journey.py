@@ -40,4 +40,4 @@ def test_a_report_is_started_watched_over_a_refresh_and_taken_along(
         rows = list(csv.DictReader(file))
     assert {row["protocol"] for row in rows} == {"image", "case"}
     (experiment,) = list_experiments(app.runs)
-    assert [member.label for member in experiment.members] == ["image-fold0", "case-fold0"]
+    assert [member.label for member in experiment.runs] == ["image-fold0", "case-fold0"]

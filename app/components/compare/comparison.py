@@ -15,7 +15,7 @@ from bc_model.evaluation import (
     EvaluationReport,
     check_multiplicity,
 )
-from bc_model.experiments import SettingRow, compare_runs
+from bc_model.experiments import ConfigRow, compare_runs
 from bc_model.training import Run
 
 _LOWER = " (lower is better)"
@@ -30,7 +30,7 @@ METRIC_LABELS = {
 }
 
 
-def show_config_form(rows: list[SettingRow], columns: list[str], *, show_all: bool) -> None:
+def show_config_form(rows: list[ConfigRow], columns: list[str], *, show_all: bool) -> None:
     """Draw the settings that differ, or all of them."""
     shown = rows if show_all else [row for row in rows if row.differs]
     if not shown:

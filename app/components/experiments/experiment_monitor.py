@@ -17,11 +17,11 @@ from bc_model.evaluation import EvaluationReport
 from bc_model.experiments import (
     MISSING,
     Experiment,
-    SubgroupMetrics,
+    GroupMetrics,
     check_selection,
-    is_one_recipe,
+    is_protocol_comparison,
+    read_comparison_spec,
     read_experiment,
-    read_note,
     run_states,
     start_experiment,
     summarize_experiment,
@@ -47,20 +47,22 @@ def draw_runs(experiment: Experiment, statuses: dict[str, dict[str, Any]]) -> No
     statuses : dict of str to dict
         The result of `run_states`.
     """
-    members = experiment.members
-    n_done = sum(statuses[member.run]["state"] == "done" for member in members)
+    members = experiment.runs
+    n_done = sum(statuses[member.name]["state"] == "done" for member in members)
     st.progress(n_done / len(members), f"{n_done} of {len(members)} runs finished")
     pages = -(-len(members) // PER_PAGE)
     page = st.pagination(pages, key=f"runs-page-{experiment.name}") if pages > 1 else 1
     for member in members[(page - 1) * PER_PAGE : page * PER_PAGE]:
-        status = statuses[member.run]
+        status = statuses[member.name]
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             words, color, icon = _WORDS[status["state"]]
             st.badge(words, color=color, icon=f":material/{icon}:")
             if status["state"] == MISSING:
                 st.markdown(escape(member.label))
             else:
-                st.page_link("views/train.py", label=member.label, query_params={"run": member.run})
+                st.page_link(
+                    "views/train.py", label=member.label, query_params={"run": member.name}
+                )
             if detail := _describe(status):
                 st.caption(escape(detail))
     _draw_buttons(experiment, {str(status["state"]) for status in statuses.values()})
@@ -102,14 +104,14 @@ def _button(
 
 
 def _resume(experiment: Experiment) -> None:
-    plan = [(member.label, member.config) for member in experiment.members]
+    plan = [(member.label, member.config) for member in experiment.runs]
     start_experiment(experiment.name, plan, runs_dir())
 
 
 def _cancel(experiment: Experiment) -> None:
     refused = []
-    for member in experiment.members:
-        run = Run(runs_dir() / member.run)
+    for member in experiment.runs:
+        run = Run(runs_dir() / member.name)
         if run.path.is_dir() and run.read_status()["state"] not in ENDED_STATES:
             try:
                 cancel_job(run)
@@ -135,12 +137,12 @@ _NUMBERS = (
 
 
 @st.cache_data(max_entries=16, show_spinner="Computing metrics")
-def groups_of(runs: str, name: str, stamp: tuple) -> list[SubgroupMetrics]:
+def groups_of(runs: str, name: str, stamp: tuple) -> list[GroupMetrics]:
     """Compute the metrics of each group; `stamp` changes whenever they change."""
     return summarize_experiment(read_experiment(Path(runs), name), Path(runs))
 
 
-def draw_groups(name: str, groups: list[SubgroupMetrics]) -> None:
+def draw_groups(name: str, groups: list[GroupMetrics]) -> None:
     """Draw a table row for each configuration, and its notes.
 
     Parameters
@@ -208,7 +210,7 @@ def watch_experiment(name: str) -> None:
         show_error(error, title="Experiment not available")
         return
     started = experiment.created[:16].replace("T", " ")
-    st.caption(f"{len(experiment.members)} runs, started {escape(started)} UTC.")
+    st.caption(f"{len(experiment.runs)} runs, started {escape(started)} UTC.")
     # The period belongs to the decorator, so it is applied in each run of the page.
     st.fragment(_draw, run_every=None if over else "2s")(experiment, over)
 
@@ -237,10 +239,10 @@ def _is_over(statuses: Statuses) -> bool:
 
 
 def _is_report(experiment: Experiment) -> bool:
-    if not is_one_recipe(experiment):
+    if not is_protocol_comparison(experiment):
         return False
-    protocols = {member.config.protocol for member in experiment.members}
-    return len(protocols) > 1 or read_note(runs_dir(), experiment.name) is not None
+    protocols = {member.config.protocol for member in experiment.runs}
+    return len(protocols) > 1 or read_comparison_spec(runs_dir(), experiment.name) is not None
 
 
 def _stamp(experiment: Experiment, statuses: Statuses) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from app.components.split_form import PROTOCOL_WORDS, choose_fold_files
 from app.components.train.config_form import show_config_form
 from bc_model.data import FOLDS_PROTOCOLS
 from bc_model.errors import BcModelError
-from bc_model.experiments import REPORT_PROTOCOLS, plan_report, start_report
+from bc_model.experiments import DEFAULT_PROTOCOLS, plan_comparison, start_comparison
 from bc_model.training import OPTIONS, TrainingConfig, new_run_id, runs_dir
 
 
@@ -49,14 +49,16 @@ def draw_report_form() -> str | None:
         return None
     try:
         data = folder.resolve()
-        plan = plan_report(
+        plan = plan_comparison(
             TrainingConfig(data=str(data), **chosen),
             dataset=lambda: read_folder(data).dataset,
             protocols=protocols,
             fold_files=files,
             test_folds=test_folds,
         )
-        experiment, _ = start_report(f"report-{new_run_id(chosen['backbone'])}", plan, runs_dir())
+        experiment, _ = start_comparison(
+            f"report-{new_run_id(chosen['backbone'])}", plan, runs_dir()
+        )
     except (BcModelError, OSError) as error:
         show_error(error, title="Experiment not started")
         return None
@@ -67,7 +69,7 @@ def _draw_protocols() -> tuple[list[str], list[Path]]:
     protocols = st.multiselect(
         "Protocols",
         list(PROTOCOL_WORDS)[::-1],
-        default=REPORT_PROTOCOLS,
+        default=DEFAULT_PROTOCOLS,
         format_func=PROTOCOL_WORDS.__getitem__,
         key="report_protocols",
         help="Protocols with leakage have images of one case in training and test.",

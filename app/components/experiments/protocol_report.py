@@ -13,11 +13,11 @@ from app.components.metric_table import METRIC_COLUMNS, make_frame, metric_row
 from bc_model.data import PROTOCOLS_WITH_LEAKAGE
 from bc_model.evaluation import MAX_PLAUSIBLE, PUBLISHED_RESULTS
 from bc_model.experiments import (
-    PROTOCOL_WORDS,
+    PROTOCOL_LABELS,
     REPORTED_METRICS,
-    ProtocolReport,
+    ProtocolComparison,
+    compare_protocols,
     read_experiment,
-    summarize_protocols,
 )
 from bc_model.reporting import protocols_to_csv, protocols_to_json, protocols_to_markdown
 
@@ -25,18 +25,18 @@ CHARTS = {"balanced_accuracy": "Balanced accuracy", "accuracy": "Accuracy", "roc
 
 
 @st.cache_data(max_entries=16, show_spinner="Computing metrics")
-def report_of(runs: str, name: str, stamp: tuple) -> ProtocolReport:
+def report_of(runs: str, name: str, stamp: tuple) -> ProtocolComparison:
     """Compute a protocol comparison; `stamp` changes whenever it changes."""
-    found = summarize_protocols(read_experiment(Path(runs), name), Path(runs))
+    found = compare_protocols(read_experiment(Path(runs), name), Path(runs))
     # The page does not need the predictions, which are large.
     rows = [dataclasses.replace(row, reports={}) for row in found.rows]
     return dataclasses.replace(found, rows=rows)
 
 
-def draw_report(report: ProtocolReport) -> None:
+def draw_report(report: ProtocolComparison) -> None:
     """Draw a protocol comparison, complete or not."""
     show_labeled_checks(
-        {"all protocols": report.checks} | {row.words: row.checks for row in report.rows}
+        {"all protocols": report.checks} | {row.label: row.checks for row in report.rows}
     )
     low = lowest(report.rows, CHARTS)
     for name, title in CHARTS.items():
@@ -48,29 +48,29 @@ def draw_report(report: ProtocolReport) -> None:
         f"({_published(report)})."
     )
     _draw_table(report)
-    if report.gaps:
+    if report.leakage_effects:
         st.header("Leakage effect", anchor=False)
-        st.markdown(listed(gap.check.message for gap in report.gaps))
+        st.markdown(listed(gap.check.message for gap in report.leakage_effects))
     _draw_recipe(report)
     _draw_files(report)
 
 
-def _draw_table(report: ProtocolReport) -> None:
+def _draw_table(report: ProtocolComparison) -> None:
     st.dataframe(
         make_frame(
             [
                 {
-                    "Split": row.words.capitalize(),
-                    "Test data": row.rests_on,
+                    "Split": row.label.capitalize(),
+                    "Test data": row.test_data,
                     "Runs": len(row.runs),
                     "Finished": row.n_done,
-                    "Images": row.n or None,
+                    "Images": row.n_images or None,
                     "Cases": row.n_cases or None,
                     "Benign cases": row.n_benign_cases or None,
                     "Majority baseline": None
                     if row.malignant_proportion is None
                     else majority_baseline(row.malignant_proportion)[1],
-                    "Case in training": row.shared.proportion if row.shared else None,
+                    "Case in training": row.case_overlap.proportion if row.case_overlap else None,
                 }
                 for row in report.rows
             ]
@@ -97,14 +97,14 @@ def _draw_table(report: ProtocolReport) -> None:
             if (metric := row.metrics.get(name)) is None:
                 continue
             line = metric_row(words[:1].upper() + words[1:], metric)
-            line = {"Split": row.words.capitalize()} | line
+            line = {"Split": row.label.capitalize()} | line
             if averaged:
                 spread = row.spread.get(name)
                 line |= {
                     "Lowest file": spread.minimum if spread else None,
                     "Highest file": spread.maximum if spread else None,
                 }
-            lines.append(line | {"Too good": name in row.alarms})
+            lines.append(line | {"Too good": name in row.implausible})
     if lines:
         numbers = ("Value", "CI low", "CI high", "Lowest file", "Highest file")
         st.dataframe(
@@ -130,7 +130,7 @@ def _draw_table(report: ProtocolReport) -> None:
         )
 
 
-def _draw_recipe(report: ProtocolReport) -> None:
+def _draw_recipe(report: ProtocolComparison) -> None:
     with st.expander("Published results and configuration"):
         st.markdown(listed(one.describe() for one in PUBLISHED_RESULTS))
         shown = {key.replace("_", " "): str(value) for key, value in report.config.items()}
@@ -142,7 +142,7 @@ def _draw_recipe(report: ProtocolReport) -> None:
         )
 
 
-def _draw_files(report: ProtocolReport) -> None:
+def _draw_files(report: ProtocolComparison) -> None:
     def image(kind: str) -> Callable[[], bytes]:
         def draw() -> bytes:
             # matplotlib takes a second to load.
@@ -172,18 +172,18 @@ def _draw_files(report: ProtocolReport) -> None:
         )
 
 
-def _in_words(report: ProtocolReport, name: str) -> str:
+def _in_words(report: ProtocolComparison, name: str) -> str:
     values = [
-        f"{row.words} {row.metrics[name].text(3)}" for row in report.rows if name in row.metrics
+        f"{row.label} {row.metrics[name].text(3)}" for row in report.rows if name in row.metrics
     ]
     return f"{CHARTS[name]} by split: {'; '.join(values) or 'no run is finished yet'}"
 
 
-def _published(report: ProtocolReport) -> str:
+def _published(report: ProtocolComparison) -> str:
     ranges_by_metric: dict[str, list[str]] = {}
     for published_range in report.published_ranges:
         leakage = " (with leakage)" if published_range.protocol in PROTOCOLS_WITH_LEAKAGE else ""
         ranges_by_metric.setdefault(REPORTED_METRICS[published_range.metric], []).append(
-            f"{PROTOCOL_WORDS[published_range.protocol]}{leakage} {published_range.lowest:.3f} to {published_range.highest:.3f}"
+            f"{PROTOCOL_LABELS[published_range.protocol]}{leakage} {published_range.lowest:.3f} to {published_range.highest:.3f}"
         )
     return "; ".join(f"{metric} {', '.join(ranges)}" for metric, ranges in ranges_by_metric.items())

@@ -64,4 +64,4 @@ def draw_start(config: TrainingConfig | None, seconds: float | None) -> str | No
         icon=":material/balance:",
         query_params={"experiment": name},
     )
-    return experiment.members[0].run
+    return experiment.runs[0].name

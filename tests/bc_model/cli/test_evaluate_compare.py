@@ -11,7 +11,7 @@ import pytest
 
 from bc_model.checks import make_check
 from bc_model.errors import RunError, SplitError
-from bc_model.experiments.results import compare_runs, setting_rows
+from bc_model.experiments.results import compare_configs, compare_runs
 from bc_model.inference.bundle import BUNDLED_MODELS_DIR
 from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
@@ -124,7 +124,7 @@ def test_compare_runs_with_leakage_returns_a_check(pair: tuple[Run, Run]) -> Non
 
 
 def test_setting_rows_formats_values(pair: tuple[Run, Run]) -> None:
-    rows = {row.name: row for row in setting_rows(list(pair))}
+    rows = {row.name: row for row in compare_configs(list(pair))}
     assert rows["seed"].differs
     assert rows["image size"].values == ("32 x 32", "32 x 32")
     assert rows["unfreeze from"].values == ("default", "default")
@@ -135,15 +135,15 @@ def test_setting_rows_with_a_missing_value_is_not_stated(pair: tuple[Run, Run]) 
     config = pair[1].read_config()
     del config["config"]["dropout"], config["git_commit"]
     pair[1].write_config(config)
-    rows = {row.name: row for row in setting_rows(list(pair))}
+    rows = {row.name: row for row in compare_configs(list(pair))}
     assert rows["dropout"].values[1] == "not stated"
-    assert rows["program (commit)"].values[1] == "not stated"
+    assert rows["git commit"].values[1] == "not stated"
 
 
 def test_setting_rows_of_a_damaged_run_raises(pair: tuple[Run, Run]) -> None:
     (pair[1].path / "config.json").write_text("{")
     with pytest.raises(RunError, match=r"no readable config\.json"):
-        setting_rows(list(pair))
+        compare_configs(list(pair))
 
 
 def test_compare_runs_loads_no_heavy_library() -> None:

@@ -45,7 +45,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_run: Run) -> list[str]:
             run.write_status("done")
 
     monkeypatch.setattr(run_queue, "launch_run", launch)
-    monkeypatch.setattr(experiment, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(experiment, "_POLL_INTERVAL_S", 0.01)
     return names
 
 
@@ -143,20 +143,20 @@ def test_cv_with_ctrl_c_keeps_the_runs_and_exits_with_130(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--set", "epochs=1"], "no setting 'epochs'"),
-        (["--set", "test_fold=1"], "the folds have their own list"),
+        (["--set", "epochs=1"], "Unknown option 'epochs'"),
+        (["--set", "test_fold=1"], "Test folds are listed separately"),
         (["--set", "dropout=0.1,1.5"], "Invalid dropout 1.5. Expected 0 <= dropout < 1"),
         (["--set", "dropout=x"], "Invalid dropout 'x'. Expected a number"),
         (["--set", "dropout"], "Expected an option and its values"),
         (["--set", "dropout=0", "--set", "dropout=1"], "once per option"),
-        (["--set", "dropout=0.5,0.5"], "In dropout stands 0.5 twice"),
+        (["--set", "dropout=0.5,0.5"], "Repeated value 0.5 in dropout"),
         (["--dropout", "2"], "--dropout"),
         (["--test-folds", "some"], "Expected all, or numbers"),
         (["--test-folds", "5"], "Invalid test_fold 5"),
-        (["--set", "seed=" + ",".join(map(str, range(41)))], "at most 200 runs"),
-        (["--name", "my study"], "'my study' cannot be the name of a study"),
+        (["--set", "seed=" + ",".join(map(str, range(41)))], "Expected at most 200"),
+        (["--name", "my study"], "Invalid experiment name 'my study'"),
         (["--set", "weights=gone.h5"], "gone.h5"),
-        (["--scheduler", "nonsense"], "Nobody answers at nonsense, not a Dask scheduler"),
+        (["--scheduler", "nonsense"], "No Dask scheduler at nonsense"),
     ],
 )
 def test_command_with_invalid_input_is_refused_and_starts_nothing(
@@ -192,5 +192,5 @@ def test_cv_with_the_name_of_another_experiment_is_refused(
     command("--name", "cv", "--runs", tmp_path, "--test-folds", 0)
     code, out, err = command("--name", "cv", "--runs", tmp_path, "--test-folds", 0, "--patience", 3)
     assert (code, out) == (2, "")
-    assert "study cv already, with other settings: patience is 6 there and 3 here" in err
+    assert "experiment 'cv' already exists with another plan: patience is 6 there and 3 here" in err
     assert trained == ["cv-fold0"]
