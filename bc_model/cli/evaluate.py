@@ -106,7 +106,7 @@ def _print_report(report: EvaluationReport) -> None:
     click.echo(f"  malignant      {fn:13d}   {tp:16d}")
     for name, metric in report.metrics.items():
         click.echo(f"  {name.replace('_', ' ')}: {metric}")
-    click.echo(f"  calling everything malignant: {report.always_malignant_accuracy:.2f} accurate")
+    click.echo(f"  calling everything malignant: {report.malignant_proportion:.2f} accurate")
     if report.case_metrics is not None:
         for name, metric in report.case_metrics.metrics.items():
             click.echo(f"  by case, {name.replace('_', ' ')}: {metric}")

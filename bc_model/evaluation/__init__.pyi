@@ -1,6 +1,5 @@
 from .bootstrap import CaseSample, Functional, bootstrap_t
-from .calibrate_model import fit_bundle_temperature, read_validation_predictions
-from .calibration import CalibrationResult
+from .calibration import CalibrationResult, fit_bundle_temperature, read_validation_predictions
 from .checks import MAX_PLAUSIBLE
 from .comparison import (
     ComparedModel,

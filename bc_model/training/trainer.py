@@ -31,7 +31,7 @@ from bc_model.data.splits import (
 )
 from bc_model.data.stain import are_gray
 from bc_model.errors import BcModelError, RunError
-from bc_model.evaluation.calibrate_model import FEATURES_FILE, calibrate_bundle
+from bc_model.evaluation.calibration import VALIDATION_FEATURES_FILE, calibrate_bundle
 from bc_model.evaluation.error_analysis import compute_training_features
 from bc_model.evaluation.evaluate import evaluate_split
 from bc_model.evaluation.features import FeatureTable
@@ -542,7 +542,7 @@ class Trainer:
             logger.warning("The features of the training images were not saved: %s", error)
             return None
         facts = stain_statistics_summary(found.stain, self.training_is_gray)
-        validation = FeatureTable.load(folder / FEATURES_FILE, bundle.network)
+        validation = FeatureTable.load(folder / VALIDATION_FEATURES_FILE, bundle.network)
         # With leakage, the validation images say nothing about the staining of new cases.
         if validation is not None and self.split["protocol"].iloc[0] not in PROTOCOLS_WITH_LEAKAGE:
             proportion = unusual_stain_proportion(validation.stain, facts)

@@ -8,7 +8,7 @@ import pytest
 from app.components.evaluate.threshold import CRITERION_LABELS
 from bc_model.checks import make_check
 from bc_model.data.stain import STAIN_COLUMNS
-from bc_model.evaluation.calibrate_model import PREDICTIONS_FILE, read_validation_predictions
+from bc_model.evaluation.calibration import VALIDATION_PREDICTIONS_FILE, read_validation_predictions
 from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE
 from bc_model.evaluation.report import read_report
 from bc_model.evaluation.thresholds import choose_threshold
@@ -240,7 +240,7 @@ def test_the_bench_chooses_on_validation_data(finished_run, open_section, criter
     validation = read_validation_predictions(finished_run.evaluation_dir)
     expected = choose_threshold(validation, criterion=criterion, target=0.95, unit=unit)
     assert f"Selected threshold: **{expected.value:.3f}**" in texts(app.markdown)
-    assert f"{expected.n_images} validation pictures of {expected.n_cases} cases" in texts(
+    assert f"{expected.n_images} validation images of {expected.n_cases} cases" in texts(
         app.markdown
     )
 
@@ -290,7 +290,7 @@ def test_without_a_reason_nothing_is_locked(finished_run, open_section):
 
 
 def test_threshold_without_validation_predictions_shows_message(finished_run, open_section):
-    (finished_run.evaluation_dir / PREDICTIONS_FILE).unlink()
+    (finished_run.evaluation_dir / VALIDATION_PREDICTIONS_FILE).unlink()
     app = open_section(THRESHOLD)
 
     assert "no validation predictions" in texts(app.info)
@@ -381,7 +381,7 @@ def test_another_set_shows_figures_and_shift(finished_run, drawn_set, open_secti
     parts = next(table for table in tables if "Part" in table.columns)
     parts = parts[parts["Metric"] == "Accuracy"]
     assert parts[["Part", "Images", "Cases"]].values.tolist() == [
-        ["not known to the model", 6, 2], ["known to the model", 24, 8],
+        ["unseen in training", 6, 2], ["seen in training", 24, 8],
     ]  # fmt: skip
     assert [one.label for one in app.get("download_button")] == [
         "Save PDF", "Save HTML", "Save CSV", "Save JSON",

@@ -203,7 +203,7 @@ def draw_errors(run: Run, report: EvaluationReport, bundle: Bundle) -> None:
 def _entries(gallery: ErrorGallery, kind: str) -> list[GalleryImage]:
     mistakes = chain.from_iterable(one.images for one in gallery.errors)
     return list(
-        {MISTAKES: mistakes, CERTAIN: gallery.most_certain, DOUBTFUL: gallery.least_certain}[kind]
+        {MISTAKES: mistakes, CERTAIN: gallery.most_confident, DOUBTFUL: gallery.least_confident}[kind]
     )
 
 

@@ -66,7 +66,7 @@ def test_one_command_one_table_one_image(
     # Two files test 3 cases of each class in all, 3 pictures each.
     assert lines[2].split()[-3:] == ["18", "6", "0%"]
     assert ", files 0." in lines[2]
-    assert "published, by folder (leaky): accuracy 0.858 to 0.927" in out
+    assert "published, section-level split (with leakage): accuracy 0.858 to 0.927" in out
     assert "leakage effect: On 18 common test images" in out
     assert trained == [
         "rep-image-fold0", "rep-folds-dsfold1", "rep-folds-dsfold2",

@@ -70,7 +70,7 @@ def test_another_set_of_official_names(
         "evaluate", tiny_run.path, drawn_set, "--unseen", "--out", tmp_path / "e", "--no-pdf"
     )
     assert code == 0
-    assert "another set (LEAKY)" in out
+    assert "external dataset (LEAKY)" in out
     (line,) = [one for one in out.splitlines() if one.startswith("  unseen in training: ")]
     for name in ("accuracy", "balanced accuracy", "roc auc"):
         assert f"{name} " in line
@@ -133,13 +133,13 @@ def test_what_is_not_exported(refused: Callable[..., str], run: Run, tmp_path: P
     text = predictions.read_text().replace(",benign,", ",malignant,")
     predictions.write_text(text)
     line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
-    assert "should come from one evaluation, but their counts differ" in line
+    assert "of one evaluation, got different counts" in line
     (run.evaluation_dir / "report.json").unlink()
     line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
-    assert f"are gone: make it anew with `evaluate RUN DATA --out {run.evaluation_dir}`" in line
+    assert "Missing evaluation of the model" in line
     (run.path / "split.csv").unlink()
     line = refused("export", "report", run.path, "--out", tmp_path / "a.pdf")
-    assert "not in the folder of a finished run" in line
+    assert "is not in a run" in line
 
 
 def test_a_card(command: Command, tiny_run: Run, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_cut_off_is_tried_and_locked(command: Command, run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--wanted", "2"), "wished sensitivity"),
+        (("--wanted", "2"), "Invalid target sensitivity"),
         (("--goal", "youden", "--wanted", "0.9"), "--wanted goes with --goal sensitivity"),
         (("--prevalence", "1"), "--prevalence"),
     ],
@@ -192,7 +192,7 @@ def test_a_run_of_an_earlier_version_is_calibrated(
     }
     expected = open_bundle(run.path).card
     (run.evaluation_dir / "validation_predictions.csv").unlink()
-    assert "models calibrate" in refused("models", "cutoff", run.path)
+    assert "Calibrate the model again" in refused("models", "cutoff", run.path)
     code, out, _ = command("models", "calibrate", run.path, drawn_set)
     assert code == 0
     assert out.startswith("temperature 1.000, not fitted")

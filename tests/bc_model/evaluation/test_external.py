@@ -1,4 +1,4 @@
-"""Another set: figures, and how far it is from what the model knows."""
+"""External datasets: metrics, and the domain shift from the training data."""
 
 import shutil
 from dataclasses import replace
@@ -37,18 +37,18 @@ def bundle(tiny_run: Run) -> Bundle:
     return open_bundle(tiny_run.path)
 
 
-def known(n: int = 60, *, seed: int = 0, turn: float = 0.0) -> FeatureTable:
-    """Return pictures of 12 cases; `turn` moves them away along a direction of its own."""
+def known(n: int = 60, *, seed: int = 0, offset: float = 0.0) -> FeatureTable:
+    """Return features of 12 cases; `offset` shifts one feature and the staining."""
     rng = np.random.default_rng(seed)
     case = np.arange(n) % 12
     features = 1.0 + 0.3 * rng.random((12, 8))[case] + 0.3 * rng.random((n, 8))
-    features[:, 0] += turn
+    features[:, 0] += offset
     return FeatureTable(
         path=np.array([f"{seed}-{i}" for i in range(n)]),
         case=case.astype(str),
         class_name=np.array(["benign"] * n),
         features=features.astype(np.float32),
-        stain=rng.normal(0.4 + turn, 0.05, (n, 6)),
+        stain=rng.normal(0.4 + offset, 0.05, (n, 6)),
     )
 
 
@@ -70,7 +70,7 @@ def shift_of(
     )
 
 
-def test_distances_by_hand() -> None:
+def test_reference_distances_equal_manual_values() -> None:
     angles = np.radians([0, 90, 180])
     table = FeatureTable(
         path=np.array(list("abc")),
@@ -79,7 +79,7 @@ def test_distances_by_hand() -> None:
         features=np.stack([np.cos(angles), np.sin(angles)], axis=1),
         stain=np.zeros((3, 6)),
     )
-    # Of another case: a to c is opposite, b to c a right angle, c to a and b the mean of both.
+    # Distance to other cases: a to c is 2, b to c is 1, and c to a and b the mean of both.
     assert reference_distances(table) == pytest.approx([2.0, 1.0, 1.5], abs=1e-6)
     alone = FeatureTable(
         table.path, np.array(["x"] * 3), table.class_name, table.features, table.stain
@@ -87,17 +87,17 @@ def test_distances_by_hand() -> None:
     assert reference_distances(alone).size == 0
 
 
-def test_the_same_kind_is_near(bundle: Bundle) -> None:
+def test_measure_domain_shift_similar_images_are_in_distribution(bundle: Bundle) -> None:
     found = shift_of(bundle, known(400, seed=1), known())
-    # Its twelve cases are others than the reference's, so they lie about as far as those do.
+    # The twelve cases are new, with about the same distances as the reference.
     assert found.separability == pytest.approx(0.5, abs=0.15)
     assert found.ood_proportion < 0.25  # type: ignore[operator]
     assert (found.n_images, found.n_reference_images, found.n_reference_cases) == (400, 60, 12)
     assert all(abs(one.distance) < 0.5 for one in found.stain)
 
 
-def test_another_kind_is_far(bundle: Bundle) -> None:
-    found = shift_of(bundle, known(400, seed=1, turn=1.0), known())
+def test_measure_domain_shift_other_images_are_out_of_distribution(bundle: Bundle) -> None:
+    found = shift_of(bundle, known(400, seed=1, offset=1.0), known())
     assert found.ood_proportion == 1.0
     assert found.separability == 1.0
     assert [one.name for one in found.stain] == list(STAIN_COLUMNS)
@@ -111,7 +111,7 @@ def test_another_kind_is_far(bundle: Bundle) -> None:
     assert back == found
 
 
-def test_a_model_without_its_features_says_so(bundle: Bundle) -> None:
+def test_measure_domain_shift_no_reference_returns_check(bundle: Bundle) -> None:
     found = shift_of(bundle, known(), None)
     assert (found.ood_proportion, found.separability, found.stain, found.n_reference_images) == (
         None,
@@ -122,21 +122,21 @@ def test_a_model_without_its_features_says_so(bundle: Bundle) -> None:
     assert found.checks[0].code == "BC304"
 
 
-def stained(bundle: Bundle, proportion: float | None = None) -> ModelCard:
+def card_with_stain(bundle: Bundle, proportion: float | None = None) -> ModelCard:
     """Return the card of the model with other stain statistics."""
     values = dict.fromkeys(STAIN_COLUMNS, (0.3, 0.4, 0.5))
     stain = StainStatistics((0.01, 0.5, 0.99), values, 0.0, proportion)
     return replace(bundle.card, input=replace(bundle.card.input, stain=stain))
 
 
-def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: Bundle) -> None:
-    told = stained(bundle)
+def test_measure_domain_shift_counts_unusual_staining(bundle: Bundle) -> None:
+    card = card_with_stain(bundle)
     table = known()
     table.stain[:] = 0.4
-    table.stain[:9, STAIN_COLUMNS.index("eosin_mean")] = 0.2  # half a distance beyond is 0.25
+    table.stain[:9, STAIN_COLUMNS.index("eosin_mean")] = 0.2  # The limit is 0.25.
     table.stain[7:12, STAIN_COLUMNS.index("haematoxylin_sd")] = 0.6
 
-    found = shift_of(Bundle(bundle.folder, told), table, None, first_gray=58)
+    found = shift_of(Bundle(bundle.folder, card), table, None, first_gray=58)
 
     assert found.n_unusual_staining == 14
     (check,) = (check for check in found.checks if check.code == "BC306")
@@ -144,31 +144,31 @@ def test_a_model_that_knows_its_stain_counts_what_is_stained_otherwise(bundle: B
     assert check.params["features"] == ["paler eosin (9)", "more uneven hematoxylin (5)"]
     back = loads(DomainShift, dumps(found))
     assert back == found
-    older = Bundle(bundle.folder, replace(told, input=replace(told.input, stain=None)))
+    older = Bundle(bundle.folder, replace(card, input=replace(card.input, stain=None)))
     assert shift_of(older, table, None).n_unusual_staining is None
 
 
-def test_how_often_stain_is_unusual_in_its_own_kind_is_told_where_measured(bundle: Bundle) -> None:
-    told = stained(bundle, 0.021)
+def test_measure_domain_shift_reports_expected_staining(bundle: Bundle) -> None:
+    card = card_with_stain(bundle, 0.021)
     table = known()
     table.stain[:] = 0.4
     table.stain[:9, 0] = 0.2
 
-    found = shift_of(Bundle(bundle.folder, told), table, None)
+    found = shift_of(Bundle(bundle.folder, card), table, None)
 
     assert make_check("BC308", proportion=0.021) in found.checks
 
 
-def test_the_scale_is_said(bundle: Bundle) -> None:
-    told = replace(bundle.card, scale=Scale((200,), {"200": (0.5, 0.6)}, "x"))
-    found = shift_of(Bundle(bundle.folder, told), known(), None)
+def test_measure_domain_shift_unknown_scale_returns_check(bundle: Bundle) -> None:
+    card = replace(bundle.card, scale=Scale((200,), {"200": (0.5, 0.6)}, "x"))
+    found = shift_of(Bundle(bundle.folder, card), known(), None)
     check = make_check("BC315", supported_names=["200X"], mpp_ranges=["0.5-0.6"])
     assert found.checks[-1] == check
 
 
-def test_another_magnification_is_said_and_the_same_is_not(bundle: Bundle) -> None:
-    told = replace(bundle.card, scale=Scale((200,), {"200": (0.5, 0.6)}, "x"))
-    ours = Bundle(bundle.folder, told)
+def test_measure_domain_shift_other_magnification_returns_check(bundle: Bundle) -> None:
+    card = replace(bundle.card, scale=Scale((200,), {"200": (0.5, 0.6)}, "x"))
+    ours = Bundle(bundle.folder, card)
     n = len(known().path)
     found = shift_of(ours, known(), None, magnification=100)
     assert found.checks[-1] == make_check(
@@ -184,7 +184,7 @@ def test_another_magnification_is_said_and_the_same_is_not(bundle: Bundle) -> No
 
 @pytest.fixture(scope="module")
 def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return new drawn pictures in folders 0 and 1, their names of no grammar."""
+    """Return new synthetic images in folders 0 and 1, without BreakHis names."""
     source = tmp_path_factory.mktemp("other")
     write_synthetic(source / "set", n_cases=8, images_per_case=3, size=(50, 50), seed=7)
     for path in (source / "set").rglob("*.png"):
@@ -195,7 +195,9 @@ def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return source / "patches"
 
 
-def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
+def test_evaluate_external_mapped_dataset_returns_report(
+    bundle: Bundle, patches: Path, tmp_path: Path
+) -> None:
     report = evaluate_external(Engine(bundle), read_mapped(patches, MAPPING), mapping=MAPPING)
     assert (report.protocol, report.n_images, report.n_cases) == ("external dataset", 24, 0)
     assert not report.has_leakage
@@ -212,10 +214,10 @@ def test_a_mapped_set(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
     assert from_json(EvaluationReport, to_json(report)) == report
 
 
-def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
+def test_evaluate_external_seen_cases_have_leakage(bundle: Bundle, drawn_set: Path) -> None:
     report = evaluate_external(Engine(bundle), read_dataset(drawn_set))
     assert report.has_leakage
-    # Three of five folds train and one validates, of 10 cases with 3 pictures each.
+    # Of 10 cases with 3 images each, three of five folds train and one validates.
     assert report.domain_shift is not None
     assert report.checks[0].code == "BC201"
     n_before = len(report.checks) - len(report.domain_shift.checks)
@@ -229,7 +231,7 @@ def test_known_cases_are_leaks(bundle: Bundle, drawn_set: Path) -> None:
     assert report.domain_shift.n_images == 6
 
 
-def test_what_a_model_does_not_know_has_figures_of_its_own(
+def test_evaluate_external_unseen_images_are_a_subgroup(
     bundle: Bundle, drawn_set: Path, tmp_path: Path
 ) -> None:
     dataset = read_dataset(drawn_set)
@@ -238,23 +240,23 @@ def test_what_a_model_does_not_know_has_figures_of_its_own(
     assert (new.name, new.n_images, new.n_cases) == ("unseen in training", 6, 2)
     assert (known.name, known.n_images, known.n_cases) == ("seen in training", 24, 8)
 
-    others = dataset.images[~dataset.images["case"].isin(bundle.seen_cases)]
-    alone = Dataset(dataset.root, others.reset_index(drop=True), pd.DataFrame())
-    leakage_free = evaluate_external(Engine(bundle), alone)
-    assert not leakage_free.has_leakage
-    assert "seen" not in {group.kind for group in leakage_free.subgroups}
-    assert leakage_free.domain_shift == report.domain_shift
+    unseen = dataset.images[~dataset.images["case"].isin(bundle.seen_cases)]
+    alone = Dataset(dataset.root, unseen.reset_index(drop=True), pd.DataFrame())
+    unseen_only = evaluate_external(Engine(bundle), alone)
+    assert not unseen_only.has_leakage
+    assert "seen" not in {group.kind for group in unseen_only.subgroups}
+    assert unseen_only.domain_shift == report.domain_shift
     for name, metric in new.metrics.items():
-        assert metric == leakage_free.metrics[name]
+        assert metric == unseen_only.metrics[name]
 
     report.save(tmp_path)
     assert read_report(tmp_path) == report
-    assert "BC331" not in codes(leakage_free)
+    assert "BC331" not in codes(unseen_only)
 
 
 @pytest.fixture
 def renamed(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Path:
-    """Return two training pictures of each class and one test picture under names of no grammar."""
+    """Return two training images of each class and one test image without BreakHis names."""
     split = read_split(tiny_run.split_file)
     training = split[split["subset"] == "train"].groupby("class").head(2)
     test = split[split["subset"] == "test"].head(1)
@@ -265,7 +267,9 @@ def renamed(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Path:
     return tmp_path / "renamed"
 
 
-def test_the_models_own_images_leak_under_any_name(bundle: Bundle, renamed: Path) -> None:
+def test_evaluate_external_renamed_training_images_have_leakage(
+    bundle: Bundle, renamed: Path
+) -> None:
     report = evaluate_external(Engine(bundle), read_dataset(renamed))
     assert report.has_leakage
     for check in (
@@ -277,7 +281,7 @@ def test_the_models_own_images_leak_under_any_name(bundle: Bundle, renamed: Path
         assert check in report.checks
 
 
-def test_a_model_that_was_passed_on_knows_its_images(
+def test_evaluate_external_copied_model_finds_seen_images(
     bundle: Bundle, renamed: Path, tmp_path: Path
 ) -> None:
     alone = open_bundle(shutil.copytree(bundle.folder, tmp_path / "alone" / "model"))
@@ -287,7 +291,7 @@ def test_a_model_that_was_passed_on_knows_its_images(
     assert make_check("BC321", n_seen=4, n=5) in report.checks
 
 
-def test_images_packed_anew_are_told(
+def test_evaluate_external_recompressed_images_returns_check(
     bundle: Bundle, drawn_set: Path, tiny_run: Run, tmp_path: Path
 ) -> None:
     split = read_split(tiny_run.split_file)
@@ -305,7 +309,9 @@ def test_images_packed_anew_are_told(
     assert report.checks[0].code == "BC202"
 
 
-def test_what_was_left_out_of_a_set_is_told(bundle: Bundle, patches: Path, tmp_path: Path) -> None:
+def test_evaluate_external_excluded_files_returns_check(
+    bundle: Bundle, patches: Path, tmp_path: Path
+) -> None:
     set_of_some = shutil.copytree(patches, tmp_path / "some")
     one = next(set_of_some.rglob("*.png"))
     (one.parent / "broken.png").write_bytes(b"Dear colleague")
@@ -317,7 +323,7 @@ def test_what_was_left_out_of_a_set_is_told(bundle: Bundle, patches: Path, tmp_p
     assert "1 duplicate" in check.params["reasons"]
 
 
-def test_a_case_folder_of_another_set_is_another_case(bundle: Bundle, patches: Path) -> None:
+def test_evaluate_external_same_case_name_is_another_case(bundle: Bundle, patches: Path) -> None:
     first = min(patches.iterdir())
     images = shutil.copytree(first, patches.parent / "clash" / min(bundle.seen_cases)).parent
     dataset = read_mapped(images, MAPPING, case_above=True)
@@ -327,7 +333,7 @@ def test_a_case_folder_of_another_set_is_another_case(bundle: Bundle, patches: P
 
 
 @pytest.mark.real
-def test_the_real_patches_are_another_task(bundle: Bundle, real_data: Path) -> None:
+def test_evaluate_external_real_patches_return_checks(bundle: Bundle, real_data: Path) -> None:
     mapping = {"0": "benign", "1": "malignant"}
     dataset = read_mapped(real_data / "idc_patches", mapping)
     report = evaluate_external(Engine(bundle), dataset, mapping=mapping)

@@ -1,4 +1,4 @@
-"""Means over overlapping test parts: by scikit-learn file by file, and intervals that know it."""
+"""Averages over overlapping test subsets, compared with scikit-learn and simulations."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ EVERY = (*NAMES, "recognition_rate")
 
 
 def table_of(cases: range | list[int], seed: int, shift: float = 0.0) -> pd.DataFrame:
-    """Return five pictures of each case, odd cases malignant; the case's own effect is its own."""
+    """Return five images of each case, with a case effect; odd cases are malignant."""
     case = np.repeat(np.array(list(cases)), 5)
     malignant = case % 2 == 1
     effect = np.array([np.random.default_rng(n).normal(0, 0.12) for n in case])
@@ -39,48 +39,48 @@ def report_of(table: pd.DataFrame, threshold: float = 0.5) -> EvaluationReport:
 
 @pytest.fixture(scope="module")
 def reports() -> list[EvaluationReport]:
-    """Return three hold-outs of 16 cases each out of 24; neighbours share cases."""
-    parts = (range(16), range(4, 20), range(8, 24))
-    return [report_of(table_of(cases, seed)) for seed, cases in enumerate(parts)]
+    """Return three holdouts with 16 of 24 cases each, which overlap."""
+    subsets = (range(16), range(4, 20), range(8, 24))
+    return [report_of(table_of(cases, seed)) for seed, cases in enumerate(subsets)]
 
 
-def by_hand(report: EvaluationReport) -> dict[str, float]:
+def metrics_by_sklearn(report: EvaluationReport) -> dict[str, float]:
     table = report.predictions
     truth = table["class"] == "malignant"
-    called = table["prob_malignant"] >= report.threshold
-    right = (truth == called).groupby(table["case"]).mean()
+    predicted = table["prob_malignant"] >= report.threshold
+    right = (truth == predicted).groupby(table["case"]).mean()
     return {
-        "balanced_accuracy": balanced_accuracy_score(truth, called),
-        "accuracy": accuracy_score(truth, called),
+        "balanced_accuracy": balanced_accuracy_score(truth, predicted),
+        "accuracy": accuracy_score(truth, predicted),
         "roc_auc": roc_auc_score(truth, table["prob_malignant"]),
-        "sensitivity": called[truth].mean(),
-        "specificity": (~called[~truth]).mean(),
+        "sensitivity": predicted[truth].mean(),
+        "specificity": (~predicted[~truth]).mean(),
         "recognition_rate": right.mean(),
     }
 
 
-def test_the_mean_and_the_spread_are_those_of_the_files(reports: list[EvaluationReport]) -> None:
+def test_mean_metrics_equal_mean_and_spread_of_runs(reports: list[EvaluationReport]) -> None:
     metrics, spread = mean_metrics(reports, EVERY)
-    hands = pd.DataFrame([by_hand(report) for report in reports])
+    expected = pd.DataFrame([metrics_by_sklearn(report) for report in reports])
     for name in EVERY:
-        assert metrics[name].value == pytest.approx(hands[name].mean(), abs=1e-12)
+        assert metrics[name].value == pytest.approx(expected[name].mean(), abs=1e-12)
         assert metrics[name].ci_low < metrics[name].value < metrics[name].ci_high
-        assert spread[name].minimum == pytest.approx(hands[name].min(), abs=1e-12)
-        assert spread[name].maximum == pytest.approx(hands[name].max(), abs=1e-12)
-        assert spread[name].sd == pytest.approx(hands[name].std(), abs=1e-12)
+        assert spread[name].minimum == pytest.approx(expected[name].min(), abs=1e-12)
+        assert spread[name].maximum == pytest.approx(expected[name].max(), abs=1e-12)
+        assert spread[name].sd == pytest.approx(expected[name].std(), abs=1e-12)
         assert spread[name].n_holdouts == 3
 
 
-def test_images_and_cases_count_once_however_often_they_are_tested(
+def test_mean_metrics_count_repeated_images_once(
     reports: list[EvaluationReport],
 ) -> None:
     metrics, _ = mean_metrics(reports, EVERY)
     assert (metrics["accuracy"].n_images, metrics["accuracy"].n_cases) == (24 * 5, 24)
     assert (metrics["sensitivity"].n_images, metrics["sensitivity"].n_cases) == (12 * 5, 12)
-    assert "the same draw in each of 3 test parts" in metrics["accuracy"].method
+    assert "the same draw in each of 3 test subsets" in metrics["accuracy"].method
 
 
-def test_one_hold_out_gives_the_figures_of_its_report(reports: list[EvaluationReport]) -> None:
+def test_mean_metrics_one_run_equals_its_report(reports: list[EvaluationReport]) -> None:
     metrics, spread = mean_metrics(reports[:1], EVERY)
     for name in NAMES:
         own = reports[0].metrics[name]
@@ -93,7 +93,7 @@ def test_one_hold_out_gives_the_figures_of_its_report(reports: list[EvaluationRe
     assert spread["accuracy"].sd is None
 
 
-def test_the_same_test_part_three_times_is_no_more_than_once(
+def test_mean_metrics_repeated_run_keeps_the_interval(
     reports: list[EvaluationReport],
 ) -> None:
     once, _ = mean_metrics(reports[:1], NAMES)
@@ -103,15 +103,15 @@ def test_the_same_test_part_three_times_is_no_more_than_once(
         assert thrice[name].ci_high == pytest.approx(once[name].ci_high, abs=1e-9)
 
 
-def test_other_cases_in_each_part_are_more_evidence(reports: list[EvaluationReport]) -> None:
+def test_mean_metrics_disjoint_cases_have_shorter_interval(reports: list[EvaluationReport]) -> None:
     disjoint = [report_of(table_of(range(n, n + 16), n)) for n in (0, 100, 200)]
     widths = [
         metric.ci_high - metric.ci_low
-        for parts in (disjoint[:1], disjoint)
-        for metric in mean_metrics(parts, ["accuracy"])[0].values()
+        for subset in (disjoint[:1], disjoint)
+        for metric in mean_metrics(subset, ["accuracy"])[0].values()
     ]
     assert widths[1] < 0.8 * widths[0]
-    # Equal parts: the mean over them is the accuracy of all pictures together.
+    # For subsets of one size, the mean is the accuracy of all images.
     tables = pd.concat([report.predictions for report in disjoint])
     three, _ = mean_metrics(disjoint, ["accuracy"])
     assert three["accuracy"].value == pytest.approx(
@@ -119,7 +119,7 @@ def test_other_cases_in_each_part_are_more_evidence(reports: list[EvaluationRepo
     )
 
 
-def test_each_run_keeps_its_own_cut_off() -> None:
+def test_mean_metrics_use_threshold_of_each_run() -> None:
     table = table_of(range(16), 0)
     low, high = report_of(table, 0.3), report_of(table, 0.7)
     metrics, _ = mean_metrics([low, high], ["sensitivity"])
@@ -129,13 +129,15 @@ def test_each_run_keeps_its_own_cut_off() -> None:
     )
 
 
-def test_a_part_of_one_class_is_left_out_of_what_it_cannot_tell(
+def test_mean_metrics_undefined_in_one_run_averages_the_others(
     reports: list[EvaluationReport],
 ) -> None:
     malignant_only = report_of(table_of([31, 33, 35], 7))
     metrics, spread = mean_metrics([reports[0], malignant_only], EVERY)
-    assert metrics["roc_auc"].value == pytest.approx(by_hand(reports[0])["roc_auc"], abs=1e-12)
-    assert metrics["roc_auc"].note == "defined in 1 of 2 test parts"
+    assert metrics["roc_auc"].value == pytest.approx(
+        metrics_by_sklearn(reports[0])["roc_auc"], abs=1e-12
+    )
+    assert metrics["roc_auc"].note == "defined in 1 of 2 test subsets"
     assert spread["roc_auc"].n_holdouts == 1
     assert spread["accuracy"].n_holdouts == 2
     only, spread = mean_metrics([malignant_only, malignant_only], EVERY)
@@ -143,7 +145,7 @@ def test_a_part_of_one_class_is_left_out_of_what_it_cannot_tell(
     assert "roc_auc" not in spread
 
 
-def test_a_part_with_a_single_benign_case_still_has_an_interval(
+def test_mean_metrics_single_benign_case_has_interval(
     reports: list[EvaluationReport],
 ) -> None:
     single = report_of(table_of([2, *range(41, 61, 2)], 3))
@@ -153,46 +155,46 @@ def test_a_part_with_a_single_benign_case_still_has_an_interval(
     assert metrics["roc_auc"].ci_low is not None
 
 
-def test_runs_that_disagree_on_a_image_are_refused(reports: list[EvaluationReport]) -> None:
+def test_mean_metrics_conflicting_labels_raises(reports: list[EvaluationReport]) -> None:
     table = table_of(range(16), 5)
     table.loc[0, "class"] = "malignant"
-    with pytest.raises(DataError, match=r"disagree on the class or the case of 'c00-0\.png'"):
+    with pytest.raises(DataError, match=r"Conflicting class or case of 'c00-0\.png'"):
         mean_metrics([reports[0], report_of(table)], NAMES)
 
 
-# Differences
-
-
-def test_a_paired_difference_is_the_mean_over_the_pairs(reports: list[EvaluationReport]) -> None:
+def test_mean_differences_equal_mean_over_pairs(reports: list[EvaluationReport]) -> None:
     others = [report_of(table_of(range(4 * n, 4 * n + 16), n + 10, 0.05)) for n in range(3)]
     found = mean_differences(list(zip(reports, others, strict=True)), NAMES)
     for name in NAMES:
         expected = np.mean(
-            [by_hand(b)[name] - by_hand(a)[name] for a, b in zip(reports, others, strict=True)]
+            [
+                metrics_by_sklearn(b)[name] - metrics_by_sklearn(a)[name]
+                for a, b in zip(reports, others, strict=True)
+            ]
         )
         assert found[name].value == pytest.approx(expected, abs=1e-12)
         assert (found[name].ci_low, found[name].ci_high) != (None, None)
     assert found["accuracy"].n_cases == 24
 
 
-def test_a_pair_is_judged_on_what_both_tested() -> None:
-    one, other = table_of(range(12), 1), table_of(range(6, 18), 2)
-    found = mean_differences([(report_of(one), report_of(other))], ["accuracy"])
+def test_mean_differences_use_common_images() -> None:
+    tables = table_of(range(12), 1), table_of(range(6, 18), 2)
+    found = mean_differences([(report_of(tables[0]), report_of(tables[1]))], ["accuracy"])
     common = [f"c{n:02d}" for n in range(6, 12)]
     accuracy = [
         accuracy_score(t["class"] == "malignant", t["prob_malignant"] >= 0.5)
-        for t in (table[table["case"].isin(common)] for table in (one, other))
+        for t in (table[table["case"].isin(common)] for table in tables)
     ]
     assert found["accuracy"].value == pytest.approx(accuracy[1] - accuracy[0], abs=1e-12)
     assert (found["accuracy"].n_images, found["accuracy"].n_cases) == (30, 6)
 
 
-def test_without_a_common_image_there_is_no_difference() -> None:
+def test_mean_differences_no_common_image_is_empty() -> None:
     pair = report_of(table_of(range(8), 1)), report_of(table_of(range(20, 28), 1))
     assert mean_differences([pair], NAMES) == {}
 
 
-def test_a_rate_that_never_differs_leaves_balanced_accuracy_without_an_interval() -> None:
+def test_mean_differences_constant_rate_has_no_balanced_interval() -> None:
     table = table_of(range(12), 1)
     table.loc[table["class"] == "benign", "prob_malignant"] = 0.1
     other = table_of(range(12), 2)
@@ -203,15 +205,15 @@ def test_a_rate_that_never_differs_leaves_balanced_accuracy_without_an_interval(
 
 
 @pytest.mark.slow
-def test_the_interval_holds_the_truth_although_the_parts_overlap() -> None:
-    """40 cases, five hold-outs of a third of them; a case has the same effect in all of them."""
+def test_mean_metrics_overlapping_runs_cover_the_truth() -> None:
+    """Five holdouts contain a third of 40 cases; a case has one effect in all of them."""
     rng = np.random.default_rng(0)
     center, case_sd, own_sd = np.array([-1.4, 1.8]), 1.0, 0.66
     sd = np.sqrt(case_sd**2 + own_sd**2 + 1)
-    truth = (norm.cdf(1.4 / sd) + norm.cdf(1.8 / sd)) / 2  # balanced accuracy at logit 0
-    template = report_of(table_of(range(8), 0))  # whose figures nobody looks at
-    held, n_sets = 0, 300
-    for number in range(n_sets):
+    truth = (norm.cdf(1.4 / sd) + norm.cdf(1.8 / sd)) / 2  # Balanced accuracy at logit 0.
+    template = report_of(table_of(range(8), 0))  # Its metrics are not used.
+    n_covered, n_datasets = 0, 300
+    for number in range(n_datasets):
         malignant = np.arange(40) >= 20
         effect = center[malignant.astype(int)] + rng.normal(0, case_sd, 40)
         reports = []
@@ -234,5 +236,5 @@ def test_the_interval_holds_the_truth_although_the_parts_overlap() -> None:
         metric = mean_metrics(
             reports, ["balanced_accuracy"], n_resamples=600, seed=number
         )[0]["balanced_accuracy"]  # fmt: skip
-        held += metric.ci_low is not None and metric.ci_low <= truth <= metric.ci_high
-    assert 0.92 <= held / n_sets <= 0.99
+        n_covered += metric.ci_low is not None and metric.ci_low <= truth <= metric.ci_high
+    assert 0.92 <= n_covered / n_datasets <= 0.99

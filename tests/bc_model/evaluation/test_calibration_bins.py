@@ -1,4 +1,4 @@
-"""The reliability diagram: bins by hand, against scikit-learn, and what chance alone shows."""
+"""Calibration measurement: manual bins, scikit-learn, and a perfectly calibrated model."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ def calibrated(n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np
     return rng.random(n) < prob, prob, np.full(n, "")
 
 
-def test_by_hand() -> None:
-    # In the bin from 0.2 to 0.3 one of two is malignant, in the last both.
+def test_measure_calibration_four_images_equals_manual_values() -> None:
+    # One of two images is malignant in the bin from 0.2 to 0.3, and both in the last bin.
     found = measure_calibration(
         np.array([True, False, True, True]),
         np.array([0.25, 0.29, 0.95, 1.0]),
@@ -31,41 +31,41 @@ def test_by_hand() -> None:
         0.975,
         1.0,
     )
-    # Half the pictures are 0.23 off, half 0.025.
+    # The error is 0.23 for half of the images and 0.025 for the others.
     assert found.ece == pytest.approx((0.23 + 0.025) / 2, abs=1e-12)
 
 
-def test_bins_equal_to_sklearn() -> None:
+def test_measure_calibration_bins_equal_sklearn() -> None:
     malignant, prob, case = calibrated()
     found = measure_calibration(malignant, prob, case)
-    seen, said = calibration_curve(malignant, prob, n_bins=10)
-    assert [one.observed.value for one in found.bins] == pytest.approx(seen, abs=1e-12)
-    assert [one.mean_prob for one in found.bins] == pytest.approx(said, abs=1e-12)
+    observed, expected = calibration_curve(malignant, prob, n_bins=10)
+    assert [one.observed.value for one in found.bins] == pytest.approx(observed, abs=1e-12)
+    assert [one.mean_prob for one in found.bins] == pytest.approx(expected, abs=1e-12)
 
 
-def test_bins_of_equal_count_equal_to_sklearn() -> None:
+def test_measure_calibration_equal_count_equals_sklearn() -> None:
     malignant, prob, case = calibrated()
-    seen, said = calibration_curve(malignant, prob, n_bins=10, strategy="quantile")
-    # 400 pictures in each.
-    expected = np.abs(seen - said).mean()
+    observed, expected = calibration_curve(malignant, prob, n_bins=10, strategy="quantile")
+    # 400 images in each.
+    error = np.abs(observed - expected).mean()
     assert measure_calibration(malignant, prob, case).ece_equal_count == pytest.approx(
-        expected, abs=1e-12
+        error, abs=1e-12
     )
 
 
-def test_a_calibrated_model_is_no_worse_than_chance_says() -> None:
+def test_measure_calibration_calibrated_model_has_simulated_error() -> None:
     found = [measure_calibration(*calibrated(seed=seed)) for seed in range(20)]
     mean = np.mean([one.ece for one in found])
     assert mean == pytest.approx(np.mean([one.ece_if_calibrated for one in found]), rel=0.2)
-    assert mean > 0.005  # never 0, though nothing is wrong
+    assert mean > 0.005  # The error of a calibrated model is above 0.
     malignant, prob, case = calibrated()
-    bold = prob**2 / (prob**2 + (1 - prob) ** 2)
-    wrong = measure_calibration(malignant, bold, case)
+    overconfident = prob**2 / (prob**2 + (1 - prob) ** 2)
+    wrong = measure_calibration(malignant, overconfident, case)
     assert wrong.ece > 5 * wrong.ece_if_calibrated
 
 
-def test_a_bin_counts_its_cases_not_its_images() -> None:
-    # One case of 90 pictures and ten of one each: about as much as 100**2 / (90**2 + 10) cases.
+def test_measure_calibration_bin_uses_effective_number_of_cases() -> None:
+    # One case of 90 images and ten cases of one image: 100**2 / (90**2 + 10) effective cases.
     case = np.array(["big"] * 90 + [f"small{k}" for k in range(10)])
     malignant = np.array([True] * 90 + [False] * 10)
     (only,) = measure_calibration(malignant, np.full(100, 0.55), case).bins
@@ -80,7 +80,7 @@ def test_a_bin_counts_its_cases_not_its_images() -> None:
 
 
 @pytest.mark.parametrize("prob", [[0.5], [0.0, 1.0], [0.3, 0.3, 0.3]])
-def test_the_smallest_data_and_back_through_json(prob: list[float]) -> None:
+def test_measure_calibration_few_images_round_trips_json(prob: list[float]) -> None:
     n = len(prob)
     found = measure_calibration(np.arange(n) % 2 == 1, np.array(prob), np.full(n, "x"))
     assert loads(CalibrationResult, dumps(found)) == found

@@ -1,4 +1,4 @@
-"""DeLong's interval against its definition, with and without cases."""
+"""The DeLong oracle, compared with its definition, with and without cases."""
 
 import math
 
@@ -11,7 +11,7 @@ from bc_model.evaluation.metrics import all_metrics
 from tests.bc_model.evaluation.oracles import delong
 
 
-def images(n: int = 80, n_cases: int = 16) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make_images(n: int = 80, n_cases: int = 16) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(2)
     number = rng.integers(0, n_cases, n)
     malignant = number % 3 != 0
@@ -20,23 +20,23 @@ def images(n: int = 80, n_cases: int = 16) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def by_definition(malignant: np.ndarray, prob: np.ndarray) -> tuple[float, float]:
-    """DeLong's own formula: placement values by comparing every pair, then two variances."""
+    """Return area and error by the definition: placement values of every pair."""
     pairs = [
         [1.0 if p > q else 0.5 if p == q else 0.0 for q in prob[~malignant]]
         for p in prob[malignant]
     ]
-    of_malignant = [sum(row) / len(row) for row in pairs]
-    of_benign = [sum(column) / len(pairs) for column in zip(*pairs, strict=True)]
-    area = sum(of_malignant) / len(of_malignant)
+    malignant_values = [sum(row) / len(row) for row in pairs]
+    benign_values = [sum(column) / len(pairs) for column in zip(*pairs, strict=True)]
+    area = sum(malignant_values) / len(malignant_values)
     variance = sum(
         sum((v - area) ** 2 for v in values) / (len(values) - 1) / len(values)
-        for values in (of_malignant, of_benign)
+        for values in (malignant_values, benign_values)
     )
     return area, math.sqrt(variance)
 
 
-def test_equal_to_the_definition() -> None:
-    _, malignant, prob = images()
+def test_delong_independent_images_equals_definition() -> None:
+    _, malignant, prob = make_images()
     alone = CaseSample.of(np.full(malignant.size, ""), malignant)
     area, error, interval = delong(malignant, prob, alone)
     assert (area, error) == pytest.approx(by_definition(malignant, prob), abs=1e-12)
@@ -46,9 +46,9 @@ def test_equal_to_the_definition() -> None:
     assert [interval.low, interval.high] == pytest.approx(ends, abs=1e-12)
 
 
-def test_images_repeated_within_their_case_add_nothing() -> None:
-    # Obuchowski's form: a case of four equal pictures is one observation, not four.
-    _, malignant, prob = images(40)
+def test_delong_repeated_images_of_a_case_keep_the_error() -> None:
+    # In Obuchowski's form, a case of four equal images is one observation.
+    _, malignant, prob = make_images(40)
     names = np.arange(40).astype(str)
     once = delong(malignant, prob, CaseSample.of(names, malignant))
     four = [np.repeat(values, 4) for values in (malignant, prob, names)]
@@ -58,16 +58,16 @@ def test_images_repeated_within_their_case_add_nothing() -> None:
     assert naive[1] < 0.6 * once[1]
 
 
-def test_agrees_with_the_bootstrap_over_cases() -> None:
-    case, malignant, prob = images(2000, 200)
+def test_bootstrap_t_roc_auc_agrees_with_delong() -> None:
+    case, malignant, prob = make_images(2000, 200)
     sample = CaseSample.of(case, malignant)
     _, _, closed = delong(malignant, prob, sample)
     functional = metric_functional("roc_auc", sample, malignant, prob, 0.5)
-    _, synthetic = bootstrap_t(functional, sample, sample.draw(2000, seed=0), bounds=(0.0, 1.0))
-    assert (closed.low, closed.high) == pytest.approx((synthetic.low, synthetic.high), abs=0.003)
+    _, bootstrap = bootstrap_t(functional, sample, sample.draw(2000, seed=0), bounds=(0.0, 1.0))
+    assert (closed.low, closed.high) == pytest.approx((bootstrap.low, bootstrap.high), abs=0.003)
 
 
-def test_where_there_is_no_interval() -> None:
+def test_delong_one_case_or_perfect_area_has_no_interval() -> None:
     malignant = np.array([False, False, True, True])
     names = np.array(["a", "b", "c", "c"])
     one_case = delong(malignant, np.array([0.1, 0.6, 0.5, 0.9]), CaseSample.of(names, malignant))

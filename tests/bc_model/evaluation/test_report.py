@@ -1,4 +1,4 @@
-"""From a table to a report and its folder: figures, warnings, refusals, a way back."""
+"""Evaluation of predictions, and the report: metrics, checks, errors and files."""
 
 import json
 import math
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import bc_model
 from bc_model.checks import make_check
 from bc_model.errors import ConfigError, DataError, RunError
 from bc_model.evaluation.evaluate import evaluate_predictions
@@ -50,7 +51,7 @@ def report() -> EvaluationReport:
     return evaluate(table())
 
 
-def test_by_hand() -> None:
+def test_evaluate_predictions_five_images_equals_manual_values() -> None:
     # Benign case b: 0.1 and 0.6; benign case c: 0.2. Malignant case m: 0.9; case o: 0.4.
     frame = pd.DataFrame(
         {
@@ -64,7 +65,7 @@ def test_by_hand() -> None:
     )
     found = evaluate(frame)
     assert found.confusion == ((2, 1), (1, 1))
-    assert found.malignant_proportion == found.always_malignant_accuracy == 0.4
+    assert found.malignant_proportion == 0.4
     assert (found.n_images, found.n_cases, found.n_benign_cases, found.n_malignant_cases) == (
         5,
         4,
@@ -78,30 +79,30 @@ def test_by_hand() -> None:
     assert metrics["specificity"].value == pytest.approx(2 / 3)
     assert (metrics["specificity"].n_images, metrics["specificity"].n_cases) == (3, 2)
     assert metrics["roc_auc"].value == pytest.approx(5 / 6)
-    # Two malignant cases, one right and one wrong, leave everything open.
+    # One of two malignant cases is correct, so the interval would be too wide.
     assert metrics["sensitivity"].ci_low is None
-    assert metrics["sensitivity"].note == "too few cases differ to bound it"
+    assert metrics["sensitivity"].note == "too few cases differ for an interval"
 
 
-def test_every_metric_has_its_interval_and_says_how_it_was_made(report: EvaluationReport) -> None:
+def test_evaluate_predictions_metrics_have_interval_and_method(report: EvaluationReport) -> None:
     assert tuple(report.metrics) == METRICS
     for metric in report.metrics.values():
         assert metric.ci_low < metric.value < metric.ci_high  # type: ignore[operator]
         assert "bootstrap-t over cases, 200 resamples within each class, seed 0" in metric.method
 
 
-def test_row_order_and_index_do_not_matter(report: EvaluationReport) -> None:
+def test_evaluate_predictions_ignores_row_order(report: EvaluationReport) -> None:
     assert evaluate(table().sample(frac=1, random_state=1)) == report
 
 
-def test_seed_and_threshold_matter(report: EvaluationReport) -> None:
+def test_evaluate_predictions_depends_on_seed_and_threshold(report: EvaluationReport) -> None:
     other = evaluate(table(), seed=1)
     assert other.confusion == report.confusion
     assert other.metrics["accuracy"].ci_low != report.metrics["accuracy"].ci_low
     assert evaluate(table(), threshold=0.9).confusion != report.confusion
 
 
-def test_the_callers_table_is_left_alone() -> None:
+def test_evaluate_predictions_does_not_change_the_table() -> None:
     frame = table()
     frame.loc[0, "case"] = None
     before = frame.copy(deep=True)
@@ -109,12 +110,12 @@ def test_the_callers_table_is_left_alone() -> None:
     pd.testing.assert_frame_equal(frame, before)
 
 
-def test_clustered_interval_is_wider_than_one_by_image() -> None:
-    # Every picture of a case gets one verdict: five times fewer independent facts.
+def test_evaluate_predictions_interval_over_cases_is_wider() -> None:
+    # Every image of a case has one prediction: five times fewer independent observations.
     frame = table(n_benign_cases=10, n_malignant_cases=20)
-    wrong_cases = frame["case"].isin(["B1", "B4", "B7", "M3", "M8", "M11", "M15"])
+    incorrect_cases = frame["case"].isin(["B1", "B4", "B7", "M3", "M8", "M11", "M15"])
     right = np.where(frame["class"] == "malignant", 0.9, 0.1)
-    frame["prob_malignant"] = np.where(wrong_cases, 1 - right, right)
+    frame["prob_malignant"] = np.where(incorrect_cases, 1 - right, right)
     by_case = evaluate(frame).metrics["accuracy"]
     by_image = evaluate(frame.assign(case="")).metrics["accuracy"]
     assert by_case.value == by_image.value
@@ -122,31 +123,31 @@ def test_clustered_interval_is_wider_than_one_by_image() -> None:
     assert width > 1.5 * (by_image.ci_high - by_image.ci_low)  # type: ignore[operator]
 
 
-def test_unknown_cases_are_said() -> None:
+def test_evaluate_predictions_unknown_cases_returns_note_and_check() -> None:
     found = evaluate(table().assign(case=None))
     metric = found.metrics["accuracy"]
     assert (found.n_cases, metric.n_cases) == (0, 0)
     assert "interval is too narrow" in metric.note
-    assert "over pictures" in metric.method
-    assert "cases unknown" in str(metric)
+    assert "over images" in metric.method
+    assert "unknown cases" in str(metric)
     assert make_check("BC208", n_unknown=200, n=200) in found.checks
 
 
-def test_some_unknown_cases_are_said() -> None:
+def test_evaluate_predictions_some_unknown_cases_returns_note() -> None:
     frame = table()
     frame.loc[:9, "case"] = pd.NA
     found = evaluate(frame)
-    assert "unknown for 10 of 200" in found.metrics["accuracy"].note
-    assert "over cases and single pictures" in found.metrics["accuracy"].method
+    assert "case of 10 of 200 images is unknown" in found.metrics["accuracy"].note
+    assert "over cases and single images" in found.metrics["accuracy"].method
     assert found.n_cases == frame["case"].nunique()
 
 
-def test_one_class_is_not_defined() -> None:
+def test_evaluate_predictions_one_class_is_undefined() -> None:
     frame = table()
     found = evaluate(frame[frame["class"] == "malignant"])
     assert str(found.metrics["roc_auc"]) == "not defined: only one class present"
     assert str(found.metrics["balanced_accuracy"]) == "not defined: only one class present"
-    assert str(found.metrics["specificity"]) == "not defined: no benign pictures"
+    assert str(found.metrics["specificity"]) == "not defined: no benign images"
     assert found.metrics["specificity"].n_images == 0
     assert found.metrics["accuracy"].value == found.metrics["sensitivity"].value
     assert found.metrics["log_loss"].ci_low is not None
@@ -155,7 +156,7 @@ def test_one_class_is_not_defined() -> None:
     assert loads(EvaluationReport, dumps(found)) == found
 
 
-def test_one_case_of_a_class_has_no_interval() -> None:
+def test_evaluate_predictions_one_benign_case_has_no_interval() -> None:
     found = evaluate(table(n_benign_cases=1))
     for name in ("accuracy", "specificity", "roc_auc", "log_loss"):
         metric = found.metrics[name]
@@ -164,8 +165,8 @@ def test_one_case_of_a_class_has_no_interval() -> None:
     assert found.metrics["sensitivity"].ci_low is not None
 
 
-def test_no_mistake_has_the_interval_of_its_cases() -> None:
-    # 12 benign and 15 malignant cases without a mistake: at worst 0.025^(1/27) are right.
+def test_evaluate_predictions_no_error_has_exact_interval() -> None:
+    # 12 benign and 15 malignant cases have no error: the lower end is 0.025^(1/27).
     metrics = evaluate(table(noise=0.0)).metrics
     assert metrics["accuracy"].value == 1.0
     assert metrics["accuracy"].ci_low == pytest.approx(0.025 ** (1 / 27), abs=1e-12)
@@ -173,13 +174,13 @@ def test_no_mistake_has_the_interval_of_its_cases() -> None:
     assert "exact binomial" in metrics["accuracy"].note
     low = 1 - math.hypot(1 - 0.025 ** (1 / 15), 1 - 0.025 ** (1 / 12)) / 2
     assert metrics["balanced_accuracy"].ci_low == pytest.approx(low, abs=1e-12)
-    # No such reasoning holds for a ranking.
+    # The exact interval does not apply to a ranking.
     assert (metrics["roc_auc"].value, metrics["roc_auc"].ci_low) == (1.0, None)
-    assert metrics["roc_auc"].note == "all cases gave the same, so their spread is unseen"
+    assert metrics["roc_auc"].note == "all cases have the same value, so their spread is unknown"
 
 
-def test_a_model_that_calls_everything_malignant_is_not_sure_of_it() -> None:
-    # By the bootstrap alone only the share of malignant pictures varies: a few hundredths.
+def test_evaluate_predictions_all_malignant_combines_rates() -> None:
+    # In the bootstrap, only the proportion of malignant images varies slightly.
     metrics = evaluate(table(), threshold=0.0).metrics
     rates = metrics["sensitivity"], metrics["specificity"]
     assert [rate.value for rate in rates] == [1.0, 0.0]
@@ -191,7 +192,7 @@ def test_a_model_that_calls_everything_malignant_is_not_sure_of_it() -> None:
     assert metrics["accuracy"].note == "from the intervals of sensitivity and specificity"
 
 
-def test_an_ordinary_report_has_no_warning(report: EvaluationReport) -> None:
+def test_evaluate_predictions_ordinary_data_has_no_checks(report: EvaluationReport) -> None:
     assert report.checks == ()
 
 
@@ -233,8 +234,8 @@ def test_evaluate_predictions_doubtful_data_returns_check(
     assert params.items() <= check.params.items()
 
 
-def test_balanced_accuracy_and_recognition_rate_alone_raise_the_alarm() -> None:
-    # 20 malignant pictures at 0.8; 5 of 100 benign ones above them all, each of a case of 10.
+def test_evaluate_predictions_high_balanced_accuracy_returns_check() -> None:
+    # 20 malignant images at 0.8; 5 of 100 benign images, each of a case of 10, are higher.
     prob = np.concatenate([np.full(20, 0.8), np.where(np.arange(100) % 20 == 0, 0.9, 0.1)])
     frame = pd.DataFrame(
         {
@@ -252,28 +253,28 @@ def test_balanced_accuracy_and_recognition_rate_alone_raise_the_alarm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "text"),
     [
-        (lambda f: f.drop(columns=["case", "sha256"]), "but sha256, case is missing"),
-        (lambda f: f.iloc[:0], "at least one prediction"),
-        (lambda f: f.assign(path="same.png"), "'same.png' comes more than once"),
-        (lambda f: f.assign(path=""), "row 1 has none"),
-        (lambda f: f.assign(**{"class": "Malignant"}), "'p/000.png' has 'Malignant'"),
-        (lambda f: f.assign(**{"class": None}), "'p/000.png' has ''"),
-        (lambda f: f.assign(prob_malignant=1.5), "prob_malignant of 'p/000.png' is 1.5"),
-        (lambda f: f.assign(prob_malignant=-1e-9), "is -1e-09"),
-        (lambda f: f.assign(prob_malignant=np.nan), "is nan"),
-        (lambda f: f.assign(prob_malignant=np.inf), "is inf"),
-        (lambda f: f.assign(prob_malignant="high"), "is high"),
-        (lambda f: f.assign(magnification="40X"), "has '40X'"),
-        (lambda f: f.assign(magnification=2.5), "has '2.5'"),
+        (lambda f: f.drop(columns=["case", "sha256"]), "Missing column sha256, case"),
+        (lambda f: f.iloc[:0], "No predictions"),
+        (lambda f: f.assign(path="same.png"), "Duplicate path 'same.png'"),
+        (lambda f: f.assign(path=""), "Missing path in row 1"),
+        (lambda f: f.assign(**{"class": "Malignant"}), "Invalid class of 'p/000.png'"),
+        (lambda f: f.assign(**{"class": None}), "got ''"),
+        (lambda f: f.assign(prob_malignant=1.5), "Invalid prob_malignant of 'p/000.png'"),
+        (lambda f: f.assign(prob_malignant=-1e-9), "got '-1e-09'"),
+        (lambda f: f.assign(prob_malignant=np.nan), "got 'nan'"),
+        (lambda f: f.assign(prob_malignant=np.inf), "got 'inf'"),
+        (lambda f: f.assign(prob_malignant="high"), "got 'high'"),
+        (lambda f: f.assign(magnification="40X"), "got '40X'"),
+        (lambda f: f.assign(magnification=2.5), "got '2.5'"),
     ],
 )
-def test_bad_input_is_refused_in_one_sentence(change: Any, words: str) -> None:
+def test_evaluate_predictions_invalid_table_raises(change: Any, text: str) -> None:
     with pytest.raises(DataError) as caught:
         evaluate(change(table()))
     message = str(caught.value)
-    assert words in message
+    assert text in message
     assert message.endswith(".")
     assert "\n" not in message
 
@@ -282,12 +283,12 @@ def test_bad_input_is_refused_in_one_sentence(change: Any, words: str) -> None:
     "config",
     [{"threshold": 1.1}, {"threshold": math.nan}, {"n_resamples": 99}, {"seed": -1}],
 )
-def test_bad_settings_are_refused(config: dict[str, Any]) -> None:
+def test_evaluate_predictions_invalid_config_raises(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(config))):
         evaluate(table(), **config)
 
 
-def test_goes_through_json_and_back(report: EvaluationReport) -> None:
+def test_report_round_trips_json(report: EvaluationReport) -> None:
     text = dumps(report)
     back = loads(EvaluationReport, text)
     assert back == report
@@ -297,7 +298,7 @@ def test_goes_through_json_and_back(report: EvaluationReport) -> None:
     assert json.loads(text)["schema_version"] == 3
 
 
-def test_everything_is_in_a_report(report: EvaluationReport) -> None:
+def test_report_contains_all_parts(report: EvaluationReport) -> None:
     assert report.case_metrics is not None
     assert report.case_metrics.metrics["accuracy"].n_cases == report.n_cases
     assert [group.name for group in report.subgroups] == ["40X", "100X", "200X", "not stated"]
@@ -309,7 +310,7 @@ def test_everything_is_in_a_report(report: EvaluationReport) -> None:
     assert evaluate(table(), checks=checks).checks == checks
 
 
-def test_summary_has_the_metrics_by_image_case_and_group(report: EvaluationReport) -> None:
+def test_summary_contains_metrics_by_image_case_and_subgroup(report: EvaluationReport) -> None:
     summary = report.summary()
     assert (summary.n_images, summary.n_cases) == (report.n_images, report.n_cases)
     assert summary.malignant_proportion == report.malignant_proportion
@@ -325,7 +326,7 @@ def test_summary_has_the_metrics_by_image_case_and_group(report: EvaluationRepor
         {"schema_version": 2},
         {"checks": {}},
         {"pr": {"recall": [1.0], "precision": [], "threshold": [0.5]}},
-        {"groups": [{"kind": "subtype"}]},
+        {"subgroups": [{"kind": "subtype"}]},
         {"calibration": {"bins": []}},
         {"by_case": 3},
         {"metrics": {}},
@@ -333,17 +334,15 @@ def test_summary_has_the_metrics_by_image_case_and_group(report: EvaluationRepor
         {"confusion": 3},
         {"has_leakage": "no"},
         {"roc": {"fpr": [0, 1], "tpr": [0], "threshold": [None, 0.5]}},
-        {"n": None},
+        {"n_images": None},
     ],
 )
-def test_a_dictionary_that_is_no_report_is_refused(
-    report: EvaluationReport, change: dict[str, Any]
-) -> None:
+def test_report_from_invalid_json_raises(report: EvaluationReport, change: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=next(iter(change))):
         from_json(EvaluationReport, to_json(report) | change)
 
 
-def test_writes_and_reads_a_folder(report: EvaluationReport, tmp_path: Path) -> None:
+def test_save_and_read_report_are_inverse(report: EvaluationReport, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "evaluation"
     report.save(folder)
     names = ["predictions.csv", "report.json"]
@@ -357,7 +356,7 @@ def test_writes_and_reads_a_folder(report: EvaluationReport, tmp_path: Path) -> 
     assert read_report(str(folder)) == report
 
 
-def test_names_that_look_like_numbers_or_nothing_stay_text(tmp_path: Path) -> None:
+def test_read_report_keeps_case_names_as_text(tmp_path: Path) -> None:
     frame = table(8)
     frame["case"] = ["007", "NA", "1e5", "nan", "", 'µ, "x"', "None", "12"]
     frame["note"] = "kept"
@@ -370,19 +369,19 @@ def test_names_that_look_like_numbers_or_nothing_stay_text(tmp_path: Path) -> No
     assert back.n_cases == 7
 
 
-def test_a_summary_alone_is_not_written(report: EvaluationReport, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="needs its predictions"):
+def test_save_without_predictions_raises(report: EvaluationReport, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no predictions"):
         from_json(EvaluationReport, to_json(report)).save(tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_said(report: EvaluationReport, tmp_path: Path) -> None:
+def test_save_to_a_file_raises(report: EvaluationReport, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="choose a folder that can be written"):
+    with pytest.raises(RunError, match="Choose another directory"):
         report.save(tmp_path / "file")
 
 
-def test_a_full_disk_leaves_the_old_report(
+def test_save_full_disk_keeps_old_report(
     report: EvaluationReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report.save(tmp_path)
@@ -401,12 +400,13 @@ def test_a_full_disk_leaves_the_old_report(
 
 
 @pytest.mark.parametrize("name", ["report.json", "predictions.csv"])
-def test_a_missing_file_is_said(report: EvaluationReport, tmp_path: Path, name: str) -> None:
+def test_read_report_missing_file_raises(
+    report: EvaluationReport, tmp_path: Path, name: str
+) -> None:
     report.save(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(RunError, match=f"{name}' is missing: make it anew") as caught:
+    with pytest.raises(RunError, match=f"Missing file '.*{name}'.*Evaluate the model again"):
         read_report(tmp_path)
-    assert f"`evaluate RUN DATA --out {tmp_path}`" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -424,26 +424,47 @@ def test_a_missing_file_is_said(report: EvaluationReport, tmp_path: Path, name: 
         ("predictions.csv", b'path,"\n1,2,3,4'),
     ],
 )
-def test_a_damaged_file_is_said(
+def test_read_report_damaged_file_raises(
     report: EvaluationReport, tmp_path: Path, name: str, content: bytes
 ) -> None:
     report.save(tmp_path)
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match="Cannot read the evaluation report"):
         read_report(tmp_path)
 
 
-def test_files_of_two_evaluations_are_told_apart(report: EvaluationReport, tmp_path: Path) -> None:
+def test_read_report_files_of_two_evaluations_raises(
+    report: EvaluationReport, tmp_path: Path
+) -> None:
     report.save(tmp_path)
     table_file = tmp_path / "predictions.csv"
     other = evaluate(table(noise=0.5))
     other.save(tmp_path / "other")
     table_file.write_bytes((tmp_path / "other" / "predictions.csv").read_bytes())
-    with pytest.raises(RunError, match="their counts differ"):
+    with pytest.raises(RunError, match="got different counts"):
         read_report(tmp_path)
 
 
-def test_reading_loads_no_plotting_library_and_no_framework() -> None:
+@pytest.mark.parametrize(("method", "name"), [("to_pdf", "a.pdf"), ("to_html", "a.HTML")])
+def test_report_to_file_uses_the_facade(
+    report: EvaluationReport,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    name: str,
+) -> None:
+    calls: list[tuple[EvaluationReport, Path]] = []
+    monkeypatch.setattr(
+        bc_model, "save_report", lambda *arguments: calls.append(arguments), raising=False
+    )
+    getattr(report, method)(str(tmp_path / name))
+    assert calls == [(report, tmp_path / name)]
+    with pytest.raises(ConfigError, match="Expected the suffix"):
+        getattr(report, method)(tmp_path / "a.txt")
+    assert len(calls) == 1
+
+
+def test_import_evaluation_loads_no_plotting_library() -> None:
     code = (
         "import sys, bc_model.evaluation; "
         "heavy = {'matplotlib', 'sklearn', 'tensorflow', 'streamlit'}; "
