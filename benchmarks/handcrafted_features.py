@@ -194,7 +194,7 @@ def measure(folders: list[Path], seeds: int, against: Path | None = None) -> dic
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def main(data: tuple[Path, ...], against: Path | None, seeds: int, as_json: bool) -> None:
     """Cross-validate hand-crafted features on DATA; default: both datasets of BC_DATA."""
-    root = Path(os.environ.get("BC_DATA", "../shared/data"))
+    root = Path(os.environ.get("BC_DATA", "data"))
     found = measure(list(data) or [root / name for name in DATASETS], seeds, against)
     comparison = found.pop("against", None)
     if as_json:

@@ -283,7 +283,7 @@ def summarize(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 def default_data(folder: Path) -> Path:
     """Return the BreakHis images at 200X if available, else synthetic images."""
-    breakhis = Path(os.environ.get("BC_DATA", "../shared/data")) / "breakhis_200x_224"
+    breakhis = Path(os.environ.get("BC_DATA", "data")) / "breakhis_200x_224"
     if breakhis.is_dir():
         return breakhis
     generate_dataset(folder / "synthetic", n_cases=30, images_per_case=20)
