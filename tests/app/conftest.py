@@ -42,7 +42,6 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("BC_RUNS", str(folder))
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "shelf"))
-    monkeypatch.setattr("app.components.paths.SHIPPED_MODELS", tmp_path / "no-models")
     monkeypatch.setattr("app.components.model_picker.SHIPPED_MODELS", tmp_path / "no-models")
     return folder
 
@@ -65,10 +64,8 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=30)
         for key, value in query.items():
             app.query_params[key] = value
-        if name != "diagnose":
+        if name != "classify":
             app.switch_page(f"views/{name}.py")
-        if name == "studies":  # Before a first run, the harness derives the URL from the file name.
-            app._page_hash = calc_hash("experiments")
         app.run()
         assert not app.exception
         # The layout turns an unexpected exception into a message, which is a failure here.

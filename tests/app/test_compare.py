@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.components.charts import overlaid_curves
+from app.components.charts import chart_runs
 from bc_model.training.run import Run
 
 
@@ -63,9 +63,9 @@ def test_two_runs_stand_side_by_side(finished_run, other_run, open_page):
     assert "exploratory" in texts(app.info)
 
 
-def test_all_settings_on_request(finished_run, other_run, open_page):
+def test_all_options_on_request(finished_run, other_run, open_page):
     app = open_page("compare", compared=["finished", "other"])
-    app.toggle(key="all_settings").set_value(True).run()
+    app.toggle(key="all_options").set_value(True).run()
 
     assert "Backbone" in set(tables(app)[-1]["Setting"])
 
@@ -143,7 +143,7 @@ def test_letters_of_curves_that_end_together_do_not_overlap():
         run: [{"epoch": 1, "val_loss": 1.0}, {"epoch": 2, "val_loss": end}]
         for run, end in (("one", 0.5), ("two", 0.5), ("three", 0.51), ("four", 0.2))
     }
-    chart = overlaid_curves(histories, "val_loss", "Loss", list("ABCD"))
+    chart = chart_runs(histories, "val_loss", "Loss", list("ABCD"))
     labels = sorted(chart.layer[1].data["label"])
 
     assert min(b - a for a, b in itertools.pairwise(labels)) > 0.05
@@ -151,7 +151,7 @@ def test_letters_of_curves_that_end_together_do_not_overlap():
 
 def test_a_run_without_an_epoch_leaves_the_others():
     histories = {"one": [{"epoch": 1, "val_loss": 1.0}], "two": []}
-    chart = overlaid_curves(histories, "val_loss", "Loss", list("AB"))
+    chart = chart_runs(histories, "val_loss", "Loss", list("AB"))
 
     assert list(chart.layer[1].data["run"]) == ["A"]
-    assert overlaid_curves({"two": []}, "val_loss", "Loss", ["A"]).to_dict()
+    assert chart_runs({"two": []}, "val_loss", "Loss", ["A"]).to_dict()

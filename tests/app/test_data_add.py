@@ -8,7 +8,7 @@ from bc_model.data.download import OFFICIAL_URL
 from bc_model.data.ingest import DownloadJob
 from bc_model.data.registry import list_datasets, open_dataset
 from bc_model.jobs import JobSpec
-from tests.app.data_page import press, tables, texts, zipped
+from tests.app.helpers import press, tables, texts, zipped
 
 
 def test_without_a_set_the_page_says_how_to_get_one(registry, open_page):
@@ -26,7 +26,7 @@ def test_a_folder_is_added_under_its_own_name_and_chosen(registry, drawn_set, op
     app.text_input(key="add-folder-0").set_value(str(drawn_set)).run()
     app.button(key="add-folder-button").click().run()
 
-    assert app.selectbox(key="set").value == "set"
+    assert app.selectbox(key="dataset").value == "set"
     assert open_dataset("set", registry).images == drawn_set.resolve()
     assert [metric.value for metric in app.metric] == ["30", "10", "5", "5"]
     assert "Dataset set was added" in texts(app.toast)
@@ -64,12 +64,12 @@ def test_a_folder_that_cannot_be_added_is_said(registry, drawn_set, open_page, f
 
 def test_a_zip_is_uploaded_unpacked_and_let_go_of(registry, drawn_set, open_page):
     app = open_page("data")
-    app.segmented_control(key="add-way").set_value("Zip upload").run()
+    app.segmented_control(key="add-source").set_value("Zip upload").run()
     assert app.button(key="add-zip-button").disabled
     app.file_uploader[0].upload("my pictures.zip", zipped(drawn_set)).run()
     app.button(key="add-zip-button").click().run()
 
-    assert app.selectbox(key="set").value == "my-pictures"
+    assert app.selectbox(key="dataset").value == "my-pictures"
     assert app.metric[0].value == "30"
     assert open_dataset("my-pictures", registry).source == "my pictures.zip"
     assert "left out: not a picture (1)" in texts(app.markdown)
@@ -78,7 +78,7 @@ def test_a_zip_is_uploaded_unpacked_and_let_go_of(registry, drawn_set, open_page
 
 def test_a_zip_that_is_none_is_said_and_nothing_is_left(registry, open_page):
     app = open_page("data")
-    app.segmented_control(key="add-way").set_value("Zip upload").run()
+    app.segmented_control(key="add-source").set_value("Zip upload").run()
     app.file_uploader[0].upload("notes.zip", b"no archive at all").run()
     app.button(key="add-zip-button").click().run()
 
@@ -88,21 +88,21 @@ def test_a_zip_that_is_none_is_said_and_nothing_is_left(registry, open_page):
 
 def test_a_set_is_drawn(registry, open_page):
     app = open_page("data")
-    app.segmented_control(key="add-way").set_value("Synthetic").run()
-    app.number_input(key="drawn-cases").set_value(6)
-    app.number_input(key="drawn-pictures").set_value(1)
-    app.text_input(key="add-drawn-name-0").set_value("mine").run()
+    app.segmented_control(key="add-source").set_value("Synthetic").run()
+    app.number_input(key="synthetic-cases").set_value(6)
+    app.number_input(key="synthetic-images").set_value(1)
+    app.text_input(key="add-synthetic-name-0").set_value("mine").run()
     press(app, "Generate")
 
-    assert app.selectbox(key="set").value == "mine"
+    assert app.selectbox(key="dataset").value == "mine"
     assert [metric.value for metric in app.metric] == ["6", "6", "3", "3"]
 
 
 def test_too_many_images_are_not_drawn(registry, open_page):
     app = open_page("data")
-    app.segmented_control(key="add-way").set_value("Synthetic").run()
-    app.number_input(key="drawn-cases").set_value(200)
-    app.number_input(key="drawn-pictures").set_value(100).run()
+    app.segmented_control(key="add-source").set_value("Synthetic").run()
+    app.number_input(key="synthetic-cases").set_value(200)
+    app.number_input(key="synthetic-images").set_value(100).run()
     press(app, "Generate")
 
     assert "at most 2,000, got 20,000" in texts(app.error)
@@ -114,11 +114,11 @@ def test_a_download_is_started_with_its_pin_from_the_official_address_alone(
 ):
     started = []
     monkeypatch.setattr(
-        "app.components.data.add_dataset.start_download",
+        "app.components.data.downloads.start_download",
         lambda name, **more: started.append((name, more)),
     )
     app = open_page("data")
-    app.segmented_control(key="add-way").set_value("BreakHis").run()
+    app.segmented_control(key="add-source").set_value("BreakHis").run()
     app.text_input(key="download-sha256").set_value("ab" * 32).run()
     press(app, "Download")
 
@@ -128,7 +128,7 @@ def test_a_download_is_started_with_its_pin_from_the_official_address_alone(
 
 def test_a_pin_that_is_none_starts_nothing(registry, open_page):
     app = open_page("data")
-    app.segmented_control(key="add-way").set_value("BreakHis").run()
+    app.segmented_control(key="add-source").set_value("BreakHis").run()
     app.text_input(key="download-sha256").set_value("12").run()
     press(app, "Download")
 
@@ -145,7 +145,7 @@ def record(registry: Path, state: str, **more) -> None:
 
 def test_a_download_that_goes_on_is_watched_and_can_be_canceled(registry, open_page, monkeypatch):
     canceled = []
-    monkeypatch.setattr("app.components.data.add_dataset.cancel_download", canceled.append)
+    monkeypatch.setattr("app.components.data.downloads.cancel_download", canceled.append)
     record(registry, "running", phase="downloading", n_bytes=10**9, n_total_bytes=4 * 10**9)
     app = open_page("data")
 
@@ -160,7 +160,7 @@ def test_a_download_that_broke_off_goes_on_with_its_address_and_pin(
 ):
     started = []
     monkeypatch.setattr(
-        "app.components.data.add_dataset.start_download",
+        "app.components.data.downloads.start_download",
         lambda name, **more: started.append((name, more)),
     )
     record(registry, "failed", message="The line broke.")

@@ -1,25 +1,25 @@
 """The Data page: official fold files, kept, used and audited."""
 
 from bc_model.data.registry import keep_fold_file, list_fold_files
-from tests.app.data_page import fold_text, press, tables, texts
+from tests.app.helpers import fold_text, press, tables, texts
 
 
 def test_an_official_fold_file_is_asked_for_then_used(synthetic, registry, open_page):
-    app = open_page("data", look="Split")
+    app = open_page("data", view="Split")
     app.selectbox(key="protocol").set_value("folds").run()
     assert "needs an official fold file" in texts(app.info)
     app.file_uploader(key="folds-upload-0").upload(
         "dsfold1.txt", fold_text(synthetic, has_leakage=True)
     ).run()
 
-    assert app.selectbox(key="folds_file").value == "dsfold1.txt"
+    assert app.selectbox(key="fold_file").value == "dsfold1.txt"
     assert "10 cases in the test subset: 10 of 10 test images (100%)" in texts(app.warning)
     assert [path.name for path in list_fold_files(registry)] == ["dsfold1.txt"]
 
 
 def test_the_clean_folds_keep_out_what_proportions_a_case(synthetic, registry, open_page):
     keep_fold_file(fold_text(synthetic, has_leakage=False), "dsfold1.txt", registry)
-    app = open_page("data", look="Split")
+    app = open_page("data", view="Split")
     app.selectbox(key="protocol").set_value("folds-clean").run()
 
     assert "no case of the 6 test images" in texts(app.success)
@@ -27,7 +27,7 @@ def test_the_clean_folds_keep_out_what_proportions_a_case(synthetic, registry, o
 
 
 def test_a_text_that_is_no_fold_file_is_said(synthetic, registry, open_page, tmp_path):
-    app = open_page("data", look="Official folds")
+    app = open_page("data", view="Official folds")
     app.file_uploader(key="folds-upload-0").upload("notes.txt", b"hello").run()
     assert "notes.txt is not a fold file: line 1" in texts(app.error)
     app.text_input(key="folds-path-1").set_value(str(tmp_path / "gone")).run()
@@ -36,7 +36,7 @@ def test_a_text_that_is_no_fold_file_is_said(synthetic, registry, open_page, tmp
 
 
 def test_of_fold_files_sent_together_all_are_kept_or_none(synthetic, registry, open_page):
-    app = open_page("data", look="Official folds")
+    app = open_page("data", view="Official folds")
     sent = app.file_uploader(key="folds-upload-0").upload(
         "dsfold1.txt", fold_text(synthetic, has_leakage=True)
     )
@@ -64,7 +64,7 @@ def test_the_official_folds_are_audited_without_any_set(registry, drawn_set, tmp
     assert len(list_fold_files(registry)) == 2  # it was there already
     app.multiselect(key="audited-folds-2").set_value(["dsfold2.txt"]).run()
     assert "No test image has a section of its slide in training" in texts(app.success)
-    app.segmented_control(key="audited-scale").set_value("200X").run()
+    app.segmented_control(key="audited-magnification").set_value("200X").run()
     assert len(tables(app)[0]) == 1
 
 
@@ -88,7 +88,7 @@ def test_a_fold_file_of_other_data_is_counted_by_its_names(synthetic, registry, 
         "dsfold1.txt",
         registry,
     )
-    app = open_page("data", look="Official folds")
+    app = open_page("data", view="Official folds")
 
     assert "1 of 1 test image (100.0%)" in texts(app.warning)
     assert "list no image of this dataset" in texts(app.caption)

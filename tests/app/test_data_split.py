@@ -4,15 +4,15 @@ import shutil
 
 import pandas as pd
 
-from app.components.split_summary import SUBSET_WORDS
+from app.components.split_summary import SUBSET_LABELS
 from bc_model.checks import make_check
 from bc_model.data.dataset import read_dataset
 from bc_model.data.splits import make_split, read_split, split_csv
-from tests.app.data_page import tables, texts
+from tests.app.helpers import tables, texts
 
 
 def test_a_split_by_case_proportions_nothing_and_is_exported_whole(synthetic, open_page, tmp_path):
-    app = open_page("data", look="Split")
+    app = open_page("data", view="Split")
     parts, rows = tables(app)
 
     assert texts(app.success) == make_check("BC270", n_test=6).message
@@ -22,7 +22,7 @@ def test_a_split_by_case_proportions_nothing_and_is_exported_whole(synthetic, op
         ["Test", 6, 2],
     ]
     assert len(rows) == 30
-    app.pills(key="split-parts").set_value(["test"]).run()
+    app.pills(key="split-subsets").set_value(["test"]).run()
     app.text_input(key="split-search").set_value("sob_b").run()
     assert "3 images of 1 case." in texts(app.caption)
     assert set(tables(app)[1]["Subset"]) == {"Test"}
@@ -30,19 +30,19 @@ def test_a_split_by_case_proportions_nothing_and_is_exported_whole(synthetic, op
 
 
 def test_the_fold_and_the_seed_choose_another_test_part(synthetic, open_page):
-    app = open_page("data", look="Split")
+    app = open_page("data", view="Split")
     before = tables(app)[1]
     app.number_input(key="fold").set_value(1)
     app.number_input(key="split_seed").set_value(3).run()
     after = tables(app)[1]
 
     target = make_split(read_dataset(synthetic), "case", fold=1, seed=3)
-    assert after["Subset"].tolist() == target["subset"].map(SUBSET_WORDS).tolist()
+    assert after["Subset"].tolist() == target["subset"].map(SUBSET_LABELS).tolist()
     assert after["Subset"].tolist() != before["Subset"].tolist()
 
 
 def test_fewer_folds_than_the_test_fold_are_no_trouble(synthetic, open_page):
-    app = open_page("data", look="Split")
+    app = open_page("data", view="Split")
     app.number_input(key="fold").set_value(4).run()
     app.number_input(key="n_folds").set_value(3).run()
 
@@ -51,14 +51,14 @@ def test_fewer_folds_than_the_test_fold_are_no_trouble(synthetic, open_page):
 
 
 def test_more_folds_than_cases_are_said(synthetic, open_page):
-    app = open_page("data", look="Split")
+    app = open_page("data", view="Split")
     app.number_input(key="n_folds").set_value(6).run()
 
     assert "needs at least 6 benign cases" in texts(app.error)
 
 
 def test_a_leakage_split_says_in_red_what_it_proportions(synthetic, open_page):
-    app = open_page("data", look="Split")
+    app = open_page("data", view="Split")
     app.selectbox(key="protocol").set_value("image").run()
 
     assert "contains other images of" in texts(app.warning)
@@ -75,8 +75,8 @@ def test_a_set_without_cases_says_so_and_its_split_is_not_called_clean(
     overview = open_page("data")
     assert [metric.value for metric in overview.metric] == ["30", "unknown", "unknown", "unknown"]
     assert "The file names contain no case" in texts(overview.caption)
-    assert "30 images of unknown cases" in texts(open_page("data", look="Gallery").caption)
-    app = open_page("data", look="Split")
+    assert "30 images of unknown cases" in texts(open_page("data", view="Gallery").caption)
+    app = open_page("data", view="Split")
     assert "carry no case in their names" in texts(app.error)
     app.selectbox(key="protocol").set_value("image").run()
 

@@ -79,8 +79,8 @@ def test_without_a_run_the_model_of_the_program_is_evaluated(cross_validated, ti
 
 def test_of_a_model_without_features_no_distance_is_shown(cross_validated, drawn_set, open_section):
     app = open_section(EXTERNAL)
-    app.text_input(key="other_folder").set_value(str(drawn_set))
-    app.button(key="evaluate-other").click().run()
+    app.text_input(key="external_folder").set_value(str(drawn_set))
+    app.button(key="evaluate-external").click().run()
 
     assert [(one.label, one.value) for one in app.metric][4:] == [
         ("Most frequent size, px", "96 x 64"), ("Out-of-distribution staining", "0 of 6"),
@@ -232,7 +232,7 @@ def test_the_reliability_diagram_stands_with_its_bins_and_its_error(finished_run
 @pytest.mark.parametrize("unit", ["image", "case"])
 def test_the_bench_chooses_on_validation_data(finished_run, open_section, criterion, unit):
     app = open_section(THRESHOLD)
-    app.selectbox(key="goal").set_value(criterion).run()
+    app.selectbox(key="criterion").set_value(criterion).run()
     app.segmented_control(key="unit").set_value(unit).run()
 
     validation = read_validation(finished_run.evaluation_dir)
@@ -261,23 +261,23 @@ def test_a_locked_cut_off_is_in_the_card_with_its_reason_and_in_diagnose(
     finished_run, open_section
 ):
     app = open_section(THRESHOLD)
-    app.selectbox(key="goal").set_value("youden").run()
+    app.selectbox(key="criterion").set_value("youden").run()
     app.text_input(key="reason").set_value("Both mistakes weigh the same")
-    app.button(key="lock-cutoff").click().run()
+    app.button(key="set-threshold").click().run()
 
     expected = choose_threshold(read_validation(finished_run.evaluation_dir), criterion="youden")
     bundle = open_bundle(finished_run.path)
     assert bundle.threshold == expected.value
     assert bundle.card.threshold.reason == "Both mistakes weigh the same"
     assert "is stored in the model card" in texts(app.success)
-    app.switch_page("views/diagnose.py").run()
+    app.switch_page("views/classify.py").run()
     assert f"Threshold {expected.value:.2f}" in texts(app.markdown)
 
 
 def test_without_a_reason_nothing_is_locked(finished_run, open_section):
     before = (finished_run.model_dir / "model_card.json").read_bytes()
     app = open_section(THRESHOLD)
-    app.button(key="lock-cutoff").click().run()
+    app.button(key="set-threshold").click().run()
 
     assert "locked with its reason" in texts(app.error)
     assert (finished_run.model_dir / "model_card.json").read_bytes() == before
@@ -301,7 +301,7 @@ def test_everything_can_be_taken_away(finished_run, open_section):
 
 def test_the_gallery_shows_six_cards_a_page_of_every_kind(finished_run, open_section):
     app = open_section(ERRORS)
-    app.segmented_control(key="shown").set_value("Most certain").run()
+    app.segmented_control(key="gallery").set_value("Most certain").run()
 
     estimates = texts(app.markdown).count("Estimated probability of malignancy")
     assert estimates == 6
@@ -314,7 +314,7 @@ def test_the_gallery_shows_six_cards_a_page_of_every_kind(finished_run, open_sec
 
 def test_the_gallery_can_be_held_to_one_case(finished_run, open_section):
     app = open_section(ERRORS)
-    app.segmented_control(key="shown").set_value("Least certain").run()
+    app.segmented_control(key="gallery").set_value("Least certain").run()
     case = app.selectbox[1].options[1]
     app.selectbox[1].set_value(case).run()
 
@@ -325,7 +325,7 @@ def test_the_gallery_can_be_held_to_one_case(finished_run, open_section):
 
 def test_cards_have_the_nearest_training_images(finished_run, open_section):
     app = open_section(ERRORS)
-    app.segmented_control(key="shown").set_value("Most certain").run()
+    app.segmented_control(key="gallery").set_value("Most certain").run()
 
     assert texts(app.markdown).count("Nearest training images of other cases") == 6
     assert "training images of other cases" in texts(app.caption)
@@ -335,13 +335,13 @@ def test_neighbors_of_a_run_that_kept_none_are_found_on_request(finished_run, op
     kept = finished_run.evaluation_dir / "training_features.npz"
     kept.unlink()
     app = open_section(ERRORS)
-    app.segmented_control(key="shown").set_value("Most certain").run()
+    app.segmented_control(key="gallery").set_value("Most certain").run()
     assert "Nearest training images" not in texts(app.markdown)
-    app.button(key="find-neighbours").click().run()
+    app.button(key="find-neighbors").click().run()
 
     assert texts(app.markdown).count("Nearest training images of other cases") == 6
     assert kept.is_file()
-    app.segmented_control(key="shown").set_value("Least certain").run()
+    app.segmented_control(key="gallery").set_value("Least certain").run()
     assert "Nearest training images" in texts(app.markdown)
 
 
@@ -350,7 +350,7 @@ def test_images_that_are_gone_are_said_on_their_cards(finished_run, open_section
     config["config"]["data"] = str(tmp_path / "gone")
     finished_run.write_config(config)
     app = open_section(ERRORS)
-    app.segmented_control(key="shown").set_value("Most certain").run()
+    app.segmented_control(key="gallery").set_value("Most certain").run()
 
     assert len([one for one in app.info if "There is no picture" in one.value]) == 6
     assert not app.error
@@ -359,8 +359,8 @@ def test_images_that_are_gone_are_said_on_their_cards(finished_run, open_section
 def test_another_set_shows_figures_and_shift(finished_run, drawn_set, open_section):
     app = open_section(EXTERNAL)
     assert not app.dataframe
-    app.text_input(key="other_folder").set_value(str(drawn_set))
-    app.button(key="evaluate-other").click().run()
+    app.text_input(key="external_folder").set_value(str(drawn_set))
+    app.button(key="evaluate-external").click().run()
 
     assert "Domain shift" in texts(app.header)
     assert [one.label for one in app.metric][4:] == [
@@ -391,9 +391,9 @@ def test_labels_of_another_set_are_mapped_and_the_other_task_is_said(
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(image.read_bytes())
     app = open_section(EXTERNAL)
-    app.text_input(key="other_folder").set_value(str(tmp_path / "labelled"))
-    app.text_input(key="other_mapping").set_value("0=benign,1=malignant")
-    app.button(key="evaluate-other").click().run()
+    app.text_input(key="external_folder").set_value(str(tmp_path / "labelled"))
+    app.text_input(key="label_mapping").set_value("0=benign,1=malignant")
+    app.button(key="evaluate-external").click().run()
 
     assert "another task" in texts(app.warning)
     assert "no case is known" in texts(app.info)
@@ -414,9 +414,9 @@ def test_another_set_that_cannot_be_used_is_one_sentence(
     finished_run, drawn_set, open_section, tmp_path, folder, mapping, said
 ):
     app = open_section(EXTERNAL)
-    app.text_input(key="other_folder").set_value(folder.format(tmp=tmp_path, set=drawn_set))
-    app.text_input(key="other_mapping").set_value(mapping)
-    app.button(key="evaluate-other").click().run()
+    app.text_input(key="external_folder").set_value(folder.format(tmp=tmp_path, set=drawn_set))
+    app.text_input(key="label_mapping").set_value(mapping)
+    app.button(key="evaluate-external").click().run()
 
     assert len(app.error) == 1
     assert said in texts(app.error)
@@ -426,10 +426,10 @@ def test_another_set_that_cannot_be_used_is_one_sentence(
 def test_external_dataset_above_the_limit_is_refused_without_a_command(
     finished_run, drawn_set, open_section, monkeypatch
 ):
-    monkeypatch.setattr("app.components.evaluate.external_dataset.MOST_PICTURES", 29)
+    monkeypatch.setattr("app.components.evaluate.external_dataset.MAX_IMAGES", 29)
     app = open_section(EXTERNAL)
-    app.text_input(key="other_folder").set_value(str(drawn_set))
-    app.button(key="evaluate-other").click().run()
+    app.text_input(key="external_folder").set_value(str(drawn_set))
+    app.button(key="evaluate-external").click().run()
 
     assert "Expected at most 29, got 30" in texts(app.error)
     assert "--" not in texts(app.error)

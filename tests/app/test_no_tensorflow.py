@@ -21,11 +21,11 @@ app = AppTest.from_file("app/main.py", default_timeout=60).run()
 app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 answered = len(app.metric)
 loaded = {}
-for page in ("diagnose", "data", "train", "evaluate", "studies", "compare"):
-    if page != "diagnose":
+for page in ("classify", "data", "train", "evaluate", "experiments", "compare"):
+    if page != "classify":
         app.switch_page(f"views/{page}.py").run()
     if page == "train" and "Bundled model" in app.selectbox(key="config-weights").options:
-        app.selectbox(key="set").set_value("drawn")
+        app.selectbox(key="dataset").set_value("drawn")
         app.selectbox(key="config-weights").set_value("bundled").run()
     assert not app.exception and not app.error, (page, [error.value for error in app.error])
     loaded[page] = sorted({name.partition(".")[0] for name in sys.modules})
@@ -49,7 +49,14 @@ def test_tensorflow_is_not_loaded_by_any_page(
     )
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["answered"] == 1, "the Diagnose page has to have given an answer"
-    assert set(found["loaded"]) == {"diagnose", "data", "train", "evaluate", "studies", "compare"}
+    assert set(found["loaded"]) == {
+        "classify",
+        "data",
+        "train",
+        "evaluate",
+        "experiments",
+        "compare",
+    }
     for page, modules in found["loaded"].items():
         heavy = {"tensorflow", "keras", "torch", "onnxruntime", "nncf"} & set(modules)
         assert not heavy, f"{page} loads {heavy}"

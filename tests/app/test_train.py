@@ -19,7 +19,7 @@ def texts(elements) -> str:
 
 def test_a_folder_that_does_not_exist_is_said_and_nothing_can_start(runs, open_page):
     app = open_page("train")
-    app.text_input(key="data").set_value("/no/such/folder").run()
+    app.text_input(key="dataset_folder").set_value("/no/such/folder").run()
 
     assert "There is no folder /no/such/folder" in texts(app.error)
     assert app.button(key="start").disabled
@@ -28,7 +28,7 @@ def test_a_folder_that_does_not_exist_is_said_and_nothing_can_start(runs, open_p
 def test_a_folder_without_images_is_said(runs, open_page, tmp_path):
     (tmp_path / "empty").mkdir()
     app = open_page("train")
-    app.text_input(key="data").set_value(str(tmp_path / "empty")).run()
+    app.text_input(key="dataset_folder").set_value(str(tmp_path / "empty")).run()
 
     assert "holds no PNG, JPEG or TIFF picture" in texts(app.error)
     assert app.button(key="start").disabled
@@ -37,7 +37,7 @@ def test_a_folder_without_images_is_said(runs, open_page, tmp_path):
 def test_one_class_only_cannot_start(runs, open_page, drawn_set: Path):
     app = open_page("train")
     benign = drawn_set / "histology_slides/breast/benign"
-    app.text_input(key="data").set_value(str(benign)).run()
+    app.text_input(key="dataset_folder").set_value(str(benign)).run()
 
     assert "are benign; a classifier needs benign and malignant" in texts(app.error)
     assert app.button(key="start").disabled
@@ -45,7 +45,7 @@ def test_one_class_only_cannot_start(runs, open_page, drawn_set: Path):
 
 def test_the_audit_stands_beside_the_settings(runs, open_page, drawn_set: Path):
     app = open_page("train")
-    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
 
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown == {
@@ -71,7 +71,7 @@ def test_the_start_button_starts_a_run_with_the_settings_on_the_page(
 
     monkeypatch.setattr("bc_model.training.run_queue.start_run", start)
     app = open_page("train")
-    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
     app.selectbox(key="config-backbone").set_value("tiny")
     app.selectbox(key="config-weights").set_value("none")
     app.select_slider(key="config-image_size").set_value("64")
@@ -114,7 +114,7 @@ def test_a_set_of_the_registry_is_chosen_by_name(synthetic: RegisteredDataset, o
     app = open_page("train")
     assert not app.metric
     assert "Folder of the data set" not in [field.label for field in app.text_input]
-    app.selectbox(key="set").set_value("drawn").run()
+    app.selectbox(key="dataset").set_value("drawn").run()
 
     assert app.metric[0].value == "30"
     assert str(synthetic.images) in texts(app.caption)
@@ -122,8 +122,8 @@ def test_a_set_of_the_registry_is_chosen_by_name(synthetic: RegisteredDataset, o
 
 def test_a_folder_can_be_typed_though_there_are_sets(synthetic: RegisteredDataset, open_page):
     app = open_page("train")
-    app.selectbox(key="set").set_value("Other folder").run()
-    app.text_input(key="data").set_value(str(synthetic.images)).run()
+    app.selectbox(key="dataset").set_value("Other folder").run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic.images)).run()
 
     assert app.metric[0].value == "30"
     assert not app.button(key="start").disabled
@@ -132,13 +132,13 @@ def test_a_folder_can_be_typed_though_there_are_sets(synthetic: RegisteredDatase
 def test_a_set_in_the_address_opens_the_new_run_though_there_are_runs(
     synthetic: RegisteredDataset, finished_run, open_page
 ):
-    assert open_page("train", set="drawn").expander[0].proto.expanded
-    app = open_page("train", set="gone")
+    assert open_page("train", dataset="drawn").expander[0].proto.expanded
+    app = open_page("train", dataset="gone")
     assert "Dataset 'gone' was not found" in texts(app.warning)
 
 
 def test_official_folds_need_a_file_before_a_start(synthetic: RegisteredDataset, open_page):
-    app = open_page("train", set="drawn")
+    app = open_page("train", dataset="drawn")
     app.selectbox(key="config-weights").set_value("none")
     app.selectbox(key="protocol").set_value("folds-clean").run()
 
@@ -158,7 +158,7 @@ def test_a_run_by_official_folds_starts_with_its_file(
         raise RunError("enough")
 
     monkeypatch.setattr("bc_model.training.run_queue.start_run", start)
-    app = open_page("train", set="drawn")
+    app = open_page("train", dataset="drawn")
     app.selectbox(key="config-weights").set_value("none")
     app.selectbox(key="protocol").set_value("folds-clean").run()
     app.number_input(key="n_folds").set_value(4).run()
@@ -179,7 +179,7 @@ def test_a_run_by_official_folds_starts_with_its_file(
 def test_a_leakage_protocol_tells_its_leak_beside_the_settings(
     synthetic: RegisteredDataset, open_page
 ):
-    app = open_page("train", set="drawn")
+    app = open_page("train", dataset="drawn")
     app.selectbox(key="protocol").set_value("image").run()
 
     assert "contains other images of" in texts(app.warning)
@@ -191,7 +191,7 @@ def test_a_refused_start_is_said(runs, open_page, drawn_set, monkeypatch):
 
     monkeypatch.setattr("bc_model.training.run_queue.start_run", refuse)
     app = open_page("train")
-    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
     app.selectbox(key="config-weights").set_value("none").run()
     app.button(key="start").click().run()
 
@@ -202,7 +202,7 @@ def test_imagenet_weights_for_a_backbone_without_them_are_refused_before_a_start
     runs, open_page, drawn_set
 ):
     app = open_page("train")
-    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
     app.selectbox(key="config-backbone").set_value("tiny")
     app.selectbox(key="config-weights").set_value("imagenet").run()
 
@@ -220,7 +220,7 @@ def test_beginning_with_the_model_in_the_box_says_what_it_knows(
     for module in ("app.components.train.config_form", "bc_model.training.initial_weights"):
         monkeypatch.setattr(f"{module}.bundled_model", lambda: box)
     app = open_page("train")
-    app.text_input(key="data").set_value(str(drawn_set))
+    app.text_input(key="dataset_folder").set_value(str(drawn_set))
     app.selectbox(key="config-weights").set_value("bundled").run()
     fold, n_folds = tiny_run.read_config()["config"]["test_fold"], 5
     app.number_input(key="fold").set_value(fold).run()
@@ -305,7 +305,7 @@ def test_a_run_can_be_opened_by_its_name_in_the_url(finished_run, runs, open_pag
 def test_fewer_cases_than_folds_is_said_before_a_start(runs, open_page, drawn_set: Path):
     app = open_page("train")
     app.number_input(key="n_folds").set_value(6)
-    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
 
     assert "needs at least 6 benign cases" in texts(app.error)
     assert app.button(key="start").disabled
@@ -334,7 +334,7 @@ def test_train_form_invalid_dense_units_blocks_start(
     runs, open_page, drawn_set: Path, text: str, message: str
 ):
     app = open_page("train")
-    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
     app.text_input(key="config-dense_units").set_value(text).run()
 
     assert message in texts(app.error)
@@ -343,7 +343,7 @@ def test_train_form_invalid_dense_units_blocks_start(
 
 def test_train_form_zero_learning_rate_blocks_start(runs, open_page, drawn_set: Path):
     app = open_page("train")
-    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
     app.number_input(key="config-head_learning_rate").set_value(0.0).run()
 
     assert "Expected 0 < head_learning_rate <= 1" in texts(app.error)
@@ -376,7 +376,7 @@ def test_train_form_defaults_equal_those_of_the_config(
 
     monkeypatch.setattr("bc_model.training.run_queue.start_run", start)
     app = open_page("train")
-    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
     app.button(key="start").click().run()
 
     assert started == [TrainingConfig(data=str(drawn_set.resolve()))]
@@ -384,7 +384,7 @@ def test_train_form_defaults_equal_those_of_the_config(
 
 def test_a_weights_file_that_is_none_is_said_before_a_start(runs, open_page, drawn_set, tmp_path):
     app = open_page("train")
-    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
     app.selectbox(key="config-weights").set_value("file").run()
     assert "No weights file is given" in texts(app.error)
     assert app.button(key="start").disabled

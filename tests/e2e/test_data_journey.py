@@ -10,7 +10,7 @@ from playwright.sync_api import Page, TimeoutError, expect
 from bc_model.data.dataset import read_dataset
 from bc_model.data.registry import open_dataset
 from bc_model.data.splits import count_leaks, make_split, match_split, read_split
-from tests.app.data_page import zipped
+from tests.app.helpers import zipped
 from tests.e2e.steps import see_images
 
 pytestmark = pytest.mark.e2e
@@ -39,7 +39,7 @@ def test_a_zip_is_added_audited_split_exported_and_trained_on(
     expect(page.get_by_text("Dataset my-set with 30 images was added.")).to_be_visible()
 
     # The overview, the duplicates, and the thumbnails that the browser has decoded.
-    expect(page).to_have_url(re.compile(r"set=my-set"))
+    expect(page).to_have_url(re.compile(r"dataset=my-set"))
     expect(page.get_by_test_id("stMetricValue").first).to_have_text("30")
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
     page.get_by_role("tab", name="Duplicates").click()
@@ -52,7 +52,7 @@ def test_a_zip_is_added_audited_split_exported_and_trained_on(
 
     # A refresh shows the same set and the same look at it; then a split by case is exported.
     page.get_by_role("tab", name="Split").click()
-    expect(page).to_have_url(re.compile(r"look=Split"))
+    expect(page).to_have_url(re.compile(r"view=Split"))
     page.reload()
     expect(page.get_by_text("No leakage: none of the")).to_be_visible()
     fold = page.get_by_label("Test fold", exact=True)

@@ -71,10 +71,10 @@ def press(app, label: str) -> None:
 
 
 def test_without_a_experiment_the_page_says_how_to_get_one(runs, open_page):
-    app = open_page("studies")
+    app = open_page("experiments")
 
     assert "No experiment yet" in texts(app.info)
-    assert app.button(key="report_start").disabled
+    assert app.button(key="protocols_start").disabled
     assert "The official folds are skipped without a fold file" in texts(app.caption)
 
 
@@ -82,7 +82,7 @@ def test_without_a_experiment_the_page_says_how_to_get_one(runs, open_page):
 
 
 def fill(app, drawn_set: Path) -> None:
-    app.text_input(key="data").set_value(str(drawn_set))
+    app.text_input(key="dataset_folder").set_value(str(drawn_set))
     app.selectbox(key="config-backbone").set_value("tiny")
     app.selectbox(key="config-weights").set_value("none")
     app.select_slider(key="config-image_size").set_value("32").run()
@@ -93,10 +93,10 @@ def test_one_button_starts_the_report_that_is_on_the_page(
 ):
     for file in fold_files:
         keep_fold_file(file.read_bytes(), file.name)
-    app = open_page("studies")
+    app = open_page("experiments")
     fill(app, drawn_set)
-    assert app.button(key="report_start").label == "Start 6 runs"
-    app.button(key="report_start").click().run()
+    assert app.button(key="protocols_start").label == "Start 6 runs"
+    app.button(key="protocols_start").click().run()
 
     assert not app.exception
     (experiment,) = list_experiments(runs)
@@ -115,19 +115,19 @@ def test_one_button_starts_the_report_that_is_on_the_page(
 
 
 def test_every_fold_can_be_tested(runs, open_page, drawn_set: Path):
-    app = open_page("studies")
+    app = open_page("experiments")
     fill(app, drawn_set)
-    app.multiselect(key="report_protocols").set_value(["image", "case"])
-    app.toggle(key="report_all_folds").set_value(True).run()
+    app.multiselect(key="protocols").set_value(["image", "case"])
+    app.toggle(key="protocols_all_folds").set_value(True).run()
 
-    assert app.button(key="report_start").label == "Start 10 runs"
+    assert app.button(key="protocols_start").label == "Start 10 runs"
     assert "Fold files" not in [choice.label for choice in app.multiselect]
 
 
 def test_a_protocol_without_its_file_is_told_above_the_figures(runs, open_page, drawn_set: Path):
-    app = open_page("studies")
+    app = open_page("experiments")
     fill(app, drawn_set)
-    app.button(key="report_start").click().run()
+    app.button(key="protocols_start").click().run()
 
     (details,) = (one.value for one in app.markdown if "official fold file" in one.value)
     assert "official folds" in details
@@ -141,10 +141,10 @@ def test_a_set_of_the_registry_and_some_of_its_fold_files_can_be_chosen(
     link_folder(drawn_set, "drawn", datasets_folder())
     for file in fold_files:
         keep_fold_file(file.read_bytes(), file.name)
-    app = open_page("studies", set="drawn")
-    app.multiselect(key="report-folds-2").set_value(["dsfold2.txt"]).run()
-    assert app.button(key="report_start").label == "Start 4 runs"
-    app.button(key="report_start").click().run()
+    app = open_page("experiments", dataset="drawn")
+    app.multiselect(key="protocols-folds-2").set_value(["dsfold2.txt"]).run()
+    assert app.button(key="protocols_start").label == "Start 4 runs"
+    app.button(key="protocols_start").click().run()
 
     (experiment,) = list_experiments(runs)
     assert {Path(member.config.data) for member in experiment.members} == {drawn_set.resolve()}
@@ -157,10 +157,10 @@ def test_a_set_of_the_registry_and_some_of_its_fold_files_can_be_chosen(
 def test_what_cannot_be_started_is_said_and_nothing_is_left(
     runs, open_page, drawn_set: Path, folder: str
 ):
-    app = open_page("studies")
+    app = open_page("experiments")
     fill(app, drawn_set)
-    app.text_input(key="data").set_value(folder).run()
-    app.button(key="report_start").click().run()
+    app.text_input(key="dataset_folder").set_value(folder).run()
+    app.button(key="protocols_start").click().run()
 
     assert "There is no folder" in texts(app.error)
     assert folder in texts(app.error)
@@ -168,7 +168,7 @@ def test_what_cannot_be_started_is_said_and_nothing_is_left(
 
 
 def test_report_form_invalid_option_shows_the_rule(runs, open_page):
-    app = open_page("studies")
+    app = open_page("experiments")
     app.text_input(key="config-dense_units").set_value("wide").run()
 
     assert "Invalid dense_units 'wide'. Expected whole numbers" in texts(app.error)
@@ -179,7 +179,7 @@ def test_report_form_invalid_option_shows_the_rule(runs, open_page):
 
 def test_a_partial_report_shows_what_is_in_and_says_what_is_not(runs, report, open_page):
     report(2)
-    app = open_page("studies")
+    app = open_page("experiments")
 
     assert "2 of 6 runs. The metrics will change" in texts(app.markdown)
     assert len(app.get("vega_lite_chart")) == 3
@@ -198,7 +198,7 @@ def test_a_partial_report_shows_what_is_in_and_says_what_is_not(runs, report, op
 
 def test_a_whole_report_compares_and_can_be_taken_away(runs, report, open_page):
     report(6)
-    app = open_page("studies", experiment="rep")
+    app = open_page("experiments", experiment="rep")
 
     assert "Leakage effect" in texts(app.header)
     assert "common test images, the balanced accuracy" in texts(app.markdown)
@@ -217,7 +217,7 @@ def test_a_whole_report_compares_and_can_be_taken_away(runs, report, open_page):
 
 def test_a_run_that_ends_changes_the_figures(runs, report, open_page, end_at_random):
     report(5)
-    app = open_page("studies")
+    app = open_page("experiments")
     assert "By case" not in set(app.dataframe[1].value["Split"])
     end_at_random(Run(runs / "rep-case-fold0"))
     app.run()
@@ -237,7 +237,7 @@ def test_a_figure_too_good_to_be_true_is_an_alarm(runs, report, open_page):
     report_file = json.loads((folder / "report.json").read_text())
     report_file["confusion"] = [[3, 0], [0, 3]]
     (folder / "report.json").write_text(json.dumps(report_file))
-    app = open_page("studies")
+    app = open_page("experiments")
 
     assert "Implausibly high metrics** (by case)" in texts(app.warning)
     table = app.dataframe[1].value.set_index(["Split", "Metric"])
@@ -247,7 +247,7 @@ def test_a_figure_too_good_to_be_true_is_an_alarm(runs, report, open_page):
 def test_runs_that_failed_can_be_gone_on_with(runs, report, open_page):
     report(5)
     Run(runs / "rep-case-fold0").write_status("failed", message="The disk is full.")
-    app = open_page("studies")
+    app = open_page("experiments")
     assert "The disk is full." in texts(app.caption)
     assert "5 of 6 runs, and 1 run ended without a result" in texts(app.warning)
     press(app, "Resume runs")
@@ -257,7 +257,7 @@ def test_runs_that_failed_can_be_gone_on_with(runs, report, open_page):
 
 def test_what_goes_on_can_be_canceled(runs, report, open_page):
     report(4)
-    app = open_page("studies")
+    app = open_page("experiments")
     press(app, "Cancel runs")
 
     states = {run.name: run.read_status()["state"] for run in list_runs(runs)}
@@ -269,7 +269,7 @@ def test_what_goes_on_can_be_canceled(runs, report, open_page):
 def test_a_run_that_writes_its_model_keeps_no_other_from_being_canceled(runs, report, open_page):
     report(4)
     Run(runs / "rep-folds-clean-dsfold2").write_status("running", phase="export")
-    app = open_page("studies")
+    app = open_page("experiments")
     press(app, "Cancel runs")
 
     assert "is exporting its model" in texts(app.error)
@@ -284,7 +284,7 @@ def test_a_cross_validation_shows_its_pooled_figures(
 ):
     for member in start_experiment("cv", plan_experiment(tiny_config), runs).members:
         end_at_random(Run(runs / member.run))
-    app = open_page("studies", experiment="cv")
+    app = open_page("experiments", experiment="cv")
 
     (table,) = [element.value for element in app.dataframe]
     shown = table[["Configuration", "Finished", "Runs", "Images", "Cases"]]
@@ -300,7 +300,7 @@ def test_a_sweep_shows_a_line_for_each_setting_and_its_caution(
     plan = plan_experiment(tiny_config, folds=[0], grid={"dropout": [0.1, 0.5]})
     for member in start_experiment("sweep", plan, runs).members[:1]:
         end_at_random(Run(runs / member.run))
-    app = open_page("studies")
+    app = open_page("experiments")
 
     assert app.dataframe[0].value["Configuration"].tolist() == ["dropout=0.1", "dropout=0.5"]
     assert "2 configurations were compared on the same test images" in texts(app.warning)
@@ -308,7 +308,7 @@ def test_a_sweep_shows_a_line_for_each_setting_and_its_caution(
 
 def test_many_runs_come_in_pages(runs, tiny_config: TrainingConfig, open_page):
     start_experiment("many", plan_experiment(dataclasses.replace(tiny_config, n_folds=12)), runs)
-    app = open_page("studies")
+    app = open_page("experiments")
 
     assert len(app.get("page_link")) == 10
 
@@ -316,7 +316,7 @@ def test_many_runs_come_in_pages(runs, tiny_config: TrainingConfig, open_page):
 def test_a_run_that_was_deleted_is_said(runs, report, open_page):
     report(6)
     delete_job(Run(runs / "rep-case-fold0"))
-    app = open_page("studies")
+    app = open_page("experiments")
 
     assert "Deleted" in texts(app.markdown)
     assert "1 run ended without a result" in texts(app.warning)
@@ -324,7 +324,7 @@ def test_a_run_that_was_deleted_is_said(runs, report, open_page):
 
 def test_an_unknown_experiment_in_the_address_is_passed_over(runs, report, open_page):
     report(1)
-    app = open_page("studies", experiment="../gone")
+    app = open_page("experiments", experiment="../gone")
 
     assert not app.error
     assert app.selectbox(key="experiment").value in (None, "rep")
@@ -333,7 +333,7 @@ def test_an_unknown_experiment_in_the_address_is_passed_over(runs, report, open_
 def test_a_damaged_note_is_said_in_one_sentence(runs, report, open_page):
     report(1)
     note_file(runs, "rep").write_text("{")
-    app = open_page("studies")
+    app = open_page("experiments")
 
     assert len(app.error) == 1
     assert "note of the report" in texts(app.error)
@@ -343,7 +343,7 @@ def test_a_damaged_experiment_is_not_offered(runs, report, open_page):
     report(1)
     experiment_file(runs, "rep").write_text("{")
 
-    assert "No experiment yet" in texts(open_page("studies").info)
+    assert "No experiment yet" in texts(open_page("experiments").info)
 
 
 # Cross-validation from Train
@@ -351,7 +351,7 @@ def test_a_damaged_experiment_is_not_offered(runs, report, open_page):
 
 def test_a_cross_validation_is_started_on_train(runs, open_page, drawn_set: Path):
     app = open_page("train")
-    app.text_input(key="data").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
     app.selectbox(key="config-backbone").set_value("tiny")
     app.selectbox(key="config-weights").set_value("none")
     app.toggle(key="all_folds").set_value(True).run()

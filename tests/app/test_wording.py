@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.components.layout import listed
+from app.components.layout import format_list
 
 APP = Path(__file__).parents[2] / "app"
 SOURCES = sorted(APP.rglob("*.py"))
@@ -25,6 +25,6 @@ def test_no_emoji(source: Path):
 
 
 def test_one_sentence_is_no_list():
-    assert listed([]) == ""
-    assert listed(["A [mark]."]) == r"A \[mark\]."
-    assert listed(["One.", "*Two*."]) == "- One.\n" + r"- \*Two\*."
+    assert format_list([]) == ""
+    assert format_list(["A [mark]."]) == r"A \[mark\]."
+    assert format_list(["One.", "*Two*."]) == "- One.\n" + r"- \*Two\*."

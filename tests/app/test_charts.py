@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.components.charts import confusion_chart, group_chart
+from app.components.charts import chart_confusion, chart_groups
 from bc_model.evaluation.subgroups import Group
 
 THEME = tomllib.loads((Path(__file__).parents[2] / ".streamlit/config.toml").read_text())["theme"]
@@ -28,8 +28,8 @@ def _rgb(code: str) -> np.ndarray:
 
 CONFUSION = ((3, 1), (0, 4))
 CHARTS = {
-    "one": confusion_chart(CONFUSION),
-    "by group": group_chart([Group("magnification", "40X", 8, 4, 0.5, CONFUSION, {})]),
+    "one": chart_confusion(CONFUSION),
+    "by group": chart_groups([Group("magnification", "40X", 8, 4, 0.5, CONFUSION, {})]),
 }
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.components.paths import typed_path
+from app.components.paths import parse_path
 
 
 @pytest.mark.parametrize(
@@ -19,5 +19,5 @@ from app.components.paths import typed_path
         ("/it's", Path("/it's")),
     ],
 )
-def test_a_typed_path(text: str, expected: Path) -> None:
-    assert typed_path(text) == expected
+def test_a_parse_path(text: str, expected: Path) -> None:
+    assert parse_path(text) == expected

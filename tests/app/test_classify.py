@@ -43,7 +43,7 @@ BLANK = png(np.full((64, 96, 3), 244, np.uint8))
 
 
 def test_without_a_model_the_page_says_where_to_get_one(runs, open_page):
-    app = open_page("diagnose")
+    app = open_page("classify")
 
     assert "No model yet" in texts(app.subheader)
     assert not app.file_uploader
@@ -52,7 +52,7 @@ def test_without_a_model_the_page_says_where_to_get_one(runs, open_page):
 def test_classify_with_an_upload_shows_the_prediction_and_both_heatmaps(
     finished_run: Run, open_page: Callable[[str], AppTest]
 ):
-    app = open_page("diagnose")
+    app = open_page("classify")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 
     assert not app.exception
@@ -68,7 +68,7 @@ def test_classify_with_an_upload_shows_the_prediction_and_both_heatmaps(
 def test_classify_with_a_blocking_check_shows_no_class_probability_or_heatmap(
     finished_run: Run, open_page: Callable[[str], AppTest]
 ):
-    app = open_page("diagnose")
+    app = open_page("classify")
     app.file_uploader[0].upload("blank.png", BLANK).run()
 
     assert not app.exception
@@ -83,7 +83,7 @@ def test_classify_with_a_blocking_check_shows_no_class_probability_or_heatmap(
 
 
 def test_results_table_has_numbers_and_check_titles(finished_run, open_page):
-    app = open_page("diagnose")
+    app = open_page("classify")
     good = example_png(malignant=False)
     app.file_uploader[0].upload("blank.png", BLANK).upload("good.png", good).run()
 
@@ -99,7 +99,7 @@ def test_results_table_has_numbers_and_check_titles(finished_run, open_page):
 
 def test_checks_are_grouped_by_severity_with_details(finished_run, open_page):
     edit_card(finished_run, scale={"magnifications": [200]}, temperature={"value": 1.0})
-    app = open_page("diagnose")
+    app = open_page("classify")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 
     (box,) = app.info
@@ -114,7 +114,7 @@ def test_probability_near_the_threshold_has_more_digits(finished_run, open_page)
     rgb = decode_image(data, "")
     probability = load_classifier(finished_run.path).predict(rgb).prob_malignant
     edit_card(finished_run, threshold={"value": probability + 1e-4})
-    app = open_page("diagnose")
+    app = open_page("classify")
     app.file_uploader[0].upload("field.png", data).run()
 
     (threshold,) = re.findall(r"\(threshold ([\d.]+)\)", texts(app.markdown))
@@ -123,7 +123,7 @@ def test_probability_near_the_threshold_has_more_digits(finished_run, open_page)
 
 
 def test_without_an_answer_there_is_no_legend(finished_run, open_page):
-    app = open_page("diagnose")
+    app = open_page("classify")
     app.file_uploader[0].upload("broken.png", b"Dear colleague").run()
 
     assert len(app.error) == 1
@@ -141,7 +141,7 @@ def test_without_an_answer_there_is_no_legend(finished_run, open_page):
 def test_a_bad_image_gets_one_sentence_and_the_others_are_answered(
     finished_run, open_page, name, data, said
 ):
-    app = open_page("diagnose")
+    app = open_page("classify")
     good = example_png(malignant=False)
     app.file_uploader[0].upload(name, data).upload("good.png", good).run()
 
@@ -153,7 +153,7 @@ def test_a_bad_image_gets_one_sentence_and_the_others_are_answered(
 def test_a_huge_image_is_refused_from_its_header(finished_run, open_page):
     huge = io.BytesIO()
     Image.new("1", (20000, 20000)).save(huge, "PNG")
-    app = open_page("diagnose")
+    app = open_page("classify")
     app.file_uploader[0].upload("huge.png", huge.getvalue()).run()
 
     assert not app.exception
@@ -166,7 +166,7 @@ def test_two_large_images_that_differ_in_one_spot_get_their_own_answers(finished
     first = draw_image(malignant=False, seed=1, size=(1024, 1024))
     second = first.copy()
     second[500:900, 100:900] = (90, 50, 140)
-    app = open_page("diagnose")
+    app = open_page("classify")
     app.file_uploader[0].upload("a.png", png(first)).upload("b.png", png(second)).run()
 
     assert not app.exception
@@ -177,7 +177,7 @@ def test_two_large_images_that_differ_in_one_spot_get_their_own_answers(finished
 
 def test_classify_with_an_unsupported_magnification_is_blocked(finished_run, open_page):
     edit_card(finished_run, scale={"magnifications": [200]})  # synthetic images have no scale
-    app = open_page("diagnose")
+    app = open_page("classify")
     name = "SOB_B_A-14-22549AB-40-001.png"
     app.file_uploader[0].upload(name, example_png(malignant=False)).run()
 
@@ -186,7 +186,7 @@ def test_classify_with_an_unsupported_magnification_is_blocked(finished_run, ope
 
 
 def test_a_drawn_example_can_be_tried_without_a_image(finished_run, open_page):
-    app = open_page("diagnose")
+    app = open_page("classify")
     app.button_group(key="example").set_value("Synthetic, crowded nuclei").run()
 
     assert not app.exception
@@ -195,7 +195,7 @@ def test_a_drawn_example_can_be_tried_without_a_image(finished_run, open_page):
 
 def test_a_model_of_tissue_comes_before_a_newer_dry_run(finished_run, open_page, monkeypatch):
     monkeypatch.setattr("app.components.model_picker.SHIPPED_MODELS", SHIPPED_MODELS)
-    app = open_page("diagnose")
+    app = open_page("classify")
 
     assert app.selectbox(key="model").value == BUNDLED_NAME
     assert finished_run.name in app.selectbox(key="model").options
@@ -207,7 +207,7 @@ def test_a_model_of_tissue_comes_before_a_newer_dry_run(finished_run, open_page,
 def test_a_model_whose_bytes_changed_is_refused_in_one_sentence(finished_run, open_page):
     graph = finished_run.model_dir / "served.bin"
     graph.write_bytes(graph.read_bytes()[:-1] + b"?")
-    app = open_page("diagnose")
+    app = open_page("classify")
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 
     assert not app.exception
@@ -217,14 +217,14 @@ def test_a_model_whose_bytes_changed_is_refused_in_one_sentence(finished_run, op
 
 def test_a_model_with_a_damaged_card_is_left_out_and_said_so(finished_run, open_page):
     (finished_run.model_dir / "model_card.json").write_text("{")
-    app = open_page("diagnose")
+    app = open_page("classify")
 
     assert "not valid JSON" in texts(app.warning)
     assert "No model yet" in texts(app.subheader)
 
 
 def test_one_file_under_two_names_is_shown_once(finished_run, open_page):
-    app = open_page("diagnose")
+    app = open_page("classify")
     data = example_png(malignant=True)
     app.file_uploader[0].upload("a.png", data).upload("copy.png", data).run()
 
@@ -234,24 +234,24 @@ def test_one_file_under_two_names_is_shown_once(finished_run, open_page):
 
 
 def test_a_model_named_in_the_address_that_is_gone_is_said(finished_run, open_page):
-    app = open_page("diagnose", model="gone")
+    app = open_page("classify", model="gone")
 
     assert "Model 'gone' was not found" in texts(app.warning)
 
 
 def test_a_model_that_learned_from_drawn_images_is_warned_about(finished_run, open_page):
-    app = open_page("diagnose")
+    app = open_page("classify")
 
     assert "knows nothing of tissue" in texts(app.warning)
 
 
 def test_a_image_of_a_run_is_answered_by_its_hash_in_the_address(finished_run, open_page):
     first = read_split(finished_run.split_file).iloc[0]
-    app = open_page("diagnose", run=finished_run.name, image=first["sha256"])
+    app = open_page("classify", run=finished_run.name, image=first["sha256"])
 
     assert len(app.metric) == 1
     assert f"Label: {first['class']}." in plain(app.markdown)
-    app.button(key="close-picture").click().run()
+    app.button(key="close-image").click().run()
     assert not app.metric
     assert "image" not in app.query_params
 
@@ -266,7 +266,7 @@ def test_a_image_of_a_run_is_answered_by_its_hash_in_the_address(finished_run, o
     ],
 )
 def test_a_image_that_no_run_has_is_one_sentence(finished_run, open_page, run, image, said):
-    app = open_page("diagnose", run=run, image=image)
+    app = open_page("classify", run=run, image=image)
 
     assert said in texts(app.error).replace("\\", "")
     assert len(app.error) == 1

@@ -10,21 +10,21 @@ from PIL import Image
 from bc_model.data.dataset import read_dataset
 from bc_model.data.registry import keep_fold_file, link_folder, list_datasets
 from bc_model.data.synthetic import write_synthetic
-from tests.app.data_page import fold_text, press, tables, texts
+from tests.app.helpers import fold_text, press, tables, texts
 
 
 def test_the_set_in_the_address_is_chosen(synthetic, registry, open_page):
     link_folder(synthetic, "a-first-one", registry)
 
-    assert open_page("data", set="drawn").selectbox(key="set").value == "drawn"
-    assert open_page("data").selectbox(key="set").value == "a-first-one"
+    assert open_page("data", dataset="drawn").selectbox(key="dataset").value == "drawn"
+    assert open_page("data").selectbox(key="dataset").value == "a-first-one"
 
 
 def test_a_set_in_the_address_that_is_gone_is_said(synthetic, open_page):
-    app = open_page("data", set="gone")
+    app = open_page("data", dataset="gone")
 
     assert "Dataset 'gone' was not found" in texts(app.warning)
-    assert app.selectbox(key="set").value == "drawn"
+    assert app.selectbox(key="dataset").value == "drawn"
 
 
 def test_a_damaged_set_is_said_and_the_others_are_offered(synthetic, registry, open_page):
@@ -33,7 +33,7 @@ def test_a_damaged_set_is_said_and_the_others_are_offered(synthetic, registry, o
     app = open_page("data")
 
     assert "The data set broken is damaged" in texts(app.warning)
-    assert app.selectbox(key="set").options == ["drawn"]
+    assert app.selectbox(key="dataset").options == ["drawn"]
 
 
 def test_a_set_whose_folder_has_gone_is_one_sentence(drawn_set, registry, tmp_path, open_page):
@@ -60,11 +60,11 @@ def test_a_set_is_removed_and_its_linked_images_stay(synthetic, registry, open_p
 
 
 def test_train_on_this_set_opens_train_with_it(synthetic, open_page):
-    app = open_page("data", set="drawn", look="Split")
-    app.button(key="train-on-it").click().run()
+    app = open_page("data", dataset="drawn", view="Split")
+    app.button(key="train-on-dataset").click().run()
 
     assert texts(app.title) == "Train"
-    assert app.selectbox(key="set").value == "drawn"
+    assert app.selectbox(key="dataset").value == "drawn"
     assert app.metric[0].value == "30"
     assert not app.button(key="start").disabled
 
@@ -127,25 +127,25 @@ def test_sizes_and_joined_cases_are_told(flawed, open_page):
 
 
 def test_duplicates_are_counted_by_what_they_proportion_and_shown_in_pairs(flawed, open_page):
-    app = open_page("data", look="Duplicates")
+    app = open_page("data", view="Duplicates")
     (counts,) = tables(app)
 
     assert counts.set_index("Kind").loc["Duplicates"].tolist() == [1, 1, 0, 0]
     assert counts.set_index("Kind").loc["Near-duplicates"].tolist() == [0, 0, 0, 1]
     assert len(app.image) == 2
-    app.segmented_control(key="twins-kind").set_value("Duplicates").run()
+    app.segmented_control(key="duplicates-kind").set_value("Duplicates").run()
     assert len(app.image) == 4
     assert "Different classes" in texts(app.markdown)
-    app.pills(key="twins-relation-other class-other case").set_value(["other case"]).run()
+    app.pills(key="duplicates-relation-other class-other case").set_value(["other case"]).run()
     assert len(app.image) == 2
 
 
 def test_a_set_without_duplicates_says_so(synthetic, open_page):
-    assert "No duplicates or near-duplicates" in texts(open_page("data", look="Duplicates").success)
+    assert "No duplicates or near-duplicates" in texts(open_page("data", view="Duplicates").success)
 
 
 def test_the_gallery_is_filtered_and_turned(synthetic, open_page):
-    app = open_page("data", look="Gallery")
+    app = open_page("data", view="Gallery")
     assert "30 images of 10 cases" in texts(app.caption)
     assert len(app.image) == 24
     app.pagination(key="gallery-page").set_value(2).run()
@@ -162,16 +162,16 @@ def test_the_gallery_is_filtered_and_turned(synthetic, open_page):
 def test_a_image_that_has_gone_is_said_in_its_place(drawn_set, registry, open_page, monkeypatch):
     folder = shutil.copytree(drawn_set, registry / "drawn")
     dataset = read_dataset(folder)
-    monkeypatch.setattr("app.components.dataset_cache.read_manifest", lambda *_, **__: dataset)
+    monkeypatch.setattr("app.components.dataset_cache.read_dataset", lambda *_, **__: dataset)
     next(folder.rglob("SOB_B_A*-001.png")).unlink()
-    app = open_page("data", look="Gallery")
+    app = open_page("data", view="Gallery")
 
     assert len(app.image) == 23
     assert "broken_image" in texts(app.caption)
 
 
 def test_a_image_of_the_gallery_opens_in_diagnose(synthetic, finished_run, open_page):
-    app = open_page("data", look="Gallery")
+    app = open_page("data", view="Gallery")
     next(button for button in app.button if button.label == "Case 90001, 200X").click().run()
 
     assert texts(app.title) == "Classify"
@@ -181,9 +181,9 @@ def test_a_image_of_the_gallery_opens_in_diagnose(synthetic, finished_run, open_
 
 def test_a_image_named_in_the_address_can_be_closed(synthetic, finished_run, open_page):
     (file,) = synthetic.rglob("SOB_B_A-14-90001-200-001.png")
-    app = open_page("diagnose", image=f"drawn/{file.relative_to(synthetic).as_posix()}")
+    app = open_page("classify", image=f"drawn/{file.relative_to(synthetic).as_posix()}")
     assert len(app.metric) == 1
-    app.button(key="close-picture").click().run()
+    app.button(key="close-image").click().run()
 
     assert not app.metric
     assert "image" not in app.query_params
@@ -194,7 +194,7 @@ def test_a_image_named_in_the_address_can_be_closed(synthetic, finished_run, ope
     ["drawn/../../secret.png", "gone/a.png", "drawn/gone.png", f"drawn/{'a' * 300}.png"],
 )
 def test_an_address_that_names_no_image_is_said(synthetic, finished_run, open_page, image):
-    app = open_page("diagnose", image=image)
+    app = open_page("classify", image=image)
 
     assert "There is no" in texts(app.error)
     assert not app.metric
@@ -209,7 +209,7 @@ def test_an_address_of_a_file_too_large_is_said_unread(
     read: list[Path] = []
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
-    app = open_page("diagnose", image=f"drawn/{file.relative_to(registry / 'drawn').as_posix()}")
+    app = open_page("classify", image=f"drawn/{file.relative_to(registry / 'drawn').as_posix()}")
 
     assert "a picture may have at most 64 MB" in texts(app.error)
     assert file not in read
@@ -217,7 +217,7 @@ def test_an_address_of_a_file_too_large_is_said_unread(
 
 def test_duplicates_are_counted_among_the_images_of_the_set(flawed, registry, drawn_set, open_page):
     keep_fold_file(fold_text(drawn_set, has_leakage=True), "dsfold1.txt", registry)
-    app = open_page("data", look="Official folds")
+    app = open_page("data", view="Official folds")
 
     assert tables(app)[1]["Listed images"].tolist() == [29]
 
@@ -226,7 +226,7 @@ def test_the_pixels_are_remembered_between_two_looks(registry, open_page, monkey
     write_synthetic(registry / "drawn", n_cases=6, images_per_case=1, size=(32, 48))
     seen = []
     monkeypatch.setattr(
-        "app.components.dataset_cache.read_manifest",
+        "app.components.dataset_cache.read_dataset",
         lambda root, **more: seen.append(more["cache"]) or read_dataset(root),
     )
     app = open_page("data")
