@@ -26,6 +26,7 @@ LEGEND_AND_AXIS_PX = 120
 """Height of the legend and the axis, which the height of a chart includes."""
 _LABEL_AXIS = alt.Axis(labelLimit=220, labelOverlap=False)
 _TOP_LEGEND = alt.Legend(orient="top")
+_LINE_LEGEND = alt.Legend(orient="top", symbolType="stroke", symbolSize=300)
 
 
 MAX_EPOCHS_WITH_POINTS = 60
@@ -51,12 +52,12 @@ def chart_learning_curve(history: list[dict], metric: str, title: str) -> alt.La
         .encode(
             x=_epoch_axis(),
             y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False)),
-            color=_category(alt.Color, "subset", _SUBSET_COLORS, _TOP_LEGEND),
+            color=_category(alt.Color, "subset", _SUBSET_COLORS, _LINE_LEGEND),
             strokeDash=_category(
                 alt.StrokeDash,
                 "subset",
                 {"training": [1, 0], "validation": [5, 3]},
-                _TOP_LEGEND,
+                _LINE_LEGEND,
             ),
             tooltip=["epoch", "subset", alt.Tooltip("value:Q", format=".3f", title=title)],
         )
@@ -294,12 +295,13 @@ def chart_reliability(reliability: Reliability) -> alt.LayerChart:
         ]
     )
     x = _unit_axis("probability", "Estimated probability of malignancy")
-    y = _unit_axis("malignant", "Proportion of malignant images", alt.Y)
+    y_title = "Proportion of malignant images"
+    y = _unit_axis("malignant", y_title, alt.Y)
     ends = pd.DataFrame({"probability": [0, 1], "malignant": [0, 1]})
     diagonal = alt.Chart(ends).mark_line(color=GRAY, strokeDash=[3, 3]).encode(x=x, y=y)
     base = alt.Chart(rows).encode(x=x)
     bars = base.mark_rule(strokeWidth=2, color=TEAL).encode(
-        y=alt.Y("ci_low:Q", title=y.title), y2="ci_high:Q"
+        y=alt.Y("ci_low:Q", title=y_title), y2="ci_high:Q"
     )
     dots = base.mark_point(filled=True, color=TEAL, opacity=1).encode(
         y=y,

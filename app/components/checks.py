@@ -63,8 +63,12 @@ def show_labeled_checks(groups: Mapping[str, Iterable[Check]]) -> None:
 
 
 def _format_check(check: Check, labels: str = "") -> str:
-    applies_to = f" ({escape_markdown(labels)})" if labels else ""
-    return f"**{escape_markdown(check.title)}**{applies_to}. {escape_markdown(check.message)}"
+    title, message = escape_markdown(check.title), escape_markdown(check.message)
+    return (
+        f"**{title}** ({escape_markdown(labels)}). {message}"
+        if labels
+        else f"**{title}.** {message}"
+    )
 
 
 def _format_params(check: Check) -> str:

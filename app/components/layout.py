@@ -31,6 +31,8 @@ _STYLE = """
   outline: 2px solid #2a8f98 !important;
   outline-offset: 2px !important;
 }
+/* The default leaves 5rem at both sides, which images and charts need. */
+@media (min-width: 768px) { .stMainBlockContainer { padding-inline: 2.5rem; } }
 label:has(input:focus-visible) { outline: 2px solid #2a8f98; outline-offset: 2px; }
 [data-testid="stNumberInput"] button:focus-visible { outline-offset: -3px !important; }
 [data-testid="stElementToolbar"]:focus-within { opacity: 1 !important; }

@@ -105,9 +105,12 @@ def _describe_model(bundle: Bundle) -> None:
             f"{magnifications or 'unknown magnification'}."
         )
     )
-    if limitations := _list_limitations(bundle):
-        st.warning(format_list(limitations), title="Model limitations")
+    limitations = _list_limitations(bundle)
+    if limitations:
+        titles = dict.fromkeys(map(escape_markdown, limitations.values()))
+        st.warning(f"**Model limitations:** {'; '.join(titles)}.", icon=":material/warning:")
     with st.expander("Model details", icon=":material/info:"):
+        st.markdown(format_list(limitations))
         if card.metrics.test:
             _show_test_metrics(bundle)
         st.markdown(escape_markdown(card.intended_use))
@@ -122,16 +125,20 @@ def _describe_model(bundle: Bundle) -> None:
         )
 
 
-def _list_limitations(bundle: Bundle) -> list[str]:
-    card, limitations = bundle.card, []
-    if card.architecture.backbone == "tiny":
-        limitations.append("The network has three layers and is for test runs only.")
+def _list_limitations(bundle: Bundle) -> dict[str, str]:
+    """Return the sentence of each limitation with its short title."""
+    card, limitations = bundle.card, {}
     if card.data.is_synthetic:
-        limitations.append(synthetic_label(card.data))
+        limitations[synthetic_label(card.data)] = "trained on synthetic images"
+    if card.architecture.backbone == "tiny":
+        limitations["The network has three layers and is for test runs only."] = "test network"
     if card.metrics.test is None:
-        return [*limitations, "The model has not been evaluated."]
-    checks = card.metrics.test.checks
-    return limitations + [check.message for check in checks if check.severity != Severity.INFO]
+        return limitations | {"The model has not been evaluated.": "not evaluated"}
+    return limitations | {
+        check.message: check.title[:1].lower() + check.title[1:]
+        for check in card.metrics.test.checks
+        if check.severity != Severity.INFO
+    }
 
 
 def _show_test_metrics(bundle: Bundle) -> None:

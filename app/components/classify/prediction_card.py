@@ -49,7 +49,7 @@ def show_prediction(
         if not prediction.is_classified:
             st.markdown(f"**Not classified.** {RESEARCH_USE}")
             show_checks(prediction.checks)
-            _show_image(st.columns(2)[0], prediction, image)
+            _show_image(st.columns(3)[0], prediction, image)
             return
         _show_class(prediction, bundle)
         left, *right = st.columns(3)
@@ -64,7 +64,7 @@ def _show_class(prediction: Prediction, bundle: Bundle) -> None:
     assert prediction.predicted_class is not None
     assert prediction.prob_malignant is not None
     probability, threshold = format_probability(prediction.prob_malignant, bundle.threshold)
-    predicted, estimated, bar = st.columns([2, 3, 5], vertical_alignment="center", gap="large")
+    predicted, estimated, bar = st.columns([5, 9, 9], vertical_alignment="center", gap="medium")
     predicted.metric("Predicted class", prediction.predicted_class.capitalize())
     estimated.metric("Estimated probability of malignancy", probability)
     with bar:
@@ -95,7 +95,7 @@ def _show_heatmap(
         alt = f"Grad-CAM heatmap for {name} over the image"
         rows, columns = heatmap.raw.shape
         peak = heatmap.maximum / full_scale
-        caption = f"Peak at {peak:.0%} of the color scale; {columns} x {rows} cells."
+        caption = f"Peak: {peak:.0%} of the scale; {columns} x {rows} cells."
     overlay = overlay_heatmap(image, heatmap, opacity=opacity, full_scale=full_scale)
     st.image(encode_jpeg(overlay), width="stretch", alt=alt)
     st.caption(caption)

@@ -106,10 +106,10 @@ def _show_table(predictions: list[Prediction]) -> None:
 
 def _show_legend() -> float:
     """Show the opacity slider and the color scale, and return the selected opacity."""
-    slider, legend, _ = st.columns([3, 3, 4], gap="large", vertical_alignment="bottom")
+    slider, legend = st.columns([2, 3], gap="large", vertical_alignment="bottom")
     opacity = slider.slider("Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity")
     with legend:
-        st.image(color_bar(512, 10), width="stretch", alt="")
+        st.image(color_bar(512, 6), width="stretch", alt="")
         st.caption(
             "From no contribution to the strongest in the image; heatmaps do not outline lesions."
         )

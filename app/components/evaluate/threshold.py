@@ -151,9 +151,7 @@ def _show_set_threshold(bundle: Bundle, choice: ThresholdChoice) -> None:
         "that is selected by its test metrics overestimates performance."
     )
     if choice.unit == "case":
-        st.caption(
-            "It is selected for cases, but the page Classify applies it to single images."
-        )
+        st.caption("It is selected for cases, but the page Classify applies it to single images.")
     with st.form("threshold", border=False):
         reason = st.text_input(
             "Reason",

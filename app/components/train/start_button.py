@@ -6,7 +6,7 @@ from app.components.layout import show_error
 from bc_model.data import FOLDS_PROTOCOLS
 from bc_model.errors import BcModelError
 from bc_model.experiments import plan_experiment, start_experiment
-from bc_model.training import TrainingConfig, new_run_id, runs_dir
+from bc_model.training import TrainingConfig, new_run_id, runs_dir, start_run
 from bc_model.utils import rough_duration_in_words
 
 
@@ -50,8 +50,6 @@ def show_start_button(config: TrainingConfig | None, seconds: float | None) -> s
         return None
     try:
         if n_runs == 1:
-            from bc_model.training import start_run
-
             return start_run(config, runs_dir()).name
         name = f"cv-{new_run_id(config.backbone)}"
         experiment = start_experiment(name, plan_experiment(config), runs_dir())
