@@ -1,4 +1,4 @@
-"""Paths as people type and paste them."""
+"""Paths that users type and paste."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from app.components.paths import parse_path
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (" /data/a set ", Path("/data/a set")),
-        ("'/data/a set'", Path("/data/a set")),
-        ('"/data/a set"', Path("/data/a set")),
-        ("~/pictures", Path.home() / "images"),
+        (" /data/a dataset ", Path("/data/a dataset")),
+        ("'/data/a dataset'", Path("/data/a dataset")),
+        ('"/data/a dataset"', Path("/data/a dataset")),
+        ("~/images", Path.home() / "images"),
         ("'", Path("'")),
-        ("''", Path("''")),  # and not the folder that the server runs in
+        ("''", Path("''")),  # Not the working directory of the server.
         ("/it's", Path("/it's")),
     ],
 )
-def test_a_parse_path(text: str, expected: Path) -> None:
+def test_parse_path_returns_the_path(text: str, expected: Path) -> None:
     assert parse_path(text) == expected

@@ -1,4 +1,4 @@
-"""The words of the interface: what must not be said, and how."""
+"""The wording of the app: no promises, no emoji, and lists of sentences."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ SOURCES = sorted(APP.rglob("*.py"))
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
-def test_no_page_promises_confidence_or_the_absence_of_cancer(source: Path):
+def test_app_text_does_not_promise_confidence_or_absence_of_cancer(source: Path):
     text = source.read_text().lower()
 
     assert "confidence" not in text
@@ -20,11 +20,11 @@ def test_no_page_promises_confidence_or_the_absence_of_cancer(source: Path):
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
-def test_no_emoji(source: Path):
+def test_app_text_contains_no_emoji(source: Path):
     assert not re.search(r"[\u2600-\u27bf\U0001f000-\U0001faff]", source.read_text())
 
 
-def test_one_sentence_is_no_list():
+def test_format_list_with_one_sentence_is_a_paragraph():
     assert format_list([]) == ""
     assert format_list(["A [mark]."]) == r"A \[mark\]."
     assert format_list(["One.", "*Two*."]) == "- One.\n" + r"- \*Two\*."

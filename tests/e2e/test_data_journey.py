@@ -10,7 +10,7 @@ from playwright.sync_api import Page, TimeoutError, expect
 from bc_model.data.dataset import read_dataset
 from bc_model.data.registry import open_dataset
 from bc_model.data.splits import count_leaks, make_split, match_split, read_split
-from tests.app.helpers import zipped
+from tests.app.helpers import zip_images
 from tests.e2e.steps import see_images
 
 pytestmark = pytest.mark.e2e
@@ -33,7 +33,7 @@ def test_a_zip_is_added_audited_split_exported_and_trained_on(
     page.get_by_role("link", name="Data", exact=True).click()
     page.get_by_role("radio", name="Zip upload").click()
     page.locator("input[type=file]").first.set_input_files(
-        {"name": "my set.zip", "mimeType": "application/zip", "buffer": zipped(drawn_set)}
+        {"name": "my set.zip", "mimeType": "application/zip", "buffer": zip_images(drawn_set)}
     )
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_text("Dataset my-set with 30 images was added.")).to_be_visible()

@@ -13,6 +13,7 @@ from bc_model.inference.bundle import open_bundle
 from bc_model.jobs import FINAL_STATES
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run, list_runs
+from bc_model.utils import to_json
 from tests.e2e.steps import choose, see_images
 
 pytestmark = pytest.mark.e2e
@@ -97,7 +98,7 @@ def test_a_run_outlives_the_tab_the_server_and_its_own_process(
     """Pause, close the tab, restart the server, go on, kill -9, resume, stop."""
     run = Run.create(app.runs / "long")
     config = dataclasses.replace(tiny_config, head_epochs=900, patience=900)
-    run.write_config({"config": config.as_dict()})
+    run.write_config({"config": to_json(config)})
     run.write_status("queued")
     page.goto(f"{app.url}/train?run=long")  # an open page starts what is queued
     page.get_by_role("button", name="Pause").click(timeout=PATIENT_MS)
