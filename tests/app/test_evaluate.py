@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from app.components.evaluate.threshold import CRITERION_LABELS
-from bc_model.checks import check_to_json, make_check
+from bc_model.checks import make_check
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.evaluation.calibrate_model import PREDICTIONS_FILE, read_validation
 from bc_model.evaluation.cross_validation import CROSS_VALIDATED_FILE
@@ -16,6 +16,7 @@ from bc_model.evaluation.thresholds import choose_threshold
 from bc_model.inference.bundle import Bundle, file_sha256, open_bundle
 from bc_model.inference.model_card import StainStatistics, write_model_card
 from bc_model.reporting.labels import CASE_WORDS, METRIC_LABELS
+from bc_model.utils import to_json
 from tests.app.helpers import texts
 
 BUNDLED = "shipped (bundled)"
@@ -200,7 +201,7 @@ def test_report_with_leakage_warns_in_every_section(finished_run, open_page):
     has_leakage = {
         "has_leakage": True,
         "protocol": "image",
-        "checks": [check_to_json(make_check("BC202"))],
+        "checks": [to_json(make_check("BC202"))],
     }
     path.write_text(json.dumps(report | has_leakage))
     app = open_page("evaluate")
