@@ -525,9 +525,9 @@ def chart_protocols(
         color=color,
         shape=_category(alt.Shape, "leakage", _LEAKAGE_SHAPES),
     )
-    numbers = base.mark_text(dy=-12, fontSize=11, fontWeight=600, color=GRAY).encode(
-        x=x, y=y, text="text:N"
-    )
+    numbers = base.mark_text(
+        align="right", dx=6, dy=-12, fontSize=11, fontWeight=600, color=GRAY
+    ).encode(x=x, y=y, text="text:N")
     missing = base.mark_text(align="left", dx=6, color=GRAY, fontStyle="italic").encode(
         x=alt.value(0), y=y, text="missing:N"
     )

@@ -1,5 +1,6 @@
 """The layout that all pages share: the sidebar, the focus style, and error messages."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -63,6 +64,19 @@ def catch_errors() -> Iterator[None]:
             "This page failed. The server log contains the details. Reload the page to continue.",
             title="Unexpected error",
         )
+
+
+def make_fragment(
+    function: Callable[..., None], run_every: str | None = None
+) -> Callable[..., None]:
+    """Return a fragment that shows errors as a page does, rerun by itself after each period."""
+
+    @functools.wraps(function)
+    def show(*args: Any, **kwargs: Any) -> None:
+        with catch_errors():
+            function(*args, **kwargs)
+
+    return st.fragment(show, run_every=run_every)
 
 
 def show_error(error: Exception, title: str = "Action failed") -> None:

@@ -62,6 +62,8 @@ def show_summary(report: Report, source: str) -> None:
                 help=f"{METRIC_LABELS[name][1].capitalize()}.",
                 border=True,
             )
+    if report.has_leakage:
+        st.badge("With leakage", color="orange", icon=":material/warning:")
     baseline, accuracy = majority_baseline(report.malignant_proportion)
     cases = many(report.n_cases, "case") if report.n_cases else "unknown cases"
     split = SPLIT_LABELS.get(report.protocol)
@@ -245,7 +247,7 @@ def _show_groups(groups: list[Group], kind: str, column: str) -> None:
         for group in groups
     ]
     proportion = st.column_config.NumberColumn(
-        format="percent", help="Proportion of malignant images."
+        format="%.2f", help="Proportion of malignant images."
     )
     st.dataframe(
         make_frame(rows),

@@ -48,7 +48,6 @@ def select_model() -> Bundle | None:
     )
     if label not in by_label:
         return None
-    _describe_model(by_label[label])
     return by_label[label]
 
 
@@ -92,8 +91,8 @@ def load_engine(bundle: Bundle) -> BatchingEngine:
     return _load_engine_once(bundle.key, bundle)
 
 
-def _describe_model(bundle: Bundle) -> None:
-    """Show the training data, test metrics and limitations of a model."""
+def show_training_data(bundle: Bundle) -> None:
+    """Show the architecture and the training data of a model in one sentence."""
     card = bundle.card
     height, width = bundle.image_size
     magnifications = ", ".join(f"{m}X" for m in card.scale.magnifications)
@@ -105,8 +104,15 @@ def _describe_model(bundle: Bundle) -> None:
             f"{magnifications or 'unknown magnification'}."
         )
     )
-    limitations = _list_limitations(bundle)
-    if limitations:
+
+
+def show_model_details(bundle: Bundle) -> None:
+    """Show the limitations of a model in one line, and its metrics and limits on demand."""
+    card, limitations = bundle.card, _list_limitations(bundle)
+    if len(limitations) == 1:
+        (sentence,) = limitations
+        st.warning(escape_markdown(sentence), icon=":material/warning:")
+    elif limitations:
         titles = dict.fromkeys(map(escape_markdown, limitations.values()))
         st.warning(f"**Model limitations:** {'; '.join(titles)}.", icon=":material/warning:")
     with st.expander("Model details", icon=":material/info:"):

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.components.classify.image_input import read_dataset_image, read_run_image, warm_up
-from app.components.model_picker import select_model
+from app.components.model_picker import select_model, show_model_details, show_training_data
 
 MAX_UPLOAD_MB = 64
 EXAMPLES = {"Gland-like": False, "Crowded nuclei": True}
@@ -11,7 +11,9 @@ EXAMPLES = {"Gland-like": False, "Crowded nuclei": True}
 st.title("Classify", anchor=False)
 st.markdown("Benign or malignant, with the regions that increased each class score.")
 
-bundle = select_model()
+left, right = st.columns([2, 3], gap="large")
+with left:
+    bundle = select_model()
 if bundle is None:
     with st.container(border=True):
         st.header("No model yet", anchor=False)
@@ -19,23 +21,28 @@ if bundle is None:
         st.page_link("views/train.py", label="Open Train", icon=":material/model_training:")
     st.stop()
 
-uploads = st.file_uploader(
-    "Images",
-    type=["png", "jpg", "jpeg", "tif", "tiff"],
-    accept_multiple_files=True,
-    key="images",
-    max_upload_size=MAX_UPLOAD_MB,
-    help="H&E-stained fields as PNG, JPEG or TIFF. Images stay in memory and are not stored.",
-)
+with left:
+    show_training_data(bundle)
+with right:
+    uploads = st.file_uploader(
+        "Images",
+        type=["png", "jpg", "jpeg", "tif", "tiff"],
+        accept_multiple_files=True,
+        key="images",
+        max_upload_size=MAX_UPLOAD_MB,
+        help="H&E-stained fields as PNG, JPEG or TIFF. Images stay in memory and are not stored.",
+    )
 images = [(upload.name, upload.getvalue()) for upload in uploads]
 if not images and (image := read_run_image() or read_dataset_image()):
     images = [image]
 example = None
 if not images:
-    example = st.pills("Synthetic example", list(EXAMPLES), key="example")
-    if example not in EXAMPLES:
-        warm_up()
-        st.stop()
+    with right:
+        example = st.pills("Synthetic example", list(EXAMPLES), key="example")
+show_model_details(bundle)
+if not images and example not in EXAMPLES:
+    warm_up()
+    st.stop()
 
 # Imported late: these load the imaging libraries, and the empty page does not need them.
 from app.components.classify.prediction_list import show_predictions

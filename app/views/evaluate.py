@@ -67,7 +67,7 @@ def show_method(report: Report) -> None:
     st.caption("Each image is predicted by a model that was trained without its case.")
     details = [check.message for check in report.checks if check.severity == Severity.INFO]
     if details:
-        with st.expander("Details", icon=":material/info:"):
+        with st.expander("Method", icon=":material/info:"):
             st.markdown(format_list(details))
 
 

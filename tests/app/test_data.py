@@ -81,7 +81,10 @@ def test_overview_counts_by_subtype_magnification_case_and_size(synthetic, open_
     ]
     assert cases["Images"].tolist() == [3] * 10
     assert list(cases.columns) == ["Case", "Class", "Subtype", "Sections", "Images", "200X"]
-    assert sizes.to_numpy().tolist() == [["96x64", "benign", 15, 5], ["96x64", "malignant", 15, 5]]
+    assert sizes.to_numpy().tolist() == [
+        ["96 x 64", "benign", 15, 5],
+        ["96 x 64", "malignant", 15, 5],
+    ]
     assert "No image size reveals the class" in texts(app.caption)
     assert len(app.get("vega_lite_chart")) == 3
 
@@ -118,7 +121,7 @@ def test_overview_marks_class_revealing_sizes_and_grouped_cases(flawed, open_pag
     app = open_page("data")
     cases, sizes = tables(app)[-2:]
 
-    assert sizes.loc[sizes["One class only"], "Size, px"].tolist() == ["192x128"]
+    assert sizes.loc[sizes["One class only"], "Size, px"].tolist() == ["192 x 128"]
     assert "An image size that occurs in one class only" in texts(app.caption)
     joined = cases[cases["Grouped with"] != ""]
     assert joined[["Case", "Grouped with"]].to_numpy().tolist() == [["90001", "7777"]]

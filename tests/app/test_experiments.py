@@ -225,7 +225,7 @@ def test_implausibly_high_metric_warns(runs, comparison, open_page):
 
     assert "Implausibly high metrics** (by case)" in texts(app.warning)
     table = app.dataframe[1].value.set_index(["Split", "Metric"])
-    assert table.loc[("By case", "Balanced accuracy"), "Too good"]
+    assert table.loc[("By case", "Balanced accuracy"), "Implausible"]
 
 
 def test_failed_runs_can_be_resumed(runs, comparison, open_page):

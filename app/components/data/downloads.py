@@ -7,6 +7,7 @@ import streamlit as st
 from app.components.dataset_picker import ADDED_KEY
 from app.components.layout import (
     escape_markdown,
+    make_fragment,
     show_action_button,
     show_action_error,
     show_error,
@@ -55,8 +56,7 @@ def watch_downloads() -> None:
     """Show running and failed downloads, and refresh running ones every second."""
     if downloads := list_downloads():
         running = _list_running(downloads)
-        # The period belongs to the decorator, so it is applied in each run of the page.
-        st.fragment(_show_downloads, run_every="1s" if running else None)(running)
+        make_fragment(_show_downloads, "1s" if running else None)(running)
 
 
 def _list_running(downloads: list[Download]) -> tuple[str, ...]:

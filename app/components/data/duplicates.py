@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.components.data.gallery import show_thumbnail
 from app.components.dataset_cache import LoadedDataset
-from app.components.layout import escape_markdown
+from app.components.layout import escape_markdown, make_fragment
 from bc_model.data import (
     MAX_DISTANCE,
     Dataset,
@@ -43,7 +43,7 @@ def _find_duplicates(folder: str, fingerprint: str, _dataset: Dataset) -> dict[s
     }
 
 
-@st.fragment
+@make_fragment
 def show_duplicates(loaded: LoadedDataset) -> None:
     """Show the counts of both kinds, and the pairs of the selected kind."""
     found = _find_duplicates(str(loaded.dataset.root), loaded.fingerprint, loaded.dataset)

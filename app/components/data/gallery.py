@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.components.data.summary import count_in_words
 from app.components.dataset_cache import LoadedDataset
-from app.components.layout import escape_markdown
+from app.components.layout import escape_markdown, make_fragment
 from bc_model.data import UNKNOWN_SUBTYPE, cache_dir, thumbnail
 from bc_model.errors import ImageError
 
@@ -17,11 +17,11 @@ SIDE_PX = 192
 _ALL = "All"
 
 
-@st.fragment
+@make_fragment
 def show_gallery(loaded: LoadedDataset, dataset_name: str) -> None:
     """Show the filters and one page of thumbnails; each filter narrows the ones after it."""
     shown = _filter_images(loaded.dataset.images)
-    st.caption(count_in_words(shown))
+    st.caption(f"{count_in_words(shown)} Select a case to classify its image.")
     n_pages = -(-len(shown) // IMAGES_PER_PAGE)
     page = st.pagination(n_pages, key="gallery-page") if n_pages > 1 else 1
     first = (min(page, n_pages) - 1) * IMAGES_PER_PAGE
@@ -30,7 +30,6 @@ def show_gallery(loaded: LoadedDataset, dataset_name: str) -> None:
         for row in shown.iloc[first : first + IMAGES_PER_PAGE].to_dict("records"):
             with st.container(gap="xxsmall"):
                 _show_image(row, root, dataset_name)
-    st.caption("The button below an image classifies it.")
 
 
 def show_thumbnail(path: Path, sha256: str, alt: str, caption: str | None = None) -> None:

@@ -126,15 +126,15 @@ def _show_audits(audits: dict[str, dict], with_duplicates: bool) -> None:
             if leakage[keys[2]] is not None
         ]
     with_leakage = st.column_config.NumberColumn(help="Test images with their case in training.")
-    percent = st.column_config.NumberColumn(format="percent")
+    proportion = st.column_config.NumberColumn(format="%.3f")
     st.dataframe(
         rows,
         hide_index=True,
         column_config={
             "With leakage": with_leakage,
             "Benign with leakage": with_leakage,
-            "Proportion": percent,
-            "Benign proportion": percent,
+            "Proportion": proportion,
+            "Benign proportion": proportion,
         },
         alt="Test images with their case in training, by file",
     )

@@ -5,6 +5,7 @@ import streamlit as st
 
 from app.components.data.summary import count_in_words
 from app.components.dataset_cache import LoadedDataset
+from app.components.layout import make_fragment
 from app.components.split_form import show_folds, show_protocol, show_split_seed
 from app.components.split_summary import (
     SUBSET_LABELS,
@@ -46,7 +47,7 @@ def show_split(loaded: LoadedDataset, dataset_name: str) -> None:
     )
 
 
-@st.fragment
+@make_fragment
 def _show_rows(split: pd.DataFrame) -> None:
     subset, kind, case = st.columns([3, 2, 2])
     subsets = subset.pills(

@@ -150,6 +150,7 @@ def _show_sizes(images: pd.DataFrame) -> None:
     sizes = count_images(images, "size", "class")
     clues = size_clues(images)["size"]
     shown = _rename_columns(sizes).rename(columns={"Size": "Size, px"})
+    shown["Size, px"] = shown["Size, px"].str.replace("x", " x ")
     if len(clues):
         shown["One class only"] = sizes["size"].isin(clues)
     st.dataframe(shown, hide_index=True, alt="Images of each size and class")

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.components.charts import chart_confusion, describe_confusion
-from app.components.layout import RESEARCH_USE, escape_markdown, show_error
+from app.components.layout import RESEARCH_USE, escape_markdown, make_fragment, show_error
 from app.components.metric_table import read_evaluation_stamp, show_metric_table
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation import (
@@ -60,7 +60,7 @@ def show_threshold(run: Run, report: Report, bundle: Bundle) -> None:
     _show_choice(run, report, bundle, validation)
 
 
-@st.fragment
+@make_fragment
 def _show_choice(run: Run, report: Report, bundle: Bundle, validation: pd.DataFrame) -> None:
     criterion_column, target_column, unit_column = st.columns([4, 4, 3], gap="medium")
     criterion = criterion_column.selectbox(

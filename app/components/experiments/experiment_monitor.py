@@ -10,6 +10,7 @@ from app.components.checks import show_labeled_checks
 from app.components.experiments.protocol_report import compute_protocol_report, show_protocol_report
 from app.components.layout import (
     escape_markdown,
+    make_fragment,
     show_action_button,
     show_action_error,
     show_error,
@@ -208,8 +209,7 @@ def watch_experiment(name: str) -> None:
         return
     started = experiment.created[:16].replace("T", " ")
     st.caption(f"{len(experiment.members)} runs, started {escape_markdown(started)} UTC.")
-    # The period belongs to the decorator, so it is applied in each run of the page.
-    st.fragment(_show_experiment, run_every=None if is_finished else "2s")(experiment, is_finished)
+    make_fragment(_show_experiment, None if is_finished else "2s")(experiment, is_finished)
 
 
 def _show_experiment(experiment: Experiment, was_finished: bool) -> None:

@@ -86,7 +86,7 @@ def _show_table(report: ProtocolReport) -> None:
                 format="%.3f", help="Accuracy of always predicting the majority class."
             ),
             "Case in training": st.column_config.NumberColumn(
-                format="percent", help="Test images whose case has images in training."
+                format="%.2f", help="Proportion of test images with their case in training."
             ),
         },
         alt="Runs, images and cases of each protocol",
@@ -105,7 +105,7 @@ def _show_table(report: ProtocolReport) -> None:
                     "Lowest file": spread.low if spread else None,
                     "Highest file": spread.high if spread else None,
                 }
-            lines.append(line | {"Too good": name in row.alarms})
+            lines.append(line | {"Implausible": name in row.alarms})
     if lines:
         numbers = ("Value", "CI low", "CI high", "Lowest file", "Highest file")
         st.dataframe(
@@ -117,7 +117,7 @@ def _show_table(report: ProtocolReport) -> None:
             | dict.fromkeys(numbers, st.column_config.NumberColumn(format="%.3f"))
             | {
                 "Split": st.column_config.TextColumn(pinned=True),
-                "Too good": st.column_config.CheckboxColumn(
+                "Implausible": st.column_config.CheckboxColumn(
                     help="Better than published leakage-free results."
                 ),
             },

@@ -10,6 +10,7 @@ import streamlit as st
 from app.components.charts import chart_learning_curve, chart_learning_rate
 from app.components.layout import (
     escape_markdown,
+    make_fragment,
     show_action_button,
     show_action_error,
     show_error,
@@ -72,8 +73,7 @@ def watch_run(run_id: str, *, is_narrow: bool = False) -> None:
         show_error(error, title="Run not available")
         _show_delete(run)
         return
-    # The period belongs to the decorator, so it is applied in each run of the page.
-    st.fragment(_show_run, run_every="1s" if is_active else None)(run, is_active, is_narrow)
+    make_fragment(_show_run, "1s" if is_active else None)(run, is_active, is_narrow)
 
 
 def _show_run(run: Run, was_active: bool, is_narrow: bool) -> None:
