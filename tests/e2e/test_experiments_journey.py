@@ -16,9 +16,7 @@ pytestmark = pytest.mark.e2e
 PATIENT_MS = 240_000
 
 
-def test_a_report_is_started_watched_over_a_refresh_and_taken_along(
-    page: Page, app, drawn_set: Path
-):
+def test_protocol_comparison_survives_a_refresh_and_exports(page: Page, app, drawn_set: Path):
     link_folder(drawn_set, "drawn", app.registry)
     page.goto(f"{app.url}/experiments?dataset=drawn")
     for protocol in ("Official folds, leakage-free", "Official folds, with leakage"):
