@@ -97,7 +97,7 @@ def select_dataset() -> RegisteredDataset | None:
 def _select(name: str) -> None:
     """Select a dataset, in the URL too, so that a refresh shows the same one."""
     st.session_state["dataset"] = name
-    # The widget writes the URL when its value changes, not when it is first drawn.
+    # The widget writes the URL when its value changes, not when it is first shown.
     with contextlib.suppress(StreamlitAPIException):  # The URL contains it already.
         st.query_params["dataset"] = name
 

@@ -220,7 +220,7 @@ def _show_curves(report: Report) -> None:
         else:
             area = report.metrics["roc_auc"]
             st.altair_chart(chart_roc(report), alt=f"Sensitivity against 1 - specificity, {area}")
-            st.caption(f"AUC {area.value:.2f}. Dot: decision threshold. Dashed line: chance.")
+            st.caption(f"AUC {area.value:.2f}; dot: decision threshold; dashed line: chance.")
     with right:
         st.header("Precision-recall curve", anchor=False)
         if report.pr is None:
@@ -231,7 +231,7 @@ def _show_curves(report: Report) -> None:
                 chart_precision_recall(report), alt=f"Precision against sensitivity, {area}"
             )
             st.caption(
-                f"Average precision {area.value:.2f}. Dot: decision threshold. Dashed line: chance."
+                f"Average precision {area.value:.2f}; dot: decision threshold; dashed line: chance."
             )
 
 
@@ -263,7 +263,7 @@ def _show_groups(groups: list[Group], kind: str, column: str) -> None:
         for sentence in notes_of(group.metrics, {name: METRIC_LABELS[name] for name in names})
     }
     if reasons:
-        with st.expander("Missing values and intervals", icon=":material/info:"):
+        with st.expander("Missing values", icon=":material/info:"):
             st.markdown(format_list(sorted(reasons)))
 
 

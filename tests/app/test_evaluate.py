@@ -84,7 +84,7 @@ def test_external_dataset_without_reference_features_shows_no_separability(
     app.button(key="evaluate-external").click().run()
 
     assert [(one.label, one.value) for one in app.metric][4:] == [
-        ("Most frequent size, px", "96 x 64"), ("Out-of-distribution staining", "0 of 6"),
+        ("Typical size, px", "96 x 64"), ("Out-of-distribution staining", "0 of 6"),
     ]  # fmt: skip
     assert "no reference features" in texts(app.caption)
 
@@ -366,7 +366,7 @@ def test_external_dataset_shows_metrics_and_domain_shift(finished_run, drawn_set
 
     assert "Domain shift" in texts(app.header)
     assert [one.label for one in app.metric][4:] == [
-        "Most frequent size, px", "Out-of-distribution images", "Separability",
+        "Typical size, px", "Out-of-distribution images", "Separability",
     ]  # fmt: skip
     assert app.metric[4].value == "96 x 64"
     tables = [one.value for one in app.dataframe]

@@ -20,7 +20,7 @@ def show_calibration(report: Report, bundle: Bundle) -> None:
             f"in {len(reliability.bins)} bins",
         )
         st.caption(
-            "Dashed line: perfect calibration. Bars: 95 % intervals. Dot area: number of images."
+            "Dashed line: perfect calibration; bars: 95 % intervals; dot area: number of images."
         )
     with values:
         st.metric("Expected calibration error", f"{reliability.ece:.3f}")

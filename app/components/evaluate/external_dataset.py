@@ -35,7 +35,7 @@ def show_external_dataset(bundle: Bundle) -> None:
         )
         st.caption("The label mapping assigns folder names to the classes benign and malignant.")
         case_above = st.checkbox(
-            "Parent folder is the case",
+            "Case folders",
             key="case_above",
             help="The folder above each label folder names the case; needs a label mapping.",
         )
@@ -132,7 +132,7 @@ def _show_shift(shift: Shift, bundle: Bundle) -> None:
             "AUC between this dataset and the reference images; 0.50 without domain shift."
         )
     most_frequent, n_images = next(iter(shift.sizes.items()))
-    size.metric("Most frequent size, px", most_frequent.replace("x", " x "))
+    size.metric("Typical size, px", most_frequent.replace("x", " x "))
     size.caption(f"{n_images:,} of {shift.n:,} images have this size.")
     if shift.stain:
         st.dataframe(

@@ -128,7 +128,7 @@ def _show_trial(trial: Trial) -> None:
 def _show_prevalence(trial: Trial) -> None:
     st.subheader("Predictive values", anchor=False)
     percent = st.slider(
-        "Prevalence of malignancy, %",
+        "Prevalence, %",
         1,
         99,
         30,

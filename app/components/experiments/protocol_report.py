@@ -131,7 +131,7 @@ def _show_table(report: ProtocolReport) -> None:
 
 
 def _show_config(report: ProtocolReport) -> None:
-    with st.expander("Published results and configuration", icon=":material/info:"):
+    with st.expander("References and options", icon=":material/info:"):
         st.caption(f"Published ranges: {_format_ranges(report)}.")
         st.markdown(format_list(result.in_words() for result in PUBLISHED))
         shown = {key.replace("_", " "): str(value) for key, value in report.config.items()}

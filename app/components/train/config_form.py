@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Values that differ from the defaults of the fields."""
 PRESET_CAPTIONS = {
-    "Quick look": "Small images and few epochs, to test a dataset. Do not report these results.",
+    "Quick look": "Small images and few epochs, to test a dataset; not for reported results.",
     "Standard": "Default image size and epochs, with early stopping.",
     "Thorough": "Twice the patience and up to three times the epochs, for a final model.",
 }
