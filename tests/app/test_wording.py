@@ -12,26 +12,13 @@ from app.components.layout import format_list
 APP = Path(__file__).parents[2] / "app"
 SOURCES = sorted(APP.rglob("*.py"))
 LABELED_WIDGETS = frozenset(
-    [
-        "button",
-        "checkbox",
-        "download_button",
-        "expander",
-        "file_uploader",
-        "form_submit_button",
-        "multiselect",
-        "number_input",
-        "pills",
-        "popover",
-        "segmented_control",
-        "select_slider",
-        "selectbox",
-        "show_action_button",
-        "slider",
-        "text_input",
-        "toggle",
-    ]
-)
+    {
+        "button", "checkbox", "download_button", "expander", "file_uploader",
+        "form_submit_button", "multiselect", "number_input", "pills", "popover",
+        "segmented_control", "select_slider", "selectbox", "show_action_button", "slider",
+        "text_input", "toggle",
+    }
+)  # fmt: skip
 
 
 def list_calls(source: Path) -> Iterator[tuple[str, ast.Call]]:
