@@ -1,6 +1,6 @@
 """Altair charts: learning curves, evaluation reports, datasets, folds and split protocols.
 
-Functions turn results of the library into charts. They compute no metrics.
+Functions turn results of the library into charts. They do not compute metrics.
 """
 
 from collections.abc import Iterable

@@ -58,7 +58,7 @@ _NUMBERS = (
 Statuses = dict[str, dict[str, Any]]
 
 
-def show_runs(experiment: Experiment, statuses: dict[str, dict[str, Any]]) -> None:
+def show_runs(experiment: Experiment, statuses: Statuses) -> None:
     """Show a line for each run, ten per page, and the buttons for unfinished runs.
 
     Parameters
@@ -82,12 +82,12 @@ def show_runs(experiment: Experiment, statuses: dict[str, dict[str, Any]]) -> No
                 st.markdown(escape_markdown(member.label))
             else:
                 st.page_link("views/train.py", label=member.label, query_params={"run": member.run})
-            if detail := _describe(status):
+            if detail := _describe_status(status):
                 st.caption(escape_markdown(detail))
     _show_buttons(experiment, {str(status["state"]) for status in statuses.values()})
 
 
-def _describe(status: dict[str, Any]) -> str:
+def _describe_status(status: dict[str, Any]) -> str:
     if status["state"] in ENDED_STATES - {"done"}:
         return str(status.get("message", ""))
     if status["state"] == "running" and status.get("epochs"):
