@@ -16,11 +16,9 @@ pytestmark = pytest.mark.e2e
 PATIENT_MS = 240_000
 
 
-def test_a_report_is_started_watched_over_a_refresh_and_taken_along(
-    page: Page, app, drawn_set: Path
-):
+def test_protocol_comparison_survives_a_refresh_and_exports(page: Page, app, drawn_set: Path):
     link_folder(drawn_set, "drawn", app.registry)
-    page.goto(f"{app.url}/experiments?set=drawn")
+    page.goto(f"{app.url}/experiments?dataset=drawn")
     for protocol in ("Official folds, leakage-free", "Official folds, with leakage"):
         page.get_by_role("button", name=f"Remove {protocol}").click(timeout=PATIENT_MS)
     choose(page, "Backbone", "tiny (tests only)")
@@ -28,7 +26,7 @@ def test_a_report_is_started_watched_over_a_refresh_and_taken_along(
     page.get_by_role("radio", name="Quick look").click()
     page.get_by_role("button", name="Start 2 runs").click(timeout=PATIENT_MS)
 
-    expect(page).to_have_url(re.compile("study=report-"), timeout=PATIENT_MS)
+    expect(page).to_have_url(re.compile("experiment=report-"), timeout=PATIENT_MS)
     page.reload()
     expect(page.get_by_role("heading", name="Leakage effect")).to_be_visible(timeout=PATIENT_MS)
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
