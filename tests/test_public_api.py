@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bc_model
-from bc_model.data import write_synthetic
+from bc_model.data import generate_dataset
 
 ROOT = Path(__file__).parents[1]
 FACADES = ("bc_model", *(
@@ -60,7 +60,7 @@ def workspace(synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.Monke
     shutil.copytree(synthetic_dataset, tmp_path / "BreaKHis_v1")
     images = sorted((tmp_path / "BreaKHis_v1").rglob("*.png"))
     shutil.copy(images[0], tmp_path / "field.png")
-    write_synthetic(tmp_path / "other", n_cases=8, images_per_case=1, size=(64, 96), seed=1)
+    generate_dataset(tmp_path / "other", n_cases=8, images_per_case=1, size=(64, 96), seed=1)
     for number, image in enumerate(sorted((tmp_path / "other").rglob("*.png"))):
         folder = tmp_path / "patches" / ("1" if "/malignant/" in image.as_posix() else "0")
         folder.mkdir(parents=True, exist_ok=True)

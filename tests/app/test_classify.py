@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from bc_model.data.images import decode_image
 from bc_model.data.splits import read_split
-from bc_model.data.synthetic import draw_image, example_png
+from bc_model.data.synthetic import example_png, generate_image
 from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
 from bc_model.inference.classifier import load_classifier
 from bc_model.training.run import Run
@@ -157,7 +157,7 @@ def test_classify_with_a_huge_image_refuses_it(finished_run, open_page):
 
 def test_classify_with_similar_large_images_predicts_each(finished_run, open_page):
     # Streamlit hashes large arrays by a sample: keyed by pixels, both images would have one entry.
-    first = draw_image(malignant=False, seed=1, size=(1024, 1024))
+    first = generate_image(malignant=False, seed=1, size=(1024, 1024))
     second = first.copy()
     second[500:900, 100:900] = (90, 50, 140)
     app = open_page("classify")

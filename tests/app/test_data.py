@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from bc_model.data.dataset import load_dataset
-from bc_model.data.registry import keep_fold_file, link_folder, list_datasets
+from bc_model.data.official_folds import store_fold_contents
+from bc_model.data.registry import link_folder, list_datasets
 from bc_model.data.synthetic import generate_dataset
 from tests.app.helpers import fold_text, press, probabilities, tables, texts
 
@@ -29,7 +30,7 @@ def test_data_with_an_unknown_dataset_in_the_url_warns(synthetic, open_page):
 
 def test_data_with_a_damaged_dataset_offers_the_others(synthetic, registry, open_page):
     (registry / "broken").mkdir()
-    (registry / "broken/set.json").write_text("{")
+    (registry / "broken/dataset.json").write_text("{")
     app = open_page("data")
 
     assert "broken" in texts(app.warning)
@@ -219,7 +220,7 @@ def test_classify_with_a_large_dataset_image_does_not_read_it(
 
 
 def test_fold_audit_counts_duplicates_of_the_dataset(flawed, registry, drawn_set, open_page):
-    keep_fold_file(fold_text(drawn_set, has_leakage=True), "dsfold1.txt", registry)
+    store_fold_contents([("dsfold1.txt", fold_text(drawn_set, has_leakage=True))], registry)
     app = open_page("data", view="Official folds")
 
     assert tables(app)[1]["Listed images"].tolist() == [29]

@@ -27,7 +27,7 @@ def test_add_folder_links_and_selects_the_dataset(registry, drawn_set, open_page
     app.button(key="add-folder-button").click().run()
 
     assert app.selectbox(key="dataset").value == "set"
-    assert open_dataset("set", registry).images == drawn_set.resolve()
+    assert open_dataset("set", registry).images_dir == drawn_set.resolve()
     assert [metric.value for metric in app.metric] == ["30", "10", "5", "5"]
     assert "Dataset set was added" in texts(app.toast)
 

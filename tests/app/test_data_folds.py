@@ -1,6 +1,6 @@
 """Page Data: official fold files, their use in a split, and their audit."""
 
-from bc_model.data.registry import keep_fold_file, list_fold_files
+from bc_model.data.official_folds import list_fold_files, store_fold_contents
 from tests.app.helpers import fold_text, press, tables, texts
 
 
@@ -18,7 +18,7 @@ def test_split_by_official_folds_uses_an_uploaded_file(synthetic, registry, open
 
 
 def test_split_by_leakage_free_folds_has_no_common_case(synthetic, registry, open_page):
-    keep_fold_file(fold_text(synthetic, has_leakage=False), "dsfold1.txt", registry)
+    store_fold_contents([("dsfold1.txt", fold_text(synthetic, has_leakage=False))], registry)
     app = open_page("data", view="Split")
     app.selectbox(key="protocol").set_value("folds-clean").run()
 
@@ -71,7 +71,7 @@ def test_fold_audit_without_a_dataset_counts_names(registry, drawn_set, tmp_path
 def test_selected_fold_files_are_removed(registry, drawn_set, open_page):
     for number in (1, 2):
         text = fold_text(drawn_set, has_leakage=True).replace(b"|1|", b"|%d|" % number)
-        keep_fold_file(text, f"dsfold{number}.txt", registry)
+        store_fold_contents([(f"dsfold{number}.txt", text)], registry)
     app = open_page("data")
     app.multiselect(key="audited-folds-2").set_value(["dsfold2.txt"]).run()
     press(app, "Remove fold files")
@@ -83,9 +83,13 @@ def test_selected_fold_files_are_removed(registry, drawn_set, open_page):
 
 
 def test_fold_audit_of_an_unrelated_dataset_counts_names(synthetic, registry, open_page):
-    keep_fold_file(
-        b"SOB_B_A-14-1-40-001.png|40|1|train\nSOB_B_A-14-1-40-002.png|40|1|test\n",
-        "dsfold1.txt",
+    store_fold_contents(
+        [
+            (
+                "dsfold1.txt",
+                b"SOB_B_A-14-1-40-001.png|40|1|train\nSOB_B_A-14-1-40-002.png|40|1|test\n",
+            )
+        ],
         registry,
     )
     app = open_page("data", view="Official folds")

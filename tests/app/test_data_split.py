@@ -36,7 +36,7 @@ def test_split_follows_test_fold_and_seed(synthetic, open_page):
     app.number_input(key="split_seed").set_value(3).run()
     after = tables(app)[1]
 
-    expected = make_split(load_dataset(synthetic), "case", fold=1, seed=3)
+    expected = make_split(load_dataset(synthetic), "case", test_fold=1, seed=3)
     assert after["Subset"].tolist() == expected["subset"].map(SUBSET_LABELS).tolist()
     assert after["Subset"].tolist() != before["Subset"].tolist()
 

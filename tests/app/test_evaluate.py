@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from bc_model.evaluation.calibrate_model import PREDICTIONS_FILE, read_validation_predictions
 
 from app.components.evaluate.threshold import CRITERION_LABELS
 from bc_model.checks import make_check
 from bc_model.data.stain import STAIN_COLUMNS
+from bc_model.evaluation.calibration import read_validation_predictions
 from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE
 from bc_model.evaluation.report import read_report
 from bc_model.evaluation.thresholds import choose_threshold
@@ -149,11 +149,11 @@ def test_metric_tables_list_images_and_cases(finished_run, open_page):
 
     for shown, metrics, words in (
         (app.dataframe[0], report["metrics"], METRIC_LABELS),
-        (app.dataframe[1], report["by_case"]["metrics"], CASE_METRIC_LABELS),
+        (app.dataframe[1], report["case_metrics"]["metrics"], CASE_METRIC_LABELS),
     ):
         table = shown.value.set_index("Metric").drop(index="Majority baseline")
         assert list(table.index) == [title for title, _ in words.values()]
-        assert list(table["Images"]) == [metrics[name]["n"] for name in words]
+        assert list(table["Images"]) == [metrics[name]["n_images"] for name in words]
         assert list(table["Cases"]) == [metrics[name]["n_cases"] for name in words]
     # Confusion by image and by case, both curves, and the two kinds of groups.
     assert len(app.get("vega_lite_chart")) == 6
@@ -288,7 +288,7 @@ def test_set_threshold_without_a_reason_changes_nothing(finished_run, open_secti
 
 
 def test_threshold_without_validation_predictions_shows_message(finished_run, open_section):
-    (finished_run.evaluation_dir / PREDICTIONS_FILE).unlink()
+    (finished_run.evaluation_dir / VALIDATION_PREDICTIONS_FILE).unlink()
     app = open_section(THRESHOLD)
 
     assert "no validation predictions" in texts(app.info)

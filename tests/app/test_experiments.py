@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bc_model.data.dataset import load_dataset
-from bc_model.data.registry import datasets_dir, keep_fold_file, link_folder
+from bc_model.data.official_folds import store_fold_contents
+from bc_model.data.registry import datasets_dir, link_folder
 from bc_model.experiments.experiment import start_experiment
 from bc_model.experiments.plan import (
     experiment_file,
@@ -26,7 +27,7 @@ from tests.app.helpers import press, texts
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Mark every started run as running, without a process."""
-    monkeypatch.setattr(run_queue, "launch", lambda run: run.write_status("running"))
+    monkeypatch.setattr(run_queue, "launch_run", lambda run: run.write_status("running"))
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,9 @@ def complete(
         tiny_config, dataset=lambda: load_dataset(drawn_set), fold_files=fold_files
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_queue, "launch", lambda run: run.write_status("running"))
+        patch.setattr(run_queue, "launch_run", lambda run: run.write_status("running"))
         for member in start_comparison("rep", plan, folder)[0].runs:
-            end_at_random(Run(folder / member.run))
+            end_at_random(Run(folder / member.name))
     return folder
 
 
@@ -56,7 +57,7 @@ def comparison(runs: Path, complete: Path) -> Callable[[int], None]:
     def make(n_done: int) -> None:
         shutil.copytree(complete, runs, dirs_exist_ok=True)
         for number, member in enumerate(read_experiment(runs, "rep").runs):
-            run = Run(runs / member.run)
+            run = Run(runs / member.name)
             if number >= n_done:
                 shutil.rmtree(run.evaluation_dir)
                 run.split_file.unlink()
@@ -82,7 +83,7 @@ def fill(app, drawn_set: Path) -> None:
 
 def test_protocol_form_starts_the_runs(runs, open_page, drawn_set: Path, fold_files: list[Path]):
     for file in fold_files:
-        keep_fold_file(file.read_bytes(), file.name)
+        store_fold_contents([(file.name, file.read_bytes())])
     app = open_page("experiments")
     fill(app, drawn_set)
     assert app.button(key="protocols_start").label == "Start 6 runs"
@@ -130,7 +131,7 @@ def test_protocol_form_uses_the_selected_dataset_and_fold_files(
 ):
     link_folder(drawn_set, "drawn", datasets_dir())
     for file in fold_files:
-        keep_fold_file(file.read_bytes(), file.name)
+        store_fold_contents([(file.name, file.read_bytes())])
     app = open_page("experiments", dataset="drawn")
     app.multiselect(key="protocols-folds-2").set_value(["dsfold2.txt"]).run()
     assert app.button(key="protocols_start").label == "Start 4 runs"
@@ -172,11 +173,12 @@ def test_partial_comparison_shows_the_finished_runs(runs, comparison, open_page)
     assert len(app.get("vega_lite_chart")) == 3
     table = app.dataframe[0].value.set_index("Split")
     assert list(table.index) == [
-        "By picture (leaky)", "Official folds (leaky)", "Cleaned official folds", "By case",
+        "Image-level (with leakage)", "Official folds (with leakage)",
+        "Cleaned official folds", "Case-level",
     ]  # fmt: skip
     assert table[["Finished", "Runs"]].values.tolist() == [[1, 1], [1, 2], [0, 2], [0, 1]]
     metrics = app.dataframe[1].value
-    assert set(metrics["Split"]) == {"By picture (leaky)", "Official folds (leaky)"}
+    assert set(metrics["Split"]) == {"Image-level (with leakage)", "Official folds (with leakage)"}
     assert metrics["Value"].between(0, 1).all()
     assert "1 of 2 runs. The metrics will change" in texts(app.markdown)
     assert "Cancel runs" in [button.label for button in app.button]
@@ -192,13 +194,13 @@ def test_complete_comparison_shows_the_leakage_effect_and_exports(runs, comparis
     table = app.dataframe[0].value.set_index("Split")
     assert table.loc["Cleaned official folds", "Case in training"] == 0
     metrics = app.dataframe[1].value.set_index(["Split", "Metric"])
-    averaged = metrics.loc[("Official folds (leaky)", "Accuracy")]
+    averaged = metrics.loc[("Official folds (with leakage)", "Accuracy")]
     assert averaged["Lowest file"] <= averaged["Value"] <= averaged["Highest file"]
     assert [button.label for button in app.get("download_button")] == [
         "Save protocols.png", "Save protocols.svg", "Save metrics.csv", "Save report.md",
         "Save report.json",
     ]  # fmt: skip
-    assert "accuracy by picture (with leakage) 0.967 to 0.998" in texts(app.caption)
+    assert "accuracy image-level (with leakage) 0.967 to 0.998" in texts(app.caption)
 
 
 def test_comparison_is_updated_when_a_run_ends(runs, comparison, open_page, end_at_random):
@@ -225,7 +227,7 @@ def test_implausibly_high_metric_warns(runs, comparison, open_page):
     (folder / "report.json").write_text(json.dumps(report_file))
     app = open_page("experiments")
 
-    assert "Implausibly high metrics** (by case)" in texts(app.warning)
+    assert "Implausibly high metrics** (case-level)" in texts(app.warning)
     table = app.dataframe[1].value.set_index(["Split", "Metric"])
     assert table.loc[("By case", "Balanced accuracy"), "Implausible"]
 
@@ -266,7 +268,7 @@ def test_cross_validation_shows_pooled_metrics(
     runs, tiny_config: TrainingConfig, open_page, end_at_random
 ):
     for member in start_experiment("cv", plan_experiment(tiny_config), runs).runs:
-        end_at_random(Run(runs / member.run))
+        end_at_random(Run(runs / member.name))
     app = open_page("experiments", experiment="cv")
 
     (table,) = [element.value for element in app.dataframe]
@@ -282,7 +284,7 @@ def test_sweep_shows_a_row_per_configuration_and_a_warning(
 ):
     plan = plan_experiment(tiny_config, folds=[0], grid={"dropout": [0.1, 0.5]})
     for member in start_experiment("sweep", plan, runs).runs[:1]:
-        end_at_random(Run(runs / member.run))
+        end_at_random(Run(runs / member.name))
     app = open_page("experiments")
 
     assert app.dataframe[0].value["Configuration"].tolist() == ["dropout=0.1", "dropout=0.5"]

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from app.components.train.config_form import PAGE_SPECIFIC
-from bc_model.data.registry import RegisteredDataset, datasets_dir, keep_fold_file, link_folder
+from bc_model.data.official_folds import store_fold_contents
+from bc_model.data.registry import RegisteredDataset, datasets_dir, link_folder
 from bc_model.errors import RunError
 from bc_model.inference.bundle import open_bundle
 from bc_model.training.config import OPTIONS, TrainingConfig
-from bc_model.training.resume import ACCEPT_CHANGES
 from bc_model.training.run import Run
 from bc_model.utils import to_json
 from tests.app.helpers import press, texts
@@ -102,10 +102,10 @@ def synthetic(runs: Path, drawn_set: Path) -> RegisteredDataset:
 
 def fold_file(synthetic: RegisteredDataset) -> Path:
     """Store a fold file whose test cases are 90001 and 90006."""
-    names = sorted(path.name for path in synthetic.images.rglob("*.png"))
+    names = sorted(path.name for path in synthetic.images_dir.rglob("*.png"))
     sides = ["test" if name.split("-")[2] in ("90001", "90006") else "train" for name in names]
     lines = [f"{name}|200|1|{side}" for name, side in zip(names, sides, strict=True)]
-    return keep_fold_file("\n".join(lines).encode(), "dsfold1.txt")
+    return store_fold_contents([("dsfold1.txt", "\n".join(lines).encode())])[0]
 
 
 def test_train_selects_a_registered_dataset(synthetic: RegisteredDataset, open_page):
@@ -115,13 +115,13 @@ def test_train_selects_a_registered_dataset(synthetic: RegisteredDataset, open_p
     app.selectbox(key="dataset").set_value("drawn").run()
 
     assert app.metric[0].value == "30"
-    assert str(synthetic.images) in texts(app.caption)
+    assert str(synthetic.images_dir) in texts(app.caption)
 
 
 def test_train_accepts_a_typed_folder(synthetic: RegisteredDataset, open_page):
     app = open_page("train")
     app.selectbox(key="dataset").set_value("Other folder").run()
-    app.text_input(key="dataset_folder").set_value(str(synthetic.images)).run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic.images_dir)).run()
 
     assert app.metric[0].value == "30"
     assert not app.button(key="start").disabled
@@ -164,7 +164,7 @@ def test_train_with_official_folds_starts_with_the_file(
 
     (config,) = started
     assert (config.data, config.official_fold_file) == (
-        str(synthetic.images),
+        str(synthetic.images_dir),
         str(stored.resolve()),
     )
     assert (config.protocol, config.n_folds, config.test_fold) == ("folds-clean", 4, 1)
@@ -210,7 +210,7 @@ def test_train_from_the_bundled_model_warns_of_initialization_leakage(
     monkeypatch.setattr("app.components.train.config_form.has_bundled_model", lambda: True)
     bundle = open_bundle(tiny_run.path / "model")
     for module in ("app.components.train.config_form", "bc_model.training.initial_weights"):
-        monkeypatch.setattr(f"{module}.bundled_model", lambda: bundle)
+        monkeypatch.setattr(f"{module}.open_bundled_model", lambda: bundle)
     app = open_page("train")
     app.text_input(key="dataset_folder").set_value(str(drawn_set))
     app.selectbox(key="config-weights").set_value("bundled").run()
@@ -441,7 +441,7 @@ def test_resume_anyway_accepts_changes(finished_run, open_page, monkeypatch):
         "app.components.train.run_monitor.resume_run",
         lambda run, accept_changes=False: resumed.append(accept_changes),
     )
-    finished_run.write_status("failed", message=f"The data have changed. {ACCEPT_CHANGES}")
+    finished_run.write_status("failed", message="The data has changed.", error="RunChangedError")
     app = open_page("train")
     press(app, "Resume anyway")
 

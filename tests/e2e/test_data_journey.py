@@ -60,10 +60,10 @@ def test_zip_upload_is_added_split_exported_and_trained_on(
     fold.press("Enter")
     _save(page, "Save split.csv", "my-set-case-2-split.csv", tmp_path / "split.csv")
     split = read_split(tmp_path / "split.csv")
-    dataset = load_dataset(open_dataset("my-set", app.registry).images)
+    dataset = load_dataset(open_dataset("my-set", app.registry).images_dir)
     require_matching_split(split, dataset)
     assert count_leakage(split).n_test_images == 0
-    assert list(split["subset"]) == list(make_split(dataset, "case", fold=2)["subset"])
+    assert list(split["subset"]) == list(make_split(dataset, "case", test_fold=2)["subset"])
 
     # Train uses the same dataset and split, also after a refresh.
     page.get_by_role("button", name="Train on dataset").click()

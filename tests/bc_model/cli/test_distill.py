@@ -7,16 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from benchmarks.card import dummy_model_card
 from click.testing import CliRunner
 
 from bc_model.cli import commands
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.nested_cv import SEARCH_SPACE, proxy_of
+from bc_model.distillation.nested_cv import SEARCH_SPACE, proxy_config
 from bc_model.errors import ConfigError, DataError
 from bc_model.inference.model_card import CardMetrics, NestedResult, ProtocolResult, SearchSpace
 from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
+from benchmarks.model_card import dummy_model_card
 
 REPORTED_METRICS = {
     name: Metric(value, 0.5, 1.0, 9, 3, "bootstrap")
@@ -42,7 +42,7 @@ CARD = replace(
     ),
 )
 
-CONFIGS = (DistillationConfig(), proxy_of(DistillationConfig()))
+CONFIGS = (DistillationConfig(), proxy_config(DistillationConfig()))
 """Configurations of the evaluated and of the selecting networks."""
 
 

@@ -9,7 +9,7 @@ import pytest
 from bc_model.checks import make_check
 from bc_model.data.official_folds import store_fold_contents
 from bc_model.experiments import experiment
-from bc_model.experiments.protocols import PROTOCOL_WORDS, ProtocolReport
+from bc_model.experiments.protocols import PROTOCOL_LABELS, ProtocolComparison
 from bc_model.training import run_queue
 from bc_model.training.run import Run, list_runs
 from bc_model.utils.serialization import read_record
@@ -68,7 +68,7 @@ def test_protocols_prints_a_table_and_writes_the_report(
     lines = out.splitlines()
     assert lines[0].split("  ")[0] == "protocol"
     for line, protocol in zip(lines[1:5], ("image", "folds", "folds-clean", "case"), strict=True):
-        assert line.startswith(PROTOCOL_WORDS[protocol])
+        assert line.startswith(PROTOCOL_LABELS[protocol])
     # The two files test 3 cases of each class, with 3 images each.
     assert lines[2].split()[-3:] == ["18", "6", "0%"]
     assert ", files 0." in lines[2]
@@ -80,10 +80,10 @@ def test_protocols_prints_a_table_and_writes_the_report(
     ]  # fmt: skip
     # Partial results appear when runs end.
     assert ": balanced accuracy 0." in err
-    assert err.index(PROTOCOL_WORDS["image"]) < err.index("6 done")
+    assert err.index(PROTOCOL_LABELS["image"]) < err.index("6 done")
     folder = tmp_path / "rep.report"
     assert out.splitlines()[-1] == f"Report written to {folder}"
-    assert read_record(folder / "report.json", ProtocolReport).is_whole is True
+    assert read_record(folder / "report.json", ProtocolComparison).is_whole is True
     assert (folder / "protocols.png").exists()
 
 
@@ -95,7 +95,7 @@ def test_protocols_without_a_fold_file_skips_its_protocols(
     assert trained == ["rep-image-fold0", "rep-case-fold0"]
     message = make_check("BC246").message
     assert f"folds: {message}" in err
-    assert f"info BC246: {PROTOCOL_WORDS['folds-clean']}: {message}" in out
+    assert f"info BC246: {PROTOCOL_LABELS['folds-clean']}: {message}" in out
     assert (tmp_path / "o/report.md").exists()
 
 
@@ -146,7 +146,7 @@ def test_command_with_detach_does_not_wait(
     assert "info BC242: Results are available for 0 of 2 runs" in out
     assert f"The runs continue. `runs list {tmp_path}` shows them." in out
     assert len(list_runs(tmp_path)) == 2
-    assert read_record(tmp_path / "rep.report/report.json", ProtocolReport).is_whole is False
+    assert read_record(tmp_path / "rep.report/report.json", ProtocolComparison).is_whole is False
 
 
 def test_protocols_with_ctrl_c_prints_partial_results_and_exits_with_130(
@@ -160,7 +160,7 @@ def test_protocols_with_ctrl_c_prints_partial_results_and_exits_with_130(
     code, out, err = command("--name", "rep", "--runs", tmp_path)
     assert code == 130
     assert f"The runs continue. `runs list {tmp_path}` shows them" in err
-    assert PROTOCOL_WORDS["case"] in out
+    assert PROTOCOL_LABELS["case"] in out
     assert [run.requested_action() for run in list_runs(tmp_path)] == [None] * 2
 
 

@@ -12,8 +12,8 @@ from bc_model.distillation.build import build_bundled_model
 from bc_model.distillation.config import PROXY
 from bc_model.errors import BundleError, ConfigError
 from bc_model.evaluation.cross_validation import (
-    CHOSEN_INSIDE_FILE,
     CROSS_VALIDATION_FILE,
+    NESTED_CROSS_VALIDATION_FILE,
     cross_validation_report,
     is_cross_validated,
 )
@@ -71,7 +71,7 @@ def test_build_bundled_model_card_has_cross_validation_metrics(built, source):
     assert card.data.training_cases == tuple(sorted(set(source.table["case"])))
     statistics = card.input.stain
     assert "haematoxylin_mean" in statistics.values
-    assert CHOSEN_INSIDE_FILE not in card.files
+    assert NESTED_CROSS_VALIDATION_FILE not in card.files
     predictions = read_predictions(built.folder / CROSS_VALIDATION_FILE)
     assert sorted(predictions["path"]) == sorted(source.table["path"])
     assert loads(ModelCard, dumps(card)) == card
@@ -168,7 +168,8 @@ def test_build_bundled_model_card_has_nested_cross_validation(root, tmp_path, ea
     assert {one.penalty for one in nested.choices} <= {0.1, 1.0}
     assert nested.n_images == bundle.card.metrics.test.n_images
     nested_predictions, predictions = (
-        read_predictions(bundle.file(name)) for name in (CHOSEN_INSIDE_FILE, CROSS_VALIDATION_FILE)
+        read_predictions(bundle.file(name))
+        for name in (NESTED_CROSS_VALIDATION_FILE, CROSS_VALIDATION_FILE)
     )
     assert sorted(nested_predictions["path"]) == sorted(predictions["path"])
     roc_auc = roc_auc_score(

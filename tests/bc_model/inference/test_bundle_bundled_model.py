@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bc_model.data.dataset import read_dataset, read_mapped
+from bc_model.data.dataset import load_dataset, read_mapped
 from bc_model.data.images import preprocess_image
 from bc_model.data.synthetic import draw_image
 from bc_model.errors import WeightsError
@@ -156,7 +156,7 @@ def test_bundled_model_recognizes_original_images_and_no_unseen_images(
 ):
     """The training images are JPEGs and resized frames; the originals are PNGs, here renamed."""
     n_seen = {}
-    originals = read_dataset(real_data / "breakhis_originals").images
+    originals = load_dataset(real_data / "breakhis_originals").images
     for magnification in (40, 100, 200, 400):
         rows = originals[originals["magnification"] == magnification]
         numbers = [str(number) for number in range(len(rows))]

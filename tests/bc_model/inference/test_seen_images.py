@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bc_model.checks import make_check
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.inference.bundle import Bundle, file_sha256, open_bundle
 from bc_model.inference.seen_images import (
     SEEN_IMAGES_FILE,
@@ -65,7 +65,7 @@ def test_read_seen_images_lists_training_and_validation_images(
     bundle: Bundle, tiny_run: Run, drawn_set: Path
 ) -> None:
     split = pd.read_csv(tiny_run.split_file, dtype=str)
-    dataset = read_dataset(drawn_set).images.set_index("sha256")
+    dataset = load_dataset(drawn_set).images.set_index("sha256")
     listed = read_seen_images(bundle)
 
     assert listed is not None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data.registry import datasets_folder
+from bc_model.data.registry import datasets_dir
 from bc_model.errors import RunError
 from bc_model.jobs import STATES, cancel_job
 from bc_model.training.run import Run, find_run, list_runs, new_run_id, runs_dir
@@ -77,7 +77,7 @@ def test_runs_dir_of_an_installed_package_is_in_the_current_directory(
     monkeypatch.delenv("BC_DATASETS", raising=False)
     monkeypatch.chdir(tmp_path)
     assert runs_dir() == tmp_path / "runs"
-    assert datasets_folder() == tmp_path / "data"
+    assert datasets_dir() == tmp_path / "data"
 
 
 @pytest.mark.parametrize("name", ["my run", "-x", "ü"])
