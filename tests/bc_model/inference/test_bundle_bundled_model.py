@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bc_model.data.dataset import load_dataset, read_mapped
+from bc_model.data.dataset import load_dataset
 from bc_model.data.images import preprocess_image
 from bc_model.data.synthetic import draw_image
 from bc_model.errors import WeightsError
@@ -166,7 +166,7 @@ def test_bundled_model_recognizes_original_images_and_no_unseen_images(
     assert n_seen[200] > 0
     assert (n_seen[40], n_seen[400]) == (0, 0)
 
-    unseen_images = read_mapped(real_data / "idc_patches", {"0": "benign", "1": "malignant"})
+    unseen_images = load_dataset(real_data / "idc_patches", labels={"0": "benign", "1": "malignant"})
     assert find_seen_images(bundle, unseen_images.images).n_seen == 0
 
 
