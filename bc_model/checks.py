@@ -1,7 +1,7 @@
 """Findings about an image, an evaluation, a dataset or a model, as data.
 
-A `Check` carries a code and its parameters. The sentences for people are in one table, `MESSAGES`,
-so that the app can group, rank and translate them, and tests can assert codes.
+A `Check` carries a code and its parameters. The sentences are in one table, `MESSAGES`, so that
+the app can group, rank and translate them, and tests can assert codes.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple
+
+from bc_model.utils.formatting import format_count
 
 
 class Severity(StrEnum):
-    """How a check affects the answer, from the most to the least serious.
+    """How a check affects a result, from the most to the least serious.
 
     BLOCKING
-        The model cannot interpret the input: no class, no probability and no heatmap are shown.
+        The model cannot interpret the input. No class, probability or heatmap is shown.
     WARNING
-        The answer is shown, but must not be relied on without further review.
+        The result is shown, but requires further review.
     INFO
-        Context that a reader needs to interpret the answer.
+        Context that a reader needs to interpret the result.
     """
 
     BLOCKING = "blocking"
@@ -30,17 +33,16 @@ class Severity(StrEnum):
 
 
 class Message(NamedTuple):
-    """How a code is presented.
+    """The presentation of a code.
 
     Attributes
     ----------
     severity : Severity
-        The severity of a check with this code, unless the check states another one.
+        Default severity of a check with this code.
     title : str
         One to four words for a list of checks.
     text : str
-        One or two sentences. Fields in braces are filled from the parameters of the check; see
-        `render` for the format specifications.
+        One or two sentences. `render` fills the fields in braces from the parameters of the check.
     """
 
     severity: Severity
@@ -48,546 +50,445 @@ class Message(NamedTuple):
     text: str
 
 
+_blocking, _warning, _info = (partial(Message, severity) for severity in Severity)
+
 MESSAGES: dict[str, Message] = {
-    "BC101": Message(
-        Severity.BLOCKING,
+    "BC101": _blocking(
         "Unsupported magnification",
         "The stated magnification is {magnification}X, but the model was trained at "
         "{supported_names:list}.",
     ),
-    "BC102": Message(
-        Severity.BLOCKING,
+    "BC102": _blocking(
         "Synthetic image",
-        "The file name marks a synthetic image, but the model was trained on tissue.",
+        "According to its file name, the image is synthetic, but the model was trained on tissue.",
     ),
-    "BC103": Message(
-        Severity.BLOCKING,
-        "Blank image",
-        "The image is blank or has nearly one color.",
+    "BC103": _blocking("Blank image", "The image is blank or has nearly one color."),
+    "BC104": _blocking(
+        "Grayscale image", "The image is grayscale, but the model was trained on stained tissue."
     ),
-    "BC104": Message(
-        Severity.BLOCKING,
-        "Grayscale image",
-        "The image is grayscale, but the model was trained on stained tissue.",
-    ),
-    "BC105": Message(
-        Severity.BLOCKING,
+    "BC105": _blocking(
         "Image too small",
         "The image has {width_px} x {height_px} pixels and must be upsampled {factor:.1f} times. "
-        "The model was trained on images of {training_sizes:list} pixels.",
+        "The training images have {training_sizes:list} pixels.",
     ),
-    "BC110": Message(
-        Severity.WARNING,
+    "BC110": _warning(
         "Training case",
-        "The file name states case {case}, which is part of the training or validation data. "
-        "The prediction does not show how the model performs on new cases.",
+        "The file name states case {case}, which is part of the training or validation data. The "
+        "prediction does not show how the model performs on new cases.",
     ),
-    "BC111": Message(
-        Severity.WARNING,
+    "BC111": _warning(
         "Training image",
-        "The image is part of the training or validation data. "
-        "The prediction does not show how the model performs on new cases.",
+        "The image is part of the training or validation data. The prediction does not show how "
+        "the model performs on new cases.",
     ),
-    "BC112": Message(
-        Severity.WARNING,
+    "BC112": _warning(
         "Near-duplicate",
-        "The image is a near-duplicate of a training or validation image. "
-        "The prediction does not show how the model performs on new cases.",
+        "The image is a near-duplicate of a training or validation image. The prediction does not "
+        "show how the model performs on new cases.",
     ),
-    "BC120": Message(
-        Severity.WARNING,
+    "BC120": _warning(
         "Different staining",
-        "The staining differs from the training images: {differences:list}. "
-        "The image may come from another stain or laboratory, or contain no tissue.",
+        "The staining differs from the training images: {differences:list}. The image may come "
+        "from another stain or laboratory, or contain no tissue.",
     ),
-    "BC130": Message(
-        Severity.INFO,
+    "BC130": _info(
         "Unusual image size",
         "The image has {width_px} x {height_px} pixels, and the training images have "
         "{training_sizes:list} pixels. The scale or the aspect ratio may differ.",
     ),
-    "BC131": Message(
-        Severity.WARNING,
+    "BC131": _warning(
         "Ambiguous image size",
-        "In training, only resized full BreakHis frames have {width_px} x {height_px} pixels. "
-        "A field that was cropped to this size has another scale.",
+        "In training, only resized full BreakHis frames have {width_px} x {height_px} pixels. A "
+        "field that was cropped to this size has another scale.",
     ),
-    "BC140": Message(
-        Severity.INFO,
+    "BC140": _info(
         "Scale not stated",
-        "The file does not state the magnification. "
-        "The model was trained at {supported_names:list} ({objectives:list} objective).",
+        "The file does not state the magnification. The model was trained at "
+        "{supported_names:list} ({objectives:list} objective).",
     ),
-    "BC150": Message(
-        Severity.WARNING,
+    "BC150": _warning(
         "Images too small",
         "{n_found:,} of {n_images:count image} must be upsampled at least {min_factor:.1f} times. "
-        "The model was trained on images of {training_sizes:list} pixels.",
+        "The training images have {training_sizes:list} pixels.",
     ),
-    "BC151": Message(
-        Severity.WARNING,
+    "BC151": _warning(
         "Ambiguous image sizes",
         "{n_found:,} of {n_images:count image} have a size that only resized full BreakHis frames "
         "have in training. Fields that were cropped to this size have another scale.",
     ),
-    "BC152": Message(
-        Severity.INFO,
+    "BC152": _info(
         "Unusual image sizes",
         "{n_found:,} of {n_images:count image} differ in size or aspect ratio from the training "
         "images ({training_sizes:list} pixels).",
     ),
-    "BC401": Message(
-        Severity.INFO,
-        "Not calibrated",
-        "The probabilities of this model are not calibrated.",
-    ),
-    "BC410": Message(
-        Severity.WARNING,
-        "Initialization leakage",
-        "The training data of the initial weights include the cases of {n_seen:,} of "
-        "{n_test:count test image}. All metrics of this run overestimate performance.",
-    ),
-    "BC411": Message(
-        Severity.WARNING,
-        "Initialization leakage",
-        "The training data of the initial weights include near-duplicates of {n_seen:,} of "
-        "{n_test:count test image}. All metrics of this run overestimate performance.",
-    ),
-    "BC201": Message(
-        Severity.WARNING,
+    "BC201": _warning(
         "Seen in training",
         "The data contain images or cases that the model was trained or selected on. Metrics over "
         "all images overestimate performance.",
     ),
-    "BC202": Message(
-        Severity.WARNING,
+    "BC202": _warning(
         "Possible leakage",
         "The model may have been trained or selected on some of these images or cases. In that "
         "case, the metrics overestimate performance.",
     ),
-    "BC203": Message(
-        Severity.WARNING,
+    "BC203": _warning(
         "Implausibly high metrics",
         "Metrics above {limit}: {metrics:list}. Leakage-free results on such images are lower, so "
-        "check for cases or images that are in both the training and the test data.",
+        "check for cases or images in both training and test data.",
     ),
-    "BC204": Message(
-        Severity.WARNING,
+    "BC204": _warning(
         "Majority baseline not exceeded",
         "The accuracy is {accuracy:.3f}. Predicting {majority_class} for every image has an "
         "accuracy of {majority_accuracy:.3f}.",
     ),
-    "BC205": Message(
-        Severity.WARNING,
+    "BC205": _warning(
         "Inverted ranking",
         "The ROC AUC is {roc_auc:.3f} ({ci:ci}). Benign images have higher probabilities of "
         "malignancy than malignant images.",
     ),
-    "BC206": Message(
-        Severity.WARNING,
-        "One class only",
-        "The data contain no {missing_class} image. Some metrics are undefined.",
+    "BC206": _warning(
+        "One class only", "The data contain no {missing_class} image. Some metrics are undefined."
     ),
-    "BC207": Message(
-        Severity.WARNING,
+    "BC207": _warning(
         "Few cases",
         "The data contain only {n_cases:count {class_name} case}. With fewer than {min_cases} "
         "cases per class, metrics are imprecise and most confidence intervals are too narrow.",
     ),
-    "BC208": Message(
-        Severity.WARNING,
+    "BC208": _warning(
         "Unknown cases",
-        "The case is unknown for {n_unknown:,} of {n:count image}. Leakage cannot be excluded, "
-        "and the confidence intervals are too narrow.",
+        "The case is unknown for {n_unknown:,} of {n_images:count image}. Leakage cannot be "
+        "excluded, and the confidence intervals are too narrow.",
     ),
-    "BC209": Message(
-        Severity.WARNING,
+    "BC209": _warning(
         "Mixed cases",
-        "Case '{case}' contains benign and malignant images ({n_cases:count such case}). The "
-        "confidence intervals treat its two classes as separate cases, so check the labels.",
+        "Case '{case}' contains benign and malignant images ({n_cases:count such case}). "
+        "Confidence intervals treat its classes as separate cases, so check the labels.",
     ),
-    "BC210": Message(
-        Severity.WARNING,
+    "BC210": _warning(
         "Duplicate files",
         "The data contain {n_duplicates:count duplicate file} under other paths. Every copy counts "
         "in the metrics.",
     ),
-    "BC211": Message(
-        Severity.WARNING,
+    "BC211": _warning(
         "Initialization leakage",
         "The initial weights of the model were trained on images of its test subset.",
     ),
-    "BC212": Message(
-        Severity.INFO,
+    "BC212": _info(
         "Cross-validation",
         "The metrics are from {n_folds} models with the same configuration, each tested on cases "
         "that it was not trained on. The model itself was trained on all cases.",
     ),
-    "BC213": Message(
-        Severity.WARNING,
+    "BC213": _warning(
         "Configuration selection",
         "The configuration was revised with the results of this cross-validation. The metrics "
-        "overestimate performance by an amount that was measured only in part.",
+        "overestimate performance by an amount that is only partly known.",
     ),
-    "BC214": Message(
-        Severity.INFO,
+    "BC214": _info(
         "Nested cross-validation",
-        "With settings selected without the tested cases, the ROC AUC is {roc_auc:.3f} "
+        "With a configuration selected without the tested cases, the ROC AUC is {roc_auc:.3f} "
         "({roc_auc_ci:ci}) and the balanced accuracy is {balanced_accuracy:.3f} "
         "({balanced_accuracy_ci:ci}). Evaluated with {network}.",
     ),
-    "BC221": Message(
-        Severity.WARNING,
+    "BC221": _warning(
         "Leakage in a run",
         "{run} was tested on cases that it was trained on, through its split or its initial "
         "weights. A difference can result from this leakage alone.",
     ),
-    "BC222": Message(
-        Severity.WARNING,
+    "BC222": _warning(
         "Compared cases seen",
         "{run} was trained or selected on {n_seen} of the {n_cases:count compared case}, for "
         "example '{case}'. The comparison favors this run.",
     ),
-    "BC223": Message(
-        Severity.WARNING,
+    "BC223": _warning(
         "Different test subsets",
         "The comparison excludes {n_excluded_first:count image} of {first} and "
         "{n_excluded_second:count image} of {second} that the other run did not predict. It uses "
-        "the {n:count common image}.",
+        "the {n_images:count common image}.",
     ),
-    "BC224": Message(
-        Severity.INFO,
+    "BC224": _info(
         "Multiple comparisons",
         "The {n_intervals} confidence intervals are exploratory and not corrected for multiple "
         "comparisons. About 1 in 20 excludes 0 by chance.",
     ),
-    "BC231": Message(
-        Severity.WARNING,
+    "BC231": _warning(
         "Leakage raises the metric",
-        "On {n:count common test image}, the {metric} is {difference:.3f} ({ci:ci}) higher with "
-        "{leakage_protocol} than with {clean_protocol}. Leakage overestimates performance.",
+        "On {n_images:count common test image}, the {metric} is {difference:.3f} ({ci:ci}) higher "
+        "with {leakage_protocol} than with {leakage_free_protocol}. Leakage overestimates "
+        "performance.",
     ),
-    "BC232": Message(
-        Severity.INFO,
+    "BC232": _info(
         "Leakage lowers the metric",
-        "On {n:count common test image}, the {metric} differs by {difference:+.3f} ({ci:ci}) "
-        "between {leakage_protocol} and {clean_protocol}. The protocol with leakage is lower.",
+        "On {n_images:count common test image}, the {metric} differs by {difference:+.3f} "
+        "({ci:ci}) between {leakage_protocol} and {leakage_free_protocol}. Here the protocol with "
+        "leakage is lower.",
     ),
-    "BC233": Message(
-        Severity.INFO,
+    "BC233": _info(
         "No leakage effect shown",
-        "On {n:count common test image}, the {metric} differs by {difference:+.3f} ({ci:ci}) "
-        "between {leakage_protocol} and {clean_protocol}.",
+        "On {n_images:count common test image}, the {metric} differs by {difference:+.3f} "
+        "({ci:ci}) between {leakage_protocol} and {leakage_free_protocol}.",
     ),
-    "BC234": Message(
-        Severity.INFO,
+    "BC234": _info(
         "Leakage effect without interval",
-        "On {n:count common test image}, the {metric} differs by {difference:+.3f} between "
-        "{leakage_protocol} and {clean_protocol}. It has no confidence interval ({reason}), so it "
-        "can be chance.",
+        "On {n_images:count common test image}, the {metric} differs by {difference:+.3f} between "
+        "{leakage_protocol} and {leakage_free_protocol}. It has no confidence interval ({reason}), "
+        "so it can be chance.",
     ),
-    "BC235": Message(
-        Severity.INFO,
+    "BC235": _info(
         "Leakage effect undefined",
-        "On {n:count common test image}, {leakage_protocol} and {clean_protocol} cannot be compared "
-        "({reason}).",
+        "{leakage_protocol} and {leakage_free_protocol} cannot be compared on {n_images:count "
+        "common test image} ({reason}).",
     ),
-    "BC236": Message(
-        Severity.INFO,
+    "BC236": _info(
         "Unpaired protocols",
-        "{leakage_protocol} and {clean_protocol} have no paired comparison ({reason}). The {metric} "
-        "of {leakage_value} and {clean_value} can differ because of the test images.",
+        "{leakage_protocol} and {leakage_free_protocol} have no paired comparison ({reason}). The "
+        "{metric} of {leakage_value} and {leakage_free_value} can differ because of the test "
+        "images.",
     ),
-    "BC237": Message(
-        Severity.INFO,
+    "BC237": _info(
         "Interval scope",
         "The confidence intervals describe these trained models on other cases, not other training "
         "seeds. They are not corrected for multiple comparisons.",
     ),
-    "BC241": Message(
-        Severity.WARNING,
+    "BC241": _warning(
         "Runs without result",
         "Results are available for {n_done} of {n_runs:count run}, and {n_failed:count run} ended "
         "without a result.",
     ),
-    "BC242": Message(
-        Severity.INFO,
+    "BC242": _info(
         "Runs in progress",
         "Results are available for {n_done} of {n_runs:count run}. The metrics will change.",
     ),
-    "BC243": Message(
-        Severity.WARNING,
-        "No metrics",
-        "The metrics of these runs cannot be computed. {reason}",
-    ),
-    "BC244": Message(
-        Severity.WARNING,
+    "BC243": _warning("No metrics", "The metrics of these runs cannot be computed. {reason}"),
+    "BC244": _warning(
         "Different images",
-        "The runs were trained on different images, so the protocols cannot be compared. Train "
-        "them again with the same dataset.",
+        "The runs used different images, so the protocols cannot be compared. Train them again "
+        "with the same dataset.",
     ),
-    "BC245": Message(
-        Severity.INFO,
-        "Protocol skipped",
-        "The dataset does not support this split. {reason}",
+    "BC245": _info("Protocol skipped", "The dataset does not support this split. {reason}"),
+    "BC246": _info(
+        "Fold file missing", "The protocol requires an official fold file, and none was given."
     ),
-    "BC246": Message(
-        Severity.INFO,
-        "Fold file missing",
-        "The protocol requires an official fold file, and none was given.",
-    ),
-    "BC247": Message(
-        Severity.WARNING,
+    "BC247": _warning(
         "Different test images",
         "The {n_groups} configurations were not tested on the same images. Their metrics can "
         "differ because of the test images.",
     ),
-    "BC248": Message(
-        Severity.WARNING,
+    "BC248": _warning(
         "Selection on test data",
         "The {n_groups} configurations were compared on the same test images, so the metrics of "
         "the best one overestimate its performance. Confirm it on other cases.",
     ),
-    "BC251": Message(
-        Severity.WARNING,
+    "BC251": _warning(
         "Unknown case numbers",
-        "The file names of {n_unknown:,} of {n:count image} contain no case. A case-level split is "
-        "not possible, and confidence intervals will be too narrow.",
+        "The file names of {n_unknown:,} of {n_images:count image} contain no case. A case-level "
+        "split is not possible, and confidence intervals will be too narrow.",
     ),
-    "BC252": Message(
-        Severity.INFO,
+    "BC252": _info(
         "Cropped frames",
-        "The height is {height_px} px instead of {frame_height_px} px in {n:count image} from "
-        "{n_cases:count case}. This can identify the slide, so all images are cropped to the "
+        "The height is {height_px} px instead of {frame_height_px} px in {n_images:count image} "
+        "from {n_cases:count case}. This can identify the slide, so all images are cropped to the "
         "common field of view.",
     ),
-    "BC253": Message(
-        Severity.WARNING,
+    "BC253": _warning(
         "Class-revealing image size",
         "Only {class_name} images have the size {sizes:list}. After resizing, sharpness or "
         "proportions can still reveal the class.",
     ),
-    "BC254": Message(
-        Severity.WARNING,
+    "BC254": _warning(
         "Near-duplicates in two classes",
         "The dataset contains {n_pairs:count near-duplicate pair} with different classes, for "
         "example {path} and {other_path}. Review these images.",
     ),
-    "BC255": Message(
-        Severity.WARNING,
+    "BC255": _warning(
         "Near-duplicates in two cases",
         "The dataset contains {n_pairs:count near-duplicate pair} with different cases, for "
         "example {path} and {other_path}. A case-level split can separate them, so review these "
         "images.",
     ),
-    "BC256": Message(
-        Severity.INFO,
+    "BC256": _info(
         "Excluded files",
-        "The dataset contains {n_excluded:count excluded file}: {reasons:list}. First file: "
-        "{path} ({detail})",
+        "The dataset contains {n_excluded:count excluded file}: {reasons:list}. First file: {path} "
+        "({detail})",
     ),
-    "BC257": Message(
-        Severity.INFO,
+    "BC257": _info(
         "Image count differs",
-        "The dataset contains {n:count {class_name} image} at {magnification}X. BreakHis contains "
-        "{n_official:,}.",
+        "The dataset contains {n_images:count {class_name} image} at {magnification}X. BreakHis "
+        "contains {n_official:,}.",
     ),
-    "BC261": Message(
-        Severity.INFO,
+    "BC261": _info(
         "Images not listed",
-        "The fold file does not list {n_unlisted:,} of {n:count image}. The split excludes them.",
+        "The fold file does not list {n_unlisted:,} of {n_images:count image}. The split excludes "
+        "them.",
     ),
-    "BC262": Message(
-        Severity.INFO,
+    "BC262": _info(
         "Listed images missing",
         "The dataset does not contain {n_missing:count image} that the fold file lists.",
     ),
-    "BC263": Message(
-        Severity.WARNING,
+    "BC263": _warning(
         "Duplicates across subsets",
         "The fold file lists {n_duplicates:count image} for training and, under another name, for "
         "test. The split uses them for test only.",
     ),
-    "BC264": Message(
-        Severity.INFO,
+    "BC264": _info(
         "Images excluded from training",
-        "The training subset excludes {n_excluded:count image} because their cases are in the test "
-        "subset.",
+        "The training subset excludes {n_excluded:count image} of cases in the test subset.",
     ),
-    "BC265": Message(
-        Severity.WARNING,
+    "BC265": _warning(
         "Few cases in subset",
         "The validation or test subset contains only {n_cases:count case} of a class. Epoch "
         "selection and test metrics depend on very few patients.",
     ),
-    "BC266": Message(
-        Severity.WARNING,
+    "BC266": _warning(
         "Leakage",
         "The training or validation subset contains other images of {n_cases:count case} in the "
         "test subset: {n_shared:,} of {n_test:count test image} ({proportion:.0%}), {n_benign:,} "
         "of {n_benign_test:,} benign. The metrics overestimate performance.",
     ),
-    "BC267": Message(
-        Severity.WARNING,
+    "BC267": _warning(
         "Test images in training",
         "The training or validation subset contains exact duplicates of {n_duplicates:count test "
         "image}. The metrics overestimate performance.",
     ),
-    "BC268": Message(
-        Severity.WARNING,
+    "BC268": _warning(
         "Leakage not prevented",
-        "This split shares no case between training and test by chance. The protocol does not "
+        "By chance, this split shares no case between training and test. The protocol does not "
         "prevent leakage, so its metrics are marked as metrics with leakage.",
     ),
-    "BC269": Message(
-        Severity.WARNING,
+    "BC269": _warning(
         "Leakage unknown",
         "The file names contain no case, so leakage cannot be measured. Metrics of this split are "
         "marked as metrics with leakage.",
     ),
-    "BC270": Message(
-        Severity.INFO,
+    "BC270": _info(
         "No leakage",
-        "The training and validation subsets contain no image and no case of the "
-        "{n_test:count test image}.",
+        "The training and validation subsets contain no image and no case of the {n_test:count "
+        "test image}.",
     ),
-    "BC271": Message(
-        Severity.WARNING,
+    "BC271": _warning(
         "Leakage in fold file",
-        "{file} lists a section of the same slide for training for {n_shared:,} of "
-        "{n_test:count test image} ({proportion:.1%}), {n_benign:,} of {n_benign_test:,} benign.",
+        "Fold file {file}: for {n_shared:,} of {n_test:count test image} ({proportion:.1%}), a "
+        "section of the same slide is in training ({n_benign:,} of {n_benign_test:,} benign).",
     ),
-    "BC301": Message(
-        Severity.INFO,
+    "BC301": _info(
         "Features in distribution",
         "The feature distance marks {proportion:.0%} of the images as out of distribution, "
         "compared with 5% of the validation images (separability {separability:.2f}). Similar "
         "features do not guarantee good predictions.",
     ),
-    "BC302": Message(
-        Severity.WARNING,
+    "BC302": _warning(
         "Partial feature shift",
         "The feature distance marks {proportion:.0%} of the images as out of distribution, "
         "compared with 5% of the validation images (separability {separability:.2f}).",
     ),
-    "BC303": Message(
-        Severity.WARNING,
+    "BC303": _warning(
         "Feature shift",
         "The feature distance marks most images ({proportion:.0%}) as out of distribution, "
         "compared with 5% of the validation images (separability {separability:.2f}).",
     ),
-    "BC304": Message(
-        Severity.INFO,
+    "BC304": _info(
         "No reference features",
         "The model has no validation features, so the feature distance cannot be measured.",
     ),
-    "BC305": Message(
-        Severity.WARNING,
+    "BC305": _warning(
         "Staining shift",
         "The mean {stain} density differs from the validation images by {distance_sd:+.1f} "
         "standard deviations.",
     ),
-    "BC306": Message(
-        Severity.WARNING,
+    "BC306": _warning(
         "Out-of-distribution staining",
-        "The staining of {n_out_of_distribution:,} of {n:count image} ({proportion:.0%}) differs "
-        "from the training images. Most frequent: {features:list}.",
+        "The staining of {n_out_of_distribution:,} of {n_images:count image} ({proportion:.0%}) "
+        "differs from the training images. Most frequent: {features:list}.",
     ),
-    "BC307": Message(
-        Severity.INFO,
+    "BC307": _info(
         "Staining in distribution",
-        "The staining of all images ({n:,}) is similar to the training images.",
+        "The staining of all images ({n_images:,}) is similar to the training images.",
     ),
-    "BC308": Message(
-        Severity.INFO,
+    "BC308": _info(
         "Reference staining",
-        "For unseen cases of the training dataset, {proportion:.1%} of the images have "
-        "out-of-distribution staining.",
+        "For unseen cases of the training dataset, the staining of {proportion:.1%} of the images "
+        "is out of distribution.",
     ),
-    "BC314": Message(
-        Severity.WARNING,
+    "BC314": _warning(
         "Other magnification",
-        "The magnification of {n_unsupported:,} of {n:count image} is {magnification_names:list}, "
-        "but the model was trained at {supported_names:list}. Predictions at other magnifications "
-        "are not meaningful.",
+        "The magnification of {n_unsupported:,} of {n_images:count image} is "
+        "{magnification_names:list}. The model was trained at {supported_names:list}, and "
+        "predictions at other magnifications are not meaningful.",
     ),
-    "BC315": Message(
-        Severity.WARNING,
+    "BC315": _warning(
         "Scale not stated",
-        "The scale of the images is unknown, and the model was trained at {supported_names:list} "
-        "(about {mpp_ranges:list} µm per pixel for frames of 700 px width). Predictions at other "
-        "scales are not meaningful.",
+        "The scale of the images is unknown. The model was trained at {supported_names:list} "
+        "(about {mpp_ranges:list} µm per pixel for frames of 700 px width), and predictions at "
+        "other scales are not meaningful.",
     ),
-    "BC316": Message(
-        Severity.WARNING,
+    "BC316": _warning(
         "Model scale not stated",
         "The scale of the training images is unknown. Predictions at other scales are not "
         "meaningful.",
     ),
-    "BC317": Message(
-        Severity.WARNING,
-        "No scale stated",
-        "The scales of these images and of the training images are unknown.",
+    "BC317": _warning(
+        "No scale stated", "The scales of these images and of the training images are unknown."
     ),
-    "BC321": Message(
-        Severity.WARNING,
+    "BC321": _warning(
         "Seen images",
         "The training or validation data contain the images or cases of {n_seen:,} of "
-        "{n:count image}.",
+        "{n_images:count image}.",
     ),
-    "BC322": Message(
-        Severity.WARNING,
+    "BC322": _warning(
         "Probably seen images",
         "The training or validation data contain near-duplicates, or cases of near-duplicates, of "
-        "{n_seen:,} of {n:count image}.",
+        "{n_seen:,} of {n_images:count image}.",
     ),
-    "BC323": Message(
-        Severity.WARNING,
+    "BC323": _warning(
         "Copies of training images",
         "The dataset contains {n_near_duplicates:count near-duplicate} of training or validation "
         "images. Most near-duplicates are resized or recompressed copies.",
     ),
-    "BC324": Message(
-        Severity.WARNING,
+    "BC324": _warning(
         "No training image list",
         "The model has no list of its training images. Only the cases in BreakHis file names were "
         "compared with the training cases.",
     ),
-    "BC325": Message(
-        Severity.INFO,
+    "BC325": _info(
         "Unseen images",
-        "The training and validation data do not contain {n_external:,} of {n:count image}. Other "
-        "fields of the same patients and rotated, mirrored or cropped copies are not recognized.",
+        "The training and validation data do not contain {n_unseen:,} of {n_images:count image}. "
+        "Other fields of the same patients and rotated, mirrored or cropped copies are not "
+        "recognized.",
     ),
-    "BC326": Message(
-        Severity.WARNING,
+    "BC326": _warning(
         "Unknown initialization images",
         "The model was initialized with weights whose training images are unknown.",
     ),
-    "BC331": Message(
-        Severity.INFO,
+    "BC331": _info(
         "Metrics of unseen images",
-        "The metrics of the {n:count unseen image} are reported separately. The domain shift is "
-        "measured on these images only.",
+        "The metrics of the {n_images:count unseen image} are reported separately. Only these "
+        "images are used to measure the domain shift.",
     ),
-    "BC332": Message(
-        Severity.WARNING,
+    "BC332": _warning(
         "Unseen images without case",
         "The case of {n_unknown:count unseen image} is unknown. The training data can contain "
         "images of the same patients.",
     ),
-    "BC333": Message(
-        Severity.WARNING,
+    "BC333": _warning(
         "Few unseen cases",
         "The unseen images are from {n_benign_cases:count benign case} and "
         "{n_malignant_cases:count malignant case}. With fewer than {min_cases} cases per class, "
         "their metrics are imprecise for new patients.",
     ),
-    "BC334": Message(
-        Severity.WARNING,
+    "BC334": _warning(
         "Mapped labels",
         "The labels were mapped manually: {labels:list}. If they do not separate malignant from "
         "benign tumors, the metrics describe another task than the one of the model.",
+    ),
+    "BC401": _info("Not calibrated", "The probabilities of this model are not calibrated."),
+    "BC410": _warning(
+        "Initialization leakage",
+        "The training data of the initial weights include the cases of {n_seen:,} of {n_test:count "
+        "test image}. All metrics of this run overestimate performance.",
+    ),
+    "BC411": _warning(
+        "Initialization leakage",
+        "The training data of the initial weights include near-duplicates of {n_seen:,} of "
+        "{n_test:count test image}. All metrics of this run overestimate performance.",
     ),
 }
 """Code to message. `BC1xx`: input, `BC2xx`: evaluation, `BC3xx`: domain shift, `BC4xx`: model."""
@@ -608,7 +509,7 @@ TERMS: dict[str, str] = {
     "residual_more_even": "more even other colors",
     "residual_more_uneven": "more uneven other colors",
 }
-"""Words for values in parameters that are codes themselves; the format `list` inserts them."""
+"""Terms for parameter values that are codes. The format `list` of `render` inserts them."""
 
 
 @dataclass(frozen=True)
@@ -618,15 +519,15 @@ class Check:
     Parameters
     ----------
     code : str
-        A key of `MESSAGES`, such as 'BC101'.
+        Key of `MESSAGES`, such as 'BC101'.
     severity : Severity
     params : mapping of str to value
-        JSON-safe values that the message needs; the names carry units.
+        JSON-safe values for the message. The names carry units.
 
     Raises
     ------
     ValueError
-        The code is not in `MESSAGES`.
+        If `MESSAGES` does not contain the code.
 
     Examples
     --------
@@ -647,28 +548,28 @@ class Check:
 
     @property
     def title(self) -> str:
-        """The short title from the message table."""
+        """Short title from the message table."""
         return MESSAGES[self.code].title
 
     @property
     def message(self) -> str:
-        """The sentence for a person, with the parameters filled in."""
+        """One or two sentences that contain the parameters."""
         return render(MESSAGES[self.code].text, self.params)
 
 
 def make_check(code: str, severity: Severity | None = None, **params: Any) -> Check:
-    """Return a check with the severity of its code, unless another one is given.
+    """Return a check, by default with the severity of its code.
 
     Raises
     ------
     KeyError
-        The code is not in `MESSAGES`.
+        If `MESSAGES` does not contain the code.
     """
     return Check(code, severity or MESSAGES[code].severity, params)
 
 
 def check_to_json(check: Check) -> dict[str, Any]:
-    """Return a check as JSON-safe values, with its message for readers of the JSON."""
+    """Return a check as JSON-safe values, including its message."""
     return {
         "code": check.code,
         "severity": check.severity.value,
@@ -683,7 +584,7 @@ def check_from_json(data: Mapping[str, Any]) -> Check:
     Raises
     ------
     KeyError, ValueError
-        A value is missing, or the code or the severity does not exist.
+        If a value is missing, or if the code or the severity does not exist.
     """
     return Check(data["code"], Severity(data["severity"]), dict(data["params"]))
 
@@ -694,22 +595,27 @@ def is_blocked(checks: Iterable[Check]) -> bool:
 
 
 def by_severity(checks: Iterable[Check]) -> dict[Severity, list[Check]]:
-    """Group checks by severity, the most serious first; severities without a check are omitted."""
+    """Return checks grouped by severity, most serious first, without empty groups."""
     checks = list(checks)
     groups = {severity: [c for c in checks if c.severity == severity] for severity in Severity}
     return {severity: group for severity, group in groups.items() if group}
 
 
 def render(text: str, params: Mapping[str, Any]) -> str:
-    """Fill the fields of a message.
+    """Return a message with its fields filled in.
 
-    Beside Python's format specifications, a field accepts ``count NOUN`` (a number with its noun,
-    in the plural unless it is 1), ``list`` (items joined with commas and 'and'; items that are
-    keys of `TERMS` are replaced) and ``ci`` (the two ends of a 95 % confidence interval, or None).
+    Parameters
+    ----------
+    text : str
+        Message with fields in braces. Format specifications are those of Python, ``count NOUN``
+        (number and noun, plural unless 1), ``list`` (items joined with commas and 'and', codes
+        replaced by their `TERMS`) and ``ci`` (95 % confidence interval, or None).
+    params : mapping of str to value
+        Values of the fields.
 
     Examples
     --------
-    >>> render("{n:count case} at {at:list}", {"n": 2, "at": ["100X", "200X"]})
+    >>> render("{n_cases:count case} at {names:list}", {"n_cases": 2, "names": ["100X", "200X"]})
     '2 cases at 100X and 200X'
     >>> render("{area:.2f} ({ci:ci})", {"area": 0.9, "ci": [0.81, 0.95]})
     '0.90 (95 % CI 0.810 to 0.950)'
@@ -720,8 +626,7 @@ def render(text: str, params: Mapping[str, Any]) -> str:
 class _Formatter(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
         if format_spec.startswith("count "):
-            noun = format_spec.removeprefix("count ")
-            return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
+            return format_count(value, format_spec.removeprefix("count "))
         if format_spec == "list":
             items = [TERMS.get(item, str(item)) for item in value]
             return " and ".join([", ".join(items[:-1]), items[-1]] if items[1:] else items)

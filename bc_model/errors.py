@@ -1,51 +1,51 @@
-"""Every error the library raises on purpose.
+"""Errors that the library raises on purpose.
 
 BcModelError
-├── DataError (ValueError)          a data set that cannot be used
+├── DataError (ValueError)
 │   ├── FolderNotFoundError (FileNotFoundError)
-│   ├── ImageError                one picture that cannot be read
-│   ├── ArchiveError                an archive that is not one, is damaged or not to be trusted
-│   ├── SplitError                  a split that cannot be made or does not fit the data
-│   └── RecordError                 a JSON record with a wrong key, type or value
-├── ConfigError (ValueError)      a setting out of its range, or two that contradict
-├── ModelError                      a model that cannot be built, loaded or explained
-│   ├── WeightsError                pretrained weights that are missing or are other bytes
-│   └── BundleError                 a model folder that does not match its model card
-├── EngineBusyError                      more pictures are waiting than the engine takes
-└── JobError                        a job that is missing, unreadable or in the wrong state
-    ├── RunError                    a run directory that is taken, missing or unreadable
-    └── DownloadError               a download that did not finish, or returned other bytes
+│   ├── ImageError
+│   ├── ArchiveError
+│   ├── SplitError
+│   └── RecordError
+├── ConfigError (ValueError)
+├── ModelError
+│   ├── WeightsError
+│   └── BundleError
+├── EngineBusyError
+└── JobError
+    ├── RunError
+    │   └── RunChangedError         a run whose data or code have changed since it was started
+    └── DownloadError
 
-A message is one sentence a person can act on: what was asked, the rule, what came, what to do.
-The command line prints it and exits with 2; the app shows it in a box. Anything that is not a
-`BcModelError` is a fault of ours and is logged as one.
+Each message states the problem, the expected value, the received value and the next step. The app
+and the command line show it unchanged. Any other exception is a bug and is logged.
 """
 
 
 class BcModelError(Exception):
-    """Base of every error the library raises on purpose."""
+    """Base class of all errors of the library."""
 
 
 class DataError(BcModelError, ValueError):
-    """A data set cannot be used as asked."""
+    """The dataset cannot be used."""
 
 
 class FolderNotFoundError(DataError, FileNotFoundError):
-    """A folder that was asked for does not exist or is not a folder."""
+    """The folder does not exist or is not a folder."""
 
-    # FileNotFoundError's own __str__ would drop the sentence when it sees a second argument.
+    # With a second argument, FileNotFoundError.__str__ omits the message.
     __str__ = Exception.__str__
 
 
 class ImageError(DataError):
-    """One picture cannot be read; the others are not affected.
+    """An image cannot be read.
 
     Parameters
     ----------
     message : str
-        The sentence for a person.
-    reason : {'empty', 'unreadable', 'too large', 'too small', 'unsupported', 'misnamed'}
-        The word under which an audit counts the picture.
+        Sentence for the user.
+    reason : str
+        Reason under which a dataset summary counts the image, such as 'empty' or 'too large'.
     """
 
     def __init__(self, message: str, reason: str = "unreadable") -> None:
@@ -54,19 +54,19 @@ class ImageError(DataError):
 
 
 class ArchiveError(DataError):
-    """An archive is not one, is damaged, or holds what is never taken in."""
-
-
-class RecordError(DataError):
-    """A JSON record has a missing key, an unknown key or a value that is not allowed."""
+    """An archive is damaged, is not an archive, or contains entries that are not allowed."""
 
 
 class SplitError(DataError):
-    """A split cannot be made from this data, or does not fit it."""
+    """A split cannot be created from the dataset or does not match it."""
+
+
+class RecordError(DataError):
+    """A JSON record has a missing key, an unknown key or an invalid value."""
 
 
 class ConfigError(BcModelError, ValueError):
-    """A setting is out of range, or two settings contradict each other."""
+    """An option is out of range, or two options contradict each other."""
 
 
 class ModelError(BcModelError):
@@ -74,15 +74,15 @@ class ModelError(BcModelError):
 
 
 class WeightsError(ModelError):
-    """Pretrained weights are missing, cannot be fetched or are not the expected bytes."""
+    """Pretrained weights are missing, cannot be downloaded or have another checksum."""
 
 
 class BundleError(ModelError):
-    """A model folder does not match its model card, or has none."""
+    """A model directory has no model card or does not match it."""
 
 
 class EngineBusyError(BcModelError):
-    """More pictures are waiting than the engine takes; nothing was computed."""
+    """The queue of the engine is full, and no prediction was computed."""
 
 
 class JobError(BcModelError):
@@ -90,8 +90,12 @@ class JobError(BcModelError):
 
 
 class RunError(JobError):
-    """A run directory is taken, missing or unreadable."""
+    """A run directory already exists, is missing or is unreadable."""
+
+
+class RunChangedError(RunError):
+    """A run cannot be resumed exactly, because its data or code have changed."""
 
 
 class DownloadError(JobError):
-    """A download did not finish, or returned other bytes than the expected ones."""
+    """A download is incomplete or has another checksum."""

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 import click
 import numpy as np
 
-from bc_model.data import write_synthetic
-from bc_model.utils import native_stderr_silenced
+from bc_model.data import generate_dataset
+from bc_model.utils import silence_native_stderr
 from benchmarks.timing import ROUNDS, compute_speedup, describe_machine, run_rounds
 
 STEPS = 5
@@ -24,12 +24,12 @@ STEPS = 5
 
 def make_timer(*, fast: bool, proxy: bool) -> Callable[[], float]:
     """Return a function that runs some steps and returns the time of one, s."""
-    from bc_model.distillation import DistillationConfig, Source, ViewSampler, prepare, proxy_of
+    from bc_model.distillation import DistillationConfig, Source, ViewSampler, prepare, proxy_config
     from bc_model.training import use_compute_dtype
 
-    config = proxy_of(DistillationConfig()) if proxy else DistillationConfig()
+    config = proxy_config(DistillationConfig()) if proxy else DistillationConfig()
     with TemporaryDirectory() as folder:
-        write_synthetic(
+        generate_dataset(
             Path(folder) / "data",
             n_cases=6,
             images_per_case=2,
@@ -60,7 +60,7 @@ def make_timer(*, fast: bool, proxy: bool) -> Callable[[], float]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def main(rounds: int, proxy: bool, as_json: bool) -> None:
     """Time training steps of the bundled model with Keras layers and with fast layers."""
-    with native_stderr_silenced():
+    with silence_native_stderr():
         timers = {
             "keras": make_timer(fast=False, proxy=proxy),
             "fast": make_timer(fast=True, proxy=proxy),

@@ -30,17 +30,17 @@ def prepare(folder: Path) -> Any:
     keras.Model
         The model of the bundle.
     """
-    from bc_model.data import draw_image, preprocess_image
-    from bc_model.inference import export_model, measure_parity, quantise, write_bundle
+    from bc_model.data import generate_image, preprocess_image
+    from bc_model.inference import export_model, measure_parity, quantize, write_bundle
     from bc_model.model import build_model
     from benchmarks.model_card import dummy_model_card
 
-    synthetic = [draw_image(malignant=bool(i % 2), seed=i, case_seed=i) for i in range(IMAGES)]
+    synthetic = [generate_image(malignant=bool(i % 2), seed=i, case_seed=i) for i in range(IMAGES)]
     pixels = np.stack([preprocess_image(rgb, SIZE) for rgb in synthetic])
     np.save(folder / "pixels.npy", pixels)
     model = build_model("resnet50", image_size=SIZE)
     bundle = write_bundle(model, folder / "model", dummy_model_card(SIZE))
-    bundle = quantise(bundle, pixels)
+    bundle = quantize(bundle, pixels)
     bundle = measure_parity(bundle, pixels, np.arange(IMAGES) % 2 == 1)
     export_model(bundle, "onnx", folder)
     return model
@@ -94,7 +94,7 @@ def peak_batch(folder: Path) -> Functions:
 def openvino_single(folder: Path) -> Functions:
     """Return functions for one decoded image, and for a PNG file up to both overlays."""
     from bc_model.data import CLASSES, decode_image, example_png
-    from bc_model.gradcam import encode_jpeg, overlay_heatmap, shared_scale
+    from bc_model.gradcam import compute_full_scale, encode_jpeg, overlay_heatmap
     from bc_model.inference import BatchingEngine, Classifier
 
     engine = _engine(folder, "f32")
@@ -105,7 +105,7 @@ def openvino_single(folder: Path) -> Functions:
     def decode_to_overlay() -> None:
         rgb = decode_image(data, "example.png")
         maps = classifier.predict(rgb, name="example.png").heatmaps
-        scale = shared_scale(maps)
+        scale = compute_full_scale(maps)
         for name in CLASSES:
             encode_jpeg(overlay_heatmap(rgb, maps[name], full_scale=scale))
 

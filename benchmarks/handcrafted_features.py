@@ -19,7 +19,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from bc_model.data import optical_density, preprocess_image, read_dataset, read_image
+from bc_model.data import load_dataset, preprocess_image, read_image, stain_densities
 from bc_model.distillation import DistillationConfig, Teacher, describe
 from bc_model.evaluation import ComparedModel, compare_predictions, read_predictions
 from bc_model.utils import to_json
@@ -52,7 +52,7 @@ def compute_features(path: Path) -> np.ndarray:
     cv2.setNumThreads(1)
     rgb = cv2.resize(read_image(path), FRAME, interpolation=cv2.INTER_AREA)
     features: list[np.ndarray] = []
-    for channels in (rgb.reshape(-1, 3).astype(float), optical_density(rgb).reshape(-1, 3)):
+    for channels in (rgb.reshape(-1, 3).astype(float), stain_densities(rgb).reshape(-1, 3)):
         features += [channels.mean(0), channels.std(0), skew(channels)]
         features += list(np.percentile(channels, [10, 50, 90], axis=0))
     gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
@@ -131,7 +131,7 @@ def read_features(folders: list[Path]) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the images of the datasets, named by dataset and path, and their features."""
     tables = []
     for folder in folders:
-        images = read_dataset(folder).images
+        images = load_dataset(folder).images
         paths = f"{folder.name}/" + images["path"]
         tables.append(images.assign(file=[folder / p for p in images["path"]], path=paths))
     table = pd.concat(tables, ignore_index=True)

@@ -17,7 +17,7 @@ import click
 import numpy as np
 
 from bc_model.inference import supported_precisions
-from bc_model.utils import native_stderr_silenced
+from bc_model.utils import silence_native_stderr
 from benchmarks import engines
 from benchmarks.engines import BATCH, IMAGES, PRECISIONS
 from benchmarks.peak_throughput import PRODUCT_GFLOP, count_gflop
@@ -32,7 +32,7 @@ def measure(rounds: int) -> dict[str, Any]:
     """Return all measurements as JSON-safe values."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with native_stderr_silenced():
+        with silence_native_stderr():
             gflop = count_gflop(engines.prepare(folder))
         with workers(
             folder,

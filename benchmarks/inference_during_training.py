@@ -15,7 +15,7 @@ from typing import Any
 import click
 import numpy as np
 
-from bc_model.data import draw_image, write_synthetic
+from bc_model.data import generate_dataset, generate_image
 from bc_model.jobs import ENDED_STATES, cancel_job
 from bc_model.training import Run, TrainingConfig, start_run
 from benchmarks.engines import SIZE
@@ -29,7 +29,9 @@ def time_predictions(engine: Any, rounds: int) -> dict[str, float]:
     """Return percentiles of the prediction time, with a pause between images, ms."""
     times = []
     for number in range(rounds):
-        image = draw_image(malignant=bool(number % 2), seed=number, case_seed=number)[:224, :224]
+        image = generate_image(malignant=bool(number % 2), seed=number, case_seed=number)[
+            :224, :224
+        ]
         start = time.perf_counter()
         engine.explain_one(image)
         times.append(time.perf_counter() - start)
@@ -57,7 +59,7 @@ def measure(rounds: int, thread_counts: tuple[int, ...]) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_synthetic(folder / "data", n_cases=10, images_per_case=16, size=SIZE)
+        generate_dataset(folder / "data", n_cases=10, images_per_case=16, size=SIZE)
         model = build_model("resnet50", image_size=SIZE)
         bundle = write_bundle(model, folder / "model", dummy_model_card(SIZE))
         engine = BatchingEngine(Engine(bundle))

@@ -28,13 +28,15 @@ SINGLE_ROUNDS = 15
 
 def measure(users: int, seconds: float) -> dict[str, Any]:
     """Run the load test and return counts, times and memory."""
-    from bc_model.data import CLASSES, decode_image, draw_image, preprocess_image
-    from bc_model.inference import BatchingEngine, Engine, encode_png, write_bundle
+    from bc_model.data import CLASSES, decode_image, generate_image, preprocess_image
+    from bc_model.gradcam import encode_png
+    from bc_model.inference import BatchingEngine, Engine, write_bundle
     from bc_model.model import build_model
     from benchmarks.model_card import dummy_model_card
 
     files = [
-        encode_png(draw_image(malignant=bool(i % 2), seed=i, case_seed=i)) for i in range(IMAGES)
+        encode_png(generate_image(malignant=bool(i % 2), seed=i, case_seed=i))
+        for i in range(IMAGES)
     ]
     with tempfile.TemporaryDirectory() as folder:
         model = build_model("resnet50", image_size=SIZE)

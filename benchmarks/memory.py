@@ -18,7 +18,7 @@ from typing import Any
 import click
 import psutil
 
-from bc_model.data import write_synthetic
+from bc_model.data import generate_dataset
 from bc_model.training import Run, TrainingConfig
 from benchmarks.resume import queue_run, start_process
 from benchmarks.timing import describe_machine
@@ -75,7 +75,7 @@ def main(
         synthetic = data or Path(name) / "synthetic"
         if not synthetic.exists():
             per_case = max(1, images // CASES)
-            write_synthetic(synthetic, n_cases=CASES, images_per_case=per_case, size=(224, 224))
+            generate_dataset(synthetic, n_cases=CASES, images_per_case=per_case, size=(224, 224))
         config = TrainingConfig(
             data=str(synthetic.resolve()), weights=weights, head_epochs=1, finetune_epochs=1,
             n_folds=10, augmented_copies=augmented_copies,

@@ -20,8 +20,9 @@ from typing import Any
 import click
 import numpy as np
 
-from bc_model.data import write_synthetic
+from bc_model.data import generate_dataset
 from bc_model.training import Run, TrainingConfig
+from bc_model.utils import to_json
 
 KILLS = 20
 TIMEOUT_S = 300.0
@@ -30,7 +31,7 @@ TIMEOUT_S = 300.0
 def queue_run(path: Path, config: TrainingConfig) -> Run:
     """Create a run that `train --resume` can start."""
     run = Run.create(path)
-    run.write_config({"config": config.as_dict()})
+    run.write_config({"config": to_json(config)})
     run.write_status("queued")
     return run
 
@@ -74,7 +75,7 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_synthetic(folder / "data", n_cases=10, images_per_case=6, size=(64, 96))
+        generate_dataset(folder / "data", n_cases=10, images_per_case=6, size=(64, 96))
         config = TrainingConfig(
             data=str(folder / "data"), weights="none", backbone="tiny", image_size=(64, 64),
             head_epochs=kills + 10, finetune_epochs=kills + 10, batch_size=4, patience=1000,

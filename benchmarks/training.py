@@ -22,10 +22,10 @@ from typing import Any
 import click
 import numpy as np
 
-from bc_model.data import write_synthetic
+from bc_model.data import generate_dataset
 from bc_model.errors import WeightsError
 from bc_model.training import TrainingConfig
-from bc_model.utils import native_stderr_silenced
+from bc_model.utils import silence_native_stderr, to_json
 from benchmarks.timing import describe_machine
 
 INITIAL_EPOCHS = 15
@@ -34,10 +34,10 @@ INITIAL_SIDE_PX = 128
 
 def load_subsets(config: TrainingConfig) -> dict[str, Any]:
     """Return the training and validation subsets; training images have a margin for crops."""
-    from bc_model.data import load_pixels, make_split, one_hot, read_dataset, training_size
+    from bc_model.data import load_dataset, load_pixels, make_split, one_hot, training_size
     from bc_model.training import Subset
 
-    dataset = read_dataset(Path(config.data))
+    dataset = load_dataset(Path(config.data))
     split = make_split(dataset, "case", n_folds=config.n_folds, seed=config.split_seed)
     subsets = {}
     sizes = {"train": training_size(config.image_size), "validation": config.image_size}
@@ -68,7 +68,7 @@ def can_fetch_imagenet(config: TrainingConfig) -> bool:
     """Return True if the ImageNet weights are stored or can be downloaded."""
     try:
         # Keras reports downloads on stdout, which is reserved for the results.
-        with native_stderr_silenced(), redirect_stdout(sys.stderr):
+        with silence_native_stderr(), redirect_stdout(sys.stderr):
             build_network(replace(config, weights="imagenet"))
     except WeightsError:
         return False
@@ -93,7 +93,7 @@ def make_trainer(config: TrainingConfig, folder: Path) -> Any:
     from bc_model.training import Run, Trainer
 
     trainer = Trainer(config, Run.create(folder / "run"))
-    with native_stderr_silenced():
+    with silence_native_stderr():
         trainer.build_model()
         trainer.prepare_data()
     return trainer
@@ -131,7 +131,7 @@ def run_keras_script(config: TrainingConfig) -> dict[str, float]:
     from bc_model.data import class_weights, validation_dataset
     from bc_model.model import freeze_backbone, unfreeze_from
 
-    with native_stderr_silenced():
+    with silence_native_stderr():
         subsets, model = load_subsets(config), build_network(config)
     training, validation = subsets["train"], subsets["validation"]
     batches = augment_batches(training, config)
@@ -247,7 +247,7 @@ def measure(config: TrainingConfig, seeds: int) -> dict[str, Any]:
     return {
         "machine": describe_machine(),
         "images": {name: len(subset.labels) for name, subset in load_subsets(config).items()},
-        "config": config.as_dict(),
+        "config": to_json(config),
         **summarize(found),
     }
 
@@ -286,7 +286,7 @@ def default_data(folder: Path) -> Path:
     breakhis = Path(os.environ.get("BC_DATA", "data")) / "breakhis_200x_224"
     if breakhis.is_dir():
         return breakhis
-    write_synthetic(folder / "synthetic", n_cases=30, images_per_case=20)
+    generate_dataset(folder / "synthetic", n_cases=30, images_per_case=20)
     return folder / "synthetic"
 
 

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bc_model.utils import native_stderr_silenced
+from bc_model.utils import silence_native_stderr
 from benchmarks.timing import time_once
 
 Factory = Callable[[Path], dict[str, Callable[[], Any]]]
@@ -62,7 +62,7 @@ def _time_in_worker(connection: Connection, name: str) -> float:
 
 
 def _serve_timings(connection: Connection, folder: Path, factory: Factory) -> None:
-    with native_stderr_silenced():
+    with silence_native_stderr():
         functions = factory(folder)
     connection.send(list(functions))
     while True:

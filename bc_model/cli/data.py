@@ -1,337 +1,280 @@
-"""Commands that look into a data set and divide it: audit, split."""
+"""``data``: register, generate, summarize (``audit``) and split datasets."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from bc_model.checks import check_to_json
+from bc_model import data
+from bc_model.checks import check_from_json, check_to_json
 from bc_model.cli.options import (
     PATH,
-    as_json_option,
     byte_progress,
+    json_option,
     parse_size,
+    print_checks,
     print_json,
-    progress,
+    read_dataset,
     seed_option,
     training_options,
 )
-from bc_model.data import PROTOCOLS_WITH_LEAKAGE, require_protocol
+from bc_model.utils import format_count
 
-if TYPE_CHECKING:
-    from bc_model.data import Added, RegisteredDataset
-
-
-MOST_LEFT_OUT = 20
-"""Files that an audit lists in words: of a folder of something else there may be thousands."""
+MAX_LISTED = 20
+"""Files that are listed as text; a folder can contain thousands of other files."""
 
 
-@click.command()
+@click.group("data")
+def data_commands() -> None:
+    """Add, list, generate, summarize and split datasets.
+
+    The dataset registry is the directory BC_DATASETS, or `data` next to the program.
+    """
+
+
+@data_commands.command()
+@click.argument("source", type=PATH)
+@click.option("--name", help="Name in the registry. Default: from SOURCE.")
+@json_option
+def add(source: Path, name: str | None, as_json: bool) -> None:
+    """Add SOURCE to the registry: unpack a zip or tar.gz archive, or link a folder.
+
+    Only images are unpacked; other files are listed. An archive is rejected if it contains a path
+    outside of itself, a link, a password, a name twice, or a decompression bomb.
+    """
+    source_name = source.resolve().name
+    name = name or data.suggest_name(source_name) or source_name
+    _print_added(data.add_dataset(source, name, progress=byte_progress()), as_json)
+
+
+@data_commands.command()
+@click.option("--name", default="BreaKHis_v1", show_default=True, help="Name in the registry.")
+@click.option("--url", help="URL of another archive.")
+@click.option("--sha256", default="", help="Checksum to verify before unpacking.")
+@json_option
+def download(name: str, url: str | None, sha256: str, as_json: bool) -> None:
+    """Download BreakHis (about 4 GB) and unpack it.
+
+    The same command resumes an interrupted download. The Data page of the app shows its progress.
+    """
+    added = data.run_download(
+        name, url=url or data.OFFICIAL_URL, sha256=sha256, progress=byte_progress()
+    )
+    _print_added(added, as_json)
+
+
+@data_commands.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the datasets in the registry."""
+    datasets, problems = data.list_datasets()
+    if as_json:
+        print_json({"datasets": [_to_dict(row) for row in datasets], "problems": problems})
+        return
+    for row in datasets:
+        missing = "" if row.is_available else ", missing"
+        origin = f", from {row.source}" if row.source and row.kind != "linked" else ""
+        click.echo(f"{row.name}: {row.images_dir} ({row.kind}{missing}{origin})")
+    for problem in problems:
+        click.echo(f"  note: {problem}")
+    if not datasets:
+        click.echo(f"No dataset in {data.datasets_dir()}. Use `data add` or `data download`.")
+
+
+@data_commands.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Remove the dataset NAME from the registry; a linked folder keeps its images."""
+    data.remove_dataset(name)
+
+
+@data_commands.command()
+@click.argument("folder", type=PATH)
+@click.option("--cases", default=12, show_default=True, help="Number of cases.")
+@click.option("--images-per-case", default=6, show_default=True, help="Number of images per case.")
+@click.option(
+    "--image-size", default="460x700", show_default=True, metavar="HxW",
+    help="Height and width of the images, px.",
+)  # fmt: skip
+@seed_option
+def generate(folder: Path, cases: int, images_per_case: int, image_size: str, seed: int) -> None:
+    """Generate a synthetic dataset in FOLDER, for trying the program."""
+    size = parse_size(image_size)
+    n_images = data.generate_dataset(
+        folder, n_cases=cases, images_per_case=images_per_case, size=size, seed=seed
+    )
+    click.echo(f"{n_images} synthetic images of {cases} cases written to {folder}")
+
+
+@data_commands.command()
 @click.argument("paths", type=PATH, nargs=-1, metavar="[DATA]")
 @click.option(
-    "--folds",
-    "fold_files",
-    type=PATH,
-    multiple=True,
-    metavar="FILE...",
-    help="Fold files to audit.",
-)
-@as_json_option
-def audit(paths: tuple[Path, ...], fold_files: tuple[Path, ...], as_json: bool) -> None:
-    """Count pictures, cases and magnifications in DATA and list what was left out, and why.
+    "--fold-file", "fold_files", type=PATH, multiple=True, metavar="FILE...",
+    help="Official fold files to check for leakage.",
+)  # fmt: skip
+@json_option
+def summary(paths: tuple[Path, ...], fold_files: tuple[Path, ...], as_json: bool) -> None:
+    """Summarize DATA: images, cases, magnifications, excluded files and near-duplicates.
 
-    With --folds, count for each official fold file the test pictures that have a sibling section
-    of the same slide number in training, over all names in the file; DATA may then be left out.
+    With --fold-file, count for each official fold file the test images with another section of
+    the same slide in training. DATA is then optional.
     """
-    from bc_model.data import audit_folds, read_dataset, read_fold_file, summarize_dataset
-
-    data, files = _data_and_folds(paths, fold_files)
-    folds = [read_fold_file(path) for path in files]
-    dataset = read_dataset(data, progress=progress("reading")) if data else None
-    found = summarize_dataset(dataset) if dataset else {}
+    folder, files = _separate_paths(paths, fold_files)
+    folds = [data.read_fold_file(path) for path in files]
+    dataset = read_dataset(folder) if folder else None
+    result = data.summarize_dataset(dataset) if dataset else {}
     if folds:
-        found["folds"] = [audit_folds(one, dataset) for one in folds]
+        result["folds"] = [data.summarize_fold_file(fold, dataset) for fold in folds]
     if as_json:
-        print_json(found)
+        print_json(result)
         return
     if dataset:
-        _print_audit(found)
-    for one in found.get("folds", ()):
-        _print_folds(one)
+        _print_summary(result)
+    for fold in result.get("folds", ()):
+        _print_fold(fold)
 
 
-def _data_and_folds(
+def _separate_paths(
     paths: tuple[Path, ...], fold_files: tuple[Path, ...]
 ) -> tuple[Path | None, tuple[Path, ...]]:
-    """Tell DATA from fold files: of ``--folds dsfold*.txt`` the option takes the first alone."""
+    """Return DATA and fold files; a shell expands ``--fold-file dsfold*.txt`` into arguments."""
     if not fold_files:
         if len(paths) != 1:
-            raise click.UsageError("Name one folder as DATA, or fold files with --folds.")
+            raise click.UsageError("Give one dataset as DATA, or fold files with --fold-file.")
         return paths[0], ()
     folders = [path for path in paths if not path.is_file()]
     if len(folders) > 1:
         raise click.UsageError(
-            f"One folder can be audited at a time; {folders[0]} and {folders[1]} are not files."
+            f"Expected one dataset, got {folders[0]} and {folders[1]}, which are not files."
         )
     files = (*fold_files, *(path for path in paths if path.is_file()))
     return (folders[0] if folders else None), files
 
 
-def _print_audit(found: dict) -> None:
-    click.echo(f"{found['root']}: {found['images']} pictures")
+def _print_summary(result: dict[str, Any]) -> None:
+    click.echo(f"{result['root']}: {result['images']} images")
     click.echo(
-        f"  {found['cases']} cases ({found['benign_cases']} benign, "
-        f"{found['malignant_cases']} malignant), {found['sections']} sections"
+        f"  {result['cases']} cases ({result['benign_cases']} benign, "
+        f"{result['malignant_cases']} malignant), {result['sections']} sections"
     )
     for title, key in (
         ("classes", "by_class"), ("magnifications", "by_magnification"), ("subtypes", "by_subtype"),
-        ("sizes", "by_size"), ("near twins, pairs", "near_duplicates"), ("left out", "excluded"),
+        ("sizes", "by_size"), ("near-duplicate pairs", "near_duplicates"), ("excluded", "excluded"),
     ):  # fmt: skip
-        counts = ", ".join(f"{name} {count}" for name, count in found[key].items() if count)
+        counts = ", ".join(f"{name} {count}" for name, count in result[key].items() if count)
         click.echo(f"  {title}: {counts or 'none'}")
-    left_out = found["rejected_files"]
-    for file in left_out[:MOST_LEFT_OUT]:
+    excluded = result["rejected_files"]
+    for file in excluded[:MAX_LISTED]:
         click.echo(f"    {file['path']}: {file['reason']}. {file['detail']}")
-    if len(left_out) > MOST_LEFT_OUT:
-        click.echo(f"    and {len(left_out) - MOST_LEFT_OUT:,} more; --json lists all of them")
-    for check in found["checks"]:
-        click.echo(f"  {check['severity']}: {check['message']}")
+    if len(excluded) > MAX_LISTED:
+        click.echo(f"    and {len(excluded) - MAX_LISTED:,} more; --json lists all of them")
+    print_checks(map(check_from_json, result["checks"]))
 
 
-def _print_folds(found: dict) -> None:
+def _print_fold(fold: dict[str, Any]) -> None:
     click.echo(
-        f"{found['file']}: fold {found['fold']}, {found['names']} names. Test pictures with a "
-        "sibling section in training:"
+        f"{fold['file']}: fold {fold['fold']}, {fold['names']} names. Test images with another "
+        "section of the same slide in training:"
     )
-    for title, leak in found["siblings"].items():
-        proportions = [
-            f"{leak[shared]} of {leak[of]}" + (f" ({leak[proportion]:.1%})" if leak[of] else "")
-            for shared, of, proportion in (
-                ("shared", "test", "share"),
-                ("benign_shared", "benign_test", "benign_share"),
-            )
-        ]
-        click.echo(f"  {title}: {proportions[0]}; benign {proportions[1]}")
-    if duplicates := found["duplicates"]:
+    for title, leak in fold["siblings"].items():
+        shown = _proportion(leak["shared"], leak["test"])
+        benign = _proportion(leak["benign_shared"], leak["benign_test"])
+        click.echo(f"  {title}: {shown}; benign {benign}")
+    if leak := fold["duplicates"]:
         click.echo(
-            f"  twins, among the {duplicates['listed']} pictures present and listed: {duplicates['shared']} "
-            f"of {duplicates['test']} test pictures ({duplicates['benign_shared']} of {duplicates['benign_test']} "
-            "benign) stand in training pixel for pixel"
+            f"  duplicates: {leak['shared']} of {leak['test']} test images "
+            f"({leak['benign_shared']} of {leak['benign_test']} benign) are also in training"
         )
         click.echo(
-            f"  {duplicates['not_listed']} pictures are not listed, {duplicates['absent']} names have no "
-            "picture here"
+            f"  {leak['listed']} images are listed, {leak['not_listed']} are not listed, "
+            f"{leak['absent']} listed images are missing"
         )
 
 
-@click.command()
-@click.argument("data", type=PATH)
+def _proportion(n: int, total: int) -> str:
+    return f"{n} of {total}" + (f" ({n / total:.1%})" if total else "")
+
+
+@data_commands.command()
+@click.argument("data_dir", type=PATH, metavar="DATA")
 @training_options(only=["protocol", "official_fold_file", "n_folds", "test_fold"])
-@click.option("--out", type=PATH, required=True, help="The CSV to write.")
+@click.option("--out", type=PATH, required=True, help="CSV file to write.")
 @seed_option
-@as_json_option
+@json_option
 def split(
-    data: Path,
-    protocol: str,
-    official_fold_file: str,
-    out: Path,
-    n_folds: int,
-    test_fold: int,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Divide DATA into training, validation and test, and prove what they share."""
-    from dataclasses import asdict
-
-    from bc_model.data import (
-        count_leaks,
-        make_split,
-        match_folds,
-        read_dataset,
-        read_fold_file,
-        summarize_subsets,
-        write_split,
-    )
-    from bc_model.utils import many
-
-    require_protocol(protocol, official_fold_file)
-    folds = read_fold_file(Path(official_fold_file)) if official_fold_file else None
-    dataset = read_dataset(data, progress=progress("reading"))
-    made = make_split(
+    data_dir: Path, protocol: str, official_fold_file: str, out: Path, n_folds: int, test_fold: int,
+    seed: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Split DATA into training, validation and test subsets and report leakage."""
+    data.require_protocol(protocol, official_fold_file)
+    folds = data.read_fold_file(Path(official_fold_file)) if official_fold_file else None
+    dataset = read_dataset(data_dir)
+    rows = data.make_split(
         dataset,
         protocol,
         n_folds=n_folds,
-        fold=test_fold,
+        test_fold=test_fold,
         seed=seed,
-        folds_file=official_fold_file,
+        official_fold_file=official_fold_file,
     )
-    leak = count_leaks(made)
-    checks = match_folds(dataset, folds).checks() if folds else []
+    leak = data.count_leakage(rows)
+    checks = data.match_folds(dataset, folds).checks() if folds else []
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_split(made, out)
-    parts = summarize_subsets(made)
-    has_leakage = protocol in PROTOCOLS_WITH_LEAKAGE
+    data.write_split(rows, out)
+    subsets = data.summarize_subsets(rows)
+    has_leakage = protocol in data.PROTOCOLS_WITH_LEAKAGE
+    n_excluded = len(dataset.images) - len(rows)
     if as_json:
         print_json(
-            {
-                "protocol": protocol,
-                "has_leakage": has_leakage,
-                "out": str(out),
-                "parts": parts,
-                "shared": asdict(leak),
-                "in_no_part": len(dataset.images) - len(made),
-                "checks": [check_to_json(check) for check in checks],
-            }
-        )
+            {"protocol": protocol, "has_leakage": has_leakage, "out": str(out), "subsets": subsets,
+             "leakage": asdict(leak), "n_excluded": n_excluded,
+             "checks": [check_to_json(check) for check in checks]}
+        )  # fmt: skip
         return
-    for subset, counts in parts.items():
+    for subset, counts in subsets.items():
         click.echo(
-            f"{subset}: {counts['images']} pictures, {many(counts['cases'], 'case')} "
+            f"{subset}: {counts['images']} images, {format_count(counts['cases'], 'case')} "
             f"({counts['benign_cases']} benign)"
         )
     click.echo(
-        f"shared with training: {many(leak.cases, 'case')}, {leak.test_images} of {leak.n_test} "
-        f"test pictures ({leak.benign_test_images} of {leak.n_benign_test} benign), "
-        f"{leak.pixels} pixel for pixel"
+        f"shared with training: {format_count(leak.n_cases, 'case')}, {leak.n_test_images} of "
+        f"{leak.total_test_images} test images ({leak.n_benign_test_images} of {leak.total_benign_test_images} benign), "
+        f"{leak.n_duplicates} duplicates"
     )
-    for check in checks:
-        click.echo(f"{check.severity}: {check.message}")
-    if left_out := len(dataset.images) - len(made):
-        click.echo(f"in no part: {left_out} pictures")
-    if has_leakage or leak.test_images:
-        click.echo("This split is LEAKY: figures from it flatter.")
-    click.echo(f"written to {out}")
+    print_checks(checks)
+    if n_excluded:
+        click.echo(f"in no subset: {n_excluded} images")
+    if has_leakage or leak.n_test_images:
+        click.echo("This split has leakage. Its metrics overestimate performance.")
+    click.echo(f"Split written to {out}")
 
 
-_SHOWN = 20
-
-
-@click.group()
-def data() -> None:
-    """Add data sets to the shelf, list them, draw one.
-
-    The shelf is the folder named by BC_DATASETS, or `data` beside the program.
-    """
-
-
-@data.command()
-@click.argument("source", type=PATH)
-@click.option("--name", help="What to call it; else after the name of SOURCE.")
-@as_json_option
-def add(source: Path, name: str | None, as_json: bool) -> None:
-    """Add SOURCE: a zip or tar.gz of pictures is unpacked, a folder stays where it is.
-
-    Only pictures are taken from an archive; other files are listed. An archive with a path that
-    leads out, a link, a password or a name twice, or one that unpacks to far more than it is, is
-    refused whole.
-    """
-    from bc_model.data import add as add_set
-    from bc_model.data import suggest_name
-
-    called = source.resolve().name
-    _tell(
-        add_set(source, name or suggest_name(called) or called, progress=byte_progress()), as_json
-    )
-
-
-@data.command()
-@click.option("--name", default="BreaKHis_v1", show_default=True, help="What to call it.")
-@click.option("--url", help="Another archive than the official one.")
-@click.option("--sha256", default="", help="Refuse other bytes than these, before unpacking.")
-@as_json_option
-def download(name: str, url: str | None, sha256: str, as_json: bool) -> None:
-    """Download BreakHis, about 4 GB, and unpack it; after a break, the same command goes on.
-
-    The app's Data page shows how far it is, too.
-    """
-    from bc_model.data import OFFICIAL_URL, run_download
-
-    added = run_download(name, url=url or OFFICIAL_URL, sha256=sha256, progress=byte_progress())
-    _tell(added, as_json)
-
-
-@data.command("list")
-@as_json_option
-def list_(as_json: bool) -> None:
-    """List the data sets on the shelf."""
-    from bc_model.data import datasets_folder, list_datasets
-
-    sets, problems = list_datasets()
+def _print_added(added: data.IngestResult, as_json: bool) -> None:
+    dataset = added.dataset
     if as_json:
-        print_json({"sets": [_as_dict(one) for one in sets], "problems": problems})
+        details = {"n_images": added.n_images, "skipped": added.skipped, "notes": added.notes}
+        print_json(_to_dict(dataset) | details)
         return
-    for one in sets:
-        gone = "" if one.is_there else ", GONE"
-        origin = f", from {one.source}" if one.source and one.kind != "linked" else ""
-        click.echo(f"{one.name}: {one.images} ({one.kind}{gone}{origin})")
-    for sentence in problems:
-        click.echo(f"  note: {sentence}")
-    if not sets:
-        click.echo(f"No data set in {datasets_folder()}; see `data add` and `data download`.")
-
-
-@data.command()
-@click.argument("name")
-def remove(name: str) -> None:
-    """Take the data set NAME off the shelf; the pictures of a linked folder stay."""
-    from bc_model.data import remove_dataset
-
-    remove_dataset(name)
-
-
-@data.command()
-@click.argument("folder", type=PATH)
-@click.option("--cases", default=12, show_default=True)
-@click.option("--pictures-per-case", default=6, show_default=True)
-@click.option("--image-size", default="460x700", show_default=True, metavar="HxW")
-@seed_option
-def synthetic(folder: Path, cases: int, images_per_case: int, image_size: str, seed: int) -> None:
-    """Draw a data set of invented pictures into FOLDER, to try the program without real ones."""
-    from bc_model.data import write_synthetic
-
-    written = write_synthetic(
-        folder,
-        n_cases=cases,
-        images_per_case=images_per_case,
-        size=parse_size(image_size),
-        seed=seed,
-    )
-    click.echo(f"{written} drawn pictures of {cases} invented cases in {folder}")
-
-
-def _tell(added: Added, as_json: bool) -> None:
-    if as_json:
-        print_json(
-            {
-                **_as_dict(added.dataset),
-                "n_images": added.images,
-                "skipped": added.skipped,
-                "notes": added.notes,
-            }
-        )
-        return
-    one = added.dataset
-    count = f"{added.images} pictures" if one.kind == "stored" else "a folder that stays there"
-    click.echo(f"{one.name}: {count}, in {one.images}")
-    for path, reason in added.skipped[:_SHOWN]:
-        click.echo(f"  left out: {path}: {reason}")
-    if len(added.skipped) > _SHOWN:
-        click.echo(f"  left out: {len(added.skipped) - _SHOWN} more")
-    for sentence in added.notes:
-        click.echo(f"  note: {sentence}")
-    if sha256 := one.details.get("sha256"):
+    content = f"{added.n_images} images" if dataset.kind == "stored" else "linked folder"
+    click.echo(f"{dataset.name}: {content}, in {dataset.images_dir}")
+    for path, reason in added.skipped[:MAX_LISTED]:
+        click.echo(f"  skipped: {path}: {reason}")
+    if len(added.skipped) > MAX_LISTED:
+        click.echo(f"  skipped: {len(added.skipped) - MAX_LISTED} more files")
+    for note in added.notes:
+        click.echo(f"  note: {note}")
+    if sha256 := dataset.details.get("sha256"):
         click.echo(f"  SHA-256 of the archive: {sha256}")
 
 
-def _as_dict(one: RegisteredDataset) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "images": str(one.images),
-        "kind": one.kind,
-        "source": one.source,
-        "added": one.added,
-        "is_there": one.is_there,
-        "sha256": one.details.get("sha256"),
+def _to_dict(dataset: data.RegisteredDataset) -> dict[str, Any]:
+    row = {name: getattr(dataset, name) for name in ("name", "kind", "source", "added")}
+    sha256 = dataset.details.get("sha256")
+    return row | {
+        "images": str(dataset.images_dir),
+        "exists": dataset.is_available,
+        "sha256": sha256,
     }

@@ -1,4 +1,6 @@
-"""``train-bundled``: make the model in the box anew from the pictures it learned from."""
+"""``build-bundled-model``: train the bundled model and evaluate its configuration."""
+
+from __future__ import annotations
 
 import logging
 import os
@@ -7,151 +9,122 @@ from pathlib import Path
 
 import click
 
-from bc_model.cli.options import PATH, as_json_option, print_json
-from bc_model.distillation import INSIDE
+from bc_model import distillation, inference
+from bc_model.cli.options import PATH, json_option, print_json
 from bc_model.errors import ConfigError, FolderNotFoundError
-from bc_model.inference import NestedResult, ProtocolResult
 from bc_model.training import runs_dir
-from bc_model.utils import many, require_place
+from bc_model.utils import check_writable, format_count, to_json
 
-SETS = ("breakhis_100x", "breakhis_200x_224")
-FOLDS_FILE = Path("folds") / "dsfold1.txt"
+DATASETS = ("breakhis_100x", "breakhis_200x_224")
+FOLD_FILE = Path("folds") / "dsfold1.txt"
 
 
-@click.command("train-bundled")
-@click.argument("data", type=PATH, envvar="BC_DATA", metavar="[DATA]")
+@click.command("build-bundled-model")
+@click.argument("data_dir", type=PATH, envvar="BC_DATA", metavar="[DATA]")
+@click.option("--out", type=PATH, help="Model directory to replace. Default: in assets/models.")
 @click.option(
-    "--out",
-    type=PATH,
-    help="Folder of the bundle; a model that is there is replaced. Default: in assets/models.",
-)
+    "--work", type=PATH, default=lambda: runs_dir() / ".bundled",
+    show_default="a hidden directory among the runs",
+    help="Directory for intermediate results, from which an interrupted build resumes.",
+)  # fmt: skip
 @click.option(
-    "--work",
-    type=PATH,
-    default=lambda: runs_dir() / ".bundled",
-    show_default="a hidden folder among the runs",
-    help="Keeps what each fold came to: cut off, the command goes on where it was.",
-)
+    "--processes", type=click.IntRange(0, 61), default=0, show_default=True,
+    help="Additional processes for augmentation. The result is the same.",
+)  # fmt: skip
 @click.option(
-    "--processes",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, 61),
-    help="That make views beside the one that learns; the result is the same.",
-)
+    "--nested-cv", "networks", type=click.Choice(distillation.NESTED_NETWORKS), default="small-selects",
+    show_default=True, help="Networks of the nested cross-validation; see above.",
+)  # fmt: skip
 @click.option(
-    "--inside",
-    type=click.Choice(INSIDE),
-    default="small-chooses",
-    show_default=True,
-    help="The networks that learn inside the folds, where the choosing is judged. small-chooses: "
-    "20 small ones choose, 5 ResNet50s are judged; small: 25 small ones; full: 25 ResNet50s, which "
-    "is for an accelerator.",
+    "--train-only", is_flag=True, help="Only train and store results in the work directory."
 )
-@click.option(
-    "--learn-only",
-    is_flag=True,
-    help="Stop when all is learned and kept in WORK, with KERAS_BACKEND=jax too: for a machine "
-    "with an accelerator.",
-)
-@as_json_option
-def train_bundled(
-    data: Path, out: Path | None, work: Path, processes: int, inside: str, learn_only: bool,
+@json_option
+def build_bundled(
+    data_dir: Path, out: Path | None, work: Path, processes: int, networks: str, train_only: bool,
     as_json: bool,
 ) -> int:  # fmt: skip
-    """Learn the model in the box from random weights, and judge the recipe by cross-validation.
+    """Train the bundled model from random weights and cross-validate its configuration.
 
-    DATA holds the sets breakhis_100x and breakhis_200x_224, and the official fold files if they
-    are at hand; default: BC_DATA. It takes some twelve hours on two cores that have bfloat16;
-    --learn-only lets an accelerator do the long part.
+    DATA (default: BC_DATA) contains breakhis_100x, breakhis_200x_224 and optionally the official
+    fold files. The build takes about twelve hours on two cores with bfloat16.
+
+    Nested cross-validation selects the configuration with 20 small networks and evaluates it with
+    5 ResNet50s (small-selects), or does both with 25 small networks (small) or 25 ResNet50s
+    (full, requires an accelerator). --train-only runs the long part on an accelerator, also with
+    KERAS_BACKEND=jax.
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     _prepare_backend()
     logging.getLogger("bc_model").setLevel(logging.INFO)
-    from bc_model.distillation import DistillationConfig, build_bundled_model, recipes_inside
-    from bc_model.inference import BUNDLED_NAME, SHIPPED_MODELS
-    from bc_model.utils import to_json
-
-    _require_datasets(data)
-    require_place(work)
-    file = data / FOLDS_FILE
-    if not file.is_file():
-        click.echo(f"No {file}: the official folds are left out of the table.", err=True)
-    given = file if file.is_file() else None
-    if learn_only:
-        _learn(data, work, given, processes, inside)
-        if as_json:
-            print_json({"work": str(work)})
-        else:
-            click.echo(f"All is learned and kept in {work}")
+    _require_datasets(data_dir)
+    check_writable(work)
+    fold_file = data_dir / FOLD_FILE if (data_dir / FOLD_FILE).is_file() else None
+    if fold_file is None:
+        click.echo(f"No {data_dir / FOLD_FILE}. The official folds are skipped.", err=True)
+    if train_only:
+        _train(data_dir, work, fold_file, processes, networks)
+        text = f"Training results written to {work}"
+        print_json({"work": str(work)}) if as_json else click.echo(text)
         return 0
-    place = out or SHIPPED_MODELS / BUNDLED_NAME
-    networks = recipes_inside(inside, DistillationConfig())
-    bundle = build_bundled_model(
-        data, SETS, place, work, given, processes=processes, inside=networks
+    out = out or inference.BUNDLED_MODELS_DIR / inference.BUNDLED_MODEL_NAME
+    configs = distillation.nested_configs(networks, distillation.DistillationConfig())
+    bundle = distillation.build_bundled_model(
+        data_dir, DATASETS, out, work, fold_file, n_processes=processes, nested=configs
     )
     if as_json:
         print_json(to_json(bundle.card))
         return 0
-    metrics = bundle.card.metrics
-    for row in metrics.protocols:
-        _echo_row(row.protocol + (" (LEAKY)" if row.has_leakage else ""), row)
-    if nested := metrics.nested:
-        by = f", by {nested.selected_by}" if nested.selected_by else ""
-        told = f"case, four settings chosen inside the folds{by}, judged with {nested.network}"
-        _echo_row(told, nested)
-    click.echo(f"Model in {bundle.folder}")
+    for row in bundle.card.metrics.protocols:
+        _print_row(row.protocol + (" (with leakage)" if row.has_leakage else ""), row)
+    if nested := bundle.card.metrics.nested:
+        selected_by = f"; selected by {nested.selected_by}" if nested.selected_by else ""
+        _print_row(f"case, nested{selected_by}; evaluated with {nested.network}", nested)
+    click.echo(f"Model written to {bundle.folder}")
     return 0
 
 
-def _echo_row(name: str, row: ProtocolResult | NestedResult) -> None:
+def _print_row(name: str, row: inference.ProtocolResult | inference.NestedResult) -> None:
     metrics = ", ".join(
         f"{metric.replace('_', ' ')} {row.metrics[metric].value:.3f}"
         for metric in ("roc_auc", "balanced_accuracy", "accuracy")
     )
     click.echo(
-        f"{name}, {many(row.n_folds, 'fold')}: {metrics}; "
-        f"{row.n_images:,} pictures of {row.n_cases} cases"
+        f"{name}, {format_count(row.n_folds, 'fold')}: {metrics}; "
+        f"{row.n_images:,} images of {row.n_cases} cases"
     )
 
 
 def _prepare_backend() -> None:
-    """Ask for full float32 of JAX, and refuse a backend that is not there before hours of work."""
-    # Cards would multiply float32 in fewer bits; the steps compute in bfloat16 all the same.
+    """Set the precision of JAX and check the Keras backend before hours of work."""
+    # GPUs multiply float32 with fewer bits by default. The training steps use bfloat16 anyway.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
     if backend := os.environ.get("KERAS_BACKEND"):
         try:
             import keras  # noqa: F401
         except (ImportError, ValueError) as error:
             raise ConfigError(
-                f"KERAS_BACKEND is '{backend}', which Keras cannot use here ({error}): install it, "
-                "as with 'pip install jax', or leave the variable out."
+                f"KERAS_BACKEND '{backend}' is not available ({error}). Install it, for example "
+                "with 'pip install jax', or unset the variable."
             ) from error
 
 
-def _learn(data: Path, work: Path, folds_file: Path | None, processes: int, inside: str) -> None:
-    from bc_model.distillation import (
-        SEARCH_SPACE,
-        DistillationConfig,
-        Source,
-        judge,
-        judge_choosing,
-        learn_all,
-        recipes_inside,
+def _train(
+    data_dir: Path, work: Path, fold_file: Path | None, processes: int, networks: str
+) -> None:
+    config = distillation.DistillationConfig()
+    source = distillation.TrainingImages.read(data_dir, DATASETS, config.image_size)
+    distillation.cross_validate_protocols(source, config, work, fold_file, processes)
+    evaluated, selector = distillation.nested_configs(networks, config)
+    distillation.nested_cross_validate(
+        source, evaluated, distillation.SEARCH_SPACE, work, processes, selector=selector
     )
-
-    config = DistillationConfig()
-    source = Source.read(data, SETS, config.image_size)
-    judge(source, config, work, folds_file, processes)
-    judged_inside, chooser = recipes_inside(inside, config)
-    judge_choosing(source, judged_inside, SEARCH_SPACE, work, processes, chooser=chooser)
-    learn_all(source, config, work, processes)
+    distillation.train_on_all(source, config, work, processes)
 
 
-def _require_datasets(data: Path) -> None:
-    missing = [name for name in SETS if not (data / name).is_dir()]
+def _require_datasets(data_dir: Path) -> None:
+    missing = [name for name in DATASETS if not (data_dir / name).is_dir()]
     if missing:
         raise FolderNotFoundError(
-            f"DATA holds {' and '.join(SETS)}, two extracts of BreakHis; {data} has no "
-            f"{' and no '.join(missing)}."
+            f"Missing dataset {' and '.join(missing)} in {data_dir}. Expected the folders "
+            f"{' and '.join(DATASETS)}, two extracts of BreakHis."
         )

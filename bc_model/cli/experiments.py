@@ -1,427 +1,349 @@
-"""The command that runs a study: folds and settings as jobs, here or on a cluster."""
+"""``experiments``: cross-validation, option sweeps and protocol comparisons."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from bc_model import data, experiments, reporting
 from bc_model.checks import check_to_json
 from bc_model.cli.options import (
     PATH,
-    aligned,
-    as_json_option,
-    config_from,
+    accept_changes_option,
+    build_config,
+    combine,
+    format_table,
     is_given,
+    json_option,
+    print_checks,
     print_json,
-    progress,
+    read_dataset,
     runs_option,
     training_options,
 )
-from bc_model.data import FOLDS_PROTOCOLS, list_fold_files
 from bc_model.errors import ConfigError
-from bc_model.utils import require_place
+from bc_model.jobs import ENDED_STATES
+from bc_model.utils import check_writable, to_json
 
-if TYPE_CHECKING:
-    from bc_model.data import Dataset
-    from bc_model.experiments import Experiment, Plan, ProtocolReport, SubgroupMetrics
-
-
-SHOWN = {"balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC", "accuracy": "accuracy"}
-"""Figures of the table, with their titles."""
+METRICS = {"balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC", "accuracy": "accuracy"}
+"""Metrics in printed tables, with their titles. The files contain all metrics."""
 
 
-@click.command()
-@click.argument("data", type=PATH)
-@click.option("--study", "name", required=True, metavar="NAME", help="Begins the runs' names.")
-@runs_option
-@click.option(
-    "--test-folds", "folds", default="all", show_default=True, metavar="all|N[,N...]",
-    help="With --official-fold-file, which has one test subset: fold 0 alone.",
-)  # fmt: skip
-@click.option(
-    "--set", "tried", multiple=True, metavar="SETTING=VALUE[,VALUE...]",
-    help="Values to try of a setting; every combination is run. Sizes as 224x224, layers as "
-    "512+128, what is not set as default.",
-)  # fmt: skip
-@training_options(without=["test_fold"])
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Run on this Dask cluster.")
-@click.option("--accept-changes", is_flag=True, help="Go on though data or code changed.")
-@click.option("--detach", is_flag=True, help="Do not wait for the runs.")
-@as_json_option
-def sweep(
-    data: Path,
-    name: str,
-    runs: Path,
-    folds: str,
-    tried: tuple[str, ...],
-    scheduler: str | None,
-    accept_changes: bool,
-    detach: bool,
-    as_json: bool,
-    **options: Any,
-) -> int:
-    """Cross-validate on DATA, and try settings: one run each, figures pooled over the folds.
+@click.group("experiments")
+def experiment_commands() -> None:
+    """Train and compare several runs.
 
-    Ctrl-C leaves the runs going on. The same command again goes on with what is not done, and
-    shows what there is. Without --scheduler BC_MAX_RUNS runs go on at a time.
+    Ctrl-C does not stop the runs. The same command again continues the experiment and shows its
+    results. BC_MAX_RUNS limits the runs at a time.
     """
-    from bc_model.experiments import plan_experiment
 
-    grid = _grid(tried)
-    first_weights = {options["weights"], *grid.get("weights", ())}
-    sized = is_given("image_size") or "image_size" in grid
-    if len(first_weights) > 1 and "bundled" in first_weights and not sized:
+
+_data = click.argument("data_dir", type=PATH, metavar="DATA")
+_end_options = combine(
+    accept_changes_option,
+    click.option("--detach", is_flag=True, help="Do not wait for the runs."),
+    json_option,
+)
+_cv_options = combine(
+    _data,
+    click.option("--name", required=True, help="Name of the experiment and its runs."),
+    runs_option,
+    click.option(
+        "--test-folds", default="all", show_default=True, metavar="all|N[,N...]",
+        help="Test folds. An official fold file has fold 0 only.",
+    ),
+    training_options(without=["test_fold"]),
+    click.option("--scheduler", metavar="tcp://HOST:PORT", help="Use this Dask cluster."),
+    _end_options,
+)  # fmt: skip
+
+
+@experiment_commands.command()
+@_cv_options
+def cv(**values: Any) -> int:
+    """Cross-validate one configuration on DATA: one run per fold, pooled metrics."""
+    return _sweep({}, **values)
+
+
+@experiment_commands.command()
+@_cv_options
+@click.option(
+    "--set", "assignments", multiple=True, required=True, metavar="OPTION=VALUE[,VALUE...]",
+    help="Values to compare, such as image-size=224x224 or dense-units=512+128; repeatable.",
+)  # fmt: skip
+def sweep(assignments: tuple[str, ...], **values: Any) -> int:
+    """Cross-validate every combination of the option values in --set on DATA."""
+    return _sweep(_parse_grid(assignments), **values)
+
+
+def _sweep(
+    grid: dict[str, list[Any]], *, data_dir: Path, name: str, runs: Path, test_folds: str,
+    scheduler: str | None, accept_changes: bool, detach: bool, as_json: bool, **options: Any,
+) -> int:  # fmt: skip
+    weights = {options["weights"], *grid.get("weights", ())}
+    has_size = is_given("image_size") or "image_size" in grid
+    if len(weights) > 1 and "bundled" in weights and not has_size:
         raise ConfigError(
-            "To try bundled weights beside others, name --image-size: the usual one is not that "
-            "model's."
+            "Missing --image-size. The bundled weights have another default image size than "
+            "other weights. Give one image size for all runs."
         )
-    plan = plan_experiment(config_from(data, options), folds=parse_folds(folds), grid=grid)
+    plan = experiments.plan_experiment(
+        build_config(data_dir, options), folds=_parse_folds(test_folds), grid=grid
+    )
     try:
-        experiment = _run(name, plan, runs, scheduler, accept_changes=accept_changes, detach=detach)
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nThe runs go on: `jobs list {runs}` shows them, the same command waits again.",
-            err=True,
-        )
-        return 130
-    return _report(experiment, runs, as_json=as_json)
-
-
-def _run(
-    name: str,
-    plan: Plan,
-    runs: Path,
-    scheduler: str | None,
-    *,
-    accept_changes: bool,
-    detach: bool,
-) -> Experiment:
-    from bc_model.experiments import start_experiment, wait_for_experiment
-
-    if scheduler is None:
-        experiment = start_experiment(name, plan, runs, accept_changes=accept_changes)
-        if not detach:
-            wait_for_experiment(experiment, runs, tell=state_progress())
-        return experiment
-    from bc_model.experiments import check_workers, connect, settle, submit_experiment
-
-    with connect(scheduler) as client:
-        check_workers(client, runs, [config for _, config in plan])
-        experiment = start_experiment(
-            name, plan, runs, scheduler=scheduler, accept_changes=accept_changes
-        )
-        futures = submit_experiment(client, experiment, runs)
-        if not detach:
-            wait_for_experiment(
-                experiment, runs, tell=state_progress(), look=lambda: settle(client, futures, runs)
+        with experiments.connect_cluster(scheduler) if scheduler else nullcontext() as client:
+            if client:
+                experiments.check_workers(client, runs, [config for _, config in plan])
+            experiment = experiments.start_experiment(
+                name, plan, runs, scheduler=scheduler, accept_changes=accept_changes
             )
-    return experiment
+            advance = None
+            if client:
+                futures = experiments.submit_experiment(client, experiment, runs)
+                advance = partial(experiments.collect_finished, client, futures, runs)
+            if not detach:
+                experiments.wait_for_experiment(
+                    experiment, runs, on_update=_state_progress(), advance=advance
+                )
+    except KeyboardInterrupt:
+        return _print_interrupted(runs)
+    return _print_experiment(experiment, runs, as_json=as_json)
 
 
-def _report(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
-    from bc_model.experiments import MISSING, check_selection, run_states, summarize_experiment
-    from bc_model.jobs import ENDED_STATES
-    from bc_model.utils import to_json
-
-    statuses = run_states(experiment, runs)
-    metrics = summarize_experiment(experiment, runs)
-    checks = check_selection(experiment)
+def _print_experiment(experiment: experiments.Experiment, runs: Path, *, as_json: bool) -> int:
+    statuses = experiments.run_states(experiment, runs)
+    groups = experiments.summarize_experiment(experiment, runs)
+    checks = experiments.check_selection(experiment)
     if as_json:
-        print_json(
+        rows = [
             {
-                "experiment": experiment.name,
-                "created": experiment.created,
-                "runs": [
-                    {
-                        "run": member.run, "group": member.group, "fold": member.fold,
-                        "state": statuses[member.run]["state"],
-                        "message": statuses[member.run].get("message", ""),
-                    }
-                    for member in experiment.members
-                ],
-                "groups": [to_json(one) for one in metrics],
-                "checks": [check_to_json(check) for check in checks],
+                "run": member.name, "group": member.group, "fold": member.fold,
+                "state": statuses[member.name]["state"],
+                "message": statuses[member.name].get("message", ""),
             }
+            for member in experiment.runs
+        ]  # fmt: skip
+        print_json(
+            {"experiment": experiment.name, "created": experiment.created, "runs": rows,
+             "groups": [to_json(group) for group in groups],
+             "checks": [check_to_json(check) for check in checks]}
         )  # fmt: skip
     else:
-        click.echo(_table(experiment.name, metrics))
-        for one in metrics:
-            about = f"{one.group}: " if one.group else ""
-            for check in one.checks:
-                click.echo(f"  {check.severity}: {about}{check.message}")
-        for check in checks:
-            click.echo(f"  {check.severity}: {check.message}")
-        if not {str(status["state"]) for status in statuses.values()} <= ENDED_STATES | {MISSING}:
-            click.echo(f"The runs go on: `jobs list {runs}` shows them.")
-    failed = [
-        (run, status)
-        for run, status in statuses.items()
-        if status["state"] in (ENDED_STATES | {MISSING}) - {"done"}
-    ]
-    for run, status in failed:
-        click.echo(f"{run}: {status['state']}: {status.get('message', '')}", err=True)
-    return 1 if failed else 0
+        _print_groups(experiment.name, groups)
+        print_checks(checks)
+        if any(status["state"] not in _ended_states() for status in statuses.values()):
+            click.echo(_running(runs))
+    return _print_failed(experiment, runs)
 
 
-def _table(name: str, metrics: list[SubgroupMetrics]) -> str:
-    """Return one line for each group of settings."""
-    rows = [["config", "folds", "no result", *SHOWN.values(), "images", "cases"]]
-    for one in metrics:
-        cells = ["-"] * (len(SHOWN) + 2)
-        if one.report:
-            cells = [one.report.metrics[shown].brief() for shown in SHOWN]
-            cells += [str(one.report.n_images), str(one.report.n_cases or "unknown")]
-        rows.append(
-            [one.group or name, f"{len(one.folds)} of {one.n_runs}", str(one.n_failed), *cells]
-        )
-    lines = aligned(rows)
-    if any(one.report for one in metrics):
-        lines.append("In brackets: 95 % intervals by bootstrap over cases.")
-    return "\n".join(lines)
+def _print_groups(name: str, groups: list[experiments.GroupMetrics]) -> None:
+    rows = [["config", "folds", "no result", *METRICS.values(), "images", "cases"]]
+    for group in groups:
+        cells = ["-"] * (len(METRICS) + 2)
+        if group.report:
+            cells = [group.report.metrics[metric].brief() for metric in METRICS]
+            cells += [str(group.report.n_images), str(group.report.n_cases or "unknown")]
+        folds = f"{len(group.folds)} of {group.n_runs}"
+        rows.append([group.group or name, folds, str(group.n_failed), *cells])
+    click.echo("\n".join(format_table(rows)))
+    if any(group.report for group in groups):
+        click.echo("In brackets: 95 % CI (bootstrap over cases).")
+    for group in groups:
+        print_checks(group.checks, f"{group.group}: " if group.group else "")
 
 
-def state_progress() -> Callable[[dict[str, int]], None]:
-    """Return a callback that says on stderr when the count of a state has changed."""
-    last: dict[str, int] = {}
-
-    def tell(state: dict[str, int]) -> None:
-        nonlocal last
-        if state != last:
-            last = state
-            said = ", ".join(f"{count} {name}" for name, count in sorted(state.items()))
-            click.echo(said, err=True)
-
-    return tell
-
-
-def parse_folds(text: str) -> list[int] | str:
-    """Read test folds: 'all', or numbers such as '0,1,2'."""
-    if text == "all":
-        return text
-    try:
-        return [int(fold) for fold in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(
-            f"--test-folds must be all, or numbers such as 0,1,2; asked for '{text}'."
-        ) from error
-
-
-def _grid(tried: tuple[str, ...]) -> dict[str, list[Any]]:
-    from bc_model.experiments import parse_value
-
-    grid: dict[str, list[Any]] = {}
-    for text in tried:
-        name, equals, values = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or name in grid:
-            raise ConfigError(
-                "--set must be a setting and its values such as dropout=0.1,0.5, once for each "
-                f"setting; asked for '{text}'."
-            )
-        grid[name] = [parse_value(name, value.strip()) for value in values.split(",")]
-    return grid
-
-
-SHOWN_REPORT = {
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "roc_auc": "ROC AUC",
-}
-"""Figures of the printed table; the files have all."""
-
-_MAX_FOLDER_NAME = 33
-
-
-@click.command()
-@click.argument("data", type=PATH)
-@click.option(
-    "--protocols",
-    default="image,folds,folds-clean,case",
-    show_default=True,
-    metavar="NAME[,NAME...]",
-)
-@click.option(
-    "--folds", "fold_files", multiple=True, type=PATH, metavar="FILE",
-    help="Official fold file, for folds and folds-clean; may come several times. Default: those "
-    "on the shelf of the Data page.",
-)  # fmt: skip
-@click.option(
-    "--test-folds", "test_folds", default="0", show_default=True, metavar="all|N[,N...]",
-    help="Of the protocols that deal the data out themselves; all tests each picture once.",
-)  # fmt: skip
-@click.option("--study", "name", metavar="NAME", help="Begins the runs' names; default by DATA.")
-@runs_option
-@click.option("--out", type=PATH, help="Folder for the report; default RUNS/NAME.report.")
-@training_options(without=["protocol", "official_fold_file", "test_fold"])
-@click.option("--accept-changes", is_flag=True, help="Go on though data or code changed.")
-@click.option("--detach", is_flag=True, help="Do not wait for the runs.")
-@as_json_option
-def report(
-    data: Path,
-    protocols: str,
-    fold_files: tuple[Path, ...],
-    test_folds: str,
-    name: str | None,
-    runs: Path,
-    out: Path | None,
-    accept_changes: bool,
-    detach: bool,
-    as_json: bool,
-    **options: Any,
-) -> int:
-    """Train the same recipe on DATA under several split protocols: one table, one picture.
-
-    It shows what a leak is worth. A protocol that cannot be made on DATA is told in a sentence, and
-    the others go on. Ctrl-C leaves the runs going on; the same command again goes on with what is
-    not done. The files are written anew whenever a run ends.
-    """
-    from bc_model.experiments import known_options, plan_report, start_report
-
-    name = name or _name_of(data)
-    out = out or runs / f"{name}.report"
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out must be a folder, and {out} is a file; name another one.")
-    require_place(out)
-    target = [one.strip() for one in protocols.split(",") if one.strip()]
-    if FOLDS_PROTOCOLS & set(target) and not fold_files:
-        fold_files = tuple(list_fold_files())
-        if fold_files:
-            shown = ", ".join(file.name for file in fold_files)
-            click.echo(f"fold files of the shelf: {shown}", err=True)
-    plan = plan_report(
-        config_from(data, options),
-        dataset=lambda: _read(data),
-        protocols=target,
-        fold_files=fold_files,
-        test_folds=parse_folds(test_folds),
-        known=known_options(runs, name),
-    )
-    experiment, note = start_report(name, plan, runs, accept_changes=accept_changes)
-    for protocol, checks in note.skipped.items():
-        for check in checks:
-            click.echo(f"{protocol}: {check.message}", err=True)
-    code = 0
-    if not detach:
-        code = _wait(experiment, runs, out)
-    return _tell(experiment, runs, out, as_json=as_json) or code
-
-
-def _wait(experiment: Experiment, runs: Path, out: Path) -> int:
-    """Wait for the runs, and write and tell what there is whenever one of them ends."""
-    from bc_model.experiments import wait_for_experiment
-
-    try:
-        wait_for_experiment(experiment, runs, tell=_watch(experiment, runs, out))
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nThe runs go on: `jobs list {runs}` shows them, the same command waits again.",
-            err=True,
-        )
-        return 130
-    return 0
-
-
-def _watch(experiment: Experiment, runs: Path, out: Path) -> Callable[[dict[str, int]], None]:
-    from bc_model.experiments import summarize_protocols
-    from bc_model.reporting import format_metric_cell, write_protocols
-
-    count = state_progress()
-    told: dict[str, int] = {}
-
-    def watch(state: dict[str, int]) -> None:
-        count(state)
-        # The last one is told and written when the waiting is over.
-        if state.get("done", 0) in (sum(told.values()), len(experiment.members)):
-            return
-        found = summarize_protocols(experiment, runs)
-        write_protocols(found, out)
-        for row in found.rows:
-            if row.n_done and row.n_done != told.get(row.protocol):
-                told[row.protocol] = row.n_done
-                metrics = ", ".join(
-                    f"{SHOWN[key]} {format_metric_cell(row, key)}" for key in SHOWN_REPORT
-                )
-                click.echo(f"{row.words}: {metrics}; {row.rests_on}", err=True)
-
-    return watch
-
-
-def _tell(experiment: Experiment, runs: Path, out: Path, *, as_json: bool) -> int:
-    from bc_model.experiments import MISSING, run_states, summarize_protocols
-    from bc_model.reporting import write_protocols
-    from bc_model.utils import to_json
-
-    found = summarize_protocols(experiment, runs)
-    write_protocols(found, out)
-    if as_json:
-        print_json(to_json(found))
-    else:
-        _print(found)
-        if not found.is_over:
-            click.echo(f"The runs go on: `jobs list {runs}` shows them.")
-        click.echo(f"written to {out}")
+def _print_failed(experiment: experiments.Experiment, runs: Path) -> int:
+    """Print the runs without a result to stderr; return the exit code."""
     failed = {
         run: status
-        for run, status in run_states(experiment, runs).items()
-        if status["state"] in ("failed", "canceled", "interrupted", MISSING)
+        for run, status in experiments.run_states(experiment, runs).items()
+        if status["state"] in _ended_states() - {"done"}
     }
     for run, status in failed.items():
         click.echo(f"{run}: {status['state']}: {status.get('message', '')}", err=True)
     return 1 if failed else 0
 
 
-def _print(found: ProtocolReport) -> None:
-    from bc_model.reporting import format_leakage_cell, format_metric_cell
+def _ended_states() -> frozenset[str]:
+    return frozenset({*ENDED_STATES, experiments.MISSING})
 
-    heads = [
-        "protocol",
-        "runs",
-        *SHOWN_REPORT.values(),
-        "always malignant",
-        "images",
-        "cases",
-        "leak",
-    ]
-    rows = [heads]
-    for row in found.rows:
-        support = [str(row.n), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
-        base = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
+
+def _running(runs: Path) -> str:
+    return f"The runs continue. `runs list {runs}` shows them."
+
+
+def _print_interrupted(runs: Path) -> int:
+    click.echo(f"\n{_running(runs)} The same command waits again.", err=True)
+    return 130
+
+
+def _state_progress() -> Callable[[dict[str, int]], None]:
+    """Return a callback that prints the number of runs in each state after each change."""
+    printed: list[dict[str, int]] = []
+
+    def show(states: dict[str, int]) -> None:
+        if states not in printed[-1:]:
+            printed.append(states)
+            counts = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
+            click.echo(counts, err=True)
+
+    return show
+
+
+def _parse_folds(text: str) -> list[int] | str:
+    """Return test folds: 'all', or numbers such as '0,1,2'."""
+    if text == "all":
+        return text
+    try:
+        return [int(fold) for fold in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(
+            f"Invalid --test-folds '{text}'. Expected all, or numbers such as 0,1,2."
+        ) from error
+
+
+def _parse_grid(assignments: tuple[str, ...]) -> dict[str, list[Any]]:
+    grid: dict[str, list[Any]] = {}
+    for text in assignments:
+        name, equals, values = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name in grid:
+            raise ConfigError(
+                f"Invalid --set '{text}'. Expected an option and its values, such as "
+                "dropout=0.1,0.5, once per option."
+            )
+        grid[name] = [experiments.parse_value(name, value.strip()) for value in values.split(",")]
+    return grid
+
+
+@experiment_commands.command()
+@_data
+@click.option(
+    "--protocols", default="image,folds,folds-clean,case", show_default=True,
+    metavar="NAME[,NAME...]", help="Split protocols to compare.",
+)  # fmt: skip
+@click.option(
+    "--fold-file", "fold_files", multiple=True, type=PATH, metavar="FILE",
+    help="Official fold file; repeatable. Default: those of the dataset registry.",
+)  # fmt: skip
+@click.option(
+    "--test-folds", default="0", show_default=True, metavar="all|N[,N...]",
+    help="Test folds of protocols without an official fold file.",
+)  # fmt: skip
+@click.option("--name", help="Name of the experiment and its runs. Default: from DATA.")
+@runs_option
+@click.option("--out", type=PATH, help="Directory for the report. Default: RUNS/NAME.report.")
+@training_options(without=["protocol", "official_fold_file", "test_fold"])
+@_end_options
+def protocols(
+    data_dir: Path, protocols: str, fold_files: tuple[Path, ...], test_folds: str, name: str | None,
+    runs: Path, out: Path | None, accept_changes: bool, detach: bool, as_json: bool, **options: Any,
+) -> int:  # fmt: skip
+    """Train one configuration on DATA with several split protocols and measure leakage.
+
+    Protocols that DATA does not support are skipped with a message. The report is written again
+    after each run.
+    """
+    name = name or _default_name(data_dir)
+    out = out or runs / f"{name}.report"
+    check_writable(out)
+    names = [protocol.strip() for protocol in protocols.split(",") if protocol.strip()]
+    if data.FOLDS_PROTOCOLS & set(names) and not fold_files:
+        fold_files = tuple(data.list_fold_files())
+        if fold_files:
+            listed = ", ".join(file.name for file in fold_files)
+            click.echo(f"fold files of the dataset registry: {listed}", err=True)
+    plan = experiments.plan_comparison(
+        build_config(data_dir, options), protocols=names, fold_files=fold_files,
+        dataset=lambda: read_dataset(data_dir),
+        test_folds=_parse_folds(test_folds), known=experiments.planned_configs(runs, name),
+    )  # fmt: skip
+    experiment, note = experiments.start_comparison(name, plan, runs, accept_changes=accept_changes)
+    for protocol, checks in note.skipped.items():
+        click.echo(f"{protocol}: {' '.join(check.message for check in checks)}", err=True)
+    code = 0
+    if not detach:
+        try:
+            show = _report_progress(experiment, runs, out)
+            experiments.wait_for_experiment(experiment, runs, on_update=show)
+        except KeyboardInterrupt:
+            code = _print_interrupted(runs)
+    return _print_protocol_report(experiment, runs, out, as_json=as_json) or code
+
+
+def _report_progress(
+    experiment: experiments.Experiment, runs: Path, out: Path
+) -> Callable[[dict[str, int]], None]:
+    """Return a callback that writes the report and prints its new metrics after each run."""
+    show_states = _state_progress()
+    printed: dict[str, int] = {}
+
+    def show(states: dict[str, int]) -> None:
+        show_states(states)
+        # After the last run, the command itself writes and prints the report.
+        if states.get("done", 0) in (sum(printed.values()), len(experiment.runs)):
+            return
+        report = experiments.compare_protocols(experiment, runs)
+        reporting.write_protocols(report, out)
+        for row in report.rows:
+            if row.n_done and row.n_done != printed.get(row.protocol):
+                printed[row.protocol] = row.n_done
+                cells = [
+                    f"{title} {reporting.format_metric_cell(row, key)}"
+                    for key, title in METRICS.items()
+                ]
+                click.echo(f"{row.label}: {', '.join(cells)}; {row.test_data}", err=True)
+
+    return show
+
+
+def _print_protocol_report(
+    experiment: experiments.Experiment, runs: Path, out: Path, *, as_json: bool
+) -> int:
+    report = experiments.compare_protocols(experiment, runs)
+    reporting.write_protocols(report, out)
+    if as_json:
+        print_json(to_json(report))
+    else:
+        _print_protocols(report)
+        if not report.is_finished:
+            click.echo(_running(runs))
+        click.echo(f"Report written to {out}")
+    return _print_failed(experiment, runs)
+
+
+def _print_protocols(report: experiments.ProtocolComparison) -> None:
+    rows = [["protocol", "runs", *METRICS.values(), "all malignant", "images", "cases", "leakage"]]
+    for row in report.rows:
+        counts = [str(row.n_images), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
+        baseline = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
+        cells = [reporting.format_metric_cell(row, key) for key in METRICS]
+        runs = f"{row.n_done} of {len(row.runs)}"
         rows.append(
-            [
-                row.words, f"{row.n_done} of {len(row.runs)}",
-                *(format_metric_cell(row, key) for key in SHOWN_REPORT), base, *support, format_leakage_cell(row),
-            ]
-        )  # fmt: skip
-    for line in aligned(rows):
-        click.echo(line)
-    if any(row.metrics for row in found.rows):
-        click.echo(
-            "In brackets: 95 % intervals over cases. Leak: test pictures whose case is in training."
+            [row.label, runs, *cells, baseline, *counts, reporting.format_leakage_cell(row)]
         )
-    for check in found.checks:
-        click.echo(f"  {check.severity}: {check.message}")
-    for row in found.rows:
-        for check in row.checks:
-            click.echo(f"  {check.severity}: {row.words}: {check.message}")
-    for gap in found.gaps:
-        click.echo(f"  leakage effect: {gap.check.message}")
-    for published_range in found.published_ranges:
+    click.echo("\n".join(format_table(rows)))
+    if any(row.metrics for row in report.rows):
         click.echo(
-            f"  {published_range.label}: {SHOWN[published_range.metric]} {published_range.lowest:g} to {published_range.highest:g}"
+            "In brackets: 95 % CI. All malignant: accuracy if all images are predicted malignant. "
+            "Leakage: test images whose case is in training."
         )
+    print_checks(report.checks)
+    for row in report.rows:
+        print_checks(row.checks, f"{row.label}: ")
+    print_checks(effect.check for effect in report.leakage_effects)
+    for published in report.published_ranges:
+        limits = f"{published.lowest:g} to {published.highest:g}"
+        click.echo(f"  {published.label}: {METRICS[published.metric]} {limits}")
 
 
-def _read(data: Path) -> Dataset:
-    from bc_model.data import read_dataset
-
-    return read_dataset(data, progress=progress("reading"))
-
-
-def _name_of(data: Path) -> str:
-    """Name a report by its data, so that the same command finds it again."""
-    slug = re.sub(r"[^A-Za-z0-9._]+", "-", data.resolve().name).strip("-.")
-    return f"report-{slug[:_MAX_FOLDER_NAME] or 'data'}"
+def _default_name(data_dir: Path) -> str:
+    """Return a name of at most 40 characters, always the same for a dataset directory."""
+    slug = re.sub(r"[^A-Za-z0-9._]+", "-", data_dir.resolve().name).strip("-.")
+    return f"report-{slug[:33] or 'data'}"

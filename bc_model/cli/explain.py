@@ -1,20 +1,21 @@
-"""``explain``: write predictions and heatmaps for image files."""
+"""``explain``: write predictions and heatmaps of image files."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bc_model.cli.options import MODEL, PATH, as_json_option, print_json
+from bc_model import inference
+from bc_model.cli.options import MODEL, PATH, json_option, print_json
 from bc_model.errors import DataError, ImageError
-from bc_model.utils import format_probability, many
+from bc_model.utils import check_writable, format_count, format_with_threshold
 
 
 @click.command()
 @click.argument("images", type=PATH, nargs=-1, required=True)
 @click.option("--model", type=MODEL, required=True, help="A run, a model directory, or 'bundled'.")
 @click.option("--out", type=PATH, required=True, help="Directory for heatmaps and JSON files.")
-@as_json_option
+@json_option
 def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> int:
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
 
@@ -22,17 +23,14 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     is damaged, it is skipped and the exit code is 1. If a path does not exist, nothing is written.
     No heatmap is written for an image that the model cannot interpret.
     """
-    from bc_model.inference import explain_file, images_to_explain, load_classifier
-    from bc_model.utils import require_place
-
-    require_place(out)
-    files = images_to_explain(images)
-    classifier = load_classifier(model)
+    check_writable(out)
+    files = inference.collect_images(images)
+    classifier = inference.load_classifier(model)
     results: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     for file in files:
         try:
-            result = explain_file(classifier, file, out)
+            result = inference.explain_file(classifier, file, out)
         except ImageError as error:
             if len(files) == 1:
                 raise
@@ -52,7 +50,7 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     else:
         click.echo(f"Results written to {out}. Research use only, not a diagnosis.")
     if skipped:
-        click.echo(f"{len(skipped)} of {many(len(files), 'image')} skipped.", err=True)
+        click.echo(f"{len(skipped)} of {format_count(len(files), 'image')} skipped.", err=True)
     return 1 if skipped else 0
 
 
@@ -60,9 +58,9 @@ def _print_result(file: Path, result: dict[str, Any]) -> None:
     if result["predicted_class"] is None:
         click.echo(f"{file}: not classified")
     else:
-        probability, threshold = format_probability(result["prob_malignant"], result["threshold"])
+        shown, threshold = format_with_threshold(result["prob_malignant"], result["threshold"])
         click.echo(
-            f"{file}: estimated probability of malignancy {probability}, "
+            f"{file}: estimated probability of malignancy {shown}, "
             f"predicted {result['predicted_class']} (threshold {threshold})"
         )
     for check in result["checks"]:

@@ -1,315 +1,281 @@
-"""Commands on models: list, show, verify, export, optimise."""
+"""``models``: inspect, export and adjust trained models."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 
-from bc_model.cli.options import MODEL, PATH, as_json_option, print_json, progress, runs_option
+from bc_model import data, evaluation, inference, reporting
+from bc_model.cli.options import (
+    MODEL,
+    PATH,
+    find_split_file,
+    json_option,
+    print_json,
+    progress,
+    read_dataset,
+    runs_option,
+)
 from bc_model.errors import SplitError
-from bc_model.utils import native_stderr_silenced
-
-if TYPE_CHECKING:
-    from bc_model.inference import ModelCard
-
+from bc_model.utils import dumps, silence_native_stderr, to_json, write_text_atomic
 
 _model = click.argument("model", type=MODEL)
 
 
-@click.group()
-def models() -> None:
-    """Look at models, check them, write them in other formats."""
+@click.group("models")
+def model_commands() -> None:
+    """Inspect, export and adjust models."""
 
 
-@models.command("list")
+@model_commands.command("list")
 @runs_option
-@as_json_option
-def list_models(runs: Path, as_json: bool) -> None:
-    """List the models of finished runs, newest first."""
-    from bc_model.inference import SHIPPED_MODELS, list_bundles, shipped_folder
-
-    bundles, problems = list_bundles(runs, SHIPPED_MODELS)
+@json_option
+def list_(runs: Path, as_json: bool) -> None:
+    """List the models of finished runs, newest first, and the bundled model."""
+    bundles, problems = inference.list_bundles(runs, inference.BUNDLED_MODELS_DIR)
     if as_json:
-        rows = [{"folder": str(one.folder), "name": one.card.name} for one in bundles]
+        rows = [{"folder": str(bundle.folder), "name": bundle.card.name} for bundle in bundles]
         print_json({"models": rows, "problems": problems})
         return
-    for one in bundles:
-        named = ", called 'bundled' by commands" if one.folder == shipped_folder("bundled") else ""
-        click.echo(f"{one.card.name}{named}  {one.folder}")
-        click.echo(f"    {one.card.architecture.backbone}, {_metric_of(one.card)}")
-    for sentence in problems:
-        click.echo(f"left out: {sentence}")
+    for bundle in bundles:
+        alias = (
+            " (alias 'bundled')" if bundle.folder == inference.bundled_model_dir("bundled") else ""
+        )
+        click.echo(f"{bundle.card.name}{alias}  {bundle.folder}")
+        click.echo(f"    {bundle.card.architecture.backbone}, {_summarize(bundle.card)}")
+    for problem in problems:
+        click.echo(f"skipped: {problem}")
     if not bundles:
-        click.echo(f"No model under {runs}; train one first.")
+        click.echo(f"No model in {runs}. Train one with `train`.")
 
 
-@models.command()
+@model_commands.command()
 @_model
 def show(model: Path) -> None:
     """Print the model card of MODEL as JSON."""
-    from bc_model.inference import open_bundle
-    from bc_model.utils import dumps
-
-    click.echo(dumps(open_bundle(model).card), nl=False)
+    click.echo(dumps(inference.open_bundle(model).card), nl=False)
 
 
-@models.command()
+@model_commands.command()
 @_model
 def verify(model: Path) -> None:
-    """Check every file of MODEL against its model card, and that it loads and answers."""
-    import numpy as np
-
-    from bc_model.inference import Engine, open_bundle
-
-    bundle = open_bundle(model)
+    """Check the checksum of every file of MODEL and compute one prediction."""
+    bundle = inference.open_bundle(model)
     bundle.verify()
-    Engine(bundle).explain(np.zeros((1, *bundle.image_size, 3), np.uint8))
-    click.echo(f"{bundle.folder}: {len(bundle.card.files)} files are what they should be")
+    inference.Engine(bundle).explain(np.zeros((1, *bundle.image_size, 3), np.uint8))
+    click.echo(f"{bundle.folder}: all {len(bundle.card.files)} files are valid")
 
 
-@models.command()
+@model_commands.command()
 @_model
-@click.option("--out", type=PATH, required=True, help="Folder to write into.")
-@click.option(
-    "--format",
-    "formats",
-    multiple=True,
-    type=click.Choice(["keras", "onnx", "tflite"]),
-    help="May be given several times; default is all.",
-)
-@as_json_option
-def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> None:
-    """Write MODEL as .keras, ONNX and TFLite, each compared with the reference.
-
-    Its card is written beside them: how to feed it, and what its answers are.
-    """
-    from bc_model.inference import FORMATS, export_model, open_bundle
-    from bc_model.reporting import card_to_markdown
-    from bc_model.utils import write_text_atomic
-
-    bundle = open_bundle(model)
-    bundle.verify()
-    click.echo("loading TensorFlow", err=True)
-    with native_stderr_silenced():
-        import tensorflow  # noqa: F401
-
-    written = []
-    for fmt in formats or FORMATS:
-        click.echo(f"{fmt}: converting and comparing", err=True)
-        one = export_model(bundle, fmt, out)
-        written.append(
-            {"format": fmt, "path": str(one.path), "max_difference": one.max_difference, "n": one.n}
-        )
-        if not as_json:
-            click.echo(
-                f"{one.path}: largest difference from the reference {one.max_difference:.1e} "
-                f"on {one.n} pictures"
-            )
-    card_file = out / f"{bundle.card.name}.md"
-    write_text_atomic(card_file, card_to_markdown(bundle.card))
-    if as_json:
-        print_json(written)
-    else:
-        click.echo(f"{card_file}: how to feed it, and what its answers are")
-
-
-@models.command()
-@_model
-@click.argument("data", type=PATH)
-@click.option("--split", "split_file", type=PATH, help="Default: the split of the run.")
-@as_json_option
-def quantize(model: Path, data: Path, split_file: Path | None, as_json: bool) -> None:
-    """Add int8 to MODEL and compare every precision with the reference.
-
-    Quantises on the training pictures of DATA and compares on its validation pictures.
-    """
-    from bc_model.cli.options import own_split_file
-    from bc_model.data import load_pixels, match_split, read_dataset, read_split
-    from bc_model.inference import (
-        CALIBRATION_IMAGES,
-        file_sha256,
-        measure_parity,
-        open_bundle,
-        quantise,
-    )
-    from bc_model.utils import to_json
-
-    bundle = open_bundle(model)
-    instead = "int8 is for models that `train` made; this one keeps the precisions it came with."
-    split_file = own_split_file(bundle, split_file, "compare its precisions on", instead)
-    split = read_split(split_file)
-    if file_sha256(split_file) != bundle.card.data.split_sha256:
-        raise SplitError(
-            f"{split_file} is not the split that the model {bundle.label} was trained with; its "
-            "own validation pictures are needed. Give its run's split.csv with --split."
-        )
-    with native_stderr_silenced():
-        import tensorflow  # noqa: F401
-    dataset = read_dataset(data, progress=progress("reading"))
-    match_split(split, dataset)
-    training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
-    size = bundle.image_size
-    every = -(-len(training) // CALIBRATION_IMAGES)  # spread over all cases
-    calibration = load_pixels(dataset.root, list(training["path"])[::every], size)
-    bundle = quantise(bundle, calibration)
-    bundle = measure_parity(
-        bundle,
-        load_pixels(dataset.root, list(validation["path"]), size),
-        (validation["class"] == "malignant").to_numpy(),
-    )
-    precisions = bundle.card.precisions
-    if as_json:
-        print_json({name: to_json(one) for name, one in precisions.items()})
-        return
-    for name, parity in precisions.items():
-        auc = parity.auc_difference
-        click.echo(
-            f"{name}: {'allowed' if parity.passes_parity else 'not allowed'}; probability within "
-            f"{parity.prob_difference_p99:.5f} (99th percentile), AUC within "
-            f"{'not defined' if auc is None else f'{auc:.5f}'}, {parity.n} pictures"
-        )
-
-
-@models.command()
-@_model
-@click.option("--out", type=PATH, help="The Markdown file to write; default: print it.")
+@click.option("--out", type=PATH, help="Markdown file to write. Default: print it.")
 def card(model: Path, out: Path | None) -> None:
-    """Make a model card from the model card of MODEL, as Markdown."""
-    from bc_model.inference import open_bundle
-    from bc_model.reporting import card_to_markdown
-    from bc_model.utils import write_text_atomic
-
-    text = card_to_markdown(open_bundle(model).card)
+    """Write the model card of MODEL as Markdown."""
+    text = reporting.card_to_markdown(inference.open_bundle(model).card)
     if out is None:
         click.echo(text, nl=False)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomic(out, text)
-    click.echo(f"written to {out}")
+    click.echo(f"Model card written to {out}")
 
 
-def _metric_of(card: ModelCard) -> str:
-    test = card.metrics.test
-    metric = test.metrics["balanced_accuracy"] if test else None
-    if test is None or metric is None or metric.value is None:
-        return "not evaluated"
-    interval = ""
-    if metric.ci_low is not None:
-        interval = f" (95 % {metric.ci_low:.2f}-{metric.ci_high:.2f})"
-    has_leakage = ", LEAKY" if card.data.has_leakage or test.has_leakage else ""
-    return (
-        f"balanced accuracy {metric.value:.2f}{interval} on {metric.n_images} pictures of "
-        f"{metric.n_cases} cases{has_leakage}"
-    )
+@model_commands.command()
+@_model
+@click.option("--out", type=PATH, required=True, help="Directory for the exported files.")
+@click.option(
+    "--format", "formats", multiple=True, type=click.Choice(["keras", "onnx", "tflite"]),
+    help="Format to write; repeatable. Default: all.",
+)  # fmt: skip
+@json_option
+def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> None:
+    """Export MODEL and its model card; compare each exported file with the original."""
+    bundle = inference.open_bundle(model)
+    bundle.verify()
+    click.echo("loading TensorFlow", err=True)
+    with silence_native_stderr():
+        import tensorflow  # noqa: F401
+
+    rows = []
+    for name in formats or inference.FORMATS:
+        click.echo(f"{name}: converting and comparing", err=True)
+        file = inference.export_model(bundle, name, out)
+        difference = file.max_difference
+        rows.append(
+            {
+                "format": name,
+                "path": str(file.path),
+                "max_difference": difference,
+                "n_images": file.n_images,
+            }
+        )
+        if not as_json:
+            text = (
+                f"largest difference from the original {difference:.1e} on {file.n_images} images"
+            )
+            click.echo(f"{file.path}: {text}")
+    card_file = out / f"{bundle.card.name}.md"
+    write_text_atomic(card_file, reporting.card_to_markdown(bundle.card))
+    print_json(rows) if as_json else click.echo(f"{card_file}: inputs and outputs")
 
 
-@click.command()
-@click.argument("model", type=MODEL)
-@click.argument("data", type=PATH)
-@as_json_option
-def calibrate(model: Path, data: Path, as_json: bool) -> None:
-    """Fit the temperature of MODEL anew on the validation part of DATA, as training does.
+@model_commands.command()
+@_model
+@click.argument("data_dir", type=PATH, metavar="DATA")
+@click.option("--split", "split_file", type=PATH, help="Default: the split file of the run.")
+@json_option
+def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool) -> None:
+    """Add int8 to MODEL and check the parity of every precision with the original.
 
-    Then evaluates it again on the test part: the probabilities have changed. A locked cut-off is
-    carried over, so that it calls the same pictures; one chosen by case goes back to 0.5.
+    The training images of DATA calibrate int8, and its validation images measure parity.
     """
-    from bc_model.data import match_split, read_dataset, read_split
-    from bc_model.evaluation import (
-        evaluate_split,
-        fit_bundle_temperature,
-        report_files,
-        require_evaluation,
-        update_model_card,
+    bundle = inference.open_bundle(model)
+    alternative = "Quantize a model from `train`, or use the precisions that this model includes."
+    split_file = find_split_file(bundle, split_file, alternative)
+    split = data.read_split(split_file)
+    if inference.file_sha256(split_file) != bundle.card.data.split_sha256:
+        raise SplitError(
+            f"{split_file} is not the split that model '{bundle.label}' was trained with. "
+            "Parity requires the model's own validation images. Give the split.csv of its run "
+            "with --split."
+        )
+    with silence_native_stderr():
+        import tensorflow  # noqa: F401
+    dataset = read_dataset(data_dir)
+    data.require_matching_split(split, dataset)
+    training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
+    size = bundle.image_size
+    step = -(-len(training) // inference.N_CALIBRATION_IMAGES)  # images from all cases
+    bundle = inference.quantize(
+        bundle, data.load_pixels(dataset.root, list(training["path"])[::step], size)
     )
-    from bc_model.inference import CardMetrics, Engine, open_bundle, predict_files
-    from bc_model.reporting import write_plots
-    from bc_model.utils import to_json
+    bundle = inference.measure_parity(
+        bundle,
+        data.load_pixels(dataset.root, list(validation["path"]), size),
+        (validation["class"] == "malignant").to_numpy(),
+    )
+    precisions = bundle.card.precisions
+    if as_json:
+        print_json({name: to_json(parity) for name, parity in precisions.items()})
+        return
+    for name, parity in precisions.items():
+        auc = parity.auc_difference
+        click.echo(
+            f"{name}: {'passes' if parity.passes_parity else 'fails'} the parity check; "
+            f"probability difference {parity.prob_difference_p99:.5f} (99th percentile), ROC AUC "
+            f"difference {'undefined' if auc is None else f'{auc:.5f}'}, {parity.n_images} images"
+        )
 
-    bundle = open_bundle(model)
-    folder = require_evaluation(bundle)
-    split = read_split(folder.parent / "split.csv")
-    dataset = read_dataset(data, progress=progress("reading"))
-    match_split(split, dataset)
+
+@model_commands.command()
+@_model
+@click.argument("data_dir", type=PATH, metavar="DATA")
+@json_option
+def calibrate(model: Path, data_dir: Path, as_json: bool) -> None:
+    """Fit the temperature of MODEL on the validation subset of DATA, as training does.
+
+    Then evaluate MODEL on the test subset. A set threshold is converted, so that image-level
+    predictions stay the same; a threshold at case level returns to 0.5.
+    """
+    bundle = inference.open_bundle(model)
+    directory = evaluation.require_evaluation(bundle)
+    split = data.read_split(directory.parent / "split.csv")
+    dataset = read_dataset(data_dir)
+    data.require_matching_split(split, dataset)
     rows = split[split["subset"] == "validation"].reset_index(drop=True)
-    tell = progress("predicting")
-    predicted = predict_files(Engine(bundle), dataset.root, list(rows["path"]), progress=tell)
-    calibrated, files = fit_bundle_temperature(bundle, rows, predicted, folder)
-    report = evaluate_split(Engine(calibrated), dataset.root, split, progress=tell)
-    card = replace(calibrated.card, metrics=CardMetrics(test=report.summary()))
-    update_model_card(bundle, card, files | report_files(report, folder))
-    write_plots(report, folder)
+    show = progress("predicting")
+    predicted = inference.predict_files(
+        inference.Engine(bundle), dataset.root, list(rows["path"]), progress=show
+    )
+    calibrated, files = evaluation.fit_bundle_temperature(bundle, rows, predicted, directory)
+    report = evaluation.evaluate_split(
+        inference.Engine(calibrated), dataset.root, split, progress=show
+    )
+    card = replace(calibrated.card, metrics=inference.CardMetrics(test=report.summary()))
+    evaluation.update_model_card(bundle, card, files | evaluation.report_files(report, directory))
+    reporting.write_plots(report, directory)
     temperature, threshold = card.temperature, card.threshold
     if as_json:
         print_json(to_json(temperature) | {"threshold": to_json(threshold)})
         return
     click.echo(f"temperature {temperature.value:.3f}, {temperature.method}")
-    kept = " as before" if threshold == bundle.card.threshold else ""
-    click.echo(f"cut-off {threshold.value:.3f}{kept}, {threshold.method}")
+    unchanged = " (unchanged)" if threshold == bundle.card.threshold else ""
+    click.echo(f"threshold {threshold.value:.3f}{unchanged}, {threshold.method}")
 
 
-@click.command()
-@click.argument("model", type=MODEL)
+@model_commands.command("choose-threshold")
+@_model
 @click.option(
-    "--goal", type=click.Choice(["sensitivity", "specificity", "youden", "balanced"]),
-    default="sensitivity", show_default=True, help="What the cut-off is chosen by.",
+    "--criterion", type=click.Choice(["sensitivity", "specificity", "youden", "balanced"]),
+    default="sensitivity", show_default=True, help="Criterion on the validation predictions.",
 )  # fmt: skip
-@click.option("--wanted", type=float, help="Sensitivity or specificity; default 0.95.")
-@click.option("--by", "unit", type=click.Choice(["image", "case"]), default="image")
-@click.option("--prevalence", default=0.1, show_default=True, help="For predictive values.")
-@click.option("--lock", "reason", metavar="REASON", help="Write it into the model card.")
-@as_json_option
-def threshold_choice(
-    model: Path, criterion: str, target: float | None, unit: str, prevalence: float, reason: str | None,
-    as_json: bool,
+@click.option("--target", type=float, help="Sensitivity or specificity to reach. Default: 0.95.")
+@click.option(
+    "--unit", type=click.Choice(["image", "case"]), default="image", show_default=True,
+    help="Unit that the threshold classifies.",
+)  # fmt: skip
+@click.option("--prevalence", default=0.1, show_default=True, help="For the predictive values.")
+@click.option("--set", "reason", metavar="REASON", help="Set the threshold and store the reason.")
+@json_option
+def choose_threshold(
+    model: Path, criterion: str, target: float | None, unit: str, prevalence: float,
+    reason: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Choose a cut-off on MODEL's validation predictions, and try it on its test predictions."""
-    from bc_model.evaluation import (
-        choose_threshold,
-        evaluate_threshold,
-        predictive_values,
-        read_report,
-        read_validation_predictions,
-        require_evaluation,
-        set_threshold,
-    )
-    from bc_model.inference import open_bundle
-    from bc_model.reporting import write_plots
-    from bc_model.utils import to_json
-
+    """Choose a decision threshold on the validation predictions of MODEL and test it."""
     if target is not None and criterion not in ("sensitivity", "specificity"):
         raise click.UsageError(
-            f"--wanted goes with --goal sensitivity or specificity, not with {criterion}"
+            f"--target requires --criterion sensitivity or specificity, not {criterion}."
         )
     if not 0 < prevalence < 1:
-        raise click.BadParameter("lies between 0 and 1", param_hint="--prevalence")
-    bundle = open_bundle(model)
-    folder = require_evaluation(bundle)
-    wish = 0.95 if target is None else target
-    chosen = choose_threshold(
-        read_validation_predictions(folder), criterion=criterion, target=wish, unit=unit
-    )
-    predictions = read_report(folder).predictions
+        raise click.BadParameter("Expected 0 < prevalence < 1.", param_hint="--prevalence")
+    bundle = inference.open_bundle(model)
+    directory = evaluation.require_evaluation(bundle)
+    choice = evaluation.choose_threshold(
+        evaluation.read_validation_predictions(directory), criterion=criterion, unit=unit,
+        target=0.95 if target is None else target,
+    )  # fmt: skip
+    predictions = evaluation.read_report(directory).predictions
     assert predictions is not None, "read_report reads the predictions or fails"
-    trial = evaluate_threshold(predictions, chosen.value, unit=unit)
+    trial = evaluation.evaluate_threshold(predictions, choice.value, unit=unit)
     rates = trial.metrics["sensitivity"], trial.metrics["specificity"]
-    values = predictive_values(*rates, prevalence)
+    values = evaluation.predictive_values(*rates, prevalence)
     if reason is not None:
-        set_threshold(bundle, chosen.value, reason, threshold_choice=chosen)
-        write_plots(read_report(folder), folder)
+        evaluation.set_threshold(bundle, choice.value, reason, threshold_choice=choice)
+        reporting.write_plots(evaluation.read_report(directory), directory)
     if as_json:
-        told = {name: to_json(metric) for name, metric in values.items()}
         print_json(
-            {"chosen": to_json(chosen), "test": to_json(trial), "predictive_values": told,
-             "prevalence": prevalence, "locked": reason is not None}
+            {"choice": to_json(choice), "test": to_json(trial), "prevalence": prevalence,
+             "predictive_values": {name: to_json(value) for name, value in values.items()},
+             "is_set": reason is not None}
         )  # fmt: skip
         return
-    click.echo(f"cut-off {chosen.value:.3f}, {chosen.method}")
+    click.echo(f"threshold {choice.value:.3f}, {choice.method}")
     for name, metric in trial.metrics.items():
-        click.echo(f"  on test, {name.replace('_', ' ')}: {metric}")
+        click.echo(f"  test {name.replace('_', ' ')}: {metric}")
     for name, metric in values.items():
         click.echo(f"  {name} predictive value at a prevalence of {prevalence:g}: {metric}")
     if reason is not None:
-        click.echo("locked into the model card; the report of the run is at this cut-off now")
+        click.echo("The threshold is set. The report of the run now uses it.")
+
+
+@model_commands.command("set-threshold")
+@_model
+@click.argument("value", type=click.FloatRange(0, 1))
+@click.option("--reason", required=True, help="Reason, stored in the model card.")
+def set_threshold(model: Path, value: float, reason: str) -> None:
+    """Set the decision threshold of MODEL to VALUE and update the report of its run."""
+    bundle = evaluation.set_threshold(inference.open_bundle(model), value, reason)
+    if directory := evaluation.find_evaluation_dir(bundle):
+        reporting.write_plots(evaluation.read_report(directory), directory)
+    click.echo(f"threshold {bundle.threshold:.3f}, {bundle.card.threshold.method}")
+
+
+def _summarize(card: inference.ModelCard) -> str:
+    test = card.metrics.test
+    if test is None:
+        return "not evaluated"
+    leakage = ", with leakage" if card.data.has_leakage or test.has_leakage else ""
+    return f"balanced accuracy {test.metrics['balanced_accuracy']}{leakage}"

@@ -1,160 +1,86 @@
-"""What several commands share: options, progress, and printing."""
+"""Options, progress lines and output that several commands share."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from bc_model import data, inference
+from bc_model.checks import Check
 from bc_model.errors import ConfigError, FolderNotFoundError, SplitError
 from bc_model.training import OPTIONS, Option, TrainingConfig, runs_dir
 
-if TYPE_CHECKING:
-    from bc_model.inference import Bundle
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FIELDS = tuple(name for name in OPTIONS if name != "data")
+"""Fields of `TrainingConfig` with a command line option; the dataset is an argument."""
+
+_REFRESH_S = 0.2
 
 
 class _Path(click.Path):
-    """A path; empty text, as of a variable that is not set, would be the folder one is in."""
+    """A path; an empty text, such as an unset variable, is an error."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path."""
         if value == "":
-            self.fail("no path is named: the text is empty", param, ctx)
+            self.fail("The path is empty.", param, ctx)
         return Path(super().convert(value, param, ctx))  # type: ignore[arg-type]
 
 
 class _Model(_Path):
-    """A path, or the name of a model as `models list` and the pages show it; or ``bundled``."""
+    """The path of a model or run, or a name from `models list`, or 'bundled'."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path as it is where it is there, else that of the model of this name.
-
-        'bundled' is the model that comes with the program, whatever lies here.
-        """
-        from bc_model.inference import has_bundled_model, shipped_folder
-
-        if value == "bundled" and has_bundled_model():
-            return shipped_folder(value)
+        """Return an existing path, else the run or the included model with this name."""
+        # 'bundled' is the bundled model even if a directory has this name.
+        if value == "bundled" and inference.has_bundled_model():
+            return inference.bundled_model_dir(value)
         path = super().convert(value, param, ctx)
         if path.name != str(path) or path.exists():
             return path
-        named = (runs_dir() / path, shipped_folder(path.name))
-        return next((folder for folder in named if folder.exists()), path)
+        named = (runs_dir() / path, inference.bundled_model_dir(path.name))
+        return next((directory for directory in named if directory.exists()), path)
 
 
 PATH = _Path(path_type=Path)
 MODEL = _Model(path_type=Path)
-as_json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON on stdout, only that."
-)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 runs_option = click.option(
-    "--runs",
-    type=PATH,
-    default=runs_dir,
-    show_default="BC_RUNS, or runs beside the program",
-    help="Folder of all runs.",
+    "--runs", type=PATH, default=runs_dir, help="Directory of all runs.",
+    show_default="BC_RUNS, or runs next to the program",
+)  # fmt: skip
+accept_changes_option = click.option(
+    "--accept-changes", is_flag=True, help="Continue even if data or code have changed."
 )
-seed_option = click.option("--seed", default=0, show_default=True, help="Of every random choice.")
+seed_option = click.option("--seed", default=0, show_default=True, help="Random seed.")
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Read a size such as ``224x224``: height and width."""
-    try:
-        height, width = (int(side) for side in text.lower().split("x"))
-    except ValueError as error:
-        raise ConfigError(
-            f"--image-size must be height x width such as 224x224; asked for '{text}'."
-        ) from error
-    return height, width
+def combine(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return a decorator that adds several arguments and options in this order."""
 
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
 
-def progress(verb: str) -> Callable[[int, int], None]:
-    """Return a callback that keeps one line of stderr up to date, on a terminal only."""
-
-    def show(done: int, total: int) -> None:
-        if sys.stderr.isatty() and (done % 20 == 0 or done == total):
-            end = "\n" if done == total else ""
-            click.echo(f"\r{verb} {done}/{total}", nl=False, err=True)
-            click.echo(end, nl=False, err=True)
-
-    return show
-
-
-def byte_progress() -> Callable[[str, int, int], None]:
-    """Return a callback of (verb, bytes done, bytes in all or 0) that does the same, in MB."""
-    told_s = 0.0
-
-    def show(verb: str, done: int, total: int) -> None:
-        nonlocal told_s
-        last = done == total
-        if sys.stderr.isatty() and (last or time.monotonic() - told_s > 0.2):
-            told_s = time.monotonic()
-            of = f" of {total / 1e6:,.0f}" if total else ""
-            end = "\n" if last else ""
-            click.echo(f"\r{verb} {done / 1e6:,.0f}{of} MB{end}", nl=False, err=True)
-
-    return show
-
-
-def aligned(rows: list[list[str]]) -> list[str]:
-    """Return a line for each row of a table, with its columns under each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def log_to(path: Path) -> None:
-    """Send the library's log to stdout, and with dates to a file."""
-    logger = logging.getLogger("bc_model")
-    logger.setLevel(logging.INFO)
-    plain, dated = logging.StreamHandler(sys.stdout), logging.FileHandler(path, encoding="utf-8")
-    dated.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    for handler in (plain, dated):
-        logger.addHandler(handler)
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON on stdout."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-FIELDS = tuple(name for name in OPTIONS if name != "data")
-"""Fields with a command line option; the dataset is an argument."""
+    return decorate
 
 
 def training_options(
     only: Collection[str] = FIELDS, *, without: Collection[str] = ()
 ) -> Callable[[Command], Command]:
-    """Return a decorator that adds command line options for fields of `TrainingConfig`.
-
-    Parameters
-    ----------
-    only : collection of str
-        By default all fields but `data`.
-    without : collection of str
-        Fields that the command sets itself.
-    """
-
-    def decorate(command: Command) -> Command:
-        for name in reversed(FIELDS):
-            if name in only and name not in without:
-                command = _click_option(OPTIONS[name])(command)
-        return command
-
-    return decorate
+    """Return a decorator that adds an option for each field of `TrainingConfig`."""
+    names = [name for name in FIELDS if name in only and name not in without]
+    return combine(*(_click_option(OPTIONS[name]) for name in names))
 
 
 def is_given(name: str) -> bool:
@@ -163,33 +89,107 @@ def is_given(name: str) -> bool:
     return source is ParameterSource.COMMANDLINE
 
 
-def config_from(data: Path, values: dict[str, Any]) -> TrainingConfig:
-    """Return the configuration for a dataset directory and the values of `training_options`.
-
-    With bundled weights, the default image size is that of the bundled model.
-
-    Raises
-    ------
-    ConfigError
-        A value is out of range.
-    FolderNotFoundError
-        There is no such dataset directory.
-    SplitError
-        The fold file does not exist or is invalid.
-    WeightsError
-        The bundled model is required for its image size, but is missing or damaged.
-    """
-    from bc_model.data import read_fold_file
-    from bc_model.inference import bundled_model
-
+def build_config(data_dir: Path, values: dict[str, Any]) -> TrainingConfig:
+    """Return the configuration for a dataset directory and the values of `training_options`."""
+    # The default image size of bundled weights is that of the bundled model.
     if values["weights"] == "bundled" and not is_given("image_size"):
-        values = values | {"image_size": bundled_model().image_size}
-    config = TrainingConfig(data=str(data), **values)
-    if not data.is_dir():
-        raise FolderNotFoundError(f"There is no folder {data}; check the path of the data set.")
+        values = values | {"image_size": inference.open_bundled_model().image_size}
+    config = TrainingConfig(data=str(data_dir), **values)
+    require_directory(data_dir)
     if config.official_fold_file:
-        read_fold_file(Path(config.official_fold_file))
+        data.read_fold_file(Path(config.official_fold_file))
     return config
+
+
+def require_directory(data_dir: Path) -> None:
+    """Raise `FolderNotFoundError` if the dataset directory does not exist."""
+    if not data_dir.is_dir():
+        raise FolderNotFoundError(f"There is no folder {data_dir}. Check the path of the dataset.")
+
+
+def read_dataset(data_dir: Path) -> data.Dataset:
+    """Return the dataset and show the progress."""
+    return data.load_dataset(data_dir, progress=progress("reading"))
+
+
+def find_split_file(bundle: inference.Bundle, split_file: Path | None, alternative: str) -> Path:
+    """Return the given or the model's split file; errors end with the alternative."""
+    if bundle.trained_on_all_images:
+        raise SplitError(
+            f"Model '{bundle.label}' was trained on all images of its dataset, so it has no "
+            f"validation or test subset. {alternative}"
+        )
+    return split_file or bundle.folder.parent / "split.csv"
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return height and width from a text such as '224x224'."""
+    try:
+        height, width = (int(side) for side in text.lower().split("x"))
+    except ValueError as error:
+        raise ConfigError(
+            f"Invalid --image-size '{text}'. Expected height x width, such as 224x224."
+        ) from error
+    return height, width
+
+
+def progress(verb: str) -> Callable[[int, int], None]:
+    """Return a callback that updates one line on stderr if it is a terminal."""
+
+    def show(done: int, total: int) -> None:
+        if done % 20 == 0 or done == total:
+            _show_progress(f"{verb} {done}/{total}", is_last=done == total)
+
+    return show
+
+
+def byte_progress() -> Callable[[str, int, int], None]:
+    """Return a callback of (verb, bytes done, total bytes or 0) that shows megabytes."""
+    shown_s = 0.0
+
+    def show(verb: str, done: int, total: int) -> None:
+        nonlocal shown_s
+        if done == total or time.monotonic() - shown_s > _REFRESH_S:
+            shown_s = time.monotonic()
+            of_total = f" of {total / 1e6:,.0f}" if total else ""
+            _show_progress(f"{verb} {done / 1e6:,.0f}{of_total} MB", is_last=done == total)
+
+    return show
+
+
+def log_to(path: Path) -> None:
+    """Send the log of the library to stdout and, with dates, to a file."""
+    logger = logging.getLogger("bc_model")
+    logger.setLevel(logging.INFO)
+    file_handler = logging.FileHandler(path, encoding="utf-8")
+    file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    for handler in (logging.StreamHandler(sys.stdout), file_handler):
+        logger.addHandler(handler)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_checks(checks: Iterable[Check], prefix: str = "") -> None:
+    """Print one line for each check."""
+    for check in checks:
+        click.echo(f"  {check.severity} {check.code}: {prefix}{check.message}")
+
+
+def format_table(rows: list[list[str]]) -> list[str]:
+    """Return one line for each row, with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _show_progress(text: str, *, is_last: bool) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{text}", nl=is_last, err=True)
 
 
 class _Numbers(click.ParamType):
@@ -206,14 +206,11 @@ class _Numbers(click.ParamType):
 
 def _click_option(option: Option) -> Callable[[Command], Command]:
     flag = f"--{option.name.replace('_', '-')}"
-    unit = f" Unit: {option.unit}." if option.unit else ""
-    shared: dict[str, Any] = {"help": option.help + unit, "show_default": option.default != ""}
-    if option.default is not dataclasses.MISSING:
-        shared["default"] = option.default
+    default = option.format(option.default) if option.type is tuple else option.default
+    text = f"{option.help} Unit: {option.unit}." if option.unit else option.help
+    shared: dict[str, Any] = {"help": text, "default": default, "show_default": default != ""}
     if option.type is bool:
         return click.option(f"{flag}/--no-{flag.removeprefix('--')}", **shared)
-    if option.type is tuple:
-        shared["default"] = option.format(option.default)
     return click.option(flag, type=_click_type(option), **shared)
 
 
@@ -231,26 +228,3 @@ def _click_type(option: Option) -> click.ParamType:
         min_open=option.gt is not None,
         max_open=option.lt is not None,
     )
-
-
-def own_split_file(bundle: Bundle, asked: Path | None, what: str, instead: str) -> Path:
-    """Return the file that was asked for, or that of the model's run.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    asked : Path or None
-    what, instead : str
-        What a part of the split is for, and a sentence on what can be done without one.
-
-    Raises
-    ------
-    SplitError
-        The model learned from every picture, so that no file can be its split.
-    """
-    if bundle.learned_from_all:
-        raise SplitError(
-            f"The model {bundle.label} learned from every picture that it was given, so no split "
-            f"has a part to {what}. {instead}"
-        )
-    return asked or bundle.folder.parent / "split.csv"

@@ -1,74 +1,70 @@
-"""The command that trains."""
+"""``train``: train a model in this process."""
 
 import dataclasses
 import logging
 import shutil
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from bc_model.cli.options import PATH, config_from, is_given, log_to, training_options
-from bc_model.errors import BcModelError, ConfigError, FolderNotFoundError
+from bc_model import evaluation, reporting, training
+from bc_model.cli.options import (
+    PATH,
+    accept_changes_option,
+    build_config,
+    is_given,
+    log_to,
+    require_directory,
+    training_options,
+)
+from bc_model.errors import BcModelError, ConfigError
 from bc_model.jobs import end_with_stdin, keep_alive
-from bc_model.training import Run
-from bc_model.utils import native_stderr_silenced
-
-if TYPE_CHECKING:
-    from bc_model.training import TrainingConfig
+from bc_model.utils import silence_native_stderr
 
 logger = logging.getLogger("bc_model.training")
 
 
 @click.command()
-@click.argument("data", type=PATH, required=False)
-@click.option("--run", "run_path", type=PATH, required=True, help="Run folder to write.")
+@click.argument("data_dir", type=PATH, required=False, metavar="[DATA]")
+@click.option("--run", "run_dir", type=PATH, required=True, help="Run directory to create.")
 @training_options()
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Go on with RUN as it was set; DATA only where the set was moved.",
-)
-@click.option("--accept-changes", is_flag=True, help="Resume though data or code changed.")
-@click.option("--end-with-stdin", "tied", is_flag=True, hidden=True)
+@click.option("--resume", is_flag=True, help="Resume RUN. Give DATA only if it was moved.")
+@accept_changes_option
+@click.option("--end-with-stdin", "is_child", is_flag=True, hidden=True)
 def train(
-    data: Path | None,
-    run_path: Path,
-    resume: bool,
-    accept_changes: bool,
-    tied: bool,
+    data_dir: Path | None, run_dir: Path, resume: bool, accept_changes: bool, is_child: bool,
     **options: Any,
-) -> int:
-    """Train on DATA: frozen backbone first, then fine-tuning; ends with a model and its figures.
+) -> int:  # fmt: skip
+    """Train a model on DATA: first the head, then fine-tuning of the backbone.
 
-    Ctrl-C ends the run within one batch and keeps the best model so far. A run that was
-    interrupted goes on after its last whole epoch: train --run RUN --resume. The exit code is 1
-    when no model was made.
+    Ctrl-C stops the run after the current batch and keeps the best model so far. An interrupted
+    run resumes after its last complete epoch: train --run RUN --resume. The exit code is 1 if
+    there is no model.
     """
     if resume:
-        _refuse_options(options)
-        return _resume(Run.open(run_path), data, accept_changes, tied=tied)
-    if data is None:
-        raise ConfigError("Name the folder of the data set, or give --resume to go on with RUN.")
-    from bc_model.training import resolve_paths
+        _reject_options(options)
+        return _resume(training.Run.open(run_dir), data_dir, accept_changes, is_child=is_child)
+    if data_dir is None:
+        raise ConfigError("Missing dataset. Give DATA, or resume RUN with --resume.")
 
-    # A run that is resumed from another folder finds the same data.
-    config = resolve_paths(config_from(data, options))
-    was_there = run_path.exists()
-    run = Run.create(run_path)
+    # Absolute paths, so that the run can be resumed from another directory.
+    config = training.resolve_paths(build_config(data_dir, options))
+    existed = run_dir.exists()
+    run = training.Run.create(run_dir)
     try:
-        return _work_on(run, config)
+        return _execute(run, config)
     except BcModelError:
-        if not was_there and not run.read_history():
-            # Nothing was trained: the next try, with better input, may have this name.
+        if not existed and not run.read_history():
+            # Nothing was trained, so the name stays free for the next attempt.
             logging.shutdown()
             shutil.rmtree(run.path)
         raise
 
 
-def _refuse_options(options: dict[str, Any]) -> None:
-    """Raise `ConfigError` if a training option is given, which a resumed run would ignore."""
+def _reject_options(options: dict[str, Any]) -> None:
+    """Raise `ConfigError` for training options, which a resumed run would ignore."""
     given = [f"--{name.replace('_', '-')}" for name in options if is_given(name)]
     if given:
         raise ConfigError(
@@ -77,50 +73,45 @@ def _refuse_options(options: dict[str, Any]) -> None:
         )
 
 
-def _resume(run: Run, data: Path | None, accept_changes: bool, *, tied: bool) -> int:
-    from bc_model.training import advance_queue, read_resumable_config
-
-    if tied:
+def _resume(
+    run: training.Run, data_dir: Path | None, accept_changes: bool, *, is_child: bool
+) -> int:
+    if is_child:
         end_with_stdin(run)
-    started_by_hand = run.read_status()["state"] != "starting"
-    config = read_resumable_config(run)
-    if data is not None:  # the same pictures, or they are refused as changed
-        if not data.is_dir():
-            raise FolderNotFoundError(f"There is no folder {data}; check the path of the data set.")
-        config = dataclasses.replace(config, data=str(data.resolve()))
-    if started_by_hand:
-        run.request(None)  # of the run that ended; the app has done so before it started this one
+    is_manual = run.read_status()["state"] != "starting"
+    config = training.read_resumable_config(run)
+    if data_dir is not None:  # Other images are detected as changed data.
+        require_directory(data_dir)
+        config = dataclasses.replace(config, data=str(data_dir.resolve()))
+    if is_manual:
+        run.request(None)  # The app and the queue have already cleared the last request.
     try:
-        return _work_on(run, config, resume=True, accept_changes=accept_changes)
+        return _execute(run, config, resume=True, accept_changes=accept_changes)
     finally:
-        if not tied:  # a worker of a cluster has its own queue
-            advance_queue(run.path.parent)
+        if not is_child:  # A cluster worker has its own queue.
+            training.advance_queue(run.path.parent)
 
 
-def _work_on(run: Run, config: "TrainingConfig", **how: bool) -> int:
-    """Train in this process, with its log and its signals tied to the run; the exit code."""
+def _execute(run: training.Run, config: training.TrainingConfig, **how: bool) -> int:
+    """Train in this process with log and signal handlers; return the exit code."""
     log_to(run.path / "log.txt")
-    # Ctrl-C is a person's; SIGTERM is a machine that shuts down, and the run is to be resumed.
-    signal.signal(signal.SIGINT, lambda *_: _ask_to_stop(run))
-    # TensorFlow takes seconds to import: the run says that it is there before that.
+    # Ctrl-C stops the run. SIGTERM, as at shutdown, ends the process, and the run can be resumed.
+    signal.signal(signal.SIGINT, lambda *_: _request_stop(run))
+    # The import of TensorFlow takes seconds, so the status comes first.
     logger.info("Starting TensorFlow")
     run.write_status("starting", message="Starting TensorFlow")
     with keep_alive(run):
-        with native_stderr_silenced():
+        with silence_native_stderr():
             from bc_model.training import train as train_model
 
-        bundle = train_model(config, run, **how)
-    if bundle is None:
+        train_model(config, run, **how)
+    if run.read_status()["state"] != "done":
         logger.info("%s", run.read_status()["message"])
         return 1
-    # Matplotlib loads only now, as training does not need it.
-    from bc_model.evaluation import read_report
-    from bc_model.reporting import write_plots
-
-    write_plots(read_report(run.evaluation_dir), run.evaluation_dir)
+    reporting.write_plots(evaluation.read_report(run.evaluation_dir), run.evaluation_dir)
     return 0
 
 
-def _ask_to_stop(run: Run) -> None:
+def _request_stop(run: training.Run) -> None:
     run.request("stop")
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who asks twice means it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # A second Ctrl-C ends the process.

@@ -21,12 +21,12 @@ from bc_model.evaluation.predictions import (
     predictions_to_csv,
     read_predictions,
 )
+from bc_model.inference.batching import ModelOutputs, predict_pixels
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.model_card import DecisionThreshold, Temperature, write_model_card
-from bc_model.inference.predict import Predicted, predict_pixels
-from bc_model.utils.formatting import many
-from bc_model.utils.io import write_together
+from bc_model.utils.formatting import format_count
+from bc_model.utils.io import write_files_atomic
 from bc_model.utils.metric import Metric
 
 VALIDATION_PREDICTIONS_FILE = "validation_predictions.csv"
@@ -147,7 +147,7 @@ def fit_temperature(
     few = min(_count_cases(case[malignant == truth]) for truth in (False, True))
     if few < MIN_CASES:
         return unfitted(
-            f"the validation subset contains {many(few, 'case')} of a class, fewer than {MIN_CASES}"
+            f"the validation subset contains {format_count(few, 'case')} of a class, fewer than {MIN_CASES}"
         )
     weights = case_weights(case)
     signed = np.where(malignant, margin, -margin)
@@ -222,13 +222,13 @@ def calibrate_bundle(
     predicted = predict_pixels(Engine(bundle), pixels)
     calibrated, files = fit_bundle_temperature(bundle, rows, predicted, directory)
     directory.mkdir(parents=True, exist_ok=True)
-    write_together(files)
+    write_files_atomic(files)
     write_model_card(bundle.folder, calibrated.card)
     return calibrated
 
 
 def fit_bundle_temperature(
-    bundle: Bundle, rows: pd.DataFrame, predicted: Predicted, directory: Path
+    bundle: Bundle, rows: pd.DataFrame, predicted: ModelOutputs, directory: Path
 ) -> tuple[Bundle, dict[Path, bytes]]:
     """Fit the temperature of a model without writing files; see `calibrate_bundle`."""
     malignant = (rows["class"] == "malignant").to_numpy(dtype=bool)
@@ -236,7 +236,7 @@ def fit_bundle_temperature(
     table = check_predictions(join_predictions(rows, predicted, fitted.value))
     features = FeatureTable.of(rows, predicted)
     files = {
-        directory / VALIDATION_FEATURES_FILE: features.to_bytes(bundle.network),
+        directory / VALIDATION_FEATURES_FILE: features.to_bytes(bundle.graph_sha256),
         directory / VALIDATION_PREDICTIONS_FILE: predictions_to_csv(table).encode(),
     }
     threshold = rescale_threshold(bundle.card.threshold, bundle.temperature, fitted.value)

@@ -99,7 +99,7 @@ def _check_cases(predictions: pd.DataFrame) -> Iterator[Check]:
             yield make_check("BC206", missing_class=name)
     known = predictions[predictions["case"] != ""]
     if n_unknown := len(predictions) - len(known):
-        yield make_check("BC208", n_unknown=n_unknown, n=len(predictions))
+        yield make_check("BC208", n_unknown=n_unknown, n_images=len(predictions))
     else:
         yield from check_few_cases(predictions)
     n_classes = known.groupby("case")["class"].nunique()

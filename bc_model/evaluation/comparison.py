@@ -331,6 +331,6 @@ def _check_comparison(
             second=second.name,
             n_excluded_first=n_excluded[0],
             n_excluded_second=n_excluded[1],
-            n=len(pairs),
+            n_images=len(pairs),
         )
     yield from check_few_cases(pairs)

@@ -37,7 +37,7 @@ from bc_model.utils.metric import Metric
 
 CROSS_VALIDATION_FILE = "cross_validation.csv"
 """Out-of-fold predictions of a model that was trained on all images."""
-NESTED_SELECTION_FILE = "nested_selection.csv"
+NESTED_CROSS_VALIDATION_FILE = "nested_cross_validation.csv"
 """Out-of-fold predictions of nested cross-validation, see `NestedResult` in the model card. Its
 logits are standardized by the standard deviation of the teacher."""
 

@@ -19,15 +19,15 @@ from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.metrics import roc_auc
 from bc_model.inference.input_checks import (
     check_sizes,
-    expected_unusual_proportion,
-    unusual_staining,
+    expected_out_of_distribution_proportion,
+    find_staining_differences,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bc_model.inference.batching import ModelOutputs
     from bc_model.inference.bundle import Bundle
-    from bc_model.inference.predict import Predicted
 
 N_NEIGHBORS = 5
 OOD_QUANTILE = 0.95
@@ -95,7 +95,7 @@ class DomainShift:
 
 
 def measure_domain_shift(
-    bundle: Bundle, images: pd.DataFrame, predicted: Predicted, reference: FeatureTable | None
+    bundle: Bundle, images: pd.DataFrame, predicted: ModelOutputs, reference: FeatureTable | None
 ) -> DomainShift:
     """Return the domain shift of images."""
     ood_proportion = separability = None
@@ -114,7 +114,7 @@ def measure_domain_shift(
     unusual = None
     if (statistics := bundle.card.input.stain) is not None:
         unusual = [
-            unusual_staining(row, bool(gray), statistics)
+            find_staining_differences(row, bool(gray), statistics)
             for row, gray in zip(predicted.stain, predicted.gray, strict=True)
         ]
     sizes = images["width_px"].astype(str) + "x" + images["height_px"].astype(str)
@@ -128,7 +128,7 @@ def measure_domain_shift(
         sizes={str(size): int(n) for size, n in sizes.value_counts().items()},
         checks=(
             *check_features(reference, ood_proportion, separability, stain),
-            *check_stain(unusual, expected_unusual_proportion(bundle.card)),
+            *check_stain(unusual, expected_out_of_distribution_proportion(bundle.card)),
             *check_sizes(images, bundle),
             *check_scale(bundle, images),
         ),

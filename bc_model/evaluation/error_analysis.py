@@ -16,9 +16,9 @@ from bc_model.errors import SplitError
 from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.metrics import log_losses
 from bc_model.evaluation.subgroups import infer_subtypes
+from bc_model.inference.batching import Progress, predict_files
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
-from bc_model.inference.predict import Progress, predict_files
 
 TRAINING_FEATURES_FILE = "training_features.npz"
 
@@ -265,7 +265,7 @@ def _training_rows(bundle: Bundle, split: pd.DataFrame) -> tuple[pd.DataFrame, s
             "Empty training subset. Expected at least one image. Choose the split of the run."
         )
     content = "\n".join(rows["path"] + " " + rows["sha256"])
-    return rows, f"{bundle.network} {hashlib.sha256(content.encode()).hexdigest()}"
+    return rows, f"{bundle.graph_sha256} {hashlib.sha256(content.encode()).hexdigest()}"
 
 
 def _spread_over_cases(ranked: pd.DataFrame, count: int) -> tuple[GalleryImage, ...]:

@@ -18,9 +18,9 @@ from bc_model.evaluation.metrics import confusion_counts, pr_curve, roc_curve
 from bc_model.evaluation.predictions import check_predictions, join_predictions
 from bc_model.evaluation.report import EvaluationReport, PrCurve, RocCurve
 from bc_model.evaluation.subgroups import RECOGNITION_RATE, evaluate_cases, evaluate_subgroups
+from bc_model.inference.batching import Progress, predict_files
 from bc_model.inference.classifier import Classifier
 from bc_model.inference.engine import Engine
-from bc_model.inference.predict import Progress, predict_files
 from bc_model.inference.seen_images import UNKNOWN_INITIALIZATION, find_seen_images
 
 _MIN_RESAMPLES = 100
@@ -87,7 +87,7 @@ def evaluate_split(
     predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
     protocol = str(rows["protocol"].iloc[0])
     data, checks = engine.bundle.card.data, seen.checks
-    if not seen.number:
+    if not seen.n_seen:
         checks = [check for check in checks if check == UNKNOWN_INITIALIZATION]
     if data.has_initialization_leakage:
         checks = [make_check("BC211"), *checks]
@@ -97,7 +97,7 @@ def evaluate_split(
         protocol=protocol if subset == "test" else f"{protocol}, {subset} subset",
         has_leakage=protocol in PROTOCOLS_WITH_LEAKAGE
         or data.has_leakage
-        or seen.number > 0
+        or seen.n_seen > 0
         or subset != "test",
         is_known=seen.is_certain,
         checks=checks,

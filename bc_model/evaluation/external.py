@@ -17,9 +17,9 @@ from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.predictions import join_predictions
 from bc_model.evaluation.report import EvaluationReport
 from bc_model.evaluation.thresholds import find_evaluation_dir
+from bc_model.inference.batching import Progress, predict_files
 from bc_model.inference.classifier import Classifier
 from bc_model.inference.engine import Engine
-from bc_model.inference.predict import Progress, predict_files
 from bc_model.inference.seen_images import SeenInTraining, find_seen_images
 
 PROTOCOL = "external dataset"
@@ -62,19 +62,19 @@ def evaluate_external(
     predicted = predict_files(engine, dataset.root, list(images["path"]), progress=progress)
     directory = find_evaluation_dir(bundle)
     reference = (
-        FeatureTable.load(directory / VALIDATION_FEATURES_FILE, bundle.network)
+        FeatureTable.load(directory / VALIDATION_FEATURES_FILE, bundle.graph_sha256)
         if directory
         else None
     )
     # The features of seen images are closer to the reference than those of new images.
-    new = ~seen.images if 0 < seen.number < len(images) else np.ones(len(images), bool)
+    new = ~seen.is_seen if 0 < seen.n_seen < len(images) else np.ones(len(images), bool)
     shift = measure_domain_shift(bundle, images[new], predicted.select(new), reference)
     predictions = join_predictions(images, predicted, bundle.temperature)
     report = evaluate_predictions(
-        predictions.assign(seen_in_training=seen.images),
+        predictions.assign(seen_in_training=seen.is_seen),
         threshold=bundle.threshold,
         protocol=PROTOCOL,
-        has_leakage=seen.number > 0,
+        has_leakage=seen.n_seen > 0,
         is_known=seen.is_certain,
         checks=[
             *_check_labels(mapping),
@@ -89,7 +89,7 @@ def evaluate_external(
 
 def _check_unseen(seen: SeenInTraining, images: pd.DataFrame) -> Iterator[Check]:
     """Check the unseen images of a dataset that also contains seen images."""
-    unseen = images[~seen.images]
+    unseen = images[~seen.is_seen]
     if not 0 < len(unseen) < len(images):
         return
     yield make_check("BC331", n=len(unseen))

@@ -19,7 +19,7 @@ from bc_model.utils.io import write_bytes_atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bc_model.inference.predict import Predicted
+    from bc_model.inference.batching import ModelOutputs
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FeatureTable:
     stain: np.ndarray
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, predicted: Predicted) -> FeatureTable:
+    def of(cls, rows: pd.DataFrame, predicted: ModelOutputs) -> FeatureTable:
         """Return the table of rows with path, case and class, and of their predictions."""
         path, case, name = (rows[key].to_numpy(dtype=str) for key in ("path", "case", "class"))
         return cls(path, case, name, predicted.features, predicted.stain)

@@ -12,18 +12,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import DataError
-from bc_model.inference.classifier import prob_malignant
-from bc_model.inference.predict import Predicted
+from bc_model.inference.batching import ModelOutputs
+from bc_model.inference.classifier import compute_prob_malignant
 
 COLUMNS = ("path", "sha256", "case", "class", "magnification", "prob_malignant")
 _COPIED = ("path", "sha256", "case", "class", "magnification", "subtype")
 
 
-def join_predictions(rows: pd.DataFrame, predicted: Predicted, temperature: float) -> pd.DataFrame:
+def join_predictions(
+    rows: pd.DataFrame, predicted: ModelOutputs, temperature: float
+) -> pd.DataFrame:
     """Return the table of predictions of rows of a split or dataset."""
     table = rows[[name for name in _COPIED if name in rows]].reset_index(drop=True)
     return table.assign(
-        prob_malignant=prob_malignant(predicted.logits, temperature), logit=predicted.margin
+        prob_malignant=compute_prob_malignant(predicted.logits, temperature), logit=predicted.margin
     )
 
 

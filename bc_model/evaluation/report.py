@@ -19,7 +19,7 @@ from bc_model.evaluation.metrics import METRICS, confusion_counts
 from bc_model.evaluation.predictions import predictions_to_csv, read_predictions
 from bc_model.evaluation.subgroups import CaseMetrics, Confusion, Subgroup
 from bc_model.inference.model_card import EvaluationSummary, SubgroupResult
-from bc_model.utils.io import write_together
+from bc_model.utils.io import write_files_atomic
 from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import dumps, read_record
 
@@ -160,7 +160,7 @@ class EvaluationReport:
         files = report_files(self, directory)
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            write_together(files)
+            write_files_atomic(files)
         except OSError as error:
             raise RunError(
                 f"Cannot write the report. Expected a writable directory, got '{directory}' "

@@ -28,7 +28,7 @@ from bc_model.inference.model_card import (
     model_card_text,
     read_model_card,
 )
-from bc_model.utils.io import write_together
+from bc_model.utils.io import write_files_atomic
 from bc_model.utils.metric import Metric
 
 CRITERIA = ("sensitivity", "specificity", "youden", "balanced")
@@ -272,7 +272,7 @@ def update_model_card(bundle: Bundle, card: ModelCard, files: dict[Path, bytes])
                     f"The model {bundle.label} has changed. Expected the model card as it was "
                     "read, and nothing was written. Check the model, then repeat the change."
                 )
-            write_together({**files, path: text.encode()})
+            write_files_atomic({**files, path: text.encode()})
     except OSError as error:
         raise RunError(
             f"Cannot write the model card. Expected a writable file '{path}' "
@@ -301,7 +301,7 @@ def require_evaluation(bundle: Bundle) -> Path:
     directory = find_evaluation_dir(bundle)
     if directory is not None:
         return directory
-    if bundle.learned_from_all:
+    if bundle.trained_on_all_images:
         raise RunError(
             f"The model {bundle.label} was trained on all of its images. Expected a model with a "
             "validation and a test subset. See the metrics in its model card."

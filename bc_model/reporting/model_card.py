@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 import bc_model
-from bc_model.experiments.protocols import PROTOCOL_WORDS
+from bc_model.experiments.protocols import PROTOCOL_LABELS
 from bc_model.inference.model_card import (
     EvaluationSummary,
     ModelCard,
     NestedResult,
     ProtocolResult,
-    synthetic_label,
+    describe_synthetic_training,
 )
 from bc_model.inference.precision import Parity
 from bc_model.reporting import document as doc
@@ -21,7 +21,7 @@ from bc_model.reporting.labels import (
     format_case_count,
     metric_notes,
 )
-from bc_model.utils.formatting import many
+from bc_model.utils.formatting import format_count
 from bc_model.utils.metric import Metric
 
 
@@ -64,9 +64,12 @@ def model_facts(card: ModelCard) -> Iterator[tuple[str, str]]:
     leakage = ", with leakage" if data.has_leakage else ""
     yield "Data", f"{subsets}; split by '{data.protocol}'{leakage}"
     if data.is_synthetic:
-        yield "Synthetic data", synthetic_label(data)
+        yield "Synthetic data", describe_synthetic_training(data)
     if n := len(data.initial_cases):
-        yield "Initialization leakage", f"{many(n, 'case')} of the initial weights' training data"
+        yield (
+            "Initialization leakage",
+            f"{format_count(n, 'case')} of the initial weights' training data",
+        )
     yield "License of the data", data.license
     threshold, temperature = card.threshold, card.temperature
     date = f" on {threshold.date}" if threshold.date else ""
@@ -164,7 +167,7 @@ def _precision_blocks(precisions: dict[str, Parity], subset: str) -> Iterator[do
             name, "passed" if parity.passes_parity else "failed",
             f"{parity.prob_difference_p99:.5f}",
             "not defined" if parity.auc_difference is None else f"{parity.auc_difference:.5f}",
-            f"{parity.n:,}",
+            f"{parity.n_images:,}",
         )
         for name, parity in precisions.items()
     )  # fmt: skip
@@ -178,7 +181,7 @@ def _protocol_blocks(results: tuple[ProtocolResult, ...]) -> Iterator[doc.Block]
     names = tuple(results[0].metrics)
     rows = []
     for result in results:
-        label = PROTOCOL_WORDS[result.protocol] + (" (with leakage)" if result.has_leakage else "")
+        label = PROTOCOL_LABELS[result.protocol] + (" (with leakage)" if result.has_leakage else "")
         cells = [result.metrics[name].brief() for name in names]
         support = (f"{result.n_images:,}", format_case_count(result.n_cases))
         rows.append((label, *cells, str(result.n_folds), *support))

@@ -32,9 +32,9 @@ from bc_model.evaluation.calibration import CalibrationResult
 from bc_model.evaluation.checks import MAX_PLAUSIBLE
 from bc_model.evaluation.report import EvaluationReport
 from bc_model.evaluation.subgroups import Confusion
-from bc_model.experiments.protocols import ProtocolReport, ProtocolRow
+from bc_model.experiments.protocols import ProtocolComparison, ProtocolRow
 from bc_model.reporting.labels import format_support
-from bc_model.utils.io import write_together
+from bc_model.utils.io import write_files_atomic
 from bc_model.utils.metric import Metric
 
 # Readers with every common form of color blindness can distinguish the two class colors.
@@ -91,7 +91,7 @@ def write_plots(report: EvaluationReport, folder: str | Path) -> None:
         "roc.png": plot_roc_curve(report, title=f"ROC curve{suffix}"),
     }
     try:
-        write_together({target / name: figure_to_png(fig) for name, fig in figures.items()})
+        write_files_atomic({target / name: figure_to_png(fig) for name, fig in figures.items()})
     except OSError as error:
         raise RunError(
             f"The plots cannot be written. Expected a writable folder, got '{target}' "
@@ -280,7 +280,7 @@ def plot_group_metric(groups: list[tuple[str, Metric]]) -> Figure:
     return figure
 
 
-def plot_protocols(report: ProtocolReport) -> Figure:
+def plot_protocols(report: ProtocolComparison) -> Figure:
     """Plot the metrics of each split protocol with intervals and published ranges.
 
     A protocol without metrics keeps its row, with the reason.
@@ -295,7 +295,7 @@ def plot_protocols(report: ProtocolReport) -> Figure:
     for tick, row in zip(panels[0].get_yticklabels(), rows, strict=True):
         tick.set(color=MALIGNANT if row.has_leakage else _INK, parse_math=False)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
-    state = "" if report.is_whole else " (not complete)"
+    state = "" if report.is_complete else " (not complete)"
     title = f"One configuration, {len(rows)} split protocols{state}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=_INK)
     figure.legend(
@@ -448,7 +448,9 @@ def _spread_markers(means: np.ndarray) -> list[float]:
     return offsets
 
 
-def _plot_panel(axes: Axes, report: ProtocolReport, name: str, title: str, start: float) -> None:
+def _plot_panel(
+    axes: Axes, report: ProtocolComparison, name: str, title: str, start: float
+) -> None:
     for published in report.published_ranges:
         if published.metric == name:
             color, hatch = _PUBLISHED_STYLES[published.protocol]
@@ -484,7 +486,7 @@ def _plot_protocol(axes: Axes, y: int, row: ProtocolRow, name: str, start: float
     if name == "accuracy" and row.malignant_proportion is not None:
         axes.plot(row.malignant_proportion, y, **_BASELINE_MARKER, zorder=2)
     axes.plot(metric.value, y, zorder=4, **style)
-    warns = name in row.alarms
+    warns = name in row.implausible
     text = f"{metric.value:.3f}" + ("" if metric.ci_low is not None else ", no interval")
     # The text must stay inside the frame.
     width = 1 - start
@@ -498,11 +500,11 @@ def _plot_protocol(axes: Axes, y: int, row: ProtocolRow, name: str, start: float
 
 def _protocol_label(row: ProtocolRow) -> str:
     if not row.metrics:
-        return f"{row.words}\n{row.n_done} of {len(row.runs)} runs" if row.runs else row.words
-    return f"{row.words}\n{format_support(row.n, row.n_cases)}"
+        return f"{row.label}\n{row.n_done} of {len(row.runs)} runs" if row.runs else row.label
+    return f"{row.label}\n{format_support(row.n_images, row.n_cases)}"
 
 
-def _protocol_legend(report: ProtocolReport) -> list[Artist]:
+def _protocol_legend(report: ProtocolComparison) -> list[Artist]:
     ranges: dict[str, Artist] = {}
     for published in report.published_ranges:
         color, hatch = _PUBLISHED_STYLES[published.protocol]
@@ -533,7 +535,7 @@ def _protocol_marker(has_leakage: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _axis_start(report: ProtocolReport) -> float:
+def _axis_start(report: ProtocolComparison) -> float:
     """Return the start of the metric axes: a tenth below every value, and at most 0.5."""
     metrics = [row.metrics.get(name) for row in report.rows for name in PROTOCOL_PANELS]
     values = [value for m in metrics if m is not None for value in (m.value, m.ci_low)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from bc_model.errors import RunError
 from bc_model.evaluation.checks import MAX_PLAUSIBLE
 from bc_model.evaluation.published_results import PUBLISHED_RESULTS
-from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolReport, ProtocolRow
+from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolComparison, ProtocolRow
 from bc_model.reporting.html import render
 from bc_model.utils.io import write_bytes_atomic
 from bc_model.utils.serialization import dumps
@@ -22,12 +22,12 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def write_protocols(report: ProtocolReport, folder: str | Path) -> None:
+def write_protocols(report: ProtocolComparison, folder: str | Path) -> None:
     """Write each file of a protocol comparison atomically, ``report.json`` last.
 
     Parameters
     ----------
-    report : ProtocolReport
+    report : ProtocolComparison
         The comparison. It can be partial; its files then state this.
     folder : str or Path
         The folder for the files, created if it is missing.
@@ -60,12 +60,12 @@ def write_protocols(report: ProtocolReport, folder: str | Path) -> None:
         ) from error
 
 
-def protocols_to_json(report: ProtocolReport) -> str:
+def protocols_to_json(report: ProtocolComparison) -> str:
     """Return a protocol comparison as JSON text."""
     return dumps(report)
 
 
-def protocols_to_csv(report: ProtocolReport) -> str:
+def protocols_to_csv(report: ProtocolComparison) -> str:
     """Return a protocol comparison as CSV text with one line per protocol and metric."""
     stream = io.StringIO()
     lines = csv.DictWriter(stream, _COLUMNS, lineterminator="\n")
@@ -73,7 +73,7 @@ def protocols_to_csv(report: ProtocolReport) -> str:
     for row in report.rows:
         common = {
             "protocol": row.protocol, "has_leakage": str(row.has_leakage).lower(),
-            "test_data": row.rests_on, "runs_done": row.n_done, "runs": len(row.runs),
+            "test_data": row.test_data, "runs_done": row.n_done, "runs": len(row.runs),
         }  # fmt: skip
         if not row.metrics:
             lines.writerow({**common, "note": " ".join(check.message for check in row.checks)})
@@ -86,14 +86,14 @@ def protocols_to_csv(report: ProtocolReport) -> str:
                     "highest_file": spread.maximum if spread else "",
                     "n_images": metric.n_images, "n_cases": metric.n_cases or "",
                     "malignant_proportion": row.malignant_proportion,
-                    "is_implausible": str(name in row.alarms).lower(),
+                    "is_implausible": str(name in row.implausible).lower(),
                     "method": metric.method, "note": metric.note,
                 }
             )  # fmt: skip
     return stream.getvalue()
 
 
-def protocols_to_markdown(report: ProtocolReport) -> str:
+def protocols_to_markdown(report: ProtocolComparison) -> str:
     """Return a protocol comparison as Markdown that shows ``protocols.png``."""
     config = ", ".join(
         f"{key} {_format_setting(value)}" for key, value in report.config.items() if key != "data"
@@ -113,14 +113,14 @@ def format_metric_cell(row: ProtocolRow, name: str) -> str:
     text = metric.brief()
     if metric.value is not None and (spread := row.spread.get(name)):
         text += f", files {spread.minimum:.3f} to {spread.maximum:.3f}"
-    return text + (" WARNING" if name in row.alarms else "")
+    return text + (" WARNING" if name in row.implausible else "")
 
 
 def format_leakage_cell(row: ProtocolRow) -> str:
     """Return the table cell of the proportion of test images with their case in training."""
-    if row.shared is None:
+    if row.case_overlap is None:
         return "-"
-    proportion = row.shared.proportion
+    proportion = row.case_overlap.proportion
     return "unknown" if proportion is None else f"{proportion:.0%}"
 
 
@@ -128,9 +128,9 @@ def _format_support_cell(row: ProtocolRow) -> str:
     if not row.metrics:
         return "-"
     if not row.n_cases:
-        return f"{row.n:,} images, cases unknown"
+        return f"{row.n_images:,} images, cases unknown"
     classes = f"{row.n_benign_cases} benign, {row.n_malignant_cases} malignant"
-    return f"{row.n:,} images, {row.n_cases} cases ({classes})"
+    return f"{row.n_images:,} images, {row.n_cases} cases ({classes})"
 
 
 def _format_setting(value: object) -> str:

@@ -1,15 +1,14 @@
 from .checkpoint import load_weights
-from .config import OPTIONS, Option, TrainingConfig, estimate_duration_s, measure_gflops
-from .devices import use_compute_dtype
+from .config import OPTIONS, Option, TrainingConfig
+from .devices import estimate_duration_s, measure_gflops, use_compute_dtype
 from .initial_weights import check_initialization_leakage
 from .inputs import Subset
-from .resume import ACCEPT_CHANGES, read_resumable_config
+from .resume import read_resumable_config
 from .run import Run, RunImages, find_run, list_runs, new_run_id, runs_dir
 from .run_queue import advance_queue, resolve_paths, resume_run, start_run
 from .trainer import Trainer, train
 
 __all__ = [
-    "ACCEPT_CHANGES",
     "OPTIONS",
     "Option",
     "Run",

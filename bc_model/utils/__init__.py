@@ -1,4 +1,7 @@
-"""Helpers without knowledge of images, models or metrics."""
+"""Atomic files, JSON records, number formats and metrics with intervals.
+
+These helpers depend on no other package of the library.
+"""
 
 import lazy_loader
 

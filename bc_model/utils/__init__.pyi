@@ -1,25 +1,25 @@
-from .console import native_stderr_silenced
+from .console import silence_native_stderr
 from .formatting import (
-    duration_in_words,
+    format_count,
+    format_duration,
+    format_duration_estimate,
     format_probability,
-    many,
-    probability_in_words,
-    rough_duration_in_words,
+    format_with_threshold,
 )
-from .io import require_place, write_bytes_atomic, write_text_atomic
+from .io import check_writable, write_bytes_atomic, write_text_atomic
 from .metric import Metric
 from .serialization import dumps, to_json
 
 __all__ = [
     "Metric",
+    "check_writable",
     "dumps",
-    "duration_in_words",
+    "format_count",
+    "format_duration",
+    "format_duration_estimate",
     "format_probability",
-    "many",
-    "native_stderr_silenced",
-    "probability_in_words",
-    "require_place",
-    "rough_duration_in_words",
+    "format_with_threshold",
+    "silence_native_stderr",
     "to_json",
     "write_bytes_atomic",
     "write_text_atomic",

@@ -1,4 +1,4 @@
-"""Keep native libraries from writing on a person's terminal."""
+"""Hide messages that native libraries write to the terminal."""
 
 import contextlib
 import os
@@ -7,19 +7,19 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def native_stderr_silenced() -> Iterator[None]:
-    """Send what C++ code writes to stderr nowhere, for the length of a block.
+def silence_native_stderr() -> Iterator[None]:
+    """Discard what native code writes to stderr during a block.
 
-    TensorFlow prints notes about the processor while it is imported, before any of its own log
-    settings take hold. Python's exceptions are not affected: they are raised, not written.
+    TensorFlow prints processor notes during its import, before its log level applies. Python
+    exceptions are not affected.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

@@ -1,69 +1,68 @@
-"""Numbers as people say them."""
+"""Numbers as text for the app, the command line and reports."""
 
 _MAX_DIGITS = 16
 
 
-def many(count: int, thing: str) -> str:
-    """Say how many there are of something.
+def format_count(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural unless the count is 1.
 
     Examples
     --------
-    >>> many(1, "case"), many(1200, "picture")
-    ('1 case', '1,200 pictures')
+    >>> format_count(1, "case"), format_count(1200, "image")
+    ('1 case', '1,200 images')
     """
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def duration_in_words(seconds: float) -> str:
-    """Say a duration, such as '40 s', '3 min 20 s' or '2 h 5 min'.
+def format_duration(seconds: float) -> str:
+    """Return a duration, such as '40 s', '3 min 20 s' or '2 h 5 min'.
 
     Examples
     --------
-    >>> duration_in_words(200)
+    >>> format_duration(200)
     '3 min 20 s'
     """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def rough_duration_in_words(seconds: float) -> str:
-    """Say a duration that is only guessed: whole minutes, then whole hours and tens of minutes.
+def format_duration_estimate(seconds: float) -> str:
+    """Return an estimated duration, rounded to minutes, or to 10 minutes above one hour.
 
     Examples
     --------
-    >>> rough_duration_in_words(20), rough_duration_in_words(1020), rough_duration_in_words(8000)
-    ('a minute', '17 min', '2 h 10 min')
+    >>> [format_duration_estimate(seconds) for seconds in (20, 1020, 8000)]
+    ['1 min', '17 min', '2 h 10 min']
     """
     minutes = max(1, round(seconds / 60))
-    if minutes == 1:
-        return "a minute"
     if minutes < 60:
         return f"{minutes} min"
-    hours, rest = divmod(round(minutes / 10), 6)
-    return f"{hours} h {10 * rest} min" if rest else f"{hours} h"
+    hours, tens = divmod(round(minutes / 10), 6)
+    return f"{hours} h {10 * tens} min" if tens else f"{hours} h"
 
 
-def probability_in_words(probability: float) -> str:
-    """Say a probability with two digits, and never as a certainty.
+def format_probability(probability: float, digits: int = 2) -> str:
+    """Return a rounded probability that is never shown as 0 or 1.
 
     Examples
     --------
-    >>> probability_in_words(0.874), probability_in_words(0.9996), probability_in_words(0.001)
+    >>> format_probability(0.874), format_probability(0.9996), format_probability(0.001)
     ('0.87', 'above 0.99', 'below 0.01')
     """
-    if probability > 0.99:
-        return "above 0.99"
-    if probability < 0.01:
-        return "below 0.01"
-    return f"{probability:.2f}"
+    smallest = 10.0**-digits
+    if probability > 1.0 - smallest:
+        return f"above {1.0 - smallest:.{digits}f}"
+    if probability < smallest:
+        return f"below {smallest:.{digits}f}"
+    return f"{probability:.{digits}f}"
 
 
-def format_probability(probability: float, threshold: float) -> tuple[str, str]:
-    """Return a probability and the decision threshold, with as many digits as tell them apart.
+def format_with_threshold(probability: float, threshold: float) -> tuple[str, str]:
+    """Return a probability and the decision threshold with as many digits as they need to differ.
 
     Parameters
     ----------
@@ -73,14 +72,13 @@ def format_probability(probability: float, threshold: float) -> tuple[str, str]:
     Returns
     -------
     tuple of str
-        Probability, never 0 or 1, and threshold. Both have two digits, or more if they differ but
-        have the same first two.
+        Probability and threshold, with two digits or more.
 
     Examples
     --------
-    >>> format_probability(0.874, 0.5), format_probability(0.4987, 0.5)
+    >>> format_with_threshold(0.874, 0.5), format_with_threshold(0.4987, 0.5)
     (('0.87', '0.50'), ('0.499', '0.500'))
-    >>> format_probability(0.9996, 0.5)
+    >>> format_with_threshold(0.9996, 0.5)
     ('above 0.99', '0.50')
     """
     digits = 2
@@ -90,11 +88,4 @@ def format_probability(probability: float, threshold: float) -> tuple[str, str]:
         and digits < _MAX_DIGITS
     ):
         digits += 1
-    smallest = 10.0**-digits
-    if probability > 1.0 - smallest:
-        shown = f"above {1.0 - smallest:.{digits}f}"
-    elif probability < smallest:
-        shown = f"below {smallest:.{digits}f}"
-    else:
-        shown = f"{probability:.{digits}f}"
-    return shown, f"{threshold:.{digits}f}"
+    return format_probability(probability, digits), f"{threshold:.{digits}f}"

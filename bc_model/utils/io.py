@@ -1,7 +1,7 @@
-"""Files that are whole or not there: written beside their place, then moved into it.
+"""Atomic file writes: a reader sees the old file or the new file, never a part.
 
-For everything a second process may read while it is replaced (status, reports, model cards). It
-does not lock: of two writers the last one wins, and each file is one writer's whole text.
+Use these functions for files that another process may read, such as status files, reports and
+model cards. They do not lock; the last of several writers wins.
 """
 
 import errno
@@ -9,25 +9,28 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-# Windows refuses to replace a file that a reader holds open; readers here are done in milliseconds.
+# Windows does not replace a file that a reader has open. Reads take milliseconds.
 _REPLACE_TRIES = 10
 _REPLACE_WAIT_S = 0.02
 
 
-def require_place(folder: Path) -> None:
-    """Refuse a folder that nothing could be written to, before the work that is to be written.
+def check_writable(directory: Path) -> None:
+    """Raise an error if a directory cannot be created or written to.
+
+    Call it before a long computation whose results go there.
 
     Raises
     ------
     NotADirectoryError, PermissionError, FileNotFoundError
-        It, or the nearest folder above it that is there, is a file or not writable; or none is
-        there, as on a drive that is not.
+        If the nearest existing parent is a file, is not writable, or does not exist.
     """
-    nearest = next((one for one in (folder, *folder.absolute().parents) if one.exists()), None)
+    parents = (directory, *directory.absolute().parents)
+    nearest = next((path for path in parents if path.exists()), None)
     if nearest is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
     if not nearest.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
     if not os.access(nearest, os.W_OK | os.X_OK):
@@ -35,58 +38,46 @@ def require_place(folder: Path) -> None:
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
-    r"""Write a text as UTF-8, all of it or nothing.
+    r"""Write a text atomically as UTF-8.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file to make or replace. Its folder must exist.
-    text : str
-        Written as it is: ``\n`` stays ``\n`` on every system, so hashes agree between systems.
-
-    Raises
-    ------
-    OSError
-        The folder is missing, full or not writable. The old file, if any, is untouched.
+    Line ends stay ``\n`` on every system, so that hashes agree between systems. See
+    `write_bytes_atomic` for the parameters and errors.
     """
     write_bytes_atomic(path, text.encode("utf-8"))
 
 
 def write_bytes_atomic(path: str | Path, data: bytes | memoryview) -> None:
-    """Write bytes, all of them or nothing, and see them onto the disk.
-
-    A link at `path` is replaced by a file; what it pointed to stays as it was.
+    """Write bytes atomically and flush them to the disk.
 
     Parameters
     ----------
     path : str or Path
-        The file to make or replace. Its folder must exist.
+        File to create or replace, in an existing directory. A symbolic link is replaced by a file.
     data : bytes
-        The whole content.
+        Content of the file.
 
     Raises
     ------
     OSError
-        The folder is missing, full or not writable. The old file, if any, is untouched.
+        If the directory is missing, full or not writable. An old file is unchanged.
     """
-    write_together({Path(path): data})
+    write_files_atomic({Path(path): data})
 
 
-def write_together(files: Mapping[Path, bytes | memoryview]) -> None:
-    """Write several files that belong together: nothing is replaced before all are on the disk.
+def write_files_atomic(files: Mapping[Path, bytes | memoryview]) -> None:
+    """Write several files; replace old files only after all new files are on the disk.
 
     Parameters
     ----------
     files : mapping of Path to bytes
-        Content by place, in the order in which they are moved there. Their folders must exist.
+        Content by path, in the order of replacement. The directories exist.
 
     Raises
     ------
     OSError
-        A folder is missing, full or not writable. The old files, if any, are untouched.
+        If a directory is missing, full or not writable. Old files are unchanged.
     """
-    # The names are short and random, not derived from the targets: a long target name would
-    # overflow the file system's limit, and two writers must never share a temporary file.
+    # Random names are short enough for every file system and differ between writers.
     staged = {target.parent / f".{secrets.token_hex(8)}.tmp": target for target in files}
     try:
         for temporary, target in staged.items():
@@ -100,8 +91,8 @@ def write_together(files: Mapping[Path, bytes | memoryview]) -> None:
         for temporary in staged:
             temporary.unlink(missing_ok=True)
         raise
-    for folder in {target.parent for target in files}:
-        _sync_folder(folder)
+    for directory in {target.parent for target in files}:
+        _sync_directory(directory)
 
 
 def _replace(temporary: Path, target: Path) -> None:
@@ -115,15 +106,20 @@ def _replace(temporary: Path, target: Path) -> None:
             time.sleep(_REPLACE_WAIT_S)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut; only POSIX lets a folder be opened for that."""
+def _sync_directory(directory: Path) -> None:
+    """Flush a directory entry to the disk, which only POSIX supports."""
     if os.name == "nt":
         return
-    feature = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(feature)
-    except OSError:
-        # Some network file systems refuse to sync a folder. The file itself is already in place.
-        pass
+        # Some network file systems cannot sync a directory. The file itself is complete.
+        with suppress(OSError):
+            os.fsync(descriptor)
     finally:
-        os.close(feature)
+        os.close(descriptor)
+
+
+def project_dir() -> Path:
+    """Return the checkout that contains this package, or the current directory if installed."""
+    checkout = Path(__file__).parents[2]
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()

@@ -1,15 +1,10 @@
-"""Convert frozen dataclasses to JSON and back, as their type hints describe them.
+"""Convert frozen dataclasses (records) to JSON and back according to their type hints.
 
-A record is a dataclass whose fields hold only JSON values, other records, tuples, lists,
-dictionaries with text keys, string enumerations and paths. Every key is required, no other key is
-accepted, and no number may be NaN or infinite.
+Fields contain JSON values, records, tuples, lists, dictionaries with str keys, string enumerations
+or paths. Every key is required, other keys are errors, and every number is finite.
 
-Two entries in the metadata of a field change how it is written:
-
-- ``json=False`` leaves the field out. It needs a default value.
-- ``null_means=math.inf`` writes infinity, for which JSON has no number, as null.
-
-A class attribute ``SCHEMA_VERSION`` is written as ``schema_version`` and checked on reading.
+Field metadata: ``json=False`` omits a field, which needs a default; ``null_means=math.inf`` writes
+infinity as null. A class attribute ``SCHEMA_VERSION`` is written and checked.
 """
 
 import dataclasses
@@ -17,6 +12,7 @@ import json
 import math
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum, StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -33,22 +29,14 @@ VERSION_KEY = "schema_version"
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """Return a record as a dictionary that JSON can hold.
+    """Return a record as a dictionary of JSON values, one key per field.
 
-    Parameters
-    ----------
-    record : dataclass instance
-        NumPy numbers and arrays in it become plain numbers and lists.
-
-    Returns
-    -------
-    dict
-        One key per field, in the order of the fields, after ``schema_version`` if there is one.
+    NumPy numbers and arrays become numbers and lists.
 
     Raises
     ------
     RecordError
-        A number is NaN or infinite, or a value has no form in JSON. The message names its path.
+        If a number is not finite or a value is not supported. The message contains its path.
 
     Examples
     --------
@@ -63,20 +51,13 @@ def to_json(record: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type[R], data: Any) -> R:
-    """Return the record that a dictionary describes.
-
-    Parameters
-    ----------
-    cls : type
-        Dataclass of the record.
-    data : dict
-        Content as `to_json` returns it.
+    """Return the record for a dictionary from `to_json`.
 
     Raises
     ------
     RecordError
-        A key is missing or unknown, a value has another type, or the record refuses its values.
-        The message names the path, such as ``metrics.roc_auc.ci_low``.
+        If a key is missing or unknown, or a value is invalid. The message contains its path, such
+        as ``metrics.roc_auc.ci_low``.
 
     Examples
     --------
@@ -89,12 +70,11 @@ def from_json(cls: type[R], data: Any) -> R:
         ...
     bc_model.errors.RecordError: height_px: expected int, got str
     """
-    record: R = _decode_record(cls, data, "")
-    return record
+    return _decode_record(cls, data, "")
 
 
 def dumps(record: Any) -> str:
-    """Return a record as JSON text that ends with a line break."""
+    """Return a record as indented JSON text."""
     return json.dumps(to_json(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -104,11 +84,11 @@ def loads(cls: type[R], text: str | bytes) -> R:
     Raises
     ------
     RecordError
-        The text is not JSON in UTF-8, or does not describe such a record.
+        If the text is not JSON in UTF-8 or not a record of this class.
     """
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
-        data = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_finite)
+        data = json.loads(text, parse_constant=_reject_constant, parse_float=_parse_finite)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{cls.__name__}: not valid JSON ({error})") from error
     return from_json(cls, data)
@@ -120,30 +100,28 @@ def read_record(path: str | Path, cls: type[R]) -> R:
     Raises
     ------
     OSError
-        The file is missing or cannot be read.
+        If the file cannot be read.
     RecordError
-        The file does not contain such a record.
+        If the file does not contain a record of this class.
     """
     return loads(cls, Path(path).read_bytes())
 
 
 def write_record(path: str | Path, record: Any) -> None:
-    """Write a record to a JSON file, completely or not at all."""
-    write_text_atomic(Path(path), dumps(record))
+    """Write a record atomically to a JSON file."""
+    write_text_atomic(path, dumps(record))
 
 
 def _encode_record(record: Any, path: str) -> dict[str, Any]:
-    encoded: dict[str, Any] = {}
-    if (version := getattr(record, "SCHEMA_VERSION", None)) is not None:
-        encoded[VERSION_KEY] = version
+    version = getattr(record, "SCHEMA_VERSION", None)
+    encoded = {} if version is None else {VERSION_KEY: version}
     for field in _json_fields(type(record)):
-        null_means = field.metadata.get("null_means")
         value = getattr(record, field.name)
-        encoded[field.name] = _encode(value, _join(path, field.name), null_means)
+        encoded[field.name] = _encode(value, _join(path, field.name), _null_means(field))
     return encoded
 
 
-def _encode(value: Any, path: str, null_means: float | None) -> Any:
+def _encode(value: Any, path: str, null_means: float | None = None) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -151,9 +129,7 @@ def _encode(value: Any, path: str, null_means: float | None) -> Any:
     if isinstance(value, float):
         if null_means is not None and value == null_means:
             return None
-        if not math.isfinite(value):
-            raise RecordError(f"{path}: expected a finite number, got {value}")
-        return value
+        return value if math.isfinite(value) else _fail(path, "a finite number", str(value))
     if isinstance(value, Enum):
         return value.value
     if value is None or isinstance(value, (bool, int, str)):
@@ -161,36 +137,38 @@ def _encode(value: Any, path: str, null_means: float | None) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, (list, tuple)):
-        return [_encode(one, f"{path}[{i}]", null_means) for i, one in enumerate(value)]
+        return [_encode(item, f"{path}[{i}]", null_means) for i, item in enumerate(value)]
     if isinstance(value, Mapping):
         return {
-            _encode_key(key, path): _encode(one, _join(path, str(key)), null_means)
-            for key, one in value.items()
+            _encode_key(key, path): _encode(item, _join(path, str(key)), null_means)
+            for key, item in value.items()
         }
-    raise RecordError(f"{path}: expected a value for JSON, got {type(value).__name__}")
+    return _fail(path, "a value for JSON", type(value).__name__)
 
 
 def _encode_key(key: Any, path: str) -> str:
     if not isinstance(key, str):
-        raise RecordError(f"{path}: expected str keys, got {type(key).__name__}")
+        _fail(path, "str keys", type(key).__name__)
     return str(key.value) if isinstance(key, StrEnum) else key
 
 
 def _decode_record(cls: Any, data: Any, path: str) -> Any:
     where = path or cls.__name__
-    data = _expect(data, dict, path or where)
-    version = getattr(cls, "SCHEMA_VERSION", None)
-    if version is not None:
-        _check_version(data, version, where)
+    data = _expect(data, dict, where)
     fields = {field.name: field for field in _json_fields(cls)}
-    expected = set(fields) | ({VERSION_KEY} if version is not None else set())
-    if missing := [name for name in fields if name not in data]:
+    keys = set(fields)
+    if (version := getattr(cls, "SCHEMA_VERSION", None)) is not None:
+        keys.add(VERSION_KEY)
+        found = data.get(VERSION_KEY, version)
+        if found != version or isinstance(found, bool):
+            _fail(where, f"{VERSION_KEY} {version}", repr(found))
+    if missing := sorted(keys - set(data)):
         raise RecordError(f"{where}: missing key '{missing[0]}'")
-    if unknown := sorted(map(str, set(data) - expected)):
+    if unknown := sorted(map(str, set(data) - keys)):
         raise RecordError(f"{where}: unknown key '{unknown[0]}'")
     hints = _hints(cls)
     values = {
-        name: _decode(data[name], hints[name], _join(path, name), field.metadata.get("null_means"))
+        name: _decode(data[name], hints[name], _join(path, name), _null_means(field))
         for name, field in fields.items()
     }
     try:
@@ -199,104 +177,88 @@ def _decode_record(cls: Any, data: Any, path: str) -> Any:
         raise RecordError(f"{where}: {error}") from error
 
 
-def _check_version(data: dict[str, Any], version: int, where: str) -> None:
-    if VERSION_KEY not in data:
-        raise RecordError(f"{where}: missing key '{VERSION_KEY}'")
-    found = data[VERSION_KEY]
-    if found != version or isinstance(found, bool):
-        raise RecordError(f"{where}: expected {VERSION_KEY} {version}, got {found!r}")
-
-
-def _decode(value: Any, hint: Any, path: str, null_means: float | None) -> Any:
+def _decode(value: Any, hint: Any, path: str, null_means: float | None = None) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if hint in (Any, object):
-        return _encode(value, path, None)
+        return _encode(value, path)
     if hint is float:
-        if value is None and null_means is not None:
-            return null_means
-        return _decode_float(value, path)
+        is_null = value is None and null_means is not None
+        return null_means if is_null else _decode_float(value, path)
     if origin in (Union, types.UnionType):
         return _decode_union(value, args, path, null_means)
     if origin is Literal:
-        if not any(value == one and type(value) is type(one) for one in args):
-            _refuse(path, f"one of {', '.join(map(repr, args))}", repr(value))
+        if not any(value == choice and type(value) is type(choice) for choice in args):
+            _fail(path, f"one of {', '.join(map(repr, args))}", repr(value))
         return value
     if dataclasses.is_dataclass(hint):
         return _decode_record(hint, value, path)
     if origin in (tuple, list):
         return _decode_sequence(value, origin, args, path, null_means)
     if origin in (dict, Mapping):
-        key_hint, one_hint = args
         return {
-            _decode(key, key_hint, _join(path, key), None): _decode(
-                one, one_hint, _join(path, key), null_means
+            _decode(key, args[0], _join(path, key)): _decode(
+                item, args[1], _join(path, key), null_means
             )
-            for key, one in _expect(value, dict, path).items()
+            for key, item in _expect(value, dict, path).items()
         }
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         members = [member.value for member in hint]
-        if not isinstance(value, str) or value not in members:
-            _refuse(path, f"one of {', '.join(map(repr, members))}", repr(value))
+        if value not in members:
+            _fail(path, f"one of {', '.join(map(repr, members))}", repr(value))
         return hint(value)
     if hint is Path:
         return Path(_expect(value, str, path))
-    if hint in (bool, int, str):
+    if hint in (bool, int, str, type(None)):
         return _expect(value, hint, path)
-    if hint is type(None):
-        return value if value is None else _refuse(path, "null", _type_name(value))
     raise TypeError(f"{path}: records cannot have fields of the type {hint}")
 
 
 def _decode_union(value: Any, args: tuple[Any, ...], path: str, null_means: float | None) -> Any:
     if value is None and type(None) in args:
         return None
-    others = [one for one in args if one is not type(None)]
-    if len(others) == 1:
-        return _decode(value, others[0], path, null_means)
-    for one in others:
-        try:
-            return _decode(value, one, path, null_means)
-        except RecordError:
-            continue
-    names = [getattr(one, "__name__", str(one)) for one in args]
-    return _refuse(path, " or ".join(names), _type_name(value))
+    hints = [hint for hint in args if hint is not type(None)]
+    if len(hints) == 1:
+        return _decode(value, hints[0], path, null_means)
+    for hint in hints:
+        with suppress(RecordError):
+            return _decode(value, hint, path, null_means)
+    names = [getattr(hint, "__name__", str(hint)) for hint in args]
+    return _fail(path, " or ".join(names), _type_name(value))
 
 
 def _decode_sequence(
     value: Any, kind: type, args: tuple[Any, ...], path: str, null_means: float | None
 ) -> Any:
     if not isinstance(value, (list, tuple)):
-        _refuse(path, "list", _type_name(value))
+        _fail(path, "list", _type_name(value))
     is_fixed = kind is tuple and not (len(args) == 2 and args[1] is Ellipsis)
     if is_fixed and len(value) != len(args):
-        _refuse(path, f"{len(args)} values", str(len(value)))
+        _fail(path, f"{len(args)} values", str(len(value)))
     hints = args if is_fixed else (args[0],) * len(value)
     return kind(
-        _decode(one, hint, f"{path}[{i}]", null_means)
-        for i, (one, hint) in enumerate(zip(value, hints, strict=True))
+        _decode(item, hint, f"{path}[{i}]", null_means)
+        for i, (item, hint) in enumerate(zip(value, hints, strict=True))
     )
 
 
 def _decode_float(value: Any, path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        _refuse(path, "float", _type_name(value))
+        _fail(path, "float", _type_name(value))
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
-        _refuse(path, "a finite number", str(number))
-    return number
+    return number if math.isfinite(number) else _fail(path, "a finite number", str(number))
 
 
 def _expect(value: Any, kind: type, path: str) -> Any:
-    # A bool is an int for isinstance, but not for a reader of the file.
+    # isinstance accepts a bool as an int, but JSON distinguishes them.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        _refuse(path, kind.__name__, _type_name(value))
+        _fail(path, kind.__name__, _type_name(value))
     return value
 
 
-def _refuse(path: str, expected: str, found: str) -> NoReturn:
+def _fail(path: str, expected: str, found: str) -> NoReturn:
     raise RecordError(f"{path}: expected {expected}, got {found}")
 
 
@@ -314,13 +276,17 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _json_fields(cls: Any) -> list[dataclasses.Field[Any]]:
-    return [one for one in dataclasses.fields(cls) if one.metadata.get("json", True)]
+    return [field for field in dataclasses.fields(cls) if field.metadata.get("json", True)]
 
 
-def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a JSON number")
+def _null_means(field: dataclasses.Field[Any]) -> float | None:
+    return field.metadata.get("null_means")
 
 
-def _parse_finite(word: str) -> float:
-    value = float(word)
-    return value if math.isfinite(value) else _refuse_constant(word)
+def _reject_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _parse_finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _reject_constant(text)

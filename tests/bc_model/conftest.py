@@ -1,4 +1,4 @@
-"""The command line, run in this process as a person would run it."""
+"""Fixtures that run the command line in this process."""
 
 import sys
 from collections.abc import Callable
@@ -13,43 +13,47 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def command_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run the command line: exit code, stdout and stderr, native code's too."""
+    """Return a function that returns exit code, stdout and stderr, including native output."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bc_model", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["breast-histology", *map(str, arguments)])
         capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_info:
             main()
-        return (ended.value.code or 0, *capfd.readouterr())
+        return (exit_info.value.code or 0, *capfd.readouterr())
 
     return run
 
 
 @pytest.fixture
 def command(command_line: Command) -> Command:
-    """Run any command; the tests of one give it what it always needs."""
+    """Return `command_line`; test files override it to add arguments."""
     return command_line
 
 
-def tree(folder: Path) -> dict[str, int | None]:
+def list_tree(directory: Path) -> dict[str, int | None]:
+    """Return the modification time of every file, and None for every directory."""
     return {
-        path.relative_to(folder).as_posix(): path.stat().st_mtime_ns if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
+        path.relative_to(directory).as_posix(): path.stat().st_mtime_ns if path.is_file() else None
+        for path in sorted(directory.rglob("*"))
     }
 
 
 @pytest.fixture
 def refused(command: Command, tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must exit with 2, say one line on stderr, and leave the disk as it is."""
+    """Return a function that runs an invalid command and returns its one line on stderr.
+
+    The exit code is 2, stdout is empty and no file changes.
+    """
 
     def run(*arguments: object) -> str:
-        before = tree(tmp_path)
+        before = list_tree(tmp_path)
         code, out, err = command(*arguments)
         assert (code, out) == (2, ""), err
         assert err.startswith("Error: ")
         assert err.count("\n") == 1
         assert err.endswith("\n")
-        assert tree(tmp_path) == before
+        assert list_tree(tmp_path) == before
         return err
 
     return run

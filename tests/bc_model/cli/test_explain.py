@@ -1,4 +1,4 @@
-"""`explain`: what is written for a picture, a folder or several, and pictures that are none."""
+"""`explain`: files for one image, several images and a folder, and invalid images."""
 
 import json
 import struct
@@ -15,7 +15,7 @@ from tests.bc_model.conftest import Command
 
 
 def huge_png() -> bytes:
-    """Return a PNG whose header promises 20,000 x 20,000 pixels."""
+    """Return a PNG with 20,000 x 20,000 pixels in its header."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
@@ -32,7 +32,7 @@ def write_noise(path: Path, seed: int) -> None:
     Image.fromarray(noise).save(path)
 
 
-def test_a_image_is_explained(
+def test_explain_writes_heatmaps_and_result(
     command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
 ) -> None:
     image = next(drawn_set.rglob("*.png"))
@@ -46,7 +46,7 @@ def test_a_image_is_explained(
     assert suffixes == [".json", ".npy", ".npy", ".png", ".png"]
 
 
-def test_a_folder_is_explained_and_what_cannot_be_read_is_named(
+def test_explain_a_folder_skips_damaged_images_and_exits_with_1(
     command: Command, tiny_run: Run, tmp_path: Path
 ) -> None:
     folder, out = tmp_path / "fields", tmp_path / "fields/maps"
@@ -55,23 +55,23 @@ def test_a_folder_is_explained_and_what_cannot_be_read_is_named(
         write_noise(folder / f"{number}.png", number)
     (folder / "broken.png").write_bytes(b"Dear colleague")
 
-    # Later the maps of the first time lie in the folder.
+    # The second call finds the heatmaps of the first call in the folder.
     for target in (out, out, folder / "elsewhere"):
         code, printed, err = command(
             "explain", folder, "--model", tiny_run.path, "--out", target, "--json"
         )
         assert code == 1
-        *explained, skipped = json.loads(printed)
-        assert [Path(one["image"]).name for one in explained] == ["1.png", "2.png"]
+        *results, skipped = json.loads(printed)
+        assert [Path(result["image"]).name for result in results] == ["1.png", "2.png"]
         assert skipped["image"] == str(folder / "broken.png")
-        assert "is not a PNG, JPEG or TIFF picture" in skipped["error"]
+        assert "is not a PNG, JPEG or TIFF" in skipped["error"]
         first, second = err.strip().splitlines()[-2:]
         assert first == f"skipped in {folder}: {skipped['error']}"
         assert second == "1 of 3 images skipped."
         assert len(list(target.iterdir())) == 10
 
 
-def test_several_images_of_which_none_can_be_read(
+def test_explain_without_a_readable_image_is_refused(
     command: Command, tiny_run: Run, tmp_path: Path
 ) -> None:
     for name in ("a.png", "b.png"):
@@ -82,7 +82,7 @@ def test_several_images_of_which_none_can_be_read(
     assert not (tmp_path / "o").exists()
 
 
-def test_a_missing_image_among_others_is_refused_before_anything_is_written(
+def test_explain_with_one_missing_image_writes_nothing(
     refused: Callable[..., str], tiny_run: Run, tmp_path: Path
 ) -> None:
     Image.new("RGB", (48, 48)).save(tmp_path / "there.png")
@@ -94,40 +94,40 @@ def test_a_missing_image_among_others_is_refused_before_anything_is_written(
     assert "gone.png" in line
 
 
-def test_a_folder_that_holds_nothing_but_maps_is_refused(
+def test_explain_a_folder_with_heatmaps_only_is_refused(
     refused: Callable[..., str], command: Command, tiny_run: Run, tmp_path: Path
 ) -> None:
     write_noise(tmp_path / "a.png", 0)
     maps = tmp_path / "maps"
-    explained = ("--model", tiny_run.path, "--out", maps)
-    assert command("explain", tmp_path / "a.png", *explained)[0] == 0
+    options = ("--model", tiny_run.path, "--out", maps)
+    assert command("explain", tmp_path / "a.png", *options)[0] == 0
     assert len(list(maps.glob("*.png"))) == 2
 
-    line = refused("explain", maps, *explained)
-    assert f"The folder {maps} holds no PNG, JPEG or TIFF picture" in line
+    line = refused("explain", maps, *options)
+    assert f"The folder {maps} holds no PNG, JPEG or TIFF" in line
     Image.new("RGB", (48, 48), "red").save(maps / "real.png")
-    code, out, _ = command("explain", maps, *explained)
+    code, out, _ = command("explain", maps, *options)
     assert code == 0
     assert "real.png" in out
     assert len(list(maps.glob("real-*.json"))) == 1
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
-        (b"Dear colleague,\nplease find attached", "is not a PNG, JPEG or TIFF picture"),
+        (b"Dear colleague,\nplease find attached", "is not a PNG, JPEG or TIFF"),
         (b"", "is empty"),
         (huge_png(), "may have at most 40 million"),
         (None, "damaged or cut short"),
     ],
     ids=["text", "empty", "20,000 px", "truncated"],
 )
-def test_a_bad_image_to_explain(
+def test_explain_an_invalid_image_is_refused(
     refused: Callable[..., str],
     tiny_run: Run,
     tmp_path: Path,
     content: bytes | None,
-    said: str,
+    expected: str,
 ) -> None:
     image = tmp_path / "slide 7.png"
     if content is None:
@@ -136,17 +136,17 @@ def test_a_bad_image_to_explain(
     image.write_bytes(content)
     line = refused("explain", image, "--model", tiny_run.path, "--out", tmp_path / "maps")
     assert "slide 7.png" in line
-    assert said in line
+    assert expected in line
 
 
-def test_an_empty_name_is_not_the_folder_one_is_in(
+def test_explain_with_an_empty_path_is_refused(
     refused: Callable[..., str], tiny_run: Run, tmp_path: Path
 ) -> None:
     line = refused("explain", "", "--model", tiny_run.path, "--out", tmp_path / "maps")
-    assert "no path is named" in line
+    assert "The path is empty." in line
 
 
-def test_a_missing_image_to_explain(
+def test_explain_a_missing_image_is_refused(
     refused: Callable[..., str], tiny_run: Run, tmp_path: Path
 ) -> None:
     image = tmp_path / "gone.png"

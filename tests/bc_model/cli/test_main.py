@@ -1,4 +1,4 @@
-"""The command line: JSON that is only JSON, and bad input that ends in one line and code 2."""
+"""The command line: JSON output, invalid input, exit codes, and `train`."""
 
 import dataclasses
 import importlib
@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.splits import read_split
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
+from bc_model.utils.serialization import to_json
 from tests.bc_model.conftest import Command
 from tests.bc_model.reporting.examples import report
 
@@ -26,58 +27,51 @@ def one_class(drawn_set: Path, tmp_path: Path) -> Path:
     return tmp_path / "one"
 
 
-# What goes well
-
-
-def test_json_of_an_audit_is_all_of_stdout(command: Command, drawn_set: Path) -> None:
+def test_audit_with_json_prints_only_json(command: Command, drawn_set: Path) -> None:
     code, out, err = command("audit", drawn_set, "--json")
     found = json.loads(out)
     assert (code, err) == (0, "")
     assert (found["images"], found["cases"], found["benign_cases"]) == (30, 10, 5)
 
 
-def test_an_audit_tells_files_left_out(command: Command, one_class: Path) -> None:
+def test_audit_lists_excluded_files(command: Command, one_class: Path) -> None:
     first = next(one_class.rglob("*.png"))
     first.write_bytes(b"")
     code, out, _ = command("audit", one_class)
     assert code == 0
-    assert "14 pictures" in out
+    assert "14 images" in out
     assert f"{first.name}: empty." in out
 
 
-def test_a_split_is_written_and_proven_clean(
-    command: Command, drawn_set: Path, tmp_path: Path
-) -> None:
+def test_split_by_case_has_no_leakage(command: Command, drawn_set: Path, tmp_path: Path) -> None:
     code, out, err = command("split", drawn_set, "--out", tmp_path / "new/split.csv", "--json")
-    told = json.loads(out)
+    result = json.loads(out)
     assert (code, err) == (0, "")
-    assert told["shared"]["test_pictures"] == told["shared"]["pixels"] == 0
-    # 10 cases of 3 pictures in 5 folds: one benign and one malignant case each.
-    assert told["parts"]["test"] == {
+    assert result["leakage"]["test_images"] == result["leakage"]["pixels"] == 0
+    # 10 cases of 3 images in 5 folds: one benign and one malignant case each.
+    assert result["subsets"]["test"] == {
         "images": 6, "benign": 3, "malignant": 3,
         "cases": 2, "benign_cases": 1, "malignant_cases": 1,
     }  # fmt: skip
     assert len(read_split(tmp_path / "new/split.csv")) == 30
 
 
-def test_a_split_by_image_is_called_leakage(
-    command: Command, drawn_set: Path, tmp_path: Path
-) -> None:
+def test_split_by_image_reports_leakage(command: Command, drawn_set: Path, tmp_path: Path) -> None:
     out_file = tmp_path / "split.csv"
     _, out, _ = command("split", drawn_set, "--protocol", "image", "--out", out_file)
-    assert "LEAKY" in out
+    assert "This split has leakage." in out
 
 
-def test_a_drawn_set_is_made(command: Command, tmp_path: Path) -> None:
+def test_data_generate_writes_a_synthetic_dataset(command: Command, tmp_path: Path) -> None:
     code, out, _ = command(
-        "data", "synthetic", tmp_path / "set",
-        "--cases", 2, "--pictures-per-case", 1, "--image-size", "32x48",
+        "data", "generate", tmp_path / "set",
+        "--cases", 2, "--images-per-case", 1, "--image-size", "32x48",
     )  # fmt: skip
-    assert (code, out[:16]) == (0, "2 drawn pictures")
-    assert len(read_dataset(tmp_path / "set").images) == 2
+    assert (code, out[:18]) == (0, "2 synthetic images")
+    assert len(load_dataset(tmp_path / "set").images) == 2
 
 
-def test_a_run_is_evaluated_on_its_own_test_part(
+def test_evaluate_run_on_its_test_subset_writes_the_report(
     command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
 ) -> None:
     code, out, _ = command("evaluate", tiny_run.path, drawn_set, "--out", tmp_path / "e", "--json")
@@ -86,52 +80,53 @@ def test_a_run_is_evaluated_on_its_own_test_part(
     assert (tmp_path / "e/report.json").is_file()
 
 
-def test_help_does_not_wait_for_tensorflow() -> None:
+def test_help_loads_no_tensorflow() -> None:
     code = (
-        "import sys; from bc_model import cli; sys.argv = ['bc_model', 'train', '--help']\n"
+        "import sys; from bc_model import cli; sys.argv = ['breast-histology', 'train', '--help']\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-# Bad data
-
-
 @pytest.mark.parametrize(
     "rest", [("audit",), ("split", "--out", "s.csv"), ("train", "--run", "r")], ids=lambda r: r[0]
 )
-def test_no_such_folder(refused: Callable[..., str], tmp_path: Path, rest: tuple[str, ...]) -> None:
+def test_command_with_a_missing_dataset_is_refused(
+    refused: Callable[..., str], tmp_path: Path, rest: tuple[str, ...]
+) -> None:
     name, *options = rest
-    options = [
-        str(tmp_path / subset) if "." in subset or subset == "r" else subset for subset in options
-    ]
+    options = [str(tmp_path / text) if text in ("s.csv", "r") else text for text in options]
     assert "no folder" in (line := refused(name, tmp_path / "gone", *options))
     assert str(tmp_path / "gone") in line
 
 
 @pytest.mark.parametrize("name", ["audit", "split"])
-def test_a_folder_without_images(refused: Callable[..., str], tmp_path: Path, name: str) -> None:
+def test_command_on_a_folder_without_images_is_refused(
+    refused: Callable[..., str], tmp_path: Path, name: str
+) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set/readme.txt").write_text("x")
     options = ["--out", tmp_path / "s.csv"] if name == "split" else []
     assert "set holds no PNG" in refused(name, tmp_path / "set", *options)
 
 
-def test_one_class_only(refused: Callable[..., str], one_class: Path, tmp_path: Path) -> None:
+def test_split_with_one_class_is_refused(
+    refused: Callable[..., str], one_class: Path, tmp_path: Path
+) -> None:
     line = refused("split", one_class, "--out", tmp_path / "new/s.csv")
     assert "All 15 pictures under" in line
     assert "are malignant" in line
 
 
-def test_fewer_cases_than_folds(
+def test_split_with_fewer_cases_than_folds_is_refused(
     refused: Callable[..., str], drawn_set: Path, tmp_path: Path
 ) -> None:
     line = refused("split", drawn_set, "--out", tmp_path / "s.csv", "--n-folds", 6)
@@ -139,11 +134,8 @@ def test_fewer_cases_than_folds(
     assert "this data has 5" in line
 
 
-# Bad models, runs and outputs
-
-
 @pytest.mark.parametrize("name", ["evaluate", "explain"])
-def test_a_file_that_is_not_a_model(
+def test_command_on_a_file_that_is_not_a_model_is_refused(
     refused: Callable[..., str], drawn_set: Path, tmp_path: Path, name: str
 ) -> None:
     model = tmp_path / "model.keras"
@@ -156,7 +148,7 @@ def test_a_file_that_is_not_a_model(
     assert "model.keras is not a model" in line
 
 
-def test_a_folder_that_is_not_a_model(
+def test_evaluate_on_a_folder_without_a_model_is_refused(
     refused: Callable[..., str], drawn_set: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -164,7 +156,7 @@ def test_a_folder_that_is_not_a_model(
     assert str(tmp_path / "empty") in line
 
 
-def test_a_run_folder_that_is_taken(
+def test_train_into_an_existing_directory_is_refused(
     refused: Callable[..., str], drawn_set: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "run").mkdir()
@@ -172,7 +164,7 @@ def test_a_run_folder_that_is_taken(
     assert "already exists" in refused("train", drawn_set, "--run", tmp_path / "run")
 
 
-def test_a_split_of_other_data(
+def test_evaluate_on_other_data_than_the_split_is_refused(
     refused: Callable[..., str], tiny_run: Run, one_class: Path, tmp_path: Path
 ) -> None:
     line = refused("evaluate", tiny_run.path, one_class, "--out", tmp_path / "e")
@@ -180,7 +172,7 @@ def test_a_split_of_other_data(
 
 
 @pytest.mark.parametrize("name", ["evaluate", "explain", "split"])
-def test_an_output_that_is_in_the_way(
+def test_command_with_an_unusable_output_path_is_refused(
     refused: Callable[..., str], tiny_run: Run, drawn_set: Path, tmp_path: Path, name: str
 ) -> None:
     taken = tmp_path / "taken"
@@ -198,34 +190,34 @@ def test_an_output_that_is_in_the_way(
     assert str(taken) in line
 
 
-def test_a_drawn_set_into_a_folder_that_holds_something(
+def test_data_generate_into_a_folder_with_files_is_refused(
     refused: Callable[..., str], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.txt").write_text("x")
-    assert "is not an empty folder" in refused("data", "synthetic", tmp_path)
+    assert "is not an empty folder" in refused("data", "generate", tmp_path)
 
 
-# Bad options
-
-
-def test_an_unknown_option(refused: Callable[..., str], drawn_set: Path) -> None:
+def test_unknown_option_is_refused_with_a_hint(
+    refused: Callable[..., str], drawn_set: Path
+) -> None:
     line = refused("audit", drawn_set, "--jsno")
     assert "--jsno" in line
     assert "audit --help" in line
 
 
-def test_an_unknown_command(refused: Callable[..., str]) -> None:
+def test_unknown_command_is_refused(refused: Callable[..., str]) -> None:
     assert "predict" in refused("predict")
 
 
-def test_a_missing_argument(refused: Callable[..., str]) -> None:
+def test_missing_argument_is_refused(refused: Callable[..., str]) -> None:
     assert "DATA" in refused("audit")
+    assert "DATA" in refused("split", "--out", "s.csv")
 
 
 @pytest.mark.parametrize(
     "size", ["abc", "224", "224x", "224x224x3", "10x10", "-32x32", "9999x9999"]
 )
-def test_a_bad_image_size(
+def test_train_with_an_invalid_image_size_is_refused(
     refused: Callable[..., str], drawn_set: Path, tmp_path: Path, size: str
 ) -> None:
     line = refused("train", drawn_set, "--run", tmp_path / "run", f"--image-size={size}")
@@ -233,7 +225,7 @@ def test_a_bad_image_size(
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"),
+    ("option", "value", "expected"),
     [
         ("--backbone", "resnet18", "resnet18"),
         ("--dense-units", "256;64", "256;64"),
@@ -243,48 +235,50 @@ def test_a_bad_image_size(
         ("--test-fold", "5", "test_fold"),
     ],
 )
-def test_a_bad_option_of_a_training(
-    refused: Callable[..., str], drawn_set: Path, tmp_path: Path, option: str, value: str, said: str
+def test_train_with_an_invalid_option_is_refused(
+    refused: Callable[..., str],
+    drawn_set: Path,
+    tmp_path: Path,
+    option: str,
+    value: str,
+    expected: str,
 ) -> None:
-    assert said in refused("train", drawn_set, "--run", tmp_path / "run", option, value)
-
-
-# What is nobody's input
+    assert expected in refused("train", drawn_set, "--run", tmp_path / "run", option, value)
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "expected"),
     [
-        (KeyboardInterrupt(), 130, "stopped."),
-        (RuntimeError("odd\nthing"), 1, "a fault in the program"),
+        (KeyboardInterrupt(), 130, "Stopped."),
+        (RuntimeError("odd\nthing"), 1, "Unexpected error (RuntimeError: odd thing)."),
     ],
-    ids=["Ctrl-C", "a fault"],
+    ids=["Ctrl-C", "bug"],
 )
-def test_other_endings_are_one_line_too(
+def test_audit_that_is_interrupted_or_fails_prints_one_line(
     command: Command,
     drawn_set: Path,
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
     code: int,
-    said: str,
+    expected: str,
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("bc_model.data.dataset.read_manifest", fail)
-    found, out, err = command("audit", drawn_set)
-    # Click puts an empty line behind the terminal's own "^C".
-    assert (found, out, err.strip().count("\n")) == (code, "", 0)
-    assert said in err
+    monkeypatch.setattr("bc_model.data.load_dataset", fail)
+    exit_code, out, err = command("audit", drawn_set)
+    # Click adds an empty line after the "^C" of the terminal.
+    assert (exit_code, out, err.strip().count("\n")) == (code, "", 0)
+    assert expected in err
 
 
-def test_data_and_weights_are_kept_by_their_whole_paths(
+def test_train_stores_absolute_paths_of_data_and_weights(
     drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The run may be resumed, and its pictures looked at, from another folder.
+    # The run can be resumed from another directory.
     module = importlib.import_module("bc_model.cli.train")
     seen: list[TrainingConfig] = []
-    monkeypatch.setattr(module, "_work_on", lambda _, config: seen.append(config))
+    monkeypatch.setattr(module, "_execute", lambda _, config: seen.append(config))
     monkeypatch.chdir(drawn_set.parent)
     Path("mine.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     arguments = ["set", "--run", str(tmp_path / "run"), "--weights", "mine.h5"]
@@ -293,18 +287,17 @@ def test_data_and_weights_are_kept_by_their_whole_paths(
     assert seen[0].weights == str(drawn_set.parent.resolve() / "mine.h5")
 
 
-# Going on with a run
-
-
 @pytest.fixture
 def canceled_run(tiny_config: TrainingConfig, tmp_path: Path) -> Run:
     run = Run.create(tmp_path / "run")
-    run.write_config({"config": tiny_config.as_dict()})
+    run.write_config({"config": to_json(tiny_config)})
     run.write_status("canceled")
     return run
 
 
-def test_settings_beside_resume_are_refused(refused: Callable[..., str], canceled_run: Run) -> None:
+def test_train_options_with_resume_are_refused(
+    refused: Callable[..., str], canceled_run: Run
+) -> None:
     line = refused(
         "train", "--run", canceled_run.path, "--resume", "--backbone", "resnet50",
         "--image-size", "999999x2", "--no-cache-features",
@@ -312,7 +305,7 @@ def test_settings_beside_resume_are_refused(refused: Callable[..., str], cancele
     assert "Expected none, got --backbone, --image-size, --cache-features." in line
 
 
-def test_a_run_goes_on_though_its_data_was_moved(
+def test_train_resume_with_moved_data_uses_the_new_path(
     canceled_run: Run,
     tiny_config: TrainingConfig,
     tmp_path: Path,
@@ -320,7 +313,7 @@ def test_a_run_goes_on_though_its_data_was_moved(
 ) -> None:
     module = importlib.import_module("bc_model.cli.train")
     seen: list[TrainingConfig] = []
-    monkeypatch.setattr(module, "_work_on", lambda _, config, **how: seen.append(config))
+    monkeypatch.setattr(module, "_execute", lambda _, config, **how: seen.append(config))
     monkeypatch.chdir(tmp_path)
     Path("moved").mkdir()
     arguments = ["moved", "--run", str(canceled_run.path), "--resume"]
@@ -328,33 +321,33 @@ def test_a_run_goes_on_though_its_data_was_moved(
     assert seen == [dataclasses.replace(tiny_config, data=str((tmp_path / "moved").resolve()))]
 
 
-def test_data_that_is_nowhere_is_refused_before_a_run_goes_on(
+def test_train_resume_with_missing_data_is_refused(
     refused: Callable[..., str], canceled_run: Run, tmp_path: Path
 ) -> None:
     line = refused("train", tmp_path / "gone", "--run", canceled_run.path, "--resume")
     assert "There is no folder" in line
 
 
-def test_a_run_without_a_model_ends_with_a_word_and_another_code(
+def test_train_without_a_model_prints_the_reason_and_exits_with_1(
     command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cancel(_: TrainingConfig, run: Run) -> None:
-        run.write_status("canceled", message="Canceled on request; no model was made.")
+        run.write_status("canceled", message="Canceled on request, without a model.")
 
-    monkeypatch.setattr("bc_model.training.trainer.train", cancel)
+    monkeypatch.setattr("bc_model.training.train", cancel)
     code, out, _ = command("train", drawn_set, "--run", tmp_path / "run", "--weights", "none")
-    assert (code, out.splitlines()[-1]) == (1, "Canceled on request; no model was made.")
-    assert "no model was made" in Run(tmp_path / "run").read_log()
+    assert (code, out.splitlines()[-1]) == (1, "Canceled on request, without a model.")
+    assert "without a model" in Run(tmp_path / "run").read_log()
 
 
-def test_train_writes_the_plots_of_its_report(
+def test_train_writes_the_plots_of_the_report(
     command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(_: TrainingConfig, run: Run) -> str:
+    def train(_: TrainingConfig, run: Run) -> None:
         report().save(run.evaluation_dir)
-        return "bundle"
+        run.write_status("done")
 
-    monkeypatch.setattr("bc_model.training.trainer.train", train)
+    monkeypatch.setattr("bc_model.training.train", train)
     code, _, _ = command("train", drawn_set, "--run", tmp_path / "run", "--weights", "none")
     assert code == 0
     assert {"confusion.png", "roc.png"} <= {

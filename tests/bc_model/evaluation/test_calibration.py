@@ -175,7 +175,7 @@ def test_temperature_changes_probabilities_only(
 
 
 def test_feature_table_of_another_network_is_not_loaded(tiny_run: Run, tmp_path: Path) -> None:
-    network = open_bundle(tiny_run.path).network
+    network = open_bundle(tiny_run.path).graph_sha256
     stored = FeatureTable.load(tiny_run.evaluation_dir / VALIDATION_FEATURES_FILE, network)
     assert stored is not None
     assert stored.features.shape[0] == stored.stain.shape[0] == len(stored.path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.splits import make_split, read_split
 from bc_model.errors import SplitError
 from bc_model.evaluation.evaluate import evaluate_split
@@ -39,7 +39,7 @@ def test_evaluate_split_other_subset_has_leakage(
 
 
 def test_evaluate_split_foreign_split_has_leakage(engine: Engine, drawn_set: Path) -> None:
-    dataset = read_dataset(drawn_set)
+    dataset = load_dataset(drawn_set)
     known = engine.bundle.seen_cases
     foreign = next(
         split

@@ -130,7 +130,7 @@ def test_evaluate_predictions_unknown_cases_returns_note_and_check() -> None:
     assert "interval is too narrow" in metric.note
     assert "over images" in metric.method
     assert "unknown cases" in str(metric)
-    assert make_check("BC208", n_unknown=200, n=200) in found.checks
+    assert make_check("BC208", n_unknown=200, n_images=200) in found.checks
 
 
 def test_evaluate_predictions_some_unknown_cases_returns_note() -> None:

@@ -170,7 +170,7 @@ def test_set_threshold_updates_card_and_report(run: Run) -> None:
     assert entry.method == chosen.method
     assert entry.date.endswith("+00:00")
     assert again.key != bundle.key
-    assert again.network == bundle.network
+    assert again.graph_sha256 == bundle.graph_sha256
     # The report and the model card contain the metrics at the new threshold.
     report = read_report(run.evaluation_dir)
     assert report.threshold == again.card.metrics.test.threshold == chosen.value

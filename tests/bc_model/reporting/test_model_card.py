@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bc_model.inference.classifier import prob_malignant
+from bc_model.inference.classifier import compute_prob_malignant
 from bc_model.inference.model_card import (
     CardMetrics,
     DecisionThreshold,
@@ -27,7 +27,7 @@ def test_card_document_states_the_values_of_the_card() -> None:
         name="mine",
         metrics=CardMetrics(test=example.summary()),
         threshold=DecisionThreshold(0.312, "set manually", MARKUP, "2026-01-01"),
-        precisions={"bf16": Parity(0.002, None, n=9, passes_parity=False)},
+        precisions={"bf16": Parity(0.002, None, n_images=9, passes_parity=False)},
     )
     text = texts_of(card_document(changed))
     assert "Model card: mine" in text
@@ -61,7 +61,7 @@ def test_card_document_counts_initialization_leakage() -> None:
 
 def test_card_document_without_validation_images_names_training_images() -> None:
     data = replace(model_card().data, n_images=SubsetCounts(train=9), n_cases=SubsetCounts(train=3))
-    parity = Parity(prob_difference_p99=0.0, auc_difference=0.0, n=9, passes_parity=True)
+    parity = Parity(prob_difference_p99=0.0, auc_difference=0.0, n_images=9, passes_parity=True)
     card = model_card(data=data, precisions={"f32": parity})
 
     text = texts_of(card_document(card))
@@ -123,4 +123,4 @@ def test_formula_of_the_card_gives_the_same_probabilities() -> None:
 
     by_card = 1 / (1 + np.exp(-np.log(p2 / p1) / temperature))
 
-    np.testing.assert_allclose(by_card, prob_malignant(logits, temperature), atol=1e-7)
+    np.testing.assert_allclose(by_card, compute_prob_malignant(logits, temperature), atol=1e-7)

@@ -13,7 +13,7 @@ from bc_model.checks import make_check
 from bc_model.errors import RunError
 from bc_model.evaluation.cross_validation import Spread
 from bc_model.evaluation.published_results import published_ranges
-from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolReport, ProtocolRow
+from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolComparison, ProtocolRow
 from bc_model.reporting.plots import PROTOCOL_PANELS, figure_to_png, plot_protocols
 from bc_model.reporting.protocol_report import protocols_to_csv, write_protocols
 from bc_model.utils.metric import Metric
@@ -22,7 +22,7 @@ from bc_model.utils.serialization import to_json
 NO_RUN_DONE = make_check("BC241", n_done=0, n_failed=0, n_runs=1)
 
 
-def protocol_report() -> ProtocolReport:
+def protocol_report() -> ProtocolComparison:
     """Return a comparison with and without leakage, and with a protocol without runs."""
 
     def row(protocol: str, value: float, *, has_leakage: bool, **changes: object) -> ProtocolRow:
@@ -36,7 +36,7 @@ def protocol_report() -> ProtocolReport:
 
     spread = Spread(0.88, 0.92, 0.02, 2)
     rows = [
-        row("image", 0.975, has_leakage=True, alarms=("roc_auc",)),
+        row("image", 0.975, has_leakage=True, implausible=("roc_auc",)),
         row("folds", 0.9, has_leakage=True, spread=dict.fromkeys(REPORTED_METRICS, spread)),
         row("case", 0.7, has_leakage=False),
         ProtocolRow("folder", True, "", {"rep-folder-0": "queued"}, checks=(NO_RUN_DONE,)),
@@ -44,7 +44,7 @@ def protocol_report() -> ProtocolReport:
     ranges = [
         published_range for name in PROTOCOL_PANELS for published_range in published_ranges(name)
     ]
-    return ProtocolReport(
+    return ProtocolComparison(
         "rep", "2026", {"data": "set", "backbone": "resnet50"}, rows, published_ranges=ranges
     )
 

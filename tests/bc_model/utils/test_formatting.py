@@ -1,43 +1,43 @@
 import pytest
 
 from bc_model.utils.formatting import (
-    duration_in_words,
+    format_count,
+    format_duration,
+    format_duration_estimate,
     format_probability,
-    many,
-    probability_in_words,
-    rough_duration_in_words,
+    format_with_threshold,
 )
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "expected"),
     [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
 )
-def test_durations(seconds: float, words: str):
-    assert duration_in_words(seconds) == words
+def test_format_duration_uses_two_units(seconds: float, expected: str):
+    assert format_duration(seconds) == expected
 
 
 @pytest.mark.parametrize(
-    ("probability", "words"),
+    ("seconds", "expected"),
+    [(0, "1 min"), (1020, "17 min"), (3590, "1 h"), (8000, "2 h 10 min"), (7170, "2 h")],
+)
+def test_format_duration_estimate_is_rounded(seconds: float, expected: str):
+    assert format_duration_estimate(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("probability", "expected"),
     [(0.0, "below 0.01"), (0.01, "0.01"), (0.5, "0.50"), (0.99, "0.99"), (1.0, "above 0.99")],
 )
-def test_a_probability_is_never_said_to_be_certain(probability: float, words: str):
-    assert probability_in_words(probability) == words
+def test_format_probability_is_never_0_or_1(probability: float, expected: str):
+    assert format_probability(probability) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "a minute"), (1020, "17 min"), (3590, "1 h"), (8000, "2 h 10 min"), (7170, "2 h")],
+    ("count", "expected"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases"), (7909, "7,909 cases")]
 )
-def test_a_guess_is_not_said_to_the_second(seconds: float, words: str):
-    assert rough_duration_in_words(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("count", "words"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases"), (7909, "7,909 cases")]
-)
-def test_one_is_not_many(count: int, words: str):
-    assert many(count, "case") == words
+def test_format_count_is_singular_for_1_only(count: int, expected: str):
+    assert format_count(count, "case") == expected
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_one_is_not_many(count: int, words: str):
         (0.0004, 0.3, ("below 0.01", "0.30")),
     ],
 )
-def test_format_probability_near_the_threshold_adds_digits(
+def test_format_with_threshold_near_the_threshold_adds_digits(
     probability: float, threshold: float, expected: tuple[str, str]
 ):
-    assert format_probability(probability, threshold) == expected
+    assert format_with_threshold(probability, threshold) == expected

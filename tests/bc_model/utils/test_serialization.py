@@ -95,17 +95,17 @@ DATA = {
 }
 
 
-def test_to_json_every_type_gives_the_dictionary_written_by_hand():
+def test_to_json_every_type_returns_the_expected_dictionary():
     assert to_json(RECORD) == DATA
     assert list(to_json(RECORD)) == list(DATA)
 
 
-def test_from_json_every_type_gives_the_record_back():
+def test_from_json_every_type_returns_the_record():
     assert from_json(Everything, DATA) == RECORD
     assert loads(Everything, dumps(RECORD)) == RECORD
 
 
-def test_to_json_numpy_values_become_plain_ones():
+def test_to_json_numpy_values_become_python_values():
     @dataclass(frozen=True)
     class Numbers:
         real: float
@@ -124,7 +124,7 @@ def test_from_json_int_for_float_becomes_float():
     assert (value, type(value)) == (1.0, float)
 
 
-def test_from_json_field_outside_json_keeps_its_default():
+def test_from_json_field_without_json_keeps_its_default():
     assert from_json(Everything, DATA).table is None
     with pytest.raises(RecordError, match=r"^Everything: unknown key 'table'$"):
         from_json(Everything, DATA | {"table": None})
@@ -186,20 +186,20 @@ def test_from_json_wrong_value_names_its_path(change, message):
 
 
 @pytest.mark.parametrize("key", list(DATA))
-def test_from_json_missing_key_is_refused(key):
+def test_from_json_missing_key_raises_record_error(key):
     data = {name: value for name, value in DATA.items() if name != key}
     with pytest.raises(RecordError, match=rf"^Everything: missing key '{key}'$"):
         from_json(Everything, data)
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 3])
-def test_from_json_anything_but_a_dictionary_is_refused(data):
+def test_from_json_other_than_a_dictionary_raises_record_error(data):
     with pytest.raises(DataError, match=r"^Everything: expected dict, got "):
         from_json(Everything, data)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")])
-def test_to_json_number_that_is_not_finite_is_refused(value):
+def test_to_json_infinite_number_raises_record_error(value):
     with pytest.raises(RecordError, match=r"^value: expected a finite number, got "):
         to_json(Metric(value) if math.isnan(value) or value < 0 else Wide(value))
 
@@ -217,12 +217,12 @@ class Wide:
         ([1, b"x"], r"value\[1\]: expected a value for JSON, got bytes"),
     ],
 )
-def test_to_json_value_without_a_form_in_json_is_refused(value, message):
+def test_to_json_unsupported_value_raises_record_error(value, message):
     with pytest.raises(RecordError, match=rf"^{message}$"):
         to_json(Wide(value))
 
 
-def test_from_json_field_of_an_unsupported_type_is_a_fault_of_the_program():
+def test_from_json_field_of_an_unsupported_type_raises_type_error():
     @dataclass(frozen=True)
     class Odd:
         data: bytes
@@ -235,26 +235,26 @@ def test_from_json_field_of_an_unsupported_type_is_a_fault_of_the_program():
     "text",
     ['{"value": NaN, "ci_low": null}', '{"value": 1e999, "ci_low": null}', "{", "", b"\xff"],
 )
-def test_loads_text_that_is_not_strict_json_is_refused(text):
+def test_loads_invalid_json_raises_record_error(text):
     with pytest.raises(RecordError, match=r"^Metric: not valid JSON "):
         loads(Metric, text)
 
 
-def test_loads_deeply_nested_text_is_refused():
+def test_loads_deeply_nested_text_raises_record_error():
     with pytest.raises(RecordError):
         loads(Metric, "[" * 200_000)
 
 
-def test_write_record_then_read_record_gives_the_record_back(tmp_path):
+def test_write_record_then_read_record_returns_the_record(tmp_path):
     path = tmp_path / "record.json"
     write_record(path, RECORD)
     assert json.loads(path.read_text(encoding="utf-8")) == DATA
     assert "café" in path.read_text(encoding="utf-8")
     assert read_record(path, Everything) == RECORD
-    assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
 
 
-def test_write_record_with_nan_leaves_the_old_file(tmp_path):
+def test_write_record_with_nan_keeps_the_old_file(tmp_path):
     path = tmp_path / "record.json"
     write_record(path, Metric(0.5))
     with pytest.raises(RecordError):
@@ -262,6 +262,6 @@ def test_write_record_with_nan_leaves_the_old_file(tmp_path):
     assert read_record(path, Metric) == Metric(0.5)
 
 
-def test_read_record_missing_file_is_an_os_error(tmp_path):
+def test_read_record_missing_file_raises_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_record(tmp_path / "none.json", Metric)
