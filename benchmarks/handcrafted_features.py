@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from bc_model.data import load_dataset, preprocess_image, read_image, stain_densities
-from bc_model.distillation import DistillationConfig, Teacher, describe
+from bc_model.distillation import DistillationConfig, Teacher, extract_features
 from bc_model.evaluation import ComparedModel, compare_predictions, read_predictions
 from bc_model.utils import to_json
 
@@ -111,7 +111,7 @@ def cross_validate_teacher(
         teacher = Teacher.fit(
             features[train], malignant[train], case[train], DistillationConfig().penalty
         )
-        logit[test] = teacher.logit(teacher.normalized(features[test]))
+        logit[test] = teacher.predict_logit(teacher.normalize(features[test]))
     return logit
 
 
@@ -148,7 +148,7 @@ def measure(folders: list[Path], seeds: int, against: Path | None = None) -> dic
     malignant = (images["class"] == "malignant").to_numpy(bool)
     groups = images["group"].to_numpy(str)
     probs = [cross_validate(features, malignant, groups, seed) for seed in range(seeds)]
-    for_teacher = describe(
+    for_teacher = extract_features(
         np.stack(
             [
                 preprocess_image(read_image(f), DistillationConfig().image_size)
