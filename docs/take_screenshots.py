@@ -93,12 +93,12 @@ def _wait_for_app(server: subprocess.Popen) -> None:
 
 def _take_screenshots(images: Path) -> None:
     sys.path.insert(0, str(ROOT))
-    from bc_model.data import draw_image
+    from bc_model.data import generate_image
 
     # The bundled model does not classify files with the name of a synthetic case. An image with
     # this seed has no staining warning.
     field = images.parent / "field.png"
-    Image.fromarray(draw_image(malignant=True, seed=2, case_seed=2)).save(field)
+    Image.fromarray(generate_image(malignant=True, seed=2, case_seed=2)).save(field)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
