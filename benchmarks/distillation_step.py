@@ -24,7 +24,13 @@ STEPS = 5
 
 def make_timer(*, fast: bool, proxy: bool) -> Callable[[], float]:
     """Return a function that runs some steps and returns the time of one, s."""
-    from bc_model.distillation import DistillationConfig, Source, ViewSampler, prepare, proxy_config
+    from bc_model.distillation import (
+        DistillationConfig,
+        TrainingImages,
+        ViewSampler,
+        build_student,
+        proxy_config,
+    )
     from bc_model.training import use_compute_dtype
 
     config = proxy_config(DistillationConfig()) if proxy else DistillationConfig()
@@ -36,10 +42,10 @@ def make_timer(*, fast: bool, proxy: bool) -> Callable[[], float]:
             size=(160, 240),
             magnifications=(100, 200),
         )
-        source = Source.read(Path(folder), ("data",), config.image_size)
+        source = TrainingImages.read(Path(folder), ("data",), config.image_size)
     sampler = ViewSampler(source, config, 0)
-    model, targets = prepare(config, sampler, quick=fast)
-    views = sampler.batch(0)
+    model, targets = build_student(config, sampler, fast=fast)
+    views = sampler.sample_batch(0)
     # The values of the first two targets do not affect the time.
     target_values = (views.features * 0.0, views.labels[:, :1], views.labels, views.subtypes)
 

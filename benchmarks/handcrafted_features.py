@@ -111,7 +111,7 @@ def cross_validate_teacher(
         teacher = Teacher.fit(
             features[train], malignant[train], case[train], DistillationConfig().penalty
         )
-        logit[test] = teacher.logit(teacher.normalized(features[test]))
+        logit[test] = teacher.predict_logit(teacher.normalize(features[test]))
     return logit
 
 

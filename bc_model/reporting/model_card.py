@@ -66,10 +66,7 @@ def model_facts(card: ModelCard) -> Iterator[tuple[str, str]]:
     if data.is_synthetic:
         yield "Synthetic data", describe_synthetic_training(data)
     if n := len(data.initial_cases):
-        yield (
-            "Initialization leakage",
-            f"{format_count(n, 'case')} of the initial weights' training data",
-        )
+        yield "Initialization leakage", f"{format_count(n, 'case')} of the initial model's data"
     yield "License of the data", data.license
     threshold, temperature = card.threshold, card.temperature
     date = f" on {threshold.date}" if threshold.date else ""

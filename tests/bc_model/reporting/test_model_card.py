@@ -53,7 +53,7 @@ def test_card_document_counts_initialization_leakage() -> None:
     )
 
     assert "Initialization leakage 3 cases" in texts_of(card_document(with_leakage))
-    assert "of tissue it knows only what the model that it began from" in texts_of(
+    assert "Only its initial weights were trained on tissue" in texts_of(
         card_document(with_leakage)
     )
     assert "Initialization leakage" not in texts_of(card_document(without_leakage))

@@ -20,7 +20,7 @@ from tests.bc_model.reporting.examples import predictions, report
 
 
 def texts(figure: Figure) -> list[str]:
-    """Return every text that a figure shows after it is drawn."""
+    """Return every text that a figure shows after rendering."""
     plots.figure_to_png(figure)
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 

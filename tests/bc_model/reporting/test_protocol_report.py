@@ -30,7 +30,7 @@ def protocol_report() -> ProtocolComparison:
         metrics = dict.fromkeys(REPORTED_METRICS, metric)
         runs = {f"rep-{protocol}-{k}": "done" for k in range(2)}
         return ProtocolRow(
-            protocol, has_leakage, "all 2 folds", runs, metrics=metrics, n=96, n_cases=24,
+            protocol, has_leakage, "all 2 folds", runs, metrics=metrics, n_images=96, n_cases=24,
             n_benign_cases=12, n_malignant_cases=12, malignant_proportion=0.5, **changes,
         )  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_write_protocols_writes_readable_files(tmp_path: Path) -> None:
     assert root.tag.endswith("svg")
     text = (folder / "report.md").read_text()
     for expected in (
-        f"| {report.rows[0].words} | all 2 folds", f"| {report.rows[2].words} | all 2",
+        f"| {report.rows[0].label} | all 2 folds", f"| {report.rows[2].label} | all 2",
         "Research use only",
         "## Published on BreakHis", "arXiv 2203.07707", "backbone resnet50", ", files 0.880",
     ):  # fmt: skip
@@ -103,7 +103,7 @@ def test_plot_protocols_marks_leakage_by_shape() -> None:
         for y, row in enumerate(report.rows[:3]):
             assert marks[y] == ("D" if row.has_leakage else "o", row.metrics[name].value)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
-    assert labels[0] == f"{report.rows[0].words}\n96 images, 24 cases"
+    assert labels[0] == f"{report.rows[0].label}\n96 images, 24 cases"
     assert labels[3].endswith("0 of 1 runs")
 
 
