@@ -166,7 +166,9 @@ def test_bundled_model_recognizes_original_images_and_no_unseen_images(
     assert n_seen[200] > 0
     assert (n_seen[40], n_seen[400]) == (0, 0)
 
-    unseen_images = load_dataset(real_data / "idc_patches", labels={"0": "benign", "1": "malignant"})
+    unseen_images = load_dataset(
+        real_data / "idc_patches", labels={"0": "benign", "1": "malignant"}
+    )
     assert find_seen_images(bundle, unseen_images.images).n_seen == 0
 
 
