@@ -234,7 +234,7 @@ def read_split(path: Path) -> pd.DataFrame:
             na_values={"magnification": [""]},
         )
     except FileNotFoundError as error:
-        raise SplitError(f"The split file {path} does not exist. Create a split.") from error
+        raise SplitError(f"There is no split file {path}. Create a split.") from error
     except (OSError, ValueError) as error:
         raise _not_a_split(path, "It cannot be read as CSV") from error
     if missing := [column for column in _COLUMNS if column not in split]:

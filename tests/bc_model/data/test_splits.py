@@ -312,7 +312,7 @@ def test_read_split_group_like_missing_value_stays_string(tmp_path: Path) -> Non
 
 
 def test_read_split_missing_file_raises(tmp_path: Path) -> None:
-    with pytest.raises(SplitError, match=r"split\.csv does not exist"):
+    with pytest.raises(SplitError, match=r"There is no split file .*split\.csv"):
         read_split(tmp_path / "split.csv")
 
 
