@@ -342,7 +342,7 @@ def case_bars(table: pd.DataFrame) -> alt.Chart:
     Parameters
     ----------
     table : DataFrame
-        As `bc_model.data.summary.case_table` returns it.
+        As `bc_model.data.summary.tabulate_cases` returns it.
     """
     ordered = table.sort_values(["class", "images"], ascending=[True, False])
     return (

@@ -233,7 +233,7 @@ def list_image_files(root: Path) -> list[Path]:
     return files
 
 
-def thumbnail(
+def make_thumbnail(
     path: Path, sha256: str, *, side_px: int = 192, cache_dir: Path | None = None
 ) -> bytes:
     """Return a thumbnail of an image as JPEG, without upsampling.

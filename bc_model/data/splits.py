@@ -216,10 +216,10 @@ def check_subsets(summary: dict[str, dict[str, int]]) -> tuple[Check, ...]:
 
 def write_split(split: pd.DataFrame, path: Path) -> None:
     """Write a split to a CSV file, atomically."""
-    write_text_atomic(path, split_csv(split))
+    write_text_atomic(path, format_split(split))
 
 
-def split_csv(split: pd.DataFrame) -> str:
+def format_split(split: pd.DataFrame) -> str:
     """Return a split as the text of a CSV file."""
     return split.to_csv(index=False, lineterminator="\n")
 

@@ -7,7 +7,7 @@ import pandas as pd
 from app.components.split_summary import SUBSET_WORDS
 from bc_model.checks import make_check
 from bc_model.data.dataset import load_dataset
-from bc_model.data.splits import make_split, read_split, split_csv
+from bc_model.data.splits import make_split, read_split, format_split
 from tests.app.data_page import tables, texts
 
 
@@ -86,5 +86,5 @@ def test_a_set_without_cases_says_so_and_its_split_is_not_called_clean(
 
 def test_the_exported_split_can_be_read_again(synthetic, tmp_path):
     split = make_split(load_dataset(synthetic), "case")
-    (tmp_path / "split.csv").write_text(split_csv(split))
+    (tmp_path / "split.csv").write_text(format_split(split))
     pd.testing.assert_frame_equal(read_split(tmp_path / "split.csv"), split, check_dtype=False)

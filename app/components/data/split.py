@@ -7,7 +7,7 @@ from app.components.data.summary import images_in_words
 from app.components.dataset_cache import Reading
 from app.components.split_form import draw_folds, draw_protocol, draw_split_seed
 from app.components.split_summary import SUBSET_WORDS, draw_leaks, show_subset_table, split_or_say
-from bc_model.data import CLASSES, SUBSETS, split_csv, summarize_subsets
+from bc_model.data import CLASSES, SUBSETS, format_split, summarize_subsets
 
 _COLUMNS = {
     "subset": "Subset",
@@ -33,7 +33,7 @@ def draw_split(reading: Reading, dataset_name: str) -> None:
     _draw_table(split)
     st.download_button(
         "Save split.csv",
-        lambda: split_csv(split),
+        lambda: format_split(split),
         file_name=f"{dataset_name}-{chosen['protocol']}-{chosen['test_fold']}-split.csv",
         key="save-split",
         icon=":material/download:",

@@ -10,7 +10,7 @@ from app.components.charts import case_bars, count_bars
 from app.components.checks import show_checks
 from app.components.dataset_cache import Reading
 from bc_model.checks import check_from_json
-from bc_model.data import case_table, class_revealing_sizes, count_images
+from bc_model.data import count_images, find_class_revealing_sizes, tabulate_cases
 from bc_model.utils import many
 
 
@@ -120,7 +120,7 @@ def _titled(table: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_cases(images: pd.DataFrame) -> None:
     st.header("By case", anchor=False)
-    table = case_table(images)
+    table = tabulate_cases(images)
     if table.empty:
         st.caption(
             "The file names contain no case. A case-level split is not possible, and intervals are "
@@ -142,7 +142,7 @@ def _draw_cases(images: pd.DataFrame) -> None:
 def _draw_sizes(images: pd.DataFrame) -> None:
     st.header("By size", anchor=False)
     sizes = count_images(images, "size", "class")
-    clues = class_revealing_sizes(images)["size"]
+    clues = find_class_revealing_sizes(images)["size"]
     shown = _titled(sizes).rename(columns={"Size": "Size, px"})
     if len(clues):
         shown["One class only"] = sizes["size"].isin(clues)
