@@ -80,7 +80,7 @@ def read_image_bytes(path: Path) -> bytes:
             raise _file_too_large(path.name, size)
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise ImageError(f"The image {path} does not exist. Check the path.") from error
+        raise ImageError(f"There is no image {path}. Check the path.") from error
     except OSError as error:
         raise ImageError(
             f"The image {path} cannot be read ({error.strerror}). Check its permissions."
@@ -217,12 +217,12 @@ def list_image_files(root: Path) -> list[Path]:
         The folder contains no image, or a subfolder cannot be read.
     """
     try:
-        reason = "" if root.is_dir() else "it does not exist"
+        is_folder, reason = root.is_dir(), ""
     except OSError as error:  # For example, the name is too long.
-        reason = str(error.strerror)
-    if reason:
+        is_folder, reason = False, f" ({error.strerror})"
+    if not is_folder:
         raise FolderNotFoundError(
-            f"The folder {root} cannot be opened ({reason}). Check the path of the dataset."
+            f"There is no folder {root}{reason}. Check the path or name of the dataset."
         )
     files = sorted(_walk_images(root), key=Path.as_posix)
     if not files:
@@ -233,7 +233,7 @@ def list_image_files(root: Path) -> list[Path]:
     return files
 
 
-def thumbnail(
+def make_thumbnail(
     path: Path, sha256: str, *, side_px: int = 192, cache_dir: Path | None = None
 ) -> bytes:
     """Return a thumbnail of an image as JPEG, without upsampling.

@@ -128,7 +128,7 @@ def read_fold_file(path: Path) -> FoldFile:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_MB * 2**20 + 1)
     except FileNotFoundError as error:
-        raise SplitError(f"The fold file {path} does not exist. Check the path.") from error
+        raise SplitError(f"There is no fold file {path}. Check the path.") from error
     except OSError as error:
         raise SplitError(
             f"The fold file {path} cannot be read ({error.strerror}). Check its permissions."

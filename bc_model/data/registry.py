@@ -99,7 +99,7 @@ def open_dataset(name: str, registry: Path | None = None) -> RegisteredDataset:
     folder = (registry or datasets_dir()) / check_name(name)
     if not folder.is_dir():
         raise DataError(
-            f"The dataset '{name}' does not exist in {folder.parent}. List the registered datasets."
+            f"There is no dataset '{name}' in {folder.parent}. List the registered datasets."
         )
     return _read_description(folder)
 

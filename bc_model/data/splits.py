@@ -216,10 +216,10 @@ def check_subsets(summary: dict[str, dict[str, int]]) -> tuple[Check, ...]:
 
 def write_split(split: pd.DataFrame, path: Path) -> None:
     """Write a split to a CSV file, atomically."""
-    write_text_atomic(path, split_csv(split))
+    write_text_atomic(path, format_split(split))
 
 
-def split_csv(split: pd.DataFrame) -> str:
+def format_split(split: pd.DataFrame) -> str:
     """Return a split as the text of a CSV file."""
     return split.to_csv(index=False, lineterminator="\n")
 
@@ -234,7 +234,7 @@ def read_split(path: Path) -> pd.DataFrame:
             na_values={"magnification": [""]},
         )
     except FileNotFoundError as error:
-        raise SplitError(f"The split file {path} does not exist. Create a split.") from error
+        raise SplitError(f"There is no split file {path}. Create a split.") from error
     except (OSError, ValueError) as error:
         raise _not_a_split(path, "It cannot be read as CSV") from error
     if missing := [column for column in _COLUMNS if column not in split]:

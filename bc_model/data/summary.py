@@ -118,7 +118,7 @@ def count_images(images: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return groups.agg(images=("path", "size"), cases=("case", "nunique")).reset_index()
 
 
-def case_table(images: pd.DataFrame) -> pd.DataFrame:
+def tabulate_cases(images: pd.DataFrame) -> pd.DataFrame:
     """Return a table with one row per case, sorted by class and case.
 
     The columns are case, group, class, subtype, sections (number), images (number), and the number
@@ -147,7 +147,7 @@ def add_sizes(images: pd.DataFrame) -> pd.DataFrame:
     return images.assign(size=sizes)
 
 
-def class_revealing_sizes(images: pd.DataFrame) -> pd.DataFrame:
+def find_class_revealing_sizes(images: pd.DataFrame) -> pd.DataFrame:
     """Return the image sizes (size, class, images, cases) that occur in one class only.
 
     A model could predict the class from such a size. `bc_model.data.images.preprocess_image`
@@ -231,7 +231,7 @@ def _check_dataset(
             height_px=FIELD_PX[1],
             frame_height_px=FRAME_PX[1],
         )
-    for class_name, rows in class_revealing_sizes(images).groupby("class"):
+    for class_name, rows in find_class_revealing_sizes(images).groupby("class"):
         sizes = [
             f"{size} ({format_count(n, 'image')}, {format_count(n_cases_of_size, 'case')})"
             for size, n, n_cases_of_size in rows[["size", "images", "cases"]].itertuples(

@@ -7,7 +7,7 @@ import pandas as pd
 from app.components.split_summary import SUBSET_LABELS
 from bc_model.checks import make_check
 from bc_model.data.dataset import load_dataset
-from bc_model.data.splits import make_split, read_split, split_csv
+from bc_model.data.splits import format_split, make_split, read_split
 from tests.app.helpers import tables, texts
 
 
@@ -84,5 +84,5 @@ def test_dataset_without_cases_is_not_called_leakage_free(drawn_set, registry, o
 
 def test_exported_split_round_trips(synthetic, tmp_path):
     split = make_split(load_dataset(synthetic), "case")
-    (tmp_path / "split.csv").write_text(split_csv(split))
+    (tmp_path / "split.csv").write_text(format_split(split))
     pd.testing.assert_frame_equal(read_split(tmp_path / "split.csv"), split, check_dtype=False)

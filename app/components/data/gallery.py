@@ -9,7 +9,7 @@ import streamlit as st
 from app.components.data.summary import count_in_words
 from app.components.dataset_cache import LoadedDataset
 from app.components.layout import escape_markdown, make_fragment
-from bc_model.data import UNKNOWN_SUBTYPE, cache_dir, thumbnail
+from bc_model.data import UNKNOWN_SUBTYPE, cache_dir, make_thumbnail
 from bc_model.errors import ImageError
 
 IMAGES_PER_PAGE = 24
@@ -36,7 +36,7 @@ def show_thumbnail(path: Path, sha256: str, alt: str, caption: str | None = None
     """Show a thumbnail, or a message if the file is missing."""
     try:
         # Encoded bytes are cached on disk by pixel hash, so that nothing is hashed or scaled again.
-        data = thumbnail(path, sha256, side_px=SIDE_PX, cache_dir=cache_dir())
+        data = make_thumbnail(path, sha256, side_px=SIDE_PX, cache_dir=cache_dir())
     except ImageError as error:
         st.caption(f":material/broken_image: {escape_markdown(str(error))}")
         return

@@ -13,7 +13,7 @@ from app.components.split_summary import (
     show_subset_table,
     split_dataset,
 )
-from bc_model.data import CLASSES, SUBSETS, split_csv, summarize_subsets
+from bc_model.data import CLASSES, SUBSETS, format_split, summarize_subsets
 
 _COLUMNS = {
     "subset": "Subset",
@@ -39,7 +39,7 @@ def show_split(loaded: LoadedDataset, dataset_name: str) -> None:
     _show_rows(split)
     st.download_button(
         "Save split.csv",
-        lambda: split_csv(split),
+        lambda: format_split(split),
         file_name=f"{dataset_name}-{chosen['protocol']}-{chosen['test_fold']}-split.csv",
         key="save-split",
         icon=":material/download:",

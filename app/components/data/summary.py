@@ -10,7 +10,7 @@ from app.components.charts import chart_cases, chart_counts
 from app.components.checks import show_checks
 from app.components.dataset_cache import LoadedDataset
 from bc_model.checks import check_from_json
-from bc_model.data import case_table, class_revealing_sizes, count_images
+from bc_model.data import count_images, find_class_revealing_sizes, tabulate_cases
 from bc_model.utils import format_count
 
 
@@ -126,7 +126,7 @@ def _rename_columns(table: pd.DataFrame) -> pd.DataFrame:
 
 def _show_cases(images: pd.DataFrame) -> None:
     st.header("By case", anchor=False)
-    table = case_table(images)
+    table = tabulate_cases(images)
     if table.empty:
         st.caption(
             "The file names contain no case: a case-level split is not possible, and intervals are "
@@ -148,7 +148,7 @@ def _show_cases(images: pd.DataFrame) -> None:
 def _show_sizes(images: pd.DataFrame) -> None:
     st.header("By size", anchor=False)
     sizes = count_images(images, "size", "class")
-    clues = class_revealing_sizes(images)["size"]
+    clues = find_class_revealing_sizes(images)["size"]
     shown = _rename_columns(sizes).rename(columns={"Size": "Size, px"})
     shown["Size, px"] = shown["Size, px"].str.replace("x", " x ")
     if len(clues):

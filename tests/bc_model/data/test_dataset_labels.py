@@ -108,7 +108,7 @@ def test_parse_label_mapping_missing_class_is_refused(text: str, missing: str) -
 
 
 def test_load_dataset_labeled_source_without_usable_images_raises(tmp_path: Path) -> None:
-    with pytest.raises(FolderNotFoundError, match="cannot be opened"):
+    with pytest.raises(FolderNotFoundError, match="There is no folder"):
         load_dataset(tmp_path / "gone", labels=MAPPING)
     with pytest.raises(DataError, match="contains no images"):
         load_dataset(tmp_path, labels=MAPPING)

@@ -1,17 +1,14 @@
-"""Duplicates and near-duplicates: difference hashes and pairs."""
+"""Pairs of near-duplicates."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from bc_model.data.dataset import load_dataset
 from bc_model.data.duplicates import MAX_LISTED, find_near_duplicates
-from bc_model.data.hashing import MAX_DISTANCE, dhash, has_near_duplicate
-from bc_model.data.synthetic import generate_image
+from bc_model.data.hashing import MAX_DISTANCE
 
 
 def make_images(
@@ -40,50 +37,6 @@ def compare_all(images: pd.DataFrame, max_distance: int) -> list[tuple[str, str,
         for other, second in rows[i + 1 :]
         if (distance := (int(first) ^ int(second)).bit_count()) <= max_distance
     ]
-
-
-def jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
-
-
-# The hash
-
-
-def test_dhash_bit_is_set_if_brighter_than_left_neighbor() -> None:
-    step = np.zeros((8, 9, 3), np.uint8)
-    step[:, 1:] = 200  # One step up between the first two columns of each row.
-    assert dhash(step) == int("10000000" * 8, 2)
-    assert dhash(step[:, ::-1]) == 0
-    ramp = np.repeat(np.arange(9, dtype=np.uint8)[None, :, None], 8, axis=0).repeat(3, axis=2)
-    assert dhash(ramp) == 2**64 - 1
-
-
-def test_dhash_first_row_is_most_significant() -> None:
-    image = np.zeros((8, 9, 3), np.uint8)
-    image[0, 1:] = 200
-    assert dhash(image) == 1 << 63
-
-
-def test_dhash_image_of_one_color_is_zero() -> None:
-    assert dhash(np.full((50, 70, 3), 128, np.uint8)) == 0
-
-
-@pytest.mark.parametrize("malignant", [True, False])
-@pytest.mark.parametrize("seed", range(5))
-def test_dhash_resized_and_compressed_copies_are_near(seed: int, malignant: bool) -> None:
-    original = generate_image(malignant=malignant, seed=seed, case_seed=seed)
-    small = np.asarray(
-        Image.fromarray(original).resize((224, 224), Image.Resampling.NEAREST)
-    )  # As in public extracts.
-    for copy in (jpeg(original, 92), jpeg(small, 95), small):
-        assert (dhash(original) ^ dhash(copy)).bit_count() <= MAX_DISTANCE
-    other = generate_image(malignant=malignant, seed=seed + 100, case_seed=seed)
-    assert (dhash(original) ^ dhash(other)).bit_count() > 6
-
-
-# The pairs
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000, 4_000_000])
@@ -153,19 +106,3 @@ def test_find_near_duplicates_finds_fields_in_several_public_extracts(
     # 25 fields are in two extracts under one name. No other pair is as near.
     assert (stems[0] == stems[1]).all()
     assert found.counts == {"other class": 0, "other case": 0, "case unknown": 0, "same case": 25}
-
-
-def test_has_near_duplicate_agrees_with_single_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = np.random.default_rng(3)
-    known = generator.integers(0, 2**63, 40, np.uint64)
-    flipped = np.uint64(1) << generator.integers(0, 63, (3, 60), np.uint64)
-    hashes = known[generator.integers(0, 40, 60)].copy()
-    for i, bits in enumerate(flipped):  # One third each: at most 1, 2 and 3 bits differ.
-        hashes[20 * i :] ^= bits[20 * i :]
-    expected = [any((int(a) ^ int(b)).bit_count() <= 2 for b in known) for a in hashes]
-
-    assert 0 < sum(expected) < 60
-    assert has_near_duplicate(hashes, known).tolist() == expected
-    monkeypatch.setattr("bc_model.data.hashing.BLOCK_ELEMENTS", 100)
-    assert has_near_duplicate(hashes, known).tolist() == expected
-    assert has_near_duplicate(hashes, known[:0]).tolist() == [False] * 60

@@ -186,7 +186,7 @@ def test_ingest_taken_or_invalid_name_is_refused_before_reading(
 
 
 def test_add_dataset_missing_source_raises(registry: Path, tmp_path: Path) -> None:
-    with pytest.raises(FolderNotFoundError, match="cannot be opened"):
+    with pytest.raises(FolderNotFoundError, match="There is no folder"):
         add_dataset(tmp_path / "gone.zip", "x", registry=registry)
     assert not registry.exists()
 

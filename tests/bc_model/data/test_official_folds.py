@@ -125,9 +125,11 @@ def test_make_split_folds_each_training_case_validates_in_one_fold(
 
 
 def test_make_split_folds_has_section_leakage(tmp_path: Path, dataset: Dataset) -> None:
-    leak = count_leakage(make_split(dataset, "folds", official_fold_file=write_fold_file(tmp_path)))
+    leakage = count_leakage(
+        make_split(dataset, "folds", official_fold_file=write_fold_file(tmp_path))
+    )
     # 100CD and 500B have four images each.
-    assert (leak.n_cases, leak.n_test_images, leak.n_benign_test_images) == (2, 8, 4)
+    assert (leakage.n_cases, leakage.n_test_images, leakage.n_benign_test_images) == (2, 8, 4)
 
 
 def test_make_split_folds_ignores_suffix_and_zeros(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_store_fold_contents_stores_all_or_none(tmp_path: Path) -> None:
 
 
 def test_store_fold_files_missing_file_raises(tmp_path: Path) -> None:
-    with pytest.raises(SplitError, match="does not exist"):
+    with pytest.raises(SplitError, match="There is no fold file"):
         store_fold_files(tmp_path / "gone.txt", tmp_path)
     with pytest.raises(SplitError, match="got 0"):
         store_fold_files(tmp_path, tmp_path)

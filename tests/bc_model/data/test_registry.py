@@ -148,7 +148,7 @@ def test_find_images_dir_prefers_existing_folder(registry: Path, images: Path) -
 def test_registry_missing_folder_or_dataset_raises(registry: Path, tmp_path: Path) -> None:
     with pytest.raises(FolderNotFoundError, match=r"folder .*gone"):
         link_folder(tmp_path / "gone", "mine", registry)
-    with pytest.raises(DataError, match="dataset 'mine' does not exist"):
+    with pytest.raises(DataError, match="There is no dataset 'mine'"):
         open_dataset("mine", registry)
     assert not registry.exists()
 

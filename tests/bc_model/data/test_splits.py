@@ -64,8 +64,8 @@ def test_make_split_case_has_no_leakage(fold: int, seed: int) -> None:
         == count_subsets(split, "sha256")
         == 1
     )
-    leak = count_leakage(split)
-    assert (leak.n_cases, leak.n_test_images, leak.n_duplicates) == (0, 0, 0)
+    leakage = count_leakage(split)
+    assert (leakage.n_cases, leakage.n_test_images, leakage.n_duplicates) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("protocol", ["case", "image"])
@@ -179,8 +179,8 @@ def test_count_leakage_images_without_case_count_as_duplicates_only() -> None:
             "sha256": ["a", "b", "a"],
         }
     )
-    leak = count_leakage(split)
-    assert (leak.n_cases, leak.n_test_images, leak.n_duplicates) == (0, 0, 1)
+    leakage = count_leakage(split)
+    assert (leakage.n_cases, leakage.n_test_images, leakage.n_duplicates) == (0, 0, 1)
 
 
 def test_make_split_image_accepts_images_without_case() -> None:
@@ -312,7 +312,7 @@ def test_read_split_group_like_missing_value_stays_string(tmp_path: Path) -> Non
 
 
 def test_read_split_missing_file_raises(tmp_path: Path) -> None:
-    with pytest.raises(SplitError, match=r"split\.csv does not exist"):
+    with pytest.raises(SplitError, match=r"There is no split file .*split\.csv"):
         read_split(tmp_path / "split.csv")
 
 

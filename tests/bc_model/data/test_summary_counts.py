@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from bc_model.data.summary import (
-    case_table,
-    class_revealing_sizes,
     compare_with_official,
     count_images,
+    find_class_revealing_sizes,
+    tabulate_cases,
 )
 
 ROWS = [
@@ -49,8 +49,8 @@ def test_count_images_missing_magnification_has_own_row() -> None:
     assert list(table["cases"]) == [3, 1, 0]
 
 
-def test_case_table_has_one_row_per_case() -> None:
-    table = case_table(IMAGES)
+def test_tabulate_cases_has_one_row_per_case() -> None:
+    table = tabulate_cases(IMAGES)
     assert list(table.columns) == [
         "case", "group", "class", "subtype", "sections", "images", "40X", "200X",
     ]  # fmt: skip
@@ -61,17 +61,17 @@ def test_case_table_has_one_row_per_case() -> None:
     ]
 
 
-def test_case_table_without_cases_is_empty() -> None:
-    assert len(case_table(IMAGES.iloc[5:])) == 0
+def test_tabulate_cases_without_cases_is_empty() -> None:
+    assert len(tabulate_cases(IMAGES.iloc[5:])) == 0
 
 
-def test_class_revealing_sizes_returns_size_of_one_class() -> None:
-    assert rows(class_revealing_sizes(IMAGES)) == [("700x456", "malignant", 2, 1)]
+def test_find_class_revealing_sizes_returns_size_of_one_class() -> None:
+    assert rows(find_class_revealing_sizes(IMAGES)) == [("700x456", "malignant", 2, 1)]
 
 
 @pytest.mark.parametrize("keep", [slice(0, 4), slice(3, 6)], ids=["one size", "one class"])
-def test_class_revealing_sizes_one_size_or_class_is_empty(keep: slice) -> None:
-    assert len(class_revealing_sizes(IMAGES.iloc[keep])) == 0
+def test_find_class_revealing_sizes_one_size_or_class_is_empty(keep: slice) -> None:
+    assert len(find_class_revealing_sizes(IMAGES.iloc[keep])) == 0
 
 
 def official_names() -> list[str]:
