@@ -7,6 +7,7 @@ from .comparison import (
     Conclusion,
     Difference,
     check_multiplicity,
+    compare_models,
     compare_predictions,
 )
 from .cross_validation import check_nested, cross_validation_report, is_cross_validated
@@ -73,6 +74,7 @@ __all__ = [
     "check_multiplicity",
     "check_nested",
     "choose_threshold",
+    "compare_models",
     "compare_predictions",
     "compute_training_features",
     "cross_validation_report",

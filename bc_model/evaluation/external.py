@@ -51,21 +51,15 @@ def evaluate_external(
         Report with the domain shift. If the training or validation data contain some of the images
         or cases, the report is marked as one with leakage. The unseen images are then a subgroup,
         and the domain shift is that of the unseen images.
-
-    See Also
-    --------
-    bc_model.evaluate : Evaluate a classifier on a subset of its own split.
     """
     engine, images = inner_engine(classifier), dataset.images
     bundle = engine.bundle
     seen = find_seen_images(bundle, images)
     predicted = predict_files(engine, dataset.root, list(images["path"]), progress=progress)
     directory = find_evaluation_dir(bundle)
-    reference = (
-        FeatureTable.load(directory / VALIDATION_FEATURES_FILE, bundle.network)
-        if directory
-        else None
-    )
+    reference = None
+    if directory is not None:
+        reference = FeatureTable.load(directory / VALIDATION_FEATURES_FILE, bundle.network)
     # The features of seen images are closer to the reference than those of new images.
     new = ~seen.images if 0 < seen.number < len(images) else np.ones(len(images), bool)
     shift = measure_domain_shift(bundle, images[new], predicted.select(new), reference)

@@ -48,7 +48,7 @@ class CaseMetrics:
 
 @dataclass(frozen=True)
 class Subgroup:
-    """Metrics of a part of the images.
+    """The `SUBGROUP_METRICS` of a part of the images.
 
     Attributes
     ----------
@@ -56,14 +56,6 @@ class Subgroup:
         Criterion of the subgroup.
     name : str
         Value of the criterion, such as '40X' or 'tubular adenoma'.
-    n_images, n_cases : int
-        Numbers of images and of known cases.
-    malignant_proportion : float
-        Proportion of malignant images, in [0, 1].
-    confusion : tuple of two pairs of int
-        Rows: true class; columns: predicted class.
-    metrics : dict of str to Metric
-        Keys: `SUBGROUP_METRICS`.
     """
 
     kind: str
