@@ -95,7 +95,7 @@ def evaluate_split(
         or data.has_leakage
         or seen.number > 0
         or subset != "test",
-        is_known=seen.is_certain,
+        is_leakage_certain=seen.is_certain,
         checks=checks,
     )
 
@@ -111,7 +111,7 @@ def evaluate_predictions(
     threshold: float = 0.5,
     protocol: str,
     has_leakage: bool,
-    is_known: bool = False,
+    is_leakage_certain: bool = False,
     n_resamples: int = 2000,
     seed: int = 0,
     checks: Iterable[Check] = (),
@@ -126,7 +126,7 @@ def evaluate_predictions(
         Decision threshold in [0, 1]. It must have been selected on other images.
     protocol : str
         Split protocol, such as 'case' or 'image'.
-    has_leakage, is_known : bool
+    has_leakage, is_leakage_certain : bool
         Whether images of one case can be in training and test, and whether this is certain.
     n_resamples : int, default=2000
         Number of bootstrap resamples, at least 100.
@@ -170,7 +170,9 @@ def evaluate_predictions(
         metrics=metrics,
         roc=None if roc is None else RocCurve(*(tuple(axis.tolist()) for axis in roc)),
         checks=(
-            *check_metrics(table, checked, has_leakage=has_leakage, is_known=is_known),
+            *check_metrics(
+                table, checked, has_leakage=has_leakage, is_leakage_certain=is_leakage_certain
+            ),
             *checks,
         ),
         pr=None if pr is None else PrCurve(*(tuple(axis.tolist()) for axis in pr)),

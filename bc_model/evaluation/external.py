@@ -69,7 +69,7 @@ def evaluate_external(
         threshold=bundle.threshold,
         protocol=PROTOCOL,
         has_leakage=seen.number > 0,
-        is_known=seen.is_certain,
+        is_leakage_certain=seen.is_certain,
         checks=[
             *_check_labels(mapping),
             *check_excluded(dataset.excluded),

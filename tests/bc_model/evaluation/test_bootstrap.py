@@ -113,16 +113,16 @@ def test_bootstrap_t_end_outside_range_is_exact_end() -> None:
 
 def test_bootstrap_t_one_bad_case_is_limited_by_exact_interval() -> None:
     # Four of 12 cases have one or two errors, and one has almost only errors.
-    wrong = [9, 2, 1, 1, 1] + [0] * 7
+    n_incorrect = [9, 2, 1, 1, 1] + [0] * 7
     case = np.repeat(np.arange(12), 10).astype(str)
-    prob = np.concatenate([[0.1] * k + [0.9] * (10 - k) for k in wrong])
+    prob = np.concatenate([[0.1] * k + [0.9] * (10 - k) for k in n_incorrect])
     malignant = np.ones(120, bool)
     sample = CaseSample.of(case, malignant)
     functional = metric_functional("accuracy", sample, malignant, prob, 0.5)
     draws = sample.draw(2000, seed=0)
     value, wild = bootstrap_t(functional, sample, draws, bounds=(0.0, 1.0))
     _, tame = bootstrap_t(functional, sample, draws, bounds=(0.0, 1.0), is_proportion=True)
-    variance = 11 * np.var([(120 - 14 - (10 - k)) / 110 for k in wrong])
+    variance = 11 * np.var([(120 - 14 - (10 - k)) / 110 for k in n_incorrect])
     outermost = korn_graubard(value, float(variance), 11, n_cases=12, level=0.99)
     assert wild.low < outermost[0]  # type: ignore[operator]
     assert tame.low == pytest.approx(outermost[0], abs=1e-12)
