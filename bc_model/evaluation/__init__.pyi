@@ -30,7 +30,7 @@ from .intervals import predictive_values
 from .metrics import Floats, all_metrics
 from .predictions import predictions_to_csv, read_predictions
 from .published_results import PUBLISHED_RESULTS, PublishedRange
-from .report import EvaluationReport, RocCurve, read_report, report_files, report_json
+from .report import EvaluationReport, read_report, report_files, report_json
 from .subgroups import Confusion, Subgroup, case_table
 from .thresholds import (
     ThresholdChoice,
@@ -63,7 +63,6 @@ __all__ = [
     "GalleryImage",
     "Neighbor",
     "PublishedRange",
-    "RocCurve",
     "Subgroup",
     "ThresholdChoice",
     "ThresholdResult",

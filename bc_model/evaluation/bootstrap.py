@@ -124,12 +124,8 @@ def bootstrap_t(
 
     Parameters
     ----------
-    functional : callable
-        The metric as a `Functional`.
-    sample : CaseSample
-        At least two clusters of each class.
-    draws : ndarray of shape (n_resamples, sample.size)
-        Result of `CaseSample.draw`.
+    functional, sample, draws
+        Metric, sample with at least two clusters of each class, result of `CaseSample.draw`.
     bounds : (float, float)
         Range of the metric, which limits the interval. An end outside of [0, 1] is replaced by
         the end of the exact binomial interval (`korn_graubard`): if few cases have errors, some

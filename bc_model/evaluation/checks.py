@@ -35,7 +35,10 @@ def check_metrics(
     is_leakage_certain: bool = False,
     malignant_proportion: float | None = None,
 ) -> list[Check]:
-    """Return the checks of predictions and their metrics, in order of severity."""
+    """Return the checks of predictions and their metrics, in order of severity.
+
+    `malignant_proportion` is by default that of the predictions.
+    """
     checks = []
     if is_leakage_certain:
         checks.append(make_check("BC201"))

@@ -63,6 +63,7 @@ def evaluate_external(
     # The features of seen images are closer to the reference than those of new images.
     new = ~seen.images if 0 < seen.number < len(images) else np.ones(len(images), bool)
     shift = measure_domain_shift(bundle, images[new], predicted.select(new), reference)
+    labels = [f"'{label}' as {name}" for label, name in (mapping or {}).items()]
     predictions = join_predictions(images, predicted, bundle.temperature)
     report = evaluate_predictions(
         predictions.assign(seen_in_training=seen.images),
@@ -71,7 +72,7 @@ def evaluate_external(
         has_leakage=seen.number > 0,
         is_leakage_certain=seen.is_certain,
         checks=[
-            *_check_labels(mapping),
+            *([make_check("BC334", labels=labels)] if labels else []),
             *check_excluded(dataset.excluded),
             *seen.checks,
             *_check_unseen(seen, images),
@@ -96,11 +97,4 @@ def _check_unseen(seen: SeenInTraining, images: pd.DataFrame) -> Iterator[Check]
     if len(known) and min(benign, malignant) < FEW_CASES:
         yield make_check(
             "BC333", n_benign_cases=benign, n_malignant_cases=malignant, min_cases=FEW_CASES
-        )
-
-
-def _check_labels(mapping: Mapping[str, str] | None) -> Iterator[Check]:
-    if mapping:
-        yield make_check(
-            "BC334", labels=[f"'{label}' as {name}" for label, name in mapping.items()]
         )

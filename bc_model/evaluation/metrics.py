@@ -16,7 +16,6 @@ METRICS = (
     "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "mcc", "roc_auc",
     "average_precision", "brier", "log_loss",
 )  # fmt: skip
-"""Names of the metrics of an evaluation, in their order."""
 
 
 def all_metrics(
