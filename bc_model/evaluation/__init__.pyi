@@ -7,6 +7,7 @@ from .comparison import (
     Conclusion,
     Difference,
     check_multiplicity,
+    compare_models,
     compare_predictions,
 )
 from .cross_validation import check_nested, cross_validation_report, is_cross_validated
@@ -29,7 +30,7 @@ from .intervals import predictive_values
 from .metrics import Floats, all_metrics
 from .predictions import predictions_to_csv, read_predictions
 from .published_results import PUBLISHED_RESULTS, PublishedRange
-from .report import EvaluationReport, RocCurve, read_report, report_files, report_json
+from .report import EvaluationReport, read_report, report_files, report_json
 from .subgroups import Confusion, Subgroup, case_table
 from .thresholds import (
     ThresholdChoice,
@@ -62,7 +63,6 @@ __all__ = [
     "GalleryImage",
     "Neighbor",
     "PublishedRange",
-    "RocCurve",
     "Subgroup",
     "ThresholdChoice",
     "ThresholdResult",
@@ -73,6 +73,7 @@ __all__ = [
     "check_multiplicity",
     "check_nested",
     "choose_threshold",
+    "compare_models",
     "compare_predictions",
     "compute_training_features",
     "cross_validation_report",

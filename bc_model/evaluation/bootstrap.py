@@ -8,6 +8,7 @@ contains the coverage measurements.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,18 +43,12 @@ _BLOCK_ELEMENTS = 4_000_000
 
 @dataclass(frozen=True)
 class CaseSample:
-    """The clusters that a bootstrap draws: the cases of each class.
-
-    Attributes
-    ----------
-    cluster : ndarray of int, shape (n_images,)
-        Cluster of each image, 0 to ``size - 1``.
-    stratum : ndarray of int, shape (size,)
-        Class of each cluster, as a rank among the classes that are present.
-    """
+    """The clusters that a bootstrap draws: the cases of each class."""
 
     cluster: NDArray[np.intp]
+    """Cluster of each image, 0 to ``size - 1``, shape (n_images,)."""
     stratum: NDArray[np.intp]
+    """Class of each cluster, as a rank among the classes that are present, shape (size,)."""
 
     @classmethod
     def of(cls, case: NDArray[np.str_], malignant: NDArray[np.bool_]) -> "CaseSample":
@@ -76,14 +71,7 @@ class CaseSample:
 
         A resample never loses a class, so a metric that is defined for the data is defined for
         the resamples. The intervals therefore do not cover a variation of the numbers of benign
-        and malignant cases.
-
-        Parameters
-        ----------
-        n_resamples : int
-            Number of resamples.
-        seed : int
-            Random seed, 0 or more. The order of the images of known cases has no influence.
+        and malignant cases. The order of the images of known cases has no influence.
 
         Returns
         -------
@@ -136,12 +124,8 @@ def bootstrap_t(
 
     Parameters
     ----------
-    functional : callable
-        The metric as a `Functional`.
-    sample : CaseSample
-        At least two clusters of each class.
-    draws : ndarray of shape (n_resamples, sample.size)
-        Result of `CaseSample.draw`.
+    functional, sample, draws
+        Metric, sample with at least two clusters of each class, result of `CaseSample.draw`.
     bounds : (float, float)
         Range of the metric, which limits the interval. An end outside of [0, 1] is replaced by
         the end of the exact binomial interval (`korn_graubard`): if few cases have errors, some
@@ -158,8 +142,8 @@ def bootstrap_t(
     value : float
         NaN if the metric is undefined.
     interval : Interval
-        No ends, but a reason, if no case differs, if more than 5 % of the resamples have no
-        value, or if the interval contains most of the range.
+        Without ends if no case differs, if more than 5 % of the resamples have no value, or if the
+        interval contains most of the range.
 
     References
     ----------
@@ -193,20 +177,12 @@ def bootstrap_t(
     high = max(value, value - float(low_t) * error)
     if bounds == (0.0, 1.0):
         degrees = welch_degrees(parts, np.bincount(sample.stratum))
-
-        def exact(exact_level: float) -> tuple[float, float]:
-            interval = korn_graubard(
-                value, error**2, degrees, n_cases=sample.size, level=exact_level
-            )
-            assert interval.low is not None
-            assert interval.high is not None
-            return interval.low, interval.high
-
+        exact = partial(korn_graubard, value, error**2, degrees, n_cases=sample.size)
         if low <= 0.0 or high >= 1.0:
-            ends = exact(level)
+            ends = exact(level=level)
             low, high = ends[0] if low <= 0.0 else low, ends[1] if high >= 1.0 else high
         if is_proportion:
-            ends = exact(_OUTER_LEVEL)
+            ends = exact(level=_OUTER_LEVEL)
             low, high = max(low, ends[0]), min(high, ends[1])
     low, high = max(bounds[0], low), min(bounds[1], high)
     if not math.isfinite(high - low) or high - low > _MAX_WIDTH * (bounds[1] - bounds[0]):

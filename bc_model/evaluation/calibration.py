@@ -66,8 +66,6 @@ class CalibrationResult:
     ece_if_calibrated, ece_equal_count_if_calibrated : float
         Mean error of a perfectly calibrated model on as many independent images. It is above 0,
         and dependence of the images of a case increases it.
-    n_images, n_cases : int
-        Numbers of images and of known cases.
     """
 
     bins: tuple[Bin, ...]
@@ -245,17 +243,7 @@ def fit_bundle_temperature(
 
 
 def read_validation_predictions(directory: Path) -> pd.DataFrame:
-    """Return the validation predictions of a run.
-
-    Parameters
-    ----------
-    directory : Path
-        Evaluation directory of the run.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Result of `check_predictions`.
+    """Return the validation predictions in the evaluation directory of a run.
 
     Raises
     ------

@@ -32,12 +32,15 @@ def check_metrics(
     metrics: Mapping[str, Metric],
     *,
     has_leakage: bool,
-    is_known: bool = False,
+    is_leakage_certain: bool = False,
     malignant_proportion: float | None = None,
 ) -> list[Check]:
-    """Return the checks of predictions and their metrics, in order of severity."""
+    """Return the checks of predictions and their metrics, in order of severity.
+
+    `malignant_proportion` is by default that of the predictions.
+    """
     checks = []
-    if is_known:
+    if is_leakage_certain:
         checks.append(make_check("BC201"))
     elif has_leakage:
         checks.append(make_check("BC202"))

@@ -46,21 +46,7 @@ class Conclusion(StrEnum):
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """One of two models with its predictions.
-
-    Parameters
-    ----------
-    name : str
-        Name in messages.
-    predictions : pandas.DataFrame
-        Table of predictions, see `check_predictions`.
-    threshold : float
-        Decision threshold.
-    has_leakage : bool
-        Whether its split protocol has leakage.
-    seen_cases : frozenset of str
-        Cases of its training and validation data.
-    """
+    """One of two models: its predictions, threshold, leakage, and the cases seen in training."""
 
     name: str
     predictions: pd.DataFrame = field(repr=False)
@@ -71,16 +57,10 @@ class ComparedModel:
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of both models on the common images, and its difference.
+    """One metric of both models on the common images, and the difference second minus first.
 
-    Parameters
-    ----------
-    first, second : float or None
-        Values of the models; None if the metric is undefined.
-    difference : Metric
-        Second minus first, with its paired interval.
-    conclusion : Conclusion
-        Conclusion. Without an interval or a value, the note of `difference` states the reason.
+    The difference has a paired interval. Without an interval or a value, its note states the
+    reason. An undefined metric is None.
     """
 
     first: float | None
@@ -120,18 +100,16 @@ class Difference:
 class Comparison:
     """The result of a comparison of two models.
 
-    Parameters
+    Attributes
     ----------
     first, second : str
         Names of the models.
     n_images, n_cases : int
         Numbers of common images and of their known cases.
     n_excluded : (int, int)
-        Numbers of images of the first and of the second model that are not common.
+        Numbers of the other images of each model.
     differences : dict of str to Difference
         Keys: `COMPARED`.
-    checks : tuple of Check
-        Checks of the comparison, in order of severity.
     """
 
     first: str
@@ -159,10 +137,8 @@ def compare_models(
         Reports with predictions of common images.
     names : (str, str), default=('A', 'B')
         Names of the models in messages.
-    n_resamples : int, default=2000
-        Number of bootstrap resamples.
-    seed : int, default=0
-        Random seed of the bootstrap, 0 or more.
+    n_resamples, seed : int
+        Number of resamples and random seed of the bootstrap.
 
     Returns
     -------
@@ -171,10 +147,8 @@ def compare_models(
 
     Raises
     ------
-    RunError
-        A report has no predictions.
-    DataError
-        The reports have no common image, or differ in the class or the case of an image.
+    RunError, DataError
+        A report has no predictions, or the reports have no common image or conflicting labels.
     """
     first, second = (
         ComparedModel(name, require_predictions(report), report.threshold, report.has_leakage)
@@ -188,17 +162,8 @@ def compare_predictions(
 ) -> Comparison:
     """Compare two models by their predictions.
 
-    An image is common if both models have its path, and its hash if both state one.
-
-    Parameters
-    ----------
-    first, second : ComparedModel
-        Models with their predictions. For the other parameters and errors see `compare_models`.
-
-    Returns
-    -------
-    Comparison
-        Paired differences, second minus first, each model at its own threshold.
+    An image is common if both models have its path, and its hash if both state one. For the other
+    parameters and the errors see `compare_models`.
     """
     pairs, n_excluded = _join_predictions(first, second)
     case = pairs["case"].to_numpy(dtype=str)

@@ -60,22 +60,13 @@ def is_cross_validated(bundle: Bundle) -> bool:
 def cross_validation_report(bundle: Bundle) -> EvaluationReport:
     """Evaluate the out-of-fold predictions of a model.
 
-    Parameters
-    ----------
-    bundle : Bundle
-        Model with out-of-fold predictions, see `is_cross_validated`.
-
-    Returns
-    -------
-    EvaluationReport
-        Report with the curves, the checks of the model card and `check_nested`.
+    The report contains the curves, the checks of the model card and `check_nested`.
 
     Raises
     ------
-    BundleError
-        The file or the test metrics are missing, or the file has another hash.
-    DataError
-        The file contains no valid predictions.
+    BundleError, DataError
+        The file or the test metrics are missing, the file has another hash, or it contains no
+        valid predictions.
     """
     test = bundle.card.metrics.test
     if test is None:
@@ -268,6 +259,5 @@ def _undefined_reason(name: str, tables: Sequence[pd.DataFrame]) -> str:
 
 
 def _interval(metric: Metric) -> list[float] | None:
-    if metric.ci_low is None or metric.ci_high is None:
-        return None
-    return [metric.ci_low, metric.ci_high]
+    ends = [end for end in (metric.ci_low, metric.ci_high) if end is not None]
+    return ends or None

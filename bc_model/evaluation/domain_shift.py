@@ -72,12 +72,8 @@ class DomainShift:
     separability : float or None
         Probability that the feature distance of an image exceeds that of a reference image; 0.5
         without a shift.
-    stain : tuple of StainShift
-        Staining statistics.
     sizes : dict of str to int
         Number of images of each size, such as '50x50', in descending order.
-    checks : tuple of Check
-        Checks of the domain shift.
     n_unusual_staining : int or None
         Number of images with out-of-distribution staining; None if the model card does not
         contain the staining of the training images.

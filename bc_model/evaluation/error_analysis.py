@@ -165,10 +165,8 @@ def compute_training_features(
 
     Raises
     ------
-    SplitError
-        The training subset is empty.
-    ImageError
-        An image cannot be read; no file is written.
+    SplitError, ImageError
+        The training subset is empty, or an image cannot be read. No file is written.
     """
     rows, key = _training_rows(engine.bundle, split)
     path = Path(directory) / TRAINING_FEATURES_FILE
@@ -183,13 +181,7 @@ def compute_training_features(
 def read_training_features(
     bundle: Bundle, split: pd.DataFrame, directory: Path
 ) -> FeatureTable | None:
-    """Return the stored features of the training images; None without a valid file.
-
-    Raises
-    ------
-    SplitError
-        The training subset is empty.
-    """
+    """Return the stored features of the training images; None without a valid file."""
     _, key = _training_rows(bundle, split)
     return FeatureTable.load(Path(directory) / TRAINING_FEATURES_FILE, key)
 
@@ -208,24 +200,17 @@ def find_neighbors(
     ----------
     images : sequence of GalleryImage
         Images of an error gallery.
-    engine : Engine
-        Engine of the network of `table`.
+    engine, table : Engine, FeatureTable
+        Engine of the model, and result of `compute_training_features`.
     root : Path
         Directory of the dataset.
-    table : FeatureTable
-        Result of `compute_training_features`.
     count : int, default=3
         Maximum number of neighbors of each image, from as many cases.
 
     Returns
     -------
     dict of str to tuple of Neighbor
-        Neighbors by path, the nearest first.
-
-    Raises
-    ------
-    ImageError
-        An image cannot be read.
+        Neighbors by path of the image, the nearest first.
     """
     if not images:
         return {}

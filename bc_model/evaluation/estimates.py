@@ -105,7 +105,7 @@ def estimate_metric(
         )
         if interval.note == NO_SPREAD and name in PROPORTIONS and bounds == (0.0, 1.0):
             n = np.unique(sample.cluster[scope]).size
-            interval = replace(korn_graubard(value, 0.0, 1.0, n_cases=n), note=_EXACT_OVER_CASES)
+            interval = Interval(*korn_graubard(value, 0.0, 1.0, n_cases=n), _EXACT_OVER_CASES)
     n_images, n_cases = case.size, np.unique(case[case != ""]).size
     n_unknown = int((case == "").sum())
     unit = "images" if n_cases == 0 else "cases and single images" if n_unknown else "cases"

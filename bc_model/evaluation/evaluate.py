@@ -59,10 +59,6 @@ def evaluate(
     ------
     SplitError
         The subset is empty.
-
-    See Also
-    --------
-    bc_model.evaluate_external : Evaluate a classifier on an external dataset.
     """
     return evaluate_split(
         inner_engine(classifier), dataset.root, split, subset=subset, progress=progress
@@ -99,7 +95,7 @@ def evaluate_split(
         or data.has_leakage
         or seen.n_seen > 0
         or subset != "test",
-        is_known=seen.is_certain,
+        is_leakage_certain=seen.is_certain,
         checks=checks,
     )
 
@@ -115,7 +111,7 @@ def evaluate_predictions(
     threshold: float = 0.5,
     protocol: str,
     has_leakage: bool,
-    is_known: bool = False,
+    is_leakage_certain: bool = False,
     n_resamples: int = 2000,
     seed: int = 0,
     checks: Iterable[Check] = (),
@@ -130,10 +126,8 @@ def evaluate_predictions(
         Decision threshold in [0, 1]. It must have been selected on other images.
     protocol : str
         Split protocol, such as 'case' or 'image'.
-    has_leakage : bool
-        Whether the protocol or the training data allow images of one case in training and test.
-    is_known : bool
-        Whether it is certain that the training data contain some of these images or cases.
+    has_leakage, is_leakage_certain : bool
+        Whether images of one case can be in training and test, and whether this is certain.
     n_resamples : int, default=2000
         Number of bootstrap resamples, at least 100.
     seed : int, default=0
@@ -141,18 +135,18 @@ def evaluate_predictions(
     checks : iterable of Check
         Checks of the origin of the images, which follow those of the metrics.
 
-    Returns
-    -------
-    EvaluationReport
-
     Raises
     ------
-    DataError
-        The predictions are invalid, see `check_predictions`.
-    ConfigError
-        The threshold, the number of resamples or the seed is out of range.
+    DataError, ConfigError
+        The predictions are invalid, see `check_predictions`, or a parameter is out of range.
     """
-    _check_config(threshold, n_resamples, seed)
+    check_threshold(threshold)
+    if n_resamples < _MIN_RESAMPLES:
+        raise ConfigError(
+            f"Invalid n_resamples. Expected at least {_MIN_RESAMPLES}, got {n_resamples}. Use 2000."
+        )
+    if seed < 0:
+        raise ConfigError(f"Invalid seed. Expected seed >= 0, got {seed}. Choose another seed.")
     table = check_predictions(frame)
     malignant = (table["class"] == "malignant").to_numpy(dtype=bool)
     prob = table["prob_malignant"].to_numpy(dtype=float)
@@ -176,7 +170,9 @@ def evaluate_predictions(
         metrics=metrics,
         roc=None if roc is None else RocCurve(*(tuple(axis.tolist()) for axis in roc)),
         checks=(
-            *check_metrics(table, checked, has_leakage=has_leakage, is_known=is_known),
+            *check_metrics(
+                table, checked, has_leakage=has_leakage, is_leakage_certain=is_leakage_certain
+            ),
             *checks,
         ),
         pr=None if pr is None else PrCurve(*(tuple(axis.tolist()) for axis in pr)),
@@ -189,16 +185,10 @@ def evaluate_predictions(
     )
 
 
-def _check_config(threshold: float, n_resamples: int, seed: int) -> None:
+def check_threshold(threshold: float) -> None:
+    """Raise `ConfigError` if a decision threshold is not in [0, 1]."""
     # NaN fails this comparison as well.
     if not 0.0 <= threshold <= 1.0:
         raise ConfigError(
-            f"Invalid threshold. Expected 0 <= threshold <= 1, got {threshold}. Choose another "
-            "threshold."
+            f"Invalid threshold. Expected 0 <= threshold <= 1, got {threshold}. Choose another one."
         )
-    if n_resamples < _MIN_RESAMPLES:
-        raise ConfigError(
-            f"Invalid n_resamples. Expected at least {_MIN_RESAMPLES}, got {n_resamples}. Use 2000."
-        )
-    if seed < 0:
-        raise ConfigError(f"Invalid seed. Expected seed >= 0, got {seed}. Choose another seed.")

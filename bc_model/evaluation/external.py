@@ -51,33 +51,28 @@ def evaluate_external(
         Report with the domain shift. If the training or validation data contain some of the images
         or cases, the report is marked as one with leakage. The unseen images are then a subgroup,
         and the domain shift is that of the unseen images.
-
-    See Also
-    --------
-    bc_model.evaluate : Evaluate a classifier on a subset of its own split.
     """
     engine, images = inner_engine(classifier), dataset.images
     bundle = engine.bundle
     seen = find_seen_images(bundle, images)
     predicted = predict_files(engine, dataset.root, list(images["path"]), progress=progress)
     directory = find_evaluation_dir(bundle)
-    reference = (
-        FeatureTable.load(directory / VALIDATION_FEATURES_FILE, bundle.graph_sha256)
-        if directory
-        else None
-    )
+    reference = None
+    if directory is not None:
+        reference = FeatureTable.load(directory / VALIDATION_FEATURES_FILE, bundle.graph_sha256)
     # The features of seen images are closer to the reference than those of new images.
     new = ~seen.is_seen if 0 < seen.n_seen < len(images) else np.ones(len(images), bool)
     shift = measure_domain_shift(bundle, images[new], predicted.select(new), reference)
+    labels = [f"'{label}' as {name}" for label, name in (mapping or {}).items()]
     predictions = join_predictions(images, predicted, bundle.temperature)
     report = evaluate_predictions(
         predictions.assign(seen_in_training=seen.is_seen),
         threshold=bundle.threshold,
         protocol=PROTOCOL,
         has_leakage=seen.n_seen > 0,
-        is_known=seen.is_certain,
+        is_leakage_certain=seen.is_certain,
         checks=[
-            *_check_labels(mapping),
+            *([make_check("BC334", labels=labels)] if labels else []),
             *check_excluded(dataset.excluded),
             *seen.checks,
             *_check_unseen(seen, images),
@@ -102,11 +97,4 @@ def _check_unseen(seen: SeenInTraining, images: pd.DataFrame) -> Iterator[Check]
     if len(known) and min(benign, malignant) < FEW_CASES:
         yield make_check(
             "BC333", n_benign_cases=benign, n_malignant_cases=malignant, min_cases=FEW_CASES
-        )
-
-
-def _check_labels(mapping: Mapping[str, str] | None) -> Iterator[Check]:
-    if mapping:
-        yield make_check(
-            "BC334", labels=[f"'{label}' as {name}" for label, name in mapping.items()]
         )

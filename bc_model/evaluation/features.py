@@ -24,16 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features and staining of images.
+    """Features and staining of images; an unknown case is empty text.
 
-    Attributes
-    ----------
-    path, case, class_name : ndarray of str, shape (n_images,)
-        An unknown case is empty text.
-    features : ndarray of shape (n_images, n_channels), float32
-        Pooled output of the backbone.
-    stain : ndarray of shape (n_images, 6)
-        Stain statistics, see `bc_model.data.stain`.
+    `features` is the pooled output of the backbone, (n_images, n_channels), float32. `stain`
+    contains the statistics of `bc_model.data.stain`, (n_images, 6).
     """
 
     path: np.ndarray

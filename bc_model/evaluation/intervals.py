@@ -50,7 +50,7 @@ def wilson(successes: float, n: float, *, level: float = LEVEL) -> Interval:
 
 def korn_graubard(
     proportion: float, variance: float, degrees: float, *, n_cases: int, level: float = LEVEL
-) -> Interval:
+) -> tuple[float, float]:
     """Return the exact binomial interval of a proportion of images that are grouped in cases.
 
     It is the Clopper-Pearson interval at the effective number of independent observations, which
@@ -64,8 +64,8 @@ def korn_graubard(
 
     Examples
     --------
-    >>> interval = korn_graubard(1.0, 0.0, 9, n_cases=10)  # no error in ten cases
-    >>> round(interval.low, 3), interval.high
+    >>> low, high = korn_graubard(1.0, 0.0, 9, n_cases=10)  # no error in ten cases
+    >>> round(low, 3), high
     (0.692, 1.0)
     """
     from scipy.special import betaincinv, ndtri, stdtrit
@@ -76,7 +76,7 @@ def korn_graubard(
         correction = float(ndtri(1 - tail) / stdtrit(degrees, 1 - tail))
         n = proportion * (1 - proportion) / variance * correction**2
     hits, misses = n * proportion, n * (1 - proportion)
-    return Interval(
+    return (
         0.0 if proportion == 0 else float(betaincinv(hits, misses + 1, tail)),
         1.0 if proportion == 1 else float(betaincinv(hits + 1, misses, 1 - tail)),
     )
@@ -108,17 +108,12 @@ def predictive_values(
     sensitivity, specificity : Metric
         Rates at the same threshold.
     prevalence : float
-        Proportion of malignant images where the model is used, in (0, 1).
+        Proportion of malignant images where the model is used. ValueError outside of (0, 1).
 
     Returns
     -------
     dict of str to Metric
         ``positive`` and ``negative``; undefined if no image is predicted in that class.
-
-    Raises
-    ------
-    ValueError
-        The prevalence is not between 0 and 1.
 
     Examples
     --------

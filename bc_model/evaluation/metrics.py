@@ -16,7 +16,6 @@ METRICS = (
     "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "mcc", "roc_auc",
     "average_precision", "brier", "log_loss",
 )  # fmt: skip
-"""Names of the metrics of an evaluation, in their order."""
 
 
 def all_metrics(
@@ -179,7 +178,7 @@ def f1(confusion: NDArray[Any]) -> Floats:
     It ignores true negatives and increases with the proportion of malignant images. NaN with one
     class only.
     """
-    (_, fp), (fn, tp) = _cells(confusion)
+    (_, fp), (fn, tp) = np.moveaxis(confusion, (-2, -1), (0, 1))
     has_both_classes = (np.real(confusion.sum(axis=-1)) != 0).all(axis=-1)
     return ratio(2 * tp, np.where(has_both_classes, 2 * tp + fp + fn, 0))
 
@@ -189,19 +188,15 @@ def mcc(confusion: NDArray[Any]) -> Floats:
 
     NaN if a true or predicted class is missing, where scikit-learn returns 0.
     """
-    (tn, fp), (fn, tp) = _cells(confusion)
+    (tn, fp), (fn, tp) = np.moveaxis(confusion, (-2, -1), (0, 1))
     # One root per margin: the product of all four exceeds the exact integers of a float.
     margins = np.sqrt(tp + fp) * np.sqrt(tp + fn) * np.sqrt(tn + fp) * np.sqrt(tn + fn)
     return ratio(tp * tn - fp * fn, margins)
 
 
 CONFUSION_METRICS: dict[str, Callable[[NDArray[Any]], Floats]] = {
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "sensitivity": sensitivity,
-    "specificity": specificity,
-    "f1": f1,
-    "mcc": mcc,
+    function.__name__: function
+    for function in (accuracy, balanced_accuracy, sensitivity, specificity, f1, mcc)
 }
 """Metrics that are functions of confusion counts (..., 2, 2); NaN where they are undefined."""
 
@@ -212,8 +207,7 @@ def brier(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
     In [0, 1]; 0 is perfect. Predicting always the proportion p of malignant images scores
     p (1 - p).
     """
-    errors = squared_errors(malignant, prob_malignant)
-    return ratio(errors.sum(), np.asarray(errors.size))
+    return _mean(squared_errors(malignant, prob_malignant))
 
 
 def log_loss(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
@@ -222,8 +216,7 @@ def log_loss(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
     Probabilities are clipped by one machine epsilon, as in scikit-learn, so that a single certain
     error costs 36 nats instead of infinity.
     """
-    losses = log_losses(malignant, prob_malignant)
-    return ratio(losses.sum(), np.asarray(losses.size))
+    return _mean(log_losses(malignant, prob_malignant))
 
 
 def squared_errors(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
@@ -247,6 +240,10 @@ def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[Any]:
     return np.divide(numerator, denominator, out=out, where=np.real(denominator) != 0)
 
 
+def _mean(values: Floats) -> Floats:
+    return ratio(values.sum(), np.asarray(values.size))
+
+
 def _cumulative_counts(
     truth: NDArray[np.bool_], prob_malignant: ArrayLike
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
@@ -255,11 +252,3 @@ def _cumulative_counts(
     order = np.argsort(-prob, kind="stable")
     last_of_tie = np.append(np.flatnonzero(np.diff(prob[order])), prob.size - 1)
     return np.cumsum(truth[order])[last_of_tie], last_of_tie + 1, prob[order][last_of_tie]
-
-
-def _cells(confusion: NDArray[Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Return (tn, fp), (fn, tp), each of shape (...)."""
-    return (confusion[..., 0, 0], confusion[..., 0, 1]), (
-        confusion[..., 1, 0],
-        confusion[..., 1, 1],
-    )

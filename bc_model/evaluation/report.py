@@ -143,13 +143,8 @@ class EvaluationReport:
     def save(self, directory: str | Path) -> None:
         """Write ``predictions.csv`` and ``report.json`` together.
 
-        The files are replaced when both are complete. ``report.json`` is replaced last, so a new
-        one always has its predictions.
-
-        Parameters
-        ----------
-        directory : str or Path
-            Directory of the files; it is created if it is missing.
+        The directory is created if it is missing. The files are replaced when both are complete,
+        ``report.json`` last, so that a new one always has its predictions.
 
         Raises
         ------
@@ -214,10 +209,6 @@ def read_report(directory: str | Path) -> EvaluationReport:
     ----------
     directory : str or Path
         Directory of `EvaluationReport.save`.
-
-    Returns
-    -------
-    EvaluationReport
 
     Raises
     ------

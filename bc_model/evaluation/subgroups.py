@@ -40,7 +40,11 @@ _WILSON = "95 % Wilson over cases"
 
 @dataclass(frozen=True)
 class CaseMetrics:
-    """Metrics by case."""
+    """The `CASE_METRICS`; all but the recognition rate use the mean probability of a case.
+
+    The recognition rate is the mean over cases of the patient score: the proportion of correctly
+    predicted images of a case (Spanhol and others, 2016).
+    """
 
     confusion: Confusion
     metrics: dict[str, Metric]
@@ -48,7 +52,7 @@ class CaseMetrics:
 
 @dataclass(frozen=True)
 class Subgroup:
-    """Metrics of a part of the images.
+    """The `SUBGROUP_METRICS` of a part of the images.
 
     Attributes
     ----------
@@ -56,14 +60,6 @@ class Subgroup:
         Criterion of the subgroup.
     name : str
         Value of the criterion, such as '40X' or 'tubular adenoma'.
-    n_images, n_cases : int
-        Numbers of images and of known cases.
-    malignant_proportion : float
-        Proportion of malignant images, in [0, 1].
-    confusion : tuple of two pairs of int
-        Rows: true class; columns: predicted class.
-    metrics : dict of str to Metric
-        Keys: `SUBGROUP_METRICS`.
     """
 
     kind: str
@@ -155,7 +151,11 @@ def evaluate_cases(
 def evaluate_subgroups(
     predictions: pd.DataFrame, *, threshold: float, n_resamples: int, seed: int
 ) -> tuple[Subgroup, ...]:
-    """Return the metrics of subgroups of the images."""
+    """Return the metrics of subgroups of the images.
+
+    The subgroups are unseen and seen images (by the optional column ``seen_in_training``),
+    magnifications, and subtypes. A criterion without any known value is omitted.
+    """
     return tuple(
         _evaluate_subgroup(kind, name, rows, threshold, n_resamples, seed)
         for kind, groups in (

@@ -16,7 +16,7 @@ import pandas as pd
 from bc_model.errors import ConfigError, DataError, RunError
 from bc_model.evaluation.checks import remove_metric_checks
 from bc_model.evaluation.estimates import estimate_metrics
-from bc_model.evaluation.evaluate import evaluate_predictions
+from bc_model.evaluation.evaluate import check_threshold, evaluate_predictions
 from bc_model.evaluation.metrics import Floats, confusion_counts
 from bc_model.evaluation.report import EVALUATE_AGAIN, REPORT_FILE, read_report, report_files
 from bc_model.evaluation.subgroups import Confusion, case_table, evaluate_cases
@@ -44,18 +44,10 @@ LOCK_TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """A selected decision threshold.
+    """A selected decision threshold, and the numbers of validation images and known cases.
 
-    Attributes
-    ----------
-    value : float
-        Threshold in [0, 1], halfway between two observed probabilities.
-    unit : {'image', 'case'}
-        Unit of the selection.
-    method : str
-        Description for the model card.
-    n_images, n_cases : int
-        Numbers of validation images and of their known cases.
+    The value is halfway between two observed probabilities. The unit is 'image' or 'case', and the
+    method is the description for the model card.
     """
 
     value: float
@@ -67,18 +59,9 @@ class ThresholdChoice:
 
 @dataclass(frozen=True)
 class ThresholdResult:
-    """Metrics at a decision threshold.
+    """The `THRESHOLD_METRICS` at a decision threshold, by image or by case.
 
-    Attributes
-    ----------
-    value : float
-        Threshold.
-    unit : {'image', 'case'}
-        Unit of the counts and metrics.
-    confusion : tuple of two pairs of int
-        Rows: true class; columns: predicted class; order: benign, malignant.
-    metrics : dict of str to Metric
-        Keys: `THRESHOLD_METRICS`. `predictive_values` follow from the first two.
+    `predictive_values` follow from the first two metrics.
     """
 
     value: float
@@ -111,10 +94,8 @@ def choose_threshold(
 
     Raises
     ------
-    ConfigError
-        The criterion, the unit or the target is invalid.
-    DataError
-        A class is missing, or no case is known and the unit is the case.
+    ConfigError, DataError
+        A parameter is invalid, a class is missing, or no case is known and the unit is the case.
     """
     _check_criterion(criterion, target)
     malignant, prob = _truth_and_prob(validation, unit)
@@ -168,12 +149,10 @@ def evaluate_threshold(
 
     Raises
     ------
-    ConfigError
-        The threshold or the unit is invalid.
-    DataError
-        No case is known and the unit is the case.
+    ConfigError, DataError
+        A parameter is invalid, or no case is known and the unit is the case.
     """
-    _check_threshold(value)
+    check_threshold(value)
     malignant, prob = _truth_and_prob(predictions, unit)
     counts = confusion_counts(malignant, prob, threshold=value)
     config: dict[str, Any] = {"threshold": value, "n_resamples": n_resamples, "seed": seed}
@@ -195,8 +174,8 @@ def set_threshold(
 ) -> Bundle:
     """Write a threshold to the model card, and recompute the report of the run.
 
-    The test metrics in the model card must be those at its threshold. They are recomputed from the
-    stored predictions of the run. Without a run, they keep the threshold that they state.
+    The test metrics in the model card are recomputed at the new threshold from the stored
+    predictions of the run. Without a run, they keep the threshold that they state.
 
     Parameters
     ----------
@@ -209,19 +188,13 @@ def set_threshold(
     threshold_choice : ThresholdChoice, optional
         Result of `choose_threshold` with this value.
 
-    Returns
-    -------
-    Bundle
-        The model with its new model card. An error leaves the model unchanged.
-
     Raises
     ------
-    ConfigError
-        The value is out of range or differs from `threshold_choice`, or the reason is empty.
-    RunError
-        The report of the run cannot be read or written, or the model has changed.
+    ConfigError, RunError
+        A parameter is invalid, a file cannot be read or written, or the model has changed. The
+        model is then unchanged.
     """
-    _check_threshold(value)
+    check_threshold(value)
     if not reason.strip():
         raise ConfigError("Missing reason. Expected a reason for the threshold. Add a sentence.")
     if threshold_choice is not None and threshold_choice.value != value:
@@ -231,18 +204,13 @@ def set_threshold(
         )
     threshold = DecisionThreshold(
         value=float(value),
-        method="set manually",
+        method=threshold_choice.method if threshold_choice else "set manually",
         reason=reason.strip(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
+        unit=threshold_choice.unit if threshold_choice else None,
+        n_images=threshold_choice.n_images if threshold_choice else 0,
+        n_cases=threshold_choice.n_cases if threshold_choice else 0,
     )
-    if threshold_choice:
-        threshold = replace(
-            threshold,
-            method=threshold_choice.method,
-            unit=threshold_choice.unit,
-            n_images=threshold_choice.n_images,
-            n_cases=threshold_choice.n_cases,
-        )
     card = replace(bundle.card, threshold=threshold)
     files: dict[Path, bytes] = {}
     directory = find_evaluation_dir(bundle)
@@ -291,13 +259,7 @@ def find_evaluation_dir(bundle: Bundle) -> Path | None:
 
 
 def require_evaluation(bundle: Bundle) -> Path:
-    """Return the evaluation directory of the run of a model.
-
-    Raises
-    ------
-    RunError
-        The model is not in a finished run, or has no validation and test subsets.
-    """
+    """Return the evaluation directory of the run of a model, or raise `RunError`."""
     directory = find_evaluation_dir(bundle)
     if directory is not None:
         return directory
@@ -327,14 +289,6 @@ def _check_criterion(criterion: str, target: float) -> None:
         raise ConfigError(
             f"Invalid target {criterion}. Expected 0 < target <= 1, got {target}. Choose another "
             "target."
-        )
-
-
-def _check_threshold(value: float) -> None:
-    # NaN fails this comparison as well.
-    if not 0.0 <= value <= 1.0:
-        raise ConfigError(
-            f"Invalid threshold. Expected 0 <= threshold <= 1, got {value}. Choose another one."
         )
 
 

@@ -54,14 +54,14 @@ def test_measure_calibration_equal_count_equals_sklearn() -> None:
 
 
 def test_measure_calibration_calibrated_model_has_simulated_error() -> None:
-    found = [measure_calibration(*calibrated(seed=seed)) for seed in range(20)]
-    mean = np.mean([one.ece for one in found])
-    assert mean == pytest.approx(np.mean([one.ece_if_calibrated for one in found]), rel=0.2)
+    results = [measure_calibration(*calibrated(seed=seed)) for seed in range(20)]
+    mean = np.mean([one.ece for one in results])
+    assert mean == pytest.approx(np.mean([one.ece_if_calibrated for one in results]), rel=0.2)
     assert mean > 0.005  # The error of a calibrated model is above 0.
     malignant, prob, case = calibrated()
     overconfident = prob**2 / (prob**2 + (1 - prob) ** 2)
-    wrong = measure_calibration(malignant, overconfident, case)
-    assert wrong.ece > 5 * wrong.ece_if_calibrated
+    found = measure_calibration(malignant, overconfident, case)
+    assert found.ece > 5 * found.ece_if_calibrated
 
 
 def test_measure_calibration_bin_uses_effective_number_of_cases() -> None:

@@ -152,7 +152,7 @@ def test_find_neighbors_returns_training_images(
 
 def test_read_training_features_finished_run_has_file(tiny_run: Run) -> None:
     split, bundle = read_split(tiny_run.split_file), open_bundle(tiny_run.path)
-    kept = read_training_features(bundle, split, tiny_run.evaluation_dir)
-    assert kept is not None
-    assert kept.path.tolist() == split.loc[split["subset"] == "train", "path"].tolist()
+    stored = read_training_features(bundle, split, tiny_run.evaluation_dir)
+    assert stored is not None
+    assert stored.path.tolist() == split.loc[split["subset"] == "train", "path"].tolist()
     assert read_training_features(bundle, split, tiny_run.path) is None

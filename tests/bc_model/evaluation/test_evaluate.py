@@ -9,9 +9,12 @@ import pytest
 from bc_model.data.dataset import load_dataset
 from bc_model.data.splits import make_split, read_split
 from bc_model.errors import SplitError
-from bc_model.evaluation.evaluate import evaluate_split
+from bc_model.evaluation.evaluate import evaluate, evaluate_split
+from bc_model.evaluation.external import evaluate_external
 from bc_model.evaluation.report import read_report
+from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, open_bundle
+from bc_model.inference.classifier import Classifier
 from bc_model.inference.engine import Engine
 from bc_model.training.run import Run
 
@@ -27,6 +30,17 @@ def test_evaluate_split_own_test_subset_is_leakage_free(
     report = evaluate_split(engine, drawn_set, read_split(tiny_run.split_file))
     assert not report.has_leakage
     assert report.protocol == "case"
+
+
+def test_evaluate_classifier_equals_evaluation_of_its_engine(
+    engine: Engine, tiny_run: Run, drawn_set: Path
+) -> None:
+    split, dataset = read_split(tiny_run.split_file), read_dataset(drawn_set)
+    classifier = Classifier(BatchingEngine(engine))
+    report = evaluate(classifier, dataset, split, subset="test")
+    assert report == evaluate(engine, dataset, split)
+    assert report == evaluate_split(engine, drawn_set, split)
+    assert evaluate_external(classifier, dataset) == evaluate_external(engine, dataset)
 
 
 @pytest.mark.parametrize("subset", ["train", "validation"])

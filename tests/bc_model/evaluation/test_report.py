@@ -200,7 +200,7 @@ def test_evaluate_predictions_ordinary_data_has_no_checks(report: EvaluationRepo
     ("frame", "config", "code", "params"),
     [
         (table(), {"has_leakage": True}, "BC202", {}),
-        (table(), {"has_leakage": True, "is_known": True}, "BC201", {}),
+        (table(), {"has_leakage": True, "is_leakage_certain": True}, "BC201", {}),
         (
             table(noise=0.0),
             {},

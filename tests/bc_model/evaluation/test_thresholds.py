@@ -148,11 +148,11 @@ def run(tiny_run: Run, tmp_path: Path) -> Run:
 
 def test_read_validation_predictions_contains_validation_cases(tiny_run: Run) -> None:
     bundle = open_bundle(tiny_run.path)
-    kept = read_validation_predictions(tiny_run.evaluation_dir)
-    assert len(kept) == bundle.card.data.n_images.validation
-    assert set(kept["case"]) == set(bundle.card.data.validation_cases)
-    assert kept["prob_malignant"].to_numpy() == pytest.approx(
-        1 / (1 + np.exp(-kept["logit"] / bundle.temperature)), abs=1e-12
+    stored = read_validation_predictions(tiny_run.evaluation_dir)
+    assert len(stored) == bundle.card.data.n_images.validation
+    assert set(stored["case"]) == set(bundle.card.data.validation_cases)
+    assert stored["prob_malignant"].to_numpy() == pytest.approx(
+        1 / (1 + np.exp(-stored["logit"] / bundle.temperature)), abs=1e-12
     )
 
 
