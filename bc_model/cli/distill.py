@@ -69,7 +69,7 @@ def train_bundled(
     _prepare_backend()
     logging.getLogger("bc_model").setLevel(logging.INFO)
     from bc_model.distillation import DistillationConfig, build_bundled_model, recipes_inside
-    from bc_model.inference import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
+    from bc_model.inference import bundled_model_dir
     from bc_model.utils import to_json
 
     _require_datasets(data)
@@ -85,7 +85,7 @@ def train_bundled(
         else:
             click.echo(f"All is learned and kept in {work}")
         return 0
-    place = out or BUNDLED_MODELS_DIR / BUNDLED_MODEL_NAME
+    place = out or bundled_model_dir("bundled")
     networks = recipes_inside(inside, DistillationConfig())
     bundle = build_bundled_model(
         data, SETS, place, work, given, processes=processes, inside=networks

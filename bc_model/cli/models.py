@@ -29,9 +29,9 @@ def models() -> None:
 @as_json_option
 def list_models(runs: Path, as_json: bool) -> None:
     """List the models of finished runs, newest first."""
-    from bc_model.inference import BUNDLED_MODELS_DIR, bundled_model_dir, list_bundles
+    from bc_model.inference import bundled_model_dir, list_bundles
 
-    bundles, problems = list_bundles(runs, BUNDLED_MODELS_DIR)
+    bundles, problems = list_bundles(runs)
     if as_json:
         rows = [{"folder": str(one.folder), "name": one.card.name} for one in bundles]
         print_json({"models": rows, "problems": problems})

@@ -77,7 +77,7 @@ class Engine:
         self._lock = threading.Lock()
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the logits of a batch.
+        """Return the logits of a batch; a `ModelError` if they are not finite.
 
         Parameters
         ----------
@@ -88,11 +88,6 @@ class Engine:
         -------
         ndarray of shape (n, 2), float32
             In the order of `CLASSES`, before temperature scaling.
-
-        Raises
-        ------
-        ModelError
-            The logits are not finite.
         """
         return self.predict_with_features(pixels)[0]
 

@@ -394,7 +394,7 @@ def write_model_card(folder: Path, card: ModelCard) -> None:
 def _require_files(card: ModelCard, folder: Path) -> ModelCard:
     if not card.files:
         raise BundleError(
-            f"The model card for {folder} is not valid (files: expected at least one, got none)."
+            f"The model card for {folder} is not valid (files: expected at least one)."
         )
     return card
 

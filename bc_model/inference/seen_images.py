@@ -118,17 +118,8 @@ class SeenInTraining(NamedTuple):
 def find_seen_images(bundle: Bundle, images: pd.DataFrame) -> SeenInTraining:
     """Find images that were part of the model's training or validation data.
 
-    Parameters
-    ----------
-    bundle : Bundle
-    images : DataFrame
-        Rows of a dataset or split with path, sha256, case and group. Near-duplicates are found
-        only with the column dhash.
-
-    Returns
-    -------
-    SeenInTraining
-        In the order of the rows.
+    `images` has the columns path, sha256, case and group. Near-duplicates are found only with the
+    column dhash. The result is in the order of the rows.
     """
     names = [parse_name(path.rpartition("/")[2]) for path in images["path"]]
     is_named = np.array([name is not None for name in names], bool)
