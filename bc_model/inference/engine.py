@@ -55,8 +55,6 @@ class Engine:
     ------
     BundleError
         The graph or the head is damaged, or the precision did not pass the parity check.
-    ConfigError
-        The precision is unknown.
     """
 
     def __init__(

@@ -94,15 +94,9 @@ def check_seen(image: np.ndarray, bundle: Bundle) -> Check | None:
 class SeenInTraining(NamedTuple):
     """The images of a dataset that were seen in training.
 
-    Attributes
-    ----------
-    is_seen : ndarray of shape (n,), bool
-        True for identical images, near-duplicates, and all images of their cases. A rotated,
-        mirrored, cropped or very small copy is not recognized.
-    is_certain : bool
-        True if an image is identical, or has a seen case in its BreakHis name. Otherwise all seen
-        images are near-duplicates.
-    checks : list of Check
+    `is_seen`, shape (n,), is True for identical images, near-duplicates, and all images of their
+    cases. A rotated, mirrored, cropped or very small copy is not recognized. `is_certain` is False
+    if neither pixels nor the case in a BreakHis name prove it, but only near-duplicates.
     """
 
     is_seen: np.ndarray

@@ -187,7 +187,7 @@ def test_decision_threshold_nan_is_refused() -> None:
 
 def test_write_model_card_invalid_card_does_not_replace_a_valid_one(tmp_path: Path) -> None:
     write_model_card(tmp_path, CARD)
-    with pytest.raises(BundleError, match="has no files"):
+    with pytest.raises(BundleError, match="files: expected at least one"):
         write_model_card(tmp_path, replace(CARD, files={}))
     broken = replace(CARD, scale=Scale((200,), {"200": (0.5, float("nan"))}, "estimate"))
     with pytest.raises(BundleError, match="mpp_range"):

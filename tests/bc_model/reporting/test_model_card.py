@@ -48,9 +48,7 @@ def test_a_card_names_the_cases_that_the_first_weights_knew() -> None:
     tuned = model_card(data=replace(fresh.data, is_synthetic=True, initial_cases=("a", "b", "c")))
 
     assert "Initialization leakage 3 cases" in words_of(card_document(tuned))
-    assert "of tissue it knows only what the model that it began from" in words_of(
-        card_document(tuned)
-    )
+    assert "Only its initial weights were trained on tissue" in words_of(card_document(tuned))
     assert "Initialization leakage" not in words_of(card_document(fresh))
 
 
