@@ -12,7 +12,6 @@ from bc_model.gradcam import (
     compute_full_scale,
     downsample_to_width,
     draw_probability_bar,
-    encode_png,
     encode_jpeg,
     encode_png,
     overlay_heatmap,
