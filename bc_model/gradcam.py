@@ -228,7 +228,7 @@ def compute_full_scale(heatmaps: dict[str, Heatmap]) -> float:
     """Return one upper end of the color scale for both classes, so that colors are comparable.
 
     The result is the larger maximum and at least `MIN_FULL_SCALE`, so that a heatmap that hardly
-    changes the score is drawn faintly.
+    changes the score has faint colors.
     """
     return max(MIN_FULL_SCALE, *(heatmaps[name].maximum for name in CLASSES))
 

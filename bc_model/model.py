@@ -93,9 +93,9 @@ def build_model(
     Returns
     -------
     keras.Model
-        Input of shape (n, height, width, 3), float32, RGB in [0, 255]. Output of shape (n, 2),
-        float32, probabilities in the order of `CLASSES`. The model contains the layers 'pool',
-        'logits' and 'probabilities', and is not compiled.
+        Input of shape (n, height, width, 3), float32, RGB in [0, 255], not scaled, because the
+        graph contains the preprocessing. Output of shape (n, 2), float32, probabilities in the
+        order of `CLASSES`. The model has the layers 'pool' and 'logits', and is not compiled.
 
     Raises
     ------
@@ -103,10 +103,6 @@ def build_model(
         The backbone is unknown, or a size or rate is out of range.
     WeightsError
         The weights cannot be downloaded or read, or belong to another backbone.
-
-    Notes
-    -----
-    Preprocessing is part of the graph, exactly once. Pass unscaled pixels.
 
     References
     ----------

@@ -1,6 +1,5 @@
 from .batching import BatchingEngine, predict_files
 from .bundle import (
-    BUNDLED_MODEL_NAME,
     BUNDLED_MODELS_DIR,
     KERAS_FILE,
     Bundle,
@@ -40,7 +39,6 @@ from .quantization import N_CALIBRATION_IMAGES, measure_parity, quantize
 
 __all__ = [
     "BUNDLED_MODELS_DIR",
-    "BUNDLED_MODEL_NAME",
     "FORMATS",
     "KERAS_FILE",
     "N_CALIBRATION_IMAGES",

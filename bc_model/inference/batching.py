@@ -50,9 +50,9 @@ class BatchingEngine:
     ----------
     engine : Engine
     max_batch : int
-        Largest number of images in one forward pass.
+        Largest number of images in one batch.
     max_waiting : int
-        Largest number of waiting images, without the images in the current forward pass.
+        Largest number of waiting images, without those of the current batch.
     """
 
     def __init__(

@@ -128,17 +128,13 @@ def open_bundle(path: Path) -> Bundle:
         The model card is missing or not valid.
     """
     path = Path(path)
+    expected = "Expected the directory of a finished run, or 'bundled'."
     if not path.exists():
-        raise ModelError(
-            f"There is no model {path}. Expected the directory of a finished run, or 'bundled'."
-        )
+        raise ModelError(f"There is no model {path}. {expected}")
     if path.is_file():
         has_card = (path.parent / MODEL_CARD_FILE).exists()
         if path.name not in (KERAS_FILE, MODEL_CARD_FILE) or not has_card:
-            raise ModelError(
-                f"{path} is not a model. Expected the directory of a finished run, with a "
-                f"{MODEL_CARD_FILE}."
-            )
+            raise ModelError(f"{path} is not a model. {expected}")
         path = path.parent
     elif not (path / MODEL_CARD_FILE).exists() and (path / MODEL_FOLDER / MODEL_CARD_FILE).exists():
         path = path / MODEL_FOLDER
@@ -151,7 +147,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def list_bundles(runs: Path | None, bundled: Path) -> tuple[list[Bundle], list[str]]:
+def list_bundles(runs: Path | None, bundled: Path | None = None) -> tuple[list[Bundle], list[str]]:
     """List the models of all runs and the bundled models, the newest first.
 
     Only the model cards are read. Other files are verified when a model is loaded.
@@ -160,16 +156,16 @@ def list_bundles(runs: Path | None, bundled: Path) -> tuple[list[Bundle], list[s
     ----------
     runs : Path or None
         Directory of the run directories. None lists only the bundled models.
-    bundled : Path
-        Directory of the bundled models.
+    bundled : Path, optional
+        Directory of the bundled models. The default is `BUNDLED_MODELS_DIR`.
 
     Returns
     -------
-    bundles : list of Bundle
-    problems : list of str
+    list of Bundle
+    list of str
         One sentence for each model that cannot be opened.
     """
-    cards = [*bundled.glob(f"*/{MODEL_CARD_FILE}")]
+    cards = [*(bundled or BUNDLED_MODELS_DIR).glob(f"*/{MODEL_CARD_FILE}")]
     if runs is not None:
         cards += runs.glob(f"*/{MODEL_FOLDER}/{MODEL_CARD_FILE}")
     bundles, problems = [], []

@@ -37,11 +37,9 @@ class Prediction:
     width_px, height_px : int
         Size of the image.
     logits : tuple of float
-        Outputs of the network in the order of `CLASSES`, before temperature scaling. They are also
-        present if a blocking check failed.
+        Outputs of the network in the order of `CLASSES`, before temperature scaling.
     prob_malignant : float or None
-        Probability of malignancy in [0, 1], after temperature scaling. None if a blocking check
-        failed.
+        Probability in [0, 1], after temperature scaling. None if a blocking check failed.
     predicted_class : {'benign', 'malignant'} or None
         Class at the decision threshold of the model. None if a blocking check failed.
     heatmaps : dict of str to Heatmap
@@ -282,11 +280,9 @@ def _write_heatmaps(
             overlay.unlink(missing_ok=True)
             raw.unlink(missing_ok=True)
             continue
-        heatmap = prediction.heatmaps[name]
-        full_scale = compute_full_scale(prediction.heatmaps)
-        write_bytes_atomic(
-            overlay, encode_png(overlay_heatmap(image, heatmap, full_scale=full_scale))
-        )
+        heatmap, full_scale = prediction.heatmaps[name], compute_full_scale(prediction.heatmaps)
+        blended = overlay_heatmap(image, heatmap, full_scale=full_scale)
+        write_bytes_atomic(overlay, encode_png(blended))
         buffer = io.BytesIO()
         np.save(buffer, heatmap.raw, allow_pickle=False)
         write_bytes_atomic(raw, buffer.getvalue())

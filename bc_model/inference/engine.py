@@ -55,8 +55,6 @@ class Engine:
     ------
     BundleError
         The graph or the head is damaged, or the precision did not pass the parity check.
-    ConfigError
-        The precision is unknown.
     """
 
     def __init__(
@@ -77,7 +75,7 @@ class Engine:
         self._lock = threading.Lock()
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the logits of a batch.
+        """Return the logits of a batch; a `ModelError` if they are not finite.
 
         Parameters
         ----------
@@ -88,11 +86,6 @@ class Engine:
         -------
         ndarray of shape (n, 2), float32
             In the order of `CLASSES`, before temperature scaling.
-
-        Raises
-        ------
-        ModelError
-            The logits are not finite.
         """
         return self.predict_with_features(pixels)[0]
 

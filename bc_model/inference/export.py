@@ -99,18 +99,8 @@ def write_half_precision_bundle(
     `complete` is called with the draft of the bundle, to add to it before it moves to its place. A
     `ModelError` is raised if the outputs differ too much.
     """
-    import openvino
-
     with _draft_of(folder) as draft:
-        full = draft / "full.xml"
-        export_graph(model, full)
-        graph = openvino.Core().read_model(full)
-        _halve_convolutions(graph, model)
-        # Compressing the entire graph would also round the pixel means of the preprocessing.
-        openvino.save_model(graph, draft / "served.xml", compress_to_fp16=False)
-        del graph  # the graph keeps full.bin open, and Windows cannot delete an open file
-        full.unlink()
-        full.with_suffix(".bin").unlink()
+        export_graph(model, draft / "served.xml", half_precision=True)
         _write_head(model, draft)
         write_model_card(draft, _with_hashes(card, draft, SERVED_FILES))
         bundle = open_bundle(draft)
@@ -156,7 +146,7 @@ def _with_hashes(card: ModelCard, folder: Path, names: tuple[str, ...]) -> Model
     return replace(card, files={name: file_sha256(folder / name) for name in names})
 
 
-def export_graph(model: keras.Model, path: Path) -> None:
+def export_graph(model: keras.Model, path: Path, *, half_precision: bool = False) -> None:
     """Write the inference graph: from pixels to the last activations and their means."""
     import keras
     import openvino
@@ -170,6 +160,9 @@ def export_graph(model: keras.Model, path: Path) -> None:
     # Activations with their own gradient, such as the swish of EfficientNet, add one output each.
     for extra in graph.get_results()[2:]:
         graph.remove_result(extra)
+    if half_precision:
+        _halve_convolutions(graph, model)
+    # Compressing the entire graph would also round the pixel means of the preprocessing.
     openvino.save_model(graph, path, compress_to_fp16=False)
     del graph  # the graph keeps raw.bin open, and Windows cannot delete an open file
     raw.unlink()
@@ -195,19 +188,17 @@ def check_bundle(bundle: Bundle, pixels: np.ndarray) -> None:
         )
 
 
-def _relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
-    scale = max(float(np.abs(expected).max()), 1e-6)
-    return float(np.abs(found - expected).max()) / scale
+def _relative_difference(found: np.ndarray, expected: np.ndarray, min_scale: float = 1e-6) -> float:
+    return float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), min_scale)
 
 
 def _check_rounding(bundle: Bundle, model: keras.Model, pixels: np.ndarray) -> None:
-    expected = reference_logits(model, pixels)
-    difference = float(np.abs(Engine(bundle).predict(pixels) - expected).max())
-    limit = MAX_HALF_PRECISION_DIFFERENCE * max(1.0, float(np.abs(expected).max()))
-    if not difference <= limit:
+    logits, expected = Engine(bundle).predict(pixels), reference_logits(model, pixels)
+    difference = _relative_difference(logits, expected, min_scale=1.0)
+    if not difference <= MAX_HALF_PRECISION_DIFFERENCE:
         raise ModelError(
             f"Half precision changes the logits of {model.name} too much. Expected at most "
-            f"{limit:.2g}, got {difference:.2g}. Keep this model in full precision."
+            f"{MAX_HALF_PRECISION_DIFFERENCE:g} of the largest logit, got {difference:.2g}."
         )
 
 
@@ -257,10 +248,7 @@ def rebuild_keras_model(bundle: Bundle) -> keras.Model:
 
 
 def convolution_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Return the convolutional layers in the order of OpenVINO for ResNet50.
-
-    OpenVINO computes the shortcut of a block first, whereas Keras lists it later.
-    """
+    """Return the convolutional layers in the order of OpenVINO: the shortcut of a block first."""
     import keras
 
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
@@ -276,8 +264,7 @@ def _set_convolutions(graph: openvino.Model, model: keras.Model, label: str) -> 
     layers = convolution_layers(model)
     if set(nodes) != {layer.name for layer in layers}:
         raise ModelError(
-            f"The inference graph of {label} does not contain the layers of {model.name}. Copy or "
-            "install the model again."
+            f"The inference graph of {label} does not contain the layers of {model.name}."
         )
     for layer in layers:
         kernel, bias = _kernel_and_bias(nodes[layer.name])
@@ -319,7 +306,6 @@ def export_model(bundle: Bundle, fmt: str, folder: Path) -> ExportedModel:
     ----------
     bundle : Bundle
     fmt : {'keras', 'onnx', 'tflite'}
-        File format.
     folder : Path
         Output directory, created if missing. The file has the name of the model.
 

@@ -39,20 +39,14 @@ _STAIN_CODES = {
 
 
 def summarize_staining(stain: np.ndarray, gray: np.ndarray) -> StainStatistics:
-    """Return the staining statistics of training images for the model card.
-
-    `stain`, shape (n, 6), is from `stain_statistics`, and `gray`, shape (n,), from `are_gray`.
-    """
+    """Return the staining of training images from `stain_statistics` and `are_gray`."""
     values = np.quantile(stain, _QUANTILES, axis=0).round(5)
     columns = {column: tuple(values[:, i].tolist()) for i, column in enumerate(STAIN_COLUMNS)}
     return StainStatistics(_QUANTILES, columns, float(gray.mean()))
 
 
 def measure_out_of_distribution_proportion(stain: np.ndarray, statistics: StainStatistics) -> float:
-    """Return the proportion of images whose staining differs from the training images.
-
-    `stain` has the shape (n, 6). Grayscale is not checked.
-    """
+    """Return the proportion of images with a staining difference, except for grayscale."""
     return float(np.mean([bool(find_staining_differences(x, False, statistics)) for x in stain]))
 
 

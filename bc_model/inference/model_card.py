@@ -303,16 +303,8 @@ class Temperature:
 class ModelCard:
     """The description of a model; a `ValueError` if a value is out of range.
 
-    Attributes
-    ----------
-    version : str
-        Version of the program that trained the model.
-    created : str
-        Time in ISO 8601.
-    precisions : dict of str to Parity
-        Parity check by precision, see `bc_model.inference.precision.PRECISIONS`.
-    files : dict of str to str
-        SHA-256 by file name. Empty only before the files are written.
+    `version` is that of the program, `created` a time in ISO 8601. `precisions` are the parity
+    checks by precision, and `files` the SHA-256 by file name, empty only before they are written.
     """
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -369,11 +361,10 @@ def read_model_card(folder: Path) -> ModelCard:
             f"{folder} is not a model, because it has no {MODEL_CARD_FILE}. Use the directory of a "
             "finished run."
         ) from error
-    except OSError as error:
-        raise BundleError(f"The model card in {folder} cannot be read ({error}).") from error
-    except RecordError as error:
+    except (OSError, RecordError) as error:
         raise BundleError(
-            f"The model card in {folder} is not valid ({error}). Export the model again."
+            f"The model card in {folder} cannot be read or is not valid ({error}). Export the "
+            "model again."
         ) from error
     return _require_files(card, folder)
 
@@ -394,7 +385,7 @@ def write_model_card(folder: Path, card: ModelCard) -> None:
 def _require_files(card: ModelCard, folder: Path) -> ModelCard:
     if not card.files:
         raise BundleError(
-            f"The model card for {folder} is not valid (files: expected at least one, got none)."
+            f"The model card for {folder} is not valid (files: expected at least one)."
         )
     return card
 

@@ -1,7 +1,7 @@
 """Numeric precisions of the inference graph, and the parity check that permits their use.
 
-float32 is the default. bfloat16 and int8 are faster for many images. They are used only if the
-processor supports them and the stored parity check against the Keras model passed.
+float32 is the default. bfloat16 and int8 are faster, and are used only if the processor supports
+them and the parity check against the Keras model passed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +42,7 @@ def measure_parity(bundle: Bundle, pixels: np.ndarray, is_malignant: np.ndarray)
     Returns
     -------
     Bundle
-        Bundle with the new model card. Unsupported precisions keep their result.
+        With the new model card. Unsupported precisions keep their result.
     """
     logits = reference_logits(rebuild_keras_model(bundle), pixels)
     reference = compute_prob_malignant(logits, bundle.temperature)
@@ -77,7 +76,7 @@ def quantize(bundle: Bundle, pixels: np.ndarray) -> Bundle:
     Returns
     -------
     Bundle
-        Bundle with the new model card, which is written after the graph.
+        With the new model card.
     """
     import nncf
     import openvino
@@ -88,16 +87,14 @@ def quantize(bundle: Bundle, pixels: np.ndarray) -> Bundle:
         quantized = nncf.quantize(
             graph, samples, subset_size=len(pixels), preset=nncf.QuantizationPreset.MIXED
         )
-    draft = Path(tempfile.mkdtemp(prefix=".int8-", dir=bundle.folder))
-    try:
+    with tempfile.TemporaryDirectory(prefix=".int8-", dir=bundle.folder) as temporary:
+        draft = Path(temporary)
         openvino.save_model(quantized, draft / GRAPH_FILES["int8"][0], compress_to_fp16=False)
         hashes = {name: file_sha256(draft / name) for name in GRAPH_FILES["int8"]}
         # The old graph leaves the model card first, so the card never lists missing bytes.
         _store_int8(bundle, {})
         for name in hashes:
             (draft / name).replace(bundle.folder / name)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return _store_int8(bundle, hashes)
 
 

@@ -96,15 +96,9 @@ def check_seen(image: np.ndarray, bundle: Bundle) -> Check | None:
 class SeenInTraining(NamedTuple):
     """The images of a dataset that were seen in training.
 
-    Attributes
-    ----------
-    is_seen : ndarray of shape (n,), bool
-        True for identical images, near-duplicates, and all images of their cases. A rotated,
-        mirrored, cropped or very small copy is not recognized.
-    is_certain : bool
-        True if an image is identical, or has a seen case in its BreakHis name. Otherwise all seen
-        images are near-duplicates.
-    checks : list of Check
+    `is_seen`, shape (n,), is True for identical images, near-duplicates, and all images of their
+    cases. A rotated, mirrored, cropped or very small copy is not recognized. `is_certain` is False
+    if neither pixels nor the case in a BreakHis name prove it, but only near-duplicates.
     """
 
     is_seen: np.ndarray
@@ -120,17 +114,8 @@ class SeenInTraining(NamedTuple):
 def find_seen_images(bundle: Bundle, images: pd.DataFrame) -> SeenInTraining:
     """Find images that were part of the model's training or validation data.
 
-    Parameters
-    ----------
-    bundle : Bundle
-    images : DataFrame
-        Rows of a dataset or split with path, sha256, case and group. Near-duplicates are found
-        only with the column dhash.
-
-    Returns
-    -------
-    SeenInTraining
-        In the order of the rows.
+    `images` has the columns path, sha256, case and group. Near-duplicates are found only with the
+    column dhash. The result is in the order of the rows.
     """
     names = [parse_name(path.rpartition("/")[2]) for path in images["path"]]
     is_named = np.array([name is not None for name in names], bool)

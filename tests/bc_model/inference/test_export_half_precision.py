@@ -60,7 +60,7 @@ def test_write_half_precision_bundle_is_complete_and_half_as_large(half_precisio
 
     assert 2 * 23.5e6 < weights < 2.02 * 23.6e6
     assert "model.keras" not in half_precision.card.files
-    assert [path.name for path in half_precision.folder.glob("*full*")] == []
+    assert [path.name for path in half_precision.folder.glob("raw*")] == []
 
 
 def test_write_half_precision_bundle_changes_logits_by_rounding_only(
