@@ -14,6 +14,7 @@ BcModelError
 ├── EngineBusyError
 └── JobError
     ├── RunError
+    │   └── RunChangedError
     └── DownloadError
 
 Each message states the problem, the expected value, the received value and the next step. The app
@@ -90,6 +91,10 @@ class JobError(BcModelError):
 
 class RunError(JobError):
     """A run directory already exists, is missing or is unreadable."""
+
+
+class RunChangedError(RunError):
+    """A run cannot be resumed exactly because its data or code have changed."""
 
 
 class DownloadError(JobError):
