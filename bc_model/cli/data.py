@@ -267,5 +267,5 @@ def _print_added(added: data.Added, as_json: bool) -> None:
 
 def _to_dict(dataset: data.RegisteredDataset) -> dict[str, Any]:
     row = {name: getattr(dataset, name) for name in ("name", "kind", "source", "added")}
-    sha256 = dataset.details.get("sha256")
-    return row | {"images": str(dataset.images), "exists": dataset.is_there, "sha256": sha256}
+    row |= {"images": str(dataset.images), "is_available": dataset.is_there}
+    return row | {"sha256": dataset.details.get("sha256")}

@@ -135,10 +135,8 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     if as_json:
         print_json(to_json(comparison) | {"config": {row.name: list(row.values) for row in rows}})
         return
-    click.echo(
-        f"{comparison.second} minus {comparison.first}, on {comparison.n} common test images of "
-        f"{comparison.n_cases or 'unknown'} cases"
-    )
+    support = f"{comparison.n} common test images of {comparison.n_cases or 'unknown'} cases"
+    click.echo(f"{comparison.second} minus {comparison.first}, on {support}")
     for name, difference in comparison.differences.items():
         click.echo(f"  {_label(name)}: {difference.text()}")
     for row in rows:

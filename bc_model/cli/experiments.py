@@ -108,7 +108,8 @@ def _sweep(
                 futures = experiments.submit_experiment(client, experiment, runs)
                 look = partial(experiments.settle, client, futures, runs)
             if not detach:
-                experiments.wait_for_experiment(experiment, runs, tell=_state_progress(), look=look)
+                show = _state_progress()
+                experiments.wait_for_experiment(experiment, runs, tell=show, look=look)
     except KeyboardInterrupt:
         return _print_interrupted(runs)
     return _print_experiment(experiment, runs, as_json=as_json)
@@ -120,13 +121,10 @@ def _print_experiment(experiment: experiments.Experiment, runs: Path, *, as_json
     checks = experiments.check_selection(experiment)
     if as_json:
         rows = [
-            {
-                "run": member.run, "group": member.group, "fold": member.fold,
-                "state": statuses[member.run]["state"],
-                "message": statuses[member.run].get("message", ""),
-            }
+            {"run": member.run, "group": member.group, "fold": member.fold}
+            | {key: statuses[member.run].get(key, "") for key in ("state", "message")}
             for member in experiment.members
-        ]  # fmt: skip
+        ]
         print_json(
             {"experiment": experiment.name, "created": experiment.created, "runs": rows,
              "groups": [to_json(group) for group in groups],
@@ -158,14 +156,12 @@ def _print_groups(name: str, groups: list[experiments.SubgroupMetrics]) -> None:
 
 def _print_failed(experiment: experiments.Experiment, runs: Path) -> int:
     """Print the runs without a result to stderr; return the exit code."""
-    failed = {
-        run: status
-        for run, status in experiments.run_states(experiment, runs).items()
-        if status["state"] in _ended_states() - {"done"}
-    }
-    for run, status in failed.items():
-        click.echo(f"{run}: {status['state']}: {status.get('message', '')}", err=True)
-    return 1 if failed else 0
+    code = 0
+    for run, status in experiments.run_states(experiment, runs).items():
+        if status["state"] in _ended_states() - {"done"}:
+            click.echo(f"{run}: {status['state']}: {status.get('message', '')}", err=True)
+            code = 1
+    return code
 
 
 def _ended_states() -> frozenset[str]:
@@ -292,10 +288,9 @@ def _report_progress(
         for row in report.rows:
             if row.n_done and row.n_done != printed.get(row.protocol):
                 printed[row.protocol] = row.n_done
-                cells = [
-                    f"{title} {reporting.metric_cell(row, key)}" for key, title in METRICS.items()
-                ]
-                click.echo(f"{row.words}: {', '.join(cells)}; {row.rests_on}", err=True)
+                cells = zip(METRICS.values(), _format_metrics(row), strict=True)
+                metrics = ", ".join(f"{title} {cell}" for title, cell in cells)
+                click.echo(f"{row.words}: {metrics}; {row.rests_on}", err=True)
 
     return show
 
@@ -320,9 +315,8 @@ def _print_protocols(report: experiments.ProtocolReport) -> None:
     for row in report.rows:
         counts = [str(row.n), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
         baseline = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
-        cells = [reporting.metric_cell(row, key) for key in METRICS]
-        runs = f"{row.n_done} of {len(row.runs)}"
-        rows.append([row.words, runs, *cells, baseline, *counts, reporting.shared_cell(row)])
+        runs, leakage = f"{row.n_done} of {len(row.runs)}", reporting.shared_cell(row)
+        rows.append([row.words, runs, *_format_metrics(row), baseline, *counts, leakage])
     click.echo("\n".join(format_table(rows)))
     if any(row.metrics for row in report.rows):
         click.echo(
@@ -336,6 +330,10 @@ def _print_protocols(report: experiments.ProtocolReport) -> None:
     for published in report.published_ranges:
         limits = f"{published.low:g} to {published.high:g}"
         click.echo(f"  {published.words}: {METRICS[published.metric]} {limits}")
+
+
+def _format_metrics(row: experiments.ProtocolRow) -> list[str]:
+    return [reporting.metric_cell(row, key) for key in METRICS]
 
 
 def _default_name(data_dir: Path) -> str:

@@ -41,7 +41,8 @@ def list_(runs: Path, as_json: bool) -> None:
         print_json({"models": rows, "problems": problems})
         return
     for bundle in bundles:
-        alias = " (alias 'bundled')" if bundle.folder == inference.shipped_folder("bundled") else ""
+        is_bundled = bundle.folder == inference.shipped_folder("bundled")
+        alias = " (alias 'bundled')" if is_bundled else ""
         click.echo(f"{bundle.card.name}{alias}  {bundle.folder}")
         click.echo(f"    {bundle.card.architecture.backbone}, {_summarize(bundle.card)}")
     for problem in problems:
@@ -101,17 +102,11 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
     for name in formats or inference.FORMATS:
         click.echo(f"{name}: converting and comparing", err=True)
         file = inference.export_model(bundle, name, out)
-        difference = file.max_difference
-        rows.append(
-            {
-                "format": name,
-                "path": str(file.path),
-                "max_difference": difference,
-                "n_images": file.n,
-            }
-        )
+        difference, n_images = file.max_difference, file.n
+        row = {"format": name, "path": str(file.path)}
+        rows.append(row | {"max_difference": difference, "n_images": n_images})
         if not as_json:
-            text = f"largest difference from the original {difference:.1e} on {file.n} images"
+            text = f"largest difference from the original {difference:.1e} on {n_images} images"
             click.echo(f"{file.path}: {text}")
     card_file = out / f"{bundle.card.name}.md"
     write_text_atomic(card_file, reporting.card_markdown(bundle.card))
