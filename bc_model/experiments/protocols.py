@@ -475,7 +475,7 @@ def _metrics(row: ProtocolRow, done: list[ExperimentRun], runs: Path) -> dict[st
         "n_cases": int(known["case"].nunique()),
         "n_benign_cases": int(known.loc[known["class"] == "benign", "case"].nunique()),
         "n_malignant_cases": int(known.loc[known["class"] == "malignant", "case"].nunique()),
-        "base_rate": malignant_proportion,
+        "malignant_proportion": malignant_proportion,
         "shared": _shared(folders),
         "alarms": too_good(metrics),
         "checks": checks,

@@ -121,7 +121,7 @@ def test_protocols_with_json_prints_only_json(
     (row,) = result["rows"]
     assert (row["n"], row["n_cases"], row["has_leakage"]) == (30, 10, False)
     assert row["runs"] == dict.fromkeys([f"rep-case-fold{n}" for n in range(5)], "done")
-    assert result["recipe"]["backbone"] == "tiny"
+    assert result["config"]["backbone"] == "tiny"
 
 
 def test_protocols_again_starts_only_unfinished_runs(
