@@ -188,6 +188,20 @@ def test_models_choose_threshold_tests_and_sets_it(command: Command, run: Run) -
     assert read_report(run.evaluation_dir).threshold == bundle.threshold
 
 
+def test_models_set_threshold_updates_card_and_report(
+    command: Command, refused: Callable[..., str], run: Run
+) -> None:
+    code, out, _ = command("models", "set-threshold", run.path, 0.3, "--reason", "a trial")
+    assert code == 0
+    assert out.startswith("threshold 0.300, ")
+    bundle = open_bundle(run.path)
+    bundle.verify()
+    assert (bundle.threshold, bundle.card.threshold.reason) == (0.3, "a trial")
+    assert read_report(run.evaluation_dir).threshold == 0.3
+    assert "1.5" in refused("models", "set-threshold", run.path, 1.5, "--reason", "a trial")
+    assert "reason" in refused("models", "set-threshold", run.path, 0.3)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
