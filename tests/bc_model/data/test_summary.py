@@ -77,7 +77,7 @@ def test_images_without_a_case_or_magnification_are_counted_apart() -> None:
     audit = summarize_dataset(manifest_of(unnamed, unnamed, MALIGNANT))
     assert (audit["cases"], audit["benign_cases"], audit["pictures_without_case"]) == (1, 0, 2)
     assert audit["by_magnification"] == {"200X": 1}
-    assert checks_of(audit)["BC251"] == {"n_unknown": 2, "n": 3}
+    assert checks_of(audit)["BC251"] == {"n_unknown": 2, "n_images": 3}
 
 
 @pytest.mark.parametrize(("n_benign", "warned"), [(9, True), (10, False)])
@@ -90,7 +90,7 @@ def test_fewer_than_ten_cases_of_a_class_are_warned_of(n_benign: int, warned: bo
 def test_two_heights_are_warned_of_as_a_clue_to_the_slide() -> None:
     low = MALIGNANT | {"height_px": 456}
     audit = summarize_dataset(manifest_of(BENIGN, low, low | {"case": "3"}))
-    params = {"n": 2, "n_cases": 2, "height_px": 456, "frame_height_px": 460}
+    params = {"n_images": 2, "n_cases": 2, "height_px": 456, "frame_height_px": 460}
     assert checks_of(audit)["BC252"] == params
 
 
