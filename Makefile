@@ -1,4 +1,4 @@
-# What people do daily. `make` alone lists it.
+# Daily tasks. `make` without a target lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,35 +8,35 @@ BIN := $(VENV)/bin
 help: ## List these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-run: $(VENV)/.ready ## Set everything up and start the app on http://127.0.0.1:8501
+run: $(VENV)/.ready ## Install the requirements and start the app on http://127.0.0.1:8501
 	@echo "Starting the app on http://127.0.0.1:8501 (Ctrl-C ends it)"
 	$(BIN)/streamlit run app/main.py
 
-test: $(VENV)/.ready-dev ## Set everything up and run the tests
+test: $(VENV)/.ready-dev ## Install the requirements and run the tests
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.ready-dev ## Run the slow tests too
+test-all: $(VENV)/.ready-dev ## Run all tests, including the slow ones
 	$(BIN)/python -m pytest -m ""
 
-lint: $(VENV)/.ready-dev ## Check style and types, change nothing
+lint: $(VENV)/.ready-dev ## Check style and types without changes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/.ready-dev ## Put the code into its form
+format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.ready-dev ## Measure serving and load side by side with the references
+bench: $(VENV)/.ready-dev ## Measure inference and load, compared with references
 	$(BIN)/python -m pip install --quiet -r requirements-bench.txt
-	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.load
 
-bench-training: $(VENV)/.ready-dev ## Measure training side by side with the usual recipe (an hour)
+bench-training: $(VENV)/.ready-dev ## Measure training, compared with a Keras script (an hour)
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.resume
 
-screenshots: $(VENV)/.ready-dev ## Take the pictures in docs/ anew (needs Chromium)
+screenshots: $(VENV)/.ready-dev ## Retake the screenshots in docs/ (needs Chromium)
 	$(BIN)/python docs/take_screenshots.py
 
 lock: $(VENV)/.ready-dev ## Resolve requirements.in into pinned requirements, for Python 3.11 to 3.13
@@ -46,13 +46,13 @@ lock: $(VENV)/.ready-dev ## Resolve requirements.in into pinned requirements, fo
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements-dev.in -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements-bench.in -o requirements-bench.txt
 
-clean: ## Remove the virtual environment and all caches; runs stay
+clean: ## Remove the virtual environment and all caches, but no runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); sys.exit(None if ok else f"Python 3.11 to 3.13 is needed; {sys.executable} is {sys.version.split()[0]}. Name another one: make PYTHON=python3.12")'
-	@echo "Making the virtual environment $(VENV)"
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); sys.exit(None if ok else f"Unsupported Python version. Expected 3.11 to 3.13, got {sys.version.split()[0]} ({sys.executable}). Choose another one: make PYTHON=python3.12")'
+	@echo "Creating the virtual environment $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: requirements.txt | $(VENV)/bin/python

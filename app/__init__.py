@@ -1,1 +1,1 @@
-"""The Streamlit app: widgets and words. Everything it knows comes from `bc_model`."""
+"""The Streamlit app: `main.py` routes to the pages in `views`, built from `components`."""

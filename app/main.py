@@ -1,15 +1,15 @@
-"""The entry point of the app: check the options, list the pages, draw the shared layout."""
+"""The entry point of the app: check the configuration, list the pages, show the layout."""
 
 import sys
 from pathlib import Path
 
 import streamlit as st
 
-# `streamlit run` adds only the folder of this file to the path; the packages are one level above.
+# `streamlit run` adds only the folder of this file to the path, not the root of the packages.
 if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:
     sys.path.insert(0, root)
 
-from app.components.layout import draw_frame, explain_errors
+from app.components.layout import catch_errors, show_layout
 from app.components.paths import ASSETS, ROOT
 
 # Without a page title here, the browser tab shows the title of the open page.
@@ -25,7 +25,7 @@ if st.get_option("browser.gatherUsageStats"):
 
 pages = [
     st.Page(
-        "views/diagnose.py",
+        "views/classify.py",
         title="Classify",
         icon=":material/biotech:",
         url_path="classify",
@@ -37,13 +37,16 @@ pages = [
         "views/evaluate.py", title="Evaluate", icon=":material/analytics:", url_path="evaluate"
     ),
     st.Page(
-        "views/studies.py", title="Experiments", icon=":material/science:", url_path="experiments"
+        "views/experiments.py",
+        title="Experiments",
+        icon=":material/science:",
+        url_path="experiments",
     ),
     st.Page(
         "views/compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"
     ),
 ]
 page = st.navigation(pages)
-draw_frame()
-with explain_errors():
+show_layout()
+with catch_errors():
     page.run()

@@ -1,9 +1,7 @@
-"""Grad-CAM: heatmaps of the image regions that increase the score of a class.
+"""Grad-CAM: heatmaps of the image regions that increase the score of a class, and overlays.
 
 `GradCAM` differentiates a Keras model with TensorFlow and is the reference. The inference engine
-computes the same channel weights in closed form and calls `grad_cam_from_activations`. Computing a
-heatmap and drawing it (`overlay_heatmap`) are separate. Importing this module does not load
-TensorFlow.
+computes the channel weights in closed form and calls `grad_cam_from_activations`.
 """
 
 from __future__ import annotations
@@ -15,13 +13,13 @@ import cv2
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.images import field_box
+from bc_model.data.images import field_of_view
 from bc_model.model import last_conv_output, logits_output
 
 if TYPE_CHECKING:
     import keras
 
-SMALLEST_SCALE = 0.01
+MIN_FULL_SCALE = 0.01
 """Smallest upper end of the color scale, in logits per cell of the heatmap."""
 
 _NOISE_FLOOR = 1e-6
@@ -41,7 +39,7 @@ class Heatmap:
         Class that the heatmap explains.
     raw : ndarray of shape (map_height, map_width), float32
         Non-negative values in units of the logit. Their sum is the contribution of the positive
-        regions to the logit, to first order. All zero if no region increases the logit.
+        regions to the logit, to first order.
     """
 
     class_name: str
@@ -54,7 +52,7 @@ class Heatmap:
 
     @property
     def is_empty(self) -> bool:
-        """True if no region increases the logit. Do not scale or draw such a heatmap."""
+        """True if no region increases the logit. Such a heatmap has no scale."""
         return self.maximum == 0.0
 
 
@@ -67,22 +65,11 @@ class GradCAM:
     Parameters
     ----------
     model : keras.Model
-        Model from `build_model`, in memory or reloaded from a file.
-
-    Raises
-    ------
-    ModelError
-        The model has no layer 'pool' or 'logits'.
+        Model from `build_model`, with the layers 'pool' and 'logits'.
 
     See Also
     --------
-    grad_cam_from_activations : Grad-CAM for known channel weights.
-
-    References
-    ----------
-    .. [1] Selvaraju, R. R., Cogswell, M., Das, A., Vedantam, R., Parikh, D. and Batra, D.
-       "Grad-CAM: Visual Explanations from Deep Networks via Gradient-Based Localization."
-       ICCV 2017. https://arxiv.org/abs/1610.02391
+    grad_cam_from_activations : The formula and its reference.
 
     Examples
     --------
@@ -111,7 +98,7 @@ class GradCAM:
         self._differentiate = differentiate
 
     def __call__(self, pixels: np.ndarray, class_name: str) -> list[Heatmap]:
-        """Compute one heatmap per image.
+        """Return one heatmap per image, in the order of the images.
 
         Parameters
         ----------
@@ -119,11 +106,6 @@ class GradCAM:
             RGB images in [0, 255] at the input size of the model.
         class_name : {'benign', 'malignant'}
             Class whose logit is explained.
-
-        Returns
-        -------
-        list of Heatmap
-            One heatmap per image, in the order of `pixels`.
         """
         import tensorflow as tf
 
@@ -132,8 +114,8 @@ class GradCAM:
         activations, gradients = (tensor.numpy() for tensor in self._differentiate(batch, index))
         channel_weights = gradients.mean(axis=(1, 2))
         return [
-            Heatmap(class_name, grad_cam_from_activations(one, weights))
-            for one, weights in zip(activations, channel_weights, strict=True)
+            Heatmap(class_name, grad_cam_from_activations(image_activations, weights))
+            for image_activations, weights in zip(activations, channel_weights, strict=True)
         ]
 
 
@@ -150,23 +132,23 @@ def grad_cam_from_activations(activations: np.ndarray, channel_weights: np.ndarr
     Returns
     -------
     ndarray of shape (map_height, map_width), float32
-        Non-negative values in units of the logit, exactly zero where the sum does not exceed
-        rounding error.
-
-    See Also
-    --------
-    GradCAM : Compute activations, channel weights and heatmaps with TensorFlow.
+        Values in units of the logit, exactly zero where the sum does not exceed rounding error.
 
     Notes
     -----
     The heatmap of class :math:`c` is
-    :math:`\mathrm{ReLU}(\sum_k \alpha_k^c A^k)` with the activations :math:`A^k` of channel
-    :math:`k` and its weight :math:`\alpha_k^c` [1]_.
+
+    .. math:: L^c = \mathrm{ReLU}\Big(\sum_k \alpha_k^c A^k\Big), \qquad
+       \alpha_k^c = \frac{1}{Z} \sum_{i,j} \frac{\partial y^c}{\partial A_{ij}^k}
+
+    with the logit :math:`y^c`, the activations :math:`A^k` of channel :math:`k`, and the number of
+    cells :math:`Z` [1]_.
 
     References
     ----------
-    .. [1] Selvaraju, R. R. et al. "Grad-CAM: Visual Explanations from Deep Networks via
-       Gradient-Based Localization." ICCV 2017. https://arxiv.org/abs/1610.02391
+    .. [1] Selvaraju, R. R., Cogswell, M., Das, A., Vedantam, R., Parikh, D. and Batra, D.
+       "Grad-CAM: Visual Explanations from Deep Networks via Gradient-Based Localization."
+       ICCV 2017. https://arxiv.org/abs/1610.02391
 
     Examples
     --------
@@ -174,7 +156,7 @@ def grad_cam_from_activations(activations: np.ndarray, channel_weights: np.ndarr
     >>> grad_cam_from_activations(activations, np.array([1.0, -0.5], np.float32)).tolist()
     [[0.0, 3.5]]
     """
-    # einsum and not `@`: see `serving/head.py` on the threads of BLAS.
+    # `einsum` and not `@`: see the comment in `bc_model.inference.engine._product`.
     total = np.einsum("hwc,c->hw", activations, channel_weights)
     magnitudes = np.einsum("hwc,c->hw", np.abs(activations), np.abs(channel_weights))
     magnitude = float(np.max(magnitudes, initial=0.0))
@@ -184,19 +166,10 @@ def grad_cam_from_activations(activations: np.ndarray, channel_weights: np.ndarr
 def resize_heatmap(raw: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
     """Upsample a heatmap to the size of the image, without rescaling its values.
 
-    Parameters
-    ----------
-    raw : ndarray of shape (map_height, map_width), float32
-        Values of a heatmap.
-    height_px, width_px : int
-        Size of the original image in pixels.
-
-    Returns
-    -------
-    ndarray of shape (height_px, width_px), float32
-        Values in [0, raw.max()], zero outside the field of view that the model received.
+    The result has the shape (height_px, width_px), float32, and is zero outside of the field of
+    view of the model.
     """
-    top, left, height, width = field_box(height_px, width_px)
+    top, left, height, width = field_of_view(height_px, width_px)
     resized = np.zeros((height_px, width_px), np.float32)
     field = cv2.resize(raw, (width, height), interpolation=cv2.INTER_CUBIC)
     # Cubic interpolation overshoots. The result must stay between zero and the maximum.
@@ -205,7 +178,7 @@ def resize_heatmap(raw: np.ndarray, height_px: int, width_px: int) -> np.ndarray
 
 
 def overlay_heatmap(
-    rgb: np.ndarray, heatmap: Heatmap, *, opacity: float = 0.6, full_scale: float | None = None
+    image: np.ndarray, heatmap: Heatmap, *, opacity: float = 0.6, full_scale: float | None = None
 ) -> np.ndarray:
     """Blend a heatmap over its image.
 
@@ -214,15 +187,15 @@ def overlay_heatmap(
 
     Parameters
     ----------
-    rgb : ndarray of shape (height, width, 3), uint8
-        Image at its original size.
+    image : ndarray of shape (height, width, 3), uint8
+        RGB image at its original size.
     heatmap : Heatmap
         Heatmap of the image.
     opacity : float
         Opacity of the largest value, in [0, 1].
     full_scale : float, optional
         Value at the upper end of the color scale. The default is the maximum of this heatmap. Use
-        `shared_scale` to compare both classes.
+        `compute_full_scale` to compare both classes.
 
     Returns
     -------
@@ -237,51 +210,40 @@ def overlay_heatmap(
     (46, 70, 3)
     """
     if heatmap.is_empty or opacity <= 0.0:
-        return rgb.copy()
-    height, width = rgb.shape[:2]
+        return image.copy()
+    height, width = image.shape[:2]
     scale = heatmap.maximum if full_scale is None else full_scale
     relative = np.clip(resize_heatmap(heatmap.raw, height, width) / scale, 0.0, 1.0)
     levels = cv2.merge([np.round(relative * 255).astype(np.uint8)] * 3)
-    # With 256 levels both weights of the blend are lookup tables: ten times less arithmetic.
+    # Opacity grows with the square root of the value, so that low values remain visible. With 256
+    # levels, both weights of the blend are lookup tables, which is ten times faster.
     alpha = opacity * np.sqrt(np.arange(256) / 255.0)[None, :, None]
     through = np.repeat(np.round(255 * (1.0 - alpha)), 3, axis=2).astype(np.uint8)
-    colors = np.round(color_bar(256, 1) * alpha).astype(np.uint8)
-    tissue = cv2.multiply(rgb, cv2.LUT(levels, through), scale=1 / 255)
+    colors = np.round(draw_color_bar(256, 1) * alpha).astype(np.uint8)
+    tissue = cv2.multiply(image, cv2.LUT(levels, through), scale=1 / 255)
     return cv2.add(tissue, cv2.LUT(levels, colors))
 
 
-def shared_scale(heatmaps: dict[str, Heatmap]) -> float:
+def compute_full_scale(heatmaps: dict[str, Heatmap]) -> float:
     """Return one upper end of the color scale for both classes, so that colors are comparable.
 
-    Returns
-    -------
-    float
-        The larger maximum, at least `SMALLEST_SCALE`, so that a heatmap that hardly changes the
-        score is drawn faintly.
+    The result is the larger maximum and at least `MIN_FULL_SCALE`, so that a heatmap that hardly
+    changes the score is drawn faintly.
     """
-    return max(SMALLEST_SCALE, *(heatmaps[name].maximum for name in CLASSES))
+    return max(MIN_FULL_SCALE, *(heatmaps[name].maximum for name in CLASSES))
 
 
-def color_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:
+def draw_color_bar(width_px: int = 256, height_px: int = 12) -> np.ndarray:
     """Return the color scale from zero to the maximum, shape (height, width, 3), uint8."""
     ramp = np.linspace(0, 255, width_px).astype(np.uint8)[None].repeat(height_px, axis=0)
     return cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)
 
 
-def probability_bar(prob_malignant: float, threshold: float) -> bytes:
+def draw_probability_bar(prob_malignant: float, threshold: float) -> bytes:
     """Draw a probability on a line from 0 to 1 with the decision threshold, as PNG.
 
+    The image has 1000 x 44 px with transparency, blue below the threshold and vermilion from it on.
     An image loads faster than a chart and works on light and dark backgrounds.
-
-    Parameters
-    ----------
-    prob_malignant, threshold : float
-        Probability and decision threshold in [0, 1].
-
-    Returns
-    -------
-    bytes
-        PNG of 1000 x 44 px with transparency, blue below the threshold and vermilion from it on.
     """
     width, height, tick = 1000, 44, 6
     bar = np.zeros((height, width, 4), np.uint8)
@@ -294,16 +256,21 @@ def probability_bar(prob_malignant: float, threshold: float) -> bytes:
     return cv2.imencode(".png", bar)[1].tobytes()
 
 
-def at_most_wide(rgb: np.ndarray, max_width_px: int) -> np.ndarray:
+def downsample_to_width(image: np.ndarray, max_width_px: int) -> np.ndarray:
     """Downsample an image for display if it is wider than `max_width_px`."""
-    height, width = rgb.shape[:2]
+    height, width = image.shape[:2]
     if width <= max_width_px:
-        return rgb
+        return image
     size = (max_width_px, max(1, round(height * max_width_px / width)))
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def encode_jpeg(rgb: np.ndarray) -> bytes:
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode an RGB image as PNG, without loss."""
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def encode_jpeg(image: np.ndarray) -> bytes:
     """Encode an RGB image as JPEG of high quality, for display."""
-    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()

@@ -2,16 +2,14 @@
 
 A job is a directory, which is the only channel between its process and all observers:
 
-- ``job.json``: the command, its priority, and who starts it. Written when the job is queued; the
-  process never writes it, so a job whose process was lost can be started again.
-- ``status.json``: state, process, heartbeat, progress and message. Replaced atomically.
-- ``log.txt`` and ``stderr.txt``: the log, and the error output of the process.
-- ``control.json``: what the process is requested to do: pause, stop or cancel. Optional.
+- ``job.json``: the command and how to start it, written when the job is queued.
+- ``status.json``: state, process, heartbeat, progress and message.
+- ``log.txt`` and ``stderr.txt``: the log and the error output of the process.
+- ``control.json``: the requested action: pause, stop or cancel. Optional.
 
-On its own machine, a process is identified by its number and its start time, because numbers are
-reused. On another machine that shares the directory, numbers mean nothing: there, a job is alive
-while its ``status.json`` is fresh. `keep_alive` refreshes that file every few seconds. Machines
-need unique names and synchronized clocks.
+On its own machine, a process is identified by its number and start time, because numbers are
+reused. For other machines that share the directory, a job is alive while `keep_alive` refreshes its
+``status.json``. Machines need unique names and synchronized clocks.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
@@ -37,15 +35,16 @@ from typing import Any, ClassVar, NoReturn, Self, TypeVar
 import filelock
 import psutil
 
-from bc_model.errors import ConfigError, JobError
-from bc_model.utils.io import write_text_atomic
+from bc_model.errors import ConfigError, JobError, RecordError
+from bc_model.utils.io import project_dir, write_text_atomic
+from bc_model.utils.serialization import read_record, write_record
 
 FINAL_STATES = frozenset({"done", "failed", "canceled"})
 STATES = FINAL_STATES | {"queued", "starting", "running", "pausing", "paused", "canceling"}
 ENDED_STATES = FINAL_STATES | {"interrupted"}
-"""No process works on the job. 'interrupted' is derived: its process ended without a status."""
+"""No process works on the job. 'interrupted' means that it ended without a final status."""
 ACTIONS = ("pause", "stop", "cancel")
-"""Wait without losing anything; end and keep the result so far; end without a result."""
+"""Wait, end with the result so far, or end without a result."""
 
 SPEC_FILE = "job.json"
 STATUS_FILE = "status.json"
@@ -59,7 +58,7 @@ HEARTBEAT_S = 10.0
 MAX_HEARTBEAT_AGE_S = 120.0
 """Network file systems may cache the age of a file for up to a minute."""
 NICENESS = 10
-"""About a tenth of a processor when another process wants all of it."""
+"""About a tenth of a processor while another process needs all of it."""
 
 JOB_DIRECTORY = "{job}"
 """Placeholder for the directory of the job in the command of a `JobSpec`."""
@@ -74,24 +73,24 @@ _thread_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class JobSpec:
-    """How a job is started, as stored in ``job.json``.
+    """How a job is started: the content of ``job.json``.
 
     Attributes
     ----------
     command : tuple of str
-        Arguments of ``python -m bc_model``. `JOB_DIRECTORY` stands for the directory of the job.
-        Empty if the job was started in a terminal and never queued.
+        Arguments of ``python -m bc_model``, with the placeholder `JOB_DIRECTORY`. Empty if the job
+        was started in a terminal.
     config : dict
-        Settings of the job that its directory does not contain otherwise.
+        Further configuration of the job.
     environment : dict
         Environment variables to set for the process.
     low_priority : bool
         Whether the process yields to other processes; see `niceness`.
     accepted_config_sha256 : str
-        SHA-256 of the ``config.json`` with which changes of data or code are accepted.
+        SHA-256 of the ``config.json`` for which changes of data or code are accepted.
     scheduler, task : str
-        Address of the cluster scheduler and the task that starts the job. Empty if the queue of
-        this machine starts it.
+        Address of the cluster scheduler and the task that starts the job. Empty for the queue of
+        this machine.
     """
 
     command: tuple[str, ...] = ()
@@ -105,13 +104,7 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Job:
-    """One job on disk. Subclasses add the files of one type of job.
-
-    Attributes
-    ----------
-    path : Path
-        The directory of the job.
-    """
+    """One job on disk, in the directory `path`. Subclasses add the files of a type of job."""
 
     path: Path
 
@@ -137,22 +130,15 @@ class Job:
 
     def write_spec(self, spec: JobSpec) -> None:
         """Replace ``job.json``."""
-        write_text_atomic(self.path / SPEC_FILE, json.dumps(asdict(spec), allow_nan=False) + "\n")
+        write_record(self.path / SPEC_FILE, spec)
 
     def read_spec(self) -> JobSpec:
-        """Read ``job.json``; an empty `JobSpec` if there is none.
-
-        Raises
-        ------
-        JobError
-            The file is damaged.
-        """
-        if not (self.path / SPEC_FILE).exists():
-            return JobSpec()
+        """Return the content of ``job.json``, or an empty `JobSpec` if there is none."""
         try:
-            spec = JobSpec(**self._read_json(SPEC_FILE))
-            return JobSpec(**{**vars(spec), "command": tuple(spec.command)})
-        except TypeError as error:
+            return read_record(self.path / SPEC_FILE, JobSpec)
+        except FileNotFoundError:
+            return JobSpec()
+        except (OSError, RecordError) as error:
             raise self._unreadable(SPEC_FILE) from error
 
     def write_status(self, state: str, *, pid: int | None = None, **fields: Any) -> None:
@@ -163,7 +149,7 @@ class Job:
         state : str
             One of `STATES`.
         pid : int, optional
-            The process that works on the job. Default: this process; no process if queued.
+            The number of the process. Default: this process.
         **fields
             JSON-safe values, such as phase, progress and message.
         """
@@ -174,12 +160,9 @@ class Job:
         write_text_atomic(self.status_file, json.dumps(status, allow_nan=False) + "\n")
 
     def read_status(self) -> dict[str, Any]:
-        """Read ``status.json``; the state is 'interrupted' if the process ended without a status.
+        """Return the content of ``status.json``; raises `JobError` if it is missing or damaged.
 
-        Raises
-        ------
-        JobError
-            The file is missing or damaged.
+        The state is 'interrupted' if the process has ended without a final status.
         """
         status = self._read_json(STATUS_FILE)
         state = status.get("state")
@@ -188,19 +171,13 @@ class Job:
         if state in FINAL_STATES | {"queued"} or is_alive(status, self.status_file):
             return status
         host = "" if is_on_this_host(status) else f" on {status['host']}"
-        last_line = self._last_error_line()
-        reason = f"Last error output: {last_line}" if last_line else "It wrote no error message."
+        lines = [line for line in self._read_text(ERROR_FILE).splitlines() if line.strip()]
+        reason = f"Last error output: {lines[-1]}" if lines else "It wrote no error message."
         message = f"The process{host} ended unexpectedly. {reason}"
         return status | {"state": "interrupted", "message": message}
 
     def request(self, action: str | None) -> None:
-        """Request an action from the process, or withdraw the request.
-
-        Parameters
-        ----------
-        action : {'pause', 'stop', 'cancel'} or None
-            The latest request counts. None withdraws it.
-        """
+        """Request an action of `ACTIONS` from the process; None withdraws the request."""
         if action is None:
             (self.path / CONTROL_FILE).unlink(missing_ok=True)
         elif action in ACTIONS:
@@ -219,10 +196,6 @@ class Job:
     def read_log(self, last_lines: int = 200) -> str:
         """Return the end of the log."""
         return "\n".join(self._read_text(LOG_FILE).splitlines()[-last_lines:])
-
-    def _last_error_line(self) -> str:
-        lines = self._read_text(ERROR_FILE).splitlines()
-        return next((line for line in reversed(lines) if line.strip()), "")
 
     def _read_text(self, name: str) -> str:
         try:
@@ -260,29 +233,14 @@ def is_name(text: str) -> bool:
     return bool(_NAME.fullmatch(text))
 
 
-# Control: pause, continue, stop, cancel, delete
-
-
 def pause_job(job: Job) -> None:
-    """Let a running job wait; it loses nothing.
-
-    Raises
-    ------
-    JobError
-        The job is queued or has ended, or its phase cannot be paused.
-    """
+    """Pause a running job; raises `JobError` if no process can obey."""
     _require_controllable(job, "paused")
     job.request("pause")
 
 
 def continue_job(job: Job) -> None:
-    """Let a paused job run again.
-
-    Raises
-    ------
-    JobError
-        The job is not paused.
-    """
+    """Continue a paused job; raises `JobError` if it is not paused."""
     state = _require_controllable(job, "continued")
     if job.requested_action() != "pause":
         raise job.error(f"{job.title} is not paused. Expected a paused job, got state '{state}'.")
@@ -290,25 +248,13 @@ def continue_job(job: Job) -> None:
 
 
 def stop_job(job: Job) -> None:
-    """End a running job and keep its result so far.
-
-    Raises
-    ------
-    JobError
-        The job is queued or has ended, or its phase cannot be stopped.
-    """
+    """End a running job with its result so far; raises `JobError` if no process can obey."""
     _require_controllable(job, "stopped")
     job.request("stop")
 
 
 def cancel_job(job: Job) -> None:
-    """End a job without a result. A job without a process is canceled at once.
-
-    Raises
-    ------
-    JobError
-        The job has ended, or its phase cannot be canceled.
-    """
+    """End a job without a result; raises `JobError` if it has ended or no process can obey."""
     with locked(job.path.parent):
         if _state(job) in {"queued", "interrupted"}:
             job.write_status("canceled", message="Canceled on request.")
@@ -318,25 +264,19 @@ def cancel_job(job: Job) -> None:
 
 
 def delete_job(job: Job) -> None:
-    """Delete the directory of a job that has ended.
-
-    Raises
-    ------
-    JobError
-        The job is queued or running.
-    """
+    """Delete the directory of a job; raises `JobError` if it is queued or running."""
     with locked(job.path.parent):
         state = _state(job)
         if state not in ENDED_STATES | {""}:
             raise job.error(f"{job.title} is {state}. Cancel it before you delete it.")
         # A rename removes the job from all lists in one step, even if the rest is interrupted.
-        doomed = job.path.with_name(f".deleted-{secrets.token_hex(8)}")
-        job.path.replace(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+        renamed = job.path.with_name(f".deleted-{secrets.token_hex(8)}")
+        job.path.replace(renamed)
+    shutil.rmtree(renamed, ignore_errors=True)
 
 
 def _require_controllable(job: Job, verb: str) -> str:
-    """Return the state of a running job; a request that no process obeys is refused."""
+    """Return the state of a job; raises `JobError` if no process can obey a request."""
     status = job.read_status()
     state = str(status["state"])
     if state in ENDED_STATES:
@@ -355,9 +295,6 @@ def _require_controllable(job: Job, verb: str) -> str:
     return state
 
 
-# Start and queue
-
-
 def launch_job(
     job: Job,
     arguments: Sequence[str] = (),
@@ -365,7 +302,7 @@ def launch_job(
     tied: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen:
-    """Start the process of a job in a session of its own; the caller holds the lock.
+    """Start the process of a job in a separate session; the caller holds the lock.
 
     Parameters
     ----------
@@ -375,8 +312,8 @@ def launch_job(
         Further arguments of the command.
     tied : bool
         Give the process a pipe as standard input; see `end_with_stdin`.
-    environment : mapping of str to str, optional
-        The environment of the process. Default: the environment of this process.
+    environment : mapping, optional
+        Default: the environment of this process.
 
     Returns
     -------
@@ -387,31 +324,24 @@ def launch_job(
     ------
     JobError
         The job has no command.
-    ConfigError
-        BC_NICENESS is invalid.
     """
     reap_children()
     spec = job.read_spec()
     if not spec.command:
         raise job.error(f"{job.title} has no command in {SPEC_FILE}, so it cannot be started.")
     nice = niceness() if spec.low_priority else 0
-    command = [str(job.path) if subset == JOB_DIRECTORY else subset for subset in spec.command]
+    command = [str(job.path) if word == JOB_DIRECTORY else word for word in spec.command]
     inherited = os.environ if environment is None else environment
-    # Windows has no sessions. A process group of its own keeps Ctrl-C from reaching the process.
-    windows = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
-        subprocess, "CREATE_NO_WINDOW", 0
-    )
+    # Windows has no sessions. A separate process group keeps Ctrl-C from reaching the process.
+    names = ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")
+    windows = sum(getattr(subprocess, name, 0) for name in names)
     with (job.path / ERROR_FILE).open("wb") as errors:
         child = subprocess.Popen(
-            [sys.executable, "-m", "bc_model", *command, *arguments],
-            cwd=Path(__file__).parents[1],
-            stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,
-            creationflags=windows,
+            [sys.executable, "-m", "bc_model", *command, *arguments], cwd=project_dir(),
+            stdin=subprocess.PIPE if tied else subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=errors, start_new_session=True, creationflags=windows,
             env={**inherited, **spec.environment},
-        )
+        )  # fmt: skip
     _children.append(child)
     _lower_priority(child.pid, nice)
     try:
@@ -439,8 +369,6 @@ def advance_queue(
 ) -> list[str]:
     """Start queued jobs, oldest first, while fewer than the limit run on this machine.
 
-    The queue is the directories themselves. A page or a job that has just ended advances it.
-
     Parameters
     ----------
     directory : Path
@@ -450,7 +378,7 @@ def advance_queue(
     launch : callable
         Starts one job.
     limit : callable
-        Returns how many jobs may run at a time. Called only if jobs are waiting.
+        Returns how many jobs may run at a time.
 
     Returns
     -------
@@ -476,28 +404,18 @@ def reap_children() -> None:
 
 
 def niceness() -> int:
-    """Return the niceness of low-priority processes: BC_NICENESS, or 10.
-
-    Raises
-    ------
-    ConfigError
-        BC_NICENESS is not a number from 0 (normal priority) to 19.
-    """
+    """Return the niceness of low-priority processes: BC_NICENESS (0 to 19), or 10."""
     value = os.environ.get("BC_NICENESS", str(NICENESS))
     if not value.isdecimal() or int(value) > 19:
-        raise ConfigError(f"BC_NICENESS must be a number from 0 to 19; it is '{value}'.")
+        raise ConfigError(
+            f"Invalid environment variable BC_NICENESS. Expected 0 to 19, got '{value}'."
+        )
     return int(value)
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep other processes, machines and threads from starting the same job.
-
-    Raises
-    ------
-    JobError
-        Another process holds the lock for longer than `LOCK_TIMEOUT_S`.
-    """
+    """Lock a directory of jobs; raises `JobError` if this takes longer than `LOCK_TIMEOUT_S`."""
     Path(directory).mkdir(parents=True, exist_ok=True)
     try:
         with _thread_lock, filelock.FileLock(Path(directory) / LOCK_FILE, timeout=LOCK_TIMEOUT_S):
@@ -510,16 +428,16 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def _lower_priority(pid: int, nice: int) -> None:
-    """Let the page and its predictions run before a low-priority process."""
+    """Lower the priority of a process and its session, so that the app stays responsive."""
     if nice == 0:
         return
     with suppress(psutil.Error):
         below = getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", None)
-        if below is None:  # Not on Windows. Never above a parent that is nicer still.
+        if below is None:  # Not on Windows. Never higher than the priority of the parent.
             below = max(nice, psutil.Process().nice())
         psutil.Process(pid).nice(below)
-    # Linux may group processes by session. Niceness then counts only within a group, and the
-    # process has a session of its own: the group needs it, too (sched(7), autogroup).
+    # Linux may group processes by session. Niceness then counts only within the group, so the
+    # group needs it, too (sched(7), autogroup).
     with suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
 
@@ -554,17 +472,8 @@ def _status(job: Job) -> dict[str, Any]:
         return {}
 
 
-# Processes
-
-
 def process_fields(pid: int | None = None) -> dict[str, Any]:
-    """Return the fields that identify a process: number, start time and machine.
-
-    Parameters
-    ----------
-    pid : int, optional
-        The number of a process on this machine. Default: this process.
-    """
+    """Return number, start time and machine of a process on this machine (default: this one)."""
     process = psutil.Process(pid)
     return {"pid": process.pid, "pid_started": process.create_time(), "host": platform.node()}
 
@@ -575,22 +484,14 @@ def is_on_this_host(status: Mapping[str, Any]) -> bool:
 
 
 def is_own(status: Mapping[str, Any]) -> bool:
-    """Return whether a status names this process."""
-    # A virtual environment on Windows starts Python through a launcher. Whoever started the job
-    # then knows the number of the launcher, which is the parent of this process.
+    """Return whether a status contains this process."""
+    # A virtual environment on Windows starts Python through a launcher, which is the parent of this
+    # process. The status can contain the number of the launcher.
     return is_on_this_host(status) and status.get("pid") in (os.getpid(), os.getppid())
 
 
 def is_alive(status: Mapping[str, Any], status_file: Path) -> bool:
-    """Return whether the process that a status names still works on its job.
-
-    Parameters
-    ----------
-    status : mapping
-        With the keys of `process_fields`; a status without them names no process.
-    status_file : Path
-        The file of the status; its age counts for other machines.
-    """
+    """Return whether the process in a status, with the keys of `process_fields`, is running."""
     if not is_on_this_host(status):
         try:
             return time.time() - status_file.stat().st_mtime < MAX_HEARTBEAT_AGE_S
@@ -605,10 +506,7 @@ def is_alive(status: Mapping[str, Any], status_file: Path) -> bool:
 
 
 def is_replaced(job: Job) -> bool:
-    """Return whether the status names another process than this one.
-
-    A status that names no process, or is unreadable at the moment, does not.
-    """
+    """Return whether the status contains another process than this one."""
     try:
         status = json.loads(job.status_file.read_text(encoding="utf-8"))
         return status.get("pid") is not None and not is_own(status)
@@ -618,10 +516,10 @@ def is_replaced(job: Job) -> bool:
 
 @contextmanager
 def keep_alive(job: Job, every_s: float = HEARTBEAT_S) -> Iterator[None]:
-    """Refresh the status within a block, also during steps that write no status.
+    """Refresh the status file within a block, also during steps that write no status.
 
-    A process that was suspended for so long that another process took over its job ends as soon
-    as it wakes, as if killed: otherwise it would write into the files of the other process.
+    If another process has taken over the job of a suspended process, this process ends when it
+    resumes. Otherwise both processes would write into the same files.
     """
     over = threading.Event()
 
@@ -641,10 +539,10 @@ def keep_alive(job: Job, every_s: float = HEARTBEAT_S) -> Iterator[None]:
 
 
 def end_with_stdin(job: Job) -> None:
-    """End this process as soon as its standard input ends, as if killed.
+    """End this process as soon as its standard input ends.
 
-    The process that starts a tied job holds the other end of a pipe. The system closes it however
-    that process ends, also on Windows, so that no job process is left behind.
+    The process that starts a tied job holds the other end of a pipe, which the system closes when
+    that process ends for any reason.
     """
 
     def wait() -> None:
@@ -652,20 +550,14 @@ def end_with_stdin(job: Job) -> None:
         while os.read(0, 1024):
             pass
         os.write(2, b"The process that started this one has ended.\n")
-        _set_time(job.status_file, 0.0)  # Other machines need not wait until it has aged.
+        _set_time(job.status_file, 0.0)  # For other machines, the job is interrupted immediately.
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
 def end_process(job: Job, timeout_s: float = 10.0) -> None:
-    """Terminate the process of a job on this machine and wait until it has ended.
-
-    Raises
-    ------
-    JobError
-        The process does not end in time, or belongs to another user.
-    """
+    """Terminate the process of a job on this machine; raises `JobError` if it does not end."""
     status = job.read_status()
     if status["state"] in ENDED_STATES | {"queued"} or not is_on_this_host(status):
         return
@@ -683,14 +575,12 @@ def end_process(job: Job, timeout_s: float = 10.0) -> None:
 
 def _end_replaced(job: Job) -> NoReturn:
     try:
-        logger.error(
-            "Another process took over %s while this one was suspended: this one ends.", job.title
-        )
+        logger.error("Another process took over %s, so this process ends.", job.title)
     finally:
         os._exit(1)  # This process must write nothing more, not even its final status.
 
 
 def _set_time(path: Path, seconds: float | None) -> None:
-    # The file may be deleted or its disk unavailable. Observers then see it age.
+    # The file may be deleted, or its disk unavailable.
     with suppress(OSError):
         os.utime(path, None if seconds is None else (seconds, seconds))

@@ -1,8 +1,7 @@
-"""Build the classifier: a convolutional backbone, global average pooling and a small dense head.
+"""Build the network: a convolutional backbone, global average pooling and a small dense head.
 
-The backbone's layers are layers of the model itself, not of a nested model, so that Grad-CAM,
-freezing and export find them by name. The backbone's preprocessing is part of the graph. Importing
-this module does not load TensorFlow; building or loading a model does.
+The layers of the backbone are layers of the model itself and not of a nested model, so Grad-CAM,
+freezing and export find them by name. Importing this module does not load TensorFlow.
 """
 
 from __future__ import annotations
@@ -22,16 +21,12 @@ if TYPE_CHECKING:
     import keras
 
 NAMED_WEIGHTS = ("imagenet", "none", "bundled")
-"""Initial weights that have a name and are not a file.
-
-`build_model` does not accept 'bundled': `bc_model.training.initial_weights` loads that model first.
-"""
+"""Names of initial weights. `bc_model.training.initial_weights` resolves 'bundled'."""
 
 SCRATCH_BN_MOMENTUM = 0.9
 """Batch-norm momentum for training from scratch.
 
-A small dataset gives few steps per epoch. With Keras's default of 0.99 the moving statistics would
-lag far behind the weights, and validation would use outdated statistics.
+A small dataset has few steps per epoch, so with 0.99 the statistics lag far behind the weights.
 """
 
 _FIRST_BYTES = {".h5": b"\x89HDF\r\n\x1a\n", ".keras": b"PK\x03\x04"}
@@ -44,24 +39,19 @@ class Backbone:
 
     Attributes
     ----------
-    name : str
-        Name by which `build_model` finds the network.
     build : callable
-        ``build(input_tensor, weights)`` returns a Keras model without its top layers, built around
-        `input_tensor` or around an equivalent input; `weights` is 'imagenet' or None.
+        ``build(input_tensor, 'imagenet' or None)`` returns a Keras model without its top layers.
     preprocessing : {'caffe', 'scale', 'efficientnet'}
         'caffe' converts RGB to BGR and subtracts the ImageNet mean. 'scale' maps to [-1, 1].
         'efficientnet' leaves the pixels unchanged, because the network normalizes them itself.
     blocks : tuple of str
-        Prefixes of layer names, from input to output, at which fine-tuning may start.
+        Prefixes of layer names, from input to output, at which fine-tuning can start.
     default_block : str
-        Block at which fine-tuning starts when pretrained weights were loaded.
+        Start of fine-tuning for pretrained weights.
     weights_file : str
         Keras's name for the file of ImageNet weights; empty if there is none.
-    min_side_px : int
-        Smallest height and width of the input, in pixels.
     gflop : float
-        Cost of one forward pass at 224x224 in 10^9 operations, two per multiply-add. The value of
+        Cost of a forward pass at 224x224 in 10^9 operations, two per multiply-add. The value of
         EfficientNetB0 is higher than its operations, because its layers are bound by memory.
     """
 
@@ -83,7 +73,7 @@ def build_model(
     dense_units: tuple[int, ...] = (256,),
     dropout: float = 0.3,
 ) -> keras.Model:
-    """Build the classifier.
+    """Build a convolutional network for two classes.
 
     Parameters
     ----------
@@ -114,11 +104,6 @@ def build_model(
     WeightsError
         The weights cannot be downloaded or read, or belong to another backbone.
 
-    See Also
-    --------
-    freeze_backbone : Prepare the model for training its head.
-    unfreeze_from : Prepare the model for fine-tuning.
-
     Notes
     -----
     Preprocessing is part of the graph, exactly once. Pass unscaled pixels.
@@ -136,7 +121,7 @@ def build_model(
     """
     import keras
 
-    entry = backbone(name)
+    entry = get_backbone(name)
     if image_size is not None and min(image_size) < entry.min_side_px:
         raise ConfigError(
             f"The image size is too small for {entry.name}. Expected at least {entry.min_side_px} "
@@ -222,11 +207,7 @@ def unfreeze_from(model: keras.Model, block: str, *, train_batch_norm: bool = Fa
 
     See Also
     --------
-    freeze_backbone : Freeze the entire backbone.
-
-    Notes
-    -----
-    Compile the model afterwards, because Keras reads `trainable` when it compiles.
+    freeze_backbone : Freeze the entire backbone. Its note applies here as well.
 
     Examples
     --------
@@ -240,12 +221,10 @@ def unfreeze_from(model: keras.Model, block: str, *, train_batch_norm: bool = Fa
     layers = backbone_layers(model)
     starts = [i for i, layer in enumerate(layers) if block == "all" or layer.name.startswith(block)]
     if not starts:
-        blocks = (
-            ", ".join(BACKBONES[model.name].blocks) if model.name in BACKBONES else "its blocks"
-        )
+        blocks = BACKBONES[model.name].blocks if model.name in BACKBONES else ("its blocks",)
         raise ConfigError(
             f"Invalid block '{block}'. Expected a prefix of a layer name of {model.name}, such as "
-            f"{blocks}. Choose one of them or 'all'."
+            f"{', '.join(blocks)}. Choose one of them or 'all'."
         )
     freeze_backbone(model)
     for layer in layers[starts[0] :]:
@@ -259,61 +238,27 @@ def backbone_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def last_conv_output(model: keras.Model) -> Any:
-    """Return the symbolic activations of the last convolutional block, the input of 'pool'.
-
-    Raises
-    ------
-    ModelError
-        The model has no layer 'pool'.
-    """
+    """Return the symbolic activations of the last convolutional block, the input of 'pool'."""
     return _named_layer(model, "pool").input
 
 
 def logits_output(model: keras.Model) -> Any:
-    """Return the symbolic logits, the input of the softmax.
-
-    Raises
-    ------
-    ModelError
-        The model has no layer 'logits'.
-    """
+    """Return the symbolic logits, the input of the softmax."""
     return _named_layer(model, "logits").output
 
 
 def head_matrices(model: keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return kernel and bias of each dense layer between 'pool' and the softmax, in order.
-
-    Raises
-    ------
-    ModelError
-        The model has no layer 'pool' or 'logits'.
-    """
-    start = _pool_index(model)
+    """Return kernel and bias of each dense layer between 'pool' and the softmax, in order."""
     _named_layer(model, "logits")
-    matrices = []
-    for layer in model.layers[start:]:
-        if layer.weights:
-            kernel, bias = layer.get_weights()
-            matrices.append((kernel, bias))
-    return matrices
+    layers = model.layers[_pool_index(model) :]
+    weights = [layer.get_weights() for layer in layers if layer.weights]
+    return [(kernel, bias) for kernel, bias in weights]
 
 
 def reference_logits(model: keras.Model, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
     """Compute logits with Keras in float32, the reference for the inference engine.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Model from `build_model`.
-    pixels : ndarray of shape (n, height, width, 3), uint8
-        RGB images in [0, 255] at the input size of the model.
-    batch_size : int
-        Number of images per batch.
-
-    Returns
-    -------
-    ndarray of shape (n, 2), float32
-        Logits in the order of `CLASSES`.
+    `pixels` has the shape (n, height, width, 3), uint8, and the result (n, 2), float32.
     """
     import keras
 
@@ -326,13 +271,7 @@ def reference_logits(model: keras.Model, pixels: np.ndarray, *, batch_size: int 
 
 
 def load_keras(path: Path) -> keras.Model:
-    """Load a ``.keras`` file in safe mode, which never runs code from the file.
-
-    Raises
-    ------
-    ModelError
-        The file is missing, is not a Keras model, or contains code.
-    """
+    """Load a ``.keras`` file in safe mode, which never runs code from the file."""
     import keras
 
     if not path.is_file():
@@ -341,8 +280,8 @@ def load_keras(path: Path) -> keras.Model:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras passes on every error of its file readers.
         raise ModelError(
-            f"{path} is not a Keras model that can be loaded safely. "
-            "Use the directory that `train` wrote."
+            f"{path} is not a Keras model that can be loaded safely. Use the model of a "
+            "finished run."
         ) from error
 
 
@@ -355,33 +294,25 @@ def weights_fingerprint(model: keras.Model) -> str:
 
 
 def without_optimizer(model: keras.Model) -> keras.Model:
-    """Return a model with the same layers and weights that was never compiled.
-
-    Keras always saves the optimizer state of a compiled model.
-    """
+    """Return the model without the optimizer state, which Keras would save with it."""
     import keras
 
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
 def require_weights_file(path: Path) -> None:
-    """Check, without TensorFlow, that a file of initial weights exists and has a readable type.
+    """Raise a `WeightsError` if a weights file is missing or has another type.
 
-    `build_model` checks later that the weights fit the backbone.
-
-    Raises
-    ------
-    WeightsError
-        The file is missing, cannot be read, or does not start like a file of its type.
+    This check does not load TensorFlow. `build_model` checks whether the weights fit the backbone.
     """
     if not path.is_file():
         raise WeightsError(
             f"There is no weights file {path}. Check the path, or choose one of "
             f"{', '.join(NAMED_WEIGHTS)}."
         )
-    first = _FIRST_BYTES.get(path.suffix)
     try:
         with path.open("rb") as stream:
+            first = _FIRST_BYTES.get(path.suffix)
             is_weights = first is not None and stream.read(len(first)) == first
     except OSError as error:
         raise WeightsError(
@@ -530,46 +461,26 @@ BACKBONES: dict[str, Backbone] = {
     entry.name: entry
     for entry in (
         Backbone(
-            "resnet50",
-            _resnet50,
-            "caffe",
-            ("conv1", "conv2", "conv3", "conv4", "conv5"),
-            "conv5",
-            "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            gflop=7.7,
+            "resnet50", _resnet50, "caffe", ("conv1", "conv2", "conv3", "conv4", "conv5"), "conv5",
+            "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", gflop=7.7,
         ),
         Backbone(
-            "efficientnetb0",
-            _efficientnetb0,
-            "efficientnet",
-            ("stem", "block2", "block3", "block4", "block5", "block6", "block7"),
-            "block6",
-            "efficientnetb0_notop.h5",
-            gflop=3.0,
+            "efficientnetb0", _efficientnetb0, "efficientnet",
+            ("stem", "block2", "block3", "block4", "block5", "block6", "block7"), "block6",
+            "efficientnetb0_notop.h5", gflop=3.0,
         ),
         Backbone(
-            "vgg16",
-            _vgg16,
-            "caffe",
-            ("block1", "block2", "block3", "block4", "block5"),
-            "block5",
-            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            gflop=30.7,
+            "vgg16", _vgg16, "caffe", ("block1", "block2", "block3", "block4", "block5"), "block5",
+            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", gflop=30.7,
         ),
-        # Three blocks, for tests and for a trial run on a new dataset, not for results.
+        # A small network for tests and for trial runs on a new dataset, not for results.
         Backbone("tiny", _tiny, "scale", ("block1", "block2", "block3"), "block3", gflop=0.02),
     )
-}
+}  # fmt: skip
 
 
-def backbone(name: str) -> Backbone:
-    """Return a backbone by its name.
-
-    Raises
-    ------
-    ConfigError
-        There is no backbone with this name.
-    """
+def get_backbone(name: str) -> Backbone:
+    """Return a backbone by its name; a `ConfigError` if it does not exist."""
     if name not in BACKBONES:
         raise ConfigError(f"Unknown backbone '{name}'. Choose one of {', '.join(BACKBONES)}.")
     return BACKBONES[name]

@@ -1,1 +1,1 @@
-"""What this project claims about speed, measured side by side with its references."""
+"""Benchmarks of speed, memory and interval coverage, compared with references."""

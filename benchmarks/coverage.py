@@ -1,9 +1,9 @@
-"""How often a 95 % interval holds the truth: data sets of 40 clustered cases, drawn many times.
+"""Coverage of 95 % intervals over many simulated datasets of 40 clustered cases.
 
-The pictures of a case share an effect, so they are right or wrong together; cases differ in their
-number of pictures. The truth is that of 100,000 cases of each class. Beside the interval of the
-library stand the usual ones (`intervals_tried`), from the same resamples. Last, two equally good
-models are compared: how often is a difference found that is none.
+The images of a case share an effect, and cases differ in their number of images. The true values
+come from 100,000 cases of each class. The intervals of the library are compared with those of
+`alternative_intervals` on the same resamples. A second simulation compares two equally good models
+and counts false evidence of a difference.
 """
 
 import json
@@ -16,62 +16,61 @@ import pandas as pd
 
 from bc_model.evaluation import (
     CaseSample,
+    ComparedModel,
     Floats,
     Functional,
-    Side,
     all_metrics,
-    compare,
-    functional_of,
-    studentised,
+    bootstrap_t,
+    compare_predictions,
+    metric_functional,
 )
-from benchmarks.intervals_tried import TRIED, Seen
+from benchmarks.alternative_intervals import ALTERNATIVES, Resamples
 
 REPORTED_METRICS = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity", "accuracy")
-OURS = "bootstrap-t"
-_TRUTH_CASES = 100_000
-_BLOCK = 20
+LIBRARY_METHOD = "bootstrap-t"
+_N_CASES = 100_000
 
 
 @dataclass(frozen=True)
-class World:
-    """Where data sets are drawn from.
+class Population:
+    """A population from which datasets are sampled.
 
     Attributes
     ----------
     n_benign, n_malignant : int
-        Cases in a data set.
+        Numbers of cases in a dataset.
     case_sd : float
-        Spread of the logit between cases; between the pictures of a case it is 1. So
+        Standard deviation of the logit between cases. Within a case it is 1, so
         ``case_sd ** 2 / (1 + case_sd ** 2)`` is the correlation within a case.
-    centres : (float, float)
-        Mean logit of benign and of malignant pictures.
+    mean_logits : (float, float)
+        Mean logits of benign and of malignant images.
     mean_images : int
-        A case has 5 pictures and a geometric number more.
+        Mean number of images of a case: 5 and a geometric number.
     """
 
     n_benign: int
     n_malignant: int
     case_sd: float
-    centres: tuple[float, float] = (-1.4, 1.8)
+    mean_logits: tuple[float, float] = (-1.4, 1.8)
     mean_images: int = 20
 
-    def draw(
+    def sample(
         self, rng: np.random.Generator, n_benign: int, n_malignant: int
     ) -> tuple[np.ndarray, np.ndarray, Floats]:
-        """Return case (as a number), truth and probability of each picture."""
-        truth = np.arange(n_benign + n_malignant) >= n_benign
-        images = 4 + rng.geometric(1 / (self.mean_images - 4), truth.size)
-        effect = np.where(truth, *reversed(self.centres))
-        effect = effect + self.case_sd * rng.standard_normal(truth.size)
-        case = np.repeat(np.arange(truth.size), images)
+        """Return case number, true class and probability of each image."""
+        malignant = np.arange(n_benign + n_malignant) >= n_benign
+        images = 4 + rng.geometric(1 / (self.mean_images - 4), malignant.size)
+        effect = np.where(malignant, *reversed(self.mean_logits))
+        effect = effect + self.case_sd * rng.standard_normal(malignant.size)
+        case = np.repeat(np.arange(malignant.size), images)
         logit = effect[case] + rng.standard_normal(case.size)
-        return case, truth[case], 1 / (1 + np.exp(-logit))
+        return case, malignant[case], 1 / (1 + np.exp(-logit))
 
-    def truths(self) -> dict[str, float]:
-        """Return the figures of an endless data set with this share of benign cases."""
-        _, malignant, prob = self.draw(np.random.default_rng(1), _TRUTH_CASES, _TRUTH_CASES)
+    def true_values(self) -> dict[str, float]:
+        """Return the metrics of a very large dataset with this proportion of benign cases."""
+        _, malignant, prob = self.sample(np.random.default_rng(1), _N_CASES, _N_CASES)
         found = {name: float(value) for name, value in all_metrics(malignant, prob).items()}
-        # Of these metrics, only the accuracy depends on the proportion of malignant cases.
+        # Only the accuracy depends on the proportion of malignant cases.
         proportion = self.n_malignant / (self.n_benign + self.n_malignant)
         found["accuracy"] = (
             proportion * found["sensitivity"] + (1 - proportion) * found["specificity"]
@@ -79,97 +78,99 @@ class World:
         return {name: found[name] for name in REPORTED_METRICS}
 
 
-WORLDS = {
-    "20 benign, 20 malignant, strong cases": World(20, 20, 1.2),
-    "20 benign, 20 malignant, weak cases": World(20, 20, 0.6),
-    "12 benign, 28 malignant, strong cases": World(12, 28, 1.2),
-    "9 benign, 31 malignant, strong cases": World(9, 31, 1.2),
+POPULATIONS = {
+    "20 benign, 20 malignant, strong cases": Population(20, 20, 1.2),
+    "20 benign, 20 malignant, weak cases": Population(20, 20, 0.6),
+    "12 benign, 28 malignant, strong cases": Population(12, 28, 1.2),
+    "9 benign, 31 malignant, strong cases": Population(9, 31, 1.2),
 }
 
 
 def measure(
-    world: World,
+    population: Population,
     *,
     datasets: int,
     n_resamples: int = 1000,
     seed: int = 0,
     metrics: tuple[str, ...] = REPORTED_METRICS,
-    others: dict[str, Callable[[Seen], tuple[float, float]]] = TRIED,
+    alternatives: dict[str, Callable[[Resamples], tuple[float, float]]] = ALTERNATIVES,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Draw data sets and count how often each interval holds the truth.
+    """Sample datasets and count how often each interval contains the true value.
 
     Returns
     -------
     dict
-        Figure to method to ``covered``, ``too_high`` (the truth lies below), ``too_low``,
-        ``none`` (shares of the data sets with an interval, and of all) and ``width``, the median.
+        Metric to method to proportions: ``covered``, ``too_high`` (the true value is below) and
+        ``too_low`` of the datasets with an interval, ``none`` of all, and ``width``, the median.
     """
-    truths = world.truths()
+    true_values = population.true_values()
     rng = np.random.default_rng(seed)
-    ends: dict[tuple[str, str], list[tuple[float, float]]] = {
-        (name, method): [] for name in metrics for method in (OURS, *others)
+    limits: dict[tuple[str, str], list[tuple[float, float]]] = {
+        (name, method): [] for name in metrics for method in (LIBRARY_METHOD, *alternatives)
     }
     for number in range(datasets):
-        case, malignant, prob = world.draw(rng, world.n_benign, world.n_malignant)
+        case, malignant, prob = population.sample(rng, population.n_benign, population.n_malignant)
         sample = CaseSample.of(case.astype(str), malignant)
-        draws = sample.draws(n_resamples, seed=number)
+        draws = sample.draw(n_resamples, seed=number)
         for name in metrics:
-            functional = functional_of(name, sample, malignant, prob, 0.5)
-            value, interval = studentised(
+            functional = metric_functional(name, sample, malignant, prob, 0.5)
+            value, interval = bootstrap_t(
                 functional, sample, draws, bounds=(0.0, 1.0), is_proportion=name != "roc_auc"
             )
             if interval.low is None or interval.high is None:
                 continue
-            ends[name, OURS].append((interval.low, interval.high))
-            seen = _seen(name, value, functional, sample, draws)
-            for method, function in others.items():
-                ends[name, method].append(function(seen))
+            limits[name, LIBRARY_METHOD].append((interval.low, interval.high))
+            resamples = _describe_resamples(name, value, functional, sample, draws)
+            for method, function in alternatives.items():
+                limits[name, method].append(function(resamples))
     return {
         name: {
-            method: _told(np.array(ends[name, method]), truths[name], datasets)
-            for method in (OURS, *others)
+            method: _count_coverage(np.array(limits[name, method]), true_values[name], datasets)
+            for method in (LIBRARY_METHOD, *alternatives)
         }
         for name in metrics
     }
 
 
-def false_evidence(
-    world: World, *, datasets: int, n_resamples: int = 1000, seed: int = 0
+def count_false_evidence(
+    population: Population, *, datasets: int, n_resamples: int = 1000, seed: int = 0
 ) -> dict[str, float]:
-    """Compare two equally good models, again and again, on pictures that both predicted.
+    """Compare two equally good models repeatedly on the same images.
 
-    Their case effects are correlated by 0.7, as those of two networks trained alike.
+    The correlation of their case effects is 0.7, as for two networks with the same training.
 
     Returns
     -------
     dict of str to float
-        Share of the data sets in which evidence of a difference was found; 0.05 is aimed at.
+        Proportion of datasets with evidence of a difference; the target is 0.05.
     """
     rng = np.random.default_rng(seed)
     found = dict.fromkeys(("balanced_accuracy", "roc_auc", "accuracy"), 0)
     for number in range(datasets):
-        case, malignant, prob = world.draw(rng, world.n_benign, world.n_malignant)
+        case, malignant, prob = population.sample(rng, population.n_benign, population.n_malignant)
         sides = [
-            Side(name, _table(case, malignant, _shaken(world, rng, case, malignant, prob)))
+            ComparedModel(
+                name, _table(case, malignant, _sample_model(population, rng, case, malignant, prob))
+            )
             for name in ("first", "second")
         ]
-        pair = compare(*sides, n_resamples=n_resamples, seed=number)
+        pair = compare_predictions(*sides, n_resamples=n_resamples, seed=number)
         for name in found:
             found[name] += pair.differences[name].has_evidence
     return {name: count / datasets for name, count in found.items()}
 
 
-def _shaken(
-    world: World,
+def _sample_model(
+    population: Population,
     rng: np.random.Generator,
     case: np.ndarray,
     malignant: np.ndarray,
     prob: Floats,
 ) -> Floats:
-    """Return the probabilities of one model: a part of the case effect and noise of its own."""
-    center = np.where(malignant, *reversed(world.centres))
+    """Return the probabilities of a model: part of the case effect, and its own noise."""
+    center = np.where(malignant, *reversed(population.mean_logits))
     shared = np.log(prob / (1 - prob)) - center
-    own = world.case_sd * rng.standard_normal(case.max() + 1)[case]
+    own = population.case_sd * rng.standard_normal(case.max() + 1)[case]
     own = own + rng.standard_normal(case.size)
     return 1 / (1 + np.exp(-(center + np.sqrt(0.7) * shared + np.sqrt(0.3) * own)))
 
@@ -187,57 +188,57 @@ def _table(case: np.ndarray, malignant: np.ndarray, prob: Floats) -> pd.DataFram
     )
 
 
-def _seen(
+def _describe_resamples(
     name: str, value: float, functional: Functional, sample: CaseSample, draws: Floats
-) -> Seen:
-    alone = {"specificity": 0, "sensitivity": 1}
-    kept = np.isin(sample.stratum, alone.get(name, [0, 1]))
+) -> Resamples:
+    strata = {"specificity": 0, "sensitivity": 1}
+    kept = np.isin(sample.stratum, strata.get(name, [0, 1]))
     left_out, _ = functional(1.0 - np.eye(sample.size))
-    return Seen(value, functional(draws)[0], left_out[kept], sample.stratum[kept])
+    return Resamples(value, functional(draws)[0], left_out[kept], sample.stratum[kept])
 
 
-def _told(ends: np.ndarray, truth: float, datasets: int) -> dict[str, float]:
-    low, high = ends.T
+def _count_coverage(limits: np.ndarray, true_value: float, datasets: int) -> dict[str, float]:
+    low, high = limits.T
     return {
-        "covered": float(((low <= truth) & (truth <= high)).mean()),
-        "too_high": float((truth < low).mean()),
-        "too_low": float((truth > high).mean()),
-        "none": 1 - len(ends) / datasets,
+        "covered": float(((low <= true_value) & (true_value <= high)).mean()),
+        "too_high": float((true_value < low).mean()),
+        "too_low": float((true_value > high).mean()),
+        "none": 1 - len(limits) / datasets,
         "width": float(np.median(high - low)),
     }
 
 
 @click.command()
-@click.option("--data-sets", default=2000, show_default=True, help="Drawn from each world.")
-@click.option("--resamples", default=1000, show_default=True, help="Of each data set.")
+@click.option("--datasets", default=2000, show_default=True, help="Datasets of each population.")
+@click.option("--resamples", default=1000, show_default=True, help="Resamples of each dataset.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def main(datasets: int, resamples: int, as_json: bool) -> None:
-    """Measure how often the intervals hold the truth, in every world."""
+    """Measure the coverage of the intervals in every population."""
     found = {
-        title: measure(world, datasets=datasets, n_resamples=resamples)
-        for title, world in WORLDS.items()
+        title: measure(population, datasets=datasets, n_resamples=resamples)
+        for title, population in POPULATIONS.items()
     }
     evidence = {
-        title: false_evidence(world, datasets=datasets // 4, n_resamples=resamples)
-        for title, world in WORLDS.items()
+        title: count_false_evidence(population, datasets=datasets // 4, n_resamples=resamples)
+        for title, population in POPULATIONS.items()
     }
     if as_json:
         click.echo(json.dumps({"coverage": found, "false_evidence": evidence}, indent=2))
         return
     for title, metrics in found.items():
-        click.echo(f"\n{title}: % of {datasets} intervals that hold the truth (median width)")
+        click.echo(f"\n{title}: coverage of {datasets} intervals, % (median width)")
         click.echo(f"{'':20}" + "".join(f"{name.replace('_', ' '):>20}" for name in metrics))
-        for method in (OURS, *TRIED):
-            told = (metrics[name][method] for name in metrics)
-            cells = (f"{100 * one['covered']:.1f} ({one['width']:.2f})" for one in told)
+        for method in (LIBRARY_METHOD, *ALTERNATIVES):
+            counts = (metrics[name][method] for name in metrics)
+            cells = (f"{100 * c['covered']:.1f} ({c['width']:.2f})" for c in counts)
             click.echo(f"{method:20}" + "".join(f"{cell:>20}" for cell in cells))
-    click.echo("\nEvidence of a difference between two equally good models, % of data sets")
+    click.echo("\nFalse evidence of a difference between two equally good models, % of datasets")
     for title, proportions in evidence.items():
-        told = ", ".join(
+        text = ", ".join(
             f"{name.replace('_', ' ')} {100 * x:.1f}" for name, x in proportions.items()
         )
-        click.echo(f"  {title}: {told}")
-    click.echo(f"\nStandard error of a covered share: {100 * (0.95 * 0.05 / datasets) ** 0.5:.1f}")
+        click.echo(f"  {title}: {text}")
+    click.echo(f"\nStandard error of the coverage, %: {100 * (0.95 * 0.05 / datasets) ** 0.5:.1f}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Memory of a training process: ``python -m benchmarks.memory --weights FILE [--json]``.
 
-Draws pictures, trains on them in a process of its own and samples that process ten times a second.
-Mapped files are told apart: the system takes their pages back when others need the room.
+It generates images, trains on them in a separate process and samples that process ten times a
+second. Mapped files count separately, because the system can reclaim their pages.
 """
 
 from __future__ import annotations
 
 import json
-import resource  # not on Windows, where nobody measures this
+import resource  # Not available on Windows.
 import subprocess
 import sys
 import tempfile
@@ -18,16 +18,16 @@ from typing import Any
 import click
 import psutil
 
-from bc_model.data import write_synthetic
+from bc_model.data import generate_dataset
 from bc_model.training import Run, TrainingConfig
-from benchmarks.resume import queue, start
+from benchmarks.resume import queue_run, start_process
 from benchmarks.timing import describe_machine
 
 CASES = 80
 
 
-def watch(child: subprocess.Popen, run: Run) -> dict[str, dict[str, float]]:
-    """Return the highest memory of a process in each of its stages, GB."""
+def sample_peaks(child: subprocess.Popen, run: Run) -> dict[str, dict[str, float]]:
+    """Return the peak memory of a process in each stage, GB."""
     process, peaks = psutil.Process(child.pid), dict[str, dict[str, float]]()
     while child.poll() is None:
         try:
@@ -37,21 +37,21 @@ def watch(child: subprocess.Popen, run: Run) -> dict[str, dict[str, float]]:
         status = run.read_status()
         message = status.get("message", "").split(":")[0]
         stage = message or status.get("phase") or status["state"]
-        here = peaks.setdefault(stage, {"resident_gb": 0.0, "mapped_files_gb": 0.0})
-        here["resident_gb"] = max(here["resident_gb"], memory.rss / 1e9)
-        here["mapped_files_gb"] = max(here["mapped_files_gb"], memory.shared / 1e9)
+        peak = peaks.setdefault(stage, {"resident_gb": 0.0, "mapped_files_gb": 0.0})
+        peak["resident_gb"] = max(peak["resident_gb"], memory.rss / 1e9)
+        peak["mapped_files_gb"] = max(peak["mapped_files_gb"], memory.shared / 1e9)
         time.sleep(0.1)
     return peaks
 
 
 def measure(config: TrainingConfig, folder: Path) -> dict[str, Any]:
-    """Train once and tell the peaks."""
-    run = queue(folder / "run", config)
+    """Train once and return the peak memory."""
+    run = queue_run(folder / "run", config)
     began = time.monotonic()
-    child = start(run)
-    peaks = watch(child, run)
+    child = start_process(run)
+    peaks = sample_peaks(child, run)
     if child.wait() != 0:
-        raise RuntimeError(f"the run failed: {run.read_status().get('message')}")
+        raise RuntimeError(f"The run failed: {run.read_status().get('message')}")
     return {
         "machine": describe_machine(),
         "images": sum(1 for path in Path(config.data).rglob("*.png")),
@@ -62,20 +62,20 @@ def measure(config: TrainingConfig, folder: Path) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--weights", required=True, help="imagenet or a file.")
-@click.option("--pictures", default=8000, show_default=True)
+@click.option("--weights", required=True, help="'imagenet' or a file.")
+@click.option("--images", default=8000, show_default=True)
 @click.option("--augmented-copies", default=5, show_default=True)
-@click.option("--data", type=click.Path(path_type=Path), help="Keep the drawn pictures here.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder for the images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def main(
     weights: str, images: int, augmented_copies: int, data: Path | None, as_json: bool
 ) -> None:
-    """Measure the memory of a run of one epoch a phase on drawn pictures of 224x224 px."""
+    """Measure the memory of one head-training and one fine-tuning epoch at 224x224 px."""
     with tempfile.TemporaryDirectory() as name:
-        synthetic = data or Path(name) / "drawn"
+        synthetic = data or Path(name) / "synthetic"
         if not synthetic.exists():
-            each = max(1, images // CASES)
-            write_synthetic(synthetic, n_cases=CASES, images_per_case=each, size=(224, 224))
+            per_case = max(1, images // CASES)
+            generate_dataset(synthetic, n_cases=CASES, images_per_case=per_case, size=(224, 224))
         config = TrainingConfig(
             data=str(synthetic.resolve()), weights=weights, head_epochs=1, finetune_epochs=1,
             n_folds=10, augmented_copies=augmented_copies,
@@ -84,10 +84,10 @@ def main(
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    click.echo(f"{found['images']} pictures: {found['resident_gb']:.2f} GB at most")
+    click.echo(f"{found['images']} images: at most {found['resident_gb']:.2f} GB")
     for stage, peak in found["by_stage"].items():
-        words = f"{peak['resident_gb']:.2f} GB, {peak['mapped_files_gb']:.2f} of them mapped files"
-        click.echo(f"{stage}: {words}")
+        mapped = f"{peak['mapped_files_gb']:.2f} GB in mapped files"
+        click.echo(f"{stage}: {peak['resident_gb']:.2f} GB, including {mapped}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Rounds, medians and ratios: the same way for every benchmark.
+"""Rounds, medians and ratios, computed the same way in every benchmark.
 
-The machines are shared and noisy, so nothing is quoted alone: each round runs every contestant
-once, in turn, and a claim is the median over rounds of a ratio within one round.
+Other processes of the machine disturb single measurements. Each round therefore times every
+function once, and a result is the median over rounds of the ratios within one round.
 """
 
 import platform
@@ -19,12 +19,12 @@ PAUSE_S = 0.2
 
 @dataclass(frozen=True)
 class Ratio:
-    """How much faster one contestant is than another.
+    """The speedup of one function over another.
 
     Attributes
     ----------
     median, low, high : float
-        Over the rounds; low and high are the extremes.
+        Median and extremes over the rounds.
     """
 
     median: float
@@ -36,7 +36,7 @@ class Ratio:
 
 
 def time_once(action: Callable[[], Any]) -> float:
-    """Run an action twice and return the seconds of the second time."""
+    """Run an action twice and return the duration of the second run, s."""
     action()
     start = time.perf_counter()
     action()
@@ -44,35 +44,34 @@ def time_once(action: Callable[[], Any]) -> float:
 
 
 def run_rounds(timers: dict[str, Callable[[], float]], *, rounds: int = ROUNDS) -> dict:
-    """Ask every contestant's timer once a round, in turn.
+    """Call every timer once per round.
 
-    Threads of one engine go on spinning for a while after its work, on the very processors that
-    the next one needs, hence a pause before each and the untimed run in `time_once`: without
-    them, what is measured is the neighbour.
+    The threads of an engine stay active for a while after its work and slow the next engine. A
+    pause before each measurement and the untimed run of `time_once` prevent this.
 
     Returns
     -------
-    dict from name to ndarray of shape (rounds,)
-        Seconds.
+    dict of str to ndarray of shape (rounds,)
+        Durations, s.
     """
     seconds: dict[str, list[float]] = {name: [] for name in timers}
     names = list(timers)
     for number in range(rounds):
-        # The order turns each round: nobody always follows the one that heats the processor.
+        # The order rotates, so that no function always follows the one that heats the processor.
         for name in names[number % len(names) :] + names[: number % len(names)]:
             time.sleep(PAUSE_S)
             seconds[name].append(timers[name]())
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def faster(seconds: dict[str, np.ndarray], name: str, than: str) -> Ratio:
-    """Return how many times faster `name` is, round by round."""
+def compute_speedup(seconds: dict[str, np.ndarray], name: str, than: str) -> Ratio:
+    """Return the speedup of `name` over `than` within each round."""
     ratios = seconds[than] / seconds[name]
     return Ratio(float(np.median(ratios)), float(ratios.min()), float(ratios.max()))
 
 
 def describe_machine() -> dict[str, Any]:
-    """Say on what machine the figures were taken."""
+    """Return processor, cores, features and versions of this machine."""
     import os
 
     model = platform.processor() or platform.machine()

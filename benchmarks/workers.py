@@ -1,4 +1,4 @@
-"""A process that times what it is asked to, and is silent otherwise."""
+"""Worker processes that time functions on request."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Factory = Callable[[Path], dict[str, Callable[[], Any]]]
 
 @contextmanager
 def workers(folder: Path, *factories: Factory) -> Iterator[dict[str, Callable[[], float]]]:
-    """Start a process for each factory; give a timer for each contestant in them.
+    """Start a process for each factory and yield a timer for each of its functions.
 
     Parameters
     ----------
     folder : Path
-        Handed to the factories.
+        Folder with the prepared files, passed to the factories.
     *factories : callable
-        Defined in a module, since their process imports them anew.
+        Importable functions, because the new process imports them.
 
     Yields
     ------
-    dict from name to callable
-        Calling it runs the contestant and returns its seconds.
+    dict of str to callable
+        A call runs the function and returns its duration in seconds.
     """
     with ExitStack() as stack:
         yield {
@@ -42,30 +42,32 @@ def workers(folder: Path, *factories: Factory) -> Iterator[dict[str, Callable[[]
 @contextmanager
 def _worker(folder: Path, factory: Factory) -> Iterator[dict[str, Callable[[], float]]]:
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_work, args=(there, folder, factory), daemon=True)
+    connection, child_end = context.Pipe()
+    process = context.Process(target=_serve_timings, args=(child_end, folder, factory), daemon=True)
     process.start()
-    there.close()  # so that a worker that dies is an EOFError here, and not a wait for ever
+    child_end.close()  # A worker that dies then causes an EOFError instead of an endless wait.
     try:
-        yield {name: lambda name=name: _ask(here, name) for name in here.recv()}
+        yield {
+            name: lambda name=name: _time_in_worker(connection, name) for name in connection.recv()
+        }
     finally:
-        here.close()
+        connection.close()
         process.join(30)
         process.kill()
 
 
-def _ask(connection: Connection, name: str) -> float:
+def _time_in_worker(connection: Connection, name: str) -> float:
     connection.send(name)
     return connection.recv()
 
 
-def _work(connection: Connection, folder: Path, factory: Factory) -> None:
+def _serve_timings(connection: Connection, folder: Path, factory: Factory) -> None:
     with silence_native_stderr():
-        contestants = factory(folder)
-    connection.send(list(contestants))
+        functions = factory(folder)
+    connection.send(list(functions))
     while True:
         try:
             name = connection.recv()
         except EOFError:
             return
-        connection.send(time_once(contestants[name]))
+        connection.send(time_once(functions[name]))

@@ -1,7 +1,7 @@
-"""Take the pictures in docs/ anew: the app in headless Chromium, on pictures that are drawn here.
+"""Retake the screenshots in docs/ with the app in headless Chromium.
 
-Run it by ``make screenshots``; it takes a few minutes. Nobody's tissue is shown: the set is drawn,
-and the small network that is shown learned from it in the same minutes, by this very script.
+Run it with ``make screenshots``; it takes a few minutes. It trains small networks on a synthetic
+dataset. *Classify* shows the bundled model on a synthetic image. No image of a patient is used.
 """
 
 import os
@@ -17,101 +17,118 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PORT = "8590"  # not the one that `make run` uses
+PORT = "8590"  # Another port than that of `make run`.
 URL = f"http://127.0.0.1:{PORT}"
-SET, EXPERIMENT = "drawn", "protocols"
-RUN = f"{EXPERIMENT}-case-fold0"
-PATIENT_MS = 60_000
+VIEWPORT = {"width": 1440, "height": 900}
+TIMEOUT_MS = 60_000
+SETTLE_MS = 2500
+"""Time for charts and fonts to appear after the last element."""
+
+DATASET, EXPERIMENT = "synthetic", "protocols"
+RUNS = tuple(f"{EXPERIMENT}-{protocol}-fold0" for protocol in ("case", "image"))
 CONFIG = (
-    "--study", EXPERIMENT, "--protocols", "image,case", "--backbone", "tiny", "--weights", "none",
+    "--name", EXPERIMENT, "--protocols", "image,case", "--backbone", "tiny", "--weights", "none",
     "--image-size", "128x128", "--head-epochs", "4", "--finetune-epochs", "16",
 )  # fmt: skip
+PAGES = {
+    "data": (f"data?dataset={DATASET}", 3),
+    "train": (f"train?run={RUNS[0]}", 3),
+    "evaluate": (f"evaluate?evaluated={RUNS[0]}", 1),
+    "experiments": (f"experiments?experiment={EXPERIMENT}", 1),
+    "compare": (f"compare?compared={RUNS[0]}&compared={RUNS[1]}", 1),
+}
+"""Address of each page, and the number of charts to wait for."""
 
 
 def main() -> None:
-    """Draw a set, train on it, walk through the app's pages."""
-    sys.path.insert(0, str(ROOT))
-    from bc_model.data import link_folder
-
+    """Generate data, train, and take a screenshot of every page in both themes."""
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        data, runs, registry = (place / subset for subset in ("data/drawn", "runs", "shelf"))
-        _command("data", "synthetic", data, "--cases", "30", "--pictures-per-case", "8")
-        _command("report", data, "--runs", runs, *CONFIG)
-        link_folder(data, SET, registry)
-        _walk(data, os.environ | {"BC_DATASETS": str(registry), "BC_RUNS": str(runs)})
+        work = Path(name)
+        images, runs = work / "images", work / "runs"
+        environment = os.environ | {
+            "BC_DATASETS": str(work / "registry"), "BC_RUNS": str(runs), "BC_NICENESS": "0",
+        }  # fmt: skip
+        for arguments in (
+            ("data", "generate", images, "--cases", "30", "--images-per-case", "8"),
+            ("data", "add", images, "--name", DATASET),
+            ("experiments", "protocols", images, "--runs", runs, *CONFIG),
+        ):
+            _run_command(arguments, environment)
+        with _start_app(environment) as server:
+            try:
+                _wait_for_app(server)
+                _take_screenshots(images)
+            finally:
+                server.terminate()
 
 
-def _command(*arguments: str | Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "bc_model", *map(str, arguments)],
-        cwd=ROOT,
-        check=True,
-        env=os.environ | {"BC_NICENESS": "0"},
-    )
+def _run_command(arguments: tuple[str | Path, ...], environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "bc_model", *map(str, arguments)]
+    subprocess.run(command, cwd=ROOT, check=True, env=environment)
 
 
-def _walk(data: Path, environment: dict[str, str]) -> None:
-    from bc_model.data import read_split
-
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    server = subprocess.Popen(
-        [
-            Path(sys.executable).with_name("streamlit"),
-            "run",
-            "app/main.py",
-            f"--server.port={PORT}",
-        ],
+def _start_app(environment: dict[str, str]) -> subprocess.Popen:
+    streamlit = Path(sys.executable).with_name("streamlit")
+    return subprocess.Popen(
+        [streamlit, "run", "app/main.py", f"--server.port={PORT}"],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    split = read_split(Path(environment["BC_RUNS"]) / RUN / "split.csv")
-    external = split[(split["subset"] == "test") & (split["class"] == "malignant")]
-    image = data / external["path"].iloc[0]
-    try:
-        _wait()
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            for scheme, suffix in (("light", ""), ("dark", "-dark")):
-                context = browser.new_context(color_scheme=scheme)
-                page = context.new_page()
-                _diagnose(page, image, DOCS / f"diagnose{suffix}.png")
-                for name, query, charts in (
-                    ("data", f"data?set={SET}", 3),
-                    ("train", f"train?run={RUN}", 3),
-                    ("evaluate", f"evaluate?evaluated={RUN}", 6),
-                    ("studies", f"experiments?study={EXPERIMENT}", 3),
-                ):
-                    _open(page, query, charts)
-                    _hide_place(page, data.parent)
-                    page.screenshot(path=DOCS / f"{name}{suffix}.png")
-                context.close()
-            browser.close()
-    finally:
-        server.terminate()
-        server.wait()
 
 
-def _diagnose(page: Page, image: Path, out: Path) -> None:
-    page.set_viewport_size({"width": 1280, "height": 1520})  # the whole card
-    page.goto(f"{URL}/?model={RUN}")
+def _wait_for_app(server: subprocess.Popen) -> None:
+    for _ in range(200):
+        if server.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{URL}/_stcore/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.1)
+    sys.exit("The app did not start.")
+
+
+def _take_screenshots(images: Path) -> None:
+    # An image at a magnification that the bundled model supports.
+    field = next(path for path in sorted(images.rglob("SOB_M_*.png")) if "-200-" in path.name)
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for scheme, suffix in (("light", ""), ("dark", "-dark")):
+            context = browser.new_context(
+                color_scheme=scheme, viewport=VIEWPORT, device_scale_factor=1
+            )
+            page = context.new_page()
+            _classify(page, field)
+            page.screenshot(path=DOCS / f"classify{suffix}.png")
+            for name, (address, n_charts) in PAGES.items():
+                _open(page, address, n_charts)
+                _hide_temporary_path(page, images.parent)
+                page.screenshot(path=DOCS / f"{name}{suffix}.png")
+            context.close()
+        browser.close()
+
+
+def _classify(page: Page, image: Path) -> None:
+    """Classify an image with the default model, which is the bundled one."""
+    page.goto(URL)
     page.locator("input[type=file]").set_input_files(image)
-    expect(page.get_by_text("Estimated probability")).to_be_visible(timeout=PATIENT_MS)
-    page.wait_for_timeout(2500)
-    page.screenshot(path=out)
+    heatmap = page.get_by_role("img", name="malignant").first
+    expect(heatmap).to_be_visible(timeout=TIMEOUT_MS)
+    page.wait_for_timeout(SETTLE_MS)
 
 
-def _open(page: Page, path: str, charts: int) -> None:
-    page.set_viewport_size({"width": 1280, "height": 1180})
-    page.goto(f"{URL}/{path}")
-    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(charts, timeout=PATIENT_MS)
-    page.wait_for_timeout(2500)
+def _open(page: Page, address: str, n_charts: int) -> None:
+    page.goto(f"{URL}/{address}")
+    chart = page.get_by_test_id("stVegaLiteChart").nth(n_charts - 1)
+    expect(chart).to_be_visible(timeout=TIMEOUT_MS)
+    page.wait_for_timeout(SETTLE_MS)
 
 
-def _hide_place(page: Page, folder: Path) -> None:
-    """Show the pictures as lying in /data: where they lie here is nobody's concern."""
+def _hide_temporary_path(page: Page, folder: Path) -> None:
+    """Show /data instead of the temporary folder of the images."""
     page.evaluate(
         """([from, to]) => {
             const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -120,16 +137,6 @@ def _hide_place(page: Page, folder: Path) -> None:
         }""",
         [str(folder.resolve()), "/data"],
     )
-
-
-def _wait() -> None:
-    for _ in range(200):
-        try:
-            with urllib.request.urlopen(f"{URL}/_stcore/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.1)
-    sys.exit("The app did not start.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: real pictures, a drawn set, a trained tiny model."""
+"""Shared fixtures: real images, a synthetic dataset and a trained tiny model."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,75 +9,78 @@ import numpy as np
 import pytest
 
 from bc_model.data.breakhis import parse_name
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE, make_split, write_split
-from bc_model.data.synthetic import write_synthetic
+from bc_model.data.synthetic import generate_dataset
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
+from bc_model.utils.serialization import from_json
 from tests.file_server import Server
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 def pytest_configure() -> None:
-    """Let the trainers of the tests, which wait for them, go as fast as anybody."""
+    """Run training processes at normal priority, because tests wait for them."""
     os.environ.setdefault("BC_NICENESS", "0")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the browser: it takes longest, and would be waited for by one process alone."""
+    """Run the browser tests first, because they take longest."""
     items.sort(key=lambda item: "e2e" not in item.keywords)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Return the folder of real pictures, or skip; read it, never write there."""
-    named = os.environ.get("BC_DATA")
-    folder = Path(named) if named else REPOSITORY.parent / "shared/data"
+    """Return the read-only folder of real images, or skip the test."""
+    path = os.environ.get("BC_DATA")
+    folder = Path(path) if path else REPOSITORY.parent / "shared/data"
     if not folder.is_dir():
-        pytest.skip(f"no real pictures: {folder} is not a folder; name one with BC_DATA")
+        pytest.skip(f"{folder} is not a folder. Set BC_DATA to a folder of real images.")
     return folder
 
 
 @pytest.fixture(scope="session")
 def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a drawn data set: 10 cases, 5 of them benign, 3 pictures each, 64 x 96 px, 200X."""
-    folder = tmp_path_factory.mktemp("drawn") / "set"
-    write_synthetic(folder, n_cases=10, images_per_case=3, size=(64, 96))
+    """Return a synthetic dataset: 10 cases, 5 benign, 3 images each, 64 x 96 px, 200X."""
+    folder = tmp_path_factory.mktemp("synthetic") / "set"
+    generate_dataset(folder, n_cases=10, images_per_case=3, size=(64, 96))
     return folder
 
 
 @pytest.fixture(scope="session")
 def fold_files(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Return two fold files of the drawn set; each tests two benign and two malignant cases.
+    """Return two fold files of the synthetic dataset with four test cases each.
 
-    Both test the first of each class. In the first file benign 90003 has a section, not present
-    here, in test as well, so that the clean split leaves that case out.
+    The first case of each class is in test in both files. The first file also lists a missing
+    section of benign case 90003 for test, so that the clean split leaves this case out.
     """
     names = sorted(path.name for path in drawn_set.rglob("*.png"))
     folder = tmp_path_factory.mktemp("folds")
-    written = []
-    for number, tested in ((1, {"90001", "90002", "90006", "90007"}),
+    files = []
+    for number, test_cases in ((1, {"90001", "90002", "90006", "90007"}),
                            (2, {"90001", "90003", "90006", "90008"})):  # fmt: skip
-        sides = {name: "test" if parse_name(name).case in tested else "train" for name in names}
+        subsets = {
+            name: "test" if parse_name(name).case in test_cases else "train" for name in names
+        }
         if number == 1:
-            sides["SOB_B_PT-14-90003Z-200-001.png"] = "test"
-        lines = [f"{name}|200|{number}|{side}" for name, side in sides.items()]
-        written.append(folder / f"dsfold{number}.txt")
-        written[-1].write_text("\n".join(lines) + "\n")
-    return written
+            subsets["SOB_B_PT-14-90003Z-200-001.png"] = "test"
+        lines = [f"{name}|200|{number}|{subset}" for name, subset in subsets.items()]
+        files.append(folder / f"dsfold{number}.txt")
+        files[-1].write_text("\n".join(lines) + "\n")
+    return files
 
 
 @pytest.fixture(scope="session")
 def end_at_random() -> Callable[[Run], None]:
-    """Return a function that ends a run with its true split and the figures of a random model."""
+    """Return a function that finishes a run with its split and metrics of a random model."""
 
     def end(run: Run) -> None:
-        config = TrainingConfig.from_dict(run.read_config()["config"])
+        config = from_json(TrainingConfig, run.read_config()["config"])
         split = make_split(
-            read_dataset(Path(config.data)), config.protocol, n_folds=config.n_folds,
-            fold=config.test_fold, folds_file=config.official_fold_file,
+            load_dataset(Path(config.data)), config.protocol, n_folds=config.n_folds,
+            test_fold=config.test_fold, official_fold_file=config.official_fold_file,
         )  # fmt: skip
         write_split(split, run.split_file)
         rows = split[split["subset"] == "test"]
@@ -85,8 +88,9 @@ def end_at_random() -> Callable[[Run], None]:
         prob += np.where(rows["class"] == "malignant", 0.1, -0.1)
         evaluate_predictions(
             rows[["path", "sha256", "case", "class", "magnification"]].assign(prob_malignant=prob),
-            protocol=config.protocol, has_leakage=config.protocol in PROTOCOLS_WITH_LEAKAGE, n_resamples=100,
-        ).write(run.evaluation_dir)  # fmt: skip
+            protocol=config.protocol, has_leakage=config.protocol in PROTOCOLS_WITH_LEAKAGE,
+            n_resamples=100,
+        ).save(run.evaluation_dir)  # fmt: skip
         run.write_status("done")
 
     return end
@@ -94,7 +98,7 @@ def end_at_random() -> Callable[[Run], None]:
 
 @pytest.fixture(scope="session")
 def tiny_config(drawn_set: Path) -> TrainingConfig:
-    """Return the settings of the smallest training there is, on the drawn set."""
+    """Return the configuration of a very short training on the synthetic dataset."""
     return TrainingConfig(
         data=str(drawn_set),
         weights="none",
@@ -109,7 +113,7 @@ def tiny_config(drawn_set: Path) -> TrainingConfig:
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Train the three-layer backbone for two epochs and return the finished run; only read it."""
+    """Return a finished, read-only run: the three-layer backbone, trained for two epochs."""
     from bc_model.training.trainer import train
 
     run = Run.create(tmp_path_factory.mktemp("runs") / "tiny")
@@ -119,10 +123,12 @@ def tiny_run(tiny_config: TrainingConfig, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """Return a running server of one file, and let downloads not wait between their tries."""
+    """Return a running server of one file; downloads do not wait between attempts."""
     monkeypatch.setattr("bc_model.data.download.BACKOFF_S", 0.001)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Server() as found:
-        Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield found
-        found.shutdown()
+    with Server() as running_server:
+        Thread(
+            target=running_server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
+        yield running_server
+        running_server.shutdown()

@@ -1,4 +1,4 @@
-"""A server of one file on this machine that breaks off, forgets, lies and changes its mind."""
+"""A local server of one file that can break connections, ignore ranges and change the file."""
 
 import random
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,9 +9,9 @@ OTHER = random.Random(2).randbytes(250_000)
 
 
 class Server(ThreadingHTTPServer):
-    """A server of one file, and of how it misbehaves.
+    """A server of one file with configurable faults.
 
-    `breaks` lists after how many bytes each answer in turn breaks off; then answers are whole.
+    `breaks` lists the number of bytes after which each response breaks; later ones are complete.
     """
 
     def __init__(self) -> None:
@@ -21,11 +21,11 @@ class Server(ThreadingHTTPServer):
         self.last_modified = "Wed, 21 Oct 2015 07:28:00 GMT"
         self.breaks: list[int] = []
         self.codes: list[int] = []
-        self.knows_ranges = True
-        self.honours_if_range = True
-        self.tells_length = True
-        self.to = ""
-        self.asked: list[dict[str, str]] = []
+        self.supports_ranges = True
+        self.checks_if_range = True
+        self.sends_length = True
+        self.redirect_url = ""
+        self.requests: list[dict[str, str]] = []
 
     @property
     def url(self) -> str:
@@ -38,26 +38,26 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server = self.server
-        server.asked.append(dict(self.headers.items()))
+        server.requests.append(dict(self.headers.items()))
         if server.codes and (code := server.codes.pop(0)) != 200:
             self.send_error(code)
             return
-        if server.to:
+        if server.redirect_url:
             self.send_response(302)
-            self.send_header("Location", server.to)
+            self.send_header("Location", server.redirect_url)
             self.end_headers()
             return
-        start = self._start()
+        start = self._find_start()
         if start >= len(server.content) > 0:
             self.send_response(416)
-            self._send_names()
+            self._send_validators()
             self.send_header("Content-Range", f"bytes */{len(server.content)}")
             self.end_headers()
             return
         body = server.content[start:]
         self.send_response(206 if start else 200)
-        self._send_names()
-        if server.tells_length:
+        self._send_validators()
+        if server.sends_length:
             self.send_header("Content-Length", str(len(body)))
         if start:
             last = len(server.content) - 1
@@ -65,23 +65,23 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[: server.breaks.pop(0)] if server.breaks else body)
 
-    def _start(self) -> int:
-        named = self.headers.get("Range", "")
-        if not named or not self.server.knows_ranges:
+    def _find_start(self) -> int:
+        requested = self.headers.get("Range", "")
+        if not requested or not self.server.supports_ranges:
             return 0
-        known = self.headers.get("If-Range")
-        if self.server.honours_if_range and known not in (
+        if_range = self.headers.get("If-Range")
+        if self.server.checks_if_range and if_range not in (
             self.server.etag,
             self.server.last_modified,
         ):
             return 0
-        return int(named.removeprefix("bytes=").removesuffix("-"))
+        return int(requested.removeprefix("bytes=").removesuffix("-"))
 
-    def _send_names(self) -> None:
+    def _send_validators(self) -> None:
         if self.server.etag:
             self.send_header("ETag", self.server.etag)
         if self.server.last_modified:
             self.send_header("Last-Modified", self.server.last_modified)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Write no log."""

@@ -1,8 +1,10 @@
 """The layout that all pages share: the sidebar, the focus style, and error messages."""
 
+import functools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import streamlit as st
 
@@ -13,6 +15,7 @@ from bc_model.errors import BcModelError
 logger = logging.getLogger("app")
 
 RESEARCH_USE = "Research use only, not a diagnosis."
+_ERROR_KEY = "action-error"
 
 # The theme has one primary color for fills and for text, and no option for the focus outline. On
 # the dark page no single color carries white text and is readable as text itself.
@@ -29,6 +32,8 @@ _STYLE = """
   outline: 2px solid #2a8f98 !important;
   outline-offset: 2px !important;
 }
+/* The default leaves 5rem at both sides, which images and charts need. */
+@media (min-width: 768px) { .stMainBlockContainer { padding-inline: 2.5rem; } }
 label:has(input:focus-visible) { outline: 2px solid #2a8f98; outline-offset: 2px; }
 [data-testid="stNumberInput"] button:focus-visible { outline-offset: -3px !important; }
 [data-testid="stElementToolbar"]:focus-within { opacity: 1 !important; }
@@ -36,8 +41,8 @@ label:has(input:focus-visible) { outline: 2px solid #2a8f98; outline-offset: 2px
 """
 
 
-def draw_frame() -> None:
-    """Draw the brand and the permanent notes of the sidebar."""
+def show_layout() -> None:
+    """Show the logo and the notes of the sidebar, and apply the style."""
     st.html(_STYLE)
     st.logo(str(ASSETS / "logo.png"), icon_image=str(ASSETS / "icon.png"), size="large")
     with st.sidebar:
@@ -47,7 +52,7 @@ def draw_frame() -> None:
 
 
 @contextmanager
-def explain_errors() -> Iterator[None]:
+def catch_errors() -> Iterator[None]:
     """Show a library error as a message, and write an unexpected error to the log."""
     try:
         yield
@@ -61,13 +66,46 @@ def explain_errors() -> Iterator[None]:
         )
 
 
+def make_fragment(
+    function: Callable[..., None], run_every: str | None = None
+) -> Callable[..., None]:
+    """Return a fragment that shows errors as a page does, rerun by itself after each period."""
+
+    @functools.wraps(function)
+    def show(*args: Any, **kwargs: Any) -> None:
+        with catch_errors():
+            function(*args, **kwargs)
+
+    return st.fragment(show, run_every=run_every)
+
+
 def show_error(error: Exception, title: str = "Action failed") -> None:
     """Show the message of a library error as plain text, never as Markdown."""
-    st.error(escape(str(error)), title=title)
+    st.error(escape_markdown(str(error)), title=title)
 
 
-def tell_again(key: str, options: list[str]) -> None:
-    """Send the selection of a widget to the browser again in every run of the page.
+def show_action_button(
+    label: str, icon: str, action: Callable[[], object], *, key: str, **options: Any
+) -> None:
+    """Show a button that performs an action; `show_action_error` shows the error of the action."""
+
+    def perform() -> None:
+        try:
+            action()
+        except (BcModelError, OSError) as error:
+            st.session_state[_ERROR_KEY] = str(error)
+
+    st.button(label, key=key, icon=f":material/{icon}:", on_click=perform, **options)
+
+
+def show_action_error() -> None:
+    """Show the error of the last action, if it failed."""
+    if message := st.session_state.pop(_ERROR_KEY, None):
+        show_error(BcModelError(message))
+
+
+def keep_selection(key: str, options: list[str]) -> None:
+    """Send the selection of a widget to the browser in every run of the page.
 
     A selection that is sent only once is lost when a click interrupts that run. The browser would
     then show an empty widget and return an empty selection. Values that are no longer among the
@@ -75,18 +113,18 @@ def tell_again(key: str, options: list[str]) -> None:
     """
     selected = st.session_state.get(key)
     if isinstance(selected, list):
-        st.session_state[key] = [one for one in selected if one in options]
+        st.session_state[key] = [option for option in selected if option in options]
     elif selected in options:
         st.session_state[key] = selected
 
 
-def listed(sentences: Iterable[str]) -> str:
+def format_list(sentences: Iterable[str]) -> str:
     """Return sentences as a Markdown list, or as a paragraph if there is only one."""
-    escaped = [escape(sentence) for sentence in sentences]
+    escaped = [escape_markdown(sentence) for sentence in sentences]
     mark = "- " if len(escaped) > 1 else ""
     return "\n".join(mark + sentence for sentence in escaped)
 
 
-def escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return a text that Markdown shows literally."""
     return "".join("\\" + c if c in r"\`*_{}[]<>()#+-!|$:~" else c for c in text)

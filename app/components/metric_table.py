@@ -6,20 +6,26 @@ import pandas as pd
 import streamlit as st
 
 from app.components.charts import (
-    confusion_chart,
-    confusion_in_words,
-    group_chart,
+    chart_confusion,
+    chart_groups,
+    chart_precision_recall,
+    chart_roc,
+    describe_confusion,
     majority_baseline,
-    pr_chart,
-    roc_chart,
 )
-from app.components.layout import escape, listed
-from bc_model.evaluation import Group, Report, case_table
-from bc_model.reporting import CASE_WORDS, GROUP_WORDS, METRIC_LABELS, notes_of, subgroup_metrics
+from app.components.layout import escape_markdown, format_list
+from bc_model.evaluation import EvaluationReport, Subgroup, case_table
+from bc_model.reporting import (
+    CASE_METRIC_LABELS,
+    METRIC_LABELS,
+    SUBGROUP_LABELS,
+    metric_notes,
+    subgroup_metrics,
+)
 from bc_model.training import Run
 from bc_model.utils import Metric, format_count
 
-TILES = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity")
+SUMMARY_METRICS = ("balanced_accuracy", "roc_auc", "sensitivity", "specificity")
 METRIC_COLUMNS = {
     "Value": st.column_config.NumberColumn(format="%.2f"),
     "CI low": st.column_config.NumberColumn(format="%.2f", help="Lower end of the 95 % interval."),
@@ -28,96 +34,104 @@ METRIC_COLUMNS = {
     "Cases": st.column_config.NumberColumn(help="A case: all images with one slide number."),
     "Meaning": st.column_config.TextColumn(width="large"),
 }
-SPLIT_WORDS = {
+_EVALUATION_FILES = ("report.json", "predictions.csv", "validation_predictions.csv")
+SPLIT_LABELS = {
     "case": "case-level split",
     "folder": "section-level split",
     "image": "image-level split",
-    "folds": "official folds",
-    "folds-clean": "official folds without leakage",
+    "folds": "official folds, with leakage",
+    "folds-clean": "official folds, leakage-free",
 }
 ONE_CLASS = "Not defined: all images belong to one class."
 
 
-def draw_summary(report: Report, source: str) -> None:
-    """Draw four metrics as tiles, and one sentence about the images behind them.
+def show_summary(report: EvaluationReport, source: str) -> None:
+    """Show four metrics as tiles, and one sentence about the images of the test.
 
     Parameters
     ----------
     report : Report
+        The report.
     source : str
-        The dataset and its subset, such as 'Test subset of BreakHis'.
+        The dataset and its subset, such as 'test subset of BreakHis'.
     """
-    with st.grid(len(TILES), min_column_width=170):
-        for name in TILES:
+    with st.grid(len(SUMMARY_METRICS), min_column_width=170):
+        for name in SUMMARY_METRICS:
             metric = report.metrics[name]
-            has_interval = metric.low is not None and metric.high is not None
+            has_interval = metric.ci_low is not None and metric.ci_high is not None
             st.metric(
                 METRIC_LABELS[name][0],
                 "Not defined" if metric.value is None else f"{metric.value:.2f}",
-                f"95 % CI [{metric.low:.2f}, {metric.high:.2f}]" if has_interval else "No interval",
+                f"95 % CI [{metric.ci_low:.2f}, {metric.ci_high:.2f}]"
+                if has_interval
+                else "No interval",
                 delta_color="off",
                 delta_arrow="off",
                 help=f"{METRIC_LABELS[name][1].capitalize()}.",
                 border=True,
             )
+    if report.has_leakage:
+        st.badge("With leakage", color="orange", icon=":material/warning:")
     baseline, accuracy = majority_baseline(report.malignant_proportion)
     cases = format_count(report.n_cases, "case") if report.n_cases else "unknown cases"
-    split = SPLIT_WORDS.get(report.protocol)
+    split = SPLIT_LABELS.get(report.protocol)
     st.markdown(
-        f"{escape(source)}: {format_count(report.n, 'image')} of {cases}"
+        f"{format_count(report.n_images, 'image')} of {cases}, {escape_markdown(source)}"
         + (f", {split}" if split else "")
-        + f". Majority baseline (always {baseline}): accuracy {accuracy:.2f}."
+        + f"; always predicting {baseline} has an accuracy of {accuracy:.2f}."
     )
 
 
-def show_metrics(report: Report) -> None:
-    """Draw the charts and the metric tables of a report."""
+def show_metrics(report: EvaluationReport) -> None:
+    """Show the charts and the metric tables of a report."""
     by_image, by_case = st.columns(2, gap="large")
     with by_image:
         st.header("Confusion by image", anchor=False)
-        st.altair_chart(confusion_chart(report.confusion), alt=confusion_in_words(report.confusion))
+        st.altair_chart(chart_confusion(report.confusion), alt=describe_confusion(report.confusion))
         st.caption(
-            f"Predicted classes of {format_count(report.n, 'image')} at threshold {report.threshold:.2f}."
+            f"Predicted classes of {format_count(report.n_images, 'image')} at threshold {report.threshold:.2f}."
         )
     with by_case:
         st.header("Confusion by case", anchor=False)
-        if report.by_case is None:
-            st.info(_why_no_case(report), icon=":material/info:")
+        if report.case_metrics is None:
+            st.info(_explain_missing_cases(report), icon=":material/info:")
         else:
-            confusion = report.by_case.confusion
-            st.altair_chart(confusion_chart(confusion), alt=confusion_in_words(confusion))
+            confusion = report.case_metrics.confusion
+            st.altair_chart(chart_confusion(confusion), alt=describe_confusion(confusion))
             st.caption(
                 f"{format_count(sum(map(sum, confusion)), 'case')}, each classified by the mean "
                 "probability of its images."
             )
-    _draw_curves(report)
+    _show_curves(report)
     st.header("Metrics by image", anchor=False)
-    draw_table(report.metrics, METRIC_LABELS, report.malignant_proportion)
+    show_metric_table(report.metrics, METRIC_LABELS, report.malignant_proportion)
     st.caption(
         "95 % bootstrap intervals that resample cases."
         if report.n_cases
-        else "95 % bootstrap intervals that resample images. They are too narrow: no case is known."
+        else "95 % bootstrap intervals that resample images; they are too narrow without cases."
     )
-    if report.by_case is not None:
+    if report.case_metrics is not None:
         st.header("Metrics by case", anchor=False)
-        (tn, fp), (fn, tp) = report.by_case.confusion
-        draw_table(report.by_case.metrics, CASE_WORDS, (fn + tp) / (tn + fp + fn + tp))
-        _draw_every_case(report)
-    for kind, (title, head) in GROUP_WORDS.items():
-        groups = [group for group in report.groups if group.kind == kind]
+        (tn, fp), (fn, tp) = report.case_metrics.confusion
+        show_metric_table(
+            report.case_metrics.metrics, CASE_METRIC_LABELS, (fn + tp) / (tn + fp + fn + tp)
+        )
+        _show_cases(report)
+    for kind, (title, column) in SUBGROUP_LABELS.items():
+        groups = [group for group in report.subgroups if group.kind == kind]
         if groups:
             st.header(title, anchor=False)
-            _draw_groups(groups, kind, head)
+            _show_groups(groups, kind, column)
 
 
 def metric_row(title: str, metric: Metric) -> dict[str, Any]:
-    """Return a metric as a table row of numbers; what is not defined or not known is None."""
+    """Return a metric as a table row of numbers; undefined and unknown values are None."""
     return {
         "Metric": title,
         "Value": metric.value,
-        "CI low": metric.low,
-        "CI high": metric.high,
-        "Images": metric.n,
+        "CI low": metric.ci_low,
+        "CI high": metric.ci_high,
+        "Images": metric.n_images,
         "Cases": metric.n_cases or None,
     }
 
@@ -128,27 +142,28 @@ def make_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(frame.columns[frame.isna().all()], float))
 
 
-def draw_table(
+def show_metric_table(
     metrics: dict[str, Metric],
-    words: dict[str, tuple[str, str]],
+    labels: dict[str, tuple[str, str]],
     malignant_proportion: float | None = None,
     *,
-    meanings: bool = True,
+    has_meanings: bool = True,
 ) -> None:
-    """Draw metrics as a table, with the reasons for missing values and intervals below it.
+    """Show metrics as a table, with the reasons for missing values and intervals below it.
 
     Parameters
     ----------
-    figures : dict of str to Figure
-    words : dict of str to (title, meaning)
+    metrics : dict of str to Metric
+        The metrics by name.
+    labels : dict of str to (title, meaning)
         The metrics to show, in this order.
     malignant_proportion : float, optional
         Proportion of malignant images or cases; adds the majority baseline below the accuracy.
-    meanings : bool, default=True
+    has_meanings : bool, default=True
         Add a column that defines each metric.
     """
     rows = []
-    for name, (title, meaning) in words.items():
+    for name, (title, meaning) in labels.items():
         if name not in metrics:
             continue
         rows.append(metric_row(title, metrics[name]) | {"Meaning": meaning})
@@ -159,7 +174,7 @@ def draw_table(
                 | {"Metric": "Majority baseline", "Value": accuracy, "CI low": None}
                 | {"CI high": None, "Meaning": f"accuracy of always predicting {majority}"}
             )
-    columns = [name for name in ("Metric", *METRIC_COLUMNS) if meanings or name != "Meaning"]
+    columns = [name for name in ("Metric", *METRIC_COLUMNS) if has_meanings or name != "Meaning"]
     st.dataframe(
         make_frame(rows),
         hide_index=True,
@@ -169,11 +184,11 @@ def draw_table(
         column_config=METRIC_COLUMNS,
         alt="Metrics with interval, images and cases",
     )
-    for sentence in notes_of(metrics, words):
-        st.caption(escape(sentence))
+    for sentence in metric_notes(metrics, labels):
+        st.caption(escape_markdown(sentence))
 
 
-def _draw_every_case(report: Report) -> None:
+def _show_cases(report: EvaluationReport) -> None:
     if report.predictions is None:
         return
     table = case_table(report.predictions, report.threshold)
@@ -206,7 +221,7 @@ def _draw_every_case(report: Report) -> None:
         st.caption("The recognition rate is the mean patient score over all cases (Spanhol 2016).")
 
 
-def _draw_curves(report: Report) -> None:
+def _show_curves(report: EvaluationReport) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.header("ROC curve", anchor=False)
@@ -214,33 +229,35 @@ def _draw_curves(report: Report) -> None:
             st.info(ONE_CLASS, icon=":material/info:")
         else:
             area = report.metrics["roc_auc"]
-            st.altair_chart(roc_chart(report), alt=f"Sensitivity against 1 - specificity, {area}")
-            st.caption(f"AUC {area.value:.2f}. Dot: decision threshold. Dashed line: chance.")
+            st.altair_chart(chart_roc(report), alt=f"Sensitivity against 1 - specificity, {area}")
+            st.caption(f"AUC {area.value:.2f}; dot: decision threshold; dashed line: chance.")
     with right:
         st.header("Precision-recall curve", anchor=False)
         if report.pr is None:
             st.info(ONE_CLASS, icon=":material/info:")
         else:
             area = report.metrics["average_precision"]
-            st.altair_chart(pr_chart(report), alt=f"Precision against sensitivity, {area}")
+            st.altair_chart(
+                chart_precision_recall(report), alt=f"Precision against sensitivity, {area}"
+            )
             st.caption(
-                f"Average precision {area.value:.2f}. Dot: decision threshold. Dashed line: chance."
+                f"Average precision {area.value:.2f}; dot: decision threshold; dashed line: chance."
             )
 
 
-def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
-    alt = ". ".join(f"{one.name}: {confusion_in_words(one.confusion)}" for one in groups)
-    st.altair_chart(group_chart(groups), alt=alt)
+def _show_groups(groups: list[Subgroup], kind: str, column: str) -> None:
+    alt = ". ".join(f"{group.name}: {describe_confusion(group.confusion)}" for group in groups)
+    st.altair_chart(chart_groups(groups), alt=alt)
     names = subgroup_metrics(kind)
     rows = [
-        {head: group.name}
+        {column: group.name}
         | metric_row(METRIC_LABELS[name][0], group.metrics[name])
         | {"Malignant": group.malignant_proportion}
         for name in names
         for group in groups
     ]
     proportion = st.column_config.NumberColumn(
-        format="percent", help="Proportion of malignant images."
+        format="%.2f", help="Proportion of malignant images."
     )
     st.dataframe(
         make_frame(rows),
@@ -248,27 +265,24 @@ def _draw_groups(groups: list[Group], kind: str, head: str) -> None:
         placeholder="-",
         height="content",
         column_config=METRIC_COLUMNS | {"Malignant": proportion},
-        alt=f"Metrics by {head.lower()}, with 95 % intervals",
+        alt=f"Metrics by {column.lower()}, with 95 % intervals",
     )
     reasons = {
         f"{group.name}: {sentence}"
         for group in groups
-        for sentence in notes_of(group.metrics, {name: METRIC_LABELS[name] for name in names})
+        for sentence in metric_notes(group.metrics, {name: METRIC_LABELS[name] for name in names})
     }
     if reasons:
-        with st.expander("Missing values and intervals", icon=":material/info:"):
-            st.markdown(listed(sorted(reasons)))
+        with st.expander("Missing values", icon=":material/info:"):
+            st.markdown(format_list(sorted(reasons)))
 
 
-def _why_no_case(report: Report) -> str:
-    why = "no case is known" if report.n_cases == 0 else "every case contains both classes"
-    return f"Metrics by case are not available: {why}."
+def _explain_missing_cases(report: EvaluationReport) -> str:
+    reason = "no case is known" if report.n_cases == 0 else "every case contains both classes"
+    return f"Metrics by case are not available: {reason}."
 
 
-_FILES = ("report.json", "predictions.csv", "validation_predictions.csv")
-
-
-def stamp_of(run: Run) -> tuple[int, ...]:
+def read_evaluation_stamp(run: Run) -> tuple[int, ...]:
     """Return a value that changes when a run is evaluated again, for use as a cache key."""
-    files = [run.evaluation_dir / name for name in _FILES]
+    files = [run.evaluation_dir / name for name in _EVALUATION_FILES]
     return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)

@@ -1,20 +1,14 @@
-"""Paths of the app."""
+"""Paths of the app, and paths that users type."""
 
 from pathlib import Path
 
-from bc_model.inference import SHIPPED_MODELS as SHIPPED_MODELS
-from bc_model.training import runs_dir as runs_dir
-
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "assets"
 
 
-def typed_path(text: str) -> Path:
-    """Return a typed path without surrounding quotes and with ~ replaced by the home folder.
-
-    File managers copy a path with quotes.
-    """
-    bare = text.strip()
+def parse_path(text: str) -> Path:
+    """Return a typed path without surrounding quotes, with ~ replaced by the home folder."""
+    bare = text.strip()  # File managers copy a path with quotes.
     if len(bare) > 2 and bare[0] == bare[-1] and bare[0] in "'\"":
         bare = bare[1:-1]
     try:

@@ -1,4 +1,4 @@
-"""The form fields of a split, shared by the pages Data and Train."""
+"""The form fields of a split and of official fold files, shared by several pages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,30 +8,30 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.components.layout import show_error
-from bc_model.data import FOLDS_PROTOCOLS, keep_fold_contents, keep_fold_files, list_fold_files
+from bc_model.data import FOLDS_PROTOCOLS, list_fold_files, store_fold_contents, store_fold_files
 from bc_model.errors import BcModelError
 from bc_model.training import OPTIONS
 
 _MAX_UPLOAD_MB = 32
 
 
-def choose_fold_file() -> str:
-    """Draw the selection of one fold file and return its path, '' if there is none yet."""
+def select_fold_file() -> str:
+    """Show the selection of one fold file and return its path, '' if there is none yet."""
     by_name = {path.name: str(path.resolve()) for path in list_fold_files()}
     chosen = st.selectbox(
         "Fold file",
         list(by_name),
-        key="folds_file",
+        key="fold_file",
         persist_state="session",
         placeholder="Add a file first",
-        help="One of the official files dsfold1.txt to dsfold5.txt, which define the test images.",
+        help="An official file, dsfold1.txt to dsfold5.txt, that lists the test images.",
     )
     add_fold_files("Add fold files")
     return by_name.get(chosen or "", "")
 
 
-def choose_fold_files(key: str) -> list[Path]:
-    """Draw the selection among all fold files, and the form that adds some.
+def select_fold_files(key: str) -> list[Path]:
+    """Show the selection among all fold files, and the form that adds files.
 
     Parameters
     ----------
@@ -55,50 +55,50 @@ def choose_fold_files(key: str) -> list[Path]:
 
 
 def add_fold_files(label: str) -> None:
-    """Draw a button that opens a form with an upload and a path."""
-    if refused := st.session_state.pop("folds-refused", None):
-        show_error(BcModelError(refused), title="Not a fold file")
+    """Show a button that opens a form with an upload and a path."""
+    if message := st.session_state.pop("folds-error", None):
+        show_error(BcModelError(message), title="Not a fold file")
     # New keys after files were added close the popover and free the memory of an upload.
-    number = st.session_state.get("folds-added", 0)
-    with st.popover(label, icon=":material/add:", key=f"folds-add-{number}"):
+    n_added = st.session_state.get("folds-added", 0)
+    with st.popover(label, icon=":material/add:", key=f"folds-add-{n_added}"):
         st.file_uploader(
             "Fold files upload",
             type=["txt"],
             accept_multiple_files=True,
-            key=f"folds-upload-{number}",
+            key=f"folds-upload-{n_added}",
             max_upload_size=_MAX_UPLOAD_MB,
-            on_change=lambda: _keep(_uploads, f"folds-upload-{number}"),
+            on_change=lambda: _store(_store_uploads, f"folds-upload-{n_added}"),
         )
         st.text_input(
             "Server path",
-            key=f"folds-path-{number}",
+            key=f"folds-path-{n_added}",
             placeholder="/data/folds",
             help="A fold file or a folder of fold files; they are copied.",
-            on_change=lambda: _keep(_copies, f"folds-path-{number}"),
+            on_change=lambda: _store(_store_copies, f"folds-path-{n_added}"),
         )
 
 
-def _keep(take: Callable[[Any], list[Path]], key: str) -> None:
+def _store(store: Callable[[Any], list[Path]], key: str) -> None:
     """Store the files of a field, and select the first one."""
-    given = st.session_state[key]
-    if not given:
+    value = st.session_state[key]
+    if not value:
         return
     try:
-        st.session_state["folds_file"] = take(given)[0].name
+        st.session_state["fold_file"] = store(value)[0].name
     except (BcModelError, OSError, RuntimeError) as error:
-        st.session_state["folds-refused"] = str(error)
+        st.session_state["folds-error"] = str(error)
     st.session_state["folds-added"] = st.session_state.get("folds-added", 0) + 1
 
 
-def _uploads(uploads: list[UploadedFile]) -> list[Path]:
-    return keep_fold_contents([(upload.name, upload.getvalue()) for upload in uploads])
+def _store_uploads(uploads: list[UploadedFile]) -> list[Path]:
+    return store_fold_contents([(upload.name, upload.getvalue()) for upload in uploads])
 
 
-def _copies(path: str) -> list[Path]:
-    return keep_fold_files(Path(path.strip()).expanduser())
+def _store_copies(path: str) -> list[Path]:
+    return store_fold_files(Path(path.strip()).expanduser())
 
 
-PROTOCOL_WORDS = {
+PROTOCOL_LABELS = {
     "case": "Case-level",
     "folds-clean": "Official folds, leakage-free",
     "folds": "Official folds, with leakage",
@@ -107,8 +107,8 @@ PROTOCOL_WORDS = {
 }
 
 
-def draw_protocol() -> dict[str, Any]:
-    """Draw the protocol and, if it needs one, the fold file.
+def show_protocol() -> dict[str, Any]:
+    """Show the protocol and, if it needs one, the fold file.
 
     Returns
     -------
@@ -117,18 +117,18 @@ def draw_protocol() -> dict[str, Any]:
     """
     protocol = st.selectbox(
         OPTIONS["protocol"].label,
-        list(PROTOCOL_WORDS),
-        format_func=PROTOCOL_WORDS.__getitem__,
+        list(PROTOCOL_LABELS),
+        format_func=PROTOCOL_LABELS.__getitem__,
         key="protocol",
         persist_state="session",
         help=OPTIONS["protocol"].help,
     )
-    fold_file = choose_fold_file() if protocol in FOLDS_PROTOCOLS else ""
+    fold_file = select_fold_file() if protocol in FOLDS_PROTOCOLS else ""
     return {"protocol": protocol, "official_fold_file": fold_file}
 
 
-def draw_folds(protocol: str) -> dict[str, Any]:
-    """Draw the number of folds and the test fold.
+def show_folds(protocol: str) -> dict[str, Any]:
+    """Show the number of folds and the test fold.
 
     Returns
     -------
@@ -136,37 +136,37 @@ def draw_folds(protocol: str) -> dict[str, Any]:
         n_folds, test_fold.
     """
     uses_file = protocol in FOLDS_PROTOCOLS
-    n_folds = _draw_number("n_folds", label="Training folds" if uses_file else None)
+    n_folds = _show_number("n_folds", label="Training folds" if uses_file else None)
     # The test fold no longer exists after the number of folds was reduced.
     if st.session_state.get("fold", 0) >= n_folds:
         st.session_state["fold"] = n_folds - 1
-    test_fold = _draw_number(
-        "test_fold", label="Validation fold" if uses_file else None, key="fold", high=n_folds - 1
+    test_fold = _show_number(
+        "test_fold", label="Validation fold" if uses_file else None, key="fold", maximum=n_folds - 1
     )
     return {"n_folds": n_folds, "test_fold": test_fold}
 
 
-def draw_split_seed() -> dict[str, Any]:
-    """Draw the seed of the split.
+def show_split_seed() -> dict[str, Any]:
+    """Show the seed of the split.
 
     Returns
     -------
     dict
         split_seed.
     """
-    return {"split_seed": _draw_number("split_seed")}
+    return {"split_seed": _show_number("split_seed")}
 
 
-def _draw_number(
-    name: str, *, label: str | None = None, key: str | None = None, high: int | None = None
+def _show_number(
+    name: str, *, label: str | None = None, key: str | None = None, maximum: int | None = None
 ) -> int:
-    """Draw a field of `TrainingConfig` with a value that the pages Data and Train share."""
+    """Show a field of `TrainingConfig` with a value that the pages Data and Train share."""
     option = OPTIONS[name]
     return int(
         st.number_input(
             label or option.label,
             option.ge,
-            option.le if high is None else high,
+            option.le if maximum is None else maximum,
             option.default,
             key=key or name,
             persist_state="session",

@@ -2,52 +2,54 @@
 
 import streamlit as st
 
-from app.components.classify.image_input import linked_image, named_image, warm_up
-from app.components.model_picker import choose_model
+from app.components.classify.image_input import read_dataset_image, read_run_image, warm_up
+from app.components.model_picker import select_model, show_model_details, show_training_data
 
 MAX_UPLOAD_MB = 64
-EXAMPLES = {"Synthetic, gland-like": False, "Synthetic, crowded nuclei": True}
+EXAMPLES = {"Gland-like": False, "Crowded nuclei": True}
 
 st.title("Classify", anchor=False)
-st.markdown(
-    "Classify H&E-stained breast tissue as benign or malignant, and see the regions that "
-    "increased each class score."
-)
+st.markdown("Benign or malignant, with the regions that increased each class score.")
 
-bundle = choose_model()
+left, right = st.columns([2, 3], gap="large")
+with left:
+    bundle = select_model()
 if bundle is None:
     with st.container(border=True):
-        st.subheader("No model yet", anchor=False)
+        st.header("No model yet", anchor=False)
         st.markdown("Train a model first. It is listed here when its run is finished.")
         st.page_link("views/train.py", label="Open Train", icon=":material/model_training:")
     st.stop()
 
-uploads = st.file_uploader(
-    "Images",
-    type=["png", "jpg", "jpeg", "tif", "tiff"],
-    accept_multiple_files=True,
-    key="images",
-    max_upload_size=MAX_UPLOAD_MB,
-    help="PNG, JPEG or TIFF, one field per image. Images stay in memory and are not stored.",
-)
+with left:
+    show_training_data(bundle)
+with right:
+    uploads = st.file_uploader(
+        "Images",
+        type=["png", "jpg", "jpeg", "tif", "tiff"],
+        accept_multiple_files=True,
+        key="images",
+        max_upload_size=MAX_UPLOAD_MB,
+        help="H&E-stained fields as PNG, JPEG or TIFF. Images stay in memory and are not stored.",
+    )
 images = [(upload.name, upload.getvalue()) for upload in uploads]
-if not images and (linked := linked_image()):
-    images = [linked]
+if not images and (image := read_run_image() or read_dataset_image()):
+    images = [image]
 example = None
-if not images and (named := named_image()):
-    images = [named]
-elif not images:
-    example = st.pills("Synthetic example", list(EXAMPLES), key="example")
-    if example not in EXAMPLES:
-        warm_up()
-        st.stop()
+if not images:
+    with right:
+        example = st.pills("Synthetic example", list(EXAMPLES), key="example")
+show_model_details(bundle)
+if not images and example not in EXAMPLES:
+    warm_up()
+    st.stop()
 
 # Imported late: these load the imaging libraries, and the empty page does not need them.
 from app.components.classify.prediction_list import show_predictions
 from bc_model.data import example_png
 
 if example:
-    images = [(example, example_png(malignant=EXAMPLES[example]))]
+    images = [(f"Synthetic example: {example}", example_png(malignant=EXAMPLES[example]))]
     if not bundle.card.data.is_synthetic:
-        st.info("This synthetic image is not tissue. Its prediction only demonstrates this page.")
+        st.info("The image is synthetic, not tissue. Its prediction only demonstrates this page.")
 show_predictions(images, bundle)

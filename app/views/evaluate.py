@@ -1,21 +1,21 @@
-"""The page Evaluate: the metrics of a finished run, or of the bundled model."""
+"""Page Evaluate: the metrics of a finished run, or of the bundled model."""
 
 from pathlib import Path
 
 import streamlit as st
 
 from app.components.checks import show_checks
-from app.components.evaluate.calibration import draw_calibration
-from app.components.evaluate.error_gallery import draw_errors
+from app.components.evaluate.calibration import show_calibration
+from app.components.evaluate.error_gallery import show_errors
 from app.components.evaluate.external_dataset import show_external_dataset
-from app.components.evaluate.threshold import draw_bench
-from app.components.layout import escape, listed, show_error
-from app.components.metric_table import draw_summary, show_metrics
-from app.components.model_picker import cross_validated_models, report_of_cross_validation
-from app.components.report_downloads import draw_take_away
+from app.components.evaluate.threshold import show_threshold
+from app.components.layout import escape_markdown, format_list, show_error
+from app.components.metric_table import show_metrics, show_summary
+from app.components.model_picker import list_cross_validated, report_cross_validation
+from app.components.report_downloads import show_export
 from bc_model.checks import Severity
 from bc_model.errors import BcModelError
-from bc_model.evaluation import Report, read_report
+from bc_model.evaluation import EvaluationReport, read_report
 from bc_model.inference import Bundle, open_bundle
 from bc_model.training import Run, find_run, list_runs, runs_dir
 
@@ -28,62 +28,64 @@ st.title("Evaluate", anchor=False)
 st.markdown("Performance on images that were not used for training. Research use only.")
 
 
-def draw_section(section: str, report: Report, bundle: Bundle, run: Run | None) -> None:
-    if section == EXTERNAL:  # the warnings below describe the model's own images
+def show_section(section: str, report: EvaluationReport, bundle: Bundle, run: Run | None) -> None:
+    """Show one section of the page; `run` is None for the bundled model."""
+    if section == EXTERNAL:  # The checks below describe the images of the model itself.
         show_external_dataset(bundle)
         return
-    # The notes of a cross-validation describe its method; they have their own place below.
-    show_checks(
-        check for check in report.checks if run is not None or check.severity != Severity.INFO
-    )
+    # The info checks of a cross-validation describe its method; they are shown below the metrics.
+    checks = [check for check in report.checks if run or check.severity != Severity.INFO]
     if section == METRICS:
-        draw_summary(report, name_source(run))
+        show_summary(report, name_source(run))
+        show_checks(checks)
         if run is None:
-            draw_method(report)
+            show_method(report)
         show_metrics(report)
-    elif section in (CALIBRATION, THRESHOLD):
+        return
+    show_checks(checks)
+    if section in (CALIBRATION, THRESHOLD):
         st.header("Calibration", anchor=False)
-        draw_calibration(report, bundle)
+        show_calibration(report, bundle)
     elif section == EXPORT:
-        draw_take_away(report, bundle)
+        show_export(report, bundle)
     if run and section == THRESHOLD:
         st.header("Decision threshold", anchor=False)
-        draw_bench(run, report, bundle)
+        show_threshold(run, report, bundle)
     elif run and section == ERRORS:
-        draw_errors(run, report, bundle)
+        show_errors(run, report, bundle)
 
 
 def name_source(run: Run | None) -> str:
+    """Return the evaluated subset and its dataset."""
     if run is None:
-        return "Cross-validation of the bundled model"
-    return f"Test subset of {Path(run.read_config()['config']['data']).name}"
+        return "cross-validation of the bundled model"
+    return f"test subset of {Path(run.read_config()['config']['data']).name}"
 
 
-def draw_method(report: Report) -> None:
+def show_method(report: EvaluationReport) -> None:
+    """Show the method of a cross-validation in one line, with details on demand."""
     st.caption("Each image is predicted by a model that was trained without its case.")
-    notes = [check.message for check in report.checks if check.severity == Severity.INFO]
-    if notes:
-        with st.expander("Details", icon=":material/info:"):
-            st.markdown(listed(notes))
+    details = [check.message for check in report.checks if check.severity == Severity.INFO]
+    if details:
+        with st.expander("Method", icon=":material/info:"):
+            st.markdown(format_list(details))
 
 
 finished = [run.name for run in list_runs(runs_dir()) if run.has_report]
-cross_validated = cross_validated_models()
+cross_validated = list_cross_validated()
 if not finished and not cross_validated:
     with st.container(border=True):
         st.header("No finished run", anchor=False)
-        st.markdown(
-            "Each run is evaluated on its test subset when it finishes. Train a model first."
-        )
-        st.page_link("views/train.py", label="Go to Train", icon=":material/model_training:")
+        st.markdown("A run is evaluated on its test subset when it finishes.")
+        st.page_link("views/train.py", label="Open Train", icon=":material/model_training:")
     st.stop()
 
 target = st.query_params.get("evaluated")
 if target and target not in (*finished, *cross_validated):
-    st.warning(f"No evaluation of '{escape(target)}' was found. Another run is selected.")
-elif not target and (left := st.query_params.get("run")) in finished:
+    st.warning(f"No evaluation of '{escape_markdown(target)}' was found. Another run is selected.")
+elif not target and (previous := st.query_params.get("run")) in finished:
     # The back button of the browser returns from Classify with the parameters of that page.
-    st.session_state["evaluated"] = left
+    st.session_state["evaluated"] = previous
     st.session_state["section"] = ERRORS
 name = st.selectbox(
     "Run or model",
@@ -93,9 +95,7 @@ name = st.selectbox(
     help="Finished runs, newest first, and the bundled model.",
 )
 if not finished:
-    st.caption(
-        "No run has finished yet. Each run is evaluated on its test subset when it finishes."
-    )
+    st.caption("No run has finished yet; the bundled model is shown.")
 section = st.segmented_control(
     "Section",
     CROSS_VALIDATED_SECTIONS if name in cross_validated else RUN_SECTIONS,
@@ -107,10 +107,10 @@ section = st.segmented_control(
 try:
     if name in cross_validated:
         bundle = cross_validated[name]
-        draw_section(section or METRICS, report_of_cross_validation(bundle), bundle, None)
+        show_section(section or METRICS, report_cross_validation(bundle), bundle, None)
     elif name in finished:
         chosen = find_run(runs_dir(), name)
         report = read_report(chosen.evaluation_dir)
-        draw_section(section or METRICS, report, open_bundle(chosen.path), chosen)
+        show_section(section or METRICS, report, open_bundle(chosen.path), chosen)
 except BcModelError as error:
     show_error(error, title="Report not available")

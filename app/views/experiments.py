@@ -1,32 +1,29 @@
-"""The page Experiments: groups of runs and their combined metrics."""
+"""Page Experiments: groups of runs and their combined metrics."""
 
 import streamlit as st
 
 from app.components.experiments.experiment_monitor import watch_experiment
-from app.components.experiments.protocol_form import draw_report_form
-from app.components.layout import show_error, tell_again
-from bc_model.errors import BcModelError
+from app.components.experiments.protocol_form import show_protocol_form
+from app.components.layout import keep_selection, show_action_error
 from bc_model.experiments import list_experiments
 from bc_model.training import runs_dir
 
 st.title("Experiments", anchor=False)
-st.markdown("Groups of runs: protocol comparisons, cross-validations and sweeps over settings.")
+st.markdown("Groups of runs: protocol comparisons, cross-validations and parameter sweeps.")
 
-if refused := st.session_state.pop("study-error", None):
-    show_error(BcModelError(refused))
+show_action_error()
 names = [experiment.name for experiment in list_experiments(runs_dir())]
 with st.expander("New protocol comparison", expanded=not names, icon=":material/add_circle:"):
-    started = draw_report_form()
+    started = show_protocol_form()
 if started and not names:
     # A value that is set before its widget exists is not written to the URL.
-    st.switch_page("views/studies.py", query_params={"experiment": started})
+    st.switch_page("views/experiments.py", query_params={"experiment": started})
 elif started:
     names.insert(0, started)
     st.session_state["experiment"] = started
 if not names:
     st.info(
-        "No experiment yet. Start a protocol comparison above, or a cross-validation on the page "
-        "Train.",
+        "No experiment yet. Start a protocol comparison, or a cross-validation on the page Train.",
         icon=":material/info:",
     )
     st.stop()
@@ -34,7 +31,7 @@ if not names:
 if "experiment" not in st.query_params:
     # The default of the widget would not be written to the URL.
     st.session_state.setdefault("experiment", names[0])
-tell_again("experiment", names)
+keep_selection("experiment", names)
 name = st.selectbox(
     "Experiment",
     names,

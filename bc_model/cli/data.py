@@ -14,10 +14,10 @@ from bc_model.cli.options import (
     PATH,
     byte_progress,
     json_option,
+    load_dataset,
     parse_size,
     print_checks,
     print_json,
-    read_dataset,
     seed_option,
     training_options,
 )
@@ -47,7 +47,7 @@ def add(source: Path, name: str | None, as_json: bool) -> None:
     """
     source_name = source.resolve().name
     name = name or data.suggest_name(source_name) or source_name
-    _print_added(data.add(source, name, progress=byte_progress()), as_json)
+    _print_added(data.add_dataset(source, name, progress=byte_progress()), as_json)
 
 
 @data_commands.command()
@@ -75,13 +75,13 @@ def list_(as_json: bool) -> None:
         print_json({"datasets": [_to_dict(row) for row in datasets], "problems": problems})
         return
     for row in datasets:
-        missing = "" if row.is_there else ", missing"
+        missing = "" if row.is_available else ", missing"
         origin = f", from {row.source}" if row.source and row.kind != "linked" else ""
-        click.echo(f"{row.name}: {row.images} ({row.kind}{missing}{origin})")
+        click.echo(f"{row.name}: {row.images_dir} ({row.kind}{missing}{origin})")
     for problem in problems:
         click.echo(f"  note: {problem}")
     if not datasets:
-        click.echo(f"No dataset in {data.datasets_folder()}. Use `data add` or `data download`.")
+        click.echo(f"No dataset in {data.datasets_dir()}. Use `data add` or `data download`.")
 
 
 @data_commands.command()
@@ -103,7 +103,7 @@ def remove(name: str) -> None:
 def generate(folder: Path, cases: int, images_per_case: int, image_size: str, seed: int) -> None:
     """Generate a synthetic dataset in FOLDER, for trying the program."""
     size = parse_size(image_size)
-    n_images = data.write_synthetic(
+    n_images = data.generate_dataset(
         folder, n_cases=cases, images_per_case=images_per_case, size=size, seed=seed
     )
     click.echo(f"{n_images} synthetic images of {cases} cases written to {folder}")
@@ -124,10 +124,10 @@ def summary(paths: tuple[Path, ...], fold_files: tuple[Path, ...], as_json: bool
     """
     folder, files = _separate_paths(paths, fold_files)
     folds = [data.read_fold_file(path) for path in files]
-    dataset = read_dataset(folder) if folder else None
+    dataset = load_dataset(folder) if folder else None
     result = data.summarize_dataset(dataset) if dataset else {}
     if folds:
-        result["folds"] = [data.audit_folds(fold, dataset) for fold in folds]
+        result["folds"] = [data.summarize_fold_file(fold, dataset) for fold in folds]
     if as_json:
         print_json(result)
         return
@@ -166,7 +166,7 @@ def _print_summary(result: dict[str, Any]) -> None:
     ):  # fmt: skip
         counts = ", ".join(f"{name} {count}" for name, count in result[key].items() if count)
         click.echo(f"  {title}: {counts or 'none'}")
-    excluded = result["rejected_files"]
+    excluded = result["excluded_files"]
     for file in excluded[:MAX_LISTED]:
         click.echo(f"    {file['path']}: {file['reason']}. {file['detail']}")
     if len(excluded) > MAX_LISTED:
@@ -179,18 +179,18 @@ def _print_fold(fold: dict[str, Any]) -> None:
         f"{fold['file']}: fold {fold['fold']}, {fold['names']} names. Test images with another "
         "section of the same slide in training:"
     )
-    for title, leak in fold["siblings"].items():
-        shown = _proportion(leak["shared"], leak["test"])
-        benign = _proportion(leak["benign_shared"], leak["benign_test"])
+    for title, leak in fold["section_leakage"].items():
+        shown = _proportion(leak["n_shared"], leak["n_test"])
+        benign = _proportion(leak["n_benign_shared"], leak["n_benign_test"])
         click.echo(f"  {title}: {shown}; benign {benign}")
     if leak := fold["duplicates"]:
         click.echo(
-            f"  duplicates: {leak['shared']} of {leak['test']} test images "
-            f"({leak['benign_shared']} of {leak['benign_test']} benign) are also in training"
+            f"  duplicates: {leak['n_shared']} of {leak['n_test']} test images "
+            f"({leak['n_benign_shared']} of {leak['n_benign_test']} benign) are also in training"
         )
         click.echo(
-            f"  {leak['listed']} images are listed, {leak['not_listed']} are not listed, "
-            f"{leak['absent']} listed images are missing"
+            f"  {leak['n_listed']} images are listed, {leak['n_unlisted']} are not listed, "
+            f"{leak['n_missing']} listed images are missing"
         )
 
 
@@ -211,11 +211,12 @@ def split(
     """Split DATA into training, validation and test subsets and report leakage."""
     data.require_protocol(protocol, official_fold_file)
     folds = data.read_fold_file(Path(official_fold_file)) if official_fold_file else None
-    dataset = read_dataset(data_dir)
+    dataset = load_dataset(data_dir)
     rows = data.make_split(
-        dataset, protocol, n_folds=n_folds, fold=test_fold, seed=seed, folds_file=official_fold_file
-    )
-    leak = data.count_leaks(rows)
+        dataset, protocol, n_folds=n_folds, test_fold=test_fold, seed=seed,
+        official_fold_file=official_fold_file,
+    )  # fmt: skip
+    leak = data.count_leakage(rows)
     checks = data.match_folds(dataset, folds).checks() if folds else []
     out.parent.mkdir(parents=True, exist_ok=True)
     data.write_split(rows, out)
@@ -235,26 +236,26 @@ def split(
             f"({counts['benign_cases']} benign)"
         )
     click.echo(
-        f"shared with training: {format_count(leak.cases, 'case')}, {leak.test_images} of "
-        f"{leak.n_test} test images ({leak.benign_test_images} of {leak.n_benign_test} benign), "
-        f"{leak.pixels} duplicates"
+        f"shared with training: {format_count(leak.n_cases, 'case')}, {leak.n_test_images} of "
+        f"{leak.total_test_images} test images ({leak.n_benign_test_images} of "
+        f"{leak.total_benign_test_images} benign), {leak.n_duplicates} duplicates"
     )
     print_checks(checks)
     if n_excluded:
         click.echo(f"in no subset: {n_excluded} images")
-    if has_leakage or leak.test_images:
+    if has_leakage or leak.n_test_images:
         click.echo("This split has leakage. Its metrics overestimate performance.")
     click.echo(f"Split written to {out}")
 
 
-def _print_added(added: data.Added, as_json: bool) -> None:
+def _print_added(added: data.IngestResult, as_json: bool) -> None:
     dataset = added.dataset
     if as_json:
-        details = {"n_images": added.images, "skipped": added.skipped, "notes": added.notes}
+        details = {"n_images": added.n_images, "skipped": added.skipped, "notes": added.notes}
         print_json(_to_dict(dataset) | details)
         return
-    content = f"{added.images} images" if dataset.kind == "stored" else "linked folder"
-    click.echo(f"{dataset.name}: {content}, in {dataset.images}")
+    content = f"{added.n_images} images" if dataset.kind == "stored" else "linked folder"
+    click.echo(f"{dataset.name}: {content}, in {dataset.images_dir}")
     for path, reason in added.skipped[:MAX_LISTED]:
         click.echo(f"  skipped: {path}: {reason}")
     if len(added.skipped) > MAX_LISTED:
@@ -267,5 +268,5 @@ def _print_added(added: data.Added, as_json: bool) -> None:
 
 def _to_dict(dataset: data.RegisteredDataset) -> dict[str, Any]:
     row = {name: getattr(dataset, name) for name in ("name", "kind", "source", "added")}
-    row |= {"images": str(dataset.images), "is_available": dataset.is_there}
+    row |= {"images_dir": str(dataset.images_dir), "is_available": dataset.is_available}
     return row | {"sha256": dataset.details.get("sha256")}

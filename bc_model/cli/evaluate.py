@@ -12,10 +12,10 @@ from bc_model.cli.options import (
     PATH,
     find_split_file,
     json_option,
+    load_dataset,
     print_checks,
     print_json,
     progress,
-    read_dataset,
 )
 from bc_model.errors import ConfigError
 from bc_model.utils import check_writable, to_json, write_bytes_atomic
@@ -55,9 +55,9 @@ def evaluate(
     else:
         report = _evaluate_subset(bundle, data_dir, split_file, subset or "test")
     # Every file is rendered before the first one is written.
-    files = {reporting.HTML_FILE: reporting.report_html(report, bundle.card)} if html else {}
-    files |= {reporting.PDF_FILE: reporting.report_pdf(report, bundle.card)} if pdf else {}
-    report.write(out)
+    files = {reporting.HTML_FILE: reporting.report_to_html(report, bundle.card)} if html else {}
+    files |= {reporting.PDF_FILE: reporting.report_to_pdf(report, bundle.card)} if pdf else {}
+    report.save(out)
     reporting.write_plots(report, out)
     for name, content in files.items():
         write_bytes_atomic(out / name, content)
@@ -70,11 +70,11 @@ def evaluate(
 
 def _evaluate_subset(
     bundle: inference.Bundle, data_dir: Path, split_file: Path | None, subset: str
-) -> evaluation.Report:
+) -> evaluation.EvaluationReport:
     alternative = "Evaluate it on other cases with `evaluate --external`."
     split = data.read_split(find_split_file(bundle, split_file, alternative))
-    dataset = read_dataset(data_dir)
-    data.match_split(split, dataset)
+    dataset = load_dataset(data_dir)
+    data.require_matching_split(split, dataset)
     show = progress("predicting")
     return evaluation.evaluate_split(
         inference.Engine(bundle), dataset.root, split, subset=subset, progress=show
@@ -83,19 +83,17 @@ def _evaluate_subset(
 
 def _evaluate_external(
     bundle: inference.Bundle, data_dir: Path, labels: str | None, case_above: bool
-) -> evaluation.Report:
-    mapping = data.parse_mapping(labels) if labels else None
-    if mapping:
-        show = progress("reading")
-        dataset = data.read_mapped(data_dir, mapping, case_above=case_above, progress=show)
-    else:
-        dataset = read_dataset(data_dir)
+) -> evaluation.EvaluationReport:
+    mapping = data.parse_label_mapping(labels) if labels else None
+    dataset = data.load_dataset(
+        data_dir, labels=mapping, case_above=case_above, progress=progress("reading")
+    )
     return evaluation.evaluate_external(
         inference.Engine(bundle), dataset, mapping=mapping, progress=progress("predicting")
     )
 
 
-def _print_report(report: evaluation.Report) -> None:
+def _print_report(report: evaluation.EvaluationReport) -> None:
     (tn, fp), (fn, tp) = report.confusion
     click.echo(f"protocol {report.protocol}{' (with leakage)' if report.has_leakage else ''}")
     click.echo("                 predicted benign   predicted malignant")
@@ -103,12 +101,12 @@ def _print_report(report: evaluation.Report) -> None:
     click.echo(f"  malignant      {fn:16d}   {tp:19d}")
     for name, metric in report.metrics.items():
         click.echo(f"  {_label(name)}: {metric}")
-    click.echo(f"  accuracy if all are malignant: {report.always_malignant_accuracy:.2f}")
-    if report.by_case is not None:
-        for name, metric in report.by_case.metrics.items():
+    click.echo(f"  accuracy if all are malignant: {report.malignant_proportion:.2f}")
+    if report.case_metrics is not None:
+        for name, metric in report.case_metrics.metrics.items():
             click.echo(f"  by case, {_label(name)}: {metric}")
-    for group in report.groups:
-        names = ("accuracy", *(("balanced_accuracy", "roc_auc") if group.kind == "known" else ()))
+    for group in report.subgroups:
+        names = ("accuracy", *(("balanced_accuracy", "roc_auc") if group.kind == "seen" else ()))
         metrics = "; ".join(f"{_label(name)} {group.metrics[name]}" for name in names)
         click.echo(f"  {group.name}: {metrics}")
     print_checks(report.checks)
@@ -131,11 +129,11 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     if first.resolve() == second.resolve():
         raise ConfigError(f"{first} and {second} are the same run. Give two different runs.")
     comparison = experiments.compare_runs(*runs)
-    rows = [row for row in experiments.setting_rows(runs) if row.differs]
+    rows = [row for row in experiments.compare_configs(runs) if row.differs]
     if as_json:
         print_json(to_json(comparison) | {"config": {row.name: list(row.values) for row in rows}})
         return
-    support = f"{comparison.n} common test images of {comparison.n_cases or 'unknown'} cases"
+    support = f"{comparison.n_images} common test images of {comparison.n_cases or 'unknown'} cases"
     click.echo(f"{comparison.second} minus {comparison.first}, on {support}")
     for name, difference in comparison.differences.items():
         click.echo(f"  {_label(name)}: {difference.text()}")
@@ -154,5 +152,5 @@ def report(model: Path, out: Path) -> None:
         content = evaluation.cross_validation_report(bundle)
     else:
         content = evaluation.read_report(evaluation.require_evaluation(bundle))
-    reporting.save_report(content, bundle.card, out)
+    reporting.save_report(content, out, bundle.card)
     click.echo(f"Report written to {out}")

@@ -21,9 +21,9 @@ from bc_model.cli.options import (
     format_table,
     is_given,
     json_option,
+    load_dataset,
     print_checks,
     print_json,
-    read_dataset,
     runs_option,
     training_options,
 )
@@ -97,19 +97,19 @@ def _sweep(
         build_config(data_dir, options), folds=_parse_folds(test_folds), grid=grid
     )
     try:
-        with experiments.connect(scheduler) if scheduler else nullcontext() as client:
+        with experiments.connect_cluster(scheduler) if scheduler else nullcontext() as client:
             if client:
                 experiments.check_workers(client, runs, [config for _, config in plan])
             experiment = experiments.start_experiment(
                 name, plan, runs, scheduler=scheduler, accept_changes=accept_changes
             )
-            look = None
+            advance = None
             if client:
                 futures = experiments.submit_experiment(client, experiment, runs)
-                look = partial(experiments.settle, client, futures, runs)
+                advance = partial(experiments.collect_finished, client, futures, runs)
             if not detach:
                 show = _state_progress()
-                experiments.wait_for_experiment(experiment, runs, tell=show, look=look)
+                experiments.wait_for_experiment(experiment, runs, on_update=show, advance=advance)
     except KeyboardInterrupt:
         return _print_interrupted(runs)
     return _print_experiment(experiment, runs, as_json=as_json)
@@ -121,9 +121,9 @@ def _print_experiment(experiment: experiments.Experiment, runs: Path, *, as_json
     checks = experiments.check_selection(experiment)
     if as_json:
         rows = [
-            {"run": member.run, "group": member.group, "fold": member.fold}
-            | {key: statuses[member.run].get(key, "") for key in ("state", "message")}
-            for member in experiment.members
+            {"run": member.name, "group": member.group, "fold": member.fold}
+            | {key: statuses[member.name].get(key, "") for key in ("state", "message")}
+            for member in experiment.runs
         ]
         print_json(
             {"experiment": experiment.name, "created": experiment.created, "runs": rows,
@@ -138,13 +138,13 @@ def _print_experiment(experiment: experiments.Experiment, runs: Path, *, as_json
     return _print_failed(experiment, runs)
 
 
-def _print_groups(name: str, groups: list[experiments.SubgroupMetrics]) -> None:
+def _print_groups(name: str, groups: list[experiments.GroupMetrics]) -> None:
     rows = [["config", "folds", "no result", *METRICS.values(), "images", "cases"]]
     for group in groups:
         cells = ["-"] * (len(METRICS) + 2)
         if group.report:
             cells = [group.report.metrics[metric].brief() for metric in METRICS]
-            cells += [str(group.report.n), str(group.report.n_cases or "unknown")]
+            cells += [str(group.report.n_images), str(group.report.n_cases or "unknown")]
         folds = f"{len(group.folds)} of {group.n_runs}"
         rows.append([group.group or name, folds, str(group.n_failed), *cells])
     click.echo("\n".join(format_table(rows)))
@@ -253,19 +253,19 @@ def protocols(
         if fold_files:
             listed = ", ".join(file.name for file in fold_files)
             click.echo(f"fold files of the dataset registry: {listed}", err=True)
-    plan = experiments.plan_report(
+    plan = experiments.plan_comparison(
         build_config(data_dir, options), protocols=names, fold_files=fold_files,
-        dataset=lambda: read_dataset(data_dir),
-        test_folds=_parse_folds(test_folds), known=experiments.known_options(runs, name),
+        dataset=lambda: load_dataset(data_dir),
+        test_folds=_parse_folds(test_folds), known=experiments.planned_configs(runs, name),
     )  # fmt: skip
-    experiment, note = experiments.start_report(name, plan, runs, accept_changes=accept_changes)
+    experiment, note = experiments.start_comparison(name, plan, runs, accept_changes=accept_changes)
     for protocol, checks in note.skipped.items():
         click.echo(f"{protocol}: {' '.join(check.message for check in checks)}", err=True)
     code = 0
     if not detach:
         try:
             show = _report_progress(experiment, runs, out)
-            experiments.wait_for_experiment(experiment, runs, tell=show)
+            experiments.wait_for_experiment(experiment, runs, on_update=show)
         except KeyboardInterrupt:
             code = _print_interrupted(runs)
     return _print_protocol_report(experiment, runs, out, as_json=as_json) or code
@@ -281,16 +281,16 @@ def _report_progress(
     def show(states: dict[str, int]) -> None:
         show_states(states)
         # After the last run, the command itself writes and prints the report.
-        if states.get("done", 0) in (sum(printed.values()), len(experiment.members)):
+        if states.get("done", 0) in (sum(printed.values()), len(experiment.runs)):
             return
-        report = experiments.summarize_protocols(experiment, runs)
+        report = experiments.compare_protocols(experiment, runs)
         reporting.write_protocols(report, out)
         for row in report.rows:
             if row.n_done and row.n_done != printed.get(row.protocol):
                 printed[row.protocol] = row.n_done
                 cells = zip(METRICS.values(), _format_metrics(row), strict=True)
                 metrics = ", ".join(f"{title} {cell}" for title, cell in cells)
-                click.echo(f"{row.words}: {metrics}; {row.rests_on}", err=True)
+                click.echo(f"{row.label}: {metrics}; {row.test_data}", err=True)
 
     return show
 
@@ -298,25 +298,25 @@ def _report_progress(
 def _print_protocol_report(
     experiment: experiments.Experiment, runs: Path, out: Path, *, as_json: bool
 ) -> int:
-    report = experiments.summarize_protocols(experiment, runs)
+    report = experiments.compare_protocols(experiment, runs)
     reporting.write_protocols(report, out)
     if as_json:
         print_json(to_json(report))
     else:
         _print_protocols(report)
-        if not report.is_over:
+        if not report.is_finished:
             click.echo(_running(runs))
         click.echo(f"Report written to {out}")
     return _print_failed(experiment, runs)
 
 
-def _print_protocols(report: experiments.ProtocolReport) -> None:
+def _print_protocols(report: experiments.ProtocolComparison) -> None:
     rows = [["protocol", "runs", *METRICS.values(), "all malignant", "images", "cases", "leakage"]]
     for row in report.rows:
-        counts = [str(row.n), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
+        counts = [str(row.n_images), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
         baseline = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
-        runs, leakage = f"{row.n_done} of {len(row.runs)}", reporting.shared_cell(row)
-        rows.append([row.words, runs, *_format_metrics(row), baseline, *counts, leakage])
+        runs, leakage = f"{row.n_done} of {len(row.runs)}", reporting.format_leakage_cell(row)
+        rows.append([row.label, runs, *_format_metrics(row), baseline, *counts, leakage])
     click.echo("\n".join(format_table(rows)))
     if any(row.metrics for row in report.rows):
         click.echo(
@@ -325,15 +325,15 @@ def _print_protocols(report: experiments.ProtocolReport) -> None:
         )
     print_checks(report.checks)
     for row in report.rows:
-        print_checks(row.checks, f"{row.words}: ")
-    print_checks(effect.check for effect in report.gaps)
+        print_checks(row.checks, f"{row.label}: ")
+    print_checks(effect.check for effect in report.leakage_effects)
     for published in report.published_ranges:
-        limits = f"{published.low:g} to {published.high:g}"
-        click.echo(f"  {published.words}: {METRICS[published.metric]} {limits}")
+        limits = f"{published.lowest:g} to {published.highest:g}"
+        click.echo(f"  {published.label}: {METRICS[published.metric]} {limits}")
 
 
 def _format_metrics(row: experiments.ProtocolRow) -> list[str]:
-    return [reporting.metric_cell(row, key) for key in METRICS]
+    return [reporting.format_metric_cell(row, key) for key in METRICS]
 
 
 def _default_name(data_dir: Path) -> str:

@@ -24,7 +24,7 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     No heatmap is written for an image that the model cannot interpret.
     """
     check_writable(out)
-    files = inference.images_to_explain(images)
+    files = inference.collect_images(images)
     classifier = inference.load_classifier(model)
     results: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []

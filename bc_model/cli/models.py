@@ -14,9 +14,9 @@ from bc_model.cli.options import (
     PATH,
     find_split_file,
     json_option,
+    load_dataset,
     print_json,
     progress,
-    read_dataset,
     runs_option,
 )
 from bc_model.errors import SplitError
@@ -35,13 +35,13 @@ def model_commands() -> None:
 @json_option
 def list_(runs: Path, as_json: bool) -> None:
     """List the models of finished runs, newest first, and the bundled model."""
-    bundles, problems = inference.list_bundles(runs, inference.SHIPPED_MODELS)
+    bundles, problems = inference.list_bundles(runs, inference.BUNDLED_MODELS_DIR)
     if as_json:
         rows = [{"folder": str(bundle.folder), "name": bundle.card.name} for bundle in bundles]
         print_json({"models": rows, "problems": problems})
         return
     for bundle in bundles:
-        is_bundled = bundle.folder == inference.shipped_folder("bundled")
+        is_bundled = bundle.folder == inference.bundled_model_dir("bundled")
         alias = " (alias 'bundled')" if is_bundled else ""
         click.echo(f"{bundle.card.name}{alias}  {bundle.folder}")
         click.echo(f"    {bundle.card.architecture.backbone}, {_summarize(bundle.card)}")
@@ -73,7 +73,7 @@ def verify(model: Path) -> None:
 @click.option("--out", type=PATH, help="Markdown file to write. Default: print it.")
 def card(model: Path, out: Path | None) -> None:
     """Write the model card of MODEL as Markdown."""
-    text = reporting.card_markdown(inference.open_bundle(model).card)
+    text = reporting.card_to_markdown(inference.open_bundle(model).card)
     if out is None:
         click.echo(text, nl=False)
         return
@@ -102,14 +102,14 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
     for name in formats or inference.FORMATS:
         click.echo(f"{name}: converting and comparing", err=True)
         file = inference.export_model(bundle, name, out)
-        difference, n_images = file.max_difference, file.n
+        difference, n_images = file.max_difference, file.n_images
         row = {"format": name, "path": str(file.path)}
         rows.append(row | {"max_difference": difference, "n_images": n_images})
         if not as_json:
             text = f"largest difference from the original {difference:.1e} on {n_images} images"
             click.echo(f"{file.path}: {text}")
     card_file = out / f"{bundle.card.name}.md"
-    write_text_atomic(card_file, reporting.card_markdown(bundle.card))
+    write_text_atomic(card_file, reporting.card_to_markdown(bundle.card))
     print_json(rows) if as_json else click.echo(f"{card_file}: inputs and outputs")
 
 
@@ -135,12 +135,12 @@ def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool
         )
     with silence_native_stderr():
         import tensorflow  # noqa: F401
-    dataset = read_dataset(data_dir)
-    data.match_split(split, dataset)
+    dataset = load_dataset(data_dir)
+    data.require_matching_split(split, dataset)
     training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
     size = bundle.image_size
-    step = -(-len(training) // inference.CALIBRATION_IMAGES)  # images from all cases
-    bundle = inference.quantise(
+    step = -(-len(training) // inference.N_CALIBRATION_IMAGES)  # images from all cases
+    bundle = inference.quantize(
         bundle, data.load_pixels(dataset.root, list(training["path"])[::step], size)
     )
     bundle = inference.measure_parity(
@@ -157,7 +157,7 @@ def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool
         click.echo(
             f"{name}: {'passes' if parity.passes_parity else 'fails'} the parity check; "
             f"probability difference {parity.prob_difference_p99:.5f} (99th percentile), ROC AUC "
-            f"difference {'undefined' if auc is None else f'{auc:.5f}'}, {parity.n} images"
+            f"difference {'undefined' if auc is None else f'{auc:.5f}'}, {parity.n_images} images"
         )
 
 
@@ -174,19 +174,19 @@ def calibrate(model: Path, data_dir: Path, as_json: bool) -> None:
     bundle = inference.open_bundle(model)
     directory = evaluation.require_evaluation(bundle)
     split = data.read_split(directory.parent / "split.csv")
-    dataset = read_dataset(data_dir)
-    data.match_split(split, dataset)
+    dataset = load_dataset(data_dir)
+    data.require_matching_split(split, dataset)
     rows = split[split["subset"] == "validation"].reset_index(drop=True)
     show = progress("predicting")
     predicted = inference.predict_files(
         inference.Engine(bundle), dataset.root, list(rows["path"]), progress=show
     )
-    calibrated, files = evaluation.calibrated_by(bundle, rows, predicted, directory)
+    calibrated, files = evaluation.fit_bundle_temperature(bundle, rows, predicted, directory)
     report = evaluation.evaluate_split(
         inference.Engine(calibrated), dataset.root, split, progress=show
     )
     card = replace(calibrated.card, metrics=inference.CardMetrics(test=report.summary()))
-    evaluation.change_model_card(bundle, card, files | evaluation.report_files(report, directory))
+    evaluation.update_model_card(bundle, card, files | evaluation.report_files(report, directory))
     reporting.write_plots(report, directory)
     temperature, threshold = card.temperature, card.threshold
     if as_json:
@@ -225,12 +225,12 @@ def choose_threshold(
     bundle = inference.open_bundle(model)
     directory = evaluation.require_evaluation(bundle)
     choice = evaluation.choose_threshold(
-        evaluation.read_validation(directory), criterion=criterion, unit=unit,
+        evaluation.read_validation_predictions(directory), criterion=criterion, unit=unit,
         target=0.95 if target is None else target,
     )  # fmt: skip
     predictions = evaluation.read_report(directory).predictions
     assert predictions is not None, "read_report reads the predictions or fails"
-    trial = evaluation.try_threshold(predictions, choice.value, unit=unit)
+    trial = evaluation.evaluate_threshold(predictions, choice.value, unit=unit)
     rates = trial.metrics["sensitivity"], trial.metrics["specificity"]
     values = evaluation.predictive_values(*rates, prevalence)
     if reason is not None:
@@ -243,7 +243,7 @@ def choose_threshold(
              "is_set": reason is not None}
         )  # fmt: skip
         return
-    click.echo(f"threshold {choice.value:.3f}, {choice.chosen}")
+    click.echo(f"threshold {choice.value:.3f}, {choice.method}")
     for name, metric in trial.metrics.items():
         click.echo(f"  test {name.replace('_', ' ')}: {metric}")
     for name, metric in values.items():
@@ -259,7 +259,7 @@ def choose_threshold(
 def set_threshold(model: Path, value: float, reason: str) -> None:
     """Set the decision threshold of MODEL to VALUE and update the report of its run."""
     bundle = evaluation.set_threshold(inference.open_bundle(model), value, reason)
-    if directory := evaluation.evaluation_of(bundle):
+    if directory := evaluation.find_evaluation_dir(bundle):
         reporting.write_plots(evaluation.read_report(directory), directory)
     click.echo(f"threshold {bundle.threshold:.3f}, {bundle.card.threshold.method}")
 

@@ -43,11 +43,11 @@ class _Model(_Path):
         """Return an existing path, else the run or the included model with this name."""
         # 'bundled' is the bundled model even if a directory has this name.
         if value == "bundled" and inference.has_bundled_model():
-            return inference.shipped_folder(value)
+            return inference.bundled_model_dir(value)
         path = super().convert(value, param, ctx)
         if path.name != str(path) or path.exists():
             return path
-        named = (runs_dir() / path, inference.shipped_folder(path.name))
+        named = (runs_dir() / path, inference.bundled_model_dir(path.name))
         return next((directory for directory in named if directory.exists()), path)
 
 
@@ -93,7 +93,7 @@ def build_config(data_dir: Path, values: dict[str, Any]) -> TrainingConfig:
     """Return the configuration for a dataset directory and the values of `training_options`."""
     # The default image size of bundled weights is that of the bundled model.
     if values["weights"] == "bundled" and not is_given("image_size"):
-        values = values | {"image_size": inference.bundled_model().image_size}
+        values = values | {"image_size": inference.open_bundled_model().image_size}
     config = TrainingConfig(data=str(data_dir), **values)
     require_directory(data_dir)
     if config.official_fold_file:
@@ -107,14 +107,14 @@ def require_directory(data_dir: Path) -> None:
         raise FolderNotFoundError(f"There is no folder {data_dir}. Check the path of the dataset.")
 
 
-def read_dataset(data_dir: Path) -> data.Dataset:
+def load_dataset(data_dir: Path) -> data.Dataset:
     """Return the dataset and show the progress."""
-    return data.read_dataset(data_dir, progress=progress("reading"))
+    return data.load_dataset(data_dir, progress=progress("reading"))
 
 
 def find_split_file(bundle: inference.Bundle, split_file: Path | None, alternative: str) -> Path:
     """Return the given or the model's split file; errors end with the alternative."""
-    if bundle.learned_from_all:
+    if bundle.trained_on_all_images:
         raise SplitError(
             f"Model '{bundle.label}' was trained on all images of its dataset, so it has no "
             f"validation or test subset. {alternative}"

@@ -50,7 +50,7 @@ def train(
         raise ConfigError("Missing dataset. Give DATA, or resume RUN with --resume.")
 
     # Absolute paths, so that the run can be resumed from another directory.
-    config = training.checked_paths(build_config(data_dir, options))
+    config = training.resolve_paths(build_config(data_dir, options))
     existed = run_dir.exists()
     run = training.Run.create(run_dir)
     try:
@@ -79,7 +79,7 @@ def _resume(
     if is_child:
         end_with_stdin(run)
     is_manual = run.read_status()["state"] != "starting"
-    config = training.config_to_resume(run)
+    config = training.read_resumable_config(run)
     if data_dir is not None:  # Other images are detected as changed data.
         require_directory(data_dir)
         config = dataclasses.replace(config, data=str(data_dir.resolve()))
@@ -104,8 +104,8 @@ def _execute(run: training.Run, config: training.TrainingConfig, **how: bool) ->
         with silence_native_stderr():
             from bc_model.training import train as train_model
 
-        bundle = train_model(config, run, **how)
-    if bundle is None:
+        train_model(config, run, **how)
+    if run.read_status()["state"] != "done":
         logger.info("%s", run.read_status()["message"])
         return 1
     reporting.write_plots(evaluation.read_report(run.evaluation_dir), run.evaluation_dir)

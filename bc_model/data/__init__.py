@@ -1,4 +1,8 @@
-"""Pictures on disk: where they come from, their names, their pixels, the manifest, the splits."""
+"""Datasets: reading, registering, splitting and summarizing folders of histology images.
+
+Includes the leakage report of a split, duplicates, the dataset registry, downloads, synthetic
+images and the batches for training.
+"""
 
 import lazy_loader
 

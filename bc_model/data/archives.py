@@ -1,6 +1,7 @@
-"""Zip and tar.gz archives, read as one stream of files whose paths have been checked.
+"""Extraction of images from zip and tar.gz archives that are not trusted.
 
-`bc_model.data.archives` writes what they hold. Nothing here writes, or follows a link.
+An archive is read once, from start to end, through one interface for both formats. Every path,
+type and size is checked, and the first violation refuses the archive.
 """
 
 import errno
@@ -17,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -27,163 +29,32 @@ from bc_model.errors import ArchiveError, DataError
 
 MAX_ENTRIES = 100_000
 MAX_DIRECTORY_MB = 16
-"""Of a zip, where each entry has 46 bytes and its name; it is read in one go."""
+"""Limit of the directory of a zip archive, which is read at once."""
 MAX_TOTAL_GB = 20
 MAX_RATIO = 100
-"""Unpacked to packed bytes; pictures are packed already, BreakHis has 1.0."""
+"""Limit of unpacked to packed bytes. Images are compressed: BreakHis has a ratio of 1.0."""
 RATIO_FLOOR_MB = 64
-"""So much may come out of any archive: a few blank TIFFs are no bomb."""
-ROOM_TO_LEAVE_MB = 500
+"""Below this size, the ratio is not limited, because blank TIFF files compress well."""
+MIN_FREE_MB = 500
+CHUNK = 2**20
 
-_MAX_NAME = 400
-_MAX_PART_BYTES = 255
-_BAD_CHARACTERS = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|\ud800-\udfff]')
-_ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
-_DAMAGE = (
+_MAX_READ = 4 * CHUNK
+_MAX_PATH_LENGTH = 400
+_MAX_NAME_BYTES = 255
+_INVALID_CHARACTERS = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|\ud800-\udfff]')
+_ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
+_IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of PNG, JPEG, and TIFF and BigTIFF in both byte orders."""
+_DAMAGE_ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, EOFError, ValueError,
     OverflowError, NotImplementedError, RuntimeError, LookupError,
 )  # fmt: skip
-"""What the standard library raises for archives that are cut short, damaged or made by hand."""
-
-
-@contextmanager
-def reading(archive: str) -> Iterator[None]:
-    """Turn what the standard library says of a damaged archive into a sentence."""
-    try:
-        yield
-    except DataError:
-        raise
-    except _DAMAGE as error:
-        raise damaged(archive) from error
-    except OSError as error:
-        # The disk's own words pass; a place before the start of the file is the archive's fault.
-        if error.errno not in (None, errno.EINVAL):
-            raise
-        raise damaged(archive) from error
-
-
-def checked_path(archive: str, name: str) -> str:
-    """Return an entry's path, '' for the top folder, when it stays inside on every system.
-
-    Raises
-    ------
-    ArchiveError
-        It leads out, or some system cannot write it.
-    """
-    inner = name.removesuffix("/")
-    parts = [part for part in inner.split("/") if part != "."]
-    if (
-        ".." in parts
-        or "" in parts
-        or len(name) > _MAX_NAME
-        or any(
-            len(part.encode("utf-8", "surrogatepass")) > _MAX_PART_BYTES
-            or part.endswith((" ", "."))
-            for part in parts
-        )
-        or _BAD_CHARACTERS.search(name)
-    ):
-        raise ArchiveError(
-            f"{archive} holds the path {name[:80]!a}, which leads out of its folder or is no path "
-            "on every system; nothing was taken from it."
-        )
-    return "/".join(parts)
-
-
-class Names:
-    """The names met so far in an archive, as the least careful system would tell them apart."""
-
-    def __init__(self, archive: str) -> None:
-        self._archive = archive
-        self._files: set[str] = set()
-        self._folders: set[str] = set()
-
-    def add(self, path: PurePosixPath) -> None:
-        """Take a file's path, and refuse one that another file or folder has."""
-        key, *above = (
-            unicodedata.normalize("NFC", str(part)).casefold() for part in (path, *path.parents)
-        )
-        if key in self._files or key in self._folders or self._files.intersection(above):
-            raise ArchiveError(
-                f"{self._archive} holds {path} twice; nothing was taken from it. "
-                "Pack the folder again."
-            )
-        if len(self._files) == MAX_ENTRIES:
-            raise too_many(self._archive)
-        self._files.add(key)
-        self._folders.update(above)
-
-
-def why_not(path: PurePosixPath, size_bytes: int) -> str:
-    """Say why a file is left out; empty when it may be a picture."""
-    suffix = path.suffix.lower()
-    if "__MACOSX" in path.parts or any(part.startswith(".") for part in path.parts):
-        return "hidden"
-    if suffix in _ARCHIVES:
-        return "archive inside"
-    if suffix not in IMAGE_SUFFIXES:
-        return "not a picture"
-    return "too large" if size_bytes > MAX_FILE_MB * 2**20 else ""
-
-
-def require_no_bomb(archive: str, unpacked_bytes: int, packed_bytes: int) -> None:
-    """Refuse an archive once more has come out of it than can be meant well."""
-    much = unpacked_bytes > RATIO_FLOOR_MB * 2**20
-    if (much and unpacked_bytes > MAX_RATIO * packed_bytes) or unpacked_bytes > MAX_TOTAL_GB * 1e9:
-        raise ArchiveError(
-            f"{archive} unpacks to more than {MAX_RATIO} times its size, or more than "
-            f"{MAX_TOTAL_GB} GB; nothing was taken from it."
-        )
-
-
-def require_room(folder: Path, size_bytes: int, verb: str) -> None:
-    """Raise `DataError` unless a disk has so much room and `ROOM_TO_LEAVE_MB` more."""
-    free = shutil.disk_usage(folder).free
-    needed = size_bytes + ROOM_TO_LEAVE_MB * 10**6
-    if free < needed:
-        raise DataError(
-            f"{verb} needs {needed / 1e9:.1f} GB in {folder} and the disk has {free / 1e9:.1f} GB "
-            "free; make room, or name another folder with BC_DATASETS."
-        )
-
-
-def damaged(archive: str) -> ArchiveError:
-    """Return the error for an archive that cannot be read to its end."""
-    return ArchiveError(f"{archive} is damaged or cut short; copy or download it again.")
-
-
-def too_many(archive: str) -> ArchiveError:
-    """Return the error for an archive of too many files."""
-    return ArchiveError(
-        f"{archive} holds more than {MAX_ENTRIES:,} files, or a list of them of more than "
-        f"{MAX_DIRECTORY_MB} MB; that is no set of pictures."
-    )
-
-
-def no_plain_file(archive: str, path: str) -> ArchiveError:
-    """Return the error for a link, a device or a file with holes."""
-    return ArchiveError(
-        f"{archive} holds {path}, a link or device; nothing was taken from it. Pack plain files."
-    )
-
-
-CHUNK = 2**20
-_MAX_READ = 4 * CHUNK
+"""Errors of the standard library for damaged archives."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of an archive.
-
-    Attributes
-    ----------
-    path : PurePosixPath
-        Relative, checked.
-    size : int
-        Bytes, as declared.
-    chunks : callable
-        Returns an iterator over the bytes; to be used before the next entry is asked for.
-    """
+    """One file of an archive. `chunks` iterates over its bytes, before the next entry is read."""
 
     path: PurePosixPath
     size: int
@@ -192,47 +63,35 @@ class Entry:
 
 @dataclass(frozen=True)
 class Archive:
-    """An open archive.
-
-    Attributes
-    ----------
-    name : str
-        What to call it in a message.
-    size : int
-        Bytes of the archive itself.
-    unpacked_size : int or None
-        Declared for all pictures together; None where only reading to the end would tell.
-    entries : iterator of Entry
-        Files only, in the archive's order.
-    consumed : callable
-        Returns how many bytes of the archive have been read.
-    """
+    """An open archive; sizes in bytes, and `unpacked_size` is None if it is not declared."""
 
     name: str
     size: int
     unpacked_size: int | None
     entries: Iterator[Entry]
-    consumed: Callable[[], int]
+    count_read: Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """Paths of the unpacked images, and path and reason of each skipped file.
+
+    Reasons: 'hidden', 'nested archive', 'not an image', 'too large' and 'invalid content'.
+    """
+
+    images: list[str]
+    skipped: list[tuple[str, str]]
 
 
 @contextmanager
 def open_archive(path: Path, name: str) -> Iterator[Archive]:
-    """Open a zip or tar.gz file, whichever its first bytes say it is.
+    """Open a zip or tar.gz archive. The format is detected from the first bytes.
 
-    Parameters
-    ----------
-    path : Path
-    name : str
-        What to call it in a message.
-
-    Raises
-    ------
-    ArchiveError
-        It is neither, is damaged, or holds what `bc_model.data.archives` refuses. Raised
-        also while entries are read.
+    `name` is used in messages. A damaged or unsafe archive raises `ArchiveError`, also while the
+    entries are read.
     """
     size = path.stat().st_size
-    with _Raw(io.FileIO(path), name) as raw:
+    with _LimitedReader(io.FileIO(path), name) as raw:
         start = raw.read(4)
         raw.seek(0)
         if start in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -241,223 +100,283 @@ def open_archive(path: Path, name: str) -> Iterator[Archive]:
             yield _open_tar(raw, name, size)
         else:
             raise ArchiveError(
-                f"{name} is not a zip or tar.gz archive, whatever its name says; pack the folder "
-                "of pictures again."
+                f"{name} is not a zip or tar.gz archive. Pack the folder of images again."
             )
 
 
-def _open_zip(raw: IO[bytes], name: str, size: int) -> Archive:
-    with reading(name):
-        file = zipfile.ZipFile(raw)
-        infos = file.infolist()
-    if len(infos) > MAX_ENTRIES:
-        raise too_many(name)
-    done = 0
+def unpack(
+    archive: Archive, folder: Path, *, progress: Callable[[int, int], None] | None = None
+) -> Unpacked:
+    """Write the images of an archive into a new folder.
 
-    def entries() -> Iterator[Entry]:
-        nonlocal done
-        for info in infos:
-            # `filename` was cut at a null byte, and on Windows had its backslashes turned.
-            path = checked_path(name, info.orig_filename)
-            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise no_plain_file(name, path)
-            if info.flag_bits & 1:
-                raise ArchiveError(f"{name} is encrypted; pack the folder without a password.")
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ArchiveError(
-                    f"{name} packs {path} by a method that is not read here; pack the folder "
-                    "again as a plain zip."
-                )
-            if not info.is_dir():
-                yield Entry(PurePosixPath(path), info.file_size, _zip_chunks(file, info, name))
-            done += info.compress_size
-
-    unpacked = sum(
-        info.file_size
-        for info in infos
-        if not why_not(PurePosixPath(info.filename), info.file_size)
-    )
-    require_no_bomb(name, unpacked, size)
-    return Archive(name, size, unpacked, entries(), lambda: done)
-
-
-def _zip_chunks(
-    file: zipfile.ZipFile, info: zipfile.ZipInfo, name: str
-) -> Callable[[], Iterator[bytes]]:
-    def chunks() -> Iterator[bytes]:
-        with reading(name), file.open(info) as stream:
-            while chunk := stream.read(CHUNK):
-                yield chunk
-
-    return chunks
+    `progress` is called with the bytes read and the size of the archive. Raises `ArchiveError`, or
+    `DataError` if the disk is full; then the caller deletes the folder.
+    """
+    require_free_space(folder.parent, archive.unpacked_size or archive.size, "Unpacking")
+    folder.mkdir()
+    registered = _PathRegistry(archive.name)
+    unpacked = Unpacked([], [])
+    total = 0
+    for entry in archive.entries:
+        registered.add(entry.path)
+        reason = _find_skip_reason(entry.path, entry.size)
+        if not reason:
+            size = _write_image(archive, entry, folder / entry.path, total)
+            total += size
+            reason = "" if size else "invalid content"
+        if reason:
+            unpacked.skipped.append((str(entry.path), reason))
+        else:
+            unpacked.images.append(str(entry.path))
+        if progress:
+            progress(archive.count_read(), archive.size)
+    if not unpacked.images:
+        n_nested = sum(reason == "nested archive" for _, reason in unpacked.skipped)
+        hint = f" Unpack the nested archives ({n_nested}) first." if n_nested else ""
+        raise ArchiveError(
+            f"{archive.name} contains no images. Expected PNG, JPEG or TIFF files, got "
+            f"{len(unpacked.skipped)} other files.{hint}"
+        )
+    return unpacked
 
 
-def _open_tar(raw: IO[bytes], name: str, size: int) -> Archive:
-    stream = _Bounded(gzip.GzipFile(fileobj=raw), name, size)
-
-    def entries() -> Iterator[Entry]:
-        with reading(name):
-            file = tarfile.TarFile(fileobj=stream, mode="r")  # type: ignore[arg-type]
-            for count, info in enumerate(file, start=1):
-                # It would keep every header, and they may be large.
-                file.members = []  # type: ignore[attr-defined]
-                if count > MAX_ENTRIES:
-                    raise too_many(name)
-                path = checked_path(name, info.name)
-                if info.isdir():
-                    continue
-                if not info.isreg() or info.issparse():
-                    raise no_plain_file(name, path)
-                yield Entry(PurePosixPath(path), info.size, _tar_chunks(file, info, name))
-            # A damaged header ends a tar file without a word, and the checksum comes last of all.
-            while chunk := stream.read(CHUNK):
-                if chunk.strip(b"\0"):
-                    raise damaged(name)
-
-    return Archive(name, size, None, entries(), raw.tell)
+def require_free_space(folder: Path, size_bytes: int, action: str) -> None:
+    """Raise `DataError` unless the disk has space for the given size and `MIN_FREE_MB`."""
+    free = shutil.disk_usage(folder).free
+    needed = size_bytes + MIN_FREE_MB * 10**6
+    if free < needed:
+        raise DataError(
+            f"{action} needs {needed / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB are "
+            "free. Free disk space, or set BC_DATASETS to another folder."
+        )
 
 
-def _tar_chunks(
-    file: tarfile.TarFile, info: tarfile.TarInfo, name: str
-) -> Callable[[], Iterator[bytes]]:
-    def chunks() -> Iterator[bytes]:
-        with reading(name):
-            stream = file.extractfile(info)
-            while stream and (chunk := stream.read(CHUNK)):
-                yield chunk
+def _find_skip_reason(path: PurePosixPath, size_bytes: int) -> str:
+    """Return why a file is skipped, or '' if it may be an image."""
+    suffix = path.suffix.lower()
+    if "__MACOSX" in path.parts or any(part.startswith(".") for part in path.parts):
+        return "hidden"
+    if suffix in _ARCHIVE_SUFFIXES:
+        return "nested archive"
+    if suffix not in IMAGE_SUFFIXES:
+        return "not an image"
+    return "too large" if size_bytes > MAX_FILE_MB * 2**20 else ""
 
-    return chunks
+
+def _write_image(archive: Archive, entry: Entry, target: Path, total: int) -> int:
+    """Write one image and return its size; return 0 without writing if it is not an image."""
+    size = 0
+    chunks = entry.chunks()
+    first = next(chunks, b"")
+    if not first.startswith(_IMAGE_SIGNATURES):
+        return 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as file:
+        for chunk in chain([first], chunks):
+            size += len(chunk)
+            _require_ratio(archive.name, total + size, archive.size)
+            file.write(chunk)
+    return size
 
 
-class _Raw(io.BufferedReader):
-    """An archive's own bytes; of a zip, not so many at once as only an endless directory has."""
+class _PathRegistry:
+    """The paths of an archive, compared without case and Unicode form, as on some systems."""
+
+    def __init__(self, archive: str) -> None:
+        self._archive = archive
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def add(self, path: PurePosixPath) -> None:
+        """Add the path of a file; refuse a path that another file or folder has."""
+        key, *parents = (
+            unicodedata.normalize("NFC", str(part)).casefold() for part in (path, *path.parents)
+        )
+        if key in self._files or key in self._folders or self._files.intersection(parents):
+            raise ArchiveError(
+                f"{self._archive} contains {path} twice. Nothing was imported. Pack the folder "
+                "again."
+            )
+        if len(self._files) == MAX_ENTRIES:
+            raise _too_many_files(self._archive)
+        self._files.add(key)
+        self._folders.update(parents)
+
+
+class _LimitedReader(io.BufferedReader):
+    """An archive file that refuses the size of read that only a huge zip directory needs."""
 
     def __init__(self, file: io.FileIO, name: str) -> None:
         super().__init__(file)
         self._archive = name
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read so many bytes, fewer at the end."""
+        """Return up to `size` bytes."""
         if size is not None and size > MAX_DIRECTORY_MB * 2**20:
-            raise too_many(self._archive)
+            raise _too_many_files(self._archive)
         return super().read(size)
 
 
-class _Bounded:
-    """A stream that is read forwards only and stops a bomb, also in what is skipped."""
+class _LimitedStream:
+    """A forward-only stream of unpacked bytes that limits their number, also in skipped files."""
 
     def __init__(self, stream: gzip.GzipFile, name: str, packed_bytes: int) -> None:
         self._stream = stream
         self._name = name
         self._packed_bytes = packed_bytes
-        self._at = 0
+        self._position = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Read so many bytes, fewer at the end."""
-        if not 0 <= size <= _MAX_READ:  # a header that declares gigabytes of name
-            raise damaged(self._name)
+        """Return up to `size` bytes."""
+        if not 0 <= size <= _MAX_READ:  # A header that declares a name of gigabytes.
+            raise _damaged(self._name)
         data = self._stream.read(size)
-        self._at += len(data)
-        require_no_bomb(self._name, self._at, self._packed_bytes)
+        self._position += len(data)
+        _require_ratio(self._name, self._position, self._packed_bytes)
         return data
 
     def seek(self, target: int) -> None:
-        """Read on to a place that lies ahead."""
-        if target < self._at:
-            raise io.UnsupportedOperation("this stream is read forwards")
-        while self._at < target:
-            if not self.read(min(CHUNK, target - self._at)):
+        """Read forward to a position."""
+        if target < self._position:
+            raise io.UnsupportedOperation("The stream cannot seek backward.")
+        while self._position < target:
+            if not self.read(min(CHUNK, target - self._position)):
                 raise EOFError
 
     def tell(self) -> int:
-        """Return the place, bytes from the start."""
-        return self._at
+        """Return the position, bytes."""
+        return self._position
 
 
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""PNG, JPEG, TIFF and BigTIFF of both byte orders."""
+def _open_zip(raw: IO[bytes], name: str, size: int) -> Archive:
+    with _damage_as_archive_error(name):
+        file = zipfile.ZipFile(raw)
+        infos = file.infolist()
+    if len(infos) > MAX_ENTRIES:
+        raise _too_many_files(name)
+    consumed = 0
+
+    def entries() -> Iterator[Entry]:
+        nonlocal consumed
+        for info in infos:
+            # `filename` ends at a null byte, and on Windows has its backslashes replaced.
+            path = _check_path(name, info.orig_filename)
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _not_a_plain_file(name, path)
+            if info.flag_bits & 1:
+                raise ArchiveError(f"{name} is encrypted. Pack the folder without a password.")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ArchiveError(
+                    f"{name} uses an unsupported compression for {path}. Expected stored or "
+                    "deflated files. Pack the folder again as a plain zip archive."
+                )
+            if not info.is_dir():
+                chunks = partial(_read_chunks, name, partial(file.open, info))
+                yield Entry(PurePosixPath(path), info.file_size, chunks)
+            consumed += info.compress_size
+
+    unpacked_size = sum(
+        info.file_size
+        for info in infos
+        if not _find_skip_reason(PurePosixPath(info.filename), info.file_size)
+    )
+    _require_ratio(name, unpacked_size, size)
+    return Archive(name, size, unpacked_size, entries(), lambda: consumed)
 
 
-@dataclass(frozen=True)
-class Unpacked:
-    """What came out of an archive.
+def _open_tar(raw: IO[bytes], name: str, size: int) -> Archive:
+    stream = _LimitedStream(gzip.GzipFile(fileobj=raw), name, size)
 
-    Attributes
-    ----------
-    pictures : list of str
-        Paths relative to the folder.
-    skipped : list of (str, str)
-        Path and reason of each file left out: hidden, archive inside, not a picture, too large,
-        not what its name says.
-    """
+    def entries() -> Iterator[Entry]:
+        with _damage_as_archive_error(name):
+            file = tarfile.TarFile(fileobj=stream, mode="r")  # type: ignore[arg-type]
+            for count, info in enumerate(file, start=1):
+                file.members = []  # type: ignore[attr-defined]  # Headers may be large.
+                if count > MAX_ENTRIES:
+                    raise _too_many_files(name)
+                path = _check_path(name, info.name)
+                if info.isdir():
+                    continue
+                if not info.isreg() or info.issparse():
+                    raise _not_a_plain_file(name, path)
+                chunks = partial(_read_chunks, name, partial(file.extractfile, info))
+                yield Entry(PurePosixPath(path), info.size, chunks)
+            # A damaged header ends a tar file silently, and the checksum comes at the end.
+            while chunk := stream.read(CHUNK):
+                if chunk.strip(b"\0"):
+                    raise _damaged(name)
 
-    images: list[str]
-    skipped: list[tuple[str, str]]
+    return Archive(name, size, None, entries(), raw.tell)
 
 
-def unpack(
-    archive: Archive, folder: Path, *, progress: Callable[[int, int], None] | None = None
-) -> Unpacked:
-    """Write the pictures of an archive into a new folder.
+def _read_chunks(name: str, open_file: Callable[[], IO[bytes] | None]) -> Iterator[bytes]:
+    with _damage_as_archive_error(name):
+        file = open_file()
+        while file and (chunk := file.read(CHUNK)):
+            yield chunk
 
-    Parameters
-    ----------
-    archive : Archive
-    folder : Path
-        Made. Whoever calls deletes it when this fails.
-    progress : callable, optional
-        Called with (bytes of the archive read, bytes in all).
 
-    Returns
-    -------
-    Unpacked
+@contextmanager
+def _damage_as_archive_error(archive: str) -> Iterator[None]:
+    """Turn errors of the standard library for a damaged archive into `ArchiveError`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except _DAMAGE_ERRORS as error:
+        raise _damaged(archive) from error
+    except OSError as error:
+        # Errors of the disk are raised; a seek before the start of the file means damage.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise _damaged(archive) from error
 
-    Raises
-    ------
-    ArchiveError
-        It is damaged, holds no picture, or is refused as the module says.
-    DataError
-        The disk has no room.
-    """
-    require_room(folder.parent, archive.unpacked_size or archive.size, "Unpacking")
-    folder.mkdir()
-    names = Names(archive.name)
-    found = Unpacked([], [])
-    written = 0
-    for entry in archive.entries:
-        names.add(entry.path)
-        reason = why_not(entry.path, entry.size)
-        if not reason:
-            size = _write(archive, entry, folder / entry.path, written)
-            written += size
-            reason = "" if size else "not what its name says"
-        if reason:
-            found.skipped.append((str(entry.path), reason))
-        else:
-            found.images.append(str(entry.path))
-        if progress:
-            progress(archive.consumed(), archive.size)
-    if not found.images:
-        inside = sum(reason == "archive inside" for _, reason in found.skipped)
-        hint = f"; archives inside it ({inside}) are not opened" if inside else ""
-        raise ArchiveError(
-            f"{archive.name} holds no PNG, JPEG or TIFF picture among {len(found.skipped)} "
-            f"files{hint}."
+
+def _check_path(archive: str, name: str) -> str:
+    """Return the path of an entry, '' for the top folder, if it is valid on every system."""
+    parts = [part for part in name.removesuffix("/").split("/") if part != "."]
+    if (
+        ".." in parts
+        or "" in parts
+        or len(name) > _MAX_PATH_LENGTH
+        or any(
+            len(part.encode("utf-8", "surrogatepass")) > _MAX_NAME_BYTES
+            or part.endswith((" ", "."))
+            for part in parts
         )
-    return found
+        or _INVALID_CHARACTERS.search(name)
+    ):
+        raise ArchiveError(
+            f"{archive} contains the unsafe path {name[:80]!a}. Expected a path inside the archive "
+            "that is valid on every system. Nothing was imported. Pack the folder again."
+        )
+    return "/".join(parts)
 
 
-def _write(archive: Archive, entry: Entry, target: Path, written: int) -> int:
-    """Write one picture and return its bytes; 0, and no file, when its content is none."""
-    size = 0
-    chunks = entry.chunks()
-    first = next(chunks, b"")
-    if not first.startswith(_SIGNATURES):
-        return 0
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("xb") as file:
-        for chunk in chain([first], chunks):
-            size += len(chunk)
-            require_no_bomb(archive.name, written + size, archive.size)
-            file.write(chunk)
-    return size
+def _require_ratio(archive: str, unpacked_bytes: int, packed_bytes: int) -> None:
+    """Refuse an archive that unpacks to far more bytes than a dataset would."""
+    is_large = unpacked_bytes > RATIO_FLOOR_MB * 2**20
+    exceeds_ratio = is_large and unpacked_bytes > MAX_RATIO * packed_bytes
+    if exceeds_ratio or unpacked_bytes > MAX_TOTAL_GB * 1e9:
+        raise ArchiveError(
+            f"{archive} unpacks to too many bytes. Expected at most {MAX_RATIO} times its size, "
+            f"and at most {MAX_TOTAL_GB} GB. Nothing was imported. Pack the images only."
+        )
+
+
+def _damaged(archive: str) -> ArchiveError:
+    return ArchiveError(f"{archive} is damaged or incomplete. Copy or download it again.")
+
+
+def _too_many_files(archive: str) -> ArchiveError:
+    return ArchiveError(
+        f"{archive} has too many files. Expected at most {MAX_ENTRIES:,} files and a directory of "
+        f"at most {MAX_DIRECTORY_MB} MB. Pack the images only."
+    )
+
+
+def _not_a_plain_file(archive: str, path: str) -> ArchiveError:
+    return ArchiveError(
+        f"{archive} contains {path}, which is a link or device. Nothing was imported. Pack plain "
+        "files only."
+    )

@@ -1,9 +1,8 @@
-"""Near twins: pictures of one field that differ in size, compression or a few pixels.
+"""Pairs of duplicates and near-duplicates in a dataset.
 
-Exact twins are found by their pixels in `bc_model.data.dataset`. This finds copies that were
-resized or re-encoded. It does not find turned, flipped or shifted ones. Two different fields can
-look alike to 64 bits, so near twins of a set are told and join no cases; what looks the same as a
-picture that a model learned from counts as known to it, which at worst is too careful.
+Near-duplicates are copies that were resized or re-encoded; rotated, flipped or shifted copies are
+not found. Two different fields may have close hashes, so near-duplicates are reported but do not
+join cases.
 """
 
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bc_model.data import hashing
 from bc_model.data.breakhis import parse_name
 from bc_model.data.dataset import Dataset
-from bc_model.data.hashing import _BLOCK_ELEMENTS, MAX_DISTANCE
 
 MAX_LISTED = 1000
 RELATIONS = ("other class", "other case", "case unknown", "same case")
@@ -21,16 +20,16 @@ RELATIONS = ("other class", "other case", "case unknown", "same case")
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Pairs of pictures that look the same.
+    """Pairs of images that look the same.
 
     Attributes
     ----------
-    counts : dict from relation to int
-        For each of `RELATIONS`, each pair once. 'other case' pairs are of one class and of two
-        groups that a split may part; 'case unknown' means that one name or both say no case.
+    counts : dict of str to int
+        Number of pairs for each of `RELATIONS`. 'other case' pairs have one class and two groups,
+        which a split may divide. In 'case unknown' pairs, at least one name has no case.
     pairs : DataFrame
-        path, other, distance (bits), relation; the first `MAX_LISTED` of each relation, the most
-        alarming relation first.
+        path, other, distance (bits) and relation. Contains the first `MAX_LISTED` pairs of each
+        relation, in the order of `RELATIONS`.
     """
 
     counts: dict[str, int]
@@ -38,61 +37,42 @@ class NearDuplicates:
 
 
 def find_near_duplicates(
-    images: pd.DataFrame, *, max_distance: int = MAX_DISTANCE
+    images: pd.DataFrame, *, max_distance: int = hashing.MAX_DISTANCE
 ) -> NearDuplicates:
-    """Compare every picture with every other one.
+    """Return the pairs of images whose difference hashes differ in few bits.
 
-    Parameters
-    ----------
-    pictures : DataFrame
-        Of a manifest: path, class, case, group, dhash.
-    max_distance : int
-        In bits.
-
-    Returns
-    -------
-    NearDuplicates
-
-    Notes
-    -----
-    All n (n - 1) / 2 pairs are compared, 8,000 pictures in 0.2 s on two cores;
-    hashing costs an eighth of what decoding does.
+    `images` is the table of a `Dataset`. All n (n - 1) / 2 pairs are compared: 8,000 images take
+    0.2 s on two cores.
     """
     hashes = images["dhash"].to_numpy(np.uint64)
     classes = pd.factorize(images["class"])[0]
     groups = pd.factorize(images["group"])[0]
-    known = (images["case"] != "").to_numpy()
+    has_case = (images["case"] != "").to_numpy()
     n = len(hashes)
-    rows_a_block = max(1, _BLOCK_ELEMENTS // max(n, 1))
+    block_rows = max(1, hashing.BLOCK_ELEMENTS // max(n, 1))
     counts = np.zeros(len(RELATIONS), np.int64)
-    found: list[np.ndarray] = []
-    for start in range(0, n - 1, rows_a_block):
-        block = hashes[start : start + rows_a_block, None]
+    found = [np.empty((0, 4), np.int64)]
+    for start in range(0, n - 1, block_rows):
+        block = hashes[start : start + block_rows, None]
         distances = np.bitwise_count(block ^ hashes[None, start + 1 :])
-        # Column c is picture start + 1 + c: from the diagonal on, each pair is met once.
+        # Column c is image start + 1 + c, so the upper triangle contains each pair once.
         row, column = np.nonzero(np.triu(distances <= max_distance))
         first, second = row + start, column + start + 1
         relation = np.select(
             [
                 classes[first] != classes[second],
-                ~(known[first] & known[second]),
+                ~(has_case[first] & has_case[second]),
                 groups[first] != groups[second],
             ],
             [0, 2, 1],
             default=3,
         )
+        table = np.stack([relation, distances[row, column], first, second], axis=1, dtype=np.int64)
         for code in range(len(RELATIONS)):
-            hits = np.flatnonzero(relation == code)
-            room = max(0, MAX_LISTED - counts[code])
-            counts[code] += len(hits)
-            kept = hits[:room]
-            found.append(
-                np.stack(
-                    [relation[kept], distances[row[kept], column[kept]], first[kept], second[kept]],
-                    axis=1,
-                ).astype(np.int64)
-            )
-    table = np.concatenate(found) if found else np.empty((0, 4), np.int64)
+            rows = table[relation == code]
+            found.append(rows[: max(0, MAX_LISTED - counts[code])])
+            counts[code] += len(rows)
+    table = np.concatenate(found)
     table = table[np.lexsort(table.T[::-1])]
     paths = images["path"].to_numpy()
     pairs = pd.DataFrame(
@@ -107,42 +87,29 @@ def find_near_duplicates(
 
 
 def find_duplicates(dataset: Dataset) -> NearDuplicates:
-    """List the pairs of pictures with the same pixels.
+    """Return all pairs of images with the same pixels, at distance 0.
 
-    Parameters
-    ----------
-    manifest : Manifest
-
-    Returns
-    -------
-    NearDuplicates
-        All of them, at distance 0. `path` is the picture that was kept, or the first of those
-        that were left out because they are filed as both classes.
+    `path` is the image that is kept, or the first of several images that are excluded because of
+    conflicting labels.
     """
     rows = [
-        (kept, path, _relation(kept, path))
-        for path, kept in zip(
-            dataset.duplicates["path"], dataset.duplicates["twin_of"], strict=True
-        )
+        (kept, path, _find_relation(kept, path))
+        for path, kept in dataset.duplicates[["path", "duplicate_of"]].itertuples(index=False)
     ]
-    # Every picture of one contradiction has the same sentence, which names the first of them.
+    # All images of one conflict have the same sentence, which contains their paths.
     excluded = dataset.excluded
-    for _, alike in excluded[excluded["reason"] == "contradiction"].groupby("detail"):
-        first, *others = alike["path"]
+    for _, copies in excluded[excluded["reason"] == "conflicting labels"].groupby("detail"):
+        first, *others = copies["path"]
         rows += [(first, other, RELATIONS[0]) for other in others]
+    rows.sort(key=lambda row: (RELATIONS.index(row[2]), row[0], row[1]))
     pairs = pd.DataFrame(rows, columns=["path", "other", "relation"], dtype="str")
     pairs.insert(2, "distance", 0)
-    order = pairs["relation"].map(RELATIONS.index)
-    pairs = pairs.assign(order=order).sort_values(["order", "path", "other"], ignore_index=True)
     counts = pairs["relation"].value_counts()
-    return NearDuplicates(
-        {relation: int(counts.get(relation, 0)) for relation in RELATIONS},
-        pairs.drop(columns="order"),
-    )
+    return NearDuplicates({name: int(counts.get(name, 0)) for name in RELATIONS}, pairs)
 
 
-def _relation(kept: str, path: str) -> str:
-    names = [parse_name(one.rpartition("/")[2]) for one in (kept, path)]
+def _find_relation(path: str, other: str) -> str:
+    names = [parse_name(name.rpartition("/")[2]) for name in (path, other)]
     if names[0] is None or names[1] is None:
         return "case unknown"
     return "same case" if names[0].case == names[1].case else "other case"

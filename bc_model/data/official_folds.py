@@ -1,8 +1,13 @@
-"""Splits by the official fold files: `folds` as published, `folds-clean` without what leaks."""
+"""The official BreakHis fold files: reading, storing, splitting by them, and their leakage.
+
+A fold file assigns each image to training or test, one line per image. The official files split
+by section, so sections of one slide occur on both sides; `assign_subsets` can leave these out.
+"""
 
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,26 +16,29 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES, name_key, parse_name
 from bc_model.data.dataset import Dataset
+from bc_model.data.registry import datasets_dir
 from bc_model.errors import DataError, SplitError
+from bc_model.utils.io import write_bytes_atomic
 
+MIN_LISTED_PROPORTION = 0.9
+"""A file that lists fewer of the images belongs to another release or another dataset."""
+
+FOLD_FILES_FOLDER = ".folds"
+MAX_FOLD_FILES = 50
 MAX_FILE_MB = 32
-SIDES = ("train", "test")
+_SUBSETS = ("train", "test")
+_COLUMNS = ["name", "key", "class", "case", "section", "magnification", "subset"]
+_HINT = "Choose an official fold file, such as dsfold1.txt."
 
-_FORM = "name|magnification|fold|train or test"
+logger = logging.getLogger("bc_model.data")
 
 
 @dataclass(frozen=True)
 class FoldFile:
-    """One fold file.
+    """The content of a fold file; official files have the folds 1 to 5.
 
-    Attributes
-    ----------
-    path : Path
-    fold : int
-        The number that the file bears, 1 to 5 in the official ones.
-    names : DataFrame
-        One row a line, in the file's order: name, key (`bc_model.data.breakhis.name_key`), class,
-        case, section, magnification, side ('train' or 'test').
+    `names` has one row per line: name, key (`bc_model.data.breakhis.name_key`), class, case,
+    section, magnification, and subset ('train' or 'test').
     """
 
     path: Path
@@ -38,390 +46,364 @@ class FoldFile:
     names: pd.DataFrame
 
 
+@dataclass(frozen=True)
+class FoldMatch:
+    """The subset ('train', 'test' or '' if unlisted) of each image in a fold file.
+
+    `n_missing` listed names have no image in the dataset. The file lists `n_in_both` images for
+    training and, under another name, for test. They count once, and for test.
+    """
+
+    subset: pd.Series
+    n_missing: int
+    n_in_both: int
+
+    @property
+    def n_unlisted(self) -> int:
+        """Number of images that the file does not list, and that no subset contains."""
+        return int((self.subset == "").sum())
+
+    def checks(self) -> list[Check]:
+        """Return the differences between the fold file and the dataset as checks."""
+        checks = []
+        if self.n_unlisted:
+            checks.append(make_check("BC261", n_unlisted=self.n_unlisted, n_images=len(self.subset)))
+        if self.n_missing:
+            checks.append(make_check("BC262", n_missing=self.n_missing))
+        if self.n_in_both:
+            checks.append(make_check("BC263", n_duplicates=self.n_in_both))
+        return checks
+
+
+@dataclass(frozen=True)
+class SectionLeakage:
+    """Number of test images with a related image in training, in total and benign.
+
+    For section leakage, the related image is of the same case, at any magnification.
+    """
+
+    n_test: int
+    n_shared: int
+    n_benign_test: int
+    n_benign_shared: int
+
+    @property
+    def proportion(self) -> float | None:
+        """Proportion of the test images, 0 to 1; None if there are none."""
+        return self.n_shared / self.n_test if self.n_test else None
+
+    @property
+    def benign_proportion(self) -> float | None:
+        """Proportion of the benign test images, 0 to 1; None if there are none."""
+        return self.n_benign_shared / self.n_benign_test if self.n_benign_test else None
+
+
+@dataclass(frozen=True)
+class DuplicateLeakage(SectionLeakage):
+    """Leakage by duplicates under another name, counted in the images of a dataset.
+
+    `n_missing` is the number of listed names that have no image in the dataset.
+    """
+
+    n_listed: int
+    n_unlisted: int
+    n_missing: int
+
+
 def read_fold_file(path: Path) -> FoldFile:
-    """Read a fold file and refuse it whole when one line is not as it must be.
+    """Return the content of a fold file.
 
     Parameters
     ----------
     path : Path
-        Text, one picture a line; both kinds of line ends.
-
-    Returns
-    -------
-    FoldFile
+        UTF-8 text with one image per line, ``name|magnification|fold|train or test``.
 
     Raises
     ------
     SplitError
-        No such file, or not a fold file: the message names the line, what it says and the rule.
+        The file does not exist, or any line is invalid.
     """
     path = Path(path)
-    lines = _read_lines(path)
-    rows: list[tuple] = []
-    first_line: dict[str, int] = {}
-    fold = ""
-    for number, line in enumerate(lines, start=1):
-        fields = line.split("|")
-        if len(fields) != 4:
-            raise _wrong(path, number, line, f"it must read {_FORM}")
-        name, magnification, of_fold, side = fields
-        parsed, key = parse_name(name), name_key(name)
-        if parsed is None or key is None:
-            raise _wrong(path, number, line, "the name must follow the BreakHis grammar")
-        if magnification != str(parsed.magnification):
-            raise _wrong(
-                path, number, line, f"the magnification must be the name's, {parsed.magnification}"
-            )
-        if not re.fullmatch("[0-9]{1,3}", of_fold, re.ASCII):
-            raise _wrong(path, number, line, "the fold must be a whole number")
-        if (fold := fold or of_fold) != of_fold:
-            raise _wrong(path, number, line, f"a file is of one fold, and line 1 says {fold}")
-        if side not in SIDES:
-            raise _wrong(path, number, line, "the last word must be train or test")
-        if key in first_line:
-            raise _wrong(
-                path, number, line, f"a name stands once, and this one is on line {first_line[key]}"
-            )
-        first_line[key] = number
-        rows.append(
-            (name, key, parsed.class_name, parsed.case, parsed.section, parsed.magnification, side)
-        )
-    columns = ["name", "key", "class", "case", "section", "magnification", "side"]
-    names = pd.DataFrame(rows, columns=columns)
-    for side in SIDES:
-        if not (names["side"] == side).any():
-            raise SplitError(f"{path} is not a fold file: none of its lines says {side}.")
-    return FoldFile(path, int(fold), names)
-
-
-def _read_lines(path: Path) -> list[str]:
     try:
-        if path.stat().st_size > MAX_FILE_MB * 2**20:
-            raise SplitError(
-                f"{path} is not a fold file: it has more than {MAX_FILE_MB} MB; "
-                "the official ones, dsfold1.txt to dsfold5.txt, have half of one."
-            )
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_MB * 2**20 + 1)
     except FileNotFoundError as error:
-        raise SplitError(f"There is no fold file {path}; check the path.") from error
-    except UnicodeDecodeError as error:
-        raise SplitError(f"{path} is not a fold file: it is not text.") from error
+        raise SplitError(f"The fold file {path} does not exist. Check the path.") from error
     except OSError as error:
-        raise SplitError(f"The fold file {path} cannot be read: {error.strerror}.") from error
-    lines = text.rstrip("\n").split("\n")  # `read_text` has made every line end this one
-    if lines == [""]:
-        raise SplitError(f"{path} is not a fold file: it is empty.")
-    return lines
-
-
-def _wrong(path: Path, number: int, line: str, rule: str) -> SplitError:
-    shown = line if len(line) <= 80 else line[:77] + "..."
-    return SplitError(f"{path} is not a fold file: line {number} says {shown!r}; {rule}.")
-
-
-MIN_LISTED = 0.9
-"""Share of the pictures that a fold file must list: below, it is of another release or data set."""
-
-logger = logging.getLogger("bc_model.data")
-
-
-@dataclass(frozen=True)
-class FoldMatch:
-    """Which side of a fold file each picture stands on.
-
-    Attributes
-    ----------
-    side : Series of str
-        'train', 'test' or '' (not listed), with the index of the manifest's pictures.
-    absent : int
-        Names of the file without a picture in the data.
-    both_sides : int
-        Pictures that the file lists in training and, under another name, in test. They count
-        once, as everywhere, and in test.
-    """
-
-    side: pd.Series
-    absent: int
-    both_sides: int
-
-    @property
-    def not_listed(self) -> int:
-        """Pictures that the file does not list; no part of a split has them."""
-        return int((self.side == "").sum())
-
-    def checks(self) -> list[Check]:
-        """Return the checks of what the fold file and the dataset do not share."""
-        checks = []
-        if self.not_listed:
-            checks.append(make_check("BC261", n_unlisted=self.not_listed, n_images=len(self.side)))
-        if self.absent:
-            checks.append(make_check("BC262", n_missing=self.absent))
-        if self.both_sides:
-            checks.append(make_check("BC263", n_duplicates=self.both_sides))
-        return checks
+        raise SplitError(
+            f"The fold file {path} cannot be read ({error.strerror}). Check its permissions."
+        ) from error
+    return FoldFile(path, *_parse_fold_file(content, str(path)))
 
 
 def match_folds(dataset: Dataset, folds: FoldFile) -> FoldMatch:
-    """Find the side of each picture by its name.
-
-    Parameters
-    ----------
-    manifest : Manifest
-    folds : FoldFile
-
-    Returns
-    -------
-    FoldMatch
+    """Return the subset of each image by its name.
 
     Raises
     ------
     SplitError
-        Fewer than `MIN_LISTED` of the pictures are listed.
+        The file lists fewer than `MIN_LISTED_PROPORTION` of the images.
 
     Notes
     -----
-    Names are compared by the fields of the grammar, whatever the suffix. In public extracts that
-    number pictures anew, such as the squashed 200X one with 694 pictures, a name then stands for
-    another field of the same section: it stands on the right side all the same, since the
-    official files put each section wholly on one. Numbers beyond the official ones (19 of the
-    694) are not listed.
+    Names are compared without suffix. In a public extract that numbers the images differently, a
+    name then refers to another field of the same section. The subset is still correct, because
+    the official files assign each section to one subset.
     """
-    by_key = folds.names.set_index("key")["side"]
-    images = dataset.images
-    key = images["path"].map(_key)
-    side = key.map(by_key).fillna("").astype("str")
-    duplicate_side = dataset.duplicates["path"].map(_key).map(by_key)
-    by_path = side.set_axis(images["path"])
-    both = 0
-    for path, other in zip(dataset.duplicates["twin_of"], duplicate_side, strict=True):
-        here = by_path.get(path)
-        if here is None or not isinstance(other, str) or other == here:
+    subset_of_key = folds.names.set_index("key")["subset"]
+    images, duplicates = dataset.images, dataset.duplicates
+    keys, duplicate_keys = _name_keys(images["path"]), _name_keys(duplicates["path"])
+    subset = keys.map(subset_of_key).fillna("").astype("str").set_axis(images["path"])
+    n_in_both = 0
+    for path, other in zip(
+        duplicates["duplicate_of"], duplicate_keys.map(subset_of_key), strict=True
+    ):
+        own = subset.get(path)
+        if own is None or not isinstance(other, str) or other == own:
             continue
-        both += bool(here)
-        by_path[path] = "test" if "test" in (here, other) else other
-    side = by_path.set_axis(images.index)
-    listed = int((side != "").sum())
-    if listed < MIN_LISTED * len(side):
+        n_in_both += bool(own)
+        subset[path] = "test" if "test" in (own, other) else other
+    n_listed = int((subset != "").sum())
+    if n_listed < MIN_LISTED_PROPORTION * len(subset):
         raise SplitError(
-            f"{folds.path} lists {listed} of the {len(side)} pictures under {dataset.root} and "
-            f"must list {MIN_LISTED:.0%}; it is of another release or another data set."
+            f"The fold file {folds.path} does not fit the dataset {dataset.root}. Expected at "
+            f"least {MIN_LISTED_PROPORTION:.0%} of the {len(subset)} images in it, got {n_listed}. "
+            "Choose the fold file of this dataset and release."
         )
-    present = set(key) | set(dataset.duplicates["path"].map(_key))
-    return FoldMatch(side, int((~folds.names["key"].isin(present)).sum()), both)
+    is_missing = ~folds.names["key"].isin({*keys, *duplicate_keys})
+    return FoldMatch(subset.set_axis(images.index), int(is_missing.sum()), n_in_both)
 
 
-def fold_subsets(
-    dataset: Dataset, folds: FoldFile, *, clean: bool, n_folds: int, fold: int, seed: int
+def assign_subsets(
+    dataset: Dataset, folds: FoldFile, *, clean: bool, n_folds: int, validation_fold: int, seed: int
 ) -> pd.Series:
-    """Divide a manifest by a fold file.
+    """Return the subset of each image: 'train', 'validation', 'test' or '' (none).
 
-    Test is as the file gives it. Validation is a share of the cases that the file gives to
-    training: one of `n_folds`, at least one of each class.
-
-    Parameters
-    ----------
-    manifest : Manifest
-    folds : FoldFile
-    clean : bool
-        Leave out of training and validation every picture of a case that the file puts in test,
-        be it present in this data or not, and of every group that such a case belongs to. That
-        takes away siblings and twins; test stays whole.
-    n_folds, fold : int
-        In how many shares the cases of training are dealt out, and which of them validates. A
-        class with fewer cases than shares has as many shares as cases.
-    seed : int
-
-    Returns
-    -------
-    Series of str
-        'train', 'validation', 'test' or '' (in no part), with the index of the pictures.
+    The test subset is that of the file. Its training cases are divided into `n_folds` folds, one of
+    which is for validation. A class with fewer cases has as many folds as cases. If `clean`, images
+    of cases with a listed test image, and of their groups, are left out of training and validation.
 
     Raises
     ------
     SplitError
-        The file does not fit, no picture is in its test part, or training has fewer than two
-        cases of a class.
+        The file does not fit the dataset, the test subset is empty, or training has fewer than
+        two cases of a class.
     """
     images = dataset.images
     match = match_folds(dataset, folds)
     for check in match.checks():
         logger.info(check.message)
-    subset = match.side.copy()
-    in_test = subset == "test"
-    if not in_test.any():
+    subset = match.subset.copy()
+    is_test = subset == "test"
+    if not is_test.any():
         raise SplitError(
-            f"None of the {len(images)} pictures under {dataset.root} stands in the test part "
-            f"of {folds.path}; choose another fold file."
+            f"The fold file {folds.path} lists none of the {len(images)} images in {dataset.root} "
+            "for test. Choose another fold file."
         )
     if clean:
         names = folds.names
-        tested = set(names.loc[names["side"] == "test", "case"])
-        groups = set(images.loc[in_test | images["case"].isin(tested), "group"])
-        subset[(subset == "train") & images["group"].isin(groups)] = ""
-    rows = images[subset == "train"]
-    validation = _choose_cases(rows, folds, clean=clean, n_folds=n_folds, fold=fold, seed=seed)
-    subset[(subset == "train") & images["group"].isin(validation)] = "validation"
-    return subset
-
-
-def _choose_cases(
-    rows: pd.DataFrame, folds: FoldFile, *, clean: bool, n_folds: int, fold: int, seed: int
-) -> set[str]:
-    """Choose the groups that validate, of each class its share."""
-    class_of_group = rows.groupby("group")["class"].max()
-    chosen: set[str] = set()
+        test_cases = names.loc[names["subset"] == "test", "case"]
+        test_groups = images.loc[is_test | images["case"].isin(test_cases), "group"]
+        subset[(subset == "train") & images["group"].isin(test_groups)] = ""
+    class_of_group = images[subset == "train"].groupby("group")["class"].max()
     for code, name in enumerate(CLASSES):
         groups = class_of_group.index[class_of_group == name].to_numpy()
         if len(groups) < 2:
-            without = " once siblings and twins of test are left out" if clean else ""
+            reason = " after leaving out the cases of the test subset" if clean else ""
             raise SplitError(
-                f"{folds.path} leaves {len(groups)} {name} cases of this data for training and "
-                f"validation{without}; at least 2 are needed. Choose another fold file or add "
-                "pictures."
+                f"The fold file {folds.path} has too few training cases in {dataset.root}{reason}. "
+                f"Expected at least 2 {name} cases, got {len(groups)}. Choose another fold file, "
+                "or add images."
             )
         order = np.random.default_rng([seed, code]).permutation(len(groups))
-        proportions = np.array_split(groups[order], min(n_folds, len(groups)))
-        chosen |= set(proportions[fold % len(proportions)])
-    return chosen
+        parts = np.array_split(groups[order], min(n_folds, len(groups)))
+        chosen = parts[validation_fold % len(parts)]
+        subset[(subset == "train") & images["group"].isin(chosen)] = "validation"
+    return subset
 
 
-def _key(path: str) -> str | None:
-    return name_key(path.rpartition("/")[2])
-
-
-@dataclass(frozen=True)
-class SiblingLeak:
-    """How much of a test part has a sibling section in training.
-
-    Attributes
-    ----------
-    test, benign_test : int
-        Test pictures, and those of them that are benign.
-    shared, benign_shared : int
-        Those whose slide number has pictures in training, at any magnification.
-    """
-
-    test: int
-    shared: int
-    benign_test: int
-    benign_shared: int
-
-    @property
-    def proportion(self) -> float | None:
-        """Of the test pictures, 0 to 1; None when there are none."""
-        return self.shared / self.test if self.test else None
-
-    @property
-    def benign_proportion(self) -> float | None:
-        """Of the benign test pictures, 0 to 1; None when there are none."""
-        return self.benign_shared / self.benign_test if self.benign_test else None
-
-
-@dataclass(frozen=True)
-class DuplicateLeakage:
-    """How many test pictures stand in training under another name, pixel for pixel.
-
-    Attributes
-    ----------
-    listed, not_listed : int
-        Pictures of the data, each name counted, that the file lists and does not list.
-    absent : int
-        Names of the file without a picture in the data: of these nothing can be said.
-    test, benign_test : int
-        Listed pictures that stand in test.
-    shared, benign_shared : int
-        Those of them whose pixels stand in training too.
-    """
-
-    listed: int
-    not_listed: int
-    absent: int
-    test: int
-    shared: int
-    benign_test: int
-    benign_shared: int
-
-
-def count_siblings(folds: FoldFile) -> dict[str, SiblingLeak]:
-    """Count over all names of a fold file; no picture is needed.
-
-    Returns
-    -------
-    dict
-        'all', then each magnification such as '40X'.
-    """
+def count_section_leakage(folds: FoldFile) -> dict[str, SectionLeakage]:
+    """Return the section leakage for 'all' names, and each magnification such as '40X'."""
     names = folds.names
-    in_training = set(names.loc[names["side"] == "train", "case"])
-    test = names[names["side"] == "test"]
-    leaks = {"all": _count(test, in_training)}
+    test = names[names["subset"] == "test"]
+    is_shared = test["case"].isin(names.loc[names["subset"] == "train", "case"])
+    leakage = {"all": _count_shared(test, is_shared)}
     for magnification in sorted(set(names["magnification"])):
-        rows = test[test["magnification"] == magnification]
-        leaks[f"{magnification}X"] = _count(rows, in_training)
-    return leaks
+        is_row = test["magnification"] == magnification
+        leakage[f"{magnification}X"] = _count_shared(test[is_row], is_shared[is_row])
+    return leakage
 
 
-def check_siblings(file: str, leak: SiblingLeak) -> tuple[Check, ...]:
+def check_section_leakage(file_name: str, leakage: SectionLeakage) -> tuple[Check, ...]:
     """Check that no section of a test slide is in the training subset of a fold file."""
-    if not leak.shared:
+    if not leakage.n_shared:
         return ()
     return (
         make_check(
             "BC271",
-            file=file,
-            n_shared=leak.shared,
-            n_test=leak.test,
-            proportion=leak.proportion,
-            n_benign=leak.benign_shared,
-            n_benign_test=leak.benign_test,
+            file=file_name,
+            n_shared=leakage.n_shared,
+            n_test=leakage.n_test,
+            proportion=leakage.proportion,
+            n_benign=leakage.n_benign_shared,
+            n_benign_test=leakage.n_benign_test,
         ),
     )
 
 
-def _count(test: pd.DataFrame, in_training: set[str]) -> SiblingLeak:
-    shared = test["case"].isin(in_training)
-    benign = test["class"] == CLASSES[0]
-    return SiblingLeak(
-        test=len(test),
-        shared=int(shared.sum()),
-        benign_test=int(benign.sum()),
-        benign_shared=int((shared & benign).sum()),
-    )
-
-
-def count_duplicates(folds: FoldFile, dataset: Dataset) -> DuplicateLeakage:
-    """Count over the pictures that are present.
-
-    Parameters
-    ----------
-    folds : FoldFile
-    manifest : Manifest
-        Both names of a twin count here: the manifest keeps the first and lists the others.
-
-    Raises
-    ------
-    DataError
-        None of the pictures is listed.
-    """
+def count_duplicate_leakage(folds: FoldFile, dataset: Dataset) -> DuplicateLeakage:
+    """Return the duplicate leakage of a fold file in a dataset; raise `DataError`."""
     kept = dataset.images[["path", "sha256", "class"]]
-    first = kept.set_index("path").loc[dataset.duplicates["twin_of"]].reset_index(drop=True)
-    files = pd.concat([kept, first.assign(path=dataset.duplicates["path"])], ignore_index=True)
-    keys = files["path"].map(lambda path: name_key(path.rpartition("/")[2]))
-    side = keys.map(folds.names.set_index("key")["side"])
-    listed = side.notna()
-    if not listed.any():
+    copies = kept.set_index("path").loc[dataset.duplicates["duplicate_of"]].reset_index(drop=True)
+    files = pd.concat([kept, copies.assign(path=dataset.duplicates["path"])], ignore_index=True)
+    keys = _name_keys(files["path"])
+    subset = keys.map(folds.names.set_index("key")["subset"])
+    is_listed = subset.notna()
+    if not is_listed.any():
         raise DataError(
-            f"None of the {len(files)} pictures under {dataset.root} is listed in {folds.path}; "
-            "it is the fold file of another data set."
+            f"The fold file {folds.path} lists none of the {len(files)} images in {dataset.root}. "
+            "Choose the fold file of this dataset."
         )
-    test = files[side == "test"]
-    shared = test["sha256"].isin(files.loc[side == "train", "sha256"])
-    benign = test["class"] == CLASSES[0]
+    test = files[subset == "test"]
+    is_shared = test["sha256"].isin(files.loc[subset == "train", "sha256"])
     return DuplicateLeakage(
-        listed=int(listed.sum()),
-        not_listed=int((~listed).sum()),
-        absent=int((~folds.names["key"].isin(keys[listed])).sum()),
-        test=len(test),
-        shared=int(shared.sum()),
-        benign_test=int(benign.sum()),
-        benign_shared=int((shared & benign).sum()),
+        **asdict(_count_shared(test, is_shared)),
+        n_listed=int(is_listed.sum()),
+        n_unlisted=int((~is_listed).sum()),
+        n_missing=int((~folds.names["key"].isin(keys[is_listed])).sum()),
     )
+
+
+def list_fold_files(registry: Path | None = None) -> list[Path]:
+    """Return the fold files that are stored in the dataset registry, by name."""
+    folder = (registry or datasets_dir()) / FOLD_FILES_FOLDER
+    files = folder.glob("*.txt") if folder.is_dir() else ()
+    return sorted((path for path in files if not path.name.startswith(".")), key=_natural_key)
+
+
+def store_fold_files(source: Path, registry: Path | None = None) -> list[Path]:
+    """Copy a fold file, or all fold files (``*.txt``) of a folder, to the registry.
+
+    Raises `SplitError` if there is none, or if one is invalid. In that case, none is stored.
+    """
+    source = Path(source)
+    files = sorted(source.glob("*.txt"), key=_natural_key) if source.is_dir() else [source]
+    if not 0 < len(files) <= MAX_FOLD_FILES:
+        raise SplitError(
+            f"Invalid number of text files in {source}. Expected 1 to {MAX_FOLD_FILES} fold files "
+            f"such as dsfold1.txt, got {len(files)}. Select another folder."
+        )
+    for file in files:
+        read_fold_file(file)
+    return store_fold_contents([(file.name, file.read_bytes()) for file in files], registry)
+
+
+def store_fold_contents(
+    contents: list[tuple[str, bytes]], registry: Path | None = None
+) -> list[Path]:
+    """Write the contents of fold files, (name, content), to the dataset registry.
+
+    Returns all stored files. The new file is numbered if another content has its name. Raises
+    `SplitError` if a content is invalid. In that case, none is stored.
+    """
+    folder = (registry or datasets_dir()) / FOLD_FILES_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents:
+        _parse_fold_file(content, name)
+    stored = []
+    for name, content in contents:
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", re.sub(r"(?i)\.txt$", "", name)).strip("-")[:60]
+        stored.append(_find_free_file(folder, stem or "folds", content))
+        write_bytes_atomic(stored[-1], content)
+    return stored
+
+
+def remove_fold_files(files: Iterable[Path]) -> None:
+    """Remove fold files from the dataset registry; missing files are ignored."""
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def _parse_fold_file(content: bytes, source: str) -> tuple[int, pd.DataFrame]:
+    """Return the fold and the names of a fold file; `source` is its name in messages."""
+    rows: list[tuple] = []
+    first_lines: dict[str, int] = {}
+    first_fold = ""
+    for number, line in enumerate(_split_lines(content, source), start=1):
+        fields = line.split("|")
+        if len(fields) != 4:
+            raise _invalid_line(source, number, line, "name|magnification|fold|train or test")
+        name, magnification, fold, subset = fields
+        parsed, key = parse_name(name), name_key(name)
+        if parsed is None or key is None:
+            raise _invalid_line(source, number, line, "a name in the BreakHis grammar")
+        if magnification != str(parsed.magnification):
+            rule = f"the magnification of the name, {parsed.magnification}"
+            raise _invalid_line(source, number, line, rule)
+        if not re.fullmatch("[0-9]{1,3}", fold, re.ASCII):
+            raise _invalid_line(source, number, line, "an integer as fold")
+        first_fold = first_fold or fold
+        if fold != first_fold:
+            raise _invalid_line(source, number, line, f"the fold of line 1, {first_fold}")
+        if subset not in _SUBSETS:
+            raise _invalid_line(source, number, line, "the subset train or test")
+        if key in first_lines:
+            rule = f"each name once, and this name is on line {first_lines[key]}"
+            raise _invalid_line(source, number, line, rule)
+        first_lines[key] = number
+        labels = (parsed.class_name, parsed.case, parsed.section, parsed.magnification)
+        rows.append((name, key, *labels, subset))
+    names = pd.DataFrame(rows, columns=_COLUMNS)
+    for subset in _SUBSETS:
+        if not (names["subset"] == subset).any():
+            raise _not_a_fold_file(source, f"No line has the subset {subset}")
+    return int(first_fold), names
+
+
+def _split_lines(content: bytes, source: str) -> list[str]:
+    if len(content) > MAX_FILE_MB * 2**20:
+        raise _not_a_fold_file(source, f"It has more than {MAX_FILE_MB} MB")
+    try:
+        text = re.sub("\r\n?", "\n", content.decode("utf-8")).rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise _not_a_fold_file(source, "It is not UTF-8 text") from error
+    if not text:
+        raise _not_a_fold_file(source, "It is empty")
+    return text.split("\n")
+
+
+def _not_a_fold_file(source: str, reason: str) -> SplitError:
+    return SplitError(f"{source} is not a fold file. {reason}. {_HINT}")
+
+
+def _invalid_line(source: str, number: int, line: str, rule: str) -> SplitError:
+    line = line if len(line) <= 80 else line[:77] + "..."
+    return _not_a_fold_file(source, f"Line {number}: expected {rule}, got {line!r}")
+
+
+def _name_keys(paths: pd.Series) -> pd.Series:
+    return paths.map(lambda path: name_key(path.rpartition("/")[2]))
+
+
+def _count_shared(test: pd.DataFrame, is_shared: pd.Series) -> SectionLeakage:
+    is_benign = test["class"] == CLASSES[0]
+    return SectionLeakage(
+        n_test=len(test),
+        n_shared=int(is_shared.sum()),
+        n_benign_test=int(is_benign.sum()),
+        n_benign_shared=int((is_shared & is_benign).sum()),
+    )
+
+
+def _find_free_file(folder: Path, stem: str, content: bytes) -> Path:
+    for number in range(1, 1000):
+        target = folder / f"{stem}{f'-{number}' if number > 1 else ''}.txt"
+        if not target.exists() or target.read_bytes() == content:
+            return target
+    raise SplitError(f"Too many fold files named {stem} in {folder}. Remove some of them.")
+
+
+def _natural_key(path: Path) -> list[int | str]:
+    """Sort dsfold10 after dsfold2."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]

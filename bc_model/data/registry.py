@@ -1,7 +1,8 @@
-"""The shelf of data sets: where they live on this machine, by name.
+"""The dataset registry: a folder that contains the datasets of this machine by name.
 
-A data set is a folder on the shelf. Its `set.json` says where the pictures are, in it or elsewhere,
-and where they came from; a folder without one was put there by hand and holds its own pictures.
+Each registered dataset is a folder with a `dataset.json`, which describes its source and the
+location of its images. A folder without that file was added manually and contains the images
+itself. Datasets are created from archives and downloads in `ingest`.
 """
 
 import json
@@ -10,62 +11,172 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import bc_model
 from bc_model.data.breakhis import IMAGE_SUFFIXES
-from bc_model.data.images import image_files
-from bc_model.data.official_folds import MAX_FILE_MB, read_fold_file
-from bc_model.errors import DataError, SplitError
-from bc_model.utils.io import write_bytes_atomic, write_text_atomic
+from bc_model.data.images import list_image_files
+from bc_model.errors import DataError
+from bc_model.utils.io import project_dir, write_text_atomic
+
+DATASET_FILE = "dataset.json"
+IMAGES_FOLDER = "images"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+_MAX_STAGING_AGE_S = 86_400
+"""Longer than any unpacking: older staging folders belong to processes that were killed."""
 
 
-def is_name(name: str) -> bool:
-    """Tell whether this can be a data set's name, on every system."""
-    reserved = name.endswith(".") or _WINDOWS_DEVICES.fullmatch(name)
-    return bool(_NAME.fullmatch(name)) and not reserved
+@dataclass(frozen=True)
+class RegisteredDataset:
+    """A dataset in the registry.
+
+    Attributes
+    ----------
+    name : str
+        Name of the dataset.
+    images_dir : Path
+        Folder of the images.
+    kind : {'stored', 'linked', 'unmanaged'}
+        Images in the registry, images in a folder elsewhere, or a folder that was added manually.
+    source, added : str
+        Origin (file name, URL or folder), and time in ISO 8601. Empty if unmanaged.
+    details : dict
+        Optional facts: `sha256` of a download, `skipped` files of an archive, `notes`.
+    """
+
+    name: str
+    images_dir: Path
+    kind: str
+    source: str
+    added: str
+    details: dict[str, Any]
+
+    @property
+    def is_available(self) -> bool:
+        """True if the folder of the images exists."""
+        return self.images_dir.is_dir()
 
 
-def check_name(name: str) -> str:
-    """Return a name that can be a data set's, on every system.
+def datasets_dir() -> Path:
+    """Return the folder of the registry, which may not exist yet.
+
+    It is the environment variable `BC_DATASETS`, or the folder `data` in the project directory.
+    """
+    return Path(os.environ.get("BC_DATASETS") or project_dir() / "data")
+
+
+def cache_dir() -> Path:
+    """Return the folder of cached fingerprints and thumbnails, which may be deleted."""
+    return datasets_dir() / ".cache"
+
+
+def list_datasets(registry: Path | None = None) -> tuple[list[RegisteredDataset], list[str]]:
+    """Return the registered datasets by name, and one message for each unreadable one.
+
+    `registry` is the folder of the registry, by default `datasets_dir`, here and in all functions.
+    """
+    registry = registry or datasets_dir()
+    datasets, problems = [], []
+    folders = [path for path in registry.iterdir() if path.is_dir()] if registry.is_dir() else []
+    for path in sorted(folders, key=lambda path: path.name.lower()):
+        if path.name.startswith("."):
+            continue
+        try:
+            datasets.append(_read_description(path))
+        except DataError as error:
+            problems.append(str(error))
+    return datasets, problems
+
+
+def open_dataset(name: str, registry: Path | None = None) -> RegisteredDataset:
+    """Return a registered dataset by its name; raise `DataError` if it is missing or damaged."""
+    folder = (registry or datasets_dir()) / check_name(name)
+    if not folder.is_dir():
+        raise DataError(
+            f"The dataset '{name}' does not exist in {folder.parent}. List the registered datasets."
+        )
+    return _read_description(folder)
+
+
+def find_images_dir(source: str | Path, registry: Path | None = None) -> Path:
+    """Return the folder of the images of a dataset, which may not exist.
+
+    `source` is a folder or the name of a registered dataset. An existing folder comes first.
+    """
+    name, folder = str(source), Path(source)
+    is_registered = is_name(name) and ((registry or datasets_dir()) / name).is_dir()
+    if not is_registered or folder.is_dir():
+        return folder
+    return open_dataset(name, registry).images_dir
+
+
+def link_folder(folder: Path, name: str, registry: Path | None = None) -> RegisteredDataset:
+    """Register a folder of images without copying it.
+
+    Raises `DataError` if the folder contains no image, or if the name is taken or invalid.
+    """
+    folder = Path(folder)
+    list_image_files(folder)
+    target = require_free_name(name, registry)
+    with staging_folder(target) as staging:
+        path = str(folder.resolve())
+        publish_dataset(staging, target, kind="linked", images=path, source=path)
+    return _read_description(target)
+
+
+def remove_dataset(name: str, registry: Path | None = None) -> None:
+    """Remove a dataset from the registry. Stored images are deleted, linked folders are kept.
 
     Raises
     ------
     DataError
-        It cannot.
+        The dataset does not exist, or it was added manually.
     """
-    if not is_name(name):
+    folder = (registry or datasets_dir()) / check_name(name)
+    if not (folder / DATASET_FILE).is_file():
         raise DataError(
-            f"'{name}' cannot be the name of a data set: it may hold up to 80 letters, digits, "
-            "'.', '_' and '-', begins with a letter or digit and is no reserved word."
+            f"The dataset '{name}' in {folder.parent} cannot be removed, because it does not exist "
+            "or was added manually. Delete its folder manually."
         )
-    return name
+    # After the renaming, an interruption cannot leave a dataset with missing images.
+    removed = folder.parent / f".removed-{secrets.token_hex(8)}"
+    folder.rename(removed)
+    shutil.rmtree(removed)
+
+
+def locate_image(dataset: RegisteredDataset, path: str) -> Path:
+    """Return the file of an image in a dataset; the path may come from a URL.
+
+    Raises `DataError` if the path leads out of the dataset, or is not an image.
+    """
+    inner = PurePosixPath(path)
+    file = dataset.images_dir / inner
+    if (
+        inner.is_absolute()
+        or any(part.startswith(".") or set(part) & set("\\:\0") for part in inner.parts)
+        or inner.suffix.lower() not in IMAGE_SUFFIXES
+        or not os.path.isfile(file)  # noqa: PTH113 - `Path.is_file` raises on a name too long
+    ):
+        raise DataError(
+            f"The dataset '{dataset.name}' does not contain the image {path[:200]!r}. Check the "
+            "address."
+        )
+    return file
 
 
 def suggest_name(source: str) -> str:
-    """Make a name from the name of a folder or an archive.
-
-    Parameters
-    ----------
-    source : str
-        A file name or a path, of either kind of slash.
-
-    Returns
-    -------
-    str
-        Empty when nothing of it can be a name.
+    """Return a valid dataset name from the name of a folder or archive, or ''.
 
     Examples
     --------
-    >>> suggest_name("/data/My pictures (new).tar.gz"), suggest_name("..")
-    ('My-pictures-new', '')
+    >>> suggest_name("/data/My images (new).tar.gz"), suggest_name("..")
+    ('My-images-new', '')
     """
     last = re.split(r"[/\\]", source.strip().rstrip("/\\"))[-1]
     stem = re.sub(r"(?i)\.(zip|tgz|tar\.gz)$", "", last)
@@ -73,216 +184,81 @@ def suggest_name(source: str) -> str:
     return name if is_name(name) else ""
 
 
-DATASET_FILE = "set.json"
-IMAGES_FOLDER = "images"
-
-_LEFT_OVER_S = 86_400
-
-
-@dataclass(frozen=True)
-class RegisteredDataset:
-    """One data set.
-
-    Attributes
-    ----------
-    name : str
-    pictures : Path
-        The folder to read, for `bc_model.data.dataset.read_manifest`.
-    kind : {'stored', 'linked', 'by hand'}
-        Unpacked on the shelf, a folder elsewhere, or a folder put on the shelf without this
-        program.
-    source : str
-        What it was made from: a file's name, an address, a folder. Empty by hand.
-    added : str
-        When, ISO 8601 with zone. Empty by hand.
-    details : dict
-        What else is known: `sha256` of a download, `skipped` files of an archive, `notes`.
-    """
-
-    name: str
-    images: Path
-    kind: str
-    source: str
-    added: str
-    details: dict[str, Any]
-
-    @property
-    def is_there(self) -> bool:
-        """False when a linked folder has gone."""
-        return self.images.is_dir()
+def is_name(name: str) -> bool:
+    """Return whether a text is a valid dataset name on every operating system."""
+    is_reserved = name.endswith(".") or _WINDOWS_DEVICES.fullmatch(name)
+    return bool(_NAME.fullmatch(name)) and not is_reserved
 
 
-def datasets_folder() -> Path:
-    """Return the shelf: `BC_DATASETS`, or `data` beside the program. It need not exist."""
-    return Path(os.environ.get("BC_DATASETS") or Path(bc_model.__file__).parents[1] / "data")
-
-
-def cache_dir() -> Path:
-    """Return where manifests and thumbnails are remembered; it can be deleted at any time."""
-    return datasets_folder() / ".cache"
-
-
-def list_datasets(registry: Path | None = None) -> tuple[list[RegisteredDataset], list[str]]:
-    """Find the data sets by name, and say what is wrong with those that cannot be opened.
-
-    Returns
-    -------
-    sets : list of RegisteredDataset
-    problems : list of str
-        One sentence a set.
-    """
-    registry = registry or datasets_folder()
-    sets, problems = [], []
-    folders = [path for path in registry.iterdir() if path.is_dir()] if registry.is_dir() else []
-    for path in sorted(folders, key=lambda path: path.name.lower()):
-        if path.name.startswith("."):
-            continue
-        try:
-            sets.append(_open(path))
-        except DataError as error:
-            problems.append(str(error))
-    return sets, problems
-
-
-def open_dataset(name: str, registry: Path | None = None) -> RegisteredDataset:
-    """Open a data set by its name.
-
-    Raises
-    ------
-    DataError
-        There is none, or its `set.json` cannot be read.
-    """
-    folder = (registry or datasets_folder()) / check_name(name)
-    if not folder.is_dir():
-        raise DataError(f"There is no data set {name} in {folder.parent}; see `data list`.")
-    return _open(folder)
-
-
-def link_folder(folder: Path, name: str, registry: Path | None = None) -> RegisteredDataset:
-    """Put a folder of pictures on the shelf by its path; nothing is copied.
-
-    Raises
-    ------
-    FolderNotFoundError
-        There is no such folder.
-    DataError
-        It holds no picture; or the name is taken or cannot be one.
-    """
-    folder = Path(folder)
-    image_files(folder)
-    target = free_place(name, registry)
-    staging = staging_folder(target.parent)
-    try:
-        whole = str(folder.resolve())
-        describe_dataset(staging, kind="linked", images=whole, source=whole)
-        put_in_place(staging, target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    return _open(target)
-
-
-def remove_dataset(name: str, registry: Path | None = None) -> None:
-    """Take a data set off the shelf: delete stored pictures, leave a linked folder as it is.
-
-    Raises
-    ------
-    DataError
-        There is none, or it was put there by hand: then a person deletes it.
-    """
-    folder = (registry or datasets_folder()) / check_name(name)
-    if not (folder / DATASET_FILE).is_file():
+def check_name(name: str) -> str:
+    """Return a dataset name unchanged, or raise `DataError` if it is invalid."""
+    if not is_name(name):
         raise DataError(
-            f"There is no data set {name} in {folder.parent} that this program put there; "
-            "delete the folder by hand if you mean to."
+            f"Invalid dataset name '{name}'. Expected at most 80 letters, digits, '.', '_' and "
+            "'-', with a letter or digit first, and no reserved word. Choose another name."
         )
-    # Renamed first: a set is on the shelf whole, or not at all.
-    going = folder.parent / f".going-{secrets.token_hex(8)}"
-    folder.rename(going)
-    shutil.rmtree(going)
+    return name
 
 
-def image_file(dataset: RegisteredDataset, path: str) -> Path:
-    """Return the file of one picture by its path in a set, which may come from a URL.
-
-    Raises
-    ------
-    DataError
-        The path leads out of the set, or no picture is there.
-    """
-    inner = PurePosixPath(path)
-    file = dataset.images / inner
-    if (
-        inner.is_absolute()
-        or any(part.startswith(".") or set(part) & set("\\:\0") for part in inner.parts)
-        or inner.suffix.lower() not in IMAGE_SUFFIXES
-        or not os.path.isfile(file)  # noqa: PTH113 - `Path.is_file` raises on a name too long
-    ):
-        raise DataError(f"There is no picture {path[:200]!r} in the data set {dataset.name}.")
-    return file
-
-
-def free_place(name: str, registry: Path | None = None) -> Path:
-    """Return the folder that a new data set will have, and make the shelf.
-
-    Raises
-    ------
-    DataError
-        The name is taken, in small or capital letters, or cannot be one.
-    """
-    registry = registry or datasets_folder()
+def require_free_name(name: str, registry: Path | None = None) -> Path:
+    """Return the folder of a new dataset, and create the registry; raise `DataError`."""
+    registry = registry or datasets_dir()
     check_name(name)
     registry.mkdir(parents=True, exist_ok=True)
     taken = {path.name.lower(): path for path in registry.iterdir()}
     if name.lower() in taken:
-        raise DataError(f"{taken[name.lower()]} is there already; choose another name.")
+        raise _name_taken(taken[name.lower()])
     return registry / name
 
 
-def staging_folder(registry: Path) -> Path:
-    """Make a hidden folder on the shelf where a set is put together."""
-    _clear_leftovers(registry)
-    folder = registry / f".adding-{secrets.token_hex(8)}"
-    folder.mkdir()
-    return folder
+@contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """Create a hidden folder in the registry, and delete it on any exception."""
+    _delete_old_staging(target.parent)
+    staging = target.parent / f".adding-{secrets.token_hex(8)}"
+    staging.mkdir()
+    try:
+        yield staging
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
 
 
-def describe_dataset(folder: Path, *, kind: str, images: str, source: str, **details: Any) -> None:
-    """Write `set.json`; `images` is a folder's path, or relative to `folder`."""
+def publish_dataset(
+    staging: Path, target: Path, *, kind: str, images: str, source: str, **details: Any
+) -> None:
+    """Describe a finished dataset and give its folder the final name, in one step.
+
+    `images` is a path, absolute or relative to the dataset. Raises `DataError` if the name has been
+    taken in the meantime.
+    """
     added = datetime.now(UTC).isoformat(timespec="seconds")
     content = {"kind": kind, "images": images, "source": source, "added": added, **details}
-    write_text_atomic(folder / DATASET_FILE, json.dumps(content, indent=2) + "\n")
-
-
-def put_in_place(staging: Path, target: Path) -> None:
-    """Give a finished set its name, in one step.
-
-    Raises
-    ------
-    DataError
-        Someone took the name meanwhile.
-    """
+    write_text_atomic(staging / DATASET_FILE, json.dumps(content, indent=2) + "\n")
     try:
-        if target.exists():  # an empty folder would be replaced without a word
+        if target.exists():  # `rename` would replace an empty folder.
             raise FileExistsError
         staging.rename(target)
     except OSError as error:
         if target.exists():
-            raise DataError(f"{target} is there already; choose another name.") from error
+            raise _name_taken(target) from error
         raise
 
 
-def _clear_leftovers(registry: Path) -> None:
-    """Delete what a process that was killed left half done; a day is longer than any unpacking."""
-    for path in (*registry.glob(".adding-*"), *registry.glob(".going-*")):
+def _name_taken(path: Path) -> DataError:
+    return DataError(f"{path} already exists. Choose another name.")
+
+
+def _delete_old_staging(registry: Path) -> None:
+    for path in (*registry.glob(".adding-*"), *registry.glob(".removed-*")):
         try:
-            if time.time() - path.stat().st_mtime > _LEFT_OVER_S:
+            if time.time() - path.stat().st_mtime > _MAX_STAGING_AGE_S:
                 shutil.rmtree(path, ignore_errors=True)
         except OSError:
-            continue  # another process has just deleted it
+            continue  # Another process has just deleted it.
 
 
-def _open(folder: Path) -> RegisteredDataset:
+def _read_description(folder: Path) -> RegisteredDataset:
     file = folder / DATASET_FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -291,120 +267,10 @@ def _open(folder: Path) -> RegisteredDataset:
         if not all(isinstance(value, str) for value in (kind, images, source, added)):
             raise TypeError
     except FileNotFoundError:
-        return RegisteredDataset(folder.name, folder, "by hand", "", "", {})
+        return RegisteredDataset(folder.name, folder, "unmanaged", "", "", {})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"The data set {folder.name} is damaged: {file} is not JSON.") from error
+        raise DataError(
+            f"The dataset '{folder.name}' is damaged. Expected a JSON description in {file}. "
+            "Remove the dataset and add it again."
+        ) from error
     return RegisteredDataset(folder.name, folder / images, kind, source, added, content)
-
-
-FOLDS_FOLDER = ".folds"
-MAX_FILES = 50
-"""Of one folder: the official release has five."""
-
-
-def list_fold_files(registry: Path | None = None) -> list[Path]:
-    """Return the fold files on the shelf, by name."""
-    folder = (registry or datasets_folder()) / FOLDS_FOLDER
-    files = folder.glob("*.txt") if folder.is_dir() else ()
-    return sorted((path for path in files if not path.name.startswith(".")), key=_by_number)
-
-
-def keep_fold_file(content: bytes, name: str, registry: Path | None = None) -> Path:
-    """Put the content of one fold file on the shelf; see `keep_fold_contents`."""
-    return keep_fold_contents([(name, content)], registry)[0]
-
-
-def keep_fold_contents(given: list[tuple[str, bytes]], registry: Path | None = None) -> list[Path]:
-    """Put the contents of fold files on the shelf, all of them or none.
-
-    Parameters
-    ----------
-    given : list of (str, bytes)
-        What each is called where it comes from, and its content. A number is added to the name
-        when a file with another content has it already.
-    shelf : Path, optional
-        Default: `bc_model.data.registry.datasets_folder`.
-
-    Returns
-    -------
-    list of Path
-        Of the files on the shelf, also of those that were there already.
-
-    Raises
-    ------
-    SplitError
-        One is not a fold file. Nothing is kept then.
-    """
-    folder = (registry or datasets_folder()) / FOLDS_FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in given:
-        _check(content, name, folder)
-    kept = []
-    for name, content in given:
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", re.sub(r"(?i)\.txt$", "", name)).strip("-")[:60]
-        kept.append(_free_name(folder, stem or "folds", content))
-        write_bytes_atomic(kept[-1], content)
-    return kept
-
-
-def keep_fold_files(source: Path, registry: Path | None = None) -> list[Path]:
-    """Copy a fold file, or those of a folder, to the shelf.
-
-    Parameters
-    ----------
-    source : Path
-        A file, or a folder whose text files (`*.txt`) are taken.
-    shelf : Path, optional
-
-    Returns
-    -------
-    list of Path
-
-    Raises
-    ------
-    SplitError
-        There is none, or one is not a fold file.
-    """
-    source = Path(source)
-    files = sorted(source.glob("*.txt"), key=_by_number) if source.is_dir() else [source]
-    if not 0 < len(files) <= MAX_FILES:
-        raise SplitError(
-            f"The folder {source} holds {len(files)} text files, and must hold 1 to {MAX_FILES} "
-            "fold files such as dsfold1.txt."
-        )
-    for file in files:
-        read_fold_file(file)  # all are good, or none is kept
-    return [keep_fold_file(file.read_bytes(), file.name, registry) for file in files]
-
-
-def remove_fold_files(files: Iterable[Path]) -> None:
-    """Take fold files off the shelf; one that is gone already is no failure."""
-    for file in files:
-        file.unlink(missing_ok=True)
-
-
-def _check(content: bytes, name: str, folder: Path) -> None:
-    if len(content) > MAX_FILE_MB * 2**20:
-        raise SplitError(f"{name} is not a fold file: it has more than {MAX_FILE_MB} MB.")
-    checked = folder / f".{secrets.token_hex(8)}.txt"
-    try:
-        checked.write_bytes(content)
-        read_fold_file(checked)
-    except SplitError as error:
-        raise SplitError(str(error).replace(str(checked), name)) from error
-    finally:
-        checked.unlink(missing_ok=True)
-
-
-def _free_name(folder: Path, stem: str, content: bytes) -> Path:
-    for number in range(1, 1000):
-        target = folder / f"{stem}{f'-{number}' if number > 1 else ''}.txt"
-        if not target.exists() or target.read_bytes() == content:
-            return target
-    raise SplitError(f"There are a thousand fold files named {stem} in {folder}; delete some.")
-
-
-def _by_number(path: Path) -> list[int | str]:
-    """Sort dsfold10 behind dsfold2."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [int(part) if at % 2 else part for at, part in enumerate(parts)]

@@ -1,6 +1,7 @@
-"""Splits of a data set into training, validation and test, and the proof of what they share.
+"""Splits of a dataset into training, validation and test, and their leakage reports.
 
-By which rules: see `bc_model.data.splits`.
+The protocols 'case' and 'folds-clean' keep all images of a slide in one subset. The protocols
+'image', 'folder' (one section) and 'folds' have leakage, and exist to quantify it.
 """
 
 from dataclasses import dataclass
@@ -11,63 +12,44 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset
-from bc_model.data.official_folds import fold_subsets, read_fold_file
+from bc_model.data.official_folds import assign_subsets, read_fold_file
 from bc_model.errors import DataError, SplitError
 from bc_model.utils.io import write_text_atomic
 
 PROTOCOLS = ("case", "folds-clean", "folds", "folder", "image")
 PROTOCOLS_WITH_LEAKAGE = frozenset({"image", "folder", "folds"})
 FOLDS_PROTOCOLS = frozenset({"folds", "folds-clean"})
-"""These need an official fold file."""
-
-
-def require_protocol(protocol: str, folds_file: str | Path = "") -> None:
-    """Raise `SplitError` for a protocol that is none, or without the file it needs."""
-    if protocol not in PROTOCOLS:
-        raise SplitError(
-            f"There is no split protocol '{protocol}'; choose one of {', '.join(PROTOCOLS)}."
-        )
-    named = str(folds_file) != ""
-    if protocol in FOLDS_PROTOCOLS and not named:
-        raise SplitError(f"The protocol '{protocol}' needs an official fold file; choose one.")
-    if named and protocol not in FOLDS_PROTOCOLS:
-        raise SplitError(
-            f"The protocol '{protocol}' takes no fold file; ask for 'folds' or 'folds-clean', or "
-            f"leave {folds_file} out."
-        )
-
+"""Protocols that need an official fold file."""
 
 SUBSETS = ("train", "validation", "test")
 MIN_CASES_IN_SUBSET = 3
-"""Cases of each class, below which the choice of the epoch depends on very few patients."""
+"""With fewer cases per class, the choice of the epoch depends on very few patients."""
 
 _COLUMNS = ["path", "sha256", "class", "case", "group", "magnification", "subset", "protocol"]
 
 
 @dataclass(frozen=True)
-class Leak:
-    """What two sides of a split share.
+class Leakage:
+    """Leakage report: overlap of the test subset with training and validation.
 
     Attributes
     ----------
-    cases : int
-        Cases with pictures both in training and in test.
-    test_images : int
-        Test pictures whose case has pictures in training.
-    benign_test_images : int
-        Those of them that are benign, the smaller class that leaks most.
-    n_test, n_benign_test : int
-        The pictures they are counted from.
-    pixels : int
-        Test pictures that stand in training pixel for pixel.
+    n_cases : int
+        Number of cases on both sides.
+    n_test_images, n_benign_test_images : int
+        Number of test images, and of benign ones, whose case is on both sides.
+    n_duplicates : int
+        Number of test images with a duplicate on the other side.
+    total_test_images, total_benign_test_images : int
+        Number of all test images, and of all benign ones.
     """
 
-    cases: int
-    test_images: int
-    benign_test_images: int
-    n_test: int
-    n_benign_test: int
-    pixels: int
+    n_cases: int
+    n_test_images: int
+    n_benign_test_images: int
+    n_duplicates: int
+    total_test_images: int
+    total_benign_test_images: int
 
 
 def make_split(
@@ -75,214 +57,175 @@ def make_split(
     protocol: str = "case",
     *,
     n_folds: int = 5,
-    fold: int = 0,
+    test_fold: int = 0,
     seed: int = 0,
-    folds_file: str | Path = "",
+    official_fold_file: str | Path = "",
 ) -> pd.DataFrame:
-    """Divide a manifest into training, validation and test.
+    """Return a split of a dataset into training, validation and test subsets.
 
     Parameters
     ----------
-    manifest : Manifest
-    protocol : {'case', 'folds-clean', 'folds', 'folder', 'image'}
-        See `bc_model.data.splits`. Stratified by class.
-    n_folds : int
-        At least 3. `case`, `folder`, `image`: the data is dealt out in so many folds, one for test,
-        the next for validation, the rest for training; at most the number of cases (folders,
-        pictures) of each class. `folds`, `folds-clean`: so many shares of the file's training
-        cases, one of which validates.
-    fold : int
-        0 to ``n_folds - 1``. `case`, `folder`, `image`: which fold is test; over all values each
-        picture is in test exactly once. `folds`, `folds-clean`: which share validates; which fold
-        is test, the file says.
-    seed : int
-    folds_file : path
-        An official fold file, for `folds` and `folds-clean` alone.
+    dataset : Dataset
+        Index of the dataset.
+    protocol : {'case', 'folds-clean', 'folds', 'folder', 'image'}, default='case'
+        Unit that is not divided (case, section folder or image), stratified by class; or the
+        official fold file, as it is ('folds') or without leakage ('folds-clean').
+    n_folds : int, default=5
+        Number of folds, at least 3 and at most the number of units of each class. One fold is for
+        test, the next one for validation, the others for training. With a fold file, only its
+        training cases are divided.
+    test_fold : int, default=0
+        Index of the test fold, 0 to ``n_folds - 1``. With a fold file, index of the validation
+        fold.
+    seed : int, default=0
+        Random seed for shuffling the units.
+    official_fold_file : str or Path, optional
+        Fold file for the protocols 'folds' and 'folds-clean'.
 
     Returns
     -------
     DataFrame
-        path, sha256, class, case, group, magnification, part, protocol; sorted by path. Pictures
-        that a fold file does not list, or that `folds-clean` keeps out, are not in it.
+        path, sha256, class, case, group, magnification, subset and protocol, sorted by path. With
+        a fold file, images without a subset are left out.
 
     Raises
     ------
     SplitError
-        Unknown protocol, one class only, cases unknown, fewer cases than folds, or a fold file
-        that is missing, not one, or of other data.
+        An argument is invalid, the dataset has too few cases or one class only, or the fold file
+        does not fit.
     """
-    require_protocol(protocol, folds_file)
-    if n_folds < 3 or not 0 <= fold < n_folds:
+    require_protocol(protocol, official_fold_file)
+    if n_folds < 3 or not 0 <= test_fold < n_folds:
         raise SplitError(
-            f"Fold {fold} of {n_folds} was asked for; a split needs at least 3 folds, numbered "
-            "from 0, one each for test and validation and the rest for training."
+            f"Invalid test fold {test_fold} of {n_folds} folds. Expected at least 3 folds and "
+            "0 <= test fold < number of folds. Change one of them."
         )
     if not 0 <= seed < 2**31:
-        raise SplitError(f"The seed of a split lies from 0 to 2147483647; asked for {seed}.")
-    require_both_classes(dataset)
+        raise SplitError(f"Invalid seed {seed}. Expected 0 <= seed < 2147483648. Change the seed.")
     images = dataset.images
+    classes = set(images["class"])
+    if classes != set(CLASSES):
+        raise SplitError(
+            f"The dataset {dataset.root} has one class only. Expected benign and malignant images, "
+            f"got {len(images)} {classes.pop()} images. Add images of the other class."
+        )
     if protocol in FOLDS_PROTOCOLS:
-        folds = read_fold_file(Path(folds_file))
-        clean = protocol == "folds-clean"
-        subset = fold_subsets(dataset, folds, clean=clean, n_folds=n_folds, fold=fold, seed=seed)
+        subset = assign_subsets(
+            dataset,
+            read_fold_file(Path(official_fold_file)),
+            clean=protocol == "folds-clean",
+            n_folds=n_folds,
+            validation_fold=test_fold,
+            seed=seed,
+        )
     else:
-        subset = _deal_out(dataset, protocol, n_folds, fold, seed)
+        subset = _assign_folds(dataset, protocol, n_folds, test_fold, seed)
     split = images.assign(subset=subset, protocol=protocol)[_COLUMNS]
     return split[split["subset"] != ""].reset_index(drop=True)
 
 
-def _deal_out(dataset: Dataset, protocol: str, n_folds: int, fold: int, seed: int) -> pd.Series:
-    """Deal out units, whole cases, folders or single pictures, stratified by class.
-
-    Each fold then holds as many units of each class as the others, whatever the number of pictures
-    in them.
-    """
-    images = dataset.images
-    if protocol != "image" and (images["case"] == "").any():
+def require_protocol(protocol: str, official_fold_file: str | Path = "") -> None:
+    """Raise `SplitError` if a protocol is unknown or does not fit the fold file."""
+    if protocol not in PROTOCOLS:
         raise SplitError(
-            f"The pictures under {dataset.root} carry no case in their names, so a split by "
-            f"{protocol} cannot be made; name them by the BreakHis grammar, or ask for the "
-            "protocol 'image' and read its figures as leaky."
+            f"Unknown split protocol '{protocol}'. Expected one of {', '.join(PROTOCOLS)}. Choose "
+            "one of them."
         )
-    word, unit = {
-        "case": ("cases", images["group"]),
-        "folder": ("folders", images["case"] + images["section"]),
-        "image": ("images", images["path"]),
-    }[protocol]
-    units = images.groupby(unit)["class"].max()
-    for name in CLASSES:
-        count = int((units == name).sum())
-        if count < n_folds:
-            raise SplitError(
-                f"A split into {n_folds} folds needs at least {n_folds} {name} {word}, one a fold; "
-                f"this data has {count}. Add {word} or ask for fewer folds (--n-folds)."
-            )
-    from sklearn.model_selection import StratifiedKFold  # two seconds that the app need not wait
-
-    fold_of_unit = pd.Series(-1, index=units.index)
-    splitter = StratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
-    for number, (_, members) in enumerate(splitter.split(units, units)):
-        fold_of_unit.iloc[members] = number
-    folds = unit.map(fold_of_unit)
-    subset = pd.Series("train", index=images.index)
-    subset[folds == fold] = "test"
-    subset[folds == (fold + 1) % n_folds] = "validation"
-    return subset
-
-
-def require_both_classes(dataset: Dataset) -> None:
-    """Raise `SplitError` when a data set holds one class only."""
-    present = set(dataset.images["class"])
-    if present != set(CLASSES):
+    has_file = str(official_fold_file) != ""
+    if protocol in FOLDS_PROTOCOLS and not has_file:
+        raise SplitError(f"The protocol '{protocol}' needs an official fold file. Choose one.")
+    if has_file and protocol not in FOLDS_PROTOCOLS:
         raise SplitError(
-            f"All {len(dataset.images)} pictures under {dataset.root} are {present.pop()}; "
-            "a classifier needs benign and malignant pictures."
+            f"The protocol '{protocol}' does not use a fold file. Expected 'folds' or "
+            f"'folds-clean' with {official_fold_file}. Change the protocol or omit the file."
         )
 
 
-def summarize_subsets(split: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Count pictures and cases of each part, by class.
+def count_leakage(split: pd.DataFrame) -> Leakage:
+    """Return the leakage report of a split.
 
-    Returns
-    -------
-    dict
-        For each of `SUBSETS`: pictures, benign, malignant, cases, benign_cases, malignant_cases.
-    """
-    summary = {}
-    for subset in SUBSETS:
-        rows = split[split["subset"] == subset]
-        known = rows[rows["case"] != ""]
-        summary[subset] = {"images": len(rows), "cases": int(known["case"].nunique())}
-        for name in CLASSES:
-            summary[subset][name] = int((rows["class"] == name).sum())
-            summary[subset][f"{name}_cases"] = int(
-                known.loc[known["class"] == name, "case"].nunique()
-            )
-    return summary
-
-
-def count_leaks(split: pd.DataFrame) -> Leak:
-    """Count what test shares with training (validation counts as training: it chooses the model).
+    Validation counts as training, because it selects the epoch. Images without a case count as
+    duplicates only.
 
     Parameters
     ----------
     split : DataFrame
-        As `make_split` returns it.
-
-    Returns
-    -------
-    Leak
-        Pictures without a case count only by their pixels.
+        Result of `make_split`.
     """
     test = split[split["subset"] == "test"]
-    seen = split[split["subset"] != "test"]
-    known = (test["case"] != "") & test["group"].isin(seen["group"])
-    benign = test["class"] == CLASSES[0]
-    return Leak(
-        cases=int(test.loc[known, "case"].nunique()),
-        test_images=int(known.sum()),
-        benign_test_images=int((known & benign).sum()),
-        n_test=len(test),
-        n_benign_test=int(benign.sum()),
-        pixels=int(test["sha256"].isin(seen["sha256"]).sum()),
+    other = split[split["subset"] != "test"]
+    is_shared = (test["case"] != "") & test["group"].isin(other["group"])
+    is_benign = test["class"] == CLASSES[0]
+    return Leakage(
+        n_cases=int(test.loc[is_shared, "case"].nunique()),
+        n_test_images=int(is_shared.sum()),
+        n_benign_test_images=int((is_shared & is_benign).sum()),
+        n_duplicates=int(test["sha256"].isin(other["sha256"]).sum()),
+        total_test_images=len(test),
+        total_benign_test_images=int(is_benign.sum()),
     )
 
 
 def check_leakage(split: pd.DataFrame, protocol: str) -> tuple[Check, ...]:
-    """Check what the test subset shares with the training and validation subsets."""
-    leak = count_leaks(split)
+    """Return the leakage of a split as checks; see `count_leakage`."""
+    leakage = count_leakage(split)
     checks = []
-    if leak.test_images:
+    if leakage.n_test_images:
         checks.append(
             make_check(
                 "BC266",
-                n_cases=leak.cases,
-                n_shared=leak.test_images,
-                n_test=leak.n_test,
-                proportion=leak.test_images / leak.n_test,
-                n_benign=leak.benign_test_images,
-                n_benign_test=leak.n_benign_test,
+                n_cases=leakage.n_cases,
+                n_shared=leakage.n_test_images,
+                n_test=leakage.total_test_images,
+                proportion=leakage.n_test_images / leakage.total_test_images,
+                n_benign=leakage.n_benign_test_images,
+                n_benign_test=leakage.total_benign_test_images,
             )
         )
-    if leak.pixels:
-        checks.append(make_check("BC267", n_duplicates=leak.pixels))
+    if leakage.n_duplicates:
+        checks.append(make_check("BC267", n_duplicates=leakage.n_duplicates))
     if not checks and protocol in PROTOCOLS_WITH_LEAKAGE:
         checks.append(make_check("BC268" if (split["case"] != "").all() else "BC269"))
-    return tuple(checks) or (make_check("BC270", n_test=leak.n_test),)
+    return tuple(checks) or (make_check("BC270", n_test=leakage.total_test_images),)
 
 
-def check_subsets(parts: dict[str, dict[str, int]]) -> tuple[Check, ...]:
-    """Check that the validation and test subsets have enough cases of each class.
+def summarize_subsets(split: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return the number of images and cases of each subset, by class.
 
-    Parameters
-    ----------
-    parts : dict
-        The result of `summarize_subsets`.
+    For each of `SUBSETS`: images, benign, malignant, cases, benign_cases and malignant_cases.
     """
-    few = min(
-        parts[subset][f"{name}_cases"] for subset in ("validation", "test") for name in CLASSES
+    summary = {}
+    for subset in SUBSETS:
+        rows = split[split["subset"] == subset]
+        with_case = rows[rows["case"] != ""]
+        counts = {"images": len(rows), "cases": int(with_case["case"].nunique())}
+        for name in CLASSES:
+            counts[name] = int((rows["class"] == name).sum())
+            counts[f"{name}_cases"] = with_case.loc[with_case["class"] == name, "case"].nunique()
+        summary[subset] = counts
+    return summary
+
+
+def check_subsets(summary: dict[str, dict[str, int]]) -> tuple[Check, ...]:
+    """Check the number of cases per class in validation and test; see `summarize_subsets`."""
+    fewest = min(
+        summary[subset][f"{name}_cases"] for subset in ("validation", "test") for name in CLASSES
     )
-    return (make_check("BC265", n_cases=few),) if 0 < few < MIN_CASES_IN_SUBSET else ()
+    return (make_check("BC265", n_cases=fewest),) if 0 < fewest < MIN_CASES_IN_SUBSET else ()
 
 
 def write_split(split: pd.DataFrame, path: Path) -> None:
-    """Write a split as CSV, whole or not at all."""
+    """Write a split to a CSV file, atomically."""
     write_text_atomic(path, split_csv(split))
 
 
 def split_csv(split: pd.DataFrame) -> str:
-    """Return a split as the text of a CSV file, for `read_split`."""
+    """Return a split as the text of a CSV file."""
     return split.to_csv(index=False, lineterminator="\n")
 
 
 def read_split(path: Path) -> pd.DataFrame:
-    """Read a split written by `write_split`.
-
-    Raises
-    ------
-    SplitError
-        No such file, or not a split.
-    """
+    """Return a split from a CSV file of `write_split`; raise `SplitError` for other files."""
     try:
         split = pd.read_csv(
             path,
@@ -291,47 +234,80 @@ def read_split(path: Path) -> pd.DataFrame:
             na_values={"magnification": [""]},
         )
     except FileNotFoundError as error:
-        raise SplitError(f"There is no split file {path}; make one with `split`.") from error
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise SplitError(f"{path} is not a split file: it cannot be read as CSV.") from error
-    missing = [column for column in _COLUMNS if column not in split]
-    wrong = f"columns {', '.join(missing)} are missing" if missing else ""
-    for column, known in (("subset", SUBSETS), ("class", CLASSES), ("protocol", PROTOCOLS)):
-        if not wrong and (unknown := set(split[column]) - set(known)):
-            wrong = f"a {column} is called '{min(unknown)}'"
-    if not wrong and (twice := split["path"].duplicated()).any():
-        wrong = f"{split.loc[twice, 'path'].iloc[0]} is listed twice"
-    if wrong:
-        raise SplitError(f"{path} is not a split file: {wrong}; make one with `split`.")
+        raise SplitError(f"The split file {path} does not exist. Create a split.") from error
+    except (OSError, ValueError) as error:
+        raise _not_a_split(path, "It cannot be read as CSV") from error
+    if missing := [column for column in _COLUMNS if column not in split]:
+        raise _not_a_split(path, f"Missing columns: {', '.join(missing)}")
+    for column, allowed in (("subset", SUBSETS), ("class", CLASSES), ("protocol", PROTOCOLS)):
+        if unknown := set(split[column]) - set(allowed):
+            raise _not_a_split(path, f"Unknown {column} '{min(unknown)}'")
+    if (repeated := split["path"].duplicated()).any():
+        raise _not_a_split(path, f"{split.loc[repeated, 'path'].iloc[0]} is listed twice")
     return split
 
 
-def match_split(split: pd.DataFrame, dataset: Dataset) -> None:
-    """Check that a split is of this data, picture by picture.
+def require_matching_split(split: pd.DataFrame, dataset: Dataset) -> None:
+    """Raise `DataError` unless a dataset contains the same images as a split.
 
-    Raises
-    ------
-    DataError
-        Pictures of the split are missing from the data, or have other pixels, another class, case
-        or group now.
+    Images may not differ in pixels, class, case or group. The dataset may contain more images.
     """
-    now = dataset.images.set_index("path")
-    missing = ~split["path"].isin(now.index)
-    if missing.any():
+    images = dataset.images.set_index("path")
+    is_missing = ~split["path"].isin(images.index)
+    if is_missing.any():
         raise DataError(
-            f"{int(missing.sum())} of {len(split)} pictures of the split are not under "
-            f"{dataset.root}, first {split.loc[missing, 'path'].iloc[0]}; "
-            "use the data set that the split was made from, or make a new split."
+            f"The dataset {dataset.root} lacks {int(is_missing.sum())} of {len(split)} images of "
+            f"the split. The first is {split.loc[is_missing, 'path'].iloc[0]}. Use the dataset of "
+            "the split, or create a new split."
         )
-    for column, words in (
-        ("sha256", "other pixels"),
-        ("class", "another class"),
-        ("case", "another case"),
-        ("group", "another group of cases"),
-    ):
-        other = now.loc[split["path"], column].to_numpy() != split[column].to_numpy()
-        if other.any():
+    images = images.loc[split["path"]]
+    for column, name in (
+        ("sha256", "pixels"), ("class", "class"), ("case", "case"), ("group", "group of cases"),
+    ):  # fmt: skip
+        differs = images[column].to_numpy() != split[column].to_numpy()
+        if differs.any():
             raise DataError(
-                f"{int(other.sum())} of {len(split)} pictures have {words} than when the split "
-                f"was made, first {split.loc[other, 'path'].iloc[0]}; make a new split."
+                f"The {name} of {int(differs.sum())} of {len(split)} images has changed since the "
+                f"split was created. The first is {split.loc[differs, 'path'].iloc[0]}. Create a "
+                "new split."
             )
+
+
+def _assign_folds(
+    dataset: Dataset, protocol: str, n_folds: int, test_fold: int, seed: int
+) -> pd.Series:
+    """Return the subset of each image; folds contain equally many units of each class."""
+    images = dataset.images
+    if protocol != "image" and (images["case"] == "").any():
+        raise SplitError(
+            f"The protocol '{protocol}' needs cases. Expected BreakHis file names in "
+            f"{dataset.root}. Rename the images, or use the protocol 'image', which overestimates "
+            "performance."
+        )
+    noun, unit = {
+        "case": ("cases", images["group"]),
+        "folder": ("section folders", images["case"] + images["section"]),
+        "image": ("images", images["path"]),
+    }[protocol]
+    class_of_unit = images.groupby(unit)["class"].max()
+    for name in CLASSES:
+        if (count := int((class_of_unit == name).sum())) < n_folds:
+            raise SplitError(
+                f"Too few {name} {noun} for {n_folds} folds. Expected at least {n_folds}, got "
+                f"{count}. Use fewer folds, or add {noun}."
+            )
+    from sklearn.model_selection import StratifiedKFold  # Importing it takes two seconds.
+
+    fold_of_unit = pd.Series(-1, index=class_of_unit.index)
+    splitter = StratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
+    for fold, (_, members) in enumerate(splitter.split(class_of_unit, class_of_unit)):
+        fold_of_unit.iloc[members] = fold
+    folds = unit.map(fold_of_unit)
+    subset = pd.Series("train", index=images.index)
+    subset[folds == test_fold] = "test"
+    subset[folds == (test_fold + 1) % n_folds] = "validation"
+    return subset
+
+
+def _not_a_split(path: Path, reason: str) -> SplitError:
+    return SplitError(f"{path} is not a split file. {reason}. Create a split.")

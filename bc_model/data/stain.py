@@ -1,101 +1,109 @@
-"""How a picture is stained: haematoxylin, eosin and the rest, as optical density.
+"""Stain densities of hematoxylin, eosin and the residual, and their augmentation.
 
-To compare sets of pictures, and to stain training pictures anew; nothing is normalised with it.
+Used to compare the staining of datasets and to augment training images, not to normalize images.
 """
 
 import numpy as np
 
-_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-"""Colours of haematoxylin, eosin and DAB in optical density of red, green and blue."""
-_MIX = _HED / np.linalg.norm(_HED, axis=1, keepdims=True)
-_UNMIX = np.linalg.inv(_MIX)
-
-_COLOURLESS = 4.0
-"""Mean difference of the largest and smallest channel, of 255, below which a picture is grey; the
-least coloured of 1,053 BreakHis pictures has 7.9."""
-
-_DENSITY_OF = -np.log10((np.arange(256, dtype=np.float32) + 1.0) / 256.0)
-_LN_10 = np.float32(np.log(10.0))
-
 STAIN_COLUMNS = (
-    "haematoxylin_mean",
-    "haematoxylin_sd",
+    "hematoxylin_mean",
+    "hematoxylin_sd",
     "eosin_mean",
     "eosin_sd",
     "residual_mean",
     "residual_sd",
 )
 
+_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+"""Optical density of hematoxylin, eosin and DAB in red, green and blue."""
+_MIX = _HED / np.linalg.norm(_HED, axis=1, keepdims=True)
+_UNMIX = np.linalg.inv(_MIX)
 
-def optical_density(rgb: np.ndarray) -> np.ndarray:
-    """Return how much light each stain takes away.
+_MIN_COLOR_SPREAD = 4.0
+"""Mean difference of the largest and smallest channel, 0 to 255, below which an image is grayscale.
+The smallest value of 1,053 BreakHis images is 7.9."""
+
+_DENSITY_OF = -np.log10((np.arange(256, dtype=np.float32) + 1.0) / 256.0)
+_LN_10 = np.float32(np.log(10.0))
+
+
+def stain_densities(rgb: np.ndarray) -> np.ndarray:
+    """Return the optical density of each stain.
 
     Parameters
     ----------
     rgb : ndarray of shape (..., 3), uint8
+        Pixels in RGB.
 
     Returns
     -------
     ndarray of shape (..., 3), float64
-        Decimal optical density of haematoxylin, eosin and the rest; about 0 on clear glass, and
-        slightly below 0 where a colour is not mixed from the three.
+        Decimal optical density of hematoxylin, eosin and the residual. About 0 on clear glass,
+        slightly negative for colors that are not a mixture of the three.
 
     References
     ----------
     Ruifrok and Johnston, "Quantification of histochemical staining by color deconvolution",
     Analytical and Quantitative Cytology and Histology 23, 2001.
+
+    Examples
+    --------
+    >>> stain_densities(np.full((1, 3), 255, np.uint8)).round(2) + 0.0
+    array([[0., 0., 0.]])
     """
     density = -np.log10((np.asarray(rgb, np.float64) + 1.0) / 256.0)
     stains: np.ndarray = density @ _UNMIX
     return stains
 
 
-def restain(rgb: np.ndarray, strength: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Return a picture with its stains made stronger or weaker.
+def augment_stain(rgb: np.ndarray, strength: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Return an image with changed stain densities.
 
     Parameters
     ----------
     rgb : ndarray of shape (..., 3), uint8
+        Pixels in RGB.
     strength : ndarray of shape (3,)
-        Factor on the optical density of haematoxylin, eosin and the rest; 1 leaves it.
+        Factors on the densities of hematoxylin, eosin and the residual. 1 means no change.
     shift : ndarray of shape (3,)
-        Added to it, decimal.
+        Decimal optical densities to add. 0 means no change.
 
     Returns
     -------
     ndarray of shape (..., 3), float32
-        In [0, 255].
+        Values from 0 to 255.
 
     References
     ----------
     Tellez et al., "Whole-slide mitosis detection in H&E breast histology", IEEE Transactions on
     Medical Imaging 37(9), 2018.
     """
-    # The colours as they come, times one matrix: there and back again in one step.
-    through = (_UNMIX * np.asarray(strength)) @ _MIX
-    added = np.asarray(shift) @ _MIX
-    density = _DENSITY_OF[rgb] @ through.astype(np.float32) + added.astype(np.float32)
-    # exp is a third quicker than a power of ten.
+    # One matrix unmixes, scales and mixes the stains.
+    matrix = (_UNMIX * np.asarray(strength)) @ _MIX
+    offset = np.asarray(shift) @ _MIX
+    density = _DENSITY_OF[rgb] @ matrix.astype(np.float32) + offset.astype(np.float32)
+    # exp is a third faster than a power of ten.
     return np.clip(np.exp(density * -_LN_10) * 256.0 - 1.0, 0.0, 255.0)
 
 
 def stain_statistics(pixels: np.ndarray) -> np.ndarray:
-    """Return mean and spread over each picture: (n, height, width, 3) uint8 to (n, 6).
+    """Return the mean and standard deviation of the stain densities of each image.
 
-    In the order of `STAIN_COLUMNS`. Every other pixel of every other row is enough.
+    `pixels` has the shape (n, height, width, 3), uint8. Every other pixel of every other row is
+    used. The result has the shape (n, 6), in the order of `STAIN_COLUMNS`.
     """
-    found = np.empty((len(pixels), 6))
+    statistics = np.empty((len(pixels), 6))
     for i, image in enumerate(pixels):
-        density = optical_density(image[::2, ::2].reshape(-1, 3))
-        found[i, 0::2], found[i, 1::2] = density.mean(axis=0), density.std(axis=0)
-    return found
+        density = stain_densities(image[::2, ::2].reshape(-1, 3))
+        statistics[i, 0::2], statistics[i, 1::2] = density.mean(axis=0), density.std(axis=0)
+    return statistics
 
 
 def are_gray(pixels: np.ndarray) -> np.ndarray:
-    """Tell which pictures have no colour: (n, height, width, 3) uint8 to (n,) bool."""
+    """Return which images, (n, height, width, 3) uint8, are grayscale, as (n,) bool."""
     spreads = []
-    for image in pixels:  # one at a time, for there may be gigabytes of them
-        red, green, blue = np.moveaxis(image, 2, 0)  # by planes: twenty times as fast as by pixels
+    for image in pixels:  # One by one to limit memory; by channel, which is twenty times faster.
+        red, green, blue = np.moveaxis(image, 2, 0)
         brightest = np.maximum(np.maximum(red, green), blue)
         spreads.append((brightest - np.minimum(np.minimum(red, green), blue)).mean())
-    return np.array(spreads) < _COLOURLESS
+    return np.array(spreads) < _MIN_COLOR_SPREAD

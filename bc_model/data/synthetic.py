@@ -1,8 +1,7 @@
-"""A drawn data set in BreakHis's own layout: for tests, demonstrations and a first dry run.
+"""Synthetic images in the layout of BreakHis, for tests, demonstrations and trial runs.
 
-The pictures look like H&E from afar and mean nothing: benign ones hold glands with a ring of
-small nuclei, malignant ones crowded, large, irregular nuclei. A model trained on them knows
-nothing of tissue.
+The images resemble H&E: benign ones contain glands with a ring of small nuclei, malignant ones
+crowded, large, irregular nuclei. A model that is trained on them is not valid for tissue.
 """
 
 import io
@@ -21,45 +20,46 @@ _NUCLEUS = np.array([104.0, 70.0, 148.0])
 _LUMEN = np.array([244.0, 240.0, 244.0])
 
 
-def draw_image(
+def generate_image(
     *, malignant: bool, seed: int, case_seed: int = 0, size: tuple[int, int] = (460, 700)
 ) -> np.ndarray:
-    """Draw one picture.
+    """Return a synthetic image of shape (*size, 3), uint8, in RGB.
 
     Parameters
     ----------
     malignant : bool
+        Class of the image.
     seed : int
-        Of the field: which nuclei lie where.
-    case_seed : int
-        Of the slide: its stain, which all fields of one case share.
-    size : (int, int)
-        Height and width, px; at least 32.
+        Random seed of the field: the positions of the nuclei.
+    case_seed : int, default=0
+        Random seed of the slide: the staining.
+    size : (int, int), default=(460, 700)
+        Height and width, px, at least 32.
 
-    Returns
-    -------
-    ndarray of shape (*size, 3), uint8
-        RGB.
+    Examples
+    --------
+    >>> generate_image(malignant=True, seed=0, size=(46, 70)).shape
+    (46, 70, 3)
     """
     height, width = size
     scale = height / 460
     rng = np.random.default_rng([seed, case_seed, int(malignant)])
     stain = np.random.default_rng([case_seed, 7])
     tint = stain.normal(0, 9, 3)
-    image: np.ndarray = _stroma(rng, height, width) + tint
+    image: np.ndarray = _generate_stroma(rng, height, width) + tint
     nucleus = np.clip(_NUCLEUS + tint + stain.normal(0, 8, 3), 20, 200)
     if malignant:
-        spots = rng.uniform((0, 0), (width, height), (round(170 * rng.uniform(0.8, 1.2)), 2))
-        radii = rng.uniform(9, 17, len(spots)) * scale
+        centers = rng.uniform((0, 0), (width, height), (round(170 * rng.uniform(0.8, 1.2)), 2))
+        radii = rng.uniform(9, 17, len(centers)) * scale
     else:
-        spots, radii = _glands(rng, image, height, width, scale)
-    for (x_px, y_px), radius_px in zip(spots, radii, strict=True):
+        centers, radii = _draw_glands(rng, image, height, width, scale)
+    for (x_px, y_px), radius_px in zip(centers, radii, strict=True):
         _draw_nucleus(rng, image, x_px, y_px, radius_px, nucleus, irregular=malignant)
     image = cv2.GaussianBlur(image, (0, 0), max(0.6, 1.1 * scale))
     return np.clip(image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
 
 
-def write_synthetic(
+def generate_dataset(
     folder: Path,
     *,
     n_cases: int = 12,
@@ -69,39 +69,32 @@ def write_synthetic(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Draw a data set in the official tree.
+    """Write a synthetic dataset and return the number of its images.
 
     Parameters
     ----------
     folder : Path
-        Created; must be empty or not exist.
-    n_cases : int
-        At least 2; half of them benign, rounded down.
-    images_per_case : int
-        Pictures a case and magnification, at least 1.
+        Folder to create, or an empty folder.
+    n_cases, images_per_case : int
+        Number of cases, at least 2, half of them benign, and of images per case and magnification.
     size, magnifications, seed
-        See `draw_image`.
+        Height and width of the images, px, at least 32; magnifications in the names; random seed.
     progress : callable, optional
-        Called with (pictures drawn, pictures in all).
-
-    Returns
-    -------
-    int
-        Pictures written.
+        Called with the number of finished images and of all images.
 
     Raises
     ------
     ConfigError
-        The folder holds something, or a number is out of range.
+        The folder is not empty, or a number is out of range.
     """
     if n_cases < 2 or images_per_case < 1 or min(size) < 32:
         raise ConfigError(
-            f"A synthetic set needs at least 2 cases, 1 picture a case and 32 px a side; "
-            f"asked for {n_cases}, {images_per_case} and {min(size)}."
+            "Invalid synthetic dataset. Expected at least 2 cases, 1 image per case and 32 px per "
+            f"side, got {n_cases}, {images_per_case} and {min(size)}. Increase these numbers."
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not an empty folder; name a new one.")
-    written = 0
+        raise ConfigError(f"{folder} is not an empty folder. Choose a new folder.")
+    n_written = 0
     codes = list(SUBTYPES)
     for number in range(n_cases):
         malignant = number >= n_cases // 2
@@ -109,41 +102,48 @@ def write_synthetic(
         label = "M" if malignant else "B"
         slide = FIRST_SYNTHETIC_CASE + number
         for magnification in magnifications:
-            place = (
+            parent = (
                 folder / "histology_slides/breast" / ("malignant" if malignant else "benign")
                 / "SOB" / SUBTYPES[code] / f"SOB_{label}_{code}_14-{slide}" / f"{magnification}X"
             )  # fmt: skip
-            place.mkdir(parents=True)
+            parent.mkdir(parents=True)
             for sequence in range(1, images_per_case + 1):
-                rgb = draw_image(
+                rgb = generate_image(
                     malignant=malignant,
                     seed=seed * 1_000_003 + magnification * 101 + sequence,
                     case_seed=seed * 1_000_003 + slide,
                     size=size,
                 )
                 name = f"SOB_{label}_{code}-14-{slide}-{magnification}-{sequence:03d}.png"
-                Image.fromarray(rgb).save(place / name)
-                written += 1
+                Image.fromarray(rgb).save(parent / name)
+                n_written += 1
                 if progress:
-                    progress(written, n_cases * len(magnifications) * images_per_case)
-    return written
+                    progress(n_written, n_cases * len(magnifications) * images_per_case)
+    return n_written
 
 
-def _stroma(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Pink ground with soft fibres: noise blurred far along one direction."""
+def example_png(*, malignant: bool) -> bytes:
+    """Return a fixed synthetic image of the official size as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(generate_image(malignant=malignant, seed=2, case_seed=5)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _generate_stroma(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Return a pink background with soft fibers: noise that is blurred along one direction."""
     noise = rng.normal(0, 1, (height, width, 1)).astype(np.float32)
-    fibres = cv2.GaussianBlur(
+    fibers = cv2.GaussianBlur(
         noise, (0, 0), sigmaX=max(height / 20, 1), sigmaY=max(height / 150, 1)
     )
-    strength = fibres / (np.abs(fibres).max() + 1e-6)
+    strength = fibers / (np.abs(fibers).max() + 1e-6)
     return _EOSIN + strength[..., None] * np.array([10.0, 26.0, 16.0])
 
 
-def _glands(
+def _draw_glands(
     rng: np.random.Generator, image: np.ndarray, height: int, width: int, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Open lumina into the picture and return the nuclei that ring them, and stray ones."""
-    spots = [rng.uniform((0, 0), (width, height), (25, 2))]
+    """Draw lumina, and return the centers and radii of the nuclei around and between them."""
+    centers = [rng.uniform((0, 0), (width, height), (25, 2))]
     for _ in range(rng.integers(5, 9)):
         x_px, y_px = rng.uniform((0, 0), (width, height))
         axes = rng.uniform(28, 58, 2) * scale
@@ -153,11 +153,11 @@ def _glands(
             angle, 0, 360, _LUMEN.tolist(), -1, cv2.LINE_AA,
         )  # fmt: skip
         turn = np.deg2rad(angle)
-        around = np.linspace(0, 2 * np.pi, 26, endpoint=False) + rng.normal(0, 0.05, 26)
-        ring = np.stack([np.cos(around), np.sin(around)], axis=1) * (axes + 8 * scale)
+        angles = np.linspace(0, 2 * np.pi, 26, endpoint=False) + rng.normal(0, 0.05, 26)
+        ring = np.stack([np.cos(angles), np.sin(angles)], axis=1) * (axes + 8 * scale)
         rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        spots.append(ring @ rotation + (x_px, y_px))
-    points = np.concatenate(spots)
+        centers.append(ring @ rotation + (x_px, y_px))
+    points = np.concatenate(centers)
     return points, rng.uniform(4.5, 7.0, len(points)) * scale
 
 
@@ -171,18 +171,11 @@ def _draw_nucleus(
     *,
     irregular: bool,
 ) -> None:
-    around = np.linspace(0, 2 * np.pi, 14, endpoint=False)
-    wobble = 1 + rng.normal(0, 0.16 if irregular else 0.05, around.shape)
+    angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+    wobble = 1 + rng.normal(0, 0.16 if irregular else 0.05, angles.shape)
     stretch = rng.uniform(0.65, 1.0)
     outline = np.stack(
-        [np.cos(around) * radius_px, np.sin(around) * radius_px * stretch], axis=1
+        [np.cos(angles) * radius_px, np.sin(angles) * radius_px * stretch], axis=1
     ) * wobble[:, None] + (x_px, y_px)
     shade = color + rng.normal(0, 14 if irregular else 6)
     cv2.fillPoly(image, [np.round(outline).astype(np.int32)], shade.tolist(), cv2.LINE_AA)
-
-
-def example_png(*, malignant: bool) -> bytes:
-    """Return one drawn picture of the official size as PNG, the same each time."""
-    buffer = io.BytesIO()
-    Image.fromarray(draw_image(malignant=malignant, seed=2, case_seed=5)).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -1,25 +1,30 @@
 from .augmentation import ViewSampler
-from .build import build_bundled_model, judge, judge_choosing, learn_all
-from .config import INSIDE, DistillationConfig
-from .data import Source
-from .features import describe
-from .nested_cv import SEARCH_SPACE, proxy_of, recipes_inside
-from .student import prepare
+from .build import (
+    build_bundled_model,
+    cross_validate_protocols,
+    nested_cross_validate,
+    train_on_all,
+)
+from .config import NESTED_NETWORKS, DistillationConfig
+from .data import TrainingImages
+from .features import extract_features
+from .nested_cv import SEARCH_SPACE, nested_configs, proxy_config
+from .student import build_student
 from .teacher import Teacher
 
 __all__ = [
-    "INSIDE",
+    "NESTED_NETWORKS",
     "SEARCH_SPACE",
     "DistillationConfig",
-    "Source",
     "Teacher",
+    "TrainingImages",
     "ViewSampler",
     "build_bundled_model",
-    "describe",
-    "judge",
-    "judge_choosing",
-    "learn_all",
-    "prepare",
-    "proxy_of",
-    "recipes_inside",
+    "build_student",
+    "cross_validate_protocols",
+    "extract_features",
+    "nested_configs",
+    "nested_cross_validate",
+    "proxy_config",
+    "train_on_all",
 ]

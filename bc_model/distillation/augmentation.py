@@ -1,7 +1,7 @@
-"""What the model in the box learns from: crops, recoloured, mirrored and mixed, and what they show.
+"""Augmented training views of the bundled model: crops, colors, flips and mixtures.
 
-Descriptors are computed anew of every view, so a view may look like nothing that a laboratory ever
-stained and still has an answer to learn: colours are changed widely here.
+The hand-crafted features are computed from each view, so even views of unrealistic colors have
+valid training targets. Colors are therefore changed over a wide range.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ import cv2
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.data.stain import restain
+from bc_model.data.stain import augment_stain
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.data import Source
-from bc_model.distillation.features import describe
+from bc_model.distillation.data import TrainingImages
+from bc_model.distillation.features import extract_features
 
-_AS_IT_IS = 0.4
-_ASPECT = (0.85, 1.18)
-_RECOLOURED, _BLURRED_OR_SHARP, _BLUR_SIGMA_PX = 0.7, 0.2, (0.4, 1.2)
+_P_FULL_SCALE, _P_STAIN_JITTER, _P_BLUR_OR_SHARPEN = 0.4, 0.7, 0.2
+_ASPECT_RANGE = (0.85, 1.18)
+_BLUR_SIGMA_PX = (0.4, 1.2)
+_PREFETCHED_PER_PROCESS = 4
 
 
 class Views(NamedTuple):
-    """A batch.
+    """A batch of views.
 
     Attributes
     ----------
     pixels : ndarray of shape (n, height, width, 3), uint8
-    descriptors : ndarray of shape (n, 264), float32
-        As `describe` returns them.
-    labels : ndarray of shape (n, classes), float32
-        Mixed as the pixels are; rows add up to 1.
-    subtypes : ndarray of shape (n, subtypes), float32
-        Likewise.
+    features : ndarray of shape (n, 264), float32
+        The result of `extract_features`.
+    labels : ndarray of shape (n, n_classes), float32
+        Class proportions, which sum to 1.
+    subtypes : ndarray of shape (n, n_subtypes), float32
+        Subtype proportions, which sum to 1.
     """
 
     pixels: np.ndarray
@@ -49,125 +50,128 @@ class Views(NamedTuple):
 
 
 class ViewSampler:
-    """Batches of views; each follows from the seed and the number of its step alone.
+    """Sample batches of views; a batch depends only on the seed and its step.
 
-    Every class and magnification, and every case within them, comes as often as the others, among
-    what is mixed in as well.
+    Classes, magnifications, and the cases within them, are equally frequent.
 
     Parameters
     ----------
-    source : Source
-        Pictures to learn from.
-    recipe : Recipe
+    source : TrainingImages
+    config : DistillationConfig
     seed : int
 
     Attributes
     ----------
     subtypes : list of str
-        In the order of their one-hot columns.
+        Subtypes in the order of their one-hot columns.
     """
 
-    def __init__(self, source: Source, config: DistillationConfig, seed: int) -> None:
-        self._pixels, self._recipe, self._seed = source.pixels, config, seed
+    def __init__(self, source: TrainingImages, config: DistillationConfig, seed: int) -> None:
+        self._pixels, self._config, self._seed = source.pixels, config, seed
         table = source.table
         classes = table["class"].to_numpy(str)
         self._labels = _one_hot(classes, list(CLASSES))
         self.subtypes = sorted(set(table["subtype"]))
         self._subtypes = _one_hot(table["subtype"].to_numpy(str), self.subtypes)
         pools: dict[tuple[int, str], dict[str, list[int]]] = {}
-        of = zip(table["magnification"], classes, table["case"], strict=True)
-        for index, (magnification, name, case) in enumerate(of):
+        rows = zip(table["magnification"], classes, table["case"], strict=True)
+        for index, (magnification, name, case) in enumerate(rows):
             pools.setdefault((int(magnification), name), {}).setdefault(case, []).append(index)
         self._pools = [list(cases.values()) for _, cases in sorted(pools.items())]
 
-    def batch(self, step: int) -> Views:
+    def sample_batch(self, step: int) -> Views:
         """Return the batch of a step."""
         rng = np.random.default_rng([self._seed, step])
-        first, second = self._draw(rng), rng.permutation(self._draw(rng))
+        first, second = self._sample_indices(rng), rng.permutation(self._sample_indices(rng))
         views, proportions = [], []
-        for one, other in zip(first, second, strict=True):
-            view, proportion = self._view(one, rng), 1.0
-            if rng.random() < self._recipe.mixed:
-                view, proportion = _mix(view, self._view(other, rng), rng)
+        for index, other in zip(first, second, strict=True):
+            view, proportion = self._make_view(index, rng), 1.0
+            if rng.random() < self._config.image_mixing:
+                view, proportion = _mix_images(view, self._make_view(other, rng), rng)
             views.append(view)
             proportions.append(proportion)
-        of_first = np.array(proportions, np.float32)[:, None]
+        weight = np.array(proportions, np.float32)[:, None]
         labels, subtypes = (
-            of_first * told[first] + (1.0 - of_first) * told[second]
-            for told in (self._labels, self._subtypes)
+            weight * one_hot[first] + (1.0 - weight) * one_hot[second]
+            for one_hot in (self._labels, self._subtypes)
         )
         pixels = np.stack(views)
-        return Views(pixels, describe(pixels), labels, subtypes)
+        return Views(pixels, extract_features(pixels), labels, subtypes)
 
-    def draw(self, number: int) -> np.ndarray:
-        """Return which pictures a batch of whole ones has, shape (n,), drawn as those of views."""
-        return self._draw(np.random.default_rng([self._seed, number, 1]))
+    def sample_indices(self, number: int) -> np.ndarray:
+        """Return the image indices of a batch of unchanged images, shape (n,), int."""
+        return self._sample_indices(np.random.default_rng([self._seed, number, 1]))
 
-    def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a case of each pool in turn, so that a batch holds all, then a picture of it."""
-        index = []
-        for position in range(self._recipe.batch_size):
+    def _sample_indices(self, rng: np.random.Generator) -> np.ndarray:
+        """Sample a case from each pool in turn, then one of its images."""
+        indices = []
+        for position in range(self._config.batch_size):
             cases = self._pools[position % len(self._pools)]
             images = cases[rng.integers(len(cases))]
-            index.append(images[rng.integers(len(images))])
-        return np.array(index)
+            indices.append(images[rng.integers(len(images))])
+        return np.array(indices)
 
-    def _view(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        view = _crop(self._pixels[index], self._recipe.view_size, self._recipe.zoom, rng)
+    def _make_view(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        config = self._config
+        view = _random_resized_crop(self._pixels[index], config.view_size, config.crop_scale, rng)
         if rng.random() < 0.5:
             view = view[:, ::-1]
         if rng.random() < 0.5:
             view = view[::-1]
-        if rng.random() < _RECOLOURED:
-            view = _recolour(view, self._recipe.recolouring, rng)
-        if rng.random() < self._recipe.unusual:
+        if rng.random() < _P_STAIN_JITTER:
+            view = _jitter_stain(view, config.stain_jitter, rng)
+        if rng.random() < config.channel_mixing:
             view = _mix_channels(view, rng)
-        if rng.random() < _BLURRED_OR_SHARP:
+        if rng.random() < _P_BLUR_OR_SHARPEN:
             view = _blur_or_sharpen(view, rng)
         return view
 
 
-def _crop(
+def _one_hot(values: np.ndarray, names: list[str]) -> np.ndarray:
+    return np.eye(len(names), dtype=np.float32)[[names.index(value) for value in values]]
+
+
+def _random_resized_crop(
     image: np.ndarray,
     size: tuple[int, int],
-    range_of_zoom: tuple[float, float],
+    scale_range: tuple[float, float],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    zoom, aspect = 1.0, 1.0
-    if rng.random() >= _AS_IT_IS:
-        zoom, aspect = rng.uniform(*range_of_zoom), rng.uniform(*_ASPECT)
-    height = min(image.shape[0], round(size[0] * zoom))
-    width = min(image.shape[1], round(size[1] * zoom * aspect))
+    scale, aspect = 1.0, 1.0
+    if rng.random() >= _P_FULL_SCALE:
+        scale, aspect = rng.uniform(*scale_range), rng.uniform(*_ASPECT_RANGE)
+    height = min(image.shape[0], round(size[0] * scale))
+    width = min(image.shape[1], round(size[1] * scale * aspect))
     y0 = rng.integers(image.shape[0] - height + 1)
     x0 = rng.integers(image.shape[1] - width + 1)
     crop = image[y0 : y0 + height, x0 : x0 + width]
     if crop.shape[:2] == size:
         return crop
-    how = cv2.INTER_AREA if zoom > 1.0 else cv2.INTER_LINEAR
-    return cv2.resize(crop, size[::-1], interpolation=how)
+    interpolation = cv2.INTER_AREA if scale > 1.0 else cv2.INTER_LINEAR
+    return cv2.resize(crop, size[::-1], interpolation=interpolation)
 
 
-def _recolour(view: np.ndarray, proportion: float, rng: np.random.Generator) -> np.ndarray:
-    """Change the stains, half the time the gamma too, at times contrast and brightness."""
-    changed = restain(
+def _jitter_stain(view: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """Change the stains, sometimes also gamma, contrast and brightness."""
+    changed = augment_stain(
         view,
-        rng.uniform(1.0 - proportion, 1.0 + proportion, 3),
-        rng.uniform(-proportion / 8, proportion / 8, 3),
+        rng.uniform(1.0 - amount, 1.0 + amount, 3),
+        rng.uniform(-amount / 8, amount / 8, 3),
     )
     if rng.random() < 0.5:
-        gamma = np.exp(rng.normal(0.0, 0.35 * proportion, 3))
+        gamma = np.exp(rng.normal(0.0, 0.35 * amount, 3))
         changed = 255.0 * (changed / 255.0) ** gamma
     if rng.random() < 0.3:
         mean = changed.mean(axis=(0, 1))
-        changed = mean + (changed - mean) * np.exp(rng.normal(0.0, 0.5 * proportion))
-        changed += rng.normal(0.0, 25.0 * proportion)
+        changed = mean + (changed - mean) * np.exp(rng.normal(0.0, 0.5 * amount))
+        changed += rng.normal(0.0, 25.0 * amount)
     return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
 
 
 def _mix_channels(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Make each channel a mean of all three: colours that no stain has."""
-    proportions = rng.dirichlet((0.5, 0.5, 0.5), 3).astype(np.float32)
-    return np.rint(view @ proportions.T).astype(np.uint8)
+    """Replace each channel by a weighted mean of all three, which gives unrealistic colors."""
+    weights = rng.dirichlet((0.5, 0.5, 0.5), 3).astype(np.float32)
+    return np.rint(view @ weights.T).astype(np.uint8)
 
 
 def _blur_or_sharpen(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -177,10 +181,10 @@ def _blur_or_sharpen(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(view.astype(np.int16) * 2 - blurred, 0, 255).astype(np.uint8)
 
 
-def _mix(
+def _mix_images(
     first: np.ndarray, second: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
-    """Blend two views or put them side by side; return the share of the first one too."""
+    """Mix two views by mixup or CutMix; return the proportion of the first one as well."""
     proportion = rng.random()
     if rng.random() < 0.5:
         weight = np.float32(proportion)
@@ -190,58 +194,59 @@ def _mix(
     return both, column / first.shape[1]
 
 
-def _one_hot(values: np.ndarray, names: list[str]) -> np.ndarray:
-    return np.eye(len(names), dtype=np.float32)[[names.index(value) for value in values]]
-
-
-_AHEAD = 4
-"""Batches that wait, for each process that makes them."""
-
 _sampler: ViewSampler | None = None
-"""Of a process that makes batches."""
+"""The sampler of a worker process."""
 
 
 @contextmanager
-def batches_ahead(sampler: ViewSampler, steps: range, processes: int) -> Iterator[Iterator[Views]]:
-    """Give the batches of some steps, in order and the same ones however many processes make them.
+def prefetch_batches(
+    sampler: ViewSampler, steps: range, n_processes: int
+) -> Iterator[Iterator[Views]]:
+    """Return the batches of some steps in order, as a context manager.
+
+    The number of processes does not change the batches.
 
     Parameters
     ----------
     sampler : ViewSampler
     steps : range
-    processes : int
-        0 makes them in a thread of this process.
+    n_processes : int
+        Number of worker processes; 0 means a thread of this process.
+
+    Yields
+    ------
+    iterator of Views
     """
     pool: Executor
-    if processes:
-        # A forked child would inherit locks that threads of this process hold.
+    if n_processes:
+        # A forked process would inherit locks that threads of this process hold.
         pool = ProcessPoolExecutor(
-            processes, multiprocessing.get_context("spawn"), _begin, (sampler,)
+            n_processes, multiprocessing.get_context("spawn"), _start_worker, (sampler,)
         )
     else:
         pool = ThreadPoolExecutor(1)
-    make = _make if processes else sampler.batch
-    waiting: deque[Future[Views]] = deque()
+    make_batch = _sample_in_worker if n_processes else sampler.sample_batch
+    pending: deque[Future[Views]] = deque()
 
-    def in_order() -> Iterator[Views]:
-        to_ask = iter(steps)
+    def iterate() -> Iterator[Views]:
+        remaining = iter(steps)
         for _ in steps:
-            free = _AHEAD * max(processes, 1) - len(waiting)
-            waiting.extend(pool.submit(make, step) for step in islice(to_ask, free))
-            yield waiting.popleft().result()
+            n_free = _PREFETCHED_PER_PROCESS * max(n_processes, 1) - len(pending)
+            pending.extend(pool.submit(make_batch, step) for step in islice(remaining, n_free))
+            yield pending.popleft().result()
 
     try:
-        yield in_order()
+        yield iterate()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(sampler: ViewSampler) -> None:
+def _start_worker(sampler: ViewSampler) -> None:
     global _sampler
     cv2.setNumThreads(1)
     _sampler = sampler
 
 
-def _make(step: int) -> Views:
-    assert _sampler is not None, "a process begins with its sampler"
-    return _sampler.batch(step)
+def _sample_in_worker(step: int) -> Views:
+    assert _sampler is not None, "_start_worker sets the sampler"
+    return _sampler.sample_batch(step)

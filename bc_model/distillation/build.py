@@ -1,9 +1,10 @@
-"""The whole way of the model in the box, from pictures to a bundle with its model card."""
+"""Build the bundled model: cross-validation, training on all images, and the model card."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,38 +18,39 @@ from bc_model.checks import make_check
 from bc_model.data.breakhis import is_synthetic
 from bc_model.data.splits import PROTOCOLS_WITH_LEAKAGE
 from bc_model.data.stain import are_gray, stain_statistics
-from bc_model.distillation.config import PROXY, PROXY_IN_WORDS, DistillationConfig
+from bc_model.distillation.config import PROXY, PROXY_DESCRIPTION, DistillationConfig
 from bc_model.distillation.cross_validation import (
-    LEARNED,
-    LEFT_OUT,
+    ALWAYS_TRAINED,
+    EXCLUDED,
     Folds,
     Logits,
+    cache_key,
     case_folds,
-    cross_validated_predictions,
+    fit_pooled_temperature,
     fold_logits,
+    fold_predictions,
     image_folds,
-    key_of,
     official_folds,
-    predictions_of_fold,
-    temperature_of,
+    out_of_fold_predictions,
 )
-from bc_model.distillation.data import Source
+from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.nested_cv import (
     SEARCH_SPACE,
-    Choice,
-    Nested,
-    SearchGrid,
-    recipes_inside,
+    NestedCrossValidation,
+    nested_configs,
     require_folds,
 )
 from bc_model.errors import ConfigError
-from bc_model.evaluation.cross_validation import CHOSEN_INSIDE_FILE, CROSS_VALIDATED_FILE
+from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE, NESTED_CROSS_VALIDATION_FILE
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.predictions import predictions_to_csv
-from bc_model.evaluation.report import Report
-from bc_model.inference.bundle import SHIPPED_MODELS, Bundle, file_sha256
+from bc_model.evaluation.report import EvaluationReport
+from bc_model.inference.bundle import BUNDLED_MODELS_DIR, Bundle, file_sha256
 from bc_model.inference.export import write_half_precision_bundle
-from bc_model.inference.input_checks import stain_statistics_summary, unusual_stain_proportion
+from bc_model.inference.input_checks import (
+    measure_out_of_distribution_proportion,
+    summarize_staining,
+)
 from bc_model.inference.model_card import (
     LIMITS,
     MODEL_CARD_FILE,
@@ -69,7 +71,7 @@ from bc_model.inference.model_card import (
 from bc_model.inference.quantization import measure_parity
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE, SeenImages
 from bc_model.jobs import is_name
-from bc_model.training.provenance import input_facts, license_words, scale_facts
+from bc_model.training.provenance import describe_input, describe_license, describe_scale
 from bc_model.utils.io import check_writable, write_text_atomic
 from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
@@ -77,19 +79,20 @@ from bc_model.utils.serialization import to_json
 if TYPE_CHECKING:
     import keras
 
-
 logger = logging.getLogger("bc_model.distillation")
+
+_CARD_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What one protocol came to.
+class ProtocolLogits:
+    """The out-of-fold logits under one protocol.
 
     Attributes
     ----------
     folds : Folds
     logits : dict of int to ndarray of shape (n_fold, 2)
-        By fold; one fold is enough to show what a leak is worth.
+        Logits of all folds, or of one fold that shows the leakage effect.
     """
 
     folds: Folds
@@ -97,203 +100,301 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class NestedSelection:
-    """What the way the recipe is chosen came to.
+class NestedPredictions:
+    """The results of nested cross-validation.
 
     Attributes
     ----------
-    recipe : Recipe
-        Of the networks that were judged.
-    chooser : Recipe
-        Of those that chose.
-    menu : Menu
-        What there was to choose from.
+    config, selector : DistillationConfig
+        Configurations of the networks that were evaluated, and of those that selected.
+    search_space : SearchSpace
     predictions : DataFrame
-        Of every picture, by a network for which nothing was chosen with its fold.
-    choices : list of Choice
-        By fold.
+        Out-of-fold predictions of all images.
+    choices : list of FoldChoice
+        One per fold.
     """
 
     config: DistillationConfig
-    chooser: DistillationConfig
-    search_space: SearchGrid
+    selector: DistillationConfig
+    search_space: SearchSpace
     predictions: pd.DataFrame
-    choices: list[Choice]
+    choices: list[FoldChoice]
 
 
-def judge(
-    source: Source,
-    config: DistillationConfig,
-    work: Path,
-    folds_file: Path | None,
-    processes: int = 0,
-) -> list[Judged]:
-    """Cross-validate the recipe by case, and hold one fold of the leaky protocols against it.
+def build_bundled_model(
+    root: Path,
+    dataset_names: tuple[str, ...],
+    bundle_dir: Path,
+    work_dir: Path,
+    fold_file: Path | None,
+    config: DistillationConfig | None = None,
+    n_processes: int = 0,
+    search_space: SearchSpace | None = SEARCH_SPACE,
+    nested: tuple[DistillationConfig, DistillationConfig] | None = None,
+) -> Bundle:
+    """Cross-validate the configuration, train on all images, and write the model bundle.
 
     Parameters
     ----------
-    source : Source
-    recipe : Recipe
-    work : Path
-        Keeps what each fold came to.
-    folds_file : Path or None
-        An official fold file, for two more protocols.
-    processes : int
-        That make views beside the one that learns.
+    root : Path
+        Directory of the datasets.
+    dataset_names : tuple of str
+    bundle_dir : Path
+        Directory of the bundle; replaced if it exists.
+    work_dir : Path
+        Directory of intermediate results, from which an interrupted build continues.
+    fold_file : Path or None
+        Official fold file.
+    config : DistillationConfig, optional
+    n_processes : int
+        Number of worker processes that prepare views.
+    search_space : SearchSpace or None
+        Search space of nested cross-validation; None omits it.
+    nested : (DistillationConfig, DistillationConfig), optional
+        Result of `nested_configs`. By default, the proxy network selects.
 
     Returns
     -------
-    list of Judged
-        The one by case first.
+    Bundle
+
+    Raises
+    ------
+    DataError, FolderNotFoundError
+        The datasets cannot be used.
+    ConfigError
+        The bundle cannot be written to this directory, there are too few folds for nested
+        cross-validation, or the Keras backend is not TensorFlow.
     """
-    by_case = case_folds(source.table, config)
-    plans = [(by_case, range(config.n_folds)), (image_folds(source.table, config), range(1))]
-    if folds_file:
-        plans += [
-            (official_folds(source.table, folds_file, clean=clean), range(1))
-            for clean in (False, True)
-        ]
-    return [
-        Judged(
-            folds,
-            {fold: fold_logits(source, folds, fold, config, work, processes) for fold in of},
+    _require_bundle_dir(bundle_dir)
+    _require_tensorflow()
+    config = config or DistillationConfig()
+    evaluated, selector = nested or nested_configs("proxy-selects", config)
+    if search_space:
+        require_folds(evaluated)
+    source = TrainingImages.read(root, dataset_names, config.image_size)
+    _require_tissue(source, bundle_dir)
+    results = cross_validate_protocols(source, config, work_dir, fold_file, n_processes)
+    selection = None
+    if search_space:
+        selection = nested_cross_validate(
+            source, evaluated, search_space, work_dir, n_processes, selector=selector
         )
-        for folds, of in plans
-    ]
+    model = train_on_all(source, config, work_dir, n_processes)
+    reports = protocol_reports(source.table, results)
+    temperature = fit_pooled_temperature(source.table, results[0].folds, results[0].logits)
+    card = bundled_model_card(
+        bundle_dir.name, source, config, results, reports, temperature, model.count_params(),
+        selection,
+    )  # fmt: skip
+    predictions = reports[0].predictions
+    assert predictions is not None, "a new report has predictions"
+
+    def complete(draft: Bundle) -> None:
+        draft = measure_parity(draft, source.pixels, source.malignant)
+        known = dict(zip(source.table["sha256"], source.table["dhash"], strict=True))
+        tables = {
+            CROSS_VALIDATION_FILE: predictions_to_csv(predictions),
+            SEEN_IMAGES_FILE: SeenImages(known, is_complete=True).to_csv(),
+        }
+        if selection:
+            tables[NESTED_CROSS_VALIDATION_FILE] = predictions_to_csv(selection.predictions)
+        files = dict(draft.card.files)
+        for name, text in tables.items():
+            write_text_atomic(draft.folder / name, text)
+            files[name] = file_sha256(draft.folder / name)
+        write_model_card(draft.folder, replace(draft.card, files=files))
+
+    return write_half_precision_bundle(
+        model, bundle_dir, card, source.pixels[:4], complete=complete
+    )
 
 
-def judge_choosing(
-    source: Source,
+def _require_bundle_dir(bundle_dir: Path) -> None:
+    """Refuse an invalid directory before hours of training."""
+    if not is_name(bundle_dir.name):
+        raise ConfigError(
+            f"Invalid model directory '{bundle_dir}'. Expected a name of letters, digits, '.', '_' "
+            "and '-'. Use another directory."
+        )
+    check_writable(bundle_dir)
+    has_card = (bundle_dir / MODEL_CARD_FILE).is_file()
+    if bundle_dir.exists() and not has_card and any(bundle_dir.iterdir()):
+        raise ConfigError(
+            f"{bundle_dir} contains files that are not a model. Expected a model or an empty "
+            "directory. Use another directory."
+        )
+
+
+def _require_tensorflow() -> None:
+    """Refuse another backend, which cannot export a model, before hours of training."""
+    import keras
+
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise ConfigError(
+            f"KERAS_BACKEND is '{backend}'. Expected tensorflow, which the export requires. Train "
+            "only with this backend, and build the model without the variable."
+        )
+
+
+def _require_tissue(source: TrainingImages, bundle_dir: Path) -> None:
+    in_shipped = bundle_dir.resolve().parent == BUNDLED_MODELS_DIR
+    if in_shipped and source.table["case"].map(is_synthetic).any():
+        raise ConfigError(
+            f"{bundle_dir} is the directory of the bundled model. Expected images of tissue, got "
+            "synthetic images. Use another directory."
+        )
+
+
+def cross_validate_protocols(
+    source: TrainingImages,
     config: DistillationConfig,
-    search_space: SearchGrid,
-    work: Path,
-    processes: int = 0,
-    *,
-    chooser: DistillationConfig,
-) -> NestedSelection:
-    """Cross-validate by case with settings chosen inside the folds, see `Nested`.
+    work_dir: Path,
+    fold_file: Path | None,
+    n_processes: int = 0,
+) -> list[ProtocolLogits]:
+    """Cross-validate at case level, and train one fold of the other protocols for comparison.
 
     Parameters
     ----------
-    source : Source
-    recipe : Recipe
-        Of the networks that are judged.
-    menu : Menu
-    work : Path
-        Keeps what each network learned.
-    processes : int
-        That make views beside the one that learns.
-    chooser : Recipe
-        Of those that choose.
+    source : TrainingImages
+    config : DistillationConfig
+    work_dir : Path
+        Directory of intermediate results.
+    fold_file : Path or None
+        Official fold file, for two more protocols.
+    n_processes : int
+        Number of worker processes that prepare views.
+
+    Returns
+    -------
+    list of ProtocolLogits
+        Case level first.
     """
+    table = source.table
+    plans = [
+        (case_folds(table, config), range(config.n_folds)),
+        (image_folds(table, config), range(1)),
+    ]
+    if fold_file:
+        plans += [
+            (official_folds(table, fold_file, clean=clean), range(1)) for clean in (False, True)
+        ]
+    return [
+        ProtocolLogits(
+            folds,
+            {k: fold_logits(source, folds, k, config, work_dir, n_processes) for k in numbers},
+        )
+        for folds, numbers in plans
+    ]
+
+
+def nested_cross_validate(
+    source: TrainingImages,
+    config: DistillationConfig,
+    search_space: SearchSpace,
+    work_dir: Path,
+    n_processes: int = 0,
+    *,
+    selector: DistillationConfig,
+) -> NestedPredictions:
+    """Run a case-level nested cross-validation; see `NestedCrossValidation`."""
     folds = case_folds(source.table, config)
-    nested = Nested(source, folds, config, search_space, work, processes, chooser=chooser)
-    return NestedSelection(config, chooser, search_space, *nested.predictions())
+    nested = NestedCrossValidation(
+        source, folds, config, search_space, work_dir, n_processes, selector=selector
+    )
+    return NestedPredictions(config, selector, search_space, *nested.run())
 
 
-def learn_all(
-    source: Source, config: DistillationConfig, work: Path, processes: int = 0
+def train_on_all(
+    source: TrainingImages, config: DistillationConfig, work_dir: Path, n_processes: int = 0
 ) -> keras.Model:
-    """Learn from every picture, or take what was learned last time.
+    """Train on all images, or load the saved weights.
 
     Returns
     -------
     keras.Model
-        With the recipe's input size.
+        The network with the image size of the configuration.
     """
-    from bc_model.distillation.student import build_network, learn
+    from bc_model.distillation.student import build_network, train_student
 
-    everything = np.full(len(source.table), LEARNED)
-    kept = work / f"all-{key_of(config, source.table, everything)}.weights.h5"
-    if kept.exists():
+    assignment = np.full(len(source.table), ALWAYS_TRAINED)
+    file = work_dir / f"all-{cache_key(config, source.table, assignment)}.weights.h5"
+    if file.exists():
         model = build_network(config, config.image_size)
-        model.load_weights(kept)
+        model.load_weights(file)
         return model
-    logger.info("all %d pictures", len(source.table))
-    model = learn(
-        source, config, seed=config.seed, processes=processes, draft=kept.with_suffix(".draft.npz")
-    )
-    work.mkdir(parents=True, exist_ok=True)
-    written = kept.with_name(f".{kept.name}")
-    model.save_weights(written)
-    written.replace(kept)
+    logger.info("Training on all %d images", len(source.table))
+    model = train_student(
+        source, config, seed=config.seed, n_processes=n_processes,
+        checkpoint_file=file.with_suffix(".checkpoint.npz"),
+    )  # fmt: skip
+    work_dir.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}")
+    model.save_weights(temporary)
+    temporary.replace(file)
     return model
 
 
-_SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "roc_auc")
+def protocol_reports(table: pd.DataFrame, results: list[ProtocolLogits]) -> list[EvaluationReport]:
+    """Return a report for each protocol, case level first.
 
-
-def judged_reports(table: pd.DataFrame, judged: list[Judged]) -> list[Report]:
-    """Return a report for each protocol, the one by case first.
-
-    By case, the temperature is fitted for each fold on the other folds. For the single fold of
-    another protocol it is fitted on the folds by case, and for an honest one on the pictures of
-    other cases than its own.
+    At case level, the temperature of a fold is fitted on the other folds. The temperature of the
+    other protocols is fitted on the case-level folds; for a leakage-free protocol, without the test
+    cases.
     """
-    by_case, *others = judged
-    folds = len(by_case.logits)
+    by_case, *others = results
     reports = [
         evaluate_predictions(
-            cross_validated_predictions(table, by_case.folds, by_case.logits),
+            out_of_fold_predictions(table, by_case.folds, by_case.logits),
             protocol="case",
             has_leakage=False,
-            checks=[make_check("BC212", n_folds=folds), make_check("BC213")],
+            checks=[make_check("BC212", n_folds=len(by_case.logits)), make_check("BC213")],
         )
     ]
-    for one in others:
-        ((fold, logits),) = one.logits.items()
-        protocol = one.folds.protocol
+    for result in others:
+        ((fold, logits),) = result.logits.items()
+        protocol = result.folds.protocol
         has_leakage = protocol in PROTOCOLS_WITH_LEAKAGE
-        tested = table["group"].isin(table.loc[one.folds.of == fold, "group"]).to_numpy(bool)
-        model_selection = by_case if has_leakage else _without(by_case, tested)
-        temperature = temperature_of(table, model_selection.folds, model_selection.logits)
-        predictions = predictions_of_fold(table, one.folds, fold, logits, temperature)
+        test_groups = table.loc[result.folds.assignment == fold, "group"]
+        is_test_case = table["group"].isin(test_groups).to_numpy(bool)
+        fitted_on = by_case if has_leakage else _exclude(by_case, is_test_case)
+        temperature = fit_pooled_temperature(table, fitted_on.folds, fitted_on.logits)
+        predictions = fold_predictions(table, result.folds, fold, logits, temperature)
         reports.append(
             evaluate_predictions(predictions, protocol=protocol, has_leakage=has_leakage)
         )
     return reports
 
 
-def _without(judged: Judged, left_out: np.ndarray) -> Judged:
-    """Return the same folds without some pictures, shape (n,) of bool."""
-    of = judged.folds.of
-    logits = {fold: one[~left_out[of == fold]] for fold, one in judged.logits.items()}
-    return Judged(Folds(judged.folds.protocol, np.where(left_out, LEFT_OUT, of)), logits)
+def _exclude(result: ProtocolLogits, mask: np.ndarray) -> ProtocolLogits:
+    """Return the same folds without the images of a mask of shape (n,), bool."""
+    assignment = result.folds.assignment
+    logits = {fold: x[~mask[assignment == fold]] for fold, x in result.logits.items()}
+    return ProtocolLogits(
+        Folds(result.folds.protocol, np.where(mask, EXCLUDED, assignment)), logits
+    )
 
 
 def bundled_model_card(
     name: str,
-    source: Source,
+    source: TrainingImages,
     config: DistillationConfig,
-    judged: list[Judged],
-    reports: list[Report],
+    results: list[ProtocolLogits],
+    reports: list[EvaluationReport],
     temperature: Temperature,
     n_parameters: int,
-    nested_selection: NestedSelection | None = None,
+    selection: NestedPredictions | None = None,
 ) -> ModelCard:
-    """Return the model card, without its files.
-
-    Parameters
-    ----------
-    name : str
-    source : Source
-    recipe : Recipe
-    judged : list of Judged
-    reports : list of Report
-        In the same order, the one by case first.
-    temperature : Temperature
-        Of all the folds by case.
-    n_parameters : int
-    nested_selection : NestedSelection, optional
-    """
-    by_case, table = judged[0], source.table
+    """Return the model card without its files; results and reports have the same order."""
+    table = source.table
     method = (
-        f"{temperature.method.replace('validation ', '')}; of each picture by the model of its "
-        "fold, which had not seen its case"
+        f"{temperature.method.replace('validation ', '')}; each image by the network of its fold, "
+        "which was trained without its case"
     )
     magnifications = sorted(int(value) for value in table["magnification"].unique())
     n_cases = int(table["group"].nunique())
     synthetic = bool(table["case"].map(is_synthetic).any())
+    assignment = pd.Series(results[0].folds.assignment, table.index).astype(str)
     return ModelCard(
         name=name,
         version=bc_model.__version__,
@@ -305,11 +406,14 @@ def bundled_model_card(
             dense_units=(config.hidden_units,),
             config=to_json(config),
         ),
-        input=replace(input_facts(config.backbone, config.image_size, table), stain=_stain(source)),
-        scale=scale_facts(magnifications),
+        input=replace(
+            describe_input(config.backbone, config.image_size, table),
+            stain=_summarize_stain(source),
+        ),
+        scale=describe_scale(magnifications),
         data=TrainingData(
-            dataset_sha256=_hash(table["path"] + " " + table["sha256"]),
-            split_sha256=_hash(table["path"] + " " + by_case.folds.of.astype(str)),
+            dataset_sha256=_hash_lines(table["path"] + " " + table["sha256"]),
+            split_sha256=_hash_lines(table["path"] + " " + assignment),
             protocol="case",
             has_leakage=False,
             n_images=SubsetCounts(train=len(table)),
@@ -318,7 +422,7 @@ def bundled_model_card(
             validation_cases=(),
             seen_images_complete=True,
             is_synthetic=synthetic,
-            license=license_words(synthetic, official=True),
+            license=describe_license(synthetic, official=True),
         ),
         metrics=CardMetrics(
             test=reports[0].summary(),
@@ -326,177 +430,61 @@ def bundled_model_card(
                 ProtocolResult(
                     protocol=report.protocol,
                     has_leakage=report.has_leakage,
-                    n_folds=len(one.logits),
-                    n_images=report.n,
+                    n_folds=len(result.logits),
+                    n_images=report.n_images,
                     n_cases=report.n_cases,
-                    metrics=_shown(report),
+                    metrics=_card_metrics(report),
                 )
-                for one, report in zip(judged, reports, strict=True)
+                for result, report in zip(results, reports, strict=True)
             ),
-            nested=_nested(nested_selection) if nested_selection else None,
+            nested=_summarize_nested(selection) if selection else None,
         ),
-        threshold=DecisionThreshold(0.5, "default; not chosen on any pictures"),
+        threshold=DecisionThreshold(0.5, "default; not selected on any images"),
         temperature=replace(temperature, method=method),
-        limits=f"{LIMITS} It learned from {n_cases} cases alone, and its figures are those of a "
-        "cross-validation by case over them. It was taught by a linear model over statistics of "
-        "colour and texture beside the labels, and presumably goes by these and not by single "
-        "cells.",
+        limits=f"{LIMITS} The model was trained on {n_cases} cases only, and its metrics are those "
+        "of a case-level cross-validation on them. A linear model of color and texture statistics "
+        "was its teacher, so it probably relies on these statistics and not on single cells.",
     )
 
 
-def _stain(source: Source) -> StainStatistics:
-    """Return what the input gate needs, and how often it warns of a case that was left out."""
-    stain, case = stain_statistics(source.pixels), source.table["case"].to_numpy(str)
-    gray = are_gray(source.pixels)
-    unusual = 0.0
-    for left_out in (case == one for one in np.unique(case)):
-        facts = stain_statistics_summary(stain[~left_out], gray[~left_out])
-        unusual += unusual_stain_proportion(stain[left_out], facts) * left_out.sum()
-    proportion = float(unusual / len(case))
-    return replace(stain_statistics_summary(stain, gray), out_of_distribution_proportion=proportion)
+def _summarize_stain(source: TrainingImages) -> StainStatistics:
+    """Return the stain statistics, and how often the input check warns for a held-out case."""
+    stain, gray = stain_statistics(source.pixels), are_gray(source.pixels)
+    n_unusual = 0.0
+    for held_out in (source.case == case for case in np.unique(source.case)):
+        statistics = summarize_staining(stain[~held_out], gray[~held_out])
+        n_unusual += (
+            measure_out_of_distribution_proportion(stain[held_out], statistics) * held_out.sum()
+        )
+    proportion = float(n_unusual / len(stain))
+    return replace(summarize_staining(stain, gray), out_of_distribution_proportion=proportion)
 
 
-def _shown(report: Report) -> dict[str, Metric]:
-    return {name: report.metrics[name] for name in _SHOWN}
+def _card_metrics(report: EvaluationReport) -> dict[str, Metric]:
+    return {name: report.metrics[name] for name in _CARD_METRICS}
 
 
-def _nested(inside: NestedSelection) -> NestedResult:
-    """Return the search space, the choice of each fold and the metrics of nested validation."""
-    report = evaluate_predictions(inside.predictions, protocol="case", has_leakage=False)
-    itself = inside.chooser == inside.config
+def _summarize_nested(selection: NestedPredictions) -> NestedResult:
+    """Return the search space, the choice of each fold and the metrics."""
+    report = evaluate_predictions(selection.predictions, protocol="case", has_leakage=False)
+    is_same = selection.selector == selection.config
     return NestedResult(
-        network=_network_words(inside.config),
-        selected_by="" if itself else _network_words(inside.chooser),
-        search_space=SearchSpace(**vars(inside.search_space)),
-        choices=tuple(FoldChoice(**vars(choice)) for choice in inside.choices),
-        n_folds=len(inside.choices),
-        n_images=report.n,
+        network=_describe_network(selection.config),
+        selected_by="" if is_same else _describe_network(selection.selector),
+        search_space=selection.search_space,
+        choices=tuple(selection.choices),
+        n_folds=len(selection.choices),
+        n_images=report.n_images,
         n_cases=report.n_cases,
-        metrics=_shown(report),
+        metrics=_card_metrics(report),
     )
 
 
-def _network_words(config: DistillationConfig) -> str:
-    itself = "networks learned as this one but for what was chosen"
-    network = PROXY_IN_WORDS if config.backbone == PROXY else itself
+def _describe_network(config: DistillationConfig) -> str:
+    own = "networks with this configuration except for the selected options"
+    network = PROXY_DESCRIPTION if config.backbone == PROXY else own
     return f"{network} ({config.steps:,} steps of {config.batch_size} views)"
 
 
-def _hash(lines: pd.Series) -> str:
+def _hash_lines(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def build_bundled_model(
-    root: Path,
-    sets: tuple[str, ...],
-    folder: Path,
-    work: Path,
-    folds_file: Path | None,
-    config: DistillationConfig | None = None,
-    processes: int = 0,
-    search_space: SearchGrid | None = SEARCH_SPACE,
-    inside: tuple[DistillationConfig, DistillationConfig] | None = None,
-) -> Bundle:
-    """Judge the recipe, learn from everything, and write the bundle.
-
-    Parameters
-    ----------
-    root : Path
-        Folder that holds the sets.
-    sets : tuple of str
-    folder : Path
-        Of the bundle; replaced when it exists.
-    work : Path
-        Keeps what each fold came to.
-    folds_file : Path or None
-        An official fold file.
-    recipe : Recipe, optional
-    processes : int
-        That make views beside the one that learns.
-    menu : Menu or None
-        Judge the choosing from it as well; five folds and two kinds of views take 25 networks.
-    inside : (Recipe, Recipe), optional
-        Of these; default are `recipes_inside` with small ones that choose.
-
-    Raises
-    ------
-    DataError, FolderNotFoundError
-        The sets cannot be used.
-    ConfigError
-        Too few folds to choose inside them; the bundle cannot be put there, or would replace the
-        one that comes with the program by one of drawn pictures; or Keras computes with another
-        backend than TensorFlow, from which alone a graph can be served.
-    """
-    _require_name_and_room(folder)
-    _require_tensorflow()
-    config = config or DistillationConfig()
-    judged_inside, chooser = inside or recipes_inside("small-chooses", config)
-    if search_space:
-        require_folds(judged_inside)
-    source = Source.read(root, sets, config.image_size)
-    _require_tissue(source, folder)
-    judged = judge(source, config, work, folds_file, processes)
-    nested_selection = None
-    if search_space:
-        nested_selection = judge_choosing(
-            source, judged_inside, search_space, work, processes, chooser=chooser
-        )
-    model = learn_all(source, config, work, processes)
-    reports = judged_reports(source.table, judged)
-    temperature = temperature_of(source.table, judged[0].folds, judged[0].logits)
-    card = bundled_model_card(
-        folder.name, source, config, judged, reports, temperature, model.count_params(),
-        nested_selection,
-    )  # fmt: skip
-    predictions = reports[0].predictions
-    assert predictions is not None, "a report that was just made has them"
-
-    def complete(draft: Bundle) -> None:
-        draft = measure_parity(draft, source.pixels, source.malignant)
-        known = dict(zip(source.table["sha256"], source.table["dhash"], strict=True))
-        tables = {
-            CROSS_VALIDATED_FILE: predictions_to_csv(predictions),
-            SEEN_IMAGES_FILE: SeenImages(known, whole=True).as_csv(),
-        }
-        if nested_selection:
-            tables[CHOSEN_INSIDE_FILE] = predictions_to_csv(nested_selection.predictions)
-        files = dict(draft.card.files)
-        for name, text in tables.items():
-            write_text_atomic(draft.folder / name, text)
-            files[name] = file_sha256(draft.folder / name)
-        write_model_card(draft.folder, replace(draft.card, files=files))
-
-    return write_half_precision_bundle(model, folder, card, source.pixels[:4], complete=complete)
-
-
-def _require_tensorflow() -> None:
-    """Refuse what could learn for hours and then not be served."""
-    import keras
-
-    if (backend := keras.backend.backend()) != "tensorflow":
-        raise ConfigError(
-            f"Invalid KERAS_BACKEND '{backend}' for writing a model. Expected 'tensorflow'. Train "
-            "only with this backend, then build the model with TensorFlow."
-        )
-
-
-def _require_tissue(source: Source, folder: Path) -> None:
-    if folder.resolve().parent == SHIPPED_MODELS and source.table["case"].map(is_synthetic).any():
-        raise ConfigError(
-            f"{folder} is reserved for a model of tissue, but these images are synthetic. Choose "
-            "another folder."
-        )
-
-
-def _require_name_and_room(folder: Path) -> None:
-    """Refuse a place for the bundle before hours of work, not after."""
-    if not is_name(folder.name):
-        raise ConfigError(
-            f"The folder of a model has a name of letters, digits and -._ alone; asked for "
-            f"'{folder}'."
-        )
-    check_writable(folder)
-    if folder.exists() and not (folder / MODEL_CARD_FILE).is_file() and any(folder.iterdir()):
-        raise ConfigError(
-            f"{folder} holds something else than a model and would be replaced; choose another one."
-        )

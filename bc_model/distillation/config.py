@@ -1,4 +1,4 @@
-"""How the model in the box is made, in numbers."""
+"""The configuration of the bundled model. This module loads no large library."""
 
 from __future__ import annotations
 
@@ -9,63 +9,66 @@ from dataclasses import dataclass
 from bc_model.utils.serialization import to_json
 
 MAGNIFICATIONS = (100, 200)
-PROXY = "probe"
-"""Instead of a backbone's name: the small network that stands for it where many are learned."""
-PROXY_IN_WORDS = "residual networks of a quarter of ResNet50's width"
-INSIDE = ("small-chooses", "small", "full")
-"""Which networks learn inside the folds, see `model_selection.recipes_inside`. They stand here because the
-command line names them before anything large is loaded."""
+PROXY = "proxy"
+"""Backbone name of the proxy network, which replaces ResNet50 where many networks are trained."""
+PROXY_DESCRIPTION = "residual networks of a quarter of ResNet50's width"
+NESTED_NETWORKS = ("proxy-selects", "proxy", "full")
+"""Networks of nested cross-validation; see `bc_model.distillation.nested_configs`."""
 
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """What the learning depends on, beside the pictures.
+    """The training configuration of the bundled model.
 
     Attributes
     ----------
     image_size : (int, int)
-        Height and width of the served network's input, px: a whole frame in its own proportions.
+        Height and width of the input of the exported network, px.
     view_size : (int, int)
-        Height and width of the crops that it learns from, px.
-    steps : int
-    batch_size : int
+        Height and width of the training crops, px.
+    steps, batch_size : int
     learning_rate, warmup_steps, weight_decay
-        Of AdamW (Loshchilov and Hutter, ICLR 2019), falling as a cosine.
+        Options of AdamW [1]_ with cosine decay.
     hidden_units : int
-        Between pooling and the logits.
+        Units between pooling and the logits.
     dropout : float
-        Before the layers that labels teach.
-    zoom : (float, float)
-        Range of the side of a crop, as a factor of the view's.
-    recolouring : float
-        How far the stains and colours of a view are changed, as a share (Tellez et al., IEEE
-        Transactions on Medical Imaging 37(9), 2018).
-    strange : float
-        Share of the views whose channels are mixed at random.
-    mixed : float
-        Share of the views that have a part of a second picture, blended in or beside it (Zhang et
-        al., "mixup", ICLR 2018; Yun et al., "CutMix", ICCV 2019).
+        Dropout before the label outputs.
+    crop_scale : (float, float)
+        Range of the side of a random resized crop, relative to the view.
+    stain_jitter : float
+        Range of the stain and color changes, relative [2]_.
+    channel_mixing : float
+        Proportion of views with randomly mixed channels.
+    image_mixing : float
+        Proportion of views that are mixed with a second view, by mixup [3]_ or CutMix [4]_.
     penalty : float
-        Inverse strength of the teacher's ridge, scikit-learn's C.
+        Inverse ridge strength of the teacher, ``C`` in scikit-learn.
     last_penalty : float
-        Strength of the ridge of the last layer, scikit-learn's alpha.
+        Ridge strength of the last layer, ``alpha`` in scikit-learn.
     label_weight : float
-        Of the labels' loss; those of the descriptors and of the teacher's logit weigh 1.
+        Loss weight of the labels; those of the features and of the teacher's logit are 1.
     subtype_weight : float
-        Of the subtypes' loss among it.
+        Loss weight of the subtypes, relative to the classes.
     label_smoothing : float
-    averaging : float
-        Decay, a step, of the weights' running mean, which is what is kept (Polyak and Juditsky,
-        SIAM Journal on Control and Optimization 30(4), 1992).
+    ema_decay : float
+        Decay per step of the exponential moving average of the weights [5]_.
     n_folds : int
-        Of the cross-validation by case.
+        Number of case-level folds.
     seed : int
     version : int
-        Of what the code does beside these numbers; raised with every change of it. Other kernels
-        or backends of the same mathematics are none.
+        Version of the training code. Increase it if the same options give another network;
+        faster kernels and other backends do not count.
     backbone : str
-    arithmetic : {'bfloat16', 'float32'}
-        Of the convolutions while they learn.
+    compute_dtype : {'bfloat16', 'float32'}
+        Compute dtype of the convolutions during training.
+
+    References
+    ----------
+    .. [1] Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    .. [2] Tellez et al., IEEE Transactions on Medical Imaging 37(9), 2018.
+    .. [3] Zhang et al., "mixup", ICLR 2018.
+    .. [4] Yun et al., "CutMix", ICCV 2019.
+    .. [5] Polyak and Juditsky, SIAM Journal on Control and Optimization 30(4), 1992.
     """
 
     image_size: tuple[int, int] = (160, 240)
@@ -77,16 +80,16 @@ class DistillationConfig:
     weight_decay: float = 0.02
     hidden_units: int = 512
     dropout: float = 0.3
-    zoom: tuple[float, float] = (0.6, 1.6)
-    recolouring: float = 0.5
-    unusual: float = 0.2
-    mixed: float = 0.4
+    crop_scale: tuple[float, float] = (0.6, 1.6)
+    stain_jitter: float = 0.5
+    channel_mixing: float = 0.2
+    image_mixing: float = 0.4
     penalty: float = 0.1
     last_penalty: float = 30.0
     label_weight: float = 0.2
     subtype_weight: float = 0.3
     label_smoothing: float = 0.1
-    averaging: float = 0.98
+    ema_decay: float = 0.98
     n_folds: int = 5
     seed: int = 0
     version: int = 3
@@ -95,5 +98,5 @@ class DistillationConfig:
 
     @property
     def key(self) -> str:
-        """Identify the recipe."""
+        """The SHA-256 of all options."""
         return hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()

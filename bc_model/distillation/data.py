@@ -1,4 +1,4 @@
-"""The pictures that the model in the box learns from, read once."""
+"""The training images of the bundled model, read once into memory."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.pipeline import load_pixels
 from bc_model.distillation.config import MAGNIFICATIONS
-from bc_model.distillation.features import describe
+from bc_model.distillation.features import extract_features
 from bc_model.errors import DataError
 
 logger = logging.getLogger("bc_model.distillation")
 
 
 @dataclass(frozen=True)
-class Source:
-    """Pictures of cases.
+class TrainingImages:
+    """Images with known cases.
 
     Attributes
     ----------
     table : DataFrame
-        The rows of the manifests; `path` begins with the name of its set.
+        Rows of the dataset indexes; `path` starts with the name of the dataset.
     pixels : ndarray of shape (n, height, width, 3), uint8
-        As they are served.
-    descriptors : ndarray of shape (n, 264), float32
-        Of these.
+        Preprocessed images.
+    features : ndarray of shape (n, 264), float32
+        Hand-crafted features.
     """
 
     table: pd.DataFrame
@@ -37,52 +37,59 @@ class Source:
     features: np.ndarray
 
     @classmethod
-    def read(cls, root: Path, sets: tuple[str, ...], image_size: tuple[int, int]) -> Source:
-        """Read the sets under a folder.
+    def read(
+        cls, root: Path, dataset_names: tuple[str, ...], image_size: tuple[int, int]
+    ) -> TrainingImages:
+        """Read the datasets in a directory.
 
         Raises
         ------
         DataError
-            A picture without a case, or at another magnification; or none at one of them.
+            An image has no case or an unsupported magnification, or a magnification is missing.
         """
         tables = []
-        for name in sets:
-            images = read_dataset(root / name).images
+        for name in dataset_names:
+            images = load_dataset(root / name).images
             tables.append(images.assign(path=f"{name}/" + images["path"]))
         table = pd.concat(tables, ignore_index=True)
-        _require_cases(table)
+        _check_table(table)
         pixels = load_pixels(root, list(table["path"]), image_size)
-        logger.info("%d pictures of %d cases", len(table), table["group"].nunique())
-        return cls(table, pixels, describe(pixels))
+        logger.info("Read %d images of %d cases", len(table), table["group"].nunique())
+        return cls(table, pixels, extract_features(pixels))
 
-    def select(self, chosen: np.ndarray) -> Source:
-        """Return the chosen pictures: shape (n,), bool."""
-        return Source(
-            self.table[chosen].reset_index(drop=True), self.pixels[chosen], self.features[chosen]
+    def select(self, mask: np.ndarray) -> TrainingImages:
+        """Return the images of a mask of shape (n,), bool."""
+        return TrainingImages(
+            self.table[mask].reset_index(drop=True), self.pixels[mask], self.features[mask]
         )
 
     @property
     def malignant(self) -> np.ndarray:
-        """Which pictures are malignant, shape (n,), bool."""
+        """Whether each image is malignant, shape (n,), bool."""
         return (self.table["class"] == "malignant").to_numpy(bool)
 
+    @property
+    def case(self) -> np.ndarray:
+        """The case of each image, shape (n,), str."""
+        return self.table["case"].to_numpy(str)
 
-def _require_cases(table: pd.DataFrame) -> None:
-    unusual = table[~table["magnification"].isin(MAGNIFICATIONS) | (table["case"] == "")]
-    if len(unusual):
+
+def _check_table(table: pd.DataFrame) -> None:
+    supported = " and ".join(f"{value}X" for value in MAGNIFICATIONS)
+    invalid = table[~table["magnification"].isin(MAGNIFICATIONS) | (table["case"] == "")]
+    if len(invalid):
         raise DataError(
-            f"The model in the box learns from cases at {' and '.join(map(str, MAGNIFICATIONS))} "
-            f"times, but {unusual['path'].iloc[0]} names neither ({len(unusual)} pictures in all): "
-            "give official BreakHis trees of these magnifications."
+            f"{len(invalid)} images cannot be used, first {invalid['path'].iloc[0]}. Expected a "
+            f"case and a magnification of {supported} in each file name. Use official BreakHis "
+            "datasets of these magnifications."
         )
-    if missing := set(MAGNIFICATIONS) - set(table["magnification"]):
+    if missing := sorted(set(MAGNIFICATIONS) - set(table["magnification"])):
         raise DataError(
-            f"The model in the box learns from {' and '.join(map(str, MAGNIFICATIONS))} times, but "
-            f"no picture is at {' or '.join(map(str, sorted(missing)))}: give both sets."
+            f"No image at {missing[0]}X. Expected images at {supported}. Add the missing dataset."
         )
-    torn = table.groupby("case")["group"].nunique()
-    if (torn > 1).any():
+    n_groups = table.groupby("case")["group"].nunique()
+    if (n_groups > 1).any():
         raise DataError(
-            f"The case {torn.idxmax()} is joined with another one in one set alone, by a picture "
-            "that both hold: leave that picture out, or no split could keep them together."
+            f"Case {n_groups.idxmax()} is joined with another case in only one dataset. Expected "
+            "the same groups in all datasets. Remove the image that both cases contain."
         )

@@ -1,12 +1,11 @@
-"""The same steps with quicker kernels on a processor, for TensorFlow alone.
+"""Faster training layers and AdamW for TensorFlow on a processor. Importing this loads Keras.
 
-Keras takes a batch normalisation apart into a dozen operations in float32, and an update of Adam
-into as many; TensorFlow has each as one. oneDNN is slow at the gradient of a convolution's kernel
-where pictures have become small, so that it is taken for what it is there: one product of matrices
-(Chellapilla, Puri and Simard, "High performance convolutional neural networks for document
-processing", IWFHR 2006). What that is worth: ``python -m benchmarks.box_step``.
+Keras computes batch normalization and an Adam update in many operations; TensorFlow has one for
+each. oneDNN is slow at the kernel gradient of convolutions on small images, so it is computed as
+one matrix product [1]_. ``python -m benchmarks.distillation_step`` measures the effect.
 
-Importing this loads Keras and TensorFlow.
+.. [1] Chellapilla, Puri and Simard, "High performance convolutional neural networks for document
+   processing", IWFHR 2006.
 """
 
 from __future__ import annotations
@@ -17,69 +16,69 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-_WIDE = 256
-"""Channels from which on a 3x3 kernel's gradient was quicker as one product, with AMX."""
+_MIN_CHANNELS = 256
+"""Input channels from which a matrix product was faster for 3x3 kernels, measured with AMX."""
 
 
-def with_quick_layers(model: keras.Model) -> keras.Model:
-    """Return a model of the same function, weights and names whose steps are quicker.
+def with_fast_layers(model: keras.Model) -> keras.Model:
+    """Return a model with the same function, weights and names, and faster training steps.
 
     Parameters
     ----------
     model : keras.Model
-        As `learner.build_network` builds it: flat, channels last, neither groups nor dilation.
+        A flat model, channels last, without groups or dilation.
     """
     state = random.getstate()
-    quick: keras.Model = keras.models.clone_model(model, clone_function=_quick)
-    quick.set_weights(model.get_weights())
-    # The copy drew seeds for weights that it has not kept: what is built next begins as without it.
+    fast: keras.Model = keras.models.clone_model(model, clone_function=_clone_layer)
+    fast.set_weights(model.get_weights())
+    # The clone consumed random seeds. Later layers must start as if there was no clone.
     random.setstate(state)
-    return quick
+    return fast
 
 
-def _quick(layer: keras.layers.Layer) -> keras.layers.Layer:
+def _clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     kind = type(layer)
     if kind is keras.layers.Conv2D:
-        kind = QuickConv2D
+        kind = FastConv2D
     elif kind is keras.layers.BatchNormalization:
-        kind = QuickBatchNormalization
+        kind = FastBatchNormalization
     return kind.from_config(layer.get_config())
 
 
-class QuickConv2D(keras.layers.Conv2D):
+class FastConv2D(keras.layers.Conv2D):
     """A convolution, channels last, without groups or dilation."""
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolve as `keras.layers.Conv2D` does."""
-        # Of a variable itself, a custom gradient would have to return the gradient as well.
+        # For a variable, a custom gradient would have to return the variable's gradient as well.
         kernel = tf.convert_to_tensor(kernel)
         strides, padding = [1, *self.strides, 1], self.padding.upper()
 
         @tf.custom_gradient
-        def convolved(x: tf.Tensor, k: tf.Tensor) -> Any:
-            def gradients(of_result: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                of_inputs = tf.raw_ops.Conv2DBackpropInput(
-                    input_sizes=tf.shape(x), filter=k, out_backprop=of_result,
+        def convolve(x: tf.Tensor, k: tf.Tensor) -> Any:
+            def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                input_gradient = tf.raw_ops.Conv2DBackpropInput(
+                    input_sizes=tf.shape(x), filter=k, out_backprop=upstream,
                     strides=strides, padding=padding,
                 )  # fmt: skip
-                return of_inputs, _of_kernel(x, of_result, k.shape, self.strides, padding)
+                return input_gradient, _kernel_gradient(x, upstream, k.shape, self.strides, padding)
 
             return tf.nn.conv2d(x, k, strides, padding), gradients
 
-        return convolved(inputs, kernel)
+        return convolve(inputs, kernel)
 
 
-def _of_kernel(
-    x: tf.Tensor, of_result: tf.Tensor, shape: tf.TensorShape, strides: tuple[int, int],
+def _kernel_gradient(
+    x: tf.Tensor, upstream: tf.Tensor, shape: tf.TensorShape, strides: tuple[int, int],
     padding: str,
 ) -> tf.Tensor:  # fmt: skip
     """Return the gradient of a kernel of shape (height, width, channels in, channels out)."""
     height, width, channels, filters = shape
     if (height, width) == (1, 1):
-        seen = x[:, :: strides[0], :: strides[1]]
-    elif (height, width, *strides, padding) == (3, 3, 1, 1, "SAME") and channels >= _WIDE:
+        patches = x[:, :: strides[0], :: strides[1]]
+    elif (height, width, *strides, padding) == (3, 3, 1, 1, "SAME") and channels >= _MIN_CHANNELS:
         padded, size = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), tf.shape(x)
-        seen = tf.concat(
+        patches = tf.concat(
             [
                 padded[:, row : row + size[1], column : column + size[2]]
                 for row in range(3)
@@ -89,37 +88,37 @@ def _of_kernel(
         )
     else:
         return tf.raw_ops.Conv2DBackpropFilter(
-            input=x, filter_sizes=shape, out_backprop=of_result, strides=[1, *strides, 1],
+            input=x, filter_sizes=shape, out_backprop=upstream, strides=[1, *strides, 1],
             padding=padding,
         )  # fmt: skip
-    flat = tf.reshape(seen, [-1, height * width * channels])
-    product = tf.matmul(flat, tf.reshape(of_result, [-1, filters]), transpose_a=True)
+    flat = tf.reshape(patches, [-1, height * width * channels])
+    product = tf.matmul(flat, tf.reshape(upstream, [-1, filters]), transpose_a=True)
     return tf.reshape(product, shape)
 
 
-class QuickBatchNormalization(keras.layers.BatchNormalization):
-    """A batch normalisation of pictures, channels last.
+class FastBatchNormalization(keras.layers.BatchNormalization):
+    """A batch normalization of images, channels last.
 
-    Its moving variance is that of a sample, n - 1 instead of n below the line.
+    Its moving variance is the sample variance, with n - 1 in the denominator.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise as `keras.layers.BatchNormalization` does."""
+        """Normalize as `keras.layers.BatchNormalization` does."""
         if not (training and self.trainable):
             return super().call(inputs, training=training, mask=mask)
         empty = tf.zeros([0])
-        normalised, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        normalized, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs, scale=keras.ops.cast(self.gamma, "float32"),
             offset=keras.ops.cast(self.beta, "float32"), mean=empty, variance=empty,
             epsilon=self.epsilon, is_training=True,
         )  # fmt: skip
-        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
-        return normalised
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+        return normalized
 
 
-class QuickAdamW(keras.optimizers.AdamW):
-    """AdamW whose update is one pass over the weights."""
+class FastAdamW(keras.optimizers.AdamW):
+    """AdamW with one operation per weight update."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update a variable as `keras.optimizers.AdamW` does."""

@@ -1,4 +1,4 @@
-"""What teaches the network beside the labels: a linear model over the descriptors of pictures."""
+"""The teacher of the bundled model: a linear model of hand-crafted features."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bc_model.evaluation.calibration import case_weights
 
 @dataclass(frozen=True)
 class Teacher:
-    """Logistic regression over squashed descriptors.
+    """Logistic regression on tanh-normalized features.
 
     Attributes
     ----------
     mean, spread : ndarray of shape (d,), float32
-        Of the descriptors it learned from.
+        Mean and standard deviation of the training features.
     kernel : ndarray of shape (d,), float32
     bias : float
     """
@@ -30,17 +30,15 @@ class Teacher:
     def fit(
         cls, features: np.ndarray, malignant: np.ndarray, case: np.ndarray, penalty: float
     ) -> Teacher:
-        """Learn from pictures; each class weighs the same, and each case of it.
-
-        Only `mean` and `spread` are those of the pictures, whatever their case.
+        """Fit the teacher with equal weights of the classes, and of the cases within a class.
 
         Parameters
         ----------
-        descriptors : ndarray of shape (n, d), float
+        features : ndarray of shape (n, d), float
         malignant : ndarray of shape (n,), bool
         case : ndarray of shape (n,), str
         penalty : float
-            Inverse strength of the ridge, scikit-learn's C.
+            Inverse ridge strength, ``C`` in scikit-learn.
 
         Returns
         -------
@@ -62,12 +60,12 @@ class Teacher:
             float(model.intercept_[0]),
         )
 
-    def normalized(self, features: np.ndarray) -> np.ndarray:
-        """Return descriptors within (-1, 1), so that no odd picture outweighs the others."""
+    def normalize(self, features: np.ndarray) -> np.ndarray:
+        """Return tanh-normalized features in (-1, 1), which limits the influence of outliers."""
         scaled: np.ndarray = np.tanh((features - self.mean) / self.spread)
         return scaled.astype(np.float32)
 
-    def logit(self, normalized: np.ndarray) -> np.ndarray:
-        """Return malignant minus benign of squashed descriptors: (n, d) to (n,), float32."""
+    def predict_logit(self, normalized: np.ndarray) -> np.ndarray:
+        """Return the malignant logit of normalized features: (n, d) to (n,), float32."""
         logit: np.ndarray = normalized @ self.kernel + np.float32(self.bias)
         return logit

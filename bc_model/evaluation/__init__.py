@@ -1,6 +1,6 @@
-"""Metrics with case-clustered intervals, and the reports of evaluations.
+"""Evaluation: metrics with intervals over cases, reports, comparisons and thresholds.
 
-The package loads NumPy and pandas only.
+Importing the package loads NumPy and pandas, but neither OpenVINO nor TensorFlow.
 """
 
 import lazy_loader

@@ -1,93 +1,99 @@
-from .bootstrap import CaseSample, Functional, studentised
-from .calibrate_model import calibrated_by, read_validation
-from .calibration import Reliability
-from .checks import TOO_GOOD
-from .comparison import Comparison, Conclusion, Difference, Side, check_multiplicity, compare
-from .cross_validation import check_nested, cross_validation_report, is_cross_validated
-from .domain_shift import Shift
-from .error_analysis import (
-    CaseMistakes,
-    Entry,
-    Gallery,
-    Neighbor,
-    error_gallery,
-    kept_training_features,
-    neighbors_of,
-    training_features,
+from .bootstrap import CaseSample, Functional, bootstrap_t
+from .calibration import CalibrationResult, fit_bundle_temperature, read_validation_predictions
+from .checks import MAX_PLAUSIBLE
+from .comparison import (
+    ComparedModel,
+    Comparison,
+    Conclusion,
+    Difference,
+    check_multiplicity,
+    compare_predictions,
 )
-from .estimates import functional_of
+from .cross_validation import check_nested, cross_validation_report, is_cross_validated
+from .domain_shift import DomainShift
+from .error_analysis import (
+    CaseErrors,
+    ErrorGallery,
+    GalleryImage,
+    Neighbor,
+    build_error_gallery,
+    compute_training_features,
+    find_neighbors,
+    read_training_features,
+)
+from .estimates import metric_functional
 from .evaluate import evaluate_predictions, evaluate_split
 from .external import evaluate_external
 from .features import FeatureTable
 from .intervals import predictive_values
 from .metrics import Floats, all_metrics
 from .predictions import predictions_to_csv, read_predictions
-from .published_results import PUBLISHED, PublishedRange
-from .report import Report, RocCurve, read_report, report_files, report_json
-from .subgroups import Confusion, Group, case_table
+from .published_results import PUBLISHED_RESULTS, PublishedRange
+from .report import EvaluationReport, RocCurve, read_report, report_files, report_json
+from .subgroups import Confusion, Subgroup, case_table
 from .thresholds import (
     ThresholdChoice,
-    Trial,
-    change_model_card,
+    ThresholdResult,
     choose_threshold,
-    evaluation_of,
+    evaluate_threshold,
+    find_evaluation_dir,
     require_evaluation,
     set_threshold,
-    try_threshold,
+    update_model_card,
 )
 
 __all__ = [
-    "PUBLISHED",
-    "TOO_GOOD",
-    "CaseMistakes",
+    "MAX_PLAUSIBLE",
+    "PUBLISHED_RESULTS",
+    "CalibrationResult",
+    "CaseErrors",
     "CaseSample",
+    "ComparedModel",
     "Comparison",
     "Conclusion",
     "Confusion",
     "Difference",
-    "Entry",
+    "DomainShift",
+    "ErrorGallery",
+    "EvaluationReport",
     "FeatureTable",
     "Floats",
     "Functional",
-    "Gallery",
-    "Group",
+    "GalleryImage",
     "Neighbor",
     "PublishedRange",
-    "Reliability",
-    "Report",
     "RocCurve",
-    "Shift",
-    "Side",
+    "Subgroup",
     "ThresholdChoice",
-    "Trial",
+    "ThresholdResult",
     "all_metrics",
-    "calibrated_by",
+    "bootstrap_t",
+    "build_error_gallery",
     "case_table",
-    "change_model_card",
     "check_multiplicity",
     "check_nested",
     "choose_threshold",
-    "compare",
+    "compare_predictions",
+    "compute_training_features",
     "cross_validation_report",
-    "error_gallery",
     "evaluate_external",
     "evaluate_predictions",
     "evaluate_split",
-    "evaluation_of",
-    "functional_of",
+    "evaluate_threshold",
+    "find_evaluation_dir",
+    "find_neighbors",
+    "fit_bundle_temperature",
     "is_cross_validated",
-    "kept_training_features",
-    "neighbors_of",
+    "metric_functional",
     "predictions_to_csv",
     "predictive_values",
     "read_predictions",
     "read_report",
-    "read_validation",
+    "read_training_features",
+    "read_validation_predictions",
     "report_files",
     "report_json",
     "require_evaluation",
     "set_threshold",
-    "studentised",
-    "training_features",
-    "try_threshold",
+    "update_model_card",
 ]

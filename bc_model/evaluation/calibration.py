@@ -1,66 +1,153 @@
-"""Temperature scaling: one number that makes probabilities mean what they say.
+"""Calibration of probabilities: temperature scaling on validation data, and its measurement.
 
-Logits are divided by it before the softmax. It moves no picture past another and no cut-off of 0.5,
-so heatmaps, ranks and areas stay as they are; only the probabilities grow bolder or meeker.
+Logits are divided by the temperature before the softmax. This changes neither the ranking of the
+images nor a decision threshold of 0.5, and therefore no heatmap and no ROC curve.
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from bc_model.errors import RunError
+from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.intervals import wilson
 from bc_model.evaluation.metrics import Floats
-from bc_model.inference.model_card import DecisionThreshold, Temperature
+from bc_model.evaluation.predictions import (
+    check_predictions,
+    join_predictions,
+    predictions_to_csv,
+    read_predictions,
+)
+from bc_model.inference.batching import ModelOutputs, predict_pixels
+from bc_model.inference.bundle import Bundle
+from bc_model.inference.engine import Engine
+from bc_model.inference.model_card import DecisionThreshold, Temperature, write_model_card
 from bc_model.utils.formatting import format_count
+from bc_model.utils.io import write_files_atomic
 from bc_model.utils.metric import Metric
 
-LOWEST, HIGHEST = 0.05, 20.0
-"""A temperature at either end was not found but run into."""
-FEWEST_CASES = 3
-"""Of each class. One case more or less then still moves the temperature, but not at will."""
+VALIDATION_PREDICTIONS_FILE = "validation_predictions.csv"
+VALIDATION_FEATURES_FILE = "validation_features.npz"
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+"""Bounds of the search. A temperature at a bound is not accepted as fitted."""
+MIN_CASES = 3
+"""Minimum number of cases of each class for a fit."""
+N_BINS = 10
+
+_N_SIMULATIONS = 200
+_BIN_METHOD = "95 % Wilson at the effective number of cases: images of a case share their class"
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images with similar probabilities."""
+
+    prob_low: float
+    prob_high: float
+    mean_prob: float
+    observed: Metric
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """Difference between estimated probabilities and observed proportions.
+
+    Attributes
+    ----------
+    bins : tuple of Bin
+        Bins of equal width, without the empty ones.
+    ece, ece_equal_count : float
+        Expected calibration error with bins of equal width and of equal count: the mean absolute
+        difference of estimated probability and observed proportion over the images.
+    ece_if_calibrated, ece_equal_count_if_calibrated : float
+        Mean error of a perfectly calibrated model on as many independent images. It is above 0,
+        and dependence of the images of a case increases it.
+    n_images, n_cases : int
+        Numbers of images and of known cases.
+    """
+
+    bins: tuple[Bin, ...]
+    ece: float
+    ece_if_calibrated: float
+    ece_equal_count: float
+    ece_equal_count_if_calibrated: float
+    n_images: int
+    n_cases: int
+
+
+def measure_calibration(
+    malignant: NDArray[np.bool_],
+    prob_malignant: Floats,
+    case: NDArray[np.str_],
+    *,
+    n_bins: int = N_BINS,
+    seed: int = 0,
+) -> CalibrationResult:
+    """Return the calibration of probabilities; an unknown case is empty text.
+
+    `seed` is the random seed of the simulation of a perfectly calibrated model.
+
+    References
+    ----------
+    Guo and others, "On Calibration of Modern Neural Networks", 2017. Bias of the error: Kumar,
+    Liang and Ma, "Verified Uncertainty Calibration", 2019.
+    """
+    prob = np.asarray(prob_malignant, dtype=np.float64)
+    by_width = np.minimum((prob * n_bins).astype(int), n_bins - 1)
+    # Equal probabilities stay in one bin, because a bin is a range of probabilities.
+    quantiles = np.quantile(prob, np.linspace(0, 1, n_bins + 1)[1:-1])
+    by_count = np.searchsorted(quantiles, prob, side="right")
+    simulated = np.random.default_rng(seed).random((_N_SIMULATIONS, prob.size)) < prob
+    return CalibrationResult(
+        bins=tuple(
+            _summarize_bin(k / n_bins, (k + 1) / n_bins, by_width == k, malignant, prob, case)
+            for k in np.unique(by_width).tolist()
+        ),
+        ece=float(_calibration_errors(malignant[None], prob, by_width)[0]),
+        ece_if_calibrated=float(_calibration_errors(simulated, prob, by_width).mean()),
+        ece_equal_count=float(_calibration_errors(malignant[None], prob, by_count)[0]),
+        ece_equal_count_if_calibrated=float(_calibration_errors(simulated, prob, by_count).mean()),
+        n_images=prob.size,
+        n_cases=np.unique(case[case != ""]).size,
+    )
 
 
 def fit_temperature(
     margin: Floats, malignant: NDArray[np.bool_], case: NDArray[np.str_]
 ) -> Temperature:
-    """Fit a temperature on validation pictures.
+    """Fit a temperature on validation images by the lowest log loss.
 
-    Lowest log loss, every *case* counted once: a case with many pictures would else decide alone.
-    Classes are not weighed: a probability is about the mix of classes that the data has. The
-    pictures must not be those that the model learned from, and not those that it is judged on.
-    They did choose the epoch, which leaves the temperature a little too low.
+    Every case has the same weight, so that cases with many images do not dominate. Classes are
+    not weighted, because a probability depends on the class proportions of the data. The images
+    must be neither training nor test images. They selected the epoch, which makes the temperature
+    slightly too low. `margin` is the logit of malignant minus that of benign.
 
-    Parameters
-    ----------
-    margin : ndarray of shape (n,)
-        Logit of malignant minus logit of benign, before any temperature.
-    malignant : ndarray of bool, shape (n,)
-    case : ndarray of str, shape (n,)
-        Empty where unknown: such a picture counts as a case.
-
-    Returns
-    -------
-    Temperature
-        1, and why, with fewer than `FEWEST_CASES` of a class, with pictures that are all on their
-        right side or logits that are all tiny (the bolder the better), or where the logits tell
-        nothing (the meeker the better).
+    The temperature is 1, with the reason, if a class has fewer than `MIN_CASES` cases, if every
+    image is on the correct side of 0.5, or if the fit ends at a bound.
 
     References
     ----------
     Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", 2017.
     """
-    from scipy.optimize import minimize_scalar  # who only reads reports does without SciPy
+    from scipy.optimize import minimize_scalar  # Reading a report does not need SciPy.
 
-    n, cases = margin.size, np.unique(case[case != ""]).size
+    n_images, n_cases = margin.size, np.unique(case[case != ""]).size
+
+    def unfitted(reason: str) -> Temperature:
+        return Temperature(
+            1.0, f"not fitted, {reason}: the probabilities are not scaled", n_images, n_cases
+        )
+
     if malignant.all() or not malignant.any():
-        return _unfitted("the validation part holds one class only", n, cases)
-    few = min(_n_cases(case[malignant == truth]) for truth in (False, True))
-    if few < FEWEST_CASES:
-        return _unfitted(
-            f"the validation part has {format_count(few, 'case')} of a class, fewer than {FEWEST_CASES}",
-            n,
-            cases,
+        return unfitted("the validation subset contains only one class")
+    few = min(_count_cases(case[malignant == truth]) for truth in (False, True))
+    if few < MIN_CASES:
+        return unfitted(
+            f"the validation subset contains {format_count(few, 'case')} of a class, fewer than {MIN_CASES}"
         )
     weights = case_weights(case)
     signed = np.where(malignant, margin, -margin)
@@ -68,178 +155,135 @@ def fit_temperature(
     def loss(log_temperature: float) -> float:
         return float(weights @ np.logaddexp(0.0, -signed / np.exp(log_temperature)))
 
-    bounds = np.log([LOWEST, HIGHEST])
+    bounds = np.log([MIN_TEMPERATURE, MAX_TEMPERATURE])
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-10})
     value = float(np.exp(found.x))
-    if value < LOWEST * 1.01:
-        all_correct = "every validation picture is on its right side of 0.5"
-        into_end = f"the fit ran into its lower end of {LOWEST}"
-        return _unfitted(all_correct if (signed > 0).all() else into_end, n, cases)
-    if value > HIGHEST * 0.99:
-        return _unfitted("the logits tell nothing on the validation part", n, cases)
-    of_cases = f"of {cases} cases, each case counted once" if cases else "of unknown cases"
+    if value < MIN_TEMPERATURE * 1.01:
+        if (signed > 0).all():
+            return unfitted("every validation image is on the correct side of 0.5")
+        return unfitted(f"the fit ended at its lower bound of {MIN_TEMPERATURE}")
+    if value > MAX_TEMPERATURE * 0.99:
+        return unfitted("the logits are not informative on the validation subset")
+    cases = f"{n_cases} cases, each case counted once" if n_cases else "unknown cases"
     return Temperature(
         value=value,
-        method=f"fitted by lowest log loss on {n} validation pictures {of_cases}",
-        n_images=n,
-        n_cases=cases,
+        method=f"fitted by lowest log loss on {n_images} validation images of {cases}",
+        n_images=n_images,
+        n_cases=n_cases,
         log_loss_before=loss(0.0),
         log_loss_after=loss(found.x),
     )
 
 
-def apply_threshold(threshold: DecisionThreshold, before: float, after: float) -> DecisionThreshold:
-    """Return the decision threshold of a model card for another temperature.
+def rescale_threshold(
+    threshold: DecisionThreshold, before: float, after: float
+) -> DecisionThreshold:
+    """Return the decision threshold that predicts the same images at another temperature.
 
-    Parameters
-    ----------
-    threshold : DecisionThreshold
-        Threshold that was selected while the temperature was `before`.
-    before, after : float
-
-    Returns
-    -------
-    DecisionThreshold
-        The value that predicts the same images malignant. It is the default where the threshold
-        was selected for means over cases, which follow no such rule.
+    A threshold that was selected by case is reset to the default, because means over cases do not
+    follow this rule.
 
     Examples
     --------
-    >>> apply_threshold(DecisionThreshold(0.9, "set by hand"), 1.0, 2.0).value
+    >>> rescale_threshold(DecisionThreshold(0.9, "set manually"), 1.0, 2.0).value
     0.75
     """
-    from scipy.special import expit, logit  # as above
+    from scipy.special import expit, logit
 
     old = threshold.value
-    change = f"temperature {before:.3f} became {after:.3f}"
+    change = f"the temperature changed from {before:.3f} to {after:.3f}"
     if before == after:
         return threshold
     if threshold.unit == "case":
-        reset = f"default: {old:.3f} was chosen by case before {change}; choose it again"
-        return DecisionThreshold(0.5, reset)
+        return DecisionThreshold(
+            0.5, f"default: {old:.3f} was selected by case before {change}; select it again"
+        )
     value = float(expit(logit(old) * before / after))
     if value == old:
         return threshold
-    method = f"{threshold.method}; carried over from {old:.3f} as {change}"
+    method = f"{threshold.method}; rescaled from {old:.3f} because {change}"
     return replace(threshold, value=value, method=method)
 
 
 def case_weights(case: NDArray[np.str_]) -> Floats:
-    """Return weights that add up to 1 and are the same in all for every case, shape (n,)."""
+    """Return weights with the sum 1 and the same total for every case, shape (n_images,)."""
     names = case.astype(object)
     unknown = np.flatnonzero(case == "")
-    names[unknown] = [f"\0{k}" for k in unknown]  # no case is called so
+    names[unknown] = [f"\0{k}" for k in unknown]  # No case has such a name.
     _, code, sizes = np.unique(names.astype(str), return_inverse=True, return_counts=True)
     weights: Floats = 1.0 / (sizes.size * sizes[code])
     return weights
 
 
-def _n_cases(case: NDArray[np.str_]) -> int:
-    """Count cases; a picture of an unknown one counts as one."""
-    return int(np.unique(case[case != ""]).size + (case == "").sum())
+def calibrate_bundle(
+    bundle: Bundle, rows: pd.DataFrame, pixels: np.ndarray, directory: Path
+) -> Bundle:
+    """Calibrate a model on validation images and store their predictions and features."""
+    predicted = predict_pixels(Engine(bundle), pixels)
+    calibrated, files = fit_bundle_temperature(bundle, rows, predicted, directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_files_atomic(files)
+    write_model_card(bundle.folder, calibrated.card)
+    return calibrated
 
 
-def _unfitted(why: str, n: int, cases: int) -> Temperature:
-    return Temperature(1.0, f"not fitted, {why}: probabilities are raw", n, cases)
+def fit_bundle_temperature(
+    bundle: Bundle, rows: pd.DataFrame, predicted: ModelOutputs, directory: Path
+) -> tuple[Bundle, dict[Path, bytes]]:
+    """Fit the temperature of a model without writing files; see `calibrate_bundle`."""
+    malignant = (rows["class"] == "malignant").to_numpy(dtype=bool)
+    fitted = fit_temperature(predicted.margin, malignant, rows["case"].to_numpy(dtype=str))
+    table = check_predictions(join_predictions(rows, predicted, fitted.value))
+    features = FeatureTable.of(rows, predicted)
+    files = {
+        directory / VALIDATION_FEATURES_FILE: features.to_bytes(bundle.graph_sha256),
+        directory / VALIDATION_PREDICTIONS_FILE: predictions_to_csv(table).encode(),
+    }
+    threshold = rescale_threshold(bundle.card.threshold, bundle.temperature, fitted.value)
+    card = replace(bundle.card, temperature=fitted, threshold=threshold)
+    return Bundle(bundle.folder, card), files
 
 
-N_BINS = 10
-_N_SIMULATED = 200
-_METHOD = "95 % Wilson at the effective number of cases: pictures of a case share their truth"
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Pictures of about one probability.
-
-    Attributes
-    ----------
-    low, high : float
-        Range of the probabilities; `high` belongs to the next bin, but for the last one.
-    mean_prob : float
-        What the model said, on average.
-    observed : Figure
-        Share of malignant pictures.
-    """
-
-    low: float
-    high: float
-    mean_prob: float
-    observed: Metric
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How far the probabilities are from what they say.
-
-    Attributes
-    ----------
-    bins : tuple of Bin
-        Of equal width; empty ones are left out.
-    ece, ece_equal_count : float
-        Expected calibration error: mean distance of said and seen over the pictures, with bins of
-        equal width and of equal count.
-    ece_by_chance, ece_equal_count_by_chance : float
-        What a perfectly calibrated model would show on as many independent pictures. The error is
-        never 0, so it must be read beside this; pictures of a case make it larger still.
-    n, n_cases : int
-    """
-
-    bins: tuple[Bin, ...]
-    ece: float
-    ece_by_chance: float
-    ece_equal_count: float
-    ece_equal_count_by_chance: float
-    n: int
-    n_cases: int
-
-
-def reliability(
-    malignant: NDArray[np.bool_],
-    prob_malignant: Floats,
-    case: NDArray[np.str_],
-    *,
-    n_bins: int = N_BINS,
-    seed: int = 0,
-) -> Reliability:
-    """Hold the probabilities against the truth.
+def read_validation_predictions(directory: Path) -> pd.DataFrame:
+    """Return the validation predictions of a run.
 
     Parameters
     ----------
-    malignant, prob_malignant, case : ndarray of shape (n_images,)
-        At least one picture; an unknown case is empty text.
-    n_bins : int, default=10
-    seed : int, default=0
-        Of the simulation of what chance alone would show.
+    directory : Path
+        Evaluation directory of the run.
 
-    References
-    ----------
-    Guo and others, "On Calibration of Modern Neural Networks", 2017. The bias: Kumar, Liang and Ma,
-    "Verified Uncertainty Calibration", 2019.
+    Returns
+    -------
+    pandas.DataFrame
+        Result of `check_predictions`.
+
+    Raises
+    ------
+    RunError
+        The file is missing or damaged.
     """
-    prob = np.asarray(prob_malignant, dtype=np.float64)
-    by_width = np.minimum((prob * n_bins).astype(int), n_bins - 1)
-    # Ties stay together: a bin is a range of probabilities, not of positions.
-    quantiles = np.quantile(prob, np.linspace(0, 1, n_bins + 1)[1:-1])
-    by_count = np.searchsorted(quantiles, prob, side="right")
-    truths = np.random.default_rng(seed).random((_N_SIMULATED, prob.size)) < prob
-    return Reliability(
-        bins=tuple(
-            _bin(k / n_bins, (k + 1) / n_bins, by_width == k, malignant, prob, case)
-            for k in np.unique(by_width).tolist()
-        ),
-        ece=float(_errors(malignant[None], prob, by_width)[0]),
-        ece_by_chance=float(_errors(truths, prob, by_width).mean()),
-        ece_equal_count=float(_errors(malignant[None], prob, by_count)[0]),
-        ece_equal_count_by_chance=float(_errors(truths, prob, by_count).mean()),
-        n=prob.size,
-        n_cases=np.unique(case[case != ""]).size,
-    )
+    path = Path(directory) / VALIDATION_PREDICTIONS_FILE
+    advice = "Calibrate the model again, or train it again"
+    try:
+        return read_predictions(path)
+    except FileNotFoundError as error:
+        raise RunError(
+            f"Missing file '{path}'. Expected the validation predictions of the run. {advice}."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"Cannot read '{path}'. Expected validation predictions, got: {error}. {advice}."
+        ) from error
 
 
-def _bin(
-    low: float,
-    high: float,
+def _count_cases(case: NDArray[np.str_]) -> int:
+    """Count cases; an image of an unknown case counts as one."""
+    return int(np.unique(case[case != ""]).size + (case == "").sum())
+
+
+def _summarize_bin(
+    prob_low: float,
+    prob_high: float,
     members: NDArray[np.bool_],
     malignant: NDArray[np.bool_],
     prob: Floats,
@@ -247,16 +291,16 @@ def _bin(
 ) -> Bin:
     names = case[members]
     _, sizes = np.unique(names[names != ""], return_counts=True)
-    alone = int((names == "").sum())
-    # Kish's effective number: as many equal cases would vary as much as these unequal ones.
-    effective = names.size**2 / (float((sizes.astype(float) ** 2).sum()) + alone)
+    n_unknown = int((names == "").sum())
+    # Kish's effective sample size: as many equal cases have the same variance.
+    effective = names.size**2 / (float((sizes.astype(float) ** 2).sum()) + n_unknown)
     proportion = float(malignant[members].mean())
     interval = wilson(proportion * effective, effective)
-    observed = Metric(proportion, interval.low, interval.high, names.size, sizes.size, _METHOD)
-    return Bin(low, high, float(prob[members].mean()), observed)
+    observed = Metric(proportion, interval.low, interval.high, names.size, sizes.size, _BIN_METHOD)
+    return Bin(prob_low, prob_high, float(prob[members].mean()), observed)
 
 
-def _errors(truths: NDArray[np.bool_], prob: Floats, bins: NDArray[np.intp]) -> Floats:
-    """Return the expected calibration error of each row of truths."""
+def _calibration_errors(truths: NDArray[np.bool_], prob: Floats, bins: NDArray[np.intp]) -> Floats:
+    """Return the expected calibration error of each row of true classes."""
     member = np.eye(int(bins.max()) + 1)[bins]
     return np.abs((truths - prob) @ member).sum(axis=1) / prob.size

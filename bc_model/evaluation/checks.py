@@ -1,6 +1,6 @@
-"""Checks of evaluation results: leakage, implausible metrics, too few cases, missing cases.
+"""Checks of predictions and metrics: leakage, implausible metrics, too few or missing cases.
 
-They change no metric and stop no evaluation.
+The checks change no metric and stop no evaluation.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,24 +8,26 @@ from collections.abc import Iterable, Iterator, Mapping
 import pandas as pd
 
 from bc_model.checks import Check, make_check
-from bc_model.evaluation.subgroups import RECOGNITION
+from bc_model.data.breakhis import CLASSES
+from bc_model.evaluation.subgroups import RECOGNITION_RATE
 from bc_model.utils.metric import Metric
 
-# Published leakage-free results are lower; higher results have turned out to leak.
-TOO_GOOD = 0.97
-JUDGED = {
+MAX_PLAUSIBLE = 0.97
+"""Published leakage-free metrics are lower; higher metrics turned out to have leakage."""
+PLAUSIBILITY_LABELS = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
     "roc_auc": "ROC AUC",
-    RECOGNITION: "recognition rate",
+    RECOGNITION_RATE: "recognition rate",
 }
-"""A metric of these above `TOO_GOOD` is implausible; each other one can be high without leakage."""
+"""Labels of the metrics that are implausible above `MAX_PLAUSIBLE`."""
 FEW_CASES = 10
+"""With fewer cases of a class, the metrics are imprecise."""
 
-_CODES = frozenset(f"BC{number}" for number in range(201, 211))
+_METRIC_CODES = frozenset(f"BC{number}" for number in range(201, 211))
 
 
-def alarms(
+def check_metrics(
     predictions: pd.DataFrame,
     metrics: Mapping[str, Metric],
     *,
@@ -33,66 +35,54 @@ def alarms(
     is_known: bool = False,
     malignant_proportion: float | None = None,
 ) -> list[Check]:
-    """Return the checks of predictions and their metrics, the most serious first.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        The result of `check_predictions`.
-    figures : mapping of str to Figure
-        The result of `estimate_metrics`, with the recognition rate if a case is known.
-    leaky : bool
-        Whether the protocol allows images of one case in training and test, or the model was
-        trained on some of these images.
-    is_known : bool
-        Whether that is certain.
-    malignant_proportion : float, optional
-        Accuracy of predicting 'malignant' for every image, averaged like the metrics. By default,
-        the one of `predictions`.
-    """
-    found = []
+    """Return the checks of predictions and their metrics, in order of severity."""
+    checks = []
     if is_known:
-        found.append(make_check("BC201"))
+        checks.append(make_check("BC201"))
     elif has_leakage:
-        found.append(make_check("BC202"))
-    if high := too_good(metrics):
-        labels = [f"{JUDGED[name]} {metrics[name].value:.3f}" for name in high]
-        found.append(make_check("BC203", metrics=labels, limit=TOO_GOOD))
+        checks.append(make_check("BC202"))
+    if names := implausible_metrics(metrics):
+        labels = [f"{PLAUSIBILITY_LABELS[name]} {metrics[name].value:.3f}" for name in names]
+        checks.append(make_check("BC203", metrics=labels, limit=MAX_PLAUSIBLE))
     if malignant_proportion is None:
         malignant_proportion = float((predictions["class"] == "malignant").mean())
-    found += _check_baseline(malignant_proportion, metrics["accuracy"].value)
-    found += _check_ranking(metrics.get("roc_auc"))
-    found += _check_cases(predictions)
+    checks += _check_baseline(malignant_proportion, metrics["accuracy"].value)
+    area = metrics.get("roc_auc")
+    if area is not None and area.ci_high is not None and area.ci_high < 0.5:
+        checks.append(make_check("BC205", roc_auc=area.value, ci=[area.ci_low, area.ci_high]))
+    checks += _check_cases(predictions)
     hashes = predictions.loc[predictions["sha256"] != "", "sha256"]
     if n_duplicates := int(hashes.duplicated().sum()):
-        found.append(make_check("BC210", n_duplicates=n_duplicates))
-    return found
+        checks.append(make_check("BC210", n_duplicates=n_duplicates))
+    return checks
 
 
-def without_alarms(checks: Iterable[Check]) -> list[Check]:
-    """Return the checks that `alarms` does not make: those of the origin of the images."""
-    return [check for check in checks if check.code not in _CODES]
+def remove_metric_checks(checks: Iterable[Check]) -> list[Check]:
+    """Return checks without those of `check_metrics`: the checks of the origin of the images."""
+    return [check for check in checks if check.code not in _METRIC_CODES]
 
 
-def too_good(metrics: Mapping[str, Metric]) -> tuple[str, ...]:
-    """Return the names of the `JUDGED` metrics that are higher than leakage-free results."""
+def implausible_metrics(metrics: Mapping[str, Metric]) -> tuple[str, ...]:
+    """Return the names of the metrics above `MAX_PLAUSIBLE`."""
     return tuple(
-        name for name in JUDGED if name in metrics and (metrics[name].value or 0.0) > TOO_GOOD
+        name
+        for name in PLAUSIBILITY_LABELS
+        if name in metrics and (metrics[name].value or 0.0) > MAX_PLAUSIBLE
     )
 
 
 def check_few_cases(images: pd.DataFrame) -> Iterator[Check]:
-    """Check that each class that is present has at least `FEW_CASES` known cases, if any."""
+    """Check that each class with known cases has at least `FEW_CASES` of them."""
     known = images[images["case"] != ""]
-    for name in ("benign", "malignant"):
+    for name in CLASSES:
         n_cases = int(known.loc[known["class"] == name, "case"].nunique())
         if 0 < n_cases < FEW_CASES:
             yield make_check("BC207", class_name=name, n_cases=n_cases, min_cases=FEW_CASES)
 
 
 def _check_baseline(malignant_proportion: float, accuracy: float | None) -> Iterator[Check]:
-    # With one class only there is no baseline; `_check_cases` reports that.
     majority_accuracy = max(malignant_proportion, 1 - malignant_proportion)
+    # With one class only there is no baseline; `_check_cases` reports the missing class.
     if accuracy is None or majority_accuracy == 1.0 or accuracy > majority_accuracy:
         return
     yield make_check(
@@ -103,13 +93,8 @@ def _check_baseline(malignant_proportion: float, accuracy: float | None) -> Iter
     )
 
 
-def _check_ranking(area: Metric | None) -> Iterator[Check]:
-    if area is not None and area.high is not None and area.high < 0.5:
-        yield make_check("BC205", roc_auc=area.value, ci=[area.low, area.high])
-
-
 def _check_cases(predictions: pd.DataFrame) -> Iterator[Check]:
-    for name in ("benign", "malignant"):
+    for name in CLASSES:
         if not (predictions["class"] == name).any():
             yield make_check("BC206", missing_class=name)
     known = predictions[predictions["case"] != ""]

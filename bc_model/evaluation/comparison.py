@@ -1,7 +1,7 @@
-"""Two models on the same pictures: the difference of each figure, with a paired interval.
+"""Comparison of two models on the same images: paired differences of metrics.
 
-Both are judged on exactly the pictures that both predicted, and each bootstrap replicate draws the
-same whole cases for both. It does not read runs; that is the work of `compare_runs`.
+Both models are evaluated on the images that both predicted, and each bootstrap resample contains
+the same cases for both.
 """
 
 from collections.abc import Iterator
@@ -14,34 +14,28 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.errors import DataError
-from bc_model.evaluation.bootstrap import CaseSample, Functional, of_difference
+from bc_model.evaluation.bootstrap import CaseSample, Functional, difference_functional
 from bc_model.evaluation.checks import check_few_cases
 from bc_model.evaluation.estimates import (
-    draws_in_words,
-    functional_of,
-    leakage_free_means,
-    measure,
-    why_undefined,
+    combine_rates,
+    describe_resamples,
+    estimate_metric,
+    metric_functional,
+    undefined_reason,
 )
 from bc_model.evaluation.metrics import Floats, all_metrics
 from bc_model.evaluation.predictions import check_predictions
+from bc_model.evaluation.report import EvaluationReport, require_predictions
 from bc_model.utils.metric import Metric
 
-COMPARED = (
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "roc_auc",
-    "accuracy",
-    "brier",
-)
+COMPARED = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc", "accuracy", "brier")
 
-# Differences of means that are equal on paper differ in the last bits.
+# Rounding error of a difference of equal means.
 _ROUNDING = 1e-12
 
 
 class Conclusion(StrEnum):
-    """What the interval of a difference supports."""
+    """Conclusion that the interval of a difference supports."""
 
     FIRST_HIGHER = "first higher"
     SECOND_HIGHER = "second higher"
@@ -51,21 +45,21 @@ class Conclusion(StrEnum):
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of two models: what it predicted, and what speaks against its figures.
+class ComparedModel:
+    """One of two models with its predictions.
 
     Parameters
     ----------
     name : str
-        As it is to stand in sentences.
+        Name in messages.
     predictions : pandas.DataFrame
-        As `check_predictions` describes it.
+        Table of predictions, see `check_predictions`.
     threshold : float
-        A picture is called malignant at this probability or above.
-    leaky : bool
-        Whether its protocol lets pictures of one case stand in training and test.
+        Decision threshold.
+    has_leakage : bool
+        Whether its split protocol has leakage.
     seen_cases : frozenset of str
-        Cases that the model learned from or was chosen by.
+        Cases of its training and validation data.
     """
 
     name: str
@@ -77,16 +71,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of both models on the common pictures, and their difference.
+    """One metric of both models on the common images, and its difference.
 
     Parameters
     ----------
     first, second : float or None
-        None where the figure is not defined.
-    difference : Figure
+        Values of the models; None if the metric is undefined.
+    difference : Metric
         Second minus first, with its paired interval.
     conclusion : Conclusion
-        Without an interval or a value, the note of `difference` states the reason.
+        Conclusion. Without an interval or a value, the note of `difference` states the reason.
     """
 
     first: float | None
@@ -96,7 +90,7 @@ class Difference:
 
     @property
     def has_evidence(self) -> bool:
-        """True when the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return _excludes_zero(self.difference)
 
     def text(self, digits: int = 3) -> str:
@@ -104,123 +98,133 @@ class Difference:
 
         Examples
         --------
-        >>> figure = Figure(0.1, 0.02, 0.2, 60, 9, "")
-        >>> print(Difference(0.8, 0.9, figure, Conclusion.SECOND_HIGHER).text(2))
-        0.80 and 0.90, +0.10 (95 % +0.02 to +0.20; 60 pictures, 9 cases): second higher
+        >>> difference = Metric(0.1, 0.02, 0.2, 60, 9, "")
+        >>> print(Difference(0.8, 0.9, difference, Conclusion.SECOND_HIGHER).text(2))
+        0.80 and 0.90, +0.10 (95 % CI +0.02 to +0.20; 60 images, 9 cases): second higher
         """
-        found = self.difference
-        if self.first is None or self.second is None or found.value is None:
-            return f"{self.conclusion}: {found.note}"
-        why = f", {found.note}" if self.conclusion == Conclusion.NO_INTERVAL else ""
+        metric = self.difference
+        if self.first is None or self.second is None or metric.value is None:
+            return f"{self.conclusion}: {metric.note}"
+        reason = f", {metric.note}" if self.conclusion == Conclusion.NO_INTERVAL else ""
         interval = "no interval"
-        if found.low is not None and found.high is not None:
-            interval = f"95 % {found.low:+.{digits}f} to {found.high:+.{digits}f}"
+        if metric.ci_low is not None and metric.ci_high is not None:
+            interval = f"95 % CI {metric.ci_low:+.{digits}f} to {metric.ci_high:+.{digits}f}"
         return (
-            f"{self.first:.{digits}f} and {self.second:.{digits}f}, {found.value:+.{digits}f} "
-            f"({interval}; {found.n:,} pictures, {found.n_cases or 'unknown'} cases): "
-            f"{self.conclusion}{why}"
+            f"{self.first:.{digits}f} and {self.second:.{digits}f}, {metric.value:+.{digits}f} "
+            f"({interval}; {metric.n_images:,} images, {metric.n_cases or 'unknown'} cases): "
+            f"{self.conclusion}{reason}"
         )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What comparing two models found.
+    """The result of a comparison of two models.
 
     Parameters
     ----------
     first, second : str
-        Their names.
-    n, n_cases : int
-        Common pictures, and known cases among them.
-    n_left_out : (int, int)
-        Pictures of the first and of the second that the other did not predict.
+        Names of the models.
+    n_images, n_cases : int
+        Numbers of common images and of their known cases.
+    n_excluded : (int, int)
+        Numbers of images of the first and of the second model that are not common.
     differences : dict of str to Difference
-        Keys as in `COMPARED`.
+        Keys: `COMPARED`.
     checks : tuple of Check
-        Checks of the comparison, the most serious first.
+        Checks of the comparison, in order of severity.
     """
 
     first: str
     second: str
-    n: int
+    n_images: int
     n_cases: int
-    n_left_out: tuple[int, int]
+    n_excluded: tuple[int, int]
     differences: dict[str, Difference]
     checks: tuple[Check, ...]
 
 
-def conclusion_of(difference: Metric) -> Conclusion:
-    """Return what a difference (second minus first) supports, and no more."""
-    if difference.value is None:
-        return Conclusion.UNDEFINED
-    # Equal predictions for every image have no spread for an interval, and need none.
-    if abs(difference.value) <= _ROUNDING and difference.low is None:
-        return Conclusion.NO_EVIDENCE
-    if difference.low is None:
-        return Conclusion.NO_INTERVAL
-    if not _excludes_zero(difference):
-        return Conclusion.NO_EVIDENCE
-    return Conclusion.SECOND_HIGHER if difference.value > 0 else Conclusion.FIRST_HIGHER
-
-
-def check_multiplicity(n_comparisons: int) -> Check:
-    """Return the reminder that the intervals are not corrected for multiple comparisons."""
-    return make_check("BC224", n_intervals=n_comparisons * len(COMPARED))
-
-
-def _excludes_zero(metric: Metric) -> bool:
-    if metric.low is None or metric.high is None:
-        return False
-    return metric.low > _ROUNDING or metric.high < -_ROUNDING
-
-
-def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0) -> Comparison:
-    """Compare two models on the pictures that both predicted.
-
-    A picture is the same when its path is, and its hash where both sides have one.
+def compare_models(
+    report_a: EvaluationReport,
+    report_b: EvaluationReport,
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models by the predictions in their evaluation reports.
 
     Parameters
     ----------
-    first, second : Side
+    report_a, report_b : EvaluationReport
+        Reports with predictions of common images.
+    names : (str, str), default=('A', 'B')
+        Names of the models in messages.
     n_resamples : int, default=2000
-        Bootstrap replicates.
+        Number of bootstrap resamples.
     seed : int, default=0
-        Of the bootstrap, 0 or more.
+        Random seed of the bootstrap, 0 or more.
 
     Returns
     -------
     Comparison
-        Differences are second minus first, each model at its own cut-off.
+        Paired differences, B minus A, each model at the threshold of its report.
 
     Raises
     ------
+    RunError
+        A report has no predictions.
     DataError
-        The two share no picture, or disagree on the class or the case of one.
+        The reports have no common image, or differ in the class or the case of an image.
     """
-    pairs, n_left_out = _join(first, second)
+    first, second = (
+        ComparedModel(name, require_predictions(report), report.threshold, report.has_leakage)
+        for name, report in zip(names, (report_a, report_b), strict=True)
+    )
+    return compare_predictions(first, second, n_resamples=n_resamples, seed=seed)
+
+
+def compare_predictions(
+    first: ComparedModel, second: ComparedModel, *, n_resamples: int = 2000, seed: int = 0
+) -> Comparison:
+    """Compare two models by their predictions.
+
+    An image is common if both models have its path, and its hash if both state one.
+
+    Parameters
+    ----------
+    first, second : ComparedModel
+        Models with their predictions. For the other parameters and errors see `compare_models`.
+
+    Returns
+    -------
+    Comparison
+        Paired differences, second minus first, each model at its own threshold.
+    """
+    pairs, n_excluded = _join_predictions(first, second)
     case = pairs["case"].to_numpy(dtype=str)
     malignant = (pairs["class"] == "malignant").to_numpy(dtype=bool)
     probs = [pairs[column].to_numpy(dtype=np.float64) for column in ("prob_first", "prob_second")]
     values = [
-        all_metrics(malignant, prob, threshold=side.threshold)
-        for side, prob in zip((first, second), probs, strict=True)
+        all_metrics(malignant, prob, threshold=model.threshold)
+        for model, prob in zip((first, second), probs, strict=True)
     ]
     sample = CaseSample.of(case, malignant)
-    draws = sample.draws(n_resamples, seed)
+    draws = sample.draw(n_resamples, seed)
 
-    def difference_in(name: str) -> Functional:
-        one, other = (
-            functional_of(name, sample, malignant, prob, side.threshold)
-            for side, prob in zip((first, second), probs, strict=True)
+    def make_functional(name: str) -> Functional:
+        return difference_functional(
+            *(
+                metric_functional(name, sample, malignant, prob, model.threshold)
+                for model, prob in zip((first, second), probs, strict=True)
+            )
         )
-        return of_difference(one, other)
 
-    metrics = leakage_free_means(
+    metrics = combine_rates(
         {
-            name: measure(
-                name, partial(difference_in, name), sample, draws, case, malignant,
-                undefined=why_undefined(name, malignant), bounds=(-1.0, 1.0),
-                draws_told=f"paired, {draws_in_words(n_resamples, seed)}",
+            name: estimate_metric(
+                name, partial(make_functional, name), sample, draws, case, malignant,
+                undefined=undefined_reason(name, malignant), bounds=(-1.0, 1.0),
+                resampling=f"paired, {describe_resamples(n_resamples, seed)}",
             )
             for name in COMPARED
         }
@@ -228,79 +232,105 @@ def compare(first: Side, second: Side, *, n_resamples: int = 2000, seed: int = 0
     return Comparison(
         first=first.name,
         second=second.name,
-        n=len(pairs),
+        n_images=len(pairs),
         n_cases=pairs.loc[pairs["case"] != "", "case"].nunique(),
-        n_left_out=n_left_out,
+        n_excluded=n_excluded,
         differences={
             name: Difference(
-                _or_none(values[0][name]),
-                _or_none(values[1][name]),
+                _none_if_nan(values[0][name]),
+                _none_if_nan(values[1][name]),
                 metric,
-                conclusion_of(metric),
+                draw_conclusion(metric),
             )
             for name, metric in metrics.items()
         },
-        checks=tuple(_check(pairs, n_left_out, first, second)),
+        checks=tuple(_check_comparison(pairs, n_excluded, first, second)),
     )
 
 
-def _join(first: Side, second: Side) -> tuple[pd.DataFrame, tuple[int, int]]:
-    """Return one row for each common picture, and how many each side has beside them."""
-    tables = [check_predictions(side.predictions) for side in (first, second)]
+def draw_conclusion(difference: Metric) -> Conclusion:
+    """Return the conclusion that a difference (second minus first) supports."""
+    if difference.value is None:
+        return Conclusion.UNDEFINED
+    if difference.ci_low is None:
+        # Equal predictions for every image have no spread and need no interval.
+        is_equal = abs(difference.value) <= _ROUNDING
+        return Conclusion.NO_EVIDENCE if is_equal else Conclusion.NO_INTERVAL
+    if not _excludes_zero(difference):
+        return Conclusion.NO_EVIDENCE
+    return Conclusion.SECOND_HIGHER if difference.value > 0 else Conclusion.FIRST_HIGHER
+
+
+def check_multiplicity(n_comparisons: int) -> Check:
+    """Return the check that the intervals are not corrected for multiple comparisons."""
+    return make_check("BC224", n_intervals=n_comparisons * len(COMPARED))
+
+
+def _excludes_zero(metric: Metric) -> bool:
+    if metric.ci_low is None or metric.ci_high is None:
+        return False
+    return metric.ci_low > _ROUNDING or metric.ci_high < -_ROUNDING
+
+
+def _none_if_nan(value: Floats) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _join_predictions(
+    first: ComparedModel, second: ComparedModel
+) -> tuple[pd.DataFrame, tuple[int, int]]:
+    """Return one row per common image, and the number of other images of each model."""
+    tables = [check_predictions(model.predictions) for model in (first, second)]
     columns = ["path", "sha256", "case", "class", "prob_malignant"]
     pairs = tables[0][columns].merge(tables[1][columns], on="path", suffixes=("_first", "_second"))
     hashes = pairs["sha256_first"], pairs["sha256_second"]
     pairs = pairs[(hashes[0] == hashes[1]) | (hashes[0] == "") | (hashes[1] == "")]
     if pairs.empty:
         raise DataError(
-            f"Two runs can be compared on pictures that both predicted, but {first.name} and "
-            f"{second.name} share none: train both on one data set with the same split seed, "
-            "number of folds and fold."
+            f"No common image. Expected images that both {first.name} and {second.name} predicted. "
+            "Train both on one dataset with the same split seed, number of folds and fold."
         )
     for column in ("class", "case"):
-        one, other = pairs[f"{column}_first"], pairs[f"{column}_second"]
-        differ = pairs[(one != other) & (one != "") & (other != "")]
+        value, other = pairs[f"{column}_first"], pairs[f"{column}_second"]
+        differ = pairs[(value != other) & (value != "") & (other != "")]
         if len(differ):
             row = differ.iloc[0]
             raise DataError(
-                f"Both runs must know the same {column} for a picture, but '{row['path']}' is "
-                f"{row[f'{column}_first']} for {first.name} and {row[f'{column}_second']} for "
-                f"{second.name} ({len(differ)} such in all): train one of them again."
+                f"Conflicting {column} of '{row['path']}' ({len(differ)} images in total). "
+                f"Expected one {column}, got {row[f'{column}_first']} for {first.name} and "
+                f"{row[f'{column}_second']} for {second.name}. Train one of them again."
             )
-    case = pairs["case_first"].where(pairs["case_first"] != "", pairs["case_second"])
-    joined = pairs.rename(
-        columns={
-            "class_first": "class",
-            "prob_malignant_first": "prob_first",
-            "prob_malignant_second": "prob_second",
+    joined = pd.DataFrame(
+        {
+            "path": pairs["path"],
+            "case": pairs["case_first"].where(pairs["case_first"] != "", pairs["case_second"]),
+            "class": pairs["class_first"],
+            "prob_first": pairs["prob_malignant_first"],
+            "prob_second": pairs["prob_malignant_second"],
         }
-    ).assign(case=case)[["path", "case", "class", "prob_first", "prob_second"]]
-    n_left_out = len(tables[0]) - len(joined), len(tables[1]) - len(joined)
-    return joined.reset_index(drop=True), n_left_out
+    )
+    n_excluded = len(tables[0]) - len(joined), len(tables[1]) - len(joined)
+    return joined.reset_index(drop=True), n_excluded
 
 
-def _or_none(value: Floats) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _check(
-    pairs: pd.DataFrame, n_left_out: tuple[int, int], first: Side, second: Side
+def _check_comparison(
+    pairs: pd.DataFrame, n_excluded: tuple[int, int], first: ComparedModel, second: ComparedModel
 ) -> Iterator[Check]:
     cases = set(pairs["case"]) - {""}
-    for side in (first, second):
-        if side.has_leakage:
-            yield make_check("BC221", run=side.name)
-        if seen := sorted(cases & side.seen_cases):
+    for model in (first, second):
+        if model.has_leakage:
+            yield make_check("BC221", run=model.name)
+        if seen := sorted(cases & model.seen_cases):
             yield make_check(
-                "BC222", run=side.name, n_seen=len(seen), n_cases=len(cases), case=seen[0]
+                "BC222", run=model.name, n_seen=len(seen), n_cases=len(cases), case=seen[0]
             )
-    if any(n_left_out):
+    if any(n_excluded):
         yield make_check(
             "BC223",
             first=first.name,
             second=second.name,
-            n_excluded_first=n_left_out[0],
-            n_excluded_second=n_left_out[1],
+            n_excluded_first=n_excluded[0],
+            n_excluded_second=n_excluded[1],
             n_images=len(pairs),
         )
     yield from check_few_cases(pairs)

@@ -1,4 +1,4 @@
-"""The report of a model made of every picture: that of its recipe, from its cross-validation."""
+"""Reports of cross-validation, and averages over the test subsets of several runs."""
 
 from __future__ import annotations
 
@@ -12,68 +12,83 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.errors import BundleError, DataError
-from bc_model.evaluation.bootstrap import CaseSample, Functional, of_difference, of_means
-from bc_model.evaluation.checks import without_alarms
+from bc_model.evaluation.bootstrap import (
+    CaseSample,
+    Functional,
+    difference_functional,
+    mean_functional,
+)
+from bc_model.evaluation.checks import remove_metric_checks
 from bc_model.evaluation.estimates import (
-    draws_in_words,
-    functional_of,
-    leakage_free_means,
-    measure,
-    why_undefined,
+    combine_rates,
+    describe_resamples,
+    estimate_metric,
+    metric_functional,
+    undefined_reason,
 )
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.metrics import Floats, ratio
 from bc_model.evaluation.predictions import read_predictions
-from bc_model.evaluation.report import Report
-from bc_model.evaluation.subgroups import RECOGNITION
+from bc_model.evaluation.report import EvaluationReport, require_predictions
+from bc_model.evaluation.subgroups import RECOGNITION_RATE
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.model_card import ModelCard
 from bc_model.utils.metric import Metric
 
-CROSS_VALIDATED_FILE = "cross_validation.csv"
-"""Beside a model made of every picture: what each got from a model that had not seen its case."""
-CHOSEN_INSIDE_FILE = "nested_selection.csv"
-"""The same with settings that were selected without the case, see `NestedResult` in the model card.
-Its logits are in the teacher's standard deviations."""
+CROSS_VALIDATION_FILE = "cross_validation.csv"
+"""Out-of-fold predictions of a model that was trained on all images."""
+NESTED_CROSS_VALIDATION_FILE = "nested_cross_validation.csv"
+"""Out-of-fold predictions of nested cross-validation, see `NestedResult` in the model card. Its
+logits are standardized by the standard deviation of the teacher."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Variation of a metric over repeated holdout test sets; `sd` needs two values."""
+
+    minimum: float
+    maximum: float
+    sd: float | None
+    n_holdouts: int
 
 
 def is_cross_validated(bundle: Bundle) -> bool:
-    """Tell whether the predictions of a cross-validation belong to the model."""
-    return CROSS_VALIDATED_FILE in bundle.card.files
+    """Return whether a model has out-of-fold predictions."""
+    return CROSS_VALIDATION_FILE in bundle.card.files
 
 
-def cross_validation_report(bundle: Bundle) -> Report:
-    """Evaluate the predictions of the cross-validation, with the curves that model cards lack.
+def cross_validation_report(bundle: Bundle) -> EvaluationReport:
+    """Evaluate the out-of-fold predictions of a model.
 
     Parameters
     ----------
     bundle : Bundle
-        See `is_cross_validated`.
+        Model with out-of-fold predictions, see `is_cross_validated`.
 
     Returns
     -------
-    Report
-        With the checks of the model card and `check_nested`.
+    EvaluationReport
+        Report with the curves, the checks of the model card and `check_nested`.
 
     Raises
     ------
     BundleError
-        The file is missing, or is not the one that the model card lists.
+        The file or the test metrics are missing, or the file has another hash.
     DataError
-        It holds no predictions.
+        The file contains no valid predictions.
     """
     test = bundle.card.metrics.test
     if test is None:
         raise BundleError(
             f"The model card in {bundle.folder} has no test metrics, but lists "
-            f"{CROSS_VALIDATED_FILE}. Export the model again."
+            f"{CROSS_VALIDATION_FILE}. Expected both. Export the model again."
         )
     return evaluate_predictions(
-        read_predictions(bundle.file(CROSS_VALIDATED_FILE)),
+        read_predictions(bundle.file(CROSS_VALIDATION_FILE)),
         threshold=bundle.threshold,
         protocol=test.protocol,
         has_leakage=test.has_leakage,
-        checks=[*without_alarms(test.checks), *check_nested(bundle.card)],
+        checks=[*remove_metric_checks(test.checks), *check_nested(bundle.card)],
     )
 
 
@@ -87,211 +102,155 @@ def check_nested(card: ModelCard) -> tuple[Check, ...]:
         make_check(
             "BC214",
             roc_auc=area.value,
-            roc_auc_ci=_ci(area),
+            roc_auc_ci=_interval(area),
             balanced_accuracy=balanced.value,
-            balanced_accuracy_ci=_ci(balanced),
+            balanced_accuracy_ci=_interval(balanced),
             network=nested.network,
         ),
     )
 
 
-def _ci(metric: Metric) -> list[float] | None:
-    if metric.low is None or metric.high is None:
-        return None
-    return [metric.low, metric.high]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How a figure differs between repeated hold-outs.
-
-    Attributes
-    ----------
-    low, high : float
-        The lowest and the highest.
-    deviation : float or None
-        Standard deviation; None for fewer than two.
-    n : int
-        Hold-outs in which the figure is defined.
-    """
-
-    low: float
-    high: float
-    deviation: float | None
-    n: int
-
-
-@dataclass(frozen=True)
-class _Cases:
-    """All pictures of all test parts, each once, and the cases that are drawn from them."""
-
-    images: pd.DataFrame
-    sample: CaseSample
-    cluster_of: pd.Series
-
-    @property
-    def case(self) -> np.ndarray:
-        return self.images["case"].to_numpy(dtype=str)
-
-    @property
-    def malignant(self) -> np.ndarray:
-        return (self.images["class"] == "malignant").to_numpy(dtype=bool)
-
-
 def mean_metrics(
-    reports: Sequence[Report], names: Iterable[str], *, n_resamples: int = 2000, seed: int = 0
+    reports: Sequence[EvaluationReport],
+    names: Iterable[str],
+    *,
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[dict[str, Metric], dict[str, Spread]]:
-    """Average figures over the test parts of several runs.
+    """Return average metrics over repeated holdout test sets, and their variation.
 
-    Parameters
-    ----------
-    reports : sequence of Report
-        With their predictions. Test parts may overlap; each run keeps its own cut-off.
-    names : iterable of str
-        Out of `bc_model.evaluation.metrics.METRICS`, and ``recognition_rate``.
-    n_resamples : int, default=2000
-        Bootstrap replicates.
-    seed : int, default=0
-        Of the bootstrap, 0 or more.
-
-    Returns
-    -------
-    figures : dict of str to Figure
-        ``n`` and ``n_cases`` count each picture and each case once, however often it is tested.
-    spread : dict of str to Spread
-        Between the hold-outs; without those figures that are defined in none.
-
-    Raises
-    ------
-    DataError
-        Two reports disagree on the class or the case of a picture.
+    The test sets can overlap; each run has its own threshold. The numbers of the averages count
+    every image and every case once. `names` can contain ``recognition_rate``.
     """
-    tables = [_predictions(report) for report in reports]
-    cases = _cases(tables)
-    draws = cases.sample.draws(n_resamples, seed)
-    told = f"the same draw in each of {len(tables)} test parts, {draws_in_words(n_resamples, seed)}"
+    tables = [require_predictions(report) for report in reports]
+    cases = _pool_cases(tables)
+    draws = cases.sample.draw(n_resamples, seed)
+    resampling = (
+        f"the same draw in each of {len(tables)} test subsets, "
+        f"{describe_resamples(n_resamples, seed)}"
+    )
     metrics, spread = {}, {}
     for name in names:
-        parts = [
-            _of_subset(name, table, report.threshold, cases)
+        functionals = [
+            _subset_functional(name, table, report.threshold, cases)
             for table, report in zip(tables, reports, strict=True)
         ]
-        values = _values(parts, cases)
-        metric = measure(
-            name, partial(_mean_of, parts), cases.sample, draws, cases.case, cases.malignant,
-            undefined="" if values else _why_undefined(name, tables), draws_told=told,
+        values = _defined_values(functionals, cases)
+        metric = estimate_metric(
+            name, partial(_average, functionals), cases.sample, draws, cases.case, cases.malignant,
+            undefined="" if values else _undefined_reason(name, tables), resampling=resampling,
         )  # fmt: skip
-        if 0 < len(values) < len(parts):
-            note = f"defined in {len(values)} of {len(parts)} test parts"
+        if 0 < len(values) < len(functionals):
+            note = f"defined in {len(values)} of {len(functionals)} test subsets"
             metric = replace(metric, note="; ".join(filter(None, (metric.note, note))))
         metrics[name] = metric
         if values:
-            deviation = statistics.stdev(values) if len(values) > 1 else None
-            spread[name] = Spread(min(values), max(values), deviation, len(values))
-    return leakage_free_means(metrics), spread
+            sd = statistics.stdev(values) if len(values) > 1 else None
+            spread[name] = Spread(min(values), max(values), sd, len(values))
+    return combine_rates(metrics), spread
 
 
 def mean_differences(
-    pairs: Sequence[tuple[Report, Report]],
+    pairs: Sequence[tuple[EvaluationReport, EvaluationReport]],
     names: Iterable[str],
     *,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Metric]:
-    """Average the paired differences of figures over several pairs of runs.
+    """Return average paired differences, second minus first, of metrics over pairs of runs.
 
-    Parameters
-    ----------
-    pairs : sequence of (Report, Report)
-        Each is judged on the pictures that both of it predicted, each run at its own cut-off.
-    names : iterable of str
-        Out of `bc_model.evaluation.metrics.METRICS`. With balanced accuracy belong sensitivity and
-        specificity: where one of them never varies, it has no interval either.
-    n_resamples : int, default=2000
-        Bootstrap replicates; each draws the same cases for all runs of all pairs.
-    seed : int, default=0
-        Of the bootstrap, 0 or more.
-
-    Returns
-    -------
-    dict of str to Figure
-        Second minus first, in [-1, 1]; empty when no pair has a picture in common.
-
-    Raises
-    ------
-    DataError
-        Two reports disagree on the class or the case of a picture.
+    Each pair is compared on the images that both predicted, each run at its own threshold. Without
+    a common image the result is empty. Balanced accuracy needs sensitivity and specificity in
+    `names`, because its interval depends on theirs.
     """
     common = []
-    for one, other in pairs:
-        first, second = _common(one, other)
-        if len(first):
-            common.append([(first, one.threshold), (second, other.threshold)])
+    for first, second in pairs:
+        tables = require_predictions(first), require_predictions(second)
+        shared = set(tables[0]["path"]) & set(tables[1]["path"])
+        if shared:
+            tables = (
+                tables[0][tables[0]["path"].isin(shared)],
+                tables[1][tables[1]["path"].isin(shared)],
+            )
+            common.append(((tables[0], first.threshold), (tables[1], second.threshold)))
     if not common:
         return {}
-    tables = [table for pair in common for table, _ in pair]
-    cases = _cases(tables)
-    draws = cases.sample.draws(n_resamples, seed)
-    told = f"paired, {draws_in_words(n_resamples, seed)}"
-    found = {}
+    all_tables = [table for pair in common for table, _ in pair]
+    cases = _pool_cases(all_tables)
+    draws = cases.sample.draw(n_resamples, seed)
+    differences = {}
     for name in names:
-        parts = [
-            of_difference(*(_of_subset(name, table, threshold, cases) for table, threshold in pair))
+        functionals = [
+            difference_functional(
+                *(_subset_functional(name, table, threshold, cases) for table, threshold in pair)
+            )
             for pair in common
         ]
-        undefined = "" if _values(parts, cases) else _why_undefined(name, tables)
-        found[name] = measure(
-            name, partial(_mean_of, parts), cases.sample, draws, cases.case, cases.malignant,
-            undefined=undefined, draws_told=told, bounds=(-1.0, 1.0),
+        is_defined = bool(_defined_values(functionals, cases))
+        differences[name] = estimate_metric(
+            name, partial(_average, functionals), cases.sample, draws, cases.case, cases.malignant,
+            undefined="" if is_defined else _undefined_reason(name, all_tables),
+            resampling=f"paired, {describe_resamples(n_resamples, seed)}", bounds=(-1.0, 1.0),
         )  # fmt: skip
-    return leakage_free_means(found)
+    return combine_rates(differences)
 
 
-def _cases(tables: Sequence[pd.DataFrame]) -> _Cases:
+@dataclass(frozen=True)
+class _PooledCases:
+    """The images of all test subsets, each once, and the clusters of their cases."""
+
+    case: np.ndarray
+    malignant: np.ndarray
+    sample: CaseSample
+    cluster_of_path: pd.Series
+
+
+def _pool_cases(tables: Sequence[pd.DataFrame]) -> _PooledCases:
     columns = ["path", "case", "class"]
     images = pd.concat([table[columns] for table in tables]).drop_duplicates()
     images = images.sort_values("path", ignore_index=True)
-    if (twice := images["path"].duplicated()).any():
+    if (conflicts := images["path"].duplicated()).any():
         raise DataError(
-            f"Runs are averaged when they know the same of each picture, but they disagree on the "
-            f"class or the case of '{images.loc[twice, 'path'].iloc[0]}': train them on one data "
-            "set."
+            f"Conflicting class or case of '{images.loc[conflicts, 'path'].iloc[0]}'. Expected the "
+            "same value in every run. Train the runs on one dataset."
         )
+    case = images["case"].to_numpy(dtype=str)
     malignant = (images["class"] == "malignant").to_numpy(dtype=bool)
-    sample = CaseSample.of(images["case"].to_numpy(dtype=str), malignant)
-    return _Cases(images, sample, pd.Series(sample.cluster, index=images["path"]))
+    sample = CaseSample.of(case, malignant)
+    return _PooledCases(case, malignant, sample, pd.Series(sample.cluster, index=images["path"]))
 
 
-def _of_subset(name: str, table: pd.DataFrame, threshold: float, cases: _Cases) -> Functional:
-    """Return a figure of one test part as a function of how often each of *all* cases is drawn."""
-    cluster = cases.cluster_of.loc[table["path"]].to_numpy()
+def _subset_functional(
+    name: str, table: pd.DataFrame, threshold: float, cases: _PooledCases
+) -> Functional:
+    """Return a metric of one test subset as a function of the counts of all cases."""
+    cluster = cases.cluster_of_path.loc[table["path"]].to_numpy()
     sample = CaseSample(cluster, cases.sample.stratum)
-    if name == RECOGNITION:
-        return of_means(_scores(table, threshold, sample))
     malignant = (table["class"] == "malignant").to_numpy(dtype=bool)
     prob = table["prob_malignant"].to_numpy(dtype=np.float64)
-    return functional_of(name, sample, malignant, prob, threshold)
+    if name != RECOGNITION_RATE:
+        return metric_functional(name, sample, malignant, prob, threshold)
+    # The columns are the patient score and 1 for each case of the subset, and 0 for the others.
+    known = (table["case"] != "").to_numpy(dtype=bool)
+    correct = known & ((prob >= threshold) == malignant)
+    n_correct, n = sample.sums(np.stack([correct, known], axis=1).astype(np.float64)).T
+    return mean_functional(
+        np.stack([n_correct / np.maximum(n, 1.0), (n > 0).astype(np.float64)], axis=1)
+    )
 
 
-def _values(parts: Sequence[Functional], cases: _Cases) -> list[float]:
-    """Return the figures of the parts in which they are defined."""
+def _defined_values(functionals: Sequence[Functional], cases: _PooledCases) -> list[float]:
     once = np.ones((1, cases.sample.size))
-    return [float(value) for part in parts if not np.isnan(value := part(once)[0][0])]
+    values = [float(functional(once)[0][0]) for functional in functionals]
+    return [value for value in values if not np.isnan(value)]
 
 
-def _scores(table: pd.DataFrame, threshold: float, sample: CaseSample) -> Floats:
-    """Return of each case its patient score in this part and 1, or 0 twice: (cases, 2)."""
-    known = (table["case"] != "").to_numpy(dtype=bool)  # a picture without a case has no score
-    right = (table["prob_malignant"] >= threshold) == (table["class"] == "malignant")
-    n_correct, n = sample.sums(np.stack([known & right, known], axis=1).astype(np.float64)).T
-    return np.stack([n_correct / np.maximum(n, 1.0), (n > 0).astype(np.float64)], axis=1)
-
-
-def _mean_of(parts: Sequence[Functional]) -> Functional:
-    """Average functionals; a resample in which one of them is not defined counts the others."""
+def _average(functionals: Sequence[Functional]) -> Functional:
+    """Return the mean of functionals over those that are defined in a resample."""
 
     def functional(counts: Floats) -> tuple[Floats, Floats]:
-        values, slopes = (np.stack(x) for x in zip(*(part(counts) for part in parts), strict=True))
+        results = [function(counts) for function in functionals]
+        values, slopes = (np.stack(arrays) for arrays in zip(*results, strict=True))
         defined = ~np.isnan(values)
         n = defined.sum(axis=0).astype(np.float64)
         sums = np.where(defined, values, 0.0).sum(axis=0)
@@ -301,22 +260,14 @@ def _mean_of(parts: Sequence[Functional]) -> Functional:
     return functional
 
 
-def _common(one: Report, other: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
-    first, second = _predictions(one), _predictions(other)
-    return first[first["path"].isin(second["path"])], second[second["path"].isin(first["path"])]
-
-
-def _predictions(report: Report) -> pd.DataFrame:
-    if report.predictions is None:
-        raise DataError(
-            "Averaging needs the predictions of each report, but one was made from a summary "
-            "without them: use read_report."
-        )
-    return report.predictions
-
-
-def _why_undefined(name: str, tables: Sequence[pd.DataFrame]) -> str:
-    if name == RECOGNITION:
+def _undefined_reason(name: str, tables: Sequence[pd.DataFrame]) -> str:
+    if name == RECOGNITION_RATE:
         return "no case is known"
     malignant = pd.concat(tables)["class"].to_numpy() == "malignant"
-    return why_undefined(name, malignant) or "no test part has both classes"
+    return undefined_reason(name, malignant) or "no test subset contains both classes"
+
+
+def _interval(metric: Metric) -> list[float] | None:
+    if metric.ci_low is None or metric.ci_high is None:
+        return None
+    return [metric.ci_low, metric.ci_high]

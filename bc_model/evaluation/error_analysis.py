@@ -1,7 +1,6 @@
-"""The error gallery: which pictures were called wrong, and how sure the model was of others.
+"""Error analysis: incorrect and uncertain predictions, and the nearest training images.
 
-Plain data with paths: showing pictures and heatmaps is the work of others, and `neighbors` finds
-what a picture resembles.
+The results are data with paths; the app and the reports show the images.
 """
 
 import hashlib
@@ -16,43 +15,19 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.errors import SplitError
 from bc_model.evaluation.features import FeatureTable, cosine_distances
 from bc_model.evaluation.metrics import log_losses
-from bc_model.evaluation.subgroups import subtypes
+from bc_model.evaluation.subgroups import infer_subtypes
+from bc_model.inference.batching import Progress, predict_files
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.engine import Engine
-from bc_model.inference.predict import Progress, predict_files
+
+TRAINING_FEATURES_FILE = "training_features.npz"
 
 
 @dataclass(frozen=True)
-class Neighbor:
-    """A training picture that the network sees much like another one.
+class GalleryImage:
+    """One image of an error gallery; its path is relative to the dataset.
 
-    Attributes
-    ----------
-    path, case, class_name : str
-    distance : float
-        1 - cosine of the pooled features: 0 for the same direction.
-    """
-
-    path: str
-    case: str
-    class_name: str
-    distance: float
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One picture of the gallery.
-
-    Attributes
-    ----------
-    path : str
-        Relative to the data set.
-    case, subtype : str
-        Empty and 'unknown' where names do not say them.
-    magnification : int or None
-    class_name, called : {'benign', 'malignant'}
-        The truth and the verdict.
-    prob_malignant : float
+    An unknown case is empty, an unknown subtype is 'unknown'.
     """
 
     path: str
@@ -60,266 +35,256 @@ class Entry:
     subtype: str
     magnification: int | None
     class_name: str
-    called: str
+    predicted_class: str
     prob_malignant: float
 
     @property
     def is_correct(self) -> bool:
-        """True when the verdict is the truth."""
-        return self.called == self.class_name
+        """Whether the predicted class is the true class."""
+        return self.predicted_class == self.class_name
 
 
 @dataclass(frozen=True)
-class CaseMistakes:
-    """The pictures of one case that were called wrong.
+class CaseErrors:
+    """The incorrectly predicted images of one case, the most confident errors first.
 
-    Attributes
-    ----------
-    case : str
-        Empty for a picture of an unknown case, which stands alone.
-    class_name : str
-    n_incorrect, n : int
-        Pictures called wrong, and all of the case.
-    worst : tuple of Entry
-        The surest mistakes first.
+    The case is empty for a single image of an unknown case.
     """
 
     case: str
     class_name: str
     n_incorrect: int
-    n: int
-    worst: tuple[Entry, ...]
+    n_images: int
+    images: tuple[GalleryImage, ...]
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """What is worth a look.
+class ErrorGallery:
+    """Images for a review of the predictions.
 
-    Attributes
-    ----------
-    mistakes : tuple of CaseMistakes
-        The case with the surest mistake first.
-    most_certain, least_certain : tuple of Entry
-        Farthest from 0.5, and nearest to the cut-off, from as many cases as there are.
+    The cases with errors are in descending order of their most confident error. The most and the
+    least confident images are from as many cases as possible.
     """
 
-    mistakes: tuple[CaseMistakes, ...]
-    most_certain: tuple[Entry, ...]
-    least_certain: tuple[Entry, ...]
+    errors: tuple[CaseErrors, ...]
+    most_confident: tuple[GalleryImage, ...]
+    least_confident: tuple[GalleryImage, ...]
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All pictures in it, each once."""
-        every = [entry for one in self.mistakes for entry in one.worst]
-        every += [*self.most_certain, *self.least_certain]
-        return tuple({entry.path: entry for entry in every}.values())
+    def images(self) -> tuple[GalleryImage, ...]:
+        """All images of the gallery, each once."""
+        images = [image for case in self.errors for image in case.images]
+        images += [*self.most_confident, *self.least_confident]
+        return tuple({image.path: image for image in images}.values())
 
 
-def error_gallery(
+@dataclass(frozen=True)
+class Neighbor:
+    """A training image with similar features; `distance` is 1 - cosine of the features."""
+
+    path: str
+    case: str
+    class_name: str
+    distance: float
+
+
+def build_error_gallery(
     predictions: pd.DataFrame,
     *,
     threshold: float,
     n_cases: int = 12,
     per_case: int = 3,
     n_certain: int = 12,
-) -> Gallery:
-    """Choose the pictures of the gallery.
+) -> ErrorGallery:
+    """Return the images for a review of the predictions.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        As `check_predictions` returns it.
+        Result of `check_predictions`.
     threshold : float
-        A picture is called malignant at this probability or above.
+        Lowest probability at which an image is predicted malignant.
     n_cases, per_case : int
-        Cases with mistakes, and the pictures shown of each.
+        Maximum numbers of cases with errors and of images of each case.
     n_certain : int
-        Pictures among the most, and among the least certain; one a case before a second one.
+        Maximum numbers of most and of least confident images.
     """
-    table = predictions.assign(subtype=subtypes(predictions))
-    called = table["prob_malignant"] >= threshold
-    table["called"] = np.where(called, CLASSES[1], CLASSES[0])
-    table["wrong"] = table["called"] != table["class"]
-    malignant = (table["class"] == "malignant").to_numpy(dtype=bool)
-    table["loss"] = log_losses(malignant, table["prob_malignant"].to_numpy(dtype=float))
-    # A picture without a case stands for itself.
-    table["who"] = table["case"].where(table["case"] != "", "\0" + table["path"]) + table["class"]
-    table["certainty"] = (table["prob_malignant"] - 0.5).abs()
-    table["doubt"] = (table["prob_malignant"] - threshold).abs()
-    wrong = table[table["wrong"]].sort_values(["loss", "path"], ascending=[False, True])
-    n_of = table.groupby("who").size()
-    mistakes = [
-        CaseMistakes(
+    malignant = (predictions["class"] == "malignant").to_numpy(dtype=bool)
+    prob = predictions["prob_malignant"].to_numpy(dtype=float)
+    case = predictions["case"]
+    table = predictions.assign(
+        subtype=infer_subtypes(predictions),
+        predicted_class=np.where(prob >= threshold, CLASSES[1], CLASSES[0]),
+        loss=log_losses(malignant, prob),
+        certainty=np.abs(prob - 0.5),
+        distance=np.abs(prob - threshold),
+        # An image of an unknown case is a group.
+        group=case.where(case != "", "\0" + predictions["path"]) + predictions["class"],
+    )
+    incorrect = table[table["predicted_class"] != table["class"]]
+    incorrect = incorrect.sort_values(["loss", "path"], ascending=[False, True])
+    n_images = table.groupby("group").size()
+    errors = [
+        CaseErrors(
             case=str(rows["case"].iloc[0]),
             class_name=str(rows["class"].iloc[0]),
             n_incorrect=len(rows),
-            n=int(n_of[who]),
-            worst=_entries(rows.head(per_case)),
+            n_images=int(n_images[group]),
+            images=_gallery_images(rows.head(per_case)),
         )
-        for who, rows in wrong.groupby("who", sort=False)
+        for group, rows in incorrect.groupby("group", sort=False)
     ]
-    return Gallery(
-        mistakes=tuple(mistakes[:n_cases]),
-        most_certain=_spread(
-            table.sort_values(["certainty", "path"], ascending=[False, True]), n_certain
-        ),
-        least_certain=_spread(table.sort_values(["doubt", "path"]), n_certain),
+    by_certainty = table.sort_values(["certainty", "path"], ascending=[False, True])
+    return ErrorGallery(
+        errors=tuple(errors[:n_cases]),
+        most_confident=_spread_over_cases(by_certainty, n_certain),
+        least_confident=_spread_over_cases(table.sort_values(["distance", "path"]), n_certain),
     )
 
 
-def _spread(ranked: pd.DataFrame, count: int) -> tuple[Entry, ...]:
-    """Take the first of each case before the second of any."""
-    turn = ranked.groupby("who").cumcount()
-    chosen = ranked.assign(turn=turn).sort_values("turn", kind="stable").head(count)
-    return _entries(chosen)
+def compute_training_features(
+    engine: Engine,
+    root: Path,
+    split: pd.DataFrame,
+    directory: Path,
+    *,
+    progress: Progress | None = None,
+) -> FeatureTable:
+    """Return the features of the training images, from the file of the run if it is valid.
+
+    Parameters
+    ----------
+    engine : Engine
+        Engine of the model.
+    root, directory : Path
+        Directories of the dataset and of the stored features. The latter is created if necessary.
+    split : pandas.DataFrame
+        Split that the model was trained with.
+    progress : callable, optional
+        Called with the numbers of predicted images and of all images.
+
+    Raises
+    ------
+    SplitError
+        The training subset is empty.
+    ImageError
+        An image cannot be read; no file is written.
+    """
+    rows, key = _training_rows(engine.bundle, split)
+    path = Path(directory) / TRAINING_FEATURES_FILE
+    features = FeatureTable.load(path, key)
+    if features is None:
+        predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
+        features = FeatureTable.of(rows, predicted)
+        features.save(path, key)
+    return features
 
 
-def _entries(rows: pd.DataFrame) -> tuple[Entry, ...]:
+def read_training_features(
+    bundle: Bundle, split: pd.DataFrame, directory: Path
+) -> FeatureTable | None:
+    """Return the stored features of the training images; None without a valid file.
+
+    Raises
+    ------
+    SplitError
+        The training subset is empty.
+    """
+    _, key = _training_rows(bundle, split)
+    return FeatureTable.load(Path(directory) / TRAINING_FEATURES_FILE, key)
+
+
+def find_neighbors(
+    images: Sequence[GalleryImage],
+    engine: Engine,
+    root: Path,
+    table: FeatureTable,
+    *,
+    count: int = 3,
+) -> dict[str, tuple[Neighbor, ...]]:
+    """Return the nearest training images of gallery images.
+
+    Parameters
+    ----------
+    images : sequence of GalleryImage
+        Images of an error gallery.
+    engine : Engine
+        Engine of the network of `table`.
+    root : Path
+        Directory of the dataset.
+    table : FeatureTable
+        Result of `compute_training_features`.
+    count : int, default=3
+        Maximum number of neighbors of each image, from as many cases.
+
+    Returns
+    -------
+    dict of str to tuple of Neighbor
+        Neighbors by path, the nearest first.
+
+    Raises
+    ------
+    ImageError
+        An image cannot be read.
+    """
+    if not images:
+        return {}
+    paths = [image.path for image in images]
+    features = predict_files(engine, root, paths).features
+    cases = np.array([image.case for image in images])
+    neighbors = find_nearest(features, cases, np.array(paths), table, count=count)
+    return dict(zip(paths, neighbors, strict=True))
+
+
+def find_nearest(
+    features: np.ndarray, case: np.ndarray, path: np.ndarray, table: FeatureTable, *, count: int = 3
+) -> list[tuple[Neighbor, ...]]:
+    """Return the nearest images of other cases for each image, at most one per case."""
+    distances = cosine_distances(features, table.features)
+    is_own = (case[:, None] == table.case[None]) & (case[:, None] != "")
+    distances[is_own | (path[:, None] == table.path[None])] = np.inf
+    neighbors = []
+    for row in distances:
+        nearest: dict[str, Neighbor] = {}
+        for k in np.argsort(row, kind="stable"):
+            if len(nearest) == count or np.isinf(row[k]):
+                break
+            candidate = Neighbor(
+                str(table.path[k]), str(table.case[k]), str(table.class_name[k]), float(row[k])
+            )
+            nearest.setdefault(candidate.case or f"\0{candidate.path}", candidate)
+        neighbors.append(tuple(nearest.values()))
+    return neighbors
+
+
+def _training_rows(bundle: Bundle, split: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the training rows and the key of their features: network and images."""
+    rows = split[split["subset"] == "train"].reset_index(drop=True)
+    if rows.empty:
+        raise SplitError(
+            "Empty training subset. Expected at least one image. Choose the split of the run."
+        )
+    content = "\n".join(rows["path"] + " " + rows["sha256"])
+    return rows, f"{bundle.graph_sha256} {hashlib.sha256(content.encode()).hexdigest()}"
+
+
+def _spread_over_cases(ranked: pd.DataFrame, count: int) -> tuple[GalleryImage, ...]:
+    """Return the first image of each case before the second image of any case."""
+    rank_in_case = ranked.groupby("group").cumcount()
+    ordered = ranked.assign(rank=rank_in_case).sort_values("rank", kind="stable")
+    return _gallery_images(ordered.head(count))
+
+
+def _gallery_images(rows: pd.DataFrame) -> tuple[GalleryImage, ...]:
     return tuple(
-        Entry(
+        GalleryImage(
             path=row["path"],
             case=row["case"],
             subtype=row["subtype"] or "unknown",
             magnification=None if pd.isna(row["magnification"]) else int(row["magnification"]),
             class_name=row["class"],
-            called=row["called"],
+            predicted_class=row["predicted_class"],
             prob_malignant=float(row["prob_malignant"]),
         )
         for _, row in rows.iterrows()
     )
-
-
-FEATURES_FILE = "training_features.npz"
-
-
-def training_features(
-    engine: Engine,
-    root: Path,
-    split: pd.DataFrame,
-    folder: Path,
-    *,
-    progress: Progress | None = None,
-) -> FeatureTable:
-    """Return the features of the training part, from the run's file when it is the right one.
-
-    Parameters
-    ----------
-    engine : Engine
-    root : Path
-        Folder that the split's paths are relative to.
-    split : DataFrame
-        The split that the model was trained with.
-    folder : Path
-        Where the file lies, such as the run's evaluation; made when missing.
-    progress : callable, optional
-        Called with (pictures done, pictures in all); not at all when the file is there.
-
-    Raises
-    ------
-    SplitError
-        The split has no training part.
-    ImageError
-        A picture cannot be read any more; nothing is written.
-    """
-    rows, key = _rows_and_key(engine.bundle, split)
-    found = FeatureTable.load(Path(folder) / FEATURES_FILE, key)
-    if found is None:
-        predicted = predict_files(engine, root, list(rows["path"]), progress=progress)
-        found = FeatureTable.of(rows, predicted)
-        found.save(Path(folder) / FEATURES_FILE, key)
-    return found
-
-
-def kept_training_features(
-    bundle: Bundle, split: pd.DataFrame, folder: Path
-) -> FeatureTable | None:
-    """Return what `training_features` has kept; None when it would have to compute.
-
-    Raises
-    ------
-    SplitError
-        The split has no training part.
-    """
-    return FeatureTable.load(Path(folder) / FEATURES_FILE, _rows_and_key(bundle, split)[1])
-
-
-def _rows_and_key(bundle: Bundle, split: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    rows = split[split["subset"] == "train"].reset_index(drop=True)
-    if rows.empty:
-        raise SplitError("The split has no train part; there is nothing to compare with.")
-    listed = "\n".join(rows["path"] + " " + rows["sha256"])
-    return rows, f"{bundle.network} {hashlib.sha256(listed.encode()).hexdigest()}"
-
-
-def nearest(
-    features: np.ndarray, case: np.ndarray, path: np.ndarray, table: FeatureTable, *, count: int = 3
-) -> list[tuple[Neighbor, ...]]:
-    """Find the nearest pictures of other cases, one a case.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n, channels)
-    case, path : ndarray of str, shape (n,)
-        Pictures of the same known case are left out, and so is the picture itself.
-    table : FeatureTable
-    count : int, default=3
-
-    Returns
-    -------
-    list of tuple of Neighbour
-        Of each picture, nearest first.
-    """
-    distances = cosine_distances(features, table.features)
-    own = (case[:, None] == table.case[None]) & (case[:, None] != "")
-    distances[own | (path[:, None] == table.path[None])] = np.inf
-    found = []
-    for row in distances:
-        taken: dict[str, Neighbor] = {}
-        for k in np.argsort(row, kind="stable"):
-            if len(taken) == count or np.isinf(row[k]):
-                break
-            who = str(table.case[k]) or f"\0{table.path[k]}"
-            taken.setdefault(
-                who,
-                Neighbor(
-                    str(table.path[k]), str(table.case[k]), str(table.class_name[k]), float(row[k])
-                ),
-            )
-        found.append(tuple(taken.values()))
-    return found
-
-
-def neighbors_of(
-    entries: Sequence[Entry], engine: Engine, root: Path, table: FeatureTable, *, count: int = 3
-) -> dict[str, tuple[Neighbor, ...]]:
-    """Find the nearest training pictures of some pictures of the gallery.
-
-    Parameters
-    ----------
-    entries : sequence of Entry
-    engine : Engine
-        Of the network that `table` was computed by.
-    root : Path
-        Folder that the entries' paths are relative to.
-    table : FeatureTable
-        As `training_features` returns it.
-    count : int, default=3
-        For each picture, from as many cases.
-
-    Returns
-    -------
-    dict of str to tuple of Neighbour
-        By path, nearest first.
-
-    Raises
-    ------
-    ImageError
-        A picture cannot be read any more.
-    """
-    if not entries:
-        return {}
-    paths = [entry.path for entry in entries]
-    features = predict_files(engine, root, paths).features
-    cases = np.array([entry.case for entry in entries])
-    found = nearest(features, cases, np.array(paths), table, count=count)
-    return dict(zip(paths, found, strict=True))

@@ -1,6 +1,7 @@
-"""From checked predictions to figures: each metric with the pictures, cases and interval it has.
+"""Metrics of predictions, with intervals and numbers of images and cases.
 
-It decides when an interval may be shown at all; the arithmetic is in `metrics` and `bootstrap_t`.
+The module decides whether an interval is shown; the arithmetic is in
+`bc_model.evaluation.metrics` and `bc_model.evaluation.bootstrap`.
 """
 
 import math
@@ -14,35 +15,32 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.evaluation import metrics as metric_functions
 from bc_model.evaluation.bootstrap import (
-    EXTERNAL,
+    NO_SPREAD,
     CaseSample,
     Functional,
+    average_precision_functional,
+    bootstrap_t,
     case_clusters,
-    of_area,
-    of_average_precision,
-    of_confusion,
-    of_means,
-    studentised,
+    mean_functional,
+    roc_auc_functional,
+    sum_functional,
 )
 from bc_model.evaluation.intervals import Interval, korn_graubard, mean_interval
-from bc_model.evaluation.metrics import METRICS, Floats
+from bc_model.evaluation.metrics import (
+    CONFUSION_METRICS,
+    METRICS,
+    Floats,
+    log_losses,
+    squared_errors,
+)
 from bc_model.utils.metric import Metric
 
-OF_CONFUSION: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    "accuracy": metric_functions.accuracy,
-    "balanced_accuracy": metric_functions.balanced_accuracy,
-    "sensitivity": metric_functions.sensitivity,
-    "specificity": metric_functions.specificity,
-    "f1": metric_functions.f1,
-    "mcc": metric_functions.mcc,
-}
 PROPORTIONS = frozenset({"accuracy", "sensitivity", "specificity", "recognition_rate"})
-_NO_SPREAD = "no spread between cases: exact binomial interval over them"
-
 BOUNDS = {"mcc": (-1.0, 1.0), "log_loss": (0.0, math.inf)}
-"""Range of each metric where it is not [0, 1]."""
+"""Range of each metric whose range is not [0, 1]."""
+
+_EXACT_OVER_CASES = "no spread between cases: exact binomial interval over them"
 
 
 def estimate_metrics(
@@ -53,248 +51,174 @@ def estimate_metrics(
     seed: int,
     names: Iterable[str] = METRICS,
 ) -> dict[str, Metric]:
-    """Return a Figure for each metric asked for.
+    """Return the named metrics with their intervals, from the result of `check_predictions`.
 
-    Sensitivity rests on the malignant pictures alone and counts only those; specificity likewise
-    on the benign ones.
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        As `check_predictions` returns it.
-    threshold : float
-        A picture is called malignant at this probability or above.
-    n_resamples : int
-        Bootstrap replicates.
-    seed : int
-        Of the bootstrap, 0 or more.
-    names : iterable of str
-        Out of `METRICS`.
-
-    Returns
-    -------
-    dict of str to Figure
-        In the order of `names`.
+    Sensitivity counts only malignant images and cases, specificity only benign ones.
     """
     case = predictions["case"].to_numpy(dtype=str)
     malignant = (predictions["class"] == "malignant").to_numpy(dtype=bool)
     prob = predictions["prob_malignant"].to_numpy(dtype=np.float64)
     sample = CaseSample.of(case, malignant)
-    draws = sample.draws(n_resamples, seed)
-    confusion = confusion_cells(malignant, prob >= threshold).sum(axis=0)
-    told = draws_in_words(n_resamples, seed)
-    found = {
-        name: measure(
-            name, partial(functional_of, name, sample, malignant, prob, threshold),
-            sample, draws, case, malignant,
-            undefined=why_undefined(name, malignant, confusion), draws_told=told,
-        )
-        for name in names
-    }  # fmt: skip
-    return leakage_free_means(found)
+    draws = sample.draw(n_resamples, seed)
+    confusion = _confusion_cells(malignant, prob >= threshold).sum(axis=0)
+    resampling = describe_resamples(n_resamples, seed)
+    return combine_rates(
+        {
+            name: estimate_metric(
+                name, partial(metric_functional, name, sample, malignant, prob, threshold),
+                sample, draws, case, malignant,
+                undefined=undefined_reason(name, malignant, confusion), resampling=resampling,
+            )
+            for name in names
+        }
+    )  # fmt: skip
 
 
-def measure(
+def estimate_metric(
     name: str,
-    make: Callable[[], Functional],
+    make_functional: Callable[[], Functional],
     sample: CaseSample,
     draws: Floats,
     case: NDArray[np.str_],
     malignant: NDArray[np.bool_],
     *,
     undefined: str,
-    draws_told: str,
+    resampling: str,
     bounds: tuple[float, float] | None = None,
 ) -> Metric:
-    """Return one figure with its interval, or with the reason why there is none.
+    """Return one metric with its interval, or with the reason why it has none.
 
-    Parameters
-    ----------
-    name : str
-        It decides which pictures the figure looks at, and its range.
-    make : callable
-        Returns the functional; called only when the figure is defined.
-    sample, draws
-        As for `studentised`.
-    case, malignant : ndarray of shape (n_images,)
-    undefined : str
-        Why the figure is not defined; empty when it is.
-    draws_told : str
-        As `draws_in_words` returns it.
-    bounds : (float, float), optional
-        Range of the figure; default is that of the metric.
+    `name` determines the images and the range of the metric, `undefined` is the result of
+    `undefined_reason`, and `resampling` that of `describe_resamples`.
     """
-    scope = in_scope(name, malignant)
+    scope = images_in_scope(name, malignant)
+    case, malignant = case[scope], malignant[scope]
     if undefined:
         value, interval = math.nan, Interval(None, None, undefined)
-    elif refused := single_case(case[scope], malignant[scope]):
-        value, interval = float(make()(np.ones((1, sample.size)))[0][0]), refused
+    elif refusal := _refuse_single_case(case, malignant):
+        value, interval = float(make_functional()(np.ones((1, sample.size)))[0][0]), refusal
     else:
         bounds = bounds or BOUNDS.get(name, (0.0, 1.0))
         is_proportion = name in PROPORTIONS or name == "balanced_accuracy"
-        value, interval = studentised(
-            make(), sample, draws, bounds=bounds, is_proportion=is_proportion
+        value, interval = bootstrap_t(
+            make_functional(), sample, draws, bounds=bounds, is_proportion=is_proportion
         )
-        if interval.note == EXTERNAL and name in PROPORTIONS and bounds == (0.0, 1.0):
+        if interval.note == NO_SPREAD and name in PROPORTIONS and bounds == (0.0, 1.0):
             n = np.unique(sample.cluster[scope]).size
-            exact = korn_graubard(value, 0.0, 1.0, n_cases=n)
-            interval = replace(exact, note=_NO_SPREAD)
-    return metric_of(
-        value, interval, case[scope], malignant[scope], kind="bootstrap-t", draws=draws_told
-    )
-
-
-def functional_of(
-    name: str, sample: CaseSample, malignant: NDArray[np.bool_], prob: Floats, threshold: float
-) -> Functional:
-    """Return a metric as a function of how often each case is drawn.
-
-    Parameters
-    ----------
-    name : str
-        One of `METRICS`.
-    sample : CaseSample
-    malignant, prob : ndarray of shape (n_images,)
-    threshold : float
-    """
-    if name in OF_CONFUSION:
-        cells = sample.sums(confusion_cells(malignant, prob >= threshold))
-        return of_confusion(cells, OF_CONFUSION[name])
-    if name in ("brier", "log_loss"):
-        losses = {
-            "brier": metric_functions.squared_errors,
-            "log_loss": metric_functions.log_losses,
-        }[name]
-        columns = np.stack([losses(malignant, prob), np.ones(prob.size)], axis=1)
-        return of_means(sample.sums(columns))
-    area = {"roc_auc": of_area, "average_precision": of_average_precision}[name]
-    return area(malignant, prob, sample.cluster, sample.size)
-
-
-def draws_in_words(n_resamples: int, seed: int) -> str:
-    """Say how the resamples were drawn."""
-    return f"{n_resamples} resamples within each class, seed {seed}"
-
-
-def confusion_cells(malignant: NDArray[np.bool_], called: NDArray[np.bool_]) -> Floats:
-    """Return 1 in the cell of the confusion matrix that each picture falls into, shape (n, 4)."""
-    cells = np.zeros((malignant.size, 4))
-    cells[np.arange(malignant.size), 2 * malignant + called] = 1.0
-    return cells
-
-
-def in_scope(name: str, malignant: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the pictures that a metric looks at."""
-    alone = {"sensitivity": malignant, "specificity": ~malignant}
-    return alone.get(name, np.ones_like(malignant))
-
-
-def metric_of(
-    value: float,
-    interval: Interval,
-    case: NDArray[np.str_],
-    malignant: NDArray[np.bool_],
-    *,
-    kind: str,
-    draws: str,
-) -> Metric:
-    """Join a value with its interval, over the pictures that the metric looks at.
-
-    Parameters
-    ----------
-    value : float
-        NaN where the figure is not defined; the note of `interval` then says why.
-    interval : Interval
-    case, malignant : ndarray of shape (n_images,)
-    kind : str
-        Of the interval, such as 'bootstrap-t'.
-    draws : str
-        As `draws_in_words` returns it.
-    """
-    n, n_cases = case.size, np.unique(case[case != ""]).size
+            interval = replace(korn_graubard(value, 0.0, 1.0, n_cases=n), note=_EXACT_OVER_CASES)
+    n_images, n_cases = case.size, np.unique(case[case != ""]).size
     n_unknown = int((case == "").sum())
-    # A wholly unknown data set is drawn by picture; with some cases known it is a mixture.
-    unit = "images" if n_cases == 0 else "cases and single pictures" if n_unknown else "cases"
-    method = f"95 % {kind} over {unit}, {draws}"
+    unit = "images" if n_cases == 0 else "cases and single images" if n_unknown else "cases"
+    method = f"95 % bootstrap-t over {unit}, {resampling}"
     if np.isnan(value):
-        return Metric(None, None, None, n, n_cases, method, interval.note)
+        return Metric(None, None, None, n_images, n_cases, method, interval.note)
     notes = [interval.note] if interval.note else []
     if n_unknown and interval.low is not None:
         notes.append(
-            f"the case is unknown for {n_unknown} of {n} pictures, each counts as a case of its "
-            "own: the interval is too narrow"
+            f"the case of {n_unknown} of {n_images} images is unknown, and each of them counts as "
+            "one case: the interval is too narrow"
         )
-    return Metric(value, interval.low, interval.high, n, n_cases, method, "; ".join(notes))
+    note = "; ".join(notes)
+    return Metric(value, interval.low, interval.high, n_images, n_cases, method, note)
 
 
-def leakage_free_means(metrics: dict[str, Metric]) -> dict[str, Metric]:
-    """Take care of accuracy and balanced accuracy where a rate they are made of never varied.
+def metric_functional(
+    name: str, sample: CaseSample, malignant: NDArray[np.bool_], prob: Floats, threshold: float
+) -> Functional:
+    """Return a metric as a function of the counts of the cases."""
+    if name in CONFUSION_METRICS:
+        cells = sample.sums(_confusion_cells(malignant, prob >= threshold))
+        function = CONFUSION_METRICS[name]
+        return sum_functional(cells, lambda sums: function(sums.reshape(*sums.shape[:-1], 2, 2)))
+    if name in ("brier", "log_loss"):
+        losses = {"brier": squared_errors, "log_loss": log_losses}[name]
+        columns = np.stack([losses(malignant, prob), np.ones(prob.size)], axis=1)
+        return mean_functional(sample.sums(columns))
+    area = {"roc_auc": roc_auc_functional, "average_precision": average_precision_functional}[name]
+    return area(malignant, prob, sample.cluster, sample.size)
 
-    The bootstrap would treat that rate as exact, and the interval would be too narrow. It then
-    follows from the intervals of the two rates. Balanced accuracy has none when one of them has
-    none.
+
+def describe_resamples(n_resamples: int, seed: int) -> str:
+    """Return the resampling as a phrase for the method of a metric."""
+    return f"{n_resamples} resamples within each class, seed {seed}"
+
+
+def images_in_scope(name: str, malignant: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which images a metric uses."""
+    one_class = {"sensitivity": malignant, "specificity": ~malignant}
+    return one_class.get(name, np.ones_like(malignant))
+
+
+def combine_rates(metrics: dict[str, Metric]) -> dict[str, Metric]:
+    """Replace the intervals of accuracies where a rate without spread would make them too narrow.
+
+    The bootstrap treats a rate without spread as exact. The intervals of accuracy and balanced
+    accuracy are then combined from the intervals of sensitivity and specificity. Balanced accuracy
+    has no interval if one of the rates has none.
     """
     rates = {name: metrics[name] for name in ("sensitivity", "specificity") if name in metrics}
     if len(rates) < 2 or any(rate.value is None for rate in rates.values()):
         return metrics
     sensitivity, specificity = rates.values()
-    without = [name for name, rate in rates.items() if rate.low is None]
-    never_varied = any(_NO_SPREAD in rate.note for rate in rates.values())
+    without = [name for name, rate in rates.items() if rate.ci_low is None]
+    is_without_spread = any(_EXACT_OVER_CASES in rate.note for rate in rates.values())
     weights = {
-        "accuracy": sensitivity.n / (sensitivity.n + specificity.n),
+        "accuracy": sensitivity.n_images / (sensitivity.n_images + specificity.n_images),
         "balanced_accuracy": 0.5,
     }
-    found = dict(metrics)
+    combined = dict(metrics)
     for name, weight in weights.items():
-        if name not in metrics or _NO_SPREAD in metrics[name].note:
+        if name not in metrics or _EXACT_OVER_CASES in metrics[name].note:
             continue
         if without and name == "balanced_accuracy":
-            note = f"{without[0]} has no interval"
-            found[name] = replace(metrics[name], low=None, high=None, note=note)
-        elif never_varied:
+            interval = Interval(None, None, f"{without[0]} has no interval")
+        elif is_without_spread:
             interval = mean_interval(sensitivity, specificity, weight=weight)
-            note = interval.note or "from the intervals of sensitivity and specificity"
-            found[name] = replace(metrics[name], low=interval.low, high=interval.high, note=note)
-    return found
+        else:
+            continue
+        note = interval.note or "from the intervals of sensitivity and specificity"
+        combined[name] = replace(
+            metrics[name], ci_low=interval.low, ci_high=interval.high, note=note
+        )
+    return combined
 
 
-def single_case(case: NDArray[np.str_], malignant: NDArray[np.bool_]) -> Interval | None:
-    """Return the refusal of an interval when a class has one case: its spread cannot be seen."""
-    _, cluster_stratum, _ = case_clusters(case, malignant)
-    ranks = np.unique(malignant)
-    for is_malignant, size in zip(ranks, np.bincount(cluster_stratum), strict=True):
-        if size == 1:
-            return Interval(None, None, f"only one {CLASSES[int(is_malignant)]} case")
-    return None
-
-
-def why_undefined(
+def undefined_reason(
     name: str, malignant: NDArray[np.bool_], confusion: NDArray[Any] | None = None
 ) -> str:
-    """Say why a metric is not defined for these pictures; empty when it is.
+    """Return why a metric is undefined for images; empty for a defined metric.
 
-    Parameters
-    ----------
-    name : str
-        One of `METRICS`.
-    malignant : ndarray of bool, shape (n_images,)
-    confusion : ndarray of shape (4,), optional
-        Counts: benign called benign, called malignant; malignant called benign, called malignant.
-        Only the correlation of truth and verdict needs it.
+    `confusion` contains the counts (tn, fp, fn, tp), for the Matthews correlation coefficient.
     """
     if malignant.size == 0:
-        return "no pictures"
+        return "no images"
     if name in ("accuracy", "brier", "log_loss"):
         return ""
     if name == "sensitivity":
-        return "" if malignant.any() else "no malignant pictures"
+        return "" if malignant.any() else "no malignant images"
     if name == "specificity":
-        return "no benign pictures" if malignant.all() else ""
+        return "no benign images" if malignant.all() else ""
     if malignant.all() or not malignant.any():
         return "only one class present"
     if name == "mcc" and confusion is not None:
         tn, fp, fn, tp = confusion
-        for called, n in (("malignant", tn + fn), ("benign", fp + tp)):
-            if n == 0:
-                return f"every picture is called {called}"
+        for class_name, n_others in (("malignant", tn + fn), ("benign", fp + tp)):
+            if n_others == 0:
+                return f"every image is predicted {class_name}"
     return ""
+
+
+def _confusion_cells(malignant: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Floats:
+    """Return 1 in the cell (tn, fp, fn, tp) of each image, shape (n_images, 4)."""
+    cells = np.zeros((malignant.size, 4))
+    cells[np.arange(malignant.size), 2 * malignant + predicted] = 1.0
+    return cells
+
+
+def _refuse_single_case(case: NDArray[np.str_], malignant: NDArray[np.bool_]) -> Interval | None:
+    """Return an interval without ends if a class has only one case, and thus no known spread."""
+    _, cluster_stratum = case_clusters(case, malignant)
+    for is_malignant, size in zip(np.unique(malignant), np.bincount(cluster_stratum), strict=True):
+        if size == 1:
+            return Interval(None, None, f"only one {CLASSES[int(is_malignant)]} case")
+    return None

@@ -1,4 +1,4 @@
-"""Evaluate a model on another set of pictures, and say how far that set is from what it knows."""
+"""Evaluation of a model on an external dataset, with the domain shift from the training data."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -9,85 +9,97 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset, check_excluded
-from bc_model.evaluation.calibrate_model import FEATURES_FILE
+from bc_model.evaluation.calibration import VALIDATION_FEATURES_FILE
 from bc_model.evaluation.checks import FEW_CASES
-from bc_model.evaluation.domain_shift import measure_shift
-from bc_model.evaluation.evaluate import evaluate_predictions, predictions_of
+from bc_model.evaluation.domain_shift import measure_domain_shift
+from bc_model.evaluation.evaluate import evaluate_predictions, inner_engine
 from bc_model.evaluation.features import FeatureTable
-from bc_model.evaluation.report import Report
-from bc_model.evaluation.thresholds import evaluation_of
+from bc_model.evaluation.predictions import join_predictions
+from bc_model.evaluation.report import EvaluationReport
+from bc_model.evaluation.thresholds import find_evaluation_dir
+from bc_model.inference.batching import Progress, predict_files
+from bc_model.inference.classifier import Classifier
 from bc_model.inference.engine import Engine
-from bc_model.inference.predict import Progress, predict_files
 from bc_model.inference.seen_images import SeenInTraining, find_seen_images
 
-PROTOCOL = "another set"
+PROTOCOL = "external dataset"
 
 
 def evaluate_external(
-    engine: Engine,
+    classifier: Classifier | Engine,
     dataset: Dataset,
     *,
     mapping: Mapping[str, str] | None = None,
     progress: Progress | None = None,
-) -> Report:
-    """Predict every picture of a set that the model had no part of.
+) -> EvaluationReport:
+    """Evaluate a classifier on a dataset that was not used for its training.
 
     Parameters
     ----------
-    engine : Engine
-    manifest : Manifest
-        As `read_dataset` or `read_mapped` returns it.
+    classifier : Classifier or Engine
+        Result of `bc_model.load_classifier`.
+    dataset : Dataset
+        External dataset.
     mapping : mapping of str to str, optional
-        From the set's labels to classes, where somebody mapped them by hand.
+        Manual label mapping of the dataset, from labels to classes. The report mentions it.
     progress : callable, optional
-        Called with (pictures done, pictures in all).
+        Function that is called with the number of predicted images and of all images.
 
     Returns
     -------
-    Report
-        Marked as leaky when the model learned from, or was chosen by, one of the pictures or cases;
-        then the other ones are a group of their own. With the shift of these, or of all where it
-        knows all or none.
+    EvaluationReport
+        Report with the domain shift. If the training or validation data contain some of the images
+        or cases, the report is marked as one with leakage. The unseen images are then a subgroup,
+        and the domain shift is that of the unseen images.
+
+    See Also
+    --------
+    bc_model.evaluate : Evaluate a classifier on a subset of its own split.
     """
-    bundle, images = engine.bundle, dataset.images
-    known = find_seen_images(bundle, images)
+    engine, images = inner_engine(classifier), dataset.images
+    bundle = engine.bundle
+    seen = find_seen_images(bundle, images)
     predicted = predict_files(engine, dataset.root, list(images["path"]), progress=progress)
-    folder = evaluation_of(bundle)
-    features = FeatureTable.load(folder / FEATURES_FILE, bundle.network) if folder else None
-    # What a model knows looks nearer than anything new can.
-    separability = ~known.images if 0 < known.number < len(images) else np.ones(len(images), bool)
-    shift = measure_shift(bundle, images[separability], predicted.select(separability), features)
-    predictions = predictions_of(images, predicted, bundle.temperature)
+    directory = find_evaluation_dir(bundle)
+    reference = (
+        FeatureTable.load(directory / VALIDATION_FEATURES_FILE, bundle.graph_sha256)
+        if directory
+        else None
+    )
+    # The features of seen images are closer to the reference than those of new images.
+    new = ~seen.is_seen if 0 < seen.n_seen < len(images) else np.ones(len(images), bool)
+    shift = measure_domain_shift(bundle, images[new], predicted.select(new), reference)
+    predictions = join_predictions(images, predicted, bundle.temperature)
     report = evaluate_predictions(
-        predictions.assign(known=known.images),
+        predictions.assign(seen_in_training=seen.is_seen),
         threshold=bundle.threshold,
         protocol=PROTOCOL,
-        has_leakage=known.number > 0,
-        is_known=known.is_certain,
+        has_leakage=seen.n_seen > 0,
+        is_known=seen.is_certain,
         checks=[
             *_check_labels(mapping),
             *check_excluded(dataset.excluded),
-            *known.checks,
-            *_check_external(known, images),
+            *seen.checks,
+            *_check_unseen(seen, images),
             *shift.checks,
         ],
     )
-    return replace(report, shift=shift)
+    return replace(report, domain_shift=shift)
 
 
-def _check_external(known: SeenInTraining, images: pd.DataFrame) -> Iterator[Check]:
-    """Check the unseen images of a dataset that contains seen images as well."""
-    external = images[~known.images]
-    if not 0 < len(external) < len(images):
+def _check_unseen(seen: SeenInTraining, images: pd.DataFrame) -> Iterator[Check]:
+    """Check the unseen images of a dataset that also contains seen images."""
+    unseen = images[~seen.is_seen]
+    if not 0 < len(unseen) < len(images):
         return
-    yield make_check("BC331", n_images=len(external))
-    stated = external[external["case"] != ""]
-    if n_unknown := len(external) - len(stated):
+    yield make_check("BC331", n_images=len(unseen))
+    known = unseen[unseen["case"] != ""]
+    if n_unknown := len(unseen) - len(known):
         yield make_check("BC332", n_unknown=n_unknown)
     benign, malignant = (
-        int(stated.loc[stated["class"] == name, "case"].nunique()) for name in CLASSES
+        int(known.loc[known["class"] == name, "case"].nunique()) for name in CLASSES
     )
-    if len(stated) and min(benign, malignant) < FEW_CASES:
+    if len(known) and min(benign, malignant) < FEW_CASES:
         yield make_check(
             "BC333", n_benign_cases=benign, n_malignant_cases=malignant, min_cases=FEW_CASES
         )

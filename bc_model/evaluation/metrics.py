@@ -1,10 +1,10 @@
-"""Metrics of a two-class prediction.
+"""Metrics of binary predictions; malignant is the positive class.
 
-Malignant is the positive class throughout. What is not defined (a class is missing) is NaN here,
-never 0 and never a warning; `estimate` turns it into words.
+An undefined metric is NaN here, without a warning. `bc_model.evaluation.estimates` adds the
+intervals and the reasons.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,44 +12,52 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-# Bounds the temporary float64 copies of a weights matrix to 32 MB each.
-_BLOCK_ELEMENTS = 4_000_000
+METRICS = (
+    "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "mcc", "roc_auc",
+    "average_precision", "brier", "log_loss",
+)  # fmt: skip
+"""Names of the metrics of an evaluation, in their order."""
 
 
-def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
-    """Divide; NaN where the whole is zero. Complex numbers stay complex."""
-    out = np.full(np.shape(whole), np.nan, dtype=np.result_type(part, whole, np.float64))
-    return np.divide(part, whole, out=out, where=np.real(whole) != 0)
-
-
-def row_blocks(matrix: NDArray[Any], width: int | None = None) -> Iterator[Floats]:
-    """Yield a matrix as float64 in bands of rows; bootstrap weights come as small integers.
-
-    Parameters
-    ----------
-    matrix : ndarray of shape (rows, columns)
-    width : int, optional
-        Elements that a row costs whoever works on the bands; default is its columns.
-    """
-    rows = max(1, _BLOCK_ELEMENTS // max(1, width or matrix.shape[1]))
-    for start in range(0, len(matrix), rows):
-        yield matrix[start : start + rows].astype(np.float64)
-
-
-def roc_auc(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
-    """Return the area under the ROC curve; ties count one half (mid-ranks), exactly.
-
-    It is the probability that a malignant image has a higher estimate than a benign image.
+def all_metrics(
+    malignant: ArrayLike, prob_malignant: ArrayLike, *, threshold: float = 0.5
+) -> dict[str, Floats]:
+    """Return every metric in `METRICS`.
 
     Parameters
     ----------
-    malignant, prob_malignant
-        As for `all_metrics`.
+    malignant : array-like of bool, shape (n_images,)
+        True class.
+    prob_malignant : array-like of float, shape (n_images,)
+        Estimated probability of malignancy, in [0, 1].
+    threshold : float, default=0.5
+        Lowest probability at which an image is predicted malignant.
 
     Returns
     -------
-    ndarray of float64, shape ()
-        In [0, 1]; NaN when a class is missing.
+    dict of str to ndarray
+        Arrays of shape (); NaN for an undefined metric.
+
+    Examples
+    --------
+    >>> metrics = all_metrics([True, True, False, False], [0.9, 0.4, 0.6, 0.1])
+    >>> float(metrics["accuracy"]), float(metrics["roc_auc"])
+    (0.5, 0.75)
+    """
+    confusion = confusion_counts(malignant, prob_malignant, threshold=threshold)
+    return {name: function(confusion) for name, function in CONFUSION_METRICS.items()} | {
+        "roc_auc": roc_auc(malignant, prob_malignant),
+        "average_precision": average_precision(malignant, prob_malignant),
+        "brier": brier(malignant, prob_malignant),
+        "log_loss": log_loss(malignant, prob_malignant),
+    }
+
+
+def roc_auc(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
+    """Return the area under the ROC curve, in [0, 1]; NaN if a class is missing.
+
+    It is the probability that a malignant image has a higher estimate than a benign image; a tie
+    counts one half.
     """
     truth = np.asarray(malignant, dtype=bool)
     prob = np.asarray(prob_malignant, dtype=np.float64)
@@ -59,59 +67,34 @@ def roc_auc(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
 
 
 def average_precision(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
-    """Return the area under the precision-recall curve, by steps: the average precision.
+    """Return the average precision: the area under the stepwise precision-recall curve.
 
-    It is the mean precision at the thresholds of the malignant images. Unlike the ROC AUC it
-    depends on the proportion of malignant images, which is its value for a constant model.
-
-    Parameters
-    ----------
-    malignant, prob_malignant
-        As for `all_metrics`.
-
-    Returns
-    -------
-    ndarray of float64, shape ()
-        In (0, 1]; NaN when a class is missing.
+    Unlike the ROC AUC it depends on the proportion of malignant images, which is its value for a
+    constant model.
     """
     truth = np.asarray(malignant, dtype=bool)
-    prob = np.asarray(prob_malignant, dtype=np.float64)
     if truth.all() or not truth.any():
         return np.array(np.nan)
-    order = np.argsort(-prob, kind="stable")
-    last_of_tie = np.append(np.flatnonzero(np.diff(prob[order])), prob.size - 1)
-    found = np.cumsum(truth[order])[last_of_tie]
-    return np.array(np.diff(found, prepend=0) @ (found / (last_of_tie + 1)) / found[-1])
+    true_positives, rank, _ = _cumulative_counts(truth, prob_malignant)
+    steps = np.diff(true_positives, prepend=0)
+    return np.array(steps @ (true_positives / rank) / true_positives[-1])
 
 
 def roc_curve(
     malignant: ArrayLike, prob_malignant: ArrayLike, *, max_points: int = 500
 ) -> tuple[Floats, Floats, Floats] | None:
-    """Return the ROC curve from (0, 0) to (1, 1), thinned to its corners.
+    """Return fpr, tpr and threshold of the corners of the ROC curve; None without both classes.
 
-    Parameters
-    ----------
-    malignant, prob_malignant
-        As for `all_metrics`.
-    max_points : int, default=500
-        If there are more corners, points at even steps along the curve are kept, with both ends.
-
-    Returns
-    -------
-    (fpr, tpr, threshold) of float64 arrays of one shape, or None when a class is missing
-        Both rates rise, thresholds fall; the first threshold is infinite (nothing is malignant).
+    Both rates increase, and the first threshold is infinite. If there are more than `max_points`
+    corners, points at even steps along the curve are kept, including both ends.
     """
     truth = np.asarray(malignant, dtype=bool)
-    prob = np.asarray(prob_malignant, dtype=np.float64)
     if truth.all() or not truth.any():
         return None
-    order = np.argsort(-prob, kind="stable")
-    truth, prob = truth[order], prob[order]
-    last_of_tie = np.append(np.flatnonzero(np.diff(prob)), prob.size - 1)
-    true_positives = np.insert(np.cumsum(truth)[last_of_tie], 0, 0)
-    false_positives = np.insert(np.cumsum(~truth)[last_of_tie], 0, 0)
-    threshold = np.insert(prob[last_of_tie], 0, np.inf)
-    # Points inside a straight run add nothing to the picture; whole counts make the test exact.
+    true_positives, rank, threshold = _cumulative_counts(truth, prob_malignant)
+    false_positives = np.insert(rank - true_positives, 0, 0)
+    true_positives, threshold = np.insert(true_positives, 0, 0), np.insert(threshold, 0, np.inf)
+    # Points on a straight segment are omitted; integer counts make the test exact.
     up, right = np.diff(true_positives), np.diff(false_positives)
     turns = up[:-1] * right[1:] != up[1:] * right[:-1]
     keep = np.flatnonzero(np.concatenate([[True], turns, [True]]))
@@ -129,105 +112,28 @@ def roc_curve(
 def pr_curve(
     malignant: ArrayLike, prob_malignant: ArrayLike, *, max_points: int = 500
 ) -> tuple[Floats, Floats, Floats] | None:
-    """Return the precision-recall curve, from the highest cut-off to the lowest.
+    """Return recall, precision and threshold of the precision-recall curve, or None.
 
-    Parameters
-    ----------
-    malignant, prob_malignant
-        As for `roc_auc`.
-    max_points : int, default=500
-        If there are more cut-offs, those at even steps of the recall are kept, with both ends.
-
-    Returns
-    -------
-    (recall, precision, threshold) of float64 arrays of one shape, or None when a class is missing
-        Recall rises and thresholds fall; each point is a cut-off that a picture has.
+    The recall increases up to 1. If there are more than `max_points` thresholds, those at even
+    steps of the recall are kept, including both ends. None without both classes.
     """
     truth = np.asarray(malignant, dtype=bool)
-    prob = np.asarray(prob_malignant, dtype=np.float64)
     if truth.all() or not truth.any():
         return None
-    order = np.argsort(-prob, kind="stable")
-    truth, prob = truth[order], prob[order]
-    last_of_tie = np.append(np.flatnonzero(np.diff(prob)), prob.size - 1)
-    recall = np.cumsum(truth)[last_of_tie] / truth.sum()
-    precision = np.cumsum(truth)[last_of_tie] / (last_of_tie + 1)
-    # Below the last malignant picture recall has ended and precision only falls.
+    true_positives, rank, threshold = _cumulative_counts(truth, prob_malignant)
+    recall, precision = true_positives / truth.sum(), true_positives / rank
+    # Below the last malignant image only the precision changes.
     keep = np.arange(1 + int(np.searchsorted(recall, 1.0)))
     if keep.size > max_points:
         steps = np.linspace(recall[0], 1.0, max_points)
         keep = np.unique(np.append(np.searchsorted(recall, steps).clip(max=keep[-1]), keep[-1]))
-    return recall[keep], precision[keep], prob[last_of_tie][keep]
-
-
-METRICS = (
-    "accuracy",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "f1",
-    "mcc",
-    "roc_auc",
-    "average_precision",
-    "brier",
-    "log_loss",
-)
-
-
-def all_metrics(
-    malignant: ArrayLike,
-    prob_malignant: ArrayLike,
-    *,
-    threshold: float = 0.5,
-) -> dict[str, Floats]:
-    """Return every metric named in `METRICS`.
-
-    Parameters
-    ----------
-    malignant : array-like of bool, shape (n,)
-        The truth.
-    prob_malignant : array-like of float, shape (n,)
-        Estimated probability of malignancy, in [0, 1].
-    threshold : float, default=0.5
-        A picture is called malignant at this probability or above.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Arrays of shape (); NaN where a metric is not defined.
-    """
-    confusion = confusion_counts(malignant, prob_malignant, threshold=threshold)
-    return {
-        "accuracy": accuracy(confusion),
-        "balanced_accuracy": balanced_accuracy(confusion),
-        "sensitivity": sensitivity(confusion),
-        "specificity": specificity(confusion),
-        "f1": f1(confusion),
-        "mcc": mcc(confusion),
-        "roc_auc": roc_auc(malignant, prob_malignant),
-        "average_precision": average_precision(malignant, prob_malignant),
-        "brier": brier(malignant, prob_malignant),
-        "log_loss": log_loss(malignant, prob_malignant),
-    }
+    return recall[keep], precision[keep], threshold[keep]
 
 
 def confusion_counts(
-    malignant: ArrayLike,
-    prob_malignant: ArrayLike,
-    *,
-    threshold: float = 0.5,
+    malignant: ArrayLike, prob_malignant: ArrayLike, *, threshold: float = 0.5
 ) -> Floats:
-    """Count truths against verdicts.
-
-    Parameters
-    ----------
-    malignant, prob_malignant, threshold
-        As for `all_metrics`.
-
-    Returns
-    -------
-    ndarray of float64, shape (2, 2)
-        Rows are the truth, columns the verdict, each in the order benign, malignant.
+    """Return the confusion matrix.
 
     Examples
     --------
@@ -235,14 +141,14 @@ def confusion_counts(
     [[0, 1], [1, 1]]
     """
     truth = np.asarray(malignant, dtype=bool)
-    called = np.asarray(prob_malignant, dtype=np.float64) >= threshold
-    return np.bincount(2 * truth + called, minlength=4).reshape(2, 2).astype(np.float64)
+    predicted = np.asarray(prob_malignant, dtype=np.float64) >= threshold
+    return np.bincount(2 * truth + predicted, minlength=4).reshape(2, 2).astype(np.float64)
 
 
 def accuracy(confusion: NDArray[Any]) -> Floats:
-    """Return the share of right verdicts in [0, 1] of confusion counts (..., 2, 2).
+    """Return the proportion of correct predictions, from confusion counts (..., 2, 2).
 
-    It means nothing without the base rate: on BreakHis, calling everything malignant scores 0.69.
+    Compare it with the majority baseline: on BreakHis, predicting always malignant scores 0.69.
     """
     return ratio(
         confusion[..., 0, 0] + confusion[..., 1, 1], np.asarray(confusion.sum(axis=(-2, -1)))
@@ -250,103 +156,105 @@ def accuracy(confusion: NDArray[Any]) -> Floats:
 
 
 def sensitivity(confusion: NDArray[Any]) -> Floats:
-    """Return the share of malignant pictures called malignant, of confusion counts (..., 2, 2).
-
-    NaN without malignant pictures.
-    """
+    """Return the proportion of malignant images predicted malignant, from counts (..., 2, 2)."""
     return ratio(confusion[..., 1, 1], confusion[..., 1, 0] + confusion[..., 1, 1])
 
 
 def specificity(confusion: NDArray[Any]) -> Floats:
-    """Return the share of benign pictures called benign, of confusion counts (..., 2, 2).
-
-    NaN without benign pictures.
-    """
+    """Return the proportion of benign images predicted benign, from counts (..., 2, 2)."""
     return ratio(confusion[..., 0, 0], confusion[..., 0, 0] + confusion[..., 0, 1])
 
 
 def balanced_accuracy(confusion: NDArray[Any]) -> Floats:
-    """Return the mean of sensitivity and specificity, of confusion counts (..., 2, 2).
+    """Return the mean of sensitivity and specificity, from confusion counts (..., 2, 2).
 
-    NaN with one class only, where scikit-learn returns the recall of that class: half of the
-    figure would be missing without anyone seeing it.
+    NaN with one class only, where scikit-learn returns the recall of that class.
     """
     return (sensitivity(confusion) + specificity(confusion)) / 2
 
 
 def f1(confusion: NDArray[Any]) -> Floats:
-    """Return the harmonic mean of sensitivity and precision, of confusion counts (..., 2, 2).
+    """Return the harmonic mean of sensitivity and precision, from confusion counts (..., 2, 2).
 
-    It does not look at benign pictures called benign, and it rises with the share of malignant
-    ones. NaN with one class only: without malignant pictures nothing can be found, and without
-    benign ones every call is right.
+    It ignores true negatives and increases with the proportion of malignant images. NaN with one
+    class only.
     """
     (_, fp), (fn, tp) = _cells(confusion)
-    whole = np.where(_has_both_classes(confusion), 2 * tp + fp + fn, 0)
-    return ratio(2 * tp, whole)
+    has_both_classes = (np.real(confusion.sum(axis=-1)) != 0).all(axis=-1)
+    return ratio(2 * tp, np.where(has_both_classes, 2 * tp + fp + fn, 0))
 
 
 def mcc(confusion: NDArray[Any]) -> Floats:
-    """Return Matthews's correlation of truth and verdict in [-1, 1], of counts (..., 2, 2).
+    """Return the Matthews correlation coefficient in [-1, 1], from confusion counts (..., 2, 2).
 
-    NaN when a class is missing or every picture is called the same, where scikit-learn returns 0:
-    a correlation with something that does not vary is not there, rather than none.
+    NaN if a true or predicted class is missing, where scikit-learn returns 0.
     """
     (tn, fp), (fn, tp) = _cells(confusion)
-    # A root a margin: the product of all four would leave the exact integers of a float.
+    # One root per margin: the product of all four exceeds the exact integers of a float.
     margins = np.sqrt(tp + fp) * np.sqrt(tp + fn) * np.sqrt(tn + fp) * np.sqrt(tn + fn)
     return ratio(tp * tn - fp * fn, margins)
 
 
+CONFUSION_METRICS: dict[str, Callable[[NDArray[Any]], Floats]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "f1": f1,
+    "mcc": mcc,
+}
+"""Metrics that are functions of confusion counts (..., 2, 2); NaN where they are undefined."""
+
+
 def brier(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
-    """Return the mean squared error of the probabilities; smaller is better, 0 is perfect.
+    """Return the Brier score: the mean squared error of the probabilities.
 
-    In [0, 1], the form for two classes. Always answering the base rate p scores p (1 - p).
-
-    Parameters
-    ----------
-    malignant, prob_malignant
-        As for `all_metrics`.
-
-    Returns
-    -------
-    ndarray of float64, shape ()
-        NaN only without images; one class is enough.
+    In [0, 1]; 0 is perfect. Predicting always the proportion p of malignant images scores
+    p (1 - p).
     """
-    return _mean(squared_errors(malignant, prob_malignant))
+    errors = squared_errors(malignant, prob_malignant)
+    return ratio(errors.sum(), np.asarray(errors.size))
 
 
 def log_loss(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
-    """Return the mean cross-entropy in nats; smaller is better, 0 is perfect.
+    """Return the mean cross-entropy in nats; 0 is perfect.
 
-    A probability of exactly 0 or 1 is taken as one machine epsilon off, as in scikit-learn, so
-    that a single certain mistake costs 36 nats and not infinity.
-
-    Parameters
-    ----------
-    malignant, prob_malignant
-        As for `all_metrics`.
-
-    Returns
-    -------
-    ndarray of float64, shape ()
-        NaN only without images; one class is enough.
+    Probabilities are clipped by one machine epsilon, as in scikit-learn, so that a single certain
+    error costs 36 nats instead of infinity.
     """
-    return _mean(log_losses(malignant, prob_malignant))
+    losses = log_losses(malignant, prob_malignant)
+    return ratio(losses.sum(), np.asarray(losses.size))
 
 
 def squared_errors(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
-    """Return the squared error of each probability, shape (n,), in [0, 1]."""
+    """Return the squared error of each probability, shape (n_images,), in [0, 1]."""
     errors = np.asarray(prob_malignant, dtype=np.float64) - np.asarray(malignant, dtype=bool)
     return np.square(errors)
 
 
 def log_losses(malignant: ArrayLike, prob_malignant: ArrayLike) -> Floats:
-    """Return the cross-entropy of each probability, shape (n,), in nats."""
+    """Return the cross-entropy of each probability, shape (n_images,), in nats."""
     truth = np.asarray(malignant, dtype=bool)
     epsilon = np.finfo(np.float64).eps
     prob = np.clip(np.asarray(prob_malignant, dtype=np.float64), epsilon, 1 - epsilon)
     return -np.log(np.where(truth, prob, 1 - prob))
+
+
+def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[Any]:
+    """Divide; NaN where the denominator is zero. Complex numbers stay complex."""
+    dtype = np.result_type(numerator, denominator, np.float64)
+    out = np.full(np.shape(denominator), np.nan, dtype=dtype)
+    return np.divide(numerator, denominator, out=out, where=np.real(denominator) != 0)
+
+
+def _cumulative_counts(
+    truth: NDArray[np.bool_], prob_malignant: ArrayLike
+) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """Return true positives, predicted positives and threshold at each distinct probability."""
+    prob = np.asarray(prob_malignant, dtype=np.float64)
+    order = np.argsort(-prob, kind="stable")
+    last_of_tie = np.append(np.flatnonzero(np.diff(prob[order])), prob.size - 1)
+    return np.cumsum(truth[order])[last_of_tie], last_of_tie + 1, prob[order][last_of_tie]
 
 
 def _cells(confusion: NDArray[Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
@@ -355,12 +263,3 @@ def _cells(confusion: NDArray[Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         confusion[..., 1, 0],
         confusion[..., 1, 1],
     )
-
-
-def _has_both_classes(confusion: NDArray[Any]) -> NDArray[np.bool_]:
-    truths = np.real(confusion.sum(axis=-1))
-    return np.asarray((truths != 0).all(axis=-1))
-
-
-def _mean(values: Floats) -> Floats:
-    return ratio(values.sum(), np.asarray(values.size))

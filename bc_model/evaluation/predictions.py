@@ -1,6 +1,6 @@
-"""The table of predictions that an evaluation starts from: its columns, its rules, its CSV file.
+"""The table of predictions that an evaluation starts from: its columns, rules and CSV file.
 
-It refuses what cannot be evaluated in one sentence and changes no value but blanks and types.
+Invalid tables are refused; values are changed only in blanks and types.
 """
 
 from io import StringIO
@@ -8,76 +8,84 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import DataError
-from bc_model.evaluation.intervals import case_names
+from bc_model.inference.batching import ModelOutputs
+from bc_model.inference.classifier import compute_prob_malignant
 
 COLUMNS = ("path", "sha256", "case", "class", "magnification", "prob_malignant")
+_COPIED = ("path", "sha256", "case", "class", "magnification", "subtype")
+
+
+def join_predictions(
+    rows: pd.DataFrame, predicted: ModelOutputs, temperature: float
+) -> pd.DataFrame:
+    """Return the table of predictions of rows of a split or dataset."""
+    table = rows[[name for name in _COPIED if name in rows]].reset_index(drop=True)
+    return table.assign(
+        prob_malignant=compute_prob_malignant(predicted.logits, temperature), logit=predicted.margin
+    )
 
 
 def check_predictions(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return predictions with fixed types, sorted by path, or say what is wrong with them.
+    """Return valid predictions with fixed types, sorted by path.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        One row a picture. ``path``, unique; ``sha256`` of the file, may be empty; ``case``, empty
-        or NA where unknown; ``class``, 'benign' or 'malignant'; ``magnification`` of the
-        objective, a whole number such as 40 or NA; ``prob_malignant`` in [0, 1]. Further columns
-        are kept as they are.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A new frame with a plain index: the six columns first, text without NA, ``magnification``
-        as Int64, ``prob_malignant`` as float64.
+        One row per image. ``path``, unique; ``sha256`` of the file, can be empty; ``case``, empty
+        or NA if unknown; ``class``, 'benign' or 'malignant'; ``magnification`` of the objective,
+        an integer such as 40 or NA; ``prob_malignant`` in [0, 1]. Other columns are kept.
 
     Raises
     ------
     DataError
-        A column is missing, there is no row, a path comes twice or is empty, or a class, a
-        magnification or a probability breaks its rule.
+        A column is missing, there is no row, or a value is invalid.
     """
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise DataError(
-            f"An evaluation needs the columns {', '.join(COLUMNS)}, but {', '.join(missing)} "
-            "is missing: add it (case, sha256 and magnification may be empty)."
+            f"Missing column {', '.join(missing)}. Expected {', '.join(COLUMNS)}. Add the column; "
+            "case, sha256 and magnification can be empty."
         )
     if frame.empty:
-        raise DataError(
-            "An evaluation needs at least one prediction, but the table has no row: predict some "
-            "pictures first."
-        )
+        raise DataError("No predictions. Expected at least one row. Predict some images first.")
     extra = [name for name in frame.columns if name not in COLUMNS]
     table = frame[[*COLUMNS, *extra]].copy()
     for name in ("path", "sha256", "case", "class"):
         table[name] = case_names(table[name])
     _check_paths(table["path"])
-    _check_classes(table)
-    table["magnification"] = _magnifications(table)
-    table["prob_malignant"] = _probabilities(table)
+    _refuse_rows(
+        table,
+        ~table["class"].isin(CLASSES),
+        "class",
+        "'benign' or 'malignant'",
+        "Correct the class",
+    )
+    table["magnification"] = _parse_magnifications(table)
+    table["prob_malignant"] = _parse_probabilities(table)
     return table.sort_values("path", kind="stable", ignore_index=True)
 
 
 def predictions_to_csv(predictions: pd.DataFrame) -> str:
-    """Return checked predictions as CSV text; every number reads back to the same bits."""
+    """Return valid predictions as CSV text that preserves every bit of the numbers."""
     return predictions.to_csv(index=False, lineterminator="\n")
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
-    """Read and check a ``predictions.csv``.
+    """Return the valid predictions of a CSV file.
 
     Raises
     ------
     DataError
-        The file is no UTF-8 CSV table, or its content breaks a rule of `check_predictions`.
+        The file is not a UTF-8 CSV table, or `check_predictions` refuses its content.
     OSError
         The file cannot be read.
     """
     try:
-        # Text stays text: a case may be called "007", "NA" or "1e5".
+        # Text stays text: "007", "NA" and "1e5" are valid case names.
         table = pd.read_csv(
             StringIO(Path(path).read_text(encoding="utf-8")),
             dtype=dict.fromkeys(("path", "sha256", "case", "class"), "str"),
@@ -86,56 +94,57 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         )
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(
-            f"'{path}' should be a CSV table of predictions, but it cannot be read as one "
-            f"({error}): evaluate again."
+            f"Cannot read '{path}'. Expected a CSV table of predictions, got: {error}. Evaluate "
+            "the model again."
         ) from error
     return check_predictions(table)
 
 
+def case_names(case: ArrayLike) -> NDArray[np.str_]:
+    """Return case names as text, with ``""`` for unknown cases (None, NaN, NA, blank).
+
+    Examples
+    --------
+    >>> case_names(["14-22549", None, " "]).tolist()
+    ['14-22549', '', '']
+    """
+    values = np.asarray(case, dtype=object)
+    known = ~pd.isna(values)
+    return np.array([str(v).strip() if k else "" for v, k in zip(values, known, strict=True)], str)
+
+
 def _check_paths(path: pd.Series) -> None:
     if (path == "").any():
+        row = int(np.argmax(path == "")) + 1
+        raise DataError(f"Missing path in row {row}. Expected the path of an image. Add it.")
+    duplicates = path[path.duplicated()]
+    if len(duplicates):
         raise DataError(
-            f"Every prediction needs a path, but row {int(np.argmax(path == '')) + 1} has none: "
-            "name the picture."
-        )
-    twice = path[path.duplicated()]
-    if len(twice):
-        raise DataError(
-            f"Every picture counts once, but '{twice.iloc[0]}' comes more than once "
-            f"({len(twice)} rows too many): keep one row a picture."
+            f"Duplicate path '{duplicates.iloc[0]}'. Expected one row per image, got "
+            f"{len(duplicates)} more. Remove the duplicate rows."
         )
 
 
-def _check_classes(table: pd.DataFrame) -> None:
-    wrong = table[~table["class"].isin(CLASSES)]
-    if len(wrong):
-        first = wrong.iloc[0]
-        raise DataError(
-            f"A class is 'benign' or 'malignant', but '{first['path']}' has '{first['class']}' "
-            f"({len(wrong)} rows in all): correct the class column."
-        )
-
-
-def _magnifications(table: pd.DataFrame) -> pd.Series:
+def _parse_magnifications(table: pd.DataFrame) -> pd.Series:
     numbers = pd.to_numeric(table["magnification"], errors="coerce").astype("Float64")
-    wrong = table["magnification"].notna() & (numbers.isna() | (numbers % 1 != 0).fillna(True))
-    if wrong.any():
-        first = table[wrong].iloc[0]
-        raise DataError(
-            "A magnification is a whole number such as 40 or empty, but "
-            f"'{first['path']}' has '{first['magnification']}': correct the magnification column."
-        )
+    invalid = table["magnification"].notna() & (numbers.isna() | (numbers % 1 != 0).fillna(True))
+    _refuse_rows(table, invalid, "magnification", "an integer such as 40", "Correct the value")
     return numbers.astype("Int64")
 
 
-def _probabilities(table: pd.DataFrame) -> pd.Series:
+def _parse_probabilities(table: pd.DataFrame) -> pd.Series:
     numbers = pd.to_numeric(table["prob_malignant"], errors="coerce").astype("float64")
-    wrong = ~numbers.between(0.0, 1.0)
-    if wrong.any():
-        first = table[wrong].iloc[0]
-        raise DataError(
-            "A probability lies between 0 and 1, but prob_malignant of "
-            f"'{first['path']}' is {first['prob_malignant']} ({int(wrong.sum())} rows in all): "
-            "predict those pictures again."
-        )
+    invalid = ~numbers.between(0.0, 1.0)
+    _refuse_rows(table, invalid, "prob_malignant", "0 <= probability <= 1", "Predict again")
     return numbers
+
+
+def _refuse_rows(
+    table: pd.DataFrame, invalid: pd.Series, column: str, expected: str, advice: str
+) -> None:
+    if invalid.any():
+        first = table[invalid].iloc[0]
+        raise DataError(
+            f"Invalid {column} of '{first['path']}' ({int(invalid.sum())} rows in total). Expected "
+            f"{expected}, got '{first[column]}'. {advice}."
+        )

@@ -1,26 +1,30 @@
-"""The result of one evaluation, as a record.
+"""The evaluation report: the result of one evaluation, and its files.
 
-Computing it is the work of `report`, keeping it on disk that of `store`.
+`bc_model.evaluation.evaluate` computes it; `bc_model.reporting` renders it.
 """
 
 import math
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
 
 from bc_model.checks import Check
-from bc_model.errors import RunError
-from bc_model.evaluation.calibration import Reliability
-from bc_model.evaluation.domain_shift import Shift
+from bc_model.errors import ConfigError, RunError
+from bc_model.evaluation.calibration import CalibrationResult
+from bc_model.evaluation.domain_shift import DomainShift
 from bc_model.evaluation.metrics import METRICS, confusion_counts
 from bc_model.evaluation.predictions import predictions_to_csv, read_predictions
-from bc_model.evaluation.subgroups import CaseMetrics, Confusion, Group
+from bc_model.evaluation.subgroups import CaseMetrics, Confusion, Subgroup
 from bc_model.inference.model_card import EvaluationSummary, SubgroupResult
 from bc_model.utils.io import write_files_atomic
 from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import dumps, read_record
+
+REPORT_FILE, PREDICTIONS_FILE = "report.json", "predictions.csv"
+EVALUATE_AGAIN = "Evaluate the model again"
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,12 @@ class RocCurve:
 
     def __post_init__(self) -> None:
         if not len(self.fpr) == len(self.tpr) == len(self.threshold) >= 2:
-            raise ValueError("the three lists of the ROC curve differ in length")
+            raise ValueError("roc: expected three lists of one length, at least 2")
 
 
 @dataclass(frozen=True)
 class PrCurve:
-    """Points of a precision-recall curve, from the highest cut-off to the lowest."""
+    """Points of a precision-recall curve, from the highest threshold to the lowest."""
 
     recall: tuple[float, ...]
     precision: tuple[float, ...]
@@ -47,46 +51,47 @@ class PrCurve:
 
     def __post_init__(self) -> None:
         if not len(self.recall) == len(self.precision) == len(self.threshold):
-            raise ValueError("the three lists of the precision-recall curve differ in length")
+            raise ValueError("pr: expected three lists of one length")
 
 
 @dataclass(frozen=True)
-class Report:
-    """What one evaluation found.
+class EvaluationReport:
+    """The result of one evaluation.
 
-    Parameters
+    Attributes
     ----------
     protocol : str
-        How the test pictures were chosen, such as 'case' or 'image'.
-    leaky : bool
-        Whether that protocol lets pictures of one case stand in training and test.
+        Split protocol of the images, such as 'case' or 'image'.
+    has_leakage : bool
+        Whether images of one case can be in the training and in the evaluated images.
     threshold : float
-        A picture is called malignant at this probability or above.
-    n : int
-        Pictures.
+        Lowest probability at which an image is predicted malignant.
+    n_images : int
+        Number of images.
     n_cases, n_benign_cases, n_malignant_cases : int
-        Known cases; a case with pictures of both classes counts in both.
+        Numbers of known cases. A case with images of both classes counts in both classes.
     malignant_proportion : float
-        Share of malignant pictures, which is the accuracy of always answering 'malignant'.
+        Proportion of malignant images: the accuracy of always predicting malignant.
     confusion : tuple of two pairs of int
-        Rows are the truth, columns the verdict, each in the order benign, malignant.
-    figures : dict of str to Figure
-        Keys as in `metrics.METRICS`.
+        Rows: true class; columns: predicted class; order: benign, malignant.
+    metrics : dict of str to Metric
+        Metrics by image. Keys: `bc_model.evaluation.metrics.METRICS`.
     roc : RocCurve or None
-        None when only one class is present.
+        None if a class is missing.
     checks : tuple of Check
-        Checks of the metrics, then of the origin of the images; the most serious first.
-    calibration : Reliability
+        Checks of the metrics, then of the origin of the images, each in order of severity.
+    calibration : CalibrationResult
+        Calibration of the probabilities.
     pr : PrCurve or None
-        None when only one class is present.
-    by_case : CaseMetrics or None
-        None when no case is known, or all have pictures of both classes.
-    groups : tuple of Group
-        See `by_group`.
-    shift : Shift or None
-        How far they are from what the model knows; only of another set.
+        None if a class is missing.
+    case_metrics : CaseMetrics or None
+        Metrics by case. None if no case is known and of one class.
+    subgroups : tuple of Subgroup
+        Metrics of parts of the images, see `evaluate_subgroups`.
+    domain_shift : DomainShift or None
+        Difference from the training data; only for an external dataset.
     predictions : pandas.DataFrame or None
-        The checked table; None in a report that was read from JSON.
+        Result of `check_predictions`. None in a report without its CSV file.
     """
 
     SCHEMA_VERSION: ClassVar[int] = 3
@@ -94,7 +99,7 @@ class Report:
     protocol: str
     has_leakage: bool
     threshold: float
-    n: int
+    n_images: int
     n_cases: int
     n_benign_cases: int
     n_malignant_cases: int
@@ -103,139 +108,134 @@ class Report:
     metrics: dict[str, Metric]
     roc: RocCurve | None
     checks: tuple[Check, ...]
-    calibration: Reliability
+    calibration: CalibrationResult
     pr: PrCurve | None = None
-    by_case: CaseMetrics | None = None
-    groups: tuple[Group, ...] = ()
-    shift: Shift | None = None
+    case_metrics: CaseMetrics | None = None
+    subgroups: tuple[Subgroup, ...] = ()
+    domain_shift: DomainShift | None = None
     predictions: pd.DataFrame | None = field(
         default=None, compare=False, repr=False, metadata={"json": False}
     )
 
     def __post_init__(self) -> None:
         if tuple(self.metrics) != METRICS:
-            raise ValueError(f"the figures are {list(self.metrics)}, not {list(METRICS)}")
-        if sum(map(sum, self.confusion)) != self.n:
-            raise ValueError("the confusion counts do not add up to n")
-
-    @property
-    def always_malignant_accuracy(self) -> float:
-        """Accuracy of calling every picture malignant, in [0, 1]: show it beside accuracy."""
-        return self.malignant_proportion
+            raise ValueError(f"metrics: expected the keys {METRICS}, got {tuple(self.metrics)}")
+        if (total := sum(map(sum, self.confusion))) != self.n_images:
+            raise ValueError(f"confusion: expected a sum of {self.n_images} images, got {total}")
 
     def summary(self) -> EvaluationSummary:
-        """Return the metrics without the curves, as a model card contains them."""
+        """Return the metrics without the curves, for a model card."""
         return EvaluationSummary(
             protocol=self.protocol,
             has_leakage=self.has_leakage,
             threshold=self.threshold,
-            n_images=self.n,
+            n_images=self.n_images,
             n_cases=self.n_cases,
             malignant_proportion=self.malignant_proportion,
             metrics=self.metrics,
-            case_metrics=self.by_case.metrics if self.by_case else {},
+            case_metrics=self.case_metrics.metrics if self.case_metrics else {},
             subgroups=tuple(
-                SubgroupResult(group.kind, group.name, group.metrics) for group in self.groups
+                SubgroupResult(group.kind, group.name, group.metrics) for group in self.subgroups
             ),
             checks=self.checks,
         )
 
-    def write(self, folder: str | Path) -> None:
-        """Write ``predictions.csv`` and, last, ``report.json``.
+    def save(self, directory: str | Path) -> None:
+        """Write ``predictions.csv`` and ``report.json`` together.
 
-        All or none: they are replaced once every one is on the disk. `report.json` comes last, so
-        a folder that has a new one has everything that belongs to it.
+        The files are replaced when both are complete. ``report.json`` is replaced last, so a new
+        one always has its predictions.
 
         Parameters
         ----------
-        folder : str or Path
-            Made when missing.
+        directory : str or Path
+            Directory of the files; it is created if it is missing.
 
         Raises
         ------
         RunError
-            The report has no predictions, or the folder cannot be written.
+            The report has no predictions, or the directory cannot be written.
         """
-        # The store imports this module.
+        directory = Path(directory)
+        files = report_files(self, directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            write_files_atomic(files)
+        except OSError as error:
+            raise RunError(
+                f"Cannot write the report. Expected a writable directory, got '{directory}' "
+                f"({error.strerror or error}). Choose another directory."
+            ) from error
 
-        write_report(self, folder)
+    def to_html(self, path: str | Path) -> None:
+        """Write the report as an HTML file; the file name must end with ``.html``."""
+        self._render(Path(path), ".html")
+
+    def to_pdf(self, path: str | Path) -> None:
+        """Write the report as a PDF file; the file name must end with ``.pdf``."""
+        self._render(Path(path), ".pdf")
+
+    def _render(self, path: Path, suffix: str) -> None:
+        if path.suffix.lower() != suffix:
+            raise ConfigError(
+                f"Invalid file name. Expected the suffix {suffix}, got '{path.name}'. Rename it."
+            )
+        # The reporting package is a layer above, so only the public facade is used, at call time.
+        import_module("bc_model").save_report(self, path)
 
 
-def write_report(report: Report, folder: str | Path) -> None:
-    """Write a report; `Report.write` is the same and says what comes in which order.
-
-    Raises
-    ------
-    RunError
-        The report has no predictions, or the folder cannot be written.
-    """
-    target = Path(folder)
-    files = report_files(report, target)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        write_files_atomic(files)
-    except OSError as error:
-        raise RunError(
-            f"The report should be written to '{target}', but that failed "
-            f"({error.strerror or error}): choose a folder that can be written."
-        ) from error
-
-
-def report_files(report: Report, folder: Path) -> dict[Path, bytes]:
-    """Return what `write_report` writes, by place and in its order.
-
-    Raises
-    ------
-    RunError
-        The report has no predictions.
-    """
-    if report.predictions is None:
-        raise RunError(
-            "Writing a report needs its predictions, but this one was made from a summary "
-            "without them: evaluate again or use read_report."
-        )
+def report_files(report: EvaluationReport, directory: Path) -> dict[Path, bytes]:
+    """Return the content of each file of a report, in the order of writing."""
     return {
-        folder / "predictions.csv": predictions_to_csv(report.predictions).encode(),
-        folder / "report.json": report_json(report).encode(),
+        directory / PREDICTIONS_FILE: predictions_to_csv(require_predictions(report)).encode(),
+        directory / REPORT_FILE: report_json(report).encode(),
     }
 
 
-def report_json(report: Report) -> str:
-    """Return every figure with interval and curve points as JSON text."""
+def require_predictions(report: EvaluationReport) -> pd.DataFrame:
+    """Return the predictions of a report."""
+    if report.predictions is None:
+        raise RunError(
+            "The report has no predictions. Expected a report from an evaluation or from "
+            f"read_report. {EVALUATE_AGAIN}."
+        )
+    return report.predictions
+
+
+def report_json(report: EvaluationReport) -> str:
+    """Return a report as JSON text, without its predictions."""
     return dumps(report)
 
 
-def read_report(folder: str | Path) -> Report:
-    """Read back what `Report.write` wrote, with its predictions.
+def read_report(directory: str | Path) -> EvaluationReport:
+    """Return the report in a directory, with its predictions.
 
     Parameters
     ----------
-    folder : str or Path
-        Where the report was written.
+    directory : str or Path
+        Directory of `EvaluationReport.save`.
 
     Returns
     -------
-    Report
+    EvaluationReport
 
     Raises
     ------
     RunError
-        A file is missing or damaged, or the predictions are not those of the report, as after a
-        write that was cut short.
+        A file is missing or damaged, or the files are from different evaluations.
     """
-    path = Path(folder) / "report.json"
+    path = Path(directory) / REPORT_FILE
     try:
-        report = read_record(path, Report)
-        predictions = read_predictions(path.with_name("predictions.csv"))
+        report = read_record(path, EvaluationReport)
+        predictions = read_predictions(path.with_name(PREDICTIONS_FILE))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
-            f"An evaluation folder holds report.json and predictions.csv, but '{error.filename}' "
-            f"is missing: {make_anew(folder)}."
+            f"Missing file '{error.filename}'. Expected {REPORT_FILE} and {PREDICTIONS_FILE} in "
+            f"'{directory}'. {EVALUATE_AGAIN}."
         ) from error
     except (OSError, ValueError) as error:
         raise RunError(
-            f"'{folder}' should hold an evaluation report, but it cannot be read ({error}): "
-            f"{make_anew(folder)}."
+            f"Cannot read the evaluation report in '{directory}': {error}. {EVALUATE_AGAIN}."
         ) from error
     counts = confusion_counts(
         predictions["class"] == "malignant",
@@ -244,12 +244,7 @@ def read_report(folder: str | Path) -> Report:
     )
     if counts.astype(int).tolist() != [list(row) for row in report.confusion]:
         raise RunError(
-            f"report.json and predictions.csv in '{folder}' should come from one evaluation, but "
-            f"their counts differ: {make_anew(folder)}."
+            f"Inconsistent files in '{directory}'. Expected {REPORT_FILE} and {PREDICTIONS_FILE} "
+            f"of one evaluation, got different counts. {EVALUATE_AGAIN}."
         )
     return replace(report, predictions=predictions)
-
-
-def make_anew(folder: str | Path) -> str:
-    """Return what to do about a lost evaluation: nothing looks for it elsewhere."""
-    return f"make it anew with `evaluate RUN DATA --out {folder}`"

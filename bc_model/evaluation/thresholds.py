@@ -1,8 +1,9 @@
-"""The cut-off bench: choose a cut-off on validation predictions, see what it does on test data.
+"""Selection of a decision threshold on validation data, its evaluation, and its storage.
 
-Never on one and the same: a cut-off looks best on the pictures that chose it.
+The images that select a threshold must not evaluate it, because it fits them best.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from bc_model.errors import ConfigError, DataError, RunError
-from bc_model.evaluation.checks import without_alarms
+from bc_model.evaluation.checks import remove_metric_checks
 from bc_model.evaluation.estimates import estimate_metrics
 from bc_model.evaluation.evaluate import evaluate_predictions
 from bc_model.evaluation.metrics import Floats, confusion_counts
-from bc_model.evaluation.report import make_anew, read_report, report_files
-from bc_model.evaluation.subgroups import Confusion, by_case, case_table
+from bc_model.evaluation.report import EVALUATE_AGAIN, REPORT_FILE, read_report, report_files
+from bc_model.evaluation.subgroups import Confusion, case_table, evaluate_cases
 from bc_model.inference.bundle import MODEL_FOLDER, Bundle
 from bc_model.inference.model_card import (
     MODEL_CARD_FILE,
@@ -30,49 +31,54 @@ from bc_model.inference.model_card import (
 from bc_model.utils.io import write_files_atomic
 from bc_model.utils.metric import Metric
 
-GOALS = ("sensitivity", "specificity", "youden", "balanced")
-"""At least so much of one; the largest sum of both; both the same."""
+CRITERIA = ("sensitivity", "specificity", "youden", "balanced")
+"""A minimum of one rate, the largest sum of both rates, or the smallest difference of both."""
 UNITS = ("image", "case")
-"""What is called malignant: a picture by its probability, or a case by the mean of its pictures."""
+"""What is predicted: an image, or a case by the mean probability of its images."""
+THRESHOLD_METRICS = ("sensitivity", "specificity", "balanced_accuracy", "accuracy")
 
-TRIAL_METRICS = ("sensitivity", "specificity", "balanced_accuracy", "accuracy")
+LOCK_NAME = ".model_card.lock"
+LOCK_TIMEOUT_S = 10
+"""The lock is held while files are written, not while metrics are computed."""
 
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """A cut-off and how it came about.
+    """A selected decision threshold.
 
     Attributes
     ----------
     value : float
-        In [0, 1]. It lies halfway between two probabilities that occurred.
-    unit : {'picture', 'case'}
-    chosen : str
-        A sentence for the model card.
-    n, n_cases : int
-        Validation pictures, and known cases among them.
+        Threshold in [0, 1], halfway between two observed probabilities.
+    unit : {'image', 'case'}
+        Unit of the selection.
+    method : str
+        Description for the model card.
+    n_images, n_cases : int
+        Numbers of validation images and of their known cases.
     """
 
     value: float
     unit: str
-    chosen: str
-    n: int
+    method: str
+    n_images: int
     n_cases: int
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What a cut-off does on some pictures.
+class ThresholdResult:
+    """Metrics at a decision threshold.
 
     Attributes
     ----------
     value : float
-    unit : {'picture', 'case'}
+        Threshold.
+    unit : {'image', 'case'}
+        Unit of the counts and metrics.
     confusion : tuple of two pairs of int
-        Pictures or cases: rows are the truth, columns the verdict.
-    figures : dict of str to Figure
-        Keys as in `TRIAL_METRICS`. Predictive values follow from the first two by
-        `combined.predictive_values`.
+        Rows: true class; columns: predicted class; order: benign, malignant.
+    metrics : dict of str to Metric
+        Keys: `THRESHOLD_METRICS`. `predictive_values` follow from the first two.
     """
 
     value: float
@@ -88,292 +94,283 @@ def choose_threshold(
     target: float = 0.95,
     unit: str = "image",
 ) -> ThresholdChoice:
-    """Choose a cut-off on validation predictions.
+    """Select a decision threshold on validation predictions.
 
     Parameters
     ----------
     validation : pandas.DataFrame
-        As `check_predictions` returns it, with both classes.
-    goal : {'sensitivity', 'specificity', 'youden', 'balanced'}
-        'sensitivity' takes the highest cut-off that has at least the wanted one, 'specificity' the
-        lowest; 'youden' the largest sum of both; 'balanced' the smallest difference.
-    wanted : float
-        Of the first two goals, in (0, 1]; the others do without.
-    unit : {'picture', 'case'}
+        Result of `check_predictions`, with both classes.
+    criterion : {'sensitivity', 'specificity', 'youden', 'balanced'}
+        'sensitivity' selects the highest threshold with at least the target sensitivity,
+        'specificity' the lowest one with at least the target specificity, 'youden' the largest sum
+        of both, 'balanced' the smallest difference of both.
+    target : float
+        Target of the first two criteria, in (0, 1].
+    unit : {'image', 'case'}
+        Whether to select for images or for means over cases.
 
     Raises
     ------
     ConfigError
-        Unknown goal or unit, or a wish out of its range.
+        The criterion, the unit or the target is invalid.
     DataError
-        One class only, or no case is known and the unit is the case.
+        A class is missing, or no case is known and the unit is the case.
     """
-    _check_wish(criterion, target, unit)
-    malignant, prob = _judged(validation, unit)
+    _check_criterion(criterion, target)
+    malignant, prob = _truth_and_prob(validation, unit)
     if malignant.all() or not malignant.any():
         raise DataError(
-            "A cut-off is chosen between two classes, but the validation part holds "
-            f"{'malignant' if malignant.all() else 'benign'} ones only: train with another split."
+            "Only one class in the validation subset. Expected benign and malignant images, got "
+            f"only {'malignant' if malignant.all() else 'benign'} ones. Train with another split."
         )
     candidates = _candidates(prob)
     sensitivity, specificity = (
-        np.array([np.mean(right(prob[side], c)) for c in candidates])
-        for side, right in ((malignant, np.greater_equal), (~malignant, np.less))
+        np.array([np.mean(is_correct(prob[side], c)) for c in candidates])
+        for side, is_correct in ((malignant, np.greater_equal), (~malignant, np.less))
     )
-    index = _choose(criterion, target, candidates, sensitivity, specificity)
-    n, n_cases = len(validation), validation.loc[validation["case"] != "", "case"].nunique()
-    what = {
+    index = _best_index(criterion, target, candidates, sensitivity, specificity)
+    n_images = len(validation)
+    n_cases = validation.loc[validation["case"] != "", "case"].nunique()
+    description = {
         "sensitivity": f"the highest with a sensitivity of at least {target}",
         "specificity": f"the lowest with a specificity of at least {target}",
         "youden": "the largest sum of sensitivity and specificity",
-        "balanced": "sensitivity and specificity as close as they come",
+        "balanced": "the smallest difference of sensitivity and specificity",
     }[criterion]
-    chosen = (
-        f"chosen by {unit} on {n} validation pictures of {n_cases or 'unknown'} cases: {what} "
-        f"(there sensitivity {sensitivity[index]:.2f}, specificity {specificity[index]:.2f})"
+    method = (
+        f"selected by {unit} on {n_images} validation images of {n_cases or 'unknown'} cases: "
+        f"{description} (sensitivity {sensitivity[index]:.2f}, specificity "
+        f"{specificity[index]:.2f})"
     )
-    return ThresholdChoice(float(candidates[index]), unit, chosen, n, n_cases)
+    return ThresholdChoice(float(candidates[index]), unit, method, n_images, n_cases)
 
 
-def try_threshold(
+def evaluate_threshold(
     predictions: pd.DataFrame,
     value: float,
     *,
     unit: str = "image",
     n_resamples: int = 2000,
     seed: int = 0,
-) -> Trial:
-    """Say what a cut-off does on predictions that did not choose it.
+) -> ThresholdResult:
+    """Return the metrics at a threshold, for predictions that did not select it.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        As `check_predictions` returns it.
+        Result of `check_predictions`.
     value : float
-        In [0, 1].
-    unit : {'picture', 'case'}
+        Threshold in [0, 1].
+    unit : {'image', 'case'}
+        Unit of the metrics.
     n_resamples, seed : int
-        Of the bootstrap over cases.
+        Number of resamples and random seed of the bootstrap.
 
     Raises
     ------
     ConfigError
-        The cut-off or the unit is out of its range.
+        The threshold or the unit is invalid.
     DataError
         No case is known and the unit is the case.
     """
-    _check_wish("sensitivity", 1.0, unit)
-    if not 0.0 <= value <= 1.0:
-        raise ConfigError(f"A cut-off lies between 0 and 1; asked for {value}.")
-    malignant, prob = _judged(predictions, unit)
+    _check_threshold(value)
+    malignant, prob = _truth_and_prob(predictions, unit)
     counts = confusion_counts(malignant, prob, threshold=value)
     config: dict[str, Any] = {"threshold": value, "n_resamples": n_resamples, "seed": seed}
+    metrics: Mapping[str, Metric]
     if unit == "image":
-        metrics = estimate_metrics(predictions, **config, names=TRIAL_METRICS)
+        metrics = estimate_metrics(predictions, **config, names=THRESHOLD_METRICS)
     else:
-        found = by_case(predictions, **config)
-        assert found is not None, "_judged has refused what has no case"
-        metrics = {name: found.metrics[name] for name in TRIAL_METRICS}
+        cases = evaluate_cases(predictions, **config)
+        assert cases is not None, "_truth_and_prob refuses predictions without cases"
+        metrics = cases.metrics
     (tn, fp), (fn, tp) = counts.astype(int).tolist()
-    return Trial(float(value), unit, ((tn, fp), (fn, tp)), metrics)
-
-
-def _check_wish(criterion: str, target: float, unit: str) -> None:
-    if criterion not in GOALS:
-        raise ConfigError(f"There is no goal '{criterion}'; choose one of {', '.join(GOALS)}.")
-    if unit not in UNITS:
-        raise ConfigError(f"There is no unit '{unit}'; choose one of {', '.join(UNITS)}.")
-    if criterion in ("sensitivity", "specificity") and not 0.0 < target <= 1.0:
-        raise ConfigError(
-            f"A wished {criterion} lies above 0 and at most at 1; asked for {target}."
-        )
-
-
-def _judged(predictions: pd.DataFrame, unit: str) -> tuple[np.ndarray, Floats]:
-    """Return truth and probability of what is called: pictures, or cases by their mean."""
-    column, table = "prob_malignant", predictions
-    if unit == "case":
-        column, table = "mean_prob", case_table(predictions, 0.5)
-        if table.empty:
-            raise DataError(
-                "A cut-off by case needs known cases of one class each; there is none: choose by "
-                "picture."
-            )
-    return (table["class"] == "malignant").to_numpy(dtype=bool), table[column].to_numpy(dtype=float)
-
-
-def _candidates(prob: Floats) -> Floats:
-    """Return every cut-off that calls differently, rising: 0, then halfway between neighbours."""
-    distinct = np.unique(np.append(prob, 1.0))
-    return np.append(0.0, (distinct[1:] + distinct[:-1]) / 2)
-
-
-def _choose(
-    criterion: str, target: float, candidates: Floats, sensitivity: Floats, specificity: Floats
-) -> int:
-    if criterion == "sensitivity":
-        return int(np.flatnonzero(sensitivity >= target)[-1])
-    if criterion == "specificity":
-        # Without a probability of exactly 1 the highest cut-off calls everything benign.
-        reached = np.flatnonzero(specificity >= target)
-        return int(reached[0]) if reached.size else candidates.size - 1
-    score = (
-        sensitivity + specificity if criterion == "youden" else -np.abs(sensitivity - specificity)
+    return ThresholdResult(
+        float(value), unit, ((tn, fp), (fn, tp)), {n: metrics[n] for n in THRESHOLD_METRICS}
     )
-    best = np.flatnonzero(score >= score.max() - 1e-12)
-    # Of equals the one nearest to the usual cut-off.
-    return int(best[np.argmin(np.abs(candidates[best] - 0.5))])
-
-
-LOCK_NAME = ".model_card.lock"
-LOCK_TIMEOUT_S = 10
-"""It is held while files are written, not while figures are computed."""
 
 
 def set_threshold(
     bundle: Bundle, value: float, reason: str, *, threshold_choice: ThresholdChoice | None = None
 ) -> Bundle:
-    """Write a cut-off into the model card, and the run's report again at that cut-off.
+    """Write a threshold to the model card, and recompute the report of the run.
 
-    Figures at another cut-off than the one in force would mislead whoever reads the model card, so
-    the test figures are computed again from the run's stored predictions. A bundle outside a run
-    has none; its figures say at which cut-off they were taken.
+    The test metrics in the model card must be those at its threshold. They are recomputed from the
+    stored predictions of the run. Without a run, they keep the threshold that they state.
 
     Parameters
     ----------
     bundle : Bundle
+        Model to change.
     value : float
-        In [0, 1].
+        Threshold in [0, 1].
     reason : str
-        Why, in the words of whoever decides; not empty.
-    cutoff : Cutoff, optional
-        What `choose_threshold` returned, if the value came from there.
+        Reason for the threshold, in free text; not empty.
+    threshold_choice : ThresholdChoice, optional
+        Result of `choose_threshold` with this value.
 
     Returns
     -------
     Bundle
-        With the new model card. It is written together with the report: whatever fails leaves the
-        model as it was.
+        The model with its new model card. An error leaves the model unchanged.
 
     Raises
     ------
     ConfigError
-        The value is out of its range, differs from `threshold_choice`, or the reason is empty.
+        The value is out of range or differs from `threshold_choice`, or the reason is empty.
     RunError
-        The run's report cannot be read or written, or the model was changed meanwhile.
+        The report of the run cannot be read or written, or the model has changed.
     """
-    _check(value, reason, threshold_choice)
+    _check_threshold(value)
+    if not reason.strip():
+        raise ConfigError("Missing reason. Expected a reason for the threshold. Add a sentence.")
+    if threshold_choice is not None and threshold_choice.value != value:
+        raise ConfigError(
+            f"Inconsistent threshold. Expected the selected threshold {threshold_choice.value}, "
+            f"got {value}. Set the selected threshold, or set the other one manually."
+        )
     threshold = DecisionThreshold(
         value=float(value),
-        method="set by hand",
+        method="set manually",
         reason=reason.strip(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     if threshold_choice:
         threshold = replace(
             threshold,
-            method=threshold_choice.chosen,
+            method=threshold_choice.method,
             unit=threshold_choice.unit,
-            n_images=threshold_choice.n,
+            n_images=threshold_choice.n_images,
             n_cases=threshold_choice.n_cases,
         )
     card = replace(bundle.card, threshold=threshold)
     files: dict[Path, bytes] = {}
-    folder = evaluation_of(bundle)
-    if folder is not None:
-        old = read_report(folder)
+    directory = find_evaluation_dir(bundle)
+    if directory is not None:
+        old = read_report(directory)
         assert old.predictions is not None, "read_report reads the predictions or fails"
         report = evaluate_predictions(
             old.predictions,
             threshold=value,
             protocol=old.protocol,
             has_leakage=old.has_leakage,
-            checks=without_alarms(old.checks),
+            checks=remove_metric_checks(old.checks),
         )
-        files = report_files(report, folder)
+        files = report_files(report, directory)
         card = replace(card, metrics=replace(card.metrics, test=report.summary()))
-    return change_model_card(bundle, card, files)
+    return update_model_card(bundle, card, files)
 
 
-def change_model_card(bundle: Bundle, card: ModelCard, files: dict[Path, bytes]) -> Bundle:
-    """Write a model card together with what must agree with it, all of it or nothing.
-
-    Parameters
-    ----------
-    bundle : Bundle
-        As it was read when the change was thought of.
-    card : ModelCard
-        What it is to say instead.
-    files : dict of Path to bytes
-        The report that it quotes, and whatever else goes with it.
-
-    Raises
-    ------
-    RunError
-        Somebody else has changed the model card since, or something cannot be written.
-    """
-    place = bundle.folder / MODEL_CARD_FILE
+def update_model_card(bundle: Bundle, card: ModelCard, files: dict[Path, bytes]) -> Bundle:
+    """Write a model card together with other files, all or none."""
+    path = bundle.folder / MODEL_CARD_FILE
     text = model_card_text(bundle.folder, card)
     try:
         with filelock.FileLock(bundle.folder / LOCK_NAME, timeout=LOCK_TIMEOUT_S):
             if read_model_card(bundle.folder) != bundle.card:
                 raise RunError(
-                    f"The model {bundle.label} was changed by somebody else in the meantime, and "
-                    "nothing was written: look at it again, then repeat."
+                    f"The model {bundle.label} has changed. Expected the model card as it was "
+                    "read, and nothing was written. Check the model, then repeat the change."
                 )
-            write_files_atomic({**files, place: text.encode()})
+            write_files_atomic({**files, path: text.encode()})
     except OSError as error:
         raise RunError(
-            f"The model card {place} and the report beside it should be written together, but that "
-            f"failed ({error.strerror or error}), and nothing was changed: make room, or ask for "
-            "the right to write there."
+            f"Cannot write the model card. Expected a writable file '{path}' "
+            f"({error.strerror or error}). Nothing was changed. Check the free space and the "
+            "permissions."
         ) from error
     return Bundle(bundle.folder, card)
 
 
-def evaluation_of(bundle: Bundle) -> Path | None:
-    """Return the evaluation folder of the run that a bundle is in; None outside a finished run."""
+def find_evaluation_dir(bundle: Bundle) -> Path | None:
+    """Return the evaluation directory of the run of a model; None outside a finished run."""
     folder = bundle.folder.resolve()
-    if folder.name != MODEL_FOLDER:
-        return None
-    beside = folder.parent / "evaluation"
-    return beside if (beside / "report.json").is_file() else None
+    directory = folder.parent / "evaluation"
+    is_in_run = folder.name == MODEL_FOLDER and (directory / REPORT_FILE).is_file()
+    return directory if is_in_run else None
 
 
 def require_evaluation(bundle: Bundle) -> Path:
-    """Return `evaluation_of` a bundle, or raise `RunError`."""
-    folder = evaluation_of(bundle)
-    if folder is None and bundle.learned_from_all:
+    """Return the evaluation directory of the run of a model.
+
+    Raises
+    ------
+    RunError
+        The model is not in a finished run, or has no validation and test subsets.
+    """
+    directory = find_evaluation_dir(bundle)
+    if directory is not None:
+        return directory
+    if bundle.trained_on_all_images:
         raise RunError(
-            f"The model {bundle.label} learned from every picture that it was given: it has no "
-            "validation or test part to fit, choose or report anything on. Its figures stand on "
-            "its model card."
+            f"The model {bundle.label} was trained on all of its images. Expected a model with a "
+            "validation and a test subset. See the metrics in its model card."
         )
-    if folder is None:
-        place = bundle.folder.resolve()
-        if place.name == MODEL_FOLDER and (place.parent / "split.csv").is_file():
-            lost = place.with_name("evaluation")
-            raise RunError(
-                f"The run of the model {bundle.label} has its report and its predictions in "
-                f"{lost}, but they are gone: {make_anew(lost)}."
-            )
+    folder = bundle.folder.resolve()
+    if folder.name == MODEL_FOLDER and (folder.parent / "split.csv").is_file():
         raise RunError(
-            f"The model {bundle.label} is not in the folder of a finished run, where its report "
-            "and its predictions are; name the run."
+            f"Missing evaluation of the model {bundle.label}. Expected its report and predictions "
+            f"in '{folder.with_name('evaluation')}'. {EVALUATE_AGAIN}."
         )
-    return folder
+    raise RunError(
+        f"The model {bundle.label} is not in a run. Expected a model in the directory of a "
+        "finished run. Choose the run."
+    )
 
 
-def _check(value: float, reason: str, threshold_choice: ThresholdChoice | None) -> None:
-    # Written so that NaN fails as well.
+def _check_criterion(criterion: str, target: float) -> None:
+    if criterion not in CRITERIA:
+        raise ConfigError(
+            f"Invalid criterion '{criterion}'. Expected one of {', '.join(CRITERIA)}. Choose one."
+        )
+    if criterion in ("sensitivity", "specificity") and not 0.0 < target <= 1.0:
+        raise ConfigError(
+            f"Invalid target {criterion}. Expected 0 < target <= 1, got {target}. Choose another "
+            "target."
+        )
+
+
+def _check_threshold(value: float) -> None:
+    # NaN fails this comparison as well.
     if not 0.0 <= value <= 1.0:
-        raise ConfigError(f"A cut-off lies between 0 and 1; asked for {value}.")
-    if not reason.strip():
         raise ConfigError(
-            "A cut-off is locked with its reason, but none is given; say in a sentence why."
+            f"Invalid threshold. Expected 0 <= threshold <= 1, got {value}. Choose another one."
         )
-    if threshold_choice is not None and threshold_choice.value != value:
-        raise ConfigError(
-            f"The cut-off chosen on validation pictures is {threshold_choice.value}, but {value} is to be "
-            "locked; lock what was chosen, or lock the other by hand."
-        )
+
+
+def _truth_and_prob(predictions: pd.DataFrame, unit: str) -> tuple[np.ndarray, Floats]:
+    """Return true class and probability of each image, or of each case by its mean."""
+    if unit not in UNITS:
+        raise ConfigError(f"Invalid unit '{unit}'. Expected one of {', '.join(UNITS)}. Choose one.")
+    column, table = "prob_malignant", predictions
+    if unit == "case":
+        column, table = "mean_prob", case_table(predictions, 0.5)
+        if table.empty:
+            raise DataError(
+                "No known cases. Expected cases with images of one class. Select the threshold by "
+                "image."
+            )
+    return (table["class"] == "malignant").to_numpy(dtype=bool), table[column].to_numpy(dtype=float)
+
+
+def _candidates(prob: Floats) -> Floats:
+    """Return every threshold with another result: 0, then the midpoints, in ascending order."""
+    distinct = np.unique(np.append(prob, 1.0))
+    return np.append(0.0, (distinct[1:] + distinct[:-1]) / 2)
+
+
+def _best_index(
+    criterion: str, target: float, candidates: Floats, sensitivity: Floats, specificity: Floats
+) -> int:
+    if criterion == "sensitivity":
+        return int(np.flatnonzero(sensitivity >= target)[-1])
+    if criterion == "specificity":
+        # Images with a probability of exactly 1 are malignant at every threshold.
+        reached = np.flatnonzero(specificity >= target)
+        return int(reached[0]) if reached.size else candidates.size - 1
+    score = (
+        sensitivity + specificity if criterion == "youden" else -np.abs(sensitivity - specificity)
+    )
+    best = np.flatnonzero(score >= score.max() - 1e-12)
+    # Among equal scores, the threshold closest to the default is selected.
+    return int(best[np.argmin(np.abs(candidates[best] - 0.5))])

@@ -1,4 +1,7 @@
-"""Several runs of one plan: cross-validation, sweeps, protocol comparisons."""
+"""Several runs of one plan: cross-validation, option sweeps and protocol comparisons.
+
+Plans, starts and evaluates experiments, on this machine or on a Dask cluster.
+"""
 
 import lazy_loader
 

@@ -1,8 +1,7 @@
-"""A study: runs that belong together, as the folds of a cross-validation or the values of a sweep.
+"""Start an experiment, list the states of its runs, and wait for it.
 
-Its runs are runs like any other in the folder of all runs, so the queue, the pages and what can be
-asked of a run know nothing of studies. A study is started here and waited for; figures of it are
-the work of `bc_model.experiments.results`.
+The runs of an experiment are ordinary runs, so the queue and the control of runs do not depend on
+experiments. `bc_model.experiments.results` computes the metrics.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bc_model.errors import BcModelError, ConfigError, RunError
+from bc_model.errors import BcModelError, ConfigError, RecordError, RunError
 from bc_model.experiments.plan import (
-    MAX_LABEL,
+    MAX_LABEL_LENGTH,
     Experiment,
     ExperimentRun,
     Plan,
     experiment_file,
-    group_words,
+    group_labels,
     read_experiment,
-    require_distinct,
+    require_distinct_runs,
     write_experiment,
 )
 from bc_model.jobs import ENDED_STATES, is_name, locked
@@ -33,16 +32,17 @@ from bc_model.training.config import OPTIONS, TrainingConfig
 from bc_model.training.run import Run, is_taken
 from bc_model.training.run_queue import (
     advance_queue,
-    checked_paths,
-    put_in_queue,
-    require_environment,
+    check_environment,
+    queue_run,
+    resolve_paths,
 )
+from bc_model.utils.serialization import from_json, to_json
 
-MAX_NAME = 40
+MAX_NAME_LENGTH = 40
 MISSING = "missing"
-"""The state of a run whose folder is not there: deleted, or not made yet."""
+"""State of a run without a run directory: deleted, or not created yet."""
 
-_LOOK_EVERY_S = 1.0
+_POLL_INTERVAL_S = 1.0
 
 logger = logging.getLogger("bc_model.training")
 
@@ -50,179 +50,182 @@ logger = logging.getLogger("bc_model.training")
 def start_experiment(
     name: str,
     plan: Plan,
-    runs: Path,
+    runs_dir: Path,
     *,
     scheduler: str | None = None,
     accept_changes: bool = False,
 ) -> Experiment:
-    """Queue the runs of a study, or those of them that are not done.
+    """Queue the runs of an experiment that are not done.
 
     Parameters
     ----------
     name : str
-        As a run may be called, at most `MAX_NAME` letters.
+        A valid run name of at most `MAX_NAME_LENGTH` characters.
     plan : list of (str, TrainingConfig)
-        From `plan_experiment`, or any labels and settings.
-    runs : Path
-        Folder of all runs; made when missing.
+        Labels and configurations, for example from `plan_experiment`.
+    runs_dir : Path
+        Directory of all runs; created if missing.
     scheduler : str, optional
-        Leave the runs to this Dask cluster; `bc_model.experiments.dask_cluster` hands them over.
-    accept_changes : bool
-        Go on with interrupted runs even though data or code are not what they were.
+        Address of the Dask scheduler that trains the runs. `bc_model.experiments.dask_cluster`
+        submits them.
+    accept_changes : bool, default=False
+        Resume interrupted runs even if data or code have changed.
 
     Returns
     -------
-    Study
-        A run that could not be queued is logged, stays 'missing' and does not stop the others.
+    Experiment
+        A run that cannot be queued is logged and stays 'missing'. The others are queued.
 
     Raises
     ------
     ConfigError
-        The name or the plan cannot be used.
+        The name or the plan is invalid.
     WeightsError
-        A weights file is not there.
+        A weights file is missing.
     RunError
-        The name is taken by a study of other settings, or a run of that name is not of the study.
+        The name belongs to an experiment with another plan, or to a run outside this experiment.
     """
-    if len(name) > MAX_NAME or not is_name(name):
+    if len(name) > MAX_NAME_LENGTH or not is_name(name):
         raise ConfigError(
-            f"'{name[:100]}' cannot be the name of a study: it may hold up to {MAX_NAME} letters, "
-            "digits, '.', '_' and '-', and begins with a letter or digit."
+            f"Invalid experiment name '{name[:100]}'. Expected at most {MAX_NAME_LENGTH} letters, "
+            "digits, '.', '_' and '-', starting with a letter or digit. Use another name."
         )
-    require_environment()
-    runs = Path(runs).resolve()
-    experiment = _make(name, plan)
-    with locked(runs):
-        there = read_experiment(runs, name) if experiment_file(runs, name).exists() else None
-        # A study whose runs were all deleted keeps its name from nobody.
-        if there and (differs := _difference(there, experiment)):
-            if set(experiment_state(there, runs)) != {MISSING}:
+    check_environment()
+    runs_dir = Path(runs_dir).resolve()
+    experiment = _create_experiment(name, plan)
+    with locked(runs_dir):
+        has_file = experiment_file(runs_dir, name).exists()
+        existing = read_experiment(runs_dir, name) if has_file else None
+        # A name is free again once all runs of its experiment are deleted.
+        if existing and (difference := _first_difference(existing, experiment)):
+            if set(count_states(existing, runs_dir)) != {MISSING}:
                 raise RunError(
-                    f"There is a study {name} already, with other settings: {differs}. Give the "
-                    "same settings to go on with it, or another name."
+                    f"The experiment '{name}' already exists with another plan: {difference}. Use "
+                    "the same plan to continue it, or another name."
                 )
-            there = None
-        if there:
-            experiment = there
+            existing = None
+        if existing:
+            experiment = existing
         else:
-            for member in experiment.members:
-                if is_taken(runs / member.run):
+            for run in experiment.runs:
+                if is_taken(runs_dir / run.name):
                     raise RunError(
-                        f"There is {runs / member.run} already that is not of this study; give the "
-                        "study another name."
+                        f"{runs_dir / run.name} already exists outside this experiment. Use "
+                        "another experiment name."
                     )
-            write_experiment(experiment, runs)
-        for member in experiment.members:
+            write_experiment(experiment, runs_dir)
+        for run in experiment.runs:
             try:
-                _queue(member, runs, scheduler, accept_changes)
+                _queue(run, runs_dir, scheduler or "", accept_changes)
             except (BcModelError, OSError) as error:
-                logger.warning("%s could not be queued: %s", member.run, error)
+                logger.warning("Run '%s' was not queued: %s", run.name, error)
     if scheduler is None:
-        advance_queue(runs)
+        advance_queue(runs_dir)
     return experiment
 
 
-def run_states(experiment: Experiment, runs: Path) -> dict[str, dict[str, Any]]:
-    """Return the status of each run by its name; `MISSING` where there is no readable one."""
-    found: dict[str, dict[str, Any]] = {}
-    for member in experiment.members:
+def run_states(experiment: Experiment, runs_dir: Path) -> dict[str, dict[str, Any]]:
+    """Return the status of each run by name; its state is `MISSING` without a run directory."""
+    statuses: dict[str, dict[str, Any]] = {}
+    for run in experiment.runs:
         try:
-            found[member.run] = Run(Path(runs) / member.run).read_status()
+            statuses[run.name] = Run(Path(runs_dir) / run.name).read_status()
         except RunError:
-            found[member.run] = {"state": MISSING, "message": "Its folder is not there."}
-    return found
+            statuses[run.name] = {"state": MISSING, "message": "The run directory is missing."}
+    return statuses
 
 
-def experiment_state(experiment: Experiment, runs: Path) -> dict[str, int]:
-    """Count the runs of a study by their state."""
-    return dict(Counter(str(one["state"]) for one in run_states(experiment, runs).values()))
+def count_states(experiment: Experiment, runs_dir: Path) -> dict[str, int]:
+    """Count the runs of an experiment by state."""
+    statuses = run_states(experiment, runs_dir).values()
+    return dict(Counter(str(status["state"]) for status in statuses))
 
 
 def wait_for_experiment(
     experiment: Experiment,
-    runs: Path,
+    runs_dir: Path,
     *,
-    tell: Callable[[dict[str, int]], None] | None = None,
-    look: Callable[[], bool] | None = None,
+    on_update: Callable[[dict[str, int]], None] | None = None,
+    advance: Callable[[], bool] | None = None,
 ) -> None:
-    """Wait until nobody works on a study any more, and keep it going meanwhile.
+    """Wait until no run of an experiment is queued or running.
 
     Parameters
     ----------
-    study : Study
-    runs : Path
-    tell : callable, optional
-        Called with `experiment_state` every second.
-    look : callable, optional
-        Called every second; returns True while there is more to come. Default moves the queue on
-        this machine.
+    experiment : Experiment
+    runs_dir : Path
+    on_update : callable, optional
+        Receives the result of `count_states` every second.
+    advance : callable, optional
+        Moves the runs forward every second, and returns True while some are pending. By default,
+        it advances the queue of this machine.
     """
-    over = False
-    while not over:
-        more = look() if look else bool(advance_queue(runs))
-        state = experiment_state(experiment, runs)
-        if tell:
-            tell(state)
-        over = not more and set(state) <= ENDED_STATES | {MISSING}
-        if not over:
-            time.sleep(_LOOK_EVERY_S)
+    is_finished = False
+    while not is_finished:
+        is_pending = advance() if advance else bool(advance_queue(runs_dir))
+        counts = count_states(experiment, runs_dir)
+        if on_update:
+            on_update(counts)
+        is_finished = not is_pending and set(counts) <= ENDED_STATES | {MISSING}
+        if not is_finished:
+            time.sleep(_POLL_INTERVAL_S)
 
 
-def _make(name: str, plan: Plan) -> Experiment:
-    plan = [(label, checked_paths(config)) for label, config in plan]
-    require_distinct(plan)
+def _create_experiment(name: str, plan: Plan) -> Experiment:
+    plan = [(label, resolve_paths(config)) for label, config in plan]
+    require_distinct_runs(plan)
     for label, _ in plan:
-        if len(label) > MAX_LABEL or not is_name(f"{name}-{label}"):
+        if len(label) > MAX_LABEL_LENGTH or not is_name(f"{name}-{label}"):
             raise ConfigError(
-                f"'{label[:100]}' cannot be the label of a run: it may hold up to {MAX_LABEL} "
-                "letters, digits, '.', '_' and '-'."
+                f"Invalid run label '{label[:100]}'. Expected at most {MAX_LABEL_LENGTH} letters, "
+                "digits, '.', '_' and '-'. Use another label."
             )
-    groups = group_words([config for _, config in plan])
-    members = tuple(
+    groups = group_labels([config for _, config in plan])
+    runs = tuple(
         ExperimentRun(f"{name}-{label}", label, group, config)
         for (label, config), group in zip(plan, groups, strict=True)
     )
-    return Experiment(name, datetime.now(UTC).isoformat(timespec="seconds"), members)
+    return Experiment(name, datetime.now(UTC).isoformat(timespec="seconds"), runs)
 
 
-def _queue(member: ExperimentRun, runs: Path, scheduler: str | None, accept_changes: bool) -> None:
-    run = Run(runs / member.run)
-    config = _config_of(run)
+def _queue(member: ExperimentRun, runs_dir: Path, scheduler: str, accept_changes: bool) -> None:
+    run = Run(runs_dir / member.name)
+    config = _read_config(run)
     if config not in (None, member.config):
         raise RunError(
-            f"the run {run.name} has other settings than the study says; delete it, or give the "
-            "study another name."
+            f"The configuration of run '{run.name}' differs from the experiment. Delete the run, "
+            "or use another experiment name."
         )
     state = MISSING
     if config and run.status_file.exists():
         state = run.read_status()["state"]
     if state == "done" or state not in ENDED_STATES | {"queued", MISSING}:
         return
-    if state == "queued" and run.read_spec().scheduler == (scheduler or ""):
+    if state == "queued" and run.read_spec().scheduler == scheduler:
         return
     if config is None:
         run.path.mkdir(exist_ok=True)
-        run.write_config({"config": member.config.as_dict()})
+        run.write_config({"config": to_json(member.config)})
     task = f"{run.name}-{secrets.token_hex(4)}" if scheduler else ""
-    put_in_queue(run, accept_changes=accept_changes, scheduler=scheduler or "", task=task)
+    queue_run(run, accept_changes=accept_changes, scheduler=scheduler, task=task)
 
 
-def _config_of(run: Run) -> TrainingConfig | None:
-    """Return the settings of a run; None when it has none yet."""
+def _read_config(run: Run) -> TrainingConfig | None:
+    """Return the configuration of a run; None if it has none yet."""
     try:
-        return TrainingConfig.from_dict(run.read_config()["config"])
-    except (RunError, KeyError):
+        return from_json(TrainingConfig, run.read_config()["config"])
+    except (RunError, RecordError, KeyError):
         return None
 
 
-def _difference(there: Experiment, asked: Experiment) -> str:
-    """Say how two studies differ first; empty when they are the same."""
-    known = {member.run: member.config for member in there.members}
-    target = {member.run: member.config for member in asked.members}
-    for run in target:
-        if run in known and known[run] != target[run]:
-            was, now = known[run].as_dict(), target[run].as_dict()
-            name = next(name for name in now if was[name] != now[name])
-            old, new = (OPTIONS[name].format(getattr(one[run], name)) for one in (known, target))
-            return f"{name} is {old} there and {new} here"
-    return "" if known == target else "its runs are others"
+def _first_difference(existing: Experiment, requested: Experiment) -> str:
+    """Describe the first difference between two experiments; empty if there is none."""
+    old = {run.name: run.config for run in existing.runs}
+    new = {run.name: run.config for run in requested.runs}
+    for name in (name for name in new if name in old):
+        for option in OPTIONS:
+            values = [getattr(configs[name], option) for configs in (old, new)]
+            if values[0] != values[1]:
+                before, after = map(OPTIONS[option].format, values)
+                return f"{option} is {before} there and {after} here"
+    return "" if old == new else "it has other runs"

@@ -1,220 +1,53 @@
-"""What a study consists of: settings times folds, each combination checked and named.
+"""The plan of an experiment, and its record on disk.
 
-Nothing here touches the disk; `experiment` starts what was planned.
+A plan is a list of labeled configurations: every combination of option values for every test fold.
+This module starts no run; see `bc_model.experiments.experiment`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from bc_model.errors import ConfigError, RunError
+from bc_model.errors import ConfigError, RecordError, RunError
 from bc_model.jobs import is_name
 from bc_model.training.config import OPTIONS, TrainingConfig
-from bc_model.utils.io import write_text_atomic
+from bc_model.utils.serialization import read_record, write_record
 
 MAX_RUNS = 200
-MAX_LABEL = 59
-"""Letters; with a study's name and a hyphen it is still the name of a run."""
+MAX_LABEL_LENGTH = 59
+"""The name of an experiment, a hyphen and a label together are a valid run name."""
+
+EXPERIMENT_SUFFIX = ".experiment.json"
 
 Plan = list[tuple[str, TrainingConfig]]
-"""A label, unique in its study, and the settings of one run."""
-
-
-def plan_experiment(
-    base: TrainingConfig,
-    *,
-    folds: Sequence[int] | str = "all",
-    grid: Mapping[str, Sequence[Any]] | None = None,
-) -> Plan:
-    """Multiply settings by folds.
-
-    Parameters
-    ----------
-    base : TrainingConfig
-        Holds where the grid says nothing; its fold does not count.
-    folds : sequence of int or 'all'
-        The test folds; all are as many as the settings' ``n_folds``. With a fold file, which has
-        one test part whatever the fold, 'all' is fold 0 alone.
-    grid : mapping of str to sequence, optional
-        Values to try, by the name of a setting; every combination is taken.
-
-    Returns
-    -------
-    list of (str, TrainingConfig)
-        Labels such as 'fold0' or 'dropout-0.5-fold2'; numbered where they would be too long.
-
-    Raises
-    ------
-    ConfigError
-        A setting is unknown, without a value or out of its range, or there are too many runs; or
-        several folds are asked of a fold file.
-    """
-    grid = dict(grid or {})
-    for name, values in grid.items():
-        _require_setting(name)
-        if not values:
-            raise ConfigError(f"{name} has no value to try; give one or more.")
-        _require_once(name, [OPTIONS[name].format(value) for value in values])
-    if folds != "all" and (isinstance(folds, str) or not folds):
-        raise ConfigError(f"folds must be 'all' or numbers from 0; asked for '{folds}'.")
-    require_folds_once(folds)
-    _require_few(base, folds, grid)
-    combinations = []
-    for values in itertools.product(*grid.values()):
-        changed = dict(zip(grid, values, strict=True))
-        config = _replace(base, **changed)
-        for fold in _test_folds(config, folds):
-            combinations.append((changed, _replace(config, test_fold=fold)))
-    labels = [
-        "-".join([*(f"{n}-{_slug(n, v)}" for n, v in changed.items()), f"fold{config.test_fold}"])
-        for changed, config in combinations
-    ]
-    if max(map(len, labels)) > MAX_LABEL or len({x.lower() for x in labels}) < len(labels):
-        numbers: dict[TrainingConfig, int] = {}
-        for number, (_, config) in enumerate(combinations):
-            of_group = numbers.setdefault(_without_fold(config), len(numbers) + 1)
-            labels[number] = f"s{of_group}-fold{config.test_fold}"
-    plan = [(label, one) for label, (_, one) in zip(labels, combinations, strict=True)]
-    require_distinct(plan)
-    return plan
-
-
-def require_folds_once(folds: Sequence[int] | str) -> None:
-    """Raise `ConfigError` when a test fold is named twice."""
-    _require_once("the list of test folds", [] if isinstance(folds, str) else list(map(str, folds)))
-
-
-def require_distinct(plan: Plan) -> None:
-    """Raise `ConfigError` when a plan is empty, too long, or names or runs something twice."""
-    if not 1 <= len(plan) <= MAX_RUNS:
-        raise ConfigError(f"A study has from 1 to {MAX_RUNS} runs; asked for {len(plan)}.")
-    labels, config = set(), set()
-    for label, one in plan:
-        if one in config:
-            raise ConfigError(
-                f"The run '{label}' comes twice with the same settings; name each value and each "
-                "fold once."
-            )
-        # Some file systems do not tell capitals apart.
-        if label.lower() in labels:
-            raise ConfigError(f"Two runs of the study are called '{label}'; name each once.")
-        labels.add(label.lower())
-        config.add(one)
-
-
-def group_words(config: Sequence[TrainingConfig]) -> list[str]:
-    """Say for each run what sets its settings apart from those of others; its fold does not count.
-
-    Examples
-    --------
-    >>> group_words([TrainingConfig("set", seed=1), TrainingConfig("set", seed=2, test_fold=3)])
-    ['seed=1', 'seed=2']
-    """
-    differing = [
-        name
-        for name in OPTIONS
-        if name != "test_fold" and len({getattr(one, name) for one in config}) > 1
-    ]
-    return [
-        ", ".join(f"{name}={OPTIONS[name].format(getattr(one, name))}" for name in differing)
-        for one in config
-    ]
-
-
-def parse_value(name: str, text: str) -> Any:
-    """Read the value of a setting as a person types it, such as '1e-3', '224x224' or 'default'.
-
-    Raises
-    ------
-    ConfigError
-        There is no such setting, or it has values of another kind.
-    """
-    _require_setting(name)
-    return OPTIONS[name].parse(text)
-
-
-def _require_once(name: str, texts: list[str]) -> None:
-    if twice := [text for text in texts if texts.count(text) > 1]:
-        raise ConfigError(f"In {name} stands {twice[0]} twice; name each value once.")
-
-
-def _require_setting(name: str) -> None:
-    known = OPTIONS.keys() - {"test_fold"}
-    if name not in known:
-        raise ConfigError(
-            f"There is no setting '{name}' to try values of; there are "
-            f"{', '.join(sorted(known))}, and the folds have their own list."
-        )
-
-
-def _test_folds(config: TrainingConfig, folds: Sequence[int] | str) -> Sequence[int]:
-    if not config.official_fold_file:
-        return range(config.n_folds) if isinstance(folds, str) else folds
-    if len(numbers := [0] if isinstance(folds, str) else folds) > 1:
-        raise ConfigError(
-            f"The fold file {config.official_fold_file} has one test part, so its figures cannot "
-            f"be pooled over {len(numbers)} folds; to train with several fold files: --set "
-            "official_fold_file=a,b,... --test-folds 0."
-        )
-    return numbers
-
-
-def _require_few(
-    base: TrainingConfig, folds: Sequence[int] | str, grid: Mapping[str, Sequence[Any]]
-) -> None:
-    """Refuse too many runs before they are counted out one by one."""
-    n_configs = math.prod(len(values) for values in grid.values())
-    n_folds = len(_test_folds(base, folds))
-    if n_configs * (1 if "n_folds" in grid else n_folds) > MAX_RUNS:
-        raise ConfigError(
-            f"A study has at most {MAX_RUNS} runs; asked for {n_configs} settings with "
-            f"{n_folds} folds each."
-        )
-
-
-def _replace(config: TrainingConfig, **changed: Any) -> TrainingConfig:
-    changed = {name: tuple(v) if isinstance(v, list) else v for name, v in changed.items()}
-    return dataclasses.replace(config, **changed)
-
-
-def _without_fold(config: TrainingConfig) -> TrainingConfig:
-    return dataclasses.replace(config, test_fold=0)
-
-
-def _slug(name: str, value: Any) -> str:
-    """Return a value as it may stand in the name of a run."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", OPTIONS[name].format(value)).strip("-") or "none"
-
-
-_SUFFIX = ".study.json"
-_VERSION = 1
+"""Labels, unique in their experiment, with the configuration of each run."""
 
 
 @dataclass(frozen=True)
 class ExperimentRun:
-    """One run of a study.
+    """One run of an experiment.
 
     Attributes
     ----------
-    run : str
-        Its name, in the folder of all runs.
+    name : str
+        Name of the run directory.
     label : str
-        Its name within the study.
+        Name within the experiment.
     group : str
-        What sets its settings apart, in words; the folds of one group are pooled. Empty when all
-        runs differ in their fold alone.
-    settings : TrainingConfig
+        Options that distinguish its configuration, such as 'dropout=0.5'. The test folds of a
+        group are pooled. Empty if the experiment has one configuration.
+    config : TrainingConfig
     """
 
-    run: str
+    name: str
     label: str
     group: str
     config: TrainingConfig
@@ -227,90 +60,247 @@ class ExperimentRun:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs that belong together.
+    """Runs that are evaluated together, such as the folds of a cross-validation.
 
     Attributes
     ----------
     name : str
     created : str
         Time in UTC, ISO 8601.
-    members : tuple of Member
+    runs : tuple of ExperimentRun
     """
+
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     name: str
     created: str
-    members: tuple[ExperimentRun, ...]
+    runs: tuple[ExperimentRun, ...]
 
     @property
     def groups(self) -> dict[str, list[ExperimentRun]]:
-        """The members by their group, in the order of the plan."""
-        found: dict[str, list[ExperimentRun]] = {}
-        for member in self.members:
-            found.setdefault(member.group, []).append(member)
-        return found
+        """The runs by group, in the order of the plan."""
+        groups: dict[str, list[ExperimentRun]] = {}
+        for run in self.runs:
+            groups.setdefault(run.group, []).append(run)
+        return groups
 
 
-def write_experiment(experiment: Experiment, runs: Path) -> None:
-    """Write a study, whole or not at all."""
-    text = json.dumps(_as_dict(experiment), indent=1, allow_nan=False)
-    write_text_atomic(experiment_file(runs, experiment.name), text + "\n")
+def plan_experiment(
+    base: TrainingConfig,
+    *,
+    folds: Sequence[int] | str = "all",
+    grid: Mapping[str, Sequence[Any]] | None = None,
+) -> Plan:
+    """Return the plan with every combination of option values and test folds.
+
+    Parameters
+    ----------
+    base : TrainingConfig
+        Configuration of all options that the grid does not set. Its test fold is ignored.
+    folds : sequence of int or 'all'
+        Test folds. 'all' means ``n_folds`` folds, or fold 0 alone with an official fold file,
+        which has one test subset.
+    grid : mapping of str to sequence, optional
+        Values to try, by option name.
+
+    Returns
+    -------
+    list of (str, TrainingConfig)
+        Labels such as 'fold0' or 'dropout-0.5-fold2', or numbered ones such as 's1-fold2' if those
+        are too long or ambiguous.
+
+    Raises
+    ------
+    ConfigError
+        An option is unknown, has no value or an invalid one, the plan has too many runs, or several
+        folds of an official fold file are requested.
+
+    Examples
+    --------
+    >>> base = TrainingConfig("BreaKHis_v1")
+    >>> [label for label, _ in plan_experiment(base, folds=[0], grid={"dropout": [0.1, 0.5]})]
+    ['dropout-0.1-fold0', 'dropout-0.5-fold0']
+    """
+    grid = dict(grid or {})
+    for name, values in grid.items():
+        _require_option(name)
+        if not values:
+            raise ConfigError(f"No value for {name}. Expected at least one. Add a value.")
+        _require_distinct_values(name, [OPTIONS[name].format(value) for value in values])
+    require_folds(folds)
+    _require_few_runs(base, folds, grid)
+    combinations = []
+    for values in itertools.product(*grid.values()):
+        changes = dict(zip(grid, values, strict=True))
+        config = _replace(base, changes)
+        for fold in _test_folds(config, folds):
+            combinations.append((changes, dataclasses.replace(config, test_fold=fold)))
+    labels = [
+        "-".join([*(f"{n}-{_slug(n, v)}" for n, v in changes.items()), f"fold{config.test_fold}"])
+        for changes, config in combinations
+    ]
+    if max(map(len, labels)) > MAX_LABEL_LENGTH or len({x.lower() for x in labels}) < len(labels):
+        numbers: dict[TrainingConfig, int] = {}
+        for i, (_, config) in enumerate(combinations):
+            group = dataclasses.replace(config, test_fold=0)
+            labels[i] = f"s{numbers.setdefault(group, len(numbers) + 1)}-fold{config.test_fold}"
+    plan = [(label, config) for label, (_, config) in zip(labels, combinations, strict=True)]
+    require_distinct_runs(plan)
+    return plan
 
 
-def read_experiment(runs: Path, name: str) -> Experiment:
-    """Read a study.
+def require_folds(folds: Sequence[int] | str) -> None:
+    """Raise `ConfigError` unless test folds are 'all' or distinct numbers."""
+    if folds != "all" and (isinstance(folds, str) or not folds):
+        raise ConfigError(
+            f"Invalid test folds '{folds}'. Expected 'all' or numbers from 0. List the test folds."
+        )
+    if not isinstance(folds, str):
+        _require_distinct_values("the test folds", list(map(str, folds)))
+
+
+def require_distinct_runs(plan: Plan) -> None:
+    """Raise `ConfigError` if a plan is empty, too long, or repeats a label or a configuration."""
+    if not 1 <= len(plan) <= MAX_RUNS:
+        raise ConfigError(
+            f"Invalid number of runs. Expected 1 to {MAX_RUNS}, got {len(plan)}. Change the plan."
+        )
+    labels, configs = set(), set()
+    for label, config in plan:
+        if config in configs:
+            raise ConfigError(
+                f"The run '{label}' repeats the configuration of another run. Expected distinct "
+                "configurations. Remove one of the runs."
+            )
+        # Some file systems ignore case.
+        if label.lower() in labels:
+            raise ConfigError(f"Two runs have the label '{label}'. Use each label once.")
+        labels.add(label.lower())
+        configs.add(config)
+
+
+def group_labels(configs: Sequence[TrainingConfig]) -> list[str]:
+    """Return for each configuration the options that differ among them, except the test fold.
+
+    Examples
+    --------
+    >>> group_labels([TrainingConfig("set", seed=1), TrainingConfig("set", seed=2, test_fold=3)])
+    ['seed=1', 'seed=2']
+    """
+    differing = [
+        name
+        for name in OPTIONS
+        if name != "test_fold" and len({getattr(config, name) for config in configs}) > 1
+    ]
+    return [
+        ", ".join(f"{name}={OPTIONS[name].format(getattr(config, name))}" for name in differing)
+        for config in configs
+    ]
+
+
+def parse_value(name: str, text: str) -> Any:
+    """Return the value of an option from text such as '1e-3', '224x224' or 'default'.
+
+    Raises
+    ------
+    ConfigError
+        The option is unknown, or the text is not a value of its type.
+    """
+    _require_option(name)
+    return OPTIONS[name].parse(text)
+
+
+def write_experiment(experiment: Experiment, runs_dir: Path) -> None:
+    """Write an experiment, completely or not at all."""
+    write_record(experiment_file(runs_dir, experiment.name), experiment)
+
+
+def read_experiment(runs_dir: Path, name: str) -> Experiment:
+    """Read an experiment.
 
     Raises
     ------
     RunError
-        There is none of that name, or its file is damaged.
+        There is no experiment of that name, or its file is damaged.
     """
     if not is_name(name):
-        raise RunError(f"'{name[:100]}' is not the name of a study.")
-    file = experiment_file(runs, name)
+        raise RunError(f"'{name[:100]}' is not a valid experiment name.")
+    file = experiment_file(runs_dir, name)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        members = tuple(
-            ExperimentRun(
-                str(one["run"]), str(one["label"]), str(one["group"]),
-                TrainingConfig.from_dict(one["config"]),
-            )
-            for one in content["members"]
-        )  # fmt: skip
-        if content["version"] != _VERSION or not all(is_name(member.run) for member in members):
-            raise ValueError("its version or the name of a run is not known")
-        return Experiment(name, str(content["created"]), members)
+        experiment = dataclasses.replace(read_record(file, Experiment), name=name)
+        if invalid := [run.name for run in experiment.runs if not is_name(run.name)]:
+            raise RecordError(f"runs: invalid run name '{invalid[0]}'")
+        return experiment
     except FileNotFoundError as error:
-        raise RunError(f"There is no study {name} in {runs}; start one with `sweep`.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"The file of the study {file} cannot be read: {error}.") from error
+        raise RunError(f"There is no experiment '{name}' in {runs_dir}.") from error
+    except (OSError, RecordError) as error:
+        raise RunError(f"Cannot read the experiment file {file}: {error}.") from error
 
 
-def list_experiments(runs: Path) -> list[Experiment]:
-    """Return the studies in a folder of runs, newest first; damaged ones are passed over."""
-    found = []
-    for file in Path(runs).glob(f"*{_SUFFIX}"):
+def list_experiments(runs_dir: Path) -> list[Experiment]:
+    """Return the experiments in a directory of runs, newest first, without damaged ones."""
+    experiments = []
+    for file in Path(runs_dir).glob(f"*{EXPERIMENT_SUFFIX}"):
         try:
-            found.append(read_experiment(runs, file.name.removesuffix(_SUFFIX)))
+            experiments.append(read_experiment(runs_dir, file.name.removesuffix(EXPERIMENT_SUFFIX)))
         except RunError:
             continue
-    return sorted(found, key=lambda experiment: experiment.created, reverse=True)
+    return sorted(experiments, key=lambda experiment: experiment.created, reverse=True)
 
 
-def experiment_file(runs: Path, name: str) -> Path:
-    """Return where a study is kept."""
-    return Path(runs) / f"{name}{_SUFFIX}"
+def experiment_file(runs_dir: Path, name: str) -> Path:
+    """Return the path of the file of an experiment."""
+    return Path(runs_dir) / f"{name}{EXPERIMENT_SUFFIX}"
 
 
-def _as_dict(experiment: Experiment) -> dict[str, Any]:
-    return {
-        "version": _VERSION,
-        "name": experiment.name,
-        "created": experiment.created,
-        "members": [
-            {
-                "run": member.run, "label": member.label, "group": member.group,
-                "fold": member.fold, "config": member.config.as_dict(),
-            }
-            for member in experiment.members
-        ],
-    }  # fmt: skip
+def _require_distinct_values(name: str, texts: list[str]) -> None:
+    if repeated := [text for text, count in Counter(texts).items() if count > 1]:
+        raise ConfigError(
+            f"Repeated value {repeated[0]} in {name}. Expected distinct values. Remove one of them."
+        )
+
+
+def _require_option(name: str) -> None:
+    names = OPTIONS.keys() - {"test_fold"}
+    if name not in names:
+        raise ConfigError(
+            f"Unknown option '{name}'. Expected one of {', '.join(sorted(names))}. Test folds are "
+            "listed separately."
+        )
+
+
+def _test_folds(config: TrainingConfig, folds: Sequence[int] | str) -> Sequence[int]:
+    """Return the test folds of a configuration; an official fold file has one test subset."""
+    if not config.official_fold_file:
+        return range(config.n_folds) if isinstance(folds, str) else folds
+    numbers = [0] if isinstance(folds, str) else folds
+    if len(numbers) > 1:
+        raise ConfigError(
+            f"The fold file {config.official_fold_file} has one test subset. Expected one test "
+            f"fold, got {len(numbers)}. Use test fold 0, and list several fold files as values of "
+            "official_fold_file."
+        )
+    return numbers
+
+
+def _require_few_runs(
+    base: TrainingConfig, folds: Sequence[int] | str, grid: Mapping[str, Sequence[Any]]
+) -> None:
+    """Refuse too many runs before their configurations are built."""
+    n_configs = math.prod(len(values) for values in grid.values())
+    n_folds = len(_test_folds(base, folds))
+    if n_configs * (1 if "n_folds" in grid else n_folds) > MAX_RUNS:
+        raise ConfigError(
+            f"Too many runs. Expected at most {MAX_RUNS}, got {n_configs} configurations with "
+            f"{n_folds} folds each. Reduce the values or the folds."
+        )
+
+
+def _replace(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
+    changes = {name: tuple(v) if isinstance(v, list) else v for name, v in changes.items()}
+    return dataclasses.replace(config, **changes)
+
+
+def _slug(name: str, value: Any) -> str:
+    """Return a value as a part of a run name."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", OPTIONS[name].format(value)).strip("-") or "none"

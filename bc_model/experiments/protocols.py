@@ -1,40 +1,37 @@
-"""A report study: one recipe under several split protocols, planned, checked and started together.
+"""Protocol comparison: one configuration trained under several split protocols.
 
-What cannot be made on the data is found before anything starts. Its reason is kept beside the
-study, in `NAME.report.json`, so that every report says what is missing from it. The figures are the
-work of `bc_model.experiments.protocols`.
+The plan skips splits that the dataset does not support, and records the reasons. The comparison
+contains the metrics of each protocol and the leakage effect, as far as the runs are done.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 
-from bc_model.checks import Check, check_from_json, check_to_json, make_check
+from bc_model.checks import Check, make_check
 from bc_model.data.dataset import Dataset
 from bc_model.data.splits import (
     FOLDS_PROTOCOLS,
     PROTOCOLS,
     PROTOCOLS_WITH_LEAKAGE,
-    count_leaks,
+    count_leakage,
     make_split,
     read_split,
 )
-from bc_model.errors import BcModelError, ConfigError, DataError, RunError, SplitError
-from bc_model.evaluation.checks import JUDGED, alarms, too_good
+from bc_model.errors import BcModelError, ConfigError, DataError, RecordError, RunError, SplitError
+from bc_model.evaluation.checks import PLAUSIBILITY_LABELS, check_metrics, implausible_metrics
 from bc_model.evaluation.cross_validation import Spread, mean_differences, mean_metrics
 from bc_model.evaluation.published_results import PublishedRange, published_ranges
-from bc_model.evaluation.report import Report, read_report
-from bc_model.evaluation.subgroups import RECOGNITION
+from bc_model.evaluation.report import EvaluationReport, read_report
+from bc_model.evaluation.subgroups import RECOGNITION_RATE
 from bc_model.experiments.experiment import MISSING, run_states, start_experiment
 from bc_model.experiments.plan import (
     Experiment,
@@ -42,116 +39,129 @@ from bc_model.experiments.plan import (
     Plan,
     experiment_file,
     read_experiment,
-    require_folds_once,
+    require_folds,
 )
-from bc_model.experiments.results import check_progress, pool_predictions, require_one
+from bc_model.experiments.results import check_progress, pool_predictions, require_equal
 from bc_model.jobs import ENDED_STATES, is_name
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
-from bc_model.training.run_queue import checked_paths
-from bc_model.utils.io import write_text_atomic
+from bc_model.training.run_queue import resolve_paths
 from bc_model.utils.metric import Metric
+from bc_model.utils.serialization import read_record, to_json, write_record
 
-REPORT_PROTOCOLS = ("image", "folds", "folds-clean", "case")
-"""What is asked for when nobody says otherwise, the leakiest first."""
+DEFAULT_PROTOCOLS = ("image", "folds", "folds-clean", "case")
+"""Compared by default, from the most to the least leakage."""
 
-_SUFFIX = ".report.json"
-_VERSION = 2
-_MAX_STEM = 40
+PROTOCOL_LABELS = {
+    "image": "image-level",
+    "folder": "section-level",
+    "folds": "official folds",
+    "folds-clean": "cleaned official folds",
+    "case": "case-level",
+}
+
+REPORTED_METRICS = {
+    name: PLAUSIBILITY_LABELS.get(name, name)
+    for name in (
+        "balanced_accuracy", "accuracy", "roc_auc", "sensitivity", "specificity", RECOGNITION_RATE,
+    )
+}  # fmt: skip
+"""Metrics of each protocol, with their labels."""
+
+_SPLIT_OPTIONS = ("protocol", "test_fold", "official_fold_file")
+_MAX_STEM_LENGTH = 40
 
 
 @dataclass(frozen=True)
-class ReportNote:
-    """What a report was asked for.
+class ComparisonSpec:
+    """The protocols of a comparison, and why some of their splits are missing.
 
     Attributes
     ----------
     protocols : tuple of str
-        In the order of the rows of its table.
+        Protocols in the order of the table.
     skipped : dict of str to tuple of Check
-        Protocol to the reasons why splits of it were skipped.
+        Reasons for skipped splits, by protocol.
     """
+
+    SCHEMA_VERSION: ClassVar[int] = 3
 
     protocols: tuple[str, ...]
     skipped: dict[str, tuple[Check, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class ReportPlan:
-    """The runs of a report, and what it was asked for."""
+class ComparisonPlan:
+    """The runs of a protocol comparison, and its specification."""
 
     runs: Plan
-    note: ReportNote
+    spec: ComparisonSpec
 
 
-def plan_report(
+def plan_comparison(
     base: TrainingConfig,
     *,
     dataset: Callable[[], Dataset],
-    protocols: Sequence[str] = REPORT_PROTOCOLS,
+    protocols: Sequence[str] = DEFAULT_PROTOCOLS,
     fold_files: Sequence[str | Path] = (),
     test_folds: Sequence[int] | str = (0,),
     known: frozenset[TrainingConfig] = frozenset(),
-) -> ReportPlan:
-    """Plan the runs of each protocol and find out which splits can be made.
+) -> ComparisonPlan:
+    """Return the runs of each protocol that the dataset supports.
 
     Parameters
     ----------
     base : TrainingConfig
-        The recipe; its protocol, fold and fold file do not count.
-    manifest : callable
-        Returns the data set; called once, and not at all when nothing has to be tried.
+        Common configuration. Its protocol, test fold and fold file are ignored.
+    dataset : callable
+        Returns the dataset. It is called at most once, when the first split is tried.
     protocols : sequence of str
-        Out of `bc_model.data.splits.PROTOCOLS`.
+        Protocols out of `bc_model.data.splits.PROTOCOLS`.
     fold_files : sequence of path
-        Official fold files: a run each for `folds` and for `folds-clean`.
+        Official fold files; each has one run of 'folds' and one of 'folds-clean'.
     test_folds : sequence of int or 'all'
-        Test folds of the other protocols, which deal the data out in ``base.n_folds``.
+        Test folds of the other protocols, out of ``base.n_folds``.
     known : frozenset of TrainingConfig
-        Runs that a study of this name has already: their splits are not tried again.
+        Configurations whose splits are known to be possible; see `planned_configs`.
 
     Returns
     -------
-    ReportPlan
+    ComparisonPlan
         Labels such as 'case-fold0' and 'folds-clean-dsfold1'.
 
     Raises
     ------
     ConfigError
-        An unknown protocol or fold, or fold files that nobody asked for.
+        A protocol or a fold is unknown, or no protocol uses the fold files.
     SplitError
-        A fold file is missing or not one, or no protocol can be made.
+        A fold file is missing or invalid, or the dataset supports no protocol.
     DataError
-        The data cannot be read.
+        The dataset cannot be read.
     """
     protocols = tuple(dict.fromkeys(protocols))
     files = tuple(dict.fromkeys(Path(file).resolve() for file in fold_files))
-    if unknown := [name for name in protocols if name not in PROTOCOLS]:
-        raise ConfigError(
-            f"There is no split protocol '{unknown[0]}'; choose from {', '.join(PROTOCOLS)}."
-        )
-    if not protocols:
-        raise ConfigError(f"A report needs a protocol; choose from {', '.join(PROTOCOLS)}.")
+    unknown = [name for name in protocols if name not in PROTOCOLS]
+    if unknown or not protocols:
+        wrong = f"Unknown protocol '{unknown[0]}'" if unknown else "No protocol"
+        raise ConfigError(f"{wrong}. Expected at least one of {', '.join(PROTOCOLS)}. Choose one.")
     if files and not FOLDS_PROTOCOLS & set(protocols):
         raise ConfigError(
-            f"Fold files are for the protocols folds and folds-clean; add one of them, or leave "
-            f"{files[0].name} out."
+            f"The fold file {files[0].name} is not used. Expected the protocol folds or "
+            "folds-clean. Add one of them, or omit the file."
         )
-    if not test_folds or (isinstance(test_folds, str) and test_folds != "all"):
-        raise ConfigError(f"test_folds must be all or numbers from 0; asked for '{test_folds}'.")
-    # All of them before the first is tried: a wrong one should not cost the reading of the data.
-    require_folds_once(test_folds)
-    planned = {protocol: _runs_of(protocol, base, files, test_folds) for protocol in protocols}
+    require_folds(test_folds)
+    # All configurations are checked before the dataset is read, which takes longer.
+    candidates = {name: _candidates(name, base, files, test_folds) for name in protocols}
     runs: Plan = []
     skipped: dict[str, tuple[Check, ...]] = {}
-    found: Dataset | None = None
-    for protocol, candidates in planned.items():
-        reasons = [] if candidates else [make_check("BC246")]
-        for label, config in candidates:
+    loaded: Dataset | None = None
+    for protocol, plan in candidates.items():
+        reasons = [] if plan else [make_check("BC246")]
+        for label, config in plan:
             error: SplitError | None = None
             if config not in known:
-                found = found or dataset()
-                error = _split_error(config, found)
+                loaded = loaded or dataset()
+                error = _split_error(config, loaded)
             if error is None:
                 runs.append((label, config))
             elif (check := make_check("BC245", reason=str(error))) not in reasons:
@@ -159,578 +169,486 @@ def plan_report(
         if reasons:
             skipped[protocol] = tuple(reasons)
     if not runs:
-        told = " ".join(f"{name}: {checks[0].message}" for name, checks in skipped.items())
-        raise SplitError(f"None of the protocols can be made. {told}")
-    return ReportPlan(runs, ReportNote(protocols, skipped))
+        reason = " ".join(f"{name}: {checks[0].message}" for name, checks in skipped.items())
+        raise SplitError(f"The dataset supports none of the protocols. {reason}")
+    return ComparisonPlan(runs, ComparisonSpec(protocols, skipped))
 
 
-def start_report(
-    name: str, plan: ReportPlan, runs: Path, *, accept_changes: bool = False
-) -> tuple[Experiment, ReportNote]:
-    """Queue the runs of a report, or those of them that are not done, and keep its note.
-
-    Raises
-    ------
-    ConfigError, WeightsError, RunError
-        As `bc_model.experiments.experiment.start_study`.
-    """
-    experiment = start_experiment(name, plan.runs, runs, accept_changes=accept_changes)
-    skipped = {
-        name: [check_to_json(check) for check in checks]
-        for name, checks in plan.note.skipped.items()
-    }
-    content = {"version": _VERSION, "protocols": plan.note.protocols, "skipped": skipped}
-    text = json.dumps(content, indent=1, allow_nan=False)
-    write_text_atomic(note_file(runs, name), text + "\n")
-    return experiment, plan.note
-
-
-def known_options(runs: Path, name: str) -> frozenset[TrainingConfig]:
-    """Return the settings that a study has; none when there is no such study."""
-    if not is_name(name) or not experiment_file(runs, name).exists():
-        return frozenset()
-    return frozenset(member.config for member in read_experiment(runs, name).members)
-
-
-def read_note(runs: Path, name: str) -> ReportNote | None:
-    """Read what a report was asked for; None when the study is no report.
-
-    Raises
-    ------
-    RunError
-        The file is damaged.
-    """
-    file = note_file(runs, name)
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["version"] != _VERSION:
-            raise ValueError(f"its version is {content['version']!r}, not {_VERSION}")
-        skipped = {
-            str(name): tuple(check_from_json(one) for one in checks)
-            for name, checks in content["skipped"].items()
-        }
-        note = ReportNote(tuple(map(str, content["protocols"])), skipped)
-        if not {*note.protocols, *skipped} <= set(PROTOCOLS):
-            raise ValueError("a protocol is not known")
-        return note
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"The note of the report {file} cannot be read: {error}; run the report again."
-        ) from error
-
-
-def note_file(runs: Path, name: str) -> Path:
-    """Return where the note of a report is kept."""
-    return Path(runs) / f"{name}{_SUFFIX}"
-
-
-def _runs_of(
-    protocol: str,
-    base: TrainingConfig,
-    files: tuple[Path, ...],
-    test_folds: Sequence[int] | str,
+def _candidates(
+    protocol: str, base: TrainingConfig, files: tuple[Path, ...], test_folds: Sequence[int] | str
 ) -> Plan:
     if protocol in FOLDS_PROTOCOLS:
-        return [
-            (
-                f"{protocol}-{stem}",
-                checked_paths(
-                    dataclasses.replace(
-                        base, protocol=protocol, test_fold=0, official_fold_file=str(file)
-                    )
-                ),
-            )
-            for stem, file in _stems(files).items()
-        ]
-    folds = range(base.n_folds) if isinstance(test_folds, str) else test_folds
+        splits = [(stem, 0, str(file)) for stem, file in _label_files(files).items()]
+    else:
+        folds = range(base.n_folds) if isinstance(test_folds, str) else test_folds
+        splits = [(f"fold{fold}", fold, "") for fold in folds]
     return [
-        (
-            f"{protocol}-fold{fold}",
-            checked_paths(
-                dataclasses.replace(base, protocol=protocol, test_fold=fold, official_fold_file="")
-            ),
-        )
-        for fold in folds
-    ]
+        (f"{protocol}-{label}", resolve_paths(dataclasses.replace(
+            base, protocol=protocol, test_fold=fold, official_fold_file=file,
+        )))
+        for label, fold, file in splits
+    ]  # fmt: skip
 
 
-def _stems(files: tuple[Path, ...]) -> dict[str, Path]:
-    """Name each file as a run's name may end; two of one name in two folders are numbered."""
-    named: dict[str, Path] = {}
+def _label_files(files: tuple[Path, ...]) -> dict[str, Path]:
+    """Return the files by stem, valid in a run name; equal stems are numbered."""
+    labeled: dict[str, Path] = {}
     for file in files:
-        stem = re.sub(r"[^A-Za-z0-9._]+", "-", file.stem).strip("-")[:_MAX_STEM] or "folds"
-        number = sum(1 for other in named if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", other))
-        named[stem if number == 0 else f"{stem}-{number + 1}"] = file
-    return named
+        stem = re.sub(r"[^A-Za-z0-9._]+", "-", file.stem).strip("-")[:_MAX_STEM_LENGTH] or "folds"
+        n_equal = sum(1 for label in labeled if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", label))
+        labeled[f"{stem}-{n_equal + 1}" if n_equal else stem] = file
+    return labeled
 
 
 def _split_error(config: TrainingConfig, dataset: Dataset) -> SplitError | None:
     """Return the error of a split that the dataset does not support; None if it does."""
     try:
         make_split(
-            dataset, config.protocol, n_folds=config.n_folds, fold=config.test_fold,
-            seed=config.split_seed, folds_file=config.official_fold_file,
+            dataset, config.protocol, n_folds=config.n_folds, test_fold=config.test_fold,
+            seed=config.split_seed, official_fold_file=config.official_fold_file,
         )  # fmt: skip
     except SplitError as error:
         return error
     return None
 
 
-REPORTED_METRICS = {
-    name: JUDGED.get(name, name)
-    for name in (
-        "balanced_accuracy",
-        "accuracy",
-        "roc_auc",
-        "sensitivity",
-        "specificity",
-        RECOGNITION,
-    )
-}
-"""Figures of a protocol with their words; the recognition rate is the mean patient score."""
+def start_comparison(
+    name: str, plan: ComparisonPlan, runs_dir: Path, *, accept_changes: bool = False
+) -> tuple[Experiment, ComparisonSpec]:
+    """Queue the runs of a protocol comparison that are not done, and write its specification.
 
-PROTOCOL_WORDS = {
-    "image": "by picture",
-    "folder": "by folder",
-    "folds": "official folds",
-    "folds-clean": "cleaned official folds",
-    "case": "by case",
-}
+    Raises
+    ------
+    ConfigError, WeightsError, RunError
+        As `bc_model.experiments.start_experiment`.
+    """
+    experiment = start_experiment(name, plan.runs, runs_dir, accept_changes=accept_changes)
+    write_record(comparison_file(runs_dir, name), plan.spec)
+    return experiment, plan.spec
+
+
+def planned_configs(runs_dir: Path, name: str) -> frozenset[TrainingConfig]:
+    """Return the configurations of an experiment; empty if it does not exist."""
+    if not is_name(name) or not experiment_file(runs_dir, name).exists():
+        return frozenset()
+    return frozenset(run.config for run in read_experiment(runs_dir, name).runs)
+
+
+def read_comparison_spec(runs_dir: Path, name: str) -> ComparisonSpec | None:
+    """Read the specification of a comparison; None if the experiment has none.
+
+    Raises
+    ------
+    RunError
+        The file is damaged.
+    """
+    file = comparison_file(runs_dir, name)
+    try:
+        spec = read_record(file, ComparisonSpec)
+        if unknown := {*spec.protocols, *spec.skipped} - set(PROTOCOLS):
+            raise RecordError(f"protocols: unknown protocol '{min(unknown)}'")
+        return spec
+    except FileNotFoundError:
+        return None
+    except (OSError, RecordError) as error:
+        raise RunError(
+            f"Cannot read the protocol comparison {file}: {error}. Start the comparison again."
+        ) from error
+
+
+def comparison_file(runs_dir: Path, name: str) -> Path:
+    """Return the path of the specification of a comparison."""
+    return Path(runs_dir) / f"{name}.protocols.json"
 
 
 @dataclass(frozen=True)
-class Shared:
-    """How many test pictures have their case in training, over the test parts of all runs.
+class CaseOverlap:
+    """Test images whose case has images in training, over the test subsets of all runs.
 
     Attributes
     ----------
-    n, n_test : int
-        Such pictures, and all whose case is known.
+    n_overlapping, n_test_images : int
+        Number of such images, and of test images with a known case.
     """
 
-    n: int
-    n_test: int
+    n_overlapping: int
+    n_test_images: int
 
     @property
     def proportion(self) -> float | None:
-        """0 to 1; None when no case is known."""
-        return self.n / self.n_test if self.n_test else None
+        """Proportion in [0, 1]; None if no case is known."""
+        return self.n_overlapping / self.n_test_images if self.n_test_images else None
 
 
 @dataclass(frozen=True)
 class ProtocolRow:
-    """What the recipe came to under one protocol, as far as its runs are done.
+    """Results under one protocol, as far as its runs are done.
 
     Attributes
     ----------
     protocol : str
-    leaky : bool
-        Whether pictures of one case stand in training and test.
-    rests_on : str
-        Which folds or files the figures are from, in words.
+    has_leakage : bool
+        Whether images of one case can be in training and test, or a model has seen test cases.
+    test_data : str
+        Description of the folds or fold files.
     runs : dict of str to str
-        Name of each run to its state, in the order of the plan.
-    figures : dict of str to Figure
-        Keys as in `REPORTED_METRICS`; empty while no run is in.
+        State of each run by name, in the order of the plan.
+    metrics : dict of str to Metric
+        Keys of `REPORTED_METRICS`; empty while no run is done.
     spread : dict of str to Spread
-        Between the official files, where several are averaged.
-    n, n_cases, n_benign_cases, n_malignant_cases : int
-        Test pictures and their known cases, each once; 0 while no run is in.
+        Spread over the official fold files, if there are several.
+    n_images, n_cases, n_benign_cases, n_malignant_cases : int
+        Distinct test images and known cases; 0 while no run is done.
     malignant_proportion : float or None
-        Share of malignant test pictures: the accuracy of always answering 'malignant'. The mean
-        over the official files, where their accuracies are averaged.
-    shared : Shared or None
-        None while no run is in.
-    alarms : tuple of str
-        Those of `alarms.JUDGED` that are better than honest results.
+        Proportion of malignant test images, averaged over the fold files like the metrics.
+    case_overlap : CaseOverlap or None
+        None while no run is done.
+    implausible : tuple of str
+        Metrics that are higher than leakage-free results.
     checks : tuple of Check
-        Skipped splits, the progress of the runs, then the checks of the metrics.
-    reports : dict of str to Report
-        Of the test folds of one split, one under '' with all that is in; of official files, one
-        each by its path.
+        Skipped splits, progress of the runs, then the checks of the metrics.
+    reports : dict of str to EvaluationReport
+        One pooled report under '', or one report for each fold file by path.
     """
 
     protocol: str
     has_leakage: bool
-    rests_on: str
+    test_data: str
     runs: dict[str, str]
     metrics: dict[str, Metric] = field(default_factory=dict)
     spread: dict[str, Spread] = field(default_factory=dict)
-    n: int = 0
+    n_images: int = 0
     n_cases: int = 0
     n_benign_cases: int = 0
     n_malignant_cases: int = 0
     malignant_proportion: float | None = None
-    shared: Shared | None = None
-    alarms: tuple[str, ...] = ()
+    case_overlap: CaseOverlap | None = None
+    implausible: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
-    reports: dict[str, Report] = field(
+    reports: dict[str, EvaluationReport] = field(
         default_factory=dict, repr=False, compare=False, metadata={"json": False}
     )
 
     @property
-    def words(self) -> str:
-        """The protocol in words, with what must stand beside every figure of it."""
-        return PROTOCOL_WORDS[self.protocol] + (" (leaky)" if self.has_leakage else "")
+    def label(self) -> str:
+        """The label of the protocol, which states leakage."""
+        return PROTOCOL_LABELS[self.protocol] + (" (with leakage)" if self.has_leakage else "")
 
     @property
     def n_done(self) -> int:
-        """Runs that are in."""
+        """Number of runs with a result."""
         return sum(state == "done" for state in self.runs.values())
 
     @property
     def n_failed(self) -> int:
-        """Runs that ended without a result."""
+        """Number of runs that ended without a result."""
         return sum(state in (ENDED_STATES | {MISSING}) - {"done"} for state in self.runs.values())
 
     @property
-    def is_over(self) -> bool:
-        """True when nothing more will come."""
+    def is_finished(self) -> bool:
+        """True if no run is queued or running."""
         return self.n_done + self.n_failed == len(self.runs)
-
-
-def make_row(
-    protocol: str,
-    members: list[ExperimentRun],
-    states: dict[str, str],
-    runs: Path,
-    skipped: tuple[Check, ...] = (),
-) -> ProtocolRow:
-    """Read what is done of one protocol and compute its figures.
-
-    Parameters
-    ----------
-    protocol : str
-    members : list of Member
-        Its runs; empty when none could be made.
-    states : dict of str to str
-        State of each run.
-    runs : Path
-        Folder of all runs.
-    skipped : tuple of Check
-        Why splits of this protocol were skipped.
-    """
-    done = [member for member in members if states[member.run] == "done"]
-    row = ProtocolRow(
-        protocol=protocol,
-        has_leakage=protocol in PROTOCOLS_WITH_LEAKAGE,
-        rests_on=_rests_on(protocol, members, done),
-        runs={member.run: states[member.run] for member in members},
-    )
-    # Runs of which none has ended change no metric of this row.
-    has_ended = row.n_done or row.n_failed
-    progress = check_progress(row.n_done, row.n_failed, len(row.runs)) if has_ended else ()
-    row = replace(row, checks=(*skipped, *progress))
-    if not done:
-        return row
-    try:
-        found = _metrics(row, done, Path(runs))
-    except BcModelError as error:
-        return replace(row, checks=(*row.checks, make_check("BC243", reason=str(error))))
-    return replace(row, **found | {"checks": (*row.checks, *found["checks"])})
-
-
-def _metrics(row: ProtocolRow, done: list[ExperimentRun], runs: Path) -> dict[str, Any]:
-    folders = [Run(runs / member.run) for member in done]
-    spread: dict[str, Spread] = {}
-    if row.protocol in FOLDS_PROTOCOLS:
-        reports = {
-            member.config.official_fold_file: read_report(run.evaluation_dir)
-            for member, run in zip(done, folders, strict=True)
-        }
-    else:
-        reports = {"": pool_predictions(folders)}
-    first, *others = reports.values()
-    if others:
-        of_run = {run.name: run.read_config().get("data_sha256") for run in folders}
-        require_one(of_run, "other pictures")
-        metrics, spread = mean_metrics(list(reports.values()), REPORTED_METRICS)
-        images = pd.concat([one.predictions for one in reports.values()])
-        images = images.drop_duplicates("path")
-        has_leakage = row.has_leakage or any(one.has_leakage for one in reports.values())
-        malignant_proportion = statistics.fmean(
-            one.malignant_proportion for one in reports.values()
-        )
-        checks = alarms(
-            images, metrics, has_leakage=has_leakage, malignant_proportion=malignant_proportion
-        )
-    else:
-        assert first.predictions is not None, "both roads keep the predictions"
-        metrics = {name: first.metrics[name] for name in REPORTED_METRICS if name != RECOGNITION}
-        if first.by_case:
-            metrics[RECOGNITION] = first.by_case.metrics[RECOGNITION]
-        images, checks = first.predictions, list(first.checks)
-        has_leakage, malignant_proportion = (
-            row.has_leakage or first.has_leakage,
-            first.malignant_proportion,
-        )
-    known = images[images["case"] != ""]
-    return {
-        "has_leakage": has_leakage,
-        "metrics": metrics,
-        "spread": spread,
-        "n": len(images),
-        "n_cases": int(known["case"].nunique()),
-        "n_benign_cases": int(known.loc[known["class"] == "benign", "case"].nunique()),
-        "n_malignant_cases": int(known.loc[known["class"] == "malignant", "case"].nunique()),
-        "malignant_proportion": malignant_proportion,
-        "shared": _shared(folders),
-        "alarms": too_good(metrics),
-        "checks": checks,
-        "reports": reports,
-    }
-
-
-def _shared(folders: list[Run]) -> Shared:
-    counts: Counter[str] = Counter()
-    for run in folders:
-        split = read_split(run.split_file)
-        counts["n"] += count_leaks(split).test_images
-        counts["n_test"] += int(((split["subset"] == "test") & (split["case"] != "")).sum())
-    return Shared(counts["n"], counts["n_test"])
-
-
-def _rests_on(protocol: str, members: list[ExperimentRun], done: list[ExperimentRun]) -> str:
-    if not members:
-        return "no run"
-    if protocol in FOLDS_PROTOCOLS:
-        names = [Path(member.config.official_fold_file).name for member in done or members]
-        if len(names) == 1:
-            return f"official file {names[0]}"
-        return f"mean over {len(names)} official files"
-    n_folds = members[0].config.n_folds
-    folds = sorted(member.fold for member in done or members)
-    if len(folds) == n_folds:
-        return f"all {n_folds} folds, each picture tested once"
-    word = "fold" if len(folds) == 1 else "folds"
-    return f"test {word} {', '.join(map(str, folds))} of {n_folds}"
-
-
-PAIRS = (("image", "case"), ("folder", "case"), ("folds", "folds-clean"))
-"""A leaky protocol and the honest one that differs from it by the leak alone."""
-
-INTERVAL_SCOPE = make_check("BC237")
-"""What the intervals of the differences do not cover."""
-
-FIGURE = "balanced_accuracy"
-COMPARED = (FIGURE, "sensitivity", "specificity", "accuracy", "roc_auc")
 
 
 @dataclass(frozen=True)
 class LeakageEffect:
-    """A leaky protocol against an honest one.
+    """The difference between a protocol with leakage and one without.
 
     Attributes
     ----------
-    leaky, honest : str
-        Protocols.
-    differences : dict of str to Figure
-        Leaky minus honest on the pictures that both tested, keys as in `COMPARED`; empty when they
-        share none.
+    leakage_protocol, leakage_free_protocol : str
+    differences : dict of str to Metric
+        With leakage minus without, on their common test images; empty if there are none.
     check : Check
-        The leakage effect on the balanced accuracy.
+        Leakage effect on the balanced accuracy.
     """
 
-    has_leakage: str
-    leakage_free: str
+    leakage_protocol: str
+    leakage_free_protocol: str
     differences: dict[str, Metric]
     check: Check
 
-    @property
-    def is_paired(self) -> bool:
-        """True when both were judged on the same pictures."""
-        return bool(self.differences)
-
-
-def find_gaps(
-    rows: list[ProtocolRow], *, n_resamples: int = 2000, seed: int = 0
-) -> list[LeakageEffect]:
-    """Compare the protocols of `PAIRS` of which both have figures.
-
-    Parameters
-    ----------
-    rows : list of ProtocolRow
-    n_resamples, seed : int
-        Of the bootstrap.
-    """
-    by_name = {row.protocol: row for row in rows if row.reports}
-    return [
-        _gap(by_name[has_leakage], by_name[leakage_free], n_resamples, seed)
-        for has_leakage, leakage_free in PAIRS
-        # A model can know test cases by the weights it began with: then no split is honest.
-        if has_leakage in by_name
-        and leakage_free in by_name
-        and not by_name[leakage_free].has_leakage
-    ]
-
-
-def _gap(
-    has_leakage: ProtocolRow, leakage_free: ProtocolRow, n_resamples: int, seed: int
-) -> LeakageEffect:
-    # Pooled folds stand under one key, official files under their own: both meet their like.
-    keys = [key for key in has_leakage.reports if key in leakage_free.reports]
-    pairs = [(leakage_free.reports[key], has_leakage.reports[key]) for key in keys]
-    reason = "their test images differ"
-    try:
-        found = mean_differences(pairs, COMPARED, n_resamples=n_resamples, seed=seed)
-    except DataError as error:
-        found, reason = {}, str(error)
-    check = _check_protocol_gap(has_leakage, leakage_free, found.get(FIGURE), reason)
-    return LeakageEffect(has_leakage.protocol, leakage_free.protocol, found, check)
-
-
-def _check_protocol_gap(
-    has_leakage: ProtocolRow, leakage_free: ProtocolRow, found: Metric | None, reason: str
-) -> Check:
-    params: dict[str, Any] = {
-        "leakage_protocol": f"'{has_leakage.words}'",
-        "leakage_free_protocol": f"'{leakage_free.words}'",
-        "metric": REPORTED_METRICS[FIGURE],
-    }
-    if found is None:
-        values = (row.metrics[FIGURE].brief() for row in (has_leakage, leakage_free))
-        params |= dict(zip(("leakage_value", "leakage_free_value"), values, strict=True))
-        return make_check("BC236", reason=reason, **params)
-    params |= {"n_images": found.n, "n_cases": found.n_cases}
-    if found.value is None:
-        return make_check("BC235", reason=found.note, **params)
-    params["difference"] = found.value
-    if found.low is None or found.high is None:
-        return make_check("BC234", reason=found.note or "the predictions never differ", **params)
-    code = "BC231" if found.low > 0 else "BC232" if found.high < 0 else "BC233"
-    return make_check(code, ci=[found.low, found.high], **params)
-
-
-_OWN_TO_A_SPLIT = ("protocol", "test_fold", "official_fold_file")
-
 
 @dataclass(frozen=True)
-class ProtocolReport:
-    """One recipe under several protocols.
+class ProtocolComparison:
+    """The results of one configuration under several split protocols.
 
     Attributes
     ----------
-    study : str
-        Name of the study.
+    experiment : str
+        Name of the experiment.
     created : str
         Time in UTC, ISO 8601.
-    recipe : dict of str to any
-        The settings that all runs share.
+    config : dict of str to any
+        The options that all runs have in common.
     rows : list of ProtocolRow
-        One a protocol that was asked for, in that order.
-    gaps : list of Gap
-    bands : list of Band
-        Published ranges of the same figures.
+        One for each requested protocol, in this order.
+    leakage_effects : list of LeakageEffect
+    published_ranges : list of PublishedRange
+        Published ranges of the same metrics.
     checks : tuple of Check
-        Checks of the entire report; each row has its own.
+        Checks of the comparison; each row has its own.
     """
 
-    SCHEMA_VERSION: ClassVar[int] = 2
+    SCHEMA_VERSION: ClassVar[int] = 3
 
     experiment: str
     created: str
     config: dict[str, Any]
     rows: list[ProtocolRow]
-    gaps: list[LeakageEffect] = field(default_factory=list)
+    leakage_effects: list[LeakageEffect] = field(default_factory=list)
     published_ranges: list[PublishedRange] = field(default_factory=list)
     checks: tuple[Check, ...] = ()
 
     @property
-    def is_over(self) -> bool:
-        """True when no run will bring more."""
-        return all(row.is_over for row in self.rows)
+    def is_finished(self) -> bool:
+        """True if no run is queued or running."""
+        return all(row.is_finished for row in self.rows)
 
     @property
-    def is_whole(self) -> bool:
-        """True when all runs are in."""
+    def is_complete(self) -> bool:
+        """True if all runs are done."""
         return all(row.n_done == len(row.runs) for row in self.rows)
 
 
-def is_one_recipe(experiment: Experiment) -> bool:
-    """Return whether the runs of a study differ in nothing but their split."""
-    return len({_key(_recipe(member)) for member in experiment.members}) == 1
+def is_protocol_comparison(experiment: Experiment) -> bool:
+    """Return whether the runs of an experiment differ only in their split."""
+    configs = [_common_config(run) for run in experiment.runs]
+    return all(config == configs[0] for config in configs)
 
 
-def summarize_protocols(
-    experiment: Experiment, runs: Path, *, n_resamples: int = 2000, seed: int = 0
-) -> ProtocolReport:
-    """Compute the report of a study, as far as its runs are done.
+def compare_protocols(
+    experiment: Experiment, runs_dir: Path, *, n_resamples: int = 2000, seed: int = 0
+) -> ProtocolComparison:
+    """Return the protocol comparison of an experiment, as far as its runs are done.
 
     Parameters
     ----------
-    study : Study
-        Of one recipe.
-    runs : Path
-        Folder of all runs.
-    n_resamples, seed : int
-        Of the bootstrap of the comparisons.
+    experiment : Experiment
+        An experiment whose runs differ only in their split.
+    runs_dir : Path
+        Directory of all runs.
+    n_resamples : int, default=2000
+        Number of bootstrap resamples for the leakage effects.
+    seed : int, default=0
+        Random seed of the bootstrap.
 
     Returns
     -------
-    ProtocolReport
+    ProtocolComparison
 
     Raises
     ------
     RunError
-        The runs differ in more than their split, or the note of the report is damaged.
+        The runs differ in more than their split, or the specification is damaged.
     """
-    if not is_one_recipe(experiment):
+    if not is_protocol_comparison(experiment):
         raise RunError(
-            f"The runs of the study {experiment.name} differ in more than their split, so what sets "
-            "their figures apart is not the protocol; look at its groups of settings instead."
+            f"The runs of the experiment '{experiment.name}' differ in more than their split. "
+            "Expected one configuration. Compare its configurations instead."
         )
-    states = {run: str(status["state"]) for run, status in run_states(experiment, runs).items()}
-    by_protocol: dict[str, list[ExperimentRun]] = {}
-    for member in experiment.members:
-        by_protocol.setdefault(member.config.protocol, []).append(member)
-    note = read_note(runs, experiment.name) or ReportNote(
-        tuple(name for name in PROTOCOLS[::-1] if name in by_protocol)
+    statuses = run_states(experiment, runs_dir)
+    members: dict[str, list[ExperimentRun]] = {}
+    for run in experiment.runs:
+        members.setdefault(run.config.protocol, []).append(run)
+    spec = read_comparison_spec(runs_dir, experiment.name) or ComparisonSpec(
+        tuple(name for name in PROTOCOLS[::-1] if name in members)
     )
-    names = dict.fromkeys((*note.protocols, *by_protocol))
     rows = [
-        make_row(name, by_protocol.get(name, []), states, runs, note.skipped.get(name, ()))
-        for name in names
+        _make_row(name, members.get(name, []), statuses, Path(runs_dir), spec.skipped.get(name, ()))
+        for name in dict.fromkeys((*spec.protocols, *members))
     ]
-    gaps = find_gaps(rows, n_resamples=n_resamples, seed=seed)
-    return ProtocolReport(
+    effects = _leakage_effects(rows, n_resamples, seed)
+    return ProtocolComparison(
         experiment=experiment.name,
         created=experiment.created,
-        config=_recipe(experiment.members[0]),
+        config=_common_config(experiment.runs[0]),
         rows=rows,
-        gaps=gaps,
-        published_ranges=[
-            published_range
-            for name in REPORTED_METRICS
-            for published_range in published_ranges(name)
-        ],
-        checks=tuple(_check(rows, gaps, runs)),
+        leakage_effects=effects,
+        published_ranges=[one for name in REPORTED_METRICS for one in published_ranges(name)],
+        checks=tuple(_check_comparison(rows, effects, Path(runs_dir))),
     )
 
 
-def _recipe(member: ExperimentRun) -> dict[str, Any]:
-    config = member.config.as_dict()
-    return {name: value for name, value in config.items() if name not in _OWN_TO_A_SPLIT}
+def _common_config(run: ExperimentRun) -> dict[str, Any]:
+    options = to_json(run.config).items()
+    return {name: value for name, value in options if name not in _SPLIT_OPTIONS}
 
 
-def _key(config: dict[str, Any]) -> str:
-    return repr(sorted(config.items()))
-
-
-def _check(rows: list[ProtocolRow], gaps: list[LeakageEffect], runs: Path) -> Iterator[Check]:
+def _check_comparison(
+    rows: list[ProtocolRow], effects: list[LeakageEffect], runs_dir: Path
+) -> Iterator[Check]:
     yield from check_progress(
         sum(row.n_done for row in rows),
         sum(row.n_failed for row in rows),
         sum(len(row.runs) for row in rows),
     )
     hashes = {
-        Run(runs / run).read_config().get("data_sha256")
+        Run(runs_dir / name).read_config().get("data_sha256")
         for row in rows
-        for run, state in row.runs.items()
+        for name, state in row.runs.items()
         if state == "done"
     }
     if len(hashes) > 1:
         yield make_check("BC244")
-    if gaps:
-        yield INTERVAL_SCOPE
+    if effects:
+        yield make_check("BC237")
+
+
+def _make_row(
+    protocol: str,
+    members: list[ExperimentRun],
+    statuses: dict[str, dict[str, Any]],
+    runs_dir: Path,
+    skipped: tuple[Check, ...],
+) -> ProtocolRow:
+    states = {member.name: str(statuses[member.name]["state"]) for member in members}
+    done = [member for member in members if states[member.name] == "done"]
+    row = ProtocolRow(
+        protocol=protocol,
+        has_leakage=protocol in PROTOCOLS_WITH_LEAKAGE,
+        test_data=_describe_test_data(protocol, done or members),
+        runs=states,
+    )
+    # The comparison reports pending runs; a row does only if some of its runs have ended.
+    has_ended = row.n_done or row.n_failed
+    progress = check_progress(row.n_done, row.n_failed, len(states)) if has_ended else ()
+    row = dataclasses.replace(row, checks=(*skipped, *progress))
+    if not done:
+        return row
+    try:
+        return _add_results(row, done, [Run(runs_dir / member.name) for member in done])
+    except BcModelError as error:
+        checks = (*row.checks, make_check("BC243", reason=str(error)))
+        return dataclasses.replace(row, checks=checks)
+
+
+def _add_results(row: ProtocolRow, done: list[ExperimentRun], runs: list[Run]) -> ProtocolRow:
+    """Return the row with the pooled results, or with the mean over the official fold files."""
+    if row.protocol in FOLDS_PROTOCOLS:
+        reports = {
+            member.config.official_fold_file: read_report(run.evaluation_dir)
+            for member, run in zip(done, runs, strict=True)
+        }
+    else:
+        reports = {"": pool_predictions(runs)}
+    all_reports = list(reports.values())
+    first = all_reports[0]
+    has_leakage = row.has_leakage or any(report.has_leakage for report in all_reports)
+    malignant_proportion = statistics.fmean(report.malignant_proportion for report in all_reports)
+    spread: dict[str, Spread] = {}
+    if len(all_reports) > 1:
+        require_equal({run.name: run.read_config().get("data_sha256") for run in runs}, "dataset")
+        metrics, spread = mean_metrics(all_reports, REPORTED_METRICS)
+        images = pd.concat([report.predictions for report in all_reports]).drop_duplicates("path")
+        checks = check_metrics(
+            images, metrics, has_leakage=has_leakage, malignant_proportion=malignant_proportion
+        )
+    else:
+        assert first.predictions is not None, "a report that was read has predictions"
+        metrics = {
+            name: first.metrics[name] for name in REPORTED_METRICS if name != RECOGNITION_RATE
+        }
+        if first.case_metrics:
+            metrics[RECOGNITION_RATE] = first.case_metrics.metrics[RECOGNITION_RATE]
+        images, checks = first.predictions, list(first.checks)
+    known = images[images["case"] != ""]
+    n_cases = known.groupby("class")["case"].nunique()
+    return dataclasses.replace(
+        row,
+        has_leakage=has_leakage,
+        metrics=metrics,
+        spread=spread,
+        n_images=len(images),
+        n_cases=int(known["case"].nunique()),
+        n_benign_cases=int(n_cases.get("benign", 0)),
+        n_malignant_cases=int(n_cases.get("malignant", 0)),
+        malignant_proportion=malignant_proportion,
+        case_overlap=_count_case_overlap(runs),
+        implausible=implausible_metrics(metrics),
+        checks=(*row.checks, *checks),
+        reports=reports,
+    )
+
+
+def _count_case_overlap(runs: list[Run]) -> CaseOverlap:
+    splits = [read_split(run.split_file) for run in runs]
+    return CaseOverlap(
+        sum(count_leakage(split).n_test_images for split in splits),
+        sum(int(((split["subset"] == "test") & (split["case"] != "")).sum()) for split in splits),
+    )
+
+
+def _describe_test_data(protocol: str, members: list[ExperimentRun]) -> str:
+    if not members:
+        return "no run"
+    if protocol in FOLDS_PROTOCOLS:
+        names = [Path(member.config.official_fold_file).name for member in members]
+        if len(names) == 1:
+            return f"official fold file {names[0]}"
+        return f"mean of {len(names)} official fold files"
+    n_folds = members[0].config.n_folds
+    folds = sorted(member.fold for member in members)
+    if len(folds) == n_folds:
+        return f"all {n_folds} folds"
+    return (
+        f"test {'fold' if len(folds) == 1 else 'folds'} {', '.join(map(str, folds))} of {n_folds}"
+    )
+
+
+_EFFECT_PAIRS = (("image", "case"), ("folder", "case"), ("folds", "folds-clean"))
+"""Protocols with leakage, and the leakage-free ones that differ from them only in leakage."""
+
+_MAIN_METRIC = "balanced_accuracy"
+_EFFECT_METRICS = (_MAIN_METRIC, "sensitivity", "specificity", "accuracy", "roc_auc")
+
+
+def _leakage_effects(rows: list[ProtocolRow], n_resamples: int, seed: int) -> list[LeakageEffect]:
+    """Compare the pairs of protocols that both have results."""
+    by_protocol = {row.protocol: row for row in rows if row.reports}
+    return [
+        _leakage_effect(by_protocol[leakage], by_protocol[clean], n_resamples, seed)
+        for leakage, clean in _EFFECT_PAIRS
+        # Initial weights that were trained on test cases cause leakage under every protocol.
+        if leakage in by_protocol and clean in by_protocol and not by_protocol[clean].has_leakage
+    ]
+
+
+def _leakage_effect(
+    leakage: ProtocolRow, clean: ProtocolRow, n_resamples: int, seed: int
+) -> LeakageEffect:
+    pairs = [
+        (clean.reports[key], leakage.reports[key])
+        for key in leakage.reports
+        if key in clean.reports
+    ]
+    reason = "their test images differ"
+    try:
+        differences = mean_differences(pairs, _EFFECT_METRICS, n_resamples=n_resamples, seed=seed)
+    except DataError as error:
+        differences, reason = {}, str(error)
+    check = _check_effect(leakage, clean, differences.get(_MAIN_METRIC), reason)
+    return LeakageEffect(leakage.protocol, clean.protocol, differences, check)
+
+
+def _check_effect(
+    leakage: ProtocolRow, clean: ProtocolRow, difference: Metric | None, reason: str
+) -> Check:
+    params: dict[str, Any] = {
+        "leakage_protocol": f"'{leakage.label}'",
+        "leakage_free_protocol": f"'{clean.label}'",
+        "metric": REPORTED_METRICS[_MAIN_METRIC],
+    }
+    if difference is None:
+        params["leakage_value"] = leakage.metrics[_MAIN_METRIC].brief()
+        params["leakage_free_value"] = clean.metrics[_MAIN_METRIC].brief()
+        return make_check("BC236", reason=reason, **params)
+    params |= {"n_images": difference.n_images, "n_cases": difference.n_cases}
+    if difference.value is None:
+        return make_check("BC235", reason=difference.note, **params)
+    params["difference"] = difference.value
+    if difference.ci_low is None or difference.ci_high is None:
+        reason = difference.note or "the predictions never differ"
+        return make_check("BC234", reason=reason, **params)
+    code = "BC231" if difference.ci_low > 0 else "BC232" if difference.ci_high < 0 else "BC233"
+    return make_check(code, ci=[difference.ci_low, difference.ci_high], **params)

@@ -1,7 +1,7 @@
-"""Figures of a study: the test predictions of all folds of the same settings, pooled.
+"""Metrics of an experiment from its finished runs, and the comparison of two runs.
 
-Over the folds of one split each picture is in test once, so the pool is judged as one evaluation,
-by cases. A partial pool says so.
+The test predictions of all folds of one configuration are pooled and evaluated once, because the
+folds of a split test each image once. Incomplete groups carry a check that states this.
 """
 
 from collections import Counter
@@ -14,144 +14,100 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.splits import read_split
 from bc_model.errors import BcModelError, DataError
-from bc_model.evaluation.comparison import Comparison, Side, compare
+from bc_model.evaluation.comparison import ComparedModel, Comparison, compare_predictions
 from bc_model.evaluation.evaluate import evaluate_predictions
-from bc_model.evaluation.report import Report, read_report
+from bc_model.evaluation.report import EvaluationReport, read_report
 from bc_model.experiments.experiment import MISSING, run_states
 from bc_model.experiments.plan import Experiment, ExperimentRun
 from bc_model.inference.bundle import open_bundle
 from bc_model.jobs import ENDED_STATES
 from bc_model.training.run import Run
 
-_SPLIT = ("data", "protocol", "official_fold_file", "n_folds", "split_seed", "test_fold")
-"""The settings that choose the test pictures."""
+_SPLIT_OPTIONS = ("data", "protocol", "official_fold_file", "n_folds", "split_seed", "test_fold")
+_HASH_DIGITS = 12
+_PROVENANCE = {
+    "images (SHA-256)": "data_sha256",
+    "split (SHA-256)": "split_sha256",
+    "git commit": "git_commit",
+}
 
 
 @dataclass(frozen=True)
-class SubgroupMetrics:
-    """What the runs of the same settings came to so far.
+class GroupMetrics:
+    """Pooled results of one configuration, as far as its runs are done.
 
-    Parameters
+    Attributes
     ----------
     group : str
-        What sets the settings apart, in words; empty when the study has one group.
+        Options that distinguish the configuration; empty if the experiment has one configuration.
     folds : list of int
-        The test folds whose predictions are in.
+        Test folds with results.
     n_runs, n_failed : int
-        All runs of the group, and those that ended without a result.
-    report : Report or None
-        Of the pooled predictions; None while none are in, or when they cannot be pooled.
+        Number of all runs, and of runs that ended without a result.
+    report : EvaluationReport or None
+        Evaluation of the pooled out-of-fold predictions; None if there are none, or if they cannot
+        be pooled.
     checks : tuple of Check
-        The progress of the runs, then the checks of the metrics.
+        Progress of the runs, then the checks of the metrics.
     """
 
     group: str
     folds: list[int]
     n_runs: int
     n_failed: int
-    report: Report | None = field(repr=False)
+    report: EvaluationReport | None = field(repr=False)
     checks: tuple[Check, ...]
 
 
-def pool_predictions(runs: list[Run]) -> Report:
-    """Evaluate the test predictions of several finished runs as one.
+@dataclass(frozen=True)
+class ConfigRow:
+    """One option or provenance value of several runs, as text, in the order of the runs."""
+
+    name: str
+    values: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        """True if at least two runs have different values."""
+        return len(set(self.values)) > 1
+
+
+def summarize_experiment(experiment: Experiment, runs_dir: Path) -> list[GroupMetrics]:
+    """Return the pooled metrics of each configuration, as far as its runs are done.
 
     Parameters
     ----------
-    runs : list of Run
-        Folds of one split: no picture is in the test part of two.
+    experiment : Experiment
+    runs_dir : Path
+        Directory of all runs.
 
     Returns
     -------
-    Report
-        Its predictions have a further column, ``run``. Leaky when one of the runs is.
-
-    Raises
-    ------
-    RunError
-        A run has no readable evaluation.
-    DataError
-        The runs share a test picture, saw other data, or were judged by other rules.
-    """
-    reports = [read_report(run.evaluation_dir) for run in runs]
-    frames = [
-        report.predictions.assign(run=run.name)
-        for run, report in zip(runs, reports, strict=True)
-        if report.predictions is not None
-    ]
-    pooled = pd.concat(frames, ignore_index=True)
-    twice = pooled[pooled["path"].duplicated(keep=False)]
-    if len(twice):
-        first = twice[twice["path"] == twice["path"].iloc[0]]
-        raise DataError(
-            "Folds are pooled when each picture is in one test part, but "
-            f"'{first['path'].iloc[0]}' is in those of {' and '.join(first['run'])}: train them "
-            "with one split."
-        )
-    require_one({run.name: run.read_config().get("data_sha256") for run in runs}, "other pictures")
-    rules = {run.name: (r.threshold, r.protocol) for run, r in zip(runs, reports, strict=True)}
-    require_one(rules, "another cut-off or protocol")
-    return evaluate_predictions(
-        pooled,
-        threshold=reports[0].threshold,
-        protocol=reports[0].protocol,
-        has_leakage=any(report.has_leakage for report in reports),
-    )
-
-
-def summarize_experiment(experiment: Experiment, runs: Path) -> list[SubgroupMetrics]:
-    """Return the figures of each group of settings, as far as its runs are done.
-
-    Parameters
-    ----------
-    study : Study
-    runs : Path
-        Folder of all runs.
-
-    Returns
-    -------
-    list of SubgroupMetrics
+    list of GroupMetrics
         In the order of the plan.
     """
-    states = {run: str(status["state"]) for run, status in run_states(experiment, runs).items()}
-    return [_summarize(group, of, states, runs) for group, of in experiment.groups.items()]
+    statuses = run_states(experiment, runs_dir)
+    states = {name: str(status["state"]) for name, status in statuses.items()}
+    return [
+        _summarize_group(group, members, states, runs_dir)
+        for group, members in experiment.groups.items()
+    ]
 
 
-def check_selection(experiment: Experiment) -> tuple[Check, ...]:
-    """Check what a comparison of the configurations of a study supports, if it has several."""
-    groups = experiment.groups.values()
-    if len(groups) < 2:
-        return ()
-    splits = {
-        frozenset(tuple(getattr(one.config, name) for name in _SPLIT) for one in of)
-        for of in groups
-    }
-    return (make_check("BC247" if len(splits) > 1 else "BC248", n_groups=len(groups)),)
-
-
-def check_progress(n_done: int, n_failed: int, n_runs: int) -> tuple[Check, ...]:
-    """Check that all runs are complete."""
-    if n_failed:
-        return (make_check("BC241", n_done=n_done, n_failed=n_failed, n_runs=n_runs),)
-    if n_done < n_runs:
-        return (make_check("BC242", n_done=n_done, n_runs=n_runs),)
-    return ()
-
-
-def _summarize(
-    group: str, members: list[ExperimentRun], states: dict[str, str], runs: Path
-) -> SubgroupMetrics:
-    done = [member for member in members if states[member.run] == "done"]
-    count = Counter(states[member.run] for member in members)
-    n_failed = sum(count[state] for state in (ENDED_STATES | {MISSING}) - {"done"})
+def _summarize_group(
+    group: str, members: list[ExperimentRun], states: dict[str, str], runs_dir: Path
+) -> GroupMetrics:
+    done = [member for member in members if states[member.name] == "done"]
+    counts = Counter(states[member.name] for member in members)
+    n_failed = sum(counts[state] for state in (ENDED_STATES | {MISSING}) - {"done"})
     report, checks = None, list(check_progress(len(done), n_failed, len(members)))
     try:
         if done:
-            report = pool_predictions([Run(Path(runs) / member.run) for member in done])
+            report = pool_predictions([Run(Path(runs_dir) / member.name) for member in done])
             checks += report.checks
     except BcModelError as error:
         checks.append(make_check("BC243", reason=str(error)))
-    return SubgroupMetrics(
+    return GroupMetrics(
         group=group,
         folds=sorted(member.fold for member in done),
         n_runs=len(members),
@@ -161,39 +117,84 @@ def _summarize(
     )
 
 
-def require_one(values: dict[str, Any], what: str) -> None:
-    """Raise `DataError` when runs that are to be judged as one differ.
+def pool_predictions(runs: list[Run]) -> EvaluationReport:
+    """Evaluate the pooled test predictions of several finished runs.
 
     Parameters
     ----------
-    values : dict of str to any
-        Name of each run to what all must share.
-    what : str
-        Of a run that differs, in words, such as 'other pictures'.
+    runs : list of Run
+        Folds of one split, which have no test image in common.
+
+    Returns
+    -------
+    EvaluationReport
+        Its predictions have the additional column ``run``. It has leakage if one of the runs has.
+
+    Raises
+    ------
+    RunError
+        A run has no readable evaluation.
+    DataError
+        Two runs have a test image in common, or differ in dataset, threshold or protocol.
     """
+    reports = [read_report(run.evaluation_dir) for run in runs]
+    frames = [
+        report.predictions.assign(run=run.name)
+        for run, report in zip(runs, reports, strict=True)
+        if report.predictions is not None
+    ]
+    pooled = pd.concat(frames, ignore_index=True)
+    repeated = pooled[pooled["path"].duplicated(keep=False)]
+    if len(repeated):
+        first = repeated[repeated["path"] == repeated["path"].iloc[0]]
+        raise DataError(
+            f"Cannot pool the folds: '{first['path'].iloc[0]}' is a test image of "
+            f"{' and '.join(first['run'])}. Expected each image in one test subset. Train the runs "
+            "with one split."
+        )
+    require_equal({run.name: run.read_config().get("data_sha256") for run in runs}, "dataset")
+    rules = {run.name: (r.threshold, r.protocol) for run, r in zip(runs, reports, strict=True)}
+    require_equal(rules, "threshold or protocol")
+    return evaluate_predictions(
+        pooled,
+        threshold=reports[0].threshold,
+        protocol=reports[0].protocol,
+        has_leakage=any(report.has_leakage for report in reports),
+    )
+
+
+def require_equal(values: dict[str, Any], attribute: str) -> None:
+    """Raise `DataError` unless all runs have the same value of an attribute."""
     (first, value), *others = values.items()
-    for run, other in others:
+    for name, other in others:
         if other != value:
             raise DataError(
-                f"Folds are pooled when all were made alike, but {run} has {what} than {first}: "
-                "train them again."
+                f"Cannot pool the folds: {name} and {first} differ in {attribute}. Expected equal "
+                "values. Train them again."
             )
 
 
-_HASH_DIGITS = 12
+def check_selection(experiment: Experiment) -> tuple[Check, ...]:
+    """Return the checks for a comparison of the configurations; empty for one configuration."""
+    groups = experiment.groups.values()
+    if len(groups) < 2:
+        return ()
+    splits = {
+        frozenset(
+            tuple(getattr(member.config, name) for name in _SPLIT_OPTIONS) for member in members
+        )
+        for members in groups
+    }
+    return (make_check("BC247" if len(splits) > 1 else "BC248", n_groups=len(groups)),)
 
 
-@dataclass(frozen=True)
-class SettingRow:
-    """One setting of several runs, in words, in the order of the runs."""
-
-    name: str
-    values: tuple[str, ...]
-
-    @property
-    def differs(self) -> bool:
-        """True when not all runs have the same value."""
-        return len(set(self.values)) > 1
+def check_progress(n_done: int, n_failed: int, n_runs: int) -> tuple[Check, ...]:
+    """Return the check for failed or pending runs; empty if all are done."""
+    if n_failed:
+        return (make_check("BC241", n_done=n_done, n_failed=n_failed, n_runs=n_runs),)
+    if n_done < n_runs:
+        return (make_check("BC242", n_done=n_done, n_runs=n_runs),)
+    return ()
 
 
 def compare_runs(first: Run, second: Run, *, names: tuple[str, str] | None = None) -> Comparison:
@@ -203,7 +204,7 @@ def compare_runs(first: Run, second: Run, *, names: tuple[str, str] | None = Non
     ----------
     first, second : Run
     names : (str, str), optional
-        As they are to stand in sentences; default is the names of the runs.
+        Display names. By default, the names of the runs.
 
     Returns
     -------
@@ -214,33 +215,21 @@ def compare_runs(first: Run, second: Run, *, names: tuple[str, str] | None = Non
     RunError
         A run has no readable evaluation.
     SplitError
-        A run has no readable split, so what it learned from is unknown.
+        A run has no readable split, so its training cases are unknown.
     DataError
-        They share no picture, or disagree on the class or the case of one.
+        The runs have no test image in common, or disagree on the class or the case of one.
     """
     names = names or (first.name, second.name)
-    return compare(_side(first, names[0]), _side(second, names[1]))
+    return compare_predictions(
+        _comparison_side(first, names[0]), _comparison_side(second, names[1])
+    )
 
 
-def setting_rows(runs: list[Run]) -> list[SettingRow]:
-    """Return every setting of the runs, then what they were made from, in words.
-
-    Raises
-    ------
-    RunError
-        A run has no readable `config.json`.
-    """
-    told = [_told(run) for run in runs]
-    # A dictionary keeps the order of the settings and takes each name once.
-    names = dict.fromkeys(name for one in told for name in one)
-    return [SettingRow(name, tuple(one.get(name, "not stated") for one in told)) for name in names]
-
-
-def _side(run: Run, name: str) -> Side:
+def _comparison_side(run: Run, name: str) -> ComparedModel:
     report = read_report(run.evaluation_dir)
-    assert report.predictions is not None, "read_report reads the predictions or fails"
+    assert report.predictions is not None, "read_report reads the predictions or raises"
     split = read_split(run.split_file)
-    return Side(
+    return ComparedModel(
         name=name,
         predictions=report.predictions,
         threshold=report.threshold,
@@ -251,32 +240,43 @@ def _side(run: Run, name: str) -> Side:
 
 
 def _initial_cases(run: Run) -> frozenset[str]:
-    """Return the cases that the first weights knew; none are told of a run without its model."""
+    """Return the cases that the initial weights were trained on; empty without a model."""
     try:
-        card = open_bundle(run.path).card
+        return frozenset(open_bundle(run.path).card.data.initial_cases)
     except BcModelError:
         return frozenset()
-    return frozenset(card.data.initial_cases)
 
 
-def _told(run: Run) -> dict[str, str]:
+def compare_configs(runs: list[Run]) -> list[ConfigRow]:
+    """Return the options of several runs, then the hashes of their data, split and code.
+
+    Raises
+    ------
+    RunError
+        A run has no readable ``config.json``.
+    """
+    columns = [_config_texts(run) for run in runs]
+    # A dictionary keeps the order of the options.
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [
+        ConfigRow(name, tuple(column.get(name, "not stated") for column in columns))
+        for name in names
+    ]
+
+
+def _config_texts(run: Run) -> dict[str, str]:
     record = run.read_config()
     config = record.get("config")
-    told = {
-        name.replace("_", " "): _in_words(name, value)
+    texts = {
+        name.replace("_", " "): _format_value(name, value)
         for name, value in (config if isinstance(config, dict) else {}).items()
     }
-    # What no setting says and two runs must share to be comparable.
-    for name, key in (
-        ("pictures (hash)", "data_sha256"),
-        ("split (hash)", "split_sha256"),
-        ("program (commit)", "git_commit"),
-    ):
-        told[name] = str(record.get(key) or "not stated")[:_HASH_DIGITS]
-    return told
+    for name, key in _PROVENANCE.items():
+        texts[name] = str(record.get(key) or "not stated")[:_HASH_DIGITS]
+    return texts
 
 
-def _in_words(name: str, value: Any) -> str:
+def _format_value(name: str, value: Any) -> str:
     if value is None:
         return "default"
     if isinstance(value, list):

@@ -1,28 +1,26 @@
-from .batching import BatchingEngine
+from .batching import BatchingEngine, predict_files
 from .bundle import (
-    BUNDLED_NAME,
+    BUNDLED_MODEL_NAME,
+    BUNDLED_MODELS_DIR,
     KERAS_FILE,
-    SHIPPED_MODELS,
     Bundle,
-    bundled_model,
+    bundled_model_dir,
     file_sha256,
     has_bundled_model,
     list_bundles,
-    list_shipped,
     open_bundle,
-    shipped_folder,
+    open_bundled_model,
 )
 from .classifier import (
     Classifier,
     Prediction,
-    encode_png,
+    collect_images,
     explain_file,
-    images_to_explain,
     load_classifier,
 )
 from .engine import Engine
 from .export import FORMATS, export_model, write_bundle
-from .input_checks import expected_unusual_proportion
+from .input_checks import expected_out_of_distribution_proportion
 from .model_card import (
     Architecture,
     CardMetrics,
@@ -35,18 +33,17 @@ from .model_card import (
     SubsetCounts,
     Temperature,
     TrainingData,
-    synthetic_label,
+    describe_synthetic_training,
 )
 from .precision import supported_precisions
-from .predict import predict_files
-from .quantization import CALIBRATION_IMAGES, measure_parity, quantise
+from .quantization import N_CALIBRATION_IMAGES, measure_parity, quantize
 
 __all__ = [
-    "BUNDLED_NAME",
-    "CALIBRATION_IMAGES",
+    "BUNDLED_MODELS_DIR",
+    "BUNDLED_MODEL_NAME",
     "FORMATS",
     "KERAS_FILE",
-    "SHIPPED_MODELS",
+    "N_CALIBRATION_IMAGES",
     "Architecture",
     "BatchingEngine",
     "Bundle",
@@ -63,23 +60,21 @@ __all__ = [
     "SubsetCounts",
     "Temperature",
     "TrainingData",
-    "bundled_model",
-    "encode_png",
-    "expected_unusual_proportion",
+    "bundled_model_dir",
+    "collect_images",
+    "describe_synthetic_training",
+    "expected_out_of_distribution_proportion",
     "explain_file",
     "export_model",
     "file_sha256",
     "has_bundled_model",
-    "images_to_explain",
     "list_bundles",
-    "list_shipped",
     "load_classifier",
     "measure_parity",
     "open_bundle",
+    "open_bundled_model",
     "predict_files",
-    "quantise",
-    "shipped_folder",
+    "quantize",
     "supported_precisions",
-    "synthetic_label",
     "write_bundle",
 ]

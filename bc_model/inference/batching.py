@@ -1,23 +1,31 @@
-"""One engine, many users: requests that come together are answered in one pass.
+"""Run the inference engine on many images: from several threads at once, or from many files.
 
-There is no thread of its own. Of those who wait, the first takes what is waiting, up to one
-batch, through the engine and wakes the others; so nothing has to be started or stopped, and a
-forgotten object leaves nothing behind.
+`BatchingEngine` joins single images of concurrent threads into batches. `predict_files` and
+`predict_pixels` process a dataset batch by batch.
 """
+
+from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 
+from bc_model.data.pipeline import load_pixels
+from bc_model.data.stain import are_gray, stain_statistics
 from bc_model.errors import EngineBusyError
 from bc_model.gradcam import Heatmap
 from bc_model.inference.engine import Engine
 
 MAX_BATCH = 8
-"""More gains no speed on a few cores, and lets the first wait for the last."""
+"""Larger batches are not faster on a few cores, and the first image waits longer."""
 MAX_WAITING = 64
+FILE_BATCH = 32
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(eq=False)
@@ -33,15 +41,18 @@ class _Request:
 
 
 class BatchingEngine:
-    """Explain single pictures for many threads at once, in the order they came.
+    """Explain single images for many threads, in order of arrival.
+
+    The first waiting thread runs the entire batch and wakes the others, so no worker thread is
+    needed.
 
     Parameters
     ----------
     engine : Engine
     max_batch : int
-        Pictures in one pass.
+        Largest number of images in one forward pass.
     max_waiting : int
-        Pictures that may wait for their turn, those being computed not counted.
+        Largest number of waiting images, without the images in the current forward pass.
     """
 
     def __init__(
@@ -56,29 +67,24 @@ class BatchingEngine:
         self._is_computing = False
 
     def explain_one(self, pixels: np.ndarray) -> tuple[np.ndarray, dict[str, Heatmap]]:
-        """Return the logits of one picture and the heatmap of each class.
+        """Return the logits, shape (2,), and the heatmap of each class for one image.
 
         Parameters
         ----------
         pixels : ndarray of shape (height, width, 3), uint8
-            RGB at the bundle's input size.
-
-        Returns
-        -------
-        logits : ndarray of shape (2,), float32
-        heatmaps : dict from class name to Heatmap
+            RGB image at the input size of the network.
 
         Raises
         ------
         EngineBusyError
-            Too many pictures are waiting already.
+            Too many images are waiting.
         """
         request = _Request(pixels)
         with self._changed:
             if len(self._waiting) >= self._max_waiting:
                 raise EngineBusyError(
-                    f"{len(self._waiting)} pictures are waiting for an answer already; "
-                    "try again in a moment."
+                    f"Too many images are waiting. Expected fewer than {self._max_waiting}, got "
+                    f"{len(self._waiting)}. Try again in a moment."
                 )
             self._waiting.append(request)
         while not request.is_done:
@@ -91,7 +97,7 @@ class BatchingEngine:
         return request.logits, request.heatmaps
 
     def _wait_for_turn(self, request: _Request) -> list[_Request]:
-        """Return what to compute, or nothing once someone else has answered the request."""
+        """Return the next batch, or an empty list if another thread completed the request."""
         with self._changed:
             self._changed.wait_for(lambda: request.is_done or not self._is_computing)
             if request.is_done:
@@ -102,14 +108,85 @@ class BatchingEngine:
 
     def _compute(self, batch: list[_Request]) -> None:
         try:
-            logits, heatmaps = self.engine.explain(np.stack([one.pixels for one in batch]))
-            for i, one in enumerate(batch):
-                one.logits, one.heatmaps = logits[i], heatmaps[i]
+            logits, heatmaps = self.engine.explain(np.stack([request.pixels for request in batch]))
+            for i, request in enumerate(batch):
+                request.logits, request.heatmaps = logits[i], heatmaps[i]
         except BaseException as error:
-            # Everyone in the batch is told: nobody may wait for an answer that never comes.
-            for one in batch:
-                one.error = error
+            # Every thread of the batch receives the error. Otherwise it would wait forever.
+            for request in batch:
+                request.error = error
         finally:
             with self._changed:
                 self._is_computing = False
                 self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """The outputs of a model for n images, with the staining of these images.
+
+    The shapes are (n, 2) for the logits before temperature scaling, (n, channels) for the features,
+    (n, 6) for `bc_model.data.stain.STAIN_COLUMNS`, and (n,) for `gray`, the grayscale images.
+    """
+
+    logits: np.ndarray
+    features: np.ndarray
+    stain: np.ndarray
+    gray: np.ndarray
+
+    @property
+    def margin(self) -> np.ndarray:
+        """Logit of malignant minus logit of benign, shape (n,), float64."""
+        logits = self.logits.astype(np.float64)
+        return logits[:, 1] - logits[:, 0]
+
+    def select(self, mask: np.ndarray) -> ModelOutputs:
+        """Return the outputs of the images in a mask of shape (n,), bool."""
+        return ModelOutputs(*(getattr(self, column.name)[mask] for column in fields(self)))
+
+
+def predict_files(
+    engine: Engine, root: Path, paths: list[str], *, progress: Progress | None = None
+) -> ModelOutputs:
+    """Compute the outputs of a model for image files, batch by batch.
+
+    Parameters
+    ----------
+    engine : Engine
+    root : Path
+        Directory of the dataset.
+    paths : list of str
+        At least one path, relative to `root`.
+    progress : callable, optional
+        Called with the number of processed images and the number of all images.
+
+    Raises
+    ------
+    ImageError
+        An image cannot be read.
+    """
+    starts = range(0, len(paths), FILE_BATCH)
+    size = engine.bundle.image_size
+    batches = (load_pixels(root, paths[start : start + FILE_BATCH], size) for start in starts)
+    return _predict_batches(engine, batches, len(paths), progress)
+
+
+def predict_pixels(engine: Engine, pixels: np.ndarray) -> ModelOutputs:
+    """Compute the outputs of a model for pixels of shape (n, height, width, 3), uint8."""
+    starts = range(0, len(pixels), FILE_BATCH)
+    batches = (pixels[start : start + FILE_BATCH] for start in starts)
+    return _predict_batches(engine, batches, len(pixels), None)
+
+
+def _predict_batches(
+    engine: Engine, batches: Iterator[np.ndarray], n_images: int, progress: Progress | None
+) -> ModelOutputs:
+    outputs: list[tuple[np.ndarray, ...]] = []
+    n_done = 0
+    for pixels in batches:
+        logits, features = engine.predict_with_features(pixels)
+        outputs.append((logits, features, stain_statistics(pixels), are_gray(pixels)))
+        n_done += len(pixels)
+        if progress:
+            progress(n_done, n_images)
+    return ModelOutputs(*(np.concatenate(column) for column in zip(*outputs, strict=True)))

@@ -1,7 +1,7 @@
-"""The model bundle: a folder with the weights, the served graph, the head and the model card.
+"""The model bundle: a directory with weights, inference graph, classification head and model card.
 
-Every file is checked against the SHA-256 in the model card before it is used. Nothing in a bundle
-can hold code: no pickle, no Lambda.
+Every file is compared with its SHA-256 in the model card before use. A bundle cannot contain code:
+there is no pickle and no Lambda layer.
 """
 
 import hashlib
@@ -14,124 +14,129 @@ from bc_model.errors import BundleError, ModelError, WeightsError
 from bc_model.inference.model_card import MODEL_CARD_FILE, ModelCard, read_model_card
 
 MODEL_FOLDER = "model"
+"""Name of the model directory in a run directory."""
 KERAS_FILE = "model.keras"
 SERVED_FILES = ("served.xml", "served.bin", "head.npz")
 
 
+def find_bundled_models(package: Path) -> Path:
+    """Return the directory of the bundled models for the directory of the package.
+
+    An installed package contains ``assets/models``. A source checkout has it beside the package.
+    """
+    installed = package / "assets" / "models"
+    return installed if installed.is_dir() else package.parent / "assets" / "models"
+
+
+BUNDLED_MODELS_DIR = find_bundled_models(Path(bc_model.__file__).resolve().parent)
+BUNDLED_MODEL_NAME = "breakhis-scratch"
+
+
 @dataclass(frozen=True)
 class Bundle:
-    """One model on disk.
-
-    Attributes
-    ----------
-    folder : Path
-    card : ModelCard
-    """
+    """One model on disk: a directory and its model card."""
 
     folder: Path
     card: ModelCard
-    _checked: dict[str, Path] = field(default_factory=dict, compare=False, repr=False)
+    _verified_files: dict[str, Path] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def label(self) -> str:
-        """What people call the model: the folder of its run, or its own."""
+        """Display name: the name of the run directory or, outside of a run, of the bundle."""
         is_in_run = self.folder.name == MODEL_FOLDER
         return self.folder.resolve().parent.name if is_in_run else self.folder.name
 
     @property
     def seen_cases(self) -> set[str]:
-        """Cases that the model was trained on, or chosen by, or that its first weights knew."""
+        """Cases in the training and validation data of the model and of its initial weights."""
         data = self.card.data
         return {*data.training_cases, *data.validation_cases, *data.initial_cases}
 
     @property
-    def learned_from_all(self) -> bool:
-        """Whether no picture was kept back while it learned, to choose or to test it by."""
+    def trained_on_all_images(self) -> bool:
+        """True if the split had no validation and no test images."""
         images = self.card.data.n_images
         return not images.validation and not images.test
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the network's input, px."""
+        """Height and width of the network input, px."""
         return self.card.input.height_px, self.card.input.width_px
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by before the softmax."""
+        """Divisor of the logits before the softmax."""
         return self.card.temperature.value
 
     @property
     def threshold(self) -> float:
-        """Estimated probability of malignancy from which a picture is called malignant."""
+        """Probability from which an image is predicted malignant, in [0, 1]."""
         return self.card.threshold.value
 
     @property
     def key(self) -> str:
-        """Identify the model: a hash of all its files' hashes, fit for a cache key."""
+        """SHA-256 over everything that changes a prediction, for use as a cache key."""
         listed = "".join(f"{n}{h}" for n, h in sorted(self.card.files.items()))
         return hashlib.sha256(f"{listed}{self.temperature}{self.threshold}".encode()).hexdigest()
 
     @property
-    def network(self) -> str:
-        """Identify what turns pictures into features: a hash of the served graph's hashes."""
+    def graph_sha256(self) -> str:
+        """SHA-256 over the inference graph, which computes the features of an image."""
         listed = "".join(self.card.files.get(name, "") for name in SERVED_FILES[:2])
         return hashlib.sha256(listed.encode()).hexdigest()
 
     def file(self, name: str) -> Path:
-        """Return the path of one file, after checking its bytes once.
+        """Return the path of one file, whose bytes are verified once.
 
-        Raises
-        ------
-        BundleError
-            The model card does not list it, it is missing, or its bytes have changed.
+        A `BundleError` is raised if the file is not listed, missing or changed.
         """
-        if name not in self._checked:
-            self._checked[name] = self._check(name)
-        return self._checked[name]
+        if name not in self._verified_files:
+            self._verified_files[name] = self._verify_file(name)
+        return self._verified_files[name]
 
     def verify(self) -> None:
-        """Check every file that the model card lists; raises `BundleError` at the first misfit."""
+        """Verify every file that the model card lists, see `file`."""
         for name in self.card.files:
-            self._check(name)
+            self._verify_file(name)
 
-    def _check(self, name: str) -> Path:
+    def _verify_file(self, name: str) -> Path:
         expected = self.card.files.get(name)
         path = self.folder / name
         if expected is None:
-            raise BundleError(f"The model card in {self.folder} does not list {name}.")
+            raise BundleError(f"The model card in {self.folder} does not list the file {name}.")
         if not path.is_file():
-            raise BundleError(f"The model in {self.folder} lacks its file {name}.")
+            raise BundleError(
+                f"The model in {self.folder} has no file {name}. Copy or train the model again."
+            )
         found = file_sha256(path)
         if found != expected:
             raise BundleError(
-                f"{name} in {self.folder} is not the file its model card describes (SHA-256 "
-                f"{found[:12]}..., expected {expected[:12]}...); copy or train the model again."
+                f"The file {name} in {self.folder} does not match its model card. Expected SHA-256 "
+                f"{expected[:12]}..., got {found[:12]}.... Copy or train the model again."
             )
         return path
 
 
 def open_bundle(path: Path) -> Bundle:
-    """Open a model by the path of its run, its bundle folder or its ``.keras`` file.
+    """Open a model by its run directory, its model directory or its ``.keras`` file.
 
     Raises
     ------
     ModelError
-        Nothing there, or not a model.
+        The path does not exist or is not a model.
     BundleError
-        A bundle whose model card is not valid.
+        The model card is missing or not valid.
     """
     path = Path(path)
     if not path.exists():
         raise ModelError(
-            f"There is no model {path}; give the folder of a finished run, or 'bundled'."
+            f"There is no model {path}. Expected the directory of a finished run, or 'bundled'."
         )
     if path.is_file():
-        if (
-            path.name not in (KERAS_FILE, MODEL_CARD_FILE)
-            or not (path.parent / MODEL_CARD_FILE).exists()
-        ):
+        has_card = (path.parent / MODEL_CARD_FILE).exists()
+        if path.name not in (KERAS_FILE, MODEL_CARD_FILE) or not has_card:
             raise ModelError(
-                f"{path} is not a model: a model is the folder that `train` wrote, with its "
+                f"{path} is not a model. Expected the directory of a finished run, with a "
                 f"{MODEL_CARD_FILE}."
             )
         path = path.parent
@@ -141,51 +146,36 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash a file's bytes."""
+    """Return the SHA-256 of the bytes of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def list_bundles(runs: Path, shipped: Path) -> tuple[list[Bundle], list[str]]:
-    """Find the bundles, newest first, and say what is wrong with those that cannot be opened.
+def list_bundles(runs: Path | None, bundled: Path) -> tuple[list[Bundle], list[str]]:
+    """List the models of all runs and the bundled models, the newest first.
 
-    Only model cards are read here; files are checked when a model is loaded.
+    Only the model cards are read. Other files are verified when a model is loaded.
 
     Parameters
     ----------
-    runs : Path
-        Folder of run folders, each with a folder 'model'.
-    shipped : Path
-        Folder of bundle folders.
+    runs : Path or None
+        Directory of the run directories. None lists only the bundled models.
+    bundled : Path
+        Directory of the bundled models.
 
     Returns
     -------
     bundles : list of Bundle
     problems : list of str
-        One sentence a model.
+        One sentence for each model that cannot be opened.
     """
-    return _open(
-        [
-            *(path.parent for path in runs.glob(f"*/{MODEL_FOLDER}/{MODEL_CARD_FILE}")),
-            *_shipped_folders(shipped),
-        ]
-    )
-
-
-def list_shipped(shipped: Path) -> tuple[list[Bundle], list[str]]:
-    """Find the bundles that came with the program, as `list_bundles` does."""
-    return _open(_shipped_folders(shipped))
-
-
-def _shipped_folders(shipped: Path) -> list[Path]:
-    return [path.parent for path in shipped.glob(f"*/{MODEL_CARD_FILE}")]
-
-
-def _open(folders: list[Path]) -> tuple[list[Bundle], list[str]]:
+    cards = [*bundled.glob(f"*/{MODEL_CARD_FILE}")]
+    if runs is not None:
+        cards += runs.glob(f"*/{MODEL_FOLDER}/{MODEL_CARD_FILE}")
     bundles, problems = [], []
-    for folder in folders:
+    for folder in (path.parent for path in cards):
         if folder.name.startswith("."):
-            continue  # a draft, or what is left of one
+            continue  # an unfinished export
         try:
             bundles.append(Bundle(folder, read_model_card(folder)))
         except BundleError as error:
@@ -194,48 +184,39 @@ def _open(folders: list[Path]) -> tuple[list[Bundle], list[str]]:
     return bundles, problems
 
 
-BUNDLED_NAME = "breakhis-scratch"
-SHIPPED_MODELS = Path(bc_model.__file__).resolve().parents[1] / "assets" / "models"
-
-
-def shipped_folder(name: str) -> Path:
-    """Return where a model of this name, or 'bundled', lies if it came with the program."""
-    return SHIPPED_MODELS / (BUNDLED_NAME if name == "bundled" else name)
+def bundled_model_dir(name: str) -> Path:
+    """Return the directory of the bundled model with this name; 'bundled' is the default model."""
+    return BUNDLED_MODELS_DIR / (BUNDLED_MODEL_NAME if name == "bundled" else name)
 
 
 def has_bundled_model() -> bool:
-    """Tell whether a model came with this copy of the program."""
-    return (shipped_folder("bundled") / MODEL_CARD_FILE).is_file()
+    """Return whether the bundled model is installed."""
+    return (bundled_model_dir("bundled") / MODEL_CARD_FILE).is_file()
 
 
-def bundled_model() -> Bundle:
-    """Return the model that comes with the program, to go on learning from.
+def open_bundled_model() -> Bundle:
+    """Open and verify the bundled model, as initial weights for training.
 
-    Raises
-    ------
-    WeightsError
-        None came with this copy of the program, or it is damaged.
+    A `WeightsError` is raised if the bundled model is not installed or is damaged.
     """
-    folder = shipped_folder("bundled")
+    folder = bundled_model_dir("bundled")
     if not has_bundled_model():
         raise WeightsError(
-            "No model came with this copy of the program; choose 'imagenet', 'none' or a file of "
-            "weights."
+            "The bundled model is not installed. Use 'imagenet', 'none' or a weights file."
         )
     stats = ((file.name, file.stat()) for file in sorted(folder.iterdir()))
-    stamp = tuple((name, found.st_size, found.st_mtime_ns) for name, found in stats)
+    stamp = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
     try:
-        return _verified(folder, stamp)
+        return _open_verified(folder, stamp)
     except BundleError as error:
         raise WeightsError(
-            f"The model that came with the program is damaged: {error} Get the program again, or "
-            "choose other weights."
+            f"The bundled model is damaged. {error} Install the program again or use other weights."
         ) from error
 
 
 @lru_cache(maxsize=1)
-def _verified(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> Bundle:
-    """Hash 50 MB once, and not for every click on a page; a file that changes has another stamp."""
+def _open_verified(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> Bundle:
+    """Hash 50 MB once and not at every click; a changed file has another stamp."""
     bundle = Bundle(folder, read_model_card(folder))
     bundle.verify()
     return bundle

@@ -1,4 +1,7 @@
-"""Classify one image: probability, class, heatmaps and checks."""
+"""Classify images: probability, class, heatmaps and checks of each image.
+
+`Classifier` returns predictions without side effects. `explain_file` writes a prediction to disk.
+"""
 
 import hashlib
 import io
@@ -9,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from bc_model.checks import Check, by_severity, check_to_json, is_blocked, make_check
 from bc_model.data.breakhis import CLASSES, ImageName, is_synthetic, parse_name
-from bc_model.data.images import decode_image, image_files, preprocess_image, read_file
+from bc_model.data.images import decode_image, list_image_files, preprocess_image, read_image_bytes
 from bc_model.errors import ImageError
-from bc_model.gradcam import Heatmap, overlay_heatmap, shared_scale
+from bc_model.gradcam import Heatmap, compute_full_scale, encode_png, overlay_heatmap
 from bc_model.inference.batching import BatchingEngine
-from bc_model.inference.bundle import Bundle, open_bundle, shipped_folder
+from bc_model.inference.bundle import Bundle, bundled_model_dir, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.input_checks import check_size, check_staining
 from bc_model.inference.seen_images import check_seen
@@ -31,18 +33,19 @@ class Prediction:
     Attributes
     ----------
     name : str
-        File name of the image.
+        File name of the image; empty if it was not given.
     width_px, height_px : int
         Size of the image.
     logits : tuple of float
-        Raw outputs of the network in the order of `CLASSES`, also for an unclassified image.
+        Outputs of the network in the order of `CLASSES`, before temperature scaling. They are also
+        present if a blocking check failed.
     prob_malignant : float or None
-        Estimated probability of malignancy in [0, 1], after temperature scaling. None if a
-        blocking check failed.
+        Probability of malignancy in [0, 1], after temperature scaling. None if a blocking check
+        failed.
     predicted_class : {'benign', 'malignant'} or None
         Class at the decision threshold of the model. None if a blocking check failed.
     heatmaps : dict of str to Heatmap
-        One heatmap per class. Empty if a blocking check failed.
+        Grad-CAM heatmap of each class. Empty if a blocking check failed.
     checks : tuple of Check
         Failed checks, the most serious first.
     """
@@ -58,27 +61,38 @@ class Prediction:
 
     @property
     def is_classified(self) -> bool:
-        """Whether no blocking check failed."""
+        """True if no blocking check failed."""
         return self.predicted_class is not None
 
 
 class Classifier:
     """Classify images with one model and explain each prediction with Grad-CAM.
 
+    Several threads can share a classifier.
+
     Parameters
     ----------
     engine : BatchingEngine
-        Inference engine, which several threads can share.
+        Inference engine of the model.
 
     Attributes
     ----------
-    engine : BatchingEngine
     bundle : Bundle
-        The model on disk, with its decision threshold and temperature.
+        The model on disk, with its model card, decision threshold and temperature.
 
     See Also
     --------
     load_classifier : Return a classifier for a model on disk.
+
+    Examples
+    --------
+    >>> classifier = load_classifier("bundled")
+    >>> gray = np.full((460, 700, 3), 200, np.uint8)
+    >>> prediction = classifier.predict(gray, name="gray.png", magnification=200)
+    >>> prediction.predicted_class is None
+    True
+    >>> prediction.checks[0].code, prediction.checks[0].severity.value
+    ('BC104', 'blocking')
     """
 
     def __init__(self, engine: BatchingEngine) -> None:
@@ -86,47 +100,42 @@ class Classifier:
         self.bundle: Bundle = engine.bundle
 
     def predict(
-        self, rgb: np.ndarray, *, name: str = "", magnification: int | None = None
+        self, image: np.ndarray, *, name: str = "", magnification: int | None = None
     ) -> Prediction:
-        """Return the prediction for one decoded image.
+        """Return the prediction for one image.
 
         Parameters
         ----------
-        rgb : ndarray of shape (height, width, 3), uint8
-            Image as `bc_model.data.images.decode_picture` returns it.
-        name : str, default=''
-            File name. An official BreakHis name states the case and the magnification.
+        image : ndarray of shape (height, width, 3), uint8
+            RGB image from `read_image`, at its original size.
+        name : str
+            File name. An official BreakHis name contains the case and the magnification.
         magnification : int, optional
-            Magnification such as 200 for 200X. Default is the one in the file name.
+            Magnification such as 200 for 200X. The default is that of the file name.
 
         Raises
         ------
         EngineBusyError
             Too many images are waiting.
         ModelError
-            The output of the network is not finite.
+            The logits are not finite.
         """
-        pixels = preprocess_image(rgb, self.bundle.image_size)
+        pixels = preprocess_image(image, self.bundle.image_size)
         logits, heatmaps = self.engine.explain_one(pixels)
-        checks = [
-            check
-            for group in by_severity(
-                _input_checks(rgb, pixels, name, magnification, self.bundle)
-            ).values()
-            for check in group
-        ]
+        groups = by_severity(_input_checks(image, pixels, name, magnification, self.bundle))
+        checks = tuple(check for group in groups.values() for check in group)
         is_classified = not is_blocked(checks)
-        probability = float(prob_malignant(logits[None], self.bundle.temperature)[0])
+        probability = float(compute_prob_malignant(logits[None], self.bundle.temperature)[0])
         predicted_class = CLASSES[int(probability >= self.bundle.threshold)]
         return Prediction(
             name=name,
-            width_px=rgb.shape[1],
-            height_px=rgb.shape[0],
+            width_px=image.shape[1],
+            height_px=image.shape[0],
             logits=tuple(float(logit) for logit in logits),
             prob_malignant=probability if is_classified else None,
             predicted_class=predicted_class if is_classified else None,
             heatmaps=heatmaps if is_classified else {},
-            checks=tuple(checks),
+            checks=checks,
         )
 
 
@@ -142,32 +151,48 @@ def load_classifier(source: str | Path) -> Classifier:
     ------
     ModelError
         The path does not exist or is not a model.
+    BundleError
+        A file of the model is missing, changed or damaged.
+
+    Examples
+    --------
+    >>> load_classifier("bundled").bundle.image_size
+    (160, 240)
     """
-    path = shipped_folder("bundled") if source == "bundled" else Path(source)
+    path = bundled_model_dir("bundled") if source == "bundled" else Path(source)
     return Classifier(BatchingEngine(Engine(open_bundle(path))))
 
 
-def prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Turn logits, shape (n, 2), into the estimated probability of malignancy, shape (n,)."""
+def compute_prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Return the probability of malignancy, shape (n,), for logits of shape (n, 2).
+
+    Examples
+    --------
+    >>> compute_prob_malignant(np.array([[0.0, 0.0], [1.0, 3.0]]), 1.0).round(3).tolist()
+    [0.5, 0.881]
+    """
     benign, malignant = (np.asarray(logits, np.float64) / temperature).T
     # The softmax of two logits is the logistic of their difference; logaddexp never overflows.
     return np.exp(-np.logaddexp(0.0, benign - malignant))
 
 
 def _input_checks(
-    rgb: np.ndarray, pixels: np.ndarray, name: str, magnification: int | None, bundle: Bundle
+    image: np.ndarray, pixels: np.ndarray, name: str, magnification: int | None, bundle: Bundle
 ) -> Iterator[Check]:
     """Yield the failed checks of an image, of its file name and of the model."""
     parsed = parse_name(name)
-    found = (
+    case = parsed.case if parsed else ""
+    is_unsuitable = is_synthetic(case) and not bundle.card.data.is_synthetic
+    is_seen_case = bool(case) and case in bundle.seen_cases
+    checks = (
         _check_magnification(parsed, magnification, bundle),
-        _check_synthetic(parsed, bundle),
+        make_check("BC102") if is_unsuitable else None,
         check_staining(pixels, bundle.card),
-        check_size(rgb.shape[1], rgb.shape[0], parsed is not None, bundle),
-        _check_case(parsed, bundle) or check_seen(rgb, bundle),
+        check_size(image.shape[1], image.shape[0], parsed is not None, bundle),
+        make_check("BC110", case=case) if is_seen_case else check_seen(image, bundle),
         make_check("BC401") if bundle.temperature == 1.0 else None,
     )
-    return (check for check in found if check is not None)
+    return (check for check in checks if check is not None)
 
 
 def _check_magnification(
@@ -187,52 +212,29 @@ def _check_magnification(
     return None
 
 
-def _check_synthetic(parsed: ImageName | None, bundle: Bundle) -> Check | None:
-    if parsed is None or not is_synthetic(parsed.case) or bundle.card.data.is_synthetic:
-        return None
-    return make_check("BC102")
+def collect_images(paths: Iterable[Path]) -> list[Path]:
+    """Return the given files and all images in the given directories, without duplicates.
 
-
-def _check_case(parsed: ImageName | None, bundle: Bundle) -> Check | None:
-    if parsed is None or parsed.case not in bundle.seen_cases:
-        return None
-    return make_check("BC110", case=parsed.case)
-
-
-def images_to_explain(given: Iterable[Path]) -> list[Path]:
-    """Return the given files, and every image in the given folders.
-
-    Heatmaps of earlier explanations are not listed.
-
-    Parameters
-    ----------
-    given : iterable of Path
-
-    Raises
-    ------
-    ImageError
-        A file does not exist.
-    DataError, FolderNotFoundError
-        A folder contains no image.
+    Heatmaps that `explain_file` wrote are excluded. A missing file is an `ImageError`.
     """
-    found: list[Path] = []
-    for path in given:
+    images: list[Path] = []
+    for path in paths:
         if path.is_dir():
-            found += image_files(path)
+            images += list_image_files(path)
         elif path.exists():
-            found.append(path)
+            images.append(path)
         else:
             raise ImageError(f"The image {path} does not exist. Check the path.")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(images))
 
 
 def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any]:
-    """Explain one image and write the result.
+    """Classify and explain one image file and write the result.
 
     Writes ``<stem>-<hash>.json`` and, for each class, ``...-<class>.png`` (overlay at the size of
-    the image) and ``...-<class>.npy`` (raw heatmap, float32). The hash keeps images of the same
-    name apart. If a blocking check fails, only the JSON file is written, without a class, a
-    probability or a heatmap.
+    the image) and ``...-<class>.npy`` (raw heatmap, float32) into the directory `out`. The hash
+    separates images of the same name. If a blocking check fails, only the JSON file is written,
+    without a class, a probability or a heatmap.
 
     Returns
     -------
@@ -244,12 +246,13 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
     ImageError
         The image cannot be read. Nothing is written.
     """
-    data = read_file(path)
-    rgb = decode_image(data, path.name)
-    prediction = classifier.predict(rgb, name=path.name)
+    data = read_image_bytes(path)
+    image = decode_image(data, path.name)
+    prediction = classifier.predict(image, name=path.name)
     sha256 = hashlib.sha256(data).hexdigest()
     out.mkdir(parents=True, exist_ok=True)
     base = f"{path.stem}-{sha256[:8]}"
+    logits = dict(zip(CLASSES, prediction.logits, strict=True))
     result = {
         "image": str(path),
         "sha256": sha256,
@@ -257,11 +260,9 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
         "prob_malignant": prediction.prob_malignant,
         "threshold": classifier.bundle.threshold,
         "predicted_class": prediction.predicted_class,
-        "logits": dict(zip(CLASSES, prediction.logits, strict=True))
-        if prediction.is_classified
-        else None,
+        "logits": logits if prediction.is_classified else None,
         "temperature": classifier.bundle.temperature,
-        "heatmaps": _write_heatmaps(prediction, rgb, out, base),
+        "heatmaps": _write_heatmaps(prediction, image, out, base),
         "checks": [check_to_json(check) for check in prediction.checks],
         "use": "Research use only, not a diagnosis.",
     }
@@ -270,7 +271,7 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
 
 
 def _write_heatmaps(
-    prediction: Prediction, rgb: np.ndarray, out: Path, base: str
+    prediction: Prediction, image: np.ndarray, out: Path, base: str
 ) -> dict[str, dict[str, Any]]:
     """Write the heatmaps and return their entries of the JSON file."""
     entries: dict[str, dict[str, Any]] = {}
@@ -282,9 +283,10 @@ def _write_heatmaps(
             raw.unlink(missing_ok=True)
             continue
         heatmap = prediction.heatmaps[name]
-        full_scale = shared_scale(prediction.heatmaps)
-        image = overlay_heatmap(rgb, heatmap, full_scale=full_scale)
-        write_bytes_atomic(overlay, encode_png(image))
+        full_scale = compute_full_scale(prediction.heatmaps)
+        write_bytes_atomic(
+            overlay, encode_png(overlay_heatmap(image, heatmap, full_scale=full_scale))
+        )
         buffer = io.BytesIO()
         np.save(buffer, heatmap.raw, allow_pickle=False)
         write_bytes_atomic(raw, buffer.getvalue())
@@ -295,10 +297,3 @@ def _write_heatmaps(
             "has_positive_contribution": not heatmap.is_empty,
         }
     return entries
-
-
-def encode_png(rgb: np.ndarray) -> bytes:
-    """Return an RGB image as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, format="PNG", compress_level=3)
-    return buffer.getvalue()

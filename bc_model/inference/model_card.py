@@ -1,7 +1,7 @@
-"""The model card: the origin, training data, metrics, limits and files of a model.
+"""The model card: origin, training data, metrics, limits and files of a model.
 
-It is the JSON file `MODEL_CARD_FILE` beside the weights. A card of another schema version, with a
-missing or unknown key, or with a value out of range is refused.
+The card is the JSON file `MODEL_CARD_FILE` of a bundle. Reading refuses another schema version, a
+missing or unknown key, and a value out of range.
 """
 
 import math
@@ -23,16 +23,17 @@ MODEL_CARD_FILE = "model_card.json"
 
 INTENDED_USE = (
     "Research use only, not a diagnosis. Estimates the probability of malignancy for single fields "
-    "of H&E-stained breast tissue from surgical biopsies, at the magnification named here."
+    "of H&E-stained breast tissue from surgical biopsies, at the magnifications of this card."
 )
 LIMITS = (
-    "The training pictures hold no normal tissue, no in-situ-only lesion and no atypia; phyllodes "
-    "tumours are all filed as benign. They come from one laboratory, and a pathologist chose the "
-    "fields. Anything else is outside what the model knows, and it will answer all the same."
+    "The training images contain no normal tissue, no isolated in-situ lesions and no atypia. All "
+    "phyllodes tumors are labeled benign. All images come from one laboratory, and a pathologist "
+    "selected the fields. The model also predicts a class for any other image, but such "
+    "predictions are not meaningful."
 )
 
-# A file name, never a path: a card must not reach outside its directory. The name of the model
-# becomes a file name on export.
+# A file name and never a path, so that a card cannot refer to files outside of its directory. The
+# name of the model becomes a file name on export.
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -41,17 +42,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Architecture:
     """The network.
 
-    Attributes
-    ----------
-    backbone : str
-    initial_weights : str
-        Name or file name of the weights at the start; 'none' for random weights.
-    n_parameters : int
-    dense_units : tuple of int
-        Units of the layers between the pooling and the logits.
-    dropout : float
-    config : dict or None
-        Configuration of the training of the bundled model.
+    `initial_weights` is a name, a file name, or 'none' for random weights. `dense_units` are the
+    layers between pooling and logits. `config` is the configuration of the bundled model.
     """
 
     backbone: str
@@ -70,15 +62,8 @@ class Architecture:
 class StainStatistics:
     """Quantiles of the staining of the training images.
 
-    Attributes
-    ----------
-    quantiles : tuple of float
-    values : dict of str to tuple of float
-        One value per quantile for each of `bc_model.data.stain.STAIN_COLUMNS`, optical density.
-    grayscale_proportion : float
-        Proportion of training images without color.
-    out_of_distribution_proportion : float or None
-        Proportion of images of other cases that are stained unlike the training images.
+    `values` has one optical density per quantile for each of `bc_model.data.stain.STAIN_COLUMNS`.
+    `out_of_distribution_proportion` is that of images of unseen cases; None if it is unknown.
     """
 
     quantiles: tuple[float, ...]
@@ -100,22 +85,10 @@ class StainStatistics:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The images that the network accepts and the images that it was trained on.
+    """The input of the network and the images that it was trained on.
 
-    Attributes
-    ----------
-    height_px, width_px : int
-        Size of the input of the network.
-    preprocessing : str
-    training_sizes : tuple of str
-        Sizes of the training images, such as '700x460', the most frequent first.
-    reshaped_sizes : tuple of str
-        Sizes that only official images have which no longer have the shape of a frame.
-    channels : str
-    value_range : (int, int)
-    field_of_view : str
-        The part of an image that is used.
-    stain : StainStatistics or None
+    `training_sizes` are sizes such as '700x460', the most frequent first. `reshaped_sizes` are
+    those that only resized official frames have. `field_of_view` describes the cropping.
     """
 
     height_px: int
@@ -130,22 +103,17 @@ class ModelInput:
 
     def __post_init__(self) -> None:
         _require_text(preprocessing=self.preprocessing, channels=self.channels)
-        for name, value in (("height_px", self.height_px), ("width_px", self.width_px)):
-            if value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
+        if min(self.height_px, self.width_px) < 1:
+            raise ValueError(
+                f"height_px, width_px: expected at least 1, got {self.height_px}, {self.width_px}"
+            )
 
 
 @dataclass(frozen=True)
 class Scale:
     """The physical scale of the training images.
 
-    Attributes
-    ----------
-    magnifications : tuple of int
-    mpp_range : dict of str to (float, float)
-        Range of the micrometers per pixel, by magnification.
-    source : str
-        Origin of the ranges.
+    `mpp_range` is the range of micrometers per pixel by magnification, `source` its origin.
     """
 
     magnifications: tuple[int, ...]
@@ -153,13 +121,12 @@ class Scale:
     source: str
 
     def __post_init__(self) -> None:
-        for value in self.magnifications:
-            _require_count(magnifications=value)
+        _require_count(magnifications=min(self.magnifications, default=0))
 
 
 @dataclass(frozen=True)
 class SubsetCounts:
-    """A number for each subset of a split."""
+    """A count for each subset of a split."""
 
     train: int = 0
     validation: int = 0
@@ -173,22 +140,10 @@ class SubsetCounts:
 class TrainingData:
     """The dataset and the split that the model was trained with.
 
-    Attributes
-    ----------
-    dataset_sha256, split_sha256 : str
-    protocol : str
-    has_leakage : bool
-        Whether images of one case are in several subsets.
-    n_images, n_cases : SubsetCounts
-    training_cases, validation_cases : tuple of str
-    initial_cases : tuple of str
-        Cases that the initial weights were trained on.
-    has_initialization_leakage : bool
-        Whether the initial weights were trained on images or cases of the test subset.
-    seen_images_complete : bool
-        Whether the list of images seen in training includes those of the initial weights.
-    is_synthetic : bool
-    license : str
+    `has_leakage` states whether several subsets contain images of the same case. `initial_cases`
+    are those of the initial weights, and `has_initialization_leakage` states whether the test
+    subset contains them or their images. `seen_images_complete` states whether the list of seen
+    images includes those of the initial weights.
     """
 
     dataset_sha256: str
@@ -211,15 +166,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class SubgroupResult:
-    """Metrics of one subgroup of the test images.
-
-    Attributes
-    ----------
-    kind : str
-        Criterion of the subgroups, such as 'magnification'.
-    name : str
-    metrics : dict of str to Figure
-    """
+    """Metrics of one subgroup of the test images; `kind` is its criterion, e.g. 'magnification'."""
 
     kind: str
     name: str
@@ -228,21 +175,7 @@ class SubgroupResult:
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """An evaluation without its curves.
-
-    Attributes
-    ----------
-    protocol : str
-    has_leakage : bool
-    threshold : float
-        Decision threshold of the metrics.
-    n_images, n_cases : int
-    malignant_proportion : float
-    metrics, case_metrics : dict of str to Figure
-        By image and by case; no metrics by case where no case is known.
-    subgroups : tuple of SubgroupResult
-    checks : tuple of Check
-    """
+    """An evaluation without its curves; `case_metrics` is empty if no case is known."""
 
     protocol: str
     has_leakage: bool
@@ -270,14 +203,10 @@ class ProtocolResult:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The settings that nested cross-validation selects from.
+    """The options of model selection in nested cross-validation.
 
-    Attributes
-    ----------
-    views : dict of str to dict
-        Changes of the augmentation settings, by name.
-    penalties, last_penalties : tuple of float
-        Of the teacher and of the last layer.
+    `views` are named changes of the augmentation. `penalties` are those of the linear teacher, and
+    `last_penalties` those of the last layer.
     """
 
     views: dict[str, dict[str, Any]]
@@ -287,10 +216,7 @@ class SearchSpace:
 
 @dataclass(frozen=True)
 class FoldChoice:
-    """The settings that were selected without one fold.
-
-    `roc_auc_of_others` is the ROC AUC on the folds of the selection, which overestimates.
-    """
+    """The options selected without one fold; `roc_auc_of_others` overestimates performance."""
 
     fold: int
     views: str
@@ -304,16 +230,8 @@ class FoldChoice:
 class NestedResult:
     """Metrics of nested cross-validation.
 
-    Attributes
-    ----------
-    network : str
-        Description of the evaluated networks.
-    selected_by : str
-        Description of the networks that selected the settings; empty for the same networks.
-    search_space : SearchSpace
-    choices : tuple of FoldChoice
-    n_folds, n_images, n_cases : int
-    metrics : dict of str to Figure
+    `network` describes the evaluated networks, and `selected_by` the networks of the model
+    selection; it is empty if they are the same.
     """
 
     network: str
@@ -328,15 +246,7 @@ class NestedResult:
 
 @dataclass(frozen=True)
 class CardMetrics:
-    """The results of a model.
-
-    Attributes
-    ----------
-    test : EvaluationSummary or None
-        None for a model that was not evaluated.
-    protocols : tuple of ProtocolResult
-    nested : NestedResult or None
-    """
+    """The results of a model; `test` is None if the model was not evaluated."""
 
     test: EvaluationSummary | None = None
     protocols: tuple[ProtocolResult, ...] = ()
@@ -345,20 +255,10 @@ class CardMetrics:
 
 @dataclass(frozen=True)
 class DecisionThreshold:
-    """The probability of malignancy from which an image is predicted malignant.
+    """The probability of malignancy from which an image is predicted malignant, in [0, 1].
 
-    Attributes
-    ----------
-    value : float
-        In [0, 1].
-    method : str
-        How the value was selected.
-    reason, date : str
-        Reason and time of a threshold that was set; empty for the default.
-    unit : {'picture', 'case'} or None
-        What the threshold was selected for.
-    n_images, n_cases : int
-        Validation images and their known cases; 0 for a value that was not selected on images.
+    `reason` and `date` are empty unless the threshold was set manually. `unit` is 'image' or 'case'
+    for a threshold that was selected on validation predictions, whose numbers follow.
     """
 
     value: float
@@ -373,24 +273,16 @@ class DecisionThreshold:
         _require_proportion(value=self.value)
         _require_text(method=self.method)
         if self.unit not in (None, "image", "case"):
-            raise ValueError(f"unit: expected 'picture', 'case' or None, got {self.unit!r}")
+            raise ValueError(f"unit: expected 'image', 'case' or None, got {self.unit!r}")
         _require_count(n_images=self.n_images, n_cases=self.n_cases)
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """A temperature: the number that logits are divided by before the softmax.
+    """The divisor of the logits before the softmax, fitted on validation images.
 
-    Attributes
-    ----------
-    value : float
-        1 where no temperature was fitted; `method` contains the reason.
-    method : str
-        How the value was found.
-    n_images, n_cases : int
-        Validation images and their known cases.
-    log_loss_before, log_loss_after : float or None
-        On these images, every case counted once; None when nothing was fitted.
+    Without a fit, `value` is 1 and `method` contains the reason. The log losses have equal weight
+    per case.
     """
 
     value: float
@@ -409,34 +301,18 @@ class Temperature:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Everything that a model states about itself.
+    """The description of a model; a `ValueError` if a value is out of range.
 
     Attributes
     ----------
-    name : str
-        Letters, digits, '-', '.' and '_'.
     version : str
         Version of the program that trained the model.
     created : str
         Time in ISO 8601.
-    architecture : Architecture
-    input : ModelInput
-    scale : Scale
-    data : TrainingData
-    threshold : DecisionThreshold
-    temperature : Temperature
-    metrics : CardMetrics
     precisions : dict of str to Parity
-        Keys are in `bc_model.inference.precision.PRECISIONS`.
+        Parity check by precision, see `bc_model.inference.precision.PRECISIONS`.
     files : dict of str to str
-        SHA-256 by file name; empty only before the files are written.
-    classes : tuple of str
-    intended_use, limits : str
-
-    Raises
-    ------
-    ValueError
-        A value is out of range.
+        SHA-256 by file name. Empty only before the files are written.
     """
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -463,14 +339,10 @@ class ModelCard:
         if not _FILE_NAME.fullmatch(self.name):
             raise ValueError(f"name: expected letters, digits and -._, got {self.name!r}")
         if self.classes != CLASSES:
-            raise ValueError(
-                f"classes: expected {', '.join(CLASSES)} in this order, got "
-                f"{', '.join(self.classes)}"
-            )
+            expected, found = ", ".join(CLASSES), ", ".join(self.classes)
+            raise ValueError(f"classes: expected {expected} in this order, got {found}")
         if unknown := sorted(set(self.precisions) - set(PRECISIONS)):
-            raise ValueError(
-                f"precisions: expected keys in {', '.join(PRECISIONS)}, got {unknown[0]!r}"
-            )
+            raise ValueError(f"precisions: expected {', '.join(PRECISIONS)}, got {unknown[0]!r}")
         for name, digest in self.files.items():
             if not _FILE_NAME.fullmatch(name):
                 raise ValueError(f"files: expected file names and no paths, got {name!r}")
@@ -478,30 +350,24 @@ class ModelCard:
                 raise ValueError(f"files.{name}: expected a SHA-256 in hexadecimal, got {digest!r}")
 
 
-def synthetic_label(data: TrainingData) -> str:
-    """Say what it means that a model learned from drawn pictures; its card's ``data``."""
-    if known := len(data.initial_cases):
+def describe_synthetic_training(data: TrainingData) -> str:
+    """Return a sentence about the limits of a model that was trained on synthetic images."""
+    if n_cases := len(data.initial_cases):
         return (
-            "It learned from drawn pictures; of tissue it knows only what the model that it began "
-            f"from had learned, from {format_count(known, 'case')}."
+            "This model was trained on synthetic images. Only its initial weights were trained on "
+            f"tissue, from {format_count(n_cases, 'case')}."
         )
-    return "It learned from drawn pictures and knows nothing of tissue."
+    return "This model was trained on synthetic images only. Do not use it for tissue."
 
 
 def read_model_card(folder: Path) -> ModelCard:
-    """Return the model card in a bundle directory.
-
-    Raises
-    ------
-    BundleError
-        The file is missing, is not JSON, or is not a valid card.
-    """
+    """Return the model card in a bundle directory; a `BundleError` if there is no valid one."""
     try:
         card = read_record(folder / MODEL_CARD_FILE, ModelCard)
     except FileNotFoundError as error:
         raise BundleError(
-            f"{folder} is not a model: it has no {MODEL_CARD_FILE}. "
-            "Give the folder of a finished run, or its folder 'model'."
+            f"{folder} is not a model, because it has no {MODEL_CARD_FILE}. Use the directory of a "
+            "finished run."
         ) from error
     except OSError as error:
         raise BundleError(f"The model card in {folder} cannot be read ({error}).") from error
@@ -513,7 +379,7 @@ def read_model_card(folder: Path) -> ModelCard:
 
 
 def model_card_text(folder: Path, card: ModelCard) -> str:
-    """Return a model card as its file in a bundle directory contains it."""
+    """Return the text of the model card file in a bundle directory."""
     try:
         return dumps(_require_files(card, folder))
     except RecordError as error:
@@ -547,6 +413,6 @@ def _require_count(**counts: int) -> None:
 
 def _require_proportion(**values: float) -> None:
     for name, value in values.items():
-        # NaN fails this comparison as well. Every image would be predicted benign at it.
+        # NaN must fail: with a threshold of NaN, every image would be predicted benign.
         if not (math.isfinite(value) and 0.0 <= value <= 1.0):
             raise ValueError(f"{name}: expected 0 to 1, got {value}")

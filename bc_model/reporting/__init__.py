@@ -1,6 +1,6 @@
-"""Reports and model cards as HTML, PDF and Markdown, with their charts.
+"""Reports and model cards as HTML, PDF, JSON and Markdown, with their charts.
 
-A report becomes a `Document` once. Each writer depends on documents only, not on reports.
+A report becomes a `Document` once. The HTML and PDF writers depend on documents only.
 """
 
 import lazy_loader

@@ -5,59 +5,44 @@ Every text is plain text. The writers escape it as their format requires.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from bc_model.checks import Check, Severity, by_severity
-from bc_model.reporting.labels import cases_words, interval_words, value_words
+from bc_model.reporting.labels import format_case_count, format_interval, format_value
 from bc_model.utils.metric import Metric
 
 if TYPE_CHECKING:
     # Model cards have no charts, and matplotlib takes a second to load.
-    from matplotlib.figure import Figure as MplFigure
-
-_METRIC_WIDTHS = (1.75, 0.9, 1.35, 0.95, 1.05, 3.3)
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class Heading:
     """The title of a section."""
 
-    kind: ClassVar[str] = "heading"
-
     text: str
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph. A quiet one is smaller, like a caption."""
-
-    kind: ClassVar[str] = "text"
+    """A paragraph, or a caption in smaller letters."""
 
     text: str
-    quiet: bool = False
+    is_caption: bool = False
 
 
 @dataclass(frozen=True)
 class Notice:
-    """A highlighted box of sentences. A grave one has the color of a warning."""
-
-    kind: ClassVar[str] = "notice"
+    """A highlighted box of sentences, in the color of a warning if it is one."""
 
     title: str
     sentences: tuple[str, ...]
-    grave: bool = False
-
-
-def check_notices(checks: Iterable[Check]) -> Iterator[Notice]:
-    """Yield one notice per severity, the most serious first."""
-    for severity, group in by_severity(checks).items():
-        sentences = tuple(check.message for check in group)
-        yield Notice(severity.capitalize(), sentences, grave=severity != Severity.INFO)
+    is_warning: bool = False
 
 
 @dataclass(frozen=True)
 class KeyMetric:
-    """One large number with its interval, images and cases."""
+    """One large number with its interval, images and cases, all as text."""
 
     name: str
     value: str
@@ -67,9 +52,7 @@ class KeyMetric:
 
 @dataclass(frozen=True)
 class KeyMetrics:
-    """The few metrics that readers see first."""
-
-    kind: ClassVar[str] = "key_metrics"
+    """The few metrics at the top of a report."""
 
     metrics: tuple[KeyMetric, ...]
 
@@ -78,26 +61,12 @@ class KeyMetrics:
 class Facts:
     """Pairs of a name and its value."""
 
-    kind: ClassVar[str] = "facts"
-
     pairs: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text.
-
-    Attributes
-    ----------
-    columns : tuple of str
-    rows : tuple of tuple of str
-    numeric : tuple of int
-        Indices of the right-aligned columns.
-    widths : tuple of float
-        Relative widths of the columns, if they are not equal.
-    """
-
-    kind: ClassVar[str] = "table"
+    """Rows of text, with the indices of right-aligned columns and relative column widths."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -107,18 +76,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with a title.
-
-    Attributes
-    ----------
-    title : str
-    figure : matplotlib.figure.Figure
-    alt_text : str
-        The content of the chart as a sentence, for readers who cannot see it.
-    """
+    """A figure with a title, and a sentence for readers who cannot see it."""
 
     title: str
-    figure: "MplFigure"
+    figure: "Figure"
     alt_text: str
 
     @property
@@ -132,10 +93,13 @@ class Chart:
 class Charts:
     """One wide chart, or several narrow ones side by side."""
 
-    kind: ClassVar[str] = "charts"
-
     charts: tuple[Chart, ...]
-    wide: bool = False
+    is_wide: bool = False
+
+    @property
+    def n_columns(self) -> int:
+        """Number of charts side by side."""
+        return 1 if self.is_wide else 2
 
 
 Block = Heading | Text | Notice | KeyMetrics | Facts | Table | Charts
@@ -145,15 +109,8 @@ Block = Heading | Text | Notice | KeyMetrics | Facts | Table | Charts
 class Document:
     """A complete document.
 
-    Attributes
-    ----------
-    title, subtitle : str
-    created : str
-        The ISO date and time of the content. The time of writing is not part of a document, so
-        that the same content gives the same bytes.
-    footer : str
-        The text at the foot of every page.
-    blocks : tuple of Block
+    `created` is the ISO date and time of the model, or ''. The time of writing is not part of a
+    document, so that the same content gives the same bytes.
     """
 
     title: str
@@ -163,31 +120,33 @@ class Document:
     blocks: tuple[Block, ...]
 
 
+def check_notices(checks: Iterable[Check]) -> Iterator[Notice]:
+    """Yield one notice per severity, the most serious first."""
+    for severity, group in by_severity(checks).items():
+        sentences = tuple(check.message for check in group)
+        yield Notice(severity.capitalize(), sentences, is_warning=severity != Severity.INFO)
+
+
 def metric_table(
-    figures: dict[str, Metric], words: dict[str, tuple[str, str]], malignant_proportion: float
+    metrics: dict[str, Metric], labels: dict[str, tuple[str, str]], malignant_proportion: float
 ) -> Table:
     """Return a table of metrics with interval, images, cases and meaning.
 
-    Parameters
-    ----------
-    figures : dict of str to Figure
-    words : dict of str to (str, str)
-        Title and meaning of each metric to show, in this order.
-    malignant_proportion : float
-        The accuracy of the majority baseline, which always predicts malignant.
+    The rows are in the order of the labels. The accuracy of the majority baseline, which always
+    predicts malignant, is the proportion of malignant images or cases.
     """
     baseline = {"accuracy": f"; majority baseline: {malignant_proportion:.3f}"}
     rows = tuple(
-        (
-            title,
-            value_words(figures[name]),
-            interval_words(figures[name]),
-            f"{figures[name].n:,}",
-            cases_words(figures[name].n_cases),
-            meaning + baseline.get(name, ""),
-        )
-        for name, (title, meaning) in words.items()
-        if name in figures
+        (title, *metric_cells(metrics[name]), meaning + baseline.get(name, ""))
+        for name, (title, meaning) in labels.items()
+        if name in metrics
     )
     columns = ("Metric", "Value", "95 % CI", "Images", "Cases", "Meaning")
-    return Table(columns, rows, numeric=(1, 2, 3, 4), widths=_METRIC_WIDTHS)
+    widths = (1.75, 0.9, 1.35, 0.95, 1.05, 3.3)
+    return Table(columns, rows, numeric=(1, 2, 3, 4), widths=widths)
+
+
+def metric_cells(metric: Metric) -> tuple[str, str, str, str]:
+    """Return value, interval, images and cases as the cells of a table."""
+    support = (f"{metric.n_images:,}", format_case_count(metric.n_cases))
+    return (format_value(metric), format_interval(metric), *support)

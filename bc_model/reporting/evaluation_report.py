@@ -1,4 +1,4 @@
-"""An evaluation report as a document, and as an HTML or PDF file."""
+"""An evaluation report as a document, and as an HTML, PDF or JSON file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,374 +6,333 @@ from pathlib import Path
 import bc_model
 from bc_model.errors import ConfigError, RunError
 from bc_model.evaluation.checks import FEW_CASES
-from bc_model.evaluation.error_analysis import error_gallery
-from bc_model.evaluation.report import Report
-from bc_model.evaluation.subgroups import Confusion, Group, case_table
+from bc_model.evaluation.error_analysis import build_error_gallery
+from bc_model.evaluation.report import EvaluationReport
+from bc_model.evaluation.subgroups import Confusion, Subgroup, case_table
 from bc_model.inference.model_card import ModelCard
+from bc_model.reporting import document as doc
 from bc_model.reporting import plots
-from bc_model.reporting.document import (
-    Block,
-    Chart,
-    Charts,
-    Document,
-    Facts,
-    Heading,
-    KeyMetric,
-    KeyMetrics,
-    Notice,
-    Table,
-    Text,
-    check_notices,
-    metric_table,
-)
 from bc_model.reporting.labels import (
-    CASE_WORDS,
-    GROUP_WORDS,
+    CASE_METRIC_LABELS,
     METRIC_LABELS,
     RESEARCH_USE,
-    cases_words,
-    interval_words,
-    notes_of,
+    SUBGROUP_LABELS,
+    format_case_count,
+    format_interval,
+    format_support,
+    format_value,
+    metric_notes,
     subgroup_metrics,
-    support_words,
-    value_words,
 )
 from bc_model.reporting.model_card import model_facts
 from bc_model.utils.io import write_bytes_atomic
 from bc_model.utils.metric import Metric
+from bc_model.utils.serialization import dumps
 
 HTML_FILE, PDF_FILE = "report.html", "report.pdf"
 
-_KEY = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc")
-_MOST_CASES = 20
+_KEY_METRICS = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc")
+_MAX_CASES = 20
 
 
-def report_document(report: Report, card: ModelCard) -> Document:
-    """Return a report as a document.
-
-    Parameters
-    ----------
-    report : Report
-        A report with its predictions, as `read_report` returns it.
-    card : ModelCard
-        Model card of the evaluated model.
-    """
-    name = card.name
-    return Document(
-        title=f"Evaluation of {name}",
-        subtitle=(
-            f"{support_words(report.n, report.n_cases)}; protocol '{report.protocol}'"
-            f"{', with leakage' if report.has_leakage else ''}; threshold {report.threshold:.3f}"
-        ),
-        created=card.created,
-        footer=f"{RESEARCH_USE}. {name}, bc_model {bc_model.__version__}",
-        blocks=tuple(_blocks(report, card)),
-    )
-
-
-def report_html(report: Report, card: ModelCard) -> bytes:
-    """Return a report as one HTML file in UTF-8.
+def save_report(report: EvaluationReport, path: str | Path, card: ModelCard | None = None) -> None:
+    """Write a report to a file in the format of its suffix.
 
     Parameters
     ----------
-    report : Report
+    report : EvaluationReport
         A report with its predictions, as `read_report` returns it.
-    card : ModelCard
-        Model card of the evaluated model.
+    path : str or Path
+        File with the suffix ``.html``, ``.pdf`` or ``.json``. Its folder is created if missing.
+    card : ModelCard, optional
+        Model card of the evaluated model, for the HTML and PDF formats.
+
+    Raises
+    ------
+    ConfigError
+        The suffix is not supported.
+    RunError
+        The file cannot be written.
     """
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix == ".html":
+        data = report_to_html(report, card)
+    elif suffix == ".pdf":
+        data = report_to_pdf(report, card)
+    elif suffix == ".json":
+        data = dumps(report).encode("utf-8")
+    else:
+        raise ConfigError(
+            "Invalid report file name. Expected the suffix .html, .pdf or .json, got "
+            f"'{target.name}'. Rename the file."
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(target, data)
+    except OSError as error:
+        raise RunError(
+            f"The report cannot be written. Expected a writable path, got '{target}' "
+            f"({error.strerror or error}). Choose another path."
+        ) from error
+
+
+def report_to_html(report: EvaluationReport, card: ModelCard | None = None) -> bytes:
+    """Return a report as one HTML file in UTF-8; see `save_report` for the parameters."""
     from bc_model.reporting.html import to_html
 
     return to_html(report_document(report, card)).encode("utf-8")
 
 
-def report_pdf(report: Report, card: ModelCard) -> bytes:
-    """Return a report as a PDF file; see `report_html` for the parameters."""
-    from bc_model.reporting.pdf import to_pdf  # its font tools take a moment to load
+def report_to_pdf(report: EvaluationReport, card: ModelCard | None = None) -> bytes:
+    """Return a report as a PDF file; see `save_report` for the parameters."""
+    from bc_model.reporting.pdf import to_pdf  # Its font tools take a moment to load.
 
     return to_pdf(report_document(report, card))
 
 
-def save_report(report: Report, card: ModelCard, path: Path) -> None:
-    """Write a report to a file in the format of its suffix.
-
-    Raises
-    ------
-    ConfigError
-        The suffix is neither ``.html`` nor ``.pdf``.
-    RunError
-        The file cannot be written.
-    """
-    writers = {".html": report_html, ".pdf": report_pdf}
-    writer = writers.get(path.suffix.lower())
-    if writer is None:
-        raise ConfigError(
-            f"Invalid report file name. Expected the suffix .html or .pdf, got '{path.name}'. "
-            "Rename the file."
-        )
-    data = writer(report, card)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomic(path, data)
-    except OSError as error:
-        raise RunError(
-            f"The report cannot be written. Expected a writable place, got '{path}' "
-            f"({error.strerror or error}). Choose another place."
-        ) from error
+def report_document(report: EvaluationReport, card: ModelCard | None = None) -> doc.Document:
+    """Return a report as a document; see `save_report` for the parameters."""
+    name = f"{card.name}, " if card else ""
+    leakage = ", with leakage" if report.has_leakage else ""
+    return doc.Document(
+        title=f"Evaluation of {card.name}" if card else "Evaluation report",
+        subtitle=(
+            f"{format_support(report.n_images, report.n_cases)}; protocol '{report.protocol}'"
+            f"{leakage}; threshold {report.threshold:.3f}"
+        ),
+        created=card.created if card else "",
+        footer=f"{RESEARCH_USE}. {name}bc_model {bc_model.__version__}",
+        blocks=tuple(_blocks(report, card)),
+    )
 
 
-def _blocks(report: Report, card: ModelCard) -> Iterator[Block]:
-    yield Notice(
+def _blocks(report: EvaluationReport, card: ModelCard | None) -> Iterator[doc.Block]:
+    yield doc.Notice(
         f"{RESEARCH_USE}.",
         (
             "The model estimates the probability of malignancy of single images. It also returns a "
             "probability for images unlike its training data.",
         ),
     )
-    yield from check_notices(report.checks)
-    yield KeyMetrics(tuple(_key(METRIC_LABELS[k][0], report.metrics[k]) for k in _KEY))
-    yield Heading("Metrics by image")
-    yield metric_table(report.metrics, METRIC_LABELS, report.always_malignant_accuracy)
-    yield from _metric_notes(report)
-    yield from _curves(report)
-    yield from _cases_blocks(report)
-    yield from _groups_blocks(report)
-    yield from _calibration_blocks(report)
-    yield from _mistakes_blocks(report)
-    yield from _shift_blocks(report)
-    yield Heading("The model")
-    yield Facts(tuple(model_facts(card)))
-    yield Heading("Intended use and limits")
-    yield Text(card.intended_use)
-    yield Text(card.limits)
-    yield from _method(report)
-
-
-def _key(title: str, metric: Metric) -> KeyMetric:
-    interval = "no interval" if metric.low is None else f"95 % CI {interval_words(metric, 2)}"
-    value = value_words(metric, 2)
-    return KeyMetric(title, value, interval, support_words(metric.n, metric.n_cases))
-
-
-def _metric_notes(report: Report) -> Iterator[Block]:
-    yield Text(
-        f"Base rate: {100 * report.malignant_proportion:.1f} % of these {report.n:,} images are malignant. "
-        f"The majority baseline has an accuracy of {report.always_malignant_accuracy:.3f} and a "
-        "balanced accuracy of 0.5. Predictive values do not apply to another base rate.",
-        quiet=True,
+    yield from doc.check_notices(report.checks)
+    yield doc.KeyMetrics(
+        tuple(_key_metric(METRIC_LABELS[name][0], report.metrics[name]) for name in _KEY_METRICS)
     )
-    for sentence in notes_of(report.metrics, METRIC_LABELS):
-        yield Text(sentence, quiet=True)
+    yield from _image_blocks(report)
+    yield from _case_blocks(report)
+    yield from _subgroup_blocks(report)
+    yield from _calibration_blocks(report)
+    yield from _error_blocks(report)
+    yield from _domain_shift_blocks(report)
+    if card:
+        yield doc.Heading("The model")
+        yield doc.Facts(tuple(model_facts(card)))
+        yield doc.Heading("Intended use and limits")
+        yield doc.Text(card.intended_use)
+        yield doc.Text(card.limits)
+    yield doc.Heading("Methods")
+    yield doc.Text(_describe_methods(report))
 
 
-def _curves(report: Report) -> Iterator[Block]:
+def _key_metric(title: str, metric: Metric) -> doc.KeyMetric:
+    interval = "no interval" if metric.ci_low is None else f"95 % CI {format_interval(metric, 2)}"
+    support = format_support(metric.n_images, metric.n_cases)
+    return doc.KeyMetric(title, format_value(metric, 2), interval, support)
+
+
+def _image_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
+    """Yield the metrics by image, confusion matrices and curves."""
+    baseline = report.malignant_proportion
+    yield doc.Heading("Metrics by image")
+    yield doc.metric_table(report.metrics, METRIC_LABELS, baseline)
+    yield doc.Text(
+        f"Base rate: {100 * baseline:.1f} % of these {report.n_images:,} images are malignant. "
+        f"The majority baseline has an accuracy of {baseline:.3f} and a balanced accuracy of 0.5. "
+        "Predictive values do not apply to another base rate.",
+        is_caption=True,
+    )
+    for note in metric_notes(report.metrics, METRIC_LABELS):
+        yield doc.Text(note, is_caption=True)
     charts = [_confusion_chart("Confusion by image", report.confusion, "images")]
-    if report.by_case is not None:
-        charts.append(_confusion_chart("Confusion by case", report.by_case.confusion, "cases"))
-    yield Charts(tuple(charts))
+    if report.case_metrics is not None:
+        confusion = report.case_metrics.confusion
+        charts.append(_confusion_chart("Confusion by case", confusion, "cases"))
+    yield doc.Charts(tuple(charts))
     if report.roc is None or report.pr is None:
-        yield Text("There are no curves because the images have one class only.")
+        yield doc.Text("There are no curves because the images have one class only.")
         return
     roc = plots.describe_curve("ROC curve with AUC", report.metrics["roc_auc"])
     precision = plots.describe_curve(
         "Precision-recall curve with average precision", report.metrics["average_precision"]
     )
-    yield Charts(
+    yield doc.Charts(
         (
-            Chart("ROC curve", plots.plot_roc_curve(report), roc),
-            Chart("Precision and recall", plots.plot_precision_recall_curve(report), precision),
+            doc.Chart("ROC curve", plots.plot_roc_curve(report), roc),
+            doc.Chart("Precision and recall", plots.plot_precision_recall_curve(report), precision),
         )
     )
 
 
-def _confusion_chart(title: str, confusion: Confusion, unit: str) -> Chart:
-    metric = plots.plot_confusion_matrix(confusion, unit)
-    return Chart(title, metric, plots.describe_confusion_matrix(confusion, unit))
+def _confusion_chart(title: str, confusion: Confusion, unit: str) -> doc.Chart:
+    figure = plots.plot_confusion_matrix(confusion, unit)
+    return doc.Chart(title, figure, plots.describe_confusion_matrix(confusion, unit))
 
 
-def _cases_blocks(report: Report) -> Iterator[Block]:
-    """Yield the metrics by case, and all cases."""
-    yield Heading("By case")
-    if report.by_case is None or report.predictions is None:
+def _case_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
+    """Yield the metrics by case, and a chart and a table of the cases."""
+    yield doc.Heading("By case")
+    if report.case_metrics is None or report.predictions is None:
         reason = "no case is known" if report.n_cases == 0 else "every case has both classes"
-        yield Text(f"There are no metrics by case: {reason}.")
+        yield doc.Text(f"There are no metrics by case: {reason}.")
         return
-    (tn, fp), (fn, tp) = report.by_case.confusion
-    malignant_proportion = (fn + tp) / (tn + fp + fn + tp)
-    yield metric_table(report.by_case.metrics, CASE_WORDS, malignant_proportion)
-    for sentence in notes_of(report.by_case.metrics, CASE_WORDS):
-        yield Text(sentence, quiet=True)
+    (tn, fp), (fn, tp) = report.case_metrics.confusion
+    metrics = report.case_metrics.metrics
+    yield doc.metric_table(metrics, CASE_METRIC_LABELS, (fn + tp) / (tn + fp + fn + tp))
+    for note in metric_notes(metrics, CASE_METRIC_LABELS):
+        yield doc.Text(note, is_caption=True)
     cases = case_table(report.predictions, report.threshold)
-    metric = plots.plot_cases(cases, report.threshold)
+    figure = plots.plot_cases(cases, report.threshold)
     alt_text = plots.describe_cases(cases, report.threshold)
-    yield Charts((Chart("All cases", metric, alt_text),), wide=True)
+    yield doc.Charts((doc.Chart("All cases", figure, alt_text),), is_wide=True)
     rows = tuple(
         (
-            str(row["case"]), str(row["class"]), str(row["called"]), f"{row['mean_prob']:.3f}",
-            f"{row['right']} of {row['images']}", f"{row['patient_score']:.2f}",
+            str(row["case"]), str(row["class"]), str(row["predicted_class"]),
+            f"{row['mean_prob']:.3f}", f"{row['n_correct']} of {row['n_images']}",
+            f"{row['patient_score']:.2f}",
         )
-        for _, row in cases.head(_MOST_CASES).iterrows()
+        for _, row in cases.head(_MAX_CASES).iterrows()
     )  # fmt: skip
     columns = (
-        "Case",
-        "True class",
-        "Predicted",
-        "Mean probability",
-        "Images correct",
-        "Patient score",
-    )
-    yield Table(columns, rows, numeric=(3, 4, 5))
-    if len(cases) > _MOST_CASES:
-        yield Text(
-            f"The {_MOST_CASES} cases with the lowest patient score, of {len(cases)} cases. "
+        "Case", "True class", "Predicted", "Mean probability", "Images correct", "Patient score",
+    )  # fmt: skip
+    yield doc.Table(columns, rows, numeric=(3, 4, 5))
+    if len(cases) > _MAX_CASES:
+        yield doc.Text(
+            f"The {_MAX_CASES} cases with the lowest patient score, of {len(cases)} cases. "
             "predictions.csv contains all images.",
-            quiet=True,
+            is_caption=True,
         )
 
 
-def _groups_blocks(report: Report) -> Iterator[Block]:
-    """Yield the metrics of each kind of `GROUP_WORDS`."""
-    for kind, (title, head) in GROUP_WORDS.items():
-        groups = [group for group in report.groups if group.kind == kind]
+def _subgroup_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
+    """Yield charts and a table of each kind of subgroup."""
+    for kind, (title, header) in SUBGROUP_LABELS.items():
+        groups = [group for group in report.subgroups if group.kind == kind]
         if not groups:
             continue
-        main = subgroup_metrics(kind)[:2][-1]  # the balanced accuracy where there is one
-        yield Heading(title)
+        yield doc.Heading(title)
         counts = [(group.name, group.confusion) for group in groups]
-        metric, alt_text = (
-            plots.plot_group_confusion(counts),
-            plots.describe_group_confusion(counts),
-        )
-        yield Charts((Chart("Images and % of each true class", metric, alt_text),), wide=True)
-        metrics = [(group.name, group.metrics[main]) for group in groups]
-        metric, alt_text = plots.plot_group_metric(metrics), plots.describe_group_metric(metrics)
-        yield Charts((Chart(f"{METRIC_LABELS[main][0]}, 95 % CI", metric, alt_text),), wide=True)
-        yield _group_table(groups, kind, head)
+        alt_text = plots.describe_group_confusion(counts)
+        chart = doc.Chart("Images and % by class", plots.plot_group_confusion(counts), alt_text)
+        yield doc.Charts((chart,), is_wide=True)
+        name = subgroup_metrics(kind)[:2][-1]  # The balanced accuracy, if it is defined.
+        metrics = [(group.name, group.metrics[name]) for group in groups]
+        alt_text = plots.describe_group_metric(metrics)
+        label = f"{METRIC_LABELS[name][0]}, 95 % CI"
+        chart = doc.Chart(label, plots.plot_group_metric(metrics), alt_text)
+        yield doc.Charts((chart,), is_wide=True)
+        yield _subgroup_table(groups, kind, header)
 
 
-def _group_table(groups: list[Group], kind: str, head: str) -> Table:
+def _subgroup_table(groups: list[Subgroup], kind: str, header: str) -> doc.Table:
     names = subgroup_metrics(kind)
     rows = tuple(
         (
-            group.name, f"{group.n:,}", cases_words(group.n_cases),
-            f"{100 * group.malignant_proportion:.0f} %", *(_short(group.metrics[name]) for name in names),
+            group.name, f"{group.n_images:,}", format_case_count(group.n_cases),
+            f"{100 * group.malignant_proportion:.0f} %",
+            *(group.metrics[name].brief() for name in names),
         )
         for group in groups
     )  # fmt: skip
-    columns = (
-        head, "Images", "Cases", "Malignant",
-        *(METRIC_LABELS[name][0] for name in names),
-    )  # fmt: skip
+    labels = [METRIC_LABELS[name][0] for name in names]
+    columns = (header, "Images", "Cases", "Malignant", *labels)
     widths = (1.4, 0.9, 1.0, 1.0, *(1.7 for _ in names))
-    return Table(columns, rows, tuple(range(1, len(columns))), widths)
+    return doc.Table(columns, rows, tuple(range(1, len(columns))), widths)
 
 
-def _short(metric: Metric) -> str:
-    if metric.value is None:
-        return "not defined"
-    interval = "no interval" if metric.low is None else f"{metric.low:.2f}-{metric.high:.2f}"
-    return f"{metric.value:.2f} ({interval})"
-
-
-def _calibration_blocks(report: Report) -> Iterator[Block]:
-    """Yield the calibration of the probabilities."""
-    found = report.calibration
-    yield Heading("Calibration")
-    alt_text = plots.describe_calibration(found)
-    yield Charts((Chart("Reliability diagram", plots.plot_calibration(found), alt_text),))
-    yield Text(
+def _calibration_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
+    result = report.calibration
+    yield doc.Heading("Calibration")
+    alt_text = plots.describe_calibration(result)
+    yield doc.Charts((doc.Chart("Reliability diagram", plots.plot_calibration(result), alt_text),))
+    yield doc.Text(
         "Points on the dashed line are perfectly calibrated. The bars show how many images have "
         "such a probability. The intervals are Wilson intervals at the effective number of cases, "
         "because all images of a case have the same class.",
-        quiet=True,
+        is_caption=True,
     )
-    yield Text(
-        f"The expected calibration error is {found.ece:.3f} with ten bins of equal width and "
-        f"{found.ece_equal_count:.3f} with ten bins of equal count, over "
-        f"{support_words(found.n, found.n_cases)}. The error of a perfectly calibrated model would "
-        f"be {found.ece_by_chance:.3f} and {found.ece_equal_count_by_chance:.3f} on as many "
-        "independent images. It is higher on images that come in cases, and it is never 0.",
+    yield doc.Text(
+        f"The expected calibration error is {result.ece:.3f} with ten bins of equal width and "
+        f"{result.ece_equal_count:.3f} with ten bins of equal count, over "
+        f"{format_support(result.n_images, result.n_cases)}. The error of a perfectly calibrated "
+        f"model would be {result.ece_if_calibrated:.3f} and "
+        f"{result.ece_equal_count_if_calibrated:.3f} on as many independent images. It is higher "
+        "on images that come in cases, and it is never 0.",
     )
 
 
-def _mistakes_blocks(report: Report) -> Iterator[Block]:
-    """Yield the most confident errors, by case."""
+def _error_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
+    """Yield the most confident errors, by case if cases are known."""
     if report.predictions is None:
         return
-    mistakes = error_gallery(report.predictions, threshold=report.threshold, per_case=2).mistakes
-    yield Heading("Most confident errors")
-    if not mistakes:
-        yield Text("All predictions are correct.")
+    groups = build_error_gallery(report.predictions, threshold=report.threshold, per_case=2).errors
+    yield doc.Heading("Most confident errors")
+    if not groups:
+        yield doc.Text("All predictions are correct.")
         return
-    meaning = "Probability: estimated probability of malignancy."
-    if report.n_cases == 0:
-        images = tuple(
-            (one.class_name, f"{entry.prob_malignant:.3f}", entry.path)
-            for one in mistakes
-            for entry in one.worst
-        )
-        yield Table(("True class", "Probability", "Image"), images, (1,), (1.0, 1.1, 6.9))
-        yield Text(f"Most confident error first. {meaning}", quiet=True)
-        return
-    rows = tuple(
-        (
-            one.case or "unknown", one.class_name,
-            f"{one.n_incorrect} of {one.n}" if one.case else "unknown",
-            f"{entry.prob_malignant:.3f}", entry.path,
-        )
-        for one in mistakes
-        for entry in one.worst
-    )  # fmt: skip
-    columns = ("Case", "True class", "Errors in case", "Probability", "Image")
-    yield Table(columns, rows, numeric=(2, 3), widths=(1.0, 1.0, 1.25, 1.1, 4.7))
-    yield Text(f"Up to two images of a case, most confident error first. {meaning}", quiet=True)
+    rows = []
+    for group in groups:
+        errors = f"{group.n_incorrect} of {group.n_images}" if group.case else "unknown"
+        for image in group.images:
+            case_cells = (group.case or "unknown", errors) if report.n_cases else ()
+            rows.append((*case_cells, group.class_name, f"{image.prob_malignant:.3f}", image.path))
+    columns, widths = ["True class", "Probability", "Image"], [1.0, 1.1, 4.7]
+    if report.n_cases:
+        columns, widths = ["Case", "Errors in case", *columns], [1.0, 1.25, *widths]
+    yield doc.Table(tuple(columns), tuple(rows), (len(columns) - 2,), tuple(widths))
+    limit = "Up to two images of a case, most" if report.n_cases else "Most"
+    caption = f"{limit} confident error first. Probability: estimated probability of malignancy."
+    yield doc.Text(caption, is_caption=True)
 
 
-def _shift_blocks(report: Report) -> Iterator[Block]:
-    """Yield the domain shift of the staining. The notes of the report interpret it."""
-    found = report.shift
-    if found is None or not found.stain:
+def _domain_shift_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
+    """Yield the domain shift of the staining, which the checks of the report interpret."""
+    shift = report.domain_shift
+    if shift is None or not shift.stain:
         return
-    yield Heading("Staining, compared with the model's own data")
+    yield doc.Heading("Staining, compared with the model's own data")
     rows = tuple(
         (
-            one.words,
-            f"{one.known_mean:.3f}", f"{one.known_sd:.3f}", f"{one.mean:.3f}", f"{one.sd:.3f}",
-            f"{one.distance:+.1f}",
+            stain.label, f"{stain.reference_mean:.3f}", f"{stain.reference_sd:.3f}",
+            f"{stain.mean:.3f}", f"{stain.sd:.3f}", f"{stain.distance:+.1f}",
         )
-        for one in found.stain
+        for stain in shift.stain
     )  # fmt: skip
     columns = (
         "Optical density", "Model's data", "SD", "This dataset", "SD", "Difference in SD",
     )  # fmt: skip
-    yield Table(columns, rows, numeric=(1, 2, 3, 4, 5), widths=(1.9, 1, 1, 1, 1, 1.5))
-    yield Text(
-        f"The model's data are {support_words(found.known_n, found.seen_cases)} of its validation "
-        "subset.",
-        quiet=True,
-    )
+    yield doc.Table(columns, rows, numeric=(1, 2, 3, 4, 5), widths=(1.9, 1, 1, 1, 1, 1.5))
+    support = format_support(shift.n_reference_images, shift.n_reference_cases)
+    yield doc.Text(f"The model's data are {support} of its validation subset.", is_caption=True)
 
 
-def _method(report: Report) -> Iterator[Block]:
-    yield Heading("Methods")
-    area = report.metrics["roc_auc"]
-    resampled, of_cases = "No case is known, so single images are resampled", ""
+def _describe_methods(report: EvaluationReport) -> str:
+    """Return how intervals are computed, and their coverage by decision record 10."""
+    resampling, of_cases = "No case is known, so single images are resampled", ""
     if report.n_cases:
-        resampled = "Complete cases are resampled, because images of a case resemble each other"
+        resampling = "Complete cases are resampled, because images of a case resemble each other"
         of_cases = " Proportions of cases have Wilson intervals."
-    yield Text(
-        f"Metrics by image: {area.method}. {resampled}. A limit outside the range, or a proportion "
-        "that never varies, is replaced by the exact binomial interval of Korn and Graubard."
-        f"{of_cases} {_coverage(report)}"
-    )
-
-
-def _coverage(report: Report) -> str:
-    """Return the coverage of the intervals; see docs/decisions/010-intervals.md."""
     if min(report.n_benign_cases, report.n_malignant_cases) < FEW_CASES:
-        return (
-            f"With fewer than {FEW_CASES} known cases of a class, intervals are mostly too narrow."
+        few = f"fewer than {FEW_CASES} known cases of a class"
+        coverage = f"With {few}, intervals are mostly too narrow."
+    else:
+        coverage = (
+            "In simulations with 40 cases, 93 to 97 of 100 intervals contained the true value. "
+            "For a model with very few errors in 20 cases of a class, about 91 did."
         )
     return (
-        "In simulations with 40 cases, 93 to 97 of 100 intervals contained the true value. About "
-        "91 did so for a model with so few errors that 20 cases of a class contain hardly any."
+        f"Metrics by image: {report.metrics['roc_auc'].method}. {resampling}. A limit outside the "
+        "range, or a proportion that never varies, is replaced by the exact binomial interval of "
+        f"Korn and Graubard.{of_cases} {coverage}"
     )

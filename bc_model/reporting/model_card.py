@@ -3,136 +3,120 @@
 from collections.abc import Iterator
 
 import bc_model
-from bc_model.experiments.protocols import PROTOCOL_WORDS
+from bc_model.experiments.protocols import PROTOCOL_LABELS
 from bc_model.inference.model_card import (
     EvaluationSummary,
     ModelCard,
     NestedResult,
     ProtocolResult,
-    SubgroupResult,
-    synthetic_label,
+    describe_synthetic_training,
 )
 from bc_model.inference.precision import Parity
-from bc_model.reporting.document import (
-    Block,
-    Document,
-    Facts,
-    Heading,
-    Notice,
-    Table,
-    Text,
-    check_notices,
-)
+from bc_model.reporting import document as doc
 from bc_model.reporting.html import to_markdown
 from bc_model.reporting.labels import (
-    CASE_WORDS,
+    CASE_METRIC_LABELS,
     METRIC_LABELS,
     RESEARCH_USE,
-    cases_words,
-    interval_words,
-    notes_of,
-    value_words,
+    format_case_count,
+    metric_notes,
 )
 from bc_model.utils.formatting import format_count
 from bc_model.utils.metric import Metric
 
 
-def card_document(card: ModelCard) -> Document:
+def card_to_markdown(card: ModelCard) -> str:
+    """Return a model card as Markdown."""
+    return to_markdown(card_document(card))
+
+
+def card_document(card: ModelCard) -> doc.Document:
     """Return a model card as a document."""
-    name = card.name
-    return Document(
-        title=f"Model card: {name}",
+    return doc.Document(
+        title=f"Model card: {card.name}",
         subtitle=f"{card.architecture.backbone}, created {card.created}",
         created=card.created,
-        footer=f"{RESEARCH_USE}. {name}, bc_model {bc_model.__version__}",
+        footer=f"{RESEARCH_USE}. {card.name}, bc_model {bc_model.__version__}",
         blocks=tuple(_blocks(card)),
     )
 
 
-def card_markdown(card: ModelCard) -> str:
-    """Return the model card as Markdown."""
-    return to_markdown(card_document(card))
-
-
 def model_facts(card: ModelCard) -> Iterator[tuple[str, str]]:
     """Yield the properties of a model as pairs of a name and a text."""
-    architecture, data, scale, given = card.architecture, card.data, card.scale, card.input
-    yield (
-        "Name",
-        f"{card.name}, version {card.version}, created {card.created}",
-    )
-    weights = architecture.initial_weights
-    yield (
-        "Network",
-        f"{architecture.backbone}, {architecture.n_parameters:,} parameters, initial weights: "
-        f"{'random' if weights == 'none' else weights}",
-    )
-    yield (
-        "Images",
-        f"H&E, breast, surgical biopsy; {given.channels} {given.width_px}x"
-        f"{given.height_px} px after resizing, from {' and '.join(given.training_sizes[:3])}",
-    )
+    architecture, data, scale = card.architecture, card.data, card.scale
+    weights = "random" if architecture.initial_weights == "none" else architecture.initial_weights
+    yield "Name", f"{card.name}, version {card.version}, created {card.created}"
+    size = f"{architecture.n_parameters:,} parameters"
+    yield "Network", f"{architecture.backbone}, {size}, initial weights: {weights}"
+    sizes = " and ".join(card.input.training_sizes[:3])
+    resized = f"{card.input.channels} {card.input.width_px}x{card.input.height_px} px"
+    yield "Images", f"H&E, breast, surgical biopsy; {resized} after resizing, from {sizes}"
     magnifications = " and ".join(f"{m}X" for m in scale.magnifications) or "not stated"
     ranges = "; ".join(
         f"{m}X about {low:g}-{high:g} um per pixel" for m, (low, high) in scale.mpp_range.items()
     )
     yield "Scale", magnifications + (f" ({ranges}; {scale.source})" if ranges else "")
     subsets = ", ".join(
-        f"{n:,} {name} of {cases_words(getattr(data.n_cases, name))} cases"
+        f"{n:,} {name} of {format_case_count(getattr(data.n_cases, name))} cases"
         for name, n in vars(data.n_images).items()
         if n
     )
-    yield (
-        "Data",
-        f"{subsets}; split by '{data.protocol}'{', with leakage' if data.has_leakage else ''}",
-    )
+    leakage = ", with leakage" if data.has_leakage else ""
+    yield "Data", f"{subsets}; split by '{data.protocol}'{leakage}"
     if data.is_synthetic:
-        yield "Synthetic data", synthetic_label(data)
-    if known := len(data.initial_cases):
+        yield "Synthetic data", describe_synthetic_training(data)
+    if n := len(data.initial_cases):
         yield (
             "Initialization leakage",
-            f"{format_count(known, 'case')} of the initial weights' training data",
+            f"{format_count(n, 'case')} of the initial weights' training data",
         )
     yield "License of the data", data.license
     threshold, temperature = card.threshold, card.temperature
-    reason = f"; reason: {threshold.reason}" if threshold.reason else ""
     date = f" on {threshold.date}" if threshold.date else ""
+    reason = f"; reason: {threshold.reason}" if threshold.reason else ""
     yield "Decision threshold", f"{threshold.value:.3f}, {threshold.method}{date}{reason}"
     yield "Calibration", f"temperature {temperature.value:.3f}, {temperature.method}"
     hashes = f"images {data.dataset_sha256[:12]}, split {data.split_sha256[:12]}"
     yield "Checksums", f"{hashes}, inference graph {card.files.get('served.bin', '')[:12]}"
 
 
-def _blocks(card: ModelCard) -> Iterator[Block]:
-    yield Notice("Intended use", (card.intended_use,))
-    yield Heading("The model")
-    yield Facts(tuple(model_facts(card)))
-    tested = card.data.n_images.test
-    yield from _metrics(card.metrics.test, "test" if tested else "held-out")
-    yield from _other_splits(card.metrics.protocols)
-    yield from _nested(card.metrics.nested)
-    yield Heading("Limits")
-    yield Text(card.limits)
-    yield Text(
+def _blocks(card: ModelCard) -> Iterator[doc.Block]:
+    yield doc.Notice("Intended use", (card.intended_use,))
+    yield doc.Heading("The model")
+    yield doc.Facts(tuple(model_facts(card)))
+    yield doc.Heading("Performance")
+    if card.metrics.test:
+        subset = "test" if card.data.n_images.test else "held-out"
+        yield from _performance_blocks(card.metrics.test, subset)
+    else:
+        yield doc.Text("The model is not evaluated.")
+    if card.metrics.protocols:
+        yield from _protocol_blocks(card.metrics.protocols)
+    if card.metrics.nested:
+        yield from _nested_blocks(card.metrics.nested)
+    yield doc.Heading("Limits")
+    yield doc.Text(card.limits)
+    yield doc.Text(
         "Grad-CAM shows regions that increased the score. It does not locate lesions. The metrics "
         "above apply to similar images only. Predictive values depend on the prevalence of "
         "malignant tissue where the model is used."
     )
-    yield Heading("Use in another program")
-    yield Text(_input_format(card))
-    compared_on = "validation" if card.data.n_images.validation else "training"
-    yield from _precisions(card.precisions, compared_on)
+    yield doc.Heading("Use in another program")
+    yield doc.Text(_describe_file_format(card))
+    if card.precisions:
+        subset = "validation" if card.data.n_images.validation else "training"
+        yield from _precision_blocks(card.precisions, subset)
 
 
-def _input_format(card: ModelCard) -> str:
+def _describe_file_format(card: ModelCard) -> str:
     """Return the input and output format of an exported model file."""
-    given, temperature = card.input, card.temperature.value
-    field = f" ({given.field_of_view})" if given.field_of_view else ""
+    size, temperature = card.input, card.temperature.value
+    field = f" ({size.field_of_view})" if size.field_of_view else ""
     benign, malignant = card.classes
     text = (
-        f"An exported file takes float32 of the shape (n, {given.height_px}, "
-        f"{given.width_px}, 3): {given.channels}, values {given.value_range[0]} to "
-        f"{given.value_range[1]}. The file contains further preprocessing. Crop an image around "
+        f"An exported file takes float32 of the shape (n, {size.height_px}, "
+        f"{size.width_px}, 3): {size.channels}, values {size.value_range[0]} to "
+        f"{size.value_range[1]}. The file contains further preprocessing. Crop an image around "
         f"its center{field}. Then resize it with OpenCV: with INTER_AREA if neither side grows, "
         "else with INTER_LINEAR. Other filters can change a prediction. For TFLite, first resize "
         f"the input tensor to n images. The file returns the probabilities of {benign} (p1) and "
@@ -140,147 +124,114 @@ def _input_format(card: ModelCard) -> str:
     )
     if temperature == 1.0:
         return text + "The temperature is 1, so p2 is the estimated probability of malignancy."
-    return text + (
-        "The estimated probability of malignancy is 1 / (1 + exp(-log(p2 / p1) / "
-        f"{temperature:.4g}))."
-    )
+    formula = f"1 / (1 + exp(-log(p2 / p1) / {temperature:.4g}))"
+    return text + f"The estimated probability of malignancy is {formula}."
 
 
-def _metrics(test: EvaluationSummary | None, judged_on: str) -> Iterator[Block]:
-    yield Heading("Performance")
-    if not test:
-        yield Text("The model is not evaluated.")
-        return
-    yield from check_notices(test.checks)
-    yield Text(
-        f"On {judged_on} images, protocol '{test.protocol}'"
-        f"{' (with leakage)' if test.has_leakage else ''}: {test.n_images:,} images of "
-        f"{cases_words(test.n_cases)} cases, "
+def _performance_blocks(test: EvaluationSummary, subset: str) -> Iterator[doc.Block]:
+    yield from doc.check_notices(test.checks)
+    leakage = " (with leakage)" if test.has_leakage else ""
+    yield doc.Text(
+        f"On {subset} images, protocol '{test.protocol}'{leakage}: {test.n_images:,} images of "
+        f"{format_case_count(test.n_cases)} cases, "
         f"{100 * test.malignant_proportion:.1f} % malignant, threshold {test.threshold:.3f}."
     )
-    yield from _table(test.metrics, METRIC_LABELS, "By image")
+    yield from _metric_blocks(test.metrics, METRIC_LABELS, "By image")
     if test.case_metrics:
-        yield from _table(test.case_metrics, CASE_WORDS, "By case")
+        yield from _metric_blocks(test.case_metrics, CASE_METRIC_LABELS, "By case")
     for kind in ("magnification", "subtype"):
-        groups = [group for group in test.subgroups if group.kind == kind]
-        if groups:
-            yield _group_table(groups, kind)
+        metrics = {g.name: g.metrics["accuracy"] for g in test.subgroups if g.kind == kind}
+        if metrics:
+            yield _metric_table(f"By {kind}: accuracy", metrics)
 
 
-def _table(
-    metrics: dict[str, Metric], words: dict[str, tuple[str, str]], title: str
-) -> Iterator[Block]:
-    rows = []
-    for name, (label, _) in words.items():
-        if name in metrics:
-            metric = metrics[name]
-            interval = interval_words(metric)
-            support = (f"{metric.n:,}", cases_words(metric.n_cases))
-            rows.append((label, value_words(metric), interval, *support))
+def _metric_blocks(
+    metrics: dict[str, Metric], labels: dict[str, tuple[str, str]], title: str
+) -> Iterator[doc.Block]:
+    present = {label: metrics[name] for name, (label, _) in labels.items() if name in metrics}
+    yield _metric_table(title, present)
+    for note in metric_notes(metrics, labels):
+        yield doc.Text(note, is_caption=True)
+
+
+def _metric_table(title: str, metrics: dict[str, Metric]) -> doc.Table:
+    rows = tuple((label, *doc.metric_cells(metric)) for label, metric in metrics.items())
     columns = (title, "Value", "95 % CI", "Images", "Cases")
-    yield Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
-    for sentence in notes_of(metrics, words):
-        yield Text(sentence, quiet=True)
+    return doc.Table(columns, rows, numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
 
 
-def _group_table(groups: list[SubgroupResult], kind: str) -> Table:
-    rows = []
-    for group in groups:
-        metric = group.metrics["accuracy"]
-        support = (f"{metric.n:,}", cases_words(metric.n_cases))
-        rows.append((group.name, value_words(metric), interval_words(metric), *support))
-    columns = (f"By {kind}: accuracy", "Value", "95 % CI", "Images", "Cases")
-    return Table(columns, tuple(rows), numeric=(1, 2, 3, 4), widths=(2.4, 1.2, 1.8, 1, 1))
-
-
-def _precisions(precisions: dict[str, Parity], compared_on: str) -> Iterator[Block]:
-    if not precisions:
-        return
-    yield Heading("Numerical precision")
+def _precision_blocks(precisions: dict[str, Parity], subset: str) -> Iterator[doc.Block]:
+    yield doc.Heading("Numerical precision")
     rows = tuple(
         (
-            name,
-            "passed" if one.passes_parity else "failed",
-            f"{one.prob_difference_p99:.5f}",
-            "not defined" if one.auc_difference is None else f"{one.auc_difference:.5f}",
-            f"{one.n:,}",
+            name, "passed" if parity.passes_parity else "failed",
+            f"{parity.prob_difference_p99:.5f}",
+            "not defined" if parity.auc_difference is None else f"{parity.auc_difference:.5f}",
+            f"{parity.n_images:,}",
         )
-        for name, one in precisions.items()
-    )
+        for name, parity in precisions.items()
+    )  # fmt: skip
     columns = ("Precision", "Parity check", "Probability, 99th percentile", "AUC", "Images")
-    yield Table(columns, rows, numeric=(2, 3, 4))
-    yield Text(f"Difference from the reference on {compared_on} images.", quiet=True)
+    yield doc.Table(columns, rows, numeric=(2, 3, 4))
+    yield doc.Text(f"Difference from the reference on {subset} images.", is_caption=True)
 
 
-def _other_splits(rows: tuple[ProtocolResult, ...]) -> Iterator[Block]:
+def _protocol_blocks(results: tuple[ProtocolResult, ...]) -> Iterator[doc.Block]:
     """Yield the metrics of the same configuration under other split protocols."""
-    if not rows:
-        return
-    names = tuple(rows[0].metrics)
-    table = []
-    for row in rows:
-        metrics = [row.metrics[name] for name in names]
-        cells = [f"{value_words(one)} ({interval_words(one)})" for one in metrics]
-        support = (str(row.n_folds), f"{row.n_images:,}", cases_words(row.n_cases))
-        words = PROTOCOL_WORDS[row.protocol] + (" (with leakage)" if row.has_leakage else "")
-        table.append((words, *cells, *support))
+    names = tuple(results[0].metrics)
+    rows = []
+    for result in results:
+        label = PROTOCOL_LABELS[result.protocol] + (" (with leakage)" if result.has_leakage else "")
+        cells = [result.metrics[name].brief() for name in names]
+        support = (f"{result.n_images:,}", format_case_count(result.n_cases))
+        rows.append((label, *cells, str(result.n_folds), *support))
     columns = ("Protocol", *(METRIC_LABELS[n][0] for n in names), "Folds", "Images", "Cases")
-    yield Heading("The same configuration under other splits")
-    yield Table(columns, tuple(table), numeric=tuple(range(1, len(columns))))
-    yield Text(
+    yield doc.Heading("The same configuration under other splits")
+    yield doc.Table(columns, tuple(rows), numeric=tuple(range(1, len(columns))))
+    yield doc.Text(
         "By case: training and test share no case. By image: they share cases, as in most papers. "
         "Official folds: the folds published with BreakHis, which share cases; cleaned: without "
         "these cases. A single fold of few cases has a wide interval.",
-        quiet=True,
+        is_caption=True,
     )
 
 
-def _nested(inside: NestedResult | None) -> Iterator[Block]:
-    """Yield the metrics of nested cross-validation, with its choice in each fold."""
-    if not inside:
-        return
-    yield Heading("Nested cross-validation")
+def _nested_blocks(nested: NestedResult) -> Iterator[doc.Block]:
+    """Yield the metrics of nested cross-validation and the selection in each fold."""
     metrics = "; ".join(
-        f"{METRIC_LABELS[name][0]} {value_words(metric)} ({interval_words(metric)})"
-        for name, metric in inside.metrics.items()
+        f"{METRIC_LABELS[name][0]} {metric.brief()}" for name, metric in nested.metrics.items()
     )
-    offered = inside.search_space
-    views = "; ".join(f"'{name}': {_views_words(one)}" for name, one in offered.views.items())
-    by = f" Model selection used {inside.selected_by}." if inside.selected_by else ""
-    yield Text(
-        f"Evaluated with {inside.network}, each trained without one fold.{by} For each fold, "
-        f"only the other folds selected the augmentation ({views}), one of "
-        f"{len(offered.last_penalties)} penalties of the last layer, one of "
-        f"{len(offered.penalties)} of the teacher, and the temperature. Features, sizes, steps "
+    space = nested.search_space
+    views = "; ".join(f"'{name}': {_format_views(config)}" for name, config in space.views.items())
+    selected_by = f" Model selection used {nested.selected_by}." if nested.selected_by else ""
+    yield doc.Heading("Nested cross-validation")
+    yield doc.Text(
+        f"Evaluated with {nested.network}, each trained without one fold.{selected_by} For each "
+        f"fold, only the other folds selected the augmentation ({views}), one of "
+        f"{len(space.last_penalties)} penalties of the last layer, one of "
+        f"{len(space.penalties)} of the teacher, and the temperature. Features, sizes, steps "
         f"and training targets were not selected again. {metrics}. "
-        f"{inside.n_images:,} images of {cases_words(inside.n_cases)} cases."
+        f"{nested.n_images:,} images of {format_case_count(nested.n_cases)} cases."
     )
     rows = tuple(
         (
-            str(one.fold),
-            one.views,
-            f"{one.last_penalty:g}",
-            f"{one.penalty:g}",
-            f"{one.temperature:.2f}",
+            str(choice.fold), choice.views, f"{choice.last_penalty:g}", f"{choice.penalty:g}",
+            f"{choice.temperature:.2f}",
         )
-        for one in inside.choices
-    )
+        for choice in nested.choices
+    )  # fmt: skip
     columns = ("Fold", "Augmentation", "Penalty, last layer", "Penalty, teacher", "Temperature")
-    yield Table(columns, rows, numeric=(0, 2, 3, 4))
-    yield Text(
+    yield doc.Table(columns, rows, numeric=(0, 2, 3, 4))
+    yield doc.Text(
         "The unit of these temperatures is the standard deviation of the teacher's logits.",
-        quiet=True,
+        is_caption=True,
     )
 
 
-def _views_words(config: dict[str, object]) -> str:
-    """Return the settings of an augmentation that differ from the configuration."""
-    if not config:
-        return "as configured"
-    values = {
-        name: "-".join(
-            f"{one:g}" for one in (value if isinstance(value, list | tuple) else [value])
-        )
-        for name, value in config.items()
-    }
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+def _format_views(config: dict[str, object]) -> str:
+    """Return the augmentation settings that differ from the configuration."""
+    settings = []
+    for name, value in config.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        settings.append(f"{name} {'-'.join(f'{number:g}' for number in values)}")
+    return ", ".join(settings) or "as configured"

@@ -1,6 +1,6 @@
-"""The files of a protocol report: JSON, CSV, Markdown and a chart.
+"""The files of a protocol comparison.
 
-Files: ``report.json``, ``metrics.csv``, ``report.md``, ``protocols.png``, ``protocols.svg``.
+They are ``report.json``, ``metrics.csv``, ``report.md``, ``protocols.png`` and ``protocols.svg``.
 """
 
 import csv
@@ -8,178 +8,132 @@ import io
 from pathlib import Path
 
 from bc_model.errors import RunError
-from bc_model.evaluation.checks import TOO_GOOD
-from bc_model.evaluation.published_results import PUBLISHED
-from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolReport, ProtocolRow
-from bc_model.utils.io import write_bytes_atomic, write_text_atomic
+from bc_model.evaluation.checks import MAX_PLAUSIBLE
+from bc_model.evaluation.published_results import PUBLISHED_RESULTS
+from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolComparison, ProtocolRow
+from bc_model.reporting.html import render
+from bc_model.utils.io import write_bytes_atomic
 from bc_model.utils.serialization import dumps
 
 _COLUMNS = (
-    "protocol", "has_leakage", "rests_on", "runs_in", "runs", "figure", "value", "low", "high",
-    "lowest_file", "highest_file", "n_images", "n_cases", "base_rate", "alarm", "method", "note",
+    "protocol", "has_leakage", "test_data", "runs_done", "runs", "metric", "value", "ci_low",
+    "ci_high", "lowest_file", "highest_file", "n_images", "n_cases", "malignant_proportion",
+    "is_implausible", "method", "note",
 )  # fmt: skip
 
 
-def write_protocols(report: ProtocolReport, folder: str | Path) -> None:
-    """Write each file of a report atomically, ``report.json`` last.
+def write_protocols(report: ProtocolComparison, folder: str | Path) -> None:
+    """Write each file of a protocol comparison atomically, ``report.json`` last.
 
     Parameters
     ----------
-    report : ProtocolReport
-        The report, which can be partial. Its files then state this.
+    report : ProtocolComparison
+        The comparison. It can be partial; its files then state this.
     folder : str or Path
-        The folder to write to, created if it is missing.
+        The folder for the files, created if it is missing.
 
     Raises
     ------
     RunError
-        The folder cannot be written.
+        The files cannot be written.
     """
-    # Matplotlib takes a while to load, and the texts below do not need it.
+    # Matplotlib takes a while to load, and the other functions do not need it.
     from bc_model.reporting.plots import figure_to_png, figure_to_svg, plot_protocols
 
     target = Path(folder)
-    metric = plot_protocols(report)
-    images = {"protocols.png": figure_to_png(metric), "protocols.svg": figure_to_svg(metric)}
+    figure = plot_protocols(report)
+    files = {
+        "protocols.png": figure_to_png(figure),
+        "protocols.svg": figure_to_svg(figure),
+        "metrics.csv": protocols_to_csv(report).encode(),
+        "report.md": protocols_to_markdown(report).encode(),
+        "report.json": protocols_to_json(report).encode(),
+    }
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name, data in images.items():
+        for name, data in files.items():
             write_bytes_atomic(target / name, data)
-        write_text_atomic(target / "figures.csv", protocols_csv(report))
-        write_text_atomic(target / "report.md", protocols_markdown(report))
-        write_text_atomic(target / "report.json", protocols_json(report))
     except OSError as error:
         raise RunError(
-            f"The report should be written to '{target}', but that failed "
-            f"({error.strerror or error}): choose a folder that can be written."
+            f"The report cannot be written. Expected a writable folder, got '{target}' "
+            f"({error.strerror or error}). Choose another folder."
         ) from error
 
 
-def protocols_json(report: ProtocolReport) -> str:
-    """Return a report as JSON text."""
+def protocols_to_json(report: ProtocolComparison) -> str:
+    """Return a protocol comparison as JSON text."""
     return dumps(report)
 
 
-def protocols_csv(report: ProtocolReport) -> str:
-    """Return a report as CSV text, with one line for each protocol and metric."""
+def protocols_to_csv(report: ProtocolComparison) -> str:
+    """Return a protocol comparison as CSV text with one line per protocol and metric."""
     stream = io.StringIO()
-    lines = csv.writer(stream, lineterminator="\n")
-    lines.writerow(_COLUMNS)
+    lines = csv.DictWriter(stream, _COLUMNS, lineterminator="\n")
+    lines.writeheader()
     for row in report.rows:
-        common = [
-            row.protocol,
-            str(row.has_leakage).lower(),
-            row.rests_on,
-            row.n_done,
-            len(row.runs),
-        ]
+        common = {
+            "protocol": row.protocol, "has_leakage": str(row.has_leakage).lower(),
+            "test_data": row.test_data, "runs_done": row.n_done, "runs": len(row.runs),
+        }  # fmt: skip
         if not row.metrics:
-            blank = [""] * (len(_COLUMNS) - len(common) - 1)
-            lines.writerow([*common, *blank, " ".join(check.message for check in row.checks)])
+            lines.writerow({**common, "note": " ".join(check.message for check in row.checks)})
         for name, metric in row.metrics.items():
             spread = row.spread.get(name)
-            ends = [spread.low, spread.high] if spread else ["", ""]
             lines.writerow(
-                [
-                    *common, name, metric.value, metric.low, metric.high, *ends, metric.n,
-                    metric.n_cases or "", row.malignant_proportion, str(name in row.alarms).lower(),
-                    metric.method, metric.note,
-                ]
+                {
+                    **common, "metric": name, "value": metric.value, "ci_low": metric.ci_low,
+                    "ci_high": metric.ci_high, "lowest_file": spread.minimum if spread else "",
+                    "highest_file": spread.maximum if spread else "",
+                    "n_images": metric.n_images, "n_cases": metric.n_cases or "",
+                    "malignant_proportion": row.malignant_proportion,
+                    "is_implausible": str(name in row.implausible).lower(),
+                    "method": metric.method, "note": metric.note,
+                }
             )  # fmt: skip
     return stream.getvalue()
 
 
-def protocols_markdown(report: ProtocolReport) -> str:
-    """Return a report as a short Markdown text that shows its chart."""
-    shown = {key: value for key, value in report.config.items() if key != "data"}
-    config = ", ".join(f"{key} {_plain(value)}" for key, value in shown.items())
-    lines = [
-        f"# One configuration under {len(report.rows)} split protocols: {report.experiment}",
-        "",
-        "Research use only, not a diagnosis.",
-        "",
-        *(f"- **{check.message}**" for check in report.checks),
-        *([""] if report.checks else []),
-        "![Metrics by protocol, with published ranges](protocols.png)",
-        "",
-        *_table(report),
-        "",
-        _legend(report),
-        "",
-    ]
-    if report.gaps:
-        lines += ["## Leakage effect", ""]
-        lines += [*(f"- {gap.check.message}" for gap in report.gaps), ""]
-    notes = [f"- {row.words}: {check.message}" for row in report.rows for check in row.checks]
-    if notes:
-        lines += ["## Notes", "", *notes, ""]
-    lines += ["## Published on BreakHis", ""]
-    lines += [f"- {one.in_words()}" for one in PUBLISHED]
-    lines += ["", "## Configuration", "", f"Data: `{report.config['data']}`. {config}.", ""]
-    return "\n".join(lines)
+def protocols_to_markdown(report: ProtocolComparison) -> str:
+    """Return a protocol comparison as Markdown that shows ``protocols.png``."""
+    config = ", ".join(
+        f"{key} {_format_setting(value)}" for key, value in report.config.items() if key != "data"
+    )
+    return render(
+        "protocols.md.j2", report=report, config=config, metrics=REPORTED_METRICS,
+        max_plausible=MAX_PLAUSIBLE, published=PUBLISHED_RESULTS, metric_cell=format_metric_cell,
+        support_cell=_format_support_cell, leakage_cell=format_leakage_cell,
+    )  # fmt: skip
 
 
-def metric_cell(row: ProtocolRow, name: str) -> str:
+def format_metric_cell(row: ProtocolRow, name: str) -> str:
     """Return the table cell of one metric of a protocol; '-' while it is missing."""
     metric = row.metrics.get(name)
     if metric is None:
         return "-"
     text = metric.brief()
     if metric.value is not None and (spread := row.spread.get(name)):
-        text += f", files {spread.low:.3f} to {spread.high:.3f}"
-    return text + (" WARNING" if name in row.alarms else "")
+        text += f", files {spread.minimum:.3f} to {spread.maximum:.3f}"
+    return text + (" WARNING" if name in row.implausible else "")
 
 
-def shared_cell(row: ProtocolRow) -> str:
+def format_leakage_cell(row: ProtocolRow) -> str:
     """Return the table cell of the proportion of test images with their case in training."""
-    if row.shared is None:
+    if row.case_overlap is None:
         return "-"
-    if row.shared.proportion is None:
-        return "unknown"
-    return f"{row.shared.proportion:.0%}"
+    proportion = row.case_overlap.proportion
+    return "unknown" if proportion is None else f"{proportion:.0%}"
 
 
-def support_cell(row: ProtocolRow) -> str:
-    """Return the table cell of the images and cases of a protocol."""
+def _format_support_cell(row: ProtocolRow) -> str:
     if not row.metrics:
         return "-"
     if not row.n_cases:
-        return f"{row.n:,} pictures, cases unknown"
-    return (
-        f"{row.n:,} pictures, {row.n_cases} cases ({row.n_benign_cases} benign, "
-        f"{row.n_malignant_cases} malignant)"
-    )
+        return f"{row.n_images:,} images, cases unknown"
+    classes = f"{row.n_benign_cases} benign, {row.n_malignant_cases} malignant"
+    return f"{row.n_images:,} images, {row.n_cases} cases ({classes})"
 
 
-def _table(report: ProtocolReport) -> list[str]:
-    heads = ["protocol", "rests on", "runs", *REPORTED_METRICS.values(), "majority baseline",
-             "test images", "share their case with training"]  # fmt: skip
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for row in report.rows:
-        base = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
-        cells = [
-            row.words, row.rests_on, f"{row.n_done} of {len(row.runs)}",
-            *(metric_cell(row, name) for name in REPORTED_METRICS), base, support_cell(row),
-            shared_cell(row),
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-def _legend(report: ProtocolReport) -> str:
-    text = "In brackets: 95 % CI over cases. "
-    if any(row.spread for row in report.rows):
-        text += (
-            "The lowest and the highest value of the official files follow their mean. Its "
-            "interval resamples the same cases in all files. "
-        )
-    return text + (
-        f"Warning: above {TOO_GOOD}. Recognition rate: mean over cases of the proportion of "
-        "correct images."
-    )
-
-
-def _plain(value: object) -> str:
+def _format_setting(value: object) -> str:
     if isinstance(value, list):
         return "x".join(map(str, value))
     return "default" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Training: settings, the run folder, the two phases, and runs as processes of their own."""
+"""Train models: configuration, run directories, the training stages and the run queue."""
 
 import lazy_loader
 

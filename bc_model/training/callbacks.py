@@ -1,4 +1,7 @@
-"""Keras callbacks that speak through the run folder. Importing this module loads TensorFlow."""
+"""Keras callbacks that read and write the run directory during training.
+
+Importing this module loads TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
@@ -22,20 +24,10 @@ HEARTBEAT_S = 1.0
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of a run, as the callbacks need it.
+    """One phase of a run, 'head' or 'finetune'.
 
-    Attributes
-    ----------
-    name : {'head', 'finetune'}
-    title : str
-    first_epoch, last_epoch : int
-        Counted over the whole run; `last_epoch` is not included.
-    total_epochs : int
-        Of the run.
-    later_epoch_cost : float
-        Epochs of later phases, in units of one epoch of this phase; for the time left.
-    later_seconds : float
-        The same in seconds, where one kind of epoch says nothing of the other.
+    Epochs count from the start of the run; `last_epoch` is excluded. The last two fields estimate
+    the cost of later phases, in epochs of this phase or in seconds.
     """
 
     name: str
@@ -48,210 +40,167 @@ class Phase:
 
 
 class EndRequested(Exception):  # noqa: N818 - ends the epoch, not an error
-    """Raised between two batches, so that no validation follows.
+    """The user has requested the `action` 'stop' or 'cancel'; raised between two batches."""
 
-    Attributes
-    ----------
-    what : {'stop', 'cancel'}
-    """
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, action: str) -> None:
+        super().__init__(action)
+        self.action = action
 
 
-def obey(run: Run, beat: Callable[[str], None]) -> None:
-    """Do what the run was asked for: raise `EndRequested`, or wait while it is to be paused.
+def follow_requests(run: Run, write_state: Callable[[str], None]) -> None:
+    """Wait while a pause is requested, and raise `EndRequested` for a stop or cancel request.
 
-    A paused run keeps its process and its memory: it goes on at the very batch it stands at.
-    Should the process die meanwhile, the run is resumed after its last whole epoch.
-
-    Parameters
-    ----------
-    run : Run
-    beat : callable
-        Told 'paused' every second while waiting.
+    A paused run keeps its process and memory, and continues with the next batch. While waiting,
+    `write_state` is called with 'paused' every second.
     """
     was_paused = False
-    while (what := run.requested_action()) == "pause":
+    while (action := run.requested_action()) == "pause":
         if not was_paused:
             logger.info("Paused")
             was_paused = True
-        beat("paused")
+        write_state("paused")
         time.sleep(HEARTBEAT_S)
-    if was_paused and what is None:
+    if was_paused and action is None:
         logger.info("Continued")
-    if what is not None:
-        raise EndRequested(what)
+    if action is not None:
+        raise EndRequested(action)
 
 
-def progress_of(run: Run, doing: str) -> Callable[[int, int], None]:
-    """Return a callback that tells the run folder of a count, and ends it when asked to."""
-    last = 0.0
+def make_progress_callback(run: Run, description: str) -> Callable[[int, int], None]:
+    """Return a function of (done, total) that writes the status and follows requests."""
+    last_written = 0.0
 
-    def tell(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > HEARTBEAT_S:
-            last = time.monotonic()
-            message = f"{doing}: {done} of {total} pictures"
-            obey(run, lambda state: run.write_status(state, message=message))
+    def report_progress(done: int, total: int) -> None:
+        nonlocal last_written
+        if time.monotonic() - last_written > HEARTBEAT_S:
+            last_written = time.monotonic()
+            message = f"{description}: {done} of {total} images"
+            follow_requests(run, lambda state: run.write_status(state, message=message))
             run.write_status("starting", message=message)
 
-    return tell
+    return report_progress
 
 
 class RunReporter(keras.callbacks.Callback):
-    """Write heartbeat and history into the run folder and a line an epoch to the log.
-
-    Raises `EndRequested` after the batch in which an end is asked for.
-    """
+    """Write heartbeat, history and log, and raise `EndRequested` after a batch if requested."""
 
     def __init__(self, run: Run, phase: Phase) -> None:
         super().__init__()
         self.run = run
         self.phase = phase
-        self._last_beat = 0.0
+        self._last_heartbeat = 0.0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._paused_s = 0.0
         self._paused_at: float | None = None
-        # From when on epochs are timed, and how many of this phase had been done by then.
-        self._timed_from: tuple[float, float] | None = None
-        self._began_at: int | None = None
+        self._timed_from: tuple[float, float] | None = None  # Clock in s, and epochs until then.
+        self._first_epoch: int | None = None  # Of this process.
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
-        if self._began_at is None:
-            self._began_at = epoch
-        self._epoch_began = self._work_s()
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+        self._epoch_start = self._working_time_s()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        if self._timed_from is None:  # the first batch has paid for the compiling
-            self._timed_from = (self._work_s(), self._done(self._proportion(batch + 1)))
-        self._beat(batch + 1)
+        if self._timed_from is None:  # The first batch includes the compilation.
+            n_epochs = self._n_epochs_done(self._epoch_proportion(batch + 1))
+            self._timed_from = (self._working_time_s(), n_epochs)
+        self._write_heartbeat(batch + 1)
         self._paused_at = time.monotonic()
-        obey(self.run, lambda state: self._write_or_warn(state, batch + 1))
+        follow_requests(self.run, lambda state: self._try_write_status(state, batch + 1))
         self._paused_s += time.monotonic() - self._paused_at
         self._paused_at = None
 
     def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._beat(None)
+        self._write_heartbeat(None)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         if not all(math.isfinite(value) for value in metrics.values()):
-            logger.warning("epoch %d: the loss is not finite; this phase ends here", epoch + 1)
+            logger.warning("epoch %d: the loss is not finite, so this phase ends", epoch + 1)
             self.model.stop_training = True
             return
-        seconds = self._work_s() - self._epoch_began
-        if epoch == self._began_at:  # its validation has paid for compiling, too
-            self._timed_from = (self._work_s(), self._done(1.0))
-        record: dict[str, Any] = {
-            "epoch": epoch + 1,
-            "phase": self.phase.name,
-            **metrics,
-            "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
-            "seconds": round(seconds, 2),
-            "time": time.time(),
-        }
-        self.run.append_history(record)
+        seconds = self._working_time_s() - self._epoch_start
+        if epoch == self._first_epoch:  # Its validation includes a compilation, too.
+            self._timed_from = (self._working_time_s(), self._n_epochs_done(1.0))
+        rate = float(self.model.optimizer.learning_rate.numpy())
+        self.run.append_history({
+            "epoch": epoch + 1, "phase": self.phase.name, **metrics, "learning_rate": rate,
+            "seconds": round(seconds, 2), "time": time.time(),
+        })  # fmt: skip
         left = self._seconds_left(1.0)
         logger.info(
             "epoch %d/%d %s  loss %.3f acc %.3f | val loss %.3f acc %.3f | rate %.1e | %s%s",
             epoch + 1, self.phase.total_epochs, self.phase.title,
             metrics.get("loss", math.nan), metrics.get("accuracy", math.nan),
             metrics.get("val_loss", math.nan), metrics.get("val_accuracy", math.nan),
-            record["learning_rate"], format_duration(seconds),
+            rate, format_duration(seconds),
             "" if left is None else f", {format_duration(left)} left",
         )  # fmt: skip
 
-    def _beat(self, step: int | None) -> None:
+    def _write_heartbeat(self, step: int | None) -> None:
         now = time.monotonic()
-        if now - self._last_beat < HEARTBEAT_S:
+        if now - self._last_heartbeat < HEARTBEAT_S:
             return
-        self._last_beat = now
+        self._last_heartbeat = now
         state = {"pause": "pausing", "cancel": "canceling"}.get(self.run.requested_action() or "")
-        self._write_or_warn(state or "running", step)
+        self._try_write_status(state or "running", step)
 
-    def _write_or_warn(self, state: str, step: int | None) -> None:
+    def _try_write_status(self, state: str, step: int | None) -> None:
         steps = (self.params or {}).get("steps") or 0
+        left = self._seconds_left(self._epoch_proportion(step))
         try:
-            self._write(state, step, steps)
-        except OSError as error:  # a full disk, or a reader that holds the file on Windows
-            logger.warning("the status could not be written: %s", error)
+            self.run.write_status(
+                state, phase=self.phase.name, epoch=self._epoch + 1, epochs=self.phase.total_epochs,
+                step=step or steps, steps=steps, seconds_left=None if left is None else round(left),
+            )  # fmt: skip
+        except OSError as error:  # A full disk, or a reader that locks the file on Windows.
+            logger.warning("The status was not written: %s", error)
 
-    def _write(self, state: str, step: int | None, steps: int) -> None:
-        left = self._seconds_left(self._proportion(step))
-        self.run.write_status(
-            state,
-            phase=self.phase.name,
-            epoch=self._epoch + 1,
-            epochs=self.phase.total_epochs,
-            step=step or steps,
-            steps=steps,
-            seconds_left=None if left is None else round(left),
-        )
-
-    def _work_s(self) -> float:
-        """Return a clock that stands while the run is paused, seconds."""
+    def _working_time_s(self) -> float:
+        """Return a clock that excludes pauses, in seconds."""
         now = time.monotonic() if self._paused_at is None else self._paused_at
         return now - self._paused_s
 
-    def _proportion(self, step: int | None) -> float:
-        """Return how much of the epoch is done after a step; None is behind the last one."""
+    def _epoch_proportion(self, step: int | None) -> float:
+        """Return the completed proportion of an epoch; a step of None means all steps."""
         steps = (self.params or {}).get("steps") or 0
         return min(1.0, step / steps) if step and steps else 1.0
 
-    def _done(self, proportion_of_epoch: float) -> float:
-        """Return the epochs done in this phase by this process."""
-        return self._epoch - (self._began_at or 0) + proportion_of_epoch
+    def _n_epochs_done(self, epoch_proportion: float) -> float:
+        """Return the number of epochs of this phase that this process has completed."""
+        return self._epoch - (self._first_epoch or 0) + epoch_proportion
 
-    def _seconds_left(self, proportion_of_epoch: float) -> float | None:
-        """Return what is left at the pace so far; None before there is a pace."""
+    def _seconds_left(self, epoch_proportion: float) -> float | None:
+        """Return the estimated remaining time, or None before the first measurement."""
         if self._timed_from is None:
             return None
-        since_s, since_done = self._timed_from
-        done = self._done(proportion_of_epoch) - since_done
-        if done <= 0.0:
+        start_s, n_epochs_before = self._timed_from
+        n_epochs = self._n_epochs_done(epoch_proportion) - n_epochs_before
+        if n_epochs <= 0.0:
             return None
-        per_epoch = (self._work_s() - since_s) / done
-        here = self.phase.last_epoch - self._epoch - proportion_of_epoch
-        return per_epoch * (here + self.phase.later_epoch_cost) + self.phase.later_seconds
+        epoch_s = (self._working_time_s() - start_s) / n_epochs
+        n_left = self.phase.last_epoch - self._epoch - epoch_proportion
+        return epoch_s * (n_left + self.phase.later_epoch_cost) + self.phase.later_seconds
 
 
-class StateKeeper(keras.callbacks.Callback):
-    """Keep the best weights and, after every epoch, all that the next one depends on.
+class StateWriter(keras.callbacks.Callback):
+    """Write the best weights, and the training state after each epoch.
 
-    The last of the callbacks: what the others count in an epoch is counted by then, and what they
-    forget when training begins is put back after them.
-
-    Parameters
-    ----------
-    run : Run
-    phase : Phase
-    whole : keras.Model
-        The classifier, of which the fitted model may be a part.
-    best_loss : float or None
-        Of the phase before.
-    counting : dict from name to callback
-        Those whose counters belong to the state.
-    resumed : TrainState, optional
-        Where this phase goes on.
+    This must be the last callback: it saves the counters that the callbacks in `counting` update at
+    the end of an epoch, and restores those that they reset at the start of training. `best_loss` is
+    that of earlier phases. The fitted model can be the tail of `classifier`.
     """
 
     COUNTERS = ("best", "wait", "cooldown_counter")
 
     def __init__(
-        self,
-        run: Run,
-        phase: Phase,
-        whole: keras.Model,
-        best_loss: float | None,
-        counting: dict[str, keras.callbacks.Callback],
-        resumed: TrainState | None = None,
-    ) -> None:
+        self, run: Run, phase: Phase, classifier: keras.Model, best_loss: float | None,
+        counting: dict[str, keras.callbacks.Callback], resumed: TrainState | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.run, self.phase, self.whole = run, phase, whole
+        self.run, self.phase, self.classifier = run, phase, classifier
         self.best_loss = best_loss
         self._counting = counting
         self._resumed = resumed
@@ -267,20 +216,20 @@ class StateKeeper(keras.callbacks.Callback):
         loss = float((logs or {}).get("val_loss", math.nan))
         if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
             self.best_loss = loss
-            save_weights(self.run.best_weights, self.whole)
+            save_weights(self.run.best_weights, self.classifier)
         if not all(math.isfinite(value) for value in (logs or {}).values()):
-            return  # the phase ends here, with its last good state
+            return  # The phase ends, and its last finite state stays.
         state = TrainState(
             phase=self.phase.name,
             epoch=epoch + 1,
             phase_first_epoch=self.phase.first_epoch,
             phase_over=self.model.stop_training or epoch + 1 == self.phase.last_epoch,
             best_loss=self.best_loss,
-            counters={name: self._counters(one) for name, one in self._counting.items()},
+            counters={name: self._counters(cb) for name, cb in self._counting.items()},
         )
         save_state(self.run.state_file, state, self.model)
 
     def _counters(self, callback: keras.callbacks.Callback) -> dict[str, float]:
-        found = {name: getattr(callback, name, None) for name in self.COUNTERS}
-        # Before the first better epoch, 'best' is infinite, and Keras sets it so by itself.
-        return {k: float(v) for k, v in found.items() if v is not None and math.isfinite(v)}
+        values = {name: getattr(callback, name, None) for name in self.COUNTERS}
+        # 'best' is infinite before the first improvement; Keras restores that value itself.
+        return {k: float(v) for k, v in values.items() if v is not None and math.isfinite(v)}

@@ -1,8 +1,7 @@
 """Training options: one declaration for validation, command line and form.
 
-Every field of `TrainingConfig` is declared by `option`, with its default, range, choices and help
-text. `OPTIONS` lists these declarations. The command line options and the form widgets are
-generated from it; nothing repeats a default, a range or a help text.
+`option` declares each field of `TrainingConfig` with its default, range, choices and help text.
+The command line options and the form widgets are generated from `OPTIONS`.
 """
 
 from __future__ import annotations
@@ -10,15 +9,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import time
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-import numpy as np
-
 from bc_model.data.splits import PROTOCOLS, require_protocol
 from bc_model.errors import ConfigError, SplitError
-from bc_model.model import BACKBONES, backbone
+from bc_model.model import BACKBONES, get_backbone
 
 _TYPE_NAMES = {
     str: "text",
@@ -28,7 +24,7 @@ _TYPE_NAMES = {
     tuple: "whole numbers separated by x, + or a comma, such as 224x224",
 }
 _DEFAULT_TEXT = "default"
-"""Text of the value None, which stands for a default that depends on other options."""
+"""Text for the value None."""
 
 
 @dataclass(frozen=True)
@@ -37,27 +33,20 @@ class Option:
 
     Attributes
     ----------
-    name : str
-        Name of the field of `TrainingConfig`.
     type : type
         str, int, float, bool or tuple (of int).
     default : value
         `dataclasses.MISSING` if the option is required.
     nullable : bool
-        Whether None is a value; it stands for a default that depends on other options.
-    label : str
-        One to three words, for a form.
-    help : str
-        One sentence of at most 15 words.
-    group : str
-        Heading in a form: 'Data', 'Model', 'Schedule' or 'Compute'.
-    unit : str
+        Whether None is valid. It means a default that depends on other options.
+    label, help, group, unit : str
+        Texts for a form; `group` is 'Data', 'Model', 'Schedule' or 'Compute'.
     ge, gt, le, lt : int, float or None
         Bounds of the value, or of every value of a tuple.
     choices : tuple of str
-        All values, if they are a fixed list.
+        All valid values, or empty.
     length : int or None
-        Number of values of a tuple; None means any number.
+        Number of values of a tuple.
     step : float or None
         Step of a number in a form.
     """
@@ -83,11 +72,11 @@ class Option:
         """The rule for a value, such as '0 <= dropout < 1'; empty if there is none."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        low = f"{self.gt:g} < " if self.gt is not None else ""
-        low = f"{self.ge:g} <= " if self.ge is not None else low
-        high = f" < {self.lt}" if self.lt is not None else ""
-        high = f" <= {self.le}" if self.le is not None else high
-        rule = f"{low}{self.name}{high}" if low or high else ""
+        lower = f"{self.gt:g} < " if self.gt is not None else ""
+        lower = f"{self.ge:g} <= " if self.ge is not None else lower
+        upper = f" < {self.lt}" if self.lt is not None else ""
+        upper = f" <= {self.le}" if self.le is not None else upper
+        rule = f"{lower}{self.name}{upper}" if lower or upper else ""
         if self.type is not tuple:
             return rule
         number = f"{self.length} whole numbers" if self.length else "whole numbers"
@@ -100,11 +89,11 @@ class Option:
         if not self._has_type(value):
             raise invalid(self.name, value, self.rule if self.choices else _TYPE_NAMES[self.type])
         values = value if self.type is tuple else (value,)
-        if self.choices and value not in self.choices:
-            raise invalid(self.name, value, self.rule)
-        if self.length is not None and len(values) != self.length:
-            raise invalid(self.name, value, self.rule)
-        if not all(self._is_within(one) for one in values):
+        if (
+            (self.choices and value not in self.choices)
+            or (self.length is not None and len(values) != self.length)
+            or not all(map(self._is_in_range, values))
+        ):
             raise invalid(self.name, value, self.rule)
 
     def parse(self, text: str) -> Any:
@@ -122,7 +111,7 @@ class Option:
             if self.type is bool:
                 return {"true": True, "false": False}[text.lower()]
             if self.type is tuple:
-                return tuple(int(subset) for subset in re.split("[xX+,]", text) if subset.strip())
+                return tuple(int(number) for number in re.split("[xX+,]", text) if number.strip())
             return self.type(text)
         except (ValueError, KeyError) as error:
             raise invalid(self.name, text, _TYPE_NAMES[self.type]) from error
@@ -146,7 +135,7 @@ class Option:
             return isinstance(value, float) or _is_int(value)
         return isinstance(value, self.type)
 
-    def _is_within(self, value: Any) -> bool:
+    def _is_in_range(self, value: Any) -> bool:
         # Written so that NaN is outside of every range.
         return (
             (self.ge is None or value >= self.ge)
@@ -168,7 +157,8 @@ def option(
 class TrainingConfig:
     """Options of a training run, validated when the object is created.
 
-    The data and the software versions are the only other inputs of a run.
+    `OPTIONS` describes the fields. The results of a run depend only on these options, the data and
+    the software versions.
 
     Raises
     ------
@@ -187,111 +177,72 @@ class TrainingConfig:
     0.0005
     """
 
-    data: str = option(
-        label="Dataset", help="Directory of the dataset.", group="Data",
-    )  # fmt: skip
-    weights: str = option(
-        "imagenet", label="Initial weights", group="Model",
-        help="Weights at the start: imagenet, bundled, none or the path of a weights file.",
-    )  # fmt: skip
-    backbone: str = option(
-        "resnet50", label="Backbone", group="Model", choices=tuple(BACKBONES),
-        help="Network that computes the image features. Start with resnet50.",
-    )  # fmt: skip
-    protocol: str = option(
-        "case", label="Split protocol", group="Data", choices=PROTOCOLS,
-        help="How images are split; folder, folds and image have leakage.",
-    )  # fmt: skip
-    n_folds: int = option(
-        5, label="Folds", group="Data", ge=3, le=50,
-        help="Number of folds: one for testing, one for validation, the others for training.",
-    )  # fmt: skip
-    test_fold: int = option(
-        0, label="Test fold", group="Data", ge=0,
-        help="Number of the test fold, from 0; with a fold file, the validation fold.",
-    )  # fmt: skip
-    official_fold_file: str = option(
-        "", label="Official fold file", group="Data",
-        help="Published fold file; required by the protocols folds and folds-clean.",
-    )  # fmt: skip
-    split_seed: int = option(
-        0, label="Split seed", group="Data", ge=0, le=2**31 - 1,
-        help="Random seed of the split; keep it to compare runs on one test subset.",
-    )  # fmt: skip
+    # fmt: off
+    data: str = option(label="Dataset", help="Directory of the dataset.", group="Data")
+    weights: str = option("imagenet", label="Initial weights", group="Model",
+        help="Weights at the start: imagenet, bundled, none or the path of a weights file.")
+    backbone: str = option("resnet50", label="Backbone", group="Model", choices=tuple(BACKBONES),
+        help="Network that computes the image features. Start with resnet50.")
+    protocol: str = option("case", label="Split protocol", group="Data", choices=PROTOCOLS,
+        help="How images are split; folder, folds and image have leakage.")
+    n_folds: int = option(5, label="Folds", group="Data", ge=3, le=50,
+        help="Number of folds: one for testing, one for validation, the others for training.")
+    test_fold: int = option(0, label="Test fold", group="Data", ge=0,
+        help="Number of the test fold, from 0; with a fold file, the validation fold.")
+    official_fold_file: str = option("", label="Official fold file", group="Data",
+        help="Published fold file; required by the protocols folds and folds-clean.")
+    split_seed: int = option(0, label="Split seed", group="Data", ge=0, le=2**31 - 1,
+        help="Random seed of the split; keep it to compare runs on one test subset.")
     image_size: tuple[int, int] = option(
         (224, 224), label="Image size", group="Model", unit="px", ge=32, le=1024, length=2,
-        help="Height and width of the network input. Training time grows with the area.",
-    )  # fmt: skip
+        help="Height and width of the network input. Training time grows with the area.")
     dense_units: tuple[int, ...] = option(
         (256,), label="Dense layers", group="Model", ge=1, le=8192,
-        help="Widths of the dense layers after the backbone, such as 512,128; may be empty.",
-    )  # fmt: skip
-    dropout: float = option(
-        0.3, label="Dropout", group="Model", ge=0, lt=1, step=0.05,
-        help="Proportion of features that are randomly dropped in training to reduce overfitting.",
-    )  # fmt: skip
-    unfreeze_from: str | None = option(
-        None, label="Fine-tune from", group="Model",
-        help="First block to fine-tune. Default: the last from pretrained weights, otherwise all.",
-    )  # fmt: skip
-    head_epochs: int = option(
-        10, label="Head epochs", group="Schedule", ge=0, le=1000,
-        help="Maximum epochs of head training, with a frozen backbone.",
-    )  # fmt: skip
-    finetune_epochs: int = option(
-        20, label="Fine-tuning epochs", group="Schedule", ge=0, le=1000,
-        help="Maximum epochs of fine-tuning, which trains the last blocks too.",
-    )  # fmt: skip
-    patience: int = option(
-        6, label="Patience", group="Schedule", unit="epochs", ge=1, le=1000,
-        help="Epochs without a lower validation loss before a phase ends.",
-    )  # fmt: skip
-    batch_size: int = option(
-        32, label="Batch size", group="Schedule", unit="images", ge=1, le=512,
-        help="Number of images in each training step.",
-    )  # fmt: skip
+        help="Widths of the dense layers after the backbone, such as 512,128; may be empty.")
+    dropout: float = option(0.3, label="Dropout", group="Model", ge=0, lt=1, step=0.05,
+        help="Proportion of features that are randomly dropped in training to reduce overfitting.")
+    unfreeze_from: str | None = option(None, label="Fine-tune from", group="Model",
+        help="First block to fine-tune. Default: the last from pretrained weights, otherwise all.")
+    head_epochs: int = option(10, label="Head epochs", group="Schedule", ge=0, le=1000,
+        help="Maximum epochs of head training, with a frozen backbone.")
+    finetune_epochs: int = option(20, label="Fine-tuning epochs", group="Schedule", ge=0, le=1000,
+        help="Maximum epochs of fine-tuning, which trains the last blocks too.")
+    patience: int = option(6, label="Patience", group="Schedule", unit="epochs", ge=1, le=1000,
+        help="Epochs without a lower validation loss before a phase ends.")
+    batch_size: int = option(32, label="Batch size", group="Schedule", unit="images", ge=1, le=512,
+        help="Number of images in each training step.")
     head_learning_rate: float = option(
         1e-3, label="Head learning rate", group="Schedule", gt=0, le=1, step=1e-4,
-        help="Learning rate of head training.",
-    )  # fmt: skip
+        help="Learning rate of head training.")
     finetune_learning_rate: float | None = option(
         None, label="Fine-tuning rate", group="Schedule", gt=0, le=1, step=1e-5,
-        help="Learning rate of fine-tuning. Default: 1e-4 from pretrained weights, otherwise 5e-4.",
-    )  # fmt: skip
-    seed: int = option(
-        0, label="Random seed", group="Schedule", ge=0, le=2**31 - 1,
-        help="Random seed of weight initialization, image order and augmentation.",
-    )  # fmt: skip
-    deterministic: bool = option(
-        False, label="Deterministic", group="Compute",
-        help="Reproduce a run exactly on the same machine; slower.",
-    )  # fmt: skip
+        help="Learning rate of fine-tuning. Default: 1e-4 from pretrained weights, otherwise 5e-4.")
+    seed: int = option(0, label="Random seed", group="Schedule", ge=0, le=2**31 - 1,
+        help="Random seed of weight initialization, image order and augmentation.")
+    deterministic: bool = option(False, label="Deterministic", group="Compute",
+        help="Reproduce a run exactly on the same machine; slower.")
     compute_dtype: str = option(
         "auto", label="Compute dtype", group="Compute", choices=("auto", "float32", "bfloat16"),
-        help="Data type of trained convolutions; auto uses bfloat16 where hardware supports it.",
-    )  # fmt: skip
-    cache_features: bool = option(
-        True, label="Cache features", group="Compute",
-        help="Compute the features of frozen layers once, not in every epoch.",
-    )  # fmt: skip
-    augmented_copies: int = option(
-        5, label="Augmented copies", group="Compute", ge=1, le=64,
-        help="Versions of each image in the feature cache; the first is not augmented.",
-    )  # fmt: skip
-    threads: int = option(
-        0, label="CPU threads", group="Compute", ge=0, le=1024,
-        help="Maximum number of CPU threads; 0 leaves one of three or more cores free.",
-    )  # fmt: skip
-    multi_gpu: bool = option(
-        False, label="Multi-GPU", group="Compute",
-        help="Share each batch among all GPUs of this machine; requires two or more.",
-    )  # fmt: skip
+        help="Data type of trained convolutions; auto uses bfloat16 where hardware supports it.")
+    cache_features: bool = option(True, label="Cache features", group="Compute",
+        help="Compute the features of frozen layers once, not in every epoch.")
+    augmented_copies: int = option(5, label="Augmented copies", group="Compute", ge=1, le=64,
+        help="Versions of each image in the feature cache; the first is not augmented.")
+    threads: int = option(0, label="CPU threads", group="Compute", ge=0, le=1024,
+        help="Maximum number of CPU threads; 0 leaves one of three or more cores free.")
+    multi_gpu: bool = option(False, label="Multi-GPU", group="Compute",
+        help="Split each batch across all GPUs of this machine; requires two or more.")
+    # fmt: on
 
     def __post_init__(self) -> None:
-        for one in OPTIONS.values():
-            one.check(getattr(self, one.name))
+        for name, declaration in OPTIONS.items():
+            declaration.check(getattr(self, name))
         self._check_split()
-        self._check_epochs()
+        if self.head_epochs + self.finetune_epochs == 0:
+            raise ConfigError(
+                "Invalid head_epochs 0 and finetune_epochs 0. Expected at least one epoch in "
+                "total. Increase one of them."
+            )
         self._check_network()
         self._check_weights()
 
@@ -306,15 +257,8 @@ class TrainingConfig:
                 f"Use a fold from 0 to {self.n_folds - 1}."
             )
 
-    def _check_epochs(self) -> None:
-        if self.head_epochs + self.finetune_epochs == 0:
-            raise ConfigError(
-                "Invalid head_epochs 0 and finetune_epochs 0. Expected at least one epoch in "
-                "total. Increase one of them."
-            )
-
     def _check_network(self) -> None:
-        network = backbone(self.backbone)
+        network = get_backbone(self.backbone)
         if min(self.image_size) < network.min_side_px:
             rule = f"two sides of at least {network.min_side_px} px for {self.backbone}"
             raise invalid("image_size", self.image_size, rule)
@@ -324,7 +268,7 @@ class TrainingConfig:
             raise invalid("unfreeze_from", block, f"one of {', '.join((*network.blocks, 'all'))}")
 
     def _check_weights(self) -> None:
-        if self.weights == "imagenet" and not backbone(self.backbone).weights_file:
+        if self.weights == "imagenet" and not get_backbone(self.backbone).weights_file:
             raise ConfigError(
                 f"Invalid weights 'imagenet' for {self.backbone}. There are no ImageNet weights "
                 "for this backbone. Use the weights 'none' or a weights file."
@@ -352,7 +296,7 @@ class TrainingConfig:
         """The first block to fine-tune, with the default filled in."""
         if self.unfreeze_from is not None:
             return self.unfreeze_from
-        return "all" if self.from_scratch else backbone(self.backbone).default_block
+        return "all" if self.from_scratch else get_backbone(self.backbone).default_block
 
     @property
     def resolved_threads(self) -> int:
@@ -360,37 +304,12 @@ class TrainingConfig:
         cores = os.cpu_count() or 1
         return self.threads or (cores - 1 if cores > 2 else 0)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the options as JSON-safe values."""
-        return dataclasses.asdict(self) | {
-            "image_size": list(self.image_size),
-            "dense_units": list(self.dense_units),
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
-        """Return the configuration that `as_dict` wrote.
-
-        Raises
-        ------
-        ConfigError
-            A key is unknown, or a value is invalid.
-        """
-        if unknown := sorted(values.keys() - OPTIONS.keys()):
-            raise ConfigError(
-                f"Unknown option '{unknown[0]}'. Expected one of {', '.join(sorted(OPTIONS))}. "
-                "Remove or rename it."
-            )
-        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists})
-
 
 def invalid(name: str, value: Any, rule: str) -> ConfigError:
     """Return the error for an invalid value of an option."""
+    shown = repr(value)
     if isinstance(value, tuple | list):
         shown = ", ".join(map(str, value)) or "(empty)"
-    else:
-        shown = repr(value)
     return ConfigError(f"Invalid {name} {shown}. Expected {rule}. Use another value.")
 
 
@@ -413,77 +332,3 @@ def _declare() -> dict[str, Option]:
 
 OPTIONS: dict[str, Option] = _declare()
 """Every training option by its name, in the order of the fields."""
-
-
-SIDE = 1536
-TRIES = 3
-START_S = 20.0
-"""Starting TensorFlow, building the network, and writing the model at the end."""
-
-BACKWARD_PROPORTION = {"all": 2.0, "default": 0.5}
-"""A backward pass in forward passes: through everything, or through the last blocks."""
-TAIL_PROPORTION = 0.25
-"""Forward pass of the last blocks alone, as a share of the whole."""
-BFLOAT16_GAIN = 2.2
-"""How much faster the passes through a pretrained network are in bfloat16, measured with ResNet50
-on a processor that has it; training from scratch waits for memory and gains little."""
-
-
-def measure_gflops() -> float:
-    """Return this machine's rate of float32 matrix products, GFLOP/s: a tenth of a second's work.
-
-    Rates of convolutions lie close to it on processors; a GPU is not counted on.
-    """
-    matrix = np.ones((SIDE, SIDE), np.float32)
-    best = np.inf
-    for _ in range(TRIES):
-        start = time.perf_counter()
-        matrix @ matrix
-        best = min(best, time.perf_counter() - start)
-    return 2 * SIDE**3 / best / 1e9
-
-
-def estimate_duration_s(
-    config: TrainingConfig,
-    n_training: int,
-    n_validation: int,
-    gflops: float,
-    *,
-    has_bfloat16: bool = False,
-) -> float:
-    """Estimate the duration of a run with all its epochs.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-    n_training, n_validation : int
-        Pictures.
-    gflops : float
-        From `measure_gflops`.
-    has_bfloat16 : bool
-        Of this processor, as `bc_model.inference.precision.supported_precisions` tells.
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
-    height, width = config.image_size
-    forward_s = backbone(config.backbone).gflop * height * width / 224**2 / gflops
-    if has_bfloat16 and config.compute_dtype != "float32" and not config.from_scratch:
-        forward_s /= BFLOAT16_GAIN
-    epoch = n_training + n_validation
-    once = n_training * config.augmented_copies + n_validation
-    head = config.head_epochs * epoch
-    if config.cache_features and config.head_epochs:
-        head = once
-    if config.resolved_unfreeze_from == "all":
-        tuned = config.finetune_epochs * (epoch + BACKWARD_PROPORTION["all"] * n_training)
-    elif config.cache_features:
-        tuned = config.finetune_epochs * TAIL_PROPORTION * (epoch + 2.0 * n_training)
-        tuned += 0.0 if config.head_epochs else once  # one pass serves both phases
-    else:
-        tuned = config.finetune_epochs * (epoch + BACKWARD_PROPORTION["default"] * n_training)
-    if not config.finetune_epochs:
-        tuned = 0.0
-    return START_S + (head + tuned) * forward_s

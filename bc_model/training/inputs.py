@@ -1,9 +1,8 @@
-"""What a phase is fed with: pictures, or what the frozen layers made of them.
+"""The inputs of a phase: images, or cached features of the frozen layers.
 
-A frozen layer computes the same of the same picture in every epoch. So it is computed once for a
-fixed number of augmented views, kept on disk, and only the layers that learn are run: the head on
-pooled features in phase one, the last blocks on the activations before them in phase two. Where
-everything learns there is nothing to keep, and pictures are fed as usual.
+Frozen layers compute the same features of the same image in every epoch. With the cache, they run
+once for a fixed number of augmented copies; then only the trained layers run. If all layers are
+trained, images are the input.
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bc_model.data.pipeline import steps_in_epoch, training_dataset, validation_dataset
-from bc_model.training.devices import batch_of
+from bc_model.training.devices import resolve_batch_size
 from bc_model.training.feature_cache import (
-    CachedViews,
-    ImageViews,
+    AugmentedImages,
+    CachedFeatures,
     Source,
-    compute,
-    feature_shape,
-    needed_bytes,
+    compute_feature_shape,
+    compute_features,
+    count_bytes,
 )
 from bc_model.training.feature_extraction import (
     TENSORFLOW,
     Extractor,
     cut_at_pool,
-    cut_before,
-    fast_base,
-    fastest_name,
-    from_there_to_pool,
-    tensorflow_base,
+    cut_before_block,
+    fastest_extractor_name,
+    make_bridge_to_pool,
+    make_fastest_extractor,
+    make_tensorflow_extractor,
 )
 
 if TYPE_CHECKING:
@@ -43,18 +42,19 @@ if TYPE_CHECKING:
 
     from bc_model.training.config import TrainingConfig
 
-STORED = {"head": "float32", "finetune": "bfloat16"}
-"""Pooled features are small; activations are a thousand times larger and kept in half the bytes."""
+STORED_DTYPE = {"head": "float32", "finetune": "bfloat16"}
+"""Activations are about 1,000 times larger than pooled features, so they take half the bytes."""
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Pictures of one part of the split, in memory.
+    """Images of one subset of the split, in memory.
 
     Attributes
     ----------
     pixels : ndarray of shape (n, height, width, 3), uint8
     labels : ndarray of shape (n, 2), float32
+        One-hot labels in the order of `CLASSES`.
     """
 
     pixels: np.ndarray
@@ -62,168 +62,137 @@ class Subset:
 
 
 @dataclass(frozen=True)
-class Feed:
-    """A model to fit and what to fit it with.
+class PhaseInputs:
+    """The model that a phase trains, and its batches.
 
-    Attributes
-    ----------
-    fitted : keras.Model
-        The classifier, or the part of it that learns, made of the same layers.
-    training : callable
-        ``training(first_epoch, last_epoch)`` returns the batches of these epochs.
-    validation : tf.data.Dataset
-    n_training, steps : int
-        Pictures and batches in an epoch.
-    seconds_a_image : float
-        Of one forward pass, as measured; 0 when nothing was computed.
+    `model` is the classifier or its trained tail, with the same layers. The function `training`
+    returns the batches from the first to the last epoch. An epoch has `n_training` images and
+    `steps` batches. `seconds_per_image` is the duration of one forward pass, or 0 if unknown.
     """
 
-    fitted: keras.Model
+    model: keras.Model
     training: Callable[[int, int], tf.data.Dataset]
     validation: tf.data.Dataset
     n_training: int
     steps: int
-    seconds_a_image: float = 0.0
+    seconds_per_image: float = 0.0
 
 
-def plain_feed(
+def make_image_inputs(
     model: keras.Model, config: TrainingConfig, training: Subset, validation: Subset
-) -> Feed:
-    """Feed augmented pictures to the whole classifier."""
-    size, proportions = batch_of(config, len(training.labels))
-
-    def batches(first_epoch: int, last_epoch: int) -> tf.data.Dataset:
-        return training_dataset(
-            training.pixels,
-            training.labels,
-            config.image_size,
-            batch_size=size,
-            seed=config.seed,
-            first_epoch=first_epoch,
-            last_epoch=last_epoch,
-            whole_batches=proportions > 1,
-        )
-
-    held_out = validation_dataset(
-        validation.pixels, validation.labels, batch_size=size, proportions=proportions
-    )
+) -> PhaseInputs:
+    """Return augmented images as the inputs of the entire classifier."""
     n = len(training.labels)
-    return Feed(model, batches, held_out, n, steps_in_epoch(n, size, whole_batches=proportions > 1))
+    batch_size, n_devices = resolve_batch_size(config, n)
+
+    def training_batches(first_epoch: int, last_epoch: int) -> tf.data.Dataset:
+        return training_dataset(
+            training.pixels, training.labels, config.image_size, batch_size=batch_size,
+            seed=config.seed, first_epoch=first_epoch, last_epoch=last_epoch,
+            drop_remainder=n_devices > 1,
+        )  # fmt: skip
+
+    validation_batches = validation_dataset(
+        validation.pixels, validation.labels, batch_size=batch_size, n_replicas=n_devices
+    )
+    steps = steps_in_epoch(n, batch_size, drop_remainder=n_devices > 1)
+    return PhaseInputs(model, training_batches, validation_batches, n, steps)
 
 
-def cached_feed(
-    model: keras.Model,
-    phase: str,
-    config: TrainingConfig,
-    training: Subset,
-    validation: Subset,
-    folder: Path,
-    progress: Callable[[str, int, int], None],
-) -> Feed | None:
-    """Compute what is frozen in a phase, once, and feed the rest from it.
+def make_cached_inputs(
+    model: keras.Model, phase: str, config: TrainingConfig, training: Subset, validation: Subset,
+    directory: Path, progress: dict[str, Callable[[int, int], None]],
+) -> PhaseInputs | None:  # fmt: skip
+    """Compute the features of the frozen layers, and return them as inputs of the other layers.
 
-    Parameters
-    ----------
-    model : keras.Model
-    phase : {'head', 'finetune'}
-    settings : TrainingConfig
-    training, validation : Part
-    folder : Path
-        Where the features are kept.
-    progress : callable
-        Told (part, pictures done, pictures in all); may raise to end.
-
-    Returns
-    -------
-    Feed or None
-        None when nothing is frozen that could be kept.
+    `progress` contains functions of (images done, all images) for 'training' and 'validation'. The
+    result is None if the phase has no frozen layers with a single output.
 
     Raises
     ------
     RunError
-        The disk has no room.
+        The disk is too small.
     """
     halves = _cut(model, phase, config)
     if halves is None:
         return None
-    size, proportions = batch_of(config, len(training.labels))
     n = len(training.labels)
-    began = time.monotonic()
-    computed = 0
+    batch_size, n_devices = resolve_batch_size(config, n)
+    bases = _bases(model, phase, config)
+    start = time.monotonic()
+    n_computed = 0
 
-    def store(subset: Subset, name: str, views: int) -> CachedViews:
-        def tell(done: int, total: int) -> None:
-            nonlocal computed
-            computed += total if done == total else 0
-            progress(name, done, total)
+    def fill_cache(subset: Subset, name: str, n_copies: int) -> CachedFeatures:
+        def report_progress(done: int, total: int) -> None:
+            nonlocal n_computed
+            n_computed += total if done == total else 0
+            progress[name](done, total)
 
-        source: Source = ImageViews(subset.pixels, config.image_size, config.seed)
-        for base, dtype in steps:
-            source = compute(
-                base,
-                source,
-                views=views,
-                batch_size=config.batch_size,
-                dtype=dtype,
-                folder=folder,
-                extract=_extractor(base, source.shape, config),
-                progress=tell,
-            )
-        assert isinstance(source, CachedViews)
+        source: Source = AugmentedImages(subset.pixels, config.image_size, config.seed)
+        for base, dtype in bases:
+            source = compute_features(
+                base, source, n_copies=n_copies, batch_size=config.batch_size, dtype=dtype,
+                directory=directory, extractor=_make_extractor(base, source.shape, config),
+                progress=report_progress,
+            )  # fmt: skip
+        assert isinstance(source, CachedFeatures)
         return source
 
-    steps = _steps(model, phase, config)
-    kept = store(training, "training", config.augmented_copies)
-    held_out = store(validation, "validation", 1)
-    return Feed(
-        halves[1],
-        lambda first, last: kept.training_dataset(
-            training.labels,
-            batch_size=size,
-            seed=config.seed,
-            first_epoch=first,
-            last_epoch=last,
-            whole_batches=proportions > 1,
-        ),
-        held_out.plain(validation.labels, batch_size=size, proportions=proportions),
-        n,
-        steps_in_epoch(n, size, whole_batches=proportions > 1),
-        len(steps) * (time.monotonic() - began) / computed if computed else 0.0,
+    training_features = fill_cache(training, "training", config.augmented_copies)
+    validation_features = fill_cache(validation, "validation", 1)
+    seconds_per_image = len(bases) * (time.monotonic() - start) / n_computed if n_computed else 0.0
+
+    def training_batches(first_epoch: int, last_epoch: int) -> tf.data.Dataset:
+        return training_features.training_dataset(
+            training.labels, batch_size=batch_size, seed=config.seed, first_epoch=first_epoch,
+            last_epoch=last_epoch, drop_remainder=n_devices > 1,
+        )  # fmt: skip
+
+    validation_batches = validation_features.validation_dataset(
+        validation.labels, batch_size=batch_size, n_devices=n_devices
     )
+    steps = steps_in_epoch(n, batch_size, drop_remainder=n_devices > 1)
+    return PhaseInputs(halves[1], training_batches, validation_batches, n, steps, seconds_per_image)
 
 
-def fitted_subset(model: keras.Model, phase: str, config: TrainingConfig) -> keras.Model:
-    """Return what is fitted in a phase, without anything to feed it with."""
+def trained_model(model: keras.Model, phase: str, config: TrainingConfig) -> keras.Model:
+    """Return the model that a phase trains: the tail with the cache, otherwise the classifier."""
     halves = _cut(model, phase, config) if config.cache_features else None
     return halves[1] if halves else model
 
 
-def cache_bytes(
+def count_cache_bytes(
     model: keras.Model, config: TrainingConfig, n_training: int, n_validation: int
 ) -> int:
-    """Return how much disk the features of both phases will take."""
+    """Return the size on disk of the cached features of both phases."""
     total = 0
     for phase, epochs in (("head", config.head_epochs), ("finetune", config.finetune_epochs)):
         halves = _cut(model, phase, config) if epochs else None
         if halves is not None:
-            shape = feature_shape(halves[0], (*config.image_size, 3))
+            shape = compute_feature_shape(halves[0], (*config.image_size, 3))
             images = n_training * config.augmented_copies + n_validation
-            total += needed_bytes(images, 1, shape, STORED[phase])
+            total += count_bytes(images, 1, shape, STORED_DTYPE[phase])
     return total
 
 
-def _steps(model: keras.Model, phase: str, config: TrainingConfig) -> list[tuple[keras.Model, str]]:
-    """Return the bases from the pictures to what a phase is fed with, and how each is kept.
+def resolve_extractor_name(config: TrainingConfig) -> str:
+    """Return the name of the extractor of a run on this machine."""
+    # The activations of an untrained network have any size; bfloat16 changes them by up to 90 %.
+    is_exact = config.from_scratch or config.deterministic
+    return TENSORFLOW if is_exact else fastest_extractor_name()
 
-    Phase two begins at activations on the way to the pooled features of phase one. So they are kept
-    on that way, and one pass through the network serves both phases.
-    """
+
+def _bases(model: keras.Model, phase: str, config: TrainingConfig) -> list[tuple[keras.Model, str]]:
+    """Return the frozen bases, from images to the inputs of a phase, each with its stored dtype."""
     halves = _cut(model, phase, config)
     assert halves is not None
-    later = _cut(model, "finetune", config) if config.finetune_epochs else None
-    if phase == "finetune" or later is None:
-        return [(halves[0], STORED[phase])]
-    return [(later[0], STORED["finetune"]), (from_there_to_pool(model, later[0]), STORED["head"])]
+    finetuning = _cut(model, "finetune", config) if config.finetune_epochs else None
+    if phase == "finetune" or finetuning is None:
+        return [(halves[0], STORED_DTYPE[phase])]
+    # Pooled features are computed from the activations that fine-tuning needs, so that one pass
+    # through the network serves both phases.
+    bridge = make_bridge_to_pool(model, finetuning[0])
+    return [(finetuning[0], STORED_DTYPE["finetune"]), (bridge, STORED_DTYPE["head"])]
 
 
 def _cut(
@@ -231,17 +200,10 @@ def _cut(
 ) -> tuple[keras.Model, keras.Model] | None:
     if phase == "head":
         return cut_at_pool(model)
-    return cut_before(model, config.resolved_unfreeze_from)
+    return cut_before_block(model, config.resolved_unfreeze_from)
 
 
-def extractor_name(config: TrainingConfig) -> str:
-    """Return by what the frozen layers of a run are computed on this machine."""
-    # An untrained network has activations of any size: bfloat16 moved them by up to nine tenths.
-    exact = config.from_scratch or config.deterministic
-    return TENSORFLOW if exact else fastest_name()
-
-
-def _extractor(base: keras.Model, shape: tuple[int, ...], config: TrainingConfig) -> Extractor:
-    if extractor_name(config) == TENSORFLOW:
-        return tensorflow_base(base)
-    return fast_base(base, shape, config.resolved_threads)
+def _make_extractor(base: keras.Model, shape: tuple[int, ...], config: TrainingConfig) -> Extractor:
+    if resolve_extractor_name(config) == TENSORFLOW:
+        return make_tensorflow_extractor(base)
+    return make_fastest_extractor(base, shape, config.resolved_threads)

@@ -1,35 +1,36 @@
-"""The run queue: training runs as jobs, and the rules of runs that a job does not have.
+"""The queue of training runs: processes that train, outside of the app.
 
-The process is the `train` command of the command line, so that a closed tab, a refreshed page or a
-restarted server cannot affect it. See `bc_model.jobs` for the queue and the control of jobs.
+See `bc_model.jobs` for the queue and the control of jobs of all types, and
+`bc_model.training.trainer` for training in this process.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bc_model import jobs as _jobs
 from bc_model.data.official_folds import read_fold_file
 from bc_model.errors import ConfigError, RunError
-from bc_model.inference.bundle import bundled_model
+from bc_model.inference.bundle import open_bundled_model
 from bc_model.jobs import JOB_DIRECTORY, JobSpec, launch_job, locked, niceness, queue_job
 from bc_model.model import NAMED_WEIGHTS, require_weights_file
 from bc_model.training.config import TrainingConfig
 from bc_model.training.resume import require_resumable
 from bc_model.training.run import Run, list_runs, new_run_id
+from bc_model.utils.serialization import to_json
 
 
 def start_run(config: TrainingConfig, runs: Path) -> Run:
-    """Queue a training run, and start it if a place is free.
+    """Queue a training run, and start its process if the machine has a free place.
 
     Parameters
     ----------
-    settings : TrainingConfig
-        Valid settings. Relative paths refer to the current directory.
+    config : TrainingConfig
+        The configuration. Relative paths refer to the current directory.
     runs : Path
         The directory of all runs; created if missing.
 
@@ -47,148 +48,115 @@ def start_run(config: TrainingConfig, runs: Path) -> Run:
     ConfigError
         BC_MAX_RUNS or BC_NICENESS is invalid.
     """
-    require_environment()
-    config = checked_paths(config)
-    run = Run.create(_new_folder(Path(runs).resolve(), new_run_id(config.backbone)))
-    run.write_config({"config": config.as_dict()})
-    put_in_queue(run)
+    check_environment()
+    config = resolve_paths(config)
+    run = Run.create(_make_directory(Path(runs).resolve(), new_run_id(config.backbone)))
+    run.write_config({"config": to_json(config)})
+    queue_run(run)
     advance_queue(runs)
     return run
 
 
-def checked_paths(config: TrainingConfig) -> TrainingConfig:
-    """Return settings with absolute paths, which are valid for every process.
-
-    Raises
-    ------
-    WeightsError
-        The weights file is missing or invalid.
-    SplitError
-        The fold file is missing or invalid.
-    """
-    config = _with_absolute_paths(config)
-    _check_weights_file(config)
-    if config.official_fold_file:
-        read_fold_file(Path(config.official_fold_file))
-    return config
-
-
-def put_in_queue(
-    run: Run, *, accept_changes: bool = False, scheduler: str = "", task: str = ""
-) -> None:
-    """Queue a run; the caller ensures that no process works on it.
+def resume_run(run: Run, *, accept_changes: bool = False) -> None:
+    """Queue a run that has not finished; it continues after its last complete epoch.
 
     Parameters
     ----------
     run : Run
-        A run with its settings in `config.json`.
+        An interrupted, canceled or failed run.
     accept_changes : bool
-        Resume the run as its `config.json` is now, even if data or code have changed.
-    scheduler, task : str
-        Address of the cluster scheduler and the task that starts the run, if a cluster does.
+        Resume even if the data, the split or the code have changed.
+
+    Raises
+    ------
+    RunError
+        The run is queued, running or done, or its configuration is missing.
+    ConfigError
+        BC_MAX_RUNS or BC_NICENESS is invalid.
+    """
+    check_environment()
+    with locked(run.path.parent):
+        require_resumable(run)
+        queue_run(run, accept_changes=accept_changes)
+    advance_queue(run.path.parent)
+
+
+def advance_queue(runs: Path) -> list[str]:
+    """Start queued runs, oldest first, up to BC_MAX_RUNS, and return their names."""
+    return _jobs.advance_queue(runs, list_runs, launch_run, max_runs)
+
+
+def queue_run(
+    run: Run, *, accept_changes: bool = False, scheduler: str = "", task: str = ""
+) -> None:
+    """Queue a run; the caller ensures that no process works on it.
+
+    With `accept_changes`, changes are accepted until ``config.json`` changes. `scheduler` and
+    `task` are the cluster scheduler and the task that start the run, if a cluster does.
     """
     spec = JobSpec(
-        command=("train", "--resume", "--run", JOB_DIRECTORY),
-        low_priority=True,
-        accepted_config_sha256=run.config_sha256() if accept_changes else "",
-        scheduler=scheduler,
+        command=("train", "--resume", "--run", JOB_DIRECTORY), low_priority=True,
+        accepted_config_sha256=run.config_sha256() if accept_changes else "", scheduler=scheduler,
         task=task,
-    )
+    )  # fmt: skip
     queue_job(run, spec, "Waiting in the queue" + (f" of {scheduler}" if scheduler else ""))
 
 
-def accepts_changes(run: Run) -> bool:
-    """Return whether changes since `config.json` was written are accepted.
-
-    The training process replaces that file once it has read the data. Later changes are new, and
-    no person has accepted them.
-    """
-    accepted = run.read_spec().accepted_config_sha256
-    return accepted != "" and accepted == run.config_sha256()
-
-
-def launch(
+def launch_run(
     run: Run, *, tied: bool = False, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen:
-    """Start the process that trains a queued or interrupted run; see `bc_model.jobs.launch_job`."""
+    """Start the process of a queued or interrupted run; see `bc_model.jobs.launch_job`."""
     arguments = ["--accept-changes"] if accepts_changes(run) else []
     if tied:
         arguments.append("--end-with-stdin")
     return launch_job(run, arguments, tied=tied, environment=environment)
 
 
-def resume_run(run: Run, *, accept_changes: bool = False) -> None:
-    """Queue a run that ended before it was done; it resumes after its last complete epoch.
-
-    Raises
-    ------
-    RunError
-        The run is queued, running or done, or its settings are missing.
-    ConfigError
-        BC_MAX_RUNS or BC_NICENESS is invalid.
-    """
-    require_environment()
-    with locked(run.path.parent):
-        require_resumable(run)
-        put_in_queue(run, accept_changes=accept_changes)
-    advance_queue(run.path.parent)
+def accepts_changes(run: Run) -> bool:
+    """Return whether changes are accepted: a training run replaces ``config.json`` with them."""
+    accepted = run.read_spec().accepted_config_sha256
+    return accepted != "" and accepted == run.config_sha256()
 
 
-def advance_queue(runs: Path) -> list[str]:
-    """Start queued runs, oldest first, while fewer than `max_runs` run on this machine.
+def resolve_paths(config: TrainingConfig) -> TrainingConfig:
+    """Return a configuration with absolute paths, after checking its weights and fold files."""
+    weights, fold_file = config.weights, config.official_fold_file
+    if weights == "bundled":
+        open_bundled_model()
+    elif weights not in NAMED_WEIGHTS:
+        weights = str(Path(weights).resolve())
+        require_weights_file(Path(weights))
+    if fold_file:
+        fold_file = str(Path(fold_file).resolve())
+        read_fold_file(Path(fold_file))
+    data = str(Path(config.data).resolve())
+    return replace(config, data=data, weights=weights, official_fold_file=fold_file)
 
-    Returns
-    -------
-    list of str
-        The names of the started runs.
-    """
-    return _jobs.advance_queue(runs, list_runs, launch, max_runs)
 
-
-def require_environment() -> None:
-    """Refuse invalid environment variables before a run is queued; see `max_runs`, `niceness`."""
+def check_environment() -> None:
+    """Raise `ConfigError` if BC_MAX_RUNS or BC_NICENESS is invalid."""
     max_runs()
     niceness()
 
 
 def max_runs() -> int:
-    """Return how many runs may train at a time: BC_MAX_RUNS, or one.
-
-    Raises
-    ------
-    ConfigError
-        BC_MAX_RUNS is not a number from 1 to 64.
-    """
+    """Return how many runs may train at a time on this machine: BC_MAX_RUNS (1 to 64), or 1."""
     value = os.environ.get("BC_MAX_RUNS", "1")
     if not value.isdecimal() or not 1 <= int(value) <= 64:
-        raise ConfigError(f"BC_MAX_RUNS must be a number from 1 to 64; it is '{value}'.")
+        raise ConfigError(
+            f"Invalid environment variable BC_MAX_RUNS. Expected 1 to 64, got '{value}'."
+        )
     return int(value)
 
 
-def _check_weights_file(config: TrainingConfig) -> None:
-    if config.weights == "bundled":
-        bundled_model()
-    elif config.weights not in NAMED_WEIGHTS:
-        require_weights_file(Path(config.weights))
-
-
-def _with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
-    weights = config.weights
-    if weights not in NAMED_WEIGHTS:
-        weights = str(Path(weights).resolve())
-    folds_file = str(Path(config.official_fold_file).resolve()) if config.official_fold_file else ""
-    data = str(Path(config.data).resolve())
-    return dataclasses.replace(config, data=data, weights=weights, official_fold_file=folds_file)
-
-
-def _new_folder(runs: Path, run_id: str) -> Path:
-    """Make a new directory: two starts within a second get two directories."""
+def _make_directory(runs: Path, run_id: str) -> Path:
+    """Create a directory with a name of its own, also for two starts within one second."""
     runs.mkdir(parents=True, exist_ok=True)
     for number in range(1, 1000):
-        folder = runs / (run_id if number == 1 else f"{run_id}-{number}")
+        directory = runs / (run_id if number == 1 else f"{run_id}-{number}")
         try:
-            folder.mkdir()
+            directory.mkdir()
         except FileExistsError:
             continue
-        return folder
+        return directory
     raise RunError(f"There are already 1,000 runs named '{run_id}'. Delete some of them.")

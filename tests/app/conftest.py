@@ -1,4 +1,4 @@
-"""The app's pages in Streamlit's own test harness: no browser, no TensorFlow."""
+"""The pages of the app in the test harness of Streamlit, without a browser."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,46 +10,43 @@ import streamlit as st
 from streamlit.components.v2 import manifest_scanner
 from streamlit.runtime.scriptrunner import script_runner
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from bc_model.data.registry import link_folder
-from bc_model.training import config as forecast
+from bc_model.training import config as training_config
 from bc_model.training.run import Run
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def looked_at_once() -> Iterator[None]:
-    """Look at the installed packages, and at the machine's speed, once and not for every page.
+def _cache_slow_calls() -> Iterator[None]:
+    """Scan the installed packages and measure the speed of the machine once per session.
 
-    Streamlit reads the metadata of every package whenever a page is opened in its harness, and
-    clears Keras after every script where it is loaded: by other tests, since no page loads it.
+    For each page, the harness would read the metadata of every package, and clear Keras.
     """
     packages = cache(getattr(manifest_scanner, "scan_component_manifests", list))
-    speed = cache(forecast.measure_gflops)
+    speed = cache(training_config.measure_gflops)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", packages, raising=False)
-        patch.setattr(forecast, "measure_gflops", speed)
+        patch.setattr(training_config, "measure_gflops", speed)
         patch.setattr(script_runner, "_clean_problem_modules", lambda: None, raising=False)
         yield
 
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder of runs that the app uses instead of its own; its shelf is empty."""
+    """Return an empty directory of runs that the app uses; its dataset registry is empty, too."""
     folder = tmp_path / "runs"
     folder.mkdir()
     monkeypatch.setenv("BC_RUNS", str(folder))
-    monkeypatch.setenv("BC_DATASETS", str(tmp_path / "shelf"))
-    monkeypatch.setattr("app.components.paths.SHIPPED_MODELS", tmp_path / "no-models")
-    monkeypatch.setattr("app.components.model_picker.SHIPPED_MODELS", tmp_path / "no-models")
+    monkeypatch.setenv("BC_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", tmp_path / "no-models")
     return folder
 
 
 @pytest.fixture
 def finished_run(runs: Path, tiny_run: Run) -> Run:
-    """Return a finished run that a test may alter."""
+    """Return a finished run that a test may change."""
     shutil.copytree(tiny_run.path, runs / "finished")
     return Run(runs / "finished")
 
@@ -57,7 +54,7 @@ def finished_run(runs: Path, tiny_run: Run) -> Run:
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     """Return a function that opens a page of the app and fails on any exception."""
-    monkeypatch.chdir(ROOT)  # Streamlit reads .streamlit/config.toml from here
+    monkeypatch.chdir(ROOT)  # Streamlit reads .streamlit/config.toml here.
     st.cache_data.clear()
     st.cache_resource.clear()
 
@@ -65,10 +62,8 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=30)
         for key, value in query.items():
             app.query_params[key] = value
-        if name != "diagnose":
+        if name != "classify":
             app.switch_page(f"views/{name}.py")
-        if name == "studies":  # Before a first run, the harness derives the URL from the file name.
-            app._page_hash = calc_hash("experiments")
         app.run()
         assert not app.exception
         # The layout turns an unexpected exception into a message, which is a failure here.
@@ -80,12 +75,12 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
 
 @pytest.fixture
 def registry(runs: Path, tmp_path: Path) -> Path:
-    """Return the shelf of the page, which is empty."""
-    return tmp_path / "shelf"
+    """Return the directory of the dataset registry, which is empty."""
+    return tmp_path / "datasets"
 
 
 @pytest.fixture
 def synthetic(drawn_set: Path, registry: Path) -> Path:
-    """Put the drawn set on the shelf: 30 pictures of 10 cases."""
+    """Register the synthetic dataset: 30 images of 10 cases."""
     link_folder(drawn_set, "drawn", registry)
     return drawn_set

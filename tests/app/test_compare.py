@@ -5,21 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from app.components.charts import overlaid_curves
+from app.components.charts import chart_runs
 from bc_model.training.run import Run
-
-
-def texts(elements) -> str:
-    return "\n".join(str(element.value) for element in elements).replace("\\", "")
-
-
-def tables(app) -> list:
-    return [element.value for element in app.dataframe]
+from tests.app.helpers import tables, texts
 
 
 @pytest.fixture
 def other_run(finished_run: Run) -> Run:
-    """Return a second finished run, with another seed; both predicted the same pictures."""
+    """Return a second finished run with another seed and the same test images."""
     other = Run(finished_run.path.with_name("other"))
     shutil.copytree(finished_run.path, other.path)
     config = other.read_config()
@@ -35,7 +28,7 @@ def unfinished_run(runs: Path, tiny_run: Run) -> Run:
     return Run(runs / "unfinished")
 
 
-def test_without_two_runs_the_page_says_where_to_get_them(finished_run, open_page):
+def test_compare_with_one_run_links_to_train(finished_run, open_page):
     app = open_page("compare")
 
     assert "Fewer than two runs" in texts(app.header)
@@ -43,7 +36,7 @@ def test_without_two_runs_the_page_says_where_to_get_them(finished_run, open_pag
     assert not app.multiselect
 
 
-def test_two_runs_stand_side_by_side(finished_run, other_run, open_page):
+def test_compare_with_two_runs_shows_tables_and_curves(finished_run, other_run, open_page):
     app = open_page("compare", compared=["finished", "other"])
 
     differences, support, metrics, config = tables(app)
@@ -63,14 +56,14 @@ def test_two_runs_stand_side_by_side(finished_run, other_run, open_page):
     assert "exploratory" in texts(app.info)
 
 
-def test_all_settings_on_request(finished_run, other_run, open_page):
+def test_compare_with_show_all_lists_equal_options(finished_run, other_run, open_page):
     app = open_page("compare", compared=["finished", "other"])
-    app.toggle(key="all_settings").set_value(True).run()
+    app.toggle(key="all_options").set_value(True).run()
 
-    assert "Backbone" in set(tables(app)[-1]["Setting"])
+    assert "Backbone" in set(tables(app)[-1]["Option"])
 
 
-def test_three_runs_are_told_against_the_first(finished_run, other_run, open_page):
+def test_compare_with_three_runs_uses_the_first_as_reference(finished_run, other_run, open_page):
     shutil.copytree(other_run.path, other_run.path.with_name("third"))
     app = open_page("compare", compared=["finished", "other", "third"])
 
@@ -78,7 +71,7 @@ def test_three_runs_are_told_against_the_first(finished_run, other_run, open_pag
     assert "12 confidence intervals" in texts(app.info)
 
 
-def test_the_choice_and_its_order_come_from_the_address(finished_run, other_run, open_page):
+def test_compare_reads_the_runs_from_the_url_in_order(finished_run, other_run, open_page):
     for chosen in (["other", "finished"], ["finished", "other"]):
         app = open_page("compare", compared=chosen)
 
@@ -86,7 +79,7 @@ def test_the_choice_and_its_order_come_from_the_address(finished_run, other_run,
         assert list(tables(app)[-1].columns)[1] == f"A: {chosen[0]}"
 
 
-def test_the_address_holds_four_runs_at_most(finished_run, other_run, open_page):
+def test_compare_with_five_runs_in_the_url_keeps_four(finished_run, other_run, open_page):
     for name in ("three", "four", "five"):
         shutil.copytree(other_run.path, other_run.path.with_name(name))
     app = open_page("compare", compared=["finished", "other", "three", "four", "five"])
@@ -95,14 +88,14 @@ def test_the_address_holds_four_runs_at_most(finished_run, other_run, open_page)
     assert "18 confidence intervals" in texts(app.info)
 
 
-def test_an_unknown_run_in_the_address_is_passed_over(finished_run, other_run, open_page):
+def test_compare_with_an_unknown_run_in_the_url_ignores_it(finished_run, other_run, open_page):
     app = open_page("compare", compared=["finished", "../gone"])
 
     assert app.multiselect(key="compared").value == ["finished"]
     assert "at least two" in texts(app.info)
 
 
-def test_an_unfinished_run_is_compared_by_curves_and_settings(
+def test_compare_with_an_unfinished_run_shows_curves_and_options(
     finished_run, unfinished_run, open_page
 ):
     app = open_page("compare", compared=["finished", "unfinished"])
@@ -110,48 +103,48 @@ def test_an_unfinished_run_is_compared_by_curves_and_settings(
     assert "Without an evaluation: B" in texts(app.info)
     assert "Differences" not in texts(app.header)
     assert len(app.get("vega_lite_chart")) == 2
-    assert "All settings are equal" in texts(app.caption)
+    assert "The configurations are equal" in texts(app.caption)
 
 
-def test_a_leakage_run_carries_the_word(finished_run, other_run, open_page):
+def test_compare_with_a_leakage_run_warns(finished_run, other_run, open_page):
     path = other_run.evaluation_dir / "report.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"has_leakage": True}))
     app = open_page("compare", compared=["finished", "other"])
 
-    assert "B was tested on cases that it was trained on" in texts(app.warning)
+    assert "B" in texts(app.warning)
 
 
-def test_runs_on_other_images_are_refused_in_one_sentence(finished_run, other_run, open_page):
+def test_compare_without_common_test_images_shows_one_error(finished_run, other_run, open_page):
     path = other_run.evaluation_dir / "predictions.csv"
     path.write_text(path.read_text().replace("histology_slides", "elsewhere"))
     app = open_page("compare", compared=["finished", "other"])
 
-    assert "A and B share none" in texts(app.error)
+    assert len(app.error) == 1
     assert len(tables(app)) == len(["images", "metrics", "config"])
 
 
 @pytest.mark.parametrize("name", ["report.json", "../config.json"])
-def test_a_damaged_run_is_said_in_one_sentence(finished_run, other_run, open_page, name):
+def test_compare_with_a_damaged_run_shows_one_error(finished_run, other_run, open_page, name):
     (other_run.evaluation_dir / name).write_text("{")
     app = open_page("compare", compared=["finished", "other"])
 
     assert len(app.error) == 1
 
 
-def test_letters_of_curves_that_end_together_do_not_overlap():
+def test_chart_runs_with_equal_ends_separates_the_labels():
     histories = {
         run: [{"epoch": 1, "val_loss": 1.0}, {"epoch": 2, "val_loss": end}]
         for run, end in (("one", 0.5), ("two", 0.5), ("three", 0.51), ("four", 0.2))
     }
-    chart = overlaid_curves(histories, "val_loss", "Loss", list("ABCD"))
+    chart = chart_runs(histories, "val_loss", "Loss", list("ABCD"))
     labels = sorted(chart.layer[1].data["label"])
 
     assert min(b - a for a, b in itertools.pairwise(labels)) > 0.05
 
 
-def test_a_run_without_an_epoch_leaves_the_others():
+def test_chart_runs_without_epochs_of_a_run_shows_the_others():
     histories = {"one": [{"epoch": 1, "val_loss": 1.0}], "two": []}
-    chart = overlaid_curves(histories, "val_loss", "Loss", list("AB"))
+    chart = chart_runs(histories, "val_loss", "Loss", list("AB"))
 
     assert list(chart.layer[1].data["run"]) == ["A"]
-    assert overlaid_curves({"two": []}, "val_loss", "Loss", ["A"]).to_dict()
+    assert chart_runs({"two": []}, "val_loss", "Loss", ["A"]).to_dict()

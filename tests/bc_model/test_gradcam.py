@@ -13,12 +13,12 @@ from PIL import Image
 from bc_model.gradcam import (
     GradCAM,
     Heatmap,
-    color_bar,
+    compute_full_scale,
+    draw_color_bar,
+    draw_probability_bar,
     grad_cam_from_activations,
     overlay_heatmap,
-    probability_bar,
     resize_heatmap,
-    shared_scale,
 )
 from bc_model.inference.engine import Head
 from bc_model.model import build_model, load_keras
@@ -216,15 +216,15 @@ def cividis(value: float) -> np.ndarray:
 
 def test_overlay_heatmap_empty_returns_a_copy_of_the_image() -> None:
     rgb = random_image()
-    synthetic = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))))
-    np.testing.assert_array_equal(synthetic, rgb)
-    assert synthetic is not rgb
+    overlay = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))))
+    np.testing.assert_array_equal(overlay, rgb)
+    assert overlay is not rgb
 
 
 def test_overlay_heatmap_empty_with_full_scale_returns_the_image() -> None:
     rgb = random_image()
-    synthetic = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))), full_scale=3.0)
-    np.testing.assert_array_equal(synthetic, rgb)
+    overlay = overlay_heatmap(rgb, heatmap(np.zeros((7, 7))), full_scale=3.0)
+    np.testing.assert_array_equal(overlay, rgb)
 
 
 def test_overlay_heatmap_without_opacity_returns_the_image() -> None:
@@ -234,23 +234,23 @@ def test_overlay_heatmap_without_opacity_returns_the_image() -> None:
 
 def test_overlay_heatmap_keeps_pixels_with_value_zero() -> None:
     rgb, raw = random_image(), np.array([[4.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32)
-    synthetic = overlay_heatmap(rgb, heatmap(raw))
+    overlay = overlay_heatmap(rgb, heatmap(raw))
     is_zero = resize_heatmap(raw, *rgb.shape[:2]) == 0.0
     assert 0 < is_zero.sum() < is_zero.size
-    np.testing.assert_array_equal(synthetic[is_zero], rgb[is_zero])
-    assert (synthetic[:8, :8] != rgb[:8, :8]).any()
+    np.testing.assert_array_equal(overlay[is_zero], rgb[is_zero])
+    assert (overlay[:8, :8] != rgb[:8, :8]).any()
 
 
 def test_overlay_heatmap_maximum_has_the_last_color() -> None:
-    synthetic = overlay_heatmap(random_image(), heatmap([[2.0]]), opacity=1.0)
-    np.testing.assert_allclose(synthetic[20, 30], cividis(1.0), atol=2)
+    overlay = overlay_heatmap(random_image(), heatmap([[2.0]]), opacity=1.0)
+    np.testing.assert_allclose(overlay[20, 30], cividis(1.0), atol=2)
 
 
 def test_overlay_heatmap_opacity_is_the_square_root() -> None:
     gray = np.full((48, 64, 3), 120, np.uint8)
-    synthetic = overlay_heatmap(gray, heatmap([[1.0]]), opacity=0.6, full_scale=4.0)
+    overlay = overlay_heatmap(gray, heatmap([[1.0]]), opacity=0.6, full_scale=4.0)
     expected = 120 * (1 - 0.6 * 0.5) + cividis(0.25) * 0.6 * 0.5
-    np.testing.assert_allclose(synthetic[20, 30], expected, atol=2)
+    np.testing.assert_allclose(overlay[20, 30], expected, atol=2)
 
 
 def test_overlay_heatmap_does_not_change_its_input() -> None:
@@ -262,17 +262,17 @@ def test_overlay_heatmap_does_not_change_its_input() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (33, 101), (460, 700), (456, 700)])
 def test_overlay_heatmap_has_the_size_of_the_image(height: int, width: int) -> None:
-    synthetic = overlay_heatmap(random_image(height, width), heatmap(np.ones((7, 7))))
-    assert synthetic.shape == (height, width, 3)
-    assert synthetic.dtype == np.uint8
+    overlay = overlay_heatmap(random_image(height, width), heatmap(np.ones((7, 7))))
+    assert overlay.shape == (height, width, 3)
+    assert overlay.dtype == np.uint8
 
 
 def test_overlay_heatmap_keeps_rows_outside_the_field_of_view() -> None:
     rgb = random_image(460, 700)
-    synthetic = overlay_heatmap(rgb, heatmap(np.ones((7, 7))), opacity=1.0)
-    np.testing.assert_array_equal(synthetic[:2], rgb[:2])
-    np.testing.assert_array_equal(synthetic[-2:], rgb[-2:])
-    assert (synthetic[2:-2] != rgb[2:-2]).any(axis=-1).mean() > 0.99
+    overlay = overlay_heatmap(rgb, heatmap(np.ones((7, 7))), opacity=1.0)
+    np.testing.assert_array_equal(overlay[:2], rgb[:2])
+    np.testing.assert_array_equal(overlay[-2:], rgb[-2:])
+    assert (overlay[2:-2] != rgb[2:-2]).any(axis=-1).mean() > 0.99
 
 
 def test_resize_heatmap_keeps_positions() -> None:
@@ -287,12 +287,12 @@ def test_resize_heatmap_keeps_positions() -> None:
 
 def test_shared_scale_is_the_larger_maximum() -> None:
     maps = {"benign": heatmap([[1.0]], "benign"), "malignant": heatmap([[4.0]])}
-    assert shared_scale(maps) == 4.0
+    assert compute_full_scale(maps) == 4.0
 
 
 def test_shared_scale_has_a_minimum() -> None:
     maps = {"benign": heatmap([[0.0]], "benign"), "malignant": heatmap([[0.0003]])}
-    assert shared_scale(maps) == 0.01
+    assert compute_full_scale(maps) == 0.01
 
 
 def test_overlay_heatmap_equal_values_have_equal_colors() -> None:
@@ -321,7 +321,7 @@ def test_resize_heatmap_of_one_cell_fills_the_field_of_view() -> None:
 
 
 def test_color_bar_goes_from_the_first_to_the_last_color() -> None:
-    bar = color_bar(100, 5)
+    bar = draw_color_bar(100, 5)
     assert bar.shape == (5, 100, 3)
     np.testing.assert_allclose(bar[0, 0], cividis(0.0), atol=2)
     np.testing.assert_allclose(bar[-1, -1], cividis(1.0), atol=2)
@@ -333,7 +333,7 @@ def test_color_bar_goes_from_the_first_to_the_last_color() -> None:
 def test_probability_bar_shows_the_probability_and_the_predicted_class(
     probability: float, color: tuple[int, int, int]
 ) -> None:
-    bar = np.asarray(Image.open(io.BytesIO(probability_bar(probability, 0.5))))
+    bar = np.asarray(Image.open(io.BytesIO(draw_probability_bar(probability, 0.5))))
     middle = bar[bar.shape[0] // 2]
     filled = (middle[:, 3] == 255) & (middle[:, :3] == color).all(axis=1)
     # The threshold marker covers 6 px of the bar.

@@ -1,4 +1,4 @@
-"""What must not be loaded: TensorFlow where answers are served, Streamlit under the library."""
+"""Packages that must not be loaded: TensorFlow for inference, Streamlit in the library."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ TENSORFLOW_AT_IMPORT = {"bc_model.training.trainer", "bc_model.training.callback
 
 
 def loaded_after(code: str, *arguments: str) -> list[str]:
-    """Run code in a fresh interpreter and return which heavy packages it has loaded."""
+    """Run code in a new interpreter and return the heavy packages that it loaded."""
     report = f"""
 import json, sys
 print(json.dumps([name for name in {HEAVY!r} if sys.modules.get(name) is not None]))
@@ -30,7 +30,7 @@ print(json.dumps([name for name in {HEAVY!r} if sys.modules.get(name) is not Non
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_serving_loads_no_training_library(tiny_run: Run) -> None:
+def test_inference_loads_no_training_library(tiny_run: Run) -> None:
     code = """
 import sys
 import numpy as np
@@ -47,7 +47,7 @@ Engine(open_bundle(sys.argv[1])).explain(np.zeros((1, 32, 32, 3), np.uint8))
 @pytest.mark.parametrize(
     "module", ["bc_model", "bc_model.cli", "bc_model.model", "bc_model.experiments.dask_cluster"]
 )
-def test_a_light_module_stays_light(module: str) -> None:
+def test_import_of_light_modules_loads_no_heavy_package(module: str) -> None:
     assert loaded_after(f"import {module}") == []
 
 
@@ -56,7 +56,7 @@ def sources(package: str) -> list[Path]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Yield every module that a file imports, anywhere in it, by its full name."""
+    """Yield the full names of all modules that a file imports."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -74,26 +74,20 @@ def offenders(package: str, forbidden: set[str]) -> list[str]:
     ]
 
 
-def test_both_packages_are_looked_at() -> None:
+def test_sources_contain_both_packages() -> None:
     assert len(sources("bc_model")) > 20
     assert sources("app")
 
 
-def test_the_library_does_not_know_the_app() -> None:
+def test_library_does_not_import_the_app_or_streamlit() -> None:
     assert offenders("bc_model", {"streamlit", "app"}) == []
 
 
-def test_the_app_does_not_load_tensorflow() -> None:
+def test_app_does_not_import_tensorflow() -> None:
     assert offenders("app", {"tensorflow", "keras", *TENSORFLOW_AT_IMPORT}) == []
 
 
 def test_jobs_imports_only_modules_of_lower_layers() -> None:
-    passes_parity = {
-        "bc_model.errors",
-        "bc_model.utils.io",
-        "bc_model.utils.formatting",
-        "bc_model.checks",
-    }
     names = {name for name in imported(REPOSITORY / "bc_model/jobs.py") if "bc_model" in name}
     modules = {".".join(name.split(".")[:2]) for name in names}
-    assert modules <= passes_parity
+    assert modules <= {"bc_model.errors", "bc_model.utils", "bc_model.checks"}

@@ -164,9 +164,9 @@ def test_read_log_returns_the_last_lines(job: Job) -> None:
 def test_find_all_ignores_other_files_and_directories(tmp_path: Path) -> None:
     assert Job.find_all(tmp_path / "missing") == []
     for name in ("b", "a", ".hidden", "no-status"):
-        made = make_job(tmp_path, name)
+        job = make_job(tmp_path, name)
         if name != "no-status":
-            made.write_status("done")
+            job.write_status("done")
     (tmp_path / "jobs" / "file").write_text("x")
     assert [job.name for job in Job.find_all(tmp_path / "jobs")] == ["a", "b"]
 
@@ -210,7 +210,7 @@ def test_read_spec_damaged_file_is_an_error(job: Job, text: str) -> None:
     ],
 )
 def test_read_status_other_host_is_alive_while_fresh(job: Job, age_s: float, state: str) -> None:
-    # The process number exists on this machine, which means nothing.
+    # The process number exists on this machine, but belongs to another process.
     put_status(job, age_s=age_s, **OTHER_HOST | {"pid": os.getpid()})
     assert job.read_status()["state"] == state
 
@@ -497,7 +497,7 @@ def test_niceness_is_ten_or_set_by_the_environment(monkeypatch: pytest.MonkeyPat
     assert jobs.niceness() == 0
     for value in ("20", "-5", "low", ""):
         monkeypatch.setenv("BC_NICENESS", value)
-        with pytest.raises(ConfigError, match="BC_NICENESS must be a number from 0 to 19"):
+        with pytest.raises(ConfigError, match=r"BC_NICENESS\. Expected 0 to 19"):
             jobs.niceness()
 
 
@@ -561,7 +561,7 @@ def queue_jobs(directory: Path, *names: str) -> list[Job]:
 
 
 def advance(directory: Path, limit: int = 1) -> list[str]:
-    """Advance a queue whose jobs this process stands for."""
+    """Advance a queue; the jobs run in this process."""
 
     def newest_first(path: Path) -> list[Job]:
         return Job.find_all(path)[::-1]

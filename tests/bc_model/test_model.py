@@ -129,40 +129,43 @@ def test_build_model_refuses_an_invalid_head(wrong: dict) -> None:
 # --- Preprocessing: the input of the first convolution ---
 
 
-def reaches(model: keras.Model, layer: keras.layers.Layer) -> np.ndarray:
-    image = np.full((1, 32, 32, 3), (200.0, 100.0, 50.0), "float32")
-    return keras.Model(model.inputs[0], layer.input)(image).numpy()
+def input_of(model: keras.Model, layer: keras.layers.Layer) -> np.ndarray:
+    return keras.Model(model.inputs[0], layer.input)(constant_rgb()).numpy()
 
 
 def constant_rgb() -> np.ndarray:
     return np.full((1, 32, 32, 3), (200.0, 100.0, 50.0), "float32")
 
 
-def test_resnet50_is_preprocessed_once(resnet: keras.Model) -> None:
+def test_build_model_resnet50_preprocesses_once(resnet: keras.Model) -> None:
     expected = keras.applications.resnet50.preprocess_input(constant_rgb())
-    np.testing.assert_allclose(reaches(resnet, resnet.get_layer("conv1_pad")), expected, atol=1e-4)
+    np.testing.assert_allclose(input_of(resnet, resnet.get_layer("conv1_pad")), expected, atol=1e-4)
 
 
-def test_vgg16_is_preprocessed_once() -> None:
+def test_build_model_vgg16_preprocesses_once() -> None:
     model = build_model("vgg16", image_size=(32, 32))
     expected = keras.applications.vgg16.preprocess_input(constant_rgb())
-    np.testing.assert_allclose(reaches(model, model.get_layer("block1_conv1")), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        input_of(model, model.get_layer("block1_conv1")), expected, atol=1e-4
+    )
 
 
-def test_efficientnetb0_normalizes_the_pixels_itself() -> None:
+def test_build_model_efficientnetb0_normalizes_inside_the_network() -> None:
     model = build_model("efficientnetb0", image_size=(32, 32))
     rescalings = [layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling)]
     # To [0, 1], and once more by the deviation, which Keras itself adds only for 'imagenet'.
     assert [np.ravel(layer.scale)[0] for layer in rescalings] == pytest.approx(
         [1 / 255, 0.229**-0.5]
     )
-    np.testing.assert_array_equal(reaches(model, rescalings[0]), constant_rgb())
+    np.testing.assert_array_equal(input_of(model, rescalings[0]), constant_rgb())
 
 
-def test_tiny_scales_pixels_to_minus_one_to_one() -> None:
+def test_build_model_tiny_scales_pixels_to_minus_one_to_one() -> None:
     model = tiny()
-    seen = reaches(model, model.get_layer("block1_conv"))[0, 0, 0]
-    np.testing.assert_allclose(seen, [200 / 127.5 - 1, 100 / 127.5 - 1, 50 / 127.5 - 1], atol=1e-6)
+    pixels = input_of(model, model.get_layer("block1_conv"))[0, 0, 0]
+    np.testing.assert_allclose(
+        pixels, [200 / 127.5 - 1, 100 / 127.5 - 1, 50 / 127.5 - 1], atol=1e-6
+    )
 
 
 # --- Freezing ---
@@ -244,7 +247,7 @@ def test_build_model_with_weights_keeps_the_momentum(tmp_path: Path) -> None:
 
 
 def write_weights(model: keras.Model, path: Path) -> Path:
-    """Write what the suffix asks for; ``.h5`` is the format of Keras's own pretrained files."""
+    """Write weights in the format of the suffix; Keras publishes its weights as ``.h5``."""
     if path.suffix == ".keras":
         model.save(path)
     elif path.name.endswith(".weights.h5"):
@@ -258,20 +261,20 @@ def write_weights(model: keras.Model, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["start.weights.h5", "start.keras", "start.h5"])
-def test_weights_from_a_file_give_the_same_features(name: str, tmp_path: Path) -> None:
+def test_build_model_with_a_weights_file_gives_the_same_features(name: str, tmp_path: Path) -> None:
     source = shuffle_weights(tiny(), seed=1)
     copy = tiny(weights=str(write_weights(source, tmp_path / name)))
     np.testing.assert_array_equal(features(copy), features(source))
 
 
-def test_weights_of_an_entire_model_fit_the_backbone(tmp_path: Path) -> None:
+def test_build_model_with_weights_of_an_entire_model_loads_the_backbone(tmp_path: Path) -> None:
     source = shuffle_weights(tiny(), seed=1)
     source.save_weights(tmp_path / "best.weights.h5")
     copy = tiny(weights=str(tmp_path / "best.weights.h5"))
     np.testing.assert_array_equal(features(copy), features(source))
 
 
-def test_efficientnetb0_loads_its_own_keras_file(tmp_path: Path) -> None:
+def test_build_model_efficientnetb0_loads_its_own_keras_file(tmp_path: Path) -> None:
     source = build_model("efficientnetb0", image_size=(32, 32))
     path = write_weights(source, tmp_path / "start.keras")
     copy = build_model("efficientnetb0", image_size=(32, 32), weights=str(path))
@@ -279,21 +282,21 @@ def test_efficientnetb0_loads_its_own_keras_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["start.weights.h5", "start.keras", "start.h5"])
-def test_weights_of_another_backbone_are_refused(name: str, tmp_path: Path) -> None:
+def test_build_model_refuses_weights_of_another_backbone(name: str, tmp_path: Path) -> None:
     path = write_weights(tiny(), tmp_path / name)
     with pytest.raises(WeightsError) as caught:
         build_model("vgg16", image_size=(32, 32), weights=str(path))
     assert_one_line(caught.value)
 
 
-def test_a_missing_weights_file_is_refused(tmp_path: Path) -> None:
+def test_build_model_refuses_a_missing_weights_file(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"no weights file .*gone\.h5") as caught:
         tiny(weights=str(tmp_path / "gone.h5"))
     assert_one_line(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a.h5", "a.weights.h5", "a.keras", "a.txt"])
-def test_a_text_file_is_refused(name: str, tmp_path: Path) -> None:
+def test_build_model_refuses_a_text_file_as_weights(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("not weights")
     with pytest.raises(WeightsError, match=f"{re.escape(name)} is not a weights file") as caught:
         tiny(weights=str(tmp_path / name))
@@ -337,8 +340,12 @@ def test_require_weights_file_refuses_another_type(
 def test_build_model_copies_the_backbone_of_a_model() -> None:
     source = shuffle_weights(tiny(), seed=1)
     copy = build_model("tiny", image_size=(64, 64), weights=source, dense_units=())
-    for ours, theirs in zip(backbone_layers(copy), backbone_layers(source), strict=True):
-        for copied, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+    for copied_layer, source_layer in zip(
+        backbone_layers(copy), backbone_layers(source), strict=True
+    ):
+        for copied, expected in zip(
+            copied_layer.get_weights(), source_layer.get_weights(), strict=True
+        ):
             np.testing.assert_array_equal(copied, expected)
     assert {layer.momentum for layer in batch_norms(copy)} == {0.99}
 
@@ -391,7 +398,7 @@ def serve_weights(
     )
 
 
-def test_imagenet_weights_are_downloaded(
+def test_build_model_with_imagenet_downloads_the_weights(
     resnet: keras.Model,
     server: tuple[Path, str],
     keras_home: Path,
@@ -407,7 +414,7 @@ def test_imagenet_weights_are_downloaded(
 
 
 @pytest.mark.slow
-def test_efficientnetb0_is_the_same_from_the_network_and_from_the_file(
+def test_build_model_efficientnetb0_from_imagenet_equals_its_file(
     server: tuple[Path, str], keras_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keras adds a rescaling layer for 'imagenet' only; the same bytes must give one network."""
@@ -421,7 +428,7 @@ def test_efficientnetb0_is_the_same_from_the_network_and_from_the_file(
     np.testing.assert_allclose(features(given), features(fetched), atol=1e-4 * largest)
 
 
-def test_imagenet_weights_with_a_wrong_checksum_are_refused(
+def test_build_model_refuses_imagenet_weights_with_a_wrong_checksum(
     server: tuple[Path, str], keras_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, url = server
@@ -431,11 +438,11 @@ def test_imagenet_weights_with_a_wrong_checksum_are_refused(
         build_model("resnet50", image_size=(32, 32), weights="imagenet")
 
 
-def test_imagenet_weights_without_a_network_name_the_alternatives(
+def test_build_model_without_a_network_names_the_alternatives(
     server: tuple[Path, str], keras_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nobody = "http://127.0.0.1:9/"
-    serve_weights(monkeypatch, "resnet", "resnet50", nobody, "0" * 32)
+    unreachable = "http://127.0.0.1:9/"
+    serve_weights(monkeypatch, "resnet", "resnet50", unreachable, "0" * 32)
     with pytest.raises(WeightsError) as caught:
         build_model("resnet50", image_size=(32, 32), weights="imagenet")
     text = str(caught.value)
@@ -445,7 +452,7 @@ def test_imagenet_weights_without_a_network_name_the_alternatives(
     assert "train from scratch" in text
 
 
-def test_imagenet_weights_that_do_not_exist_are_refused() -> None:
+def test_build_model_refuses_imagenet_weights_that_do_not_exist() -> None:
     with pytest.raises(WeightsError, match="no ImageNet weights for 'tiny'"):
         tiny(weights="imagenet")
 
@@ -491,6 +498,6 @@ def test_load_keras_refuses_a_model_with_code(tmp_path: Path) -> None:
 def test_layer_lookups_refuse_another_model() -> None:
     image = keras.Input((2, 2, 3))
     foreign = keras.Model(image, keras.layers.Flatten()(image))
-    for look in (last_conv_output, logits_output, head_matrices):
+    for lookup in (last_conv_output, logits_output, head_matrices):
         with pytest.raises(ModelError, match="Use a model that `build_model` built"):
-            look(foreign)
+            lookup(foreign)

@@ -1,4 +1,4 @@
-"""The real app in a real headless Chromium."""
+"""Fixtures of the browser tests: a server of the app, and headless Chromium."""
 
 import contextlib
 import os
@@ -23,21 +23,21 @@ from bc_model.jobs import ENDED_STATES
 from bc_model.training.run import Run, list_runs
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Start Chromium, or skip with the reason; where BC_REQUIRE_BROWSER is set, fail instead."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        reason = f"no browser: none of {', '.join(NAMES)} is installed"
+    """Start Chromium; skip the tests without it, or fail if BC_REQUIRE_BROWSER is set."""
+    executable = next((path for name in BROWSER_NAMES if (path := shutil.which(name))), None)
+    if executable is None:
+        reason = f"no browser: none of {', '.join(BROWSER_NAMES)} is installed"
         if os.environ.get("BC_REQUIRE_BROWSER"):
             pytest.fail(reason)
         pytest.skip(reason)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=found,
+        chromium = playwright.chromium.launch_run(
+            executable_path=executable,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         yield chromium
@@ -46,13 +46,16 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class App:
-    """One running server.
+    """A running server of the app.
 
     Attributes
     ----------
     url : str
-    runs, shelf : Path
-        Its folders of runs and of data sets.
+        Address of the server.
+    runs, registry : Path
+        Directories of the runs and of the datasets.
+    log : file
+        Output of the server.
     """
 
     url: str
@@ -62,14 +65,14 @@ class App:
     process: subprocess.Popen = field(init=False, repr=False)
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server and wait until it responds."""
         command = Path(sys.executable).with_name("streamlit")
         self.process = subprocess.Popen(
             [command, "run", "app/main.py", "--server.port", str(urlsplit(self.url).port)],
             cwd=ROOT,
             env=os.environ
             | {"BC_RUNS": str(self.runs), "BC_DATASETS": str(self.registry)}
-            # As for a person: otherwise a small run is over before a busy page has shown it.
+            # As in normal use; otherwise, a small run ends before a busy page has shown it.
             | {"BC_NICENESS": "10"},
             stdout=self.log,
             stderr=subprocess.STDOUT,
@@ -77,26 +80,26 @@ class App:
         _wait_until_healthy(self.url, self.process)
 
     def stop(self) -> None:
-        """End the server as Ctrl-C does."""
+        """Stop the server."""
         self.process.terminate()
         self.process.wait(timeout=20)
 
     def restart(self) -> None:
-        """Stop and start, on the same port."""
+        """Restart the server on the same port."""
         self.stop()
         self.start()
 
 
 @pytest.fixture
 def app(tmp_path: Path, tiny_run: Run) -> Iterator[App]:
-    """Start the app as a person would, on a free port, with one finished run."""
+    """Start the app on a free port, with one finished run."""
     runs = tmp_path / "runs"
     shutil.copytree(tiny_run.path, runs / "finished")
-    with socket.socket() as proxy:
-        proxy.bind(("127.0.0.1", 0))
-        port = proxy.getsockname()[1]
-    with (tmp_path / "server.log").open("wb") as log:  # a pipe that nobody reads would block
-        server = App(f"http://127.0.0.1:{port}", runs, tmp_path / "shelf", log)
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    with (tmp_path / "server.log").open("wb") as log:  # An unread pipe would block the server.
+        server = App(f"http://127.0.0.1:{port}", runs, tmp_path / "datasets", log)
         try:
             server.start()
             yield server
@@ -110,12 +113,12 @@ def app(tmp_path: Path, tiny_run: Run) -> Iterator[App]:
 
 @pytest.fixture
 def page(browser: Browser, app: App) -> Iterator[Page]:
-    """Open the app's first page; afterwards, no console error and no foreign request is allowed."""
+    """Open the first page; fail on console errors and on requests to other hosts."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened = context.new_page()
     errors: list[str] = []
     hosts: set[str] = set()
-    opened.on("console", lambda message: errors.extend(_told_error(message)))
+    opened.on("console", lambda message: errors.extend(_list_errors(message)))
     opened.on("pageerror", lambda error: errors.append(str(error)))
     opened.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
     opened.goto(app.url)
@@ -125,15 +128,15 @@ def page(browser: Browser, app: App) -> Iterator[Page]:
     assert errors == []
 
 
-def _told_error(message: ConsoleMessage) -> list[str]:
+def _list_errors(message: ConsoleMessage) -> list[str]:
     if message.type != "error":
         return []
-    # Opened below its root, Streamlit's page first asks for its server under the page's own path.
+    # A page below the root first looks for the server under its own path.
     place = urlsplit(message.location["url"]).path
     if re.fullmatch(r"/\w+/_stcore/(health|host-config)", place):
         return []
-    # The server lets go of a view's pictures when another one is asked for: those that had not
-    # come yet are complained of. The tests look at the pictures that stay (`steps.see_pictures`).
+    # The server drops the images of a page that is left, so late requests fail. The tests check
+    # the images that stay, see `steps.wait_for_images`.
     if "/media/" in f"{place} {message.text}":
         return []
     return [f"{message.text} ({place})"]
@@ -141,11 +144,11 @@ def _told_error(message: ConsoleMessage) -> list[str]:
 
 def _wait_until_healthy(url: str, process: subprocess.Popen) -> None:
     for _ in range(300):
-        assert process.poll() is None, "the server ended before it answered"
+        assert process.poll() is None, "the server ended before it responded"
         try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2) as answer:
-                if answer.read() == b"ok":
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2) as response:
+                if response.read() == b"ok":
                     return
         except OSError:
             time.sleep(0.1)
-    pytest.fail("the server did not answer within 30 s")
+    pytest.fail("The server did not respond within 30 s.")

@@ -1,10 +1,10 @@
-"""What a person does with a widget, in the words of the page."""
+"""Actions on widgets, by the labels of the page."""
 
 from playwright.sync_api import Error, Page, expect
 
 
-def see_images(page: Page) -> None:
-    """Wait until every picture of the page has come and is drawn."""
+def wait_for_images(page: Page) -> None:
+    """Wait until every image of the page is loaded and decoded."""
     page.wait_for_function(
         "document.images.length && "
         "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
@@ -14,8 +14,8 @@ def see_images(page: Page) -> None:
 def choose(page: Page, label: str, option: str) -> None:
     """Open a select box and click one of its options.
 
-    A list that is open while the page is drawn anew may shut; a person would open it again. Where
-    the fields moved, the old ones stand beside the new ones until the page is drawn to its end.
+    A rerun of the page can close an open list, so the click is repeated. During a rerun, old and
+    new fields can coexist.
     """
     field = page.get_by_label(label, exact=True)
     found = page.get_by_role("option", name=option, exact=True)
@@ -25,6 +25,6 @@ def choose(page: Page, label: str, option: str) -> None:
             field.click()
             found.click(timeout=2000)
             return
-        except Error:  # too late, or drawn anew between the two lines above
+        except Error:  # A rerun closed the list.
             page.keyboard.press("Escape")
     found.click(timeout=5000)

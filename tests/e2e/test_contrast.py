@@ -88,7 +88,7 @@ def test_selected_controls_have_contrast_of_at_least_4_5(themed_page: Page, app)
 
 def test_focused_buttons_have_a_visible_outline(themed_page: Page, app):
     # A named dataset opens the form; a mouse click would switch the focus outline off.
-    themed_page.goto(f"{app.url}/train?run=finished&set=any")
+    themed_page.goto(f"{app.url}/train?run=finished&dataset=any")
     idle = themed_page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
     expect(idle).to_be_visible(timeout=PATIENT_MS)
     step_up = themed_page.get_by_test_id("stNumberInputStepUp").first

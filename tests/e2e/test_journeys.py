@@ -1,4 +1,4 @@
-"""What a person does, from end to end."""
+"""User journeys: classify, train, monitor, set a threshold, and export."""
 
 import dataclasses
 import re
@@ -13,7 +13,8 @@ from bc_model.inference.bundle import open_bundle
 from bc_model.jobs import FINAL_STATES
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run, list_runs
-from tests.e2e.steps import choose, see_images
+from bc_model.utils import to_json
+from tests.e2e.steps import choose, wait_for_images
 
 pytestmark = pytest.mark.e2e
 
@@ -28,13 +29,13 @@ def test_classify_with_an_upload_shows_probability_and_heatmaps(page: Page):
     expect(page.get_by_text("Estimated probability of malignancy")).to_be_visible(
         timeout=PATIENT_MS
     )
-    expect(page.get_by_test_id("stMetricValue")).to_have_text(
-        re.compile(r"^((above|below) )?0\.\d\d+$")
-    )
+    values = page.get_by_test_id("stMetricValue")
+    expect(values.first).to_have_text(re.compile("Benign|Malignant"))
+    expect(values.last).to_have_text(re.compile(r"^((above|below) )?0\.\d\d+$"))
     expect(page.get_by_text("Research use only, not a diagnosis.").first).to_be_visible()
     overlay = page.get_by_role("img", name=re.compile("^Grad-CAM heatmap for")).first
     expect(overlay).to_be_visible()
-    # Visible is not drawn: the picture's bytes must have arrived and been decoded.
+    # A visible image is not necessarily loaded and decoded.
     page.wait_for_function("image => image.naturalWidth > 0", arg=overlay.element_handle())
 
     before = overlay.get_attribute("src")
@@ -42,20 +43,18 @@ def test_classify_with_an_upload_shows_probability_and_heatmaps(page: Page):
     expect(overlay).not_to_have_attribute("src", before or "", timeout=PATIENT_MS)
 
 
-def test_a_text_file_named_png_is_answered_with_one_sentence(page: Page):
+def test_classify_with_a_text_file_shows_one_error(page: Page):
     page.locator("input[type=file]").set_input_files(
         {"name": "notes.png", "mimeType": "image/png", "buffer": b"no pixels here"}
     )
 
-    expect(page.get_by_text("notes.png is not a PNG, JPEG or TIFF picture")).to_be_visible(
+    expect(page.get_by_text("notes.png is not a PNG, JPEG or TIFF")).to_be_visible(
         timeout=PATIENT_MS
     )
     expect(page.get_by_text("Traceback")).to_have_count(0)
 
 
-def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
-    page: Page, app, drawn_set: Path
-):
+def test_train_run_survives_a_refresh_and_shows_metrics(page: Page, app, drawn_set: Path):
     page.get_by_role("link", name="Train", exact=True).click()
     page.get_by_text("New run", exact=True).click()
     folder = page.get_by_label("Dataset folder", exact=True)
@@ -64,16 +63,15 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
     expect(page.get_by_text("Benign cases")).to_be_visible(timeout=PATIENT_MS)
     choose(page, "Backbone", "tiny (tests only)")
     choose(page, "Initial weights", "None (from scratch)")
-    # Long enough to be stopped; without the patience a quick machine is done before the refresh.
+    # Long enough for a refresh and a stop; the patience prevents early stopping.
     for label in ("Fine-tuning epochs", "Patience (epochs)"):
         number = page.get_by_label(label, exact=True)
         number.fill("900")
         number.press("Enter")
         expect(number).to_have_value("900")
-    page.get_by_role("button", name="Start the run").click()
+    page.get_by_role("button", name="Start run").click()
 
-    # The process is on its own: a refresh finds it again by the name in the URL, where the run
-    # shown before is named all along.
+    # The run is a process of its own, and a refresh finds it by its name in the URL.
     stop = page.get_by_role("button", name="Stop run")
     expect(stop).to_be_visible(timeout=PATIENT_MS)
     (run,) = [run for run in list_runs(app.runs) if run.name != "finished"]
@@ -83,7 +81,9 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=PATIENT_MS)
 
     stop.click()
-    expect(page.get_by_text("Stopped on request").first).to_be_visible(timeout=PATIENT_MS)
+    expect(page.get_by_text(re.compile("Finished|Canceled")).first).to_be_visible(
+        timeout=PATIENT_MS
+    )
     assert run.read_status()["state"] in FINAL_STATES
 
     page.get_by_role("link", name="Evaluate", exact=True).click()
@@ -91,17 +91,15 @@ def test_a_researcher_trains_refreshes_stops_and_reads_the_figures(
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(6)
 
 
-def test_a_run_outlives_the_tab_the_server_and_its_own_process(
-    page: Page, app, tiny_config: TrainingConfig
-):
-    """Pause, close the tab, restart the server, go on, kill -9, resume, stop."""
+def test_train_run_survives_tab_server_and_process(page: Page, app, tiny_config: TrainingConfig):
+    """Pause, close the tab, restart the server, continue, kill the process, resume, stop."""
     run = Run.create(app.runs / "long")
     config = dataclasses.replace(tiny_config, head_epochs=900, patience=900)
-    run.write_config({"config": config.as_dict()})
+    run.write_config({"config": to_json(config)})
     run.write_status("queued")
-    page.goto(f"{app.url}/train?run=long")  # an open page starts what is queued
+    page.goto(f"{app.url}/train?run=long")  # An open page starts queued runs.
     page.get_by_role("button", name="Pause").click(timeout=PATIENT_MS)
-    # By the letter: the log below tells of it as well, in lower case.
+    # The pattern is case-sensitive, because the log contains the word in lower case.
     expect(page.get_by_text(re.compile("Paused"))).to_be_visible(timeout=PATIENT_MS)
     trainer = psutil.Process(run.read_status()["pid"])
     epochs = len(run.read_history())
@@ -122,25 +120,27 @@ def test_a_run_outlives_the_tab_the_server_and_its_own_process(
     assert len(run.read_history()) >= epochs
 
     page.get_by_role("button", name="Stop run").click()
-    expect(page.get_by_text("Stopped on request").first).to_be_visible(timeout=PATIENT_MS)
+    expect(page.get_by_text(re.compile("Finished|Canceled")).first).to_be_visible(
+        timeout=PATIENT_MS
+    )
     assert [record["epoch"] for record in run.read_history()] == list(
         range(1, len(run.read_history()) + 1)
     )
 
 
-def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app):
+def test_evaluate_sets_a_threshold_and_exports_the_report(page: Page, app):
     page.goto(f"{app.url}/evaluate?evaluated=finished")
     page.get_by_role("radio", name="Calibration and threshold").click(timeout=PATIENT_MS)
     choose(page, "Criterion", "Youden index")
     chosen = page.get_by_text(re.compile(r"^Selected threshold: 0\.\d{3}\. ")).first
     expect(chosen).to_contain_text("largest sum", timeout=PATIENT_MS)
-    page.get_by_label("Reason", exact=True).fill("Both mistakes weigh the same")
+    page.get_by_label("Reason", exact=True).fill("Both errors have the same weight")
     page.get_by_role("button", name="Set threshold").click()
     expect(page.get_by_text("is stored in the model card of finished")).to_be_visible(
         timeout=PATIENT_MS
     )
     threshold = open_bundle(app.runs / "finished").card.threshold
-    assert threshold.reason == "Both mistakes weigh the same"
+    assert threshold.reason == "Both errors have the same weight"
 
     page.get_by_role("radio", name="Export").click()
     with page.expect_download(timeout=PATIENT_MS) as download:
@@ -153,14 +153,14 @@ def test_a_researcher_locks_a_cut_off_and_takes_the_report_along(page: Page, app
     expect(page.get_by_text("Nearest training images of other cases").first).to_be_visible(
         timeout=PATIENT_MS
     )
-    see_images(page)
+    wait_for_images(page)
     page.get_by_role("radio", name="Most certain").click(timeout=PATIENT_MS)
     expect(page.get_by_text("Probabilities farthest from 0.5")).to_be_visible(timeout=PATIENT_MS)
-    see_images(page)
+    wait_for_images(page)
     page.get_by_role("link", name="Open in Classify").first.click(timeout=PATIENT_MS)
     expect(page.get_by_text(re.compile("From the test subset of run finished"))).to_be_visible(
         timeout=PATIENT_MS
     )
-    expect(page.get_by_text(f"(threshold {threshold['value']:.2f}").first).to_be_visible(
+    expect(page.get_by_text(f"the threshold {threshold.value:.2f}").first).to_be_visible(
         timeout=PATIENT_MS
     )

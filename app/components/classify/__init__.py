@@ -1,1 +1,1 @@
-"""Widgets of the Classify page."""
+"""Widgets of the page Classify."""

@@ -1,1 +1,1 @@
-"""Widgets of the Compare page."""
+"""Widgets of the page Compare."""

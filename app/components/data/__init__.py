@@ -1,1 +1,1 @@
-"""Widgets of the Data page."""
+"""Widgets of the page Data."""

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from app.components.data.gallery import small_image
-from app.components.dataset_cache import Reading
-from app.components.layout import escape
+from app.components.data.gallery import show_thumbnail
+from app.components.dataset_cache import LoadedDataset
+from app.components.layout import escape_markdown, make_fragment
 from bc_model.data import (
     MAX_DISTANCE,
     Dataset,
@@ -20,40 +20,38 @@ from bc_model.data import (
 )
 from bc_model.errors import ImageError
 
-PAIRS_A_PAGE = 6
-RELATION_WORDS = {
+PAIRS_PER_PAGE = 6
+RELATION_LABELS = {
     "other class": "Different classes",
     "other case": "Different cases",
     "case unknown": "Unknown case",
     "same case": "Same case",
 }
 _EXACT, _NEAR = "Duplicates", "Near-duplicates"
-_MEANING = {
-    _EXACT: "Identical pixels under two names: one image of each pair is excluded, both if their "
-    "classes differ.",
-    _NEAR: f"At most {MAX_DISTANCE} of 64 bits of the image hash differ; near-duplicates are not "
-    "excluded.",
+_DEFINITIONS = {
+    _EXACT: "Identical pixels in two files; one file is excluded, or both if their classes differ.",
+    _NEAR: f"At most {MAX_DISTANCE} of 64 bits of the image hash differ; no file is excluded.",
 }
 
 
 # The number of pairs is quadratic in the number of images, so the result is cached.
 @st.cache_resource(max_entries=8, show_spinner="Comparing images")
-def _duplicates_of(folder: str, fingerprint: str, _dataset: Dataset) -> dict[str, NearDuplicates]:
+def _find_duplicates(folder: str, fingerprint: str, _dataset: Dataset) -> dict[str, NearDuplicates]:
     return {
         _EXACT: find_duplicates(_dataset),
         _NEAR: find_near_duplicates(_dataset.images),
     }
 
 
-@st.fragment
-def draw_duplicates(reading: Reading) -> None:
-    """Draw the counts of both kinds, and the pairs of the selected kind."""
-    found = _duplicates_of(str(reading.dataset.root), reading.fingerprint, reading.dataset)
+@make_fragment
+def show_duplicates(loaded: LoadedDataset) -> None:
+    """Show the counts of both kinds, and the pairs of the selected kind."""
+    found = _find_duplicates(str(loaded.dataset.root), loaded.fingerprint, loaded.dataset)
     st.dataframe(
         [
             {
                 "Kind": kind,
-                **{words: duplicates.counts[name] for name, words in RELATION_WORDS.items()},
+                **{label: duplicates.counts[name] for name, label in RELATION_LABELS.items()},
             }
             for kind, duplicates in found.items()
         ],
@@ -65,15 +63,15 @@ def draw_duplicates(reading: Reading) -> None:
         return
     default = _NEAR if len(found[_NEAR].pairs) else _EXACT
     kind = st.segmented_control(
-        "Kind", list(found), default=default, key="twins-kind", required=True
+        "Kind", list(found), default=default, key="duplicates-kind", required=True
     )
     kind = kind or default
-    st.caption(_MEANING[kind])
-    _draw_pairs(reading, found[kind])
+    st.caption(_DEFINITIONS[kind])
+    _show_pairs(loaded, found[kind])
 
 
-def _draw_pairs(reading: Reading, duplicates: NearDuplicates) -> None:
-    present = [name for name in RELATION_WORDS if duplicates.counts[name]]
+def _show_pairs(loaded: LoadedDataset, duplicates: NearDuplicates) -> None:
+    present = [name for name in RELATION_LABELS if duplicates.counts[name]]
     if not present:
         st.info("There are no pairs of this kind.", icon=":material/info:")
         return
@@ -82,50 +80,50 @@ def _draw_pairs(reading: Reading, duplicates: NearDuplicates) -> None:
         present,
         selection_mode="multi",
         default=present,
-        format_func=lambda name: f"{RELATION_WORDS[name]}: {duplicates.counts[name]:,}",
-        key=f"twins-relation-{'-'.join(present)}",
+        format_func=lambda name: f"{RELATION_LABELS[name]}: {duplicates.counts[name]:,}",
+        key=f"duplicates-relation-{'-'.join(present)}",
     )
     pairs = duplicates.pairs[duplicates.pairs["relation"].isin(chosen)]
-    pages = -(-len(pairs) // PAIRS_A_PAGE)
-    if not pages:
+    n_pages = -(-len(pairs) // PAIRS_PER_PAGE)
+    if not n_pages:
         st.caption("Select at least one relation.")
         return
-    page = st.pagination(pages, key="twins-page") if pages > 1 else 1
-    first = (min(page, pages) - 1) * PAIRS_A_PAGE
-    by_path = reading.dataset.images.set_index("path")["sha256"]
+    page = st.pagination(n_pages, key="duplicates-page") if n_pages > 1 else 1
+    first = (min(page, n_pages) - 1) * PAIRS_PER_PAGE
+    by_path = loaded.dataset.images.set_index("path")["sha256"]
     with st.grid(2, min_column_width=300):
-        for pair in pairs.iloc[first : first + PAIRS_A_PAGE].to_dict("records"):
+        for pair in pairs.iloc[first : first + PAIRS_PER_PAGE].to_dict("records"):
             with st.container(border=True):
-                _draw_pair(pair, reading.dataset.root, by_path)
-    listed, counted = len(duplicates.pairs), sum(duplicates.counts.values())
-    if listed < counted:
-        st.caption(f"{listed:,} of {counted:,} pairs are shown.")
+                _show_pair(pair, loaded.dataset.root, by_path)
+    n_listed, n_counted = len(duplicates.pairs), sum(duplicates.counts.values())
+    if n_listed < n_counted:
+        st.caption(f"{n_listed:,} of {n_counted:,} pairs are shown.")
 
 
-def _draw_pair(pair: dict, root: Path, sha256_by_path: pd.Series) -> None:
-    words = RELATION_WORDS[pair["relation"]]
+def _show_pair(pair: dict, root: Path, sha256_by_path: pd.Series) -> None:
+    relation = RELATION_LABELS[pair["relation"]]
     distance = f", {pair['distance']} bits differ" if pair["distance"] else ""
-    st.markdown(f"**{words}**{distance}")
+    st.markdown(f"**{relation}**{distance}")
     with st.grid(2, min_column_width=100, wrap=False):
         for path in (pair["path"], pair["other"]):
             with st.container(gap="xxsmall"):
                 name = path.rpartition("/")[2]
                 sha256 = sha256_by_path.get(path) or sha256_by_path.get(pair["path"])
-                small_image(root / path, sha256 or _hash(root / path), alt=name)
-                st.caption(f"{escape(name)}  \n{_said_by(path)}")
+                show_thumbnail(root / path, sha256 or _hash_pixels(root / path), alt=name)
+                st.caption(f"{escape_markdown(name)}  \n{_describe_path(path)}")
 
 
-def _hash(path: Path) -> str:
+def _hash_pixels(path: Path) -> str:
     """Return the hash of an image that is not in the index because its labels conflict."""
     try:
         return pixel_sha256(read_image(path))
     except ImageError:
-        return "0" * 64  # `small_image` shows the error.
+        return "0" * 64  # `show_thumbnail` shows the error.
 
 
-def _said_by(path: str) -> str:
-    """Return class, case and magnification of a path in words."""
+def _describe_path(path: str) -> str:
+    """Return the class, case and magnification that a path contains."""
     name = parse_name(path.rpartition("/")[2])
     if name is None:
-        return escape(path.rpartition("/")[0]) or "no folder"
+        return escape_markdown(path.rpartition("/")[0]) or "no folder"
     return f"{name.class_name}, case {name.case}, {name.magnification}X"

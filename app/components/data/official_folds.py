@@ -5,149 +5,146 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from app.components.charts import leak_bars
+from app.components.charts import chart_fold_leakage
 from app.components.checks import show_checks
-from app.components.dataset_cache import Reading
-from app.components.layout import escape, show_error
-from app.components.split_form import choose_fold_files
+from app.components.dataset_cache import LoadedDataset
+from app.components.layout import escape_markdown, show_error
+from app.components.split_form import select_fold_files
 from bc_model.checks import check_from_json
-from bc_model.data import audit_folds, list_fold_files, read_fold_file, remove_fold_files
+from bc_model.data import list_fold_files, read_fold_file, remove_fold_files, summarize_fold_file
 from bc_model.errors import BcModelError, DataError
 
-_WHICH = {
+_COUNTS = {
     "all": ("test", "shared", "share"),
     "benign": ("benign_test", "benign_shared", "benign_share"),
 }
+"""Test images, those with leakage, and their proportion: the keys in an audit."""
 
 
-def draw_fold_audit(reading: Reading | None) -> None:
-    """Draw the leakage of the fold files, and the form that adds some.
+def show_fold_audit(loaded: LoadedDataset | None) -> None:
+    """Show the leakage of the fold files, and the form that adds files.
 
     Parameters
     ----------
-    reading : Reading, optional
+    loaded : LoadedDataset, optional
         The dataset whose duplicates are counted.
     """
     st.markdown(
-        "The five official BreakHis fold files split by section. Sections of one case then occur "
-        "in both training and test, so a model can recognize the slide of a test image."
+        "The official BreakHis folds split by section, so images of one case can be in both "
+        "training and test."
     )
-    files = choose_fold_files("audited-folds")
+    files = select_fold_files("audited-folds")
     if not files and not list_fold_files():
         st.info(
-            "No fold file yet. Add dsfold1.txt to dsfold5.txt from the official release.",
+            "No fold file yet. Add dsfold1.txt to dsfold5.txt of the official release.",
             icon=":material/info:",
         )
     else:
-        _offer_removal(files)
+        _show_remove_button(files)
     audits = {}
     for file in files:
         try:
-            audits[file.name] = _audit(file, reading)
+            audits[file.name] = _audit(file, loaded)
         except (BcModelError, OSError) as error:
-            show_error(error, title=f"Audit of {escape(file.name)} failed")
+            show_error(error, title=f"Audit of {escape_markdown(file.name)} failed")
     if audits:
-        _draw(audits, reading is not None)
+        _show_audits(audits, loaded is not None)
 
 
-def _offer_removal(files: list[Path]) -> None:
+def _show_remove_button(files: list[Path]) -> None:
     with st.popover("Remove", icon=":material/delete:", disabled=not files):
         st.markdown(
-            "Remove "
-            + ", ".join(escape(file.name) for file in files)
-            + "? Finished runs keep their "
-            "split; queued runs that use these files fail."
+            f"This removes {', '.join(escape_markdown(file.name) for file in files)}. Finished "
+            "runs keep their split; queued runs that use these files fail."
         )
         st.button("Remove fold files", on_click=remove_fold_files, args=(files,))
 
 
-def _audit(path: Path, reading: Reading | None) -> dict:
+def _audit(path: Path, loaded: LoadedDataset | None) -> dict:
     stat = path.stat()
-    return _audit_once(
+    return _audit_file(
         str(path),
         (stat.st_size, stat.st_mtime_ns),
-        reading.fingerprint if reading else "",
-        reading,
+        loaded.fingerprint if loaded else "",
+        loaded,
     )
 
 
 @st.cache_data(max_entries=64, show_spinner="Counting")
-def _audit_once(path: str, stamp: tuple, fingerprint: str, _reading: Reading | None) -> dict:
+def _audit_file(path: str, stamp: tuple, fingerprint: str, _loaded: LoadedDataset | None) -> dict:
     folds = read_fold_file(Path(path))
-    if _reading:
+    if _loaded:
         try:
-            return audit_folds(folds, _reading.dataset)
+            return summarize_fold_file(folds, _loaded.dataset)
         except DataError:
             pass  # The file lists other data; its names can be counted nevertheless.
-    return audit_folds(folds)
+    return summarize_fold_file(folds)
 
 
-def _draw(audits: dict[str, dict], with_duplicates: bool) -> None:
-    if checks := [check_from_json(check) for one in audits.values() for check in one["checks"]]:
+def _show_audits(audits: dict[str, dict], with_duplicates: bool) -> None:
+    if checks := [check_from_json(check) for audit in audits.values() for check in audit["checks"]]:
         show_checks(checks)
     else:
-        st.success(
-            "No test image has a section of its slide in training.", icon=":material/verified:"
-        )
-    scales = list(dict.fromkeys(scale for one in audits.values() for scale in one["siblings"]))
-    scale = st.segmented_control(
+        st.success("No test image has its case in training.", icon=":material/verified:")
+    magnifications = list(
+        dict.fromkeys(name for audit in audits.values() for name in audit["siblings"])
+    )
+    magnification = st.segmented_control(
         "Magnification",
-        scales,
+        magnifications,
         default="all",
         format_func=lambda name: "All" if name == "all" else name,
-        key="audited-scale",
+        key="audited-magnification",
         required=True,
     )
     rows, bars = [], []
-    for name, one in audits.items():
-        leak = one["siblings"].get(scale)
-        if leak is None:
+    for name, audit in audits.items():
+        leakage = audit["siblings"].get(magnification)
+        if leakage is None:
             continue
         rows.append(
             {
                 "File": name,
-                "Fold": one["fold"],
-                "Names": one["names"],
-                "Test images": leak["test"],
-                "Shared": leak["shared"],
-                "Shared proportion": leak["share"],
-                "Benign test images": leak["benign_test"],
-                "Benign shared": leak["benign_shared"],
-                "Benign shared proportion": leak["benign_share"],
+                "Fold": audit["fold"],
+                "Names": audit["names"],
+                "Test images": leakage["test"],
+                "With leakage": leakage["shared"],
+                "Proportion": leakage["share"],
+                "Benign test images": leakage["benign_test"],
+                "Benign with leakage": leakage["benign_shared"],
+                "Benign proportion": leakage["benign_share"],
             }
         )
         bars += [
             {
                 "fold": name,
-                "which": which,
-                "share": leak[keys[2]],
-                "counts": _proportion(leak, which),
+                "images": images,
+                "proportion": leakage[keys[2]],
+                "counts": _format_proportion(leakage, keys),
             }
-            for which, keys in _WHICH.items()
-            if leak[keys[2]] is not None
+            for images, keys in _COUNTS.items()
+            if leakage[keys[2]] is not None
         ]
-    shared = st.column_config.NumberColumn(
-        help="Test images with a section of their slide in training."
-    )
-    percent = st.column_config.NumberColumn(format="percent")
+    with_leakage = st.column_config.NumberColumn(help="Test images with their case in training.")
+    proportion = st.column_config.NumberColumn(format="%.3f")
     st.dataframe(
         rows,
         hide_index=True,
         column_config={
-            "Shared": shared,
-            "Benign shared": shared,
-            "Shared proportion": percent,
-            "Benign shared proportion": percent,
+            "With leakage": with_leakage,
+            "Benign with leakage": with_leakage,
+            "Proportion": proportion,
+            "Benign proportion": proportion,
         },
-        alt="Test images with a section of their slide in training, by file",
+        alt="Test images with their case in training, by file",
     )
     if bars:
-        st.altair_chart(leak_bars(pd.DataFrame(bars)), alt="The same proportions as bars")
+        st.altair_chart(chart_fold_leakage(pd.DataFrame(bars)), alt="The same proportions as bars")
     if with_duplicates:
-        _draw_duplicates(audits)
+        _show_duplicates(audits)
 
 
-def _draw_duplicates(audits: dict[str, dict]) -> None:
+def _show_duplicates(audits: dict[str, dict]) -> None:
     rows = [
         {
             "File": name,
@@ -157,10 +154,10 @@ def _draw_duplicates(audits: dict[str, dict]) -> None:
             "Exact duplicates": duplicates["shared"],
             "Benign duplicates": duplicates["benign_shared"],
         }
-        for name, one in audits.items()
-        if (duplicates := one["duplicates"])
+        for name, audit in audits.items()
+        if (duplicates := audit["duplicates"])
     ]
-    st.markdown("**Duplicates in this dataset**")
+    st.header("Duplicates in this dataset", anchor=False)
     if rows:
         st.dataframe(
             rows, hide_index=True, alt="Exact duplicates between training and test, by file"
@@ -169,6 +166,6 @@ def _draw_duplicates(audits: dict[str, dict]) -> None:
         st.caption("These files list no image of this dataset.")
 
 
-def _proportion(leak: dict, which: str) -> str:
-    of, shared, proportion = (leak[key] for key in _WHICH[which])
-    return f"{shared:,} of {of:,} ({proportion:.1%})" if of else "not defined"
+def _format_proportion(leakage: dict, keys: tuple[str, str, str]) -> str:
+    n_test, n_shared, proportion = (leakage[key] for key in keys)
+    return f"{n_shared:,} of {n_test:,} ({proportion:.1%})"

@@ -1,1 +1,1 @@
-"""Widgets of the Evaluate page."""
+"""Widgets of the page Evaluate."""

@@ -2,58 +2,56 @@
 
 import streamlit as st
 
-from app.components.charts import reliability_chart
-from app.components.layout import escape
+from app.components.charts import chart_reliability
+from app.components.layout import escape_markdown
 from app.components.metric_table import METRIC_COLUMNS, make_frame
-from bc_model.evaluation import Report, is_cross_validated
+from bc_model.evaluation import EvaluationReport, is_cross_validated
 from bc_model.inference import Bundle
 
 
-def draw_calibration(report: Report, bundle: Bundle) -> None:
-    """Draw the reliability diagram of a report beside its expected calibration error."""
-    found = report.calibration
+def show_calibration(report: EvaluationReport, bundle: Bundle) -> None:
+    """Show the reliability diagram of a report beside its expected calibration error."""
+    reliability = report.calibration
     chart, values = st.columns([3, 2], gap="large")
     with chart:
         st.altair_chart(
-            reliability_chart(found),
+            chart_reliability(reliability),
             alt="Proportion of malignant images against the estimated probability of malignancy, "
-            f"in {len(found.bins)} bins",
+            f"in {len(reliability.bins)} bins",
         )
         st.caption(
-            "Dashed line: perfect calibration. Bars: 95 % intervals. Dot area: number of images."
+            "Dashed line: perfect calibration; bars: 95 % intervals; dot area: number of images."
         )
     with values:
-        st.metric("Expected calibration error", f"{found.ece:.3f}")
+        st.metric("Expected calibration error", f"{reliability.ece:.3f}")
         st.caption(
-            f"Expected by chance for perfect calibration: {found.ece_by_chance:.3f}. With bins of "
-            f"equal count: {found.ece_equal_count:.3f} (by chance "
-            f"{found.ece_equal_count_by_chance:.3f})."
+            f"Expected by chance for perfect calibration: {reliability.ece_if_calibrated:.3f}."
+        )
+        st.caption(
+            f"With bins of equal count: {reliability.ece_equal_count:.3f} (by chance "
+            f"{reliability.ece_equal_count_if_calibrated:.3f})."
         )
         temperature = bundle.card.temperature
-        st.caption(
-            f"Temperature {temperature.value:.2f}: {escape(temperature.method)}."
-            + (
-                " Each fold shown here has its own temperature, fitted on the other folds."
-                * is_cross_validated(bundle)
-            )
-        )
+        st.caption(f"Temperature {temperature.value:.2f}: {escape_markdown(temperature.method)}.")
+        if is_cross_validated(bundle):
+            st.caption("Each fold has its own temperature, fitted on the other folds.")
         for name, title in (("brier", "Brier score"), ("log_loss", "Log loss")):
-            st.caption(f"{title} {escape(str(report.metrics[name]))}. Lower is better.")
+            st.caption(f"{title} {escape_markdown(str(report.metrics[name]))}; lower is better.")
     with st.expander("Bins", icon=":material/table:"):
         st.dataframe(
             make_frame(
                 [
                     {
-                        "Bin from": one.low,
-                        "Bin to": one.high,
-                        "Mean probability": one.mean_prob,
-                        "Malignant": one.observed.value,
-                        "CI low": one.observed.low,
-                        "CI high": one.observed.high,
-                        "Images": one.observed.n,
-                        "Cases": one.observed.n_cases or None,
+                        "Bin from": bin_.prob_low,
+                        "Bin to": bin_.prob_high,
+                        "Mean probability": bin_.mean_prob,
+                        "Malignant": bin_.observed.value,
+                        "CI low": bin_.observed.ci_low,
+                        "CI high": bin_.observed.ci_high,
+                        "Images": bin_.observed.n_images,
+                        "Cases": bin_.observed.n_cases or None,
                     }
-                    for one in found.bins
+                    for bin_ in reliability.bins
                 ]
             ),
             hide_index=True,

@@ -5,121 +5,125 @@ from collections.abc import Callable
 import streamlit as st
 
 from app.components.checks import show_checks
-from app.components.layout import RESEARCH_USE, escape, show_error
-from app.components.metric_table import draw_summary, show_metrics
-from app.components.model_picker import engine_of
-from app.components.paths import typed_path
-from app.components.report_downloads import draw_report_files
-from bc_model.data import Progress, image_files, parse_mapping, read_dataset, read_mapped
+from app.components.layout import RESEARCH_USE, escape_markdown, show_error
+from app.components.metric_table import show_metrics, show_summary
+from app.components.model_picker import load_engine
+from app.components.paths import parse_path
+from app.components.report_downloads import show_report_files
+from bc_model.data import Progress, list_image_files, load_dataset, parse_label_mapping
 from bc_model.errors import BcModelError, DataError
-from bc_model.evaluation import Report, Shift, evaluate_external
-from bc_model.inference import Bundle, expected_unusual_proportion
-from bc_model.reporting import support_words
+from bc_model.evaluation import DomainShift, EvaluationReport, evaluate_external
+from bc_model.inference import Bundle, expected_out_of_distribution_proportion
+from bc_model.reporting import format_support
 
-MOST_IMAGES = 2000
-"""More images would keep a visitor waiting too long."""
+MAX_IMAGES = 2000
+"""The page is blocked during the evaluation, so larger datasets are refused."""
 
 
 def show_external_dataset(bundle: Bundle) -> None:
-    """Draw the form, and below it the last result."""
-    st.markdown(f"A folder with labeled images that were not used for training. {RESEARCH_USE}")
-    with st.form("other-set"):
-        folder = st.text_input("Dataset folder", key="other_folder", placeholder="/data/external")
+    """Show the form, and the last result below it."""
+    st.markdown(f"A folder of labeled images that were not used for training. {RESEARCH_USE}")
+    with st.form("external"):
+        folder = st.text_input(
+            "Dataset folder", key="external_folder", placeholder="/data/external"
+        )
         mapping = st.text_input(
             "Label mapping",
-            key="other_mapping",
+            key="label_mapping",
             placeholder="0=benign,1=malignant",
             help="Not needed for BreakHis names or folders named benign and malignant.",
         )
         st.caption("The label mapping assigns folder names to the classes benign and malignant.")
         case_above = st.checkbox(
-            "Parent folder is the case",
-            key="other_case_above",
-            help="The folder above a label folder names the case; needs a label mapping.",
+            "Case folders",
+            key="case_above",
+            help="The folder above each label folder names the case; needs a label mapping.",
         )
-        wants = st.form_submit_button(
-            "Evaluate dataset", key="evaluate-other", type="primary", icon=":material/science:"
+        is_submitted = st.form_submit_button(
+            "Evaluate dataset", key="evaluate-external", type="primary", icon=":material/science:"
         )
-    if wants:
+    if is_submitted:
         _evaluate(bundle, folder.strip(), mapping.strip(), case_above)
-    key, folder, report = st.session_state.get("other-set-found", (None, "", None))
+    key, folder, report = st.session_state.get("external-result", (None, "", None))
     if key == bundle.key:
-        _draw_found(report, bundle, folder)
+        _show_result(report, bundle, folder)
 
 
 def _evaluate(bundle: Bundle, folder: str, mapping: str, case_above: bool) -> None:
-    st.session_state.pop("other-set-found", None)
+    st.session_state.pop("external-result", None)
     bar = st.progress(0.0, "Reading images")
 
-    def telling(words: str) -> Progress:
-        def tell(done: int, of: int) -> None:
-            bar.progress(done / of, f"{words}, {done} of {of}")
+    def make_progress(action: str) -> Progress:
+        def show(n_done: int, n_total: int) -> None:
+            bar.progress(n_done / n_total, f"{action}: {n_done:,} of {n_total:,} images")
 
-        return tell
+        return show
 
     try:
-        report = _on_other_set(bundle, folder, mapping, case_above, telling)
+        report = _evaluate_folder(bundle, folder, mapping, case_above, make_progress)
     except BcModelError as error:
         show_error(error, title="Evaluation failed")
     else:
-        st.session_state["other-set-found"] = (bundle.key, folder, report)
+        st.session_state["external-result"] = (bundle.key, folder, report)
     finally:
         bar.empty()
 
 
-def _on_other_set(
+def _evaluate_folder(
     bundle: Bundle,
     folder: str,
     mapping: str,
     case_above: bool,
-    telling: Callable[[str], Progress],
-) -> Report:
+    make_progress: Callable[[str], Progress],
+) -> EvaluationReport:
     if not folder:
-        raise DataError("The dataset folder is empty. Enter the path of a folder with images.")
-    root = typed_path(folder)
-    labels = parse_mapping(mapping) if mapping else None
-    if (n := len(image_files(root))) > MOST_IMAGES:
+        raise DataError("No dataset folder is given. Expected a folder of images. Enter its path.")
+    root = parse_path(folder)
+    labels = parse_label_mapping(mapping) if mapping else None
+    if (n := len(list_image_files(root))) > MAX_IMAGES:
         raise DataError(
-            f"Too many images. Expected at most {MOST_IMAGES:,}, got {n:,} in {root}. Select a "
+            f"Too many images. Expected at most {MAX_IMAGES:,}, got {n:,} in {root}. Select a "
             "smaller folder, or evaluate this one outside the app."
         )
-    tell = telling("Reading images")
-    dataset = (
-        read_mapped(root, labels, case_above=case_above, progress=tell)
-        if labels
-        else read_dataset(root, progress=tell)
+    progress = make_progress("Reading images")
+    dataset = load_dataset(
+        root, labels=labels, case_above=case_above and bool(labels), progress=progress
     )
-    engine = engine_of(bundle).engine
-    return evaluate_external(engine, dataset, mapping=labels, progress=telling("Predicting"))
+    engine = load_engine(bundle).engine
+    return evaluate_external(engine, dataset, mapping=labels, progress=make_progress("Predicting"))
 
 
-def _draw_found(report: Report, bundle: Bundle, folder: str) -> None:
-    name = typed_path(folder).name
-    st.header(escape(f"{bundle.label} on {name}"), anchor=False)
+def _show_result(report: EvaluationReport, bundle: Bundle, folder: str) -> None:
+    name = parse_path(folder).name
+    st.header(escape_markdown(f"{bundle.label} on {name}"), anchor=False)
+    show_summary(report, f"external dataset {name}")
     show_checks(report.checks)
-    draw_summary(report, f"External dataset {name}")
-    if report.shift is not None:
-        _draw_shift(report.shift, bundle)
+    if report.domain_shift is not None:
+        _show_shift(report.domain_shift, bundle)
     show_metrics(report)
     st.header("Export", anchor=False)
-    draw_report_files(report, bundle, f"{bundle.label}-other-set")
+    show_report_files(report, bundle, f"{bundle.label}-external")
 
 
-def _draw_shift(shift: Shift, bundle: Bundle) -> None:
+def _show_shift(shift: DomainShift, bundle: Bundle) -> None:
     st.header("Domain shift", anchor=False)
-    size, far, separability = st.columns(3)
-    if shift.unusual_staining is not None and not shift.known_n:
-        far.metric("Out-of-distribution staining", f"{shift.unusual_staining:,} of {shift.n:,}")
-        proportion = expected_unusual_proportion(bundle.card)
-        usual = (
+    size, outliers, separability = st.columns(3)
+    if shift.n_unusual_staining is not None and not shift.n_reference_images:
+        outliers.metric(
+            "Out-of-distribution staining", f"{shift.n_unusual_staining:,} of {shift.n_images:,}"
+        )
+        proportion = expected_out_of_distribution_proportion(bundle.card)
+        expected = (
             ""
             if proportion is None
             else f"; {100 * proportion:.1f} % for unseen cases of the training dataset"
         )
-        far.caption(f"{_percent(shift.unusual_staining / shift.n)} of the images{usual}.")
-    if shift.known_n:  # Otherwise the model has no reference features.
-        far.metric("Out-of-distribution images", _percent(shift.ood_proportion))
-        far.caption("Expected without domain shift: 5 %.")
+        outliers.caption(
+            f"{_percent(shift.n_unusual_staining / shift.n_images)} of the images{expected}."
+        )
+    if shift.n_reference_images:  # Otherwise the model has no reference features.
+        outliers.metric("Out-of-distribution images", _percent(shift.ood_proportion))
+        outliers.caption("Expected without domain shift: 5 %.")
         separability.metric(
             "Separability",
             "not defined" if shift.separability is None else f"{shift.separability:.2f}",
@@ -127,19 +131,19 @@ def _draw_shift(shift: Shift, bundle: Bundle) -> None:
         separability.caption(
             "AUC between this dataset and the reference images; 0.50 without domain shift."
         )
-    usual, n = next(iter(shift.sizes.items()))
-    size.metric("Most frequent size, px", usual.replace("x", " x "))
-    size.caption(f"{n:,} of {shift.n:,} images have this size.")
+    most_frequent, n_images = next(iter(shift.sizes.items()))
+    size.metric("Typical size, px", most_frequent.replace("x", " x "))
+    size.caption(f"{n_images:,} of {shift.n_images:,} images have this size.")
     if shift.stain:
         st.dataframe(
             [
                 {
-                    "Optical density": one.words,
-                    "Reference": one.known_mean,
-                    "This dataset": one.mean,
-                    "Difference in SD": one.distance,
+                    "Optical density": stain.label,
+                    "Reference": stain.reference_mean,
+                    "This dataset": stain.mean,
+                    "Difference in SD": stain.distance,
                 }
-                for one in shift.stain
+                for stain in shift.stain
             ],
             hide_index=True,
             placeholder="-",
@@ -152,11 +156,11 @@ def _draw_shift(shift: Shift, bundle: Bundle) -> None:
         )
         st.caption(
             "Reference: the validation subset of the model "
-            f"({support_words(shift.known_n, shift.seen_cases)})."
+            f"({format_support(shift.n_reference_images, shift.n_reference_cases)})."
         )
     else:
         st.caption(
-            "Feature-based domain shift is not available: the model has no reference features."
+            "The model has no reference features, so its domain shift is measured by staining only."
         )
 
 

@@ -1,1 +1,1 @@
-"""Widgets of the Experiments page."""
+"""Widgets of the page Experiments."""

@@ -1,27 +1,32 @@
 """The monitor of an experiment: its runs, and its metrics so far."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from app.components.charts import majority_baseline
-from app.components.experiments.protocol_report import draw_report, report_of
-from app.components.labeled_checks import show_labeled_checks
-from app.components.layout import escape, show_error
+from app.components.checks import show_labeled_checks
+from app.components.experiments.protocol_report import compute_protocol_report, show_protocol_report
+from app.components.layout import (
+    escape_markdown,
+    make_fragment,
+    show_action_button,
+    show_action_error,
+    show_error,
+)
 from app.components.metric_table import METRIC_COLUMNS, make_frame
-from app.components.train.run_monitor import STATE_WORDS, Color
+from app.components.train.run_monitor import STATE_LABELS, Color
 from bc_model.errors import BcModelError, RunError
-from bc_model.evaluation import Report
+from bc_model.evaluation import EvaluationReport
 from bc_model.experiments import (
     MISSING,
     Experiment,
-    SubgroupMetrics,
+    GroupMetrics,
     check_selection,
-    is_one_recipe,
+    is_protocol_comparison,
+    read_comparison_spec,
     read_experiment,
-    read_note,
     run_states,
     start_experiment,
     summarize_experiment,
@@ -30,43 +35,61 @@ from bc_model.jobs import ENDED_STATES, cancel_job
 from bc_model.training import Run, advance_queue, runs_dir
 from bc_model.utils import format_duration
 
-PER_PAGE = 10
+RUNS_PER_PAGE = 10
 
-_WORDS: dict[str, tuple[str, Color, str]] = {
-    **STATE_WORDS,
+_STATE_LABELS: dict[str, tuple[str, Color, str]] = {
+    **STATE_LABELS,
     MISSING: ("Deleted", "gray", "folder_off"),
 }
 
 
-def draw_runs(experiment: Experiment, statuses: dict[str, dict[str, Any]]) -> None:
-    """Draw a line for each run, ten per page, and the buttons for unfinished runs.
+METRIC_LABELS = {
+    "balanced_accuracy": "Balanced accuracy",
+    "roc_auc": "ROC AUC",
+    "accuracy": "Accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+}
+_BASELINE = "Majority baseline"
+_NUMBERS = (
+    *(f"{label}{end}" for label in METRIC_LABELS.values() for end in ("", " CI low", " CI high")),
+    _BASELINE,
+)
+Statuses = dict[str, dict[str, Any]]
+
+
+def show_runs(experiment: Experiment, statuses: Statuses) -> None:
+    """Show a line for each run, ten per page, and the buttons for unfinished runs.
 
     Parameters
     ----------
-    study : Study
+    experiment : Experiment
+        The experiment.
     statuses : dict of str to dict
         The result of `run_states`.
     """
-    members = experiment.members
-    n_done = sum(statuses[member.run]["state"] == "done" for member in members)
+    members = experiment.runs
+    n_done = sum(statuses[member.name]["state"] == "done" for member in members)
     st.progress(n_done / len(members), f"{n_done} of {len(members)} runs finished")
-    pages = -(-len(members) // PER_PAGE)
-    page = st.pagination(pages, key=f"runs-page-{experiment.name}") if pages > 1 else 1
-    for member in members[(page - 1) * PER_PAGE : page * PER_PAGE]:
-        status = statuses[member.run]
+    n_pages = -(-len(members) // RUNS_PER_PAGE)
+    page = st.pagination(n_pages, key=f"runs-page-{experiment.name}") if n_pages > 1 else 1
+    for member in members[(page - 1) * RUNS_PER_PAGE : page * RUNS_PER_PAGE]:
+        status = statuses[member.name]
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            words, color, icon = _WORDS[status["state"]]
-            st.badge(words, color=color, icon=f":material/{icon}:")
+            label, color, icon = _STATE_LABELS[status["state"]]
+            st.badge(label, color=color, icon=f":material/{icon}:")
             if status["state"] == MISSING:
-                st.markdown(escape(member.label))
+                st.markdown(escape_markdown(member.label))
             else:
-                st.page_link("views/train.py", label=member.label, query_params={"run": member.run})
-            if detail := _describe(status):
-                st.caption(escape(detail))
-    _draw_buttons(experiment, {str(status["state"]) for status in statuses.values()})
+                st.page_link(
+                    "views/train.py", label=member.label, query_params={"run": member.name}
+                )
+            if detail := _describe_status(status):
+                st.caption(escape_markdown(detail))
+    _show_buttons(experiment, {str(status["state"]) for status in statuses.values()})
 
 
-def _describe(status: dict[str, Any]) -> str:
+def _describe_status(status: dict[str, Any]) -> str:
     if status["state"] in ENDED_STATES - {"done"}:
         return str(status.get("message", ""))
     if status["state"] == "running" and status.get("epochs"):
@@ -76,94 +99,76 @@ def _describe(status: dict[str, Any]) -> str:
     return ""
 
 
-def _draw_buttons(experiment: Experiment, states: set[str]) -> None:
+def _show_buttons(experiment: Experiment, states: set[str]) -> None:
     with st.container(horizontal=True):
         if states & (ENDED_STATES | {MISSING}) - {"done"}:
-            _button(experiment, "Resume runs", "play_arrow",
-                    "Queues the runs that ended before they finished.", _resume)  # fmt: skip
+            show_action_button(
+                "Resume runs",
+                "play_arrow",
+                lambda: _resume(experiment),
+                key=f"resume-{experiment.name}",
+                help="Queues the runs that ended before they finished.",
+            )
         if states - ENDED_STATES - {MISSING}:
-            _button(experiment, "Cancel runs", "close",
-                    "Ends unfinished runs without a model; they can be resumed.",
-                    _cancel)  # fmt: skip
-
-
-def _button(
-    experiment: Experiment, label: str, icon: str, words: str, action: Callable[[Experiment], None]
-) -> None:
-    def act() -> None:
-        try:
-            action(experiment)
-        except (BcModelError, OSError) as error:
-            st.session_state["study-error"] = str(error)
-
-    st.button(
-        label, key=f"{icon}-{experiment.name}", icon=f":material/{icon}:", help=words, on_click=act
-    )
+            show_action_button(
+                "Cancel runs",
+                "close",
+                lambda: _cancel(experiment),
+                key=f"cancel-{experiment.name}",
+                help="Ends unfinished runs without a model; they can be resumed.",
+            )
 
 
 def _resume(experiment: Experiment) -> None:
-    plan = [(member.label, member.config) for member in experiment.members]
+    plan = [(member.label, member.config) for member in experiment.runs]
     start_experiment(experiment.name, plan, runs_dir())
 
 
 def _cancel(experiment: Experiment) -> None:
-    refused = []
-    for member in experiment.members:
-        run = Run(runs_dir() / member.run)
+    messages = []
+    for member in experiment.runs:
+        run = Run(runs_dir() / member.name)
         if run.path.is_dir() and run.read_status()["state"] not in ENDED_STATES:
             try:
                 cancel_job(run)
             except RunError as error:
                 # This run is exporting its model; the others are canceled nevertheless.
-                refused.append(str(error))
-    if refused:
-        raise RunError(" ".join(refused))
-
-
-SHOWN = {
-    "balanced_accuracy": "Balanced accuracy",
-    "roc_auc": "ROC AUC",
-    "accuracy": "Accuracy",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-}
-_BASELINE = "Majority baseline"
-_NUMBERS = (
-    *(f"{words}{end}" for words in SHOWN.values() for end in ("", " CI low", " CI high")),
-    _BASELINE,
-)
+                messages.append(str(error))
+    if messages:
+        raise RunError(" ".join(messages))
 
 
 @st.cache_data(max_entries=16, show_spinner="Computing metrics")
-def groups_of(runs: str, name: str, stamp: tuple) -> list[SubgroupMetrics]:
+def compute_groups(runs: str, name: str, stamp: tuple) -> list[GroupMetrics]:
     """Compute the metrics of each group; `stamp` changes whenever they change."""
     return summarize_experiment(read_experiment(Path(runs), name), Path(runs))
 
 
-def draw_groups(name: str, groups: list[SubgroupMetrics]) -> None:
-    """Draw a table row for each configuration, and its notes.
+def show_groups(name: str, groups: list[GroupMetrics]) -> None:
+    """Show the checks, and a table row for each configuration.
 
     Parameters
     ----------
     name : str
         Name of the experiment, for a group without its own name.
     groups : list of SubgroupMetrics
+        One for each configuration.
     """
-    checks = {one.group or name: one.checks for one in groups}
+    checks = {group.group or name: group.checks for group in groups}
     if selection := check_selection(read_experiment(runs_dir(), name)):
-        checks = {"all settings": selection} | checks
+        checks = {"all configurations": selection} | checks
     show_labeled_checks(checks)
     st.dataframe(
         make_frame(
             [
                 {
-                    "Configuration": one.group or name,
-                    "Runs": one.n_runs,
-                    "Finished": len(one.folds),
-                    "Failed": one.n_failed,
+                    "Configuration": group.group or name,
+                    "Runs": group.n_runs,
+                    "Finished": len(group.folds),
+                    "Failed": group.n_failed,
                 }
-                | _metric_cells(one.report)
-                for one in groups
+                | _list_cells(group.report)
+                for group in groups
             ]
         ),
         hide_index=True,
@@ -181,69 +186,66 @@ def draw_groups(name: str, groups: list[SubgroupMetrics]) -> None:
     )
 
 
-def _metric_cells(report: Report | None) -> dict[str, float | None]:
+def _list_cells(report: EvaluationReport | None) -> dict[str, float | None]:
     if report is None:
         return dict.fromkeys((*_NUMBERS, "Images", "Cases"))
     cells: dict[str, float | None] = {}
-    for key, words in SHOWN.items():
+    for key, label in METRIC_LABELS.items():
         metric = report.metrics[key]
         cells |= {
-            words: metric.value,
-            f"{words} CI low": metric.low,
-            f"{words} CI high": metric.high,
+            label: metric.value,
+            f"{label} CI low": metric.ci_low,
+            f"{label} CI high": metric.ci_high,
         }
     _, baseline = majority_baseline(report.malignant_proportion)
-    return cells | {_BASELINE: baseline, "Images": report.n, "Cases": report.n_cases or None}
-
-
-Statuses = dict[str, dict[str, Any]]
+    return cells | {_BASELINE: baseline, "Images": report.n_images, "Cases": report.n_cases or None}
 
 
 def watch_experiment(name: str) -> None:
-    """Draw an experiment, and refresh it every two seconds while it is running."""
+    """Show an experiment, and refresh it every two seconds while it is running."""
     try:
         experiment = read_experiment(runs_dir(), name)
-        over = _is_over(run_states(experiment, runs_dir()))
+        is_finished = _is_finished(run_states(experiment, runs_dir()))
     except RunError as error:
         show_error(error, title="Experiment not available")
         return
     started = experiment.created[:16].replace("T", " ")
-    st.caption(f"{len(experiment.members)} runs, started {escape(started)} UTC.")
-    # The period belongs to the decorator, so it is applied in each run of the page.
-    st.fragment(_draw, run_every=None if over else "2s")(experiment, over)
+    st.caption(f"{len(experiment.runs)} runs, started {escape_markdown(started)} UTC.")
+    make_fragment(_show_experiment, None if is_finished else "2s")(experiment, is_finished)
 
 
-def _draw(experiment: Experiment, was_over: bool) -> None:
+def _show_experiment(experiment: Experiment, was_finished: bool) -> None:
+    show_action_error()
     folder = runs_dir()
     try:
         advance_queue(folder)
         statuses = run_states(experiment, folder)
-        if was_over != _is_over(statuses):
+        if was_finished != _is_finished(statuses):
             st.rerun()
-        with st.expander("Runs", expanded=not was_over, icon=":material/list:"):
-            draw_runs(experiment, statuses)
-        stamp = _stamp(experiment, statuses)
+        with st.expander("Runs", expanded=not was_finished, icon=":material/list:"):
+            show_runs(experiment, statuses)
+        stamp = _make_stamp(experiment, statuses)
         # Cached, because most refreshes find no change.
-        if _is_report(experiment):
-            draw_report(report_of(str(folder), experiment.name, stamp))
+        if _is_protocol_comparison(experiment):
+            show_protocol_report(compute_protocol_report(str(folder), experiment.name, stamp))
         else:
-            draw_groups(experiment.name, groups_of(str(folder), experiment.name, stamp))
+            show_groups(experiment.name, compute_groups(str(folder), experiment.name, stamp))
     except (BcModelError, OSError) as error:
         show_error(error, title="Experiment not available")
 
 
-def _is_over(statuses: Statuses) -> bool:
-    return {str(one["state"]) for one in statuses.values()} <= ENDED_STATES | {MISSING}
+def _is_finished(statuses: Statuses) -> bool:
+    return {str(status["state"]) for status in statuses.values()} <= ENDED_STATES | {MISSING}
 
 
-def _is_report(experiment: Experiment) -> bool:
-    if not is_one_recipe(experiment):
+def _is_protocol_comparison(experiment: Experiment) -> bool:
+    if not is_protocol_comparison(experiment):
         return False
-    protocols = {member.config.protocol for member in experiment.members}
-    return len(protocols) > 1 or read_note(runs_dir(), experiment.name) is not None
+    protocols = {member.config.protocol for member in experiment.runs}
+    return len(protocols) > 1 or read_comparison_spec(runs_dir(), experiment.name) is not None
 
 
-def _stamp(experiment: Experiment, statuses: Statuses) -> tuple[str, ...]:
+def _make_stamp(experiment: Experiment, statuses: Statuses) -> tuple[str, ...]:
     """Return a value that changes with the metrics: states and evaluation times of the runs."""
     stamp = [experiment.created]
     for run, status in statuses.items():

@@ -1,1 +1,1 @@
-"""Widgets of the Train page."""
+"""Widgets of the page Train."""

@@ -6,12 +6,12 @@ from app.components.layout import show_error
 from bc_model.data import FOLDS_PROTOCOLS
 from bc_model.errors import BcModelError
 from bc_model.experiments import plan_experiment, start_experiment
-from bc_model.training import TrainingConfig, new_run_id, runs_dir
+from bc_model.training import TrainingConfig, new_run_id, runs_dir, start_run
 from bc_model.utils import format_duration_estimate
 
 
-def draw_start(config: TrainingConfig | None, seconds: float | None) -> str | None:
-    """Draw the cross-validation switch, the estimated duration and the start button.
+def show_start_button(config: TrainingConfig | None, seconds: float | None) -> str | None:
+    """Show the cross-validation switch, the estimated duration and the start button.
 
     Parameters
     ----------
@@ -25,43 +25,41 @@ def draw_start(config: TrainingConfig | None, seconds: float | None) -> str | No
     str or None
         The name of the first run, if runs were started.
     """
-    of_file = config is not None and config.protocol in FOLDS_PROTOCOLS
-    every = st.toggle(
-        "All folds (cross-validation)",
+    has_official_folds = config is not None and config.protocol in FOLDS_PROTOCOLS
+    is_cross_validation = st.toggle(
+        "Cross-validation",
         key="all_folds",
-        disabled=of_file,
-        help="Train one run for each test fold and pool the results. Not for official folds.",
+        disabled=has_official_folds,
+        help="One run for each test fold, with pooled results; not for official folds.",
     )
-    n_runs = config.n_folds if config and every and not of_file else 1
+    n_runs = config.n_folds if config and is_cross_validation and not has_official_folds else 1
     if seconds is not None:
-        each = f" for each of {n_runs} runs" if n_runs > 1 else ""
+        per_run = f" for each of {n_runs} runs" if n_runs > 1 else ""
         st.caption(
-            f":material/schedule: Estimated duration: {format_duration_estimate(seconds)}{each}. "
-            "The true duration can be half or twice as long."
+            f":material/schedule: Estimated duration: {format_duration_estimate(seconds)}{per_run}; "
+            "it can be half or twice as long."
         )
-    pressed = st.button(
-        "Start the run" if n_runs == 1 else f"Start {n_runs} runs",
+    is_pressed = st.button(
+        "Start run" if n_runs == 1 else f"Start {n_runs} runs",
         type="primary",
         key="start",
         disabled=config is None,
         icon=":material/play_arrow:",
     )
-    if not pressed or config is None:
+    if not is_pressed or config is None:
         return None
     try:
         if n_runs == 1:
-            from bc_model.training import start_run
-
             return start_run(config, runs_dir()).name
         name = f"cv-{new_run_id(config.backbone)}"
         experiment = start_experiment(name, plan_experiment(config), runs_dir())
     except (BcModelError, OSError) as error:
-        show_error(error, title="The run was not started")
+        show_error(error, title="Run not started")
         return None
     st.page_link(
-        "views/studies.py",
-        label=f"{name}: its runs and their pooled figures",
+        "views/experiments.py",
+        label=f"Open {name}",
         icon=":material/balance:",
         query_params={"experiment": name},
     )
-    return experiment.members[0].run
+    return experiment.runs[0].name

@@ -11,8 +11,8 @@ import pytest
 
 from bc_model.checks import make_check
 from bc_model.errors import RunError, SplitError
-from bc_model.experiments.results import compare_runs, setting_rows
-from bc_model.inference.bundle import SHIPPED_MODELS
+from bc_model.experiments.results import compare_configs, compare_runs
+from bc_model.inference.bundle import BUNDLED_MODELS_DIR
 from bc_model.training.run import Run
 from tests.bc_model.conftest import Command
 
@@ -71,7 +71,7 @@ def test_train_with_the_run_name_bundled_is_refused(
 ) -> None:
     code, _, err = command("train", drawn_set, "--run", tmp_path / "bundled")
     assert code == 2
-    assert "'bundled' is reserved for the bundled model" in err
+    assert "The run name 'bundled' is reserved" in err
     assert not (tmp_path / "bundled").exists()
 
 
@@ -82,10 +82,10 @@ def test_model_argument_bundled_is_the_bundled_model_despite_a_directory(
     monkeypatch.chdir(tmp_path)
     code, out, _ = command("models", "verify", "bundled")
     assert code == 0
-    assert str(SHIPPED_MODELS) in out
+    assert str(BUNDLED_MODELS_DIR) in out
     code, _, err = command("compare", "bundled", "two")
     assert code == 2
-    assert "It is a model without its run" in err
+    assert "It is a model without a run" in err
 
 
 def test_compare_with_a_model_directory_is_refused(
@@ -99,7 +99,7 @@ def test_compare_with_a_model_directory_is_refused(
     shutil.copytree(first / "model", tmp_path / "alone")
     code, _, err = command("compare", tmp_path / "alone", second)
     assert code == 2
-    assert "It is a model without its run" in err
+    assert "It is a model without a run" in err
     assert "external dataset" in err
 
 
@@ -113,7 +113,7 @@ def test_compare_runs_reads_seen_cases_from_the_split(pair: tuple[Run, Run]) -> 
 
 def test_compare_runs_without_a_split_raises(pair: tuple[Run, Run]) -> None:
     pair[0].split_file.unlink()
-    with pytest.raises(SplitError, match="no split file"):
+    with pytest.raises(SplitError, match="does not exist"):
         compare_runs(*pair)
 
 
@@ -124,7 +124,7 @@ def test_compare_runs_with_leakage_returns_a_check(pair: tuple[Run, Run]) -> Non
 
 
 def test_setting_rows_formats_values(pair: tuple[Run, Run]) -> None:
-    rows = {row.name: row for row in setting_rows(list(pair))}
+    rows = {row.name: row for row in compare_configs(list(pair))}
     assert rows["seed"].differs
     assert rows["image size"].values == ("32 x 32", "32 x 32")
     assert rows["unfreeze from"].values == ("default", "default")
@@ -135,15 +135,15 @@ def test_setting_rows_with_a_missing_value_is_not_stated(pair: tuple[Run, Run]) 
     config = pair[1].read_config()
     del config["config"]["dropout"], config["git_commit"]
     pair[1].write_config(config)
-    rows = {row.name: row for row in setting_rows(list(pair))}
+    rows = {row.name: row for row in compare_configs(list(pair))}
     assert rows["dropout"].values[1] == "not stated"
-    assert rows["program (commit)"].values[1] == "not stated"
+    assert rows["git commit"].values[1] == "not stated"
 
 
 def test_setting_rows_of_a_damaged_run_raises(pair: tuple[Run, Run]) -> None:
     (pair[1].path / "config.json").write_text("{")
     with pytest.raises(RunError, match=r"no readable config\.json"):
-        setting_rows(list(pair))
+        compare_configs(list(pair))
 
 
 def test_compare_runs_loads_no_heavy_library() -> None:

@@ -10,6 +10,7 @@ from bc_model.experiments import experiment
 from bc_model.training import run_queue
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run, list_runs
+from bc_model.utils.serialization import from_json
 from tests.bc_model.conftest import Command
 
 TINY = [
@@ -43,8 +44,8 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_run: Run) -> list[str]:
             shutil.copytree(tiny_run.evaluation_dir, run.evaluation_dir)
             run.write_status("done")
 
-    monkeypatch.setattr(run_queue, "launch", launch)
-    monkeypatch.setattr(experiment, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(run_queue, "launch_run", launch)
+    monkeypatch.setattr(experiment, "_POLL_INTERVAL_S", 0.01)
     return names
 
 
@@ -68,7 +69,7 @@ def test_sweep_prints_one_line_per_configuration(
     assert "ROC AUC" in lines[0]
     assert "warning BC248: The 4 configurations were compared on the same test images" in out
     assert err.splitlines()[-1] == "4 done"
-    config = TrainingConfig.from_dict(Run(tmp_path / "runs" / trained[-1]).read_config()["config"])
+    config = from_json(TrainingConfig, Run(tmp_path / "runs" / trained[-1]).read_config()["config"])
     assert (config.head_learning_rate, config.dense_units, config.test_fold) == (
         1e-4,
         (8, 4),
@@ -87,7 +88,7 @@ def test_cv_with_json_prints_only_json(
     ]
     (group,) = result["groups"]
     assert (group["folds"], group["n_runs"], group["n_failed"]) == ([0], 1, 0)
-    assert group["report"]["n"] == 6
+    assert group["report"]["n_images"] == 6
 
 
 def test_sweep_with_a_failed_run_prints_the_others_and_exits_with_1(
@@ -117,7 +118,7 @@ def test_sweep_again_starts_only_unfinished_runs(
 def test_command_with_detach_does_not_wait(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run_queue, "launch", lambda run: run.write_status("running"))
+    monkeypatch.setattr(run_queue, "launch_run", lambda run: run.write_status("running"))
     code, out, err = command("--name", "cv", "--runs", tmp_path, "--n-folds", 3, "--detach")
     assert (code, err) == (0, "")
     assert "Results are available for 0 of 3 runs" in out
@@ -131,7 +132,7 @@ def test_cv_with_ctrl_c_keeps_the_runs_and_exits_with_130(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_queue, "launch", lambda run: run.write_status("running"))
+    monkeypatch.setattr(run_queue, "launch_run", lambda run: run.write_status("running"))
     monkeypatch.setattr(experiment.time, "sleep", interrupt)
     code, out, err = command("--name", "cv", "--runs", tmp_path, "--n-folds", 3)
     assert (code, out) == (130, "")
@@ -142,20 +143,20 @@ def test_cv_with_ctrl_c_keeps_the_runs_and_exits_with_130(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--set", "epochs=1"], "no setting 'epochs'"),
-        (["--set", "test_fold=1"], "the folds have their own list"),
+        (["--set", "epochs=1"], "Unknown option 'epochs'"),
+        (["--set", "test_fold=1"], "Test folds are listed separately"),
         (["--set", "dropout=0.1,1.5"], "Invalid dropout 1.5. Expected 0 <= dropout < 1"),
         (["--set", "dropout=x"], "Invalid dropout 'x'. Expected a number"),
         (["--set", "dropout"], "Expected an option and its values"),
         (["--set", "dropout=0", "--set", "dropout=1"], "once per option"),
-        (["--set", "dropout=0.5,0.5"], "In dropout stands 0.5 twice"),
+        (["--set", "dropout=0.5,0.5"], "Repeated value 0.5 in dropout"),
         (["--dropout", "2"], "--dropout"),
         (["--test-folds", "some"], "Expected all, or numbers"),
         (["--test-folds", "5"], "Invalid test_fold 5"),
-        (["--set", "seed=" + ",".join(map(str, range(41)))], "at most 200 runs"),
-        (["--name", "my study"], "'my study' cannot be the name of a study"),
+        (["--set", "seed=" + ",".join(map(str, range(41)))], "Expected at most 200"),
+        (["--name", "my study"], "Invalid experiment name 'my study'"),
         (["--set", "weights=gone.h5"], "gone.h5"),
-        (["--scheduler", "nonsense"], "Nobody answers at nonsense, not a Dask scheduler"),
+        (["--scheduler", "nonsense"], "No Dask scheduler at nonsense"),
     ],
 )
 def test_command_with_invalid_input_is_refused_and_starts_nothing(
@@ -191,5 +192,5 @@ def test_cv_with_the_name_of_another_experiment_is_refused(
     command("--name", "cv", "--runs", tmp_path, "--test-folds", 0)
     code, out, err = command("--name", "cv", "--runs", tmp_path, "--test-folds", 0, "--patience", 3)
     assert (code, out) == (2, "")
-    assert "study cv already, with other settings: patience is 6 there and 3 here" in err
+    assert "experiment 'cv' already exists with another plan: patience is 6 there and 3 here" in err
     assert trained == ["cv-fold0"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bc_model.checks import make_check
-from bc_model.data.registry import keep_fold_file
+from bc_model.data.official_folds import store_fold_contents
 from bc_model.experiments import experiment
-from bc_model.experiments.protocols import PROTOCOL_WORDS, ProtocolReport
+from bc_model.experiments.protocols import PROTOCOL_LABELS, ProtocolComparison
 from bc_model.training import run_queue
 from bc_model.training.run import Run, list_runs
 from bc_model.utils.serialization import read_record
@@ -46,8 +46,8 @@ def trained(monkeypatch: pytest.MonkeyPatch, end_at_random: Callable[[Run], None
         else:
             end_at_random(run)
 
-    monkeypatch.setattr(run_queue, "launch", launch)
-    monkeypatch.setattr(experiment, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(run_queue, "launch_run", launch)
+    monkeypatch.setattr(experiment, "_POLL_INTERVAL_S", 0.01)
     return names
 
 
@@ -68,7 +68,7 @@ def test_protocols_prints_a_table_and_writes_the_report(
     lines = out.splitlines()
     assert lines[0].split("  ")[0] == "protocol"
     for line, protocol in zip(lines[1:5], ("image", "folds", "folds-clean", "case"), strict=True):
-        assert line.startswith(PROTOCOL_WORDS[protocol])
+        assert line.startswith(PROTOCOL_LABELS[protocol])
     # The two files test 3 cases of each class, with 3 images each.
     assert lines[2].split()[-3:] == ["18", "6", "0%"]
     assert ", files 0." in lines[2]
@@ -80,10 +80,10 @@ def test_protocols_prints_a_table_and_writes_the_report(
     ]  # fmt: skip
     # Partial results appear when runs end.
     assert ": balanced accuracy 0." in err
-    assert err.index(PROTOCOL_WORDS["image"]) < err.index("6 done")
+    assert err.index(PROTOCOL_LABELS["image"]) < err.index("6 done")
     folder = tmp_path / "rep.report"
     assert out.splitlines()[-1] == f"Report written to {folder}"
-    assert read_record(folder / "report.json", ProtocolReport).is_whole is True
+    assert read_record(folder / "report.json", ProtocolComparison).is_complete is True
     assert (folder / "protocols.png").exists()
 
 
@@ -95,7 +95,7 @@ def test_protocols_without_a_fold_file_skips_its_protocols(
     assert trained == ["rep-image-fold0", "rep-case-fold0"]
     message = make_check("BC246").message
     assert f"folds: {message}" in err
-    assert f"info BC246: {PROTOCOL_WORDS['folds-clean']}: {message}" in out
+    assert f"info BC246: {PROTOCOL_LABELS['folds-clean']}: {message}" in out
     assert (tmp_path / "o/report.md").exists()
 
 
@@ -103,7 +103,7 @@ def test_protocols_by_default_uses_the_fold_files_of_the_registry(
     command: Command, trained: list[str], tmp_path: Path, fold_files: list[Path]
 ) -> None:
     for file in fold_files:
-        keep_fold_file(file.read_bytes(), file.name, tmp_path / "registry")
+        store_fold_contents([(file.name, file.read_bytes())], tmp_path / "registry")
     code, _, err = command("--name", "rep", "--runs", tmp_path / "r", "--protocols", "folds,case")
     assert code == 0
     assert trained == ["rep-folds-dsfold1", "rep-folds-dsfold2", "rep-case-fold0"]
@@ -119,7 +119,7 @@ def test_protocols_with_json_prints_only_json(
     result = json.loads(out)
     assert code == 0
     (row,) = result["rows"]
-    assert (row["n"], row["n_cases"], row["has_leakage"]) == (30, 10, False)
+    assert (row["n_images"], row["n_cases"], row["has_leakage"]) == (30, 10, False)
     assert row["runs"] == dict.fromkeys([f"rep-case-fold{n}" for n in range(5)], "done")
     assert result["config"]["backbone"] == "tiny"
 
@@ -140,13 +140,13 @@ def test_protocols_again_starts_only_unfinished_runs(
 def test_command_with_detach_does_not_wait(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run_queue, "launch", lambda run: run.write_status("running"))
+    monkeypatch.setattr(run_queue, "launch_run", lambda run: run.write_status("running"))
     code, out, _ = command("--name", "rep", "--runs", tmp_path, "--detach")
     assert code == 0
     assert "info BC242: Results are available for 0 of 2 runs" in out
     assert f"The runs continue. `runs list {tmp_path}` shows them." in out
     assert len(list_runs(tmp_path)) == 2
-    assert read_record(tmp_path / "rep.report/report.json", ProtocolReport).is_whole is False
+    assert read_record(tmp_path / "rep.report/report.json", ProtocolComparison).is_complete is False
 
 
 def test_protocols_with_ctrl_c_prints_partial_results_and_exits_with_130(
@@ -155,29 +155,29 @@ def test_protocols_with_ctrl_c_prints_partial_results_and_exits_with_130(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_queue, "launch", lambda run: run.write_status("running"))
+    monkeypatch.setattr(run_queue, "launch_run", lambda run: run.write_status("running"))
     monkeypatch.setattr(experiment.time, "sleep", interrupt)
     code, out, err = command("--name", "rep", "--runs", tmp_path)
     assert code == 130
     assert f"The runs continue. `runs list {tmp_path}` shows them" in err
-    assert PROTOCOL_WORDS["case"] in out
+    assert PROTOCOL_LABELS["case"] in out
     assert [run.requested_action() for run in list_runs(tmp_path)] == [None] * 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--protocols", "random"], "There is no split protocol 'random'"),
-        (["--protocols", ","], "A report needs a protocol"),
-        (["--protocols", "folds"], "None of the protocols can be made"),
-        (["--fold-file", "gone.txt"], "There is no fold file"),
+        (["--protocols", "random"], "Unknown protocol 'random'"),
+        (["--protocols", ","], "No protocol. Expected"),
+        (["--protocols", "folds"], "supports none of the protocols"),
+        (["--fold-file", "gone.txt"], "The fold file"),
         (["--test-folds", "some"], "Expected all, or numbers"),
         (["--test-folds", "5"], "Invalid test_fold 5"),
-        (["--test-folds", "0,0"], "In the list of test folds stands 0 twice"),
+        (["--test-folds", "0,0"], "Repeated value 0 in the test folds"),
         (["--dropout", "2"], "--dropout"),
-        (["--name", "my report"], "'my report' cannot be the name of a study"),
+        (["--name", "my report"], "Invalid experiment name 'my report'"),
         (["--weights", "gone.h5"], "There is no weights file"),
-        (["--n-folds", "9", "--protocols", "case"], "needs at least 9 benign cases"),
+        (["--n-folds", "9", "--protocols", "case"], "Too few benign cases for 9 folds"),
         (["--protocol", "case"], "No such option"),
     ],
 )

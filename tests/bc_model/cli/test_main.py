@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.splits import read_split
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
+from bc_model.utils.serialization import to_json
 from tests.bc_model.conftest import Command
 from tests.bc_model.reporting.examples import report
 
@@ -46,7 +47,7 @@ def test_split_by_case_has_no_leakage(command: Command, drawn_set: Path, tmp_pat
     code, out, err = command("split", drawn_set, "--out", tmp_path / "new/split.csv", "--json")
     result = json.loads(out)
     assert (code, err) == (0, "")
-    assert result["leakage"]["test_images"] == result["leakage"]["pixels"] == 0
+    assert result["leakage"]["n_test_images"] == result["leakage"]["n_duplicates"] == 0
     # 10 cases of 3 images in 5 folds: one benign and one malignant case each.
     assert result["subsets"]["test"] == {
         "images": 6, "benign": 3, "malignant": 3,
@@ -67,7 +68,7 @@ def test_data_generate_writes_a_synthetic_dataset(command: Command, tmp_path: Pa
         "--cases", 2, "--images-per-case", 1, "--image-size", "32x48",
     )  # fmt: skip
     assert (code, out[:18]) == (0, "2 synthetic images")
-    assert len(read_dataset(tmp_path / "set").images) == 2
+    assert len(load_dataset(tmp_path / "set").images) == 2
 
 
 def test_evaluate_run_on_its_test_subset_writes_the_report(
@@ -103,7 +104,7 @@ def test_command_with_a_missing_dataset_is_refused(
 ) -> None:
     name, *options = rest
     options = [str(tmp_path / text) if text in ("s.csv", "r") else text for text in options]
-    assert "no folder" in (line := refused(name, tmp_path / "gone", *options))
+    assert "folder " in (line := refused(name, tmp_path / "gone", *options))
     assert str(tmp_path / "gone") in line
 
 
@@ -114,23 +115,22 @@ def test_command_on_a_folder_without_images_is_refused(
     (tmp_path / "set").mkdir()
     (tmp_path / "set/readme.txt").write_text("x")
     options = ["--out", tmp_path / "s.csv"] if name == "split" else []
-    assert "set holds no PNG" in refused(name, tmp_path / "set", *options)
+    assert "set contains no images" in refused(name, tmp_path / "set", *options)
 
 
 def test_split_with_one_class_is_refused(
     refused: Callable[..., str], one_class: Path, tmp_path: Path
 ) -> None:
     line = refused("split", one_class, "--out", tmp_path / "new/s.csv")
-    assert "All 15 pictures under" in line
-    assert "are malignant" in line
+    assert "got 15 malignant images" in line
 
 
 def test_split_with_fewer_cases_than_folds_is_refused(
     refused: Callable[..., str], drawn_set: Path, tmp_path: Path
 ) -> None:
     line = refused("split", drawn_set, "--out", tmp_path / "s.csv", "--n-folds", 6)
-    assert "at least 6 benign cases" in line
-    assert "this data has 5" in line
+    assert "Too few benign cases for 6 folds" in line
+    assert "got 5" in line
 
 
 @pytest.mark.parametrize("name", ["evaluate", "explain"])
@@ -167,7 +167,7 @@ def test_evaluate_on_other_data_than_the_split_is_refused(
     refused: Callable[..., str], tiny_run: Run, one_class: Path, tmp_path: Path
 ) -> None:
     line = refused("evaluate", tiny_run.path, one_class, "--out", tmp_path / "e")
-    assert "pictures of the split are not under" in line
+    assert "Use the dataset of the split" in line
 
 
 @pytest.mark.parametrize("name", ["evaluate", "explain", "split"])
@@ -264,7 +264,7 @@ def test_audit_that_is_interrupted_or_fails_prints_one_line(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("bc_model.data.read_dataset", fail)
+    monkeypatch.setattr("bc_model.data.load_dataset", fail)
     exit_code, out, err = command("audit", drawn_set)
     # Click adds an empty line after the "^C" of the terminal.
     assert (exit_code, out, err.strip().count("\n")) == (code, "", 0)
@@ -289,7 +289,7 @@ def test_train_stores_absolute_paths_of_data_and_weights(
 @pytest.fixture
 def canceled_run(tiny_config: TrainingConfig, tmp_path: Path) -> Run:
     run = Run.create(tmp_path / "run")
-    run.write_config({"config": tiny_config.as_dict()})
+    run.write_config({"config": to_json(tiny_config)})
     run.write_status("canceled")
     return run
 
@@ -342,9 +342,9 @@ def test_train_without_a_model_prints_the_reason_and_exits_with_1(
 def test_train_writes_the_plots_of_the_report(
     command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(_: TrainingConfig, run: Run) -> str:
-        report().write(run.evaluation_dir)
-        return "bundle"
+    def train(_: TrainingConfig, run: Run) -> None:
+        report().save(run.evaluation_dir)
+        run.write_status("done")
 
     monkeypatch.setattr("bc_model.training.train", train)
     code, _, _ = command("train", drawn_set, "--run", tmp_path / "run", "--weights", "none")

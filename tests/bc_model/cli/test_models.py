@@ -22,7 +22,7 @@ def command(command_line: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BC_RUNS", "runs")
     for module in ("bc_model.inference", "bc_model.inference.bundle"):
-        monkeypatch.setattr(f"{module}.SHIPPED_MODELS", tmp_path / "none")
+        monkeypatch.setattr(f"{module}.BUNDLED_MODELS_DIR", tmp_path / "none")
     return partial(command_line, "models")
 
 
@@ -92,7 +92,7 @@ def test_show_accepts_the_name_of_a_run(
 ) -> None:
     monkeypatch.setenv("BC_RUNS", str(run.parent))
     assert json.loads(command("show", "tiny")[1])["name"] == "tiny"
-    assert_refused(command("show", "gone"), "There is no model gone;")
+    assert_refused(command("show", "gone"), "There is no model gone.")
     (tmp_path / "tiny").mkdir()  # An existing path has precedence.
     assert_refused(command("show", "tiny"), "tiny is not a model")
 
@@ -118,7 +118,9 @@ def test_verify_of_a_complete_model_succeeds(command: Command, run: Path) -> Non
 @pytest.mark.parametrize("name", ["model.keras", "served.bin", "head.npz"])
 def test_verify_of_a_changed_file_is_refused(command: Command, run: Path, name: str) -> None:
     change_a_byte(run / "model" / name)
-    assert_refused(command("verify", run), f"{name} in {run / 'model'} is not the file")
+    assert_refused(
+        command("verify", run), f"{name} in {run / 'model'} does not match its model card"
+    )
 
 
 def test_export_with_json_prints_only_json(command: Command, run: Path, tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ def test_quantize_with_other_images_is_refused(
 ) -> None:
     other = drawn_set / "histology_slides/breast/malignant"
     before = {path: path.read_bytes() for path in (run / "model").iterdir()}
-    assert_refused(command("quantize", run, other), "pictures of the split are not under")
+    assert_refused(command("quantize", run, other), "Use the dataset of the split")
     assert {path: path.read_bytes() for path in (run / "model").iterdir()} == before
 
 
@@ -221,4 +223,4 @@ def test_command_on_a_model_without_a_test_subset_is_refused(
     data = replace(card.data, n_images=SubsetCounts(train=card.data.n_images.train))
     write_model_card(folder, replace(card, data=data))
 
-    assert_refused(command(*arguments), "validation or test")
+    assert_refused(command(*arguments), "was trained on all ")

@@ -1,4 +1,4 @@
-"""The BreakHis name grammar: what a name says, and which names say nothing."""
+"""The grammar of BreakHis file names."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from bc_model.data.breakhis import ImageName, name_key, parse_name
 
 
-def test_an_official_name_says_eight_things() -> None:
+def test_parse_name_official_name_returns_all_fields() -> None:
     assert parse_name("SOB_B_TA-14-3411F-40-001.png") == ImageName(
         procedure="SOB",
         class_name="benign",
@@ -20,22 +20,22 @@ def test_an_official_name_says_eight_things() -> None:
     )
 
 
-def test_a_core_needle_biopsy_is_of_the_grammar_too() -> None:
+def test_parse_name_core_needle_biopsy_is_valid() -> None:
     assert parse_name("CNB_M_LC-14-12204-400-012.png").procedure == "CNB"
 
 
-def test_the_one_folder_of_the_year_15() -> None:
+def test_parse_name_year_15_is_valid() -> None:
     name = parse_name("SOB_M_PC-15-190EF-100-003.png")
     assert (name.year, name.case, name.section) == (15, "190", "EF")
 
 
-def test_letters_behind_the_slide_number_are_sections_not_another_case() -> None:
+def test_parse_name_letters_are_sections_of_one_case() -> None:
     sections = [parse_name(f"SOB_B_A-14-22549{s}-100-001.png") for s in ("AB", "CD", "G", "")]
     assert [name.section for name in sections] == ["AB", "CD", "G", ""]
     assert {name.case for name in sections} == {"22549"}
 
 
-def test_a_leading_zero_of_a_case_is_kept() -> None:
+def test_parse_name_keeps_leading_zero_of_case() -> None:
     assert parse_name("SOB_B_A-14-013-100-001.png").case == "013"
 
 
@@ -52,29 +52,29 @@ def test_a_leading_zero_of_a_case_is_kept() -> None:
         ("M_PC", "papillary_carcinoma"),
     ],
 )
-def test_each_code_has_its_subtype_and_class(code: str, subtype: str) -> None:
+def test_parse_name_code_gives_subtype_and_class(code: str, subtype: str) -> None:
     name = parse_name(f"SOB_{code}-14-1234-200-005.png")
     assert name.subtype == subtype
     assert name.class_name == {"B": "benign", "M": "malignant"}[code[0]]
 
 
 @pytest.mark.parametrize("code", ["DC", "LC"])
-def test_the_case_filed_under_two_subtypes_has_none(code: str) -> None:
+def test_parse_name_case_with_two_subtypes_is_unknown(code: str) -> None:
     assert parse_name(f"SOB_M_{code}-14-13412-400-001.png").subtype == "unknown"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ".JPEG", ".tif", ".Tiff"])
-def test_public_extracts_re_encode_the_images(suffix: str) -> None:
+def test_parse_name_accepts_image_suffixes(suffix: str) -> None:
     assert parse_name(f"SOB_M_DC-14-2523-40-010{suffix}").case == "2523"
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "SOB_M_TA-14-3411F-40-001.png",  # a benign subtype under the letter of the malignant
+        "SOB_M_TA-14-3411F-40-001.png",  # a benign subtype with the letter of malignant
         "SOB_B_DC-14-3411F-40-001.png",
-        "SOB_B_TA_14-3411F",  # a folder's name
-        "SOB_B_TA_14-3411F-40-001.png",  # a folder's `_14` in a file's name
+        "SOB_B_TA_14-3411F",  # the name of a folder
+        "SOB_B_TA_14-3411F-40-001.png",  # the `_14` of a folder in a file name
         "SOB_B_TA-14-3411F-40-001",  # no suffix
         "SOB_B_TA-14-3411F-40-001.gif",
         "SOB_B_TA-14-3411F-50-001.png",  # no such magnification
@@ -91,12 +91,12 @@ def test_public_extracts_re_encode_the_images(suffix: str) -> None:
         "SOB_B_TA-14-3411F-40-001.png.png",
         "SOB_B_TA-14-\u0663\u0664\u0661\u0661F-40-001.png",  # 3411 in Arabic-Indic digits
         "SOB_B_TA-1\uff14-3411F-40-001.png",  # a full-width 4
-        "picture.png",
+        "image.png",
         ".png",
         "",
     ],
 )
-def test_other_names_say_nothing(name: str) -> None:
+def test_parse_name_other_name_returns_none(name: str) -> None:
     assert parse_name(name) is None
 
 
@@ -108,23 +108,23 @@ def test_other_names_say_nothing(name: str) -> None:
         "SOB_M_DC-14-13412-40-0007.TIFF",
     ],
 )
-def test_a_key_is_the_same_under_any_suffix_and_with_any_zeros(name: str) -> None:
+def test_name_key_ignores_suffix_and_leading_zeros(name: str) -> None:
     assert name_key(name) == "SOB_M_DC-14-13412-40-7"
 
 
-def test_a_key_keeps_the_subtype_as_written() -> None:
+def test_name_key_keeps_subtype() -> None:
     assert name_key("SOB_M_LC-14-13412-40-007.png") != name_key("SOB_M_DC-14-13412-40-007.png")
 
 
-def test_another_name_has_no_key() -> None:
+def test_name_key_other_name_returns_none() -> None:
     assert name_key("SOB_M_TA-14-3411F-40-001.png") is None
 
 
 @pytest.mark.real
-def test_all_official_names_parse_to_70_cases_of_which_16_are_benign(real_data: Path) -> None:
+def test_parse_name_all_official_names_have_70_cases_16_benign(real_data: Path) -> None:
     folds = real_data / "folds/dsfold1.txt"
     if not folds.is_file():
-        pytest.skip(f"there is no {folds}")
+        pytest.skip(f"{folds} does not exist")
     lines = folds.read_text().splitlines()
     names = [parse_name(line.split("|")[0]) for line in lines]
     assert len(names) == 7909

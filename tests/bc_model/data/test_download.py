@@ -1,4 +1,4 @@
-"""Downloads from a server that breaks off, forgets, lies and changes its mind."""
+"""Downloads from a server that breaks connections, ignores ranges and changes the file."""
 
 import hashlib
 import json
@@ -6,43 +6,40 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data import archives as archive_guards
-from bc_model.data import download
-from bc_model.data.download import check_pin, fetch
+from bc_model.data import archives, download
+from bc_model.data.download import check_checksum, fetch
 from bc_model.errors import DataError, DownloadError
 from tests.file_server import CONTENT, OTHER, Server
 
 
-def bring(server: Server, folder: Path, **how: object) -> bytes:
-    with fetch(server.url, folder, **how) as fetched:
+def download_file(server: Server, folder: Path, **options: object) -> bytes:
+    with fetch(server.url, folder, **options) as fetched:
         assert fetched.sha256 == hashlib.sha256(fetched.path.read_bytes()).hexdigest()
         return fetched.path.read_bytes()
 
 
 def ranges(server: Server) -> list[str]:
-    return [asked.get("Range", "") for asked in server.asked]
+    return [request.get("Range", "") for request in server.requests]
 
 
-# What goes well
+# Complete downloads
 
 
-def test_a_file_comes_whole_and_the_progress_is_told(server: Server, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    assert bring(server, tmp_path, progress=lambda *at: told.append(at)) == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+def test_fetch_complete_file_reports_progress(server: Server, tmp_path: Path) -> None:
+    reported: list[tuple[int, int]] = []
+    assert download_file(server, tmp_path, progress=lambda *at: reported.append(at)) == CONTENT
+    assert reported[-1] == (len(CONTENT), len(CONTENT))
     assert ranges(server) == [""]
 
 
-def test_a_line_that_breaks_is_gone_on_with(server: Server, tmp_path: Path) -> None:
+def test_fetch_broken_connection_requests_rest(server: Server, tmp_path: Path) -> None:
     server.breaks = [100_000, 50_000]
-    assert bring(server, tmp_path) == CONTENT
+    assert download_file(server, tmp_path) == CONTENT
     assert ranges(server) == ["", "bytes=100000-", "bytes=150000-"]
-    assert [asked.get("If-Range") for asked in server.asked] == [None, '"one"', '"one"']
+    assert [request.get("If-Range") for request in server.requests] == [None, '"one"', '"one"']
 
 
-def test_a_stopped_download_is_gone_on_with_by_the_next_call(
-    server: Server, tmp_path: Path
-) -> None:
+def test_fetch_stopped_download_is_resumed_by_next_call(server: Server, tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
@@ -51,73 +48,72 @@ def test_a_stopped_download_is_gone_on_with_by_the_next_call(
     (part,) = tmp_path.glob("*.part")
     have = part.stat().st_size
     assert have > 0
-    server.content = CONTENT  # the same file
-    assert bring(server, tmp_path) == CONTENT
+    assert download_file(server, tmp_path) == CONTENT
     assert ranges(server)[1] == f"bytes={have}-"
 
 
-def test_a_file_that_is_whole_is_not_brought_again(server: Server, tmp_path: Path) -> None:
-    bring(server, tmp_path)
-    told: list[tuple[int, int]] = []
-    assert bring(server, tmp_path, progress=lambda *at: told.append(at)) == CONTENT
-    assert (ranges(server)[1], told) == ("bytes=300000-", [])
+def test_fetch_complete_file_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
+    download_file(server, tmp_path)
+    reported: list[tuple[int, int]] = []
+    assert download_file(server, tmp_path, progress=lambda *at: reported.append(at)) == CONTENT
+    assert (ranges(server)[1], reported) == ("bytes=300000-", [])
 
 
-def test_what_is_forgotten_starts_again(server: Server, tmp_path: Path) -> None:
+def test_fetch_deleted_file_starts_again(server: Server, tmp_path: Path) -> None:
     with fetch(server.url, tmp_path) as fetched:
-        fetched.forget()
+        fetched.delete()
     assert [path.suffix for path in tmp_path.iterdir()] in ([], [".lock"])
-    bring(server, tmp_path)
+    download_file(server, tmp_path)
     assert ranges(server) == ["", ""]
 
 
-def test_a_server_that_is_busy_is_asked_again(server: Server, tmp_path: Path) -> None:
+def test_fetch_busy_server_is_retried(server: Server, tmp_path: Path) -> None:
     server.codes = [503, 429, 500]
-    assert bring(server, tmp_path) == CONTENT
+    assert download_file(server, tmp_path) == CONTENT
 
 
-def test_a_file_of_unknown_length(server: Server, tmp_path: Path) -> None:
-    server.tells_length = False
-    told: list[tuple[int, int]] = []
-    assert bring(server, tmp_path, progress=lambda *at: told.append(at)) == CONTENT
-    assert {total for _, total in told} <= {0}
+def test_fetch_unknown_length_reports_zero_total(server: Server, tmp_path: Path) -> None:
+    server.sends_length = False
+    reported: list[tuple[int, int]] = []
+    assert download_file(server, tmp_path, progress=lambda *at: reported.append(at)) == CONTENT
+    assert {total for _, total in reported} <= {0}
 
 
-def test_the_pin_fits(server: Server, tmp_path: Path) -> None:
-    assert bring(server, tmp_path, sha256=hashlib.sha256(CONTENT).hexdigest()) == CONTENT
+def test_fetch_matching_checksum_is_accepted(server: Server, tmp_path: Path) -> None:
+    assert download_file(server, tmp_path, sha256=hashlib.sha256(CONTENT).hexdigest()) == CONTENT
 
 
-# A server without ranges, or with another file by now
+# Servers without ranges or with a changed file
 
 
-def test_a_server_that_knows_no_ranges_starts_again(server: Server, tmp_path: Path) -> None:
-    server.knows_ranges = False
+def test_fetch_server_without_ranges_starts_again(server: Server, tmp_path: Path) -> None:
+    server.supports_ranges = False
     server.breaks = [200_000]
-    assert bring(server, tmp_path) == CONTENT
+    assert download_file(server, tmp_path) == CONTENT
     assert ranges(server) == ["", "bytes=200000-"]
 
 
-def test_a_file_that_changed_starts_again(server: Server, tmp_path: Path) -> None:
+def test_fetch_changed_file_starts_again(server: Server, tmp_path: Path) -> None:
     break_off(server, tmp_path)
     server.content, server.etag = OTHER, '"two"'
-    assert bring(server, tmp_path) == OTHER
+    assert download_file(server, tmp_path) == OTHER
 
 
 @pytest.mark.parametrize(
     ("content", "etag", "last_modified"),
     [
-        (OTHER, '"one"', "Wed, 21 Oct 2015 07:28:00 GMT"),  # another length alone
+        (OTHER, '"one"', "Wed, 21 Oct 2015 07:28:00 GMT"),  # only the length differs
         (CONTENT[::-1], '"two"', "Wed, 21 Oct 2015 07:28:00 GMT"),
         (CONTENT[::-1], "", "Thu, 22 Oct 2015 07:28:00 GMT"),
     ],
 )
-def test_a_rest_of_another_file_is_not_put_behind_the_first(
+def test_fetch_rest_of_changed_file_is_not_appended(
     server: Server, tmp_path: Path, content: bytes, etag: str, last_modified: str
 ) -> None:
     break_off(server, tmp_path)
-    server.honours_if_range = False
+    server.checks_if_range = False
     server.content, server.etag, server.last_modified = content, etag, last_modified
-    assert bring(server, tmp_path) == content
+    assert download_file(server, tmp_path) == content
 
 
 @pytest.mark.parametrize(
@@ -129,95 +125,95 @@ def test_a_rest_of_another_file_is_not_put_behind_the_first(
         ('W/"weak"', "", None),
     ],
 )
-def test_without_a_strong_etag_the_date_tells_and_without_both_nothing_does(
+def test_fetch_without_strong_etag_uses_date_or_starts_again(
     server: Server, tmp_path: Path, etag: str, last_modified: str, if_range: str | None
 ) -> None:
     server.etag, server.last_modified = etag, last_modified
     server.breaks = [1000]
-    assert bring(server, tmp_path) == CONTENT
-    assert server.asked[1].get("If-Range") == if_range
-    assert ("Range" in server.asked[1]) is (if_range is not None)
+    assert download_file(server, tmp_path) == CONTENT
+    assert server.requests[1].get("If-Range") == if_range
+    assert ("Range" in server.requests[1]) is (if_range is not None)
 
 
-@pytest.mark.parametrize("note", ["", "[]", '{"url": 1}', None])
-def test_a_part_without_its_note_starts_again(
-    server: Server, tmp_path: Path, note: str | None
+@pytest.mark.parametrize("validators", ["", "[]", '{"url": 1}', None])
+def test_fetch_part_without_validators_starts_again(
+    server: Server, tmp_path: Path, validators: str | None
 ) -> None:
     break_off(server, tmp_path)
     (file,) = tmp_path.glob("*.json")
-    if note is None:
+    if validators is None:
         file.unlink()
     else:
-        file.write_text(note)
-    server.asked.clear()
-    assert bring(server, tmp_path) == CONTENT
+        file.write_text(validators)
+    server.requests.clear()
+    assert download_file(server, tmp_path) == CONTENT
     assert ranges(server) == [""]
 
 
-def test_a_part_longer_than_the_file_starts_again(server: Server, tmp_path: Path) -> None:
-    bring(server, tmp_path)
+def test_fetch_part_longer_than_file_starts_again(server: Server, tmp_path: Path) -> None:
+    download_file(server, tmp_path)
     (part,) = tmp_path.glob("*.part")
     part.write_bytes(CONTENT + b"more")
-    assert bring(server, tmp_path) == CONTENT
+    assert download_file(server, tmp_path) == CONTENT
 
 
 def break_off(server: Server, folder: Path) -> None:
-    """Bring a hundred thousand bytes and no more."""
+    """Download only the first 100,000 bytes."""
     server.breaks = [100_000]
     server.codes = [200, 404]
     with pytest.raises(DownloadError, match="404"):
-        bring(server, folder)
+        download_file(server, folder)
     (part,) = folder.glob("*.part")
     assert part.read_bytes() == CONTENT[:100_000]
 
 
-# What cannot be brought
+# Failures
 
 
-def test_other_bytes_than_pinned_are_kept_and_not_given(server: Server, tmp_path: Path) -> None:
-    pin = hashlib.sha256(b"other").hexdigest()
-    with pytest.raises(DownloadError) as told, fetch(server.url, tmp_path, sha256=pin):
-        pytest.fail("the block must not begin")
+def test_fetch_wrong_checksum_keeps_file_and_raises(server: Server, tmp_path: Path) -> None:
+    checksum = hashlib.sha256(b"other").hexdigest()
+    with pytest.raises(DownloadError) as error, fetch(server.url, tmp_path, sha256=checksum):
+        pytest.fail("The block must not run.")
     (part,) = tmp_path.glob("*.part")
-    for word in (hashlib.sha256(CONTENT).hexdigest(), pin, str(part)):
-        assert word in str(told.value)
+    for word in (hashlib.sha256(CONTENT).hexdigest(), checksum, str(part)):
+        assert word in str(error.value)
     assert part.read_bytes() == CONTENT
-    # The right pin finds it there.
-    bring(server, tmp_path, sha256=hashlib.sha256(CONTENT).hexdigest())
+    # With the right checksum, the file is not downloaded again.
+    download_file(server, tmp_path, sha256=hashlib.sha256(CONTENT).hexdigest())
     assert ranges(server) == ["", "bytes=300000-"]
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
-def test_a_refusal_is_not_asked_again(server: Server, tmp_path: Path, code: int) -> None:
+def test_fetch_refusal_is_not_retried(server: Server, tmp_path: Path, code: int) -> None:
     server.codes = [code] * 9
     with pytest.raises(DownloadError, match=rf"set\.tar\.gz cannot .* server answers {code} "):
-        bring(server, tmp_path)
-    assert len(server.asked) == 1
+        download_file(server, tmp_path)
+    assert len(server.requests) == 1
 
 
-def test_a_line_that_brings_nothing_ends_after_some_tries(server: Server, tmp_path: Path) -> None:
+def test_fetch_without_progress_ends_after_max_attempts(server: Server, tmp_path: Path) -> None:
     server.breaks = [100_000] + [0] * 20
     with pytest.raises(DownloadError, match=r"broke after 100,000 of 300,000 .* 0 MB are kept"):
-        bring(server, tmp_path)
-    assert len(server.asked) == 1 + download.TRIES
+        download_file(server, tmp_path)
+    assert len(server.requests) == 1 + download.MAX_ATTEMPTS
     server.breaks = []
-    assert bring(server, tmp_path) == CONTENT
+    assert download_file(server, tmp_path) == CONTENT
 
 
-def test_a_server_that_is_not_there(server: Server, tmp_path: Path) -> None:
-    gone = server.url
+def test_fetch_unreachable_server_raises(server: Server, tmp_path: Path) -> None:
+    url = server.url
     server.shutdown()
     server.server_close()
-    with pytest.raises(DownloadError, match="cannot be reached"), fetch(gone, tmp_path):
+    with pytest.raises(DownloadError, match="cannot be reached"), fetch(url, tmp_path):
         pass
 
 
-def test_sent_on_to_a_file_of_this_machine(server: Server, tmp_path: Path) -> None:
+def test_fetch_redirect_to_local_file_is_refused(server: Server, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
-    server.to = (tmp_path / "secret").as_uri()
+    server.redirect_url = (tmp_path / "secret").as_uri()
     (tmp_path / "into").mkdir()
     with pytest.raises(DownloadError, match="cannot be downloaded"):
-        bring(server, tmp_path / "into")
+        download_file(server, tmp_path / "into")
     assert not list((tmp_path / "into").glob("*.part"))
 
 
@@ -229,41 +225,41 @@ def test_sent_on_to_a_file_of_this_machine(server: Server, tmp_path: Path) -> No
         "http://127.0.0.1/a\r\nX: y", "http://127.0.0.1/\u00e9",
     ],
 )  # fmt: skip
-def test_what_is_no_address(tmp_path: Path, url: str) -> None:
-    with pytest.raises(DownloadError, match="begins with http"), fetch(url, tmp_path):
+def test_fetch_invalid_address_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(DownloadError, match="Expected http"), fetch(url, tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_download_of_a_file_at_a_time(server: Server, tmp_path: Path) -> None:
+def test_fetch_locked_address_is_refused(server: Server, tmp_path: Path) -> None:
     with (
         fetch(server.url, tmp_path),
-        pytest.raises(DownloadError, match="is being downloaded already"),
+        pytest.raises(DownloadError, match="is already being downloaded"),
         fetch(server.url, tmp_path),
     ):
         pass
-    assert bring(server, tmp_path) == CONTENT
+    assert download_file(server, tmp_path) == CONTENT
 
 
-def test_a_disk_without_room(
+def test_fetch_full_disk_raises_data_error(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_guards, "ROOM_TO_LEAVE_MB", 10**9)
+    monkeypatch.setattr(archives, "MIN_FREE_MB", 10**9)
     with pytest.raises(DataError, match=r"The download needs 1000000\.0 GB"):
-        bring(server, tmp_path)
+        download_file(server, tmp_path)
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_file_without_end_is_stopped(
+def test_fetch_too_large_file_is_stopped(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "MAX_TOTAL_GB", 1e-4)
-    with pytest.raises(DownloadError, match="more than"):
-        bring(server, tmp_path)
+    with pytest.raises(DownloadError, match="too large"):
+        download_file(server, tmp_path)
 
 
-def test_the_note_says_what_the_server_said(server: Server, tmp_path: Path) -> None:
-    bring(server, tmp_path)
+def test_fetch_stores_validators_of_server(server: Server, tmp_path: Path) -> None:
+    download_file(server, tmp_path)
     (file,) = tmp_path.glob("*.json")
     assert json.loads(file.read_text()) == {
         "url": server.url, "etag": '"one"', "size": 300_000,
@@ -271,12 +267,12 @@ def test_the_note_says_what_the_server_said(server: Server, tmp_path: Path) -> N
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("pin", ["abc", "g" * 64, "a" * 63, "a" * 65])
-def test_a_pin_that_is_none(pin: str) -> None:
-    with pytest.raises(DownloadError, match=rf"64 hexadecimal digits; '{pin}'"):
-        check_pin(pin)
+@pytest.mark.parametrize("checksum", ["abc", "g" * 64, "a" * 63, "a" * 65])
+def test_check_checksum_invalid_text_is_refused(checksum: str) -> None:
+    with pytest.raises(DownloadError, match=rf"64 hexadecimal digits, got '{checksum}'"):
+        check_checksum(checksum)
 
 
-def test_a_pin_in_capital_letters() -> None:
-    assert check_pin(" " + "AB" * 32 + "\n") == "ab" * 32
-    assert check_pin("") == ""
+def test_check_checksum_upper_case_is_normalized() -> None:
+    assert check_checksum(" " + "AB" * 32 + "\n") == "ab" * 32
+    assert check_checksum("") == ""

@@ -1,4 +1,4 @@
-"""Thumbnails: small, shaped as the picture, and made once."""
+"""Thumbnails of images and their cache."""
 
 import io
 import os
@@ -10,61 +10,59 @@ from PIL import Image
 
 from bc_model.data.hashing import pixel_sha256
 from bc_model.data.images import thumbnail
-from bc_model.data.synthetic import draw_image
+from bc_model.data.synthetic import generate_image
 from bc_model.errors import ImageError
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> tuple[Path, str]:
-    rgb = draw_image(malignant=True, seed=1, size=(92, 140))
+def image_file(tmp_path: Path) -> tuple[Path, str]:
+    rgb = generate_image(malignant=True, seed=1, size=(92, 140))
     Image.fromarray(rgb).save(tmp_path / "a.png")
     return tmp_path / "a.png", pixel_sha256(rgb)
 
 
-def opened(data: bytes) -> Image.Image:
+def open_jpeg(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     assert image.format == "JPEG"
     return image
 
 
-def test_a_thumbnail_fits_the_square_and_looks_like_the_image(picture: tuple[Path, str]) -> None:
-    image = opened(thumbnail(*picture, side_px=70))
+def test_thumbnail_fits_square_and_resembles_image(image_file: tuple[Path, str]) -> None:
+    image = open_jpeg(thumbnail(*image_file, side_px=70))
     assert image.size == (70, 46)
-    original = Image.open(picture[0]).resize((70, 46), Image.Resampling.LANCZOS)
-    gray = [np.asarray(one.convert("L"), float).ravel() for one in (image, original)]
+    original = Image.open(image_file[0]).resize((70, 46), Image.Resampling.LANCZOS)
+    gray = [np.asarray(item.convert("L"), float).ravel() for item in (image, original)]
     assert np.corrcoef(*gray)[0, 1] > 0.97
 
 
-def test_a_small_image_is_not_enlarged(picture: tuple[Path, str]) -> None:
-    assert opened(thumbnail(*picture, side_px=500)).size == (140, 92)
+def test_thumbnail_small_image_is_not_upsampled(image_file: tuple[Path, str]) -> None:
+    assert open_jpeg(thumbnail(*image_file, side_px=500)).size == (140, 92)
 
 
-def test_it_is_kept_by_the_pixels_and_not_made_again(
-    picture: tuple[Path, str], tmp_path: Path
-) -> None:
-    path, sha256 = picture
-    first = thumbnail(path, sha256, cache=tmp_path / "cache")
+def test_thumbnail_is_cached_by_pixel_hash(image_file: tuple[Path, str], tmp_path: Path) -> None:
+    path, sha256 = image_file
+    first = thumbnail(path, sha256, cache_dir=tmp_path / "cache")
     path.unlink()
-    assert thumbnail(tmp_path / "moved.png", sha256, cache=tmp_path / "cache") == first
+    assert thumbnail(tmp_path / "moved.png", sha256, cache_dir=tmp_path / "cache") == first
     with pytest.raises(ImageError):
-        thumbnail(path, sha256, side_px=64, cache=tmp_path / "cache")
+        thumbnail(path, sha256, side_px=64, cache_dir=tmp_path / "cache")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a file in the way is told otherwise")
-def test_a_cache_that_cannot_be_written_costs_nothing_but_time(
-    picture: tuple[Path, str], tmp_path: Path
+@pytest.mark.skipif(os.name == "nt", reason="the error is another one")
+def test_thumbnail_cache_write_error_is_ignored(
+    image_file: tuple[Path, str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("x")
-    assert thumbnail(*picture, cache=tmp_path / "file") == thumbnail(*picture)
+    assert thumbnail(*image_file, cache_dir=tmp_path / "file") == thumbnail(*image_file)
 
 
 @pytest.mark.parametrize("sha256", ["", "../" * 22, "A" * 64, "a" * 63])
-def test_what_is_no_hash_names_no_file(picture: tuple[Path, str], sha256: str) -> None:
-    with pytest.raises(ValueError, match="no thumbnail"):
-        thumbnail(picture[0], sha256)
+def test_thumbnail_invalid_hash_raises(image_file: tuple[Path, str], sha256: str) -> None:
+    with pytest.raises(ValueError, match="Invalid thumbnail"):
+        thumbnail(image_file[0], sha256)
 
 
 @pytest.mark.parametrize("side_px", [0, 15, 1025])
-def test_a_side_out_of_range(picture: tuple[Path, str], side_px: int) -> None:
-    with pytest.raises(ValueError, match="no thumbnail"):
-        thumbnail(*picture, side_px=side_px)
+def test_thumbnail_side_out_of_range_raises(image_file: tuple[Path, str], side_px: int) -> None:
+    with pytest.raises(ValueError, match="Invalid thumbnail"):
+        thumbnail(*image_file, side_px=side_px)

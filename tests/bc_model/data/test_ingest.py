@@ -1,4 +1,4 @@
-"""New data sets, from an archive, a stream, a download or a folder: whole on the shelf or not."""
+"""New datasets in the registry from archives, streams, downloads and folders."""
 
 import hashlib
 import io
@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data import archives as archive_guards
-from bc_model.data import ingest as intake
-from bc_model.data.dataset import read_dataset
-from bc_model.data.ingest import Added, add, add_archive, add_download
+from bc_model.data import archives, ingest
+from bc_model.data.dataset import load_dataset
+from bc_model.data.ingest import IngestResult, add_archive, add_dataset, add_download
 from bc_model.data.registry import list_datasets, open_dataset
 from bc_model.errors import ArchiveError, DataError, DownloadError, FolderNotFoundError
 from tests.file_server import Server
@@ -19,11 +18,11 @@ from tests.file_server import Server
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Path:
-    return tmp_path / "shelf"
+    return tmp_path / "registry"
 
 
-def zipped(folder: Path, **others: bytes) -> bytes:
-    """Pack a folder, and other files given as name=content."""
+def make_zip(folder: Path, **others: bytes) -> bytes:
+    """Return a zip archive of a folder and of other files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(folder.rglob("*.png")):
@@ -35,13 +34,13 @@ def zipped(folder: Path, **others: bytes) -> bytes:
 
 @pytest.fixture
 def archive(drawn_set: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "drawn.zip"
-    path.write_bytes(zipped(drawn_set, README=b"x"))
+    path = tmp_path / "synthetic.zip"
+    path.write_bytes(make_zip(drawn_set, README=b"x"))
     return path
 
 
-class Trickle(io.RawIOBase):
-    """A stream as an upload is one: it cannot be sought, and gives a few bytes at a time."""
+class SlowStream(io.RawIOBase):
+    """A stream like an upload: it cannot seek and returns a few bytes at a time."""
 
     def __init__(self, data: bytes) -> None:
         self._data = io.BytesIO(data)
@@ -53,8 +52,8 @@ class Trickle(io.RawIOBase):
         return self._data.read(min(size, 1000) if size >= 0 else 1000)
 
 
-def left_on(registry: Path) -> list[str]:
-    """Return what is on the shelf, but for locks."""
+def list_files(registry: Path) -> list[str]:
+    """Return the files in the registry, without locks."""
     return sorted(
         path.relative_to(registry).as_posix()
         for path in registry.rglob("*")
@@ -62,219 +61,225 @@ def left_on(registry: Path) -> list[str]:
     )
 
 
-def check_whole(added: Added, drawn_set: Path, registry: Path) -> None:
-    assert added.dataset == open_dataset(added.dataset.name, registry)
-    assert added.images == 30
-    dataset = read_dataset(added.dataset.images)
-    original = read_dataset(drawn_set)
+def require_complete(result: IngestResult, drawn_set: Path, registry: Path) -> None:
+    assert result.dataset == open_dataset(result.dataset.name, registry)
+    assert result.n_images == 30
+    dataset = load_dataset(result.dataset.images_dir)
+    original = load_dataset(drawn_set)
     assert list(dataset.images["sha256"]) == list(original.images["sha256"])
     assert not [path for path in registry.iterdir() if path.name.startswith(".adding")]
 
 
-def test_an_archive_becomes_a_set(archive: Path, drawn_set: Path, registry: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    added = add(archive, "drawn", registry=registry, progress=lambda *at: told.append(at))
-    check_whole(added, drawn_set, registry)
-    assert (added.dataset.kind, added.dataset.source) == ("stored", "drawn.zip")
-    assert added.skipped == [("README", "not a picture")]
-    assert added.notes == ["Files of the archive that were left out: not a picture (1)."]
-    assert {verb for verb, _, _ in told} == {"unpacking"}
+def test_add_dataset_archive_is_unpacked(archive: Path, drawn_set: Path, registry: Path) -> None:
+    reported: list[tuple[str, int, int]] = []
+    result = add_dataset(
+        archive, "synthetic", registry=registry, progress=lambda *at: reported.append(at)
+    )
+    require_complete(result, drawn_set, registry)
+    assert (result.dataset.kind, result.dataset.source) == ("stored", "synthetic.zip")
+    assert result.skipped == [("README", "not an image")]
+    assert result.notes == ["The archive contains skipped files: not an image (1)."]
+    assert {phase for phase, _, _ in reported} == {"unpacking"}
     assert archive.is_file()
-    content = json.loads((registry / "drawn/set.json").read_text())
-    assert (content["n_skipped"], content["skipped"]) == (1, [["README", "not a picture"]])
+    content = json.loads((registry / "synthetic/dataset.json").read_text())
+    assert (content["n_skipped"], content["skipped"]) == (1, [["README", "not an image"]])
 
 
-def test_a_stream_goes_to_the_disk_and_becomes_a_set(
+def test_add_archive_stream_is_copied_and_unpacked(
     archive: Path, drawn_set: Path, registry: Path
 ) -> None:
-    told: list[tuple[str, int, int]] = []
-    added = add_archive(
-        Trickle(archive.read_bytes()), "sent", registry=registry, source_name="their.zip",
-        progress=lambda *at: told.append(at),
+    reported: list[tuple[str, int, int]] = []
+    result = add_archive(
+        SlowStream(archive.read_bytes()), "sent", registry=registry, source_name="upload.zip",
+        progress=lambda *at: reported.append(at),
     )  # fmt: skip
-    check_whole(added, drawn_set, registry)
-    assert added.dataset.source == "their.zip"
-    assert ("uploading", archive.stat().st_size, 0) in told
+    require_complete(result, drawn_set, registry)
+    assert result.dataset.source == "upload.zip"
+    assert ("uploading", archive.stat().st_size, 0) in reported
     assert [path.name for path in (registry / "sent").iterdir() if path.name != "images"] == [
-        "set.json"
+        "dataset.json"
     ]
 
 
-def test_a_folder_is_linked(drawn_set: Path, registry: Path) -> None:
-    added = add(drawn_set, "there", registry=registry)
-    assert (added.dataset.kind, added.images, added.skipped) == ("linked", 0, [])
-    assert len(read_dataset(added.dataset.images).images) == 30
+def test_add_dataset_folder_is_linked(drawn_set: Path, registry: Path) -> None:
+    result = add_dataset(drawn_set, "linked", registry=registry)
+    assert (result.dataset.kind, result.n_images, result.skipped) == ("linked", 0, [])
+    assert len(load_dataset(result.dataset.images_dir).images) == 30
 
 
-def test_images_without_classes_are_taken_with_a_note(
+def test_add_dataset_images_without_classes_have_note(
     drawn_set: Path, registry: Path, tmp_path: Path
 ) -> None:
     data = next(drawn_set.rglob("*.png")).read_bytes()
     path = tmp_path / "patches.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("0/a.png", data)
-    assert "its classes must be said" in add(path, "patches", registry=registry).notes[0]
+    assert "Use a label mapping" in add_dataset(path, "patches", registry=registry).notes[0]
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("set/Benign/a.png", data)
-    assert add(path, "classes", registry=registry).notes == []
+    assert add_dataset(path, "classes", registry=registry).notes == []
 
 
-# What leaves nothing behind
+# Failures leave nothing behind
 
 
-def test_a_bad_archive_leaves_nothing(archive: Path, registry: Path) -> None:
-    whole = archive.read_bytes()
-    archive.write_bytes(whole[:-500])
-    for source in (archive, Trickle(whole[:-500]), Trickle(b"no archive")):
+def test_add_archive_damaged_leaves_nothing(archive: Path, registry: Path) -> None:
+    content = archive.read_bytes()
+    archive.write_bytes(content[:-500])
+    for source in (archive, SlowStream(content[:-500]), SlowStream(b"not an archive")):
         with pytest.raises(ArchiveError):
-            add_archive(source, "drawn", registry=registry)
-        assert left_on(registry) == []
+            add_archive(source, "synthetic", registry=registry)
+        assert list_files(registry) == []
     with pytest.raises(ArchiveError, match=r"^The upload is not a zip"):
-        add_archive(Trickle(b"no archive"), "drawn", registry=registry)
+        add_archive(SlowStream(b"not an archive"), "synthetic", registry=registry)
 
 
-@pytest.mark.parametrize("stopped", [KeyboardInterrupt, RuntimeError])
-@pytest.mark.parametrize("verb", ["uploading", "unpacking"])
-def test_whoever_stops_it_leaves_nothing(
-    archive: Path, registry: Path, stopped: type[BaseException], verb: str
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("phase", ["uploading", "unpacking"])
+def test_add_archive_stopped_leaves_nothing(
+    archive: Path, registry: Path, error: type[BaseException], phase: str
 ) -> None:
-    def stop(at: str, done: int, total: int) -> None:
-        if at == verb:
-            raise stopped
+    def stop(current: str, done: int, total: int) -> None:
+        if current == phase:
+            raise error
 
-    with pytest.raises(stopped):
-        add_archive(Trickle(archive.read_bytes()), "drawn", registry=registry, progress=stop)
-    assert left_on(registry) == []
+    with pytest.raises(error):
+        add_archive(SlowStream(archive.read_bytes()), "synthetic", registry=registry, progress=stop)
+    assert list_files(registry) == []
 
 
-def test_an_upload_without_end_is_stopped(
+def test_add_archive_too_large_upload_is_stopped(
     archive: Path, registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "MAX_TOTAL_GB", 1e-6)
-    with pytest.raises(ArchiveError, match="has more than"):
-        add_archive(Trickle(archive.read_bytes()), "drawn", registry=registry)
-    assert left_on(registry) == []
+    monkeypatch.setattr(ingest, "MAX_TOTAL_GB", 1e-6)
+    with pytest.raises(ArchiveError, match="too large"):
+        add_archive(SlowStream(archive.read_bytes()), "synthetic", registry=registry)
+    assert list_files(registry) == []
 
 
-def test_a_full_disk_leaves_nothing(
+def test_add_archive_full_disk_leaves_nothing(
     archive: Path, registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_guards, "ROOM_TO_LEAVE_MB", 10**9)
-    for source in (archive, Trickle(archive.read_bytes())):
-        with pytest.raises(DataError, match="make room"):
-            add_archive(source, "drawn", registry=registry)
-    assert left_on(registry) == []
+    monkeypatch.setattr(archives, "MIN_FREE_MB", 10**9)
+    for source in (archive, SlowStream(archive.read_bytes())):
+        with pytest.raises(DataError, match="Free disk space"):
+            add_archive(source, "synthetic", registry=registry)
+    assert list_files(registry) == []
 
 
-def test_a_taken_or_bad_name_is_told_before_anything_is_read(archive: Path, registry: Path) -> None:
-    add(archive, "drawn", registry=registry)
-    before = left_on(registry)
+def test_ingest_taken_or_invalid_name_is_refused_before_reading(
+    archive: Path, registry: Path
+) -> None:
+    add_dataset(archive, "synthetic", registry=registry)
+    before = list_files(registry)
 
-    class Unread(io.RawIOBase):
+    class UnreadableStream(io.RawIOBase):
         def read(self, size: int = -1) -> bytes:
-            pytest.fail("it must not be read")
+            pytest.fail("The stream must not be read.")
 
-    for name, said in (("drawn", "is there already"), ("../x", "cannot be the name")):
-        with pytest.raises(DataError, match=said):
-            add_archive(Unread(), name, registry=registry)
-        with pytest.raises(DataError, match=said):
+    for name, message in (("synthetic", "already exists"), ("../x", "Invalid dataset name")):
+        with pytest.raises(DataError, match=message):
+            add_archive(UnreadableStream(), name, registry=registry)
+        with pytest.raises(DataError, match=message):
             add_download(name, url="http://127.0.0.1:9/x", registry=registry)
-    assert left_on(registry) == before
+    assert list_files(registry) == before
 
 
-def test_a_source_that_is_not_there(registry: Path, tmp_path: Path) -> None:
-    with pytest.raises(FolderNotFoundError, match="no folder"):
-        add(tmp_path / "gone.zip", "x", registry=registry)
+def test_add_dataset_missing_source_raises(registry: Path, tmp_path: Path) -> None:
+    with pytest.raises(FolderNotFoundError, match="cannot be opened"):
+        add_dataset(tmp_path / "gone.zip", "x", registry=registry)
     assert not registry.exists()
 
 
 # Downloads
 
 
-def test_a_download_that_breaks_off_becomes_a_set(
+def test_add_download_broken_connection_becomes_dataset(
     server: Server, drawn_set: Path, registry: Path
 ) -> None:
-    server.content = zipped(drawn_set)
+    server.content = make_zip(drawn_set)
     server.breaks = [1000]
     digest = hashlib.sha256(server.content).hexdigest()
-    told: list[tuple[str, int, int]] = []
-    added = add_download(
-        "drawn",
+    reported: list[tuple[str, int, int]] = []
+    result = add_download(
+        "synthetic",
         url=server.url,
         sha256=digest,
         registry=registry,
-        progress=lambda *at: told.append(at),
+        progress=lambda *at: reported.append(at),
     )
-    check_whole(added, drawn_set, registry)
-    assert (added.dataset.source, added.dataset.details["sha256"]) == (server.url, digest)
-    assert added.notes[0] == "This is not the whole of BreakHis as published."
-    assert "The dataset contains 15 benign images at 200X. BreakHis contains 623." in added.notes
-    assert [verb for i, (verb, *_) in enumerate(told) if verb != told[i - 1][0]] == [
+    require_complete(result, drawn_set, registry)
+    assert (result.dataset.source, result.dataset.details["sha256"]) == (server.url, digest)
+    assert result.notes[0] == "The dataset differs from BreakHis."
+    assert "The dataset contains 15 benign images at 200X. BreakHis contains 623." in result.notes
+    assert [phase for i, (phase, *_) in enumerate(reported) if phase != reported[i - 1][0]] == [
         "downloading", "unpacking",
     ]  # fmt: skip
-    assert not [name for name in left_on(registry) if name.startswith(".")]
+    assert not [name for name in list_files(registry) if name.startswith(".")]
 
 
-def test_a_download_given_up_is_gone_on_with_and_leaves_no_set(
+def test_add_download_failed_leaves_no_dataset_and_is_resumed(
     server: Server, drawn_set: Path, registry: Path
 ) -> None:
-    server.content = zipped(drawn_set)
+    server.content = make_zip(drawn_set)
     server.breaks, server.codes = [1000], [200, 404]
     with pytest.raises(DownloadError):
-        add_download("drawn", url=server.url, registry=registry)
+        add_download("synthetic", url=server.url, registry=registry)
     assert list_datasets(registry) == ([], [])
-    check_whole(add_download("drawn", url=server.url, registry=registry), drawn_set, registry)
-    assert server.asked[-1]["Range"] == "bytes=1000-"
+    require_complete(
+        add_download("synthetic", url=server.url, registry=registry), drawn_set, registry
+    )
+    assert server.requests[-1]["Range"] == "bytes=1000-"
 
 
-def test_a_wrong_hash_leaves_no_set_and_deletes_nothing_good(
+def test_add_download_wrong_checksum_leaves_no_dataset(
     server: Server, archive: Path, drawn_set: Path, registry: Path
 ) -> None:
-    add(archive, "good", registry=registry)
-    before = left_on(registry)
-    server.content = zipped(drawn_set)
-    with pytest.raises(DownloadError, match="brought other bytes"):
-        add_download("drawn", url=server.url, sha256="0" * 64, registry=registry)
-    assert [name for name in left_on(registry) if not name.startswith(".downloads")] == before
+    add_dataset(archive, "good", registry=registry)
+    before = list_files(registry)
+    server.content = make_zip(drawn_set)
+    with pytest.raises(DownloadError, match=r"checksum .* is wrong"):
+        add_download("synthetic", url=server.url, sha256="0" * 64, registry=registry)
+    assert [name for name in list_files(registry) if not name.startswith(".downloads")] == before
     (part,) = (registry / ".downloads").glob("*.part")
     assert part.read_bytes() == server.content
-    # Without the wrong pin nothing is brought again.
-    add_download("drawn", url=server.url, registry=registry)
-    assert server.asked[-1]["Range"] == f"bytes={len(server.content)}-"
+    # Without the wrong checksum, the file is not downloaded again.
+    add_download("synthetic", url=server.url, registry=registry)
+    assert server.requests[-1]["Range"] == f"bytes={len(server.content)}-"
 
 
-def test_a_pin_that_is_none_is_told_before_anything_is_asked(
+def test_add_download_invalid_checksum_is_refused_before_request(
     server: Server, registry: Path
 ) -> None:
     with pytest.raises(DownloadError, match="64 hexadecimal digits"):
-        add_download("drawn", url=server.url, sha256="123", registry=registry)
-    assert server.asked == []
+        add_download("synthetic", url=server.url, sha256="123", registry=registry)
+    assert server.requests == []
     assert not registry.exists()
 
 
-def test_a_download_that_is_no_archive_is_forgotten(server: Server, registry: Path) -> None:
+def test_add_download_other_file_is_deleted(server: Server, registry: Path) -> None:
     server.content = b"<html>Not found</html>"
     with pytest.raises(ArchiveError, match=r"^set\.tar\.gz is not a zip or tar\.gz archive"):
-        add_download("drawn", url=server.url, registry=registry)
-    assert left_on(registry) == []
+        add_download("synthetic", url=server.url, registry=registry)
+    assert list_files(registry) == []
 
 
-def test_a_download_that_cannot_be_unpacked_for_now_is_kept(
+def test_add_download_full_disk_keeps_received_file(
     server: Server, drawn_set: Path, registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.content = zipped(drawn_set)
+    server.content = make_zip(drawn_set)
 
     def full(*_: object) -> None:
-        raise DataError("make room")
+        raise DataError("Free disk space")
 
-    monkeypatch.setattr("bc_model.data.archives.require_room", full)
-    with pytest.raises(DataError, match="make room"):
-        add_download("drawn", url=server.url, registry=registry)
+    monkeypatch.setattr("bc_model.data.archives.require_free_space", full)
+    with pytest.raises(DataError, match="Free disk space"):
+        add_download("synthetic", url=server.url, registry=registry)
     assert list_datasets(registry) == ([], [])
     assert len(list((registry / ".downloads").glob("*.part"))) == 1
 
 
-def test_all_of_breakhis_is_told_in_one_sentence(
+def test_add_download_complete_breakhis_has_one_note(
     server: Server, registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -286,5 +291,5 @@ def test_all_of_breakhis_is_told_in_one_sentence(
             file.writestr(name, b"\x89PNG\r\n\x1a\n")
     server.content = buffer.getvalue()
     assert add_download("all", url=server.url, registry=registry).notes == [
-        "The pictures are as many as BreakHis has, in each class and magnification."
+        "The number of images of each class and magnification is that of BreakHis."
     ]

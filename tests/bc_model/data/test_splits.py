@@ -1,4 +1,4 @@
-"""Splits: what a split by case never shares, and what a split by picture is caught sharing."""
+"""Splits by protocol, their leakage reports and files."""
 
 from pathlib import Path
 
@@ -9,18 +9,18 @@ from bc_model.data.dataset import COLUMNS, Dataset
 from bc_model.data.splits import (
     PROTOCOLS,
     PROTOCOLS_WITH_LEAKAGE,
-    Leak,
-    count_leaks,
+    Leakage,
+    count_leakage,
     make_split,
-    match_split,
     read_split,
+    require_matching_split,
     write_split,
 )
 from bc_model.errors import DataError, SplitError
 
 
-def manifest_of(rows: list[dict]) -> Dataset:
-    """Build a manifest from rows of class, case and whatever else differs from the defaults."""
+def make_dataset(rows: list[dict]) -> Dataset:
+    """Return a dataset from rows with class, case and other columns that are not the default."""
     full = [
         {
             "path": f"{i:03d}.png", "sha256": f"{i:064x}", "subtype": "unknown", "year": 14,
@@ -33,10 +33,10 @@ def manifest_of(rows: list[dict]) -> Dataset:
     return Dataset(Path("set"), images, pd.DataFrame(columns=["path", "reason", "detail"]))
 
 
-def cases(
+def make_cases(
     *, benign: int = 5, malignant: int = 10, magnifications: tuple[int, ...] = (200,)
 ) -> list:
-    """Return rows of numbered cases with two to four pictures each at each magnification."""
+    """Return rows of numbered cases with two to four images at each magnification."""
     names = ["benign"] * benign + ["malignant"] * malignant
     return [
         {"class": name, "case": str(1000 + number), "magnification": magnification}
@@ -46,107 +46,117 @@ def cases(
     ]
 
 
-def sides(split: pd.DataFrame, column: str) -> int:
-    """Return on how many parts the most scattered value of a column stands."""
+def count_subsets(split: pd.DataFrame, column: str) -> int:
+    """Return the largest number of subsets of a value in a column."""
     return int(split.groupby(column)["subset"].nunique().max())
 
 
-# By case
+# Case-level split
 
 
 @pytest.mark.parametrize("seed", [0, 1, 42])
 @pytest.mark.parametrize("fold", range(5))
-def test_a_split_by_case_proportions_nothing(fold: int, seed: int) -> None:
-    split = make_split(manifest_of(cases()), "case", fold=fold, seed=seed)
-    assert sides(split, "case") == sides(split, "group") == sides(split, "sha256") == 1
-    leak = count_leaks(split)
-    assert (leak.cases, leak.test_images, leak.pixels) == (0, 0, 0)
+def test_make_split_case_has_no_leakage(fold: int, seed: int) -> None:
+    split = make_split(make_dataset(make_cases()), "case", test_fold=fold, seed=seed)
+    assert (
+        count_subsets(split, "case")
+        == count_subsets(split, "group")
+        == count_subsets(split, "sha256")
+        == 1
+    )
+    leak = count_leakage(split)
+    assert (leak.n_cases, leak.n_test_images, leak.n_duplicates) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("protocol", ["case", "image"])
 @pytest.mark.parametrize("fold", range(5))
-def test_every_part_has_both_classes(fold: int, protocol: str) -> None:
-    split = make_split(manifest_of(cases()), protocol, fold=fold)
+def test_make_split_all_subsets_have_both_classes(fold: int, protocol: str) -> None:
+    split = make_split(make_dataset(make_cases()), protocol, test_fold=fold)
     found = split.groupby("subset")["class"].unique().map(set).to_dict()
     both = {"benign", "malignant"}
     assert found == {"train": both, "validation": both, "test": both}
 
 
-def test_each_fold_has_as_many_cases_of_a_class_as_the_others() -> None:
+def test_make_split_case_folds_have_equal_numbers_of_cases() -> None:
     # 5 benign and 10 malignant cases in 5 folds: 1 and 2 in each.
     for fold in range(5):
-        split = make_split(manifest_of(cases()), "case", fold=fold)
+        split = make_split(make_dataset(make_cases()), "case", test_fold=fold)
         test = split[split["subset"] == "test"].drop_duplicates("case")
         assert test["class"].value_counts().to_dict() == {"benign": 1, "malignant": 2}
 
 
 @pytest.mark.parametrize("protocol", ["case", "image"])
-def test_over_all_folds_each_image_is_in_test_and_in_validation_once(protocol: str) -> None:
-    dataset = manifest_of(cases())
-    splits = pd.concat([make_split(dataset, protocol, fold=fold) for fold in range(5)])
+def test_make_split_each_image_is_in_test_and_validation_of_one_fold(protocol: str) -> None:
+    dataset = make_dataset(make_cases())
+    splits = pd.concat([make_split(dataset, protocol, test_fold=fold) for fold in range(5)])
     for subset in ("test", "validation"):
         paths = splits.loc[splits["subset"] == subset, "path"]
         assert sorted(paths) == sorted(dataset.images["path"])
 
 
-def test_a_seed_gives_one_split_and_another_seed_another() -> None:
-    dataset = manifest_of(cases())
+def test_make_split_depends_on_seed() -> None:
+    dataset = make_dataset(make_cases())
     first = make_split(dataset, "case", seed=3)
     pd.testing.assert_frame_equal(first, make_split(dataset, "case", seed=3))
     assert not first.equals(make_split(dataset, "case", seed=4))
 
 
-def test_the_magnifications_of_a_case_stay_together() -> None:
-    dataset = manifest_of(cases(magnifications=(40, 100, 200, 400)))
+def test_make_split_case_keeps_magnifications_together() -> None:
+    dataset = make_dataset(make_cases(magnifications=(40, 100, 200, 400)))
     split = make_split(dataset, "case")
     assert set(split["magnification"]) == {40, 100, 200, 400}
-    assert sides(split, "case") == 1
+    assert count_subsets(split, "case") == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_joined_cases_stay_together(seed: int) -> None:
-    rows = cases(benign=6, malignant=6)
+def test_make_split_case_keeps_group_together(seed: int) -> None:
+    rows = make_cases(benign=6, malignant=6)
     for row in rows:
         if row["case"] in ("1001", "1002"):
             row["group"] = "1001"
-    split = make_split(manifest_of(rows), "case", seed=seed)
+    split = make_split(make_dataset(rows), "case", seed=seed)
     assert split.loc[split["group"] == "1001", "subset"].nunique() == 1
 
 
-def test_a_split_has_every_image_once_in_the_order_of_the_manifest() -> None:
-    dataset = manifest_of(cases())
+def test_make_split_contains_each_image_in_order() -> None:
+    dataset = make_dataset(make_cases())
     split = make_split(dataset, "case")
     assert list(split["path"]) == list(dataset.images["path"])
     assert set(split["protocol"]) == {"case"}
 
 
-# By picture
+# Image-level split and leakage
 
 
-def test_a_split_by_image_leaks_cases() -> None:
-    split = make_split(manifest_of(cases()), "image")
-    assert count_leaks(split).test_images > 0
+def test_make_split_image_has_leakage() -> None:
+    split = make_split(make_dataset(make_cases()), "image")
+    assert count_leakage(split).n_test_images > 0
 
 
-def test_leaks_counted_by_hand() -> None:
+def test_count_leakage_returns_manual_counts() -> None:
     split = pd.DataFrame(
-        # part, case, class, pixels
+        # subset, case, class, pixels
         [
             ("test", "1", "benign", "a"),  # case 1 is in training
-            ("test", "1", "benign", "b"),  # and its pixels too
-            ("test", "2", "malignant", "c"),  # case 2 is in validation, which chooses the model
-            ("test", "3", "malignant", "d"),  # case 3 is nowhere else
+            ("test", "1", "benign", "b"),  # and its pixels as well
+            ("test", "2", "malignant", "c"),  # case 2 is in validation, which selects the epoch
+            ("test", "3", "malignant", "d"),  # case 3 is in test only
             ("train", "1", "benign", "b"),
             ("validation", "2", "malignant", "e"),
         ],
         columns=["subset", "case", "class", "sha256"],
     ).assign(group=lambda frame: frame["case"])
-    assert count_leaks(split) == Leak(
-        cases=2, test_images=3, benign_test_images=2, n_test=4, n_benign_test=2, pixels=1
+    assert count_leakage(split) == Leakage(
+        n_cases=2,
+        n_test_images=3,
+        n_benign_test_images=2,
+        n_duplicates=1,
+        total_test_images=4,
+        total_benign_test_images=2,
     )
 
 
-def test_a_joined_case_in_training_is_a_leak() -> None:
+def test_count_leakage_case_of_same_group_in_training_is_counted() -> None:
     split = pd.DataFrame(
         {
             "subset": ["test", "train"],
@@ -156,10 +166,10 @@ def test_a_joined_case_in_training_is_a_leak() -> None:
             "sha256": ["a", "b"],
         }
     )
-    assert count_leaks(split).test_images == 1
+    assert count_leakage(split).n_test_images == 1
 
 
-def test_images_without_a_case_leak_only_by_their_pixels() -> None:
+def test_count_leakage_images_without_case_count_as_duplicates_only() -> None:
     split = pd.DataFrame(
         {
             "subset": ["test", "test", "train"],
@@ -169,108 +179,112 @@ def test_images_without_a_case_leak_only_by_their_pixels() -> None:
             "sha256": ["a", "b", "a"],
         }
     )
-    leak = count_leaks(split)
-    assert (leak.cases, leak.test_images, leak.pixels) == (0, 0, 1)
+    leak = count_leakage(split)
+    assert (leak.n_cases, leak.n_test_images, leak.n_duplicates) == (0, 0, 1)
 
 
-def test_images_without_a_case_can_be_split_by_image() -> None:
+def test_make_split_image_accepts_images_without_case() -> None:
     rows = [{"class": name, "case": ""} for name in ("benign", "malignant") for _ in range(6)]
-    parts = make_split(manifest_of(rows), "image", n_folds=3)["subset"].value_counts().to_dict()
+    parts = make_split(make_dataset(rows), "image", n_folds=3)["subset"].value_counts().to_dict()
     assert parts == {"train": 4, "validation": 4, "test": 4}
 
 
-# By folder
+# Section-level split
 
 
-def sections(*, benign: int = 6, malignant: int = 10) -> list[dict]:
-    """Return rows of cases with two sections each and two pictures a section."""
-    return [row | {"section": s} for row in cases(benign=benign, malignant=malignant) for s in "AB"]
+def make_sections(*, benign: int = 6, malignant: int = 10) -> list[dict]:
+    """Return rows of cases with two sections each."""
+    return [
+        row | {"section": s} for row in make_cases(benign=benign, malignant=malignant) for s in "AB"
+    ]
 
 
 @pytest.mark.parametrize("fold", range(5))
-def test_a_split_by_folder_keeps_sections_whole_and_parts_siblings(fold: int) -> None:
-    dataset = manifest_of(sections())
-    split = make_split(dataset, "folder", fold=fold)
+def test_make_split_folder_keeps_sections_and_divides_cases(fold: int) -> None:
+    dataset = make_dataset(make_sections())
+    split = make_split(dataset, "folder", test_fold=fold)
     section = split["path"].map(dataset.images.set_index("path")["section"])
     assert split.groupby(split["case"] + section)["subset"].nunique().max() == 1
-    assert count_leaks(split).test_images > 0
+    assert count_leakage(split).n_test_images > 0
     assert set(split["protocol"]) == {"folder"}
 
 
-def test_a_split_by_folder_counts_folders_not_cases() -> None:
+def test_make_split_folder_needs_sections_not_cases() -> None:
     # 3 benign cases are 6 folders.
-    make_split(manifest_of(sections(benign=3)), "folder", n_folds=6)
-    with pytest.raises(SplitError, match="at least 7 benign folders, one a fold; this data has 6"):
-        make_split(manifest_of(sections(benign=3)), "folder", n_folds=7)
+    make_split(make_dataset(make_sections(benign=3)), "folder", n_folds=6)
+    with pytest.raises(SplitError, match=r"Too few benign section folders .* at least 7, got 6"):
+        make_split(make_dataset(make_sections(benign=3)), "folder", n_folds=7)
 
 
-def test_exactly_these_protocols_leak() -> None:
+def test_protocols_with_leakage_are_image_folder_and_folds() -> None:
     leakage_free = set(PROTOCOLS) - PROTOCOLS_WITH_LEAKAGE
     assert leakage_free == {"case", "folds-clean"}
     assert set(PROTOCOLS) - leakage_free == {"image", "folder", "folds"}
 
 
-# What cannot be split
+# Invalid splits
 
 
 @pytest.mark.parametrize("protocol", ["folds", "folds-clean"])
-def test_a_protocol_without_its_fold_file(protocol: str) -> None:
-    with pytest.raises(SplitError, match=f"'{protocol}' needs an official fold file; choose one"):
-        make_split(manifest_of(cases()), protocol)
+def test_make_split_folds_without_file_is_refused(protocol: str) -> None:
+    with pytest.raises(SplitError, match=f"'{protocol}' needs an official fold file"):
+        make_split(make_dataset(make_cases()), protocol)
 
 
 @pytest.mark.parametrize("protocol", ["case", "folder", "image"])
-def test_a_fold_file_that_the_protocol_does_not_take(protocol: str) -> None:
-    with pytest.raises(SplitError, match=f"'{protocol}' takes no fold file; .* leave f.txt out"):
-        make_split(manifest_of(cases()), protocol, folds_file="f.txt")
+def test_make_split_other_protocol_with_fold_file_is_refused(protocol: str) -> None:
+    with pytest.raises(SplitError, match=f"'{protocol}' does not use a fold file"):
+        make_split(make_dataset(make_cases()), protocol, official_fold_file="f.txt")
 
 
-def test_an_unknown_protocol() -> None:
-    with pytest.raises(SplitError, match=r"no split protocol 'random'; choose one of case, "):
-        make_split(manifest_of(cases()), "random")
+def test_make_split_unknown_protocol_is_refused() -> None:
+    with pytest.raises(
+        SplitError, match=r"Unknown split protocol 'random'. Expected one of case, "
+    ):
+        make_split(make_dataset(make_cases()), "random")
 
 
 @pytest.mark.parametrize(("n_folds", "fold"), [(5, 5), (5, -1), (2, 0), (0, 0)])
-def test_a_fold_out_of_range(n_folds: int, fold: int) -> None:
-    with pytest.raises(SplitError, match=f"Fold {fold} of {n_folds}"):
-        make_split(manifest_of(cases()), "case", n_folds=n_folds, fold=fold)
+def test_make_split_test_fold_out_of_range_is_refused(n_folds: int, fold: int) -> None:
+    with pytest.raises(SplitError, match=f"Invalid test fold {fold} of {n_folds} folds"):
+        make_split(make_dataset(make_cases()), "case", n_folds=n_folds, test_fold=fold)
 
 
-def test_one_class_only() -> None:
-    with pytest.raises(SplitError, match=r"All .* pictures under set are malignant"):
-        make_split(manifest_of(cases(benign=0)), "case")
+def test_make_split_one_class_is_refused() -> None:
+    with pytest.raises(SplitError, match=r"set has one class only.* malignant images"):
+        make_split(make_dataset(make_cases(benign=0)), "case")
 
 
-def test_fewer_cases_than_folds_names_the_numbers() -> None:
-    with pytest.raises(SplitError, match=r"at least 5 benign cases, one a fold; this data has 4"):
-        make_split(manifest_of(cases(benign=4)), "case", n_folds=5)
+def test_make_split_fewer_cases_than_folds_is_refused() -> None:
+    with pytest.raises(SplitError, match=r"Too few benign cases for 5 folds.* got 4"):
+        make_split(make_dataset(make_cases(benign=4)), "case", n_folds=5)
 
 
-def test_joined_cases_count_as_one_towards_the_folds() -> None:
-    rows = cases(benign=5)
+def test_make_split_group_counts_as_one_case() -> None:
+    rows = make_cases(benign=5)
     for row in rows:
         if row["case"] == "1001":
             row["group"] = "1000"
-    with pytest.raises(SplitError, match="this data has 4"):
-        make_split(manifest_of(rows), "case", n_folds=5)
+    with pytest.raises(SplitError, match="got 4"):
+        make_split(make_dataset(rows), "case", n_folds=5)
 
 
-def test_unknown_cases_cannot_be_split_by_case() -> None:
-    rows = [*cases(), {"class": "benign", "case": ""}]
+def test_make_split_images_without_case_are_refused() -> None:
+    rows = [*make_cases(), {"class": "benign", "case": ""}]
     for protocol in ("case", "folder"):
-        with pytest.raises(SplitError, match=f"carry no case .* split by {protocol} cannot"):
-            make_split(manifest_of(rows), protocol)
+        with pytest.raises(SplitError, match=f"protocol '{protocol}' needs cases"):
+            make_split(make_dataset(rows), protocol)
 
 
-# On disk
+# Files
 
 
-def test_a_split_comes_back_as_it_was(tmp_path: Path) -> None:
-    rows = cases()
+def test_read_split_returns_written_split(tmp_path: Path) -> None:
+    rows = make_cases()
     for row in rows:
         if row["case"] == "1000":
             row |= {"case": "013", "magnification": pd.NA}
-    split = make_split(manifest_of(rows), "case")
+    split = make_split(make_dataset(rows), "case")
     write_split(split, tmp_path / "split.csv")
     back = read_split(tmp_path / "split.csv")
     assert back["magnification"].isna().sum() == 2
@@ -278,27 +292,27 @@ def test_a_split_comes_back_as_it_was(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(back, split, check_dtype=False)
 
 
-def test_a_split_without_cases_and_magnifications_comes_back(tmp_path: Path) -> None:
+def test_read_split_without_cases_and_magnifications(tmp_path: Path) -> None:
     rows = [
         {"class": name, "case": "", "magnification": pd.NA}
         for name in ("benign", "malignant")
         for _ in range(3)
     ]
-    split = make_split(manifest_of(rows), "image", n_folds=3)
+    split = make_split(make_dataset(rows), "image", n_folds=3)
     write_split(split, tmp_path / "split.csv")
     back = read_split(tmp_path / "split.csv")
     assert list(back["case"]) == list(back["group"]) == [""] * 6
-    assert count_leaks(back) == count_leaks(split)
+    assert count_leakage(back) == count_leakage(split)
 
 
-def test_a_case_named_like_a_missing_value_stays_a_string(tmp_path: Path) -> None:
-    split = make_split(manifest_of(cases()), "case").assign(group="NA")
+def test_read_split_group_like_missing_value_stays_string(tmp_path: Path) -> None:
+    split = make_split(make_dataset(make_cases()), "case").assign(group="NA")
     write_split(split, tmp_path / "split.csv")
     assert set(read_split(tmp_path / "split.csv")["group"]) == {"NA"}
 
 
-def test_a_missing_split_file(tmp_path: Path) -> None:
-    with pytest.raises(SplitError, match=r"no split file .*split\.csv"):
+def test_read_split_missing_file_raises(tmp_path: Path) -> None:
+    with pytest.raises(SplitError, match=r"split\.csv does not exist"):
         read_split(tmp_path / "split.csv")
 
 
@@ -307,73 +321,73 @@ def test_a_missing_split_file(tmp_path: Path) -> None:
     [
         b"",
         b"\n\n",
-        b"path,part\n1.png,test\n",
+        b"path,subset\n1.png,test\n",
         b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe",
         b'"path\n',
-        b"path,sha256,class,case,group,magnification,part,protocol\na,b,benign,1,1,big,test,case\n",
-        b"path,sha256,class,case,group,magnification,part,protocol\na,b,benign,1,1,200,exam,case\n",
-        b"path,sha256,class,case,group,magnification,part,protocol\na,b,foo,1,1,200,test,case\n",
-        b"path,sha256,class,case,group,magnification,part,protocol\na,b,benign,1,1,200,test,luck\n",
+        b"path,sha256,class,case,group,magnification,subset,protocol\na,b,benign,1,1,big,test,case\n",
+        b"path,sha256,class,case,group,magnification,subset,protocol\na,b,benign,1,1,200,exam,case\n",
+        b"path,sha256,class,case,group,magnification,subset,protocol\na,b,foo,1,1,200,test,case\n",
+        b"path,sha256,class,case,group,magnification,subset,protocol\na,b,benign,1,1,200,test,luck\n",
     ],
 )
-def test_other_files_are_not_splits(tmp_path: Path, content: bytes) -> None:
+def test_read_split_other_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "split.csv"
     path.write_bytes(content)
     with pytest.raises(SplitError, match=r"split\.csv is not a split file"):
         read_split(path)
 
 
-def test_a_folder_is_not_a_split(tmp_path: Path) -> None:
+def test_read_split_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="is not a split file"):
         read_split(tmp_path)
 
 
-def test_a_image_that_stands_in_a_split_twice_is_said_so(tmp_path: Path) -> None:
-    split = make_split(manifest_of(cases()), "case")
+def test_read_split_duplicate_path_is_refused(tmp_path: Path) -> None:
+    split = make_split(make_dataset(make_cases()), "case")
     write_split(pd.concat([split, split.iloc[:1]]), tmp_path / "split.csv")
-    with pytest.raises(SplitError, match=r"twice|once|more than|duplicate"):
+    with pytest.raises(SplitError, match="is listed twice"):
         read_split(tmp_path / "split.csv")
 
 
-# Against the data
+# Comparison with the dataset
 
 
-def test_a_split_matches_the_data_it_was_made_from() -> None:
-    dataset = manifest_of(cases())
-    match_split(make_split(dataset, "case"), dataset)
+def test_require_matching_split_own_dataset_is_accepted() -> None:
+    dataset = make_dataset(make_cases())
+    require_matching_split(make_split(dataset, "case"), dataset)
 
 
-def test_a_image_of_the_split_that_is_gone_is_named() -> None:
-    dataset = manifest_of(cases())
+def test_require_matching_split_missing_image_raises() -> None:
+    dataset = make_dataset(make_cases())
     split = make_split(dataset, "case")
     smaller = Dataset(dataset.root, dataset.images.drop(index=7), dataset.excluded)
-    with pytest.raises(DataError, match=rf"1 of {len(split)} pictures .* first 007\.png"):
-        match_split(split, smaller)
+    with pytest.raises(DataError, match=rf"lacks 1 of {len(split)} images .* first is 007\.png"):
+        require_matching_split(split, smaller)
 
 
-def test_a_image_with_other_pixels_is_named() -> None:
-    dataset = manifest_of(cases())
+def test_require_matching_split_changed_pixels_raise() -> None:
+    dataset = make_dataset(make_cases())
     split = make_split(dataset, "case")
     split.loc[7, "sha256"] = "f" * 64
-    with pytest.raises(DataError, match=r"have other pixels than .* first 007\.png"):
-        match_split(split, dataset)
+    with pytest.raises(DataError, match=r"The pixels of .* first is 007\.png"):
+        require_matching_split(split, dataset)
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "words"),
+    ("column", "value", "name"),
     [("class", "malignant", "class"), ("case", "7", "case"), ("group", "7", "group of cases")],
 )
-def test_a_image_of_another_class_or_case_is_named(column: str, value: str, words: str) -> None:
-    dataset = manifest_of(cases())
+def test_require_matching_split_changed_label_raises(column: str, value: str, name: str) -> None:
+    dataset = make_dataset(make_cases())
     split = make_split(dataset, "case")
     split.loc[7, column] = value
     with pytest.raises(
-        DataError, match=rf"1 of {len(split)} pictures have another {words} than .* first 007\.png"
+        DataError, match=rf"The {name} of 1 of {len(split)} images has changed .* first is 007\.png"
     ):
-        match_split(split, dataset)
+        require_matching_split(split, dataset)
 
 
-def test_a_image_more_than_the_split_knows_is_no_misfit() -> None:
-    dataset = manifest_of(cases())
+def test_require_matching_split_additional_image_is_accepted() -> None:
+    dataset = make_dataset(make_cases())
     split = make_split(dataset, "case").drop(index=7)
-    match_split(split, dataset)
+    require_matching_split(split, dataset)

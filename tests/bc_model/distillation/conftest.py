@@ -1,4 +1,4 @@
-"""A drawn data set at both magnifications, read once."""
+"""A synthetic dataset at both magnifications, read once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,10 +7,10 @@ from pathlib import Path
 import keras
 import pytest
 
-from bc_model.data.synthetic import write_synthetic
-from bc_model.distillation import student as learner
+from bc_model.data.synthetic import generate_dataset
+from bc_model.distillation import student
 from bc_model.distillation.config import DistillationConfig
-from bc_model.distillation.data import Source
+from bc_model.distillation.data import TrainingImages
 
 QUICK = DistillationConfig(
     image_size=(32, 48), view_size=(32, 32), steps=3, batch_size=8, warmup_steps=2,
@@ -20,36 +20,40 @@ QUICK = DistillationConfig(
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sets")
-    write_synthetic(
-        folder / "drawn", n_cases=8, images_per_case=2, size=(92, 140), magnifications=(100, 200)
+    folder = tmp_path_factory.mktemp("datasets")
+    generate_dataset(
+        folder / "synthetic",
+        n_cases=8,
+        images_per_case=2,
+        size=(92, 140),
+        magnifications=(100, 200),
     )
     return folder
 
 
 @pytest.fixture(scope="session")
-def source(root: Path) -> Source:
-    return Source.read(root, ("drawn",), QUICK.image_size)
+def source(root: Path) -> TrainingImages:
+    return TrainingImages.read(root, ("synthetic",), QUICK.image_size)
 
 
 @contextmanager
-def without_traces() -> Iterator[None]:
-    """Take the few steps of `QUICK` without a trace, which would cost more than they do."""
-    compile_targets = learner._compile
+def eager_training() -> Iterator[None]:
+    """Train eagerly, because tracing would take longer than the few steps of `QUICK`."""
+    compile_model = student._compile
 
-    def compile_without_trace(
-        targets: keras.Model, config: DistillationConfig, adamw_kind: type[keras.optimizers.AdamW]
+    def compile_eagerly(
+        model: keras.Model, config: DistillationConfig, optimizer_class: type
     ) -> None:
-        compile_targets(targets, config, adamw_kind)
-        targets.run_eagerly = True
+        compile_model(model, config, optimizer_class)
+        model.run_eagerly = True
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learner, "_compile", compile_without_trace)
+        patch.setattr(student, "_compile", compile_eagerly)
         yield
 
 
 @pytest.fixture
 def eagerly() -> Iterator[None]:
-    """See `without_traces`."""
-    with without_traces():
+    """Train eagerly in a test."""
+    with eager_training():
         yield

@@ -7,14 +7,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from bc_model.checks import make_check
-from bc_model.distillation import student as learner
+from bc_model.distillation import student
 from bc_model.distillation.build import build_bundled_model
 from bc_model.distillation.config import PROXY
-from bc_model.distillation.nested_cv import SearchGrid
 from bc_model.errors import BundleError, ConfigError
 from bc_model.evaluation.cross_validation import (
-    CHOSEN_INSIDE_FILE,
-    CROSS_VALIDATED_FILE,
+    CROSS_VALIDATION_FILE,
+    NESTED_CROSS_VALIDATION_FILE,
     cross_validation_report,
     is_cross_validated,
 )
@@ -25,37 +24,43 @@ from bc_model.inference.export import rebuild_keras_model
 from bc_model.inference.model_card import ModelCard, NestedResult, SearchSpace
 from bc_model.inference.seen_images import find_seen_images
 from bc_model.model import reference_logits
-from bc_model.reporting.model_card import card_markdown
+from bc_model.reporting.model_card import card_to_markdown
 from bc_model.utils.serialization import dumps, loads
-from tests.bc_model.distillation.conftest import QUICK, without_traces
+from tests.bc_model.distillation.conftest import QUICK, eager_training
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("work")
 
 
 @pytest.fixture(scope="module")
-def box(root: Path, work: Path) -> Bundle:
-    with without_traces():
+def built(root: Path, work_dir: Path) -> Bundle:
+    with eager_training():
         return build_bundled_model(
-            root, ("drawn",), work / "models" / "boxed", work, None, QUICK, search_space=None
+            root,
+            ("synthetic",),
+            work_dir / "models" / "bundle",
+            work_dir,
+            None,
+            QUICK,
+            search_space=None,
         )
 
 
-def test_the_box_holds_a_model_that_verifies_and_serves_without_a_keras_file(box, source):
-    bundle = open_bundle(box.folder)
+def test_build_bundled_model_bundle_is_valid_without_a_keras_file(built, source):
+    bundle = open_bundle(built.folder)
     bundle.verify()
     pixels = source.pixels[:3]
 
     assert "model.keras" not in bundle.card.files
-    duplicate = reference_logits(rebuild_keras_model(bundle), pixels)
-    np.testing.assert_allclose(Engine(bundle).predict(pixels), duplicate, atol=1e-4)
+    expected = reference_logits(rebuild_keras_model(bundle), pixels)
+    np.testing.assert_allclose(Engine(bundle).predict(pixels), expected, atol=1e-4)
     assert bundle.card.precisions["f32"].passes_parity
 
 
-def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
-    card = box.card
+def test_build_bundled_model_card_has_cross_validation_metrics(built, source):
+    card = built.card
     test = card.metrics.test
 
     assert make_check("BC212", n_folds=3) in test.checks
@@ -66,122 +71,143 @@ def test_its_figures_are_those_of_the_recipe_and_say_so(box, source):
     assert card.data.training_cases == tuple(sorted(set(source.table["case"])))
     statistics = card.input.stain
     assert "haematoxylin_mean" in statistics.values
-    assert CHOSEN_INSIDE_FILE not in card.files
-    kept = read_predictions(box.folder / CROSS_VALIDATED_FILE)
-    assert sorted(kept["path"]) == sorted(source.table["path"])
+    assert NESTED_CROSS_VALIDATION_FILE not in card.files
+    predictions = read_predictions(built.folder / CROSS_VALIDATION_FILE)
+    assert sorted(predictions["path"]) == sorted(source.table["path"])
     assert loads(ModelCard, dumps(card)) == card
 
 
-def test_its_report_can_be_made_anew_with_curves(box, tmp_path):
-    assert is_cross_validated(box)
-    report = cross_validation_report(box)
-    test = box.card.metrics.test
+def test_cross_validation_report_is_recomputed_with_curves(built, tmp_path):
+    assert is_cross_validated(built)
+    report = cross_validation_report(built)
+    test = built.card.metrics.test
 
     assert report.metrics == test.metrics
     assert report.checks == test.checks
     assert report.roc is not None
 
-    metrics = box.card.metrics.protocols[0].metrics
-    nested = NestedResult("large ones", "small ones", SearchSpace({}, (), ()), (), 3, 9, 3, metrics)
-    card_metrics = dataclasses.replace(box.card.metrics, nested=nested)
-    judged = Bundle(box.folder, dataclasses.replace(box.card, metrics=card_metrics))
-    *first, last = cross_validation_report(judged).checks
+    metrics = built.card.metrics.protocols[0].metrics
+    nested = NestedResult(
+        "large networks", "proxy networks", SearchSpace({}, (), ()), (), 3, 9, 3, metrics
+    )
+    card_metrics = dataclasses.replace(built.card.metrics, nested=nested)
+    with_nested = Bundle(built.folder, dataclasses.replace(built.card, metrics=card_metrics))
+    *first, last = cross_validation_report(with_nested).checks
     assert tuple(first) == report.checks
-    assert (last.code, last.params["network"]) == ("BC214", "large ones")
+    assert (last.code, last.params["network"]) == ("BC214", "large networks")
     assert last.params["roc_auc"] == metrics["roc_auc"].value
-    assert last.message.endswith("Evaluated with large ones.")
+    assert last.message.endswith("Evaluated with large networks.")
 
-    shutil.copytree(box.folder, tmp_path / "boxed")
-    with (tmp_path / "boxed" / CROSS_VALIDATED_FILE).open("a") as file:
+    shutil.copytree(built.folder, tmp_path / "bundle")
+    with (tmp_path / "bundle" / CROSS_VALIDATION_FILE).open("a") as file:
         file.write("x")
     with pytest.raises(BundleError, match="is not the file its model card describes"):
-        cross_validation_report(open_bundle(tmp_path / "boxed"))
+        cross_validation_report(open_bundle(tmp_path / "bundle"))
 
 
-def test_its_own_images_are_known_under_any_name(box, source):
+def test_find_seen_images_recognizes_renamed_training_images(built, source):
     renamed = source.table.assign(path=[f"{i}.png" for i in range(len(source.table))])
-    unusual = renamed.assign(sha256="0" * 64)
+    other_bytes = renamed.assign(sha256="0" * 64)
 
-    known = find_seen_images(box, renamed)
+    known = find_seen_images(built, renamed)
     assert known.images.all()
     assert known.checks[0] == make_check("BC321", n_seen=len(renamed), n_images=len(renamed))
-    assert find_seen_images(box, unusual).images.all()  # copies, by their looks
-    unusual, renamed = unusual.drop(columns="dhash"), renamed.drop(columns="dhash")
-    assert find_seen_images(box, unusual).number == 0
+    assert find_seen_images(built, other_bytes).images.all()  # near-duplicates
+    other_bytes, renamed = other_bytes.drop(columns="dhash"), renamed.drop(columns="dhash")
+    assert find_seen_images(built, other_bytes).n_seen == 0
 
-    # Of each case one picture is its own: it knows the case.
+    # One training image of each case is sufficient to recognize the case.
     first = ~renamed["case"].duplicated()
     resized = renamed.assign(sha256=renamed["sha256"].where(first, "0" * 64))
-    assert find_seen_images(box, resized).images.all()
-    without_cases = find_seen_images(box, resized.assign(case=""))
+    assert find_seen_images(built, resized).images.all()
+    without_cases = find_seen_images(built, resized.assign(case=""))
     np.testing.assert_array_equal(without_cases.images, first)
 
 
-def test_what_was_cut_off_goes_on_where_it_was(box, root, work, monkeypatch):
+def test_build_bundled_model_again_uses_saved_results(built, root, work_dir, monkeypatch):
     def fail(*args, **kwargs):
-        raise AssertionError("learned again")
+        raise AssertionError("trained again")
 
-    monkeypatch.setattr(learner, "learn", fail)
+    monkeypatch.setattr(student, "train_student", fail)
     again = build_bundled_model(
-        root, ("drawn",), work / "models" / "again", work, None, QUICK, search_space=None
+        root,
+        ("synthetic",),
+        work_dir / "models" / "again",
+        work_dir,
+        None,
+        QUICK,
+        search_space=None,
     )
 
-    assert again.card.metrics == box.card.metrics
-    assert again.card.files["head.npz"] == box.card.files["head.npz"]
+    assert again.card.metrics == built.card.metrics
+    assert again.card.files["head.npz"] == built.card.files["head.npz"]
 
 
-def test_too_few_folds_to_choose_inside_them_are_refused_before_anything_is_learned(root, tmp_path):
-    with pytest.raises(ConfigError, match=r"at least 4 of them; asked for 3"):
-        build_bundled_model(root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK)
-
-    assert not (tmp_path / "work").exists()
-
-
-@pytest.mark.slow
-def test_the_choosing_is_judged_with_real_networks_and_told_in_the_card(root, tmp_path, eagerly):
-    four = dataclasses.replace(QUICK, n_folds=4)
-    quick_proxy = dataclasses.replace(four, backbone=PROXY, compute_dtype="float32")
-    search_space = SearchGrid({"strange": {}}, (0.1, 1.0), (1.0, 30.0))
-
-    made = build_bundled_model(
-        root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, four, search_space=search_space,
-        inside=(four, quick_proxy),
-    )  # fmt: skip
-
-    told = made.card.metrics.nested
-    assert [one.fold for one in told.choices] == [0, 1, 2, 3]
-    assert {one.penalty for one in told.choices} <= {0.1, 1.0}
-    assert told.n_images == made.card.metrics.test.n_images
-    kept, plain = (
-        read_predictions(made.file(name)) for name in (CHOSEN_INSIDE_FILE, CROSS_VALIDATED_FILE)
-    )
-    assert sorted(kept["path"]) == sorted(plain["path"])
-    area = roc_auc_score(kept["class"] == "malignant", kept["prob_malignant"])
-    assert told.metrics["roc_auc"].value == pytest.approx(area, abs=1e-6)
-    # Six pairs of folds, and four folds.
-    assert len(list((tmp_path / "work").glob("nested-*.npz"))) == 10
-    assert "Nested cross-validation" in card_markdown(made.card)
-
-
-def test_another_backend_is_refused_before_anything_is_learned(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
-
-    with pytest.raises(ConfigError, match=r"Invalid KERAS_BACKEND 'jax'.*Expected 'tensorflow'"):
+def test_build_bundled_model_too_few_folds_raise_before_training(root, tmp_path):
+    with pytest.raises(ConfigError, match=r"Invalid n_folds 3\. Expected n_folds >= 4"):
         build_bundled_model(
-            root, ("drawn",), tmp_path / "boxed", tmp_path / "work", None, QUICK, search_space=None
+            root, ("synthetic",), tmp_path / "bundle", tmp_path / "work", None, QUICK
         )
 
     assert not (tmp_path / "work").exists()
 
 
-def test_drawn_images_do_not_replace_the_model_that_knows_tissue(root, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_build_bundled_model_card_has_nested_cross_validation(root, tmp_path, eagerly):
+    config = dataclasses.replace(QUICK, n_folds=4)
+    quick_proxy = dataclasses.replace(config, backbone=PROXY, compute_dtype="float32")
+    search_space = SearchSpace({"strong": {}}, (0.1, 1.0), (1.0, 30.0))
+
+    bundle = build_bundled_model(
+        root, ("synthetic",), tmp_path / "bundle", tmp_path / "work", None, config,
+        search_space=search_space, nested=(config, quick_proxy),
+    )  # fmt: skip
+
+    nested = bundle.card.metrics.nested
+    assert [one.fold for one in nested.choices] == [0, 1, 2, 3]
+    assert {one.penalty for one in nested.choices} <= {0.1, 1.0}
+    assert nested.n_images == bundle.card.metrics.test.n_images
+    nested_predictions, predictions = (
+        read_predictions(bundle.file(name))
+        for name in (NESTED_CROSS_VALIDATION_FILE, CROSS_VALIDATION_FILE)
+    )
+    assert sorted(nested_predictions["path"]) == sorted(predictions["path"])
+    roc_auc = roc_auc_score(
+        nested_predictions["class"] == "malignant", nested_predictions["prob_malignant"]
+    )
+    assert nested.metrics["roc_auc"].value == pytest.approx(roc_auc, abs=1e-6)
+    # Six pairs of folds, and four folds.
+    assert len(list((tmp_path / "work").glob("nested-*.npz"))) == 10
+    assert "Nested cross-validation" in card_to_markdown(bundle.card)
+
+
+def test_build_bundled_model_other_backend_raises_before_training(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+
+    with pytest.raises(ConfigError, match=r"KERAS_BACKEND is 'jax'\. Expected tensorflow"):
+        build_bundled_model(
+            root,
+            ("synthetic",),
+            tmp_path / "bundle",
+            tmp_path / "work",
+            None,
+            QUICK,
+            search_space=None,
+        )
+
+    assert not (tmp_path / "work").exists()
+
+
+def test_build_bundled_model_synthetic_images_do_not_replace_the_bundled_model(
+    root, tmp_path, monkeypatch
+):
     monkeypatch.setattr("bc_model.distillation.build.SHIPPED_MODELS", tmp_path)
     monkeypatch.chdir(tmp_path)
 
-    for boxed in (tmp_path / "boxed", Path("boxed")):
-        with pytest.raises(ConfigError, match=r"these images are synthetic. Choose another folder"):
+    for bundle_dir in (tmp_path / "bundle", Path("bundle")):
+        with pytest.raises(ConfigError, match="got synthetic images"):
             build_bundled_model(
-                root, ("drawn",), boxed, tmp_path / "work", None, QUICK, search_space=None
+                root, ("synthetic",), bundle_dir, tmp_path / "work", None, QUICK, search_space=None
             )
 
-    assert not (tmp_path / "boxed").exists()
+    assert not (tmp_path / "bundle").exists()

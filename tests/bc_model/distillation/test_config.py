@@ -3,8 +3,8 @@ import dataclasses
 from bc_model.distillation.config import DistillationConfig
 
 
-def test_every_number_is_part_of_the_key():
+def test_key_depends_on_every_option():
     config = DistillationConfig()
 
     assert DistillationConfig().key == config.key
-    assert dataclasses.replace(config, mixed=0.2).key != config.key
+    assert dataclasses.replace(config, image_mixing=0.2).key != config.key

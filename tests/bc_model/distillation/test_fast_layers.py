@@ -1,4 +1,4 @@
-"""What is quicker computes what Keras's own layers and optimiser compute."""
+"""The fast layers and optimizer compute the same as those of Keras."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bc_model.distillation import student as learner
+from bc_model.distillation import student
 from bc_model.distillation.augmentation import ViewSampler
 from bc_model.distillation.config import PROXY
 from bc_model.distillation.fast_layers import (
-    QuickAdamW,
-    QuickBatchNormalization,
-    QuickConv2D,
-    with_quick_layers,
+    FastAdamW,
+    FastBatchNormalization,
+    FastConv2D,
+    with_fast_layers,
 )
-from bc_model.distillation.student import build_network, learn, prepare
-from bc_model.training.devices import computing_in
+from bc_model.distillation.student import build_network, build_student, train_student
+from bc_model.training.devices import use_compute_dtype
 from tests.bc_model.distillation.conftest import QUICK
 
 TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 0.02}
-"""Of the largest number in question."""
+"""Relative to the largest absolute value."""
 
 
 def assert_same(found: list[np.ndarray], expected: list[np.ndarray], policy: str) -> None:
@@ -33,7 +33,7 @@ def assert_same(found: list[np.ndarray], expected: list[np.ndarray], policy: str
 
 
 def result_and_gradients(layer: keras.layers.Layer, x: np.ndarray) -> list[np.ndarray]:
-    """Of a loss that differs from place to place: of the inputs, then of each weight."""
+    """Return the output, and the gradients of a nonuniform loss for the inputs and weights."""
     inputs = tf.Variable(tf.cast(x, layer.compute_dtype))
     with tf.GradientTape() as tape:
         result = layer(inputs, training=True)
@@ -45,16 +45,16 @@ def result_and_gradients(layer: keras.layers.Layer, x: np.ndarray) -> list[np.nd
 
 
 def pair(
-    kinds: tuple[type, type], make: Callable[[type], keras.layers.Layer], shape: tuple, low: float
+    kinds: tuple[type, type], make: Callable[[type], keras.layers.Layer], shape: tuple, scale: float
 ) -> tuple[keras.layers.Layer, keras.layers.Layer]:
     """Return a layer of each kind, with the same random weights."""
-    plain, quick = (make(kind) for kind in kinds)
+    plain, fast = (make(kind) for kind in kinds)
     rng = np.random.default_rng(1)
-    for layer in (plain, quick):
+    for layer in (plain, fast):
         layer.build(shape)
-    quick.set_weights([rng.uniform(low, 5 * low, weight.shape) for weight in quick.weights])
-    plain.set_weights(quick.get_weights())
-    return plain, quick
+    fast.set_weights([rng.uniform(scale, 5 * scale, weight.shape) for weight in fast.weights])
+    plain.set_weights(fast.get_weights())
+    return plain, fast
 
 
 @pytest.mark.parametrize("policy", TOLERANCE)
@@ -73,55 +73,55 @@ def pair(
         (7, 2, "valid", 3, (22, 30)),
     ],
 )
-def test_a_convolution_and_its_gradients(side, strides, padding, channels, size, policy):
+def test_fast_conv2d_matches_keras(side, strides, padding, channels, size, policy):
     x = np.random.default_rng(0).normal(size=(3, *size, channels))
-    plain, quick = pair(
-        (keras.layers.Conv2D, QuickConv2D),
+    plain, fast = pair(
+        (keras.layers.Conv2D, FastConv2D),
         lambda kind: kind(8, side, strides=strides, padding=padding, dtype=policy),
         (None, *size, channels),
         0.02,
     )
-    assert_same(result_and_gradients(quick, x), result_and_gradients(plain, x), policy)
+    assert_same(result_and_gradients(fast, x), result_and_gradients(plain, x), policy)
 
 
 @pytest.mark.parametrize("policy", TOLERANCE)
-def test_a_batch_normalisation_and_what_it_remembers(policy):
+def test_fast_batch_normalization_matches_keras_and_updates_statistics(policy):
     x = np.random.default_rng(0).normal(2.0, 3.0, size=(4, 5, 6, 8))
-    plain, quick = pair(
-        (keras.layers.BatchNormalization, QuickBatchNormalization),
+    plain, fast = pair(
+        (keras.layers.BatchNormalization, FastBatchNormalization),
         lambda kind: kind(momentum=0.7, epsilon=1e-2, dtype=policy),
         x.shape,
         0.5,
     )
-    before = quick.get_weights()
-    assert_same(result_and_gradients(quick, x), result_and_gradients(plain, x), policy)
+    before = fast.get_weights()
+    assert_same(result_and_gradients(fast, x), result_and_gradients(plain, x), policy)
 
-    *_, mean, variance = quick.get_weights()
-    seen = np.asarray(tf.cast(tf.cast(x, quick.compute_dtype), tf.float64)).reshape(-1, 8)
-    np.testing.assert_allclose(mean, 0.7 * before[2] + 0.3 * seen.mean(axis=0), rtol=1e-5)
-    of_sample = seen.var(axis=0, ddof=1)
-    np.testing.assert_allclose(variance, 0.7 * before[3] + 0.3 * of_sample, rtol=1e-4)
+    *_, mean, variance = fast.get_weights()
+    values = np.asarray(tf.cast(tf.cast(x, fast.compute_dtype), tf.float64)).reshape(-1, 8)
+    np.testing.assert_allclose(mean, 0.7 * before[2] + 0.3 * values.mean(axis=0), rtol=1e-5)
+    sample_variance = values.var(axis=0, ddof=1)
+    np.testing.assert_allclose(variance, 0.7 * before[3] + 0.3 * sample_variance, rtol=1e-4)
 
 
-def test_a_batch_normalisation_that_does_not_learn_goes_by_what_it_remembers():
+def test_fast_batch_normalization_in_inference_uses_moving_statistics():
     x = np.random.default_rng(0).normal(2.0, 3.0, size=(4, 5, 6, 8)).astype("float32")
-    plain, quick = pair(
-        (keras.layers.BatchNormalization, QuickBatchNormalization),
+    plain, fast = pair(
+        (keras.layers.BatchNormalization, FastBatchNormalization),
         lambda kind: kind(),
         x.shape,
         0.5,
     )
-    before = quick.get_weights()
+    before = fast.get_weights()
 
-    np.testing.assert_array_equal(quick(x, training=False), plain(x, training=False))
-    plain.trainable = quick.trainable = False
-    np.testing.assert_array_equal(quick(x, training=True), plain(x, training=False))
-    for one, other in zip(quick.get_weights(), before, strict=True):
+    np.testing.assert_array_equal(fast(x, training=False), plain(x, training=False))
+    plain.trainable = fast.trainable = False
+    np.testing.assert_array_equal(fast(x, training=True), plain(x, training=False))
+    for one, other in zip(fast.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_optimiser_takes_the_same_steps():
-    def learned(kind: type[keras.optimizers.AdamW]) -> list[np.ndarray]:
+def test_fast_adamw_matches_keras():
+    def trained_weights(kind: type[keras.optimizers.AdamW]) -> list[np.ndarray]:
         keras.utils.set_random_seed(1)
         model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(7), keras.layers.Dense(1)])
         rate = keras.optimizers.schedules.CosineDecay(0.0, 20, warmup_target=0.1, warmup_steps=4)
@@ -133,28 +133,30 @@ def test_the_optimiser_takes_the_same_steps():
         model.fit(x, y, epochs=5, batch_size=16, verbose=0, shuffle=False)
         return model.get_weights()
 
-    for expected, found in zip(learned(keras.optimizers.AdamW), learned(QuickAdamW), strict=True):
+    for expected, found in zip(
+        trained_weights(keras.optimizers.AdamW), trained_weights(FastAdamW), strict=True
+    ):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("backbone", ["resnet50", PROXY])
-def test_a_network_with_quick_layers_has_the_same_names_weights_and_function(backbone):
+def test_a_network_with_fast_layers_has_the_same_names_weights_and_function(backbone):
     keras.utils.set_random_seed(0)
     model = build_network(dataclasses.replace(QUICK, backbone=backbone), None)
-    quick = with_quick_layers(model)
+    fast = with_fast_layers(model)
 
-    assert [layer.name for layer in quick.layers] == [layer.name for layer in model.layers]
-    kinds = {type(layer) for layer in quick.layers}
-    assert {QuickConv2D, QuickBatchNormalization} < kinds
+    assert [layer.name for layer in fast.layers] == [layer.name for layer in model.layers]
+    kinds = {type(layer) for layer in fast.layers}
+    assert {FastConv2D, FastBatchNormalization} < kinds
     assert not {keras.layers.Conv2D, keras.layers.BatchNormalization} & kinds
-    for one, other in zip(model.weights, quick.weights, strict=True):
+    for one, other in zip(model.weights, fast.weights, strict=True):
         np.testing.assert_array_equal(one, other)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3)).astype("float32")
-    np.testing.assert_allclose(quick(images), model(images), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fast(images), model(images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
-def test_traced_steps_over_images_of_any_size_are_the_same(compute_dtype):
+def test_fast_traced_steps_match_keras(compute_dtype):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 6, 7, 4)), rng.normal(size=(8, 1))
     keras.utils.set_random_seed(0)
@@ -167,55 +169,55 @@ def test_traced_steps_over_images_of_any_size_are_the_same(compute_dtype):
 
     def losses(model: keras.Model, kind: type[keras.optimizers.AdamW]) -> list[float]:
         model.compile(kind(1e-2), loss="mse")
-        with computing_in(model, compute_dtype):
+        with use_compute_dtype(model, compute_dtype):
             return [float(model.train_on_batch(x, y)) for _ in range(6)]
 
-    quick = losses(with_quick_layers(plain), QuickAdamW)
+    fast = losses(with_fast_layers(plain), FastAdamW)
     expected = losses(plain, keras.optimizers.AdamW)
     assert expected[-1] < 0.8 * expected[0]
-    np.testing.assert_allclose(quick, expected, rtol=1e-3 if compute_dtype == "float32" else 0.03)
+    np.testing.assert_allclose(fast, expected, rtol=1e-3 if compute_dtype == "float32" else 0.03)
 
 
-def test_the_four_targets_begin_and_go_on_as_with_plain_layers(source):
+def test_build_student_fast_losses_match_keras(source):
     config = dataclasses.replace(
         QUICK, compute_dtype="float32", learning_rate=3e-3, warmup_steps=1, steps=9
     )
     sampler = ViewSampler(source, config, 0)
-    views = sampler.batch(0)
-    answers = (views.features * 0.0, views.labels[:, :1], views.labels, views.subtypes)
+    views = sampler.sample_batch(0)
+    targets = (views.features * 0.0, views.labels[:, :1], views.labels, views.subtypes)
 
-    def losses(quick: bool) -> list[float]:
+    def losses(fast: bool) -> list[float]:
         keras.utils.set_random_seed(0)
-        _, targets = prepare(config, sampler, quick=quick)
-        return [float(targets.train_on_batch(views.pixels, answers)[0]) for _ in range(4)]
+        _, model = build_student(config, sampler, fast=fast)
+        return [float(model.train_on_batch(views.pixels, targets)[0]) for _ in range(4)]
 
-    plain, quick = losses(False), losses(True)
+    plain, fast = losses(False), losses(True)
     assert abs(plain[-1] - plain[0]) > 0.05 * plain[0]
-    np.testing.assert_allclose(quick, plain, rtol=5e-3)
+    np.testing.assert_allclose(fast, plain, rtol=5e-3)
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_quick_layers_are_for_the_learning_and_not_for_what_is_served(source, monkeypatch):
-    asked: list[bool] = []
+def test_train_student_exports_keras_layers(source, monkeypatch):
+    choices: list[bool] = []
 
-    def spy(*given, quick: bool):
-        asked.append(quick)
-        return prepare(*given, quick=quick)
+    def spy(*arguments, fast: bool):
+        choices.append(fast)
+        return build_student(*arguments, fast=fast)
 
-    monkeypatch.setattr(learner, "prepare", spy)
-    for processor in (True, False):
-        monkeypatch.setattr(learner, "_learns_on_processor", lambda here=processor: here)
-        served = learn(source, QUICK, seed=0)
-        kinds = {type(layer) for layer in served.layers}
-        assert not {QuickConv2D, QuickBatchNormalization} & kinds
-    assert asked == [True, False]
+    monkeypatch.setattr(student, "build_student", spy)
+    for on_cpu in (True, False):
+        monkeypatch.setattr(student, "_trains_on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        exported = train_student(source, QUICK, seed=0)
+        kinds = {type(layer) for layer in exported.layers}
+        assert not {FastConv2D, FastBatchNormalization} & kinds
+    assert choices == [True, False]
 
 
 @pytest.mark.parametrize(
-    ("backend", "cards", "expected"),
+    ("backend", "gpus", "expected"),
     [("tensorflow", [], True), ("tensorflow", ["one"], False), ("jax", [], False)],
 )
-def test_where_the_steps_are_quick(backend, cards, expected, monkeypatch):
+def test_trains_on_cpu_depends_on_backend_and_gpus(backend, gpus, expected, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: backend)
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: cards)
-    assert learner._learns_on_processor() == expected
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: gpus)
+    assert student._trains_on_cpu() == expected

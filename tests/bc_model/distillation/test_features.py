@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from bc_model.distillation.features import N_FEATURES, describe
+from bc_model.distillation.features import N_FEATURES, extract_features
 
 COLOR, HISTOGRAMS, ADJACENCY, PYRAMID = (
     slice(0, 18), slice(18, 66), slice(66, 228), slice(228, 264),
@@ -11,12 +11,12 @@ COLOR, HISTOGRAMS, ADJACENCY, PYRAMID = (
 
 
 def doubled(image: np.ndarray) -> np.ndarray:
-    """Return a picture that looks like this one at half its size."""
+    """Return an image of twice the size, whose half-size version is the original."""
     return image.repeat(2, axis=0).repeat(2, axis=1)
 
 
 def features_of(image: np.ndarray) -> np.ndarray:
-    return describe(image[None])[0]
+    return extract_features(image[None])[0]
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def image() -> np.ndarray:
     return np.clip(cv2.GaussianBlur(noise, (0, 0), 1.0) * 1.5 - 60, 0, 255).astype(np.uint8)
 
 
-def test_color_statistics_are_those_of_numpy_and_scipy(image):
+def test_extract_features_color_statistics_match_numpy_and_scipy(image):
     found = features_of(doubled(image))
     values = image.reshape(-1, 3).astype(float)
 
@@ -34,7 +34,7 @@ def test_color_statistics_are_those_of_numpy_and_scipy(image):
     np.testing.assert_allclose(found[COLOR], np.concatenate(expected), rtol=1e-5, atol=1e-5)
 
 
-def test_histograms_are_proportions_of_sixteen_equal_steps(image):
+def test_extract_features_histograms_match_numpy(image):
     found = features_of(doubled(image))[HISTOGRAMS].reshape(3, 16)
 
     for proportion, channel in zip(found, np.moveaxis(image, 2, 0), strict=True):
@@ -42,19 +42,19 @@ def test_histograms_are_proportions_of_sixteen_equal_steps(image):
         np.testing.assert_allclose(proportion, expected, atol=1e-7)
 
 
-def test_adjacency_counts_the_neighbors_within_the_range():
-    # A plus of 200 on 0. What lies above Otsu's threshold is the plus itself: mean 200, spread 0,
-    # so all three ranges hold the plus and nothing else.
+def test_extract_features_adjacency_counts_neighbors():
+    # A plus of value 200 on 0. Only the plus is above Otsu's threshold, with mean 200 and spread 0,
+    # so all three ranges contain exactly the plus.
     image = np.zeros((40, 40, 3), np.uint8)
     for y, x in ((10, 10), (9, 10), (11, 10), (10, 9), (10, 11)):
         image[y, x] = 200
 
     found = features_of(doubled(image))[ADJACENCY].reshape(3, 3, 2, 9)
 
-    # The middle has 4 neighbours in the plus; each arm the middle and the two arms beside it.
+    # The center has 4 neighbors in the plus; each arm has the center and two arms.
     inside = [0, 0, 0, 4 / 5, 1 / 5, 0, 0, 0, 0]
     np.testing.assert_allclose(found[:, :, 0], np.broadcast_to(inside, (3, 3, 9)), atol=1e-7)
-    # Outside: counted one by one, what lies beyond the edge not being there.
+    # Outside, neighbors are counted one by one, without those beyond the edge.
     around = np.zeros(9)
     plus = image[..., 0] > 0
     for y in range(40):
@@ -65,19 +65,19 @@ def test_adjacency_counts_the_neighbors_within_the_range():
     np.testing.assert_allclose(found[0, 0, 1], around / around.sum(), atol=1e-7)
 
 
-def test_finer_detail_stands_in_the_first_level_of_the_pyramid(image):
+def test_extract_features_fine_detail_is_in_the_first_pyramid_level(image):
     coarse = cv2.GaussianBlur(image, (0, 0), 3.0)
 
     fine_strength, coarse_strength = (
         features_of(doubled(p))[PYRAMID].reshape(4, 3, 3)[:, 0, 0] for p in (image, coarse)
     )
 
-    lost = fine_strength - coarse_strength
-    assert lost[0] > lost[1] > lost[2] > lost[3]
+    difference = fine_strength - coarse_strength
+    assert difference[0] > difference[1] > difference[2] > difference[3]
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_an_empty_image_has_finite_features(value):
+def test_extract_features_uniform_image_is_finite(value):
     found = features_of(np.full((32, 32, 3), value, np.uint8))
 
     assert found.shape == (N_FEATURES,)
@@ -85,10 +85,10 @@ def test_an_empty_image_has_finite_features(value):
     assert np.isfinite(found).all()
 
 
-def test_each_image_has_its_own_features_however_many_come_with_it():
+def test_extract_features_do_not_depend_on_the_batch():
     images = np.random.default_rng(0).integers(0, 256, (70, 34, 40, 3), np.uint8)
 
-    together = describe(images)
+    together = extract_features(images)
 
     for index in (0, 1, 63, 64, 69):
         np.testing.assert_array_equal(together[index], features_of(images[index]))

@@ -1,6 +1,6 @@
-"""DeLong's interval for the area under the ROC curve: closed form, a check on the bootstrap.
+"""DeLong's interval for the area under the ROC curve, an independent check of the bootstrap.
 
-In the form for pictures that come in cases: what pictures of a case share is added up first.
+In the form for clustered data, the values of the images of a case are added first.
 """
 
 import math
@@ -21,19 +21,19 @@ def delong(
     Parameters
     ----------
     malignant : ndarray of bool, shape (n_images,)
-        Both classes are there.
+        True class; both classes are present.
     prob_malignant : ndarray of shape (n_images,)
     sample : CaseSample
-        With every picture a case of its own this is the formula of DeLong and others.
+        With single images as cases, this is the formula of DeLong and others.
     level : float, default=0.95
 
     Returns
     -------
     area : float
     error : float
-        NaN when a class has one case.
+        NaN if a class has one case.
     interval : Interval
-        Without ends when the area is 0 or 1, or a class has one case.
+        Without ends if the area is 0 or 1, or a class has one case.
 
     References
     ----------
@@ -46,7 +46,7 @@ def delong(
 
     ranks = rankdata(prob_malignant)
     n = {truth: int((malignant == truth).sum()) for truth in (False, True)}
-    # Share of the other class that each picture stands on the right side of; a tie one half.
+    # Proportion of the other class that each image is ordered correctly with; a tie is one half.
     won = np.empty(malignant.size)
     for truth in (False, True):
         mine = malignant == truth

@@ -1,11 +1,11 @@
-"""The draw of whole cases within each class."""
+"""Resampling of entire cases within each class."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bc_model.evaluation import bootstrap as sample_module
+from bc_model.evaluation import bootstrap as bootstrap_module
 from bc_model.evaluation.bootstrap import CaseSample, case_clusters
 from bc_model.evaluation.metrics import Floats
 
@@ -13,84 +13,83 @@ CASE = np.array(["a", "b", "a", "c", "c", "d", "e", "e", "e"])
 CLASS = np.array([0, 0, 0, 1, 1, 1, 1, 1, 1], bool)
 
 
-def weights_of(case: Any, malignant: Any, *, n_resamples: int, seed: int = 0) -> Floats:
-    """Return how often each picture counts in each resample."""
+def image_counts(case: Any, malignant: Any, *, n_resamples: int, seed: int = 0) -> Floats:
+    """Return how often each image counts in each resample."""
     sample = CaseSample.of(np.asarray(case, object), np.asarray(malignant, bool))
-    return sample.draws(n_resamples, seed)[:, sample.cluster]
+    return sample.draw(n_resamples, seed)[:, sample.cluster]
 
 
-def test_clusters_by_hand() -> None:
-    # Case x has both classes: two clusters. The two unknown pictures: one cluster each.
-    cluster, stratum, n_unknown = case_clusters(["x", "x", "", "y", ""], [0, 1, 1, 1, 0])
+def test_case_clusters_mixed_and_unknown_cases_are_split() -> None:
+    # Case x has both classes and is two clusters; each image of an unknown case is one.
+    cluster, stratum = case_clusters(["x", "x", "", "y", ""], [0, 1, 1, 1, 0])
     assert len(set(cluster.tolist())) == 5
     assert np.bincount(stratum).tolist() == [2, 3]
     assert stratum[cluster].tolist() == [0, 1, 1, 1, 0]
-    assert n_unknown == 2
 
 
-def test_lengths_must_agree() -> None:
-    with pytest.raises(ValueError, match="3 pictures but stratum has 2"):
+def test_case_clusters_different_lengths_raises() -> None:
+    with pytest.raises(ValueError, match="got 2 for 3 images"):
         case_clusters(["a", "b", "c"], [0, 1])
 
 
-def test_a_case_is_drawn_whole() -> None:
-    weights = weights_of(CASE, CLASS, n_resamples=300)
+def test_draw_images_of_a_case_have_one_count() -> None:
+    weights = image_counts(CASE, CLASS, n_resamples=300)
     assert weights.shape == (300, 9)
     for name in set(CASE):
         of_case = weights[:, name == CASE]
         assert (of_case == of_case[:, :1]).all()
 
 
-def test_each_class_keeps_its_number_of_cases() -> None:
-    weights = weights_of(CASE, CLASS, n_resamples=300)
+def test_draw_keeps_number_of_cases_per_class() -> None:
+    weights = image_counts(CASE, CLASS, n_resamples=300)
     first_of_case = [0, 1, 3, 5, 6]
     cases = weights[:, first_of_case]
     assert (cases[:, :2].sum(axis=1) == 2).all()
     assert (cases[:, 2:].sum(axis=1) == 3).all()
 
 
-def test_draws_are_even() -> None:
-    # Three of three drawn: each case is expected once; P(a given case is left out) = (2/3)^3.
-    weights = weights_of(["a", "b", "c"], [0, 0, 0], n_resamples=20_000)
+def test_draw_has_expected_frequencies() -> None:
+    # Each of three cases is expected once and is absent with the probability (2/3)^3.
+    weights = image_counts(["a", "b", "c"], [0, 0, 0], n_resamples=20_000)
     assert np.allclose(weights.mean(axis=0), 1, atol=0.03)
     assert np.allclose((weights == 0).mean(axis=0), (2 / 3) ** 3, atol=0.015)
 
 
-def test_a_case_of_both_classes_is_drawn_apart() -> None:
-    weights = weights_of(["x", "x", "y", "z"], [0, 1, 0, 1], n_resamples=200)
+def test_draw_case_of_both_classes_is_two_clusters() -> None:
+    weights = image_counts(["x", "x", "y", "z"], [0, 1, 0, 1], n_resamples=200)
     assert (weights[:, 0] != weights[:, 1]).any()
     assert (weights[:, 0] + weights[:, 2] == 2).all()
 
 
-def test_an_unknown_case_is_drawn_by_image() -> None:
-    weights = weights_of(["", None, ""], [0, 0, 0], n_resamples=200)
+def test_draw_unknown_cases_are_single_images() -> None:
+    weights = image_counts(["", None, ""], [0, 0, 0], n_resamples=200)
     assert (weights.sum(axis=1) == 3).all()
     assert (weights[:, 0] != weights[:, 1]).any()
 
 
-def test_seed_decides() -> None:
-    first = weights_of(CASE, CLASS, n_resamples=50, seed=3)
-    assert (first == weights_of(CASE, CLASS, n_resamples=50, seed=3)).all()
-    assert (first != weights_of(CASE, CLASS, n_resamples=50, seed=4)).any()
+def test_draw_depends_on_seed() -> None:
+    first = image_counts(CASE, CLASS, n_resamples=50, seed=3)
+    assert (first == image_counts(CASE, CLASS, n_resamples=50, seed=3)).all()
+    assert (first != image_counts(CASE, CLASS, n_resamples=50, seed=4)).any()
 
 
-def test_order_of_images_does_not_matter() -> None:
+def test_draw_ignores_order_of_images() -> None:
     order = np.random.default_rng(0).permutation(CASE.size)
-    direct = weights_of(CASE, CLASS, n_resamples=50)
-    assert (weights_of(CASE[order], CLASS[order], n_resamples=50) == direct[:, order]).all()
+    direct = image_counts(CASE, CLASS, n_resamples=50)
+    assert (image_counts(CASE[order], CLASS[order], n_resamples=50) == direct[:, order]).all()
 
 
-def test_sums_are_over_the_images_of_a_case() -> None:
+def test_sums_are_over_images_of_a_cluster() -> None:
     sample = CaseSample.of(CASE, CLASS)
     sums = sample.sums(np.stack([np.ones(9), np.arange(9.0)], axis=1))
     assert sums.tolist() == [[2, 2], [1, 1], [2, 7], [1, 5], [3, 21]]
 
 
-def test_thousands_of_unknown_cases_are_drawn_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_sample_many_unknown_cases_form_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     malignant = np.arange(90) % 3 == 0
-    monkeypatch.setattr(sample_module, "_MAX_GROUPS", 40)
+    monkeypatch.setattr(bootstrap_module, "_MAX_GROUPS", 40)
     sample = CaseSample.of(np.full(90, ""), malignant)
-    # 60 benign pictures in 40 groups of one or two, 30 malignant ones each alone.
+    # 60 benign images form 40 groups of one or two; 30 malignant images stay single.
     assert np.bincount(sample.stratum).tolist() == [40, 30]
     assert sorted(set(np.bincount(sample.cluster))) == [1, 2]
     assert (sample.stratum[sample.cluster] == malignant).all()

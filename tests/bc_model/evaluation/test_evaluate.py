@@ -1,4 +1,4 @@
-"""A figure is marked as leaky when the model has seen the cases it is computed from."""
+"""Evaluation of a model on a subset: leakage is reported if training data contain its cases."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.splits import make_split, read_split
 from bc_model.errors import SplitError
 from bc_model.evaluation.evaluate import evaluate_split
@@ -21,7 +21,7 @@ def engine(tiny_run: Run) -> Engine:
     return Engine(open_bundle(tiny_run.path))
 
 
-def test_the_test_part_of_the_models_own_split_is_honest(
+def test_evaluate_split_own_test_subset_is_leakage_free(
     engine: Engine, tiny_run: Run, drawn_set: Path
 ) -> None:
     report = evaluate_split(engine, drawn_set, read_split(tiny_run.split_file))
@@ -30,18 +30,16 @@ def test_the_test_part_of_the_models_own_split_is_honest(
 
 
 @pytest.mark.parametrize("subset", ["train", "validation"])
-def test_a_part_that_made_or_chose_the_model_is_leakage_and_named(
+def test_evaluate_split_other_subset_has_leakage(
     engine: Engine, tiny_run: Run, drawn_set: Path, subset: str
 ) -> None:
     report = evaluate_split(engine, drawn_set, read_split(tiny_run.split_file), subset=subset)
     assert report.has_leakage
-    assert report.protocol == f"case, {subset} part"
+    assert report.protocol == f"case, {subset} subset"
 
 
-def test_a_split_of_another_seed_proportions_cases_and_is_leakage(
-    engine: Engine, drawn_set: Path
-) -> None:
-    dataset = read_dataset(drawn_set)
+def test_evaluate_split_foreign_split_has_leakage(engine: Engine, drawn_set: Path) -> None:
+    dataset = load_dataset(drawn_set)
     known = engine.bundle.seen_cases
     foreign = next(
         split
@@ -51,7 +49,7 @@ def test_a_split_of_another_seed_proportions_cases_and_is_leakage(
     assert evaluate_split(engine, drawn_set, foreign).has_leakage
 
 
-def test_cases_that_the_initial_weights_knew_are_leaks(
+def test_evaluate_split_cases_of_initial_weights_have_leakage(
     engine: Engine, tiny_run: Run, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split = read_split(tiny_run.split_file)
@@ -66,7 +64,7 @@ def test_cases_that_the_initial_weights_knew_are_leaks(
     assert "BC321" in [check.code for check in report.checks]
 
 
-def test_a_model_whose_first_weights_knew_its_test_part_says_so(
+def test_evaluate_split_initialization_leakage_returns_check(
     engine: Engine, tiny_run: Run, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = replace(engine.bundle.card.data, has_leakage=True, has_initialization_leakage=True)
@@ -79,13 +77,13 @@ def test_a_model_whose_first_weights_knew_its_test_part_says_so(
     assert "BC211" in [check.code for check in report.checks]
 
 
-def test_an_empty_part_is_refused(engine: Engine, tiny_run: Run, drawn_set: Path) -> None:
+def test_evaluate_split_empty_subset_raises(engine: Engine, tiny_run: Run, drawn_set: Path) -> None:
     split = read_split(tiny_run.split_file)
-    with pytest.raises(SplitError, match="no test part"):
+    with pytest.raises(SplitError, match="Empty test subset"):
         evaluate_split(engine, drawn_set, split[split["subset"] != "test"])
 
 
-def test_predictions_keep_what_a_temperature_needs(tiny_run: Run) -> None:
+def test_stored_predictions_contain_logits_before_temperature(tiny_run: Run) -> None:
     predictions = read_report(tiny_run.evaluation_dir).predictions
     assert predictions is not None
     temperature = open_bundle(tiny_run.path).temperature

@@ -1,4 +1,4 @@
-"""Figures by case, by magnification and by subtype."""
+"""Metrics by case, by magnification and by subtype."""
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,11 @@ from bc_model.evaluation.subgroups import (
     CASE_METRICS,
     SUBGROUP_METRICS,
     CaseMetrics,
-    Group,
-    by_case,
-    by_group,
+    Subgroup,
     case_table,
-    subtypes,
+    evaluate_cases,
+    evaluate_subgroups,
+    infer_subtypes,
 )
 from bc_model.utils.serialization import dumps, loads
 
@@ -36,8 +36,8 @@ def table(rows: list[tuple[str, str, int | None, float]], **more: list[str]) -> 
     return check_predictions(frame)
 
 
-# Benign cases b (2 of 3 right, mean 0.4) and c (right); malignant m (1 of 2, mean 0.5), o (wrong)
-# and p (right). The last picture has no case.
+# Benign cases: b (2 of 3 correct, mean 0.4) and c (correct). Malignant cases: m (1 of 2, mean
+# 0.5), o (incorrect) and p (correct). The last image has no case.
 ROWS = [
     ("b", "benign", 40, 0.2), ("b", "benign", 40, 0.3), ("b", "benign", 100, 0.7),
     ("c", "benign", 100, 0.1),
@@ -46,21 +46,27 @@ ROWS = [
     ("p", "malignant", None, 0.8),
     ("", "malignant", 40, 0.9),
 ]  # fmt: skip
-SETTINGS = {"threshold": 0.5, "n_resamples": 200, "seed": 0}
+CONFIG = {"threshold": 0.5, "n_resamples": 200, "seed": 0}
 
 
-def test_cases_by_hand() -> None:
+def test_case_table_equals_manual_values() -> None:
     cases = case_table(table(ROWS), 0.5)
     assert cases["case"].tolist() == ["o", "m", "b", "c", "p"]
-    assert cases["images"].tolist() == [1, 2, 3, 1, 1]
-    assert cases["right"].tolist() == [0, 1, 2, 1, 1]
+    assert cases["n_images"].tolist() == [1, 2, 3, 1, 1]
+    assert cases["n_correct"].tolist() == [0, 1, 2, 1, 1]
     assert cases["patient_score"].tolist() == pytest.approx([0, 0.5, 2 / 3, 1, 1])
     assert cases["mean_prob"].tolist() == pytest.approx([0.3, 0.5, 0.4, 0.1, 0.8])
-    assert cases["called"].tolist() == ["benign", "malignant", "benign", "benign", "malignant"]
+    assert cases["predicted_class"].tolist() == [
+        "benign",
+        "malignant",
+        "benign",
+        "benign",
+        "malignant",
+    ]
 
 
-def test_figures_by_case_by_hand() -> None:
-    found = by_case(table(ROWS), **SETTINGS)
+def test_evaluate_cases_equals_manual_values() -> None:
+    found = evaluate_cases(table(ROWS), **CONFIG)
     assert found is not None
     assert tuple(found.metrics) == CASE_METRICS
     assert found.confusion == ((2, 0), (1, 2))
@@ -71,22 +77,22 @@ def test_figures_by_case_by_hand() -> None:
     assert (metrics["specificity"].value, metrics["specificity"].n_cases) == (1.0, 2)
     assert metrics["balanced_accuracy"].value == pytest.approx((1 + 2 / 3) / 2)
     rates = metrics["sensitivity"], metrics["specificity"]
-    reach = np.hypot(*(rate.value - rate.low for rate in rates)) / 2  # type: ignore[operator]
-    assert metrics["balanced_accuracy"].low == pytest.approx((1 + 2 / 3) / 2 - reach)
-    # Of 6 pairs of cases all but o (0.3) against b (0.4) are won.
+    reach = np.hypot(*(rate.value - rate.ci_low for rate in rates)) / 2  # type: ignore[operator]
+    assert metrics["balanced_accuracy"].ci_low == pytest.approx((1 + 2 / 3) / 2 - reach)
+    # 5 of 6 pairs of cases are ordered correctly, all except o (0.3) and b (0.4).
     assert metrics["roc_auc"].value == pytest.approx(5 / 6)
-    assert {name: (one.n, one.n_cases) for name, one in metrics.items()} == {
+    assert {name: (one.n_images, one.n_cases) for name, one in metrics.items()} == {
         "recognition_rate": (8, 5), "accuracy": (8, 5), "balanced_accuracy": (8, 5),
         "sensitivity": (4, 3), "specificity": (4, 2), "roc_auc": (8, 5),
     }  # fmt: skip
     theirs = stats.binomtest(4, 5).proportion_ci(0.95, method="wilson")
-    assert (metrics["accuracy"].low, metrics["accuracy"].high) == pytest.approx(
+    assert (metrics["accuracy"].ci_low, metrics["accuracy"].ci_high) == pytest.approx(
         (theirs.low, theirs.high), abs=1e-12
     )
     assert metrics["accuracy"].method == "95 % Wilson over cases"
 
 
-def test_recognition_rate_has_students_interval_for_many_equal_cases() -> None:
+def test_evaluate_cases_recognition_rate_has_student_interval() -> None:
     rng = np.random.default_rng(0)
     rows = [
         (f"{name[0]}{k}", name, None, float(np.clip(rng.normal(center, 0.3), 0, 1)))
@@ -94,20 +100,20 @@ def test_recognition_rate_has_students_interval_for_many_equal_cases() -> None:
         for k in range(40)
         for _ in range(10)
     ]
-    found = by_case(table(rows), threshold=0.5, n_resamples=4000, seed=0)
+    found = evaluate_cases(table(rows), threshold=0.5, n_resamples=4000, seed=0)
     assert found is not None
     score = case_table(table(rows), 0.5)
     rate = found.metrics["recognition_rate"]
     spread = np.sqrt(
         sum(g.var(ddof=1) / 40 for _, g in score.groupby("class")["patient_score"]) / 4
     )
-    assert rate.low == pytest.approx(rate.value - 1.99 * spread, abs=0.005)
-    assert rate.high == pytest.approx(rate.value + 1.99 * spread, abs=0.005)
+    assert rate.ci_low == pytest.approx(rate.value - 1.99 * spread, abs=0.005)
+    assert rate.ci_high == pytest.approx(rate.value + 1.99 * spread, abs=0.005)
 
 
-def test_one_class_and_no_case() -> None:
-    assert by_case(table([("", "benign", 40, 0.1)]), **SETTINGS) is None
-    found = by_case(table([row for row in ROWS if row[1] == "benign"]), **SETTINGS)
+def test_evaluate_cases_one_class_or_no_case() -> None:
+    assert evaluate_cases(table([("", "benign", 40, 0.1)]), **CONFIG) is None
+    found = evaluate_cases(table([row for row in ROWS if row[1] == "benign"]), **CONFIG)
     assert found is not None
     assert str(found.metrics["roc_auc"]) == "not defined: only one class present"
     assert str(found.metrics["sensitivity"]) == "not defined: no such case"
@@ -115,18 +121,18 @@ def test_one_class_and_no_case() -> None:
     assert back == found
 
 
-def test_a_case_of_both_classes_has_no_class() -> None:
+def test_evaluate_cases_excludes_case_of_both_classes() -> None:
     rows = [("x", "benign", 40, 0.9), ("x", "malignant", 40, 0.9), ("y", "malignant", 40, 0.2)]
-    found = by_case(table(rows), **SETTINGS)
+    found = evaluate_cases(table(rows), **CONFIG)
     assert found is not None
     assert found.confusion == ((0, 0), (1, 0))
-    assert by_case(table(rows[:2]), **SETTINGS) is None
+    assert evaluate_cases(table(rows[:2]), **CONFIG) is None
 
 
-def test_groups_are_the_figures_of_their_images() -> None:
+def test_evaluate_subgroups_equals_metrics_of_their_images() -> None:
     predictions = table(ROWS)
-    groups = by_group(predictions, **SETTINGS)
-    assert [(g.kind, g.name, g.n) for g in groups] == [
+    groups = evaluate_subgroups(predictions, **CONFIG)
+    assert [(g.kind, g.name, g.n_images) for g in groups] == [
         ("magnification", "40X", 5), ("magnification", "100X", 3),
         ("magnification", "not stated", 1),
     ]  # fmt: skip
@@ -137,29 +143,31 @@ def test_groups_are_the_figures_of_their_images() -> None:
         ((2, 0), (1, 2)),
     )
     rows = predictions[predictions["magnification"] == 40]
-    assert first.metrics == estimate_metrics(rows, **SETTINGS, names=SUBGROUP_METRICS)
-    back = loads(Group, dumps(first))
+    assert first.metrics == estimate_metrics(rows, **CONFIG, names=SUBGROUP_METRICS)
+    back = loads(Subgroup, dumps(first))
     assert back == first
 
 
-def test_subtypes_come_from_a_column_or_from_official_names() -> None:
+def test_infer_subtypes_uses_column_or_file_name() -> None:
     frame = table(ROWS[:3])
     frame["path"] = [
         "a/SOB_B_TA-14-3411F-40-001.png", "SOB_M_DC-14-2523-40-001.png", "a/other.png",
     ]  # fmt: skip
-    assert subtypes(frame).tolist() == ["tubular_adenoma", "ductal_carcinoma", "unknown"]
+    assert infer_subtypes(frame).tolist() == ["tubular_adenoma", "ductal_carcinoma", "unknown"]
     frame["subtype"] = ["x", "", "y"]
-    assert subtypes(frame).tolist() == ["x", "", "y"]
+    assert infer_subtypes(frame).tolist() == ["x", "", "y"]
 
 
-def test_subtypes_stand_with_benign_ones_first() -> None:
+def test_evaluate_subgroups_lists_benign_subtypes_first() -> None:
     names = ["tubular_adenoma", "tubular_adenoma", "adenosis", "unknown"]
     names += ["mucinous_carcinoma", "mucinous_carcinoma", "ductal_carcinoma", "unknown", "unknown"]
-    groups = [g for g in by_group(table(ROWS, subtype=names), **SETTINGS) if g.kind == "subtype"]
+    groups = [
+        g for g in evaluate_subgroups(table(ROWS, subtype=names), **CONFIG) if g.kind == "subtype"
+    ]
     assert [g.name for g in groups] == [
         "adenosis", "tubular adenoma", "ductal carcinoma", "mucinous carcinoma", "not stated",
     ]  # fmt: skip
-    # A subtype has one class: nothing to rank, and a specificity only.
+    # A subtype has one class: no ranking, and only one of the rates.
     assert groups[1].metrics["specificity"].value == 1.0
-    assert str(groups[1].metrics["sensitivity"]) == "not defined: no malignant pictures"
+    assert str(groups[1].metrics["sensitivity"]) == "not defined: no malignant images"
     assert str(groups[1].metrics["roc_auc"]) == "not defined: only one class present"

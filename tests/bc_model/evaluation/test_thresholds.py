@@ -1,4 +1,4 @@
-"""The cut-off bench: choices by hand, what they do elsewhere, and locking one in."""
+"""Threshold selection: manual examples, evaluation on other data, and storage."""
 
 import re
 import shutil
@@ -10,19 +10,19 @@ import pandas as pd
 import pytest
 
 from bc_model.errors import ConfigError, DataError, RunError
-from bc_model.evaluation import thresholds as lock
-from bc_model.evaluation.calibrate_model import read_validation
+from bc_model.evaluation import thresholds as thresholds
+from bc_model.evaluation.calibration import read_validation_predictions
 from bc_model.evaluation.estimates import estimate_metrics
 from bc_model.evaluation.intervals import predictive_values
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.evaluation.report import read_report
 from bc_model.evaluation.thresholds import (
-    TRIAL_METRICS,
+    THRESHOLD_METRICS,
     choose_threshold,
-    evaluation_of,
+    evaluate_threshold,
+    find_evaluation_dir,
     require_evaluation,
     set_threshold,
-    try_threshold,
 )
 from bc_model.inference.bundle import open_bundle
 from bc_model.inference.engine import Engine
@@ -31,7 +31,7 @@ from bc_model.utils import io as files
 from bc_model.utils.io import write_text_atomic
 from bc_model.utils.serialization import to_json
 
-# Benign at 0.1 0.2 0.4 0.6, malignant at 0.3 0.5 0.7 0.8 0.9. Cases: two pictures each, about.
+# Most cases have two images.
 BENIGN = [0.1, 0.2, 0.4, 0.6]
 MALIGNANT = [0.3, 0.5, 0.7, 0.8, 0.9]
 
@@ -62,93 +62,93 @@ def table(benign: list[float] = BENIGN, malignant: list[float] = MALIGNANT) -> p
         ("sensitivity", 0.2, 0.85),
         ("specificity", 0.75, 0.45),
         ("specificity", 1.0, 0.65),
-        # 0.8 + 3/4 at 0.45 is the largest sum; at 0.65 it is 0.6 + 1, larger still.
+        # The sum is 0.8 + 3/4 at 0.45 and 0.6 + 1 at 0.65.
         ("youden", 1.0, 0.65),
-        # 0.8 against 0.75 at 0.45; 0.6 against 0.75 at 0.55.
+        # The rates are 0.8 and 0.75 at 0.45, and 0.6 and 0.75 at 0.55.
         ("balanced", 1.0, 0.45),
     ],
 )
-def test_choices_by_hand(criterion: str, target: float, value: float) -> None:
+def test_choose_threshold_equals_manual_value(criterion: str, target: float, value: float) -> None:
     found = choose_threshold(table(), criterion=criterion, target=target)
     assert found.value == pytest.approx(value, abs=1e-12)
-    assert (found.n, found.n_cases, found.unit) == (9, 5, "image")
-    assert "on 9 validation pictures of 5 cases" in found.chosen
-    assert re.search(r"\(there sensitivity \d\.\d\d, specificity \d\.\d\d\)$", found.chosen)
+    assert (found.n_images, found.n_cases, found.unit) == (9, 5, "image")
+    assert "on 9 validation images of 5 cases" in found.method
+    assert re.search(r"\(sensitivity \d\.\d\d, specificity \d\.\d\d\)$", found.method)
 
 
-def test_the_wish_is_kept_on_any_data() -> None:
+def test_choose_threshold_reaches_target_on_random_data() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         data = table(list(rng.random(30).round(2)), list((0.3 + 0.7 * rng.random(40)).round(2)))
         value = choose_threshold(data, target=0.9).value
-        trial = try_threshold(data, value, n_resamples=100)
-        assert trial.metrics["sensitivity"].value >= 0.9  # type: ignore[operator]
-        # The next higher cut-off breaks it.
+        result = evaluate_threshold(data, value, n_resamples=100)
+        assert result.metrics["sensitivity"].value >= 0.9  # type: ignore[operator]
+        # The next higher threshold does not reach the target.
         higher = data.loc[data["prob_malignant"] > value, "prob_malignant"].min() + 1e-9
-        worse = try_threshold(data, higher, n_resamples=100).metrics["sensitivity"].value
+        worse = evaluate_threshold(data, higher, n_resamples=100).metrics["sensitivity"].value
         assert worse < 0.9  # type: ignore[operator]
 
 
-def test_a_wish_that_is_met_exactly_is_met() -> None:
-    # 93 of 100 benign pictures lie below 0.5, and 1 - 7/100 is a little less than 0.93.
+def test_choose_threshold_exact_target_is_reached() -> None:
+    # 93 of 100 benign images are below 0.5, and 1 - 7/100 is slightly less than 0.93.
     data = table([0.1] * 93 + [0.6, 0.7] * 3 + [0.65], [0.9] * 5)
     assert choose_threshold(data, criterion="specificity", target=0.93).value == pytest.approx(0.35)
 
 
-def test_by_case() -> None:
-    # Means: benign cases 0.15, 0.5; malignant ones 0.4, 0.75, 0.9.
+def test_choose_threshold_by_case_uses_mean_probabilities() -> None:
+    # Means of the benign cases: 0.15, 0.5; of the malignant cases: 0.4, 0.75, 0.9.
     found = choose_threshold(table(), target=1.0, unit="case")
     assert found.value == pytest.approx((0.15 + 0.4) / 2)
-    trial = try_threshold(table(), found.value, unit="case", n_resamples=100)
-    assert trial.confusion == ((1, 1), (0, 3))
-    assert trial.metrics["sensitivity"].method == "95 % Wilson over cases"
-    assert trial.metrics["sensitivity"].n_cases == 3
+    result = evaluate_threshold(table(), found.value, unit="case", n_resamples=100)
+    assert result.confusion == ((1, 1), (0, 3))
+    assert result.metrics["sensitivity"].method == "95 % Wilson over cases"
+    assert result.metrics["sensitivity"].n_cases == 3
 
 
-def test_a_trial_is_the_figures_at_that_cut_off() -> None:
-    trial = try_threshold(table(), 0.45, n_resamples=200, seed=3)
-    assert trial.confusion == ((3, 1), (1, 4))
-    assert tuple(trial.metrics) == TRIAL_METRICS
-    assert trial.metrics == estimate_metrics(
-        table(), threshold=0.45, n_resamples=200, seed=3, names=TRIAL_METRICS
+def test_evaluate_threshold_equals_metrics_at_threshold() -> None:
+    result = evaluate_threshold(table(), 0.45, n_resamples=200, seed=3)
+    assert result.confusion == ((3, 1), (1, 4))
+    assert tuple(result.metrics) == THRESHOLD_METRICS
+    assert result.metrics == estimate_metrics(
+        table(), threshold=0.45, n_resamples=200, seed=3, names=THRESHOLD_METRICS
     )
-    found = predictive_values(trial.metrics["sensitivity"], trial.metrics["specificity"], 0.2)
+    found = predictive_values(result.metrics["sensitivity"], result.metrics["specificity"], 0.2)
     assert found["positive"].value == pytest.approx(0.2 * 0.8 / (0.2 * 0.8 + 0.8 * 0.25))
-    assert to_json(trial)["confusion"] == [[3, 1], [1, 4]]
+    assert to_json(result)["confusion"] == [[3, 1], [1, 4]]
 
 
 @pytest.mark.parametrize(
-    ("wish", "words"),
+    ("config", "text"),
     [
-        ({"goal": "best"}, "no goal 'best'"),
-        ({"unit": "slide"}, "no unit 'slide'"),
-        ({"wanted": 0.0}, "asked for 0.0"),
-        ({"goal": "specificity", "wanted": float("nan")}, "asked for nan"),
+        ({"criterion": "best"}, "Invalid criterion 'best'"),
+        ({"unit": "slide"}, "Invalid unit 'slide'"),
+        ({"target": 0.0}, "got 0.0"),
+        ({"criterion": "specificity", "target": float("nan")}, "got nan"),
     ],
 )
-def test_impossible_wishes(wish: dict, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        choose_threshold(table(), **wish)
+def test_choose_threshold_invalid_config_raises(config: dict, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        choose_threshold(table(), **config)
 
 
-def test_data_that_chooses_nothing() -> None:
-    with pytest.raises(DataError, match="malignant ones only"):
+def test_choose_threshold_unsuitable_data_raises() -> None:
+    with pytest.raises(DataError, match="only malignant ones"):
         choose_threshold(table(benign=[]))
-    with pytest.raises(DataError, match="choose by picture"):
+    with pytest.raises(DataError, match="Select the threshold by image"):
         choose_threshold(table().assign(case=""), unit="case")
-    with pytest.raises(ConfigError, match="between 0 and 1"):
-        try_threshold(table(), 1.5)
+    with pytest.raises(ConfigError, match="Expected 0 <= threshold <= 1"):
+        evaluate_threshold(table(), 1.5)
 
 
 @pytest.fixture
 def run(tiny_run: Run, tmp_path: Path) -> Run:
-    """Return a copy of the finished run that may be changed."""
+    """Return a copy of the finished run."""
     return Run(Path(shutil.copytree(tiny_run.path, tmp_path / "tiny")))
 
 
-def test_a_run_keeps_its_validation_predictions(tiny_run: Run) -> None:
+def test_read_validation_predictions_contains_validation_cases(tiny_run: Run) -> None:
     bundle = open_bundle(tiny_run.path)
-    kept = read_validation(tiny_run.evaluation_dir)
+    kept = read_validation_predictions(tiny_run.evaluation_dir)
     assert len(kept) == bundle.card.data.n_images.validation
     assert set(kept["case"]) == set(bundle.card.data.validation_cases)
     assert kept["prob_malignant"].to_numpy() == pytest.approx(
@@ -156,112 +156,108 @@ def test_a_run_keeps_its_validation_predictions(tiny_run: Run) -> None:
     )
 
 
-def test_locking(run: Run) -> None:
+def test_set_threshold_updates_card_and_report(run: Run) -> None:
     bundle = open_bundle(run.path)
-    chosen = choose_threshold(read_validation(run.evaluation_dir), criterion="youden")
-    locked = set_threshold(bundle, chosen.value, " misses weigh more ", threshold_choice=chosen)
+    chosen = choose_threshold(read_validation_predictions(run.evaluation_dir), criterion="youden")
+    changed = set_threshold(bundle, chosen.value, " misses weigh more ", threshold_choice=chosen)
 
     again = open_bundle(run.path)
     again.verify()
-    assert again.card == locked.card
+    assert again.card == changed.card
     assert again.threshold == chosen.value
     entry = again.card.threshold
     assert (entry.reason, entry.unit) == ("misses weigh more", "image")
-    assert entry.method == chosen.chosen
+    assert entry.method == chosen.method
     assert entry.date.endswith("+00:00")
     assert again.key != bundle.key
-    assert again.network == bundle.network
-    # The report and the passport are about the cut-off in force.
+    assert again.graph_sha256 == bundle.graph_sha256
+    # The report and the model card contain the metrics at the new threshold.
     report = read_report(run.evaluation_dir)
     assert report.threshold == again.card.metrics.test.threshold == chosen.value
     Engine(again).predict(np.zeros((1, *again.image_size, 3), np.uint8))
 
 
-def test_by_hand_is_said(run: Run) -> None:
-    locked = set_threshold(open_bundle(run.path), 0.3, "asked for by the ward")
-    assert locked.card.threshold.method == "set by hand"
+def test_set_threshold_without_choice_has_manual_method(run: Run) -> None:
+    changed = set_threshold(open_bundle(run.path), 0.3, "asked for by the ward")
+    assert changed.card.threshold.method == "set manually"
 
 
 @pytest.mark.parametrize(
-    ("value", "reason", "words"),
-    [(1.2, "x", "between 0 and 1"), (float("nan"), "x", "nan"), (0.4, "  ", "none is given")],
+    ("value", "reason", "text"),
+    [(1.2, "x", "got 1.2"), (float("nan"), "x", "got nan"), (0.4, "  ", "Missing reason")],
 )
-def test_what_is_not_locked(run: Run, value: float, reason: str, words: str) -> None:
+def test_set_threshold_invalid_value_raises(run: Run, value: float, reason: str, text: str) -> None:
     before = open_bundle(run.path).card
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=text):
         set_threshold(open_bundle(run.path), value, reason)
     chosen = choose_threshold(table())
-    with pytest.raises(ConfigError, match="lock what was chosen"):
+    with pytest.raises(ConfigError, match="Set the selected threshold"):
         set_threshold(open_bundle(run.path), chosen.value + 0.1, "x", threshold_choice=chosen)
     assert open_bundle(run.path).card == before
 
 
-def test_a_report_that_cannot_be_read_locks_nothing(run: Run) -> None:
+def test_set_threshold_damaged_report_changes_nothing(run: Run) -> None:
     write_text_atomic(run.evaluation_dir / "report.json", "{}")
     before = open_bundle(run.path).card
-    with pytest.raises(RunError, match="make it anew"):
+    with pytest.raises(RunError, match="Evaluate the model again"):
         set_threshold(open_bundle(run.path), 0.3, "x")
     assert open_bundle(run.path).card == before
 
 
 def contents(run: Run) -> dict[str, bytes]:
-    """Return what a run says of its model."""
+    """Return the content of the model card and of the evaluation files."""
     files = [run.model_dir / "model_card.json", *run.evaluation_dir.iterdir()]
     return {path.name: path.read_bytes() for path in files}
 
 
-def test_a_disk_that_fails_last_leaves_report_and_card_as_they_were(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_set_threshold_full_disk_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(run)
-    to_the_disk, calls = files.os.fsync, []
+    write, calls = files.os.fsync, []
 
-    def full(feature: int) -> None:
-        calls.append(feature)
-        if len(calls) == 3:  # the passport, after two files of the report
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 3:  # The model card, after two files of the report.
             raise OSError(28, "No space left on device")
-        to_the_disk(feature)
+        write(descriptor)
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(RunError, match=r"No space left on device.*nothing was changed"):
+    with pytest.raises(RunError, match=r"No space left on device.*Nothing was changed"):
         set_threshold(open_bundle(run.path), 0.3, "x")
     assert contents(run) == before
 
 
-def test_of_two_people_the_second_is_told(run: Run) -> None:
-    seen_by_both = open_bundle(run.path)
-    set_threshold(seen_by_both, 0.3, "first")
+def test_set_threshold_changed_model_raises(run: Run) -> None:
+    first_read = open_bundle(run.path)
+    set_threshold(first_read, 0.3, "first")
     before = contents(run)
-    with pytest.raises(RunError, match="somebody else in the meantime"):
-        set_threshold(seen_by_both, 0.6, "second")
+    with pytest.raises(RunError, match="has changed"):
+        set_threshold(first_read, 0.6, "second")
     assert contents(run) == before
 
 
-def test_while_another_writes_one_waits_and_is_told(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lock, "LOCK_TIMEOUT_S", 0.1)
+def test_set_threshold_locked_model_raises(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thresholds, "LOCK_TIMEOUT_S", 0.1)
     with (
-        filelock.FileLock(run.model_dir / lock.LOCK_NAME),
+        filelock.FileLock(run.model_dir / thresholds.LOCK_NAME),
         pytest.raises(RunError, match="could not be acquired"),
     ):
         set_threshold(open_bundle(run.path), 0.3, "x")
 
 
-def test_a_bundle_outside_a_run_keeps_its_figures(run: Run, tmp_path: Path) -> None:
+def test_set_threshold_outside_run_keeps_metrics(run: Run, tmp_path: Path) -> None:
     alone = open_bundle(Path(shutil.copytree(run.model_dir, tmp_path / "alone")))
-    assert evaluation_of(alone) is None
-    locked = set_threshold(alone, 0.3, "x")
-    assert locked.card.metrics == alone.card.metrics
-    with pytest.raises(RunError, match="name the run"):
+    assert find_evaluation_dir(alone) is None
+    changed = set_threshold(alone, 0.3, "x")
+    assert changed.card.metrics == alone.card.metrics
+    with pytest.raises(RunError, match="Choose the run"):
         require_evaluation(alone)
 
 
-def test_runs_without_validation_predictions(run: Run) -> None:
+def test_read_validation_predictions_damaged_or_missing_raises(run: Run) -> None:
     file = run.evaluation_dir / "validation_predictions.csv"
     file.write_text("a,b\n1,2\n")
-    with pytest.raises(RunError, match="cannot be read"):
-        read_validation(run.evaluation_dir)
+    with pytest.raises(RunError, match="Cannot read"):
+        read_validation_predictions(run.evaluation_dir)
     file.unlink()
-    with pytest.raises(RunError, match="models calibrate"):
-        read_validation(run.evaluation_dir)
+    with pytest.raises(RunError, match="Calibrate the model again"):
+        read_validation_predictions(run.evaluation_dir)

@@ -1,4 +1,4 @@
-"""A real Dask scheduler and real workers, as processes of their own on this machine."""
+"""Training on a Dask cluster, with a real scheduler and real workers on this machine."""
 
 import dataclasses
 import filecmp
@@ -17,21 +17,21 @@ import pytest
 
 import bc_model
 from bc_model.errors import ConfigError, RunError
-from bc_model.experiments import dask_cluster as cluster_worker
+from bc_model.experiments import dask_cluster
 from bc_model.experiments.dask_cluster import (
     check_workers,
-    connect,
-    settle,
+    collect_finished,
+    connect_cluster,
+    package_versions,
     submit_experiment,
-    versions,
 )
-from bc_model.experiments.experiment import experiment_state, start_experiment, wait_for_experiment
+from bc_model.experiments.experiment import count_states, start_experiment, wait_for_experiment
 from bc_model.experiments.plan import Experiment, ExperimentRun, plan_experiment
 from bc_model.jobs import cancel_job
 from bc_model.model import load_keras, weights_fingerprint
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
-from bc_model.training.run_queue import put_in_queue
+from bc_model.training.run_queue import queue_run
 from bc_model.training.trainer import train
 
 REPOSITORY = Path(__file__).parents[3]
@@ -46,10 +46,10 @@ class Cluster:
     workers: list[subprocess.Popen]
 
 
-def wait_until(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end
+def wait_until(is_true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_true():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
@@ -119,22 +119,22 @@ def config(tiny_config: TrainingConfig) -> TrainingConfig:
     )  # fmt: skip
 
 
-def trainers_of(runs: Path) -> list[int]:
+def training_processes(runs: Path) -> list[int]:
     found = []
     for process in psutil.process_iter(["pid", "cmdline"]):
-        if any(str(runs) in subset for subset in process.info["cmdline"] or []):
+        if any(str(runs) in argument for argument in process.info["cmdline"] or []):
             found.append(process.info["pid"])
     return found
 
 
-def metrics(run: Run) -> list[dict]:
+def history_without_times(run: Run) -> list[dict]:
     clock = ("seconds", "time")
     return [{k: v for k, v in one.items() if k not in clock} for one in run.read_history()]
 
 
 def assert_equal(one: Run, other: Run) -> None:
-    """Hold two runs against each other, bit for bit."""
-    assert metrics(one) == metrics(other)
+    """Assert that two runs are equal, bit for bit."""
+    assert history_without_times(one) == history_without_times(other)
     weights = [
         weights_fingerprint(load_keras(run.model_dir / "model.keras")) for run in (one, other)
     ]
@@ -143,12 +143,12 @@ def assert_equal(one: Run, other: Run) -> None:
     assert filecmp.cmp(*predictions, shallow=False)
 
 
-def test_a_run_whose_worker_is_killed_is_ended_by_the_other_as_if_nothing_had_been(
+def test_run_of_a_killed_worker_is_resumed_bit_for_bit(
     cluster: Cluster, config: TrainingConfig, tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
     plan = plan_experiment(config, folds=[1])
-    with connect(cluster.address) as client:
+    with connect_cluster(cluster.address) as client:
         client.wait_for_workers(2, timeout=PATIENCE_S)
         check_workers(client, runs, [config])
         assert [path.name for path in runs.iterdir()] == [".lock"]
@@ -157,8 +157,8 @@ def test_a_run_whose_worker_is_killed_is_ended_by_the_other_as_if_nothing_had_be
         )
         run = Run(runs / "cv-fold1")
         wait_until(run.read_history)
-    # The same command after Ctrl-C waits again, for what goes on too.
-    with connect(cluster.address) as client:
+    # Starting the same experiment again waits for its running runs.
+    with connect_cluster(cluster.address) as client:
         experiment = start_experiment("cv", plan, runs, scheduler=cluster.address)
         futures = submit_experiment(client, experiment, runs)
         assert list(futures) == [run.name]
@@ -167,24 +167,28 @@ def test_a_run_whose_worker_is_killed_is_ended_by_the_other_as_if_nothing_had_be
         assert victim is not None
         assert victim.pid in [process.pid for process in cluster.workers]
         victim.kill()
-        wait_for_experiment(experiment, runs, look=lambda: settle(client, futures, runs))
+        wait_for_experiment(
+            experiment, runs, advance=lambda: collect_finished(client, futures, runs)
+        )
 
-    assert experiment_state(experiment, runs) == {"done": 1}, run.read_status()
+    assert count_states(experiment, runs) == {"done": 1}, run.read_status()
     assert "Resumed after epoch" in run.read_log()
-    assert trainers_of(runs) == []
+    assert training_processes(runs) == []
     alone = Run.create(tmp_path / "alone")
-    train(experiment.members[0].config, alone)
-    # Whatever a resumed run would be refused for was looked at before the start.
-    assert alone.read_config()["versions"] == versions() | {"bc_model": bc_model.__version__}
+    train(experiment.runs[0].config, alone)
+    # The worker check compares the same versions as exact resume.
+    assert alone.read_config()["versions"] == package_versions() | {
+        "bc_model": bc_model.__version__
+    }
     assert_equal(run, alone)
 
 
 @pytest.mark.slow
-def test_a_cross_validation_on_a_cluster_that_loses_a_worker_is_that_of_one_machine(
+def test_cross_validation_with_a_lost_worker_equals_one_machine(
     cluster: Cluster, config: TrainingConfig, tmp_path: Path
 ) -> None:
     options = [
-        "experiments", "cv", config.data, "--name", "cv", "--backbone", "tiny", "--weights", "none",
+        "sweep", config.data, "--name", "cv", "--backbone", "tiny", "--weights", "none",
         "--image-size", "32x32", "--batch-size", 8, "--dense-units", 8, "--n-folds", 3,
         "--head-epochs", 10, "--finetune-epochs", 10, "--patience", 20, "--deterministic",
         "--json",
@@ -198,7 +202,7 @@ def test_a_cross_validation_on_a_cluster_that_loses_a_worker_is_that_of_one_mach
 
     here, there = tmp_path / "here", tmp_path / "there"
     with sweep(here) as alone:
-        told_here, _ = alone.communicate(timeout=5 * PATIENCE_S)
+        output_here, _ = alone.communicate(timeout=5 * PATIENCE_S)
     assert alone.returncode == 0
 
     with sweep(there, "--scheduler", cluster.address) as clustered:
@@ -207,13 +211,13 @@ def test_a_cross_validation_on_a_cluster_that_loses_a_worker_is_that_of_one_mach
         victim = psutil.Process(run.read_status()["pid"]).parent()
         assert victim is not None
         victim.kill()
-        told_there, said = clustered.communicate(timeout=5 * PATIENCE_S)
-    assert clustered.returncode == 0, said
-    assert "Traceback" not in said
+        output_there, errors = clustered.communicate(timeout=5 * PATIENCE_S)
+    assert clustered.returncode == 0, errors
+    assert "Traceback" not in errors
 
     assert "Resumed after epoch" in run.read_log()
-    assert trainers_of(there) == []
-    groups = [json.loads(told)["groups"] for told in (told_here, told_there)]
+    assert training_processes(there) == []
+    groups = [json.loads(output)["groups"] for output in (output_here, output_there)]
     assert groups[0] == groups[1]
     assert groups[0][0]["folds"] == [0, 1, 2]
     assert groups[0][0]["report"]["n"] == 30
@@ -221,101 +225,106 @@ def test_a_cross_validation_on_a_cluster_that_loses_a_worker_is_that_of_one_mach
         assert_equal(Run(here / f"cv-fold{fold}"), Run(there / f"cv-fold{fold}"))
 
 
-# Before anything starts
+# Connection
 
 
-def test_nobody_at_the_address_is_said_in_one_sentence() -> None:
+def test_connect_cluster_without_scheduler_raises() -> None:
     for address in ("tcp://127.0.0.1:9", "nonsense", "http://127.0.0.1:9"):
         with (
-            pytest.raises(ConfigError, match=f"Nobody answers at {address}, not a Dask sche"),
-            connect(address, timeout_s=0.3),
+            pytest.raises(ConfigError, match=f"No Dask scheduler at {address}.* got no answer"),
+            connect_cluster(address, timeout_s=0.3),
         ):
             pass
 
 
-def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connect_cluster_missing_packages_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with (
         pytest.raises(ConfigError, match=r"the extra 'cluster'.* requirements-cluster\.txt"),
-        connect("tcp://127.0.0.1:9"),
+        connect_cluster("tcp://127.0.0.1:9"),
     ):
         pass
 
 
-def test_a_scheduler_without_workers_and_one_whose_worker_lacks_the_program_are_said(
+def test_cluster_without_usable_worker_raises(
     scheduler: Callable[[], str],
     worker: Callable[..., subprocess.Popen],
     config: TrainingConfig,
     tmp_path: Path,
 ) -> None:
     address = scheduler()
-    with pytest.raises(ConfigError, match="has no worker; start some"), connect(address, 1.0):
+    with (
+        pytest.raises(ConfigError, match="has no worker"),
+        connect_cluster(address, 1.0),
+    ):
         pass
     worker(address, cwd=tmp_path)
     runs = tmp_path / "runs"
-    with connect(address, PATIENCE_S) as client:
-        (theirs,) = client.scheduler_info()["workers"]
-        with pytest.raises(RunError, match=f"worker {theirs} cannot run this program .*bc_model"):
+    with connect_cluster(address, PATIENCE_S) as client:
+        (address_of_worker,) = client.scheduler_info()["workers"]
+        with pytest.raises(
+            RunError, match=f"worker {address_of_worker} cannot run this program .*bc_model"
+        ):
             check_workers(client, runs, [config])
     assert not runs.exists()
     with (
-        pytest.raises(ConfigError, match=f"^Worker answers at {theirs}, not a Dask scheduler"),
-        connect(theirs),
+        pytest.raises(ConfigError, match=f"^No Dask scheduler at {address_of_worker}.* got Worker"),
+        connect_cluster(address_of_worker),
     ):
         pass
 
 
-# On a worker, without one
+# The task of a worker
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    made = Run.create(tmp_path / "run")
-    made.write_config({"config": {}})
-    put_in_queue(made, scheduler="tcp://there:1", task="mine")
-    return made
+    run = Run.create(tmp_path / "run")
+    run.write_config({"config": {}})
+    queue_run(run, scheduler="tcp://there:1", task="mine")
+    return run
 
 
 @pytest.fixture(autouse=True)
-def _no_children(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def _no_launch(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "run" in request.fixturenames:
-        monkeypatch.setattr(cluster_worker, "launch", lambda *_, **__: pytest.fail("was started"))
+        monkeypatch.setattr(dask_cluster, "launch", lambda *_, **__: pytest.fail("was started"))
 
 
-def test_a_canceled_run_is_not_started(run: Run) -> None:
+def test_train_on_worker_canceled_run_is_not_started(run: Run) -> None:
     cancel_job(run)
-    assert cluster_worker.train_on_worker(str(run.path), "mine") == "canceled"
+    assert dask_cluster.train_on_worker(str(run.path), "mine") == "canceled"
 
 
-def test_a_run_that_was_given_to_another_queue_is_not_started(run: Run) -> None:
-    put_in_queue(run)
-    assert cluster_worker.train_on_worker(str(run.path), "mine") == "queued"
+def test_train_on_worker_run_of_another_queue_is_not_started(run: Run) -> None:
+    queue_run(run)
+    assert dask_cluster.train_on_worker(str(run.path), "mine") == "queued"
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted"])
-def test_a_run_that_went_on_in_another_queue_is_not_taken_over(run: Run, state: str) -> None:
-    put_in_queue(run)
+def test_train_on_worker_run_started_by_another_queue_is_not_started(run: Run, state: str) -> None:
+    queue_run(run)
     run.write_status("running")
     if state == "interrupted":
         (run.path / "status.json").write_text('{"state": "running"}')
-    assert cluster_worker.train_on_worker(str(run.path), "mine") == state
+    assert dask_cluster.train_on_worker(str(run.path), "mine") == state
 
 
-def test_a_run_that_somebody_works_on_is_waited_for(
+def test_train_on_worker_waits_for_a_running_process(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.write_status("running")
-    monkeypatch.setattr(cluster_worker.time, "sleep", lambda _: run.write_status("done"))
-    assert cluster_worker.train_on_worker(str(run.path), "mine") == "done"
+    monkeypatch.setattr(dask_cluster.time, "sleep", lambda _: run.write_status("done"))
+    assert dask_cluster.train_on_worker(str(run.path), "mine") == "done"
 
 
-def test_a_run_that_is_not_there_is_said_with_the_machine(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"does not see the run .*gone; mount its folder there"):
-        cluster_worker.train_on_worker(str(tmp_path / "gone"), "mine")
+def test_train_on_worker_missing_run_raises(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"The worker .* cannot read the run .*gone\. Mount"):
+        dask_cluster.train_on_worker(str(tmp_path / "gone"), "mine")
 
 
-class Silent:
-    """A training process that ends without a word."""
+class CrashedProcess:
+    """A training process that ends without a status."""
 
     stdin = BytesIO()
 
@@ -323,67 +332,67 @@ class Silent:
         return 1
 
 
-def test_a_process_that_is_gone_without_a_word_is_an_error_that_may_be_tried_again(
+def test_train_on_worker_crashed_process_raises_for_a_retry(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def launch(run: Run, **_: object) -> Silent:
+    def launch(run: Run, **_: object) -> CrashedProcess:
         (run.path / "status.json").write_text('{"state": "running"}')
         (run.path / "stderr.txt").write_text("out of memory")
-        return Silent()
+        return CrashedProcess()
 
-    monkeypatch.setattr(cluster_worker, "launch", launch)
+    monkeypatch.setattr(dask_cluster, "launch", launch)
     with pytest.raises(RunError, match=r"ended unexpectedly\. Last error output: out of memory"):
-        cluster_worker.train_on_worker(str(run.path), "mine")
+        dask_cluster.train_on_worker(str(run.path), "mine")
 
 
-def test_the_nannys_numbers_of_threads_are_not_for_the_trainer(
+def test_training_environment_omits_the_thread_limits_of_the_nanny(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import distributed  # noqa: F401  its configuration says what a nanny sets
+    import distributed  # noqa: F401  loads the configuration of the nanny
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("MKL_NUM_THREADS", "7")  # somebody's own
-    found = cluster_worker._environment()
-    assert "OMP_NUM_THREADS" not in found
-    assert found["MKL_NUM_THREADS"] == "7"
-    assert found["PATH"] == os.environ["PATH"]
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")  # set by the user
+    environment = dask_cluster._training_environment()
+    assert "OMP_NUM_THREADS" not in environment
+    assert environment["MKL_NUM_THREADS"] == "7"
+    assert environment["PATH"] == os.environ["PATH"]
 
 
-class Taking:
-    """A client that keeps what is handed over."""
+class RecordingClient:
+    """A client that records the submitted tasks."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[object, ...]] = []
+        self.submitted: list[tuple[object, ...]] = []
 
     def submit(self, _: object, *arguments: object, key: str, **__: object) -> str:
-        self.taken.append((*arguments, key))
+        self.submitted.append((*arguments, key))
         return key
 
 
 @pytest.mark.parametrize(
-    ("state", "is_taken"),
+    ("state", "is_submitted"),
     [("queued", True), ("starting", True), ("running", True), ("paused", True), ("done", False),
      ("failed", False), ("canceled", False)],
 )  # fmt: skip
-def test_a_run_is_waited_for_by_its_task_until_it_has_ended(
-    run: Run, monkeypatch: pytest.MonkeyPatch, state: str, is_taken: bool
+def test_submit_experiment_submits_the_task_of_unfinished_runs(
+    run: Run, monkeypatch: pytest.MonkeyPatch, state: str, is_submitted: bool
 ) -> None:
     monkeypatch.setattr("distributed.fire_and_forget", lambda _: None)
     names = (run.name, "gone")
     members = tuple(ExperimentRun(name, "", "", TrainingConfig("set")) for name in names)
-    client = Taking()
+    client = RecordingClient()
     run.write_status(state)
     futures = submit_experiment(client, Experiment("s", "", members), run.path.parent)  # type: ignore[arg-type]
-    assert client.taken == ([(str(run.path), "mine", "mine")] if is_taken else [])
-    assert futures == ({run.name: "mine"} if is_taken else {})
-    put_in_queue(run)  # by hand, here: not for a cluster any more
+    assert client.submitted == ([(str(run.path), "mine", "mine")] if is_submitted else [])
+    assert futures == ({run.name: "mine"} if is_submitted else {})
+    queue_run(run)  # queued on this machine, not for the cluster
     assert submit_experiment(client, Experiment("s", "", members), run.path.parent) == {}  # type: ignore[arg-type]
 
 
-# When Dask gives up
+# Finished tasks
 
 
-class Ended:
+class FailedFuture:
     """A future whose task has failed."""
 
     def __init__(self, key: str, status: str = "error") -> None:
@@ -396,38 +405,36 @@ class Ended:
         return RunError("its machine is out of memory")
 
 
-class Connected:
-    """A client that is connected, or not."""
+class ClientWithStatus:
+    """A client with a connection status."""
 
     def __init__(self, status: str = "running") -> None:
         self.status = status
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
-    [("error", "its machine is out of memory"), ("canceled", "its task is cancelled")],
+    ("status", "reason"),
+    [("error", "its machine is out of memory"), ("cancelled", "its task is cancelled")],
 )
-def test_a_task_that_failed_is_told_in_the_run(run: Run, status: str, said: str) -> None:
-    futures = {"run": Ended("mine", status)}
-    assert not settle(Connected(), futures, run.path.parent)  # type: ignore[arg-type]
+def test_collect_finished_writes_the_failure_to_the_run(run: Run, status: str, reason: str) -> None:
+    futures = {"run": FailedFuture("mine", status)}
+    assert not collect_finished(ClientWithStatus(), futures, run.path.parent)  # type: ignore[arg-type]
     assert futures == {}
-    told = run.read_status()
-    assert (told["state"], told["message"]) == (
-        "failed",
-        f"The cluster gave up on this run: {said}",
-    )
+    written = run.read_status()
+    assert written["state"] == "failed"
+    assert written["message"] == f"The cluster could not train this run: {reason}"
 
 
 @pytest.mark.parametrize("state", ["done", "canceled", "running"])
-def test_a_failed_task_does_not_touch_a_run_that_is_not_its_any_more(run: Run, state: str) -> None:
+def test_collect_finished_does_not_change_a_run_of_another_task(run: Run, state: str) -> None:
     run.write_status(state)
-    settle(Connected(), {"run": Ended("mine")}, run.path.parent)  # type: ignore[arg-type]
+    collect_finished(ClientWithStatus(), {"run": FailedFuture("mine")}, run.path.parent)  # type: ignore[arg-type]
     assert run.read_status()["state"] == state
-    put_in_queue(run)
-    settle(Connected(), {"run": Ended("mine")}, run.path.parent)  # type: ignore[arg-type]
+    queue_run(run)
+    collect_finished(ClientWithStatus(), {"run": FailedFuture("mine")}, run.path.parent)  # type: ignore[arg-type]
     assert run.read_status()["state"] == "queued"
 
 
-def test_a_lost_connection_is_said_with_the_way_on(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="was lost; give the same command again"):
-        settle(Connected("connecting"), {}, tmp_path)  # type: ignore[arg-type]
+def test_collect_finished_lost_connection_raises(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="connection to the Dask scheduler was lost"):
+        collect_finished(ClientWithStatus("connecting"), {}, tmp_path)  # type: ignore[arg-type]

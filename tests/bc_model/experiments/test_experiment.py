@@ -1,4 +1,4 @@
-"""Starting a study, going on with one, and what must not be mixed up with it."""
+"""Experiments: start, resume, name conflicts and waiting."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import pytest
 from bc_model.errors import ConfigError, RunError, WeightsError
 from bc_model.experiments import experiment as experiment
 from bc_model.experiments.experiment import (
-    experiment_state,
+    count_states,
     run_states,
     start_experiment,
     wait_for_experiment,
@@ -21,6 +21,7 @@ from bc_model.jobs import cancel_job, delete_job
 from bc_model.training import run_queue as jobs
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run, list_runs
+from bc_model.utils.serialization import from_json, to_json
 
 
 @pytest.fixture
@@ -30,75 +31,74 @@ def plan(tiny_config: TrainingConfig) -> Plan:
 
 @pytest.fixture(autouse=True)
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Start nothing: this process stands for the trainer. Return the runs in their order."""
+    """Replace the training process, and return the names of the launched runs."""
     names: list[str] = []
 
     def launch(run: Run) -> None:
         run.write_status("running")
         names.append(run.name)
 
-    monkeypatch.setattr(jobs, "launch", launch)
+    monkeypatch.setattr(jobs, "launch_run", launch)
     return names
 
 
-def test_all_runs_wait_in_the_queue_and_the_first_is_started(
+def test_start_experiment_queues_all_runs_and_launches_the_first(
     plan: Plan, tmp_path: Path, launched: list[str]
 ) -> None:
     made = start_experiment("cv", plan, tmp_path)
     names = ["cv-dropout-0.1-fold0", "cv-dropout-0.1-fold1",
              "cv-dropout-0.5-fold0", "cv-dropout-0.5-fold1"]  # fmt: skip
-    assert [member.run for member in made.members] == names
+    assert [member.name for member in made.runs] == names
     assert sorted(run.name for run in list_runs(tmp_path)) == names
     assert launched == names[:1]
-    assert experiment_state(made, tmp_path) == {"running": 1, "queued": 3}
-    for member, (_, config) in zip(made.members, plan, strict=True):
-        record = Run(tmp_path / member.run).read_config()
-        assert TrainingConfig.from_dict(record["config"]) == config == member.config
+    assert count_states(made, tmp_path) == {"running": 1, "queued": 3}
+    for member, (_, config) in zip(made.runs, plan, strict=True):
+        record = Run(tmp_path / member.name).read_config()
+        assert from_json(TrainingConfig, record["config"]) == config == member.config
 
 
-def test_a_experiment_is_read_back_from_its_file(plan: Plan, tmp_path: Path) -> None:
+def test_read_experiment_returns_the_written_experiment(plan: Plan, tmp_path: Path) -> None:
     made = start_experiment("cv", plan, tmp_path)
     assert read_experiment(tmp_path, "cv") == made
     assert [experiment.name for experiment in list_experiments(tmp_path)] == ["cv"]
-    told = json.loads((tmp_path / "cv.study.json").read_text())
-    assert told["members"][3]["group"] == "dropout=0.5"
-    assert told["members"][3]["fold"] == 1
-    assert {group: [m.fold for m in of] for group, of in made.groups.items()} == {
+    content = json.loads((tmp_path / "cv.experiment.json").read_text())
+    assert content["schema_version"] == 2
+    assert content["runs"][3]["group"] == "dropout=0.5"
+    assert content["runs"][3]["config"]["test_fold"] == 1
+    assert {group: [m.fold for m in runs] for group, runs in made.groups.items()} == {
         "dropout=0.1": [0, 1], "dropout=0.5": [0, 1],
     }  # fmt: skip
 
 
-def test_any_settings_under_any_labels_are_a_experiment(
+def test_start_experiment_accepts_any_configs_and_labels(
     tiny_config: TrainingConfig, tmp_path: Path
 ) -> None:
-    has_leakage = dataclasses.replace(tiny_config, protocol="image", test_fold=2)
+    image_level = dataclasses.replace(tiny_config, protocol="image", test_fold=2)
     made = start_experiment(
-        "report", [("by-case", tiny_config), ("by-picture", has_leakage)], tmp_path
+        "report", [("by-case", tiny_config), ("by-image", image_level)], tmp_path
     )
-    assert [(m.run, m.group, m.fold) for m in made.members] == [
-        ("report-by-case", "protocol=case", 0), ("report-by-picture", "protocol=image", 2),
+    assert [(m.name, m.group, m.fold) for m in made.runs] == [
+        ("report-by-case", "protocol=case", 0), ("report-by-image", "protocol=image", 2),
     ]  # fmt: skip
 
 
-def test_experiments_are_listed_newest_first_and_damaged_ones_passed_over(
-    plan: Plan, tmp_path: Path
-) -> None:
+def test_list_experiments_sorts_newest_first_and_skips_damaged(plan: Plan, tmp_path: Path) -> None:
     for name, created in (("old", "2026-01-01"), ("new", "2026-02-02")):
         start_experiment(name, plan, tmp_path)
-        file = tmp_path / f"{name}.study.json"
+        file = tmp_path / f"{name}.experiment.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"created": created}))
-    (tmp_path / "bad.study.json").write_text("{")
+    (tmp_path / "bad.experiment.json").write_text("{")
     assert [experiment.name for experiment in list_experiments(tmp_path)] == ["new", "old"]
     assert list_experiments(tmp_path / "none") == []
 
 
-# Going on
+# Resume
 
 
-def test_what_is_not_done_goes_on_and_the_rest_is_left_alone(
+def test_start_experiment_again_queues_only_ended_runs(
     plan: Plan, tmp_path: Path, launched: list[str]
 ) -> None:
-    runs = [Run(tmp_path / m.run) for m in start_experiment("cv", plan, tmp_path).members]
+    runs = [Run(tmp_path / m.name) for m in start_experiment("cv", plan, tmp_path).runs]
     runs[0].write_status("done")
     runs[1].write_status("failed", message="the disk was full")
     runs[1].write_config(runs[1].read_config() | {"data_sha256": "kept"})
@@ -111,31 +111,35 @@ def test_what_is_not_done_goes_on_and_the_rest_is_left_alone(
     states = [status["state"] for status in run_states(made, tmp_path).values()]
     assert states == ["done", "queued", "running", "queued"]
     assert runs[1].read_config()["data_sha256"] == "kept"
-    assert launched == []  # one goes on
+    assert launched == []  # one run is running
 
 
-def test_a_deleted_run_is_made_again(plan: Plan, tmp_path: Path) -> None:
+def test_start_experiment_recreates_a_deleted_run(plan: Plan, tmp_path: Path) -> None:
     made = start_experiment("cv", plan, tmp_path)
-    run = Run(tmp_path / made.members[3].run)
+    run = Run(tmp_path / made.runs[3].name)
     cancel_job(run)
     delete_job(run)
-    assert experiment_state(made, tmp_path) == {"running": 1, "queued": 2, "missing": 1}
+    assert count_states(made, tmp_path) == {"running": 1, "queued": 2, "missing": 1}
     start_experiment("cv", plan, tmp_path)
-    assert experiment_state(made, tmp_path) == {"running": 1, "queued": 3}
+    assert count_states(made, tmp_path) == {"running": 1, "queued": 3}
 
 
-@pytest.mark.parametrize("left", ["", "config.json"])
-def test_a_start_that_was_cut_short_is_made_whole(plan: Plan, tmp_path: Path, left: str) -> None:
+@pytest.mark.parametrize("remaining", ["", "config.json"])
+def test_start_experiment_completes_an_interrupted_start(
+    plan: Plan, tmp_path: Path, remaining: str
+) -> None:
     made = start_experiment("cv", plan, tmp_path)
-    folder = tmp_path / made.members[2].run
+    folder = tmp_path / made.runs[2].name
     for file in folder.iterdir():
-        if file.name != left:
+        if file.name != remaining:
             file.unlink()
     start_experiment("cv", plan, tmp_path)
-    assert experiment_state(made, tmp_path) == {"running": 1, "queued": 3}
+    assert count_states(made, tmp_path) == {"running": 1, "queued": 3}
 
 
-def test_what_waits_for_a_cluster_is_taken_back_and_given_away(plan: Plan, tmp_path: Path) -> None:
+def test_start_experiment_with_scheduler_assigns_new_tasks_per_queue(
+    plan: Plan, tmp_path: Path
+) -> None:
     address = "tcp://there:8786"
 
     def tasks() -> list[str | None]:
@@ -144,83 +148,80 @@ def test_what_waits_for_a_cluster_is_taken_back_and_given_away(plan: Plan, tmp_p
         return [Run(path).read_spec().task for path in queued]
 
     start_experiment("cv", plan, tmp_path, scheduler=address)
-    given = tasks()
-    assert len(set(given)) == 4
+    first = tasks()
+    assert len(set(first)) == 4
     start_experiment("cv", plan, tmp_path, scheduler=address)
-    assert tasks() == given  # the cluster knows them by these names already
+    assert tasks() == first  # the scheduler identifies its tasks by these names
     start_experiment("cv", plan, tmp_path, scheduler="tcp://elsewhere:8786")
-    assert not set(tasks()) & set(given)
+    assert not set(tasks()) & set(first)
     start_experiment("cv", plan, tmp_path)
-    assert tasks() == ["", "", ""]  # and the first was started
+    assert tasks() == ["", "", ""]  # the first run is running
 
 
-# What is refused
+# Invalid input
 
 
-def test_a_name_taken_by_other_settings_is_refused_with_the_first_difference(
+def test_start_experiment_other_plan_raises_with_first_difference(
     plan: Plan, tmp_path: Path
 ) -> None:
     start_experiment("cv", plan, tmp_path)
     other = [(label, dataclasses.replace(config, patience=3)) for label, config in plan]
-    with pytest.raises(RunError, match=r"study cv already.* patience is 6 there and 3 here"):
+    with pytest.raises(RunError, match=r"experiment 'cv' already.* patience is 6 there and 3 here"):
         start_experiment("cv", other, tmp_path)
-    with pytest.raises(RunError, match="its runs are others"):
+    with pytest.raises(RunError, match="it has other runs"):
         start_experiment("cv", plan[:2], tmp_path)
 
 
-def test_a_experiment_whose_runs_were_all_deleted_keeps_its_name_from_nobody(
+def test_start_experiment_name_is_free_after_all_runs_are_deleted(
     plan: Plan, tmp_path: Path
 ) -> None:
-    for member in start_experiment("cv", plan, tmp_path).members:
-        run = Run(tmp_path / member.run)
+    for member in start_experiment("cv", plan, tmp_path).runs:
+        run = Run(tmp_path / member.name)
         run.write_status("failed")
         delete_job(run)
     made = start_experiment("cv", plan[:2], tmp_path)
-    assert len(made.members) == len(read_experiment(tmp_path, "cv").members) == 2
+    assert len(made.runs) == len(read_experiment(tmp_path, "cv").runs) == 2
 
 
-def test_a_run_that_is_not_of_the_experiment_is_left_alone(plan: Plan, tmp_path: Path) -> None:
+def test_start_experiment_run_outside_experiment_raises(plan: Plan, tmp_path: Path) -> None:
     Run.create(tmp_path / "cv-dropout-0.1-fold1").write_status("done")
-    with pytest.raises(
-        RunError,
-        match=r"fold1 already that is not of this study; give the study another",
-    ):
+    with pytest.raises(RunError, match="fold1 already exists outside this experiment"):
         start_experiment("cv", plan, tmp_path)
-    assert not list(tmp_path.glob("*.study.json"))
+    assert not list(tmp_path.glob("*.experiment.json"))
     assert len(list_runs(tmp_path)) == 1
 
 
-def test_one_that_cannot_be_queued_does_not_stop_the_others(
+def test_start_experiment_logs_a_run_that_cannot_be_queued(
     plan: Plan, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = start_experiment("cv", plan, tmp_path)
-    run = Run(tmp_path / made.members[2].run)
-    run.write_config({"config": plan[0][1].as_dict()})
+    run = Run(tmp_path / made.runs[2].name)
+    run.write_config({"config": to_json(plan[0][1])})
     run.write_status("failed")
-    Run(tmp_path / made.members[3].run).write_status("failed")
+    Run(tmp_path / made.runs[3].name).write_status("failed")
     with caplog.at_level(logging.WARNING, "bc_model.training"):
         start_experiment("cv", plan, tmp_path)
-    assert "has other settings than the study says" in caplog.text
+    assert "differs from the experiment" in caplog.text
     states = [status["state"] for status in run_states(made, tmp_path).values()]
     assert states[2:] == ["failed", "queued"]
 
 
 @pytest.mark.parametrize("name", ["", "my study", "../x", "-a", "a" * 41, "a\n"])
-def test_a_name_that_is_none_is_refused(plan: Plan, tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="cannot be the name of a study"):
+def test_start_experiment_invalid_name_raises(plan: Plan, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="Invalid experiment name"):
         start_experiment(name, plan, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("label", ["fold 0", "a/b", "a" * 60])
-def test_a_label_that_is_none_is_refused(
+def test_start_experiment_invalid_label_raises(
     tiny_config: TrainingConfig, tmp_path: Path, label: str
 ) -> None:
-    with pytest.raises(ConfigError, match="cannot be the label of a run"):
+    with pytest.raises(ConfigError, match="Invalid run label"):
         start_experiment("cv", [(label, tiny_config)], tmp_path / "runs")
 
 
-def test_a_weights_file_that_one_run_lacks_is_said_before_any_is_queued(
+def test_start_experiment_missing_weights_file_raises_before_queueing(
     tiny_config: TrainingConfig, tmp_path: Path
 ) -> None:
     plan = plan_experiment(tiny_config, folds=[0], grid={"weights": ["none", "/gone.h5"]})
@@ -229,47 +230,52 @@ def test_a_weights_file_that_one_run_lacks_is_said_before_any_is_queued(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"members": 3}', '{"version": 9, "members": []}'])
-def test_a_damaged_experiment_is_a_run_error(tmp_path: Path, content: str) -> None:
-    (tmp_path / "cv.study.json").write_text(content)
-    with pytest.raises(RunError, match="cannot be read"):
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"runs": 3}', '{"schema_version": 9, "name": "cv", "created": "", "runs": []}'],
+)
+def test_read_experiment_damaged_file_raises(tmp_path: Path, content: str) -> None:
+    (tmp_path / "cv.experiment.json").write_text(content)
+    with pytest.raises(RunError, match="Cannot read the experiment file"):
         read_experiment(tmp_path, "cv")
 
 
-def test_an_unknown_experiment_is_a_run_error(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="There is no study cv in"):
+def test_read_experiment_unknown_or_invalid_name_raises(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="There is no experiment 'cv' in"):
         read_experiment(tmp_path, "cv")
-    with pytest.raises(RunError, match="is not the name of a study"):
+    with pytest.raises(RunError, match="is not a valid experiment name"):
         read_experiment(tmp_path, "../cv")
 
 
-# Waiting
+# Wait
 
 
-def test_waiting_keeps_the_queue_going_and_ends_with_the_last_run(
+def test_wait_for_experiment_advances_the_queue_until_the_last_run(
     plan: Plan, tmp_path: Path, launched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "_LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(experiment, "_POLL_INTERVAL_S", 0.0)
     made = start_experiment("cv", plan, tmp_path)
-    told: list[dict[str, int]] = []
+    updates: list[dict[str, int]] = []
 
-    def tell(state: dict[str, int]) -> None:
-        told.append(state)
+    def end_run(counts: dict[str, int]) -> None:
+        updates.append(counts)
         end = ["done", "failed", "done", "canceled"][len(launched) - 1]
         Run(tmp_path / launched[-1]).write_status(end)
 
-    wait_for_experiment(made, tmp_path, tell=tell)
-    assert launched == [member.run for member in made.members]
-    assert told[0] == {"running": 1, "queued": 3}
-    assert told[-1] == {"done": 2, "failed": 1, "canceled": 1}
+    wait_for_experiment(made, tmp_path, on_update=end_run)
+    assert launched == [member.name for member in made.runs]
+    assert updates[0] == {"running": 1, "queued": 3}
+    assert updates[-1] == {"done": 2, "failed": 1, "canceled": 1}
 
 
-def test_waiting_looks_until_there_is_no_more_to_come(plan: Plan, tmp_path: Path) -> None:
+def test_wait_for_experiment_calls_advance_until_nothing_is_pending(
+    plan: Plan, tmp_path: Path
+) -> None:
     made = start_experiment("cv", plan, tmp_path)
-    for member in made.members:
-        # Interrupted, as when its worker was killed: its next one is still to come.
+    for member in made.runs:
+        # Interrupted, as if its worker was killed and its retry is pending.
         status = {"state": "running", "pid": os.getpid(), "pid_started": 0.0}
-        (tmp_path / member.run / "status.json").write_text(json.dumps(status))
-    more = iter([True, False])
-    wait_for_experiment(made, tmp_path, look=lambda: next(more))
-    assert next(more, None) is None
+        (tmp_path / member.name / "status.json").write_text(json.dumps(status))
+    pending = iter([True, False])
+    wait_for_experiment(made, tmp_path, advance=lambda: next(pending))
+    assert next(pending, None) is None

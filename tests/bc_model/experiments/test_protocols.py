@@ -1,4 +1,4 @@
-"""Reports planned and started: which runs, what is left out and why, and bad input."""
+"""Plans of protocol comparisons: runs, skipped splits, records and invalid input."""
 
 import dataclasses
 import json
@@ -8,93 +8,97 @@ from pathlib import Path
 import pytest
 
 from bc_model.checks import make_check
-from bc_model.data.dataset import Dataset, read_dataset
+from bc_model.data.dataset import Dataset, load_dataset
 from bc_model.errors import ConfigError, DataError, RunError, SplitError
 from bc_model.experiments.protocols import (
-    REPORT_PROTOCOLS,
-    ReportNote,
-    known_options,
-    note_file,
-    plan_report,
-    read_note,
-    start_report,
+    DEFAULT_PROTOCOLS,
+    ComparisonSpec,
+    comparison_file,
+    plan_comparison,
+    planned_configs,
+    read_comparison_spec,
+    start_comparison,
 )
 from bc_model.training import run_queue as jobs
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import list_runs
 
-NO_FILE = make_check("BC246")
+NO_FOLD_FILE = make_check("BC246")
 
 
 @pytest.fixture(scope="module")
 def dataset(drawn_set: Path) -> Dataset:
-    return read_dataset(drawn_set)
+    return load_dataset(drawn_set)
 
 
 @pytest.fixture
 def plan(tiny_config: TrainingConfig, dataset: Dataset) -> Callable:
-    return lambda **how: plan_report(tiny_config, **({"manifest": lambda: dataset} | how))
+    return lambda **changes: plan_comparison(
+        tiny_config, **({"dataset": lambda: dataset} | changes)
+    )
 
 
-def test_a_run_for_each_file_and_one_for_each_fold(plan: Callable, fold_files: list[Path]) -> None:
+def test_plan_comparison_has_one_run_per_fold_and_fold_file(
+    plan: Callable, fold_files: list[Path]
+) -> None:
     found = plan(fold_files=fold_files, test_folds=[0, 3])
     assert [label for label, _ in found.runs] == [
         "image-fold0", "image-fold3", "folds-dsfold1", "folds-dsfold2",
         "folds-clean-dsfold1", "folds-clean-dsfold2", "case-fold0", "case-fold3",
     ]  # fmt: skip
-    assert found.note == ReportNote(REPORT_PROTOCOLS, {})
-    told = {
+    assert found.spec == ComparisonSpec(DEFAULT_PROTOCOLS, {})
+    splits = {
         label: (one.protocol, one.test_fold, one.official_fold_file) for label, one in found.runs
     }
-    assert told["case-fold3"] == ("case", 3, "")
-    assert told["folds-dsfold2"] == ("folds", 0, str(fold_files[1].resolve()))
+    assert splits["case-fold3"] == ("case", 3, "")
+    assert splits["folds-dsfold2"] == ("folds", 0, str(fold_files[1].resolve()))
 
 
-def test_the_recipe_is_one_and_the_same(
+def test_plan_comparison_runs_differ_only_in_split(
     plan: Callable, fold_files: list[Path], tiny_config: TrainingConfig
 ) -> None:
     found = plan(fold_files=fold_files)
-    own = {"protocol": "case", "test_fold": 0, "official_fold_file": ""}
-    alike = {dataclasses.replace(config, **own) for _, config in found.runs}
-    assert alike == {jobs.checked_paths(tiny_config)}
+    split = {"protocol": "case", "test_fold": 0, "official_fold_file": ""}
+    common = {dataclasses.replace(config, **split) for _, config in found.runs}
+    assert common == {jobs.resolve_paths(tiny_config)}
 
 
-def test_all_folds(plan: Callable) -> None:
+def test_plan_comparison_all_folds_has_each_fold(plan: Callable) -> None:
     found = plan(protocols=["case"], test_folds="all")
     assert [config.test_fold for _, config in found.runs] == [0, 1, 2, 3, 4]
 
 
-def test_without_a_file_the_official_folds_are_left_out_and_the_others_go_on(
+def test_plan_comparison_without_fold_file_skips_official_folds(
     plan: Callable,
 ) -> None:
     found = plan()
     assert [label for label, _ in found.runs] == ["image-fold0", "case-fold0"]
-    assert found.note.skipped == {"folds": (NO_FILE,), "folds-clean": (NO_FILE,)}
+    assert found.spec.skipped == {"folds": (NO_FOLD_FILE,), "folds-clean": (NO_FOLD_FILE,)}
 
 
-def test_a_protocol_that_the_data_does_not_allow_is_left_out_with_its_reason(
+def test_plan_comparison_unsupported_protocol_is_skipped_with_reason(
     tiny_config: TrainingConfig, dataset: Dataset, fold_files: list[Path]
 ) -> None:
     images = dataset.images.assign(case="", section="", group="")
-    nameless = dataclasses.replace(dataset, images=images)
-    found = plan_report(tiny_config, dataset=lambda: nameless, protocols=["image", "case"])
+    without_cases = dataclasses.replace(dataset, images=images)
+    found = plan_comparison(tiny_config, dataset=lambda: without_cases, protocols=["image", "case"])
     assert [label for label, _ in found.runs] == ["image-fold0"]
-    (check,) = found.note.skipped["case"]
+    (check,) = found.spec.skipped["case"]
     assert check.code == "BC245"
     assert "carry no case in their names" in check.params["reason"]
 
 
-def test_one_file_of_another_data_set_leaves_the_other_in(
+def test_plan_comparison_fold_file_of_another_dataset_is_skipped(
     plan: Callable, fold_files: list[Path], tmp_path: Path
 ) -> None:
-    foreign = tmp_path / "foreign.txt"
-    foreign.write_text("SOB_B_A-14-1-40-001.png|40|1|test\nSOB_M_DC-14-2-40-001.png|40|1|train\n")
-    found = plan(protocols=["folds"], fold_files=[foreign, fold_files[0]])
+    other = tmp_path / "other.txt"
+    other.write_text("SOB_B_A-14-1-40-001.png|40|1|test\nSOB_M_DC-14-2-40-001.png|40|1|train\n")
+    found = plan(protocols=["folds"], fold_files=[other, fold_files[0]])
     assert [label for label, _ in found.runs] == ["folds-dsfold1"]
-    assert "another release or another data set" in found.note.skipped["folds"][0].message
+    assert "another release or another data set" in found.spec.skipped["folds"][0].message
 
 
-def test_files_of_one_name_in_two_folders_get_labels_of_their_own(
+def test_plan_comparison_equal_file_names_have_numbered_labels(
     plan: Callable, fold_files: list[Path], tmp_path: Path
 ) -> None:
     other = tmp_path / fold_files[0].name
@@ -103,11 +107,11 @@ def test_files_of_one_name_in_two_folders_get_labels_of_their_own(
     assert [label for label, _ in found.runs] == ["folds-dsfold1", "folds-dsfold1-2"]
 
 
-def test_what_a_experiment_has_already_is_not_tried_again(plan: Callable) -> None:
+def test_plan_comparison_known_configs_do_not_read_the_dataset(plan: Callable) -> None:
     first = plan(protocols=["case"])
 
     def read() -> Dataset:
-        raise AssertionError("the data was read again")
+        raise AssertionError("the dataset was read")
 
     again = plan(
         protocols=["case"], dataset=read, known=frozenset(one for _, one in first.runs)
@@ -115,90 +119,98 @@ def test_what_a_experiment_has_already_is_not_tried_again(plan: Callable) -> Non
     assert again.runs == first.runs
 
 
-# Bad input
+# Invalid input
 
 
 @pytest.mark.parametrize(
-    ("how", "error", "said"),
+    ("changes", "error", "message"),
     [
-        ({"protocols": ["case", "random"]}, ConfigError, "no split protocol 'random'"),
-        ({"protocols": []}, ConfigError, "needs a protocol"),
-        ({"protocols": ["folds"]}, SplitError, "None of the protocols can be made. folds: The p"),
+        ({"protocols": ["case", "random"]}, ConfigError, "Unknown protocol 'random'"),
+        ({"protocols": []}, ConfigError, "No protocol. Expected"),
+        ({"protocols": ["folds"]}, SplitError, "supports none of the protocols. folds: The p"),
         ({"fold_files": ["gone.txt"]}, SplitError, "There is no fold file"),
-        ({"fold_files": ["f.txt"], "protocols": ["case"]}, ConfigError, "leave f.txt out"),
+        (
+            {"fold_files": ["f.txt"], "protocols": ["case"]},
+            ConfigError,
+            "The fold file f.txt is not used",
+        ),
         ({"test_folds": [7]}, ConfigError, "Invalid test_fold 7"),
-        ({"test_folds": []}, ConfigError, "test_folds must be all or numbers"),
+        ({"test_folds": []}, ConfigError, "Invalid test folds"),
     ],
 )
-def test_what_cannot_be_planned_is_refused(
-    plan: Callable, how: dict, error: type[Exception], said: str
+def test_plan_comparison_invalid_arguments_raise(
+    plan: Callable, changes: dict, error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=said.replace(".", r"\.")):
-        plan(**how)
+    with pytest.raises(error, match=message.replace(".", r"\.")):
+        plan(**changes)
 
 
-def test_a_wrong_file_is_found_before_the_data_is_read(plan: Callable, tmp_path: Path) -> None:
+def test_plan_comparison_invalid_fold_file_raises_before_reading(
+    plan: Callable, tmp_path: Path
+) -> None:
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("no fold file\n")
 
     def read() -> Dataset:
-        raise AssertionError("the data was read")
+        raise AssertionError("the dataset was read")
 
     with pytest.raises(SplitError, match="not a fold file"):
         plan(fold_files=[wrong], dataset=read)
 
 
-def test_data_that_cannot_be_read_is_refused(plan: Callable, tmp_path: Path) -> None:
+def test_plan_comparison_missing_dataset_raises(plan: Callable, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no folder"):
-        plan(dataset=lambda: read_dataset(tmp_path / "gone"))
+        plan(dataset=lambda: load_dataset(tmp_path / "gone"))
 
 
-# On disk
+# Records
 
 
 @pytest.fixture
-def still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let queued runs wait."""
+def no_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep runs in the queue."""
     monkeypatch.setattr(jobs, "max_runs", lambda: 0)
 
 
-def test_the_note_stands_beside_the_experiment(plan: Callable, still: None, tmp_path: Path) -> None:
-    experiment, note = start_report("rep", plan(), tmp_path)
-    assert [member.run for member in experiment.members] == ["rep-image-fold0", "rep-case-fold0"]
+def test_start_comparison_writes_the_spec(plan: Callable, no_launch: None, tmp_path: Path) -> None:
+    experiment, spec = start_comparison("rep", plan(), tmp_path)
+    assert [member.name for member in experiment.runs] == ["rep-image-fold0", "rep-case-fold0"]
     assert {run.name for run in list_runs(tmp_path)} == {"rep-image-fold0", "rep-case-fold0"}
-    assert read_note(tmp_path, "rep") == note == plan().note
-    assert known_options(tmp_path, "rep") == {config for _, config in plan().runs}
+    assert read_comparison_spec(tmp_path, "rep") == spec == plan().spec
+    assert planned_configs(tmp_path, "rep") == {config for _, config in plan().runs}
 
 
-def test_a_experiment_that_is_no_report_has_no_note(tmp_path: Path) -> None:
-    assert read_note(tmp_path, "cv") is None
-    assert known_options(tmp_path, "cv") == frozenset()
-    assert known_options(tmp_path, "../cv") == frozenset()
+def test_read_comparison_spec_other_experiment_returns_none(tmp_path: Path) -> None:
+    assert read_comparison_spec(tmp_path, "cv") is None
+    assert planned_configs(tmp_path, "cv") == frozenset()
+    assert planned_configs(tmp_path, "../cv") == frozenset()
 
 
-def test_a_name_that_is_taken_leaves_the_note_as_it_was(
-    plan: Callable, still: None, tmp_path: Path
+def test_start_comparison_other_plan_keeps_the_spec(
+    plan: Callable, no_launch: None, tmp_path: Path
 ) -> None:
-    start_report("rep", plan(), tmp_path)
-    before = note_file(tmp_path, "rep").read_bytes()
-    with pytest.raises(RunError, match="There is a study rep already"):
-        start_report("rep", plan(protocols=["case"]), tmp_path)
-    assert note_file(tmp_path, "rep").read_bytes() == before
+    start_comparison("rep", plan(), tmp_path)
+    before = comparison_file(tmp_path, "rep").read_bytes()
+    with pytest.raises(RunError, match="The experiment 'rep' already exists"):
+        start_comparison("rep", plan(protocols=["case"]), tmp_path)
+    assert comparison_file(tmp_path, "rep").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 9},
+        {"schema_version": 9},
         {"protocols": ["other"]},
         {"skipped": []},
         {"skipped": {"folds": [{"code": "BC000"}]}},
         {"protocols": 3},
     ],
 )
-def test_a_damaged_note_is_said(plan: Callable, still: None, tmp_path: Path, change: dict) -> None:
-    start_report("rep", plan(), tmp_path)
-    file = note_file(tmp_path, "rep")
+def test_read_comparison_spec_damaged_file_raises(
+    plan: Callable, no_launch: None, tmp_path: Path, change: dict
+) -> None:
+    start_comparison("rep", plan(), tmp_path)
+    file = comparison_file(tmp_path, "rep")
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(RunError, match="note of the report"):
-        read_note(tmp_path, "rep")
+    with pytest.raises(RunError, match="Cannot read the protocol comparison"):
+        read_comparison_spec(tmp_path, "rep")

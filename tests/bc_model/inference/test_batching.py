@@ -1,4 +1,4 @@
-"""Many users, one engine: each gets the answer to the own picture, and nobody waits for ever."""
+"""The engine with concurrent threads: each thread receives the result of its own image."""
 
 import sys
 import threading
@@ -18,35 +18,35 @@ from bc_model.inference.bundle import open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.training.run import Run
 
-SOON_S = 20.0
-"""Nothing here takes a second; who waits this long would wait for ever."""
+TIMEOUT_S = 20.0
+"""Each step takes less than a second; a longer wait is a deadlock."""
 
 
 def image(number: int) -> np.ndarray:
     return np.full((1, 1, 3), number, np.int32)
 
 
-def number_of(answer: tuple[np.ndarray, dict[str, Heatmap]]) -> int:
-    """Return the number of the picture that an answer is to; its two halves must agree."""
-    logits, heatmaps = answer
+def number_of(result: tuple[np.ndarray, dict[str, Heatmap]]) -> int:
+    """Return the number of the image that a result belongs to; logits and heatmap must agree."""
+    logits, heatmaps = result
     numbers = {int(logits[0]), -int(logits[1]), int(heatmaps["malignant"].raw[0, 0])}
     (number,) = numbers
     return number
 
 
-def answer_by_number(pixels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Heatmap]]]:
+def result_by_number(pixels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Heatmap]]]:
     numbers = pixels[:, 0, 0, 0]
     maps = [{"malignant": Heatmap("malignant", np.full((1, 1), n))} for n in numbers]
     return np.stack([numbers, -numbers], axis=1), maps
 
 
 class FakeEngine:
-    """Answer with the number of each picture; note each pass, and hold it until the gate opens."""
+    """Return the number of each image, record each forward pass, and wait until the gate opens."""
 
     bundle = None
 
-    def __init__(self, answer: Callable[[np.ndarray], Any] = answer_by_number) -> None:
-        self.answer = answer
+    def __init__(self, compute: Callable[[np.ndarray], Any] = result_by_number) -> None:
+        self.compute = compute
         self.passes: list[np.ndarray] = []
         self.fail_in: dict[int, BaseException] = {}
         self.gate = threading.Event()
@@ -54,14 +54,14 @@ class FakeEngine:
     def explain(self, pixels: np.ndarray) -> Any:
         self.passes.append(pixels)
         count = len(self.passes)
-        assert self.gate.wait(SOON_S), "the test never opened the gate"
+        assert self.gate.wait(TIMEOUT_S), "the test did not open the gate"
         if count in self.fail_in:
             raise self.fail_in[count]
-        return self.answer(pixels)
+        return self.compute(pixels)
 
     @property
     def numbers(self) -> list[list[int]]:
-        return [one[:, 0, 0, 0].tolist() for one in self.passes]
+        return [batch[:, 0, 0, 0].tolist() for batch in self.passes]
 
 
 @pytest.fixture
@@ -71,15 +71,15 @@ def fake() -> Iterator[FakeEngine]:
     engine.gate.set()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON_S
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT_S
     while not condition():
-        assert time.monotonic() < end, "it never happened"
+        assert time.monotonic() < end, "the condition was not met"
         time.sleep(0.001)
 
 
 def in_thread(task: Callable[[], Any]) -> Future:
-    """Run in a thread that cannot keep the test run alive if it hangs."""
+    """Run a task in a daemon thread, which cannot block the end of the test run."""
     future: Future = Future()
 
     def work() -> None:
@@ -92,135 +92,137 @@ def in_thread(task: Callable[[], Any]) -> Future:
     return future
 
 
-def ask(batching: BatchingEngine, pixels: np.ndarray) -> Future:
-    """Ask in a thread of its own; return once the picture waits or is being computed."""
-    known = len(batching._waiting) + sum(map(len, batching.engine.passes))
-    answer = in_thread(lambda: batching.explain_one(pixels))
-    until(lambda: len(batching._waiting) + sum(map(len, batching.engine.passes)) > known)
-    return answer
+def request(batching: BatchingEngine, pixels: np.ndarray) -> Future:
+    """Request one image in a new thread; return when the image is waiting or in progress."""
+    n_before = len(batching._waiting) + sum(map(len, batching.engine.passes))
+    result = in_thread(lambda: batching.explain_one(pixels))
+    wait_until(lambda: len(batching._waiting) + sum(map(len, batching.engine.passes)) > n_before)
+    return result
 
 
-def ask_all(batching: BatchingEngine, numbers: range) -> list[Future]:
-    """Ask one after the other; the first picture holds the engine while the others wait."""
-    answers = []
+def request_all(batching: BatchingEngine, numbers: range) -> list[Future]:
+    """Request images in order; the first one occupies the engine while the others wait."""
+    results = []
     for number in numbers:
-        answers.append(ask(batching, image(number)))
-        until(lambda: bool(batching.engine.passes))
-    return answers
+        results.append(request(batching, image(number)))
+        wait_until(lambda: bool(batching.engine.passes))
+    return results
 
 
-def test_one_alone_is_answered_at_once(fake: FakeEngine) -> None:
+def test_explain_one_with_a_single_request_returns_its_result(fake: FakeEngine) -> None:
     fake.gate.set()
     assert number_of(BatchingEngine(fake).explain_one(image(7))) == 7
     assert fake.numbers == [[7]]
 
 
-def test_everyone_gets_the_own_answer(fake: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explain_one_in_many_threads_returns_the_result_of_each_image(
+    fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # let the threads cut in on one another everywhere
+    sys.setswitchinterval(1e-5)  # switch threads as often as possible
     try:
         fake.gate.set()
         batching = BatchingEngine(fake, max_batch=4)
 
-        def twenty_times(user: int) -> list[int]:
+        def request_20_images(user: int) -> list[int]:
             return [number_of(batching.explain_one(image(100 * user + i))) for i in range(20)]
 
-        users = [in_thread(lambda user=user: twenty_times(user)) for user in range(16)]
-        found = [user.result(SOON_S) for user in users]
+        users = [in_thread(lambda user=user: request_20_images(user)) for user in range(16)]
+        found = [user.result(TIMEOUT_S) for user in users]
     finally:
         sys.setswitchinterval(before)
     assert found == [[100 * user + i for i in range(20)] for user in range(16)]
     assert max(map(len, fake.passes)) <= 4
-    assert sum(map(len, fake.passes)) == 16 * 20, "a picture was computed twice"
+    assert sum(map(len, fake.passes)) == 16 * 20, "an image was computed twice"
 
 
-def test_those_who_wait_together_are_answered_in_one_pass(fake: FakeEngine) -> None:
-    answers = ask_all(BatchingEngine(fake), range(6))
+def test_explain_one_with_waiting_requests_computes_them_in_one_pass(fake: FakeEngine) -> None:
+    results = request_all(BatchingEngine(fake), range(6))
     fake.gate.set()
-    assert [number_of(answer.result(SOON_S)) for answer in answers] == [0, 1, 2, 3, 4, 5]
+    assert [number_of(result.result(TIMEOUT_S)) for result in results] == [0, 1, 2, 3, 4, 5]
     assert fake.numbers == [[0], [1, 2, 3, 4, 5]]
 
 
-def test_a_pass_takes_no_more_than_a_batch_in_the_order_of_arrival(fake: FakeEngine) -> None:
-    answers = ask_all(BatchingEngine(fake, max_batch=3), range(9))
+def test_explain_one_computes_at_most_one_batch_in_order_of_arrival(fake: FakeEngine) -> None:
+    results = request_all(BatchingEngine(fake, max_batch=3), range(9))
     fake.gate.set()
-    for answer in answers:
-        answer.result(SOON_S)
+    for result in results:
+        result.result(TIMEOUT_S)
     assert fake.numbers == [[0], [1, 2, 3], [4, 5, 6], [7, 8]]
 
 
-def test_one_too_many_is_refused_and_not_computed(fake: FakeEngine) -> None:
+def test_explain_one_with_a_full_queue_raises_engine_busy_error(fake: FakeEngine) -> None:
     batching = BatchingEngine(fake, max_waiting=2)
-    answers = ask_all(batching, range(3))  # one is computed, two wait
-    with pytest.raises(EngineBusyError, match="2 pictures are waiting"):
+    results = request_all(batching, range(3))  # one is in progress, two are waiting
+    with pytest.raises(EngineBusyError, match="Expected fewer than 2, got 2"):
         batching.explain_one(image(3))
     fake.gate.set()
-    assert [number_of(answer.result(SOON_S)) for answer in answers] == [0, 1, 2]
+    assert [number_of(result.result(TIMEOUT_S)) for result in results] == [0, 1, 2]
     assert fake.numbers == [[0], [1, 2]]
 
 
-def test_after_it_was_busy_it_takes_images_again(fake: FakeEngine) -> None:
+def test_explain_one_after_a_full_queue_accepts_images(fake: FakeEngine) -> None:
     batching = BatchingEngine(fake, max_waiting=1)
-    answers = ask_all(batching, range(2))
+    results = request_all(batching, range(2))
     with pytest.raises(EngineBusyError):
         batching.explain_one(image(2))
     fake.gate.set()
-    for answer in answers:
-        answer.result(SOON_S)
-    assert number_of(in_thread(lambda: batching.explain_one(image(3))).result(SOON_S)) == 3
+    for result in results:
+        result.result(TIMEOUT_S)
+    assert number_of(in_thread(lambda: batching.explain_one(image(3))).result(TIMEOUT_S)) == 3
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()], ids=repr)
-def test_a_failing_pass_is_told_to_its_whole_batch_and_to_nobody_else(
+def test_explain_one_with_a_failed_pass_raises_in_all_threads_of_the_batch(
     fake: FakeEngine, error: BaseException
 ) -> None:
     fake.fail_in = {2: error}
-    first, *failed, last = ask_all(BatchingEngine(fake, max_batch=3), range(5))
+    first, *failed, last = request_all(BatchingEngine(fake, max_batch=3), range(5))
     fake.gate.set()
-    assert [one.exception(SOON_S) for one in failed] == [error] * 3
-    assert (number_of(first.result(SOON_S)), number_of(last.result(SOON_S))) == (0, 4)
+    assert [future.exception(TIMEOUT_S) for future in failed] == [error] * 3
+    assert (number_of(first.result(TIMEOUT_S)), number_of(last.result(TIMEOUT_S))) == (0, 4)
 
 
-def test_the_next_request_after_a_failing_pass_works(fake: FakeEngine) -> None:
+def test_explain_one_after_a_failed_pass_returns_a_result(fake: FakeEngine) -> None:
     fake.fail_in = {1: RuntimeError("out of memory")}
     fake.gate.set()
     batching = BatchingEngine(fake)
     with pytest.raises(RuntimeError, match="out of memory"):
         batching.explain_one(image(1))
-    assert number_of(in_thread(lambda: batching.explain_one(image(2))).result(SOON_S)) == 2
+    assert number_of(in_thread(lambda: batching.explain_one(image(2))).result(TIMEOUT_S)) == 2
 
 
-def test_an_answer_too_short_for_its_batch_leaves_nobody_waiting(fake: FakeEngine) -> None:
-    fake.answer = lambda pixels: answer_by_number(pixels[:1])
-    _, *answers = ask_all(BatchingEngine(fake), range(3))
+def test_explain_one_with_too_few_results_raises_instead_of_waiting(fake: FakeEngine) -> None:
+    fake.compute = lambda pixels: result_by_number(pixels[:1])
+    _, *results = request_all(BatchingEngine(fake), range(3))
     fake.gate.set()
-    for answer in answers:
-        answer.exception(SOON_S)  # it may be an answer or an error; it must come
-    assert isinstance(answers[-1].exception(), IndexError)
+    for result in results:
+        result.exception(TIMEOUT_S)  # a result or an error, but no deadlock
+    assert isinstance(results[-1].exception(), IndexError)
 
 
-def test_nothing_is_left_behind(fake: FakeEngine) -> None:
+def test_explain_one_leaves_no_thread_and_no_request(fake: FakeEngine) -> None:
     batching = BatchingEngine(fake)
     threads = set(threading.enumerate())
-    answers = ask_all(batching, range(4))
+    results = request_all(batching, range(4))
     fake.gate.set()
-    for answer in answers:
-        answer.result(SOON_S)
-    until(lambda: set(threading.enumerate()) <= threads)
+    for result in results:
+        result.result(TIMEOUT_S)
+    wait_until(lambda: set(threading.enumerate()) <= threads)
     assert not batching._waiting
 
 
-def test_a_real_engine_gives_eight_users_what_it_gives_one(tiny_run: Run) -> None:
+def test_explain_one_with_a_real_engine_equals_single_requests(tiny_run: Run) -> None:
     engine = Engine(open_bundle(tiny_run.path))
     pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     gated = FakeEngine(engine.explain)
     batching = BatchingEngine(gated)
-    answers = [ask(batching, one) for one in pixels]
+    results = [request(batching, image_pixels) for image_pixels in pixels]
     gated.gate.set()
-    for one, answer in zip(pixels, answers, strict=True):
-        logits, heatmaps = answer.result(SOON_S)
-        (alone,), (maps,) = engine.explain(one[None])
+    for image_pixels, result in zip(pixels, results, strict=True):
+        logits, heatmaps = result.result(TIMEOUT_S)
+        (alone,), (maps,) = engine.explain(image_pixels[None])
         np.testing.assert_allclose(logits, alone, rtol=0, atol=1e-5)
         for name in CLASSES:
             np.testing.assert_allclose(heatmaps[name].raw, maps[name].raw, rtol=0, atol=1e-5)
-    assert max(map(len, gated.passes)) > 1, "no two were computed together"
+    assert max(map(len, gated.passes)) > 1, "no two images were computed together"

@@ -18,7 +18,12 @@ from bc_model.errors import ModelError
 from bc_model.gradcam import Heatmap
 from bc_model.inference.batching import BatchingEngine
 from bc_model.inference.bundle import Bundle, open_bundle
-from bc_model.inference.classifier import Classifier, Prediction, load_classifier, prob_malignant
+from bc_model.inference.classifier import (
+    Classifier,
+    Prediction,
+    compute_prob_malignant,
+    load_classifier,
+)
 from bc_model.inference.engine import Engine, Head
 from bc_model.inference.model_card import (
     DecisionThreshold,
@@ -33,23 +38,23 @@ from bc_model.training.run import Run
 
 @pytest.fixture(scope="module")
 def card(tiny_run: Run) -> ModelCard:
-    # The drawn set has no scale; here it stands for a real one.
+    # Synthetic datasets have no scale, so the card gets the scale of real images.
     card = open_bundle(tiny_run.path).card
     scale = Scale((200,), {"200": (0.5, 0.6)}, "a test")
-    # What is drawn here is no drawn tissue, and would be stained strangely.
+    # The random images of these tests have unusual staining.
     given = replace(card.input, stain=None)
     files = {name: sha256 for name, sha256 in card.files.items() if name != SEEN_IMAGES_FILE}
     return replace(card, scale=scale, input=given, files=files)
 
 
-def answering(
+def engine_with(
     logits: tuple[float, float],
     card: ModelCard,
     *,
     threshold: float = 0.5,
     temperature: float = 1.0,
 ) -> Any:
-    """Return an engine that gives these logits whatever it is shown."""
+    """Return an engine that returns these logits for every image."""
     card = replace(
         card,
         threshold=DecisionThreshold(threshold, "a test"),
@@ -88,24 +93,28 @@ def image(width: int = 96, height: int = 64, seed: int = 0) -> np.ndarray:
 # --- Probability ---
 
 
-def test_probability_by_hand() -> None:
+def test_compute_prob_malignant_returns_the_softmax() -> None:
     expected = 1 / (1 + math.exp(-(3 - 1)))
-    assert prob_malignant(np.array([[1.0, 3.0]]), 1.0)[0] == pytest.approx(expected, rel=1e-12)
+    assert compute_prob_malignant(np.array([[1.0, 3.0]]), 1.0)[0] == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
-def test_temperature_divides_the_logits() -> None:
+def test_compute_prob_malignant_divides_by_the_temperature() -> None:
     expected = 1 / (1 + math.exp(-(3 - 1) / 4))
-    assert prob_malignant(np.array([[1.0, 3.0]]), 4.0)[0] == pytest.approx(expected, rel=1e-12)
+    assert compute_prob_malignant(np.array([[1.0, 3.0]]), 4.0)[0] == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
-def test_large_logits_do_not_overflow() -> None:
+def test_compute_prob_malignant_with_large_logits_does_not_overflow() -> None:
     np.testing.assert_array_equal(
-        prob_malignant(np.array([[-1e4, 1e4], [1e4, -1e4]]), 1.0), [1.0, 0.0]
+        compute_prob_malignant(np.array([[-1e4, 1e4], [1e4, -1e4]]), 1.0), [1.0, 0.0]
     )
 
 
 def test_predict_with_temperature_returns_the_calibrated_probability(card: ModelCard) -> None:
-    prediction = predict(answering((1.0, 3.0), card, temperature=4.0))
+    prediction = predict(engine_with((1.0, 3.0), card, temperature=4.0))
     assert prediction.prob_malignant == pytest.approx(1 / (1 + math.exp(-0.5)))
     assert prediction.logits == (1.0, 3.0)
 
@@ -126,7 +135,7 @@ def test_predict_with_temperature_returns_the_calibrated_probability(card: Model
 def test_predict_returns_the_class_at_the_threshold(
     logits: tuple[float, float], threshold: float, expected: str, card: ModelCard
 ) -> None:
-    engine = answering(logits, card, threshold=threshold)
+    engine = engine_with(logits, card, threshold=threshold)
     assert predict(engine).predicted_class == expected
 
 
@@ -172,7 +181,7 @@ def test_load_classifier_accepts_run_and_model_directories(
     tiny_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "bc_model.inference.classifier.shipped_folder", lambda name: tiny_run.model_dir
+        "bc_model.inference.classifier.bundled_model_dir", lambda name: tiny_run.model_dir
     )
     expected = load_classifier(tiny_run.path).bundle.key
     for source in (str(tiny_run.path), tiny_run.model_dir, "bundled"):
@@ -188,18 +197,18 @@ def test_load_classifier_accepts_run_and_model_directories(
 def test_predict_with_a_training_size_has_no_size_check(
     card: ModelCard, size: tuple[int, int]
 ) -> None:
-    assert "BC130" not in codes(answering((0.0, 1.0), card), image(*size))
+    assert "BC130" not in codes(engine_with((0.0, 1.0), card), image(*size))
 
 
 @pytest.mark.parametrize("size", [(512, 512), (64, 64), (460, 700), (64, 96)], ids=str)
 def test_predict_with_another_size_has_a_size_check(card: ModelCard, size: tuple[int, int]) -> None:
-    assert "BC130" in codes(answering((0.0, 1.0), card), image(*size))
+    assert "BC130" in codes(engine_with((0.0, 1.0), card), image(*size))
 
 
 @pytest.mark.parametrize(("width", "height"), [(20, 32), (32, 20), (21, 21)])
 def test_predict_with_a_small_image_is_blocked(card: ModelCard, width: int, height: int) -> None:
     """The input of the network is 32 x 32 px."""
-    engine = answering((0.0, 1.0), card)
+    engine = engine_with((0.0, 1.0), card)
     found = codes(engine, image(width, height))
     assert found[0] == "BC105"
     assert "BC130" not in found
@@ -213,20 +222,20 @@ def test_predict_with_a_full_frame_and_its_cropped_field_has_the_same_checks(
     card: ModelCard, trimmed: tuple[int, int], exact: tuple[int, int]
 ) -> None:
     """Both give the network the same field."""
-    engine = answering((0.0, 1.0), card)
+    engine = engine_with((0.0, 1.0), card)
     assert codes(engine, image(*trimmed)) == codes(engine, image(*exact))
 
 
 def test_predict_without_a_stated_magnification_lists_the_supported_ones(card: ModelCard) -> None:
     (check,) = (
-        check for check in predict(answering((0.0, 1.0), card)).checks if check.code == "BC140"
+        check for check in predict(engine_with((0.0, 1.0), card)).checks if check.code == "BC140"
     )
     assert check.params == {"supported_names": ["200X"], "objectives": ["20x"]}
 
 
 def test_predict_with_a_model_of_unknown_scale_has_no_scale_check(card: ModelCard) -> None:
     unknown = replace(card, scale=replace(card.scale, magnifications=()))
-    engine = answering((0.0, 1.0), unknown)
+    engine = engine_with((0.0, 1.0), unknown)
     assert "BC140" not in codes(engine)
     assert predict(engine, magnification=40).is_classified
 
@@ -235,7 +244,7 @@ def test_predict_with_a_model_of_unknown_scale_has_no_scale_check(card: ModelCar
 def test_predict_with_an_uncalibrated_model_has_an_info_check(
     temperature: float, expected: bool, card: ModelCard
 ) -> None:
-    engine = answering((0.0, 1.0), card, temperature=temperature)
+    engine = engine_with((0.0, 1.0), card, temperature=temperature)
     assert ("BC401" in codes(engine)) == expected
 
 
@@ -254,7 +263,7 @@ def test_predict_with_an_uncalibrated_model_has_an_info_check(
 def test_predict_with_a_magnification_prefers_the_argument_to_the_file_name(
     card: ModelCard, name: str, magnification: int | None, expected: str | None
 ) -> None:
-    engine = answering((0.0, 1.0), card)
+    engine = engine_with((0.0, 1.0), card)
     prediction = predict(engine, name=name, magnification=magnification)
     found = {check.code for check in prediction.checks} & {"BC101", "BC140"}
     assert found == ({expected} if expected else set())
@@ -264,7 +273,7 @@ def test_predict_with_a_magnification_prefers_the_argument_to_the_file_name(
 def test_predict_with_a_blocking_check_returns_no_class_probability_or_heatmap(
     card: ModelCard,
 ) -> None:
-    prediction = predict(answering((0.0, 1.0), card), magnification=40)
+    prediction = predict(engine_with((0.0, 1.0), card), magnification=40)
     assert not prediction.is_classified
     assert prediction.predicted_class is None
     assert prediction.prob_malignant is None
@@ -278,7 +287,7 @@ def test_predict_with_a_blocking_check_returns_no_class_probability_or_heatmap(
 @pytest.mark.parametrize("subset", ["training_cases", "validation_cases"])
 def test_predict_with_a_training_case_has_a_warning(subset: str, card: ModelCard) -> None:
     case = getattr(card.data, subset)[0]
-    engine = answering((0.0, 1.0), card)
+    engine = engine_with((0.0, 1.0), card)
     prediction = predict(engine, name=f"SOB_B_A-14-{case}-200-001.png")
     assert prediction.is_classified
     assert prediction.checks[0].code == "BC110"
@@ -288,7 +297,7 @@ def test_predict_with_a_training_case_has_a_warning(subset: str, card: ModelCard
 def test_predict_with_training_images_and_near_duplicates_has_a_warning(
     card: ModelCard, tiny_run: Run, drawn_set: Path
 ) -> None:
-    engine = answering((0.0, 1.0), replace(card, files=open_bundle(tiny_run.path).card.files))
+    engine = engine_with((0.0, 1.0), replace(card, files=open_bundle(tiny_run.path).card.files))
     engine.bundle = Bundle(tiny_run.model_dir, engine.bundle.card)
     split = read_split(tiny_run.split_file)
     own, other = (
@@ -307,14 +316,14 @@ def test_predict_with_training_images_and_near_duplicates_has_a_warning(
 def test_predict_with_a_synthetic_image_is_blocked_for_a_model_of_tissue(card: ModelCard) -> None:
     name = "SOB_B_A-14-90099-200-001.png"
     of_tissue = replace(card, data=replace(card.data, is_synthetic=False))
-    assert codes(answering((0.0, 1.0), of_tissue), name=name)[0] == "BC102"
-    assert "BC102" not in codes(answering((0.0, 1.0), card), name=name)
+    assert codes(engine_with((0.0, 1.0), of_tissue), name=name)[0] == "BC102"
+    assert "BC102" not in codes(engine_with((0.0, 1.0), card), name=name)
 
 
 def test_predict_with_other_staining_warns_and_with_grayscale_is_blocked(card: ModelCard) -> None:
     columns = dict.fromkeys(STAIN_COLUMNS, (0.2, 0.3, 0.4))
     stain = StainStatistics((0.01, 0.5, 0.99), columns, 0.0)
-    engine = answering((0.0, 1.0), replace(card, input=replace(card.input, stain=stain)))
+    engine = engine_with((0.0, 1.0), replace(card, input=replace(card.input, stain=stain)))
     blank = predict(engine, np.full((64, 96, 3), 244, np.uint8))
     assert not blank.is_classified
     assert blank.checks[0].code == "BC104"
@@ -325,5 +334,5 @@ def test_predict_with_other_staining_warns_and_with_grayscale_is_blocked(card: M
 
 @pytest.mark.parametrize("name", ["SOB_B_A-14-12345-200-001.png", "my image.png", ""])
 def test_predict_with_an_ordinary_name_has_only_info_checks(name: str, card: ModelCard) -> None:
-    checks = predict(answering((0.0, 1.0), card), name=name).checks
+    checks = predict(engine_with((0.0, 1.0), card), name=name).checks
     assert {check.severity for check in checks} == {Severity.INFO}

@@ -1,4 +1,4 @@
-"""The head in NumPy: numbers by hand, and files that are refused. TensorFlow: test_gradcam.py."""
+"""The head in NumPy: worked examples and invalid files; `test_gradcam` compares TensorFlow."""
 
 import pickle
 from pathlib import Path
@@ -20,34 +20,34 @@ def small_head() -> Head:
     )
 
 
-def test_logits_by_hand() -> None:
+def test_logits_of_a_worked_example() -> None:
     # Hidden: (1 + 2 * 1 + 0.5, -1 + 1) = (3.5, 0); with (2, 0): (2.5, -2 -> 0).
     pooled = np.array([[1.0, 1.0], [2.0, 0.0]], np.float32)
     np.testing.assert_allclose(small_head().logits(pooled), [[3.5, 8.0], [2.5, 6.0]])
 
 
-def test_gradient_by_hand() -> None:
-    # With (1, 2) both units are active: the product of both kernels, one row a class.
-    # With (2, 0) only the first is: its column (1, 2) times 1 and times 2.
+def test_gradient_of_a_worked_example() -> None:
+    # With (1, 2) both units are active: the product of both kernels, one row per class.
+    # With (2, 0) only the first unit is active: its column (1, 2) times 1 and times 2.
     pooled = np.array([[1.0, 2.0], [2.0, 0.0]], np.float32)
     expected = [[[1 - 3, 2 + 3], [2 + 1, 4 - 1]], [[1, 2], [2, 4]]]
     np.testing.assert_allclose(small_head().gradient(pooled), expected)
 
 
-def test_without_hidden_layers_the_gradient_is_the_kernel() -> None:
+def test_gradient_without_hidden_layers_is_the_kernel() -> None:
     kernel = np.arange(6, dtype=np.float32).reshape(3, 2)
     head = Head((kernel,), (np.zeros(2, np.float32),))
     gradient = head.gradient(np.ones((4, 3), np.float32))
     np.testing.assert_array_equal(gradient, np.stack([kernel.T] * 4))
 
 
-def test_a_unit_exactly_at_zero_passes_no_gradient() -> None:
-    # (1, 1) puts the second hidden unit at exactly 0; only the first one counts.
+def test_gradient_of_a_unit_at_zero_is_zero() -> None:
+    # With (1, 1) the second hidden unit is exactly 0, so only the first one contributes.
     gradient = small_head().gradient(np.array([[1.0, 1.0]], np.float32))
     np.testing.assert_array_equal(gradient, [[[1, 2], [2, 4]]])
 
 
-def test_a_saved_head_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_load_returns_the_saved_head_bit_for_bit(tmp_path: Path) -> None:
     head = small_head()
     head.save(tmp_path / "head.npz")
     loaded = Head.load(tmp_path / "head.npz")
@@ -55,7 +55,7 @@ def test_a_saved_head_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in pairs)
 
 
-def test_more_than_ten_layers_keep_their_order(tmp_path: Path) -> None:
+def test_load_with_more_than_ten_layers_keeps_the_order(tmp_path: Path) -> None:
     kernels = tuple(np.full((1, 1), i, np.float32) for i in range(12))
     Head(kernels, (np.zeros(1, np.float32),) * 12).save(tmp_path / "head.npz")
     loaded = Head.load(tmp_path / "head.npz")
@@ -63,13 +63,13 @@ def test_more_than_ten_layers_keep_their_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut short"])
-def test_a_file_that_is_no_head_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_load_with_another_file_raises_bundle_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "head.npz").write_bytes(content)
     with pytest.raises(BundleError, match="head"):
         Head.load(tmp_path / "head.npz")
 
 
-def test_a_head_cut_in_the_middle_is_refused(tmp_path: Path) -> None:
+def test_load_with_a_truncated_file_raises_bundle_error(tmp_path: Path) -> None:
     path = tmp_path / "head.npz"
     small_head().save(path)
     path.write_bytes(path.read_bytes()[:-100])
@@ -77,28 +77,30 @@ def test_a_head_cut_in_the_middle_is_refused(tmp_path: Path) -> None:
         Head.load(path)
 
 
-def test_a_head_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
+def test_load_with_a_changed_byte_raises_bundle_error(tmp_path: Path) -> None:
     path = tmp_path / "head.npz"
     small_head().save(path)
     data = bytearray(path.read_bytes())
-    data[data.index(np.float32(3.0).tobytes())] ^= 1  # inside a matrix: the zip's own check fails
+    data[data.index(np.float32(3.0).tobytes())] ^= (
+        1  # inside a matrix, so the checksum of the zip file fails
+    )
     path.write_bytes(data)
     with pytest.raises(BundleError, match="head"):
         Head.load(path)
 
 
-def test_a_missing_head_is_refused(tmp_path: Path) -> None:
+def test_load_with_a_missing_file_raises_bundle_error(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="head"):
         Head.load(tmp_path / "head.npz")
 
 
-def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+def test_load_with_a_pickle_raises_bundle_error(tmp_path: Path) -> None:
     (tmp_path / "head.npz").write_bytes(pickle.dumps({"kernel_0": 1}))
     with pytest.raises(BundleError, match="head"):
         Head.load(tmp_path / "head.npz")
 
 
-def test_pickled_objects_inside_are_refused(tmp_path: Path) -> None:
+def test_load_with_pickled_objects_raises_bundle_error(tmp_path: Path) -> None:
     objects = np.array([[object]], dtype=object)
     np.savez(tmp_path / "head.npz", kernel_0=objects, bias_0=np.zeros(1))
     with pytest.raises(BundleError, match="head"):
@@ -121,7 +123,9 @@ def test_pickled_objects_inside_are_refused(tmp_path: Path) -> None:
     ],
     ids=["nothing", "no bias", "other names", "long bias", "flat kernel", "numbers", "chain"],
 )  # fmt: skip
-def test_matrices_that_do_not_fit_are_refused(arrays: dict, tmp_path: Path) -> None:
+def test_load_with_matrices_that_do_not_fit_raises_bundle_error(
+    arrays: dict, tmp_path: Path
+) -> None:
     np.savez(tmp_path / "head.npz", **arrays)
     with pytest.raises(BundleError):
         Head.load(tmp_path / "head.npz")

@@ -1,4 +1,4 @@
-"""Writing a bundle: whole or not at all."""
+"""Writing a bundle completely or not at all."""
 
 import math
 import zipfile
@@ -34,7 +34,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_what_is_written_is_what_is_read(
+def test_write_bundle_then_open_returns_the_same_card(
     model: keras.Model, draft: ModelCard, tmp_path: Path
 ) -> None:
     written = write_bundle(model, tmp_path / "run" / "model", draft)
@@ -43,7 +43,7 @@ def test_what_is_written_is_what_is_read(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["model"]
 
 
-def test_the_keras_file_holds_the_same_weights(
+def test_write_bundle_saves_the_weights_in_the_keras_file(
     model: keras.Model, draft: ModelCard, tmp_path: Path
 ) -> None:
     bundle = write_bundle(model, tmp_path / "model", draft)
@@ -51,7 +51,7 @@ def test_the_keras_file_holds_the_same_weights(
     assert weights_fingerprint(loaded) == weights_fingerprint(model)
 
 
-def test_the_optimizer_stays_behind(draft: ModelCard, tmp_path: Path) -> None:
+def test_write_bundle_saves_no_optimizer_state(draft: ModelCard, tmp_path: Path) -> None:
     trained = build_model("tiny", image_size=(32, 32), dense_units=())
     trained.compile(optimizer="adam", loss="categorical_crossentropy")
     trained.train_on_batch(np.zeros((2, 32, 32, 3), "float32"), np.eye(2, dtype="float32"))
@@ -62,14 +62,16 @@ def test_the_optimizer_stays_behind(draft: ModelCard, tmp_path: Path) -> None:
         assert "optimizer" not in weights
 
 
-def test_a_model_without_dense_layers_is_served(draft: ModelCard, tmp_path: Path) -> None:
+def test_write_bundle_without_dense_layers_can_predict(draft: ModelCard, tmp_path: Path) -> None:
     bare = build_model("tiny", image_size=(32, 32), dense_units=())
     bundle = write_bundle(bare, tmp_path / "model", draft)
     assert Engine(bundle).predict(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 2)
 
 
-def test_a_graph_with_inner_outputs_is_served_by_its_two(draft: ModelCard, tmp_path: Path) -> None:
-    """Each swish of an EfficientNet leaves an output of its own in the converted graph."""
+def test_write_bundle_with_additional_outputs_keeps_the_first_two(
+    draft: ModelCard, tmp_path: Path
+) -> None:
+    """Each swish of an EfficientNet adds an output to the converted graph."""
     network = build_model("efficientnetb0", image_size=(32, 32), dense_units=())
     engine = Engine(write_bundle(network, tmp_path / "model", draft))
     pixels = np.full((1, 32, 32, 3), 128, np.uint8)
@@ -77,7 +79,7 @@ def test_a_graph_with_inner_outputs_is_served_by_its_two(draft: ModelCard, tmp_p
     np.testing.assert_allclose(engine.predict(pixels), expected.numpy(), atol=1e-6)
 
 
-def test_nothing_is_left_when_the_export_fails(
+def test_write_bundle_with_a_failed_export_leaves_nothing(
     model: keras.Model, draft: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: keras.Model, path: Path) -> None:
@@ -90,7 +92,7 @@ def test_nothing_is_left_when_the_export_fails(
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_left_when_the_card_does_not_fit(
+def test_write_bundle_with_an_invalid_card_leaves_nothing(
     model: keras.Model, draft: ModelCard, tmp_path: Path
 ) -> None:
     scale = Scale((), {"200": (math.nan, 0.6)}, "a test")
@@ -104,7 +106,7 @@ def existing(model: keras.Model, draft: ModelCard, folder: Path) -> tuple[Bundle
     return bundle, contents(folder)
 
 
-def test_an_existing_bundle_is_replaced_whole(
+def test_write_bundle_replaces_an_existing_bundle_completely(
     model: keras.Model, draft: ModelCard, tmp_path: Path
 ) -> None:
     old, _ = existing(model, draft, tmp_path / "model")
@@ -116,7 +118,7 @@ def test_an_existing_bundle_is_replaced_whole(
     assert not (tmp_path / "model" / "stray.txt").exists()
 
 
-def test_an_existing_bundle_survives_a_failing_export(
+def test_write_bundle_with_a_failed_export_keeps_the_existing_bundle(
     model: keras.Model, draft: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, before = existing(model, draft, tmp_path / "model")
@@ -131,7 +133,7 @@ def test_an_existing_bundle_survives_a_failing_export(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_an_existing_bundle_survives_a_move_that_fails(
+def test_write_bundle_with_a_failed_move_keeps_the_existing_bundle(
     model: keras.Model, draft: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, before = existing(model, draft, tmp_path / "model")

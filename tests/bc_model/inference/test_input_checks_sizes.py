@@ -8,8 +8,13 @@ import pytest
 
 from bc_model.checks import make_check
 from bc_model.inference.bundle import Bundle
-from bc_model.inference.input_checks import check_size, check_sizes, size_facts, upsampling_factor
-from benchmarks.card import dummy_model_card
+from bc_model.inference.input_checks import (
+    check_size,
+    check_sizes,
+    summarize_sizes,
+    upsampling_factor,
+)
+from benchmarks.model_card import dummy_model_card
 
 
 def images(*rows: tuple[int, int, int | None]) -> pd.DataFrame:
@@ -25,7 +30,7 @@ def code_of(width: int, height: int, bundle: Bundle, *, official: bool = False) 
 
 @pytest.fixture
 def bundle() -> Bundle:
-    """Of a network that takes 160 x 240 px, and learned from frames and from squashed ones."""
+    """Return a bundle with 160 x 240 px, trained on full frames and on resized frames."""
     return bundle_with(
         (160, 240), (*[(224, 224, 200)] * 3, *[(700, 460, 100)] * 2, (700, 456, 100))
     )
@@ -36,34 +41,34 @@ def bundle_with(
 ) -> Bundle:
     """Return a bundle of a model that was trained on images of these sizes."""
     card = dummy_model_card(image_size)
-    facts = size_facts(images(*seen))
-    return Bundle(Path(), replace(card, input=replace(card.input, **facts)))
+    sizes = summarize_sizes(images(*seen))
+    return Bundle(Path(), replace(card, input=replace(card.input, **sizes)))
 
 
-def test_sizes_of_frames_that_lost_their_shape_are_told_apart(bundle: Bundle) -> None:
+def test_summarize_sizes_lists_sizes_of_resized_frames(bundle: Bundle) -> None:
     given = bundle.card.input
     assert given.training_sizes == ("224x224", "700x460", "700x456")
     assert given.reshaped_sizes == ("224x224",)
-    assert size_facts(images((224, 224, 200), (224, 224, None)))["reshaped_sizes"] == ()
-    # Without an official name nobody knows what shape it had.
-    assert size_facts(images((224, 224, None)))["reshaped_sizes"] == ()
+    assert summarize_sizes(images((224, 224, 200), (224, 224, None)))["reshaped_sizes"] == ()
+    # Without an official name, the original shape is unknown.
+    assert summarize_sizes(images((224, 224, None)))["reshaped_sizes"] == ()
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "times"),
+    ("width", "height", "factor"),
     [(50, 50, 4.8), (240, 100, 1.6), (100, 160, 2.4), (480, 320, 0.5), (224, 224, 0.0)],
 )
 def test_check_size_above_the_upsampling_limit_is_blocking(
-    bundle: Bundle, width: int, height: int, times: float
+    bundle: Bundle, width: int, height: int, factor: float
 ) -> None:
-    assert upsampling_factor(width, height, bundle) == pytest.approx(times)
-    assert (code_of(width, height, bundle) == "BC105") == (times > 1.5)
+    assert upsampling_factor(width, height, bundle) == pytest.approx(factor)
+    assert (code_of(width, height, bundle) == "BC105") == (factor > 1.5)
 
 
 def test_check_size_with_upsampled_training_images_allows_the_same_factor() -> None:
     bundle = bundle_with((224, 224), ((50, 50, None),))
 
-    assert code_of(50, 49, bundle) == "BC130"  # 4.6 times, where 4.5 was in training
+    assert code_of(50, 49, bundle) == "BC130"  # a factor of 4.6, and 4.5 in training
     check = check_size(25, 25, False, bundle)
     assert (check.code, check.params["factor"]) == ("BC105", pytest.approx(8.96))
     rare = bundle_with((224, 224), (*[(700, 460, None)] * 2, (50, 50, None)))

@@ -23,8 +23,8 @@ from bc_model.inference.model_card import (
     SubsetCounts,
     Temperature,
     TrainingData,
+    describe_synthetic_training,
     read_model_card,
-    synthetic_label,
     write_model_card,
 )
 from bc_model.inference.precision import Parity
@@ -68,10 +68,10 @@ def write(folder: Path, path: str, value: object) -> Path:
     """Write the card with one changed value, past the checks of the dataclasses."""
     data = to_json(CARD)
     *parents, last = path.split("/")
-    place: Any = data
+    parent: Any = data
     for name in parents:
-        place = place[name]
-    place[last] = value
+        parent = parent[name]
+    parent[last] = value
     (folder / MODEL_CARD_FILE).write_text(json.dumps(data), encoding="utf-8")
     return folder
 
@@ -157,7 +157,7 @@ def test_read_model_card_value_that_is_not_a_hash_is_refused(
         ("metrics/test/metrics/accuracy", "good"),
         ("metrics/test/metrics/accuracy/low", None),
         ("precisions/f16", to_json(CARD.precisions["f32"])),
-        ("precisions/f32/n", -1),
+        ("precisions/f32/n_images", -1),
     ],
     ids=str,
 )
@@ -220,7 +220,7 @@ def test_intended_use_excludes_diagnosis() -> None:
     assert "no normal tissue" in LIMITS
 
 
-def test_drawn_in_words_counts_the_cases_of_the_initial_weights() -> None:
-    assert synthetic_label(CARD.data).endswith("knows nothing of tissue.")
-    begun = replace(CARD.data, initial_cases=("1", "2"))
-    assert synthetic_label(begun).endswith("had learned, from 2 cases.")
+def test_describe_synthetic_training_counts_the_cases_of_the_initial_weights() -> None:
+    assert describe_synthetic_training(CARD.data).endswith("Do not use it for tissue.")
+    initialized = replace(CARD.data, initial_cases=("1", "2"))
+    assert describe_synthetic_training(initialized).endswith("tissue, from 2 cases.")

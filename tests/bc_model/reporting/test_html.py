@@ -1,4 +1,4 @@
-"""Documents as HTML and Markdown: self-contained, deterministic and safe with any text."""
+"""HTML and Markdown files: self-contained, deterministic and safe for any text."""
 
 import re
 from html.parser import HTMLParser
@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from bc_model.reporting.evaluation_report import report_document
 from bc_model.reporting.html import to_html, to_markdown
-from tests.bc_model.reporting.examples import MARKUP, hostile, model_card, report
+from tests.bc_model.reporting.examples import MARKUP, hostile_document, model_card, report
 
 ADDRESSES = ("href", "xlink:href", "src", "action", "data")
 
@@ -41,13 +41,13 @@ class Reader(HTMLParser):
         self.text.append(data)
 
 
-def test_html_stands_alone() -> None:
+def test_to_html_is_self_contained() -> None:
     page = to_html(report_document(report(), model_card()))
     reader = Reader()
     reader.feed(page)
     reader.close()
     assert reader.open == []
-    # Charts refer to shapes of their own only.
+    # Charts contain references inside the page only.
     assert all(address.startswith("#") for address in reader.addresses)
     assert not reader.tags & {"script", "link", "img", "iframe", "object", "form", "base"}
     assert "default-src 'none'" in page
@@ -63,23 +63,24 @@ def test_html_stands_alone() -> None:
         assert ElementTree.fromstring(chart).tag.endswith("svg")
 
 
-def test_html_shows_any_text_as_text() -> None:
+def test_to_html_escapes_markup() -> None:
     reader = Reader()
-    reader.feed(to_html(hostile()))
+    reader.feed(to_html(hostile_document()))
     assert "b" not in reader.tags
     assert "".join(reader.text).count(MARKUP) >= 8
 
 
-def test_the_same_report_gives_the_same_bytes() -> None:
-    one, two = (report_document(report(), model_card()) for _ in range(2))
-    assert to_html(one) == to_html(two)
-    assert to_markdown(one) == to_markdown(two)
+def test_writers_same_report_gives_same_text() -> None:
+    first, second = (report_document(report(), model_card()) for _ in range(2))
+    assert to_html(first) == to_html(second)
+    assert to_markdown(first) == to_markdown(second)
 
 
-def test_markdown_escapes_and_keeps_tables_whole() -> None:
-    text = to_markdown(hostile())
+def test_to_markdown_escapes_markup_in_tables() -> None:
+    text = to_markdown(hostile_document())
     (row,) = [line for line in text.splitlines() if line.startswith("| \\<b")]
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
     assert "| --- | ---: |" in text
     assert "<b" not in text.replace("\\<b", "")
     assert text.startswith("# \\<b")
+    assert "\n\n\n" not in text

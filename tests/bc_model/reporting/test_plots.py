@@ -1,4 +1,4 @@
-"""The charts of reports: sizes, texts, places of the markers, and the same bytes each time."""
+"""Charts of reports: sizes, texts, positions of the markers, and determinism."""
 
 import struct
 import subprocess
@@ -26,7 +26,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def marker(axes: Axes, color: str) -> tuple[float, float]:
-    """Return the place of the only marker of a color."""
+    """Return the position of the only marker of a color."""
     (line,) = [x for x in axes.lines if x.get_marker() == "o" and x.get_color() == color]
     ((x, y),) = line.get_xydata()
     return float(x), float(y)
@@ -60,10 +60,10 @@ def test_plot_confusion_matrix_shows_counts_and_percentages() -> None:
 
 
 def test_plot_roc_curve_shows_area_interval_and_threshold() -> None:
-    found = report()
-    area = found.metrics["roc_auc"]
-    figure = plots.plot_roc_curve(found)
-    legend = f"AUC {area.value:.3f}\n95 % CI {area.low:.3f}-{area.high:.3f}\n"
+    example = report()
+    area = example.metrics["roc_auc"]
+    figure = plots.plot_roc_curve(example)
+    legend = f"AUC {area.value:.3f}\n95 % CI {area.ci_low:.3f}-{area.ci_high:.3f}\n"
     assert any(text.startswith(legend) for text in texts(figure))
     assert {"Chance", "Threshold 0.5"} <= set(texts(figure))
 
@@ -74,33 +74,33 @@ def test_plot_roc_curve_of_one_class_states_the_reason() -> None:
 
 
 def test_threshold_marker_is_on_its_curve() -> None:
-    found = report()
-    assert found.roc is not None
-    (tn, fp), (fn, tp) = found.confusion
-    x, y = marker(plots.plot_roc_curve(found).axes[0], plots.MALIGNANT)
+    example = report()
+    assert example.roc is not None
+    (tn, fp), (fn, tp) = example.confusion
+    x, y = marker(plots.plot_roc_curve(example).axes[0], plots.MALIGNANT)
     assert (x, y) == pytest.approx((fp / (tn + fp), tp / (fn + tp)))
-    assert np.interp(x, found.roc.fpr, found.roc.tpr) >= y - 1e-12
-    x, y = marker(plots.plot_precision_recall_curve(found).axes[0], plots.MALIGNANT)
+    assert np.interp(x, example.roc.fpr, example.roc.tpr) >= y - 1e-12
+    x, y = marker(plots.plot_precision_recall_curve(example).axes[0], plots.MALIGNANT)
     assert (x, y) == pytest.approx((tp / (fn + tp), tp / (tp + fp)))
 
 
 def test_plot_calibration_shows_every_bin() -> None:
-    found = report().calibration
-    axes = plots.plot_calibration(found).axes[0]
+    calibration = report().calibration
+    axes = plots.plot_calibration(calibration).axes[0]
     (points,) = [line for line in axes.lines if line.get_marker() == "o"]
-    assert points.get_xdata().tolist() == [one.mean_prob for one in found.bins]
-    assert len(axes.patches) == len(found.bins)
-    assert plots.describe_calibration(found).count("observed") == len(found.bins)
+    assert points.get_xdata().tolist() == [group.mean_prob for group in calibration.bins]
+    assert len(axes.patches) == len(calibration.bins)
+    assert plots.describe_calibration(calibration).count("observed") == len(calibration.bins)
 
 
 def test_plot_cases_keeps_markers_apart() -> None:
     table = predictions()
     cases = case_table(table, 0.5)
     axes = plots.plot_cases(cases, 0.5).axes[0]
-    places = [tuple(place) for line in axes.lines[:2] for place in line.get_xydata()]
-    assert len(places) == len(cases)
-    for k, (x, y) in enumerate(places):
-        assert all(y != other[1] or abs(x - other[0]) >= 0.014 for other in places[:k])
+    positions = [tuple(position) for line in axes.lines[:2] for position in line.get_xydata()]
+    assert len(positions) == len(cases)
+    for k, (x, y) in enumerate(positions):
+        assert all(y != other[1] or abs(x - other[0]) >= 0.014 for other in positions[:k])
 
 
 def test_plot_group_confusion_marks_a_missing_class() -> None:
@@ -112,7 +112,7 @@ def test_plot_group_confusion_marks_a_missing_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_cases", "expected"), [(0, "14 pictures, cases unknown"), (1, "14 pictures, 1 case")]
+    ("n_cases", "expected"), [(0, "14 images, cases unknown"), (1, "14 images, 1 case")]
 )
 def test_plot_group_metric_shows_support(n_cases: int, expected: str) -> None:
     groups = [("papillary", Metric(0.5, 0.4, 0.6, 14, n_cases, ""))]
@@ -124,18 +124,18 @@ def test_plot_group_metric_undefined_states_the_reason() -> None:
     assert "not defined: only one class present" in texts(plots.plot_group_metric(groups))
 
 
-def test_figures_drawn_in_threads_have_the_same_bytes() -> None:
-    found = report()
+def test_figures_of_several_threads_have_the_same_bytes() -> None:
+    example = report()
 
     def draw(_: int) -> tuple[bytes, bytes]:
-        figure = plots.plot_roc_curve(found)
+        figure = plots.plot_roc_curve(example)
         return plots.figure_to_png(figure), plots.figure_to_svg(figure)
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(draw, range(8)))) == 1
 
 
-def test_figures_are_unknown_to_pyplot() -> None:
+def test_figures_are_not_managed_by_pyplot() -> None:
     code = (
         "import sys; from bc_model.reporting import plots; "
         "plots.plot_confusion_matrix(((1, 2), (3, 4))); import matplotlib.pyplot as plt; "

@@ -1,4 +1,4 @@
-"""What a run tells of its time: compiling and pauses are no measure of an epoch."""
+"""The remaining time of a run excludes compilation and pauses."""
 
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ EPOCHS, STEPS = 10, 4
 
 
 class Clock:
-    """A clock that is set by hand; a sleep goes on for a hundred seconds."""
+    """A clock that the test sets; a sleep takes 100 seconds."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -41,22 +41,22 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def clock(run: Run, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock(run)
-    monkeypatch.setattr(callbacks, "time", made)
-    return made
+    clock = Clock(run)
+    monkeypatch.setattr(callbacks, "time", clock)
+    return clock
 
 
 @pytest.fixture
 def reporter(run: Run, clock: Clock) -> RunReporter:
-    made = RunReporter(run, Phase("head", "head", 0, EPOCHS, EPOCHS))
-    made.set_params({"steps": STEPS})
+    reporter = RunReporter(run, Phase("head", "head", 0, EPOCHS, EPOCHS))
+    reporter.set_params({"steps": STEPS})
     rate = SimpleNamespace(numpy=lambda: 0.1)
-    made.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=rate)))
-    made.on_train_begin()
-    return made
+    reporter.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=rate)))
+    reporter.on_train_begin()
+    return reporter
 
 
-def work(
+def train_epoch(
     reporter: RunReporter, clock: Clock, epoch: int, *, batch_s: float, first_s: float = 0.0
 ) -> None:
     reporter.on_epoch_begin(epoch)
@@ -66,7 +66,7 @@ def work(
         reporter.on_train_batch_end(batch)
 
 
-def test_the_compiling_of_the_first_batch_is_not_multiplied(
+def test_seconds_left_excludes_the_compilation_of_the_first_batch(
     reporter: RunReporter, clock: Clock, run: Run
 ) -> None:
     reporter.on_epoch_begin(0)
@@ -75,24 +75,24 @@ def test_the_compiling_of_the_first_batch_is_not_multiplied(
     assert run.read_status()["seconds_left"] is None
     clock.now_s += 2.0
     reporter.on_train_batch_end(1)
-    # Half an epoch is done; the other nine and a half cost four batches of two seconds each.
+    # The other nine and a half epochs have four batches of two seconds each.
     assert run.read_status()["seconds_left"] == 76
 
 
-def test_neither_is_that_of_the_first_validation(
+def test_seconds_left_excludes_the_compilation_of_the_first_validation(
     reporter: RunReporter, clock: Clock, run: Run
 ) -> None:
-    work(reporter, clock, 0, batch_s=2.0, first_s=30.0)
+    train_epoch(reporter, clock, 0, batch_s=2.0, first_s=30.0)
     clock.now_s += 50.0
     reporter.on_epoch_end(0, {"loss": 1.0})
-    work(reporter, clock, 1, batch_s=2.0)
+    train_epoch(reporter, clock, 1, batch_s=2.0)
     clock.now_s += 1.0
     reporter.on_test_batch_end(0)
     assert run.read_status()["seconds_left"] == 8 * 9
     assert [record["seconds"] for record in run.read_history()] == [88.0]
 
 
-def test_the_clock_stands_while_the_run_is_paused(
+def test_seconds_left_and_history_exclude_pauses(
     reporter: RunReporter, clock: Clock, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "bc_model.training")

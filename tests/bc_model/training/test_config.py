@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from bc_model.errors import ConfigError
+from bc_model.errors import ConfigError, RecordError
 from bc_model.training.config import OPTIONS, TrainingConfig
+from bc_model.utils.serialization import from_json, to_json
 
 
 def make(**changes: object) -> TrainingConfig:
@@ -25,9 +26,8 @@ def test_option_has_a_short_label_and_help(name: str) -> None:
 def test_options_are_the_fields_and_their_defaults_are_valid() -> None:
     fields = dataclasses.fields(TrainingConfig)
     assert list(OPTIONS) == [field.name for field in fields]
-    assert make() == TrainingConfig(
-        "set", **{name: one.default for name, one in OPTIONS.items() if name != "data"}
-    )
+    defaults = {name: option.default for name, option in OPTIONS.items() if name != "data"}
+    assert make() == TrainingConfig("set", **defaults)
 
 
 @pytest.mark.parametrize(
@@ -168,21 +168,21 @@ def test_finetune_values_replace_the_defaults() -> None:
     assert config.resolved_unfreeze_from == "conv4"
 
 
-def test_from_dict_returns_what_as_dict_wrote() -> None:
+def test_from_json_reverses_to_json() -> None:
     config = make(
         backbone="vgg16", image_size=(96, 144), dense_units=(512, 64), unfreeze_from="block4"
     )
-    assert TrainingConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert from_json(TrainingConfig, json.loads(json.dumps(to_json(config)))) == config
 
 
-def test_from_dict_unknown_key_raises_with_the_options() -> None:
-    with pytest.raises(ConfigError, match=r"option 'epochs'\. Expected one of augmented_copies,"):
-        TrainingConfig.from_dict({"data": "set", "epochs": 3})
+def test_from_json_with_unknown_key_raises() -> None:
+    with pytest.raises(RecordError, match="unknown key 'epochs'"):
+        from_json(TrainingConfig, to_json(make()) | {"epochs": 3})
 
 
-def test_from_dict_checks_ranges() -> None:
-    with pytest.raises(ConfigError, match="batch_size"):
-        TrainingConfig.from_dict({"data": "set", "batch_size": 0})
+def test_from_json_with_value_out_of_range_raises() -> None:
+    with pytest.raises(RecordError, match="Invalid batch_size 0"):
+        from_json(TrainingConfig, to_json(make()) | {"batch_size": 0})
 
 
 def test_config_is_frozen() -> None:

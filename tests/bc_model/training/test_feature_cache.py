@@ -1,4 +1,4 @@
-"""The store of features: what names it, what survives a stop, and what a batch holds."""
+"""The feature cache on disk: keys, completeness, disk space and use in training."""
 
 import json
 import os
@@ -16,27 +16,27 @@ import pytest
 from bc_model.data.pipeline import one_hot
 from bc_model.errors import RunError
 from bc_model.model import build_model, unfreeze_from
-from bc_model.training import feature_cache as cache
+from bc_model.training import feature_cache
 from bc_model.training.feature_cache import (
-    CachedViews,
-    ImageViews,
+    AugmentedImages,
+    CachedFeatures,
     cache_key,
-    check_room,
-    compute,
-    needed_bytes,
-    view_dataset,
-    view_file,
+    check_disk_space,
+    compute_features,
+    count_bytes,
+    features_file,
+    make_copy_dataset,
 )
 from bc_model.training.feature_extraction import (
     Extractor,
     cut_at_pool,
-    cut_before,
-    from_there_to_pool,
-    tensorflow_base,
+    cut_before_block,
+    make_bridge_to_pool,
+    make_tensorflow_extractor,
 )
 
 SIZE = (32, 32)
-N, VIEWS = 7, 3
+N, N_COPIES = 7, 3
 PIXELS = np.random.default_rng(0).integers(0, 256, (N, 40, 40, 3), np.uint8)
 LABELS = one_hot(["benign", "malignant", "malignant", "benign", *["malignant"] * 3])
 
@@ -55,23 +55,23 @@ def base(model: keras.Model) -> keras.Model:
     return cut_at_pool(model)[0]
 
 
-def fill(base: keras.Model, folder: Path, **changes: object) -> CachedViews:
-    values = {"augmented_copies": VIEWS, "batch_size": 3, "dtype": "float32", "folder": folder}
-    return compute(base, ImageViews(PIXELS, SIZE, 5), **{**values, **changes})
+def fill(base: keras.Model, directory: Path, **changes: object) -> CachedFeatures:
+    values = {"n_copies": N_COPIES, "batch_size": 3, "dtype": "float32", "directory": directory}
+    return compute_features(base, AugmentedImages(PIXELS, SIZE, 5), **{**values, **changes})
 
 
 def expected_features(base: keras.Model) -> np.ndarray:
-    """Compute all views at once, by hand."""
-    views = [
-        next(iter(view_dataset(PIXELS, SIZE, view=view, seed=5, batch_size=N)))
-        for view in range(VIEWS)
+    """Compute all copies at once, without the cache."""
+    copies = [
+        next(iter(make_copy_dataset(PIXELS, SIZE, copy=copy, seed=5, batch_size=N)))
+        for copy in range(N_COPIES)
     ]
-    return np.stack([base(x, training=False).numpy() for x in views])
+    return np.stack([base(x, training=False).numpy() for x in copies])
 
 
-def everything(store: CachedViews) -> np.ndarray:
-    index = np.arange(store.n)
-    return np.stack([store.read(np.full(store.n, view), index) for view in range(store.views)])
+def read_all(cache: CachedFeatures) -> np.ndarray:
+    index = np.arange(cache.n)
+    return np.stack([cache.read(np.full(cache.n, copy), index) for copy in range(cache.n_copies)])
 
 
 def stop_after(images: int) -> Callable[[int, int], None]:
@@ -82,50 +82,54 @@ def stop_after(images: int) -> Callable[[int, int], None]:
     return progress
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+def file_names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.rglob("*") if path.is_file())
 
 
-# --- What is stored ---
+# --- Stored values ---
 
 
-def test_a_store_holds_the_features_of_every_view(base: keras.Model, tmp_path: Path) -> None:
-    store = fill(base, tmp_path)
-    assert store.feature_shape == (32,)
-    found = everything(store)
+def test_compute_features_stores_every_copy(base: keras.Model, tmp_path: Path) -> None:
+    cache = fill(base, tmp_path)
+    assert cache.feature_shape == (32,)
+    found = read_all(cache)
     np.testing.assert_allclose(found, expected_features(base), rtol=1e-4, atol=1e-5)
     assert np.abs(found[0] - found[1]).max() > 1e-3
-    assert names(tmp_path) == ["about.json", *(f"view-00{view}.npy" for view in range(VIEWS))]
+    assert file_names(tmp_path) == [
+        *(f"copy-00{copy}.npy" for copy in range(N_COPIES)), "metadata.json",
+    ]  # fmt: skip
 
 
-def test_activations_are_kept_as_bfloat16(model: keras.Model, tmp_path: Path) -> None:
-    before, _ = cut_before(model, "block3") or pytest.fail("no cut")
-    store = fill(before, tmp_path, dtype="bfloat16")
-    assert store.feature_shape == (8, 8, 16)
-    whole = fill(before, tmp_path, dtype="float32")
-    rounded = everything(whole).astype(ml_dtypes.bfloat16).astype(np.float32)
-    np.testing.assert_array_equal(everything(store), rounded)
-    assert not np.array_equal(rounded, everything(whole))
-    payload = needed_bytes(N, 1, store.feature_shape, "bfloat16")
+def test_compute_features_rounds_activations_to_bfloat16(
+    model: keras.Model, tmp_path: Path
+) -> None:
+    before, _ = cut_before_block(model, "block3") or pytest.fail("no split")
+    cache = fill(before, tmp_path, dtype="bfloat16")
+    assert cache.feature_shape == (8, 8, 16)
+    exact = fill(before, tmp_path, dtype="float32")
+    rounded = read_all(exact).astype(ml_dtypes.bfloat16).astype(np.float32)
+    np.testing.assert_array_equal(read_all(cache), rounded)
+    assert not np.array_equal(rounded, read_all(exact))
+    payload = count_bytes(N, 1, cache.feature_shape, "bfloat16")
     assert payload == N * 8 * 8 * 16 * 2
-    assert 0 < view_file(store.folder, 0).stat().st_size - payload < 200
+    assert 0 < features_file(cache.directory, 0).stat().st_size - payload < 200
 
 
-def test_the_store_says_what_it_holds(base: keras.Model, tmp_path: Path) -> None:
-    about = json.loads((fill(base, tmp_path).folder / "about.json").read_text())
-    source = about.pop("computed_from")
+def test_compute_features_writes_metadata(base: keras.Model, tmp_path: Path) -> None:
+    metadata = json.loads((fill(base, tmp_path).directory / "metadata.json").read_text())
+    source = metadata.pop("source")
     assert (source["image_size"], source["augmented_copies"]) == ([32, 32], [1, 5])
-    assert about == {
+    assert metadata == {
         "base": "tiny_to_pool", "images": N, "feature_shape": [32], "dtype": "float32",
-        "computed_by": "tensorflow-f32",
+        "extractor": "tensorflow-f32",
     }  # fmt: skip
 
 
-# --- Computed once ---
+# --- Missing copies ---
 
 
-def counting(base: keras.Model) -> tuple[Extractor, list[int]]:
-    forward, sizes = tensorflow_base(base), []
+def counting_extractor(base: keras.Model) -> tuple[Extractor, list[int]]:
+    forward, sizes = make_tensorflow_extractor(base), []
 
     def count(batch: np.ndarray) -> np.ndarray:
         sizes.append(len(batch))
@@ -134,92 +138,104 @@ def counting(base: keras.Model) -> tuple[Extractor, list[int]]:
     return Extractor(forward.name, lambda: count), sizes
 
 
-def test_a_second_call_computes_nothing(base: keras.Model, tmp_path: Path) -> None:
+def test_compute_features_with_complete_cache_computes_nothing(
+    base: keras.Model, tmp_path: Path
+) -> None:
     first = fill(base, tmp_path)
-    extract, sizes = counting(base)
-    assert fill(base, tmp_path, extract=extract) == first
+    extractor, sizes = counting_extractor(base)
+    assert fill(base, tmp_path, extractor=extractor) == first
     assert sizes == []
 
 
-def test_more_views_are_added_to_those_there_are(base: keras.Model, tmp_path: Path) -> None:
-    fill(base, tmp_path, views=2)
-    extract, sizes = counting(base)
-    store = fill(base, tmp_path, extract=extract)
+def test_compute_features_with_more_copies_adds_them(base: keras.Model, tmp_path: Path) -> None:
+    fill(base, tmp_path, n_copies=2)
+    extractor, sizes = counting_extractor(base)
+    cache = fill(base, tmp_path, extractor=extractor)
     assert sizes == [3, 3, 1]
-    np.testing.assert_allclose(everything(store), expected_features(base), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(read_all(cache), expected_features(base), rtol=1e-4, atol=1e-5)
 
 
-def test_a_stop_keeps_whole_views_and_no_part_of_one(base: keras.Model, tmp_path: Path) -> None:
+def test_compute_features_when_stopped_keeps_complete_copies(
+    base: keras.Model, tmp_path: Path
+) -> None:
     with pytest.raises(StopError):
         fill(base, tmp_path, progress=stop_after(N + 3))
-    assert names(tmp_path) == ["about.json", "view-000.npy"]
-    extract, sizes = counting(base)
-    store = fill(base, tmp_path, extract=extract)
+    assert file_names(tmp_path) == ["copy-000.npy", "metadata.json"]
+    extractor, sizes = counting_extractor(base)
+    cache = fill(base, tmp_path, extractor=extractor)
     assert sizes == [3, 3, 1] * 2
-    np.testing.assert_allclose(everything(store), expected_features(base), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(read_all(cache), expected_features(base), rtol=1e-4, atol=1e-5)
 
 
-def test_progress_counts_what_is_missing(base: keras.Model, tmp_path: Path) -> None:
-    fill(base, tmp_path, views=1)
-    told: list[tuple[int, int]] = []
-    fill(base, tmp_path, progress=lambda *count: told.append(count))
-    assert told == [(done, 14) for done in (0, 3, 6, 7, 10, 13, 14)]
+def test_compute_features_progress_counts_missing_copies(base: keras.Model, tmp_path: Path) -> None:
+    fill(base, tmp_path, n_copies=1)
+    counts: list[tuple[int, int]] = []
+    fill(base, tmp_path, progress=lambda *count: counts.append(count))
+    assert counts == [(done, 14) for done in (0, 3, 6, 7, 10, 13, 14)]
 
 
-def test_a_truncated_view_is_computed_again(base: keras.Model, tmp_path: Path) -> None:
-    store = fill(base, tmp_path)
-    path = view_file(store.folder, 1)
+def test_compute_features_with_truncated_file_computes_it_again(
+    base: keras.Model, tmp_path: Path
+) -> None:
+    cache = fill(base, tmp_path)
+    path = features_file(cache.directory, 1)
     path.write_bytes(path.read_bytes()[:-4])
-    extract, sizes = counting(base)
-    fill(base, tmp_path, extract=extract)
+    extractor, sizes = counting_extractor(base)
+    fill(base, tmp_path, extractor=extractor)
     assert sizes == [3, 3, 1]
-    np.testing.assert_allclose(everything(store), expected_features(base), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(read_all(cache), expected_features(base), rtol=1e-4, atol=1e-5)
 
 
-def test_only_old_leftovers_are_swept(base: keras.Model, tmp_path: Path) -> None:
-    folder = fill(base, tmp_path, views=1).folder
-    old, young = folder / ".old.tmp", folder / ".young.tmp"
-    for left in (old, young):
-        left.write_bytes(b"part of a view")
+def test_compute_features_deletes_only_old_temporary_files(
+    base: keras.Model, tmp_path: Path
+) -> None:
+    directory = fill(base, tmp_path, n_copies=1).directory
+    old, young = directory / ".old.tmp", directory / ".young.tmp"
+    for path in (old, young):
+        path.write_bytes(b"incomplete")
     os.utime(old, (time.time() - 3600,) * 2)
     fill(base, tmp_path)
     assert (old.exists(), young.exists()) == (False, True)
 
 
-def test_a_store_is_the_source_of_the_next(model: keras.Model, tmp_path: Path) -> None:
-    near, _ = cut_before(model, "block3") or pytest.fail("no cut")
-    behind = from_there_to_pool(model, near)
-    first = fill(near, tmp_path)
-    second = compute(behind, first, views=VIEWS, batch_size=4, dtype="float32", folder=tmp_path)
-    whole = fill(cut_at_pool(model)[0], tmp_path)
-    np.testing.assert_allclose(everything(second), everything(whole), rtol=1e-5, atol=1e-6)
-    assert second.folder not in (first.folder, whole.folder)
-    other = fill(near, tmp_path, dtype="bfloat16")
-    assert cache_key(behind, other, dtype="float32") != cache_key(behind, first, dtype="float32")
+def test_compute_features_from_cached_features_equals_one_base(
+    model: keras.Model, tmp_path: Path
+) -> None:
+    base, _ = cut_before_block(model, "block3") or pytest.fail("no split")
+    bridge = make_bridge_to_pool(model, base)
+    first = fill(base, tmp_path)
+    second = compute_features(
+        bridge, first, n_copies=N_COPIES, batch_size=4, dtype="float32", directory=tmp_path
+    )
+    direct = fill(cut_at_pool(model)[0], tmp_path)
+    np.testing.assert_allclose(read_all(second), read_all(direct), rtol=1e-5, atol=1e-6)
+    assert second.directory not in (first.directory, direct.directory)
+    other = fill(base, tmp_path, dtype="bfloat16")
+    assert cache_key(bridge, other, dtype="float32") != cache_key(bridge, first, dtype="float32")
 
 
-# --- What names a store ---
+# --- Keys ---
 
 
 def key(base: keras.Model, pixels: np.ndarray = PIXELS, **changes: object) -> str:
     source = {"image_size": SIZE, "seed": 5}
     source |= {name: changes.pop(name) for name in source if name in changes}
-    how = {"dtype": "float32", "extractor_name": "a", **changes}
-    return cache_key(base, ImageViews(pixels, **source), **how)
+    options = {"dtype": "float32", "extractor_name": "a", **changes}
+    return cache_key(base, AugmentedImages(pixels, **source), **options)
 
 
-def test_the_key_is_the_same_for_the_same(base: keras.Model, model: keras.Model) -> None:
+def test_cache_key_of_equal_inputs_is_equal(base: keras.Model, model: keras.Model) -> None:
     assert key(base) == key(cut_at_pool(model)[0], PIXELS.copy())
     assert len(key(base)) == 64
 
 
-def test_one_changed_value_of_one_pixel_is_another_store(base: keras.Model) -> None:
+def test_cache_key_changes_with_one_pixel(base: keras.Model) -> None:
     other = PIXELS.copy()
     other[-1, -1, -1, -1] ^= 1
     assert key(base, other) != key(base)
 
 
-def test_the_order_of_the_images_counts(base: keras.Model) -> None:
+def test_cache_key_changes_with_image_order(base: keras.Model) -> None:
     assert key(base, PIXELS[::-1]) != key(base)
 
 
@@ -227,12 +243,12 @@ def test_the_order_of_the_images_counts(base: keras.Model) -> None:
     "change",
     [{"image_size": (40, 40)}, {"seed": 6}, {"dtype": "bfloat16"}, {"extractor_name": "b"}],
 )
-def test_every_setting_is_another_store(change: dict) -> None:
+def test_cache_key_changes_with_every_option(change: dict) -> None:
     any_size, _ = cut_at_pool(build_model("tiny", image_size=None))
     assert key(any_size, **change) != key(any_size)
 
 
-def test_other_weights_are_another_store() -> None:
+def test_cache_key_changes_with_weights() -> None:
     model = build_model("tiny", image_size=SIZE)
     base, _ = cut_at_pool(model)
     before = key(base)
@@ -242,72 +258,73 @@ def test_other_weights_are_another_store() -> None:
     assert key(base) != before
 
 
-def test_the_head_is_not_part_of_it_and_the_place_is(model: keras.Model, base: keras.Model) -> None:
+def test_cache_key_depends_on_the_base_but_not_on_the_head(
+    model: keras.Model, base: keras.Model
+) -> None:
     before = key(base)
     kernel, bias = model.get_layer("logits").get_weights()
     model.get_layer("logits").set_weights([kernel, bias + 1.0])
     assert key(base) == before
-    block3, _ = cut_before(model, "block3") or pytest.fail("no cut")
+    block3, _ = cut_before_block(model, "block3") or pytest.fail("no split")
     assert key(block3) != before
 
 
-# --- Room on the disk ---
+# --- Disk space ---
 
 
-def set_free(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
+def set_free_space(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_bytes))
 
 
 @pytest.mark.parametrize(("size", "needed"), [(10**9, 15 * 10**8), (10**11, 105 * 10**9)])
-def test_a_margin_is_kept(
+def test_check_disk_space_keeps_a_reserve(
     size: int, needed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_free(monkeypatch, needed)
-    check_room(tmp_path / "not" / "there" / "yet", size)
-    set_free(monkeypatch, needed - 1)
+    set_free_space(monkeypatch, needed)
+    check_disk_space(tmp_path / "not" / "there" / "yet", size)
+    set_free_space(monkeypatch, needed - 1)
     with pytest.raises(
-        RunError,
-        match=r"takes 10*,000\.0 MB, .*\d GB more are kept free.* has 1.* GB free; make",
+        RunError, match=r"Expected 10*,000\.0 MB and a reserve of \d\.\d GB, got 1.* GB\. Free disk"
     ):
-        check_room(tmp_path, size)
+        check_disk_space(tmp_path, size)
 
 
-def test_a_full_disk_is_said_before_anything_is_computed(
+def test_compute_features_with_small_disk_raises_before_computing(
     base: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_free(monkeypatch, 1000)
-    extract, sizes = counting(base)
+    set_free_space(monkeypatch, 1000)
+    extractor, sizes = counting_extractor(base)
     with pytest.raises(RunError, match=r"turn off cache_features"):
-        fill(base, tmp_path / "cache", extract=extract)
-    assert (sizes, names(tmp_path)) == ([], [])
+        fill(base, tmp_path / "cache", extractor=extractor)
+    assert (sizes, file_names(tmp_path)) == ([], [])
 
 
-def test_a_disk_that_fills_up_is_one_sentence(
+def test_compute_features_on_full_disk_raises_run_error(
     base: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.os, "fsync", full)
-    monkeypatch.setattr(cache, "_write_about", lambda *_: None)
-    with pytest.raises(RunError, match=r"\(No space left on device\); make room there"):
+    monkeypatch.setattr(feature_cache.os, "fsync", full)
+    monkeypatch.setattr(feature_cache, "_write_metadata", lambda *_: None)
+    with pytest.raises(RunError, match=r"\(No space left on device\)\. Free disk space"):
         fill(base, tmp_path)
-    assert names(tmp_path) == []
+    assert file_names(tmp_path) == []
 
 
-# --- Used ---
+# --- Training ---
 
 
-def test_a_tail_trains_on_them_for_several_epochs(tmp_path: Path) -> None:
+def test_training_dataset_trains_a_tail_for_several_epochs(tmp_path: Path) -> None:
     model = build_model("tiny", image_size=SIZE, dense_units=(4,))
     unfreeze_from(model, "block3", train_batch_norm=False)
-    base, tail = cut_before(model, "block3") or pytest.fail("no cut")
-    store = fill(base, tmp_path, dtype="bfloat16")
+    base, tail = cut_before_block(model, "block3") or pytest.fail("no split")
+    cache = fill(base, tmp_path, dtype="bfloat16")
     before = model.get_layer("block3_conv").get_weights()[0]
     tail.compile(optimizer=keras.optimizers.Adam(0.01), loss="categorical_crossentropy")
     history = tail.fit(
-        store.training_dataset(LABELS, batch_size=3, seed=5, first_epoch=1, last_epoch=4),
-        validation_data=store.plain(LABELS, batch_size=3),
+        cache.training_dataset(LABELS, batch_size=3, seed=5, first_epoch=1, last_epoch=4),
+        validation_data=cache.validation_dataset(LABELS, batch_size=3),
         initial_epoch=1, epochs=4, steps_per_epoch=3, class_weight={0: 1.0, 1: 2.0},
         shuffle=False, verbose=0,
     )  # fmt: skip

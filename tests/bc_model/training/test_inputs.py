@@ -1,4 +1,4 @@
-"""Through the cache or without it: the same training, and only the time differs."""
+"""Inputs of a phase: training with and without cached features gives the same model."""
 
 import dataclasses
 from pathlib import Path
@@ -11,16 +11,18 @@ import tensorflow as tf
 from bc_model.data import pipeline
 from bc_model.errors import RunError
 from bc_model.model import build_model, load_keras
-from bc_model.training import inputs as feed
+from bc_model.training import inputs
 from bc_model.training.config import TrainingConfig
-from bc_model.training.inputs import Subset, cache_bytes, cached_feed
+from bc_model.training.inputs import Subset, count_cache_bytes, make_cached_inputs
 from bc_model.training.run import Run
 from bc_model.training.trainer import train
+
+NO_PROGRESS = dict.fromkeys(("training", "validation"), lambda *_: None)
 
 
 @pytest.fixture
 def pretrained(tiny_config: TrainingConfig, tiny_run: Run) -> TrainingConfig:
-    """Fine-tune the last block of a trained network: something stays frozen in both phases."""
+    """Return a configuration in which both phases have frozen layers."""
     return dataclasses.replace(
         tiny_config,
         weights=str(tiny_run.model_dir / "model.keras"),
@@ -32,7 +34,7 @@ def pretrained(tiny_config: TrainingConfig, tiny_run: Run) -> TrainingConfig:
     )
 
 
-def without_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+def disable_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
     def resize(image: tf.Tensor, image_size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
         resized = tf.image.resize(tf.cast(image, tf.float32), image_size)
         return tf.ensure_shape(resized, (*image_size, 3))
@@ -40,114 +42,118 @@ def without_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "augment", resize)
 
 
-def test_both_ways_learn_the_same(
+def test_train_with_and_without_cache_gives_similar_losses(
     pretrained: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # One view, the picture itself, and no augmentation: nothing is left that could differ but
-    # rounding, of the activations to bfloat16 above all.
-    without_augmentation(monkeypatch)
+    # Without augmentation, the only difference is rounding, mainly of activations to bfloat16.
+    disable_augmentation(monkeypatch)
     histories = []
     for cache in (True, False):
         run = Run.create(tmp_path / f"cache-{cache}")
         train(dataclasses.replace(pretrained, cache_features=cache), run)
         histories.append(run.read_history())
-    cached, plain = histories
+    cached, uncached = histories
     assert [r["phase"] for r in cached] == ["head"] * 3 + ["finetune"] * 3
-    for one, other in zip(cached, plain, strict=True):
+    for one, other in zip(cached, uncached, strict=True):
         tolerance = 2e-3 if one["phase"] == "head" else 2e-2
         for name in ("loss", "val_loss"):
             assert one[name] == pytest.approx(other[name], rel=tolerance, abs=tolerance)
-    # And they did learn: equal because nothing moved would not count.
-    assert abs(plain[-1]["loss"] - plain[0]["loss"]) > 0.01
+    # The models have changed during training.
+    assert abs(uncached[-1]["loss"] - uncached[0]["loss"]) > 0.01
 
 
-def test_the_cache_is_gone_when_the_run_is_done(pretrained: TrainingConfig, tmp_path: Path) -> None:
+def test_train_deletes_the_cache_at_the_end(pretrained: TrainingConfig, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run")
     train(pretrained, run)
     assert run.read_status()["state"] == "done"
     assert not run.cache_dir.exists()
 
 
-def test_too_little_room_is_found_before_the_first_epoch(
+def test_train_with_small_disk_raises_before_the_first_epoch(
     pretrained: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run.create(tmp_path / "run")
     usage = type("Usage", (), {"free": 1_000_000})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.raises(RunError, match=r"the disk has 0\.0 GB free; make room"):
+    with pytest.raises(RunError, match=r"got 0\.0 GB\. Free disk space"):
         train(pretrained, run)
     assert run.read_history() == []
 
 
-def parts() -> tuple[Subset, Subset]:
+def make_subsets() -> tuple[Subset, Subset]:
     rng = np.random.default_rng(0)
     labels = np.eye(2, dtype=np.float32)[[0, 1, 0, 1, 1]]
-    margin = rng.integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)
-    return Subset(margin, labels), Subset(margin[:, :32, :32], labels)
+    pixels = rng.integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)
+    return Subset(pixels, labels), Subset(pixels[:, :32, :32], labels)
 
 
-def test_only_what_learns_is_fitted(
+def test_make_cached_inputs_returns_the_trained_layers(
     pretrained: TrainingConfig, tiny_run: Run, tmp_path: Path
 ) -> None:
     model = load_keras(tiny_run.model_dir / "model.keras")
-    training, validation = parts()
-    fed = cached_feed(
-        model, "finetune", pretrained, training, validation, tmp_path, lambda *_: None
+    training, validation = make_subsets()
+    phase_inputs = make_cached_inputs(
+        model, "finetune", pretrained, training, validation, tmp_path, NO_PROGRESS
     )
-    assert fed is not None
-    names = {layer.name for layer in fed.fitted.layers}
+    assert phase_inputs is not None
+    names = {layer.name for layer in phase_inputs.model.layers}
     assert {"block3_conv", "logits"} <= names
     assert "block2_conv" not in names
-    assert fed.seconds_a_image > 0.0
-    # The tail's answer on the kept activations is the whole network's on the pictures.
-    (features, _, _) = next(iter(fed.validation))
+    assert phase_inputs.seconds_per_image > 0.0
+    # The tail computes of the cached features what the entire model computes of the images.
+    (features, _, _) = next(iter(phase_inputs.validation))
     expected = model(validation.pixels.astype(np.float32), training=False).numpy()
-    np.testing.assert_allclose(fed.fitted(features, training=False).numpy(), expected, atol=2e-2)
+    np.testing.assert_allclose(
+        phase_inputs.model(features, training=False).numpy(), expected, atol=2e-2
+    )
 
 
-def test_one_pass_through_the_network_serves_both_phases(
+def test_make_cached_inputs_for_the_second_phase_computes_nothing(
     pretrained: TrainingConfig, tiny_run: Run, tmp_path: Path
 ) -> None:
     model = load_keras(tiny_run.model_dir / "model.keras")
-    training, validation = parts()
-    told: list[int] = []
+    training, validation = make_subsets()
+    totals: list[int] = []
     arguments = (
-        pretrained, training, validation, tmp_path, lambda _, done, total: told.append(total),
+        pretrained, training, validation, tmp_path,
+        dict.fromkeys(("training", "validation"), lambda done, total: totals.append(total)),
     )  # fmt: skip
-    fed = cached_feed(model, "head", *arguments)
-    assert fed is not None
-    (features, _, _) = next(iter(fed.validation))
+    phase_inputs = make_cached_inputs(model, "head", *arguments)
+    assert phase_inputs is not None
+    (features, _, _) = next(iter(phase_inputs.validation))
     expected = model(validation.pixels.astype(np.float32), training=False).numpy()
-    np.testing.assert_allclose(fed.fitted(features, training=False).numpy(), expected, atol=2e-2)
-    told.clear()
-    assert cached_feed(model, "finetune", *arguments) is not None
-    assert told == []
+    np.testing.assert_allclose(
+        phase_inputs.model(features, training=False).numpy(), expected, atol=2e-2
+    )
+    totals.clear()
+    assert make_cached_inputs(model, "finetune", *arguments) is not None
+    assert totals == []
 
 
-def test_nothing_is_kept_where_everything_learns(
+def test_make_cached_inputs_without_frozen_layers_is_none(
     tiny_config: TrainingConfig, tmp_path: Path
 ) -> None:
     model = build_model("tiny", image_size=(32, 32), dense_units=(8,))
-    training, validation = parts()
-    arguments = (tiny_config, training, validation, tmp_path, lambda *_: None)
-    assert cached_feed(model, "finetune", *arguments) is None
+    training, validation = make_subsets()
+    arguments = (tiny_config, training, validation, tmp_path, NO_PROGRESS)
+    assert make_cached_inputs(model, "finetune", *arguments) is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_room_for_both_phases_by_hand(pretrained: TrainingConfig) -> None:
+def test_count_cache_bytes_adds_both_phases(pretrained: TrainingConfig) -> None:
     model = build_model("tiny", image_size=(32, 32), dense_units=(8,))
     config = dataclasses.replace(pretrained, augmented_copies=6)
-    # 10 pictures in 6 views and 3 to validate: 32 pooled features in four bytes, and the 8x8x16
-    # before the last block in two.
+    # 6 copies of 10 images and 3 validation images: 32 pooled features of four bytes, and 8x8x16
+    # activations of two bytes before the last block.
     expected = 63 * 32 * 4 + 63 * 8 * 8 * 16 * 2
-    assert cache_bytes(model, config, 10, 3) == expected
+    assert count_cache_bytes(model, config, 10, 3) == expected
 
 
-def test_a_network_from_scratch_is_computed_in_float32(
+def test_make_extractor_from_scratch_or_deterministic_uses_float32(
     tiny_config: TrainingConfig, pretrained: TrainingConfig
 ) -> None:
     base = keras.Model(x := keras.Input((32, 32, 3)), keras.layers.Flatten()(x))
-    assert feed._extractor(base, (32, 32, 3), tiny_config).name == "tensorflow-f32"
-    assert feed._extractor(base, (32, 32, 3), pretrained).name.startswith("openvino")
+    assert inputs._make_extractor(base, (32, 32, 3), tiny_config).name == "tensorflow-f32"
+    assert inputs._make_extractor(base, (32, 32, 3), pretrained).name.startswith("openvino")
     exact = dataclasses.replace(pretrained, deterministic=True)
-    assert feed._extractor(base, (32, 32, 3), exact).name == "tensorflow-f32"
+    assert inputs._make_extractor(base, (32, 32, 3), exact).name == "tensorflow-f32"

@@ -1,4 +1,4 @@
-"""A run from folder to bundle, on drawn pictures and the three-layer network."""
+"""Training runs with the tiny backbone on synthetic images."""
 
 import dataclasses
 import logging
@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bc_model.checks import is_blocked, make_check
-from bc_model.data.dataset import read_dataset
+from bc_model.data.dataset import load_dataset
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot
-from bc_model.data.splits import count_leaks, read_split
+from bc_model.data.splits import count_leakage, read_split
 from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
 from bc_model.errors import RunError, SplitError
 from bc_model.evaluation import read_report
@@ -22,19 +22,20 @@ from bc_model.inference.input_checks import check_staining
 from bc_model.inference.model_card import CardMetrics, SubsetCounts
 from bc_model.inference.seen_images import SeenImages
 from bc_model.model import build_model, load_keras
-from bc_model.training import trainer as fit
+from bc_model.training import trainer as trainer_module
 from bc_model.training.callbacks import EndRequested
 from bc_model.training.checkpoint import load_weights, read_state
 from bc_model.training.config import TrainingConfig
 from bc_model.training.provenance import dataset_sha256, draft_model_card
 from bc_model.training.run import Run
 from bc_model.training.trainer import STAGES, Trainer, _log_split, train
+from bc_model.utils.serialization import from_json, to_json
 
-NOTHING = SeenImages({}, whole=True)
+NO_IMAGES = SeenImages({}, is_complete=True)
 
 
-def settings_for(data: Path, **changes: object) -> TrainingConfig:
-    """Return the settings of the run that `tiny_run` made, with changes."""
+def make_config(data: Path, **changes: object) -> TrainingConfig:
+    """Return the configuration of `tiny_run` with changes."""
     values = {
         "data": str(data), "weights": "none", "backbone": "tiny", "image_size": (32, 32),
         "head_epochs": 1, "finetune_epochs": 1, "batch_size": 8, "dense_units": (8,),
@@ -50,50 +51,52 @@ def run(tmp_path: Path) -> Run:
 # --- Class weights ---
 
 
-def test_class_weights_by_hand() -> None:
-    # 4 pictures, 2 classes: 4 / (2 * 3) and 4 / (2 * 1).
+def test_class_weights_are_inversely_proportional_to_the_counts() -> None:
+    # 4 images, 2 classes: 4 / (2 * 3) and 4 / (2 * 1).
     labels = one_hot(["benign", "malignant", "benign", "benign"])
     assert class_weights(labels) == {0: pytest.approx(2 / 3), 1: pytest.approx(2.0)}
 
 
-def test_even_classes_weigh_one() -> None:
+def test_class_weights_of_balanced_classes_are_one() -> None:
     assert class_weights(one_hot(["benign", "malignant"])) == {0: 1.0, 1: 1.0}
 
 
 # --- A finished run ---
 
 
-def test_a_run_leaves_its_files(tiny_run: Run) -> None:
-    there = {str(path.relative_to(tiny_run.path)) for path in tiny_run.path.rglob("*")}
-    assert there >= {
+def test_run_directory_contains_all_files(tiny_run: Run) -> None:
+    files = {str(path.relative_to(tiny_run.path)) for path in tiny_run.path.rglob("*")}
+    assert files >= {
         "config.json", "split.csv", "history.jsonl", "status.json",
         "checkpoints/best.npz", "checkpoints/state.npz",
         "model/model.keras", "model/model_card.json",
         "evaluation/report.json", "evaluation/predictions.csv",
     }  # fmt: skip
-    assert not [name for name in there if name.endswith(".tmp") or "/." in name]
+    assert not [name for name in files if name.endswith(".tmp") or "/." in name]
 
 
-def test_a_run_ends_as_done(tiny_run: Run) -> None:
+def test_finished_run_is_done(tiny_run: Run) -> None:
     status = tiny_run.read_status()
     assert status["state"] == "done"
     assert "Stopped" not in status["message"]
 
 
-def test_the_config_repeats_the_run(tiny_run: Run, drawn_set: Path) -> None:
+def test_config_file_contains_the_configuration_hash_and_versions(
+    tiny_run: Run, drawn_set: Path
+) -> None:
     config = tiny_run.read_config()
-    assert TrainingConfig.from_dict(config["config"]) == settings_for(drawn_set)
-    assert config["data_sha256"] == dataset_sha256(read_dataset(drawn_set))
+    assert from_json(TrainingConfig, config["config"]) == make_config(drawn_set)
+    assert config["data_sha256"] == dataset_sha256(load_dataset(drawn_set))
     assert {"keras", "tensorflow", "openvino", "python"} <= set(config["versions"])
 
 
-def test_the_split_keeps_cases_apart(tiny_run: Run) -> None:
+def test_split_file_has_no_leakage(tiny_run: Run) -> None:
     split = read_split(tiny_run.split_file)
     assert set(split["subset"]) == {"train", "validation", "test"}
-    assert count_leaks(split).cases == 0
+    assert count_leakage(split).n_cases == 0
 
 
-def test_the_history_counts_on_through_both_phases(tiny_run: Run) -> None:
+def test_history_counts_epochs_through_both_phases(tiny_run: Run) -> None:
     history = tiny_run.read_history()
     assert [(entry["epoch"], entry["phase"]) for entry in history] == [
         (1, "head"),
@@ -103,93 +106,91 @@ def test_the_history_counts_on_through_both_phases(tiny_run: Run) -> None:
         assert all(math.isfinite(entry[key]) for key in ("loss", "val_loss", "learning_rate"))
 
 
-def test_the_model_has_the_weights_of_the_best_epoch(tiny_run: Run) -> None:
+def test_exported_model_has_the_weights_of_the_best_epoch(tiny_run: Run) -> None:
     best = build_model("tiny", image_size=(32, 32), dense_units=(8,))
     load_weights(tiny_run.best_weights, best)
-    served = load_keras(tiny_run.model_dir / "model.keras")
-    pairs = zip(best.get_weights(), served.get_weights(), strict=True)
+    exported = load_keras(tiny_run.model_dir / "model.keras")
+    pairs = zip(best.get_weights(), exported.get_weights(), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
-def test_the_bundle_is_whole(tiny_run: Run) -> None:
+def test_bundle_is_valid(tiny_run: Run) -> None:
     open_bundle(tiny_run.path).verify()
 
 
-def test_images_without_cases_are_of_none(
+def test_images_without_cases_are_logged_as_unknown_cases(
     tiny_run: Run, drawn_set: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    synthetic = read_dataset(drawn_set)
+    synthetic = load_dataset(drawn_set)
     dataset = dataclasses.replace(synthetic, images=synthetic.images.assign(case=""))
     split = read_split(tiny_run.split_file).assign(case="")
-    card = draft_model_card(settings_for(drawn_set), dataset, split, tiny_run, NOTHING, 1)
+    card = draft_model_card(make_config(drawn_set), dataset, split, tiny_run, NO_IMAGES, 1)
     assert card.data.n_cases == SubsetCounts()
     with caplog.at_level(logging.INFO):
         _log_split(dataset, split, "none")
-    first, *parts = caplog.messages
+    first, *subsets = caplog.messages
     assert first == "30 images of unknown cases; 0 files excluded"
-    assert len(parts) == 3
-    assert all(subset.count("of unknown cases") == 2 for subset in parts)
+    assert len(subsets) == 3
+    assert all(subset.count("of unknown cases") == 2 for subset in subsets)
 
 
-def test_what_the_first_weights_knew_is_known_and_their_images_are_credited(
+def test_model_card_contains_cases_and_license_of_the_initial_weights(
     tiny_run: Run, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_bundle(tiny_run.path)
-    data = dataclasses.replace(first.card.data, license="Of the box.")
-    boxed = Bundle(first.folder, dataclasses.replace(first.card, data=data))
-    monkeypatch.setattr("bc_model.training.initial_weights.bundled_model", lambda: boxed)
-    dataset, split = read_dataset(drawn_set), read_split(tiny_run.split_file)
-    config = dataclasses.replace(settings_for(drawn_set), backbone="resnet50")
+    data = dataclasses.replace(first.card.data, license="Other license.")
+    bundled = Bundle(first.folder, dataclasses.replace(first.card, data=data))
+    monkeypatch.setattr("bc_model.training.initial_weights.open_bundled_model", lambda: bundled)
+    dataset, split = load_dataset(drawn_set), read_split(tiny_run.split_file)
+    config = dataclasses.replace(make_config(drawn_set), backbone="resnet50")
 
     for weights in ("bundled", str(first.folder / "model.keras")):
-        begun = dataclasses.replace(config, weights=weights)
-        card = draft_model_card(begun, dataset, split, tiny_run, NOTHING, 1)
+        started = dataclasses.replace(config, weights=weights)
+        card = draft_model_card(started, dataset, split, tiny_run, NO_IMAGES, 1)
         assert card.data.initial_cases == tuple(sorted(first.seen_cases))
     credited = draft_model_card(
-        dataclasses.replace(config, weights="bundled"), dataset, split, tiny_run, NOTHING, 1
+        dataclasses.replace(config, weights="bundled"), dataset, split, tiny_run, NO_IMAGES, 1
     )
-    assert credited.data.license.endswith("with weights learned from: Of the box.")
+    assert credited.data.license.endswith("were trained on: Other license.")
     assert not credited.data.has_leakage
-    own = draft_model_card(config, dataset, split, tiny_run, NOTHING, 1)
+    own = draft_model_card(config, dataset, split, tiny_run, NO_IMAGES, 1)
     assert own.data.initial_cases == ()
 
 
-def test_a_test_part_that_the_first_weights_know_is_leakage_whatever_its_names_are(
+def test_test_images_seen_by_the_initial_weights_are_leakage(
     tiny_run: Run, drawn_set: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The other run learned from what is now for test; the names are no BreakHis ones."""
-    dataset, split = read_dataset(drawn_set), read_split(tiny_run.split_file)
+    """The initial weights were trained on the test images, which have other names."""
+    dataset, split = load_dataset(drawn_set), read_split(tiny_run.split_file)
     other = split["subset"].map({"train": "test", "test": "train", "validation": "validation"})
     names = {path: f"{n}.png" for n, path in enumerate(split["path"])}
-    foreign = split.assign(subset=other, path=split["path"].map(names), case=split["case"] + "x")
+    renamed = split.assign(subset=other, path=split["path"].map(names), case=split["case"] + "x")
     images = dataset.images.assign(path=dataset.images["path"].map(names))
     dataset = dataclasses.replace(dataset, images=images)
     weights = str(tiny_run.model_dir / "model.keras")
-    config = dataclasses.replace(settings_for(drawn_set), weights=weights)
+    config = dataclasses.replace(make_config(drawn_set), weights=weights)
 
-    card = draft_model_card(config, dataset, foreign, tiny_run, NOTHING, 1)
+    card = draft_model_card(config, dataset, renamed, tiny_run, NO_IMAGES, 1)
     assert card.data.has_leakage
-    _log_split(dataset, foreign, weights)
+    _log_split(dataset, renamed, weights)
     n = int((other == "test").sum())
     assert make_check("BC410", n_seen=n, n_test=n).message in caplog.messages[-1]
 
 
-def test_the_card_says_what_the_report_says(tiny_run: Run) -> None:
+def test_model_card_has_the_metrics_of_the_report(tiny_run: Run) -> None:
     report = read_report(tiny_run.evaluation_dir)
     assert open_bundle(tiny_run.path).card.metrics == CardMetrics(test=report.summary())
 
 
-def test_the_report_is_on_the_test_part(tiny_run: Run) -> None:
+def test_report_evaluates_the_test_subset(tiny_run: Run) -> None:
     split = read_split(tiny_run.split_file)
     report = read_report(tiny_run.evaluation_dir)
-    assert report.n == (split["subset"] == "test").sum()
+    assert report.n_images == (split["subset"] == "test").sum()
     assert not report.has_leakage
 
 
-def test_the_card_says_what_it_learned_from(tiny_run: Run) -> None:
-    split = read_split(
-        tiny_run.split_file,
-    )
+def test_model_card_describes_the_training_data(tiny_run: Run) -> None:
+    split = read_split(tiny_run.split_file)
     card = open_bundle(tiny_run.path).card
     training = split[split["subset"] == "train"]
     assert card.data.training_cases == tuple(sorted(set(training["case"].astype(str))))
@@ -197,20 +198,22 @@ def test_the_card_says_what_it_learned_from(tiny_run: Run) -> None:
     assert card.input.training_sizes == ("96x64",)
     assert card.input.reshaped_sizes == ()
     assert card.data.is_synthetic
-    assert card.scale.magnifications == ()  # a drawn picture has no scale
+    assert card.scale.magnifications == ()  # Synthetic images have no scale.
 
 
-def test_its_training_images_are_stained_as_the_card_says(tiny_run: Run, drawn_set: Path) -> None:
+def test_model_card_has_the_stain_statistics_of_the_training_images(
+    tiny_run: Run, drawn_set: Path
+) -> None:
     split = read_split(tiny_run.split_file)
     card = open_bundle(tiny_run.path).card
     pixels = load_pixels(drawn_set, list(split.loc[split["subset"] == "train", "path"]), (32, 32))
 
-    known = card.input.stain
+    stain = card.input.stain
     median = np.median(stain_statistics(pixels), axis=0)
     for name, value in zip(STAIN_COLUMNS, median, strict=True):
-        assert known.values[name][known.quantiles.index(0.5)] == pytest.approx(value, abs=1e-4)
-    assert known.grayscale_proportion == 0.0
-    assert 0.0 <= known.out_of_distribution_proportion <= 1.0
+        assert stain.values[name][stain.quantiles.index(0.5)] == pytest.approx(value, abs=1e-4)
+    assert stain.grayscale_proportion == 0.0
+    assert 0.0 <= stain.out_of_distribution_proportion <= 1.0
     blank = np.full((32, 32, 3), (244, 230, 240), np.uint8)
     assert check_staining(blank, card) == make_check("BC103")
     assert not is_blocked(filter(None, (check_staining(one, card) for one in pixels)))
@@ -224,7 +227,7 @@ def trainer(drawn_set: Path, run: Run, tmp_path: Path) -> Trainer:
     """Return a trainer that starts from weights of a file, so that fine-tuning starts at block3."""
     build_model("tiny", image_size=(32, 32)).save_weights(tmp_path / "start.weights.h5")
     weights = str(tmp_path / "start.weights.h5")
-    return Trainer(settings_for(drawn_set, weights=weights, finetune_epochs=2), run)
+    return Trainer(make_config(drawn_set, weights=weights, finetune_epochs=2), run)
 
 
 def run_until(trainer: Trainer, last: str) -> Trainer:
@@ -255,20 +258,20 @@ def test_build_model_does_not_read_the_dataset(trainer: Trainer, run: Run) -> No
 def test_prepare_data_writes_split_and_config(trainer: Trainer, run: Run) -> None:
     run_until(trainer, "prepare_data")
     split = read_split(run.split_file)
-    assert run.read_config()["config"] == trainer.config.as_dict()
+    assert run.read_config()["config"] == to_json(trainer.config)
     assert run.read_history() == []
     for name, subset in (("train", trainer.training), ("validation", trainer.validation)):
         assert len(subset.labels) == len(subset.pixels) == (split["subset"] == name).sum() > 0
 
 
-def test_prepare_data_refuses_a_state_without_resume(
+def test_prepare_data_with_a_state_and_without_resume_raises(
     trainer: Trainer, run: Run, drawn_set: Path
 ) -> None:
     run_until(trainer, "train_head")
-    again = Trainer(trainer.config, run)
-    again.build_model()
+    other = Trainer(trainer.config, run)
+    other.build_model()
     with pytest.raises(RunError, match="has a training state already"):
-        again.prepare_data()
+        other.prepare_data()
 
 
 def test_train_head_leaves_the_backbone_unchanged(trainer: Trainer, run: Run) -> None:
@@ -293,7 +296,7 @@ def test_fine_tune_changes_only_the_unfrozen_block_and_the_head(trainer: Trainer
 def test_fine_tune_in_a_new_trainer_gives_the_same_weights(
     trainer: Trainer, tmp_path: Path
 ) -> None:
-    """The run directory carries everything from one stage to the next."""
+    """The run directory contains everything that the next stage needs."""
     trainer.config = dataclasses.replace(trainer.config, deterministic=True)
     other = Run.create(tmp_path / "other")
     run_until(Trainer(trainer.config, other), "train_head")
@@ -322,61 +325,75 @@ def test_export_after_a_cancel_request_writes_no_model(trainer: Trainer, run: Ru
 def test_evaluate_writes_the_report_and_the_metrics(trainer: Trainer, run: Run) -> None:
     run_until(trainer, "evaluate")
     report = read_report(run.evaluation_dir)
-    assert trainer.bundle.card.metrics.test.n_images == report.n
+    assert trainer.bundle.card.metrics.test.n_images == report.n_images
     assert open_bundle(run.path).card == trainer.bundle.card
     assert trainer.completed_stages == STAGES
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])
-def test_a_stage_out_of_order_is_refused(trainer: Trainer, run: Run, stage: str) -> None:
+def test_stage_out_of_order_raises(trainer: Trainer, run: Run, stage: str) -> None:
     with pytest.raises(RunError, match=rf"Invalid stage '{stage}'\. Expected 'build_model'"):
         getattr(trainer, stage)()
     assert list(run.path.iterdir()) == []
 
 
-def test_a_completed_stage_is_refused(trainer: Trainer) -> None:
+def test_completed_stage_raises(trainer: Trainer) -> None:
     trainer.build_model()
     with pytest.raises(RunError, match=r"Expected 'prepare_data' after \['build_model'\]"):
         trainer.build_model()
 
 
-# --- Other runs ---
+# --- train ---
 
 
-def test_the_same_seed_gives_the_same_losses(drawn_set: Path, tiny_run: Run, run: Run) -> None:
-    train(settings_for(drawn_set), run)
-    for again, first in zip(run.read_history(), tiny_run.read_history(), strict=True):
+def test_train_creates_the_run_directory_and_resolves_paths(
+    drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(drawn_set.parent)
+    run = train(make_config(Path(drawn_set.name), head_epochs=0), tmp_path / "runs" / "new")
+    assert run == Run.open(tmp_path / "runs" / "new")
+    assert run.read_status()["state"] == "done"
+    assert run.read_config()["config"]["data"] == str(drawn_set.resolve())
+    with pytest.raises(RunError, match="already exists"):
+        train(make_config(drawn_set), run.path)
+
+
+def test_train_with_the_same_seed_gives_the_same_losses(
+    drawn_set: Path, tiny_run: Run, run: Run
+) -> None:
+    train(make_config(drawn_set), run)
+    for epoch, expected in zip(run.read_history(), tiny_run.read_history(), strict=True):
         for key in ("loss", "val_loss", "accuracy", "val_accuracy"):
-            assert again[key] == pytest.approx(first[key], rel=1e-4, abs=1e-4)
+            assert epoch[key] == pytest.approx(expected[key], rel=1e-4, abs=1e-4)
 
 
-def test_an_epoch_is_told_in_one_line(
+def test_train_logs_one_line_per_epoch_and_the_leakage(
     drawn_set: Path, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="bc_model.training"):
-        train(settings_for(drawn_set, head_epochs=0, protocol="image"), run)
+        train(make_config(drawn_set, head_epochs=0, protocol="image"), run)
     lines = [message for message in caplog.messages if message.startswith("epoch ")]
     assert len(lines) == 1
     assert lines[0].startswith("epoch 1/1 fine-tuning  loss ")
-    assert any("has_leakage" in message for message in caplog.messages)
-    assert any(message.startswith("test accuracy (LEAKY): ") for message in caplog.messages)
+    assert any("'image' has leakage" in message for message in caplog.messages)
+    assert any(message.startswith("test accuracy (with leakage): ") for message in caplog.messages)
     assert open_bundle(run.path).card.data.has_leakage is True
     assert read_report(run.evaluation_dir).has_leakage
 
 
-def test_a_run_by_a_fold_file_is_leakage_wherever_it_is_told(
+def test_train_with_official_folds_reports_leakage(
     drawn_set: Path, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = sorted(path.name for path in drawn_set.rglob("*.png"))
     cases = sorted({name.split("-")[2] for name in names})
-    # The last picture of each second case is in test, the others of these cases in training.
+    # The last image of every fourth case is a test image; the others are training images.
     test = [n for n in names if n.split("-")[2] in cases[::4] and n.endswith("-003.png")]
     lines = [f"{name}|200|1|{'test' if name in test else 'train'}" for name in names]
     file = tmp_path / "dsfold1.txt"
     file.write_text("\n".join(lines))
     with caplog.at_level(logging.INFO, logger="bc_model"):
         train(
-            settings_for(drawn_set, head_epochs=0, protocol="folds", official_fold_file=str(file)),
+            make_config(drawn_set, head_epochs=0, protocol="folds", official_fold_file=str(file)),
             run,
         )
     split = read_split(run.split_file)
@@ -388,20 +405,18 @@ def test_a_run_by_a_fold_file_is_leakage_wherever_it_is_told(
         == (report.protocol, report.has_leakage)
         == ("folds", True)
     )
-    assert any(
-        "into training and test: here 3 of 3 test images" in message for message in caplog.messages
-    )
+    assert any("3 of 3 test images are in training" in message for message in caplog.messages)
 
 
-def test_a_run_stopped_before_its_first_epoch_is_canceled(drawn_set: Path, run: Run) -> None:
+def test_train_stopped_before_the_first_epoch_is_canceled(drawn_set: Path, run: Run) -> None:
     run.request("stop")
-    assert train(settings_for(drawn_set), run) is None
+    assert train(make_config(drawn_set), run) == run
     assert run.read_status()["state"] == "canceled"
     assert not run.model_dir.exists()
     assert run.read_history() == []
 
 
-def test_a_run_stopped_later_keeps_its_best_model(
+def test_train_stopped_later_keeps_the_best_model(
     drawn_set: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append = Run.append_history
@@ -411,53 +426,57 @@ def test_a_run_stopped_later_keeps_its_best_model(
         self.request("stop")
 
     monkeypatch.setattr(Run, "append_history", append_and_stop)
-    bundle = train(settings_for(drawn_set, head_epochs=5), run)
+    train(make_config(drawn_set, head_epochs=5), run)
     status = run.read_status()
     assert status["state"] == "done"
     assert "Stopped on request" in status["message"]
     assert [entry["epoch"] for entry in run.read_history()] == [1]
-    open_bundle(run.path).verify()
+    bundle = open_bundle(run.path)
+    bundle.verify()
     assert bundle.card.metrics.test.n_images > 0
 
 
-def test_a_failing_run_says_why(drawn_set: Path, run: Run, tmp_path: Path) -> None:
+def test_train_that_fails_writes_the_error_into_the_status(
+    drawn_set: Path, run: Run, tmp_path: Path
+) -> None:
     for image in drawn_set.rglob("SOB_B_*.png"):
         target = tmp_path / "benign" / image.relative_to(drawn_set)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(image, target)
     with pytest.raises(SplitError, match="benign and malignant") as caught:
-        train(settings_for(tmp_path / "benign"), run)
+        train(make_config(tmp_path / "benign"), run)
     status = run.read_status()
     assert (status["state"], status["message"]) == ("failed", str(caught.value))
+    assert status["error"] == "SplitError"
 
 
-def test_a_loss_that_is_never_finite_is_an_error_with_a_way_out(
+def test_train_without_a_finite_loss_raises_with_advice(
     drawn_set: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "class_weights", lambda _: {0: math.nan, 1: math.nan})
+    monkeypatch.setattr(trainer_module, "class_weights", lambda _: {0: math.nan, 1: math.nan})
     with pytest.raises(RunError, match="Use lower learning rates"):
-        train(settings_for(drawn_set), run)
+        train(make_config(drawn_set), run)
     assert run.read_status()["state"] == "failed"
     assert not run.model_dir.exists()
 
 
-def test_a_loss_that_is_lost_in_fine_tuning_keeps_the_best_epoch(
+def test_train_with_infinite_loss_in_fine_tuning_keeps_the_best_epoch(
     drawn_set: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = iter([{0: 1.0, 1: 1.0}, {0: math.nan, 1: math.nan}])
-    monkeypatch.setattr(fit, "class_weights", lambda _: next(weights))
-    bundle = train(settings_for(drawn_set), run)
+    monkeypatch.setattr(trainer_module, "class_weights", lambda _: next(weights))
+    train(make_config(drawn_set), run)
     assert run.read_status()["state"] == "done"
     assert [entry["phase"] for entry in run.read_history()] == ["head"]
-    served = load_keras(bundle.file("model.keras"))
-    assert all(np.isfinite(w).all() for w in served.get_weights())
+    exported = load_keras(run.model_dir / "model.keras")
+    assert all(np.isfinite(w).all() for w in exported.get_weights())
 
 
-def test_a_pretrained_start_is_fine_tuned_from_its_default_block(drawn_set: Path) -> None:
-    config = dataclasses.replace(settings_for(drawn_set), weights="start.weights.h5")
+def test_config_from_pretrained_weights_fine_tunes_from_the_default_block(drawn_set: Path) -> None:
+    config = dataclasses.replace(make_config(drawn_set), weights="start.weights.h5")
     assert config.resolved_unfreeze_from == "block3"
     assert not config.from_scratch
 
 
-def test_keras_is_left_in_float32() -> None:
+def test_train_leaves_keras_in_float32() -> None:
     assert keras.config.dtype_policy().name == "float32"

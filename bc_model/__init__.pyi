@@ -1,0 +1,39 @@
+from .checks import Check, Severity
+from .data import count_leakage, load_dataset, make_split, read_image
+from .evaluation.comparison import compare_models
+from .evaluation.evaluate import evaluate
+from .evaluation.external import evaluate_external
+from .evaluation.report import EvaluationReport
+from .gradcam import GradCAM, Heatmap, grad_cam_from_activations, overlay_heatmap
+from .inference import Classifier, Prediction, load_classifier
+from .model import build_model, freeze_backbone, unfreeze_from
+from .reporting import save_report
+from .training import TrainingConfig, train
+
+__all__ = [
+    "Check",
+    "Classifier",
+    "EvaluationReport",
+    "GradCAM",
+    "Heatmap",
+    "Prediction",
+    "Severity",
+    "TrainingConfig",
+    "build_model",
+    "compare_models",
+    "count_leakage",
+    "evaluate",
+    "evaluate_external",
+    "freeze_backbone",
+    "grad_cam_from_activations",
+    "load_classifier",
+    "load_dataset",
+    "make_split",
+    "overlay_heatmap",
+    "read_image",
+    "save_report",
+    "train",
+    "unfreeze_from",
+]
+
+__version__: str

@@ -1,0 +1,266 @@
+import io
+import json
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from bc_model.data.images import decode_image
+from bc_model.data.splits import read_split
+from bc_model.data.synthetic import example_png, generate_image
+from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
+from bc_model.inference.classifier import load_classifier
+from bc_model.training.run import Run
+from tests.app.helpers import probabilities, texts
+
+
+def png(rgb: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def edit_card(run: Run, **sections: dict) -> None:
+    path = run.model_dir / "model_card.json"
+    card = json.loads(path.read_text())
+    for name, values in sections.items():
+        card[name] |= values
+    path.write_text(json.dumps(card))
+
+
+BLANK = png(np.full((64, 96, 3), 244, np.uint8))
+
+
+def test_classify_without_a_model_links_to_train(runs, open_page):
+    app = open_page("classify")
+
+    assert "No model yet" in texts(app.header)
+    assert not app.file_uploader
+
+
+def test_classify_with_an_upload_shows_the_prediction_and_both_heatmaps(
+    finished_run: Run, open_page: Callable[[str], AppTest]
+):
+    app = open_page("classify")
+    app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+
+    assert not app.exception
+    assert [metric.label for metric in app.metric] == [
+        "Predicted class", "Estimated probability of malignancy",
+    ]  # fmt: skip
+    assert app.metric[0].value in ("Benign", "Malignant")
+    (probability,) = probabilities(app)
+    assert 0.0 <= float(probability.removeprefix("above ").removeprefix("below ")) <= 1.0
+    text = texts(app.markdown)
+    assert "Grad-CAM for benign" in text
+    assert "Grad-CAM for malignant" in text
+    assert re.search(r"threshold 0\.\d+\. Research use only, not a diagnosis", texts(app.caption))
+
+
+def test_classify_with_a_blocking_check_shows_no_class_probability_or_heatmap(
+    finished_run: Run, open_page: Callable[[str], AppTest]
+):
+    app = open_page("classify")
+    app.file_uploader[0].upload("blank.png", BLANK).run()
+
+    assert not app.exception
+    assert not app.metric
+    assert not app.slider
+    assert len(app.get("image")) == 1  # the image itself: no probability bar and no heatmap
+    assert "**Not classified.**" in texts(app.markdown)
+    assert "Grad-CAM" not in texts(app.markdown)
+    assert "**Grayscale image.**" in texts(app.error)
+    assert "BC104 (blocking)" in texts(app.caption)
+
+
+def test_results_table_has_numbers_and_check_titles(finished_run, open_page):
+    app = open_page("classify")
+    good = example_png(malignant=False)
+    app.file_uploader[0].upload("blank.png", BLANK).upload("good.png", good).run()
+
+    table = app.dataframe[0].value.set_index("Image")
+    probabilities = table["Estimated probability of malignancy"]
+    assert probabilities.dtype == float
+    assert np.isnan(probabilities["blank.png"])
+    assert 0.0 < probabilities["good.png"] < 1.0
+    assert table.loc["blank.png", "Predicted class"] == "not classified"
+    assert table.loc["good.png", "Predicted class"] in ("benign", "malignant")
+    assert table.loc["blank.png", "Checks"].startswith("Grayscale image")
+
+
+def test_checks_are_grouped_by_severity_with_details(finished_run, open_page):
+    edit_card(finished_run, scale={"magnifications": [200]}, temperature={"value": 1.0})
+    app = open_page("classify")
+    app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+
+    (box,) = app.info
+    assert box.value.count("\n") == 1  # one line for each check
+    assert "**Scale not stated.**" in box.value
+    assert "**Not calibrated.**" in box.value
+    assert "BC140 (info); supported_names = 200X; objectives = 20x" in texts(app.caption)
+
+
+def test_probability_near_the_threshold_has_more_digits(finished_run, open_page):
+    data = example_png(malignant=True)
+    rgb = decode_image(data, "")
+    probability = load_classifier(finished_run.path).predict(rgb).prob_malignant
+    edit_card(finished_run, threshold={"value": probability + 1e-4})
+    app = open_page("classify")
+    app.file_uploader[0].upload("field.png", data).run()
+
+    (threshold,) = re.findall(r"threshold ([\d.]+)\.", texts(app.caption))
+    (shown,) = probabilities(app)
+    assert shown != threshold
+    assert len(shown) == len(threshold) > 4
+
+
+def test_classify_without_a_prediction_shows_no_legend(finished_run, open_page):
+    app = open_page("classify")
+    app.file_uploader[0].upload("broken.png", b"Dear colleague").run()
+
+    assert len(app.error) == 1
+    assert not app.slider
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("notes.png", b"these are notes, not pixels", "not a PNG, JPEG or TIFF"),
+        ("cut.png", example_png(malignant=False)[:5000], "damaged or cut short"),
+        ("empty.png", b"", "is empty"),
+    ],
+)
+def test_classify_with_an_invalid_image_classifies_the_others(
+    finished_run, open_page, name, data, message
+):
+    app = open_page("classify")
+    good = example_png(malignant=False)
+    app.file_uploader[0].upload(name, data).upload("good.png", good).run()
+
+    assert not app.exception
+    assert message in texts(app.error)
+    assert len(probabilities(app)) == 1
+
+
+def test_classify_with_a_huge_image_refuses_it(finished_run, open_page):
+    huge = io.BytesIO()
+    Image.new("1", (20000, 20000)).save(huge, "PNG")
+    app = open_page("classify")
+    app.file_uploader[0].upload("huge.png", huge.getvalue()).run()
+
+    assert not app.exception
+    assert "400 million pixels" in texts(app.error)
+
+
+def test_classify_with_similar_large_images_predicts_each(finished_run, open_page):
+    # Streamlit hashes large arrays by a sample: keyed by pixels, both images would have one entry.
+    first = generate_image(malignant=False, seed=1, size=(1024, 1024))
+    second = first.copy()
+    second[500:900, 100:900] = (90, 50, 140)
+    app = open_page("classify")
+    app.file_uploader[0].upload("a.png", png(first)).upload("b.png", png(second)).run()
+
+    assert not app.exception
+    table = app.dataframe[0].value
+    estimates = table["Estimated probability of malignancy"]
+    assert estimates[0] != estimates[1]
+
+
+def test_classify_with_an_unsupported_magnification_is_blocked(finished_run, open_page):
+    edit_card(finished_run, scale={"magnifications": [200]})  # synthetic images have no scale
+    app = open_page("classify")
+    name = "SOB_B_A-14-22549AB-40-001.png"
+    app.file_uploader[0].upload(name, example_png(malignant=False)).run()
+
+    assert "**Unsupported magnification.**" in texts(app.error)
+    assert not app.metric
+
+
+def test_classify_with_a_synthetic_example_shows_a_prediction(finished_run, open_page):
+    app = open_page("classify")
+    app.button_group(key="example").set_value("Crowded nuclei").run()
+
+    assert not app.exception
+    assert len(probabilities(app)) == 1
+
+
+def test_model_picker_prefers_a_model_of_tissue(finished_run, open_page, monkeypatch):
+    monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", BUNDLED_MODELS_DIR)
+    app = open_page("classify")
+
+    assert app.selectbox(key="model").value == BUNDLED_MODEL_NAME
+    assert finished_run.name in app.selectbox(key="model").options
+    assert "Balanced accuracy at 100X | 0." in texts(app.markdown)
+    app.button_group(key="example").set_value("Crowded nuclei").run()
+    assert "The image is synthetic" in texts(app.info)
+
+
+def test_classify_with_a_changed_model_file_shows_an_error(finished_run, open_page):
+    graph = finished_run.model_dir / "served.bin"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    app = open_page("classify")
+    app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
+
+    assert not app.exception
+    assert "not the file its model card describes" in texts(app.error)
+    assert not app.metric
+
+
+def test_model_picker_with_a_damaged_card_skips_the_model(finished_run, open_page):
+    (finished_run.model_dir / "model_card.json").write_text("{")
+    app = open_page("classify")
+
+    assert "not valid JSON" in texts(app.warning)
+    assert "No model yet" in texts(app.header)
+
+
+def test_classify_with_one_file_under_two_names_shows_it_once(finished_run, open_page):
+    app = open_page("classify")
+    data = example_png(malignant=True)
+    app.file_uploader[0].upload("a.png", data).upload("copy.png", data).run()
+
+    assert not app.exception
+    assert len(probabilities(app)) == 1
+    assert "is the same file as" in texts(app.caption)
+
+
+def test_model_picker_with_an_unknown_model_in_the_url_warns(finished_run, open_page):
+    app = open_page("classify", model="gone")
+
+    assert "Model 'gone' was not found" in texts(app.warning)
+
+
+def test_model_picker_with_a_synthetic_model_warns(finished_run, open_page):
+    app = open_page("classify")
+
+    assert "trained on synthetic images" in texts(app.warning)
+
+
+def test_classify_with_a_run_image_in_the_url_classifies_it(finished_run, open_page):
+    first = read_split(finished_run.split_file).iloc[0]
+    app = open_page("classify", run=finished_run.name, image=first["sha256"])
+
+    assert len(probabilities(app)) == 1
+    assert f"True class: {first['class']}." in texts(app.markdown)
+    app.button(key="close-image").click().run()
+    assert not app.metric
+    assert "image" not in app.query_params
+
+
+@pytest.mark.parametrize(
+    ("run", "image"),
+    [
+        ("finished", "0" * 64),
+        ("finished", "../../etc/passwd"),
+        ("../finished", "0" * 64),
+        ("nowhere", "0" * 64),
+    ],
+)
+def test_classify_with_an_unknown_run_image_shows_one_error(finished_run, open_page, run, image):
+    app = open_page("classify", run=run, image=image)
+
+    assert len(app.error) == 1
+    assert not app.metric
