@@ -14,7 +14,7 @@ BcModelError
 ├── EngineBusyError
 └── JobError
     ├── RunError
-    │   └── RunChangedError         a run whose data or code have changed since it was started
+    │   └── RunChangedError
     └── DownloadError
 
 Each message states the problem, the expected value, the received value and the next step. The app
@@ -94,7 +94,7 @@ class RunError(JobError):
 
 
 class RunChangedError(RunError):
-    """A run cannot be resumed exactly, because its data or code have changed."""
+    """A run cannot be resumed exactly because its data or code have changed."""
 
 
 class DownloadError(JobError):

@@ -14,10 +14,10 @@ from bc_model.cli.options import (
     PATH,
     byte_progress,
     json_option,
+    load_dataset,
     parse_size,
     print_checks,
     print_json,
-    read_dataset,
     seed_option,
     training_options,
 )
@@ -124,7 +124,7 @@ def summary(paths: tuple[Path, ...], fold_files: tuple[Path, ...], as_json: bool
     """
     folder, files = _separate_paths(paths, fold_files)
     folds = [data.read_fold_file(path) for path in files]
-    dataset = read_dataset(folder) if folder else None
+    dataset = load_dataset(folder) if folder else None
     result = data.summarize_dataset(dataset) if dataset else {}
     if folds:
         result["folds"] = [data.summarize_fold_file(fold, dataset) for fold in folds]
@@ -166,7 +166,7 @@ def _print_summary(result: dict[str, Any]) -> None:
     ):  # fmt: skip
         counts = ", ".join(f"{name} {count}" for name, count in result[key].items() if count)
         click.echo(f"  {title}: {counts or 'none'}")
-    excluded = result["rejected_files"]
+    excluded = result["excluded_files"]
     for file in excluded[:MAX_LISTED]:
         click.echo(f"    {file['path']}: {file['reason']}. {file['detail']}")
     if len(excluded) > MAX_LISTED:
@@ -179,18 +179,18 @@ def _print_fold(fold: dict[str, Any]) -> None:
         f"{fold['file']}: fold {fold['fold']}, {fold['names']} names. Test images with another "
         "section of the same slide in training:"
     )
-    for title, leak in fold["siblings"].items():
-        shown = _proportion(leak["shared"], leak["test"])
-        benign = _proportion(leak["benign_shared"], leak["benign_test"])
+    for title, leak in fold["section_leakage"].items():
+        shown = _proportion(leak["n_shared"], leak["n_test"])
+        benign = _proportion(leak["n_benign_shared"], leak["n_benign_test"])
         click.echo(f"  {title}: {shown}; benign {benign}")
     if leak := fold["duplicates"]:
         click.echo(
-            f"  duplicates: {leak['shared']} of {leak['test']} test images "
-            f"({leak['benign_shared']} of {leak['benign_test']} benign) are also in training"
+            f"  duplicates: {leak['n_shared']} of {leak['n_test']} test images "
+            f"({leak['n_benign_shared']} of {leak['n_benign_test']} benign) are also in training"
         )
         click.echo(
-            f"  {leak['listed']} images are listed, {leak['not_listed']} are not listed, "
-            f"{leak['absent']} listed images are missing"
+            f"  {leak['n_listed']} images are listed, {leak['n_unlisted']} are not listed, "
+            f"{leak['n_missing']} listed images are missing"
         )
 
 
@@ -211,15 +211,11 @@ def split(
     """Split DATA into training, validation and test subsets and report leakage."""
     data.require_protocol(protocol, official_fold_file)
     folds = data.read_fold_file(Path(official_fold_file)) if official_fold_file else None
-    dataset = read_dataset(data_dir)
+    dataset = load_dataset(data_dir)
     rows = data.make_split(
-        dataset,
-        protocol,
-        n_folds=n_folds,
-        test_fold=test_fold,
-        seed=seed,
+        dataset, protocol, n_folds=n_folds, test_fold=test_fold, seed=seed,
         official_fold_file=official_fold_file,
-    )
+    )  # fmt: skip
     leak = data.count_leakage(rows)
     checks = data.match_folds(dataset, folds).checks() if folds else []
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -241,8 +237,8 @@ def split(
         )
     click.echo(
         f"shared with training: {format_count(leak.n_cases, 'case')}, {leak.n_test_images} of "
-        f"{leak.total_test_images} test images ({leak.n_benign_test_images} of {leak.total_benign_test_images} benign), "
-        f"{leak.n_duplicates} duplicates"
+        f"{leak.total_test_images} test images ({leak.n_benign_test_images} of "
+        f"{leak.total_benign_test_images} benign), {leak.n_duplicates} duplicates"
     )
     print_checks(checks)
     if n_excluded:
@@ -272,9 +268,5 @@ def _print_added(added: data.IngestResult, as_json: bool) -> None:
 
 def _to_dict(dataset: data.RegisteredDataset) -> dict[str, Any]:
     row = {name: getattr(dataset, name) for name in ("name", "kind", "source", "added")}
-    sha256 = dataset.details.get("sha256")
-    return row | {
-        "images": str(dataset.images_dir),
-        "exists": dataset.is_available,
-        "sha256": sha256,
-    }
+    row |= {"images_dir": str(dataset.images_dir), "is_available": dataset.is_available}
+    return row | {"sha256": dataset.details.get("sha256")}

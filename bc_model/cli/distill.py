@@ -32,8 +32,9 @@ FOLD_FILE = Path("folds") / "dsfold1.txt"
     help="Additional processes for augmentation. The result is the same.",
 )  # fmt: skip
 @click.option(
-    "--nested-cv", "networks", type=click.Choice(distillation.NESTED_NETWORKS), default="small-selects",
-    show_default=True, help="Networks of the nested cross-validation; see above.",
+    "--nested-cv", "networks", type=click.Choice(distillation.NESTED_NETWORKS),
+    default="proxy-selects", show_default=True,
+    help="Networks of the nested cross-validation; see above.",
 )  # fmt: skip
 @click.option(
     "--train-only", is_flag=True, help="Only train and store results in the work directory."
@@ -48,8 +49,8 @@ def build_bundled(
     DATA (default: BC_DATA) contains breakhis_100x, breakhis_200x_224 and optionally the official
     fold files. The build takes about twelve hours on two cores with bfloat16.
 
-    Nested cross-validation selects the configuration with 20 small networks and evaluates it with
-    5 ResNet50s (small-selects), or does both with 25 small networks (small) or 25 ResNet50s
+    Nested cross-validation selects the configuration with 20 proxy networks and evaluates it with
+    5 ResNet50s (proxy-selects), or does both with 25 proxy networks (proxy) or 25 ResNet50s
     (full, requires an accelerator). --train-only runs the long part on an accelerator, also with
     KERAS_BACKEND=jax.
     """
@@ -66,19 +67,19 @@ def build_bundled(
         text = f"Training results written to {work}"
         print_json({"work": str(work)}) if as_json else click.echo(text)
         return 0
-    out = out or inference.BUNDLED_MODELS_DIR / inference.BUNDLED_MODEL_NAME
-    configs = distillation.nested_configs(networks, distillation.DistillationConfig())
+    out = out or inference.bundled_model_dir("bundled")
+    nested = distillation.nested_configs(networks, distillation.DistillationConfig())
     bundle = distillation.build_bundled_model(
-        data_dir, DATASETS, out, work, fold_file, n_processes=processes, nested=configs
+        data_dir, DATASETS, out, work, fold_file, n_processes=processes, nested=nested
     )
     if as_json:
         print_json(to_json(bundle.card))
         return 0
     for row in bundle.card.metrics.protocols:
         _print_row(row.protocol + (" (with leakage)" if row.has_leakage else ""), row)
-    if nested := bundle.card.metrics.nested:
-        selected_by = f"; selected by {nested.selected_by}" if nested.selected_by else ""
-        _print_row(f"case, nested{selected_by}; evaluated with {nested.network}", nested)
+    if result := bundle.card.metrics.nested:
+        selected_by = f"; selected by {result.selected_by}" if result.selected_by else ""
+        _print_row(f"case, nested{selected_by}; evaluated with {result.network}", result)
     click.echo(f"Model written to {bundle.folder}")
     return 0
 

@@ -12,10 +12,10 @@ from bc_model.cli.options import (
     PATH,
     find_split_file,
     json_option,
+    load_dataset,
     print_checks,
     print_json,
     progress,
-    read_dataset,
 )
 from bc_model.errors import ConfigError
 from bc_model.utils import check_writable, to_json, write_bytes_atomic
@@ -73,7 +73,7 @@ def _evaluate_subset(
 ) -> evaluation.EvaluationReport:
     alternative = "Evaluate it on other cases with `evaluate --external`."
     split = data.read_split(find_split_file(bundle, split_file, alternative))
-    dataset = read_dataset(data_dir)
+    dataset = load_dataset(data_dir)
     data.require_matching_split(split, dataset)
     show = progress("predicting")
     return evaluation.evaluate_split(
@@ -85,11 +85,9 @@ def _evaluate_external(
     bundle: inference.Bundle, data_dir: Path, labels: str | None, case_above: bool
 ) -> evaluation.EvaluationReport:
     mapping = data.parse_label_mapping(labels) if labels else None
-    if mapping:
-        show = progress("reading")
-        dataset = data.load_dataset(data_dir, labels=mapping, case_above=case_above, progress=show)
-    else:
-        dataset = read_dataset(data_dir)
+    dataset = data.load_dataset(
+        data_dir, labels=mapping, case_above=case_above, progress=progress("reading")
+    )
     return evaluation.evaluate_external(
         inference.Engine(bundle), dataset, mapping=mapping, progress=progress("predicting")
     )
@@ -108,7 +106,7 @@ def _print_report(report: evaluation.EvaluationReport) -> None:
         for name, metric in report.case_metrics.metrics.items():
             click.echo(f"  by case, {_label(name)}: {metric}")
     for group in report.subgroups:
-        names = ("accuracy", *(("balanced_accuracy", "roc_auc") if group.kind == "known" else ()))
+        names = ("accuracy", *(("balanced_accuracy", "roc_auc") if group.kind == "seen" else ()))
         metrics = "; ".join(f"{_label(name)} {group.metrics[name]}" for name in names)
         click.echo(f"  {group.name}: {metrics}")
     print_checks(report.checks)
@@ -135,10 +133,8 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     if as_json:
         print_json(to_json(comparison) | {"config": {row.name: list(row.values) for row in rows}})
         return
-    click.echo(
-        f"{comparison.second} minus {comparison.first}, on {comparison.n_images} common test images of "
-        f"{comparison.n_cases or 'unknown'} cases"
-    )
+    support = f"{comparison.n_images} common test images of {comparison.n_cases or 'unknown'} cases"
+    click.echo(f"{comparison.second} minus {comparison.first}, on {support}")
     for name, difference in comparison.differences.items():
         click.echo(f"  {_label(name)}: {difference.text()}")
     for row in rows:

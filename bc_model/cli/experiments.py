@@ -21,9 +21,9 @@ from bc_model.cli.options import (
     format_table,
     is_given,
     json_option,
+    load_dataset,
     print_checks,
     print_json,
-    read_dataset,
     runs_option,
     training_options,
 )
@@ -108,9 +108,8 @@ def _sweep(
                 futures = experiments.submit_experiment(client, experiment, runs)
                 advance = partial(experiments.collect_finished, client, futures, runs)
             if not detach:
-                experiments.wait_for_experiment(
-                    experiment, runs, on_update=_state_progress(), advance=advance
-                )
+                show = _state_progress()
+                experiments.wait_for_experiment(experiment, runs, on_update=show, advance=advance)
     except KeyboardInterrupt:
         return _print_interrupted(runs)
     return _print_experiment(experiment, runs, as_json=as_json)
@@ -122,13 +121,10 @@ def _print_experiment(experiment: experiments.Experiment, runs: Path, *, as_json
     checks = experiments.check_selection(experiment)
     if as_json:
         rows = [
-            {
-                "run": member.name, "group": member.group, "fold": member.fold,
-                "state": statuses[member.name]["state"],
-                "message": statuses[member.name].get("message", ""),
-            }
+            {"run": member.name, "group": member.group, "fold": member.fold}
+            | {key: statuses[member.name].get(key, "") for key in ("state", "message")}
             for member in experiment.runs
-        ]  # fmt: skip
+        ]
         print_json(
             {"experiment": experiment.name, "created": experiment.created, "runs": rows,
              "groups": [to_json(group) for group in groups],
@@ -160,14 +156,12 @@ def _print_groups(name: str, groups: list[experiments.GroupMetrics]) -> None:
 
 def _print_failed(experiment: experiments.Experiment, runs: Path) -> int:
     """Print the runs without a result to stderr; return the exit code."""
-    failed = {
-        run: status
-        for run, status in experiments.run_states(experiment, runs).items()
-        if status["state"] in _ended_states() - {"done"}
-    }
-    for run, status in failed.items():
-        click.echo(f"{run}: {status['state']}: {status.get('message', '')}", err=True)
-    return 1 if failed else 0
+    code = 0
+    for run, status in experiments.run_states(experiment, runs).items():
+        if status["state"] in _ended_states() - {"done"}:
+            click.echo(f"{run}: {status['state']}: {status.get('message', '')}", err=True)
+            code = 1
+    return code
 
 
 def _ended_states() -> frozenset[str]:
@@ -261,7 +255,7 @@ def protocols(
             click.echo(f"fold files of the dataset registry: {listed}", err=True)
     plan = experiments.plan_comparison(
         build_config(data_dir, options), protocols=names, fold_files=fold_files,
-        dataset=lambda: read_dataset(data_dir),
+        dataset=lambda: load_dataset(data_dir),
         test_folds=_parse_folds(test_folds), known=experiments.planned_configs(runs, name),
     )  # fmt: skip
     experiment, note = experiments.start_comparison(name, plan, runs, accept_changes=accept_changes)
@@ -294,11 +288,9 @@ def _report_progress(
         for row in report.rows:
             if row.n_done and row.n_done != printed.get(row.protocol):
                 printed[row.protocol] = row.n_done
-                cells = [
-                    f"{title} {reporting.format_metric_cell(row, key)}"
-                    for key, title in METRICS.items()
-                ]
-                click.echo(f"{row.label}: {', '.join(cells)}; {row.test_data}", err=True)
+                cells = zip(METRICS.values(), _format_metrics(row), strict=True)
+                metrics = ", ".join(f"{title} {cell}" for title, cell in cells)
+                click.echo(f"{row.label}: {metrics}; {row.test_data}", err=True)
 
     return show
 
@@ -323,11 +315,8 @@ def _print_protocols(report: experiments.ProtocolComparison) -> None:
     for row in report.rows:
         counts = [str(row.n_images), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
         baseline = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
-        cells = [reporting.format_metric_cell(row, key) for key in METRICS]
-        runs = f"{row.n_done} of {len(row.runs)}"
-        rows.append(
-            [row.label, runs, *cells, baseline, *counts, reporting.format_leakage_cell(row)]
-        )
+        runs, leakage = f"{row.n_done} of {len(row.runs)}", reporting.format_leakage_cell(row)
+        rows.append([row.label, runs, *_format_metrics(row), baseline, *counts, leakage])
     click.echo("\n".join(format_table(rows)))
     if any(row.metrics for row in report.rows):
         click.echo(
@@ -341,6 +330,10 @@ def _print_protocols(report: experiments.ProtocolComparison) -> None:
     for published in report.published_ranges:
         limits = f"{published.lowest:g} to {published.highest:g}"
         click.echo(f"  {published.label}: {METRICS[published.metric]} {limits}")
+
+
+def _format_metrics(row: experiments.ProtocolRow) -> list[str]:
+    return [reporting.format_metric_cell(row, key) for key in METRICS]
 
 
 def _default_name(data_dir: Path) -> str:

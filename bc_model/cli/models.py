@@ -14,9 +14,9 @@ from bc_model.cli.options import (
     PATH,
     find_split_file,
     json_option,
+    load_dataset,
     print_json,
     progress,
-    read_dataset,
     runs_option,
 )
 from bc_model.errors import SplitError
@@ -41,9 +41,8 @@ def list_(runs: Path, as_json: bool) -> None:
         print_json({"models": rows, "problems": problems})
         return
     for bundle in bundles:
-        alias = (
-            " (alias 'bundled')" if bundle.folder == inference.bundled_model_dir("bundled") else ""
-        )
+        is_bundled = bundle.folder == inference.bundled_model_dir("bundled")
+        alias = " (alias 'bundled')" if is_bundled else ""
         click.echo(f"{bundle.card.name}{alias}  {bundle.folder}")
         click.echo(f"    {bundle.card.architecture.backbone}, {_summarize(bundle.card)}")
     for problem in problems:
@@ -103,19 +102,11 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
     for name in formats or inference.FORMATS:
         click.echo(f"{name}: converting and comparing", err=True)
         file = inference.export_model(bundle, name, out)
-        difference = file.max_difference
-        rows.append(
-            {
-                "format": name,
-                "path": str(file.path),
-                "max_difference": difference,
-                "n_images": file.n_images,
-            }
-        )
+        difference, n_images = file.max_difference, file.n_images
+        row = {"format": name, "path": str(file.path)}
+        rows.append(row | {"max_difference": difference, "n_images": n_images})
         if not as_json:
-            text = (
-                f"largest difference from the original {difference:.1e} on {file.n_images} images"
-            )
+            text = f"largest difference from the original {difference:.1e} on {n_images} images"
             click.echo(f"{file.path}: {text}")
     card_file = out / f"{bundle.card.name}.md"
     write_text_atomic(card_file, reporting.card_to_markdown(bundle.card))
@@ -144,7 +135,7 @@ def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool
         )
     with silence_native_stderr():
         import tensorflow  # noqa: F401
-    dataset = read_dataset(data_dir)
+    dataset = load_dataset(data_dir)
     data.require_matching_split(split, dataset)
     training, validation = (split[split["subset"] == subset] for subset in ("train", "validation"))
     size = bundle.image_size
@@ -183,7 +174,7 @@ def calibrate(model: Path, data_dir: Path, as_json: bool) -> None:
     bundle = inference.open_bundle(model)
     directory = evaluation.require_evaluation(bundle)
     split = data.read_split(directory.parent / "split.csv")
-    dataset = read_dataset(data_dir)
+    dataset = load_dataset(data_dir)
     data.require_matching_split(split, dataset)
     rows = split[split["subset"] == "validation"].reset_index(drop=True)
     show = progress("predicting")

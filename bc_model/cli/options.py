@@ -107,7 +107,7 @@ def require_directory(data_dir: Path) -> None:
         raise FolderNotFoundError(f"There is no folder {data_dir}. Check the path of the dataset.")
 
 
-def read_dataset(data_dir: Path) -> data.Dataset:
+def load_dataset(data_dir: Path) -> data.Dataset:
     """Return the dataset and show the progress."""
     return data.load_dataset(data_dir, progress=progress("reading"))
 

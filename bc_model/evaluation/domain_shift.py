@@ -173,12 +173,12 @@ def check_stain(unusual: list[list[str]] | None, expected: float | None) -> Iter
         yield make_check(
             "BC306",
             n_out_of_distribution=n_unusual,
-            n=n,
+            n_images=n,
             proportion=n_unusual / n,
             features=[f"{TERMS[name]} ({count:,})" for name, count in most_common],
         )
     else:
-        yield make_check("BC307", n=n)
+        yield make_check("BC307", n_images=n)
     if expected is not None:
         yield make_check("BC308", proportion=expected)
 
@@ -193,7 +193,7 @@ def check_scale(bundle: Bundle, images: pd.DataFrame) -> Iterator[Check]:
             yield make_check(
                 "BC314",
                 n_unsupported=int(stated.isin(unsupported).sum()),
-                n=len(images),
+                n_images=len(images),
                 magnification_names=[f"{m}X" for m in unsupported],
                 supported_names=supported,
             )

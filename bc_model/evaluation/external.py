@@ -87,7 +87,7 @@ def _check_unseen(seen: SeenInTraining, images: pd.DataFrame) -> Iterator[Check]
     unseen = images[~seen.is_seen]
     if not 0 < len(unseen) < len(images):
         return
-    yield make_check("BC331", n=len(unseen))
+    yield make_check("BC331", n_images=len(unseen))
     known = unseen[unseen["case"] != ""]
     if n_unknown := len(unseen) - len(known):
         yield make_check("BC332", n_unknown=n_unknown)

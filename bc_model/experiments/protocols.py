@@ -636,14 +636,14 @@ def _check_effect(
 ) -> Check:
     params: dict[str, Any] = {
         "leakage_protocol": f"'{leakage.label}'",
-        "clean_protocol": f"'{clean.label}'",
+        "leakage_free_protocol": f"'{clean.label}'",
         "metric": REPORTED_METRICS[_MAIN_METRIC],
     }
     if difference is None:
         params["leakage_value"] = leakage.metrics[_MAIN_METRIC].brief()
-        params["clean_value"] = clean.metrics[_MAIN_METRIC].brief()
+        params["leakage_free_value"] = clean.metrics[_MAIN_METRIC].brief()
         return make_check("BC236", reason=reason, **params)
-    params |= {"n": difference.n_images, "n_cases": difference.n_cases}
+    params |= {"n_images": difference.n_images, "n_cases": difference.n_cases}
     if difference.value is None:
         return make_check("BC235", reason=difference.note, **params)
     params["difference"] = difference.value

@@ -62,17 +62,7 @@ def format_probability(probability: float, digits: int = 2) -> str:
 
 
 def format_with_threshold(probability: float, threshold: float) -> tuple[str, str]:
-    """Return a probability and the decision threshold with as many digits as they need to differ.
-
-    Parameters
-    ----------
-    probability, threshold : float
-        In [0, 1].
-
-    Returns
-    -------
-    tuple of str
-        Probability and threshold, with two digits or more.
+    """Return probability and decision threshold with as many digits as they need to differ.
 
     Examples
     --------
@@ -81,11 +71,7 @@ def format_with_threshold(probability: float, threshold: float) -> tuple[str, st
     >>> format_with_threshold(0.9996, 0.5)
     ('above 0.99', '0.50')
     """
-    digits = 2
-    while (
-        probability != threshold
-        and f"{probability:.{digits}f}" == f"{threshold:.{digits}f}"
-        and digits < _MAX_DIGITS
-    ):
-        digits += 1
+    for digits in range(2, _MAX_DIGITS):
+        if probability == threshold or f"{probability:.{digits}f}" != f"{threshold:.{digits}f}":
+            break
     return format_probability(probability, digits), f"{threshold:.{digits}f}"

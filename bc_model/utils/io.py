@@ -18,9 +18,7 @@ _REPLACE_WAIT_S = 0.02
 
 
 def check_writable(directory: Path) -> None:
-    """Raise an error if a directory cannot be created or written to.
-
-    Call it before a long computation whose results go there.
+    """Check before a long computation that a directory can be created and written to.
 
     Raises
     ------
@@ -38,23 +36,12 @@ def check_writable(directory: Path) -> None:
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
-    r"""Write a text atomically as UTF-8.
-
-    Line ends stay ``\n`` on every system, so that hashes agree between systems. See
-    `write_bytes_atomic` for the parameters and errors.
-    """
+    r"""Write a text atomically as UTF-8, with ``\n`` line ends on every system."""
     write_bytes_atomic(path, text.encode("utf-8"))
 
 
 def write_bytes_atomic(path: str | Path, data: bytes | memoryview) -> None:
-    """Write bytes atomically and flush them to the disk.
-
-    Parameters
-    ----------
-    path : str or Path
-        File to create or replace, in an existing directory. A symbolic link is replaced by a file.
-    data : bytes
-        Content of the file.
+    """Write bytes atomically and flush them to the disk; replace a symbolic link by a file.
 
     Raises
     ------
@@ -67,10 +54,7 @@ def write_bytes_atomic(path: str | Path, data: bytes | memoryview) -> None:
 def write_files_atomic(files: Mapping[Path, bytes | memoryview]) -> None:
     """Write several files; replace old files only after all new files are on the disk.
 
-    Parameters
-    ----------
-    files : mapping of Path to bytes
-        Content by path, in the order of replacement. The directories exist.
+    Files are replaced in the order of the mapping. Their directories exist.
 
     Raises
     ------

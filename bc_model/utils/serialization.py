@@ -26,6 +26,7 @@ from bc_model.utils.io import write_text_atomic
 R = TypeVar("R")
 
 VERSION_KEY = "schema_version"
+_get_hints = lru_cache(maxsize=256)(get_type_hints)
 
 
 def to_json(record: Any) -> dict[str, Any]:
@@ -95,15 +96,7 @@ def loads(cls: type[R], text: str | bytes) -> R:
 
 
 def read_record(path: str | Path, cls: type[R]) -> R:
-    """Return the record in a JSON file.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    RecordError
-        If the file does not contain a record of this class.
-    """
+    """Return the record in a JSON file, or raise an OSError or a RecordError."""
     return loads(cls, Path(path).read_bytes())
 
 
@@ -117,7 +110,9 @@ def _encode_record(record: Any, path: str) -> dict[str, Any]:
     encoded = {} if version is None else {VERSION_KEY: version}
     for field in _json_fields(type(record)):
         value = getattr(record, field.name)
-        encoded[field.name] = _encode(value, _join(path, field.name), _null_means(field))
+        encoded[field.name] = _encode(
+            value, _join(path, field.name), field.metadata.get("null_means")
+        )
     return encoded
 
 
@@ -139,17 +134,10 @@ def _encode(value: Any, path: str, null_means: float | None = None) -> Any:
     if isinstance(value, (list, tuple)):
         return [_encode(item, f"{path}[{i}]", null_means) for i, item in enumerate(value)]
     if isinstance(value, Mapping):
-        return {
-            _encode_key(key, path): _encode(item, _join(path, str(key)), null_means)
-            for key, item in value.items()
-        }
+        if other := [key for key in value if not isinstance(key, str)]:
+            _fail(path, "str keys", type(other[0]).__name__)
+        return {str(k): _encode(item, _join(path, k), null_means) for k, item in value.items()}
     return _fail(path, "a value for JSON", type(value).__name__)
-
-
-def _encode_key(key: Any, path: str) -> str:
-    if not isinstance(key, str):
-        _fail(path, "str keys", type(key).__name__)
-    return str(key.value) if isinstance(key, StrEnum) else key
 
 
 def _decode_record(cls: Any, data: Any, path: str) -> Any:
@@ -166,9 +154,9 @@ def _decode_record(cls: Any, data: Any, path: str) -> Any:
         raise RecordError(f"{where}: missing key '{missing[0]}'")
     if unknown := sorted(map(str, set(data) - keys)):
         raise RecordError(f"{where}: unknown key '{unknown[0]}'")
-    hints = _hints(cls)
+    hints = _get_hints(cls)
     values = {
-        name: _decode(data[name], hints[name], _join(path, name), _null_means(field))
+        name: _decode(data[name], hints[name], _join(path, name), field.metadata.get("null_means"))
         for name, field in fields.items()
     }
     try:
@@ -223,14 +211,14 @@ def _decode_union(value: Any, args: tuple[Any, ...], path: str, null_means: floa
         with suppress(RecordError):
             return _decode(value, hint, path, null_means)
     names = [getattr(hint, "__name__", str(hint)) for hint in args]
-    return _fail(path, " or ".join(names), _type_name(value))
+    return _fail_type(path, " or ".join(names), value)
 
 
 def _decode_sequence(
     value: Any, kind: type, args: tuple[Any, ...], path: str, null_means: float | None
 ) -> Any:
     if not isinstance(value, (list, tuple)):
-        _fail(path, "list", _type_name(value))
+        _fail_type(path, "list", value)
     is_fixed = kind is tuple and not (len(args) == 2 and args[1] is Ellipsis)
     if is_fixed and len(value) != len(args):
         _fail(path, f"{len(args)} values", str(len(value)))
@@ -243,7 +231,7 @@ def _decode_sequence(
 
 def _decode_float(value: Any, path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        _fail(path, "float", _type_name(value))
+        _fail_type(path, "float", value)
     try:
         number = float(value)
     except OverflowError:
@@ -254,7 +242,7 @@ def _decode_float(value: Any, path: str) -> float:
 def _expect(value: Any, kind: type, path: str) -> Any:
     # isinstance accepts a bool as an int, but JSON distinguishes them.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        _fail(path, kind.__name__, _type_name(value))
+        _fail_type(path, kind.__name__, value)
     return value
 
 
@@ -262,25 +250,16 @@ def _fail(path: str, expected: str, found: str) -> NoReturn:
     raise RecordError(f"{path}: expected {expected}, got {found}")
 
 
-def _type_name(value: Any) -> str:
-    return "null" if value is None else type(value).__name__
+def _fail_type(path: str, expected: str, value: Any) -> NoReturn:
+    _fail(path, expected, "null" if value is None else type(value).__name__)
 
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-@lru_cache(maxsize=256)
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
-
-
 def _json_fields(cls: Any) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(cls) if field.metadata.get("json", True)]
-
-
-def _null_means(field: dataclasses.Field[Any]) -> float | None:
-    return field.metadata.get("null_means")
 
 
 def _reject_constant(text: str) -> NoReturn:

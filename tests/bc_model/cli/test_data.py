@@ -43,7 +43,7 @@ def test_audit_with_fold_files_only_prints_their_leakage(
     found = json.loads(out)
     assert (code, err, list(found)) == (0, "", ["folds"])
     assert [fold["fold"] for fold in found["folds"]] == [1, 2]
-    assert found["folds"][0]["siblings"]["200X"]["shared"] == 10
+    assert found["folds"][0]["section_leakage"]["200X"]["n_shared"] == 10
     assert found["folds"][0]["duplicates"] is None
 
 
@@ -76,7 +76,7 @@ def test_audit_with_many_excluded_files_lists_20(
     _, out, _ = command("audit", folder)
     assert out.count(".png: ") == 20
     assert "    and 3 more; --json lists all of them\n" in out
-    assert len(json.loads(command("audit", folder, "--json")[1])["rejected_files"]) == 23
+    assert len(json.loads(command("audit", folder, "--json")[1])["excluded_files"]) == 23
 
 
 def test_audit_of_two_folders_is_refused(
@@ -91,10 +91,10 @@ def test_audit_with_an_invalid_fold_file_is_refused(
     refused: Callable[..., str], drawn_set: Path, tmp_path: Path, fold_files: list[Path]
 ) -> None:
     (tmp_path / "other.txt").write_text("image.png|40|1|train\n")
-    assert "other.txt is not a fold file: line 1" in refused(
+    assert "other.txt is not a fold file. Line 1" in refused(
         "audit", drawn_set, "--fold-file", fold_files[0], tmp_path / "other.txt"
     )
-    assert "no fold file" in refused("audit", drawn_set, "--fold-file", tmp_path / "gone.txt")
+    assert "does not exist" in refused("audit", drawn_set, "--fold-file", tmp_path / "gone.txt")
 
 
 def test_audit_with_the_fold_file_of_other_data_is_refused(
@@ -102,7 +102,7 @@ def test_audit_with_the_fold_file_of_other_data_is_refused(
 ) -> None:
     file = tmp_path / "f.txt"
     file.write_text("SOB_B_A-14-1-40-001.png|40|1|train\nSOB_B_A-14-2-40-001.png|40|1|test\n")
-    assert "None of the 30 pictures" in refused("audit", drawn_set, "--fold-file", file)
+    assert "lists none of the 30 images" in refused("audit", drawn_set, "--fold-file", file)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_split_with_leakage_reports_it(
     _, out, _ = command(*options, "--json")
     result = json.loads(out)
     assert result["has_leakage"] == has_leakage
-    assert (result["leakage"]["test_images"], result["n_excluded"]) == (n_shared, n_excluded)
+    assert (result["leakage"]["n_test_images"], result["n_excluded"]) == (n_shared, n_excluded)
 
 
 def test_split_without_leakage_counts_excluded_images(
@@ -151,8 +151,11 @@ def test_split_without_leakage_counts_excluded_images(
     ("options", "expected"),
     [
         (["--protocol", "folds"], "needs an official fold file"),
-        (["--official-fold-file", "f.txt"], "'case' takes no fold file"),
-        (["--protocol", "folds", "--official-fold-file", "gone.txt"], "no fold file gone.txt"),
+        (["--official-fold-file", "f.txt"], "'case' does not use a fold file"),
+        (
+            ["--protocol", "folds", "--official-fold-file", "gone.txt"],
+            "The fold file gone.txt does not exist",
+        ),
     ],
 )
 @pytest.mark.parametrize("name", ["split", "train"])
@@ -188,7 +191,7 @@ def test_data_add_list_and_remove_an_archive(
     _, out, _ = command("data", "list", "--json")
     (row,) = json.loads(out)["datasets"]
     assert (row["name"], row["kind"], row["source"]) == ("synthetic", "stored", "synthetic.zip")
-    code, _, _ = command("audit", row["images"])
+    code, _, _ = command("audit", row["images_dir"])
     assert code == 0
     assert command("data", "remove", "synthetic")[0] == 0
     assert "No dataset in" in command("data", "list")[1]
@@ -205,7 +208,7 @@ def test_data_add_without_a_name_derives_it_from_the_file_name(
 
 def test_data_add_a_folder_links_it(command: Command, drawn_set: Path, registry: Path) -> None:
     _, out, _ = command("data", "add", drawn_set, "--name", "mine", "--json")
-    assert json.loads(out)["images"] == str(drawn_set.resolve())
+    assert json.loads(out)["images_dir"] == str(drawn_set.resolve())
     assert f"mine: {drawn_set.resolve()} (linked)" in command("data", "list")[1]
     assert [path.name for path in registry.rglob("*")] == ["mine", DATASET_FILE]
 
@@ -225,12 +228,12 @@ def test_data_download_prints_checksum_and_missing_images(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["add", "{tmp}/gone"], "no folder"),
+        (["add", "{tmp}/gone"], "it does not exist"),
         (["add", "{tmp}/notes.txt"], "notes.txt is not a zip or tar.gz archive"),
-        (["add", "{tmp}/synthetic.zip", "--name", "../out"], "cannot be the name"),
+        (["add", "{tmp}/synthetic.zip", "--name", "../out"], "Invalid dataset name"),
         (["download", "--sha256", "12"], "64 hexadecimal digits"),
-        (["download", "--url", "file:///etc/passwd"], "begins with http"),
-        (["remove", "mine"], "no data set mine"),
+        (["download", "--url", "file:///etc/passwd"], "Expected http:// or https://"),
+        (["remove", "mine"], "The dataset 'mine' in"),
     ],
 )
 def test_data_with_invalid_input_is_refused(

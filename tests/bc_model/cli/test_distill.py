@@ -59,17 +59,17 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     """Return the list to which the replaced functions append their arguments."""
     found: list[tuple] = []
 
-    def build_bundled_model(*arguments, processes, inside):
-        found.append((*arguments, processes, inside))
+    def build_bundled_model(*arguments, n_processes, nested):
+        found.append((*arguments, n_processes, nested))
         return SimpleNamespace(card=CARD, folder=arguments[2])
 
     monkeypatch.setattr("bc_model.distillation.build_bundled_model", build_bundled_model)
-    for name in ("judge", "judge_choosing", "learn_all"):
+    for name in ("cross_validate_protocols", "nested_cross_validate", "train_on_all"):
         monkeypatch.setattr(
             f"bc_model.distillation.{name}",
             lambda *args, name=name, **more: found.append((name, *args, *more.values())),
         )
-    monkeypatch.setattr("bc_model.distillation.data.Source.read", lambda *args: args)
+    monkeypatch.setattr("bc_model.distillation.data.TrainingImages.read", lambda *args: args)
     return found
 
 
@@ -118,14 +118,14 @@ def test_build_with_an_unusable_work_directory_raises_before_training(calls, dat
     assert calls == []
 
 
-@pytest.mark.parametrize(("networks", "config"), [("full", CONFIGS[0]), ("small", CONFIGS[1])])
+@pytest.mark.parametrize(("networks", "config"), [("full", CONFIGS[0]), ("proxy", CONFIGS[1])])
 def test_build_with_other_nested_networks_passes_their_config(calls, data: Path, networks, config):
     start = ["build-bundled-model", str(data), "--work", "kept", "--nested-cv", networks]
     for more in (["--train-only"], []):
         CliRunner().invoke(commands, [*start, *more], standalone_mode=False)
 
     _, model_selection, _, made = calls
-    assert model_selection[0] == "judge_choosing"
+    assert model_selection[0] == "nested_cross_validate"
     assert (model_selection[2], model_selection[-1]) == made[-1] == (config, config)
 
 
@@ -141,9 +141,9 @@ def test_build_with_train_only_does_not_write_a_model(calls, data: Path, as_json
     datasets = ("breakhis_100x", "breakhis_200x_224")
     source = (data, datasets, DistillationConfig().image_size)
     assert calls == [
-        ("judge", source, DistillationConfig(), Path("kept"), None, 3),
-        ("judge_choosing", source, CONFIGS[0], SEARCH_SPACE, Path("kept"), 3, CONFIGS[1]),
-        ("learn_all", source, DistillationConfig(), Path("kept"), 3),
+        ("cross_validate_protocols", source, DistillationConfig(), Path("kept"), None, 3),
+        ("nested_cross_validate", source, CONFIGS[0], SEARCH_SPACE, Path("kept"), 3, CONFIGS[1]),
+        ("train_on_all", source, DistillationConfig(), Path("kept"), 3),
     ]
     expected = '{\n  "work": "kept"\n}\n' if as_json else "Training results written to kept\n"
     assert done.stdout == expected
@@ -158,7 +158,7 @@ def test_build_into_a_directory_with_other_files_raises(data: Path):
         standalone_mode=False,
     )
 
-    assert "holds something else than a model" in str(done.exception)
+    assert "contains files that are not a model" in str(done.exception)
     assert (data / "photos" / "one.png").exists()
 
 

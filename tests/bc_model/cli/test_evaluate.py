@@ -57,9 +57,9 @@ def test_evaluate_external_dataset_with_labels(
         "--out", tmp_path / "e", "--json", "--no-pdf",
     )  # fmt: skip
     result = json.loads(out)
-    assert (code, result["n"], result["n_cases"]) == (0, 30, 0)
+    assert (code, result["n_images"], result["n_cases"]) == (0, 30, 0)
     assert "BC334" in [check["code"] for check in result["checks"]]
-    assert result["shift"]["known_n"] > 0
+    assert result["domain_shift"]["n_reference_images"] > 0
     assert "confidence intervals are too narrow" in (tmp_path / "e/report.html").read_text()
 
 
@@ -93,14 +93,14 @@ def test_evaluate_with_labels_outside_the_mapping_is_refused(
         "--out",
         tmp_path / "e",
     )
-    assert "outside the mapping 1=malignant, 2=benign, first '0'" in line
+    assert "The label mapping 1=malignant, 2=benign does not contain" in line
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         (("--labels", "0=good"), "0=benign,1=malignant"),
-        (("--labels", "0=benign,1=benign"), "names none that is malignant"),
+        (("--labels", "0=benign,1=benign"), "no label for the class malignant"),
         (("--labels", "0=benign", "--subset", "test"), "do not apply to an external dataset"),
         (("--external", "--split", "s.csv"), "do not apply to an external dataset"),
         (("--case-above",), "requires --labels"),
@@ -141,12 +141,12 @@ def test_report_of_an_incomplete_run_is_refused(
     refused: Callable[..., str], run: Run, tmp_path: Path
 ) -> None:
     line = refused("report", run.path, "--out", tmp_path / "a.docx")
-    assert "Expected the suffix .html or .pdf" in line
+    assert "Expected the suffix .html" in line
     predictions = run.evaluation_dir / "predictions.csv"
     text = predictions.read_text().replace(",benign,", ",malignant,")
     predictions.write_text(text)
     line = refused("report", run.path, "--out", tmp_path / "a.pdf")
-    assert "should come from one evaluation, but their counts differ" in line
+    assert "of one evaluation, got different counts" in line
     (run.evaluation_dir / "report.json").unlink()
     line = refused("report", run.path, "--out", tmp_path / "a.pdf")
     assert str(run.evaluation_dir) in line
@@ -186,6 +186,20 @@ def test_models_choose_threshold_tests_and_sets_it(command: Command, run: Run) -
     assert bundle.threshold == result["choice"]["value"]
     assert bundle.card.threshold.reason == "a trial"
     assert read_report(run.evaluation_dir).threshold == bundle.threshold
+
+
+def test_models_set_threshold_updates_card_and_report(
+    command: Command, refused: Callable[..., str], run: Run
+) -> None:
+    code, out, _ = command("models", "set-threshold", run.path, 0.3, "--reason", "a trial")
+    assert code == 0
+    assert out.startswith("threshold 0.300, ")
+    bundle = open_bundle(run.path)
+    bundle.verify()
+    assert (bundle.threshold, bundle.card.threshold.reason) == (0.3, "a trial")
+    assert read_report(run.evaluation_dir).threshold == 0.3
+    assert "1.5" in refused("models", "set-threshold", run.path, 1.5, "--reason", "a trial")
+    assert "reason" in refused("models", "set-threshold", run.path, 0.3)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +250,7 @@ def test_models_calibrate_converts_a_set_threshold(
     assert after.temperature == 1.0
     # 0.4 is a margin of 2 log(2/3), which is (2/3)^2 to 1 at a temperature of 1.
     assert after.threshold == pytest.approx(4 / 13)
-    method = "by wish; carried over from 0.400 as temperature 2.000 became 1.000"
+    method = "by wish; rescaled from 0.400 because the temperature changed from 2.000 to 1.000"
     assert after.card.threshold == replace(chosen, value=after.threshold, method=method)
     assert f"threshold 0.308, {method}" in out
     report = read_report(run.evaluation_dir)

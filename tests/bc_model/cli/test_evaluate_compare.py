@@ -71,7 +71,7 @@ def test_train_with_the_run_name_bundled_is_refused(
 ) -> None:
     code, _, err = command("train", drawn_set, "--run", tmp_path / "bundled")
     assert code == 2
-    assert "'bundled' is reserved for the bundled model" in err
+    assert "The run name 'bundled' is reserved" in err
     assert not (tmp_path / "bundled").exists()
 
 
@@ -85,7 +85,7 @@ def test_model_argument_bundled_is_the_bundled_model_despite_a_directory(
     assert str(BUNDLED_MODELS_DIR) in out
     code, _, err = command("compare", "bundled", "two")
     assert code == 2
-    assert "It is a model without its run" in err
+    assert "It is a model without a run" in err
 
 
 def test_compare_with_a_model_directory_is_refused(
@@ -99,7 +99,7 @@ def test_compare_with_a_model_directory_is_refused(
     shutil.copytree(first / "model", tmp_path / "alone")
     code, _, err = command("compare", tmp_path / "alone", second)
     assert code == 2
-    assert "It is a model without its run" in err
+    assert "It is a model without a run" in err
     assert "external dataset" in err
 
 
@@ -113,7 +113,7 @@ def test_compare_runs_reads_seen_cases_from_the_split(pair: tuple[Run, Run]) -> 
 
 def test_compare_runs_without_a_split_raises(pair: tuple[Run, Run]) -> None:
     pair[0].split_file.unlink()
-    with pytest.raises(SplitError, match="no split file"):
+    with pytest.raises(SplitError, match="does not exist"):
         compare_runs(*pair)
 
 

@@ -47,7 +47,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, end_at_random: Callable[[Run], None
             end_at_random(run)
 
     monkeypatch.setattr(run_queue, "launch_run", launch)
-    monkeypatch.setattr(experiment, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(experiment, "_POLL_INTERVAL_S", 0.01)
     return names
 
 
@@ -83,7 +83,7 @@ def test_protocols_prints_a_table_and_writes_the_report(
     assert err.index(PROTOCOL_LABELS["image"]) < err.index("6 done")
     folder = tmp_path / "rep.report"
     assert out.splitlines()[-1] == f"Report written to {folder}"
-    assert read_record(folder / "report.json", ProtocolComparison).is_whole is True
+    assert read_record(folder / "report.json", ProtocolComparison).is_complete is True
     assert (folder / "protocols.png").exists()
 
 
@@ -119,9 +119,9 @@ def test_protocols_with_json_prints_only_json(
     result = json.loads(out)
     assert code == 0
     (row,) = result["rows"]
-    assert (row["n"], row["n_cases"], row["has_leakage"]) == (30, 10, False)
+    assert (row["n_images"], row["n_cases"], row["has_leakage"]) == (30, 10, False)
     assert row["runs"] == dict.fromkeys([f"rep-case-fold{n}" for n in range(5)], "done")
-    assert result["recipe"]["backbone"] == "tiny"
+    assert result["config"]["backbone"] == "tiny"
 
 
 def test_protocols_again_starts_only_unfinished_runs(
@@ -146,7 +146,7 @@ def test_command_with_detach_does_not_wait(
     assert "info BC242: Results are available for 0 of 2 runs" in out
     assert f"The runs continue. `runs list {tmp_path}` shows them." in out
     assert len(list_runs(tmp_path)) == 2
-    assert read_record(tmp_path / "rep.report/report.json", ProtocolComparison).is_whole is False
+    assert read_record(tmp_path / "rep.report/report.json", ProtocolComparison).is_complete is False
 
 
 def test_protocols_with_ctrl_c_prints_partial_results_and_exits_with_130(
@@ -167,17 +167,17 @@ def test_protocols_with_ctrl_c_prints_partial_results_and_exits_with_130(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--protocols", "random"], "There is no split protocol 'random'"),
-        (["--protocols", ","], "A report needs a protocol"),
-        (["--protocols", "folds"], "None of the protocols can be made"),
-        (["--fold-file", "gone.txt"], "There is no fold file"),
+        (["--protocols", "random"], "Unknown protocol 'random'"),
+        (["--protocols", ","], "No protocol. Expected"),
+        (["--protocols", "folds"], "supports none of the protocols"),
+        (["--fold-file", "gone.txt"], "The fold file"),
         (["--test-folds", "some"], "Expected all, or numbers"),
         (["--test-folds", "5"], "Invalid test_fold 5"),
-        (["--test-folds", "0,0"], "In the list of test folds stands 0 twice"),
+        (["--test-folds", "0,0"], "Repeated value 0 in the test folds"),
         (["--dropout", "2"], "--dropout"),
-        (["--name", "my report"], "'my report' cannot be the name of a study"),
+        (["--name", "my report"], "Invalid experiment name 'my report'"),
         (["--weights", "gone.h5"], "There is no weights file"),
-        (["--n-folds", "9", "--protocols", "case"], "needs at least 9 benign cases"),
+        (["--n-folds", "9", "--protocols", "case"], "Too few benign cases for 9 folds"),
         (["--protocol", "case"], "No such option"),
     ],
 )

@@ -47,7 +47,7 @@ def test_split_by_case_has_no_leakage(command: Command, drawn_set: Path, tmp_pat
     code, out, err = command("split", drawn_set, "--out", tmp_path / "new/split.csv", "--json")
     result = json.loads(out)
     assert (code, err) == (0, "")
-    assert result["leakage"]["test_images"] == result["leakage"]["pixels"] == 0
+    assert result["leakage"]["n_test_images"] == result["leakage"]["n_duplicates"] == 0
     # 10 cases of 3 images in 5 folds: one benign and one malignant case each.
     assert result["subsets"]["test"] == {
         "images": 6, "benign": 3, "malignant": 3,
@@ -104,7 +104,7 @@ def test_command_with_a_missing_dataset_is_refused(
 ) -> None:
     name, *options = rest
     options = [str(tmp_path / text) if text in ("s.csv", "r") else text for text in options]
-    assert "no folder" in (line := refused(name, tmp_path / "gone", *options))
+    assert "folder " in (line := refused(name, tmp_path / "gone", *options))
     assert str(tmp_path / "gone") in line
 
 
@@ -115,23 +115,22 @@ def test_command_on_a_folder_without_images_is_refused(
     (tmp_path / "set").mkdir()
     (tmp_path / "set/readme.txt").write_text("x")
     options = ["--out", tmp_path / "s.csv"] if name == "split" else []
-    assert "set holds no PNG" in refused(name, tmp_path / "set", *options)
+    assert "set contains no images" in refused(name, tmp_path / "set", *options)
 
 
 def test_split_with_one_class_is_refused(
     refused: Callable[..., str], one_class: Path, tmp_path: Path
 ) -> None:
     line = refused("split", one_class, "--out", tmp_path / "new/s.csv")
-    assert "All 15 pictures under" in line
-    assert "are malignant" in line
+    assert "got 15 malignant images" in line
 
 
 def test_split_with_fewer_cases_than_folds_is_refused(
     refused: Callable[..., str], drawn_set: Path, tmp_path: Path
 ) -> None:
     line = refused("split", drawn_set, "--out", tmp_path / "s.csv", "--n-folds", 6)
-    assert "at least 6 benign cases" in line
-    assert "this data has 5" in line
+    assert "Too few benign cases for 6 folds" in line
+    assert "got 5" in line
 
 
 @pytest.mark.parametrize("name", ["evaluate", "explain"])
@@ -168,7 +167,7 @@ def test_evaluate_on_other_data_than_the_split_is_refused(
     refused: Callable[..., str], tiny_run: Run, one_class: Path, tmp_path: Path
 ) -> None:
     line = refused("evaluate", tiny_run.path, one_class, "--out", tmp_path / "e")
-    assert "pictures of the split are not under" in line
+    assert "Use the dataset of the split" in line
 
 
 @pytest.mark.parametrize("name", ["evaluate", "explain", "split"])

@@ -33,7 +33,7 @@ def test_build_config_image_size_defaults_to_that_of_the_bundled_model(
     make_config, monkeypatch: pytest.MonkeyPatch
 ):
     bundle = SimpleNamespace(image_size=(48, 80))
-    monkeypatch.setattr("bc_model.inference.bundled_model", lambda: bundle)
+    monkeypatch.setattr("bc_model.inference.open_bundled_model", lambda: bundle)
 
     assert make_config().image_size == (224, 224)
     assert make_config("--weights", "none").image_size == (224, 224)

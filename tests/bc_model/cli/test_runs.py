@@ -50,8 +50,8 @@ def test_list_after_a_killed_run_starts_the_next_run(
 ) -> None:
     (run.path / "status.json").write_text('{"state": "running"}')
     waiting = Run.create(run.path.with_name("waiting"))
-    run_queue.put_in_queue(waiting)
-    monkeypatch.setattr(run_queue, "launch", lambda run: run.write_status("starting"))
+    run_queue.queue_run(waiting)
+    monkeypatch.setattr(run_queue, "launch_run", lambda run: run.write_status("starting"))
     assert f"{waiting.path}: starting" in call("list", run.path.parent)
 
 

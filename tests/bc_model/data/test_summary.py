@@ -77,7 +77,7 @@ def test_summarize_dataset_images_without_case_have_check() -> None:
     summary = summarize_dataset(make_dataset(unnamed, unnamed, MALIGNANT))
     assert (summary["cases"], summary["benign_cases"], summary["images_without_case"]) == (1, 0, 2)
     assert summary["by_magnification"] == {"200X": 1}
-    assert checks_of(summary)["BC251"] == {"n_unknown": 2, "n": 3}
+    assert checks_of(summary)["BC251"] == {"n_unknown": 2, "n_images": 3}
 
 
 @pytest.mark.parametrize(("n_benign", "has_check"), [(9, True), (10, False)])
@@ -90,7 +90,7 @@ def test_summarize_dataset_few_cases_have_check(n_benign: int, has_check: bool) 
 def test_summarize_dataset_two_heights_have_check() -> None:
     small = MALIGNANT | {"height_px": 456}
     summary = summarize_dataset(make_dataset(BENIGN, small, small | {"case": "3"}))
-    params = {"n": 2, "n_cases": 2, "height_px": 456, "frame_height_px": 460}
+    params = {"n_images": 2, "n_cases": 2, "height_px": 456, "frame_height_px": 460}
     assert checks_of(summary)["BC252"] == params
 
 

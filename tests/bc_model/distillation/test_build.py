@@ -111,7 +111,7 @@ def test_find_seen_images_recognizes_renamed_training_images(built, source):
 
     known = find_seen_images(built, renamed)
     assert known.images.all()
-    assert known.checks[0] == make_check("BC321", n_seen=len(renamed), n=len(renamed))
+    assert known.checks[0] == make_check("BC321", n_seen=len(renamed), n_images=len(renamed))
     assert find_seen_images(built, other_bytes).images.all()  # near-duplicates
     other_bytes, renamed = other_bytes.drop(columns="dhash"), renamed.drop(columns="dhash")
     assert find_seen_images(built, other_bytes).n_seen == 0

@@ -193,7 +193,7 @@ def test_leakage_effects_are_paired_on_common_images(
         abs=1e-12,
     )
     check = by_image.check
-    assert (check.code, check.params["n"], check.params["n_cases"]) == ("BC231", 96, 24)
+    assert (check.code, check.params["n_images"], check.params["n_cases"]) == ("BC231", 96, 24)
     assert check.params["difference"] == difference.value
     assert by_file.differences["accuracy"].n == 72
 

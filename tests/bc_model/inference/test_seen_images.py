@@ -52,7 +52,7 @@ def test_find_seen_images_includes_all_images_of_a_seen_case(bundle: Bundle, own
 
     assert seen.is_seen.tolist() == [True, True, True, False, False]
     assert seen.n_seen == 3
-    assert seen.checks[0] == make_check("BC321", n_seen=3, n=5)
+    assert seen.checks[0] == make_check("BC321", n_seen=3, n_images=5)
 
 
 def test_find_seen_images_without_a_case_includes_only_the_image(bundle: Bundle, own: str) -> None:
@@ -92,9 +92,9 @@ def test_find_seen_images_includes_near_duplicates(bundle: Bundle) -> None:
 
     assert seen.is_seen.tolist() == [True, True, False]
     assert seen.checks == [
-        make_check("BC322", n_seen=2, n=3),
+        make_check("BC322", n_seen=2, n_images=3),
         make_check("BC323", n_near_duplicates=2),
-        make_check("BC325", n_external=1, n=3),
+        make_check("BC325", n_unseen=1, n_images=3),
     ]
 
 
