@@ -67,7 +67,9 @@ class FoldMatch:
         """Return the differences between the fold file and the dataset as checks."""
         checks = []
         if self.n_unlisted:
-            checks.append(make_check("BC261", n_unlisted=self.n_unlisted, n_images=len(self.subset)))
+            checks.append(
+                make_check("BC261", n_unlisted=self.n_unlisted, n_images=len(self.subset))
+            )
         if self.n_missing:
             checks.append(make_check("BC262", n_missing=self.n_missing))
         if self.n_in_both:
