@@ -94,7 +94,9 @@ def test_audit_with_an_invalid_fold_file_is_refused(
     assert "other.txt is not a fold file. Line 1" in refused(
         "audit", drawn_set, "--fold-file", fold_files[0], tmp_path / "other.txt"
     )
-    assert "does not exist" in refused("audit", drawn_set, "--fold-file", tmp_path / "gone.txt")
+    assert "There is no fold file" in refused(
+        "audit", drawn_set, "--fold-file", tmp_path / "gone.txt"
+    )
 
 
 def test_audit_with_the_fold_file_of_other_data_is_refused(
@@ -154,7 +156,7 @@ def test_split_without_leakage_counts_excluded_images(
         (["--official-fold-file", "f.txt"], "'case' does not use a fold file"),
         (
             ["--protocol", "folds", "--official-fold-file", "gone.txt"],
-            "The fold file gone.txt does not exist",
+            "There is no fold file gone.txt",
         ),
     ],
 )
@@ -228,7 +230,7 @@ def test_data_download_prints_checksum_and_missing_images(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["add", "{tmp}/gone"], "it does not exist"),
+        (["add", "{tmp}/gone"], "There is no folder"),
         (["add", "{tmp}/notes.txt"], "notes.txt is not a zip or tar.gz archive"),
         (["add", "{tmp}/synthetic.zip", "--name", "../out"], "Invalid dataset name"),
         (["download", "--sha256", "12"], "64 hexadecimal digits"),

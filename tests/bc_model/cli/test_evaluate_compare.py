@@ -113,7 +113,7 @@ def test_compare_runs_reads_seen_cases_from_the_split(pair: tuple[Run, Run]) -> 
 
 def test_compare_runs_without_a_split_raises(pair: tuple[Run, Run]) -> None:
     pair[0].split_file.unlink()
-    with pytest.raises(SplitError, match="does not exist"):
+    with pytest.raises(SplitError, match="There is no split file"):
         compare_runs(*pair)
 
 

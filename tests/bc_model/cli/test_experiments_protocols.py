@@ -170,7 +170,7 @@ def test_protocols_with_ctrl_c_prints_partial_results_and_exits_with_130(
         (["--protocols", "random"], "Unknown protocol 'random'"),
         (["--protocols", ","], "No protocol. Expected"),
         (["--protocols", "folds"], "supports none of the protocols"),
-        (["--fold-file", "gone.txt"], "The fold file"),
+        (["--fold-file", "gone.txt"], "There is no fold file"),
         (["--test-folds", "some"], "Expected all, or numbers"),
         (["--test-folds", "5"], "Invalid test_fold 5"),
         (["--test-folds", "0,0"], "Repeated value 0 in the test folds"),

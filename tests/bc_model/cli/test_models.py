@@ -78,7 +78,7 @@ def test_list_with_a_damaged_model_prints_all_models(command: Command, run: Path
     code, out, _ = command("list")
     assert code == 0
     assert "tiny  runs/tiny/model" in out
-    assert "skipped: The model card in runs/broken/model is not valid" in out
+    assert "runs/broken/model" in out.partition("skipped: ")[2]
 
 
 def test_show_prints_the_model_card_as_json(command: Command, run: Path) -> None:

@@ -140,7 +140,7 @@ def test_measure_domain_shift_counts_unusual_staining(bundle: Bundle) -> None:
 
     assert found.n_unusual_staining == 14
     (check,) = (check for check in found.checks if check.code == "BC306")
-    assert (check.params["n_out_of_distribution"], check.params["n"]) == (14, 60)
+    assert (check.params["n_out_of_distribution"], check.params["n_images"]) == (14, 60)
     assert check.params["features"] == ["paler eosin (9)", "more uneven hematoxylin (5)"]
     back = loads(DomainShift, dumps(found))
     assert back == found
@@ -174,7 +174,7 @@ def test_measure_domain_shift_other_magnification_returns_check(bundle: Bundle) 
     assert found.checks[-1] == make_check(
         "BC314",
         n_unsupported=n,
-        n=n,
+        n_images=n,
         magnification_names=["100X"],
         supported_names=["200X"],
     )
@@ -206,7 +206,7 @@ def test_evaluate_external_mapped_dataset_returns_report(
     assert "over images" in report.metrics["accuracy"].method
     assert report.domain_shift is not None
     assert report.domain_shift.sizes == {"50x50": 24}
-    assert make_check("BC325", n_external=24, n=24) in report.checks
+    assert make_check("BC325", n_unseen=24, n_images=24) in report.checks
     assert report.checks[-len(report.domain_shift.checks) :] == report.domain_shift.checks
     assert report.case_metrics is None
     report.save(tmp_path)
@@ -223,8 +223,8 @@ def test_evaluate_external_seen_cases_have_leakage(bundle: Bundle, drawn_set: Pa
     n_before = len(report.checks) - len(report.domain_shift.checks)
     # The test subset has two stratified cases.
     assert report.checks[n_before - 3 :] == (
-        make_check("BC321", n_seen=24, n=30),
-        make_check("BC331", n=6),
+        make_check("BC321", n_seen=24, n_images=30),
+        make_check("BC331", n_images=6),
         make_check("BC333", n_benign_cases=1, n_malignant_cases=1, min_cases=10),
         *report.domain_shift.checks,
     )
@@ -273,9 +273,9 @@ def test_evaluate_external_renamed_training_images_have_leakage(
     report = evaluate_external(Engine(bundle), read_dataset(renamed))
     assert report.has_leakage
     for check in (
-        make_check("BC321", n_seen=4, n=5),
-        make_check("BC325", n_external=1, n=5),
-        make_check("BC331", n=1),
+        make_check("BC321", n_seen=4, n_images=5),
+        make_check("BC325", n_unseen=1, n_images=5),
+        make_check("BC331", n_images=1),
         make_check("BC332", n_unknown=1),
     ):
         assert check in report.checks
@@ -288,7 +288,7 @@ def test_evaluate_external_copied_model_finds_seen_images(
     report = evaluate_external(Engine(alone), read_dataset(renamed))
 
     assert report.has_leakage
-    assert make_check("BC321", n_seen=4, n=5) in report.checks
+    assert make_check("BC321", n_seen=4, n_images=5) in report.checks
 
 
 def test_evaluate_external_recompressed_images_returns_check(
