@@ -54,7 +54,6 @@ from bc_model.inference.model_card import (
     Architecture,
     CardMetrics,
     DecisionThreshold,
-    FoldChoice,
     ModelCard,
     NestedResult,
     ProtocolResult,
@@ -83,52 +82,18 @@ _CARD_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", 
 
 @dataclass(frozen=True)
 class ProtocolLogits:
-    """The out-of-fold logits under one protocol.
-
-    Attributes
-    ----------
-    folds : Folds
-    logits : dict of int to ndarray of shape (n_fold, 2)
-        Logits of all folds, or of one fold that shows the leakage effect.
-    """
+    """The logits under one protocol, of all folds or of one fold that shows the leakage effect."""
 
     folds: Folds
     logits: Logits
 
 
-@dataclass(frozen=True)
-class NestedPredictions:
-    """The results of nested cross-validation.
-
-    Attributes
-    ----------
-    config, selector : DistillationConfig
-        Configurations of the networks that were evaluated, and of those that selected.
-    search_space : SearchSpace
-    predictions : DataFrame
-        Out-of-fold predictions of all images.
-    choices : list of FoldChoice
-        One per fold.
-    """
-
-    config: DistillationConfig
-    selector: DistillationConfig
-    search_space: SearchSpace
-    predictions: pd.DataFrame
-    choices: list[FoldChoice]
-
-
 def build_bundled_model(
-    root: Path,
-    dataset_names: tuple[str, ...],
-    bundle_dir: Path,
-    work_dir: Path,
-    fold_file: Path | None,
-    config: DistillationConfig | None = None,
-    n_processes: int = 0,
+    root: Path, dataset_names: tuple[str, ...], bundle_dir: Path, work_dir: Path,
+    fold_file: Path | None, config: DistillationConfig | None = None, n_processes: int = 0,
     search_space: SearchSpace | None = SEARCH_SPACE,
     nested: tuple[DistillationConfig, DistillationConfig] | None = None,
-) -> Bundle:
+) -> Bundle:  # fmt: skip
     """Cross-validate the configuration, train on all images, and write the model bundle.
 
     Parameters
@@ -171,9 +136,9 @@ def build_bundled_model(
     source = TrainingImages.read(root, dataset_names, config.image_size)
     _require_tissue(source, bundle_dir)
     results = cross_validate_protocols(source, config, work_dir, fold_file, n_processes)
-    selection = None
+    nested_result, nested_predictions = None, None
     if search_space:
-        selection = nested_cross_validate(
+        nested_result, nested_predictions = nested_cross_validate(
             source, evaluated, search_space, work_dir, n_processes, selector=selector
         )
     model = train_on_all(source, config, work_dir, n_processes)
@@ -181,7 +146,7 @@ def build_bundled_model(
     temperature = fit_pooled_temperature(source.table, results[0].folds, results[0].logits)
     card = bundled_model_card(
         bundle_dir.name, source, config, results, reports, temperature, model.count_params(),
-        selection,
+        nested_result,
     )  # fmt: skip
     predictions = reports[0].predictions
     assert predictions is not None, "a new report has predictions"
@@ -193,8 +158,8 @@ def build_bundled_model(
             CROSS_VALIDATED_FILE: predictions_to_csv(predictions),
             SEEN_IMAGES_FILE: SeenImages(known, whole=True).as_csv(),
         }
-        if selection:
-            tables[CHOSEN_INSIDE_FILE] = predictions_to_csv(selection.predictions)
+        if nested_predictions is not None:
+            tables[CHOSEN_INSIDE_FILE] = predictions_to_csv(nested_predictions)
         files = dict(draft.card.files)
         for name, text in tables.items():
             write_text_atomic(draft.folder / name, text)
@@ -243,12 +208,9 @@ def _require_tissue(source: TrainingImages, bundle_dir: Path) -> None:
 
 
 def cross_validate_protocols(
-    source: TrainingImages,
-    config: DistillationConfig,
-    work_dir: Path,
-    fold_file: Path | None,
+    source: TrainingImages, config: DistillationConfig, work_dir: Path, fold_file: Path | None,
     n_processes: int = 0,
-) -> list[ProtocolLogits]:
+) -> list[ProtocolLogits]:  # fmt: skip
     """Cross-validate at case level, and train one fold of the other protocols for comparison.
 
     Parameters
@@ -268,14 +230,11 @@ def cross_validate_protocols(
         Case level first.
     """
     table = source.table
-    plans = [
-        (case_folds(table, config), range(config.n_folds)),
-        (image_folds(table, config), range(1)),
-    ]
+    others = [image_folds(table, config)]
     if fold_file:
-        plans += [
-            (official_folds(table, fold_file, clean=clean), range(1)) for clean in (False, True)
-        ]
+        others += [official_folds(table, fold_file, clean=clean) for clean in (False, True)]
+    plans = [(case_folds(table, config), range(config.n_folds))]
+    plans += [(folds, range(1)) for folds in others]
     return [
         ProtocolLogits(
             folds,
@@ -286,32 +245,32 @@ def cross_validate_protocols(
 
 
 def nested_cross_validate(
-    source: TrainingImages,
-    config: DistillationConfig,
-    search_space: SearchSpace,
-    work_dir: Path,
-    n_processes: int = 0,
-    *,
-    selector: DistillationConfig,
-) -> NestedPredictions:
-    """Run a case-level nested cross-validation; see `NestedCrossValidation`."""
+    source: TrainingImages, config: DistillationConfig, search_space: SearchSpace, work_dir: Path,
+    n_processes: int = 0, *, selector: DistillationConfig,
+) -> tuple[NestedResult, pd.DataFrame]:  # fmt: skip
+    """Return the result and the predictions of `NestedCrossValidation` at case level."""
     folds = case_folds(source.table, config)
-    nested = NestedCrossValidation(
+    predictions, choices = NestedCrossValidation(
         source, folds, config, search_space, work_dir, n_processes, selector=selector
+    ).run()
+    report = evaluate_predictions(predictions, protocol="case", has_leakage=False)
+    result = NestedResult(
+        network=_describe_network(config),
+        selected_by="" if selector == config else _describe_network(selector),
+        search_space=search_space,
+        choices=tuple(choices),
+        n_folds=len(choices),
+        n_images=report.n,
+        n_cases=report.n_cases,
+        metrics=_card_metrics(report),
     )
-    return NestedPredictions(config, selector, search_space, *nested.run())
+    return result, predictions
 
 
 def train_on_all(
     source: TrainingImages, config: DistillationConfig, work_dir: Path, n_processes: int = 0
 ) -> keras.Model:
-    """Train on all images, or load the saved weights.
-
-    Returns
-    -------
-    keras.Model
-        The network with the image size of the configuration.
-    """
+    """Train on all images, or load the saved weights."""
     from bc_model.distillation.student import build_network, train_student
 
     assignment = np.full(len(source.table), ALWAYS_TRAINED)
@@ -373,16 +332,11 @@ def _exclude(result: ProtocolLogits, mask: np.ndarray) -> ProtocolLogits:
 
 
 def bundled_model_card(
-    name: str,
-    source: TrainingImages,
-    config: DistillationConfig,
-    results: list[ProtocolLogits],
-    reports: list[Report],
-    temperature: Temperature,
-    n_parameters: int,
-    selection: NestedPredictions | None = None,
-) -> ModelCard:
-    """Return the model card without its files; results and reports have the same order."""
+    name: str, source: TrainingImages, config: DistillationConfig, results: list[ProtocolLogits],
+    reports: list[Report], temperature: Temperature, n_parameters: int,
+    nested: NestedResult | None = None,
+) -> ModelCard:  # fmt: skip
+    """Return the model card without its files."""
     table = source.table
     method = (
         f"{temperature.method.replace('validation ', '')}; each image by the network of its fold, "
@@ -404,8 +358,7 @@ def bundled_model_card(
             config=to_json(config),
         ),
         input=replace(
-            input_facts(config.backbone, config.image_size, table),
-            stain=_summarize_stain(source),
+            input_facts(config.backbone, config.image_size, table), stain=_summarize_stain(source)
         ),
         scale=scale_facts(magnifications),
         data=TrainingData(
@@ -434,7 +387,7 @@ def bundled_model_card(
                 )
                 for result, report in zip(results, reports, strict=True)
             ),
-            nested=_summarize_nested(selection) if selection else None,
+            nested=nested,
         ),
         threshold=DecisionThreshold(0.5, "default; not selected on any images"),
         temperature=replace(temperature, method=method),
@@ -457,22 +410,6 @@ def _summarize_stain(source: TrainingImages) -> StainStatistics:
 
 def _card_metrics(report: Report) -> dict[str, Metric]:
     return {name: report.metrics[name] for name in _CARD_METRICS}
-
-
-def _summarize_nested(selection: NestedPredictions) -> NestedResult:
-    """Return the search space, the choice of each fold and the metrics."""
-    report = evaluate_predictions(selection.predictions, protocol="case", has_leakage=False)
-    is_same = selection.selector == selection.config
-    return NestedResult(
-        network=_describe_network(selection.config),
-        selected_by="" if is_same else _describe_network(selection.selector),
-        search_space=selection.search_space,
-        choices=tuple(selection.choices),
-        n_folds=len(selection.choices),
-        n_images=report.n,
-        n_cases=report.n_cases,
-        metrics=_card_metrics(report),
-    )
 
 
 def _describe_network(config: DistillationConfig) -> str:
