@@ -69,7 +69,6 @@ from bc_model.inference.seen_images import SEEN_IMAGES_FILE, SeenImages
 from bc_model.jobs import is_name
 from bc_model.training.provenance import input_facts, license_words, scale_facts
 from bc_model.utils.io import require_place, write_text_atomic
-from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
 
 if TYPE_CHECKING:
@@ -262,7 +261,7 @@ def nested_cross_validate(
         n_folds=len(choices),
         n_images=report.n,
         n_cases=report.n_cases,
-        metrics=_card_metrics(report),
+        metrics={name: report.metrics[name] for name in _CARD_METRICS},
     )
     return result, predictions
 
@@ -339,8 +338,8 @@ def bundled_model_card(
     """Return the model card without its files."""
     table = source.table
     method = (
-        f"{temperature.method.replace('validation ', '')}; each image by the network of its fold, "
-        "which was trained without its case"
+        f"fitted by minimal log loss to the cross-validation predictions of {len(table):,} images "
+        f"of {temperature.n_cases} cases, with equal weight per case"
     )
     magnifications = sorted(int(value) for value in table["magnification"].unique())
     n_cases = int(table["group"].nunique())
@@ -383,17 +382,18 @@ def bundled_model_card(
                     n_folds=len(result.logits),
                     n_images=report.n,
                     n_cases=report.n_cases,
-                    metrics=_card_metrics(report),
+                    metrics={name: report.metrics[name] for name in _CARD_METRICS},
                 )
                 for result, report in zip(results, reports, strict=True)
             ),
             nested=nested,
         ),
-        threshold=DecisionThreshold(0.5, "default; not selected on any images"),
+        threshold=DecisionThreshold(0.5, "default, not selected on images"),
         temperature=replace(temperature, method=method),
-        limits=f"{LIMITS} The model was trained on {n_cases} cases only, and its metrics are those "
-        "of a case-level cross-validation on them. A linear model of color and texture statistics "
-        "was its teacher, so it probably relies on these statistics and not on single cells.",
+        limits=f"{LIMITS} The bundled model was trained on only {n_cases} cases. Its metrics are "
+        "from a case-level cross-validation of these cases. Its training targets include the "
+        "logits of a linear model of color and texture statistics, so it probably relies on them "
+        "more than on single cells.",
     )
 
 
@@ -408,14 +408,10 @@ def _summarize_stain(source: TrainingImages) -> StainStatistics:
     return replace(stain_statistics_summary(stain, gray), out_of_distribution_proportion=proportion)
 
 
-def _card_metrics(report: Report) -> dict[str, Metric]:
-    return {name: report.metrics[name] for name in _CARD_METRICS}
-
-
 def _describe_network(config: DistillationConfig) -> str:
-    own = "networks with this configuration except for the selected options"
+    own = "networks trained like the bundled model except for the selected settings"
     network = PROXY_DESCRIPTION if config.backbone == PROXY else own
-    return f"{network} ({config.steps:,} steps of {config.batch_size} views)"
+    return f"{network} ({config.steps:,} steps of {config.batch_size} augmented crops)"
 
 
 def _hash_lines(lines: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from bc_model.utils.serialization import to_json
 MAGNIFICATIONS = (100, 200)
 PROXY = "proxy"
 """Backbone name of the proxy network, which replaces ResNet50 where many networks are trained."""
-PROXY_DESCRIPTION = "residual networks of a quarter of ResNet50's width"
+PROXY_DESCRIPTION = "residual networks with a quarter of the width of ResNet50"
 NESTED_NETWORKS = ("proxy-selects", "proxy", "full")
 """Networks of nested cross-validation; see `bc_model.distillation.nested_configs`."""
 

@@ -131,14 +131,14 @@ class NestedCrossValidation:
         for fold in range(self._config.n_folds):
             views, last_penalty, roc_auc, temperature = self._select(fold)
             all_logits, penalty = self.predict_held_out((fold,), views)
-            choice = FoldChoice(fold, views, last_penalty, penalty, temperature.value, roc_auc)
-            logger.info("%s", choice)
-            choices.append(choice)
+            choices.append(
+                FoldChoice(fold, views, last_penalty, penalty, temperature.value, roc_auc)
+            )
+            logger.info("%s", choices[-1])
             logit = all_logits[self._search_space.last_penalties.index(last_penalty)]
             logits = np.stack([-logit, logit], axis=1) / 2.0
-            frames.append(
-                fold_predictions(self._source.table, self._folds, fold, logits, temperature)
-            )
+            table = self._source.table
+            frames.append(fold_predictions(table, self._folds, fold, logits, temperature))
         return check_predictions(pd.concat(frames, ignore_index=True)), choices
 
     def _select(self, fold: int) -> tuple[str, float, float, Temperature]:

@@ -110,10 +110,12 @@ def test_bundled_model_card_has_nested_cross_validation_and_own_metrics(
 
     nested = with_nested.nested
     assert nested.network == (
-        "networks with this configuration except for the selected options (3 steps of 8 views)"
+        "networks trained like the bundled model except for the selected settings "
+        "(3 steps of 8 augmented crops)"
     )
     assert nested.selected_by == (
-        "residual networks of a quarter of ResNet50's width (3,000 steps of 32 views)"
+        "residual networks with a quarter of the width of ResNet50 "
+        "(3,000 steps of 32 augmented crops)"
     )
     proxy = run_nested(proxy_config(four))
     assert proxy.network == nested.selected_by
