@@ -56,7 +56,7 @@ logger = logging.getLogger("bc_model.training")
 
 @contextlib.contextmanager
 def connect_cluster(scheduler: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Iterator[Client]:
-    """Connect to a Dask scheduler, as a context manager.
+    """Connect to a Dask scheduler, as a context manager of its client.
 
     Parameters
     ----------
@@ -65,10 +65,6 @@ def connect_cluster(scheduler: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Ite
         configuration.
     timeout_s : float
         Timeout in seconds.
-
-    Yields
-    ------
-    distributed.Client
 
     Raises
     ------
@@ -315,12 +311,7 @@ def submit_experiment(client: Client, experiment: Experiment, runs_dir: Path) ->
 
 
 def collect_finished(client: Client, futures: dict[str, Future], runs_dir: Path) -> bool:
-    """Remove finished tasks, and write the failure of a failed task to its run.
-
-    Returns
-    -------
-    bool
-        True while tasks are pending.
+    """Remove finished tasks, write failures to their runs, and return whether tasks are pending.
 
     Raises
     ------

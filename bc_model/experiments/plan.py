@@ -63,12 +63,7 @@ class ExperimentRun:
 class Experiment:
     """Runs that are evaluated together, such as the folds of a cross-validation.
 
-    Attributes
-    ----------
-    name : str
-    created : str
-        Time in UTC, ISO 8601.
-    runs : tuple of ExperimentRun
+    `created` is the time in UTC, ISO 8601.
     """
 
     SCHEMA_VERSION: ClassVar[int] = 2

@@ -57,12 +57,9 @@ PROTOCOL_LABELS = {
     "folds-clean": "cleaned official folds", "case": "case-level",
 }  # fmt: skip
 
-REPORTED_METRICS = {
-    name: JUDGED.get(name, name)
-    for name in (
-        "balanced_accuracy", "accuracy", "roc_auc", "sensitivity", "specificity", RECOGNITION,
-    )
-}  # fmt: skip
+REPORTED_METRICS = {name: JUDGED.get(name, name) for name in (
+    "balanced_accuracy", "accuracy", "roc_auc", "sensitivity", "specificity", RECOGNITION,
+)}  # fmt: skip
 """Metrics of each protocol, with their labels."""
 
 _SPLIT_OPTIONS = ("protocol", "test_fold", "official_fold_file")
@@ -200,13 +197,7 @@ def _split_error(config: TrainingConfig, dataset: Dataset) -> SplitError | None:
 def start_comparison(
     name: str, plan: ComparisonPlan, runs_dir: Path, *, accept_changes: bool = False
 ) -> tuple[Experiment, ComparisonSpec]:
-    """Queue the runs of a protocol comparison that are not done, and write its specification.
-
-    Raises
-    ------
-    ConfigError, WeightsError, RunError
-        As `bc_model.experiments.start_experiment`.
-    """
+    """Write the specification of a comparison, and queue its runs as `start_experiment` does."""
     experiment = start_experiment(name, plan.runs, runs_dir, accept_changes=accept_changes)
     write_record(comparison_file(runs_dir, name), plan.spec)
     return experiment, plan.spec
@@ -405,10 +396,6 @@ def compare_protocols(
         Number of bootstrap resamples for the leakage effects.
     seed : int, default=0
         Random seed of the bootstrap.
-
-    Returns
-    -------
-    ProtocolComparison
 
     Raises
     ------

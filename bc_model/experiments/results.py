@@ -27,10 +27,9 @@ from bc_model.training.run import Run
 _SPLIT_OPTIONS = ("data", "protocol", "official_fold_file", "n_folds", "split_seed", "test_fold")
 _HASH_DIGITS = 12
 _PROVENANCE = {
-    "images (SHA-256)": "data_sha256",
-    "split (SHA-256)": "split_sha256",
+    "images (SHA-256)": "data_sha256", "split (SHA-256)": "split_sha256",
     "git commit": "git_commit",
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
