@@ -121,7 +121,8 @@ def show_model_details(bundle: Bundle) -> None:
     card, limitations = bundle.card, _list_limitations(bundle)
     if len(limitations) == 1:
         (sentence,) = limitations
-        st.warning(escape_markdown(sentence), icon=":material/warning:")
+        text = f"**Model limitations:** {escape_markdown(sentence)}"
+        st.warning(text, icon=":material/warning:")
     elif limitations:
         titles = dict.fromkeys(map(escape_markdown, limitations.values()))
         st.warning(f"**Model limitations:** {'; '.join(titles)}.", icon=":material/warning:")

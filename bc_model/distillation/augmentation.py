@@ -32,15 +32,8 @@ _PREFETCHED_PER_PROCESS = 4
 class Views(NamedTuple):
     """A batch of views.
 
-    Attributes
-    ----------
-    pixels : ndarray of shape (n, height, width, 3), uint8
-    features : ndarray of shape (n, 264), float32
-        The result of `extract_features`.
-    labels : ndarray of shape (n, n_classes), float32
-        Class proportions, which sum to 1.
-    subtypes : ndarray of shape (n, n_subtypes), float32
-        Subtype proportions, which sum to 1.
+    Pixels are uint8 of shape (n, height, width, 3), with the features of `extract_features`. Labels
+    and subtypes are proportions of shape (n, n_classes) and (n, n_subtypes), float32.
     """
 
     pixels: np.ndarray
@@ -132,11 +125,9 @@ def _one_hot(values: np.ndarray, names: list[str]) -> np.ndarray:
 
 
 def _random_resized_crop(
-    image: np.ndarray,
-    size: tuple[int, int],
-    scale_range: tuple[float, float],
+    image: np.ndarray, size: tuple[int, int], scale_range: tuple[float, float],
     rng: np.random.Generator,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     scale, aspect = 1.0, 1.0
     if rng.random() >= _P_FULL_SCALE:
         scale, aspect = rng.uniform(*scale_range), rng.uniform(*_ASPECT_RANGE)
@@ -202,20 +193,10 @@ _sampler: ViewSampler | None = None
 def prefetch_batches(
     sampler: ViewSampler, steps: range, n_processes: int
 ) -> Iterator[Iterator[Views]]:
-    """Return the batches of some steps in order, as a context manager.
+    """Return an iterator of the batches of some steps, in order, as a context manager.
 
-    The number of processes does not change the batches.
-
-    Parameters
-    ----------
-    sampler : ViewSampler
-    steps : range
-    n_processes : int
-        Number of worker processes; 0 means a thread of this process.
-
-    Yields
-    ------
-    iterator of Views
+    Worker processes prepare the batches, or else a thread of this process. Their number does not
+    change the batches.
     """
     pool: Executor
     if n_processes:

@@ -57,7 +57,6 @@ from bc_model.inference.model_card import (
     Architecture,
     CardMetrics,
     DecisionThreshold,
-    FoldChoice,
     ModelCard,
     NestedResult,
     ProtocolResult,
@@ -73,7 +72,6 @@ from bc_model.inference.seen_images import SEEN_IMAGES_FILE, SeenImages
 from bc_model.jobs import is_name
 from bc_model.training.provenance import describe_input, describe_license, describe_scale
 from bc_model.utils.io import check_writable, write_text_atomic
-from bc_model.utils.metric import Metric
 from bc_model.utils.serialization import to_json
 
 if TYPE_CHECKING:
@@ -86,52 +84,18 @@ _CARD_METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", 
 
 @dataclass(frozen=True)
 class ProtocolLogits:
-    """The out-of-fold logits under one protocol.
-
-    Attributes
-    ----------
-    folds : Folds
-    logits : dict of int to ndarray of shape (n_fold, 2)
-        Logits of all folds, or of one fold that shows the leakage effect.
-    """
+    """The logits under one protocol, of all folds or of one fold that shows the leakage effect."""
 
     folds: Folds
     logits: Logits
 
 
-@dataclass(frozen=True)
-class NestedPredictions:
-    """The results of nested cross-validation.
-
-    Attributes
-    ----------
-    config, selector : DistillationConfig
-        Configurations of the networks that were evaluated, and of those that selected.
-    search_space : SearchSpace
-    predictions : DataFrame
-        Out-of-fold predictions of all images.
-    choices : list of FoldChoice
-        One per fold.
-    """
-
-    config: DistillationConfig
-    selector: DistillationConfig
-    search_space: SearchSpace
-    predictions: pd.DataFrame
-    choices: list[FoldChoice]
-
-
 def build_bundled_model(
-    root: Path,
-    dataset_names: tuple[str, ...],
-    bundle_dir: Path,
-    work_dir: Path,
-    fold_file: Path | None,
-    config: DistillationConfig | None = None,
-    n_processes: int = 0,
+    root: Path, dataset_names: tuple[str, ...], bundle_dir: Path, work_dir: Path,
+    fold_file: Path | None, config: DistillationConfig | None = None, n_processes: int = 0,
     search_space: SearchSpace | None = SEARCH_SPACE,
     nested: tuple[DistillationConfig, DistillationConfig] | None = None,
-) -> Bundle:
+) -> Bundle:  # fmt: skip
     """Cross-validate the configuration, train on all images, and write the model bundle.
 
     Parameters
@@ -174,9 +138,9 @@ def build_bundled_model(
     source = TrainingImages.read(root, dataset_names, config.image_size)
     _require_tissue(source, bundle_dir)
     results = cross_validate_protocols(source, config, work_dir, fold_file, n_processes)
-    selection = None
+    nested_result, nested_predictions = None, None
     if search_space:
-        selection = nested_cross_validate(
+        nested_result, nested_predictions = nested_cross_validate(
             source, evaluated, search_space, work_dir, n_processes, selector=selector
         )
     model = train_on_all(source, config, work_dir, n_processes)
@@ -184,7 +148,7 @@ def build_bundled_model(
     temperature = fit_pooled_temperature(source.table, results[0].folds, results[0].logits)
     card = bundled_model_card(
         bundle_dir.name, source, config, results, reports, temperature, model.count_params(),
-        selection,
+        nested_result,
     )  # fmt: skip
     predictions = reports[0].predictions
     assert predictions is not None, "a new report has predictions"
@@ -196,8 +160,8 @@ def build_bundled_model(
             CROSS_VALIDATION_FILE: predictions_to_csv(predictions),
             SEEN_IMAGES_FILE: SeenImages(known, is_complete=True).to_csv(),
         }
-        if selection:
-            tables[NESTED_CROSS_VALIDATION_FILE] = predictions_to_csv(selection.predictions)
+        if nested_predictions is not None:
+            tables[NESTED_CROSS_VALIDATION_FILE] = predictions_to_csv(nested_predictions)
         files = dict(draft.card.files)
         for name, text in tables.items():
             write_text_atomic(draft.folder / name, text)
@@ -246,12 +210,9 @@ def _require_tissue(source: TrainingImages, bundle_dir: Path) -> None:
 
 
 def cross_validate_protocols(
-    source: TrainingImages,
-    config: DistillationConfig,
-    work_dir: Path,
-    fold_file: Path | None,
+    source: TrainingImages, config: DistillationConfig, work_dir: Path, fold_file: Path | None,
     n_processes: int = 0,
-) -> list[ProtocolLogits]:
+) -> list[ProtocolLogits]:  # fmt: skip
     """Cross-validate at case level, and train one fold of the other protocols for comparison.
 
     Parameters
@@ -271,14 +232,11 @@ def cross_validate_protocols(
         Case level first.
     """
     table = source.table
-    plans = [
-        (case_folds(table, config), range(config.n_folds)),
-        (image_folds(table, config), range(1)),
-    ]
+    others = [image_folds(table, config)]
     if fold_file:
-        plans += [
-            (official_folds(table, fold_file, clean=clean), range(1)) for clean in (False, True)
-        ]
+        others += [official_folds(table, fold_file, clean=clean) for clean in (False, True)]
+    plans = [(case_folds(table, config), range(config.n_folds))]
+    plans += [(folds, range(1)) for folds in others]
     return [
         ProtocolLogits(
             folds,
@@ -289,32 +247,32 @@ def cross_validate_protocols(
 
 
 def nested_cross_validate(
-    source: TrainingImages,
-    config: DistillationConfig,
-    search_space: SearchSpace,
-    work_dir: Path,
-    n_processes: int = 0,
-    *,
-    selector: DistillationConfig,
-) -> NestedPredictions:
-    """Run a case-level nested cross-validation; see `NestedCrossValidation`."""
+    source: TrainingImages, config: DistillationConfig, search_space: SearchSpace, work_dir: Path,
+    n_processes: int = 0, *, selector: DistillationConfig,
+) -> tuple[NestedResult, pd.DataFrame]:  # fmt: skip
+    """Return the result and the predictions of `NestedCrossValidation` at case level."""
     folds = case_folds(source.table, config)
-    nested = NestedCrossValidation(
+    predictions, choices = NestedCrossValidation(
         source, folds, config, search_space, work_dir, n_processes, selector=selector
+    ).run()
+    report = evaluate_predictions(predictions, protocol="case", has_leakage=False)
+    result = NestedResult(
+        network=_describe_network(config),
+        selected_by="" if selector == config else _describe_network(selector),
+        search_space=search_space,
+        choices=tuple(choices),
+        n_folds=len(choices),
+        n_images=report.n_images,
+        n_cases=report.n_cases,
+        metrics={name: report.metrics[name] for name in _CARD_METRICS},
     )
-    return NestedPredictions(config, selector, search_space, *nested.run())
+    return result, predictions
 
 
 def train_on_all(
     source: TrainingImages, config: DistillationConfig, work_dir: Path, n_processes: int = 0
 ) -> keras.Model:
-    """Train on all images, or load the saved weights.
-
-    Returns
-    -------
-    keras.Model
-        The network with the image size of the configuration.
-    """
+    """Train on all images, or load the saved weights."""
     from bc_model.distillation.student import build_network, train_student
 
     assignment = np.full(len(source.table), ALWAYS_TRAINED)
@@ -376,20 +334,15 @@ def _exclude(result: ProtocolLogits, mask: np.ndarray) -> ProtocolLogits:
 
 
 def bundled_model_card(
-    name: str,
-    source: TrainingImages,
-    config: DistillationConfig,
-    results: list[ProtocolLogits],
-    reports: list[EvaluationReport],
-    temperature: Temperature,
-    n_parameters: int,
-    selection: NestedPredictions | None = None,
-) -> ModelCard:
-    """Return the model card without its files; results and reports have the same order."""
+    name: str, source: TrainingImages, config: DistillationConfig, results: list[ProtocolLogits],
+    reports: list[EvaluationReport], temperature: Temperature, n_parameters: int,
+    nested: NestedResult | None = None,
+) -> ModelCard:  # fmt: skip
+    """Return the model card without its files."""
     table = source.table
     method = (
-        f"{temperature.method.replace('validation ', '')}; each image by the network of its fold, "
-        "which was trained without its case"
+        f"fitted by minimal log loss to the cross-validation predictions of {len(table):,} images "
+        f"of {temperature.n_cases} cases, with equal weight per case"
     )
     magnifications = sorted(int(value) for value in table["magnification"].unique())
     n_cases = int(table["group"].nunique())
@@ -433,17 +386,18 @@ def bundled_model_card(
                     n_folds=len(result.logits),
                     n_images=report.n_images,
                     n_cases=report.n_cases,
-                    metrics=_card_metrics(report),
+                    metrics={name: report.metrics[name] for name in _CARD_METRICS},
                 )
                 for result, report in zip(results, reports, strict=True)
             ),
-            nested=_summarize_nested(selection) if selection else None,
+            nested=nested,
         ),
-        threshold=DecisionThreshold(0.5, "default; not selected on any images"),
+        threshold=DecisionThreshold(0.5, "default, not selected on images"),
         temperature=replace(temperature, method=method),
-        limits=f"{LIMITS} The model was trained on {n_cases} cases only, and its metrics are those "
-        "of a case-level cross-validation on them. A linear model of color and texture statistics "
-        "was its teacher, so it probably relies on these statistics and not on single cells.",
+        limits=f"{LIMITS} The bundled model was trained on only {n_cases} cases. Its metrics are "
+        "from a case-level cross-validation of these cases. Its training targets include the "
+        "logits of a linear model of color and texture statistics, so it probably relies on them "
+        "more than on single cells.",
     )
 
 
@@ -460,30 +414,10 @@ def _summarize_stain(source: TrainingImages) -> StainStatistics:
     return replace(summarize_staining(stain, gray), out_of_distribution_proportion=proportion)
 
 
-def _card_metrics(report: EvaluationReport) -> dict[str, Metric]:
-    return {name: report.metrics[name] for name in _CARD_METRICS}
-
-
-def _summarize_nested(selection: NestedPredictions) -> NestedResult:
-    """Return the search space, the choice of each fold and the metrics."""
-    report = evaluate_predictions(selection.predictions, protocol="case", has_leakage=False)
-    is_same = selection.selector == selection.config
-    return NestedResult(
-        network=_describe_network(selection.config),
-        selected_by="" if is_same else _describe_network(selection.selector),
-        search_space=selection.search_space,
-        choices=tuple(selection.choices),
-        n_folds=len(selection.choices),
-        n_images=report.n_images,
-        n_cases=report.n_cases,
-        metrics=_card_metrics(report),
-    )
-
-
 def _describe_network(config: DistillationConfig) -> str:
-    own = "networks with this configuration except for the selected options"
+    own = "networks trained like the bundled model except for the selected settings"
     network = PROXY_DESCRIPTION if config.backbone == PROXY else own
-    return f"{network} ({config.steps:,} steps of {config.batch_size} views)"
+    return f"{network} ({config.steps:,} steps of {config.batch_size} augmented crops)"
 
 
 def _hash_lines(lines: Iterable[str]) -> str:

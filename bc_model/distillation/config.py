@@ -11,7 +11,7 @@ from bc_model.utils.serialization import to_json
 MAGNIFICATIONS = (100, 200)
 PROXY = "proxy"
 """Backbone name of the proxy network, which replaces ResNet50 where many networks are trained."""
-PROXY_DESCRIPTION = "residual networks of a quarter of ResNet50's width"
+PROXY_DESCRIPTION = "residual networks with a quarter of the width of ResNet50"
 NESTED_NETWORKS = ("proxy-selects", "proxy", "full")
 """Networks of nested cross-validation; see `bc_model.distillation.nested_configs`."""
 
@@ -22,10 +22,8 @@ class DistillationConfig:
 
     Attributes
     ----------
-    image_size : (int, int)
-        Height and width of the input of the exported network, px.
-    view_size : (int, int)
-        Height and width of the training crops, px.
+    image_size, view_size : (int, int)
+        Height and width of the network input and of the training crops, px.
     steps, batch_size : int
     learning_rate, warmup_steps, weight_decay
         Options of AdamW [1]_ with cosine decay.
@@ -46,7 +44,7 @@ class DistillationConfig:
     last_penalty : float
         Ridge strength of the last layer, ``alpha`` in scikit-learn.
     label_weight : float
-        Loss weight of the labels; those of the features and of the teacher's logit are 1.
+        Loss weight of the classes; those of the features and of the teacher's logit are 1.
     subtype_weight : float
         Loss weight of the subtypes, relative to the classes.
     label_smoothing : float
@@ -56,8 +54,8 @@ class DistillationConfig:
         Number of case-level folds.
     seed : int
     version : int
-        Version of the training code. Increase it if the same options give another network;
-        faster kernels and other backends do not count.
+        Version of the training code, to be increased if equal options give another network. Faster
+        kernels and other backends do not count.
     backbone : str
     compute_dtype : {'bfloat16', 'float32'}
         Compute dtype of the convolutions during training.

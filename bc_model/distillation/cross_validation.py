@@ -40,13 +40,9 @@ _COLUMNS = ["path", "sha256", "case", "class", "magnification", "subtype"]
 
 @dataclass(frozen=True)
 class Folds:
-    """The fold of each image.
+    """The fold of each image: a number, `EXCLUDED` or `ALWAYS_TRAINED`, shape (n,), int.
 
-    Attributes
-    ----------
-    protocol : {'case', 'image', 'folds', 'folds-clean'}
-    assignment : ndarray of shape (n,), int
-        Fold number, `EXCLUDED` or `ALWAYS_TRAINED`.
+    The protocol is 'case', 'image', 'folds' or 'folds-clean'.
     """
 
     protocol: str
@@ -96,19 +92,12 @@ def cache_key(config: DistillationConfig, table: pd.DataFrame, assignment: np.nd
 
 
 def fold_logits(
-    source: TrainingImages,
-    folds: Folds,
-    fold: int,
-    config: DistillationConfig,
-    work_dir: Path,
+    source: TrainingImages, folds: Folds, fold: int, config: DistillationConfig, work_dir: Path,
     n_processes: int = 0,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """Train without one fold and return the logits of its images, or the saved ones.
 
-    Returns
-    -------
-    ndarray of shape (n_fold, 2), float32
-        In the order of the table.
+    The result is float32 of shape (n_fold, 2), in the order of the table.
     """
     held_out = folds.assignment == fold
     key = cache_key(config, source.table, folds.assignment)
@@ -146,20 +135,10 @@ def fit_pooled_temperature(table: pd.DataFrame, folds: Folds, logits: Logits) ->
 
 
 def out_of_fold_predictions(table: pd.DataFrame, folds: Folds, logits: Logits) -> pd.DataFrame:
-    """Return the pooled out-of-fold predictions, each fold with a temperature of the others.
+    """Return the pooled predictions of at least two folds, each with a temperature of the others.
 
-    Parameters
-    ----------
-    table : DataFrame
-    folds : Folds
-    logits : dict of int to ndarray of shape (n_fold, 2)
-        Logits of at least two folds.
-
-    Returns
-    -------
-    DataFrame
-        Columns of `check_predictions`, and ``subtype``, ``fold`` and ``logit``: malignant minus
-        benign, before temperature scaling.
+    Besides the columns of `check_predictions`, they have ``subtype``, ``fold`` and ``logit``:
+    malignant minus benign, before temperature scaling.
     """
     frames = []
     for fold in sorted(logits):

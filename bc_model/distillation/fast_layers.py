@@ -78,12 +78,9 @@ def _kernel_gradient(
         patches = x[:, :: strides[0], :: strides[1]]
     elif (height, width, *strides, padding) == (3, 3, 1, 1, "SAME") and channels >= _MIN_CHANNELS:
         padded, size = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), tf.shape(x)
+        offsets = [(row, column) for row in range(3) for column in range(3)]
         patches = tf.concat(
-            [
-                padded[:, row : row + size[1], column : column + size[2]]
-                for row in range(3)
-                for column in range(3)
-            ],
+            [padded[:, row : row + size[1], column : column + size[2]] for row, column in offsets],
             axis=-1,
         )
     else:

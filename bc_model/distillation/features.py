@@ -56,11 +56,9 @@ def _extract_batch(images: np.ndarray) -> np.ndarray:
     counts = _count_values(_channels_first(images), 256)
     histograms = counts.reshape(n, 3, _N_BINS, -1).sum(axis=-1) / n_pixels
     features = (
-        _color_statistics(counts),
-        histograms.reshape(n, -1),
-        _threshold_adjacency(images, counts),
-        _pyramid_statistics(images),
-    )
+        _color_statistics(counts), histograms.reshape(n, -1),
+        _threshold_adjacency(images, counts), _pyramid_statistics(images),
+    )  # fmt: skip
     return np.concatenate(features, axis=1).astype(np.float32)
 
 

@@ -21,7 +21,6 @@ import hashlib
 import io
 import logging
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -70,11 +69,8 @@ def nested_configs(
     config : DistillationConfig
     """
     proxy = proxy_config(config)
-    return {
-        "proxy-selects": (config, proxy),
-        "proxy": (proxy, proxy),
-        "full": (config, config),
-    }[networks]
+    pairs = {"proxy-selects": (config, proxy), "proxy": (proxy, proxy), "full": (config, config)}
+    return pairs[networks]
 
 
 def proxy_config(config: DistillationConfig) -> DistillationConfig:
@@ -96,20 +92,7 @@ def require_folds(config: DistillationConfig) -> None:
 def select_penalty(
     source: TrainingImages, assignment: np.ndarray, penalties: tuple[float, ...]
 ) -> float:
-    """Return the teacher's penalty with the highest cross-validated ROC AUC.
-
-    Parameters
-    ----------
-    source : TrainingImages
-    assignment : ndarray of shape (n,), int
-        Fold of each image.
-    penalties : tuple of float
-
-    Returns
-    -------
-    float
-        The smallest one of several best penalties.
-    """
+    """Return the smallest of the teacher's penalties with the highest cross-validated ROC AUC."""
     from sklearn.metrics import roc_auc_score
 
     features, malignant, case = source.features, source.malignant, source.case
@@ -125,58 +108,11 @@ def select_penalty(
     return max(sorted(penalties), key=roc_auc)
 
 
-class TrainedNetwork(NamedTuple):
-    """The saved results of a network, from which every last layer can be fitted.
-
-    Attributes
-    ----------
-    hidden : ndarray of shape (n, hidden_units), float32
-        Hidden activations of all images, in the order of the table.
-    penalty : float
-        Penalty of its teacher.
-    """
-
-    hidden: np.ndarray
-    penalty: float
-
-
-class HeldOutLogits(NamedTuple):
-    """The logits of images that a network was not trained on.
-
-    Attributes
-    ----------
-    logits : ndarray of shape (n_last_penalties, n), float64
-        Malignant minus benign, in standard deviations of the teacher.
-    penalty : float
-        Penalty of its teacher.
-    """
-
-    logits: np.ndarray
-    penalty: float
-
-
 class NestedCrossValidation:
     """Nested cross-validation with saved networks, so that an interrupted computation continues.
 
-    Parameters
-    ----------
-    source : TrainingImages
-    folds : Folds
-        Folds of all images.
-    config : DistillationConfig
-        Configuration of the evaluated networks, one per fold.
-    search_space : SearchSpace
-    work_dir : Path
-        Directory of the saved networks.
-    n_processes : int
-        Number of worker processes that prepare views.
-    selector : DistillationConfig
-        Configuration of the networks that select, one per pair of folds and kind of views.
-
-    Raises
-    ------
-    ConfigError
-        There are fewer than `MIN_FOLDS` folds.
+    `config` is that of the evaluated networks, one per fold. `selector` is that of the networks
+    that select, one per pair of folds and kind of views.
     """
 
     def __init__(
@@ -190,29 +126,19 @@ class NestedCrossValidation:
         self._search_space, self._work_dir, self._n_processes = search_space, work_dir, n_processes
 
     def run(self) -> tuple[pd.DataFrame, list[FoldChoice]]:
-        """Select without each fold, train without it, and predict its images.
-
-        Returns
-        -------
-        predictions : DataFrame
-            As `out_of_fold_predictions` returns it.
-        choices : list of FoldChoice
-            One per fold.
-        """
+        """Select without each fold, train without it, and return its predictions and choice."""
         frames, choices = [], []
         for fold in range(self._config.n_folds):
             views, last_penalty, roc_auc, temperature = self._select(fold)
-            held_out = self.predict_held_out((fold,), views)
-            choice = FoldChoice(
-                fold, views, last_penalty, held_out.penalty, temperature.value, roc_auc
+            all_logits, penalty = self.predict_held_out((fold,), views)
+            choices.append(
+                FoldChoice(fold, views, last_penalty, penalty, temperature.value, roc_auc)
             )
-            logger.info("%s", choice)
-            choices.append(choice)
-            logit = held_out.logits[self._search_space.last_penalties.index(last_penalty)]
+            logger.info("%s", choices[-1])
+            logit = all_logits[self._search_space.last_penalties.index(last_penalty)]
             logits = np.stack([-logit, logit], axis=1) / 2.0
-            frames.append(
-                fold_predictions(self._source.table, self._folds, fold, logits, temperature)
-            )
+            table = self._source.table
+            frames.append(fold_predictions(table, self._folds, fold, logits, temperature))
         return check_predictions(pd.concat(frames, ignore_index=True)), choices
 
     def _select(self, fold: int) -> tuple[str, float, float, Temperature]:
@@ -239,24 +165,16 @@ class NestedCrossValidation:
         for other in range(self._config.n_folds):
             if other != fold:
                 out = np.isin(assignment, (fold, other))
-                held_out = self.predict_held_out((fold, other), views)
-                logits[:, assignment == other] = held_out.logits[:, assignment[out] == other]
+                held_out, _ = self.predict_held_out((fold, other), views)
+                logits[:, assignment == other] = held_out[:, assignment[out] == other]
         return logits[:, assignment != fold]
 
-    def predict_held_out(self, without: tuple[int, ...], views: str) -> HeldOutLogits:
-        """Return the logits of some folds, by a network without them, for each last penalty.
+    def predict_held_out(self, without: tuple[int, ...], views: str) -> tuple[np.ndarray, float]:
+        """Return the logits of some folds by a network without them, and its teacher's penalty.
 
-        Parameters
-        ----------
-        without : tuple of int
-            One fold for an evaluated network, two for a network that selects.
-        views : str
-            Key of the views in the search space.
-
-        Returns
-        -------
-        HeldOutLogits
-            Logits of the images of these folds, in the order of the table.
+        A network without one fold is evaluated; a network without two folds selects. The logits are
+        malignant minus benign, in standard deviations of the teacher, with the shape
+        (n_last_penalties, n) and the order of the table.
         """
         from bc_model.distillation.student import fit_ridge
 
@@ -276,10 +194,10 @@ class NestedCrossValidation:
             kernel, bias = fit_ridge(hidden[~out], teacher_logit, train.case, last_penalty)
             logit = hidden @ kernel + bias
             logits.append(mean / spread(teacher_logit) + (logit[out] - mean) / spread(logit[~out]))
-        return HeldOutLogits(np.stack(logits), penalty)
+        return np.stack(logits), penalty
 
-    def _load_or_train(self, without: tuple[int, ...], views: str) -> TrainedNetwork:
-        """Train without some folds, or load the saved network."""
+    def _load_or_train(self, without: tuple[int, ...], views: str) -> tuple[np.ndarray, float]:
+        """Return the hidden activations of all images, and the penalty, of a network."""
         table, assignment = self._source.table, self._folds.assignment
         out = np.isin(assignment, without)
         config = self._config if len(without) == 1 else self._selector
@@ -290,21 +208,21 @@ class NestedCrossValidation:
         file = self._work_dir / f"nested-{'-'.join(map(str, sorted(without)))}-{key}.npz"
         if file.exists():
             with np.load(file, allow_pickle=False) as arrays:
-                network = TrainedNetwork(arrays["hidden"], float(arrays["penalty"]))
-            if network.hidden.shape == (len(table), config.hidden_units):
-                return network
+                hidden, penalty = arrays["hidden"], float(arrays["penalty"])
+            if hidden.shape == (len(table), config.hidden_units):
+                return hidden, penalty
         logger.info("Nested: without folds %s, %s views", ", ".join(map(str, without)), views)
         seed = config.seed + 1 + min(without)
-        network = self._train(out, config, seed, file.with_suffix(".checkpoint.npz"))
+        hidden, penalty = self._train(out, config, seed, file.with_suffix(".checkpoint.npz"))
         self._work_dir.mkdir(parents=True, exist_ok=True)
         stream = io.BytesIO()
-        np.savez(stream, **network._asdict())
+        np.savez(stream, hidden=hidden, penalty=penalty)
         write_bytes_atomic(file, stream.getvalue())
-        return network
+        return hidden, penalty
 
     def _train(
         self, out: np.ndarray, config: DistillationConfig, seed: int, checkpoint_file: Path
-    ) -> TrainedNetwork:
+    ) -> tuple[np.ndarray, float]:
         from bc_model.distillation.student import hidden_activations, train_student
 
         train = self._source.select(~out)
@@ -313,4 +231,4 @@ class NestedCrossValidation:
             train, dataclasses.replace(config, penalty=penalty), seed=seed,
             n_processes=self._n_processes, checkpoint_file=checkpoint_file,
         )  # fmt: skip
-        return TrainedNetwork(hidden_activations(model, self._source.pixels), penalty)
+        return hidden_activations(model, self._source.pixels), penalty

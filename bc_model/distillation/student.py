@@ -47,30 +47,14 @@ logger = logging.getLogger("bc_model.distillation")
 
 
 def train_student(
-    source: TrainingImages,
-    config: DistillationConfig,
-    *,
-    seed: int,
-    n_processes: int = 0,
+    source: TrainingImages, config: DistillationConfig, *, seed: int, n_processes: int = 0,
     checkpoint_file: Path | None = None,
-) -> keras.Model:
+) -> keras.Model:  # fmt: skip
     """Train a network from random weights, without a validation subset.
 
-    Parameters
-    ----------
-    source : TrainingImages
-    config : DistillationConfig
-    seed : int
-        Random seed of weights and views.
-    n_processes : int
-        Number of worker processes that prepare views.
-    checkpoint_file : Path, optional
-        File of a `TrainingCheckpoint`, which is deleted at the end.
-
-    Returns
-    -------
-    keras.Model
-        The network of `build_network` with the image size of the configuration.
+    The seed determines weights and views, which worker processes prepare. Training resumes from the
+    file of a `TrainingCheckpoint`, which is deleted at the end. The result is the network of
+    `build_network` with the image size of the configuration.
     """
     keras.utils.set_random_seed(seed)
     teacher = Teacher.fit(source.features, source.malignant, source.case, config.penalty)
@@ -87,12 +71,9 @@ def train_student(
         prefetch_batches(sampler, range(n_done, config.steps), n_processes) as batches,
     ):
         model.fit(
-            (make_targets(views, teacher, spread) for views in batches),
-            steps_per_epoch=config.steps - n_done,
-            shuffle=False,
-            verbose=0,
-            callbacks=callbacks,
-        )
+            (make_targets(views, teacher, spread) for views in batches), shuffle=False, verbose=0,
+            steps_per_epoch=config.steps - n_done, callbacks=callbacks,
+        )  # fmt: skip
     recalibrate_batch_norm(network, source.pixels, sampler)
     refit_last_layer(network, source, teacher, config.last_penalty)
     exported = build_network(config, config.image_size)
@@ -112,7 +93,7 @@ def build_student(
     config : DistillationConfig
     sampler : ViewSampler
     fast : bool
-        Use the layers and the optimizer of `bc_model.distillation.fast_layers`.
+        Use `bc_model.distillation.fast_layers`.
 
     Returns
     -------
@@ -206,17 +187,12 @@ def _trains_on_cpu() -> bool:
 def _compile(
     model: keras.Model, config: DistillationConfig, optimizer_class: type[keras.optimizers.AdamW]
 ) -> None:
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, config.steps, alpha=0.02,
+        warmup_target=config.learning_rate, warmup_steps=config.warmup_steps,
+    )  # fmt: skip
     optimizer = optimizer_class(
-        keras.optimizers.schedules.CosineDecay(
-            0.0,
-            config.steps,
-            alpha=0.02,
-            warmup_target=config.learning_rate,
-            warmup_steps=config.warmup_steps,
-        ),
-        weight_decay=config.weight_decay,
-        use_ema=True,
-        ema_momentum=config.ema_decay,
+        schedule, weight_decay=config.weight_decay, use_ema=True, ema_momentum=config.ema_decay
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     label_loss = keras.losses.CategoricalCrossentropy(
@@ -246,15 +222,6 @@ def recalibrate_batch_norm(model: keras.Model, pixels: np.ndarray, sampler: View
 
     Averaged weights have processed no batch [1]_, and the training crops differ from the images.
 
-    Parameters
-    ----------
-    model : keras.Model
-    pixels : ndarray of shape (n, height, width, 3), uint8
-    sampler : ViewSampler
-        Samples the images, balanced over classes, magnifications and cases.
-
-    References
-    ----------
     .. [1] Izmailov et al., "Averaging weights leads to wider optima", UAI 2018.
     """
     layers = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
@@ -273,19 +240,9 @@ def recalibrate_batch_norm(model: keras.Model, pixels: np.ndarray, sampler: View
 def refit_last_layer(
     model: keras.Model, source: TrainingImages, teacher: Teacher, penalty: float
 ) -> None:
-    """Fit the last layer to the teacher's logits of complete images.
+    """Fit the last layer, whose input is 'dense_1', to the teacher's logits of complete images.
 
     The training steps fit it to crops of changed colors, but predictions need complete images.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Network with one hidden layer, 'dense_1'.
-    source : TrainingImages
-        Its training images.
-    teacher : Teacher
-    penalty : float
-        See `fit_ridge`.
     """
     hidden = hidden_activations(model, source.pixels)
     logit = teacher.predict_logit(teacher.normalize(source.features))
@@ -299,32 +256,18 @@ def refit_last_layer(
 def hidden_activations(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
     """Return the hidden layer of complete images, shape (n, units), float32."""
     body = keras.Model(model.inputs[0], model.get_layer("dense_1").output)
-    return np.concatenate(
-        [
-            np.asarray(body.predict_on_batch(pixels[i : i + _BATCH_SIZE].astype("float32")))
-            for i in range(0, len(pixels), _BATCH_SIZE)
-        ]
-    )
+    batches = (pixels[i : i + _BATCH_SIZE] for i in range(0, len(pixels), _BATCH_SIZE))
+    hidden = [np.asarray(body.predict_on_batch(batch.astype("float32"))) for batch in batches]
+    return np.concatenate(hidden)
 
 
 def fit_ridge(
     hidden: np.ndarray, logit: np.ndarray, case: np.ndarray, penalty: float
 ) -> tuple[np.ndarray, float]:
-    """Fit logits by ridge regression with equal weights of the cases.
+    """Fit logits (n,) by ridge regression on hidden units (n, units), with equal case weights.
 
-    Parameters
-    ----------
-    hidden : ndarray of shape (n, units), float
-    logit : ndarray of shape (n,), float
-    case : ndarray of shape (n,), str
-    penalty : float
-        Ridge strength for standardized units, ``alpha`` in scikit-learn.
-
-    Returns
-    -------
-    kernel : ndarray of shape (units,), float64
-        Coefficients of the original units.
-    bias : float
+    Return the float64 kernel of the original units, shape (units,), and the bias. The penalty is
+    ``alpha`` in scikit-learn, for standardized units.
     """
     from sklearn.linear_model import Ridge
 
@@ -338,22 +281,11 @@ def fit_ridge(
 
 
 class TrainingCheckpoint(keras.callbacks.Callback):
-    """Save weights, optimizer and random states every few minutes, for exact resume.
+    """Save weights, optimizer and random states to an ``.npz`` file, for exact resume.
 
     For TensorFlow only. With JAX, the variables are elsewhere during training, and training on an
-    accelerator takes minutes.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A compiled model.
-    file : Path
-        An ``.npz`` file. The file of another model is ignored.
-
-    Attributes
-    ----------
-    n_done : int
-        Number of finished steps, which starts with those of the file.
+    accelerator takes minutes. `n_done` is the number of finished steps. The file of another model
+    is ignored.
     """
 
     def __init__(self, model: keras.Model, file: Path) -> None:

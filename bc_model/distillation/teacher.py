@@ -13,12 +13,7 @@ from bc_model.evaluation.calibration import case_weights
 class Teacher:
     """Logistic regression on tanh-normalized features.
 
-    Attributes
-    ----------
-    mean, spread : ndarray of shape (d,), float32
-        Mean and standard deviation of the training features.
-    kernel : ndarray of shape (d,), float32
-    bias : float
+    Mean, spread and kernel have the shape (d,), float32.
     """
 
     mean: np.ndarray
@@ -32,17 +27,8 @@ class Teacher:
     ) -> Teacher:
         """Fit the teacher with equal weights of the classes, and of the cases within a class.
 
-        Parameters
-        ----------
-        features : ndarray of shape (n, d), float
-        malignant : ndarray of shape (n,), bool
-        case : ndarray of shape (n,), str
-        penalty : float
-            Inverse ridge strength, ``C`` in scikit-learn.
-
-        Returns
-        -------
-        Teacher
+        Features have the shape (n, d). The penalty is the inverse ridge strength, ``C`` in
+        scikit-learn.
         """
         from sklearn.linear_model import LogisticRegression
 

@@ -56,7 +56,7 @@ logger = logging.getLogger("bc_model.training")
 
 @contextlib.contextmanager
 def connect_cluster(scheduler: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Iterator[Client]:
-    """Connect to a Dask scheduler, as a context manager.
+    """Connect to a Dask scheduler, as a context manager of its client.
 
     Parameters
     ----------
@@ -66,10 +66,6 @@ def connect_cluster(scheduler: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Ite
     timeout_s : float
         Timeout in seconds.
 
-    Yields
-    ------
-    distributed.Client
-
     Raises
     ------
     ConfigError
@@ -78,10 +74,8 @@ def connect_cluster(scheduler: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Ite
     try:
         from distributed import Client
     except ImportError as error:
-        raise ConfigError(
-            "A cluster requires the packages of the extra 'cluster'. Install them with "
-            "pip install -r requirements-cluster.txt."
-        ) from error
+        install = "pip install -r requirements-cluster.txt"
+        raise ConfigError(f"Missing packages of the extra 'cluster'. Run {install}.") from error
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are reported by this program
     # A client that cannot connect writes to stderr repeatedly, so the server is identified first.
@@ -150,13 +144,11 @@ def check_workers(client: Client, runs_dir: Path, configs: Iterable[TrainingConf
     files = {config.weights for config in configs} - set(NAMED_WEIGHTS)
     files |= {config.official_fold_file for config in configs} - {""}
     requirements = {
-        "probe": str(probe),
-        "token": token,
+        "probe": str(probe), "token": token,
         "directories": {directory: hash_listing(directory) for directory in sorted(data)},
         "files": sorted(str(Path(file).resolve()) for file in files),
-        "program": program_version(),
-        "versions": package_versions(),
-    }
+        "program": program_version(), "versions": package_versions(),
+    }  # fmt: skip
     try:
         write_text_atomic(probe, token)
         _require_no_problem(_run_on_workers(client, find_problem, requirements))
@@ -179,9 +171,7 @@ def check_workers(client: Client, runs_dir: Path, configs: Iterable[TrainingConf
         )  # fmt: skip
 
 
-def _run_on_workers(
-    client: Client, function: Callable[..., Any], *arguments: Any
-) -> dict[str, Any]:
+def _run_on_workers(client: Client, function: Callable[..., Any], *arguments: Any) -> dict:
     """Return the result of a function on each worker, by address."""
     results = client.run(function, *arguments, on_error="return")
     for address, result in results.items():
@@ -200,15 +190,7 @@ def _require_no_problem(problems: dict[str, str]) -> None:
 
 
 def find_problem(requirements: dict[str, Any]) -> str:
-    """Return the first requirement that this worker does not meet; empty if it meets all.
-
-    Parameters
-    ----------
-    requirements : dict
-        ``probe`` and ``token``, a file in the directory of runs and its content; ``directories``
-        with the results of `hash_listing`; ``files``; ``program`` and ``versions``, the results of
-        `program_version` and `package_versions`.
-    """
+    """Return the first requirement of `check_workers` that this worker misses; empty if none."""
     probe = Path(requirements["probe"])
     try:
         is_shared = probe.read_text(encoding="utf-8") == requirements["token"]
@@ -296,8 +278,8 @@ def has_bfloat16() -> bool:
 def submit_experiment(client: Client, experiment: Experiment, runs_dir: Path) -> dict[str, Future]:
     """Submit the unfinished runs of a started experiment to a cluster.
 
-    Running runs are submitted as well. The scheduler returns the same task for them, or a new task
-    that waits for the run and continues it if its process is lost.
+    Running runs are submitted as well: the scheduler returns the same task, or a new one that waits
+    for the run and continues it if its process is lost.
 
     Parameters
     ----------
@@ -329,12 +311,7 @@ def submit_experiment(client: Client, experiment: Experiment, runs_dir: Path) ->
 
 
 def collect_finished(client: Client, futures: dict[str, Future], runs_dir: Path) -> bool:
-    """Remove finished tasks, and write the failure of a failed task to its run.
-
-    Returns
-    -------
-    bool
-        True while tasks are pending.
+    """Remove finished tasks, write failures to their runs, and return whether tasks are pending.
 
     Raises
     ------
@@ -352,39 +329,22 @@ def collect_finished(client: Client, futures: dict[str, Future], runs_dir: Path)
         if future.status != "finished":
             is_error = future.status == "error"
             reason = future.exception() if is_error else f"its task is {future.status}"
-            _write_failure(Run(Path(runs_dir) / name), str(future.key), str(reason))
+            run = Run(Path(runs_dir) / name)
+            # The run may have been deleted in the meantime.
+            with locked(run.path.parent), contextlib.suppress(RunError):
+                is_pending = run.read_status()["state"] in ("queued", "interrupted")
+                if is_pending and run.read_spec().task == str(future.key):
+                    message = f"The cluster could not train this run: {reason}"
+                    run.write_status("failed", message=message)
         del futures[name]
     return bool(futures)
 
 
-def _write_failure(run: Run, task: str, reason: str) -> None:
-    # The run may have been deleted in the meantime.
-    with locked(run.path.parent), contextlib.suppress(RunError):
-        state = run.read_status()["state"]
-        if run.read_spec().task == task and state in ("queued", "interrupted"):
-            run.write_status("failed", message=f"The cluster could not train this run: {reason}")
-
-
 def train_on_worker(path: str, task: str) -> str:
-    """Train or resume one run until it ends; this function runs on a worker.
+    """Train or resume one run until it ends, on a worker, and return its state.
 
-    Parameters
-    ----------
-    path : str
-        The run directory.
-    task : str
-        The task in the ``job.json`` of the run. A run that was canceled, or moved to another queue,
-        is not started.
-
-    Returns
-    -------
-    str
-        The state of the run.
-
-    Raises
-    ------
-    RunError
-        The training process ended without a status; a retry may succeed.
+    A run that was canceled, or whose ``job.json`` has another task, is not started. Raise
+    `RunError` if the training process ends without a status; a retry may succeed.
     """
     run = Run(Path(path))
     if not run.status_file.is_file():

@@ -11,23 +11,20 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bc_model.errors import BcModelError, ConfigError, RecordError, RunError
+from bc_model.errors import BcModelError, RecordError, RunError
 from bc_model.experiments.plan import (
-    MAX_LABEL_LENGTH,
     Experiment,
     ExperimentRun,
     Plan,
+    create_experiment,
     experiment_file,
-    group_labels,
     read_experiment,
-    require_distinct_runs,
-    write_experiment,
+    require_experiment_name,
 )
-from bc_model.jobs import ENDED_STATES, is_name, locked
+from bc_model.jobs import ENDED_STATES, locked
 from bc_model.training.config import OPTIONS, TrainingConfig
 from bc_model.training.run import Run, is_taken
 from bc_model.training.run_queue import (
@@ -36,9 +33,8 @@ from bc_model.training.run_queue import (
     queue_run,
     resolve_paths,
 )
-from bc_model.utils.serialization import from_json, to_json
+from bc_model.utils.serialization import from_json, to_json, write_record
 
-MAX_NAME_LENGTH = 40
 MISSING = "missing"
 """State of a run without a run directory: deleted, or not created yet."""
 
@@ -48,19 +44,15 @@ logger = logging.getLogger("bc_model.training")
 
 
 def start_experiment(
-    name: str,
-    plan: Plan,
-    runs_dir: Path,
-    *,
-    scheduler: str | None = None,
+    name: str, plan: Plan, runs_dir: Path, *, scheduler: str | None = None,
     accept_changes: bool = False,
-) -> Experiment:
+) -> Experiment:  # fmt: skip
     """Queue the runs of an experiment that are not done.
 
     Parameters
     ----------
     name : str
-        A valid run name of at most `MAX_NAME_LENGTH` characters.
+        A valid run name of at most 40 characters.
     plan : list of (str, TrainingConfig)
         Labels and configurations, for example from `plan_experiment`.
     runs_dir : Path
@@ -85,14 +77,11 @@ def start_experiment(
     RunError
         The name belongs to an experiment with another plan, or to a run outside this experiment.
     """
-    if len(name) > MAX_NAME_LENGTH or not is_name(name):
-        raise ConfigError(
-            f"Invalid experiment name '{name[:100]}'. Expected at most {MAX_NAME_LENGTH} letters, "
-            "digits, '.', '_' and '-', starting with a letter or digit. Use another name."
-        )
+    require_experiment_name(name)
     check_environment()
     runs_dir = Path(runs_dir).resolve()
-    experiment = _create_experiment(name, plan)
+    plan = [(label, resolve_paths(config)) for label, config in plan]
+    experiment = create_experiment(name, plan)
     with locked(runs_dir):
         has_file = experiment_file(runs_dir, name).exists()
         existing = read_experiment(runs_dir, name) if has_file else None
@@ -113,7 +102,7 @@ def start_experiment(
                         f"{runs_dir / run.name} already exists outside this experiment. Use "
                         "another experiment name."
                     )
-            write_experiment(experiment, runs_dir)
+            write_record(experiment_file(runs_dir, name), experiment)
         for run in experiment.runs:
             try:
                 _queue(run, runs_dir, scheduler or "", accept_changes)
@@ -142,12 +131,10 @@ def count_states(experiment: Experiment, runs_dir: Path) -> dict[str, int]:
 
 
 def wait_for_experiment(
-    experiment: Experiment,
-    runs_dir: Path,
-    *,
+    experiment: Experiment, runs_dir: Path, *,
     on_update: Callable[[dict[str, int]], None] | None = None,
     advance: Callable[[], bool] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Wait until no run of an experiment is queued or running.
 
     Parameters
@@ -169,23 +156,6 @@ def wait_for_experiment(
         is_finished = not is_pending and set(counts) <= ENDED_STATES | {MISSING}
         if not is_finished:
             time.sleep(_POLL_INTERVAL_S)
-
-
-def _create_experiment(name: str, plan: Plan) -> Experiment:
-    plan = [(label, resolve_paths(config)) for label, config in plan]
-    require_distinct_runs(plan)
-    for label, _ in plan:
-        if len(label) > MAX_LABEL_LENGTH or not is_name(f"{name}-{label}"):
-            raise ConfigError(
-                f"Invalid run label '{label[:100]}'. Expected at most {MAX_LABEL_LENGTH} letters, "
-                "digits, '.', '_' and '-'. Use another label."
-            )
-    groups = group_labels([config for _, config in plan])
-    runs = tuple(
-        ExperimentRun(f"{name}-{label}", label, group, config)
-        for (label, config), group in zip(plan, groups, strict=True)
-    )
-    return Experiment(name, datetime.now(UTC).isoformat(timespec="seconds"), runs)
 
 
 def _queue(member: ExperimentRun, runs_dir: Path, scheduler: str, accept_changes: bool) -> None:

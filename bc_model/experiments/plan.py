@@ -13,16 +13,17 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 from bc_model.errors import ConfigError, RecordError, RunError
 from bc_model.jobs import is_name
 from bc_model.training.config import OPTIONS, TrainingConfig
-from bc_model.utils.serialization import read_record, write_record
+from bc_model.utils.serialization import read_record
 
 MAX_RUNS = 200
-MAX_LABEL_LENGTH = 59
+MAX_NAME_LENGTH, MAX_LABEL_LENGTH = 40, 59
 """The name of an experiment, a hyphen and a label together are a valid run name."""
 
 EXPERIMENT_SUFFIX = ".experiment.json"
@@ -62,12 +63,7 @@ class ExperimentRun:
 class Experiment:
     """Runs that are evaluated together, such as the folds of a cross-validation.
 
-    Attributes
-    ----------
-    name : str
-    created : str
-        Time in UTC, ISO 8601.
-    runs : tuple of ExperimentRun
+    `created` is the time in UTC, ISO 8601.
     """
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -86,11 +82,9 @@ class Experiment:
 
 
 def plan_experiment(
-    base: TrainingConfig,
-    *,
-    folds: Sequence[int] | str = "all",
+    base: TrainingConfig, *, folds: Sequence[int] | str = "all",
     grid: Mapping[str, Sequence[Any]] | None = None,
-) -> Plan:
+) -> Plan:  # fmt: skip
     """Return the plan with every combination of option values and test folds.
 
     Parameters
@@ -131,8 +125,10 @@ def plan_experiment(
     _require_few_runs(base, folds, grid)
     combinations = []
     for values in itertools.product(*grid.values()):
-        changes = dict(zip(grid, values, strict=True))
-        config = _replace(base, changes)
+        changes: dict[str, Any] = {
+            n: tuple(v) if isinstance(v, list) else v for n, v in zip(grid, values, strict=True)
+        }
+        config = dataclasses.replace(base, **changes)
         for fold in _test_folds(config, folds):
             combinations.append((changes, dataclasses.replace(config, test_fold=fold)))
     labels = [
@@ -168,15 +164,38 @@ def require_distinct_runs(plan: Plan) -> None:
     labels, configs = set(), set()
     for label, config in plan:
         if config in configs:
-            raise ConfigError(
-                f"The run '{label}' repeats the configuration of another run. Expected distinct "
-                "configurations. Remove one of the runs."
-            )
+            raise ConfigError(f"The run '{label}' repeats the configuration of another run.")
         # Some file systems ignore case.
         if label.lower() in labels:
             raise ConfigError(f"Two runs have the label '{label}'. Use each label once.")
         labels.add(label.lower())
         configs.add(config)
+
+
+def require_experiment_name(name: str) -> None:
+    """Raise `ConfigError` unless a name is valid for an experiment."""
+    if len(name) > MAX_NAME_LENGTH or not is_name(name):
+        raise ConfigError(
+            f"Invalid experiment name '{name[:100]}'. Expected at most {MAX_NAME_LENGTH} letters, "
+            "digits, '.', '_' and '-', starting with a letter or digit. Use another name."
+        )
+
+
+def create_experiment(name: str, plan: Plan) -> Experiment:
+    """Return the experiment of a plan; raise `ConfigError` if a label is invalid."""
+    require_distinct_runs(plan)
+    for label, _ in plan:
+        if len(label) > MAX_LABEL_LENGTH or not is_name(f"{name}-{label}"):
+            raise ConfigError(
+                f"Invalid run label '{label[:100]}'. Expected at most {MAX_LABEL_LENGTH} letters, "
+                "digits, '.', '_' and '-'. Use another label."
+            )
+    groups = group_labels([config for _, config in plan])
+    runs = tuple(
+        ExperimentRun(f"{name}-{label}", label, group, config)
+        for (label, config), group in zip(plan, groups, strict=True)
+    )
+    return Experiment(name, datetime.now(UTC).isoformat(timespec="seconds"), runs)
 
 
 def group_labels(configs: Sequence[TrainingConfig]) -> list[str]:
@@ -208,11 +227,6 @@ def parse_value(name: str, text: str) -> Any:
     """
     _require_option(name)
     return OPTIONS[name].parse(text)
-
-
-def write_experiment(experiment: Experiment, runs_dir: Path) -> None:
-    """Write an experiment, completely or not at all."""
-    write_record(experiment_file(runs_dir, experiment.name), experiment)
 
 
 def read_experiment(runs_dir: Path, name: str) -> Experiment:
@@ -255,9 +269,7 @@ def experiment_file(runs_dir: Path, name: str) -> Path:
 
 def _require_distinct_values(name: str, texts: list[str]) -> None:
     if repeated := [text for text, count in Counter(texts).items() if count > 1]:
-        raise ConfigError(
-            f"Repeated value {repeated[0]} in {name}. Expected distinct values. Remove one of them."
-        )
+        raise ConfigError(f"Repeated value {repeated[0]} in {name}. Use each value once.")
 
 
 def _require_option(name: str) -> None:
@@ -294,11 +306,6 @@ def _require_few_runs(
             f"Too many runs. Expected at most {MAX_RUNS}, got {n_configs} configurations with "
             f"{n_folds} folds each. Reduce the values or the folds."
         )
-
-
-def _replace(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
-    changes = {name: tuple(v) if isinstance(v, list) else v for name, v in changes.items()}
-    return dataclasses.replace(config, **changes)
 
 
 def _slug(name: str, value: Any) -> str:

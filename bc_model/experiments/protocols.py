@@ -53,19 +53,13 @@ DEFAULT_PROTOCOLS = ("image", "folds", "folds-clean", "case")
 """Compared by default, from the most to the least leakage."""
 
 PROTOCOL_LABELS = {
-    "image": "image-level",
-    "folder": "section-level",
-    "folds": "official folds",
-    "folds-clean": "cleaned official folds",
-    "case": "case-level",
-}
-
-REPORTED_METRICS = {
-    name: PLAUSIBILITY_LABELS.get(name, name)
-    for name in (
-        "balanced_accuracy", "accuracy", "roc_auc", "sensitivity", "specificity", RECOGNITION_RATE,
-    )
+    "image": "image-level", "folder": "section-level", "folds": "official folds",
+    "folds-clean": "cleaned official folds", "case": "case-level",
 }  # fmt: skip
+
+REPORTED_METRICS = {name: PLAUSIBILITY_LABELS.get(name, name) for name in (
+    "balanced_accuracy", "accuracy", "roc_auc", "sensitivity", "specificity", RECOGNITION_RATE,
+)}  # fmt: skip
 """Metrics of each protocol, with their labels."""
 
 _SPLIT_OPTIONS = ("protocol", "test_fold", "official_fold_file")
@@ -74,15 +68,7 @@ _MAX_STEM_LENGTH = 40
 
 @dataclass(frozen=True)
 class ComparisonSpec:
-    """The protocols of a comparison, and why some of their splits are missing.
-
-    Attributes
-    ----------
-    protocols : tuple of str
-        Protocols in the order of the table.
-    skipped : dict of str to tuple of Check
-        Reasons for skipped splits, by protocol.
-    """
+    """The protocols of a comparison, in the order of its table, and why splits were skipped."""
 
     SCHEMA_VERSION: ClassVar[int] = 3
 
@@ -99,14 +85,10 @@ class ComparisonPlan:
 
 
 def plan_comparison(
-    base: TrainingConfig,
-    *,
-    dataset: Callable[[], Dataset],
-    protocols: Sequence[str] = DEFAULT_PROTOCOLS,
-    fold_files: Sequence[str | Path] = (),
-    test_folds: Sequence[int] | str = (0,),
-    known: frozenset[TrainingConfig] = frozenset(),
-) -> ComparisonPlan:
+    base: TrainingConfig, *, dataset: Callable[[], Dataset],
+    protocols: Sequence[str] = DEFAULT_PROTOCOLS, fold_files: Sequence[str | Path] = (),
+    test_folds: Sequence[int] | str = (0,), known: frozenset[TrainingConfig] = frozenset(),
+) -> ComparisonPlan:  # fmt: skip
     """Return the runs of each protocol that the dataset supports.
 
     Parameters
@@ -215,13 +197,7 @@ def _split_error(config: TrainingConfig, dataset: Dataset) -> SplitError | None:
 def start_comparison(
     name: str, plan: ComparisonPlan, runs_dir: Path, *, accept_changes: bool = False
 ) -> tuple[Experiment, ComparisonSpec]:
-    """Queue the runs of a protocol comparison that are not done, and write its specification.
-
-    Raises
-    ------
-    ConfigError, WeightsError, RunError
-        As `bc_model.experiments.start_experiment`.
-    """
+    """Write the specification of a comparison, and queue its runs as `start_experiment` does."""
     experiment = start_experiment(name, plan.runs, runs_dir, accept_changes=accept_changes)
     write_record(comparison_file(runs_dir, name), plan.spec)
     return experiment, plan.spec
@@ -263,13 +239,7 @@ def comparison_file(runs_dir: Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class CaseOverlap:
-    """Test images whose case has images in training, over the test subsets of all runs.
-
-    Attributes
-    ----------
-    n_overlapping, n_test_images : int
-        Number of such images, and of test images with a known case.
-    """
+    """Number of test images with a known case, and of those whose case is in training as well."""
 
     n_overlapping: int
     n_test_images: int
@@ -352,15 +322,9 @@ class ProtocolRow:
 
 @dataclass(frozen=True)
 class LeakageEffect:
-    """The difference between a protocol with leakage and one without.
+    """The difference between a protocol with leakage and one without, on their common test images.
 
-    Attributes
-    ----------
-    leakage_protocol, leakage_free_protocol : str
-    differences : dict of str to Metric
-        With leakage minus without, on their common test images; empty if there are none.
-    check : Check
-        Leakage effect on the balanced accuracy.
+    `differences` is empty if there are none. `check` describes the balanced accuracy.
     """
 
     leakage_protocol: str
@@ -433,10 +397,6 @@ def compare_protocols(
     seed : int, default=0
         Random seed of the bootstrap.
 
-    Returns
-    -------
-    ProtocolComparison
-
     Raises
     ------
     RunError
@@ -460,14 +420,11 @@ def compare_protocols(
     ]
     effects = _leakage_effects(rows, n_resamples, seed)
     return ProtocolComparison(
-        experiment=experiment.name,
-        created=experiment.created,
-        config=_common_config(experiment.runs[0]),
-        rows=rows,
-        leakage_effects=effects,
+        experiment=experiment.name, created=experiment.created,
+        config=_common_config(experiment.runs[0]), rows=rows, leakage_effects=effects,
         published_ranges=[one for name in REPORTED_METRICS for one in published_ranges(name)],
         checks=tuple(_check_comparison(rows, effects, Path(runs_dir))),
-    )
+    )  # fmt: skip
 
 
 def _common_config(run: ExperimentRun) -> dict[str, Any]:
@@ -478,17 +435,10 @@ def _common_config(run: ExperimentRun) -> dict[str, Any]:
 def _check_comparison(
     rows: list[ProtocolRow], effects: list[LeakageEffect], runs_dir: Path
 ) -> Iterator[Check]:
-    yield from check_progress(
-        sum(row.n_done for row in rows),
-        sum(row.n_failed for row in rows),
-        sum(len(row.runs) for row in rows),
-    )
-    hashes = {
-        Run(runs_dir / name).read_config().get("data_sha256")
-        for row in rows
-        for name, state in row.runs.items()
-        if state == "done"
-    }
+    n_done, n_failed = sum(row.n_done for row in rows), sum(row.n_failed for row in rows)
+    yield from check_progress(n_done, n_failed, sum(len(row.runs) for row in rows))
+    done = [name for row in rows for name, state in row.runs.items() if state == "done"]
+    hashes = {Run(runs_dir / name).read_config().get("data_sha256") for name in done}
     if len(hashes) > 1:
         yield make_check("BC244")
     if effects:
@@ -496,20 +446,13 @@ def _check_comparison(
 
 
 def _make_row(
-    protocol: str,
-    members: list[ExperimentRun],
-    statuses: dict[str, dict[str, Any]],
-    runs_dir: Path,
-    skipped: tuple[Check, ...],
-) -> ProtocolRow:
+    protocol: str, members: list[ExperimentRun], statuses: dict[str, dict[str, Any]],
+    runs_dir: Path, skipped: tuple[Check, ...],
+) -> ProtocolRow:  # fmt: skip
     states = {member.name: str(statuses[member.name]["state"]) for member in members}
     done = [member for member in members if states[member.name] == "done"]
-    row = ProtocolRow(
-        protocol=protocol,
-        has_leakage=protocol in PROTOCOLS_WITH_LEAKAGE,
-        test_data=_describe_test_data(protocol, done or members),
-        runs=states,
-    )
+    has_leakage = protocol in PROTOCOLS_WITH_LEAKAGE
+    row = ProtocolRow(protocol, has_leakage, _describe_test_data(protocol, done or members), states)
     # The comparison reports pending runs; a row does only if some of its runs have ended.
     has_ended = row.n_done or row.n_failed
     progress = check_progress(row.n_done, row.n_failed, len(states)) if has_ended else ()
@@ -555,20 +498,13 @@ def _add_results(row: ProtocolRow, done: list[ExperimentRun], runs: list[Run]) -
     known = images[images["case"] != ""]
     n_cases = known.groupby("class")["case"].nunique()
     return dataclasses.replace(
-        row,
-        has_leakage=has_leakage,
-        metrics=metrics,
-        spread=spread,
-        n_images=len(images),
-        n_cases=int(known["case"].nunique()),
+        row, has_leakage=has_leakage, metrics=metrics, spread=spread,
+        n_images=len(images), n_cases=int(known["case"].nunique()),
         n_benign_cases=int(n_cases.get("benign", 0)),
         n_malignant_cases=int(n_cases.get("malignant", 0)),
-        malignant_proportion=malignant_proportion,
-        case_overlap=_count_case_overlap(runs),
-        implausible=implausible_metrics(metrics),
-        checks=(*row.checks, *checks),
-        reports=reports,
-    )
+        malignant_proportion=malignant_proportion, case_overlap=_count_case_overlap(runs),
+        implausible=implausible_metrics(metrics), checks=(*row.checks, *checks), reports=reports,
+    )  # fmt: skip
 
 
 def _count_case_overlap(runs: list[Run]) -> CaseOverlap:

@@ -4,6 +4,7 @@ The test predictions of all folds of one configuration are pooled and evaluated 
 folds of a split test each image once. Incomplete groups carry a check that states this.
 """
 
+import operator
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +27,9 @@ from bc_model.training.run import Run
 _SPLIT_OPTIONS = ("data", "protocol", "official_fold_file", "n_folds", "split_seed", "test_fold")
 _HASH_DIGITS = 12
 _PROVENANCE = {
-    "images (SHA-256)": "data_sha256",
-    "split (SHA-256)": "split_sha256",
+    "images (SHA-256)": "data_sha256", "split (SHA-256)": "split_sha256",
     "git commit": "git_commit",
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,34 +108,17 @@ def _summarize_group(
     except BcModelError as error:
         checks.append(make_check("BC243", reason=str(error)))
     return GroupMetrics(
-        group=group,
-        folds=sorted(member.fold for member in done),
-        n_runs=len(members),
-        n_failed=n_failed,
-        report=report,
-        checks=tuple(checks),
-    )
+        group=group, folds=sorted(member.fold for member in done), n_runs=len(members),
+        n_failed=n_failed, report=report, checks=tuple(checks),
+    )  # fmt: skip
 
 
 def pool_predictions(runs: list[Run]) -> EvaluationReport:
-    """Evaluate the pooled test predictions of several finished runs.
+    """Evaluate the pooled test predictions of finished runs, the folds of one split.
 
-    Parameters
-    ----------
-    runs : list of Run
-        Folds of one split, which have no test image in common.
-
-    Returns
-    -------
-    EvaluationReport
-        Its predictions have the additional column ``run``. It has leakage if one of the runs has.
-
-    Raises
-    ------
-    RunError
-        A run has no readable evaluation.
-    DataError
-        Two runs have a test image in common, or differ in dataset, threshold or protocol.
+    The predictions of the report have the additional column ``run``. The report has leakage if one
+    of the runs has. Raise `DataError` if two runs have a test image in common, or differ in
+    dataset, threshold or protocol.
     """
     reports = [read_report(run.evaluation_dir) for run in runs]
     frames = [
@@ -156,11 +139,9 @@ def pool_predictions(runs: list[Run]) -> EvaluationReport:
     rules = {run.name: (r.threshold, r.protocol) for run, r in zip(runs, reports, strict=True)}
     require_equal(rules, "threshold or protocol")
     return evaluate_predictions(
-        pooled,
-        threshold=reports[0].threshold,
-        protocol=reports[0].protocol,
+        pooled, threshold=reports[0].threshold, protocol=reports[0].protocol,
         has_leakage=any(report.has_leakage for report in reports),
-    )
+    )  # fmt: skip
 
 
 def require_equal(values: dict[str, Any], attribute: str) -> None:
@@ -179,12 +160,8 @@ def check_selection(experiment: Experiment) -> tuple[Check, ...]:
     groups = experiment.groups.values()
     if len(groups) < 2:
         return ()
-    splits = {
-        frozenset(
-            tuple(getattr(member.config, name) for name in _SPLIT_OPTIONS) for member in members
-        )
-        for members in groups
-    }
+    split_of = operator.attrgetter(*_SPLIT_OPTIONS)
+    splits = {frozenset(split_of(member.config) for member in members) for members in groups}
     return (make_check("BC247" if len(splits) > 1 else "BC248", n_groups=len(groups)),)
 
 
@@ -205,10 +182,6 @@ def compare_runs(first: Run, second: Run, *, names: tuple[str, str] | None = Non
     first, second : Run
     names : (str, str), optional
         Display names. By default, the names of the runs.
-
-    Returns
-    -------
-    Comparison
 
     Raises
     ------
@@ -258,10 +231,7 @@ def compare_configs(runs: list[Run]) -> list[ConfigRow]:
     columns = [_config_texts(run) for run in runs]
     # A dictionary keeps the order of the options.
     names = dict.fromkeys(name for column in columns for name in column)
-    return [
-        ConfigRow(name, tuple(column.get(name, "not stated") for column in columns))
-        for name in names
-    ]
+    return [ConfigRow(n, tuple(c.get(n, "not stated") for c in columns)) for n in names]
 
 
 def _config_texts(run: Run) -> dict[str, str]:

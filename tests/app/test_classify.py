@@ -1,3 +1,5 @@
+"""Page Classify: uploads, predictions, checks and model selection."""
+
 import io
 import json
 import re
@@ -69,7 +71,7 @@ def test_classify_with_a_blocking_check_shows_no_class_probability_or_heatmap(
     assert not app.exception
     assert not app.metric
     assert not app.slider
-    assert len(app.get("image")) == 1  # the image itself: no probability bar and no heatmap
+    assert len(app.get("image")) == 1  # Only the image, without heatmaps.
     assert "**Not classified.**" in texts(app.markdown)
     assert "Grad-CAM" not in texts(app.markdown)
     assert "**Grayscale image.**" in texts(app.error)
@@ -97,7 +99,7 @@ def test_checks_are_grouped_by_severity_with_details(finished_run, open_page):
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 
     (box,) = app.info
-    assert box.value.count("\n") == 1  # one line for each check
+    assert box.value.count("\n") == 1  # One line per check.
     assert "**Scale not stated.**" in box.value
     assert "**Not calibrated.**" in box.value
     assert "BC140 (info); supported_names = 200X; objectives = 20x" in texts(app.caption)
@@ -170,7 +172,7 @@ def test_classify_with_similar_large_images_predicts_each(finished_run, open_pag
 
 
 def test_classify_with_an_unsupported_magnification_is_blocked(finished_run, open_page):
-    edit_card(finished_run, scale={"magnifications": [200]})  # synthetic images have no scale
+    edit_card(finished_run, scale={"magnifications": [200]})  # Synthetic images have no scale.
     app = open_page("classify")
     name = "SOB_B_A-14-22549AB-40-001.png"
     app.file_uploader[0].upload(name, example_png(malignant=False)).run()

@@ -1,3 +1,5 @@
+"""Page Compare: differences, metrics, curves and configurations of several runs."""
+
 import itertools
 import json
 import shutil

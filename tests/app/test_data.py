@@ -114,7 +114,7 @@ def test_overview_lists_excluded_files_by_reason(flawed, open_page):
     assert excluded["Reason"].is_monotonic_increasing
     assert sorted(excluded["Reason"].value_counts()) == [1, 1, 1, 2]
     assert "empty" in set(excluded["Reason"])
-    assert [one.label for one in app.get("download_button")] == ["Save excluded.csv"]
+    assert [element.label for element in app.get("download_button")] == ["Save excluded.csv"]
     assert "5 files excluded" in app.expander[-1].label
 
 

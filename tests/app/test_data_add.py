@@ -36,11 +36,11 @@ def test_add_archive_stores_the_dataset(registry, drawn_set, open_page, tmp_path
     (tmp_path / "images.zip").write_bytes(zip_images(drawn_set))
     app = open_page("data")
     app.text_input(key="add-folder-0").set_value(str(tmp_path / "images.zip"))
-    app.text_input(key="add-folder-name-0").set_value("mine").run()
+    app.text_input(key="add-folder-name-0").set_value("my-dataset").run()
     app.button(key="add-folder-button").click().run()
 
-    assert open_dataset("mine", registry).kind == "stored"
-    assert "Dataset mine with 30 images was added" in texts(app.toast)
+    assert open_dataset("my-dataset", registry).kind == "stored"
+    assert "Dataset my-dataset with 30 images was added" in texts(app.toast)
     assert "README.txt" in tables(app)[0].to_string()
 
 
@@ -92,10 +92,10 @@ def test_add_synthetic_generates_a_dataset(registry, open_page):
     app.segmented_control(key="add-source").set_value("Synthetic").run()
     app.number_input(key="synthetic-cases").set_value(6)
     app.number_input(key="synthetic-images").set_value(1)
-    app.text_input(key="add-synthetic-name-0").set_value("mine").run()
+    app.text_input(key="add-synthetic-name-0").set_value("my-dataset").run()
     press(app, "Generate")
 
-    assert app.selectbox(key="dataset").value == "mine"
+    assert app.selectbox(key="dataset").value == "my-dataset"
     assert [metric.value for metric in app.metric] == ["6", "6", "3", "3"]
 
 

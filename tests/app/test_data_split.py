@@ -26,7 +26,7 @@ def test_case_level_split_has_no_leakage_and_exports_all_images(synthetic, open_
     app.text_input(key="split-search").set_value("sob_b").run()
     assert "3 images of 1 case." in texts(app.caption)
     assert set(tables(app)[1]["Subset"]) == {"Test"}
-    assert [one.label for one in app.get("download_button")] == ["Save split.csv"]
+    assert [element.label for element in app.get("download_button")] == ["Save split.csv"]
 
 
 def test_split_follows_test_fold_and_seed(synthetic, open_page):

@@ -1,3 +1,5 @@
+"""Page Evaluate: metrics, calibration, threshold, errors and external datasets."""
+
 import json
 import math
 import shutil
@@ -83,7 +85,7 @@ def test_external_dataset_without_reference_features_shows_no_separability(
     app.text_input(key="external_folder").set_value(str(drawn_set))
     app.button(key="evaluate-external").click().run()
 
-    assert [(one.label, one.value) for one in app.metric][4:] == [
+    assert [(element.label, element.value) for element in app.metric][4:] == [
         ("Typical size, px", "96 x 64"), ("Out-of-distribution staining", "0 of 6"),
     ]  # fmt: skip
     assert "no reference features" in texts(app.caption)
@@ -322,7 +324,7 @@ def test_error_gallery_filters_by_case(finished_run, open_section):
     case = app.selectbox[1].options[1]
     app.selectbox[1].set_value(case).run()
 
-    cards = [one.value for one in app.caption if one.value.startswith("Case ")]
+    cards = [element.value for element in app.caption if element.value.startswith("Case ")]
     assert cards
     assert all(card.startswith(f"Case {case}") for card in cards)
 
@@ -336,15 +338,15 @@ def test_error_cards_show_nearest_training_images(finished_run, open_section):
 
 
 def test_error_gallery_without_features_computes_them_on_request(finished_run, open_section):
-    kept = finished_run.evaluation_dir / "training_features.npz"
-    kept.unlink()
+    features = finished_run.evaluation_dir / "training_features.npz"
+    features.unlink()
     app = open_section(ERRORS)
     app.segmented_control(key="gallery").set_value("Most certain").run()
     assert "Nearest training images" not in texts(app.markdown)
     app.button(key="find-neighbors").click().run()
 
     assert texts(app.markdown).count("Nearest training images of other cases") == 6
-    assert kept.is_file()
+    assert features.is_file()
     app.segmented_control(key="gallery").set_value("Least certain").run()
     assert "Nearest training images" in texts(app.markdown)
 
@@ -356,7 +358,7 @@ def test_error_cards_with_missing_images_show_a_message(finished_run, open_secti
     app = open_section(ERRORS)
     app.segmented_control(key="gallery").set_value("Most certain").run()
 
-    assert len([one for one in app.info if one.value]) == 6
+    assert len([element for element in app.info if element.value]) == 6
     assert not app.error
 
 
@@ -367,11 +369,11 @@ def test_external_dataset_shows_metrics_and_domain_shift(finished_run, drawn_set
     app.button(key="evaluate-external").click().run()
 
     assert "Domain shift" in texts(app.header)
-    assert [one.label for one in app.metric][4:] == [
+    assert [element.label for element in app.metric][4:] == [
         "Typical size, px", "Out-of-distribution images", "Separability",
     ]  # fmt: skip
     assert app.metric[4].value == "96 x 64"
-    tables = [one.value for one in app.dataframe]
+    tables = [element.value for element in app.dataframe]
     assert "Optical density" in tables[0].columns
     assert tables[1].set_index("Metric").loc["Accuracy", "Images"] == 30
     # Of 10 cases with 3 images each, 8 are training or validation cases of the model.
@@ -382,7 +384,7 @@ def test_external_dataset_shows_metrics_and_domain_shift(finished_run, drawn_set
     )
     seen = seen[seen["Metric"] == "Accuracy"]
     assert seen[["Images", "Cases"]].values.tolist() == [[6, 2], [24, 8]]
-    assert [one.label for one in app.get("download_button")] == [
+    assert [element.label for element in app.get("download_button")] == [
         "Save PDF", "Save HTML", "Save CSV", "Save JSON",
     ]  # fmt: skip
 

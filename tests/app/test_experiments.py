@@ -1,3 +1,5 @@
+"""Page Experiments: protocol comparisons, cross-validations and sweeps."""
+
 import dataclasses
 import json
 import shutil
@@ -120,7 +122,9 @@ def test_protocol_comparison_without_fold_files_warns(runs, open_page, drawn_set
     fill(app, drawn_set)
     app.button(key="protocols_start").click().run()
 
-    (details,) = (one.value for one in app.markdown if "official fold file" in one.value)
+    (details,) = (
+        element.value for element in app.markdown if "official fold file" in element.value
+    )
     assert "official folds" in details
     assert "cleaned official folds" in details
     assert len(list_runs(runs)) == 2

@@ -1,3 +1,5 @@
+"""Page Train: the form, the start of runs, and the run monitor."""
+
 import shutil
 from pathlib import Path
 from types import SimpleNamespace

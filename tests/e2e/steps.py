@@ -1,6 +1,8 @@
 """Actions on widgets, by the labels of the page."""
 
-from playwright.sync_api import Error, Page, expect
+import re
+
+from playwright.sync_api import Error, Locator, Page, expect
 
 
 def wait_for_images(page: Page) -> None:
@@ -9,6 +11,11 @@ def wait_for_images(page: Page) -> None:
         "document.images.length && "
         "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
     )
+
+
+def find_badge(page: Page, state: str | re.Pattern[str]) -> Locator:
+    """Return the badge of a run; the log can contain the same words."""
+    return page.locator(".stMarkdownBadge", has_text=state)
 
 
 def choose(page: Page, label: str, option: str) -> None:

@@ -13,8 +13,9 @@ from bc_model.inference.bundle import open_bundle
 from bc_model.jobs import FINAL_STATES
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run, list_runs
+from bc_model.training.run_queue import put_in_queue
 from bc_model.utils import to_json
-from tests.e2e.steps import choose, wait_for_images
+from tests.e2e.steps import choose, find_badge, wait_for_images
 
 pytestmark = pytest.mark.e2e
 
@@ -81,9 +82,9 @@ def test_train_run_survives_a_refresh_and_shows_metrics(page: Page, app, drawn_s
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=PATIENT_MS)
 
     stop.click()
-    expect(page.get_by_text(re.compile("Finished|Canceled")).first).to_be_visible(
-        timeout=PATIENT_MS
-    )
+    # The finished run of the fixture has the same badge.
+    ended = find_badge(page, re.compile("Finished|Canceled"))
+    expect(ended).to_have_count(2, timeout=PATIENT_MS)
     assert run.read_status()["state"] in FINAL_STATES
 
     page.get_by_role("link", name="Evaluate", exact=True).click()
@@ -96,31 +97,30 @@ def test_train_run_survives_tab_server_and_process(page: Page, app, tiny_config:
     run = Run.create(app.runs / "long")
     config = dataclasses.replace(tiny_config, head_epochs=900, patience=900)
     run.write_config({"config": to_json(config)})
-    run.write_status("queued")
+    put_in_queue(run)
     page.goto(f"{app.url}/train?run=long")  # An open page starts queued runs.
     page.get_by_role("button", name="Pause").click(timeout=PATIENT_MS)
-    # The pattern is case-sensitive, because the log contains the word in lower case.
-    expect(page.get_by_text(re.compile("Paused"))).to_be_visible(timeout=PATIENT_MS)
+    expect(find_badge(page, "Paused")).to_be_visible(timeout=PATIENT_MS)
     trainer = psutil.Process(run.read_status()["pid"])
     epochs = len(run.read_history())
 
     page.goto("about:blank")
     app.restart()
     page.goto(f"{app.url}/train?run=long")
-    expect(page.get_by_text(re.compile("Paused"))).to_be_visible(timeout=PATIENT_MS)
+    expect(find_badge(page, "Paused")).to_be_visible(timeout=PATIENT_MS)
     assert trainer.is_running()
     assert len(run.read_history()) == epochs
     page.get_by_role("button", name="Continue").click()
-    expect(page.get_by_text("Running")).to_be_visible(timeout=PATIENT_MS)
+    expect(find_badge(page, "Running")).to_be_visible(timeout=PATIENT_MS)
 
     trainer.kill()
     page.get_by_role("button", name="Resume").click(timeout=PATIENT_MS)
-    expect(page.get_by_text("Running")).to_be_visible(timeout=PATIENT_MS)
+    expect(find_badge(page, "Running")).to_be_visible(timeout=PATIENT_MS)
     assert run.read_status()["pid"] != trainer.pid
     assert len(run.read_history()) >= epochs
 
     page.get_by_role("button", name="Stop run").click()
-    expect(page.get_by_text(re.compile("Finished|Canceled")).first).to_be_visible(
+    expect(find_badge(page, re.compile("Finished|Canceled")).first).to_be_visible(
         timeout=PATIENT_MS
     )
     assert [record["epoch"] for record in run.read_history()] == list(

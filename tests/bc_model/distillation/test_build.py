@@ -155,12 +155,12 @@ def test_build_bundled_model_too_few_folds_raise_before_training(root, tmp_path)
 @pytest.mark.slow
 def test_build_bundled_model_card_has_nested_cross_validation(root, tmp_path, eagerly):
     config = dataclasses.replace(QUICK, n_folds=4)
-    quick_proxy = dataclasses.replace(config, backbone=PROXY, compute_dtype="float32")
+    proxy = dataclasses.replace(config, backbone=PROXY, compute_dtype="float32")
     search_space = SearchSpace({"strong": {}}, (0.1, 1.0), (1.0, 30.0))
 
     bundle = build_bundled_model(
         root, ("synthetic",), tmp_path / "bundle", tmp_path / "work", None, config,
-        search_space=search_space, nested=(config, quick_proxy),
+        search_space=search_space, nested=(config, proxy),
     )  # fmt: skip
 
     nested = bundle.card.metrics.nested
@@ -201,7 +201,7 @@ def test_build_bundled_model_other_backend_raises_before_training(root, tmp_path
 def test_build_bundled_model_synthetic_images_do_not_replace_the_bundled_model(
     root, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("bc_model.distillation.build.SHIPPED_MODELS", tmp_path)
+    monkeypatch.setattr("bc_model.distillation.build.BUNDLED_MODELS_DIR", tmp_path)
     monkeypatch.chdir(tmp_path)
 
     for bundle_dir in (tmp_path / "bundle", Path("bundle")):

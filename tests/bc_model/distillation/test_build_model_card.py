@@ -1,5 +1,7 @@
 """The reports of the protocols, and nested cross-validation in the model card."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,12 +9,12 @@ from sklearn.metrics import roc_auc_score
 
 from bc_model.distillation import cross_validation
 from bc_model.distillation.build import (
-    NestedPredictions,
     ProtocolLogits,
-    _summarize_nested,
     bundled_model_card,
+    nested_cross_validate,
     protocol_reports,
 )
+from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.cross_validation import (
     ALWAYS_TRAINED,
     EXCLUDED,
@@ -21,8 +23,8 @@ from bc_model.distillation.cross_validation import (
     fit_pooled_temperature,
     out_of_fold_predictions,
 )
-from bc_model.distillation.nested_cv import SEARCH_SPACE, proxy_config
-from bc_model.inference.model_card import FoldChoice
+from bc_model.distillation.nested_cv import SEARCH_SPACE, NestedCrossValidation, proxy_config
+from bc_model.inference.model_card import FoldChoice, NestedResult
 from bc_model.utils.serialization import dumps
 from tests.bc_model.distillation.conftest import QUICK
 
@@ -70,10 +72,12 @@ def test_protocol_reports_fit_the_temperature_without_the_test_cases(
     assert fits[:3] == [{"2", "3", "4", "5"}, {"0", "1", "4", "5"}, {"0", "1", "2", "3"}]
     assert fits[3:] == [fitted_on]
     assert [report.protocol for report in reports] == ["case", protocol]
-    assert [report.n for report in reports] == [12, 2]
+    assert [report.n_images for report in reports] == [12, 2]
 
 
-def test_bundled_model_card_has_nested_cross_validation_and_own_metrics(source):
+def test_bundled_model_card_has_nested_cross_validation_and_own_metrics(
+    source, tmp_path, monkeypatch
+):
     folds = case_folds(source.table, QUICK)
     rng = np.random.default_rng(0)
     by_case, nested_logits = (
@@ -89,26 +93,31 @@ def test_bundled_model_card_has_nested_cross_validation_and_own_metrics(source):
         9,
     )
 
-    with_nested, without = (
-        bundled_model_card("bundle", source, QUICK, results, *rest, one).metrics
-        for one in (
-            NestedPredictions(QUICK, proxy_config(QUICK), SEARCH_SPACE, predictions, choices),
-            None,
+    four = dataclasses.replace(QUICK, n_folds=4)
+    monkeypatch.setattr(NestedCrossValidation, "run", lambda self: (predictions, choices))
+
+    def run_nested(config: DistillationConfig) -> NestedResult:
+        result, found = nested_cross_validate(
+            source, config, SEARCH_SPACE, tmp_path, selector=proxy_config(four)
         )
+        assert found is predictions
+        return result
+
+    with_nested, without = (
+        bundled_model_card("bundle", source, QUICK, results, *rest, nested).metrics
+        for nested in (run_nested(four), None)
     )
 
     nested = with_nested.nested
     assert nested.network == (
-        "networks with this configuration except for the selected options (3 steps of 8 views)"
+        "networks trained like the bundled model except for the selected settings "
+        "(3 steps of 8 augmented crops)"
     )
     assert nested.selected_by == (
-        "residual networks of a quarter of ResNet50's width (3,000 steps of 32 views)"
+        "residual networks with a quarter of the width of ResNet50 "
+        "(3,000 steps of 32 augmented crops)"
     )
-    proxy = _summarize_nested(
-        NestedPredictions(
-            proxy_config(QUICK), proxy_config(QUICK), SEARCH_SPACE, predictions, choices
-        )
-    )
+    proxy = run_nested(proxy_config(four))
     assert proxy.network == nested.selected_by
     assert proxy.selected_by == ""
     cases = source.table["case"].nunique()

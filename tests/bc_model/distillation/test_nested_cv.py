@@ -13,9 +13,7 @@ from bc_model.distillation.cross_validation import case_folds
 from bc_model.distillation.data import TrainingImages
 from bc_model.distillation.nested_cv import (
     SEARCH_SPACE,
-    HeldOutLogits,
     NestedCrossValidation,
-    TrainedNetwork,
     nested_configs,
     proxy_config,
     select_penalty,
@@ -121,12 +119,12 @@ def test_run_selects_the_highest_roc_auc_on_the_other_folds(source, tmp_path, mo
     right = np.where(source.malignant, 1.0, -1.0)
     noise = np.random.default_rng(0).normal(0.0, 3.0, len(of))
 
-    def predict_held_out(self, without: tuple[int, ...], views: str) -> HeldOutLogits:
+    def predict_held_out(self, without: tuple[int, ...], views: str) -> tuple[np.ndarray, float]:
         """Make strong views with the second penalty best without fold 0, else weak views."""
         out = np.isin(of, without)
         good, poor = (right + 0.3 * noise)[out], (right + noise)[out]
         best = "strong" if 0 in without and len(without) == 2 else "weak"
-        return HeldOutLogits(np.stack([poor, good if views == best else poor]), 0.1 * len(without))
+        return np.stack([poor, good if views == best else poor]), 0.1 * len(without)
 
     monkeypatch.setattr(NestedCrossValidation, "predict_held_out", predict_held_out)
     predictions, choices = nested(source, tmp_path).run()
@@ -146,7 +144,7 @@ def test_run_selects_the_highest_roc_auc_on_the_other_folds(source, tmp_path, mo
 def test_predict_held_out_does_not_depend_on_the_scale_of_the_teacher(
     source, tmp_path, trained, monkeypatch
 ):
-    original = nested(source, tmp_path / "original").predict_held_out((0,), "strong")
+    original, penalty = nested(source, tmp_path / "original").predict_held_out((0,), "strong")
     fit = Teacher.fit
 
     def fit_scaled(*args, **kwargs) -> Teacher:
@@ -154,11 +152,11 @@ def test_predict_held_out_does_not_depend_on_the_scale_of_the_teacher(
         return dataclasses.replace(teacher, kernel=3 * teacher.kernel, bias=3 * teacher.bias)
 
     monkeypatch.setattr(Teacher, "fit", fit_scaled)
-    scaled = nested(source, tmp_path / "scaled").predict_held_out((0,), "strong")
+    scaled, scaled_penalty = nested(source, tmp_path / "scaled").predict_held_out((0,), "strong")
 
-    assert scaled.penalty == original.penalty
-    assert np.abs(original.logits).max() > 0.1
-    np.testing.assert_allclose(scaled.logits, original.logits, rtol=1e-3, atol=1e-4)
+    assert scaled_penalty == penalty
+    assert np.abs(original).max() > 0.1
+    np.testing.assert_allclose(scaled, original, rtol=1e-3, atol=1e-4)
 
 
 def test_predict_held_out_last_penalty_keeps_mean_and_spread(source, tmp_path, monkeypatch):
@@ -166,10 +164,10 @@ def test_predict_held_out_last_penalty_keeps_mean_and_spread(source, tmp_path, m
     known, unit = of != 0, np.random.default_rng(0).uniform(1.0, 3.0, len(of))
     penalty = SHORT.penalties[0]
     monkeypatch.setattr(
-        NestedCrossValidation, "_load_or_train", lambda *_: TrainedNetwork(unit[:, None], penalty)
+        NestedCrossValidation, "_load_or_train", lambda *_: (unit[:, None], penalty)
     )
 
-    held_out = nested(source, tmp_path).predict_held_out((0,), "strong")
+    logits, _ = nested(source, tmp_path).predict_held_out((0,), "strong")
 
     # With one hidden unit, each penalty scales the unit. The expected values weight cases equally.
     case = source.table.loc[known, "case"]
@@ -182,19 +180,19 @@ def test_predict_held_out_last_penalty_keeps_mean_and_spread(source, tmp_path, m
     of_teacher, of_unit = np.sqrt(np.diag(covariances))
     sign = np.sign(covariances[0, 1])
     expected = means[0] / of_teacher + sign * (unit[~known] - means[1]) / of_unit
-    np.testing.assert_allclose(held_out.logits, [expected] * len(SHORT.last_penalties), rtol=1e-5)
+    np.testing.assert_allclose(logits, [expected] * len(SHORT.last_penalties), rtol=1e-5)
 
 
 def test_predict_held_out_saves_networks_by_teacher_penalties(source, tmp_path, trained):
     first = nested(source, tmp_path).predict_held_out((1, 0), "weak")
     again = nested(source, tmp_path).predict_held_out((0, 1), "weak")
     assert len(trained) == 1
-    np.testing.assert_array_equal(first.logits, again.logits)
-    assert first.penalty == again.penalty
+    np.testing.assert_array_equal(first[0], again[0])
+    assert first[1] == again[1]
 
     longer = dataclasses.replace(SHORT, last_penalties=(1.0, 2.0, 100.0))
-    more = nested(source, tmp_path, longer).predict_held_out((0, 1), "weak").logits
-    np.testing.assert_array_equal(more[[0, 2]], first.logits)
+    more = nested(source, tmp_path, longer).predict_held_out((0, 1), "weak")[0]
+    np.testing.assert_array_equal(more[[0, 2]], first[0])
     assert len(trained) == 1
 
     nested(source, tmp_path, dataclasses.replace(SHORT, penalties=(0.1,))).predict_held_out(

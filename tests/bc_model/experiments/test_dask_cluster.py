@@ -220,7 +220,7 @@ def test_cross_validation_with_a_lost_worker_equals_one_machine(
     groups = [json.loads(output)["groups"] for output in (output_here, output_there)]
     assert groups[0] == groups[1]
     assert groups[0][0]["folds"] == [0, 1, 2]
-    assert groups[0][0]["report"]["n"] == 30
+    assert groups[0][0]["report"]["n_images"] == 30
     for fold in range(3):
         assert_equal(Run(here / f"cv-fold{fold}"), Run(there / f"cv-fold{fold}"))
 
