@@ -35,7 +35,7 @@ def test_evaluate_split_own_test_subset_is_leakage_free(
 def test_evaluate_classifier_equals_evaluation_of_its_engine(
     engine: Engine, tiny_run: Run, drawn_set: Path
 ) -> None:
-    split, dataset = read_split(tiny_run.split_file), read_dataset(drawn_set)
+    split, dataset = read_split(tiny_run.split_file), load_dataset(drawn_set)
     classifier = Classifier(BatchingEngine(engine))
     report = evaluate(classifier, dataset, split, subset="test")
     assert report == evaluate(engine, dataset, split)
