@@ -89,7 +89,8 @@ def show_metrics(report: EvaluationReport) -> None:
         st.header("Confusion by image", anchor=False)
         st.altair_chart(chart_confusion(report.confusion), alt=describe_confusion(report.confusion))
         st.caption(
-            f"Predicted classes of {format_count(report.n_images, 'image')} at threshold {report.threshold:.2f}."
+            f"Predicted classes of {format_count(report.n_images, 'image')} at threshold "
+            f"{report.threshold:.2f}."
         )
     with by_case:
         st.header("Confusion by case", anchor=False)

@@ -172,7 +172,7 @@ class _Validators:
         )
 
 
-class _AttemptFailed(Exception):
+class _FailedAttemptError(Exception):
     """An attempt ended before the file was complete, and another one may succeed."""
 
 
@@ -184,7 +184,7 @@ def _download(url: str, part: Path, progress: Callable[[int, int], None] | None)
         try:
             _attempt(url, part, progress)
             return
-        except _AttemptFailed as failure:
+        except _FailedAttemptError as failure:
             reason = str(failure)
         n_idle = 0 if _file_size(part) > before else n_idle + 1
         if n_idle == MAX_ATTEMPTS:
@@ -211,7 +211,7 @@ def _attempt(url: str, part: Path, progress: Callable[[int, int], None] | None) 
             if response.status == 206:
                 if stored is None or not stored.continues(response.headers, n_received):
                     _delete_partial(part)
-                    raise _AttemptFailed("the file on the server has changed")
+                    raise _FailedAttemptError("the file on the server has changed")
             else:
                 n_received = 0
                 _delete_partial(part)
@@ -229,11 +229,11 @@ def _attempt(url: str, part: Path, progress: Callable[[int, int], None] | None) 
                 raise DownloadError(
                     f"{url} cannot be downloaded ({reason}). Check the address."
                 ) from error
-            raise _AttemptFailed(reason) from error
+            raise _FailedAttemptError(reason) from error
     except urllib.error.URLError as error:
-        raise _AttemptFailed(f"the server cannot be reached: {error.reason}") from error
+        raise _FailedAttemptError(f"the server cannot be reached: {error.reason}") from error
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise _AttemptFailed(f"the connection broke: {type(error).__name__}") from error
+        raise _FailedAttemptError(f"the connection broke: {type(error).__name__}") from error
 
 
 def _receive(
@@ -260,7 +260,7 @@ def _receive(
                 progress(n_received, size or 0)
     # Reading in chunks does not distinguish a broken connection from the end of the file.
     if size is not None and n_received != size:
-        raise _AttemptFailed(f"the connection broke after {n_received:,} of {size:,} bytes")
+        raise _FailedAttemptError(f"the connection broke after {n_received:,} of {size:,} bytes")
 
 
 def _read_chunk(response: http.client.HTTPResponse) -> bytes:
@@ -268,7 +268,7 @@ def _read_chunk(response: http.client.HTTPResponse) -> bytes:
         # `read1` returns the available bytes, so that none are lost when the connection breaks.
         return response.read1(CHUNK)
     except (http.client.HTTPException, OSError) as error:
-        raise _AttemptFailed(f"the connection broke: {type(error).__name__}") from error
+        raise _FailedAttemptError(f"the connection broke: {type(error).__name__}") from error
 
 
 def _make_opener() -> urllib.request.OpenerDirector:

@@ -145,7 +145,8 @@ def fit_temperature(
     few = min(_count_cases(case[malignant == truth]) for truth in (False, True))
     if few < MIN_CASES:
         return unfitted(
-            f"the validation subset contains {format_count(few, 'case')} of a class, fewer than {MIN_CASES}"
+            f"the validation subset contains {format_count(few, 'case')} of a class, "
+            f"fewer than {MIN_CASES}"
         )
     weights = case_weights(case)
     signed = np.where(malignant, margin, -margin)

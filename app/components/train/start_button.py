@@ -36,8 +36,8 @@ def show_start_button(config: TrainingConfig | None, seconds: float | None) -> s
     if seconds is not None:
         per_run = f" for each of {n_runs} runs" if n_runs > 1 else ""
         st.caption(
-            f":material/schedule: Estimated duration: {format_duration_estimate(seconds)}{per_run}; "
-            "it can be half or twice as long."
+            f":material/schedule: Estimated duration: {format_duration_estimate(seconds)}"
+            f"{per_run}; it can be half or twice as long."
         )
     is_pressed = st.button(
         "Start run" if n_runs == 1 else f"Start {n_runs} runs",
