@@ -131,7 +131,7 @@ def test_classify_without_a_prediction_shows_no_legend(finished_run, open_page):
     ("name", "data", "message"),
     [
         ("notes.png", b"these are notes, not pixels", "not a PNG, JPEG or TIFF"),
-        ("cut.png", example_png(malignant=False)[:5000], "damaged or cut short"),
+        ("cut.png", example_png(malignant=False)[:5000], "damaged or incomplete"),
         ("empty.png", b"", "is empty"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from app.components.evaluate.threshold import CRITERION_LABELS
 from bc_model.checks import make_check
 from bc_model.data.stain import STAIN_COLUMNS
-from bc_model.evaluation.calibration import read_validation_predictions
+from bc_model.evaluation.calibration import VALIDATION_PREDICTIONS_FILE, read_validation_predictions
 from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE
 from bc_model.evaluation.report import read_report
 from bc_model.evaluation.thresholds import choose_threshold

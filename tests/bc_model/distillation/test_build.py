@@ -70,7 +70,7 @@ def test_build_bundled_model_card_has_cross_validation_metrics(built, source):
     assert card.data.is_synthetic
     assert card.data.training_cases == tuple(sorted(set(source.table["case"])))
     statistics = card.input.stain
-    assert "haematoxylin_mean" in statistics.values
+    assert "hematoxylin_mean" in statistics.values
     assert NESTED_CROSS_VALIDATION_FILE not in card.files
     predictions = read_predictions(built.folder / CROSS_VALIDATION_FILE)
     assert sorted(predictions["path"]) == sorted(source.table["path"])
@@ -101,7 +101,7 @@ def test_cross_validation_report_is_recomputed_with_curves(built, tmp_path):
     shutil.copytree(built.folder, tmp_path / "bundle")
     with (tmp_path / "bundle" / CROSS_VALIDATION_FILE).open("a") as file:
         file.write("x")
-    with pytest.raises(BundleError, match="is not the file its model card describes"):
+    with pytest.raises(BundleError, match="does not match its model card"):
         cross_validation_report(open_bundle(tmp_path / "bundle"))
 
 
@@ -110,18 +110,18 @@ def test_find_seen_images_recognizes_renamed_training_images(built, source):
     other_bytes = renamed.assign(sha256="0" * 64)
 
     known = find_seen_images(built, renamed)
-    assert known.images.all()
+    assert known.is_seen.all()
     assert known.checks[0] == make_check("BC321", n_seen=len(renamed), n_images=len(renamed))
-    assert find_seen_images(built, other_bytes).images.all()  # near-duplicates
+    assert find_seen_images(built, other_bytes).is_seen.all()  # near-duplicates
     other_bytes, renamed = other_bytes.drop(columns="dhash"), renamed.drop(columns="dhash")
     assert find_seen_images(built, other_bytes).n_seen == 0
 
     # One training image of each case is sufficient to recognize the case.
     first = ~renamed["case"].duplicated()
     resized = renamed.assign(sha256=renamed["sha256"].where(first, "0" * 64))
-    assert find_seen_images(built, resized).images.all()
+    assert find_seen_images(built, resized).is_seen.all()
     without_cases = find_seen_images(built, resized.assign(case=""))
-    np.testing.assert_array_equal(without_cases.images, first)
+    np.testing.assert_array_equal(without_cases.is_seen, first)
 
 
 def test_build_bundled_model_again_uses_saved_results(built, root, work_dir, monkeypatch):

@@ -56,6 +56,6 @@ def test_read_different_groups_in_datasets_raise(root, tmp_path, monkeypatch):
         images["group"] = ["joined" if i == 0 else g for i, g in enumerate(images["group"])]
         return dataclasses.replace(dataset, images=images)
 
-    monkeypatch.setattr(data_module, "read_dataset", read_with_joined_case)
+    monkeypatch.setattr(data_module, "load_dataset", read_with_joined_case)
     with pytest.raises(DataError, match="is joined with another case in only one dataset"):
         TrainingImages.read(root, ("synthetic",), (32, 48))

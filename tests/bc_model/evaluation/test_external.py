@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bc_model.inference.predict import Predicted
 from PIL import Image
 
 from bc_model.checks import make_check
@@ -19,6 +18,7 @@ from bc_model.evaluation.domain_shift import DomainShift, measure_domain_shift, 
 from bc_model.evaluation.external import evaluate_external
 from bc_model.evaluation.features import FeatureTable
 from bc_model.evaluation.report import EvaluationReport, read_report
+from bc_model.inference.batching import ModelOutputs
 from bc_model.inference.bundle import Bundle, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.model_card import ModelCard, Scale, StainStatistics
@@ -65,7 +65,7 @@ def shift_of(
     return measure_domain_shift(
         bundle,
         images,
-        Predicted(logits, table.features, table.stain, np.arange(len(logits)) >= first_gray),
+        ModelOutputs(logits, table.features, table.stain, np.arange(len(logits)) >= first_gray),
         reference,
     )
 

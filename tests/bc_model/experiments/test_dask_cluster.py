@@ -288,7 +288,7 @@ def run(tmp_path: Path) -> Run:
 @pytest.fixture(autouse=True)
 def _no_launch(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "run" in request.fixturenames:
-        monkeypatch.setattr(dask_cluster, "launch", lambda *_, **__: pytest.fail("was started"))
+        monkeypatch.setattr(dask_cluster, "launch_run", lambda *_, **__: pytest.fail("was started"))
 
 
 def test_train_on_worker_canceled_run_is_not_started(run: Run) -> None:
@@ -340,7 +340,7 @@ def test_train_on_worker_crashed_process_raises_for_a_retry(
         (run.path / "stderr.txt").write_text("out of memory")
         return CrashedProcess()
 
-    monkeypatch.setattr(dask_cluster, "launch", launch)
+    monkeypatch.setattr(dask_cluster, "launch_run", launch)
     with pytest.raises(RunError, match=r"ended unexpectedly\. Last error output: out of memory"):
         dask_cluster.train_on_worker(str(run.path), "mine")
 

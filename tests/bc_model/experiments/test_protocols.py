@@ -85,7 +85,7 @@ def test_plan_comparison_unsupported_protocol_is_skipped_with_reason(
     assert [label for label, _ in found.runs] == ["image-fold0"]
     (check,) = found.spec.skipped["case"]
     assert check.code == "BC245"
-    assert "carry no case in their names" in check.params["reason"]
+    assert "needs cases" in check.params["reason"]
 
 
 def test_plan_comparison_fold_file_of_another_dataset_is_skipped(
@@ -95,7 +95,7 @@ def test_plan_comparison_fold_file_of_another_dataset_is_skipped(
     other.write_text("SOB_B_A-14-1-40-001.png|40|1|test\nSOB_M_DC-14-2-40-001.png|40|1|train\n")
     found = plan(protocols=["folds"], fold_files=[other, fold_files[0]])
     assert [label for label, _ in found.runs] == ["folds-dsfold1"]
-    assert "another release or another data set" in found.spec.skipped["folds"][0].message
+    assert "Choose the fold file of this dataset" in found.spec.skipped["folds"][0].message
 
 
 def test_plan_comparison_equal_file_names_have_numbered_labels(

@@ -24,7 +24,7 @@ from bc_model.experiments.protocols import (
 )
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
-from bc_model.utils.serialization import dumps, loads, write_record
+from bc_model.utils.serialization import dumps, loads, to_json, write_record
 
 BASE = TrainingConfig(data="set", n_folds=3)
 N_CASES = 24
@@ -85,7 +85,7 @@ def finish(
     table = all_images(quality or QUALITY[protocol], one.fold + len(one.label))
     rows = is_test_image(one.config) if rows is None else rows
     run = Run.create(folder / one.name)
-    run.write_config({"config": one.config.as_dict(), "data_sha256": "d"})
+    run.write_config({"config": to_json(one.config), "data_sha256": "d"})
     evaluate_predictions(
         table[rows].drop(columns="number"), protocol=protocol,
         has_leakage=protocol in PROTOCOLS_WITH_LEAKAGE, n_resamples=100,

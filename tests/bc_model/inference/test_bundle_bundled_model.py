@@ -10,7 +10,7 @@ import pytest
 
 from bc_model.data.dataset import load_dataset
 from bc_model.data.images import preprocess_image
-from bc_model.data.synthetic import draw_image
+from bc_model.data.synthetic import generate_image
 from bc_model.errors import WeightsError
 from bc_model.evaluation.cross_validation import (
     NESTED_CROSS_VALIDATION_FILE,
@@ -49,7 +49,7 @@ def bundle() -> Bundle:
 
 @pytest.fixture(scope="module")
 def pixels(bundle: Bundle) -> np.ndarray:
-    images = [draw_image(malignant=bool(i), seed=i) for i in range(2)]
+    images = [generate_image(malignant=bool(i), seed=i) for i in range(2)]
     return np.stack([preprocess_image(image, bundle.image_size) for image in images])
 
 

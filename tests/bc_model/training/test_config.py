@@ -138,7 +138,7 @@ def test_config_official_folds_require_a_file(protocol: str) -> None:
 
 
 def test_config_fold_file_without_its_protocol_raises() -> None:
-    with pytest.raises(ConfigError, match="'case' takes no fold file"):
+    with pytest.raises(ConfigError, match="'case' does not use a fold file"):
         make(official_fold_file="dsfold1.txt")
 
 
