@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bc_model.checks import make_check
-from bc_model.data.dataset import Dataset, read_dataset, read_mapped
+from bc_model.data.dataset import Dataset, load_dataset
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.data.synthetic import write_synthetic
@@ -198,7 +198,9 @@ def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_evaluate_external_mapped_dataset_returns_report(
     bundle: Bundle, patches: Path, tmp_path: Path
 ) -> None:
-    report = evaluate_external(Engine(bundle), read_mapped(patches, MAPPING), mapping=MAPPING)
+    report = evaluate_external(
+        Engine(bundle), load_dataset(patches, labels=MAPPING), mapping=MAPPING
+    )
     assert (report.protocol, report.n_images, report.n_cases) == ("external dataset", 24, 0)
     assert not report.has_leakage
     assert "BC208" in codes(report)
@@ -215,7 +217,7 @@ def test_evaluate_external_mapped_dataset_returns_report(
 
 
 def test_evaluate_external_seen_cases_have_leakage(bundle: Bundle, drawn_set: Path) -> None:
-    report = evaluate_external(Engine(bundle), read_dataset(drawn_set))
+    report = evaluate_external(Engine(bundle), load_dataset(drawn_set))
     assert report.has_leakage
     # Of 10 cases with 3 images each, three of five folds train and one validates.
     assert report.domain_shift is not None
@@ -234,7 +236,7 @@ def test_evaluate_external_seen_cases_have_leakage(bundle: Bundle, drawn_set: Pa
 def test_evaluate_external_unseen_images_are_a_subgroup(
     bundle: Bundle, drawn_set: Path, tmp_path: Path
 ) -> None:
-    dataset = read_dataset(drawn_set)
+    dataset = load_dataset(drawn_set)
     report = evaluate_external(Engine(bundle), dataset)
     new, known = [group for group in report.subgroups if group.kind == "seen"]
     assert (new.name, new.n_images, new.n_cases) == ("unseen in training", 6, 2)
@@ -270,7 +272,7 @@ def renamed(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Path:
 def test_evaluate_external_renamed_training_images_have_leakage(
     bundle: Bundle, renamed: Path
 ) -> None:
-    report = evaluate_external(Engine(bundle), read_dataset(renamed))
+    report = evaluate_external(Engine(bundle), load_dataset(renamed))
     assert report.has_leakage
     for check in (
         make_check("BC321", n_seen=4, n_images=5),
@@ -285,7 +287,7 @@ def test_evaluate_external_copied_model_finds_seen_images(
     bundle: Bundle, renamed: Path, tmp_path: Path
 ) -> None:
     alone = open_bundle(shutil.copytree(bundle.folder, tmp_path / "alone" / "model"))
-    report = evaluate_external(Engine(alone), read_dataset(renamed))
+    report = evaluate_external(Engine(alone), load_dataset(renamed))
 
     assert report.has_leakage
     assert make_check("BC321", n_seen=4, n_images=5) in report.checks
@@ -301,7 +303,7 @@ def test_evaluate_external_recompressed_images_returns_check(
         with Image.open(drawn_set / row["path"]) as image:
             half = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
         half.convert("RGB").save(folder / f"{number}.jpg", quality=90)
-    report = evaluate_external(Engine(bundle), read_dataset(tmp_path / "packed"))
+    report = evaluate_external(Engine(bundle), load_dataset(tmp_path / "packed"))
 
     assert report.has_leakage
     (check,) = (check for check in report.checks if check.code == "BC323")
@@ -316,7 +318,9 @@ def test_evaluate_external_excluded_files_returns_check(
     one = next(set_of_some.rglob("*.png"))
     (one.parent / "broken.png").write_bytes(b"Dear colleague")
     shutil.copy(one, one.with_name("again.png"))
-    report = evaluate_external(Engine(bundle), read_mapped(set_of_some, MAPPING), mapping=MAPPING)
+    report = evaluate_external(
+        Engine(bundle), load_dataset(set_of_some, labels=MAPPING), mapping=MAPPING
+    )
 
     (check,) = (check for check in report.checks if check.code == "BC256")
     assert check.params["n_excluded"] == 2
@@ -326,7 +330,7 @@ def test_evaluate_external_excluded_files_returns_check(
 def test_evaluate_external_same_case_name_is_another_case(bundle: Bundle, patches: Path) -> None:
     first = min(patches.iterdir())
     images = shutil.copytree(first, patches.parent / "clash" / min(bundle.seen_cases)).parent
-    dataset = read_mapped(images, MAPPING, case_above=True)
+    dataset = load_dataset(images, labels=MAPPING, case_above=True)
     assert set(dataset.images["case"]) <= bundle.seen_cases
     report = evaluate_external(Engine(bundle), dataset, mapping=MAPPING)
     assert not report.has_leakage
@@ -335,7 +339,7 @@ def test_evaluate_external_same_case_name_is_another_case(bundle: Bundle, patche
 @pytest.mark.real
 def test_evaluate_external_real_patches_return_checks(bundle: Bundle, real_data: Path) -> None:
     mapping = {"0": "benign", "1": "malignant"}
-    dataset = read_mapped(real_data / "idc_patches", mapping)
+    dataset = load_dataset(real_data / "idc_patches", labels=mapping)
     report = evaluate_external(Engine(bundle), dataset, mapping=mapping)
     assert report.n_images == len(dataset.images)
     assert {"BC208", "BC334"} <= set(codes(report))

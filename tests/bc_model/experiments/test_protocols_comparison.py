@@ -89,7 +89,7 @@ def finish(
     evaluate_predictions(
         table[rows].drop(columns="number"), protocol=protocol,
         has_leakage=protocol in PROTOCOLS_WITH_LEAKAGE, n_resamples=100,
-    ).write(run.evaluation_dir)  # fmt: skip
+    ).save(run.evaluation_dir)  # fmt: skip
     # With leakage, an image of the first test case is in training as well.
     subset = np.where(rows, "test", "train")
     if protocol in PROTOCOLS_WITH_LEAKAGE:
@@ -155,7 +155,7 @@ def test_compare_protocols_averages_the_fold_files(comparison: ProtocolCompariso
             accuracies.append(accuracy_score(subset["class"] == "malignant", predicted))
     assert row.metrics["accuracy"].value == pytest.approx(np.mean(accuracies), abs=1e-12)
     spread = row.spread["accuracy"]
-    assert (spread.low, spread.high) == (min(accuracies), max(accuracies))
+    assert (spread.minimum, spread.maximum) == (min(accuracies), max(accuracies))
     assert (row.n_images, row.n_cases) == (18 * 4, 18)
     assert row.test_data == "mean of 2 official fold files"
     assert row.has_leakage
@@ -183,8 +183,8 @@ def test_leakage_effects_are_paired_on_common_images(
     comparison: ProtocolComparison,
 ) -> None:
     by_image, by_file = comparison.leakage_effects
-    assert (by_image.leakage_protocol, by_image.clean_protocol) == ("image", "case")
-    assert (by_file.leakage_protocol, by_file.clean_protocol) == ("folds", "folds-clean")
+    assert (by_image.leakage_protocol, by_image.leakage_free_protocol) == ("image", "case")
+    assert (by_file.leakage_protocol, by_file.leakage_free_protocol) == ("folds", "folds-clean")
     difference = by_image.differences["balanced_accuracy"]
     rows = rows_of(comparison)
     assert difference.value == pytest.approx(
@@ -195,7 +195,7 @@ def test_leakage_effects_are_paired_on_common_images(
     check = by_image.check
     assert (check.code, check.params["n_images"], check.params["n_cases"]) == ("BC231", 96, 24)
     assert check.params["difference"] == difference.value
-    assert by_file.differences["accuracy"].n == 72
+    assert by_file.differences["accuracy"].n_images == 72
 
 
 def test_leakage_effects_without_common_images_are_unpaired(tmp_path: Path) -> None:

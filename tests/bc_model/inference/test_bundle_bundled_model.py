@@ -72,12 +72,12 @@ def test_bundled_model_predictions_reproduce_the_metrics_of_the_card(
     else:
         expected_result, report = bundle.card.metrics.test, cross_validation_report(bundle)
 
-    assert report.n == expected_result.n_images
+    assert report.n_images == expected_result.n_images
     for name, expected in expected_result.metrics.items():
         metric = report.metrics[name]
         assert metric.value == pytest.approx(expected.value, abs=1e-9)
-        assert metric.low == pytest.approx(expected.low, abs=1e-6)
-        assert metric.high == pytest.approx(expected.high, abs=1e-6)
+        assert metric.ci_low == pytest.approx(expected.ci_low, abs=1e-6)
+        assert metric.ci_high == pytest.approx(expected.ci_high, abs=1e-6)
 
 
 @requires_bundled_model
@@ -119,7 +119,7 @@ def test_bundled_model_metrics_are_leakage_free_with_intervals(bundle: Bundle):
     assert "BC212" in [check.code for check in test.checks]
     for name in ("roc_auc", "balanced_accuracy"):
         metric = test.metrics[name]
-        assert metric.low < metric.value < metric.high
+        assert metric.ci_low < metric.value < metric.ci_high
     assert len(bundle.card.data.training_cases) == test.n_cases
 
 
