@@ -13,7 +13,7 @@ from bc_model.checks import make_check
 from bc_model.data.dataset import Dataset, load_dataset
 from bc_model.data.splits import read_split
 from bc_model.data.stain import STAIN_COLUMNS
-from bc_model.data.synthetic import write_synthetic
+from bc_model.data.synthetic import generate_dataset
 from bc_model.evaluation.domain_shift import DomainShift, measure_domain_shift, reference_distances
 from bc_model.evaluation.external import evaluate_external
 from bc_model.evaluation.features import FeatureTable
@@ -186,7 +186,7 @@ def test_measure_domain_shift_other_magnification_returns_check(bundle: Bundle) 
 def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return new synthetic images in folders 0 and 1, without BreakHis names."""
     source = tmp_path_factory.mktemp("other")
-    write_synthetic(source / "set", n_cases=8, images_per_case=3, size=(50, 50), seed=7)
+    generate_dataset(source / "set", n_cases=8, images_per_case=3, size=(50, 50), seed=7)
     for path in (source / "set").rglob("*.png"):
         label = "0" if "_B_" in path.name else "1"
         folder = source / "patches" / path.name.split("-")[2] / label
