@@ -125,3 +125,10 @@ def test_modules_have_no_import_cycles() -> None:
 
 def test_app_cli_and_benchmarks_use_public_names() -> None:
     assert deep_imports() == []
+
+
+def test_no_two_modules_differ_by_a_plural() -> None:
+    """The command groups of `cli` are named like the packages that they use."""
+    names = {path.stem for module, path in MODULES.items() if not module.startswith("bc_model.cli")}
+    names -= {"__init__", "__main__"}
+    assert [name for name in sorted(names) if f"{name}s" in names] == []

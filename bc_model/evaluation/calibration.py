@@ -27,7 +27,7 @@ from bc_model.inference.engine import Engine
 from bc_model.inference.model_card import DecisionThreshold, Temperature, write_model_card
 from bc_model.utils.formatting import format_count
 from bc_model.utils.io import write_files_atomic
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 VALIDATION_PREDICTIONS_FILE = "validation_predictions.csv"
 VALIDATION_FEATURES_FILE = "validation_features.npz"

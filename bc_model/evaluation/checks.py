@@ -10,7 +10,7 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES
 from bc_model.evaluation.subgroups import RECOGNITION_RATE
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 MAX_PLAUSIBLE = 0.97
 """Published leakage-free metrics are lower; higher metrics turned out to have leakage."""

@@ -26,7 +26,7 @@ from bc_model.evaluation.estimates import (
 from bc_model.evaluation.metrics import Floats, all_metrics
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.evaluation.report import EvaluationReport, require_predictions
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 COMPARED = ("balanced_accuracy", "sensitivity", "specificity", "roc_auc", "accuracy", "brier")
 

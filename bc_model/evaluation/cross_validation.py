@@ -33,7 +33,7 @@ from bc_model.evaluation.report import EvaluationReport, require_predictions
 from bc_model.evaluation.subgroups import RECOGNITION_RATE
 from bc_model.inference.bundle import Bundle
 from bc_model.inference.model_card import ModelCard
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 CROSS_VALIDATION_FILE = "cross_validation.csv"
 """Out-of-fold predictions of a model that was trained on all images."""

@@ -34,7 +34,7 @@ from bc_model.evaluation.metrics import (
     log_losses,
     squared_errors,
 )
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 PROPORTIONS = frozenset({"accuracy", "sensitivity", "specificity", "recognition_rate"})
 BOUNDS = {"mcc": (-1.0, 1.0), "log_loss": (0.0, math.inf)}

@@ -6,7 +6,7 @@ Intervals of other metrics come from `bc_model.evaluation.bootstrap`.
 import math
 from dataclasses import dataclass
 
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 LEVEL = 0.95
 

@@ -20,7 +20,7 @@ from bc_model.evaluation.predictions import predictions_to_csv, read_predictions
 from bc_model.evaluation.subgroups import CaseMetrics, Confusion, Subgroup
 from bc_model.inference.model_card import EvaluationSummary, SubgroupResult
 from bc_model.utils.io import write_files_atomic
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 from bc_model.utils.serialization import dumps, read_record
 
 REPORT_FILE, PREDICTIONS_FILE = "report.json", "predictions.csv"

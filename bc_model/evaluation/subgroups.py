@@ -24,7 +24,7 @@ from bc_model.evaluation.estimates import (
 )
 from bc_model.evaluation.intervals import mean_interval, wilson
 from bc_model.evaluation.metrics import CONFUSION_METRICS, confusion_counts
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 Confusion = tuple[tuple[int, int], tuple[int, int]]
 """Counts. Rows: true class; columns: predicted class; order: benign, malignant."""

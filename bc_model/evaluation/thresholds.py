@@ -29,7 +29,7 @@ from bc_model.inference.model_card import (
     read_model_card,
 )
 from bc_model.utils.io import write_files_atomic
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 CRITERIA = ("sensitivity", "specificity", "youden", "balanced")
 """A minimum of one rate, the largest sum of both rates, or the smallest difference of both."""

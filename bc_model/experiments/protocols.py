@@ -46,7 +46,7 @@ from bc_model.jobs import ENDED_STATES, is_name
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
 from bc_model.training.run_queue import resolve_paths
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 from bc_model.utils.serialization import read_record, to_json, write_record
 
 DEFAULT_PROTOCOLS = ("image", "folds", "folds-clean", "case")

@@ -16,7 +16,7 @@ from bc_model.errors import BundleError, RecordError
 from bc_model.inference.precision import PRECISIONS, Parity
 from bc_model.utils.formatting import format_count
 from bc_model.utils.io import write_text_atomic
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 from bc_model.utils.serialization import dumps, read_record
 
 MODEL_CARD_FILE = "model_card.json"

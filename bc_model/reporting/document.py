@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bc_model.checks import Check, Severity, by_severity
 from bc_model.reporting.labels import format_case_count, format_interval, format_value
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 if TYPE_CHECKING:
     # Model cards have no charts, and matplotlib takes a second to load.

@@ -26,7 +26,7 @@ from bc_model.reporting.labels import (
 )
 from bc_model.reporting.model_card import model_facts
 from bc_model.utils.io import write_bytes_atomic
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 from bc_model.utils.serialization import dumps
 
 HTML_FILE, PDF_FILE = "report.html", "report.pdf"

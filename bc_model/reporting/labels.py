@@ -1,6 +1,6 @@
 """Labels and meanings of metrics, and values, intervals and counts as text."""
 
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 METRIC_LABELS = {
     "balanced_accuracy": ("Balanced accuracy", "mean of sensitivity and specificity"),

@@ -22,7 +22,7 @@ from bc_model.reporting.labels import (
     metric_notes,
 )
 from bc_model.utils.formatting import format_count
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 
 def card_to_markdown(card: ModelCard) -> str:

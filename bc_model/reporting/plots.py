@@ -35,7 +35,7 @@ from bc_model.evaluation.subgroups import Confusion
 from bc_model.experiments.protocols import ProtocolComparison, ProtocolRow
 from bc_model.reporting.labels import format_support
 from bc_model.utils.io import write_files_atomic
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 # Readers with every common form of color blindness can distinguish the two class colors.
 BENIGN, MALIGNANT = "#0b6e75", "#c26a00"

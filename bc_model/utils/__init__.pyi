@@ -7,7 +7,7 @@ from .formatting import (
     format_with_threshold,
 )
 from .io import check_writable, write_bytes_atomic, write_text_atomic
-from .metric import Metric
+from .measurement import Metric
 from .serialization import dumps, to_json
 
 __all__ = [

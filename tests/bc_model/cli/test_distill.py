@@ -14,7 +14,7 @@ from bc_model.distillation.config import DistillationConfig
 from bc_model.distillation.nested_cv import SEARCH_SPACE, proxy_config
 from bc_model.errors import ConfigError, DataError
 from bc_model.inference.model_card import CardMetrics, NestedResult, ProtocolResult, SearchSpace
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 from bc_model.utils.serialization import to_json
 from benchmarks.model_card import dummy_model_card
 

@@ -19,7 +19,7 @@ from bc_model.evaluation.comparison import (
     draw_conclusion,
 )
 from bc_model.evaluation.evaluate import evaluate_predictions
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 from bc_model.utils.serialization import to_json
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from bc_model.evaluation.intervals import korn_graubard, mean_interval, predictive_values, wilson
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (0, 12), (3, 12), (12, 12), (54, 70), (1, 1)])

@@ -28,7 +28,7 @@ from bc_model.inference.model_card import (
     write_model_card,
 )
 from bc_model.inference.precision import Parity
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 from bc_model.utils.serialization import to_json
 
 CARD = ModelCard(

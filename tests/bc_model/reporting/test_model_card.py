@@ -17,7 +17,7 @@ from bc_model.inference.model_card import (
 )
 from bc_model.inference.precision import Parity
 from bc_model.reporting.model_card import card_document
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 from tests.bc_model.reporting.examples import MARKUP, model_card, report, texts_of
 
 

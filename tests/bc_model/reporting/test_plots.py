@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from bc_model.errors import RunError
 from bc_model.evaluation.subgroups import case_table
 from bc_model.reporting import plots
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 from tests.bc_model.reporting.examples import predictions, report
 
 

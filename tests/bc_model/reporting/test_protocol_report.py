@@ -16,7 +16,7 @@ from bc_model.evaluation.published_results import published_ranges
 from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolComparison, ProtocolRow
 from bc_model.reporting.plots import PROTOCOL_PANELS, figure_to_png, plot_protocols
 from bc_model.reporting.protocol_report import protocols_to_csv, write_protocols
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 from bc_model.utils.serialization import to_json
 
 NO_RUN_DONE = make_check("BC241", n_done=0, n_failed=0, n_runs=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bc_model.utils.metric import Metric
+from bc_model.utils.measurement import Metric
 from bc_model.utils.serialization import dumps, loads
 
 
