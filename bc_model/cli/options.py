@@ -57,7 +57,7 @@ MODEL = _Model(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 runs_option = click.option(
     "--runs", type=PATH, default=runs_dir, help="Directory of all runs.",
-    show_default="BC_RUNS, or runs next to the program",
+    show_default="BC_RUNS, or runs in the checkout or the current directory",
 )  # fmt: skip
 accept_changes_option = click.option(
     "--accept-changes", is_flag=True, help="Continue even if data or code have changed."
@@ -169,6 +169,7 @@ def log_to(path: Path) -> None:
     """Send the log of the library to stdout and, with dates, to a file."""
     logger = logging.getLogger("bc_model")
     logger.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # A closed pipe would print a traceback for each line.
     file_handler = logging.FileHandler(path, encoding="utf-8")
     file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     for handler in (logging.StreamHandler(sys.stdout), file_handler):
