@@ -31,7 +31,8 @@ MAX_LISTED = 20
 def data_commands() -> None:
     """Add, list, generate, summarize and split datasets.
 
-    The dataset registry is the directory BC_DATASETS, or `data` next to the program.
+    The dataset registry is the directory BC_DATASETS. The default is `data` in the checkout of the
+    program or, if it is installed, in the current directory.
     """
 
 

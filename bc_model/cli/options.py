@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,7 +57,7 @@ MODEL = _Model(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 runs_option = click.option(
     "--runs", type=PATH, default=runs_dir, help="Directory of all runs.",
-    show_default="BC_RUNS, or runs next to the program",
+    show_default="BC_RUNS, or runs in the checkout or the current directory",
 )  # fmt: skip
 accept_changes_option = click.option(
     "--accept-changes", is_flag=True, help="Continue even if data or code have changed."
@@ -90,21 +91,28 @@ def is_given(name: str) -> bool:
 
 
 def build_config(data_dir: Path, values: dict[str, Any]) -> TrainingConfig:
-    """Return the configuration for a dataset directory and the values of `training_options`."""
+    """Return the configuration for a dataset and the values of `training_options`."""
     # The default image size of bundled weights is that of the bundled model.
     if values["weights"] == "bundled" and not is_given("image_size"):
         values = values | {"image_size": inference.open_bundled_model().image_size}
     config = TrainingConfig(data=str(data_dir), **values)
-    require_directory(data_dir)
+    config = replace(config, data=str(find_images_dir(data_dir)))
     if config.official_fold_file:
         data.read_fold_file(Path(config.official_fold_file))
     return config
 
 
-def require_directory(data_dir: Path) -> None:
-    """Raise `FolderNotFoundError` if the dataset directory does not exist."""
-    if not data_dir.is_dir():
-        raise FolderNotFoundError(f"There is no folder {data_dir}. Check the path of the dataset.")
+def find_images_dir(data_dir: Path) -> Path:
+    """Return the directory of a dataset, which is a directory or the name of a registered one.
+
+    A `FolderNotFoundError` is raised if it does not exist.
+    """
+    images_dir = data.find_images_dir(data_dir)
+    if not images_dir.is_dir():
+        raise FolderNotFoundError(
+            f"There is no folder {images_dir}. Check the path or name of the dataset."
+        )
+    return images_dir
 
 
 def load_dataset(data_dir: Path) -> data.Dataset:
@@ -161,6 +169,7 @@ def log_to(path: Path) -> None:
     """Send the log of the library to stdout and, with dates, to a file."""
     logger = logging.getLogger("bc_model")
     logger.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # A closed pipe would print a traceback for each line.
     file_handler = logging.FileHandler(path, encoding="utf-8")
     file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     for handler in (logging.StreamHandler(sys.stdout), file_handler):

@@ -26,7 +26,8 @@ def run_commands() -> None:
 def list_(directory: Path, as_json: bool) -> None:
     """List the runs in RUNS, newest first, and start queued runs.
 
-    The default directory is BC_RUNS, or `runs` next to the program.
+    The default directory is BC_RUNS, or `runs` in the checkout of the program or, if it is
+    installed, in the current directory.
     """
     try:
         training.advance_queue(directory)  # A killed run could not start the next run.

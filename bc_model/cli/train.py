@@ -14,9 +14,9 @@ from bc_model.cli.options import (
     PATH,
     accept_changes_option,
     build_config,
+    find_images_dir,
     is_given,
     log_to,
-    require_directory,
     training_options,
 )
 from bc_model.errors import BcModelError, ConfigError
@@ -81,8 +81,7 @@ def _resume(
     is_manual = run.read_status()["state"] != "starting"
     config = training.read_resumable_config(run)
     if data_dir is not None:  # Other images are detected as changed data.
-        require_directory(data_dir)
-        config = dataclasses.replace(config, data=str(data_dir.resolve()))
+        config = dataclasses.replace(config, data=str(find_images_dir(data_dir).resolve()))
     if is_manual:
         run.request(None)  # The app and the queue have already cleared the last request.
     try:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 import bc_model
+from bc_model.data.registry import find_images_dir
 from bc_model.errors import ConfigError, RunError
 from bc_model.experiments.experiment import MISSING, run_states
 from bc_model.experiments.plan import Experiment
@@ -140,7 +141,7 @@ def check_workers(client: Client, runs_dir: Path, configs: Iterable[TrainingConf
     configs = list(configs)
     token = secrets.token_hex(8)
     probe = runs_dir / f".probe-{token}"
-    data = {str(Path(config.data).resolve()) for config in configs}
+    data = {str(find_images_dir(config.data).resolve()) for config in configs}
     files = {config.weights for config in configs} - set(NAMED_WEIGHTS)
     files |= {config.official_fold_file for config in configs} - {""}
     requirements = {

@@ -178,7 +178,8 @@ class TrainingConfig:
     """
 
     # fmt: off
-    data: str = option(label="Dataset", help="Directory of the dataset.", group="Data")
+    data: str = option(label="Dataset", group="Data",
+        help="Directory of the images, or name of a registered dataset.")
     weights: str = option("imagenet", label="Initial weights", group="Model",
         help="Weights at the start: imagenet, bundled, none or the path of a weights file.")
     backbone: str = option("resnet50", label="Backbone", group="Model", choices=tuple(BACKBONES),

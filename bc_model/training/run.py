@@ -21,6 +21,7 @@ import pandas as pd
 
 from bc_model.data.hashing import pixel_sha256
 from bc_model.data.images import decode_image, read_image_bytes
+from bc_model.data.registry import find_images_dir
 from bc_model.data.splits import read_split
 from bc_model.errors import DataError, RunChangedError, RunError
 from bc_model.jobs import ENDED_STATES, STATUS_FILE, Job, is_name
@@ -212,12 +213,12 @@ class RunImages:
 
     @classmethod
     def from_run(cls, run: Run) -> RunImages:
-        """Read the split of a run; raises `RunError` or `SplitError` if its files are damaged."""
+        """Read the split of a run; raises `RunError` or `SplitError` if a file is damaged."""
         config = run.read_config().get("config")
         data = config.get("data") if isinstance(config, dict) else None
         if not isinstance(data, str) or not data:
             raise RunError(f"{run.title} has no dataset in its configuration. Start a new run.")
-        return cls(run.name, Path(data), read_split(run.split_file))
+        return cls(run.name, find_images_dir(data), read_split(run.split_file))
 
     def find_row(self, sha256: str) -> pd.Series:
         """Return the row of an image in the split; raises `DataError` if there is none."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bc_model import jobs as _jobs
 from bc_model.data.official_folds import read_fold_file
+from bc_model.data.registry import find_images_dir
 from bc_model.errors import ConfigError, RunError
 from bc_model.inference.bundle import open_bundled_model
 from bc_model.jobs import JOB_DIRECTORY, JobSpec, launch_job, locked, niceness, queue_job
@@ -119,7 +120,10 @@ def accepts_changes(run: Run) -> bool:
 
 
 def resolve_paths(config: TrainingConfig) -> TrainingConfig:
-    """Return a configuration with absolute paths, after checking its weights and fold files."""
+    """Return a configuration with absolute paths, after checking its weights and fold files.
+
+    The name of a registered dataset becomes the path of its images.
+    """
     weights, fold_file = config.weights, config.official_fold_file
     if weights == "bundled":
         open_bundled_model()
@@ -129,7 +133,7 @@ def resolve_paths(config: TrainingConfig) -> TrainingConfig:
     if fold_file:
         fold_file = str(Path(fold_file).resolve())
         read_fold_file(Path(fold_file))
-    data = str(Path(config.data).resolve())
+    data = str(find_images_dir(config.data).resolve())
     return replace(config, data=data, weights=weights, official_fold_file=fold_file)
 
 

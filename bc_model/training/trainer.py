@@ -22,6 +22,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset, load_dataset
 from bc_model.data.images import list_image_files
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot, training_size
+from bc_model.data.registry import find_images_dir
 from bc_model.data.splits import (
     PROTOCOLS_WITH_LEAKAGE,
     count_leakage,
@@ -248,7 +249,8 @@ class Trainer:
     def build_model(self) -> None:
         """Build the model with its initial weights, and check that fine-tuning can start."""
         config = self.config
-        list_image_files(Path(config.data))  # A missing dataset should not cost a download.
+        # A missing dataset should not cost a download of weights.
+        list_image_files(find_images_dir(config.data))
         _configure_tensorflow(config)
         keras.utils.set_random_seed(config.seed)
         self.run_dir.write_status("starting", message="Building the model")
@@ -380,7 +382,7 @@ class Trainer:
     def _read_split(self) -> None:
         config = self.config
         progress = make_progress_callback(self.run_dir, "Reading the dataset")
-        self.dataset = load_dataset(Path(config.data), progress=progress)
+        self.dataset = load_dataset(config.data, progress=progress)
         self.split = make_split(
             self.dataset, config.protocol, n_folds=config.n_folds, test_fold=config.test_fold,
             seed=config.split_seed, official_fold_file=config.official_fold_file,

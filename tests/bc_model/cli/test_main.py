@@ -320,6 +320,21 @@ def test_train_resume_with_moved_data_uses_the_new_path(
     assert seen == [dataclasses.replace(tiny_config, data=str((tmp_path / "moved").resolve()))]
 
 
+def test_commands_accept_the_name_of_a_registered_dataset(
+    command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BC_DATASETS", str(tmp_path / "registry"))
+    module = importlib.import_module("bc_model.cli.train")
+    seen: list[TrainingConfig] = []
+    monkeypatch.setattr(module, "_execute", lambda _, config, **how: seen.append(config))
+    assert command("data", "add", drawn_set, "--name", "registered")[0] == 0
+    assert "30 images" in command("audit", "registered")[1]
+    assert command("split", "registered", "--out", tmp_path / "split.csv")[0] == 0
+    arguments = ["registered", "--run", str(tmp_path / "run"), "--weights", "none"]
+    assert CliRunner().invoke(module.train, arguments).exit_code == 0
+    assert [config.data for config in seen] == [str(drawn_set.resolve())]
+
+
 def test_train_resume_with_missing_data_is_refused(
     refused: Callable[..., str], canceled_run: Run, tmp_path: Path
 ) -> None:

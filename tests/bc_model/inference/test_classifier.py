@@ -1,6 +1,9 @@
 """The classifier: probability, decision threshold, and checks of an image."""
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+import bc_model
 from bc_model.checks import Severity
 from bc_model.data.images import read_image
 from bc_model.data.splits import read_split
@@ -17,7 +21,7 @@ from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.errors import ModelError
 from bc_model.gradcam import Heatmap
 from bc_model.inference.batching import BatchingEngine
-from bc_model.inference.bundle import Bundle, open_bundle
+from bc_model.inference.bundle import Bundle, has_bundled_model, open_bundle
 from bc_model.inference.classifier import (
     Classifier,
     Prediction,
@@ -188,6 +192,22 @@ def test_load_classifier_accepts_run_and_model_directories(
         assert load_classifier(source).bundle.key == expected
     with pytest.raises(ModelError, match="no model"):
         load_classifier("nowhere")
+
+
+@pytest.mark.skipif(not has_bundled_model(), reason="There is no bundled model.")
+def test_load_classifier_bundled_works_from_any_directory(tmp_path: Path) -> None:
+    code = """
+import numpy as np
+import bc_model as bc
+classifier = bc.load_classifier("bundled")
+print(classifier.predict(np.zeros((460, 700, 3), np.uint8)).predicted_class)
+"""
+    # A process of its own, because the path of the model is computed on import.
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": str(Path(bc_model.__file__).parents[1])},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
 
 
 # --- Checks ---

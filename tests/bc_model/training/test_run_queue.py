@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bc_model import jobs
+from bc_model.data.registry import link_folder
 from bc_model.errors import ConfigError, RunError, SplitError, WeightsError
 from bc_model.experiments.experiment import start_experiment
 from bc_model.jobs import ENDED_STATES, cancel_job
@@ -88,6 +89,16 @@ def test_start_run_resolves_relative_paths(
     monkeypatch.setattr(run_queue, "require_weights_file", lambda _: None)
     run = run_queue.start_run(config, Path("runs"))
     assert run.read_config()["config"][field] == str((tmp_path / "mine").resolve())
+
+
+@pytest.mark.usefixtures("fake_popen")
+def test_start_run_resolves_the_name_of_a_registered_dataset(
+    drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BC_DATASETS", str(tmp_path / "registry"))
+    link_folder(drawn_set, "registered")
+    run = run_queue.start_run(TrainingConfig(data="registered", weights="none"), tmp_path / "runs")
+    assert run.read_config()["config"]["data"] == str(drawn_set.resolve())
 
 
 @pytest.mark.usefixtures("fake_popen")

@@ -13,6 +13,7 @@ import pytest
 from bc_model.checks import is_blocked, make_check
 from bc_model.data.dataset import load_dataset
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot
+from bc_model.data.registry import link_folder
 from bc_model.data.splits import count_leakage, read_split
 from bc_model.data.stain import STAIN_COLUMNS, stain_statistics
 from bc_model.errors import RunError, SplitError
@@ -27,7 +28,7 @@ from bc_model.training.callbacks import EndRequested
 from bc_model.training.checkpoint import load_weights, read_state
 from bc_model.training.config import TrainingConfig
 from bc_model.training.provenance import dataset_sha256, draft_model_card
-from bc_model.training.run import Run
+from bc_model.training.run import Run, RunImages
 from bc_model.training.trainer import STAGES, Trainer, _log_split, train
 from bc_model.utils.serialization import from_json, to_json
 
@@ -356,6 +357,31 @@ def test_train_creates_the_run_directory_and_resolves_paths(
     assert run.read_config()["config"]["data"] == str(drawn_set.resolve())
     with pytest.raises(RunError, match="already exists"):
         train(make_config(drawn_set), run.path)
+
+
+def test_train_accepts_the_name_of_a_registered_dataset(
+    drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BC_DATASETS", str(tmp_path / "registry"))
+    link_folder(drawn_set, "registered")
+    run = train(make_config(Path("registered"), head_epochs=0), tmp_path / "run")
+    assert run.read_status()["state"] == "done"
+    # The path, so that the run can be resumed after the dataset is removed from the registry.
+    assert run.read_config()["config"]["data"] == str(drawn_set.resolve())
+
+
+def test_stages_accept_the_name_of_a_registered_dataset(
+    drawn_set: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BC_DATASETS", str(tmp_path / "registry"))
+    link_folder(drawn_set, "registered")
+    trainer = Trainer(make_config(Path("registered")), run)
+    trainer.build_model()
+    trainer.prepare_data()
+    assert trainer.dataset.root == drawn_set.resolve()
+    images = RunImages.from_run(run)
+    row = images.split.iloc[0]
+    assert images.read(row["sha256"])[0] == row["path"]
 
 
 def test_train_with_the_same_seed_gives_the_same_losses(
