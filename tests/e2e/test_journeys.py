@@ -49,7 +49,7 @@ def test_classify_with_a_text_file_shows_one_error(page: Page):
         {"name": "notes.png", "mimeType": "image/png", "buffer": b"no pixels here"}
     )
 
-    expect(page.get_by_text("notes.png is not a PNG, JPEG or TIFF")).to_be_visible(
+    expect(page.get_by_text("notes.png is not an image. Expected PNG, JPEG or TIFF")).to_be_visible(
         timeout=PATIENT_MS
     )
     expect(page.get_by_text("Traceback")).to_have_count(0)
