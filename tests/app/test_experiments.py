@@ -231,7 +231,7 @@ def test_implausibly_high_metric_warns(runs, comparison, open_page):
     (folder / "report.json").write_text(json.dumps(report_file))
     app = open_page("experiments")
 
-    assert "Implausibly high metrics** (case-level)" in texts(app.warning)
+    assert "Implausibly high metrics**, case-level" in texts(app.warning)
     table = app.dataframe[1].value.set_index(["Split", "Metric"])
     assert table.loc[("Case-level", "Balanced accuracy"), "Implausible"]
 
