@@ -65,7 +65,7 @@ def show_labeled_checks(groups: Mapping[str, Iterable[Check]]) -> None:
 def _format_check(check: Check, labels: str = "") -> str:
     title, message = escape_markdown(check.title), escape_markdown(check.message)
     return (
-        f"**{title}** ({escape_markdown(labels)}). {message}"
+        f"**{title}**, {escape_markdown(labels)}: {message}"
         if labels
         else f"**{title}.** {message}"
     )

@@ -50,7 +50,7 @@ def show_summary(report: EvaluationReport, source: str) -> None:
 
     Parameters
     ----------
-    report : Report
+    report : EvaluationReport
         The report.
     source : str
         The dataset and its subset, such as 'test subset of BreakHis'.
@@ -199,11 +199,11 @@ def _show_cases(report: EvaluationReport) -> None:
                 columns={
                     "case": "Case",
                     "class": "True class",
-                    "images": "Images",
-                    "right": "Correct images",
+                    "n_images": "Images",
+                    "n_correct": "Correct images",
                     "patient_score": "Patient score",
                     "mean_prob": "Mean probability",
-                    "called": "Predicted class",
+                    "predicted_class": "Predicted class",
                 }
             ),
             hide_index=True,

@@ -12,7 +12,7 @@ from streamlit.runtime.scriptrunner import script_runner
 from streamlit.testing.v1 import AppTest
 
 from bc_model.data.registry import link_folder
-from bc_model.training import config as training_config
+from bc_model.training import devices
 from bc_model.training.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -25,10 +25,10 @@ def _cache_slow_calls() -> Iterator[None]:
     For each page, the harness would read the metadata of every package, and clear Keras.
     """
     packages = cache(getattr(manifest_scanner, "scan_component_manifests", list))
-    speed = cache(training_config.measure_gflops)
+    speed = cache(devices.measure_gflops)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", packages, raising=False)
-        patch.setattr(training_config, "measure_gflops", speed)
+        patch.setattr(devices, "measure_gflops", speed)
         patch.setattr(script_runner, "_clean_problem_modules", lambda: None, raising=False)
         yield
 

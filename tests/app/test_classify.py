@@ -130,7 +130,7 @@ def test_classify_without_a_prediction_shows_no_legend(finished_run, open_page):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("notes.png", b"these are notes, not pixels", "not a PNG, JPEG or TIFF"),
+        ("notes.png", b"these are notes, not pixels", "Expected PNG, JPEG or TIFF"),
         ("cut.png", example_png(malignant=False)[:5000], "damaged or incomplete"),
         ("empty.png", b"", "is empty"),
     ],
@@ -154,7 +154,7 @@ def test_classify_with_a_huge_image_refuses_it(finished_run, open_page):
     app.file_uploader[0].upload("huge.png", huge.getvalue()).run()
 
     assert not app.exception
-    assert "400 million pixels" in texts(app.error)
+    assert "got 400 million" in texts(app.error)
 
 
 def test_classify_with_similar_large_images_predicts_each(finished_run, open_page):
@@ -207,7 +207,7 @@ def test_classify_with_a_changed_model_file_shows_an_error(finished_run, open_pa
     app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 
     assert not app.exception
-    assert "not the file its model card describes" in texts(app.error)
+    assert "does not match its model card" in texts(app.error)
     assert not app.metric
 
 

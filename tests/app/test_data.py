@@ -231,7 +231,7 @@ def test_data_reads_an_unchanged_dataset_once(registry, open_page, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "app.components.dataset_cache.load_dataset",
-        lambda root, **more: seen.append(more["cache"]) or load_dataset(root),
+        lambda root, **more: seen.append(more["cache_dir"]) or load_dataset(root),
     )
     app = open_page("data")
     app.run()

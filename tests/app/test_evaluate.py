@@ -11,7 +11,10 @@ import pytest
 from app.components.evaluate.threshold import CRITERION_LABELS
 from bc_model.checks import make_check
 from bc_model.data.stain import STAIN_COLUMNS
-from bc_model.evaluation.calibration import VALIDATION_PREDICTIONS_FILE, read_validation_predictions
+from bc_model.evaluation.calibration import (
+    VALIDATION_PREDICTIONS_FILE,
+    read_validation_predictions,
+)
 from bc_model.evaluation.cross_validation import CROSS_VALIDATION_FILE
 from bc_model.evaluation.report import read_report
 from bc_model.evaluation.thresholds import choose_threshold
@@ -127,7 +130,7 @@ def test_evaluate_with_a_changed_cross_validation_shows_an_error(cross_validated
         file.write("x")
     app = open_page("evaluate")
 
-    assert "is not the file its model card describes" in texts(app.error)
+    assert "does not match its model card" in texts(app.error)
     assert not app.dataframe
 
 
@@ -185,7 +188,7 @@ def test_undefined_metric_shows_the_reason(finished_run, open_page):
     path = finished_run.evaluation_dir / "report.json"
     report = json.loads(path.read_text())
     report["metrics"]["specificity"] |= {
-        "value": None, "low": None, "high": None, "note": "no benign image",
+        "value": None, "ci_low": None, "ci_high": None, "note": "no benign image",
     }  # fmt: skip
     path.write_text(json.dumps(report | {"roc": None}))
     app = open_page("evaluate")
@@ -227,9 +230,9 @@ def test_calibration_shows_bins_and_expected_error(finished_run, open_section):
     found = json.loads((finished_run.evaluation_dir / "report.json").read_text())["calibration"]
 
     assert app.metric[0].value == f"{found['ece']:.3f}"
-    assert f"perfect calibration: {found['ece_by_chance']:.3f}." in texts(app.caption)
+    assert f"perfect calibration: {found['ece_if_calibrated']:.3f}." in texts(app.caption)
     assert list(app.dataframe[0].value["Images"]) == [
-        bin_["observed"]["n"] for bin_ in found["bins"]
+        bin_["observed"]["n_images"] for bin_ in found["bins"]
     ]
 
 

@@ -210,11 +210,11 @@ def test_complete_comparison_shows_the_leakage_effect_and_exports(runs, comparis
 def test_comparison_is_updated_when_a_run_ends(runs, comparison, open_page, end_at_random):
     comparison(5)
     app = open_page("experiments")
-    assert "By case" not in set(app.dataframe[1].value["Split"])
+    assert "Case-level" not in set(app.dataframe[1].value["Split"])
     end_at_random(Run(runs / "rep-case-fold0"))
     app.run()
 
-    assert "By case" in set(app.dataframe[1].value["Split"])
+    assert "Case-level" in set(app.dataframe[1].value["Split"])
 
 
 def test_implausibly_high_metric_warns(runs, comparison, open_page):
@@ -231,9 +231,9 @@ def test_implausibly_high_metric_warns(runs, comparison, open_page):
     (folder / "report.json").write_text(json.dumps(report_file))
     app = open_page("experiments")
 
-    assert "Implausibly high metrics** (case-level)" in texts(app.warning)
+    assert "Implausibly high metrics**, case-level" in texts(app.warning)
     table = app.dataframe[1].value.set_index(["Split", "Metric"])
-    assert table.loc[("By case", "Balanced accuracy"), "Implausible"]
+    assert table.loc[("Case-level", "Balanced accuracy"), "Implausible"]
 
 
 def test_failed_runs_can_be_resumed(runs, comparison, open_page):
@@ -325,7 +325,7 @@ def test_comparison_with_a_damaged_note_shows_one_error(runs, comparison, open_p
     app = open_page("experiments")
 
     assert len(app.error) == 1
-    assert "note of the report" in texts(app.error)
+    assert "Cannot read the protocol comparison" in texts(app.error)
 
 
 def test_damaged_experiment_is_not_listed(runs, comparison, open_page):

@@ -13,7 +13,7 @@ from bc_model.inference.bundle import open_bundle
 from bc_model.jobs import FINAL_STATES
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run, list_runs
-from bc_model.training.run_queue import put_in_queue
+from bc_model.training.run_queue import queue_run
 from bc_model.utils import to_json
 from tests.e2e.steps import choose, find_badge, wait_for_images
 
@@ -49,7 +49,7 @@ def test_classify_with_a_text_file_shows_one_error(page: Page):
         {"name": "notes.png", "mimeType": "image/png", "buffer": b"no pixels here"}
     )
 
-    expect(page.get_by_text("notes.png is not a PNG, JPEG or TIFF")).to_be_visible(
+    expect(page.get_by_text("notes.png is not an image. Expected PNG, JPEG or TIFF")).to_be_visible(
         timeout=PATIENT_MS
     )
     expect(page.get_by_text("Traceback")).to_have_count(0)
@@ -97,7 +97,7 @@ def test_train_run_survives_tab_server_and_process(page: Page, app, tiny_config:
     run = Run.create(app.runs / "long")
     config = dataclasses.replace(tiny_config, head_epochs=900, patience=900)
     run.write_config({"config": to_json(config)})
-    put_in_queue(run)
+    queue_run(run)
     page.goto(f"{app.url}/train?run=long")  # An open page starts queued runs.
     page.get_by_role("button", name="Pause").click(timeout=PATIENT_MS)
     expect(find_badge(page, "Paused")).to_be_visible(timeout=PATIENT_MS)

@@ -15,8 +15,8 @@ from bc_model.data import list_fold_files, read_fold_file, remove_fold_files, su
 from bc_model.errors import BcModelError, DataError
 
 _COUNTS = {
-    "all": ("test", "shared", "share"),
-    "benign": ("benign_test", "benign_shared", "benign_share"),
+    "all": ("n_test", "n_shared", "proportion"),
+    "benign": ("n_benign_test", "n_benign_shared", "benign_proportion"),
 }
 """Test images, those with leakage, and their proportion: the keys in an audit."""
 
@@ -87,7 +87,7 @@ def _show_audits(audits: dict[str, dict], with_duplicates: bool) -> None:
     else:
         st.success("No test image has its case in training.", icon=":material/verified:")
     magnifications = list(
-        dict.fromkeys(name for audit in audits.values() for name in audit["siblings"])
+        dict.fromkeys(name for audit in audits.values() for name in audit["section_leakage"])
     )
     magnification = st.segmented_control(
         "Magnification",
@@ -99,7 +99,7 @@ def _show_audits(audits: dict[str, dict], with_duplicates: bool) -> None:
     )
     rows, bars = [], []
     for name, audit in audits.items():
-        leakage = audit["siblings"].get(magnification)
+        leakage = audit["section_leakage"].get(magnification)
         if leakage is None:
             continue
         rows.append(
@@ -107,12 +107,12 @@ def _show_audits(audits: dict[str, dict], with_duplicates: bool) -> None:
                 "File": name,
                 "Fold": audit["fold"],
                 "Names": audit["names"],
-                "Test images": leakage["test"],
-                "With leakage": leakage["shared"],
-                "Proportion": leakage["share"],
-                "Benign test images": leakage["benign_test"],
-                "Benign with leakage": leakage["benign_shared"],
-                "Benign proportion": leakage["benign_share"],
+                "Test images": leakage["n_test"],
+                "With leakage": leakage["n_shared"],
+                "Proportion": leakage["proportion"],
+                "Benign test images": leakage["n_benign_test"],
+                "Benign with leakage": leakage["n_benign_shared"],
+                "Benign proportion": leakage["benign_proportion"],
             }
         )
         bars += [
@@ -148,11 +148,11 @@ def _show_duplicates(audits: dict[str, dict]) -> None:
     rows = [
         {
             "File": name,
-            "Listed images": duplicates["listed"],
-            "Images not listed": duplicates["not_listed"],
-            "Test images": duplicates["test"],
-            "Exact duplicates": duplicates["shared"],
-            "Benign duplicates": duplicates["benign_shared"],
+            "Listed images": duplicates["n_listed"],
+            "Images not listed": duplicates["n_unlisted"],
+            "Test images": duplicates["n_test"],
+            "Exact duplicates": duplicates["n_shared"],
+            "Benign duplicates": duplicates["n_benign_shared"],
         }
         for name, audit in audits.items()
         if (duplicates := audit["duplicates"])

@@ -46,7 +46,8 @@ def show_protocol_report(report: ProtocolComparison) -> None:
         st.altair_chart(chart, alt=_describe_chart(report, name))
     st.caption(
         "Diamond: with leakage; circle: leakage-free; bar: 95 % interval over cases; dashed line: "
-        f"implausible above {MAX_PLAUSIBLE}; gray tick: baseline; shaded: published range."
+        f"alarm above {MAX_PLAUSIBLE}; gray tick: majority baseline; shaded: published BreakHis "
+        "ranges."
     )
     _show_table(report)
     if report.leakage_effects:
