@@ -61,7 +61,7 @@ def test_train_run_survives_a_refresh_and_shows_metrics(page: Page, app, drawn_s
     folder = page.get_by_label("Dataset folder", exact=True)
     folder.fill(str(drawn_set))
     folder.press("Enter")
-    expect(page.get_by_text("Benign cases")).to_be_visible(timeout=PATIENT_MS)
+    expect(page.get_by_text("Benign cases", exact=True)).to_be_visible(timeout=PATIENT_MS)
     choose(page, "Backbone", "tiny (tests only)")
     choose(page, "Initial weights", "None (from scratch)")
     # Long enough for a refresh and a stop; the patience prevents early stopping.
