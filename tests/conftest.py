@@ -42,7 +42,7 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a synthetic dataset: 10 cases, 5 benign, 3 images each, 64 x 96 px, 200X."""
     folder = tmp_path_factory.mktemp("synthetic") / "set"
     generate_dataset(folder, n_cases=10, images_per_case=3, size=(64, 96))
@@ -50,13 +50,13 @@ def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fold_files(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def fold_files(synthetic_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return two fold files of the synthetic dataset with four test cases each.
 
     The first case of each class is in test in both files. The first file also lists a missing
     section of benign case 90003 for test, so that the clean split leaves this case out.
     """
-    names = sorted(path.name for path in drawn_set.rglob("*.png"))
+    names = sorted(path.name for path in synthetic_dataset.rglob("*.png"))
     folder = tmp_path_factory.mktemp("folds")
     files = []
     for number, test_cases in ((1, {"90001", "90002", "90006", "90007"}),
@@ -97,10 +97,10 @@ def end_at_random() -> Callable[[Run], None]:
 
 
 @pytest.fixture(scope="session")
-def tiny_config(drawn_set: Path) -> TrainingConfig:
+def tiny_config(synthetic_dataset: Path) -> TrainingConfig:
     """Return the configuration of a very short training on the synthetic dataset."""
     return TrainingConfig(
-        data=str(drawn_set),
+        data=str(synthetic_dataset),
         weights="none",
         backbone="tiny",
         image_size=(32, 32),

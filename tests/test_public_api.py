@@ -52,12 +52,12 @@ def test_public_functions_and_classes_have_docstrings() -> None:
 
 
 @pytest.fixture
-def workspace(drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a working directory with the files that the examples name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "data"))
     monkeypatch.setenv("BC_RUNS", str(tmp_path / "runs"))
-    shutil.copytree(drawn_set, tmp_path / "BreaKHis_v1")
+    shutil.copytree(synthetic_dataset, tmp_path / "BreaKHis_v1")
     images = sorted((tmp_path / "BreaKHis_v1").rglob("*.png"))
     shutil.copy(images[0], tmp_path / "field.png")
     generate_dataset(tmp_path / "other", n_cases=8, images_per_case=1, size=(64, 96), seed=1)

@@ -80,7 +80,7 @@ def registry(runs: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def synthetic(drawn_set: Path, registry: Path) -> Path:
+def synthetic(synthetic_dataset: Path, registry: Path) -> Path:
     """Register the synthetic dataset: 30 images of 10 cases."""
-    link_folder(drawn_set, "drawn", registry)
-    return drawn_set
+    link_folder(synthetic_dataset, "synthetic", registry)
+    return synthetic_dataset

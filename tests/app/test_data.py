@@ -17,7 +17,7 @@ from tests.app.helpers import fold_text, press, probabilities, tables, texts
 def test_data_selects_the_dataset_in_the_url(synthetic, registry, open_page):
     link_folder(synthetic, "a-first-one", registry)
 
-    assert open_page("data", dataset="drawn").selectbox(key="dataset").value == "drawn"
+    assert open_page("data", dataset="synthetic").selectbox(key="dataset").value == "synthetic"
     assert open_page("data").selectbox(key="dataset").value == "a-first-one"
 
 
@@ -25,7 +25,7 @@ def test_data_with_an_unknown_dataset_in_the_url_warns(synthetic, open_page):
     app = open_page("data", dataset="gone")
 
     assert "Dataset 'gone' was not found" in texts(app.warning)
-    assert app.selectbox(key="dataset").value == "drawn"
+    assert app.selectbox(key="dataset").value == "synthetic"
 
 
 def test_data_with_a_damaged_dataset_offers_the_others(synthetic, registry, open_page):
@@ -34,11 +34,13 @@ def test_data_with_a_damaged_dataset_offers_the_others(synthetic, registry, open
     app = open_page("data")
 
     assert "broken" in texts(app.warning)
-    assert app.selectbox(key="dataset").options == ["drawn"]
+    assert app.selectbox(key="dataset").options == ["synthetic"]
 
 
-def test_data_with_a_missing_folder_shows_one_error(drawn_set, registry, tmp_path, open_page):
-    shutil.copytree(drawn_set, tmp_path / "moved")
+def test_data_with_a_missing_folder_shows_one_error(
+    synthetic_dataset, registry, tmp_path, open_page
+):
+    shutil.copytree(synthetic_dataset, tmp_path / "moved")
     link_folder(tmp_path / "moved", "moved", registry)
     shutil.rmtree(tmp_path / "moved")
     app = open_page("data")
@@ -61,11 +63,11 @@ def test_remove_button_keeps_linked_images(synthetic, registry, open_page):
 
 
 def test_train_button_opens_train_with_the_dataset(synthetic, open_page):
-    app = open_page("data", dataset="drawn", view="Split")
+    app = open_page("data", dataset="synthetic", view="Split")
     app.button(key="train-on-dataset").click().run()
 
     assert texts(app.title) == "Train"
-    assert app.selectbox(key="dataset").value == "drawn"
+    assert app.selectbox(key="dataset").value == "synthetic"
     assert app.metric[0].value == "30"
     assert not app.button(key="start").disabled
 
@@ -91,9 +93,9 @@ def test_overview_counts_by_subtype_magnification_case_and_size(synthetic, open_
 
 
 @pytest.fixture
-def flawed(drawn_set: Path, registry: Path) -> Path:
+def flawed(synthetic_dataset: Path, registry: Path) -> Path:
     """Register a copy with excluded files, duplicates and class-revealing sizes."""
-    folder = shutil.copytree(drawn_set, registry / "flawed")
+    folder = shutil.copytree(synthetic_dataset, registry / "flawed")
     benign = sorted(folder.rglob("SOB_B_A*.png"))
     malignant = sorted(folder.rglob("SOB_M_DC*.png"))
     (folder / "notes.png").write_bytes(b"x")
@@ -161,8 +163,10 @@ def test_gallery_filters_and_pages(synthetic, open_page):
     assert "15 images of 5 cases" in texts(app.caption)
 
 
-def test_gallery_with_a_missing_file_shows_a_message(drawn_set, registry, open_page, monkeypatch):
-    folder = shutil.copytree(drawn_set, registry / "drawn")
+def test_gallery_with_a_missing_file_shows_a_message(
+    synthetic_dataset, registry, open_page, monkeypatch
+):
+    folder = shutil.copytree(synthetic_dataset, registry / "synthetic")
     dataset = load_dataset(folder)
     monkeypatch.setattr("app.components.dataset_cache.load_dataset", lambda *_, **__: dataset)
     next(folder.rglob("SOB_B_A*-001.png")).unlink()
@@ -178,12 +182,12 @@ def test_gallery_opens_an_image_in_classify(synthetic, finished_run, open_page):
 
     assert texts(app.title) == "Classify"
     assert len(probabilities(app)) == 1
-    assert "SOB_B_A-14-90001-200-001.png from the dataset drawn" in texts(app.markdown)
+    assert "SOB_B_A-14-90001-200-001.png from the dataset synthetic" in texts(app.markdown)
 
 
 def test_classify_with_a_dataset_image_in_the_url_can_close_it(synthetic, finished_run, open_page):
     (file,) = synthetic.rglob("SOB_B_A-14-90001-200-001.png")
-    app = open_page("classify", image=f"drawn/{file.relative_to(synthetic).as_posix()}")
+    app = open_page("classify", image=f"synthetic/{file.relative_to(synthetic).as_posix()}")
     assert len(probabilities(app)) == 1
     app.button(key="close-image").click().run()
 
@@ -193,7 +197,12 @@ def test_classify_with_a_dataset_image_in_the_url_can_close_it(synthetic, finish
 
 @pytest.mark.parametrize(
     "image",
-    ["drawn/../../secret.png", "gone/a.png", "drawn/gone.png", f"drawn/{'a' * 300}.png"],
+    [
+        "synthetic/../../secret.png",
+        "gone/a.png",
+        "synthetic/gone.png",
+        f"synthetic/{'a' * 300}.png",
+    ],
 )
 def test_classify_with_an_unknown_dataset_image_shows_an_error(
     synthetic, finished_run, open_page, image
@@ -207,27 +216,31 @@ def test_classify_with_an_unknown_dataset_image_shows_an_error(
 def test_classify_with_a_large_dataset_image_does_not_read_it(
     registry, finished_run, open_page, monkeypatch
 ):
-    generate_dataset(registry / "drawn", n_cases=2, images_per_case=1, size=(32, 48))
-    file = next((registry / "drawn").rglob("*.png"))
+    generate_dataset(registry / "synthetic", n_cases=2, images_per_case=1, size=(32, 48))
+    file = next((registry / "synthetic").rglob("*.png"))
     os.truncate(file, 2**26 + 1)
     read: list[Path] = []
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
-    app = open_page("classify", image=f"drawn/{file.relative_to(registry / 'drawn').as_posix()}")
+    app = open_page(
+        "classify", image=f"synthetic/{file.relative_to(registry / 'synthetic').as_posix()}"
+    )
 
     assert "64 MB" in texts(app.error)
     assert file not in read
 
 
-def test_fold_audit_counts_duplicates_of_the_dataset(flawed, registry, drawn_set, open_page):
-    store_fold_contents([("dsfold1.txt", fold_text(drawn_set, has_leakage=True))], registry)
+def test_fold_audit_counts_duplicates_of_the_dataset(
+    flawed, registry, synthetic_dataset, open_page
+):
+    store_fold_contents([("dsfold1.txt", fold_text(synthetic_dataset, has_leakage=True))], registry)
     app = open_page("data", view="Official folds")
 
     assert tables(app)[1]["Listed images"].tolist() == [29]
 
 
 def test_data_reads_an_unchanged_dataset_once(registry, open_page, monkeypatch):
-    generate_dataset(registry / "drawn", n_cases=6, images_per_case=1, size=(32, 48))
+    generate_dataset(registry / "synthetic", n_cases=6, images_per_case=1, size=(32, 48))
     seen = []
     monkeypatch.setattr(
         "app.components.dataset_cache.load_dataset",

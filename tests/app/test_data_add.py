@@ -20,20 +20,20 @@ def test_data_without_a_dataset_shows_the_form_and_the_fold_audit(registry, open
     assert "Leakage of the official folds" in texts(app.header)
 
 
-def test_add_folder_links_and_selects_the_dataset(registry, drawn_set, open_page):
+def test_add_folder_links_and_selects_the_dataset(registry, synthetic_dataset, open_page):
     app = open_page("data")
     assert app.button(key="add-folder-button").disabled
-    app.text_input(key="add-folder-0").set_value(str(drawn_set)).run()
+    app.text_input(key="add-folder-0").set_value(str(synthetic_dataset)).run()
     app.button(key="add-folder-button").click().run()
 
     assert app.selectbox(key="dataset").value == "set"
-    assert open_dataset("set", registry).images_dir == drawn_set.resolve()
+    assert open_dataset("set", registry).images_dir == synthetic_dataset.resolve()
     assert [metric.value for metric in app.metric] == ["30", "10", "5", "5"]
     assert "Dataset set was added" in texts(app.toast)
 
 
-def test_add_archive_stores_the_dataset(registry, drawn_set, open_page, tmp_path):
-    (tmp_path / "images.zip").write_bytes(zip_images(drawn_set))
+def test_add_archive_stores_the_dataset(registry, synthetic_dataset, open_page, tmp_path):
+    (tmp_path / "images.zip").write_bytes(zip_images(synthetic_dataset))
     app = open_page("data")
     app.text_input(key="add-folder-0").set_value(str(tmp_path / "images.zip"))
     app.text_input(key="add-folder-name-0").set_value("my-dataset").run()
@@ -53,10 +53,10 @@ def test_add_archive_stores_the_dataset(registry, drawn_set, open_page, tmp_path
     ],
 )
 def test_add_folder_with_invalid_input_shows_an_error(
-    registry, drawn_set, open_page, folder, name, value
+    registry, synthetic_dataset, open_page, folder, name, value
 ):
     app = open_page("data")
-    app.text_input(key="add-folder-0").set_value(folder.replace("{set}", str(drawn_set)))
+    app.text_input(key="add-folder-0").set_value(folder.replace("{set}", str(synthetic_dataset)))
     app.text_input(key="add-folder-name-0").set_value(name).run()
     app.button(key="add-folder-button").click().run()
 
@@ -64,11 +64,13 @@ def test_add_folder_with_invalid_input_shows_an_error(
     assert list_datasets(registry) == ([], [])
 
 
-def test_add_zip_upload_stores_the_dataset_and_frees_the_upload(registry, drawn_set, open_page):
+def test_add_zip_upload_stores_the_dataset_and_frees_the_upload(
+    registry, synthetic_dataset, open_page
+):
     app = open_page("data")
     app.segmented_control(key="add-source").set_value("Zip upload").run()
     assert app.button(key="add-zip-button").disabled
-    app.file_uploader[0].upload("my images.zip", zip_images(drawn_set)).run()
+    app.file_uploader[0].upload("my images.zip", zip_images(synthetic_dataset)).run()
     app.button(key="add-zip-button").click().run()
 
     assert app.selectbox(key="dataset").value == "my-images"

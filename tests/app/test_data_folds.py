@@ -46,11 +46,15 @@ def test_fold_upload_with_one_invalid_file_stores_none(synthetic, registry, open
     assert list_fold_files(registry) == []
 
 
-def test_fold_audit_without_a_dataset_counts_names(registry, drawn_set, tmp_path, open_page):
+def test_fold_audit_without_a_dataset_counts_names(
+    registry, synthetic_dataset, tmp_path, open_page
+):
     folder = tmp_path / "folds"
     folder.mkdir()
     for number in (1, 2):
-        text = fold_text(drawn_set, has_leakage=number == 1).replace(b"|1|", b"|%d|" % number)
+        text = fold_text(synthetic_dataset, has_leakage=number == 1).replace(
+            b"|1|", b"|%d|" % number
+        )
         (folder / f"dsfold{number}.txt").write_bytes(text)
     app = open_page("data")
     app.text_input(key="folds-path-0").set_value(str(folder)).run()
@@ -68,9 +72,9 @@ def test_fold_audit_without_a_dataset_counts_names(registry, drawn_set, tmp_path
     assert len(tables(app)[0]) == 1
 
 
-def test_selected_fold_files_are_removed(registry, drawn_set, open_page):
+def test_selected_fold_files_are_removed(registry, synthetic_dataset, open_page):
     for number in (1, 2):
-        text = fold_text(drawn_set, has_leakage=True).replace(b"|1|", b"|%d|" % number)
+        text = fold_text(synthetic_dataset, has_leakage=True).replace(b"|1|", b"|%d|" % number)
         store_fold_contents([(f"dsfold{number}.txt", text)], registry)
     app = open_page("data")
     app.multiselect(key="audited-folds-2").set_value(["dsfold2.txt"]).run()

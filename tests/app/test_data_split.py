@@ -65,10 +65,12 @@ def test_image_level_split_warns_of_leakage(synthetic, open_page):
     assert not app.success
 
 
-def test_dataset_without_cases_is_not_called_leakage_free(drawn_set, registry, open_page):
+def test_dataset_without_cases_is_not_called_leakage_free(synthetic_dataset, registry, open_page):
     for name in ("benign", "malignant"):
         (registry / "plain" / name).mkdir(parents=True)
-        for number, path in enumerate(sorted(drawn_set.rglob(f"SOB_{name[0].upper()}_*.png"))):
+        for number, path in enumerate(
+            sorted(synthetic_dataset.rglob(f"SOB_{name[0].upper()}_*.png"))
+        ):
             shutil.copy(path, registry / "plain" / name / f"{number}.png")
     overview = open_page("data")
     assert [metric.value for metric in overview.metric] == ["30", "unknown", "unknown", "unknown"]

@@ -82,10 +82,10 @@ def test_evaluate_without_a_run_shows_the_bundled_model(cross_validated, tiny_ru
 
 
 def test_external_dataset_without_reference_features_shows_no_separability(
-    cross_validated, drawn_set, open_section
+    cross_validated, synthetic_dataset, open_section
 ):
     app = open_section(EXTERNAL)
-    app.text_input(key="external_folder").set_value(str(drawn_set))
+    app.text_input(key="external_folder").set_value(str(synthetic_dataset))
     app.button(key="evaluate-external").click().run()
 
     assert [(element.label, element.value) for element in app.metric][4:] == [
@@ -365,10 +365,12 @@ def test_error_cards_with_missing_images_show_a_message(finished_run, open_secti
     assert not app.error
 
 
-def test_external_dataset_shows_metrics_and_domain_shift(finished_run, drawn_set, open_section):
+def test_external_dataset_shows_metrics_and_domain_shift(
+    finished_run, synthetic_dataset, open_section
+):
     app = open_section(EXTERNAL)
     assert not app.dataframe
-    app.text_input(key="external_folder").set_value(str(drawn_set))
+    app.text_input(key="external_folder").set_value(str(synthetic_dataset))
     app.button(key="evaluate-external").click().run()
 
     assert "Domain shift" in texts(app.header)
@@ -393,9 +395,9 @@ def test_external_dataset_shows_metrics_and_domain_shift(finished_run, drawn_set
 
 
 def test_external_dataset_with_a_label_mapping_warns_of_the_task(
-    finished_run, drawn_set, open_section, tmp_path
+    finished_run, synthetic_dataset, open_section, tmp_path
 ):
-    images = sorted(drawn_set.rglob("*.png"))
+    images = sorted(synthetic_dataset.rglob("*.png"))
     for number, image in enumerate(images[:4]):
         place = tmp_path / "labeled" / str(number % 2) / f"{number}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -421,10 +423,12 @@ def test_external_dataset_with_a_label_mapping_warns_of_the_task(
     ],
 )
 def test_external_dataset_with_invalid_input_shows_one_error(
-    finished_run, drawn_set, open_section, tmp_path, folder, mapping, value
+    finished_run, synthetic_dataset, open_section, tmp_path, folder, mapping, value
 ):
     app = open_section(EXTERNAL)
-    app.text_input(key="external_folder").set_value(folder.format(tmp=tmp_path, set=drawn_set))
+    app.text_input(key="external_folder").set_value(
+        folder.format(tmp=tmp_path, set=synthetic_dataset)
+    )
     app.text_input(key="label_mapping").set_value(mapping)
     app.button(key="evaluate-external").click().run()
 
@@ -434,11 +438,11 @@ def test_external_dataset_with_invalid_input_shows_one_error(
 
 
 def test_external_dataset_above_the_limit_shows_an_error(
-    finished_run, drawn_set, open_section, monkeypatch
+    finished_run, synthetic_dataset, open_section, monkeypatch
 ):
     monkeypatch.setattr("app.components.evaluate.external_dataset.MAX_IMAGES", 29)
     app = open_section(EXTERNAL)
-    app.text_input(key="external_folder").set_value(str(drawn_set))
+    app.text_input(key="external_folder").set_value(str(synthetic_dataset))
     app.button(key="evaluate-external").click().run()
 
     assert "Expected at most 29, got 30" in texts(app.error)

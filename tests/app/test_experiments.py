@@ -35,7 +35,7 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def complete(
     tiny_config: TrainingConfig,
-    drawn_set: Path,
+    synthetic_dataset: Path,
     fold_files: list[Path],
     end_at_random: Callable[[Run], None],
     tmp_path_factory: pytest.TempPathFactory,
@@ -43,7 +43,7 @@ def complete(
     """Return a directory with a comparison of six finished runs; a test only copies it."""
     folder = tmp_path_factory.mktemp("complete")
     plan = plan_comparison(
-        tiny_config, dataset=lambda: load_dataset(drawn_set), fold_files=fold_files
+        tiny_config, dataset=lambda: load_dataset(synthetic_dataset), fold_files=fold_files
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_queue, "launch_run", lambda run: run.write_status("running"))
@@ -76,18 +76,20 @@ def test_experiments_without_an_experiment_shows_the_form(runs, open_page):
     assert "The official folds are skipped without a fold file" in texts(app.caption)
 
 
-def fill(app, drawn_set: Path) -> None:
-    app.text_input(key="dataset_folder").set_value(str(drawn_set))
+def fill(app, synthetic_dataset: Path) -> None:
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset))
     app.selectbox(key="config-backbone").set_value("tiny")
     app.selectbox(key="config-weights").set_value("none")
     app.select_slider(key="config-image_size").set_value("32").run()
 
 
-def test_protocol_form_starts_the_runs(runs, open_page, drawn_set: Path, fold_files: list[Path]):
+def test_protocol_form_starts_the_runs(
+    runs, open_page, synthetic_dataset: Path, fold_files: list[Path]
+):
     for file in fold_files:
         store_fold_contents([(file.name, file.read_bytes())])
     app = open_page("experiments")
-    fill(app, drawn_set)
+    fill(app, synthetic_dataset)
     assert app.button(key="protocols_start").label == "Start 6 runs"
     app.button(key="protocols_start").click().run()
 
@@ -107,9 +109,9 @@ def test_protocol_form_starts_the_runs(runs, open_page, drawn_set: Path, fold_fi
     assert "0 of 6 runs. The metrics will change" in texts(app.markdown)
 
 
-def test_protocol_form_with_all_folds_counts_the_runs(runs, open_page, drawn_set: Path):
+def test_protocol_form_with_all_folds_counts_the_runs(runs, open_page, synthetic_dataset: Path):
     app = open_page("experiments")
-    fill(app, drawn_set)
+    fill(app, synthetic_dataset)
     app.multiselect(key="protocols").set_value(["image", "case"])
     app.toggle(key="protocols_all_folds").set_value(True).run()
 
@@ -117,9 +119,9 @@ def test_protocol_form_with_all_folds_counts_the_runs(runs, open_page, drawn_set
     assert "Fold files" not in [choice.label for choice in app.multiselect]
 
 
-def test_protocol_comparison_without_fold_files_warns(runs, open_page, drawn_set: Path):
+def test_protocol_comparison_without_fold_files_warns(runs, open_page, synthetic_dataset: Path):
     app = open_page("experiments")
-    fill(app, drawn_set)
+    fill(app, synthetic_dataset)
     app.button(key="protocols_start").click().run()
 
     (details,) = (
@@ -131,18 +133,18 @@ def test_protocol_comparison_without_fold_files_warns(runs, open_page, drawn_set
 
 
 def test_protocol_form_uses_the_selected_dataset_and_fold_files(
-    runs, open_page, drawn_set: Path, fold_files: list[Path]
+    runs, open_page, synthetic_dataset: Path, fold_files: list[Path]
 ):
-    link_folder(drawn_set, "drawn", datasets_dir())
+    link_folder(synthetic_dataset, "synthetic", datasets_dir())
     for file in fold_files:
         store_fold_contents([(file.name, file.read_bytes())])
-    app = open_page("experiments", dataset="drawn")
+    app = open_page("experiments", dataset="synthetic")
     app.multiselect(key="protocols-folds-2").set_value(["dsfold2.txt"]).run()
     assert app.button(key="protocols_start").label == "Start 4 runs"
     app.button(key="protocols_start").click().run()
 
     (experiment,) = list_experiments(runs)
-    assert {Path(member.config.data) for member in experiment.runs} == {drawn_set.resolve()}
+    assert {Path(member.config.data) for member in experiment.runs} == {synthetic_dataset.resolve()}
     assert [member.label for member in experiment.runs if "dsfold" in member.label] == [
         "folds-dsfold2", "folds-clean-dsfold2",
     ]  # fmt: skip
@@ -150,10 +152,10 @@ def test_protocol_form_uses_the_selected_dataset_and_fold_files(
 
 @pytest.mark.parametrize("folder", ["/no/such/folder", "~no-such-user/set"])
 def test_protocol_form_with_a_missing_folder_starts_nothing(
-    runs, open_page, drawn_set: Path, folder: str
+    runs, open_page, synthetic_dataset: Path, folder: str
 ):
     app = open_page("experiments")
-    fill(app, drawn_set)
+    fill(app, synthetic_dataset)
     app.text_input(key="dataset_folder").set_value(folder).run()
     app.button(key="protocols_start").click().run()
 
@@ -335,9 +337,9 @@ def test_damaged_experiment_is_not_listed(runs, comparison, open_page):
     assert "No experiment yet" in texts(open_page("experiments").info)
 
 
-def test_cross_validation_starts_on_train(runs, open_page, drawn_set: Path):
+def test_cross_validation_starts_on_train(runs, open_page, synthetic_dataset: Path):
     app = open_page("train")
-    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset)).run()
     app.selectbox(key="config-backbone").set_value("tiny")
     app.selectbox(key="config-weights").set_value("none")
     app.toggle(key="all_folds").set_value(True).run()

@@ -25,7 +25,7 @@ for page in ("classify", "data", "train", "evaluate", "experiments", "compare"):
     if page != "classify":
         app.switch_page(f"views/{page}.py").run()
     if page == "train" and "Bundled model" in app.selectbox(key="config-weights").options:
-        app.selectbox(key="dataset").set_value("drawn")
+        app.selectbox(key="dataset").set_value("synthetic")
         app.selectbox(key="config-weights").set_value("bundled").run()
     assert not app.exception and not app.error, (page, [error.value for error in app.error])
     loaded[page] = sorted({name.partition(".")[0] for name in sys.modules})
@@ -33,8 +33,10 @@ print(json.dumps({"n_metrics": n_metrics, "loaded": loaded}))
 """
 
 
-def test_pages_do_not_load_tensorflow(finished_run: Run, drawn_set: Path, tmp_path: Path) -> None:
-    link_folder(drawn_set, "drawn", tmp_path / "datasets")
+def test_pages_do_not_load_tensorflow(
+    finished_run: Run, synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    link_folder(synthetic_dataset, "synthetic", tmp_path / "datasets")
     done = subprocess.run(
         [sys.executable, "-c", VISIT_EVERY_PAGE],
         cwd=ROOT,

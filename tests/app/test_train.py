@@ -34,18 +34,18 @@ def test_train_with_an_empty_folder_disables_start(runs, open_page, tmp_path):
     assert app.button(key="start").disabled
 
 
-def test_train_with_one_class_disables_start(runs, open_page, drawn_set: Path):
+def test_train_with_one_class_disables_start(runs, open_page, synthetic_dataset: Path):
     app = open_page("train")
-    benign = drawn_set / "histology_slides/breast/benign"
+    benign = synthetic_dataset / "histology_slides/breast/benign"
     app.text_input(key="dataset_folder").set_value(str(benign)).run()
 
     assert "benign" in texts(app.error)
     assert app.button(key="start").disabled
 
 
-def test_train_shows_the_counts_of_the_dataset(runs, open_page, drawn_set: Path):
+def test_train_shows_the_counts_of_the_dataset(runs, open_page, synthetic_dataset: Path):
     app = open_page("train")
-    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset)).run()
 
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown == {
@@ -58,7 +58,7 @@ def test_train_shows_the_counts_of_the_dataset(runs, open_page, drawn_set: Path)
 
 
 def test_start_button_starts_a_run_with_the_configuration(
-    runs, open_page, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+    runs, open_page, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ):
     started: list[tuple[TrainingConfig, Path]] = []
 
@@ -71,7 +71,7 @@ def test_start_button_starts_a_run_with_the_configuration(
 
     monkeypatch.setattr("app.components.train.start_button.start_run", start)
     app = open_page("train")
-    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset)).run()
     app.selectbox(key="config-backbone").set_value("tiny")
     app.selectbox(key="config-weights").set_value("none")
     app.select_slider(key="config-image_size").set_value("64")
@@ -84,7 +84,7 @@ def test_start_button_starts_a_run_with_the_configuration(
     assert not rest
     assert folder == runs
     assert config == TrainingConfig(
-        data=str(drawn_set.resolve()),
+        data=str(synthetic_dataset.resolve()),
         weights="none",
         backbone="tiny",
         head_epochs=1,
@@ -97,9 +97,9 @@ def test_start_button_starts_a_run_with_the_configuration(
 
 
 @pytest.fixture
-def synthetic(runs: Path, drawn_set: Path) -> RegisteredDataset:
+def synthetic(runs: Path, synthetic_dataset: Path) -> RegisteredDataset:
     """Register the synthetic dataset."""
-    return link_folder(drawn_set, "drawn", datasets_dir())
+    return link_folder(synthetic_dataset, "synthetic", datasets_dir())
 
 
 def fold_file(synthetic: RegisteredDataset) -> Path:
@@ -114,7 +114,7 @@ def test_train_selects_a_registered_dataset(synthetic: RegisteredDataset, open_p
     app = open_page("train")
     assert not app.metric
     assert "Dataset folder" not in [field.label for field in app.text_input]
-    app.selectbox(key="dataset").set_value("drawn").run()
+    app.selectbox(key="dataset").set_value("synthetic").run()
 
     assert app.metric[0].value == "30"
     assert str(synthetic.images_dir) in texts(app.caption)
@@ -130,13 +130,13 @@ def test_train_accepts_a_typed_folder(synthetic: RegisteredDataset, open_page):
 
 
 def test_dataset_in_the_url_expands_the_form(synthetic: RegisteredDataset, finished_run, open_page):
-    assert open_page("train", dataset="drawn").expander[0].proto.expanded
+    assert open_page("train", dataset="synthetic").expander[0].proto.expanded
     app = open_page("train", dataset="gone")
     assert "Dataset 'gone' was not found" in texts(app.warning)
 
 
 def test_train_with_official_folds_needs_a_file(synthetic: RegisteredDataset, open_page):
-    app = open_page("train", dataset="drawn")
+    app = open_page("train", dataset="synthetic")
     app.selectbox(key="config-weights").set_value("none")
     app.selectbox(key="protocol").set_value("folds-clean").run()
 
@@ -156,7 +156,7 @@ def test_train_with_official_folds_starts_with_the_file(
         raise RunError("not started")
 
     monkeypatch.setattr("app.components.train.start_button.start_run", start)
-    app = open_page("train", dataset="drawn")
+    app = open_page("train", dataset="synthetic")
     app.selectbox(key="config-weights").set_value("none")
     app.selectbox(key="protocol").set_value("folds-clean").run()
     app.number_input(key="n_folds").set_value(4).run()
@@ -175,28 +175,28 @@ def test_train_with_official_folds_starts_with_the_file(
 
 
 def test_train_with_an_image_level_split_shows_the_leakage(synthetic: RegisteredDataset, open_page):
-    app = open_page("train", dataset="drawn")
+    app = open_page("train", dataset="synthetic")
     app.selectbox(key="protocol").set_value("image").run()
 
     assert "Leakage" in texts(app.warning) or "leakage" in texts(app.warning)
 
 
-def test_refused_start_shows_the_error(runs, open_page, drawn_set, monkeypatch):
+def test_refused_start_shows_the_error(runs, open_page, synthetic_dataset, monkeypatch):
     def refuse(config: TrainingConfig, folder: Path) -> Run:
         raise RunError("The run first is still running.")
 
     monkeypatch.setattr("app.components.train.start_button.start_run", refuse)
     app = open_page("train")
-    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset)).run()
     app.selectbox(key="config-weights").set_value("none").run()
     app.button(key="start").click().run()
 
     assert "still running" in texts(app.error)
 
 
-def test_train_with_unavailable_imagenet_weights_disables_start(runs, open_page, drawn_set):
+def test_train_with_unavailable_imagenet_weights_disables_start(runs, open_page, synthetic_dataset):
     app = open_page("train")
-    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset)).run()
     app.selectbox(key="config-backbone").set_value("tiny")
     app.selectbox(key="config-weights").set_value("imagenet").run()
 
@@ -206,7 +206,7 @@ def test_train_with_unavailable_imagenet_weights_disables_start(runs, open_page,
 
 
 def test_train_from_the_bundled_model_warns_of_initialization_leakage(
-    runs, open_page, drawn_set: Path, tiny_run, monkeypatch
+    runs, open_page, synthetic_dataset: Path, tiny_run, monkeypatch
 ):
     """The model of the tests was trained on all but two cases of the synthetic dataset."""
     monkeypatch.setattr("app.components.train.config_form.has_bundled_model", lambda: True)
@@ -214,7 +214,7 @@ def test_train_from_the_bundled_model_warns_of_initialization_leakage(
     for module in ("app.components.train.config_form", "bc_model.training.initial_weights"):
         monkeypatch.setattr(f"{module}.open_bundled_model", lambda: bundle)
     app = open_page("train")
-    app.text_input(key="dataset_folder").set_value(str(drawn_set))
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset))
     app.selectbox(key="config-weights").set_value("bundled").run()
     fold, n_folds = tiny_run.read_config()["config"]["test_fold"], 5
     app.number_input(key="fold").set_value(fold).run()
@@ -296,10 +296,10 @@ def test_train_selects_the_run_in_the_url(finished_run, runs, open_page):
     assert app.multiselect(key="run").value == ["finished"]
 
 
-def test_train_with_more_folds_than_cases_disables_start(runs, open_page, drawn_set: Path):
+def test_train_with_more_folds_than_cases_disables_start(runs, open_page, synthetic_dataset: Path):
     app = open_page("train")
     app.number_input(key="n_folds").set_value(6)
-    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset)).run()
 
     assert "6" in texts(app.error)
     assert app.button(key="start").disabled
@@ -325,19 +325,19 @@ def test_preset_sets_defaults_that_can_be_changed(runs, open_page):
     ],
 )
 def test_train_form_invalid_dense_units_blocks_start(
-    runs, open_page, drawn_set: Path, text: str, message: str
+    runs, open_page, synthetic_dataset: Path, text: str, message: str
 ):
     app = open_page("train")
-    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset)).run()
     app.text_input(key="config-dense_units").set_value(text).run()
 
     assert message in texts(app.error)
     assert app.button(key="start").disabled
 
 
-def test_train_form_zero_learning_rate_blocks_start(runs, open_page, drawn_set: Path):
+def test_train_form_zero_learning_rate_blocks_start(runs, open_page, synthetic_dataset: Path):
     app = open_page("train")
-    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset)).run()
     app.number_input(key="config-head_learning_rate").set_value(0.0).run()
 
     assert "Expected 0 < head_learning_rate <= 1" in texts(app.error)
@@ -360,7 +360,7 @@ def test_train_form_has_a_widget_for_every_option(runs, open_page):
 
 
 def test_train_form_defaults_equal_those_of_the_config(
-    runs, open_page, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+    runs, open_page, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ):
     started: list[TrainingConfig] = []
 
@@ -370,15 +370,17 @@ def test_train_form_defaults_equal_those_of_the_config(
 
     monkeypatch.setattr("app.components.train.start_button.start_run", start)
     app = open_page("train")
-    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset)).run()
     app.button(key="start").click().run()
 
-    assert started == [TrainingConfig(data=str(drawn_set.resolve()))]
+    assert started == [TrainingConfig(data=str(synthetic_dataset.resolve()))]
 
 
-def test_train_with_an_invalid_weights_file_disables_start(runs, open_page, drawn_set, tmp_path):
+def test_train_with_an_invalid_weights_file_disables_start(
+    runs, open_page, synthetic_dataset, tmp_path
+):
     app = open_page("train")
-    app.text_input(key="dataset_folder").set_value(str(drawn_set)).run()
+    app.text_input(key="dataset_folder").set_value(str(synthetic_dataset)).run()
     app.selectbox(key="config-weights").set_value("file").run()
     assert "No weights file is given" in texts(app.error)
     assert app.button(key="start").disabled

@@ -28,12 +28,16 @@ def _patience(page: Page) -> Iterator[None]:
 
 
 def test_zip_upload_is_added_split_exported_and_trained_on(
-    page: Page, app, drawn_set: Path, tmp_path: Path
+    page: Page, app, synthetic_dataset: Path, tmp_path: Path
 ):
     page.get_by_role("link", name="Data", exact=True).click()
     page.get_by_role("radio", name="Zip upload").click()
     page.locator("input[type=file]").first.set_input_files(
-        {"name": "my set.zip", "mimeType": "application/zip", "buffer": zip_images(drawn_set)}
+        {
+            "name": "my set.zip",
+            "mimeType": "application/zip",
+            "buffer": zip_images(synthetic_dataset),
+        }
     )
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_text("Dataset my-set with 30 images was added.")).to_be_visible()
@@ -74,10 +78,10 @@ def test_zip_upload_is_added_split_exported_and_trained_on(
     expect(page.get_by_role("combobox", name="Dataset")).to_have_value("my-set")
 
 
-def test_gallery_image_opens_in_classify_and_closes(page: Page, app, drawn_set: Path):
+def test_gallery_image_opens_in_classify_and_closes(page: Page, app, synthetic_dataset: Path):
     page.get_by_role("link", name="Data", exact=True).click()
     folder = page.get_by_label("Folder or archive", exact=True)
-    folder.fill(str(drawn_set))
+    folder.fill(str(synthetic_dataset))
     folder.press("Enter")
     page.get_by_role("button", name="Add", exact=True).click()
     page.get_by_role("tab", name="Gallery").click()

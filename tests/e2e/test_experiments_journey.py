@@ -16,9 +16,11 @@ pytestmark = pytest.mark.e2e
 PATIENT_MS = 240_000
 
 
-def test_protocol_comparison_survives_a_refresh_and_exports(page: Page, app, drawn_set: Path):
-    link_folder(drawn_set, "drawn", app.registry)
-    page.goto(f"{app.url}/experiments?dataset=drawn")
+def test_protocol_comparison_survives_a_refresh_and_exports(
+    page: Page, app, synthetic_dataset: Path
+):
+    link_folder(synthetic_dataset, "synthetic", app.registry)
+    page.goto(f"{app.url}/experiments?dataset=synthetic")
     for protocol in ("Official folds, leakage-free", "Official folds, with leakage"):
         page.get_by_role("button", name=f"Remove {protocol}").click(timeout=PATIENT_MS)
     choose(page, "Backbone", "tiny (tests only)")

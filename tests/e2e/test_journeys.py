@@ -55,11 +55,11 @@ def test_classify_with_a_text_file_shows_one_error(page: Page):
     expect(page.get_by_text("Traceback")).to_have_count(0)
 
 
-def test_train_run_survives_a_refresh_and_shows_metrics(page: Page, app, drawn_set: Path):
+def test_train_run_survives_a_refresh_and_shows_metrics(page: Page, app, synthetic_dataset: Path):
     page.get_by_role("link", name="Train", exact=True).click()
     page.get_by_text("New run", exact=True).click()
     folder = page.get_by_label("Dataset folder", exact=True)
-    folder.fill(str(drawn_set))
+    folder.fill(str(synthetic_dataset))
     folder.press("Enter")
     expect(page.get_by_text("Benign cases", exact=True)).to_be_visible(timeout=PATIENT_MS)
     choose(page, "Backbone", "tiny (tests only)")

@@ -22,9 +22,9 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def fold_files(drawn_set: Path, tmp_path: Path) -> list[Path]:
+def fold_files(synthetic_dataset: Path, tmp_path: Path) -> list[Path]:
     """Write two fold files of the synthetic dataset: one of three images per case is in test."""
-    names = sorted(path.name for path in drawn_set.rglob("*.png"))
+    names = sorted(path.name for path in synthetic_dataset.rglob("*.png"))
     files = []
     for fold in (1, 2):
         lines = [
@@ -57,10 +57,10 @@ def test_audit_with_fold_files_prints_text(command: Command, fold_files: list[Pa
 
 @pytest.mark.parametrize("data_last", [True, False])
 def test_audit_with_fold_files_and_data_counts_duplicates(
-    command: Command, fold_files: list[Path], drawn_set: Path, data_last: bool
+    command: Command, fold_files: list[Path], synthetic_dataset: Path, data_last: bool
 ) -> None:
     options = ["--fold-file", *fold_files]
-    arguments = [*options, drawn_set] if data_last else [drawn_set, *options]
+    arguments = [*options, synthetic_dataset] if data_last else [synthetic_dataset, *options]
     _, out, _ = command("audit", *arguments)
     assert "10 cases (5 benign, 5 malignant)" in out
     assert out.count("duplicates: 0 of 10 test images (0 of 5 benign)") == 2
@@ -68,9 +68,9 @@ def test_audit_with_fold_files_and_data_counts_duplicates(
 
 
 def test_audit_with_many_excluded_files_lists_20(
-    command: Command, drawn_set: Path, tmp_path: Path
+    command: Command, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
-    folder = Path(shutil.copytree(drawn_set, tmp_path / "mixed"))
+    folder = Path(shutil.copytree(synthetic_dataset, tmp_path / "mixed"))
     for k in range(23):
         (folder / f"{k}.png").write_bytes(b"no image")
     _, out, _ = command("audit", folder)
@@ -80,31 +80,31 @@ def test_audit_with_many_excluded_files_lists_20(
 
 
 def test_audit_of_two_folders_is_refused(
-    refused: Callable[..., str], drawn_set: Path, fold_files: list[Path], tmp_path: Path
+    refused: Callable[..., str], synthetic_dataset: Path, fold_files: list[Path], tmp_path: Path
 ) -> None:
-    assert "Give one dataset as DATA" in refused("audit", drawn_set, tmp_path)
-    line = refused("audit", drawn_set, tmp_path, "--fold-file", fold_files[0])
+    assert "Give one dataset as DATA" in refused("audit", synthetic_dataset, tmp_path)
+    line = refused("audit", synthetic_dataset, tmp_path, "--fold-file", fold_files[0])
     assert "Expected one dataset, got " in line
 
 
 def test_audit_with_an_invalid_fold_file_is_refused(
-    refused: Callable[..., str], drawn_set: Path, tmp_path: Path, fold_files: list[Path]
+    refused: Callable[..., str], synthetic_dataset: Path, tmp_path: Path, fold_files: list[Path]
 ) -> None:
     (tmp_path / "other.txt").write_text("image.png|40|1|train\n")
     assert "other.txt is not a fold file. Line 1" in refused(
-        "audit", drawn_set, "--fold-file", fold_files[0], tmp_path / "other.txt"
+        "audit", synthetic_dataset, "--fold-file", fold_files[0], tmp_path / "other.txt"
     )
     assert "There is no fold file" in refused(
-        "audit", drawn_set, "--fold-file", tmp_path / "gone.txt"
+        "audit", synthetic_dataset, "--fold-file", tmp_path / "gone.txt"
     )
 
 
 def test_audit_with_the_fold_file_of_other_data_is_refused(
-    refused: Callable[..., str], drawn_set: Path, tmp_path: Path
+    refused: Callable[..., str], synthetic_dataset: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "f.txt"
     file.write_text("SOB_B_A-14-1-40-001.png|40|1|train\nSOB_B_A-14-2-40-001.png|40|1|test\n")
-    assert "lists none of the 30 images" in refused("audit", drawn_set, "--fold-file", file)
+    assert "lists none of the 30 images" in refused("audit", synthetic_dataset, "--fold-file", file)
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,19 @@ def test_audit_with_the_fold_file_of_other_data_is_refused(
     [("folds", True, 10, 0), ("folder", True, 0, 0)],
 )
 def test_split_with_leakage_reports_it(
-    command: Command, drawn_set: Path, fold_files: list[Path], tmp_path: Path,
+    command: Command, synthetic_dataset: Path, fold_files: list[Path], tmp_path: Path,
     protocol: str, has_leakage: bool, n_shared: int, n_excluded: int,
 ) -> None:  # fmt: skip
     folds = ["--official-fold-file", fold_files[0]] if protocol == "folds" else []
-    options = ["split", drawn_set, "--protocol", protocol, *folds, "--out", tmp_path / "s.csv"]
+    options = [
+        "split",
+        synthetic_dataset,
+        "--protocol",
+        protocol,
+        *folds,
+        "--out",
+        tmp_path / "s.csv",
+    ]
     _, out, _ = command(*options)
     assert "This split has leakage." in out
     _, out, _ = command(*options, "--json")
@@ -126,9 +134,9 @@ def test_split_with_leakage_reports_it(
 
 
 def test_split_without_leakage_counts_excluded_images(
-    command: Command, drawn_set: Path, tmp_path: Path
+    command: Command, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
-    names = sorted(path.name for path in drawn_set.rglob("*.png"))
+    names = sorted(path.name for path in synthetic_dataset.rglob("*.png"))
     cases = sorted({name.split("-")[2] for name in names})
     # One image of the first and of the last case is in test, and one more is not listed.
     tested = [n for n in names if n.split("-")[2] in (cases[0], cases[-1])]
@@ -139,8 +147,8 @@ def test_split_without_leakage_counts_excluded_images(
     ]
     (tmp_path / "f.txt").write_text("\n".join(lines))
     _, out, _ = command(
-        "split", drawn_set, "--protocol", "folds-clean", "--official-fold-file", tmp_path / "f.txt",
-        "--out", tmp_path / "s.csv",
+        "split", synthetic_dataset, "--protocol", "folds-clean",
+        "--official-fold-file", tmp_path / "f.txt", "--out", tmp_path / "s.csv",
     )  # fmt: skip
     assert "shared with training: 0 cases, 0 of 2 test images" in out
     assert "does not list 1 of 30 images" in out
@@ -163,22 +171,22 @@ def test_split_without_leakage_counts_excluded_images(
 @pytest.mark.parametrize("name", ["split", "train"])
 def test_command_with_contradicting_protocol_and_fold_file_is_refused(
     refused: Callable[..., str],
-    drawn_set: Path,
+    synthetic_dataset: Path,
     tmp_path: Path,
     options: list,
     expected: str,
     name: str,
 ) -> None:
     out = ["--out", tmp_path / "s.csv"] if name == "split" else ["--run", tmp_path / "run"]
-    assert expected in refused(name, drawn_set, *options, *out)
+    assert expected in refused(name, synthetic_dataset, *options, *out)
 
 
 @pytest.fixture
-def archive(drawn_set: Path, tmp_path: Path) -> Path:
+def archive(synthetic_dataset: Path, tmp_path: Path) -> Path:
     path = tmp_path / "synthetic.zip"
     with zipfile.ZipFile(path, "w") as file:
-        for image in sorted(drawn_set.rglob("*.png")):
-            file.write(image, image.relative_to(drawn_set).as_posix())
+        for image in sorted(synthetic_dataset.rglob("*.png")):
+            file.write(image, image.relative_to(synthetic_dataset).as_posix())
         file.writestr("README.txt", "x")
     return path
 
@@ -208,10 +216,12 @@ def test_data_add_without_a_name_derives_it_from_the_file_name(
     assert out.startswith(f"My-set-1: 30 images, in {registry / 'My-set-1' / IMAGES_FOLDER}\n")
 
 
-def test_data_add_a_folder_links_it(command: Command, drawn_set: Path, registry: Path) -> None:
-    _, out, _ = command("data", "add", drawn_set, "--name", "mine", "--json")
-    assert json.loads(out)["images_dir"] == str(drawn_set.resolve())
-    assert f"mine: {drawn_set.resolve()} (linked)" in command("data", "list")[1]
+def test_data_add_a_folder_links_it(
+    command: Command, synthetic_dataset: Path, registry: Path
+) -> None:
+    _, out, _ = command("data", "add", synthetic_dataset, "--name", "mine", "--json")
+    assert json.loads(out)["images_dir"] == str(synthetic_dataset.resolve())
+    assert f"mine: {synthetic_dataset.resolve()} (linked)" in command("data", "list")[1]
     assert [path.name for path in registry.rglob("*")] == ["mine", DATASET_FILE]
 
 

@@ -22,9 +22,9 @@ def run(tiny_run: Run, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def patches(drawn_set: Path, tmp_path: Path) -> Path:
+def patches(synthetic_dataset: Path, tmp_path: Path) -> Path:
     """Return the synthetic images in folders named 0 and 1."""
-    for path in drawn_set.rglob("*.png"):
+    for path in synthetic_dataset.rglob("*.png"):
         folder = tmp_path / "patches" / ("0" if "_B_" in path.name else "1")
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder)
@@ -32,16 +32,18 @@ def patches(drawn_set: Path, tmp_path: Path) -> Path:
 
 
 def test_evaluate_writes_report_predictions_and_plots(
-    command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
+    command: Command, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
-    code, out, _ = command("evaluate", tiny_run.path, drawn_set, "--out", tmp_path / "e")
+    code, out, _ = command("evaluate", tiny_run.path, synthetic_dataset, "--out", tmp_path / "e")
     assert code == 0
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == [
         "confusion.png", "predictions.csv", "report.html", "report.json", "report.pdf", "roc.png",
     ]  # fmt: skip
     assert "recognition rate" in out
     assert "40X" in out or "200X" in out
-    again = command("evaluate", tiny_run.path, drawn_set, "--out", tmp_path / "f", "--no-pdf")
+    again = command(
+        "evaluate", tiny_run.path, synthetic_dataset, "--out", tmp_path / "f", "--no-pdf"
+    )
     assert again[0] == 0
     assert not (tmp_path / "f/report.pdf").exists()
     names = ("report.html", "report.json", "predictions.csv")
@@ -64,10 +66,16 @@ def test_evaluate_external_dataset_with_labels(
 
 
 def test_evaluate_external_dataset_with_seen_images_reports_unseen_images(
-    command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
+    command: Command, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
     code, out, _ = command(
-        "evaluate", tiny_run.path, drawn_set, "--external", "--out", tmp_path / "e", "--no-pdf"
+        "evaluate",
+        tiny_run.path,
+        synthetic_dataset,
+        "--external",
+        "--out",
+        tmp_path / "e",
+        "--no-pdf",
     )
     assert code == 0
     assert "(with leakage)" in out
@@ -217,7 +225,7 @@ def test_models_choose_threshold_with_invalid_options_is_refused(
 
 
 def test_models_calibrate_restores_missing_validation_predictions(
-    command: Command, refused: Callable[..., str], run: Run, drawn_set: Path
+    command: Command, refused: Callable[..., str], run: Run, synthetic_dataset: Path
 ) -> None:
     kept = {
         name: (run.evaluation_dir / name).read_bytes()
@@ -226,7 +234,7 @@ def test_models_calibrate_restores_missing_validation_predictions(
     expected = open_bundle(run.path).card
     (run.evaluation_dir / "validation_predictions.csv").unlink()
     refused("models", "choose-threshold", run.path)
-    code, out, _ = command("models", "calibrate", run.path, drawn_set)
+    code, out, _ = command("models", "calibrate", run.path, synthetic_dataset)
     assert code == 0
     assert out.startswith("temperature 1.000, not fitted")
     assert "\nthreshold 0.500 (unchanged), " in out
@@ -236,7 +244,7 @@ def test_models_calibrate_restores_missing_validation_predictions(
 
 
 def test_models_calibrate_converts_a_set_threshold(
-    command: Command, run: Run, drawn_set: Path
+    command: Command, run: Run, synthetic_dataset: Path
 ) -> None:
     chosen = DecisionThreshold(0.4, "by wish", "x", unit="image")
     card = open_bundle(run.path).card
@@ -244,7 +252,7 @@ def test_models_calibrate_converts_a_set_threshold(
         run.model_dir,
         replace(card, temperature=Temperature(2.0, "fitted"), threshold=chosen),
     )
-    code, out, _ = command("models", "calibrate", run.path, drawn_set)
+    code, out, _ = command("models", "calibrate", run.path, synthetic_dataset)
     assert code == 0
     after = open_bundle(run.path)
     assert after.temperature == 1.0
@@ -258,7 +266,7 @@ def test_models_calibrate_converts_a_set_threshold(
 
 
 def test_models_calibrate_that_is_interrupted_changes_nothing(
-    command: Command, run: Run, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, run: Run, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = replace(open_bundle(run.path).card, temperature=Temperature(2.0, "x"))
     write_model_card(run.model_dir, card)
@@ -268,5 +276,5 @@ def test_models_calibrate_that_is_interrupted_changes_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bc_model.evaluation.evaluate_split", stop)
-    assert command("models", "calibrate", run.path, drawn_set)[0] == 130
+    assert command("models", "calibrate", run.path, synthetic_dataset)[0] == 130
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == kept

@@ -67,9 +67,9 @@ def test_compare_without_a_run_is_refused(command: Command, tmp_path: Path) -> N
 
 
 def test_train_with_the_run_name_bundled_is_refused(
-    command: Command, drawn_set: Path, tmp_path: Path
+    command: Command, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
-    code, _, err = command("train", drawn_set, "--run", tmp_path / "bundled")
+    code, _, err = command("train", synthetic_dataset, "--run", tmp_path / "bundled")
     assert code == 2
     assert "The run name 'bundled' is reserved" in err
     assert not (tmp_path / "bundled").exists()

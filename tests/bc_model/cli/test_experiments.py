@@ -20,12 +20,12 @@ TINY = [
 
 
 @pytest.fixture
-def command(command_line: Command, drawn_set: Path) -> Command:
+def command(command_line: Command, synthetic_dataset: Path) -> Command:
     """Run `experiments sweep`, or `cv` without ``--set``, on the synthetic dataset."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         name = "sweep" if "--set" in arguments else "cv"
-        return command_line("experiments", name, drawn_set, *TINY, *arguments)
+        return command_line("experiments", name, synthetic_dataset, *TINY, *arguments)
 
     return run
 
@@ -175,10 +175,10 @@ def test_command_with_invalid_input_is_refused_and_starts_nothing(
     ("first", "tried"), [("imagenet", "none,bundled"), ("bundled", "imagenet,none")]
 )
 def test_sweep_with_bundled_and_other_weights_requires_an_image_size(
-    command_line: Command, drawn_set: Path, tmp_path: Path, first: str, tried: str
+    command_line: Command, synthetic_dataset: Path, tmp_path: Path, first: str, tried: str
 ) -> None:
     code, _, err = command_line(
-        "experiments", "sweep", drawn_set, "--name", "cv", "--runs", tmp_path / "runs",
+        "experiments", "sweep", synthetic_dataset, "--name", "cv", "--runs", tmp_path / "runs",
         "--weights", first, "--set", f"weights={tried}",
     )  # fmt: skip
     assert code == 2

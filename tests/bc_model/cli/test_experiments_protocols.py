@@ -23,12 +23,12 @@ TINY = [
 
 @pytest.fixture
 def command(
-    command_line: Command, monkeypatch: pytest.MonkeyPatch, drawn_set: Path, tmp_path: Path
+    command_line: Command, monkeypatch: pytest.MonkeyPatch, synthetic_dataset: Path, tmp_path: Path
 ) -> Command:
     """Run `experiments protocols`, by default on the synthetic dataset."""
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "registry"))
 
-    def run(*arguments: object, data: Path = drawn_set) -> tuple[int, str, str]:
+    def run(*arguments: object, data: Path = synthetic_dataset) -> tuple[int, str, str]:
         return command_line("experiments", "protocols", data, *TINY, *arguments)
 
     return run
@@ -125,15 +125,15 @@ def test_protocols_with_json_prints_only_json(
 
 
 def test_protocols_again_starts_only_unfinished_runs(
-    command: Command, trained: list[str], tmp_path: Path, drawn_set: Path
+    command: Command, trained: list[str], tmp_path: Path, synthetic_dataset: Path
 ) -> None:
     code, out, err = command("--runs", tmp_path, "--seed", 9, "--protocols", "image,case")
     assert code == 1
-    assert f"report-{drawn_set.name}-case-fold0: failed: The disk is full." in err
+    assert f"report-{synthetic_dataset.name}-case-fold0: failed: The disk is full." in err
     assert "2 runs ended without a result" in out
     again, _, _ = command("--runs", tmp_path, "--seed", 9, "--protocols", "image,case")
     assert again == 1
-    assert trained == [f"report-{drawn_set.name}-{label}" for label in ("image-fold0",
+    assert trained == [f"report-{synthetic_dataset.name}-{label}" for label in ("image-fold0",
                        "case-fold0")] * 2  # fmt: skip
 
 

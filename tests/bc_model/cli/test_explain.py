@@ -33,9 +33,9 @@ def write_noise(path: Path, seed: int) -> None:
 
 
 def test_explain_writes_heatmaps_and_result(
-    command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
+    command: Command, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
-    image = next(drawn_set.rglob("*.png"))
+    image = next(synthetic_dataset.rglob("*.png"))
     code, out, _ = command(
         "explain", image, "--model", tiny_run.path, "--out", tmp_path / "maps", "--json"
     )

@@ -22,13 +22,15 @@ from tests.bc_model.reporting.examples import report
 
 
 @pytest.fixture
-def one_class(drawn_set: Path, tmp_path: Path) -> Path:
-    shutil.copytree(drawn_set / "histology_slides/breast/malignant", tmp_path / "one/malignant")
+def one_class(synthetic_dataset: Path, tmp_path: Path) -> Path:
+    shutil.copytree(
+        synthetic_dataset / "histology_slides/breast/malignant", tmp_path / "one/malignant"
+    )
     return tmp_path / "one"
 
 
-def test_audit_with_json_prints_only_json(command: Command, drawn_set: Path) -> None:
-    code, out, err = command("audit", drawn_set, "--json")
+def test_audit_with_json_prints_only_json(command: Command, synthetic_dataset: Path) -> None:
+    code, out, err = command("audit", synthetic_dataset, "--json")
     found = json.loads(out)
     assert (code, err) == (0, "")
     assert (found["images"], found["cases"], found["benign_cases"]) == (30, 10, 5)
@@ -43,8 +45,12 @@ def test_audit_lists_excluded_files(command: Command, one_class: Path) -> None:
     assert f"{first.name}: empty." in out
 
 
-def test_split_by_case_has_no_leakage(command: Command, drawn_set: Path, tmp_path: Path) -> None:
-    code, out, err = command("split", drawn_set, "--out", tmp_path / "new/split.csv", "--json")
+def test_split_by_case_has_no_leakage(
+    command: Command, synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    code, out, err = command(
+        "split", synthetic_dataset, "--out", tmp_path / "new/split.csv", "--json"
+    )
     result = json.loads(out)
     assert (code, err) == (0, "")
     assert result["leakage"]["n_test_images"] == result["leakage"]["n_duplicates"] == 0
@@ -56,9 +62,11 @@ def test_split_by_case_has_no_leakage(command: Command, drawn_set: Path, tmp_pat
     assert len(read_split(tmp_path / "new/split.csv")) == 30
 
 
-def test_split_by_image_reports_leakage(command: Command, drawn_set: Path, tmp_path: Path) -> None:
+def test_split_by_image_reports_leakage(
+    command: Command, synthetic_dataset: Path, tmp_path: Path
+) -> None:
     out_file = tmp_path / "split.csv"
-    _, out, _ = command("split", drawn_set, "--protocol", "image", "--out", out_file)
+    _, out, _ = command("split", synthetic_dataset, "--protocol", "image", "--out", out_file)
     assert "This split has leakage." in out
 
 
@@ -72,9 +80,11 @@ def test_data_generate_writes_a_synthetic_dataset(command: Command, tmp_path: Pa
 
 
 def test_evaluate_run_on_its_test_subset_writes_the_report(
-    command: Command, tiny_run: Run, drawn_set: Path, tmp_path: Path
+    command: Command, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
-    code, out, _ = command("evaluate", tiny_run.path, drawn_set, "--out", tmp_path / "e", "--json")
+    code, out, _ = command(
+        "evaluate", tiny_run.path, synthetic_dataset, "--out", tmp_path / "e", "--json"
+    )
     assert code == 0
     assert isinstance(json.loads(out), dict)
     assert (tmp_path / "e/report.json").is_file()
@@ -126,41 +136,41 @@ def test_split_with_one_class_is_refused(
 
 
 def test_split_with_fewer_cases_than_folds_is_refused(
-    refused: Callable[..., str], drawn_set: Path, tmp_path: Path
+    refused: Callable[..., str], synthetic_dataset: Path, tmp_path: Path
 ) -> None:
-    line = refused("split", drawn_set, "--out", tmp_path / "s.csv", "--n-folds", 6)
+    line = refused("split", synthetic_dataset, "--out", tmp_path / "s.csv", "--n-folds", 6)
     assert "Too few benign cases for 6 folds" in line
     assert "got 5" in line
 
 
 @pytest.mark.parametrize("name", ["evaluate", "explain"])
 def test_command_on_a_file_that_is_not_a_model_is_refused(
-    refused: Callable[..., str], drawn_set: Path, tmp_path: Path, name: str
+    refused: Callable[..., str], synthetic_dataset: Path, tmp_path: Path, name: str
 ) -> None:
     model = tmp_path / "model.keras"
     model.write_text("not a model")
     if name == "evaluate":
-        line = refused("evaluate", model, drawn_set, "--out", tmp_path / "e")
+        line = refused("evaluate", model, synthetic_dataset, "--out", tmp_path / "e")
     else:
-        image = next(drawn_set.rglob("*.png"))
+        image = next(synthetic_dataset.rglob("*.png"))
         line = refused("explain", image, "--model", model, "--out", tmp_path / "e")
     assert "model.keras is not a model" in line
 
 
 def test_evaluate_on_a_folder_without_a_model_is_refused(
-    refused: Callable[..., str], drawn_set: Path, tmp_path: Path
+    refused: Callable[..., str], synthetic_dataset: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    line = refused("evaluate", tmp_path / "empty", drawn_set, "--out", tmp_path / "e")
+    line = refused("evaluate", tmp_path / "empty", synthetic_dataset, "--out", tmp_path / "e")
     assert str(tmp_path / "empty") in line
 
 
 def test_train_into_an_existing_directory_is_refused(
-    refused: Callable[..., str], drawn_set: Path, tmp_path: Path
+    refused: Callable[..., str], synthetic_dataset: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.tex").write_text("x")
-    assert "already exists" in refused("train", drawn_set, "--run", tmp_path / "run")
+    assert "already exists" in refused("train", synthetic_dataset, "--run", tmp_path / "run")
 
 
 def test_evaluate_on_other_data_than_the_split_is_refused(
@@ -172,17 +182,17 @@ def test_evaluate_on_other_data_than_the_split_is_refused(
 
 @pytest.mark.parametrize("name", ["evaluate", "explain", "split"])
 def test_command_with_an_unusable_output_path_is_refused(
-    refused: Callable[..., str], tiny_run: Run, drawn_set: Path, tmp_path: Path, name: str
+    refused: Callable[..., str], tiny_run: Run, synthetic_dataset: Path, tmp_path: Path, name: str
 ) -> None:
     taken = tmp_path / "taken"
     if name == "split":
         taken.mkdir()
-        line = refused("split", drawn_set, "--out", taken)
+        line = refused("split", synthetic_dataset, "--out", taken)
     else:
         taken.write_text("x")
-        image = next(drawn_set.rglob("*.png"))
+        image = next(synthetic_dataset.rglob("*.png"))
         arguments = {
-            "evaluate": ["evaluate", tiny_run.path, drawn_set],
+            "evaluate": ["evaluate", tiny_run.path, synthetic_dataset],
             "explain": ["explain", image, "--model", tiny_run.path],
         }[name]
         line = refused(*arguments, "--out", taken)
@@ -197,9 +207,9 @@ def test_data_generate_into_a_folder_with_files_is_refused(
 
 
 def test_unknown_option_is_refused_with_a_hint(
-    refused: Callable[..., str], drawn_set: Path
+    refused: Callable[..., str], synthetic_dataset: Path
 ) -> None:
-    line = refused("audit", drawn_set, "--jsno")
+    line = refused("audit", synthetic_dataset, "--jsno")
     assert "--jsno" in line
     assert "audit --help" in line
 
@@ -217,9 +227,9 @@ def test_missing_argument_is_refused(refused: Callable[..., str]) -> None:
     "size", ["abc", "224", "224x", "224x224x3", "10x10", "-32x32", "9999x9999"]
 )
 def test_train_with_an_invalid_image_size_is_refused(
-    refused: Callable[..., str], drawn_set: Path, tmp_path: Path, size: str
+    refused: Callable[..., str], synthetic_dataset: Path, tmp_path: Path, size: str
 ) -> None:
-    line = refused("train", drawn_set, "--run", tmp_path / "run", f"--image-size={size}")
+    line = refused("train", synthetic_dataset, "--run", tmp_path / "run", f"--image-size={size}")
     assert "image-size" in line.replace("_", "-")
 
 
@@ -236,13 +246,13 @@ def test_train_with_an_invalid_image_size_is_refused(
 )
 def test_train_with_an_invalid_option_is_refused(
     refused: Callable[..., str],
-    drawn_set: Path,
+    synthetic_dataset: Path,
     tmp_path: Path,
     option: str,
     value: str,
     expected: str,
 ) -> None:
-    assert expected in refused("train", drawn_set, "--run", tmp_path / "run", option, value)
+    assert expected in refused("train", synthetic_dataset, "--run", tmp_path / "run", option, value)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +265,7 @@ def test_train_with_an_invalid_option_is_refused(
 )
 def test_audit_that_is_interrupted_or_fails_prints_one_line(
     command: Command,
-    drawn_set: Path,
+    synthetic_dataset: Path,
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
     code: int,
@@ -265,25 +275,25 @@ def test_audit_that_is_interrupted_or_fails_prints_one_line(
         raise error
 
     monkeypatch.setattr("bc_model.data.load_dataset", fail)
-    exit_code, out, err = command("audit", drawn_set)
+    exit_code, out, err = command("audit", synthetic_dataset)
     # Click adds an empty line after the "^C" of the terminal.
     assert (exit_code, out, err.strip().count("\n")) == (code, "", 0)
     assert expected in err
 
 
 def test_train_stores_absolute_paths_of_data_and_weights(
-    drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The run can be resumed from another directory.
     module = importlib.import_module("bc_model.cli.train")
     seen: list[TrainingConfig] = []
     monkeypatch.setattr(module, "_execute", lambda _, config: seen.append(config))
-    monkeypatch.chdir(drawn_set.parent)
+    monkeypatch.chdir(synthetic_dataset.parent)
     Path("mine.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     arguments = ["set", "--run", str(tmp_path / "run"), "--weights", "mine.h5"]
     assert CliRunner().invoke(module.train, arguments).exit_code == 0
-    assert seen[0].data == str(drawn_set.resolve())
-    assert seen[0].weights == str(drawn_set.parent.resolve() / "mine.h5")
+    assert seen[0].data == str(synthetic_dataset.resolve())
+    assert seen[0].weights == str(synthetic_dataset.parent.resolve() / "mine.h5")
 
 
 @pytest.fixture
@@ -321,18 +331,18 @@ def test_train_resume_with_moved_data_uses_the_new_path(
 
 
 def test_commands_accept_the_name_of_a_registered_dataset(
-    command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "registry"))
     module = importlib.import_module("bc_model.cli.train")
     seen: list[TrainingConfig] = []
     monkeypatch.setattr(module, "_execute", lambda _, config, **how: seen.append(config))
-    assert command("data", "add", drawn_set, "--name", "registered")[0] == 0
+    assert command("data", "add", synthetic_dataset, "--name", "registered")[0] == 0
     assert "30 images" in command("audit", "registered")[1]
     assert command("split", "registered", "--out", tmp_path / "split.csv")[0] == 0
     arguments = ["registered", "--run", str(tmp_path / "run"), "--weights", "none"]
     assert CliRunner().invoke(module.train, arguments).exit_code == 0
-    assert [config.data for config in seen] == [str(drawn_set.resolve())]
+    assert [config.data for config in seen] == [str(synthetic_dataset.resolve())]
 
 
 def test_train_resume_with_missing_data_is_refused(
@@ -343,26 +353,28 @@ def test_train_resume_with_missing_data_is_refused(
 
 
 def test_train_without_a_model_prints_the_reason_and_exits_with_1(
-    command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cancel(_: TrainingConfig, run: Run) -> None:
         run.write_status("canceled", message="Canceled on request, without a model.")
 
     monkeypatch.setattr("bc_model.training.train", cancel)
-    code, out, _ = command("train", drawn_set, "--run", tmp_path / "run", "--weights", "none")
+    code, out, _ = command(
+        "train", synthetic_dataset, "--run", tmp_path / "run", "--weights", "none"
+    )
     assert (code, out.splitlines()[-1]) == (1, "Canceled on request, without a model.")
     assert "without a model" in Run(tmp_path / "run").read_log()
 
 
 def test_train_writes_the_plots_of_the_report(
-    command: Command, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(_: TrainingConfig, run: Run) -> None:
         report().save(run.evaluation_dir)
         run.write_status("done")
 
     monkeypatch.setattr("bc_model.training.train", train)
-    code, _, _ = command("train", drawn_set, "--run", tmp_path / "run", "--weights", "none")
+    code, _, _ = command("train", synthetic_dataset, "--run", tmp_path / "run", "--weights", "none")
     assert code == 0
     assert {"confusion.png", "roc.png"} <= {
         file.name for file in (tmp_path / "run" / "evaluation").iterdir()

@@ -160,9 +160,9 @@ def test_export_with_an_unknown_format_is_refused(
 
 
 def test_quantize_prints_the_parity_of_every_precision(
-    command: Command, run: Path, drawn_set: Path
+    command: Command, run: Path, synthetic_dataset: Path
 ) -> None:
-    code, out, err = command("quantize", run, drawn_set)
+    code, out, err = command("quantize", run, synthetic_dataset)
     assert code == 0, err
     lines = dict(line.split(": ", 1) for line in out.splitlines() if ": " in line)
     for precision in sorted({*supported_precisions(), "f32"}):
@@ -174,33 +174,37 @@ def test_quantize_prints_the_parity_of_every_precision(
     assert "served-int8.xml" in open_bundle(run).card.files
 
 
-def test_quantize_with_json_prints_only_json(command: Command, run: Path, drawn_set: Path) -> None:
-    code, out, err = command("quantize", run, drawn_set, "--json")
+def test_quantize_with_json_prints_only_json(
+    command: Command, run: Path, synthetic_dataset: Path
+) -> None:
+    code, out, err = command("quantize", run, synthetic_dataset, "--json")
     assert code == 0, err
     assert json.loads(out) == to_json(open_bundle(run).card)["precisions"]
 
 
 def test_quantize_with_other_images_is_refused(
-    command: Command, run: Path, drawn_set: Path
+    command: Command, run: Path, synthetic_dataset: Path
 ) -> None:
-    other = drawn_set / "histology_slides/breast/malignant"
+    other = synthetic_dataset / "histology_slides/breast/malignant"
     before = {path: path.read_bytes() for path in (run / "model").iterdir()}
     assert_refused(command("quantize", run, other), "Use the dataset of the split")
     assert {path: path.read_bytes() for path in (run / "model").iterdir()} == before
 
 
-def test_quantize_without_a_split_is_refused(command: Command, run: Path, drawn_set: Path) -> None:
+def test_quantize_without_a_split_is_refused(
+    command: Command, run: Path, synthetic_dataset: Path
+) -> None:
     (run / "split.csv").unlink()
-    assert_refused(command("quantize", run, drawn_set), "split.csv")
+    assert_refused(command("quantize", run, synthetic_dataset), "split.csv")
 
 
 def test_quantize_with_the_split_of_another_run_is_refused(
-    command: Command, run: Path, drawn_set: Path, tmp_path: Path
+    command: Command, run: Path, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.csv"
     other.write_text((run / "split.csv").read_text() + "\n")
     card = (run / "model" / "model_card.json").read_text()
-    result = command("quantize", run, drawn_set, "--split", other)
+    result = command("quantize", run, synthetic_dataset, "--split", other)
     assert_refused(result, "is not the split that model")
     assert (run / "model" / "model_card.json").read_text() == card
 

@@ -315,9 +315,9 @@ def test_load_dataset_progress_counts_all_files(tmp_path: Path) -> None:
 
 
 def test_load_dataset_stopped_reading_is_resumed_from_cache(
-    drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = shutil.copytree(drawn_set, tmp_path / "images", copy_function=shutil.copy2)
+    images = shutil.copytree(synthetic_dataset, tmp_path / "images", copy_function=shutil.copy2)
     for path in images.rglob("*.png"):
         os.utime(path, (1e9, 1e9))  # Files that have just changed are not cached.
     read_paths: list[Path] = []

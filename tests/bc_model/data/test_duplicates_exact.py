@@ -10,9 +10,9 @@ from bc_model.data.duplicates import find_duplicates
 
 
 @pytest.fixture
-def folder(drawn_set: Path, tmp_path: Path) -> Path:
+def folder(synthetic_dataset: Path, tmp_path: Path) -> Path:
     """Return a copy of the synthetic dataset."""
-    shutil.copytree(drawn_set, tmp_path / "set")
+    shutil.copytree(synthetic_dataset, tmp_path / "set")
     return tmp_path / "set"
 
 
@@ -68,9 +68,9 @@ def test_find_duplicates_returns_relation_of_each_pair(folder: Path) -> None:
 
 
 def test_find_duplicates_names_without_case_are_case_unknown(
-    drawn_set: Path, tmp_path: Path
+    synthetic_dataset: Path, tmp_path: Path
 ) -> None:
-    for number, path in enumerate(sorted(drawn_set.rglob("SOB_B*.png"))[:2]):
+    for number, path in enumerate(sorted(synthetic_dataset.rglob("SOB_B*.png"))[:2]):
         for copy_number in range(1 + number):
             target = tmp_path / "benign" / f"{number}-{copy_number}.png"
             target.parent.mkdir(exist_ok=True)
@@ -82,8 +82,8 @@ def test_find_duplicates_names_without_case_are_case_unknown(
     ]
 
 
-def test_find_duplicates_without_duplicates_returns_empty_table(drawn_set: Path) -> None:
-    duplicates = find_duplicates(load_dataset(drawn_set))
+def test_find_duplicates_without_duplicates_returns_empty_table(synthetic_dataset: Path) -> None:
+    duplicates = find_duplicates(load_dataset(synthetic_dataset))
 
     assert not any(duplicates.counts.values())
     assert list(duplicates.pairs.columns) == ["path", "other", "distance", "relation"]

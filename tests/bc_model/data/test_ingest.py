@@ -33,9 +33,9 @@ def make_zip(folder: Path, **others: bytes) -> bytes:
 
 
 @pytest.fixture
-def archive(drawn_set: Path, tmp_path: Path) -> Path:
+def archive(synthetic_dataset: Path, tmp_path: Path) -> Path:
     path = tmp_path / "synthetic.zip"
-    path.write_bytes(make_zip(drawn_set, README=b"x"))
+    path.write_bytes(make_zip(synthetic_dataset, README=b"x"))
     return path
 
 
@@ -61,21 +61,23 @@ def list_files(registry: Path) -> list[str]:
     )
 
 
-def require_complete(result: IngestResult, drawn_set: Path, registry: Path) -> None:
+def require_complete(result: IngestResult, synthetic_dataset: Path, registry: Path) -> None:
     assert result.dataset == open_dataset(result.dataset.name, registry)
     assert result.n_images == 30
     dataset = load_dataset(result.dataset.images_dir)
-    original = load_dataset(drawn_set)
+    original = load_dataset(synthetic_dataset)
     assert list(dataset.images["sha256"]) == list(original.images["sha256"])
     assert not [path for path in registry.iterdir() if path.name.startswith(".adding")]
 
 
-def test_add_dataset_archive_is_unpacked(archive: Path, drawn_set: Path, registry: Path) -> None:
+def test_add_dataset_archive_is_unpacked(
+    archive: Path, synthetic_dataset: Path, registry: Path
+) -> None:
     reported: list[tuple[str, int, int]] = []
     result = add_dataset(
         archive, "synthetic", registry=registry, progress=lambda *at: reported.append(at)
     )
-    require_complete(result, drawn_set, registry)
+    require_complete(result, synthetic_dataset, registry)
     assert (result.dataset.kind, result.dataset.source) == ("stored", "synthetic.zip")
     assert result.skipped == [("README", "not an image")]
     assert result.notes == ["The archive contains skipped files: not an image (1)."]
@@ -86,14 +88,14 @@ def test_add_dataset_archive_is_unpacked(archive: Path, drawn_set: Path, registr
 
 
 def test_add_archive_stream_is_copied_and_unpacked(
-    archive: Path, drawn_set: Path, registry: Path
+    archive: Path, synthetic_dataset: Path, registry: Path
 ) -> None:
     reported: list[tuple[str, int, int]] = []
     result = add_archive(
         SlowStream(archive.read_bytes()), "sent", registry=registry, source_name="upload.zip",
         progress=lambda *at: reported.append(at),
     )  # fmt: skip
-    require_complete(result, drawn_set, registry)
+    require_complete(result, synthetic_dataset, registry)
     assert result.dataset.source == "upload.zip"
     assert ("uploading", archive.stat().st_size, 0) in reported
     assert [path.name for path in (registry / "sent").iterdir() if path.name != "images"] == [
@@ -101,16 +103,16 @@ def test_add_archive_stream_is_copied_and_unpacked(
     ]
 
 
-def test_add_dataset_folder_is_linked(drawn_set: Path, registry: Path) -> None:
-    result = add_dataset(drawn_set, "linked", registry=registry)
+def test_add_dataset_folder_is_linked(synthetic_dataset: Path, registry: Path) -> None:
+    result = add_dataset(synthetic_dataset, "linked", registry=registry)
     assert (result.dataset.kind, result.n_images, result.skipped) == ("linked", 0, [])
     assert len(load_dataset(result.dataset.images_dir).images) == 30
 
 
 def test_add_dataset_images_without_classes_have_note(
-    drawn_set: Path, registry: Path, tmp_path: Path
+    synthetic_dataset: Path, registry: Path, tmp_path: Path
 ) -> None:
-    data = next(drawn_set.rglob("*.png")).read_bytes()
+    data = next(synthetic_dataset.rglob("*.png")).read_bytes()
     path = tmp_path / "patches.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("0/a.png", data)
@@ -195,9 +197,9 @@ def test_add_dataset_missing_source_raises(registry: Path, tmp_path: Path) -> No
 
 
 def test_add_download_broken_connection_becomes_dataset(
-    server: Server, drawn_set: Path, registry: Path
+    server: Server, synthetic_dataset: Path, registry: Path
 ) -> None:
-    server.content = make_zip(drawn_set)
+    server.content = make_zip(synthetic_dataset)
     server.breaks = [1000]
     digest = hashlib.sha256(server.content).hexdigest()
     reported: list[tuple[str, int, int]] = []
@@ -208,7 +210,7 @@ def test_add_download_broken_connection_becomes_dataset(
         registry=registry,
         progress=lambda *at: reported.append(at),
     )
-    require_complete(result, drawn_set, registry)
+    require_complete(result, synthetic_dataset, registry)
     assert (result.dataset.source, result.dataset.details["sha256"]) == (server.url, digest)
     assert result.notes[0] == "The dataset differs from BreakHis."
     assert "The dataset contains 15 benign images at 200X. BreakHis contains 623." in result.notes
@@ -219,25 +221,25 @@ def test_add_download_broken_connection_becomes_dataset(
 
 
 def test_add_download_failed_leaves_no_dataset_and_is_resumed(
-    server: Server, drawn_set: Path, registry: Path
+    server: Server, synthetic_dataset: Path, registry: Path
 ) -> None:
-    server.content = make_zip(drawn_set)
+    server.content = make_zip(synthetic_dataset)
     server.breaks, server.codes = [1000], [200, 404]
     with pytest.raises(DownloadError):
         add_download("synthetic", url=server.url, registry=registry)
     assert list_datasets(registry) == ([], [])
     require_complete(
-        add_download("synthetic", url=server.url, registry=registry), drawn_set, registry
+        add_download("synthetic", url=server.url, registry=registry), synthetic_dataset, registry
     )
     assert server.requests[-1]["Range"] == "bytes=1000-"
 
 
 def test_add_download_wrong_checksum_leaves_no_dataset(
-    server: Server, archive: Path, drawn_set: Path, registry: Path
+    server: Server, archive: Path, synthetic_dataset: Path, registry: Path
 ) -> None:
     add_dataset(archive, "good", registry=registry)
     before = list_files(registry)
-    server.content = make_zip(drawn_set)
+    server.content = make_zip(synthetic_dataset)
     with pytest.raises(DownloadError, match=r"checksum .* is wrong"):
         add_download("synthetic", url=server.url, sha256="0" * 64, registry=registry)
     assert [name for name in list_files(registry) if not name.startswith(".downloads")] == before
@@ -265,9 +267,9 @@ def test_add_download_other_file_is_deleted(server: Server, registry: Path) -> N
 
 
 def test_add_download_full_disk_keeps_received_file(
-    server: Server, drawn_set: Path, registry: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, synthetic_dataset: Path, registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.content = make_zip(drawn_set)
+    server.content = make_zip(synthetic_dataset)
 
     def full(*_: object) -> None:
         raise DataError("Free disk space")

@@ -33,11 +33,11 @@ def registry(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def archive(drawn_set: Path) -> bytes:
+def archive(synthetic_dataset: Path) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as out:
-        for path in sorted(drawn_set.rglob("*.png")):
-            out.write(path, path.relative_to(drawn_set).as_posix())
+        for path in sorted(synthetic_dataset.rglob("*.png")):
+            out.write(path, path.relative_to(synthetic_dataset).as_posix())
     return buffer.getvalue()
 
 

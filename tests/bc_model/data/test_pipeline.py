@@ -56,26 +56,30 @@ def augment_first(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 @pytest.mark.parametrize("image_size", [(32, 32), (24, 48), (80, 120)])
 def test_load_pixels_equals_preprocessing_of_inference(
-    drawn_set: Path, image_size: tuple[int, int]
+    synthetic_dataset: Path, image_size: tuple[int, int]
 ) -> None:
-    paths = list(load_dataset(drawn_set).images["path"])[::7]
-    pixels = load_pixels(drawn_set, paths, image_size)
+    paths = list(load_dataset(synthetic_dataset).images["path"])[::7]
+    pixels = load_pixels(synthetic_dataset, paths, image_size)
     for path, loaded in zip(paths, pixels, strict=True):
         np.testing.assert_array_equal(
-            loaded, preprocess_image(read_image(drawn_set / path), image_size)
+            loaded, preprocess_image(read_image(synthetic_dataset / path), image_size)
         )
 
 
-def test_load_pixels_keeps_order_of_paths(drawn_set: Path) -> None:
-    paths = list(load_dataset(drawn_set).images["path"])
-    forwards, backwards = (load_pixels(drawn_set, p, (32, 32)) for p in (paths, paths[::-1]))
+def test_load_pixels_keeps_order_of_paths(synthetic_dataset: Path) -> None:
+    paths = list(load_dataset(synthetic_dataset).images["path"])
+    forwards, backwards = (
+        load_pixels(synthetic_dataset, p, (32, 32)) for p in (paths, paths[::-1])
+    )
     np.testing.assert_array_equal(forwards, backwards[::-1])
 
 
-def test_load_pixels_reports_progress(drawn_set: Path) -> None:
+def test_load_pixels_reports_progress(synthetic_dataset: Path) -> None:
     reported = []
-    paths = list(load_dataset(drawn_set).images["path"])[:3]
-    load_pixels(drawn_set, paths, (32, 32), progress=lambda *counts: reported.append(counts))
+    paths = list(load_dataset(synthetic_dataset).images["path"])[:3]
+    load_pixels(
+        synthetic_dataset, paths, (32, 32), progress=lambda *counts: reported.append(counts)
+    )
     assert reported == [(1, 3), (2, 3), (3, 3)]
 
 

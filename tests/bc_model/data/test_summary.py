@@ -67,8 +67,8 @@ def test_summarize_dataset_counts_images_cases_and_files() -> None:
     assert summary["excluded_files"][0] == {"path": "x.png", "reason": "empty", "detail": "why"}
 
 
-def test_summarize_dataset_is_json_safe(drawn_set: Path) -> None:
-    summary = summarize_dataset(load_dataset(drawn_set))
+def test_summarize_dataset_is_json_safe(synthetic_dataset: Path) -> None:
+    summary = summarize_dataset(load_dataset(synthetic_dataset))
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
@@ -139,8 +139,8 @@ def test_summarize_dataset_near_duplicates_of_one_case_have_no_check() -> None:
     assert not {"BC254", "BC255"} & checks_of(summary).keys()
 
 
-def test_summarize_fold_file_is_json_safe(tmp_path: Path, drawn_set: Path) -> None:
-    dataset = load_dataset(drawn_set)
+def test_summarize_fold_file_is_json_safe(tmp_path: Path, synthetic_dataset: Path) -> None:
+    dataset = load_dataset(synthetic_dataset)
     names = [Path(path).name for path in dataset.images["path"]]
     file = tmp_path / "dsfold3.txt"
     lines = [f"{name}|200|3|{'test' if i % 3 else 'train'}" for i, name in enumerate(names)]

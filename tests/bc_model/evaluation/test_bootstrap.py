@@ -41,12 +41,14 @@ def bootstrap_by_loop(n_resamples: int) -> tuple[float, float, float]:
     right = prob >= 0.5
     names = np.unique(case[malignant])
 
-    def rates(drawn: list[str]) -> tuple[float, float]:
-        groups = [right[(case == name) & malignant] for name in drawn]
+    def rates(resampled: list[str]) -> tuple[float, float]:
+        groups = [right[(case == name) & malignant] for name in resampled]
         proportion = np.concatenate(groups).mean()
         n = sum(group.size for group in groups)
         lead = [(group.sum() - proportion * group.size) / n for group in groups]
-        return proportion, math.sqrt(len(drawn) / (len(drawn) - 1) * sum(x * x for x in lead))
+        return proportion, math.sqrt(
+            len(resampled) / (len(resampled) - 1) * sum(x * x for x in lead)
+        )
 
     value = rates(list(names))[0]
     left_out = np.array([rates([n for n in names if n != name])[0] for name in names])
@@ -54,8 +56,8 @@ def bootstrap_by_loop(n_resamples: int) -> tuple[float, float, float]:
     sample = CaseSample.of(case, malignant)
     t = []
     for row in sample.draw(n_resamples, seed=4)[:, sample.cluster].astype(int):
-        drawn = [name for name in names for _ in range(row[(case == name) & malignant][0])]
-        proportion, spread = rates(drawn)
+        resampled = [name for name in names for _ in range(row[(case == name) & malignant][0])]
+        proportion, spread = rates(resampled)
         t.append((proportion - value) / spread)
     t.sort()
     # 2.5 % of 400 ordered values are at or below the 10th, 97.5 % at or below the 390th.

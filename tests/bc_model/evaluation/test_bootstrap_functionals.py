@@ -65,8 +65,8 @@ def test_average_precision_functional_many_thresholds_are_merged(
     coarse = functional(draws)
     assert np.corrcoef(coarse[0], exact[0])[0, 1] > 0.99
     assert coarse[0].std() == pytest.approx(exact[0].std(), rel=0.05)
-    drawn = draws > 0  # The slopes of the other cases have no effect.
-    assert np.abs(coarse[1] - exact[1])[drawn].max() < 0.1 * np.abs(exact[1][drawn]).max()
+    resampled = draws > 0  # The slopes of the other cases have no effect.
+    assert np.abs(coarse[1] - exact[1])[resampled].max() < 0.1 * np.abs(exact[1][resampled]).max()
 
 
 def test_sum_functional_proportion_has_manual_slope() -> None:

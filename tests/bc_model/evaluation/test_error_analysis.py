@@ -105,7 +105,7 @@ def engine(tiny_run: Run) -> Engine:
 
 
 def test_compute_training_features_reuses_file(
-    engine: Engine, tiny_run: Run, drawn_set: Path, tmp_path: Path
+    engine: Engine, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
     split = read_split(tiny_run.split_file)
     calls: list[tuple[int, int]] = []
@@ -113,33 +113,40 @@ def test_compute_training_features_reuses_file(
     def progress(done: int, total: int) -> None:
         calls.append((done, total))
 
-    first = compute_training_features(engine, drawn_set, split, tmp_path / "f", progress=progress)
+    first = compute_training_features(
+        engine, synthetic_dataset, split, tmp_path / "f", progress=progress
+    )
     n = int((split["subset"] == "train").sum())
     assert calls[-1] == (n, n)
     calls.clear()
-    again = compute_training_features(engine, drawn_set, split, tmp_path / "f", progress=progress)
+    again = compute_training_features(
+        engine, synthetic_dataset, split, tmp_path / "f", progress=progress
+    )
     assert calls == []
     assert (again.features == first.features).all()
     assert again.path.tolist() == split.loc[split["subset"] == "train", "path"].tolist()
     # Another training subset has another table.
     other = split.copy()
     other.loc[other.index[other["subset"] == "train"][0], "subset"] = "validation"
-    assert len(compute_training_features(engine, drawn_set, other, tmp_path / "f").path) == n - 1
+    assert (
+        len(compute_training_features(engine, synthetic_dataset, other, tmp_path / "f").path)
+        == n - 1
+    )
     with pytest.raises(SplitError, match="Empty training subset"):
         compute_training_features(
-            engine, drawn_set, split[split["subset"] == "test"], tmp_path / "f"
+            engine, synthetic_dataset, split[split["subset"] == "test"], tmp_path / "f"
         )
 
 
 def test_find_neighbors_returns_training_images(
-    engine: Engine, tiny_run: Run, drawn_set: Path, tmp_path: Path
+    engine: Engine, tiny_run: Run, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
     report = read_report(tiny_run.evaluation_dir)
     assert report.predictions is not None
     split = read_split(tiny_run.split_file)
-    table = compute_training_features(engine, drawn_set, split, tmp_path)
+    table = compute_training_features(engine, synthetic_dataset, split, tmp_path)
     entries = build_error_gallery(report.predictions, threshold=report.threshold).images
-    found = find_neighbors(entries, engine, drawn_set, table, count=2)
+    found = find_neighbors(entries, engine, synthetic_dataset, table, count=2)
     assert list(found) == [entry.path for entry in entries]
     training = set(split.loc[split["subset"] == "train", "path"])
     for entry in entries:
@@ -147,7 +154,7 @@ def test_find_neighbors_returns_training_images(
         assert {near.path, far.path} <= training
         assert entry.case not in {near.case, far.case}
         assert near.distance <= far.distance
-    assert find_neighbors([], engine, drawn_set, table) == {}
+    assert find_neighbors([], engine, synthetic_dataset, table) == {}
 
 
 def test_read_training_features_finished_run_has_file(tiny_run: Run) -> None:

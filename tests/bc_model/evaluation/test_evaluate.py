@@ -25,46 +25,48 @@ def engine(tiny_run: Run) -> Engine:
 
 
 def test_evaluate_split_own_test_subset_is_leakage_free(
-    engine: Engine, tiny_run: Run, drawn_set: Path
+    engine: Engine, tiny_run: Run, synthetic_dataset: Path
 ) -> None:
-    report = evaluate_split(engine, drawn_set, read_split(tiny_run.split_file))
+    report = evaluate_split(engine, synthetic_dataset, read_split(tiny_run.split_file))
     assert not report.has_leakage
     assert report.protocol == "case"
 
 
 def test_evaluate_classifier_equals_evaluation_of_its_engine(
-    engine: Engine, tiny_run: Run, drawn_set: Path
+    engine: Engine, tiny_run: Run, synthetic_dataset: Path
 ) -> None:
-    split, dataset = read_split(tiny_run.split_file), load_dataset(drawn_set)
+    split, dataset = read_split(tiny_run.split_file), load_dataset(synthetic_dataset)
     classifier = Classifier(BatchingEngine(engine))
     report = evaluate(classifier, dataset, split, subset="test")
     assert report == evaluate(engine, dataset, split)
-    assert report == evaluate_split(engine, drawn_set, split)
+    assert report == evaluate_split(engine, synthetic_dataset, split)
     assert evaluate_external(classifier, dataset) == evaluate_external(engine, dataset)
 
 
 @pytest.mark.parametrize("subset", ["train", "validation"])
 def test_evaluate_split_other_subset_has_leakage(
-    engine: Engine, tiny_run: Run, drawn_set: Path, subset: str
+    engine: Engine, tiny_run: Run, synthetic_dataset: Path, subset: str
 ) -> None:
-    report = evaluate_split(engine, drawn_set, read_split(tiny_run.split_file), subset=subset)
+    report = evaluate_split(
+        engine, synthetic_dataset, read_split(tiny_run.split_file), subset=subset
+    )
     assert report.has_leakage
     assert report.protocol == f"case, {subset} subset"
 
 
-def test_evaluate_split_foreign_split_has_leakage(engine: Engine, drawn_set: Path) -> None:
-    dataset = load_dataset(drawn_set)
+def test_evaluate_split_foreign_split_has_leakage(engine: Engine, synthetic_dataset: Path) -> None:
+    dataset = load_dataset(synthetic_dataset)
     known = engine.bundle.seen_cases
     foreign = next(
         split
         for split in (make_split(dataset, "case", seed=seed) for seed in range(1, 20))
         if set(split.loc[split["subset"] == "test", "case"]) & known
     )
-    assert evaluate_split(engine, drawn_set, foreign).has_leakage
+    assert evaluate_split(engine, synthetic_dataset, foreign).has_leakage
 
 
 def test_evaluate_split_cases_of_initial_weights_have_leakage(
-    engine: Engine, tiny_run: Run, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, tiny_run: Run, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split = read_split(tiny_run.split_file)
     tested = set(split.loc[split["subset"] == "test", "case"])
@@ -72,29 +74,31 @@ def test_evaluate_split_cases_of_initial_weights_have_leakage(
     card = replace(engine.bundle.card, data=data)
     monkeypatch.setattr(engine, "bundle", Bundle(engine.bundle.folder, card))
 
-    report = evaluate_split(engine, drawn_set, split)
+    report = evaluate_split(engine, synthetic_dataset, split)
 
     assert report.has_leakage
     assert "BC321" in [check.code for check in report.checks]
 
 
 def test_evaluate_split_initialization_leakage_returns_check(
-    engine: Engine, tiny_run: Run, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, tiny_run: Run, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = replace(engine.bundle.card.data, has_leakage=True, has_initialization_leakage=True)
     card = replace(engine.bundle.card, data=data)
     monkeypatch.setattr(engine, "bundle", Bundle(engine.bundle.folder, card))
 
-    report = evaluate_split(engine, drawn_set, read_split(tiny_run.split_file))
+    report = evaluate_split(engine, synthetic_dataset, read_split(tiny_run.split_file))
 
     assert report.has_leakage
     assert "BC211" in [check.code for check in report.checks]
 
 
-def test_evaluate_split_empty_subset_raises(engine: Engine, tiny_run: Run, drawn_set: Path) -> None:
+def test_evaluate_split_empty_subset_raises(
+    engine: Engine, tiny_run: Run, synthetic_dataset: Path
+) -> None:
     split = read_split(tiny_run.split_file)
     with pytest.raises(SplitError, match="Empty test subset"):
-        evaluate_split(engine, drawn_set, split[split["subset"] != "test"])
+        evaluate_split(engine, synthetic_dataset, split[split["subset"] != "test"])
 
 
 def test_stored_predictions_contain_logits_before_temperature(tiny_run: Run) -> None:

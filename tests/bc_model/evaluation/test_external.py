@@ -183,7 +183,7 @@ def test_measure_domain_shift_other_magnification_returns_check(bundle: Bundle) 
 
 
 @pytest.fixture(scope="module")
-def patches(drawn_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def patches(synthetic_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return new synthetic images in folders 0 and 1, without BreakHis names."""
     source = tmp_path_factory.mktemp("other")
     generate_dataset(source / "set", n_cases=8, images_per_case=3, size=(50, 50), seed=7)
@@ -216,8 +216,8 @@ def test_evaluate_external_mapped_dataset_returns_report(
     assert from_json(EvaluationReport, to_json(report)) == report
 
 
-def test_evaluate_external_seen_cases_have_leakage(bundle: Bundle, drawn_set: Path) -> None:
-    report = evaluate_external(Engine(bundle), load_dataset(drawn_set))
+def test_evaluate_external_seen_cases_have_leakage(bundle: Bundle, synthetic_dataset: Path) -> None:
+    report = evaluate_external(Engine(bundle), load_dataset(synthetic_dataset))
     assert report.has_leakage
     # Of 10 cases with 3 images each, three of five folds train and one validates.
     assert report.domain_shift is not None
@@ -234,9 +234,9 @@ def test_evaluate_external_seen_cases_have_leakage(bundle: Bundle, drawn_set: Pa
 
 
 def test_evaluate_external_unseen_images_are_a_subgroup(
-    bundle: Bundle, drawn_set: Path, tmp_path: Path
+    bundle: Bundle, synthetic_dataset: Path, tmp_path: Path
 ) -> None:
-    dataset = load_dataset(drawn_set)
+    dataset = load_dataset(synthetic_dataset)
     report = evaluate_external(Engine(bundle), dataset)
     new, known = [group for group in report.subgroups if group.kind == "seen"]
     assert (new.name, new.n_images, new.n_cases) == ("unseen in training", 6, 2)
@@ -257,7 +257,7 @@ def test_evaluate_external_unseen_images_are_a_subgroup(
 
 
 @pytest.fixture
-def renamed(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Path:
+def renamed(tiny_run: Run, synthetic_dataset: Path, tmp_path: Path) -> Path:
     """Return two training images of each class and one test image without BreakHis names."""
     split = read_split(tiny_run.split_file)
     training = split[split["subset"] == "train"].groupby("class").head(2)
@@ -265,7 +265,7 @@ def renamed(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Path:
     for number, row in enumerate(pd.concat([training, test]).to_dict("records")):
         folder = tmp_path / "renamed" / row["class"]
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(drawn_set / row["path"], folder / f"{number}.png")
+        shutil.copy(synthetic_dataset / row["path"], folder / f"{number}.png")
     return tmp_path / "renamed"
 
 
@@ -294,13 +294,13 @@ def test_evaluate_external_copied_model_finds_seen_images(
 
 
 def test_evaluate_external_recompressed_images_returns_check(
-    bundle: Bundle, drawn_set: Path, tiny_run: Run, tmp_path: Path
+    bundle: Bundle, synthetic_dataset: Path, tiny_run: Run, tmp_path: Path
 ) -> None:
     split = read_split(tiny_run.split_file)
     for number, row in enumerate(split[split["subset"] == "train"].to_dict("records")):
         folder = tmp_path / "packed" / row["class"]
         folder.mkdir(parents=True, exist_ok=True)
-        with Image.open(drawn_set / row["path"]) as image:
+        with Image.open(synthetic_dataset / row["path"]) as image:
             half = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
         half.convert("RGB").save(folder / f"{number}.jpg", quality=90)
     report = evaluate_external(Engine(bundle), load_dataset(tmp_path / "packed"))

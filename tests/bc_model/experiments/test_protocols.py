@@ -27,8 +27,8 @@ NO_FOLD_FILE = make_check("BC246")
 
 
 @pytest.fixture(scope="module")
-def dataset(drawn_set: Path) -> Dataset:
-    return load_dataset(drawn_set)
+def dataset(synthetic_dataset: Path) -> Dataset:
+    return load_dataset(synthetic_dataset)
 
 
 @pytest.fixture

@@ -315,13 +315,13 @@ def test_predict_with_a_training_case_has_a_warning(subset: str, card: ModelCard
 
 
 def test_predict_with_training_images_and_near_duplicates_has_a_warning(
-    card: ModelCard, tiny_run: Run, drawn_set: Path
+    card: ModelCard, tiny_run: Run, synthetic_dataset: Path
 ) -> None:
     engine = engine_with((0.0, 1.0), replace(card, files=open_bundle(tiny_run.path).card.files))
     engine.bundle = Bundle(tiny_run.model_dir, engine.bundle.card)
     split = read_split(tiny_run.split_file)
     own, other = (
-        read_image(drawn_set / split.loc[split["subset"] == subset, "path"].iloc[0])
+        read_image(synthetic_dataset / split.loc[split["subset"] == subset, "path"].iloc[0])
         for subset in ("train", "test")
     )
 

@@ -62,10 +62,10 @@ def test_find_seen_images_without_a_case_includes_only_the_image(bundle: Bundle,
 
 
 def test_read_seen_images_lists_training_and_validation_images(
-    bundle: Bundle, tiny_run: Run, drawn_set: Path
+    bundle: Bundle, tiny_run: Run, synthetic_dataset: Path
 ) -> None:
     split = pd.read_csv(tiny_run.split_file, dtype=str)
-    dataset = load_dataset(drawn_set).images.set_index("sha256")
+    dataset = load_dataset(synthetic_dataset).images.set_index("sha256")
     listed = read_seen_images(bundle)
 
     assert listed is not None

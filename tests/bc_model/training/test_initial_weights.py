@@ -25,7 +25,7 @@ def bundled(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("weights", ["bundled", "file"])
 def test_check_initialization_leakage_counts_test_images_of_seen_cases(
-    tiny_run: Run, drawn_set: Path, bundled, weights: str
+    tiny_run: Run, synthetic_dataset: Path, bundled, weights: str
 ):
     if weights == "file":
         weights = str(tiny_run.model_dir / "model.keras")
@@ -35,7 +35,7 @@ def test_check_initialization_leakage_counts_test_images_of_seen_cases(
     )
     n = int((split["subset"] == "train").sum())
 
-    dataset = load_dataset(drawn_set)
+    dataset = load_dataset(synthetic_dataset)
     assert check_initialization_leakage(weights, dataset, split) is None
     leakage = make_check("BC410", n_seen=n, n_test=n)
     assert check_initialization_leakage(weights, dataset, other) == leakage
@@ -43,25 +43,25 @@ def test_check_initialization_leakage_counts_test_images_of_seen_cases(
 
 @pytest.mark.parametrize("weights", ["imagenet", "none", "/weights/resnet50.h5", "/no/model.keras"])
 def test_check_initialization_leakage_of_unknown_weights_is_none(
-    tiny_run: Run, drawn_set: Path, bundled, weights: str
+    tiny_run: Run, synthetic_dataset: Path, bundled, weights: str
 ):
     assert find_initial_bundle(weights) is None
     split = read_split(tiny_run.split_file)
-    assert check_initialization_leakage(weights, load_dataset(drawn_set), split) is None
+    assert check_initialization_leakage(weights, load_dataset(synthetic_dataset), split) is None
 
 
 def test_check_initialization_leakage_of_renamed_copies_is_bc411(
-    tiny_run: Run, drawn_set: Path, bundled
+    tiny_run: Run, synthetic_dataset: Path, bundled
 ):
     """Without the same pixels, names and cases, only near-duplicates identify images."""
-    dataset, split = load_dataset(drawn_set), read_split(tiny_run.split_file)
+    dataset, split = load_dataset(synthetic_dataset), read_split(tiny_run.split_file)
     names = {path: f"{number}.png" for number, path in enumerate(dataset.images["path"])}
     other = split.assign(
         path=split["path"].map(names), sha256="0" * 64, case="", group="",
         subset=split["subset"].map({"test": "train", "train": "test"}).fillna("train"),
     )  # fmt: skip
     images = dataset.images.assign(path=dataset.images["path"].map(names))
-    renamed = Dataset(drawn_set, images, dataset.excluded)
+    renamed = Dataset(synthetic_dataset, images, dataset.excluded)
 
     check = check_initialization_leakage("bundled", renamed, other)
     assert check is not None
@@ -70,9 +70,9 @@ def test_check_initialization_leakage_of_renamed_copies_is_bc411(
 
 
 def test_collect_seen_images_adds_those_of_the_initial_weights(
-    tiny_run: Run, drawn_set: Path, bundled
+    tiny_run: Run, synthetic_dataset: Path, bundled
 ):
-    dataset, split = load_dataset(drawn_set), read_split(tiny_run.split_file)
+    dataset, split = load_dataset(synthetic_dataset), read_split(tiny_run.split_file)
     swapped = split.assign(
         subset=["train" if subset == "test" else "test" for subset in split["subset"]]
     )

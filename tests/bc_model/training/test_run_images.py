@@ -15,9 +15,9 @@ from bc_model.training.run import Run, RunImages
 
 
 @pytest.fixture
-def run(tiny_run: Run, drawn_set: Path, tmp_path: Path) -> Run:
+def run(tiny_run: Run, synthetic_dataset: Path, tmp_path: Path) -> Run:
     """Return a run without a model, and with a copy of the dataset."""
-    shutil.copytree(drawn_set, tmp_path / "set")
+    shutil.copytree(synthetic_dataset, tmp_path / "set")
     copy = Run(tmp_path / "run")
     copy.path.mkdir()
     shutil.copy(tiny_run.split_file, copy.split_file)

@@ -93,12 +93,12 @@ def test_start_run_resolves_relative_paths(
 
 @pytest.mark.usefixtures("fake_popen")
 def test_start_run_resolves_the_name_of_a_registered_dataset(
-    drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "registry"))
-    link_folder(drawn_set, "registered")
+    link_folder(synthetic_dataset, "registered")
     run = run_queue.start_run(TrainingConfig(data="registered", weights="none"), tmp_path / "runs")
-    assert run.read_config()["config"]["data"] == str(drawn_set.resolve())
+    assert run.read_config()["config"]["data"] == str(synthetic_dataset.resolve())
 
 
 @pytest.mark.usefixtures("fake_popen")

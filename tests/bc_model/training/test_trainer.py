@@ -83,11 +83,11 @@ def test_finished_run_is_done(tiny_run: Run) -> None:
 
 
 def test_config_file_contains_the_configuration_hash_and_versions(
-    tiny_run: Run, drawn_set: Path
+    tiny_run: Run, synthetic_dataset: Path
 ) -> None:
     config = tiny_run.read_config()
-    assert from_json(TrainingConfig, config["config"]) == make_config(drawn_set)
-    assert config["data_sha256"] == dataset_sha256(load_dataset(drawn_set))
+    assert from_json(TrainingConfig, config["config"]) == make_config(synthetic_dataset)
+    assert config["data_sha256"] == dataset_sha256(load_dataset(synthetic_dataset))
     assert {"keras", "tensorflow", "openvino", "python"} <= set(config["versions"])
 
 
@@ -120,12 +120,12 @@ def test_bundle_is_valid(tiny_run: Run) -> None:
 
 
 def test_images_without_cases_are_logged_as_unknown_cases(
-    tiny_run: Run, drawn_set: Path, caplog: pytest.LogCaptureFixture
+    tiny_run: Run, synthetic_dataset: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    synthetic = load_dataset(drawn_set)
+    synthetic = load_dataset(synthetic_dataset)
     dataset = dataclasses.replace(synthetic, images=synthetic.images.assign(case=""))
     split = read_split(tiny_run.split_file).assign(case="")
-    card = draft_model_card(make_config(drawn_set), dataset, split, tiny_run, NO_IMAGES, 1)
+    card = draft_model_card(make_config(synthetic_dataset), dataset, split, tiny_run, NO_IMAGES, 1)
     assert card.data.n_cases == SubsetCounts()
     with caplog.at_level(logging.INFO):
         _log_split(dataset, split, "none")
@@ -136,14 +136,14 @@ def test_images_without_cases_are_logged_as_unknown_cases(
 
 
 def test_model_card_contains_cases_and_license_of_the_initial_weights(
-    tiny_run: Run, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Run, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_bundle(tiny_run.path)
     data = dataclasses.replace(first.card.data, license="Other license.")
     bundled = Bundle(first.folder, dataclasses.replace(first.card, data=data))
     monkeypatch.setattr("bc_model.training.initial_weights.open_bundled_model", lambda: bundled)
-    dataset, split = load_dataset(drawn_set), read_split(tiny_run.split_file)
-    config = dataclasses.replace(make_config(drawn_set), backbone="resnet50")
+    dataset, split = load_dataset(synthetic_dataset), read_split(tiny_run.split_file)
+    config = dataclasses.replace(make_config(synthetic_dataset), backbone="resnet50")
 
     for weights in ("bundled", str(first.folder / "model.keras")):
         started = dataclasses.replace(config, weights=weights)
@@ -159,17 +159,17 @@ def test_model_card_contains_cases_and_license_of_the_initial_weights(
 
 
 def test_test_images_seen_by_the_initial_weights_are_leakage(
-    tiny_run: Run, drawn_set: Path, caplog: pytest.LogCaptureFixture
+    tiny_run: Run, synthetic_dataset: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The initial weights were trained on the test images, which have other names."""
-    dataset, split = load_dataset(drawn_set), read_split(tiny_run.split_file)
+    dataset, split = load_dataset(synthetic_dataset), read_split(tiny_run.split_file)
     other = split["subset"].map({"train": "test", "test": "train", "validation": "validation"})
     names = {path: f"{n}.png" for n, path in enumerate(split["path"])}
     renamed = split.assign(subset=other, path=split["path"].map(names), case=split["case"] + "x")
     images = dataset.images.assign(path=dataset.images["path"].map(names))
     dataset = dataclasses.replace(dataset, images=images)
     weights = str(tiny_run.model_dir / "model.keras")
-    config = dataclasses.replace(make_config(drawn_set), weights=weights)
+    config = dataclasses.replace(make_config(synthetic_dataset), weights=weights)
 
     card = draft_model_card(config, dataset, renamed, tiny_run, NO_IMAGES, 1)
     assert card.data.has_leakage
@@ -203,11 +203,13 @@ def test_model_card_describes_the_training_data(tiny_run: Run) -> None:
 
 
 def test_model_card_has_the_stain_statistics_of_the_training_images(
-    tiny_run: Run, drawn_set: Path
+    tiny_run: Run, synthetic_dataset: Path
 ) -> None:
     split = read_split(tiny_run.split_file)
     card = open_bundle(tiny_run.path).card
-    pixels = load_pixels(drawn_set, list(split.loc[split["subset"] == "train", "path"]), (32, 32))
+    pixels = load_pixels(
+        synthetic_dataset, list(split.loc[split["subset"] == "train", "path"]), (32, 32)
+    )
 
     stain = card.input.stain
     median = np.median(stain_statistics(pixels), axis=0)
@@ -224,11 +226,11 @@ def test_model_card_has_the_stain_statistics_of_the_training_images(
 
 
 @pytest.fixture
-def trainer(drawn_set: Path, run: Run, tmp_path: Path) -> Trainer:
+def trainer(synthetic_dataset: Path, run: Run, tmp_path: Path) -> Trainer:
     """Return a trainer that starts from weights of a file, so that fine-tuning starts at block3."""
     build_model("tiny", image_size=(32, 32)).save_weights(tmp_path / "start.weights.h5")
     weights = str(tmp_path / "start.weights.h5")
-    return Trainer(make_config(drawn_set, weights=weights, finetune_epochs=2), run)
+    return Trainer(make_config(synthetic_dataset, weights=weights, finetune_epochs=2), run)
 
 
 def run_until(trainer: Trainer, last: str) -> Trainer:
@@ -266,7 +268,7 @@ def test_prepare_data_writes_split_and_config(trainer: Trainer, run: Run) -> Non
 
 
 def test_prepare_data_with_a_state_and_without_resume_raises(
-    trainer: Trainer, run: Run, drawn_set: Path
+    trainer: Trainer, run: Run, synthetic_dataset: Path
 ) -> None:
     run_until(trainer, "train_head")
     other = Trainer(trainer.config, run)
@@ -348,56 +350,56 @@ def test_completed_stage_raises(trainer: Trainer) -> None:
 
 
 def test_train_creates_the_run_directory_and_resolves_paths(
-    drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(drawn_set.parent)
-    run = train(make_config(Path(drawn_set.name), head_epochs=0), tmp_path / "runs" / "new")
+    monkeypatch.chdir(synthetic_dataset.parent)
+    run = train(make_config(Path(synthetic_dataset.name), head_epochs=0), tmp_path / "runs" / "new")
     assert run == Run.open(tmp_path / "runs" / "new")
     assert run.read_status()["state"] == "done"
-    assert run.read_config()["config"]["data"] == str(drawn_set.resolve())
+    assert run.read_config()["config"]["data"] == str(synthetic_dataset.resolve())
     with pytest.raises(RunError, match="already exists"):
-        train(make_config(drawn_set), run.path)
+        train(make_config(synthetic_dataset), run.path)
 
 
 def test_train_accepts_the_name_of_a_registered_dataset(
-    drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "registry"))
-    link_folder(drawn_set, "registered")
+    link_folder(synthetic_dataset, "registered")
     run = train(make_config(Path("registered"), head_epochs=0), tmp_path / "run")
     assert run.read_status()["state"] == "done"
     # The path, so that the run can be resumed after the dataset is removed from the registry.
-    assert run.read_config()["config"]["data"] == str(drawn_set.resolve())
+    assert run.read_config()["config"]["data"] == str(synthetic_dataset.resolve())
 
 
 def test_stages_accept_the_name_of_a_registered_dataset(
-    drawn_set: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_dataset: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "registry"))
-    link_folder(drawn_set, "registered")
+    link_folder(synthetic_dataset, "registered")
     trainer = Trainer(make_config(Path("registered")), run)
     trainer.build_model()
     trainer.prepare_data()
-    assert trainer.dataset.root == drawn_set.resolve()
+    assert trainer.dataset.root == synthetic_dataset.resolve()
     images = RunImages.from_run(run)
     row = images.split.iloc[0]
     assert images.read(row["sha256"])[0] == row["path"]
 
 
 def test_train_with_the_same_seed_gives_the_same_losses(
-    drawn_set: Path, tiny_run: Run, run: Run
+    synthetic_dataset: Path, tiny_run: Run, run: Run
 ) -> None:
-    train(make_config(drawn_set), run)
+    train(make_config(synthetic_dataset), run)
     for epoch, expected in zip(run.read_history(), tiny_run.read_history(), strict=True):
         for key in ("loss", "val_loss", "accuracy", "val_accuracy"):
             assert epoch[key] == pytest.approx(expected[key], rel=1e-4, abs=1e-4)
 
 
 def test_train_logs_one_line_per_epoch_and_the_leakage(
-    drawn_set: Path, run: Run, caplog: pytest.LogCaptureFixture
+    synthetic_dataset: Path, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="bc_model.training"):
-        train(make_config(drawn_set, head_epochs=0, protocol="image"), run)
+        train(make_config(synthetic_dataset, head_epochs=0, protocol="image"), run)
     lines = [message for message in caplog.messages if message.startswith("epoch ")]
     assert len(lines) == 1
     assert lines[0].startswith("epoch 1/1 fine-tuning  loss ")
@@ -408,9 +410,9 @@ def test_train_logs_one_line_per_epoch_and_the_leakage(
 
 
 def test_train_with_official_folds_reports_leakage(
-    drawn_set: Path, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    synthetic_dataset: Path, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = sorted(path.name for path in drawn_set.rglob("*.png"))
+    names = sorted(path.name for path in synthetic_dataset.rglob("*.png"))
     cases = sorted({name.split("-")[2] for name in names})
     # The last image of every fourth case is a test image; the others are training images.
     test = [n for n in names if n.split("-")[2] in cases[::4] and n.endswith("-003.png")]
@@ -419,7 +421,9 @@ def test_train_with_official_folds_reports_leakage(
     file.write_text("\n".join(lines))
     with caplog.at_level(logging.INFO, logger="bc_model"):
         train(
-            make_config(drawn_set, head_epochs=0, protocol="folds", official_fold_file=str(file)),
+            make_config(
+                synthetic_dataset, head_epochs=0, protocol="folds", official_fold_file=str(file)
+            ),
             run,
         )
     split = read_split(run.split_file)
@@ -434,16 +438,18 @@ def test_train_with_official_folds_reports_leakage(
     assert any("3 of 3 test images are in training" in message for message in caplog.messages)
 
 
-def test_train_stopped_before_the_first_epoch_is_canceled(drawn_set: Path, run: Run) -> None:
+def test_train_stopped_before_the_first_epoch_is_canceled(
+    synthetic_dataset: Path, run: Run
+) -> None:
     run.request("stop")
-    assert train(make_config(drawn_set), run) == run
+    assert train(make_config(synthetic_dataset), run) == run
     assert run.read_status()["state"] == "canceled"
     assert not run.model_dir.exists()
     assert run.read_history() == []
 
 
 def test_train_stopped_later_keeps_the_best_model(
-    drawn_set: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    synthetic_dataset: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append = Run.append_history
 
@@ -452,7 +458,7 @@ def test_train_stopped_later_keeps_the_best_model(
         self.request("stop")
 
     monkeypatch.setattr(Run, "append_history", append_and_stop)
-    train(make_config(drawn_set, head_epochs=5), run)
+    train(make_config(synthetic_dataset, head_epochs=5), run)
     status = run.read_status()
     assert status["state"] == "done"
     assert "Stopped on request" in status["message"]
@@ -463,10 +469,10 @@ def test_train_stopped_later_keeps_the_best_model(
 
 
 def test_train_that_fails_writes_the_error_into_the_status(
-    drawn_set: Path, run: Run, tmp_path: Path
+    synthetic_dataset: Path, run: Run, tmp_path: Path
 ) -> None:
-    for image in drawn_set.rglob("SOB_B_*.png"):
-        target = tmp_path / "benign" / image.relative_to(drawn_set)
+    for image in synthetic_dataset.rglob("SOB_B_*.png"):
+        target = tmp_path / "benign" / image.relative_to(synthetic_dataset)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(image, target)
     with pytest.raises(SplitError, match="benign and malignant") as caught:
@@ -477,29 +483,31 @@ def test_train_that_fails_writes_the_error_into_the_status(
 
 
 def test_train_without_a_finite_loss_raises_with_advice(
-    drawn_set: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    synthetic_dataset: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer_module, "class_weights", lambda _: {0: math.nan, 1: math.nan})
     with pytest.raises(RunError, match="Use lower learning rates"):
-        train(make_config(drawn_set), run)
+        train(make_config(synthetic_dataset), run)
     assert run.read_status()["state"] == "failed"
     assert not run.model_dir.exists()
 
 
 def test_train_with_infinite_loss_in_fine_tuning_keeps_the_best_epoch(
-    drawn_set: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    synthetic_dataset: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = iter([{0: 1.0, 1: 1.0}, {0: math.nan, 1: math.nan}])
     monkeypatch.setattr(trainer_module, "class_weights", lambda _: next(weights))
-    train(make_config(drawn_set), run)
+    train(make_config(synthetic_dataset), run)
     assert run.read_status()["state"] == "done"
     assert [entry["phase"] for entry in run.read_history()] == ["head"]
     exported = load_keras(run.model_dir / "model.keras")
     assert all(np.isfinite(w).all() for w in exported.get_weights())
 
 
-def test_config_from_pretrained_weights_fine_tunes_from_the_default_block(drawn_set: Path) -> None:
-    config = dataclasses.replace(make_config(drawn_set), weights="start.weights.h5")
+def test_config_from_pretrained_weights_fine_tunes_from_the_default_block(
+    synthetic_dataset: Path,
+) -> None:
+    config = dataclasses.replace(make_config(synthetic_dataset), weights="start.weights.h5")
     assert config.resolved_unfreeze_from == "block3"
     assert not config.from_scratch
 
