@@ -63,6 +63,7 @@ def show_excluded(loaded: LoadedDataset, name: str) -> None:
             file_name=f"{name}-excluded.csv",
             key="save-excluded",
             icon=":material/download:",
+            on_click="ignore",
         )
 
 

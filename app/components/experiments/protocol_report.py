@@ -170,6 +170,7 @@ def _show_files(report: ProtocolComparison) -> None:
             file_name=f"{report.experiment}-{name}",
             key=f"save-{name}",
             icon=":material/download:",
+            on_click="ignore",
             width="stretch",
         )
 
