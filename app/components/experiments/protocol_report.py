@@ -46,13 +46,13 @@ def show_protocol_report(report: ProtocolComparison) -> None:
         st.altair_chart(chart, alt=_describe_chart(report, name))
     st.caption(
         "Diamond: with leakage; circle: leakage-free; bar: 95 % interval over cases; dashed line: "
-        f"alarm above {MAX_PLAUSIBLE}; gray tick: majority baseline; shaded: published BreakHis "
+        f"warning above {MAX_PLAUSIBLE}; gray tick: majority baseline; shaded: published BreakHis "
         "ranges."
     )
     _show_table(report)
     if report.leakage_effects:
         st.header("Leakage effect", anchor=False)
-        st.markdown(format_list(gap.check.message for gap in report.leakage_effects))
+        st.markdown(format_list(effect.check.message for effect in report.leakage_effects))
     _show_config(report)
     _show_files(report)
 
