@@ -17,6 +17,7 @@ from bc_model.evaluation import (
     EvaluationReport,
     PublishedRange,
     Subgroup,
+    majority_baseline,
 )
 from bc_model.experiments import ProtocolRow
 from bc_model.reporting import format_support
@@ -203,13 +204,6 @@ _PREDICTED_AXIS = alt.X(
     "predicted:N", title="Predicted class", sort=CLASSES, axis=alt.Axis(labelAngle=0, orient="top")
 )
 _GROUP_HEIGHT_PX = 34
-
-
-def majority_baseline(malignant_proportion: float) -> tuple[str, float]:
-    """Return the majority class and the accuracy of always predicting it."""
-    if malignant_proportion >= 0.5:
-        return "malignant", malignant_proportion
-    return "benign", 1 - malignant_proportion
 
 
 def chart_confusion(confusion: Confusion) -> alt.LayerChart:

@@ -5,7 +5,6 @@ from typing import Any
 
 import streamlit as st
 
-from app.components.charts import majority_baseline
 from app.components.checks import show_labeled_checks
 from app.components.experiments.protocol_report import compute_protocol_report, show_protocol_report
 from app.components.layout import (
@@ -18,7 +17,7 @@ from app.components.layout import (
 from app.components.metric_table import METRIC_COLUMNS, make_frame
 from app.components.train.run_monitor import STATE_LABELS, Color
 from bc_model.errors import BcModelError, RunError
-from bc_model.evaluation import EvaluationReport
+from bc_model.evaluation import EvaluationReport, majority_baseline
 from bc_model.experiments import (
     MISSING,
     Experiment,

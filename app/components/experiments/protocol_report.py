@@ -6,12 +6,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.charts import chart_protocols, find_axis_minimum, majority_baseline
+from app.components.charts import chart_protocols, find_axis_minimum
 from app.components.checks import show_labeled_checks
 from app.components.layout import format_list
 from app.components.metric_table import METRIC_COLUMNS, make_frame, metric_row
 from bc_model.data import PROTOCOLS_WITH_LEAKAGE
-from bc_model.evaluation import MAX_PLAUSIBLE, PUBLISHED_RESULTS
+from bc_model.evaluation import MAX_PLAUSIBLE, PUBLISHED_RESULTS, majority_baseline
 from bc_model.experiments import (
     PROTOCOL_LABELS,
     REPORTED_METRICS,
