@@ -17,6 +17,7 @@ from bc_model.evaluation import (
     EvaluationReport,
     PublishedRange,
     Subgroup,
+    majority_baseline,
 )
 from bc_model.experiments import ProtocolRow
 from bc_model.reporting import format_support
@@ -203,13 +204,6 @@ _PREDICTED_AXIS = alt.X(
     "predicted:N", title="Predicted class", sort=CLASSES, axis=alt.Axis(labelAngle=0, orient="top")
 )
 _GROUP_HEIGHT_PX = 34
-
-
-def majority_baseline(malignant_proportion: float) -> tuple[str, float]:
-    """Return the majority class and the accuracy of always predicting it."""
-    if malignant_proportion >= 0.5:
-        return "malignant", malignant_proportion
-    return "benign", 1 - malignant_proportion
 
 
 def chart_confusion(confusion: Confusion) -> alt.LayerChart:
@@ -477,7 +471,7 @@ _WITH_LEAKAGE, _LEAKAGE_FREE = "with leakage", "leakage-free"
 _LEAKAGE_COLORS = {_WITH_LEAKAGE: VERMILION, _LEAKAGE_FREE: BLUE}
 _LEAKAGE_SHAPES = {_WITH_LEAKAGE: "diamond", _LEAKAGE_FREE: "circle"}
 _PUBLISHED_RANGES = {"image": ("image-level", VERMILION), "folder": ("section-level", GRAY)}
-_ALARM_COLOR = "#d0406a"
+_WARNING_COLOR = "#d0406a"
 _PROTOCOL_HEIGHT_PX, _PROTOCOL_FRAME_PX, _PROTOCOL_LABEL_PX = 46, 100, 132
 
 
@@ -538,7 +532,7 @@ def chart_protocols(
     missing = base.mark_text(align="left", dx=6, color=GRAY, fontStyle="italic").encode(
         x=alt.value(0), y=y, text="missing:N"
     )
-    layers = [*_chart_ranges(published_ranges, name, scale), _chart_alarm(scale)]
+    layers = [*_chart_ranges(published_ranges, name, scale), _chart_plausibility_limit(scale)]
     if name == "accuracy":
         layers.append(
             base.mark_tick(thickness=2, size=16, color=GRAY).encode(
@@ -598,41 +592,41 @@ def _describe_protocol(row: ProtocolRow, name: str) -> dict[str, Any]:
         point |= {"ci_low": metric.ci_low, "ci_high": metric.ci_high, "interval": interval}
     return point | {
         "value": metric.value,
-        "text": text + (", alarm" if name in row.implausible else ""),
+        "text": text + (", warning" if name in row.implausible else ""),
         "support": format_support(metric.n_images, metric.n_cases),
     }
 
 
 def _chart_ranges(ranges: list[PublishedRange], name: str, scale: alt.Scale) -> list[alt.Chart]:
     layers = []
-    for number, published in enumerate(band for band in ranges if band.metric == name):
+    for number, published in enumerate(row for row in ranges if row.metric == name):
         label, color = _PUBLISHED_RANGES[published.protocol]
-        ends = {"low": published.lowest, "high": published.highest}
-        base = alt.Chart(pd.DataFrame([ends | {"words": published.label, "label": label}]))
+        ends = {"lowest": published.lowest, "highest": published.highest}
+        base = alt.Chart(pd.DataFrame([ends | {"source": published.label, "label": label}]))
         layers.append(
             base.mark_rect(opacity=0.22, color=color).encode(
-                x=alt.X("low:Q", scale=scale),
-                x2="high:Q",
+                x=alt.X("lowest:Q", scale=scale),
+                x2="highest:Q",
                 tooltip=[
-                    alt.Tooltip("words:N", title="Published range"),
-                    alt.Tooltip("low:Q", format=".3f"),
-                    alt.Tooltip("high:Q", format=".3f"),
+                    alt.Tooltip("source:N", title="Published range"),
+                    alt.Tooltip("lowest:Q", format=".3f", title="Lowest"),
+                    alt.Tooltip("highest:Q", format=".3f", title="Highest"),
                 ],
             )
         )
         # The labels are above each other, because two ranges can be close on a narrow screen.
         layers.append(
             base.mark_text(align="right", fontSize=11, color=GRAY).encode(
-                x=alt.X("high:Q", scale=scale), y=alt.value(-19 + 12 * number), text="label:N"
+                x=alt.X("highest:Q", scale=scale), y=alt.value(-19 + 12 * number), text="label:N"
             )
         )
     return layers
 
 
-def _chart_alarm(scale: alt.Scale) -> alt.Chart:
-    frame = pd.DataFrame({"value": [MAX_PLAUSIBLE], "label": [f"alarm above {MAX_PLAUSIBLE}"]})
+def _chart_plausibility_limit(scale: alt.Scale) -> alt.Chart:
+    frame = pd.DataFrame({"value": [MAX_PLAUSIBLE], "label": [f"warning above {MAX_PLAUSIBLE}"]})
     return (
         alt.Chart(frame)
-        .mark_rule(strokeDash=[5, 3], color=_ALARM_COLOR, strokeWidth=1.5)
+        .mark_rule(strokeDash=[5, 3], color=_WARNING_COLOR, strokeWidth=1.5)
         .encode(x=alt.X("value:Q", scale=scale), tooltip=[alt.Tooltip("label:N", title=" ")])
     )

@@ -11,10 +11,9 @@ from app.components.charts import (
     chart_precision_recall,
     chart_roc,
     describe_confusion,
-    majority_baseline,
 )
 from app.components.layout import escape_markdown, format_list
-from bc_model.evaluation import EvaluationReport, Subgroup, case_table
+from bc_model.evaluation import EvaluationReport, Subgroup, case_table, majority_baseline
 from bc_model.reporting import (
     CASE_METRIC_LABELS,
     METRIC_LABELS,

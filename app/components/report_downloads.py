@@ -25,7 +25,7 @@ def show_report_files(report: EvaluationReport, bundle: Bundle, stem: str) -> No
 
     Parameters
     ----------
-    report : Report
+    report : EvaluationReport
         The report to save.
     bundle : Bundle
         The evaluated model.

@@ -27,7 +27,7 @@ from .evaluate import evaluate_predictions, evaluate_split
 from .external import evaluate_external
 from .features import FeatureTable
 from .intervals import predictive_values
-from .metrics import Floats, all_metrics
+from .metrics import Floats, all_metrics, majority_baseline
 from .predictions import predictions_to_csv, read_predictions
 from .published_results import PUBLISHED_RESULTS, PublishedRange
 from .report import EvaluationReport, read_report, report_files, report_json
@@ -85,6 +85,7 @@ __all__ = [
     "find_neighbors",
     "fit_bundle_temperature",
     "is_cross_validated",
+    "majority_baseline",
     "metric_functional",
     "predictions_to_csv",
     "predictive_values",

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import CLASSES
+from bc_model.evaluation.metrics import majority_baseline
 from bc_model.evaluation.subgroups import RECOGNITION_RATE
 from bc_model.utils.measurement import Metric
 
@@ -84,14 +85,14 @@ def check_few_cases(images: pd.DataFrame) -> Iterator[Check]:
 
 
 def _check_baseline(malignant_proportion: float, accuracy: float | None) -> Iterator[Check]:
-    majority_accuracy = max(malignant_proportion, 1 - malignant_proportion)
+    majority_class, majority_accuracy = majority_baseline(malignant_proportion)
     # With one class only there is no baseline; `_check_cases` reports the missing class.
     if accuracy is None or majority_accuracy == 1.0 or accuracy > majority_accuracy:
         return
     yield make_check(
         "BC204",
         accuracy=accuracy,
-        majority_class="malignant" if malignant_proportion >= 0.5 else "benign",
+        majority_class=majority_class,
         majority_accuracy=majority_accuracy,
     )
 

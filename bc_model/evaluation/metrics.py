@@ -154,6 +154,19 @@ def accuracy(confusion: NDArray[Any]) -> Floats:
     )
 
 
+def majority_baseline(malignant_proportion: float) -> tuple[str, float]:
+    """Return the majority class, and the accuracy of always predicting it.
+
+    Examples
+    --------
+    >>> majority_baseline(0.25)
+    ('benign', 0.75)
+    """
+    if malignant_proportion >= 0.5:
+        return "malignant", malignant_proportion
+    return "benign", 1 - malignant_proportion
+
+
 def sensitivity(confusion: NDArray[Any]) -> Floats:
     """Return the proportion of malignant images predicted malignant, from counts (..., 2, 2)."""
     return ratio(confusion[..., 1, 1], confusion[..., 1, 0] + confusion[..., 1, 1])

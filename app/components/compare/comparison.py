@@ -52,7 +52,7 @@ def show_metrics(reports: dict[str, EvaluationReport]) -> None:
 
     Parameters
     ----------
-    reports : dict of str to Report
+    reports : dict of str to EvaluationReport
         Letter of the run to its report.
     """
     st.dataframe(

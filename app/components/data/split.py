@@ -43,6 +43,7 @@ def show_split(loaded: LoadedDataset, dataset_name: str) -> None:
         file_name=f"{dataset_name}-{chosen['protocol']}-{chosen['test_fold']}-split.csv",
         key="save-split",
         icon=":material/download:",
+        on_click="ignore",
         help="All images of the dataset, without the filters above.",
     )
 

@@ -63,6 +63,7 @@ def show_excluded(loaded: LoadedDataset, name: str) -> None:
             file_name=f"{name}-excluded.csv",
             key="save-excluded",
             icon=":material/download:",
+            on_click="ignore",
         )
 
 
@@ -148,14 +149,14 @@ def _show_cases(images: pd.DataFrame) -> None:
 def _show_sizes(images: pd.DataFrame) -> None:
     st.header("By size", anchor=False)
     sizes = count_images(images, "size", "class")
-    clues = find_class_revealing_sizes(images)["size"]
+    revealing = find_class_revealing_sizes(images)["size"]
     shown = _rename_columns(sizes).rename(columns={"Size": "Size, px"})
     shown["Size, px"] = shown["Size, px"].str.replace("x", " x ")
-    if len(clues):
-        shown["One class only"] = sizes["size"].isin(clues)
+    if len(revealing):
+        shown["One class only"] = sizes["size"].isin(revealing)
     st.dataframe(shown, hide_index=True, alt="Images of each size and class")
     st.caption(
         "An image size that occurs in one class only can reveal the class, even after resizing."
-        if len(clues)
+        if len(revealing)
         else "No image size reveals the class."
     )

@@ -83,15 +83,15 @@ def show_errors(run: Run, report: EvaluationReport, bundle: Bundle) -> None:
                     sha256[entry.path],
                     images,
                     bundle,
-                    mistakes=by_path.get(entry.path),
+                    errors=by_path.get(entry.path),
                     neighbors=found.get(entry.path, ()),
                 )
 
 
 def _list_entries(gallery: ErrorGallery, kind: str) -> list[GalleryImage]:
-    mistakes = chain.from_iterable(case.images for case in gallery.errors)
+    errors = chain.from_iterable(case.images for case in gallery.errors)
     return list(
-        {ERRORS: mistakes, CERTAIN: gallery.most_confident, DOUBTFUL: gallery.least_confident}[kind]
+        {ERRORS: errors, CERTAIN: gallery.most_confident, DOUBTFUL: gallery.least_confident}[kind]
     )
 
 
@@ -151,14 +151,14 @@ def show_error_card(
     images: RunImages,
     bundle: Bundle,
     *,
-    mistakes: CaseErrors | None,
+    errors: CaseErrors | None,
     neighbors: tuple[Neighbor, ...],
 ) -> None:
     """Show the card of one prediction: class, image, heatmap and nearest training images.
 
     Parameters
     ----------
-    entry : Entry
+    entry : GalleryImage
         The prediction.
     sha256 : str
         Hash of the pixels, which is the cache key.
@@ -166,7 +166,7 @@ def show_error_card(
         The images of the run.
     bundle : Bundle
         The model.
-    mistakes : CaseMistakes or None
+    errors : CaseErrors or None
         The errors of its case, if the prediction is incorrect.
     neighbors : tuple of Neighbor
         Nearest training images; empty if not requested.
@@ -196,7 +196,7 @@ def show_error_card(
             )
             if is_empty:
                 st.caption(f"No positive contribution for {entry.predicted_class}.")
-        st.caption(escape_markdown(f"{_describe_case(entry, mistakes)}. {name}"))
+        st.caption(escape_markdown(f"{_describe_case(entry, errors)}. {name}"))
         if neighbors:
             _show_neighbors(neighbors, images)
         st.page_link(
@@ -207,14 +207,14 @@ def show_error_card(
         )
 
 
-def _describe_case(entry: GalleryImage, mistakes: CaseErrors | None) -> str:
+def _describe_case(entry: GalleryImage, errors: CaseErrors | None) -> str:
     text = f"Case {entry.case}" if entry.case else "Case unknown"
     if entry.subtype != "unknown":
         text += f", {entry.subtype.replace('_', ' ')}"
     if entry.magnification:
         text += f", {entry.magnification}X"
-    if mistakes:
-        text += f"; {mistakes.n_incorrect} of its {mistakes.n_images} images incorrect"
+    if errors:
+        text += f"; {errors.n_incorrect} of its {errors.n_images} images incorrect"
     return text
 
 

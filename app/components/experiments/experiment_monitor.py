@@ -5,7 +5,6 @@ from typing import Any
 
 import streamlit as st
 
-from app.components.charts import majority_baseline
 from app.components.checks import show_labeled_checks
 from app.components.experiments.protocol_report import compute_protocol_report, show_protocol_report
 from app.components.layout import (
@@ -18,7 +17,7 @@ from app.components.layout import (
 from app.components.metric_table import METRIC_COLUMNS, make_frame
 from app.components.train.run_monitor import STATE_LABELS, Color
 from bc_model.errors import BcModelError, RunError
-from bc_model.evaluation import EvaluationReport
+from bc_model.evaluation import EvaluationReport, majority_baseline
 from bc_model.experiments import (
     MISSING,
     Experiment,
@@ -68,22 +67,20 @@ def show_runs(experiment: Experiment, statuses: Statuses) -> None:
     statuses : dict of str to dict
         The result of `run_states`.
     """
-    members = experiment.runs
-    n_done = sum(statuses[member.name]["state"] == "done" for member in members)
-    st.progress(n_done / len(members), f"{n_done} of {len(members)} runs finished")
-    n_pages = -(-len(members) // RUNS_PER_PAGE)
+    runs = experiment.runs
+    n_done = sum(statuses[run.name]["state"] == "done" for run in runs)
+    st.progress(n_done / len(runs), f"{n_done} of {len(runs)} runs finished")
+    n_pages = -(-len(runs) // RUNS_PER_PAGE)
     page = st.pagination(n_pages, key=f"runs-page-{experiment.name}") if n_pages > 1 else 1
-    for member in members[(page - 1) * RUNS_PER_PAGE : page * RUNS_PER_PAGE]:
-        status = statuses[member.name]
+    for run in runs[(page - 1) * RUNS_PER_PAGE : page * RUNS_PER_PAGE]:
+        status = statuses[run.name]
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             label, color, icon = _STATE_LABELS[status["state"]]
             st.badge(label, color=color, icon=f":material/{icon}:")
             if status["state"] == MISSING:
-                st.markdown(escape_markdown(member.label))
+                st.markdown(escape_markdown(run.label))
             else:
-                st.page_link(
-                    "views/train.py", label=member.label, query_params={"run": member.name}
-                )
+                st.page_link("views/train.py", label=run.label, query_params={"run": run.name})
             if detail := _describe_status(status):
                 st.caption(escape_markdown(detail))
     _show_buttons(experiment, {str(status["state"]) for status in statuses.values()})
@@ -120,14 +117,14 @@ def _show_buttons(experiment: Experiment, states: set[str]) -> None:
 
 
 def _resume(experiment: Experiment) -> None:
-    plan = [(member.label, member.config) for member in experiment.runs]
+    plan = [(run.label, run.config) for run in experiment.runs]
     start_experiment(experiment.name, plan, runs_dir())
 
 
 def _cancel(experiment: Experiment) -> None:
     messages = []
-    for member in experiment.runs:
-        run = Run(runs_dir() / member.name)
+    for planned in experiment.runs:
+        run = Run(runs_dir() / planned.name)
         if run.path.is_dir() and run.read_status()["state"] not in ENDED_STATES:
             try:
                 cancel_job(run)
@@ -151,7 +148,7 @@ def show_groups(name: str, groups: list[GroupMetrics]) -> None:
     ----------
     name : str
         Name of the experiment, for a group without its own name.
-    groups : list of SubgroupMetrics
+    groups : list of GroupMetrics
         One for each configuration.
     """
     checks = {group.group or name: group.checks for group in groups}
@@ -241,7 +238,7 @@ def _is_finished(statuses: Statuses) -> bool:
 def _is_protocol_comparison(experiment: Experiment) -> bool:
     if not is_protocol_comparison(experiment):
         return False
-    protocols = {member.config.protocol for member in experiment.runs}
+    protocols = {run.config.protocol for run in experiment.runs}
     return len(protocols) > 1 or read_comparison_spec(runs_dir(), experiment.name) is not None
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.charts import chart_protocols, find_axis_minimum, majority_baseline
+from app.components.charts import chart_protocols, find_axis_minimum
 from app.components.checks import show_labeled_checks
 from app.components.layout import format_list
 from app.components.metric_table import METRIC_COLUMNS, make_frame, metric_row
 from bc_model.data import PROTOCOLS_WITH_LEAKAGE
-from bc_model.evaluation import MAX_PLAUSIBLE, PUBLISHED_RESULTS
+from bc_model.evaluation import MAX_PLAUSIBLE, PUBLISHED_RESULTS, majority_baseline
 from bc_model.experiments import (
     PROTOCOL_LABELS,
     REPORTED_METRICS,
@@ -46,13 +46,13 @@ def show_protocol_report(report: ProtocolComparison) -> None:
         st.altair_chart(chart, alt=_describe_chart(report, name))
     st.caption(
         "Diamond: with leakage; circle: leakage-free; bar: 95 % interval over cases; dashed line: "
-        f"alarm above {MAX_PLAUSIBLE}; gray tick: majority baseline; shaded: published BreakHis "
+        f"warning above {MAX_PLAUSIBLE}; gray tick: majority baseline; shaded: published BreakHis "
         "ranges."
     )
     _show_table(report)
     if report.leakage_effects:
         st.header("Leakage effect", anchor=False)
-        st.markdown(format_list(gap.check.message for gap in report.leakage_effects))
+        st.markdown(format_list(effect.check.message for effect in report.leakage_effects))
     _show_config(report)
     _show_files(report)
 
@@ -170,6 +170,7 @@ def _show_files(report: ProtocolComparison) -> None:
             file_name=f"{report.experiment}-{name}",
             key=f"save-{name}",
             icon=":material/download:",
+            on_click="ignore",
             width="stretch",
         )
 

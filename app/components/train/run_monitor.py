@@ -46,6 +46,17 @@ PHASE_LABELS = {
     "export": "exporting the model",
     "evaluation": "evaluating",
 }
+_EPOCH_COLUMNS = {
+    "epoch": "Epoch",
+    "phase": "Phase",
+    "loss": "Loss",
+    "accuracy": "Accuracy",
+    "val_loss": "Validation loss",
+    "val_accuracy": "Validation accuracy",
+    "learning_rate": "Learning rate",
+    "seconds": "Duration, s",
+    "time": "Time",
+}
 MAX_LOG_LINES = 18
 """Longer logs are shown in a box that scrolls."""
 _REQUESTED_STATES = {"stop": "stopping", "pause": "pausing", "cancel": "canceling"}
@@ -206,8 +217,11 @@ def _show_curves(history: list[dict], is_narrow: bool) -> None:
         table = pd.DataFrame(history)
         table["time"] = pd.to_datetime([datetime.fromtimestamp(t) for t in table["time"]])
         st.dataframe(
-            table,
+            table.replace({"phase": PHASE_LABELS}).rename(columns=_EPOCH_COLUMNS),
             hide_index=True,
-            column_config={"time": st.column_config.TimeColumn()},
+            column_config={
+                "Learning rate": st.column_config.NumberColumn(format="%.1e"),
+                "Time": st.column_config.TimeColumn(),
+            },
             alt="Loss and accuracy of every epoch",
         )
