@@ -149,10 +149,11 @@ def describe_input(
     # Synthetic images have a magnification in their names, but no physical scale.
     magnification = images["magnification"].mask(images["case"].map(is_synthetic))
     sizes = summarize_sizes(images.assign(magnification=magnification))
+    field = f"official frames cropped to {FIELD_PX[0]}x{FIELD_PX[1]}, other images not cropped"
     return ModelInput(
         height_px=image_size[0], width_px=image_size[1],
         preprocessing=f"in the graph: {get_backbone(backbone_name).preprocessing}",
-        field_of_view=f"official frames trimmed to {FIELD_PX[0]}x{FIELD_PX[1]}, others whole",
+        field_of_view=field,
         training_sizes=sizes["training_sizes"], reshaped_sizes=sizes["reshaped_sizes"],
     )  # fmt: skip
 
@@ -162,7 +163,7 @@ def describe_scale(magnifications: list[int]) -> Scale:
     return Scale(
         magnifications=tuple(magnifications),
         mpp_range={str(m): MPP_RANGE[m] for m in magnifications},
-        source="rough estimate for the original 700x460 frame, from the size of red cells",
+        source="rough estimate for the original 700x460 frame, from the size of red blood cells",
     )
 
 
