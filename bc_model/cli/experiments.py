@@ -258,8 +258,8 @@ def protocols(
         dataset=lambda: load_dataset(data_dir),
         test_folds=_parse_folds(test_folds), known=experiments.planned_configs(runs, name),
     )  # fmt: skip
-    experiment, note = experiments.start_comparison(name, plan, runs, accept_changes=accept_changes)
-    for protocol, checks in note.skipped.items():
+    experiment, spec = experiments.start_comparison(name, plan, runs, accept_changes=accept_changes)
+    for protocol, checks in spec.skipped.items():
         click.echo(f"{protocol}: {' '.join(check.message for check in checks)}", err=True)
     code = 0
     if not detach:
