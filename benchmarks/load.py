@@ -87,11 +87,8 @@ def measure(users: int, seconds: float) -> dict[str, Any]:
     while any(thread.is_alive() for thread in threads):
         time.sleep(1.0)
         memory.append(_memory_mb())
-    for thread in threads:
-        thread.join()
     single_s = float(np.median(single_user_s))
     p95 = float(np.percentile(times, 95))
-    half = len(memory) // 2
     return {
         "machine": describe_machine(),
         "users": users,
@@ -106,7 +103,7 @@ def measure(users: int, seconds: float) -> dict[str, Any]:
         "p95_limit_ms": 1e3 * single_s * users * 1.5,
         "p95_within_limit": p95 <= single_s * users * 1.5,
         "memory_mb_start": memory[0],
-        "memory_mb_half_way": memory[half],
+        "memory_mb_half_way": memory[len(memory) // 2],
         "memory_mb_end": memory[-1],
     }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import resource  # Not available on Windows.
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -91,4 +90,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

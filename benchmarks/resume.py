@@ -89,7 +89,7 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
         run = queue_run(folder / "killed", config)
         kill_times: list[dict[str, Any]] = []
         start_times_s: list[float] = []
-        # Spread over both phases: each kill start_times_s for some epochs more than the one before.
+        # Spread over both phases: each kill waits for some epochs more than the one before.
         total = config.head_epochs + config.finetune_epochs
         for number in range(kills):
             child = start_process(run)
@@ -110,16 +110,15 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
         child = start_process(run)
         if child.wait() != 0:
             raise RuntimeError(f"The run cannot be resumed: {run.read_status()['message']}")
+        resume_s = float(np.median(start_times_s[1:])) if len(start_times_s) > 1 else None
         return {
             "kills": len(kill_times),
             "kill_times": kill_times,
             "history_equal": read_metrics(run) == read_metrics(reference),
             "weights_equal": hash_weights(run) == hash_weights(reference),
             "first_start_s": first_start,
-            "resume_s": float(np.median(start_times_s[1:])) if len(start_times_s) > 1 else None,
-            "resume_overhead_s": float(np.median(start_times_s[1:])) - (first_start or 0.0)
-            if len(start_times_s) > 1
-            else None,
+            "resume_s": resume_s,
+            "resume_overhead_s": None if resume_s is None else resume_s - (first_start or 0.0),
         }
 
 

@@ -4,6 +4,7 @@ Other processes of the machine disturb single measurements. Each round therefore
 function once, and a result is the median over rounds of the ratios within one round.
 """
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -72,8 +73,6 @@ def compute_speedup(seconds: dict[str, np.ndarray], name: str, than: str) -> Rat
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, cores, features and versions of this machine."""
-    import os
-
     model = platform.processor() or platform.machine()
     cpu_info = Path("/proc/cpuinfo")
     flags: set[str] = set()

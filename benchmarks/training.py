@@ -56,12 +56,9 @@ def build_network(config: TrainingConfig) -> Any:
 
     keras.utils.set_random_seed(config.seed)
     return build_model(
-        config.backbone,
-        image_size=config.image_size,
-        weights=config.weights,
-        dense_units=config.dense_units,
-        dropout=config.dropout,
-    )
+        config.backbone, image_size=config.image_size, weights=config.weights,
+        dense_units=config.dense_units, dropout=config.dropout,
+    )  # fmt: skip
 
 
 def can_fetch_imagenet(config: TrainingConfig) -> bool:
@@ -156,9 +153,7 @@ def run_keras_script(config: TrainingConfig) -> dict[str, float]:
             model.set_weights(best["weights"])
             unfreeze_from(model, config.resolved_unfreeze_from, train_batch_norm=False)
         model.compile(
-            optimizer=keras.optimizers.Adam(rate),
-            loss="categorical_crossentropy",
-            metrics=["accuracy"],
+            keras.optimizers.Adam(rate), loss="categorical_crossentropy", metrics=["accuracy"]
         )
         ends: list[float] = [time.time()]
         model.fit(
@@ -261,9 +256,7 @@ def summarize(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     ratios = {
         key: [
             script / trainer
-            for script, trainer in zip(
-                table["keras_script"][key], table["trainer"][key], strict=True
-            )
+            for script, trainer in zip(script_values[key], trainer_values[key], strict=True)
         ]
         for key in ("head_s", "finetune_epoch_s", "all_s")
     }
@@ -299,14 +292,9 @@ def default_data(folder: Path) -> Path:
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1, 20))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def main(
-    data: Path | None,
-    weights: str | None,
-    head_epochs: int,
-    finetune_epochs: int,
-    side_px: int,
-    seeds: int,
-    as_json: bool,
-) -> None:
+    data: Path | None, weights: str | None, head_epochs: int, finetune_epochs: int, side_px: int,
+    seeds: int, as_json: bool,
+) -> None:  # fmt: skip
     """Compare training with a standard Keras script on the images in DATA."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -101,7 +101,7 @@ def _print_report(report: evaluation.EvaluationReport) -> None:
     click.echo(f"  malignant      {fn:16d}   {tp:19d}")
     for name, metric in report.metrics.items():
         click.echo(f"  {_label(name)}: {metric}")
-    click.echo(f"  accuracy if all are malignant: {report.malignant_proportion:.2f}")
+    click.echo(f"  majority baseline: {report.malignant_proportion:.2f}")
     if report.case_metrics is not None:
         for name, metric in report.case_metrics.metrics.items():
             click.echo(f"  by case, {_label(name)}: {metric}")

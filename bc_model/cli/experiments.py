@@ -258,8 +258,8 @@ def protocols(
         dataset=lambda: load_dataset(data_dir),
         test_folds=_parse_folds(test_folds), known=experiments.planned_configs(runs, name),
     )  # fmt: skip
-    experiment, note = experiments.start_comparison(name, plan, runs, accept_changes=accept_changes)
-    for protocol, checks in note.skipped.items():
+    experiment, spec = experiments.start_comparison(name, plan, runs, accept_changes=accept_changes)
+    for protocol, checks in spec.skipped.items():
         click.echo(f"{protocol}: {' '.join(check.message for check in checks)}", err=True)
     code = 0
     if not detach:
@@ -311,7 +311,7 @@ def _print_protocol_report(
 
 
 def _print_protocols(report: experiments.ProtocolComparison) -> None:
-    rows = [["protocol", "runs", *METRICS.values(), "all malignant", "images", "cases", "leakage"]]
+    rows = [["protocol", "runs", *METRICS.values(), "baseline", "images", "cases", "leakage"]]
     for row in report.rows:
         counts = [str(row.n_images), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
         baseline = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
@@ -320,7 +320,7 @@ def _print_protocols(report: experiments.ProtocolComparison) -> None:
     click.echo("\n".join(format_table(rows)))
     if any(row.metrics for row in report.rows):
         click.echo(
-            "In brackets: 95 % CI. All malignant: accuracy if all images are predicted malignant. "
+            "In brackets: 95 % CI. Baseline: accuracy of always predicting malignant. "
             "Leakage: test images whose case is in training."
         )
     print_checks(report.checks)

@@ -196,7 +196,7 @@ def _download(url: str, part: Path, progress: Callable[[int, int], None] | None)
 
 
 def _attempt(url: str, part: Path, progress: Callable[[int, int], None] | None) -> None:
-    """Request the rest or the complete file once; raise `_AttemptFailed` if it is incomplete."""
+    """Request the rest or the complete file once; raise `_FailedAttemptError` on failure."""
     stored = _Validators.read(part, url)
     n_received = _file_size(part) if stored and stored.if_range else 0
     headers = {

@@ -68,6 +68,11 @@ def read_image(path: str | Path) -> np.ndarray:
     ------
     ImageError
         The file cannot be read or decoded.
+
+    Examples
+    --------
+    >>> read_image("field.png").shape  # doctest: +SKIP
+    (460, 700, 3)
     """
     path = Path(path)
     return decode_image(read_image_bytes(path), path.name)

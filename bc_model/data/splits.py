@@ -93,6 +93,10 @@ def make_split(
     SplitError
         An argument is invalid, the dataset has too few cases or one class only, or the fold file
         does not fit.
+
+    Examples
+    --------
+    >>> split = make_split(load_dataset("BreaKHis_v1"), test_fold=1)  # doctest: +SKIP
     """
     require_protocol(protocol, official_fold_file)
     if n_folds < 3 or not 0 <= test_fold < n_folds:
@@ -151,6 +155,13 @@ def count_leakage(split: pd.DataFrame) -> Leakage:
     ----------
     split : DataFrame
         Result of `make_split`.
+
+    Examples
+    --------
+    >>> columns = ["subset", "case", "group", "class", "sha256"]
+    >>> rows = [["train", "A", "A", "benign", "1"], ["test", "A", "A", "benign", "2"]]
+    >>> count_leakage(pd.DataFrame(rows, columns=columns)).n_test_images
+    1
     """
     test = split[split["subset"] == "test"]
     other = split[split["subset"] != "test"]

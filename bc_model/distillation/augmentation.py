@@ -145,9 +145,7 @@ def _random_resized_crop(
 def _jitter_stain(view: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     """Change the stains, sometimes also gamma, contrast and brightness."""
     changed = augment_stain(
-        view,
-        rng.uniform(1.0 - amount, 1.0 + amount, 3),
-        rng.uniform(-amount / 8, amount / 8, 3),
+        view, rng.uniform(1.0 - amount, 1.0 + amount, 3), rng.uniform(-amount / 8, amount / 8, 3)
     )
     if rng.random() < 0.5:
         gamma = np.exp(rng.normal(0.0, 0.35 * amount, 3))

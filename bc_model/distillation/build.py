@@ -407,9 +407,8 @@ def _summarize_stain(source: TrainingImages) -> StainStatistics:
     n_unusual = 0.0
     for held_out in (source.case == case for case in np.unique(source.case)):
         statistics = summarize_staining(stain[~held_out], gray[~held_out])
-        n_unusual += (
-            measure_out_of_distribution_proportion(stain[held_out], statistics) * held_out.sum()
-        )
+        proportion = measure_out_of_distribution_proportion(stain[held_out], statistics)
+        n_unusual += proportion * held_out.sum()
     proportion = float(n_unusual / len(stain))
     return replace(summarize_staining(stain, gray), out_of_distribution_proportion=proportion)
 

@@ -149,6 +149,10 @@ def compare_models(
     ------
     RunError, DataError
         A report has no predictions, or the reports have no common image or conflicting labels.
+
+    Examples
+    --------
+    >>> compare_models(report_a, report_b).differences["roc_auc"]  # doctest: +SKIP
     """
     first, second = (
         ComparedModel(name, require_predictions(report), report.threshold, report.has_leakage)

@@ -57,8 +57,12 @@ def evaluate(
 
     Raises
     ------
-    SplitError
-        The subset is empty.
+    SplitError, ImageError, BundleError
+        The subset is empty, an image cannot be read, or a file of the model is damaged.
+
+    Examples
+    --------
+    >>> report = evaluate(load_classifier("bundled"), dataset, split)  # doctest: +SKIP
     """
     return evaluate_split(
         inner_engine(classifier), dataset.root, split, subset=subset, progress=progress

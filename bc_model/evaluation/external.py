@@ -51,6 +51,15 @@ def evaluate_external(
         Report with the domain shift. If the training or validation data contain some of the images
         or cases, the report is marked as one with leakage. The unseen images are then a subgroup,
         and the domain shift is that of the unseen images.
+
+    Raises
+    ------
+    ImageError, BundleError
+        An image cannot be read, or a file of the model is damaged.
+
+    Examples
+    --------
+    >>> report = evaluate_external(load_classifier("bundled"), dataset)  # doctest: +SKIP
     """
     engine, images = inner_engine(classifier), dataset.images
     bundle = engine.bundle

@@ -1,6 +1,6 @@
 from .dask_cluster import check_workers, collect_finished, connect_cluster, submit_experiment
 from .experiment import MISSING, run_states, start_experiment, wait_for_experiment
-from .plan import Experiment, Plan, list_experiments, parse_value, plan_experiment, read_experiment
+from .plan import Experiment, list_experiments, parse_value, plan_experiment, read_experiment
 from .protocols import (
     DEFAULT_PROTOCOLS,
     PROTOCOL_LABELS,
@@ -31,7 +31,6 @@ __all__ = [
     "ConfigRow",
     "Experiment",
     "GroupMetrics",
-    "Plan",
     "ProtocolComparison",
     "ProtocolRow",
     "check_selection",

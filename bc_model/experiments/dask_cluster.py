@@ -32,7 +32,7 @@ from bc_model.experiments.plan import Experiment
 from bc_model.jobs import FINAL_STATES, LOCK_FILE, locked
 from bc_model.model import NAMED_WEIGHTS
 from bc_model.training.config import TrainingConfig
-from bc_model.training.provenance import git_commit
+from bc_model.training.provenance import PACKAGES, git_commit
 from bc_model.training.run import Run
 from bc_model.training.run_queue import launch_run
 from bc_model.utils.io import write_text_atomic
@@ -46,7 +46,6 @@ MAX_RETRIES = 2
 ``distributed.scheduler.allowed-failures``."""
 
 _POLL_INTERVAL_S = 0.5
-_PACKAGES = ("keras", "numpy", "openvino", "opencv-python-headless", "pillow")
 _TENSORFLOW_PACKAGES = ("tensorflow", "tensorflow-cpu")
 
 _training_lock = threading.Lock()
@@ -258,7 +257,7 @@ def program_version() -> tuple[str, str | None]:
 def package_versions() -> dict[str, str | None]:
     """Return the versions that exact resume depends on; None for a package that is missing."""
     tensorflow = next(filter(None, map(_installed_version, _TENSORFLOW_PACKAGES)), None)
-    versions = {name: _installed_version(name) for name in _PACKAGES}
+    versions = {name: _installed_version(name) for name in PACKAGES}
     return {"python": platform.python_version(), "tensorflow": tensorflow, **versions}
 
 

@@ -27,12 +27,7 @@ from bc_model.experiments.plan import (
 from bc_model.jobs import ENDED_STATES, locked
 from bc_model.training.config import OPTIONS, TrainingConfig
 from bc_model.training.run import Run, is_taken
-from bc_model.training.run_queue import (
-    advance_queue,
-    check_environment,
-    queue_run,
-    resolve_paths,
-)
+from bc_model.training.run_queue import advance_queue, check_environment, queue_run, resolve_paths
 from bc_model.utils.serialization import from_json, to_json, write_record
 
 MISSING = "missing"

@@ -10,13 +10,7 @@ from .bundle import (
     open_bundle,
     open_bundled_model,
 )
-from .classifier import (
-    Classifier,
-    Prediction,
-    collect_images,
-    explain_file,
-    load_classifier,
-)
+from .classifier import Classifier, Prediction, collect_images, explain_file, load_classifier
 from .engine import Engine
 from .export import FORMATS, export_model, write_bundle
 from .input_checks import expected_out_of_distribution_proportion

@@ -1,10 +1,4 @@
-from .evaluation_report import (
-    HTML_FILE,
-    PDF_FILE,
-    report_to_html,
-    report_to_pdf,
-    save_report,
-)
+from .evaluation_report import HTML_FILE, PDF_FILE, report_to_html, report_to_pdf, save_report
 from .labels import (
     CASE_METRIC_LABELS,
     METRIC_LABELS,

@@ -53,6 +53,10 @@ def save_report(report: EvaluationReport, path: str | Path, card: ModelCard | No
         The suffix is not supported.
     RunError
         The file cannot be written.
+
+    Examples
+    --------
+    >>> save_report(report, "report.pdf")  # doctest: +SKIP
     """
     target = Path(path)
     suffix = target.suffix.lower()
@@ -268,7 +272,7 @@ def _calibration_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
         f"{format_support(result.n_images, result.n_cases)}. The error of a perfectly calibrated "
         f"model would be {result.ece_if_calibrated:.3f} and "
         f"{result.ece_equal_count_if_calibrated:.3f} on as many independent images. It is higher "
-        "on images that come in cases, and it is never 0.",
+        "on images that come in cases, and it is never 0."
     )
 
 

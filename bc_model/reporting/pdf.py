@@ -73,11 +73,11 @@ class Sheet(FPDF):
 
     def write_text(
         self, text: str, color: str = _INK, size_pt: float = 9, *, bold: bool = False,
-        width_mm: float = WIDTH_MM, gap_mm: float = 1.6,
+        gap_mm: float = 1.6,
     ) -> None:  # fmt: skip
         """Write a paragraph and move below it."""
         self.ink(color, size_pt, bold=bold)
-        self.multi_cell(width_mm, size_pt * 0.52, text, align="L", new_x="LEFT", new_y="NEXT")
+        self.multi_cell(WIDTH_MM, size_pt * 0.52, text, align="L", new_x="LEFT", new_y="NEXT")
         self.ln(gap_mm)
 
     def reserve(self, height_mm: float) -> None:
