@@ -143,6 +143,7 @@ def assert_equal(one: Run, other: Run) -> None:
     assert filecmp.cmp(*predictions, shallow=False)
 
 
+@pytest.mark.slow
 def test_run_of_a_killed_worker_is_resumed_bit_for_bit(
     cluster: Cluster, config: TrainingConfig, tmp_path: Path
 ) -> None:
