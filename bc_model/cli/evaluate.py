@@ -101,7 +101,8 @@ def _print_report(report: evaluation.EvaluationReport) -> None:
     click.echo(f"  malignant      {fn:16d}   {tp:19d}")
     for name, metric in report.metrics.items():
         click.echo(f"  {_label(name)}: {metric}")
-    click.echo(f"  majority baseline: {report.malignant_proportion:.2f}")
+    majority, accuracy = evaluation.majority_baseline(report.malignant_proportion)
+    click.echo(f"  majority baseline (always {majority}): accuracy {accuracy:.2f}")
     if report.case_metrics is not None:
         for name, metric in report.case_metrics.metrics.items():
             click.echo(f"  by case, {_label(name)}: {metric}")

@@ -314,7 +314,7 @@ def _print_protocols(report: experiments.ProtocolComparison) -> None:
     rows = [["protocol", "runs", *METRICS.values(), "baseline", "images", "cases", "leakage"]]
     for row in report.rows:
         counts = [str(row.n_images), str(row.n_cases or "unknown")] if row.metrics else ["-", "-"]
-        baseline = "-" if row.malignant_proportion is None else f"{row.malignant_proportion:.3f}"
+        baseline = reporting.format_baseline_cell(row)
         runs, leakage = f"{row.n_done} of {len(row.runs)}", reporting.format_leakage_cell(row)
         rows.append([row.label, runs, *_format_metrics(row), baseline, *counts, leakage])
     click.echo("\n".join(format_table(rows)))

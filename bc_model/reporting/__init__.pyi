@@ -10,6 +10,7 @@ from .labels import (
 from .model_card import card_to_markdown
 from .plots import figure_to_png, figure_to_svg, plot_protocols, write_plots
 from .protocol_report import (
+    format_baseline_cell,
     format_leakage_cell,
     format_metric_cell,
     protocols_to_csv,
@@ -27,6 +28,7 @@ __all__ = [
     "card_to_markdown",
     "figure_to_png",
     "figure_to_svg",
+    "format_baseline_cell",
     "format_leakage_cell",
     "format_metric_cell",
     "format_support",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bc_model.checks import Check, Severity, by_severity
+from bc_model.evaluation.metrics import majority_baseline
 from bc_model.reporting.labels import format_case_count, format_interval, format_value
 from bc_model.utils.measurement import Metric
 
@@ -132,10 +133,10 @@ def metric_table(
 ) -> Table:
     """Return a table of metrics with interval, images, cases and meaning.
 
-    The rows are in the order of the labels. The accuracy of the majority baseline, which always
-    predicts malignant, is the proportion of malignant images or cases.
+    The rows are in the order of the labels. `malignant_proportion` is that of the images or cases.
     """
-    baseline = {"accuracy": f"; majority baseline: {malignant_proportion:.3f}"}
+    _, accuracy = majority_baseline(malignant_proportion)
+    baseline = {"accuracy": f"; majority baseline: {accuracy:.3f}"}
     rows = tuple(
         (title, *metric_cells(metrics[name]), meaning + baseline.get(name, ""))
         for name, (title, meaning) in labels.items()

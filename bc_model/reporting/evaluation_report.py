@@ -7,6 +7,7 @@ import bc_model
 from bc_model.errors import ConfigError, RunError
 from bc_model.evaluation.checks import FEW_CASES
 from bc_model.evaluation.error_analysis import build_error_gallery
+from bc_model.evaluation.metrics import majority_baseline
 from bc_model.evaluation.report import EvaluationReport
 from bc_model.evaluation.subgroups import Confusion, Subgroup, case_table
 from bc_model.inference.model_card import ModelCard
@@ -147,13 +148,14 @@ def _key_metric(title: str, metric: Metric) -> doc.KeyMetric:
 
 def _image_blocks(report: EvaluationReport) -> Iterator[doc.Block]:
     """Yield the metrics by image, confusion matrices and curves."""
-    baseline = report.malignant_proportion
+    proportion = report.malignant_proportion
+    majority, accuracy = majority_baseline(proportion)
     yield doc.Heading("Metrics by image")
-    yield doc.metric_table(report.metrics, METRIC_LABELS, baseline)
+    yield doc.metric_table(report.metrics, METRIC_LABELS, proportion)
     yield doc.Text(
-        f"Base rate: {100 * baseline:.1f} % of these {report.n_images:,} images are malignant. "
-        f"The majority baseline has an accuracy of {baseline:.3f} and a balanced accuracy of 0.5. "
-        "Predictive values do not apply to another base rate.",
+        f"{100 * proportion:.1f} % of these {report.n_images:,} images are malignant. Always "
+        f"predicting {majority} has an accuracy of {accuracy:.3f} and a balanced accuracy of 0.5. "
+        "Predictive values do not apply to another proportion of malignant images.",
         is_caption=True,
     )
     for note in metric_notes(report.metrics, METRIC_LABELS):

@@ -30,6 +30,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.errors import RunError
 from bc_model.evaluation.calibration import CalibrationResult
 from bc_model.evaluation.checks import MAX_PLAUSIBLE
+from bc_model.evaluation.metrics import majority_baseline
 from bc_model.evaluation.report import EvaluationReport
 from bc_model.evaluation.subgroups import Confusion
 from bc_model.experiments.protocols import ProtocolComparison, ProtocolRow
@@ -484,7 +485,7 @@ def _plot_protocol(axes: Axes, y: int, row: ProtocolRow, name: str, start: float
             fmt="none", zorder=3,
         )  # fmt: skip
     if name == "accuracy" and row.malignant_proportion is not None:
-        axes.plot(row.malignant_proportion, y, **_BASELINE_MARKER, zorder=2)
+        axes.plot(majority_baseline(row.malignant_proportion)[1], y, **_BASELINE_MARKER, zorder=2)
     axes.plot(metric.value, y, zorder=4, **style)
     warns = name in row.implausible
     text = f"{metric.value:.3f}" + ("" if metric.ci_low is not None else ", no interval")
@@ -515,7 +516,7 @@ def _protocol_legend(report: ProtocolComparison) -> list[Artist]:
     markers = (
         (_protocol_marker(True) | {"linewidth": 2}, "with leakage, 95 % CI over cases"),
         (_protocol_marker(False) | {"linewidth": 2}, "leakage-free, 95 % CI over cases"),
-        (_BASELINE_MARKER | {"linestyle": "none"}, "majority baseline: always malignant"),
+        (_BASELINE_MARKER | {"linestyle": "none"}, "majority baseline"),
         ({"color": _WARNING, "linestyle": _DASHES, "linewidth": 1}, warning),
     )  # fmt: skip
     return [*(Line2D([], [], label=label, **style) for style, label in markers), *ranges.values()]

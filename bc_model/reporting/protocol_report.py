@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bc_model.errors import RunError
 from bc_model.evaluation.checks import MAX_PLAUSIBLE
+from bc_model.evaluation.metrics import majority_baseline
 from bc_model.evaluation.published_results import PUBLISHED_RESULTS
 from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolComparison, ProtocolRow
 from bc_model.reporting.html import render
@@ -102,6 +103,7 @@ def protocols_to_markdown(report: ProtocolComparison) -> str:
         "protocols.md.j2", report=report, config=config, metrics=REPORTED_METRICS,
         max_plausible=MAX_PLAUSIBLE, published=PUBLISHED_RESULTS, metric_cell=format_metric_cell,
         support_cell=_format_support_cell, leakage_cell=format_leakage_cell,
+        baseline_cell=format_baseline_cell,
     )  # fmt: skip
 
 
@@ -114,6 +116,13 @@ def format_metric_cell(row: ProtocolRow, name: str) -> str:
     if metric.value is not None and (spread := row.spread.get(name)):
         text += f", files {spread.minimum:.3f} to {spread.maximum:.3f}"
     return text + (" WARNING" if name in row.implausible else "")
+
+
+def format_baseline_cell(row: ProtocolRow) -> str:
+    """Return the table cell of the accuracy of always predicting the majority class."""
+    if row.malignant_proportion is None:
+        return "-"
+    return f"{majority_baseline(row.malignant_proportion)[1]:.3f}"
 
 
 def format_leakage_cell(row: ProtocolRow) -> str:

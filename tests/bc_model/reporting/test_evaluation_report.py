@@ -12,15 +12,24 @@ from bc_model.errors import ConfigError, RunError
 from bc_model.evaluation.domain_shift import DomainShift, StainShift
 from bc_model.evaluation.report import EvaluationReport
 from bc_model.inference.model_card import CardMetrics
-from bc_model.reporting.document import Table
+from bc_model.reporting.document import Table, metric_table
 from bc_model.reporting.evaluation_report import report_document, save_report
 from bc_model.reporting.html import to_html
+from bc_model.reporting.labels import METRIC_LABELS
 from bc_model.reporting.model_card import card_document
 from bc_model.reporting.pdf import to_pdf
 from bc_model.utils.serialization import from_json
 from tests.bc_model.reporting.examples import model_card, predictions, report, texts_of
 
 LABEL_MAPPING = make_check("BC334", labels=["0 as benign", "1 as malignant"])
+
+
+@pytest.mark.parametrize(("proportion", "accuracy"), [(0.3, "0.700"), (0.8, "0.800")])
+def test_metric_table_baseline_is_the_accuracy_of_the_larger_class(
+    proportion: float, accuracy: str
+) -> None:
+    table = metric_table(report().metrics, METRIC_LABELS, proportion)
+    assert f"majority baseline: {accuracy}" in " ".join(map(" ".join, table.rows))
 
 
 def test_report_document_contains_metrics_baselines_and_sections() -> None:
