@@ -6,7 +6,14 @@ from .formatting import (
     format_probability,
     format_with_threshold,
 )
-from .io import check_writable, write_bytes_atomic, write_text_atomic
+from .io import (
+    check_writable,
+    open_regular,
+    read_bytes,
+    read_text,
+    write_bytes_atomic,
+    write_text_atomic,
+)
 from .measurement import Metric
 from .serialization import dumps, to_json
 
@@ -19,6 +26,9 @@ __all__ = [
     "format_duration_estimate",
     "format_probability",
     "format_with_threshold",
+    "open_regular",
+    "read_bytes",
+    "read_text",
     "silence_native_stderr",
     "to_json",
     "write_bytes_atomic",

@@ -1,12 +1,16 @@
-"""Atomic file writes: a reader sees the old file or the new file, never a part.
+"""Bounded file reads and atomic file writes.
 
-Use these functions for files that another process may read, such as status files, reports and
+Reads open regular files only and stop at a limit: a device or a named pipe would supply bytes
+without end, or block the reader. Writes are atomic: a reader sees the old file or the new file,
+never a part. Use them for files that another process may read, such as status files, reports and
 model cards. They do not lock; the last of several writers wins.
 """
 
 import errno
+import io
 import os
 import secrets
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +19,67 @@ from pathlib import Path
 # Windows does not replace a file that a reader has open. Reads take milliseconds.
 _REPLACE_TRIES = 10
 _REPLACE_WAIT_S = 0.02
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows only.
+
+MAX_TEXT_BYTES = 16 * 2**20
+"""Default limit of a text file, such as a model card, a status or a fold file."""
+
+
+def open_regular(path: str | Path) -> io.BufferedReader:
+    """Open a regular file for reading bytes; links are followed.
+
+    Raises
+    ------
+    OSError
+        If the file is missing or unreadable, or is a folder, device, socket or named pipe (EINVAL).
+
+    Examples
+    --------
+    >>> open_regular("/dev/zero")  # doctest: +SKIP
+    Traceback (most recent call last):
+        ...
+    OSError: [Errno 22] Not a regular file: '/dev/zero'
+    """
+    # Without O_NONBLOCK, opening a named pipe waits for a writer. The check is made on the open
+    # file, because the path may lead to another file a moment later.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+    """Return the content of a regular file.
+
+    Raises
+    ------
+    OSError
+        As `open_regular`, or if the file has more than `max_bytes` bytes (EFBIG).
+    """
+    with open_regular(path) as stream:
+        # A file may grow after its size was read, and files below /proc have the size 0.
+        content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"Larger than {max_bytes / 2**20:.3g} MB", str(path))
+    return content
+
+
+def read_text(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
+    r"""Return the text of a regular file in UTF-8, with ``\n`` line ends.
+
+    Raises
+    ------
+    OSError
+        As `read_bytes`.
+    UnicodeDecodeError
+        If the content is not UTF-8. It is a ValueError.
+    """
+    text = read_bytes(path, max_bytes).decode("utf-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def check_writable(directory: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 import numpy as np
 
 from bc_model.errors import RecordError
-from bc_model.utils.io import write_text_atomic
+from bc_model.utils.io import read_bytes, write_text_atomic
 
 R = TypeVar("R")
 
@@ -87,17 +87,39 @@ def loads(cls: type[R], text: str | bytes) -> R:
     RecordError
         If the text is not JSON in UTF-8 or not a record of this class.
     """
-    try:
-        text = text.decode("utf-8") if isinstance(text, bytes) else text
-        data = json.loads(text, parse_constant=_reject_constant, parse_float=_parse_finite)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{cls.__name__}: not valid JSON ({error})") from error
-    return from_json(cls, data)
+    return from_json(cls, parse_json(text, cls.__name__))
 
 
 def read_record(path: str | Path, cls: type[R]) -> R:
     """Return the record in a JSON file, or raise an OSError or a RecordError."""
-    return loads(cls, Path(path).read_bytes())
+    return loads(cls, read_bytes(path))
+
+
+def parse_json(text: str | bytes, name: str) -> Any:
+    """Return the value of a JSON text in UTF-8, in which every number is finite.
+
+    Raises
+    ------
+    RecordError
+        If the text is not UTF-8, not JSON, or nested too deeply. The message starts with `name`.
+
+    Examples
+    --------
+    >>> parse_json(b'{"value": NaN}', "status.json")
+    Traceback (most recent call last):
+        ...
+    bc_model.errors.RecordError: status.json: not valid JSON (NaN is not a JSON number)
+    """
+    try:
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        return json.loads(text, parse_constant=_reject_constant, parse_float=_parse_finite)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{name}: not valid JSON ({error})") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Return the value in a JSON file, or raise an OSError or a RecordError; see `parse_json`."""
+    return parse_json(read_bytes(path), Path(path).name)
 
 
 def write_record(path: str | Path, record: Any) -> None:

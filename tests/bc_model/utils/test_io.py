@@ -1,5 +1,6 @@
-"""Atomic writes: what another process reads while a file is replaced."""
+"""Bounded reads of regular files, and atomic writes that another process may read."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 from bc_model.utils import io
 from bc_model.utils.io import (
     check_writable,
+    open_regular,
+    read_bytes,
+    read_text,
     write_bytes_atomic,
     write_files_atomic,
     write_text_atomic,
@@ -156,3 +160,31 @@ def test_check_writable_on_a_file_missing_drive_or_read_only_directory_raises(
     with pytest.raises(PermissionError):
         check_writable(tmp_path / "a")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_read_bytes_refuses_more_than_the_limit(tmp_path: Path) -> None:
+    file = tmp_path / "a.bin"
+    file.write_bytes(bytes(1000))
+    assert read_bytes(file, 1000) == bytes(1000)
+    with pytest.raises(OSError, match="Larger than"):
+        read_bytes(file, 999)
+
+
+def test_read_text_unifies_line_ends_and_refuses_other_encodings(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes("µm\r\nx\ry\n".encode())
+    assert read_text(file) == "µm\nx\ny\n"
+    file.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="utf-8"):
+        read_text(file)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no named pipes in folders")
+def test_open_regular_refuses_everything_but_files_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    link = tmp_path / "link"
+    link.symlink_to("/dev/zero")
+    for path in (pipe, link, Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match=r"Not a regular file|Is a directory"):
+            open_regular(path)

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from bc_model.errors import DataError, RecordError
-from bc_model.utils.serialization import dumps, from_json, loads, read_record, to_json, write_record
+from bc_model.utils.serialization import (
+    dumps,
+    from_json,
+    loads,
+    parse_json,
+    read_record,
+    to_json,
+    write_record,
+)
 
 
 class Color(StrEnum):
@@ -265,3 +273,9 @@ def test_write_record_with_nan_keeps_the_old_file(tmp_path):
 def test_read_record_missing_file_raises_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_record(tmp_path / "none.json", Metric)
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"{", b"[" * 100_000, b"1e999", b"[Infinity]", b""])
+def test_parse_json_raises_a_record_error_for_every_text_that_is_not_json(text: bytes) -> None:
+    with pytest.raises(RecordError, match=r"a\.json: not valid JSON"):
+        parse_json(text, "a.json")
