@@ -7,12 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from _pytest.monkeypatch import resolve
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from app.components.classify.image_analysis import decode_once
 from bc_model.data.images import decode_image
 from bc_model.data.splits import read_split
 from bc_model.data.synthetic import example_png, generate_image
+from bc_model.errors import EngineBusyError
 from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
 from bc_model.inference.classifier import load_classifier
 from bc_model.training.run import Run
@@ -266,3 +269,158 @@ def test_classify_with_an_unknown_run_image_shows_one_error(finished_run, open_p
 
     assert len(app.error) == 1
     assert not app.metric
+
+
+def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    for name, data in files:
+        app.file_uploader[0].upload(name, data)
+    app.run()
+    assert not app.exception
+    return app
+
+
+def visit_other_page(app: AppTest) -> None:
+    app.switch_page("views/data.py").run()
+    app.switch_page("views/classify.py").run()
+    assert not app.exception
+
+
+def test_images_and_settings_survive_a_visit_of_another_page(finished_run, open_page, monkeypatch):
+    app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
+    app.slider(key="opacity").set_value(0.25).run()
+    (before,) = probabilities(app)
+    # The prediction comes from the cache: nothing is decoded again.
+    monkeypatch.delattr("app.components.classify.image_analysis.decode_image")
+    visit_other_page(app)
+
+    assert probabilities(app) == [before]
+    assert app.slider(key="opacity").value == 0.25
+    assert app.query_params["uploads"] == "1"
+    assert "field.png" in texts(app.header)
+
+
+def test_example_survives_a_visit_of_another_page_until_an_upload(finished_run, open_page):
+    app = open_page("classify")
+    app.button_group(key="example").set_value("Crowded nuclei").run()
+    visit_other_page(app)
+    assert "Synthetic example: Crowded nuclei" in texts(app.header)
+
+    upload(app, ("field.png", BLANK))
+    assert texts(app.header).splitlines()[0] == "field.png"
+    app.session_state["session-images"].clear()
+    app.run()
+    assert app.button_group(key="example").value is None
+
+
+def test_image_of_the_address_is_shown_until_an_upload(finished_run, open_page):
+    app = upload(open_page("classify"), ("field.png", BLANK))
+    first = read_split(finished_run.split_file).iloc[0]
+    app.query_params["run"], app.query_params["image"] = finished_run.name, first["sha256"]
+    app.run()
+    assert first["path"].rpartition("/")[2] in texts(app.header)
+
+    upload(app, ("other.png", BLANK))
+    assert "image" not in app.query_params
+    assert texts(app.header) == "other.png"
+
+
+def test_lost_images_are_reported_until_the_next_upload(finished_run, open_page):
+    app = open_page("classify", uploads="3")  # The address of the tab before the server restarted.
+    assert "3 images of an earlier session are no longer in memory" in texts(app.warning)
+
+    upload(app, ("field.png", BLANK))
+    assert "earlier session" not in texts(app.warning)
+    assert app.query_params["uploads"] == "1"
+
+
+@pytest.mark.parametrize("count", ["-1", "x", "²", "9" * 30, "0"])
+def test_invalid_number_of_lost_images_is_ignored(finished_run, open_page, count):
+    app = open_page("classify", uploads=count)
+
+    assert "earlier session" not in texts(app.warning)
+
+
+def test_evicted_image_is_named_and_not_shown(finished_run, open_page, monkeypatch):
+    images = [(f"{seed}.png", png(generate_image(seed=seed, malignant=True))) for seed in range(3)]
+    limit = sum(len(data) for _, data in images[1:]) / 2**20
+    monkeypatch.setattr("app.components.classify.session_images.MAX_SESSION_MB", limit)
+    app = upload(open_page("classify"), *images)
+
+    assert "memory for images was full. Removed, the oldest first: 0.png" in texts(app.warning)
+    assert list(app.dataframe[0].value["Image"]) == ["1.png", "2.png"]
+
+
+STEPS = (
+    "image_analysis.decode_image",
+    "image_analysis.scale_for_display",
+    "image_analysis.load_engine",
+    "prediction_card.encode_jpeg",
+    "prediction_card.overlay_heatmap",
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_unexpected_error_of_one_image_does_not_hide_the_others(
+    finished_run, open_page, monkeypatch, step
+):
+    name = f"app.components.classify.{step}"
+    real = resolve(name)
+    n_calls = iter(range(100))
+
+    def fail_first(*args, **kwargs):
+        if next(n_calls) == 0:
+            raise RuntimeError("a fault in the program")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(name, fail_first)
+    files = (("a.png", example_png(malignant=True)), ("b.png", example_png(malignant=False)))
+    app = upload(open_page("classify"), *files)
+
+    assert "a.png could not be processed. The server log contains the details" in texts(app.error)
+    assert "This page failed" not in texts(app.error)
+    assert "b.png" in texts(app.header)
+    assert probabilities(app)
+
+
+def test_busy_server_offers_to_try_again(finished_run, open_page, monkeypatch):
+    name = "app.components.classify.image_analysis.decode_image"
+    real = resolve(name)
+
+    def refuse(data: bytes, name: str):
+        raise EngineBusyError("The queue is full.")
+
+    monkeypatch.setattr(name, refuse)
+    app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
+    assert "1 image could not be classified yet" in texts(app.warning)
+
+    monkeypatch.setattr(name, real)
+    app.button(key="retry").click().run()
+    assert len(probabilities(app)) == 1
+
+
+def test_each_file_is_decoded_once(finished_run, open_page, monkeypatch):
+    name = "app.components.classify.image_analysis.decode_image"
+    real, decoded = resolve(name), []
+
+    def count(data: bytes, name: str):
+        decoded.append(name)
+        return real(data, name)
+
+    monkeypatch.setattr(name, count)
+    broken = example_png(malignant=False)[:5000]
+    files = (("a.png", example_png(malignant=True)), ("broken.png", broken))
+    app = upload(open_page("classify"), *files)
+    app.slider(key="opacity").set_value(0.25).run()
+    decode_once(app.session_state["session-images"].list_images()[0])  # As a download does.
+
+    assert decoded == ["a.png", "broken.png"]
+
+
+def test_very_tall_image_is_shown_beside_the_others(finished_run, open_page):
+    tall = generate_image(malignant=True, seed=1, size=(32, 32)).repeat(2047, axis=0)[:65501]
+    files = (("tall.png", png(tall)), ("good.png", example_png(malignant=True)))
+    app = upload(open_page("classify"), *files)
+
+    assert "This page failed" not in texts(app.error)
+    assert len(probabilities(app)) >= 1
+    assert "good.png" in texts(app.header)
