@@ -1,5 +1,6 @@
 from .breakhis import CLASSES, UNKNOWN_SUBTYPE, parse_name
 from .dataset import Dataset, Progress, load_dataset, parse_label_mapping
+from .decode_pool import DecodePool
 from .download import OFFICIAL_URL
 from .duplicates import NearDuplicates, find_duplicates, find_near_duplicates
 from .hashing import MAX_DISTANCE, pixel_sha256
@@ -81,6 +82,7 @@ __all__ = [
     "SUBSETS",
     "UNKNOWN_SUBTYPE",
     "Dataset",
+    "DecodePool",
     "Download",
     "IngestProgress",
     "IngestResult",
