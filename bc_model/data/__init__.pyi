@@ -4,6 +4,7 @@ from .decode_pool import DecodePool
 from .download import OFFICIAL_URL
 from .duplicates import NearDuplicates, find_duplicates, find_near_duplicates
 from .hashing import MAX_DISTANCE, pixel_sha256
+from .image_scale import ImageScale, read_scale
 from .images import (
     crop_to_field,
     decode_image,
@@ -84,6 +85,7 @@ __all__ = [
     "Dataset",
     "DecodePool",
     "Download",
+    "ImageScale",
     "IngestProgress",
     "IngestResult",
     "Leakage",
@@ -132,6 +134,7 @@ __all__ = [
     "read_fold_file",
     "read_image",
     "read_image_bytes",
+    "read_scale",
     "read_split",
     "remove_dataset",
     "remove_fold_files",
