@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from bc_model.data.breakhis import IMAGE_SUFFIXES
-from bc_model.data.images import MAX_FILE_MB
+from bc_model.data.image_headers import MAX_FILE_MB
 from bc_model.errors import ArchiveError, DataError
 
 MAX_ENTRIES = 100_000
