@@ -12,10 +12,10 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from app.components.classify.image_analysis import decode_once
+from bc_model.data.decode_pool import DecodePool
 from bc_model.data.images import decode_image
 from bc_model.data.splits import read_split
 from bc_model.data.synthetic import example_png, generate_image
-from bc_model.errors import EngineBusyError
 from bc_model.inference.bundle import BUNDLED_MODEL_NAME, BUNDLED_MODELS_DIR
 from bc_model.inference.classifier import load_classifier
 from bc_model.training.run import Run
@@ -290,7 +290,7 @@ def test_images_and_settings_survive_a_visit_of_another_page(finished_run, open_
     app.slider(key="opacity").set_value(0.25).run()
     (before,) = probabilities(app)
     # The prediction comes from the cache: nothing is decoded again.
-    monkeypatch.delattr("app.components.classify.image_analysis.decode_image")
+    monkeypatch.delattr("app.components.classify.image_analysis._get_pool")
     visit_other_page(app)
 
     assert probabilities(app) == [before]
@@ -351,7 +351,7 @@ def test_evicted_image_is_named_and_not_shown(finished_run, open_page, monkeypat
 
 
 STEPS = (
-    "image_analysis.decode_image",
+    "image_analysis._get_pool",
     "image_analysis.scale_for_display",
     "image_analysis.load_engine",
     "prediction_card.encode_jpeg",
@@ -383,13 +383,9 @@ def test_unexpected_error_of_one_image_does_not_hide_the_others(
 
 
 def test_busy_server_offers_to_try_again(finished_run, open_page, monkeypatch):
-    name = "app.components.classify.image_analysis.decode_image"
-    real = resolve(name)
-
-    def refuse(data: bytes, name: str):
-        raise EngineBusyError("The queue is full.")
-
-    monkeypatch.setattr(name, refuse)
+    name = "app.components.classify.image_analysis._get_pool"
+    real, full = resolve(name), DecodePool(n_workers=1, max_waiting=-1)
+    monkeypatch.setattr(name, lambda: full)
     app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
     assert "1 image could not be classified yet" in texts(app.warning)
 
@@ -399,14 +395,14 @@ def test_busy_server_offers_to_try_again(finished_run, open_page, monkeypatch):
 
 
 def test_each_file_is_decoded_once(finished_run, open_page, monkeypatch):
-    name = "app.components.classify.image_analysis.decode_image"
-    real, decoded = resolve(name), []
+    decoded = []
+    real = DecodePool.decode
 
-    def count(data: bytes, name: str):
+    def count(pool: DecodePool, data: bytes, name: str, **options):
         decoded.append(name)
-        return real(data, name)
+        return real(pool, data, name, **options)
 
-    monkeypatch.setattr(name, count)
+    monkeypatch.setattr(DecodePool, "decode", count)
     broken = example_png(malignant=False)[:5000]
     files = (("a.png", example_png(malignant=True)), ("broken.png", broken))
     app = upload(open_page("classify"), *files)
@@ -414,6 +410,18 @@ def test_each_file_is_decoded_once(finished_run, open_page, monkeypatch):
     decode_once(app.session_state["session-images"].list_images()[0])  # As a download does.
 
     assert decoded == ["a.png", "broken.png"]
+
+
+def test_scale_of_the_file_is_shown_and_not_called_missing(finished_run, open_page):
+    edit_card(finished_run, scale={"magnifications": [200]})
+    buffer = io.BytesIO()
+    rgb = generate_image(malignant=True, seed=1)
+    Image.fromarray(rgb).save(buffer, "PNG", dpi=(50800, 50800))  # 0.5 µm per pixel.
+    app = upload(open_page("classify"), ("field.png", buffer.getvalue()))
+
+    assert "px, 0.5 µm/px (from PNG pHYs)" in texts(app.caption)
+    assert "Scale not stated" not in texts(app.info)
+    assert "The file states 0.5 µm per pixel" in texts(app.info)
 
 
 def test_very_tall_image_is_shown_beside_the_others(finished_run, open_page):

@@ -4,7 +4,9 @@ All caches are keyed by the hash of the file: Streamlit hashes large arrays by a
 pixels, so two similar images could share an entry.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import streamlit as st
@@ -12,7 +14,7 @@ import streamlit as st
 from app.components.byte_cache import ByteCache
 from app.components.classify.session_images import HeldImage
 from app.components.model_picker import load_engine
-from bc_model.data import decode_image
+from bc_model.data import DecodePool, ImageScale, read_scale
 from bc_model.errors import ImageError
 from bc_model.gradcam import downsample_to_width
 from bc_model.inference import Bundle, Classifier, Prediction
@@ -26,19 +28,27 @@ _RECORD_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """The prediction for an image, and what the page shows of the image.
+class Preview:
+    """The image as the page shows it.
 
     Attributes
     ----------
-    prediction : Prediction
-        Shared by all sessions; it must not be modified.
-    preview : ndarray of shape (height, width, 3), uint8
-        The image in at most `DISPLAY_PX`; it must not be modified.
+    pixels : ndarray of shape (height, width, 3), uint8
+        The image in at most `DISPLAY_PX`. Shared by all sessions; it must not be modified.
+    scale : ImageScale or None
+        Scale of the image file, if its metadata contain one.
     """
 
+    pixels: np.ndarray
+    scale: ImageScale | None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The prediction for an image, and its preview. Both are shared by all sessions."""
+
     prediction: Prediction
-    preview: np.ndarray
+    preview: Preview
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class _Caches:
     """Decoded pixels for a short time, and results for as long as a session."""
 
     pixels: ByteCache[np.ndarray]
-    previews: ByteCache[np.ndarray]
+    previews: ByteCache[Preview]
     predictions: ByteCache[Prediction]
     errors: ByteCache[ImageError]
 
@@ -61,14 +71,34 @@ def _get_caches() -> _Caches:
     )
 
 
-def analyze_image(image: HeldImage, bundle: Bundle) -> Analysis:
+@cache
+def _get_pool() -> DecodePool:
+    """Return the processes that decode images, started once for all sessions.
+
+    They are not in the cache of Streamlit, which every session can clear.
+    """
+    return DecodePool()
+
+
+def analyze_image(
+    image: HeldImage, bundle: Bundle, *, is_canceled: Callable[[], bool] | None = None
+) -> Analysis:
     """Return the analysis of an image, from the caches if possible.
+
+    Parameters
+    ----------
+    image : HeldImage
+        The image file.
+    bundle : Bundle
+        The model.
+    is_canceled : callable, optional
+        Called while the image is decoded. It may raise an exception, which ends decoding.
 
     Raises
     ------
     ImageError
         The image cannot be used.
-    EngineBusyError
+    BusyError
         Too many images are waiting.
     BcModelError
         The model cannot be used.
@@ -78,18 +108,20 @@ def analyze_image(image: HeldImage, bundle: Bundle) -> Analysis:
     key = (image.sha256, image.name, bundle.key)
     prediction, preview = caches.predictions.get(key), caches.previews.get(image.sha256)
     if prediction is None or preview is None:
-        pixels = decode_once(image)
+        pixels = decode_once(image, is_canceled=is_canceled)
         if preview is None:
-            preview = scale_for_display(pixels)
-            caches.previews.put(image.sha256, preview, preview.nbytes)
+            preview = Preview(scale_for_display(pixels), read_scale(image.data))
+            caches.previews.put(image.sha256, preview, preview.pixels.nbytes + _RECORD_BYTES)
         if prediction is None:
-            prediction = Classifier(load_engine(bundle)).predict(pixels, name=image.name)
+            mpp = preview.scale.mpp if preview.scale else None
+            classifier = Classifier(load_engine(bundle))
+            prediction = classifier.predict(pixels, name=image.name, mpp=mpp)
             size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())
             caches.predictions.put(key, prediction, size + _RECORD_BYTES)
     return Analysis(prediction, preview)
 
 
-def decode_once(image: HeldImage) -> np.ndarray:
+def decode_once(image: HeldImage, *, is_canceled: Callable[[], bool] | None = None) -> np.ndarray:
     """Return the pixels of an image; recent ones are not decoded again."""
     caches = _get_caches()
     if (pixels := caches.pixels.get(image.sha256)) is not None:
@@ -98,7 +130,7 @@ def decode_once(image: HeldImage) -> np.ndarray:
     if (known := caches.errors.get(key)) is not None:
         raise ImageError(str(known), known.reason)
     try:
-        pixels = decode_image(image.data, image.name)
+        pixels = _get_pool().decode(image.data, image.name, is_canceled=is_canceled)
     except ImageError as error:
         caches.errors.put(key, ImageError(str(error), error.reason), _RECORD_BYTES)
         raise

@@ -77,8 +77,11 @@ def _show_class(prediction: Prediction, bundle: Bundle) -> None:
 def _show_image(image: HeldImage, analysis: Analysis) -> None:
     prediction = analysis.prediction
     st.markdown("**Image**")
-    _show_pixels(analysis.preview, f"The image {image.name}")
-    st.caption(f"{prediction.width_px} x {prediction.height_px} px.")
+    _show_pixels(analysis.preview.pixels, f"The image {image.name}")
+    text = f"{prediction.width_px} x {prediction.height_px} px"
+    if scale := analysis.preview.scale:
+        text += f", {scale.mpp:.3g} µm/px (from {scale.source})"
+    st.caption(f"{text}.")
 
 
 def _show_heatmap(image: HeldImage, analysis: Analysis, name: str, opacity: float) -> None:
@@ -97,7 +100,7 @@ def _show_heatmap(image: HeldImage, analysis: Analysis, name: str, opacity: floa
     def blend(pixels: np.ndarray) -> np.ndarray:
         return overlay_heatmap(pixels, heatmap, opacity=opacity, full_scale=full_scale)
 
-    _show_pixels(blend(analysis.preview), alt)
+    _show_pixels(blend(analysis.preview.pixels), alt)
     st.caption(caption)
     if not heatmap.is_empty:
         st.download_button(

@@ -8,7 +8,7 @@ from app.components.classify.image_analysis import Analysis, analyze_image
 from app.components.classify.prediction_card import show_prediction
 from app.components.classify.session_images import HeldImage
 from app.components.layout import escape_markdown
-from bc_model.errors import EngineBusyError
+from bc_model.errors import BusyError
 from bc_model.gradcam import draw_color_bar
 from bc_model.inference import Bundle, Prediction
 from bc_model.utils import format_count
@@ -49,6 +49,12 @@ def _classify(images: list[HeldImage], bundle: Bundle) -> list[tuple[HeldImage, 
     """Return the analysis of each file, and show errors."""
     results: dict[str, tuple[HeldImage, Analysis]] = {}
     n_busy = 0
+    place = st.empty()
+
+    def end_if_canceled() -> bool:
+        place.empty()  # A closed tab or a click on the page raises an exception here.
+        return False
+
     has_progress = len(images) >= MIN_IMAGES_WITH_PROGRESS
     progress = st.progress(0.0, "Classifying images") if has_progress else None
     for n_done, image in enumerate(images, start=1):
@@ -60,8 +66,11 @@ def _classify(images: list[HeldImage], bundle: Bundle) -> list[tuple[HeldImage, 
             continue
         with report_failure(image.name):
             try:
-                results[image.sha256] = image, analyze_image(image, bundle)
-            except EngineBusyError:
+                results[image.sha256] = (
+                    image,
+                    analyze_image(image, bundle, is_canceled=end_if_canceled),
+                )
+            except BusyError:
                 n_busy += 1
         if progress:
             progress.progress(n_done / len(images), f"{n_done} of {len(images)} images")

@@ -91,12 +91,12 @@ def _show_list(session: SessionImages, images: list[HeldImage]) -> None:
         page = st.pagination(n_pages, key="held-page") if n_pages > 1 else 1
         first = (min(page, n_pages) - 1) * _LISTED
         for number, image in enumerate(images[first : first + _LISTED], start=first):
-            name, button = st.columns([5, 1], vertical_alignment="center")
-            name.markdown(escape_markdown(image.name))
-            button.button(
-                "Remove",
+            st.button(
+                escape_markdown(image.name),
                 key=f"remove-{number}-{image.sha256[:8]}",
+                icon=":material/close:",
                 type="tertiary",
+                help="Remove this image",
                 on_click=session.remove,
                 args=(image,),
             )
