@@ -20,8 +20,8 @@ _FORMATS = ("PNG", "JPEG", "TIFF")
 _MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "La", "LA", "PA", "CMYK", "YCbCr"})
 _STRIP_PIXELS = 2**18
 _DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error,
-    Image.DecompressionBombError,
+    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError,
+    struct.error, Image.DecompressionBombError,
 )  # fmt: skip
 """Errors of Pillow for damaged files, found by decoding thousands of mutated files."""
 _TRANSPOSITIONS = {
