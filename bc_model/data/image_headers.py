@@ -59,6 +59,8 @@ _STRIP_OFFSETS, _CHANNELS, _STRIP_ROWS, _STRIP_BYTES = 273, 277, 278, 279
 _PLANAR, _ORIENTATION, _COLORS = 284, 274, 320
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 338, 339, 347
+_PREMULTIPLIED, _SEPARATE = 1, 2
+"""Meanings of an extra sample as an alpha channel."""
 _DECODER_TAGS = (
     *(_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, 266, _CHANNELS, _STRIP_ROWS, _PLANAR),
     *(292, 293, 317, _COLORS, _TILE_WIDTH, _TILE_HEIGHT, _EXTRA_SAMPLES, _SAMPLE_FORMAT),
@@ -95,6 +97,8 @@ class ImageHeader:
         The file without metadata.
     codec_bytes : int
         Memory that a decoder needs besides the decoded image.
+    is_premultiplied : bool
+        Whether the colors are stored multiplied by the alpha channel. `content` declares otherwise.
     """
 
     width_px: int
@@ -102,6 +106,7 @@ class ImageHeader:
     orientation: int
     content: bytes
     codec_bytes: int = 0
+    is_premultiplied: bool = False
 
 
 def read_header(data: bytes, name: str) -> ImageHeader:
@@ -406,6 +411,7 @@ class _TiffImage:
             orientation if 1 <= orientation <= 8 else 1,
             write_directory(self.structure, self._decoder_fields(parts)),
             part_pixels * n_bits // 8,
+            self._integer(_EXTRA_SAMPLES, 0) == _PREMULTIPLIED,
         )
 
     def _require_one_image(self) -> None:
@@ -473,7 +479,13 @@ class _TiffImage:
             if (field := self.fields.get(tag)) and field.n_values:
                 if field.n_bytes > _MAX_FIELD_BYTES:
                     raise damaged(self.name)
-                if field.kind in (16, 18):  # Eight bytes, in BigTIFF only.
+                if tag == _EXTRA_SAMPLES:
+                    # Where the alpha channel is 0 everywhere, dividing by it would lose the colors.
+                    meanings = self._numbers(tag, self.n_channels)
+                    fields[tag] = self._pack(
+                        tuple(_SEPARATE if m == _PREMULTIPLIED else m for m in meanings)
+                    )
+                elif field.kind in (16, 18):  # Eight bytes, in BigTIFF only.
                     fields[tag] = self._pack(self.structure.read_integers(field, field.n_values))
                 else:
                     fields[tag] = field.kind, field.n_values, self.structure.read_bytes(field)
