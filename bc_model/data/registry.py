@@ -22,6 +22,7 @@ from bc_model.data.breakhis import IMAGE_SUFFIXES
 from bc_model.data.images import list_image_files
 from bc_model.errors import DataError
 from bc_model.utils.io import project_dir, write_text_atomic
+from bc_model.utils.serialization import read_json
 
 DATASET_FILE = "dataset.json"
 IMAGES_FOLDER = "images"
@@ -261,7 +262,7 @@ def _delete_old_staging(registry: Path) -> None:
 def _read_description(folder: Path) -> RegisteredDataset:
     file = folder / DATASET_FILE
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         kind, images = content.pop("kind"), content.pop("images")
         source, added = content.pop("source"), content.pop("added")
         if not all(isinstance(value, str) for value in (kind, images, source, added)):
