@@ -9,6 +9,7 @@ from .formatting import (
 )
 from .io import (
     check_writable,
+    describe_error,
     open_regular,
     read_bytes,
     read_text,
@@ -21,6 +22,7 @@ from .serialization import dumps, to_json
 __all__ = [
     "Metric",
     "check_writable",
+    "describe_error",
     "dumps",
     "format_count",
     "format_duration",
