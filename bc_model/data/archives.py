@@ -8,7 +8,6 @@ because the time and memory of `tarfile` for extended headers have no bound.
 import errno
 import io
 import re
-import shutil
 import stat
 import struct
 import tarfile
@@ -26,6 +25,7 @@ from typing import IO
 from bc_model.data.breakhis import IMAGE_SUFFIXES
 from bc_model.data.images import MAX_FILE_MB
 from bc_model.errors import ArchiveError, DataError
+from bc_model.utils.disk import require_free_space
 from bc_model.utils.io import open_regular
 
 MAX_ENTRIES = 100_000
@@ -36,7 +36,6 @@ MAX_RATIO = 100
 """Limit of unpacked to packed bytes. Images are compressed: BreakHis has a ratio of 1.0."""
 RATIO_FLOOR_MB = 64
 """Below this size, the ratio is not limited, because blank TIFF files compress well."""
-MIN_FREE_MB = 500
 CHUNK = 2**20
 
 _MAX_EXTENDED_BYTES = CHUNK
@@ -156,17 +155,6 @@ def unpack(
             f"{len(unpacked.skipped)} other files.{hint}"
         )
     return unpacked
-
-
-def require_free_space(folder: Path, size_bytes: int, action: str) -> None:
-    """Raise `DataError` unless the disk has space for the given size and `MIN_FREE_MB`."""
-    free = shutil.disk_usage(folder).free
-    needed = size_bytes + MIN_FREE_MB * 10**6
-    if free < needed:
-        raise DataError(
-            f"{action} needs {needed / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB are "
-            "free. Free disk space, or set BC_DATASETS to another folder."
-        )
 
 
 def _find_skip_reason(path: PurePosixPath, size_bytes: int) -> str:

@@ -18,6 +18,7 @@ from bc_model.data.breakhis import CLASSES, name_key, parse_name
 from bc_model.data.dataset import Dataset
 from bc_model.data.registry import datasets_dir
 from bc_model.errors import DataError, SplitError
+from bc_model.utils.disk import explain_write_errors
 from bc_model.utils.io import read_bytes, write_bytes_atomic
 
 MIN_LISTED_PROPORTION = 0.9
@@ -295,17 +296,27 @@ def store_fold_contents(
     """Write the contents of fold files, (name, content), to the dataset registry.
 
     Returns all stored files. The new file is numbered if another content has its name. Raises
-    `SplitError` if a content is invalid. In that case, none is stored.
+    `SplitError` if a content is invalid, and `DataError` if the disk is full. In both cases, none
+    is stored.
     """
     folder = (registry or datasets_dir()) / FOLD_FILES_FOLDER
     for name, content in contents:
         _parse_fold_file(content, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    stored = []
-    for name, content in contents:
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", re.sub(r"(?i)\.txt$", "", name)).strip("-")[:60]
-        stored.append(_find_free_file(folder, stem or "folds", content))
-        write_bytes_atomic(stored[-1], content)
+    stored: list[Path] = []
+    created: list[Path] = []
+    with explain_write_errors("Storing the fold files", folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in contents:
+                stem = re.sub(r"[^A-Za-z0-9_-]+", "-", re.sub(r"(?i)\.txt$", "", name))
+                target = _find_free_file(folder, stem.strip("-")[:60] or "folds", content)
+                stored.append(target)
+                if not target.exists():
+                    write_bytes_atomic(target, content)
+                    created.append(target)
+        except BaseException:
+            remove_fold_files(created)
+            raise
     return stored
 
 
