@@ -170,7 +170,7 @@ def log_to(path: Path) -> None:
     logger = logging.getLogger("bc_model")
     logger.setLevel(logging.INFO)
     logging.raiseExceptions = False  # A closed pipe would print a traceback for each line.
-    file_handler = logging.FileHandler(path, encoding="utf-8")
+    file_handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     for handler in (logging.StreamHandler(sys.stdout), file_handler):
         logger.addHandler(handler)

@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from bc_model.utils.io import write_bytes_atomic
+from bc_model.utils.io import open_regular, write_bytes_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ class FeatureTable:
     def load(cls, path: Path, network: str) -> FeatureTable | None:
         """Return a stored table; None if it is missing, damaged or of another network."""
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            with open_regular(path) as stream, np.load(stream, allow_pickle=False) as arrays:
                 if str(arrays["network"]) != network:
                     return None
                 return cls(*(arrays[field.name] for field in fields(cls)))

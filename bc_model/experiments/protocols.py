@@ -42,7 +42,7 @@ from bc_model.experiments.plan import (
     require_folds,
 )
 from bc_model.experiments.results import check_progress, pool_predictions, require_equal
-from bc_model.jobs import ENDED_STATES, is_name
+from bc_model.jobs import ENDED_STATES, JobStatus, is_name
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
 from bc_model.training.run_queue import resolve_paths
@@ -446,7 +446,7 @@ def _check_comparison(
 
 
 def _make_row(
-    protocol: str, members: list[ExperimentRun], statuses: dict[str, dict[str, Any]],
+    protocol: str, members: list[ExperimentRun], statuses: dict[str, JobStatus],
     runs_dir: Path, skipped: tuple[Check, ...],
 ) -> ProtocolRow:  # fmt: skip
     states = {member.name: str(statuses[member.name]["state"]) for member in members}

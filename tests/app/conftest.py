@@ -59,7 +59,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     st.cache_resource.clear()
 
     def open_named(name: str, **query: str) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=30)
+        app = AppTest.from_file(str(ROOT / "app/router.py"), default_timeout=30)
         for key, value in query.items():
             app.query_params[key] = value
         if name != "classify":

@@ -102,7 +102,7 @@ def test_read_status_dead_process_is_interrupted(job: Job, dead_pid: int) -> Non
 
 
 def test_read_status_reused_process_number_is_interrupted(job: Job) -> None:
-    put_status(job, pid_started=psutil.Process().create_time() - 60)
+    put_status(job, process_start="0/1")
     assert job.read_status()["state"] == "interrupted"
 
 
@@ -526,7 +526,8 @@ def test_launch_job_fills_in_directory_and_environment(job: Job) -> None:
     job.write_spec(JobSpec(("train", "--run", "{job}"), environment={"A": "1"}))
     child = jobs.launch_job(job, ["--more"], environment={"A": "0", "B": "2"})
     command = [sys.executable, "-m", "bc_model", "train", "--run", str(job.path), "--more"]
-    assert (child.command, child.options["env"]) == (command, {"A": "1", "B": "2"})  # type: ignore[attr-defined]
+    environment = {"A": "1", "B": "2", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+    assert (child.command, child.options["env"]) == (command, environment)  # type: ignore[attr-defined]
     assert jobs._children == [child]
     assert job.read_status()["state"] == "failed"  # There is no such process.
 

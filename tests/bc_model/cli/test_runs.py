@@ -9,7 +9,9 @@ from click.testing import CliRunner
 from bc_model.cli import commands
 from bc_model.errors import ConfigError, RunError
 from bc_model.training import run_queue
+from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
+from bc_model.utils import to_json
 
 
 def call(*arguments: object) -> str:
@@ -23,7 +25,7 @@ def call(*arguments: object) -> str:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     run = Run.create(tmp_path / "runs" / "first")
-    run.write_config({"config": {}})
+    run.write_config({"config": to_json(TrainingConfig("set"))})
     run.write_status("running", epoch=2, epochs=9, seconds_left=200)
     return run
 

@@ -8,8 +8,10 @@ import pytest
 from bc_model.data.registry import datasets_dir
 from bc_model.errors import RunError
 from bc_model.jobs import STATES, cancel_job
+from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run, find_run, list_runs, new_run_id, runs_dir
 from bc_model.utils import io
+from bc_model.utils.serialization import to_json
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_create_at_the_path_of_a_file_raises(tmp_path: Path) -> None:
 
 def test_create_without_permission_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RunError, match="Cannot create the run directory"):
+    with pytest.raises(RunError, match=r"Run 'run' cannot be created\. File exists \("):
         Run.create(tmp_path / "file" / "run")
 
 
@@ -139,7 +141,7 @@ def test_truncate_history_deletes_later_epochs(run: Run) -> None:
     ("state", "can"), [("done", False), ("failed", True), ("canceled", True), ("running", False)]
 )
 def test_can_resume_depends_on_the_state(run: Run, state: str, can: bool) -> None:
-    run.write_config({"config": {}})
+    run.write_config({"config": to_json(TrainingConfig("set"))})
     run.write_status(state)
     assert run.can_resume is can
 
