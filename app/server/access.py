@@ -58,6 +58,7 @@ class AccessMiddleware:
         self.headers = _HEADERS | {"Content-Security-Policy": _make_policy()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
