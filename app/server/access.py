@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.server.settings import LOOPBACK_HOSTS, list_allowed_hosts
+from app.server.settings import LOOPBACK_HOSTS, list_hosts
 
 # The charts compile their expressions to functions, which needs 'unsafe-eval'. The components set
 # styles by attributes and by <style> elements.
@@ -116,7 +116,7 @@ def is_known_host(host: str) -> bool:
     name = _parse_hostname(f"//{host}")
     return name is not None and any(
         name.endswith(allowed[1:]) if allowed.startswith("*.") else allowed in (name, "*")
-        for allowed in (*LOOPBACK_HOSTS, *list_allowed_hosts())
+        for allowed in list_hosts()
     )
 
 
