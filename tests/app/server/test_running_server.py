@@ -1,5 +1,6 @@
 """A running server: refused hosts and origins, hidden routes, headers, and no look-ups."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,13 +86,28 @@ def test_answers_have_security_headers(server: Address, path: str) -> None:
     assert headers["referrer-policy"] == "same-origin"
 
 
-def test_page_of_a_proxy_that_changes_the_host_shows_the_reason(server: Address) -> None:
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"Referer": "https://histology.example.net/data"},
+        {"Origin": "https://histology.example.net"},  # Chromium sends it for modules.
+    ],
+)
+def test_page_of_a_proxy_that_changes_the_host_shows_the_reason(
+    server: Address, source: dict[str, str]
+) -> None:
     """Its WebSocket will be refused; its scripts are the only part that can show a message."""
-    referer = "https://histology.example.net/data"
-    status, headers, text = server.request("GET", "/static/js/index.js", Referer=referer)
+    status, headers, text = server.request("GET", "/static/js/index.js", **source)
     assert status == 200
     assert headers["content-type"].startswith("text/javascript")
     assert text.startswith("document.body.textContent = ")
     assert "must keep the Host header" in text
-    own = server.request("GET", "/", Referer=f"http://{server.host}/data")
-    assert own[0] == 200
+
+
+def test_scripts_of_the_own_page_are_answered(server: Address) -> None:
+    index = server.request("GET", "/")[2]
+    script = re.search(r'src="\.(/static/js/[^"]+)"', index)
+    assert script
+    own = f"http://{server.host}"
+    text = server.request("GET", script[1], Origin=own, Referer=f"{own}/data")[2]
+    assert len(text) > 10_000
