@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app.components.paths import ASSETS
+from app.server.settings import is_shared
 from bc_model import __version__
 from bc_model.errors import BcModelError
 
@@ -46,9 +47,13 @@ def show_layout() -> None:
     st.html(_STYLE)
     st.logo(str(ASSETS / "logo.png"), icon_image=str(ASSETS / "icon.png"), size="large")
     with st.sidebar:
-        st.caption(
-            f"{RESEARCH_USE}\n\nImages and results stay on this machine.\n\nVersion {__version__}"
+        place = (
+            "Images and results are stored on the server. Everyone who can open this page can see "
+            "and delete its datasets and runs."
+            if is_shared()
+            else "Images and results stay on this machine."
         )
+        st.caption(f"{RESEARCH_USE}\n\n{place}\n\nVersion {__version__}")
 
 
 @contextmanager

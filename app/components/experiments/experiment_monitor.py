@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.components.action_log import log_action
 from app.components.checks import show_labeled_checks
 from app.components.experiments.protocol_report import compute_protocol_report, show_protocol_report
 from app.components.layout import (
@@ -122,6 +123,7 @@ def _resume(experiment: Experiment) -> None:
 
 
 def _cancel(experiment: Experiment) -> None:
+    log_action("Cancel runs", experiment.name)
     messages = []
     for planned in experiment.runs:
         run = Run(runs_dir() / planned.name)

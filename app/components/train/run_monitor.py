@@ -7,6 +7,7 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
+from app.components.action_log import log_action, show_confirmed_button
 from app.components.charts import chart_learning_curve, chart_learning_rate
 from app.components.layout import (
     escape_markdown,
@@ -136,6 +137,10 @@ def _show_buttons(run: Run, state: str, *, is_exporting: bool) -> None:
             label, icon, lambda: action(run), key=f"{label}-{run.name}", help=help_text
         )
 
+    def cancel(run: Run) -> None:
+        log_action("Cancel", run.name)
+        cancel_job(run)
+
     is_running = state in ("starting", "running")
     with st.container(horizontal=True, key=f"buttons-{run.name}"):
         if is_running:
@@ -145,7 +150,7 @@ def _show_buttons(run: Run, state: str, *, is_exporting: bool) -> None:
         if is_running or state == "paused":
             show("Stop run", "stop", stop_job, "Stops, and keeps the best model so far.")
         if is_running or state in ("queued", "paused"):
-            show("Cancel", "close", cancel_job, "Ends the run without a model.")
+            show("Cancel", "close", cancel, "Ends the run without a model.")
         if run.can_resume:
             show("Resume", "play_arrow", resume_run, "Continues after the last complete epoch.")
             if run.has_changed:
@@ -165,11 +170,14 @@ def _show_delete(run: Run) -> None:
         shown = st.session_state.get("run", [])
         st.session_state["run"] = [name for name in shown if name != run.name]
 
-    with st.popover("Delete", icon=":material/delete:"):
-        st.markdown("This deletes the model, metrics and log of the run permanently.")
-        show_action_button(
-            "Delete run", "delete_forever", delete, key=f"delete-{run.name}", type="primary"
-        )
+    show_confirmed_button(
+        "Delete",
+        f"This deletes the model, metrics and log of {escape_markdown(run.name)} permanently.",
+        "Delete run",
+        delete,
+        target=run.name,
+        key=f"delete-{run.name}",
+    )
 
 
 def _show_progress(status: dict) -> None:
