@@ -14,8 +14,11 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.errors import DataError
 from bc_model.inference.batching import ModelOutputs
 from bc_model.inference.classifier import compute_prob_malignant
+from bc_model.utils.io import read_text
 
 COLUMNS = ("path", "sha256", "case", "class", "magnification", "prob_malignant")
+_MAX_BYTES = 2**28
+"""About a million images."""
 _COPIED = ("path", "sha256", "case", "class", "magnification", "subtype")
 
 
@@ -87,7 +90,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     try:
         # Text stays text: "007", "NA" and "1e5" are valid case names.
         table = pd.read_csv(
-            StringIO(Path(path).read_text(encoding="utf-8")),
+            StringIO(read_text(path, _MAX_BYTES)),
             dtype=dict.fromkeys(("path", "sha256", "case", "class"), "str"),
             keep_default_na=False,
             na_values={"magnification": [""], "prob_malignant": [""]},
