@@ -113,7 +113,7 @@ def parse_json(text: str | bytes, name: str) -> Any:
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
         value = json.loads(text, parse_constant=_reject_constant, parse_float=_parse_finite)
-        if "\\u" in text:  # An escape may be half of a pair, which no file and no page can contain.
+        if "\\u" in text:  # An escape can be half of a character, which no file or page accepts.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         return value
     except (ValueError, RecursionError) as error:
