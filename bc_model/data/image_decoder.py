@@ -17,11 +17,11 @@ from bc_model.data.image_headers import ImageHeader, damaged, read_header, unsup
 from bc_model.errors import ImageError
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
-_MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "La", "LA", "PA", "CMYK", "YCbCr"})
+_MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr"})
 _STRIP_PIXELS = 2**18
 _DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error,
-    Image.DecompressionBombError,
+    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError,
+    struct.error, Image.DecompressionBombError,
 )  # fmt: skip
 """Errors of Pillow for damaged files, found by decoding thousands of mutated files."""
 _TRANSPOSITIONS = {
@@ -67,7 +67,8 @@ class ImageDecoder:
         if header.orientation in _TRANSPOSITIONS:
             self._image = self._image.transpose(_TRANSPOSITIONS[header.orientation])
         self.width_px, self.height_px = self._image.size
-        self._blends = self._image.has_transparency_data and not self._has_constant_alpha()
+        self._is_premultiplied = header.is_premultiplied
+        self._alpha = self._find_constant_alpha() if self._image.has_transparency_data else 0
 
     def strips(self) -> Iterator[bytes]:
         """Yield the RGB values of consecutive strips of rows, 3 bytes per pixel.
@@ -76,19 +77,26 @@ class ImageDecoder:
         contains no information: many cameras write 0 for it. It is ignored.
         """
         for strip in self._crop_strips():
-            if self._blends:
-                rgba = _to_rgba(strip)
-                white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-                strip = Image.alpha_composite(white, rgba)
+            if self._alpha != 0:
+                strip = self._to_rgba(strip)
+            if self._alpha is None:
+                white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
+                strip = Image.alpha_composite(white, strip)
             yield strip.convert("RGB").tobytes()
 
-    def _has_constant_alpha(self) -> bool:
+    def _find_constant_alpha(self) -> int | None:
         values: set[Any] = set()
         for strip in self._crop_strips():
-            values.update(_to_rgba(strip).getchannel("A").getextrema())
+            values.update(self._to_rgba(strip).getchannel("A").getextrema())
             if len(values) > 1:
-                return False
-        return True
+                return None
+        return values.pop()
+
+    def _to_rgba(self, strip: Image.Image) -> Image.Image:
+        rgba = strip.convert("RGBA")
+        if not self._is_premultiplied:
+            return rgba
+        return Image.frombytes("RGBa", rgba.size, rgba.tobytes()).convert("RGBA")
 
     def _crop_strips(self) -> Iterator[Image.Image]:
         n_rows = max(1, _STRIP_PIXELS // self.width_px)
@@ -126,7 +134,3 @@ def _load(content: bytes, name: str) -> Image.Image:
             "too large",
         ) from error
     return image
-
-
-def _to_rgba(strip: Image.Image) -> Image.Image:
-    return (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")

@@ -10,6 +10,7 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bc_model.data.tiff import TiffStructure, read_orientation, write_directory
 from bc_model.errors import ImageError
@@ -32,6 +33,8 @@ MAX_TIFF_DIRECTORIES = 100
 """Directories are counted only for the message: one is accepted."""
 MAX_TIFF_TILE_PIXELS = 4096 * 4096
 """Tiles have 256 to 1024 px per side. Larger ones are accepted if they do not exceed the image."""
+MAX_TIFF_PARTS = 2**18
+"""Strips of one row, in four planes of the highest image."""
 
 _DEFLATE_RATIO = 1032
 """Largest ratio of decoded to encoded bytes of Deflate, after its specification."""
@@ -56,6 +59,8 @@ _STRIP_OFFSETS, _CHANNELS, _STRIP_ROWS, _STRIP_BYTES = 273, 277, 278, 279
 _PLANAR, _ORIENTATION, _COLORS = 284, 274, 320
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 338, 339, 347
+_PREMULTIPLIED, _SEPARATE = 1, 2
+"""Meanings of an extra sample as an alpha channel."""
 _DECODER_TAGS = (
     *(_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, 266, _CHANNELS, _STRIP_ROWS, _PLANAR),
     *(292, 293, 317, _COLORS, _TILE_WIDTH, _TILE_HEIGHT, _EXTRA_SAMPLES, _SAMPLE_FORMAT),
@@ -92,6 +97,8 @@ class ImageHeader:
         The file without metadata.
     codec_bytes : int
         Memory that a decoder needs besides the decoded image.
+    is_premultiplied : bool
+        Whether the colors are stored multiplied by the alpha channel. `content` declares otherwise.
     """
 
     width_px: int
@@ -99,6 +106,7 @@ class ImageHeader:
     orientation: int
     content: bytes
     codec_bytes: int = 0
+    is_premultiplied: bool = False
 
 
 def read_header(data: bytes, name: str) -> ImageHeader:
@@ -126,7 +134,7 @@ def read_header(data: bytes, name: str) -> ImageHeader:
             return _read_jpeg(data, name)
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _read_tiff(data, name)
-    except (ValueError, LookupError, struct.error) as error:
+    except (ValueError, LookupError, ArithmeticError, struct.error) as error:
         if isinstance(error, ImageError):
             raise
         raise damaged(name) from error
@@ -266,7 +274,7 @@ def _is_intact(data: bytes, position: int, length: int) -> bool:
 def _read_jpeg(data: bytes, name: str) -> ImageHeader:
     kept = [b"\xff\xd8"]
     position, n_segments, n_scans, orientation = 2, 0, 0, None
-    frame: tuple[int, int, int, bytes] | None = None
+    frame: _JpegFrame | None = None
     is_multiscan = False
     pixels_start = 0
     # Before the first scan, segments follow each other; junk between them is skipped.
@@ -292,8 +300,8 @@ def _read_jpeg(data: bytes, name: str) -> ImageHeader:
             n_scans += 1
             pixels_start = pixels_start or start
             if frame:
-                is_multiscan |= body[0] < frame[2]
-                _require_few_scans(n_scans, frame[0] * frame[1], name)
+                is_multiscan |= body[0] < frame.n_channels
+                _require_few_scans(n_scans, frame.width * frame.height, name)
         elif code == 0xE1 and body[:6] == b"Exif\0\0":
             orientation = orientation or read_orientation(body[6:])
         if not pixels_start and _is_used_by_jpeg_decoder(code, body):
@@ -302,18 +310,28 @@ def _read_jpeg(data: bytes, name: str) -> ImageHeader:
         position = len(data)
     if not frame or not pixels_start:
         raise damaged(name)
-    width, height, n_channels, sampling = frame
-    codec_bytes = 0
-    if is_multiscan:
-        codec_bytes = 2 * round(width * height * _sampling_ratio(sampling, n_channels))
-        if codec_bytes > MAX_COEFFICIENT_MB * 10**6:
-            raise _too_costly(name, "it is a large progressive JPEG")
+    # The shortest codes have one bit: for each block, one code in the first scan of a progressive
+    # image, and else two. Decoders show less data as a gray area.
+    n_codes = frame.n_samples / 64 * {0xC0: 2, 0xC1: 2, 0xC2: 1}.get(frame.code, 0)
+    if 8 * (position - pixels_start) < n_codes:
+        raise damaged(name)
+    codec_bytes = 2 * frame.n_samples if is_multiscan else 0
+    if codec_bytes > MAX_COEFFICIENT_MB * 10**6:
+        raise _too_costly(name, "it is a large progressive JPEG")
     content = b"".join([*kept, data[pixels_start:position]])
-    return ImageHeader(width, height, orientation or 1, content, codec_bytes)
+    return ImageHeader(frame.width, frame.height, orientation or 1, content, codec_bytes)
 
 
-def _read_jpeg_frame(code: int, body: bytes, name: str) -> tuple[int, int, int, bytes]:
-    """Return the width, height, number of channels and sampling factors of a JPEG frame."""
+class _JpegFrame(NamedTuple):
+    code: int
+    width: int
+    height: int
+    n_channels: int
+    n_samples: int
+
+
+def _read_jpeg_frame(code: int, body: bytes, name: str) -> _JpegFrame:
+    """Return the start-of-frame segment, or raise `ImageError` if it is not supported."""
     bits, height, width, n_channels = struct.unpack_from(">BHHB", body)
     remedy = "Save the image as 8-bit RGB, for example PNG."
     if code not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
@@ -323,7 +341,8 @@ def _read_jpeg_frame(code: int, body: bytes, name: str) -> tuple[int, int, int, 
     if n_channels not in (1, 3, 4):
         raise unsupported(name, "1, 3 or 4 channels", f"{n_channels}", remedy)
     _require_size(width, height, name)
-    return width, height, n_channels, body[7 : 6 + 3 * n_channels : 3]
+    n_samples = width * height * _sampling_ratio(body[7 : 6 + 3 * n_channels : 3], n_channels)
+    return _JpegFrame(code, width, height, n_channels, round(n_samples))
 
 
 def _require_few_scans(n_scans: int, n_pixels: int, name: str) -> None:
@@ -377,6 +396,8 @@ class _TiffImage:
         offsets_tag, counts_tag, n_parts, part_pixels = self._parts()
         if part_pixels > max(MAX_TIFF_TILE_PIXELS, _round_up(self.width) * _round_up(self.height)):
             raise _too_costly(self.name, "its tiles are larger than the image")
+        if n_parts > MAX_TIFF_PARTS:
+            raise _too_costly(self.name, f"it has more than {MAX_TIFF_PARTS:,} strips or tiles")
         parts = {offsets_tag: self._numbers(offsets_tag, n_parts)}
         if counts_tag in self.fields:
             parts[counts_tag] = self._numbers(counts_tag, n_parts)
@@ -390,6 +411,7 @@ class _TiffImage:
             orientation if 1 <= orientation <= 8 else 1,
             write_directory(self.structure, self._decoder_fields(parts)),
             part_pixels * n_bits // 8,
+            self._integer(_EXTRA_SAMPLES, 0) == _PREMULTIPLIED,
         )
 
     def _require_one_image(self) -> None:
@@ -457,7 +479,13 @@ class _TiffImage:
             if (field := self.fields.get(tag)) and field.n_values:
                 if field.n_bytes > _MAX_FIELD_BYTES:
                     raise damaged(self.name)
-                if field.kind in (16, 18):  # Eight bytes, in BigTIFF only.
+                if tag == _EXTRA_SAMPLES:
+                    # Where the alpha channel is 0 everywhere, dividing by it would lose the colors.
+                    meanings = self._numbers(tag, self.n_channels)
+                    fields[tag] = self._pack(
+                        tuple(_SEPARATE if m == _PREMULTIPLIED else m for m in meanings)
+                    )
+                elif field.kind in (16, 18):  # Eight bytes, in BigTIFF only.
                     fields[tag] = self._pack(self.structure.read_integers(field, field.n_values))
                 else:
                     fields[tag] = field.kind, field.n_values, self.structure.read_bytes(field)
