@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from _pytest.monkeypatch import resolve
 from PIL import Image
+from streamlit.runtime.scriptrunner import StopException
 from streamlit.testing.v1 import AppTest
 
 from app.components.classify.image_analysis import decode_once
@@ -394,6 +395,24 @@ def test_busy_server_offers_to_try_again(finished_run, open_page, monkeypatch):
     monkeypatch.setattr(name, real)
     app.button(key="retry").click().run()
     assert len(probabilities(app)) == 1
+
+
+def test_decoding_ends_when_the_page_is_closed(finished_run, open_page, monkeypatch):
+    class ClosingPool:
+        def decode(self, data: bytes, name: str, *, is_canceled: Callable[[], bool]):
+            assert is_canceled() is False
+            monkeypatch.setattr("streamlit.delta_generator.DeltaGenerator.empty", close)
+            is_canceled()  # The next element of a closed page raises this.
+
+    def close(_: object) -> None:
+        raise StopException
+
+    name = "app.components.classify.image_analysis._get_pool"
+    monkeypatch.setattr(name, ClosingPool)
+    app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
+
+    assert not app.error
+    assert not app.metric
 
 
 def test_each_file_is_decoded_once(finished_run, open_page, monkeypatch):
