@@ -27,7 +27,8 @@ from bc_model.data.image_headers import MAX_PIXELS, require_file_size
 from bc_model.errors import BusyError, CanceledError, ImageError
 from bc_model.utils.io import project_dir
 
-MAX_WAITING = 16
+MAX_WAITING = 64
+"""As many as wait for the engine. An image takes some hundredths of a second."""
 TIME_LIMIT_S = 2.5
 """CPU time for one image. The slowest accepted kind, progressive JPEG, takes 2 s at most."""
 WORKER_MB = 700

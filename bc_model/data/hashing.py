@@ -19,7 +19,7 @@ from PIL import features
 
 from bc_model.data.images import read_image
 from bc_model.errors import ImageError
-from bc_model.utils.io import write_text_atomic
+from bc_model.utils.io import read_text, write_text_atomic
 
 MAX_DISTANCE = 2
 """Largest number of differing bits, out of 64, between near-duplicates.
@@ -32,6 +32,8 @@ BLOCK_ELEMENTS = 4_000_000
 """Number of hash pairs that are compared at once, to bound memory."""
 _UNSETTLED_NS = 2_000_000_000
 """A younger file may change again within one tick of the file system clock: it is not cached."""
+_MAX_CACHE_BYTES = 2**28
+"""About 2 million images."""
 
 logger = logging.getLogger("bc_model.data")
 
@@ -154,15 +156,18 @@ def read_fingerprint(path: Path, root: Path, cache: FingerprintCache | None) -> 
 
 
 def _decoder_version() -> str:
-    """Return the versions of the libraries that turn bytes into pixels."""
+    """Return the versions of this package's decoder and of its libraries.
+
+    The first number increases when `decode_image` returns other pixels for a file.
+    """
     jpeg = features.version("libjpeg_turbo") or features.version("jpg")
-    return f"1, Pillow {PIL.__version__}, JPEG {jpeg}"
+    return f"2, Pillow {PIL.__version__}, JPEG {jpeg}"
 
 
 def _read_cache(path: Path) -> dict[str, tuple[int, int, Fingerprint]]:
     """Return the entries of a cache file; none if it is missing, damaged or of another decoder."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, _MAX_CACHE_BYTES))
         if content["decoder"] != _decoder_version():
             return {}
         return {str(name): _parse_entry(*values) for name, values in content["files"].items()}

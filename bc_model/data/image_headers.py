@@ -396,6 +396,10 @@ class _TiffImage:
         offsets_tag, counts_tag, n_parts, part_pixels = self._parts()
         if part_pixels > max(MAX_TIFF_TILE_PIXELS, _round_up(self.width) * _round_up(self.height)):
             raise _too_costly(self.name, "its tiles are larger than the image")
+        # Each tile of JPEG data may have many progressive scans.
+        n_scans = self.structure.data.count(b"\xff\xda") if self.compression in (6, 7) else 0
+        if n_scans * part_pixels > MAX_SCAN_PIXELS:
+            raise _too_costly(self.name, "it has too many progressive scans")
         if n_parts > MAX_TIFF_PARTS:
             raise _too_costly(self.name, f"it has more than {MAX_TIFF_PARTS:,} strips or tiles")
         parts = {offsets_tag: self._numbers(offsets_tag, n_parts)}

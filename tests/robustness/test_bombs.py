@@ -129,6 +129,11 @@ def tiff_tile(size: tuple[int, int], tile: tuple[int, int], compression: int, n:
     return tiff(fields, np.random.default_rng(0).bytes(n))
 
 
+def tiff_jpeg() -> bytes:
+    content = jpeg((6000, 6000), scans=30)
+    return tiff(gray_fields((6000, 6000), 7) | {279: (LONG, 1, len(content))}, content)
+
+
 def tiff_chain(n: int) -> bytes:
     """Return a TIFF with `n` directories of 114 bytes, which all show the same pixels."""
     body = directory(gray_fields((64, 64)))[:-4]
@@ -253,6 +258,11 @@ BOMBS = [
         "TIFF of overlapping strips",
         partial(tiff_strips, 60_000, n_declared=60_000, bytes_per_strip=400_000),
         f"{COSTLY}its strips or tiles overlap.",
+    ),
+    Bomb(
+        "TIFF of JPEG with 30 scans of 36 million pixels",
+        tiff_jpeg,
+        f"{COSTLY}it has too many progressive scans.",
     ),
     Bomb("TIFF of a large palette", partial(tiff_palette, 10_000_000), DAMAGED),
 ]
