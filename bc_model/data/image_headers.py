@@ -40,6 +40,7 @@ _DEFLATE_RATIO = 1032
 """Largest ratio of decoded to encoded bytes of Deflate, after its specification."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_PALETTE = 3
 _TRANSPARENCY_BYTES = {0: {2}, 2: {6}, 3: set(range(1, 257))}
 """Sizes of a tRNS chunk by color type. Other types have an alpha channel instead."""
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -244,7 +245,8 @@ def _read_png(data: bytes, name: str) -> ImageHeader:
         elif kind == b"IHDR":
             raise damaged(name)  # A second size would replace the one that was checked.
         elif kind == b"PLTE":
-            kept.append(data[position:end])
+            if color == _PNG_PALETTE and 3 <= length <= 768 and length % 3 == 0:
+                kept.append(data[position:end])  # Only a suggestion for other color types.
         elif kind in (b"tRNS", b"eXIf", b"acTL") and _is_intact(data, position, length):
             if kind == b"tRNS" and length in _TRANSPARENCY_BYTES.get(color, ()):
                 kept.append(data[position:end])
@@ -256,7 +258,8 @@ def _read_png(data: bytes, name: str) -> ImageHeader:
     position = min(position, len(data))
     n_encoded = position - pixels_start
     n_decoded = height * (width * bits * _PNG_CHANNELS[color] // 8)
-    if not pixels_start or n_decoded > n_encoded * _DEFLATE_RATIO:
+    has_colors = color != _PNG_PALETTE or any(part[4:8] == b"PLTE" for part in kept)
+    if not pixels_start or not has_colors or n_decoded > n_encoded * _DEFLATE_RATIO:
         raise damaged(name)
     if n_frames > 1 and data.find(b"fdAT", position) >= 0:
         raise _several_images(name, f"{n_frames:,}")

@@ -79,6 +79,7 @@ def exif(orientation: int) -> bytes:
         png_with(b"eXIf", exif(6), is_intact=False),
         png_with(b"tRNS", b"\0"),
         png_with(b"tRNS", b"\0\0\0\0\0\0", is_intact=False),
+        png_with(b"PLTE", b"\0"),
         png_with(b"pHYs", b""),
         png_with(b"gAMA", b"\0"),
         png_with(b"acTL", struct.pack(">II", 10_000, 0)),  # Without a second frame.
@@ -291,6 +292,7 @@ def test_other_format_is_named(data: bytes, kind: str) -> None:
         PNG.replace(b"IDAT", b"iDAT"),
         PNG.replace(zlib.crc32(PNG[12:29]).to_bytes(4, "big"), b"\0\0\0\0"),
         PNG[:33] + PNG[8:],
+        encode("PNG", IMAGE.quantize(9)).replace(b"PLTE", b"pLTE"),
         JPEG[: JPEG.index(b"\xff\xda")],
         JPEG.replace(b"\xff\xda", JPEG[JPEG.index(b"\xff\xc0") :][:19] + b"\xff\xda"),
         tiff_with({256: (3, 0, 0)}),
@@ -299,7 +301,7 @@ def test_other_format_is_named(data: bytes, kind: str) -> None:
         tiff_with({322: (3, 1, 0), 273: (77, 1, 0)}),
         TIFF[:4] + struct.pack("<I", OUTSIDE) + TIFF[8:],
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_damaged_critical_part_is_refused(data: bytes) -> None:
     with pytest.raises(ImageError, match=r"^x is damaged or incomplete"):
