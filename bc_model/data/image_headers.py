@@ -80,7 +80,14 @@ _COMPRESSIONS = {
     **{50000: "", 50001: "WebP", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000"},
     **{34892: "lossy JPEG", 34887: "LERC", 50002: "JPEG XL", 52546: "JPEG XL"},
 }
-_COMPRESSION_RATIOS = {1: 1, 5: 4096, 8: _DEFLATE_RATIO, 32773: 64, 32946: _DEFLATE_RATIO}
+_UNCOMPRESSED = 1
+_COMPRESSION_RATIOS = {
+    _UNCOMPRESSED: 1,
+    5: 4096,
+    8: _DEFLATE_RATIO,
+    32773: 64,
+    32946: _DEFLATE_RATIO,
+}
 """Largest ratio of decoded to encoded bytes, for codings with a known one."""
 
 
@@ -134,7 +141,7 @@ def read_header(data: bytes, name: str) -> ImageHeader:
         if data.startswith(b"\xff\xd8"):
             return _read_jpeg(data, name)
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            return _read_tiff(data, name)
+            return _TiffImage(data, name).header()
     except (ValueError, LookupError, ArithmeticError, struct.error) as error:
         if isinstance(error, ImageError):
             raise
@@ -372,10 +379,6 @@ def _is_used_by_jpeg_decoder(code: int, body: bytes) -> bool:
     return not 0xE1 <= code <= 0xEF and code != 0xFE
 
 
-def _read_tiff(data: bytes, name: str) -> ImageHeader:
-    return _TiffImage(data, name).header()
-
-
 class _TiffImage:
     """The first directory of a TIFF file, whose values are checked in the order of the methods."""
 
@@ -408,9 +411,9 @@ class _TiffImage:
         parts = {offsets_tag: self._numbers(offsets_tag, n_parts)}
         if counts_tag in self.fields:
             parts[counts_tag] = self._numbers(counts_tag, n_parts)
-            self._require_plausible_counts(parts[counts_tag], n_bits)
-        elif self.compression != 1:
+        elif self.compression != _UNCOMPRESSED:
             raise damaged(self.name)
+        self._require_enough_data(parts.get(counts_tag, ()), n_bits)
         orientation = self._integer(_ORIENTATION, 1)
         return ImageHeader(
             self.width,
@@ -431,7 +434,7 @@ class _TiffImage:
         """Return the number of bits of a pixel."""
         remedy = "Save the image as 8-bit RGB."
         if not 1 <= self.n_channels <= 6:
-            raise unsupported(self.name, "1 to 4 channels", f"{self.n_channels}", remedy)
+            raise unsupported(self.name, "1 to 6 channels", f"{self.n_channels}", remedy)
         bits = self._numbers(_BITS, self.n_channels) if _BITS in self.fields else (1,)
         if _SAMPLE_FORMAT in self.fields:
             formats = self._numbers(_SAMPLE_FORMAT, self.n_channels)
@@ -467,15 +470,17 @@ class _TiffImage:
         n_parts = n_planes * -(-self.width // width) * -(-self.height // height)
         return _TILE_OFFSETS, _TILE_BYTES, n_parts, width * height
 
-    def _require_plausible_counts(self, counts: tuple[int, ...], n_bits: int) -> None:
-        # Equal tiles may share their data, but not so often that reading them never ends.
-        n_encoded = sum(counts)
-        if n_encoded > MAX_FILE_MB * 2**20:
-            raise _too_costly(self.name, "its strips or tiles overlap")
+    def _require_enough_data(self, counts: tuple[int, ...], n_bits: int) -> None:
+        n_encoded = len(self.structure.data)
+        if self.compression != _UNCOMPRESSED:  # Its byte counts follow from the size.
+            # Equal tiles may share their data, but not so often that reading them never ends.
+            if sum(counts) > MAX_FILE_MB * 2**20:
+                raise _too_costly(self.name, "its strips or tiles overlap")
+            n_encoded = min(n_encoded, sum(counts))
         ratio = _COMPRESSION_RATIOS.get(self.compression)
-        # YCbCr samples may be stored at half the resolution.
-        n_decoded = self.width * self.height * n_bits // (16 if self.color_space == 6 else 8)
-        if ratio and n_decoded > min(n_encoded, len(self.structure.data)) * ratio:
+        # Two of three channels in YCbCr may be stored at a small fraction of the resolution.
+        n_decoded = self.width * self.height * n_bits // (24 if self.color_space == 6 else 8)
+        if ratio and n_decoded > n_encoded * ratio:
             raise damaged(self.name)
 
     def _decoder_fields(
