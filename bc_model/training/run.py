@@ -26,6 +26,7 @@ from bc_model.data.splits import read_split
 from bc_model.errors import DataError, RunChangedError, RunError
 from bc_model.jobs import ENDED_STATES, STATUS_FILE, Job, is_name
 from bc_model.utils.io import project_dir, write_text_atomic
+from bc_model.utils.processor import can_start_tensorflow
 
 CONFIG_FILE = "config.json"
 HISTORY_FILE = "history.jsonl"
@@ -108,10 +109,11 @@ class Run(Job):
 
     @property
     def can_resume(self) -> bool:
-        """True if the run ended before it was done and has a configuration."""
+        """True if the run can continue: it has a configuration, and TensorFlow can start here."""
         try:
             return (
-                self.read_status()["state"] in ENDED_STATES - {"done"}
+                can_start_tensorflow()
+                and self.read_status()["state"] in ENDED_STATES - {"done"}
                 and "config" in self.read_config()
             )
         except RunError:

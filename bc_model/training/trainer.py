@@ -13,6 +13,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from bc_model.utils.processor import require_tensorflow
+
+require_tensorflow()  # Before the import, which ends the process on other processors.
+
+# isort: split
 import keras
 import numpy as np
 import pandas as pd

@@ -15,6 +15,7 @@ from .io import (
     write_text_atomic,
 )
 from .measurement import Metric
+from .processor import require_tensorflow
 from .serialization import dumps, to_json
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "open_regular",
     "read_bytes",
     "read_text",
+    "require_tensorflow",
     "silence_native_stderr",
     "to_json",
     "write_bytes_atomic",
