@@ -12,7 +12,9 @@ BcModelError
 │   ├── WeightsError
 │   ├── BundleError
 │   └── ProcessorError
-├── EngineBusyError
+├── BusyError
+│   └── EngineBusyError
+├── CanceledError
 └── JobError
     ├── RunError
     │   └── RunChangedError
@@ -86,7 +88,15 @@ class ProcessorError(ModelError):
     """The processor of this machine cannot run TensorFlow."""
 
 
-class EngineBusyError(BcModelError):
+class BusyError(BcModelError):
+    """Too many requests are waiting, and this one was not started. It succeeds later."""
+
+
+class CanceledError(BcModelError):
+    """The result is no longer needed, because its session was closed."""
+
+
+class EngineBusyError(BusyError):
     """The queue of the engine is full, and no prediction was computed."""
 
 
