@@ -36,6 +36,7 @@ from bc_model.training.devices import resolve_compute_dtype
 from bc_model.training.initial_weights import check_initialization_leakage, find_initial_bundle
 from bc_model.training.inputs import resolve_extractor_name
 from bc_model.training.run import Run
+from bc_model.utils.processor import require_tensorflow
 from bc_model.utils.serialization import to_json
 
 PACKAGES = ("keras", "numpy", "openvino", "opencv-python-headless", "pillow")
@@ -51,6 +52,7 @@ _UNKNOWN_LICENSE = "Unknown. Ask the owner of the images before you share the mo
 
 def describe_run(config: TrainingConfig, dataset: Dataset, split_file: Path) -> dict[str, Any]:
     """Return the content of ``config.json``: configuration, hashes, versions and commit."""
+    require_tensorflow()
     import tensorflow as tf
 
     return {
