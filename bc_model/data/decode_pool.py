@@ -26,6 +26,7 @@ from bc_model.data.decode_worker import LENGTH, write_message
 from bc_model.data.image_headers import MAX_PIXELS, require_file_size
 from bc_model.errors import BusyError, CanceledError, ImageError
 from bc_model.utils.io import project_dir
+from bc_model.utils.processor import usable_cores
 
 MAX_WAITING = 64
 """As many as wait for the engine. An image takes some hundredths of a second."""
@@ -51,8 +52,8 @@ class DecodePool:
     Parameters
     ----------
     n_workers : int, optional
-        Number of processes. The default is the number of processor cores, or fewer if a quarter of
-        the memory is not sufficient for them.
+        Number of processes. The default is the number of usable cores, or fewer if a quarter of the
+        memory is not sufficient for them.
     max_waiting : int
         Largest number of images that wait for a process.
     time_limit_s : float
@@ -301,9 +302,7 @@ class _Worker:
 
 
 def _default_workers() -> int:
-    has_affinity = hasattr(os, "sched_getaffinity")
-    n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, min(n_cores, _memory_mb() // 4 // WORKER_MB))
+    return max(1, min(usable_cores(), _memory_mb() // 4 // WORKER_MB))
 
 
 def _memory_mb() -> int:

@@ -229,6 +229,6 @@ def test_default_workers_fit_into_memory(
     monkeypatch: pytest.MonkeyPatch, memory_mb: int, n_workers: int
 ) -> None:
     monkeypatch.setattr(decode_pool, "_memory_mb", lambda: memory_mb)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(decode_pool, "usable_cores", lambda: 4)
     with DecodePool() as pool:
         assert pool.n_workers == n_workers
