@@ -33,6 +33,9 @@ MAX_TIFF_DIRECTORIES = 100
 """Directories are counted only for the message: one is accepted."""
 MAX_TIFF_TILE_PIXELS = 4096 * 4096
 """Tiles have 256 to 1024 px per side. Larger ones are accepted if they do not exceed the image."""
+LARGE_PIXELS = 8_000_000
+LARGE_FILE_MB = 16
+"""Images up to these sizes are decoded in 0.2 s; see `is_large`."""
 MAX_TIFF_PARTS = 2**18
 """Strips of one row, in four planes of the highest image."""
 
@@ -147,6 +150,44 @@ def read_header(data: bytes, name: str) -> ImageHeader:
             raise
         raise damaged(name) from error
     raise _other_format(data, name)
+
+
+def is_large(data: bytes) -> bool:
+    """Return whether decoding may take long, by the declared size; False if there is none.
+
+    It costs less than `read_header` and checks nothing.
+    """
+    if len(data) > LARGE_FILE_MB * 2**20:
+        return True
+    try:
+        if data.startswith(_PNG_SIGNATURE):
+            width, height = struct.unpack_from(">II", data, 16)
+        elif data.startswith(b"\xff\xd8"):
+            width, height = _find_jpeg_size(data)
+        else:
+            structure = TiffStructure(data)
+            fields = structure.read_directory(structure.first_offset)
+            (width,), (height,) = (
+                structure.read_integers(fields[tag], 1) for tag in (_WIDTH, _HEIGHT)
+            )
+    except (ValueError, LookupError, struct.error):
+        return False
+    return width * height > LARGE_PIXELS
+
+
+def _find_jpeg_size(data: bytes) -> tuple[int, int]:
+    position = 2
+    for _ in range(1000):
+        marker = _JPEG_MARKER.search(data, position)
+        if not marker:
+            break
+        position, code = marker.start(), data[marker.start() + 1]
+        if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return width, height
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        position += 2 + (0 if code in (0x01, 0xD8) else length)
+    raise ValueError("No size.")
 
 
 def require_file_size(n_bytes: int, name: str) -> None:

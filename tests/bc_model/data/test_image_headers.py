@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bc_model.data.image_headers import read_header
+from bc_model.data.image_headers import is_large, read_header
 from bc_model.data.images import decode_image
 from bc_model.errors import ImageError
 
@@ -320,3 +320,19 @@ def test_side_that_jpeg_cannot_encode_is_refused(width: int, height: int) -> Non
 def test_largest_side_is_decoded() -> None:
     image = Image.new("L", (32, 65_500))
     assert decode_image(encode("PNG", image), "x").shape == (65_500, 32, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize(("height", "expected"), [(2000, False), (2001, True)])
+def test_is_large_by_declared_pixels(kind: str, height: int, expected: bool) -> None:
+    data = encode(kind, Image.new("L", (4000, height)))
+    assert is_large(data) == expected
+
+
+@pytest.mark.parametrize("data", [b"", b"text", PNG[:20], JPEG[:100], TIFF[:8]])
+def test_is_large_without_size_is_false(data: bytes) -> None:
+    assert not is_large(data)
+
+
+def test_is_large_by_size_of_file() -> None:
+    assert is_large(PNG + bytes(2**24))
