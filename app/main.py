@@ -13,6 +13,14 @@ if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:
 from app.server.access import AccessMiddleware
 from app.server.lifespan import run_tasks
 from app.server.settings import check_start
+from app.server.uploads import UploadLimitMiddleware, read_memory_limit
 
 check_start()
-app = st.App("router.py", lifespan=run_tasks, middleware=[Middleware(AccessMiddleware)])
+app = st.App(
+    "router.py",
+    lifespan=run_tasks,
+    middleware=[
+        Middleware(AccessMiddleware),
+        Middleware(UploadLimitMiddleware, memory_bytes=read_memory_limit()),
+    ],
+)

@@ -49,8 +49,10 @@ def parse_path(text: str) -> Path:
             "Paths on the server are disabled. Upload the files, or name the folders that users "
             f"can read in {ROOTS_VARIABLE}."
         )
+    path = Path(bare)
     try:
-        path = Path(bare).expanduser()
+        if path.parts[:1] == ("~",):  # Not ~name, which shows whether a user exists.
+            path = path.expanduser()
         # Only a path below a root is resolved: to look at a network path opens a connection.
         is_allowed = _is_below(_normalize(path), map(_normalize, roots)) and _is_below(
             path.resolve(), [root.resolve() for root in roots]

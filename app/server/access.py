@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.server.settings import LOOPBACK_HOSTS, list_allowed_hosts
+from app.server.settings import LOOPBACK_HOSTS, list_hosts
 
 # The charts compile their expressions to functions, which needs 'unsafe-eval'. The components set
 # styles by attributes and by <style> elements.
@@ -93,21 +93,19 @@ def _refuse(scope: Scope, headers: Headers) -> Response | None:
         )
     if _HIDDEN.search(scope["path"]):
         return PlainTextResponse("Not found\n", 404)
-    if "origin" in headers and not _is_same_host(headers["origin"], host):
-        return PlainTextResponse(f"{_describe_mismatch(headers['origin'], host)}\n", 403)
-    if (
-        scope["path"].endswith(".js")
-        and "referer" in headers
-        and not _is_same_host(headers["referer"], host)
-    ):
+    pages = [headers[name] for name in ("origin", "referer") if name in headers]
+    foreign = next((page for page in pages if not _is_same_host(page, host)), None)
+    if foreign and scope["path"].endswith(".js"):
         # The page stays empty, because its WebSocket is going to be refused. This script is the
-        # only part of it that can show the reason.
-        text = json.dumps(_describe_mismatch(headers["referer"], host))
+        # only part of it that can show the reason. A page of another site cannot read it.
+        text = json.dumps(_describe_mismatch(foreign, host))
         return Response(
             f"document.body.textContent = {text};\n",
             media_type="text/javascript",
             headers={"Cache-Control": "no-store"},
         )
+    if foreign and "origin" in headers:
+        return PlainTextResponse(f"{_describe_mismatch(foreign, host)}\n", 403)
     return None
 
 
@@ -116,7 +114,7 @@ def is_known_host(host: str) -> bool:
     name = _parse_hostname(f"//{host}")
     return name is not None and any(
         name.endswith(allowed[1:]) if allowed.startswith("*.") else allowed in (name, "*")
-        for allowed in (*LOOPBACK_HOSTS, *list_allowed_hosts())
+        for allowed in list_hosts()
     )
 
 

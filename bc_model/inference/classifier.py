@@ -102,7 +102,12 @@ class Classifier:
         self.bundle: Bundle = engine.bundle
 
     def predict(
-        self, image: np.ndarray, *, name: str = "", magnification: int | None = None
+        self,
+        image: np.ndarray,
+        *,
+        name: str = "",
+        magnification: int | None = None,
+        mpp: float | None = None,
     ) -> Prediction:
         """Return the prediction for one image.
 
@@ -114,6 +119,8 @@ class Classifier:
             File name. An official BreakHis name contains the case and the magnification.
         magnification : int, optional
             Magnification such as 200 for 200X. The default is that of the file name.
+        mpp : float, optional
+            Scale of the image in µm per pixel, for example from `bc_model.data.read_scale`.
 
         Raises
         ------
@@ -124,7 +131,7 @@ class Classifier:
         """
         pixels = preprocess_image(image, self.bundle.image_size)
         logits, heatmaps = self.engine.explain_one(pixels)
-        groups = by_severity(_input_checks(image, pixels, name, magnification, self.bundle))
+        groups = by_severity(_input_checks(image, pixels, name, magnification, mpp, self.bundle))
         checks = tuple(check for group in groups.values() for check in group)
         is_classified = not is_blocked(checks)
         probability = float(compute_prob_malignant(logits[None], self.bundle.temperature)[0])
@@ -179,7 +186,12 @@ def compute_prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray
 
 
 def _input_checks(
-    image: np.ndarray, pixels: np.ndarray, name: str, magnification: int | None, bundle: Bundle
+    image: np.ndarray,
+    pixels: np.ndarray,
+    name: str,
+    magnification: int | None,
+    mpp: float | None,
+    bundle: Bundle,
 ) -> Iterator[Check]:
     """Yield the failed checks of an image, of its file name and of the model."""
     parsed = parse_name(name)
@@ -187,7 +199,7 @@ def _input_checks(
     is_unsuitable = is_synthetic(case) and not bundle.card.data.is_synthetic
     is_seen_case = bool(case) and case in bundle.seen_cases
     checks = (
-        _check_magnification(parsed, magnification, bundle),
+        _check_magnification(parsed, magnification, mpp, bundle),
         make_check("BC102") if is_unsuitable else None,
         check_staining(pixels, bundle.card),
         check_size(image.shape[1], image.shape[0], parsed is not None, bundle),
@@ -198,14 +210,17 @@ def _input_checks(
 
 
 def _check_magnification(
-    parsed: ImageName | None, magnification: int | None, bundle: Bundle
+    parsed: ImageName | None, magnification: int | None, mpp: float | None, bundle: Bundle
 ) -> Check | None:
-    supported = bundle.card.scale.magnifications
+    supported, ranges = bundle.card.scale.magnifications, bundle.card.scale.mpp_range
     if not supported:
         return None
     names = [f"{m}X" for m in supported]
     if magnification is None and parsed is not None:
         magnification = parsed.magnification
+    if magnification is None and mpp is not None:
+        mpp_ranges = [f"{low:g}-{high:g}" for low, high in ranges.values()] or ["an unknown number"]
+        return make_check("BC141", mpp=mpp, supported_names=names, mpp_ranges=mpp_ranges)
     if magnification is None:
         objectives = [f"{m // 10}x" for m in supported]
         return make_check("BC140", supported_names=names, objectives=objectives)

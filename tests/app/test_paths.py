@@ -47,7 +47,7 @@ def test_parse_path_is_limited_to_the_roots(
     messages = set()
     for text in (
         str(secret), str(tmp_path / "missing"), f"{root}/../secret", f"{root}/link/file",
-        f"{root}/link", f"{root}-other", "/", "/etc/passwd", "~root", "~no-such-user/x", "..",
+        f"{root}/link", f"{root}-other", "/", "/etc/passwd", "~/x", "..",
         f"{root}/a\0b",
     ):  # fmt: skip
         with pytest.raises(DataError) as error:
@@ -56,6 +56,15 @@ def test_parse_path_is_limited_to_the_roots(
     assert messages == {
         f"Path not allowed. Expected a path in {root}, got PATH. Name further folders in BC_ROOTS."
     }
+
+
+def test_parse_path_does_not_show_whether_a_user_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BC_ROOTS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert parse_path("~root/x") == Path("~root/x")
+    assert parse_path("~no-such-user/x") == Path("~no-such-user/x")
 
 
 def test_parse_path_outside_of_the_roots_is_not_looked_at(
