@@ -57,6 +57,7 @@ from bc_model.experiments import (
     compare_protocols,
     list_experiments,
     plan_experiment,
+    read_experiment,
     run_states,
     start_experiment,
     summarize_experiment,
@@ -356,7 +357,7 @@ def _use_status(run: Run) -> None:
     if status.get("epochs"):
         steps = max(1, status.get("steps") or 1)
         step = min(status.get("step") or 0, steps)
-        min(1.0, (status["epoch"] - 1 + step / steps) / status["epochs"])
+        min(1.0, (status.get("epoch", 1) - 1 + step / steps) / status["epochs"])
         if (left := status.get("seconds_left")) is not None:
             format_duration(left)
 
@@ -411,7 +412,8 @@ def _experiment_seeds(folder: Path) -> list[Files]:
 
 def _read_experiment(folder: Path) -> None:
     """Compute what the page Experiments shows."""
-    for experiment in list_experiments(folder):
+    for name in list_experiments(folder):
+        experiment = read_experiment(folder, name)
         _require_text(experiment.name, experiment.created)
         assert len(run_states(experiment, folder)) <= len(experiment.runs)
         for group in summarize_experiment(experiment, folder):

@@ -1,15 +1,18 @@
 """Training runs with the tiny backbone on synthetic images."""
 
 import dataclasses
+import errno
 import logging
 import math
 import shutil
 from pathlib import Path
 
+import filelock
 import keras
 import numpy as np
 import pytest
 
+from bc_model import jobs
 from bc_model.checks import is_blocked, make_check
 from bc_model.data.dataset import load_dataset
 from bc_model.data.pipeline import class_weights, load_pixels, one_hot
@@ -472,6 +475,43 @@ def test_train_stopped_later_keeps_the_best_model(
     bundle = open_bundle(run.path)
     bundle.verify()
     assert bundle.card.metrics.test.n_images > 0
+
+
+def test_train_stopped_while_a_resumed_run_loads_keeps_the_best_model(
+    synthetic_dataset: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Trainer) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "state.npz")
+
+    config = make_config(synthetic_dataset)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "fine_tune", fail)
+        with pytest.raises(OSError, match="No space"):
+            train(config, run)
+    status = run.read_status()
+    message = "The disk is full ('state.npz'). Free disk space and try again."
+    assert (status["state"], status["message"]) == ("failed", message)
+
+    run.request("stop")
+    train(config, run, resume=True)
+    status = run.read_status()
+    assert (status["state"], status["message"][:18]) == ("done", "Stopped on request")
+    assert [entry["phase"] for entry in run.read_history()] == ["head"]
+    open_bundle(run.path).verify()
+
+
+def test_train_in_a_run_of_another_process_changes_nothing(
+    synthetic_dataset: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PROCESS_LOCK_TIMEOUT_S", 0.1)
+    run.write_status("running")
+    before = run.status_file.read_bytes()
+    with (
+        filelock.FileLock(run.path / jobs.PROCESS_LOCK_FILE),
+        pytest.raises(RunError, match="Another process works on Run 'run'"),
+    ):
+        train(make_config(synthetic_dataset), run)
+    assert run.status_file.read_bytes() == before
 
 
 def test_train_that_fails_writes_the_error_into_the_status(
