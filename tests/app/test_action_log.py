@@ -12,7 +12,9 @@ from app.components.action_log import log_action
 
 APP = Path(action_log.__file__).parents[1]
 
-DESTRUCTIVE = {"delete_job", "delete_download", "remove_dataset", "remove_fold_files"}
+DESTRUCTIVE = {
+    "delete_download", "delete_experiment", "delete_job", "remove_dataset", "remove_fold_files",
+}  # fmt: skip
 """Functions of the library that delete what cannot be restored."""
 
 
@@ -51,9 +53,10 @@ def test_every_destructive_action_is_confirmed_and_logged() -> None:
 
 def test_destructive_actions_of_the_library_are_listed() -> None:
     import bc_model.data
+    import bc_model.experiments
     import bc_model.jobs
 
-    names = {*bc_model.data.__all__, *dir(bc_model.jobs)}
+    names = {*bc_model.data.__all__, *bc_model.experiments.__all__, *dir(bc_model.jobs)}
     assert {name for name in names if name.startswith(("delete_", "remove_"))} == DESTRUCTIVE
 
 

@@ -105,8 +105,8 @@ def test_read_fold_file_other_file_is_refused(tmp_path: Path, content: bytes, me
 def test_read_fold_file_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "BreaKHis_v1.tar.gz"
     with path.open("wb") as stream:
-        stream.truncate(33 * 2**20)
-    with pytest.raises(SplitError, match="more than 32 MB"):
+        stream.truncate(5 * 2**20)
+    with pytest.raises(SplitError, match="Larger than 4 MB"):
         read_fold_file(path)
 
 
