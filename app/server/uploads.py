@@ -19,7 +19,8 @@ from streamlit import runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
 MEMORY_VARIABLE = "BC_UPLOAD_MEMORY_MB"
-DEFAULT_MEMORY_MB = 1000
+DEFAULT_MEMORY_MB = 1100
+"""Enough for one archive beside the uploads of closed tabs, see `session_memory`."""
 MAX_PER_SESSION, MAX_PER_SERVER = 300, 1500
 """Number of uploads within `PERIOD_S`."""
 PERIOD_S = 60.0
@@ -137,7 +138,7 @@ def held_bytes() -> int:
 
 
 def read_memory_limit() -> int:
-    """Return the limit of all uploads, bytes: BC_UPLOAD_MEMORY_MB, or 1,000 MB."""
+    """Return the limit of all uploads, bytes: BC_UPLOAD_MEMORY_MB, or 1,100 MB."""
     text = os.environ.get(MEMORY_VARIABLE, str(DEFAULT_MEMORY_MB))
     if not text.isdecimal() or int(text) < 1:
         raise SystemExit(

@@ -171,7 +171,7 @@ def test_held_bytes_counts_the_uploads_of_all_sessions(monkeypatch: pytest.Monke
 
 def test_memory_limit_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BC_UPLOAD_MEMORY_MB", raising=False)
-    assert read_memory_limit() == 1_000_000_000
+    assert read_memory_limit() == 1_100_000_000
     monkeypatch.setenv("BC_UPLOAD_MEMORY_MB", "250")
     assert read_memory_limit() == 250_000_000
     for text in ("0", "-1", "many", ""):
