@@ -46,12 +46,12 @@ reliability: $(VENV)/.ready-dev ## Measure fuzzing, hostile files, kills and loa
 screenshots: $(VENV)/.ready-dev ## Retake the screenshots in docs/ (needs Chromium)
 	$(BIN)/python docs/take_screenshots.py
 
-lock: $(VENV)/.ready-dev ## Resolve requirements.in into pinned requirements, for Python 3.11 to 3.13
+lock: $(VENV)/.ready-dev ## Resolve requirements.in into pinned, hashed requirements, for Python 3.11 to 3.13
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements.in -o requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements-cluster.in -o requirements-cluster.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements-dev.in -o requirements-dev.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade requirements-bench.in -o requirements-bench.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements.in -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-cluster.in -o requirements-cluster.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-dev.in -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-bench.in -o requirements-bench.txt
 
 clean: ## Remove the virtual environment and all caches, but no runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -19,8 +19,8 @@ from bc_model.cli.options import (
     progress,
     runs_option,
 )
-from bc_model.errors import SplitError
-from bc_model.utils import dumps, silence_native_stderr, to_json, write_text_atomic
+from bc_model.errors import ModelError, SplitError
+from bc_model.utils import silence_native_stderr, to_json, write_text_atomic
 
 _model = click.argument("model", type=MODEL)
 
@@ -55,7 +55,7 @@ def list_(runs: Path, as_json: bool) -> None:
 @_model
 def show(model: Path) -> None:
     """Print the model card of MODEL as JSON."""
-    click.echo(dumps(inference.open_bundle(model).card), nl=False)
+    print_json(to_json(inference.open_bundle(model).card))
 
 
 @model_commands.command()
@@ -258,7 +258,13 @@ def choose_threshold(
 @click.option("--reason", required=True, help="Reason, stored in the model card.")
 def set_threshold(model: Path, value: float, reason: str) -> None:
     """Set the decision threshold of MODEL to VALUE and update the report of its run."""
-    bundle = evaluation.set_threshold(inference.open_bundle(model), value, reason)
+    bundle = inference.open_bundle(model)
+    if bundle.folder.resolve().is_relative_to(inference.BUNDLED_MODELS_DIR.resolve()):
+        raise ModelError(
+            f"The bundled model in {bundle.folder} belongs to the program and is not changed. Copy "
+            "this folder, and set the threshold of the copy."
+        )
+    bundle = evaluation.set_threshold(bundle, value, reason)
     if directory := evaluation.find_evaluation_dir(bundle):
         reporting.write_plots(evaluation.read_report(directory), directory)
     click.echo(f"threshold {bundle.threshold:.3f}, {bundle.card.threshold.method}")

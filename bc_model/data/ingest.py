@@ -11,8 +11,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -21,7 +22,6 @@ from bc_model.data.archives import (
     MAX_TOTAL_GB,
     Unpacked,
     open_archive,
-    require_free_space,
     unpack,
 )
 from bc_model.data.breakhis import CLASSES, parse_name
@@ -45,6 +45,7 @@ from bc_model.jobs import (
     ENDED_STATES,
     Job,
     JobSpec,
+    create_job,
     delete_job,
     end_process,
     is_own,
@@ -53,6 +54,8 @@ from bc_model.jobs import (
     locked,
     reap_children,
 )
+from bc_model.utils.disk import explain_write_errors, require_free_space
+from bc_model.utils.io import describe_error
 
 DOWNLOADS_FOLDER = ".downloads"
 SYNTHETIC_SOURCE = "generated"
@@ -196,10 +199,9 @@ def add_download(
     """
     sha256, url = check_checksum(sha256), check_url(url)
     target = require_free_name(name, registry)
-    folder = target.parent / DOWNLOADS_FOLDER
-    folder.mkdir(exist_ok=True)
     report = _bind_phase(progress, "downloading")
     with (
+        _downloads_folder(target.parent) as folder,
         fetch(url, folder, sha256=sha256, progress=report) as archive,
         staging_folder(target) as staging,
     ):
@@ -255,7 +257,7 @@ def start_download(
     already running.
     """
     job, spec = _prepare_job(name, url, sha256, registry)
-    with locked(job.path.parent):
+    with _downloads_folder(job.path.parent.parent), locked(job.path.parent):
         _write_job(job, spec)
         launch_job(job)
 
@@ -273,7 +275,7 @@ def run_download(
     Parameters, return value and errors: see `add_download`. SIGTERM and Ctrl-C cancel the download.
     """
     job, spec = _prepare_job(name, url, sha256, registry)
-    with locked(job.path.parent):
+    with _downloads_folder(job.path.parent.parent), locked(job.path.parent):
         if not _is_started_for_this_process(job):
             _write_job(job, spec)
         job.write_status("running", phase="downloading")
@@ -293,13 +295,14 @@ def run_download(
         try:
             result = add_download(name, url=url, sha256=sha256, registry=registry, progress=report)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                job.write_status("canceled", message=_CANCELED)
-            elif isinstance(error, BcModelError | OSError):
-                job.write_status("failed", message=str(error))
-            else:
-                message = f"Unexpected error ({type(error).__name__}: {error})."
-                job.write_status("failed", message=message)
+            with suppress(OSError):  # On a full disk, the download is listed as interrupted.
+                if isinstance(error, KeyboardInterrupt):
+                    job.write_status("canceled", message=_CANCELED)
+                elif isinstance(error, BcModelError | OSError):
+                    job.write_status("failed", message=describe_error(error))
+                else:
+                    message = f"Unexpected error ({type(error).__name__}: {error})."
+                    job.write_status("failed", message=message)
             raise
     job.status_file.unlink(missing_ok=True)  # Removes the job from the list at once.
     shutil.rmtree(job.path, ignore_errors=True)  # Windows keeps our open error output.
@@ -430,9 +433,25 @@ def _write_job(job: DownloadJob, spec: JobSpec) -> None:
     """Write the files of a new job; raise `DownloadError` if the job is running."""
     if _is_running(job):
         raise DownloadError(f"{job.title} is already running. Wait until it finishes.")
-    job.path.mkdir(exist_ok=True)
-    job.request(None)
+    if job.path.exists():
+        job.request(None)
+        job.write_spec(spec)
+    else:
+        create_job(job, partial(_write_first_files, spec=spec))
+
+
+def _write_first_files(job: DownloadJob, spec: JobSpec) -> None:
     job.write_spec(spec)
+    job.write_status("failed", message="The download has not started.")
+
+
+@contextmanager
+def _downloads_folder(registry: Path) -> Iterator[Path]:
+    """Create the folder of the downloads, and turn its write errors into `DataError`."""
+    folder = registry / DOWNLOADS_FOLDER
+    with explain_write_errors("The download", registry):
+        folder.mkdir(exist_ok=True)
+        yield folder
 
 
 def _read_download(job: DownloadJob) -> Download | None:

@@ -3,7 +3,6 @@
 Invalid tables are refused; values are changed only in blanks and types.
 """
 
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.errors import DataError
 from bc_model.inference.batching import ModelOutputs
 from bc_model.inference.classifier import compute_prob_malignant
+from bc_model.utils.csv_table import read_table, table_to_csv
 
 COLUMNS = ("path", "sha256", "case", "class", "magnification", "prob_malignant")
 _COPIED = ("path", "sha256", "case", "class", "magnification", "subtype")
@@ -71,7 +71,7 @@ def check_predictions(frame: pd.DataFrame) -> pd.DataFrame:
 
 def predictions_to_csv(predictions: pd.DataFrame) -> str:
     """Return valid predictions as CSV text that preserves every bit of the numbers."""
-    return predictions.to_csv(index=False, lineterminator="\n")
+    return table_to_csv(predictions)
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
@@ -86,13 +86,13 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     """
     try:
         # Text stays text: "007", "NA" and "1e5" are valid case names.
-        table = pd.read_csv(
-            StringIO(Path(path).read_text(encoding="utf-8")),
+        table = read_table(
+            path,
             dtype=dict.fromkeys(("path", "sha256", "case", "class"), "str"),
             keep_default_na=False,
             na_values={"magnification": [""], "prob_malignant": [""]},
         )
-    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except ValueError as error:
         raise DataError(
             f"Cannot read '{path}'. Expected a CSV table of predictions, got: {error}. Evaluate "
             "the model again."

@@ -47,11 +47,12 @@ class EndRequested(Exception):  # noqa: N818 - ends the epoch, not an error
         self.action = action
 
 
-def follow_requests(run: Run, write_state: Callable[[str], None]) -> None:
+def follow_requests(run: Run, write_state: Callable[[str], None], *, can_stop: bool = True) -> None:
     """Wait while a pause is requested, and raise `EndRequested` for a stop or cancel request.
 
     A paused run keeps its process and memory, and continues with the next batch. While waiting,
-    `write_state` is called with 'paused' every second.
+    `write_state` is called with 'paused' every second. If `can_stop` is False, a stop request is
+    left for a later call.
     """
     was_paused = False
     while (action := run.requested_action()) == "pause":
@@ -62,11 +63,13 @@ def follow_requests(run: Run, write_state: Callable[[str], None]) -> None:
         time.sleep(HEARTBEAT_S)
     if was_paused and action is None:
         logger.info("Continued")
-    if action is not None:
+    if action == "cancel" or (action == "stop" and can_stop):
         raise EndRequested(action)
 
 
-def make_progress_callback(run: Run, description: str) -> Callable[[int, int], None]:
+def make_progress_callback(
+    run: Run, description: str, *, can_stop: bool = True
+) -> Callable[[int, int], None]:
     """Return a function of (done, total) that writes the status and follows requests."""
     last_written = 0.0
 
@@ -75,7 +78,9 @@ def make_progress_callback(run: Run, description: str) -> Callable[[int, int], N
         if time.monotonic() - last_written > HEARTBEAT_S:
             last_written = time.monotonic()
             message = f"{description}: {done} of {total} images"
-            follow_requests(run, lambda state: run.write_status(state, message=message))
+            follow_requests(
+                run, lambda state: run.write_status(state, message=message), can_stop=can_stop
+            )
             run.write_status("starting", message=message)
 
     return report_progress

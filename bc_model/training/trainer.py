@@ -10,6 +10,7 @@ import gc
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,7 @@ from bc_model.inference.input_checks import (
 from bc_model.inference.model_card import CardMetrics, StainStatistics, write_model_card
 from bc_model.inference.quantization import measure_parity
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
+from bc_model.jobs import hold_job
 from bc_model.model import build_model, freeze_backbone, unfreeze_from
 from bc_model.training.callbacks import (
     EndRequested,
@@ -83,6 +85,7 @@ from bc_model.training.resume import require_unchanged
 from bc_model.training.run import Run
 from bc_model.training.run_queue import resolve_paths
 from bc_model.utils.formatting import format_count
+from bc_model.utils.io import describe_error
 
 logger = logging.getLogger("bc_model.training")
 
@@ -141,8 +144,9 @@ def train(
         run = run_dir
     else:
         config = resolve_paths(config)
-        run = Run.open(Path(run_dir)) if resume else Run.create(Path(run_dir))
-    Trainer(config, run, resume=resume, accept_changes=accept_changes).run()
+        run = Run.open(Path(run_dir)) if resume else Run.create(Path(run_dir), config)
+    with hold_job(run):
+        Trainer(config, run, resume=resume, accept_changes=accept_changes).run()
     return run
 
 
@@ -241,8 +245,9 @@ class Trainer:
         except EndRequested as end:
             self._write_canceled(end)
         except BaseException as error:
-            name = type(error).__name__
-            self.run_dir.write_status("failed", message=str(error) or name, error=name)
+            message, name = describe_error(error), type(error).__name__
+            with suppress(OSError):  # The disk may be full, and the error is more important.
+                self.run_dir.write_status("failed", message=message, error=name)
             raise
 
     @_stage
@@ -381,7 +386,7 @@ class Trainer:
 
     def _read_split(self) -> None:
         config = self.config
-        progress = make_progress_callback(self.run_dir, "Reading the dataset")
+        progress = self._make_loading_callback("Reading the dataset")
         self.dataset = load_dataset(config.data, progress=progress)
         self.split = make_split(
             self.dataset, config.protocol, n_folds=config.n_folds, test_fold=config.test_fold,
@@ -415,9 +420,15 @@ class Trainer:
 
     def _load_subset(self, name: str, size: tuple[int, int]) -> Subset:
         rows = self.split[self.split["subset"] == name]
-        progress = make_progress_callback(self.run_dir, f"Loading the {name} subset")
+        progress = self._make_loading_callback(f"Loading the {name} subset")
         pixels = load_pixels(self.dataset.root, list(rows["path"]), size, progress=progress)
         return Subset(pixels, one_hot(rows["class"]))
+
+    def _make_loading_callback(self, description: str) -> Callable[[int, int], None]:
+        # If there is a best model, a stop request waits for the first batch, which leads to the
+        # export of this model. Before that, there is nothing to export.
+        has_model = self.run_dir.best_weights.exists()
+        return make_progress_callback(self.run_dir, description, can_stop=not has_model)
 
     def _train_phase(self, name: str, rate: float, state: TrainState | None) -> None:
         """Train until a new or resumed phase ends, or set `stopped`."""

@@ -1,4 +1,5 @@
 from .console import silence_native_stderr
+from .csv_table import read_table, table_to_csv
 from .formatting import (
     format_count,
     format_duration,
@@ -8,6 +9,7 @@ from .formatting import (
 )
 from .io import (
     check_writable,
+    describe_error,
     open_regular,
     read_bytes,
     read_text,
@@ -20,6 +22,7 @@ from .serialization import dumps, to_json
 __all__ = [
     "Metric",
     "check_writable",
+    "describe_error",
     "dumps",
     "format_count",
     "format_duration",
@@ -28,8 +31,10 @@ __all__ = [
     "format_with_threshold",
     "open_regular",
     "read_bytes",
+    "read_table",
     "read_text",
     "silence_native_stderr",
+    "table_to_csv",
     "to_json",
     "write_bytes_atomic",
     "write_text_atomic",

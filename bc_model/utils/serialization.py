@@ -120,6 +120,33 @@ def parse_json(text: str | bytes, name: str) -> Any:
         raise RecordError(f"{name}: not valid JSON ({error})") from error
 
 
+def check_fields(data: Any, fields: Any, name: str) -> Any:
+    """Return a JSON object whose known keys have the types of a `TypedDict`.
+
+    Unlike a record, the object may lack keys and have unknown keys.
+
+    Raises
+    ------
+    RecordError
+        The data is no object, or has a value of another type.
+
+    Examples
+    --------
+    >>> from typing import TypedDict
+    >>> class Progress(TypedDict, total=False):
+    ...     epoch: int
+    >>> check_fields({"epoch": "2"}, Progress, "status.json")
+    Traceback (most recent call last):
+        ...
+    bc_model.errors.RecordError: status.json.epoch: expected int, got str
+    """
+    data = _expect(data, dict, name)
+    for key, hint in _get_hints(fields).items():
+        if key in data:
+            _decode(data[key], hint, _join(name, key))
+    return data
+
+
 def read_json(path: str | Path) -> Any:
     """Return the value in a JSON file, or raise an OSError or a RecordError; see `parse_json`."""
     return parse_json(read_bytes(path), Path(path).name)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from bc_model.data import images
+from bc_model.data import image_headers
 from bc_model.data.images import decode_image, field_of_view, preprocess_image, read_image
 from bc_model.errors import ImageError
 
@@ -106,20 +106,17 @@ def test_decode_image_16_bit_is_refused(shape: tuple[int, ...], suffix: str) -> 
     assert decode_invalid(data.tobytes()).reason == "unsupported"
 
 
-def test_read_image_too_large_file_is_refused_before_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_image_too_large_file_is_refused_before_reading(tmp_path: Path) -> None:
     path = tmp_path / "big.png"
-    path.write_bytes(encode(noise()))
-    monkeypatch.setattr(images, "MAX_FILE_MB", 0.001)
-    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("The file was read."))
-    with pytest.raises(ImageError, match=r"big\.png is too large") as caught:
+    with path.open("wb") as stream:
+        stream.truncate(2**40)  # It occupies no space, and would not fit into memory.
+    with pytest.raises(ImageError, match=r"big\.png is too large.* got 1048576 MB") as caught:
         read_image(path)
     assert caught.value.reason == "too large"
 
 
 def test_decode_image_too_many_bytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_FILE_MB", 0.001)
+    monkeypatch.setattr(image_headers, "MAX_FILE_MB", 0.001)
     assert decode_invalid(encode(noise())).reason == "too large"
 
 
@@ -182,7 +179,10 @@ def test_decode_image_transparent_pixels_become_white() -> None:
 
 def test_decode_image_partial_transparency_is_blended_with_white() -> None:
     rgba = np.full((32, 32, 4), (0, 0, 0, 51), np.uint8)  # 51 / 255 = 0.2 of black on white
-    assert (decode_image(encode(rgba), "x") == 204).all()
+    rgba[0] = 0
+    rgb = decode_image(encode(rgba), "x")
+    assert (rgb[0] == 255).all()
+    assert (rgb[1:] == 204).all()
 
 
 def test_decode_image_palette_with_transparent_color() -> None:

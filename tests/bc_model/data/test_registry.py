@@ -176,7 +176,7 @@ def test_remove_dataset_unmanaged_folder_is_refused(registry: Path) -> None:
 
 def test_staging_folder_deletes_folders_older_than_one_day(registry: Path) -> None:
     registry.mkdir()
-    old, young = registry / ".adding-1", registry / ".adding-2"
+    old, young = registry / ".add-1", registry / ".add-2"
     (old / "images").mkdir(parents=True)
     young.mkdir()
     past = time.time() - 2 * 86_400

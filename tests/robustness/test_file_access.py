@@ -1,0 +1,119 @@
+"""Files are read by the bounded readers of `utils.io`, and CSV is written by `utils.csv_table`."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PATH_METHODS = {"read_text", "read_bytes"}
+PARSERS = {"load", "fromfile", "memmap", "read_csv", "read_json", "read_parquet", "imread"}
+PARSER_MODULES = {"np", "numpy", "pd", "pandas", "cv2"}
+CSV_WRITERS = {"to_csv", "writer", "DictWriter"}
+
+ALLOWED_READS = {
+    ("bc_model/inference/precision.py", "read_text"): "/proc/cpuinfo",
+}
+# Files that are being converted.
+PENDING = {
+    "bc_model/data/images.py", "bc_model/jobs.py", "bc_model/model.py",
+    "bc_model/distillation/cross_validation.py", "bc_model/distillation/nested_cv.py",
+    "bc_model/distillation/student.py", "bc_model/experiments/dask_cluster.py",
+    "bc_model/inference/bundle.py", "bc_model/inference/engine.py",
+    "bc_model/inference/seen_images.py", "bc_model/training/checkpoint.py",
+    "bc_model/training/feature_cache.py", "bc_model/training/run.py",
+}  # fmt: skip
+ALLOWED_WRITES = {
+    ("bc_model/utils/csv_table.py", "to_csv"): "the writer itself",
+    ("bc_model/training/trainer.py", "to_csv"): "hashes of `SeenImages`",
+    ("bc_model/distillation/build.py", "to_csv"): "hashes of `SeenImages`",
+}
+
+
+def sources() -> list[Path]:
+    return [
+        path for folder in ("bc_model", "app") for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
+
+
+def is_reading_mode(call: ast.Call, position: int) -> bool:
+    """Return whether the mode of an `open` call, a literal at a position, is that of a reader."""
+    modes = [word.value for word in call.keywords if word.arg == "mode"]
+    mode = modes[0] if modes else (call.args[position : position + 1] or [ast.Constant("r")])[0]
+    return isinstance(mode, ast.Constant) and str(mode.value).strip("bt+") == "r"
+
+
+def find_reads(tree: ast.Module) -> Iterator[str]:
+    """Yield the functions that read a file, unless `open_regular` has opened it."""
+    streams = {
+        item.optional_vars.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With)
+        for item in node.items
+        if isinstance(item.optional_vars, ast.Name)
+        and "open_regular" in ast.dump(item.context_expr)
+    }
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        match call.func:
+            case ast.Name("open") if is_reading_mode(call, 1):
+                yield "open"
+            case ast.Attribute(attr="open") if is_reading_mode(call, 0):
+                yield "open"
+            case ast.Attribute(attr=name) if name in PATH_METHODS:
+                yield name
+            case ast.Attribute(ast.Name(module), name) if (
+                module in PARSER_MODULES and name in PARSERS
+            ):
+                argument = call.args[0]
+                if not (isinstance(argument, ast.Name) and argument.id in streams) and not (
+                    isinstance(argument, ast.Call) and "BytesIO" in ast.dump(argument.func)
+                ):
+                    yield name
+
+
+def find_writers(tree: ast.Module) -> set[str]:
+    attributes = (node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return CSV_WRITERS.intersection(attributes)
+
+
+def read_tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_every_file_is_read_by_a_bounded_reader() -> None:
+    found = {
+        (name, call)
+        for path in sources()
+        if (name := path.relative_to(ROOT).as_posix()) not in PENDING
+        for call in find_reads(read_tree(path))
+    }
+    assert found == ALLOWED_READS.keys()
+
+
+def test_every_csv_file_is_written_by_table_to_csv() -> None:
+    found = {
+        (path.relative_to(ROOT).as_posix(), call)
+        for path in sources()
+        for call in find_writers(read_tree(path))
+    }
+    assert found == ALLOWED_WRITES.keys()
+
+
+@pytest.mark.parametrize(
+    ("source", "calls"),
+    [
+        ("path.read_text()", ["read_text"]),
+        ("path.open()", ["open"]),
+        ("path.open('rb')", ["open"]),
+        ("path.open(mode='r+b')", ["open"]),
+        ("open(path)", ["open"]),
+        ("np.load(path)", ["load"]),
+        ("with open(path) as stream: np.load(stream)", ["open", "load"]),
+        ("with open_regular(path) as stream: np.load(stream)", []),
+        ("pd.read_csv(io.BytesIO(data))", []),
+        ("read_text(path), path.open('xb'), open(path, 'w'), Run.open(path)", []),
+    ],
+)
+def test_find_reads_finds_unbounded_readers(source: str, calls: list[str]) -> None:
+    assert sorted(find_reads(ast.parse(source))) == sorted(calls)
