@@ -81,9 +81,10 @@ def fuzz_intake(intake: Intake, cases: range, seed: int, folder: Path) -> Result
     seeds = intake.make_seeds(folder / "seeds")
     result = Result(intake.name)
     with silence_native_stderr(), _temporary_files(folder / "tmp"):
-        for files in seeds:
-            if problems := run_case(intake, files, folder, Result(intake.name)):
-                raise AssertionError(f"A valid file of {intake.name} is refused: {problems}")
+        valid = Result(intake.name)
+        problems = [text for files in seeds for text in run_case(intake, files, folder, valid)]
+        if problems or not valid.n_accepted:
+            raise AssertionError(f"Files without mutations of {intake.name} fail: {problems}")
         for number in cases:
             rng = random.Random(f"{seed}-{intake.name}-{number}")
             problems = run_case(intake, intake.mutate(rng, seeds), folder, result)
