@@ -11,7 +11,9 @@ BcModelError
 ├── ModelError
 │   ├── WeightsError
 │   └── BundleError
-├── EngineBusyError
+├── BusyError
+│   └── EngineBusyError
+├── CanceledError
 └── JobError
     ├── RunError
     │   └── RunChangedError
@@ -81,7 +83,15 @@ class BundleError(ModelError):
     """A model directory has no model card or does not match it."""
 
 
-class EngineBusyError(BcModelError):
+class BusyError(BcModelError):
+    """Too many requests are waiting, and this one was not started. It succeeds later."""
+
+
+class CanceledError(BcModelError):
+    """The result is no longer needed, because its session was closed."""
+
+
+class EngineBusyError(BusyError):
     """The queue of the engine is full, and no prediction was computed."""
 
 

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from bc_model.data.breakhis import IMAGE_SUFFIXES
-from bc_model.data.images import MAX_FILE_MB
+from bc_model.data.image_headers import MAX_FILE_MB
 from bc_model.errors import ArchiveError, DataError
 from bc_model.utils.disk import require_free_space
 from bc_model.utils.io import open_regular
