@@ -34,7 +34,6 @@ BLOCK_ELEMENTS = 4_000_000
 _MAX_CACHE_BYTES = 128 * 2**20
 _UNSETTLED_NS = 2_000_000_000
 """A younger file may change again within one tick of the file system clock: it is not cached."""
-"""About 2 million images."""
 
 logger = logging.getLogger("bc_model.data")
 

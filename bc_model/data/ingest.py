@@ -89,7 +89,7 @@ def add_dataset(
     Parameters, return value and errors: see `link_folder` and `add_archive`.
     """
     source = Path(source)
-    if source.is_file():
+    if source.exists() and not source.is_dir():
         return add_archive(source, name, registry=registry, progress=progress)
     return IngestResult(link_folder(source, name, registry), 0, [], [])
 

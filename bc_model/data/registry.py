@@ -22,8 +22,8 @@ from bc_model.data.breakhis import IMAGE_SUFFIXES
 from bc_model.data.images import list_image_files
 from bc_model.errors import DataError
 from bc_model.utils.disk import explain_write_errors
-from bc_model.utils.io import project_dir, write_text_atomic
-from bc_model.utils.serialization import check_fields, read_json
+from bc_model.utils.io import project_dir, read_bytes, write_text_atomic
+from bc_model.utils.serialization import check_fields, parse_json
 
 DATASET_FILE = "dataset.json"
 IMAGES_FOLDER = "images"
@@ -32,6 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _STAGING_PREFIX, _REMOVED_PREFIX = ".add-", ".del-"
 """Short, because Windows limits the path of each image in these folders to 259 characters."""
+_MAX_DESCRIPTION_BYTES = 2**20
 _MAX_STAGING_AGE_S = 86_400
 """Longer than any unpacking: older staging folders belong to processes that were killed."""
 
@@ -284,7 +285,11 @@ def _delete_old_staging(registry: Path) -> None:
 def _read_description(folder: Path) -> RegisteredDataset:
     file = folder / DATASET_FILE
     try:
-        content = check_fields(read_json(file), _Description, DATASET_FILE)
+        content = check_fields(
+            parse_json(read_bytes(file, _MAX_DESCRIPTION_BYTES), DATASET_FILE),
+            _Description,
+            DATASET_FILE,
+        )
         kind, images = content.pop("kind"), content.pop("images")
         source, added = content.pop("source"), content.pop("added")
         datetime.fromisoformat(added)
