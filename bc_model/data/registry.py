@@ -285,11 +285,8 @@ def _delete_old_staging(registry: Path) -> None:
 def _read_description(folder: Path) -> RegisteredDataset:
     file = folder / DATASET_FILE
     try:
-        content = check_fields(
-            parse_json(read_bytes(file, _MAX_DESCRIPTION_BYTES), DATASET_FILE),
-            _Description,
-            DATASET_FILE,
-        )
+        data = parse_json(read_bytes(file, _MAX_DESCRIPTION_BYTES), DATASET_FILE)
+        content = check_fields(data, _Description, DATASET_FILE)
         kind, images = content.pop("kind"), content.pop("images")
         source, added = content.pop("source"), content.pop("added")
         datetime.fromisoformat(added)
