@@ -10,7 +10,8 @@ BcModelError
 ├── ConfigError (ValueError)
 ├── ModelError
 │   ├── WeightsError
-│   └── BundleError
+│   ├── BundleError
+│   └── ProcessorError
 ├── BusyError
 │   └── EngineBusyError
 ├── CanceledError
@@ -81,6 +82,10 @@ class WeightsError(ModelError):
 
 class BundleError(ModelError):
     """A model directory has no model card or does not match it."""
+
+
+class ProcessorError(ModelError):
+    """The processor of this machine cannot run TensorFlow."""
 
 
 class BusyError(BcModelError):

@@ -41,7 +41,9 @@ import psutil
 
 from bc_model.errors import BcModelError, ConfigError, JobError, RecordError
 from bc_model.utils.io import (
+    DELETED_PREFIX,
     describe_error,
+    discard_path,
     open_regular,
     project_dir,
     read_bytes,
@@ -87,8 +89,8 @@ NICENESS = 10
 JOB_DIRECTORY = "{job}"
 """Placeholder for the directory of the job in the command of a `JobSpec`."""
 
-STAGING_PREFIX, DELETED_PREFIX = ".new-", ".deleted-"
-"""Hidden directories of jobs that are being created or deleted."""
+STAGING_PREFIX = ".new-"
+"""Hidden directories of jobs that are being created."""
 MAX_HIDDEN_AGE_S = 3600.0
 """Older hidden directories were left by processes that were killed."""
 
@@ -331,12 +333,7 @@ def delete_job(job: Job) -> None:
         state = _state(job)
         if state not in ENDED_STATES | {""}:
             raise job.error(f"{job.title} is {state}. Cancel it before you delete it.")
-        # A rename removes the job from all lists in one step, even if the rest is interrupted.
-        renamed = job.path.with_name(f"{DELETED_PREFIX}{secrets.token_hex(8)}")
-        job.path.replace(renamed)
-    if renamed.is_symlink():
-        renamed.unlink()
-    shutil.rmtree(renamed, ignore_errors=True)
+        discard_path(job.path)
 
 
 def create_job(job: J, write: Callable[[J], None]) -> None:
@@ -358,7 +355,7 @@ def create_job(job: J, write: Callable[[J], None]) -> None:
     parent = job.path.parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        delete_hidden(parent)
+        _clear_leftovers(parent)
         staging = parent / f"{STAGING_PREFIX}{secrets.token_hex(8)}"
         try:
             staging.mkdir()
@@ -373,7 +370,7 @@ def create_job(job: J, write: Callable[[J], None]) -> None:
         raise job.error(f"{job.title} cannot be created. {describe_error(error)}") from error
 
 
-def delete_hidden(directory: Path) -> None:
+def _clear_leftovers(directory: Path) -> None:
     """Delete what killed processes have left of jobs that they were creating or deleting."""
     for prefix in (STAGING_PREFIX, DELETED_PREFIX):
         for path in directory.glob(f"{prefix}*"):

@@ -22,8 +22,11 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def pytest_configure() -> None:
-    """Run training processes at normal priority, because tests wait for them."""
+    """Set the environment of the worker processes and of all processes that tests start."""
+    # Training processes run at normal priority, because tests wait for them.
     os.environ.setdefault("BC_NICENESS", "0")
+    # The workers use all cores; on small matrices, more BLAS threads spend their time waiting.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -66,7 +66,7 @@ def show_confirmed_button(
 
 
 def log_action(action: str, target: str, **details: str) -> None:
-    """Append one line to the log of actions: time, session, address, action and target.
+    """Append one line to the log of actions: time, session, action and target.
 
     A log that cannot be written does not prevent the action, because deleting may be the remedy
     for a full disk. The server log then contains the line.
@@ -78,7 +78,6 @@ def log_action(action: str, target: str, **details: str) -> None:
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             # A hash, because the browser can return to a session by its identifier.
             "session": hashlib.sha256(session.encode()).hexdigest()[:12],
-            "address": st.context.ip_address or "loopback",
             "action": action,
             "target": target,
             **details,

@@ -5,7 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-TASKS: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
+from app.server.session_memory import expire_sessions
+
+TASKS: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (expire_sessions,)
 """Endless coroutines; the runtime of Streamlit exists when they start."""
 
 

@@ -59,8 +59,8 @@ class RunRecord(TypedDict, total=False):
     started: str
 
 
-class EpochRecord(TypedDict, total=False):
-    """One line of ``history.jsonl``. Only `epoch` is required; `time` is in seconds since 1970."""
+class EpochRecord(TypedDict):
+    """One line of ``history.jsonl``. `time` is in seconds since 1970."""
 
     epoch: int
     phase: str
@@ -339,10 +339,10 @@ class RunImages:
 
 def _parse_epoch(line: bytes) -> dict[str, Any]:
     record = dict(check_fields(parse_json(line, HISTORY_FILE), EpochRecord, "epoch"))
-    if "epoch" not in record:
-        raise RecordError("epoch: missing key 'epoch'")
-    for key in ("epoch", "time", "seconds"):
-        if not 0 <= record.get(key, 0) <= _MAX_TIME_S:
+    if missing := sorted(EpochRecord.__annotations__.keys() - record.keys()):
+        raise RecordError(f"epoch: missing key '{missing[0]}'")
+    for key in ("epoch", "seconds", "time"):
+        if not 0 <= record[key] <= _MAX_TIME_S:
             raise RecordError(f"epoch.{key}: expected 0 to {_MAX_TIME_S}")
     return record
 

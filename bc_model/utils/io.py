@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ _REASONS = {
     errno.ENOENT: ("The file or folder does not exist", "Check the path."),
 }
 """Reason and remedy by error number."""
+
+DELETED_PREFIX = ".deleted-"
 
 MAX_TEXT_BYTES = 16 * 2**20
 """Default limit of a text file, such as a model card, a status or a fold file."""
@@ -177,6 +180,18 @@ def write_files_atomic(files: Mapping[Path, bytes | memoryview]) -> None:
         raise
     for directory in {target.parent for target in files}:
         _sync_directory(directory)
+
+
+def discard_path(path: Path) -> None:
+    """Delete a file, a link or a folder if it exists, in one step for its readers."""
+    # A rename removes the path in one step, even if the rest is interrupted.
+    hidden = path.with_name(f"{DELETED_PREFIX}{secrets.token_hex(8)}")
+    with suppress(FileNotFoundError):
+        path.replace(hidden)
+        if hidden.is_dir() and not hidden.is_symlink():
+            shutil.rmtree(hidden, ignore_errors=True)
+        else:
+            hidden.unlink()
 
 
 def _replace(temporary: Path, target: Path) -> None:

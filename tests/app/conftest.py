@@ -40,6 +40,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("BC_RUNS", str(folder))
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.setenv("BC_ROOTS", tmp_path.anchor)
     monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", tmp_path / "no-models")
     return folder
 

@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: a server of the app, and headless Chromium."""
+"""Fixtures of the browser tests: one server of the app for all tests, and headless Chromium."""
 
 import contextlib
 import os
@@ -72,6 +72,7 @@ class App:
             cwd=ROOT,
             env=os.environ
             | {"BC_RUNS": str(self.runs), "BC_DATASETS": str(self.registry)}
+            | {"BC_ROOTS": self.runs.anchor}
             # As in normal use; otherwise, a small run ends before a busy page has shown it.
             | {"BC_NICENESS": "10"},
             stdout=self.log,
@@ -90,25 +91,35 @@ class App:
         self.start()
 
 
-@pytest.fixture
-def app(tmp_path: Path, tiny_run: Run) -> Iterator[App]:
-    """Start the app on a free port, with one finished run."""
-    runs = tmp_path / "runs"
-    shutil.copytree(tiny_run.path, runs / "finished")
+@pytest.fixture(scope="session")
+def app_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """Start the app on a free port, without runs."""
+    folder = tmp_path_factory.mktemp("app")
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    with (tmp_path / "server.log").open("wb") as log:  # An unread pipe would block the server.
-        server = App(f"http://127.0.0.1:{port}", runs, tmp_path / "datasets", log)
+    with (folder / "server.log").open("wb") as log:  # An unread pipe would block the server.
+        server = App(f"http://127.0.0.1:{port}", folder / "runs", folder / "datasets", log)
         try:
             server.start()
             yield server
         finally:
             server.stop()
-            for run in list_runs(runs):
-                with contextlib.suppress(psutil.Error, KeyError):
-                    if run.read_status()["state"] not in ENDED_STATES:
-                        psutil.Process(run.read_status()["pid"]).kill()
+
+
+@pytest.fixture
+def app(app_server: App, tiny_run: Run) -> Iterator[App]:
+    """Return the running app with one finished run; afterwards, delete its runs and datasets."""
+    shutil.copytree(tiny_run.path, app_server.runs / "finished")
+    yield app_server
+    for run in list_runs(app_server.runs):
+        with contextlib.suppress(psutil.Error, KeyError):
+            if run.read_status()["state"] not in ENDED_STATES:
+                process = psutil.Process(run.read_status()["pid"])
+                process.kill()
+                process.wait(timeout=20)
+    for folder in (app_server.runs, app_server.registry):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import contextlib
 
 import streamlit as st
 
+from app.components.action_log import log_action, show_confirmed_button
 from app.components.dataset_picker import ADDED_KEY
 from app.components.layout import (
     escape_markdown,
@@ -90,12 +91,14 @@ def _show_download(download: Download) -> None:
                 key=f"resume:{name}",
                 help="Continues after the downloaded bytes.",
             )
-            show_action_button(
+            show_confirmed_button(
                 "Delete",
-                "delete",
+                f"This deletes the downloaded {download.n_bytes / 1e6:,.0f} MB of "
+                f"{escape_markdown(name)}.",
+                "Delete download",
                 lambda: delete_download(name),
+                target=name,
                 key=f"delete:{name}",
-                help="Deletes the downloaded bytes.",
             )
         return
     n_total = download.n_total_bytes
@@ -106,10 +109,15 @@ def _show_download(download: Download) -> None:
         min(1.0, download.n_bytes / n_total) if n_total else 0.0,
         f"{_PHASE_LABELS[download.phase]} {escape_markdown(name)}{size}",
     )
+
+    def cancel() -> None:
+        log_action("Cancel download", name)
+        cancel_download(name)
+
     show_action_button(
         "Cancel",
         "close",
-        lambda: cancel_download(name),
+        cancel,
         key=f"cancel:{name}",
         help="Keeps the downloaded bytes.",
     )
