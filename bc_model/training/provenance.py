@@ -119,7 +119,7 @@ def draft_model_card(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         architecture=Architecture(
             backbone=config.backbone,
-            initial_weights=initial if initial in NAMED_WEIGHTS else Path(initial).name,
+            initial_weights=initial if initial in NAMED_WEIGHTS else _printable(Path(initial).name),
             n_parameters=n_parameters,
             dense_units=config.dense_units,
             dropout=config.dropout,
@@ -144,6 +144,11 @@ def draft_model_card(
         threshold=DecisionThreshold(0.5, "default, not tuned"),
         temperature=Temperature(1.0, "default, not fitted: probabilities are raw"),
     )
+
+
+def _printable(name: str) -> str:
+    """Return a file name for a model card, which cannot contain control characters."""
+    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def describe_input(

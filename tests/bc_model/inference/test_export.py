@@ -1,6 +1,5 @@
 """Writing a bundle completely or not at all."""
 
-import math
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +94,7 @@ def test_write_bundle_with_a_failed_export_leaves_nothing(
 def test_write_bundle_with_an_invalid_card_leaves_nothing(
     model: keras.Model, draft: ModelCard, tmp_path: Path
 ) -> None:
-    architecture = replace(draft.architecture, config={"steps": math.nan})
+    architecture = replace(draft.architecture, config={"steps": object()})
     with pytest.raises(BundleError, match="steps"):
         write_bundle(model, tmp_path / "model", replace(draft, architecture=architecture))
     assert not list(tmp_path.iterdir())
