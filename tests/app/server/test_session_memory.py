@@ -86,3 +86,22 @@ def test_uploaded_file_returns_its_content_without_a_copy():
 
 def test_server_frees_sessions_as_long_as_it_runs():
     assert expire_sessions in TASKS
+
+
+def test_expire_sessions_goes_on_after_an_error(monkeypatch):
+    calls: list[None] = []
+
+    def fail(_server: object) -> int:
+        calls.append(None)
+        raise RuntimeError("a fault in the program")
+
+    monkeypatch.setattr("app.server.session_memory.PERIOD_S", 0.001)
+    monkeypatch.setattr("app.server.session_memory.free_sessions", fail)
+    monkeypatch.setattr("app.server.session_memory.runtime", Mock())
+
+    async def run() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(expire_sessions(), timeout=0.1)
+
+    asyncio.run(run())
+    assert len(calls) > 1
