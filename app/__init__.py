@@ -1,1 +1,1 @@
-"""The Streamlit app: `main.py` routes to the pages in `views`, built from `components`."""
+"""The Streamlit app: `main.py` starts `server`, and `router.py` shows the pages in `views`."""

@@ -106,6 +106,11 @@ MESSAGES: dict[str, Message] = {
         "The file does not state the magnification. The model was trained at "
         "{supported_names:list} ({objectives:list} objective).",
     ),
+    "BC141": _info(
+        "Scale not compared",
+        "The file states {mpp:.3g} µm per pixel. The model was trained at {supported_names:list} "
+        "(about {mpp_ranges:list} µm per pixel for frames of 700 px width).",
+    ),
     "BC150": _warning(
         "Images too small",
         "{n_found:,} of {n_images:count image} must be upsampled at least {min_factor:.1f} times. "

@@ -10,8 +10,11 @@ BcModelError
 ├── ConfigError (ValueError)
 ├── ModelError
 │   ├── WeightsError
-│   └── BundleError
-├── EngineBusyError
+│   ├── BundleError
+│   └── ProcessorError
+├── BusyError
+│   └── EngineBusyError
+├── CanceledError
 └── JobError
     ├── RunError
     │   └── RunChangedError
@@ -81,7 +84,19 @@ class BundleError(ModelError):
     """A model directory has no model card or does not match it."""
 
 
-class EngineBusyError(BcModelError):
+class ProcessorError(ModelError):
+    """The processor of this machine cannot run TensorFlow."""
+
+
+class BusyError(BcModelError):
+    """Too many requests are waiting, and this one was not started. It succeeds later."""
+
+
+class CanceledError(BcModelError):
+    """The result is no longer needed, because its session was closed."""
+
+
+class EngineBusyError(BusyError):
     """The queue of the engine is full, and no prediction was computed."""
 
 

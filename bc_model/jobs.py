@@ -6,14 +6,18 @@ A job is a directory, which is the only channel between its process and all obse
 - ``status.json``: state, process, heartbeat, progress and message.
 - ``log.txt`` and ``stderr.txt``: the log and the error output of the process.
 - ``control.json``: the requested action: pause, stop or cancel. Optional.
+- ``.process.lock``: locked by the process that works on the job; see `hold_job`.
 
-On its own machine, a process is identified by its number and start time, because numbers are
-reused. For other machines that share the directory, a job is alive while `keep_alive` refreshes its
-``status.json``. Machines need unique names and synchronized clocks.
+On its own machine, a process is alive while it holds this lock, which the system releases when the
+process ends. Before it holds the lock, its number and its start identify it. Neither depends on
+the clock of the machine. For other machines that share the directory, a job is alive while
+`keep_alive` refreshes its ``status.json``; ages are measured with the clock of the file system.
+Machines need unique names.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -21,23 +25,38 @@ import platform
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, NoReturn, Required, Self, TypedDict, TypeVar
 
 import filelock
 import psutil
 
-from bc_model.errors import ConfigError, JobError, RecordError
-from bc_model.utils.io import project_dir, write_text_atomic
-from bc_model.utils.serialization import read_record, write_record
+from bc_model.errors import BcModelError, ConfigError, JobError, RecordError
+from bc_model.utils.io import (
+    DELETED_PREFIX,
+    describe_error,
+    discard_path,
+    open_regular,
+    project_dir,
+    read_bytes,
+    write_text_atomic,
+)
+from bc_model.utils.serialization import (
+    check_fields,
+    parse_json,
+    read_json,
+    read_record,
+    write_record,
+)
 
 FINAL_STATES = frozenset({"done", "failed", "canceled"})
 STATES = FINAL_STATES | {"queued", "starting", "running", "pausing", "paused", "canceling"}
@@ -52,8 +71,16 @@ CONTROL_FILE = "control.json"
 LOG_FILE = "log.txt"
 ERROR_FILE = "stderr.txt"
 LOCK_FILE = ".lock"
+PROCESS_LOCK_FILE = ".process.lock"
+
+MAX_STATUS_BYTES = 2**16
+MAX_MESSAGE_LENGTH = 5000
+MAX_LOG_BYTES = 2**17
+"""The end of a log that `Job.read_log` reads."""
 
 LOCK_TIMEOUT_S = 30
+PROCESS_LOCK_TIMEOUT_S = 2.0
+"""Readers hold the lock for less than a millisecond to test it."""
 HEARTBEAT_S = 10.0
 MAX_HEARTBEAT_AGE_S = 120.0
 """Network file systems may cache the age of a file for up to a minute."""
@@ -63,11 +90,18 @@ NICENESS = 10
 JOB_DIRECTORY = "{job}"
 """Placeholder for the directory of the job in the command of a `JobSpec`."""
 
+STAGING_PREFIX = ".new-"
+"""Hidden directories of jobs that are being created."""
+MAX_HIDDEN_AGE_S = 3600.0
+"""Older hidden directories were left by processes that were killed."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 logger = logging.getLogger("bc_model.jobs")
 
 _children: list[subprocess.Popen] = []
+_job_of: dict[int, Job] = {}
+"""The job of each child process, by the number of the process."""
 _thread_lock = threading.Lock()
 
 
@@ -102,6 +136,30 @@ class JobSpec:
     task: str = ""
 
 
+class JobStatus(TypedDict, total=False):
+    """The content of ``status.json``. Every number is between 0 and 2**53.
+
+    `process_start` identifies the start of the process; see `process_fields`. Progress is counted
+    in epochs and steps (training) or bytes (download).
+    """
+
+    state: Required[str]
+    pid: int | None
+    process_start: str
+    host: str
+    heartbeat: float
+    message: str
+    error: str
+    phase: str
+    epoch: int
+    epochs: int
+    step: int | None
+    steps: int | None
+    seconds_left: float | None
+    n_bytes: int
+    n_total_bytes: int
+
+
 @dataclass(frozen=True)
 class Job:
     """One job on disk, in the directory `path`. Subclasses add the files of a type of job."""
@@ -110,6 +168,8 @@ class Job:
 
     noun: ClassVar[str] = "Job"
     error: ClassVar[type[JobError]] = JobError
+    own_files: ClassVar[tuple[str, ...]] = (STATUS_FILE, SPEC_FILE)
+    """Files that only a job has, so that a damaged job is listed."""
     final_phases: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Phases that cannot be paused, stopped or canceled, each with its predicate."""
 
@@ -128,6 +188,11 @@ class Job:
         """The file with the state and progress."""
         return self.path / STATUS_FILE
 
+    @property
+    def exists(self) -> bool:
+        """True if the directory is a job, which may be damaged."""
+        return any(os.path.lexists(self.path / name) for name in self.own_files)
+
     def write_spec(self, spec: JobSpec) -> None:
         """Replace ``job.json``."""
         write_record(self.path / SPEC_FILE, spec)
@@ -139,7 +204,7 @@ class Job:
         except FileNotFoundError:
             return JobSpec()
         except (OSError, RecordError) as error:
-            raise self._unreadable(SPEC_FILE) from error
+            raise self._unreadable(SPEC_FILE, error) from error
 
     def write_status(self, state: str, *, pid: int | None = None, **fields: Any) -> None:
         """Replace ``status.json``, including the process, its machine and the heartbeat.
@@ -151,28 +216,34 @@ class Job:
         pid : int, optional
             The number of the process. Default: this process.
         **fields
-            JSON-safe values, such as phase, progress and message.
+            Further keys of `JobStatus`.
         """
         if state not in STATES:
             raise self.error(f"Invalid job state '{state}'. Expected {', '.join(sorted(STATES))}.")
         process = {} if state == "queued" else process_fields(pid)
+        if "message" in fields:  # It may contain the name of a file that is not UTF-8.
+            message = str(fields["message"]).encode("utf-8", "backslashreplace").decode()
+            fields["message"] = message[:MAX_MESSAGE_LENGTH]
         status = {"state": state, **process, "heartbeat": time.time(), **fields}
         write_text_atomic(self.status_file, json.dumps(status, allow_nan=False) + "\n")
 
-    def read_status(self) -> dict[str, Any]:
+    def read_status(self) -> JobStatus:
         """Return the content of ``status.json``; raises `JobError` if it is missing or damaged.
 
         The state is 'interrupted' if the process has ended without a final status.
         """
-        status = self._read_json(STATUS_FILE)
-        state = status.get("state")
-        if state not in STATES:
-            raise self._unreadable(STATUS_FILE)
+        try:
+            content = parse_json(read_bytes(self.status_file, MAX_STATUS_BYTES), STATUS_FILE)
+            status = _check_status(content)
+        except (OSError, RecordError) as error:
+            raise self._unreadable(STATUS_FILE, error) from error
+        state = status["state"]
         if state in FINAL_STATES | {"queued"} or is_alive(status, self.status_file):
             return status
         host = "" if is_on_this_host(status) else f" on {status['host']}"
-        lines = [line for line in self._read_text(ERROR_FILE).splitlines() if line.strip()]
-        reason = f"Last error output: {lines[-1]}" if lines else "It wrote no error message."
+        lines = [line for line in self._read_end(ERROR_FILE).splitlines() if line.strip()]
+        last = lines[-1][:MAX_MESSAGE_LENGTH] if lines else ""
+        reason = f"Last error output: {last}" if last else "It wrote no error message."
         message = f"The process{host} ended unexpectedly. {reason}"
         return status | {"state": "interrupted", "message": message}
 
@@ -188,41 +259,37 @@ class Job:
     def requested_action(self) -> str | None:
         """Return the requested action, or None."""
         try:
-            action = json.loads((self.path / CONTROL_FILE).read_text(encoding="utf-8"))["action"]
-        except (OSError, ValueError, TypeError, KeyError):
+            action = read_json(self.path / CONTROL_FILE)["action"]
+        except (OSError, RecordError, TypeError, KeyError, IndexError):
             return None
         return action if action in ACTIONS else None
 
     def read_log(self, last_lines: int = 200) -> str:
         """Return the end of the log."""
-        return "\n".join(self._read_text(LOG_FILE).splitlines()[-last_lines:])
+        return "\n".join(self._read_end(LOG_FILE).splitlines()[-last_lines:])
 
-    def _read_text(self, name: str) -> str:
+    def _read_end(self, name: str) -> str:
+        """Return the end of a text file; empty if it cannot be read."""
         try:
-            return (self.path / name).read_text(encoding="utf-8", errors="replace")
+            with open_regular(self.path / name) as stream:
+                size = stream.seek(0, os.SEEK_END)
+                stream.seek(max(0, size - MAX_LOG_BYTES))
+                return stream.read(MAX_LOG_BYTES).decode(errors="replace")
         except OSError:
             return ""
 
-    def _read_json(self, name: str) -> dict[str, Any]:
-        try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise self._unreadable(name) from error
-        if not isinstance(content, dict):
-            raise self._unreadable(name)
-        return content
-
-    def _unreadable(self, name: str) -> JobError:
-        return self.error(f"{self.title} has no readable {name} in {self.path}.")
+    def _unreadable(self, name: str, error: Exception) -> JobError:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return self.error(f"{self.title} has no readable {name} in {self.path} ({reason}).")
 
     @classmethod
     def find_all(cls, directory: Path) -> list[Self]:
-        """Return the jobs in a directory, by name; other files and directories are ignored."""
+        """Return the jobs in a directory by name, including damaged ones."""
         try:
             jobs = [cls(path) for path in sorted(Path(directory).iterdir())]
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return [job for job in jobs if is_name(job.name) and job.status_file.is_file()]
+        return [job for job in jobs if is_name(job.name) and job.exists]
 
 
 J = TypeVar("J", bound=Job)
@@ -269,10 +336,50 @@ def delete_job(job: Job) -> None:
         state = _state(job)
         if state not in ENDED_STATES | {""}:
             raise job.error(f"{job.title} is {state}. Cancel it before you delete it.")
-        # A rename removes the job from all lists in one step, even if the rest is interrupted.
-        renamed = job.path.with_name(f".deleted-{secrets.token_hex(8)}")
-        job.path.replace(renamed)
-    shutil.rmtree(renamed, ignore_errors=True)
+        discard_path(job.path)
+
+
+def create_job(job: J, write: Callable[[J], None]) -> None:
+    """Create the directory of a job together with its first files, or nothing.
+
+    Parameters
+    ----------
+    job : Job
+        The job. Its directory is missing or empty.
+    write : callable
+        Writes the first files, including ``status.json``, of the job that it receives: a copy in a
+        hidden directory, which is renamed at the end.
+
+    Raises
+    ------
+    JobError
+        The directory is not empty, or the files cannot be written.
+    """
+    parent = job.path.parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(parent)
+        staging = parent / f"{STAGING_PREFIX}{secrets.token_hex(8)}"
+        try:
+            staging.mkdir()
+            write(replace(job, path=staging))
+            if job.path.is_dir():
+                job.path.rmdir()  # Windows does not replace a directory.
+            staging.rename(job.path)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise job.error(f"{job.title} cannot be created. {describe_error(error)}") from error
+
+
+def _clear_leftovers(directory: Path) -> None:
+    """Delete what killed processes have left of jobs that they were creating or deleting."""
+    for prefix in (STAGING_PREFIX, DELETED_PREFIX):
+        for path in directory.glob(f"{prefix}*"):
+            with suppress(OSError):
+                if time.time() - path.lstat().st_mtime > MAX_HIDDEN_AGE_S:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _require_controllable(job: Job, verb: str) -> str:
@@ -323,9 +430,12 @@ def launch_job(
     Raises
     ------
     JobError
-        The job has no command.
+        The job has no command, a process works on it already, or its process cannot be started. In
+        the last case, the job is 'failed'.
     """
     reap_children()
+    if is_held(job.path):
+        raise _held(job)
     spec = job.read_spec()
     if not spec.command:
         raise job.error(f"{job.title} has no command in {SPEC_FILE}, so it cannot be started.")
@@ -335,14 +445,22 @@ def launch_job(
     # Windows has no sessions. A separate process group keeps Ctrl-C from reaching the process.
     names = ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")
     windows = sum(getattr(subprocess, name, 0) for name in names)
-    with (job.path / ERROR_FILE).open("wb") as errors:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "bc_model", *command, *arguments], cwd=project_dir(),
-            stdin=subprocess.PIPE if tied else subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=errors, start_new_session=True, creationflags=windows,
-            env={**inherited, **spec.environment},
-        )  # fmt: skip
+    # Names in messages may contain characters that the code page of the machine lacks.
+    environment = {**inherited, "PYTHONIOENCODING": "utf-8:backslashreplace", **spec.environment}
+    try:
+        with (job.path / ERROR_FILE).open("wb") as errors:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "bc_model", *command, *arguments], cwd=project_dir(),
+                stdin=subprocess.PIPE if tied else subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=errors, start_new_session=True, creationflags=windows, env=environment,
+            )  # fmt: skip
+    except (OSError, ValueError) as error:  # A command with a null character is a ValueError.
+        message = f"The process cannot be started. {describe_error(error)}"
+        with suppress(OSError):
+            job.write_status("failed", message=message)
+        raise job.error(f"{job.title}: {message}") from error
     _children.append(child)
+    _job_of[child.pid] = job
     _lower_priority(child.pid, nice)
     try:
         job.write_status("starting", pid=child.pid, message="Starting the process")
@@ -354,11 +472,12 @@ def launch_job(
     return child
 
 
-def queue_job(job: Job, spec: JobSpec, message: str = "Waiting in the queue") -> None:
+def queue_job(job: Job, spec: JobSpec) -> None:
     """Write ``job.json`` and queue a job; the caller ensures that no process works on it."""
     job.request(None)
     job.write_spec(spec)
-    job.write_status("queued", message=message)
+    queue = f"queue of {spec.scheduler}" if spec.scheduler else "queue"
+    job.write_status("queued", message=f"Waiting in the {queue}")
 
 
 def advance_queue(
@@ -394,13 +513,29 @@ def advance_queue(
         waiting = [job for job in reversed(jobs) if _is_waiting(job)]
         started = waiting[: max(0, n_free)]
         for job in started:
-            launch(job)
+            try:
+                launch(job)
+            except (BcModelError, OSError) as error:  # The other jobs of the queue can start.
+                logger.warning("%s was not started: %s", job.title, error)
     return [job.name for job in started]
 
 
 def reap_children() -> None:
     """Collect child processes that have ended, so that they do not remain as zombies."""
-    _children[:] = [child for child in _children if child.poll() is None]
+    ended = [child for child in _children if child.poll() is not None]
+    for child in ended:
+        _children.remove(child)
+        if job := _job_of.pop(child.pid, None):
+            _report_illegal_instruction(job, child.returncode)
+
+
+def _report_illegal_instruction(job: Job, returncode: int) -> None:
+    """Write why a process ended that could not write it itself."""
+    if returncode == -getattr(signal, "SIGILL", 0) and _state(job) == "interrupted":
+        job.write_status("failed", message=(
+            "The process ended because of an instruction that this processor does not have "
+            "(SIGILL). Run it on another machine."
+        ))  # fmt: skip
 
 
 def niceness() -> int:
@@ -465,17 +600,55 @@ def _state(job: Job) -> str:
     return str(_status(job).get("state", ""))
 
 
-def _status(job: Job) -> dict[str, Any]:
+def _status(job: Job) -> Mapping[str, Any]:
     try:
         return job.read_status()
     except JobError:
         return {}
 
 
+def _check_status(content: Any) -> JobStatus:
+    """Return the content of ``status.json``; raises `RecordError` if a value is invalid."""
+    status: JobStatus = check_fields(content, JobStatus, "status")
+    if status.get("state") not in STATES:
+        raise RecordError(f"status.state: expected one of {', '.join(sorted(STATES))}")
+    for key, value in status.items():
+        if isinstance(value, int | float) and not 0 <= value <= 2**53:
+            raise RecordError(f"status.{key}: expected 0 to 2**53")
+    return status
+
+
 def process_fields(pid: int | None = None) -> dict[str, Any]:
-    """Return number, start time and machine of a process on this machine (default: this one)."""
+    """Return number, start and machine of a process on this machine (default: this one)."""
     process = psutil.Process(pid)
-    return {"pid": process.pid, "pid_started": process.create_time(), "host": platform.node()}
+    start = _process_start(process)
+    return {"pid": process.pid, "process_start": start, "host": platform.node()}
+
+
+def _process_start(process: psutil.Process) -> str:
+    """Return a text that identifies the start of a process, whatever the clock says.
+
+    Linux counts ticks since the start of the machine. `psutil.Process.create_time` adds the time of
+    that start, which moves when the clock is set. Other systems store the time of the process.
+    """
+    if sys.platform != "linux":
+        return f"{process.create_time():.3f}"
+    try:
+        text = read_bytes(f"/proc/{process.pid}/stat", 4096).decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(process.pid) from error
+    # The second field, the name of the program, may contain spaces and parentheses.
+    fields = text.rpartition(")")[2].split()
+    return f"{_boot_id()}/{fields[19]}"
+
+
+@functools.cache
+def _boot_id() -> str:
+    """Return a text that changes when Linux starts; empty if the system does not provide it."""
+    try:
+        return read_bytes("/proc/sys/kernel/random/boot_id", 64).decode("ascii").strip()
+    except OSError:
+        return ""
 
 
 def is_on_this_host(status: Mapping[str, Any]) -> bool:
@@ -494,23 +667,82 @@ def is_alive(status: Mapping[str, Any], status_file: Path) -> bool:
     """Return whether the process in a status, with the keys of `process_fields`, is running."""
     if not is_on_this_host(status):
         try:
-            return time.time() - status_file.stat().st_mtime < MAX_HEARTBEAT_AGE_S
+            age_s = _file_system_time(status_file.parent.parent) - status_file.stat().st_mtime
         except OSError:
             return False
+        return age_s < MAX_HEARTBEAT_AGE_S
+    if is_held(status_file.parent):
+        return True
     try:
         process = psutil.Process(int(status["pid"]))
-        is_same = abs(process.create_time() - float(status["pid_started"])) < 1.0
+        is_same = _process_start(process) == status["process_start"]
         return is_same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, KeyError, TypeError, ValueError):
+    except (psutil.Error, OSError, KeyError, TypeError, ValueError, OverflowError):
         return False
+
+
+def _file_system_time(directory: Path) -> float:
+    """Return the time of the machine that stores a directory: that of a file it has just touched.
+
+    The clocks of the machines that share a directory may differ, and may be set.
+    """
+    clock = directory / LOCK_FILE
+    try:
+        clock.touch()
+        return clock.stat().st_mtime
+    except OSError:  # The directory is read-only.
+        return time.time()
+
+
+@contextmanager
+def hold_job(job: Job) -> Iterator[None]:
+    """Lock a job for this process; raises `JobError` if another process works on it.
+
+    The system releases the lock when the process ends for any reason. Blocks can be nested.
+    """
+    # A file system without locks must not get a file instead, which would outlive the process.
+    lock = filelock.FileLock(
+        job.path / PROCESS_LOCK_FILE, is_singleton=True, fallback_to_soft=False
+    )
+    try:
+        lock.acquire(timeout=PROCESS_LOCK_TIMEOUT_S)
+    except filelock.Timeout as error:
+        raise _held(job) from error
+    except NotImplementedError:
+        logger.warning("The file system of %s has no locks. Start each job only once.", job.path)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_held(directory: Path) -> bool:
+    """Return whether a process of this machine holds the lock of a job."""
+    path = directory / PROCESS_LOCK_FILE
+    if not path.is_file():
+        return False
+    try:
+        with filelock.FileLock(path, timeout=0, fallback_to_soft=False):
+            return False
+    except filelock.Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False
+
+
+def _held(job: Job) -> JobError:
+    return job.error(
+        f"Another process works on {job.title}. Expected one process for each directory. Wait "
+        "until it finishes, or cancel it."
+    )
 
 
 def is_replaced(job: Job) -> bool:
     """Return whether the status contains another process than this one."""
     try:
-        status = json.loads(job.status_file.read_text(encoding="utf-8"))
+        status = read_json(job.status_file)
         return status.get("pid") is not None and not is_own(status)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, RecordError, AttributeError):
         return False
 
 
@@ -562,14 +794,15 @@ def end_process(job: Job, timeout_s: float = 10.0) -> None:
     if status["state"] in ENDED_STATES | {"queued"} or not is_on_this_host(status):
         return
     try:
-        process = psutil.Process(int(status["pid"]))
+        process = psutil.Process(status.get("pid"))
         process.terminate()
         process.wait(timeout_s)
     except psutil.NoSuchProcess:
         pass
     except psutil.Error as error:
         raise job.error(
-            f"Process {status['pid']} of {job.title} does not end: {error}. Try again in a minute."
+            f"Process {status.get('pid')} of {job.title} does not end: {error}. Try again in a "
+            "minute."
         ) from error
 
 

@@ -7,6 +7,7 @@ freezing and export find them by name. Importing this module does not load Tenso
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bc_model.data.breakhis import CLASSES
-from bc_model.errors import ConfigError, ModelError, WeightsError
+from bc_model.errors import ConfigError, DataError, ModelError, WeightsError
+from bc_model.utils.arrays import open_weights
+from bc_model.utils.io import open_regular
+from bc_model.utils.processor import require_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +34,7 @@ A small dataset has few steps per epoch, so with 0.99 the statistics lag far beh
 """
 
 _FIRST_BYTES = {".h5": b"\x89HDF\r\n\x1a\n", ".keras": b"PK\x03\x04"}
+_MAX_HEAD_BYTES = 256 * 2**20
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
@@ -115,6 +120,7 @@ def build_model(
     >>> model.output_shape
     (None, 2)
     """
+    require_tensorflow()
     import keras
 
     entry = get_backbone(name)
@@ -268,6 +274,7 @@ def reference_logits(model: keras.Model, pixels: np.ndarray, *, batch_size: int 
 
 def load_keras(path: Path) -> keras.Model:
     """Load a ``.keras`` file in safe mode, which never runs code from the file."""
+    require_tensorflow()
     import keras
 
     if not path.is_file():
@@ -279,6 +286,48 @@ def load_keras(path: Path) -> keras.Model:
             f"{path} is not a Keras model that can be loaded safely. Use the model of a "
             "finished run."
         ) from error
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Load the weights of a ``.keras``, ``.h5`` or ``.weights.h5`` file into a model.
+
+    The network in a ``.keras`` file is not built, because it can have any size or code. Further
+    layers of the file, such as its head, are ignored.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ModelError
+        The file is too large, damaged, or without the layers of the model.
+    """
+    n_bytes = 4 * sum(math.prod(weight.shape) for weight in model.weights)
+    try:
+        # The file can also contain a head, and the optimizer's two moments of each weight.
+        with open_weights(path, max_bytes=4 * n_bytes + _MAX_HEAD_BYTES) as file:
+            _load_hdf5(model, file)
+    except DataError as error:
+        raise ModelError(str(error)) from error
+
+
+def _load_hdf5(model: keras.Model, file: Path) -> None:
+    try:
+        model.load_weights(file)
+    except Exception as error:  # Keras and h5py raise many types for a file that does not fit.
+        raise ModelError("It does not have the layers of this network.") from error
+
+
+def require_finite_weights(model: keras.Model, source: str) -> None:
+    """Raise a `WeightsError` if a weight is NaN or infinite; `source` begins the message.
+
+    A ReLU hides NaN, so that such a model trains and predicts the same class for every image.
+    """
+    for weight in model.weights:
+        if not np.isfinite(weight.numpy()).all():
+            raise WeightsError(
+                f"{source} contain values that are not finite, for example in {weight.path}. "
+                "Expected finite numbers. Use other initial weights or lower learning rates."
+            )
 
 
 def weights_fingerprint(model: keras.Model) -> str:
@@ -307,7 +356,7 @@ def require_weights_file(path: Path) -> None:
             f"{', '.join(NAMED_WEIGHTS)}."
         )
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             first = _FIRST_BYTES.get(path.suffix)
             is_weights = first is not None and stream.read(len(first)) == first
     except OSError as error:
@@ -349,13 +398,17 @@ def _preprocess(image: Any, entry: Backbone) -> Any:
 
 
 def _build_backbone(entry: Backbone, pixels: Any, weights: str | Path | keras.Model) -> keras.Model:
+    if _is_named(weights, "none"):
+        return entry.build(pixels, None)
     if _is_named(weights, "imagenet"):
-        return _build_pretrained(entry, pixels)
-    base = entry.build(pixels, None)
-    if not isinstance(weights, str | Path):
-        _copy_weights(weights, base)
-    elif not _is_named(weights, "none"):
-        _load_weights_file(base, Path(weights))
+        base = _build_pretrained(entry, pixels)
+    else:
+        base = entry.build(pixels, None)
+        if isinstance(weights, str | Path):
+            _load_weights_file(base, Path(weights))
+        else:
+            _copy_weights(weights, base)
+    require_finite_weights(base, "The initial weights")
     return base
 
 
@@ -376,16 +429,15 @@ def _build_pretrained(entry: Backbone, pixels: Any) -> keras.Model:
 def _load_weights_file(base: keras.Model, path: Path) -> None:
     require_weights_file(path)
     try:
-        if path.suffix == ".keras":
-            _copy_weights(load_keras(path), base)
-        else:
-            base.load_weights(path)
-    except WeightsError:
-        raise
-    except Exception as error:  # h5py and Keras raise many types for a file that does not fit.
+        load_weights(base, path)
+    except OSError as error:
         raise WeightsError(
-            f"The weights in {path} do not fit {base.name}. Use weights of the same backbone "
-            "without its top layers."
+            f"The weights file {path} cannot be read: {error.strerror or error}."
+        ) from error
+    except ModelError as error:
+        raise WeightsError(
+            f"The weights in {path} do not fit {base.name}. {error} Use weights of the same "
+            "backbone without its top layers."
         ) from error
 
 

@@ -1,7 +1,13 @@
-"""Datasets that are read once for all pages and sessions, with a progress bar."""
+"""Datasets that are read once for all pages and sessions, with a progress bar.
+
+A thread of its own reads a dataset. Sessions only wait for it, so that a click, a closed tab or the
+end of the server does not wait for a slow disk. The reading ends when no session waits for it.
+"""
 
 import threading
 import time
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +17,8 @@ from streamlit.delta_generator import DeltaGenerator
 from bc_model.data import Dataset, cache_dir, fingerprint_folder, load_dataset, summarize_dataset
 
 _REFRESH_S = 0.2
+_ABANDONED_S = 3.0
+"""Seconds without a waiting session after which the reading ends. A click reruns a page sooner."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +40,38 @@ class LoadedDataset:
     fingerprint: str
 
 
+class _AbandonedError(Exception):
+    """No session waits for the dataset any more."""
+
+
 @dataclass
 class _Slot:
-    """Holder of a dataset; filled outside the cache, which would replay the progress bar."""
+    """Holder of a dataset and of its reading, which the sessions share."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=threading.Lock)  # Never held during a read.
+    reading: Future[LoadedDataset] | None = None
     n_done: int = 0
     n_total: int = 0
-    loaded: LoadedDataset | None = None
+    waited_s: float = 0.0
+
+    def join(self, folder: Path, fingerprint: str) -> Future[LoadedDataset]:
+        """Return the current reading, or start one if there is none or if the last one failed."""
+        with self.lock:
+            self.waited_s = time.monotonic()
+            if self.reading is None or (self.reading.done() and self.reading.exception()):
+                self.n_done = self.n_total = 0
+                self.reading = Future()
+                arguments = (self, self.reading, folder, fingerprint)
+                threading.Thread(target=_read, args=arguments, daemon=True).start()
+            return self.reading
+
+    def update(self, n_done: int, n_total: int) -> None:
+        """Note the progress; end the reading if no session waits for it."""
+        self.n_done, self.n_total = n_done, n_total
+        with self.lock:
+            if time.monotonic() - self.waited_s > _ABANDONED_S:
+                self.reading = None  # The next session starts again, from the cache on disk.
+                raise _AbandonedError
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -58,31 +90,24 @@ def load_folder(folder: Path) -> LoadedDataset:
     fingerprint = fingerprint_folder(folder)
     slot = _get_slot(str(folder), fingerprint)
     place = st.empty()
-    # If another session reads the folder, its progress is shown. The wait is split into short
-    # intervals, so that a click can end it.
-    while not slot.lock.acquire(timeout=_REFRESH_S):
-        _show_progress(place, slot)
     try:
-        if slot.loaded is None:
-            slot.loaded = _load(folder, fingerprint, slot, place)
+        while True:
+            reading = slot.join(folder, fingerprint)
+            if wait([reading], timeout=_REFRESH_S).done:
+                with suppress(_AbandonedError):  # This session was too busy to wait for it.
+                    return reading.result()
+            else:
+                _show_progress(place, slot)  # A click on the page ends the waiting here.
     finally:
-        slot.lock.release()
         place.empty()
-    return slot.loaded
 
 
-def _load(folder: Path, fingerprint: str, slot: _Slot, place: DeltaGenerator) -> LoadedDataset:
-    refreshed_s = time.monotonic()
-
-    def show(n_done: int, n_total: int) -> None:
-        nonlocal refreshed_s
-        slot.n_done, slot.n_total = n_done, n_total
-        if time.monotonic() - refreshed_s > _REFRESH_S:
-            refreshed_s = time.monotonic()
-            _show_progress(place, slot)  # A click on the page ends the reading here.
-
-    dataset = load_dataset(folder, progress=show, cache_dir=cache_dir())
-    return LoadedDataset(dataset, summarize_dataset(dataset), fingerprint)
+def _read(slot: _Slot, reading: Future[LoadedDataset], folder: Path, fingerprint: str) -> None:
+    try:
+        dataset = load_dataset(folder, progress=slot.update, cache_dir=cache_dir())
+        reading.set_result(LoadedDataset(dataset, summarize_dataset(dataset), fingerprint))
+    except BaseException as error:  # The sessions that wait show it.
+        reading.set_exception(error)
 
 
 def _show_progress(place: DeltaGenerator, slot: _Slot) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from app.components.layout import escape_markdown, show_action_button, show_action_error
-from app.components.paths import parse_path
+from app.components.action_log import show_confirmed_button
+from app.components.layout import escape_markdown, show_action_error, show_error
+from app.components.paths import list_roots, parse_path
 from bc_model.data import RegisteredDataset, list_datasets, remove_dataset
+from bc_model.errors import DataError
 
 BY_PATH = "Other folder"
 TRAIN_ON_KEY = "train-on"
@@ -19,16 +21,17 @@ TRAIN_ON_KEY = "train-on"
 def select_folder() -> Path | None:
     """Show the selection and return the folder, None without a selection."""
     datasets = {dataset.name: dataset for dataset in list_datasets()[0]}
-    chosen: str | None = BY_PATH
+    others = [BY_PATH] if list_roots() else []
+    chosen: str | None = BY_PATH if others else None
     if datasets:
         if (passed := st.session_state.pop(TRAIN_ON_KEY, None)) in datasets:
             st.session_state["dataset"] = passed
         target = st.query_params.get("dataset")
-        if target and target not in (*datasets, BY_PATH):
+        if target and target not in (*datasets, *others):
             st.warning(f"Dataset '{escape_markdown(target)}' was not found. Select another one.")
         chosen = st.selectbox(
             "Dataset",
-            [*datasets, BY_PATH],
+            [*datasets, *others],
             index=None,
             key="dataset",
             bind="query-params",
@@ -39,6 +42,8 @@ def select_folder() -> Path | None:
         folder = datasets[chosen].images_dir
         st.caption(escape_markdown(str(folder)))
         return folder
+    if not datasets and not others:
+        st.info("No dataset yet. Add one on the page Data.", icon=":material/info:")
     if chosen != BY_PATH:
         return None
     typed = st.text_input(
@@ -48,7 +53,13 @@ def select_folder() -> Path | None:
         placeholder="/data/BreaKHis_v1",
         help="The BreakHis folder tree, or a folder with subfolders benign and malignant.",
     ).strip()
-    return parse_path(typed) if typed else None
+    if not typed:
+        return None
+    try:
+        return parse_path(typed)
+    except DataError as error:
+        show_error(error, title="Dataset not usable")
+        return None
 
 
 ADDED_KEY = "dataset-added"
@@ -131,18 +142,19 @@ def show_remove_button(dataset: RegisteredDataset) -> None:
     """Show the button that removes a dataset, unless it was added manually."""
     if dataset.kind not in _KIND_LABELS:
         return
-    # The name in the key closes the popover when another dataset is selected.
-    with st.popover("Remove", icon=":material/delete:", key=f"remove:{dataset.name}"):
-        st.markdown(
-            "This deletes the stored images permanently."
-            if dataset.kind == "stored"
-            else "This removes the link. The images stay in their folder."
-        )
+    name = escape_markdown(dataset.name)
 
-        def remove() -> None:
-            remove_dataset(dataset.name)
-            st.session_state["dataset-removed"] = dataset.name
+    def remove() -> None:
+        remove_dataset(dataset.name)
+        st.session_state["dataset-removed"] = dataset.name
 
-        show_action_button(
-            "Remove dataset", "delete_forever", remove, key="remove-dataset", type="primary"
-        )
+    show_confirmed_button(
+        "Remove",
+        f"This deletes the stored images of {name} permanently."
+        if dataset.kind == "stored"
+        else f"This removes the link {name}. The images stay in their folder.",
+        "Remove dataset",
+        remove,
+        target=dataset.name,
+        key="remove-dataset",
+    )

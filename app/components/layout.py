@@ -9,8 +9,10 @@ from typing import Any
 import streamlit as st
 
 from app.components.paths import ASSETS
+from app.server.settings import is_shared
 from bc_model import __version__
 from bc_model.errors import BcModelError
+from bc_model.utils import describe_error
 
 logger = logging.getLogger("app")
 
@@ -46,9 +48,13 @@ def show_layout() -> None:
     st.html(_STYLE)
     st.logo(str(ASSETS / "logo.png"), icon_image=str(ASSETS / "icon.png"), size="large")
     with st.sidebar:
-        st.caption(
-            f"{RESEARCH_USE}\n\nImages and results stay on this machine.\n\nVersion {__version__}"
+        place = (
+            "Images and results are stored on the server. Everyone who can open this page can see "
+            "and delete its datasets and runs."
+            if is_shared()
+            else "Images and results stay on this machine."
         )
+        st.caption(f"{RESEARCH_USE}\n\n{place}\n\nVersion {__version__}")
 
 
 @contextmanager
@@ -80,8 +86,8 @@ def make_fragment(
 
 
 def show_error(error: Exception, title: str = "Action failed") -> None:
-    """Show the message of a library error as plain text, never as Markdown."""
-    st.error(escape_markdown(str(error)), title=title)
+    """Show the message of an error as plain text, never as Markdown."""
+    st.error(escape_markdown(describe_error(error)), title=title)
 
 
 def show_action_button(
@@ -93,7 +99,7 @@ def show_action_button(
         try:
             action()
         except (BcModelError, OSError) as error:
-            st.session_state[_ERROR_KEY] = str(error)
+            st.session_state[_ERROR_KEY] = describe_error(error)
 
     st.button(label, key=key, icon=f":material/{icon}:", on_click=perform, **options)
 

@@ -79,13 +79,13 @@ def list_cross_validated() -> dict[str, Bundle]:
 
 
 @st.cache_resource(max_entries=2, show_spinner="Computing metrics and intervals")
-def _compute_cross_validation(bundle_key: str, created: str, _bundle: Bundle) -> EvaluationReport:
+def _compute_cross_validation(bundle_key: str, _bundle: Bundle) -> EvaluationReport:
     return cross_validation_report(_bundle)
 
 
 def report_cross_validation(bundle: Bundle) -> EvaluationReport:
     """Return the cross-validation report of a bundled model, computed once for all sessions."""
-    return _compute_cross_validation(bundle.key, bundle.card.created, bundle)
+    return _compute_cross_validation(bundle.key, bundle)
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model")

@@ -8,6 +8,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.components.layout import show_error
+from app.components.paths import list_roots, parse_path
 from bc_model.data import FOLDS_PROTOCOLS, list_fold_files, store_fold_contents, store_fold_files
 from bc_model.errors import BcModelError
 from bc_model.training import OPTIONS
@@ -69,13 +70,14 @@ def add_fold_files(label: str) -> None:
             max_upload_size=_MAX_UPLOAD_MB,
             on_change=lambda: _store(_store_uploads, f"folds-upload-{n_added}"),
         )
-        st.text_input(
-            "Server path",
-            key=f"folds-path-{n_added}",
-            placeholder="/data/folds",
-            help="A fold file or a folder of fold files; they are copied.",
-            on_change=lambda: _store(_store_copies, f"folds-path-{n_added}"),
-        )
+        if list_roots():
+            st.text_input(
+                "Server path",
+                key=f"folds-path-{n_added}",
+                placeholder="/data/folds",
+                help="A fold file or a folder of fold files; they are copied.",
+                on_change=lambda: _store(_store_copies, f"folds-path-{n_added}"),
+            )
 
 
 def _store(store: Callable[[Any], list[Path]], key: str) -> None:
@@ -95,7 +97,7 @@ def _store_uploads(uploads: list[UploadedFile]) -> list[Path]:
 
 
 def _store_copies(path: str) -> list[Path]:
-    return store_fold_files(Path(path.strip()).expanduser())
+    return store_fold_files(parse_path(path))
 
 
 PROTOCOL_LABELS = {

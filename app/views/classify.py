@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from app.components.classify.image_input import read_dataset_image, read_run_image, warm_up
+from app.components.classify.image_input import read_linked_image, warm_up
+from app.components.classify.session_images import hold_image
+from app.components.classify.uploads import select_uploads
 from app.components.model_picker import select_model, show_model_details, show_training_data
 
-MAX_UPLOAD_MB = 64
 EXAMPLES = {"Gland-like": False, "Crowded nuclei": True}
 
 st.title("Classify", anchor=False)
@@ -24,21 +25,15 @@ if bundle is None:
 with left:
     show_training_data(bundle)
 with right:
-    uploads = st.file_uploader(
-        "Images",
-        type=["png", "jpg", "jpeg", "tif", "tiff"],
-        accept_multiple_files=True,
-        key="images",
-        max_upload_size=MAX_UPLOAD_MB,
-        help="H&E-stained fields as PNG, JPEG or TIFF. Images stay in memory and are not stored.",
-    )
-images = [(upload.name, upload.getvalue()) for upload in uploads]
-if not images and (image := read_run_image() or read_dataset_image()):
-    images = [image]
+    held = select_uploads()
+    linked = read_linked_image()
+images = [linked] if linked else held
 example = None
 if not images:
     with right:
-        example = st.pills("Synthetic example", list(EXAMPLES), key="example")
+        example = st.pills(
+            "Synthetic example", list(EXAMPLES), key="example", persist_state="session"
+        )
 show_model_details(bundle)
 if not images and example not in EXAMPLES:
     warm_up()
@@ -49,7 +44,8 @@ from app.components.classify.prediction_list import show_predictions
 from bc_model.data import example_png
 
 if example:
-    images = [(f"Synthetic example: {example}", example_png(malignant=EXAMPLES[example]))]
+    name = f"Synthetic example: {example}"
+    images = [hold_image(name, example_png(malignant=EXAMPLES[example]))]
     if not bundle.card.data.is_synthetic:
         st.info("The image is synthetic, not tissue. Its prediction only demonstrates this page.")
 show_predictions(images, bundle)

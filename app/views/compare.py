@@ -5,7 +5,13 @@ import streamlit as st
 from app.components.charts import chart_runs
 from app.components.checks import show_checks
 from app.components.compare.comparison import show_config, show_differences, show_metrics
-from app.components.layout import escape_markdown, keep_selection, show_error
+from app.components.layout import (
+    escape_markdown,
+    keep_selection,
+    show_action_error,
+    show_error,
+)
+from app.components.train.run_monitor import show_delete
 from bc_model.checks import make_check
 from bc_model.errors import RunError
 from bc_model.evaluation import EvaluationReport, read_report
@@ -50,6 +56,7 @@ def read_reports(runs: dict[str, Run]) -> dict[str, EvaluationReport]:
     return reports
 
 
+show_action_error()
 all_runs = list_runs(runs_dir())
 if len(all_runs) < 2:
     with st.container(border=True):
@@ -79,14 +86,21 @@ if len(names) < 2:
     st.info("Select at least two runs.", icon=":material/info:")
     st.stop()
 
-letters = list(LETTERS[: len(names)])
-try:
-    runs = {letter: find_run(runs_dir(), name) for letter, name in zip(letters, names, strict=True)}
-    histories = {run.name: run.read_history() for run in runs.values()}
-    config = compare_configs(list(runs.values()))
-except RunError as error:
-    show_error(error, title="Run not available")
+histories = {}
+for name in names:
+    try:
+        run = find_run(runs_dir(), name)
+        run.read_config()  # A damaged run is left out of the comparison.
+        histories[name] = run.read_history()
+    except RunError as error:
+        show_error(error, title=f"Run {name} not available")
+        show_delete(Run(runs_dir() / name))
+if len(histories) < 2:
+    st.info("Select at least two readable runs.", icon=":material/info:")
     st.stop()
+letters = list(LETTERS[: len(histories)])
+runs = {letter: Run(runs_dir() / name) for letter, name in zip(letters, histories, strict=True)}
+config = compare_configs(list(runs.values()))
 headings = {letter: f"{letter}: {run.name}" for letter, run in runs.items()}
 st.caption("  \n".join(f"**{letter}** {escape_markdown(run.name)}" for letter, run in runs.items()))
 unfinished = [letter for letter, run in runs.items() if not run.has_report]

@@ -9,10 +9,11 @@ from app.components.evaluate.calibration import show_calibration
 from app.components.evaluate.error_gallery import show_errors
 from app.components.evaluate.external_dataset import show_external_dataset
 from app.components.evaluate.threshold import show_threshold
-from app.components.layout import escape_markdown, format_list, show_error
+from app.components.layout import escape_markdown, format_list, show_action_error, show_error
 from app.components.metric_table import show_metrics, show_summary
 from app.components.model_picker import list_cross_validated, report_cross_validation
 from app.components.report_downloads import show_export
+from app.components.train.run_monitor import show_delete
 from bc_model.checks import Severity
 from bc_model.errors import BcModelError
 from bc_model.evaluation import EvaluationReport, read_report
@@ -59,7 +60,7 @@ def name_source(run: Run | None) -> str:
     """Return the evaluated subset and its dataset."""
     if run is None:
         return "cross-validation of the bundled model"
-    return f"test subset of {Path(run.read_config()['config']['data']).name}"
+    return f"test subset of {Path(run.read_training_config().data).name}"
 
 
 def show_method(report: EvaluationReport) -> None:
@@ -71,6 +72,7 @@ def show_method(report: EvaluationReport) -> None:
             st.markdown(format_list(details))
 
 
+show_action_error()
 finished = [run.name for run in list_runs(runs_dir()) if run.has_report]
 cross_validated = list_cross_validated()
 if not finished and not cross_validated:
@@ -114,3 +116,5 @@ try:
         show_section(section or METRICS, report, open_bundle(chosen.path), chosen)
 except BcModelError as error:
     show_error(error, title="Report not available")
+    if name in finished:
+        show_delete(Run(runs_dir() / name))

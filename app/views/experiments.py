@@ -12,7 +12,7 @@ st.title("Experiments", anchor=False)
 st.markdown("Groups of runs: protocol comparisons, cross-validations and parameter sweeps.")
 
 show_action_error()
-names = [experiment.name for experiment in list_experiments(runs_dir())]
+names = list_experiments(runs_dir())
 with st.expander("New protocol comparison", expanded=not names, icon=":material/add_circle:"):
     started = show_protocol_form()
 if started and not names:

@@ -4,6 +4,7 @@ Invalid input ends with one line on stderr and exit code 2. With ``--json``, std
 only. Commands import what they need when they run, so that ``--help`` is fast.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -20,6 +21,7 @@ from bc_model.cli.models import model_commands
 from bc_model.cli.runs import run_commands
 from bc_model.cli.train import train
 from bc_model.errors import BcModelError
+from bc_model.utils import describe_error
 
 PROGRAM = "breast-histology"
 
@@ -41,6 +43,10 @@ commands.add_command(data_commands.commands["split"])
 
 def main() -> None:
     """Run the command line and exit; every error is one line on stderr and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may contain characters that the code page of the terminal lacks.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = commands(prog_name=PROGRAM, standalone_mode=False)
     except BcModelError as error:
@@ -50,8 +56,7 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         code = 1
     except OSError as error:
-        name = error.filename2 or error.filename or "A file"
-        code = _fail(f"{name} cannot be read or written: {error.strerror}.", 2)
+        code = _fail(describe_error(error), 2)
     except (click.exceptions.Abort, KeyboardInterrupt):
         code = _fail("Stopped.", 130)
     except click.exceptions.NoArgsIsHelpError as error:

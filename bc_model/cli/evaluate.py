@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ from bc_model import data, evaluation, experiments, inference, reporting, traini
 from bc_model.cli.options import (
     MODEL,
     PATH,
+    count_failed,
     find_split_file,
     json_option,
     load_dataset,
@@ -42,8 +45,11 @@ from bc_model.utils import check_writable, to_json, write_bytes_atomic
 def evaluate(
     model: Path, data_dir: Path, out: Path, split_file: Path | None, subset: str | None,
     external: bool, labels: str | None, case_above: bool, html: bool, pdf: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Evaluate MODEL (a run, a directory or 'bundled') on DATA or on an external dataset."""
+) -> int:  # fmt: skip
+    """Evaluate MODEL (a run, a directory or 'bundled') on DATA or on an external dataset.
+
+    The exit code is 1 if the report is complete, but one of its documents cannot be written.
+    """
     if (external or labels) and (split_file or subset):
         raise click.UsageError("--split and --subset do not apply to an external dataset.")
     if case_above and not labels:
@@ -58,14 +64,15 @@ def evaluate(
     files = {reporting.HTML_FILE: reporting.report_to_html(report, bundle.card)} if html else {}
     files |= {reporting.PDF_FILE: reporting.report_to_pdf(report, bundle.card)} if pdf else {}
     report.save(out)
-    reporting.write_plots(report, out)
-    for name, content in files.items():
-        write_bytes_atomic(out / name, content)
+    writers: list[Callable[[], None]] = [partial(reporting.write_plots, report, out)]
+    writers += [partial(write_bytes_atomic, out / name, text) for name, text in files.items()]
+    n_failed = count_failed(writers)
     if as_json:
         print_json(to_json(report))
     else:
         _print_report(report)
         click.echo(f"Report written to {out}")
+    return 1 if n_failed else 0
 
 
 def _evaluate_subset(

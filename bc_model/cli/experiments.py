@@ -18,6 +18,7 @@ from bc_model.cli.options import (
     accept_changes_option,
     build_config,
     combine,
+    count_failed,
     format_table,
     is_given,
     json_option,
@@ -284,7 +285,7 @@ def _report_progress(
         if states.get("done", 0) in (sum(printed.values()), len(experiment.runs)):
             return
         report = experiments.compare_protocols(experiment, runs)
-        reporting.write_protocols(report, out)
+        count_failed([partial(reporting.write_protocols, report, out)])
         for row in report.rows:
             if row.n_done and row.n_done != printed.get(row.protocol):
                 printed[row.protocol] = row.n_done
@@ -299,15 +300,16 @@ def _print_protocol_report(
     experiment: experiments.Experiment, runs: Path, out: Path, *, as_json: bool
 ) -> int:
     report = experiments.compare_protocols(experiment, runs)
-    reporting.write_protocols(report, out)
+    n_failed = count_failed([partial(reporting.write_protocols, report, out)])
     if as_json:
         print_json(to_json(report))
     else:
         _print_protocols(report)
         if not report.is_finished:
             click.echo(_running(runs))
-        click.echo(f"Report written to {out}")
-    return _print_failed(experiment, runs)
+        if not n_failed:
+            click.echo(f"Report written to {out}")
+    return _print_failed(experiment, runs) or min(n_failed, 1)
 
 
 def _print_protocols(report: experiments.ProtocolComparison) -> None:

@@ -7,8 +7,13 @@ import click
 
 from bc_model import inference
 from bc_model.cli.options import MODEL, PATH, json_option, print_json
-from bc_model.errors import DataError, ImageError
-from bc_model.utils import check_writable, format_count, format_with_threshold
+from bc_model.errors import BcModelError, DataError
+from bc_model.utils import (
+    check_writable,
+    describe_error,
+    format_count,
+    format_with_threshold,
+)
 
 
 @click.command()
@@ -20,7 +25,8 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     """Classify IMAGES and write their heatmaps (PNG and NPY) and results (JSON).
 
     A directory adds every image in it, except heatmaps of earlier calls. If one of several images
-    is damaged, it is skipped and the exit code is 1. If a path does not exist, nothing is written.
+    is damaged, or its results cannot be written, it is skipped and the exit code is 1. If a path
+    does not exist, nothing is written.
     No heatmap is written for an image that the model cannot interpret.
     """
     check_writable(out)
@@ -31,19 +37,20 @@ def explain(images: tuple[Path, ...], model: Path, out: Path, as_json: bool) -> 
     for file in files:
         try:
             result = inference.explain_file(classifier, file, out)
-        except ImageError as error:
+        except (BcModelError, OSError) as error:
             if len(files) == 1:
                 raise
-            skipped.append({"image": str(file), "error": str(error)})
-            click.echo(f"skipped in {file.parent}: {error}", err=True)
+            message = describe_error(error)
+            skipped.append({"image": str(file), "error": message})
+            click.echo(f"skipped in {file.parent}: {message}", err=True)
             continue
         results.append(result)
         if not as_json:
             _print_result(file, result)
     if not results:
         raise DataError(
-            f"None of {len(files)} images can be read. Expected PNG, JPEG or TIFF files. "
-            "The reason for each is listed above."
+            f"None of {len(files)} images could be explained. Expected PNG, JPEG or TIFF files and "
+            "a writable directory. The reason for each is listed above."
         )
     if as_json:
         print_json([*results, *skipped])

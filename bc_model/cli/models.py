@@ -19,8 +19,8 @@ from bc_model.cli.options import (
     progress,
     runs_option,
 )
-from bc_model.errors import SplitError
-from bc_model.utils import dumps, silence_native_stderr, to_json, write_text_atomic
+from bc_model.errors import ModelError, SplitError
+from bc_model.utils import require_tensorflow, silence_native_stderr, to_json, write_text_atomic
 
 _model = click.argument("model", type=MODEL)
 
@@ -55,7 +55,7 @@ def list_(runs: Path, as_json: bool) -> None:
 @_model
 def show(model: Path) -> None:
     """Print the model card of MODEL as JSON."""
-    click.echo(dumps(inference.open_bundle(model).card), nl=False)
+    print_json(to_json(inference.open_bundle(model).card))
 
 
 @model_commands.command()
@@ -94,6 +94,7 @@ def export(model: Path, out: Path, formats: tuple[str, ...], as_json: bool) -> N
     """Export MODEL and its model card; compare each exported file with the original."""
     bundle = inference.open_bundle(model)
     bundle.verify()
+    require_tensorflow()
     click.echo("loading TensorFlow", err=True)
     with silence_native_stderr():
         import tensorflow  # noqa: F401
@@ -133,6 +134,7 @@ def quantize(model: Path, data_dir: Path, split_file: Path | None, as_json: bool
             "Parity requires the model's own validation images. Give the split.csv of its run "
             "with --split."
         )
+    require_tensorflow()
     with silence_native_stderr():
         import tensorflow  # noqa: F401
     dataset = load_dataset(data_dir)
@@ -258,7 +260,13 @@ def choose_threshold(
 @click.option("--reason", required=True, help="Reason, stored in the model card.")
 def set_threshold(model: Path, value: float, reason: str) -> None:
     """Set the decision threshold of MODEL to VALUE and update the report of its run."""
-    bundle = evaluation.set_threshold(inference.open_bundle(model), value, reason)
+    bundle = inference.open_bundle(model)
+    if bundle.folder.resolve().is_relative_to(inference.BUNDLED_MODELS_DIR.resolve()):
+        raise ModelError(
+            f"The bundled model in {bundle.folder} belongs to the program and is not changed. Copy "
+            "this folder, and set the threshold of the copy."
+        )
+    bundle = evaluation.set_threshold(bundle, value, reason)
     if directory := evaluation.find_evaluation_dir(bundle):
         reporting.write_plots(evaluation.read_report(directory), directory)
     click.echo(f"threshold {bundle.threshold:.3f}, {bundle.card.threshold.method}")

@@ -16,8 +16,9 @@ from click.core import ParameterSource
 
 from bc_model import data, inference
 from bc_model.checks import Check
-from bc_model.errors import ConfigError, FolderNotFoundError, SplitError
+from bc_model.errors import BcModelError, ConfigError, FolderNotFoundError, SplitError
 from bc_model.training import OPTIONS, Option, TrainingConfig, runs_dir
+from bc_model.utils import describe_error
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -170,10 +171,22 @@ def log_to(path: Path) -> None:
     logger = logging.getLogger("bc_model")
     logger.setLevel(logging.INFO)
     logging.raiseExceptions = False  # A closed pipe would print a traceback for each line.
-    file_handler = logging.FileHandler(path, encoding="utf-8")
+    file_handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     for handler in (logging.StreamHandler(sys.stdout), file_handler):
         logger.addHandler(handler)
+
+
+def count_failed(writers: Iterable[Callable[[], None]]) -> int:
+    """Write several outputs, print why some cannot be written, and return their number."""
+    n_failed = 0
+    for write in writers:
+        try:
+            write()
+        except (BcModelError, OSError) as error:
+            click.echo(f"not written: {describe_error(error)}", err=True)
+            n_failed += 1
+    return n_failed
 
 
 def print_json(value: Any) -> None:

@@ -7,8 +7,14 @@ from typing import Any
 import click
 
 from bc_model import training
-from bc_model.cli.options import PATH, accept_changes_option, json_option, print_json
-from bc_model.errors import BcModelError, RunError
+from bc_model.cli.options import (
+    PATH,
+    accept_changes_option,
+    is_given,
+    json_option,
+    print_json,
+)
+from bc_model.errors import BcModelError, FolderNotFoundError, RunError
 from bc_model.jobs import cancel_job, continue_job, delete_job, pause_job, stop_job
 from bc_model.utils import format_duration
 
@@ -29,6 +35,8 @@ def list_(directory: Path, as_json: bool) -> None:
     The default directory is BC_RUNS, or `runs` in the checkout of the program or, if it is
     installed, in the current directory.
     """
+    if is_given("directory") and not directory.is_dir():
+        raise FolderNotFoundError(f"There is no folder {directory}. Check the path.")
     try:
         training.advance_queue(directory)  # A killed run could not start the next run.
     except (BcModelError, OSError) as error:
@@ -40,7 +48,7 @@ def list_(directory: Path, as_json: bool) -> None:
     for row in rows:
         text = f"{row['run']}: {row['state']}"
         if row.get("epochs"):
-            text += f", epoch {row['epoch']} of {row['epochs']}"
+            text += f", epoch {row.get('epoch', 0)} of {row['epochs']}"
         if row.get("seconds_left"):
             text += f", about {format_duration(row['seconds_left'])} left"
         click.echo(f"{text}: {row['message']}" if row.get("message") else text)
@@ -78,6 +86,6 @@ def resume(run: Path, accept_changes: bool) -> None:
 def _read_status(run: training.Run) -> dict[str, Any]:
     """Return the status of a run; a damaged status does not hide other runs."""
     try:
-        return run.read_status()
+        return dict(run.read_status())
     except RunError as error:
         return {"state": "unreadable", "message": f"{error} `runs delete` removes it."}

@@ -19,9 +19,9 @@ from bc_model.cli.options import (
     log_to,
     training_options,
 )
-from bc_model.errors import BcModelError, ConfigError
-from bc_model.jobs import end_with_stdin, keep_alive
-from bc_model.utils import silence_native_stderr
+from bc_model.errors import BcModelError, ConfigError, ProcessorError
+from bc_model.jobs import end_with_stdin, hold_job, keep_alive
+from bc_model.utils import require_tensorflow, silence_native_stderr
 
 logger = logging.getLogger("bc_model.training")
 
@@ -52,9 +52,10 @@ def train(
     # Absolute paths, so that the run can be resumed from another directory.
     config = training.resolve_paths(build_config(data_dir, options))
     existed = run_dir.exists()
-    run = training.Run.create(run_dir)
+    run = training.Run.create(run_dir, config)
     try:
-        return _execute(run, config)
+        with hold_job(run):
+            return _execute(run, config)
     except BcModelError:
         if not existed and not run.read_history():
             # Nothing was trained, so the name stays free for the next attempt.
@@ -82,10 +83,11 @@ def _resume(
     config = training.read_resumable_config(run)
     if data_dir is not None:  # Other images are detected as changed data.
         config = dataclasses.replace(config, data=str(find_images_dir(data_dir).resolve()))
-    if is_manual:
-        run.request(None)  # The app and the queue have already cleared the last request.
     try:
-        return _execute(run, config, resume=True, accept_changes=accept_changes)
+        with hold_job(run):
+            if is_manual:
+                run.request(None)  # The app and the queue have already cleared the last request.
+            return _execute(run, config, resume=True, accept_changes=accept_changes)
     finally:
         if not is_child:  # A cluster worker has its own queue.
             training.advance_queue(run.path.parent)
@@ -99,6 +101,11 @@ def _execute(run: training.Run, config: training.TrainingConfig, **how: bool) ->
     # The import of TensorFlow takes seconds, so the status comes first.
     logger.info("Starting TensorFlow")
     run.write_status("starting", message="Starting TensorFlow")
+    try:
+        require_tensorflow()
+    except ProcessorError as error:
+        run.write_status("failed", message=str(error), error=type(error).__name__)
+        raise
     with keep_alive(run):
         with silence_native_stderr():
             from bc_model.training import train as train_model
@@ -107,7 +114,10 @@ def _execute(run: training.Run, config: training.TrainingConfig, **how: bool) ->
     if run.read_status()["state"] != "done":
         logger.info("%s", run.read_status()["message"])
         return 1
-    reporting.write_plots(evaluation.read_report(run.evaluation_dir), run.evaluation_dir)
+    try:
+        reporting.write_plots(evaluation.read_report(run.evaluation_dir), run.evaluation_dir)
+    except BcModelError as error:  # The model and its report are complete without plots.
+        logger.warning("%s", error)
     return 0
 
 

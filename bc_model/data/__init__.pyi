@@ -1,8 +1,10 @@
 from .breakhis import CLASSES, UNKNOWN_SUBTYPE, parse_name
 from .dataset import Dataset, Progress, load_dataset, parse_label_mapping
+from .decode_pool import DecodePool
 from .download import OFFICIAL_URL
 from .duplicates import NearDuplicates, find_duplicates, find_near_duplicates
 from .hashing import MAX_DISTANCE, pixel_sha256
+from .image_scale import ImageScale, read_scale
 from .images import (
     crop_to_field,
     decode_image,
@@ -81,7 +83,9 @@ __all__ = [
     "SUBSETS",
     "UNKNOWN_SUBTYPE",
     "Dataset",
+    "DecodePool",
     "Download",
+    "ImageScale",
     "IngestProgress",
     "IngestResult",
     "Leakage",
@@ -130,6 +134,7 @@ __all__ = [
     "read_fold_file",
     "read_image",
     "read_image_bytes",
+    "read_scale",
     "read_split",
     "remove_dataset",
     "remove_fold_files",

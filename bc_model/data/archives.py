@@ -1,14 +1,13 @@
 """Extraction of images from zip and tar.gz archives that are not trusted.
 
 An archive is read once, from start to end, through one interface for both formats. Every path,
-type and size is checked, and the first violation refuses the archive.
+type and size is checked, and the first violation refuses the archive. Tar headers are parsed here,
+because the time and memory of `tarfile` for extended headers have no bound.
 """
 
 import errno
-import gzip
 import io
 import re
-import shutil
 import stat
 import struct
 import tarfile
@@ -24,8 +23,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from bc_model.data.breakhis import IMAGE_SUFFIXES
-from bc_model.data.images import MAX_FILE_MB
+from bc_model.data.image_headers import MAX_FILE_MB
 from bc_model.errors import ArchiveError, DataError
+from bc_model.utils.disk import require_free_space
+from bc_model.utils.io import open_regular
 
 MAX_ENTRIES = 100_000
 MAX_DIRECTORY_MB = 16
@@ -35,16 +36,29 @@ MAX_RATIO = 100
 """Limit of unpacked to packed bytes. Images are compressed: BreakHis has a ratio of 1.0."""
 RATIO_FLOOR_MB = 64
 """Below this size, the ratio is not limited, because blank TIFF files compress well."""
-MIN_FREE_MB = 500
 CHUNK = 2**20
 
-_MAX_READ = 4 * CHUNK
+_MAX_EXTENDED_BYTES = CHUNK
+_MAX_EXTENDED_RECORDS = 64
+"""Limits of an extended tar header, which contains a long name, times and attributes."""
+_MAX_GZIP_MEMBERS = 1000
+_GZIP_CHUNK = 2**15
+_BLOCK = tarfile.BLOCKSIZE
 _MAX_PATH_LENGTH = 400
 _MAX_NAME_BYTES = 255
 _INVALID_CHARACTERS = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|\ud800-\udfff]')
+_WINDOWS_SYSTEMS = frozenset({0, 10, 14})
+"""Zip codes of FAT, NTFS and VFAT. Old programs for Windows write paths with backslashes."""
+_COMPRESSIONS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
+_REPACK = "Pack the folder with 7-Zip as zip (method Deflate), or as tar.gz."
 _ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
 _IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of PNG, JPEG, and TIFF and BigTIFF in both byte orders."""
+_FILE_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_EXTENDED_TYPES = (
+    tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 _DAMAGE_ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, EOFError, ValueError,
     OverflowError, NotImplementedError, RuntimeError, LookupError,
@@ -90,8 +104,16 @@ def open_archive(path: Path, name: str) -> Iterator[Archive]:
     `name` is used in messages. A damaged or unsafe archive raises `ArchiveError`, also while the
     entries are read.
     """
-    size = path.stat().st_size
-    with _LimitedReader(io.FileIO(path), name) as raw:
+    try:
+        file = open_regular(path)
+    except OSError as error:
+        raise ArchiveError(
+            f"The archive {path} cannot be read ({error.strerror}). Check the file and its "
+            "permissions."
+        ) from error
+    with _LimitedReader(file.detach(), name) as raw:
+        size = raw.seek(0, io.SEEK_END)
+        raw.seek(0)
         start = raw.read(4)
         raw.seek(0)
         if start in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -100,7 +122,7 @@ def open_archive(path: Path, name: str) -> Iterator[Archive]:
             yield _open_tar(raw, name, size)
         else:
             raise ArchiveError(
-                f"{name} is not a zip or tar.gz archive. Pack the folder of images again."
+                f"{name} is not a zip or tar.gz archive. Expected one of these. {_REPACK}"
             )
 
 
@@ -121,6 +143,8 @@ def unpack(
         registered.add(entry.path)
         reason = _find_skip_reason(entry.path, entry.size)
         if not reason:
+            # The total size is unknown for tar.gz, and other programs write to the disk as well.
+            require_free_space(folder, entry.size, "Unpacking")
             size = _write_image(archive, entry, folder / entry.path, total)
             total += size
             reason = "" if size else "invalid content"
@@ -138,17 +162,6 @@ def unpack(
             f"{len(unpacked.skipped)} other files.{hint}"
         )
     return unpacked
-
-
-def require_free_space(folder: Path, size_bytes: int, action: str) -> None:
-    """Raise `DataError` unless the disk has space for the given size and `MIN_FREE_MB`."""
-    free = shutil.disk_usage(folder).free
-    needed = size_bytes + MIN_FREE_MB * 10**6
-    if free < needed:
-        raise DataError(
-            f"{action} needs {needed / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB are "
-            "free. Free disk space, or set BC_DATASETS to another folder."
-        )
 
 
 def _find_skip_reason(path: PurePosixPath, size_bytes: int) -> str:
@@ -189,13 +202,12 @@ class _PathRegistry:
 
     def add(self, path: PurePosixPath) -> None:
         """Add the path of a file; refuse a path that another file or folder has."""
-        key, *parents = (
-            unicodedata.normalize("NFC", str(part)).casefold() for part in (path, *path.parents)
-        )
+        key = unicodedata.normalize("NFC", str(path)).casefold()
+        parents = [key[:end] for end, character in enumerate(key) if character == "/"]
         if key in self._files or key in self._folders or self._files.intersection(parents):
             raise ArchiveError(
-                f"{self._archive} contains {path} twice. Nothing was imported. Pack the folder "
-                "again."
+                f"{self._archive} contains {path} twice (upper and lower case count as equal). "
+                "Nothing was imported. Rename one of the files and pack the folder again."
             )
         if len(self._files) == MAX_ENTRIES:
             raise _too_many_files(self._archive)
@@ -206,7 +218,7 @@ class _PathRegistry:
 class _LimitedReader(io.BufferedReader):
     """An archive file that refuses the size of read that only a huge zip directory needs."""
 
-    def __init__(self, file: io.FileIO, name: str) -> None:
+    def __init__(self, file: io.RawIOBase, name: str) -> None:
         super().__init__(file)
         self._archive = name
 
@@ -217,35 +229,72 @@ class _LimitedReader(io.BufferedReader):
         return super().read(size)
 
 
-class _LimitedStream:
-    """A forward-only stream of unpacked bytes that limits their number, also in skipped files."""
+class _GzipStream:
+    """The unpacked bytes of a gzip file, read forward only.
 
-    def __init__(self, stream: gzip.GzipFile, name: str, packed_bytes: int) -> None:
-        self._stream = stream
+    Unlike `gzip.GzipFile`, it bounds the ratio, the size of the header and the number of members.
+    """
+
+    def __init__(self, raw: IO[bytes], name: str) -> None:
+        self._raw = raw
         self._name = name
-        self._packed_bytes = packed_bytes
-        self._position = 0
+        self._packed = b""
+        self._member = zlib.decompressobj(wbits=31)
+        self._n_members = 1
+        self._unpacked = b""
+        self._n_unpacked = 0
 
-    def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes."""
-        if not 0 <= size <= _MAX_READ:  # A header that declares a name of gigabytes.
-            raise _damaged(self._name)
-        data = self._stream.read(size)
-        self._position += len(data)
-        _require_ratio(self._name, self._position, self._packed_bytes)
+    @property
+    def position(self) -> int:
+        """Number of bytes that were read."""
+        return self._n_unpacked - len(self._unpacked)
+
+    def read(self, size: int) -> bytes:
+        """Return 1 to `size` bytes, or none at the end."""
+        if not self._unpacked:
+            self._unpacked = self._unpack()
+            self._n_unpacked += len(self._unpacked)
+            _require_ratio(self._name, self._n_unpacked, self._raw.tell())
+        data, self._unpacked = self._unpacked[:size], self._unpacked[size:]
         return data
 
-    def seek(self, target: int) -> None:
+    def read_exactly(self, size: int) -> bytes:
+        """Return `size` bytes; fewer only at the end."""
+        data = b""
+        while len(data) < size and (more := self.read(size - len(data))):
+            data += more
+        return data
+
+    def skip_to(self, position: int) -> None:
         """Read forward to a position."""
-        if target < self._position:
-            raise io.UnsupportedOperation("The stream cannot seek backward.")
-        while self._position < target:
-            if not self.read(min(CHUNK, target - self._position)):
+        while self.position < position:
+            if not self.read(min(CHUNK, position - self.position)):
                 raise EOFError
 
-    def tell(self) -> int:
-        """Return the position, bytes."""
-        return self._position
+    def _unpack(self) -> bytes:
+        """Return the next bytes, or none at the end."""
+        while not self._member.eof or self._start_member():
+            packed = self._packed or self._raw.read(_GZIP_CHUNK)
+            data = self._member.decompress(packed, _GZIP_CHUNK)
+            self._packed = self._member.unconsumed_tail or self._member.unused_data
+            if data:
+                return data
+            if not packed:
+                raise EOFError
+        return b""
+
+    def _start_member(self) -> bool:
+        """Start the next gzip member, after padding; return False at the end of the file."""
+        while not (packed := self._packed.lstrip(b"\0")):
+            self._packed = self._raw.read(_GZIP_CHUNK)
+            if not self._packed:
+                return False
+        self._packed = packed
+        self._member = zlib.decompressobj(wbits=31)
+        self._n_members += 1
+        if self._n_members > _MAX_GZIP_MEMBERS + self._n_unpacked // _BLOCK:
+            raise _damaged(self._name)
+        return True
 
 
 def _open_zip(raw: IO[bytes], name: str, size: int) -> Archive:
@@ -254,23 +303,26 @@ def _open_zip(raw: IO[bytes], name: str, size: int) -> Archive:
         infos = file.infolist()
     if len(infos) > MAX_ENTRIES:
         raise _too_many_files(name)
+    _require_separate(name, infos)
     consumed = 0
 
     def entries() -> Iterator[Entry]:
         nonlocal consumed
         for info in infos:
-            # `filename` ends at a null byte, and on Windows has its backslashes replaced.
-            path = _check_path(name, info.orig_filename)
+            full_path = _zip_path(info)
+            path = _check_path(name, full_path)
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _not_a_plain_file(name, path)
             if info.flag_bits & 1:
                 raise ArchiveError(f"{name} is encrypted. Pack the folder without a password.")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                method = _COMPRESSIONS.get(info.compress_type, f"method {info.compress_type}")
+                reason = ", as Windows does above 2 GB" if method == "Deflate64" else ""
                 raise ArchiveError(
-                    f"{name} uses an unsupported compression for {path}. Expected stored or "
-                    "deflated files. Pack the folder again as a plain zip archive."
+                    f"{name} uses an unsupported compression for {path}. Expected Deflate or none, "
+                    f"got {method}{reason}. {_REPACK}"
                 )
-            if not info.is_dir():
+            if not full_path.endswith("/"):
                 chunks = partial(_read_chunks, name, partial(file.open, info))
                 yield Entry(PurePosixPath(path), info.file_size, chunks)
             consumed += info.compress_size
@@ -278,30 +330,62 @@ def _open_zip(raw: IO[bytes], name: str, size: int) -> Archive:
     unpacked_size = sum(
         info.file_size
         for info in infos
-        if not _find_skip_reason(PurePosixPath(info.filename), info.file_size)
+        if not _find_skip_reason(PurePosixPath(_zip_path(info)), info.file_size)
     )
     _require_ratio(name, unpacked_size, size)
     return Archive(name, size, unpacked_size, entries(), lambda: consumed)
 
 
+def _zip_path(info: zipfile.ZipInfo) -> str:
+    """Return the path of an entry with slashes; that of a folder ends with one."""
+    # `filename` ends at a null byte, and on Windows has its backslashes replaced.
+    path = info.orig_filename
+    if info.create_system in _WINDOWS_SYSTEMS and "/" not in path:
+        return path.replace("\\", "/")
+    return path
+
+
+def _require_separate(name: str, infos: list[zipfile.ZipInfo]) -> None:
+    """Refuse entries that share bytes, with which a small archive unpacks to many files."""
+    end = 0
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            raise ArchiveError(
+                f"{name} contains files that share bytes. Nothing was imported. Pack the folder "
+                "again."
+            )
+        end = info.header_offset + max(info.compress_size, 1)
+
+
 def _open_tar(raw: IO[bytes], name: str, size: int) -> Archive:
-    stream = _LimitedStream(gzip.GzipFile(fileobj=raw), name, size)
+    stream = _GzipStream(raw, name)
 
     def entries() -> Iterator[Entry]:
         with _damage_as_archive_error(name):
-            file = tarfile.TarFile(fileobj=stream, mode="r")  # type: ignore[arg-type]
-            for count, info in enumerate(file, start=1):
-                file.members = []  # type: ignore[attr-defined]  # Headers may be large.
-                if count > MAX_ENTRIES:
-                    raise _too_many_files(name)
-                path = _check_path(name, info.name)
-                if info.isdir():
-                    continue
-                if not info.isreg() or info.issparse():
-                    raise _not_a_plain_file(name, path)
-                chunks = partial(_read_chunks, name, partial(file.extractfile, info))
-                yield Entry(PurePosixPath(path), info.size, chunks)
-            # A damaged header ends a tar file silently, and the checksum comes at the end.
+            extended: dict[str, str] = {}
+            n_entries = 0
+            while (block := stream.read_exactly(_BLOCK)).strip(b"\0"):
+                info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+                file_size = int(extended.get("size", info.size))
+                if file_size < 0:
+                    raise _damaged(name)
+                end = stream.position + file_size + -file_size % _BLOCK
+                if info.type in _EXTENDED_TYPES:
+                    extended |= _read_extended(stream, info)
+                else:
+                    n_entries += 1
+                    if n_entries > MAX_ENTRIES:
+                        raise _too_many_files(name)
+                    path = _check_path(name, extended.get("path", info.name))
+                    is_sparse = any(key.startswith("GNU.sparse.") for key in extended)
+                    if info.type in _FILE_TYPES and not is_sparse:
+                        chunks = partial(_read_entry, name, stream, file_size)
+                        yield Entry(PurePosixPath(path), file_size, chunks)
+                    elif info.type != tarfile.DIRTYPE:
+                        raise _not_a_plain_file(name, path)
+                    extended = {}
+                stream.skip_to(end)
+            # The checksum comes at the end.
             while chunk := stream.read(CHUNK):
                 if chunk.strip(b"\0"):
                     raise _damaged(name)
@@ -309,10 +393,45 @@ def _open_tar(raw: IO[bytes], name: str, size: int) -> Archive:
     return Archive(name, size, None, entries(), raw.tell)
 
 
-def _read_chunks(name: str, open_file: Callable[[], IO[bytes] | None]) -> Iterator[bytes]:
+def _read_extended(stream: _GzipStream, info: tarfile.TarInfo) -> dict[str, str]:
+    """Return the records of a header that extends the next one, such as a long path."""
+    if info.type in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
+        return {}
+    if info.size > _MAX_EXTENDED_BYTES:
+        raise tarfile.HeaderError
+    content = stream.read_exactly(info.size)
+    if info.type == tarfile.GNUTYPE_LONGNAME:
+        return {"path": content.rstrip(b"\0").decode("utf-8", "surrogateescape")}
+    # Each record is b"<length> <key>=<value>\n", and the length includes its own digits.
+    records: dict[str, str] = {}
+    start = 0
+    for _ in range(_MAX_EXTENDED_RECORDS):
+        if start == len(content):
+            return records
+        digits = content[start : start + 8].partition(b" ")[0]
+        end = start + int(digits)
+        key, separator, value = content[start + len(digits) + 1 : end].partition(b"=")
+        if not (digits.isdigit() and separator and value.endswith(b"\n")):
+            break
+        if key in (b"path", b"size") or key.startswith(b"GNU.sparse."):
+            records[key.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "surrogateescape")
+        start = end
+    raise tarfile.HeaderError
+
+
+def _read_entry(name: str, stream: _GzipStream, size: int) -> Iterator[bytes]:
     with _damage_as_archive_error(name):
-        file = open_file()
-        while file and (chunk := file.read(CHUNK)):
+        while size:
+            chunk = stream.read(min(CHUNK, size))
+            if not chunk:
+                raise EOFError
+            size -= len(chunk)
+            yield chunk
+
+
+def _read_chunks(name: str, open_file: Callable[[], IO[bytes]]) -> Iterator[bytes]:
+    with _damage_as_archive_error(name), open_file() as file:
+        while chunk := file.read(CHUNK):
             yield chunk
 
 
@@ -335,22 +454,27 @@ def _damage_as_archive_error(archive: str) -> Iterator[None]:
 def _check_path(archive: str, name: str) -> str:
     """Return the path of an entry, '' for the top folder, if it is valid on every system."""
     parts = [part for part in name.removesuffix("/").split("/") if part != "."]
-    if (
-        ".." in parts
-        or "" in parts
-        or len(name) > _MAX_PATH_LENGTH
-        or any(
-            len(part.encode("utf-8", "surrogatepass")) > _MAX_NAME_BYTES
-            or part.endswith((" ", "."))
-            for part in parts
-        )
-        or _INVALID_CHARACTERS.search(name)
-    ):
+    if problem := _find_path_problem(name, parts):
         raise ArchiveError(
-            f"{archive} contains the unsafe path {name[:80]!a}. Expected a path inside the archive "
-            "that is valid on every system. Nothing was imported. Pack the folder again."
+            f"{archive} contains the unsafe path {name[:80]!a}, {problem}. Expected paths inside "
+            "the archive that are valid on every system. Nothing was imported. "
+            + (_REPACK if "\\" in name else "Rename the file or folder, and pack the folder again.")
         )
     return "/".join(parts)
+
+
+def _find_path_problem(name: str, parts: list[str]) -> str:
+    """Return why a path is not valid on every system, or ''."""
+    if ".." in parts or "" in parts:
+        return "which leads out of the archive or has an empty part"
+    if invalid := _INVALID_CHARACTERS.search(name):
+        return f"which contains the character {invalid[0]!a}"
+    is_long = any(len(part.encode()) > _MAX_NAME_BYTES for part in parts)
+    if is_long or len(name) > _MAX_PATH_LENGTH:
+        return f"which has more than {_MAX_PATH_LENGTH} characters, or {_MAX_NAME_BYTES} in a part"
+    if any(part.endswith((" ", ".")) for part in parts):
+        return "in which a name ends with a space or dot"
+    return ""
 
 
 def _require_ratio(archive: str, unpacked_bytes: int, packed_bytes: int) -> None:

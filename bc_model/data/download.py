@@ -20,8 +20,10 @@ from urllib.parse import urlsplit
 import filelock
 
 from bc_model import __version__
-from bc_model.data.archives import CHUNK, MAX_TOTAL_GB, require_free_space
+from bc_model.data.archives import CHUNK, MAX_TOTAL_GB
 from bc_model.errors import DownloadError, RecordError
+from bc_model.utils.disk import require_free_space
+from bc_model.utils.io import open_regular
 from bc_model.utils.serialization import read_record, write_record
 
 OFFICIAL_URL = "http://www.inf.ufpr.br/vri/databases/BreaKHis_v1.tar.gz"
@@ -69,7 +71,7 @@ def fetch(
     part = _partial_file(url, folder)
     with _locked(part, f"{url} is already being downloaded. Wait until it finishes."):
         _download(url, part, progress)
-        with part.open("rb") as file:
+        with open_regular(part) as file:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
         if sha256 and actual != sha256:
             raise DownloadError(

@@ -19,7 +19,8 @@ from PIL import features
 
 from bc_model.data.images import read_image
 from bc_model.errors import ImageError
-from bc_model.utils.io import write_text_atomic
+from bc_model.utils.io import read_bytes, write_text_atomic
+from bc_model.utils.serialization import parse_json
 
 MAX_DISTANCE = 2
 """Largest number of differing bits, out of 64, between near-duplicates.
@@ -30,6 +31,7 @@ differ in no bit and one pair in one bit. The closest pair of different fields d
 
 BLOCK_ELEMENTS = 4_000_000
 """Number of hash pairs that are compared at once, to bound memory."""
+_MAX_CACHE_BYTES = 128 * 2**20
 _UNSETTLED_NS = 2_000_000_000
 """A younger file may change again within one tick of the file system clock: it is not cached."""
 
@@ -154,19 +156,22 @@ def read_fingerprint(path: Path, root: Path, cache: FingerprintCache | None) -> 
 
 
 def _decoder_version() -> str:
-    """Return the versions of the libraries that turn bytes into pixels."""
+    """Return the versions of this package's decoder and of its libraries.
+
+    The first number increases when `decode_image` returns other pixels for a file.
+    """
     jpeg = features.version("libjpeg_turbo") or features.version("jpg")
-    return f"1, Pillow {PIL.__version__}, JPEG {jpeg}"
+    return f"2, Pillow {PIL.__version__}, JPEG {jpeg}"
 
 
 def _read_cache(path: Path) -> dict[str, tuple[int, int, Fingerprint]]:
     """Return the entries of a cache file; none if it is missing, damaged or of another decoder."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(path, _MAX_CACHE_BYTES), path.name)
         if content["decoder"] != _decoder_version():
             return {}
         return {str(name): _parse_entry(*values) for name, values in content["files"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 

@@ -5,27 +5,21 @@ frames to the field of view, resize. The model itself contains the backbone's no
 """
 
 import io
-import logging
 import os
 import re
-import struct
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from bc_model.data.breakhis import CLASSES, IMAGE_SUFFIXES
+from bc_model.data.image_decoder import open_decoder
+from bc_model.data.image_headers import MAX_FILE_MB, require_file_size
 from bc_model.errors import DataError, FolderNotFoundError, ImageError
-from bc_model.utils.io import write_bytes_atomic
-
-MAX_FILE_MB = 64
-MAX_PIXELS = 40_000_000
-MIN_SIDE_PX = 32
-FORMATS = ("PNG", "JPEG", "TIFF")
+from bc_model.utils.io import open_regular, read_bytes, write_bytes_atomic
 
 FRAME_PX = (700, 460)
 """Width and height of an official BreakHis frame."""
@@ -33,22 +27,11 @@ FIELD_PX = (700, 456)
 """Field of view in every official frame: frames 456 px high come from few malignant slides."""
 FIELD_RATIO = FIELD_PX[0] / FIELD_PX[1]
 
-_MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr"})
-_DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error,
-)  # fmt: skip
-"""Errors of Pillow for damaged files, found by decoding thousands of mutated files."""
-
 _HEATMAP_NAME = re.compile(rf"-(?=[0-9]*[a-f])[0-9a-f]{{8}}-({'|'.join(CLASSES)})\.png$")
 """End of the name of a heatmap file. Eight decimal digits alone may be a date."""
 _HEATMAP_ENDINGS = tuple(f"-{name}.png" for name in CLASSES)
 _SYSTEM_FOLDERS = {"System Volume Information", "$RECYCLE.BIN", "lost+found"}
 _JPEG_QUALITY = 85
-
-# Pillow warns about images that the checks here refuse, and about unused metadata. Warning filters
-# belong to the process, and `catch_warnings` is not thread-safe, so they are set once.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -79,24 +62,32 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_image_bytes(path: Path) -> bytes:
-    """Return the bytes of an image file; raise `ImageError` if it is missing or too large."""
+    """Return the bytes of an image file.
+
+    Raises
+    ------
+    ImageError
+        The file is missing, unreadable or too large, or is not a regular file.
+    """
     try:
-        if (size := path.stat().st_size) > MAX_FILE_MB * 2**20:
-            raise _file_too_large(path.name, size)
-        return path.read_bytes()
+        with open_regular(path) as stream:
+            require_file_size(os.fstat(stream.fileno()).st_size, path.name)
+            return stream.read(MAX_FILE_MB * 2**20 + 1)
     except FileNotFoundError as error:
         raise ImageError(f"There is no image {path}. Check the path.") from error
     except OSError as error:
         raise ImageError(
-            f"The image {path} cannot be read ({error.strerror}). Check its permissions."
+            f"The image {path} cannot be read ({error.strerror}). Check the file and its "
+            "permissions."
         ) from error
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Return the pixels of an encoded image.
 
-    The header is checked before any pixel is decoded. Color profiles and gamma values are ignored,
-    so that all images are decoded like the training images.
+    The header is checked before any pixel is decoded. Metadata other than the orientation are
+    ignored, also if they are damaged. Color profiles and gamma values are part of them, so that
+    all images are decoded like the training images.
 
     Parameters
     ----------
@@ -108,35 +99,25 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     Returns
     -------
     ndarray of shape (height, width, 3), uint8
-        Image in RGB. Transparent pixels are blended with white, the color of empty glass.
+        Image in RGB. Transparent pixels are blended with white, the color of empty glass; an alpha
+        channel with the same value everywhere is ignored.
 
     Raises
     ------
     ImageError
         The image is empty, damaged, too large, too small, or unsupported.
+
+    See Also
+    --------
+    DecodePool : Decode images of strangers in processes with limits.
     """
-    if not data:
-        raise ImageError(f"{name} is empty (0 bytes). Export the image again.", "empty")
-    if len(data) > MAX_FILE_MB * 2**20:
-        raise _file_too_large(name, len(data))
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _require_supported(image, data, name)
-            return _convert_to_rgb(image)
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as error:
-        # Pillow refuses the largest images before it returns width and height.
-        count = re.search(r"(\d+) pixels", str(error))
-        raise _too_many_pixels(name, int(count[1]) if count else None) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name} is not an image. Expected PNG, JPEG or TIFF content. Export the image again."
-        ) from error
-    except _DECODE_ERRORS as error:
-        raise ImageError(
-            f"{name} is damaged or incomplete. Copy or export the image again."
-        ) from error
+    decoder = open_decoder(data, name)
+    rgb = np.empty((decoder.height_px, decoder.width_px, 3), np.uint8)
+    position, values = 0, rgb.reshape(-1)
+    for strip in decoder.strips():
+        values[position : position + len(strip)] = np.frombuffer(strip, np.uint8)
+        position += len(strip)
+    return rgb
 
 
 def preprocess_image(rgb: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
@@ -251,7 +232,7 @@ def make_thumbnail(
     name = f"thumbnails-{side_px}/{sha256[:2]}/{sha256}.jpg"
     if cached := cache_dir / name if cache_dir else None:
         with suppress(OSError):  # It is not cached.
-            return cached.read_bytes()
+            return read_bytes(cached)
     image = Image.fromarray(read_image(path))
     image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -261,69 +242,6 @@ def make_thumbnail(
             cached.parent.mkdir(parents=True, exist_ok=True)
             write_bytes_atomic(cached, buffer.getvalue())
     return buffer.getvalue()
-
-
-def _require_supported(image: Image.Image, data: bytes, name: str) -> None:
-    """Raise `ImageError` if the header shows an image that cannot be used."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise _too_many_pixels(name, width * height)
-    if min(width, height) < MIN_SIDE_PX:
-        raise ImageError(
-            f"{name} is too small. Expected at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, got "
-            f"{width} x {height}. Export a larger image.",
-            "too small",
-        )
-    n_frames = getattr(image, "n_frames", 1)
-    # The JPEG of a phone may contain a second, smaller image (MPO); the first one is used.
-    if n_frames != 1 and image.format != "MPO":
-        raise ImageError(
-            f"{name} contains {n_frames} images. Expected one. Save each image as its own file.",
-            "unsupported",
-        )
-    # Pillow keeps the upper bytes of 16-bit color, so that 12-bit data would become black.
-    if image.mode not in _MODES or _bits_per_channel(image, data) > 8:
-        raise ImageError(
-            f"{name} has an unsupported pixel format. Expected 8 bits per channel, got more "
-            f"({image.mode}). Save the image as 8-bit RGB.",
-            "unsupported",
-        )
-
-
-def _bits_per_channel(image: Image.Image, data: bytes) -> int:
-    if image.format == "PNG":
-        return data[24]  # In the IHDR chunk, after the width and height.
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(258, 8)  # type: ignore[attr-defined]
-        return max(bits) if isinstance(bits, tuple) else int(bits)
-    return 8
-
-
-def _file_too_large(name: str, size: int) -> ImageError:
-    return ImageError(
-        f"{name} is too large. Expected at most {MAX_FILE_MB} MB, got {size / 2**20:.0f} MB. Save "
-        "a smaller field of view.",
-        "too large",
-    )
-
-
-def _too_many_pixels(name: str, n_pixels: int | None) -> ImageError:
-    count = "more" if n_pixels is None else f"{n_pixels / 1e6:.0f} million"
-    return ImageError(
-        f"{name} is too large. Expected at most {MAX_PIXELS // 10**6} million pixels, got {count}. "
-        "Save a smaller field of view.",
-        "too large",
-    )
-
-
-def _convert_to_rgb(image: Image.Image) -> np.ndarray:
-    image.load()
-    upright = ImageOps.exif_transpose(image)
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        upright = Image.alpha_composite(white, rgba)
-    return np.asarray(upright.convert("RGB"), dtype=np.uint8)
 
 
 def _walk_images(root: Path) -> Iterator[Path]:

@@ -18,14 +18,16 @@ from bc_model.data.breakhis import CLASSES, name_key, parse_name
 from bc_model.data.dataset import Dataset
 from bc_model.data.registry import datasets_dir
 from bc_model.errors import DataError, SplitError
-from bc_model.utils.io import write_bytes_atomic
+from bc_model.utils.disk import explain_write_errors
+from bc_model.utils.io import read_bytes, write_bytes_atomic
 
 MIN_LISTED_PROPORTION = 0.9
 """A file that lists fewer of the images belongs to another release or another dataset."""
 
 FOLD_FILES_FOLDER = ".folds"
 MAX_FOLD_FILES = 50
-MAX_FILE_MB = 32
+MAX_FILE_MB = 4
+"""Limit of a fold file. The official ones have 0.4 MB."""
 _SUBSETS = ("train", "test")
 _COLUMNS = ["name", "key", "class", "case", "section", "magnification", "subset"]
 _HINT = "Choose an official fold file, such as dsfold1.txt."
@@ -125,17 +127,7 @@ def read_fold_file(path: Path) -> FoldFile:
     SplitError
         The file does not exist, or any line is invalid.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_MB * 2**20 + 1)
-    except FileNotFoundError as error:
-        raise SplitError(f"There is no fold file {path}. Check the path.") from error
-    except OSError as error:
-        raise SplitError(
-            f"The fold file {path} cannot be read ({error.strerror}). Check its permissions."
-        ) from error
-    return FoldFile(path, *_parse_fold_file(content, str(path)))
+    return FoldFile(Path(path), *_parse_fold_file(_read_content(Path(path)), str(path)))
 
 
 def match_folds(dataset: Dataset, folds: FoldFile) -> FoldMatch:
@@ -295,9 +287,7 @@ def store_fold_files(source: Path, registry: Path | None = None) -> list[Path]:
             f"Invalid number of text files in {source}. Expected 1 to {MAX_FOLD_FILES} fold files "
             f"such as dsfold1.txt, got {len(files)}. Select another folder."
         )
-    for file in files:
-        read_fold_file(file)
-    return store_fold_contents([(file.name, file.read_bytes()) for file in files], registry)
+    return store_fold_contents([(file.name, _read_content(file)) for file in files], registry)
 
 
 def store_fold_contents(
@@ -306,17 +296,27 @@ def store_fold_contents(
     """Write the contents of fold files, (name, content), to the dataset registry.
 
     Returns all stored files. The new file is numbered if another content has its name. Raises
-    `SplitError` if a content is invalid. In that case, none is stored.
+    `SplitError` if a content is invalid, and `DataError` if the disk is full. In both cases, none
+    is stored.
     """
     folder = (registry or datasets_dir()) / FOLD_FILES_FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents:
         _parse_fold_file(content, name)
-    stored = []
-    for name, content in contents:
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", re.sub(r"(?i)\.txt$", "", name)).strip("-")[:60]
-        stored.append(_find_free_file(folder, stem or "folds", content))
-        write_bytes_atomic(stored[-1], content)
+    stored: list[Path] = []
+    created: list[Path] = []
+    with explain_write_errors("Storing the fold files", folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in contents:
+                stem = re.sub(r"[^A-Za-z0-9_-]+", "-", re.sub(r"(?i)\.txt$", "", name))
+                target = _find_free_file(folder, stem.strip("-")[:60] or "folds", content)
+                stored.append(target)
+                if not target.exists():
+                    write_bytes_atomic(target, content)
+                    created.append(target)
+        except BaseException:
+            remove_fold_files(created)
+            raise
     return stored
 
 
@@ -324,6 +324,17 @@ def remove_fold_files(files: Iterable[Path]) -> None:
     """Remove fold files from the dataset registry; missing files are ignored."""
     for file in files:
         file.unlink(missing_ok=True)
+
+
+def _read_content(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MAX_FILE_MB * 2**20)
+    except FileNotFoundError as error:
+        raise SplitError(f"There is no fold file {path}. Check the path.") from error
+    except OSError as error:
+        raise SplitError(
+            f"The fold file {path} cannot be read ({error.strerror}). {_HINT}"
+        ) from error
 
 
 def _parse_fold_file(content: bytes, source: str) -> tuple[int, pd.DataFrame]:
@@ -334,24 +345,24 @@ def _parse_fold_file(content: bytes, source: str) -> tuple[int, pd.DataFrame]:
     for number, line in enumerate(_split_lines(content, source), start=1):
         fields = line.split("|")
         if len(fields) != 4:
-            raise _invalid_line(source, number, line, "name|magnification|fold|train or test")
+            raise _invalid_line(source, number, "name|magnification|fold|train or test")
         name, magnification, fold, subset = fields
         parsed, key = parse_name(name), name_key(name)
         if parsed is None or key is None:
-            raise _invalid_line(source, number, line, "a name in the BreakHis grammar")
+            raise _invalid_line(source, number, "a name in the BreakHis grammar")
         if magnification != str(parsed.magnification):
             rule = f"the magnification of the name, {parsed.magnification}"
-            raise _invalid_line(source, number, line, rule)
+            raise _invalid_line(source, number, rule)
         if not re.fullmatch("[0-9]{1,3}", fold, re.ASCII):
-            raise _invalid_line(source, number, line, "an integer as fold")
+            raise _invalid_line(source, number, "an integer as fold")
         first_fold = first_fold or fold
         if fold != first_fold:
-            raise _invalid_line(source, number, line, f"the fold of line 1, {first_fold}")
+            raise _invalid_line(source, number, f"the fold of line 1, {first_fold}")
         if subset not in _SUBSETS:
-            raise _invalid_line(source, number, line, "the subset train or test")
+            raise _invalid_line(source, number, "the subset train or test")
         if key in first_lines:
             rule = f"each name once, and this name is on line {first_lines[key]}"
-            raise _invalid_line(source, number, line, rule)
+            raise _invalid_line(source, number, rule)
         first_lines[key] = number
         labels = (parsed.class_name, parsed.case, parsed.section, parsed.magnification)
         rows.append((name, key, *labels, subset))
@@ -378,9 +389,9 @@ def _not_a_fold_file(source: str, reason: str) -> SplitError:
     return SplitError(f"{source} is not a fold file. {reason}. {_HINT}")
 
 
-def _invalid_line(source: str, number: int, line: str, rule: str) -> SplitError:
-    line = line if len(line) <= 80 else line[:77] + "..."
-    return _not_a_fold_file(source, f"Line {number}: expected {rule}, got {line!r}")
+def _invalid_line(source: str, number: int, rule: str) -> SplitError:
+    # Without the line itself: the path may be of any text file, and others see the message.
+    return _not_a_fold_file(source, f"Line {number}: expected {rule}")
 
 
 def _name_keys(paths: pd.Series) -> pd.Series:
@@ -400,9 +411,16 @@ def _count_shared(test: pd.DataFrame, is_shared: pd.Series) -> SectionLeakage:
 def _find_free_file(folder: Path, stem: str, content: bytes) -> Path:
     for number in range(1, 1000):
         target = folder / f"{stem}{f'-{number}' if number > 1 else ''}.txt"
-        if not target.exists() or target.read_bytes() == content:
+        if not target.exists() or _has_content(target, content):
             return target
     raise SplitError(f"Too many fold files named {stem} in {folder}. Remove some of them.")
+
+
+def _has_content(path: Path, content: bytes) -> bool:
+    try:
+        return read_bytes(path, MAX_FILE_MB * 2**20) == content
+    except OSError:
+        return False
 
 
 def _natural_key(path: Path) -> list[int | str]:

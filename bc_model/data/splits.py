@@ -14,6 +14,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.data.dataset import Dataset
 from bc_model.data.official_folds import assign_subsets, read_fold_file
 from bc_model.errors import DataError, SplitError
+from bc_model.utils.csv_table import read_table, table_to_csv
 from bc_model.utils.io import write_text_atomic
 
 PROTOCOLS = ("case", "folds-clean", "folds", "folder", "image")
@@ -232,29 +233,32 @@ def write_split(split: pd.DataFrame, path: Path) -> None:
 
 def format_split(split: pd.DataFrame) -> str:
     """Return a split as the text of a CSV file."""
-    return split.to_csv(index=False, lineterminator="\n")
+    return table_to_csv(split)
 
 
 def read_split(path: Path) -> pd.DataFrame:
     """Return a split from a CSV file of `write_split`; raise `SplitError` for other files."""
     try:
-        split = pd.read_csv(
+        split = read_table(
             path,
-            dtype={"case": "str", "group": "str", "magnification": "Int64"},
+            dtype=dict.fromkeys(("path", "sha256", "case", "group"), "str")
+            | {"magnification": "Int64"},
             keep_default_na=False,
             na_values={"magnification": [""]},
         )
     except FileNotFoundError as error:
         raise SplitError(f"There is no split file {path}. Create a split.") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise _not_a_split(path, f"It cannot be read ({error.strerror})") from error
+    except ValueError as error:
         raise _not_a_split(path, "It cannot be read as CSV") from error
     if missing := [column for column in _COLUMNS if column not in split]:
         raise _not_a_split(path, f"Missing columns: {', '.join(missing)}")
     for column, allowed in (("subset", SUBSETS), ("class", CLASSES), ("protocol", PROTOCOLS)):
         if unknown := set(split[column]) - set(allowed):
-            raise _not_a_split(path, f"Unknown {column} '{min(unknown)}'")
+            raise _not_a_split(path, f"Unknown {column} '{str(min(unknown))[:200]}'")
     if (repeated := split["path"].duplicated()).any():
-        raise _not_a_split(path, f"{split.loc[repeated, 'path'].iloc[0]} is listed twice")
+        raise _not_a_split(path, f"{split.loc[repeated, 'path'].iloc[0][:200]} is listed twice")
     return split
 
 

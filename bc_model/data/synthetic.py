@@ -5,7 +5,9 @@ crowded, large, irregular nuclei. A model that is trained on them is not valid f
 """
 
 import io
-from collections.abc import Callable
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -14,6 +16,7 @@ from PIL import Image
 
 from bc_model.data.breakhis import FIRST_SYNTHETIC_CASE, SUBTYPES
 from bc_model.errors import ConfigError
+from bc_model.utils.disk import explain_write_errors, require_free_space
 
 _EOSIN = np.array([236.0, 178.0, 206.0])
 _NUCLEUS = np.array([104.0, 70.0, 148.0])
@@ -86,6 +89,8 @@ def generate_dataset(
     ------
     ConfigError
         The folder is not empty, or a number is out of range.
+    DataError
+        The disk is full, or the folder cannot be written. Nothing is left.
     """
     if n_cases < 2 or images_per_case < 1 or min(size) < 32:
         raise ConfigError(
@@ -94,19 +99,48 @@ def generate_dataset(
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not an empty folder. Choose a new folder.")
-    n_written = 0
+    n_images = n_cases * len(magnifications) * images_per_case
+    # Noise hardly compresses.
+    require_free_space(folder, n_images * size[0] * size[1] * 3, "Generating the dataset")
+    staging = folder.parent / f".{secrets.token_hex(4)}.tmp"
+    try:
+        with explain_write_errors("Generating the dataset", folder.parent):
+            for n_written, (name, rgb) in enumerate(
+                _generate_images(n_cases, images_per_case, size, magnifications, seed), start=1
+            ):
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rgb).save(staging / name)
+                if progress:
+                    progress(n_written, n_images)
+            if folder.exists():
+                folder.rmdir()  # Windows does not replace a folder.
+            staging.rename(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return n_images
+
+
+def _generate_images(
+    n_cases: int,
+    images_per_case: int,
+    size: tuple[int, int],
+    magnifications: tuple[int, ...],
+    seed: int,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield path and pixels of each image."""
     codes = list(SUBTYPES)
     for number in range(n_cases):
         malignant = number >= n_cases // 2
         code = codes[4 + number % 4] if malignant else codes[number % 4]
         label = "M" if malignant else "B"
         slide = FIRST_SYNTHETIC_CASE + number
+        class_folder = "malignant" if malignant else "benign"
         for magnification in magnifications:
             parent = (
-                folder / "histology_slides/breast" / ("malignant" if malignant else "benign")
-                / "SOB" / SUBTYPES[code] / f"SOB_{label}_{code}_14-{slide}" / f"{magnification}X"
-            )  # fmt: skip
-            parent.mkdir(parents=True)
+                f"histology_slides/breast/{class_folder}/SOB/{SUBTYPES[code]}/"
+                f"SOB_{label}_{code}_14-{slide}/{magnification}X"
+            )
             for sequence in range(1, images_per_case + 1):
                 rgb = generate_image(
                     malignant=malignant,
@@ -115,11 +149,7 @@ def generate_dataset(
                     size=size,
                 )
                 name = f"SOB_{label}_{code}-14-{slide}-{magnification}-{sequence:03d}.png"
-                Image.fromarray(rgb).save(parent / name)
-                n_written += 1
-                if progress:
-                    progress(n_written, n_cases * len(magnifications) * images_per_case)
-    return n_written
+                yield f"{parent}/{name}", rgb
 
 
 def example_png(*, malignant: bool) -> bytes:

@@ -25,6 +25,7 @@ from bc_model.evaluation.calibration import fit_temperature
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.inference.classifier import compute_prob_malignant
 from bc_model.inference.model_card import Temperature
+from bc_model.utils.arrays import read_npy
 from bc_model.utils.io import write_bytes_atomic
 
 logger = logging.getLogger("bc_model.distillation")
@@ -103,7 +104,7 @@ def fold_logits(
     key = cache_key(config, source.table, folds.assignment)
     file = work_dir / f"{folds.protocol}-{fold}-{key}.npy"
     if file.exists():
-        logits: np.ndarray = np.load(file, allow_pickle=False)
+        logits = read_npy(file)
         if logits.shape == (int(held_out.sum()), len(CLASSES)):
             return logits
     from bc_model.distillation.student import train_student

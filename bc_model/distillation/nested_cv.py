@@ -33,6 +33,7 @@ from bc_model.errors import ConfigError
 from bc_model.evaluation.calibration import case_weights, fit_temperature
 from bc_model.evaluation.predictions import check_predictions
 from bc_model.inference.model_card import FoldChoice, SearchSpace, Temperature
+from bc_model.utils.arrays import read_npz
 from bc_model.utils.io import write_bytes_atomic
 
 logger = logging.getLogger("bc_model.distillation")
@@ -207,8 +208,8 @@ class NestedCrossValidation:
         key = hashlib.sha256(key.encode()).hexdigest()[:12]
         file = self._work_dir / f"nested-{'-'.join(map(str, sorted(without)))}-{key}.npz"
         if file.exists():
-            with np.load(file, allow_pickle=False) as arrays:
-                hidden, penalty = arrays["hidden"], float(arrays["penalty"])
+            arrays = read_npz(file, ("hidden", "penalty"))
+            hidden, penalty = arrays["hidden"], float(arrays["penalty"])
             if hidden.shape == (len(table), config.hidden_units):
                 return hidden, penalty
         logger.info("Nested: without folds %s, %s views", ", ".join(map(str, without)), views)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from bc_model.distillation.teacher import Teacher
 from bc_model.evaluation.calibration import case_weights
 from bc_model.model import SCRATCH_BN_MOMENTUM, build_model
 from bc_model.training.devices import use_compute_dtype
+from bc_model.utils.arrays import read_npz
 from bc_model.utils.formatting import format_duration
 
 CHECKPOINT_INTERVAL_S = 300.0
@@ -319,11 +319,10 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         if not self._file.exists():
             return 0
         try:
-            # NumPy leaves a damaged file open, so it is opened here.
-            with self._file.open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
-                arrays = [saved[str(i)] for i in range(len(self._variables))]
-                n_done = int(saved["n_done"])
-        except (KeyError, OSError, ValueError, zipfile.BadZipFile):
+            saved = read_npz(self._file)
+            arrays = [saved[str(i)] for i in range(len(self._variables))]
+            n_done = int(saved["n_done"])
+        except (KeyError, OSError, ValueError):
             return 0
         if any(a.shape != tuple(v.shape) for a, v in zip(arrays, self._variables, strict=True)):
             return 0

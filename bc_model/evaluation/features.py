@@ -10,10 +10,11 @@ import io
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 
+from bc_model.errors import DataError
+from bc_model.utils.arrays import read_npz
 from bc_model.utils.io import write_bytes_atomic
 
 if TYPE_CHECKING:
@@ -58,11 +59,11 @@ class FeatureTable:
     def load(cls, path: Path, network: str) -> FeatureTable | None:
         """Return a stored table; None if it is missing, damaged or of another network."""
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                if str(arrays["network"]) != network:
-                    return None
-                return cls(*(arrays[field.name] for field in fields(cls)))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            arrays = read_npz(path)
+            if str(arrays["network"]) != network:
+                return None
+            return cls(*(arrays[field.name] for field in fields(cls)))
+        except (OSError, DataError, KeyError):
             return None
 
 

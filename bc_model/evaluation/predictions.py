@@ -3,7 +3,6 @@
 Invalid tables are refused; values are changed only in blanks and types.
 """
 
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from bc_model.data.breakhis import CLASSES
 from bc_model.errors import DataError
 from bc_model.inference.batching import ModelOutputs
 from bc_model.inference.classifier import compute_prob_malignant
+from bc_model.utils.csv_table import read_table, table_to_csv
 
 COLUMNS = ("path", "sha256", "case", "class", "magnification", "prob_malignant")
 _COPIED = ("path", "sha256", "case", "class", "magnification", "subtype")
@@ -71,7 +71,7 @@ def check_predictions(frame: pd.DataFrame) -> pd.DataFrame:
 
 def predictions_to_csv(predictions: pd.DataFrame) -> str:
     """Return valid predictions as CSV text that preserves every bit of the numbers."""
-    return predictions.to_csv(index=False, lineterminator="\n")
+    return table_to_csv(predictions)
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
@@ -86,13 +86,13 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     """
     try:
         # Text stays text: "007", "NA" and "1e5" are valid case names.
-        table = pd.read_csv(
-            StringIO(Path(path).read_text(encoding="utf-8")),
+        table = read_table(
+            path,
             dtype=dict.fromkeys(("path", "sha256", "case", "class"), "str"),
             keep_default_na=False,
             na_values={"magnification": [""], "prob_malignant": [""]},
         )
-    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except ValueError as error:
         raise DataError(
             f"Cannot read '{path}'. Expected a CSV table of predictions, got: {error}. Evaluate "
             "the model again."
@@ -120,7 +120,7 @@ def _check_paths(path: pd.Series) -> None:
     duplicates = path[path.duplicated()]
     if len(duplicates):
         raise DataError(
-            f"Duplicate path '{duplicates.iloc[0]}'. Expected one row per image, got "
+            f"Duplicate path '{_shorten(duplicates.iloc[0])}'. Expected one row per image, got "
             f"{len(duplicates)} more. Remove the duplicate rows."
         )
 
@@ -145,6 +145,11 @@ def _refuse_rows(
     if invalid.any():
         first = table[invalid].iloc[0]
         raise DataError(
-            f"Invalid {column} of '{first['path']}' ({int(invalid.sum())} rows in total). Expected "
-            f"{expected}, got '{first[column]}'. {advice}."
+            f"Invalid {column} of '{_shorten(first['path'])}' ({int(invalid.sum())} rows in "
+            f"total). Expected {expected}, got '{_shorten(first[column])}'. {advice}."
         )
+
+
+def _shorten(value: object) -> str:
+    """Return a value of a damaged table as text of bounded length."""
+    return str(value)[:200]

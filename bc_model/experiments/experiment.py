@@ -12,9 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from bc_model.errors import BcModelError, RecordError, RunError
+from bc_model.errors import BcModelError, RunError
 from bc_model.experiments.plan import (
     Experiment,
     ExperimentRun,
@@ -24,11 +23,17 @@ from bc_model.experiments.plan import (
     read_experiment,
     require_experiment_name,
 )
-from bc_model.jobs import ENDED_STATES, locked
+from bc_model.jobs import ENDED_STATES, JobStatus, locked
 from bc_model.training.config import OPTIONS, TrainingConfig
 from bc_model.training.run import Run, is_taken
-from bc_model.training.run_queue import advance_queue, check_environment, queue_run, resolve_paths
-from bc_model.utils.serialization import from_json, to_json, write_record
+from bc_model.training.run_queue import (
+    advance_queue,
+    check_environment,
+    make_spec,
+    queue_run,
+    resolve_paths,
+)
+from bc_model.utils.serialization import to_json, write_record
 
 MISSING = "missing"
 """State of a run without a run directory: deleted, or not created yet."""
@@ -108,14 +113,21 @@ def start_experiment(
     return experiment
 
 
-def run_states(experiment: Experiment, runs_dir: Path) -> dict[str, dict[str, Any]]:
-    """Return the status of each run by name; its state is `MISSING` without a run directory."""
-    statuses: dict[str, dict[str, Any]] = {}
-    for run in experiment.runs:
+def run_states(experiment: Experiment, runs_dir: Path) -> dict[str, JobStatus]:
+    """Return the status of each run by name.
+
+    The state is `MISSING` without a run directory, and 'interrupted' with a damaged status.
+    """
+    statuses: dict[str, JobStatus] = {}
+    for member in experiment.runs:
+        run = Run(Path(runs_dir) / member.name)
         try:
-            statuses[run.name] = Run(Path(runs_dir) / run.name).read_status()
-        except RunError:
-            statuses[run.name] = {"state": MISSING, "message": "The run directory is missing."}
+            statuses[run.name] = run.read_status()
+        except RunError as error:
+            if run.exists:
+                statuses[run.name] = {"state": "interrupted", "message": str(error)}
+            else:
+                statuses[run.name] = {"state": MISSING, "message": "The run directory is missing."}
     return statuses
 
 
@@ -161,25 +173,25 @@ def _queue(member: ExperimentRun, runs_dir: Path, scheduler: str, accept_changes
             f"The configuration of run '{run.name}' differs from the experiment. Delete the run, "
             "or use another experiment name."
         )
-    state = MISSING
-    if config and run.status_file.exists():
-        state = run.read_status()["state"]
+    state = run.read_status()["state"] if run.status_file.exists() else MISSING
     if state == "done" or state not in ENDED_STATES | {"queued", MISSING}:
         return
     if state == "queued" and run.read_spec().scheduler == scheduler:
         return
-    if config is None:
-        run.path.mkdir(exist_ok=True)
-        run.write_config({"config": to_json(member.config)})
     task = f"{run.name}-{secrets.token_hex(4)}" if scheduler else ""
+    if config is None and not run.exists:
+        Run.create(run.path, member.config, make_spec(scheduler=scheduler, task=task))
+        return
+    if config is None:
+        run.write_config({"config": to_json(member.config)})
     queue_run(run, accept_changes=accept_changes, scheduler=scheduler, task=task)
 
 
 def _read_config(run: Run) -> TrainingConfig | None:
     """Return the configuration of a run; None if it has none yet."""
     try:
-        return from_json(TrainingConfig, run.read_config()["config"])
-    except (RunError, RecordError, KeyError):
+        return run.read_training_config()
+    except RunError:
         return None
 
 

@@ -12,6 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -251,15 +252,14 @@ def read_experiment(runs_dir: Path, name: str) -> Experiment:
         raise RunError(f"Cannot read the experiment file {file}: {error}.") from error
 
 
-def list_experiments(runs_dir: Path) -> list[Experiment]:
-    """Return the experiments in a directory of runs, newest first, without damaged ones."""
-    experiments = []
+def list_experiments(runs_dir: Path) -> list[str]:
+    """Return the names of the experiments in a directory, newest first, with damaged ones."""
+    times = {}
     for file in Path(runs_dir).glob(f"*{EXPERIMENT_SUFFIX}"):
-        try:
-            experiments.append(read_experiment(runs_dir, file.name.removesuffix(EXPERIMENT_SUFFIX)))
-        except RunError:
-            continue
-    return sorted(experiments, key=lambda experiment: experiment.created, reverse=True)
+        if is_name(name := file.name.removesuffix(EXPERIMENT_SUFFIX)):
+            with suppress(FileNotFoundError):  # It was deleted in the meantime.
+                times[name] = file.lstat().st_mtime_ns  # Written once, at the start.
+    return sorted(times, key=times.__getitem__, reverse=True)
 
 
 def experiment_file(runs_dir: Path, name: str) -> Path:

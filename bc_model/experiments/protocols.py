@@ -42,10 +42,11 @@ from bc_model.experiments.plan import (
     require_folds,
 )
 from bc_model.experiments.results import check_progress, pool_predictions, require_equal
-from bc_model.jobs import ENDED_STATES, is_name
+from bc_model.jobs import ENDED_STATES, JobStatus, is_name, locked
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
 from bc_model.training.run_queue import resolve_paths
+from bc_model.utils.io import discard_path
 from bc_model.utils.measurement import Metric
 from bc_model.utils.serialization import read_record, to_json, write_record
 
@@ -230,6 +231,13 @@ def read_comparison_spec(runs_dir: Path, name: str) -> ComparisonSpec | None:
         raise RunError(
             f"Cannot read the protocol comparison {file}: {error}. Start the comparison again."
         ) from error
+
+
+def delete_experiment(runs_dir: Path, name: str) -> None:
+    """Delete the record of an experiment, which may be damaged; its runs stay."""
+    with locked(runs_dir):
+        for file in (comparison_file(runs_dir, name), experiment_file(runs_dir, name)):
+            discard_path(file)
 
 
 def comparison_file(runs_dir: Path, name: str) -> Path:
@@ -446,7 +454,7 @@ def _check_comparison(
 
 
 def _make_row(
-    protocol: str, members: list[ExperimentRun], statuses: dict[str, dict[str, Any]],
+    protocol: str, members: list[ExperimentRun], statuses: dict[str, JobStatus],
     runs_dir: Path, skipped: tuple[Check, ...],
 ) -> ProtocolRow:  # fmt: skip
     states = {member.name: str(statuses[member.name]["state"]) for member in members}

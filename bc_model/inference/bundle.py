@@ -5,18 +5,28 @@ there is no pickle and no Lambda layer.
 """
 
 import hashlib
+import os
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import bc_model
 from bc_model.errors import BundleError, ModelError, WeightsError
 from bc_model.inference.model_card import MODEL_CARD_FILE, ModelCard, read_model_card
+from bc_model.utils.io import open_regular
+from bc_model.utils.serialization import dumps
 
 MODEL_FOLDER = "model"
 """Name of the model directory in a run directory."""
 KERAS_FILE = "model.keras"
 SERVED_FILES = ("served.xml", "served.bin", "head.npz")
+
+Stamp = tuple[int, ...]
+"""Size, times of change and number of a file; it changes whenever the content changes."""
+
+_MAX_BYTES = {".keras": 2**31, ".bin": 2**31, ".npz": 2**28}
+MAX_TABLE_BYTES = 2**26
+"""Largest ``.xml`` or ``.csv`` file of a bundle."""
 
 
 def find_bundled_models(package: Path) -> Path:
@@ -38,7 +48,7 @@ class Bundle:
 
     folder: Path
     card: ModelCard
-    _verified_files: dict[str, Path] = field(default_factory=dict, compare=False, repr=False)
+    _verified: dict[str, Stamp] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -73,11 +83,16 @@ class Bundle:
         """Probability from which an image is predicted malignant, in [0, 1]."""
         return self.card.threshold.value
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """SHA-256 over everything that changes a prediction, for use as a cache key."""
-        listed = "".join(f"{n}{h}" for n, h in sorted(self.card.files.items()))
-        return hashlib.sha256(f"{listed}{self.temperature}{self.threshold}".encode()).hexdigest()
+        """SHA-256 over everything that a prediction and its texts depend on, as a cache key.
+
+        It depends on the directory, on the model card, and on the files as they are on the disk: a
+        damaged copy never shares the results of an intact model.
+        """
+        stamps = {name: file_stamp(self.folder / name) for name in sorted(self.card.files)}
+        content = f"{self.folder.resolve()}\n{stamps}\n{dumps(self.card)}"
+        return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
 
     @property
     def graph_sha256(self) -> str:
@@ -86,20 +101,23 @@ class Bundle:
         return hashlib.sha256(listed.encode()).hexdigest()
 
     def file(self, name: str) -> Path:
-        """Return the path of one file, whose bytes are verified once.
+        """Return the path of one file, whose bytes are verified once and after each change.
 
-        A `BundleError` is raised if the file is not listed, missing or changed.
+        A `BundleError` is raised if the file is not listed, missing, too large or changed.
         """
-        if name not in self._verified_files:
-            self._verified_files[name] = self._verify_file(name)
-        return self._verified_files[name]
+        stamp = file_stamp(self.folder / name)
+        if stamp is None or self._verified.get(name) != stamp:
+            self._verify_file(name)
+            if stamp is not None:
+                self._verified[name] = stamp
+        return self.folder / name
 
     def verify(self) -> None:
         """Verify every file that the model card lists, see `file`."""
         for name in self.card.files:
             self._verify_file(name)
 
-    def _verify_file(self, name: str) -> Path:
+    def _verify_file(self, name: str) -> None:
         expected = self.card.files.get(name)
         path = self.folder / name
         if expected is None:
@@ -108,13 +126,24 @@ class Bundle:
             raise BundleError(
                 f"The model in {self.folder} has no file {name}. Copy or train the model again."
             )
-        found = file_sha256(path)
+        max_bytes = _MAX_BYTES.get(path.suffix, MAX_TABLE_BYTES)
+        try:
+            if (n_bytes := path.stat().st_size) > max_bytes:
+                raise BundleError(
+                    f"The file {name} in {self.folder} has {n_bytes / 2**20:,.0f} MB. Expected at "
+                    f"most {max_bytes / 2**20:,.0f} MB. Copy or train the model again."
+                )
+            found = file_sha256(path)
+        except OSError as error:
+            raise BundleError(
+                f"The file {name} in {self.folder} cannot be read ({error.strerror or error}). "
+                "Copy or train the model again."
+            ) from error
         if found != expected:
             raise BundleError(
                 f"The file {name} in {self.folder} does not match its model card. Expected SHA-256 "
                 f"{expected[:12]}..., got {found[:12]}.... Copy or train the model again."
             )
-        return path
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -142,9 +171,18 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of the bytes of a file."""
-    with path.open("rb") as stream:
+    """Return the SHA-256 of the bytes of a regular file."""
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_stamp(path: Path) -> Stamp | None:
+    """Return the stamp of a file, or None if it is missing."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def list_bundles(runs: Path | None, bundled: Path | None = None) -> tuple[list[Bundle], list[str]]:
@@ -165,19 +203,38 @@ def list_bundles(runs: Path | None, bundled: Path | None = None) -> tuple[list[B
     list of str
         One sentence for each model that cannot be opened.
     """
-    cards = [*(bundled or BUNDLED_MODELS_DIR).glob(f"*/{MODEL_CARD_FILE}")]
+    folders = [path for path in _visible(bundled or BUNDLED_MODELS_DIR) if _has_card(path)]
     if runs is not None:
-        cards += runs.glob(f"*/{MODEL_FOLDER}/{MODEL_CARD_FILE}")
+        folders += [
+            path / MODEL_FOLDER for path in _visible(runs) if _has_card(path / MODEL_FOLDER)
+        ]
     bundles, problems = [], []
-    for folder in (path.parent for path in cards):
-        if folder.name.startswith("."):
-            continue  # an unfinished export
+    for folder in folders:
         try:
             bundles.append(Bundle(folder, read_model_card(folder)))
         except BundleError as error:
             problems.append(str(error))
     bundles.sort(key=lambda bundle: bundle.card.created, reverse=True)
     return bundles, problems
+
+
+def _visible(directory: Path) -> list[Path]:
+    """Return what a directory contains, except for unfinished exports and deleted runs."""
+    try:
+        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _has_card(folder: Path) -> bool:
+    """Return whether a directory has a model card of any kind, even one that cannot be read."""
+    try:
+        os.lstat(folder / MODEL_CARD_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # `read_model_card` reports the error.
+    return True
 
 
 def bundled_model_dir(name: str) -> Path:
@@ -200,10 +257,9 @@ def open_bundled_model() -> Bundle:
         raise WeightsError(
             "The bundled model is not installed. Use 'imagenet', 'none' or a weights file."
         )
-    stats = ((file.name, file.stat()) for file in sorted(folder.iterdir()))
-    stamp = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    stamps = tuple((file.name, file_stamp(file)) for file in sorted(folder.iterdir()))
     try:
-        return _open_verified(folder, stamp)
+        return _open_verified(folder, stamps)
     except BundleError as error:
         raise WeightsError(
             f"The bundled model is damaged. {error} Install the program again or use other weights."
@@ -211,7 +267,7 @@ def open_bundled_model() -> Bundle:
 
 
 @lru_cache(maxsize=1)
-def _open_verified(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> Bundle:
+def _open_verified(folder: Path, stamps: tuple[tuple[str, Stamp | None], ...]) -> Bundle:
     """Hash 50 MB once and not at every click; a changed file has another stamp."""
     bundle = Bundle(folder, read_model_card(folder))
     bundle.verify()

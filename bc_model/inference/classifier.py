@@ -5,6 +5,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,10 @@ from bc_model.inference.bundle import Bundle, bundled_model_dir, open_bundle
 from bc_model.inference.engine import Engine
 from bc_model.inference.input_checks import check_size, check_staining
 from bc_model.inference.seen_images import check_seen
-from bc_model.utils.io import write_bytes_atomic, write_text_atomic
+from bc_model.utils.io import shorten_name, write_files_atomic
+
+MAX_STEM_BYTES = 200
+"""Longer names of images are shortened, because a file name has at most 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,12 @@ class Classifier:
         self.bundle: Bundle = engine.bundle
 
     def predict(
-        self, image: np.ndarray, *, name: str = "", magnification: int | None = None
+        self,
+        image: np.ndarray,
+        *,
+        name: str = "",
+        magnification: int | None = None,
+        mpp: float | None = None,
     ) -> Prediction:
         """Return the prediction for one image.
 
@@ -110,6 +119,8 @@ class Classifier:
             File name. An official BreakHis name contains the case and the magnification.
         magnification : int, optional
             Magnification such as 200 for 200X. The default is that of the file name.
+        mpp : float, optional
+            Scale of the image in µm per pixel, for example from `bc_model.data.read_scale`.
 
         Raises
         ------
@@ -120,7 +131,7 @@ class Classifier:
         """
         pixels = preprocess_image(image, self.bundle.image_size)
         logits, heatmaps = self.engine.explain_one(pixels)
-        groups = by_severity(_input_checks(image, pixels, name, magnification, self.bundle))
+        groups = by_severity(_input_checks(image, pixels, name, magnification, mpp, self.bundle))
         checks = tuple(check for group in groups.values() for check in group)
         is_classified = not is_blocked(checks)
         probability = float(compute_prob_malignant(logits[None], self.bundle.temperature)[0])
@@ -175,7 +186,12 @@ def compute_prob_malignant(logits: np.ndarray, temperature: float) -> np.ndarray
 
 
 def _input_checks(
-    image: np.ndarray, pixels: np.ndarray, name: str, magnification: int | None, bundle: Bundle
+    image: np.ndarray,
+    pixels: np.ndarray,
+    name: str,
+    magnification: int | None,
+    mpp: float | None,
+    bundle: Bundle,
 ) -> Iterator[Check]:
     """Yield the failed checks of an image, of its file name and of the model."""
     parsed = parse_name(name)
@@ -183,7 +199,7 @@ def _input_checks(
     is_unsuitable = is_synthetic(case) and not bundle.card.data.is_synthetic
     is_seen_case = bool(case) and case in bundle.seen_cases
     checks = (
-        _check_magnification(parsed, magnification, bundle),
+        _check_magnification(parsed, magnification, mpp, bundle),
         make_check("BC102") if is_unsuitable else None,
         check_staining(pixels, bundle.card),
         check_size(image.shape[1], image.shape[0], parsed is not None, bundle),
@@ -194,14 +210,17 @@ def _input_checks(
 
 
 def _check_magnification(
-    parsed: ImageName | None, magnification: int | None, bundle: Bundle
+    parsed: ImageName | None, magnification: int | None, mpp: float | None, bundle: Bundle
 ) -> Check | None:
-    supported = bundle.card.scale.magnifications
+    supported, ranges = bundle.card.scale.magnifications, bundle.card.scale.mpp_range
     if not supported:
         return None
     names = [f"{m}X" for m in supported]
     if magnification is None and parsed is not None:
         magnification = parsed.magnification
+    if magnification is None and mpp is not None:
+        mpp_ranges = [f"{low:g}-{high:g}" for low, high in ranges.values()] or ["an unknown number"]
+        return make_check("BC141", mpp=mpp, supported_names=names, mpp_ranges=mpp_ranges)
     if magnification is None:
         objectives = [f"{m // 10}x" for m in supported]
         return make_check("BC140", supported_names=names, objectives=objectives)
@@ -231,8 +250,8 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
 
     Writes ``<stem>-<hash>.json`` and, for each class, ``...-<class>.png`` (overlay at the size of
     the image) and ``...-<class>.npy`` (raw heatmap, float32) into the directory `out`. The hash
-    separates images of the same name. If a blocking check fails, only the JSON file is written,
-    without a class, a probability or a heatmap.
+    separates images of the same name. The stems of long names are shortened. If a blocking check
+    fails, only the JSON file is written, without a class, a probability or a heatmap.
 
     Returns
     -------
@@ -243,14 +262,17 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
     ------
     ImageError
         The image cannot be read. Nothing is written.
+    OSError
+        A file cannot be written.
     """
     data = read_image_bytes(path)
     image = decode_image(data, path.name)
     prediction = classifier.predict(image, name=path.name)
     sha256 = hashlib.sha256(data).hexdigest()
     out.mkdir(parents=True, exist_ok=True)
-    base = f"{path.stem}-{sha256[:8]}"
+    base = f"{shorten_name(path.stem, MAX_STEM_BYTES)}-{sha256[:8]}"
     logits = dict(zip(CLASSES, prediction.logits, strict=True))
+    entries, files = _render_heatmaps(prediction, image, base)
     result = {
         "image": str(path),
         "sha256": sha256,
@@ -260,36 +282,36 @@ def explain_file(classifier: Classifier, path: Path, out: Path) -> dict[str, Any
         "predicted_class": prediction.predicted_class,
         "logits": logits if prediction.is_classified else None,
         "temperature": classifier.bundle.temperature,
-        "heatmaps": _write_heatmaps(prediction, image, out, base),
+        "heatmaps": entries,
         "checks": [check_to_json(check) for check in prediction.checks],
         "use": "Research use only, not a diagnosis.",
     }
-    write_text_atomic(out / f"{base}.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+    files[f"{base}.json"] = (json.dumps(result, indent=2, allow_nan=False) + "\n").encode()
+    write_files_atomic({out / name: content for name, content in files.items()})
+    if not prediction.is_classified:
+        # An earlier call with another model may have classified this image.
+        for name, suffix in itertools.product(CLASSES, ("png", "npy")):
+            (out / f"{base}-{name}.{suffix}").unlink(missing_ok=True)
     return result
 
 
-def _write_heatmaps(
-    prediction: Prediction, image: np.ndarray, out: Path, base: str
-) -> dict[str, dict[str, Any]]:
-    """Write the heatmaps and return their entries of the JSON file."""
+def _render_heatmaps(
+    prediction: Prediction, image: np.ndarray, base: str
+) -> tuple[dict[str, dict[str, Any]], dict[str, bytes]]:
+    """Return the entries of the heatmaps in the JSON file, and their files by name."""
     entries: dict[str, dict[str, Any]] = {}
-    for name in CLASSES:
-        overlay, raw = out / f"{base}-{name}.png", out / f"{base}-{name}.npy"
-        if not prediction.is_classified:
-            # An earlier call with another model may have classified this image.
-            overlay.unlink(missing_ok=True)
-            raw.unlink(missing_ok=True)
-            continue
-        heatmap, full_scale = prediction.heatmaps[name], compute_full_scale(prediction.heatmaps)
-        blended = overlay_heatmap(image, heatmap, full_scale=full_scale)
-        write_bytes_atomic(overlay, encode_png(blended))
+    files: dict[str, bytes] = {}
+    for name, heatmap in prediction.heatmaps.items():
+        overlay, raw = f"{base}-{name}.png", f"{base}-{name}.npy"
+        full_scale = compute_full_scale(prediction.heatmaps)
+        files[overlay] = encode_png(overlay_heatmap(image, heatmap, full_scale=full_scale))
         buffer = io.BytesIO()
         np.save(buffer, heatmap.raw, allow_pickle=False)
-        write_bytes_atomic(raw, buffer.getvalue())
+        files[raw] = buffer.getvalue()
         entries[name] = {
-            "overlay": overlay.name,
-            "raw": raw.name,
+            "overlay": overlay,
+            "raw": raw,
             "maximum": heatmap.maximum,
             "has_positive_contribution": not heatmap.is_empty,
         }
-    return entries
+    return entries, files

@@ -20,7 +20,7 @@ import numpy as np
 from bc_model.data.breakhis import CLASSES
 from bc_model.data.images import preprocess_image
 from bc_model.data.synthetic import generate_image
-from bc_model.errors import ConfigError, ModelError
+from bc_model.errors import BundleError, ConfigError, ModelError
 from bc_model.gradcam import GradCAM
 from bc_model.inference.bundle import KERAS_FILE, SERVED_FILES, Bundle, file_sha256, open_bundle
 from bc_model.inference.engine import GRAPH_FILES, Engine, Head
@@ -30,7 +30,9 @@ from bc_model.model import (
     head_matrices,
     last_conv_output,
     load_keras,
+    load_weights,
     reference_logits,
+    require_finite_weights,
     without_optimizer,
 )
 from bc_model.utils.console import silence_native_stderr
@@ -74,6 +76,7 @@ def write_bundle(
         The model card is not valid.
     """
     tables = tables or {}
+    require_finite_weights(model, f"The weights of {card.name}")
     with _draft_of(folder) as draft:
         without_optimizer(model).save(draft / KERAS_FILE)
         export_graph(model, draft / "served.xml")
@@ -99,6 +102,7 @@ def write_half_precision_bundle(
     `complete` is called with the draft of the bundle, to add to it before it moves to its place. A
     `ModelError` is raised if the outputs differ too much.
     """
+    require_finite_weights(model, f"The weights of {card.name}")
     with _draft_of(folder) as draft:
         export_graph(model, draft / "served.xml", half_precision=True)
         _write_head(model, draft)
@@ -224,12 +228,15 @@ def _halve_convolutions(graph: Any, model: keras.Model) -> None:
 
 
 def rebuild_keras_model(bundle: Bundle) -> keras.Model:
-    """Return the network of a bundle as a Keras model, for explanations and training."""
-    if KERAS_FILE in bundle.card.files:
-        return load_keras(bundle.file(KERAS_FILE))
-    import openvino
+    """Return the network of a bundle as a Keras model, for explanations and training.
 
-    graph = openvino.Core().read_model(*(bundle.file(name) for name in GRAPH_FILES["f32"]))
+    Raises
+    ------
+    BundleError
+        A file is damaged or belongs to another network than the model card.
+    WeightsError
+        A weight is not finite.
+    """
     architecture = bundle.card.architecture
     model = build_model(
         architecture.backbone,
@@ -238,13 +245,35 @@ def rebuild_keras_model(bundle: Bundle) -> keras.Model:
         dense_units=architecture.dense_units,
         dropout=architecture.dropout,
     )
+    if KERAS_FILE in bundle.card.files:
+        path = bundle.file(KERAS_FILE)
+        try:
+            load_weights(model, path)
+        except (OSError, ModelError) as error:
+            raise BundleError(
+                f"{path} is not the network of its model card. {error} Export the model again."
+            ) from error
+    else:
+        _set_served_weights(model, bundle)
+    require_finite_weights(model, f"The weights of {bundle.label}")
+    return model
+
+
+def _set_served_weights(model: keras.Model, bundle: Bundle) -> None:
+    """Set the weights of a model from the inference graph and the head of a bundle."""
+    import openvino
+
+    graph = openvino.Core().read_model(*(bundle.file(name) for name in GRAPH_FILES["f32"]))
     _set_convolutions(graph, model, bundle.label)
     head = Head.load(bundle.file("head.npz"))
     start = model.layers.index(model.get_layer("pool"))
     dense = [layer for layer in model.layers[start:] if layer.weights]
+    if [layer.kernel.shape for layer in dense] != [kernel.shape for kernel in head.kernels]:
+        raise BundleError(
+            f"The head of {bundle.label} is not that of its model card. Export the model again."
+        )
     for layer, kernel, bias in zip(dense, head.kernels, head.biases, strict=True):
         layer.set_weights([kernel, bias])
-    return model
 
 
 def convolution_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -346,10 +375,7 @@ def _synthetic_pixels(image_size: tuple[int, int]) -> np.ndarray:
 
 
 def _write_keras(bundle: Bundle, model: keras.Model, path: Path, pixels: np.ndarray) -> np.ndarray:
-    if KERAS_FILE in bundle.card.files:
-        shutil.copyfile(bundle.file(KERAS_FILE), path)
-    else:
-        model.save(path)
+    model.save(path)
     return load_keras(path).predict_on_batch(pixels)
 
 

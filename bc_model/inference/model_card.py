@@ -1,23 +1,28 @@
 """The model card: origin, training data, metrics, limits and files of a model.
 
 The card is the JSON file `MODEL_CARD_FILE` of a bundle. Reading refuses another schema version, a
-missing or unknown key, and a value out of range.
+missing or unknown key, and a value out of range, so that every reader can use a card that was read.
 """
 
 import math
 import re
-from dataclasses import dataclass, field
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, is_dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 from bc_model.checks import Check
 from bc_model.data.breakhis import CLASSES
+from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.errors import BundleError, RecordError
 from bc_model.inference.precision import PRECISIONS, Parity
+from bc_model.model import BACKBONES
 from bc_model.utils.formatting import format_count
-from bc_model.utils.io import write_text_atomic
+from bc_model.utils.io import read_bytes, write_text_atomic
 from bc_model.utils.measurement import Metric
-from bc_model.utils.serialization import dumps, read_record
+from bc_model.utils.serialization import dumps, loads
 
 MODEL_CARD_FILE = "model_card.json"
 
@@ -36,6 +41,14 @@ LIMITS = (
 # name of the model becomes a file name on export.
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_IMAGE_SIZE = re.compile(r"[1-9][0-9]{0,5}x[1-9][0-9]{0,5}")
+_NAME = re.compile(r"[a-z0-9_]+")
+
+_MAX_CARD_BYTES = 4 * 2**20
+_MAX_TEXT_LENGTH = 20_000
+_MAX_NUMBER = 1e12
+_MAX_SIDE_PX = 4096
+_MAX_UNITS = 8192
 
 
 @dataclass(frozen=True)
@@ -54,8 +67,13 @@ class Architecture:
     config: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        _require_text(backbone=self.backbone, initial_weights=self.initial_weights)
+        _require_text(initial_weights=self.initial_weights)
         _require_count(n_parameters=self.n_parameters)
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone: expected {', '.join(BACKBONES)}, got {self.backbone!r}")
+        _require_range("dropout", self.dropout, 0.0, 1.0)
+        for units in self.dense_units:
+            _require_range("dense_units", units, 1, _MAX_UNITS)
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,10 @@ class StainStatistics:
             grayscale_proportion=self.grayscale_proportion,
             out_of_distribution_proportion=self.out_of_distribution_proportion or 0.0,
         )
+        if list(self.quantiles) != sorted({0.01, 0.5, 0.99, *self.quantiles}):
+            raise ValueError("quantiles: expected ascending values with 0.01, 0.5 and 0.99")
+        if set(self.values) != set(STAIN_COLUMNS):
+            raise ValueError(f"values: expected the keys {', '.join(STAIN_COLUMNS)}")
         for name, values in self.values.items():
             if len(values) != len(self.quantiles):
                 raise ValueError(
@@ -102,11 +124,14 @@ class ModelInput:
     stain: StainStatistics | None = None
 
     def __post_init__(self) -> None:
-        _require_text(preprocessing=self.preprocessing, channels=self.channels)
-        if min(self.height_px, self.width_px) < 1:
-            raise ValueError(
-                f"height_px, width_px: expected at least 1, got {self.height_px}, {self.width_px}"
-            )
+        _require_text(preprocessing=self.preprocessing)
+        _require_range("height_px", self.height_px, 1, _MAX_SIDE_PX)
+        _require_range("width_px", self.width_px, 1, _MAX_SIDE_PX)
+        if self.channels != "RGB" or self.value_range != (0, 255):
+            raise ValueError("channels, value_range: expected RGB from 0 to 255")
+        for size in (*self.training_sizes, *self.reshaped_sizes):
+            if not _IMAGE_SIZE.fullmatch(size):
+                raise ValueError(f"training_sizes: expected sizes such as 700x460, got {size!r}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +146,13 @@ class Scale:
     source: str
 
     def __post_init__(self) -> None:
-        _require_count(magnifications=min(self.magnifications, default=0))
+        for magnification in self.magnifications:
+            _require_range("magnifications", magnification, 1, 100_000)
+        for name, (low, high) in self.mpp_range.items():
+            if not name.isdecimal() or not 0.0 < low <= high:
+                raise ValueError(
+                    f"mpp_range.{name}: expected ascending positive values for a magnification"
+                )
 
 
 @dataclass(frozen=True)
@@ -162,6 +193,7 @@ class TrainingData:
 
     def __post_init__(self) -> None:
         _require_text(protocol=self.protocol, license=self.license)
+        _require_sha256(dataset_sha256=self.dataset_sha256, split_sha256=self.split_sha256)
 
 
 @dataclass(frozen=True)
@@ -171,6 +203,10 @@ class SubgroupResult:
     kind: str
     name: str
     metrics: dict[str, Metric]
+
+    def __post_init__(self) -> None:
+        _require_text(kind=self.kind, name=self.name)
+        _require_metrics(self.metrics, "accuracy", "balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -188,6 +224,19 @@ class EvaluationSummary:
     subgroups: tuple[SubgroupResult, ...] = ()
     checks: tuple[Check, ...] = ()
 
+    def __post_init__(self) -> None:
+        _require_text(protocol=self.protocol)
+        _require_proportion(
+            threshold=self.threshold, malignant_proportion=self.malignant_proportion
+        )
+        _require_count(n_images=self.n_images, n_cases=self.n_cases)
+        _require_metrics(
+            self.metrics, "accuracy", "balanced_accuracy", "sensitivity", "specificity"
+        )
+        _require_metrics(self.case_metrics)
+        for check in self.checks:
+            _require_message(check)
+
 
 @dataclass(frozen=True)
 class ProtocolResult:
@@ -199,6 +248,11 @@ class ProtocolResult:
     n_images: int
     n_cases: int
     metrics: dict[str, Metric]
+
+    def __post_init__(self) -> None:
+        _require_text(protocol=self.protocol)
+        _require_count(n_folds=self.n_folds, n_images=self.n_images, n_cases=self.n_cases)
+        _require_metrics(self.metrics)
 
 
 @dataclass(frozen=True)
@@ -212,6 +266,13 @@ class SearchSpace:
     views: dict[str, dict[str, Any]]
     penalties: tuple[float, ...]
     last_penalties: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name, settings in self.views.items():
+            for value in settings.values():
+                values = value if isinstance(value, list | tuple) else [value]
+                if not all(type(number) in (int, float) for number in values):
+                    raise ValueError(f"views.{name}: expected numbers or lists of numbers")
 
 
 @dataclass(frozen=True)
@@ -243,6 +304,13 @@ class NestedResult:
     n_cases: int
     metrics: dict[str, Metric]
 
+    def __post_init__(self) -> None:
+        _require_text(network=self.network)
+        _require_count(n_folds=self.n_folds, n_images=self.n_images, n_cases=self.n_cases)
+        _require_metrics(self.metrics, "roc_auc", "balanced_accuracy")
+        if any(self.metrics[name].value is None for name in ("roc_auc", "balanced_accuracy")):
+            raise ValueError("metrics: expected values of roc_auc and balanced_accuracy")
+
 
 @dataclass(frozen=True)
 class CardMetrics:
@@ -251,6 +319,10 @@ class CardMetrics:
     test: EvaluationSummary | None = None
     protocols: tuple[ProtocolResult, ...] = ()
     nested: NestedResult | None = None
+
+    def __post_init__(self) -> None:
+        if len({frozenset(result.metrics) for result in self.protocols}) > 1:
+            raise ValueError("protocols: expected the same metrics for each protocol")
 
 
 @dataclass(frozen=True)
@@ -275,6 +347,8 @@ class DecisionThreshold:
         if self.unit not in (None, "image", "case"):
             raise ValueError(f"unit: expected 'image', 'case' or None, got {self.unit!r}")
         _require_count(n_images=self.n_images, n_cases=self.n_cases)
+        if self.date:
+            _require_time(date=self.date)
 
 
 @dataclass(frozen=True)
@@ -293,8 +367,7 @@ class Temperature:
     log_loss_after: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.value <= 100.0:
-            raise ValueError(f"value: expected above 0 and at most 100, got {self.value}")
+        _require_range("value", self.value, 0.01, 100.0)
         _require_text(method=self.method)
         _require_count(n_images=self.n_images, n_cases=self.n_cases)
 
@@ -326,7 +399,8 @@ class ModelCard:
     limits: str = LIMITS
 
     def __post_init__(self) -> None:
-        _require_text(version=self.version, created=self.created)
+        _require_text(version=self.version)
+        _require_time(created=self.created)
         _require_text(intended_use=self.intended_use, limits=self.limits)
         if not _FILE_NAME.fullmatch(self.name):
             raise ValueError(f"name: expected letters, digits and -._, got {self.name!r}")
@@ -338,8 +412,8 @@ class ModelCard:
         for name, digest in self.files.items():
             if not _FILE_NAME.fullmatch(name):
                 raise ValueError(f"files: expected file names and no paths, got {name!r}")
-            if not _SHA256.fullmatch(digest):
-                raise ValueError(f"files.{name}: expected a SHA-256 in hexadecimal, got {digest!r}")
+            _require_sha256(**{f"files.{name}": digest})
+        _require_plain_values(self)
 
 
 def describe_synthetic_training(data: TrainingData) -> str:
@@ -355,7 +429,8 @@ def describe_synthetic_training(data: TrainingData) -> str:
 def read_model_card(folder: Path) -> ModelCard:
     """Return the model card in a bundle directory; a `BundleError` if there is no valid one."""
     try:
-        card = read_record(folder / MODEL_CARD_FILE, ModelCard)
+        content = read_bytes(folder / MODEL_CARD_FILE, _MAX_CARD_BYTES)
+        card = loads(ModelCard, content)
     except FileNotFoundError as error:
         raise BundleError(
             f"{folder} is not a model, because it has no {MODEL_CARD_FILE}. Use the directory of a "
@@ -394,6 +469,70 @@ def _require_text(**texts: str) -> None:
     for name, text in texts.items():
         if not text:
             raise ValueError(f"{name}: expected text, got an empty string")
+
+
+def _require_sha256(**digests: str) -> None:
+    for name, digest in digests.items():
+        if not _SHA256.fullmatch(digest):
+            raise ValueError(f"{name}: expected a SHA-256 in hexadecimal, got {digest!r}")
+
+
+def _require_time(**times: str) -> None:
+    for name, time in times.items():
+        try:
+            datetime.fromisoformat(time)
+        except ValueError as error:
+            raise ValueError(f"{name}: expected a time in ISO 8601, got {time!r}") from error
+
+
+def _require_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name}: expected {low} to {high}, got {value}")
+
+
+def _require_metrics(metrics: Mapping[str, Metric], *required: str) -> None:
+    if missing := sorted(set(required) - set(metrics)):
+        raise ValueError(f"metrics: missing '{missing[0]}'")
+    for name, metric in metrics.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"metrics: expected names such as roc_auc, got {name!r}")
+        _require_count(n_images=metric.n_images, n_cases=metric.n_cases)
+
+
+def _require_message(check: Check) -> None:
+    try:
+        check.message  # noqa: B018 - a property that formats the parameters
+    except Exception as error:  # A format can raise any error for a parameter of another type.
+        raise ValueError(f"checks: the parameters of {check.code} are not valid") from error
+
+
+def _require_plain_values(record: Any) -> None:
+    """Refuse numbers that no model has, and texts that cannot be shown in one paragraph."""
+    for value in _walk(record):
+        if isinstance(value, str):
+            # Other control characters and lone surrogates cannot be written into a report.
+            kinds = {unicodedata.category(character) for character in set(value) - {"\n", "\t"}}
+            if len(value) > _MAX_TEXT_LENGTH or kinds & {"Cc", "Cs"}:
+                raise ValueError(
+                    f"expected texts of at most {_MAX_TEXT_LENGTH:,} characters without control "
+                    f"characters, got {value[:40]!r}"
+                )
+        elif isinstance(value, (int, float)) and not -_MAX_NUMBER <= value <= _MAX_NUMBER:
+            raise ValueError(f"expected numbers of at most {_MAX_NUMBER:g}, got a larger one")
+
+
+def _walk(value: Any) -> Iterator[Any]:
+    if is_dataclass(value):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield key
+            yield from _walk(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _walk(item)
+    else:
+        yield value
 
 
 def _require_count(**counts: int) -> None:

@@ -5,6 +5,7 @@ The list is a file of the bundle. It includes the images of the initial weights.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,10 +17,13 @@ import pandas as pd
 from bc_model.checks import Check, make_check
 from bc_model.data.breakhis import parse_name
 from bc_model.data.hashing import dhash, has_near_duplicate, pixel_sha256
-from bc_model.inference.bundle import Bundle
+from bc_model.errors import BundleError
+from bc_model.inference.bundle import MAX_TABLE_BYTES, Bundle
+from bc_model.utils.io import read_text
 
 SEEN_IMAGES_FILE = "seen_images.csv"
 _HEADER = "sha256,dhash"
+_ROW = re.compile(r"[0-9a-f]{64},[0-9a-f]{16}")
 
 _MIN_MIXED_BITS = 8
 """Smallest number of gradients of either sign among the 64 bits of a hash. An image that darkens
@@ -76,9 +80,17 @@ def read_seen_images(bundle: Bundle) -> SeenImages | None:
 @lru_cache(maxsize=8)
 def _read_hashes(file: Path, sha256: str) -> dict[str, int]:
     """Read a list once for many images; `sha256` identifies its content."""
-    _, *lines = file.read_text(encoding="utf-8").splitlines()
-    rows = (line.split(",") for line in lines)
-    return {pixels: int(value, 16) for pixels, value in rows}
+    try:
+        header, *lines = read_text(file, MAX_TABLE_BYTES).splitlines()
+    except (OSError, ValueError) as error:
+        raise _invalid_list(file) from error
+    if header != _HEADER or not all(map(_ROW.fullmatch, lines)):
+        raise _invalid_list(file)
+    return {pixels: int(value, 16) for pixels, value in (line.split(",") for line in lines)}
+
+
+def _invalid_list(file: Path) -> BundleError:
+    return BundleError(f"{file} is not a list of training images. Copy or train the model again.")
 
 
 def check_seen(image: np.ndarray, bundle: Bundle) -> Check | None:

@@ -175,10 +175,12 @@ def _precision_blocks(precisions: dict[str, Parity], subset: str) -> Iterator[do
 
 def _protocol_blocks(results: tuple[ProtocolResult, ...]) -> Iterator[doc.Block]:
     """Yield the metrics of the same configuration under other split protocols."""
-    names = tuple(results[0].metrics)
+    names = tuple(name for name in results[0].metrics if name in METRIC_LABELS)
     rows = []
     for result in results:
-        label = PROTOCOL_LABELS[result.protocol] + (" (with leakage)" if result.has_leakage else "")
+        label = PROTOCOL_LABELS.get(result.protocol, result.protocol) + (
+            " (with leakage)" if result.has_leakage else ""
+        )
         cells = [result.metrics[name].brief() for name in names]
         support = (f"{result.n_images:,}", format_case_count(result.n_cases))
         rows.append((label, *cells, str(result.n_folds), *support))
@@ -196,7 +198,9 @@ def _protocol_blocks(results: tuple[ProtocolResult, ...]) -> Iterator[doc.Block]
 def _nested_blocks(nested: NestedResult) -> Iterator[doc.Block]:
     """Yield the metrics of nested cross-validation and the selection in each fold."""
     metrics = "; ".join(
-        f"{METRIC_LABELS[name][0]} {metric.brief()}" for name, metric in nested.metrics.items()
+        f"{METRIC_LABELS[name][0]} {metric.brief()}"
+        for name, metric in nested.metrics.items()
+        if name in METRIC_LABELS
     )
     space = nested.search_space
     views = "; ".join(f"'{name}': {_format_views(config)}" for name, config in space.views.items())

@@ -3,9 +3,9 @@
 They are ``report.json``, ``metrics.csv``, ``report.md``, ``protocols.png`` and ``protocols.svg``.
 """
 
-import csv
-import io
 from pathlib import Path
+
+import pandas as pd
 
 from bc_model.errors import RunError
 from bc_model.evaluation.checks import MAX_PLAUSIBLE
@@ -13,6 +13,7 @@ from bc_model.evaluation.metrics import majority_baseline
 from bc_model.evaluation.published_results import PUBLISHED_RESULTS
 from bc_model.experiments.protocols import REPORTED_METRICS, ProtocolComparison, ProtocolRow
 from bc_model.reporting.html import render
+from bc_model.utils.csv_table import table_to_csv
 from bc_model.utils.io import write_bytes_atomic
 from bc_model.utils.serialization import dumps
 
@@ -68,19 +69,17 @@ def protocols_to_json(report: ProtocolComparison) -> str:
 
 def protocols_to_csv(report: ProtocolComparison) -> str:
     """Return a protocol comparison as CSV text with one line per protocol and metric."""
-    stream = io.StringIO()
-    lines = csv.DictWriter(stream, _COLUMNS, lineterminator="\n")
-    lines.writeheader()
+    lines = []
     for row in report.rows:
         common = {
             "protocol": row.protocol, "has_leakage": str(row.has_leakage).lower(),
             "test_data": row.test_data, "runs_done": row.n_done, "runs": len(row.runs),
         }  # fmt: skip
         if not row.metrics:
-            lines.writerow({**common, "note": " ".join(check.message for check in row.checks)})
+            lines.append({**common, "note": " ".join(check.message for check in row.checks)})
         for name, metric in row.metrics.items():
             spread = row.spread.get(name)
-            lines.writerow(
+            lines.append(
                 {
                     **common, "metric": name, "value": metric.value, "ci_low": metric.ci_low,
                     "ci_high": metric.ci_high, "lowest_file": spread.minimum if spread else "",
@@ -91,7 +90,8 @@ def protocols_to_csv(report: ProtocolComparison) -> str:
                     "method": metric.method, "note": metric.note,
                 }
             )  # fmt: skip
-    return stream.getvalue()
+    # As objects, integers stay integers in columns with missing values.
+    return table_to_csv(pd.DataFrame(lines, columns=list(_COLUMNS), dtype=object))
 
 
 def protocols_to_markdown(report: ProtocolComparison) -> str:

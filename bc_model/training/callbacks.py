@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import keras
 
+from bc_model.model import require_finite_weights
 from bc_model.training.checkpoint import TrainState, save_state, save_weights
 from bc_model.training.run import Run
 from bc_model.utils.formatting import format_duration
@@ -47,11 +48,12 @@ class EndRequested(Exception):  # noqa: N818 - ends the epoch, not an error
         self.action = action
 
 
-def follow_requests(run: Run, write_state: Callable[[str], None]) -> None:
+def follow_requests(run: Run, write_state: Callable[[str], None], *, can_stop: bool = True) -> None:
     """Wait while a pause is requested, and raise `EndRequested` for a stop or cancel request.
 
     A paused run keeps its process and memory, and continues with the next batch. While waiting,
-    `write_state` is called with 'paused' every second.
+    `write_state` is called with 'paused' every second. If `can_stop` is False, a stop request is
+    left for a later call.
     """
     was_paused = False
     while (action := run.requested_action()) == "pause":
@@ -62,11 +64,13 @@ def follow_requests(run: Run, write_state: Callable[[str], None]) -> None:
         time.sleep(HEARTBEAT_S)
     if was_paused and action is None:
         logger.info("Continued")
-    if action is not None:
+    if action == "cancel" or (action == "stop" and can_stop):
         raise EndRequested(action)
 
 
-def make_progress_callback(run: Run, description: str) -> Callable[[int, int], None]:
+def make_progress_callback(
+    run: Run, description: str, *, can_stop: bool = True
+) -> Callable[[int, int], None]:
     """Return a function of (done, total) that writes the status and follows requests."""
     last_written = 0.0
 
@@ -75,19 +79,25 @@ def make_progress_callback(run: Run, description: str) -> Callable[[int, int], N
         if time.monotonic() - last_written > HEARTBEAT_S:
             last_written = time.monotonic()
             message = f"{description}: {done} of {total} images"
-            follow_requests(run, lambda state: run.write_status(state, message=message))
+            follow_requests(
+                run, lambda state: run.write_status(state, message=message), can_stop=can_stop
+            )
             run.write_status("starting", message=message)
 
     return report_progress
 
 
 class RunReporter(keras.callbacks.Callback):
-    """Write heartbeat, history and log, and raise `EndRequested` after a batch if requested."""
+    """Write heartbeat, history and log, and raise `EndRequested` after a batch if requested.
+
+    `diverged_epoch` is the epoch whose loss is not finite, if there is one.
+    """
 
     def __init__(self, run: Run, phase: Phase) -> None:
         super().__init__()
         self.run = run
         self.phase = phase
+        self.diverged_epoch: int | None = None
         self._last_heartbeat = 0.0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -119,6 +129,7 @@ class RunReporter(keras.callbacks.Callback):
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         if not all(math.isfinite(value) for value in metrics.values()):
             logger.warning("epoch %d: the loss is not finite, so this phase ends", epoch + 1)
+            self.diverged_epoch = epoch + 1
             self.model.stop_training = True
             return
         seconds = self._working_time_s() - self._epoch_start
@@ -213,12 +224,14 @@ class StateWriter(keras.callbacks.Callback):
                 setattr(self._counting[name], counter, value)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if not all(math.isfinite(value) for value in (logs or {}).values()):
+            return  # The phase ends, and its last finite state stays.
+        # A ReLU hides NaN from the loss.
+        require_finite_weights(self.classifier, f"The weights after epoch {epoch + 1}")
         loss = float((logs or {}).get("val_loss", math.nan))
         if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
             self.best_loss = loss
             save_weights(self.run.best_weights, self.classifier)
-        if not all(math.isfinite(value) for value in (logs or {}).values()):
-            return  # The phase ends, and its last finite state stays.
         state = TrainState(
             phase=self.phase.name,
             epoch=epoch + 1,

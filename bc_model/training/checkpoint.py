@@ -8,20 +8,24 @@ position. The file is replaced atomically, so a killed run loses at most one epo
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from bc_model.errors import RecordError, RunError
+from bc_model.errors import DataError, RecordError, RunError
+from bc_model.utils.arrays import read_npz
 from bc_model.utils.io import write_bytes_atomic
 from bc_model.utils.serialization import dumps, loads
 
 if TYPE_CHECKING:
     import keras
+
+
+_MAX_STATE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def read_state(path: Path) -> TrainState | None:
     """Return the state without its arrays, or None if no epoch has been completed."""
     if not path.exists():
         return None
-    text = _read(path, ["state"])["state"].tobytes()
+    text = _read(path, ["state"], _MAX_STATE_BYTES)["state"].tobytes()
     try:
         return loads(TrainState, text)
     except RecordError as error:
@@ -87,9 +91,15 @@ def _to_arrays(prefix: str, variables: Iterable[Any]) -> dict[str, np.ndarray]:
 
 def _assign(path: Path, prefix: str, variables: list[Any]) -> None:
     names = [f"{prefix}_{i}" for i in range(len(variables))]
-    arrays = _read(path, names)
+    # The largest type has 8 bytes.
+    arrays = _read(path, names, 8 * sum(math.prod(variable.shape) for variable in variables))
     if any(arrays[name].shape != v.shape for name, v in zip(names, variables, strict=True)):
         raise _damaged(path)
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise RunError(
+            f"{path} contains weights that are not finite. Start a new run with lower learning "
+            "rates or other initial weights."
+        )
     for name, variable in zip(names, variables, strict=True):
         variable.assign(arrays[name])
 
@@ -107,12 +117,10 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
         ) from error
 
 
-def _read(path: Path, names: list[str]) -> dict[str, np.ndarray]:
+def _read(path: Path, names: list[str], max_bytes: int) -> dict[str, np.ndarray]:
     try:
-        # Opened here because NumPy does not close a damaged archive.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        return read_npz(path, names, max_bytes=max_bytes)
+    except (OSError, DataError) as error:
         raise _damaged(path) from error
 
 

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 import numpy as np
 
 from bc_model.data.pipeline import augment, shuffle_epochs, validation_order
-from bc_model.errors import RunError
+from bc_model.errors import DataError, RunError
 from bc_model.model import weights_fingerprint
 from bc_model.training.feature_extraction import Extractor, make_tensorflow_extractor
+from bc_model.utils.arrays import map_npy
 from bc_model.utils.io import write_text_atomic
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ class CachedFeatures:
     def is_complete(self, copy: int) -> bool:
         """Return whether the file of a copy exists and has the right shape and dtype."""
         try:
-            stored = np.load(features_file(self.directory, copy), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            stored = map_npy(features_file(self.directory, copy))
+        except (OSError, DataError):
             return False
         shape = (self.n, *self.feature_shape)
         return stored.shape == shape and stored.dtype == STORED_DTYPES[self.dtype]
@@ -212,8 +213,8 @@ class CachedFeatures:
     def _open(self, copy: int) -> np.ndarray:
         path = features_file(self.directory, copy)
         try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            return map_npy(path)
+        except (OSError, DataError) as error:
             raise RunError(
                 f"The cached features {path} are missing or damaged. Delete {self.directory} and "
                 "resume the run."

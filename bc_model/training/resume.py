@@ -8,7 +8,7 @@ from bc_model.errors import RunChangedError, RunError
 from bc_model.jobs import ENDED_STATES, is_own
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
-from bc_model.utils.serialization import from_json
+from bc_model.utils.processor import require_tensorflow
 
 _INPUTS = {
     "data_sha256": "images of the dataset",
@@ -29,7 +29,7 @@ def read_resumable_config(run: Run) -> TrainingConfig:
     # A queued run has no process yet. The process of a starting run may be this one.
     if state != "queued" and not (state == "starting" and is_own(status)):
         require_resumable(run)
-    return from_json(TrainingConfig, run.read_config()["config"])
+    return run.read_training_config()
 
 
 def require_resumable(run: Run) -> None:
@@ -46,6 +46,7 @@ def require_resumable(run: Run) -> None:
             f"{run.title} is {state}. Only an interrupted, canceled or failed run can be resumed."
             f"{advice}"
         )
+    require_tensorflow()
     if not run.can_resume:
         raise RunError(
             f"{run.title} cannot be resumed. Its configuration in {run.path / 'config.json'} is "

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import pandas as pd
 
@@ -23,12 +23,55 @@ from bc_model.data.hashing import pixel_sha256
 from bc_model.data.images import decode_image, read_image_bytes
 from bc_model.data.registry import find_images_dir
 from bc_model.data.splits import read_split
-from bc_model.errors import DataError, RunChangedError, RunError
-from bc_model.jobs import ENDED_STATES, STATUS_FILE, Job, is_name
-from bc_model.utils.io import project_dir, write_text_atomic
+from bc_model.errors import DataError, RecordError, RunChangedError, RunError
+from bc_model.jobs import (
+    ENDED_STATES,
+    SPEC_FILE,
+    STATUS_FILE,
+    Job,
+    JobSpec,
+    create_job,
+    is_name,
+    queue_job,
+)
+from bc_model.training.config import TrainingConfig
+from bc_model.utils.io import project_dir, read_bytes, write_text_atomic
+from bc_model.utils.processor import can_start_tensorflow
+from bc_model.utils.serialization import check_fields, from_json, parse_json, read_json, to_json
 
 CONFIG_FILE = "config.json"
 HISTORY_FILE = "history.jsonl"
+_MAX_TIME_S = 4_000_000_000
+"""The year 2096."""
+
+
+class RunRecord(TypedDict, total=False):
+    """The content of ``config.json``. A run that has read no data yet has only its `config`."""
+
+    config: dict[str, Any]
+    data_sha256: str
+    split_sha256: str
+    weights_sha256: str | None
+    compute_dtype: str
+    feature_extractor: str | None
+    devices: int
+    versions: dict[str, str | None]
+    git_commit: str | None
+    started: str
+
+
+class EpochRecord(TypedDict):
+    """One line of ``history.jsonl``. `time` is in seconds since 1970."""
+
+    epoch: int
+    phase: str
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    seconds: float
+    time: float
 
 
 @dataclass(frozen=True)
@@ -37,13 +80,32 @@ class Run(Job):
 
     noun: ClassVar[str] = "Run"
     error: ClassVar[type[RunError]] = RunError
+    own_files: ClassVar[tuple[str, ...]] = (STATUS_FILE, SPEC_FILE, CONFIG_FILE)
     final_phases: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"export": "is exporting its model", "evaluation": "is evaluating its model"}
     )
 
     @classmethod
-    def create(cls, path: Path) -> Run:
-        """Create a run directory; raises `RunError` if its name is invalid or it is not empty."""
+    def create(
+        cls, path: Path, config: TrainingConfig | None = None, spec: JobSpec | None = None
+    ) -> Run:
+        """Create a run directory together with its first files, or nothing.
+
+        Parameters
+        ----------
+        path : Path
+            A path that does not exist, or an empty directory.
+        config : TrainingConfig, optional
+            The configuration, so that the run can be resumed from then on. By default, the
+            directory is created without files, and is listed after the first status.
+        spec : JobSpec, optional
+            Queue the run. By default, a run with a configuration is starting in this process.
+
+        Raises
+        ------
+        RunError
+            The name is invalid, the directory is not empty, or the files cannot be written.
+        """
         path = Path(path)
         if not is_name(path.resolve().name):
             raise RunError(
@@ -58,16 +120,26 @@ class Run(Job):
             raise RunError(
                 f"{path} already exists and is not empty. Choose another name{or_delete}."
             )
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"Cannot create the run directory {path}: {error.strerror}.") from error
-        return cls(path)
+
+        def write(run: Run) -> None:
+            if config is None:
+                return
+            run.write_config({"config": to_json(config)})
+            if spec:
+                queue_job(run, spec)
+            else:
+                run.write_status("starting", message="Starting")
+
+        run = cls(path)
+        if path.is_dir() and config is None:
+            return run
+        create_job(run, write)
+        return run
 
     @classmethod
     def open(cls, path: Path) -> Run:
         """Open an existing run; raises `RunError` if there is none."""
-        if not (Path(path) / STATUS_FILE).is_file():
+        if not cls(Path(path)).exists:
             raise RunError(f"There is no run in {path}.{_advise_on_model(Path(path))}")
         return cls(Path(path))
 
@@ -108,12 +180,11 @@ class Run(Job):
 
     @property
     def can_resume(self) -> bool:
-        """True if the run ended before it was done and has a configuration."""
+        """True if the run can continue: it has a configuration, and TensorFlow can start here."""
         try:
-            return (
-                self.read_status()["state"] in ENDED_STATES - {"done"}
-                and "config" in self.read_config()
-            )
+            self.read_training_config()
+            is_ended = self.read_status()["state"] in ENDED_STATES - {"done"}
+            return is_ended and can_start_tensorflow()
         except RunError:
             return False
 
@@ -128,13 +199,25 @@ class Run(Job):
         write_text_atomic(self.path / CONFIG_FILE, text + "\n")
 
     def read_config(self) -> dict[str, Any]:
-        """Read ``config.json``; raises `RunError` if it is missing or damaged."""
-        return self._read_json(CONFIG_FILE)
+        """Return the `RunRecord`; raises `RunError` if it is missing or damaged."""
+        try:
+            content = read_json(self.path / CONFIG_FILE)
+            return dict(check_fields(content, RunRecord, CONFIG_FILE))
+        except (OSError, RecordError) as error:
+            raise self._unreadable(CONFIG_FILE, error) from error
+
+    def read_training_config(self) -> TrainingConfig:
+        """Return the configuration; raises `RunError` if it is missing or damaged."""
+        record = self.read_config()
+        try:
+            return from_json(TrainingConfig, record.get("config", {}))
+        except RecordError as error:
+            raise self._unreadable(CONFIG_FILE, error) from error
 
     def config_sha256(self) -> str:
         """Return the SHA-256 of ``config.json``; empty if there is none."""
         try:
-            return hashlib.sha256((self.path / CONFIG_FILE).read_bytes()).hexdigest()
+            return hashlib.sha256(read_bytes(self.path / CONFIG_FILE)).hexdigest()
         except OSError:
             return ""
 
@@ -148,17 +231,18 @@ class Run(Job):
             os.fsync(stream.fileno())
 
     def read_history(self) -> list[dict[str, Any]]:
-        """Return the completed epochs, without an incomplete last line."""
+        """Return the `EpochRecord` of each completed epoch, without an incomplete last line."""
         try:
-            text = (self.path / HISTORY_FILE).read_text(encoding="utf-8")
+            content = read_bytes(self.path / HISTORY_FILE)
+            complete = content[: content.rfind(b"\n") + 1]
+            return [_parse_epoch(line) for line in complete.splitlines()]
         except FileNotFoundError:
             return []
-        complete = text[: text.rfind("\n") + 1]
-        try:
-            return [json.loads(line) for line in complete.splitlines()]
-        except ValueError as error:
+        except (OSError, RecordError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise RunError(
-                f"{self.title} has a damaged {HISTORY_FILE} in {self.path}. Start a new run."
+                f"{self.title} has a damaged {HISTORY_FILE} in {self.path} ({reason}). Start a new "
+                "run."
             ) from error
 
     def truncate_history(self, epochs: int) -> None:
@@ -214,8 +298,7 @@ class RunImages:
     @classmethod
     def from_run(cls, run: Run) -> RunImages:
         """Read the split of a run; raises `RunError` or `SplitError` if a file is damaged."""
-        config = run.read_config().get("config")
-        data = config.get("data") if isinstance(config, dict) else None
+        data = run.read_config().get("config", {}).get("data")
         if not isinstance(data, str) or not data:
             raise RunError(f"{run.title} has no dataset in its configuration. Start a new run.")
         return cls(run.name, find_images_dir(data), read_split(run.split_file))
@@ -254,6 +337,16 @@ class RunImages:
                 "trained. Restore the image, or start a new run."
             )
         return path, data
+
+
+def _parse_epoch(line: bytes) -> dict[str, Any]:
+    record = dict(check_fields(parse_json(line, HISTORY_FILE), EpochRecord, "epoch"))
+    if missing := sorted(EpochRecord.__annotations__.keys() - record.keys()):
+        raise RecordError(f"epoch: missing key '{missing[0]}'")
+    for key in ("epoch", "seconds", "time"):
+        if not 0 <= record[key] <= _MAX_TIME_S:
+            raise RecordError(f"epoch.{key}: expected 0 to {_MAX_TIME_S}")
+    return record
 
 
 def _advise_on_model(path: Path) -> str:

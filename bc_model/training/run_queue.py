@@ -22,7 +22,7 @@ from bc_model.model import NAMED_WEIGHTS, require_weights_file
 from bc_model.training.config import TrainingConfig
 from bc_model.training.resume import require_resumable
 from bc_model.training.run import Run, list_runs, new_run_id
-from bc_model.utils.serialization import to_json
+from bc_model.utils.processor import require_tensorflow
 
 
 def start_run(config: TrainingConfig, runs: Path) -> Run:
@@ -48,12 +48,12 @@ def start_run(config: TrainingConfig, runs: Path) -> Run:
         The fold file is missing or invalid.
     ConfigError
         BC_MAX_RUNS or BC_NICENESS is invalid.
+    ProcessorError
+        The processor cannot run TensorFlow.
     """
     check_environment()
     config = resolve_paths(config)
-    run = Run.create(_make_directory(Path(runs).resolve(), new_run_id(config.backbone)))
-    run.write_config({"config": to_json(config)})
-    queue_run(run)
+    run = _create(Path(runs).resolve(), new_run_id(config.backbone), config)
     advance_queue(runs)
     return run
 
@@ -95,12 +95,15 @@ def queue_run(
     With `accept_changes`, changes are accepted until ``config.json`` changes. `scheduler` and
     `task` are the cluster scheduler and the task that start the run, if a cluster does.
     """
-    spec = JobSpec(
-        command=("train", "--resume", "--run", JOB_DIRECTORY), low_priority=True,
-        accepted_config_sha256=run.config_sha256() if accept_changes else "", scheduler=scheduler,
-        task=task,
-    )  # fmt: skip
-    queue_job(run, spec, "Waiting in the queue" + (f" of {scheduler}" if scheduler else ""))
+    accepted = run.config_sha256() if accept_changes else ""
+    spec = make_spec(accepted_config_sha256=accepted, scheduler=scheduler, task=task)
+    queue_job(run, spec)
+
+
+def make_spec(**fields: str) -> JobSpec:
+    """Return how a run is started, with further fields of `JobSpec`."""
+    command = ("train", "--resume", "--run", JOB_DIRECTORY)
+    return JobSpec(command=command, low_priority=True, **fields)  # type: ignore[arg-type]
 
 
 def launch_run(
@@ -122,6 +125,8 @@ def accepts_changes(run: Run) -> bool:
 def resolve_paths(config: TrainingConfig) -> TrainingConfig:
     """Return a configuration with absolute paths, after checking its weights and fold files.
 
+    Raises `ConfigError` if a path is not UTF-8, because ``config.json`` cannot contain it.
+
     The name of a registered dataset becomes the path of its images.
     """
     weights, fold_file = config.weights, config.official_fold_file
@@ -134,11 +139,15 @@ def resolve_paths(config: TrainingConfig) -> TrainingConfig:
         fold_file = str(Path(fold_file).resolve())
         read_fold_file(Path(fold_file))
     data = str(find_images_dir(config.data).resolve())
+    for path in (data, weights, fold_file):
+        if any("\ud800" <= character <= "\udfff" for character in path):
+            raise ConfigError(f"The path {path!a} is not UTF-8. Rename the file or its folder.")
     return replace(config, data=data, weights=weights, official_fold_file=fold_file)
 
 
 def check_environment() -> None:
-    """Raise `ConfigError` if BC_MAX_RUNS or BC_NICENESS is invalid."""
+    """Raise an error if a run cannot start: the processor, BC_MAX_RUNS or BC_NICENESS."""
+    require_tensorflow()
     max_runs()
     niceness()
 
@@ -153,14 +162,11 @@ def max_runs() -> int:
     return int(value)
 
 
-def _make_directory(runs: Path, run_id: str) -> Path:
-    """Create a directory with a name of its own, also for two starts within one second."""
-    runs.mkdir(parents=True, exist_ok=True)
-    for number in range(1, 1000):
-        directory = runs / (run_id if number == 1 else f"{run_id}-{number}")
-        try:
-            directory.mkdir()
-        except FileExistsError:
-            continue
-        return directory
+def _create(runs: Path, run_id: str, config: TrainingConfig) -> Run:
+    """Create a queued run with a name of its own, also for two starts within one second."""
+    with locked(runs):
+        for number in range(1, 1000):
+            path = runs / (run_id if number == 1 else f"{run_id}-{number}")
+            if not path.exists():
+                return Run.create(path, config, make_spec())
     raise RunError(f"There are already 1,000 runs named '{run_id}'. Delete some of them.")

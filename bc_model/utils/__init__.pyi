@@ -1,4 +1,5 @@
 from .console import silence_native_stderr
+from .csv_table import read_table, table_to_csv
 from .formatting import (
     format_count,
     format_duration,
@@ -8,6 +9,7 @@ from .formatting import (
 )
 from .io import (
     check_writable,
+    describe_error,
     open_regular,
     read_bytes,
     read_text,
@@ -15,11 +17,13 @@ from .io import (
     write_text_atomic,
 )
 from .measurement import Metric
+from .processor import require_tensorflow
 from .serialization import dumps, to_json
 
 __all__ = [
     "Metric",
     "check_writable",
+    "describe_error",
     "dumps",
     "format_count",
     "format_duration",
@@ -28,8 +32,11 @@ __all__ = [
     "format_with_threshold",
     "open_regular",
     "read_bytes",
+    "read_table",
     "read_text",
+    "require_tensorflow",
     "silence_native_stderr",
+    "table_to_csv",
     "to_json",
     "write_bytes_atomic",
     "write_text_atomic",

@@ -10,16 +10,32 @@ import errno
 import io
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from bc_model.errors import BcModelError
+
 # Windows does not replace a file that a reader has open. Reads take milliseconds.
 _REPLACE_TRIES = 10
 _REPLACE_WAIT_S = 0.02
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows only.
+
+_REASONS = {
+    errno.ENOSPC: ("The disk is full", "Free disk space and try again."),
+    errno.EDQUOT: ("The disk quota is used up", "Delete files, or ask for a larger quota."),
+    errno.EROFS: ("The disk is read-only", "Choose another folder."),
+    errno.EACCES: ("The permission is missing", "Change it, or choose another folder."),
+    errno.EPERM: ("The operation is not permitted", "Choose another folder."),
+    errno.ENAMETOOLONG: ("The file name is too long", "Use a shorter name."),
+    errno.ENOENT: ("The file or folder does not exist", "Check the path."),
+}
+"""Reason and remedy by error number."""
+
+DELETED_PREFIX = ".deleted-"
 
 MAX_TEXT_BYTES = 16 * 2**20
 """Default limit of a text file, such as a model card, a status or a fold file."""
@@ -82,6 +98,28 @@ def read_text(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def describe_error(error: BaseException) -> str:
+    """Return the message of an error; for an `OSError`, the problem, the file and what to do.
+
+    Examples
+    --------
+    >>> describe_error(OSError(errno.ENOSPC, "No space left on device", "runs/a/log.txt"))
+    "The disk is full ('runs/a/log.txt'). Free disk space and try again."
+    """
+    if isinstance(error, BcModelError) or not isinstance(error, OSError):
+        return str(error) or type(error).__name__
+    name = error.filename2 or error.filename
+    file = f" ('{os.fsdecode(name)}')" if isinstance(name, (str, bytes)) else ""
+    reason, remedy = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
+    return f"{reason}{file}.{remedy and f' {remedy}'}"
+
+
+def shorten_name(name: str, max_bytes: int) -> str:
+    """Return a file name of at most a number of bytes in UTF-8, cut between two characters."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= max_bytes else encoded[:max_bytes].decode(errors="ignore")
+
+
 def check_writable(directory: Path) -> None:
     """Check before a long computation that a directory can be created and written to.
 
@@ -142,6 +180,18 @@ def write_files_atomic(files: Mapping[Path, bytes | memoryview]) -> None:
         raise
     for directory in {target.parent for target in files}:
         _sync_directory(directory)
+
+
+def discard_path(path: Path) -> None:
+    """Delete a file, a link or a folder if it exists, in one step for its readers."""
+    # A rename removes the path in one step, even if the rest is interrupted.
+    hidden = path.with_name(f"{DELETED_PREFIX}{secrets.token_hex(8)}")
+    with suppress(FileNotFoundError):
+        path.replace(hidden)
+        if hidden.is_dir() and not hidden.is_symlink():
+            shutil.rmtree(hidden, ignore_errors=True)
+        else:
+            hidden.unlink()
 
 
 def _replace(temporary: Path, target: Path) -> None:

@@ -112,9 +112,39 @@ def parse_json(text: str | bytes, name: str) -> Any:
     """
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
-        return json.loads(text, parse_constant=_reject_constant, parse_float=_parse_finite)
+        value = json.loads(text, parse_constant=_reject_constant, parse_float=_parse_finite)
+        if "\\u" in text:  # An escape can be half of a character, which no file or page accepts.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{name}: not valid JSON ({error})") from error
+
+
+def check_fields(data: Any, fields: Any, name: str) -> Any:
+    """Return a JSON object whose known keys have the types of a `TypedDict`.
+
+    Unlike a record, the object may lack keys and have unknown keys.
+
+    Raises
+    ------
+    RecordError
+        The data is no object, or has a value of another type.
+
+    Examples
+    --------
+    >>> from typing import TypedDict
+    >>> class Progress(TypedDict, total=False):
+    ...     epoch: int
+    >>> check_fields({"epoch": "2"}, Progress, "status.json")
+    Traceback (most recent call last):
+        ...
+    bc_model.errors.RecordError: status.json.epoch: expected int, got str
+    """
+    data = _expect(data, dict, name)
+    for key, hint in _get_hints(fields).items():
+        if key in data:
+            _decode(data[key], hint, _join(name, key))
+    return data
 
 
 def read_json(path: str | Path) -> Any:

@@ -40,6 +40,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("BC_RUNS", str(folder))
     monkeypatch.setenv("BC_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.setenv("BC_ROOTS", tmp_path.anchor)
     monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", tmp_path / "no-models")
     return folder
 
@@ -59,7 +60,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     st.cache_resource.clear()
 
     def open_named(name: str, **query: str) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=30)
+        app = AppTest.from_file(str(ROOT / "app/router.py"), default_timeout=30)
         for key, value in query.items():
             app.query_params[key] = value
         if name != "classify":

@@ -7,9 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from _pytest.monkeypatch import resolve
 from PIL import Image
+from streamlit.runtime.scriptrunner import StopException
 from streamlit.testing.v1 import AppTest
 
+from app.components.classify.image_analysis import decode_once
+from bc_model.data.decode_pool import DecodePool
 from bc_model.data.images import decode_image
 from bc_model.data.splits import read_split
 from bc_model.data.synthetic import example_png, generate_image
@@ -266,3 +270,190 @@ def test_classify_with_an_unknown_run_image_shows_one_error(finished_run, open_p
 
     assert len(app.error) == 1
     assert not app.metric
+
+
+def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    for name, data in files:
+        app.file_uploader[0].upload(name, data)
+    app.run()
+    assert not app.exception
+    return app
+
+
+def visit_other_page(app: AppTest) -> None:
+    app.switch_page("views/data.py").run()
+    app.switch_page("views/classify.py").run()
+    assert not app.exception
+
+
+def test_images_and_settings_survive_a_visit_of_another_page(finished_run, open_page, monkeypatch):
+    monkeypatch.setattr("app.components.model_picker.BUNDLED_MODELS_DIR", BUNDLED_MODELS_DIR)
+    app = open_page("classify")
+    app.selectbox(key="model").set_value(finished_run.name)  # Not the default.
+    upload(app, ("field.png", example_png(malignant=True)))
+    app.slider(key="opacity").set_value(0.25).run()
+    (before,) = probabilities(app)
+    # The prediction comes from the cache: nothing is decoded again.
+    monkeypatch.delattr("app.components.classify.image_analysis._get_pool")
+    visit_other_page(app)
+
+    assert probabilities(app) == [before]
+    assert app.slider(key="opacity").value == 0.25
+    assert app.selectbox(key="model").value == finished_run.name
+    assert app.query_params["uploads"] == "1-2"
+    assert "field.png" in texts(app.header)
+
+
+def test_example_survives_a_visit_of_another_page_until_an_upload(finished_run, open_page):
+    app = open_page("classify")
+    app.button_group(key="example").set_value("Crowded nuclei").run()
+    visit_other_page(app)
+    assert "Synthetic example: Crowded nuclei" in texts(app.header)
+
+    upload(app, ("field.png", BLANK))
+    assert texts(app.header).splitlines()[0] == "field.png"
+    app.session_state["session-images"].clear()
+    app.run()
+    assert app.button_group(key="example").value is None
+
+
+def test_image_of_the_address_is_shown_until_an_upload(finished_run, open_page):
+    app = upload(open_page("classify"), ("field.png", BLANK))
+    first = read_split(finished_run.split_file).iloc[0]
+    app.query_params["run"], app.query_params["image"] = finished_run.name, first["sha256"]
+    app.run()
+    assert first["path"].rpartition("/")[2] in texts(app.header)
+
+    upload(app, ("other.png", BLANK))
+    assert "image" not in app.query_params
+    assert texts(app.header) == "other.png"
+
+
+def test_lost_images_are_reported_until_the_next_upload(finished_run, open_page):
+    app = open_page(
+        "classify", uploads="3-1"
+    )  # The address of the tab before the server restarted.
+    assert "no longer holds 3 images of an earlier session" in texts(app.warning)
+
+    upload(app, ("field.png", BLANK))
+    assert "earlier session" not in texts(app.warning)
+    assert app.query_params["uploads"] == "1-2"
+
+
+@pytest.mark.parametrize("count", ["-1-1", "x", "3", "²-1", "9" * 30 + "-1", "0-1"])
+def test_invalid_number_of_lost_images_is_ignored(finished_run, open_page, count):
+    app = open_page("classify", uploads=count)
+
+    assert "earlier session" not in texts(app.warning)
+
+
+def test_evicted_image_is_named_and_not_shown(finished_run, open_page, monkeypatch):
+    images = [(f"{seed}.png", png(generate_image(seed=seed, malignant=True))) for seed in range(3)]
+    limit = sum(len(data) for _, data in images[1:]) / 2**20
+    monkeypatch.setattr("app.components.classify.session_images.MAX_SESSION_MB", limit)
+    app = upload(open_page("classify"), *images)
+
+    assert "memory for images was full. Removed, the oldest first: 0.png" in texts(app.warning)
+    assert list(app.dataframe[0].value["Image"]) == ["1.png", "2.png"]
+
+
+STEPS = (
+    "image_analysis._get_pool",
+    "image_analysis.scale_for_display",
+    "image_analysis.load_engine",
+    "prediction_card.encode_jpeg",
+    "prediction_card.overlay_heatmap",
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_unexpected_error_of_one_image_does_not_hide_the_others(
+    finished_run, open_page, monkeypatch, step
+):
+    name = f"app.components.classify.{step}"
+    real = resolve(name)
+    n_calls = iter(range(100))
+
+    def fail_first(*args, **kwargs):
+        if next(n_calls) == 0:
+            raise RuntimeError("a fault in the program")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(name, fail_first)
+    files = (("a.png", example_png(malignant=True)), ("b.png", example_png(malignant=False)))
+    app = upload(open_page("classify"), *files)
+
+    assert "a.png could not be processed. The server log contains the details" in texts(app.error)
+    assert "This page failed" not in texts(app.error)
+    assert "b.png" in texts(app.header)
+    assert probabilities(app)
+
+
+def test_busy_server_offers_to_try_again(finished_run, open_page, monkeypatch):
+    name = "app.components.classify.image_analysis._get_pool"
+    real, full = resolve(name), DecodePool(n_workers=1, max_waiting=-1)
+    monkeypatch.setattr(name, lambda: full)
+    app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
+    assert "1 image could not be classified yet" in texts(app.warning)
+
+    monkeypatch.setattr(name, real)
+    app.button(key="retry").click().run()
+    assert len(probabilities(app)) == 1
+
+
+def test_decoding_ends_when_the_page_is_closed(finished_run, open_page, monkeypatch):
+    class ClosingPool:
+        def decode(self, data: bytes, name: str, *, is_canceled: Callable[[], bool]):
+            assert is_canceled() is False
+            monkeypatch.setattr("streamlit.delta_generator.DeltaGenerator.empty", close)
+            is_canceled()  # The next element of a closed page raises this.
+
+    def close(_: object) -> None:
+        raise StopException
+
+    name = "app.components.classify.image_analysis._get_pool"
+    monkeypatch.setattr(name, ClosingPool)
+    app = upload(open_page("classify"), ("field.png", example_png(malignant=True)))
+
+    assert not app.error
+    assert not app.metric
+
+
+def test_each_file_is_decoded_once(finished_run, open_page, monkeypatch):
+    decoded = []
+    real = DecodePool.decode
+
+    def count(pool: DecodePool, data: bytes, name: str, **options):
+        decoded.append(name)
+        return real(pool, data, name, **options)
+
+    monkeypatch.setattr(DecodePool, "decode", count)
+    broken = example_png(malignant=False)[:5000]
+    files = (("a.png", example_png(malignant=True)), ("broken.png", broken))
+    app = upload(open_page("classify"), *files)
+    app.slider(key="opacity").set_value(0.25).run()
+    decode_once(app.session_state["session-images"].list_images()[0])  # As a download does.
+
+    assert decoded == ["a.png", "broken.png"]
+
+
+def test_scale_of_the_file_is_shown_and_not_called_missing(finished_run, open_page):
+    edit_card(finished_run, scale={"magnifications": [200]})
+    buffer = io.BytesIO()
+    rgb = generate_image(malignant=True, seed=1)
+    Image.fromarray(rgb).save(buffer, "PNG", dpi=(50800, 50800))  # 0.5 µm per pixel.
+    app = upload(open_page("classify"), ("field.png", buffer.getvalue()))
+
+    assert "px, 0.5 µm/px (from PNG pHYs)" in texts(app.caption)
+    assert "Scale not stated" not in texts(app.info)
+    assert "The file states 0.5 µm per pixel" in texts(app.info)
+
+
+def test_very_tall_image_is_shown_beside_the_others(finished_run, open_page):
+    tall = generate_image(malignant=True, seed=1, size=(32, 32)).repeat(2047, axis=0)[:65501]
+    files = (("tall.png", png(tall)), ("good.png", example_png(malignant=True)))
+    app = upload(open_page("classify"), *files)
+
+    assert "This page failed" not in texts(app.error)
+    assert len(probabilities(app)) >= 1
+    assert "good.png" in texts(app.header)

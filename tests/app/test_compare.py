@@ -9,7 +9,7 @@ import pytest
 
 from app.components.charts import chart_runs
 from bc_model.training.run import Run
-from tests.app.helpers import tables, texts
+from tests.app.helpers import press, tables, texts
 
 
 @pytest.fixture
@@ -150,3 +150,23 @@ def test_chart_runs_without_epochs_of_a_run_shows_the_others():
 
     assert list(chart.layer[1].data["run"]) == ["A"]
     assert chart_runs({"two": []}, "val_loss", "Loss", ["A"]).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("history.jsonl", b"\xff\n"), ("config.json", b'{"config": []}'), ("config.json", b"\xff")],
+)
+def test_compare_shows_a_damaged_run_and_compares_the_others(
+    finished_run, other_run, open_page, name: str, content: bytes
+):
+    third = Run(other_run.path.with_name("third"))
+    shutil.copytree(other_run.path, third.path)
+    (third.path / name).write_bytes(content)
+    app = open_page("compare", compared=["finished", "third", "other"])
+
+    assert name in texts(app.error)
+    assert "B: other" in tables(app)[-1].columns
+    press(app, "Delete run")
+    assert not third.path.exists()
+    assert not app.error
+    assert app.multiselect(key="compared").value == ["finished", "other"]

@@ -174,7 +174,7 @@ def test_failed_download_resumes_with_its_url_and_checksum(registry, open_page, 
 def test_canceled_download_can_be_deleted(registry, open_page):
     record(registry, "canceled", message="Stopped on request.")
     app = open_page("data")
-    press(app, "Delete")
+    press(app, "Delete download")
 
     assert "Canceled" not in texts(app.markdown)
     assert not (registry / ".downloads" / "BreaKHis_v1").exists()

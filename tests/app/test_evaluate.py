@@ -22,7 +22,7 @@ from bc_model.inference.bundle import Bundle, file_sha256, open_bundle
 from bc_model.inference.model_card import StainStatistics, write_model_card
 from bc_model.reporting.labels import CASE_METRIC_LABELS, METRIC_LABELS
 from bc_model.utils import to_json
-from tests.app.helpers import texts
+from tests.app.helpers import press, texts
 
 BUNDLED = "shipped (bundled)"
 METRICS, THRESHOLD, ERRORS = "Metrics", "Calibration and threshold", "Errors"
@@ -480,3 +480,23 @@ def test_metric_tables_contain_numbers(finished_run, open_page):
         assert {"Images"} <= set(numeric)
         if "Value" in element.value:
             assert {"Value", "CI low", "CI high", "Cases"} <= set(numeric)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("evaluation/report.json", b"\xff"),
+        ("evaluation/report.json", b"[" * 100_000),
+        ("config.json", b'{"config": {"data": 5}}'),
+    ],
+)
+def test_evaluate_a_damaged_run_shows_its_problem_and_deletes_it(
+    finished_run, open_page, name: str, content: bytes
+):
+    (finished_run.path / name).write_bytes(content)
+    app = open_page("evaluate")
+    assert len(app.error) == 1
+    press(app, "Delete run")
+
+    assert not finished_run.path.exists()
+    assert "No finished run" in texts(app.header)

@@ -94,7 +94,8 @@ def test_protocol_form_starts_the_runs(
     app.button(key="protocols_start").click().run()
 
     assert not app.exception
-    (experiment,) = list_experiments(runs)
+    (name,) = list_experiments(runs)
+    experiment = read_experiment(runs, name)
     assert experiment.name.startswith("report-")
     assert [member.label for member in experiment.runs] == [
         "image-fold0", "folds-dsfold1", "folds-dsfold2", "folds-clean-dsfold1",
@@ -143,7 +144,8 @@ def test_protocol_form_uses_the_selected_dataset_and_fold_files(
     assert app.button(key="protocols_start").label == "Start 4 runs"
     app.button(key="protocols_start").click().run()
 
-    (experiment,) = list_experiments(runs)
+    (name,) = list_experiments(runs)
+    experiment = read_experiment(runs, name)
     assert {Path(member.config.data) for member in experiment.runs} == {synthetic_dataset.resolve()}
     assert [member.label for member in experiment.runs if "dsfold" in member.label] == [
         "folds-dsfold2", "folds-clean-dsfold2",
@@ -187,7 +189,7 @@ def test_partial_comparison_shows_the_finished_runs(runs, comparison, open_page)
     assert set(metrics["Split"]) == {"Image-level (with leakage)", "Official folds (with leakage)"}
     assert metrics["Value"].between(0, 1).all()
     assert "1 of 2 runs. The metrics will change" in texts(app.markdown)
-    assert "Cancel runs" in [button.label for button in app.button]
+    assert "Cancel all runs" in [button.label for button in app.button]
     assert {link.label for link in app.get("page_link")} >= {"image-fold0", "case-fold0"}
 
 
@@ -252,7 +254,7 @@ def test_failed_runs_can_be_resumed(runs, comparison, open_page):
 def test_unfinished_runs_can_be_canceled(runs, comparison, open_page):
     comparison(4)
     app = open_page("experiments")
-    press(app, "Cancel runs")
+    press(app, "Cancel all runs")
 
     states = {run.name: run.read_status()["state"] for run in list_runs(runs)}
     assert Run(runs / "rep-folds-clean-dsfold2").requested_action() == "cancel"
@@ -264,7 +266,7 @@ def test_cancel_with_an_exporting_run_cancels_the_others(runs, comparison, open_
     comparison(4)
     Run(runs / "rep-folds-clean-dsfold2").write_status("running", phase="export")
     app = open_page("experiments")
-    press(app, "Cancel runs")
+    press(app, "Cancel all runs")
 
     assert "is exporting its model" in texts(app.error)
     assert Run(runs / "rep-case-fold0").read_status()["state"] == "canceled"
@@ -330,11 +332,37 @@ def test_comparison_with_a_damaged_note_shows_one_error(runs, comparison, open_p
     assert "Cannot read the protocol comparison" in texts(app.error)
 
 
-def test_damaged_experiment_is_not_listed(runs, comparison, open_page):
-    comparison(1)
-    experiment_file(runs, "rep").write_text("{")
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000, None])
+def test_damaged_experiment_is_listed_and_can_be_deleted(runs, open_page, content: bytes | None):
+    file = experiment_file(runs, "rep")
+    file.mkdir() if content is None else file.write_bytes(content)
+    comparison_file(runs, "rep").write_text("{}")
+    app = open_page("experiments")
+    assert "Cannot read the experiment file" in texts(app.error)
+    press(app, "Delete experiment")
 
-    assert "No experiment yet" in texts(open_page("experiments").info)
+    assert not app.error
+    assert "No experiment yet" in texts(app.info)
+    assert {path.name for path in runs.iterdir()} == {".lock", "actions.log"}
+
+
+def test_finished_experiment_can_be_deleted_without_its_runs(runs, comparison, open_page):
+    comparison(6)
+    app = open_page("experiments")
+    press(app, "Delete experiment")
+
+    assert "No experiment yet" in texts(app.info)
+    assert len(list_runs(runs)) == 6
+
+
+def test_run_with_a_damaged_status_does_not_hide_the_others(runs, comparison, open_page):
+    comparison(6)
+    (runs / "rep-case-fold0/status.json").write_bytes(b"\xff")
+    app = open_page("experiments")
+
+    assert not app.error
+    assert "has no readable status.json" in texts(app.caption)
+    assert "1 run ended without a result" in texts(app.warning)
 
 
 def test_cross_validation_starts_on_train(runs, open_page, synthetic_dataset: Path):
@@ -348,7 +376,8 @@ def test_cross_validation_starts_on_train(runs, open_page, synthetic_dataset: Pa
     app.button(key="start").click().run()
 
     assert not app.exception
-    (experiment,) = list_experiments(runs)
+    (name,) = list_experiments(runs)
+    experiment = read_experiment(runs, name)
     assert experiment.name.startswith("cv-")
     assert experiment.name.endswith("-tiny")
     assert [member.fold for member in read_experiment(runs, experiment.name).runs] == [

@@ -17,7 +17,7 @@ import json, sys
 from streamlit.testing.v1 import AppTest
 from bc_model.data.synthetic import example_png
 
-app = AppTest.from_file("app/main.py", default_timeout=60).run()
+app = AppTest.from_file("app/router.py", default_timeout=60).run()
 app.file_uploader[0].upload("field.png", example_png(malignant=True)).run()
 n_metrics = len(app.metric)
 loaded = {}

@@ -1,5 +1,6 @@
 """Page Train: the form, the start of runs, and the run monitor."""
 
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -289,7 +290,7 @@ def test_run_without_a_process_is_interrupted(finished_run, open_page):
 
 def test_train_selects_the_run_in_the_url(finished_run, runs, open_page):
     other = Run.create(runs / "later")
-    other.write_config({"config": {}})
+    other.write_config({"config": to_json(TrainingConfig("set"))})
     other.write_status("canceled", message="Stopped before the first epoch had ended.")
     app = open_page("train", run="finished")
 
@@ -395,7 +396,7 @@ def test_train_with_an_invalid_weights_file_disables_start(
 def create_run(runs: Path, state: str) -> Run:
     """Return a run whose process is this one."""
     run = Run.create(runs / "active")
-    run.write_config({"config": {}})
+    run.write_config({"config": to_json(TrainingConfig("set"))})
     run.write_status(state, phase="head", epoch=1, epochs=3, step=1, steps=2)
     return run
 
@@ -405,7 +406,7 @@ def create_run(runs: Path, state: str) -> Run:
     [
         ("running", "Pause", "pause"),
         ("running", "Stop run", "stop"),
-        ("running", "Cancel", "cancel"),
+        ("running", "Cancel run", "cancel"),
         ("paused", "Stop run", "stop"),
     ],
 )
@@ -476,3 +477,82 @@ def test_train_with_two_runs_shows_them_side_by_side(finished_run, runs, open_pa
 
     assert [header.value for header in app.header] == ["finished", "second"]
     assert len(app.get("vega_lite_chart")) == 6
+
+
+DAMAGED_STATUSES = {
+    "nothing": b"",
+    "not UTF-8": b"\xff\xfe\x00",
+    "list": b"[]",
+    "null": b"null",
+    "deep": b"[" * 100_000,
+    "half": b'{"state": "done"',
+    "unknown state": b'{"state": "asleep"}',
+    "list as state": b'{"state": ["done"]}',
+    "text as number": b'{"state": "running", "pid": "x"}',
+    "number as text": b'{"state": "done", "message": 123}',
+    "NaN": b'{"state": "done", "epoch": NaN}',
+    "infinite": b'{"state": "running", "epochs": 1e999}',
+    "large": b'{"state": "done"}' + b" " * 2**20,
+    "huge": b'{"state": "running", "epochs": 1' + b"0" * 400 + b"}",
+    "negative": b'{"state": "running", "epochs": 5, "epoch": -4}',
+    "half a character": b'{"state": "failed", "message": "\\ud800"}',
+}
+
+
+def test_run_with_a_damaged_status_shows_its_problem_and_can_be_deleted(finished_run, open_page):
+    app = open_page("train")
+    for name, content in DAMAGED_STATUSES.items():
+        finished_run.status_file.write_bytes(content)
+        app.run()
+        assert "has no readable status.json" in texts(app.error), name
+        assert [button.label for button in app.button if "Delete" in button.label], name
+    finished_run.status_file.unlink()
+    os.mkfifo(finished_run.status_file)
+    app.run()
+    assert "Not a regular file" in texts(app.error)
+    press(app, "Delete run")
+
+    assert not finished_run.path.exists()
+
+
+def test_run_with_an_incomplete_status_is_shown(runs, open_page):
+    run = create_run(runs, "running")
+    app = open_page("train")
+    for fields in ({}, {"epochs": 5}, {"epochs": 5, "epoch": 0, "step": 9, "steps": 0}):
+        run.write_status("running", phase="other", **fields)
+        app.run()
+        assert not app.exception
+        assert not app.error
+        assert "Running" in texts(app.markdown)
+
+
+DAMAGED_HISTORIES = {
+    "not UTF-8": b'{"epoch": 1}\n\xff\n',
+    "list": b"[]\n",
+    "number": b"1\n",
+    "missing key": b'{"epoch": 1}\n',
+    "text as number": b'{"epoch": "x"}\n',
+    "NaN": b'{"epoch": 1, "loss": NaN}\n',
+    "deep": b"[" * 100_000 + b"\n",
+}
+
+
+def test_run_with_a_damaged_history_shows_its_problem_and_can_be_deleted(finished_run, open_page):
+    app = open_page("train")
+    for name, content in DAMAGED_HISTORIES.items():
+        (finished_run.path / "history.jsonl").write_bytes(content)
+        app.run()
+        assert "has a damaged history.jsonl" in texts(app.error), name
+        assert "Finished" in texts(app.markdown), name
+    press(app, "Delete run")
+
+    assert not finished_run.path.exists()
+
+
+def test_page_lists_a_run_without_a_status(finished_run, open_page):
+    finished_run.status_file.unlink()
+    app = open_page("train")
+
+    assert app.multiselect(key="run").options == ["finished"]
+    press(app, "Delete run")
+    assert not finished_run.path.exists()

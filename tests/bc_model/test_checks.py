@@ -38,6 +38,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "BC130": {"width_px": 512, "height_px": 512, "training_sizes": SIZES},
     "BC131": {"width_px": 224, "height_px": 224},
     "BC140": {"supported_names": ["100X", "200X"], "objectives": ["10x", "20x"]},
+    "BC141": {"mpp": 0.5, "supported_names": ["200X"], "mpp_ranges": ["0.5-0.6"]},
     "BC150": {
         "n_found": 3, "n_images": 8, "min_factor": 2.4, "max_factor": 4.8, "training_sizes": SIZES,
     },

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import threading
@@ -33,7 +34,14 @@ REPOSITORY = Path(__file__).parents[2]
 TIMEOUT_S = 60
 OTHER_HOST = {"state": "running", "pid": 1, "pid_started": 0.0, "host": "other-host"}
 NO_PROCESS = '{"state": "running"}'
-DAMAGED = [b"", b"{", b"[]", b'"running"', b"\xff\xfe\x00", b'{"state": "asleep"}', b'{"pid": 1}']
+DAMAGED = [
+    b"", b"{", b"[]", b'"running"', b"\xff\xfe\x00", b'{"state": "asleep"}', b'{"pid": 1}',
+    b"[" * 100_000, b'{"state": ["done"]}', b'{"state": "done", "message": 1}',
+    b'{"state": "running", "pid": "1"}', b'{"state": "running", "epoch": -1}',
+    b'{"state": "running", "epochs": 1e999}', b'{"state": "running", "step": NaN}',
+    b'{"state": "running", "pid": 1' + b"0" * 400 + b"}", b'{"state": "done"}' + b" " * 2**16,
+    b'{"state": "failed", "message": "\\ud800"}', b'{"state": "running", "host": ["a"]}',
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -102,7 +110,7 @@ def test_read_status_dead_process_is_interrupted(job: Job, dead_pid: int) -> Non
 
 
 def test_read_status_reused_process_number_is_interrupted(job: Job) -> None:
-    put_status(job, pid_started=psutil.Process().create_time() - 60)
+    put_status(job, process_start="0/1")
     assert job.read_status()["state"] == "interrupted"
 
 
@@ -138,6 +146,19 @@ def test_read_status_without_process_is_interrupted(job: Job, state: str) -> Non
     assert job.read_status()["state"] == "interrupted"
 
 
+def test_write_status_with_a_long_message_or_name_can_be_read(job: Job) -> None:
+    job.write_status("failed", message="\udcff \U0001f52c" + "x" * 3_000_000)
+    message = job.read_status()["message"]
+    assert message.startswith("\\udcff \U0001f52cxxx")
+    assert len(message) == jobs.MAX_MESSAGE_LENGTH
+
+
+def test_read_status_of_a_named_pipe_is_an_error(job: Job) -> None:
+    os.mkfifo(job.status_file)
+    with pytest.raises(JobError, match="Not a regular file"):
+        job.read_status()
+
+
 def test_read_status_during_writes_is_always_complete(job: Job) -> None:
     job.write_status("running", message="x" * 5000)
     over = threading.Event()
@@ -159,6 +180,22 @@ def test_read_log_returns_the_last_lines(job: Job) -> None:
     assert job.read_log() == ""
     (job.path / "log.txt").write_bytes(b"one\ntwo\n\xff three\n")
     assert job.read_log(last_lines=2) == "two\n\ufffd three"
+
+
+def test_read_log_reads_only_the_end_of_a_large_file(job: Job) -> None:
+    with (job.path / "log.txt").open("wb") as stream:
+        stream.truncate(2**33)
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"\nlast line\n")
+    assert job.read_log(last_lines=1) == "last line"
+
+
+@pytest.mark.parametrize("name", ["log.txt", "stderr.txt", "control.json"])
+def test_read_files_that_are_no_regular_files(job: Job, name: str) -> None:
+    os.mkfifo(job.path / name)
+    job.status_file.write_text(NO_PROCESS)
+    assert job.read_status()["state"] == "interrupted"
+    assert (job.read_log(), job.requested_action()) == ("", None)
 
 
 def test_find_all_ignores_other_files_and_directories(tmp_path: Path) -> None:
@@ -341,6 +378,84 @@ def test_is_replaced_unreadable_status_is_not(job: Job) -> None:
     assert not is_replaced(job)
     job.status_file.write_text("{")
     assert not is_replaced(job)
+
+
+def test_process_fields_do_not_depend_on_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of the clock moves the start of the machine, from which psutil computes times."""
+    before = process_fields()
+    monkeypatch.setattr(psutil, "boot_time", lambda: 0.0)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: 2.0)
+    monkeypatch.setattr(time, "time", lambda: 10.0)
+    assert process_fields() == before
+    assert is_alive(before, Path("status.json"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux counts ticks.")
+def test_process_fields_contain_boot_and_ticks() -> None:
+    boot_id, _, ticks = process_fields()["process_start"].partition("/")
+    assert boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # The uptime is close to the ticks of this process, which started a moment ago.
+    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    assert 0 <= uptime_s - int(ticks) / os.sysconf("SC_CLK_TCK") < 3600
+
+
+def test_process_fields_differ_between_processes(sleeper: psutil.Process) -> None:
+    assert process_fields()["process_start"] != process_fields(sleeper.pid)["process_start"]
+
+
+def test_is_alive_other_host_is_measured_with_the_clock_of_the_files(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = put_status(job, age_s=MAX_HEARTBEAT_AGE_S - 10)
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    assert is_alive(OTHER_HOST, file)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from bc_model.jobs import Job, hold_job
+job = Job(Path(sys.argv[1]))
+with hold_job(job), hold_job(job):
+    (job.path / "held").touch()
+    time.sleep(600)
+"""
+
+
+def test_hold_job_refuses_a_second_process_until_the_first_is_killed(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PROCESS_LOCK_TIMEOUT_S", 0.1)
+    job.write_spec(JobSpec(("train",)))
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(job.path)], cwd=REPOSITORY) as child:
+        wait_for_file(job.path / "held")
+        # Every reader is misled: the status contains a process that does not exist.
+        content = put_status(job, pid=2**22 + 1, process_start="0/0").read_bytes()
+        assert job.read_status()["state"] == "running"
+        for start in (lambda: jobs.hold_job(job).__enter__(), lambda: jobs.launch_job(job)):
+            with pytest.raises(JobError, match="Another process works on Job 'job'"):
+                start()
+        with pytest.raises(JobError, match="Cancel it before you delete it"):
+            jobs.delete_job(job)
+        assert job.status_file.read_bytes() == content
+        child.kill()
+        child.wait()
+        assert job.read_status()["state"] == "interrupted"
+        with jobs.hold_job(job), jobs.hold_job(job):
+            assert jobs.is_held(job.path)
+        assert not jobs.is_held(job.path)
+
+
+def test_hold_job_without_locks_is_a_warning(
+    job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(jobs.filelock.FileLock, "acquire", fail)
+    with jobs.hold_job(job):
+        assert not jobs.is_held(job.path)
+    assert "has no locks" in caplog.text
 
 
 # Control
@@ -526,7 +641,8 @@ def test_launch_job_fills_in_directory_and_environment(job: Job) -> None:
     job.write_spec(JobSpec(("train", "--run", "{job}"), environment={"A": "1"}))
     child = jobs.launch_job(job, ["--more"], environment={"A": "0", "B": "2"})
     command = [sys.executable, "-m", "bc_model", "train", "--run", str(job.path), "--more"]
-    assert (child.command, child.options["env"]) == (command, {"A": "1", "B": "2"})  # type: ignore[attr-defined]
+    environment = {"A": "1", "B": "2", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+    assert (child.command, child.options["env"]) == (command, environment)  # type: ignore[attr-defined]
     assert jobs._children == [child]
     assert job.read_status()["state"] == "failed"  # There is no such process.
 
@@ -606,6 +722,20 @@ def test_advance_queue_starts_the_oldest_up_to_the_limit(tmp_path: Path) -> None
     assert advance(tmp_path, limit=2) == ["c"]
 
 
+def test_advance_queue_starts_the_others_after_a_job_that_cannot_start(tmp_path: Path) -> None:
+    damaged, sound = queue_jobs(tmp_path, "damaged", "sound")
+    damaged.write_spec(JobSpec(("null \0 character",)))
+
+    def launch(job: Job) -> None:
+        jobs.launch_job(job) if job == damaged else job.write_status("running")
+
+    jobs.advance_queue(tmp_path / "jobs", lambda path: Job.find_all(path)[::-1], launch, lambda: 2)
+    assert sound.read_status()["state"] == "running"
+    status = damaged.read_status()
+    assert status["state"] == "failed"
+    assert status["message"] == "The process cannot be started. embedded null byte"
+
+
 def test_advance_queue_leaves_cluster_jobs_and_damaged_specs(tmp_path: Path) -> None:
     cluster, damaged = queue_jobs(tmp_path, "cluster", "damaged")
     cluster.write_spec(JobSpec(("command",), scheduler="tcp://host:1", task="t"))
@@ -624,3 +754,17 @@ def test_locked_directory_is_an_error_after_a_while(
         jobs.locked(tmp_path),
     ):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+def test_reap_children_reports_an_instruction_that_the_processor_does_not_have(job: Job) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    job.write_status("running", pid=child.pid)
+    child.send_signal(signal.SIGILL)
+    child.wait()
+    jobs._children.append(child)
+    jobs._job_of[child.pid] = job
+    jobs.reap_children()
+    status = job.read_status()
+    assert status["state"] == "failed"
+    assert "an instruction that this processor does not have (SIGILL)" in status["message"]

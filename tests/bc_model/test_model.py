@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import json
 import re
 import threading
 import zipfile
@@ -501,3 +502,54 @@ def test_layer_lookups_refuse_another_model() -> None:
     for lookup in (last_conv_output, logits_output, head_matrices):
         with pytest.raises(ModelError, match="Use a model that `build_model` built"):
             lookup(foreign)
+
+
+# --- Hostile and damaged weights ---
+
+
+def edit_config(path: Path, **changes: object) -> Path:
+    """Change the configuration of the first convolution in a ``.keras`` file."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(contents["config.json"])
+    layers = config["config"]["layers"]
+    next(layer for layer in layers if layer["class_name"] == "Conv2D").update(changes)
+    contents["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes", [{"module": "os", "class_name": "system"}, {"config": {"filters": 2**31 - 1}}]
+)
+def test_build_model_reads_weights_without_building_the_network_of_the_file(
+    changes: dict, tmp_path: Path
+) -> None:
+    source = shuffle_weights(tiny(), seed=1)
+    path = edit_config(write_weights(source, tmp_path / "start.keras"), **changes)
+    np.testing.assert_array_equal(features(tiny(weights=str(path))), features(source))
+
+
+def test_build_model_refuses_compressed_weights(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(10**6))
+    with pytest.raises(WeightsError, match="Its weights are compressed") as caught:
+        tiny(weights=str(tmp_path / "a.keras"))
+    assert_one_line(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["start.weights.h5", "start.keras", "start.h5", "model"])
+def test_build_model_refuses_weights_that_are_not_finite(
+    name: str, value: float, tmp_path: Path
+) -> None:
+    """A ReLU turns NaN into 0, so that training would seem to succeed."""
+    source = tiny()
+    kernel = source.get_layer("block2_conv").kernel
+    kernel.assign(np.full(kernel.shape, value, np.float32))
+    weights = source if name == "model" else str(write_weights(source, tmp_path / name))
+    with pytest.raises(WeightsError, match=r"not finite, for example in block2_conv") as caught:
+        tiny(weights=weights)
+    assert_one_line(caught.value)

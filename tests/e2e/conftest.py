@@ -72,6 +72,7 @@ class App:
             cwd=ROOT,
             env=os.environ
             | {"BC_RUNS": str(self.runs), "BC_DATASETS": str(self.registry)}
+            | {"BC_ROOTS": self.runs.anchor}
             # As in normal use; otherwise, a small run ends before a busy page has shown it.
             | {"BC_NICENESS": "10"},
             stdout=self.log,

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bc_model.data.registry import link_folder
-from bc_model.experiments.plan import list_experiments
+from bc_model.experiments.plan import list_experiments, read_experiment
 from tests.e2e.steps import choose
 
 pytestmark = pytest.mark.e2e
@@ -39,5 +39,6 @@ def test_protocol_comparison_survives_a_refresh_and_exports(
     with download.value.path().open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["protocol"] for row in rows} == {"image", "case"}
-    (experiment,) = list_experiments(app.runs)
+    (name,) = list_experiments(app.runs)
+    experiment = read_experiment(app.runs, name)
     assert [member.label for member in experiment.runs] == ["image-fold0", "case-fold0"]

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 import streamlit as st
 
+from app.components.classify.session_images import HeldImage, hold_image
 from app.components.layout import escape_markdown, show_error
 from bc_model.data import locate_image, open_dataset, read_image_bytes
 from bc_model.errors import BcModelError
@@ -15,8 +16,13 @@ WARM_UP_DELAY_S = 0.3
 _SUBSETS = {"train": "training", "validation": "validation", "test": "test"}
 
 
-def read_dataset_image() -> tuple[str, bytes] | None:
-    """Return the file name and bytes of the dataset image in the page address, or None."""
+def read_linked_image() -> HeldImage | None:
+    """Return the image of a run or of a dataset that the page address names, or None."""
+    linked = _read_run_image() or _read_dataset_image()
+    return hold_image(*linked) if linked else None
+
+
+def _read_dataset_image() -> tuple[str, bytes] | None:
     dataset_name, _, path = st.query_params.get("image", "").partition("/")
     if not path or "run" in st.query_params:  # The address names an image of a run by its hash.
         return None
@@ -30,8 +36,8 @@ def read_dataset_image() -> tuple[str, bytes] | None:
     return file.name, data
 
 
-def read_run_image() -> tuple[str, bytes] | None:
-    """Return the file name and bytes of the run image in the page address, or None.
+def _read_run_image() -> tuple[str, bytes] | None:
+    """Return the name and content of an image of a run.
 
     The address contains the name of a run and the hash of the pixels. Both are looked up and never
     become part of a path.
@@ -59,10 +65,13 @@ def read_run_image() -> tuple[str, bytes] | None:
 def _show_source(text: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(escape_markdown(text), width="content")
-        st.button("Close image", key="close-image", icon=":material/close:", on_click=_close_image)
+        st.button(
+            "Close image", key="close-image", icon=":material/close:", on_click=close_linked_image
+        )
 
 
-def _close_image() -> None:
+def close_linked_image() -> None:
+    """Remove the image from the page address."""
     for name in ("run", "image"):
         st.query_params.pop(name, None)
 

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from app.components.checks import show_checks
+from app.components.classify.failures import report_failure
+from app.components.classify.image_analysis import Analysis, decode_once
+from app.components.classify.session_images import HeldImage
 from app.components.layout import RESEARCH_USE, escape_markdown
-from bc_model.data import CLASSES, decode_image
+from bc_model.data import CLASSES
 from bc_model.gradcam import (
     compute_full_scale,
-    downsample_to_width,
     draw_probability_bar,
     encode_jpeg,
     encode_png,
@@ -20,12 +21,8 @@ from bc_model.gradcam import (
 from bc_model.inference import Bundle, Prediction
 from bc_model.utils import format_with_threshold
 
-DISPLAY_WIDTH_PX = 900
 
-
-def show_prediction(
-    prediction: Prediction, data: bytes, sha256: str, bundle: Bundle, opacity: float
-) -> None:
+def show_prediction(image: HeldImage, analysis: Analysis, bundle: Bundle, opacity: float) -> None:
     """Show a card: the prediction on top, the image and its heatmaps, then the checks.
 
     An image with a failed blocking check has no class, no probability and no heatmap; its checks
@@ -33,31 +30,31 @@ def show_prediction(
 
     Parameters
     ----------
-    prediction : Prediction
-        Prediction for the image.
-    data : bytes
-        Content of the image file.
-    sha256 : str
-        SHA-256 of `data`, the key of every cache.
+    image : HeldImage
+        The image file.
+    analysis : Analysis
+        Its prediction.
     bundle : Bundle
         The model.
     opacity : float
         Opacity of the heatmaps in [0, 1].
     """
+    prediction = analysis.prediction
     with st.container(border=True):
-        st.header(escape_markdown(prediction.name), anchor=False)
-        image = _scale_image(sha256, data)
+        st.header(escape_markdown(image.name), anchor=False)
         if not prediction.is_classified:
             st.markdown(f"**Not classified.** {RESEARCH_USE}")
             show_checks(prediction.checks)
-            _show_image(st.columns(3)[0], prediction, image)
+            with st.columns(3)[0], report_failure(image.name):
+                _show_image(image, analysis)
             return
         _show_class(prediction, bundle)
         left, *right = st.columns(3)
-        _show_image(left, prediction, image)
+        with left, report_failure(image.name):
+            _show_image(image, analysis)
         for column, name in zip(right, CLASSES, strict=True):
-            with column:
-                _show_heatmap(prediction, name, image, data, sha256, opacity)
+            with column, report_failure(image.name):
+                _show_heatmap(image, analysis, name, opacity)
         show_checks(prediction.checks)
 
 
@@ -77,17 +74,19 @@ def _show_class(prediction: Prediction, bundle: Bundle) -> None:
         st.caption(f"Scale from 0 to 1; the mark is the threshold {threshold}. {RESEARCH_USE}")
 
 
-def _show_image(column: DeltaGenerator, prediction: Prediction, image: np.ndarray) -> None:
-    column.markdown("**Image**")
-    column.image(encode_jpeg(image), width="stretch", alt=f"The image {prediction.name}")
-    column.caption(f"{prediction.width_px} x {prediction.height_px} px.")
+def _show_image(image: HeldImage, analysis: Analysis) -> None:
+    prediction = analysis.prediction
+    st.markdown("**Image**")
+    _show_pixels(analysis.preview.pixels, f"The image {image.name}")
+    text = f"{prediction.width_px} x {prediction.height_px} px"
+    if scale := analysis.preview.scale:
+        text += f", {scale.mpp:.3g} µm/px (from {scale.source})"
+    st.caption(f"{text}.")
 
 
-def _show_heatmap(
-    prediction: Prediction, name: str, image: np.ndarray, data: bytes, sha256: str, opacity: float
-) -> None:
-    heatmap = prediction.heatmaps[name]
-    full_scale = compute_full_scale(prediction.heatmaps)
+def _show_heatmap(image: HeldImage, analysis: Analysis, name: str, opacity: float) -> None:
+    heatmaps = analysis.prediction.heatmaps
+    heatmap, full_scale = heatmaps[name], compute_full_scale(heatmaps)
     st.markdown(f"**Grad-CAM for {name}**")
     if heatmap.is_empty:
         alt = f"The image without a heatmap: no positive contribution to {name}"
@@ -97,23 +96,19 @@ def _show_heatmap(
         rows, columns = heatmap.raw.shape
         peak = heatmap.maximum / full_scale
         caption = f"Peak: {peak:.0%} of the scale; {columns} x {rows} cells."
-    overlay = overlay_heatmap(image, heatmap, opacity=opacity, full_scale=full_scale)
-    st.image(encode_jpeg(overlay), width="stretch", alt=alt)
+
+    def blend(pixels: np.ndarray) -> np.ndarray:
+        return overlay_heatmap(pixels, heatmap, opacity=opacity, full_scale=full_scale)
+
+    _show_pixels(blend(analysis.preview.pixels), alt)
     st.caption(caption)
     if not heatmap.is_empty:
         st.download_button(
             "Download heatmap",
-            lambda: encode_png(
-                overlay_heatmap(
-                    decode_image(data, prediction.name),
-                    heatmap,
-                    opacity=opacity,
-                    full_scale=full_scale,
-                )
-            ),
-            file_name=f"{Path(prediction.name).stem}-{sha256[:8]}-{name}.png",
+            lambda: encode_png(blend(decode_once(image))),
+            file_name=f"{Path(image.name).stem}-{image.sha256[:8]}-{name}.png",
             mime="image/png",
-            key=f"save-{sha256}-{name}",
+            key=f"save-{image.sha256}-{name}",
             icon=":material/download:",
             type="tertiary",
             on_click="ignore",
@@ -121,8 +116,7 @@ def _show_heatmap(
         )
 
 
-# Keyed by the hash of the file: Streamlit hashes large arrays by a sample of their pixels, so two
-# similar images could share an entry.
-@st.cache_data(max_entries=64, show_spinner=False)
-def _scale_image(sha256: str, _data: bytes) -> np.ndarray:
-    return downsample_to_width(decode_image(_data, "The image"), DISPLAY_WIDTH_PX)
+def _show_pixels(pixels: np.ndarray, alt: str) -> None:
+    height, width = pixels.shape[:2]
+    # A narrow image in the width of the column would be many screens high.
+    st.image(encode_jpeg(pixels), width="stretch" if height <= 2 * width else "content", alt=alt)

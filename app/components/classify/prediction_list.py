@@ -1,37 +1,30 @@
 """The predictions of all images on the page: results table, legend, and a card for each image."""
 
-import hashlib
-
 import pandas as pd
 import streamlit as st
 
+from app.components.classify.failures import report_failure
+from app.components.classify.image_analysis import Analysis, analyze_image
 from app.components.classify.prediction_card import show_prediction
-from app.components.layout import escape_markdown, show_error
-from app.components.model_picker import load_engine
-from bc_model.data import decode_image
-from bc_model.errors import BcModelError, EngineBusyError, ImageError
+from app.components.classify.session_images import HeldImage
+from app.components.layout import escape_markdown
+from bc_model.errors import BusyError
 from bc_model.gradcam import draw_color_bar
-from bc_model.inference import Bundle, Classifier, Prediction
+from bc_model.inference import Bundle, Prediction
+from bc_model.utils import format_count
 
 CARDS_PER_PAGE = 4
 MIN_IMAGES_WITH_PROGRESS = 4
 PROBABILITY = "Estimated probability of malignancy"
 
 
-# A prediction has a few kB. The cache is large, so that users with many images do not evict the
-# predictions of other users.
-@st.cache_data(max_entries=2000, show_spinner=False)
-def _predict(sha256: str, name: str, bundle_key: str, _data: bytes, _bundle: Bundle) -> Prediction:
-    return Classifier(load_engine(_bundle)).predict(decode_image(_data, name), name=name)
-
-
-def show_predictions(images: list[tuple[str, bytes]], bundle: Bundle) -> None:
+def show_predictions(images: list[HeldImage], bundle: Bundle) -> None:
     """Classify every image and show the predictions, or an error for an unreadable image.
 
     Parameters
     ----------
-    images : list of (str, bytes)
-        File name and content of each image.
+    images : list of HeldImage
+        The images to show.
     bundle : Bundle
         The model.
     """
@@ -39,45 +32,62 @@ def show_predictions(images: list[tuple[str, bytes]], bundle: Bundle) -> None:
     if not results:
         return
     if len(results) > 1:
-        _show_table([prediction for prediction, _ in results.values()])
+        _show_table([analysis.prediction for _, analysis in results])
     n_pages = -(-len(results) // CARDS_PER_PAGE)
-    page = st.pagination(n_pages, key="page") if n_pages > 1 else 1
-    shown = list(results.items())[(page - 1) * CARDS_PER_PAGE : page * CARDS_PER_PAGE]
+    page = st.pagination(n_pages, key="page", persist_state="session") if n_pages > 1 else 1
+    first = (min(page, n_pages) - 1) * CARDS_PER_PAGE
+    shown = results[first : first + CARDS_PER_PAGE]
     opacity = 0.0
-    if any(prediction.is_classified for _, (prediction, _) in shown):
+    if any(analysis.prediction.is_classified for _, analysis in shown):
         opacity = _show_legend()
-    for sha256, (prediction, data) in shown:
-        show_prediction(prediction, data, sha256, bundle, opacity)
+    for image, analysis in shown:
+        with report_failure(image.name):
+            show_prediction(image, analysis, bundle, opacity)
 
 
-def _classify(
-    images: list[tuple[str, bytes]], bundle: Bundle
-) -> dict[str, tuple[Prediction, bytes]]:
-    """Return the prediction and content of each file by its hash, and show errors."""
-    results: dict[str, tuple[Prediction, bytes]] = {}
+def _classify(images: list[HeldImage], bundle: Bundle) -> list[tuple[HeldImage, Analysis]]:
+    """Return the analysis of each file, and show errors."""
+    results: dict[str, tuple[HeldImage, Analysis]] = {}
+    n_busy = 0
+    place = st.empty()
+
+    def end_if_canceled() -> bool:
+        place.empty()  # A closed tab or a click on the page raises an exception here.
+        return False
+
     has_progress = len(images) >= MIN_IMAGES_WITH_PROGRESS
     progress = st.progress(0.0, "Classifying images") if has_progress else None
-    for n_done, (name, data) in enumerate(images, start=1):
-        sha256 = hashlib.sha256(data).hexdigest()
-        if sha256 in results:
+    for n_done, image in enumerate(images, start=1):
+        if image.sha256 in results:
             st.caption(
-                f":material/info: {escape_markdown(name)} is the same file as "
-                f"{escape_markdown(results[sha256][0].name)} and is shown once."
+                f":material/info: {escape_markdown(image.name)} is the same file as "
+                f"{escape_markdown(results[image.sha256][0].name)} and is shown once."
             )
             continue
-        try:
-            results[sha256] = _predict(sha256, name, bundle.key, data, bundle), data
-        except ImageError as error:
-            show_error(error, title="Image skipped")
-        except EngineBusyError as error:
-            show_error(error, title="Server busy")
-        except BcModelError as error:
-            show_error(error, title="Prediction failed")
+        with report_failure(image.name):
+            try:
+                results[image.sha256] = (
+                    image,
+                    analyze_image(image, bundle, is_canceled=end_if_canceled),
+                )
+            except BusyError:
+                n_busy += 1
         if progress:
             progress.progress(n_done / len(images), f"{n_done} of {len(images)} images")
     if progress:
         progress.empty()
-    return results
+    if n_busy:
+        _show_busy(n_busy)
+    return list(results.values())
+
+
+def _show_busy(n_busy: int) -> None:
+    st.warning(
+        f"{format_count(n_busy, 'image')} could not be classified yet, because other users are "
+        "classifying images.",
+        title="Server busy",
+    )
+    st.button("Try again", key="retry", icon=":material/refresh:")
 
 
 def _show_table(predictions: list[Prediction]) -> None:
@@ -107,7 +117,9 @@ def _show_table(predictions: list[Prediction]) -> None:
 def _show_legend() -> float:
     """Show the opacity slider and the color scale, and return the selected opacity."""
     slider, legend = st.columns([2, 3], gap="large", vertical_alignment="bottom")
-    opacity = slider.slider("Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity")
+    opacity = slider.slider(
+        "Heatmap opacity", 0.0, 1.0, 0.6, 0.05, key="opacity", persist_state="session"
+    )
     with legend:
         st.image(draw_color_bar(512, 6), width="stretch", alt="")
         st.caption(

@@ -7,7 +7,7 @@ import streamlit as st
 from app.components.data.downloads import show_download_form
 from app.components.dataset_picker import ADDED_KEY
 from app.components.layout import show_error
-from app.components.paths import parse_path
+from app.components.paths import list_roots, parse_path
 from bc_model.data import (
     IngestProgress,
     IngestResult,
@@ -18,8 +18,9 @@ from bc_model.data import (
 )
 from bc_model.errors import BcModelError, DataError
 
+SERVER_FOLDER = "Server folder"
 SOURCES = {
-    "Server folder": ":material/folder:",
+    SERVER_FOLDER: ":material/folder:",
     "Zip upload": ":material/upload:",
     "BreakHis": ":material/download:",
     "Synthetic": ":material/draw:",
@@ -34,10 +35,11 @@ _SIZES = {"Small (115 x 175 px)": (115, 175), "BreakHis size (460 x 700 px)": (4
 
 def show_add_form() -> None:
     """Show the form of the selected source."""
+    sources = [name for name in SOURCES if name != SERVER_FOLDER or list_roots()]
     source = st.segmented_control(
         "Source",
-        list(SOURCES),
-        default="Server folder",
+        sources,
+        default=sources[0],
         format_func=lambda name: f"{SOURCES[name]} {name}",
         key="add-source",
         required=True,
@@ -48,7 +50,7 @@ def show_add_form() -> None:
         show_download_form()
     elif source == "Synthetic":
         _show_synthetic()
-    else:
+    elif source == SERVER_FOLDER:
         _show_folder()
 
 

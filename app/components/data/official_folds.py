@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from app.components.action_log import show_confirmed_button
 from app.components.charts import chart_fold_leakage
 from app.components.checks import show_checks
 from app.components.dataset_cache import LoadedDataset
@@ -52,12 +53,17 @@ def show_fold_audit(loaded: LoadedDataset | None) -> None:
 
 
 def _show_remove_button(files: list[Path]) -> None:
-    with st.popover("Remove", icon=":material/delete:", disabled=not files):
-        st.markdown(
-            f"This removes {', '.join(escape_markdown(file.name) for file in files)}. Finished "
-            "runs keep their split; queued runs that use these files fail."
-        )
-        st.button("Remove fold files", on_click=remove_fold_files, args=(files,))
+    names = ", ".join(file.name for file in files)
+    show_confirmed_button(
+        "Remove",
+        f"This removes {escape_markdown(names)}. Finished runs keep their split; queued runs that "
+        "use these files fail.",
+        "Remove fold files",
+        lambda: remove_fold_files(files),
+        target=names,
+        key="remove-fold-files",
+        disabled=not files,
+    )
 
 
 def _audit(path: Path, loaded: LoadedDataset | None) -> dict:

@@ -11,7 +11,7 @@ from app.components.checks import show_checks
 from app.components.dataset_cache import LoadedDataset
 from bc_model.checks import check_from_json
 from bc_model.data import count_images, find_class_revealing_sizes, tabulate_cases
-from bc_model.utils import format_count
+from bc_model.utils import format_count, table_to_csv
 
 
 def show_counts(loaded: LoadedDataset) -> None:
@@ -59,7 +59,7 @@ def show_excluded(loaded: LoadedDataset, name: str) -> None:
         st.dataframe(table, hide_index=True, alt="Excluded files with the reason")
         st.download_button(
             "Save excluded.csv",
-            lambda: table.to_csv(index=False),
+            lambda: table_to_csv(table),
             file_name=f"{name}-excluded.csv",
             key="save-excluded",
             icon=":material/download:",

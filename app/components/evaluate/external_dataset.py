@@ -8,7 +8,7 @@ from app.components.checks import show_checks
 from app.components.layout import RESEARCH_USE, escape_markdown, show_error
 from app.components.metric_table import show_metrics, show_summary
 from app.components.model_picker import load_engine
-from app.components.paths import parse_path
+from app.components.paths import list_roots, parse_path
 from app.components.report_downloads import show_report_files
 from bc_model.data import Progress, list_image_files, load_dataset, parse_label_mapping
 from bc_model.errors import BcModelError, DataError
@@ -23,6 +23,12 @@ MAX_IMAGES = 2000
 def show_external_dataset(bundle: Bundle) -> None:
     """Show the form, and the last result below it."""
     st.markdown(f"A folder of labeled images that were not used for training. {RESEARCH_USE}")
+    if not list_roots():
+        st.info(
+            "Paths on the server are disabled. Evaluate an external dataset on the command line.",
+            icon=":material/info:",
+        )
+        return
     with st.form("external"):
         folder = st.text_input(
             "Dataset folder", key="external_folder", placeholder="/data/external"

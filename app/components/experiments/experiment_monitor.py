@@ -1,10 +1,10 @@
 """The monitor of an experiment: its runs, and its metrics so far."""
 
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
+from app.components.action_log import show_confirmed_button
 from app.components.checks import show_labeled_checks
 from app.components.experiments.protocol_report import compute_protocol_report, show_protocol_report
 from app.components.layout import (
@@ -15,6 +15,7 @@ from app.components.layout import (
     show_error,
 )
 from app.components.metric_table import METRIC_COLUMNS, make_frame
+from app.components.queue_limit import limit_runs
 from app.components.train.run_monitor import STATE_LABELS, Color
 from bc_model.errors import BcModelError, RunError
 from bc_model.evaluation import EvaluationReport, majority_baseline
@@ -23,6 +24,7 @@ from bc_model.experiments import (
     Experiment,
     GroupMetrics,
     check_selection,
+    delete_experiment,
     is_protocol_comparison,
     read_comparison_spec,
     read_experiment,
@@ -30,7 +32,7 @@ from bc_model.experiments import (
     start_experiment,
     summarize_experiment,
 )
-from bc_model.jobs import ENDED_STATES, cancel_job
+from bc_model.jobs import ENDED_STATES, JobStatus, cancel_job
 from bc_model.training import Run, advance_queue, runs_dir
 from bc_model.utils import format_duration
 
@@ -54,7 +56,7 @@ _NUMBERS = (
     *(f"{label}{end}" for label in METRIC_LABELS.values() for end in ("", " CI low", " CI high")),
     _BASELINE,
 )
-Statuses = dict[str, dict[str, Any]]
+Statuses = dict[str, JobStatus]
 
 
 def show_runs(experiment: Experiment, statuses: Statuses) -> None:
@@ -86,12 +88,12 @@ def show_runs(experiment: Experiment, statuses: Statuses) -> None:
     _show_buttons(experiment, {str(status["state"]) for status in statuses.values()})
 
 
-def _describe_status(status: dict[str, Any]) -> str:
+def _describe_status(status: JobStatus) -> str:
     if status["state"] in ENDED_STATES - {"done"}:
         return str(status.get("message", ""))
     if status["state"] == "running" and status.get("epochs"):
         left = status.get("seconds_left")
-        epochs = f"epoch {status['epoch']} of {status['epochs']}"
+        epochs = f"epoch {status.get('epoch', 0)} of {status['epochs']}"
         return epochs + (f", about {format_duration(left)} left" if left else "")
     return ""
 
@@ -107,27 +109,50 @@ def _show_buttons(experiment: Experiment, states: set[str]) -> None:
                 help="Queues the runs that ended before they finished.",
             )
         if states - ENDED_STATES - {MISSING}:
-            show_action_button(
+            show_confirmed_button(
                 "Cancel runs",
-                "close",
+                f"This ends the unfinished runs of {escape_markdown(experiment.name)} without a "
+                "model. Their current epochs are lost; the runs can be resumed.",
+                "Cancel all runs",
                 lambda: _cancel(experiment),
+                target=experiment.name,
                 key=f"cancel-{experiment.name}",
-                help="Ends unfinished runs without a model; they can be resumed.",
+                icon="close",
             )
+        else:
+            _show_delete(experiment.name)
+
+
+def _show_delete(name: str) -> None:
+    def delete() -> None:
+        delete_experiment(runs_dir(), name)
+        st.session_state.pop("experiment", None)
+
+    show_confirmed_button(
+        "Delete",
+        f"This deletes the plan of {escape_markdown(name)} and its pooled metrics permanently. Its "
+        "runs stay on the page Train.",
+        "Delete experiment",
+        delete,
+        target=name,
+        key=f"delete-{name}",
+    )
 
 
 def _resume(experiment: Experiment) -> None:
     plan = [(run.label, run.config) for run in experiment.runs]
-    start_experiment(experiment.name, plan, runs_dir())
+    resumable = (ENDED_STATES | {MISSING}) - {"done"}
+    states = run_states(experiment, runs_dir()).values()
+    with limit_runs(sum(status["state"] in resumable for status in states)):
+        start_experiment(experiment.name, plan, runs_dir())
 
 
 def _cancel(experiment: Experiment) -> None:
     messages = []
-    for planned in experiment.runs:
-        run = Run(runs_dir() / planned.name)
-        if run.path.is_dir() and run.read_status()["state"] not in ENDED_STATES:
+    for name, status in run_states(experiment, runs_dir()).items():
+        if status["state"] not in ENDED_STATES | {MISSING}:
             try:
-                cancel_job(run)
+                cancel_job(Run(runs_dir() / name))
             except RunError as error:
                 # This run is exporting its model; the others are canceled nevertheless.
                 messages.append(str(error))
@@ -205,6 +230,7 @@ def watch_experiment(name: str) -> None:
         is_finished = _is_finished(run_states(experiment, runs_dir()))
     except RunError as error:
         show_error(error, title="Experiment not available")
+        _show_delete(name)
         return
     started = experiment.created[:16].replace("T", " ")
     st.caption(f"{len(experiment.runs)} runs, started {escape_markdown(started)} UTC.")
@@ -216,6 +242,9 @@ def _show_experiment(experiment: Experiment, was_finished: bool) -> None:
     folder = runs_dir()
     try:
         advance_queue(folder)
+    except (BcModelError, OSError) as error:
+        show_error(error, title="Queue not available")
+    try:
         statuses = run_states(experiment, folder)
         if was_finished != _is_finished(statuses):
             st.rerun()

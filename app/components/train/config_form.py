@@ -14,6 +14,7 @@ from app.components.checks import show_checks
 from app.components.data.summary import show_counts, show_dataset_checks, show_excluded
 from app.components.dataset_cache import load_folder
 from app.components.layout import show_error
+from app.components.paths import list_roots, parse_path
 from app.components.split_form import show_folds, show_protocol, show_split_seed
 from app.components.split_summary import show_subsets, split_dataset
 from bc_model.checks import Severity
@@ -66,6 +67,8 @@ def show_config_form(split: Callable[[], dict[str, Any]] | None = None) -> dict[
     ------
     ConfigError
         A value is invalid, or no weights file is given.
+    DataError
+        The weights file is not in a folder that users can read.
     WeightsError
         The weights file or the bundled model is missing or invalid.
     """
@@ -92,7 +95,7 @@ def show_config_form(split: Callable[[], dict[str, Any]] | None = None) -> dict[
         if OPTIONS[name].type is tuple and isinstance(value, str):
             chosen[name] = OPTIONS[name].parse(value)
         OPTIONS[name].check(chosen[name])
-    _require_weights(chosen["weights"])
+    chosen["weights"] = _check_weights(chosen["weights"])
     return chosen
 
 
@@ -173,8 +176,9 @@ def _show_backbone() -> str:
 
 
 def _show_weights() -> str:
+    is_offered = {"bundled": has_bundled_model(), "file": bool(list_roots())}
     weights = st.selectbox(
-        options=[name for name in WEIGHT_LABELS if name != "bundled" or has_bundled_model()],
+        options=[name for name in WEIGHT_LABELS if is_offered.get(name, True)],
         format_func=WEIGHT_LABELS.__getitem__,
         key="config-weights",
         **_label_and_help(OPTIONS["weights"]),
@@ -232,7 +236,8 @@ def _show_split() -> dict[str, Any]:
     return chosen | show_folds(chosen["protocol"])
 
 
-def _require_weights(weights: str) -> None:
+def _check_weights(weights: str) -> str:
+    """Return the named weights, or the path of an existing weights file."""
     if weights == "bundled":
         open_bundled_model()
     elif not weights:
@@ -240,7 +245,10 @@ def _require_weights(weights: str) -> None:
             "No weights file is given. Expected a .h5, .weights.h5 or .keras file. Enter its path."
         )
     elif weights not in NAMED_WEIGHTS:
-        require_weights_file(Path(weights))
+        path = parse_path(weights)
+        require_weights_file(path)
+        return str(path)
+    return weights
 
 
 def show_dataset_audit(folder: Path, chosen: dict) -> dict[str, dict[str, int]] | None:

@@ -7,6 +7,7 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
+from app.components.action_log import show_confirmed_button
 from app.components.charts import chart_learning_curve, chart_learning_rate
 from app.components.layout import (
     escape_markdown,
@@ -15,8 +16,17 @@ from app.components.layout import (
     show_action_error,
     show_error,
 )
+from app.components.queue_limit import limit_runs
 from bc_model.errors import BcModelError, RunError
-from bc_model.jobs import ENDED_STATES, cancel_job, continue_job, delete_job, pause_job, stop_job
+from bc_model.jobs import (
+    ENDED_STATES,
+    JobStatus,
+    cancel_job,
+    continue_job,
+    delete_job,
+    pause_job,
+    stop_job,
+)
 from bc_model.training import (
     Run,
     advance_queue,
@@ -81,7 +91,7 @@ def watch_run(run_id: str, *, is_narrow: bool = False) -> None:
         is_active = run.read_status()["state"] not in ENDED_STATES
     except RunError as error:
         show_error(error, title="Run not available")
-        _show_delete(run)
+        show_delete(run)
         return
     make_fragment(_show_run, "1s" if is_active else None)(run, is_active, is_narrow)
 
@@ -92,9 +102,13 @@ def _show_run(run: Run, was_active: bool, is_narrow: bool) -> None:
         st.rerun()  # The run was deleted; refresh the entire page.
     try:
         advance_queue(runs_dir())
-        status, history = run.read_status(), run.read_history()
     except (BcModelError, OSError) as error:
+        show_error(error, title="Queue not available")
+    try:
+        status = run.read_status()
+    except RunError as error:
         show_error(error, title="Run not available")
+        show_delete(run)
         return
     state = status["state"]
     if was_active == (state in ENDED_STATES):
@@ -109,8 +123,11 @@ def _show_run(run: Run, was_active: bool, is_narrow: bool) -> None:
     _show_buttons(run, shown, is_exporting=status.get("phase") in ("export", "evaluation"))
     if status.get("epochs") and state not in ENDED_STATES:
         _show_progress(status)
-    if history:
-        _show_curves(history, is_narrow)
+    try:
+        if history := run.read_history():
+            _show_curves(history, is_narrow)
+    except RunError as error:
+        show_error(error, title="History not available")
     with st.expander("Log", icon=":material/description:"):
         lines = run.read_log().splitlines()
         if len(lines) > MAX_LOG_LINES:  # The last lines matter most.
@@ -145,44 +162,67 @@ def _show_buttons(run: Run, state: str, *, is_exporting: bool) -> None:
         if is_running or state == "paused":
             show("Stop run", "stop", stop_job, "Stops, and keeps the best model so far.")
         if is_running or state in ("queued", "paused"):
-            show("Cancel", "close", cancel_job, "Ends the run without a model.")
+            _show_cancel(run)
         if run.can_resume:
-            show("Resume", "play_arrow", resume_run, "Continues after the last complete epoch.")
+            show("Resume", "play_arrow", _resume, "Continues after the last complete epoch.")
             if run.has_changed:
                 show(
                     "Resume anyway",
                     "warning",
-                    lambda run: resume_run(run, accept_changes=True),
+                    lambda run: _resume(run, accept_changes=True),
                     "Continues with changed data or code.",
                 )
         if state in ENDED_STATES:
-            _show_delete(run)
+            show_delete(run)
 
 
-def _show_delete(run: Run) -> None:
+def _resume(run: Run, *, accept_changes: bool = False) -> None:
+    with limit_runs(1):
+        resume_run(run, accept_changes=accept_changes)
+
+
+def _show_cancel(run: Run) -> None:
+    show_confirmed_button(
+        "Cancel",
+        f"This ends {escape_markdown(run.name)} without a model. The current epoch is lost. The "
+        "run can be resumed after its last complete epoch.",
+        "Cancel run",
+        lambda: cancel_job(run),
+        target=run.name,
+        key=f"cancel-{run.name}",
+        icon="close",
+    )
+
+
+def show_delete(run: Run) -> None:
+    """Show the button that deletes a run, after a confirmation."""
+
     def delete() -> None:
         delete_job(run)
         shown = st.session_state.get("run", [])
         st.session_state["run"] = [name for name in shown if name != run.name]
 
-    with st.popover("Delete", icon=":material/delete:"):
-        st.markdown("This deletes the model, metrics and log of the run permanently.")
-        show_action_button(
-            "Delete run", "delete_forever", delete, key=f"delete-{run.name}", type="primary"
-        )
+    show_confirmed_button(
+        "Delete",
+        f"This deletes the model, metrics and log of {escape_markdown(run.name)} permanently.",
+        "Delete run",
+        delete,
+        target=run.name,
+        key=f"delete-{run.name}",
+    )
 
 
-def _show_progress(status: dict) -> None:
+def _show_progress(status: JobStatus) -> None:
+    epoch, epochs = status.get("epoch", 1), status["epochs"]
     steps = max(1, status.get("steps") or 1)
     step = min(status.get("step") or 0, steps)
-    proportion = (status["epoch"] - 1 + step / steps) / status["epochs"]
+    proportion = (epoch - 1 + step / steps) / epochs
     left = status.get("seconds_left")
     remaining = "" if left is None else f" About {format_duration(left)} left."
     phase = PHASE_LABELS.get(status.get("phase", ""), "")
     st.progress(
-        min(1.0, proportion),
-        f"Epoch {status['epoch']} of {status['epochs']}, {phase}, batch {step} of {steps}."
-        f"{remaining}",
+        min(1.0, max(0.0, proportion)),
+        f"Epoch {epoch} of {epochs}, {phase}, batch {step} of {steps}.{remaining}",
     )
 
 
@@ -214,7 +254,7 @@ def _show_curves(history: list[dict], is_narrow: bool) -> None:
         "augmented images."
     )
     with st.expander("Epochs", icon=":material/table:"):
-        table = pd.DataFrame(history)
+        table = pd.DataFrame(history, columns=list(_EPOCH_COLUMNS))
         table["time"] = pd.to_datetime([datetime.fromtimestamp(t) for t in table["time"]])
         st.dataframe(
             table.replace({"phase": PHASE_LABELS}).rename(columns=_EPOCH_COLUMNS),

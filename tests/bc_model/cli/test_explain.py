@@ -1,7 +1,9 @@
 """`explain`: files for one image, several images and a folder, and invalid images."""
 
+import io
 import json
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +80,7 @@ def test_explain_without_a_readable_image_is_refused(
         (tmp_path / name).write_bytes(b"")
     code, out, err = command("explain", tmp_path, "--model", tiny_run.path, "--out", tmp_path / "o")
     assert (code, out) == (2, "")
-    assert err.splitlines()[-1].startswith("Error: None of 2 images can be read")
+    assert err.splitlines()[-1].startswith("Error: None of 2 images could be explained")
     assert not (tmp_path / "o").exists()
 
 
@@ -165,3 +167,66 @@ def test_explain_with_a_blocking_check_prints_the_reason_and_no_class(
     assert "blank.png: not classified" in out
     assert "blocking BC104: The image is grayscale" in out
     assert "probability" not in out.partition("blocking")[0]
+
+
+def test_explain_shortens_long_names_to_255_bytes(
+    command: Command, tiny_run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "fields"
+    folder.mkdir()
+    names = ["a" * 240, "\u75c5" * 80, "b"]
+    for seed, name in enumerate(names):
+        write_noise(folder / f"{name}.png", seed)
+    code, _, err = command("explain", folder, "--model", tiny_run.path, "--out", tmp_path / "maps")
+    assert (code, err) == (0, "")
+    written = [path.name for path in (tmp_path / "maps").iterdir()]
+    assert len(written) == 5 * len(names)
+    assert max(len(name.encode()) for name in written) <= 255
+    assert {name[0] for name in written} == {"a", "\u75c5", "b"}
+
+
+def test_explain_goes_on_after_results_that_cannot_be_written(
+    command: Command, tiny_run: Run, tmp_path: Path
+) -> None:
+    folder, maps = tmp_path / "fields", tmp_path / "maps"
+    folder.mkdir()
+    for seed, name in enumerate("abc"):
+        write_noise(folder / f"{name}.png", seed)
+    arguments = ("explain", folder, "--model", tiny_run.path, "--out", maps)
+    assert command(*arguments)[0] == 0
+    (blocked,) = maps.glob("b-*.json")
+    blocked.unlink()
+    blocked.mkdir()  # No file can replace a folder.
+    code, out, err = command(*arguments)
+    assert code == 1
+    assert [name for name in "abc" if f"{name}.png: estimated" in out] == ["a", "c"]
+    assert err.startswith(f"skipped in {folder}: Is a directory")
+    assert err.endswith("1 of 3 images skipped.\n")
+    assert not list(maps.glob(".*"))
+
+
+@pytest.mark.parametrize("arguments", [("explain",), ("explain", "--json"), ("audit",)])
+def test_names_outside_the_code_page_are_written_with_escapes(
+    command: Command,
+    tiny_run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    folder = tmp_path / "fields \u75c5" / "benign"
+    folder.mkdir(parents=True)
+    for seed, name in enumerate("abc"):
+        write_noise(folder / f"{name}\u7406.png", seed)
+    (folder / "broken \u75c5.png").write_bytes(b"x")
+    name, *rest = arguments
+    options = ("--model", tiny_run.path, "--out", tmp_path / "maps") if name == "explain" else ()
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", stream)
+    code, _, _ = command(name, folder.parent, *rest, *options)
+    stream.flush()
+    printed = stream.buffer.getvalue().decode("cp1252")
+    assert code == (1 if name == "explain" else 0)
+    assert "\\u75c5" in printed
+    if rest:
+        images = [Path(row["image"]).name for row in json.loads(printed)]
+        assert images == ["a\u7406.png", "b\u7406.png", "c\u7406.png", "broken \u75c5.png"]

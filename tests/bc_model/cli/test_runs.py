@@ -7,9 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from bc_model.cli import commands
-from bc_model.errors import ConfigError, RunError
+from bc_model.errors import ConfigError, FolderNotFoundError, RunError
 from bc_model.training import run_queue
+from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
+from bc_model.utils import to_json
 
 
 def call(*arguments: object) -> str:
@@ -23,7 +25,7 @@ def call(*arguments: object) -> str:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     run = Run.create(tmp_path / "runs" / "first")
-    run.write_config({"config": {}})
+    run.write_config({"config": to_json(TrainingConfig("set"))})
     run.write_status("running", epoch=2, epochs=9, seconds_left=200)
     return run
 
@@ -68,6 +70,17 @@ def test_list_with_a_queue_error_prints_the_runs(run: Run, monkeypatch: pytest.M
 def test_list_without_a_directory_uses_bc_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BC_RUNS", str(run.path.parent))
     assert f"{run.path}: running" in call("list")
+
+
+def test_list_of_a_missing_directory_raises(run: Run, tmp_path: Path) -> None:
+    for path in (tmp_path / "nope", run.status_file):
+        with pytest.raises(FolderNotFoundError, match=f"There is no folder {path}"):
+            call("list", path)
+
+
+def test_list_of_an_incomplete_status_prints_the_run(run: Run) -> None:
+    run.write_status("running", epochs=9)
+    assert f"{run.path}: running, epoch 0 of 9" in call("list", run.path.parent)
 
 
 def test_list_of_an_empty_directory_names_the_next_step(tmp_path: Path) -> None:

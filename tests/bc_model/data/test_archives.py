@@ -18,6 +18,7 @@ from PIL import Image
 from bc_model.data import archives as archives
 from bc_model.data.archives import Unpacked, open_archive, unpack
 from bc_model.errors import ArchiveError, DataError
+from bc_model.utils import disk
 
 B = "set/benign/SOB_B_A-14-100-40-001.png"
 M = "set/malignant/SOB_M_DC-14-300-40-001.png"
@@ -416,7 +417,7 @@ def test_unpack_mutated_archives_raise_archive_error_only(
 def test_unpack_full_disk_raises_data_error(
     tmp_path: Path, out: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "MIN_FREE_MB", 10**9)
+    monkeypatch.setattr(disk, "MIN_FREE_MB", 10**9)
     with pytest.raises(DataError, match=r"Unpacking needs 1000000\.0 GB in .* Free disk space"):
         extract(make(tmp_path / "a", [(B, PNG)]), out)
     assert not out.exists()

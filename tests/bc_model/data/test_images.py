@@ -1,6 +1,7 @@
 """Decoding, the field of view and preprocessing of images."""
 
 import io
+import os
 import struct
 import time
 import zlib
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from bc_model.data import images
+from bc_model.data import image_headers
 from bc_model.data.images import decode_image, field_of_view, preprocess_image, read_image
 from bc_model.errors import ImageError
 
@@ -106,20 +107,17 @@ def test_decode_image_16_bit_is_refused(shape: tuple[int, ...], suffix: str) -> 
     assert decode_invalid(data.tobytes()).reason == "unsupported"
 
 
-def test_read_image_too_large_file_is_refused_before_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_image_too_large_file_is_refused_before_reading(tmp_path: Path) -> None:
     path = tmp_path / "big.png"
-    path.write_bytes(encode(noise()))
-    monkeypatch.setattr(images, "MAX_FILE_MB", 0.001)
-    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("The file was read."))
-    with pytest.raises(ImageError, match=r"big\.png is too large") as caught:
+    with path.open("wb") as stream:
+        stream.truncate(2**40)  # It occupies no space, and would not fit into memory.
+    with pytest.raises(ImageError, match=r"big\.png is too large.* got 1048576 MB") as caught:
         read_image(path)
     assert caught.value.reason == "too large"
 
 
 def test_decode_image_too_many_bytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_FILE_MB", 0.001)
+    monkeypatch.setattr(image_headers, "MAX_FILE_MB", 0.001)
     assert decode_invalid(encode(noise())).reason == "too large"
 
 
@@ -131,6 +129,13 @@ def test_read_image_missing_file_raises(tmp_path: Path) -> None:
 def test_read_image_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders.")
+def test_read_image_named_pipe_raises_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(ImageError, match="Not a regular file"):
+        read_image(tmp_path / "x.png")
 
 
 def test_decode_image_tiff_with_damaged_second_frame_is_refused() -> None:
@@ -182,7 +187,10 @@ def test_decode_image_transparent_pixels_become_white() -> None:
 
 def test_decode_image_partial_transparency_is_blended_with_white() -> None:
     rgba = np.full((32, 32, 4), (0, 0, 0, 51), np.uint8)  # 51 / 255 = 0.2 of black on white
-    assert (decode_image(encode(rgba), "x") == 204).all()
+    rgba[0] = 0
+    rgb = decode_image(encode(rgba), "x")
+    assert (rgb[0] == 255).all()
+    assert (rgb[1:] == 204).all()
 
 
 def test_decode_image_palette_with_transparent_color() -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bc_model.data import archives, ingest
+from bc_model.data import ingest
 from bc_model.data.dataset import load_dataset
 from bc_model.data.ingest import IngestResult, add_archive, add_dataset, add_download
 from bc_model.data.registry import list_datasets, open_dataset
 from bc_model.errors import ArchiveError, DataError, DownloadError, FolderNotFoundError
+from bc_model.utils import disk
 from tests.file_server import Server
 
 
@@ -67,7 +68,7 @@ def require_complete(result: IngestResult, synthetic_dataset: Path, registry: Pa
     dataset = load_dataset(result.dataset.images_dir)
     original = load_dataset(synthetic_dataset)
     assert list(dataset.images["sha256"]) == list(original.images["sha256"])
-    assert not [path for path in registry.iterdir() if path.name.startswith(".adding")]
+    assert not [path for path in registry.iterdir() if path.name.startswith(".add-")]
 
 
 def test_add_dataset_archive_is_unpacked(
@@ -162,7 +163,7 @@ def test_add_archive_too_large_upload_is_stopped(
 def test_add_archive_full_disk_leaves_nothing(
     archive: Path, registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "MIN_FREE_MB", 10**9)
+    monkeypatch.setattr(disk, "MIN_FREE_MB", 10**9)
     for source in (archive, SlowStream(archive.read_bytes())):
         with pytest.raises(DataError, match="Free disk space"):
             add_archive(source, "synthetic", registry=registry)

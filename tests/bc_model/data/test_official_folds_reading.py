@@ -72,12 +72,12 @@ def test_read_fold_file_invalid_line_is_reported_with_rule(
     with pytest.raises(SplitError, match=r"dsfold\.txt is not a fold file\. Line 3: ") as error:
         read_lines(tmp_path, [*GOOD, line, GOOD[0].replace("001", "002")])
     assert rule in str(error.value)
-    assert repr(line) in str(error.value)
 
 
-def test_read_fold_file_long_line_is_shortened(tmp_path: Path) -> None:
-    with pytest.raises(SplitError, match=r"Line 1: .* got 'x{77}\.\.\.'"):
-        read_lines(tmp_path, ["x" * 10_000])
+def test_read_fold_file_message_does_not_contain_the_line(tmp_path: Path) -> None:
+    with pytest.raises(SplitError, match="Line 1: expected") as error:
+        read_lines(tmp_path, ["password=hunter2"])
+    assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize("subset", ["train", "test"])
@@ -105,8 +105,8 @@ def test_read_fold_file_other_file_is_refused(tmp_path: Path, content: bytes, me
 def test_read_fold_file_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "BreaKHis_v1.tar.gz"
     with path.open("wb") as stream:
-        stream.truncate(33 * 2**20)
-    with pytest.raises(SplitError, match="more than 32 MB"):
+        stream.truncate(5 * 2**20)
+    with pytest.raises(SplitError, match="Larger than 4 MB"):
         read_fold_file(path)
 
 

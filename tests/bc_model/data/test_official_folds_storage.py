@@ -45,7 +45,7 @@ def test_store_fold_contents_unsafe_name_stays_in_folder(tmp_path: Path, name: s
     [
         (b"", r"notes\.txt is not a fold file\. It is empty"),
         (b"\xff\xfe", r"notes\.txt is not a fold file\. It is not UTF-8 text"),
-        (b"hello\n", r"notes\.txt is not a fold file\. Line 1: .* got 'hello'"),
+        (b"hello\n", r"notes\.txt is not a fold file\. Line 1: expected name"),
     ],
 )
 def test_store_fold_contents_other_content_is_refused(
@@ -53,7 +53,7 @@ def test_store_fold_contents_other_content_is_refused(
 ) -> None:
     with pytest.raises(SplitError, match=message):
         store_fold_contents([("notes.txt", content)], tmp_path)
-    assert list((tmp_path / ".folds").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_store_fold_files_stores_all_files_of_folder_in_order(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_store_fold_files_stores_all_files_of_folder_in_order(tmp_path: Path) ->
 def test_store_fold_contents_stores_all_or_none(tmp_path: Path) -> None:
     with pytest.raises(SplitError, match=r"notes\.txt is not a fold file"):
         store_fold_contents([("dsfold1.txt", GOOD), ("notes.txt", b"hello")], tmp_path)
-    assert list((tmp_path / ".folds").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     stored = store_fold_contents([("dsfold1.txt", GOOD), ("dsfold1.txt", OTHER)], tmp_path)
     assert [path.name for path in stored] == ["dsfold1.txt", "dsfold1-2.txt"]
 

@@ -60,7 +60,7 @@ def test_start_experiment_queues_all_runs_and_launches_the_first(
 def test_read_experiment_returns_the_written_experiment(plan: Plan, tmp_path: Path) -> None:
     made = start_experiment("cv", plan, tmp_path)
     assert read_experiment(tmp_path, "cv") == made
-    assert [experiment.name for experiment in list_experiments(tmp_path)] == ["cv"]
+    assert list_experiments(tmp_path) == ["cv"]
     content = json.loads((tmp_path / "cv.experiment.json").read_text())
     assert content["schema_version"] == 2
     assert content["runs"][3]["group"] == "dropout=0.5"
@@ -82,13 +82,16 @@ def test_start_experiment_accepts_any_configs_and_labels(
     ]  # fmt: skip
 
 
-def test_list_experiments_sorts_newest_first_and_skips_damaged(plan: Plan, tmp_path: Path) -> None:
-    for name, created in (("old", "2026-01-01"), ("new", "2026-02-02")):
+def test_list_experiments_is_newest_first_and_lists_damaged(plan: Plan, tmp_path: Path) -> None:
+    for name, time_s in (("old", 1), ("new", 3)):
         start_experiment(name, plan, tmp_path)
         file = tmp_path / f"{name}.experiment.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"created": created}))
-    (tmp_path / "bad.experiment.json").write_text("{")
-    assert [experiment.name for experiment in list_experiments(tmp_path)] == ["new", "old"]
+        os.utime(file, (time_s, time_s))
+    damaged = tmp_path / "bad.experiment.json"
+    damaged.write_text("{")
+    os.utime(damaged, (2, 2))
+    (tmp_path / "-x.experiment.json").write_text("{")  # No experiment has this name.
+    assert list_experiments(tmp_path) == ["new", "bad", "old"]
     assert list_experiments(tmp_path / "none") == []
 
 

@@ -2,14 +2,23 @@
 
 import dataclasses
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bc_model.errors import BundleError, ModelError
-from bc_model.inference.bundle import KERAS_FILE, SERVED_FILES, Bundle, file_sha256, open_bundle
-from bc_model.inference.model_card import MODEL_CARD_FILE
+from bc_model.inference.bundle import (
+    KERAS_FILE,
+    SERVED_FILES,
+    Bundle,
+    file_sha256,
+    list_bundles,
+    open_bundle,
+)
+from bc_model.inference.model_card import MODEL_CARD_FILE, write_model_card
 from bc_model.inference.seen_images import SEEN_IMAGES_FILE
 from bc_model.training.run import Run
 
@@ -113,8 +122,90 @@ def test_open_bundle_with_a_path_in_the_card_raises_bundle_error(folder: Path) -
         open_bundle(folder)
 
 
-def test_key_of_a_copy_is_equal(folder: Path, tiny_run: Run) -> None:
-    assert open_bundle(folder).key == open_bundle(tiny_run.path).key
+def test_key_of_the_same_directory_is_equal(folder: Path) -> None:
+    assert open_bundle(folder).key == open_bundle(folder.parent).key
+
+
+def test_key_of_a_copy_differs(folder: Path, tiny_run: Run) -> None:
+    """The texts of a prediction name its model, and each copy is verified."""
+    assert open_bundle(folder).key != open_bundle(tiny_run.path).key
+
+
+def test_key_depends_on_every_text_of_the_card(folder: Path) -> None:
+    before = open_bundle(folder)
+    write_model_card(folder, dataclasses.replace(before.card, limits="Other limits."))
+    assert open_bundle(folder).key != before.key
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_key_depends_on_the_files_on_the_disk(folder: Path, name: str) -> None:
+    before, path = open_bundle(folder).key, folder / name
+    stat = path.stat()
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert open_bundle(folder).key != before
+
+
+def test_file_is_verified_again_after_it_has_changed(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    assert bundle.file("head.npz") == folder / "head.npz"
+    (folder / "head.npz").write_bytes(b"changed")
+    with pytest.raises(BundleError, match=r"head\.npz"):
+        bundle.file("head.npz")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no sparse files")
+def test_file_above_the_limit_is_refused_before_it_is_read(folder: Path) -> None:
+    with (folder / "head.npz").open("wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(BundleError, match=r"has 1,048,576 MB\. Expected at most 256 MB"):
+        open_bundle(folder).file("head.npz")
+
+
+def add_text(folder: Path) -> None:
+    (folder / MODEL_CARD_FILE).write_text("{")
+
+
+def add_other_encoding(folder: Path) -> None:
+    (folder / MODEL_CARD_FILE).write_bytes(b"\xff")
+
+
+def add_directory(folder: Path) -> None:
+    (folder / MODEL_CARD_FILE).mkdir()
+
+
+def add_broken_link(folder: Path) -> None:
+    (folder / MODEL_CARD_FILE).symlink_to(folder / "gone")
+
+
+def add_endless_link(folder: Path) -> None:
+    (folder / MODEL_CARD_FILE).symlink_to(folder / MODEL_CARD_FILE)
+
+
+def add_named_pipe(folder: Path) -> None:
+    os.mkfifo(folder / MODEL_CARD_FILE)
+
+
+DAMAGES = (
+    add_text, add_other_encoding, add_directory, add_broken_link, add_endless_link, add_named_pipe,
+)  # fmt: skip
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no named pipes")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_list_bundles_reports_a_damaged_card_and_lists_the_others(
+    damage: Callable[[Path], None], folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "damaged" / "model").mkdir(parents=True)
+    damage(tmp_path / "damaged" / "model")
+    for other in (".deleted/model", "empty/model"):
+        (tmp_path / other).mkdir(parents=True)
+    shutil.copy(folder / MODEL_CARD_FILE, tmp_path / ".deleted" / "model")
+    (tmp_path / "file").write_text("")
+    bundles, problems = list_bundles(tmp_path, tmp_path / "no models")
+    assert [bundle.folder for bundle in bundles] == [folder]
+    assert len(problems) == 1
+    assert str(tmp_path / "damaged" / "model") in problems[0]
 
 
 @pytest.mark.parametrize(("field", "value"), [("threshold", 0.6), ("temperature", 2.0)])

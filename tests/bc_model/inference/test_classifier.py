@@ -253,6 +253,13 @@ def test_predict_without_a_stated_magnification_lists_the_supported_ones(card: M
     assert check.params == {"supported_names": ["200X"], "objectives": ["20x"]}
 
 
+def test_predict_with_a_known_scale_compares_it_with_the_training_images(card: ModelCard) -> None:
+    prediction = Classifier(engine_with((0.0, 1.0), card)).predict(image(), mpp=0.5)
+    (check,) = (check for check in prediction.checks if check.code in ("BC140", "BC141"))
+    assert check.code == "BC141"
+    assert "0.5 µm per pixel" in check.message
+
+
 def test_predict_with_a_model_of_unknown_scale_has_no_scale_check(card: ModelCard) -> None:
     unknown = replace(card, scale=replace(card.scale, magnifications=()))
     engine = engine_with((0.0, 1.0), unknown)

@@ -1,12 +1,14 @@
 """The model card: the values it refuses, and its file."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bc_model.data.stain import STAIN_COLUMNS
 from bc_model.errors import BundleError
 from bc_model.inference.model_card import (
     INTENDED_USE,
@@ -37,7 +39,13 @@ CARD = ModelCard(
     created="2026-11-23T18:15:00+00:00",
     architecture=Architecture("tiny", "none", 6000, (16,), 0.5),
     input=ModelInput(
-        32, 32, "in the graph: scale", ("96x64",), stain=StainStatistics((0.5,), {"a": (1.0,)}, 0.0)
+        32,
+        32,
+        "in the graph: scale",
+        ("96x64",),
+        stain=StainStatistics(
+            (0.01, 0.5, 0.99), dict.fromkeys(STAIN_COLUMNS, (0.1, 0.2, 0.3)), 0.0
+        ),
     ),
     scale=Scale((200,), {"200": (0.5, 0.6)}, "estimate"),
     data=TrainingData(
@@ -54,7 +62,16 @@ CARD = ModelCard(
     ),
     metrics=CardMetrics(
         EvaluationSummary(
-            "case", False, 0.5, 6, 2, 0.5, {"accuracy": Metric(0.9, 0.8, 1.0, 6, 2, "bootstrap")}
+            "case",
+            False,
+            0.5,
+            6,
+            2,
+            0.5,
+            {
+                name: Metric(0.9, 0.8, 1.0, 6, 2, "bootstrap")
+                for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity")
+            },
         )
     ),
     threshold=DecisionThreshold(0.5, "default"),
@@ -127,18 +144,40 @@ def test_read_model_card_value_that_is_not_a_hash_is_refused(
         ("files", {}),
         ("surprise", 1),
         ("version", ""),
+        ("version", "1\x00"),
+        ("version", "\ud800"),
+        ("limits", "a" * 20_001),
+        ("created", "9999-99"),
+        ("data/training_cases", ["90001\x1b"]),
+        ("data/dataset_sha256", "0"),
+        ("data/n_images/train", 10**15),
         ("intended_use", ""),
         ("classes", ["malignant", "benign"]),
         ("classes", ["benign", "malignant", "normal"]),
         ("architecture/backbone", ""),
+        ("architecture/backbone", "resnet5000"),
         ("architecture/n_parameters", -1),
+        ("architecture/dense_units", [0]),
+        ("architecture/dense_units", [10**6]),
+        ("architecture/dropout", 1.5),
         ("input/height_px", 0),
+        ("input/height_px", 10**5),
+        ("input/channels", "BGR"),
+        ("input/value_range", [0, 1]),
+        ("input/training_sizes", ["96"]),
+        ("input/reshaped_sizes", ["0x64"]),
         ("input/width_px", 32.5),
         ("input/value_range", [0]),
-        ("input/stain/values", {"a": [1.0, 2.0]}),
+        ("input/stain/values", {"eosin_mean": [0.1, 0.2, 0.3]}),
+        ("input/stain/values/eosin_mean", [1.0, 2.0]),
+        ("input/stain/quantiles", [0.01, 0.99, 0.5]),
+        ("input/stain/quantiles", [0.1, 0.5, 0.9]),
         ("input/stain/grayscale_proportion", 1.5),
         ("scale/magnifications", ["200"]),
         ("scale/magnifications", [-200]),
+        ("scale/magnifications", [0]),
+        ("scale/mpp_range", {"x": [0.5, 0.6]}),
+        ("scale/mpp_range", {"200": [0.6, 0.5]}),
         ("scale/mpp_range", {"200": [0.5]}),
         ("data/has_leakage", "no"),
         ("data/license", ""),
@@ -150,10 +189,17 @@ def test_read_model_card_value_that_is_not_a_hash_is_refused(
         ("threshold/value", True),
         ("threshold/method", ""),
         ("threshold/unit", "slide"),
+        ("threshold/date", "yesterday"),
+        ("temperature/value", 1e-308),
         ("temperature/value", 0),
         ("temperature/value", -1.0),
         ("temperature/value", 101),
         ("metrics", []),
+        ("metrics/test/metrics", {}),
+        ("metrics/test/threshold", 2),
+        ("metrics/test/metrics/accuracy/n_images", -1),
+        ("metrics/test/checks", [{"code": "BC212", "severity": "info", "params": {}}]),
+        ("metrics/test/subgroups", [{"kind": "magnification", "name": "40X", "metrics": {}}]),
         ("metrics/test/metrics/accuracy", "good"),
         ("metrics/test/metrics/accuracy/low", None),
         ("precisions/f16", to_json(CARD.precisions["f32"])),
@@ -189,8 +235,8 @@ def test_write_model_card_invalid_card_does_not_replace_a_valid_one(tmp_path: Pa
     write_model_card(tmp_path, CARD)
     with pytest.raises(BundleError, match="files: expected at least one"):
         write_model_card(tmp_path, replace(CARD, files={}))
-    broken = replace(CARD, scale=Scale((200,), {"200": (0.5, float("nan"))}, "estimate"))
-    with pytest.raises(BundleError, match="mpp_range"):
+    broken = replace(CARD, architecture=replace(CARD.architecture, config={"steps": object()}))
+    with pytest.raises(BundleError, match="steps"):
         write_model_card(tmp_path, broken)
     assert read_model_card(tmp_path) == CARD
 
@@ -224,3 +270,16 @@ def test_describe_synthetic_training_counts_the_cases_of_the_initial_weights() -
     assert describe_synthetic_training(CARD.data).endswith("Do not use it for tissue.")
     initialized = replace(CARD.data, initial_cases=("1", "2"))
     assert describe_synthetic_training(initialized).endswith("tissue, from 2 cases.")
+
+
+def test_read_model_card_larger_than_the_limit_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MODEL_CARD_FILE).write_bytes(b" " * (4 * 2**20 + 1))
+    with pytest.raises(BundleError, match="Larger than 4 MB"):
+        read_model_card(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no named pipes")
+def test_read_model_card_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / MODEL_CARD_FILE)
+    with pytest.raises(BundleError, match="Not a regular file"):
+        read_model_card(tmp_path)

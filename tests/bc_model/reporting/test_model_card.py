@@ -85,7 +85,7 @@ def test_card_document_contains_nested_cross_validation() -> None:
         n_folds=1,
         n_images=120,
         n_cases=24,
-        metrics={"roc_auc": roc_auc},
+        metrics={"balanced_accuracy": roc_auc, "roc_auc": roc_auc},
     )
     text = texts_of(card_document(model_card(metrics=CardMetrics(nested=nested))))
 

@@ -1,15 +1,26 @@
 """The run directory: creation, configuration, history, and lists of runs."""
 
+import errno
+import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bc_model.data.registry import datasets_dir
 from bc_model.errors import RunError
-from bc_model.jobs import STATES, cancel_job
+from bc_model.jobs import STATES, JobSpec, cancel_job, delete_job
+from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run, find_run, list_runs, new_run_id, runs_dir
 from bc_model.utils import io
+from bc_model.utils.serialization import to_json
+
+EPOCH = {
+    "epoch": 1, "phase": "head", "loss": 0.5, "accuracy": 0.75, "val_loss": 0.5,
+    "val_accuracy": 0.75, "learning_rate": 1e-3, "seconds": 2.5, "time": 1.7e9,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -51,8 +62,76 @@ def test_create_at_the_path_of_a_file_raises(tmp_path: Path) -> None:
 
 def test_create_without_permission_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RunError, match="Cannot create the run directory"):
+    with pytest.raises(RunError, match=r"Run 'run' cannot be created\. File exists \("):
         Run.create(tmp_path / "file" / "run")
+
+
+def test_create_with_a_configuration_can_be_resumed_from_then_on(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", TrainingConfig("set"))
+    assert run.read_status()["state"] == "starting"
+    assert run.read_training_config() == TrainingConfig("set")
+    run.write_status("failed")
+    assert run.can_resume
+
+
+def test_create_with_a_spec_is_queued(tmp_path: Path) -> None:
+    spec = JobSpec(("train",), scheduler="tcp://there:1")
+    run = Run.create(tmp_path / "run", TrainingConfig("set"), spec)
+    status = run.read_status()
+    assert (status["state"], run.read_spec()) == ("queued", spec)
+    assert status["message"] == "Waiting in the queue of tcp://there:1"
+
+
+@pytest.mark.parametrize("n_calls", range(4))
+def test_create_that_is_killed_leaves_no_listed_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_calls: int
+) -> None:
+    """Fail in each write, and in the rename, as a full disk or a signal would."""
+    left = iter(range(n_calls))
+
+    def fail_at_last(function: Callable) -> Callable:
+        def call(*arguments: object) -> object:
+            if next(left, None) is None:
+                raise OSError(errno.ENOSPC, "No space left on device", "x")
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(io, "write_files_atomic", fail_at_last(io.write_files_atomic))
+    monkeypatch.setattr(Path, "rename", fail_at_last(Path.rename))
+    with pytest.raises(RunError) as caught:
+        Run.create(tmp_path / "runs/a", TrainingConfig("set"), JobSpec(("train",)))
+    message = "Run 'a' cannot be created. The disk is full ('x'). Free disk space and try again."
+    assert str(caught.value) == message
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_create_clears_what_killed_processes_left(tmp_path: Path) -> None:
+    for name, age_s in ((".new-old", 4000), (".deleted-old", 4000), (".new-fresh", 10)):
+        (tmp_path / name).mkdir()
+        time_s = time.time() - age_s
+        os.utime(tmp_path / name, (time_s, time_s))
+    Run.create(tmp_path / "a", TrainingConfig("set"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-fresh", "a"]
+
+
+@pytest.mark.parametrize("name", ["status.json", "config.json", "job.json"])
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+def test_list_runs_lists_damaged_runs_and_delete_job_deletes_them(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    path = tmp_path / "a" / name
+    path.parent.mkdir()
+    if kind == "link":
+        path.symlink_to("nowhere")
+    else:
+        path.mkdir() if kind == "directory" else path.write_text("")
+    (run,) = list_runs(tmp_path)
+    assert find_run(tmp_path, "a") == run
+    with pytest.raises(RunError, match=r"no readable status\.json"):
+        run.read_status()
+    delete_job(run)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_open_without_a_run_raises(tmp_path: Path) -> None:
@@ -99,23 +178,64 @@ def test_read_config_without_a_file_raises(run: Run) -> None:
         run.read_config()
 
 
+DAMAGED_CONFIGS = [
+    "[]", "null", "", "{", '{"config": null}', '{"config": [1]}', '{"versions": {"keras": 3}}',
+    '{"data_sha256": ["a"]}', '{"devices": "2"}', "[" * 100_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", DAMAGED_CONFIGS)
+def test_read_config_with_a_damaged_file_raises(run: Run, text: str) -> None:
+    (run.path / "config.json").write_text(text)
+    run.write_status("failed")
+    for read in (run.read_config, run.read_training_config):
+        with pytest.raises(RunError, match=r"Run 'a' has no readable config\.json"):
+            read()
+    assert not run.can_resume
+
+
+@pytest.mark.parametrize("config", [{}, {"data": 5}, {"data": "set", "seed": "0"}])
+def test_read_training_config_with_other_values_raises(run: Run, config: dict) -> None:
+    run.write_config({"config": config})
+    with pytest.raises(RunError, match=r"no readable config\.json"):
+        run.read_training_config()
+
+
 def test_append_history_adds_one_line_per_epoch(run: Run) -> None:
     assert run.read_history() == []
-    run.append_history({"epoch": 1, "loss": 0.5})
-    run.append_history({"epoch": 2, "loss": 0.4})
-    assert run.read_history() == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.4}]
+    run.append_history(EPOCH)
+    run.append_history(EPOCH | {"epoch": 2})
+    assert run.read_history() == [EPOCH, EPOCH | {"epoch": 2}]
 
 
 def test_read_history_skips_an_incomplete_last_line(run: Run) -> None:
-    run.append_history({"epoch": 1})
+    run.append_history(EPOCH)
     with (run.path / "history.jsonl").open("a") as stream:
         stream.write('{"epoch": 2, "lo')
-    assert run.read_history() == [{"epoch": 1}]
+    assert run.read_history() == [EPOCH]
 
 
-def test_read_history_with_a_damaged_line_raises(run: Run) -> None:
-    (run.path / "history.jsonl").write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"epo', b"\xff", b"[]", b"1", b"{}", b'{"epoch": 1}', b"[" * 100_000,
+        json.dumps(EPOCH | {"epoch": "1"}).encode(), json.dumps(EPOCH | {"epoch": -1}).encode(),
+        json.dumps(EPOCH | {"val_loss": None}).encode(),
+        json.dumps(EPOCH | {"loss": float("nan")}).encode(),
+        json.dumps(EPOCH | {"time": 1e300}).encode(),
+    ],
+)  # fmt: skip
+def test_read_history_with_a_damaged_line_raises(run: Run, line: bytes) -> None:
+    run.append_history(EPOCH)
+    with (run.path / "history.jsonl").open("ab") as stream:
+        stream.write(line + b"\n")
     with pytest.raises(RunError, match=r"Run 'a' has a damaged history\.jsonl"):
+        run.read_history()
+
+
+def test_read_history_that_is_no_regular_file_raises(run: Run) -> None:
+    (run.path / "history.jsonl").mkdir()
+    with pytest.raises(RunError, match=r"damaged history\.jsonl"):
         run.read_history()
 
 
@@ -127,11 +247,11 @@ def test_append_history_with_nan_raises_and_writes_nothing(run: Run) -> None:
 
 def test_truncate_history_deletes_later_epochs(run: Run) -> None:
     for epoch in (1, 2, 3):
-        run.append_history({"epoch": epoch})
+        run.append_history(EPOCH | {"epoch": epoch})
     with (run.path / "history.jsonl").open("a") as stream:
         stream.write('{"epoch": 4, "lo')
     run.truncate_history(2)
-    run.append_history({"epoch": 3})
+    run.append_history(EPOCH | {"epoch": 3})
     assert [record["epoch"] for record in run.read_history()] == [1, 2, 3]
 
 
@@ -139,7 +259,7 @@ def test_truncate_history_deletes_later_epochs(run: Run) -> None:
     ("state", "can"), [("done", False), ("failed", True), ("canceled", True), ("running", False)]
 )
 def test_can_resume_depends_on_the_state(run: Run, state: str, can: bool) -> None:
-    run.write_config({"config": {}})
+    run.write_config({"config": to_json(TrainingConfig("set"))})
     run.write_status(state)
     assert run.can_resume is can
 

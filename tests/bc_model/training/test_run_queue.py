@@ -19,7 +19,7 @@ from bc_model.jobs import ENDED_STATES, cancel_job
 from bc_model.training import run_queue
 from bc_model.training.config import TrainingConfig
 from bc_model.training.run import Run
-from bc_model.utils.serialization import from_json
+from bc_model.utils.serialization import from_json, to_json
 
 PATIENCE_S = 90
 
@@ -119,7 +119,7 @@ def test_start_run_resolves_a_relative_fold_file(
 @pytest.mark.usefixtures("fake_popen")
 def test_advance_queue_skips_runs_of_a_cluster(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run")
-    run.write_config({"config": {}})
+    run.write_config({"config": to_json(TrainingConfig("set"))})
     run_queue.queue_run(run, scheduler="tcp://there:8786", task="a")
     assert run_queue.advance_queue(tmp_path) == []
     assert run.read_status()["message"] == "Waiting in the queue of tcp://there:8786"
@@ -179,7 +179,7 @@ def test_invalid_environment_raises_before_queueing(
         start_experiment("cv", [("a", tiny_config)], tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
     run = Run.create(tmp_path / "run")
-    run.write_config({"config": {}})
+    run.write_config({"config": to_json(TrainingConfig("set"))})
     run.write_status("canceled")
     with pytest.raises(ConfigError, match=f"environment variable {name}"):
         run_queue.resume_run(run)
@@ -200,7 +200,7 @@ def test_start_run_with_an_invalid_fold_file_raises_before_queueing(
 
 def test_resume_run_that_is_done_raises(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run")
-    run.write_config({"config": {}})
+    run.write_config({"config": to_json(TrainingConfig("set"))})
     run.write_status("done")
     with pytest.raises(RunError, match=r"is done\. Only an interrupted, canceled"):
         run_queue.resume_run(run)
@@ -213,7 +213,7 @@ def test_resume_run_that_has_not_ended_raises_with_advice(
     tmp_path: Path, state: str, advice: str
 ) -> None:
     run = Run.create(tmp_path / "run")
-    run.write_config({"config": {}})
+    run.write_config({"config": to_json(TrainingConfig("set"))})
     run.write_status(state)
     with pytest.raises(RunError, match=f"Run 'run' is {state}.*{advice}"):
         run_queue.resume_run(run)
@@ -231,7 +231,7 @@ def test_resume_run_without_configuration_raises(tmp_path: Path) -> None:
 @pytest.mark.parametrize("accept", [True, False])
 def test_resume_run_starts_an_interrupted_run(tmp_path: Path, accept: bool) -> None:
     run = Run.create(tmp_path / "run")
-    run.write_config({"config": {}})
+    run.write_config({"config": to_json(TrainingConfig("set"))})
     run.request("stop")
     (run.path / "status.json").write_text('{"state": "running"}')
     run_queue.resume_run(run, accept_changes=accept)
@@ -245,7 +245,7 @@ def test_resume_run_starts_an_interrupted_run(tmp_path: Path, accept: bool) -> N
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     run = Run.create(tmp_path / "run")
-    run.write_config({"config": {}})
+    run.write_config({"config": to_json(TrainingConfig("set"))})
     return run
 
 

@@ -275,7 +275,9 @@ def test_read_record_missing_file_raises_os_error(tmp_path):
         read_record(tmp_path / "none.json", Metric)
 
 
-@pytest.mark.parametrize("text", [b"\xff", b"{", b"[" * 100_000, b"1e999", b"[Infinity]", b""])
+@pytest.mark.parametrize(
+    "text", [b"\xff", b"{", b"[" * 100_000, b"1e999", b"[Infinity]", b"", b'["\\ud800"]']
+)
 def test_parse_json_raises_a_record_error_for_every_text_that_is_not_json(text: bytes) -> None:
     with pytest.raises(RecordError, match=r"a\.json: not valid JSON"):
         parse_json(text, "a.json")

@@ -1,0 +1,154 @@
+"""The analysis of one image: decoded once, classified, and scaled for display.
+
+All caches are keyed by the hash of the file: Streamlit hashes large arrays by a sample of their
+pixels, so two similar images could share an entry.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import streamlit as st
+
+from app.components.classify.session_images import HeldImage
+from app.components.model_picker import load_engine
+from app.server.byte_cache import ByteCache
+from bc_model.data import DecodePool, ImageScale, read_scale
+from bc_model.errors import ImageError
+from bc_model.gradcam import downsample_to_width
+from bc_model.inference import Bundle, Classifier, Prediction
+
+DISPLAY_PX = (900, 1200)
+"""Largest width and height of a displayed image. A JPEG file can have 65,500 px per side."""
+_MAX_PIXELS_MB, _PIXELS_IDLE_S = 256, 60.0
+_MAX_PREVIEWS_MB, _MAX_PREDICTIONS_MB, _RESULTS_IDLE_S = 128, 64, 3600.0
+_MAX_WAITING = 64
+"""A session waits for one image at a time, so this is a number of sessions."""
+_RECORD_BYTES = 4096
+"""Approximate size of a prediction without its heatmaps, and of an error."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The image as the page shows it.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (height, width, 3), uint8
+        The image in at most `DISPLAY_PX`. Shared by all sessions; it must not be modified.
+    scale : ImageScale or None
+        Scale of the image file, if its metadata contain one.
+    """
+
+    pixels: np.ndarray
+    scale: ImageScale | None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The prediction for an image, and its preview. Both are shared by all sessions."""
+
+    prediction: Prediction
+    preview: Preview
+
+
+@dataclass(frozen=True)
+class _Caches:
+    """Decoded pixels for a short time, and results for as long as a session."""
+
+    pixels: ByteCache[np.ndarray]
+    previews: ByteCache[Preview]
+    predictions: ByteCache[Prediction]
+    errors: ByteCache[ImageError]
+
+
+@st.cache_resource
+def _get_caches() -> _Caches:
+    return _Caches(
+        ByteCache(_MAX_PIXELS_MB * 2**20, _PIXELS_IDLE_S),
+        ByteCache(_MAX_PREVIEWS_MB * 2**20, _RESULTS_IDLE_S),
+        ByteCache(_MAX_PREDICTIONS_MB * 2**20, _RESULTS_IDLE_S),
+        ByteCache(2**20, _RESULTS_IDLE_S),
+    )
+
+
+@cache
+def _get_pool() -> DecodePool:
+    """Return the processes that decode images, started once for all sessions.
+
+    They are not in the cache of Streamlit, which every session can clear.
+    """
+    return DecodePool(max_waiting=_MAX_WAITING)
+
+
+def analyze_image(
+    image: HeldImage, bundle: Bundle, *, is_canceled: Callable[[], bool] | None = None
+) -> Analysis:
+    """Return the analysis of an image, from the caches if possible.
+
+    Parameters
+    ----------
+    image : HeldImage
+        The image file.
+    bundle : Bundle
+        The model.
+    is_canceled : callable, optional
+        Called while the image is decoded. It may raise an exception, which ends decoding.
+
+    Raises
+    ------
+    ImageError
+        The image cannot be used.
+    BusyError
+        Too many images are waiting.
+    BcModelError
+        The model cannot be used.
+    """
+    caches = _get_caches()
+    # The name can contain the case and the magnification, which the checks use.
+    key = (image.sha256, image.name, bundle.key)
+    prediction, preview = caches.predictions.get(key), caches.previews.get(image.sha256)
+    if prediction is None or preview is None:
+        pixels = decode_once(image, is_canceled=is_canceled)
+        if preview is None:
+            preview = Preview(scale_for_display(pixels), read_scale(image.data))
+            caches.previews.put(image.sha256, preview, preview.pixels.nbytes + _RECORD_BYTES)
+        if prediction is None:
+            mpp = preview.scale.mpp if preview.scale else None
+            classifier = Classifier(load_engine(bundle))
+            prediction = classifier.predict(pixels, name=image.name, mpp=mpp)
+            size = sum(heatmap.raw.nbytes for heatmap in prediction.heatmaps.values())
+            caches.predictions.put(key, prediction, size + _RECORD_BYTES)
+    return Analysis(prediction, preview)
+
+
+def decode_once(image: HeldImage, *, is_canceled: Callable[[], bool] | None = None) -> np.ndarray:
+    """Return the pixels of an image; recent ones are not decoded again."""
+    caches = _get_caches()
+    if (pixels := caches.pixels.get(image.sha256)) is not None:
+        return pixels
+    key = (image.sha256, image.name)
+    if (known := caches.errors.get(key)) is not None:
+        raise ImageError(str(known), known.reason)
+    try:
+        pixels = _get_pool().decode(image.data, image.name, is_canceled=is_canceled)
+    except ImageError as error:
+        caches.errors.put(key, ImageError(str(error), error.reason), _RECORD_BYTES)
+        raise
+    caches.pixels.put(image.sha256, pixels, pixels.nbytes)
+    return pixels
+
+
+def scale_for_display(pixels: np.ndarray) -> np.ndarray:
+    """Return an image in at most `DISPLAY_PX`, with its proportions.
+
+    Examples
+    --------
+    >>> scale_for_display(np.zeros((65501, 32, 3), np.uint8)).shape
+    (1200, 1, 3)
+    """
+    height, width = pixels.shape[:2]
+    max_width, max_height = DISPLAY_PX
+    scaled = downsample_to_width(pixels, max(1, min(max_width, width * max_height // height)))
+    return np.ascontiguousarray(scaled[:max_height])

@@ -1,0 +1,1 @@
+"""The server around the pages: access, headers, upload limits and background tasks."""

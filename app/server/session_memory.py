@@ -1,0 +1,80 @@
+"""The memory of sessions: free closed tabs by a timer, and single uploads on request.
+
+Streamlit keeps the session of a closed tab for `server.disconnectedSessionTTL`, but looks for
+expired sessions only when another tab closes. This is the only module that uses private parts of
+Streamlit; `tests/app/server/test_session_memory.py` fails if they change.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+from collections.abc import Callable
+
+from streamlit import runtime
+from streamlit.runtime import Runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from app.server.byte_cache import drop_idle_entries
+
+PERIOD_S = 15.0
+MAX_CLOSED_MB = 512
+"""Limit for the uploads of all closed tabs. The oldest sessions are freed first."""
+
+logger = logging.getLogger("app")
+
+
+async def expire_sessions() -> None:
+    """Free expired sessions and idle cache entries, as long as the server runs."""
+    while True:
+        await asyncio.sleep(PERIOD_S)
+        try:
+            n_freed = free_sessions(runtime.get_instance()) + drop_idle_entries()
+        except Exception:
+            logger.exception("Expired sessions cannot be freed")
+            continue
+        if n_freed:
+            await asyncio.to_thread(_return_memory)
+
+
+def free_sessions(server: Runtime, max_closed_bytes: int = MAX_CLOSED_MB * 2**20) -> int:
+    """Close expired sessions, and the oldest closed tabs above the limit; return their number.
+
+    Must run on the event loop of the server.
+    """
+    storage = server._session_mgr._session_storage  # type: ignore[attr-defined]
+    expired = storage._cache.expire()
+    for _, info in expired:
+        info.session.shutdown()
+    sizes = {
+        info.session.id: _count_upload_bytes(server, info.session.id) for info in storage.list()
+    }
+    n_early, total = 0, sum(sizes.values())
+    for session_id, size in sizes.items():  # In the order in which the tabs were closed.
+        if total <= max_closed_bytes:
+            break
+        server.close_session(session_id)
+        n_early, total = n_early + 1, total - size
+    return len(expired) + n_early
+
+
+def make_upload_release(file_id: str) -> Callable[[], None]:
+    """Return a function that frees an uploaded file of this session, callable on any thread."""
+    context = get_script_run_ctx()
+    if context is None:
+        return lambda: None
+    manager, session_id = context.uploaded_file_mgr, context.session_id
+    return lambda: manager.remove_file(session_id, file_id)  # type: ignore[attr-defined]
+
+
+def _count_upload_bytes(server: Runtime, session_id: str) -> int:
+    files = server.uploaded_file_mgr.file_storage  # type: ignore[attr-defined]
+    return sum(len(file.data) for file in list(files.get(session_id, {}).values()))
+
+
+def _return_memory() -> None:
+    """Collect the freed sessions, which contain cycles, and return their memory to the system."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # Only glibc has it.
+        ctypes.CDLL(None).malloc_trim(0)

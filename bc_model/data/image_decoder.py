@@ -1,0 +1,136 @@
+"""Decode the pixels of an image file in strips of rows, so that memory holds them only once.
+
+Used in this process by `images.decode_image`, and in the processes of `DecodePool`, whose start
+is fast because this module needs only Pillow.
+"""
+
+import io
+import logging
+import struct
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import Image
+
+from bc_model.data.image_headers import ImageHeader, damaged, read_header, unsupported
+from bc_model.errors import ImageError
+
+_FORMATS = ("PNG", "JPEG", "TIFF")
+_MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr"})
+_STRIP_PIXELS = 2**18
+_DECODE_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError,
+    AssertionError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""Errors of Pillow for damaged files, found by decoding thousands of mutated files."""
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Operation that makes an image with an EXIF orientation upright."""
+
+# Pillow warns about images that the checks here refuse, and about unused metadata. Warning filters
+# belong to the process, and `catch_warnings` is not thread-safe, so they are set once.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+class ImageDecoder:
+    """The upright pixels of an image file.
+
+    Parameters
+    ----------
+    header : ImageHeader
+        Header of the file.
+    name : str
+        Name of the image in error messages.
+
+    Attributes
+    ----------
+    width_px, height_px : int
+        Size of the upright image.
+
+    Raises
+    ------
+    ImageError
+        The pixels are damaged or unsupported.
+    """
+
+    def __init__(self, header: ImageHeader, name: str) -> None:
+        self._image = _load(header.content, name)
+        if header.orientation in _TRANSPOSITIONS:
+            self._image = self._image.transpose(_TRANSPOSITIONS[header.orientation])
+        self.width_px, self.height_px = self._image.size
+        self._is_premultiplied = header.is_premultiplied
+        self._alpha = self._find_constant_alpha() if self._image.has_transparency_data else 0
+
+    def strips(self) -> Iterator[bytes]:
+        """Yield the RGB values of consecutive strips of rows, 3 bytes per pixel.
+
+        Transparent pixels are blended with white. An alpha channel with one value everywhere
+        contains no information: many cameras write 0 for it. It is ignored.
+        """
+        for strip in self._crop_strips():
+            if self._alpha != 0:
+                strip = self._to_rgba(strip)
+            if self._alpha is None:
+                white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
+                strip = Image.alpha_composite(white, strip)
+            yield strip.convert("RGB").tobytes()
+
+    def _find_constant_alpha(self) -> int | None:
+        values: set[Any] = set()
+        for strip in self._crop_strips():
+            values.update(self._to_rgba(strip).getchannel("A").getextrema())
+            if len(values) > 1:
+                return None
+        return values.pop()
+
+    def _to_rgba(self, strip: Image.Image) -> Image.Image:
+        rgba = strip.convert("RGBA")
+        if not self._is_premultiplied:
+            return rgba
+        return Image.frombytes("RGBa", rgba.size, rgba.tobytes()).convert("RGBA")
+
+    def _crop_strips(self) -> Iterator[Image.Image]:
+        n_rows = max(1, _STRIP_PIXELS // self.width_px)
+        for top in range(0, self.height_px, n_rows):
+            bottom = min(top + n_rows, self.height_px)
+            yield self._image.crop((0, top, self.width_px, bottom))
+
+
+def open_decoder(data: bytes, name: str) -> ImageDecoder:
+    """Return the decoder of an image file, or raise `ImageError`."""
+    return ImageDecoder(read_header(data, name), name)
+
+
+def _load(content: bytes, name: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    except _DECODE_ERRORS as error:
+        if content[:2] in (b"II", b"MM"):  # The directory is intact, as `read_header` has checked.
+            received = "a combination of channels and bits that no decoder supports"
+            raise unsupported(
+                name, "8-bit RGB", received, "Save the image as 8-bit RGB."
+            ) from error
+        raise damaged(name) from error
+    if image.mode not in _MODES:
+        raise unsupported(
+            name, "8 bits per channel", f"mode {image.mode}", "Save the image as 8-bit RGB."
+        )
+    try:
+        image.load()
+    except _DECODE_ERRORS as error:
+        raise damaged(name) from error
+    except MemoryError as error:
+        raise ImageError(
+            f"{name} needs more memory than is available. Save a smaller field of view.",
+            "too large",
+        ) from error
+    return image

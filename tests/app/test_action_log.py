@@ -1,0 +1,131 @@
+"""The confirmation and the log of destructive actions."""
+
+import ast
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.components import action_log
+from app.components.action_log import log_action
+
+APP = Path(action_log.__file__).parents[1]
+
+DESTRUCTIVE = {
+    "delete_download", "delete_experiment", "delete_job", "remove_dataset", "remove_fold_files",
+}  # fmt: skip
+"""Functions of the library that delete what cannot be restored."""
+
+
+def find_unconfirmed(source: str) -> list[str]:
+    """Return the destructive functions outside of the action of a `show_confirmed_button`.
+
+    The action is a lambda or a local function, so each use is compared with the names and lambdas
+    among the arguments of these calls.
+    """
+    tree = ast.parse(source)
+    confirmed: set[ast.AST] = set()
+    names = set()
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "show_confirmed_button":
+            for argument in call.args:
+                names |= {argument.id} if isinstance(argument, ast.Name) else set()
+                if isinstance(argument, ast.Lambda):
+                    confirmed |= set(ast.walk(argument))
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and function.name in names:
+            confirmed |= set(ast.walk(function))
+    return [
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id in DESTRUCTIVE and node not in confirmed
+    ]
+
+
+def test_every_destructive_action_is_confirmed_and_logged() -> None:
+    sources = {file: file.read_text(encoding="utf-8") for file in sorted(APP.rglob("*.py"))}
+    unconfirmed = {file.name: find_unconfirmed(text) for file, text in sources.items()}
+    assert {name: found for name, found in unconfirmed.items() if found} == {}
+    used = {name for name in DESTRUCTIVE if any(f"{name}(" in text for text in sources.values())}
+    assert used == DESTRUCTIVE
+
+
+def test_destructive_actions_of_the_library_are_listed() -> None:
+    import bc_model.data
+    import bc_model.experiments
+    import bc_model.jobs
+
+    names = {*bc_model.data.__all__, *bc_model.experiments.__all__, *dir(bc_model.jobs)}
+    assert {name for name in names if name.startswith(("delete_", "remove_"))} == DESTRUCTIVE
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "st.button('Remove', on_click=remove_dataset)",
+        "show_action_button('Delete', 'delete', lambda: delete_job(run))",
+        "def other(): delete_job(run)\nshow_confirmed_button('a', 'b', 'c', delete)",
+    ],
+)
+def test_find_unconfirmed_finds_other_uses(source: str) -> None:
+    assert len(find_unconfirmed(source)) == 1
+
+
+def test_removed_dataset_is_in_the_log(runs, registry, synthetic, open_page) -> None:
+    app = open_page("data", dataset="synthetic")
+    app.button(key="remove-dataset").click().run()
+    assert not (registry / "synthetic").exists()
+    (line,) = (runs / "actions.log").read_text().splitlines()
+    entry = json.loads(line)
+    assert (entry["action"], entry["target"]) == ("Remove dataset", "synthetic")
+    assert entry["time"].endswith("+00:00")
+    assert len(entry["session"]) == 12
+
+
+def test_failed_action_is_in_the_log(runs, registry, synthetic, open_page) -> None:
+    app = open_page("data", dataset="synthetic")
+    (registry / "synthetic/dataset.json").unlink()
+    app.button(key="remove-dataset").click().run()
+    first, second = map(json.loads, (runs / "actions.log").read_text().splitlines())
+    assert "error" not in first
+    assert "cannot be removed" in second["error"]
+    assert "cannot be removed" in app.error[0].value
+
+
+def test_action_is_performed_although_the_log_cannot_be_written(
+    runs, registry, synthetic, open_page, caplog
+) -> None:
+    """To delete may be the remedy for a full disk."""
+    (runs / "actions.log").mkdir()
+    open_page("data", dataset="synthetic").button(key="remove-dataset").click().run()
+    assert not (registry / "synthetic").exists()
+    assert '"target": "synthetic"' in caplog.text
+
+
+def test_log_of_many_threads_has_complete_lines(runs: Path) -> None:
+    name = "run\n\u2028" + "x" * 200
+    threads = [
+        threading.Thread(target=lambda: [log_action("Delete run", name) for _ in range(50)])
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = (runs / "actions.log").read_text().splitlines()
+    assert len(lines) == 400
+    assert all(json.loads(line)["target"] == name for line in lines)
+
+
+def test_log_does_not_contain_the_session_identifier(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser returns to a session by its identifier."""
+    context = type("Context", (), {"session_id": "secret-session"})
+    monkeypatch.setattr(action_log, "get_script_run_ctx", lambda: context)
+    log_action("Delete run", "a")
+    log_action("Delete run", "b")
+    text = (runs / "actions.log").read_text()
+    assert "secret-session" not in text
+    assert len({json.loads(line)["session"] for line in text.splitlines()}) == 1

@@ -1,0 +1,244 @@
+"""Decoding in processes with limits on time and memory."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bc_model.data import decode_pool
+from bc_model.data.decode_pool import DecodePool
+from bc_model.data.images import decode_image
+from bc_model.errors import BusyError, CanceledError, ImageError
+
+NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 4), dtype=np.uint8)
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="The tests send signals of POSIX.")
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+SMALL = encode(Image.fromarray(NOISE))
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """Return an image that takes some tenths of a second."""
+    return encode(Image.new("L", (8000, 5000)), compress_level=1)
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen]:
+    """Return the processes that pools start from now on."""
+    started = []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)  # type: ignore[arg-type]
+            started.append(self)
+
+    monkeypatch.setattr(decode_pool.subprocess, "Popen", Popen)
+    return started
+
+
+@pytest.fixture(scope="module")
+def shared_pool() -> Iterator[DecodePool]:
+    with DecodePool(n_workers=1) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_decode_returns_pixels_of_decode_image(shared_pool: DecodePool, kind: str) -> None:
+    image = Image.fromarray(NOISE)
+    data = encode(image if kind != "JPEG" else image.convert("RGB"), kind)
+    np.testing.assert_array_equal(shared_pool.decode(data, "x"), decode_image(data, "x"))
+
+
+def test_decode_large_image_returns_all_rows(shared_pool: DecodePool) -> None:
+    rows = np.arange(3000, dtype=np.uint16).view(np.uint8).reshape(3000, 2)
+    data = encode(Image.fromarray(np.repeat(rows, 500, axis=1)))
+    np.testing.assert_array_equal(shared_pool.decode(data, "x"), decode_image(data, "x"))
+
+
+@pytest.mark.parametrize("data", [b"", b"text", SMALL[:200], encode(Image.new("L", (8, 8)))])
+def test_decode_invalid_image_raises_error_of_decode_image(
+    shared_pool: DecodePool, data: bytes
+) -> None:
+    name = "caf\u00e9 \udcff.png"  # A name that is not UTF-8 contains lone surrogates.
+    with pytest.raises(ImageError) as expected:
+        decode_image(data, name)
+    with pytest.raises(ImageError) as caught:
+        shared_pool.decode(data, name)
+    assert (str(caught.value), caught.value.reason) == (str(expected.value), expected.value.reason)
+
+
+def test_decode_too_slow_image_is_refused(
+    processes: list, large: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_pool, "_ELAPSED_RATIO", 1000)  # Only CPU time counts.
+    with DecodePool(n_workers=1, time_limit_s=0.05) as pool:
+        with pytest.raises(ImageError, match=r"x\.png takes too long to decode") as caught:
+            pool.decode(large, "x.png")
+        assert caught.value.reason == "too slow"
+        assert processes[0].wait(5) == -signal.SIGPROF
+        assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
+    assert len(processes) == 2
+
+
+def test_decode_stopped_process_is_ended_after_elapsed_time(
+    processes: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_pool, "_ELAPSED_RATIO", 0.2)
+    with DecodePool(n_workers=1) as pool:
+        pool.decode(SMALL, "x.png")
+        processes[0].send_signal(signal.SIGSTOP)  # It uses no CPU time.
+        with pytest.raises(ImageError, match="takes too long"):
+            pool.decode(SMALL, "x.png")
+        assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
+
+
+def test_decode_crash_of_codec_refuses_image(processes: list, large: bytes) -> None:
+    with DecodePool(n_workers=1) as pool:
+        with pytest.raises(ImageError, match=r"x\.png cannot be decoded: its decoder failed"):
+            pool.decode(large, "x.png", is_canceled=lambda: processes[0].send_signal(11))
+        assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
+
+
+def test_decode_process_that_ended_in_between_is_replaced(processes: list) -> None:
+    with DecodePool(n_workers=1) as pool:
+        pool.decode(SMALL, "x.png")
+        processes[0].kill()
+        processes[0].wait()
+        assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
+
+
+def test_decode_canceled_ends_process(processes: list, large: bytes) -> None:
+    with DecodePool(n_workers=1) as pool:
+        with pytest.raises(CanceledError):
+            pool.decode(large, "x.png", is_canceled=lambda: True)
+        assert processes[0].wait(5) == -signal.SIGKILL
+        assert pool.decode(SMALL, "x.png").shape == (60, 80, 3)
+
+
+def test_decode_error_of_callback_ends_process(processes: list, large: bytes) -> None:
+    class SessionEnded(BaseException):
+        pass
+
+    def raise_ended() -> bool:
+        raise SessionEnded
+
+    with DecodePool(n_workers=1) as pool:
+        with pytest.raises(SessionEnded):
+            pool.decode(large, "x.png", is_canceled=raise_ended)
+        assert processes[0].wait(5) == -signal.SIGKILL
+
+
+def test_decode_full_queue_raises_busy_error(large: bytes) -> None:
+    with DecodePool(n_workers=1, max_waiting=0) as pool:
+
+        def decode_another() -> bool:
+            with pytest.raises(BusyError, match="Try again in a moment"):
+                pool.decode(large, "x.png")
+            raise CanceledError("The other image was refused.")
+
+        with pytest.raises(CanceledError, match="The other image was refused"):
+            pool.decode(large, "x.png", is_canceled=decode_another)
+
+
+def test_decode_without_process_raises_busy_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(decode_pool.subprocess, "Popen", fail)
+    with (
+        DecodePool(n_workers=1) as pool,
+        pytest.raises(BusyError, match="Resource temporarily unavailable"),
+    ):
+        pool.decode(SMALL, "x.png")
+
+
+def test_decode_many_threads_get_their_own_images(processes: list) -> None:
+    images = [np.full((40, 40 + i, 3), i, np.uint8) for i in range(24)]
+    files = [encode(Image.fromarray(image)) for image in images]
+    with DecodePool(n_workers=2, max_waiting=24) as pool, ThreadPoolExecutor(12) as threads:
+        decoded = list(threads.map(lambda data: pool.decode(data, "x"), files))
+    for image, pixels in zip(images, decoded, strict=True):
+        np.testing.assert_array_equal(pixels, image)
+    assert len(processes) <= 2
+    assert all(process.returncode is not None for process in processes)
+
+
+def test_workers_end_with_their_parent() -> None:
+    code = (
+        "import os, sys, time\n"
+        "from bc_model.data import DecodePool\n"
+        "pool = DecodePool(n_workers=1)\n"
+        "pool.decode(sys.stdin.buffer.read(), 'x')\n"
+        "print(pool._small._take_worker()._process.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdin
+        assert parent.stdout
+        parent.stdin.write(SMALL)
+        parent.stdin.close()
+        worker = int(parent.stdout.readline())
+        parent.kill()
+    deadline_s = time.monotonic() + 10
+    while is_running(worker) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert not is_running(worker)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux limits the memory.")
+def test_worker_memory_is_limited() -> None:
+    code = (
+        "from bc_model.data.decode_worker import _limit_memory\n"
+        "_limit_memory(2**24)\n"
+        "try: bytearray(2**28)\n"
+        "except MemoryError: _limit_memory(None)\n"
+        "else: raise SystemExit('not limited')\n"
+        "bytearray(2**28)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("memory_mb", "n_large"), [(0, 1), (4000, 1), (6000, 2), (64_000, 4)])
+def test_workers_for_large_images_fit_into_memory(
+    monkeypatch: pytest.MonkeyPatch, memory_mb: int, n_large: int
+) -> None:
+    monkeypatch.setattr(decode_pool, "_memory_mb", lambda: memory_mb)
+    monkeypatch.setattr(decode_pool, "usable_cores", lambda: 8)
+    with DecodePool() as pool:
+        assert (pool._small.n_workers, pool._large.n_workers) == (8, n_large)
+
+
+def test_decode_small_image_does_not_wait_for_large_images(processes: list, large: bytes) -> None:
+    with DecodePool(n_workers=1) as pool, ThreadPoolExecutor(3) as threads:
+        waiting = [threads.submit(pool.decode, large, "large.png") for _ in range(3)]
+        for _ in range(3):
+            pool.decode(SMALL, "small.png")
+        assert not all(future.done() for future in waiting)
+        assert all(future.result().shape == (5000, 8000, 3) for future in waiting)
+    assert len(processes) == 2

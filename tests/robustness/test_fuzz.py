@@ -1,0 +1,72 @@
+"""Mutated files at every intake: 200 of the cases of `benchmarks.fuzz`."""
+
+import random
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bc_model.errors import DataError
+from benchmarks.fuzz import fuzz_intake
+from benchmarks.intakes import INTAKES, Files, Intake
+
+SEED = 0
+CASES = 200
+
+
+@pytest.mark.parametrize("intake", INTAKES, ids=lambda intake: intake.name)
+def test_mutated_files_are_accepted_or_refused_with_own_errors(
+    intake: Intake, tmp_path: Path
+) -> None:
+    result = fuzz_intake(intake, range(CASES), SEED, tmp_path / "fuzz")
+    repeat = f"python -m benchmarks.fuzz --cases 1 --intake {intake.name}"
+    assert not result.breaches, "\n".join(f"{repeat} {breach}" for breach in result.breaches)
+    assert result.n_cases == CASES
+    assert result.refused
+
+
+def _leave_file(folder: Path) -> None:
+    (folder / "left.txt").touch()
+    raise DataError("The file is refused.")
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("read", "breach"),
+    [
+        (lambda folder: _raise(KeyError("epoch")), "KeyError: 'epoch'"),
+        (lambda folder: _raise(OSError("disk")), "OSError: disk"),
+        (lambda folder: warnings.warn("unused", stacklevel=1), "warning: unused"),
+        (_leave_file, "files left behind: ['left.txt']"),
+        (lambda folder: (folder / "a.tmp").touch(), "files left behind: ['a.tmp']"),
+        (lambda folder: (folder / "link").symlink_to("/"), "symbolic link"),
+    ],
+)  # fmt: skip
+def test_fuzz_reports_a_reader_that_breaks_a_rule(
+    read: Callable[[Path], object], breach: str, tmp_path: Path
+) -> None:
+    def read_mutated(folder: Path) -> object:
+        return None if (folder / "a.json").read_bytes() == b"{}" else read(folder)
+
+    intake = Intake("planted", lambda folder: [{"a.json": b"{}"}], read_mutated, (".json",))
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        result = fuzz_intake(intake, range(20), 0, tmp_path / "fuzz")
+    assert breach in result.breaches[0]
+    assert f"--seed 0 --first {result.n_cases - 1}" in result.breaches[-1]
+
+
+@pytest.mark.parametrize("intake", INTAKES, ids=lambda intake: intake.name)
+def test_mutations_repeat_with_their_seed_and_change_most_files(
+    intake: Intake, tmp_path: Path
+) -> None:
+    seeds: list[Files] = intake.make_seeds(tmp_path)
+    first, second = (
+        [intake.mutate(random.Random(number), seeds) for number in range(30)] for _ in range(2)
+    )
+    assert first == second
+    assert sum(files not in seeds for files in first) > 20
