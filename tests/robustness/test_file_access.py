@@ -1,6 +1,7 @@
 """Files are read by the bounded readers of `utils.io`, and CSV is written by `utils.csv_table`."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -99,6 +100,12 @@ def test_every_csv_file_is_written_by_table_to_csv() -> None:
         for call in find_writers(read_tree(path))
     }
     assert found == ALLOWED_WRITES.keys()
+
+
+def test_tables_of_the_app_offer_no_csv_of_their_own() -> None:
+    """The export of Streamlit does not escape formulas."""
+    config = tomllib.loads((ROOT / ".streamlit/config.toml").read_text(encoding="utf-8"))
+    assert config["client"]["disableDataExport"] is True
 
 
 @pytest.mark.parametrize(
