@@ -13,6 +13,7 @@ from app.components.layout import (
     show_action_error,
     show_error,
 )
+from app.components.queue_limit import require_free_download
 from bc_model.data import (
     OFFICIAL_URL,
     Download,
@@ -48,6 +49,7 @@ def show_download_form() -> None:
         disabled=not name,
     ):  # fmt: skip
         try:
+            require_free_download()
             start_download(name, sha256=sha256)
         except (BcModelError, OSError) as error:
             show_error(error, title="Download not started")
@@ -80,6 +82,11 @@ def _show_downloads(previously_running: tuple[str, ...]) -> None:
             _show_download(download)
 
 
+def _resume(download: Download) -> None:
+    require_free_download()
+    start_download(download.name, url=download.url, sha256=download.sha256)
+
+
 def _show_download(download: Download) -> None:
     name = download.name
     if not download.is_running:
@@ -91,7 +98,7 @@ def _show_download(download: Download) -> None:
                 show_action_button(
                     "Resume",
                     "play_arrow",
-                    lambda: start_download(name, url=download.url, sha256=download.sha256),
+                    lambda: _resume(download),
                     key=f"resume:{name}",
                     help="Continues after the downloaded bytes.",
                 )
