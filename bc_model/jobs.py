@@ -634,7 +634,7 @@ def _process_start(process: psutil.Process) -> str:
     if sys.platform != "linux":
         return f"{process.create_time():.3f}"
     try:
-        text = read_bytes(f"/proc/{process.pid}/stat").decode(errors="replace")
+        text = read_bytes(f"/proc/{process.pid}/stat", 4096).decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError) as error:
         raise psutil.NoSuchProcess(process.pid) from error
     # The second field, the name of the program, may contain spaces and parentheses.
@@ -646,7 +646,7 @@ def _process_start(process: psutil.Process) -> str:
 def _boot_id() -> str:
     """Return a text that changes when Linux starts; empty if the system does not provide it."""
     try:
-        return read_bytes("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+        return read_bytes("/proc/sys/kernel/random/boot_id", 64).decode("ascii").strip()
     except OSError:
         return ""
 

@@ -18,6 +18,7 @@ import numpy as np
 from bc_model.data.breakhis import CLASSES
 from bc_model.errors import ConfigError, DataError, ModelError, WeightsError
 from bc_model.utils.arrays import open_weights
+from bc_model.utils.io import open_regular
 from bc_model.utils.processor import require_tensorflow
 
 if TYPE_CHECKING:
@@ -355,7 +356,7 @@ def require_weights_file(path: Path) -> None:
             f"{', '.join(NAMED_WEIGHTS)}."
         )
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             first = _FIRST_BYTES.get(path.suffix)
             is_weights = first is not None and stream.read(len(first)) == first
     except OSError as error:

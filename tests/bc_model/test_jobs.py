@@ -390,6 +390,15 @@ def test_process_fields_do_not_depend_on_the_clock(monkeypatch: pytest.MonkeyPat
     assert is_alive(before, Path("status.json"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux counts ticks.")
+def test_process_fields_contain_boot_and_ticks() -> None:
+    boot_id, _, ticks = process_fields()["process_start"].partition("/")
+    assert boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # The uptime is close to the ticks of this process, which started a moment ago.
+    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    assert 0 <= uptime_s - int(ticks) / os.sysconf("SC_CLK_TCK") < 3600
+
+
 def test_process_fields_differ_between_processes(sleeper: psutil.Process) -> None:
     assert process_fields()["process_start"] != process_fields(sleeper.pid)["process_start"]
 
