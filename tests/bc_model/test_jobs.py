@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import threading
@@ -753,3 +754,17 @@ def test_locked_directory_is_an_error_after_a_while(
         jobs.locked(tmp_path),
     ):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+def test_reap_children_reports_an_instruction_that_the_processor_does_not_have(job: Job) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    job.write_status("running", pid=child.pid)
+    child.send_signal(signal.SIGILL)
+    child.wait()
+    jobs._children.append(child)
+    jobs._job_of[child.pid] = job
+    jobs.reap_children()
+    status = job.read_status()
+    assert status["state"] == "failed"
+    assert "an instruction that this processor does not have (SIGILL)" in status["message"]
