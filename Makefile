@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-all lint format bench bench-training screenshots lock clean
+.PHONY: help run test test-all lint format bench bench-training reliability screenshots lock licenses clean
 
 help: ## List these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,14 +27,21 @@ format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.ready-dev ## Measure inference and load, compared with references
+bench: $(VENV)/.ready-dev ## Measure inference, compared with references
 	$(BIN)/python -m pip install --quiet -r requirements-bench.txt
 	$(BIN)/python -m benchmarks.inference
-	$(BIN)/python -m benchmarks.load
 
 bench-training: $(VENV)/.ready-dev ## Measure training, compared with a Keras script (an hour)
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.resume
+
+reliability: $(VENV)/.ready-dev ## Measure fuzzing, hostile files, kills and load (an hour)
+	$(BIN)/python -m benchmarks.fuzz
+	$(BIN)/python -m benchmarks.bombs
+	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.load --hostile
+	$(BIN)/python -m pytest -m "" tests/robustness/test_network.py
 
 screenshots: $(VENV)/.ready-dev ## Retake the screenshots in docs/ (needs Chromium)
 	$(BIN)/python docs/take_screenshots.py
@@ -45,6 +52,9 @@ lock: $(VENV)/.ready-dev ## Resolve requirements.in into pinned, hashed requirem
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-cluster.in -o requirements-cluster.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-dev.in -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --upgrade requirements-bench.in -o requirements-bench.txt
+
+licenses: $(VENV)/.ready-dev ## List the licenses of the dependencies in docs/licenses.md
+	$(BIN)/python docs/list_licenses.py
 
 clean: ## Remove the virtual environment and all caches, but no runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,15 +1,30 @@
-"""Hostile images: small files that declare or unpack to much more than they contain."""
+"""Hostile images, small files with a high cost: ``python -m benchmarks.bombs``.
+
+Each file is decoded in a process of its own. The exit code is 1 if a refusal takes more than 3 s or
+300 MB.
+"""
 
 from __future__ import annotations
 
 import io
+import multiprocessing
 import struct
+import sys
+import time
 import zlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 
+import click
 from PIL import Image
 
-from bc_model.data import generate_image
+from bc_model.data import decode_image, generate_image
+from bc_model.errors import ImageError
+from benchmarks.peak_memory import measured_memory
+
+MAX_REFUSAL_S = 3.0
+MAX_REFUSAL_MB = 300
 
 _IFD_ENTRY = struct.Struct("<HHII")
 _SHORT, _LONG = 3, 4
@@ -106,7 +121,53 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     ),
     "long-data.png": lambda: _png(700, 460, _compressed_zeros(300_000_000)),
 }
-"""File name to a function that returns the content, a few kB to 12 MB.
+"""File name to a function that returns the content, a few kB to 12 MB."""
 
-The two with a complete image and a large ancillary part may be read; all others are refused.
-"""
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of decoding one file; `refusal` is empty if it was decoded."""
+
+    size: int
+    refusal: str
+    seconds: float
+    memory_mb: float
+
+    @property
+    def is_within_limits(self) -> bool:
+        """True if the file was decoded, or refused within the limits."""
+        return not self.refusal or (
+            self.seconds <= MAX_REFUSAL_S and self.memory_mb <= MAX_REFUSAL_MB
+        )
+
+
+def measure_cost(data: bytes, name: str) -> Cost:
+    """Return the cost of decoding a file in this process."""
+    start_s, refusal = time.process_time(), ""
+    with measured_memory() as memory:
+        try:
+            decode_image(data, name)
+        except ImageError as error:
+            refusal = str(error)
+    return Cost(len(data), refusal, time.process_time() - start_s, memory.growth_mb)
+
+
+@click.command()
+def main() -> None:
+    """Decode hostile images, and print their cost."""
+    is_within_limits = True
+    context = multiprocessing.get_context("spawn")
+    for name, make in BOMBS.items():
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            cost = pool.submit(measure_cost, make(), name).result()
+        is_within_limits = is_within_limits and cost.is_within_limits
+        click.echo(
+            f"{name:<26}{cost.size / 1e6:>8.3f} MB{cost.seconds:>8.2f} s{cost.memory_mb:>8.0f} MB  "
+            f"{cost.refusal or 'decoded'}"
+        )
+    if not is_within_limits:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

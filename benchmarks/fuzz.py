@@ -11,7 +11,6 @@ from __future__ import annotations
 import multiprocessing
 import random
 import re
-import resource
 import shutil
 import signal
 import sys
@@ -33,6 +32,7 @@ import click
 from bc_model.errors import BcModelError
 from bc_model.utils import silence_native_stderr
 from benchmarks.intakes import INTAKES, Files, Intake
+from benchmarks.peak_memory import measured_memory
 
 CASES = 10_000
 MAX_CPU_S = 3.0
@@ -60,7 +60,7 @@ class Result:
     breaches : list of str
         Each broken rule, with the number of the case.
     slowest_s, memory_mb : float
-        Processor time of the slowest case, and growth of the memory over all cases.
+        Processor time of the slowest case, and memory of the largest one.
     """
 
     intake: str
@@ -81,19 +81,16 @@ def fuzz_intake(intake: Intake, cases: range, seed: int, folder: Path) -> Result
     seeds = intake.make_seeds(folder / "seeds")
     result = Result(intake.name)
     with silence_native_stderr(), _temporary_files(folder / "tmp"):
-        for files in seeds:
-            if problems := run_case(intake, files, folder, Result(intake.name)):
-                raise AssertionError(f"A valid file of {intake.name} is refused: {problems}")
-        start_mb = _peak_memory_mb()
+        valid = Result(intake.name)
+        problems = [text for files in seeds for text in run_case(intake, files, folder, valid)]
+        if problems or not valid.n_accepted:
+            raise AssertionError(f"Files without mutations of {intake.name} fail: {problems}")
         for number in cases:
             rng = random.Random(f"{seed}-{intake.name}-{number}")
             problems = run_case(intake, intake.mutate(rng, seeds), folder, result)
             result.breaches += [f"--seed {seed} --first {number}: {text}" for text in problems]
             if len(result.breaches) > MAX_BREACHES:
                 break
-        result.memory_mb = _peak_memory_mb() - start_mb
-    if result.memory_mb > MAX_MEMORY_MB:
-        result.breaches.append(f"The memory grew by {result.memory_mb:.0f} MB.")
     return result
 
 
@@ -105,7 +102,11 @@ def run_case(intake: Intake, files: Files, folder: Path, result: Result) -> list
         (case / path).write_bytes(content)
     before, is_refused, problems = _list_files(case), False, []
     start_s = time.process_time()
-    with warnings.catch_warnings(record=True) as caught, _interrupted_after(MAX_WALL_S):
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        measured_memory() as memory,
+        _interrupted_after(MAX_WALL_S),
+    ):
         # At the end, so that filters of the library apply first.
         warnings.simplefilter("always", append=True)
         try:
@@ -120,6 +121,8 @@ def run_case(intake: Intake, files: Files, folder: Path, result: Result) -> list
     problems += [f"warning: {warning.message}" for warning in caught]
     if duration_s > MAX_CPU_S:
         problems.append(f"{duration_s:.1f} s of processor time")
+    if memory.growth_mb > MAX_MEMORY_MB:
+        problems.append(f"{memory.growth_mb:.0f} MB of memory")
     added = _list_files(case) - before
     if left := {path for path in added if is_refused or _TEMPORARY.search(path)}:
         problems.append(f"files left behind: {sorted(left)[:3]}")
@@ -130,6 +133,7 @@ def run_case(intake: Intake, files: Files, folder: Path, result: Result) -> list
     shutil.rmtree(case)
     result.n_cases += 1
     result.slowest_s = max(result.slowest_s, duration_s)
+    result.memory_mb = max(result.memory_mb, memory.growth_mb)
     return problems
 
 
@@ -147,11 +151,6 @@ def _describe(error: BaseException) -> str:
     ]
     where = f" in {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
     return f"{type(error).__name__}: {str(error)[:150]}{where}"
-
-
-def _peak_memory_mb() -> float:
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 @contextmanager

@@ -57,6 +57,7 @@ from bc_model.experiments import (
     compare_protocols,
     list_experiments,
     plan_experiment,
+    read_experiment,
     run_states,
     start_experiment,
     summarize_experiment,
@@ -341,11 +342,13 @@ def _read_status(folder: Path) -> None:
         read_resumable_config(run)
     with suppress(BcModelError):
         compare_configs([run, run])
-    with suppress(BcModelError):
+    try:
         _use_status(run)
-    with suppress(BcModelError):
-        cancel_job(run)
-    delete_job(run)
+    finally:
+        with suppress(BcModelError):
+            cancel_job(run)
+        with suppress(BcModelError):
+            delete_job(run)
 
 
 def _use_status(run: Run) -> None:
@@ -356,7 +359,7 @@ def _use_status(run: Run) -> None:
     if status.get("epochs"):
         steps = max(1, status.get("steps") or 1)
         step = min(status.get("step") or 0, steps)
-        min(1.0, (status["epoch"] - 1 + step / steps) / status["epochs"])
+        min(1.0, (status.get("epoch", 1) - 1 + step / steps) / status["epochs"])
         if (left := status.get("seconds_left")) is not None:
             format_duration(left)
 
@@ -411,7 +414,8 @@ def _experiment_seeds(folder: Path) -> list[Files]:
 
 def _read_experiment(folder: Path) -> None:
     """Compute what the page Experiments shows."""
-    for experiment in list_experiments(folder):
+    for name in list_experiments(folder):
+        experiment = read_experiment(folder, name)
         _require_text(experiment.name, experiment.created)
         assert len(run_states(experiment, folder)) <= len(experiment.runs)
         for group in summarize_experiment(experiment, folder):
@@ -471,18 +475,20 @@ def use_report(report: EvaluationReport) -> None:
 def _card_seeds(folder: Path) -> list[Files]:
     dummy = replace(dummy_model_card((224, 224)), files={"served.xml": "0" * 64})
     bundled = (bundled_model_dir("bundled") / "model_card.json").read_bytes()
-    # The lists of cases and the results by fold are long, and all elements have the same types.
-    card = json.loads(bundled)
+    card = _shorten(json.loads(bundled))
     return [
         {"runs/run/model/model_card.json": content}
-        for content in (dumps(dummy).encode(), json.dumps(_shorten(card)).encode())
+        for content in (dumps(dummy).encode(), json.dumps(card).encode())
     ]
 
 
 def _shorten(value: object) -> object:
+    """Return a JSON value with short lists of cases and results; lists of numbers have rules."""
     if isinstance(value, dict):
         return {key: _shorten(item) for key, item in value.items()}
-    return [_shorten(item) for item in value[:2]] if isinstance(value, list) else value
+    if isinstance(value, list) and value and isinstance(value[0], (dict, str)):
+        return [_shorten(item) for item in value[:2]]
+    return value
 
 
 def _read_card(folder: Path) -> None:
